@@ -1,0 +1,91 @@
+"""Carry container images across an air gap, and prove that what arrived is what was published.
+
+The library behind the `mirror` command:
+
+    import asyncio
+    from mirror import pull_image, push_layout, verify_layout
+
+    asyncio.run(pull_image("redis:4.0", "./layout"))
+    report = asyncio.run(verify_layout("./layout"))
+    print(report.verdict)
+
+What is listed in `__all__` is public. It is imported when it is first used, so that a program which only verifies
+never loads an HTTP client.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mirror.descriptor import Descriptor, Platform
+    from mirror.digest import Digest
+    from mirror.errors import MirrorError
+    from mirror.inspection import inspect_image, inspect_layout
+    from mirror.inventory import list_layout, remove_image
+    from mirror.pull import PullOptions, pull_image, pull_images
+    from mirror.push import PushOptions, push_layout
+    from mirror.reference import Reference
+    from mirror.registry import Options
+    from mirror.report.findings import Finding, VerifyReport
+    from mirror.report.transfers import TransferReport
+    from mirror.retry import Retry
+    from mirror.selection import Choice
+    from mirror.verify import verify_layout
+
+_HOMES = {
+    "Choice": "selection",
+    "Descriptor": "descriptor",
+    "Digest": "digest",
+    "Finding": "report.findings",
+    "MirrorError": "errors",
+    "Options": "registry",
+    "Platform": "descriptor",
+    "PullOptions": "pull",
+    "PushOptions": "push",
+    "Reference": "reference",
+    "Retry": "retry",
+    "TransferReport": "report.transfers",
+    "VerifyReport": "report.findings",
+    "inspect_image": "inspection",
+    "inspect_layout": "inspection",
+    "list_layout": "inventory",
+    "pull_image": "pull",
+    "pull_images": "pull",
+    "push_layout": "push",
+    "remove_image": "inventory",
+    "verify_layout": "verify",
+}
+
+__all__ = [
+    "Choice",
+    "Descriptor",
+    "Digest",
+    "Finding",
+    "MirrorError",
+    "Options",
+    "Platform",
+    "PullOptions",
+    "PushOptions",
+    "Reference",
+    "Retry",
+    "TransferReport",
+    "VerifyReport",
+    "inspect_image",
+    "inspect_layout",
+    "list_layout",
+    "pull_image",
+    "pull_images",
+    "push_layout",
+    "remove_image",
+    "verify_layout",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"mirror.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'mirror' has no attribute {name!r}")

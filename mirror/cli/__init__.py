@@ -1,0 +1,94 @@
+"""The `mirror` command: the only place that prints, draws bars and exits. One module for each command.
+
+Commands are imported when they are called: `mirror --version` loads none, and `mirror verify` no HTTP client.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from mirror import __version__
+from mirror.errors import MirrorError, SomeFailed
+from mirror.report.text import printable
+
+_COMMANDS = {
+    "pull": "Pull images from registries into a layout, every byte verified.",
+    "verify": "Verify a layout offline: every byte and every link.",
+    "push": "Push a layout to a registry, digests preserved.",
+    "ls": "List the images of a layout.",
+    "inspect": "Show what an image is: platforms, config, layers.",
+    "rm": "Remove an image from a layout, and the blobs that only it needs.",
+    "completion": "Print the shell completion for bash, zsh or fish.",
+}
+
+_HELP = """Carry container images across an air gap, and prove that what arrived is what was published.
+
+\b
+  mirror pull redis:4.0 --all-platforms      from any registry into ./layout
+  mirror verify ./layout                     offline: every byte, every link
+  mirror push ./layout registry.internal:5000
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (or, for verify, could not check),
+2 wrong usage or no such image, 3 content is not what it should be, 4 some images failed, 130 interrupted.
+"""
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"mirror.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="mirror", message="%(prog)s %(version)s")
+def mirror() -> None:
+    """The group itself does nothing."""
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        return int(mirror.main(prog_name="mirror", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted.", None, 130)
+    except SomeFailed as error:
+        return _say(str(error), error.hint, error.exit_code)
+    except MirrorError as error:
+        return _say(str(error), error.hint, error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own flush at exit is quiet
+        return 1
+
+
+def _say(text: str, hint: str | None, code: int) -> int:
+    print(f"mirror: {printable(text)}", file=sys.stderr)
+    if hint:
+        print(f"        {printable(hint)}", file=sys.stderr)
+    return code

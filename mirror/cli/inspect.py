@@ -1,0 +1,80 @@
+"""mirror inspect"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from mirror.cli import options, remote
+from mirror.cli.run import run
+from mirror.errors import UsageError
+from mirror.inspection import inspect_image, inspect_layout
+from mirror.report.images import Inspected
+from mirror.retry import Retry
+
+_HELP = """Show what an image is: its platforms, config and layers; in a registry, or in a layout.
+
+\b
+  mirror inspect redis:4.0               from its registry; no layer is fetched
+  mirror inspect ./layout                every image of a layout
+  mirror inspect ./layout redis:4.0
+  mirror inspect redis:4.0 --digest      the digest alone
+  mirror inspect redis:4.0 --raw         the exact bytes of the manifest
+
+A folder with an index.json in it is a layout; put docker:// in front of an image whose name is also a folder's.
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("what", metavar="IMAGE|DIR")
+@click.argument("images", metavar="[IMAGE]...", nargs=-1)
+@click.option("--raw", is_flag=True, help="Print the exact bytes of the root manifest or index.")
+@click.option("--digest", is_flag=True, help="Print the digest of the root manifest or index alone.")
+@remote.with_registry
+@options.with_json
+@options.with_config
+@click.pass_context
+def command(
+    ctx: click.Context,
+    what: str,
+    images: tuple[str, ...],
+    raw: bool,
+    digest: bool,
+    retries: int,
+    plain_http: bool,
+    insecure: bool,
+    as_json: bool,
+) -> None:
+    if raw + digest + as_json > 1:
+        raise click.UsageError("--raw, --digest and --json exclude each other.", ctx)
+    if _is_layout(what):
+        found = run(inspect_layout(what, images))
+    elif images:
+        raise click.UsageError(f"{what!r} is no layout, so nothing can follow it.", ctx)
+    else:
+        found = [run(inspect_image(what, remote.registry_options(plain_http, insecure), Retry(retries)))]
+    if raw:
+        sys.stdout.buffer.write(_only(found).raw)
+        sys.stdout.flush()
+    elif digest:
+        options.echo([_only(found).root.digest])
+    elif as_json:
+        document = {"schema": "mirror.inspect/1", "images": [image.to_json() for image in found]}
+        options.echo([json.dumps(document, indent=2)])
+    else:
+        options.echo([line for image in found for line in (*image.lines(), "")][:-1])
+
+
+def _only(found: list[Inspected]) -> Inspected:
+    if len(found) > 1:
+        names = ", ".join(image.name for image in found)
+        raise UsageError("The layout has several images.", hint=f"Say which: {names}.")
+    return found[0]
+
+
+def _is_layout(what: str) -> bool:
+    looks_like_path = what.startswith((".", "/", "~"))
+    return looks_like_path or (Path(what).is_dir() and (Path(what) / "index.json").exists())

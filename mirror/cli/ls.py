@@ -1,0 +1,29 @@
+"""mirror ls"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from mirror.cli import options
+from mirror.cli.run import run
+from mirror.inventory import list_layout
+
+_HELP = """List the images of a layout: names, digests, platforms, sizes. Only manifests are read.
+
+\b
+  mirror ls ./layout
+  mirror ls ./layout --json
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("layout", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
+@options.with_json
+def command(layout: Path, quiet: bool, as_json: bool) -> None:
+    listing = run(list_layout(layout))
+    options.echo([json.dumps(listing.to_json(), indent=2)] if as_json else listing.lines())
+    options.remark(listing.summary(), quiet=quiet or as_json)

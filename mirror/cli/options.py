@@ -1,0 +1,105 @@
+"""The flags that several commands share, and what they come to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from mirror import config
+from mirror.errors import MirrorError
+from mirror.report.text import printable
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Before every other flag: the settings files become their defaults."""
+    if ctx.resilient_parsing:
+        return  # shell completion wants names, not settings
+    settings = config.load(path)
+    ctx.obj = settings
+    ctx.default_map = dict(settings.values)
+    for text in settings.ignored:
+        click.echo(f"mirror: {printable(text)}", err=True)
+    if settings.files:
+        click.echo(f"mirror: settings from {printable(', '.join(settings.files))}", err=True)
+
+
+def with_config(command: F) -> F:
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar="MIRROR_CONFIG",
+        is_eager=True,
+        expose_value=False,
+        callback=_load,
+        metavar="FILE",
+        help="Settings file to use instead of ./mirror.toml and ~/.config/mirror/mirror.toml.",
+    )(command)
+
+
+def with_json(command: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of result lines.")(
+        command
+    )
+
+
+def with_output(command: F) -> F:
+    """How much to say on stderr."""
+    for option in (
+        click.option("--no-progress", is_flag=True, envvar="MIRROR_NO_PROGRESS", help="No bar, even on a terminal."),
+        click.option("-v", "--verbose", is_flag=True, help="Say what is retried, and why."),
+        click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors."),
+    ):
+        command = option(command)
+    return command
+
+
+def stronger(ctx: click.Context, first: str, second: str) -> str | None:
+    """Of two flags that exclude each other, the one that was set where it counts more; None where neither is set.
+
+    Raises:
+        click.UsageError: both are set in the same place.
+    """
+    order = [ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP]
+    sources = {name: ctx.get_parameter_source(name) for name in (first, second) if ctx.params.get(name)}
+    for source in order:
+        found = [name for name, where in sources.items() if where is source]
+        if len(found) > 1:
+            flags = " and ".join("--" + name.replace("_", "-") for name in found)
+            raise click.UsageError(f"{flags} exclude each other.", ctx)
+        if found:
+            return found[0]
+    return None
+
+
+def image_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Shell completion: the images of the layout that the command line names."""
+    import asyncio
+
+    from mirror.inventory import list_layout
+
+    folder = ctx.params.get("layout")
+    try:
+        images = asyncio.run(list_layout(folder)).images if folder else ()
+    except MirrorError:
+        return []  # a completion has nobody to complain to
+    return [image.name for image in images if image.name.startswith(incomplete)]
+
+
+def echo(lines: list[str]) -> None:
+    """Result lines, to stdout."""
+    for line in lines:
+        sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def remark(text: str, *, quiet: bool) -> None:
+    """Everything else, to stderr."""
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)

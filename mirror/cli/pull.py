@@ -1,0 +1,146 @@
+"""mirror pull"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from mirror.cli import options, remote
+from mirror.cli.bar import progress
+from mirror.cli.run import run
+from mirror.descriptor import Platform
+from mirror.pull import PullOptions, pull_images
+from mirror.report.text import printable
+from mirror.report.transfers import TransferReport
+from mirror.retry import Retry
+from mirror.selection import Choice
+
+_HELP = """Pull images from registries into an OCI image layout, every byte verified.
+
+\b
+  mirror pull redis:4.0                                this host's platform
+  mirror pull redis:4.0 --all-platforms                all of them, the index as published
+  mirror pull redis:4.0 --platform linux/amd64,linux/arm/v7
+  mirror pull quay.io/a/b:v1 ghcr.io/c/d@sha256:… -o /media/stick/layout
+  mirror pull --from-file images.txt --keep-going      one image a line, # comments
+  mirror pull redis:4.0 --all --dry-run                what would move; writes nothing
+
+Run it again to go on after an interruption, to heal blobs that were damaged, or to update: what is there and hashes
+right is not fetched again. stdout gets one line for each image, NAME@DIGEST.
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("images", metavar="IMAGE...", nargs=-1)
+@click.option("--from-file", type=click.File("r"), metavar="FILE", help="Read image names from FILE (- for stdin).")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("layout"),
+    show_default="./layout",
+    envvar="MIRROR_OUTPUT",
+    help="The layout's folder.",
+)
+@click.option(
+    "--platform",
+    multiple=True,
+    envvar="MIRROR_PLATFORM",
+    metavar="OS/ARCH[/VARIANT][:OS.VERSION]",
+    help="A platform to pull; repeat it, or separate several by commas. [default: this host's]",
+)
+@click.option(
+    "-a", "--all-platforms", "--all", is_flag=True, envvar="MIRROR_ALL_PLATFORMS", help="Pull every platform."
+)
+@click.option(
+    "--sparse",
+    is_flag=True,
+    envvar="MIRROR_SPARSE",
+    help="With --platform: keep the published index, the other platforms absent on purpose.",
+)
+@click.option("--keep-going", is_flag=True, envvar="MIRROR_KEEP_GOING", help="Go on when an image fails; exit 4.")
+@click.option("--dry-run", is_flag=True, help="Say what would move; write nothing.")
+@click.option("--digestfile", type=click.Path(path_type=Path), metavar="FILE", help="Write the digests to FILE too.")
+@remote.with_jobs
+@remote.with_registry
+@options.with_output
+@options.with_json
+@options.with_config
+@click.pass_context
+def command(
+    ctx: click.Context,
+    images: tuple[str, ...],
+    from_file: TextIO | None,
+    output: Path,
+    platform: tuple[str, ...],
+    all_platforms: bool,
+    sparse: bool,
+    keep_going: bool,
+    dry_run: bool,
+    digestfile: Path | None,
+    jobs: int,
+    retries: int,
+    plain_http: bool,
+    insecure: bool,
+    quiet: bool,
+    verbose: bool,
+    no_progress: bool,
+    as_json: bool,
+) -> None:
+    names = [*images, *_read_names(from_file)]
+    if not names:
+        raise click.UsageError("Name at least one image, such as redis:4.0.", ctx)
+    pulling = PullOptions(
+        choice=_choice(ctx, platform, sparse),
+        keep_going=keep_going,
+        dry_run=dry_run,
+        retry=Retry(retries),
+        registries=remote.registry_options(plain_http, insecure, jobs),
+    )
+    with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
+        report = run(pull_images(names, output, pulling, bars))
+    _show(report, quiet=quiet, as_json=as_json)
+    if digestfile and not dry_run:
+        _write_digests(digestfile, report)
+    report.raise_failures()
+
+
+def _show(report: TransferReport, *, quiet: bool, as_json: bool) -> None:
+    options.echo([json.dumps(report.to_json(), indent=2)] if as_json else report.lines())
+    for image in report.images:
+        if image.failure:
+            hint = f" {image.failure.hint}" if image.failure.hint else ""
+            print(f"mirror: {printable(f'{image.source}: {image.failure}{hint}')}", file=sys.stderr)
+    for text in report.remarks():
+        options.remark(f"mirror: {text}", quiet=quiet)
+    options.remark(report.summary(), quiet=quiet)
+
+
+def _choice(ctx: click.Context, platform: tuple[str, ...], sparse: bool) -> Choice:
+    which = options.stronger(ctx, "platform", "all_platforms")
+    if which == "all_platforms":
+        return Choice(everything=True)
+    names = [name.strip() for text in platform for name in text.split(",") if name.strip()]
+    return Choice(platforms=tuple(map(Platform.parse, names)), sparse=sparse)
+
+
+def _read_names(file: TextIO | None) -> list[str]:
+    """One name a line; what follows a # is a comment."""
+    if file is None:
+        return []
+    try:
+        lines = [line.partition("#")[0].strip() for line in file]
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{file.name} is no text file.") from None
+    return [line for line in lines if line]
+
+
+def _write_digests(path: Path, report: TransferReport) -> None:
+    try:
+        path.write_text("".join(f"{image.digest}\n" for image in report.images if not image.failure))
+    except OSError as error:
+        raise click.UsageError(f"The digests could not be written: {path}: {error.strerror}.") from None

@@ -1,0 +1,31 @@
+"""mirror rm"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from mirror.cli import options
+from mirror.cli.run import run
+from mirror.inventory import remove_image
+
+_HELP = """Remove an image from a layout: its entry, and then the blobs that no other image needs.
+
+\b
+  mirror rm ./layout redis:4.0
+
+Where another image is broken, so that nobody can tell what it needs, nothing is removed.
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("layout", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("image", metavar="IMAGE", shell_complete=options.image_names)
+@click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
+@options.with_json
+def command(layout: Path, image: str, quiet: bool, as_json: bool) -> None:
+    removed = run(remove_image(layout, image))
+    options.echo([json.dumps(removed.to_json(), indent=2)] if as_json else removed.lines())
+    options.remark(removed.summary(), quiet=quiet or as_json)

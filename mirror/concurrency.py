@@ -1,0 +1,42 @@
+"""Doing many things at once, with an end: all are done, or the first failure stops the rest and is raised itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: int) -> list[R]:
+    """Run `work` on every item, at most `at_once` of them together, started in the given order.
+
+    Returns:
+        The results, in the order of the items.
+
+    Raises:
+        Exception: what the first failing `work` raised, after the others have been cancelled and have ended.
+    """
+    queue = enumerate(items)
+    results: dict[int, R] = {}
+
+    async def worker() -> None:
+        for position, item in queue:
+            results[position] = await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(worker())
+    except BaseExceptionGroup as failed:
+        raise _first(failed) from None
+    return [results[position] for position in sorted(results)]
+
+
+def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = failed
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,91 @@
+"""Where content comes from and where it goes: the roles that registries, layouts and archives play.
+
+`copy` knows only these. A store may play several roles; none of them knows who is on the other side.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from mirror.descriptor import Descriptor
+from mirror.digest import Digest
+from mirror.stream import Body
+
+
+class Source(Protocol):
+    """Somewhere that content can be read from. Nothing that it says is checked yet."""
+
+    async def resolve(self, name: str) -> Descriptor:
+        """The root that `name` (a tag or a digest) stands for, its own bytes embedded where they were read anyway.
+
+        Raises:
+            NotFound: there is no such name.
+        """
+        ...
+
+    def open_blob(self, node: Descriptor) -> AbstractAsyncContextManager[Body]:
+        """The content of `node`.
+
+        Raises:
+            MirrorError: it is not there, or cannot be read; during iteration too.
+        """
+        ...
+
+
+class Holder(Protocol):
+    """Somewhere that can be asked what it holds."""
+
+    async def has(self, node: Descriptor) -> bool:
+        """Whether `node` need not be put: a layout has hashed it, a registry gives its word."""
+        ...
+
+
+class Sink(Holder, Protocol):
+    """Somewhere that content can be put. It becomes visible only when it is whole and has been verified."""
+
+    async def put(self, node: Descriptor, body: Body) -> None:
+        """Take the content of `node`, verifying size and digest on the way.
+
+        Raises:
+            ContentError: the bytes are not what the descriptor says; nothing of them is kept.
+            MirrorError: the store refused.
+        """
+        ...
+
+    async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
+        """Make `name` stand for `root`, whose bytes are `data` and whose graph is there already.
+
+        Returns:
+            What the name stood for before, where the store knows.
+        """
+        ...
+
+
+class Progress(Protocol):
+    """Who wants to know how a copy goes. Sizes are bytes; all calls come from the event loop's thread."""
+
+    def plan(self, phase: str, blobs: int, size: int) -> None:
+        """A phase begins (`checking`, `copying`, `verifying`), over so many blobs and bytes."""
+        ...
+
+    def begin(self, node: Descriptor) -> None:
+        """A blob starts, or starts again."""
+        ...
+
+    def advance(self, node: Descriptor | None, count: int) -> None:
+        """`count` bytes more of it (None: of anything) are done; fewer than none when a blob has to start again."""
+        ...
+
+    def end(self, node: Descriptor) -> None:
+        """It is done, or has failed."""
+        ...
+
+
+class Silence:
+    """Progress for nobody."""
+
+    def plan(self, phase: str, blobs: int, size: int) -> None: ...
+    def begin(self, node: Descriptor) -> None: ...
+    def advance(self, node: Descriptor | None, count: int) -> None: ...
+    def end(self, node: Descriptor) -> None: ...

@@ -1,0 +1,238 @@
+"""The one way in which content moves, between any two stores.
+
+    survey   which blobs does the other side lack?
+    move     blobs, each fetched once; as soon as an image has all of its blobs: its manifests, its indexes, its name
+
+Several images can be copied at once, and each may have a source and a sink of its own: a pull has many sources and
+one sink, a push one source and many sinks. A blob that several images share is moved once to each sink, by one worker
+for all of them, so that a registry can mount for the second repository what the first has just received.
+"""
+
+from __future__ import annotations
+
+from asyncio import Lock
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from mirror import stream
+from mirror.concurrency import each
+from mirror.content import Holder, Progress, Silence, Sink, Source
+from mirror.descriptor import Descriptor
+from mirror.digest import Digest
+from mirror.errors import MirrorError, UsageError
+from mirror.graph import Graph, Node
+from mirror.retry import Retry
+from mirror.stream import Body
+
+_MANIFESTS_AT_ONCE = 8
+
+
+@dataclass(eq=False, slots=True)
+class Copy:
+    """One image on its way: what, from where, to where, under which name.
+
+    `replaced` is what the name stood for before, `failure` why the image did not arrive; both are known afterwards.
+    """
+
+    source: Source
+    sink: Sink
+    graph: Graph
+    name: str
+    root: Descriptor
+    replaced: Digest | None = None
+    failure: MirrorError | None = None
+
+
+@dataclass(slots=True)
+class _Move:
+    """One blob and the images that need it, those with the same sink side by side."""
+
+    node: Descriptor
+    copies: list[Copy] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a survey has found: the blobs to move, in order, and those that are there already."""
+
+    copies: Sequence[Copy]
+    moves: list[_Move]
+    reused: list[Descriptor]
+
+    @property
+    def missing(self) -> list[Descriptor]:
+        return [move.node for move in self.moves]
+
+    @property
+    def size(self) -> int:
+        """Bytes to move; a blob that goes to two sinks counts once, since it is read or mounted there."""
+        return sum(move.node.size for move in self.moves)
+
+
+async def survey(copies: Sequence[Copy], *, jobs: int, retry: Retry, progress: Progress | None = None) -> Plan:
+    """Ask every sink for every blob. Blobs are planned image by image, in each the largest first.
+
+    Raises:
+        MirrorError: a sink could not be asked.
+    """
+    progress = progress or Silence()
+    asked: dict[tuple[int, Digest], _Move] = {}
+    for copy in copies:
+        for node in copy.graph.largest_first():
+            asked.setdefault((id(copy.sink), node.digest), _Move(node)).copies.append(copy)
+    progress.plan("checking", len(asked), sum(question.node.size for question in asked.values()))
+
+    async def there(question: _Move) -> bool:
+        progress.begin(question.node)
+        found = await retry.run(partial(question.copies[0].sink.has, question.node))
+        progress.advance(question.node, question.node.size)
+        progress.end(question.node)
+        return found
+
+    answers = await each(asked.values(), there, jobs)
+    moves: dict[Digest, _Move] = {}
+    reused: dict[Digest, Descriptor] = {}
+    for question, found in zip(asked.values(), answers, strict=True):
+        if found:
+            reused[question.node.digest] = question.node
+        else:
+            moves.setdefault(question.node.digest, _Move(question.node)).copies.extend(question.copies)
+    return Plan(copies, list(moves.values()), list(reused.values()))
+
+
+async def move(
+    plan: Plan, *, jobs: int, retry: Retry, keep_going: bool = False, progress: Progress | None = None
+) -> None:
+    """Carry out a plan. Nothing is named before all that it names is there.
+
+    With `keep_going`, an image that fails keeps its error in `failure` and the others go on.
+
+    Raises:
+        MirrorError: the first failure, unless `keep_going`.
+    """
+    mover = _Mover(plan, retry, keep_going, progress or Silence())
+    for copy in plan.copies:
+        await mover.finish_if_whole(copy)
+    await each(plan.moves, mover.move, jobs)
+
+
+class _Mover:
+    """Carries blobs, and counts for each image how many it still lacks."""
+
+    def __init__(self, plan: Plan, retry: Retry, keep_going: bool, progress: Progress) -> None:
+        self._retry, self._keep_going, self._progress = retry, keep_going, progress
+        self._lacking = {id(copy): 0 for copy in plan.copies}
+        for wanted in plan.moves:
+            for copy in wanted.copies:
+                self._lacking[id(copy)] += 1
+        progress.plan("copying", len(plan.moves), plan.size)
+        self._unnamed = list(reversed(plan.copies))
+        self._whole: set[int] = set()
+        self._naming = Lock()
+
+    async def move(self, wanted: _Move) -> None:
+        """Bring one blob to every sink that lacks it, then finish the images that waited for it alone."""
+        self._progress.begin(wanted.node)
+        for sink in {id(copy.sink): copy.sink for copy in wanted.copies}.values():
+            await self._to_sink(wanted.node, sink, [copy for copy in wanted.copies if copy.sink is sink])
+        self._progress.end(wanted.node)
+        for copy in wanted.copies:
+            self._lacking[id(copy)] -= 1
+            await self.finish_if_whole(copy)
+
+    async def _to_sink(self, node: Descriptor, sink: Sink, copies: Sequence[Copy]) -> None:
+        """Try the source of each image that needs the blob, until one has it."""
+        errors = []
+        for source in {id(copy.source): copy.source for copy in copies}.values():
+            try:
+                return await self._retry.run(partial(self._put, node, source, sink))
+            except MirrorError as error:
+                errors.append(error)
+        self._fail(copies, errors[0])
+        return None
+
+    def _fail(self, copies: Iterable[Copy], error: MirrorError) -> None:
+        if not self._keep_going:
+            raise error
+        for copy in copies:
+            copy.failure = copy.failure or error
+
+    async def _put(self, node: Descriptor, source: Source, sink: Sink) -> None:
+        counted = 0
+
+        async def counting(body: Body) -> AsyncIterator[bytes]:
+            nonlocal counted
+            async for chunk in body.chunks:
+                counted += len(chunk)
+                self._progress.advance(node, len(chunk))
+                yield chunk
+
+        try:
+            async with _opened(source, node) as body:
+                await sink.put(node, Body(counting(body), body.origin, body.modified))
+        except BaseException:
+            self._progress.advance(node, -counted)
+            raise
+        self._progress.advance(node, node.size - counted)  # what a registry mounted never came past here
+
+    async def finish_if_whole(self, copy: Copy) -> None:
+        """Put the manifests, then the indexes, then the name of an image whose blobs are all there."""
+        if not self._lacking[id(copy)] and not copy.failure:
+            try:
+                await self._put_manifests(copy)
+                self._whole.add(id(copy))
+            except MirrorError as error:
+                self._fail([copy], error)
+        await self._name_in_order()
+
+    async def _put_manifests(self, copy: Copy) -> None:
+        async def put(node: Node) -> None:
+            await self._retry.run(lambda: copy.sink.put(node.descriptor, Body(stream.once(node.data), copy.name)))
+
+        for rank in copy.graph.ranks():
+            await each(rank, put, _MANIFESTS_AT_ONCE)
+
+    async def _name_in_order(self) -> None:
+        """Names appear in the order of the call, whichever image was whole first: the same call, the same result."""
+        async with self._naming:
+            while self._unnamed and (self._unnamed[-1].failure or id(self._unnamed[-1]) in self._whole):
+                copy = self._unnamed.pop()
+                if copy.failure:
+                    continue
+                try:
+                    await self._name(copy)
+                except MirrorError as error:
+                    self._fail([copy], error)
+
+    async def _name(self, copy: Copy) -> None:
+        node = copy.graph.nodes.get(copy.root.digest)
+        data = node.data if node else b""
+        copy.replaced = await self._retry.run(lambda: copy.sink.tag(copy.name, copy.root, data))
+
+
+class DryRun:
+    """A sink that can be asked and refuses to be written to. `sink` is None where there is nothing to ask yet."""
+
+    def __init__(self, sink: Holder | None) -> None:
+        self._sink = sink
+
+    async def has(self, node: Descriptor) -> bool:
+        return self._sink is not None and await self._sink.has(node)
+
+    async def put(self, node: Descriptor, body: Body) -> None:
+        raise UsageError("A dry run writes nothing.")
+
+    async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
+        raise UsageError("A dry run writes nothing.")
+
+
+@asynccontextmanager
+async def _opened(source: Source, node: Descriptor) -> AsyncIterator[Body]:
+    """The content of `node`: from its own descriptor where it is embedded there, else from `source`."""
+    if node.data is not None:
+        yield stream.embedded(node, node.data)
+        return
+    async with source.open_blob(node) as body:
+        yield body

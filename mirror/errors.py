@@ -1,0 +1,149 @@
+"""Every way in which `mirror` fails, in one tree.
+
+    MirrorError                 1  something failed
+    ├── UsageError              2  the person asked for something that cannot be
+    │   ├── InvalidReference    2  an image name that no registry can have
+    │   ├── ConfigError         2  a settings file that cannot be used
+    │   └── NotFound            2  an image, a platform or a folder that does not exist
+    ├── TransferError           1  a registry could not be reached, or refused
+    │   └── Unauthorized        1  … because of who we are
+    ├── StorageError            1  a disk that is full, read-only or broken
+    ├── ContentError            3  content that is not what it should be
+    │   ├── InvalidDigest       3  text that is no digest
+    │   ├── InvalidContent      3  JSON or a manifest that breaks its specification
+    │   ├── WrongSize           3  fewer or more bytes than the descriptor says
+    │   ├── WrongDigest         3  bytes that hash to something else
+    │   └── BrokenLayout        3  a folder that should be an OCI image layout and is not
+    └── SomeFailed              4  of several images, some are done and some failed
+
+The message is one sentence that says what happened, to what, and where; `hint` is what the person can do about it.
+Only `mirror.cli` turns an error into an exit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class MirrorError(Exception):
+    """The root of the tree: catch this to catch everything that `mirror` raises on purpose."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same request may succeed when it is made again."""
+        return False
+
+
+class UsageError(MirrorError):
+    """What was asked for cannot be: a flag, a name, a folder."""
+
+    exit_code = 2
+
+
+class InvalidReference(UsageError):
+    """An image name outside the grammar of the distribution specification."""
+
+
+class ConfigError(UsageError):
+    """A settings file with an unknown key, a wrong type or broken TOML."""
+
+
+class NotFound(UsageError):
+    """An image, a platform or a folder that is not there."""
+
+
+class TransferError(MirrorError):
+    """A request that a registry refused, or that never got an answer.
+
+    `status` is the HTTP status where there was one; `retry_after` the pause in seconds that the server asked for.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        status: int | None = None,
+        transient: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.retry_after = retry_after
+        self._transient = transient
+
+    @property
+    def transient(self) -> bool:
+        return self._transient
+
+
+class Unauthorized(TransferError):
+    """The registry wants credentials, or others than it was given (401, 403)."""
+
+
+class StorageError(MirrorError):
+    """The operating system refused a read or a write."""
+
+
+class ContentError(MirrorError):
+    """Bytes that are not what was named. Nothing of them is kept."""
+
+    exit_code = 3
+
+
+class InvalidDigest(ContentError):
+    """Text that should be a digest and is outside the grammar of the image specification."""
+
+
+class InvalidContent(ContentError):
+    """JSON, a descriptor or a manifest that breaks its specification."""
+
+
+class WrongSize(ContentError):
+    """A body that is shorter or longer than its descriptor says. `want` and `got` are bytes.
+
+    `got` is None where reading stopped at the first byte too many.
+    """
+
+    def __init__(self, what: str, *, want: int, got: int | None) -> None:
+        found = "more" if got is None else f"{got} bytes"
+        super().__init__(f"{what} should have {want} bytes and has {found}.")
+        self.want = want
+        self.got = got
+
+    @property
+    def transient(self) -> bool:
+        """A short body is what a cut connection looks like; a long one is a lie, and stays one."""
+        return self.got is not None and self.got < self.want
+
+
+class WrongDigest(ContentError):
+    """A body of the right size that hashes to something else. `want` and `got` are digests."""
+
+    def __init__(self, what: str, *, want: str, got: str) -> None:
+        super().__init__(
+            f"{what} does not match its digest: expected {want}, found {got}.",
+            hint="The bytes were changed on the way or at their source. Nothing of them was kept.",
+        )
+        self.want = want
+        self.got = got
+
+
+class BrokenLayout(ContentError):
+    """A folder whose `oci-layout` or `index.json` cannot be trusted."""
+
+
+class SomeFailed(MirrorError):
+    """With --keep-going: some images are done, `failures` are not."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, failures: Sequence[MirrorError]) -> None:
+        super().__init__(message)
+        self.failures = tuple(failures)

@@ -1,0 +1,90 @@
+"""What one image is, whole: in a registry, or in a layout. Its layers are not read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mirror.content import Source
+from mirror.descriptor import Descriptor
+from mirror.errors import ContentError
+from mirror.graph import Graph, Node, walk
+from mirror.image import image_platform, read_config, summarize
+from mirror.layout import Entry, Layout
+from mirror.reference import Reference
+from mirror.registry import Client, Options, Repository
+from mirror.report.images import Inspected, Part, Platformed
+from mirror.retry import ONCE, Retry
+from mirror.strictjson import JsonObject
+
+
+async def inspect_layout(path: Path | str, images: Sequence[str] = ()) -> list[Inspected]:
+    """Images of a layout, whole.
+
+    Raises:
+        NotFound: there is no such folder or image.
+        ContentError: the layout or the image is broken.
+    """
+    with Layout.open(Path(path)) as layout:
+        return [await _inspect_entry(layout, entry) for entry in layout.find(images)]
+
+
+async def _inspect_entry(layout: Layout, entry: Entry) -> Inspected:
+    graph = await walk(layout, entry.root, keep=lambda child: not entry.lacks(child), foreign=True)
+    return await _inspect(layout, graph, entry.name, dict(entry.root.annotations))
+
+
+async def inspect_image(image: str, options: Options | None = None, retry: Retry | None = None) -> Inspected:
+    """An image of a registry, whole; its layers are not fetched.
+
+    Raises:
+        NotFound: there is no such image.
+        TransferError: the registry could not be reached or refused.
+        ContentError: what it sent is not what it should be.
+    """
+    reference, again = Reference.parse(image), retry or Retry()
+    async with Client(options or Options()) as client:
+        source = Repository(client.registry(reference.registry), reference.repository)
+        root = await again.run(lambda: source.resolve(reference.target))
+        graph = await walk(source, root, retry=again)
+        return await _inspect(source, graph, str(reference), {}, again)
+
+
+async def _inspect(source: Source, graph: Graph, name: str, annotations: JsonObject, retry: Retry = ONCE) -> Inspected:
+    offered = {child.digest: child for node in graph.nodes.values() for child in node.document.manifests}
+    parts = [
+        await _part_of(source, node, offered.get(node.descriptor.digest, node.descriptor), retry)
+        for node in graph.nodes.values()
+        if not node.document.is_index
+    ]
+    root = graph.nodes.get(graph.root.digest)
+    return Inspected(
+        name=name,
+        root=_part(graph.root),
+        parts=tuple(parts),
+        blobs=len(graph.blobs),
+        size=graph.size,
+        annotations=annotations,
+        raw=root.data if root else b"",
+    )
+
+
+async def _part_of(source: Source, node: Node, offered: Descriptor, retry: Retry) -> Platformed:
+    platform = offered.platform if offered.platform and offered.platform.known else None
+    try:
+        settings = summarize(await read_config(source, node, retry))
+        platform = platform or await image_platform(source, node, retry)
+    except ContentError as error:
+        settings = {"problem": str(error)}  # to look at what is broken is what inspecting is for
+    return Platformed(
+        platform=str(platform) if platform else None,
+        manifest=_part(node.descriptor),
+        config=_part(node.document.config) if node.document.config else None,
+        layers=tuple(_part(layer) for layer in node.document.layers),
+        settings=settings,
+        about=offered.attests,
+    )
+
+
+def _part(node: Descriptor) -> Part:
+    return Part(node.digest, node.media_type, node.size)

@@ -1,0 +1,274 @@
+"""Directories held open, and files that appear whole or not at all.
+
+A layout may come from a stranger's stick, so nothing here follows a link that stands inside it: every directory is
+opened relative to its parent with O_NOFOLLOW, and names are resolved against that descriptor (GHSA-8xwf-rjm4-xvhv).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from mirror.errors import BrokenLayout, StorageError
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# O_NONBLOCK, because opening a FIFO would wait for a writer until the end of days.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_HINTS = {
+    errno.ENOSPC: "The disk is full. Free some space and run the same command again: what is complete is kept.",
+    errno.EDQUOT: "Your quota is used up. Free some space and run the same command again: what is complete is kept.",
+    errno.EROFS: "The file system is read-only. Choose another folder with --output.",
+    errno.EACCES: "Check who owns the folder and its permissions.",
+    errno.EPERM: "Check who owns the folder and its permissions.",
+    errno.EFBIG: "The file system cannot hold a file of this size; FAT ends at 4 GiB. Use exFAT or ext4.",
+    errno.EIO: "The disk reports a hardware error.",
+}
+
+
+@contextmanager
+def translated(what: str | Path) -> Iterator[None]:
+    """Turn the operating system's errors about `what` into ours.
+
+    Raises:
+        StorageError: for any OSError inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{what}: {os.strerror(error.errno or 0)}.", hint=_HINTS.get(error.errno or 0)) from error
+
+
+class Folder:
+    """A directory that is held open; close it, or use it in `with`. `path` is for messages only."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self._fd, self.path = fd, path
+
+    @classmethod
+    def open(cls, path: Path) -> Folder:
+        """Open the directory that a person named; here links may be followed.
+
+        Raises:
+            StorageError: it cannot be opened.
+        """
+        with translated(path):
+            return cls(os.open(path, _DIRECTORY), path)
+
+    def sub(self, name: str, *, create: bool = False) -> Folder:
+        """Open the directory `name` inside this one.
+
+        Raises:
+            FileNotFoundError: it is not there, and `create` is false.
+            BrokenLayout: something else than a directory has its name.
+            StorageError: it cannot be opened or created.
+        """
+        path = self.path / name
+        try:
+            if create:
+                self._make(name)
+            return Folder(os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd), path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EEXIST):
+                raise BrokenLayout(f"{path} is no directory.", hint="Links inside a layout are not followed.") from None
+            with translated(path):
+                raise
+
+    def _make(self, name: str) -> None:
+        try:
+            os.mkdir(name, 0o755, dir_fd=self._fd)
+        except FileExistsError:
+            return
+        self.sync()
+
+    def names(self) -> list[str]:
+        with translated(self.path):
+            return sorted(os.listdir(self._fd))
+
+    def kind(self, name: str) -> int | None:
+        """The type bits of `name` (`stat.S_IFREG`, …), links not followed; None where it is not there."""
+        status = self.status(name)
+        return None if status is None else stat.S_IFMT(status.st_mode)
+
+    def status(self, name: str) -> os.stat_result | None:
+        with translated(self.path / name):
+            try:
+                return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            except FileNotFoundError:
+                return None
+
+    def open_file(self, name: str) -> int:
+        """A descriptor for reading `name`; the caller looks at its kind and closes it.
+
+        Raises:
+            OSError: untranslated, since what it means depends on who asks.
+        """
+        return os.open(name, _READ, dir_fd=self._fd)
+
+    def read(self, name: str, cap: int) -> bytes:
+        """The whole of a small regular file.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            BrokenLayout: it is no regular file, or has more than `cap` bytes.
+            StorageError: it cannot be read.
+        """
+        path = self.path / name
+        kind = self.kind(name)
+        if kind not in (None, stat.S_IFREG):
+            raise BrokenLayout(f"{path} is {kind_name(kind or 0)}, and should be a file.")
+        try:
+            fd = self.open_file(name)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            with translated(path):
+                raise
+        with translated(path), os.fdopen(fd, "rb") as file:
+            data = file.read(cap + 1)
+        if len(data) > cap:
+            raise BrokenLayout(f"{path} has more than {cap} bytes.")
+        return data
+
+    def create(self) -> Temporary:
+        """A new empty file with a name that nobody could have planted."""
+        name = secrets.token_hex(8)
+        with translated(self.path):
+            return Temporary(self, name, os.open(name, _CREATE, 0o644, dir_fd=self._fd))
+
+    def move(self, name: str, target: Folder, new: str) -> None:
+        with translated(target.path / new):
+            os.rename(name, new, src_dir_fd=self._fd, dst_dir_fd=target._fd)
+
+    def remove(self, name: str) -> None:
+        """Unlink a file; one that is gone already is fine."""
+        with translated(self.path / name), suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._fd)
+
+    def sync(self) -> None:
+        """Make names durable. File systems that cannot sync a directory say EINVAL, and need not."""
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                with translated(self.path):
+                    raise
+
+    def free(self) -> int:
+        """Bytes that an ordinary user may still write to this file system."""
+        with translated(self.path):
+            status = os.fstatvfs(self._fd)
+            return status.f_bavail * status.f_frsize
+
+    def lock(self, name: str) -> Lock:
+        with translated(self.path / name):
+            return Lock(os.open(name, _LOCK, 0o644, dir_fd=self._fd), self.path / name)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Temporary:
+    """A file that is being written, and has no name that counts until `commit`."""
+
+    def __init__(self, folder: Folder, name: str, fd: int) -> None:
+        self._folder, self._name, self._fd = folder, name, fd
+
+    def write(self, chunks: Sequence[bytes]) -> None:
+        with translated(self._folder.path):
+            views = [memoryview(chunk) for chunk in chunks if chunk]
+            while views:
+                # The kernel takes at most IOV_MAX buffers in one call, and may take fewer bytes than it was given.
+                written = os.writev(self._fd, views[:_IOV_MAX])
+                while views and written >= len(views[0]):
+                    written -= len(views.pop(0))
+                if written:
+                    views[0] = views[0][written:]
+
+    def commit(self, target: Folder, name: str, modified: float | None = None) -> None:
+        """Make the bytes durable, then the name. On an error nothing is left.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        try:
+            with translated(target.path / name):
+                if modified is not None:
+                    os.utime(self._fd, (modified, modified))
+                os.fsync(self._fd)
+            self._folder.move(self._name, target, name)
+        except BaseException:
+            self.discard()
+            raise
+        os.close(self._fd)
+        target.sync()
+
+    def discard(self) -> None:
+        os.close(self._fd)
+        self._folder.remove(self._name)
+
+
+_IOV_MAX = 1024
+
+
+class Lock:
+    """An advisory lock on a file (flock), released when it is closed or its process dies."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self._fd, self.path = fd, path
+
+    def take(self, *, shared: bool = False, wait: bool = True) -> bool:
+        """Lock; where that is not possible at once and `wait` is false, return False."""
+        mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+        try:
+            fcntl.flock(self._fd, mode)
+        except BlockingIOError:
+            return False
+        except OSError:
+            with translated(self.path):
+                raise
+        return True
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def kind_name(kind: int) -> str:
+    """A word for what stands where a file should."""
+    names = {
+        stat.S_IFREG: "a file",
+        stat.S_IFDIR: "a directory",
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFBLK: "a device",
+        stat.S_IFCHR: "a device",
+    }
+    return names.get(kind, "something else")

@@ -1,0 +1,167 @@
+"""`index.json`: the names that a layout's images have. Pure: bytes in, entries or changed bytes out.
+
+It is an index like any other (OCI image-spec, image-layout.md), so `mirror.manifest` parses it. What is changed are
+single entries; the others, and fields that we do not know, stay as they were.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mirror import manifest
+from mirror.descriptor import OCI_INDEX, Descriptor
+from mirror.errors import BrokenLayout, ContentError, NotFound, UsageError
+from mirror.layout import names
+from mirror.reference import Reference
+from mirror.strictjson import JsonObject, load_object
+
+CAP = 64 * 1024 * 1024  # bytes of an index.json: about 100,000 images
+LAYOUT_CAP = 4096  # bytes of an oci-layout file
+VERSION = "1.0.0"
+OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+EMPTY = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, indent=2).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image of a layout: the descriptor of its root, and what it is called."""
+
+    root: Descriptor
+    reference: Reference | None
+    tag: str | None
+
+    @classmethod
+    def of(cls, root: Descriptor) -> Entry:
+        reference = names.full_name(root.annotations)
+        tag = reference.tag if reference else names.bare_tag(root.annotations)
+        return cls(root, reference, tag)
+
+    @property
+    def name(self) -> str:
+        """What to call the image: its full name, else its tag or other name, else its digest."""
+        if self.reference:
+            return self.reference.stored
+        return (
+            self.root.annotations.get(names.REF_NAME) or self.root.annotations.get(names.IMAGE_NAME) or self.root.digest
+        )
+
+    @property
+    def kept(self) -> frozenset[str] | None:
+        """The children of a sparse image that are here; None where nothing is absent on purpose."""
+        text = self.root.annotations.get(names.SPARSE)
+        return None if text is None else frozenset(text.split(","))
+
+    def lacks(self, child: Descriptor) -> bool:
+        """Whether a child of one of this image's indexes was left out on purpose."""
+        return self.kept is not None and not child.is_index and child.digest not in self.kept
+
+    def is_called(self, text: str) -> bool:
+        """Whether a person who says `text` means this image."""
+        annotations = self.root.annotations
+        if text in (
+            self.root.digest,
+            annotations.get(names.IMAGE_NAME),
+            annotations.get(names.REF_NAME),
+            self.tag,
+        ):
+            return True
+        try:
+            asked = Reference.parse(text)
+        except UsageError:
+            return False
+        if asked.digest:
+            same_name = self.reference is not None and self.reference.name == asked.name
+            return same_name and self.root.digest == asked.digest and asked.tag in (None, self.tag)
+        return self.reference is not None and self.reference.stored == asked.stored
+
+
+def check_layout_file(data: bytes) -> None:
+    """Check the content of `oci-layout`.
+
+    Raises:
+        BrokenLayout: it is no JSON object with the one version that exists.
+    """
+    try:
+        version = load_object(data, "oci-layout").get("imageLayoutVersion")
+    except ContentError as error:
+        raise BrokenLayout(str(error)) from None
+    if version != VERSION:
+        raise BrokenLayout(f"oci-layout should say imageLayoutVersion {VERSION!r} and says {str(version)[:40]!r}.")
+
+
+def entries(data: bytes) -> list[Entry]:
+    """The images that an `index.json` names.
+
+    Raises:
+        BrokenLayout: it is no valid index.
+    """
+    try:
+        document = manifest.parse(data, OCI_INDEX, "index.json", cap=CAP)
+    except ContentError as error:
+        raise BrokenLayout(str(error), hint=error.hint) from None
+    return [Entry.of(root) for root in document.manifests]
+
+
+def find(found: Sequence[Entry], text: str, where: str) -> Entry:
+    """The one image that a person means by `text`.
+
+    Raises:
+        NotFound: there is none; the message lists those that are there.
+        UsageError: there are several with different content.
+    """
+    matches = [entry for entry in found if entry.is_called(text)]
+    if not matches:
+        there = ", ".join(entry.name for entry in found[:10]) or "no images at all"
+        more = f" and {len(found) - 10} more" if len(found) > 10 else ""
+        raise NotFound(f"{where} has no image {text!r}.", hint=f"It has: {there}{more}.")
+    if len({entry.root.digest for entry in matches}) > 1:
+        both = ", ".join(f"{entry.name} ({entry.root.digest.short})" for entry in matches)
+        raise UsageError(f"{text!r} could be several images of {where}.", hint=f"Say which: {both}.")
+    return matches[0]
+
+
+def with_entry(data: bytes, name: str, root: Descriptor) -> tuple[bytes, Entry | None]:
+    """A changed `index.json` in which `name` stands for `root`, and the entry that did so before.
+
+    Raises:
+        BrokenLayout: `data` is no valid index.
+        InvalidReference: `name` is no image name.
+    """
+    old = entries(data)
+    before = [entry for entry in old if entry.reference and entry.reference.stored == name]
+    taken = {entry.root.annotations.get(names.REF_NAME, "") for entry in old if entry not in before}
+    called = names.annotate(name, taken)
+    fresh = replace(root, annotations={**called, **_ours(root)}).to_json()
+    document = load_object(data, "index.json")
+    kept = [raw for raw, entry in zip(document["manifests"], old, strict=True) if entry not in before]
+    document["manifests"] = _inserted(kept, fresh)
+    return _dump(document), before[0] if before else None
+
+
+def without_entry(data: bytes, gone: Entry) -> bytes:
+    """A changed `index.json` without the entries that are called and point as `gone` does."""
+    document = load_object(data, "index.json")
+    pairs = zip(document["manifests"], entries(data), strict=True)
+    document["manifests"] = [raw for raw, entry in pairs if entry != gone]
+    return _dump(document)
+
+
+def _inserted(kept: list[JsonObject], fresh: JsonObject) -> list[JsonObject]:
+    """Sorted by name as far as the others are, so that the order of arrival does not show in the bytes."""
+    name = _sort_key(fresh)
+    position = next((i for i, raw in enumerate(kept) if _sort_key(raw) > name), len(kept))
+    return [*kept[:position], fresh, *kept[position:]]
+
+
+def _sort_key(raw: JsonObject) -> str:
+    return str((raw.get("annotations") or {}).get(names.IMAGE_NAME, ""))
+
+
+def _ours(root: Descriptor) -> dict[str, str]:
+    return {key: text for key, text in root.annotations.items() if key not in (names.IMAGE_NAME, names.REF_NAME)}
+
+
+def _dump(document: JsonObject) -> bytes:
+    return json.dumps(document, indent=2).encode()

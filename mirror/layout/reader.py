@@ -1,0 +1,142 @@
+"""A layout as a source. Nothing is created, so layouts on read-only media work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiofiles
+from aiofiles.threadpool.binary import AsyncFileIO
+
+from mirror.descriptor import Descriptor
+from mirror.digest import Digest
+from mirror.errors import BrokenLayout, NotFound
+from mirror.layout import index
+from mirror.layout.blobs import READ, Blobs, Flaw, Verdict
+from mirror.layout.folder import Folder, translated
+from mirror.layout.index import Entry
+from mirror.stream import Body
+
+
+class Layout:
+    """An OCI image layout, open for reading: make one with `Layout.open`, and use it in `with`.
+
+    `damaged` collects the stored blobs that turned out to be bad when they were asked for.
+    """
+
+    def __init__(self, root: Folder) -> None:
+        self.root, self.path = root, root.path
+        self.blobs = Blobs(root)
+        self.damaged: dict[Digest, Verdict] = {}
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a layout.
+
+        Raises:
+            NotFound: there is no such folder.
+            BrokenLayout: it is no layout, or its `oci-layout` or `index.json` is broken.
+            StorageError: it cannot be read.
+        """
+        if not path.is_dir():
+            raise NotFound(f"There is no folder {str(path)!r}.", hint="Pull an image first, or name another folder.")
+        layout = cls(Folder.open(path))
+        try:
+            layout.check()
+        except BaseException:
+            layout.close()
+            raise
+        return layout
+
+    def check(self) -> None:
+        """Check `oci-layout`, `index.json` and that there are `blobs`.
+
+        Raises:
+            BrokenLayout: one of them is missing or broken.
+        """
+        index.check_layout_file(self.read("oci-layout", index.LAYOUT_CAP))
+        self.entries()
+        if self.root.kind("blobs") != stat.S_IFDIR:
+            raise BrokenLayout(f"{self.path} has no folder 'blobs'.")
+
+    def entries(self) -> list[Entry]:
+        """The images that `index.json` names, in its order.
+
+        Raises:
+            BrokenLayout: it is missing or broken.
+        """
+        return index.entries(self.read("index.json", index.CAP))
+
+    def find(self, texts: Iterable[str] = ()) -> list[Entry]:
+        """The images that a person means by `texts`; all of them where none is named.
+
+        Raises:
+            NotFound: there is no such image, or none at all.
+            UsageError: a text could mean several.
+        """
+        found = self.entries()
+        if not found:
+            raise NotFound(f"{self.path} has no images.", hint="Pull one into it first.")
+        chosen: list[Entry] = []
+        for text in texts:
+            entry = index.find(found, text, str(self.path))
+            if entry not in chosen:
+                chosen.append(entry)
+        return chosen or found
+
+    async def resolve(self, name: str) -> Descriptor:
+        """`Source`: the root of the image called `name`."""
+        return self.find([name])[0].root
+
+    async def has(self, node: Descriptor) -> bool:
+        """`Holder`: whether the blob is here, hashed. A bad one is noted in `damaged`."""
+        verdict = await asyncio.to_thread(self.blobs.examine, node.digest, node.size)
+        if verdict.flaw not in (None, Flaw.MISSING):
+            self.damaged[node.digest] = verdict
+        return verdict.ok
+
+    @asynccontextmanager
+    async def open_blob(self, node: Descriptor) -> AsyncIterator[Body]:
+        """`Source`: a stored blob, not yet verified.
+
+        Raises:
+            BrokenLayout: it is missing, or no regular file.
+            StorageError: it cannot be read.
+        """
+        async with aiofiles.open(self.blobs.open(node.digest), "rb", buffering=0) as file:
+            yield Body(_chunks(file, self.path), str(self.path), os.fstat(file.fileno()).st_mtime)
+
+    def read(self, name: str, cap: int) -> bytes:
+        """A small file at the top of the layout.
+
+        Raises:
+            BrokenLayout: it is missing, no file, or larger than `cap` bytes.
+        """
+        try:
+            return self.root.read(name, cap)
+        except FileNotFoundError:
+            raise BrokenLayout(f"{self.path} is no OCI image layout: it has no {name}.") from None
+
+    def close(self) -> None:
+        self.blobs.close()
+        self.root.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+async def _chunks(file: AsyncFileIO, path: Path) -> AsyncIterator[bytes]:
+    with translated(path):
+        while chunk := await file.read(READ):
+            yield chunk

@@ -1,0 +1,228 @@
+"""A layout as a sink.
+
+    1. hold `.mirror/lock` shared; whoever gets it alone clears what dead writers left in `.mirror/tmp`
+    2. each blob: a temporary file there, hash while writing, fsync, rename into `blobs/`, fsync of that directory
+    3. the name last: `index.json` is replaced as a whole, under `.mirror/index.lock`
+
+Deleting blobs needs the lock alone: a pull that is running may have decided to reuse one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+from mirror.descriptor import Descriptor
+from mirror.digest import Digest
+from mirror.errors import BrokenLayout, StorageError, UsageError
+from mirror.layout import index
+from mirror.layout.folder import Folder, Lock, Temporary, translated
+from mirror.layout.index import Entry
+from mirror.layout.reader import Layout
+from mirror.stream import Batch, Body, Check, batch_size, batches, overlap
+
+_PATIENCE = 30.0  # seconds to wait for a mirror that deletes blobs
+_OURS = {".mirror", "blobs", "index.json", "lost+found"}  # all that a layout whose creation was cut can have
+
+
+class LayoutWriter(Layout):
+    """An OCI image layout, open for writing: made by `LayoutWriter.writing`.
+
+    `aside` collects where things that stood at a blob's path and were no files have gone.
+    """
+
+    def __init__(self, root: Folder, own: Folder, temporary: Folder, jobs: int) -> None:
+        super().__init__(root)
+        self.aside: list[Path] = []
+        self._own, self._temporary = own, temporary
+        self._batch = batch_size(jobs)
+
+    @classmethod
+    @asynccontextmanager
+    async def writing(cls, path: Path, *, jobs: int = 1, alone: bool = False) -> AsyncIterator[LayoutWriter]:
+        """Open a layout to write to it, creating it where it is not there.
+
+        Args:
+            path: the folder.
+            jobs: how many blobs are going to be written at once; they share one budget of memory.
+            alone: keep every other writer out meanwhile.
+
+        Raises:
+            UsageError: the folder has other things in it.
+            BrokenLayout: it is a layout whose `oci-layout` or `index.json` is broken.
+            StorageError: it cannot be written to, or is busy.
+        """
+        refuse_foreign(path)
+        _make(path)
+        with ExitStack() as stack:
+            root = stack.enter_context(Folder.open(path))
+            own = stack.enter_context(root.sub(".mirror", create=True))
+            temporary = stack.enter_context(own.sub("tmp", create=True))
+            lock = stack.enter_context(own.lock("lock"))
+            await _acquire(lock, temporary, alone)
+            layout = cls(root, own, temporary, jobs)
+            stack.callback(layout.blobs.close)
+            await asyncio.to_thread(layout._complete)
+            yield layout
+
+    def _complete(self) -> None:
+        """Create what a new layout lacks. `oci-layout` comes last: it says that the rest is there."""
+        with self._index_lock():
+            if self.root.kind("oci-layout") is None:
+                self.blobs.folder("sha256", create=True)
+                if self.root.kind("index.json") is None:
+                    self._replace("index.json", index.EMPTY)
+                self._replace("oci-layout", index.OCI_LAYOUT)
+        self.check()
+
+    async def put(self, node: Descriptor, body: Body) -> None:
+        """`Sink`: store verified bytes under their digest; see the steps at the top.
+
+        Raises:
+            ContentError: the bytes are not what the descriptor says; nothing of them is kept.
+            StorageError: the disk refused.
+        """
+        if node.is_manifest and await self.has(node):  # manifests are put without being asked for before
+            return
+        check = Check(node, body.called(node))
+        temporary = self._temporary.create()
+
+        def work(batch: Batch) -> None:
+            check.update(batch)
+            temporary.write(batch)
+
+        try:
+            await overlap(batches(body, node, self._batch), work)
+            check.finish()
+        except BaseException:
+            temporary.discard()
+            raise
+        await asyncio.to_thread(self._commit, temporary, node.digest, body.modified)
+
+    async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
+        """`Sink`: make `name` stand for `root` in `index.json`; the annotations of `root` are kept with it.
+
+        Raises:
+            BrokenLayout: `index.json` has been broken meanwhile.
+            StorageError: the disk refused.
+        """
+
+        def change() -> Digest | None:
+            with self._index_lock():
+                old = self.read("index.json", index.CAP)
+                new, before = index.with_entry(old, name, root)
+                if new != old:
+                    self._replace("index.json", new)
+            return before.root.digest if before else None
+
+        return await asyncio.to_thread(change)
+
+    async def remove(self, entry: Entry) -> None:
+        """Take one entry out of `index.json`; its blobs stay."""
+
+        def change() -> None:
+            with self._index_lock():
+                self._replace("index.json", index.without_entry(self.read("index.json", index.CAP), entry))
+
+        await asyncio.to_thread(change)
+
+    async def delete(self, digests: Iterable[Digest]) -> None:
+        """Delete blobs. The caller holds the layout alone, and knows that nothing names them."""
+
+        def delete() -> None:
+            for digest in digests:
+                self.blobs.folder(digest.algorithm).remove(digest.encoded)
+
+        await asyncio.to_thread(delete)
+
+    def _commit(self, temporary: Temporary, digest: Digest, modified: float | None) -> None:
+        try:
+            folder = self.blobs.folder(digest.algorithm, create=True)
+            if folder.kind(digest.encoded) not in (None, stat.S_IFREG):
+                self._move_aside(folder, digest)
+        except BaseException:
+            temporary.discard()
+            raise
+        temporary.commit(folder, digest.encoded, modified)
+
+    def _move_aside(self, folder: Folder, digest: Digest) -> None:
+        """What stands at a blob's path and is no file may be somebody's: keep it, out of the way."""
+        with self._own.sub("quarantine", create=True) as quarantine:
+            taken = set(quarantine.names())
+            name = f"{digest.algorithm}-{digest.encoded}"
+            while name in taken:
+                name += "+"
+            folder.move(digest.encoded, quarantine, name)
+            quarantine.sync()
+            self.aside.append(quarantine.path / name)
+
+    def _replace(self, name: str, data: bytes) -> None:
+        temporary = self._temporary.create()
+        temporary.write([data])
+        temporary.commit(self.root, name)
+
+    @contextmanager
+    def _index_lock(self) -> Iterator[None]:
+        with self._own.lock("index.lock") as lock:
+            lock.take()
+            yield
+
+
+def refuse_foreign(path: Path) -> None:
+    """Refuse a folder that a layout must not be written to; a folder that is not there is fine.
+
+    Raises:
+        UsageError: it has other things in it, or is a file.
+        BrokenLayout: it was a layout once, and the names of its images would be forgotten.
+    """
+    if not path.is_dir():
+        if path.exists() or path.is_symlink():
+            raise UsageError(f"{path} is no folder.", hint="Name another one with --output.")
+        return
+    with Layout(Folder.open(path)) as found:
+        there = set(found.root.names())
+        if "oci-layout" in there:
+            found.check()
+        elif there - _OURS:
+            raise UsageError(
+                f"{path} is not empty and is no OCI image layout.",
+                hint="Name a new or empty folder with --output, or a layout.",
+            )
+        elif any(name for _, name in found.blobs.stored()) or ("index.json" in there and found.entries()):
+            raise BrokenLayout(
+                f"{path} is no OCI image layout: it has no oci-layout.",
+                hint=f'If it was one: printf \'{{"imageLayoutVersion":"1.0.0"}}\' > {path}/oci-layout',
+            )
+
+
+def _make(path: Path) -> None:
+    """Create a folder and its parents, each made durable in its own parent."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    with translated(path):
+        path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        with Folder.open(folder.parent) as parent:
+            parent.sync()
+
+
+async def _acquire(lock: Lock, temporary: Folder, alone: bool) -> None:
+    """Take the lock as step 1 says.
+
+    Raises:
+        StorageError: another writer does not let go.
+    """
+    if lock.take(wait=False):
+        for name in temporary.names():
+            temporary.remove(name)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            while not lock.take(shared=not alone, wait=False):
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise StorageError(
+            f"{lock.path.parent.parent} is in use by another mirror.",
+            hint="Wait until it is done, and try again.",
+        ) from None

@@ -1,0 +1,214 @@
+"""Pull: from registries into a layout.
+
+1. walk every image; nothing has moved yet
+2. ask the layout for every blob, and the disk for room
+3. copy
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mirror import copy
+from mirror.concurrency import each
+from mirror.content import Progress, Sink
+from mirror.copy import Copy, DryRun, Plan
+from mirror.digest import Digest
+from mirror.errors import MirrorError, StorageError
+from mirror.layout import Layout, LayoutWriter, names
+from mirror.layout.writer import refuse_foreign
+from mirror.reference import Reference
+from mirror.registry import Client, Options, Repository
+from mirror.report.text import size
+from mirror.report.transfers import Amount, Transferred, TransferReport
+from mirror.retry import Retry
+from mirror.selection import INDEX, Choice, Selection, select
+
+_WALKS_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PullOptions:
+    """How to pull: which platforms, how stubbornly, and how to talk to registries (and how many blobs at once)."""
+
+    choice: Choice = field(default_factory=Choice)
+    keep_going: bool = False
+    dry_run: bool = False
+    retry: Retry = field(default_factory=Retry)
+    registries: Options = field(default_factory=Options)
+
+
+@dataclass(slots=True)
+class _Image:
+    """One image on its way through the steps."""
+
+    reference: Reference
+    source: Repository
+    selection: Selection | None = None
+    copy: Copy | None = None
+    failure: MirrorError | None = None
+
+    def to(self, sink: Sink) -> Copy:
+        """Step 3's view of it. What mirror knows about the image's origin goes into its entry."""
+        assert self.selection is not None, "walked before"
+        selection = self.selection
+        annotations = {names.ORIGIN: self.reference.pinned(selection.published)}
+        if selection.root.digest != selection.published:
+            annotations[INDEX] = selection.published
+        if selection.graph.absent:
+            annotations[names.SPARSE] = ",".join(selection.graph.kept)
+        root = replace(selection.root, annotations=annotations)
+        self.copy = Copy(self.source, sink, selection.graph, self.reference.stored, root)
+        return self.copy
+
+    def result(self) -> Transferred:
+        selection = self.selection
+        digest = selection.root.digest if selection else ""
+        return Transferred(
+            source=str(self.reference),
+            pinned=f"{self.reference.stored.partition('@')[0]}@{digest}",
+            digest=digest,
+            platforms=selection.platforms if selection else (),
+            replaced=self.copy.replaced if self.copy else None,
+            failure=self.failure or (self.copy.failure if self.copy else None),
+        )
+
+
+async def pull_image(
+    image: str, output: Path | str, options: PullOptions | None = None, progress: Progress | None = None
+) -> TransferReport:
+    """Pull one image into a layout, verifying every byte; see `pull_images`."""
+    return await pull_images([image], output, options, progress)
+
+
+async def pull_images(
+    images: Sequence[str], output: Path | str, options: PullOptions | None = None, progress: Progress | None = None
+) -> TransferReport:
+    """Pull images into a layout, verifying every byte; a blob that several share is fetched once.
+
+    Args:
+        images: names such as `redis:4.0`.
+        output: the layout's folder; created where it is not there.
+        options: how; the defaults pull this host's platform.
+        progress: who wants to know how it goes.
+
+    Returns:
+        What was done. With `keep_going`, its images may carry failures.
+
+    Raises:
+        UsageError: an image or a platform that does not exist, a folder that is no layout.
+        ContentError: something is not what it should be; nothing of it was kept.
+        TransferError: a registry could not be reached or refused.
+        StorageError: the disk is full or refused.
+    """
+    options = options or PullOptions()
+    path, started = Path(output), time.monotonic()
+    references = {reference.stored: reference for reference in map(Reference.parse, images)}
+    refuse_foreign(path)
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(Client(options.registries))
+        found = await each(_sources(client, references.values()), lambda image: _walk(image, options), _WALKS_AT_ONCE)
+        walked = [image for image in found if image.selection]
+        report = _Reporter(found, options.dry_run, started)
+        if not walked:
+            return report.nothing()
+        if options.dry_run:
+            there = stack.enter_context(Layout.open(path)) if (path / "oci-layout").exists() else None
+            plan = await _survey(walked, DryRun(there), options, progress)
+            return report.of(plan, there)
+        layout = await stack.enter_async_context(LayoutWriter.writing(path, jobs=options.registries.jobs))
+        before = {entry.name: entry.root.digest for entry in layout.entries()}
+        plan = await _survey(walked, layout, options, progress)
+        _check_space(layout, plan)
+        await copy.move(
+            plan, jobs=options.registries.jobs, retry=options.retry, keep_going=options.keep_going, progress=progress
+        )
+        return report.of(plan, layout, before)
+
+
+def _sources(client: Client, references: Iterable[Reference]) -> list[_Image]:
+    """The images to pull; those of one repository share one source."""
+    repositories: dict[str, Repository] = {}
+    images = []
+    for reference in references:
+        repository = Repository(client.registry(reference.registry), reference.repository)
+        images.append(_Image(reference, repositories.setdefault(reference.name, repository)))
+    return images
+
+
+async def _walk(image: _Image, options: PullOptions) -> _Image:
+    """Step 1 for one image. Its failure is kept with it where the others are to go on."""
+    try:
+        root = await options.retry.run(lambda: image.source.resolve(image.reference.target))
+        image.selection = await select(image.source, root, options.choice, str(image.reference), options.retry)
+    except MirrorError as error:
+        if not options.keep_going:
+            raise
+        image.failure = error
+    return image
+
+
+async def _survey(images: Sequence[_Image], sink: Sink, options: PullOptions, progress: Progress | None) -> Plan:
+    copies = [image.to(sink) for image in images]
+    return await copy.survey(copies, jobs=options.registries.jobs, retry=options.retry, progress=progress)
+
+
+def _check_space(layout: Layout, plan: Plan) -> None:
+    """Step 2: better now than after an hour.
+
+    Raises:
+        StorageError: the disk has no room for what is missing.
+    """
+    free = layout.root.free()
+    if plan.size > free:
+        raise StorageError(
+            f"{layout.path} has {size(free)} free, and {size(plan.size)} are missing.",
+            hint="Free some space, choose fewer platforms with --platform, or name another folder with --output.",
+        )
+
+
+@dataclass(slots=True)
+class _Reporter:
+    """Puts a report together from whatever has been reached."""
+
+    images: Sequence[_Image]
+    dry_run: bool
+    started: float
+
+    def nothing(self) -> TransferReport:
+        return self._report(Amount(), Amount())
+
+    def of(self, plan: Plan, layout: Layout | None, before: Mapping[str, Digest] | None = None) -> TransferReport:
+        damaged = set(layout.damaged) if layout else set()
+        return self._report(
+            Amount.of(plan.missing),
+            Amount.of(plan.reused),
+            healed=() if self.dry_run else tuple(sorted(damaged | self._lacking(plan, before or {}))),
+            aside=tuple(map(str, layout.aside)) if isinstance(layout, LayoutWriter) else (),
+        )
+
+    def _lacking(self, plan: Plan, before: Mapping[str, Digest]) -> set[Digest]:
+        """What an image that the layout claimed to have did not have."""
+        known = [copy for copy in plan.copies if before.get(copy.name) == copy.root.digest and not copy.failure]
+        missing = {node.digest for node in plan.missing}
+        return {digest for copy in known for digest in copy.graph.blobs if digest in missing}
+
+    def _report(
+        self, moved: Amount, reused: Amount, healed: tuple[str, ...] = (), aside: tuple[str, ...] = ()
+    ) -> TransferReport:
+        warnings = [text for image in self.images if image.selection for text in image.selection.warnings]
+        return TransferReport(
+            verb="pull",
+            images=tuple(image.result() for image in self.images),
+            moved=moved,
+            reused=reused,
+            seconds=time.monotonic() - self.started,
+            dry_run=self.dry_run,
+            healed=healed,
+            aside=aside,
+            warnings=tuple(warnings),
+        )

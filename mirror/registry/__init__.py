@@ -1,0 +1,13 @@
+"""Registries over HTTP (OCI distribution-spec). The only place that imports aiohttp.
+
+`credentials`  who we are, from docker's config.json
+`auth`         challenges and tokens
+`errors`       aiohttp's errors and registries' answers in our words
+`client`       one registry: its base URL, redirects, proxies, authentication
+`repository`   a repository as a source and a sink
+"""
+
+from mirror.registry.client import Client, Options
+from mirror.registry.repository import Repository
+
+__all__ = ["Client", "Options", "Repository"]

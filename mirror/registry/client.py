@@ -1,0 +1,274 @@
+"""One registry over HTTP: where it is, how to get there, who we are, and what it answers.
+
+Credentials go to the registry's own origin (scheme, host and port) and to the token server that it names, nowhere
+else: redirects are followed by hand, without Authorization as soon as the origin changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.request import getproxies_environment, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from mirror.errors import TransferError
+from mirror.reference import DOCKER_HUB
+from mirror.registry import credentials, errors
+from mirror.registry.auth import Authenticator, parse_challenges
+from mirror.stream import batch_size
+
+_API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MOST_REDIRECTS = 10
+_TOKEN_CAP = 1024 * 1024  # bytes of a token server's answer
+_READ_BUFFER = 1024 * 1024  # bytes that aiohttp reads ahead for one connection, at most
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to talk to registries.
+
+    `plain_http` and `insecure` (TLS without verification) are the hosts that they apply to; `*` is every host.
+    `jobs` is how many blobs move at once; their read buffers share one budget of memory.
+    """
+
+    plain_http: frozenset[str] = frozenset()
+    insecure: frozenset[str] = frozenset()
+    jobs: int = 4
+    agent: str = "oci-mirror"
+
+
+class Client:
+    """All registries of one command, and the connections to them. Use it in `async with`."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._registries: dict[str, Registry] = {}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),  # how much happens at once is decided above
+            auto_decompress=False,  # digests are of the bytes as they are
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": self.options.agent, "Accept-Encoding": "identity"},
+            read_bufsize=min(_READ_BUFFER, batch_size(self.options.jobs)),
+            requote_redirect_url=False,
+            timeout=_TIMEOUT,
+            trust_env=False,  # it would send ~/.netrc to wherever we are redirected
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session:
+            await self._session.close()
+
+    def registry(self, host: str) -> Registry:
+        """The registry with this name, always the same object for the same name."""
+        if self._session is None:
+            raise RuntimeError("the client is not open")
+        if host not in self._registries:
+            self._registries[host] = Registry(host, self._session, self.options)
+        return self._registries[host]
+
+
+class Registry:
+    """One registry. `known` remembers in which repository a blob is known to be, for mounting."""
+
+    def __init__(self, name: str, session: aiohttp.ClientSession, options: Options) -> None:
+        self.name = name
+        self.known: dict[str, str] = {}
+        self._session = session
+        self._host = _API_HOSTS.get(name, name)
+        self._plain = bool({"*", name} & options.plain_http)
+        self._ssl = _context(verify=not {"*", name} & options.insecure)
+        self._base: URL | None = None
+        self._auth: Authenticator | None = None
+        self._opening = asyncio.Lock()
+
+    @asynccontextmanager
+    async def send(
+        self,
+        method: str,
+        path: str | URL,
+        *,
+        scope: str,
+        expect: frozenset[int] = frozenset({200}),
+        headers: Mapping[str, str] | None = None,
+        data: Any = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Make one request, authenticated and with redirects followed.
+
+        Args:
+            method: GET, HEAD, POST or PUT.
+            path: a path below `/v2/`, or a whole URL that the registry has given.
+            scope: what the request needs, for the token.
+            expect: the statuses that are answers; every other one is an error.
+            headers: to be sent along.
+            data: bytes, or an asynchronous iterator, which can be sent only once.
+
+        Raises:
+            Unauthorized: credentials are wanted, or others.
+            TransferError: the network, or any other status.
+        """
+        base = await self._opened()
+        url = path if isinstance(path, URL) else URL(f"{base}/v2/{path}", encoded=True)
+        request = f"{method} {errors.shown(url)}"
+        with errors.translated(request):
+            async with AsyncExitStack() as stack:
+                response = await self._authenticated(stack, method, url, scope, dict(headers or {}), data)
+                if response.status not in expect:
+                    raise await errors.refusal(request, response)
+                yield response
+
+    async def _authenticated(
+        self, stack: AsyncExitStack, method: str, url: URL, scope: str, headers: dict[str, str], data: Any
+    ) -> aiohttp.ClientResponse:
+        """Ask, and ask once more with what a 401 asks for. A stream is never sent twice: it is gone."""
+        auth = self._auth
+        assert auth is not None, "opened before"
+        header = auth.header(scope)
+        response = await self._follow(stack, method, url, header, headers, data)
+        challenge = ", ".join(response.headers.getall("WWW-Authenticate", []))
+        if response.status != 401 or not challenge or not isinstance(data, bytes | None):
+            return response
+        if not await auth.answer(parse_challenges(challenge), scope, header):
+            return response
+        return await self._follow(stack, method, url, auth.header(scope), headers, data)
+
+    async def _follow(
+        self,
+        stack: AsyncExitStack,
+        method: str,
+        url: URL,
+        authorization: str | None,
+        headers: dict[str, str],
+        data: Any,
+    ) -> aiohttp.ClientResponse:
+        for _ in range(_MOST_REDIRECTS):
+            own = {"Authorization": authorization} if authorization and self._is_own(url) else {}
+            response = await stack.enter_async_context(
+                self._session.request(
+                    method,
+                    url,
+                    headers={**headers, **own},
+                    data=data,
+                    allow_redirects=False,
+                    ssl=self._ssl,
+                    proxy=_proxy(url),
+                )
+            )
+            if response.status not in _REDIRECTS or method not in ("GET", "HEAD"):
+                return response
+            url = _redirected(response)
+        raise TransferError(f"{method} {errors.shown(url)}: more than {_MOST_REDIRECTS} redirects.")
+
+    def _is_own(self, url: URL) -> bool:
+        return self._base is not None and url.origin() == self._base.origin()
+
+    async def _opened(self) -> URL:
+        async with self._opening:
+            if self._base is None:
+                scheme = "http" if self._plain or await self._speaks_plain_http() else "https"
+                self._base = URL(f"{scheme}://{self._host}")
+                self._auth = Authenticator(self._base, credentials.find(self.name), self._fetch_token)
+        return self._base
+
+    async def _speaks_plain_http(self) -> bool:
+        """Registries on loopback may do without TLS; whether this one does, a handshake tells."""
+        url = URL(f"https://{self._host}")
+        if not is_loopback(url.host or ""):
+            return False
+        try:
+            async with asyncio.timeout(5):
+                _, writer = await asyncio.open_connection(url.host, url.port, ssl=_context(verify=False))
+        except (ssl.SSLError, ConnectionResetError, TimeoutError):
+            return True
+        except OSError:
+            return False  # nobody is there: the request itself will say so
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+        return False
+
+    async def _fetch_token(self, url: URL, authorization: str | None) -> bytes:
+        request = f"GET {errors.shown(url)}"
+        headers = {"Authorization": authorization} if authorization else {}
+        with errors.translated(request):
+            async with self._session.get(
+                url, headers=headers, allow_redirects=False, ssl=self._ssl, proxy=_proxy(url)
+            ) as response:
+                if response.status != 200:
+                    raise await errors.refusal(request, response)
+                return await read_capped(response, _TOKEN_CAP, request)
+
+
+async def read_capped(response: aiohttp.ClientResponse, cap: int, request: str) -> bytes:
+    """The whole body of a small answer.
+
+    Raises:
+        TransferError: it has more than `cap` bytes.
+    """
+    chunks, held = [], 0
+    async for chunk in response.content.iter_any():
+        chunks.append(chunk)
+        held += len(chunk)
+        if held > cap:
+            raise TransferError(f"{request}: the answer has more than {cap} bytes.")
+    return b"".join(chunks)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by its name alone: nothing is looked up."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _redirected(response: aiohttp.ClientResponse) -> URL:
+    """Where a redirect leads: a signed URL must stay as it is, to the last byte.
+
+    Raises:
+        TransferError: nowhere, or somewhere that a redirect must not lead.
+    """
+    location = response.headers.get("Location", "")
+    try:
+        target = response.url.join(URL(location, encoded=True))
+    except ValueError:
+        target = URL()
+    if not location or target.scheme not in ("http", "https") or not target.host:
+        raise TransferError(f"{errors.shown(response.url)}: redirected to {location[:200]!r}, which is no web address.")
+    if response.url.scheme == "https" and target.scheme == "http":
+        raise TransferError(f"{errors.shown(response.url)}: redirected to {target.host} without encryption.")
+    return target
+
+
+def _proxy(url: URL) -> URL | None:
+    """The proxy by HTTP_PROXY, HTTPS_PROXY and NO_PROXY; this machine itself is reached directly, as in curl and Go."""
+    host = url.host or ""
+    found = getproxies_environment()
+    if url.scheme not in found or is_loopback(host) or proxy_bypass(host, found):
+        return None
+    return URL(found[url.scheme])
+
+
+def _context(*, verify: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,106 @@
+"""What aiohttp raises and what registries answer, in our words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+from yarl import URL
+
+from mirror.errors import MirrorError, TransferError, Unauthorized
+
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_ERROR_CAP = 64 * 1024  # bytes that are read of an error's body
+
+
+@contextmanager
+def translated(request: str) -> Iterator[None]:
+    """Turn aiohttp's errors, during `request`, into ours.
+
+    Raises:
+        TransferError: for whatever the network did.
+        MirrorError: our own errors, out of the body that aiohttp was sending.
+    """
+    try:
+        yield
+    except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+        # A body that fails while it is sent comes wrapped in a connection error.
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, MirrorError):
+                raise cause from None
+            cause = cause.__cause__
+        raise _network(request, error) from error
+
+
+def _network(request: str, error: BaseException) -> TransferError:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return TransferError(
+            f"{request}: the certificate of {error.host} cannot be verified: {error.certificate_error}.",
+            hint="If you trust this registry all the same, use --insecure.",
+        )
+    if isinstance(error, aiohttp.ClientSSLError):
+        return TransferError(
+            f"{request}: no TLS connection: {error.os_error}.",
+            hint="If the registry speaks plain HTTP, use --plain-http.",
+        )
+    if isinstance(error, aiohttp.ClientConnectorError):
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error.os_error)
+        return TransferError(f"{request}: cannot connect to {error.host}:{error.port}: {why}.")
+    if isinstance(error, TimeoutError):
+        return TransferError(f"{request}: the registry stopped answering.", transient=True)
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | OSError):
+        return TransferError(f"{request}: the connection was cut.", transient=True)
+    return TransferError(f"{request}: {type(error).__name__}: {error}.")
+
+
+async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferError:
+    """The error for an answer that nobody expected; the caller adds what it means to the person."""
+    body = await response.content.read(_ERROR_CAP)
+    said = _message(body)
+    status = f"{response.status} {response.reason or ''}".strip()
+    text = f"{request}: {response.url.host} answered {status}{': ' + said if said else ''}."
+    if response.status in (401, 403):
+        return Unauthorized(
+            text,
+            status=response.status,
+            hint="The image does not exist, or it needs credentials: docker login writes them where mirror reads them.",
+        )
+    return TransferError(
+        text,
+        status=response.status,
+        transient=response.status in _TRANSIENT,
+        retry_after=_retry_after(response.headers.get("Retry-After")),
+    )
+
+
+def _message(body: bytes) -> str:
+    """What the registry says, if it says it in the specification's form; an HTML page from a proxy is not quoted."""
+    try:
+        errors = json.loads(body)["errors"]
+        return "; ".join(f"{error['code']} {error.get('message') or ''}".strip() for error in errors)[:500]
+    except (ValueError, TypeError, KeyError, RecursionError, AttributeError):
+        return ""
+
+
+def _retry_after(text: str | None) -> float | None:
+    """Seconds, or a date (RFC 9110, 10.2.3). What is neither is ignored."""
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def shown(url: URL) -> str:
+    """A URL for people: signed queries and passwords are nobody's business."""
+    return str(url.with_query(None).with_user(None))

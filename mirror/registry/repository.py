@@ -1,0 +1,186 @@
+"""A repository of a registry, as a source and a sink (OCI distribution-spec, "Pull" and "Push")."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+from yarl import URL
+
+from mirror import manifest, stream
+from mirror.descriptor import MANIFEST_CAP, MANIFEST_TYPES, Descriptor
+from mirror.digest import Digest
+from mirror.errors import ContentError, InvalidContent, NotFound, TransferError, WrongDigest, WrongSize
+from mirror.registry.client import Registry, read_capped
+from mirror.stream import Body, batch_size
+
+_ACCEPT = {
+    "Accept": ", ".join(sorted(MANIFEST_TYPES, key=lambda name: (name.startswith("application/vnd.docker"), name)))
+}
+_CREATED = frozenset({201, 204})  # old registries answer 204
+
+
+class Repository:
+    """One repository. It pulls with the scope `pull`, and pushes with `pull,push`."""
+
+    def __init__(self, registry: Registry, name: str, *, jobs: int = 1, push: bool = False) -> None:
+        self.registry, self.name = registry, name
+        self._scope = f"repository:{name}:{'pull,push' if push else 'pull'}"
+        self._batch = batch_size(jobs)
+
+    def __str__(self) -> str:
+        return f"{self.registry.name}/{self.name}"
+
+    # --- source --------------------------------------------------------------------------------------------------
+
+    async def resolve(self, name: str) -> Descriptor:
+        """`Source`: the root that a tag or a digest stands for, its bytes embedded.
+
+        The digest is computed here; what `Docker-Content-Digest` says is not used, since many registries get it wrong.
+
+        Raises:
+            NotFound: there is no such image.
+            ContentError: it is no manifest, or another one than the digest asked for.
+            TransferError: the registry could not be asked.
+        """
+        what = f"{self}{'@' if ':' in name else ':'}{name}"
+        try:
+            async with self.registry.send(
+                "GET", f"{self.name}/manifests/{name}", scope=self._scope, headers=_ACCEPT
+            ) as response:
+                data = await read_capped(response, MANIFEST_CAP, f"The manifest of {what}")
+        except TransferError as error:
+            if error.status == 404:
+                raise NotFound(f"There is no image {what}.", hint=str(error)) from None
+            raise
+        digest = _pinned(data, name, what) if ":" in name else Digest.of(data)
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise InvalidContent(f"The manifest of {what} came compressed, though that was not asked for.")
+        document = manifest.parse(data, _content_type(response), f"The manifest of {what}")
+        return Descriptor(document.media_type, digest, len(data), data=data, artifact_type=document.artifact_type)
+
+    @asynccontextmanager
+    async def open_blob(self, node: Descriptor) -> AsyncIterator[Body]:
+        """`Source`: a blob or a manifest, not yet verified.
+
+        Raises:
+            WrongSize: the registry announces another size than the descriptor says.
+            TransferError: it could not be fetched; during iteration too.
+        """
+        kind, headers = ("manifests", _ACCEPT) if node.is_manifest else ("blobs", {})
+        path = f"{self.name}/{kind}/{node.digest}"
+        async with self.registry.send("GET", path, scope=self._scope, headers=headers) as response:
+            length = response.content_length
+            if length is not None and length != node.size:
+                raise WrongSize(f"{node.digest} from {self}", want=node.size, got=length)
+            yield Body(response.content.iter_any(), str(self), _modified(response))
+
+    # --- sink ----------------------------------------------------------------------------------------------------
+
+    async def has(self, node: Descriptor) -> bool:
+        """`Sink`: whether the registry says that it has the blob.
+
+        Raises:
+            TransferError: it could not be asked.
+        """
+        # 401 and 405 here say nothing about the blob: some registries know no HEAD. The upload will tell.
+        expect = frozenset({200, 401, 404, 405})
+        path = f"{self.name}/blobs/{node.digest}"
+        async with self.registry.send("HEAD", path, scope=self._scope, expect=expect) as response:
+            there = response.status == 200 and response.headers.get("Content-Length", str(node.size)) == str(node.size)
+        if there:
+            self.registry.known.setdefault(node.digest, self.name)
+        return there
+
+    async def put(self, node: Descriptor, body: Body) -> None:
+        """`Sink`: a manifest by its digest; a blob mounted where the registry has it, else uploaded in one piece.
+
+        Raises:
+            ContentError: the bytes are not what the descriptor says; the registry does not get all of them.
+            TransferError: the registry refused.
+        """
+        if node.is_manifest:
+            await self._put_manifest(node.digest, node.media_type, await stream.read(body, node))
+            return
+        session = await self._session(node)
+        if session:
+            await self._upload(session, node, body)
+        self.registry.known.setdefault(node.digest, self.name)
+
+    async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
+        """`Sink`: make the tag `name` stand for `root`. A digest needs no tag: its manifest is there already.
+
+        Raises:
+            ContentError: `root` is no manifest, so a registry cannot name it.
+            TransferError: the registry refused.
+        """
+        if not root.is_manifest:
+            raise ContentError(f"{root.digest} is no manifest; a registry cannot keep it under a name.")
+        if ":" not in name:
+            await self._put_manifest(name, root.media_type, data)
+        return None
+
+    async def _put_manifest(self, name: str, media_type: str, data: bytes) -> None:
+        path = f"{self.name}/manifests/{name}"
+        headers = {"Content-Type": media_type}
+        expect = frozenset({200, 201, 202})
+        async with self.registry.send("PUT", path, scope=self._scope, headers=headers, data=data, expect=expect):
+            pass
+
+    async def _session(self, node: Descriptor) -> URL | None:
+        """An upload session, or None where the registry could mount the blob from another of its repositories."""
+        uploads = f"{self.name}/blobs/uploads/"
+        other = self.registry.known.get(node.digest, self.name)
+        if other != self.name:
+            scope = f"{self._scope} repository:{other}:pull"
+            try:
+                return await self._start(f"{uploads}?mount={node.digest}&from={other}", scope)
+            except TransferError as error:
+                if error.transient:
+                    raise
+                # Harbor answers 401, others 404 or 405; an upload works all the same.
+        return await self._start(uploads, self._scope)
+
+    async def _start(self, path: str, scope: str) -> URL | None:
+        """Open an upload session; None where the registry had the blob and needs none."""
+        expect = frozenset({201, 202})
+        async with self.registry.send("POST", path, scope=scope, expect=expect, data=b"") as response:
+            if response.status == 201:
+                return None
+            location = response.headers.get("Location")
+            if not location:
+                raise TransferError(f"{self.registry.name} opened an upload without saying where.")
+            return response.url.join(URL(location, encoded=True))
+
+    async def _upload(self, session: URL, node: Descriptor, body: Body) -> None:
+        """The whole blob in one PUT. The session's own query is passed back as it is; `digest` is added."""
+        separator = "&" if session.raw_query_string else "?"
+        target = URL(f"{session}{separator}digest={node.digest}", encoded=True)
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(node.size)}
+        data = stream.verified(body, node, self._batch)
+        async with self.registry.send("PUT", target, scope=self._scope, headers=headers, data=data, expect=_CREATED):
+            pass
+
+
+def _pinned(data: bytes, name: str, what: str) -> Digest:
+    """The digest that was asked for, which the bytes must have (GHSA-qv35-3gw6-8q4j)."""
+    digest = Digest.parse(name)
+    hasher = digest.hasher()
+    hasher.update(data)
+    if not digest.matches(hasher):
+        raise WrongDigest(f"The manifest of {what}", want=digest, got=f"{digest.algorithm}:{hasher.hexdigest()}")
+    return digest
+
+
+def _content_type(response: aiohttp.ClientResponse) -> str | None:
+    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
+
+
+def _modified(response: aiohttp.ClientResponse) -> float | None:
+    """The Last-Modified header as seconds since the epoch; a date that cannot be read is no date."""
+    try:
+        return max(0.0, parsedate_to_datetime(response.headers["Last-Modified"]).timestamp())
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None

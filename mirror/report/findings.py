@@ -1,0 +1,145 @@
+"""What a verification found. A finding is a value: what, where, what was expected and found, and whom it hurts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mirror.report.text import count, printable, size
+from mirror.strictjson import JsonObject
+
+
+class Severity(StrEnum):
+    """How bad a finding is. `unverified` means: nobody can say, and that is not the same as well."""
+
+    ERROR = "error"
+    UNVERIFIED = "unverified"
+    WARNING = "warning"
+
+
+class Verdict(StrEnum):
+    """The whole result."""
+
+    OK = "ok"
+    NOT_OK = "not ok"
+    COULD_NOT_CHECK = "could not check"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    `kind` is a stable word (docs/findings.md); `subject` a digest or a path inside the layout; `size` the bytes that
+    the subject should have, where that is known; `images` the names of the images that need it.
+    """
+
+    kind: str
+    severity: Severity
+    subject: str
+    expected: str
+    found: str
+    images: tuple[str, ...] = ()
+    size: int | None = None
+
+    def to_json(self) -> JsonObject:
+        return {
+            "kind": self.kind,
+            "severity": str(self.severity),
+            "subject": self.subject,
+            "size": self.size,
+            "expected": self.expected,
+            "found": self.found,
+            "images": list(self.images),
+        }
+
+    def line(self) -> str:
+        return printable(f"{self.kind}: {self.subject}: expected {self.expected}, found {self.found}")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedImage:
+    """One image that was looked at: its name, the digest of its root, its platforms, its blobs and their bytes."""
+
+    name: str
+    digest: str
+    platforms: tuple[str, ...]
+    blobs: int
+    size: int
+
+    def to_json(self) -> JsonObject:
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "platforms": list(self.platforms),
+            "blobs": self.blobs,
+            "size": self.size,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """The result of verifying a layout: `files` below `blobs/` were looked at, `size` bytes hashed, in `seconds`."""
+
+    path: str
+    images: tuple[VerifiedImage, ...]
+    findings: tuple[Finding, ...]
+    files: int
+    size: int
+    seconds: float
+
+    @property
+    def verdict(self) -> Verdict:
+        severities = {finding.severity for finding in self.findings}
+        if Severity.ERROR in severities:
+            return Verdict.NOT_OK
+        return Verdict.COULD_NOT_CHECK if Severity.UNVERIFIED in severities else Verdict.OK
+
+    @property
+    def exit_code(self) -> int:
+        return {Verdict.OK: 0, Verdict.NOT_OK: 3, Verdict.COULD_NOT_CHECK: 1}[self.verdict]
+
+    def to_json(self) -> JsonObject:
+        return {
+            "schema": "mirror.verify/1",
+            "path": self.path,
+            "verdict": str(self.verdict),
+            "images": [image.to_json() for image in self.images],
+            "findings": [finding.to_json() for finding in self.findings],
+            "files": self.files,
+            "size": self.size,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def lines(self) -> list[str]:
+        """The findings, the worst first and grouped by the images that they hurt, then a line for each image."""
+        found: list[str] = []
+        for severity in Severity:
+            groups: dict[tuple[str, ...], list[Finding]] = {}
+            for finding in self.findings:
+                if finding.severity is severity:
+                    groups.setdefault(finding.images, []).append(finding)
+            for images, findings in groups.items():
+                found.append(f"{severity}: {printable(', '.join(images)) or self.path}")
+                found.extend(f"  {finding.line()}" for finding in findings)
+        return found + [self._image_line(image) for image in self.images]
+
+    def _image_line(self, image: VerifiedImage) -> str:
+        hurt = [finding for finding in self.findings if image.name in finding.images]
+        verdict = VerifyReport(self.path, (), tuple(hurt), 0, 0, 0).verdict
+        missing = sum(finding.size or 0 for finding in hurt if finding.kind == "missing")
+        lacks = f", {size(missing)} ({missing} bytes) missing" if missing else ""
+        platforms = count(len(image.platforms), "platform")
+        blobs = count(image.blobs, "blob")
+        return printable(f"{image.name}@{image.digest}  {platforms}, {blobs}, {size(image.size)}: {verdict}{lacks}")
+
+    def summary(self) -> str:
+        errors = sum(finding.severity is Severity.ERROR for finding in self.findings)
+        others = len(self.findings) - errors
+        details = ", ".join(
+            [count(n, noun) for n, noun in ((errors, "error"), (others, "other finding")) if n] or ["nothing wrong"]
+        )
+        speed = f" ({size(int(self.size / self.seconds))}/s)" if self.seconds > 0 and self.size else ""
+        return (
+            f"{self.path}: {self.verdict}. {count(len(self.images), 'image')}, {count(self.files, 'file')}, "
+            f"{size(self.size)} hashed in {self.seconds:.1f} s{speed}: {details}."
+        )

@@ -1,0 +1,174 @@
+"""What a layout or a registry holds: the result of `ls`, `inspect` and `rm`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mirror.report.text import count, printable, size, table
+from mirror.strictjson import JsonObject
+
+_FEW = 3  # platforms that are named in a table; the rest is counted
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One row of `ls`. `problem` is set where the image cannot be read; then nothing is known but its name."""
+
+    name: str
+    digest: str
+    media_type: str
+    platforms: tuple[str, ...] = ()
+    blobs: int = 0
+    size: int = 0
+    sparse: bool = False
+    problem: str | None = None
+
+    def to_json(self) -> JsonObject:
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "mediaType": self.media_type,
+            "platforms": list(self.platforms),
+            "blobs": self.blobs,
+            "size": self.size,
+            "sparse": self.sparse,
+            "problem": self.problem,
+        }
+
+    def row(self) -> list[str]:
+        few = ", ".join(self.platforms[:_FEW]) or "-"
+        more = f" + {len(self.platforms) - _FEW} more" if len(self.platforms) > _FEW else ""
+        notes = " (sparse)" if self.sparse else ""
+        shown = "broken: see mirror verify" if self.problem else few + more + notes
+        return [self.name, self.digest.partition(":")[2][:12], shown, "-" if self.problem else size(self.size)]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The images of a layout; `size` counts bytes that several share once."""
+
+    path: str
+    images: tuple[Listed, ...]
+    size: int
+
+    def to_json(self) -> JsonObject:
+        images = [image.to_json() for image in self.images]
+        return {"schema": "mirror.ls/1", "path": self.path, "images": images, "size": self.size}
+
+    def lines(self) -> list[str]:
+        return table(["IMAGE", "DIGEST", "PLATFORMS", "SIZE"], [image.row() for image in self.images], right=[3])
+
+    def summary(self) -> str:
+        return f"{self.path}: {count(len(self.images), 'image')}, {size(self.size)}."
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A blob of an image."""
+
+    digest: str
+    media_type: str
+    size: int
+
+    def to_json(self) -> JsonObject:
+        return {"digest": self.digest, "mediaType": self.media_type, "size": self.size}
+
+
+@dataclass(frozen=True, slots=True)
+class Platformed:
+    """One manifest of an image. `settings` are the fields of its config that tell what it runs.
+
+    `about` is the digest of the image that an attestation is about.
+    """
+
+    platform: str | None
+    manifest: Part
+    config: Part | None
+    layers: tuple[Part, ...]
+    settings: JsonObject
+    about: str | None = None
+
+    @property
+    def size(self) -> int:
+        return sum(layer.size for layer in self.layers) + (self.config.size if self.config else 0)
+
+    def to_json(self) -> JsonObject:
+        return {
+            "platform": self.platform,
+            "manifest": self.manifest.to_json(),
+            "config": self.config.to_json() if self.config else None,
+            "layers": [layer.to_json() for layer in self.layers],
+            "settings": self.settings,
+            "about": self.about,
+        }
+
+    def lines(self) -> list[str]:
+        title = f"attestation about {self.about}" if self.about else self.platform or "no platform"
+        found = ["", f"{title}, {count(len(self.layers), 'layer')}, {size(self.size)}"]
+        found.append(f"  manifest  {self.manifest.digest}")
+        if self.config:
+            found.append(f"  config    {self.config.digest}  {size(self.config.size)}")
+        found += [f"  {name:<9} {value}" for name, value in self.settings.items()]
+        for number, layer in enumerate(self.layers):
+            found.append(f"  {'layers' if number == 0 else '':<9} {layer.digest}  {size(layer.size):>9}")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """One image, whole. `annotations` are those of its entry in the layout."""
+
+    name: str
+    root: Part
+    parts: tuple[Platformed, ...]
+    blobs: int
+    size: int
+    annotations: JsonObject
+    raw: bytes
+
+    def to_json(self) -> JsonObject:
+        return {
+            "name": self.name,
+            **self.root.to_json(),
+            "manifests": [part.to_json() for part in self.parts],
+            "blobs": self.blobs,
+            "blobSize": self.size,
+            "annotations": dict(self.annotations),
+        }
+
+    def lines(self) -> list[str]:
+        head = [
+            self.name,
+            f"  digest    {self.root.digest}",
+            f"  type      {self.root.media_type}",
+            f"  content   {count(self.blobs, 'blob')}, {size(self.size)}",
+            *(f"  {name}  {text}" for name, text in self.annotations.items()),
+        ]
+        return [printable(line) for line in (*head, *(line for part in self.parts for line in part.lines()))]
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What `rm` has taken away; `kept` blobs are needed by other images."""
+
+    name: str
+    digest: str
+    blobs: int
+    size: int
+    kept: int
+
+    def to_json(self) -> JsonObject:
+        return {
+            "schema": "mirror.rm/1",
+            "name": self.name,
+            "digest": self.digest,
+            "deleted": {"blobs": self.blobs, "size": self.size},
+            "kept": self.kept,
+        }
+
+    def lines(self) -> list[str]:
+        return [f"{self.name}@{self.digest}"]
+
+    def summary(self) -> str:
+        kept = f"; {self.kept} others are needed by other images" if self.kept else ""
+        return f"removed {self.name}: {count(self.blobs, 'file')} deleted, {size(self.size)} freed{kept}."

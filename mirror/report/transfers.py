@@ -1,0 +1,132 @@
+"""What a pull or a push did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mirror.descriptor import Descriptor
+from mirror.errors import MirrorError, SomeFailed
+from mirror.report.text import count, printable, size
+from mirror.strictjson import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """One image: `pinned` is its result line, `replaced` the other digest that its name stood for before.
+
+    `source` is what a push read in the layout; for a pull it is the name that was asked for.
+    """
+
+    source: str
+    pinned: str
+    digest: str
+    platforms: tuple[str, ...]
+    replaced: str | None = None
+    failure: MirrorError | None = None
+
+    def to_json(self) -> JsonObject:
+        return {
+            "source": self.source,
+            "image": self.pinned,
+            "digest": self.digest,
+            "platforms": list(self.platforms),
+            "replaced": self.replaced,
+            "error": str(self.failure) if self.failure else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """A number of blobs and their bytes."""
+
+    blobs: int = 0
+    size: int = 0
+
+    @classmethod
+    def of(cls, blobs: Sequence[Descriptor]) -> Amount:
+        return cls(len(blobs), sum(blob.size for blob in blobs))
+
+    def __str__(self) -> str:
+        return f"{count(self.blobs, 'blob')} ({size(self.size)})"
+
+    def to_json(self) -> JsonObject:
+        return {"blobs": self.blobs, "size": self.size}
+
+
+@dataclass(frozen=True, slots=True)
+class TransferReport:
+    """The result of a pull or a push (`verb`), or what it would be (`dry_run`).
+
+    `moved` went over the wire, `reused` was there already; `healed` are the stored blobs that were bad or lacking and
+    have been fetched again; `aside` where things that were no files have gone. `warnings` are sentences.
+    """
+
+    verb: str
+    images: tuple[Transferred, ...]
+    moved: Amount
+    reused: Amount
+    seconds: float
+    dry_run: bool = False
+    healed: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def failures(self) -> list[MirrorError]:
+        return [image.failure for image in self.images if image.failure]
+
+    def raise_failures(self) -> None:
+        """What the command ends with: nothing, the only kind of failure, or that some have failed.
+
+        Raises:
+            MirrorError: the first failure, where no image is done.
+            SomeFailed: some are done, and some are not.
+        """
+        failed = self.failures
+        if failed and len(failed) == len(self.images):
+            raise failed[0]
+        if failed:
+            raise SomeFailed(f"{len(failed)} of {len(self.images)} images failed.", failed)
+
+    def to_json(self) -> JsonObject:
+        return {
+            "schema": f"mirror.{self.verb}/1",
+            "dryRun": self.dry_run,
+            "images": [image.to_json() for image in self.images],
+            "moved": self.moved.to_json(),
+            "reused": self.reused.to_json(),
+            "healed": list(self.healed),
+            "movedAside": list(self.aside),
+            "warnings": list(self.warnings),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def lines(self) -> list[str]:
+        """A line for each image that is done."""
+        return [image.pinned for image in self.images if not image.failure]
+
+    def remarks(self) -> list[str]:
+        """What a person should know besides the result."""
+        moves = [
+            f"{image.source} has moved: it was {image.replaced} and is now {image.digest}."
+            for image in self.images
+            if image.replaced and image.replaced != image.digest
+        ]
+        kept = [f"What stood in the place of a blob and was no file is now at {path}." for path in self.aside]
+        return [printable(text) for text in (*self.warnings, *moves, *kept)]
+
+    def summary(self) -> str:
+        done = [image for image in self.images if not image.failure]
+        platforms = sum(len(image.platforms) for image in done)
+        past = {"pull": "pulled", "push": "pushed"}[self.verb]
+        healed = f", {len(self.healed)} of them healed" if self.healed else ""
+        if self.dry_run:
+            return (
+                f"would have {past} {count(len(done), 'image')}, {count(platforms, 'platform')}: "
+                f"{self.moved} to move, {self.reused} there already."
+            )
+        return (
+            f"{past} {count(len(done), 'image')}, {count(platforms, 'platform')}: {self.moved} moved{healed}, "
+            f"{self.reused} reused, in {self.seconds:.1f} s."
+        )

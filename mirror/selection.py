@@ -1,0 +1,132 @@
+"""Which part of an image is wanted: all of it, one platform, or some (docs/adr/0005).
+
+all platforms        the index as it was published
+one platform         its manifest becomes the root
+several              an index that we build: the source's type, the original order, attestations with their images
+sparse               the published index, with the other children absent on purpose
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from mirror import platforms
+from mirror.content import Source
+from mirror.descriptor import Descriptor, Platform
+from mirror.digest import Digest
+from mirror.graph import Graph, Keep, Node, leaves, read_node, walk
+from mirror.image import image_platform
+from mirror.manifest import build_index, raw_children
+from mirror.retry import ONCE, Retry
+
+INDEX = "dev.oci-mirror.index"  # annotation: the published index that a choice was made from
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a person asked for. Without `platforms` and `everything`, this host's platform."""
+
+    platforms: tuple[Platform, ...] = ()
+    everything: bool = False
+    sparse: bool = False
+
+    @property
+    def wanted(self) -> tuple[Platform, ...]:
+        return self.platforms or (Platform.host(),)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the choice came to: the root to keep, and all below it.
+
+    `published` is the digest of the root that the image's name stood for.
+    """
+
+    root: Descriptor
+    published: Digest
+    graph: Graph
+    platforms: tuple[str, ...]
+    warnings: list[str] = field(default_factory=list)
+
+
+async def select(source: Source, root: Descriptor, choice: Choice, image: str, retry: Retry = ONCE) -> Selection:
+    """Walk the part of an image that is wanted.
+
+    Raises:
+        NotFound: a platform that was asked for is not there.
+        MirrorError: as `walk`.
+    """
+    node = await read_node(source, root, retry)
+    warnings: list[str] = []
+    chosen, keep = root, None
+    if node.document.is_index and not choice.everything:
+        chosen, keep = await _choose(source, node, choice, image, retry)
+    graph = await walk(source, chosen, keep=keep, retry=retry)
+    if not node.document.is_index and not choice.everything:
+        warnings += await _check_platform(source, node, choice, image, retry)
+    if graph.foreign:
+        warnings.append(f"{image}: {len(graph.foreign)} foreign layers, which no registry keeps, were left out.")
+    return Selection(replace(chosen, data=None), root.digest, graph, names(graph), warnings)
+
+
+def names(graph: Graph) -> tuple[str, ...]:
+    """The platforms of a graph's images, as far as its indexes name them."""
+    offered = [child.platform for node in graph.nodes.values() for child in node.document.manifests]
+    known = [str(platform) for platform in offered if platform and platform.known]
+    if not known and graph.root.platform:
+        known = [str(graph.root.platform)]
+    absent = {str(child.platform) for child in graph.absent.values()}
+    return tuple(name for name in dict.fromkeys(known) if name not in absent)
+
+
+async def _choose(
+    source: Source, root: Node, choice: Choice, image: str, retry: Retry
+) -> tuple[Descriptor, Keep | None]:
+    """The root for some platforms of an index, and which children to follow where that is the published one."""
+    found = await leaves(source, root.descriptor, retry)
+    children = list(found.absent.values())
+    picked = platforms.select(children, choice.wanted, image)
+    kept = platforms.with_attestations(children, picked)
+    if len(kept) == len(children):
+        return root.descriptor, None
+    if choice.sparse:
+        digests = {child.digest for child in kept}
+        return root.descriptor, lambda child: child.is_index or child.digest in digests
+    if len(picked) == 1:
+        return picked[0], None
+    return _index_of(kept, found, root), None
+
+
+def _index_of(kept: Sequence[Descriptor], found: Graph, root: Node) -> Descriptor:
+    """An index of our own over some children, each with its descriptor as it was published."""
+    digests = {child.digest for child in kept}
+    raw = {
+        child["digest"]: child
+        for node in found.nodes.values()
+        for child in raw_children(node.data, str(node.descriptor.digest))
+        if child["digest"] in digests
+    }
+    media_type = root.document.media_type
+    data = build_index(media_type, list(raw.values()), {INDEX: root.descriptor.digest})
+    return Descriptor(media_type, Digest.of(data), len(data), data=data)
+
+
+async def _check_platform(source: Source, image: Node, choice: Choice, name: str, retry: Retry) -> list[str]:
+    """An image without an index is for one platform, which its config tells. Artifacts are for none.
+
+    Returns:
+        A warning where it is not this host's, and no platform was asked for.
+
+    Raises:
+        NotFound: it is not the platform that was asked for.
+    """
+    offered = await image_platform(source, image, retry)
+    if offered is None:
+        return []
+    lacking = [platform for platform in choice.wanted if not platforms.fits(platform, offered)]
+    if not lacking:
+        return []
+    if choice.platforms:
+        raise platforms.absent(lacking[0], [offered], name)
+    return [f"{name} has no index: it is for {offered} only, and this host is {choice.wanted[0]}."]

@@ -1,0 +1,173 @@
+"""Bytes, checked as they pass.
+
+Chunks from a network or a file are gathered into batches, and a batch is hashed (and written, where it is written) in
+one hop to a worker thread while the next one is being read: hashlib and write release the GIL, so both cores work.
+Hashing on the event loop costs a third more time; a hop for each chunk costs more still (docs/benchmarks.md).
+
+Sizes are checked before digests, and reading stops at the first byte too many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+
+from mirror.descriptor import Descriptor
+from mirror.errors import WrongDigest, WrongSize
+
+Batch = list[bytes]
+
+MEMORY = 32 * 1024 * 1024  # bytes; the one budget that all blobs in flight share, whatever their size
+_LARGEST, _SMALLEST = 4 * 1024 * 1024, 128 * 1024  # bytes of one batch
+
+
+def batch_size(jobs: int) -> int:
+    """How many bytes one batch may have when `jobs` blobs are in flight: each holds two, one read and one written."""
+    return max(_SMALLEST, min(_LARGEST, MEMORY // (2 * jobs)))
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Content on its way, not yet checked.
+
+    `origin` names where it comes from, for errors. `modified` is when the origin says it was made, in seconds since
+    the epoch.
+    """
+
+    chunks: AsyncIterable[bytes]
+    origin: str
+    modified: float | None = None
+
+    def called(self, node: Descriptor) -> str:
+        return f"{node.digest} from {self.origin}"
+
+
+class Check:
+    """The hash of one piece of content on its way, and the verdict at its end."""
+
+    def __init__(self, node: Descriptor, what: str) -> None:
+        self._node, self._what = node, what
+        self._hasher = node.digest.hasher()
+
+    def update(self, batch: Batch) -> None:
+        for chunk in batch:
+            self._hasher.update(chunk)
+
+    def finish(self) -> None:
+        """Give the verdict.
+
+        Raises:
+            WrongDigest: the bytes are not what the descriptor names.
+        """
+        if not self._node.digest.matches(self._hasher):
+            got = f"{self._node.digest.algorithm}:{self._hasher.hexdigest()}"
+            raise WrongDigest(self._what, want=self._node.digest, got=got)
+
+
+async def batches(body: Body, node: Descriptor, size: int) -> AsyncIterator[Batch]:
+    """Gather chunks into batches of about `size` bytes, counting.
+
+    Raises:
+        WrongSize: there are more bytes than `node.size` (as soon as one has come), or fewer.
+    """
+    got = held = 0
+    batch: Batch = []
+    async for chunk in body.chunks:
+        got += len(chunk)
+        if got > node.size:
+            raise WrongSize(body.called(node), want=node.size, got=None)
+        batch.append(chunk)
+        held += len(chunk)
+        if held >= size:
+            yield batch
+            batch, held = [], 0
+    if got < node.size:
+        raise WrongSize(body.called(node), want=node.size, got=got)
+    if batch:
+        yield batch
+
+
+async def overlap(source: AsyncIterator[Batch], work: Callable[[Batch], None]) -> None:
+    """Run `work` on each batch in a worker thread, one at a time, while the next batch is read.
+
+    No hop outlives this call, however it ends: the caller may close what `work` writes to.
+    """
+    hop: Future[None] | None = None
+    try:
+        async for batch in source:
+            if hop:
+                await asyncio.wrap_future(hop)
+            hop = _submit(work, batch)
+        if hop:
+            await asyncio.wrap_future(hop)
+    finally:
+        if hop:
+            wait([hop])  # at most one batch of work; a file must not be closed under the thread that writes it
+
+
+async def verified(body: Body, node: Descriptor, size: int) -> AsyncIterator[bytes]:
+    """Pass content on to somebody who cannot take bytes back, such as a registry.
+
+    The last batch is withheld until all bytes are known to be right, so a receiver who counts never gets a whole
+    wrong body.
+
+    Raises:
+        WrongSize: as `batches`.
+        WrongDigest: the bytes are not what the descriptor names.
+    """
+    check = Check(node, body.called(node))
+    ready: Batch = []
+    async for batch in batches(body, node, size):
+        hop = _submit(check.update, batch)
+        try:
+            for chunk in ready:
+                yield chunk
+            await asyncio.wrap_future(hop)
+        finally:
+            wait([hop])
+        ready = batch
+    check.finish()
+    for chunk in ready:
+        yield chunk
+
+
+async def read(body: Body, node: Descriptor) -> bytes:
+    """The whole of a small piece of content, checked. The caller has capped `node.size`.
+
+    Raises:
+        WrongSize: as `batches`.
+        WrongDigest: the bytes are not what the descriptor names.
+    """
+    chunks = [chunk async for batch in batches(body, node, node.size or 1) for chunk in batch]
+    check = Check(node, body.called(node))
+    check.update(chunks)
+    check.finish()
+    return b"".join(chunks)
+
+
+async def once(data: bytes) -> AsyncIterator[bytes]:
+    """Bytes in hand as a stream."""
+    if data:
+        yield data
+
+
+def embedded(node: Descriptor, data: bytes) -> Body:
+    return Body(once(data), "its own descriptor")
+
+
+def _submit(work: Callable[[Batch], None], batch: Batch) -> Future[None]:
+    """A hop to a worker thread that can be waited for without the event loop, unlike `run_in_executor`'s."""
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work(batch)
+        except BaseException as error:  # raised again where the hop is awaited
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    asyncio.get_running_loop().run_in_executor(None, run)
+    return done

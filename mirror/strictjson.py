@@ -1,0 +1,73 @@
+"""JSON from strangers, read one way only.
+
+Python's reader keeps the last of two equal keys and accepts NaN; Go's matches the keys of a struct without regard to
+case. A document that two readers understand differently is how one tool verifies what another one runs
+(CVE-2021-41190), so anything that could be read in two ways is refused here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from mirror.errors import InvalidContent
+
+JsonObject = dict[str, Any]
+
+
+def loads(data: bytes, what: str) -> Any:
+    """Parse one JSON document.
+
+    Raises:
+        InvalidContent: no UTF-8, no JSON, a key twice, NaN or Infinity, nested too deep, absurd numbers.
+    """
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_constant)
+    except RecursionError:
+        raise InvalidContent(f"{what} is nested too deep.") from None
+    except UnicodeDecodeError as error:
+        raise InvalidContent(f"{what} is not UTF-8: byte {error.start} is invalid.") from None
+    except ValueError as error:  # JSONDecodeError, our own, and integers of more than 4300 digits
+        raise InvalidContent(f"{what} is not valid JSON: {error}.") from None
+
+
+def load_object(data: bytes, what: str) -> JsonObject:
+    """Parse one JSON document that has to be an object.
+
+    Raises:
+        InvalidContent: as `loads`, or the document is something else than an object.
+    """
+    value = loads(data, what)
+    if not isinstance(value, dict):
+        raise InvalidContent(f"{what} should be a JSON object and is {_kind(value)}.")
+    return value
+
+
+def field(document: JsonObject, name: str, what: str) -> Any:
+    """The value of a struct's field, None where it is absent.
+
+    Raises:
+        InvalidContent: a key equals `name` in everything but its case: Go would read it, Python would not.
+    """
+    for key in document:
+        if key != name and key.casefold() == name.casefold():
+            raise InvalidContent(f"{what} has the key {key!r}, which some readers take for {name!r}.")
+    return document.get(name)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> JsonObject:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:80]!r} stands twice in one object")
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _kind(value: object) -> str:
+    names = {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), "null")

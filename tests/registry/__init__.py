@@ -1,0 +1,48 @@
+"""A small, real OCI registry for tests, the demo and measurements; and on request a faulty one.
+
+with serving(EmbeddedRegistry()) as registry:
+    digest = registry.put_blob("library/redis", b"...")
+    registry.fault(Fault(method="GET", path=f"/blobs/{digest}", times=2, action=Cut(after=1)))
+    ...  # run something against registry.host
+    assert registry.count("GET", "/blobs/") == 3
+"""
+
+from tests.registry.auth import Basic, Bearer
+from tests.registry.faults import (
+    Action,
+    Chunked,
+    Cut,
+    Extend,
+    Fault,
+    Flip,
+    Header,
+    Redirect,
+    RequestHeader,
+    Reset,
+    Stall,
+    Status,
+    Truncate,
+)
+from tests.registry.server import EmbeddedRegistry, serving
+from tests.registry.wire import Seen
+
+__all__ = [
+    "Action",
+    "Basic",
+    "Bearer",
+    "Chunked",
+    "Cut",
+    "EmbeddedRegistry",
+    "Extend",
+    "Fault",
+    "Flip",
+    "Header",
+    "Redirect",
+    "RequestHeader",
+    "Reset",
+    "Seen",
+    "Stall",
+    "Status",
+    "Truncate",
+    "serving",
+]

@@ -1,0 +1,121 @@
+"""What goes in and out of the embedded registry: values without any I/O of their own."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """A part of a file, so that a large blob is served without holding it in memory."""
+
+    path: Path
+    start: int
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, part: slice) -> "FilePart":
+        start, stop, _ = part.indices(self.count)
+        return FilePart(self.path, self.start + start, max(stop - start, 0))
+
+    def read(self) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            return file.read(self.count)
+
+
+Body = bytes | FilePart
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request as the registry understands it; header names are lower case."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: dict[str, str]
+    origin: str
+    body: AsyncIterator[bytes]
+
+    def param(self, name: str) -> str | None:
+        values = self.query.get(name)
+        return values[0] if values else None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a connection ends before its answer does: after so many body bytes, None for no answer at all."""
+
+    after: int | None
+    leave: Callable[[Any], Awaitable[None]]
+
+
+class HangUp(Exception):
+    """Raised while a request body is read, at the byte where a fault ends the connection."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__()
+        self.ending = ending
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer, so that a fault can change any part of it before the first byte leaves."""
+
+    status: int
+    body: Body = b""
+    headers: Headers = ()
+    chunked: bool = False
+    ending: Ending | None = None
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+    def without(self, name: str) -> "Answer":
+        return replace(self, headers=tuple(pair for pair in self.headers if pair[0].lower() != name.lower()))
+
+    def plus(self, name: str, value: str) -> "Answer":
+        return replace(self, headers=(*self.headers, (name, value)))
+
+    def with_body(self, body: Body) -> "Answer":
+        """Another body, with the Content-Length that is right for it."""
+        bare = replace(self.without("Content-Length"), body=body)
+        return bare if self.chunked else bare.plus("Content-Length", str(len(body)))
+
+    def data(self) -> bytes:
+        return self.body if isinstance(self.body, bytes) else self.body.read()
+
+
+def answer(status: int, body: Body = b"", **headers: str) -> Answer:
+    """An answer with its Content-Length; `Docker_Content_Digest="…"` names a header."""
+    pairs = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    return Answer(status, headers=pairs).with_body(body)
+
+
+def answer_json(status: int, document: object, **headers: str) -> Answer:
+    return answer(status, json.dumps(document).encode(), Content_Type="application/json", **headers)
+
+
+class Refused(Exception):
+    """Raised by a handler to answer with an error; carries that answer."""
+
+    def __init__(self, refusal: Answer) -> None:
+        super().__init__(refusal.status)
+        self.answer = refusal
+
+
+def refusal(status: int, code: str, message: str, detail: object = None, **headers: str) -> Answer:
+    """The specification's JSON for an error."""
+    error = {"code": code, "message": message, "detail": detail}
+    return answer_json(status, {"errors": [error]}, **headers)
+
+
+def refuse(status: int, code: str, message: str, detail: object = None, **headers: str) -> NoReturn:
+    raise Refused(refusal(status, code, message, detail, **headers))
