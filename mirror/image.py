@@ -10,42 +10,38 @@ from mirror.retry import ONCE, Retry
 from mirror.strictjson import JsonObject, load_object
 
 
-async def image_platform(source: Source, image: Node, retry: Retry = ONCE) -> Platform | None:
-    """The platform that an image is for; None for artifacts, and for configs that name none or are broken.
+def platform_of(config: bytes) -> Platform | None:
+    """The platform that an image config names; None where it names none, or is broken.
 
-    Raises:
-        MirrorError: the config could not be read, or is not what its digest names.
+    What a config says is no matter of copying it, so a broken one is no error here.
     """
-    config = await read_config(source, image, retry)
     try:
-        found = Platform.from_json(config, "the config") if config else None
+        found = Platform.from_json(load_object(config, "the config"), "the config")
     except ContentError:
         return None
     return found if found and found.known else None
 
 
-async def read_config(source: Source, image: Node, retry: Retry = ONCE) -> JsonObject:
-    """The config of an image as JSON; {} for artifacts, and for a config that is no JSON object.
-
-    What a config says is no matter of copying it, so a broken one is no error here.
+async def read_config(source: Source, image: Node, retry: Retry = ONCE) -> bytes | None:
+    """The config of an image; None for artifacts, whose configs are something else.
 
     Raises:
         MirrorError: it could not be read, or is not what its digest names.
     """
     config = image.document.config
     if config is None or config.media_type not in CONFIG_TYPES:
-        return {}
-    data = await read_small(source, config, retry)
+        return None
+    return await read_small(source, config, retry)
+
+
+def summarize(config: bytes) -> JsonObject:
+    """The few fields of an image config that tell what the image runs; {} where it is broken."""
     try:
-        return load_object(data, str(config.digest))
+        document = load_object(config, "the config")
     except ContentError:
         return {}
-
-
-def summarize(config: JsonObject) -> JsonObject:
-    """The few fields that tell what an image runs."""
-    runtime = config.get("config")
-    fields = {"created": config.get("created")}
+    runtime = document.get("config")
+    fields = {"created": document.get("created")}
     if isinstance(runtime, dict):
         fields |= {"entry": runtime.get("Entrypoint"), "command": runtime.get("Cmd")}
     return {name: value for name, value in fields.items() if value}

@@ -9,7 +9,7 @@ from mirror.content import Source
 from mirror.descriptor import Descriptor
 from mirror.errors import ContentError
 from mirror.graph import Graph, Node, walk
-from mirror.image import image_platform, read_config, summarize
+from mirror.image import platform_of, read_config, summarize
 from mirror.layout import Entry, Layout
 from mirror.reference import Reference
 from mirror.registry import Client, Options, Repository
@@ -72,8 +72,8 @@ async def _inspect(source: Source, graph: Graph, name: str, annotations: JsonObj
 async def _part_of(source: Source, node: Node, offered: Descriptor, retry: Retry) -> Platformed:
     platform = offered.platform if offered.platform and offered.platform.known else None
     try:
-        settings = summarize(await read_config(source, node, retry))
-        platform = platform or await image_platform(source, node, retry)
+        config = await read_config(source, node, retry) or b"{}"
+        settings, platform = summarize(config), platform or platform_of(config)
     except ContentError as error:
         settings = {"problem": str(error)}  # to look at what is broken is what inspecting is for
     return Platformed(

@@ -8,7 +8,7 @@ from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import MirrorError
 from mirror.graph import Graph, walk
-from mirror.image import image_platform
+from mirror.image import platform_of, read_config
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.report.images import Listed, Listing, Removed
 from mirror.selection import names
@@ -41,7 +41,8 @@ async def _listed(layout: Layout, entry: Entry, blobs: dict[Digest, int]) -> Lis
 
 async def _single_platform(layout: Layout, graph: Graph) -> tuple[str, ...]:
     node = graph.nodes.get(graph.root.digest)
-    found = await image_platform(layout, node) if node else None
+    config = await read_config(layout, node) if node else None
+    found = platform_of(config) if config else None
     return (str(found),) if found else ()
 
 

@@ -20,7 +20,6 @@ from mirror.descriptor import (
     OCI_MANIFEST,
     SCHEMA1_TYPES,
     Descriptor,
-    Platform,
     annotations_of,
 )
 from mirror.errors import InvalidContent
@@ -75,16 +74,6 @@ def parse(data: bytes, media_type: str | None, what: str, *, cap: int = MANIFEST
     if found in INDEX_TYPES:
         return _parse_index(document, found, what)
     return _parse_image(document, found, what)
-
-
-def config_platform(data: bytes, what: str) -> Platform | None:
-    """The platform that an image config is for; None where it names none.
-
-    Raises:
-        InvalidContent: the config is no JSON object, or its fields are of the wrong kind.
-    """
-    found = Platform.from_json(load_object(data, what), what)
-    return found if found and found.known else None
 
 
 def build_index(media_type: str, manifests: Sequence[JsonObject], extra: Mapping[str, str]) -> bytes:

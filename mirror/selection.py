@@ -16,7 +16,7 @@ from mirror.content import Source
 from mirror.descriptor import Descriptor, Platform
 from mirror.digest import Digest
 from mirror.graph import Graph, Keep, Node, leaves, read_node, walk
-from mirror.image import image_platform
+from mirror.image import platform_of, read_config
 from mirror.manifest import build_index, raw_children
 from mirror.retry import ONCE, Retry
 
@@ -58,16 +58,17 @@ async def select(source: Source, root: Descriptor, choice: Choice, image: str, r
         MirrorError: as `walk`.
     """
     node = await read_node(source, root, retry)
-    warnings: list[str] = []
-    chosen, keep = root, None
-    if node.document.is_index and not choice.everything:
+    if node.document.is_index:
         chosen, keep = await _choose(source, node, choice, image, retry)
-    graph = await walk(source, chosen, keep=keep, retry=retry)
-    if not node.document.is_index and not choice.everything:
-        warnings += await _check_platform(source, node, choice, image, retry)
+        graph = await walk(source, chosen, keep=keep, retry=retry)
+        platforms_there, warnings = names(graph), []
+    else:
+        chosen, graph = root, await walk(source, root, retry=retry)
+        offered = await _platform(source, node, graph, retry)
+        platforms_there, warnings = ((str(offered),) if offered else ()), _check(offered, choice, image)
     if graph.foreign:
         warnings.append(f"{image}: {len(graph.foreign)} foreign layers, which no registry keeps, were left out.")
-    return Selection(replace(chosen, data=None), root.digest, graph, names(graph), warnings)
+    return Selection(replace(chosen, data=None), root.digest, graph, platforms_there, warnings)
 
 
 def names(graph: Graph) -> tuple[str, ...]:
@@ -84,6 +85,8 @@ async def _choose(
     source: Source, root: Node, choice: Choice, image: str, retry: Retry
 ) -> tuple[Descriptor, Keep | None]:
     """The root for some platforms of an index, and which children to follow where that is the published one."""
+    if choice.everything:
+        return root.descriptor, None
     found = await leaves(source, root.descriptor, retry)
     children = list(found.absent.values())
     picked = platforms.select(children, choice.wanted, image)
@@ -112,8 +115,17 @@ def _index_of(kept: Sequence[Descriptor], found: Graph, root: Node) -> Descripto
     return Descriptor(media_type, Digest.of(data), len(data), data=data)
 
 
-async def _check_platform(source: Source, image: Node, choice: Choice, name: str, retry: Retry) -> list[str]:
-    """An image without an index is for one platform, which its config tells. Artifacts are for none.
+async def _platform(source: Source, image: Node, graph: Graph, retry: Retry) -> Platform | None:
+    """The platform that the config of an image without an index names. The config is kept, not fetched once more."""
+    data = await read_config(source, image, retry)
+    if data is None or image.document.config is None:
+        return None
+    graph.blobs[image.document.config.digest] = replace(image.document.config, data=data)
+    return platform_of(data)
+
+
+def _check(offered: Platform | None, choice: Choice, image: str) -> list[str]:
+    """Whether an image for one platform is wanted. Artifacts are for none, and always wanted.
 
     Returns:
         A warning where it is not this host's, and no platform was asked for.
@@ -121,12 +133,9 @@ async def _check_platform(source: Source, image: Node, choice: Choice, name: str
     Raises:
         NotFound: it is not the platform that was asked for.
     """
-    offered = await image_platform(source, image, retry)
-    if offered is None:
+    if offered is None or choice.everything:
         return []
     lacking = [platform for platform in choice.wanted if not platforms.fits(platform, offered)]
-    if not lacking:
-        return []
-    if choice.platforms:
-        raise platforms.absent(lacking[0], [offered], name)
-    return [f"{name} has no index: it is for {offered} only, and this host is {choice.wanted[0]}."]
+    if lacking and choice.platforms:
+        raise platforms.absent(lacking[0], [offered], image)
+    return [f"{image} has no index: it is for {offered} only, and this host is {lacking[0]}."] if lacking else []

@@ -77,7 +77,9 @@ def _run() -> int:
         error.show()
         return 2
     except (click.Abort, KeyboardInterrupt):
-        return _say("interrupted.", None, 130)
+        _say("interrupted; what is complete is kept.", "Run the same command again to go on.", 130)
+        sys.stdout.flush()
+        os._exit(130)  # without waiting for threads: see mirror.cli.run
     except SomeFailed as error:
         return _say(str(error), error.hint, error.exit_code)
     except MirrorError as error:

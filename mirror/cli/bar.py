@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NoReturn
 
 from tqdm import tqdm
 
-from mirror.content import Progress, Silence
 from mirror.descriptor import Descriptor
-from mirror.report.text import printable
 
 _LARGE = 8 * 1024 * 1024  # bytes from which on a blob has a line of its own
 _DELAY = 0.2  # seconds before a bar shows: what is over at once needs none
@@ -44,36 +39,16 @@ class Bars:
         if line is not None:
             line.close()
 
+    def say(self, text: str) -> None:
+        """A line above the bars."""
+        tqdm.write(text, file=sys.stderr)
+
     def close(self) -> None:
         for bar in (*self._lines.values(), self._total):
             if bar is not None:
                 bar.close()
         self._lines.clear()
         self._total = None
-
-
-class _Log(logging.Handler):
-    """Lines of the log, above the bars."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(f"mirror: {printable(record.getMessage())}", file=sys.stderr)
-
-
-@contextmanager
-def progress(*, quiet: bool, verbose: bool, no_progress: bool) -> Iterator[Progress]:
-    """What a command reports to: bars on a terminal, silence elsewhere; with `verbose`, the log on stderr."""
-    log = logging.getLogger("mirror")
-    handler = _Log()
-    if verbose:
-        log.setLevel(logging.INFO)
-        log.addHandler(handler)
-    bars = Bars() if sys.stderr.isatty() and not (quiet or no_progress) else None
-    try:
-        yield bars or Silence()
-    finally:
-        if bars:
-            bars.close()
-        log.removeHandler(handler)
 
 
 def _bar(title: str, size: int, *, leave: bool) -> tqdm[NoReturn]:

@@ -10,7 +10,7 @@ from typing import TextIO
 import click
 
 from mirror.cli import options, remote
-from mirror.cli.bar import progress
+from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.descriptor import Platform
 from mirror.pull import PullOptions, pull_images

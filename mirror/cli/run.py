@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -15,11 +14,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run `main`. SIGINT and SIGTERM cancel it, which cleans up, and end the process with 130; a second one at once."""
+    """Run `main`. SIGINT and SIGTERM cancel it, and it cleans up; a second one ends the process at once.
+
+    Raises:
+        KeyboardInterrupt: it was cancelled. The loop is left as it is: to close it would be to wait for worker threads,
+            and one may be in an fsync for as long as the disk likes. What such a thread writes has no name yet, or has
+            been verified; the layout is whole either way, and `mirror.cli.main` exits without waiting.
+    """
     interrupted = False
 
     async def guarded() -> T:
-        nonlocal interrupted
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
         def stop() -> None:
@@ -34,15 +38,15 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             loop.add_signal_handler(number, stop)
         return await main
 
-    with asyncio.Runner() as runner:
-        try:
-            return runner.run(guarded())
-        except asyncio.CancelledError:
-            if not interrupted:
-                raise
-            print("mirror: interrupted; what is complete is kept. Run the same command to go on.", file=sys.stderr)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            # Not sys.exit: a worker thread may be in an fsync for as long as the disk likes. What it writes has no
-            # name yet, or has been verified; the layout is whole either way.
-            os._exit(130)
+    runner = asyncio.Runner()
+    try:
+        result = runner.run(guarded())
+    except asyncio.CancelledError:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    except BaseException:
+        runner.close()
+        raise
+    runner.close()
+    return result

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from mirror.cli import options
-from mirror.cli.bar import progress
+from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.verify import verify_layout
 

@@ -92,7 +92,7 @@ class Registry:
         self._session = session
         self._host = _API_HOSTS.get(name, name)
         self._plain = bool({"*", name} & options.plain_http)
-        self._ssl = _context(verify=not {"*", name} & options.insecure)
+        self._insecure, self._insecure_everywhere = name in options.insecure, "*" in options.insecure
         self._base: URL | None = None
         self._auth: Authenticator | None = None
         self._opening = asyncio.Lock()
@@ -165,7 +165,7 @@ class Registry:
                     headers={**headers, **own},
                     data=data,
                     allow_redirects=False,
-                    ssl=self._ssl,
+                    ssl=self._verified(url),
                     proxy=_proxy(url),
                 )
             )
@@ -176,6 +176,10 @@ class Registry:
 
     def _is_own(self, url: URL) -> bool:
         return self._base is not None and url.origin() == self._base.origin()
+
+    def _verified(self, url: URL) -> bool:
+        """Whether to verify the certificate. What is said of one registry is not said of where it redirects to."""
+        return not (self._insecure_everywhere or (self._insecure and self._is_own(url)))
 
     async def _opened(self) -> URL:
         async with self._opening:
@@ -192,7 +196,7 @@ class Registry:
             return False
         try:
             async with asyncio.timeout(5):
-                _, writer = await asyncio.open_connection(url.host, url.port, ssl=_context(verify=False))
+                _, writer = await asyncio.open_connection(url.host, url.port, ssl=_unverified())
         except (ssl.SSLError, ConnectionResetError, TimeoutError):
             return True
         except OSError:
@@ -207,7 +211,7 @@ class Registry:
         headers = {"Authorization": authorization} if authorization else {}
         with errors.translated(request):
             async with self._session.get(
-                url, headers=headers, allow_redirects=False, ssl=self._ssl, proxy=_proxy(url)
+                url, headers=headers, allow_redirects=False, ssl=self._verified(url), proxy=_proxy(url)
             ) as response:
                 if response.status != 200:
                     raise await errors.refusal(request, response)
@@ -266,9 +270,8 @@ def _proxy(url: URL) -> URL | None:
     return URL(found[url.scheme])
 
 
-def _context(*, verify: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+def _unverified() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
     return context

@@ -121,12 +121,7 @@ class TransferReport:
         platforms = sum(len(image.platforms) for image in done)
         past = {"pull": "pulled", "push": "pushed"}[self.verb]
         healed = f", {len(self.healed)} of them healed" if self.healed else ""
+        what = count(len(done), "image") + (f", {count(platforms, 'platform')}" if platforms else "")
         if self.dry_run:
-            return (
-                f"would have {past} {count(len(done), 'image')}, {count(platforms, 'platform')}: "
-                f"{self.moved} to move, {self.reused} there already."
-            )
-        return (
-            f"{past} {count(len(done), 'image')}, {count(platforms, 'platform')}: {self.moved} moved{healed}, "
-            f"{self.reused} reused, in {self.seconds:.1f} s."
-        )
+            return f"would have {past} {what}: {self.moved} to move, {self.reused} there already."
+        return f"{past} {what}: {self.moved} moved{healed}, {self.reused} reused, in {self.seconds:.1f} s."

@@ -13,6 +13,7 @@ from mirror import manifest
 from mirror.descriptor import CONFIG_TYPES, MANIFEST_CAP, Descriptor, Platform
 from mirror.digest import Digest
 from mirror.errors import BrokenLayout, ContentError, InvalidDigest, MirrorError, StorageError
+from mirror.image import platform_of
 from mirror.layout import Entry, index, names
 from mirror.layout.blobs import Blobs, Flaw, Verdict
 from mirror.layout.folder import Folder, kind_name
@@ -193,12 +194,8 @@ class Structure:
         if config is None or config.media_type not in CONFIG_TYPES or config.size > MANIFEST_CAP:
             return None
         data = bytearray()
-        if not self.blobs.examine(config.digest, config.size, keep=data).ok:
-            return None  # step 3 says what is wrong with it
-        try:
-            return manifest.config_platform(bytes(data), "the config")
-        except ContentError:
-            return None
+        verdict = self.blobs.examine(config.digest, config.size, keep=data)
+        return platform_of(bytes(data)) if verdict.ok else None  # step 3 says what is wrong with it
 
     def _check_subject(self, node: Descriptor, document: Document, entry: Entry) -> None:
         subject = document.subject

@@ -1,0 +1,49 @@
+"""Who hears how a command goes: bars on a terminal, silence elsewhere; with --verbose, the log on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from mirror.content import Progress, Silence
+from mirror.report.text import printable
+
+
+class _Log(logging.Handler):
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(f"mirror: {printable(record.getMessage())}")
+
+
+@contextmanager
+def progress(*, quiet: bool, verbose: bool, no_progress: bool) -> Iterator[Progress]:
+    """What a command reports to while it runs."""
+    if not sys.stderr.isatty() or quiet or no_progress:
+        with _logging(verbose, lambda text: print(text, file=sys.stderr, flush=True)):
+            yield Silence()
+        return
+    from mirror.cli.bar import Bars  # tqdm takes 30 ms to import, which nobody should wait for without a bar
+
+    bars = Bars()
+    try:
+        with _logging(verbose, bars.say):
+            yield bars
+    finally:
+        bars.close()
+
+
+@contextmanager
+def _logging(verbose: bool, say: Callable[[str], None]) -> Iterator[None]:
+    log, handler = logging.getLogger("mirror"), _Log(say)
+    if verbose:
+        log.setLevel(logging.INFO)
+        log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
