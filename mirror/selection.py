@@ -73,12 +73,12 @@ async def select(source: Source, root: Descriptor, choice: Choice, image: str, r
 
 def names(graph: Graph) -> tuple[str, ...]:
     """The platforms of a graph's images, as far as its indexes name them."""
-    offered = [child.platform for node in graph.nodes.values() for child in node.document.manifests]
+    children = [child for node in graph.nodes.values() for child in node.document.manifests]
+    offered = [child.platform for child in children if child.digest not in graph.absent]
     known = [str(platform) for platform in offered if platform and platform.known]
     if not known and graph.root.platform:
         known = [str(graph.root.platform)]
-    absent = {str(child.platform) for child in graph.absent.values()}
-    return tuple(name for name in dict.fromkeys(known) if name not in absent)
+    return tuple(dict.fromkeys(known))
 
 
 async def _choose(

@@ -216,7 +216,8 @@ async def _acquire(lock: Lock, temporary: Folder, alone: bool) -> None:
     """
     if lock.take(wait=False):
         for name in temporary.names():
-            temporary.remove(name)
+            if temporary.kind(name) != stat.S_IFDIR:  # mirror makes none there; somebody else's stays
+                temporary.remove(name)
     try:
         async with asyncio.timeout(_PATIENCE):
             while not lock.take(shared=not alone, wait=False):

@@ -171,7 +171,7 @@ class Registry:
             )
             if response.status not in _REDIRECTS or method not in ("GET", "HEAD"):
                 return response
-            url = _redirected(response)
+            url = location(response)
         raise TransferError(f"{method} {errors.shown(url)}: more than {_MOST_REDIRECTS} redirects.")
 
     def _is_own(self, url: URL) -> bool:
@@ -243,21 +243,21 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _redirected(response: aiohttp.ClientResponse) -> URL:
-    """Where a redirect leads: a signed URL must stay as it is, to the last byte.
+def location(response: aiohttp.ClientResponse) -> URL:
+    """Where a redirect leads, or an upload goes on: a signed URL must stay as it is, to the last byte.
 
     Raises:
-        TransferError: nowhere, or somewhere that a redirect must not lead.
+        TransferError: nowhere, or somewhere that no registry should lead to.
     """
-    location = response.headers.get("Location", "")
+    text = response.headers.get("Location", "")
     try:
-        target = response.url.join(URL(location, encoded=True))
+        target = response.url.join(URL(text, encoded=True))
     except ValueError:
         target = URL()
-    if not location or target.scheme not in ("http", "https") or not target.host:
-        raise TransferError(f"{errors.shown(response.url)}: redirected to {location[:200]!r}, which is no web address.")
+    if not text or target.scheme not in ("http", "https") or not target.host:
+        raise TransferError(f"{errors.shown(response.url)}: sent on to {text[:200]!r}, which is no web address.")
     if response.url.scheme == "https" and target.scheme == "http":
-        raise TransferError(f"{errors.shown(response.url)}: redirected to {target.host} without encryption.")
+        raise TransferError(f"{errors.shown(response.url)}: sent on to {target.host} without encryption.")
     return target
 
 

@@ -65,7 +65,7 @@ async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferErr
     body = await response.content.read(_ERROR_CAP)
     said = _message(body)
     status = f"{response.status} {response.reason or ''}".strip()
-    text = f"{request}: {response.url.host} answered {status}{': ' + said if said else ''}."
+    text = f"{request}: {response.url.authority} answered {status}{': ' + said if said else ''}."
     if response.status in (401, 403):
         return Unauthorized(
             text,

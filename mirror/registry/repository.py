@@ -13,7 +13,7 @@ from mirror import manifest, stream
 from mirror.descriptor import MANIFEST_CAP, MANIFEST_TYPES, Descriptor
 from mirror.digest import Digest
 from mirror.errors import ContentError, InvalidContent, NotFound, TransferError, WrongDigest, WrongSize
-from mirror.registry.client import Registry, read_capped
+from mirror.registry.client import Registry, location, read_capped
 from mirror.stream import Body, batch_size
 
 _ACCEPT = {
@@ -149,10 +149,7 @@ class Repository:
         async with self.registry.send("POST", path, scope=scope, expect=expect, data=b"") as response:
             if response.status == 201:
                 return None
-            location = response.headers.get("Location")
-            if not location:
-                raise TransferError(f"{self.registry.name} opened an upload without saying where.")
-            return response.url.join(URL(location, encoded=True))
+            return location(response)
 
     async def _upload(self, session: URL, node: Descriptor, body: Body) -> None:
         """The whole blob in one PUT. The session's own query is passed back as it is; `digest` is added."""

@@ -8,6 +8,8 @@ from enum import StrEnum
 from mirror.report.text import count, printable, size
 from mirror.strictjson import JsonObject
 
+_KINDS, _VERDICTS = 12, 7  # widths of columns
+
 
 class Severity(StrEnum):
     """How bad a finding is. `unverified` means: nobody can say, and that is not the same as well."""
@@ -52,8 +54,12 @@ class Finding:
             "images": list(self.images),
         }
 
-    def line(self) -> str:
-        return printable(f"{self.kind}: {self.subject}: expected {self.expected}, found {self.found}")
+    def lines(self) -> list[str]:
+        """One line, or two where a digest is compared with a digest."""
+        head = f"  {self.kind:<{_KINDS}} {self.subject}"
+        if self.expected == self.subject:
+            return [printable(head), printable(f"  {'':<{_KINDS}} found {self.found}")]
+        return [printable(f"{head}: expected {self.expected}, found {self.found}")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +126,17 @@ class VerifyReport:
                     groups.setdefault(finding.images, []).append(finding)
             for images, findings in groups.items():
                 found.append(f"{severity}: {printable(', '.join(images)) or self.path}")
-                found.extend(f"  {finding.line()}" for finding in findings)
+                found.extend(line for finding in findings for line in finding.lines())
         return found + [self._image_line(image) for image in self.images]
 
     def _image_line(self, image: VerifiedImage) -> str:
         hurt = [finding for finding in self.findings if image.name in finding.images]
         verdict = VerifyReport(self.path, (), tuple(hurt), 0, 0, 0).verdict
         missing = sum(finding.size or 0 for finding in hurt if finding.kind == "missing")
-        lacks = f", {size(missing)} ({missing} bytes) missing" if missing else ""
-        platforms = count(len(image.platforms), "platform")
-        blobs = count(image.blobs, "blob")
-        return printable(f"{image.name}@{image.digest}  {platforms}, {blobs}, {size(image.size)}: {verdict}{lacks}")
+        details = [count(len(image.platforms), "platform")] if image.platforms else []
+        details += [count(image.blobs, "blob"), size(image.size)]
+        details += [f"{size(missing)} ({missing} bytes) missing"] if missing else []
+        return printable(f"{verdict:<{_VERDICTS}} {image.name}@{image.digest} ({', '.join(details)})")
 
     def summary(self) -> str:
         errors = sum(finding.severity is Severity.ERROR for finding in self.findings)

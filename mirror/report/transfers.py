@@ -48,7 +48,7 @@ class Amount:
         return cls(len(blobs), sum(blob.size for blob in blobs))
 
     def __str__(self) -> str:
-        return f"{count(self.blobs, 'blob')} ({size(self.size)})"
+        return f"{count(self.blobs, 'blob')} ({size(self.size)})" if self.blobs else "0 blobs"
 
     def to_json(self) -> JsonObject:
         return {"blobs": self.blobs, "size": self.size}

@@ -38,4 +38,5 @@ def _flawed(piece: Piece, verdict: Verdict, images: tuple[str, ...]) -> Finding:
         severity = Severity.UNVERIFIED
     elif verdict.flaw is Flaw.MISSING and (piece.foreign or not piece.needed):
         kind, severity = "absent", Severity.WARNING  # left out on purpose: a foreign layer, or a sparse image
-    return Finding(kind, severity, piece.digest, verdict.expected, verdict.found, images, piece.size)
+    expected = f"{piece.size} bytes" if verdict.flaw is Flaw.MISSING else verdict.expected
+    return Finding(kind, severity, piece.digest, expected, verdict.found, images, piece.size)
