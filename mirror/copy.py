@@ -134,9 +134,10 @@ class _Mover:
 
     async def move(self, wanted: _Move) -> None:
         """Bring one blob to every sink that lacks it, then finish the images that waited for it alone."""
+        alive = [copy for copy in wanted.copies if not copy.failure]
         self._progress.begin(wanted.node)
-        for sink in {id(copy.sink): copy.sink for copy in wanted.copies}.values():
-            await self._to_sink(wanted.node, sink, [copy for copy in wanted.copies if copy.sink is sink])
+        for sink in {id(copy.sink): copy.sink for copy in alive}.values():
+            await self._to_sink(wanted.node, sink, [copy for copy in alive if copy.sink is sink])
         self._progress.end(wanted.node)
         for copy in wanted.copies:
             self._lacking[id(copy)] -= 1
