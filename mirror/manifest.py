@@ -89,7 +89,7 @@ def build_index(media_type: str, manifests: Sequence[JsonObject], extra: Mapping
 
 def raw_children(data: bytes, what: str) -> list[JsonObject]:
     """The descriptors of an index as JSON objects, with fields that we do not know. It has been parsed before."""
-    children: list[JsonObject] = load_object(data, what)["manifests"]
+    children: list[JsonObject] = load_object(data, what)["manifests"] or []
     return children
 
 
@@ -164,8 +164,8 @@ def _parse_image(document: JsonObject, media_type: str, what: str) -> Document:
 
 def _descriptors(document: JsonObject, name: str, what: str) -> tuple[Descriptor, ...]:
     values = _field(document, name, what)
-    if values is None and name != "manifests":
-        return ()
+    if values is None and (name != "manifests" or name in document):
+        return ()  # Go writes an empty list as null
     if not isinstance(values, list):
         raise InvalidContent(f"The {name} of {what} are no list.")
     return tuple(Descriptor.from_json(value, f"{name}[{i}] of {what}") for i, value in enumerate(values))

@@ -124,7 +124,7 @@ def _choice(ctx: click.Context, platform: tuple[str, ...], sparse: bool) -> Choi
     which = options.stronger(ctx, "platform", "all_platforms")
     if which == "all_platforms":
         return Choice(everything=True)
-    names = [name.strip() for text in platform for name in text.split(",") if name.strip()]
+    names = [name.strip() for text in platform for name in text.split(",")]
     return Choice(platforms=tuple(map(Platform.parse, names)), sparse=sparse)
 
 

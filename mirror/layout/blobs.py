@@ -160,6 +160,8 @@ class Blobs:
             return Verdict(Flaw.MISSING, "a file", "nothing")
         except BrokenLayout:
             return Verdict(Flaw.NOT_A_FILE, "a file", f"nothing: blobs/{digest.algorithm} is no directory")
+        except StorageError as error:
+            return Verdict(Flaw.UNREADABLE, "a readable file", str(error).rstrip("."))
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
                 return Verdict(Flaw.NOT_A_FILE, "a file", kind_name(folder.kind(digest.encoded) or 0))

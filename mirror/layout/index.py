@@ -135,7 +135,7 @@ def with_entry(data: bytes, name: str, root: Descriptor) -> tuple[bytes, Entry |
     called = names.annotate(name, taken)
     fresh = replace(root, annotations={**called, **_ours(root)}).to_json()
     document = load_object(data, "index.json")
-    kept = [raw for raw, entry in zip(document["manifests"], old, strict=True) if entry not in before]
+    kept = [raw for raw, entry in zip(document["manifests"] or [], old, strict=True) if entry not in before]
     document["manifests"] = _inserted(kept, fresh)
     return _dump(document), before[0] if before else None
 
@@ -143,7 +143,7 @@ def with_entry(data: bytes, name: str, root: Descriptor) -> tuple[bytes, Entry |
 def without_entry(data: bytes, gone: Entry) -> bytes:
     """A changed `index.json` without the entries that are called and point as `gone` does."""
     document = load_object(data, "index.json")
-    pairs = zip(document["manifests"], entries(data), strict=True)
+    pairs = zip(document["manifests"] or [], entries(data), strict=True)
     document["manifests"] = [raw for raw, entry in pairs if entry != gone]
     return _dump(document)
 

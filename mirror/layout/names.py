@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mirror.errors import InvalidReference
 from mirror.reference import Reference, is_tag
@@ -28,13 +29,18 @@ _LEGAL = re.compile(
 
 
 def full_name(annotations: Mapping[str, str]) -> Reference | None:
-    """The image's whole name, where the annotations give one; a bare tag is none."""
-    for text in (annotations.get(IMAGE_NAME), annotations.get(REF_NAME)):
+    """The image's whole name, where the annotations give one; a bare tag is none.
+
+    umoci gives an image another tag by another ref.name and copies the rest, so the tag of a ref.name is the last word.
+    """
+    ref_name = annotations.get(REF_NAME, "")
+    for text in (annotations.get(IMAGE_NAME), ref_name):
         if text and ("/" in text or ":" in text or "@" in text):
             try:
-                return Reference.parse(text)
+                found = Reference.parse(text)
             except InvalidReference:
                 continue
+            return replace(found, tag=ref_name, digest=None) if is_tag(ref_name) else found
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mirror.report.text import count, printable, size
+from mirror.report.text import count, printable, seconds, size
 from mirror.strictjson import JsonObject
 
 _KINDS, _VERDICTS = 12, 7  # widths of columns
@@ -141,11 +141,10 @@ class VerifyReport:
     def summary(self) -> str:
         errors = sum(finding.severity is Severity.ERROR for finding in self.findings)
         others = len(self.findings) - errors
-        details = ", ".join(
-            [count(n, noun) for n, noun in ((errors, "error"), (others, "other finding")) if n] or ["nothing wrong"]
-        )
-        speed = f" ({size(int(self.size / self.seconds))}/s)" if self.seconds > 0 and self.size else ""
+        found = [count(number, noun) for number, noun in ((errors, "error"), (others, "other finding")) if number]
+        speed = f" ({size(int(self.size / self.seconds))}/s)" if self.seconds >= 1 else ""
         return (
-            f"{self.path}: {self.verdict}. {count(len(self.images), 'image')}, {count(self.files, 'file')}, "
-            f"{size(self.size)} hashed in {self.seconds:.1f} s{speed}: {details}."
+            f"{self.path}: {self.verdict}{': ' if found else ''}{', '.join(found)}. "
+            f"{count(len(self.images), 'image')}, {count(self.files, 'file')}, "
+            f"{size(self.size)} hashed in {seconds(self.seconds)}{speed}."
         )

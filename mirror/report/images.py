@@ -40,7 +40,7 @@ class Listed:
         more = f" + {len(self.platforms) - _FEW} more" if len(self.platforms) > _FEW else ""
         notes = " (sparse)" if self.sparse else ""
         shown = "broken: see mirror verify" if self.problem else few + more + notes
-        return [self.name, self.digest.partition(":")[2][:12], shown, "-" if self.problem else size(self.size)]
+        return [self.name, self.digest.partition(":")[2][:12], "-" if self.problem else size(self.size), shown]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Listing:
         return {"schema": "mirror.ls/1", "path": self.path, "images": images, "size": self.size}
 
     def lines(self) -> list[str]:
-        return table(["IMAGE", "DIGEST", "PLATFORMS", "SIZE"], [image.row() for image in self.images], right=[3])
+        return table(["IMAGE", "DIGEST", "SIZE", "PLATFORMS"], [image.row() for image in self.images], right=[2])
 
     def summary(self) -> str:
         return f"{self.path}: {count(len(self.images), 'image')}, {size(self.size)}."

@@ -22,6 +22,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def seconds(duration: float) -> str:
+    """A duration for a person: 0.03 s, 2.4 s."""
+    return f"{duration:.2f} s" if duration < 1 else f"{duration:.1f} s"
+
+
 def printable(text: str) -> str:
     """Text from a registry or a layout, with nothing in it that a terminal would obey."""
     if text.isprintable():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mirror.descriptor import Descriptor
 from mirror.errors import MirrorError, SomeFailed
-from mirror.report.text import count, printable, size
+from mirror.report.text import count, printable, seconds, size
 from mirror.strictjson import JsonObject
 
 
@@ -48,7 +48,7 @@ class Amount:
         return cls(len(blobs), sum(blob.size for blob in blobs))
 
     def __str__(self) -> str:
-        return f"{count(self.blobs, 'blob')} ({size(self.size)})" if self.blobs else "0 blobs"
+        return f"{count(self.blobs, 'blob')} ({size(self.size)})" if self.blobs else "0"
 
     def to_json(self) -> JsonObject:
         return {"blobs": self.blobs, "size": self.size}
@@ -120,8 +120,8 @@ class TransferReport:
         done = [image for image in self.images if not image.failure]
         platforms = sum(len(image.platforms) for image in done)
         past = {"pull": "pulled", "push": "pushed"}[self.verb]
-        healed = f", {len(self.healed)} of them healed" if self.healed else ""
+        healed = f" ({len(self.healed)} healed)" if self.healed else ""
         what = count(len(done), "image") + (f", {count(platforms, 'platform')}" if platforms else "")
         if self.dry_run:
             return f"would have {past} {what}: {self.moved} to move, {self.reused} there already."
-        return f"{past} {what}: {self.moved} moved{healed}, {self.reused} reused, in {self.seconds:.1f} s."
+        return f"{past} {what}: {self.moved} moved{healed}, {self.reused} reused, in {seconds(self.seconds)}."
