@@ -35,6 +35,23 @@ async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: i
     return [results[position] for position in sorted(results)]
 
 
+async def in_thread(work: Callable[[], R], on_cancel: Callable[[], None] = lambda: None) -> R:
+    """Run `work` in a worker thread. Unlike `asyncio.to_thread`, it never leaves the thread behind.
+
+    When it is cancelled, it calls `on_cancel`, which may make `work` end sooner, and waits: what `work` uses, such as
+    open files and locks, belongs to the caller, who is going to close them.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        on_cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # nobody else is going to ask
+        raise
+
+
 def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
     error: BaseException = failed
     while isinstance(error, BaseExceptionGroup):

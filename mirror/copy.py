@@ -18,10 +18,10 @@ from functools import partial
 
 from mirror import stream
 from mirror.concurrency import each
-from mirror.content import Holder, Progress, Silence, Sink, Source
+from mirror.content import Progress, Silence, Sink, Source
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
-from mirror.errors import MirrorError, UsageError
+from mirror.errors import MirrorError
 from mirror.graph import Graph, Node
 from mirror.retry import Retry
 from mirror.stream import Body
@@ -211,22 +211,6 @@ class _Mover:
         node = copy.graph.nodes.get(copy.root.digest)
         data = node.data if node else b""
         copy.replaced = await self._retry.run(lambda: copy.sink.tag(copy.name, copy.root, data))
-
-
-class DryRun:
-    """A sink that can be asked and refuses to be written to. `sink` is None where there is nothing to ask yet."""
-
-    def __init__(self, sink: Holder | None) -> None:
-        self._sink = sink
-
-    async def has(self, node: Descriptor) -> bool:
-        return self._sink is not None and await self._sink.has(node)
-
-    async def put(self, node: Descriptor, body: Body) -> None:
-        raise UsageError("A dry run writes nothing.")
-
-    async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
-        raise UsageError("A dry run writes nothing.")
 
 
 @asynccontextmanager

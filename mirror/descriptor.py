@@ -6,12 +6,11 @@ A descriptor from outside is validated once, here. Fields that we do not know ar
 from __future__ import annotations
 
 import base64
-import binascii
 import platform as _host
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from mirror.digest import Digest
 from mirror.errors import InvalidContent, UsageError
@@ -159,7 +158,7 @@ class Descriptor:
         if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
             raise InvalidContent(f"The urls of {what} are no list of strings.")
         found = cls(
-            media_type=_text(value, "mediaType", what),
+            media_type=_text(value, "mediaType", what) or _missing("mediaType", what),
             digest=digest,
             size=_size(value, what),
             platform=Platform.from_json(_field(value, "platform", what), what),
@@ -223,6 +222,10 @@ def _text(value: JsonObject, name: str, what: str) -> str:
     return found
 
 
+def _missing(name: str, what: str) -> NoReturn:
+    raise InvalidContent(f"{what} has no {name}.")
+
+
 def _size(value: JsonObject, what: str) -> int:
     size: Any = _field(value, "size", what)
     if type(size) is not int or not 0 <= size < 2**63:  # True is an int in Python, and 2**63 is none in Go
@@ -235,7 +238,7 @@ def _with_data(found: Descriptor, text: object, what: str) -> Descriptor:
         if not isinstance(text, str):
             raise TypeError
         data = base64.b64decode(text, validate=True)
-    except (TypeError, binascii.Error):
+    except (TypeError, ValueError):
         raise InvalidContent(f"The data embedded in {what} is no base64.") from None
     hasher = found.digest.hasher()
     hasher.update(data)

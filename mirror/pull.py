@@ -16,11 +16,12 @@ from pathlib import Path
 from mirror import copy
 from mirror.concurrency import each
 from mirror.content import Progress, Sink
-from mirror.copy import Copy, DryRun, Plan
+from mirror.copy import Copy, Plan
 from mirror.digest import Digest
 from mirror.errors import MirrorError, StorageError
 from mirror.layout import Layout, LayoutWriter, names
 from mirror.layout.writer import refuse_foreign
+from mirror.overlay import DryRun, Nearby
 from mirror.reference import Reference
 from mirror.registry import Client, Options, Repository
 from mirror.report.text import size
@@ -111,13 +112,15 @@ async def pull_images(
     refuse_foreign(path)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(options.registries))
-        found = await each(_sources(client, references.values()), lambda image: _walk(image, options), _WALKS_AT_ONCE)
+        there = stack.enter_context(Layout.open(path)) if (path / "oci-layout").exists() else None
+        found = await each(
+            _sources(client, references.values()), lambda image: _walk(image, there, options), _WALKS_AT_ONCE
+        )
         walked = [image for image in found if image.selection]
         report = _Reporter(found, options.dry_run, started)
         if not walked:
             return report.nothing()
         if options.dry_run:
-            there = stack.enter_context(Layout.open(path)) if (path / "oci-layout").exists() else None
             plan = await _survey(walked, DryRun(there), options, progress)
             return report.of(plan, there)
         layout = await stack.enter_async_context(LayoutWriter.writing(path, jobs=options.registries.jobs))
@@ -140,11 +143,15 @@ def _sources(client: Client, references: Iterable[Reference]) -> list[_Image]:
     return images
 
 
-async def _walk(image: _Image, options: PullOptions) -> _Image:
-    """Step 1 for one image. Its failure is kept with it where the others are to go on."""
+async def _walk(image: _Image, there: Layout | None, options: PullOptions) -> _Image:
+    """Step 1 for one image; manifests that are there need not be fetched.
+
+    Its failure is kept with it where the others are to go on.
+    """
+    source = Nearby(there, image.source)
     try:
         root = await options.retry.run(lambda: image.source.resolve(image.reference.target))
-        image.selection = await select(image.source, root, options.choice, str(image.reference), options.retry)
+        image.selection = await select(source, root, options.choice, str(image.reference), options.retry)
     except MirrorError as error:
         if not options.keep_going:
             raise

@@ -16,10 +16,11 @@ from pathlib import Path
 from mirror import copy
 from mirror.concurrency import each
 from mirror.content import Progress
-from mirror.copy import Copy, DryRun
+from mirror.copy import Copy
 from mirror.errors import UsageError, WrongDigest
 from mirror.graph import Graph, walk
 from mirror.layout import Entry, Layout
+from mirror.overlay import DryRun
 from mirror.reference import Reference, is_host, is_repository
 from mirror.registry import Client, Options, Repository
 from mirror.report.transfers import Amount, Transferred, TransferReport

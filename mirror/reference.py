@@ -6,6 +6,7 @@ IPv6 literals). A name is data here; where its registry answers is `mirror.regis
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,7 @@ DOCKER_HUB = "docker.io"
 _HUB_ALIASES = frozenset({"index.docker.io", "registry-1.docker.io"})
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
-_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]{{1,5}})?", re.ASCII)
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?P<v6>[a-fA-F0-9:.]+)\])(?::(?P<port>[0-9]{{1,5}}))?", re.ASCII)
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
@@ -49,7 +50,7 @@ class Reference:
 
     def _check(self, text: str) -> None:
         name = f"{self.registry}/{self.repository}"
-        if not _HOST.fullmatch(self.registry):
+        if not is_host(self.registry):
             raise _invalid(text, f"{self.registry!r} is no registry host")
         if not _REPOSITORY.fullmatch(self.repository):
             why = "must be lower case" if self.repository != self.repository.lower() else "is not allowed"
@@ -89,7 +90,18 @@ def is_tag(text: str) -> bool:
 
 def is_host(text: str) -> bool:
     """Whether `text` is a registry host, with or without a port."""
-    return bool(_HOST.fullmatch(text))
+    found = _HOST.fullmatch(text)
+    if not found:
+        return False
+    return 0 < int(found["port"] or 1) < 2**16 and (found["v6"] is None or _is_ipv6(found["v6"]))
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_repository(text: str) -> bool:

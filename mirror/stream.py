@@ -160,6 +160,7 @@ def embedded(node: Descriptor, data: bytes) -> Body:
 def _submit(work: Callable[[Batch], None], batch: Batch) -> Future[None]:
     """A hop to a worker thread that can be waited for without the event loop, unlike `run_in_executor`'s."""
     done: Future[None] = Future()
+    done.set_running_or_notify_cancel()  # a cancelled task must not cancel the hop: it could never be waited for
 
     def run() -> None:
         try:

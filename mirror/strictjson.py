@@ -8,6 +8,7 @@ case. A document that two readers understand differently is how one tool verifie
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NoReturn
 
 from mirror.errors import InvalidContent
@@ -22,7 +23,7 @@ def loads(data: bytes, what: str) -> Any:
         InvalidContent: no UTF-8, no JSON, a key twice, NaN or Infinity, nested too deep, absurd numbers.
     """
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_constant)
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_constant, parse_float=_finite)
     except RecursionError:
         raise InvalidContent(f"{what} is nested too deep.") from None
     except UnicodeDecodeError as error:
@@ -66,6 +67,13 @@ def _once(pairs: list[tuple[str, Any]]) -> JsonObject:
 
 def _constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is too large for a number")
+    return number
 
 
 def _kind(value: object) -> str:

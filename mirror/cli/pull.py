@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -13,6 +14,7 @@ from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.descriptor import Platform
+from mirror.errors import StorageError
 from mirror.pull import PullOptions, pull_images
 from mirror.report.text import printable
 from mirror.report.transfers import TransferReport
@@ -32,6 +34,9 @@ _HELP = """Pull images from registries into an OCI image layout, every byte veri
 Run it again to go on after an interruption, to heal blobs that were damaged, or to update: what is there and hashes
 right is not fetched again. stdout gets one line for each image, NAME@DIGEST.
 """
+
+
+_DIGESTFILE = "Name another file with --digestfile."
 
 
 @click.command(help=_HELP)
@@ -101,11 +106,13 @@ def command(
         retry=Retry(retries),
         registries=remote.registry_options(plain_http, insecure, jobs),
     )
+    if digestfile and not os.access(digestfile.parent, os.W_OK):  # better found now than after an hour
+        raise StorageError(f"{digestfile} cannot be written.", hint=_DIGESTFILE)
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         report = run(pull_images(names, output, pulling, bars))
     _show(report, quiet=quiet, as_json=as_json)
     if digestfile and not dry_run:
-        _write_digests(digestfile, report)
+        _write(digestfile, "".join(f"{image.digest}\n" for image in report.images if not image.failure))
     report.raise_failures()
 
 
@@ -139,8 +146,8 @@ def _read_names(file: TextIO | None) -> list[str]:
     return [line for line in lines if line]
 
 
-def _write_digests(path: Path, report: TransferReport) -> None:
+def _write(path: Path, text: str) -> None:
     try:
-        path.write_text("".join(f"{image.digest}\n" for image in report.images if not image.failure))
+        path.write_text(text)
     except OSError as error:
-        raise click.UsageError(f"The digests could not be written: {path}: {error.strerror}.") from None
+        raise StorageError(f"{path}: {error.strerror}.", hint=_DIGESTFILE) from None

@@ -11,15 +11,18 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PATIENCE = 0.8  # seconds to clean up in; a disk may take minutes for an fsync
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run `main`. SIGINT and SIGTERM cancel it, and it cleans up; a second one ends the process at once.
 
+    Where cleaning up takes too long, the process ends without: a thread that is killed in an fsync has been writing
+    what has no name yet, or has been verified. The layout is whole either way, and the next pull clears what is left.
+
     Raises:
-        KeyboardInterrupt: it was cancelled. The loop is left as it is: to close it would be to wait for worker threads,
-            and one may be in an fsync for as long as the disk likes. What such a thread writes has no name yet, or has
-            been verified; the layout is whole either way, and `mirror.cli.main` exits without waiting.
+        KeyboardInterrupt: it was cancelled. The loop is left as it is, since closing it is waiting for threads too;
+            `mirror.cli.main` exits without.
     """
     interrupted = False
 
@@ -31,6 +34,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             if interrupted:
                 os._exit(130)
             interrupted = True
+            loop.call_later(_PATIENCE, _leave)
             if task:
                 task.cancel()
 
@@ -50,3 +54,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         raise
     runner.close()
     return result
+
+
+def _leave() -> None:
+    os.write(2, b"mirror: interrupted; what is complete is kept.\n")
+    os._exit(130)

@@ -47,6 +47,9 @@ class Verdict:
         return self.flaw is None
 
 
+_MISSING = Verdict(Flaw.MISSING, "a file", "nothing")
+
+
 class Blobs:
     """The blobs below one layout's root. Folders are opened when they are first needed, and never created here."""
 
@@ -155,22 +158,29 @@ class Blobs:
         """A descriptor and the size of a regular file, or what is there instead."""
         try:
             folder = self.folder(digest.algorithm)
-            fd = folder.open_file(digest.encoded)
         except FileNotFoundError:
-            return Verdict(Flaw.MISSING, "a file", "nothing")
+            return _MISSING
         except BrokenLayout:
             return Verdict(Flaw.NOT_A_FILE, "a file", f"nothing: blobs/{digest.algorithm} is no directory")
         except StorageError as error:
             return Verdict(Flaw.UNREADABLE, "a readable file", str(error).rstrip("."))
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
-                return Verdict(Flaw.NOT_A_FILE, "a file", kind_name(folder.kind(digest.encoded) or 0))
-            return _unreadable(error)
-        status = os.fstat(fd)
-        if stat.S_ISREG(status.st_mode):
-            return fd, status.st_size
-        os.close(fd)
-        return Verdict(Flaw.NOT_A_FILE, "a file", kind_name(stat.S_IFMT(status.st_mode)))
+        return _open_in(folder, digest.encoded)
+
+
+def _open_in(folder: Folder, name: str) -> tuple[int, int] | Verdict:
+    try:
+        fd = folder.open_file(name)
+    except FileNotFoundError:
+        return _MISSING
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+            return Verdict(Flaw.NOT_A_FILE, "a file", kind_name(folder.kind(name) or 0))
+        return _unreadable(error)
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode):
+        return fd, status.st_size
+    os.close(fd)
+    return Verdict(Flaw.NOT_A_FILE, "a file", kind_name(stat.S_IFMT(status.st_mode)))
 
 
 def _hashed(

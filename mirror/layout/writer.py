@@ -13,8 +13,10 @@ import asyncio
 import stat
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
+from mirror.concurrency import in_thread
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import BrokenLayout, StorageError, UsageError
@@ -65,7 +67,7 @@ class LayoutWriter(Layout):
             await _acquire(lock, temporary, alone)
             layout = cls(root, own, temporary, jobs)
             stack.callback(layout.blobs.close)
-            await asyncio.to_thread(layout._complete)
+            await in_thread(layout._complete)
             yield layout
 
     def _complete(self) -> None:
@@ -100,7 +102,7 @@ class LayoutWriter(Layout):
         except BaseException:
             temporary.discard()
             raise
-        await asyncio.to_thread(self._commit, temporary, node.digest, body.modified)
+        await in_thread(partial(self._commit, temporary, node.digest, body.modified))
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
         """`Sink`: make `name` stand for `root` in `index.json`; the annotations of `root` are kept with it.
@@ -118,7 +120,7 @@ class LayoutWriter(Layout):
                     self._replace("index.json", new)
             return before.root.digest if before else None
 
-        return await asyncio.to_thread(change)
+        return await in_thread(change)
 
     async def remove(self, entry: Entry) -> None:
         """Take one entry out of `index.json`; its blobs stay."""
@@ -127,7 +129,7 @@ class LayoutWriter(Layout):
             with self._index_lock():
                 self._replace("index.json", index.without_entry(self.read("index.json", index.CAP), entry))
 
-        await asyncio.to_thread(change)
+        await in_thread(change)
 
     async def delete(self, digests: Iterable[Digest]) -> None:
         """Delete blobs. The caller holds the layout alone, and knows that nothing names them."""
@@ -136,7 +138,7 @@ class LayoutWriter(Layout):
             for digest in digests:
                 self.blobs.folder(digest.algorithm).remove(digest.encoded)
 
-        await asyncio.to_thread(delete)
+        await in_thread(delete)
 
     def _commit(self, temporary: Temporary, digest: Digest, modified: float | None) -> None:
         try:

@@ -18,9 +18,13 @@ from mirror.errors import ContentError, TransferError
 from mirror.registry.credentials import Credentials
 from mirror.strictjson import load_object
 
-_PARAMETER = re.compile(r'\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))\s*,?')
-_SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9_-]*)(?:\s+|$)")
+_SEPARATORS = re.compile(r"[\s,]*")  # lists may have empty elements (RFC 9110, 5.6.1)
+_PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))')
+_SCHEME = re.compile(
+    r"([A-Za-z][A-Za-z0-9_-]*)(?=[\s,]|$)(?:\s+[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$)))?"
+)  # and its token68
 _SHORTEST = 60.0  # seconds that a token lives at least; what the specification tells clients to assume
+_LONGEST = 24 * 3600  # seconds that a token is believed to live at most
 _MARGIN = 10.0  # seconds before its end at which a token is renewed
 
 # Fetches a token: (URL with query, Authorization header or None) -> body
@@ -43,17 +47,24 @@ class _Token:
 
 def parse_challenges(header: str) -> list[Challenge]:
     """The challenges in a `WWW-Authenticate` header (RFC 9110, 11.6.1); what cannot be understood ends the list."""
-    found = []
-    position = 0
-    while scheme := _SCHEME.match(header, position):
-        position = scheme.end()
-        parameters = {}
-        while parameter := _PARAMETER.match(header, position):
+    found: list[Challenge] = []
+    position = _skip(header, 0)
+    while position < len(header):
+        if found and (parameter := _PARAMETER.match(header, position)):
             name, quoted, bare = parameter.groups()
-            parameters[name.lower()] = bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-            position = parameter.end()
-        found.append(Challenge(scheme[1].lower(), parameters))
+            found[-1].parameters[name.lower()] = bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+            position = _skip(header, parameter.end())
+        elif scheme := _SCHEME.match(header, position):
+            found.append(Challenge(scheme[1].lower(), {}))
+            position = _skip(header, scheme.end())
+        else:
+            break
     return found
+
+
+def _skip(header: str, position: int) -> int:
+    separators = _SEPARATORS.match(header, position)
+    return separators.end() if separators else position
 
 
 class Authenticator:
@@ -129,5 +140,5 @@ def _parse_token(body: bytes, what: str) -> _Token:
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
         raise TransferError(f"{what} is missing from the answer.")
     lifetime = answer.get("expires_in")
-    seconds = float(lifetime) if isinstance(lifetime, int | float) else 0.0
+    seconds = min(lifetime, _LONGEST) if isinstance(lifetime, int | float) else 0
     return _Token(f"Bearer {token}", time.monotonic() + max(seconds, _SHORTEST) - _MARGIN)

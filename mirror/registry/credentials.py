@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +59,7 @@ def _host(key: str) -> str:
 def _decode(text: object, what: str) -> Credentials:
     try:
         user, colon, password = base64.b64decode(str(text), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         raise ConfigError(f"{what} is no base64.") from None
     if not colon:
         raise ConfigError(f"{what} has no password.")

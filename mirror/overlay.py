@@ -1,0 +1,50 @@
+"""Stores laid over other stores: they change what one may do with a store, or where it reads, without its knowing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from mirror.content import Holder, Source
+from mirror.descriptor import Descriptor
+from mirror.digest import Digest
+from mirror.errors import UsageError
+from mirror.stream import Body
+
+
+class _Near(Source, Holder, Protocol):
+    """Somewhere that can be read, and asked whether what it has is right."""
+
+
+class Nearby:
+    """A source that reads what is near, if it is there and right, and everything else from far away."""
+
+    def __init__(self, near: _Near | None, far: Source) -> None:
+        self._near, self._far = near, far
+
+    async def resolve(self, name: str) -> Descriptor:
+        """What a name stands for, only the far side knows."""
+        return await self._far.resolve(name)
+
+    @asynccontextmanager
+    async def open_blob(self, node: Descriptor) -> AsyncIterator[Body]:
+        near = self._near if self._near and await self._near.has(node) else None
+        async with (near or self._far).open_blob(node) as body:
+            yield body
+
+
+class DryRun:
+    """A sink that can be asked and refuses to be written to. `sink` is None where there is nothing to ask yet."""
+
+    def __init__(self, sink: Holder | None) -> None:
+        self._sink = sink
+
+    async def has(self, node: Descriptor) -> bool:
+        return self._sink is not None and await self._sink.has(node)
+
+    async def put(self, node: Descriptor, body: Body) -> None:
+        raise UsageError("A dry run writes nothing.")
+
+    async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
+        raise UsageError("A dry run writes nothing.")
