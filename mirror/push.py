@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mirror import copy
 from mirror.concurrency import each
 from mirror.content import Progress
 from mirror.copy import Copy
-from mirror.errors import UsageError, WrongDigest
+from mirror.errors import TransferError, UsageError, WrongDigest
 from mirror.graph import Graph, walk
 from mirror.layout import Entry, Layout
 from mirror.overlay import DryRun
@@ -130,7 +131,8 @@ async def push_layout(
             jobs = options.registries.jobs
             plan = await copy.survey(copies, jobs=jobs, retry=options.retry, progress=progress)
             if not options.dry_run:
-                await copy.move(plan, jobs=jobs, retry=options.retry, progress=progress)
+                with _explained(found):
+                    await copy.move(plan, jobs=jobs, retry=options.retry, progress=progress)
                 await each(found, lambda image: _read_back(image, options.retry), _AT_ONCE)
     return TransferReport(
         verb="push",
@@ -173,6 +175,21 @@ def _sinks(client: Client, places: dict[Reference, Entry], jobs: int) -> list[_I
 async def _walk(source: Layout, entry: Entry) -> Graph:
     """Step 2 for one image. Where it is sparse, the children that are absent on purpose are not looked for."""
     return await walk(source, entry.root, keep=lambda child: not entry.lacks(child))
+
+
+@contextmanager
+def _explained(images: Sequence[_Image]) -> Iterator[None]:
+    """A registry that wants all children of an index refuses a sparse one in words that help nobody."""
+    try:
+        yield
+    except TransferError as error:
+        sparse = [image.entry.name for image in images if image.entry.kept is not None]
+        if sparse and error.status in (400, 404):
+            error.hint = (
+                f"{', '.join(sparse)} is sparse: platforms are absent on purpose, and this registry wants all of them. "
+                "Pull it without --sparse, or with --all-platforms."
+            )
+        raise
 
 
 async def _read_back(image: _Image, retry: Retry) -> None:

@@ -51,12 +51,12 @@ class Reference:
     def _check(self, text: str) -> None:
         name = f"{self.registry}/{self.repository}"
         if not is_host(self.registry):
-            raise _invalid(text, f"{self.registry!r} is no registry host")
+            raise _invalid(text, f"{self.registry[:80]!r} is no registry host")
         if not _REPOSITORY.fullmatch(self.repository):
             why = "must be lower case" if self.repository != self.repository.lower() else "is not allowed"
-            raise _invalid(text, f"the repository {self.repository!r} {why}")
+            raise _invalid(text, f"the repository {self.repository[:80]!r} {why}")
         if self.tag is not None and not _TAG.fullmatch(self.tag):
-            raise _invalid(text, f"{self.tag!r} is no tag")
+            raise _invalid(text, f"{self.tag[:140]!r} is no tag")
         if len(name) > _LONGEST_NAME:
             raise _invalid(text, f"it is longer than {_LONGEST_NAME} characters")
 

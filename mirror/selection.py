@@ -55,6 +55,7 @@ async def select(source: Source, root: Descriptor, choice: Choice, image: str, r
 
     Raises:
         NotFound: a platform that was asked for is not there.
+        InvalidDigest: something is named by a digest that cannot be computed.
         MirrorError: as `walk`.
     """
     node = await read_node(source, root, retry)
@@ -66,6 +67,8 @@ async def select(source: Source, root: Descriptor, choice: Choice, image: str, r
         chosen, graph = root, await walk(source, root, retry=retry)
         offered = await _platform(source, node, graph, retry)
         platforms_there, warnings = ((str(offered),) if offered else ()), _check(offered, choice, image)
+    for digest in (*graph.nodes, *graph.blobs):
+        digest.hasher()  # what cannot be verified is refused before anything moves
     if graph.foreign:
         warnings.append(f"{image}: {len(graph.foreign)} foreign layers, which no registry keeps, were left out.")
     return Selection(replace(chosen, data=None), root.digest, graph, platforms_there, warnings)

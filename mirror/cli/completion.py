@@ -5,14 +5,12 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from mirror.cli import options
-
 _HELP = """Print the completion script for a shell: commands, flags, folders, and the images of a layout.
 
 \b
-  bash   mirror completion bash > ~/.local/share/bash-completion/completions/mirror
-  zsh    mirror completion zsh > "${fpath[1]}/_mirror"
-  fish   mirror completion fish > ~/.config/fish/completions/mirror.fish
+  mirror completion bash >> ~/.bashrc
+  mirror completion zsh > "${fpath[1]}/_mirror"
+  mirror completion fish > ~/.config/fish/completions/mirror.fish
 """
 
 
@@ -22,4 +20,4 @@ _HELP = """Print the completion script for a shell: commands, flags, folders, an
 def command(ctx: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None, "click knows these three"
-    options.echo([kind(ctx.find_root().command, {}, "mirror", "_MIRROR_COMPLETE").source()])
+    click.echo(kind(ctx.find_root().command, {}, "mirror", "_MIRROR_COMPLETE").source())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -18,11 +17,11 @@ from mirror.retry import Retry
 _HELP = """Show what an image is: its platforms, config and layers; in a registry, or in a layout.
 
 \b
-  mirror inspect redis:4.0               from its registry; no layer is fetched
-  mirror inspect ./layout                every image of a layout
+  mirror inspect redis:4.0            from its registry; no layer is fetched
+  mirror inspect ./layout             every image of a layout
   mirror inspect ./layout redis:4.0
-  mirror inspect redis:4.0 --digest      the digest alone
-  mirror inspect redis:4.0 --raw         the exact bytes of the manifest
+  mirror inspect redis:4.0 --digest   the digest alone
+  mirror inspect redis:4.0 --raw      the exact bytes of the manifest
 
 A folder with an index.json in it is a layout; put docker:// in front of an image whose name is also a folder's.
 """
@@ -62,8 +61,7 @@ def command(
     elif digest:
         options.echo([_only(found).root.digest])
     elif as_json:
-        document = {"schema": "mirror.inspect/1", "images": [image.to_json() for image in found]}
-        options.echo([json.dumps(document, indent=2)])
+        options.echo_json({"schema": "mirror.inspect/1", "images": [image.to_json() for image in found]})
     else:
         options.echo([line for image in found for line in (*image.lines(), "")][:-1])
 

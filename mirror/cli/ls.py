@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -25,5 +24,5 @@ _HELP = """List the images of a layout: names, digests, platforms, sizes. Only m
 @options.with_json
 def command(layout: Path, quiet: bool, as_json: bool) -> None:
     listing = run(list_layout(layout))
-    options.echo([json.dumps(listing.to_json(), indent=2)] if as_json else listing.lines())
+    options.echo_json(listing.to_json()) if as_json else options.echo(listing.lines())
     options.remark(listing.summary(), quiet=quiet or as_json)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from click.core import ParameterSource
 from mirror import config
 from mirror.errors import MirrorError
 from mirror.report.text import printable
+from mirror.strictjson import JsonObject
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -92,14 +94,20 @@ def image_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list
     return [image.name for image in images if image.name.startswith(incomplete)]
 
 
-def echo(lines: list[str]) -> None:
-    """Result lines, to stdout."""
+def echo(lines: Sequence[str]) -> None:
+    """Result lines, to stdout. They have names and texts in them that strangers wrote."""
     for line in lines:
-        sys.stdout.write(line + "\n")
+        sys.stdout.write(printable(line) + "\n")
+    sys.stdout.flush()
+
+
+def echo_json(document: JsonObject) -> None:
+    """The one JSON object, to stdout; JSON escapes what has to be."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
     sys.stdout.flush()
 
 
 def remark(text: str, *, quiet: bool) -> None:
     """Everything else, to stderr."""
     if not quiet:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)

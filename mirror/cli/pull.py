@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -24,12 +23,12 @@ from mirror.selection import Choice
 _HELP = """Pull images from registries into an OCI image layout, every byte verified.
 
 \b
-  mirror pull redis:4.0                                this host's platform
-  mirror pull redis:4.0 --all-platforms                all of them, the index as published
+  mirror pull redis:4.0                   this host's platform
+  mirror pull redis:4.0 --all-platforms   all of them, the index as published
   mirror pull redis:4.0 --platform linux/amd64,linux/arm/v7
   mirror pull quay.io/a/b:v1 ghcr.io/c/d@sha256:… -o /media/stick/layout
-  mirror pull --from-file images.txt --keep-going      one image a line, # comments
-  mirror pull redis:4.0 --all --dry-run                what would move; writes nothing
+  mirror pull --from-file images.txt --keep-going
+  mirror pull redis:4.0 --all --dry-run   what would move; writes nothing
 
 Run it again to go on after an interruption, to heal blobs that were damaged, or to update: what is there and hashes
 right is not fetched again. stdout gets one line for each image, NAME@DIGEST.
@@ -41,7 +40,12 @@ _DIGESTFILE = "Name another file with --digestfile."
 
 @click.command(help=_HELP)
 @click.argument("images", metavar="IMAGE...", nargs=-1)
-@click.option("--from-file", type=click.File("r"), metavar="FILE", help="Read image names from FILE (- for stdin).")
+@click.option(
+    "--from-file",
+    type=click.File("r"),
+    metavar="FILE",
+    help="Read image names from FILE (- for stdin), one a line; # starts a comment.",
+)
 @click.option(
     "-o",
     "--output",
@@ -117,7 +121,7 @@ def command(
 
 
 def _show(report: TransferReport, *, quiet: bool, as_json: bool) -> None:
-    options.echo([json.dumps(report.to_json(), indent=2)] if as_json else report.lines())
+    options.echo_json(report.to_json()) if as_json else options.echo(report.lines())
     for image in report.images:
         if image.failure:
             hint = f" {image.failure.hint}" if image.failure.hint else ""

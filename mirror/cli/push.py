@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -16,10 +15,12 @@ from mirror.retry import Retry
 _HELP = """Push a layout to a registry, digests preserved.
 
 \b
-  mirror push ./layout registry.internal:5000            redis:4.0 → registry.internal:5000/library/redis:4.0
-  mirror push ./layout registry.internal:5000/hub        … → registry.internal:5000/hub/library/redis:4.0
-  mirror push ./layout registry.internal:5000 redis:4.0  one image
-  mirror push ./layout registry.internal:5000 --dry-run  what would move
+  mirror push ./layout registry.internal:5000
+  mirror push ./layout registry.internal:5000/hub
+  mirror push ./layout registry.internal:5000 redis:4.0   one image
+  mirror push ./layout registry.internal:5000 --dry-run   what would move
+
+docker.io/library/redis:4.0 becomes registry.internal:5000/hub/library/redis:4.0.
 
 Blobs go first, then manifests, then indexes, the tag last; what the registry has is skipped; every tag is read back and
 compared. stdout gets one line for each image, NAME:TAG@DIGEST.
@@ -55,7 +56,7 @@ def command(
     )
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         report = run(push_layout(layout, target, images, pushing, bars))
-    options.echo([json.dumps(report.to_json(), indent=2)] if as_json else report.lines())
+    options.echo_json(report.to_json()) if as_json else options.echo(report.lines())
     for text in report.remarks():
         options.remark(f"mirror: {text}", quiet=quiet)
     options.remark(report.summary(), quiet=quiet)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -27,5 +26,5 @@ Where another image is broken, so that nobody can tell what it needs, nothing is
 @options.with_json
 def command(layout: Path, image: str, quiet: bool, as_json: bool) -> None:
     removed = run(remove_image(layout, image))
-    options.echo([json.dumps(removed.to_json(), indent=2)] if as_json else removed.lines())
+    options.echo_json(removed.to_json()) if as_json else options.echo(removed.lines())
     options.remark(removed.summary(), quiet=quiet or as_json)

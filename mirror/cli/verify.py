@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -15,9 +14,9 @@ from mirror.verify import verify_layout
 _HELP = """Verify a layout offline: every byte is hashed, every link is followed, all findings come out of one run.
 
 \b
-  mirror verify ./layout                 all images, and whatever else is stored
-  mirror verify ./layout redis:4.0       one image
-  mirror verify ./layout --json          for a program
+  mirror verify ./layout             all images, and what else is stored
+  mirror verify ./layout redis:4.0   one image
+  mirror verify ./layout --json      for a program
 
 The layout is only read. A layout can prove only that it agrees with itself: compare the digests that are printed with
 those that were published. Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found but something could not be checked.
@@ -42,6 +41,6 @@ def command(
 ) -> None:
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         report = run(verify_layout(layout, images, progress=bars))
-    options.echo([json.dumps(report.to_json(), indent=2)] if as_json else report.lines())
+    options.echo_json(report.to_json()) if as_json else options.echo(report.lines())
     options.remark(report.summary(), quiet=quiet)
     ctx.exit(report.exit_code)

@@ -19,7 +19,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from mirror.errors import TransferError
+from mirror.errors import InvalidContent, TransferError
 from mirror.reference import DOCKER_HUB
 from mirror.registry import credentials, errors
 from mirror.registry.auth import Authenticator, parse_challenges
@@ -143,6 +143,8 @@ class Registry:
         challenge = ", ".join(response.headers.getall("WWW-Authenticate", []))
         if response.status != 401 or not challenge or not isinstance(data, bytes | None):
             return response
+        if not self._is_own(response.url):
+            return response  # a stranger, to whom the registry has sent us on, asks for what is the registry's alone
         if not await auth.answer(parse_challenges(challenge), scope, header):
             return response
         return await self._follow(stack, method, url, auth.header(scope), headers, data)
@@ -222,14 +224,14 @@ async def read_capped(response: aiohttp.ClientResponse, cap: int, request: str) 
     """The whole body of a small answer.
 
     Raises:
-        TransferError: it has more than `cap` bytes.
+        InvalidContent: it has more than `cap` bytes.
     """
     chunks, held = [], 0
     async for chunk in response.content.iter_any():
         chunks.append(chunk)
         held += len(chunk)
         if held > cap:
-            raise TransferError(f"{request}: the answer has more than {cap} bytes.")
+            raise InvalidContent(f"{request}: the answer has more than {cap} bytes.")
     return b"".join(chunks)
 
 

@@ -40,6 +40,20 @@ def translated(request: str) -> Iterator[None]:
 
 
 def _network(request: str, error: BaseException) -> TransferError:
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError):
+        return _unreachable(request, error)
+    if isinstance(error, TimeoutError):
+        return TransferError(f"{request}: the registry stopped answering.", transient=True)
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | OSError):
+        return TransferError(f"{request}: the connection was cut.", transient=True)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return TransferError(f"{request}: the answer is no HTTP that can be understood.", transient=True)
+    return TransferError(f"{request}: {type(error).__name__}: {error}.")
+
+
+def _unreachable(
+    request: str, error: aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError
+) -> TransferError:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return TransferError(
             f"{request}: the certificate of {error.host} cannot be verified: {error.certificate_error}.",
@@ -50,14 +64,8 @@ def _network(request: str, error: BaseException) -> TransferError:
             f"{request}: no TLS connection: {error.os_error}.",
             hint="If the registry speaks plain HTTP, use --plain-http.",
         )
-    if isinstance(error, aiohttp.ClientConnectorError):
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error.os_error)
-        return TransferError(f"{request}: cannot connect to {error.host}:{error.port}: {why}.")
-    if isinstance(error, TimeoutError):
-        return TransferError(f"{request}: the registry stopped answering.", transient=True)
-    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | OSError):
-        return TransferError(f"{request}: the connection was cut.", transient=True)
-    return TransferError(f"{request}: {type(error).__name__}: {error}.")
+    why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error.os_error)
+    return TransferError(f"{request}: cannot connect to {error.host}:{error.port}: {why}.")
 
 
 async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferError:

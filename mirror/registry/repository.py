@@ -14,6 +14,7 @@ from mirror.descriptor import MANIFEST_CAP, MANIFEST_TYPES, Descriptor
 from mirror.digest import Digest
 from mirror.errors import ContentError, InvalidContent, NotFound, TransferError, WrongDigest, WrongSize
 from mirror.registry.client import Registry, location, read_capped
+from mirror.registry.errors import refusal
 from mirror.stream import Body, batch_size
 
 _ACCEPT = {
@@ -46,15 +47,11 @@ class Repository:
             TransferError: the registry could not be asked.
         """
         what = f"{self}{'@' if ':' in name else ':'}{name}"
-        try:
-            async with self.registry.send(
-                "GET", f"{self.name}/manifests/{name}", scope=self._scope, headers=_ACCEPT
-            ) as response:
-                data = await read_capped(response, MANIFEST_CAP, f"The manifest of {what}")
-        except TransferError as error:
-            if error.status == 404:
-                raise NotFound(f"There is no image {what}.", hint=str(error)) from None
-            raise
+        path, expect = f"{self.name}/manifests/{name}", frozenset({200, 404})
+        async with self.registry.send("GET", path, scope=self._scope, headers=_ACCEPT, expect=expect) as response:
+            if response.status == 404:
+                raise NotFound(f"There is no image {what}.", hint=str(await refusal(f"GET {path}", response)))
+            data = await read_capped(response, MANIFEST_CAP, f"The manifest of {what}")
         digest = _pinned(data, name, what) if ":" in name else Digest.of(data)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise InvalidContent(f"The manifest of {what} came compressed, though that was not asked for.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mirror.report.text import count, printable, seconds, size
+from mirror.report.text import count, seconds, size
 from mirror.strictjson import JsonObject
 
 _KINDS, _VERDICTS = 12, 7  # widths of columns
@@ -58,8 +58,8 @@ class Finding:
         """One line, or two where a digest is compared with a digest."""
         head = f"  {self.kind:<{_KINDS}} {self.subject}"
         if self.expected == self.subject:
-            return [printable(head), printable(f"  {'':<{_KINDS}} found {self.found}")]
-        return [printable(f"{head}: expected {self.expected}, found {self.found}")]
+            return [head, f"  {'':<{_KINDS}} found {self.found}"]
+        return [f"{head}: expected {self.expected}, found {self.found}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class VerifyReport:
                 if finding.severity is severity:
                     groups.setdefault(finding.images, []).append(finding)
             for images, findings in groups.items():
-                found.append(f"{severity}: {printable(', '.join(images)) or self.path}")
+                found.append(f"{severity}: {', '.join(images) or self.path}")
                 found.extend(line for finding in findings for line in finding.lines())
         return found + [self._image_line(image) for image in self.images]
 
@@ -136,7 +136,7 @@ class VerifyReport:
         details = [count(len(image.platforms), "platform")] if image.platforms else []
         details += [count(image.blobs, "blob"), size(image.size)]
         details += [f"{size(missing)} ({missing} bytes) missing"] if missing else []
-        return printable(f"{verdict:<{_VERDICTS}} {image.name}@{image.digest} ({', '.join(details)})")
+        return f"{verdict:<{_VERDICTS}} {image.name}@{image.digest} ({', '.join(details)})"
 
     def summary(self) -> str:
         errors = sum(finding.severity is Severity.ERROR for finding in self.findings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mirror.report.text import count, printable, size, table
+from mirror.report.text import count, size, table
 from mirror.strictjson import JsonObject
 
 _FEW = 3  # platforms that are named in a table; the rest is counted
@@ -144,7 +144,7 @@ class Inspected:
             f"  content   {count(self.blobs, 'blob')}, {size(self.size)}",
             *(f"  {name}  {text}" for name, text in self.annotations.items()),
         ]
-        return [printable(line) for line in (*head, *(line for part in self.parts for line in part.lines()))]
+        return [*head, *(line for part in self.parts for line in part.lines())]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def seconds(duration: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Text from a registry or a layout, with nothing in it that a terminal would obey."""
+    """Text from a registry or a layout, with nothing in it that a terminal would obey: for `mirror.cli` to print."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

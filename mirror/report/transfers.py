@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mirror.descriptor import Descriptor
 from mirror.errors import MirrorError, SomeFailed
-from mirror.report.text import count, printable, seconds, size
+from mirror.report.text import count, seconds, size
 from mirror.strictjson import JsonObject
 
 
@@ -114,7 +114,7 @@ class TransferReport:
             if image.replaced and image.replaced != image.digest
         ]
         kept = [f"What stood in the place of a blob and was no file is now at {path}." for path in self.aside]
-        return [printable(text) for text in (*self.warnings, *moves, *kept)]
+        return [*self.warnings, *moves, *kept]
 
     def summary(self) -> str:
         done = [image for image in self.images if not image.failure]
