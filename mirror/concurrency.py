@@ -36,12 +36,17 @@ async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: i
 
 
 async def in_thread(work: Callable[[], R], on_cancel: Callable[[], None] = lambda: None) -> R:
-    """Run `work` in a worker thread. Unlike `asyncio.to_thread`, it never leaves the thread behind.
+    """Run `work` in a worker thread, and never leave the thread behind; see `settled`."""
+    return await settled(asyncio.to_thread(work), on_cancel)
 
-    When it is cancelled, it calls `on_cancel`, which may make `work` end sooner, and waits: what `work` uses, such as
-    open files and locks, belongs to the caller, who is going to close them.
+
+async def settled(doing: Awaitable[R], on_cancel: Callable[[], None] = lambda: None) -> R:
+    """Await something that a thread does, to its end.
+
+    A cancelled task leaves its thread running. What the thread uses, open files and locks, belongs to the caller, who is
+    going to close them. So a cancellation first calls `on_cancel`, which may make the thread end sooner, and waits.
     """
-    task = asyncio.ensure_future(asyncio.to_thread(work))
+    task = asyncio.ensure_future(doing)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -95,10 +95,13 @@ def raw_children(data: bytes, what: str) -> list[JsonObject]:
 
 def _media_type(document: JsonObject, announced: str | None, what: str) -> str:
     own = _field(document, "mediaType", what)
-    if announced in SCHEMA1_TYPES or own in SCHEMA1_TYPES or "fsLayers" in document:
-        raise _schema1(what)
     if own is not None and not isinstance(own, str):
         raise InvalidContent(f"The mediaType of {what} is no string.")
+    if _is_schema1(document, what) or announced in SCHEMA1_TYPES or own in SCHEMA1_TYPES:
+        raise InvalidContent(
+            f"{what} is a Docker schema 1 manifest, whose digest does not cover its bytes.",
+            hint="Registries and runtimes dropped schema 1 in 2019; rebuild or re-push the image with a current tool.",
+        )
     known = announced if announced in MANIFEST_TYPES else None
     if own and known and own != known:
         raise InvalidContent(f"{what} was announced as {known} and calls itself {own}.")
@@ -106,6 +109,11 @@ def _media_type(document: JsonObject, announced: str | None, what: str) -> str:
     if found not in MANIFEST_TYPES:
         raise InvalidContent(f"{what} is of the type {found}, which is no manifest and no index.")
     return found
+
+
+def _is_schema1(document: JsonObject, what: str) -> bool:
+    version = _field(document, "schemaVersion", what)
+    return (version == 1 and version is not True) or any(key.casefold() == "fslayers" for key in document)
 
 
 def _guess(document: JsonObject, what: str) -> str:
@@ -119,17 +127,8 @@ def _guess(document: JsonObject, what: str) -> str:
 
 def _check_version(document: JsonObject, what: str) -> None:
     version = _field(document, "schemaVersion", what)
-    if version == 1 and version is not True:
-        raise _schema1(what)
     if document.get("mediaType") != OCI_ARTIFACT and (type(version) is not int or version != 2):
         raise InvalidContent(f"The schemaVersion of {what} is {str(version)[:40]}, and should be 2.")
-
-
-def _schema1(what: str) -> InvalidContent:
-    return InvalidContent(
-        f"{what} is a Docker schema 1 manifest, whose digest does not cover its bytes.",
-        hint="Registries and runtimes dropped schema 1 in 2019; rebuild or re-push the image with a current tool.",
-    )
 
 
 def _parse_index(document: JsonObject, media_type: str, what: str) -> Document:

@@ -16,7 +16,7 @@ from typing import Self
 import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
 
-from mirror.concurrency import in_thread
+from mirror.concurrency import in_thread, settled
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import BrokenLayout, NotFound
@@ -119,8 +119,12 @@ class Layout:
             BrokenLayout: it is missing, or no regular file.
             StorageError: it cannot be read.
         """
-        async with aiofiles.open(self.blobs.open(node.digest), "rb", buffering=0) as file:
-            yield Body(_chunks(file, self.path), str(self.path), os.fstat(file.fileno()).st_mtime)
+        fd = self.blobs.open(node.digest)
+        try:
+            file = await settled(aiofiles.open(fd, "rb", buffering=0, closefd=False))
+            yield Body(_chunks(file, self.path), str(self.path), os.fstat(fd).st_mtime)
+        finally:
+            os.close(fd)
 
     def read(self, name: str, cap: int) -> bytes:
         """A small file at the top of the layout.
@@ -148,5 +152,5 @@ class Layout:
 
 async def _chunks(file: AsyncFileIO, path: Path) -> AsyncIterator[bytes]:
     with translated(path):
-        while chunk := await file.read(READ):
+        while chunk := await settled(file.read(READ)):
             yield chunk
