@@ -43,8 +43,8 @@ async def in_thread(work: Callable[[], R], on_cancel: Callable[[], None] = lambd
 async def settled(doing: Awaitable[R], on_cancel: Callable[[], None] = lambda: None) -> R:
     """Await something that a thread does, to its end.
 
-    A cancelled task leaves its thread running. What the thread uses, open files and locks, belongs to the caller, who is
-    going to close them. So a cancellation first calls `on_cancel`, which may make the thread end sooner, and waits.
+    A cancelled task leaves its thread running. What the thread uses, open files and locks, belongs to the caller, who
+    is going to close them. So a cancellation first calls `on_cancel`, which may make the thread end sooner, and waits.
     """
     task = asyncio.ensure_future(doing)
     try:

@@ -217,7 +217,10 @@ class Registry:
             ) as response:
                 if response.status != 200:
                     raise await errors.refusal(request, response)
-                return await read_capped(response, _TOKEN_CAP, request)
+                try:
+                    return await read_capped(response, _TOKEN_CAP, request)
+                except InvalidContent as error:
+                    raise TransferError(str(error)) from None
 
 
 async def read_capped(response: aiohttp.ClientResponse, cap: int, request: str) -> bytes:

@@ -46,6 +46,8 @@ def _network(request: str, error: BaseException) -> TransferError:
         return TransferError(f"{request}: the registry stopped answering.", transient=True)
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | OSError):
         return TransferError(f"{request}: the connection was cut.", transient=True)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return TransferError(f"{request}: the proxy answered {error.status} {error.message}.", status=error.status)
     if isinstance(error, aiohttp.ClientResponseError):
         return TransferError(f"{request}: the answer is no HTTP that can be understood.", transient=True)
     return TransferError(f"{request}: {type(error).__name__}: {error}.")

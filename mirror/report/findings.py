@@ -58,7 +58,7 @@ class Finding:
         """One line, or two where a digest is compared with a digest."""
         head = f"  {self.kind:<{_KINDS}} {self.subject}"
         if self.expected == self.subject:
-            return [head, f"  {'':<{_KINDS}} found {self.found}"]
+            return [head, f"  {'':<{_KINDS}} expected that, found {self.found}"]
         return [f"{head}: expected {self.expected}, found {self.found}"]
 
 
