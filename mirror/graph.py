@@ -98,10 +98,10 @@ async def walk(
     steps = _Walk(Graph(root), keep, foreign)
     level = steps.sort_in([root])
     for _ in range(DEEPEST):
-        if not level:
-            return steps.found
         nodes = await each(level, lambda node: read_node(source, node, retry), _AT_ONCE)
         level = [link for node in nodes for link in steps.add(node)]
+        if not level:
+            return steps.found
     raise InvalidContent(f"{root.digest} nests more than {DEEPEST} levels deep.")
 
 

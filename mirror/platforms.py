@@ -38,7 +38,7 @@ def with_attestations(children: Sequence[Descriptor], chosen: Iterable[Descripto
 
 def fits(wanted: Platform, offered: Platform | None) -> bool:
     """Whether an image for `offered` is one for `wanted`. What is not asked for does not have to match."""
-    if offered is None or (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
+    if offered is None or not offered.known or (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
         return False
     if wanted.os_version and wanted.os_version != offered.os_version:
         return False
@@ -63,4 +63,4 @@ def _rank(wanted: Platform, offered: Platform | None) -> int:
     variant = offered.variant if offered else None
     if wanted.architecture == "arm" and wanted.variant is None:
         return _ARM.index(variant) if variant in _ARM else len(_ARM)
-    return 0 if variant == wanted.variant else 1
+    return 0 if offered and _variant(offered) == _variant(wanted) else 1

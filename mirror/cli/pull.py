@@ -24,7 +24,7 @@ _HELP = """Pull images from registries into an OCI image layout, every byte veri
 
 \b
   mirror pull redis:4.0                   this host's platform
-  mirror pull redis:4.0 --all-platforms   all of them, the index as published
+  mirror pull redis:4.0 --all-platforms   all, the index as published
   mirror pull redis:4.0 --platform linux/amd64,linux/arm/v7
   mirror pull quay.io/a/b:v1 ghcr.io/c/d@sha256:… -o /media/stick/layout
   mirror pull --from-file images.txt --keep-going

@@ -199,10 +199,10 @@ class Registry:
         try:
             async with asyncio.timeout(5):
                 _, writer = await asyncio.open_connection(url.host, url.port, ssl=_unverified())
-        except (ssl.SSLError, ConnectionResetError, TimeoutError):
+        except (ssl.SSLError, ConnectionResetError):
             return True
         except OSError:
-            return False  # nobody is there: the request itself will say so
+            return False  # nobody is there, or nobody answers: the request itself will say so
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()

@@ -1,0 +1,143 @@
+"""What is measured: mirror's command, the other's, and the target."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tests.bench import table
+from tests.bench.measure import Cost, Shell, fresh, paired, say, warm
+from tests.bench.registry import docker_registry
+from tests.bench.table import MIB, Row
+
+_MEMORY = 128 * MIB
+_TOGETHER = os.cpu_count() or 1
+
+PULL = "mirror pull $HOST/bench:1 --all-platforms -o $FRESH"
+SKOPEO_PULL = "skopeo copy --insecure-policy --all --src-tls-verify=false docker://$HOST/bench:1 oci:$FRESH:1"
+LARGE = "mirror pull $HOST/large:1 -o $FRESH"
+VERIFY = "mirror verify $LAYOUT"
+SHA256SUM = f"ls $LAYOUT/blobs/sha256/* | xargs -P {_TOGETHER} -n 1 sha256sum"
+OPENSSL = "openssl dgst -sha256 $LAYOUT/blobs/sha256/*"
+PUSH = "mirror push $LAYOUT $HOST"
+SKOPEO_PUSH = "skopeo copy --insecure-policy --all --dest-tls-verify=false oci:$LAYOUT:1 docker://$HOST/bench:1"
+PULL_AGAIN = "mirror pull $HOST/bench:1 --all-platforms -o $LAYOUT"
+VERSION = "mirror --version"
+PYTHON = "python -c pass"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement: its commands, as they are run, and what gives its rows."""
+
+    commands: Sequence[str]
+    measure: "Callable[[Bench], list[Row]]"
+
+
+class Bench:
+    """What the cases share: a registry with the images in it, and a layout. `folder` holds everything."""
+
+    def __init__(self, folder: Path, pairs: int, host: str) -> None:
+        self.folder, self.pairs, self.host = folder, pairs, host
+        self._shell = Shell(folder)
+        self._fresh = fresh(folder)
+
+    @cached_property
+    def layout(self) -> Path:
+        """The bench image, as mirror has pulled it."""
+        folder = self.folder / "layout"
+        self._publish("tests.images", "--bench", self.host, "bench", "1")
+        self._shell.run(PULL, HOST=self.host, FRESH=folder)
+        warm(folder)
+        return folder
+
+    def pull(self) -> list[Row]:
+        assert self.layout, "published"
+        pairs = paired("pull", self.pairs, lambda: self._pull(PULL), lambda: self._pull(SKOPEO_PULL))
+        ours, other = zip(*pairs, strict=True)
+        return [
+            table.wall("pull, wall / skopeo", pairs, 0.45, stretch=0.35),
+            table.cpu("pull, CPU / skopeo", pairs),
+            table.memory("pull, peak memory / skopeo", ours, other, _MEMORY),
+        ]
+
+    def memory(self) -> list[Row]:
+        assert self.layout, "published"
+        self._publish("tests.bench.large", self.host, "large", "1")
+        rows = []
+        for what, command in (("one 2 GB blob", LARGE), ("1.2 GB in 24 blobs", PULL)):
+            for jobs in (4, 16):
+                say(f"memory, {what}, -j {jobs}")
+                costs = [self._pull(f"{command} -j {jobs}") for _ in range(min(2, self.pairs))]
+                rows.append(table.memory(f"pull, {what}, -j {jobs}, peak memory", costs, most=_MEMORY))
+        return rows
+
+    def verify(self) -> list[Row]:
+        return [
+            *self._verify(f"sha256sum, {_TOGETHER} at once", SHA256SUM, 0.25),
+            *self._verify("openssl dgst", OPENSSL, 0.8),
+        ]
+
+    def _verify(self, what: str, command: str, most: float) -> list[Row]:
+        pairs = paired(f"verify / {what}", self.pairs, lambda: self._read(VERIFY), lambda: self._read(command))
+        return [
+            table.wall(f"verify, wall / {what}", pairs, most),
+            table.cpu(f"verify, CPU / {what}", pairs),
+        ]
+
+    def push(self) -> list[Row]:
+        pairs = paired("push", self.pairs, lambda: self._push(PUSH), lambda: self._push(SKOPEO_PUSH))
+        ours, other = zip(*pairs, strict=True)
+        return [
+            table.wall("push, wall / skopeo", pairs, 0.7),
+            table.cpu("push, CPU / skopeo", pairs),
+            table.memory("push, peak memory / skopeo", ours, other, _MEMORY),
+        ]
+
+    def again(self) -> list[Row]:
+        pairs = paired("pull again", self.pairs, lambda: self._read(PULL_AGAIN), lambda: self._read(VERIFY))
+        return [table.wall("pull with nothing new, wall / mirror verify", pairs, 1.3, plus=0.3)]
+
+    def version(self) -> list[Row]:
+        pairs = paired("--version", 3 * self.pairs, lambda: self._shell.run(VERSION), lambda: self._shell.run(PYTHON))
+        return [table.cpu("mirror --version, CPU / python -c pass", pairs, 0.12)]
+
+    def _pull(self, command: str) -> Cost:
+        with self._space() as folder:
+            return self._shell.run(command, HOST=self.host, FRESH=folder)
+
+    def _push(self, command: str) -> Cost:
+        """Into a registry that has nothing, and has never been heard of."""
+        layout = self.layout
+        with self._space() as folder, docker_registry(folder) as host:
+            return self._shell.run(command, HOST=host, LAYOUT=layout)
+
+    def _read(self, command: str) -> Cost:
+        return self._shell.run(command, HOST=self.host, LAYOUT=self.layout)
+
+    @contextmanager
+    def _space(self) -> Iterator[Path]:
+        folder = self._fresh()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _publish(self, module: str, *arguments: str) -> None:
+        say(f"publishing {arguments[-2]}:{arguments[-1]}")
+        subprocess.run([sys.executable, "-m", module, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+CASES = {
+    "pull": Case((PULL, SKOPEO_PULL), Bench.pull),
+    "memory": Case((f"{LARGE} -j 4", f"{LARGE} -j 16", f"{PULL} -j 4", f"{PULL} -j 16"), Bench.memory),
+    "verify": Case((VERIFY, SHA256SUM, OPENSSL), Bench.verify),
+    "push": Case((PUSH, SKOPEO_PUSH), Bench.push),
+    "again": Case((PULL_AGAIN, VERIFY), Bench.again),
+    "version": Case((VERSION, PYTHON), Bench.version),
+}

@@ -1,0 +1,62 @@
+"""Publish an image with one large layer of zeros, which is never held: `python -m tests.bench.large HOST REPO TAG`."""
+
+import hashlib
+import http.client
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from tests.images import Blob, Remote, image
+
+SIZE = 2_000_000_000
+_ZEROS = bytes(1_000_000)
+_LAYER = "application/vnd.oci.image.layer.v1.tar"
+
+
+def publish(host: str, repo: str, tag: str) -> str:
+    layer = _layer()
+    _upload(host, repo, layer)
+    whole = image("linux/amd64", layer)
+    remote = Remote(host)
+    unsent = {digest: data for digest, data in whole.blobs.items() if data}
+    root = replace(whole, blobs=unsent).publish(remote, repo, tag)
+    remote.close()
+    return root
+
+
+def _layer() -> Blob:
+    hasher = hashlib.sha256()
+    for chunk in _content():
+        hasher.update(chunk)
+    digest = f"sha256:{hasher.hexdigest()}"
+    return Blob(b"", _LAYER, digest, SIZE, digest)
+
+
+def _content() -> Iterator[bytes]:
+    """A tar archive that has nothing in it."""
+    for _ in range(SIZE // len(_ZEROS)):
+        yield _ZEROS
+
+
+def _upload(host: str, repo: str, layer: Blob) -> None:
+    connection = http.client.HTTPConnection(host, timeout=600)
+    connection.request("POST", f"/v2/{repo}/blobs/uploads/")
+    session = _answer(connection, 202)
+    location = urlsplit(session.headers["Location"])
+    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(layer.size)}
+    connection.request("PUT", f"{location.path}?{location.query}&digest={layer.digest}", _content(), headers)
+    _answer(connection, 201)
+    connection.close()
+
+
+def _answer(connection: http.client.HTTPConnection, wanted: int) -> http.client.HTTPResponse:
+    response = connection.getresponse()
+    response.read()
+    if response.status != wanted:
+        raise SystemExit(f"docker-registry answered {response.status} {response.reason}.")
+    return response
+
+
+if __name__ == "__main__":
+    print(publish(*sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The `mirror` command, end to end, against an embedded registry."""

@@ -1,0 +1,288 @@
+"""Every kind of content goes all the way round: registry, layout, another registry, byte for byte."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import images
+from tests.command import Mirror, blob_path, blobs, entries
+from tests.images import Blob, Image
+from tests.registry import EmbeddedRegistry, Fault, Header, serving
+
+ARTIFACT_MANIFEST = "application/vnd.oci.artifact.manifest.v1+json"
+LAYER = images.layer(1, 100)
+
+
+def attested() -> Image:
+    image = images.image("linux/amd64", LAYER)
+    return images.index([image, images.attestation(image)])
+
+
+def nested() -> Image:
+    inner = images.index([images.image("linux/arm/v7", LAYER), images.image("linux/arm64", LAYER)])
+    return images.index([images.image("linux/amd64", LAYER), inner])
+
+
+def mixed() -> Image:
+    """An OCI index over Docker's manifests, as BuildKit wrote them for a while."""
+    return images.index([images.image("linux/amd64", images.layer(1, 100, docker=True), docker=True)])
+
+
+def chart() -> Image:
+    content = Blob.of(b"a chart", "application/vnd.cncf.helm.chart.content.v1.tar+gzip")
+    configuration = Blob.of(b"name: a", "application/vnd.cncf.helm.config.v1+json")
+    return images.artifact("application/vnd.cncf.helm.chart.v1", content, configuration=configuration)
+
+
+def strange_types() -> Image:
+    content = Blob.of(b"?", "application/vnd.example.never-heard-of.v7; charset=x")
+    return images.artifact("application/vnd.example.thing", content, annotations={"org.example": "a/../b"})
+
+
+def artifact_manifest() -> Image:
+    """Of the type that was withdrawn before image-spec 1.1."""
+    content = Blob.of(b"signed", "text/plain")
+    document = {"mediaType": ARTIFACT_MANIFEST, "artifactType": "x/y", "blobs": [content.descriptor()]}
+    data = images.encode(document)
+    root = images.digest_of(data)
+    return Image(root, ARTIFACT_MANIFEST, {root: (data, ARTIFACT_MANIFEST)}, {content.digest: content.data})
+
+
+def zero_length() -> Image:
+    return images.image("linux/amd64", Blob.of(b"", images.OCI_LAYER), LAYER)
+
+
+def same_layer_twice() -> Image:
+    return images.image("linux/amd64", LAYER, LAYER)
+
+
+def layer_that_is_also_the_config() -> Image:
+    return images.manifest(images.EMPTY, [Blob.of(images.EMPTY.data, "text/plain")])
+
+
+def no_layers() -> Image:
+    return images.image("linux/amd64")
+
+
+def empty_index() -> Image:
+    return images.index([])
+
+
+def same_child_twice() -> Image:
+    child = images.image("linux/amd64", LAYER)
+    return images.index([child, child])
+
+
+def pretty() -> Image:
+    """Other white space than ours, and fields that nobody knows."""
+    return images.manifest(images.EMPTY, [LAYER], indent=7, annotations={"ü": "\n"}, newField={"a": [1.5, None]})
+
+
+def dangling_subject() -> Image:
+    subject = {"mediaType": images.OCI_MANIFEST, "digest": images.digest_of(b"gone"), "size": 4}
+    return images.artifact("application/vnd.example.signature", LAYER, subject=subject)
+
+
+def zstd() -> Image:
+    return images.image("linux/amd64", Blob.of(b"\x28\xb5\x2f\xfd", "application/vnd.oci.image.layer.v1.tar+zstd"))
+
+
+def without_media_type() -> Image:
+    """OCI manifests need not say what they are."""
+    document = {"schemaVersion": 2, "config": images.EMPTY.descriptor(), "layers": [LAYER.descriptor()]}
+    data = images.encode(document)
+    root = images.digest_of(data)
+    held = {images.EMPTY.digest: images.EMPTY.data, LAYER.digest: LAYER.data}
+    return Image(root, images.OCI_MANIFEST, {root: (data, images.OCI_MANIFEST)}, held)
+
+
+BUILDERS: list[Callable[[], Image]] = [
+    images.multi_arch,
+    attested,
+    nested,
+    mixed,
+    chart,
+    strange_types,
+    artifact_manifest,
+    zero_length,
+    same_layer_twice,
+    layer_that_is_also_the_config,
+    no_layers,
+    empty_index,
+    same_child_twice,
+    pretty,
+    dangling_subject,
+    zstd,
+    without_media_type,
+]
+
+
+def docker_multi_arch() -> Image:
+    return images.multi_arch(docker=True)
+
+
+def docker_image() -> Image:
+    return images.image("linux/amd64", images.layer(3, 300, docker=True), docker=True)
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[EmbeddedRegistry]:
+    with serving(EmbeddedRegistry()) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def private() -> Iterator[EmbeddedRegistry]:
+    with serving(EmbeddedRegistry()) as registry:
+        yield registry
+
+
+@pytest.mark.parametrize("build", [*BUILDERS, docker_multi_arch, docker_image])
+def test_image_goes_all_the_way_round(
+    mirror: Mirror, shop: EmbeddedRegistry, private: EmbeddedRegistry, tmp_path: Path, build: Callable[[], Image]
+) -> None:
+    image, repo = build(), build.__name__.replace("_", "-")
+    image.publish(shop, repo, "v1")
+    mirror("pull", f"{shop.host}/{repo}:v1", "--all")
+    assert_stored(tmp_path / "layout", image)
+    mirror("verify", "layout")
+    assert mirror("push", "layout", private.host).lines == [f"{private.host}/{repo}:v1@{image.root}"]
+    assert {digest: private.get_manifest(repo, digest) for digest in private.manifests(repo)} == image.manifests
+    assert {digest: private.get_blob(repo, digest) for digest in private.blobs(repo)} == image.blobs
+    assert private.tags(repo) == {"v1": image.root}
+
+
+def assert_stored(layout: Path, image: Image) -> None:
+    """Exactly this image is there, as published."""
+    content = {**image.blobs, **{digest: data for digest, (data, _) in image.manifests.items()}}
+    assert {digest: blob_path(layout, digest).read_bytes() for digest in blobs(layout)} == content
+    (entry,) = entries(layout)
+    assert (entry["mediaType"], entry["digest"], entry["size"]) == (image.root_media_type, image.root, len(image.data))
+    assert (layout / "oci-layout").read_bytes() == b'{"imageLayoutVersion":"1.0.0"}'
+
+
+def sha512() -> tuple[Blob, Image]:
+    """An image with a layer that has a SHA-512 name."""
+    layer = Blob(LAYER.data, LAYER.media_type, sha512_of(LAYER.data), LAYER.size)
+    return layer, images.manifest(images.EMPTY, [layer])
+
+
+def sha512_of(data: bytes) -> str:
+    return EmbeddedRegistry().put_blob("a", data, "sha512")
+
+
+def test_sha512_layer_is_stored_under_its_own_algorithm(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    layer, image = sha512()
+    registry.put_blob("a", layer.data, "sha512")
+    registry.put_blob("a", images.EMPTY.data)
+    registry.put_manifest("a", "v1", image.data, image.root_media_type)
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    assert (tmp_path / "layout/blobs/sha512" / layer.digest[7:]).read_bytes() == layer.data
+    mirror("verify", "layout")
+
+
+def test_image_pinned_by_sha512_is_kept_under_it(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+    image = images.image("linux/amd64", LAYER)
+    image.publish(registry, "a", "v1")
+    digest = registry.put_manifest("a", None, image.data, image.root_media_type, "sha512")
+    assert mirror("pull", f"{registry.host}/a@{digest}", "--all").lines == [f"{registry.host}/a@{digest}"]
+    assert entries(tmp_path / "layout")[0]["digest"] == digest
+    mirror("verify", "layout")
+
+
+# Embedded data
+
+
+def with_data(blob: Blob, data: str) -> Image:
+    node = {**blob.descriptor(), "data": data}
+    document = {"schemaVersion": 2, "mediaType": images.OCI_MANIFEST, "config": node, "layers": []}
+    encoded = images.encode(document)
+    root = images.digest_of(encoded)
+    return Image(root, images.OCI_MANIFEST, {root: (encoded, images.OCI_MANIFEST)}, {})
+
+
+def test_embedded_data_is_stored_without_asking(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+    blob = Blob.of(b"{}", "application/vnd.oci.empty.v1+json")
+    with_data(blob, "e30=").publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    assert blob_path(tmp_path / "layout", blob.digest).read_bytes() == b"{}"
+    assert registry.count("GET", "/blobs/") == 0
+
+
+@pytest.mark.parametrize("data", [base64.b64encode(b"[]").decode(), "e30", "e30=\n", "!e30=", "", 7, {}])
+def test_wrong_embedded_data_is_refused(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path, data: Any) -> None:
+    with_data(Blob.of(b"{}", "text/plain"), data).publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1", "--all", code=3)
+    assert not (tmp_path / "layout").exists()
+
+
+# Foreign layers
+
+
+def foreign() -> tuple[Blob, Image]:
+    layer = Blob.of(b"windows", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
+    node = layer.descriptor(urls=["http://127.0.0.1:9/layer"])
+    config = images.config("windows", "amd64", layers=[LAYER], docker=True)
+    document = {"config": config.descriptor(), "layers": [node, LAYER.descriptor()]}
+    data = images.encode({"schemaVersion": 2, "mediaType": images.DOCKER_MANIFEST, **document})
+    root = images.digest_of(data)
+    held = {config.digest: config.data, LAYER.digest: LAYER.data}
+    return layer, Image(root, images.DOCKER_MANIFEST, {root: (data, images.DOCKER_MANIFEST)}, held)
+
+
+def test_foreign_layer_is_left_out_and_said(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+    layer, image = foreign()
+    image.publish(registry, "a", "v1")
+    assert "foreign" in mirror("pull", f"{registry.host}/a:v1", "--all").err
+    assert layer.digest not in blobs(tmp_path / "layout")
+    (finding,) = mirror("verify", "layout", "--json").json["findings"]
+    assert (finding["kind"], finding["severity"], finding["subject"]) == ("absent", "warning", layer.digest)
+
+
+def test_foreign_layer_is_not_pushed(
+    mirror: Mirror, registry: EmbeddedRegistry, private: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    layer, image = foreign()
+    image.publish(registry, "foreign", "v1")
+    mirror("pull", f"{registry.host}/foreign:v1", "--all")
+    blob_path(tmp_path / "layout", layer.digest).write_bytes(layer.data)
+    mirror("push", "layout", private.host)
+    assert private.blobs("foreign") == set(image.blobs)
+
+
+# Schema 1
+
+
+@pytest.mark.parametrize(
+    ("document", "media_type"),
+    [
+        ({"schemaVersion": 1, "fsLayers": [], "signatures": []}, "v1+prettyjws"),
+        ({"schemaVersion": 1, "fsLayers": []}, "v1+json"),
+        ({"schemaVersion": 1, "fsLayers": []}, "v2+json"),
+        ({"schemaVersion": 2, "fsLayers": []}, "v2+json"),
+        ({"schemaVersion": 1}, "v2+json"),
+    ],
+)
+def test_schema_1_is_refused_by_name(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path, document: dict[str, Any], media_type: str
+) -> None:
+    data = json.dumps(document).encode()
+    registry.put_manifest("old", "v1", data, f"application/vnd.docker.distribution.manifest.{media_type}")
+    assert "schema 1" in mirror("pull", f"{registry.host}/old:v1", "--all", code=3).err
+    assert not (tmp_path / "layout").exists()
+
+
+def test_blobs_keep_the_time_that_the_registry_gives(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    images.image("linux/amd64", LAYER).publish(registry, "a", "v1")
+    when = Header("Last-Modified", "Thu, 21 Sep 2017 20:55:13 GMT")
+    registry.fault(Fault(path=f"/blobs/{LAYER.digest}", times=None, action=when))
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    assert blob_path(tmp_path / "layout", LAYER.digest).stat().st_mtime == 1506027313

@@ -1,0 +1,332 @@
+"""Between mirror and a registry: who we are, how we get there, and what is tried again."""
+
+import base64
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.cli.certificate import self_signed
+from tests.cli.proxy import proxying
+from tests.command import Mirror, assert_whole
+from tests.registry import (
+    Action,
+    Basic,
+    Bearer,
+    Chunked,
+    Cut,
+    EmbeddedRegistry,
+    Fault,
+    Header,
+    Reset,
+    Status,
+    Truncate,
+    serving,
+)
+
+IMAGE = images.multi_arch()
+LAYER = max(IMAGE.blobs, key=lambda digest: len(IMAGE.blobs[digest]))
+USERS = {"ann": "pass:word ü"}
+
+
+def login(mirror: Mirror, user: str, password: str, *keys: str) -> None:
+    """What `docker login` writes."""
+    auth = base64.b64encode(f"{user}:{password}".encode()).decode()
+    folder = Path(mirror.env["DOCKER_CONFIG"])
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"auths": {key: {"auth": auth} for key in keys}}))
+
+
+# Who we are
+
+
+@pytest.fixture(params=["basic", "bearer"])
+def guarded(request: pytest.FixtureRequest) -> Iterator[EmbeddedRegistry]:
+    auth = Basic(USERS) if request.param == "basic" else Bearer(USERS)
+    with serving(EmbeddedRegistry(auth=auth)) as registry:
+        IMAGE.publish(registry, "a", "v1")
+        yield registry
+
+
+def test_credentials_open_a_registry_both_ways(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
+    login(mirror, "ann", USERS["ann"], "other.example", guarded.host)
+    mirror("pull", f"{guarded.host}/a:v1", "--all")
+    mirror("push", "layout", f"{guarded.host}/copy")
+    assert guarded.tags("copy/a") == {"v1": IMAGE.root}
+
+
+@pytest.mark.parametrize("form", ["http://{}", "https://{}", "https://{}/v2/"])
+def test_credentials_are_found_under_a_url(mirror: Mirror, guarded: EmbeddedRegistry, form: str) -> None:
+    login(mirror, "ann", USERS["ann"], form.format(guarded.host))
+    mirror("pull", f"{guarded.host}/a:v1", "--all")
+
+
+def test_wrong_credentials_are_said(mirror: Mirror, guarded: EmbeddedRegistry, tmp_path: Path) -> None:
+    login(mirror, "ann", "guess", guarded.host)
+    result = mirror("pull", f"{guarded.host}/a:v1", "--all", code=1)
+    assert "401" in result.err
+    assert "guess" not in result.err
+    assert len(guarded.requests) < 10
+    assert not (tmp_path / "layout").exists()
+
+
+def test_missing_credentials_are_said(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
+    assert "credentials" in mirror("pull", f"{guarded.host}/a:v1", "--all", code=1).err
+
+
+def test_credentials_of_another_host_stay_at_home(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
+    login(mirror, "ann", USERS["ann"], "127.0.0.1", "localhost:5000", "other.example")
+    mirror("pull", f"{guarded.host}/a:v1", "--all", code=1)
+    assert not any("Basic" in seen.headers.get("authorization", "") for seen in guarded.requests)
+
+
+def test_nothing_is_sent_before_the_registry_asks(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    IMAGE.publish(registry, "a", "v1")
+    login(mirror, "ann", "secret", registry.host)
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    assert not any("authorization" in seen.headers for seen in registry.requests)
+
+
+def test_password_shows_nowhere(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
+    login(mirror, "ann", USERS["ann"], guarded.host)
+    guarded.fault(Fault(path=LAYER, times=2, action=Status(503)))
+    result = mirror("pull", f"{guarded.host}/a:v1", "--all", "-v")
+    auth = base64.b64encode(f"ann:{USERS['ann']}".encode()).decode()
+    assert not any(secret in result.err + result.out for secret in (USERS["ann"], auth))
+
+
+def test_anonymous_token_is_fetched_once(mirror: Mirror) -> None:
+    with serving(EmbeddedRegistry(auth=Bearer(anonymous_pull=True))) as registry:
+        IMAGE.publish(registry, "a", "v1")
+        mirror("pull", f"{registry.host}/a:v1", "--all", "-j", 8)
+    assert registry.count("GET", "^/token$") == 1
+
+
+def test_expired_token_is_renewed(mirror: Mirror) -> None:
+    with serving(EmbeddedRegistry(auth=Bearer(USERS))) as registry:
+        IMAGE.publish(registry, "a", "v1")
+        login(mirror, "ann", USERS["ann"], registry.host)
+        registry.fault(Fault(path=LAYER, action=Status(401, (("WWW-Authenticate", challenge(registry)),))))
+        mirror("pull", f"{registry.host}/a:v1", "--all")
+    assert registry.count("GET", "^/token$") == 2
+
+
+def challenge(registry: EmbeddedRegistry) -> str:
+    return f'Bearer realm="{registry.url}/token",service="embedded",scope="repository:a:pull",error="invalid_token"'
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        'Negotiate, Bearer realm="{}/token", service="embedded"',
+        'bearer Realm="{}/token",Service=embedded',
+        'Basic realm="a, b", Bearer realm="{}/token",scope="repository:a:pull"',
+    ],
+)
+def test_challenges_of_all_shapes_are_answered(mirror: Mirror, header: str) -> None:
+    with serving(EmbeddedRegistry(auth=Bearer(anonymous_pull=True))) as registry:
+        IMAGE.publish(registry, "a", "v1")
+        shape = Header("WWW-Authenticate", header.format(registry.url))
+        registry.fault(Fault(path="^/v2/", action=shape))
+        mirror("pull", f"{registry.host}/a:v1", "--all")
+
+
+def test_token_server_may_be_another_host(mirror: Mirror) -> None:
+    tokens = Bearer(USERS)
+    with serving(EmbeddedRegistry(auth=tokens)) as server, serving(EmbeddedRegistry(auth=tokens)) as registry:
+        tokens.token_realm = f"{server.url}/token"
+        IMAGE.publish(registry, "a", "v1")
+        login(mirror, "ann", USERS["ann"], registry.host)
+        mirror("pull", f"{registry.host}/a:v1", "--all")
+        assert registry.count("GET", "^/token$") == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"auths": {"HOST": {"auth": "!"}}}', '{"auths": {"HOST": {"auth": "YQ=="}}}']
+)
+def test_broken_docker_config_is_named(mirror: Mirror, guarded: EmbeddedRegistry, text: str) -> None:
+    login(mirror, "ann", "x")
+    file = Path(mirror.env["DOCKER_CONFIG"]) / "config.json"
+    file.write_text(text.replace("HOST", guarded.host))
+    assert str(file) in mirror("pull", f"{guarded.host}/a:v1", "--all", code=2).err
+
+
+# How to get there
+
+
+@pytest.fixture
+def shop(registry: EmbeddedRegistry) -> EmbeddedRegistry:
+    IMAGE.publish(registry, "a", "v1")
+    return registry
+
+
+def strange(registry: EmbeddedRegistry) -> str:
+    """A name that leads to this machine and does not look like it."""
+    return f"0.0.0.0:{registry.host.partition(':')[2]}"
+
+
+def test_plain_http_needs_a_flag(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    assert "--plain-http" in mirror("pull", f"{strange(shop)}/a:v1", "--all", "--retries", 0, code=1).err
+    assert shop.requests == []
+    mirror("pull", f"{strange(shop)}/a:v1", "--all", "--plain-http")
+
+
+def test_plain_http_is_a_setting_for_a_host(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(f'plain_http = ["{strange(shop)}"]')
+    assert "own.toml" in mirror("pull", f"{strange(shop)}/a:v1", "--all", "--config", "own.toml").err
+
+
+def test_settings_that_came_with_the_data_weaken_nothing(
+    mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    (tmp_path / "mirror.toml").write_text(f'plain_http = ["{strange(shop)}"]')
+    assert "ignored" in mirror("pull", f"{strange(shop)}/a:v1", "--all", "--retries", 0, code=1).err
+    assert shop.requests == []
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[EmbeddedRegistry]:
+    """Over TLS, with the certificate in `server.pem`."""
+    with serving(EmbeddedRegistry(tls=self_signed(tmp_path / "server.pem", "localhost"))) as registry:
+        IMAGE.publish(registry, "a", "v1")
+        yield registry
+
+
+def test_self_signed_certificate_needs_a_flag(mirror: Mirror, secure: EmbeddedRegistry) -> None:
+    assert "--insecure" in mirror("pull", f"{secure.host}/a:v1", "--all", "--retries", 0, code=1).err
+    assert secure.requests == []
+    mirror("pull", f"{secure.host}/a:v1", "--all", "--insecure")
+    mirror("push", "layout", f"{secure.host}/copy", "--insecure")
+    assert secure.tags("copy/a") == {"v1": IMAGE.root}
+
+
+def test_trusted_certificate_needs_no_flag(mirror: Mirror, secure: EmbeddedRegistry) -> None:
+    mirror("pull", f"{secure.host}/a:v1", "--all", env={"SSL_CERT_FILE": "server.pem"})
+
+
+def test_certificate_of_another_host_is_refused(mirror: Mirror, secure: EmbeddedRegistry) -> None:
+    env = {"SSL_CERT_FILE": "server.pem"}
+    result = mirror("pull", f"{strange(secure)}/a:v1", "--all", "--retries", 0, env=env, code=1)
+    assert "certificate" in result.err
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
+def test_proxy_is_used(mirror: Mirror, shop: EmbeddedRegistry, variable: str) -> None:
+    with proxying({"registry.test:5000": shop.host}) as proxy:
+        env = {variable: proxy.url}
+        mirror("pull", "registry.test:5000/a:v1", "--all", "--plain-http", env=env)
+    assert set(proxy.asked) == {"GET registry.test:5000"}
+
+
+def test_proxy_is_used_for_a_push(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    mirror("pull", f"{shop.host}/a:v1", "--all")
+    with (
+        serving(EmbeddedRegistry(relative_locations=True)) as target,
+        proxying({"registry.test:5000": target.host}) as proxy,
+    ):
+        mirror("push", "layout", "registry.test:5000", "--plain-http", env={"HTTP_PROXY": proxy.url})
+    assert target.tags("a") == {"v1": IMAGE.root}
+
+
+@pytest.mark.parametrize("no_proxy", ["0.0.0.0", "*", "other.example, 0.0.0.0"])
+def test_no_proxy_goes_straight(mirror: Mirror, shop: EmbeddedRegistry, no_proxy: str) -> None:
+    with proxying({}) as proxy:
+        env = {"HTTP_PROXY": proxy.url, "NO_PROXY": no_proxy}
+        mirror("pull", f"{strange(shop)}/a:v1", "--all", "--plain-http", env=env)
+    assert proxy.asked == []
+
+
+def test_this_machine_needs_no_proxy(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    with proxying({}) as proxy:
+        mirror("pull", f"{shop.host}/a:v1", "--all", env={"HTTP_PROXY": proxy.url, "HTTPS_PROXY": proxy.url})
+    assert proxy.asked == []
+
+
+def test_proxy_that_refuses_is_named(mirror: Mirror) -> None:
+    with proxying({}) as proxy:
+        env = {"HTTPS_PROXY": proxy.url}
+        result = mirror("pull", "registry.test/a:v1", "--all", "--retries", 0, env=env, code=1)
+    assert "502" in result.err
+
+
+def test_nobody_there_is_said(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    with serving(EmbeddedRegistry()) as gone:
+        host = gone.host
+    assert "onnection refused" in mirror("pull", f"{host}/a:v1", "--all", "--retries", 0, code=1).err
+
+
+# What is tried again
+
+NOW = (("Retry-After", "0"),)
+PASSED = (("Retry-After", format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True)),)
+
+PASSING: dict[str, Action | tuple[Action, ...]] = {
+    "408": Status(408),
+    "429": Status(429, NOW),
+    "429-date": Status(429, PASSED),
+    "429-nonsense": Status(429, (("Retry-After", "soon"),)),
+    "500": Status(500, content_type="text/html", body=b"<html>oops</html>"),
+    "502": Status(502),
+    "503": Status(503, NOW),
+    "504": Status(504),
+    "reset-at-once": Reset(None),
+    "reset-in-the-middle": Reset(1000),
+    "cut-at-once": Cut(None),
+    "cut-before-the-body": Cut(0),
+    "cut-in-the-middle": Cut(1000),
+    "short": Truncate(1),
+    "short-and-chunked": (Truncate(1), Chunked()),
+    "short-without-length": (Truncate(1), Header("Content-Length", None)),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_passing_fault_of_a_blob_is_tried_again(
+    mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path, fault: str
+) -> None:
+    shop.fault(Fault(method="GET", path=LAYER, action=PASSING[fault]))
+    mirror("pull", f"{shop.host}/a:v1", "--all")
+    assert shop.count("GET", LAYER) == 2
+    assert_whole(tmp_path / "layout")
+
+
+@pytest.mark.parametrize("fault", ["429", "502", "reset-in-the-middle", "cut-at-once"])
+@pytest.mark.parametrize("path", ["/manifests/v1", "/manifests/sha256"])
+def test_passing_fault_of_a_manifest_is_tried_again(
+    mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path, path: str, fault: str
+) -> None:
+    action = Reset(10) if fault == "reset-in-the-middle" else PASSING[fault]
+    shop.fault(Fault(method="GET", path=path, action=action))
+    mirror("pull", f"{shop.host}/a:v1", "--all")
+    assert_whole(tmp_path / "layout")
+
+
+def test_passing_fault_of_a_token_is_tried_again(mirror: Mirror) -> None:
+    with serving(EmbeddedRegistry(auth=Bearer(anonymous_pull=True))) as registry:
+        IMAGE.publish(registry, "a", "v1")
+        registry.fault(Fault(path="/token", action=Status(503)))
+        mirror("pull", f"{registry.host}/a:v1", "--all")
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 410])
+def test_refusal_is_not_tried_again(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path, status: int) -> None:
+    shop.fault(Fault(path=LAYER, times=None, action=Status(status)))
+    assert str(status) in mirror("pull", f"{shop.host}/a:v1", "--all", code=1).err
+    assert shop.count("GET", LAYER) == 1
+    assert_whole(tmp_path / "layout")
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_retries_are_counted(mirror: Mirror, shop: EmbeddedRegistry, retries: int) -> None:
+    shop.fault(Fault(path=LAYER, times=None, action=Status(503, NOW)))
+    mirror("pull", f"{shop.host}/a:v1", "--all", "--retries", retries, code=1)
+    assert shop.count("GET", LAYER) == retries + 1
+
+
+def test_missing_image_is_asked_for_once(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    assert "There is no image" in mirror("pull", f"{shop.host}/a:v2", code=2).err
+    assert shop.count("GET") == 1

@@ -1,0 +1,528 @@
+"""Pulling: what is said, what is written, what is fetched, and what is left alone."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.command import (
+    Mirror,
+    assert_whole,
+    blob_path,
+    blobs,
+    entries,
+    leftovers,
+    names,
+    tree,
+)
+from tests.registry import EmbeddedRegistry, Fault, Status, serving
+
+SHARED = images.layer(1, 5000)
+FIRST = images.image("linux/amd64", SHARED, images.layer(2, 300))
+SECOND = images.image("linux/amd64", images.layer(3, 200), SHARED)
+MULTI = images.multi_arch()
+LAYER = SHARED.digest
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[EmbeddedRegistry]:
+    """Never changed by a test; its log is."""
+    with serving(EmbeddedRegistry()) as registry:
+        FIRST.publish(registry, "first", "v1")
+        SECOND.publish(registry, "second", "v1")
+        MULTI.publish(registry, "multi", "v1")
+        yield registry
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    return tmp_path / "layout"
+
+
+@pytest.fixture
+def first(shop: EmbeddedRegistry) -> str:
+    shop.clear_log()
+    return f"{shop.host}/first:v1"
+
+
+@pytest.fixture
+def second(shop: EmbeddedRegistry) -> str:
+    return f"{shop.host}/second:v1"
+
+
+# What is said
+
+
+def test_result_is_one_line_an_image(mirror: Mirror, first: str, second: str) -> None:
+    result = mirror("pull", second, first)
+    assert result.lines == [f"{second}@{SECOND.root}", f"{first}@{FIRST.root}"]
+
+
+def test_summary_counts(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    summary = mirror("pull", f"{shop.host}/multi:v1", "--all").err
+    size = sum(map(len, MULTI.blobs.values())) / 1000
+    assert f"1 image, 2 platforms: {len(MULTI.blobs)} blobs ({size:.1f} kB) moved" in summary
+
+
+def test_quiet_says_nothing_but_results(mirror: Mirror, first: str) -> None:
+    result = mirror("pull", first, "-q")
+    assert (result.lines, result.err) == ([f"{first}@{FIRST.root}"], "")
+
+
+def test_quiet_still_says_what_failed(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    assert "no image" in mirror("pull", f"{shop.host}/first:v9", "-q", code=2).err
+
+
+def test_json_is_all_of_stdout(mirror: Mirror, first: str, second: str) -> None:
+    document = mirror("pull", first, second, "--json").json
+    assert document["schema"] == "mirror.pull/1"
+    assert [image["image"] for image in document["images"]] == [f"{first}@{FIRST.root}", f"{second}@{SECOND.root}"]
+    assert [image["error"] for image in document["images"]] == [None, None]
+    everything = {**FIRST.blobs, **SECOND.blobs}
+    assert document["moved"] == {"blobs": len(everything), "size": sum(map(len, everything.values()))}
+    assert document["reused"] == {"blobs": 0, "size": 0}
+    assert document["dryRun"] is False
+
+
+def test_verbose_says_what_is_retried(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    FIRST.publish(registry, "a", "v1")
+    registry.fault(Fault(path=LAYER, action=Status(503)))
+    assert "503" in mirror("pull", f"{registry.host}/a:v1", "-v").err
+
+
+def test_digestfile_gets_the_digests(mirror: Mirror, first: str, second: str, tmp_path: Path) -> None:
+    mirror("pull", first, second, "--digestfile", "digests")
+    assert (tmp_path / "digests").read_text() == f"{FIRST.root}\n{SECOND.root}\n"
+
+
+def test_digestfile_that_cannot_be_written_is_an_error(mirror: Mirror, first: str) -> None:
+    assert "nowhere" in mirror("pull", first, "--digestfile", "nowhere/digests", code=1).err
+
+
+def test_failed_pull_writes_no_digestfile(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
+    mirror("pull", f"{shop.host}/first:v9", "--digestfile", "digests", code=2)
+    assert not (tmp_path / "digests").exists()
+
+
+# What is fetched
+
+
+def test_every_blob_is_fetched_once(mirror: Mirror, shop: EmbeddedRegistry, first: str, second: str) -> None:
+    mirror("pull", first, second)
+    asked = [seen.path.rpartition("/")[2] for seen in shop.requests if "/blobs/" in seen.path]
+    assert sorted(asked) == sorted({**FIRST.blobs, **SECOND.blobs})
+
+
+def test_manifests_are_fetched_once(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    shop.clear_log()
+    mirror("pull", f"{shop.host}/multi:v1", "--all")
+    assert shop.count("GET", "/manifests/") == len(MULTI.manifests)
+
+
+def test_second_pull_moves_no_blob_byte(mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path) -> None:
+    mirror("pull", first)
+    before = tree(layout)
+    shop.clear_log()
+    result = mirror("pull", first, "--json").json
+    assert shop.count("GET", "/blobs/") == 0
+    assert result["reused"] == {"blobs": len(FIRST.blobs), "size": sum(map(len, FIRST.blobs.values()))}
+    assert tree(layout) == before
+
+
+def test_second_pull_keeps_the_blobs_untouched(mirror: Mirror, first: str, layout: Path) -> None:
+    mirror("pull", first)
+    before = {digest: blob_path(layout, digest).stat() for digest in blobs(layout)}
+    mirror("pull", first)
+    assert {digest: blob_path(layout, digest).stat().st_ino for digest in blobs(layout)} == {
+        digest: status.st_ino for digest, status in before.items()
+    }
+
+
+def test_blobs_of_another_image_are_reused(
+    mirror: Mirror, shop: EmbeddedRegistry, first: str, second: str, layout: Path
+) -> None:
+    mirror("pull", first)
+    shop.clear_log()
+    mirror("pull", second)
+    assert shop.count("GET", f"/blobs/{LAYER}") == 0
+    assert names(layout) == [first, second]
+
+
+def test_one_bad_image_stops_before_any_blob_moves(
+    mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path
+) -> None:
+    result = mirror("pull", first, f"{shop.host}/nothing:v1", f"{shop.host}/multi:v1", code=2)
+    assert result.out == ""
+    assert shop.count("GET", "/blobs/") <= 1  # a config may be read for its platform, and no layer
+    assert shop.count("GET", f"/blobs/{LAYER}") == 0
+    assert not layout.exists()
+
+
+def test_keep_going_takes_what_is_there(mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path) -> None:
+    missing = f"{shop.host}/nothing:v1"
+    result = mirror("pull", missing, first, "--keep-going", "--digestfile", "digests", code=4)
+    assert result.lines == [f"{first}@{FIRST.root}"]
+    assert missing in result.err
+    assert names(layout) == [first]
+    assert (layout.parent / "digests").read_text() == f"{FIRST.root}\n"
+    assert_whole(layout)
+
+
+def test_keep_going_says_in_json_what_failed(mirror: Mirror, shop: EmbeddedRegistry, first: str) -> None:
+    document = mirror("pull", f"{shop.host}/nothing:v1", first, "--keep-going", "--json", code=4).json
+    assert "no image" in document["images"][0]["error"]
+    assert document["images"][1]["error"] is None
+
+
+@pytest.mark.parametrize("others", [[], ["nothing:v2"]])
+def test_keep_going_ends_with_the_failure_where_all_fail(
+    mirror: Mirror, shop: EmbeddedRegistry, layout: Path, others: list[str]
+) -> None:
+    missing = [f"{shop.host}/{name}" for name in ["nothing:v1", *others]]
+    result = mirror("pull", *missing, "--keep-going", code=2)
+    assert result.out == ""
+    assert all(name in result.err for name in missing)
+
+
+def test_keep_going_survives_a_bad_blob(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    FIRST.publish(registry, "first", "v1")
+    MULTI.publish(registry, "multi", "v1")
+    registry.replace_blob(LAYER, SHARED.data[:-1] + b"?")
+    first, multi = f"{registry.host}/first:v1", f"{registry.host}/multi:v1"
+    result = mirror("pull", first, multi, "--all", "--keep-going", code=4)
+    assert result.lines == [f"{multi}@{MULTI.root}"]
+    assert names(layout) == [multi]
+    assert_whole(layout)
+
+
+def test_failed_image_is_not_named(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    FIRST.publish(registry, "first", "v1")
+    registry.remove_blob("first", LAYER)
+    mirror("pull", f"{registry.host}/first:v1", code=1)
+    assert names(layout) == []
+    assert_whole(layout)
+
+
+# A dry run
+
+
+def test_dry_run_says_what_would_move(mirror: Mirror, shop: EmbeddedRegistry, layout: Path) -> None:
+    shop.clear_log()
+    result = mirror("pull", f"{shop.host}/multi:v1", "--all", "--dry-run")
+    assert result.lines == [f"{shop.host}/multi:v1@{MULTI.root}"]
+    assert f"2 platforms: {len(MULTI.blobs)} blobs" in result.err
+    assert not layout.exists()
+    assert shop.count("GET", "/blobs/") == 0
+
+
+def test_dry_run_says_what_is_there_already(mirror: Mirror, first: str, second: str, layout: Path) -> None:
+    mirror("pull", first)
+    before = tree(layout), os.stat(layout).st_mtime_ns
+    document = mirror("pull", second, "--dry-run", "--json").json
+    assert document["dryRun"] is True
+    assert document["reused"] == {"blobs": 1, "size": SHARED.size}
+    assert document["moved"]["blobs"] == 2
+    assert (tree(layout), os.stat(layout).st_mtime_ns) == before
+
+
+def test_dry_run_knows_that_a_stored_blob_is_bad(mirror: Mirror, first: str, layout: Path) -> None:
+    mirror("pull", first)
+    blob_path(layout, LAYER).write_bytes(bytes(SHARED.size))
+    assert mirror("pull", first, "--dry-run", "--json").json["moved"] == {"blobs": 1, "size": SHARED.size}
+
+
+def test_dry_run_writes_no_digestfile(mirror: Mirror, first: str, tmp_path: Path) -> None:
+    mirror("pull", first, "--dry-run", "--digestfile", "digests")
+    assert not (tmp_path / "digests").exists()
+
+
+def test_dry_run_fails_as_the_pull_would(mirror: Mirror, first: str, layout: Path) -> None:
+    layout.mkdir()
+    (layout / "precious").touch()
+    mirror("pull", first, "--dry-run", code=2)
+
+
+# Where it goes
+
+
+def test_output_is_created_with_its_parents(mirror: Mirror, first: str, tmp_path: Path) -> None:
+    mirror("pull", first, "-o", "a/b/c")
+    assert_whole(tmp_path / "a/b/c")
+
+
+def test_environment_names_the_output(mirror: Mirror, first: str, tmp_path: Path) -> None:
+    mirror("pull", first, env={"MIRROR_OUTPUT": "elsewhere"})
+    assert names(tmp_path / "elsewhere") == [first]
+
+
+def test_output_may_be_a_link_to_a_folder(mirror: Mirror, first: str, tmp_path: Path) -> None:
+    (tmp_path / "stick").mkdir()
+    (tmp_path / "layout").symlink_to("stick")
+    mirror("pull", first)
+    assert_whole(tmp_path / "stick")
+
+
+@pytest.mark.parametrize("name", ["lost+found", ".mirror"])
+def test_empty_stick_is_no_foreign_folder(mirror: Mirror, first: str, layout: Path, name: str) -> None:
+    (layout / name).mkdir(parents=True)
+    mirror("pull", first)
+    assert_whole(layout)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "blobs.old", "index.html"])
+def test_foreign_folder_is_refused(mirror: Mirror, first: str, layout: Path, name: str) -> None:
+    layout.mkdir()
+    (layout / name).write_text("precious")
+    before = tree(layout)
+    assert "not empty" in mirror("pull", first, code=2).err
+    assert tree(layout) == before
+    assert sorted(os.listdir(layout)) == [name]
+
+
+def test_file_is_no_output(mirror: Mirror, first: str, layout: Path) -> None:
+    layout.write_text("precious")
+    mirror("pull", first, code=2)
+    assert layout.read_text() == "precious"
+
+
+def test_dangling_link_is_no_output(mirror: Mirror, first: str, layout: Path) -> None:
+    layout.symlink_to("nowhere")
+    mirror("pull", first, code=2)
+    assert not layout.exists()
+
+
+def test_folder_that_cannot_be_written_is_an_error(mirror: Mirror, first: str, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    assert "Permission denied" in mirror("pull", first, "-o", "locked/layout", code=1, bound=True).err
+    assert list(locked.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["oci-layout", "index.json"])
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b'{"imageLayoutVersion":"2.0.0"}', b"\xff", b"{}"])
+def test_broken_layout_is_refused(mirror: Mirror, shop: EmbeddedRegistry, layout: Path, name: str, data: bytes) -> None:
+    make_layout(layout)
+    (layout / name).write_bytes(data)
+    before = tree(layout)
+    assert name in mirror("pull", f"{shop.host}/first:v1", code=3).err
+    assert tree(layout) == before
+
+
+def make_layout(layout: Path) -> None:
+    """A layout with an image in it, as another tool writes it."""
+    for digest, data in {**SECOND.blobs, SECOND.root: SECOND.data}.items():
+        path = blob_path(layout, digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    entry = {**SECOND.descriptor(), "annotations": {"org.opencontainers.image.ref.name": "other"}, "extra": [1]}
+    index = {"schemaVersion": 2, "manifests": [entry], "unknown": {"kept": True}}
+    (layout / "index.json").write_text(json.dumps(index))
+    (layout / "oci-layout").write_text('{ "imageLayoutVersion": "1.0.0" }\n')
+
+
+def test_layout_that_lost_its_oci_layout_is_refused(mirror: Mirror, first: str, layout: Path) -> None:
+    make_layout(layout)
+    (layout / "oci-layout").unlink()
+    before = tree(layout)
+    assert "oci-layout" in mirror("pull", first, code=3).err
+    assert tree(layout) == before
+
+
+def test_layout_without_index_is_refused(mirror: Mirror, first: str, layout: Path) -> None:
+    make_layout(layout)
+    (layout / "index.json").unlink()
+    before = tree(layout)
+    assert "index.json" in mirror("pull", first, code=3).err
+    assert tree(layout) == before
+
+
+def test_layout_of_another_tool_keeps_its_images(mirror: Mirror, first: str, layout: Path) -> None:
+    make_layout(layout)
+    (layout / "README").write_text("ours")
+    mirror("pull", first)
+    other, ours = entries(layout)
+    assert other["extra"] == [1]
+    assert json.loads((layout / "index.json").read_bytes())["unknown"] == {"kept": True}
+    assert ours["annotations"]["io.containerd.image.name"] == first
+    assert (layout / "README").read_text() == "ours"
+    assert (layout / "oci-layout").read_text() == '{ "imageLayoutVersion": "1.0.0" }\n'
+    mirror("verify", "layout")
+
+
+# How images are called
+
+
+def test_moved_tag_is_said(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    name = f"{registry.host}/a:v1"
+    FIRST.publish(registry, "a", "v1")
+    mirror("pull", name)
+    SECOND.publish(registry, "a", "v1")
+    result = mirror("pull", name, "--json")
+    assert result.json["images"][0]["replaced"] == FIRST.root
+    assert FIRST.root in result.err
+    assert SECOND.root in result.err
+    assert [(entry["digest"], names(layout)) for entry in entries(layout)] == [(SECOND.root, [name])]
+    mirror("verify", "layout")
+
+
+def test_tag_that_stayed_is_not_said(mirror: Mirror, first: str) -> None:
+    mirror("pull", first)
+    assert "moved:" not in mirror("pull", first).err
+
+
+def test_same_tag_of_two_repositories_has_two_ref_names(mirror: Mirror, first: str, second: str, layout: Path) -> None:
+    mirror("pull", first, second)
+    ref_names = [entry["annotations"]["org.opencontainers.image.ref.name"] for entry in entries(layout)]
+    assert ref_names == ["v1", second]
+
+
+def test_tag_that_is_no_ref_name_has_none(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    FIRST.publish(registry, "a", "v1__2")
+    mirror("pull", f"{registry.host}/a:v1__2")
+    assert "org.opencontainers.image.ref.name" not in entries(layout)[0]["annotations"]
+    assert names(layout) == [f"{registry.host}/a:v1__2"]
+    mirror("rm", "layout", f"{registry.host}/a:v1__2")
+
+
+def test_entries_do_not_depend_on_the_order_of_the_calls(mirror: Mirror, first: str, second: str) -> None:
+    mirror("pull", first, "-o", "one")
+    mirror("pull", second, "-o", "one")
+    mirror("pull", first, second, "-o", "two")
+    assert tree(mirror.folder / "one") == tree(mirror.folder / "two")
+
+
+def test_tag_and_digest_are_two_images(mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path) -> None:
+    pinned = f"{shop.host}/first@{FIRST.root}"
+    mirror("pull", first, pinned)
+    assert sorted(names(layout)) == sorted([first, pinned])
+
+
+# Healing
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def append(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"x")
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [truncate, append, flip, Path.unlink])
+def test_bad_blob_is_fetched_again_and_said(
+    mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path, damage: object
+) -> None:
+    mirror("pull", first)
+    before = tree(layout)
+    assert callable(damage)
+    damage(blob_path(layout, LAYER))
+    shop.clear_log()
+    result = mirror("pull", first, "--all", "--json")
+    assert result.json["healed"] == [LAYER]
+    assert "(1 healed)" in result.err
+    assert [seen.path for seen in shop.requests if "/blobs/" in seen.path] == [f"/v2/first/blobs/{LAYER}"]
+    assert tree(layout) == before
+
+
+@pytest.mark.parametrize("damage", [truncate, append, flip, Path.unlink])
+def test_bad_manifest_is_written_again(mirror: Mirror, first: str, layout: Path, damage: object) -> None:
+    mirror("pull", first)
+    before = tree(layout)
+    assert callable(damage)
+    damage(blob_path(layout, FIRST.root))
+    mirror("pull", first)
+    assert tree(layout) == before
+
+
+def directory(path: Path) -> None:
+    path.mkdir()
+    (path / "precious").write_text("kept")
+
+
+def link(path: Path) -> None:
+    path.symlink_to(path.parents[3] / "outside")
+
+
+def dangling_link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def bound_socket(path: Path) -> None:
+    here = os.getcwd()
+    os.chdir(path.parent)  # the path of a socket has at most 107 characters
+    try:
+        socket.socket(socket.AF_UNIX).bind(path.name[:8])
+    finally:
+        os.chdir(here)
+    (path.parent / path.name[:8]).rename(path)
+
+
+@pytest.mark.parametrize("node", [LAYER, FIRST.root], ids=["layer", "manifest"])
+@pytest.mark.parametrize("plant", [directory, link, dangling_link, os.mkfifo, bound_socket])
+@pytest.mark.filterwarnings("ignore:unclosed")
+def test_what_is_no_file_is_moved_aside(
+    mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path, node: str, plant: object
+) -> None:
+    mirror("pull", first)
+    before = tree(layout)
+    (layout.parent / "outside").write_text("precious")
+    blob_path(layout, node).unlink()
+    assert callable(plant)
+    plant(blob_path(layout, node))
+    kind = os.lstat(blob_path(layout, node)).st_mode
+    result = mirror("pull", first, "--json")
+    (aside,) = map(Path, result.json["movedAside"])
+    assert str(aside) in result.err
+    moved = layout.parent / aside
+    assert os.lstat(moved).st_mode == kind
+    assert (layout.parent / "outside").read_text() == "precious"
+    now = tree(layout)
+    assert {path: now[path] for path in before} == before
+    mirror("verify", "layout")
+
+
+@pytest.mark.parametrize("name", ["blobs/sha256", "blobs", ".mirror", ".mirror/tmp", "index.json", "oci-layout"])
+def test_link_inside_a_layout_is_not_followed(mirror: Mirror, first: str, second: str, layout: Path, name: str) -> None:
+    mirror("pull", first)
+    outside = layout.parent / "outside"
+    (layout / name).rename(outside)
+    (layout / name).symlink_to(outside)
+    before = tree(outside) if outside.is_dir() else outside.read_bytes()
+    mirror("pull", second, code=3)
+    assert (tree(outside) if outside.is_dir() else outside.read_bytes()) == before
+
+
+def test_what_dead_pulls_left_is_cleared(mirror: Mirror, first: str, layout: Path) -> None:
+    mirror("pull", first)
+    (layout / ".mirror/tmp/0123456789abcdef").write_text("half a blob")
+    mirror("pull", first)
+    assert leftovers(layout) == []
+
+
+def test_full_disk_is_found_before_anything_moves(mirror: Mirror, shop: EmbeddedRegistry, first: str) -> None:
+    result = mirror("free:100", "pull", first, module="tests.crash", code=1)
+    assert "100 B free" in result.err
+    assert shop.count("GET", f"/blobs/{LAYER}") == 0
+
+
+def test_full_disk_is_no_reason_where_nothing_is_missing(mirror: Mirror, first: str) -> None:
+    mirror("pull", first)
+    mirror("free:0", "pull", first, module="tests.crash")
+
+
+def test_file_system_that_holds_no_large_file_is_named(mirror: Mirror, first: str, layout: Path) -> None:
+    command = ["prlimit", "--fsize=4000", *mirror.command("pull", first)]
+    done = mirror.run(command)
+    assert done.code == 1
+    assert "File too large" in done.err
+    assert_whole(layout)

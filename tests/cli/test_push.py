@@ -1,0 +1,500 @@
+"""Pushing: what the registry gets, in which order, and what it is spared."""
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.cli.certificate import self_signed
+from tests.command import Mirror, blob_path, tree
+from tests.registry import (
+    Action,
+    Basic,
+    Bearer,
+    Cut,
+    EmbeddedRegistry,
+    Fault,
+    Header,
+    Redirect,
+    Reset,
+    Status,
+    serving,
+)
+from tests.registry.messages import Call
+
+SHARED = images.layer(1, 4000)
+FIRST = images.index([images.image("linux/amd64", SHARED), images.image("linux/arm64", images.layer(2, 300), SHARED)])
+SECOND = images.image("linux/amd64", images.layer(3, 200, docker=True), docker=True)
+THIRD = images.image("linux/amd64", images.layer(4, 500), SHARED)
+LAYER = SHARED.digest
+FIRST_MANIFEST = next(iter(FIRST.manifests))
+CONFIG = str(json.loads(FIRST.manifests[FIRST_MANIFEST][0])["config"]["digest"])
+
+
+@dataclass(frozen=True)
+class Stock:
+    """A layout with first:v1, team/second:v2 and third:v1, and the names that they have in it."""
+
+    folder: Path
+    names: tuple[str, str, str]
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
+    folder = tmp_path_factory.mktemp("stock")
+    with serving(EmbeddedRegistry()) as registry:
+        FIRST.publish(registry, "first", "v1")
+        SECOND.publish(registry, "team/second", "v2")
+        THIRD.publish(registry, "third", "v1")
+        names = tuple(f"{registry.host}/{name}" for name in ("first:v1", "team/second:v2", "third:v1"))
+        Mirror(folder)("pull", *names, "--all")
+    return Stock(folder / "layout", (names[0], names[1], names[2]))
+
+
+@pytest.fixture
+def layout(stock: Stock, tmp_path: Path) -> Path:
+    """A copy of the stock that a test may damage."""
+    shutil.copytree(stock.folder, tmp_path / "layout")
+    return tmp_path / "layout"
+
+
+def writes(registry: EmbeddedRegistry) -> list[str]:
+    """What changed the registry, in order: blobs, manifests and tags, each by its name."""
+    done = [seen for seen in registry.requests if seen.method == "PUT" and seen.status == 201]
+    return [seen.query["digest"][0] if "digest" in seen.query else seen.path.rpartition("/")[2] for seen in done]
+
+
+def sent(registry: EmbeddedRegistry) -> int:
+    """Blob bytes that arrived."""
+    return sum(seen.received for seen in registry.requests if "/blobs/" in seen.path)
+
+
+# What arrives
+
+
+def test_all_images_arrive_as_they_are(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    result = mirror("push", stock.folder, registry.host)
+    host = registry.host
+    assert sorted(result.lines) == [
+        f"{host}/first:v1@{FIRST.root}",
+        f"{host}/team/second:v2@{SECOND.root}",
+        f"{host}/third:v1@{THIRD.root}",
+    ]
+    for repo, image in (("first", FIRST), ("team/second", SECOND), ("third", THIRD)):
+        assert {digest: registry.get_manifest(repo, digest) for digest in image.manifests} == image.manifests
+        assert {digest: registry.get_blob(repo, digest) for digest in registry.blobs(repo)} == image.blobs
+
+
+def test_blobs_then_manifests_then_index_then_tag(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    mirror("push", stock.folder, registry.host, stock.names[0], "-j", 8)
+    order = writes(registry)
+    children = [digest for digest in FIRST.manifests if digest != FIRST.root]
+    assert set(order[: len(FIRST.blobs)]) == set(FIRST.blobs)
+    assert set(order[len(FIRST.blobs) : -2]) == set(children)
+    assert order[-2:] == [FIRST.root, "v1"]
+
+
+def test_no_tag_names_what_is_not_there_yet(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    mirror("push", stock.folder, registry.host)
+    arrived: set[str] = set()
+    for seen in registry.requests:
+        repo = seen.path.removeprefix("/v2/").partition("/blobs/" if "/blobs/" in seen.path else "/manifests/")[0]
+        if seen.status == 201:
+            arrived |= {f"{repo} {name}" for name in (*seen.query.get("digest", ()), *seen.query.get("mount", ()))}
+        if seen.method == "PUT" and "/manifests/v" in seen.path:
+            image = {"first": FIRST, "team/second": SECOND, "third": THIRD}[repo]
+            assert {f"{repo} {digest}" for digest in image.blobs} <= arrived
+
+
+def test_one_image_is_chosen(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    assert mirror("push", stock.folder, registry.host, "v2").lines == [f"{registry.host}/team/second:v2@{SECOND.root}"]
+    assert registry.blobs("first") == set()
+
+
+@pytest.mark.parametrize("prefix", ["hub", "a/b"])
+def test_prefix_comes_first(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, prefix: str) -> None:
+    mirror("push", stock.folder, f"docker://{registry.host}/{prefix}/", stock.names[1])
+    assert registry.tags(f"{prefix}/team/second") == {"v2": SECOND.root}
+
+
+def test_image_pinned_by_digest_arrives_without_a_tag(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    FIRST.publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a@{FIRST.root}", "--all")
+    assert mirror("push", "layout", f"{registry.host}/b").lines == [f"{registry.host}/b/a@{FIRST.root}"]
+    assert registry.tags("b/a") == {}
+    assert registry.manifests("b/a") == set(FIRST.manifests)
+
+
+def test_sparse_image_arrives_at_a_registry_that_allows_it(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    FIRST.publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64", "--sparse")
+    with serving(EmbeddedRegistry(strict=False)) as lax:
+        mirror("push", "layout", lax.host)
+        assert lax.get_manifest("a", "v1") == (FIRST.data, images.OCI_INDEX)
+        assert len(lax.manifests("a")) == 2
+
+
+def test_sparse_image_is_refused_by_a_registry_that_wants_all(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    FIRST.publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64", "--sparse")
+    with serving(EmbeddedRegistry()) as strict:
+        assert "MANIFEST_BLOB_UNKNOWN" in mirror("push", "layout", strict.host, code=1).err
+        assert strict.tags("a") == {}
+
+
+def test_subset_that_we_built_arrives(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    images.multi_arch(["linux/amd64", "linux/arm64", "linux/s390x"]).publish(registry, "a", "v1")
+    line = mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64,linux/amd64").out
+    mirror("push", "layout", f"{registry.host}/b")
+    assert registry.tags("b/a") == {"v1": line.strip().partition("@")[2]}
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_locations_of_both_kinds_are_followed(mirror: Mirror, stock: Stock, relative: bool) -> None:
+    with serving(EmbeddedRegistry(relative_locations=relative)) as registry:
+        mirror("push", stock.folder, registry.host, stock.names[1])
+        assert registry.tags("team/second") == {"v2": SECOND.root}
+
+
+# What is said
+
+
+def test_json_is_all_of_stdout(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    document = mirror("push", stock.folder, registry.host, stock.names[0], "--json").json
+    assert document["schema"] == "mirror.push/1"
+    assert document["images"][0]["source"] == stock.names[0]
+    assert document["images"][0]["image"] == f"{registry.host}/first:v1@{FIRST.root}"
+    assert document["moved"] == {"blobs": len(FIRST.blobs), "size": sum(map(len, FIRST.blobs.values()))}
+
+
+def test_quiet_says_nothing_but_results(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    assert mirror("push", stock.folder, registry.host, stock.names[0], "-q").err == ""
+
+
+def test_dry_run_sends_nothing(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    document = mirror("push", stock.folder, registry.host, stock.names[0], "--dry-run", "--json").json
+    assert document["dryRun"] is True
+    assert document["moved"]["blobs"] == len(FIRST.blobs)
+    assert {seen.method for seen in registry.requests} == {"HEAD"}
+    assert registry.manifests("first") == set()
+
+
+# What it is spared
+
+
+def test_second_push_sends_no_blob_byte(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    mirror("push", stock.folder, registry.host)
+    registry.clear_log()
+    document = mirror("push", stock.folder, registry.host, "--json").json
+    assert sent(registry) == 0
+    assert registry.count("POST") == 0
+    assert document["moved"] == {"blobs": 0, "size": 0}
+
+
+def test_blob_that_is_there_is_not_sent(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    registry.put_blob("first", SHARED.data)
+    mirror("push", stock.folder, registry.host, stock.names[0])
+    assert LAYER not in writes(registry)
+    assert registry.tags("first") == {"v1": FIRST.root}
+
+
+def test_shared_blob_is_sent_once_and_mounted(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    mirror("push", stock.folder, registry.host, stock.names[0], stock.names[2])
+    assert writes(registry).count(LAYER) == 1
+    mounts = [seen.query["mount"][0] for seen in registry.requests if "mount" in seen.query and seen.status == 201]
+    assert mounts == [LAYER]
+
+
+@pytest.mark.parametrize("answer", [Status(401), Status(404), Status(405), Status(202)])
+def test_registry_that_cannot_mount_gets_an_upload(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, answer: Action
+) -> None:
+    if answer == Status(202):
+        answer = WithoutMount()
+    registry.fault(Fault(method="POST", path=r"mount=", times=None, action=answer))
+    mirror("push", stock.folder, registry.host, stock.names[0], stock.names[2])
+    assert writes(registry).count(LAYER) == 2
+    assert registry.tags("third") == {"v1": THIRD.root}
+
+
+@dataclass(frozen=True)
+class WithoutMount(Action):
+    """A registry that knows no mount starts an upload."""
+
+    def on_call(self, call: Call) -> Call:
+        return Call(call.method, call.path, {}, call.headers, call.origin, call.body)
+
+
+@pytest.mark.parametrize("status", [401, 405])
+def test_registry_without_head_gets_an_upload(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, status: int
+) -> None:
+    registry.fault(Fault(method="HEAD", path="/blobs/", times=None, action=Status(status)))
+    mirror("push", stock.folder, registry.host, stock.names[1])
+    assert registry.tags("team/second") == {"v2": SECOND.root}
+
+
+# What is refused before the first byte
+
+
+def test_two_images_on_one_name_are_refused(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    with serving(EmbeddedRegistry()) as other:
+        THIRD.publish(other, "first", "v1")
+        mirror("pull", f"{other.host}/first:v1", "--all")
+    result = mirror("push", "layout", registry.host, code=2)
+    assert f"{registry.host}/first:v1" in result.err
+    assert registry.requests == []
+
+
+def test_one_image_under_two_names_is_pushed_once(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    with serving(EmbeddedRegistry()) as other:
+        FIRST.publish(other, "first", "v1")
+        mirror("pull", f"{other.host}/first:v1", "--all")
+    assert len(mirror("push", "layout", registry.host, "--json").json["images"]) == 3
+    assert writes(registry).count("v1") == 2
+
+
+def rename(layout: Path, position: int, name: str) -> None:
+    """As other tools call an image."""
+    index = json.loads((layout / "index.json").read_bytes())
+    index["manifests"][position]["annotations"] = {"org.opencontainers.image.ref.name": name}
+    (layout / "index.json").write_text(json.dumps(index))
+
+
+def test_bare_tag_takes_the_prefix_for_its_repository(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    rename(layout, 0, "v7")
+    assert mirror("push", "layout", f"{registry.host}/my/app", "v7").lines == [
+        f"{registry.host}/my/app:v7@{FIRST.root}"
+    ]
+
+
+def test_bare_tag_without_a_prefix_is_refused(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    rename(layout, 0, "v7")
+    result = mirror("push", "layout", registry.host, "v7", code=2)
+    assert "repository" in result.err
+    assert registry.requests == []
+
+
+def test_two_bare_tags_of_one_name_are_refused(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    rename(layout, 0, "v7")
+    rename(layout, 2, "v7")
+    mirror("push", "layout", f"{registry.host}/my/app", code=2)
+    assert registry.requests == []
+
+
+@pytest.mark.parametrize("target", ["", "/", "UPPER/case Space", "http://127.0.0.1", "127.0.0.1:1/A", "a b"])
+def test_target_that_is_no_registry_is_refused(mirror: Mirror, stock: Stock, target: str) -> None:
+    assert "no registry" in mirror("push", stock.folder, target, code=2).err
+
+
+def test_unknown_image_is_refused_and_those_there_are_listed(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock
+) -> None:
+    assert stock.names[0] in mirror("push", stock.folder, registry.host, "nothing", code=2).err
+    assert registry.requests == []
+
+
+def test_missing_folder_is_refused(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    mirror("push", "nowhere", registry.host, code=2)
+
+
+def test_layout_without_images_is_refused(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    (layout / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
+    mirror("push", "layout", registry.host, code=2)
+
+
+# A layout that is broken
+
+
+@pytest.mark.parametrize("node", [LAYER, CONFIG, FIRST_MANIFEST, FIRST.root], ids=["layer", "config", "child", "root"])
+@pytest.mark.parametrize("how", ["flip", "truncate", "append", "delete", "link"])
+def test_broken_content_never_arrives(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, layout: Path, node: str, how: str
+) -> None:
+    damage(blob_path(layout, node), how)
+    mirror("push", "layout", registry.host, stock.names[0], code=3)
+    assert registry.tags("first") == {}
+    assert node not in registry.blobs("first") | registry.manifests("first")
+
+
+def damage(path: Path, how: str) -> None:
+    data = path.read_bytes()
+    path.unlink()
+    changed = {"flip": bytes([data[0] ^ 1]) + data[1:], "truncate": data[:-1], "append": data + b"x"}
+    if how in changed:
+        path.write_bytes(changed[how])
+    elif how == "link":
+        (path.parents[3] / "outside").write_bytes(data)
+        path.symlink_to(path.parents[3] / "outside")
+
+
+def test_broken_image_does_not_hold_up_a_whole_one(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, layout: Path
+) -> None:
+    damage(blob_path(layout, FIRST.root), "delete")
+    mirror("push", "layout", registry.host, stock.names[1])
+    assert registry.tags("team/second") == {"v2": SECOND.root}
+
+
+def test_push_leaves_the_layout_alone(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    shutil.rmtree(layout / ".mirror")
+    before = tree(layout)
+    mirror("push", "layout", registry.host)
+    assert tree(layout) == before
+    assert not (layout / ".mirror").exists()
+
+
+# A registry that fails
+
+
+PASSING = {
+    "500": Status(500),
+    "429": Status(429, (("Retry-After", "0"),)),
+    "cut before": Cut(None),
+    "cut in the body": Cut(1000),
+    "reset in the body": Reset(100),
+    "answer lost": Cut(1_000_000),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+@pytest.mark.parametrize(
+    "request_line", ["HEAD /blobs/", "POST /blobs/uploads/", f"PUT digest={LAYER}", "PUT /manifests/"]
+)
+def test_passing_fault_is_tried_again(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, request_line: str, fault: str
+) -> None:
+    method, path = request_line.split(" ")
+    registry.fault(Fault(method=method, path=path, action=PASSING[fault]))
+    mirror("push", stock.folder, registry.host, stock.names[0])
+    assert registry.tags("first") == {"v1": FIRST.root}
+    assert {digest: registry.get_blob("first", digest) for digest in registry.blobs("first")} == FIRST.blobs
+
+
+@pytest.mark.parametrize("path", [f"digest={LAYER}", f"/manifests/{FIRST_MANIFEST}", f"/manifests/{FIRST.root}"])
+def test_no_tag_appears_where_something_is_refused(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, path: str
+) -> None:
+    registry.fault(Fault(method="PUT", path=path, times=None, action=Status(400)))
+    mirror("push", stock.folder, registry.host, stock.names[0], code=1)
+    assert registry.tags("first") == {}
+
+
+def test_html_of_a_proxy_is_not_quoted(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    page = Status(413, content_type="text/html", body=b"<html>too large</html>")
+    registry.fault(Fault(method="PUT", times=None, action=page))
+    result = mirror("push", stock.folder, registry.host, code=1)
+    assert "413" in result.err
+    assert "<" not in result.err
+
+
+def test_read_only_registry_is_said(mirror: Mirror, stock: Stock) -> None:
+    with serving(EmbeddedRegistry(read_only=True)) as registry:
+        assert "405" in mirror("push", stock.folder, registry.host, code=1).err
+
+
+def test_other_manifest_read_back_is_found(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    page = Status(200, content_type=images.OCI_MANIFEST, body=THIRD.data)
+    registry.fault(Fault(method="GET", path="/manifests/v1", times=None, action=page))
+    result = mirror("push", stock.folder, registry.host, stock.names[0], code=3)
+    assert FIRST.root in result.err
+    assert THIRD.root in result.err
+
+
+def test_tag_that_is_gone_when_read_back_is_found(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    registry.fault(Fault(method="GET", path="/manifests/v1", times=None, action=Status(404)))
+    result = mirror.run(mirror.command("push", stock.folder, registry.host, stock.names[0]))
+    assert result.code in (1, 2, 3)
+    assert f"{registry.host}/first:v1" in result.err
+    assert result.out == ""
+
+
+def test_upload_without_a_location_is_said(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    registry.fault(Fault(method="POST", times=None, action=Header("Location", None)))
+    mirror("push", stock.folder, registry.host, code=1)
+
+
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/", "http://[", "\x1b[2J"])
+def test_upload_to_no_web_address_is_refused(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, location: str
+) -> None:
+    registry.fault(Fault(method="POST", times=None, action=Status(202, (("Location", location),))))
+    mirror("push", stock.folder, registry.host, "--retries", 0, code=1)
+    assert registry.count("PUT") == 0
+
+
+# Credentials
+
+
+@pytest.mark.parametrize("auth", [Basic({"ann": "secret"}), Bearer({"ann": "secret"})])
+@pytest.mark.parametrize("asks", [None, 'Basic realm="give"', 'Bearer realm="{}/token",service="x"'])
+def test_upload_at_another_origin_gets_no_credentials(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, auth: Basic | Bearer, asks: str | None
+) -> None:
+    with serving(EmbeddedRegistry(auth=auth)) as guarded:
+        login(mirror, guarded)
+        location = f"{registry.url}/v2/first/blobs/uploads/1"
+        guarded.fault(Fault(method="POST", times=None, skip=1, action=Status(202, (("Location", location),))))
+        challenge = (("WWW-Authenticate", asks.format(registry.url)),) if asks else ()
+        registry.fault(Fault(times=None, action=Status(401 if asks else 201, challenge)))
+        mirror.run(mirror.command("push", stock.folder, guarded.host, stock.names[1], "--retries", 0))
+    assert registry.requests
+    assert not any("authorization" in seen.headers for seen in registry.requests)
+
+
+def login(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    folder = Path(mirror.env["DOCKER_CONFIG"])
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": "YW5uOnNlY3JldA=="}}}))
+
+
+def test_redirected_upload_is_refused(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    with serving(EmbeddedRegistry()) as other:
+        registry.fault(Fault(method="PUT", times=None, action=Redirect(f"{other.url}/v2/x/blobs/uploads/1")))
+        mirror("push", stock.folder, registry.host, "--retries", 0, code=1)
+    assert other.requests == []
+
+
+def test_upload_without_encryption_is_refused(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, tmp_path: Path
+) -> None:
+    with serving(EmbeddedRegistry(tls=self_signed(tmp_path / "server.pem"))) as secure:
+        location = f"{registry.url}/v2/first/blobs/uploads/1"
+        secure.fault(Fault(method="POST", times=None, action=Status(202, (("Location", location),))))
+        mirror("push", stock.folder, secure.host, "--insecure", "--retries", 0, code=1)
+    assert registry.requests == []
+
+
+def test_token_for_a_mount_covers_both_repositories(mirror: Mirror, stock: Stock) -> None:
+    with serving(EmbeddedRegistry(auth=Bearer({"ann": "secret"}))) as registry:
+        login(mirror, registry)
+        mirror("push", stock.folder, registry.host, stock.names[0], stock.names[2])
+        mounted = [seen for seen in registry.requests if "mount" in seen.query and seen.status == 201]
+    assert [seen.query["mount"] for seen in mounted] == [[LAYER]]
+    assert writes(registry).count(LAYER) == 1
+
+
+def test_requests_stay_within_what_is_needed(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    mirror("push", stock.folder, registry.host, stock.names[0])
+    methods = [seen.method for seen in registry.requests]
+    blobs, manifests = len(FIRST.blobs), len(FIRST.manifests)
+    assert {method: methods.count(method) for method in set(methods)} == {
+        "HEAD": blobs,
+        "POST": blobs,
+        "PUT": blobs + manifests + 1,
+        "GET": 1,
+    }
+
+
+def test_content_is_sent_with_its_type_and_length(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    mirror("push", stock.folder, registry.host, stock.names[1])
+    for seen in registry.requests:
+        if seen.method == "PUT" and "/blobs/" in seen.path:
+            assert seen.headers["content-type"] == "application/octet-stream"
+            assert int(seen.headers["content-length"]) == seen.received
+        if seen.method == "PUT" and re.search("/manifests/", seen.path):
+            assert seen.headers["content-type"] == images.DOCKER_MANIFEST

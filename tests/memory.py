@@ -1,0 +1,99 @@
+"""Stores in memory that note what was done to them, in order: small doubles of a registry and a layout."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+
+from mirror import stream
+from mirror.descriptor import Descriptor
+from mirror.digest import Digest
+from mirror.errors import MirrorError, NotFound, TransferError
+from mirror.stream import Body
+from tests.images import Blob, Image, Json
+
+
+def descriptor_of(image: Image) -> Descriptor:
+    """The root of an image."""
+    return Descriptor.from_json(image.descriptor(), "the root")
+
+
+def node_of(blob: Blob) -> Descriptor:
+    return Descriptor.from_json(blob.descriptor(), "the blob")
+
+
+def contents_of(images: Iterable[Image]) -> dict[str, bytes]:
+    """Every blob and manifest by its digest."""
+    found: dict[str, bytes] = {}
+    for image in images:
+        found |= image.blobs
+        found |= {digest: data for digest, (data, _) in image.manifests.items()}
+    return found
+
+
+class MemorySource:
+    """Serves what it was given. `opened` notes every digest that was read; `errors` are raised instead, each once."""
+
+    def __init__(self, *images: Image, errors: Mapping[str, list[MirrorError]] | None = None) -> None:
+        self.contents = contents_of(images)
+        self.errors = {digest: list(some) for digest, some in (errors or {}).items()}
+        self.opened: list[str] = []
+
+    async def resolve(self, name: str) -> Descriptor:
+        raise NotFound(f"There is no {name}.")
+
+    @asynccontextmanager
+    async def open_blob(self, node: Descriptor) -> AsyncIterator[Body]:
+        self.opened.append(node.digest)
+        if self.errors.get(node.digest):
+            raise self.errors[node.digest].pop(0)
+        if node.digest not in self.contents:
+            raise TransferError(f"There is no {node.digest} here.", status=404)
+        yield Body(stream.once(self.contents[node.digest]), "memory")
+
+
+class MemorySink:
+    """Takes what is right. `events` notes puts and tags in order; `early` whatever named something not yet there."""
+
+    def __init__(self, held: Iterable[str] = (), refuse: Callable[[str], MirrorError | None] | None = None) -> None:
+        self.held: dict[str, bytes] = dict.fromkeys(held, b"")
+        self.names: dict[str, str] = {}
+        self.asked: list[str] = []
+        self.events: list[tuple[str, str]] = []
+        self.early: list[str] = []
+        self._refuse = refuse or (lambda _: None)
+
+    async def has(self, node: Descriptor) -> bool:
+        self.asked.append(node.digest)
+        return node.digest in self.held
+
+    async def put(self, node: Descriptor, body: Body) -> None:
+        self._check(node.digest)
+        data = await stream.read(body, node)
+        if node.is_manifest and not {link["digest"] for link in links(data)} <= self.held.keys():
+            self.early.append(node.digest)
+        self.held[node.digest] = data
+        self.events.append(("put", node.digest))
+
+    async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
+        self._check(name)
+        if root.digest not in self.held:
+            self.early.append(name)
+        before = self.names.get(name)
+        self.names[name] = root.digest
+        self.events.append(("tag", name))
+        return Digest.parse(before) if before else None
+
+    def puts(self, digest: str) -> int:
+        return self.events.count(("put", digest))
+
+    def _check(self, what: str) -> None:
+        error = self._refuse(what)
+        if error:
+            raise error
+
+
+def links(data: bytes) -> list[Json]:
+    """All descriptors that a manifest or an index has to have there; absent children of a sparse one included."""
+    document: Json = json.loads(data)
+    config = [document["config"]] if "config" in document else []
+    return [*document.get("manifests", ()), *config, *document.get("layers", ())]

@@ -1,0 +1,41 @@
+"""The peers as fixtures: a test that asks for one which is not installed is skipped, or fails in CI."""
+
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("tests.peers.programs", "tests.peers.layouts")
+
+from tests.peers.programs import DockerRegistry, Program, Skopeo, docker_registry, needed  # noqa: E402
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Program:
+    """The command as it is installed."""
+    return Program((str(Path(sysconfig.get_path("scripts"), "mirror")),), tmp_path)
+
+
+@pytest.fixture
+def skopeo(tmp_path: Path) -> Skopeo:
+    return Skopeo((needed("skopeo"),), tmp_path)
+
+
+@pytest.fixture
+def umoci(tmp_path: Path) -> Program:
+    return Program((needed("umoci"),), tmp_path)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[DockerRegistry]:
+    """An empty docker-registry."""
+    with docker_registry(tmp_path / "registry") as running:
+        yield running
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[DockerRegistry]:
+    """Another one."""
+    with docker_registry(tmp_path / "second") as running:
+        yield running

@@ -1,0 +1,103 @@
+"""What images consist of, and what lies on the disk, read without any code of ours."""
+
+import json
+import tarfile
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+from tests.images import Image, digest_of, platform_of
+from tests.peers.programs import Json, Program, Result
+
+REF_NAME = "org.opencontainers.image.ref.name"
+THREE = ("linux/amd64", "linux/arm64", "linux/arm/v7")
+
+
+# Images
+
+
+def everything(*images: Image) -> set[str]:
+    """The digests of all that images consist of."""
+    return {digest for image in images for digest in (*image.manifests, *image.blobs)}
+
+
+def part(image: Image, platform: str) -> Image:
+    """The image for one platform of an index."""
+    wanted = platform_of(platform)
+    children = json.loads(image.data)["manifests"]
+    node = next(child for child in children if child["platform"] == wanted)
+    data, media_type = image.manifests[node["digest"]]
+    document = json.loads(data)
+    below = [document["config"]["digest"], *(one["digest"] for one in document["layers"])]
+    manifests = {node["digest"]: (data, media_type)}
+    blobs = {digest: image.blobs[digest] for digest in below}
+    return replace(image, root=node["digest"], root_media_type=media_type, manifests=manifests, blobs=blobs)
+
+
+def files(image: Image) -> dict[str, bytes]:
+    """The regular files in the layers of an image for one platform."""
+    found = {}
+    for node in json.loads(image.data)["layers"]:
+        with tarfile.open(fileobj=BytesIO(image.blobs[node["digest"]])) as archive:
+            for member in filter(tarfile.TarInfo.isreg, archive):
+                content = archive.extractfile(member)
+                assert content
+                found[str(Path(member.name))] = content.read()
+    return found
+
+
+# Folders
+
+
+def digests(folder: Path) -> set[str]:
+    """What the files below a folder hash to."""
+    return {digest_of(path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+def stored(layout: Path) -> set[str]:
+    """The blobs of a layout, each of which has the name that its content gives it."""
+    found = {f"sha256:{path.name}" for path in (layout / "blobs/sha256").iterdir()}
+    assert found == digests(layout / "blobs")
+    return found
+
+
+def copied(folder: Path) -> set[str]:
+    """What a folder written by `skopeo copy … dir:` holds."""
+    return digests(folder) - {digest_of((folder / "version").read_bytes())}
+
+
+def root(folder: Path) -> str:
+    """The digest of the image in such a folder."""
+    return digest_of((folder / "manifest.json").read_bytes())
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """The regular files below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def entries(layout: Path) -> list[Json]:
+    """What `index.json` lists."""
+    found: list[Json] = json.loads((layout / "index.json").read_bytes())["manifests"]
+    return found
+
+
+def tagged(layout: Path) -> dict[str, str]:
+    """The digests by the names that skopeo and umoci go by."""
+    return {entry["annotations"][REF_NAME]: entry["digest"] for entry in entries(layout)}
+
+
+# mirror's own words
+
+
+def assert_clean(mirror: Program, layout: str) -> Result:
+    """`mirror verify` finds nothing at all to say against a layout."""
+    result = mirror("verify", layout, "--json")
+    assert result.json["verdict"] == "ok"
+    assert result.json["findings"] == []
+    return result
+
+
+def listed(mirror: Program, layout: str) -> dict[str, str]:
+    """The digests by the names that `mirror ls` gives."""
+    return {image["name"]: image["digest"] for image in mirror("ls", layout, "--json").json["images"]}

@@ -1,0 +1,191 @@
+"""Programs that are not ours: Debian's docker-registry, skopeo and umoci, each a process of its own."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Queue
+from typing import IO, Any, NoReturn
+
+import pytest
+
+from tests.images import Image, Remote
+
+_LIMIT = 120  # seconds after which a program hangs
+_REQUEST = re.compile(r'"([A-Z]+) (\S+) HTTP/1\.1" (\d{3})')
+
+Json = dict[str, Any]
+
+
+def needed(program: str) -> str:
+    """Where a peer is installed; without it the test is skipped, or fails where peers are required."""
+    return shutil.which(program) or lacking(f"{program} is not installed")
+
+
+def lacking(why: str) -> NoReturn:
+    """Something outside of this repository is not there."""
+    if os.environ.get("MIRROR_PEERS") == "required":
+        pytest.fail(why, pytrace=False)
+    pytest.skip(why)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a program ended. `raw` is its stdout as it came."""
+
+    code: int
+    raw: bytes
+    err: str
+
+    @property
+    def out(self) -> str:
+        return self.raw.decode()
+
+    @property
+    def json(self) -> Json:
+        document: Json = json.loads(self.raw)
+        return document
+
+
+@dataclass(frozen=True)
+class Program:
+    """A command, run in a folder that is its home too, with nothing of ours in its environment."""
+
+    command: tuple[str, ...]
+    folder: Path
+
+    def __call__(self, *args: object, code: int = 0, env: Mapping[str, str] | None = None) -> Result:
+        """Run it to its end, which has to be `code`."""
+        done = subprocess.run(
+            [*self.command, *map(str, args)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            cwd=self.folder,
+            env={**self._environment(), **(env or {})},
+            timeout=_LIMIT,
+            check=False,
+        )
+        result = Result(done.returncode, done.stdout, done.stderr.decode())
+        assert result.code == code, f"{self.command[0]} {args}: {result.code}\n{result.out}\n{result.err}"
+        assert "Traceback" not in result.err, result.err
+        return result
+
+    def _environment(self) -> dict[str, str]:
+        path = os.environ.get("PATH", os.defpath)
+        return {"PATH": path, "HOME": str(self.folder), "XDG_RUNTIME_DIR": str(self.folder), "LANG": "C.UTF-8"}
+
+
+class Skopeo(Program):
+    """skopeo, trusting registries on loopback as they are."""
+
+    def copy(self, source: str, target: str, *flags: str, platform: str = "") -> None:
+        """Copy an image; of an index that for `platform`, or all of them with the flag `--all`."""
+        override = zip(("os", "arch", "variant"), platform.split("/") if platform else (), strict=False)
+        general = ["--insecure-policy", *(f"--override-{name}={value}" for name, value in override)]
+        self(*general, "copy", "--src-tls-verify=false", "--dest-tls-verify=false", *flags, source, target)
+
+    def raw(self, image: str) -> bytes:
+        """The manifest that a name stands for, byte for byte."""
+        return self("inspect", "--tls-verify=false", "--raw", image).raw
+
+
+# docker-registry
+
+
+@dataclass(frozen=True)
+class Request:
+    """A line of the access log."""
+
+    method: str
+    path: str
+    status: int
+
+
+@dataclass(frozen=True)
+class DockerRegistry:
+    """A running docker-registry that keeps its content in `storage`."""
+
+    host: str
+    storage: Path
+    log: Path = field(repr=False)
+
+    def publish(self, image: Image, repo: str, tag: str) -> str:
+        """Put an image there without any program under test; gives the name under which it is found."""
+        remote = Remote(self.host)
+        try:
+            image.publish(remote, repo, tag)
+        finally:
+            remote.close()
+        return f"{self.host}/{repo}:{tag}"
+
+    def requests(self, start: int = 0) -> list[Request]:
+        """What has been asked, and answered, since there were `start` requests."""
+        found = _REQUEST.findall(self.log.read_text())
+        return [Request(method, path, int(status)) for method, path, status in found[start:]]
+
+    def tags(self, repo: str) -> list[str]:
+        folder = self.storage / "docker/registry/v2/repositories" / repo / "_manifests/tags"
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+    def blob(self, digest: str) -> Path:
+        """The file in which a blob or a manifest is kept."""
+        algorithm, hexadecimal = digest.split(":")
+        return self.storage / "docker/registry/v2/blobs" / algorithm / hexadecimal[:2] / hexadecimal / "data"
+
+
+@contextmanager
+def docker_registry(folder: Path, storage: Path | None = None, **settings: Json) -> Iterator[DockerRegistry]:
+    """Run docker-registry on a free port of loopback; `settings` are sections of its configuration.
+
+    The access log goes to a file, where a request is noted before its answer leaves. The port is in the other log,
+    which is read to its end, so that the registry never waits for a reader.
+    """
+    program = needed("docker-registry")
+    folder.mkdir(parents=True, exist_ok=True)
+    storage = storage or folder / "storage"
+    configuration, log = folder / "config.json", folder / "access.log"
+    configuration.write_text(json.dumps(_configuration(storage, settings)))  # YAML has JSON in it
+    with (
+        log.open("wb") as access,
+        subprocess.Popen(
+            [program, "serve", str(configuration)],
+            stdin=subprocess.DEVNULL,
+            stdout=access,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={"PATH": os.environ.get("PATH", os.defpath)},
+        ) as process,
+    ):
+        assert process.stderr
+        addresses: Queue[str] = Queue()
+        reader = threading.Thread(target=_read_log, args=(process.stderr, addresses))
+        reader.start()
+        try:
+            host = addresses.get(timeout=_LIMIT)
+            assert host, "docker-registry did not start"
+            yield DockerRegistry(host, storage, log)
+        finally:
+            process.terminate()
+            reader.join()
+
+
+def _configuration(storage: Path, settings: Json) -> Json:
+    return {
+        "version": 0.1,
+        "storage": {"filesystem": {"rootdirectory": str(storage)}},
+        **settings,
+        "http": {"addr": "127.0.0.1:0", "secret": "none", **settings.get("http", {})},
+    }
+
+
+def _read_log(lines: IO[str], addresses: "Queue[str]") -> None:
+    for line in lines:
+        if found := re.search(r"listening on (127\.0\.0\.1:\d+)", line):
+            addresses.put(found[1])
+    addresses.put("")  # it has ended, so nobody shall wait for it

@@ -1,0 +1,186 @@
+"""A docker-registry that asks who we are, and one that speaks TLS."""
+
+import base64
+import ipaddress
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.images import multi_arch
+from tests.peers.layouts import assert_clean, everything, stored
+from tests.peers.programs import DockerRegistry, Program, Skopeo, docker_registry, needed
+
+pytestmark = pytest.mark.peer
+
+IMAGE = multi_arch()
+USER, PASSWORD = "carrier", "pa:ss wörd"
+
+
+@pytest.fixture
+def locked(registry: DockerRegistry, tmp_path: Path) -> Iterator[DockerRegistry]:
+    """What the open registry has, behind a user and a password; team/app:1 is there."""
+    registry.publish(IMAGE, "team/app", "1")
+    secrets = tmp_path / "htpasswd"
+    htpasswd = Program((needed("htpasswd"),), tmp_path)
+    secrets.write_bytes(htpasswd("-Bbn", USER, PASSWORD).raw)
+    auth = {"htpasswd": {"realm": "the vault", "path": str(secrets)}}
+    with docker_registry(tmp_path / "locked", registry.storage, auth=auth) as running:
+        yield running
+
+
+def login(folder: Path, host: str, password: str = PASSWORD) -> dict[str, str]:
+    """What `docker login` leaves behind, and the environment that leads there."""
+    secret = base64.b64encode(f"{USER}:{password}".encode()).decode()
+    folder = folder / "docker"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": secret}}}))
+    return {"DOCKER_CONFIG": str(folder)}
+
+
+def test_a_pull_with_a_password(locked: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
+    env = login(tmp_path, locked.host)
+    mirror("pull", f"{locked.host}/team/app:1", "--all-platforms", "-o", "layout", env=env)
+    assert stored(tmp_path / "layout") == everything(IMAGE)
+    assert_clean(mirror, "layout")
+
+
+def test_a_push_with_a_password(
+    registry: DockerRegistry, locked: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
+) -> None:
+    mirror("pull", f"{registry.host}/team/app:1", "--all-platforms", "-o", "layout")
+    pushed = mirror("push", "layout", f"{locked.host}/new", env=login(tmp_path, locked.host)).out
+    assert pushed == f"{locked.host}/new/team/app:1@{IMAGE.root}\n"
+    assert skopeo.raw(f"docker://{registry.host}/new/team/app:1") == IMAGE.data
+
+
+def test_a_push_that_mounts_with_a_password(
+    registry: DockerRegistry, locked: DockerRegistry, mirror: Program, tmp_path: Path
+) -> None:
+    registry.publish(IMAGE, "team/twin", "1")
+    names = [f"{registry.host}/team/{name}:1" for name in ("app", "twin")]
+    mirror("pull", *names, "--all-platforms", "-o", "layout")
+    mirror("push", "layout", f"{locked.host}/new", env=login(tmp_path, locked.host))
+    mounted = [one for one in locked.requests() if "mount=" in one.path]
+    assert [one.status for one in mounted] == [201] * len(IMAGE.blobs)
+
+
+def assert_refused(refused: str, host: str) -> None:
+    """The message names the registry, what it said and what to do, and no secret."""
+    assert host.partition(":")[0] in refused
+    assert "401" in refused
+    assert "credentials" in refused
+    assert "docker login" in refused
+    assert PASSWORD not in refused
+    assert "wrong" not in refused
+
+
+@pytest.mark.parametrize("password", [None, "wrong"])
+def test_a_pull_without_the_password_is_refused(
+    locked: DockerRegistry, mirror: Program, tmp_path: Path, password: str | None
+) -> None:
+    env = login(tmp_path, locked.host, password) if password else {}
+    refused = mirror("pull", f"{locked.host}/team/app:1", "--all-platforms", "-o", "layout", env=env, code=1)
+    assert refused.out == ""
+    assert_refused(refused.err, locked.host)
+    assert not list(tmp_path.glob("layout/blobs/*/*"))
+
+
+@pytest.mark.parametrize("password", [None, "wrong"])
+def test_a_push_without_the_password_is_refused(
+    registry: DockerRegistry, locked: DockerRegistry, mirror: Program, tmp_path: Path, password: str | None
+) -> None:
+    mirror("pull", f"{registry.host}/team/app:1", "--all-platforms", "-o", "layout")
+    env = login(tmp_path, locked.host, password) if password else {}
+    refused = mirror("push", "layout", f"{locked.host}/new", env=env, code=1)
+    assert refused.out == ""
+    assert_refused(refused.err, locked.host)
+    assert registry.tags("new/team/app") == []
+
+
+def test_a_password_for_another_registry_is_not_sent(locked: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
+    env = login(tmp_path, "127.0.0.1:1")
+    refused = mirror("pull", f"{locked.host}/team/app:1", "-o", "layout", env=env, code=1)
+    assert_refused(refused.err, locked.host)
+
+
+# TLS
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> dict[str, str]:
+    """A certificate for 127.0.0.1 that nobody has signed but itself, as docker-registry is told of it."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "registry")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    today = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(today - timedelta(days=1))
+        .not_valid_after(today + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = {"certificate": tmp_path / "certificate.pem", "key": tmp_path / "key.pem"}
+    paths["certificate"].write_bytes(signed.public_bytes(Encoding.PEM))
+    paths["key"].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return {name: str(path) for name, path in paths.items()}
+
+
+@pytest.fixture
+def encrypted(registry: DockerRegistry, certificate: dict[str, str], tmp_path: Path) -> Iterator[DockerRegistry]:
+    """What the open registry has, behind TLS; team/app:1 is there."""
+    registry.publish(IMAGE, "team/app", "1")
+    with docker_registry(tmp_path / "encrypted", registry.storage, http={"tls": certificate}) as running:
+        yield running
+
+
+def test_insecure_pulls_from_a_registry_with_a_certificate_of_its_own(
+    encrypted: DockerRegistry, mirror: Program, tmp_path: Path
+) -> None:
+    mirror("pull", f"{encrypted.host}/team/app:1", "--all-platforms", "--insecure", "-o", "layout")
+    assert stored(tmp_path / "layout") == everything(IMAGE)
+    assert {one.status for one in encrypted.requests()} == {200}
+
+
+def test_insecure_pushes_to_a_registry_with_a_certificate_of_its_own(
+    registry: DockerRegistry, encrypted: DockerRegistry, mirror: Program, skopeo: Skopeo
+) -> None:
+    mirror("pull", f"{registry.host}/team/app:1", "--all-platforms", "-o", "layout")
+    mirror("push", "layout", f"{encrypted.host}/new", "--insecure")
+    assert skopeo.raw(f"docker://{encrypted.host}/new/team/app:1") == IMAGE.data
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(
+    encrypted: DockerRegistry, mirror: Program, tmp_path: Path
+) -> None:
+    refused = mirror("pull", f"{encrypted.host}/team/app:1", "--all-platforms", "-o", "layout", code=1)
+    assert refused.out == ""
+    assert "certificate" in refused.err
+    assert "--insecure" in refused.err
+    assert not list(tmp_path.glob("layout/blobs/*/*"))
+    assert encrypted.requests() == []
+
+
+def test_a_push_past_a_certificate_that_nobody_vouches_for_is_refused(
+    registry: DockerRegistry, encrypted: DockerRegistry, mirror: Program
+) -> None:
+    mirror("pull", f"{registry.host}/team/app:1", "--all-platforms", "-o", "layout")
+    refused = mirror("push", "layout", f"{encrypted.host}/new", code=1)
+    assert "certificate" in refused.err
+    assert "--insecure" in refused.err
+    assert encrypted.requests() == []
+
+
+def test_plain_http_to_a_registry_that_speaks_tls_is_refused_in_words(
+    encrypted: DockerRegistry, mirror: Program
+) -> None:
+    refused = mirror("pull", f"{encrypted.host}/team/app:1", "--plain-http", "-o", "layout", code=1)
+    assert encrypted.host.partition(":")[0] in refused.err

@@ -1,0 +1,79 @@
+"""What mirror pulled from docker-registry is a layout that skopeo and umoci read."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.images import multi_arch
+from tests.peers.layouts import THREE, assert_clean, copied, everything, files, part, root, stored, tagged, tree
+from tests.peers.programs import DockerRegistry, Program, Skopeo
+
+pytestmark = pytest.mark.peer
+
+IMAGE = multi_arch(THREE)
+AMD64 = part(IMAGE, "linux/amd64")
+
+
+@pytest.fixture
+def layout(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> Path:
+    """The image, every platform of it, as team/app:1."""
+    mirror("pull", registry.publish(IMAGE, "team/app", "1"), "--all-platforms", "-o", "layout")
+    return tmp_path / "layout"
+
+
+def test_a_pull_stores_what_docker_registry_has(layout: Path, mirror: Program) -> None:
+    assert stored(layout) == everything(IMAGE)
+    assert tagged(layout) == {"1": IMAGE.root}
+    assert_clean(mirror, "layout")
+
+
+def test_skopeo_copies_every_platform_out_of_a_layout(layout: Path, skopeo: Skopeo, tmp_path: Path) -> None:
+    skopeo.copy(f"oci:{layout}:1", "dir:copy", "--all")
+    assert copied(tmp_path / "copy") == everything(IMAGE)
+    assert root(tmp_path / "copy") == IMAGE.root
+
+
+def test_skopeo_copies_a_layout_to_a_registry(layout: Path, skopeo: Skopeo, second: DockerRegistry) -> None:
+    skopeo.copy(f"oci:{layout}:1", f"docker://{second.host}/app:1", "--all")
+    assert skopeo.raw(f"docker://{second.host}/app:1") == IMAGE.data
+
+
+@pytest.mark.parametrize("platform", THREE)
+def test_skopeo_picks_a_platform_out_of_a_layout(layout: Path, skopeo: Skopeo, tmp_path: Path, platform: str) -> None:
+    skopeo.copy(f"oci:{layout}:1", "dir:copy", platform=platform)
+    assert copied(tmp_path / "copy") == everything(part(IMAGE, platform))
+
+
+def test_skopeo_inspects_a_layout(layout: Path, skopeo: Skopeo) -> None:
+    assert skopeo.raw(f"oci:{layout}:1") == IMAGE.data
+    amd64 = skopeo("--override-os=linux", "--override-arch=amd64", "inspect", f"oci:{layout}:1").json
+    layers = [node["digest"] for node in json.loads(AMD64.data)["layers"]]
+    assert (amd64["Architecture"], amd64["Layers"]) == ("amd64", layers)
+
+
+def test_skopeo_inspects_one_platform(
+    registry: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
+) -> None:
+    mirror("pull", registry.publish(IMAGE, "app", "1"), "--platform", "linux/arm/v7", "-o", "layout")
+    found = skopeo("inspect", f"oci:{tmp_path / 'layout'}:1").json
+    assert (found["Digest"], found["Architecture"]) == (part(IMAGE, "linux/arm/v7").root, "arm")
+
+
+def test_umoci_lists_the_tags_of_a_layout(
+    layout: Path, registry: DockerRegistry, mirror: Program, umoci: Program
+) -> None:
+    mirror("pull", registry.publish(AMD64, "team/app", "1.1"), "--platform", "linux/amd64", "-o", "layout")
+    assert set(umoci("ls", "--layout", layout).out.split()) == {"1", "1.1"}
+
+
+def test_umoci_unpacks_one_platform(registry: DockerRegistry, mirror: Program, umoci: Program, tmp_path: Path) -> None:
+    mirror("pull", registry.publish(IMAGE, "app", "1"), "--platform", "linux/amd64", "-o", "layout")
+    umoci("unpack", "--rootless", "--image", "layout:1", "bundle")
+    assert tree(tmp_path / "bundle/rootfs") == files(AMD64)
+
+
+def test_umoci_does_not_mind_what_mirror_keeps_in_a_layout(layout: Path, umoci: Program, mirror: Program) -> None:
+    umoci("gc", "--layout", layout)
+    assert stored(layout) == everything(IMAGE)
+    assert_clean(mirror, "layout")

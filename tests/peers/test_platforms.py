@@ -1,0 +1,116 @@
+"""Some of the platforms of an image, from docker-registry and to it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.images import Image, multi_arch
+from tests.peers.layouts import THREE, assert_clean, copied, entries, everything, part, root, stored
+from tests.peers.programs import DockerRegistry, Program, Skopeo
+
+pytestmark = pytest.mark.peer
+
+OCI = multi_arch(THREE)
+DOCKER = multi_arch(THREE, docker=True)
+BOTH = pytest.mark.parametrize("published", [OCI, DOCKER], ids=["oci", "docker"])
+
+
+@BOTH
+def test_one_platform_goes_both_ways(
+    registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, published: Image
+) -> None:
+    wanted = part(published, "linux/arm/v7")
+    pulled = mirror("pull", registry.publish(published, "app", "1"), "--platform", "linux/arm/v7", "-o", "layout").out
+    assert pulled == f"{registry.host}/app:1@{wanted.root}\n"
+    assert stored(tmp_path / "layout") == everything(wanted)
+    assert_clean(mirror, "layout")
+    mirror("push", "layout", second.host)
+    skopeo.copy(f"docker://{second.host}/app:1", "dir:copy", "--preserve-digests")
+    assert copied(tmp_path / "copy") == everything(wanted)
+    assert skopeo.raw(f"docker://{second.host}/app:1") == wanted.data
+
+
+def test_one_platform_remembers_the_index_that_it_came_from(
+    registry: DockerRegistry, mirror: Program, tmp_path: Path
+) -> None:
+    mirror("pull", registry.publish(OCI, "app", "1"), "--platform", "linux/arm/v7", "-o", "layout")
+    annotations = entries(tmp_path / "layout")[0]["annotations"]
+    assert annotations["dev.oci-mirror.index"] == OCI.root
+
+
+@BOTH
+def test_two_of_three_platforms_go_both_ways(
+    registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, published: Image
+) -> None:
+    name = registry.publish(published, "app", "1")
+    mirror("pull", name, "--platform", "linux/arm/v7,linux/amd64", "-o", "layout")
+    assert_clean(mirror, "layout")
+    pushed = mirror("push", "layout", second.host).out.strip()
+    skopeo.copy(f"docker://{second.host}/app:1", "dir:copy", "--all", "--preserve-digests")
+    children = [part(published, platform) for platform in ("linux/amd64", "linux/arm/v7")]
+    ours = root(tmp_path / "copy")
+    assert pushed == f"{second.host}/app:1@{ours}"
+    assert copied(tmp_path / "copy") == everything(*children) | {ours}
+
+
+@BOTH
+def test_our_own_index_says_what_it_was_made_of(
+    registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, published: Image
+) -> None:
+    """In its annotations where it has some, which Docker's lists have not, and in the layout."""
+    name = registry.publish(published, "app", "1")
+    mirror("pull", name, "--platform", "linux/arm64", "--platform", "linux/amd64", "-o", "layout")
+    assert entries(tmp_path / "layout")[0]["annotations"]["dev.oci-mirror.index"] == published.root
+    mirror("push", "layout", second.host)
+    document = json.loads(skopeo.raw(f"docker://{second.host}/app:1"))
+    original = json.loads(published.data)
+    assert document["mediaType"] == original["mediaType"]
+    assert document["manifests"] == original["manifests"][:2]
+    own = {"dev.oci-mirror.index": published.root} if published is OCI else None
+    assert document.get("annotations") == own
+
+
+def test_two_platforms_are_read_out_of_the_layout_by_skopeo(
+    registry: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
+) -> None:
+    mirror("pull", registry.publish(OCI, "app", "1"), "--platform", "linux/arm64,linux/arm/v7", "-o", "layout")
+    skopeo.copy("oci:layout:1", "dir:copy", platform="linux/arm64")
+    assert copied(tmp_path / "copy") == everything(part(OCI, "linux/arm64"))
+
+
+def test_a_sparse_image_keeps_the_published_index(
+    registry: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
+) -> None:
+    name = registry.publish(OCI, "app", "1")
+    pulled = mirror("pull", name, "--platform", "linux/arm64,linux/amd64", "--sparse", "-o", "layout").out
+    assert pulled == f"{name}@{OCI.root}\n"
+    kept = [part(OCI, platform) for platform in ("linux/amd64", "linux/arm64")]
+    assert stored(tmp_path / "layout") == everything(*kept) | {OCI.root}
+    assert mirror("verify", "layout", "--json").json["verdict"] == "ok"
+    skopeo.copy("oci:layout:1", "dir:copy", platform="linux/arm64")
+    assert copied(tmp_path / "copy") == everything(kept[1])
+
+
+@BOTH
+def test_a_sparse_image_is_refused_in_words_that_help(
+    registry: DockerRegistry, second: DockerRegistry, mirror: Program, published: Image
+) -> None:
+    """docker-registry wants all children of an index."""
+    name = registry.publish(published, "app", "1")
+    mirror("pull", name, "--platform", "linux/arm64,linux/amd64", "--sparse", "-o", "layout")
+    refused = mirror("push", "layout", second.host, code=1)
+    assert refused.out == ""
+    assert second.host in refused.err
+    assert "sparse" in refused.err
+    assert second.tags("app") == []
+
+
+def test_a_platform_that_is_not_there_lists_those_that_are(registry: DockerRegistry, mirror: Program) -> None:
+    refused = mirror("pull", registry.publish(OCI, "app", "1"), "--platform", "linux/s390x", "-o", "layout", code=2)
+    assert all(platform in refused.err for platform in ("linux/s390x", *THREE))
+
+
+def test_an_image_that_is_not_there_is_called_by_its_name(registry: DockerRegistry, mirror: Program) -> None:
+    refused = mirror("pull", f"{registry.host}/no/such:1", "-o", "layout", code=2)
+    assert f"{registry.host}/no/such:1" in refused.err

@@ -1,0 +1,90 @@
+"""The tree of errors: every class has its exit code, and tells whether to try again."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from mirror import errors
+from mirror.errors import MirrorError, SomeFailed, TransferError, Unauthorized, WrongDigest, WrongSize
+
+CODES = {
+    "MirrorError": 1,
+    "UsageError": 2,
+    "InvalidReference": 2,
+    "ConfigError": 2,
+    "NotFound": 2,
+    "TransferError": 1,
+    "Unauthorized": 1,
+    "StorageError": 1,
+    "ContentError": 3,
+    "InvalidDigest": 3,
+    "InvalidContent": 3,
+    "WrongSize": 3,
+    "WrongDigest": 3,
+    "BrokenLayout": 3,
+    "SomeFailed": 4,
+}
+
+
+def tree(root: type[MirrorError] = MirrorError) -> Iterator[type[MirrorError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from tree(child)
+
+
+def test_every_error_has_its_exit_code() -> None:
+    assert {error.__name__: error.exit_code for error in tree()} == CODES
+
+
+def test_the_drawing_shows_every_error_and_its_code() -> None:
+    drawn = re.findall(r"^[ │├└─]*(\w+) +(\d) ", errors.__doc__ or "", re.MULTILINE)
+    assert {name: int(code) for name, code in drawn} == CODES
+
+
+def test_the_drawing_shows_who_descends_from_whom() -> None:
+    parents: dict[int, str] = {}
+    for indent, name in re.findall(r"^([ │├└─]*)(\w+) +\d ", errors.__doc__ or "", re.MULTILINE):
+        parents[len(indent)] = name
+        above = [parents[depth] for depth in sorted(parents) if depth < len(indent)]
+        bases = [base.__name__ for base in getattr(errors, name).__mro__[1:]]
+        assert not above or above[-1] == bases[0]
+
+
+def test_the_hint_is_kept_apart_from_the_message() -> None:
+    error = MirrorError("It broke.", hint="Mend it.")
+    assert (str(error), error.hint) == ("It broke.", "Mend it.")
+
+
+@pytest.mark.parametrize(("got", "again"), [(0, True), (9, True), (11, False), (None, False)])
+def test_only_a_short_body_may_be_right_the_next_time(got: int | None, again: bool) -> None:
+    assert WrongSize("It", want=10, got=got).transient is again
+
+
+@pytest.mark.parametrize(("got", "says"), [(9, "has 9 bytes"), (None, "has more")])
+def test_a_wrong_size_says_both_sizes(got: int | None, says: str) -> None:
+    text = str(WrongSize("It", want=10, got=got))
+    assert "10 bytes" in text
+    assert says in text
+
+
+def test_a_wrong_digest_says_both_digests_and_stays_wrong() -> None:
+    error = WrongDigest("It", want="sha256:a", got="sha256:b")
+    assert (error.want, error.got, error.transient) == ("sha256:a", "sha256:b", False)
+    assert "expected sha256:a, found sha256:b" in str(error)
+
+
+@pytest.mark.parametrize("error", [error for error in tree() if error not in (SomeFailed, WrongDigest, WrongSize)])
+def test_nothing_is_tried_again_unless_somebody_says_so(error: type[MirrorError]) -> None:
+    assert error("It broke.").transient is False
+
+
+@pytest.mark.parametrize("error", [TransferError, Unauthorized])
+def test_a_transfer_keeps_status_and_pause(error: type[TransferError]) -> None:
+    raised = error("It broke.", status=429, transient=True, retry_after=7.0)
+    assert (raised.status, raised.transient, raised.retry_after) == (429, True, 7.0)
+
+
+def test_some_failed_carries_the_failures() -> None:
+    failures = [MirrorError("one"), WrongSize("It", want=1, got=0)]
+    assert SomeFailed("2 of 3 images failed.", failures).failures == tuple(failures)

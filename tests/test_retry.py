@@ -1,0 +1,146 @@
+"""Trying again: what, how often, after which pause."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from mirror.errors import (
+    ContentError,
+    InvalidContent,
+    MirrorError,
+    NotFound,
+    StorageError,
+    TransferError,
+    Unauthorized,
+    WrongDigest,
+    WrongSize,
+)
+from mirror.retry import ONCE, Retry
+
+BUSY = TransferError("busy", status=503, transient=True)
+PATIENT = Retry(times=4, pause=0.0)
+
+
+class Action:
+    """Fails with each of some errors, then succeeds."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.calls = 0
+
+    async def __call__(self) -> str:
+        self.calls += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        return "done"
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that were asked for; none is made."""
+    asked: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        asked.append(seconds)
+
+    monkeypatch.setattr("mirror.retry.asyncio.sleep", sleep)
+    return asked
+
+
+@pytest.mark.parametrize("failures", range(5))
+def test_it_goes_on_until_it_succeeds(failures: int) -> None:
+    action = Action(*[BUSY] * failures)
+    assert asyncio.run(PATIENT.run(action)) == "done"
+    assert action.calls == failures + 1
+
+
+def test_it_gives_up_with_the_last_error() -> None:
+    action = Action(*[BUSY] * 4, last := WrongSize("It", want=2, got=1))
+    with pytest.raises(WrongSize) as caught:
+        asyncio.run(PATIENT.run(action))
+    assert caught.value is last
+    assert action.calls == 5
+
+
+@pytest.mark.parametrize("times", [0, 1])
+def test_once_is_once(times: int) -> None:
+    action = Action(BUSY, BUSY)
+    with pytest.raises(TransferError):
+        asyncio.run((Retry(times, 0.0) if times else ONCE).run(action))
+    assert action.calls == times + 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransferError("no", status=400),
+        TransferError("no", status=404),
+        Unauthorized("no", status=401),
+        NotFound("no"),
+        StorageError("full"),
+        InvalidContent("odd"),
+        ContentError("odd"),
+        WrongDigest("It", want="a", got="b"),
+        WrongSize("It", want=1, got=2),
+        WrongSize("It", want=1, got=None),
+        ValueError("a bug of ours"),
+    ],
+)
+def test_what_stays_wrong_is_not_tried_again(error: Exception) -> None:
+    action = Action(error)
+    with pytest.raises(type(error)):
+        asyncio.run(PATIENT.run(action))
+    assert action.calls == 1
+
+
+def test_pauses_double_and_half_of_each_is_random(pauses: list[float]) -> None:
+    asyncio.run(Retry(times=4, pause=1.0).run(Action(*[BUSY] * 4)))
+    assert all(2**number / 2 <= pause <= 2**number for number, pause in enumerate(pauses))
+    assert len(pauses) == 4
+
+
+def test_many_that_failed_together_do_not_come_back_together(pauses: list[float]) -> None:
+    for _ in range(20):
+        asyncio.run(Retry(times=1, pause=1.0).run(Action(BUSY)))
+    assert len(set(pauses)) > 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        (None, lambda pause: pause <= 0.001),
+        (0.0, lambda pause: pause <= 0.001),
+        (7.0, lambda pause: pause == 7.0),
+        (60.0, lambda pause: pause == 60.0),
+        (1e9, lambda pause: pause == 60.0),
+        (float("inf"), lambda pause: pause == 60.0),
+    ],
+)
+def test_a_server_gets_the_pause_that_it_asks_for_up_to_a_minute(
+    pauses: list[float], asked: float | None, given: Callable[[float], bool]
+) -> None:
+    error = TransferError("busy", status=429, transient=True, retry_after=asked)
+    asyncio.run(Retry(pause=0.001).run(Action(error)))
+    assert len(pauses) == 1
+    assert given(pauses[0])
+
+
+def test_a_hundred_attempts_never_wait_longer_than_may(pauses: list[float]) -> None:
+    with pytest.raises(MirrorError):
+        asyncio.run(Retry(times=100).run(Action(*[BUSY] * 101)))
+    assert len(pauses) == 100
+    assert max(pauses) == 60.0
+
+
+def test_interrupting_a_pause_ends_it() -> None:
+    async def main() -> None:
+        action = Action(BUSY)
+        task = asyncio.create_task(Retry(pause=1000.0).run(action))
+        while not action.calls:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())

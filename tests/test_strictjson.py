@@ -1,0 +1,165 @@
+"""JSON from strangers: one meaning, or none."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.errors import InvalidContent
+from mirror.strictjson import field, load_object, loads
+from tests.strategies import THOROUGH, json_values, nasty_text
+
+
+@given(json_values)
+@THOROUGH
+def test_what_json_can_say_is_understood(value: Any) -> None:
+    assert loads(json.dumps(value).encode(), "it") == value
+
+
+@given(st.binary(max_size=200) | st.text(max_size=50).map(str.encode))
+@THOROUGH
+def test_any_bytes_are_json_or_a_clean_error(data: bytes) -> None:
+    try:
+        loads(data, "it")
+    except InvalidContent as error:
+        assert str(error).startswith("it is")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"a":1,"a":1}',
+        b'{"a":1,"a":2}',
+        b'{"b":{"a":1,"a":2}}',
+        b'[{"a":1,"a":2}]',
+        b'{"a":1,"\\u0061":2}',
+        b'{"":1,"":2}',
+    ],
+)
+def test_a_key_twice_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidContent, match="stands twice"):
+        loads(data, "it")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_what_python_takes_for_a_number_is_refused(number: str) -> None:
+    for text in (number, f"[{number}]", f'{{"size":{number}}}'):
+        with pytest.raises(InvalidContent, match="no JSON number"):
+            loads(text.encode(), "it")
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" + "0" * 400 + ".0"])
+def test_a_number_that_overflows_is_refused(number: str) -> None:
+    """Read as infinite, it would be written as `Infinity`, which is no JSON."""
+    with pytest.raises(InvalidContent):
+        loads(f"[{number}]".encode(), "it")
+
+
+@pytest.mark.parametrize("depth", [1_000, 100_000])
+@pytest.mark.parametrize("pair", ["[]", '{"a":}'])
+def test_depth_is_a_clean_error(depth: int, pair: str) -> None:
+    with pytest.raises(InvalidContent):
+        loads((pair[:-1] * depth + "1" + pair[-1] * depth).encode(), "it")
+
+
+def test_a_number_of_5000_digits_is_a_clean_error() -> None:
+    with pytest.raises(InvalidContent):
+        loads(b'{"size":' + b"1" * 5000 + b"}", "it")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"{}{}",
+        b"{} x",
+        b"{'a':1}",
+        b"{a:1}",
+        b"[1,]",
+        b'{"a":1,}',
+        b"// no\n{}",
+        b"01",
+        b"+1",
+        b".5",
+        b"0x10",
+        b"True",
+        b'"\x01"',
+        b'"\\x41"',
+        b"\0",
+        b"\xef\xbb\xbf{}",
+        "{}".encode("utf-16"),
+        b'"\xff"',
+        b'"\xc0\xaf"',
+        b'"\xed\xa0\x80"',
+    ],
+)
+def test_what_is_no_json_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidContent):
+        loads(data, "it")
+
+
+def test_the_place_of_a_byte_that_is_no_utf8_is_named() -> None:
+    with pytest.raises(InvalidContent, match="byte 2 is invalid"):
+        loads(b'{"\xff":1}', "it")
+
+
+@pytest.mark.parametrize("data", [b'"\\ud800"', b'{"\\udfff":"\\ud800x"}'])
+def test_a_lone_surrogate_does_no_harm(data: bytes) -> None:
+    """JSON's grammar allows it. It is kept as it is, and written as it was."""
+    value = loads(data, "it")
+    assert loads(json.dumps(value).encode(), "it") == value
+
+
+def test_a_key_twice_with_a_lone_surrogate_can_be_shown() -> None:
+    with pytest.raises(InvalidContent) as caught:
+        loads(b'{"\\ud800\\u001b":1,"\\ud800\\u001b":2}', "it")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"[]", "a list"),
+        (b'"a"', "a string"),
+        (b"true", "a boolean"),
+        (b"1", "a number"),
+        (b"1.5", "a number"),
+        (b"null", "null"),
+    ],
+)
+def test_what_is_no_object_is_named(data: bytes, kind: str) -> None:
+    with pytest.raises(InvalidContent, match=f"should be a JSON object and is {kind}"):
+        load_object(data, "it")
+
+
+def test_an_object_is_given() -> None:
+    assert load_object(b'{"a":{"b":[null]}}', "it") == {"a": {"b": [None]}}
+
+
+@pytest.mark.parametrize("key", ["SIZE", "Size", "sizE", "\N{LATIN SMALL LETTER LONG S}ize"])
+def test_a_key_that_go_would_take_for_another_is_refused(key: str) -> None:
+    """Go folds case as Unicode does: the long s is an s, the Kelvin sign a k."""
+    for document in ({key: 1}, {"size": 1, key: 2}, {key: 2, "size": 1}):
+        with pytest.raises(InvalidContent, match="some readers take for 'size'"):
+            field(document, "size", "it")
+
+
+def test_the_kelvin_sign_is_a_k() -> None:
+    with pytest.raises(InvalidContent):
+        field({"\N{KELVIN SIGN}ey": 1}, "key", "it")
+
+
+@pytest.mark.parametrize("document", [{}, {"siz": 1, "sizes": 2, "size ": 3, "": 4}])
+def test_a_field_that_is_not_there_is_none(document: dict[str, int]) -> None:
+    assert field(document, "size", "it") is None
+
+
+@given(st.dictionaries(nasty_text, st.integers(), max_size=4), st.integers())
+@THOROUGH
+def test_a_field_is_found_beside_any_others(others: dict[str, int], value: int) -> None:
+    rest = {key: number for key, number in others.items() if key.casefold() != "size"}
+    assert field({**rest, "size": value}, "size", "it") == value
