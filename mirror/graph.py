@@ -106,7 +106,7 @@ async def walk(
 
 
 async def leaves(source: Source, root: Descriptor, retry: Retry = ONCE) -> Graph:
-    """Open nothing but the indexes below `root`; their other children are the `absent` ones, in published order.
+    """Open nothing but the indexes below `root`; their other children are `absent`.
 
     Raises:
         MirrorError: as `walk`.

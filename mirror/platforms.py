@@ -32,8 +32,9 @@ def select(children: Sequence[Descriptor], wanted: Iterable[Platform], image: st
 
 def with_attestations(children: Sequence[Descriptor], chosen: Iterable[Descriptor]) -> list[Descriptor]:
     """The chosen children and the attestations about them, in the published order."""
-    digests = {child.digest for child in chosen}
-    return [child for child in children if child.digest in digests or child.attests in digests]
+    images = list(chosen)
+    digests = {child.digest for child in images}
+    return [child for child in children if child in images or child.attests in digests]
 
 
 def fits(wanted: Platform, offered: Platform | None) -> bool:

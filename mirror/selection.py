@@ -19,6 +19,7 @@ from mirror.graph import Graph, Keep, Node, leaves, read_node, walk
 from mirror.image import platform_of, read_config
 from mirror.manifest import build_index, raw_children
 from mirror.retry import ONCE, Retry
+from mirror.strictjson import JsonObject
 
 INDEX = "dev.oci-mirror.index"  # annotation: the published index that a choice was made from
 
@@ -90,8 +91,8 @@ async def _choose(
     """The root for some platforms of an index, and which children to follow where that is the published one."""
     if choice.everything:
         return root.descriptor, None
-    found = await leaves(source, root.descriptor, retry)
-    children = list(found.absent.values())
+    offered = _children(await leaves(source, root.descriptor, retry))
+    children = [child for child, _ in offered]  # one manifest may stand there for several platforms
     picked = platforms.select(children, choice.wanted, image)
     kept = platforms.with_attestations(children, picked)
     if len(kept) == len(children):
@@ -101,20 +102,25 @@ async def _choose(
         return root.descriptor, lambda child: child.is_index or child.digest in digests
     if len(picked) == 1:
         return picked[0], None
-    return _index_of(kept, found, root), None
+    return _index_of([raw for child, raw in offered if child in kept], root), None
 
 
-def _index_of(kept: Sequence[Descriptor], found: Graph, root: Node) -> Descriptor:
+def _children(indexes: Graph) -> list[tuple[Descriptor, JsonObject]]:
+    """What the indexes of an image offer, in the published order: parsed, and as it was published."""
+    return [
+        (child, raw)
+        for node in indexes.nodes.values()
+        for child, raw in zip(
+            node.document.manifests, raw_children(node.data, str(node.descriptor.digest)), strict=True
+        )
+        if not child.is_index
+    ]
+
+
+def _index_of(raw: Sequence[JsonObject], root: Node) -> Descriptor:
     """An index of our own over some children, each with its descriptor as it was published."""
-    digests = {child.digest for child in kept}
-    raw = {
-        child["digest"]: child
-        for node in found.nodes.values()
-        for child in raw_children(node.data, str(node.descriptor.digest))
-        if child["digest"] in digests
-    }
     media_type = root.document.media_type
-    data = build_index(media_type, list(raw.values()), {INDEX: root.descriptor.digest})
+    data = build_index(media_type, raw, {INDEX: root.descriptor.digest})
     return Descriptor(media_type, Digest.of(data), len(data), data=data)
 
 
