@@ -6,9 +6,7 @@ have come with the data, from a stranger: what weakens security counts only from
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +86,9 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: as `load`.
     """
+    import difflib  # only where there is a file to read: they take 10 ms together
+    import tomllib
+
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

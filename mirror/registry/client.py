@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
-from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -269,10 +269,12 @@ def location(response: aiohttp.ClientResponse) -> URL:
 def _proxy(url: URL) -> URL | None:
     """The proxy by HTTP_PROXY, HTTPS_PROXY and NO_PROXY; this machine itself is reached directly, as in curl and Go."""
     host = url.host or ""
-    found = getproxies_environment()
-    if url.scheme not in found or is_loopback(host) or proxy_bypass(host, found):
+    if is_loopback(host) or not any(name.lower().endswith("_proxy") for name in os.environ):
         return None
-    return URL(found[url.scheme])
+    from urllib.request import getproxies_environment, proxy_bypass  # an HTTP client of its own: 20 ms to import
+
+    found = getproxies_environment()
+    return None if url.scheme not in found or proxy_bypass(host, found) else URL(found[url.scheme])
 
 
 def _unverified() -> ssl.SSLContext:
