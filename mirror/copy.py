@@ -78,10 +78,10 @@ async def survey(copies: Sequence[Copy], *, jobs: int, retry: Retry, progress: P
         MirrorError: a sink could not be asked.
     """
     progress = progress or Silence()
-    asked: dict[tuple[int, Digest], _Move] = {}
+    asked: dict[tuple[int, Digest, int], _Move] = {}  # with the size: an image that lies about it fails alone
     for copy in copies:
         for node in copy.graph.largest_first():
-            asked.setdefault((id(copy.sink), node.digest), _Move(node)).copies.append(copy)
+            asked.setdefault((id(copy.sink), node.digest, node.size), _Move(node)).copies.append(copy)
     progress.plan("checking", len(asked), sum(question.node.size for question in asked.values()))
 
     async def there(question: _Move) -> bool:
@@ -92,13 +92,14 @@ async def survey(copies: Sequence[Copy], *, jobs: int, retry: Retry, progress: P
         return found
 
     answers = await each(asked.values(), there, jobs)
-    moves: dict[Digest, _Move] = {}
+    moves: dict[tuple[Digest, int], _Move] = {}
     reused: dict[Digest, Descriptor] = {}
     for question, found in zip(asked.values(), answers, strict=True):
         if found:
             reused[question.node.digest] = question.node
         else:
-            moves.setdefault(question.node.digest, _Move(question.node)).copies.extend(question.copies)
+            known = moves.setdefault((question.node.digest, question.node.size), _Move(question.node))
+            known.copies.extend(question.copies)
     return Plan(copies, list(moves.values()), list(reused.values()))
 
 
