@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -51,7 +52,9 @@ async def settled(doing: Awaitable[R], on_cancel: Callable[[], None] = lambda: N
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         on_cancel()
-        await asyncio.wait([task])
+        while not task.done():
+            with suppress(asyncio.CancelledError):  # whoever is in a hurry has been heard already
+                await asyncio.wait([task])
         if not task.cancelled():
             task.exception()  # nobody else is going to ask
         raise

@@ -29,7 +29,7 @@ A folder with an index.json in it is a layout; put docker:// in front of an imag
 
 @click.command(help=_HELP)
 @click.argument("what", metavar="IMAGE|DIR")
-@click.argument("images", metavar="[IMAGE]...", nargs=-1)
+@click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
 @click.option("--raw", is_flag=True, help="Print the exact bytes of the root manifest or index.")
 @click.option("--digest", is_flag=True, help="Print the digest of the root manifest or index alone.")
 @remote.with_registry

@@ -86,7 +86,7 @@ def image_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list
 
     from mirror.inventory import list_layout
 
-    folder = ctx.params.get("layout")
+    folder = ctx.params.get("layout") or ctx.params.get("what")
     try:
         images = asyncio.run(list_layout(folder)).images if folder else ()
     except MirrorError:

@@ -120,10 +120,12 @@ class Layout:
             StorageError: it cannot be read.
         """
         fd = self.blobs.open(node.digest)
+        reading = asyncio.Lock()
         try:
             file = await settled(aiofiles.open(fd, "rb", buffering=0, closefd=False))
-            yield Body(_chunks(file, self.path), str(self.path), os.fstat(fd).st_mtime)
+            yield Body(_chunks(file, reading, self.path), str(self.path), os.fstat(fd).st_mtime)
         finally:
+            await settled(reading.acquire())  # an upload that was given up reads in a task of its own
             os.close(fd)
 
     def read(self, name: str, cap: int) -> bytes:
@@ -150,7 +152,11 @@ class Layout:
         self.close()
 
 
-async def _chunks(file: AsyncFileIO, path: Path) -> AsyncIterator[bytes]:
-    with translated(path):
-        while chunk := await settled(file.read(READ)):
-            yield chunk
+async def _chunks(file: AsyncFileIO, reading: asyncio.Lock, path: Path) -> AsyncIterator[bytes]:
+    while True:
+        async with reading:
+            with translated(path):
+                chunk = await settled(file.read(READ))
+        if not chunk:
+            return
+        yield chunk
