@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mirror.cli import options, remote
+from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.errors import UsageError
 from mirror.inspection import inspect_image, inspect_layout
@@ -45,6 +46,7 @@ def command(
     retries: int,
     plain_http: bool,
     insecure: bool,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     if raw + digest + as_json > 1:
@@ -54,7 +56,8 @@ def command(
     elif images:
         raise click.UsageError(f"{what!r} is no layout, so nothing can follow it.", ctx)
     else:
-        found = [run(inspect_image(what, remote.registry_options(plain_http, insecure), Retry(retries)))]
+        with progress(quiet=False, no_progress=True, verbose=verbose):
+            found = [run(inspect_image(what, remote.registry_options(plain_http, insecure), Retry(retries)))]
     if raw:
         sys.stdout.buffer.write(_only(found).raw)
         sys.stdout.flush()

@@ -52,10 +52,9 @@ def with_json(command: F) -> F:
 
 
 def with_output(command: F) -> F:
-    """How much to say on stderr."""
+    """What to say on stderr."""
     for option in (
         click.option("--no-progress", is_flag=True, envvar="MIRROR_NO_PROGRESS", help="No bar, even on a terminal."),
-        click.option("-v", "--verbose", is_flag=True, help="Say what is retried, and why."),
         click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors."),
     ):
         command = option(command)

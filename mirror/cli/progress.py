@@ -21,7 +21,7 @@ class _Log(logging.Handler):
 
 
 @contextmanager
-def progress(*, quiet: bool, verbose: bool, no_progress: bool) -> Iterator[Progress]:
+def progress(*, quiet: bool, no_progress: bool, verbose: bool = False) -> Iterator[Progress]:
     """What a command reports to while it runs."""
     if not sys.stderr.isatty() or quiet or no_progress:
         with _logging(verbose, lambda text: print(text, file=sys.stderr, flush=True)):

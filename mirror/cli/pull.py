@@ -51,9 +51,9 @@ _DIGESTFILE = "Name another file with --digestfile."
     "--output",
     type=click.Path(path_type=Path),
     default=Path("layout"),
-    show_default="./layout",
     envvar="MIRROR_OUTPUT",
-    help="The layout's folder.",
+    metavar="DIR",
+    help="The layout's folder.  [default: ./layout]",
 )
 @click.option(
     "--platform",

@@ -20,6 +20,7 @@ DEFAULT_RETRIES = 4
 def with_registry(command: F) -> F:
     """How to talk to a registry."""
     for option in (
+        click.option("-v", "--verbose", is_flag=True, help="Say what is tried again, and why."),
         click.option(
             "--insecure",
             is_flag=True,
@@ -35,6 +36,7 @@ def with_registry(command: F) -> F:
         click.option(
             "--retries",
             type=click.IntRange(0, 100),
+            metavar="N",
             default=DEFAULT_RETRIES,
             show_default=True,
             envvar="MIRROR_RETRIES",
@@ -50,6 +52,7 @@ def with_jobs(command: F) -> F:
         "-j",
         "--jobs",
         type=click.IntRange(1, 64),
+        metavar="N",
         default=DEFAULT_JOBS,
         show_default=True,
         envvar="MIRROR_JOBS",

@@ -35,11 +35,10 @@ def command(
     layout: Path,
     images: tuple[str, ...],
     quiet: bool,
-    verbose: bool,
     no_progress: bool,
     as_json: bool,
 ) -> None:
-    with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
+    with progress(quiet=quiet, no_progress=no_progress) as bars:
         report = run(verify_layout(layout, images, progress=bars))
     options.echo_json(report.to_json()) if as_json else options.echo(report.lines())
     options.remark(report.summary(), quiet=quiet)

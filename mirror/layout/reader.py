@@ -11,10 +11,7 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import Self
-
-import aiofiles
-from aiofiles.threadpool.binary import AsyncFileIO
+from typing import TYPE_CHECKING, Self
 
 from mirror.concurrency import in_thread, settled
 from mirror.descriptor import Descriptor
@@ -25,6 +22,9 @@ from mirror.layout.blobs import READ, Blobs, Flaw, Verdict
 from mirror.layout.folder import Folder, translated
 from mirror.layout.index import Entry
 from mirror.stream import Body
+
+if TYPE_CHECKING:
+    from aiofiles.threadpool.binary import AsyncFileIO
 
 
 class Layout:
@@ -119,6 +119,8 @@ class Layout:
             BrokenLayout: it is missing, or no regular file.
             StorageError: it cannot be read.
         """
+        import aiofiles  # for pushing and inspecting only
+
         fd = self.blobs.open(node.digest)
         reading = asyncio.Lock()
         try:
