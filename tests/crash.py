@@ -72,8 +72,8 @@ def _named(source: int | str, target: str = "", **folders: int) -> str:
     """The whole paths of a call, of descriptors too."""
     if isinstance(source, int):
         return os.readlink(f"/proc/self/fd/{source}")
-    first, *_, last = folders.values() or [None]
-    return " ".join(_whole(folder, name) for folder, name in ((first, source), (last, target)) if name)
+    inside = [*folders.values(), None, None]
+    return " ".join(_whole(folder, name) for folder, name in zip(inside, (source, target), strict=False) if name)
 
 
 def _whole(folder: int | None, name: str) -> str:

@@ -17,7 +17,7 @@ from mirror.cli import mirror
 ROOT = Path(__file__).parent.parent
 REFERENCE = Path("docs", "commands.md")
 
-_WIDTH = 98  # columns of the help texts: what `--help` takes on a terminal of 100 or more
+_WIDTH = int(mirror.context_settings.get("max_content_width", 80)) - 2  # columns of --help on a wide terminal
 _INTRODUCTION = """# Commands
 
 What `mirror --help` and the `--help` of each command print. This page is written by `python -m tests.readme --write`.

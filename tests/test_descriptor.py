@@ -1,6 +1,7 @@
 """Descriptors: validated once, here, and believed afterwards."""
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from mirror.descriptor import Descriptor, Platform
 from mirror.errors import ContentError, InvalidContent, InvalidDigest, UsageError
 from tests import images
-from tests.strategies import THOROUGH, descriptors, digest_by, json_values
+from tests.strategies import THOROUGH, descriptors, digest_by, json_values, outcome
 
 DATA = b"content"
 NODE = {"mediaType": "a/b", "digest": images.digest_of(DATA), "size": len(DATA)}
@@ -19,6 +20,11 @@ def parse(**changes: Any) -> Descriptor:
     return Descriptor.from_json({**NODE, **changes}, "it")
 
 
+def found_fields(found: object) -> tuple[object, ...]:
+    assert isinstance(found, Descriptor)
+    return found.media_type, found.digest, found.size
+
+
 def encoded(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
@@ -26,29 +32,18 @@ def encoded(data: bytes) -> str:
 @given(descriptors() | json_values)
 @THOROUGH
 def test_any_json_is_a_descriptor_or_a_clean_error(value: Any) -> None:
-    try:
-        found = Descriptor.from_json(value, "it")
-    except ContentError as error:
-        assert "it" in str(error) or "digest" in str(error)
-        return
-    assert (found.digest, found.size, found.media_type) == (value["digest"], value["size"], value["mediaType"])
+    found = outcome(lambda: Descriptor.from_json(value, "it"))
+    assert isinstance(found, ContentError) or (
+        found_fields(found) == (value["mediaType"], value["digest"], value["size"])
+    )
 
 
 @given(descriptors())
 @THOROUGH
 def test_what_is_written_is_read_as_the_same(value: Any) -> None:
-    try:
-        found = Descriptor.from_json(value, "it")
-    except ContentError:
-        return
-    again = Descriptor.from_json(found.to_json(), "it")
-    assert (again, again.annotations, again.platform) == (
-        Descriptor(
-            again.media_type, found.digest, found.size, found.platform, found.annotations, (), again.artifact_type
-        ),
-        found.annotations,
-        found.platform,
-    )
+    found = outcome(lambda: Descriptor.from_json(value, "it"))
+    if isinstance(found, Descriptor):
+        assert Descriptor.from_json(found.to_json(), "it") == replace(found, urls=(), data=None)
 
 
 @pytest.mark.parametrize("value", [None, [], "a", 1, True, [NODE]])

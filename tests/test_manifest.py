@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror import manifest
-from mirror.descriptor import MANIFEST_CAP
+from mirror.descriptor import INDEX_TYPES, MANIFEST_CAP
 from mirror.digest import Digest
 from mirror.errors import ContentError, InvalidContent
 from mirror.manifest import Document
 from tests import images
 from tests.images import RECORD, encode
-from tests.strategies import THOROUGH, documents, json_values, mutated
+from tests.strategies import THOROUGH, documents, json_values, mutated, outcome
 
 ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
 LAYER = images.layer(1, 100).descriptor()
@@ -38,13 +38,13 @@ def without(document: dict[str, Any], *names: str) -> dict[str, Any]:
 @given(documents() | json_values, st.none() | st.sampled_from(TYPES))
 @THOROUGH
 def test_any_json_is_a_manifest_or_a_clean_error(document: Any, media_type: str | None) -> None:
-    try:
-        found = parse(document, media_type)
-    except ContentError as error:
-        assert len(str(error)) < 2_000
-        return
-    assert (found.media_type in manifest.INDEX_TYPES) is found.is_index
-    assert not (found.manifests and found.config)
+    found = outcome(lambda: parse(document, media_type))
+    if isinstance(found, Document):
+        assert (found.media_type in INDEX_TYPES) is found.is_index
+        assert not (found.manifests and found.config)
+    else:
+        assert isinstance(found, ContentError)
+        assert len(str(found)) < 2_000
 
 
 @given(
@@ -52,11 +52,8 @@ def test_any_json_is_a_manifest_or_a_clean_error(document: Any, media_type: str 
 )
 @THOROUGH
 def test_a_mutated_manifest_is_a_manifest_or_a_clean_error(data: bytes) -> None:
-    try:
-        found = manifest.parse(data, None, "it")
-    except ContentError:
-        return
-    for link in found.links:
+    found = outcome(lambda: manifest.parse(data, None, "it"))
+    for link in found.links if isinstance(found, Document) else ():
         assert Digest.parse(link.digest) == link.digest
         assert 0 <= link.size < 2**63
 
@@ -139,7 +136,7 @@ def test_unknown_fields_are_no_error() -> None:
 
 
 @pytest.mark.parametrize("media_type", [None, images.OCI_INDEX, images.DOCKER_LIST])
-@pytest.mark.parametrize("key", ["config", "layers", "blobs", "Config", "LAYERS", "layerſ"])
+@pytest.mark.parametrize("key", ["config", "layers", "blobs", "Config", "LAYERS", "layer\N{LATIN SMALL LETTER LONG S}"])
 def test_an_index_with_a_manifests_fields_is_refused(media_type: str | None, key: str) -> None:
     own = {"mediaType": media_type} if media_type else {}
     with pytest.raises(InvalidContent):
@@ -157,7 +154,7 @@ def test_a_manifest_with_an_indexs_fields_is_refused(media_type: str | None, key
 @pytest.mark.parametrize("announced", TYPES)
 @pytest.mark.parametrize("own", TYPES)
 def test_the_body_may_not_contradict_the_announcement(announced: str, own: str) -> None:
-    document = {**(INDEX if own in manifest.INDEX_TYPES else IMAGE), "mediaType": own}
+    document = {**(INDEX if own in INDEX_TYPES else IMAGE), "mediaType": own}
     if announced == own:
         assert parse(document, announced).media_type == own
         return

@@ -5,6 +5,7 @@ import hashlib
 import random
 import threading
 from collections.abc import AsyncIterator, Iterable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -91,7 +92,7 @@ def test_wrong_content_is_never_passed_on_whole(chunks: tuple[bytes, ...], error
 def test_right_content_passes_however_it_is_cut(data: bytes, cuts: list[int], size: int) -> None:
     node = Descriptor("a/b", Digest.of(data), len(data))
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    chunks = [data[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
+    chunks = [data[start:stop] for start, stop in pairwise(edges)]
     assert run_verified(node, *chunks, size=size) == (data, None)
     assert asyncio.run(stream.read(body(*chunks), node)) == data
 

@@ -205,8 +205,8 @@ class Temporary:
                     written -= len(views.pop(0))
                 if written:
                     views[0] = views[0][written:]
-            _start_writeback(self._fd, self._written, size)
             self._written += size
+            _start_writeback(self._fd, self._written)
 
     def commit(self, target: Folder, name: str, modified: float | None = None) -> None:
         """Make the bytes durable, then the name. On an error nothing is left.
@@ -234,13 +234,14 @@ class Temporary:
 _IOV_MAX = 1024
 
 
-def _start_writeback(fd: int, start: int, size: int) -> None:
-    """Let the disk begin now, so that the fsync at the end finds little left to do (a third less time for a pull).
+def _start_writeback(fd: int, written: int) -> None:
+    """Let the disk begin now, so that the fsync at the end finds little left to do.
 
-    On Linux, DONTNEED starts to write dirty pages without waiting; it drops only clean ones, and these are not clean.
+    On Linux, DONTNEED starts to write what is dirty, without waiting, and gives back the memory of what is clean: a
+    large pull does not push everything else out of the page cache, and to verify it is to read the disk.
     """
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(fd, start, size, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(fd, 0, written, os.POSIX_FADV_DONTNEED)
 
 
 class Lock:

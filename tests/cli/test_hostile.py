@@ -12,7 +12,7 @@ import pytest
 
 from tests import images
 from tests.cli.certificate import self_signed
-from tests.command import Mirror, Result, assert_whole, entries, leftovers, names, tree
+from tests.command import Mirror, Result, assert_whole, blobs, entries, leftovers, names, tree
 from tests.images import Image
 from tests.registry import (
     Action,
@@ -146,12 +146,60 @@ WRONG: dict[str, tuple[Action | tuple[Action, ...], int]] = {
 }
 
 
+LIARS = {lie: images.image("linux/amd64", images.layer(seed, 3000)) for seed, lie in enumerate(WRONG, 2000)}
+
+
+def layer_of(lie: str) -> str:
+    return max(LIARS[lie].blobs, key=lambda digest: len(LIARS[lie].blobs[digest]))
+
+
+@dataclass(frozen=True)
+class Lies:
+    """One pull of an image for each lie about its layer: what it left, what a rerun and a clean pull made of it."""
+
+    errors: dict[str, str | None]
+    left: set[str]
+    healed: dict[str, bytes | str]
+    clean: dict[str, bytes | str]
+
+
+@pytest.fixture(scope="module")
+def lies(tmp_path_factory: pytest.TempPathFactory) -> Lies:
+    mirror = Mirror(tmp_path_factory.mktemp("lies"))
+    with serving(EmbeddedRegistry()) as registry:
+        for number, (lie, (action, _)) in enumerate(WRONG.items()):
+            LIARS[lie].publish(registry, f"a{number}", "v1")
+            registry.fault(Fault(method="GET", path=layer_of(lie), times=None, action=action))
+        pull = ["pull", *(f"{registry.host}/a{number}:v1" for number in range(len(WRONG))), "--all"]
+        result = mirror(*pull, "--keep-going", "--retries", 0, "--json", code=3)
+        layout = mirror.folder / "layout"
+        assert_whole(layout)
+        assert entries(layout) == []
+        left = blobs(layout)
+        registry.clear_faults()
+        mirror(*pull)
+        mirror(*pull, "-o", "clean")
+    errors = [image["error"] for image in result.json["images"]]
+    return Lies(dict(zip(WRONG, errors, strict=True)), left, tree(layout), tree(mirror.folder / "clean"))
+
+
 @pytest.mark.parametrize("lie", WRONG)
-def test_wrong_bytes_of_a_layer_are_never_kept(mirror: Mirror, scene: Scene, lie: str) -> None:
+def test_wrong_bytes_of_a_layer_are_never_kept(lies: Lies, lie: str) -> None:
+    error = lies.errors[lie]
+    assert error is not None
+    assert error.endswith(".")
+    assert layer_of(lie) not in lies.left
+
+
+def test_rerun_heals_every_lie(lies: Lies) -> None:
+    assert lies.healed == lies.clean
+
+
+@pytest.mark.parametrize("lie", ["last bit", "more, chunked", "compressed", "a web page", "no content", "part of it"])
+def test_lie_about_a_layer_ends_with_its_code(mirror: Mirror, scene: Scene, lie: str) -> None:
     action, code = WRONG[lie]
     scene.registry.fault(Fault(method="GET", path=LAYER, times=None, action=action))
     fail(mirror, scene.name, code)
-    assert_heals(mirror, scene)
 
 
 def test_length_that_is_too_small_is_one_clear_sentence(mirror: Mirror, scene: Scene) -> None:
@@ -164,7 +212,7 @@ def test_length_that_is_too_small_is_one_clear_sentence(mirror: Mirror, scene: S
     assert_heals(mirror, scene)
 
 
-@pytest.mark.parametrize("lie", ["first bit", "more, chunked", "a web page"])
+@pytest.mark.parametrize("lie", ["first bit", "more, chunked"])
 @pytest.mark.parametrize("node", [CONFIG, SECOND, IMAGE.root], ids=["config", "manifest", "index"])
 def test_wrong_bytes_of_anything_are_never_kept(mirror: Mirror, scene: Scene, node: str, lie: str) -> None:
     action, code = WRONG[lie]
@@ -386,7 +434,7 @@ def redirect(registry: EmbeddedRegistry, url: str, code: int = 307, path: str = 
     registry.fault(Fault(method="GET", path=path, times=None, action=Redirect(url, code)))
 
 
-@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("code", [302, 303, 307])
 def test_redirect_is_followed(mirror: Mirror, scene: Scene, elsewhere: EmbeddedRegistry, code: int) -> None:
     redirect(scene.registry, f"{elsewhere.url}/v2/store/blobs/{LAYER}?sig=a%2Fb%3D%20c", code)
     mirror("pull", scene.name, "--all")
@@ -396,12 +444,11 @@ def test_redirect_is_followed(mirror: Mirror, scene: Scene, elsewhere: EmbeddedR
 
 @pytest.mark.parametrize(
     "target",
-    ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1/", "//", "http://", "http://[::1", "", "\x1b[31m"],
+    ["file:///etc/passwd", "ftp://127.0.0.1/x", "//", "http://[::1", "", "\x1b[31m"],
 )
 def test_redirect_to_no_web_address_is_refused(mirror: Mirror, scene: Scene, target: str) -> None:
     redirect(scene.registry, target)
     fail(mirror, scene.name, 1)
-    assert_heals(mirror, scene)
 
 
 def test_redirect_loop_ends(mirror: Mirror, scene: Scene) -> None:
@@ -498,7 +545,7 @@ def test_redirect_of_a_token_server_is_not_followed(
     assert got_credentials(elsewhere) == []
 
 
-@pytest.mark.parametrize("realm", ["file:///etc/passwd", "", "//", "http://[", "ldap://127.0.0.1/", "\x1b]0;x\x07"])
+@pytest.mark.parametrize("realm", ["file:///etc/passwd", "", "http://[", "\x1b]0;x\x07"])
 def test_realm_that_is_no_web_address_is_refused(mirror: Mirror, scene: Scene, realm: str) -> None:
     asks = Status(401, (("WWW-Authenticate", f'Bearer realm="{realm}"'),))
     scene.registry.fault(Fault(times=None, action=asks))
@@ -514,10 +561,8 @@ def test_realm_without_encryption_is_refused(mirror: Mirror, elsewhere: Embedded
 
 
 TOKENS: dict[str, bytes] = {
-    "no JSON": b"{",
     "a web page": HTML,
     "a list": b"[]",
-    "no token": b"{}",
     "an empty token": b'{"token": ""}',
     "a token with a newline": b'{"token": "a\\r\\nX-Evil: 1"}',
     "a token that is a number": b'{"token": 7}',
@@ -534,7 +579,7 @@ def test_broken_token_is_refused(mirror: Mirror, flaw: str) -> None:
         fail(mirror, f"{registry.host}/a:v1", 1)
 
 
-@pytest.mark.parametrize("lifetime", [b"-5", b"0", b'"soon"', b"null", b"1e9", b"true", b"[]"])
+@pytest.mark.parametrize("lifetime", [b"-5", b'"soon"', b"1e9", b"[]"])
 def test_strange_lifetime_of_a_token_does_no_harm(mirror: Mirror, lifetime: bytes) -> None:
     auth = Bearer(anonymous_pull=True)
     with serving(EmbeddedRegistry(auth=auth)) as registry:
@@ -640,4 +685,3 @@ def test_mangled_answer_is_an_error_or_harmless(mirror: Mirror, scene: Scene, an
     assert_whole(layout)
     assert names(layout) == ([scene.name] if result.code == 0 else [])
     assert leftovers(layout) == []
-    assert_heals(mirror, scene)

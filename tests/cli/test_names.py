@@ -79,7 +79,7 @@ def test_digest_decides_and_tag_names(mirror: Mirror, registry: EmbeddedRegistry
     assert blobs(tmp_path / "layout") == {*IMAGE.manifests, *IMAGE.blobs}
 
 
-@pytest.mark.parametrize("repository", ["a/b/c:tag", "a:tag", "a-b/c_d/e.f__g:tag", "a:Tag_1.0-x"])
+@pytest.mark.parametrize("repository", ["a/b/c:tag", "a-b/c_d/e.f__g:Tag_1.0-x"])
 def test_any_registry_is_named_by_host_and_port(mirror: Mirror, registry: EmbeddedRegistry, repository: str) -> None:
     name, _, tag = repository.partition(":")
     IMAGE.publish(registry, name, tag)
@@ -87,29 +87,10 @@ def test_any_registry_is_named_by_host_and_port(mirror: Mirror, registry: Embedd
     assert mirror("pull", f"{host}/{repository}", "--all").lines == [f"{host}/{repository}@{DIGEST}"]
 
 
-@pytest.mark.parametrize(
-    "typed",
-    [
-        "",
-        " redis",
-        "redis:4.0\n",
-        "Redis:4.0",
-        "redis:4.0:5",
-        "a//b",
-        "a/../b",
-        "redis@sha256:abc",
-        f"redis@{DIGEST.upper()}",
-        f"redis@{DIGEST}@{DIGEST}",
-        "http://example.com/a",
-        "docker://",
-        "redis:",
-        "redis@",
-        "redis:-1",
-        "host:port/a",
-        "a" * 300,
-        "\x1b[31mredis",
-    ],
-)
+BAD = ["", "redis:4.0\n", "Redis:4.0", "a/../b", "redis@sha256:abc", "http://example.com/a", "\x1b[31mredis"]
+
+
+@pytest.mark.parametrize("typed", BAD)
 def test_bad_name_is_refused(mirror: Mirror, tmp_path: Path, typed: str) -> None:
     result = mirror("pull", typed, code=2)
     assert "no image name" in result.err

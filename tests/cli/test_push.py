@@ -310,13 +310,21 @@ def test_layout_without_images_is_refused(mirror: Mirror, registry: EmbeddedRegi
 # A layout that is broken
 
 
-@pytest.mark.parametrize("node", [LAYER, CONFIG, FIRST_MANIFEST, FIRST.root], ids=["layer", "config", "child", "root"])
-@pytest.mark.parametrize("how", ["flip", "truncate", "append", "delete", "link"])
+@pytest.mark.parametrize(
+    ("node", "how"),
+    [
+        *((LAYER, how) for how in ("flip", "truncate", "append", "delete", "link")),
+        *((CONFIG, how) for how in ("flip", "delete")),
+        *((FIRST_MANIFEST, how) for how in ("flip", "append", "link")),
+        *((FIRST.root, how) for how in ("flip", "truncate", "delete")),
+    ],
+)
 def test_broken_content_never_arrives(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, layout: Path, node: str, how: str
 ) -> None:
     damage(blob_path(layout, node), how)
-    mirror("push", "layout", registry.host, stock.names[0], code=3)
+    result = mirror("push", "layout", registry.host, stock.names[0], "-v", code=3)
+    assert "rying again" not in result.err  # what is wrong on a disk stays wrong
     assert registry.tags("first") == {}
     assert node not in registry.blobs("first") | registry.manifests("first")
 
@@ -361,9 +369,15 @@ PASSING = {
 }
 
 
-@pytest.mark.parametrize("fault", PASSING)
 @pytest.mark.parametrize(
-    "request_line", ["HEAD /blobs/", "POST /blobs/uploads/", f"PUT digest={LAYER}", "PUT /manifests/"]
+    ("request_line", "fault"),
+    [
+        *(("HEAD /blobs/", fault) for fault in ("500", "cut before")),
+        *(("POST /blobs/uploads/", fault) for fault in ("429", "answer lost")),
+        *((f"PUT digest={LAYER}", fault) for fault in PASSING),
+        *(("PUT /manifests/", fault) for fault in ("500", "cut before", "answer lost")),
+        *(("GET /manifests/v1", fault) for fault in ("500", "cut before")),
+    ],
 )
 def test_passing_fault_is_tried_again(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, request_line: str, fault: str

@@ -327,14 +327,17 @@ def test_other_files_beside_the_layout_are_nobodys_business(mirror: Mirror, layo
 # Images made for a purpose
 
 
-def make(layout: Path, *roots: Image, contents: dict[str, bytes] | None = None, **annotations: str) -> None:
+Contents = dict[str, bytes]
+
+
+def make(layout: Path, *roots: Image, contents: Contents | None = None, annotations: Json | None = None) -> None:
     """A layout as another tool writes it, of images with all that is below them."""
     for root in roots:
         for digest, data in {**root.blobs, **{name: data for name, (data, _) in root.manifests.items()}}.items():
             add(layout, digest.replace(":", "/"), data)
     for digest, data in (contents or {}).items():
         add(layout, digest.replace(":", "/"), data)
-    entries = [{**root.descriptor(), "annotations": annotations} for root in roots]
+    entries = [{**root.descriptor(), "annotations": annotations or {}} for root in roots]
     (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
     (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
 
@@ -516,7 +519,11 @@ def test_seed_without_its_blobs_misses_exactly_those(mirror: Mirror, tmp_path: P
     root = "sha256:dbc6a7ed5f218f9d08d94f8c0731b36c69c4a69d2bd649c9359f7650d1b66154"
     assert images.digest_of(listed) == root
     name = "docker.io/library/redis:4.0"
-    make(tmp_path / "layout", Image(root, images.DOCKER_LIST, manifests, {}), **{"io.containerd.image.name": name})
+    make(
+        tmp_path / "layout",
+        Image(root, images.DOCKER_LIST, manifests, {}),
+        annotations={"io.containerd.image.name": name},
+    )
     nodes = [json.loads(data) for data, media_type in manifests.values() if media_type == images.DOCKER_MANIFEST]
     wanted = {node["digest"]: node["size"] for each in nodes for node in (each["config"], *each["layers"])}
     assert (len(wanted), sum(wanted.values())) == (14, 74_540_576)

@@ -1,0 +1,1 @@
+"""The layout on a disk, floor by floor: folders, blobs, names, the index, reading, writing."""

@@ -69,15 +69,15 @@ def test_a_push_that_mounts_with_a_password(
 
 def assert_refused(refused: str, host: str) -> None:
     """The message names the registry, what it said and what to do, and no secret."""
-    assert host.partition(":")[0] in refused
+    assert host in refused
     assert "401" in refused
     assert "credentials" in refused
     assert "docker login" in refused
     assert PASSWORD not in refused
-    assert "wrong" not in refused
+    assert "guessed" not in refused
 
 
-@pytest.mark.parametrize("password", [None, "wrong"])
+@pytest.mark.parametrize("password", [None, "guessed"])
 def test_a_pull_without_the_password_is_refused(
     locked: DockerRegistry, mirror: Program, tmp_path: Path, password: str | None
 ) -> None:
@@ -88,7 +88,7 @@ def test_a_pull_without_the_password_is_refused(
     assert not list(tmp_path.glob("layout/blobs/*/*"))
 
 
-@pytest.mark.parametrize("password", [None, "wrong"])
+@pytest.mark.parametrize("password", [None, "guessed"])
 def test_a_push_without_the_password_is_refused(
     registry: DockerRegistry, locked: DockerRegistry, mirror: Program, tmp_path: Path, password: str | None
 ) -> None:
@@ -183,4 +183,4 @@ def test_plain_http_to_a_registry_that_speaks_tls_is_refused_in_words(
     encrypted: DockerRegistry, mirror: Program
 ) -> None:
     refused = mirror("pull", f"{encrypted.host}/team/app:1", "--plain-http", "-o", "layout", code=1)
-    assert encrypted.host.partition(":")[0] in refused.err
+    assert encrypted.host in refused.err

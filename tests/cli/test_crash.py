@@ -1,0 +1,379 @@
+"""Power cuts, full disks and impatience: whatever stops a command and whenever, the layout is whole and goes on."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.command import (
+    Mirror,
+    Result,
+    assert_whole,
+    blob_path,
+    blobs,
+    check_manners,
+    entries,
+    lacking,
+    leftovers,
+    names,
+    tree,
+    wrong_blobs,
+)
+from tests.registry import Action, EmbeddedRegistry, Fault, Stall, Status, serving
+from tests.registry.messages import Answer, Call
+
+PARTS = 3  # of a long test, so that several cores share it
+SHARED = images.layer(1, 3000)
+FIRST = images.index([images.image("linux/amd64", SHARED, images.layer(2, 200))])
+SECOND = images.image("linux/amd64", SHARED, images.layer(3, 300))
+LAYER = SHARED.digest
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A registry with two images, the calls that a pull of the first makes, and the layout that it leaves."""
+
+    registry: EmbeddedRegistry
+    first: str
+    second: str
+    calls: list[str]
+    clean: dict[str, bytes | str]
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    mirror = Mirror(tmp_path_factory.mktemp("clean"))
+    with serving(EmbeddedRegistry()) as registry:
+        FIRST.publish(registry, "first", "v1")
+        SECOND.publish(registry, "second", "v1")
+        first, second = f"{registry.host}/first:v1", f"{registry.host}/second:v1"
+        mirror("trace:calls", *pull(first), module="tests.crash")
+        mirror("verify", "layout")
+        calls = (mirror.folder / "calls").read_text().splitlines()
+        yield Scene(registry, first, second, calls, tree(mirror.folder / "layout"))
+
+
+@pytest.fixture
+def scene(honest: Scene) -> Iterator[Scene]:
+    honest.registry.clear_log()
+    yield honest
+    honest.registry.clear_faults()
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    return tmp_path / "layout"
+
+
+def pull(*names: str) -> list[object]:
+    """One blob after the other, so that every run makes the same calls."""
+    return ["pull", *names, "--all", "-j", 1]
+
+
+def assert_no_lie(layout: Path) -> None:
+    """What is there hashes to its name, and what is named is there."""
+    assert wrong_blobs(layout) == []
+    assert lacking(layout) == []
+
+
+# Kill -9
+
+
+def moments(calls: list[str]) -> list[str]:
+    """Before each call, and after each that changes a name: what comes after an fsync comes before the next call."""
+    numbered = list(enumerate(calls))
+    after = [f"after:{number}" for number, call in numbered if not call.startswith("fsync")]
+    return [f"before:{number}" for number, _ in numbered] + after
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_pull_killed_at_any_call_goes_on(mirror: Mirror, scene: Scene, layout: Path, part: int) -> None:
+    assert len(scene.calls) > 20
+    for moment in moments(scene.calls)[part::PARTS]:
+        mirror(moment, *pull(scene.first), module="tests.crash", code=-signal.SIGKILL)
+        assert_no_lie(layout)
+        mirror(*pull(scene.first))
+        assert tree(layout) == scene.clean
+        assert leftovers(layout) == []
+        shutil.rmtree(layout)
+
+
+def damaged(mirror: Mirror, scene: Scene, registry: EmbeddedRegistry) -> tuple[str, str]:
+    """A layout with an image whose tag has moved since, of which a blob is corrupt, and one that stays."""
+    moved, other = f"{registry.host}/moved:v1", scene.second
+    SECOND.publish(registry, "moved", "v1")
+    mirror(*pull(moved, other))
+    FIRST.publish(registry, "moved", "v1")
+    blob_path(mirror.folder / "layout", LAYER).write_bytes(bytes(SHARED.size))
+    return moved, other
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_update_killed_at_any_call_goes_on(
+    mirror: Mirror, scene: Scene, registry: EmbeddedRegistry, layout: Path, tmp_path: Path, part: int
+) -> None:
+    moved, other = damaged(mirror, scene, registry)
+    layout.rename(tmp_path / "before")
+    shutil.copytree(tmp_path / "before", layout)
+    mirror("trace:calls", *pull(moved), module="tests.crash")
+    calls, clean = len((tmp_path / "calls").read_text().splitlines()), tree(layout)
+    for number in range(part, calls, PARTS):
+        shutil.rmtree(layout)
+        shutil.copytree(tmp_path / "before", layout)
+        mirror(f"before:{number}", *pull(moved), module="tests.crash", code=-signal.SIGKILL)
+        assert sorted(names(layout)) == sorted([moved, other])
+        assert lacking(layout) == []
+        assert set(wrong_blobs(layout)) <= {LAYER}
+        mirror(*pull(moved))
+        assert tree(layout) == clean
+        assert leftovers(layout) == []
+
+
+def test_pull_killed_while_it_clears_what_another_left_goes_on(mirror: Mirror, scene: Scene, layout: Path) -> None:
+    third = [number for number, call in enumerate(scene.calls) if call.startswith("rename")][3]
+    mirror(f"before:{third}", *pull(scene.first), module="tests.crash", code=-signal.SIGKILL)
+    assert len(leftovers(layout)) == 1
+    mirror("before:0", *pull(scene.first), module="tests.crash", code=-signal.SIGKILL)
+    mirror("after:0", *pull(scene.first), module="tests.crash", code=-signal.SIGKILL)
+    mirror(*pull(scene.first))
+    assert tree(layout) == scene.clean
+    assert leftovers(layout) == []
+
+
+def test_rm_killed_at_any_call_leaves_the_others_whole(
+    mirror: Mirror, scene: Scene, layout: Path, tmp_path: Path
+) -> None:
+    mirror(*pull(scene.first, scene.second))
+    layout.rename(tmp_path / "before")
+    shutil.copytree(tmp_path / "before", layout)
+    mirror("trace:calls", "rm", "layout", scene.first, module="tests.crash")
+    for number in range(len((tmp_path / "calls").read_text().splitlines())):
+        shutil.rmtree(layout)
+        shutil.copytree(tmp_path / "before", layout)
+        mirror(f"before:{number}", "rm", "layout", scene.first, module="tests.crash", code=-signal.SIGKILL)
+        assert_no_lie(layout)
+        assert scene.second in names(layout)
+        assert {*SECOND.blobs, SECOND.root} <= blobs(layout)
+
+
+# Order on the disk: SIGKILL proves no fsync, the order of the calls does
+
+
+def test_every_file_is_durable_before_its_name_and_its_name_before_the_next_step(scene: Scene) -> None:
+    calls = scene.calls
+    moves = [position for position, call in enumerate(calls) if call.startswith("rename ")]
+    assert len(moves) == len(FIRST.blobs) + len(FIRST.manifests) + 3  # index.json twice, oci-layout once
+    for position, following in pairwise([*moves, len(calls)]):
+        _, source, target = calls[position].split(" ")
+        assert f"fsync {source}" in calls[:position]
+        assert f"fsync {os.path.dirname(target)}" in calls[position:following]
+
+
+def test_every_new_folder_is_durable(scene: Scene) -> None:
+    layout = next(call for call in scene.calls if call.endswith("/layout")).removeprefix("fsync ")
+    parents = [os.path.dirname(layout), layout, f"{layout}/.mirror", f"{layout}/blobs"]
+    assert [folder for folder in parents if f"fsync {folder}" not in scene.calls] == []
+
+
+def test_what_is_named_comes_before_what_names_it(scene: Scene) -> None:
+    targets = [call.rpartition("/")[2] for call in scene.calls if call.startswith("rename")]
+    at = {name: position for position, name in enumerate(targets)}
+    manifest, index = (digest.removeprefix("sha256:") for digest in FIRST.manifests)
+    assert max(at[digest.removeprefix("sha256:")] for digest in FIRST.blobs) < at[manifest] < at[index]
+    assert at[index] < at["index.json"]  # the last time that it was written
+    assert targets[:2] == ["index.json", "oci-layout"]
+
+
+# A disk that fails
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_disk_that_fails_at_any_call_is_said(mirror: Mirror, scene: Scene, layout: Path, part: int) -> None:
+    for number in range(part, len(scene.calls), PARTS):
+        error, text = (("ENOSPC", "space"), ("EIO", "error"))[number % 2]
+        result = mirror(f"{error}:{number}", *pull(scene.first), module="tests.crash", code=1)
+        assert text in result.err
+        assert result.out == ""
+        if layout.exists():
+            assert_whole(layout)
+            mirror(*pull(scene.first))
+            assert tree(layout) == scene.clean
+            shutil.rmtree(layout)
+
+
+def test_folder_that_cannot_be_synced_is_no_error(mirror: Mirror, scene: Scene, layout: Path) -> None:
+    number = next(at for at, call in enumerate(scene.calls) if call.endswith("/blobs/sha256"))
+    mirror(f"EINVAL:{number}", *pull(scene.first), module="tests.crash")
+    assert tree(layout) == scene.clean
+
+
+# Several at once
+
+
+def finish(process: "subprocess.Popen[bytes]") -> Result:
+    """Wait until it ends; a minute is for ever."""
+    out, err = process.communicate(timeout=60)
+    result = Result(process.returncode, out, err.decode())
+    check_manners(result)
+    return result
+
+
+@pytest.mark.parametrize("attempt", range(6))
+def test_two_pulls_at_once_leave_both_images(mirror: Mirror, scene: Scene, layout: Path, attempt: int) -> None:
+    running = [mirror.start("pull", name, "--all") for name in (scene.first, scene.second)]
+    assert [finish(process).code for process in running] == [0, 0]
+    assert sorted(names(layout)) == sorted([scene.first, scene.second])
+    assert_whole(layout)
+    assert mirror("verify", "layout", "--json").json["findings"] == []
+
+
+@pytest.mark.parametrize("attempt", range(4))
+def test_same_pull_three_times_at_once_is_one_pull(mirror: Mirror, scene: Scene, layout: Path, attempt: int) -> None:
+    running = [mirror.start("pull", scene.first, "--all") for _ in range(3)]
+    assert [finish(process).code for process in running] == [0, 0, 0]
+    assert tree(layout) == scene.clean
+    assert leftovers(layout) == []
+
+
+@dataclass(frozen=True)
+class Seen(Action):
+    """Tells the test that the request has come."""
+
+    event: threading.Event
+
+    def on_answer(self, call: Call, given: Answer) -> Answer:
+        self.event.set()
+        return given
+
+
+@dataclass(frozen=True)
+class Gate(Stall):
+    """Silence after some bytes, until the test opens the gate; then the connection ends, too early."""
+
+    opened: threading.Event = field(default_factory=threading.Event)
+
+    async def leave(self, transport: asyncio.Transport) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self.opened.wait)
+        transport.close()
+
+
+def stalled(scene: Scene, action: Action, path: str = f"/blobs/{LAYER}", method: str = "GET") -> threading.Event:
+    """From now on a request gets no end; the event says that it has come."""
+    event = threading.Event()
+    scene.registry.fault(Fault(method=method, path=path, action=(action, Seen(event))))
+    return event
+
+
+def test_pull_leaves_the_partials_of_a_running_pull_alone(mirror: Mirror, scene: Scene, layout: Path) -> None:
+    gate = Gate(1000)
+    began = stalled(scene, gate)
+    slow = mirror.start("pull", scene.first, "--all")
+    assert began.wait(60)
+    mirror("pull", scene.second, "--all")
+    assert names(layout) == [scene.second]
+    gate.opened.set()
+    assert finish(slow).code == 0
+    assert names(layout) == [scene.first, scene.second]
+    assert_whole(layout)
+
+
+def test_verify_beside_a_running_pull_is_ok(mirror: Mirror, scene: Scene, layout: Path) -> None:
+    mirror("pull", scene.second, "--all")
+    gate = Gate(1000)
+    new = next(digest for digest in FIRST.blobs if digest not in SECOND.blobs)
+    began = stalled(scene, gate, f"/blobs/{new}")
+    slow = mirror.start("pull", scene.first, "--all")
+    assert began.wait(60)
+    assert mirror("verify", "layout", "--json").json["verdict"] == "ok"
+    gate.opened.set()
+    assert finish(slow).code == 0
+
+
+# Ctrl-C
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_pull_ends_and_goes_on(mirror: Mirror, scene: Scene, layout: Path, number: signal.Signals) -> None:
+    began = stalled(scene, Stall(1000))
+    running = mirror.start("pull", scene.first, "--all")
+    assert began.wait(60)
+    running.send_signal(number)
+    result = finish(running)
+    assert (result.code, result.out) == (130, "")
+    assert "interrupted" in result.err
+    assert_whole(layout)
+    assert entries(layout) == []
+    mirror("pull", scene.first, "--all")
+    assert tree(layout) == scene.clean
+
+
+def test_interrupt_ends_a_walk(mirror: Mirror, scene: Scene, layout: Path) -> None:
+    began = stalled(scene, Stall(None), "/manifests/v1")
+    running = mirror.start("pull", scene.first, "--all")
+    assert began.wait(60)
+    running.send_signal(signal.SIGINT)
+    assert finish(running).code == 130
+    assert not layout.exists()
+
+
+def test_interrupt_ends_a_pause_before_the_next_attempt(mirror: Mirror, scene: Scene, layout: Path) -> None:
+    began = stalled(scene, Status(429, (("Retry-After", "3600"),)))
+    running = mirror.start("pull", scene.first, "--all", "-v")
+    assert began.wait(60)
+    assert running.stderr
+    while b"429" not in (said := running.stderr.readline()):
+        assert said, "it ended before it said that it tries again"
+    running.send_signal(signal.SIGINT)
+    assert finish(running).code == 130
+    assert_whole(layout)
+
+
+def test_interrupted_push_leaves_no_tag(mirror: Mirror, scene: Scene, registry: EmbeddedRegistry) -> None:
+    mirror("pull", scene.first, "--all")
+    event = threading.Event()
+    registry.fault(Fault(method="PUT", path=f"digest={LAYER}", action=(Arrived(event), Stall(100))))
+    running = mirror.start("push", "layout", registry.host)
+    assert event.wait(60)
+    running.send_signal(signal.SIGINT)
+    assert finish(running).code == 130
+    assert registry.tags("first") == {}
+    registry.clear_faults()
+    mirror("push", "layout", registry.host)
+    assert registry.tags("first") == {"v1": FIRST.root}
+
+
+@dataclass(frozen=True)
+class Arrived(Action):
+    """Tells the test that the request has come, before its body is read."""
+
+    event: threading.Event
+
+    def on_call(self, call: Call) -> Call:
+        self.event.set()
+        return call
+
+
+def test_killed_push_leaves_no_tag(mirror: Mirror, scene: Scene, registry: EmbeddedRegistry) -> None:
+    mirror("pull", scene.first, "--all")
+    for path in (f"digest={LAYER}", "/manifests/sha256", "/manifests/v1"):
+        event = threading.Event()
+        registry.fault(Fault(method="PUT", path=path, action=(Arrived(event), Stall(None))))
+        running = mirror.start("push", "layout", registry.host)
+        assert event.wait(60)
+        running.kill()
+        running.communicate()
+        assert registry.tags("first") == {}
+        registry.clear_faults()
+    mirror("push", "layout", registry.host)
+    assert registry.tags("first") == {"v1": FIRST.root}
+    assert json.loads(registry.get_manifest("first", "v1")[0])["manifests"]

@@ -1,0 +1,139 @@
+"""Help, version, completion, and the manners of the command line."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from mirror import __version__
+from tests import images
+from tests.command import Mirror
+from tests.registry import EmbeddedRegistry
+
+COMMANDS = ["pull", "verify", "push", "ls", "inspect", "rm", "completion"]
+
+
+def test_version_is_one_line(mirror: Mirror) -> None:
+    assert mirror("--version").out == f"mirror {__version__}\n"
+
+
+def test_installed_command_is_the_same(mirror: Mirror) -> None:
+    script = Path(sys.executable).with_name("mirror")
+    assert mirror.run([str(script), "--version"]).out == f"mirror {__version__}\n"
+
+
+def test_help_lists_every_command(mirror: Mirror) -> None:
+    listed = [line.split()[0] for line in mirror("--help").lines if line.startswith("  ") and line.strip()]
+    assert [command for command in COMMANDS if command not in listed] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_has_an_example(mirror: Mirror, command: str) -> None:
+    lines = [line.strip() for line in mirror(command, "--help").lines]
+    assert any(line.startswith(f"mirror {command} ") or f" mirror {command} " in line for line in lines)
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("args", [["frobnicate"], ["pull", "--frobnicate", "a"], ["push", "layout"], ["rm", "layout"]])
+def test_wrong_usage_ends_with_2(mirror: Mirror, args: list[str]) -> None:
+    result = mirror(*args, code=2)
+    assert result.out == ""
+
+
+@pytest.mark.parametrize("value", ["0", "65", "many"])
+def test_jobs_have_bounds(mirror: Mirror, value: str) -> None:
+    mirror("pull", "127.0.0.1:9/a", "-j", value, code=2)
+
+
+def test_closed_pipe_is_quiet(mirror: Mirror) -> None:
+    line = f"{shlex.join(mirror.command('pull', '--help'))} | true"
+    result = mirror.run(["bash", "-c", line])
+    assert "BrokenPipe" not in result.err
+    assert "Traceback" not in result.err
+
+
+# Settings
+
+
+def test_unknown_setting_names_the_nearest(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / "mirror.toml").write_text("keep_goin = true\n")
+    assert "keep_going" in mirror("pull", "127.0.0.1:9/a", code=2).err
+
+
+@pytest.mark.parametrize("text", ["jobs = 'many'", "jobs = -1", "platform = 'linux/amd64'", "a = ", "\0"])
+def test_broken_settings_are_named(mirror: Mirror, tmp_path: Path, text: str) -> None:
+    (tmp_path / "mirror.toml").write_text(text)
+    assert "mirror.toml" in mirror("pull", "127.0.0.1:9/a", code=2).err
+
+
+def test_flag_beats_environment_beats_folder_beats_home(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    images.image("linux/amd64").publish(registry, "a", "v1")
+    own = Path(mirror.env["XDG_CONFIG_HOME"]) / "mirror"
+    own.mkdir(parents=True)
+    (own / "mirror.toml").write_text('output = "own"\nall_platforms = true\n')
+    pull = ["pull", f"{registry.host}/a:v1"]
+    assert str(own) in mirror(*pull).err
+    (tmp_path / "mirror.toml").write_text('output = "folder"\n')
+    mirror(*pull)
+    mirror(*pull, env={"MIRROR_OUTPUT": "environment"})
+    mirror(*pull, "-o", "flag", env={"MIRROR_OUTPUT": "environment"})
+    assert {"own", "folder", "environment", "flag"} <= set(os.listdir(tmp_path))
+
+
+# Completion
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_is_printed(mirror: Mirror, shell: str) -> None:
+    result = mirror("completion", shell)
+    assert f"_MIRROR_COMPLETE={shell}_complete" in result.out
+    assert result.err == ""
+
+
+def test_completion_knows_no_other_shell(mirror: Mirror) -> None:
+    mirror("completion", "cmd.exe", code=2)
+
+
+def complete(mirror: Mirror, *words: str) -> list[str]:
+    """What the shell offers for the last word."""
+    env = {
+        "_MIRROR_COMPLETE": "bash_complete",
+        "COMP_WORDS": "\n".join(["mirror", *words]),
+        "COMP_CWORD": str(len(words)),
+    }
+    return [line.partition(",")[2] for line in mirror(env=env).lines if line]
+
+
+def test_commands_are_completed(mirror: Mirror) -> None:
+    assert complete(mirror, "v") == ["verify"]
+    assert complete(mirror, "") == COMMANDS
+
+
+def test_flags_are_completed(mirror: Mirror) -> None:
+    assert set(complete(mirror, "pull", "--dry")) == {"--dry-run"}
+
+
+@pytest.mark.parametrize("before", [["verify"], ["rm"], ["inspect"], ["push"]], ids=lambda words: words[0])
+def test_images_of_a_layout_are_completed(mirror: Mirror, registry: EmbeddedRegistry, before: list[str]) -> None:
+    for name in ("one", "two"):
+        images.image("linux/amd64").publish(registry, name, "v1")
+    full = [f"{registry.host}/{name}:v1" for name in ("one", "two")]
+    mirror("pull", *full, "--all")
+    words = [*before, "./layout", *(["127.0.0.1:9"] if before == ["push"] else [])]
+    assert complete(mirror, *words, "") == full
+    assert complete(mirror, *words, f"{registry.host}/t") == full[1:]
+
+
+def test_completion_of_nothing_is_quiet(mirror: Mirror) -> None:
+    assert complete(mirror, "verify", "nowhere", "") == []
+
+
+def test_bash_takes_the_script(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / "completion.bash").write_text(mirror("completion", "bash").out)
+    lines = "source completion.bash; COMP_WORDS=(mirror insp); COMP_CWORD=1; _mirror_completion mirror; echo $COMPREPLY"
+    path = f"{Path(sys.executable).parent}:{mirror.env['PATH']}"
+    assert mirror.run(["bash", "-c", lines], env={"PATH": path}).out == "inspect\n"

@@ -1,0 +1,288 @@
+"""ls, inspect and rm."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.command import Mirror, assert_whole, blob_path, blobs, names, tree
+from tests.registry import EmbeddedRegistry, serving
+
+SHARED = images.layer(1, 2000)
+RUNS = {"Entrypoint": ["run.sh"], "Cmd": ["serve"]}
+CONFIG = images.config("linux", "amd64", layers=[SHARED], created="2017-09-21T20:56:10Z", config=RUNS)
+AMD64 = images.manifest(CONFIG, [SHARED], images.platform_of("linux/amd64"))
+ARM = images.image("linux/arm/v7", images.layer(2, 400))
+MULTI = images.index([AMD64, ARM, images.attestation(AMD64)])
+SINGLE = images.image("linux/amd64", images.layer(3, 300), SHARED)
+CHART = images.artifact("application/vnd.example.chart", images.Blob.of(b"chart", "text/plain"))
+
+
+@dataclass(frozen=True)
+class Stock:
+    folder: Path
+    registry: EmbeddedRegistry
+    multi: str
+    single: str
+    chart: str
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stock]:
+    folder = tmp_path_factory.mktemp("stock")
+    with serving(EmbeddedRegistry()) as registry:
+        for repo, image in (("multi", MULTI), ("single", SINGLE), ("chart", CHART)):
+            image.publish(registry, repo, "v1")
+        full = [f"{registry.host}/{repo}:v1" for repo in ("multi", "single", "chart")]
+        Mirror(folder)("pull", *full, "--all")
+        yield Stock(folder / "layout", registry, *full)
+
+
+@pytest.fixture
+def layout(stock: Stock, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    shutil.copytree(stock.folder, tmp_path / "layout")
+    return tmp_path / "layout"
+
+
+# ls
+
+
+def test_ls_is_a_table(mirror: Mirror, stock: Stock) -> None:
+    result = mirror("ls", stock.folder)
+    head, *rows = result.lines
+    assert {"IMAGE", "DIGEST", "PLATFORMS", "SIZE"} == set(head.split())
+    size = sum(map(len, MULTI.blobs.values())) / 1000
+    (row,) = [row for row in rows if stock.multi in row]
+    assert all(text in row for text in (MULTI.root[7:19], "linux/amd64, linux/arm/v7", f"{size:.1f} kB"))
+    assert {line.index(text) for line, text in ((head, "PLATFORMS"), (row, "linux/amd64"))} == {head.index("PLATFORMS")}
+    assert "3 images" in result.err
+
+
+def test_ls_speaks_json(mirror: Mirror, stock: Stock) -> None:
+    document = mirror("ls", stock.folder, "--json").json
+    assert document["schema"] == "mirror.ls/1"
+    found = {image["name"]: image for image in document["images"]}
+    assert found[stock.multi]["digest"] == MULTI.root
+    assert found[stock.multi]["platforms"] == ["linux/amd64", "linux/arm/v7"]
+    assert found[stock.multi]["size"] == sum(map(len, MULTI.blobs.values()))
+    assert found[stock.single]["platforms"] == ["linux/amd64"]
+    assert found[stock.chart]["platforms"] == []
+    everything = {**MULTI.blobs, **SINGLE.blobs, **CHART.blobs}
+    assert document["size"] == sum(map(len, everything.values()))
+
+
+def test_ls_shows_a_broken_image_among_the_others(mirror: Mirror, stock: Stock, layout: Path) -> None:
+    blob_path(layout, MULTI.root).unlink()
+    result = mirror("ls", "layout")
+    (row,) = [row for row in result.lines if stock.multi in row]
+    assert "broken" in row
+    assert any(stock.single in row and "linux/amd64" in row for row in result.lines)
+    document = mirror("ls", "layout", "--json").json
+    assert [bool(image["problem"]) for image in document["images"]].count(True) == 1
+
+
+def test_ls_of_no_images_is_empty(mirror: Mirror, layout: Path) -> None:
+    (layout / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
+    assert mirror("ls", "layout", "--json").json["images"] == []
+
+
+# Commands and layouts that are none
+
+
+COMMANDS = [("ls",), ("verify",), ("inspect",), ("rm", "x"), ("push", "127.0.0.1:9")]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_missing_folder_is_a_usage_error(mirror: Mirror, command: tuple[str, ...]) -> None:
+    verb, *rest = command
+    assert "nowhere" in mirror(verb, "./nowhere", *rest, code=2).err
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize("name", ["index.json", "oci-layout"])
+def test_broken_layout_is_wrong_content(mirror: Mirror, layout: Path, command: tuple[str, ...], name: str) -> None:
+    verb, *rest = command
+    (layout / name).write_text("{")
+    before = tree(layout)
+    result = mirror(verb, "./layout", *rest, code=3)
+    assert name in result.err + result.out
+    assert tree(layout) == before
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_folder_that_is_no_layout_stays_as_it_is(mirror: Mirror, tmp_path: Path, command: tuple[str, ...]) -> None:
+    verb, *rest = command
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/holiday.jpg").touch()
+    mirror(verb, "./photos", *rest, code=3)
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["holiday.jpg"]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_file_is_no_layout(mirror: Mirror, tmp_path: Path, command: tuple[str, ...]) -> None:
+    verb, *rest = command
+    (tmp_path / "file").touch()
+    mirror(verb, "./file", *rest, code=2)
+
+
+# inspect
+
+
+def test_inspect_shows_an_image(mirror: Mirror, stock: Stock) -> None:
+    result = mirror("inspect", stock.folder, stock.multi)
+    wanted = [MULTI.root, AMD64.root, ARM.root, CONFIG.digest, SHARED.digest, "linux/arm/v7", "run.sh", "serve"]
+    assert [text for text in wanted if text not in result.out] == []
+
+
+def test_inspect_of_a_registry_fetches_no_layer(mirror: Mirror, stock: Stock) -> None:
+    stock.registry.clear_log()
+    local = mirror("inspect", stock.folder, stock.multi, "--json").json
+    remote = mirror("inspect", stock.multi, "--json").json
+    assert remote["schema"] == local["schema"] == "mirror.inspect/1"
+    layers = {layer["digest"] for each in remote["images"][0]["manifests"] for layer in each["layers"]}
+    assert layers == {digest for digest in MULTI.blobs if digest not in configs()}
+    assert not any(stock.registry.count("GET", f"/blobs/{digest}") for digest in layers)
+    for document in (local, remote):
+        document["images"][0].pop("annotations")
+    assert local == remote
+
+
+def configs() -> set[str]:
+    documents = [json.loads(data) for data, _ in MULTI.manifests.values()]
+    return {document["config"]["digest"] for document in documents if "config" in document}
+
+
+def test_inspect_shows_every_image_of_a_layout(mirror: Mirror, stock: Stock) -> None:
+    document = mirror("inspect", stock.folder, "--json").json
+    assert {image["name"] for image in document["images"]} == {stock.multi, stock.single, stock.chart}
+
+
+@pytest.mark.parametrize("where", ["layout", "registry"])
+def test_raw_bytes_are_exact(mirror: Mirror, stock: Stock, where: str) -> None:
+    what = [stock.folder, stock.multi] if where == "layout" else [stock.multi]
+    result = mirror("inspect", *what, "--raw")
+    assert (result.raw, result.err) == (MULTI.data, "")
+
+
+@pytest.mark.parametrize("where", ["layout", "registry"])
+def test_digest_stands_alone(mirror: Mirror, stock: Stock, where: str) -> None:
+    what = [stock.folder, stock.multi] if where == "layout" else [stock.multi]
+    result = mirror("inspect", *what, "--digest")
+    assert (result.out, result.err) == (f"{MULTI.root}\n", "")
+
+
+@pytest.mark.parametrize("flag", ["--raw", "--digest"])
+def test_one_answer_needs_one_image(mirror: Mirror, stock: Stock, flag: str) -> None:
+    assert stock.single in mirror("inspect", stock.folder, flag, code=2).err
+
+
+def test_answers_exclude_each_other(mirror: Mirror, stock: Stock) -> None:
+    mirror("inspect", stock.folder, stock.multi, "--raw", "--json", code=2)
+
+
+def test_inspect_of_an_image_that_is_nowhere(mirror: Mirror, stock: Stock) -> None:
+    assert stock.multi in mirror("inspect", stock.folder, "nothing", code=2).err
+    mirror("inspect", f"{stock.registry.host}/nothing:v1", code=2)
+
+
+def test_inspect_of_a_broken_image_is_wrong_content(mirror: Mirror, stock: Stock, layout: Path) -> None:
+    blob_path(layout, MULTI.root).write_bytes(bytes(len(MULTI.data)))
+    mirror("inspect", "layout", stock.multi, code=3)
+
+
+def test_folder_and_image_of_one_name(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
+    shutil.copytree(stock.folder, tmp_path / "redis")
+    assert len(mirror("inspect", "redis", "--json").json["images"]) == 3
+    mirror("inspect", "docker://127.0.0.1:9/redis", "--retries", 0, code=1)
+
+
+# rm
+
+
+def test_rm_keeps_what_others_need(mirror: Mirror, stock: Stock, layout: Path) -> None:
+    result = mirror("rm", "layout", stock.multi)
+    assert result.lines == [f"{stock.multi}@{MULTI.root}"]
+    assert names(layout) == [stock.chart, stock.single]
+    assert blobs(layout) == {*SINGLE.blobs, SINGLE.root, *CHART.blobs, CHART.root}
+    assert mirror("verify", "layout", "--json").json["findings"] == []
+
+
+def test_rm_speaks_json(mirror: Mirror, stock: Stock, layout: Path) -> None:
+    document = mirror("rm", "layout", stock.multi, "--json").json
+    gone = {**MULTI.blobs, **{digest: data for digest, (data, _) in MULTI.manifests.items()}}
+    gone.pop(SHARED.digest)
+    assert document == {
+        "schema": "mirror.rm/1",
+        "name": stock.multi,
+        "digest": MULTI.root,
+        "deleted": {"blobs": len(gone), "size": sum(map(len, gone.values()))},
+        "kept": 1,
+    }
+
+
+@pytest.mark.parametrize("form", ["{}@" + MULTI.root, MULTI.root])
+def test_image_is_named_by_its_digest_too(mirror: Mirror, stock: Stock, layout: Path, form: str) -> None:
+    mirror("rm", "layout", form.format(stock.multi.rpartition(":")[0]))
+    assert stock.multi not in names(layout)
+
+
+def test_last_image_leaves_an_empty_layout(mirror: Mirror, stock: Stock, layout: Path) -> None:
+    for name in (stock.chart, stock.multi, stock.single):
+        mirror("rm", "layout", name)
+    assert (names(layout), blobs(layout)) == ([], set())
+    mirror("verify", "layout", code=3)
+    mirror("pull", stock.single, "--all")
+    assert_whole(layout)
+
+
+def test_second_name_of_an_image_keeps_it(mirror: Mirror, stock: Stock, layout: Path) -> None:
+    mirror("pull", f"{stock.single.rpartition(':')[0]}@{SINGLE.root}", "--all")
+    mirror("rm", "layout", stock.single)
+    assert {*SINGLE.blobs, SINGLE.root} <= blobs(layout)
+    mirror("verify", "layout")
+
+
+def test_rm_refuses_where_another_image_is_broken(mirror: Mirror, stock: Stock, layout: Path) -> None:
+    blob_path(layout, SINGLE.root).unlink()
+    before = tree(layout)
+    assert SINGLE.root[7:] in mirror("rm", "layout", stock.multi, code=3).err
+    assert tree(layout) == before
+
+
+@pytest.mark.parametrize("node", [MULTI.root, AMD64.root, SHARED.digest])
+def test_broken_image_itself_can_be_removed(mirror: Mirror, stock: Stock, layout: Path, node: str) -> None:
+    blob_path(layout, node).unlink()
+    mirror("rm", "layout", stock.multi)
+    assert stock.multi not in names(layout)
+    assert {*SINGLE.blobs, SINGLE.root} - {node} <= blobs(layout)
+
+
+def test_unknown_image_is_a_usage_error(mirror: Mirror, stock: Stock, layout: Path) -> None:
+    before = tree(layout)
+    assert stock.multi in mirror("rm", "layout", "nothing", code=2).err
+    assert tree(layout) == before
+
+
+def test_ambiguous_image_is_a_usage_error(mirror: Mirror, layout: Path) -> None:
+    before = tree(layout)
+    mirror("rm", "layout", "v1", code=2)
+    assert tree(layout) == before
+
+
+def test_rm_leaves_other_peoples_files_alone(mirror: Mirror, stock: Stock, layout: Path) -> None:
+    (layout / "README").touch()
+    (layout / "blobs/sha256/notes.txt").touch()
+    mirror("rm", "layout", stock.multi)
+    assert (layout / "README").exists()
+    assert (layout / "blobs/sha256/notes.txt").exists()
+
+
+def test_rm_of_a_sparse_image_keeps_the_others(mirror: Mirror, stock: Stock, layout: Path) -> None:
+    mirror("pull", stock.multi, "--platform", "linux/arm/v7", "--sparse")
+    mirror("rm", "layout", stock.multi)
+    assert mirror("verify", "layout", stock.single, stock.chart, "--json").json["verdict"] == "ok"

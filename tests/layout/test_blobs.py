@@ -1,0 +1,238 @@
+"""Is what stands at a blob's path what its name says? Every answer, and never a guess."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mirror.digest import Digest
+from mirror.errors import BrokenLayout, StorageError
+from mirror.layout.blobs import READ, Blobs, Flaw
+from mirror.layout.folder import Folder
+from tests.layout.test_folder import ODD, make
+from tests.strategies import digest_by
+
+DATA = b"0123456789"
+DIGEST = Digest.of(DATA)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with an empty `blobs/sha256`."""
+    (tmp_path / "blobs" / "sha256").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def blobs(root: Path) -> Iterator[Blobs]:
+    with Folder.open(root) as folder:
+        found = Blobs(folder)
+        yield found
+        found.close()
+
+
+def path_of(root: Path, digest: str = DIGEST) -> Path:
+    return root.joinpath("blobs", *digest.split(":"))
+
+
+def store(root: Path, data: bytes, digest: str = DIGEST) -> Digest:
+    path_of(root, digest).parent.mkdir(exist_ok=True)
+    path_of(root, digest).write_bytes(data)
+    return Digest.parse(digest)
+
+
+# What is right
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
+@pytest.mark.parametrize("size", [0, 1, 10, READ - 1, READ, READ + 1, 3 * READ])
+def test_a_blob_that_is_right_is_ok(root: Path, blobs: Blobs, algorithm: str, size: int) -> None:
+    data = os.urandom(size)
+    verdict = blobs.examine(store(root, data, digest_by(algorithm, data)), size)
+    assert (verdict.ok, verdict.flaw, verdict.size) == (True, None, size)
+
+
+def test_an_orphan_has_whatever_size_it_has(root: Path, blobs: Blobs) -> None:
+    assert blobs.examine(store(root, DATA), None).ok
+
+
+def test_content_is_kept_for_whom_wants_it(root: Path, blobs: Blobs) -> None:
+    keep = bytearray()
+    blobs.examine(store(root, DATA), len(DATA), keep=keep)
+    assert keep == DATA
+
+
+def test_a_buffer_serves_one_blob_after_the_other(root: Path, blobs: Blobs) -> None:
+    buffer = bytearray(7)
+    for data in (b"long and longer", b"short", b""):
+        assert blobs.examine(store(root, data, Digest.of(data)), len(data), buffer=buffer).ok
+
+
+def test_every_byte_that_is_read_is_counted(root: Path, blobs: Blobs) -> None:
+    data = bytes(READ + 5)
+    counted: list[int] = []
+    blobs.examine(store(root, data, Digest.of(data)), len(data), advance=counted.append)
+    assert sum(counted) == len(data)
+
+
+def test_an_examination_ends_when_it_is_told_to(root: Path, blobs: Blobs) -> None:
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    open_before = len(os.listdir("/dev/fd"))
+    store(root, DATA)
+    blobs.folder("sha256")
+    with pytest.raises(KeyboardInterrupt):
+        blobs.examine(DIGEST, len(DATA), advance=stop)
+    assert len(os.listdir("/dev/fd")) == open_before + 1  # the folder
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    ("data", "flaw", "expected", "found"),
+    [
+        (DATA[:-1], Flaw.TOO_SHORT, "10 bytes", "9 bytes"),
+        (b"", Flaw.TOO_SHORT, "10 bytes", "0 bytes"),
+        (DATA + b"\0", Flaw.TOO_LONG, "10 bytes", "11 bytes"),
+        (b"1" + DATA[1:], Flaw.CORRUPT, DIGEST, Digest.of(b"1" + DATA[1:])),
+        (DATA[:5] + b"4" + DATA[6:], Flaw.CORRUPT, DIGEST, Digest.of(b"0123446789")),
+        (DATA[:-1] + b"8", Flaw.CORRUPT, DIGEST, Digest.of(DATA[:-1] + b"8")),
+    ],
+)
+def test_wrong_bytes_are_told_apart(
+    root: Path, blobs: Blobs, data: bytes, flaw: Flaw, expected: str, found: str
+) -> None:
+    verdict = blobs.examine(store(root, data), len(DATA))
+    assert (verdict.flaw, verdict.expected, verdict.found) == (flaw, expected, found)
+    assert verdict.size == len(data)
+
+
+def test_an_orphan_of_wrong_bytes_is_corrupt(root: Path, blobs: Blobs) -> None:
+    assert blobs.examine(store(root, DATA[:-1]), None).flaw is Flaw.CORRUPT
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_file_is_never_right(root: Path, blobs: Blobs, kind: str) -> None:
+    make(path_of(root), kind)
+    assert blobs.examine(DIGEST, len(DATA)).flaw is Flaw.NOT_A_FILE
+    assert blobs.size(DIGEST) is None
+    with pytest.raises(BrokenLayout, match="should be a file"):
+        blobs.open(DIGEST)
+
+
+def test_a_link_to_the_right_bytes_is_not_right(root: Path, blobs: Blobs) -> None:
+    (root / "right").write_bytes(DATA)
+    path_of(root).symlink_to(root / "right")
+    verdict = blobs.examine(DIGEST, len(DATA))
+    assert (verdict.flaw, verdict.found) == (Flaw.NOT_A_FILE, "a symbolic link")
+
+
+@pytest.mark.parametrize("where", ["blobs", "blobs/sha256"])
+@pytest.mark.parametrize("kind", ["file", "link", "link to a directory", "dangling"])
+def test_a_folder_that_is_none_hides_no_blobs(root: Path, blobs: Blobs, where: str, kind: str) -> None:
+    store(root, DATA)
+    (root / where).rename(root / "real")
+    (root / where).write_bytes(b"") if kind == "file" else make(root / where, kind)
+    verdict = blobs.examine(DIGEST, len(DATA))
+    assert verdict.flaw is Flaw.NOT_A_FILE
+    with pytest.raises(BrokenLayout):
+        blobs.open(DIGEST)
+
+
+@pytest.mark.parametrize("gone", ["blobs/sha256", "blobs"])
+def test_what_is_not_there_is_missing(root: Path, blobs: Blobs, gone: str) -> None:
+    (root / "blobs" / "sha256").rmdir()
+    if gone == "blobs":
+        (root / "blobs").rmdir()
+    assert blobs.examine(DIGEST, len(DATA)).flaw is Flaw.MISSING
+    assert blobs.size(DIGEST) is None
+    with pytest.raises(BrokenLayout, match="is missing"):
+        blobs.open(DIGEST)
+
+
+def test_an_algorithm_that_cannot_be_computed_is_not_right(root: Path, blobs: Blobs) -> None:
+    digest = store(root, DATA, "md5:781e5e245d69b566979b86e28d23f2c7")
+    assert blobs.examine(digest, len(DATA)).flaw is Flaw.UNHASHABLE
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+@pytest.mark.parametrize("call", ["readv", "open"])
+def test_what_cannot_be_read_is_not_right(
+    root: Path, blobs: Blobs, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(number, "no")
+
+    store(root, DATA)
+    blobs.folder("sha256")
+    monkeypatch.setattr(f"mirror.layout.blobs.os.{call}", fail)
+    verdict = blobs.examine(DIGEST, len(DATA))
+    assert verdict.flaw is Flaw.UNREADABLE
+    assert verdict.found == os.strerror(number).lower()
+
+
+def test_what_cannot_be_opened_says_so(root: Path, blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(errno.EACCES, "no")
+
+    store(root, DATA)
+    blobs.folder("sha256")
+    monkeypatch.setattr("mirror.layout.folder.os.open", fail)
+    with pytest.raises(StorageError, match="permission denied"):
+        blobs.open(DIGEST)
+
+
+def test_a_name_that_no_disk_can_hold_is_not_right(blobs: Blobs) -> None:
+    digest = Digest.parse("a:" + "b" * 254)
+    assert not blobs.examine(digest, 1).ok
+
+
+# Reading
+
+
+def test_an_open_blob_gives_its_bytes(root: Path, blobs: Blobs) -> None:
+    with os.fdopen(blobs.open(store(root, DATA)), "rb") as file:
+        assert file.read() == DATA
+    assert blobs.size(DIGEST) == len(DATA)
+
+
+# Everything that is stored
+
+
+def test_all_names_are_listed_whatever_stands_there(root: Path, blobs: Blobs) -> None:
+    store(root, DATA)
+    store(root, b"", digest_by("sha512", b""))
+    (root / "blobs" / "sha256" / "not a digest").write_bytes(b"")
+    (root / "blobs" / "file").write_bytes(b"")
+    make(root / "blobs" / "link", "link to a directory")
+    found = set(blobs.stored())
+    assert ("sha256", DIGEST.encoded) in found
+    assert ("sha512", digest_by("sha512", b"").partition(":")[2]) in found
+    assert {("sha256", "not a digest"), ("file", ""), ("link", "")} <= found
+
+
+def test_without_blobs_nothing_is_stored(tmp_path: Path) -> None:
+    with Folder.open(tmp_path) as folder:
+        assert list(Blobs(folder).stored()) == []
+
+
+def test_looking_creates_nothing(root: Path, blobs: Blobs) -> None:
+    looks: list[Callable[[], object]] = [
+        lambda: blobs.examine(Digest.parse("sha512:" + "0" * 128), 1),
+        lambda: blobs.size(DIGEST),
+        lambda: list(blobs.stored()),
+    ]
+    for look in looks:
+        look()
+    assert sorted(path.name for path in root.rglob("*")) == ["blobs", "sha256"]
+
+
+def test_a_new_folder_is_created_when_asked_for(root: Path, blobs: Blobs) -> None:
+    blobs.folder("sha512", create=True)
+    assert stat.S_ISDIR((root / "blobs" / "sha512").stat().st_mode)

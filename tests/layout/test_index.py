@@ -1,0 +1,425 @@
+"""index.json: whoever wrote it is understood, and of what others wrote nothing is lost."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from itertools import permutations
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
+from mirror.digest import Digest
+from mirror.errors import BrokenLayout, InvalidReference, NotFound, UsageError
+from mirror.layout import index
+from mirror.layout.index import Entry
+from mirror.layout.names import IMAGE_NAME, REF_NAME, SPARSE
+from mirror.reference import Reference
+from tests import images
+from tests.strategies import QUICK, THOROUGH, as_json, descriptors, documents, json_values, mutated, names, outcome
+
+REDIS = "docker.io/library/redis:4.0"
+Json = dict[str, Any]
+
+
+def root(text: str = "root", **annotations: str) -> Descriptor:
+    data = text.encode()
+    return Descriptor(OCI_INDEX, Digest.of(data), len(data), annotations=annotations)
+
+
+def raw(text: str = "root", image_name: str | None = None, ref_name: str | None = None, **fields: object) -> Json:
+    """An entry as another tool writes it."""
+    pairs = {IMAGE_NAME: image_name, REF_NAME: ref_name}
+    annotations = {key: name for key, name in pairs.items() if name is not None}
+    node = root(text).to_json()
+    return {**node, **({"annotations": annotations} if annotations else {}), **fields}
+
+
+def index_of(*entries: Json, **fields: object) -> bytes:
+    return json.dumps({"schemaVersion": 2, "manifests": list(entries), **fields}).encode()
+
+
+def raw_entries(data: bytes) -> list[Json]:
+    found: list[Json] = json.loads(data)["manifests"]
+    return found
+
+
+def called(data: bytes) -> list[str]:
+    return [entry.name for entry in index.entries(data)]
+
+
+def with_redis(data: bytes) -> bytes:
+    return index.with_entry(data, REDIS, root())[0]
+
+
+# oci-layout
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        index.OCI_LAYOUT,
+        b'{"imageLayoutVersion": "1.0.0"}\n',
+        b'{ "imageLayoutVersion" : "1.0.0", "more": 1 }',
+    ],
+)
+def test_the_one_version_is_understood(data: bytes) -> None:
+    index.check_layout_file(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"1.0.0",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"imageLayoutVersion":"1.0.1"}',
+        b'{"imageLayoutVersion":"1.0"}',
+        b'{"imageLayoutVersion":"2.0.0"}',
+        b'{"imageLayoutVersion":1.0}',
+        b'{"imageLayoutVersion":null}',
+        b'{"imageLayoutVersion":["1.0.0"]}',
+        b'{"imagelayoutversion":"1.0.0"}',
+        b'{"imageLayoutVersion":"2.0.0","imageLayoutVersion":"1.0.0"}',
+        b'{"imageLayoutVersion":"1.0.0"',
+        b'\xef\xbb\xbf{"imageLayoutVersion":"1.0.0"}',
+        b'{"imageLayoutVersion":"1.0.0","x":NaN}',
+        b"\xff\xfe",
+    ],
+)
+def test_any_other_oci_layout_is_broken(data: bytes) -> None:
+    with pytest.raises(BrokenLayout, match="oci-layout"):
+        index.check_layout_file(data)
+
+
+# Reading entries
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "tag"),
+    [
+        (raw(image_name=REDIS, ref_name="4.0"), REDIS, "4.0"),
+        (raw(ref_name=REDIS), REDIS, "4.0"),
+        (raw(ref_name="index.docker.io/library/redis:4.0"), REDIS, "4.0"),
+        (raw(ref_name="4.0"), "4.0", "4.0"),
+        (raw(ref_name="some name"), "some name", None),
+        (raw(image_name="some name"), "some name", None),
+        (raw(), root().digest, None),
+        (raw(image_name="quay.io/a:1", ref_name="2"), "quay.io/a:2", "2"),
+        (raw(image_name=f"quay.io/a@{root().digest}"), f"quay.io/a@{root().digest}", None),
+        (raw(platform={"os": "linux", "architecture": "amd64"}), root().digest, None),
+        (raw(ref_name="4.0", mediaType=OCI_MANIFEST), "4.0", "4.0"),
+    ],
+)
+def test_entries_of_every_tool_have_a_name(entry: Json, name: str, tag: str | None) -> None:
+    found = index.entries(index_of(entry))[0]
+    assert (found.name, found.tag, found.root.digest) == (name, tag, root().digest)
+
+
+def test_entries_keep_their_order() -> None:
+    assert called(index_of(raw(ref_name="z"), raw(ref_name="a"), raw(ref_name="m"))) == ["z", "a", "m"]
+
+
+@pytest.mark.parametrize("fields", [{}, {"mediaType": OCI_INDEX}, {"annotations": {"a": "b"}}, {"unknown": [1.5]}])
+def test_an_index_may_say_more_or_less(fields: Json) -> None:
+    assert index.entries(index_of(**fields)) == []
+
+
+def test_an_empty_list_may_be_null() -> None:
+    assert index.entries(b'{"schemaVersion":2,"manifests":null}') == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"schemaVersion":2}',
+        b'{"manifests":[]}',
+        b'{"schemaVersion":1,"manifests":[]}',
+        b'{"schemaVersion":2,"manifests":{}}',
+        b'{"schemaVersion":2,"manifests":[null]}',
+        b'{"schemaVersion":2,"manifests":[{}]}',
+        b'{"schemaVersion":2,"manifests":[],"manifests":[]}',
+        b'{"schemaVersion":2,"manifests":[],"Manifests":[]}',
+        b'{"schemaVersion":2,"manifests":[],"config":{}}',
+        b'{"schemaVersion":2,"manifests":[],"x":NaN}',
+        b'{"schemaVersion":2,"manifests":[],"x":1e999}',
+        b'{"schemaVersion":2,"manifests":[]',
+        b'\xef\xbb\xbf{"schemaVersion":2,"manifests":[]}',
+        index_of(raw(size=-1)),
+        index_of(raw(size=2**63)),
+        index_of(raw(digest="sha256:../../x")),
+        index_of(raw(annotations={"a": 1})),
+        index_of(mediaType=images.OCI_MANIFEST),
+        index_of(mediaType=images.DOCKER_LIST),
+        b'{"schemaVersion":2,"manifests":[],"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+)
+def test_a_broken_index_is_a_broken_layout(data: bytes) -> None:
+    with pytest.raises(BrokenLayout):
+        index.entries(data)
+
+
+@given(documents().map(as_json) | json_values.map(as_json) | mutated(index_of(raw(image_name=REDIS, ref_name="4.0"))))
+@THOROUGH
+def test_any_bytes_are_an_index_or_a_broken_layout(data: bytes) -> None:
+    """And what is an index can be changed."""
+    found = outcome(lambda: index.entries(data))
+    new = outcome(partial(with_redis, data))
+    if isinstance(found, BrokenLayout):
+        assert isinstance(new, BrokenLayout)
+    else:
+        assert isinstance(new, bytes)
+        assert REDIS in called(new)
+
+
+def test_depth_that_can_be_read_can_be_written() -> None:
+    """Wherever the limit of the reader is, what it lets pass comes out again."""
+    for depth in (10, 300, 600, 900, 960, 970, 980, 990):
+        data = index_of(x=None).replace(b"null", b"[" * depth + b"]" * depth)
+        new = outcome(partial(with_redis, data))
+        assert isinstance(new, BrokenLayout) or (isinstance(new, bytes) and called(new) == [REDIS])
+
+
+# Finding an image
+
+BOTH = index_of(raw("one", REDIS, "4.0"), raw("other", "quay.io/a/redis:4.0", "quay.io/a/redis:4.0"))
+
+
+def find(data: bytes, text: str) -> Entry:
+    return index.find(index.entries(data), text, "it")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        REDIS,
+        "redis:4.0",
+        "library/redis:4.0",
+        "docker://redis:4.0",
+        "index.docker.io/library/redis:4.0",
+        f"redis@{root('one').digest}",
+        f"redis:4.0@{root('one').digest}",
+        root("one").digest,
+    ],
+)
+def test_an_image_is_found_by_each_of_its_names(text: str) -> None:
+    assert find(BOTH, text).root.digest == root("one").digest
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "redis",
+        "redis:5.0",
+        "quay.io/b/redis:4.0",
+        f"quay.io/a/redis:4.0@{root('one').digest}",
+        f"redis:5.0@{root('one').digest}",
+        "sha256:" + "0" * 64,
+        "",
+        "no name \x1b[2J",
+    ],
+)
+def test_what_is_not_there_lists_what_is(text: str) -> None:
+    with pytest.raises(NotFound, match="it has no image") as caught:
+        find(BOTH, text)
+    assert caught.value.hint == f"It has: {REDIS}, quay.io/a/redis:4.0."
+    assert str(caught.value).isprintable()
+
+
+def test_in_an_empty_layout_nothing_is_found() -> None:
+    with pytest.raises(NotFound) as caught:
+        find(index_of(), "redis")
+    assert "no images at all" in (caught.value.hint or "")
+
+
+def test_a_long_list_is_cut() -> None:
+    many = index_of(*(raw(str(number), f"quay.io/a:{number}") for number in range(12)))
+    with pytest.raises(NotFound) as caught:
+        find(many, "redis")
+    assert "quay.io/a:9 and 2 more" in (caught.value.hint or "")
+
+
+def test_a_tag_of_two_images_could_be_either() -> None:
+    with pytest.raises(UsageError, match="could be several") as caught:
+        find(BOTH, "4.0")
+    assert "quay.io/a/redis:4.0" in (caught.value.hint or "")
+
+
+def test_a_tag_of_one_image_is_enough() -> None:
+    data = index_of(raw("one", ref_name="4.0"), raw("other", ref_name="5.0"))
+    assert find(data, "5.0").root.digest == root("other").digest
+
+
+def test_one_content_under_two_names_is_one_image() -> None:
+    assert find(index_of(raw("one", REDIS), raw("one", ref_name="4.0")), root("one").digest)
+
+
+# Writing an entry
+
+
+def changed(data: bytes, name: str, node: Descriptor) -> tuple[bytes, str | None]:
+    new, before = index.with_entry(data, name, node)
+    return new, before.root.digest if before else None
+
+
+def test_a_new_image_is_named_for_every_tool() -> None:
+    new, before = changed(index.EMPTY, REDIS, root())
+    assert before is None
+    assert raw_entries(new) == [raw(image_name=REDIS, ref_name="4.0")]
+
+
+def test_what_is_known_of_its_origin_goes_with_it() -> None:
+    new, _ = changed(index.EMPTY, REDIS, root(**{"dev.oci-mirror.origin": "there", REF_NAME: "x", IMAGE_NAME: "y/z"}))
+    assert raw_entries(new)[0]["annotations"] == {
+        IMAGE_NAME: REDIS,
+        REF_NAME: "4.0",
+        "dev.oci-mirror.origin": "there",
+    }
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        raw("old", REDIS, "4.0"),
+        raw("old", ref_name=REDIS),
+        raw("old", ref_name="index.docker.io/library/redis:4.0"),
+        raw("old", image_name="redis:4.0"),
+    ],
+)
+def test_pulling_again_replaces_the_entry_whoever_wrote_it(old: Json) -> None:
+    new, before = changed(index_of(raw("a", "a.io/a:1"), old, raw("z", "z.io/z:1")), REDIS, root("new"))
+    assert before == root("old").digest
+    assert called(new) == ["a.io/a:1", REDIS, "z.io/z:1"]
+    assert raw_entries(new)[1]["digest"] == root("new").digest
+
+
+def test_an_image_that_is_there_twice_is_there_once_afterwards() -> None:
+    new, before = changed(index_of(raw("one", REDIS), raw("other", REDIS)), REDIS, root("new"))
+    assert (before, called(new)) == (root("one").digest, [REDIS])
+
+
+def test_the_same_again_changes_nothing() -> None:
+    once, _ = changed(index.EMPTY, REDIS, root())
+    assert changed(once, REDIS, root()) == (once, root().digest)
+
+
+@given(
+    st.lists(descriptors(), max_size=5),
+    st.dictionaries(st.sampled_from(["annotations2", "x", "ü", ""]), json_values, max_size=3),
+    names(),
+)
+@QUICK
+def test_other_entries_and_unknown_fields_stay_as_they_were(others: list[Json], fields: Json, text: str) -> None:
+    data = as_json({"schemaVersion": 2, "manifests": others, **fields})
+    name = Reference.parse(text).stored
+    new, before = index.with_entry(data, name, root("new"))
+    document = json.loads(new)
+    fresh = [entry for entry in document["manifests"] if (entry.get("annotations") or {}).get(IMAGE_NAME) == name]
+    document["manifests"].remove(fresh[0])
+    assert before is None
+    assert document == json.loads(data)
+    assert find(new, name).root.digest == root("new").digest
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_the_order_of_arrival_does_not_show(order: tuple[int, ...]) -> None:
+    some = ["a.io/a:1", "b.io/b:2", REDIS]
+    data = index.EMPTY
+    for number in order:
+        data, _ = changed(data, some[number], root(some[number]))
+    assert called(data) == some
+    assert raw_entries(data) == [raw(name, name, name.rpartition(":")[2]) for name in some]
+
+
+def test_entries_of_others_keep_their_places() -> None:
+    new, _ = changed(index_of(raw("z", ref_name="z"), raw("a", ref_name="a")), REDIS, root())
+    assert called(new) == ["z", "a", REDIS]
+
+
+def test_one_tag_of_two_repositories_has_two_names() -> None:
+    once, _ = changed(index.EMPTY, REDIS, root("one"))
+    twice, before = changed(once, "quay.io/a/b:4.0", root("other"))
+    assert before is None
+    assert [entry["annotations"][REF_NAME] for entry in raw_entries(twice)] == ["4.0", "quay.io/a/b:4.0"]
+    assert find(twice, "quay.io/a/b:4.0").root.digest == root("other").digest
+
+
+def test_a_bare_tag_of_another_tool_is_another_image() -> None:
+    new, before = changed(index_of(raw("theirs", ref_name="4.0")), REDIS, root("ours"))
+    assert before is None
+    assert [entry["annotations"][REF_NAME] for entry in raw_entries(new)] == ["4.0", REDIS]
+
+
+@pytest.mark.parametrize("tag", ["__x", "a__b", "x."])
+def test_a_tag_that_is_no_legal_ref_name_is_in_the_full_name_alone(tag: str) -> None:
+    new, _ = changed(index.EMPTY, f"quay.io/a:{tag}", root())
+    assert raw_entries(new)[0]["annotations"] == {IMAGE_NAME: f"quay.io/a:{tag}"}
+    assert called(new) == [f"quay.io/a:{tag}"]
+
+
+def test_an_image_without_a_tag_is_called_by_its_digest() -> None:
+    name = f"quay.io/a@{root().digest}"
+    new, _ = changed(index.EMPTY, name, root())
+    assert raw_entries(new)[0]["annotations"] == {IMAGE_NAME: name, REF_NAME: name}
+    assert find(new, name).name == name
+
+
+@pytest.mark.parametrize("name", ["", "No Name", "a\nb", "../x"])
+def test_a_name_that_is_none_is_not_written(name: str) -> None:
+    with pytest.raises(InvalidReference):
+        index.with_entry(index.EMPTY, name, root())
+
+
+def test_an_index_with_null_for_its_list_can_be_written_to() -> None:
+    new, _ = changed(b'{"schemaVersion":2,"manifests":null}', REDIS, root())
+    assert called(new) == [REDIS]
+
+
+# Removing one
+
+
+def test_removing_takes_one_entry_and_nothing_else() -> None:
+    some = [raw("z", ref_name="z", unknown=[1]), raw("one", REDIS, "4.0"), raw("a")]
+    data = index_of(*some, unknown={"ü": 1})
+    new = index.without_entry(data, find(data, REDIS))
+    assert json.loads(new) == json.loads(index_of(some[0], some[2], unknown={"ü": 1}))
+
+
+def test_what_was_written_and_removed_leaves_no_trace() -> None:
+    before = index_of(raw("z", ref_name="z"), raw("a"))
+    new, _ = changed(before, REDIS, root())
+    assert json.loads(index.without_entry(new, find(new, REDIS))) == json.loads(before)
+
+
+# Sparse images
+
+
+def entry_of(sparse: str | None) -> Entry:
+    return Entry.of(root(**({SPARSE: sparse} if sparse is not None else {})))
+
+
+CHILD = Descriptor(OCI_MANIFEST, Digest.of(b"child"), 5)
+INNER = Descriptor(OCI_INDEX, Digest.of(b"inner"), 5)
+_absent: list[tuple[str | None, Callable[[Entry], bool], bool]] = [
+    (None, lambda entry: entry.lacks(CHILD), False),
+    (CHILD.digest, lambda entry: entry.lacks(CHILD), False),
+    (f"{INNER.digest},{CHILD.digest}", lambda entry: entry.lacks(CHILD), False),
+    (INNER.digest, lambda entry: entry.lacks(CHILD), True),
+    ("", lambda entry: entry.lacks(CHILD), True),
+    (CHILD.digest, lambda entry: entry.lacks(INNER), False),
+]
+
+
+@pytest.mark.parametrize(("sparse", "ask", "lacks"), _absent)
+def test_only_children_that_were_not_kept_are_absent_on_purpose(
+    sparse: str | None, ask: Callable[[Entry], bool], lacks: bool
+) -> None:
+    assert ask(entry_of(sparse)) is lacks

@@ -1,0 +1,290 @@
+"""A layout as a source: refused where it is none, read as it is, and never written to."""
+
+import asyncio
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mirror import stream
+from mirror.descriptor import Descriptor
+from mirror.digest import Digest
+from mirror.errors import BrokenLayout, MirrorError, NotFound, StorageError, WrongDigest
+from mirror.graph import walk
+from mirror.layout import Layout
+from mirror.layout.blobs import Flaw
+from tests import images
+from tests.layout.test_folder import ODD, make
+from tests.memory import descriptor_of
+
+IMAGE = images.multi_arch()
+NAME = "quay.io/a/b:v1"
+CALLED = {"io.containerd.image.name": NAME, "org.opencontainers.image.ref.name": "v1"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A layout that holds one image, written without any code of mirror's."""
+    folder = tmp_path / "layout"
+    (folder / "blobs" / "sha256").mkdir(parents=True)
+    (folder / "oci-layout").write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
+    entry = {**IMAGE.descriptor(), "annotations": CALLED}
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    held = IMAGE.blobs | {digest: data for digest, (data, _) in IMAGE.manifests.items()}
+    for digest, data in held.items():
+        folder.joinpath("blobs", *digest.split(":")).write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def layout(path: Path) -> Iterator[Layout]:
+    with Layout.open(path) as found:
+        yield found
+
+
+ROOT = descriptor_of(IMAGE)
+LAYER = next(digest for digest, data in IMAGE.blobs.items() if len(data) == 3000)
+NODE = Descriptor(images.OCI_LAYER, Digest.parse(LAYER), 3000)
+
+
+def snapshot(path: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of everything."""
+    found = [path, *sorted(path.rglob("*"))]
+    return [(str(one), one.lstat().st_size, one.lstat().st_mtime_ns) for one in found]
+
+
+async def content(layout: Layout, node: Descriptor) -> bytes:
+    async with layout.open_blob(node) as body:
+        return await stream.read(body, node)
+
+
+# What is no layout
+
+
+@pytest.mark.parametrize("name", ["missing", "file", "dangling"])
+def test_what_is_no_folder_is_not_found(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(NotFound, match=name):
+        Layout.open(tmp_path / name)
+
+
+def test_a_folder_that_cannot_even_be_looked_for_is_a_clean_error(tmp_path: Path) -> None:
+    with pytest.raises(MirrorError, match="xxx"):
+        Layout.open(tmp_path / ("x" * 300))
+
+
+def test_an_empty_folder_is_no_layout(tmp_path: Path) -> None:
+    with pytest.raises(BrokenLayout, match="has no oci-layout"):
+        Layout.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["oci-layout", "index.json", "blobs"])
+def test_a_layout_has_all_three(path: Path, name: str) -> None:
+    (path / name).rename(path / "gone")
+    with pytest.raises(BrokenLayout, match=f"no (folder )?'?{name}"):
+        Layout.open(path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["oci-layout", "index.json"])
+@pytest.mark.parametrize("kind", ODD)
+def test_what_should_be_a_file_is_one(path: Path, name: str, kind: str) -> None:
+    (path / name).unlink()
+    make(path / name, kind)
+    with pytest.raises(BrokenLayout):
+        Layout.open(path)
+
+
+@pytest.mark.parametrize("name", ["oci-layout", "index.json"])
+def test_a_link_to_what_would_be_right_is_not_followed(path: Path, name: str) -> None:
+    (path / name).rename(path / "real")
+    (path / name).symlink_to("real")
+    with pytest.raises(BrokenLayout, match="a symbolic link"):
+        Layout.open(path)
+
+
+@pytest.mark.parametrize("kind", ["file", "link to a directory", "dangling"])
+def test_blobs_is_a_real_folder(path: Path, kind: str) -> None:
+    (path / "blobs").rename(path / "real")
+    (path / "blobs").write_bytes(b"") if kind == "file" else make(path / "blobs", kind)
+    with pytest.raises(BrokenLayout):
+        Layout.open(path)
+
+
+@pytest.mark.parametrize("size", [4097, 1_000_000])
+def test_a_huge_oci_layout_is_refused(path: Path, size: int) -> None:
+    (path / "oci-layout").write_bytes(b'{"imageLayoutVersion":"1.0.0"}'.ljust(size))
+    with pytest.raises(BrokenLayout, match="more than 4096 bytes"):
+        Layout.open(path)
+
+
+def test_a_huge_index_is_refused_without_reading_it(path: Path) -> None:
+    os.truncate(path / "index.json", 1 << 40)
+    with pytest.raises(BrokenLayout, match="more than"):
+        Layout.open(path)
+
+
+def test_a_layout_that_is_refused_is_closed(path: Path) -> None:
+    (path / "index.json").write_bytes(b"")
+    before = len(os.listdir("/dev/fd"))
+    with pytest.raises(BrokenLayout):
+        Layout.open(path)
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_other_files_are_no_error(path: Path) -> None:
+    (path / "manifest.json").write_bytes(b"[]")
+    (path / "blobs" / "sha256" / "README").write_bytes(b"")
+    (path / ".DS_Store").mkdir()
+    with Layout.open(path) as found:
+        assert len(found.entries()) == 1
+
+
+def test_a_layout_may_be_reached_by_a_link(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("layout")
+    with Layout.open(tmp_path / "link") as found:
+        assert [entry.name for entry in found.entries()] == [NAME]
+
+
+# Finding and reading
+
+
+def test_an_image_is_resolved_to_its_root(layout: Layout) -> None:
+    found = asyncio.run(layout.resolve("quay.io/a/b:v1"))
+    assert (found.digest, found.size, found.media_type) == (ROOT.digest, ROOT.size, ROOT.media_type)
+
+
+def test_all_images_are_meant_where_none_is_named(layout: Layout) -> None:
+    assert [entry.name for entry in layout.find()] == [NAME]
+    assert [entry.name for entry in layout.find([NAME, "v1", ROOT.digest])] == [NAME]
+
+
+@pytest.mark.parametrize("texts", [[], ["redis"]])
+def test_an_empty_layout_has_no_images(path: Path, texts: list[str]) -> None:
+    (path / "index.json").write_bytes(b'{"schemaVersion":2,"manifests":[]}')
+    with Layout.open(path) as found, pytest.raises(NotFound, match="has no images"):
+        found.find(texts)
+
+
+def test_a_whole_image_is_walked_and_read(layout: Layout) -> None:
+    graph = asyncio.run(walk(layout, ROOT))
+    assert {digest: node.data for digest, node in graph.nodes.items()} == {
+        digest: data for digest, (data, _) in IMAGE.manifests.items()
+    }
+    assert {digest: asyncio.run(content(layout, node)) for digest, node in graph.blobs.items()} == IMAGE.blobs
+
+
+def test_a_blob_comes_with_its_time(path: Path, layout: Layout) -> None:
+    async def modified() -> float | None:
+        async with layout.open_blob(NODE) as body:
+            return body.modified
+
+    os.utime(path.joinpath("blobs", *LAYER.split(":")), (0, 1_500_000_000))
+    assert asyncio.run(modified()) == 1_500_000_000
+
+
+def test_a_blob_that_is_wrong_is_seen_by_who_reads_it(path: Path, layout: Layout) -> None:
+    blob = path.joinpath("blobs", *LAYER.split(":"))
+    blob.write_bytes(bytes(3000))
+    with pytest.raises(WrongDigest, match=LAYER):
+        asyncio.run(content(layout, NODE))
+
+
+@pytest.mark.parametrize("kind", ["missing", *ODD])
+def test_what_is_no_blob_is_not_read(path: Path, layout: Layout, kind: str) -> None:
+    blob = path.joinpath("blobs", *LAYER.split(":"))
+    blob.unlink()
+    if kind != "missing":
+        make(blob, kind)
+    with pytest.raises(BrokenLayout, match=NODE.digest.encoded):
+        asyncio.run(content(layout, NODE))
+
+
+def test_a_disk_that_fails_while_it_is_read_is_a_clean_error(
+    path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        async def read(self, _: int) -> bytes:
+            raise OSError(5, "broken")
+
+    async def opened(*_: object, **__: object) -> Broken:
+        return Broken()
+
+    monkeypatch.setattr("aiofiles.open", opened)
+    with pytest.raises(StorageError):
+        asyncio.run(content(layout, NODE))
+
+
+def test_reading_a_part_leaves_nothing_open(layout: Layout) -> None:
+    async def part() -> None:
+        async with layout.open_blob(NODE) as body:
+            async for _ in body.chunks:
+                break
+
+    asyncio.run(part())
+    before = len(os.listdir("/dev/fd"))
+    asyncio.run(part())
+    assert len(os.listdir("/dev/fd")) == before
+
+
+# Asking
+
+
+def test_what_is_right_is_there(layout: Layout) -> None:
+    assert asyncio.run(layout.has(NODE))
+    assert layout.damaged == {}
+
+
+def test_what_is_missing_is_not_there_and_not_damaged(layout: Layout) -> None:
+    absent = Descriptor("a/b", Digest.of(b"absent"), 6)
+    assert not asyncio.run(layout.has(absent))
+    assert layout.damaged == {}
+
+
+@pytest.mark.parametrize(
+    ("data", "flaw"),
+    [(b"", Flaw.TOO_SHORT), (bytes(2999), Flaw.TOO_SHORT), (bytes(3001), Flaw.TOO_LONG), (bytes(3000), Flaw.CORRUPT)],
+)
+def test_what_is_wrong_is_not_there_and_noted(path: Path, layout: Layout, data: bytes, flaw: Flaw) -> None:
+    path.joinpath("blobs", *LAYER.split(":")).write_bytes(data)
+    assert not asyncio.run(layout.has(NODE))
+    assert {digest: verdict.flaw for digest, verdict in layout.damaged.items()} == {LAYER: flaw}
+
+
+def test_size_alone_is_no_proof(path: Path, layout: Layout) -> None:
+    asyncio.run(layout.has(NODE))
+    path.joinpath("blobs", *LAYER.split(":")).write_bytes(bytes(3000))
+    assert not asyncio.run(layout.has(NODE))
+
+
+# Nothing is written
+
+
+def test_reading_changes_nothing(path: Path) -> None:
+    async def read_all() -> None:
+        with Layout.open(path) as layout:
+            graph = await walk(layout, ROOT)
+            for node in graph.blobs.values():
+                await layout.has(node)
+                await content(layout, node)
+            await layout.has(Descriptor("a/b", Digest.parse("sha512:" + "0" * 128), 1))
+
+    before = snapshot(path)
+    asyncio.run(read_all())
+    assert snapshot(path) == before
+    assert stat.S_ISDIR(path.stat().st_mode)
+
+
+def test_a_hostile_name_is_no_path(path: Path) -> None:
+    annotations = {"org.opencontainers.image.ref.name": "../../../etc/passwd", "org.opencontainers.image.title": "/x"}
+    entry = {**IMAGE.descriptor(), "annotations": annotations}
+    (path / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    with Layout.open(path) as layout:
+        assert [found.name for found in layout.entries()] == ["../../../etc/passwd"]
+        assert layout.find(["../../../etc/passwd"])[0].root.digest == ROOT.digest
+        with pytest.raises(MirrorError):
+            asyncio.run(layout.resolve("../../../etc/shadow"))

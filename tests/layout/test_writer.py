@@ -1,0 +1,545 @@
+"""A layout as a sink: what is in it is right, what has a name is whole, and what is somebody's stays."""
+
+import asyncio
+import errno
+import hashlib
+import json
+import os
+import stat
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from mirror import stream
+from mirror.descriptor import Descriptor
+from mirror.digest import Digest
+from mirror.errors import BrokenLayout, MirrorError, StorageError, UsageError, WrongDigest
+from mirror.layout import Layout, LayoutWriter
+from mirror.layout.folder import Folder
+from mirror.layout.writer import refuse_foreign
+from mirror.stream import Body
+from tests import images
+from tests.command import leftovers, wrong_blobs
+from tests.layout.test_folder import ODD, make
+from tests.memory import descriptor_of
+from tests.strategies import digest_by
+
+T = TypeVar("T")
+DATA = b"0123456789" * 100
+NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
+IMAGE = images.image("linux/amd64", images.layer(1, 100))
+ROOT = descriptor_of(IMAGE)
+NAME = "quay.io/a/b:v1"
+
+
+def body(*chunks: bytes, failure: Exception | None = None, modified: float | None = None) -> Body:
+    async def pieces() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+        if failure:
+            raise failure
+
+    return Body(pieces(), "a test", modified)
+
+
+def writing(path: Path, action: Callable[[LayoutWriter], Awaitable[T]], *, alone: bool = False) -> T:
+    async def main() -> T:
+        async with LayoutWriter.writing(path, alone=alone) as layout:
+            return await action(layout)
+
+    return asyncio.run(main())
+
+
+async def nothing(_: LayoutWriter) -> None: ...
+
+
+async def put(layout: LayoutWriter) -> None:
+    await layout.put(NODE, body(DATA))
+
+
+async def put_image(layout: LayoutWriter) -> None:
+    for data in IMAGE.blobs.values():
+        await layout.put(Descriptor("a/b", Digest.of(data), len(data)), body(data))
+    await layout.put(ROOT, body(IMAGE.data))
+    await layout.tag(NAME, ROOT, IMAGE.data)
+
+
+def path_of(layout: Path, node: Descriptor = NODE) -> Path:
+    return layout / "blobs" / node.digest.algorithm / node.digest.encoded
+
+
+def assert_clean(layout: Path) -> None:
+    assert leftovers(layout) == []
+    assert wrong_blobs(layout) == []
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "layout"
+
+
+# Opening
+
+
+def test_a_new_layout_is_whole_at_once(path: Path) -> None:
+    writing(path, nothing)
+    assert (path / "oci-layout").read_bytes() == b'{"imageLayoutVersion":"1.0.0"}'
+    assert json.loads((path / "index.json").read_bytes())["manifests"] == []
+    assert (path / "blobs" / "sha256").is_dir()
+    with Layout.open(path) as found:
+        assert found.entries() == []
+
+
+def test_parents_are_created(tmp_path: Path) -> None:
+    writing(tmp_path / "a" / "b" / "c", nothing)
+    assert (tmp_path / "a" / "b" / "c" / "oci-layout").is_file()
+
+
+def test_opening_again_changes_nothing(path: Path) -> None:
+    writing(path, put_image)
+    before = {one: one.read_bytes() for one in path.rglob("*") if one.is_file()}
+    writing(path, nothing)
+    assert {one: one.read_bytes() for one in path.rglob("*") if one.is_file()} == before
+
+
+@pytest.mark.parametrize("there", [[], [".mirror/tmp"], [".mirror/tmp", "blobs/sha256"], ["lost+found"]])
+def test_a_creation_that_was_cut_is_completed(path: Path, there: list[str]) -> None:
+    for name in there:
+        (path / name).mkdir(parents=True)
+    writing(path, put_image)
+    with Layout.open(path) as found:
+        assert [entry.name for entry in found.entries()] == [NAME]
+
+
+def test_a_creation_that_was_cut_before_oci_layout_is_completed(path: Path) -> None:
+    writing(path, nothing)
+    (path / "oci-layout").unlink()
+    writing(path, nothing)
+    assert (path / "oci-layout").is_file()
+
+
+def test_a_folder_with_other_things_is_refused_and_untouched(path: Path) -> None:
+    path.mkdir()
+    (path / "thesis.txt").write_bytes(b"mine")
+    with pytest.raises(UsageError, match="is not empty"):
+        writing(path, nothing)
+    assert [one.name for one in path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling", "link", "fifo"])
+def test_what_is_no_folder_is_refused(path: Path, kind: str) -> None:
+    path.write_bytes(b"") if kind == "file" else make(path, kind)
+    with pytest.raises(UsageError, match="is no folder"):
+        writing(path, nothing)
+
+
+def test_a_folder_that_cannot_even_be_looked_for_is_a_clean_error(tmp_path: Path) -> None:
+    with pytest.raises(MirrorError, match="xxx"):
+        writing(tmp_path / ("x" * 300), nothing)
+
+
+def test_a_folder_that_is_a_link_is_written_to(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    path.symlink_to("real")
+    writing(path, put_image)
+    assert (tmp_path / "real" / "oci-layout").is_file()
+
+
+@pytest.mark.parametrize("name", ["oci-layout", "index.json"])
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff"])
+def test_a_broken_layout_is_refused_and_untouched(path: Path, name: str, data: bytes) -> None:
+    """Its other images would be forgotten."""
+    writing(path, put_image)
+    (path / name).write_bytes(data)
+    with pytest.raises(BrokenLayout):
+        writing(path, put)
+    assert (path / name).read_bytes() == data
+    assert not path_of(path).exists()
+
+
+@pytest.mark.parametrize("gone", [["oci-layout"], ["oci-layout", "index.json"]])
+def test_a_layout_without_oci_layout_is_refused_and_can_be_mended(path: Path, gone: list[str]) -> None:
+    writing(path, put_image)
+    for name in gone:
+        (path / name).unlink()
+    with pytest.raises(BrokenLayout) as caught:
+        writing(path, put)
+    assert "printf" in (caught.value.hint or "")
+    assert not (path / "oci-layout").exists()
+
+
+@pytest.mark.parametrize("name", [".mirror", ".mirror/tmp", "blobs"])
+@pytest.mark.parametrize("kind", ["file", "link to a directory", "dangling"])
+def test_a_link_in_a_layout_leads_nobody_outside(path: Path, name: str, kind: str) -> None:
+    writing(path, nothing)
+    (path / name).rename(path.parent / "real")
+    (path / name).write_bytes(b"") if kind == "file" else make(path / name, kind)
+    with pytest.raises(BrokenLayout):
+        writing(path, put)
+    assert list((path / "another").iterdir() if (path / "another").exists() else []) == []
+
+
+def test_a_linked_folder_of_blobs_leads_nobody_outside(path: Path, tmp_path: Path) -> None:
+    writing(path, nothing)
+    (path / "blobs" / "sha256").rmdir()
+    (tmp_path / "outside").mkdir()
+    (path / "blobs" / "sha256").symlink_to(tmp_path / "outside")
+    with pytest.raises(BrokenLayout):
+        writing(path, put)
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert leftovers(path) == []
+
+
+def test_asking_whether_a_folder_may_be_written_to_creates_nothing(path: Path) -> None:
+    refuse_foreign(path)
+    assert not path.exists()
+    path.mkdir()
+    refuse_foreign(path)
+    assert list(path.iterdir()) == []
+
+
+# Blobs
+
+
+def test_a_blob_is_stored_under_its_digest(path: Path) -> None:
+    writing(path, put)
+    assert path_of(path).read_bytes() == DATA
+    assert_clean(path)
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
+def test_a_blob_goes_where_its_algorithm_says(path: Path, algorithm: str) -> None:
+    node = Descriptor("a/b", Digest.parse(digest_by(algorithm, DATA)), len(DATA))
+    writing(path, lambda layout: layout.put(node, body(DATA)))
+    assert (path / "blobs" / algorithm / node.digest.encoded).read_bytes() == DATA
+
+
+def test_a_large_blob_in_many_chunks_is_stored_whole(path: Path) -> None:
+    chunks = [hashlib.sha256(bytes([number])).digest() * 4096 for number in range(100)]
+    data = b"".join(chunks)
+    node = Descriptor("a/b", Digest.of(data), len(data))
+    writing(path, lambda layout: layout.put(node, body(*chunks)))
+    assert path_of(path, node).read_bytes() == data
+
+
+def test_the_time_of_the_origin_is_kept(path: Path) -> None:
+    writing(path, lambda layout: layout.put(NODE, body(DATA, modified=1_500_000_000)))
+    assert path_of(path).stat().st_mtime == 1_500_000_000
+
+
+def test_everybody_may_read_a_blob(path: Path) -> None:
+    before = os.umask(0o022)
+    writing(path, put_image)
+    os.umask(before)
+    files = [one for one in path.rglob("*") if one.is_file() and ".mirror" not in one.parts]
+    assert {stat.S_IMODE(one.stat().st_mode) for one in files} == {0o644}
+
+
+WRONG = [(DATA[:-1],), (DATA + b"\0",), (DATA[:-1] + b"\0",), (b"\0" + DATA[1:],), (), (DATA, DATA)]
+
+
+@pytest.mark.parametrize("chunks", WRONG)
+@pytest.mark.parametrize("there", [False, True])
+def test_wrong_bytes_are_never_stored(path: Path, chunks: Sequence[bytes], there: bool) -> None:
+    if there:
+        writing(path, put)
+    with pytest.raises(MirrorError):
+        writing(path, lambda layout: layout.put(NODE, body(*chunks)))
+    assert path_of(path).exists() is there
+    assert_clean(path)
+
+
+def test_a_body_that_breaks_off_leaves_nothing(path: Path) -> None:
+    with pytest.raises(MirrorError, match="It broke"):
+        writing(path, lambda layout: layout.put(NODE, body(DATA[:10], failure=MirrorError("It broke."))))
+    assert not path_of(path).exists()
+    assert_clean(path)
+
+
+def test_a_put_that_is_interrupted_leaves_nothing(path: Path) -> None:
+    async def interrupted(layout: LayoutWriter) -> None:
+        begun = asyncio.Event()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield DATA[:10]
+            begun.set()
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(layout.put(NODE, Body(pieces(), "a test")))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    writing(path, interrupted)
+    assert not path_of(path).exists()
+    assert_clean(path)
+
+
+@pytest.mark.parametrize("call", ["writev", "fsync", "rename", "open"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_a_disk_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(number, "no")
+
+    async def failing(layout: LayoutWriter) -> None:
+        with monkeypatch.context() as broken:
+            broken.setattr(f"mirror.layout.folder.os.{call}", fail)
+            await layout.put(NODE, body(DATA))
+
+    with pytest.raises(StorageError) as caught:
+        writing(path, failing)
+    assert caught.value.hint
+    assert not path_of(path).exists()
+    assert_clean(path)
+
+
+@pytest.mark.parametrize("data", [b"", DATA[:-1], DATA + b"\0", b"\0" * len(DATA)])
+def test_a_blob_that_is_wrong_is_replaced(path: Path, data: bytes) -> None:
+    writing(path, put)
+    path_of(path).write_bytes(data)
+    writing(path, put)
+    assert path_of(path).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_file_is_moved_aside_and_kept(path: Path, kind: str) -> None:
+    async def put_and_tell(layout: LayoutWriter) -> list[Path]:
+        await put(layout)
+        return layout.aside
+
+    writing(path, nothing)
+    make(path_of(path), kind)
+    aside = writing(path, put_and_tell)
+    kept = path / ".mirror" / "quarantine" / f"sha256-{NODE.digest.encoded}"
+    assert aside == [kept]
+    assert stat.S_IFMT(kept.lstat().st_mode) != stat.S_IFREG
+    assert path_of(path).read_bytes() == DATA
+    assert path_of(path).lstat().st_mode & stat.S_IFREG
+
+
+def test_nothing_that_was_moved_aside_is_overwritten(path: Path) -> None:
+    writing(path, nothing)
+    for _ in range(3):
+        path_of(path).mkdir()
+        writing(path, put)
+        path_of(path).unlink()
+    assert len(list((path / ".mirror" / "quarantine").iterdir())) == 3
+
+
+def test_the_target_of_a_link_is_not_touched(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_bytes(b"secret")
+    writing(path, nothing)
+    path_of(path).symlink_to(tmp_path / "passwd")
+    writing(path, put)
+    assert (tmp_path / "passwd").read_bytes() == b"secret"
+
+
+def test_a_manifest_that_is_right_is_not_written_again(path: Path) -> None:
+    writing(path, put_image)
+    before = path_of(path, ROOT).stat()
+    writing(path, put_image)
+    after = path_of(path, ROOT).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_manifest_that_is_wrong_is_written_again(path: Path) -> None:
+    writing(path, put_image)
+    path_of(path, ROOT).write_bytes(b"{}")
+    writing(path, put_image)
+    assert path_of(path, ROOT).read_bytes() == IMAGE.data
+
+
+def test_a_blob_is_there_when_it_has_been_put(path: Path) -> None:
+    async def asked(layout: LayoutWriter) -> list[bool]:
+        before = await layout.has(NODE)
+        await put(layout)
+        return [before, await layout.has(NODE)]
+
+    assert writing(path, asked) == [False, True]
+
+
+def test_blobs_are_put_side_by_side(path: Path) -> None:
+    some = [hashlib.sha256(bytes([number])).digest() * 1000 for number in range(20)]
+    nodes = [Descriptor("a/b", Digest.of(data), len(data)) for data in some]
+
+    async def all_at_once(layout: LayoutWriter) -> None:
+        await asyncio.gather(*(layout.put(node, body(data)) for node, data in zip(nodes, some, strict=True)))
+        await asyncio.gather(*(layout.put(NODE, body(DATA)) for _ in range(5)))
+
+    writing(path, all_at_once)
+    assert [path_of(path, node).read_bytes() for node in nodes] == some
+    assert_clean(path)
+
+
+# Names
+
+
+def test_a_name_is_written_for_every_tool(path: Path) -> None:
+    writing(path, put_image)
+    entry = json.loads((path / "index.json").read_bytes())["manifests"][0]
+    assert entry["digest"] == ROOT.digest
+    assert entry["annotations"]["io.containerd.image.name"] == NAME
+    assert entry["annotations"]["org.opencontainers.image.ref.name"] == "v1"
+
+
+def test_a_name_that_moves_tells_what_it_was(path: Path) -> None:
+    other = Descriptor(images.OCI_INDEX, Digest.of(b"other"), 5)
+
+    async def twice(layout: LayoutWriter) -> list[Digest | None]:
+        return [await layout.tag(NAME, node, b"") for node in (ROOT, other, other)]
+
+    assert writing(path, twice) == [None, ROOT.digest, other.digest]
+    with Layout.open(path) as found:
+        assert [entry.root.digest for entry in found.entries()] == [other.digest]
+
+
+def test_a_name_that_stays_leaves_the_file_alone(path: Path) -> None:
+    writing(path, put_image)
+    before = (path / "index.json").stat().st_ino
+    writing(path, lambda layout: layout.tag(NAME, ROOT, b""))
+    assert (path / "index.json").stat().st_ino == before
+
+
+def test_an_index_that_broke_meanwhile_is_not_replaced(path: Path) -> None:
+    async def broken(layout: LayoutWriter) -> None:
+        (path / "index.json").write_bytes(b"{")
+        await layout.tag(NAME, ROOT, b"")
+
+    with pytest.raises(BrokenLayout):
+        writing(path, broken)
+    assert (path / "index.json").read_bytes() == b"{"
+
+
+def test_names_written_at_once_by_many_are_all_there(path: Path) -> None:
+    """Each in a thread of its own with a layout of its own, as processes would."""
+    names = [f"quay.io/a/b:{number}" for number in range(12)]
+
+    def name(one: str) -> None:
+        writing(path, lambda layout: layout.tag(one, ROOT, b""))
+
+    threads = [threading.Thread(target=name, args=(one,)) for one in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with Layout.open(path) as found:
+        assert sorted(entry.name for entry in found.entries()) == sorted(names)
+
+
+def test_removing_a_name_keeps_the_blobs(path: Path) -> None:
+    async def remove(layout: LayoutWriter) -> None:
+        await layout.remove(layout.find([NAME])[0])
+
+    writing(path, put_image)
+    writing(path, remove, alone=True)
+    with Layout.open(path) as found:
+        assert found.entries() == []
+    assert path_of(path, ROOT).is_file()
+
+
+def test_deleting_takes_the_blobs_that_are_named(path: Path) -> None:
+    writing(path, put_image)
+    writing(path, put)
+    writing(path, lambda layout: layout.delete([NODE.digest]), alone=True)
+    assert not path_of(path).exists()
+    assert path_of(path, ROOT).exists()
+
+
+# Several writers
+
+
+def test_what_dead_writers_left_is_cleared(path: Path) -> None:
+    writing(path, nothing)
+    (path / ".mirror" / "tmp" / "0123456789abcdef").write_bytes(b"half of a blob")
+    (path / ".mirror" / "tmp" / "link").symlink_to(path / "oci-layout")
+    writing(path, nothing)
+    assert leftovers(path) == []
+    assert (path / "oci-layout").is_file()
+
+
+def test_what_living_writers_hold_is_not_cleared(path: Path) -> None:
+    async def second(_: LayoutWriter) -> list[str]:
+        temporary = path / ".mirror" / "tmp" / "0123456789abcdef"
+        temporary.write_bytes(b"half of a blob")
+        async with LayoutWriter.writing(path):
+            return leftovers(path)
+
+    assert writing(path, second) == ["0123456789abcdef"]
+
+
+def test_a_folder_in_the_place_of_a_temporary_is_not_in_the_way(path: Path) -> None:
+    writing(path, nothing)
+    (path / ".mirror" / "tmp" / "folder").mkdir()
+    writing(path, put)
+    assert path_of(path).exists()
+
+
+@pytest.mark.parametrize("alone", [(True, False), (False, True), (True, True)])
+def test_who_wants_to_be_alone_keeps_others_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch, alone: tuple[bool, bool]
+) -> None:
+    monkeypatch.setattr("mirror.layout.writer._PATIENCE", 0.0)
+
+    async def second(_: LayoutWriter) -> None:
+        async with LayoutWriter.writing(path, alone=alone[1]):
+            pass
+
+    with pytest.raises(StorageError, match="in use by another mirror"):
+        writing(path, second, alone=alone[0])
+
+
+def test_who_comes_second_waits_for_the_first(path: Path) -> None:
+    async def second(_: LayoutWriter) -> "asyncio.Task[None]":
+        async def enter() -> None:
+            async with LayoutWriter.writing(path, alone=True) as layout:
+                await put(layout)
+
+        return asyncio.create_task(enter())
+
+    async def main() -> None:
+        async with LayoutWriter.writing(path) as layout:
+            task = await second(layout)
+            await asyncio.sleep(0)
+            assert not path_of(path).exists()
+        await task
+
+    asyncio.run(main())
+    assert path_of(path).exists()
+
+
+def test_a_lock_ends_with_a_failure(path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(WrongDigest):
+            writing(path, lambda layout: layout.put(NODE, body(b"\0" * len(DATA))), alone=True)
+
+
+def test_a_writer_that_is_done_has_closed_everything(path: Path) -> None:
+    writing(path, put_image)
+    before = len(os.listdir("/dev/fd"))
+    writing(path, put_image)
+    with pytest.raises(MirrorError):
+        writing(path, lambda layout: layout.put(NODE, body()))
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_every_new_folder_is_durable_in_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: set[Path] = set()
+    real = Folder.sync
+
+    def sync(folder: Folder) -> None:
+        synced.add(folder.path)
+        real(folder)
+
+    monkeypatch.setattr(Folder, "sync", sync)
+    path = tmp_path / "a" / "layout"
+    writing(path, put)
+    assert {tmp_path, tmp_path / "a", path, path / "blobs", path / "blobs" / "sha256"} <= synced
+
+
+def test_bytes_in_hand_are_put_like_any_other(path: Path) -> None:
+    writing(path, lambda layout: layout.put(NODE, stream.embedded(NODE, DATA)))
+    assert path_of(path).read_bytes() == DATA
