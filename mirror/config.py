@@ -75,9 +75,16 @@ def load(explicit: Path | None = None) -> Settings:
     """
     if explicit:
         return _merge([(explicit, read(explicit), True)])
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    candidates = [(home / "mirror" / FILE, True), (Path(FILE), False)]
-    return _merge([(path, read(path), trusted) for path, trusted in candidates if path.is_file()])
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    candidates = [(Path(home, "mirror", FILE), True), (Path(FILE), False)]
+    return _merge([(path, read(path), trusted) for path, trusted in candidates if _is_file(path)])
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from mirror.copy import Copy, Plan
 from mirror.digest import Digest
 from mirror.errors import MirrorError, StorageError
 from mirror.layout import Layout, LayoutWriter, names
+from mirror.layout.folder import exists
 from mirror.layout.writer import refuse_foreign
 from mirror.overlay import DryRun, Nearby
 from mirror.reference import Reference
@@ -112,7 +113,7 @@ async def pull_images(
     refuse_foreign(path)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(options.registries))
-        there = stack.enter_context(Layout.open(path)) if (path / "oci-layout").exists() else None
+        there = stack.enter_context(Layout.open(path)) if exists(path / "oci-layout") else None
         found = await each(
             _sources(client, references.values()), lambda image: _walk(image, there, options), _WALKS_AT_ONCE
         )

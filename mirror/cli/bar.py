@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import NoReturn
 
 from tqdm import tqdm
 
 from mirror.descriptor import Descriptor
+from mirror.report.text import count
 
 _LARGE = 8 * 1024 * 1024  # bytes from which on a blob has a line of its own
-_DELAY = 0.2  # seconds before a bar shows: what is over at once needs none
-_FORMAT = "{desc:<20} {percentage:3.0f}%|{bar:25}| {n_fmt:>6}/{total_fmt} {rate_fmt} {remaining}"
+_DELAY = 0.2  # seconds before a bar shows for what is local, and often over at once; a network may stall at once
+_FORMAT = "{desc:<18} {percentage:3.0f}% |{bar}| {n_fmt}B of {total_fmt}B  {rate_fmt}  {remaining} left"
+_MARGIN = 4  # columns that stay free, so that a ^C which the terminal echoes does not break the line
 
 
 class Bars:
@@ -23,11 +26,11 @@ class Bars:
 
     def plan(self, phase: str, blobs: int, size: int) -> None:
         self.close()
-        self._total = _bar(f"{phase} {blobs}", size, leave=False)
+        self._total = _bar(f"{phase} {count(blobs, 'blob')}", size, delay=0 if phase == "copying" else _DELAY)
 
     def begin(self, node: Descriptor) -> None:
         if node.size >= _LARGE:
-            self._lines[node.digest] = _bar(f"  {node.digest.short}", node.size, leave=False)
+            self._lines[node.digest] = _bar(f"  {node.digest.short}", node.size)
 
     def advance(self, node: Descriptor | None, count: int) -> None:
         for bar in (self._total, self._lines.get(node.digest) if node else None):
@@ -51,15 +54,17 @@ class Bars:
         self._total = None
 
 
-def _bar(title: str, size: int, *, leave: bool) -> tqdm[NoReturn]:
+def _bar(title: str, size: int, *, delay: float = 0) -> tqdm[NoReturn]:
+    screen = shutil.get_terminal_size()  # sensible where the terminal does not know its own size
     return tqdm(
         desc=title,
         total=size,
         unit="B",
         unit_scale=True,
         bar_format=_FORMAT,
-        leave=leave,
-        delay=_DELAY,
-        dynamic_ncols=True,
+        leave=False,
+        delay=delay,
+        ncols=max(40, screen.columns - _MARGIN),
+        nrows=screen.lines,
         file=sys.stderr,
     )

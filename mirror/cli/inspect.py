@@ -12,6 +12,7 @@ from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.errors import UsageError
 from mirror.inspection import inspect_image, inspect_layout
+from mirror.layout.folder import exists, is_folder
 from mirror.report.images import Inspected
 from mirror.retry import Retry
 
@@ -78,4 +79,4 @@ def _only(found: list[Inspected]) -> Inspected:
 
 def _is_layout(what: str) -> bool:
     looks_like_path = what.startswith((".", "/", "~"))
-    return looks_like_path or (Path(what).is_dir() and (Path(what) / "index.json").exists())
+    return looks_like_path or (is_folder(Path(what)) and exists(Path(what) / "index.json"))

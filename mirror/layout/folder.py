@@ -48,6 +48,26 @@ def translated(what: str | Path) -> Iterator[None]:
         raise StorageError(f"{what}: {os.strerror(error.errno or 0)}.", hint=_HINTS.get(error.errno or 0)) from error
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a person's path is a directory; links may be followed.
+
+    Raises:
+        StorageError: nobody may tell, such as below a folder that may not be entered.
+    """
+    with translated(path):
+        return path.is_dir()
+
+
+def exists(path: Path) -> bool:
+    """Whether anything has this path, a dangling link too.
+
+    Raises:
+        StorageError: as `is_folder`.
+    """
+    with translated(path):
+        return path.exists() or path.is_symlink()
+
+
 class Folder:
     """A directory that is held open; close it, or use it in `with`. `path` is for messages only."""
 

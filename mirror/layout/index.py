@@ -112,6 +112,8 @@ def find(found: Sequence[Entry], text: str, where: str) -> Entry:
         UsageError: there are several with different content.
     """
     matches = [entry for entry in found if entry.is_called(text)]
+    if not matches:  # a short name of an image that is not Docker Hub's
+        matches = [entry for entry in found if entry.name.endswith(f"/{text}")]
     if not matches:
         there = ", ".join(entry.name for entry in found[:10]) or "no images at all"
         more = f" and {len(found) - 10} more" if len(found) > 10 else ""

@@ -19,7 +19,7 @@ from mirror.digest import Digest
 from mirror.errors import BrokenLayout, NotFound
 from mirror.layout import index
 from mirror.layout.blobs import READ, Blobs, Flaw, Verdict
-from mirror.layout.folder import Folder, translated
+from mirror.layout.folder import Folder, is_folder, translated
 from mirror.layout.index import Entry
 from mirror.stream import Body
 
@@ -47,7 +47,7 @@ class Layout:
             BrokenLayout: it is no layout, or its `oci-layout` or `index.json` is broken.
             StorageError: it cannot be read.
         """
-        if not path.is_dir():
+        if not is_folder(path):
             raise NotFound(f"There is no folder {str(path)!r}.", hint="Pull an image first, or name another folder.")
         layout = cls(Folder.open(path))
         try:

@@ -21,7 +21,7 @@ from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import BrokenLayout, StorageError, UsageError
 from mirror.layout import index
-from mirror.layout.folder import Folder, Lock, Temporary, translated
+from mirror.layout.folder import Folder, Lock, Temporary, exists, is_folder, translated
 from mirror.layout.index import Entry
 from mirror.layout.reader import Layout
 from mirror.stream import Batch, Body, Check, batch_size, batches, overlap
@@ -180,8 +180,8 @@ def refuse_foreign(path: Path) -> None:
         UsageError: it has other things in it, or is a file.
         BrokenLayout: it was a layout once, and the names of its images would be forgotten.
     """
-    if not path.is_dir():
-        if path.exists() or path.is_symlink():
+    if not is_folder(path):
+        if exists(path):
             raise UsageError(f"{path} is no folder.", hint="Name another one with --output.")
         return
     with Layout(Folder.open(path)) as found:
@@ -202,7 +202,7 @@ def refuse_foreign(path: Path) -> None:
 
 def _make(path: Path) -> None:
     """Create a folder and its parents, each made durable in its own parent."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    missing = [folder for folder in (path, *path.parents) if not exists(folder)]
     with translated(path):
         path.mkdir(parents=True, exist_ok=True)
     for folder in missing:

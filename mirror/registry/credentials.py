@@ -33,7 +33,7 @@ def find(registry: str) -> Credentials | None:
     Raises:
         ConfigError: the file is there and cannot be understood.
     """
-    path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    path = Path(os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker"), "config.json")
     try:
         data = path.read_bytes()
     except FileNotFoundError:

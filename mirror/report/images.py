@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from mirror.report.text import count, size, table
@@ -108,10 +109,15 @@ class Platformed:
         found.append(f"  manifest  {self.manifest.digest}")
         if self.config:
             found.append(f"  config    {self.config.digest}  {size(self.config.size)}")
-        found += [f"  {name:<9} {value}" for name, value in self.settings.items()]
+        found += [f"  {name:<9} {_words(value)}" for name, value in self.settings.items()]
         for number, layer in enumerate(self.layers):
             found.append(f"  {'layers' if number == 0 else '':<9} {layer.digest}  {size(layer.size):>9}")
         return found
+
+
+def _words(value: object) -> str:
+    """A command as a shell would show it."""
+    return shlex.join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mirror.content import Progress, Silence
 from mirror.errors import NotFound
-from mirror.layout.folder import Folder
+from mirror.layout.folder import Folder, is_folder
 from mirror.report.findings import VerifyReport
 from mirror.verify.content import hash_all
 from mirror.verify.judge import judge
@@ -49,7 +49,7 @@ async def verify_layout(
     """
     started = time.monotonic()
     folder = Path(path)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise NotFound(f"There is no folder {str(folder)!r}.", hint="Name the folder of an OCI image layout.")
     with Folder.open(folder) as root, Structure(root) as structure:
         await asyncio.to_thread(structure.survey, images)

@@ -54,6 +54,28 @@ def test_closed_pipe_is_quiet(mirror: Mirror) -> None:
     assert "Traceback" not in result.err
 
 
+@pytest.mark.parametrize("args", [["--help"], ["completion", "bash"], ["ls", "layout"], ["inspect", "layout", "--raw"]])
+def test_stdout_that_fails_is_said(mirror: Mirror, registry: EmbeddedRegistry, args: list[str]) -> None:
+    images.image("linux/amd64").publish(registry, "a", "v1")
+    if "layout" in args:
+        mirror("pull", f"{registry.host}/a:v1", "--all")
+    result = mirror.run(["bash", "-c", f"{shlex.join(mirror.command(*args))} > /dev/full"])
+    assert result.code == 1
+    assert "No space left" in result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("args", ["ls layout", "verify layout", "pull NAME --all", "--version"])
+def test_closed_stdout_is_no_traceback(mirror: Mirror, registry: EmbeddedRegistry, args: str) -> None:
+    images.image("linux/amd64").publish(registry, "a", "v1")
+    name = f"{registry.host}/a:v1"
+    mirror("pull", name, "--all")
+    command = shlex.join(mirror.command(*args.replace("NAME", name).split()))
+    result = mirror.run(["bash", "-c", f"{command} >&-"])
+    assert "Traceback" not in result.err
+    assert result.code in (0, 1)
+
+
 # Settings
 
 

@@ -65,6 +65,11 @@ def test_credentials_are_found_under_a_url(mirror: Mirror, guarded: EmbeddedRegi
     mirror("pull", f"{guarded.host}/a:v1", "--all")
 
 
+def test_credentials_are_found_at_home(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
+    login(mirror, "ann", USERS["ann"], guarded.host)
+    mirror("pull", f"{guarded.host}/a:v1", "--all", env={"DOCKER_CONFIG": ""})
+
+
 def test_wrong_credentials_are_said(mirror: Mirror, guarded: EmbeddedRegistry, tmp_path: Path) -> None:
     login(mirror, "ann", "guess", guarded.host)
     result = mirror("pull", f"{guarded.host}/a:v1", "--all", code=1)

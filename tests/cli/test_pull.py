@@ -401,6 +401,15 @@ def test_tag_and_digest_are_two_images(mirror: Mirror, shop: EmbeddedRegistry, f
     assert sorted(names(layout)) == sorted([first, pinned])
 
 
+def test_two_digests_under_one_name_are_refused(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    for image in (FIRST, SECOND):
+        image.publish(registry, "a", "v1")
+    name = f"{registry.host}/a:v1"
+    result = mirror("pull", f"{name}@{FIRST.root}", f"{name}@{SECOND.root}", "--all", code=2)
+    assert name in result.err
+    assert not layout.exists()
+
+
 # Healing
 
 

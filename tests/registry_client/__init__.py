@@ -1,0 +1,1 @@
+"""The HTTP client of registries: challenges, credentials, errors, redirects, proxies."""

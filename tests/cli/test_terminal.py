@@ -1,0 +1,103 @@
+"""On a terminal: bars while it runs, and nothing of them in the results."""
+
+import os
+import pty
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.cli.test_crash import Gate
+from tests.command import Mirror, leftovers
+from tests.registry import EmbeddedRegistry, Fault, serving
+
+LARGE = images.layer(1, 9_000_000)
+IMAGE = images.image("linux/amd64", LARGE)
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[EmbeddedRegistry]:
+    with serving(EmbeddedRegistry()) as registry:
+        IMAGE.publish(registry, "a", "v1")
+        yield registry
+
+
+@pytest.fixture
+def gate(shop: EmbeddedRegistry) -> Iterator[Gate]:
+    """The layer comes to a halt in its middle until the gate opens."""
+    held = Gate(6_000_000)
+    shop.fault(Fault(method="GET", path=LARGE.digest, action=held))
+    yield held
+    held.opened.set()
+    shop.clear_faults()
+
+
+class Terminal:
+    """A terminal as stderr of a running command."""
+
+    def __init__(self, mirror: Mirror, *args: object) -> None:
+        self._end, other = pty.openpty()
+        self.process = subprocess.Popen(
+            mirror.command(*args),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=other,
+            cwd=mirror.folder,
+            env={**mirror.env, "TERM": "xterm", "COLUMNS": "120"},
+        )
+        os.close(other)
+        self.shown = ""
+
+    def read_until(self, text: str) -> None:
+        """Read what the person sees until `text` is part of it."""
+        while text not in self.shown:
+            data = self._read()
+            assert data, f"it ended and showed only {self.shown!r}"
+            self.shown += data.decode()
+
+    def finish(self) -> tuple[int, str]:
+        """Its exit code and its stdout, after the terminal has shown everything."""
+        while data := self._read():
+            self.shown += data.decode()
+        out, _ = self.process.communicate(timeout=60)
+        os.close(self._end)
+        return self.process.returncode, out.decode()
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self._end, 65536)
+        except OSError:  # Linux ends a terminal with EIO
+            return b""
+
+
+def test_bars_show_the_whole_and_each_large_blob(mirror: Mirror, shop: EmbeddedRegistry, gate: Gate) -> None:
+    terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all")
+    terminal.read_until("copying")
+    terminal.read_until(LARGE.digest[7:19])
+    gate.opened.set()
+    assert terminal.finish() == (0, f"{shop.host}/a:v1@{IMAGE.root}\n")
+    assert terminal.shown.rstrip().splitlines()[-1].rpartition("\r")[2].startswith("pulled 1 image")
+
+
+@pytest.mark.parametrize("flag", ["--no-progress", "-q"])
+def test_no_bars_where_nobody_wants_them(mirror: Mirror, shop: EmbeddedRegistry, flag: str) -> None:
+    terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all", flag)
+    assert terminal.finish()[0] == 0
+    assert "copying" not in terminal.shown
+    assert "\x1b" not in terminal.shown
+
+
+def test_no_bars_without_a_terminal(mirror: Mirror, shop: EmbeddedRegistry, gate: Gate) -> None:
+    gate.opened.set()
+    assert "copying" not in mirror("pull", f"{shop.host}/a:v1", "--all").err
+
+
+def test_interrupt_leaves_the_terminal_tidy(mirror: Mirror, shop: EmbeddedRegistry, gate: Gate, tmp_path: Path) -> None:
+    terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all")
+    terminal.read_until("copying")
+    terminal.process.terminate()
+    assert terminal.finish() == (130, "")
+    assert "interrupted" in terminal.shown.splitlines()[-2] + terminal.shown.splitlines()[-1]
+    assert leftovers(tmp_path / "layout") == []

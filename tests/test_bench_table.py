@@ -1,0 +1,41 @@
+"""The table of `scripts/bench`, from made-up numbers."""
+
+from tests.bench.measure import Cost
+from tests.bench.table import MIB, cpu, memory, render, verdict, wall
+
+PAIRS = [(Cost(1, 2, 60 * MIB), Cost(4, 5, 20 * MIB)), (Cost(2, 3, 90 * MIB), Cost(4, 8, 30 * MIB))] * 3
+FAST = wall("pull", PAIRS, 0.45, stretch=0.35)
+SLOW = wall("push", PAIRS, 0.3)
+
+
+def test_a_ratio_is_the_median_of_the_pairs_own_ratios() -> None:
+    assert FAST.cells() == ("pull", "1.50 s", "4.00 s", "0.38", "≤ 0.45 (stretch 0.35: no)", "yes")
+
+
+def test_a_missed_target_is_said_plainly() -> None:
+    assert SLOW.cells()[-1] == "**no**"
+    assert verdict([FAST, SLOW]) == "1 of 2 targets are MISSED: push (0.38, ≤ 0.3)."
+    assert verdict([FAST]) == "All 1 targets are met."
+
+
+def test_what_has_no_target_is_neither_met_nor_missed() -> None:
+    assert cpu("pull", PAIRS).cells()[-2:] == ("", "")
+    assert verdict([FAST, cpu("pull", PAIRS)]) == "All 1 targets are met."
+
+
+def test_memory_is_the_largest_peak() -> None:
+    ours, other = zip(*PAIRS, strict=True)
+    row = memory("pull", ours, other, 64 * MIB)
+    assert row.cells() == ("pull", "90 MiB", "30 MiB", "3.00", "≤ 64 MiB", "**no**")
+
+
+def test_an_allowance_is_added_to_what_the_other_takes() -> None:
+    assert wall("again", PAIRS, 0.3, plus=0.3).met
+    assert not wall("again", PAIRS, 0.3, plus=0.2).met
+
+
+def test_the_table_is_markdown() -> None:
+    lines = render([FAST, SLOW]).splitlines()
+    assert lines[0] == "| what | mirror | other | ratio | target | met |"
+    assert lines[1] == "| --- | --- | --- | --- | --- | --- |"
+    assert len(lines) == 4
