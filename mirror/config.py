@@ -100,7 +100,10 @@ def read(path: Path) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # TOMLDecodeError, UnicodeDecodeError, numbers of 5000 digits, nesting
         raise ConfigError(f"{path} is no valid TOML: {error}.") from None
     for key, value in values.items():
         if key not in _KEYS:

@@ -18,7 +18,7 @@ from mirror.concurrency import each
 from mirror.content import Progress, Sink
 from mirror.copy import Copy, Plan
 from mirror.digest import Digest
-from mirror.errors import MirrorError, StorageError
+from mirror.errors import MirrorError, StorageError, UsageError
 from mirror.layout import Layout, LayoutWriter, names
 from mirror.layout.folder import exists
 from mirror.layout.writer import refuse_foreign
@@ -109,7 +109,7 @@ async def pull_images(
     """
     options = options or PullOptions()
     path, started = Path(output), time.monotonic()
-    references = {reference.stored: reference for reference in map(Reference.parse, images)}
+    references = _references(images)
     refuse_foreign(path)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(options.registries))
@@ -132,6 +132,23 @@ async def pull_images(
             plan, jobs=options.registries.jobs, retry=options.retry, keep_going=options.keep_going, progress=progress
         )
         return report.of(plan, layout, before)
+
+
+def _references(images: Sequence[str]) -> dict[str, Reference]:
+    """The images asked for, by the names that they are going to have; one that is asked for twice is pulled once.
+
+    Raises:
+        UsageError: two different images would have one name.
+    """
+    references: dict[str, Reference] = {}
+    for reference in map(Reference.parse, images):
+        other = references.setdefault(reference.stored, reference)
+        if other != reference:
+            raise UsageError(
+                f"{other} and {reference} would both be called {reference.stored}.",
+                hint="A name stands for one image: pull them into two layouts, or by their digests alone.",
+            )
+    return references
 
 
 def _sources(client: Client, references: Iterable[Reference]) -> list[_Image]:

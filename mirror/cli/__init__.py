@@ -67,6 +67,8 @@ def mirror() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    if sys.stdout is None or sys.stderr is None:  # closed by whoever started us
+        os._exit(1)
     sys.exit(_run())
 
 
@@ -85,8 +87,16 @@ def _run() -> int:
     except MirrorError as error:
         return _say(str(error), error.hint, error.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own flush at exit is quiet
-        return 1
+        return _no_more_output()
+    except OSError as error:  # only the result itself is written outside of the library, whose errors are its own
+        _no_more_output()
+        return _say(f"the result could not be written: {os.strerror(error.errno or 0)}.", None, 1)
+
+
+def _no_more_output() -> int:
+    """So that Python's own flush at the end is quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 1
 
 
 def _say(text: str, hint: str | None, code: int) -> int:

@@ -121,7 +121,8 @@ class Authenticator:
     def _realm(self, text: str) -> URL:
         """Where tokens come from; credentials go there, so it must be no weaker than the registry itself."""
         try:
-            realm = URL(text)
+            realm = URL(text).with_user(None)
+            realm = realm if realm.port else URL()
         except ValueError:
             realm = URL()
         if realm.scheme not in ("http", "https") or not realm.host:

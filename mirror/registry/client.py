@@ -122,7 +122,8 @@ class Registry:
             Unauthorized: credentials are wanted, or others.
             TransferError: the network, or any other status.
         """
-        base = await self._opened()
+        with errors.translated(f"{method} https://{self._host}"):
+            base = await self._opened()
         url = path if isinstance(path, URL) else URL(f"{base}/v2/{path}", encoded=True)
         request = f"{method} {errors.shown(url)}"
         with errors.translated(request):
@@ -256,7 +257,10 @@ def location(response: aiohttp.ClientResponse) -> URL:
     """
     text = response.headers.get("Location", "")
     try:
-        target = response.url.join(URL(text, encoded=True))
+        target = response.url.join(URL(text, encoded=True)).with_user(
+            None
+        )  # which credentials to use is ours to choose
+        target = target if target.port else URL()
     except ValueError:
         target = URL()
     if not text or target.scheme not in ("http", "https") or not target.host:

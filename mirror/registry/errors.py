@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ def translated(request: str) -> Iterator[None]:
     """
     try:
         yield
-    except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+    except (aiohttp.ClientError, TimeoutError, OSError, EOFError) as error:
         # A body that fails while it is sent comes wrapped in a connection error.
         cause: BaseException | None = error
         while cause is not None:
@@ -37,6 +36,8 @@ def translated(request: str) -> Iterator[None]:
                 raise cause from None
             cause = cause.__cause__
         raise _network(request, error) from error
+    except ValueError as error:  # out of yarl, idna or aiohttp, for addresses that a registry or a person gave
+        raise TransferError(f"{request}: this is no address that can be used: {error}.") from error
 
 
 def _network(request: str, error: BaseException) -> TransferError:
@@ -44,7 +45,7 @@ def _network(request: str, error: BaseException) -> TransferError:
         return _unreachable(request, error)
     if isinstance(error, TimeoutError):
         return TransferError(f"{request}: the registry stopped answering.", transient=True)
-    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | OSError):
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | OSError | EOFError):
         return TransferError(f"{request}: the connection was cut.", transient=True)
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return TransferError(f"{request}: the proxy answered {error.status} {error.message}.", status=error.status)

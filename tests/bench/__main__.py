@@ -2,6 +2,8 @@
 
 import argparse
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ _ABOUT = (
 def main() -> None:
     options = _options()
     require_tools()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or the registries would outlive this process
     with _folder(options.keep) as folder, docker_registry(folder / "registry") as host:
         bench = Bench(folder, options.pairs, host)
         rows = [row for name in options.only for row in CASES[name].measure(bench)]

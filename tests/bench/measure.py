@@ -46,7 +46,11 @@ class Shell:
             process = subprocess.Popen(
                 ["sh", "-c", command], cwd=self.folder, env=environment, stdout=subprocess.DEVNULL, stderr=said
             )
-            _, status, usage = os.wait4(process.pid, 0)
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            except BaseException:
+                process.kill()
+                raise
             wall = time.perf_counter() - started
             process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode:
