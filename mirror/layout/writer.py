@@ -180,20 +180,23 @@ def refuse_foreign(path: Path) -> None:
         UsageError: it has other things in it, or is a file.
         BrokenLayout: it was a layout once, and the names of its images would be forgotten.
     """
-    if not is_folder(path):
-        if exists(path):
-            raise UsageError(f"{path} is no folder.", hint="Name another one with --output.")
+    if not exists(path):
         return
+    if not is_folder(path):
+        raise UsageError(f"{path} is no folder.", hint="Name another one with --output.")
     with Layout(Folder.open(path)) as found:
         there = set(found.root.names())
         if "oci-layout" in there:
             found.check()
-        elif there - _OURS:
+            return
+        if there - _OURS:
             raise UsageError(
                 f"{path} is not empty and is no OCI image layout.",
                 hint="Name a new or empty folder with --output, or a layout.",
             )
-        elif any(name for _, name in found.blobs.stored()) or ("index.json" in there and found.entries()):
+        used = any(name for _, name in found.blobs.stored()) or ("index.json" in there and found.entries())
+        # Looked for once more: another mirror may be creating the layout, and writes oci-layout before the first blob.
+        if used and found.root.kind("oci-layout") is None:
             raise BrokenLayout(
                 f"{path} is no OCI image layout: it has no oci-layout.",
                 hint=f'If it was one: printf \'{{"imageLayoutVersion":"1.0.0"}}\' > {path}/oci-layout',

@@ -430,6 +430,44 @@ def test_names_written_at_once_by_many_are_all_there(path: Path) -> None:
         assert sorted(entry.name for entry in found.entries()) == sorted(names)
 
 
+def elsewhere(action: Callable[[], object]) -> None:
+    """Do something as another process would, while this one is in the middle of something."""
+    thread = threading.Thread(target=action)
+    thread.start()
+    thread.join()
+
+
+def test_a_folder_that_another_creates_meanwhile_is_welcome(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.is_dir
+
+    def looked_at(self: Path) -> bool:
+        answer = real(self)
+        if self == path and not answer:
+            path.mkdir()
+        return answer
+
+    monkeypatch.setattr(Path, "is_dir", looked_at)
+    writing(path, put_image)
+    assert path_of(path, ROOT).is_file()
+
+
+def test_a_layout_that_another_completes_meanwhile_is_welcome(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, done = Folder.names, threading.Event()
+
+    def looked_at(self: Folder) -> list[str]:
+        answer = real(self)
+        if self.path == path and not done.is_set():
+            done.set()
+            elsewhere(lambda: writing(path, put_image))
+        return answer
+
+    path.mkdir()
+    monkeypatch.setattr(Folder, "names", looked_at)
+    writing(path, lambda layout: layout.tag("quay.io/other:v2", ROOT, b""))
+    with Layout.open(path) as found:
+        assert [entry.name for entry in found.entries()] == [NAME, "quay.io/other:v2"]
+
+
 def test_removing_a_name_keeps_the_blobs(path: Path) -> None:
     async def remove(layout: LayoutWriter) -> None:
         await layout.remove(layout.find([NAME])[0])
