@@ -124,6 +124,11 @@ class Layout:
         fd = self.blobs.open(node.digest)
         reading = asyncio.Lock()
         try:
+            found = os.fstat(fd).st_size
+            if found != node.size:  # said here, since a short body from a disk is no cut connection to try again
+                raise BrokenLayout(
+                    f"{node.digest} from {self.path} should have {node.size} bytes and has {found} bytes."
+                )
             file = await settled(aiofiles.open(fd, "rb", buffering=0, closefd=False))
             yield Body(_chunks(file, reading, self.path), str(self.path), os.fstat(fd).st_mtime)
         finally:
