@@ -10,7 +10,7 @@ from typing import Protocol
 
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
-from mirror.stream import Body
+from mirror.stream import Body, Fetch
 
 
 class Source(Protocol):
@@ -24,8 +24,8 @@ class Source(Protocol):
         """
         ...
 
-    def open_blob(self, node: Descriptor) -> AbstractAsyncContextManager[Body]:
-        """The content of `node`.
+    def open_blob(self, node: Descriptor, start: int = 0) -> AbstractAsyncContextManager[Body]:
+        """The content of `node` from the byte `start` on; all of it where the store cannot begin in the middle.
 
         Raises:
             MirrorError: it is not there, or cannot be read; during iteration too.
@@ -44,8 +44,12 @@ class Holder(Protocol):
 class Sink(Holder, Protocol):
     """Somewhere that content can be put. It becomes visible only when it is whole and has been verified."""
 
-    async def put(self, node: Descriptor, body: Body) -> None:
+    async def put(self, node: Descriptor, fetch: Fetch) -> None:
         """Take the content of `node`, verifying size and digest on the way.
+
+        Args:
+            node: what to take.
+            fetch: opens the content, at the offset from which on it is wanted; called where the content is needed.
 
         Raises:
             ContentError: the bytes are not what the descriptor says; nothing of them is kept.

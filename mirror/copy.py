@@ -13,7 +13,7 @@ from __future__ import annotations
 from asyncio import Lock
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from mirror import stream
@@ -164,16 +164,24 @@ class _Mover:
     async def _put(self, node: Descriptor, source: Source, sink: Sink) -> None:
         counted = 0
 
-        async def counting(body: Body) -> AsyncIterator[bytes]:
+        def count(done: int) -> None:
             nonlocal counted
+            self._progress.advance(node, done - counted)
+            counted = done
+
+        async def counting(body: Body) -> AsyncIterator[bytes]:
+            count(body.start)
             async for chunk in body.chunks:
-                counted += len(chunk)
-                self._progress.advance(node, len(chunk))
+                count(counted + len(chunk))
                 yield chunk
 
+        @asynccontextmanager
+        async def fetch(start: int) -> AsyncIterator[Body]:
+            async with _opened(source, node, start) as body:
+                yield replace(body, chunks=counting(body))
+
         try:
-            async with _opened(source, node) as body:
-                await sink.put(node, Body(counting(body), body.origin, body.modified))
+            await sink.put(node, fetch)
         except BaseException:
             self._progress.advance(node, -counted)
             raise
@@ -191,7 +199,7 @@ class _Mover:
 
     async def _put_manifests(self, copy: Copy) -> None:
         async def put(node: Node) -> None:
-            await self._retry.run(lambda: copy.sink.put(node.descriptor, Body(stream.once(node.data), copy.name)))
+            await self._retry.run(lambda: copy.sink.put(node.descriptor, stream.in_hand(node.data, copy.name)))
 
         for rank in copy.graph.ranks():
             await each(rank, put, _MANIFESTS_AT_ONCE)
@@ -215,10 +223,8 @@ class _Mover:
 
 
 @asynccontextmanager
-async def _opened(source: Source, node: Descriptor) -> AsyncIterator[Body]:
+async def _opened(source: Source, node: Descriptor, start: int) -> AsyncIterator[Body]:
     """The content of `node`: from its own descriptor where it is embedded there, else from `source`."""
-    if node.data is not None:
-        yield stream.embedded(node, node.data)
-        return
-    async with source.open_blob(node) as body:
+    embedded = None if node.data is None else stream.in_hand(node.data, "its own descriptor")
+    async with embedded(start) if embedded else source.open_blob(node, start) as body:
         yield body

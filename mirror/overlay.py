@@ -10,7 +10,7 @@ from mirror.content import Holder, Source
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import UsageError
-from mirror.stream import Body
+from mirror.stream import Body, Fetch
 
 
 class _Near(Source, Holder, Protocol):
@@ -28,9 +28,9 @@ class Nearby:
         return await self._far.resolve(name)
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor) -> AsyncIterator[Body]:
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
         near = self._near if self._near and await self._near.has(node) else None
-        async with (near or self._far).open_blob(node) as body:
+        async with (near or self._far).open_blob(node, start) as body:
             yield body
 
 
@@ -43,7 +43,7 @@ class DryRun:
     async def has(self, node: Descriptor) -> bool:
         return self._sink is not None and await self._sink.has(node)
 
-    async def put(self, node: Descriptor, body: Body) -> None:
+    async def put(self, node: Descriptor, fetch: Fetch) -> None:
         raise UsageError("A dry run writes nothing.")
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:

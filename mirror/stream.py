@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from concurrent.futures import Future, wait
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from mirror.descriptor import Descriptor
@@ -33,15 +34,20 @@ class Body:
     """Content on its way, not yet checked.
 
     `origin` names where it comes from, for errors. `modified` is when the origin says it was made, in seconds since
-    the epoch.
+    the epoch. `start` is the offset of its first byte: what comes before is somewhere else already.
     """
 
     chunks: AsyncIterable[bytes]
     origin: str
     modified: float | None = None
+    start: int = 0
 
     def called(self, node: Descriptor) -> str:
         return f"{node.digest} from {self.origin}"
+
+
+# Opens content at an offset, or at 0 where that cannot be done: `Body.start` says which.
+Fetch = Callable[[int], AbstractAsyncContextManager[Body]]
 
 
 class Check:
@@ -72,7 +78,7 @@ async def batches(body: Body, node: Descriptor, size: int) -> AsyncIterator[Batc
     Raises:
         WrongSize: there are more bytes than `node.size` (as soon as one has come), or fewer.
     """
-    got = held = 0
+    got, held = body.start, 0
     batch: Batch = []
     async for chunk in body.chunks:
         got += len(chunk)
@@ -153,8 +159,14 @@ async def once(data: bytes) -> AsyncIterator[bytes]:
         yield data
 
 
-def embedded(node: Descriptor, data: bytes) -> Body:
-    return Body(once(data), "its own descriptor")
+def in_hand(data: bytes, origin: str) -> Fetch:
+    """Content that is in memory, to be fetched from there."""
+
+    @asynccontextmanager
+    async def fetch(start: int) -> AsyncIterator[Body]:
+        yield Body(once(data[start:]), origin, start=start)
+
+    return fetch
 
 
 def _submit(work: Callable[[Batch], None], batch: Batch) -> Future[None]:

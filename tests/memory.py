@@ -8,7 +8,7 @@ from mirror import stream
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import MirrorError, NotFound, TransferError
-from mirror.stream import Body
+from mirror.stream import Body, Fetch
 from tests.images import Blob, Image, Json
 
 
@@ -42,13 +42,13 @@ class MemorySource:
         raise NotFound(f"There is no {name}.")
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor) -> AsyncIterator[Body]:
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
         self.opened.append(node.digest)
         if self.errors.get(node.digest):
             raise self.errors[node.digest].pop(0)
         if node.digest not in self.contents:
             raise TransferError(f"There is no {node.digest} here.", status=404)
-        yield Body(stream.once(self.contents[node.digest]), "memory")
+        yield Body(stream.once(self.contents[node.digest][start:]), "memory", start=start)
 
 
 class MemorySink:
@@ -66,9 +66,10 @@ class MemorySink:
         self.asked.append(node.digest)
         return node.digest in self.held
 
-    async def put(self, node: Descriptor, body: Body) -> None:
+    async def put(self, node: Descriptor, fetch: Fetch) -> None:
         self._check(node.digest)
-        data = await stream.read(body, node)
+        async with fetch(0) as body:
+            data = await stream.read(body, node)
         if node.is_manifest and not {link["digest"] for link in links(data)} <= self.held.keys():
             self.early.append(node.digest)
         self.held[node.digest] = data
@@ -97,3 +98,13 @@ def links(data: bytes) -> list[Json]:
     document: Json = json.loads(data)
     config = [document["config"]] if "config" in document else []
     return [*document.get("manifests", ()), *config, *document.get("layers", ())]
+
+
+def fetching(body: Body) -> Fetch:
+    """A body that was made by hand, whatever offset is asked for."""
+
+    @asynccontextmanager
+    async def fetch(start: int) -> AsyncIterator[Body]:
+        yield body
+
+    return fetch

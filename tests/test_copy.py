@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror import copy
+from mirror import copy, stream
 from mirror.content import Source
 from mirror.copy import Copy, Plan
 from mirror.descriptor import Descriptor
@@ -19,7 +19,7 @@ from mirror.errors import ContentError, MirrorError, StorageError, TransferError
 from mirror.graph import walk
 from mirror.overlay import DryRun, Nearby
 from mirror.retry import Retry
-from mirror.stream import Body
+from mirror.stream import Body, Fetch
 from tests import images
 from tests.images import Blob, Image
 from tests.memory import MemorySink, MemorySource, descriptor_of, links, node_of
@@ -163,10 +163,10 @@ class Held(MemorySource):
         self.begun, self.go_on = asyncio.Event(), asyncio.Event()
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor) -> AsyncIterator[Body]:
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
         self.begun.set()
         await self.go_on.wait()
-        async with super().open_blob(node) as body:
+        async with super().open_blob(node, start) as body:
             yield body
 
 
@@ -178,8 +178,8 @@ class Watched(MemorySink):
         self.arrived = asyncio.Event()
         self._awaited = awaited
 
-    async def put(self, node: Descriptor, body: Body) -> None:
-        await super().put(node, body)
+    async def put(self, node: Descriptor, fetch: Fetch) -> None:
+        await super().put(node, fetch)
         if node.digest == self._awaited:
             self.arrived.set()
 
@@ -430,8 +430,8 @@ def test_progress_adds_up_whatever_is_tried_again(errors: list[MirrorError]) -> 
         """Breaks off after a few bytes, as often as it is told to."""
 
         @asynccontextmanager
-        async def open_blob(self, node: Descriptor) -> AsyncIterator[Body]:
-            async with super().open_blob(node) as body:
+        async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
+            async with super().open_blob(node, start) as body:
                 yield Body(self._cut(body), "memory")
 
         async def _cut(self, body: Body) -> AsyncIterator[bytes]:
@@ -470,18 +470,13 @@ def test_a_dry_run_asks_and_never_writes() -> None:
     assert asyncio.run(dry.has(node_of(SHARED)))
     assert not asyncio.run(DryRun(None).has(node_of(SHARED)))
     writes: Sequence[Callable[[], Any]] = [
-        lambda: dry.put(node_of(SHARED), Body(_nothing(), "nowhere")),
+        lambda: dry.put(node_of(SHARED), stream.in_hand(b"", "nowhere")),
         lambda: dry.tag("name", descriptor_of(FIRST), b""),
     ]
     for write in writes:
         with pytest.raises(UsageError):
             asyncio.run(write())
     assert sink.events == []
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""
 
 
 class Near(MemorySource):

@@ -335,10 +335,10 @@ class Together(MemorySource):
         self.both = asyncio.Barrier(2)
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor) -> AsyncIterator[Body]:
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
         if node.digest != BOTH.root:
             await self.both.wait()
-        async with super().open_blob(node) as body:
+        async with super().open_blob(node, start) as body:
             yield body
 
 

@@ -10,6 +10,7 @@ import pytest
 from mirror import selection
 from mirror.descriptor import Descriptor, Platform
 from mirror.errors import NotFound, WrongDigest
+from mirror.image import summarize
 from mirror.selection import Choice, Selection
 from tests import images
 from tests.images import Blob, Image, Json, encode
@@ -272,3 +273,22 @@ def test_the_root_carries_no_bytes_into_the_entry() -> None:
     found = asyncio.run(selection.select(MemorySource(PLAIN), root, Choice(everything=True), "it"))
     assert found.root.data is None
     assert encode(json.loads(PLAIN.data)) == found.graph.nodes[found.root.digest].data
+
+
+# What a config tells
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"{}", {}),
+        (b"no json", {}),
+        (b"[]", {}),
+        (b'{"created":"now","config":null}', {"created": "now"}),
+        (b'{"config":{"Entrypoint":["a"],"Cmd":["b"],"Env":["SECRET=1"]}}', {"entry": ["a"], "command": ["b"]}),
+        (b'{"config":{"Entrypoint":null,"Cmd":[]}}', {}),
+        (b'{"config":[]}', {}),
+    ],
+)
+def test_a_config_tells_what_an_image_runs(data: bytes, told: Json) -> None:
+    assert summarize(data) == told

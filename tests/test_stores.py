@@ -22,7 +22,7 @@ from mirror.registry import Client, Options, Repository
 from mirror.stream import Body
 from tests import images
 from tests.command import leftovers, wrong_blobs
-from tests.memory import descriptor_of, node_of
+from tests.memory import descriptor_of, fetching, node_of
 from tests.registry import EmbeddedRegistry, serving
 from tests.strategies import digest_by
 
@@ -130,7 +130,7 @@ async def pieces(chunks: Sequence[bytes], failure: Exception | None = None) -> A
 
 
 def put(store: Store, node: Descriptor, *chunks: bytes, failure: Exception | None = None) -> None:
-    using(store, lambda opened: opened.put(node, Body(pieces(chunks, failure), "a test")))
+    using(store, lambda opened: opened.put(node, fetching(Body(pieces(chunks, failure), "a test"))))
 
 
 def get(store: Store, node: Descriptor) -> bytes:
@@ -187,7 +187,7 @@ def test_many_may_put_at_once(store: Store) -> None:
 
     async def all_of_them(opened: Both) -> None:
         pairs = [*zip(nodes, some, strict=True), *[(NODE, DATA)] * 3]
-        await asyncio.gather(*(opened.put(node, Body(pieces([data]), "a test")) for node, data in pairs))
+        await asyncio.gather(*(opened.put(node, fetching(Body(pieces([data]), "a test"))) for node, data in pairs))
 
     using(store, all_of_them)
     assert [store.held(node) for node in nodes] == some
@@ -259,7 +259,7 @@ def test_an_interrupted_put_stores_nothing(store: Store) -> None:
             begun.set()
             await asyncio.Event().wait()
 
-        task = asyncio.create_task(opened.put(NODE, Body(stalls(), "a test")))
+        task = asyncio.create_task(opened.put(NODE, fetching(Body(stalls(), "a test"))))
         await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -320,8 +320,8 @@ def put_image(store: Store) -> Digest | None:
     async def all_of_it(opened: Both) -> Digest | None:
         for digest, data in IMAGE.blobs.items():
             node = Descriptor("application/octet-stream", Digest.parse(digest), len(data))
-            await opened.put(node, Body(pieces([data]), "a test"))
-        await opened.put(ROOT, Body(pieces([IMAGE.data]), "a test"))
+            await opened.put(node, fetching(Body(pieces([data]), "a test")))
+        await opened.put(ROOT, fetching(Body(pieces([IMAGE.data]), "a test")))
         return await opened.tag(store.name, ROOT, IMAGE.data)
 
     return using(store, all_of_it)
@@ -363,7 +363,7 @@ def test_a_name_may_move(store: Store) -> None:
     root = descriptor_of(index)
 
     async def move(opened: Both) -> None:
-        await opened.put(root, Body(pieces([index.data]), "a test"))
+        await opened.put(root, fetching(Body(pieces([index.data]), "a test")))
         await opened.tag(store.name, root, index.data)
 
     put_image(store)

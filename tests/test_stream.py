@@ -198,7 +198,7 @@ def test_what_fails_while_it_is_read_fails_as_it_is() -> None:
 
 
 def test_embedded_content_is_streamed_like_any_other() -> None:
-    assert asyncio.run(collect(stream.verified(stream.embedded(NODE, DATA), NODE, 512))) == DATA
+    assert asyncio.run(collect(stream.verified(Body(stream.once(DATA), "a test"), NODE, 512))) == DATA
 
 
 # Threads: work that is under way is over before anybody goes on

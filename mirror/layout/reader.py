@@ -112,7 +112,7 @@ class Layout:
         return verdict.ok
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor) -> AsyncIterator[Body]:
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
         """`Source`: a stored blob, not yet verified.
 
         Raises:
@@ -129,8 +129,9 @@ class Layout:
                 raise BrokenLayout(
                     f"{node.digest} from {self.path} should have {node.size} bytes and has {found} bytes."
                 )
+            os.lseek(fd, start, os.SEEK_SET)
             file = await settled(aiofiles.open(fd, "rb", buffering=0, closefd=False))
-            yield Body(_chunks(file, reading, self.path), str(self.path), os.fstat(fd).st_mtime)
+            yield Body(_chunks(file, reading, self.path), str(self.path), os.fstat(fd).st_mtime, start)
         finally:
             await settled(reading.acquire())  # an upload that was given up reads in a task of its own
             os.close(fd)

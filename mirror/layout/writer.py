@@ -24,7 +24,7 @@ from mirror.layout import index
 from mirror.layout.folder import Folder, Lock, Temporary, exists, is_folder, translated
 from mirror.layout.index import Entry
 from mirror.layout.reader import Layout
-from mirror.stream import Batch, Body, Check, batch_size, batches, overlap
+from mirror.stream import Batch, Check, Fetch, batch_size, batches, overlap
 
 _PATIENCE = 30.0  # seconds to wait for a mirror that deletes blobs
 _OURS = {".mirror", "blobs", "index.json", "lost+found"}  # all that a layout whose creation was cut can have
@@ -80,7 +80,7 @@ class LayoutWriter(Layout):
                 self._replace("oci-layout", index.OCI_LAYOUT)
         self.check()
 
-    async def put(self, node: Descriptor, body: Body) -> None:
+    async def put(self, node: Descriptor, fetch: Fetch) -> None:
         """`Sink`: store verified bytes under their digest; see the steps at the top.
 
         Raises:
@@ -89,20 +89,21 @@ class LayoutWriter(Layout):
         """
         if node.is_manifest and await self.has(node):  # manifests are put without being asked for before
             return
-        check = Check(node, body.called(node))
-        temporary = self._temporary.create()
+        async with fetch(0) as body:
+            check = Check(node, body.called(node))
+            temporary = self._temporary.create()
 
-        def work(batch: Batch) -> None:
-            check.update(batch)
-            temporary.write(batch)
+            def work(batch: Batch) -> None:
+                check.update(batch)
+                temporary.write(batch)
 
-        try:
-            await overlap(batches(body, node, self._batch), work)
-            check.finish()
-        except BaseException:
-            temporary.discard()
-            raise
-        await in_thread(partial(self._commit, temporary, node.digest, body.modified))
+            try:
+                await overlap(batches(body, node, self._batch), work)
+                check.finish()
+            except BaseException:
+                temporary.discard()
+                raise
+            await in_thread(partial(self._commit, temporary, node.digest, body.modified))
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
         """`Sink`: make `name` stand for `root` in `index.json`; the annotations of `root` are kept with it.

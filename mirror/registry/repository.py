@@ -7,20 +7,19 @@ from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 
 import aiohttp
-from yarl import URL
 
 from mirror import manifest, stream
 from mirror.descriptor import MANIFEST_CAP, MANIFEST_TYPES, Descriptor
 from mirror.digest import Digest
-from mirror.errors import ContentError, InvalidContent, NotFound, TransferError, WrongDigest, WrongSize
-from mirror.registry.client import Registry, location, read_capped
+from mirror.errors import ContentError, InvalidContent, NotFound, WrongDigest, WrongSize
+from mirror.registry.client import Registry, read_capped
 from mirror.registry.errors import refusal
-from mirror.stream import Body, batch_size
+from mirror.registry.upload import upload
+from mirror.stream import Body, Fetch, batch_size
 
 _ACCEPT = {
     "Accept": ", ".join(sorted(MANIFEST_TYPES, key=lambda name: (name.startswith("application/vnd.docker"), name)))
 }
-_CREATED = frozenset({201, 204})  # old registries answer 204
 
 
 class Repository:
@@ -59,7 +58,7 @@ class Repository:
         return Descriptor(document.media_type, digest, len(data), data=data, artifact_type=document.artifact_type)
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor) -> AsyncIterator[Body]:
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
         """`Source`: a blob or a manifest, not yet verified.
 
         Raises:
@@ -91,19 +90,19 @@ class Repository:
             self.registry.known.setdefault(node.digest, self.name)
         return there
 
-    async def put(self, node: Descriptor, body: Body) -> None:
-        """`Sink`: a manifest by its digest; a blob mounted where the registry has it, else uploaded in one piece.
+    async def put(self, node: Descriptor, fetch: Fetch) -> None:
+        """`Sink`: a manifest by its digest; a blob mounted where the registry has it, else uploaded.
 
         Raises:
             ContentError: the bytes are not what the descriptor says; the registry does not get all of them.
             TransferError: the registry refused.
         """
         if node.is_manifest:
-            await self._put_manifest(node.digest, node.media_type, await stream.read(body, node))
+            async with fetch(0) as body:
+                data = await stream.read(body, node)
+            await self._put_manifest(node.digest, node.media_type, data)
             return
-        session = await self._session(node)
-        if session:
-            await self._upload(session, node, body)
+        await upload(self.registry, self.name, self._scope, node, fetch, self._batch)
         self.registry.known.setdefault(node.digest, self.name)
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
@@ -124,37 +123,6 @@ class Repository:
         headers = {"Content-Type": media_type}
         expect = frozenset({200, 201, 202})
         async with self.registry.send("PUT", path, scope=self._scope, headers=headers, data=data, expect=expect):
-            pass
-
-    async def _session(self, node: Descriptor) -> URL | None:
-        """An upload session, or None where the registry could mount the blob from another of its repositories."""
-        uploads = f"{self.name}/blobs/uploads/"
-        other = self.registry.known.get(node.digest, self.name)
-        if other != self.name:
-            scope = f"{self._scope} repository:{other}:pull"
-            try:
-                return await self._start(f"{uploads}?mount={node.digest}&from={other}", scope)
-            except TransferError as error:
-                if error.transient:
-                    raise
-                # Harbor answers 401, others 404 or 405; an upload works all the same.
-        return await self._start(uploads, self._scope)
-
-    async def _start(self, path: str, scope: str) -> URL | None:
-        """Open an upload session; None where the registry had the blob and needs none."""
-        expect = frozenset({201, 202})
-        async with self.registry.send("POST", path, scope=scope, expect=expect, data=b"") as response:
-            if response.status == 201:
-                return None
-            return location(response)
-
-    async def _upload(self, session: URL, node: Descriptor, body: Body) -> None:
-        """The whole blob in one PUT. The session's own query is passed back as it is; `digest` is added."""
-        separator = "&" if session.raw_query_string else "?"
-        target = URL(f"{session}{separator}digest={node.digest}", encoded=True)
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(node.size)}
-        data = stream.verified(body, node, self._batch)
-        async with self.registry.send("PUT", target, scope=self._scope, headers=headers, data=data, expect=_CREATED):
             pass
 
 

@@ -20,11 +20,11 @@ from mirror.errors import BrokenLayout, MirrorError, StorageError, UsageError, W
 from mirror.layout import Layout, LayoutWriter
 from mirror.layout.folder import Folder
 from mirror.layout.writer import refuse_foreign
-from mirror.stream import Body
+from mirror.stream import Body, Fetch
 from tests import images
 from tests.command import leftovers, wrong_blobs
 from tests.layout.test_folder import ODD, make
-from tests.memory import descriptor_of
+from tests.memory import descriptor_of, fetching
 from tests.strategies import digest_by
 
 T = TypeVar("T")
@@ -35,14 +35,14 @@ ROOT = descriptor_of(IMAGE)
 NAME = "quay.io/a/b:v1"
 
 
-def body(*chunks: bytes, failure: Exception | None = None, modified: float | None = None) -> Body:
+def body(*chunks: bytes, failure: Exception | None = None, modified: float | None = None) -> Fetch:
     async def pieces() -> AsyncIterator[bytes]:
         for chunk in chunks:
             yield chunk
         if failure:
             raise failure
 
-    return Body(pieces(), "a test", modified)
+    return fetching(Body(pieces(), "a test", modified))
 
 
 def writing(path: Path, action: Callable[[LayoutWriter], Awaitable[T]], *, alone: bool = False) -> T:
@@ -268,7 +268,7 @@ def test_a_put_that_is_interrupted_leaves_nothing(path: Path) -> None:
             begun.set()
             await asyncio.Event().wait()
 
-        task = asyncio.create_task(layout.put(NODE, Body(pieces(), "a test")))
+        task = asyncio.create_task(layout.put(NODE, fetching(Body(pieces(), "a test"))))
         await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -579,5 +579,5 @@ def test_every_new_folder_is_durable_in_its_parent(tmp_path: Path, monkeypatch: 
 
 
 def test_bytes_in_hand_are_put_like_any_other(path: Path) -> None:
-    writing(path, lambda layout: layout.put(NODE, stream.embedded(NODE, DATA)))
+    writing(path, lambda layout: layout.put(NODE, stream.in_hand(DATA, "a test")))
     assert path_of(path).read_bytes() == DATA

@@ -228,7 +228,7 @@ def test_what_is_written_is_not_sent_on(registry: EmbeddedRegistry, code: int) -
     async def push() -> None:
         async with Client(Options()) as client:
             repository = Repository(client.registry(registry.host), "a", push=True)
-            await Retry(0).run(lambda: repository.put(NODE, stream.Body(stream.once(DATA), "a test")))
+            await Retry(0).run(lambda: repository.put(NODE, stream.in_hand(DATA, "a test")))
 
     with serving(EmbeddedRegistry()) as other:
         registry.fault(Fault(method="PUT", times=None, action=Redirect(f"{other.url}/v2/a/blobs/uploads/1", code)))
