@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from threading import Event
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -39,6 +40,17 @@ async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: i
 async def in_thread(work: Callable[[], R], on_cancel: Callable[[], None] = lambda: None) -> R:
     """Run `work` in a worker thread, and never leave the thread behind; see `settled`."""
     return await settled(asyncio.to_thread(work), on_cancel)
+
+
+async def stoppable(work: Callable[[Callable[[int], None]], R]) -> R:
+    """Run `work` in a worker thread; a cancellation ends it at its next call of the function that it is given."""
+    stop = Event()
+
+    def advance(_: int) -> None:
+        if stop.is_set():
+            raise asyncio.CancelledError
+
+    return await in_thread(lambda: work(advance), on_cancel=stop.set)
 
 
 async def settled(doing: Awaitable[R], on_cancel: Callable[[], None] = lambda: None) -> R:

@@ -182,16 +182,17 @@ async def _survey(images: Sequence[_Image], sink: Sink, options: PullOptions, pr
     return await copy.survey(copies, jobs=options.registries.jobs, retry=options.retry, progress=progress)
 
 
-def _check_space(layout: Layout, plan: Plan) -> None:
+def _check_space(layout: LayoutWriter, plan: Plan) -> None:
     """Step 2: better now than after an hour.
 
     Raises:
         StorageError: the disk has no room for what is missing.
     """
     free = layout.root.free()
-    if plan.size > free:
+    missing = plan.size - sum(map(layout.begun, plan.missing))
+    if missing > free:
         raise StorageError(
-            f"{layout.path} has {size(free)} free, and {size(plan.size)} are missing.",
+            f"{layout.path} has {size(free)} free, and {size(missing)} are missing.",
             hint="Free some space, choose fewer platforms with --platform, or name another folder with --output.",
         )
 
@@ -214,6 +215,7 @@ class _Reporter:
             Amount.of(plan.reused),
             healed=() if self.dry_run else tuple(sorted(damaged | self._lacking(plan, before or {}))),
             aside=tuple(map(str, layout.aside)) if isinstance(layout, LayoutWriter) else (),
+            resumed=layout.resumed if isinstance(layout, LayoutWriter) else 0,
         )
 
     def _lacking(self, plan: Plan, before: Mapping[str, Digest]) -> set[Digest]:
@@ -223,7 +225,12 @@ class _Reporter:
         return {digest for copy in known for digest in copy.graph.blobs if digest in missing}
 
     def _report(
-        self, moved: Amount, reused: Amount, healed: tuple[str, ...] = (), aside: tuple[str, ...] = ()
+        self,
+        moved: Amount,
+        reused: Amount,
+        healed: tuple[str, ...] = (),
+        aside: tuple[str, ...] = (),
+        resumed: int = 0,
     ) -> TransferReport:
         warnings = [text for image in self.images if image.selection for text in image.selection.warnings]
         return TransferReport(
@@ -235,5 +242,6 @@ class _Reporter:
             dry_run=self.dry_run,
             healed=healed,
             aside=aside,
+            resumed=resumed,
             warnings=tuple(warnings),
         )

@@ -10,13 +10,13 @@ Sizes are checked before digests, and reading stops at the first byte too many.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from mirror.descriptor import Descriptor
-from mirror.errors import WrongDigest, WrongSize
+from mirror.errors import TransferError, WrongDigest, WrongSize
 
 Batch = list[bytes]
 
@@ -53,46 +53,55 @@ Fetch = Callable[[int], AbstractAsyncContextManager[Body]]
 class Check:
     """The hash of one piece of content on its way, and the verdict at its end."""
 
-    def __init__(self, node: Descriptor, what: str) -> None:
-        self._node, self._what = node, what
+    def __init__(self, node: Descriptor) -> None:
+        self._node = node
         self._hasher = node.digest.hasher()
 
-    def update(self, batch: Batch) -> None:
+    def update(self, batch: Sequence[bytes | memoryview]) -> None:
         for chunk in batch:
             self._hasher.update(chunk)
 
-    def finish(self) -> None:
-        """Give the verdict.
+    def finish(self, what: str) -> None:
+        """Give the verdict; `what` is how to call the content in an error.
 
         Raises:
             WrongDigest: the bytes are not what the descriptor names.
         """
         if not self._node.digest.matches(self._hasher):
             got = f"{self._node.digest.algorithm}:{self._hasher.hexdigest()}"
-            raise WrongDigest(self._what, want=self._node.digest, got=got)
+            raise WrongDigest(what, want=self._node.digest, got=got)
 
 
 async def batches(body: Body, node: Descriptor, size: int) -> AsyncIterator[Batch]:
     """Gather chunks into batches of about `size` bytes, counting.
 
+    What has come before a cut is yielded before the cut is raised, so that nothing has to come twice.
+
     Raises:
         WrongSize: there are more bytes than `node.size` (as soon as one has come), or fewer.
+        TransferError: the connection was cut.
     """
     got, held = body.start, 0
     batch: Batch = []
-    async for chunk in body.chunks:
-        got += len(chunk)
-        if got > node.size:
-            raise WrongSize(body.called(node), want=node.size, got=None)
-        batch.append(chunk)
-        held += len(chunk)
-        if held >= size:
-            yield batch
-            batch, held = [], 0
-    if got < node.size:
-        raise WrongSize(body.called(node), want=node.size, got=got)
+    cut: TransferError | None = None
+    try:
+        async for chunk in body.chunks:
+            got += len(chunk)
+            if got > node.size:
+                raise WrongSize(body.called(node), want=node.size, got=None)
+            batch.append(chunk)
+            held += len(chunk)
+            if held >= size:
+                yield batch
+                batch, held = [], 0
+    except TransferError as error:
+        cut = error
     if batch:
         yield batch
+    if cut:
+        raise cut
+    if got < node.size:
+        raise WrongSize(body.called(node), want=node.size, got=got)
 
 
 async def overlap(source: AsyncIterator[Batch], work: Callable[[Batch], None]) -> None:
@@ -123,7 +132,7 @@ async def verified(body: Body, node: Descriptor, size: int) -> AsyncIterator[byt
         WrongSize: as `batches`.
         WrongDigest: the bytes are not what the descriptor names.
     """
-    check = Check(node, body.called(node))
+    check = Check(node)
     ready: Batch = []
     async for batch in batches(body, node, size):
         hop = _submit(check.update, batch)
@@ -134,7 +143,7 @@ async def verified(body: Body, node: Descriptor, size: int) -> AsyncIterator[byt
         finally:
             wait([hop])
         ready = batch
-    check.finish()
+    check.finish(body.called(node))
     for chunk in ready:
         yield chunk
 
@@ -147,9 +156,9 @@ async def read(body: Body, node: Descriptor) -> bytes:
         WrongDigest: the bytes are not what the descriptor names.
     """
     chunks = [chunk async for batch in batches(body, node, node.size or 1) for chunk in batch]
-    check = Check(node, body.called(node))
+    check = Check(node)
     check.update(chunks)
-    check.finish()
+    check.finish(body.called(node))
     return b"".join(chunks)
 
 

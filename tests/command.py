@@ -129,7 +129,7 @@ def tree(folder: Path) -> dict[str, bytes | str]:
     found: dict[str, bytes | str] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name in (".mirror", ".mirror/tmp", ".mirror/lock", ".mirror/index.lock"):
+        if name in (".mirror", ".mirror/tmp", ".mirror/partial", ".mirror/lock", ".mirror/index.lock"):
             continue
         mode = path.lstat().st_mode
         found[name] = path.read_bytes() if stat.S_ISREG(mode) else oct(stat.S_IFMT(mode))
@@ -200,3 +200,9 @@ def assert_whole(layout: Path) -> None:
 
 def leftovers(layout: Path) -> list[str]:
     return [path.name for path in layout.glob(".mirror/tmp/*")]
+
+
+def partials(layout: Path) -> dict[str, bytes]:
+    """What has begun to arrive, by the digest that it is going to have."""
+    found = layout.glob(".mirror/partial/*")
+    return {path.name.replace("-", ":", 1): path.read_bytes() for path in sorted(found)}

@@ -1,4 +1,4 @@
-"""Directories held open, and files that appear whole or not at all.
+"""Directories held open, and locks.
 
 A layout may come from a stranger's stick, so nothing here follows a link that stands inside it: every directory is
 opened relative to its parent with O_NOFOLLOW, and names are resolved against that descriptor (GHSA-8xwf-rjm4-xvhv).
@@ -9,9 +9,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +20,6 @@ from mirror.errors import BrokenLayout, StorageError
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK, because opening a FIFO would wait for a writer until the end of days.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _HINTS = {
@@ -161,11 +159,13 @@ class Folder:
             raise BrokenLayout(f"{path} has more than {cap} bytes.")
         return data
 
-    def create(self) -> Temporary:
-        """A new empty file with a name that nobody could have planted."""
-        name = secrets.token_hex(8)
-        with translated(self.path):
-            return Temporary(self, name, os.open(name, _CREATE, 0o644, dir_fd=self._fd))
+    def open_with(self, name: str, flags: int) -> int:
+        """A descriptor for `name`, opened in a way of one's own; the caller closes it.
+
+        Raises:
+            OSError: untranslated, since what it means depends on who asks.
+        """
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=self._fd)
 
     def move(self, name: str, target: Folder, new: str) -> None:
         with translated(target.path / new):
@@ -205,63 +205,6 @@ class Folder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class Temporary:
-    """A file that is being written, and has no name that counts until `commit`."""
-
-    def __init__(self, folder: Folder, name: str, fd: int) -> None:
-        self._folder, self._name, self._fd = folder, name, fd
-        self._written = 0
-
-    def write(self, chunks: Sequence[bytes]) -> None:
-        with translated(self._folder.path):
-            views = [memoryview(chunk) for chunk in chunks if chunk]
-            size = sum(map(len, views))
-            while views:
-                # The kernel takes at most IOV_MAX buffers in one call, and may take fewer bytes than it was given.
-                written = os.writev(self._fd, views[:_IOV_MAX])
-                while views and written >= len(views[0]):
-                    written -= len(views.pop(0))
-                if written:
-                    views[0] = views[0][written:]
-            self._written += size
-            _start_writeback(self._fd, self._written)
-
-    def commit(self, target: Folder, name: str, modified: float | None = None) -> None:
-        """Make the bytes durable, then the name. On an error nothing is left.
-
-        Raises:
-            StorageError: the disk refused.
-        """
-        try:
-            with translated(target.path / name):
-                if modified is not None:
-                    os.utime(self._fd, (modified, modified))
-                os.fsync(self._fd)
-            self._folder.move(self._name, target, name)
-        except BaseException:
-            self.discard()
-            raise
-        os.close(self._fd)
-        target.sync()
-
-    def discard(self) -> None:
-        os.close(self._fd)
-        self._folder.remove(self._name)
-
-
-_IOV_MAX = 1024
-
-
-def _start_writeback(fd: int, written: int) -> None:
-    """Let the disk begin now, so that the fsync at the end finds little left to do.
-
-    On Linux, DONTNEED starts to write what is dirty, without waiting, and gives back the memory of what is clean: a
-    large pull does not push everything else out of the page cache, and to verify it is to read the disk.
-    """
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(fd, 0, written, os.POSIX_FADV_DONTNEED)
 
 
 class Lock:

@@ -7,13 +7,11 @@ import os
 import stat
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from mirror.concurrency import in_thread, settled
+from mirror.concurrency import settled, stoppable
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import BrokenLayout, NotFound
@@ -99,14 +97,7 @@ class Layout:
 
     async def has(self, node: Descriptor) -> bool:
         """`Holder`: whether the blob is here, hashed. A bad one is noted in `damaged`."""
-        stop = Event()
-
-        def advance(_: int) -> None:
-            if stop.is_set():
-                raise asyncio.CancelledError
-
-        look = partial(self.blobs.examine, node.digest, node.size, advance=advance)
-        verdict = await in_thread(look, on_cancel=stop.set)
+        verdict = await stoppable(lambda advance: self.blobs.examine(node.digest, node.size, advance=advance))
         if verdict.flaw not in (None, Flaw.MISSING):
             self.damaged[node.digest] = verdict
         return verdict.ok

@@ -1,7 +1,8 @@
 """A layout as a sink.
 
     1. hold `.mirror/lock` shared; whoever gets it alone clears what dead writers left in `.mirror/tmp`
-    2. each blob: a temporary file there, hash while writing, fsync, rename into `blobs/`, fsync of that directory
+    2. each blob: a partial file (`mirror.layout.arrival`), hash while writing, fsync, rename into `blobs/`, fsync of
+       that directory
     3. the name last: `index.json` is replaced as a whole, under `.mirror/index.lock`
 
 Deleting blobs needs the lock alone: a pull that is running may have decided to reuse one of them.
@@ -16,15 +17,17 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
-from mirror.concurrency import in_thread
+from mirror.concurrency import in_thread, stoppable
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
-from mirror.errors import BrokenLayout, StorageError, UsageError
+from mirror.errors import BrokenLayout, StorageError, UsageError, WrongDigest
 from mirror.layout import index
-from mirror.layout.folder import Folder, Lock, Temporary, exists, is_folder, translated
+from mirror.layout.arrival import Arrival, begun
+from mirror.layout.folder import Folder, Lock, exists, is_folder, translated
 from mirror.layout.index import Entry
 from mirror.layout.reader import Layout
-from mirror.stream import Batch, Check, Fetch, batch_size, batches, overlap
+from mirror.layout.temporary import Temporary
+from mirror.stream import Fetch, batch_size, batches, overlap
 
 _PATIENCE = 30.0  # seconds to wait for a mirror that deletes blobs
 _OURS = {".mirror", "blobs", "index.json", "lost+found"}  # all that a layout whose creation was cut can have
@@ -33,13 +36,15 @@ _OURS = {".mirror", "blobs", "index.json", "lost+found"}  # all that a layout wh
 class LayoutWriter(Layout):
     """An OCI image layout, open for writing: made by `LayoutWriter.writing`.
 
-    `aside` collects where things that stood at a blob's path and were no files have gone.
+    `aside` collects where things that stood at a blob's path and were no files have gone; `resumed` counts the bytes
+    that earlier attempts had left, and that were of use.
     """
 
-    def __init__(self, root: Folder, own: Folder, temporary: Folder, jobs: int) -> None:
+    def __init__(self, root: Folder, own: Folder, temporary: Folder, partials: Folder, jobs: int) -> None:
         super().__init__(root)
         self.aside: list[Path] = []
-        self._own, self._temporary = own, temporary
+        self.resumed = 0
+        self._own, self._temporary, self._partials = own, temporary, partials
         self._batch = batch_size(jobs)
 
     @classmethod
@@ -63,9 +68,10 @@ class LayoutWriter(Layout):
             root = stack.enter_context(Folder.open(path))
             own = stack.enter_context(root.sub(".mirror", create=True))
             temporary = stack.enter_context(own.sub("tmp", create=True))
+            partials = stack.enter_context(own.sub("partial", create=True))
             lock = stack.enter_context(own.lock("lock"))
             await _acquire(lock, temporary, alone)
-            layout = cls(root, own, temporary, jobs)
+            layout = cls(root, own, temporary, partials, jobs)
             stack.callback(layout.blobs.close)
             await in_thread(layout._complete)
             yield layout
@@ -89,21 +95,46 @@ class LayoutWriter(Layout):
         """
         if node.is_manifest and await self.has(node):  # manifests are put without being asked for before
             return
-        async with fetch(0) as body:
-            check = Check(node, body.called(node))
-            temporary = self._temporary.create()
+        arrival = Arrival(node, self._partials, self._temporary)
+        try:
+            await stoppable(arrival.load)
+            modified = await self._receive(arrival, fetch)
+        except BaseException as error:
+            arrival.abandon(error)
+            raise
+        await in_thread(partial(self._commit, arrival.file, node.digest, modified))
 
-            def work(batch: Batch) -> None:
-                check.update(batch)
-                temporary.write(batch)
+    async def _receive(self, arrival: Arrival, fetch: Fetch) -> float | None:
+        """Bring the rest of a blob; what an earlier attempt left and was wrong is fetched again, once.
 
-            try:
-                await overlap(batches(body, node, self._batch), work)
-                check.finish()
-            except BaseException:
-                temporary.discard()
+        Returns:
+            When the origin says it was made.
+        """
+        try:
+            modified = await self._fetch(arrival, fetch)
+            self.resumed += arrival.reused
+        except WrongDigest:
+            if not arrival.reused:
                 raise
-            await in_thread(partial(self._commit, temporary, node.digest, body.modified))
+            arrival.restart()
+            modified = await self._fetch(arrival, fetch)
+        return modified
+
+    async def _fetch(self, arrival: Arrival, fetch: Fetch) -> float | None:
+        node = arrival.node
+        if arrival.size == node.size and arrival.reused:  # all has come, and then the end: nobody need be asked
+            arrival.check.finish(f"{node.digest} from an earlier attempt")
+            return None
+        async with fetch(arrival.size) as body:
+            if body.start != arrival.size:
+                arrival.restart()
+            await overlap(batches(body, node, self._batch), arrival.write)
+            arrival.check.finish(body.called(node))
+            return body.modified
+
+    def begun(self, node: Descriptor) -> int:
+        """The bytes of a blob that have arrived by an earlier attempt, as far as the size of a file tells."""
+        return begun(self._partials, node)
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
         """`Sink`: make `name` stand for `root` in `index.json`; the annotations of `root` are kept with it.
@@ -163,7 +194,7 @@ class LayoutWriter(Layout):
             self.aside.append(quarantine.path / name)
 
     def _replace(self, name: str, data: bytes) -> None:
-        temporary = self._temporary.create()
+        temporary = Temporary.create(self._temporary)
         temporary.write([data])
         temporary.commit(self.root, name)
 

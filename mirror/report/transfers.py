@@ -59,7 +59,8 @@ class TransferReport:
     """The result of a pull or a push (`verb`), or what it would be (`dry_run`).
 
     `moved` went over the wire, `reused` was there already; `healed` are the stored blobs that were bad or lacking and
-    have been fetched again; `aside` where things that were no files have gone. `warnings` are sentences.
+    have been fetched again; `resumed` are bytes of `moved` that an earlier attempt had brought; `aside` where things
+    that were no files have gone. `warnings` are sentences.
     """
 
     verb: str
@@ -70,6 +71,7 @@ class TransferReport:
     dry_run: bool = False
     healed: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
+    resumed: int = 0
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -97,6 +99,7 @@ class TransferReport:
             "moved": self.moved.to_json(),
             "reused": self.reused.to_json(),
             "healed": list(self.healed),
+            "resumed": self.resumed,
             "movedAside": list(self.aside),
             "warnings": list(self.warnings),
             "seconds": round(self.seconds, 3),
@@ -120,8 +123,10 @@ class TransferReport:
         done = [image for image in self.images if not image.failure]
         platforms = sum(len(image.platforms) for image in done)
         past = {"pull": "pulled", "push": "pushed"}[self.verb]
-        healed = f" ({len(self.healed)} healed)" if self.healed else ""
+        notes = [f"{len(self.healed)} healed"] if self.healed else []
+        notes += [f"{size(self.resumed)} of it from an earlier attempt"] if self.resumed else []
+        moved = f"{self.moved} moved" + (f" ({', '.join(notes)})" if notes else "")
         what = count(len(done), "image") + (f", {count(platforms, 'platform')}" if platforms else "")
         if self.dry_run:
             return f"would have {past} {what}: {self.moved} to move, {self.reused} there already."
-        return f"{past} {what}: {self.moved} moved{healed}, {self.reused} reused, in {seconds(self.seconds)}."
+        return f"{past} {what}: {moved}, {self.reused} reused, in {seconds(self.seconds)}."

@@ -140,8 +140,8 @@ def test_update_killed_at_any_call_goes_on(
 
 
 def test_pull_killed_while_it_clears_what_another_left_goes_on(mirror: Mirror, scene: Scene, layout: Path) -> None:
-    third = [number for number, call in enumerate(scene.calls) if call.startswith("rename")][3]
-    mirror(f"before:{third}", *pull(scene.first), module="tests.crash", code=-signal.SIGKILL)
+    named = next(number for number, call in enumerate(scene.calls) if call.endswith("/index.json") and "rename" in call)
+    mirror(f"before:{named}", *pull(scene.first), module="tests.crash", code=-signal.SIGKILL)
     assert len(leftovers(layout)) == 1
     mirror("before:0", *pull(scene.first), module="tests.crash", code=-signal.SIGKILL)
     mirror("after:0", *pull(scene.first), module="tests.crash", code=-signal.SIGKILL)

@@ -12,6 +12,7 @@ import pytest
 
 from mirror.errors import BrokenLayout, StorageError
 from mirror.layout.folder import Folder, kind_name, translated
+from mirror.layout.temporary import Temporary
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_a_link_put_in_the_place_of_an_open_directory_is_not_followed(folder: Fo
     with folder.sub("sub", create=True) as sub:
         (folder.path / "sub").rename(tmp_path / "moved")
         (folder.path / "sub").symlink_to(tmp_path)
-        temporary = sub.create()
+        temporary = Temporary.create(sub)
         temporary.write([b"data"])
         temporary.commit(sub, "name")
     assert (tmp_path / "moved" / "name").read_bytes() == b"data"
@@ -175,7 +176,7 @@ def test_a_link_is_not_opened(folder: Folder, kind: str) -> None:
 
 
 def write(folder: Folder, name: str, chunks: Sequence[bytes], modified: float | None = None) -> Path:
-    temporary = folder.create()
+    temporary = Temporary.create(folder)
     temporary.write(chunks)
     temporary.commit(folder, name, modified)
     return folder.path / name
@@ -199,7 +200,7 @@ def test_a_disk_may_take_few_bytes_at_a_time(folder: Folder, monkeypatch: pytest
 
 
 def test_nothing_has_a_name_before_it_is_committed(folder: Folder) -> None:
-    temporary = folder.create()
+    temporary = Temporary.create(folder)
     temporary.write([b"data"])
     assert "name" not in folder.names()
     temporary.discard()
@@ -207,7 +208,7 @@ def test_nothing_has_a_name_before_it_is_committed(folder: Folder) -> None:
 
 
 def test_names_of_temporaries_cannot_be_foreseen(folder: Folder) -> None:
-    some = [folder.create() for _ in range(20)]
+    some = [Temporary.create(folder) for _ in range(20)]
     assert len(folder.names()) == 20
     for temporary in some:
         temporary.discard()
@@ -251,7 +252,7 @@ def test_a_disk_that_fails_leaves_nothing(folder: Folder, monkeypatch: pytest.Mo
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "broken")
 
-    temporary = folder.create()
+    temporary = Temporary.create(folder)
     temporary.write([b"data"])
     monkeypatch.setattr(f"mirror.layout.folder.os.{call}", fail)
     with pytest.raises(StorageError) as caught:

@@ -1,0 +1,86 @@
+"""A blob on its way into a layout, and how it goes on after a cut: `.mirror/partial/<algorithm>-<encoded>`.
+
+    1. open the file of that name and lock it; where another mirror holds it, or what is there is no plain file of ours,
+       take a nameless one in `.mirror/tmp` instead, with which nobody goes on
+    2. hash what is there already: a partial file proves nothing by being there
+    3. go on from its end, hashing what is written
+    4. whole and right: it gets its name in `blobs/`. Wrong: it goes. Cut: it stays for the next attempt
+
+After a power cut a partial file may hold anything. Then the digest is wrong at the end, and it starts from zero, once.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+
+from mirror.descriptor import Descriptor
+from mirror.errors import MirrorError, StorageError
+from mirror.layout.folder import Folder
+from mirror.layout.temporary import Temporary
+from mirror.stream import Batch, Check
+
+_READ = 1024 * 1024  # bytes at a time
+
+
+def partial_name(node: Descriptor) -> str:
+    """What the partial file of a blob is called."""
+    return f"{node.digest.algorithm}-{node.digest.encoded}"
+
+
+class Arrival:
+    """One blob that is being written. `size` is how far it has come, `reused` how much of that an earlier try left."""
+
+    def __init__(self, node: Descriptor, partials: Folder, spare: Folder) -> None:
+        self.node = node
+        self.file: Temporary = Temporary.resume(partials, partial_name(node)) or Temporary.create(spare)
+        self.check = Check(node)
+        self.size = self.reused = 0
+
+    def load(self, advance: Callable[[int], None] = lambda _: None) -> None:
+        """Step 2. What is longer than the blob can be is thrown away.
+
+        Args:
+            advance: called with the bytes that each read gave; what it raises ends the loading.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        if self.file.size > self.node.size:
+            self.file.truncate()
+        view = memoryview(bytearray(min(_READ, self.file.size)))
+        while view and (count := self.file.read(view)):
+            self.check.update([view[:count]])
+            self.size += count
+            advance(count)
+        self.reused = self.size
+
+    def restart(self) -> None:
+        """Forget everything that has come."""
+        self.file.truncate()
+        self.check = Check(self.node)
+        self.size = self.reused = 0
+
+    def write(self, batch: Batch) -> None:
+        self.check.update(batch)
+        self.file.write(batch)
+        self.size += sum(map(len, batch))
+
+    def abandon(self, error: BaseException) -> None:
+        """Step 4, where it did not become whole: keep what the next attempt can go on with."""
+        wrong = isinstance(error, StorageError) or (isinstance(error, MirrorError) and not _was_cut(error))
+        if wrong or not self.size:
+            self.file.discard()
+        else:
+            self.file.close()
+
+
+def _was_cut(error: MirrorError) -> bool:
+    """Whether the bytes that have come may be right all the same."""
+    return error.transient or error.exit_code != 3
+
+
+def begun(partials: Folder, node: Descriptor) -> int:
+    """The bytes of a blob that have arrived by an earlier attempt, as far as its file's size tells."""
+    status = partials.status(partial_name(node))
+    return min(status.st_size, node.size) if status and stat.S_ISREG(status.st_mode) else 0

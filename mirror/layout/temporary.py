@@ -1,0 +1,122 @@
+"""Files that are being written, and appear under a name that counts whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Sequence
+
+from mirror.layout.folder import Folder, translated
+
+_IOV_MAX = 1024
+
+
+class Temporary:
+    """A file that is being written, and has no name that counts until `commit`. `size` is how long it was found."""
+
+    def __init__(self, folder: Folder, name: str, fd: int) -> None:
+        self._folder, self._name, self._fd = folder, name, fd
+        self.size = self._written = os.fstat(fd).st_size
+
+    @classmethod
+    def create(cls, folder: Folder) -> Temporary:
+        """A new empty file with a name that nobody could have planted.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        name = secrets.token_hex(8)
+        with translated(folder.path):
+            return cls(folder, name, folder.open_with(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+
+    @classmethod
+    def resume(cls, folder: Folder, name: str) -> Temporary | None:
+        """The file of this name, locked, to go on with, or a new one.
+
+        Returns:
+            None where somebody else is writing it, or where anything but a plain file with this one name has it:
+            whoever put a link or a FIFO there must not choose what we write to.
+        """
+        try:
+            fd = folder.open_with(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK)
+        except OSError:  # a full disk, too, which the file that is then created instead is going to report
+            return None
+        if _is_ours(folder, name, fd):
+            return cls(folder, name, fd)
+        os.close(fd)
+        return None
+
+    def read(self, view: memoryview) -> int:
+        """The next bytes of what is there already, into `view`; 0 at its end."""
+        with translated(self._folder.path / self._name):
+            return os.readv(self._fd, [view])
+
+    def write(self, chunks: Sequence[bytes]) -> None:
+        with translated(self._folder.path):
+            views = [memoryview(chunk) for chunk in chunks if chunk]
+            size = sum(map(len, views))
+            while views:
+                # The kernel takes at most IOV_MAX buffers in one call, and may take fewer bytes than it was given.
+                written = os.writev(self._fd, views[:_IOV_MAX])
+                while views and written >= len(views[0]):
+                    written -= len(views.pop(0))
+                if written:
+                    views[0] = views[0][written:]
+            self._written += size
+            _start_writeback(self._fd, self._written)
+
+    def truncate(self) -> None:
+        """Begin again with nothing."""
+        with translated(self._folder.path / self._name):
+            os.ftruncate(self._fd, 0)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+        self.size = self._written = 0
+
+    def commit(self, target: Folder, name: str, modified: float | None = None) -> None:
+        """Make the bytes durable, then the name. On an error nothing is left.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        try:
+            with translated(target.path / name):
+                if modified is not None:
+                    os.utime(self._fd, (modified, modified))
+                os.fsync(self._fd)
+            self._folder.move(self._name, target, name)
+        except BaseException:
+            self.discard()
+            raise
+        self.close()
+        target.sync()
+
+    def discard(self) -> None:
+        self._folder.remove(self._name)  # while it is locked: the next one to open this name gets a file of its own
+        self.close()
+
+    def close(self) -> None:
+        """Leave it as it is; what is locked is free again."""
+        os.close(self._fd)
+
+
+def _is_ours(folder: Folder, name: str, fd: int) -> bool:
+    """Whether an open file is plain, has one name only, is that name's, and nobody else has locked it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    found, named = os.fstat(fd), folder.status(name)
+    same = named is not None and (found.st_dev, found.st_ino) == (named.st_dev, named.st_ino)
+    return same and stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+
+
+def _start_writeback(fd: int, written: int) -> None:
+    """Let the disk begin now, so that the fsync at the end finds little left to do.
+
+    On Linux, DONTNEED starts to write what is dirty, without waiting, and gives back the memory of what is clean: a
+    large pull does not push everything else out of the page cache, and to verify it is to read the disk.
+    """
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, written, os.POSIX_FADV_DONTNEED)
