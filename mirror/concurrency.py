@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager, suppress
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,6 +40,36 @@ async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: i
 async def in_thread(work: Callable[[], R], on_cancel: Callable[[], None] = lambda: None) -> R:
     """Run `work` in a worker thread, and never leave the thread behind; see `settled`."""
     return await settled(asyncio.to_thread(work), on_cancel)
+
+
+class Helpers:
+    """Tasks that help somebody, and end with the `async with` that they were started in."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside whatever goes on. What it raises is its own affair, so it has to tell whom it concerns."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        while self._tasks:
+            with suppress(asyncio.CancelledError):  # the tasks are about to end; what they use must not end before
+                await asyncio.wait(self._tasks)
+
+
+@asynccontextmanager
+async def helpers() -> AsyncIterator[Helpers]:
+    """Somewhere to start tasks in that never outlive the body of the `async with`."""
+    found = Helpers()
+    try:
+        yield found
+    finally:
+        await found.end()
 
 
 async def stoppable(work: Callable[[Callable[[int], None]], R]) -> R:

@@ -23,6 +23,7 @@ from mirror.errors import InvalidContent, TransferError
 from mirror.reference import DOCKER_HUB
 from mirror.registry import credentials, errors
 from mirror.registry.auth import Authenticator, parse_challenges
+from mirror.registry.segment import Budget
 from mirror.stream import batch_size
 
 _API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
@@ -38,13 +39,15 @@ class Options:
     """How to talk to registries.
 
     `plain_http` and `insecure` (TLS without verification) are the hosts that they apply to; `*` is every host.
-    `jobs` is how many blobs move at once; their read buffers share one budget of memory.
+    `jobs` is how many blobs move at once; their read buffers share one budget of memory. `connections_per_blob` is how
+    many connections fetch one large blob; as many as help where it is None.
     """
 
     plain_http: frozenset[str] = frozenset()
     insecure: frozenset[str] = frozenset()
     jobs: int = 4
     agent: str = "oci-mirror"
+    connections_per_blob: int | None = None
 
 
 class Client:
@@ -53,6 +56,7 @@ class Client:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._registries: dict[str, Registry] = {}
+        self._segments = Budget()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -79,15 +83,20 @@ class Client:
         if self._session is None:
             raise RuntimeError("the client is not open")
         if host not in self._registries:
-            self._registries[host] = Registry(host, self._session, self.options)
+            self._registries[host] = Registry(host, self._session, self.options, self._segments)
         return self._registries[host]
 
 
 class Registry:
-    """One registry. `known` remembers in which repository a blob is known to be, for mounting."""
+    """One registry.
 
-    def __init__(self, name: str, session: aiohttp.ClientSession, options: Options) -> None:
-        self.name = name
+    `known` remembers in which repository a blob is known to be, for mounting; `ranges` whether, for all that is known,
+    it sends parts of blobs; `segments` is what all registries together may have of them on their way.
+    """
+
+    def __init__(self, name: str, session: aiohttp.ClientSession, options: Options, segments: Budget) -> None:
+        self.name, self.options = name, options
+        self.ranges, self.segments = True, segments
         self.known: dict[str, str] = {}
         self._session = session
         self._host = _API_HOSTS.get(name, name)
@@ -107,6 +116,7 @@ class Registry:
         expect: frozenset[int] = frozenset({200}),
         headers: Mapping[str, str] | None = None,
         data: Any = None,
+        read_ahead: int | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Make one request, authenticated and with redirects followed.
 
@@ -117,6 +127,7 @@ class Registry:
             expect: the statuses that are answers; every other one is an error.
             headers: to be sent along.
             data: bytes, or an asynchronous iterator, which can be sent only once.
+            read_ahead: bytes of the answer that are read ahead, at most; the client's own number where it is None.
 
         Raises:
             Unauthorized: credentials are wanted, or others.
@@ -128,19 +139,26 @@ class Registry:
         request = f"{method} {errors.shown(url)}"
         with errors.translated(request):
             async with AsyncExitStack() as stack:
-                response = await self._authenticated(stack, method, url, scope, dict(headers or {}), data)
+                response = await self._authenticated(stack, method, url, scope, dict(headers or {}), data, read_ahead)
                 if response.status not in expect:
                     raise await errors.refusal(request, response)
                 yield response
 
     async def _authenticated(
-        self, stack: AsyncExitStack, method: str, url: URL, scope: str, headers: dict[str, str], data: Any
+        self,
+        stack: AsyncExitStack,
+        method: str,
+        url: URL,
+        scope: str,
+        headers: dict[str, str],
+        data: Any,
+        read_ahead: int | None,
     ) -> aiohttp.ClientResponse:
         """Ask, and ask once more with what a 401 asks for. A stream is never sent twice: it is gone."""
         auth = self._auth
         assert auth is not None, "opened before"
         header = auth.header(scope)
-        response = await self._follow(stack, method, url, header, headers, data)
+        response = await self._follow(stack, method, url, header, headers, data, read_ahead)
         challenge = ", ".join(response.headers.getall("WWW-Authenticate", []))
         if response.status != 401 or not challenge or not isinstance(data, bytes | None):
             return response
@@ -148,7 +166,7 @@ class Registry:
             return response  # a stranger, to whom the registry has sent us on, asks for what is the registry's alone
         if not await auth.answer(parse_challenges(challenge), scope, header):
             return response
-        return await self._follow(stack, method, url, auth.header(scope), headers, data)
+        return await self._follow(stack, method, url, auth.header(scope), headers, data, read_ahead)
 
     async def _follow(
         self,
@@ -158,6 +176,7 @@ class Registry:
         authorization: str | None,
         headers: dict[str, str],
         data: Any,
+        read_ahead: int | None,
     ) -> aiohttp.ClientResponse:
         for _ in range(_MOST_REDIRECTS):
             own = {"Authorization": authorization} if authorization and self._is_own(url) else {}
@@ -167,6 +186,7 @@ class Registry:
                     url,
                     headers={**headers, **own},
                     data=data,
+                    read_bufsize=read_ahead,
                     allow_redirects=False,
                     ssl=self._verified(url),
                     proxy=_proxy(url),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from email.utils import parsedate_to_datetime
 
 import aiohttp
 
@@ -13,6 +12,7 @@ from mirror.descriptor import MANIFEST_CAP, MANIFEST_TYPES, Descriptor
 from mirror.digest import Digest
 from mirror.errors import ContentError, InvalidContent, NotFound, WrongDigest, WrongSize
 from mirror.registry.client import Registry, read_capped
+from mirror.registry.download import download, modified
 from mirror.registry.errors import refusal
 from mirror.registry.upload import upload
 from mirror.stream import Body, Fetch, batch_size
@@ -65,13 +65,17 @@ class Repository:
             WrongSize: the registry announces another size than the descriptor says.
             TransferError: it could not be fetched; during iteration too.
         """
-        kind, headers = ("manifests", _ACCEPT) if node.is_manifest else ("blobs", {})
-        path = f"{self.name}/{kind}/{node.digest}"
-        async with self.registry.send("GET", path, scope=self._scope, headers=headers) as response:
+        if not node.is_manifest:
+            path = f"{self.name}/blobs/{node.digest}"
+            async with download(self.registry, path, self._scope, node, start) as body:
+                yield body
+            return
+        path = f"{self.name}/manifests/{node.digest}"
+        async with self.registry.send("GET", path, scope=self._scope, headers=_ACCEPT) as response:
             length = response.content_length
             if length is not None and length != node.size:
                 raise WrongSize(f"{node.digest} from {self}", want=node.size, got=length)
-            yield Body(response.content.iter_any(), str(self), _modified(response))
+            yield Body(response.content.iter_any(), str(self), modified(response))
 
     # --- sink ----------------------------------------------------------------------------------------------------
 
@@ -138,11 +142,3 @@ def _pinned(data: bytes, name: str, what: str) -> Digest:
 
 def _content_type(response: aiohttp.ClientResponse) -> str | None:
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
-
-
-def _modified(response: aiohttp.ClientResponse) -> float | None:
-    """The Last-Modified header as seconds since the epoch; a date that cannot be read is no date."""
-    try:
-        return max(0.0, parsedate_to_datetime(response.headers["Last-Modified"]).timestamp())
-    except (KeyError, ValueError, TypeError, OverflowError):
-        return None

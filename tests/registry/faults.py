@@ -180,6 +180,20 @@ class Stall(_Break):
         await asyncio.get_running_loop().create_future()
 
 
+# Links that are slow
+
+
+@dataclass(frozen=True)
+class Slow(Action):
+    """The answer leaves after `delay` seconds, and at `rate` bytes per second over each connection."""
+
+    delay: float = 0
+    rate: int | None = None
+
+    def on_answer(self, call: Call, given: Answer) -> Answer:
+        return replace(given, delay=self.delay, rate=self.rate)
+
+
 # Answers that are wrong
 
 

@@ -67,13 +67,18 @@ class HangUp(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer, so that a fault can change any part of it before the first byte leaves."""
+    """A whole answer, so that a fault can change any part of it before the first byte leaves.
+
+    It leaves after `delay` seconds, and its body at no more than `rate` bytes per second.
+    """
 
     status: int
     body: Body = b""
     headers: Headers = ()
     chunked: bool = False
     ending: Ending | None = None
+    delay: float = 0
+    rate: int | None = None
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)

@@ -81,6 +81,7 @@ async def _send(request: web.BaseRequest, given: Answer, record: Record) -> web.
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError
+    await asyncio.sleep(given.delay)
     ending = given.ending
     if ending and ending.after is None:
         await ending.leave(transport)
@@ -90,7 +91,9 @@ async def _send(request: web.BaseRequest, given: Answer, record: Record) -> web.
     await response.prepare(request)
     if request.method != "HEAD":
         body = given.body if ending is None else given.body[: ending.after]
-        await _write(response, transport, body, record)
+        await (
+            _trickle(response, body, record, given.rate) if given.rate else _write(response, transport, body, record)
+        )
     if ending:
         await ending.leave(transport)
     elif not given.chunked and given.header("Content-Length") != str(len(given.body)):
@@ -108,6 +111,18 @@ async def _write(response: web.StreamResponse, transport: asyncio.Transport, bod
         piece = body[start : start + _PIECE]
         record.sent += len(piece)
         await response.write(piece)
+
+
+async def _trickle(response: web.StreamResponse, body: Body, record: Record, rate: int) -> None:
+    """At no more than so many bytes per second, whatever the time between two writes comes to."""
+    loop = asyncio.get_running_loop()
+    began, piece = loop.time(), max(1, rate // 50)
+    for start in range(0, len(body), piece):
+        part = body[start : start + piece]
+        data = part if isinstance(part, bytes) else part.read()
+        record.sent += len(data)
+        await response.write(data)
+        await asyncio.sleep(max(0.0, began + record.sent / rate - loop.time()))
 
 
 async def _write_file(transport: asyncio.Transport, part: FilePart, record: Record) -> None:

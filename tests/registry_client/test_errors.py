@@ -152,7 +152,8 @@ def answer(status: int, body: bytes = b"", reason: str = "Reason", **headers: st
 
     fields = CIMultiDict({name.replace("_", "-"): text for name, text in headers.items()})
     url = URL("https://registry.example:5000/v2/a?token=secret")  # aiohttp strips users and passwords
-    given = SimpleNamespace(status=status, reason=reason, headers=fields, url=url, content=SimpleNamespace(read=read))
+    content = SimpleNamespace(read=read)
+    given = SimpleNamespace(status=status, reason=reason, headers=fields, url=url, content=content, content_length=None)
     return cast(aiohttp.ClientResponse, given)
 
 

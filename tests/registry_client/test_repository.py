@@ -25,7 +25,7 @@ from mirror.errors import (
     WrongSize,
 )
 from mirror.registry import Client, Options, Repository
-from mirror.registry.repository import _modified
+from mirror.registry.download import modified
 from mirror.stream import Fetch
 from tests import images
 from tests.memory import descriptor_of
@@ -255,7 +255,7 @@ def test_the_time_that_a_registry_gives_is_taken(registry: EmbeddedRegistry) -> 
 @given(nasty_text | st.text("0123456789 :,+-GMTWedOct", max_size=40))
 @QUICK
 def test_any_time_that_a_registry_gives_is_a_time_or_none(text: str) -> None:
-    found = _modified(answer(200, Last_Modified=text))
+    found = modified(answer(200, Last_Modified=text))
     assert found is None or found >= 0
 
 
