@@ -3,7 +3,10 @@
 `credentials`  who we are, from docker's config.json
 `auth`         challenges and tokens
 `errors`       aiohttp's errors and registries' answers in our words
-`client`       one registry: its base URL, redirects, proxies, authentication
+`addresses`    where a registry may send us
+`proxy`        the way through a forward proxy
+`tls`          whether registries speak it, and whom to believe
+`client`       one registry: its base URL, redirects, authentication
 `repository`   a repository as a source and a sink
 """
 

@@ -7,11 +7,8 @@ else: redirects are followed by hand, without Authorization as soon as the origi
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import os
-import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -22,8 +19,11 @@ from yarl import URL
 from mirror.errors import InvalidContent, TransferError
 from mirror.reference import DOCKER_HUB
 from mirror.registry import credentials, errors
+from mirror.registry.addresses import location
 from mirror.registry.auth import Authenticator, parse_challenges
+from mirror.registry.proxy import proxy_for
 from mirror.registry.segment import Budget
+from mirror.registry.tls import speaks_plain_http
 from mirror.stream import batch_size
 
 _API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
@@ -189,7 +189,7 @@ class Registry:
                     read_bufsize=read_ahead,
                     allow_redirects=False,
                     ssl=self._verified(url),
-                    proxy=_proxy(url),
+                    proxy=proxy_for(url),
                 )
             )
             if response.status not in _REDIRECTS or method not in ("GET", "HEAD"):
@@ -207,34 +207,17 @@ class Registry:
     async def _opened(self) -> URL:
         async with self._opening:
             if self._base is None:
-                scheme = "http" if self._plain or await self._speaks_plain_http() else "https"
+                scheme = "http" if self._plain or await speaks_plain_http(URL(f"https://{self._host}")) else "https"
                 self._base = URL(f"{scheme}://{self._host}")
                 self._auth = Authenticator(self._base, credentials.find(self.name), self._fetch_token)
         return self._base
-
-    async def _speaks_plain_http(self) -> bool:
-        """Registries on loopback may do without TLS; whether this one does, a handshake tells."""
-        url = URL(f"https://{self._host}")
-        if not is_loopback(url.host or ""):
-            return False
-        try:
-            async with asyncio.timeout(5):
-                _, writer = await asyncio.open_connection(url.host, url.port, ssl=_unverified())
-        except (ssl.SSLError, ConnectionResetError):
-            return True
-        except OSError:
-            return False  # nobody is there, or nobody answers: the request itself will say so
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-        return False
 
     async def _fetch_token(self, url: URL, authorization: str | None) -> bytes:
         request = f"GET {errors.shown(url)}"
         headers = {"Authorization": authorization} if authorization else {}
         with errors.translated(request):
             async with self._session.get(
-                url, headers=headers, allow_redirects=False, ssl=self._verified(url), proxy=_proxy(url)
+                url, headers=headers, allow_redirects=False, ssl=self._verified(url), proxy=proxy_for(url)
             ) as response:
                 if response.status != 200:
                     raise await errors.refusal(request, response)
@@ -257,52 +240,3 @@ async def read_capped(response: aiohttp.ClientResponse, cap: int, request: str) 
         if held > cap:
             raise InvalidContent(f"{request}: the answer has more than {cap} bytes.")
     return b"".join(chunks)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, by its name alone: nothing is looked up."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def location(response: aiohttp.ClientResponse) -> URL:
-    """Where a redirect leads, or an upload goes on: a signed URL must stay as it is, to the last byte.
-
-    Raises:
-        TransferError: nowhere, or somewhere that no registry should lead to.
-    """
-    text = response.headers.get("Location", "")
-    try:
-        target = response.url.join(URL(text, encoded=True)).with_user(
-            None
-        )  # which credentials to use is ours to choose
-        target = target if target.port else URL()
-    except ValueError:
-        target = URL()
-    if not text or target.scheme not in ("http", "https") or not target.host:
-        raise TransferError(f"{errors.shown(response.url)}: sent on to {text[:200]!r}, which is no web address.")
-    if response.url.scheme == "https" and target.scheme == "http":
-        raise TransferError(f"{errors.shown(response.url)}: sent on to {target.host} without encryption.")
-    return target
-
-
-def _proxy(url: URL) -> URL | None:
-    """The proxy by HTTP_PROXY, HTTPS_PROXY and NO_PROXY; this machine itself is reached directly, as in curl and Go."""
-    host = url.host or ""
-    if is_loopback(host) or not any(name.lower().endswith("_proxy") for name in os.environ):
-        return None
-    from urllib.request import getproxies_environment, proxy_bypass  # an HTTP client of its own: 20 ms to import
-
-    found = getproxies_environment()
-    return None if url.scheme not in found or proxy_bypass(host, found) else URL(found[url.scheme])
-
-
-def _unverified() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

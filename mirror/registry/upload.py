@@ -7,7 +7,8 @@ from yarl import URL
 from mirror import stream
 from mirror.descriptor import Descriptor
 from mirror.errors import TransferError
-from mirror.registry.client import Registry, location
+from mirror.registry.addresses import location
+from mirror.registry.client import Registry
 from mirror.stream import Fetch
 
 _CREATED = frozenset({201, 204})  # old registries answer 204

@@ -7,7 +7,8 @@ import pytest
 from yarl import URL
 
 from mirror.errors import TransferError
-from mirror.registry import Client, Options, Repository, client
+from mirror.registry import Client, Options, Repository
+from mirror.registry.proxy import proxy_for
 
 PROXY = "http://proxy.example:3128"
 PLAIN, SECURE = "http://registry.example:5000/v2/", "https://registry.example/v2/"
@@ -53,12 +54,12 @@ def test_the_environment_says_which_proxy_is_used(
 ) -> None:
     for name, text in variables.items():
         monkeypatch.setenv(name, text)
-    assert client._proxy(URL(url)) == (URL(PROXY) if used else None)
+    assert proxy_for(URL(url)) == (URL(PROXY) if used else None)
 
 
 def test_credentials_of_a_proxy_stay_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://ann:secret@proxy.example:3128")
-    assert client._proxy(URL(PLAIN)) == URL("http://ann:secret@proxy.example:3128")
+    assert proxy_for(URL(PLAIN)) == URL("http://ann:secret@proxy.example:3128")
 
 
 async def ask() -> None:

@@ -18,7 +18,7 @@ from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import MirrorError, TransferError
 from mirror.registry import Client, Options, Repository
-from mirror.registry.client import is_loopback, location
+from mirror.registry.addresses import is_loopback, location
 from mirror.retry import Retry
 from tests.registry import Basic, EmbeddedRegistry, Fault, Redirect, serving
 
