@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from mirror.descriptor import Descriptor, Platform
     from mirror.digest import Digest
     from mirror.errors import MirrorError
+    from mirror.finding import Finding
     from mirror.inspection import inspect_image, inspect_layout
     from mirror.inventory import list_layout, remove_image
     from mirror.pull import PullOptions, pull_image, pull_images
     from mirror.push import PushOptions, push_layout
     from mirror.reference import Reference
     from mirror.registry import Options
-    from mirror.report.findings import Finding, VerifyReport
+    from mirror.report.findings import VerifyReport
     from mirror.report.transfers import TransferReport
     from mirror.retry import Retry
     from mirror.selection import Choice
@@ -40,7 +41,7 @@ _HOMES = {
     "Choice": "selection",
     "Descriptor": "descriptor",
     "Digest": "digest",
-    "Finding": "report.findings",
+    "Finding": "finding",
     "MirrorError": "errors",
     "Options": "registry",
     "Platform": "descriptor",

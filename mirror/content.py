@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
+from mirror.examine import Reader, Verdict
+from mirror.finding import Finding
 from mirror.stream import Body, Fetch
 
 
@@ -64,6 +67,51 @@ class Sink(Holder, Protocol):
             What the name stood for before, where the store knows.
         """
         ...
+
+
+class Inventory(Protocol):
+    """A store that can be verified: all that it holds can be listed, and read in the form of an OCI image layout.
+
+    Calls block, and several threads call at once. Nothing is repaired, and nothing that is wrong with the content
+    raises: it is an answer.
+    """
+
+    @property
+    def name(self) -> str:
+        """What a person calls the store, for messages."""
+        ...
+
+    def read(self, name: str, cap: int) -> bytes:
+        """The whole of a small file at the top: `oci-layout`, `index.json`.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            BrokenLayout: something else than a file has its name, or it has more than `cap` bytes.
+            StorageError: it cannot be read.
+        """
+        ...
+
+    def open(self, digest: Digest) -> Reader | Verdict:
+        """The blob of this name, or what stands in its place. Links are never followed."""
+        ...
+
+    def stored(self) -> Iterator[tuple[str, str]]:
+        """All names below `blobs/`, as (algorithm, encoded). Anything may stand there.
+
+        Raises:
+            StorageError: a directory cannot be read.
+        """
+        ...
+
+    def faults(self) -> Iterator[Finding]:
+        """What is wrong with the store itself, whichever of its images is asked about."""
+        ...
+
+    def leftovers(self) -> Iterator[Finding]:
+        """What is there beside the layout and has no use."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Progress(Protocol):

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import MirrorError, SomeFailed, StorageError
-from mirror.report.findings import Finding, Severity, Verdict, VerifiedImage, VerifyReport
+from mirror.finding import Finding, Severity
+from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
 from mirror.report.images import Inspected, Listed, Listing, Part, Platformed, Removed
 from mirror.report.text import count, printable, seconds, size, table
 from mirror.report.transfers import Amount, Transferred, TransferReport
@@ -212,7 +213,7 @@ def test_a_finding_says_what_was_expected_and_found() -> None:
 
 
 def test_a_corrupt_blob_shows_both_digests_once() -> None:
-    lines = finding(kind="corrupt", expected=DIGEST, found=OTHER).lines()
+    lines = verified(finding(kind="corrupt", expected=DIGEST, found=OTHER)).lines()
     assert "".join(lines).count(DIGEST) == 1
     assert OTHER in lines[-1]
 

@@ -1,7 +1,6 @@
-"""The `blobs/` of a layout, read: is this content what its name says?
+"""The `blobs/` of a layout, read.
 
-Opening follows no link, and what is open is looked at again (fstat), so nothing can be swapped in between. Hashing
-reads into one reused buffer: no allocation for each read, and the GIL is released for both the read and the hash.
+Opening follows no link, and what is open is looked at again (fstat), so nothing can be swapped in between.
 """
 
 from __future__ import annotations
@@ -10,44 +9,30 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from threading import Lock
 
 from mirror.digest import Digest
-from mirror.errors import BrokenLayout, InvalidDigest, StorageError
+from mirror.errors import BrokenLayout, StorageError
+from mirror.examine import MISSING, Flaw, Verdict, examine, not_a_file, unreadable
 from mirror.layout.folder import Folder, kind_name
 
-READ = 1024 * 1024  # bytes at a time: larger ones fall out of the cache, smaller ones cost system calls
 
+class BlobFile:
+    """A blob's regular file, open for reading (`mirror.examine.Reader`). `fd` is its descriptor."""
 
-class Flaw(StrEnum):
-    """What can be wrong with a stored blob."""
+    def __init__(self, fd: int, status: os.stat_result) -> None:
+        self.fd, self.size = fd, status.st_size
+        self._status = status
 
-    MISSING = "missing"
-    NOT_A_FILE = "not-a-file"
-    TOO_SHORT = "too-short"
-    TOO_LONG = "too-long"
-    CORRUPT = "corrupt"
-    UNREADABLE = "unreadable"
-    UNHASHABLE = "unhashable"
+    def readinto(self, buffer: memoryview, /) -> int:
+        return os.readv(self.fd, [buffer])
 
+    def changed(self) -> bool:
+        now = os.fstat(self.fd)
+        return (now.st_size, now.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns)
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What was found at a blob's path. `flaw` is None where all is well; `size` is bytes on the disk."""
-
-    flaw: Flaw | None
-    expected: str = ""
-    found: str = ""
-    size: int = 0
-
-    @property
-    def ok(self) -> bool:
-        return self.flaw is None
-
-
-_MISSING = Verdict(Flaw.MISSING, "a file", "nothing")
+    def close(self) -> None:
+        os.close(self.fd)
 
 
 class Blobs:
@@ -71,45 +56,29 @@ class Blobs:
                     self._folders[algorithm] = blobs.sub(algorithm, create=create)
             return self._folders[algorithm]
 
-    def examine(
-        self,
-        digest: Digest,
-        size: int | None,
-        *,
-        buffer: bytearray | None = None,
-        keep: bytearray | None = None,
-        advance: Callable[[int], None] = lambda _: None,
-    ) -> Verdict:
-        """Hash one blob and compare it with its name. Sizes are compared first.
+    def examine(self, digest: Digest, size: int | None, *, advance: Callable[[int], None] = lambda _: None) -> Verdict:
+        """Hash one blob and compare it with its name; see `mirror.examine.examine`."""
+        return examine(self.look(digest), digest, size, advance=advance)
 
-        Args:
-            digest: the name.
-            size: the bytes that it should have; None for an orphan, of which nobody says.
-            buffer: a scratch buffer, to be reused by one thread from call to call.
-            keep: gets the content, which the caller has capped by `size`.
-            advance: called with the bytes that each read gave; what it raises ends the examination.
-        """
-        opened = self._open(digest)
-        if isinstance(opened, Verdict):
-            return opened
-        fd, found = opened
+    def look(self, digest: Digest) -> BlobFile | Verdict:
+        """The blob's regular file, open, or what is there instead."""
         try:
-            if size is not None and found != size:
-                flaw = Flaw.TOO_SHORT if found < size else Flaw.TOO_LONG
-                return Verdict(flaw, f"{size} bytes", f"{found} bytes", found)
-            return _hashed(fd, digest, found, buffer or bytearray(min(READ, found + 1)), keep, advance)
-        except OSError as error:
-            return _unreadable(error)
-        finally:
-            os.close(fd)
+            folder = self.folder(digest.algorithm)
+        except FileNotFoundError:
+            return MISSING
+        except BrokenLayout:
+            return not_a_file(f"nothing: blobs/{digest.algorithm} is no directory")
+        except StorageError as error:
+            return Verdict(Flaw.UNREADABLE, "a readable file", str(error).rstrip("."))
+        return _open_in(folder, digest.encoded)
 
     def size(self, digest: Digest) -> int | None:
         """The bytes that the blob's file has; None where there is no regular file. No proof of anything."""
-        opened = self._open(digest)
+        opened = self.look(digest)
         if isinstance(opened, Verdict):
             return None
-        os.close(opened[0])
-        return opened[1]
+        opened.close()
+        return opened.size
 
     def open(self, digest: Digest) -> int:
         """A descriptor for reading the blob's regular file, which the caller closes.
@@ -118,9 +87,9 @@ class Blobs:
             BrokenLayout: it is missing, or no regular file.
             StorageError: it cannot be read.
         """
-        opened = self._open(digest)
-        if not isinstance(opened, Verdict):
-            return opened[0]
+        opened = self.look(digest)
+        if isinstance(opened, BlobFile):
+            return opened.fd
         path = self._root.path / "blobs" / digest.algorithm / digest.encoded
         if opened.flaw is Flaw.UNREADABLE:
             raise StorageError(f"{path}: {opened.found}.")
@@ -154,57 +123,18 @@ class Blobs:
             folder.close()
         self._folders.clear()
 
-    def _open(self, digest: Digest) -> tuple[int, int] | Verdict:
-        """A descriptor and the size of a regular file, or what is there instead."""
-        try:
-            folder = self.folder(digest.algorithm)
-        except FileNotFoundError:
-            return _MISSING
-        except BrokenLayout:
-            return Verdict(Flaw.NOT_A_FILE, "a file", f"nothing: blobs/{digest.algorithm} is no directory")
-        except StorageError as error:
-            return Verdict(Flaw.UNREADABLE, "a readable file", str(error).rstrip("."))
-        return _open_in(folder, digest.encoded)
 
-
-def _open_in(folder: Folder, name: str) -> tuple[int, int] | Verdict:
+def _open_in(folder: Folder, name: str) -> BlobFile | Verdict:
     try:
         fd = folder.open_file(name)
     except FileNotFoundError:
-        return _MISSING
+        return MISSING
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
-            return Verdict(Flaw.NOT_A_FILE, "a file", kind_name(folder.kind(name) or 0))
-        return _unreadable(error)
+            return not_a_file(kind_name(folder.kind(name) or 0))
+        return unreadable(error)
     status = os.fstat(fd)
     if stat.S_ISREG(status.st_mode):
-        return fd, status.st_size
+        return BlobFile(fd, status)
     os.close(fd)
-    return Verdict(Flaw.NOT_A_FILE, "a file", kind_name(stat.S_IFMT(status.st_mode)))
-
-
-def _hashed(
-    fd: int,
-    digest: Digest,
-    size: int,
-    buffer: bytearray,
-    keep: bytearray | None,
-    advance: Callable[[int], None],
-) -> Verdict:
-    try:
-        hasher = digest.hasher()
-    except InvalidDigest:
-        return Verdict(Flaw.UNHASHABLE, str(digest), f"no way to compute {digest.algorithm}", size)
-    view = memoryview(buffer)
-    while count := os.readv(fd, [view]):
-        hasher.update(view[:count])
-        if keep is not None:
-            keep += view[:count]
-        advance(count)
-    if digest.matches(hasher):
-        return Verdict(None, size=size)
-    return Verdict(Flaw.CORRUPT, str(digest), f"{digest.algorithm}:{hasher.hexdigest()}", size)
-
-
-def _unreadable(error: OSError) -> Verdict:
-    return Verdict(Flaw.UNREADABLE, "a readable file", os.strerror(error.errno or 0).lower())
+    return not_a_file(kind_name(stat.S_IFMT(status.st_mode)))

@@ -15,8 +15,9 @@ from mirror.concurrency import settled, stoppable
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import BrokenLayout, NotFound
+from mirror.examine import READ, Flaw, Verdict
 from mirror.layout import index
-from mirror.layout.blobs import READ, Blobs, Flaw, Verdict
+from mirror.layout.blobs import Blobs
 from mirror.layout.folder import Folder, is_folder, translated
 from mirror.layout.index import Entry
 from mirror.stream import Body

@@ -1,22 +1,15 @@
-"""What a verification found. A finding is a value: what, where, what was expected and found, and whom it hurts."""
+"""What a verification found, and how it reads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mirror.finding import Finding, Severity
 from mirror.report.text import count, seconds, size
 from mirror.strictjson import JsonObject
 
 _KINDS, _VERDICTS = 12, 7  # widths of columns
-
-
-class Severity(StrEnum):
-    """How bad a finding is. `unverified` means: nobody can say, and that is not the same as well."""
-
-    ERROR = "error"
-    UNVERIFIED = "unverified"
-    WARNING = "warning"
 
 
 class Verdict(StrEnum):
@@ -25,41 +18,6 @@ class Verdict(StrEnum):
     OK = "ok"
     NOT_OK = "not ok"
     COULD_NOT_CHECK = "could not check"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is not as it should be.
-
-    `kind` is a stable word (docs/findings.md); `subject` a digest or a path inside the layout; `size` the bytes that
-    the subject should have, where that is known; `images` the names of the images that need it.
-    """
-
-    kind: str
-    severity: Severity
-    subject: str
-    expected: str
-    found: str
-    images: tuple[str, ...] = ()
-    size: int | None = None
-
-    def to_json(self) -> JsonObject:
-        return {
-            "kind": self.kind,
-            "severity": str(self.severity),
-            "subject": self.subject,
-            "size": self.size,
-            "expected": self.expected,
-            "found": self.found,
-            "images": list(self.images),
-        }
-
-    def lines(self) -> list[str]:
-        """One line, or two where a digest is compared with a digest."""
-        head = f"  {self.kind:<{_KINDS}} {self.subject}"
-        if self.expected == self.subject:
-            return [head, f"  {'':<{_KINDS}} expected that, found {self.found}"]
-        return [f"{head}: expected {self.expected}, found {self.found}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +84,7 @@ class VerifyReport:
                     groups.setdefault(finding.images, []).append(finding)
             for images, findings in groups.items():
                 found.append(f"{severity}: {', '.join(images) or self.path}")
-                found.extend(line for finding in findings for line in finding.lines())
+                found.extend(line for finding in findings for line in _lines(finding))
         return found + [self._image_line(image) for image in self.images]
 
     def _image_line(self, image: VerifiedImage) -> str:
@@ -148,3 +106,11 @@ class VerifyReport:
             f"{count(len(self.images), 'image')}, {count(self.files, 'file')}, "
             f"{size(self.size)} hashed in {seconds(self.seconds)}{speed}."
         )
+
+
+def _lines(finding: Finding) -> list[str]:
+    """One line, or two where a digest is compared with a digest."""
+    head = f"  {finding.kind:<{_KINDS}} {finding.subject}"
+    if finding.expected == finding.subject:
+        return [head, f"  {'':<{_KINDS}} expected that, found {finding.found}"]
+    return [f"{head}: expected {finding.expected}, found {finding.found}"]

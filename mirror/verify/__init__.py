@@ -16,11 +16,11 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from mirror.content import Progress, Silence
-from mirror.errors import NotFound
-from mirror.layout.folder import Folder, is_folder
+from mirror.layout.inventory import FolderInventory
 from mirror.report.findings import VerifyReport
 from mirror.verify.content import hash_all
 from mirror.verify.judge import judge
@@ -48,15 +48,13 @@ async def verify_layout(
         StorageError: the folder itself cannot be read.
     """
     started = time.monotonic()
-    folder = Path(path)
-    if not is_folder(folder):
-        raise NotFound(f"There is no folder {str(folder)!r}.", hint="Name the folder of an OCI image layout.")
-    with Folder.open(folder) as root, Structure(root) as structure:
+    with closing(FolderInventory(Path(path))) as store:
+        structure = Structure(store)
         await asyncio.to_thread(structure.survey, images)
         await hash_all(structure, threads or os.cpu_count() or 1, progress or Silence())
     findings = judge(structure)
     return VerifyReport(
-        path=str(folder),
+        path=store.name,
         images=tuple(structure.images),
         findings=tuple(findings),
         files=sum(piece.files for piece in structure.pieces.values()),

@@ -9,8 +9,8 @@ import asyncio
 from collections import deque
 from threading import Event
 
-from mirror.content import Progress
-from mirror.layout.blobs import READ, Blobs
+from mirror.content import Inventory, Progress
+from mirror.examine import READ, examine, measure
 from mirror.verify.structure import Piece, Structure
 
 _TICK = 0.1  # seconds between two looks at how far the threads are
@@ -23,14 +23,14 @@ class _Stopped(Exception):
 async def hash_all(structure: Structure, threads: int, progress: Progress) -> None:
     """Give every piece of a structure its verdict, unless it has one."""
     open_pieces = [piece for piece in structure.pieces.values() if piece.verdict is None]
-    sizes = {piece.digest: structure.blobs.size(piece.digest) or 0 for piece in open_pieces}
+    sizes = {piece.digest: measure(structure.store.open(piece.digest), None).size for piece in open_pieces}
     queue = deque(sorted(open_pieces, key=lambda piece: -sizes[piece.digest]))
     progress.plan("verifying", len(queue), sum(sizes.values()))
     done = [0] * threads
     stop = Event()
     loop = asyncio.get_running_loop()
     hops = {
-        loop.run_in_executor(None, _work, structure.blobs, queue, done, slot, stop)
+        loop.run_in_executor(None, _work, structure.store, queue, done, slot, stop)
         for slot in range(min(threads, len(queue)))
     }
     seen = 0
@@ -45,7 +45,7 @@ async def hash_all(structure: Structure, threads: int, progress: Progress) -> No
         stop.set()  # a thread cannot be cancelled: it looks here after every read
 
 
-def _work(blobs: Blobs, queue: deque[Piece], done: list[int], slot: int, stop: Event) -> None:
+def _work(store: Inventory, queue: deque[Piece], done: list[int], slot: int, stop: Event) -> None:
     buffer = bytearray(READ)
 
     def advance(count: int) -> None:
@@ -59,6 +59,7 @@ def _work(blobs: Blobs, queue: deque[Piece], done: list[int], slot: int, stop: E
         except IndexError:
             return  # another thread has taken the last one
         try:
-            piece.verdict = blobs.examine(piece.digest, piece.size, buffer=buffer, advance=advance)
+            opened = store.open(piece.digest)
+            piece.verdict = examine(opened, piece.digest, piece.size, buffer=buffer, advance=advance)
         except _Stopped:
             return

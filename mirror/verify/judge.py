@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mirror.layout.blobs import Flaw, Verdict
-from mirror.report.findings import Finding, Severity
+from mirror.examine import Flaw, Verdict
+from mirror.finding import Finding, Severity
 from mirror.verify.structure import Piece, Structure
 
-_NOBODY_CAN_SAY = frozenset({Flaw.UNREADABLE, Flaw.UNHASHABLE})
+_NOBODY_CAN_SAY = frozenset({Flaw.UNREADABLE, Flaw.UNHASHABLE, Flaw.CHANGED})
 
 
 def judge(structure: Structure) -> list[Finding]:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-import stat
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from mirror import manifest
+from mirror.content import Inventory
 from mirror.descriptor import CONFIG_TYPES, MANIFEST_CAP, Descriptor, Platform
 from mirror.digest import Digest
-from mirror.errors import BrokenLayout, ContentError, InvalidDigest, MirrorError, StorageError
+from mirror.errors import BrokenLayout, ContentError, InvalidDigest, StorageError
+from mirror.examine import Flaw, Verdict, examine, keep, measure
+from mirror.finding import Finding, Severity
 from mirror.image import platform_of
 from mirror.layout import Entry, index, names
-from mirror.layout.blobs import Blobs, Flaw, Verdict
-from mirror.layout.folder import Folder, kind_name
 from mirror.manifest import Document
-from mirror.report.findings import Finding, Severity, VerifiedImage
+from mirror.report.findings import VerifiedImage
 
 _UPPER_CASE = re.compile(r"[0-9A-Fa-f]{64}")
 
@@ -53,10 +52,10 @@ class Piece:
 
 
 class Structure:
-    """What a layout claims. Use it in `with`."""
+    """What a store claims."""
 
-    def __init__(self, root: Folder) -> None:
-        self.root, self.blobs = root, Blobs(root)
+    def __init__(self, store: Inventory) -> None:
+        self.store = store
         self.findings: list[Finding] = []
         self.images: list[VerifiedImage] = []
         self.pieces: dict[Digest, Piece] = {}
@@ -72,31 +71,29 @@ class Structure:
         self._check_layout_file()
         entries = self._entries()
         self._check_names(entries)
-        chosen = [index.find(entries, text, str(self.root.path)) for text in only] or entries
+        chosen = [index.find(entries, text, self.store.name) for text in only] or entries
         for entry in chosen:
             self._walk(entry)
         if not only:
             self._find_orphans()
-            self._find_leftovers()
+            self.findings.extend(self.store.leftovers())
 
     # --- step 1: the layout's own files --------------------------------------------------------------------------
 
     def _check_layout_file(self) -> None:
         try:
-            index.check_layout_file(self.root.read("oci-layout", index.LAYOUT_CAP))
+            index.check_layout_file(self.store.read("oci-layout", index.LAYOUT_CAP))
         except FileNotFoundError:
             self._error("broken-layout", "oci-layout", "a file", "nothing")
         except StorageError as error:
             self._unreadable("oci-layout", error)
         except BrokenLayout as error:
             self._error("broken-layout", "oci-layout", f"imageLayoutVersion {index.VERSION}", str(error))
-        kind = self.root.kind("blobs")
-        if kind != stat.S_IFDIR:
-            self._error("broken-layout", "blobs", "a directory", "nothing" if kind is None else kind_name(kind))
+        self.findings.extend(self.store.faults())
 
     def _entries(self) -> list[Entry]:
         try:
-            entries = index.entries(self.root.read("index.json", index.CAP))
+            entries = index.entries(self.store.read("index.json", index.CAP))
         except FileNotFoundError:
             self._error("broken-index", "index.json", "a file", "nothing")
         except StorageError as error:
@@ -169,7 +166,7 @@ class Structure:
             piece.problem = f"{node.size} bytes, and {MANIFEST_CAP} are the most that a manifest may have"
             return None
         data = bytearray()
-        piece.verdict = self.blobs.examine(node.digest, node.size, keep=data)
+        piece.verdict = examine(self.store.open(node.digest), node.digest, node.size, through=keep(data))
         if not piece.verdict.ok:
             return None
         try:
@@ -194,19 +191,19 @@ class Structure:
         if config is None or config.media_type not in CONFIG_TYPES or config.size > MANIFEST_CAP:
             return None
         data = bytearray()
-        verdict = self.blobs.examine(config.digest, config.size, keep=data)
+        verdict = examine(self.store.open(config.digest), config.digest, config.size, through=keep(data))
         return platform_of(bytes(data)) if verdict.ok else None  # step 3 says what is wrong with it
 
     def _check_subject(self, node: Descriptor, document: Document, entry: Entry) -> None:
         subject = document.subject
-        if subject and self.blobs.size(subject.digest) is None:
+        if subject and not measure(self.store.open(subject.digest), None).ok:
             self._warning("dangling-subject", node.digest, f"its subject {subject.digest}", "nothing", (entry.name,))
 
     # --- what nothing names --------------------------------------------------------------------------------------
 
     def _find_orphans(self) -> None:
         try:
-            for algorithm, name in self.blobs.stored():
+            for algorithm, name in self.store.stored():
                 self._sort_in(algorithm, name)
         except StorageError as error:
             self._unreadable("blobs", error)
@@ -225,15 +222,6 @@ class Structure:
             return
         self.pieces.setdefault(digest, Piece(digest))
 
-    def _find_leftovers(self) -> None:
-        try:
-            with self.root.sub(".mirror") as own, own.sub("tmp") as temporary:
-                left = temporary.names()
-        except (FileNotFoundError, MirrorError):
-            return
-        for name in left:
-            self._warning("leftover", f".mirror/tmp/{name}", "nothing", "a cut download, or one that is running")
-
     # --- findings ------------------------------------------------------------------------------------------------
 
     def _error(self, kind: str, subject: str, expected: str, found: str, images: tuple[str, ...] = ()) -> None:
@@ -244,11 +232,3 @@ class Structure:
 
     def _unreadable(self, subject: str, error: StorageError) -> None:
         self.findings.append(Finding("unreadable", Severity.UNVERIFIED, subject, "a readable file", str(error)))
-
-    def __enter__(self) -> Structure:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.blobs.close()

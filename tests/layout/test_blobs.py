@@ -10,7 +10,8 @@ import pytest
 
 from mirror.digest import Digest
 from mirror.errors import BrokenLayout, StorageError
-from mirror.layout.blobs import READ, Blobs, Flaw
+from mirror.examine import READ, Flaw
+from mirror.layout.blobs import Blobs
 from mirror.layout.folder import Folder
 from tests.layout.test_folder import ODD, make
 from tests.strategies import digest_by
@@ -57,18 +58,6 @@ def test_a_blob_that_is_right_is_ok(root: Path, blobs: Blobs, algorithm: str, si
 
 def test_an_orphan_has_whatever_size_it_has(root: Path, blobs: Blobs) -> None:
     assert blobs.examine(store(root, DATA), None).ok
-
-
-def test_content_is_kept_for_whom_wants_it(root: Path, blobs: Blobs) -> None:
-    keep = bytearray()
-    blobs.examine(store(root, DATA), len(DATA), keep=keep)
-    assert keep == DATA
-
-
-def test_a_buffer_serves_one_blob_after_the_other(root: Path, blobs: Blobs) -> None:
-    buffer = bytearray(7)
-    for data in (b"long and longer", b"short", b""):
-        assert blobs.examine(store(root, data, Digest.of(data)), len(data), buffer=buffer).ok
 
 
 def test_every_byte_that_is_read_is_counted(root: Path, blobs: Blobs) -> None:

@@ -13,9 +13,9 @@ from mirror import stream
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import BrokenLayout, MirrorError, NotFound, StorageError, WrongDigest
+from mirror.examine import Flaw
 from mirror.graph import walk
 from mirror.layout import Layout
-from mirror.layout.blobs import Flaw
 from tests import images
 from tests.layout.test_folder import ODD, make
 from tests.memory import descriptor_of

@@ -1,0 +1,63 @@
+"""A layout's folder as something to verify (`mirror.content.Inventory`). It is only read."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from mirror.digest import Digest
+from mirror.errors import MirrorError, NotFound
+from mirror.examine import Reader, Verdict
+from mirror.finding import Finding, Severity
+from mirror.layout.blobs import Blobs
+from mirror.layout.folder import Folder, is_folder, kind_name
+
+
+class FolderInventory:
+    """What a layout's folder holds, broken or not. Close it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the folder that a person named.
+
+        Raises:
+            NotFound: there is no such folder.
+            StorageError: the folder itself cannot be read.
+        """
+        if not is_folder(path):
+            raise NotFound(f"There is no folder {str(path)!r}.", hint="Name the folder of an OCI image layout.")
+        self._root = Folder.open(path)
+        self._blobs = Blobs(self._root)
+
+    @property
+    def name(self) -> str:
+        return str(self._root.path)
+
+    def read(self, name: str, cap: int) -> bytes:
+        return self._root.read(name, cap)
+
+    def open(self, digest: Digest) -> Reader | Verdict:
+        return self._blobs.look(digest)
+
+    def stored(self) -> Iterator[tuple[str, str]]:
+        return self._blobs.stored()
+
+    def faults(self) -> Iterator[Finding]:
+        kind = self._root.kind("blobs")
+        if kind != stat.S_IFDIR:
+            found = "nothing" if kind is None else kind_name(kind)
+            yield Finding("broken-layout", Severity.ERROR, "blobs", "a directory", found)
+
+    def leftovers(self) -> Iterator[Finding]:
+        try:
+            with self._root.sub(".mirror") as own, own.sub("tmp") as temporary:
+                left = temporary.names()
+        except (FileNotFoundError, MirrorError):
+            return
+        why = "a cut download, or one that is running"
+        for name in left:
+            yield Finding("leftover", Severity.WARNING, f".mirror/tmp/{name}", "nothing", why)
+
+    def close(self) -> None:
+        self._blobs.close()
+        self._root.close()

@@ -1,0 +1,107 @@
+"""Is this content what its name says, whatever store it is from?"""
+
+import errno
+from collections.abc import Callable
+
+import pytest
+
+from mirror.digest import Digest
+from mirror.examine import MISSING, Flaw, Passing, Verdict, examine, keep, measure
+
+DATA = b"0123456789"
+DIGEST = Digest.of(DATA)
+
+
+class MemoryReader:
+    """A blob in memory; `actual` is what is read where it differs from what was there when it was opened."""
+
+    def __init__(self, data: bytes = DATA, *, actual: bytes | None = None, changed: bool = False) -> None:
+        self.size, self._data = len(data), data if actual is None else actual
+        self._position, self._changed = 0, changed
+        self.closed = False
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        part = self._data[self._position : self._position + len(buffer)]
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+    def changed(self) -> bool:
+        return self._changed
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class BrokenReader(MemoryReader):
+    def readinto(self, buffer: memoryview, /) -> int:
+        raise OSError(errno.EIO, "no")
+
+
+class EndlessReader(MemoryReader):
+    """A file that somebody appends to for ever."""
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        return len(buffer)
+
+
+def test_what_is_right_is_ok() -> None:
+    assert examine(MemoryReader(), DIGEST, len(DATA)) == Verdict(None, size=len(DATA))
+
+
+@pytest.mark.parametrize("look", [lambda reader: examine(reader, DIGEST, 10), lambda reader: measure(reader, 10)])
+@pytest.mark.parametrize("reader", [MemoryReader(), MemoryReader(b"short"), BrokenReader()])
+def test_what_was_opened_is_closed(reader: MemoryReader, look: Callable[[MemoryReader], Verdict]) -> None:
+    look(reader)
+    assert reader.closed
+
+
+def test_what_could_not_be_opened_keeps_its_verdict() -> None:
+    assert examine(MISSING, DIGEST, 10) is MISSING
+    assert measure(MISSING, 10) is MISSING
+
+
+@pytest.mark.parametrize(("size", "flaw"), [(10, None), (None, None), (9, Flaw.TOO_LONG), (11, Flaw.TOO_SHORT)])
+def test_to_measure_is_to_compare_sizes_and_read_nothing(size: int | None, flaw: Flaw | None) -> None:
+    assert measure(BrokenReader(), size).flaw is flaw
+
+
+def test_what_cannot_be_read_is_not_right() -> None:
+    assert examine(BrokenReader(), DIGEST, 10).flaw is Flaw.UNREADABLE
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "reader",
+    [
+        MemoryReader(actual=DATA[:-1]),
+        MemoryReader(actual=DATA + b"more"),
+        MemoryReader(changed=True),
+        EndlessReader(),
+    ],
+    ids=["shrinks", "grows", "is written to", "grows for ever"],
+)
+def test_content_that_changes_while_it_is_read_is_neither_right_nor_wrong(reader: MemoryReader) -> None:
+    assert examine(reader, DIGEST, 10).flaw is Flaw.CHANGED
+
+
+def test_content_is_kept_for_whom_wants_it() -> None:
+    data = bytearray()
+    assert examine(MemoryReader(), DIGEST, 10, through=keep(data)).ok
+    assert data == DATA
+
+
+@pytest.mark.parametrize("some", [0, 1, 9, 10])
+def test_what_nobody_has_read_is_hashed_all_the_same(some: int) -> None:
+    def through(passing: Passing) -> None:
+        passing.readinto(memoryview(bytearray(some)))
+
+    assert examine(MemoryReader(), DIGEST, 10, through=through).ok
+    wrong = examine(MemoryReader(b"012345678X"), DIGEST, 10, through=through)
+    assert (wrong.flaw, wrong.found) == (Flaw.CORRUPT, Digest.of(b"012345678X"))
+
+
+def test_a_buffer_serves_one_blob_after_the_other() -> None:
+    buffer = bytearray(7)
+    for data in (b"long and longer", b"short", b""):
+        assert examine(MemoryReader(data), Digest.of(data), len(data), buffer=buffer).ok
