@@ -44,6 +44,10 @@ def _count(value: object) -> bool:
     return type(value) is int and value >= 0
 
 
+def _seconds(value: object) -> bool:
+    return isinstance(value, int | float) and value is not True and value > 0
+
+
 def _texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
@@ -56,6 +60,9 @@ _KEYS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "output": (_text, "a folder"),
     "jobs": (_count, "a number"),
     "retries": (_count, "a number"),
+    "timeout": (_seconds, "a number of seconds"),
+    "limit_rate": (_text, 'a rate, such as "10M"'),
+    "connections_per_blob": (_count, "a number"),
     "platform": (_texts, 'a list of platforms, such as ["linux/amd64"]'),
     "all_platforms": (_flag, "true or false"),
     "sparse": (_flag, "true or false"),

@@ -149,7 +149,8 @@ class _Mover:
         errors = []
         for source in {id(copy.source): copy.source for copy in copies}.values():
             try:
-                return await self._retry.run(partial(self._put, node, source, sink))
+                passage = _Passage(node, source, sink, self._progress)
+                return await self._retry.run(passage.attempt, passage.reached)
             except MirrorError as error:
                 errors.append(error)
         self._fail(copies, errors[0])
@@ -160,32 +161,6 @@ class _Mover:
             raise error
         for copy in copies:
             copy.failure = copy.failure or error
-
-    async def _put(self, node: Descriptor, source: Source, sink: Sink) -> None:
-        counted = 0
-
-        def count(done: int) -> None:
-            nonlocal counted
-            self._progress.advance(node, done - counted)
-            counted = done
-
-        async def counting(body: Body) -> AsyncIterator[bytes]:
-            count(body.start)
-            async for chunk in body.chunks:
-                count(counted + len(chunk))
-                yield chunk
-
-        @asynccontextmanager
-        async def fetch(start: int) -> AsyncIterator[Body]:
-            async with _opened(source, node, start) as body:
-                yield replace(body, chunks=counting(body))
-
-        try:
-            await sink.put(node, fetch)
-        except BaseException:
-            self._progress.advance(node, -counted)
-            raise
-        self._progress.advance(node, node.size - counted)  # what a registry mounted never came past here
 
     async def finish_if_whole(self, copy: Copy) -> None:
         """Put the manifests, then the indexes, then the name of an image whose blobs are all there."""
@@ -220,6 +195,41 @@ class _Mover:
         node = copy.graph.nodes.get(copy.root.digest)
         data = node.data if node else b""
         copy.replaced = await self._retry.run(lambda: copy.sink.tag(copy.name, copy.root, data))
+
+
+class _Passage:
+    """One blob on its way from one source to one sink, attempt after attempt."""
+
+    def __init__(self, node: Descriptor, source: Source, sink: Sink, progress: Progress) -> None:
+        self._node, self._source, self._sink, self._progress = node, source, sink, progress
+        self._counted = self._furthest = 0
+
+    async def attempt(self) -> None:
+        try:
+            await self._sink.put(self._node, self._fetch)
+        except BaseException:
+            self._count(0)
+            raise
+        self._count(self._node.size)  # what a registry mounted never came past here
+
+    def reached(self) -> int:
+        """How many bytes of the blob any attempt has come to."""
+        return self._furthest
+
+    @asynccontextmanager
+    async def _fetch(self, start: int) -> AsyncIterator[Body]:
+        async with _opened(self._source, self._node, start) as body:
+            self._count(body.start)
+            yield replace(body, chunks=self._counting(body))
+
+    async def _counting(self, body: Body) -> AsyncIterator[bytes]:
+        async for chunk in body.chunks:
+            self._count(self._counted + len(chunk))
+            yield chunk
+
+    def _count(self, done: int) -> None:
+        self._progress.advance(self._node, done - self._counted)
+        self._counted, self._furthest = done, max(self._furthest, done)
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from mirror.layout import Layout, LayoutWriter, names
 from mirror.layout.folder import exists
 from mirror.layout.writer import refuse_foreign
 from mirror.overlay import DryRun, Nearby
+from mirror.quota import Usage
 from mirror.reference import Reference
 from mirror.registry import Client, Options, Repository
 from mirror.report.text import size
@@ -46,10 +47,11 @@ class PullOptions:
 
 @dataclass(slots=True)
 class _Image:
-    """One image on its way through the steps."""
+    """One image on its way through the steps. `known` is whether the layout has an image of this name."""
 
     reference: Reference
     source: Repository
+    known: bool
     selection: Selection | None = None
     copy: Copy | None = None
     failure: MirrorError | None = None
@@ -114,11 +116,10 @@ async def pull_images(
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(options.registries))
         there = stack.enter_context(Layout.open(path)) if exists(path / "oci-layout") else None
-        found = await each(
-            _sources(client, references.values()), lambda image: _walk(image, there, options), _WALKS_AT_ONCE
-        )
+        asked = _sources(client, references.values(), there)
+        found = await each(asked, lambda image: _walk(image, there, options), _WALKS_AT_ONCE)
         walked = [image for image in found if image.selection]
-        report = _Reporter(found, options.dry_run, started)
+        report = _Reporter(found, options.dry_run, started, client.quotas())
         if not walked:
             return report.nothing()
         if options.dry_run:
@@ -151,13 +152,15 @@ def _references(images: Sequence[str]) -> dict[str, Reference]:
     return references
 
 
-def _sources(client: Client, references: Iterable[Reference]) -> list[_Image]:
+def _sources(client: Client, references: Iterable[Reference], there: Layout | None) -> list[_Image]:
     """The images to pull; those of one repository share one source."""
+    known = {entry.name for entry in there.entries()} if there else set()
     repositories: dict[str, Repository] = {}
     images = []
     for reference in references:
         repository = Repository(client.registry(reference.registry), reference.repository)
-        images.append(_Image(reference, repositories.setdefault(reference.name, repository)))
+        source = repositories.setdefault(reference.name, repository)
+        images.append(_Image(reference, source, reference.stored in known))
     return images
 
 
@@ -167,8 +170,9 @@ async def _walk(image: _Image, there: Layout | None, options: PullOptions) -> _I
     Its failure is kept with it where the others are to go on.
     """
     source = Nearby(there, image.source)
+    asked = source if image.known else image.source  # a HEAD before the GET is worth its while where it may save it
     try:
-        root = await options.retry.run(lambda: image.source.resolve(image.reference.target))
+        root = await options.retry.run(lambda: asked.resolve(image.reference.target))
         image.selection = await select(source, root, options.choice, str(image.reference), options.retry)
     except MirrorError as error:
         if not options.keep_going:
@@ -204,6 +208,7 @@ class _Reporter:
     images: Sequence[_Image]
     dry_run: bool
     started: float
+    quotas: Sequence[Usage]
 
     def nothing(self) -> TransferReport:
         return self._report(Amount(), Amount())
@@ -243,5 +248,6 @@ class _Reporter:
             healed=healed,
             aside=aside,
             resumed=resumed,
+            quotas=tuple(self.quotas),
             warnings=tuple(warnings),
         )

@@ -13,6 +13,7 @@ from mirror.errors import MirrorError
 
 T = TypeVar("T")
 log = logging.getLogger("mirror")
+_GAIN = 1024 * 1024  # bytes; a server that gives a byte at a time does not get a million attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +27,30 @@ class Retry:
     pause: float = 0.5
     longest: float = 60.0
 
-    async def run(self, action: Callable[[], Awaitable[T]]) -> T:
+    async def run(self, action: Callable[[], Awaitable[T]], reached: Callable[[], int] = lambda: 0) -> T:
         """Call `action` until it succeeds, fails for good, or has had its attempts.
+
+        Args:
+            action: what to do.
+            reached: how many bytes it has come to. An attempt that came `_GAIN` bytes further than any before begins
+                the count anew: a link that is cut every minute still carries a blob that takes an hour.
 
         Raises:
             MirrorError: the last error of `action`, unchanged.
         """
-        for attempt in range(self.times):
+        attempt, furthest = 0, reached()
+        while True:
             try:
                 return await action()
             except MirrorError as error:
-                if not error.transient:
+                if reached() >= furthest + _GAIN:
+                    attempt, furthest = 0, reached()
+                if not error.transient or attempt >= self.times:
                     raise
                 pause = self._pause(attempt, getattr(error, "retry_after", None))
                 log.info("%s Trying again in %.1f s.", error, pause)
+            attempt += 1
             await asyncio.sleep(pause)
-        return await action()
 
     def _pause(self, attempt: int, asked: float | None) -> float:
         # Half of it random: forty blobs that failed together must not come back together.

@@ -41,6 +41,9 @@ class MemorySource:
     async def resolve(self, name: str) -> Descriptor:
         raise NotFound(f"There is no {name}.")
 
+    async def peek(self, name: str) -> Descriptor | None:
+        return None
+
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
         self.opened.append(node.digest)

@@ -14,6 +14,7 @@ from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import MirrorError, SomeFailed, StorageError
 from mirror.finding import Finding, Severity
+from mirror.quota import Quota, Usage
 from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
 from mirror.report.images import Inspected, Listed, Listing, Part, Platformed, Removed
 from mirror.report.text import count, printable, seconds, size, table
@@ -245,10 +246,11 @@ def inspected() -> dict[str, Any]:
     return Inspected(NAME, part, (platform,), 2, 10, {"a": "b"}, b"{}").to_json()
 
 
+USAGE = Usage("docker.io", 3, Quota(100, 74, 21600))
 LISTED = Listed(NAME, DIGEST, "a/b", ("linux/amd64",), 2, 3000)
 DOCUMENTED: dict[str, dict[str, Any]] = {
-    "mirror.pull/1": report(healed=(DIGEST,)).to_json(),
-    "mirror.push/1": report(verb="push").to_json(),
+    "mirror.pull/1": report(healed=(DIGEST,), quotas=(USAGE,)).to_json(),
+    "mirror.push/1": report(verb="push", quotas=(USAGE,)).to_json(),
     "mirror.verify/1": verified().to_json(),
     "mirror.ls/1": Listing("layout", (LISTED,), 3000).to_json(),
     "mirror.rm/1": Removed(NAME, DIGEST, 2, 3000, 1).to_json(),
@@ -284,6 +286,17 @@ def test_the_fields_of_a_finding_are_documented() -> None:
 def test_results_are_json(schema: str) -> None:
     document = DOCUMENTED[schema]
     assert json.loads(json.dumps(document)) == document
+
+
+def test_a_dry_run_says_what_it_costs_and_a_pull_does_not() -> None:
+    said = "docker.io counts pulls: this plan costs 3 at most, as the dry run did, and 74 of 100 pulls in 6 h are left."
+    assert report(dry_run=True, quotas=(USAGE,)).remarks() == [said]
+    assert report(quotas=(USAGE,)).remarks() == []
+
+
+def test_what_an_earlier_attempt_brought_is_said() -> None:
+    found = report(moved=Amount(2, 3000), resumed=2000, healed=(DIGEST,))
+    assert "2 blobs (3.0 kB) moved (1 healed, 2.0 kB of it from an earlier attempt)" in found.summary()
 
 
 def test_a_failure_is_in_the_json_as_a_sentence() -> None:

@@ -144,3 +144,22 @@ def test_interrupting_a_pause_ends_it() -> None:
             await task
 
     asyncio.run(main())
+
+
+def test_an_attempt_that_came_further_begins_the_count_anew(pauses: list[float]) -> None:
+    action = Action(*[BUSY] * 50)
+    assert asyncio.run(PATIENT.run(action, lambda: action.calls * 2**20)) == "done"
+
+
+def test_a_byte_at_a_time_is_no_progress() -> None:
+    action = Action(*[BUSY] * 50)
+    with pytest.raises(TransferError):
+        asyncio.run(PATIENT.run(action, lambda: action.calls * 100))
+    assert action.calls == 5
+
+
+def test_what_was_reached_before_does_not_count() -> None:
+    action = Action(*[BUSY] * 50)
+    with pytest.raises(TransferError):
+        asyncio.run(PATIENT.run(action, lambda: 2**30))
+    assert action.calls == 5

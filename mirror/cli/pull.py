@@ -75,6 +75,7 @@ _DIGESTFILE = "Name another file with --digestfile."
 @click.option("--dry-run", is_flag=True, help="Say what would move; write nothing.")
 @click.option("--digestfile", type=click.Path(path_type=Path), metavar="FILE", help="Write the digests to FILE too.")
 @remote.with_jobs
+@remote.with_connections
 @remote.with_registry
 @options.with_output
 @options.with_json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,6 +16,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_JOBS = 4
 DEFAULT_RETRIES = 4
+DEFAULT_TIMEOUT = 60.0
+
+
+def _kept(ctx: click.Context, option: click.Parameter, value: object) -> None:
+    """What only this module needs is not a parameter of every command."""
+    ctx.meta[f"mirror.{option.name}"] = value
+
+
+def _rate(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
+    """Bytes per second, with curl's units (`k`, `M`, `G`), here powers of 1000 as in all that is printed."""
+    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([kKmMgG]?)", value or "", re.ASCII)
+    rate = int(float(found[1]) * 1000 ** " kmg".index(found[2].lower() or " ")) if found else 0
+    if value is not None and rate < 1:
+        raise click.BadParameter(
+            f"{value!r} is no rate; rates look like 500k or 10M, in bytes per second.", ctx, option
+        )
+    _kept(ctx, option, rate or None)
 
 
 def with_registry(command: F) -> F:
@@ -34,6 +52,25 @@ def with_registry(command: F) -> F:
             help="Use HTTP without TLS. Registries on loopback need no flag.",
         ),
         click.option(
+            "--limit-rate",
+            metavar="RATE",
+            envvar="MIRROR_LIMIT_RATE",
+            expose_value=False,
+            callback=_rate,
+            help="The most bytes per second, of all blobs together: 500k, 10M.",
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(0.1, 3600),
+            metavar="SECONDS",
+            default=DEFAULT_TIMEOUT,
+            show_default=True,
+            envvar="MIRROR_TIMEOUT",
+            expose_value=False,
+            callback=_kept,
+            help="How long a registry may be silent before it is tried again.",
+        ),
+        click.option(
             "--retries",
             type=click.IntRange(0, 100),
             metavar="N",
@@ -45,6 +82,18 @@ def with_registry(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def with_connections(command: F) -> F:
+    return click.option(
+        "--connections-per-blob",
+        type=click.IntRange(1, 16),
+        metavar="N",
+        envvar="MIRROR_CONNECTIONS_PER_BLOB",
+        expose_value=False,
+        callback=_kept,
+        help="How many connections fetch one large blob.  [default: as many as help]",
+    )(command)
 
 
 def with_jobs(command: F) -> F:
@@ -62,11 +111,15 @@ def with_jobs(command: F) -> F:
 
 def registry_options(plain_http: bool, insecure: bool, jobs: int = DEFAULT_JOBS) -> Options:
     """The `Options` for registries, from flags and settings."""
-    settings = click.get_current_context().find_object(Settings) or Settings()
+    ctx = click.get_current_context()
+    settings = ctx.find_object(Settings) or Settings()
     everywhere = frozenset({"*"})
     return Options(
         plain_http=everywhere if plain_http else settings.plain_http,
         insecure=everywhere if insecure else settings.insecure,
         jobs=jobs,
+        connections_per_blob=ctx.meta.get("mirror.connections_per_blob"),
+        timeout=ctx.meta["mirror.timeout"],
+        limit_rate=ctx.meta["mirror.limit_rate"],
         agent=f"oci-mirror/{__version__}",
     )

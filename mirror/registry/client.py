@@ -7,6 +7,7 @@ else: redirects are followed by hand, without Authorization as soon as the origi
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,21 +18,25 @@ import aiohttp
 from yarl import URL
 
 from mirror.errors import InvalidContent, TransferError
+from mirror.quota import Quota, Usage
 from mirror.reference import DOCKER_HUB
 from mirror.registry import credentials, errors
 from mirror.registry.addresses import location
 from mirror.registry.auth import Authenticator, parse_challenges
+from mirror.registry.backoff import Backoff
+from mirror.registry.pace import Limit, paced
 from mirror.registry.proxy import proxy_for
 from mirror.registry.segment import Budget
 from mirror.registry.tls import speaks_plain_http
 from mirror.stream import batch_size
 
+log = logging.getLogger("mirror")
 _API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 10
 _TOKEN_CAP = 1024 * 1024  # bytes of a token server's answer
 _READ_BUFFER = 1024 * 1024  # bytes that aiohttp reads ahead for one connection, at most
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)  # seconds
+_CONNECT = 30.0  # seconds for a connection to come about
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,8 @@ class Options:
 
     `plain_http` and `insecure` (TLS without verification) are the hosts that they apply to; `*` is every host.
     `jobs` is how many blobs move at once; their read buffers share one budget of memory. `connections_per_blob` is how
-    many connections fetch one large blob; as many as help where it is None.
+    many connections fetch one large blob; as many as help where it is None. `timeout` is how many seconds a registry
+    may be silent. `limit_rate` is how many bytes per second all bodies together may have; no limit where it is None.
     """
 
     plain_http: frozenset[str] = frozenset()
@@ -48,6 +54,8 @@ class Options:
     jobs: int = 4
     agent: str = "oci-mirror"
     connections_per_blob: int | None = None
+    timeout: float = 60.0
+    limit_rate: int | None = None
 
 
 class Client:
@@ -56,7 +64,7 @@ class Client:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._registries: dict[str, Registry] = {}
-        self._segments = Budget()
+        self._shared = Shared(Budget(), Limit(options.limit_rate))
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -67,7 +75,7 @@ class Client:
             headers={"User-Agent": self.options.agent, "Accept-Encoding": "identity"},
             read_bufsize=min(_READ_BUFFER, batch_size(self.options.jobs)),
             requote_redirect_url=False,
-            timeout=_TIMEOUT,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=self.options.timeout),
             trust_env=False,  # it would send ~/.netrc to wherever we are redirected
         )
         return self
@@ -78,26 +86,43 @@ class Client:
         if self._session:
             await self._session.close()
 
+    def quotas(self) -> list[Usage]:
+        """What has been used of the quotas of the registries that have one."""
+        found = self._registries.values()
+        return [Usage(registry.name, registry.pulls, registry.quota) for registry in found if registry.quota]
+
     def registry(self, host: str) -> Registry:
         """The registry with this name, always the same object for the same name."""
         if self._session is None:
             raise RuntimeError("the client is not open")
         if host not in self._registries:
-            self._registries[host] = Registry(host, self._session, self.options, self._segments)
+            self._registries[host] = Registry(host, self._session, self.options, self._shared)
         return self._registries[host]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all registries of one command share: the parts of blobs that may be on their way, and the pace of bytes."""
+
+    segments: Budget
+    limit: Limit
 
 
 class Registry:
     """One registry.
 
     `known` remembers in which repository a blob is known to be, for mounting; `ranges` whether, for all that is known,
-    it sends parts of blobs; `segments` is what all registries together may have of them on their way.
+    it sends parts of blobs; `quota` what it last said of how much may be pulled; `pulls` how many manifests it has
+    sent, which is what such quotas count.
     """
 
-    def __init__(self, name: str, session: aiohttp.ClientSession, options: Options, segments: Budget) -> None:
-        self.name, self.options = name, options
-        self.ranges, self.segments = True, segments
+    def __init__(self, name: str, session: aiohttp.ClientSession, options: Options, shared: Shared) -> None:
+        self.name, self.options, self.shared = name, options, shared
+        self.ranges = True
         self.known: dict[str, str] = {}
+        self.quota: Quota | None = None
+        self.pulls = 0
+        self._backoff = Backoff(name)
         self._session = session
         self._host = _API_HOSTS.get(name, name)
         self._plain = bool({"*", name} & options.plain_http)
@@ -139,10 +164,56 @@ class Registry:
         request = f"{method} {errors.shown(url)}"
         with errors.translated(request):
             async with AsyncExitStack() as stack:
-                response = await self._authenticated(stack, method, url, scope, dict(headers or {}), data, read_ahead)
+                async with self._backoff.turn(), self._patience(data):
+                    response = await self._authenticated(
+                        stack, method, url, scope, dict(headers or {}), data, read_ahead
+                    )
+                    self._note(response)
                 if response.status not in expect:
                     raise await errors.refusal(request, response)
                 yield response
+
+    def paced(self, chunks: AsyncIterator[bytes], response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """The body of an answer, at the pace that is wanted of it and allowed to it.
+
+        Raises:
+            TransferError: it comes so slowly that nobody should wait for it.
+        """
+        return paced(chunks, self.shared.limit, self.options.timeout, errors.request_of(response))
+
+    async def read(self, response: aiohttp.ClientResponse, cap: int, what: str) -> bytes:
+        """The whole body of a small answer.
+
+        Raises:
+            InvalidContent: it has more than `cap` bytes.
+            TransferError: as `paced`, or it was cut.
+        """
+        found, held = [], 0
+        async for chunk in self.paced(errors.chunks(response), response):
+            found.append(chunk)
+            held += len(chunk)
+            if held > cap:
+                raise InvalidContent(f"{what}: the answer has more than {cap} bytes.")
+        return b"".join(found)
+
+    def _patience(self, data: Any) -> asyncio.Timeout:
+        """How long an answer may take to begin, however it is spread; an upload may take as long as it goes on."""
+        waits = isinstance(data, bytes | None)
+        return asyncio.timeout(_CONNECT + 2 * self.options.timeout if waits else None)
+
+    def _note(self, response: aiohttp.ClientResponse) -> None:
+        """What every answer says about this registry, whatever was asked."""
+        pause = errors.retry_after(response.headers.get("Retry-After"))
+        if response.status == 429 or (response.status == 503 and pause is not None):
+            self._backoff.refuse(pause)
+        else:
+            self._backoff.welcome()
+        if response.status == 200 and response.method == "GET" and "/manifests/" in response.url.path:
+            self.pulls += 1
+        quota = Quota.of(response.headers)
+        if quota and quota != self.quota:
+            log.info("%s: %s.", self.name, quota)
+            self.quota = quota
 
     async def _authenticated(
         self,
@@ -222,21 +293,6 @@ class Registry:
                 if response.status != 200:
                     raise await errors.refusal(request, response)
                 try:
-                    return await read_capped(response, _TOKEN_CAP, request)
+                    return await self.read(response, _TOKEN_CAP, request)
                 except InvalidContent as error:
                     raise TransferError(str(error)) from None
-
-
-async def read_capped(response: aiohttp.ClientResponse, cap: int, request: str) -> bytes:
-    """The whole body of a small answer.
-
-    Raises:
-        InvalidContent: it has more than `cap` bytes.
-    """
-    chunks, held = [], 0
-    async for chunk in response.content.iter_any():
-        chunks.append(chunk)
-        held += len(chunk)
-        if held > cap:
-            raise InvalidContent(f"{request}: the answer has more than {cap} bytes.")
-    return b"".join(chunks)

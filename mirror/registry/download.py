@@ -32,7 +32,7 @@ async def download(registry: Registry, path: str, scope: str, node: Descriptor, 
         if response.status == 200 and response.content_length not in (None, node.size):
             raise WrongSize(f"{node.digest} from {origin}", want=node.size, got=response.content_length)
         chunks = await stack.enter_async_context(spread.chunks(registry, scope, response, start, node.size))
-        yield Body(chunks, origin, modified(response), start)
+        yield Body(registry.paced(chunks, response), origin, modified(response), start)
 
 
 async def _begin(

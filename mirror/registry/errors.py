@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -38,6 +38,22 @@ def translated(request: str) -> Iterator[None]:
         raise _network(request, error) from error
     except ValueError as error:  # out of yarl, idna or aiohttp, for addresses that a registry or a person gave
         raise TransferError(f"{request}: this is no address that can be used: {error}.") from error
+
+
+async def chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """A body; its errors come in our words while it is read, since what came before a cut is of use.
+
+    Raises:
+        TransferError: as `translated`.
+    """
+    with translated(request_of(response)):
+        async for chunk in response.content.iter_any():
+            yield chunk
+
+
+def request_of(response: aiohttp.ClientResponse) -> str:
+    """What was asked, for people."""
+    return f"{response.method} {shown(response.url)}"
 
 
 def _network(request: str, error: BaseException) -> TransferError:
@@ -87,7 +103,7 @@ async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferErr
         text,
         status=response.status,
         transient=response.status in _TRANSIENT,
-        retry_after=_retry_after(response.headers.get("Retry-After")),
+        retry_after=retry_after(response.headers.get("Retry-After")),
     )
 
 
@@ -100,7 +116,7 @@ def _message(body: bytes) -> str:
         return ""
 
 
-def _retry_after(text: str | None) -> float | None:
+def retry_after(text: str | None) -> float | None:
     """Seconds, or a date (RFC 9110, 10.2.3). What is neither is ignored."""
     if text is None:
         return None

@@ -10,16 +10,18 @@ import aiohttp
 from mirror import manifest, stream
 from mirror.descriptor import MANIFEST_CAP, MANIFEST_TYPES, Descriptor
 from mirror.digest import Digest
-from mirror.errors import ContentError, InvalidContent, NotFound, WrongDigest, WrongSize
-from mirror.registry.client import Registry, read_capped
+from mirror.errors import ContentError, InvalidContent, InvalidDigest, NotFound, WrongDigest, WrongSize
+from mirror.registry import errors
+from mirror.registry.client import Registry
 from mirror.registry.download import download, modified
-from mirror.registry.errors import refusal
 from mirror.registry.upload import upload
 from mirror.stream import Body, Fetch, batch_size
 
 _ACCEPT = {
     "Accept": ", ".join(sorted(MANIFEST_TYPES, key=lambda name: (name.startswith("application/vnd.docker"), name)))
 }
+
+_ANY = frozenset(range(200, 500)) - {429}  # a HEAD that fails says nothing: the GET is going to tell why
 
 
 class Repository:
@@ -49,13 +51,33 @@ class Repository:
         path, expect = f"{self.name}/manifests/{name}", frozenset({200, 404})
         async with self.registry.send("GET", path, scope=self._scope, headers=_ACCEPT, expect=expect) as response:
             if response.status == 404:
-                raise NotFound(f"There is no image {what}.", hint=str(await refusal(f"GET {path}", response)))
-            data = await read_capped(response, MANIFEST_CAP, f"The manifest of {what}")
+                raise NotFound(f"There is no image {what}.", hint=str(await errors.refusal(f"GET {path}", response)))
+            data = await self.registry.read(response, MANIFEST_CAP, f"The manifest of {what}")
         digest = _pinned(data, name, what) if ":" in name else Digest.of(data)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise InvalidContent(f"The manifest of {what} came compressed, though that was not asked for.")
         document = manifest.parse(data, _content_type(response), f"The manifest of {what}")
         return Descriptor(document.media_type, digest, len(data), data=data, artifact_type=document.artifact_type)
+
+    async def peek(self, name: str) -> Descriptor | None:
+        """What the registry says by HEAD that a tag or a digest stands for: its word, and no pull that anybody counts.
+
+        Returns:
+            None where it does not say enough, or says that there is no such image.
+
+        Raises:
+            TransferError: the registry could not be asked.
+        """
+        path = f"{self.name}/manifests/{name}"
+        async with self.registry.send("HEAD", path, scope=self._scope, headers=_ACCEPT, expect=_ANY) as response:
+            said, size = response.headers.get("Docker-Content-Digest"), response.content_length
+            media_type = _content_type(response)
+        if response.status != 200 or media_type not in MANIFEST_TYPES or size is None:
+            return None
+        try:
+            return Descriptor(media_type, Digest.parse(said), size)
+        except InvalidDigest:
+            return None
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
@@ -75,7 +97,8 @@ class Repository:
             length = response.content_length
             if length is not None and length != node.size:
                 raise WrongSize(f"{node.digest} from {self}", want=node.size, got=length)
-            yield Body(response.content.iter_any(), str(self), modified(response))
+            chunks = self.registry.paced(errors.chunks(response), response)
+            yield Body(chunks, str(self), modified(response))
 
     # --- sink ----------------------------------------------------------------------------------------------------
 

@@ -42,23 +42,15 @@ async def chunks(
     registry: Registry, scope: str, first: aiohttp.ClientResponse, start: int, size: int
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """The bytes from `start` to the end of a blob of `size` bytes, whose answer `first` has just begun."""
-    request = f"GET {errors.shown(first.url)}"
     if size - start < _WORTH or registry.options.connections_per_blob == 1:
-        yield _read(first, request)
+        yield errors.chunks(first)
         return
     async with helpers() as tasks:
         spread = _Spread(registry, scope, first, start, size, tasks)
         try:
-            yield spread.deliver(_read(first, request))
+            yield spread.deliver(errors.chunks(first))
         finally:
             spread.close()
-
-
-async def _read(response: aiohttp.ClientResponse, request: str) -> AsyncIterator[bytes]:
-    """A body, its errors in our words as they come: what came before a cut is of use."""
-    with errors.translated(request):
-        async for chunk in response.content.iter_any():
-            yield chunk
 
 
 class _Spread:
@@ -85,7 +77,7 @@ class _Spread:
         """Return what the segments have of the budget."""
         while self._ahead:
             self._ahead.popleft()
-            self._registry.segments.release()
+            self._registry.shared.segments.release()
 
     async def _alone(self, first: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Steps 1 to 3: the first answer, to its end, or to where the segments take over."""
@@ -111,7 +103,7 @@ class _Spread:
     async def _together(self) -> AsyncIterator[bytes]:
         """Step 4: the next segment in its order, while others come."""
         if not self._ahead:
-            await self._registry.segments.wait()  # the others are other blobs', which are going to return them
+            await self._registry.shared.segments.wait()  # the others are other blobs', which are going to return them
             self._ask()
         head = self._ahead[0]
         async for chunk in head.deliver():
@@ -119,7 +111,7 @@ class _Spread:
             yield chunk
             self._look(others=0)
         self._ahead.popleft()
-        self._registry.segments.release()
+        self._registry.shared.segments.release()
         self._look(others=0)
 
     def _look(self, others: int) -> None:
@@ -132,7 +124,7 @@ class _Spread:
             and self._next < self._size
             and len(self._ahead) < most
             and others + sum(not segment.done for segment in self._ahead) < self._pace.lanes
-            and self._registry.segments.take()
+            and self._registry.shared.segments.take()
         ):
             self._ask()
 

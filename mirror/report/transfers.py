@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mirror.descriptor import Descriptor
 from mirror.errors import MirrorError, SomeFailed
+from mirror.quota import Usage
 from mirror.report.text import count, seconds, size
 from mirror.strictjson import JsonObject
 
@@ -60,7 +61,8 @@ class TransferReport:
 
     `moved` went over the wire, `reused` was there already; `healed` are the stored blobs that were bad or lacking and
     have been fetched again; `resumed` are bytes of `moved` that an earlier attempt had brought; `aside` where things
-    that were no files have gone. `warnings` are sentences.
+    that were no files have gone. `quotas` is what was used of those of the registries that count pulls.
+    `warnings` are sentences.
     """
 
     verb: str
@@ -73,6 +75,7 @@ class TransferReport:
     aside: tuple[str, ...] = ()
     resumed: int = 0
     warnings: tuple[str, ...] = field(default=())
+    quotas: tuple[Usage, ...] = ()
 
     @property
     def failures(self) -> list[MirrorError]:
@@ -102,6 +105,7 @@ class TransferReport:
             "resumed": self.resumed,
             "movedAside": list(self.aside),
             "warnings": list(self.warnings),
+            "quotas": [used.to_json() for used in self.quotas],
             "seconds": round(self.seconds, 3),
         }
 
@@ -117,7 +121,12 @@ class TransferReport:
             if image.replaced and image.replaced != image.digest
         ]
         kept = [f"What stood in the place of a blob and was no file is now at {path}." for path in self.aside]
-        return [*self.warnings, *moves, *kept]
+        counted = [
+            f"{used.registry} counts pulls: this plan costs {used.cost} at most, as the dry run did, and {used.quota}."
+            for used in self.quotas
+            if self.dry_run
+        ]
+        return [*self.warnings, *moves, *kept, *counted]
 
     def summary(self) -> str:
         done = [image for image in self.images if not image.failure]

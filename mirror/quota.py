@@ -1,0 +1,50 @@
+"""What a registry lets us pull, and how much of that is left: Docker Hub's `ratelimit-*` headers.
+
+`100;w=21600` are a hundred pulls in six hours (https://docs.docker.com/docker-hub/usage/pulls/).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mirror.strictjson import JsonObject
+
+_AMOUNT = re.compile(r"([0-9]{1,9})(?:\s*;\s*w=([0-9]{1,9}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Of `limit` pulls in `window` seconds (None: it does not say), `remaining` are left."""
+
+    limit: int
+    remaining: int
+    window: int | None = None
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Quota | None:
+        """What the headers of an answer say; None where they say nothing that can be understood."""
+        limit = _AMOUNT.fullmatch(headers.get("ratelimit-limit", ""))
+        remaining = _AMOUNT.fullmatch(headers.get("ratelimit-remaining", ""))
+        if not limit or not remaining:
+            return None
+        return cls(int(limit[1]), int(remaining[1]), int(limit[2]) if limit[2] else None)
+
+    def __str__(self) -> str:
+        hours = f" in {self.window / 3600:g} h" if self.window else ""
+        return f"{self.remaining} of {self.limit} pulls{hours} are left"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a command has used of a registry's quota; `cost` counts every manifest that was sent, so it is the most."""
+
+    registry: str
+    cost: int
+    quota: Quota
+
+    def to_json(self) -> JsonObject:
+        quota = self.quota
+        amounts = {"limit": quota.limit, "remaining": quota.remaining, "window": quota.window}
+        return {"registry": self.registry, "cost": self.cost, **amounts}

@@ -1,0 +1,294 @@
+"""Links that break, registries that are busy, names that have not moved: what a pull costs, as servers count it."""
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.command import Mirror, assert_whole, blob_path, partials, tree
+from tests.registry import (
+    Action,
+    Cut,
+    EmbeddedRegistry,
+    Fault,
+    Header,
+    RequestHeader,
+    Reset,
+    Seen,
+    Slow,
+    Stall,
+    Status,
+    serving,
+)
+
+MB = 1_000_000
+LARGE = images.Blob.of(
+    b"".join(random.Random(i).randbytes(MB) for i in range(200)), images.OCI_LAYER, images.digest_of(b"x")
+)
+MIDDLE = images.Blob.of(random.Random(5).randbytes(3 * MB), images.OCI_LAYER, images.digest_of(b"y"))
+IMAGE = images.image("linux/amd64", MIDDLE)
+MULTI = images.multi_arch()
+
+
+def blob_requests(registry: EmbeddedRegistry, digest: str) -> list[Seen]:
+    return [seen for seen in registry.requests if seen.path.endswith(f"/blobs/{digest}") and seen.method == "GET"]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)
+
+
+# Cuts
+
+
+@pytest.mark.parametrize("cut", [Cut, Reset])
+def test_a_cut_within_a_run_costs_only_the_bytes_after_it(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path, cut: type[Action]
+) -> None:
+    IMAGE.publish(registry, "a", "v1")
+    registry.fault(Fault(path=MIDDLE.digest, times=1, action=Cut(after=2 * MB) if cut is Cut else Reset(after=2 * MB)))
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    first, second = blob_requests(registry, MIDDLE.digest)
+    assert second.headers["range"].startswith("bytes=")
+    assert second.sent < 3 * MB
+    if cut is Cut:  # a reset may throw away what is still on its way
+        assert first.sent + second.sent == 3 * MB
+    assert_whole(tmp_path / "layout")
+
+
+def test_a_link_that_is_cut_again_and_again_carries_a_blob_all_the_same(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    layer = images.Blob.of(LARGE.data[: 20 * MB], images.OCI_LAYER, images.digest_of(b"x"))
+    images.image("linux/amd64", layer).publish(registry, "a", "v1")
+    registry.fault(Fault(path=layer.digest, times=12, action=Cut(after=3 * MB // 2)))
+    mirror("pull", f"{registry.host}/a:v1", "--all", "--retries", 1)
+    assert len(blob_requests(registry, layer.digest)) > 10
+    assert_whole(tmp_path / "layout")
+
+
+def test_a_failed_pull_goes_on_by_the_byte(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+    IMAGE.publish(registry, "a", "v1")
+    registry.fault(Fault(path=MIDDLE.digest, times=1, action=Cut(after=2 * MB)))
+    mirror("pull", f"{registry.host}/a:v1", "--all", "--retries", 0, code=1)
+    assert len(partials(tmp_path / "layout")[MIDDLE.digest]) == 2 * MB
+    result = mirror("pull", f"{registry.host}/a:v1", "--all", "--json")
+    assert result.json["resumed"] >= 2 * MB  # the config may have come whole, and not yet been named
+    assert blob_requests(registry, MIDDLE.digest)[1].sent == MB
+    assert partials(tmp_path / "layout") == {}
+    assert_whole(tmp_path / "layout")
+
+
+def test_a_corrupt_partial_file_is_fetched_again_once(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    IMAGE.publish(registry, "a", "v1")
+    registry.fault(Fault(path=MIDDLE.digest, times=1, action=Cut(after=2 * MB)))
+    mirror("pull", f"{registry.host}/a:v1", "--all", "--retries", 0, code=1)
+    partial = next((tmp_path / "layout/.mirror/partial").iterdir())
+    partial.write_bytes(bytes(2 * MB))
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    assert [seen.sent for seen in blob_requests(registry, MIDDLE.digest)] == [2 * MB, MB, 3 * MB]
+    assert_whole(tmp_path / "layout")
+
+
+def test_a_server_without_ranges_sends_all_again(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+    IMAGE.publish(registry, "a", "v1")
+    registry.fault(Fault(path=MIDDLE.digest, times=1, action=Cut(after=2 * MB)))
+    registry.fault(Fault(path=MIDDLE.digest, times=None, action=RequestHeader("Range")))
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    assert [seen.sent for seen in blob_requests(registry, MIDDLE.digest)] == [2 * MB, 3 * MB]
+    assert_whole(tmp_path / "layout")
+
+
+def test_kill_9_at_nine_tenths_costs_the_last_tenth(mirror: Mirror, tmp_path: Path) -> None:
+    """The server counts: 200 MB, one connection, silence after 180 MB, kill -9, once more."""
+    with serving(EmbeddedRegistry(tmp_path / "registry")) as registry:
+        images.image("linux/amd64", LARGE).publish(registry, "a", "v1")
+        registry.fault(Fault(path=LARGE.digest, times=1, action=Stall(after=180 * MB)))
+        process = mirror.start("pull", f"{registry.host}/a:v1", "--all", "--connections-per-blob", 1)
+        wait_for(lambda: [seen.sent for seen in blob_requests(registry, LARGE.digest)] == [180 * MB])
+        partial = tmp_path / "layout/.mirror/partial" / LARGE.digest.replace(":", "-")
+        wait_for(lambda: partial.stat().st_size > 170 * MB)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        result = mirror("pull", f"{registry.host}/a:v1", "--all", "--json")
+        again = sum(seen.sent for seen in blob_requests(registry, LARGE.digest)[1:])
+    assert again <= 20 * MB + 8 * 2**20
+    assert result.json["resumed"] == 200 * MB - again
+    assert_whole(tmp_path / "layout")
+
+
+def test_an_interrupted_pull_goes_on_by_the_byte(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+    layer = images.Blob.of(LARGE.data[: 20 * MB], images.OCI_LAYER, images.digest_of(b"x"))
+    images.image("linux/amd64", layer).publish(registry, "a", "v1")
+    registry.fault(Fault(path=layer.digest, times=1, action=Stall(after=15 * MB)))
+    process = mirror.start("pull", f"{registry.host}/a:v1", "--all")
+    partial = tmp_path / "layout/.mirror/partial" / layer.digest.replace(":", "-")
+    wait_for(lambda: partial.exists() and partial.stat().st_size > 8 * MB)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    assert blob_requests(registry, layer.digest)[1].sent < 12 * MB
+    assert_whole(tmp_path / "layout")
+
+
+# Several connections
+
+
+def test_a_slow_blob_over_several_connections_is_the_same_blob(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    layer = images.Blob.of(LARGE.data[: 40 * MB], images.OCI_LAYER, images.digest_of(b"x"))
+    images.image("linux/amd64", layer).publish(registry, "a", "v1")
+    registry.fault(Fault(path=layer.digest, times=None, action=Slow(delay=0.01, rate=20 * MB)))
+    mirror("pull", f"{registry.host}/a:v1", "--all", "--connections-per-blob", 4)
+    assert len(blob_requests(registry, layer.digest)) > 10
+    assert blob_path(tmp_path / "layout", layer.digest).read_bytes() == layer.data
+
+
+def test_cuts_of_several_connections_cost_little(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+    layer = images.Blob.of(LARGE.data[: 40 * MB], images.OCI_LAYER, images.digest_of(b"x"))
+    images.image("linux/amd64", layer).publish(registry, "a", "v1")
+    registry.fault(Fault(path=layer.digest, times=None, action=Slow(rate=40 * MB)))
+    registry.fault(Fault(path=layer.digest, times=3, skip=5, action=Cut(after=MB)))
+    mirror("pull", f"{registry.host}/a:v1", "--all", "--connections-per-blob", 4)
+    assert sum(seen.sent for seen in blob_requests(registry, layer.digest)) < 80 * MB
+    assert_whole(tmp_path / "layout")
+
+
+# Registries that are busy
+
+
+def test_a_pause_that_a_registry_asks_for_is_kept_by_all(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    """Eight blobs at once; whoever is refused, the others do not ask before the pause is over."""
+    many = images.image("linux/amd64", *(images.layer(number, 1000) for number in range(24)))
+    many.publish(registry, "a", "v1")
+    registry.fault(Fault(path="/blobs/", times=1, skip=8, action=Status(429, (("Retry-After", "2"),))))
+    mirror("pull", f"{registry.host}/a:v1", "--all", "-j", 8)
+    refused = [seen for seen in registry.requests if seen.status == 429]
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_understood_in_both_forms(
+    mirror: Mirror, registry: EmbeddedRegistry, form: str, status: int
+) -> None:
+    MULTI.publish(registry, "a", "v1")
+    text = "1" if form == "seconds" else format_datetime(datetime.now(UTC) + timedelta(seconds=1), usegmt=True)
+    registry.fault(Fault(path="/manifests/", times=1, action=Status(status, (("Retry-After", text),))))
+    result = mirror("pull", f"{registry.host}/a:v1", "--all", "-v")
+    assert "left alone" in result.err
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 501])
+def test_what_does_not_pass_is_not_tried_again(mirror: Mirror, registry: EmbeddedRegistry, status: int) -> None:
+    IMAGE.publish(registry, "a", "v1")
+    registry.fault(Fault(path=MIDDLE.digest, times=None, action=Status(status)))
+    mirror("pull", f"{registry.host}/a:v1", "--all", code=1)
+    assert len(blob_requests(registry, MIDDLE.digest)) == 1
+
+
+def test_silence_is_a_cut(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+    IMAGE.publish(registry, "a", "v1")
+    registry.fault(Fault(path=MIDDLE.digest, times=1, action=Stall(after=2 * MB)))
+    mirror("pull", f"{registry.host}/a:v1", "--all", "--timeout", 0.5)
+    assert blob_requests(registry, MIDDLE.digest)[1].sent <= MB
+    assert_whole(tmp_path / "layout")
+
+
+def test_a_byte_now_and_then_is_no_answer(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    MULTI.publish(registry, "a", "v1")
+    registry.fault(Fault(path="/manifests/", times=None, action=Slow(rate=50)))
+    result = mirror("pull", f"{registry.host}/a:v1", "--all", "--timeout", 0.5, "--retries", 0, code=1)
+    assert "bytes per second" in result.err
+    assert registry.host in result.err
+
+
+# Limits
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "fast", "1Q", "", "1e9", "٣"])
+def test_a_rate_that_is_none_is_refused(mirror: Mirror, rate: str) -> None:
+    assert "rate" in mirror("pull", "a:v1", "--limit-rate", rate, code=2).err
+
+
+def test_a_rate_limit_holds(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    IMAGE.publish(registry, "a", "v1")
+    began = time.monotonic()
+    mirror("pull", f"{registry.host}/a:v1", "--all", "--limit-rate", "2M")
+    assert time.monotonic() - began > 1.2  # a bound from below: 3 MB at 2 MB/s cannot be faster
+
+
+HUB = (Header("ratelimit-limit", "100;w=21600"), Header("ratelimit-remaining", "76;w=21600"))
+
+
+def test_a_quota_is_shown_and_a_dry_run_counts_with_it(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    MULTI.publish(registry, "a", "v1")
+    registry.fault(Fault(path="/manifests/", times=None, action=HUB))
+    dry = mirror("pull", f"{registry.host}/a:v1", "--all", "--dry-run")
+    pulls = registry.count("GET", "/manifests/")
+    assert f"this plan costs {pulls} at most" in dry.err
+    assert "76 of 100 pulls in 6 h are left" in dry.err
+    result = mirror("pull", f"{registry.host}/a:v1", "--all", "-v")
+    assert "76 of 100 pulls in 6 h are left" in result.err
+    quota = {"registry": registry.host, "cost": pulls, "limit": 100, "remaining": 76, "window": 21600}
+    assert mirror("pull", f"{registry.host}/a:v1", "--all", "--dry-run", "--json").json["quotas"][0] == {
+        **quota,
+        "cost": 0,
+    }
+
+
+def test_an_image_that_has_not_moved_costs_no_pull(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+    MULTI.publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    before = tree(tmp_path / "layout")
+    registry.clear_log()
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    assert registry.count("GET", "/manifests/|/blobs/") == 0
+    assert registry.count("HEAD", "/manifests/v1") == 1
+    assert tree(tmp_path / "layout") == before
+
+
+def test_an_image_that_has_moved_is_noticed(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+    MULTI.publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    IMAGE.publish(registry, "a", "v1")
+    assert "has moved" in mirror("pull", f"{registry.host}/a:v1", "--all").err
+    assert_whole(tmp_path / "layout")
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        Status(405),
+        Status(401),
+        Header("Docker-Content-Digest", None),
+        Header("Docker-Content-Digest", "sha256:../../etc"),
+        Header("Docker-Content-Digest", "sha256:" + "0" * 64),
+        Header("Content-Length", None),
+        Header("Content-Type", "text/html"),
+    ],
+)
+def test_a_head_that_says_nothing_of_use_is_followed_by_a_get(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path, lie: Action
+) -> None:
+    MULTI.publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    registry.clear_log()
+    registry.fault(Fault(method="HEAD", times=None, action=lie))
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    assert registry.count("GET", "/manifests/v1") == 1
+    assert_whole(tmp_path / "layout")

@@ -1,0 +1,122 @@
+"""One pause for all: what a registry that is overloaded gets to see."""
+
+import asyncio
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+
+from mirror.registry.backoff import Backoff
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self._sleep = asyncio.sleep
+        monkeypatch.setattr("mirror.registry.backoff.monotonic", lambda: self.now)
+        monkeypatch.setattr("mirror.registry.backoff.asyncio.sleep", self.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        until = self.now + seconds
+        await self._sleep(0)
+        self.now = max(self.now, until)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    found = Clock(monkeypatch)
+    yield found
+    monkeypatch.undo()
+
+
+async def ask(backoff: Backoff, clock: Clock, asked: list[float], refusals: list[float | None]) -> None:
+    """One request, which is refused as long as there are refusals."""
+    while True:
+        async with backoff.turn():
+            asked.append(clock.now)
+            await clock.sleep(0.01)
+            if not refusals:
+                backoff.welcome()
+                return
+            backoff.refuse(refusals.pop(0))
+
+
+def test_nobody_waits_for_nothing(clock: Clock) -> None:
+    asked: list[float] = []
+    asyncio.run(ask(Backoff("host"), clock, asked, []))
+    assert asked == [1000.0]
+
+
+def test_a_pause_that_is_asked_for_is_kept(clock: Clock) -> None:
+    asked: list[float] = []
+    asyncio.run(ask(Backoff("host"), clock, asked, [20.0]))
+    assert asked[1] - asked[0] >= 20
+
+
+@pytest.mark.parametrize("asked_for", [61.0, 1e9])
+def test_a_pause_has_an_end(clock: Clock, asked_for: float) -> None:
+    asked: list[float] = []
+    asyncio.run(ask(Backoff("host"), clock, asked, [asked_for]))
+    assert 60 <= asked[1] - asked[0] < 61
+
+
+def test_pauses_that_nobody_asked_for_grow(clock: Clock) -> None:
+    asked: list[float] = []
+    asyncio.run(ask(Backoff("host"), clock, asked, [None] * 8))
+    pauses = [after - before for before, after in pairwise(asked)]
+    assert pauses[0] < 1.1
+    assert pauses[4] > pauses[0]
+    assert all(pause <= 60.1 for pause in pauses)
+
+
+def test_forty_who_come_later_do_not_find_out_for_themselves(clock: Clock) -> None:
+    asked: list[float] = []
+
+    async def main() -> None:
+        backoff = Backoff("host")
+        async with backoff.turn():
+            backoff.refuse(30.0)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(40):
+                group.create_task(ask(backoff, clock, asked, refusals))
+
+    refusals: list[float | None] = [30.0, 30.0]
+    asyncio.run(main())
+    assert len(asked) == 42
+    assert asked[0] >= 1030
+    assert asked[1] >= asked[0] + 30  # one alone went ahead, twice
+    assert asked[2] >= asked[1] + 30
+    assert asked[3] >= asked[2]
+
+
+def test_one_who_went_ahead_and_was_cut_lets_another_go(clock: Clock) -> None:
+    async def main() -> list[float]:
+        backoff, asked = Backoff("host"), list[float]()
+        async with backoff.turn():
+            backoff.refuse(5.0)
+        with pytest.raises(ConnectionError):
+            async with backoff.turn():
+                raise ConnectionError
+        await ask(backoff, clock, asked, [])
+        return asked
+
+    assert len(asyncio.run(main())) == 1
+
+
+def test_what_is_refused_together_is_one_refusal(clock: Clock) -> None:
+    backoff = Backoff("host")
+    for _ in range(50):
+        backoff.refuse(None)
+    asked: list[float] = []
+    asyncio.run(ask(backoff, clock, asked, []))
+    assert asked[0] < 1002
+
+
+def test_an_answer_to_what_was_asked_before_does_not_end_a_pause(clock: Clock) -> None:
+    backoff, asked = Backoff("host"), list[float]()
+    backoff.refuse(10.0)
+    backoff.welcome()
+    asyncio.run(ask(backoff, clock, asked, []))
+    assert asked[0] >= 1010

@@ -1,0 +1,92 @@
+"""Bytes that come too slowly, and bytes that may not come faster."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mirror.errors import TransferError
+from mirror.registry.pace import SLOWEST, Limit, paced
+
+
+class Clock:
+    """Time that passes as it is told to, also while somebody sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("mirror.registry.pace.monotonic", lambda: self.now)
+        monkeypatch.setattr("mirror.registry.pace.asyncio.sleep", self.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += max(0.0, seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+async def pieces(clock: Clock, count: int, size: int, seconds: float) -> AsyncIterator[bytes]:
+    """A server that sends `size` bytes every so many seconds."""
+    for _ in range(count):
+        clock.now += seconds
+        yield bytes(size)
+
+
+def take(clock: Clock, chunks: AsyncIterator[bytes], limit: int | None = None, disk: float = 0.0) -> int:
+    """Read all, on a disk that needs so many seconds for each chunk."""
+
+    async def main() -> int:
+        got = 0
+        async for chunk in paced(chunks, Limit(limit), 60.0, "GET it"):
+            got += len(chunk)
+            clock.now += disk
+        return got
+
+    return asyncio.run(main())
+
+
+def test_a_byte_now_and_then_is_a_server_that_holds_us_up(clock: Clock) -> None:
+    with pytest.raises(TransferError, match="GET it: the body comes at 0 bytes per second") as caught:
+        take(clock, pieces(clock, 1000, 1, 5.0))
+    assert caught.value.transient
+    assert clock.now < 120
+
+
+def test_a_server_that_becomes_slow_is_found_out_too(clock: Clock) -> None:
+    async def tired() -> AsyncIterator[bytes]:
+        async for chunk in pieces(clock, 100, 10_000_000, 1.0):
+            yield chunk
+        async for chunk in pieces(clock, 1000, 1, 5.0):
+            yield chunk
+
+    with pytest.raises(TransferError):
+        take(clock, tired())
+
+
+def test_a_slow_link_is_slow_and_alive(clock: Clock) -> None:
+    assert take(clock, pieces(clock, 1000, 2 * SLOWEST, 1.0)) == 2000 * SLOWEST
+
+
+def test_a_slow_disk_is_not_the_fault_of_the_server(clock: Clock) -> None:
+    assert take(clock, pieces(clock, 100, 10, 0.001), disk=1000.0) == 1000
+
+
+def test_no_more_bytes_come_than_may(clock: Clock) -> None:
+    assert take(clock, pieces(clock, 100, 1000, 0.0), limit=500) == 100_000
+    assert clock.now == pytest.approx(200)
+
+
+def test_a_limit_is_shared(clock: Clock) -> None:
+    async def main() -> None:
+        limit = Limit(1000)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(drain(limit))
+
+    async def drain(limit: Limit) -> None:
+        async for _ in paced(pieces(clock, 10, 100, 0.0), limit, 60.0, "GET it"):
+            pass
+
+    asyncio.run(main())
+    assert clock.now >= 4.0
