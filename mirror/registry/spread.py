@@ -28,9 +28,9 @@ from mirror.registry import errors, ranges
 from mirror.registry.client import Registry
 from mirror.registry.segment import SEGMENT, Segment
 
-_LOOK = 0.5  # seconds between two looks at how fast it goes, at least
+_LOOK = 0.7  # seconds between two looks at how fast it goes, at least
 _WORTH = 16 * 1024 * 1024  # bytes that have to be left for another connection to be worth its while
-_FAST = 64 * 1024 * 1024  # bytes per second from which on a connection is not the limit
+_FAST = 32 * 1024 * 1024  # bytes per second from which on a connection is not the limit
 _HELPS = 1.2  # how many times faster it has to be for more connections to have helped
 _MOST = 8  # connections for one blob, where nobody says otherwise
 _BUFFER = 256 * 1024  # bytes that are read ahead for the connection of a segment
