@@ -12,8 +12,8 @@ import aiohttp
 from mirror.errors import MirrorError, TransferError
 from mirror.registry import errors, ranges
 
-SEGMENT = 2 * 1024 * 1024  # bytes of one segment, and the most of any that wait in memory
-BUDGET = 16  # segments of all blobs together
+SEGMENT = 4 * 1024 * 1024  # bytes of one segment, and the most of any that wait in memory
+BUDGET = 10  # segments of all blobs together
 
 
 class Segment:

@@ -191,4 +191,4 @@ class _Pace:
             self._settled = True
         else:
             self._before, self._rate = self.lanes, rate
-            self.lanes = min(self.lanes * 2, _MOST)
+            self.lanes = min(self.lanes * 3, _MOST)

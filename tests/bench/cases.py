@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 from tests.bench import table
-from tests.bench.measure import Cost, Shell, fresh, paired, say, warm
+from tests.bench.link import slow_link
+from tests.bench.measure import Cost, Run, Shell, fresh, paired, say, warm
 from tests.bench.registry import docker_registry
 from tests.bench.table import MIB, Row
 
@@ -21,6 +22,9 @@ _TOGETHER = os.cpu_count() or 1
 PULL = "mirror pull $HOST/bench:1 --all-platforms -o $FRESH"
 SKOPEO_PULL = "skopeo copy --insecure-policy --all --src-tls-verify=false docker://$HOST/bench:1 oci:$FRESH:1"
 LARGE = "mirror pull $HOST/large:1 -o $FRESH"
+SLOW = "mirror pull $LINK/slow:1 -o $FRESH"
+SLOW_ALONE = "mirror pull $LINK/slow:1 -o $FRESH --connections-per-blob 1"
+SKOPEO_SLOW = "skopeo copy --insecure-policy --src-tls-verify=false docker://$LINK/slow:1 oci:$FRESH:1"
 VERIFY = "mirror verify $LAYOUT"
 SHA256SUM = "sha256sum $LAYOUT/blobs/sha256/*"
 SHA256SUMS = f"ls $LAYOUT/blobs/sha256/* | xargs -P {_TOGETHER} -n 1 sha256sum"
@@ -78,6 +82,27 @@ class Bench:
                 rows.append(table.memory(f"pull, {what}, -j {jobs}, peak memory", costs, most=_MEMORY))
         return rows
 
+    def slow(self) -> list[Row]:
+        """A server that gives each connection 10 MB/s, 50 ms away; one blob of 400 MB."""
+        self._publish("tests.bench.large", self.host, "slow", "1", "400000000")
+        with slow_link(self.host, 10_000_000, 0.025) as link:
+
+            def pull(command: str) -> Run:
+                return lambda: self._slow(command, link)
+
+            pairs = paired("slow link", self.pairs, pull(SLOW), pull(SKOPEO_SLOW))
+            alone = paired("slow link, alone", 1, pull(SLOW), pull(SLOW_ALONE))
+        ours, _ = zip(*pairs, strict=True)
+        return [
+            table.wall("pull over a slow link, wall / skopeo", pairs, 0.25),
+            table.wall("pull over a slow link, wall / one connection", alone, 0.25),
+            table.memory("pull over a slow link, peak memory", ours, most=_MEMORY),
+        ]
+
+    def _slow(self, command: str, link: str) -> Cost:
+        with self._space() as folder:
+            return self._shell.run(command, LINK=link, FRESH=folder)
+
     def verify(self) -> list[Row]:
         return [
             *self._verify("sha256sum", SHA256SUM, 0.25),
@@ -131,13 +156,14 @@ class Bench:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _publish(self, module: str, *arguments: str) -> None:
-        say(f"publishing {arguments[-2]}:{arguments[-1]}")
+        say(f"publishing {' '.join(arguments)}")
         subprocess.run([sys.executable, "-m", module, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 CASES = {
     "pull": Case((PULL, SKOPEO_PULL), Bench.pull),
     "memory": Case((f"{LARGE} -j 4", f"{LARGE} -j 16", f"{PULL} -j 4", f"{PULL} -j 16"), Bench.memory),
+    "slow": Case((SLOW, SKOPEO_SLOW, SLOW_ALONE), Bench.slow),
     "verify": Case((VERIFY, SHA256SUM, SHA256SUMS, OPENSSL), Bench.verify),
     "push": Case((PUSH, SKOPEO_PUSH), Bench.push),
     "again": Case((PULL_AGAIN, VERIFY), Bench.again),

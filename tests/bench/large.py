@@ -1,4 +1,7 @@
-"""Publish an image with one large layer of zeros, which is never held: `python -m tests.bench.large HOST REPO TAG`."""
+"""Publish an image with one large layer of zeros, which is never held.
+
+`python -m tests.bench.large HOST REPO TAG [BYTES]`
+"""
 
 import hashlib
 import http.client
@@ -14,8 +17,8 @@ _ZEROS = bytes(1_000_000)
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
-def publish(host: str, repo: str, tag: str) -> str:
-    layer = _layer()
+def publish(host: str, repo: str, tag: str, size: str = str(SIZE)) -> str:
+    layer = _layer(int(size))
     _upload(host, repo, layer)
     whole = image("linux/amd64", layer)
     remote = Remote(host)
@@ -25,17 +28,17 @@ def publish(host: str, repo: str, tag: str) -> str:
     return root
 
 
-def _layer() -> Blob:
+def _layer(size: int) -> Blob:
     hasher = hashlib.sha256()
-    for chunk in _content():
+    for chunk in _content(size):
         hasher.update(chunk)
     digest = f"sha256:{hasher.hexdigest()}"
-    return Blob(b"", _LAYER, digest, SIZE, digest)
+    return Blob(b"", _LAYER, digest, size, digest)
 
 
-def _content() -> Iterator[bytes]:
-    """A tar archive that has nothing in it."""
-    for _ in range(SIZE // len(_ZEROS)):
+def _content(size: int) -> Iterator[bytes]:
+    """A tar archive that has nothing in it, of some whole megabytes."""
+    for _ in range(size // len(_ZEROS)):
         yield _ZEROS
 
 
@@ -45,7 +48,7 @@ def _upload(host: str, repo: str, layer: Blob) -> None:
     session = _answer(connection, 202)
     location = urlsplit(session.headers["Location"])
     headers = {"Content-Type": "application/octet-stream", "Content-Length": str(layer.size)}
-    connection.request("PUT", f"{location.path}?{location.query}&digest={layer.digest}", _content(), headers)
+    connection.request("PUT", f"{location.path}?{location.query}&digest={layer.digest}", _content(layer.size), headers)
     _answer(connection, 201)
     connection.close()
 

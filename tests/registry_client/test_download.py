@@ -278,11 +278,11 @@ def lanes(monkeypatch: pytest.MonkeyPatch, rate: Callable[[int], float], left: i
 
 
 def test_connections_grow_as_long_as_they_help(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lanes(monkeypatch, lambda count: count * 10e6) == [1, 2, 4, 8]
+    assert lanes(monkeypatch, lambda count: count * 10e6) == [1, 3, 8]
 
 
 def test_a_link_that_is_full_gets_no_more_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lanes(monkeypatch, lambda count: min(count, 2) * 10e6)[-1] == 2
+    assert lanes(monkeypatch, lambda count: min(count, 3) * 10e6)[-1] == 3
     assert lanes(monkeypatch, lambda count: 10e6)[-1] == 1
 
 

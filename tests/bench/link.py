@@ -1,0 +1,88 @@
+"""A slow link: `python -m tests.bench.link HOST:PORT RATE DELAY` is a way to a server that is slow and far.
+
+Every connection brings at most RATE bytes per second, and what leaves on one side arrives DELAY seconds later on the
+other: a round trip takes twice as long.
+"""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_PIECE = 16 * 1024  # bytes
+_ON_THE_WAY = 8 * 1024 * 1024  # bytes that a link holds, at most
+
+
+@contextmanager
+def slow_link(host: str, rate: int, delay: float) -> Iterator[str]:
+    """Run a link in a process of its own; gives HOST:PORT of its near end."""
+    command = [sys.executable, "-m", "tests.bench.link", host, str(rate), str(delay)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+async def _main(host: str, rate: int, delay: float) -> None:
+    name, _, port = host.rpartition(":")
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(2 * delay)  # the handshake
+        far_reader, far_writer = await asyncio.open_connection(name, int(port), limit=_PIECE)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_carry(reader, far_writer, None, delay))
+            group.create_task(_carry(far_reader, writer, rate, delay))
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=_PIECE)
+    print("{}:{}".format(*server.sockets[0].getsockname()[:2]), flush=True)
+    await stop.wait()
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rate: int | None, delay: float) -> None:
+    """One direction: what is read leaves at the rate, and arrives after the delay."""
+    loop = asyncio.get_running_loop()
+    way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_ON_THE_WAY // _PIECE)
+
+    async def leave() -> None:
+        free = loop.time()
+        while data := await _read(reader):
+            free = max(free, loop.time()) + (len(data) / rate if rate else 0)
+            await way.put((free + delay, data))
+            await asyncio.sleep(free - loop.time() - 0.01)
+        await way.put((loop.time() + delay, b""))
+
+    async def arrive() -> None:
+        while True:
+            due, data = await way.get()
+            await asyncio.sleep(due - loop.time())
+            if not data:
+                writer.close()
+                return
+            try:
+                writer.write(data)
+                await writer.drain()
+            except ConnectionError:
+                return
+
+    async with asyncio.TaskGroup() as group:
+        sender = group.create_task(leave())
+        await arrive()
+        sender.cancel()
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read(_PIECE)
+    except ConnectionError:
+        return b""
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
