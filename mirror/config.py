@@ -68,10 +68,12 @@ _KEYS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "sparse": (_flag, "true or false"),
     "keep_going": (_flag, "true or false"),
     "no_progress": (_flag, "true or false"),
+    "authfile": (_text, "a file"),
     "plain_http": (_hosts, 'a list of hosts, such as ["registry.internal:5000"]'),
     "insecure": (_hosts, 'a list of hosts, such as ["registry.internal:5000"]'),
 }
-_WEAKENING = ("plain_http", "insecure")
+_HOSTS = ("plain_http", "insecure")
+_WEAKENING = ("authfile", *_HOSTS)  # a credentials file names programs, which are run
 
 
 def load(explicit: Path | None = None) -> Settings:
@@ -138,5 +140,5 @@ def _merge(files: list[tuple[Path, dict[str, Any], bool]]) -> Settings:
         if {"platform", "all_platforms"} & values.keys():  # one answer to one question: they replace each other
             merged = {key: value for key, value in merged.items() if key not in ("platform", "all_platforms")}
         merged.update(values)
-    hosts = [frozenset(merged.pop(key, ())) for key in _WEAKENING]
+    hosts = [frozenset(merged.pop(key, ())) for key in _HOSTS]
     return Settings(merged, hosts[0], hosts[1], tuple(used), tuple(ignored))

@@ -14,7 +14,7 @@ from mirror.digest import Digest
 from mirror.errors import InvalidDigest, InvalidReference
 
 DOCKER_HUB = "docker.io"
-_HUB_ALIASES = frozenset({"index.docker.io", "registry-1.docker.io"})
+HUB_ALIASES = frozenset({"index.docker.io", "registry-1.docker.io"})
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?P<v6>[a-fA-F0-9:.]+)\])(?::(?P<port>[0-9]{{1,5}}))?", re.ASCII)
@@ -119,7 +119,7 @@ def _split_registry(rest: str) -> tuple[str, str]:
     first, slash, tail = rest.partition("/")
     looks_like_host = "." in first or ":" in first or first == "localhost" or first != first.lower()
     registry, repository = (first, tail) if slash and looks_like_host else (DOCKER_HUB, rest)
-    if registry in _HUB_ALIASES:
+    if registry in HUB_ALIASES:
         registry = DOCKER_HUB
     if registry == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"

@@ -1,7 +1,12 @@
 """Registries over HTTP (OCI distribution-spec). The only place that imports aiohttp.
 
-`credentials`  who we are, from docker's config.json
-`auth`         challenges and tokens
+`credentials`  who we are
+`keyring`      where credentials are found: flags, files, helpers
+`authfile`     containers' auth.json and docker's config.json
+`helpers`      docker-credential-*
+`challenges`   what a 401 asks for
+`tokens`       what tokens are for, and how long they live
+`auth`         answers to challenges
 `errors`       aiohttp's errors and registries' answers in our words
 `addresses`    where a registry may send us
 `proxy`        the way through a forward proxy
@@ -11,6 +16,7 @@
 """
 
 from mirror.registry.client import Client, Options
+from mirror.registry.credentials import Credentials
 from mirror.registry.repository import Repository
 
-__all__ = ["Client", "Options", "Repository"]
+__all__ = ["Client", "Credentials", "Options", "Repository"]

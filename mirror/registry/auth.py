@@ -1,122 +1,173 @@
-"""Authentication against one registry: Basic, and the token flow (distribution, `docs/spec/auth/token.md`).
+"""Authentication against one registry: Basic, and the token flow (distribution, `docs/spec/auth/token.md`, `oauth.md`).
 
-Nothing is sent before the registry asks. Once it has asked, the answer is kept: Basic for the whole registry, a token
-for each scope until it expires, fetched once however many requests wait for it.
+Nothing is sent before the registry asks. Once it has asked, the answer is kept: Basic for each repository, a token for
+each scope until it expires, fetched once however many requests wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from yarl import URL
 
-from mirror.errors import ContentError, TransferError
+from mirror.errors import TransferError, Unauthorized
+from mirror.registry.challenges import Challenge, parse_challenges
 from mirror.registry.credentials import Credentials
-from mirror.strictjson import load_object
+from mirror.registry.tokens import Scopes, Token, bearer, parse_token
 
-_SEPARATORS = re.compile(r"[\s,]*")  # lists may have empty elements (RFC 9110, 5.6.1)
-_PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))')
-_SCHEME = re.compile(
-    r"([A-Za-z][A-Za-z0-9_-]*)(?=[\s,]|$)(?:\s+[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$)))?"
-)  # and its token68
-_SHORTEST = 60.0  # seconds that a token lives at least; what the specification tells clients to assume
-_LONGEST = 24 * 3600  # seconds that a token is believed to live at most
-_MARGIN = 10.0  # seconds before its end at which a token is renewed
+# The credentials for a repository of the registry; "" is the registry as a whole
+Find = Callable[[str], Awaitable[Credentials | None]]
 
-# Fetches a token: (URL with query, Authorization header or None) -> body
-Fetch = Callable[[URL, str | None], Awaitable[bytes]]
+_CLIENT = "oci-mirror"  # who asks, in the OAuth2 flow
+# POST is not known everywhere: Google answered 404, Docker Hub 405, Artifactory 401 (containerd, docker/authorizer.go).
+_NO_POST = frozenset({401, 404, 405})
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """One way to authenticate that a 401 offers."""
+class Fetch(Protocol):
+    """Asks a token server: by POST where there is a form, else by GET. Gives the body of its answer."""
 
-    scheme: str
-    parameters: dict[str, str]
+    async def __call__(self, url: URL, authorization: str | None, form: Mapping[str, str] | None = None) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
-    header: str
-    expires: float
+class Refusal:
+    """What a registry answered to a request with the Authorization `header`; `asks` are its `WWW-Authenticate`."""
 
-
-def parse_challenges(header: str) -> list[Challenge]:
-    """The challenges in a `WWW-Authenticate` header (RFC 9110, 11.6.1); what cannot be understood ends the list."""
-    found: list[Challenge] = []
-    position = _skip(header, 0)
-    while position < len(header):
-        if found and (parameter := _PARAMETER.match(header, position)):
-            name, quoted, bare = parameter.groups()
-            found[-1].parameters[name.lower()] = bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-            position = _skip(header, parameter.end())
-        elif scheme := _SCHEME.match(header, position):
-            found.append(Challenge(scheme[1].lower(), {}))
-            position = _skip(header, scheme.end())
-        else:
-            break
-    return found
-
-
-def _skip(header: str, position: int) -> int:
-    separators = _SEPARATORS.match(header, position)
-    return separators.end() if separators else position
+    method: str
+    status: int
+    asks: Sequence[str] = ()
+    header: str | None = field(default=None, repr=False)
 
 
 class Authenticator:
     """Answers the challenges of one registry."""
 
-    def __init__(self, base: URL, credentials: Credentials | None, fetch: Fetch) -> None:
-        self._base, self._credentials, self._fetch = base, credentials, fetch
-        self._basic: str | None = None
-        self._tokens: dict[str, _Token] = {}
-        self._busy = asyncio.Lock()
+    def __init__(self, base: URL, find: Find, fetch: Fetch) -> None:
+        self._base, self._find, self._fetch = base, find, fetch
+        self._tokens: dict[Scopes, Token] = {}  # by what was wanted of them
+        self._fixed: dict[str, str] = {}  # by repository: headers that do not expire
+        self._deaf: set[str] = set()  # scopes whose HEAD is refused with any token
+        self._busy: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def header(self, scope: str) -> str | None:
         """The Authorization header for a request with `scope`, if the registry has asked for one before."""
-        token = self._tokens.get(scope)
-        if token and token.expires > time.monotonic():
-            return token.header
-        return self._basic
+        token = self._token(Scopes.parse(scope))
+        return token.header if token else self._fixed.get(Scopes.parse(scope).repository)
 
-    async def answer(self, challenges: list[Challenge], scope: str, refused: str | None) -> bool:
+    async def after(self, refusal: Refusal, scope: str, *, again: bool) -> str | None:
+        """Another header, where an answer is a reason to try one; `again` as in `answer`.
+
+        ECR Public answers 400, without a challenge, to a token that has expired (aws/containers-roadmap#2835). It
+        answers 401 to every HEAD of a blob, and no number of tokens helps against that.
+
+        Raises:
+            MirrorError: as `answer`.
+        """
+        if refusal.status == 400 and not refusal.asks and not again:
+            return await self.renew(scope, refusal.header)
+        if refusal.status != 401 or (refusal.method == "HEAD" and scope in self._deaf):
+            return None
+        challenges = [challenge for text in refusal.asks for challenge in parse_challenges(text)]
+        header = await self.answer(challenges, scope, refusal.header, again=again)
+        if header is None and refusal.method == "HEAD":
+            self._deaf.add(scope)
+        return header
+
+    async def answer(
+        self, challenges: Iterable[Challenge], scope: str, refused: str | None, *, again: bool = False
+    ) -> str | None:
         """Get what the registry asks for.
 
         Args:
             challenges: what it offers.
             scope: what the request needs, such as `repository:library/redis:pull`.
             refused: the header that the request had, None where it had none.
+            again: the refused header has just been got for this request; only a scope that it lacks is a reason to
+                get another one.
 
         Returns:
-            Whether there is now another header to try.
+            Another header to try, None where there is none.
 
         Raises:
-            TransferError: the token server could not be reached, or answered nonsense.
+            Unauthorized: the token server does not take the credentials.
+            TransferError: it could not be reached, or answered nonsense.
+            ConfigError: the credentials cannot be read.
         """
-        async with self._busy:
-            if self.header(scope) not in (None, refused):  # somebody else has got it meanwhile
-                return True
+        scopes = Scopes.parse(scope)
+        async with self._busy[scope]:
+            header = self.header(scope)
+            if header not in (None, refused):  # somebody else has got it meanwhile
+                return header
             for challenge in challenges:
-                if challenge.scheme == "bearer" and "realm" in challenge.parameters:
-                    self._tokens[scope] = await self._token(challenge, scope)
-                    return self.header(scope) != refused
-                if challenge.scheme == "basic" and self._credentials:
-                    self._basic = self._credentials.basic
-                    return self._basic != refused
-        return False
+                header = await self._answer(challenge, scopes, refused, again)
+                if header not in (None, refused):
+                    return header
+        return None
 
-    async def _token(self, challenge: Challenge, scope: str) -> _Token:
-        realm = self._realm(challenge.parameters["realm"])
-        query = [("service", challenge.parameters["service"])] if "service" in challenge.parameters else []
+    async def renew(self, scope: str, refused: str | None) -> str | None:
+        """Another token in place of `refused`, asked for as that one was; None where it was no token.
+
+        Raises:
+            TransferError: as `answer`.
+        """
+        token = self._issued(refused)
+        return await self.answer([token.challenge], scope, refused) if token else None
+
+    async def _answer(self, challenge: Challenge, scopes: Scopes, refused: str | None, again: bool) -> str | None:
+        if challenge.scheme == "bearer" and "realm" in challenge.parameters:
+            return await self._bearer(challenge, scopes, refused, again)
+        if challenge.scheme != "basic" or again:
+            return None
+        found = await self._find(scopes.repository)
+        if found and (found.password or not (found.identity_token or found.registry_token)):
+            self._fixed[scopes.repository] = found.basic
+        return self._fixed.get(scopes.repository)
+
+    async def _bearer(self, challenge: Challenge, scopes: Scopes, refused: str | None, again: bool) -> str | None:
         # Some servers honour one scope only, so the one that was found missing comes first.
-        scopes = dict.fromkeys(filter(None, (challenge.parameters.get("scope"), *scope.split(" "))))
-        url = realm.extend_query([*query, *(("scope", one) for one in scopes)])
-        body = await self._fetch(url, self._credentials.basic if self._credentials else None)
-        return _parse_token(body, f"the token from {realm.host}")
+        wanted = Scopes.parse(challenge.parameters.get("scope", "")) | scopes
+        old = self._issued(refused)
+        if again and old:
+            wanted |= old.asked
+        if again and (old is None or old.asked == wanted):
+            return None
+        found = await self._find(scopes.repository)
+        if found and found.registry_token:
+            header = bearer(found.registry_token, f"The registrytoken in {found.source}")
+            self._fixed[scopes.repository] = header
+            return header
+        token = await self._fetch_token(challenge, wanted, found)
+        self._tokens = {key: kept for key, kept in self._tokens.items() if kept is not old}
+        self._tokens[scopes] = token
+        return token.header
+
+    async def _fetch_token(self, challenge: Challenge, wanted: Scopes, found: Credentials | None) -> Token:
+        realm = self._realm(challenge.parameters["realm"])
+        service = {name: text for name, text in challenge.parameters.items() if name == "service"}
+        try:
+            body = await self._ask(realm, service, wanted, found)
+        except Unauthorized as error:
+            if found is None:
+                raise
+            where = f" from {found.source}" if found.source else ""
+            hint = f"The credentials for {self._base.authority}{where} are not accepted there."
+            raise Unauthorized(str(error), hint=hint, status=error.status) from None
+        return parse_token(body, f"The token from {realm.host}", wanted, challenge)
+
+    async def _ask(self, realm: URL, service: dict[str, str], wanted: Scopes, found: Credentials | None) -> bytes:
+        if found and found.identity_token:
+            form = {"grant_type": "refresh_token", "refresh_token": found.identity_token, "client_id": _CLIENT}
+            try:
+                return await self._fetch(realm, None, {**form, **service, "scope": str(wanted)})
+            except TransferError as error:
+                if error.status not in _NO_POST:
+                    raise
+        url = realm.extend_query([*service.items(), *(("scope", scope) for scope in wanted)])
+        return await self._fetch(url, found.basic if found else None)
 
     def _realm(self, text: str) -> URL:
         """Where tokens come from; credentials go there, so it must be no weaker than the registry itself."""
@@ -131,15 +182,13 @@ class Authenticator:
             raise TransferError(f"{self._base.host} wants tokens from {text[:200]!r}, which is not encrypted.")
         return realm
 
+    def _issued(self, header: str | None) -> Token | None:
+        return next((token for token in self._tokens.values() if token.header == header), None)
 
-def _parse_token(body: bytes, what: str) -> _Token:
-    try:
-        answer = load_object(body, what)
-    except ContentError as error:
-        raise TransferError(str(error)) from None
-    token = answer.get("token") or answer.get("access_token")
-    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise TransferError(f"{what} is missing from the answer.")
-    lifetime = answer.get("expires_in")
-    seconds = min(lifetime, _LONGEST) if isinstance(lifetime, int | float) else 0
-    return _Token(f"Bearer {token}", time.monotonic() + max(seconds, _SHORTEST) - _MARGIN)
+    def _token(self, scopes: Scopes) -> Token | None:
+        """A token that was asked for with all of `scopes`, for this repository: others may have other credentials."""
+        same = [
+            (key, token) for key, token in self._tokens.items() if token.lives and key.repository == scopes.repository
+        ]
+        exact = [token for key, token in same if key == scopes]
+        return next((token for token in (*exact, *(token for key, token in same if key >= scopes))), None)

@@ -10,7 +10,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,10 +22,12 @@ from yarl import URL
 from mirror.errors import InvalidContent, TransferError
 from mirror.quota import Quota, Usage
 from mirror.reference import DOCKER_HUB
-from mirror.registry import credentials, errors
+from mirror.registry import errors
 from mirror.registry.addresses import location
-from mirror.registry.auth import Authenticator, parse_challenges
+from mirror.registry.auth import Authenticator, Find, Refusal
 from mirror.registry.backoff import Backoff
+from mirror.registry.credentials import Credentials
+from mirror.registry.keyring import Keyring
 from mirror.registry.pace import Limit, paced
 from mirror.registry.proxy import proxy_for
 from mirror.registry.segment import Budget
@@ -47,6 +51,7 @@ class Options:
     `jobs` is how many blobs move at once; their read buffers share one budget of memory. `connections_per_blob` is how
     many connections fetch one large blob; as many as help where it is None. `timeout` is how many seconds a registry
     may be silent. `limit_rate` is how many bytes per second all bodies together may have; no limit where it is None.
+    `authfile` is the credentials file to look in first; `credentials`, by registry, beat all files.
     """
 
     plain_http: frozenset[str] = frozenset()
@@ -56,6 +61,8 @@ class Options:
     connections_per_blob: int | None = None
     timeout: float = 60.0
     limit_rate: int | None = None
+    authfile: Path | None = None
+    credentials: Mapping[str, Credentials] = field(default_factory=dict)
 
 
 class Client:
@@ -65,6 +72,7 @@ class Client:
         self.options = options
         self._registries: dict[str, Registry] = {}
         self._shared = Shared(Budget(), Limit(options.limit_rate))
+        self._keyring = Keyring(options.authfile, options.credentials)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -96,7 +104,8 @@ class Client:
         if self._session is None:
             raise RuntimeError("the client is not open")
         if host not in self._registries:
-            self._registries[host] = Registry(host, self._session, self.options, self._shared)
+            find = partial(self._keyring.find, host)
+            self._registries[host] = Registry(host, self._session, self.options, self._shared, find)
         return self._registries[host]
 
 
@@ -116,14 +125,14 @@ class Registry:
     sent, which is what such quotas count.
     """
 
-    def __init__(self, name: str, session: aiohttp.ClientSession, options: Options, shared: Shared) -> None:
+    def __init__(self, name: str, session: aiohttp.ClientSession, options: Options, shared: Shared, find: Find) -> None:
         self.name, self.options, self.shared = name, options, shared
         self.ranges = True
         self.known: dict[str, str] = {}
         self.quota: Quota | None = None
         self.pulls = 0
         self._backoff = Backoff(name)
-        self._session = session
+        self._session, self._find = session, find
         self._host = _API_HOSTS.get(name, name)
         self._plain = bool({"*", name} & options.plain_http)
         self._insecure, self._insecure_everywhere = name in options.insecure, "*" in options.insecure
@@ -225,19 +234,21 @@ class Registry:
         data: Any,
         read_ahead: int | None,
     ) -> aiohttp.ClientResponse:
-        """Ask, and ask once more with what a 401 asks for. A stream is never sent twice: it is gone."""
+        """Ask, and ask again with what a refusal asks for. A stream is never sent twice: it is gone."""
         auth = self._auth
         assert auth is not None, "opened before"
         header = auth.header(scope)
         response = await self._follow(stack, method, url, header, headers, data, read_ahead)
-        challenge = ", ".join(response.headers.getall("WWW-Authenticate", []))
-        if response.status != 401 or not challenge or not isinstance(data, bytes | None):
-            return response
-        if not self._is_own(response.url):
-            return response  # a stranger, to whom the registry has sent us on, asks for what is the registry's alone
-        if not await auth.answer(parse_challenges(challenge), scope, header):
-            return response
-        return await self._follow(stack, method, url, auth.header(scope), headers, data, read_ahead)
+        for again in (False, True):
+            # A stranger, to whom the registry has sent us on, asks for what is the registry's alone.
+            if not isinstance(data, bytes | None) or not self._is_own(response.url):
+                break
+            asks = response.headers.getall("WWW-Authenticate", [])
+            header = await auth.after(Refusal(method, response.status, asks, header), scope, again=again)
+            if header is None:
+                break
+            response = await self._follow(stack, method, url, header, headers, data, read_ahead)
+        return response
 
     async def _follow(
         self,
@@ -280,15 +291,22 @@ class Registry:
             if self._base is None:
                 scheme = "http" if self._plain or await speaks_plain_http(URL(f"https://{self._host}")) else "https"
                 self._base = URL(f"{scheme}://{self._host}")
-                self._auth = Authenticator(self._base, credentials.find(self.name), self._fetch_token)
+                self._auth = Authenticator(self._base, self._find, self._fetch_token)
         return self._base
 
-    async def _fetch_token(self, url: URL, authorization: str | None) -> bytes:
-        request = f"GET {errors.shown(url)}"
+    async def _fetch_token(self, url: URL, authorization: str | None, form: Mapping[str, str] | None = None) -> bytes:
+        method = "POST" if form else "GET"
+        request = f"{method} {errors.shown(url)}"
         headers = {"Authorization": authorization} if authorization else {}
         with errors.translated(request):
-            async with self._session.get(
-                url, headers=headers, allow_redirects=False, ssl=self._verified(url), proxy=proxy_for(url)
+            async with self._session.request(
+                method,
+                url,
+                headers=headers,
+                data=form,
+                allow_redirects=False,
+                ssl=self._verified(url),
+                proxy=proxy_for(url),
             ) as response:
                 if response.status != 200:
                     raise await errors.refusal(request, response)

@@ -97,7 +97,7 @@ async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferErr
         return Unauthorized(
             text,
             status=response.status,
-            hint="The image does not exist, or it needs credentials: docker login writes them where mirror reads them.",
+            hint="The image does not exist, or it needs credentials: mirror login keeps them where mirror finds them.",
         )
     return TransferError(
         text,

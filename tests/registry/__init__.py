@@ -7,7 +7,7 @@ with serving(EmbeddedRegistry()) as registry:
     assert registry.count("GET", "/blobs/") == 3
 """
 
-from tests.registry.auth import Basic, Bearer
+from tests.registry.auth import Asked, Basic, Bearer, EcrPublic
 from tests.registry.faults import (
     Action,
     Chunked,
@@ -29,10 +29,12 @@ from tests.registry.wire import Seen
 
 __all__ = [
     "Action",
+    "Asked",
     "Basic",
     "Bearer",
     "Chunked",
     "Cut",
+    "EcrPublic",
     "EmbeddedRegistry",
     "Extend",
     "Fault",

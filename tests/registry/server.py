@@ -199,7 +199,7 @@ class EmbeddedRegistry:
         return given
 
     async def _answer_honestly(self, call: Call) -> Answer:
-        if (own := self._auth.serve(call)) is not None:
+        if (own := await self._auth.serve(call)) is not None:
             return own
         route = find_route(call.path)
         refused = self._auth.refuse(call, needed_rights(call, route))

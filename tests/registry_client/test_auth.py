@@ -2,22 +2,24 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from yarl import URL
 
-from mirror.errors import TransferError
-from mirror.registry.auth import Authenticator, Challenge, parse_challenges
+from mirror.errors import ConfigError, TransferError, Unauthorized
+from mirror.registry.auth import Authenticator
+from mirror.registry.challenges import Challenge
 from mirror.registry.credentials import Credentials
-from tests.strategies import THOROUGH, nasty_text
+from mirror.registry.tokens import Scopes
 
 PULL = "repository:library/redis:pull"
 PUSH = "repository:a/b:pull,push"
 ANN = Credentials("ann", "se:cret")
+ROBOT = Credentials("", "", identity_token="identity")
 REALM = "https://auth.example/token"
 
 
@@ -25,120 +27,59 @@ def challenge(realm: str = REALM, **parameters: str) -> list[Challenge]:
     return [Challenge("bearer", {"realm": realm, **parameters})]
 
 
-# Challenges
-
-
-@pytest.mark.parametrize(
-    ("header", "challenges"),
-    [
-        ('Basic realm="x"', [("basic", {"realm": "x"})]),
-        ("Basic realm=x", [("basic", {"realm": "x"})]),
-        ("Basic", [("basic", {})]),
-        ("", []),
-        (" , ,", []),
-        ('BEARER REALM="x",Service=y', [("bearer", {"realm": "x", "service": "y"})]),
-        ('Bearer realm = "x" , service= "y"', [("bearer", {"realm": "x", "service": "y"})]),
-        ('Bearer realm="x",,service="y",', [("bearer", {"realm": "x", "service": "y"})]),
-        (',, Basic realm="x"', [("basic", {"realm": "x"})]),
-        (r'Bearer realm="a\"b\\c"', [("bearer", {"realm": 'a"b\\c'})]),
-        ('Bearer realm=""', [("bearer", {"realm": ""})]),
-        (
-            'Bearer realm="https://a/t",service="s",scope="repository:a/b:pull,push",error="invalid_token"',
-            [
-                (
-                    "bearer",
-                    {
-                        "realm": "https://a/t",
-                        "service": "s",
-                        "scope": "repository:a/b:pull,push",
-                        "error": "invalid_token",
-                    },
-                )
-            ],
-        ),
-    ],
-)
-def test_a_challenge_has_a_scheme_and_parameters(header: str, challenges: list[tuple[str, dict[str, str]]]) -> None:
-    assert [(one.scheme, one.parameters) for one in parse_challenges(header)] == challenges
-
-
-@pytest.mark.parametrize(
-    "first",
-    [
-        "Negotiate",
-        "Negotiate ",
-        "Negotiate YIIabc",
-        "Negotiate YIIabc==",
-        "NTLM TlRMTVNTUAAC+/=",
-        'Digest realm="d", nonce="n,o", qop="auth,auth-int"',
-        'Basic realm="x"',
-        'Basic realm="Bearer realm=\\"no\\""',
-    ],
-)
-def test_challenges_after_another_one_are_read(first: str) -> None:
-    found = parse_challenges(f'{first}, Bearer realm="y",service="s"')
-    assert len(found) == 2
-    assert (found[1].scheme, found[1].parameters) == ("bearer", {"realm": "y", "service": "s"})
-
-
-_token = st.text("abcXYZ019-_", min_size=1, max_size=8).filter(lambda text: text[0].isalpha())
-_value = st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=12)
-
-
-@given(st.lists(st.tuples(_token, st.dictionaries(_token.map(str.lower), _value, min_size=1, max_size=3)), max_size=3))
-@THOROUGH
-def test_what_is_written_by_the_book_is_read(challenges: list[tuple[str, dict[str, str]]]) -> None:
-    written = []
-    for scheme, parameters in challenges:
-        quoted = {name: text.replace("\\", "\\\\").replace('"', '\\"') for name, text in parameters.items()}
-        written.append(f"{scheme} " + ", ".join(f'{name}="{text}"' for name, text in quoted.items()))
-    found = [(one.scheme, one.parameters) for one in parse_challenges(", ".join(written))]
-    assert found == [(scheme.lower(), parameters) for scheme, parameters in challenges]
-
-
-@given(nasty_text | st.text('Basic realm=",\\ \t', max_size=60))
-@THOROUGH
-def test_any_header_is_some_challenges(header: str) -> None:
-    for found in parse_challenges(header):
-        assert found.scheme == found.scheme.lower() != ""
-
-
-def test_a_long_hostile_header_is_read_at_once() -> None:
-    for part in ("a ", 'a="', "a=", ",", "a", 'a b="c",', "a b== "):
-        parse_challenges(part * 20_000)
-
-
 # The dialogue
 
 
 class Dialogue:
-    """An authenticator, and the token server that it asks."""
+    """An authenticator, and the token server that it asks. Credentials may be one for each repository."""
 
-    def __init__(self, *answers: Any, credentials: Credentials | None = None, base: str = "https://r.example") -> None:
+    def __init__(
+        self,
+        *answers: Any,
+        credentials: Credentials | Mapping[str, Credentials] | None = None,
+        base: str = "https://r.example",
+    ) -> None:
         self.asked: list[tuple[URL, str | None]] = []
+        self.forms: list[Mapping[str, str]] = []
         self._answers = list(answers)
-        self.auth = Authenticator(URL(base), credentials, self._fetch)
+        self._credentials = credentials
+        self.auth = Authenticator(URL(base), self._find, self._fetch)
 
-    async def _fetch(self, url: URL, authorization: str | None) -> bytes:
+    async def _find(self, repository: str) -> Credentials | None:
+        await asyncio.sleep(0)
+        return self._credentials.get(repository) if isinstance(self._credentials, Mapping) else self._credentials
+
+    async def _fetch(self, url: URL, authorization: str | None, form: Mapping[str, str] | None = None) -> bytes:
         self.asked.append((url, authorization))
+        self.forms += [form] if form else []
         await asyncio.sleep(0)
         given = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(given, Exception):
             raise given
         return given if isinstance(given, bytes) else json.dumps(given).encode()
 
-    def answer(self, challenges: list[Challenge], scope: str = PULL, refused: str | None = None) -> bool:
-        return asyncio.run(self.auth.answer(challenges, scope, refused))
+    def answer(
+        self, challenges: list[Challenge], scope: str = PULL, refused: str | None = None, again: bool = False
+    ) -> str | None:
+        return asyncio.run(self.auth.answer(challenges, scope, refused, again=again))
 
     def header(self, scope: str = PULL) -> str | None:
         return self.auth.header(scope)
+
+    def scopes(self) -> list[list[str]]:
+        """What was asked for, each time."""
+        return [url.query.getall("scope", []) for url, _ in self.asked]
+
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The time, which stands still unless a test moves it."""
-    now = SimpleNamespace(seconds=1000.0)
-    monkeypatch.setattr("mirror.registry.auth.time", SimpleNamespace(monotonic=lambda: now.seconds))
+    now = SimpleNamespace(seconds=0.0)
+    wall = SimpleNamespace(monotonic=lambda: now.seconds, time=lambda: NOW.timestamp() + now.seconds)
+    monkeypatch.setattr("mirror.registry.tokens.time", wall)
     return now
 
 
@@ -199,10 +140,10 @@ def test_the_query_of_a_realm_is_kept() -> None:
 def test_fifty_that_wait_make_one_request() -> None:
     dialogue = Dialogue({"token": "t"})
 
-    async def main() -> list[bool]:
+    async def main() -> list[str | None]:
         return await asyncio.gather(*(dialogue.auth.answer(challenge(), PULL, None) for _ in range(50)))
 
-    assert all(asyncio.run(main()))
+    assert asyncio.run(main()) == ["Bearer t"] * 50
     assert len(dialogue.asked) == 1
 
 
@@ -247,6 +188,48 @@ def test_a_token_lives_a_minute_at_least_and_no_longer_unless_it_says_so(
 ) -> None:
     assert lives(clock, 45, **fields)
     assert not lives(clock, 60, **fields)
+
+
+@pytest.mark.parametrize(
+    ("age", "left"),
+    [
+        (0, 300),
+        (100, 200),
+        (230, 70),
+        (290, 60),  # a minute at least, so that a wrong clock does no harm
+        (100_000, 60),
+        (-50, 300),
+        (-100_000, 300),
+    ],
+)
+def test_a_lifetime_counts_from_the_time_of_issue_where_that_makes_sense(
+    clock: SimpleNamespace, age: float, left: float
+) -> None:
+    issued = (NOW - timedelta(seconds=age)).isoformat()
+    assert lives(clock, left - 15, expires_in=300, issued_at=issued)
+    clock.seconds = 0
+    assert not lives(clock, left, expires_in=300, issued_at=issued)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-03-01T11:58:20Z",
+        "2026-03-01T11:58:20.123456789Z",
+        (NOW - timedelta(seconds=100)).astimezone(timezone(timedelta(hours=-7))).isoformat(),
+    ],
+)
+def test_times_of_issue_have_many_forms(clock: SimpleNamespace, text: str) -> None:
+    assert lives(clock, 180, expires_in=300, issued_at=text)
+    clock.seconds = 0
+    assert not lives(clock, 210, expires_in=300, issued_at=text)
+
+
+@pytest.mark.parametrize(
+    "issued", ["", "yesterday", None, 0, 1772366400, [], {}, True, "9999-99-99T00:00:00Z", "0001-01-01"]
+)
+def test_a_time_of_issue_that_is_none_changes_nothing(clock: SimpleNamespace, issued: object) -> None:
+    assert lives(clock, 280, expires_in=300, issued_at=issued)
 
 
 @pytest.mark.parametrize("lifetime", [300, 300.0])
@@ -351,12 +334,215 @@ def test_the_first_challenge_that_can_be_answered_is(
     challenges: list[Challenge], credentials: Credentials | None, header: str | None
 ) -> None:
     dialogue = Dialogue({"token": "t"}, credentials=credentials)
-    assert dialogue.answer(challenges) is (header is not None)
+    assert dialogue.answer(challenges) == header
     assert dialogue.header() == header
 
 
-def test_basic_is_for_the_whole_registry_and_tried_once() -> None:
+def test_basic_is_tried_once() -> None:
     dialogue = Dialogue({}, credentials=ANN)
-    assert dialogue.answer([Challenge("basic", {})])
-    assert dialogue.header(PUSH) == ANN.basic
-    assert not dialogue.answer([Challenge("basic", {})], refused=ANN.basic)
+    assert dialogue.answer([Challenge("basic", {})]) == dialogue.header() == ANN.basic
+    assert dialogue.answer([Challenge("basic", {})], refused=ANN.basic) is None
+
+
+def test_basic_that_is_refused_leaves_the_next_challenge() -> None:
+    dialogue = Dialogue({"token": "t"}, credentials=ANN)
+    assert dialogue.answer([Challenge("basic", {}), *challenge()], refused=ANN.basic) == "Bearer t"
+
+
+def test_each_repository_has_its_own_credentials() -> None:
+    bob = Credentials("bob", "other")
+    dialogue = Dialogue({"token": "t"}, credentials={"library/redis": ANN, "a/b": bob})
+    for scope, who in ((PULL, ANN), (PUSH, bob)):
+        assert dialogue.answer([Challenge("basic", {})], scope) == who.basic
+        dialogue.answer(challenge(), scope, refused=who.basic)
+    assert [authorization for _, authorization in dialogue.asked] == [ANN.basic, bob.basic]
+    assert dialogue.header("repository:c:pull") is None
+
+
+def test_credentials_that_cannot_be_read_fail_the_request() -> None:
+    async def broken(_: str) -> Credentials | None:
+        raise ConfigError("broken")
+
+    dialogue = Dialogue({"token": "t"})
+    auth = Authenticator(URL("https://r.example"), broken, dialogue._fetch)
+    with pytest.raises(ConfigError):
+        asyncio.run(auth.answer(challenge(), PULL, None))
+    assert dialogue.asked == []
+
+
+def test_credentials_that_the_token_server_refuses_are_named_by_their_source() -> None:
+    who = Credentials("ann", "se:cret", source="/home/ann/auth.json")
+    dialogue = Dialogue(Unauthorized("no", status=401, hint="?"), credentials=who)
+    with pytest.raises(Unauthorized) as raised:
+        dialogue.answer(challenge())
+    assert "/home/ann/auth.json" in str(raised.value.hint)
+    assert "cret" not in f"{raised.value}{raised.value.hint}"
+
+
+# Identity tokens and registry tokens
+
+
+def test_an_identity_token_is_posted_in_a_form() -> None:
+    dialogue = Dialogue({"access_token": "t"}, credentials=ROBOT)
+    assert dialogue.answer(challenge(service="s", scope=PULL), PUSH) == "Bearer t"
+    assert dialogue.asked == [(URL(REALM), None)]
+    assert dialogue.forms == [
+        {
+            "grant_type": "refresh_token",
+            "refresh_token": "identity",
+            "client_id": "oci-mirror",
+            "service": "s",
+            "scope": f"{PULL} {PUSH}",
+        }
+    ]
+
+
+@pytest.mark.parametrize("status", [401, 404, 405])
+def test_a_token_server_without_post_is_asked_by_get(status: int) -> None:
+    dialogue = Dialogue(TransferError("no", status=status), {"token": "t"}, credentials=ROBOT)
+    assert dialogue.answer(challenge()) == "Bearer t"
+    assert dialogue.asked[1] == (URL(REALM).extend_query([("scope", PULL)]), ROBOT.basic)
+
+
+@pytest.mark.parametrize("status", [400, 403, 500, None])
+def test_a_post_that_fails_otherwise_fails_the_request(status: int | None) -> None:
+    dialogue = Dialogue(TransferError("no", status=status), credentials=ROBOT)
+    with pytest.raises(TransferError):
+        dialogue.answer(challenge())
+    assert len(dialogue.asked) == 1
+
+
+def test_an_identity_token_is_no_password_for_the_registry() -> None:
+    assert Dialogue({}, credentials=ROBOT).answer([Challenge("basic", {})]) is None
+
+
+def test_a_registry_token_goes_to_the_registry_and_not_to_the_token_server() -> None:
+    dialogue = Dialogue({}, credentials=Credentials("", "", registry_token="direct"))
+    assert dialogue.answer(challenge()) == dialogue.header() == "Bearer direct"
+    assert dialogue.answer(challenge(), refused="Bearer direct") is None
+    assert dialogue.asked == []
+
+
+def test_a_registry_token_with_a_line_break_is_refused() -> None:
+    dialogue = Dialogue({}, credentials=Credentials("", "", registry_token="a\r\nX-Evil: 1"))
+    with pytest.raises(TransferError):
+        dialogue.answer(challenge())
+
+
+# Scopes
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("", ""),
+        ("aws", "aws"),
+        ("repository:a:pull  repository:b:pull", "repository:a:pull repository:b:pull"),
+        ("repository:a:pull repository:a:push", "repository:a:pull,push"),
+        ("repository:a:pull repository:b:pull repository:a:pull", "repository:a:pull repository:b:pull"),
+        ("repository:a:", "repository:a"),
+        ("registry:catalog:*", "registry:catalog:*"),
+        ("repository:host:5000/a:pull", "repository:host:5000/a:pull"),
+        (":", ""),
+    ],
+)
+def test_scopes_of_one_resource_are_one(text: str, written: str) -> None:
+    assert str(Scopes.parse(text)) == written
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "covered"),
+    [
+        ("repository:a:pull,push", "repository:a:pull", True),
+        ("repository:a:push,pull", "repository:a:pull,push", True),
+        ("repository:a:pull", "repository:a:pull,push", False),
+        ("repository:a:pull", "repository:b:pull", False),
+        ("repository:a:pull,push repository:b:pull", "repository:a:pull,push", True),
+        ("repository:a:pull", "", True),
+        ("", "repository:a:pull", False),
+        ("aws", "aws", True),
+        ("repository:a:pull", "aws", False),
+    ],
+)
+def test_a_token_covers_what_it_was_asked_for(wide: str, narrow: str, covered: bool) -> None:
+    assert (Scopes.parse(wide) >= Scopes.parse(narrow)) is covered
+
+
+def test_a_token_to_push_is_good_for_pulling() -> None:
+    dialogue = Dialogue({"token": "t"})
+    dialogue.answer(challenge(), "repository:a:pull,push")
+    assert dialogue.header("repository:a:pull") == "Bearer t"
+    assert dialogue.header("repository:b:pull") is None
+
+
+def test_a_token_to_mount_is_good_for_the_same_again_and_for_less() -> None:
+    dialogue = Dialogue({"token": "one"}, {"token": "two"})
+    mount = "repository:a:pull,push repository:b:pull"
+    dialogue.answer(challenge(), mount)
+    assert dialogue.header(mount) == dialogue.header("repository:a:pull,push") == "Bearer one"
+    assert dialogue.header("repository:a:pull,push repository:c:pull") is None
+    assert dialogue.header("repository:b:pull") is None, "b may have other credentials"
+
+
+def test_a_wide_token_that_is_refused_for_less_makes_way_for_an_exact_one() -> None:
+    dialogue = Dialogue({"token": "wide"}, {"token": "exact"})
+    dialogue.answer(challenge(), "repository:a:pull,push")
+    assert dialogue.answer(challenge(), "repository:a:pull", refused="Bearer wide") == "Bearer exact"
+    assert dialogue.header("repository:a:pull") == "Bearer exact"
+
+
+def test_what_was_found_missing_is_merged_in_and_comes_first() -> None:
+    dialogue = Dialogue({"token": "one"}, {"token": "two"})
+    dialogue.answer(challenge(scope=PULL))
+    missing = challenge(scope="repository:other:pull", error="insufficient_scope")
+    assert dialogue.answer(missing, refused="Bearer one", again=True) == "Bearer two"
+    assert dialogue.scopes() == [[PULL], ["repository:other:pull", PULL]]
+
+
+def test_several_scopes_in_one_challenge_are_several() -> None:
+    dialogue = Dialogue({"token": "t"})
+    dialogue.answer(challenge(scope="repository:x:pull aws"))
+    assert dialogue.scopes() == [["repository:x:pull", "aws", PULL]]
+
+
+def test_a_new_token_that_is_refused_is_not_asked_for_again_without_a_reason() -> None:
+    dialogue = Dialogue({"token": "one"}, {"token": "two"})
+    dialogue.answer(challenge(scope=PULL))
+    assert dialogue.answer(challenge(scope=PULL), refused="Bearer one", again=True) is None
+    assert len(dialogue.asked) == 1
+    assert dialogue.header() == "Bearer one", "another request may be luckier"
+
+
+def test_a_token_is_renewed_as_it_was_asked_for() -> None:
+    """ECR Public does not say again what it wants when a token has expired."""
+    dialogue = Dialogue({"token": "one"}, {"token": "two"})
+    dialogue.answer(challenge(service="public.ecr.aws", scope="aws"))
+    assert asyncio.run(dialogue.auth.renew(PULL, "Bearer one")) == dialogue.header() == "Bearer two"
+    assert dialogue.asked[0][0] == dialogue.asked[1][0]
+    assert dialogue.scopes()[1] == ["aws", PULL]
+
+
+def test_what_is_no_token_is_not_renewed() -> None:
+    dialogue = Dialogue({}, credentials=ANN)
+    dialogue.answer([Challenge("basic", {})])
+    assert asyncio.run(dialogue.auth.renew(PULL, ANN.basic)) is None
+
+
+def test_repositories_do_not_wait_for_each_other() -> None:
+    """One token server that is slow for one repository holds up no other."""
+    both = asyncio.Barrier(2)
+
+    async def fetch(url: URL, authorization: str | None, form: Mapping[str, str] | None = None) -> bytes:
+        async with both:
+            return b'{"token":"t"}'
+
+    async def nobody(_: str) -> Credentials | None:
+        return None
+
+    async def main() -> None:
+        auth = Authenticator(URL("https://r.example"), nobody, fetch)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            for scope in (PULL, PUSH):
+                group.create_task(auth.answer(challenge(), scope, None))
+
+    asyncio.run(main())

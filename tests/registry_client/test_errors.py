@@ -176,7 +176,7 @@ def test_what_stays_is_not(status: int) -> None:
 def test_who_is_not_let_in_is_told_about_credentials(status: int) -> None:
     error = refused(status)
     assert isinstance(error, Unauthorized)
-    assert "docker login" in (error.hint or "")
+    assert "mirror login" in (error.hint or "")
 
 
 def errors_of(*some: object) -> bytes:
