@@ -56,6 +56,7 @@ class Mirror:
             "HOME": str(home),
             "XDG_CONFIG_HOME": str(home / ".config"),
             "XDG_CACHE_HOME": str(home / ".cache"),
+            "XDG_RUNTIME_DIR": str(home / "run"),
             "DOCKER_CONFIG": str(home / ".docker"),
             "LANG": "C.UTF-8",
             "PYTHONWARNINGS": _WARNINGS,

@@ -31,6 +31,7 @@ DEFAULTS = {
     "sparse": False,
     "keep_going": False,
     "no_progress": False,
+    "authfile": "~/.config/mirror/auth.json",
 }
 
 

@@ -13,6 +13,7 @@ from mirror.cli.run import run
 from mirror.errors import UsageError
 from mirror.inspection import inspect_image, inspect_layout
 from mirror.layout.folder import exists, is_folder
+from mirror.reference import Reference
 from mirror.report.images import Inspected
 from mirror.retry import Retry
 
@@ -58,7 +59,8 @@ def command(
         raise click.UsageError(f"{what!r} is no layout, so nothing can follow it.", ctx)
     else:
         with progress(quiet=False, no_progress=True, verbose=verbose):
-            found = [run(inspect_image(what, remote.registry_options(plain_http, insecure), Retry(retries)))]
+            registries = remote.registry_options(plain_http, insecure, registries=[Reference.parse(what).registry])
+            found = [run(inspect_image(what, registries, Retry(retries)))]
     if raw:
         sys.stdout.buffer.write(_only(found).raw)
         sys.stdout.flush()

@@ -15,6 +15,7 @@ from mirror.cli.run import run
 from mirror.descriptor import Platform
 from mirror.errors import StorageError
 from mirror.pull import PullOptions, pull_images
+from mirror.reference import Reference
 from mirror.report.text import printable
 from mirror.report.transfers import TransferReport
 from mirror.retry import Retry
@@ -109,7 +110,9 @@ def command(
         keep_going=keep_going,
         dry_run=dry_run,
         retry=Retry(retries),
-        registries=remote.registry_options(plain_http, insecure, jobs),
+        registries=remote.registry_options(
+            plain_http, insecure, jobs, (Reference.parse(name).registry for name in names)
+        ),
     )
     if digestfile and not os.access(digestfile.parent, os.W_OK):  # better found now than after an hour
         raise StorageError(f"{digestfile} cannot be written.", hint=_DIGESTFILE)

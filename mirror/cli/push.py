@@ -9,7 +9,7 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.push import PushOptions, push_layout
+from mirror.push import PushOptions, Target, push_layout
 from mirror.retry import Retry
 
 _HELP = """Push a layout to a registry, digests preserved.
@@ -51,9 +51,8 @@ def command(
     no_progress: bool,
     as_json: bool,
 ) -> None:
-    pushing = PushOptions(
-        dry_run=dry_run, retry=Retry(retries), registries=remote.registry_options(plain_http, insecure, jobs)
-    )
+    registries = remote.registry_options(plain_http, insecure, jobs, [Target.parse(target).registry])
+    pushing = PushOptions(dry_run=dry_run, retry=Retry(retries), registries=registries)
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         report = run(push_layout(layout, target, images, pushing, bars))
     options.echo_json(report.to_json()) if as_json else options.echo(report.lines())

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from mirror import __version__
 from mirror.config import Settings
-from mirror.registry import Options
+from mirror.registry import Credentials, Options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_JOBS = 4
 DEFAULT_RETRIES = 4
 DEFAULT_TIMEOUT = 60.0
+
+_PASSWORD_CAP = 64 * 1024  # bytes; tokens of some clouds have four thousand
 
 
 def _kept(ctx: click.Context, option: click.Parameter, value: object) -> None:
@@ -35,9 +39,43 @@ def _rate(ctx: click.Context, option: click.Parameter, value: str | None) -> Non
     _kept(ctx, option, rate or None)
 
 
+def with_authfile(command: F) -> F:
+    return click.option(
+        "--authfile",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        envvar="MIRROR_AUTHFILE",
+        expose_value=False,
+        callback=_kept,
+        help="Credentials file to use before podman's auth.json and docker's config.json.",
+    )(command)
+
+
+def authfile() -> Path | None:
+    """The credentials file of the command line, or of the settings."""
+    path: Path | None = click.get_current_context().meta["mirror.authfile"]
+    return path.expanduser() if path else None
+
+
 def with_registry(command: F) -> F:
     """How to talk to a registry."""
     for option in (
+        click.option(
+            "--password-stdin",
+            is_flag=True,
+            expose_value=False,
+            callback=_kept,
+            help="With --username: read the password from stdin.",
+        ),
+        click.option(
+            "-u",
+            "--username",
+            metavar="NAME",
+            expose_value=False,
+            callback=_kept,
+            help="Who you are to the registry; the password is asked for. Beats all credentials files.",
+        ),
+        with_authfile,
         click.option("-v", "--verbose", is_flag=True, help="Say what is tried again, and why."),
         click.option(
             "--insecure",
@@ -109,8 +147,10 @@ def with_jobs(command: F) -> F:
     )(command)
 
 
-def registry_options(plain_http: bool, insecure: bool, jobs: int = DEFAULT_JOBS) -> Options:
-    """The `Options` for registries, from flags and settings."""
+def registry_options(
+    plain_http: bool, insecure: bool, jobs: int = DEFAULT_JOBS, registries: Iterable[str] = ()
+) -> Options:
+    """The `Options` for registries, from flags and settings; `registries` are those that --username can be for."""
     ctx = click.get_current_context()
     settings = ctx.find_object(Settings) or Settings()
     everywhere = frozenset({"*"})
@@ -121,5 +161,51 @@ def registry_options(plain_http: bool, insecure: bool, jobs: int = DEFAULT_JOBS)
         connections_per_blob=ctx.meta.get("mirror.connections_per_blob"),
         timeout=ctx.meta["mirror.timeout"],
         limit_rate=ctx.meta["mirror.limit_rate"],
+        authfile=authfile(),
+        credentials=_given(ctx, registries),
         agent=f"oci-mirror/{__version__}",
     )
+
+
+def _given(ctx: click.Context, registries: Iterable[str]) -> Mapping[str, Credentials]:
+    """The credentials of the command line, for the one registry that the command is about.
+
+    Raises:
+        click.UsageError: it is about several, and credentials are for one.
+    """
+    if ctx.meta["mirror.username"] is None and not ctx.meta["mirror.password_stdin"]:
+        return {}
+    names = sorted(set(registries))
+    if len(names) > 1:
+        raise click.UsageError(f"--username is for one registry, and there are several: {', '.join(names)}.", ctx)
+    return {name: credentials() for name in names}
+
+
+def credentials() -> Credentials:
+    """The user and the password: from --username and --password-stdin, else from whoever sits at the terminal.
+
+    Raises:
+        click.UsageError: there is no password, or nobody to ask.
+    """
+    ctx = click.get_current_context()
+    user: str | None = ctx.meta["mirror.username"]
+    if ctx.meta["mirror.password_stdin"]:
+        if user is None:
+            raise click.UsageError("--password-stdin needs --username.", ctx)
+        return Credentials(user, _password(ctx))
+    if not sys.stdin.isatty():
+        raise click.UsageError("Nobody is there to ask for a password: use --username and --password-stdin.", ctx)
+    user = user or click.prompt("Username", err=True)
+    return Credentials(user, click.prompt(f"Password of {user}", hide_input=True, err=True))
+
+
+def _password(ctx: click.Context) -> str:
+    """All of stdin, without the newline that ends it."""
+    try:
+        text = sys.stdin.buffer.read(_PASSWORD_CAP + 1).decode()
+    except UnicodeDecodeError:
+        raise click.UsageError("The password on stdin is no UTF-8.", ctx) from None
+    password = text.removesuffix("\n").removesuffix("\r")
+    if not password or len(text) > _PASSWORD_CAP or not password.isprintable():
+        raise click.UsageError("There is no password on stdin: it should be one line, and nothing else.", ctx)
+    return password

@@ -1,0 +1,435 @@
+"""The token flow of the running command, against token servers of every kind; asserted on what they received."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.command import Mirror
+from tests.helper import install
+from tests.registry import Action, Basic, Bearer, EcrPublic, EmbeddedRegistry, Fault, Redirect, Status, serving
+from tests.registry.messages import Answer, Call
+
+IMAGE = images.multi_arch()
+MANY = images.image("linux/amd64", *(images.layer(number, 100) for number in range(50)))
+ANN = {"ann": "pass:word"}
+
+
+def write(mirror: Mirror, auths: dict[str, object], **fields: object) -> None:
+    """Docker's config.json."""
+    folder = Path(mirror.env["DOCKER_CONFIG"])
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"auths": auths, **fields}))
+
+
+def entry(user: str, password: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+@contextmanager
+def registry(auth: Bearer, image: images.Image = IMAGE) -> Iterator[EmbeddedRegistry]:
+    with serving(EmbeddedRegistry(auth=auth)) as running:
+        image.publish(running, "a", "v1")
+        yield running
+
+
+def pull(mirror: Mirror, running: EmbeddedRegistry, *flags: object, code: int = 0, stdin: str = "") -> str:
+    return mirror("pull", f"{running.host}/a:v1", "--all", *flags, code=code, stdin=stdin).err
+
+
+# How many tokens
+
+
+def test_fifty_blobs_at_once_need_one_token(mirror: Mirror) -> None:
+    auth = Bearer(anonymous_pull=True)
+    with registry(auth, MANY) as running:
+        pull(mirror, running, "-j", 50)
+        assert running.count("GET", "/blobs/") == 51
+    assert [asked.scopes for asked in auth.asked] == [("repository:a:pull",)]
+
+
+@dataclass(frozen=True)
+class Expire(Action):
+    """Every token that was given so far is void."""
+
+    auth: Bearer
+
+    def on_call(self, call: Call) -> Call:
+        self.auth.expire()
+        return call
+
+
+class Slow(Bearer):
+    """Its second token takes until forty requests have been refused for the want of it."""
+
+    refused = 0
+
+    def refuse(self, call: Call, needs: tuple[str, ...]) -> Answer | None:
+        given = super().refuse(call, needs)
+        self.refused += given is not None
+        return given
+
+    async def serve(self, call: Call) -> Answer | None:
+        for _ in range(1000):
+            if call.path != "/token" or not self.asked or self.refused >= 40:
+                break
+            await asyncio.sleep(0.01)
+        return await super().serve(call)
+
+
+def test_fifty_blobs_that_are_refused_at_once_need_one_more(mirror: Mirror) -> None:
+    auth = Slow(anonymous_pull=True)
+    with registry(auth, MANY) as running:
+        running.fault(Fault(path="/blobs/", skip=1, action=Expire(auth)))
+        pull(mirror, running, "-j", 50)
+    assert auth.refused >= 40
+    assert len(auth.asked) == 2
+
+
+@pytest.mark.parametrize("users", [{}, ANN], ids=["anonymous", "ann"])
+def test_tokens_that_end_before_they_should_are_renewed(mirror: Mirror, users: dict[str, str]) -> None:
+    """They are believed to live for five minutes, and are void after some blobs, three times."""
+    auth = Bearer(users, anonymous_pull=not users)
+    with registry(auth, MANY) as running:
+        for blobs in (5, 20, 40):
+            running.fault(Fault(path="/blobs/", skip=blobs, action=Expire(auth)))
+        write(mirror, {running.host: entry("ann", ANN["ann"])} if users else {})
+        pull(mirror, running, "-j", 2)
+    assert [asked.scopes for asked in auth.asked] == [("repository:a:pull",)] * 4
+
+
+@pytest.mark.parametrize("issued", ["1970-01-01T00:00:00Z", "2200-01-01T00:00:00Z", "nonsense", 5, None])
+def test_a_clock_that_is_wrong_costs_no_token_for_each_request(mirror: Mirror, issued: object) -> None:
+    auth = Bearer(anonymous_pull=True, fields={"issued_at": issued})
+    with registry(auth, MANY) as running:
+        pull(mirror, running)
+    assert len(auth.asked) == 1
+
+
+def test_a_registry_that_never_is_content_is_asked_a_few_times(mirror: Mirror) -> None:
+    auth = Bearer(ANN, never=frozenset({"repository:a:pull"}))
+    with registry(auth) as running:
+        write(mirror, {running.host: entry("ann", ANN["ann"])})
+        assert "401" in pull(mirror, running, code=1)
+        assert running.count("GET", "/v2/a/") == 2
+    assert len(auth.asked) == 1
+
+
+def test_a_scope_that_is_found_missing_is_asked_for_too(mirror: Mirror) -> None:
+    auth = Bearer(ANN, one_scope=True)
+    with registry(auth) as running:
+        write(mirror, {running.host: entry("ann", ANN["ann"])})
+        first = f'Bearer realm="{running.url}/token",service="embedded",scope="registry:catalog:*"'
+        running.fault(Fault(path="^/v2/a/", action=Status(401, (("WWW-Authenticate", first),))))
+        pull(mirror, running)
+    assert [asked.scopes for asked in auth.asked] == [
+        ("registry:catalog:*", "repository:a:pull"),
+        ("repository:a:pull", "registry:catalog:*"),
+    ]
+
+
+def test_a_subset_of_what_was_asked_for_is_no_error_at_the_token_server(mirror: Mirror) -> None:
+    """Who may not push can still read what is there."""
+    auth = Bearer(ANN, never=frozenset({"repository:b/a:push"}))
+    with registry(auth) as running:
+        write(mirror, {running.host: entry("ann", ANN["ann"])})
+        pull(mirror, running)
+        refused = mirror("push", "layout", f"{running.host}/b", code=1).err
+        assert "401" in refused
+        assert "/token" not in refused
+        assert running.count("HEAD", "^/v2/b/a/blobs") > 0
+    assert len(auth.asked) < 5
+
+
+def test_mounts_are_asked_for_with_both_repositories(mirror: Mirror) -> None:
+    auth = Bearer(ANN)
+    with registry(auth) as running:
+        IMAGE.publish(running, "b", "v1")
+        write(mirror, {running.host: entry("ann", ANN["ann"])})
+        mirror("pull", f"{running.host}/a:v1", f"{running.host}/b:v1", "--all")
+        auth.asked.clear()
+        mirror("push", "layout", f"{running.host}/c")
+        assert running.tags("c/b") == {"v1": IMAGE.root}
+    asked = [asked.scopes for asked in auth.asked]
+    assert len(asked) == len(set(asked)) <= 4
+    assert any(len(scopes) == 2 for scopes in asked)
+
+
+# Who is asked, and how
+
+
+@pytest.mark.parametrize("fields", [{}, {"token": None}])
+def test_tokens_of_both_names_are_understood(mirror: Mirror, fields: dict[str, object]) -> None:
+    with registry(Bearer(anonymous_pull=True, fields=fields)) as running:
+        pull(mirror, running)
+
+
+def test_without_credentials_the_token_is_anonymous(mirror: Mirror) -> None:
+    auth = Bearer(anonymous_pull=True)
+    with registry(auth) as running:
+        write(mirror, {"other.example": entry("ann", ANN["ann"])})
+        pull(mirror, running)
+    assert [asked.credentials for asked in auth.asked] == [None]
+
+
+def test_an_identity_token_is_posted(mirror: Mirror) -> None:
+    auth = Bearer(identity_tokens={"identity": "ann"})
+    with registry(auth) as running:
+        write(mirror, {running.host: {**entry("ann", ""), "identitytoken": "identity"}})
+        pull(mirror, running)
+    assert [asked.method for asked in auth.asked] == ["POST"]
+    assert auth.asked[0].form == {
+        "grant_type": "refresh_token",
+        "refresh_token": "identity",
+        "service": "embedded",
+        "client_id": "oci-mirror",
+        "scope": "repository:a:pull",
+    }
+    assert auth.asked[0].credentials is None
+
+
+@pytest.mark.parametrize("status", [401, 404, 405])
+def test_a_token_server_without_post_gets_a_get(mirror: Mirror, status: int) -> None:
+    auth = Bearer({"ann": "identity"}, no_post=status)
+    with registry(auth) as running:
+        write(mirror, {running.host: {**entry("ann", ""), "identitytoken": "identity"}})
+        pull(mirror, running)
+    assert [asked.method for asked in auth.asked] == ["POST", "GET"]
+
+
+def test_an_identity_token_of_a_helper_is_posted(mirror: Mirror, tmp_path: Path) -> None:
+    auth = Bearer(identity_tokens={"identity": "ann"})
+    install(tmp_path, "box")
+    with registry(auth) as running:
+        secret = {"ServerURL": running.host, "Username": "<token>", "Secret": "identity"}
+        (tmp_path / "box.box").write_text(json.dumps({running.host: secret}))
+        write(mirror, {}, credHelpers={running.host: "box"})
+        mirror("pull", f"{running.host}/a:v1", "--all", env={"PATH": f"{tmp_path}:{mirror.env['PATH']}"})
+    assert [asked.form["refresh_token"] for asked in auth.asked] == ["identity"]
+
+
+def test_a_registry_token_is_sent_to_the_registry_alone(mirror: Mirror) -> None:
+    with serving(EmbeddedRegistry()) as elsewhere, registry(Bearer(token_realm=f"{elsewhere.url}/token")) as running:
+        write(mirror, {running.host: {"registrytoken": "direct"}})
+        pull(mirror, running, code=1)
+        sent = [seen.headers.get("authorization") for seen in running.requests]
+        assert sent == [None, "Bearer direct"]
+        assert elsewhere.requests == []
+
+
+def test_each_repository_has_its_own_credentials(mirror: Mirror) -> None:
+    users = {"ann": "one", "bob": "two", "all": "three"}
+    auth = Bearer(users)
+    with registry(auth) as running:
+        names = ("team/app", "team/tool", "other/app")
+        for name in names:
+            IMAGE.publish(running, name, "v1")
+        entries = {"team/app": "ann", "team": "bob", "": "all"}
+        write(
+            mirror, {f"{running.host}/{path}".rstrip("/"): entry(user, users[user]) for path, user in entries.items()}
+        )
+        mirror("pull", *(f"{running.host}/{name}:v1" for name in names), "--all")
+    who = {asked.scopes[0]: asked.credentials and asked.credentials[0] for asked in auth.asked}
+    assert who == {f"repository:{name}:pull": user for name, user in zip(names, ["ann", "bob", "all"], strict=True)}
+
+
+def test_basic_with_credentials_for_each_repository(mirror: Mirror) -> None:
+    users = {"ann": "one", "bob": "two"}
+    with serving(EmbeddedRegistry(auth=Basic(users))) as running:
+        for name in ("a", "b"):
+            IMAGE.publish(running, name, "v1")
+        write(mirror, {f"{running.host}/a": entry("ann", "one"), f"{running.host}/b": entry("bob", "two")})
+        mirror("pull", f"{running.host}/a:v1", f"{running.host}/b:v1", "--all")
+        sent = {(seen.path.split("/")[2], seen.headers.get("authorization")) for seen in running.requests}
+    wanted = {("a", "Basic " + entry("ann", "one")["auth"]), ("b", "Basic " + entry("bob", "two")["auth"])}
+    assert sent - {("a", None), ("b", None)} == wanted
+
+
+def test_credentials_go_to_the_registry_and_its_token_server_alone(mirror: Mirror) -> None:
+    auth = Bearer(ANN)
+    with (
+        serving(EmbeddedRegistry()) as storage,
+        serving(EmbeddedRegistry(auth=auth)) as tokens,
+        registry(Bearer(ANN, token_realm=f"{tokens.url}/token", _tokens=auth._tokens)) as running,
+    ):
+        for digest, data in IMAGE.blobs.items():
+            storage.put_blob("a", data)
+            running.fault(
+                Fault(
+                    path=digest, method="GET", action=Status(307, (("Location", f"{storage.url}/v2/a/blobs/{digest}"),))
+                )
+            )
+        write(mirror, {running.host: entry("ann", ANN["ann"])})
+        pull(mirror, running)
+        basic = "Basic " + entry("ann", ANN["ann"])["auth"]
+        assert {seen.headers.get("authorization") for seen in tokens.requests} == {basic}
+        assert storage.requests
+        assert not any("authorization" in seen.headers for seen in storage.requests)
+        assert not any(seen.headers.get("authorization") == basic for seen in running.requests)
+
+
+@pytest.mark.parametrize("secret", [entry("ann", ANN["ann"]), {"identitytoken": "identity"}], ids=["GET", "POST"])
+def test_where_a_token_server_sends_us_on_to_nobody_follows(mirror: Mirror, secret: dict[str, str]) -> None:
+    """A 307 repeats the request, and the form of a POST has the identity token in it."""
+    with (
+        serving(EmbeddedRegistry()) as elsewhere,
+        registry(Bearer(ANN, identity_tokens={"identity": "ann"})) as running,
+    ):
+        write(mirror, {running.host: secret})
+        running.fault(Fault(path="^/token", action=Redirect(f"{elsewhere.url}/token")))
+        assert "307" in pull(mirror, running, "--retries", 0, code=1)
+        assert elsewhere.requests == []
+
+
+# ECR Public
+
+
+def test_ecr_public_asks_for_aws_and_its_expired_token_is_renewed_once(mirror: Mirror) -> None:
+    auth = EcrPublic(anonymous_pull=True)
+    with registry(auth, MANY) as running:
+        pull(mirror, running)
+        assert [asked.scopes for asked in auth.asked] == [("aws", "repository:a:pull")]
+        auth.asked.clear()
+        running.fault(Fault(path="/blobs/", action=Expire(auth)))
+        pull(mirror, running, "-o", "other")
+        assert [asked.scopes for asked in auth.asked] == [("aws", "repository:a:pull")] * 2
+
+
+def test_a_400_that_stays_one_is_an_error_after_one_more_token(mirror: Mirror) -> None:
+    auth = Bearer(anonymous_pull=True)
+    with registry(auth) as running:
+        running.fault(Fault(path="/blobs/", times=None, action=Status(400)))
+        assert "400" in pull(mirror, running, "-j", 1, code=1)
+        assert running.count("GET", "/blobs/") == 2
+    assert len(auth.asked) == 2
+
+
+def test_a_push_where_head_is_refused_whatever_the_token(mirror: Mirror) -> None:
+    """50 blobs, each of which HEAD says 401 about: that is no reason for 50 tokens."""
+    auth = EcrPublic(ANN, anonymous_pull=True)
+    with registry(auth, MANY) as running:
+        write(mirror, {running.host: entry("ann", ANN["ann"])})
+        pull(mirror, running)
+        auth.asked.clear()
+        mirror("push", "layout", f"{running.host}/b", "-j", 1)
+        assert running.tags("b/a") == {"v1": MANY.root}
+    assert len(auth.asked) <= 2
+
+
+# Secrets on the way
+
+
+@pytest.mark.parametrize(("where", "skip"), [("^/v2/", 1), ("^/token", 0)])
+def test_no_secret_shows_whatever_goes_wrong(mirror: Mirror, where: str, skip: int) -> None:
+    auth = Bearer(ANN, identity_tokens={"identity": "ann"})
+    with registry(auth) as running:
+        write(mirror, {running.host: {**entry("ann", ""), "identitytoken": "identity"}})
+        running.fault(Fault(path=where, skip=skip, times=None, action=Status(500, body=b"identity pass:word")))
+        err = pull(mirror, running, "-v", "--retries", 1, code=1)
+    assert "identity" not in err
+    assert not any(token in err for token in auth._tokens)
+
+
+# Given on the command line
+
+
+def test_username_and_password_from_stdin(mirror: Mirror) -> None:
+    with registry(Bearer(ANN)) as running:
+        pull(mirror, running, "--username", "ann", "--password-stdin", stdin=f"{ANN['ann']}\n")
+        push = ["push", "layout", f"{running.host}/b", "-u", "ann", "--password-stdin"]
+        mirror(*push, stdin=ANN["ann"])
+        name = f"{running.host}/b/a:v1"
+        raw = mirror("inspect", name, "--raw", "-u", "ann", "--password-stdin", stdin=f"{ANN['ann']}\r\n").raw
+        assert raw == IMAGE.data
+
+
+def test_given_credentials_are_for_one_registry(mirror: Mirror) -> None:
+    names = ["127.0.0.1:9/a", "127.0.0.1:8/a"]
+    result = mirror("pull", *names, "-u", "ann", "--password-stdin", stdin="secret", code=2)
+    assert "127.0.0.1:8, 127.0.0.1:9" in result.err
+    assert "secret" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "stdin", "said"),
+    [
+        (["--password-stdin"], "secret", "needs --username"),
+        (["-u", "ann"], "secret", "--password-stdin"),
+        (["-u", "ann", "--password-stdin"], "", "no password"),
+        (["-u", "ann", "--password-stdin"], "\n", "no password"),
+        (["-u", "ann", "--password-stdin"], "secret\nsecret\n", "one line"),
+        (["-u", "ann", "--password-stdin"], "secret\0", "one line"),
+        (["-u", "ann", "--password-stdin"], "secret" * 20_000, "one line"),
+    ],
+)
+def test_what_cannot_be_a_password_is_refused(mirror: Mirror, flags: list[str], stdin: str, said: str) -> None:
+    err = mirror("pull", "127.0.0.1:9/a", *flags, stdin=stdin, code=2).err
+    assert said in err
+    assert "secret" not in err
+
+
+def test_an_authfile_beats_the_others(mirror: Mirror, tmp_path: Path) -> None:
+    with registry(Bearer(ANN)) as running:
+        write(mirror, {running.host: entry("ann", "wrong")})
+        (tmp_path / "auth.json").write_text(json.dumps({"auths": {running.host: entry("ann", ANN["ann"])}}))
+        pull(mirror, running, code=1)
+        for number, (flags, env) in enumerate(
+            [
+                (["--authfile", "auth.json"], {}),
+                ([], {"MIRROR_AUTHFILE": "auth.json"}),
+                ([], {"REGISTRY_AUTH_FILE": "auth.json"}),
+            ]
+        ):
+            mirror("pull", f"{running.host}/a:v1", "--all", "-o", number, *flags, env=env)
+
+
+def test_an_authfile_that_is_not_there_is_said(mirror: Mirror) -> None:
+    with registry(Bearer(ANN)) as running:
+        assert "absent.json is not there" in pull(mirror, running, "--authfile", "absent.json", code=2)
+
+
+def test_an_authfile_in_settings_that_came_with_the_data_is_ignored(mirror: Mirror, tmp_path: Path) -> None:
+    """It names programs, which would be run."""
+    log = install(tmp_path, "box")
+    with registry(Bearer(ANN)) as running:
+        (tmp_path / "auth.json").write_text(json.dumps({"credHelpers": {running.host: "box"}}))
+        (tmp_path / "mirror.toml").write_text('authfile = "auth.json"\n')
+        env = {"PATH": f"{tmp_path}:{mirror.env['PATH']}"}
+        err = mirror("pull", f"{running.host}/a:v1", "--all", env=env, code=1).err
+        assert "authfile is ignored" in err
+        assert not log.exists()
+        mirror("pull", f"{running.host}/a:v1", "--all", "--config", "mirror.toml", env=env, code=1)
+        assert log.exists()
+
+
+def test_a_wrong_password_is_said_with_the_file_that_has_it(mirror: Mirror) -> None:
+    with registry(Bearer(ANN)) as running:
+        write(mirror, {running.host: entry("ann", "guessed")})
+        err = pull(mirror, running, code=1)
+    assert "config.json are not accepted" in err
+    assert "guessed" not in err
+
+
+def test_a_broken_credentials_file_is_said_where_credentials_are_wanted(mirror: Mirror) -> None:
+    folder = Path(mirror.env["DOCKER_CONFIG"])
+    folder.mkdir()
+    (folder / "config.json").write_text("{")
+    with registry(Bearer(ANN)) as running:
+        assert "config.json is not valid JSON" in pull(mirror, running, code=2)
+    with serving(EmbeddedRegistry()) as unguarded:
+        IMAGE.publish(unguarded, "a", "v1")
+        pull(mirror, unguarded)
+
+
+def test_a_credential_helper_that_is_not_there_is_said(mirror: Mirror) -> None:
+    with registry(Bearer(anonymous_pull=True)) as running:
+        write(mirror, {}, credsStore="desktop.exe")
+        err = pull(mirror, running, code=2)
+    assert "docker-credential-desktop.exe" in err
+    assert "not installed" in err
