@@ -159,13 +159,13 @@ class Folder:
             raise BrokenLayout(f"{path} has more than {cap} bytes.")
         return data
 
-    def open_with(self, name: str, flags: int) -> int:
+    def open_with(self, name: str, flags: int, mode: int = 0o644) -> int:
         """A descriptor for `name`, opened in a way of one's own; the caller closes it.
 
         Raises:
             OSError: untranslated, since what it means depends on who asks.
         """
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=self._fd)
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=self._fd)
 
     def move(self, name: str, target: Folder, new: str) -> None:
         with translated(target.path / new):

@@ -21,7 +21,7 @@ class Temporary:
         self.size = self._written = os.fstat(fd).st_size
 
     @classmethod
-    def create(cls, folder: Folder) -> Temporary:
+    def create(cls, folder: Folder, mode: int = 0o644) -> Temporary:
         """A new empty file with a name that nobody could have planted.
 
         Raises:
@@ -29,7 +29,7 @@ class Temporary:
         """
         name = secrets.token_hex(8)
         with translated(folder.path):
-            return cls(folder, name, folder.open_with(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            return cls(folder, name, folder.open_with(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
 
     @classmethod
     def resume(cls, folder: Folder, name: str) -> Temporary | None:

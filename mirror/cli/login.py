@@ -1,0 +1,41 @@
+"""mirror login"""
+
+from __future__ import annotations
+
+import click
+
+from mirror.cli import options, remote
+from mirror.cli.progress import progress
+from mirror.cli.run import run
+from mirror.login import log_in
+from mirror.retry import Retry
+
+_HELP = """Keep credentials for a registry, if it takes them.
+
+\b
+  mirror login registry.internal:5000
+  mirror login quay.io/team --username robot --password-stdin < token
+  mirror login docker.io --authfile ./auth.json
+
+The registry is asked first. The credentials go to the helper that the file names for this registry (credHelpers,
+credsStore), else into the file, mode 0600: the one of --authfile or REGISTRY_AUTH_FILE, else the first that knows the
+registry already, else docker's config.json, which docker, podman and skopeo read too.
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("registry", metavar="REGISTRY[/PATH]")
+@remote.with_registry
+@click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
+@options.with_json
+@options.with_config
+def command(
+    registry: str, retries: int, plain_http: bool, insecure: bool, verbose: bool, quiet: bool, as_json: bool
+) -> None:
+    talking, who = remote.registry_options(plain_http, insecure), remote.credentials()
+    with progress(quiet=quiet, no_progress=True, verbose=verbose):
+        done = run(log_in(registry, who.user, who.password, talking, Retry(retries)))
+    options.echo_json(done.to_json()) if as_json else options.echo(done.lines())
+    for text in done.remarks():
+        options.remark(f"mirror: {text}", quiet=quiet)
+    options.remark(done.summary(), quiet=quiet or as_json)

@@ -1,0 +1,36 @@
+"""mirror logout"""
+
+from __future__ import annotations
+
+import click
+
+from mirror.cli import options, remote
+from mirror.cli.run import run
+from mirror.login import log_out
+from mirror.registry import Options
+
+_HELP = """Forget credentials for a registry, or for a path in it.
+
+\b
+  mirror logout registry.internal:5000
+  mirror logout --all --authfile ./auth.json
+
+They are removed from the file of --authfile or REGISTRY_AUTH_FILE; where neither is given, from all files in which
+credentials are looked for. A helper that keeps them is told to erase them.
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("registry", metavar="[REGISTRY[/PATH]]", required=False)
+@click.option("-a", "--all", "everything", is_flag=True, help="Forget the credentials of all registries.")
+@remote.with_authfile
+@click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
+@options.with_json
+@options.with_config
+@click.pass_context
+def command(ctx: click.Context, registry: str | None, everything: bool, quiet: bool, as_json: bool) -> None:
+    if (registry is None) is not everything:
+        raise click.UsageError("Name a registry, or all of them with --all.", ctx)
+    done = run(log_out(registry, Options(authfile=remote.authfile())))
+    options.echo_json(done.to_json()) if as_json else options.echo(done.lines())
+    options.remark(done.summary(), quiet=quiet or as_json)

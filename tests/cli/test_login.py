@@ -1,0 +1,447 @@
+"""Logging in and out: what is asked of the registry, what stands in which file afterwards, what a person sees."""
+
+import base64
+import json
+import os
+import pty
+import stat
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import images
+from tests.command import Mirror, Result
+from tests.helper import install
+from tests.registry import Basic, Bearer, EmbeddedRegistry, Fault, Status, serving
+
+IMAGE = images.multi_arch()
+PASSWORD = "pass:word ü"
+USERS = {"ann": PASSWORD, "bob": "other"}
+
+
+@pytest.fixture(params=["basic", "bearer"])
+def guarded(request: pytest.FixtureRequest) -> Iterator[EmbeddedRegistry]:
+    auth = Basic(USERS) if request.param == "basic" else Bearer(USERS)
+    with serving(EmbeddedRegistry(auth=auth)) as registry:
+        IMAGE.publish(registry, "team/a", "v1")
+        yield registry
+
+
+@pytest.fixture
+def basic() -> Iterator[EmbeddedRegistry]:
+    with serving(EmbeddedRegistry(auth=Basic(USERS))) as registry:
+        yield registry
+
+
+@pytest.fixture
+def docker(mirror: Mirror) -> Path:
+    """Docker's config.json, which is not there yet."""
+    return Path(mirror.env["DOCKER_CONFIG"], "config.json")
+
+
+def login(
+    mirror: Mirror, host: str, *flags: object, user: str = "ann", password: str = "", code: int = 0, path: str = ""
+) -> Result:
+    env = {"PATH": f"{path}:{mirror.env['PATH']}"} if path else {}
+    words = ("login", host, "--username", user, "--password-stdin", *flags)
+    done = mirror(*words, stdin=password or USERS[user], code=code, env=env)
+    assert not any(secret in done.out + done.err for secret in (password or USERS[user], entry(user)["auth"]))
+    return done
+
+
+def entry(user: str = "ann") -> dict[str, str]:
+    return {"auth": base64.b64encode(f"{user}:{USERS[user]}".encode()).decode()}
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def write(path: Path, document: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document))
+
+
+# Logging in
+
+
+def test_login_writes_what_pull_and_push_need(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
+    mirror("pull", f"{guarded.host}/team/a:v1", "--all", code=1)
+    done = login(mirror, guarded.host)
+    assert done.out == f"{guarded.host}: logged in as ann\n"
+    assert str(docker) in done.err
+    assert read(docker) == {"auths": {guarded.host: entry()}}
+    mirror("pull", f"{guarded.host}/team/a:v1", "--all")
+    mirror("push", "layout", f"{guarded.host}/copy")
+    assert guarded.tags("copy/team/a") == {"v1": IMAGE.root}
+
+
+def test_login_asks_the_registry_once_and_with_a_challenge(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
+    login(mirror, guarded.host)
+    assert [seen.path for seen in guarded.requests if seen.path != "/token"] == ["/v2/", "/v2/"]
+    assert "authorization" not in guarded.requests[0].headers
+
+
+def test_what_the_registry_refuses_is_not_written(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
+    write(docker, {"auths": {guarded.host: entry()}})
+    before = docker.read_bytes()
+    refused = login(mirror, guarded.host, password="guessed", code=1)
+    assert "401" in refused.err
+    assert "Check the user and the password" in refused.err
+    assert refused.out == ""
+    assert docker.read_bytes() == before
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_what_is_no_registry_is_not_logged_in_to(
+    mirror: Mirror, basic: EmbeddedRegistry, docker: Path, status: int
+) -> None:
+    basic.fault(Fault(times=None, action=Status(status)))
+    assert str(status) in login(mirror, basic.host, "--retries", 0, code=1).err
+    assert not docker.exists()
+
+
+def test_a_registry_that_nobody_answers_for_is_not_logged_in_to(mirror: Mirror, docker: Path) -> None:
+    login(mirror, "127.0.0.1:1", "--retries", 0, code=1)
+    assert not docker.parent.exists()
+
+
+def test_a_registry_that_is_busy_is_asked_again(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
+    guarded.fault(Fault(action=Status(503)))
+    login(mirror, guarded.host)
+    assert docker.exists()
+
+
+def test_a_registry_that_asks_nobody_is_said_to(mirror: Mirror, registry: EmbeddedRegistry, docker: Path) -> None:
+    done = login(mirror, registry.host)
+    assert "has not asked for credentials" in done.err
+    assert read(docker)["auths"] == {registry.host: entry()}
+    assert not any("authorization" in seen.headers for seen in registry.requests)
+
+
+def test_credentials_to_try_go_to_the_registry_alone(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    """A registry that sends us on, or whose token server does, does not get to give our password away."""
+    with serving(EmbeddedRegistry(auth=Bearer(USERS))) as guarded:
+        guarded.fault(Fault(path="^/token", action=Status(307, (("Location", f"{registry.url}/token"),))))
+        login(mirror, guarded.host, "--retries", 0, code=1)
+        guarded.fault(Fault(path="^/v2/", action=Status(307, (("Location", f"{registry.url}/v2/"),))))
+        login(mirror, guarded.host)
+    assert registry.requests
+    assert not any("authorization" in seen.headers for seen in registry.requests)
+
+
+def test_login_prints_json(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
+    assert login(mirror, guarded.host, "--json").json == {
+        "schema": "mirror.login/1",
+        "registry": guarded.host,
+        "file": str(docker),
+        "helper": None,
+        "user": "ann",
+        "checked": True,
+    }
+
+
+@pytest.mark.parametrize("form", ["https://{}/", "http://{}/v2/", "docker://{}", "{}/"])
+def test_a_registry_may_be_a_url(mirror: Mirror, basic: EmbeddedRegistry, docker: Path, form: str) -> None:
+    login(mirror, form.format(basic.host))
+    assert list(read(docker)["auths"]) == [basic.host]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/", "a b", "quay.io/Team", "quay.io/a:tag", "quay.io:99999", "user@quay.io", "ä.io"]
+)
+def test_what_is_no_registry_is_wrong_usage(mirror: Mirror, name: str) -> None:
+    assert "is no registry" in login(mirror, name, code=2).err
+    assert "is no registry" in mirror("logout", name, code=2).err
+
+
+@pytest.mark.parametrize("user", ["a:b", "", "a\x1bb"])
+def test_a_user_that_cannot_be_one_is_refused(mirror: Mirror, basic: EmbeddedRegistry, user: str) -> None:
+    mirror("login", basic.host, "-u", user, "--password-stdin", stdin="secret", code=2)
+    assert basic.requests == []
+
+
+# Who is asked for the password
+
+
+def at_terminal(mirror: Mirror, answers: str, *args: str) -> tuple[int, str, str]:
+    """Run it for a person who types; what it shows, and its stdout."""
+    pid, terminal = pty.fork()
+    if pid == 0:  # in the terminal's session, so that a prompt finds it
+        out = os.open(mirror.folder / "stdout", os.O_WRONLY | os.O_CREAT)
+        os.dup2(out, 1)
+        os.chdir(mirror.folder)
+        command = mirror.command(*args)
+        os.execvpe(command[0], command, mirror.env)
+    shown = b""
+    try:
+        for answer in answers.splitlines(keepends=True):
+            while not shown.rstrip(b" ").endswith(b":"):
+                shown += os.read(terminal, 1000)
+            os.write(terminal, answer.encode())
+            shown += os.read(terminal, 1000)
+        while data := os.read(terminal, 1000):
+            shown += data
+    except OSError:
+        pass  # Linux says EIO where the other end is closed
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status), shown.decode(), (mirror.folder / "stdout").read_text()
+
+
+def test_a_person_is_asked_and_the_password_is_not_shown(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+    code, shown, out = at_terminal(mirror, f"ann\n{PASSWORD}\n", "login", basic.host)
+    assert code == 0, shown
+    assert "Username: ann" in shown
+    assert "Password of ann:" in shown
+    assert PASSWORD not in shown + out
+    assert out == f"{basic.host}: logged in as ann\n"
+    assert read(docker)["auths"] == {basic.host: entry()}
+
+
+def test_a_person_who_has_said_who_is_asked_for_the_password_alone(mirror: Mirror, basic: EmbeddedRegistry) -> None:
+    IMAGE.publish(basic, "a", "v1")
+    code, shown, _ = at_terminal(
+        mirror, f"{PASSWORD}\n", "pull", f"{basic.host}/a:v1", "--all", "-u", "ann", "--no-progress"
+    )
+    assert code == 0, shown
+    assert "Username" not in shown
+    assert PASSWORD not in shown
+
+
+def test_without_a_terminal_nobody_is_asked(mirror: Mirror, basic: EmbeddedRegistry) -> None:
+    assert "--password-stdin" in mirror("login", basic.host, stdin="ann\nsecret\n", code=2).err
+    assert basic.requests == []
+
+
+# Into which file
+
+
+def test_the_named_file_is_made(mirror: Mirror, basic: EmbeddedRegistry, tmp_path: Path, docker: Path) -> None:
+    login(mirror, basic.host, "--authfile", "new/auth.json")
+    assert read(tmp_path / "new" / "auth.json") == {"auths": {basic.host: entry()}}
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    assert not docker.exists()
+
+
+def test_the_file_in_the_environment_is_used(mirror: Mirror, basic: EmbeddedRegistry, tmp_path: Path) -> None:
+    mirror(
+        "login", basic.host, "-u", "ann", "--password-stdin", stdin=PASSWORD, env={"REGISTRY_AUTH_FILE": "named.json"}
+    )
+    assert read(tmp_path / "named.json") == {"auths": {basic.host: entry()}}
+
+
+@pytest.mark.parametrize("folder", ["XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"])
+def test_a_file_that_knows_the_registry_already_would_win_and_is_updated(
+    mirror: Mirror, basic: EmbeddedRegistry, docker: Path, folder: str
+) -> None:
+    podman = Path(mirror.env[folder], "containers", "auth.json")
+    write(podman, {"auths": {basic.host: entry("bob"), "other.io": {"auth": "x"}}})
+    assert str(podman) in login(mirror, basic.host).err
+    assert read(podman) == {"auths": {basic.host: entry(), "other.io": {"auth": "x"}}}
+    assert not docker.exists()
+
+
+def test_a_file_that_knows_other_registries_stays_as_it_is(
+    mirror: Mirror, basic: EmbeddedRegistry, docker: Path
+) -> None:
+    podman = Path(mirror.env["XDG_RUNTIME_DIR"], "containers", "auth.json")
+    write(podman, {"auths": {"other.io": {"auth": "x"}}})
+    login(mirror, basic.host)
+    assert read(podman) == {"auths": {"other.io": {"auth": "x"}}}
+    assert read(docker) == {"auths": {basic.host: entry()}}
+
+
+def test_a_path_has_credentials_of_its_own(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
+    login(mirror, guarded.host, user="bob")
+    login(mirror, f"{guarded.host}/team", user="ann")
+    assert read(docker)["auths"] == {guarded.host: entry("bob"), f"{guarded.host}/team": entry("ann")}
+    mirror("logout", guarded.host)
+    mirror("pull", f"{guarded.host}/team/a:v1", "--all")
+
+
+# How it is written
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600, 0o666])
+def test_the_file_is_for_its_owner_alone(mirror: Mirror, basic: EmbeddedRegistry, docker: Path, mode: int) -> None:
+    write(docker, {})
+    docker.chmod(mode)
+    login(mirror, basic.host)
+    assert stat.S_IMODE(docker.stat().st_mode) == 0o600
+    assert list(docker.parent.iterdir()) == [docker]
+
+
+def test_everything_else_in_the_file_stays(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+    document = {
+        "HttpHeaders": {"User-Agent": "docker"},
+        "auths": {"other.io": {"auth": "x", "email": "y"}},
+        "currentContext": "far away",
+        "plugins": {"a": {"b": "1"}},
+        "detachKeys": "ctrl-e,e",
+    }
+    write(docker, document)
+    login(mirror, basic.host)
+    mirror("logout", basic.host)
+    assert read(docker) == document
+    assert list(read(docker)) == list(document)
+
+
+def test_a_link_stays_a_link(mirror: Mirror, basic: EmbeddedRegistry, docker: Path, tmp_path: Path) -> None:
+    write(tmp_path / "dotfiles" / "docker.json", {})
+    docker.parent.mkdir()
+    docker.symlink_to(tmp_path / "dotfiles" / "docker.json")
+    login(mirror, basic.host)
+    assert docker.is_symlink()
+    assert read(tmp_path / "dotfiles" / "docker.json") == {"auths": {basic.host: entry()}}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_does_not_take_the_file_away_from_its_owner(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+    write(docker, {})
+    os.chown(docker, 1234, 1235)
+    login(mirror, basic.host)
+    assert (docker.stat().st_uid, docker.stat().st_gid) == (1234, 1235)
+
+
+def test_logins_at_the_same_time_are_all_kept(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+    names = [f"{basic.host}/team{number}" for number in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda name: login(mirror, name), names))
+    assert read(docker)["auths"] == {name: entry() for name in names} | {}
+    assert list(docker.parent.iterdir()) == [docker]
+
+
+@pytest.mark.parametrize("data", ["{", "[]", '{"auths":{},"auths":{}}'])
+def test_a_file_that_cannot_be_understood_is_left_alone(
+    mirror: Mirror, basic: EmbeddedRegistry, docker: Path, data: str
+) -> None:
+    docker.parent.mkdir()
+    docker.write_text(data)
+    assert "config.json" in login(mirror, basic.host, code=2).err
+    assert docker.read_text() == data
+
+
+def test_a_broken_entry_is_replaced(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+    write(docker, {"auths": {basic.host: {"auth": "%"}}})
+    login(mirror, basic.host)
+    assert read(docker)["auths"] == {basic.host: entry()}
+
+
+def test_a_folder_that_cannot_be_written_is_said(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+    docker.parent.mkdir(mode=0o500)
+    words = ("login", basic.host, "-u", "ann", "--password-stdin")
+    err = mirror(*words, stdin=PASSWORD, code=1, bound=True).err
+    assert "Permission denied" in err
+    assert "--authfile" in err
+    assert list(docker.parent.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+    write(docker, {"auths": {"other.io": entry()}})
+    before = docker.read_bytes()
+    words = mirror.command("login", basic.host, "-u", "ann", "--password-stdin")
+    # The file would have more than 50 bytes: what is too large for the limit fails as on a full disk.
+    done = mirror.run(["bash", "-c", 'trap "" XFSZ; ulimit -f 0; "$@" 2>&1 | cat', "bash", *words], stdin=PASSWORD)
+    assert "File too large" in done.out
+    assert docker.read_bytes() == before
+    assert list(docker.parent.iterdir()) == [docker]
+
+
+# Helpers
+
+
+@pytest.mark.parametrize("named", ["credHelpers", "credsStore"])
+def test_a_helper_gets_the_password_and_the_file_does_not(
+    mirror: Mirror, basic: EmbeddedRegistry, docker: Path, tmp_path: Path, named: str
+) -> None:
+    IMAGE.publish(basic, "a", "v1")
+    log = install(tmp_path, "box")
+    settings = {named: {basic.host: "box"} if named == "credHelpers" else "box"}
+    write(docker, {"auths": {basic.host: entry("bob")}, **settings})
+    done = login(mirror, basic.host, "--json", path=str(tmp_path))
+    assert done.json["helper"] == "box"
+    assert read(docker) == {"auths": {basic.host: {}}, **settings}
+    assert [read_line["arguments"] for read_line in map(json.loads, log.read_text().splitlines())] == [["store"]]
+    env = {"PATH": f"{tmp_path}:{mirror.env['PATH']}"}
+    mirror("pull", f"{basic.host}/a:v1", "--all", env=env)
+    out = mirror("logout", basic.host, env=env).out
+    assert "docker-credential-box" in out
+    assert read(docker) == {"auths": {}, **settings}
+    assert read(tmp_path / "box.box") == {}
+    mirror("pull", f"{basic.host}/a:v1", "--all", "-o", "other", env=env, code=1)
+
+
+def test_a_helper_that_refuses_fails_the_login(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+    write(docker, {"credsStore": "absent"})
+    assert "docker-credential-absent" in login(mirror, basic.host, code=2).err
+    assert read(docker) == {"credsStore": "absent"}
+
+
+def test_a_helper_knows_no_paths_so_the_file_keeps_them(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+    write(docker, {"credsStore": "absent"})
+    login(mirror, f"{basic.host}/team")
+    assert read(docker)["auths"] == {f"{basic.host}/team": entry()}
+
+
+# Logging out
+
+
+def test_logout_forgets_in_every_file_and_under_every_key(mirror: Mirror, docker: Path) -> None:
+    podman = Path(mirror.env["XDG_RUNTIME_DIR"], "containers", "auth.json")
+    write(podman, {"auths": {"docker.io": entry(), "quay.io": entry()}})
+    write(docker, {"auths": {"https://index.docker.io/v1/": entry(), "docker.io/library": entry()}})
+    done = mirror("logout", "index.docker.io", "--json")
+    assert done.json == {
+        "schema": "mirror.logout/1",
+        "removed": [
+            {"registry": "docker.io", "file": str(podman), "helper": None},
+            {"registry": "docker.io", "file": str(docker), "helper": None},
+        ],
+    }
+    assert read(podman) == {"auths": {"quay.io": entry()}}
+    assert read(docker) == {"auths": {"docker.io/library": entry()}}
+
+
+def test_logout_with_a_named_file_touches_no_other(mirror: Mirror, docker: Path, tmp_path: Path) -> None:
+    write(docker, {"auths": {"quay.io": entry()}})
+    write(tmp_path / "auth.json", {"auths": {"quay.io": entry()}})
+    assert mirror("logout", "quay.io", "--authfile", "auth.json").lines == ["quay.io: removed from auth.json"]
+    assert read(docker) == {"auths": {"quay.io": entry()}}
+    assert read(tmp_path / "auth.json") == {"auths": {}}
+
+
+def test_logout_of_what_is_not_logged_in_is_an_error(mirror: Mirror, docker: Path) -> None:
+    assert "no credentials for quay.io" in mirror("logout", "quay.io", code=2).err
+    write(docker, {"auths": {"quay.io/team": entry()}})
+    assert str(docker) in mirror("logout", "quay.io", code=2).err
+    assert read(docker) == {"auths": {"quay.io/team": entry()}}
+
+
+def test_logout_of_all(mirror: Mirror, docker: Path, tmp_path: Path) -> None:
+    podman = Path(mirror.env["XDG_CONFIG_HOME"], "containers", "auth.json")
+    write(podman, {"auths": {"quay.io/team": entry()}})
+    write(docker, {"auths": {"docker.io": entry(), "ghcr.io": {}}, "credHelpers": {"gcr.io": "box"}, "x": 1})
+    install(tmp_path, "box")
+    (tmp_path / "box.box").write_text(json.dumps({"gcr.io": {"Username": "ann", "Secret": "secret"}}))
+    done = mirror("logout", "--all", env={"PATH": f"{tmp_path}:{mirror.env['PATH']}"})
+    assert [line.partition(":")[0] for line in done.lines] == ["quay.io/team", "docker.io", "ghcr.io", "gcr.io"]
+    assert read(podman) == {"auths": {}}
+    assert read(docker) == {"auths": {}, "credHelpers": {"gcr.io": "box"}, "x": 1}
+    assert mirror("logout", "--all", env={"PATH": f"{tmp_path}:{mirror.env['PATH']}"}).out == ""
+
+
+@pytest.mark.parametrize("args", [[], ["quay.io", "--all"]])
+def test_logout_is_of_one_or_of_all(mirror: Mirror, args: list[str]) -> None:
+    mirror("logout", *args, code=2)
+
+
+def test_no_password_can_be_on_the_command_line(mirror: Mirror) -> None:
+    for command in ("login", "pull", "push", "inspect"):
+        assert "--password " not in mirror(command, "--help").out
+    done = subprocess.run(mirror.command("login", "quay.io", "--password", "secret"), capture_output=True, check=False)
+    assert done.returncode == 2
