@@ -60,11 +60,11 @@ class Program:
     command: tuple[str, ...]
     folder: Path
 
-    def __call__(self, *args: object, code: int = 0, env: Mapping[str, str] | None = None) -> Result:
+    def __call__(self, *args: object, code: int = 0, env: Mapping[str, str] | None = None, stdin: str = "") -> Result:
         """Run it to its end, which has to be `code`."""
         done = subprocess.run(
             [*self.command, *map(str, args)],
-            stdin=subprocess.DEVNULL,
+            input=stdin.encode(),
             capture_output=True,
             cwd=self.folder,
             env={**self._environment(), **(env or {})},

@@ -72,7 +72,7 @@ def assert_refused(refused: str, host: str) -> None:
     assert host in refused
     assert "401" in refused
     assert "credentials" in refused
-    assert "docker login" in refused
+    assert "mirror login" in refused
     assert PASSWORD not in refused
     assert "guessed" not in refused
 
