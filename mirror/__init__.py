@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from mirror.finding import Finding
     from mirror.inspection import inspect_image, inspect_layout
     from mirror.inventory import list_layout, remove_image
+    from mirror.login import log_in, log_out
     from mirror.pull import PullOptions, pull_image, pull_images
     from mirror.push import PushOptions, push_layout
     from mirror.reference import Reference
-    from mirror.registry import Options
+    from mirror.registry import Credentials, Options
     from mirror.report.findings import VerifyReport
     from mirror.report.transfers import TransferReport
     from mirror.retry import Retry
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Choice": "selection",
+    "Credentials": "registry",
     "Descriptor": "descriptor",
     "Digest": "digest",
     "Finding": "finding",
@@ -54,6 +56,8 @@ _HOMES = {
     "inspect_image": "inspection",
     "inspect_layout": "inspection",
     "list_layout": "inventory",
+    "log_in": "login",
+    "log_out": "login",
     "pull_image": "pull",
     "pull_images": "pull",
     "push_layout": "push",
@@ -63,6 +67,7 @@ _HOMES = {
 
 __all__ = [
     "Choice",
+    "Credentials",
     "Descriptor",
     "Digest",
     "Finding",
@@ -78,6 +83,8 @@ __all__ = [
     "inspect_image",
     "inspect_layout",
     "list_layout",
+    "log_in",
+    "log_out",
     "pull_image",
     "pull_images",
     "push_layout",

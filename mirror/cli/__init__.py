@@ -20,6 +20,8 @@ _COMMANDS = {
     "pull": "Pull images from registries into a layout, every byte verified.",
     "verify": "Verify a layout offline: every byte and every link.",
     "push": "Push a layout to a registry, digests preserved.",
+    "login": "Keep credentials for a registry, if it takes them.",
+    "logout": "Forget credentials for a registry.",
     "ls": "List the images of a layout.",
     "inspect": "Show what an image is: platforms, config, layers.",
     "rm": "Remove an image from a layout, and the blobs that only it needs.",

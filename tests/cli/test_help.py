@@ -12,7 +12,7 @@ from tests import images
 from tests.command import Mirror
 from tests.registry import EmbeddedRegistry
 
-COMMANDS = ["pull", "verify", "push", "ls", "inspect", "rm", "completion"]
+COMMANDS = ["pull", "verify", "push", "login", "logout", "ls", "inspect", "rm", "completion"]
 
 
 def test_version_is_one_line(mirror: Mirror) -> None:
