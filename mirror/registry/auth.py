@@ -51,6 +51,7 @@ class Authenticator:
         self._tokens: dict[Scopes, Token] = {}  # by what was wanted of them
         self._fixed: dict[str, str] = {}  # by repository: headers that do not expire
         self._deaf: set[str] = set()  # scopes whose HEAD is refused with any token
+        self._failed: dict[str, TransferError] = {}  # by scope: how the last attempt to get a token ended
         self._busy: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def header(self, scope: str) -> str | None:
@@ -97,16 +98,18 @@ class Authenticator:
             TransferError: it could not be reached, or answered nonsense.
             ConfigError: the credentials cannot be read.
         """
-        scopes = Scopes.parse(scope)
+        before = self._failed.get(scope)
         async with self._busy[scope]:
-            header = self.header(scope)
+            header, failed = self.header(scope), self._failed.get(scope)
             if header not in (None, refused):  # somebody else has got it meanwhile
                 return header
-            for challenge in challenges:
-                header = await self._answer(challenge, scopes, refused, again)
-                if header not in (None, refused):
-                    return header
-        return None
+            if failed is not None and failed is not before:
+                raise failed  # … or has just tried: a server in trouble is not asked fifty times
+            try:
+                return await self._first(challenges, Scopes.parse(scope), refused, again)
+            except TransferError as error:
+                self._failed[scope] = error
+                raise
 
     async def renew(self, scope: str, refused: str | None) -> str | None:
         """Another token in place of `refused`, asked for as that one was; None where it was no token.
@@ -116,6 +119,16 @@ class Authenticator:
         """
         token = self._issued(refused)
         return await self.answer([token.challenge], scope, refused) if token else None
+
+    async def _first(
+        self, challenges: Iterable[Challenge], scopes: Scopes, refused: str | None, again: bool
+    ) -> str | None:
+        """The first other header that one of the challenges leads to."""
+        for challenge in challenges:
+            header = await self._answer(challenge, scopes, refused, again)
+            if header not in (None, refused):
+                return header
+        return None
 
     async def _answer(self, challenge: Challenge, scopes: Scopes, refused: str | None, again: bool) -> str | None:
         if challenge.scheme == "bearer" and "realm" in challenge.parameters:

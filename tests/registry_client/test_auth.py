@@ -147,6 +147,18 @@ def test_fifty_that_wait_make_one_request() -> None:
     assert len(dialogue.asked) == 1
 
 
+def test_fifty_that_wait_for_a_server_in_trouble_ask_it_once_and_may_ask_again() -> None:
+    dialogue = Dialogue(TransferError("busy", transient=True), {"token": "t"})
+
+    async def main() -> list[str | BaseException | None]:
+        waiting = (dialogue.auth.answer(challenge(), PULL, None) for _ in range(50))
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert {str(error) for error in asyncio.run(main())} == {"busy"}
+    assert len(dialogue.asked) == 1
+    assert dialogue.answer(challenge()) == "Bearer t"
+
+
 def test_a_token_that_is_refused_is_renewed_and_not_used_again() -> None:
     dialogue = Dialogue({"token": "one"}, {"token": "two"})
     dialogue.answer(challenge())
