@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mirror.inspection import inspect_image, inspect_layout
     from mirror.inventory import list_layout, remove_image
     from mirror.login import log_in, log_out
+    from mirror.prune import prune_layout
     from mirror.pull import PullOptions, pull_image, pull_images
     from mirror.push import PushOptions, push_layout
     from mirror.reference import Reference
@@ -58,6 +59,7 @@ _HOMES = {
     "list_layout": "inventory",
     "log_in": "login",
     "log_out": "login",
+    "prune_layout": "prune",
     "pull_image": "pull",
     "pull_images": "pull",
     "push_layout": "push",
@@ -85,6 +87,7 @@ __all__ = [
     "list_layout",
     "log_in",
     "log_out",
+    "prune_layout",
     "pull_image",
     "pull_images",
     "push_layout",

@@ -60,7 +60,7 @@ async def remove_image(path: Path | str, image: str) -> Removed:
         needed: set[Digest] = set()
         for other in layout.entries():
             if other != entry:
-                needed |= _content(await _walk(layout, other))
+                needed |= await needed_by(layout, other)
         own = await _reachable(layout, entry.root)
         doomed = own - needed
         sizes = {digest: size for digest in doomed if (size := layout.blobs.size(digest)) is not None}
@@ -91,5 +91,11 @@ async def _walk(layout: Layout, entry: Entry) -> Graph:
     return await walk(layout, entry.root, keep=lambda child: not entry.lacks(child), foreign=True)
 
 
-def _content(graph: Graph) -> set[Digest]:
+async def needed_by(layout: Layout, entry: Entry) -> set[Digest]:
+    """All that an image needs.
+
+    Raises:
+        MirrorError: a manifest of it is broken, so that nobody can tell.
+    """
+    graph = await _walk(layout, entry)
     return {*graph.nodes, *graph.blobs}

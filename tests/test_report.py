@@ -17,6 +17,7 @@ from mirror.finding import Finding, Severity
 from mirror.quota import Quota, Usage
 from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
 from mirror.report.images import Inspected, Listed, Listing, Part, Platformed, Removed
+from mirror.report.pruned import Pruned
 from mirror.report.text import count, printable, seconds, size, table
 from mirror.report.transfers import Amount, Transferred, TransferReport
 from tests.strategies import QUICK, nasty_text
@@ -254,6 +255,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
     "mirror.verify/1": verified().to_json(),
     "mirror.ls/1": Listing("layout", (LISTED,), 3000).to_json(),
     "mirror.rm/1": Removed(NAME, DIGEST, 2, 3000, 1).to_json(),
+    "mirror.prune/1": Pruned("layout", {DIGEST: 3000}, {".mirror/partial/x": 10}, False).to_json(),
     "mirror.inspect/1": {"schema": "mirror.inspect/1", "images": [inspected()]},
 }
 

@@ -24,6 +24,7 @@ _COMMANDS = {
     "logout": "Forget credentials for a registry.",
     "ls": "List the images of a layout.",
     "inspect": "Show what an image is: platforms, config, layers.",
+    "prune": "Find what no image of a layout needs, and delete it.",
     "rm": "Remove an image from a layout, and the blobs that only it needs.",
     "completion": "Print the shell completion for bash, zsh or fish.",
 }

@@ -6,7 +6,7 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -127,6 +127,16 @@ class Layout:
         finally:
             await settled(reading.acquire())  # an upload that was given up reads in a task of its own
             os.close(fd)
+
+    def unfinished(self) -> dict[str, int]:
+        """Files that somebody began and has not finished, by their paths in the layout; sizes in bytes."""
+        found: dict[str, int] = {}
+        with suppress(FileNotFoundError), self.root.sub(".mirror") as own:
+            for part in ("partial", "tmp"):
+                with suppress(FileNotFoundError), own.sub(part) as folder:
+                    sizes = {name: folder.status(name) for name in folder.names()}
+                    found |= {f".mirror/{part}/{name}": status.st_size for name, status in sizes.items() if status}
+        return found
 
     def read(self, name: str, cap: int) -> bytes:
         """A small file at the top of the layout.

@@ -172,6 +172,15 @@ class LayoutWriter(Layout):
 
         await in_thread(delete)
 
+    async def clear(self) -> None:
+        """Delete what others began and have not finished. The caller holds the layout alone."""
+
+        def clear() -> None:
+            for folder in (self._partials, self._temporary):
+                _clear(folder)
+
+        await in_thread(clear)
+
     def _commit(self, temporary: Temporary, digest: Digest, modified: float | None) -> None:
         try:
             folder = self.blobs.folder(digest.algorithm, create=True)
@@ -245,6 +254,12 @@ def _make(path: Path) -> None:
             parent.sync()
 
 
+def _clear(folder: Folder) -> None:
+    for name in folder.names():
+        if folder.kind(name) != stat.S_IFDIR:  # mirror makes none there; somebody else's stays
+            folder.remove(name)
+
+
 async def _acquire(lock: Lock, temporary: Folder, alone: bool) -> None:
     """Take the lock as step 1 says.
 
@@ -252,9 +267,7 @@ async def _acquire(lock: Lock, temporary: Folder, alone: bool) -> None:
         StorageError: another writer does not let go.
     """
     if lock.take(wait=False):
-        for name in temporary.names():
-            if temporary.kind(name) != stat.S_IFDIR:  # mirror makes none there; somebody else's stays
-                temporary.remove(name)
+        _clear(temporary)
     try:
         async with asyncio.timeout(_PATIENCE):
             while not lock.take(shared=not alone, wait=False):

@@ -1,0 +1,31 @@
+"""mirror prune"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mirror.cli import options
+from mirror.cli.run import run
+from mirror.prune import prune_layout
+
+_HELP = """Find the blobs of a layout that no image needs, and unfinished downloads; with --delete, delete them.
+
+\b
+  mirror prune ./layout            what would go; the layout is only read
+  mirror prune ./layout --delete
+
+Where an image is broken, so that nobody can tell what it needs, nothing is deleted.
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("layout", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--delete", is_flag=True, help="Delete what was found.")
+@click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
+@options.with_json
+def command(layout: Path, delete: bool, quiet: bool, as_json: bool) -> None:
+    pruned = run(prune_layout(layout, delete=delete))
+    options.echo_json(pruned.to_json()) if as_json else options.echo(pruned.lines())
+    options.remark(pruned.summary(), quiet=quiet or as_json)

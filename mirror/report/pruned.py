@@ -1,0 +1,45 @@
+"""What `prune` has found, and perhaps deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mirror.report.text import count, size
+from mirror.strictjson import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a layout holds and nobody needs: blobs by digest, unfinished files by their path in it; sizes in bytes.
+
+    `deleted` is whether they are gone.
+    """
+
+    path: str
+    orphans: Mapping[str, int]
+    unfinished: Mapping[str, int]
+    deleted: bool
+
+    def to_json(self) -> JsonObject:
+        return {
+            "schema": "mirror.prune/1",
+            "path": self.path,
+            "deleted": self.deleted,
+            "orphans": [{"digest": digest, "size": bytes_} for digest, bytes_ in sorted(self.orphans.items())],
+            "unfinished": [{"file": name, "size": bytes_} for name, bytes_ in sorted(self.unfinished.items())],
+        }
+
+    def lines(self) -> list[str]:
+        """A line for each."""
+        found = {**dict(sorted(self.orphans.items())), **dict(sorted(self.unfinished.items()))}
+        return [f"{name}  {size(bytes_)}" for name, bytes_ in found.items()]
+
+    def summary(self) -> str:
+        if not self.orphans and not self.unfinished:
+            return f"{self.path}: nothing to prune."
+        what = [f"{count(len(self.orphans), 'blob')} ({size(sum(self.orphans.values()))})"] if self.orphans else []
+        if self.unfinished:
+            what.append(f"{count(len(self.unfinished), 'unfinished file')} ({size(sum(self.unfinished.values()))})")
+        done = "deleted" if self.deleted else "would be deleted with --delete"
+        return f"{self.path}: {' and '.join(what)} {done}."

@@ -1,0 +1,104 @@
+"""What nobody needs goes when that is asked for, and nothing else ever does."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.command import Mirror, assert_whole, blob_path, blobs, partials, tree
+from tests.registry import EmbeddedRegistry
+
+FIRST = images.multi_arch()
+SECOND = images.image("linux/amd64", images.layer(7, 500))
+
+
+@pytest.fixture
+def layout(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> Path:
+    """An image, and what is left of another one that its name stood for before."""
+    SECOND.publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    FIRST.publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    return tmp_path / "layout"
+
+
+OLD = {SECOND.root, *SECOND.blobs}
+
+
+def test_what_would_go_is_said_and_nothing_is_touched(mirror: Mirror, layout: Path) -> None:
+    before = tree(layout)
+    result = mirror("prune", "layout")
+    assert {line.split()[0] for line in result.lines} == OLD
+    assert "3 blobs" in result.err
+    assert "--delete" in result.err
+    assert tree(layout) == before
+
+
+def test_what_nobody_needs_goes(mirror: Mirror, layout: Path) -> None:
+    found = mirror("prune", "layout", "--delete", "--json").json
+    assert {orphan["digest"] for orphan in found["orphans"]} == OLD
+    assert found["deleted"] is True
+    assert not blobs(layout) & OLD
+    assert_whole(layout)
+    assert mirror("verify", "layout", "--json").json["findings"] == []
+    assert "nothing to prune" in mirror("prune", "layout", "--delete").err
+
+
+def test_unfinished_downloads_go(mirror: Mirror, layout: Path) -> None:
+    partial = layout / ".mirror/partial" / SECOND.root.replace(":", "-")
+    partial.write_bytes(b"half")
+    (layout / ".mirror/tmp/0123").write_bytes(b"other half")
+    found = mirror("prune", "layout", "--json").json
+    assert found["unfinished"] == [
+        {"file": f".mirror/partial/{partial.name}", "size": 4},
+        {"file": ".mirror/tmp/0123", "size": 10},
+    ]
+    assert partial.exists()
+    mirror("prune", "layout", "--delete")
+    assert partials(layout) == {}
+    assert list(layout.glob(".mirror/tmp/*")) == []
+
+
+def test_what_is_no_blob_stays(mirror: Mirror, layout: Path) -> None:
+    (layout / "blobs/sha256/README").write_text("mine")
+    (layout / "blobs/sha256" / ("A" * 64)).write_text("mine too")
+    (layout / "blobs/sha256" / ("a" * 64)).mkdir()
+    (layout / "notes.txt").write_text("mine")
+    (layout / ".mirror/quarantine").mkdir()
+    (layout / ".mirror/quarantine/x").write_text("somebody's")
+    mirror("prune", "layout", "--delete")
+    assert (layout / "blobs/sha256/README").read_text() == "mine"
+    assert (layout / "blobs/sha256" / ("A" * 64)).exists()
+    assert (layout / "blobs/sha256" / ("a" * 64)).is_dir()
+    assert (layout / "notes.txt").exists()
+    assert (layout / ".mirror/quarantine/x").exists()
+
+
+def test_a_corrupt_blob_that_is_needed_stays(mirror: Mirror, layout: Path) -> None:
+    layer = max(FIRST.blobs, key=lambda digest: len(FIRST.blobs[digest]))
+    blob_path(layout, layer).write_bytes(b"wrong")
+    mirror("prune", "layout", "--delete")
+    assert blob_path(layout, layer).read_bytes() == b"wrong"
+
+
+@pytest.mark.parametrize("how", ["gone", "changed"])
+def test_below_a_broken_manifest_nobody_can_tell_and_nothing_goes(mirror: Mirror, layout: Path, how: str) -> None:
+    manifest = next(digest for digest in FIRST.manifests if digest != FIRST.root)
+    blob_path(layout, manifest).unlink() if how == "gone" else blob_path(layout, manifest).write_bytes(b"{}")
+    before = blobs(layout)
+    mirror("prune", "layout", "--delete", code=3)
+    assert blobs(layout) == before
+
+
+def test_read_only_media_can_be_asked(mirror: Mirror, layout: Path) -> None:
+    shutil.rmtree(layout / ".mirror")
+    mirror("prune", "layout")
+    assert not (layout / ".mirror").exists()
+
+
+def test_a_folder_that_is_no_layout_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    mirror("prune", "other", "--delete", code=3)
+    mirror("prune", "nowhere", "--delete", code=2)
+    assert list((tmp_path / "other").iterdir()) == []
