@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from mirror.descriptor import Descriptor, Platform
     from mirror.digest import Digest
     from mirror.errors import MirrorError
+    from mirror.exporting import ExportOptions, Format, export_layout
     from mirror.finding import Finding
+    from mirror.importing import import_archive
     from mirror.inspection import inspect_image, inspect_layout
     from mirror.inventory import list_layout, remove_image
     from mirror.login import log_in, log_out
@@ -44,7 +46,9 @@ _HOMES = {
     "Credentials": "registry",
     "Descriptor": "descriptor",
     "Digest": "digest",
+    "ExportOptions": "exporting",
     "Finding": "finding",
+    "Format": "exporting",
     "MirrorError": "errors",
     "Options": "registry",
     "Platform": "descriptor",
@@ -54,6 +58,8 @@ _HOMES = {
     "Retry": "retry",
     "TransferReport": "report.transfers",
     "VerifyReport": "report.findings",
+    "export_layout": "exporting",
+    "import_archive": "importing",
     "inspect_image": "inspection",
     "inspect_layout": "inspection",
     "list_layout": "inventory",
@@ -72,7 +78,9 @@ __all__ = [
     "Credentials",
     "Descriptor",
     "Digest",
+    "ExportOptions",
     "Finding",
+    "Format",
     "MirrorError",
     "Options",
     "Platform",
@@ -82,6 +90,8 @@ __all__ = [
     "Retry",
     "TransferReport",
     "VerifyReport",
+    "export_layout",
+    "import_archive",
     "inspect_image",
     "inspect_layout",
     "list_layout",

@@ -13,7 +13,8 @@
     │   ├── InvalidContent      3  JSON or a manifest that breaks its specification
     │   ├── WrongSize           3  fewer or more bytes than the descriptor says
     │   ├── WrongDigest         3  bytes that hash to something else
-    │   └── BrokenLayout        3  a folder that should be an OCI image layout and is not
+    │   ├── BrokenLayout        3  a folder that should be an OCI image layout and is not
+    │   └── BrokenArchive       3  a file that should be an archive of images and is not
     └── SomeFailed              4  of several images, some are done and some failed
 
 The message is one sentence that says what happened, to what, and where; `hint` is what the person can do about it.
@@ -137,6 +138,10 @@ class WrongDigest(ContentError):
 
 class BrokenLayout(ContentError):
     """A folder whose `oci-layout` or `index.json` cannot be trusted."""
+
+
+class BrokenArchive(ContentError):
+    """A file whose tar headers, or whose list of images, cannot be trusted."""
 
 
 class SomeFailed(MirrorError):

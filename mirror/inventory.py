@@ -8,10 +8,9 @@ from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import MirrorError
 from mirror.graph import Graph, walk
-from mirror.image import platform_of, read_config
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.report.images import Listed, Listing, Removed
-from mirror.selection import names
+from mirror.selection import platforms_there
 
 
 async def list_layout(path: Path | str) -> Listing:
@@ -31,19 +30,12 @@ async def _listed(layout: Layout, entry: Entry, blobs: dict[Digest, int]) -> Lis
     root = entry.root
     try:
         graph = await _walk(layout, entry)
-        platforms = names(graph) or await _single_platform(layout, graph)
+        platforms = await platforms_there(layout, graph)
     except MirrorError as error:
         return Listed(entry.name, root.digest, root.media_type, problem=str(error))
     blobs.update((blob.digest, blob.size) for blob in graph.blobs.values())
     sparse = entry.kept is not None
     return Listed(entry.name, root.digest, root.media_type, platforms, len(graph.blobs), graph.size, sparse)
-
-
-async def _single_platform(layout: Layout, graph: Graph) -> tuple[str, ...]:
-    node = graph.nodes.get(graph.root.digest)
-    config = await read_config(layout, node) if node else None
-    found = platform_of(config) if config else None
-    return (str(found),) if found else ()
 
 
 async def remove_image(path: Path | str, image: str) -> Removed:

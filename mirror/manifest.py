@@ -87,6 +87,18 @@ def build_index(media_type: str, manifests: Sequence[JsonObject], extra: Mapping
     return json.dumps(document, indent=2).encode()
 
 
+def build_image(config: Descriptor, layers: Sequence[Descriptor], annotations: Mapping[str, str]) -> bytes:
+    """The bytes of an OCI manifest of our own making, for an image that came without one."""
+    document: JsonObject = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": config.to_json(),
+        "layers": [layer.to_json() for layer in layers],
+        "annotations": dict(annotations),
+    }
+    return json.dumps(document, indent=2).encode()
+
+
 def raw_children(data: bytes, what: str) -> list[JsonObject]:
     """The descriptors of an index as JSON objects, with fields that we do not know. It has been parsed before."""
     children: list[JsonObject] = load_object(data, what)["manifests"] or []

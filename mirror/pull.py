@@ -18,7 +18,7 @@ from mirror.concurrency import each
 from mirror.content import Progress, Sink
 from mirror.copy import Copy, Plan
 from mirror.digest import Digest
-from mirror.errors import MirrorError, StorageError, UsageError
+from mirror.errors import MirrorError, UsageError
 from mirror.layout import Layout, LayoutWriter, names
 from mirror.layout.folder import exists
 from mirror.layout.writer import refuse_foreign
@@ -26,8 +26,7 @@ from mirror.overlay import DryRun, Nearby
 from mirror.quota import Usage
 from mirror.reference import Reference
 from mirror.registry import Client, Options, Repository
-from mirror.report.text import size
-from mirror.report.transfers import Amount, Transferred, TransferReport
+from mirror.report.transfers import Amount, Transferred, TransferReport, check_room, pinned
 from mirror.retry import Retry
 from mirror.selection import INDEX, Choice, Selection, select
 
@@ -74,7 +73,7 @@ class _Image:
         digest = selection.root.digest if selection else ""
         return Transferred(
             source=str(self.reference),
-            pinned=f"{self.reference.stored.partition('@')[0]}@{digest}",
+            pinned=pinned(self.reference.stored, digest),
             digest=digest,
             platforms=selection.platforms if selection else (),
             replaced=self.copy.replaced if self.copy else None,
@@ -128,7 +127,7 @@ async def pull_images(
         layout = await stack.enter_async_context(LayoutWriter.writing(path, jobs=options.registries.jobs))
         before = {entry.name: entry.root.digest for entry in layout.entries()}
         plan = await _survey(walked, layout, options, progress)
-        _check_space(layout, plan)
+        check_room(layout.path, layout.root.free(), plan.size - sum(map(layout.begun, plan.missing)))
         await copy.move(
             plan, jobs=options.registries.jobs, retry=options.retry, keep_going=options.keep_going, progress=progress
         )
@@ -184,21 +183,6 @@ async def _walk(image: _Image, there: Layout | None, options: PullOptions) -> _I
 async def _survey(images: Sequence[_Image], sink: Sink, options: PullOptions, progress: Progress | None) -> Plan:
     copies = [image.to(sink) for image in images]
     return await copy.survey(copies, jobs=options.registries.jobs, retry=options.retry, progress=progress)
-
-
-def _check_space(layout: LayoutWriter, plan: Plan) -> None:
-    """Step 2: better now than after an hour.
-
-    Raises:
-        StorageError: the disk has no room for what is missing.
-    """
-    free = layout.root.free()
-    missing = plan.size - sum(map(layout.begun, plan.missing))
-    if missing > free:
-        raise StorageError(
-            f"{layout.path} has {size(free)} free, and {size(missing)} are missing.",
-            hint="Free some space, choose fewer platforms with --platform, or name another folder with --output.",
-        )
 
 
 @dataclass(slots=True)

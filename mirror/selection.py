@@ -85,6 +85,18 @@ def names(graph: Graph) -> tuple[str, ...]:
     return tuple(dict.fromkeys(known))
 
 
+async def platforms_there(source: Source, graph: Graph) -> tuple[str, ...]:
+    """As `names`; the platform of an image without an index comes from its config.
+
+    Raises:
+        MirrorError: the config cannot be read.
+    """
+    node = graph.nodes.get(graph.root.digest)
+    config = None if names(graph) or node is None else await read_config(source, node)
+    found = platform_of(config) if config else None
+    return (str(found),) if found else names(graph)
+
+
 async def _choose(
     source: Source, root: Node, choice: Choice, image: str, retry: Retry
 ) -> tuple[Descriptor, Keep | None]:

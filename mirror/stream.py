@@ -10,7 +10,7 @@ Sizes are checked before digests, and reading stops at the first byte too many.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -104,22 +104,25 @@ async def batches(body: Body, node: Descriptor, size: int) -> AsyncIterator[Batc
         raise WrongSize(body.called(node), want=node.size, got=got)
 
 
-async def overlap(source: AsyncIterator[Batch], work: Callable[[Batch], None]) -> None:
-    """Run `work` on each batch in a worker thread, one at a time, while the next batch is read.
+async def overlap(source: AsyncIterator[Batch], *works: Callable[[Batch], None]) -> None:
+    """Run every one of `works` on each batch, each in a worker thread of its own, while the next batch is read.
 
-    No hop outlives this call, however it ends: the caller may close what `work` writes to.
+    None of them gets a batch before all are done with the one before. No hop outlives this call, however it ends: the
+    caller may close what they write to.
     """
-    hop: Future[None] | None = None
+    hops: list[Future[None]] = []
     try:
         async for batch in source:
-            if hop:
-                await asyncio.wrap_future(hop)
-            hop = _submit(work, batch)
-        if hop:
-            await asyncio.wrap_future(hop)
+            await _done(hops)
+            hops = [_submit(work, batch) for work in works]
+        await _done(hops)
     finally:
-        if hop:
-            wait([hop])  # at most one batch of work; a file must not be closed under the thread that writes it
+        wait(hops)  # at most one batch of work; a file must not be closed under the thread that writes it
+
+
+async def _done(hops: Iterable[Future[None]]) -> None:
+    for hop in hops:
+        await asyncio.wrap_future(hop)
 
 
 async def verified(body: Body, node: Descriptor, size: int) -> AsyncIterator[bytes]:

@@ -23,6 +23,7 @@ CODES = {
     "WrongSize": 3,
     "WrongDigest": 3,
     "BrokenLayout": 3,
+    "BrokenArchive": 3,
     "SomeFailed": 4,
 }
 

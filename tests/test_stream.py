@@ -5,6 +5,7 @@ import hashlib
 import random
 import threading
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -253,6 +254,26 @@ def test_overlap_works_on_every_batch_in_order() -> None:
     work.may_end.set()
     asyncio.run(stream.overlap(read_then(nothing_more(), 5), work))
     assert work.done == [b"\0", b"\1", b"\2", b"\3", b"\4"]
+
+
+def test_overlap_gives_each_batch_to_all_works_at_once() -> None:
+    together, done = threading.Barrier(2, timeout=10), [list[bytes](), list[bytes]()]
+
+    def work(number: int, batch: Batch) -> None:
+        together.wait()  # broken, and an error, where one work comes after the other
+        done[number] += batch
+
+    asyncio.run(stream.overlap(read_then(nothing_more(), 3), partial(work, 0), partial(work, 1)))
+    assert done == [[b"\0", b"\1", b"\2"]] * 2
+
+
+def test_overlap_has_no_hop_running_when_one_of_several_works_fails() -> None:
+    slow, broken = Slow(), Slow(MirrorError("The disk is full."))
+    broken.may_end.set()
+    threading.Timer(0.2, slow.may_end.set).start()
+    with pytest.raises(MirrorError, match="The disk is full"):
+        asyncio.run(stream.overlap(read_then(nothing_more()), broken, slow))
+    assert slow.done == [b"\0"]
 
 
 def test_overlap_reads_the_next_batch_meanwhile() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from keyword import iskeyword
 from typing import NoReturn
 
 import click
@@ -22,6 +23,8 @@ _COMMANDS = {
     "push": "Push a layout to a registry, digests preserved.",
     "login": "Keep credentials for a registry, if it takes them.",
     "logout": "Forget credentials for a registry.",
+    "export": "Write images of a layout to an archive, for docker, podman, skopeo, containerd.",
+    "import": "Read images from an archive of docker, podman, skopeo, containerd, nerdctl.",
     "ls": "List the images of a layout.",
     "inspect": "Show what an image is: platforms, config, layers.",
     "prune": "Find what no image of a layout needs, and delete it.",
@@ -50,7 +53,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f"mirror.cli.{cmd_name}").command
+        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = import_module(f"mirror.cli.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

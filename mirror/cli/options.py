@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from mirror import config
 from mirror.errors import MirrorError
 from mirror.report.text import printable
+from mirror.report.transfers import TransferReport
 from mirror.strictjson import JsonObject
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -104,6 +105,14 @@ def echo_json(document: JsonObject) -> None:
     """The one JSON object, to stdout; JSON escapes what has to be."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
     sys.stdout.flush()
+
+
+def show(report: TransferReport, *, quiet: bool, as_json: bool) -> None:
+    """The result of a transfer in which everything is done."""
+    echo_json(report.to_json()) if as_json else echo(report.lines())
+    for text in report.remarks():
+        remark(f"mirror: {text}", quiet=quiet)
+    remark(report.summary(), quiet=quiet)
 
 
 def remark(text: str, *, quiet: bool) -> None:

@@ -55,7 +55,4 @@ def command(
     pushing = PushOptions(dry_run=dry_run, retry=Retry(retries), registries=registries)
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         report = run(push_layout(layout, target, images, pushing, bars))
-    options.echo_json(report.to_json()) if as_json else options.echo(report.lines())
-    for text in report.remarks():
-        options.remark(f"mirror: {text}", quiet=quiet)
-    options.remark(report.summary(), quiet=quiet)
+    options.show(report, quiet=quiet, as_json=as_json)

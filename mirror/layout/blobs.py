@@ -17,6 +17,11 @@ from mirror.examine import MISSING, Flaw, Verdict, examine, not_a_file, unreadab
 from mirror.layout.folder import Folder, kind_name
 
 
+def place(digest: Digest) -> str:
+    """The path of a blob below the top of a layout."""
+    return f"blobs/{digest.algorithm}/{digest.encoded}"
+
+
 class BlobFile:
     """A blob's regular file, open for reading (`mirror.examine.Reader`). `fd` is its descriptor."""
 
@@ -90,7 +95,7 @@ class Blobs:
         opened = self.look(digest)
         if isinstance(opened, BlobFile):
             return opened.fd
-        path = self._root.path / "blobs" / digest.algorithm / digest.encoded
+        path = self._root.path / place(digest)
         if opened.flaw is Flaw.UNREADABLE:
             raise StorageError(f"{path}: {opened.found}.")
         what = "is missing" if opened.flaw is Flaw.MISSING else f"is {opened.found}, and should be a file"

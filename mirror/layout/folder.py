@@ -25,7 +25,7 @@ _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _HINTS = {
     errno.ENOSPC: "The disk is full. Free some space and run the same command again: what is complete is kept.",
     errno.EDQUOT: "Your quota is used up. Free some space and run the same command again: what is complete is kept.",
-    errno.EROFS: "The file system is read-only. Choose another folder with --output.",
+    errno.EROFS: "The file system is read-only. Choose another folder.",
     errno.EACCES: "Check who owns the folder and its permissions.",
     errno.EPERM: "Check who owns the folder and its permissions.",
     errno.EFBIG: "The file system cannot hold a file of this size; FAT ends at 4 GiB. Use exFAT or ext4.",

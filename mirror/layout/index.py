@@ -7,7 +7,7 @@ single entries; the others, and fields that we do not know, stay as they were.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from mirror import manifest
@@ -104,6 +104,40 @@ def entries(data: bytes) -> list[Entry]:
     return [Entry.of(root) for root in document.manifests]
 
 
+def find_all(found: list[Entry], texts: Iterable[str], where: str) -> list[Entry]:
+    """The images that a person means by `texts`; all of them where none is named.
+
+    Raises:
+        NotFound: there is no such image, or none at all.
+        UsageError: a text could mean several.
+    """
+    if not found:
+        raise NotFound(f"{where} has no images.", hint="Pull one into it first.")
+    return list(dict.fromkeys(find(found, text, where) for text in texts)) or found
+
+
+def called(chosen: Sequence[Entry], name: str | None, where: str) -> list[tuple[str, Entry]]:
+    """What each image is to be called elsewhere: as it is here, or `name`, where there is only one.
+
+    Raises:
+        InvalidReference: `name` is no image name.
+        UsageError: a full name would stand for two images, and one of them be lost.
+    """
+    if name is not None:
+        if len(chosen) > 1:
+            raise UsageError(f"{where} has several images to call {name}.", hint="Name the one that is meant.")
+        return [(Reference.parse(name).stored, chosen[0])]
+    named: dict[str, Entry] = {}
+    for entry in chosen:
+        other = named.setdefault(entry.name, entry)
+        if entry.reference and other.root.digest != entry.root.digest:
+            raise UsageError(
+                f"{where} has two images called {entry.name}.",
+                hint=f"Name one of them by its digest: {other.root.digest} or {entry.root.digest}.",
+            )
+    return [(entry.name, entry) for entry in chosen]
+
+
 def find(found: Sequence[Entry], text: str, where: str) -> Entry:
     """The one image that a person means by `text`.
 
@@ -127,14 +161,22 @@ def find(found: Sequence[Entry], text: str, where: str) -> Entry:
 def with_entry(data: bytes, name: str, root: Descriptor) -> tuple[bytes, Entry | None]:
     """A changed `index.json` in which `name` stands for `root`, and the entry that did so before.
 
+    `name` is a full name; or what an entry with the annotations of `root` is called, where they give no full one.
+
     Raises:
         BrokenLayout: `data` is no valid index.
         InvalidReference: `name` is no image name.
     """
-    old = entries(data)
-    before = [entry for entry in old if entry.reference and entry.reference.stored == name]
-    taken = {entry.root.annotations.get(names.REF_NAME, "") for entry in old if entry not in before}
-    called = names.annotate(name, taken)
+    old, new = entries(data), Entry.of(root)
+    if new.reference is None and new.name == name:  # a bare name may be another image's too: nothing is replaced
+        before = [entry for entry in old if entry.root.digest == root.digest and entry.name == name]
+        called = names.given(root.annotations)
+    else:
+        before = [entry for entry in old if entry.reference and entry.reference.stored == name]
+        taken = {entry.root.annotations.get(names.REF_NAME, "") for entry in old if entry not in before}
+        called = names.given(root.annotations)
+        if called.get(names.IMAGE_NAME) != name or called.get(names.REF_NAME) in taken:
+            called = names.annotate(name, taken)
     fresh = replace(root, annotations={**called, **_ours(root)}).to_json()
     document = load_object(data, "index.json")
     kept = [raw for raw, entry in zip(document["manifests"] or [], old, strict=True) if entry not in before]
@@ -162,7 +204,7 @@ def _sort_key(raw: JsonObject) -> str:
 
 
 def _ours(root: Descriptor) -> dict[str, str]:
-    return {key: text for key, text in root.annotations.items() if key not in (names.IMAGE_NAME, names.REF_NAME)}
+    return {key: text for key, text in root.annotations.items() if key not in names.given(root.annotations)}
 
 
 def _dump(document: JsonObject) -> bytes:

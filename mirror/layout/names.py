@@ -59,3 +59,8 @@ def annotate(name: str, taken: set[str]) -> dict[str, str]:
     short = reference.tag or name
     ref_name = name if short in taken else short
     return {IMAGE_NAME: name} | ({REF_NAME: ref_name} if _LEGAL.fullmatch(ref_name) else {})
+
+
+def given(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Those annotations that name an image."""
+    return {key: text for key, text in annotations.items() if key in (IMAGE_NAME, REF_NAME)}

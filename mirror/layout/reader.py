@@ -82,15 +82,7 @@ class Layout:
             NotFound: there is no such image, or none at all.
             UsageError: a text could mean several.
         """
-        found = self.entries()
-        if not found:
-            raise NotFound(f"{self.path} has no images.", hint="Pull one into it first.")
-        chosen: list[Entry] = []
-        for text in texts:
-            entry = index.find(found, text, str(self.path))
-            if entry not in chosen:
-                chosen.append(entry)
-        return chosen or found
+        return index.find_all(self.entries(), texts, str(self.path))
 
     async def resolve(self, name: str) -> Descriptor:
         """`Source`: the root of the image called `name`."""

@@ -21,13 +21,13 @@ class Temporary:
         self.size = self._written = os.fstat(fd).st_size
 
     @classmethod
-    def create(cls, folder: Folder, mode: int = 0o644) -> Temporary:
-        """A new empty file with a name that nobody could have planted.
+    def create(cls, folder: Folder, mode: int = 0o644, prefix: str = "") -> Temporary:
+        """A new empty file with a name that nobody could have planted, after `prefix`.
 
         Raises:
             StorageError: the disk refused.
         """
-        name = secrets.token_hex(8)
+        name = prefix + secrets.token_hex(8)
         with translated(folder.path):
             return cls(folder, name, folder.open_with(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
 
@@ -55,16 +55,7 @@ class Temporary:
 
     def write(self, chunks: Sequence[bytes]) -> None:
         with translated(self._folder.path):
-            views = [memoryview(chunk) for chunk in chunks if chunk]
-            size = sum(map(len, views))
-            while views:
-                # The kernel takes at most IOV_MAX buffers in one call, and may take fewer bytes than it was given.
-                written = os.writev(self._fd, views[:_IOV_MAX])
-                while views and written >= len(views[0]):
-                    written -= len(views.pop(0))
-                if written:
-                    views[0] = views[0][written:]
-            self._written += size
+            self._written += write_all(self._fd, chunks)
             _start_writeback(self._fd, self._written)
 
     def truncate(self) -> None:
@@ -110,6 +101,24 @@ def _is_ours(folder: Folder, name: str, fd: int) -> bool:
     found, named = os.fstat(fd), folder.status(name)
     same = named is not None and (found.st_dev, found.st_ino) == (named.st_dev, named.st_ino)
     return same and stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+
+
+def write_all(fd: int, chunks: Sequence[bytes]) -> int:
+    """Write every byte to a file or a pipe, and say how many.
+
+    Raises:
+        OSError: untranslated.
+    """
+    views = [memoryview(chunk) for chunk in chunks if chunk]
+    size = sum(map(len, views))
+    while views:
+        # The kernel takes at most IOV_MAX buffers in one call, and may take fewer bytes than it was given.
+        written = os.writev(fd, views[:_IOV_MAX])
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if written:
+            views[0] = views[0][written:]
+    return size
 
 
 def _start_writeback(fd: int, written: int) -> None:

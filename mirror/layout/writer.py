@@ -224,7 +224,7 @@ def refuse_foreign(path: Path) -> None:
     if not exists(path):
         return
     if not is_folder(path):
-        raise UsageError(f"{path} is no folder.", hint="Name another one with --output.")
+        raise UsageError(f"{path} is no folder.", hint="Name another one.")
     with Layout(Folder.open(path)) as found:
         there = set(found.root.names())
         if "oci-layout" in there:
@@ -233,7 +233,7 @@ def refuse_foreign(path: Path) -> None:
         if there - _OURS:
             raise UsageError(
                 f"{path} is not empty and is no OCI image layout.",
-                hint="Name a new or empty folder with --output, or a layout.",
+                hint="Name a new or empty folder, or a layout.",
             )
         used = any(name for _, name in found.blobs.stored()) or ("index.json" in there and found.entries())
         # Looked for once more: another mirror may be creating the layout, and writes oci-layout before the first blob.

@@ -1,22 +1,29 @@
-"""What a pull or a push did."""
+"""What a pull, a push, an export or an import did."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mirror.descriptor import Descriptor
-from mirror.errors import MirrorError, SomeFailed
+from mirror.errors import MirrorError, SomeFailed, StorageError
 from mirror.quota import Usage
 from mirror.report.text import count, seconds, size
 from mirror.strictjson import JsonObject
+
+
+def pinned(name: str, digest: str) -> str:
+    """The result line of an image that is called `name`, which may end with a digest of its own."""
+    repository = name.partition("@")[0]
+    return digest if repository == digest else f"{repository}@{digest}"
 
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
     """One image: `pinned` is its result line, `replaced` the other digest that its name stood for before.
 
-    `source` is what a push read in the layout; for a pull it is the name that was asked for.
+    `source` is what was read in the layout or the archive; for a pull it is the name that was asked for.
     """
 
     source: str
@@ -57,9 +64,9 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class TransferReport:
-    """The result of a pull or a push (`verb`), or what it would be (`dry_run`).
+    """The result of a transfer (`verb`: pull, push, export, import), or what it would be (`dry_run`).
 
-    `moved` went over the wire, `reused` was there already; `healed` are the stored blobs that were bad or lacking and
+    `moved` has gone over, `reused` was there already; `healed` are the stored blobs that were bad or lacking and
     have been fetched again; `resumed` are bytes of `moved` that an earlier attempt had brought; `aside` where things
     that were no files have gone. `quotas` is what was used of those of the registries that count pulls.
     `warnings` are sentences.
@@ -131,7 +138,7 @@ class TransferReport:
     def summary(self) -> str:
         done = [image for image in self.images if not image.failure]
         platforms = sum(len(image.platforms) for image in done)
-        past = {"pull": "pulled", "push": "pushed"}[self.verb]
+        past = f"{self.verb}ed"
         notes = [f"{len(self.healed)} healed"] if self.healed else []
         notes += [f"{size(self.resumed)} of it from an earlier attempt"] if self.resumed else []
         moved = f"{self.moved} moved" + (f" ({', '.join(notes)})" if notes else "")
@@ -139,3 +146,16 @@ class TransferReport:
         if self.dry_run:
             return f"would have {past} {what}: {self.moved} to move, {self.reused} there already."
         return f"{past} {what}: {moved}, {self.reused} reused, in {seconds(self.seconds)}."
+
+
+def check_room(path: Path, free: int, missing: int) -> None:
+    """Whether what is missing fits on the disk: better known now than after an hour. Sizes are bytes.
+
+    Raises:
+        StorageError: it does not.
+    """
+    if missing > free:
+        raise StorageError(
+            f"{path} has {size(free)} free, and {size(missing)} are missing.",
+            hint="Free some space, choose less (a pull: fewer platforms with --platform), or name another folder.",
+        )

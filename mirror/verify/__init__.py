@@ -19,7 +19,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from mirror.content import Progress, Silence
+from mirror.archive import ArchiveInventory
+from mirror.content import Inventory, Progress, Silence
+from mirror.layout.folder import exists, is_folder
 from mirror.layout.inventory import FolderInventory
 from mirror.report.findings import VerifyReport
 from mirror.verify.content import hash_all
@@ -32,10 +34,10 @@ __all__ = ["verify_layout"]
 async def verify_layout(
     path: Path | str, images: Sequence[str] = (), *, progress: Progress | None = None, threads: int | None = None
 ) -> VerifyReport:
-    """Verify a layout: structure and content.
+    """Verify a layout, or an archive of one: structure and content.
 
     Args:
-        path: the layout's folder; it is only read.
+        path: the layout's folder, or the file of an archive, in whichever form; it is only read.
         images: which images; where none is named, all of them, and everything else below `blobs/` too.
         progress: who wants to know how it goes.
         threads: how many files are hashed at once; one for each core where it is None.
@@ -44,11 +46,12 @@ async def verify_layout(
         All findings. A broken layout is a finding, not an error.
 
     Raises:
-        NotFound: there is no such folder, or no such image in it.
-        StorageError: the folder itself cannot be read.
+        NotFound: there is no such folder or file, or no such image in it.
+        BrokenArchive: the file is no archive of images.
+        StorageError: the folder or the file itself cannot be read.
     """
     started = time.monotonic()
-    with closing(FolderInventory(Path(path))) as store:
+    with closing(await asyncio.to_thread(_open, Path(path))) as store:
         structure = Structure(store)
         await asyncio.to_thread(structure.survey, images)
         await hash_all(structure, threads or os.cpu_count() or 1, progress or Silence())
@@ -61,3 +64,7 @@ async def verify_layout(
         size=sum(piece.hashed for piece in structure.pieces.values()),
         seconds=time.monotonic() - started,
     )
+
+
+def _open(path: Path) -> Inventory:
+    return ArchiveInventory(path) if exists(path) and not is_folder(path) else FolderInventory(path)

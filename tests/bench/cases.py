@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from tests.bench import table
@@ -32,6 +32,12 @@ OPENSSL = "openssl dgst -sha256 $LAYOUT/blobs/sha256/*"
 PUSH = "mirror push $LAYOUT $HOST"
 SKOPEO_PUSH = "skopeo copy --insecure-policy --all --dest-tls-verify=false oci:$LAYOUT:1 docker://$HOST/bench:1"
 PULL_AGAIN = "mirror pull $HOST/bench:1 --all-platforms -o $LAYOUT"
+EXPORT = "mkdir $FRESH && mirror export $LAYOUT $FRESH/x.tar"
+TAR = "mkdir $FRESH && tar -C $LAYOUT -cf $FRESH/x.tar ."
+TAR_SYNC = f"{TAR} && sync $FRESH/x.tar"
+IMPORT = "mirror import $ARCHIVE $FRESH"
+UNTAR = "mkdir $FRESH && tar -C $FRESH -xf $ARCHIVE"
+UNTAR_SYNC = f"{UNTAR} && sync --file-system $FRESH"
 VERSION = "mirror --version"
 PYTHON = "python -c pass"
 
@@ -60,6 +66,14 @@ class Bench:
         self._shell.run(PULL, HOST=self.host, FRESH=folder)
         warm(folder)
         return folder
+
+    @cached_property
+    def archive(self) -> Path:
+        """The bench image, as mirror has exported it."""
+        path = self.folder / "images.tar"
+        self._shell.run("mirror export $LAYOUT $ARCHIVE", LAYOUT=self.layout, ARCHIVE=path)
+        warm(path)
+        return path
 
     def pull(self) -> list[Row]:
         assert self.layout, "published"
@@ -130,6 +144,23 @@ class Bench:
         pairs = paired("pull again", self.pairs, lambda: self._read(PULL_AGAIN), lambda: self._read(VERIFY))
         return [table.wall("pull with nothing new, wall / mirror verify", pairs, 1.3, plus=0.3)]
 
+    def archives(self) -> list[Row]:
+        """mirror syncs what it writes; tar does not, unless it is asked to."""
+        exports = [
+            (what, paired(f"export / {what}", self.pairs, lambda: self._write(EXPORT), partial(self._write, command)))
+            for what, command in (("tar cf", TAR), ("tar cf and sync", TAR_SYNC))
+        ]
+        imports = [
+            (what, paired(f"import / {what}", self.pairs, lambda: self._write(IMPORT), partial(self._write, command)))
+            for what, command in (("tar xf", UNTAR), ("tar xf and sync", UNTAR_SYNC))
+        ]
+        return [
+            *(table.wall(f"export, wall / {what}", pairs, 1.2) for what, pairs in exports),
+            table.memory("export, peak memory", (ours for _, pairs in exports for ours, _ in pairs), most=_MEMORY),
+            *(table.wall(f"import, wall / {what}", pairs, 1.5) for what, pairs in imports),
+            table.memory("import, peak memory", (ours for _, pairs in imports for ours, _ in pairs), most=_MEMORY),
+        ]
+
     def version(self) -> list[Row]:
         pairs = paired("--version", 3 * self.pairs, lambda: self._shell.run(VERSION), lambda: self._shell.run(PYTHON))
         return [table.cpu("mirror --version, CPU / python -c pass", pairs, 0.12)]
@@ -146,6 +177,11 @@ class Bench:
 
     def _read(self, command: str) -> Cost:
         return self._shell.run(command, HOST=self.host, LAYOUT=self.layout)
+
+    def _write(self, command: str) -> Cost:
+        archive, layout = self.archive, self.layout
+        with self._space() as folder:
+            return self._shell.run(command, LAYOUT=layout, ARCHIVE=archive, FRESH=folder)
 
     @contextmanager
     def _space(self) -> Iterator[Path]:
@@ -167,5 +203,6 @@ CASES = {
     "verify": Case((VERIFY, SHA256SUM, SHA256SUMS, OPENSSL), Bench.verify),
     "push": Case((PUSH, SKOPEO_PUSH), Bench.push),
     "again": Case((PULL_AGAIN, VERIFY), Bench.again),
+    "archives": Case((EXPORT, TAR, TAR_SYNC, IMPORT, UNTAR, UNTAR_SYNC), Bench.archives),
     "version": Case((VERSION, PYTHON), Bench.version),
 }

@@ -311,6 +311,31 @@ def test_the_same_again_changes_nothing() -> None:
     assert changed(once, REDIS, root()) == (once, root().digest)
 
 
+def test_an_image_that_has_its_names_already_keeps_them() -> None:
+    """Its tag alone is another image's in the layout that it comes from."""
+    named = root(**{IMAGE_NAME: REDIS, REF_NAME: REDIS})
+    assert raw_entries(changed(index.EMPTY, REDIS, named)[0]) == [raw(image_name=REDIS, ref_name=REDIS)]
+
+
+def test_names_that_are_taken_are_not_kept() -> None:
+    old = index_of(raw("old", "a.io/a:4.0", "4.0"))
+    new, _ = changed(old, REDIS, root(**{IMAGE_NAME: REDIS, REF_NAME: "4.0"}))
+    assert raw_entries(new)[1] == raw(image_name=REDIS, ref_name=REDIS)
+
+
+@pytest.mark.parametrize("annotations", [{REF_NAME: "4.0"}, {REF_NAME: "any name"}, {}], ids=["tag", "name", "none"])
+def test_an_image_without_a_full_name_stays_as_it_is_beside_others(annotations: dict[str, str]) -> None:
+    one, other = root("one", **annotations), root("other", **annotations)
+    data, before = index.EMPTY, None
+    for node in (one, other, one):
+        data, before = changed(data, index.Entry.of(node).name, node)
+    assert before == one.digest
+    assert {entry["digest"]: entry.get("annotations", {}) for entry in raw_entries(data)} == {
+        one.digest: annotations,
+        other.digest: annotations,
+    }
+
+
 @given(
     st.lists(descriptors(), max_size=5),
     st.dictionaries(st.sampled_from(["annotations2", "x", "ü", ""]), json_values, max_size=3),
@@ -423,3 +448,28 @@ def test_only_children_that_were_not_kept_are_absent_on_purpose(
     sparse: str | None, ask: Callable[[Entry], bool], lacks: bool
 ) -> None:
     assert ask(entry_of(sparse)) is lacks
+
+
+# What images are called elsewhere
+
+
+def entries_of(*raws: Json) -> list[index.Entry]:
+    return index.entries(index_of(*raws))
+
+
+def test_images_are_called_elsewhere_as_they_are_here() -> None:
+    found = entries_of(raw("one", REDIS), raw("other", ref_name="1"), raw("third"))
+    assert [name for name, _ in index.called(found, None, "here")] == [REDIS, "1", root("third").digest]
+
+
+def test_one_image_may_be_called_something_else() -> None:
+    assert [name for name, _ in index.called(entries_of(raw()), "redis:4.0", "here")] == [REDIS]
+    with pytest.raises(UsageError, match="here has several images to call redis"):
+        index.called(entries_of(raw("one"), raw("other")), "redis:4.0", "here")
+
+
+def test_a_full_name_for_two_images_is_refused_and_a_bare_one_is_not() -> None:
+    with pytest.raises(UsageError, match=f"here has two images called {REDIS}"):
+        index.called(entries_of(raw("one", REDIS), raw("other", REDIS)), None, "here")
+    assert len(index.called(entries_of(raw("one", REDIS), raw("one", REDIS)), None, "here")) == 2
+    assert len(index.called(entries_of(raw("one", ref_name="1"), raw("other", ref_name="1")), None, "here")) == 2

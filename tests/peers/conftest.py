@@ -1,6 +1,7 @@
 """The peers as fixtures: a test that asks for one which is not installed is skipped, or fails in CI."""
 
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,3 +40,11 @@ def second(tmp_path: Path) -> Iterator[DockerRegistry]:
     """Another one."""
     with docker_registry(tmp_path / "second") as running:
         yield running
+
+
+@pytest.fixture
+def podman(tmp_path: Path) -> Iterator[Program]:
+    """podman with a store of its own, which needs nothing of the machine but to be root."""
+    with tempfile.TemporaryDirectory(prefix="podman-") as run:  # its path may have fifty characters
+        store = (f"--root={tmp_path / 'store'}", f"--runroot={run}", "--storage-driver=vfs")
+        yield Program((needed("podman"), *store, "--cgroup-manager=cgroupfs", "--events-backend=none"), tmp_path)

@@ -1,0 +1,20 @@
+"""Archives of images: a layout in a tar archive, or what `docker save` writes. Nothing is ever unpacked.
+
+`header`     one block of 512 bytes, read and written
+`members`    one pass over the headers, and all that is refused
+`tar`        the open file
+`listing`    manifest.json, docker's own list of images
+`docker`     docker's own form, shown as a layout
+`files`      where the bytes of each file of the layout are
+`reader`     an archive as a source
+`spool`      … that comes from stdin
+`agreement`  whether the two lists of images in one archive agree
+`inventory`  an archive as something to verify
+`writer`     an archive as a sink
+"""
+
+from mirror.archive.inventory import ArchiveInventory
+from mirror.archive.reader import Archive
+from mirror.archive.writer import ArchiveWriter
+
+__all__ = ["Archive", "ArchiveInventory", "ArchiveWriter"]

@@ -1,0 +1,169 @@
+"""Docker's own archives, shown as the OCI image layouts that they would be.
+
+`docker save` before 25, and skopeo and podman to this day, write no manifests: `manifest.json` lists, for each image,
+its config, its layers and its names. The manifest is made here, always the same one from the same config and layers,
+and says so. Layers are tar archives, so the diff_ids of the config are their digests: whoever reads one checks it
+against what the image was built from. A layer that is compressed is unpacked once, to check the same.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator
+
+from mirror.archive import listing
+from mirror.archive.listing import Image
+from mirror.archive.members import Member
+from mirror.archive.tar import Tar
+from mirror.descriptor import MANIFEST_CAP, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
+from mirror.digest import Digest
+from mirror.errors import BrokenArchive, InvalidContent, InvalidDigest
+from mirror.examine import READ
+from mirror.layout import index, names
+from mirror.layout.blobs import place
+from mirror.manifest import build_image, build_index
+from mirror.strictjson import JsonObject, field, load_object
+
+MADE_FROM = "dev.oci-mirror.made-from"  # annotation of a manifest: what it was made from, since it came without one
+Content = Member | bytes
+
+_HEX_NAME = re.compile(r"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?", re.ASCII)
+_LAYER = "application/vnd.oci.image.layer.v1.tar"
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_MOST_MADE = 64 * 1024 * 1024  # bytes of all manifests that are made for one archive, and held in memory
+_EXPANSION, _ALLOWANCE = 200, 64 * 1024 * 1024  # times its size, and bytes more: what a layer may unpack to
+
+
+def as_layout(tar: Tar) -> dict[str, Content]:
+    """The files of the layout that the archive would be: by name, where their bytes are, or the bytes themselves.
+
+    Raises:
+        BrokenArchive: its `manifest.json`, or a config, is broken, or names what is not there.
+        StorageError: it cannot be read.
+    """
+    try:
+        return _Maker(tar).layout()
+    except (InvalidContent, InvalidDigest) as error:
+        raise BrokenArchive(f"{tar.path}: {error}") from None
+
+
+def diff_ids_of(config: bytes, what: str) -> list[Digest]:
+    """The digests that the layers of an image have when they are unpacked.
+
+    Raises:
+        ContentError: they are none.
+    """
+    rootfs = field(load_object(config, what), "rootfs", what)
+    found = field(rootfs, "diff_ids", what) if isinstance(rootfs, dict) else None
+    if not isinstance(found, list | None):
+        raise InvalidContent(f"The diff_ids of {what} are no list.")
+    return [Digest.parse(text) for text in found or []]
+
+
+class _Maker:
+    """Makes the manifests of one archive. What several images share is looked at once."""
+
+    def __init__(self, tar: Tar) -> None:
+        self._tar = tar
+        self._files: dict[str, Content] = {"oci-layout": index.OCI_LAYOUT}
+        self._configs: dict[str, tuple[Descriptor, list[Digest]]] = {}
+        self._layers: dict[tuple[str, Digest], Descriptor] = {}
+        self._made = 0
+
+    def layout(self) -> dict[str, Content]:
+        entries = list(self._entries())
+        self._files["index.json"] = build_index(OCI_INDEX, entries, {})
+        return self._files
+
+    def _entries(self) -> Iterator[JsonObject]:
+        """What `index.json` would list: an entry for each name of each image."""
+        taken: set[str] = set()
+        for image, found in listing.images_of(self._read(listing.FILE)):
+            root = self._image(image)
+            for called in [names.annotate(name, taken) for name in found] or [{}]:
+                taken.add(called.get(names.REF_NAME, ""))
+                yield {**root.to_json(), **({"annotations": called} if called else {})}
+
+    def _image(self, image: Image) -> Descriptor:
+        """Make the manifest of one image."""
+        config_name, layers = image
+        config, diff_ids = self._config(config_name)
+        if len(diff_ids) != len(layers):
+            raise InvalidContent(f"{config_name} has {len(diff_ids)} diff_ids, and {len(layers)} layers are listed.")
+        nodes = [self._layer(name, diff_id) for name, diff_id in zip(layers, diff_ids, strict=True)]
+        made = build_image(config, nodes, {MADE_FROM: "docker-archive"})
+        self._made += len(made)
+        if self._made > _MOST_MADE or len(made) > MANIFEST_CAP:
+            raise InvalidContent(f"{listing.FILE} lists more than any honest archive holds.")
+        self._files[place(Digest.of(made))] = made
+        return Descriptor(OCI_MANIFEST, Digest.of(made), len(made))
+
+    def _config(self, name: str) -> tuple[Descriptor, list[Digest]]:
+        """A config and its diff_ids. Most tools name it by its digest, and then it is held to that."""
+        if name not in self._configs:
+            data, named = self._read(name), _HEX_NAME.fullmatch(name)
+            digest = Digest(f"sha256:{named[1]}") if named else Digest.of(data)
+            self._configs[name] = Descriptor(OCI_CONFIG, digest, len(data)), diff_ids_of(data, name)
+            self._files[place(digest)] = self._member(name)
+        return self._configs[name]
+
+    def _layer(self, name: str, diff_id: Digest) -> Descriptor:
+        if (name, diff_id) not in self._layers:
+            member = self._member(name)
+            layer = self._layers[name, diff_id] = self._described(name, member, diff_id)
+            self._files[place(layer.digest)] = member
+        return self._layers[name, diff_id]
+
+    def _described(self, name: str, member: Member, diff_id: Digest) -> Descriptor:
+        head = self._tar.pread(member.offset, min(4, member.size))
+        if head.startswith(_GZIP):
+            return Descriptor(f"{_LAYER}+gzip", self._unpacked(name, member, diff_id), member.size)
+        if head == _ZSTD:
+            raise InvalidContent(f"{name} is compressed by zstd, which docker never put there.")
+        return Descriptor(_LAYER, diff_id, member.size)
+
+    def _unpacked(self, name: str, member: Member, diff_id: Digest) -> Digest:
+        """The digest of a compressed layer, whose content has been checked against its diff_id."""
+        packed, content, left = Digest.of(b"").hasher(), diff_id.hasher(), _EXPANSION * member.size + _ALLOWANCE
+        try:
+            for raw, plain in _gunzip(self._chunks(member)):
+                packed.update(raw)
+                content.update(plain)
+                left -= len(plain)
+                if left < 0:
+                    raise InvalidContent(f"{name} unpacks to more than any honest layer.")
+        except (zlib.error, EOFError):
+            raise InvalidContent(f"{name} is no valid gzip.") from None
+        if not diff_id.matches(content):
+            raise InvalidContent(f"{name} does not unpack to its diff_id {diff_id}.")
+        return Digest(f"sha256:{packed.hexdigest()}")
+
+    def _chunks(self, member: Member) -> Iterator[bytes]:
+        for start in range(0, member.size, READ):
+            yield self._tar.pread(member.offset + start, min(READ, member.size - start))
+
+    def _read(self, name: str) -> bytes:
+        return self._tar.read(self._member(name), MANIFEST_CAP)
+
+    def _member(self, name: str) -> Member:
+        try:
+            return self._tar.members[name]
+        except KeyError:
+            raise InvalidContent(f"{name[:200]!r} is named and not there.") from None
+
+
+def _gunzip(chunks: Iterator[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Compressed bytes as they come, and what they unpack to, a piece at a time. Members may follow each other."""
+    member = zlib.decompressobj(wbits=31)
+    for chunk in chunks:
+        raw, rest, more = chunk, chunk, False
+        while rest or more:
+            if member.eof:
+                member = zlib.decompressobj(wbits=31)
+            plain = member.decompress(rest, READ)
+            yield raw, plain
+            raw, rest = b"", member.unconsumed_tail or member.unused_data
+            more = len(plain) == READ and not member.eof  # it may hold back what did not fit
+    if not member.eof:
+        raise EOFError

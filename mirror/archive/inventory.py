@@ -1,0 +1,64 @@
+"""An archive as something to verify (`mirror.content.Inventory`), broken or not. It is read in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mirror.archive.agreement import disagreements
+from mirror.archive.files import Files
+from mirror.archive.tar import Tar
+from mirror.digest import Digest
+from mirror.errors import BrokenArchive, BrokenLayout
+from mirror.examine import MISSING, Reader, Verdict
+from mirror.finding import Finding, Severity
+
+
+class ArchiveInventory:
+    """What an archive holds. Close it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file that a person named.
+
+        Raises:
+            NotFound: there is no such file.
+            BrokenArchive: it is no archive of images.
+            StorageError: it cannot be read.
+        """
+        self._tar = Tar.open(path)
+        try:
+            self._files = Files(self._tar)
+        except BaseException:
+            self._tar.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        return str(self._tar.path)
+
+    def read(self, name: str, cap: int) -> bytes:
+        try:
+            data = self._files.read(name, cap)
+        except BrokenArchive as error:
+            raise BrokenLayout(str(error)) from None
+        if data is None:
+            raise FileNotFoundError(name)
+        return data
+
+    def open(self, digest: Digest) -> Reader | Verdict:
+        return self._files.open(digest) or MISSING
+
+    def stored(self) -> Iterator[tuple[str, str]]:
+        return self._files.stored()
+
+    def faults(self) -> Iterator[Finding]:
+        if self._tar.fault:
+            yield Finding("broken-archive", Severity.ERROR, self.name, "a whole tar archive", str(self._tar.fault))
+        yield from disagreements(self._files)
+
+    def leftovers(self) -> Iterator[Finding]:
+        """What else an archive holds, docker's files for one, is nobody's business."""
+        return iter(())
+
+    def close(self) -> None:
+        self._tar.close()

@@ -1,0 +1,46 @@
+"""Archives from stdin. Content is read at offsets, which a pipe does not have.
+
+A file that a shell has opened is read in place. What comes through a pipe is kept in a file without a name while it is
+needed, on the file system that the images go to, where there has to be room for both. It is not stored as it comes: the
+list of images may be the last member, and nothing is stored that no image names.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from mirror.archive.tar import HEAD, Tar, refuse_packed
+from mirror.concurrency import in_thread, stoppable
+from mirror.examine import READ
+from mirror.layout.folder import exists, is_folder, translated
+from mirror.layout.temporary import write_all
+
+STDIN = Path("stdin")
+
+
+async def spooled(fd: int, folder: Path) -> Tar:
+    """The archive that comes from an open file or a pipe; `folder` is where its images go.
+
+    Raises:
+        BrokenArchive: it is no tar archive.
+        StorageError: it cannot be read, or there is no room for it.
+    """
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return await in_thread(partial(Tar, os.dup(fd), STDIN))
+    near = next(path for path in (folder, *folder.absolute().parents) if exists(path) and is_folder(path))
+    with translated(near), tempfile.TemporaryFile(dir=near, buffering=0) as file:
+        await stoppable(partial(_copy, fd, file.fileno()))
+        return await in_thread(partial(Tar, os.dup(file.fileno()), STDIN))
+
+
+def _copy(source: int, target: int, advance: Callable[[int], None]) -> None:
+    chunk = os.read(source, READ)
+    refuse_packed(chunk[:HEAD], STDIN)
+    while chunk:
+        advance(write_all(target, [chunk]))
+        chunk = os.read(source, READ)

@@ -1,0 +1,78 @@
+"""mirror export"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from mirror.cli import options
+from mirror.cli.progress import progress
+from mirror.cli.run import run
+from mirror.descriptor import Platform
+from mirror.exporting import ExportOptions, Format, export_layout
+
+_HELP = """Write images of a layout to an archive, every byte verified on its way.
+
+\b
+  mirror export ./layout images.tar                     all images, all platforms
+  mirror export ./layout redis.tar redis:4.0            one image
+  mirror export ./layout redis.tar --format docker-archive --platform linux/arm64
+  mirror export ./layout - --format docker-archive redis:4.0 | docker load
+
+An oci-archive is the layout in a tar archive: for podman, skopeo, containerd and mirror, digests preserved. A
+docker-archive holds one platform of each image, and is what `docker load` takes, whichever way docker stores images;
+the others read it too. The same images make the same archive, to the byte.
+
+FILE gets its name when it is whole. stdout gets one line for each image, NAME@DIGEST; where FILE is -, the archive.
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("layout", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("archive", metavar="FILE|-", type=click.Path(allow_dash=True))
+@click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([str(form) for form in Format]),
+    default=str(Format.OCI),
+    show_default=True,
+    help="Which kind of archive.",
+)
+@click.option(
+    "--platform",
+    metavar="OS/ARCH[/VARIANT][:OS.VERSION]",
+    help="The platform that goes into a docker-archive. [default: this host's]",
+)
+@click.option("--as", "name", metavar="NAME", help="What to call the image, where it is one.")
+@options.with_output
+@options.with_json
+@click.pass_context
+def command(
+    ctx: click.Context,
+    layout: Path,
+    archive: str,
+    images: tuple[str, ...],
+    form: str,
+    platform: str | None,
+    name: str | None,
+    quiet: bool,
+    no_progress: bool,
+    as_json: bool,
+) -> None:
+    if platform and form != Format.DOCKER:
+        raise click.UsageError("--platform is for docker-archive; an oci-archive keeps every platform.", ctx)
+    if archive == "-" and as_json:
+        raise click.UsageError("--json and an archive cannot both go to stdout.", ctx)
+    if archive == "-" and sys.stdout.isatty():
+        raise click.UsageError("An archive is nothing for a terminal: name a file, or redirect stdout.", ctx)
+    exporting = ExportOptions(Format(form), Platform.parse(platform) if platform else None, name)
+    with progress(quiet=quiet, no_progress=no_progress) as bars:
+        report = run(export_layout(layout, archive, images, exporting, bars))
+    if archive == "-":
+        for line in (*report.lines(), *report.remarks(), report.summary()):
+            options.remark(line, quiet=quiet)
+    else:
+        options.show(report, quiet=quiet, as_json=as_json)

@@ -1,0 +1,54 @@
+"""mirror import"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from mirror.cli import options
+from mirror.cli.progress import progress
+from mirror.cli.run import run
+from mirror.importing import import_archive
+
+_HELP = """Read images from an archive into a layout, every byte verified.
+
+\b
+  mirror import images.tar ./layout                 all images
+  mirror import images.tar ./layout redis:4.0       one image
+  mirror import app.tar ./layout --as registry.internal/team/app:v1
+  docker save redis:4.0 | mirror import - ./layout
+  zcat images.tar.gz | mirror import - ./layout
+
+It reads what mirror export, docker save (old and new), podman save, skopeo, nerdctl and ctr write: a layout in a tar
+archive, or docker's own form. The archive is read in place and never unpacked; what a pipe brings is kept in the folder
+of the layout meanwhile. Run it again to go on after an interruption.
+
+stdout gets one line for each image, NAME@DIGEST.
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("archive", metavar="FILE|-", type=click.Path(allow_dash=True))
+@click.argument("layout", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("images", metavar="[IMAGE]...", nargs=-1)
+@click.option("--as", "name", metavar="NAME", help="What to call the image, where it is one.")
+@options.with_output
+@options.with_json
+@click.pass_context
+def command(
+    ctx: click.Context,
+    archive: str,
+    layout: Path,
+    images: tuple[str, ...],
+    name: str | None,
+    quiet: bool,
+    no_progress: bool,
+    as_json: bool,
+) -> None:
+    if archive == "-" and sys.stdin.isatty():
+        raise click.UsageError("stdin is a terminal: name a file, or pipe an archive into it.", ctx)
+    with progress(quiet=quiet, no_progress=no_progress) as bars:
+        report = run(import_archive(archive, layout, images, name=name, progress=bars))
+    options.show(report, quiet=quiet, as_json=as_json)

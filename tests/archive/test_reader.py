@@ -1,0 +1,290 @@
+"""Archives of every tool, read as layouts."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirror import stream
+from mirror.archive import Archive
+from mirror.descriptor import OCI_MANIFEST, Descriptor
+from mirror.digest import Digest
+from mirror.errors import BrokenArchive, ContentError, NotFound, UsageError, WrongDigest
+from mirror.graph import walk
+from tests import images
+from tests.archives import (
+    Saved,
+    containerd_archive,
+    crane_archive,
+    docker_archive,
+    docker_new,
+    docker_old,
+    encode_list,
+    layout,
+    named,
+    oci_archive,
+    packed,
+    with_folders,
+)
+from tests.memory import descriptor_of
+
+NAME = "quay.io/a/b:v1"
+MULTI = images.multi_arch()
+SAVED = Saved(1, "busybox:1.36", "busybox:latest")
+FIRST, SECOND = SAVED.layers.values()
+PACKED_FIRST, PACKED_SECOND = SAVED.compressed.values()
+OTHER = Saved(50, "quay.io/a/b:v2", shared=[images.layer(1, 3000)])
+
+
+def opened(tmp_path: Path, data: bytes) -> Archive:
+    path = tmp_path / "images.tar"
+    path.write_bytes(data)
+    return Archive.open(path)
+
+
+def read(archive: Archive, node: Descriptor, start: int = 0) -> bytes:
+    async def main() -> bytes:
+        async with archive.open_blob(node, start) as body:
+            assert body.start == start
+            return b"".join([chunk async for chunk in body.chunks])
+
+    return asyncio.run(main())
+
+
+def content(archive: Archive, root: Descriptor) -> dict[str, bytes]:
+    """All that an image consists of, each piece hashed."""
+
+    async def main() -> dict[str, bytes]:
+        graph = await walk(archive, root)
+        found = {str(digest): node.data for digest, node in graph.nodes.items()}
+        for blob in graph.blobs.values():
+            async with archive.open_blob(blob) as body:
+                found[blob.digest] = await stream.read(body, blob)
+        return found
+
+    return asyncio.run(main())
+
+
+# Layouts in a tar archive
+
+
+@pytest.mark.parametrize("pack", [packed, lambda files: packed(with_folders(files))], ids=["in our order", "sorted"])
+def test_a_layout_in_an_archive_is_read(tmp_path: Path, pack: Callable[[dict[str, bytes]], bytes]) -> None:
+    with opened(tmp_path, pack(layout(named(MULTI, NAME), content=[MULTI]))) as archive:
+        (entry,) = archive.entries()
+        assert (entry.name, entry.root.digest) == (NAME, MULTI.root)
+        assert content(archive, entry.root) == {**MULTI.blobs, **{k: data for k, (data, _) in MULTI.manifests.items()}}
+
+
+def test_images_are_found_by_their_names(tmp_path: Path) -> None:
+    with opened(tmp_path, oci_archive(MULTI, NAME)) as archive:
+        assert [entry.name for entry in archive.find(["a/b:v1"])] == [NAME]
+        assert asyncio.run(archive.resolve("v1")).digest == MULTI.root
+        with pytest.raises(NotFound, match="no image 'v2'"):
+            archive.find(["v2"])
+
+
+def test_a_blob_is_read_from_the_middle_on(tmp_path: Path) -> None:
+    blob = images.layer(7, 3_000_000)
+    image = images.image("linux/amd64", blob)
+    node = Descriptor("x/y", Digest.parse(blob.digest), blob.size)
+    with opened(tmp_path, oci_archive(image, NAME)) as archive:
+        for start in (0, 1, 1_500_000, blob.size - 1, blob.size):
+            assert read(archive, node, start) == blob.data[start:]
+
+
+def test_what_is_missing_or_of_another_size_is_an_error(tmp_path: Path) -> None:
+    with opened(tmp_path, oci_archive(MULTI, NAME)) as archive:
+        with pytest.raises(BrokenArchive, match="lacks sha256:"):
+            read(archive, Descriptor("x/y", Digest.of(b"x"), 1))
+        with pytest.raises(BrokenArchive, match="should have 5 bytes"):
+            read(archive, Descriptor("x/y", Digest.parse(MULTI.root), 5))
+
+
+def test_a_wrong_byte_is_found(tmp_path: Path) -> None:
+    image = images.image("linux/amd64", images.layer(1, 500))
+    data = oci_archive(image, NAME)
+    blob = next(iter(image.blobs.values()))
+    with opened(tmp_path, data.replace(blob, blob[:-1] + bytes([blob[-1] ^ 1]))) as archive, pytest.raises(WrongDigest):
+        content(archive, descriptor_of(image))
+
+
+def test_docker_saves_layouts_since_25(tmp_path: Path) -> None:
+    with opened(tmp_path, docker_new(SAVED)) as archive:
+        (entry,) = archive.entries()
+        assert entry.name == "docker.io/library/busybox:1.36"
+        assert set(SAVED.layers) <= content(archive, entry.root).keys()
+
+
+def test_containerd_saves_an_index_with_the_platforms_that_it_has(tmp_path: Path) -> None:
+    child = images.image("linux/amd64", images.layer(1, 100))
+    index = images.index([child, images.image("linux/arm64", images.layer(2, 100))])
+    with opened(tmp_path, containerd_archive(index, NAME, child)) as archive:
+        (entry,) = archive.entries()
+        assert (entry.name, entry.root.digest) == (NAME, index.root)
+        assert archive.holds(Digest.parse(child.root))
+
+
+# Docker's own form
+
+
+@pytest.mark.parametrize("pack", [docker_old, docker_archive], ids=["docker save", "podman save"])
+def test_an_image_of_dockers_form_is_its_config_and_its_layers(tmp_path: Path, pack: Callable[[Saved], bytes]) -> None:
+    with opened(tmp_path, pack(SAVED)) as archive:
+        first, second = archive.entries()
+        assert [first.name, second.name] == ["docker.io/library/busybox:1.36", "docker.io/library/busybox:latest"]
+        assert first.root.digest == second.root.digest
+        found = content(archive, first.root)
+        document = json.loads(found[first.root.digest])
+        assert {"config": document["config"], "layers": document["layers"]} == SAVED.manifest()
+        assert document["annotations"] == {"dev.oci-mirror.made-from": "docker-archive"}
+        assert found == {
+            **SAVED.layers,
+            SAVED.config.digest: SAVED.config.data,
+            first.root.digest: found[first.root.digest],
+        }
+
+
+def test_the_same_image_is_the_same_manifest_whoever_saved_it(tmp_path: Path) -> None:
+    roots = set()
+    for pack in (docker_old, docker_archive):
+        with opened(tmp_path, pack(SAVED)) as archive:
+            roots.add(archive.entries()[0].root.digest)
+    assert len(roots) == 1
+
+
+def test_images_that_share_a_layer_share_it_in_the_archive(tmp_path: Path) -> None:
+    data = docker_old(SAVED, OTHER)
+    assert data.count(FIRST) == 1
+    with opened(tmp_path, data) as archive:
+        *_, last = archive.entries()
+        assert last.name == "quay.io/a/b:v2"
+        assert content(archive, last.root).keys() >= OTHER.layers.keys()
+
+
+def test_a_compressed_layer_keeps_its_digest(tmp_path: Path) -> None:
+    with opened(tmp_path, crane_archive(SAVED)) as archive:
+        root = archive.entries()[0].root
+        found = content(archive, root)
+        assert {*map(images.digest_of, SAVED.compressed.values())} <= found.keys()
+        types = {layer["mediaType"] for layer in json.loads(found[root.digest])["layers"]}
+        assert types == {"application/vnd.oci.image.layer.v1.tar+gzip"}
+
+
+def test_an_image_without_a_name_is_called_by_its_digest(tmp_path: Path) -> None:
+    with opened(tmp_path, docker_old(Saved(1))) as archive:
+        (entry,) = archive.entries()
+        assert (entry.name, entry.root.media_type) == (entry.root.digest, OCI_MANIFEST)
+
+
+def test_a_layer_that_is_not_what_its_image_was_built_from_is_found(tmp_path: Path) -> None:
+    with opened(tmp_path, docker_old(SAVED).replace(FIRST, FIRST[:-1] + b"x")) as archive, pytest.raises(WrongDigest):
+        content(archive, archive.entries()[0].root)
+
+
+def test_a_config_that_is_not_what_its_name_says_is_found(tmp_path: Path) -> None:
+    data = docker_old(SAVED).replace(b'"created":"2020', b'"created":"2021')
+    with opened(tmp_path, data) as archive, pytest.raises(WrongDigest):
+        content(archive, archive.entries()[0].root)
+
+
+def classic(**changes: Any) -> bytes:
+    """A small archive of docker's form with something else in it."""
+    files = {"c.json": SAVED.config.data, "l0": FIRST, "l1": SECOND}
+    listed = {"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["l0", "l1"]}
+    listed |= {key: value for key, value in changes.items() if key[0].isupper()}
+    files |= {key: value for key, value in changes.items() if key in files}
+    listing = changes.get("listing", encode_list([listed]))
+    return packed({**files, "manifest.json": listing})
+
+
+def test_any_names_will_do_for_config_and_layers(tmp_path: Path) -> None:
+    with opened(tmp_path, classic()) as archive:
+        assert content(archive, archive.entries()[0].root).keys() >= SAVED.layers.keys()
+
+
+BROKEN: dict[str, tuple[dict[str, Any], str]] = {
+    "no JSON": ({"listing": b"["}, "not valid JSON"),
+    "no list": ({"listing": b"{}"}, "no list of images"),
+    "a list of lists": ({"listing": b"[[]]"}, "no list of images"),
+    "a key twice": ({"listing": b'[{"Config":"c.json","Config":"d.json"}]'}, "twice"),
+    "a key in another case": ({"config": 1, "Config": "c.json", "listing": b'[{"config":"x"}]'}, "'config'"),
+    "no config": ({"Config": None}, "without a Config"),
+    "a number for a config": ({"Config": 1}, "without a Config"),
+    "a config that is not there": ({"Config": "d.json"}, "'d.json' is named and not there"),
+    "a config that leads out": ({"Config": "../../etc/passwd"}, "is named and not there"),
+    "a config that is no JSON": ({"c.json": b"x"}, "not valid JSON"),
+    "a config without layers": ({"c.json": b"{}"}, "0 diff_ids, and 2 layers"),
+    "diff_ids that are no list": ({"c.json": b'{"rootfs":{"diff_ids":{}}}'}, "no list"),
+    "a diff_id that is none": ({"c.json": b'{"rootfs":{"diff_ids":["sha256:../../x","x"]}}'}, "no digest"),
+    "too few layers": ({"Layers": ["l0"]}, "2 diff_ids, and 1 layers are listed"),
+    "too many layers": ({"Layers": ["l0", "l1", "l1"]}, "2 diff_ids, and 3 layers are listed"),
+    "a layer that is not there": ({"Layers": ["l0", "l2"]}, "'l2' is named and not there"),
+    "a layer that is no text": ({"Layers": ["l0", 1]}, "no list of strings"),
+    "a name that is none": ({"RepoTags": ["A B"]}, "a name that is none"),
+    "names that are no list": ({"RepoTags": "a:1"}, "no list of strings"),
+    "a gzip that is cut": ({"l0": PACKED_FIRST[:-9]}, "no valid gzip"),
+    "a gzip that is none": ({"l0": b"\x1f\x8b" + b"x" * 50}, "no valid gzip"),
+    "another layer, compressed": ({"l0": PACKED_SECOND}, "does not unpack to its diff_id"),
+    "zstd": ({"l0": b"\x28\xb5\x2f\xfd" + b"x" * 50}, "compressed by zstd"),
+    "a config of 5 MB": ({"c.json": b"{" + b" " * 5_000_000 + b"}"}, "4194304 are the most"),
+}
+
+
+@pytest.mark.parametrize("flaw", BROKEN)
+def test_a_list_of_images_that_cannot_be_trusted_is_refused(tmp_path: Path, flaw: str) -> None:
+    changes, words = BROKEN[flaw]
+    with pytest.raises(BrokenArchive) as caught:
+        opened(tmp_path, classic(**changes))
+    assert words in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / "images.tar"))
+
+
+def test_a_compressed_layer_that_unpacks_to_far_too_much_is_refused(tmp_path: Path) -> None:
+    bomb = gzip.compress(bytes(200_000_000), 9)
+    with pytest.raises(BrokenArchive, match="unpacks to more than any honest layer"):
+        opened(tmp_path, classic(l0=bomb))
+
+
+@pytest.mark.parametrize(("layers", "times"), [(20_000, 25), (40_000, 1)])
+def test_a_list_that_makes_more_manifests_than_fit_in_memory_is_refused(
+    tmp_path: Path, layers: int, times: int
+) -> None:
+    config = images.encode({"rootfs": {"diff_ids": ["sha256:" + "ab" * 32] * layers}})
+    item = {"Config": "c.json", "RepoTags": None, "Layers": ["l0"] * layers}
+    listing = encode_list([item] * times)
+    assert max(len(listing), len(config)) < 4 * 1024 * 1024
+    with pytest.raises(BrokenArchive, match="more than any honest archive"):
+        opened(tmp_path, packed({"c.json": config, "l0": b"x", "manifest.json": listing}))
+
+
+# What is none
+
+
+@pytest.mark.parametrize(
+    ("files", "words", "hint"),
+    [
+        ({"readme": b"x"}, "no archive of images", "written by"),
+        ({"layout/oci-layout": b"x", "layout/index.json": b"x"}, "no archive of images", "tar -C layout -cf ARCHIVE ."),
+        ({"repositories": b"{}", "x/json": b"{}"}, "no archive of images", "before 1.10"),
+        ({"oci-layout": b'{"imageLayoutVersion":"2.0.0"}'}, "imageLayoutVersion", ""),
+        ({"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}, "has no index.json", ""),
+        ({"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": b"{}"}, "index.json", ""),
+        ({"oci-layout": b'{"imageLayoutVersion":"1.0.0"}' + b" " * 9999}, "4096 are the most", ""),
+    ],
+)
+def test_what_is_no_archive_of_images_is_refused(
+    tmp_path: Path, files: dict[str, bytes], words: str, hint: str
+) -> None:
+    with pytest.raises(ContentError, match=words) as caught:
+        opened(tmp_path, packed(files))
+    assert hint in (caught.value.hint or "")
+
+
+def test_an_archive_without_images_is_opened_and_has_none(tmp_path: Path) -> None:
+    with opened(tmp_path, packed(layout())) as archive, pytest.raises(UsageError, match="no images"):
+        archive.find()

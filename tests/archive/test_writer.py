@@ -1,0 +1,261 @@
+"""Archives that mirror writes: their order, their bytes, and what is left where something fails."""
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from mirror.archive import ArchiveWriter
+from mirror.archive.members import Members
+from mirror.content import Sink
+from mirror.descriptor import Descriptor
+from mirror.digest import Digest
+from mirror.errors import ContentError, MirrorError, StorageError, UsageError, WrongDigest
+from mirror.stream import Body, Fetch, in_hand
+from tests import images
+from tests.archives import IMAGE_NAME, OCI_LAYOUT, REF_NAME, unpacked
+from tests.layout.test_folder import make
+from tests.memory import descriptor_of
+from tests.strategies import digest_by
+
+DATA = random.Random(3).randbytes(9_000_000)  # more than two batches
+NODE = Descriptor("x/y", Digest.of(DATA), len(DATA))
+IMAGE = images.image("linux/amd64", images.layer(1, 3000))
+NAME = "quay.io/a/b:v1"
+
+
+def write(path: Path, *steps: Callable[[ArchiveWriter], Awaitable[object]], for_docker: bool = False) -> bytes:
+    async def main() -> None:
+        async with ArchiveWriter.to_file(path, for_docker=for_docker) as archive:
+            for step in steps:
+                await step(archive)
+
+    asyncio.run(main())
+    return path.read_bytes()
+
+
+def put(data: bytes, node: Descriptor | None = None) -> Callable[[ArchiveWriter], Awaitable[object]]:
+    node = node or Descriptor("x/y", Digest.of(data), len(data))
+    return lambda archive: archive.put(node, in_hand(data, "a test"))
+
+
+def put_image(sink: Sink) -> Awaitable[object]:
+    async def main() -> None:
+        for digest, data in IMAGE.blobs.items():
+            await sink.put(Descriptor("x/y", Digest(digest), len(data)), in_hand(data, "a test"))
+        await sink.put(descriptor_of(IMAGE), in_hand(IMAGE.data, "a test"))
+        await sink.tag(NAME, descriptor_of(IMAGE), IMAGE.data)
+
+    return main()
+
+
+# What is right
+
+
+def test_what_is_named_comes_before_what_names_it(tmp_path: Path) -> None:
+    files = unpacked(write(tmp_path / "x", put_image))
+    first, *blobs, root, last = files
+    assert (first, last) == ("oci-layout", "index.json")
+    assert files[root] == IMAGE.data
+    assert {f"sha256:{name[13:]}": files[name] for name in blobs} == IMAGE.blobs
+    assert files["oci-layout"] == OCI_LAYOUT
+    (entry,) = json.loads(files["index.json"])["manifests"]
+    assert entry == {**entry, "digest": IMAGE.root, "annotations": {IMAGE_NAME: NAME, REF_NAME: "v1"}}
+
+
+def test_the_same_content_is_the_same_archive(tmp_path: Path) -> None:
+    assert write(tmp_path / "x", put_image) == write(tmp_path / "y", put_image)
+
+
+def test_an_archive_for_docker_lists_config_layers_and_name(tmp_path: Path) -> None:
+    files = unpacked(write(tmp_path / "x", put_image, for_docker=True))
+    (listed,) = json.loads(files["manifest.json"])
+    document = json.loads(IMAGE.data)
+    assert listed["RepoTags"] == [NAME]
+    assert images.digest_of(files[listed["Config"]]) == document["config"]["digest"]
+    assert [images.digest_of(files[layer]) for layer in listed["Layers"]] == [document["layers"][0]["digest"]]
+
+
+def test_an_image_with_two_names_is_listed_once_for_docker(tmp_path: Path) -> None:
+    again = "quay.io/a/b:v2"
+    data = write(
+        tmp_path / "x", put_image, lambda archive: archive.tag(again, descriptor_of(IMAGE), IMAGE.data), for_docker=True
+    )
+    (listed,) = json.loads(unpacked(data)["manifest.json"])
+    assert listed["RepoTags"] == [NAME, again]
+
+
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 4 * 1024 * 1024, len(DATA)])
+def test_content_of_any_size_comes_back(tmp_path: Path, size: int) -> None:
+    files = unpacked(write(tmp_path / "x", put(DATA[:size]), put(b"after it")))
+    assert [data for name, data in files.items() if name.startswith("blobs/")] == [DATA[:size], b"after it"]
+
+
+def test_what_is_put_twice_is_there_once(tmp_path: Path) -> None:
+    async def at_once(archive: ArchiveWriter) -> None:
+        assert not await archive.has(NODE)
+        await asyncio.gather(*(archive.put(NODE, in_hand(DATA, "a test")) for _ in range(3)))
+        assert await archive.has(NODE)
+
+    assert write(tmp_path / "x", at_once).count(DATA[:5000]) == 1
+
+
+def test_digests_that_are_longer_than_a_header_allows_are_written_by_pax(tmp_path: Path) -> None:
+    digest = Digest(digest_by("sha512", b"data"))
+    files = unpacked(write(tmp_path / "x", put(b"data", Descriptor("x/y", digest, 4))))
+    assert files[f"blobs/sha512/{digest.encoded}"] == b"data"
+
+
+def test_there_is_nothing_but_plain_files_of_nobody(tmp_path: Path) -> None:
+    import tarfile
+
+    write(tmp_path / "x", put_image)
+    with tarfile.open(tmp_path / "x") as tar:
+        assert {(info.type, info.mode, info.mtime, info.uid, info.uname) for info in tar} == {(b"0", 0o644, 0, 0, "")}
+        assert tar.format == tarfile.USTAR_FORMAT or not tar.pax_headers
+
+
+# Where something fails
+
+FLIPPED = [bytes([DATA[0] ^ 1]) + DATA[1:], DATA[:-1] + bytes([DATA[-1] ^ 1])]
+
+
+@pytest.mark.parametrize(
+    "data", [*FLIPPED, DATA[:-1], DATA + b"x", b""], ids=["first", "last", "short", "long", "none"]
+)
+@pytest.mark.parametrize("there", [False, True], ids=["new", "over another"])
+def test_a_wrong_byte_leaves_no_archive(tmp_path: Path, data: bytes, there: bool) -> None:
+    path = tmp_path / "x.tar"
+    if there:
+        path.write_bytes(b"before")
+    with pytest.raises(ContentError, match="from a test"):
+        write(path, put(b"right"), put(data, NODE))
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == ({"x.tar": b"before"} if there else {})
+
+
+def test_an_archive_that_is_torn_takes_no_more(tmp_path: Path) -> None:
+    async def goes_on(archive: ArchiveWriter) -> None:
+        with pytest.raises(WrongDigest):
+            await archive.put(NODE, in_hand(FLIPPED[1], "a test"))
+        with pytest.raises(StorageError, match="in the middle of a blob"):
+            await archive.put(NODE, in_hand(DATA, "a test"))
+
+    with pytest.raises(StorageError, match="in the middle of a blob"):
+        write(tmp_path / "x", goes_on)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_archive_is_gone(tmp_path: Path) -> None:
+    @asynccontextmanager
+    async def stalls(start: int) -> AsyncIterator[Body]:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield DATA[:5_000_000]
+            begun.set()
+            await asyncio.Event().wait()
+
+        yield Body(chunks(), "a test")
+
+    begun = asyncio.Event()
+
+    async def main() -> None:
+        async def writing() -> None:
+            async with ArchiveWriter.to_file(tmp_path / "x") as archive:
+                await archive.put(NODE, stalls)
+
+        task = asyncio.create_task(writing())
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory"])
+def test_nothing_but_a_file_is_replaced(tmp_path: Path, kind: str) -> None:
+    make(tmp_path / "x", kind)
+    with pytest.raises(UsageError, match=r"x is a (FIFO|directory)\."):
+        write(tmp_path / "x")
+
+
+def test_a_link_is_followed_to_where_the_file_should_be(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "x").symlink_to("real/y")
+    write(tmp_path / "x", put(b"data"))
+    assert (tmp_path / "x").is_symlink()
+    assert (tmp_path / "real/y").is_file()
+
+
+def test_a_folder_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None:
+    with pytest.raises(MirrorError, match="No such file or directory"):
+        write(tmp_path / "no/x")
+
+
+# A pipe
+
+
+def piped(fetch: Fetch) -> tuple[bytes, BaseException | None]:
+    """What a reader gets of an archive with one blob, and how writing it ended."""
+    read_end, write_end = os.pipe()
+    error: list[BaseException] = []
+
+    async def main() -> bytes:
+        with os.fdopen(read_end, "rb") as reader:
+            reading = asyncio.create_task(asyncio.to_thread(reader.read))
+            try:
+                async with ArchiveWriter.to_pipe(write_end) as archive:
+                    await archive.put(NODE, fetch)
+            except MirrorError as caught:
+                error.append(caught)
+            os.close(write_end)
+            return await reading
+
+    return asyncio.run(main()), next(iter(error), None)
+
+
+def test_a_pipe_gets_the_same_bytes_as_a_file(tmp_path: Path) -> None:
+    assert piped(in_hand(DATA, "a test")) == (write(tmp_path / "x", put(DATA)), None)
+
+
+@pytest.mark.parametrize("data", FLIPPED)
+def test_a_pipe_never_gets_the_end_of_a_wrong_blob(data: bytes) -> None:
+    got, error = piped(in_hand(data, "a test"))
+    assert isinstance(error, WrongDigest)
+    assert len(got) < len(DATA)
+    found = Members(lambda offset, size: got[offset : offset + size], len(got))
+    assert "is cut in the middle of" in (found.fault or "")
+    assert list(found.by_name) == ["oci-layout"]
+
+
+def test_a_small_wrong_blob_leaves_no_trace_in_a_pipe() -> None:
+    wrong = Descriptor("x/y", Digest.of(b"right"), 5)
+    read_end, write_end = os.pipe()
+
+    async def main() -> None:
+        async with ArchiveWriter.to_pipe(write_end) as archive:
+            await archive.put(wrong, in_hand(b"wrong", "a test"))
+
+    with pytest.raises(WrongDigest):
+        asyncio.run(main())
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as reader:
+        assert b"wrong" not in reader.read()
+
+
+def test_a_reader_that_is_gone_is_an_error_in_words() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+
+    async def main() -> None:
+        async with ArchiveWriter.to_pipe(write_end):
+            pass
+
+    with pytest.raises(StorageError, match=r"stdout: Broken pipe\."):
+        asyncio.run(main())
+    os.close(write_end)

@@ -1,0 +1,480 @@
+"""mirror export and mirror import, as a person calls them."""
+
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests import images
+from tests.archives import (
+    HOSTILE,
+    IMAGE_NAME,
+    REF_NAME,
+    Saved,
+    containerd_archive,
+    crane_archive,
+    docker_archive,
+    docker_new,
+    docker_old,
+    layout,
+    named,
+    oci_archive,
+    packed,
+    unpacked,
+    with_folders,
+)
+from tests.command import Mirror, Result, assert_whole, blob_path, blobs, check_manners, entries, names, tree
+from tests.images import Image
+from tests.registry import EmbeddedRegistry, serving
+from tests.strategies import mutated
+
+AMD64 = images.image("linux/amd64", images.layer(1, 3000), images.layer(2, 500))
+ARM = images.image("linux/arm64", images.layer(3, 900), images.layer(2, 500))
+MULTI = images.index([AMD64, ARM, images.attestation(AMD64)])
+DOCKER = images.multi_arch(docker=True)
+NESTED = images.index([images.index([images.image("linux/s390x", images.layer(4, 300))]), AMD64])
+CHART = images.artifact("application/vnd.example.chart", images.Blob.of(b"chart", "text/plain"))
+NAME = "quay.io/team/app:v1"
+SAVED = Saved(20, "busybox:1.36", "busybox:latest")
+
+
+@dataclass(frozen=True)
+class Stock:
+    """A layout with an image of each kind, as it was pulled."""
+
+    folder: Path
+    host: str
+
+    def name(self, repo: str) -> str:
+        return f"{self.host}/{repo}:v1"
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stock]:
+    folder = tmp_path_factory.mktemp("stock")
+    with serving(EmbeddedRegistry()) as registry:
+        found = Stock(folder / "layout", registry.host)
+        kinds = {"multi": MULTI, "docker": DOCKER, "nested": NESTED, "chart": CHART, "single": AMD64}
+        for repo, image in kinds.items():
+            image.publish(registry, repo, "v1")
+        Mirror(folder)("pull", *map(found.name, kinds), "--all")
+        yield found
+
+
+def saved(tmp_path: Path, data: bytes, name: str = "images.tar") -> Path:
+    (tmp_path / name).write_bytes(data)
+    return tmp_path / name
+
+
+def shell(mirror: Mirror, command: str, code: int = 0) -> Result:
+    """Run a command line in which `mirror` stands for the command; its pipes fail where a part of them fails."""
+    whole = shlex.join(mirror.command())
+    result = mirror.run(["bash", "-o", "pipefail", "-c", command.replace("mirror ", whole + " ")])
+    assert result.code == code, result
+    check_manners(result)
+    return result
+
+
+def root(image: Image) -> set[str]:
+    return {image.root, *image.manifests, *image.blobs}
+
+
+# There and back
+
+
+def test_a_layout_comes_back_as_it_was(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
+    result = mirror("export", stock.folder, "images.tar")
+    assert result.lines == sorted(f"{stock.name(repo)}@{digest}" for repo, digest in roots(stock).items())
+    assert result.err.startswith("exported 5 images")
+    back = mirror("import", "images.tar", "back")
+    assert sorted(back.lines) == result.lines
+    assert tree(tmp_path / "back") == tree(stock.folder)
+    assert_whole(tmp_path / "back")
+
+
+def roots(stock: Stock) -> dict[str, str]:
+    """The digests by the repositories."""
+    digests = [entry["digest"] for entry in entries(stock.folder)]
+    return dict(zip((name[len(stock.host) + 1 : -3] for name in names(stock.folder)), digests, strict=True))
+
+
+def test_an_export_is_the_same_to_the_byte_whoever_asks_in_which_order(
+    mirror: Mirror, stock: Stock, tmp_path: Path
+) -> None:
+    one, two = stock.name("multi"), stock.name("docker")
+    for name, asked in (("a.tar", (one, two)), ("b.tar", (two, one)), ("c.tar", (one, two))):
+        mirror("export", stock.folder, name, *asked)
+    assert len({(tmp_path / name).read_bytes() for name in ("a.tar", "b.tar", "c.tar")}) == 1
+
+
+def test_one_image_is_exported_alone(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
+    mirror("export", stock.folder, "one.tar", "multi:v1")
+    mirror("import", "one.tar", "back")
+    assert names(tmp_path / "back") == [stock.name("multi")]
+    assert blobs(tmp_path / "back") == root(MULTI)
+
+
+def test_an_image_may_be_called_something_else(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
+    assert mirror("export", stock.folder, "one.tar", "multi:v1", "--as", NAME).lines == [f"{NAME}@{MULTI.root}"]
+    assert mirror("import", "one.tar", "back", "--as", "quay.io/x/y").lines == [f"quay.io/x/y:latest@{MULTI.root}"]
+    assert names(tmp_path / "back") == ["quay.io/x/y:latest"]
+    for command in (("export", stock.folder, "all.tar"), ("import", saved(tmp_path, two_images()), "other")):
+        result = mirror(*command, "--as", NAME, code=2)
+        assert f"several images to call {NAME}" in result.err
+
+
+def two_images() -> bytes:
+    return packed(layout(named(AMD64, "quay.io/a/a:1"), named(ARM, "quay.io/a/b:1"), content=[AMD64, ARM]))
+
+
+def test_an_image_may_go_through_pipes(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
+    result = shell(mirror, f"mirror export {stock.folder} - multi:v1 | mirror import - back")
+    assert result.lines == [f"{stock.name('multi')}@{MULTI.root}"]
+    assert blobs(tmp_path / "back") == root(MULTI)
+    mirror("export", stock.folder, "one.tar", "multi:v1")
+    shell(mirror, f"mirror export {stock.folder} - multi:v1 2>/dev/null | cmp - one.tar")
+
+
+def test_a_sparse_image_stays_sparse(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+    MULTI.publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64", "--sparse")
+    mirror("export", "layout", "a.tar")
+    mirror("import", "a.tar", "back")
+    assert tree(tmp_path / "back") == tree(tmp_path / "layout")
+    assert mirror("verify", "a.tar", "--json").json["verdict"] == "ok"
+
+
+def test_names_that_are_no_full_ones_come_back_as_they_were(mirror: Mirror, tmp_path: Path) -> None:
+    """skopeo knows tags only; some of its archives have no name at all, and two images may have one bare tag."""
+    bare = [{**image.descriptor(), "annotations": {REF_NAME: "1"}} for image in (AMD64, ARM)]
+    data = packed(layout(*bare, CHART.descriptor(), content=[AMD64, ARM, CHART]))
+    mirror("import", saved(tmp_path, data), "back")
+    mirror("import", "images.tar", "back")
+    found = [(each["digest"], each.get("annotations")) for each in entries(tmp_path / "back")]
+    wanted = [(AMD64.root, {REF_NAME: "1"}), (ARM.root, {REF_NAME: "1"}), (CHART.root, None)]
+    assert sorted(found, key=str) == sorted(wanted, key=str)
+    mirror("export", "back", "again.tar")
+    again = json.loads(unpacked((tmp_path / "again.tar").read_bytes())["index.json"])
+    assert again["manifests"] == entries(tmp_path / "back")
+
+
+def test_one_full_name_for_two_images_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+    data = packed(layout(named(AMD64, NAME), named(ARM, NAME), content=[AMD64, ARM]))
+    result = mirror("import", saved(tmp_path, data), "back", code=2)
+    assert f"two images called {NAME}" in result.err
+    assert AMD64.root in result.err
+    mirror("import", "images.tar", "back", ARM.root)
+    assert blobs(tmp_path / "back") == root(ARM)
+
+
+# What other tools write
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        (oci_archive(MULTI, NAME), {NAME}),
+        (packed(with_folders(layout(named(MULTI, NAME), content=[MULTI]))), {NAME}),
+        (containerd_archive(MULTI, NAME), {NAME}),
+        (docker_new(SAVED), {"docker.io/library/busybox:1.36"}),
+        (docker_old(SAVED), {"docker.io/library/busybox:1.36", "docker.io/library/busybox:latest"}),
+        (docker_archive(SAVED), {"docker.io/library/busybox:1.36", "docker.io/library/busybox:latest"}),
+        (crane_archive(SAVED), {"docker.io/library/busybox:1.36", "docker.io/library/busybox:latest"}),
+    ],
+    ids=["oci-archive", "sorted", "containerd", "docker 25", "docker 24", "podman", "crane"],
+)
+@pytest.mark.parametrize("way", ["file", "redirected", "pipe"])
+def test_every_form_is_imported_and_verifies(
+    mirror: Mirror, tmp_path: Path, data: bytes, wanted: set[str], way: str
+) -> None:
+    saved(tmp_path, data)
+    if way == "file":
+        mirror("import", "images.tar", "back")
+    else:
+        source = "- back < images.tar" if way == "redirected" else "- back"
+        shell(mirror, f"{'cat images.tar | ' if way == 'pipe' else ''}mirror import {source}")
+    assert set(names(tmp_path / "back")) == wanted
+    assert_whole(tmp_path / "back")
+    assert mirror("verify", "back", "--json").json["findings"] == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "home", "images.tar"]
+
+
+def test_platforms_that_containerd_did_not_have_are_recorded_as_absent(mirror: Mirror, tmp_path: Path) -> None:
+    saved(tmp_path, containerd_archive(MULTI, NAME, AMD64))
+    result = mirror("import", "images.tar", "back")
+    assert (
+        f"{NAME}: the archive has 1 of the 3 manifests of its index; the others are recorded as absent." in result.err
+    )
+    assert mirror("verify", "back", "--json").json["verdict"] == "ok"
+    (entry,) = entries(tmp_path / "back")
+    assert (entry["digest"], entry["annotations"]["dev.oci-mirror.sparse"]) == (MULTI.root, AMD64.root)
+
+
+def test_an_index_of_which_nothing_is_there_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+    saved(tmp_path, containerd_archive(MULTI, NAME, CHART))
+    result = mirror("import", "images.tar", "back", code=3)
+    assert "images.tar lacks sha256:" in result.err
+    assert not (tmp_path / "back").exists()
+
+
+# For docker
+
+
+def test_a_docker_archive_has_one_platform(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
+    arguments = ("--format", "docker-archive", "--platform", "linux/arm64", "--as", NAME)
+    result = mirror("export", stock.folder, "arm.tar", "multi:v1", *arguments)
+    assert result.lines == [f"{NAME}@{ARM.root}"]
+    assert "1 platform" in result.err
+    files = unpacked((tmp_path / "arm.tar").read_bytes())
+    (listed,) = json.loads(files["manifest.json"])
+    assert listed["RepoTags"] == [NAME]
+    document = json.loads(ARM.data)
+    named_there = [images.digest_of(files[path]) for path in (listed["Config"], *listed["Layers"])]
+    assert named_there == [node["digest"] for node in (document["config"], *document["layers"])]
+    (entry,) = json.loads(files["index.json"])["manifests"]
+    assert entry["platform"] == {"architecture": "arm64", "os": "linux"}
+    assert entry["annotations"] == {
+        IMAGE_NAME: NAME,
+        REF_NAME: "v1",
+        "dev.oci-mirror.index": MULTI.root,
+        "dev.oci-mirror.origin": f"{stock.name('multi')}@{MULTI.root}",
+    }
+
+
+def test_a_docker_archive_comes_back_with_its_digests(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
+    mirror("export", stock.folder, "a.tar", "docker:v1", "--format", "docker-archive", "--platform", "linux/amd64")
+    mirror("import", "a.tar", "back")
+    child = json.loads(DOCKER.data)["manifests"][0]["digest"]
+    assert entries(tmp_path / "back")[0]["digest"] == child
+    assert mirror("verify", "back", "--json").json["findings"] == []
+
+
+def test_without_a_platform_it_is_this_hosts_or_the_only_one(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
+    mirror("export", stock.folder, "a.tar", "single:v1", "--format", "docker-archive")
+    lonely = images.index([images.image("linux/s390x", images.layer(9, 100))])
+    saved(tmp_path, oci_archive(lonely, NAME))
+    mirror("import", "images.tar", "back")
+    result = mirror("export", "back", "b.tar", "--format", "docker-archive")
+    assert result.lines == [f"{NAME}@{json.loads(lonely.data)['manifests'][0]['digest']}"]
+
+
+REFUSED: dict[str, tuple[list[str], str]] = {
+    "an artifact": (["chart:v1", "--format", "docker-archive"], "is no image, so docker cannot load it"),
+    "a platform that is not there": (
+        ["multi:v1", "--format", "docker-archive", "--platform", "linux/riscv64"],
+        "has no image for linux/riscv64",
+    ),
+    "another platform than the only one": (
+        ["single:v1", "--format", "docker-archive", "--platform", "linux/arm64"],
+        "has no image for linux/arm64",
+    ),
+    "a platform for an oci-archive": (["--platform", "linux/amd64"], "--platform is for docker-archive"),
+    "a format that nobody knows": (["--format", "zip"], "'zip' is not one of"),
+    "an image that is not there": (["no/such"], "no image 'no/such'"),
+    "a name that is none": (["multi:v1", "--as", "A B"], "is no image name"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_exported_is_refused(mirror: Mirror, stock: Stock, tmp_path: Path, case: str) -> None:
+    arguments, words = REFUSED[case]
+    result = mirror("export", stock.folder, "x.tar", *arguments, code=2)
+    assert words in result.err
+    assert not (tmp_path / "x.tar").exists()
+
+
+def test_an_image_without_a_full_name_needs_one_for_docker(mirror: Mirror, tmp_path: Path) -> None:
+    bare = {**AMD64.descriptor(), "annotations": {REF_NAME: "1"}}
+    mirror("import", saved(tmp_path, packed(layout(bare, content=[AMD64]))), "back")
+    result = mirror("export", "back", "x.tar", "--format", "docker-archive", code=2)
+    assert "does not say which repository '1' is from" in result.err
+    assert "--as" in result.err
+    mirror("export", "back", "x.tar", "--format", "docker-archive", "--as", NAME)
+
+
+def test_an_image_without_a_tag_is_said_to_be_loaded_without_a_name(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    AMD64.publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a@{AMD64.root}")
+    for target in ("x.tar", "-"):
+        result = mirror("export", "layout", target, "--format", "docker-archive")
+        assert f"{registry.host}/a@{AMD64.root} has no tag, so docker loads it without a name." in result.err
+    assert json.loads(unpacked((tmp_path / "x.tar").read_bytes())["manifest.json"])[0]["RepoTags"] == []
+
+
+def test_layers_and_diff_ids_that_do_not_match_are_refused(mirror: Mirror, tmp_path: Path) -> None:
+    layer = images.layer(1, 200)
+    odd = images.manifest(images.config("linux", "amd64", layers=[layer, layer]), [layer])
+    mirror("import", saved(tmp_path, oci_archive(odd, NAME)), "back")
+    result = mirror("export", "back", "x.tar", "--format", "docker-archive", code=3)
+    assert "1 layers, and 2 diff_ids" in result.err
+
+
+# Output
+
+
+def test_the_result_can_be_read_by_a_program(mirror: Mirror, stock: Stock) -> None:
+    out = mirror("export", stock.folder, "x.tar", "multi:v1", "--json").json
+    assert (out["schema"], out["images"][0]["digest"]) == ("mirror.export/1", MULTI.root)
+    assert out["images"][0]["platforms"] == ["linux/amd64", "linux/arm64"]
+    assert out["moved"] == {"blobs": len(MULTI.blobs), "size": sum(map(len, MULTI.blobs.values()))}
+    back = mirror("import", "x.tar", "back", "--json").json
+    assert (back["schema"], back["moved"]) == ("mirror.import/1", out["moved"])
+    again = mirror("import", "x.tar", "back", "--json").json
+    assert (again["moved"]["blobs"], again["reused"]) == (0, out["moved"])
+
+
+def test_quiet_leaves_the_result_alone(mirror: Mirror, stock: Stock) -> None:
+    line = f"{stock.name('multi')}@{MULTI.root}\n"
+    for command in (("export", stock.folder, "x.tar", "multi:v1"), ("import", "x.tar", "back")):
+        result = mirror(*command, "-q")
+        assert (result.out, result.err) == (line, "")
+
+
+def test_an_archive_on_stdout_is_alone_there(mirror: Mirror, stock: Stock) -> None:
+    result = mirror("export", stock.folder, "-", "multi:v1")
+    assert next(iter(unpacked(result.raw))) == "oci-layout"
+    assert f"{stock.name('multi')}@{MULTI.root}\nexported 1 image" in result.err
+    assert mirror("export", stock.folder, "-", "multi:v1", "-q").err == ""
+    assert "--json" in mirror("export", stock.folder, "-", "--json", code=2).err
+
+
+def test_an_image_that_has_moved_is_said_to_have(mirror: Mirror, tmp_path: Path) -> None:
+    mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
+    result = mirror("import", saved(tmp_path, oci_archive(ARM, NAME)), "back")
+    assert f"{NAME} has moved: it was {AMD64.root} and is now {ARM.root}." in result.err
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_a_hostile_archive_is_refused_in_one_sentence_and_nothing_is_stored(
+    mirror: Mirror, tmp_path: Path, attack: str
+) -> None:
+    body, words = HOSTILE[attack]
+    head = oci_archive(AMD64, NAME).rstrip(b"\0")
+    saved(tmp_path, head + bytes(-len(head) % 512) + body)
+    result = mirror("import", "images.tar", "back", code=3)
+    assert words in result.err
+    assert len(result.err.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "images.tar"]
+
+
+def test_a_wrong_blob_is_not_stored_and_its_image_has_no_name(mirror: Mirror, tmp_path: Path) -> None:
+    layer = images.layer(1, 3000)
+    data = oci_archive(AMD64, NAME)
+    saved(tmp_path, data.replace(layer.data, layer.data[:-1] + bytes([layer.data[-1] ^ 1])))
+    result = mirror("import", "images.tar", "back", code=3)
+    assert f"{layer.digest} from images.tar does not match its digest" in result.err
+    assert names(tmp_path / "back") == []
+    assert layer.digest not in blobs(tmp_path / "back")
+    saved(tmp_path, data)
+    assert "1 blob" in mirror("import", "images.tar", "back").err
+    assert_whole(tmp_path / "back")
+
+
+def test_a_wrong_blob_in_a_layout_leaves_no_archive(mirror: Mirror, tmp_path: Path) -> None:
+    mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
+    path = blob_path(tmp_path / "back", images.layer(1, 3000).digest)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    result = mirror("export", "back", "x.tar", code=3)
+    assert "does not match its digest" in result.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "home", "images.tar"]
+    assert len(mirror("export", "back", "-", code=3).raw) < 2048
+
+
+def test_a_blob_that_was_damaged_in_the_layout_is_healed(mirror: Mirror, tmp_path: Path) -> None:
+    mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
+    layer = images.layer(1, 3000)
+    blob_path(tmp_path / "back", layer.digest).write_bytes(b"x" * layer.size)
+    assert mirror("import", "images.tar", "back", "--json").json["healed"] == [layer.digest]
+    assert_whole(tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["no.tar", "back"], 2, "There is no file 'no.tar'"),
+        ([".", "back"], 1, "is a directory"),
+        (["images.tar", "home"], 2, "not empty and is no OCI image layout"),
+        (["images.tar", "back", "x:1"], 2, "no image 'x:1'"),
+        (["packed.tar.gz", "back"], 3, "zcat packed.tar.gz | mirror import - LAYOUT"),
+        (["home.txt", "back"], 3, "is no tar archive"),
+    ],
+)
+def test_what_cannot_be_imported_is_refused(
+    mirror: Mirror, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    saved(tmp_path, oci_archive(AMD64, NAME))
+    saved(tmp_path, b"\x1f\x8b\x08" + bytes(900), "packed.tar.gz")
+    saved(tmp_path, b"hello\n" * 900, "home.txt")
+    (tmp_path / "home/x").touch()
+    assert words in mirror("import", *arguments, code=code).err
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_compressed_stream_is_refused_before_it_is_kept(mirror: Mirror, tmp_path: Path) -> None:
+    result = shell(mirror, "echo hello | gzip | mirror import - back", code=3)
+    assert "stdin is compressed by gzip" in result.err
+
+
+def test_a_pipe_that_is_cut_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+    saved(tmp_path, oci_archive(AMD64, NAME))
+    result = shell(mirror, "head -c 3000 images.tar | mirror import - back", code=3)
+    assert "stdin is cut" in result.err
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_disk_without_room_is_found_before_anything_moves(mirror: Mirror, tmp_path: Path) -> None:
+    saved(tmp_path, oci_archive(AMD64, NAME))
+    result = mirror("free:1000", "import", "images.tar", "back", module="tests.crash", code=1)
+    assert "1.0 kB free" in result.err
+    assert blobs(tmp_path / "back") == set()
+
+
+@pytest.mark.parametrize("plan", ["before", "after"])
+@pytest.mark.parametrize("number", range(4))
+def test_an_export_that_is_killed_leaves_the_old_file_or_the_new_one(
+    mirror: Mirror, tmp_path: Path, plan: str, number: int
+) -> None:
+    mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
+    mirror("export", "back", "x.tar")
+    new = (tmp_path / "x.tar").read_bytes()
+    (tmp_path / "x.tar").write_bytes(b"old")
+    result = mirror.run(mirror.command(f"{plan}:{number}", "export", "back", "x.tar", module="tests.crash"))
+    assert result.code in (0, -9)
+    assert (tmp_path / "x.tar").read_bytes() in (b"old", new)
+    mirror("export", "back", "x.tar")
+    assert (tmp_path / "x.tar").read_bytes() == new
+
+
+def test_the_bytes_are_on_the_disk_before_the_name(mirror: Mirror, tmp_path: Path) -> None:
+    mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
+    mirror("trace:calls", "export", "back", "x.tar", module="tests.crash")
+    fsync, rename, last = (tmp_path / "calls").read_text().splitlines()
+    temporary = fsync.split()[1]
+    assert (fsync.split()[0], Path(temporary).parent) == ("fsync", tmp_path)
+    assert rename.split() == ["rename", temporary, str(tmp_path / "x.tar")]
+    assert last == f"fsync {tmp_path}"
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("pack", [docker_old, docker_new])
+def test_no_change_of_bytes_is_a_traceback(
+    tmp_path_factory: pytest.TempPathFactory, pack: Callable[[Saved], bytes], data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("mutated")
+    saved(folder, data.draw(mutated(pack(Saved(1, "a:1", sizes=[100])))))
+    result = Mirror(folder).run(Mirror(folder).command("import", "images.tar", "back"))
+    assert result.code in (0, 2, 3)
+    check_manners(result)
+    if (folder / "back").exists():
+        assert_whole(folder / "back")
