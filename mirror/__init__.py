@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mirror.report.transfers import TransferReport
     from mirror.retry import Retry
     from mirror.selection import Choice
+    from mirror.serve import ServeOptions, Serving, serve_layouts
     from mirror.verify import verify_layout
 
 _HOMES = {
@@ -56,6 +57,8 @@ _HOMES = {
     "PushOptions": "push",
     "Reference": "reference",
     "Retry": "retry",
+    "ServeOptions": "serve",
+    "Serving": "serve",
     "TransferReport": "report.transfers",
     "VerifyReport": "report.findings",
     "export_layout": "exporting",
@@ -70,6 +73,7 @@ _HOMES = {
     "pull_images": "pull",
     "push_layout": "push",
     "remove_image": "inventory",
+    "serve_layouts": "serve",
     "verify_layout": "verify",
 }
 
@@ -88,6 +92,8 @@ __all__ = [
     "PushOptions",
     "Reference",
     "Retry",
+    "ServeOptions",
+    "Serving",
     "TransferReport",
     "VerifyReport",
     "export_layout",
@@ -102,6 +108,7 @@ __all__ = [
     "pull_images",
     "push_layout",
     "remove_image",
+    "serve_layouts",
     "verify_layout",
 ]
 

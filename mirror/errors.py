@@ -8,6 +8,7 @@
     ├── TransferError           1  a registry could not be reached, or refused
     │   └── Unauthorized        1  … because of who we are
     ├── StorageError            1  a disk that is full, read-only or broken
+    ├── ListenError             1  an address that a server cannot have
     ├── ContentError            3  content that is not what it should be
     │   ├── InvalidDigest       3  text that is no digest
     │   ├── InvalidContent      3  JSON or a manifest that breaks its specification
@@ -90,6 +91,10 @@ class Unauthorized(TransferError):
 
 class StorageError(MirrorError):
     """The operating system refused a read or a write."""
+
+
+class ListenError(MirrorError):
+    """An address that is taken, or is not this machine's."""
 
 
 class ContentError(MirrorError):

@@ -1,0 +1,205 @@
+"""The blobs of several layouts, each hashed before its first byte is served.
+
+What was hashed is remembered by the state of its file: device, inode, size, times. The same state is the same content,
+so a blob is hashed once; another state is hashed again. What is served is read from the descriptor that was looked at,
+so nothing can be swapped in between. Small content is hashed every time, and its bytes are what is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from threading import Event
+from types import TracebackType
+from typing import Self, TypeVar
+
+from mirror.concurrency import settled
+from mirror.descriptor import Descriptor
+from mirror.digest import Digest
+from mirror.layout import Layout
+from mirror.layout.blobs import Flaw, Verdict, examine_open
+
+R = TypeVar("R")
+
+_SMALL = 64 * 1024  # bytes that are hashed faster than they are remembered, and may wait in memory for a slow client
+_COARSEST = 3.0  # seconds: FAT keeps times to two of them, so a file may change twice and look the same
+_THREADS = 32  # that wait for disks; hashing has as many of them as there are cores
+_MISSING = Verdict(Flaw.MISSING, "a file", "nothing")
+_CHANGED = Verdict(Flaw.CORRUPT, "a file at rest", "one that changes while it is read")
+_STOPPED = Verdict(Flaw.UNREADABLE, "a readable file", "a server that is stopping")
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The state of a file: as long as it is the same, so is what the file holds."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    @property
+    def settled(self) -> bool:
+        """Whether a change that comes now would show. A time far ahead is another clock's, or another time zone's."""
+        now = time.time_ns()
+        return all(abs(now - at) > _COARSEST * 1e9 for at in (self.modified, self.changed))
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A blob, open for reading; `close` it."""
+
+    fd: int
+    stamp: Stamp
+
+    @property
+    def unchanged(self) -> bool:
+        return Stamp.of(os.fstat(self.fd)) == self.stamp
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+class Store:
+    """The blobs of layouts, as one: the first layout that has a good copy gives it. Use it in `with`."""
+
+    def __init__(self, layouts: Sequence[Layout]) -> None:
+        self._blobs = [layout.blobs for layout in layouts]
+        self._threads = ThreadPoolExecutor(_THREADS, "serve")
+        self._hashing = asyncio.Semaphore(os.cpu_count() or 1)
+        self._verdicts: dict[tuple[int, Digest], tuple[Stamp, Verdict]] = {}
+        self._locks: dict[tuple[int, Digest], asyncio.Lock] = {}
+        self._stop = Event()
+
+    async def hop(self, work: Callable[[], R]) -> R:
+        """Run `work`, which may wait for a disk, in a thread of the store's, and never leave it behind."""
+        return await settled(asyncio.get_running_loop().run_in_executor(self._threads, work))
+
+    async def open(self, node: Descriptor) -> bytes | Opened | Verdict:
+        """The content of `node`, checked: bytes, or a blob that the caller closes; or what is wrong with it."""
+        worst = _MISSING
+        for place in range(len(self._blobs)):
+            found = await self._open(place, node)
+            if not isinstance(found, Verdict):
+                return found
+            worst = found if worst.flaw is Flaw.MISSING else worst
+        return worst
+
+    def read(self, node: Descriptor) -> bytes | None:
+        """The verified bytes of a manifest, whose size the caller has capped; None where there are none. It blocks."""
+        for blobs in self._blobs:
+            data = bytearray()
+            if blobs.examine(node.digest, node.size, keep=data).ok:
+                return bytes(data)
+        return None
+
+    def stop(self) -> None:
+        """End what is being hashed, in a moment."""
+        self._stop.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._threads.shutdown()
+
+    async def _open(self, place: int, node: Descriptor) -> bytes | Opened | Verdict:
+        found = await self._look(place, node)
+        if not isinstance(found, Opened):
+            return found
+        try:
+            verdict = await self._judge(place, node, found)
+        except BaseException:
+            found.close()
+            raise
+        if verdict.ok:
+            return found
+        found.close()
+        return verdict
+
+    async def _look(self, place: int, node: Descriptor) -> bytes | Opened | Verdict:
+        """Small content whole; larger content open, and not yet judged."""
+        found: list[bytes | Opened | Verdict] = []
+
+        def look() -> None:
+            opened = self._blobs[place].opened(node.digest)
+            if isinstance(opened, Verdict):
+                found.append(opened)
+            else:
+                found.append(_taken(node, *opened))
+
+        try:
+            await self.hop(look)
+        except BaseException:
+            for one in found:
+                if isinstance(one, Opened):
+                    one.close()
+            raise
+        return found[0]
+
+    async def _judge(self, place: int, node: Descriptor, opened: Opened) -> Verdict:
+        """What is known of this file in this state, else what comes out when it is hashed.
+
+        One blob is hashed once at a time, and the others wait. It is hashed to its end even where its client has gone:
+        who comes back then, after a timeout of his own, is served at once.
+        """
+        key = (place, node.digest)
+        if known := self._known(key, opened):
+            return known
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            if known := self._known(key, opened):
+                return known
+            async with self._hashing:
+                return await self.hop(partial(self._hash, key, node, opened))
+
+    def _known(self, key: tuple[int, Digest], opened: Opened) -> Verdict | None:
+        stamp, verdict = self._verdicts.get(key, (None, None))
+        return verdict if stamp == opened.stamp else None
+
+    def _hash(self, key: tuple[int, Digest], node: Descriptor, opened: Opened) -> Verdict:
+        def advance(_: int) -> None:
+            if self._stop.is_set():
+                raise _StoppedError
+
+        settled = opened.stamp.settled
+        try:
+            verdict = examine_open(opened.fd, opened.stamp.size, node.digest, node.size, advance=advance)
+            if not opened.unchanged:
+                return _CHANGED
+        except _StoppedError:
+            return _STOPPED
+        if settled:
+            self._verdicts[key] = (opened.stamp, verdict)
+        return verdict
+
+
+class _StoppedError(Exception):
+    """Raised inside of an examination that nobody waits for any more."""
+
+
+def _taken(node: Descriptor, fd: int, size: int) -> bytes | Opened | Verdict:
+    """What has been opened: hashed and closed where it is small."""
+    if size > _SMALL:
+        return Opened(fd, Stamp.of(os.fstat(fd)))
+    try:
+        data = bytearray()
+        verdict = examine_open(fd, size, node.digest, node.size, keep=data)
+        return bytes(data) if verdict.ok else verdict
+    finally:
+        os.close(fd)
