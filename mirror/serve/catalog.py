@@ -78,7 +78,7 @@ class Catalog:
     def names(self, registry: str | None) -> list[str]:
         """Each repository once, by the shortest name that leads to it, sorted as the specification wants it."""
         if registry is not None:
-            return sorted(path for _, path in self.by_registry if self.find(path, registry))
+            return sorted(one.path for one in self.by_registry.values() if self.find(one.path, registry) is one)
         shortest: dict[tuple[str, str], str] = {}
         for name in sorted(self.by_name, key=len):
             one = self.by_name[name]

@@ -13,7 +13,6 @@ from mirror.reference import is_host
 
 _ADDRESS = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]+):(?P<port>[0-9]{1,5})", re.ASCII)
 _BACKLOG = 1024  # connections that wait to be taken
-_STALLED = 120_000  # milliseconds after which Linux gives up a connection whose peer takes nothing at all
 
 
 def address(text: str) -> tuple[str, int]:
@@ -31,8 +30,10 @@ def address(text: str) -> tuple[str, int]:
     return found["host"].strip("[]"), int(found["port"])
 
 
-def bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int, patience: float) -> socket.socket:
     """A socket that listens; of the addresses that a name has, IPv4 first.
+
+    A client that takes no byte for `patience` seconds is given up by the system, where it is Linux.
 
     Raises:
         ListenError: the system refuses.
@@ -48,7 +49,7 @@ def bound(host: str, port: int) -> socket.socket:
             hint="Choose another address with --listen; port 0 takes a free one.",
         ) from None
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections inherit it
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STALLED)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(patience * 1000))
     return listening
 
 

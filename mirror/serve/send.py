@@ -2,7 +2,7 @@
 
 A piece is sent at a time. Before each, the file must be as it was when it was hashed, and in the page cache: sendfile
 on a cold file would wait for the disk with the whole event loop, so a cold piece is first read by a thread. Each piece
-has to be taken in time; pieces are small for slow clients, so that a slow one is not taken for one that sleeps.
+has to be taken in time; that a client takes nothing at all, the system finds out sooner (`listen.bound`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aiohttp import web
 from mirror.serve.answers import Answer
 from mirror.serve.store import Opened
 
-_LARGEST, _SMALLEST = 4 * 1024 * 1024, 128 * 1024  # bytes of one piece
+_LARGEST, _SMALLEST = 4 * 1024 * 1024, 128 * 1024  # bytes of one piece: the larger, the fewer turns of the event loop
 _BRISK, _SLOW = 0.5, 2.0  # seconds that a piece took: then the next one is larger, or smaller
 _READ = 256 * 1024  # bytes read at a time where sendfile cannot be used
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)
@@ -82,7 +82,7 @@ class Delivery:
             if not _cached(blob.fd, at, count):
                 await self._hop(partial(_touch, blob.fd, at, count))
             started = time.monotonic()
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._patience * max(1, count / _SMALLEST)):
                 try:
                     await work(response, blob, at, count)
                 except (NotImplementedError, asyncio.SendfileNotAvailableError):

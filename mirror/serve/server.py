@@ -30,6 +30,7 @@ from mirror.strictjson import JsonObject
 
 _HANDSHAKE = 10.0  # seconds for TLS
 _LINGERING = 2.0  # seconds in which the rest of an upload that was refused is read, so that the client sees why
+_MOMENT = 0.05  # seconds
 _MOST = 16_384  # connections, where the system allows so many files
 _SPARE = 128  # files that are no connections and no blobs
 
@@ -40,7 +41,7 @@ class ServeOptions:
 
     `listen` is HOST:PORT, port 0 a free one. `certificate` and `key` are PEM files, `htpasswd` a file with bcrypt
     hashes. `idle` is how long a connection may take to ask for something, `patience` how long a client may take for
-    one piece of a blob (128 KiB at first, up to 4 MiB for fast ones), `grace` what running transfers get at the end.
+    128 KiB, or (on Linux) for any byte at all, `grace` what running transfers get at the end.
     """
 
     listen: str = "127.0.0.1:5000"
@@ -121,7 +122,7 @@ async def serve_layouts(
         catalog = await current.catalog()
         guard = Guard(users, store.hop) if users else None
         handler = Handler(Api(current, store), guard, options.patience, say, log)
-        sock = stack.enter_context(listen.bound(*where))
+        sock = stack.enter_context(listen.bound(*where, options.patience))
         async with _running(handler, store, sock, tls, options):
             yield Serving(
                 address=listen.shown(sock),
@@ -154,18 +155,16 @@ async def _running(
         lingering_time=_LINGERING,
         logger=_logger(handler),
     )
-    most = _most_connections()
-
-    def accept() -> asyncio.Protocol:
-        return server() if len(server.connections) < most else _Full(handler.say)
-
+    door = _Door(server, _most_connections(), handler.say)
     loop = asyncio.get_running_loop()
     handshake = _HANDSHAKE if tls else None
-    listener = await loop.create_server(accept, sock=sock, ssl=tls, ssl_handshake_timeout=handshake)
+    listener = await loop.create_server(door, sock=sock, ssl=tls, ssl_handshake_timeout=handshake)
     try:
         yield
     finally:
         listener.close()
+        door.shut = True
+        await asyncio.sleep(_MOMENT)  # for connections that the event loop has accepted and not yet handed over
         server.pre_shutdown()
         await handler.finish(options.grace)
         store.stop()
@@ -182,16 +181,26 @@ def _most_connections() -> int:
     return _MOST if files == resource.RLIM_INFINITY else max(16, min(_MOST, (files - _SPARE) // 2))
 
 
-class _Full(asyncio.Protocol):
-    """A connection too many: closed at once, or the process would run out of files for those that it has."""
+class _Door:
+    """Lets connections in until it is shut, and as many as there can be files for; the others are closed at once."""
 
-    def __init__(self, say: Speak) -> None:
-        self._say = say
+    def __init__(self, server: web.Server, most: int, say: Speak) -> None:
+        self.shut = False
+        self._server, self._most, self._say = server, most, say
 
+    def __call__(self) -> asyncio.Protocol:
+        if self.shut:
+            return _Refused()
+        if len(self._server.connections) >= self._most:
+            self._say("a connection was refused: there are as many as there can be files for (ulimit -n).")
+            return _Refused()
+        return self._server()
+
+
+class _Refused(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.abort()
-        self._say("a connection was refused: there are as many as there may be files open (ulimit -n).")
 
 
 def _logger(handler: Handler) -> logging.Logger:

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event
 from types import TracebackType
@@ -61,10 +61,21 @@ class Opened:
 
     fd: int
     stamp: Stamp
+    links: int
+
+    @classmethod
+    def of(cls, fd: int) -> Opened:
+        status = os.fstat(fd)
+        return cls(fd, Stamp.of(status), status.st_nlink)
 
     @property
     def unchanged(self) -> bool:
-        return Stamp.of(os.fstat(self.fd)) == self.stamp
+        """Whether the file is as it was opened. To lose or to get a name is a change too, but none of the content."""
+        status = os.fstat(self.fd)
+        now = Stamp.of(status)
+        if status.st_nlink != self.links:
+            now = replace(now, changed=self.stamp.changed)
+        return now == self.stamp
 
     def fileno(self) -> int:
         return self.fd
@@ -196,7 +207,7 @@ class _StoppedError(Exception):
 def _taken(node: Descriptor, fd: int, size: int) -> bytes | Opened | Verdict:
     """What has been opened: hashed and closed where it is small."""
     if size > _SMALL:
-        return Opened(fd, Stamp.of(os.fstat(fd)))
+        return Opened.of(fd)
     try:
         data = bytearray()
         verdict = examine_open(fd, size, node.digest, node.size, keep=data)

@@ -1,0 +1,175 @@
+"""A server in a thread of this process, layouts for it, and a client that sends just what it is told to."""
+
+import asyncio
+import hashlib
+import http.client
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mirror import ServeOptions, serve_layouts
+from mirror.serve import Serving
+from tests.images import Image, Json, digest_of
+
+IMAGE_NAME = "io.containerd.image.name"
+REF_NAME = "org.opencontainers.image.ref.name"
+ANY = ServeOptions(listen="127.0.0.1:0", idle=30.0, patience=30.0, grace=5.0)
+
+
+# Layouts
+
+
+def make_layout(folder: Path, images: Mapping[str, Image]) -> Path:
+    """A layout with images under their full names, written without any code under test, and long ago.
+
+    A name without a slash and a colon is a bare tag, as skopeo writes it; `@` in front of one is no name at all.
+    """
+    blobs = folder / "blobs/sha256"
+    blobs.mkdir(parents=True, exist_ok=True)
+    for image in images.values():
+        contents = {**image.blobs, **{digest: data for digest, (data, _) in image.manifests.items()}}
+        for digest, data in contents.items():
+            put(folder, digest, data)
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    write_index(folder, images)
+    return folder
+
+
+def write_index(folder: Path, images: Mapping[str, Image]) -> None:
+    entries = [{**image.descriptor(), "annotations": _called(name)} for name, image in images.items()]
+    replace_file(folder / "index.json", json.dumps({"schemaVersion": 2, "manifests": entries}).encode())
+
+
+def _called(name: str) -> dict[str, str]:
+    if name.startswith("@"):
+        return {}
+    if "/" not in name:
+        return {REF_NAME: name}
+    return {IMAGE_NAME: name}
+
+
+def blob_path(folder: Path, digest: str) -> Path:
+    return folder.joinpath("blobs", *digest.split(":"))
+
+
+def put(folder: Path, digest: str, data: bytes) -> None:
+    replace_file(blob_path(folder, digest), data)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """As tools that care do it: a new file takes the name."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_bytes(data)
+    fresh.replace(path)
+
+
+def age() -> None:
+    """Wait until the state of files that were just written says something about their content."""
+    time.sleep(3.2)
+
+
+# The server
+
+
+@dataclass
+class Server:
+    """What is served, and what it has said so far."""
+
+    serving: Serving
+    said: list[str] = field(default_factory=list)
+    logged: list[str] = field(default_factory=list)
+
+    @property
+    def host(self) -> str:
+        return self.serving.address
+
+    def get(self, path: str, method: str = "GET", **headers: str) -> "Reply":
+        """Ask on a connection of its own; the path goes out as it is."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        with closing(http.client.HTTPConnection(self.host, timeout=60)) as connection:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            for name, value in named.items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            answer = connection.getresponse()
+            return Reply(answer.status, dict(answer.getheaders()), answer.read())
+
+    def raw(self, data: bytes, timeout: float = 30) -> bytes:
+        """Send bytes, and read until the server closes."""
+        with self.connect(timeout) as connection:
+            connection.sendall(data)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+    def connect(self, timeout: float = 30) -> socket.socket:
+        name, port = self.host.rsplit(":", 1)
+        return socket.create_connection((name, int(port)), timeout)
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The error that the specification asks for."""
+        errors: list[Json] = self.json["errors"]
+        assert self.headers["Content-Type"] == "application/json"
+        return str(errors[0]["code"])
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.body)
+
+
+@contextmanager
+def running(*layouts: Path, **options: Any) -> Iterator[Server]:
+    """Serve layouts from a thread of its own; `options` are fields of `ServeOptions`."""
+    ready: Future[tuple[Server, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def run() -> None:
+        done = asyncio.Event()
+        said: list[str] = []
+        logged: list[str] = []
+        async with serve_layouts(layouts, replace(ANY, **options), say=said.append, log=logged.append) as serving:
+            ready.set_result((Server(serving, said, logged), asyncio.get_running_loop(), done))
+            await done.wait()
+
+    def main() -> None:
+        try:
+            asyncio.run(run())
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+
+    thread = threading.Thread(target=main, name="server", daemon=True)
+    thread.start()
+    server, loop, done = ready.result(30)
+    try:
+        yield server
+    finally:
+        loop.call_soon_threadsafe(done.set)
+        thread.join(30)
+        assert not thread.is_alive(), "the server does not end"
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def sha256(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -1,0 +1,339 @@
+"""What is served hashes to its digest, whatever happens to the files meanwhile."""
+
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.images import OCI_LAYER, Blob, Image, image
+from tests.serve.running import (
+    Server,
+    age,
+    blob_path,
+    make_layout,
+    open_files,
+    put,
+    replace_file,
+    running,
+    sha256,
+    write_index,
+)
+
+LARGE = Blob.of(os.urandom(200_000), OCI_LAYER)
+SMALL = Blob.of(b"small", OCI_LAYER)
+HUGE = Blob.of(bytes(60_000_000), OCI_LAYER)  # more than sockets can hold
+APP = image("linux/amd64", LARGE, SMALL)
+BIG = image("linux/amd64", HUGE)
+
+BOTH = pytest.mark.parametrize("node", [LARGE, SMALL], ids=["large", "small"])
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    return make_layout(tmp_path / "layout", {"docker.io/a/b:1": APP, "docker.io/a/big:1": BIG})
+
+
+@pytest.fixture
+def server(layout: Path) -> Iterator[Server]:
+    with running(layout) as found:
+        yield found
+
+
+def path_of(digest: str, repository: str = "a/b") -> str:
+    kind = "manifests" if digest == APP.root else "blobs"
+    return f"/v2/{repository}/{kind}/{digest}"
+
+
+def flipped(data: bytes, place: int = -1) -> bytes:
+    changed = bytearray(data)
+    changed[place] ^= 1
+    return bytes(changed)
+
+
+def keep_times(path: Path, change: Callable[[Path], object]) -> None:
+    """Change a file as somebody would who does not want it to show."""
+    status = path.stat()
+    change(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def in_place(data: bytes) -> Callable[[Path], object]:
+    def change(path: Path) -> None:
+        with path.open("r+b") as file:
+            file.write(data)
+
+    return change
+
+
+# Every way to be wrong
+
+
+def no_file(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "flip first": lambda path: replace_file(path, flipped(path.read_bytes(), 0)),
+    "flip last": lambda path: replace_file(path, flipped(path.read_bytes())),
+    "truncate": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "append": lambda path: replace_file(path, path.read_bytes() + b"x"),
+    "empty": lambda path: os.truncate(path, 0),
+    "directory": no_file,
+    "link": link,
+    "fifo": fifo,
+}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("digest", [LARGE.digest, SMALL.digest, APP.root], ids=["large", "small", "manifest"])
+@pytest.mark.parametrize("how", DAMAGE)
+def test_content_that_is_wrong_is_500_and_never_bytes(
+    server: Server, layout: Path, how: str, digest: str, method: str
+) -> None:
+    assert server.get(path_of(digest)).digest == digest
+    DAMAGE[how](blob_path(layout, digest))
+    reply = server.get(path_of(digest), method)
+    assert reply.status == 500
+    if method == "GET":
+        assert reply.code == "UNKNOWN"
+        assert reply.json["errors"][0]["detail"]["digest"] == digest
+        assert str(layout) not in reply.body.decode()
+    assert any(digest in text and "heal" in text for text in server.said)
+
+
+@BOTH
+def test_range_of_what_is_wrong_is_500(server: Server, layout: Path, node: Blob) -> None:
+    replace_file(blob_path(layout, node.digest), flipped(node.data))
+    assert server.get(path_of(node.digest), Range="bytes=0-0").status == 500
+
+
+@BOTH
+def test_healed_content_is_served_again(server: Server, layout: Path, node: Blob) -> None:
+    replace_file(blob_path(layout, node.digest), flipped(node.data))
+    assert server.get(path_of(node.digest)).status == 500
+    put(layout, node.digest, node.data)
+    assert server.get(path_of(node.digest)).body == node.data
+
+
+def test_manifest_that_was_broken_at_first_leads_to_its_blobs_when_healed(layout: Path) -> None:
+    root = blob_path(layout, APP.root)
+    replace_file(root, flipped(APP.data))
+    with running(layout) as server:
+        assert server.get("/v2/a/b/manifests/1").status == 500
+        assert server.get(path_of(LARGE.digest)).status == 404
+        put(layout, APP.root, APP.data)
+        age()
+        assert server.get("/v2/a/b/manifests/1").status == 200
+        assert server.get(path_of(LARGE.digest)).status == 200
+
+
+@BOTH
+def test_missing_content_is_404_and_said(server: Server, layout: Path, node: Blob) -> None:
+    blob_path(layout, node.digest).unlink()
+    reply = server.get(path_of(node.digest))
+    assert (reply.status, reply.code) == (404, "BLOB_UNKNOWN")
+    assert any(node.digest in text and "missing" in text for text in server.said)
+
+
+def test_missing_folder_of_blobs_is_404(layout: Path) -> None:
+    with running(layout) as server:
+        assert server.get("/v2/a/b/tags/list").status == 200
+        shutil.rmtree(layout / "blobs/sha256")
+        (layout / "blobs/sha256").mkdir()
+        assert server.get("/v2/a/b/manifests/1").code == "MANIFEST_UNKNOWN"
+
+
+# Changes that do not want to show
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    """A layout whose files have been at rest for a while, all of them served once."""
+    folder = tmp_path_factory.mktemp("old") / "layout"
+    images = {f"docker.io/a/b{number}:1": image("linux/amd64", blob) for number, blob in enumerate(AGED)}
+    make_layout(folder, images)
+    age()
+    with running(folder) as server:
+        for number, blob in enumerate(AGED):
+            assert server.get(path_of(blob.digest, f"a/b{number}")).body == blob.data
+        yield server, folder
+
+
+AGED = [Blob.of(bytes([number]) * 100_000, OCI_LAYER) for number in range(3)]
+
+
+def test_change_in_place_with_the_old_times_shows(old: tuple[Server, Path]) -> None:
+    server, layout = old
+    path = blob_path(layout, AGED[0].digest)
+    keep_times(path, in_place(flipped(AGED[0].data, 0)))
+    assert path.stat().st_size == AGED[0].size
+    assert server.get(path_of(AGED[0].digest, "a/b0")).status == 500
+    keep_times(path, in_place(AGED[0].data))
+    assert server.get(path_of(AGED[0].digest, "a/b0")).body == AGED[0].data
+
+
+def test_another_file_with_the_old_times_shows(old: tuple[Server, Path]) -> None:
+    server, layout = old
+    path = blob_path(layout, AGED[1].digest)
+    keep_times(path, lambda path: replace_file(path, flipped(AGED[1].data)))
+    assert server.get(path_of(AGED[1].digest, "a/b1")).status == 500
+
+
+def test_change_in_the_tick_of_a_coarse_clock_shows(layout: Path) -> None:
+    """FAT keeps times to two seconds: a file that has just been written may change again and look the same."""
+    path = blob_path(layout, LARGE.digest)
+    with running(layout) as server:
+        for _ in range(20):
+            assert server.get(path_of(LARGE.digest)).status == 200
+            in_place(flipped(LARGE.data))(path)
+            assert server.get(path_of(LARGE.digest)).status == 500
+            in_place(LARGE.data)(path)
+
+
+def test_change_while_a_blob_is_sent_cuts_the_connection(server: Server, layout: Path) -> None:
+    with asking(server, HUGE, "a/big") as connection:
+        head = connection.recv(1000)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        in_place(b"x")(blob_path(layout, HUGE.digest))
+        rest = received(connection)
+    assert len(head) + rest < HUGE.size
+    assert any("has changed" in text for text in server.said)
+    assert server.get(path_of(HUGE.digest, "a/big")).status == 500
+
+
+def test_truncation_while_a_blob_is_sent_cuts_the_connection(server: Server, layout: Path) -> None:
+    with asking(server, HUGE, "a/big") as connection:
+        connection.recv(1000)
+        os.truncate(blob_path(layout, HUGE.digest), 10)
+        assert received(connection) < HUGE.size
+
+
+def test_replacement_while_a_blob_is_sent_does_not_matter(server: Server, layout: Path) -> None:
+    """What is sent is read from the file that was hashed, not from whatever has its name now."""
+    with asking(server, HUGE, "a/big") as connection:
+        connection.recv(10)
+        replace_file(blob_path(layout, HUGE.digest), b"another file")
+        assert received(connection) > HUGE.size
+
+
+@contextmanager
+def asking(server: Server, node: Blob, repository: str) -> Iterator[socket.socket]:
+    with server.connect() as connection:
+        request = f"GET {path_of(node.digest, repository)} HTTP/1.1\r\nHost: {server.host}\r\nConnection: close\r\n\r\n"
+        connection.sendall(request.encode())
+        yield connection
+
+
+def received(connection: socket.socket) -> int:
+    count = 0
+    try:
+        while data := connection.recv(1 << 20):
+            count += len(data)
+    except ConnectionError:
+        pass
+    return count
+
+
+# Many at once
+
+
+def test_many_who_ask_at_once_for_a_blob_that_was_not_hashed_all_get_it(server: Server) -> None:
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(sha256(server.get(path_of(HUGE.digest, "a/big")).body)))
+        for _ in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [HUGE.digest] * 12
+
+
+def test_no_file_stays_open(server: Server, layout: Path) -> None:
+    server.get(path_of(LARGE.digest))
+    before = open_files()
+    for _ in range(20):
+        server.get(path_of(LARGE.digest))
+        server.get(path_of(LARGE.digest), "HEAD")
+        server.get(path_of(LARGE.digest), Range="bytes=9999999-")
+        server.get(path_of(LARGE.digest), If_None_Match="*")
+        with asking(server, HUGE, "a/big"):
+            pass  # and goes away
+    replace_file(blob_path(layout, LARGE.digest), flipped(LARGE.data))
+    for _ in range(20):
+        server.get(path_of(LARGE.digest))
+    assert settles(lambda: open_files() <= before)
+
+
+def settles(true: Callable[[], bool]) -> bool:
+    """Whether something comes true within some seconds."""
+    for _ in range(100):
+        if true():
+            return True
+        threading.Event().wait(0.1)
+    return False
+
+
+def test_nothing_is_written_into_the_layout(layout: Path) -> None:
+    def state() -> dict[str, tuple[int, int]]:
+        return {str(path): (path.lstat().st_mtime_ns, path.lstat().st_ctime_ns) for path in layout.rglob("*")}
+
+    before = state()
+    with running(layout) as server:
+        for image_ in (APP, BIG):
+            for digest in image_.blobs:
+                server.get(path_of(digest, "a/b" if image_ is APP else "a/big"))
+    assert state() == before
+
+
+# index.json
+
+
+def test_new_image_is_served_at_once(server: Server, layout: Path) -> None:
+    assert server.get("/v2/a/new/manifests/1").status == 404
+    other: Image = image("linux/arm64", SMALL)
+    names = {"docker.io/a/b:1": APP, "docker.io/a/new:1": other}
+    make_layout(layout, names)
+    assert server.get("/v2/a/new/manifests/1").body == other.data
+    assert server.get(path_of(SMALL.digest, "a/new")).body == SMALL.data
+    write_index(layout, {"docker.io/a/b:1": APP})
+    assert server.get("/v2/a/new/manifests/1").status == 404
+    assert server.get(path_of(LARGE.digest)).status == 200
+
+
+def test_changes_of_index_json_in_one_tick_are_all_seen(server: Server, layout: Path) -> None:
+    for number in range(50):
+        write_index(layout, {f"docker.io/a/b:{number}": APP})
+        assert server.get("/v2/a/b/tags/list").json["tags"] == [str(number)]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schemaVersion": 2, "manifests": [{}]}', None])
+def test_broken_index_json_keeps_the_images_and_is_said_once(server: Server, layout: Path, text: str | None) -> None:
+    index = layout / "index.json"
+    whole = index.read_bytes()
+    if text is None:
+        index.unlink()
+    else:
+        index.write_text(text)
+    for _ in range(5):
+        assert server.get("/v2/a/b/manifests/1").body == APP.data
+    assert len([said for said in server.said if "still served" in said]) == 1
+    index.write_bytes(whole.replace(b"a/b:1", b"a/b:2"))
+    assert server.get("/v2/a/b/tags/list").json["tags"] == ["2"]

@@ -1,0 +1,120 @@
+"""Ten thousand requests over two hundred connections, some of them slow: each body is right, memory is flat."""
+
+import asyncio
+import hashlib
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.command import Mirror
+from tests.images import OCI_LAYER, Blob, Image, image
+from tests.serve.process import serving
+from tests.serve.running import make_layout
+
+CONNECTIONS, SLOW, REQUESTS = 200, 20, 10_000
+SIZES = (0, 10, 5_000, 70_000, 300_000, 2_000_000)
+APP = image("linux/amd64", *(Blob.of(random.Random(size).randbytes(size), OCI_LAYER) for size in SIZES))
+HUGE = image("linux/amd64", Blob.of(bytes(60_000_000), OCI_LAYER))
+MIB = 1024 * 1024
+FLAT = 24 * MIB  # for 180 connections at work and 20 asleep on a large blob; their sockets are the kernel's
+
+
+@dataclass(frozen=True)
+class Wanted:
+    path: str
+    digest: str
+    size: int = 0
+
+
+def everything(repository: str, published: Image) -> list[Wanted]:
+    found = [Wanted(f"/v2/{repository}/manifests/1", published.root)]
+    for digest, data in published.blobs.items():
+        found.append(Wanted(f"/v2/{repository}/blobs/{digest}", digest, size=len(data)))
+    return found
+
+
+async def fetch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wanted: Wanted) -> str:
+    """The digest of a body."""
+    writer.write(f"GET {wanted.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 "), head
+    length = re.search(rb"Content-Length: (\d+)\r\n", head)
+    assert length
+    left, hasher = int(length[1]), hashlib.sha256()
+    while left:
+        data = await reader.read(min(left, MIB))
+        assert data, "the connection was cut"
+        left -= len(data)
+        hasher.update(data)
+    return f"sha256:{hasher.hexdigest()}"
+
+
+async def client(address: tuple[str, int], wanted: Sequence[Wanted], requests: int, seed: int) -> int:
+    """So many requests over one connection; how many of the bodies were right."""
+    choose = random.Random(seed)
+    reader, writer = await asyncio.open_connection(*address, limit=256 * 1024)
+    await asyncio.sleep(choose.random())  # not all at the same moment
+    right = 0
+    for _ in range(requests):
+        one = choose.choice(wanted)
+        right += await fetch(reader, writer, one) == one.digest
+    writer.close()
+    await writer.wait_closed()
+    return right
+
+
+async def sleeper(address: tuple[str, int], wanted: Wanted, done: asyncio.Event) -> int:
+    """Ask for a large blob, read some of it now and then, and all the rest in the end."""
+    reader, writer = await asyncio.open_connection(*address, limit=64 * 1024)
+    writer.write(f"GET {wanted.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await reader.readuntil(b"\r\n\r\n")
+    hasher, left = hashlib.sha256(), wanted.size
+    while left:
+        data = await reader.read(1000 if not done.is_set() else MIB)
+        assert data, "the connection was cut"
+        left -= len(data)
+        hasher.update(data)
+        if not done.is_set():
+            await asyncio.sleep(0.2)
+    writer.close()
+    await writer.wait_closed()
+    return f"sha256:{hasher.hexdigest()}" == wanted.digest
+
+
+async def storm(address: tuple[str, int]) -> tuple[int, int]:
+    """How many bodies were right, of those who hurry and of those who do not."""
+    wanted, done = everything("a/b", APP), asyncio.Event()
+    huge = next(one for one in everything("a/huge", HUGE) if one.size == 60_000_000)
+    async with asyncio.TaskGroup() as group:
+        slow = [group.create_task(sleeper(address, huge, done)) for _ in range(SLOW)]
+        busy = CONNECTIONS - SLOW
+        share = [REQUESTS // busy + (number < REQUESTS % busy) for number in range(busy)]
+        fast = [group.create_task(client(address, wanted, count, seed)) for seed, count in enumerate(share)]
+        await asyncio.wait(fast)
+        done.set()
+    return sum(task.result() for task in fast), sum(task.result() for task in slow)
+
+
+def memory(pid: int, field: str) -> int:
+    found = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) * 1024
+
+
+def test_ten_thousand_requests_over_two_hundred_connections(mirror: Mirror, tmp_path: Path) -> None:
+    make_layout(tmp_path / "layout", {"docker.io/a/b:1": APP, "docker.io/a/huge:1": HUGE})
+    command = mirror.command("serve", "layout", "--listen", "127.0.0.1:0")
+    with serving(command, tmp_path, mirror.env) as process:
+        name, _, port = process.host.rpartition(":")
+        asyncio.run(client((name, int(port)), everything("a/b", APP), 50, 0))
+        before = memory(process.popen.pid, "VmRSS")
+        right, slow = asyncio.run(storm((name, int(port))))
+        peak = memory(process.popen.pid, "VmHWM")
+        assert process.end() == 0
+    assert (right, slow) == (REQUESTS, SLOW)
+    assert peak - before < FLAT, f"{before / MIB:.0f} MiB at first, {peak / MIB:.0f} MiB at most"
+    lines = process.lines
+    assert sum('"GET /v2/' in line for line in lines) == REQUESTS + SLOW + 50
+    assert not any(" 500 " in line or " cut" in line for line in lines)
