@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from tests.bench import table
 from tests.bench.link import slow_link
 from tests.bench.measure import Cost, Run, Shell, fresh, paired, say, warm
 from tests.bench.registry import docker_registry
+from tests.bench.servers import mirror_serve, nginx
 from tests.bench.table import MIB, Row
 
 _MEMORY = 128 * MIB
@@ -38,6 +40,8 @@ TAR_SYNC = f"{TAR} && sync $FRESH/x.tar"
 IMPORT = "mirror import $ARCHIVE $FRESH"
 UNTAR = "mkdir $FRESH && tar -C $FRESH -xf $ARCHIVE"
 UNTAR_SYNC = f"{UNTAR} && sync --file-system $FRESH"
+SERVE = "curl -sSf -o /dev/null http://$HOST/v2/large/blobs/sha256:$HEX"
+NGINX = "curl -sSf -o /dev/null http://$HOST/$HEX"
 VERSION = "mirror --version"
 PYTHON = "python -c pass"
 
@@ -161,6 +165,26 @@ class Bench:
             table.memory("import, peak memory", (ours for _, pairs in imports for ours, _ in pairs), most=_MEMORY),
         ]
 
+    def serve(self) -> list[Row]:
+        """One blob of 2 GB, hashed before: throughput of at least 0.8 is a time of at most 1.25."""
+        self._publish("tests.bench.large", self.host, "large", "1")
+        with self._space() as layout, self._space() as folder:
+            self._shell.run(LARGE, HOST=self.host, FRESH=layout)
+            blobs = layout / "blobs/sha256"
+            large = max(blobs.iterdir(), key=lambda path: path.stat().st_size).name
+            with mirror_serve(layout) as ours, nginx(blobs, folder) as other:
+                first = self._shell.run(SERVE, HOST=ours, HEX=large)
+                time.sleep(3)  # until the file is older than the coarsest clock, so that it is not hashed again
+                self._shell.run(SERVE, HOST=ours, HEX=large)
+                pairs = paired(
+                    "serve",
+                    self.pairs,
+                    lambda: self._shell.run(SERVE, HOST=ours, HEX=large),
+                    lambda: self._shell.run(NGINX, HOST=other, HEX=large),
+                )
+        say(f"serve: the first request, which hashes, took {first.wall:.2f} s")
+        return [table.wall("serve a 2 GB blob, wall / nginx", pairs, 1.25)]
+
     def version(self) -> list[Row]:
         pairs = paired("--version", 3 * self.pairs, lambda: self._shell.run(VERSION), lambda: self._shell.run(PYTHON))
         return [table.cpu("mirror --version, CPU / python -c pass", pairs, 0.12)]
@@ -204,5 +228,6 @@ CASES = {
     "push": Case((PUSH, SKOPEO_PUSH), Bench.push),
     "again": Case((PULL_AGAIN, VERIFY), Bench.again),
     "archives": Case((EXPORT, TAR, TAR_SYNC, IMPORT, UNTAR, UNTAR_SYNC), Bench.archives),
+    "serve": Case((SERVE, NGINX), Bench.serve),
     "version": Case((VERSION, PYTHON), Bench.version),
 }

@@ -8,7 +8,9 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-_PACKAGES = {"docker-registry": "docker-registry", "skopeo": "skopeo", "openssl": "openssl", "sha256sum": "coreutils"}
+_PACKAGES = {name: name for name in ("docker-registry", "skopeo", "openssl", "nginx", "curl")} | {
+    "sha256sum": "coreutils"
+}
 
 
 def require_tools() -> None:
@@ -29,6 +31,8 @@ def describe(folder: Path) -> str:
         f"docker-registry {_number('docker-registry', '--version')}",
         f"openssl {_number('openssl', 'version')}",
         f"sha256sum {_number('sha256sum', '--version')}",
+        f"nginx {_number('sh', '-c', 'nginx -v 2>&1')}",
+        f"curl {_number('curl', '--version')}",
     )
     return "; ".join(parts)
 

@@ -20,7 +20,7 @@ _PATIENCE = 30  # seconds
 def docker_registry(root: Path) -> Iterator[str]:
     """Serve from the folder `root`; gives HOST:PORT."""
     root.mkdir(parents=True, exist_ok=True)
-    host = f"127.0.0.1:{_free_port()}"
+    host = f"127.0.0.1:{free_port()}"
     settings = root / "config.yml"
     settings.write_text(_SETTINGS.format(root=root / "storage", host=host))
     with (
@@ -28,19 +28,19 @@ def docker_registry(root: Path) -> Iterator[str]:
         subprocess.Popen(["docker-registry", "serve", settings], stdout=log, stderr=log) as process,
     ):
         try:
-            _wait_for(host, process, root)
+            wait_for(host, process, root)
             yield host
         finally:
             process.terminate()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
 
 
-def _wait_for(host: str, process: "subprocess.Popen[bytes]", root: Path) -> None:
+def wait_for(host: str, process: "subprocess.Popen[bytes]", root: Path) -> None:
     """Ask until there is an answer: somebody else's program does not tell when it is ready."""
     ending = time.monotonic() + _PATIENCE
     while process.poll() is None and time.monotonic() < ending:
@@ -54,4 +54,4 @@ def _wait_for(host: str, process: "subprocess.Popen[bytes]", root: Path) -> None
             return
         finally:
             connection.close()
-    raise SystemExit(f"docker-registry did not start: {(root / 'log').read_text()}")
+    raise SystemExit(f"{host} does not answer: {(root / 'log').read_text()}")

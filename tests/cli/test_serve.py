@@ -1,0 +1,247 @@
+"""`mirror serve` as a person and a script see it."""
+
+import http.client
+import json
+import resource
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import bcrypt
+import pytest
+
+from tests.cli.certificate import self_signed
+from tests.command import Mirror, tree
+from tests.images import OCI_LAYER, Blob, image, multi_arch
+from tests.serve.process import Process, serving
+from tests.serve.running import blob_path, make_layout, replace_file, sha256
+
+IMAGE = multi_arch()
+LARGE = Blob.of(bytes(60_000_000), OCI_LAYER)
+FREE = ("--listen", "127.0.0.1:0")
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    names = {"docker.io/library/redis:4.0": IMAGE, "docker.io/a/large:1": image("linux/amd64", LARGE)}
+    return make_layout(tmp_path / "layout", names)
+
+
+@contextmanager
+def served(mirror: Mirror, *arguments: object) -> Iterator[Process]:
+    with serving(mirror.command("serve", *arguments), mirror.folder, mirror.env) as process:
+        yield process
+
+
+def get(host: str, path: str, tls: ssl.SSLContext | None = None, **headers: str) -> tuple[int, bytes]:
+    made = http.client.HTTPSConnection(host, context=tls) if tls else http.client.HTTPConnection(host, timeout=30)
+    with closing(made) as connection:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def test_address_comes_on_stdout_and_the_log_on_stderr(mirror: Mirror, layout: Path) -> None:
+    with served(mirror, "layout", *FREE) as process:
+        assert process.host.startswith("127.0.0.1:")
+        assert get(process.host, "/v2/library/redis/manifests/4.0") == (200, IMAGE.data)
+        assert process.end() == 0
+        assert process.popen.stdout
+        assert process.popen.stdout.read() == b""
+    assert "serving 2 images of layout" in process.lines[0]
+    assert '"GET /v2/library/redis/manifests/4.0" 200' in process.lines[1]
+    assert len(process.lines) == 2
+
+
+def test_quiet_is_quiet_and_still_says_what_is_broken(mirror: Mirror, layout: Path) -> None:
+    replace_file(blob_path(layout, IMAGE.root), b"x" * len(IMAGE.data))
+    with served(mirror, "layout", "-q", *FREE) as process:
+        assert get(process.host, "/v2/")[0] == 200
+        assert get(process.host, "/v2/library/redis/manifests/4.0")[0] == 500
+        assert process.end() == 0
+    assert len(process.lines) == 1
+    assert "corrupt" in process.lines[0]
+    assert IMAGE.root in process.lines[0]
+
+
+def test_json_is_one_object(mirror: Mirror, layout: Path) -> None:
+    with subprocess.Popen(
+        mirror.command("serve", layout, "--json", *FREE),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=mirror.env,
+    ) as popen:
+        assert popen.stdout
+        lines = iter(popen.stdout.readline, b"}\n")
+        document = json.loads(b"".join(lines) + b"}")
+        popen.terminate()
+        assert popen.stdout.read() == b""
+    assert document.pop("url") == f"http://{document.pop('address')}"
+    assert document == {
+        "schema": "mirror.serve/1",
+        "layouts": [str(layout)],
+        "repositories": ["a/large", "library/redis"],
+        "images": 2,
+    }
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_it_and_frees_the_address(mirror: Mirror, layout: Path, number: signal.Signals) -> None:
+    with served(mirror, "layout", *FREE) as process:
+        assert process.end(number) == 0
+    with served(mirror, "layout", "--listen", process.host) as again:
+        assert again.host == process.host
+        assert again.end() == 0
+
+
+def test_transfer_is_finished_after_the_first_signal(mirror: Mirror, layout: Path) -> None:
+    with served(mirror, "layout", *FREE) as process, asking(process.host) as connection:
+        head = connection.recv(1000)
+        process.popen.terminate()
+        time.sleep(0.3)
+        body = head.partition(b"\r\n\r\n")[2] + b"".join(iter(lambda: connection.recv(1 << 20), b""))
+        assert sha256(body) == LARGE.digest
+        assert process.popen.wait(30) == 0
+
+
+def test_second_signal_ends_it_at_once(mirror: Mirror, layout: Path) -> None:
+    with served(mirror, "layout", *FREE) as process, asking(process.host) as connection:
+        assert connection.recv(1000)
+        process.popen.terminate()
+        time.sleep(0.3)
+        assert process.popen.poll() is None
+        assert process.end() == 130
+
+
+@contextmanager
+def asking(host: str) -> Iterator[socket.socket]:
+    name, _, port = host.rpartition(":")
+    with socket.create_connection((name, int(port)), timeout=30) as connection:
+        path = f"/v2/a/large/blobs/{LARGE.digest}"
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        yield connection
+
+
+def test_tls_and_a_password(mirror: Mirror, layout: Path, tmp_path: Path) -> None:
+    self_signed(tmp_path / "server.pem", "localhost")
+    (tmp_path / "users").write_text(f"ann:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}\n")
+    trusted = ssl.create_default_context(cafile=str(tmp_path / "server.pem"))
+    with served(mirror, "layout", *FREE, "--cert", "server.pem", "--htpasswd", "users") as process:
+        assert get(process.host, "/v2/", trusted)[0] == 401
+        known = {"Authorization": "Basic YW5uOnNlY3JldA=="}
+        assert get(process.host, "/v2/library/redis/manifests/4.0", trusted, **known) == (200, IMAGE.data)
+        assert process.end() == 0
+    assert "https://" in process.lines[0]
+    assert not any("secret" in line or "YW5u" in line for line in process.lines)
+
+
+def test_hostile_text_in_a_request_does_not_reach_the_terminal(mirror: Mirror, layout: Path) -> None:
+    with served(mirror, "layout", *FREE) as process:
+        name, _, port = process.host.rpartition(":")
+        with socket.create_connection((name, int(port))) as connection:
+            agent = "\u202e\u009b31mUnicode".encode()
+            connection.sendall(b"GET /v2/%1b[31m HTTP/1.1\r\nHost: x\r\nUser-Agent: " + agent + b"\r\n\r\n")
+            connection.recv(1000)
+        assert process.end() == 0
+    assert all(line.isprintable() for line in process.lines)
+    assert "Unicode" in process.lines[-1]
+
+
+# Many files
+
+
+def test_limit_of_open_files_is_raised(mirror: Mirror, layout: Path) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with serving(["sh", "-c", 'ulimit -Sn 64; exec "$@"', "sh", *mirror.command("serve", layout, *FREE)],
+                 mirror.folder, mirror.env) as process:  # fmt: skip
+        soft = Path(f"/proc/{process.popen.pid}/limits").read_text().split("Max open files")[1].split()[0]
+        assert soft == ("unlimited" if hard == resource.RLIM_INFINITY else str(hard))
+        assert process.end() == 0
+
+
+def test_connections_beyond_the_limit_are_closed_and_the_others_served(mirror: Mirror, layout: Path) -> None:
+    limited = ["sh", "-c", 'ulimit -n 200; exec "$@"', "sh", *mirror.command("serve", layout, *FREE)]
+    with serving(limited, mirror.folder, mirror.env) as process:
+        held = [held_open(process.host) for _ in range(60)]
+        answered = [bool(answer) for _, answer in held]
+        assert answered == sorted(answered, reverse=True)
+        assert 30 <= sum(answered) < 60
+        for connection, _ in held:
+            connection.close()
+        assert until_answered(process.host)
+        assert process.end() == 0
+    assert any("ulimit -n" in line for line in process.lines)
+
+
+def held_open(host: str) -> tuple[socket.socket, bytes]:
+    """A connection over which something was asked, and the answer; empty where it was closed instead."""
+    name, _, port = host.rpartition(":")
+    connection = socket.create_connection((name, int(port)), timeout=30)
+    try:
+        connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+        return connection, connection.recv(1000)
+    except ConnectionError:
+        return connection, b""
+
+
+def until_answered(host: str) -> bool:
+    for _ in range(100):
+        with suppress(ConnectionError, http.client.HTTPException):
+            return get(host, "/v2/")[0] == 200
+        time.sleep(0.1)
+    return False
+
+
+# What cannot be
+
+
+def test_read_only_media_are_served_and_nothing_is_created(mirror: Mirror, layout: Path) -> None:
+    before = tree(layout), {path: path.stat().st_mtime_ns for path in layout.rglob("*")}
+    for path in (layout, *layout.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    with serving(
+        ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *mirror.command("serve", layout, *FREE)],
+        mirror.folder,
+        mirror.env,
+    ) as process:
+        assert get(process.host, "/v2/library/redis/manifests/4.0")[0] == 200
+        assert get(process.host, f"/v2/a/large/blobs/{LARGE.digest}")[0] == 200
+        assert process.end() == 0
+    assert before == (tree(layout), {path: path.stat().st_mtime_ns for path in layout.rglob("*")})
+    for path in (layout, *layout.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        ((), 2, "DIR"),
+        (("nowhere",), 2, "no folder"),
+        (("empty",), 3, "oci-layout"),
+        (("layout", "--listen", "x"), 2, "no address"),
+        (("layout", "--cert", "none.pem"), 2, "none.pem"),
+        (("layout", "--key", "none.pem"), 2, "--cert"),
+        (("layout", "--htpasswd", "none"), 2, "none"),
+        (("layout", "--listen", "192.0.2.1:5000"), 1, "cannot be listened on"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(
+    mirror: Mirror, layout: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, word: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    result = mirror("serve", *arguments, code=code)
+    assert word in result.err
+    assert result.out == ""
+
+
+def test_address_that_is_taken_is_said(mirror: Mirror, layout: Path) -> None:
+    with served(mirror, "layout", *FREE) as process:
+        result = mirror("serve", layout, "--listen", process.host, code=1)
+        assert "in use" in result.err
+        assert "--listen" in result.err
+        process.end()
