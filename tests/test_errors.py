@@ -17,6 +17,7 @@ CODES = {
     "TransferError": 1,
     "Unauthorized": 1,
     "StorageError": 1,
+    "ListenError": 1,
     "ContentError": 3,
     "InvalidDigest": 3,
     "InvalidContent": 3,

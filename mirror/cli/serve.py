@@ -14,23 +14,23 @@ import click
 from mirror.cli import options
 from mirror.serve import ServeOptions, serve_layouts
 
-_HELP = """Serve layouts in place as a read-only registry, for docker, podman, containerd, skopeo and mirror itself.
+_HELP = """Serve layouts in place as a read-only registry: for docker, podman, containerd and skopeo.
 
 \b
-  mirror serve ./layout                         at 127.0.0.1:5000
-  mirror serve /media/stick/a /media/stick/b    both as one
-  mirror serve ./layout --listen 127.0.0.1:0    on any free port; stdout says which
-  mirror serve ./layout --listen 0.0.0.0:5000 --cert tls.crt --key tls.key --htpasswd users
+  mirror serve ./layout                        at 127.0.0.1:5000
+  mirror serve /media/a /media/b               two layouts as one
+  mirror serve ./layout --listen 127.0.0.1:0   any free port, on stdout
+  mirror serve ./layout --listen 0.0.0.0:5000 --cert tls.crt --key tls.key
 
 docker.io/library/redis:4.0 is served as library/redis:4.0, and under its full name; containerd's ?ns= chooses by
 registry. Nothing is written, so read-only media work. A blob is hashed before its first byte is served, and again when
 its file has changed; one that is corrupt is never served. index.json is read again when it changes.
 
 stdout gets one line as soon as the server listens, HOST:PORT; stderr gets a line for each request. SIGTERM or Ctrl-C
-ends the server, exit 0, when running transfers are done, after 5 seconds at most; a second one ends it at once.
+ends it, exit 0, when running transfers are done, after 5 seconds at most; a second one ends it at once, exit 130.
 """
 
-_PATIENCE = 5.0  # seconds, after those that transfers get, in which a disk must let go of the threads that read it
+_PATIENCE = 5.0  # seconds that a disk gets to let go of the threads that read it, after those that transfers get
 
 
 @click.command(help=_HELP)

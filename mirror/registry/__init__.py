@@ -1,4 +1,4 @@
-"""Registries over HTTP (OCI distribution-spec). The only place that imports aiohttp.
+"""Registries over HTTP (OCI distribution-spec). The only place that imports an HTTP client.
 
 `credentials`  who we are
 `keyring`      where credentials are found: flags, files, helpers

@@ -22,6 +22,7 @@ from mirror.errors import InvalidReference
 from mirror.layout import Entry
 from mirror.reference import DOCKER_HUB, Reference, is_repository
 
+_SHOWN = 10  # names in one sentence
 _LONGEST = 255  # characters of a repository (OCI distribution-spec, "Pulling manifests")
 
 
@@ -89,33 +90,28 @@ class Catalog:
 def _repositories(layouts: Iterable[tuple[Path, Sequence[Entry]]], notes: list[str]) -> list[Repository]:
     entries: dict[tuple[str, str], list[Entry]] = {}
     for path, images in layouts:
+        folder, nameless = _folder_name(path), []
         for entry in images:
             if not entry.root.is_manifest:
                 notes.append(f"{entry.name} in {path} is no manifest, so a registry cannot serve it.")
                 continue
-            entries.setdefault(_home(entry, path, notes), []).append(entry)
+            if entry.reference:
+                home = entry.reference.registry, entry.reference.repository
+            else:  # of nobody's, so it is called like the folder of its layout
+                home = "", folder
+                nameless.append(f"{folder}:{entry.tag}" if entry.tag else f"{folder}@{entry.root.digest}")
+            entries.setdefault(home, []).append(entry)
+        if nameless:
+            more = f" and {len(nameless) - _SHOWN} more" if len(nameless) > _SHOWN else ""
+            shown = ", ".join(nameless[:_SHOWN]) + more
+            notes.append(f"{path} does not say which repository these are from; they are served as {shown}.")
     return [Repository(*home, tuple(some), _tags(home, some, notes)) for home, some in entries.items()]
 
 
-def _home(entry: Entry, layout: Path, notes: list[str]) -> tuple[str, str]:
-    """The registry and the path; an image of nobody's is called like the folder of its layout."""
-    if entry.reference:
-        return entry.reference.registry, entry.reference.repository
-    path = folder_name(layout)
-    notes.append(
-        f"{layout} does not say which repository {entry.name} is from: it is served as {path}{_suffix(entry)}."
-    )
-    return "", path
-
-
-def folder_name(layout: Path) -> str:
+def _folder_name(layout: Path) -> str:
     """The name of a folder as a repository: lower case, and a dash for whatever is not allowed."""
     name = re.sub(r"[^a-z0-9]+", "-", layout.resolve().name.lower()).strip("-")
     return name[:_LONGEST].rstrip("-") or "layout"
-
-
-def _suffix(entry: Entry) -> str:
-    return f":{entry.tag}" if entry.tag else f"@{entry.root.digest}"
 
 
 def _tags(home: tuple[str, str], entries: Sequence[Entry], notes: list[str]) -> dict[str, Descriptor]:

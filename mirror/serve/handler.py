@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -68,7 +69,7 @@ class Handler:
     def trouble(self, text: str, error: BaseException | None) -> None:
         """What went wrong outside of a request that could be read."""
         if isinstance(error, HttpProcessingError):
-            self._log(f"{_now()} a request that is no HTTP: {error.message.splitlines()[0][:_SHOWN]}")
+            self._log(f"{_now()} a request that is no HTTP: {_quoted(error.message)}")
         else:
             self.say(f"{text} ({type(error).__name__}: {error})" if error else text)
 
@@ -98,8 +99,9 @@ class Handler:
         except ConnectionError:
             line.end = "cut: the client has gone"
         except (ChangedError, OSError) as error:
-            line.end = "cut: the file cannot be read" if isinstance(error, OSError) else "cut: the file has changed"
-            self.say(f"{answer.headers.get('Docker-Content-Digest')}: {line.end.removeprefix('cut: ')}.")
+            why = str(error) if isinstance(error, ChangedError) else os.strerror(error.errno or 0)
+            line.end = f"cut: {why}"
+            self.say(f"{answer.headers.get('Docker-Content-Digest')} was not sent to its end: {why}.")
         except asyncio.CancelledError:
             line.end = "cut: the client has gone, or the server stops"
             raise

@@ -30,6 +30,9 @@ Hop = Callable[[Callable[[], Any]], Awaitable[Any]]
 class ChangedError(Exception):
     """A blob is no longer what was hashed: the client must not get all of it."""
 
+    def __init__(self) -> None:
+        super().__init__("the file has changed")
+
 
 class Delivery:
     """One answer on its way to one client. `sent` are the bytes of the body that have been handed to the system."""

@@ -195,7 +195,7 @@ class Store:
                 return _CHANGED
         except _StoppedError:
             return _STOPPED
-        if settled:
+        if settled and verdict.flaw is not Flaw.UNREADABLE:  # a stick that was loose may be read again
             self._verdicts[key] = (opened.stamp, verdict)
         return verdict
 

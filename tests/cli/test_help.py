@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from mirror import __version__
+from mirror.cli import _COMMANDS
 from tests import images
 from tests.command import Mirror
 from tests.registry import EmbeddedRegistry
 
-COMMANDS = ["pull", "verify", "push", "login", "logout", "ls", "inspect", "rm", "completion"]
+COMMANDS = list(_COMMANDS)
 
 
 def test_version_is_one_line(mirror: Mirror) -> None:

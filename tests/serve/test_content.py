@@ -250,6 +250,20 @@ def received(connection: socket.socket) -> int:
     return count
 
 
+# Systems that have less
+
+
+@pytest.mark.parametrize("lacks", ["sendfile", "preadv2"])
+def test_blob_is_right_where_the_system_has_less(layout: Path, monkeypatch: pytest.MonkeyPatch, lacks: str) -> None:
+    if lacks == "sendfile":
+        monkeypatch.delattr(os, "sendfile")
+    else:
+        monkeypatch.setattr("mirror.serve.send._NOWAIT", None)
+    with running(layout) as server:
+        assert server.get(path_of(HUGE.digest, "a/big")).digest == HUGE.digest
+        assert server.get(path_of(HUGE.digest, "a/big"), Range="bytes=1000000-1999999").body == HUGE.data[:1_000_000]
+
+
 # Many at once
 
 
