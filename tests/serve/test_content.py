@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.serve.store import Stamp
 from tests.images import OCI_LAYER, Blob, Image, image
 from tests.serve.running import (
     Server,
@@ -195,8 +196,19 @@ def test_another_file_with_the_old_times_shows(old: tuple[Server, Path]) -> None
     assert server.get(path_of(AGED[1].digest, "a/b1")).status == 500
 
 
-def test_change_in_the_tick_of_a_coarse_clock_shows(layout: Path) -> None:
+@pytest.fixture
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """FAT keeps times to two seconds: a file that has just been written may change again and look the same."""
+
+    def of(status: os.stat_result) -> Stamp:
+        modified, changed = (at // 2_000_000_000 * 2_000_000_000 for at in (status.st_mtime_ns, status.st_ctime_ns))
+        return Stamp(status.st_dev, 1, status.st_size, modified, changed)
+
+    monkeypatch.setattr(Stamp, "of", of)
+
+
+@pytest.mark.usefixtures("coarse")
+def test_change_in_the_tick_of_a_coarse_clock_shows(layout: Path) -> None:
     path = blob_path(layout, LARGE.digest)
     with running(layout) as server:
         for _ in range(20):
@@ -332,6 +344,7 @@ def test_new_image_is_served_at_once(server: Server, layout: Path) -> None:
     assert server.get(path_of(LARGE.digest)).status == 200
 
 
+@pytest.mark.usefixtures("coarse")
 def test_changes_of_index_json_in_one_tick_are_all_seen(server: Server, layout: Path) -> None:
     for number in range(50):
         write_index(layout, {f"docker.io/a/b:{number}": APP})
