@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from mirror.descriptor import MANIFEST_CAP, OCI_INDEX, Descriptor
 from mirror.digest import Digest
 from mirror.errors import InvalidDigest
-from mirror.layout.blobs import Flaw, Verdict
+from mirror.examine import Flaw, Verdict
 from mirror.reference import is_host, is_repository, is_tag
 from mirror.serve.answers import Answer, Refusal, link, matches, page, span
 from mirror.serve.catalog import Repository

@@ -21,16 +21,16 @@ from typing import Self, TypeVar
 from mirror.concurrency import settled
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
+from mirror.examine import MISSING, Flaw, Verdict, examine, keep
 from mirror.layout import Layout
-from mirror.layout.blobs import Flaw, Verdict, examine_open
+from mirror.layout.blobs import BlobFile
 
 R = TypeVar("R")
 
 _SMALL = 64 * 1024  # bytes that are hashed faster than they are remembered, and may wait in memory for a slow client
 _COARSEST = 3.0  # seconds: FAT keeps times to two of them, so a file may change twice and look the same
 _THREADS = 32  # that wait for disks; hashing has as many of them as there are cores
-_MISSING = Verdict(Flaw.MISSING, "a file", "nothing")
-_CHANGED = Verdict(Flaw.CORRUPT, "a file at rest", "one that changes while it is read")
+_PASSING = frozenset({Flaw.UNREADABLE, Flaw.CHANGED})  # a stick that was loose may be read again
 _STOPPED = Verdict(Flaw.UNREADABLE, "a readable file", "a server that is stopping")
 
 
@@ -101,7 +101,7 @@ class Store:
 
     async def open(self, node: Descriptor) -> bytes | Opened | Verdict:
         """The content of `node`, checked: bytes, or a blob that the caller closes; or what is wrong with it."""
-        worst = _MISSING
+        worst = MISSING
         for place in range(len(self._blobs)):
             found = await self._open(place, node)
             if not isinstance(found, Verdict):
@@ -113,7 +113,7 @@ class Store:
         """The verified bytes of a manifest, whose size the caller has capped; None where there are none. It blocks."""
         for blobs in self._blobs:
             data = bytearray()
-            if blobs.examine(node.digest, node.size, keep=data).ok:
+            if examine(blobs.look(node.digest), node.digest, node.size, through=keep(data)).ok:
                 return bytes(data)
         return None
 
@@ -149,11 +149,8 @@ class Store:
         found: list[bytes | Opened | Verdict] = []
 
         def look() -> None:
-            opened = self._blobs[place].opened(node.digest)
-            if isinstance(opened, Verdict):
-                found.append(opened)
-            else:
-                found.append(_taken(node, *opened))
+            file = self._blobs[place].look(node.digest)
+            found.append(file if isinstance(file, Verdict) else _taken(node, file))
 
         try:
             await self.hop(look)
@@ -190,12 +187,10 @@ class Store:
 
         settled = opened.stamp.settled
         try:
-            verdict = examine_open(opened.fd, opened.stamp.size, node.digest, node.size, advance=advance)
-            if not opened.unchanged:
-                return _CHANGED
+            verdict = examine(_Lent(opened), node.digest, node.size, advance=advance)
         except _StoppedError:
             return _STOPPED
-        if settled and verdict.flaw is not Flaw.UNREADABLE:  # a stick that was loose may be read again
+        if settled and verdict.flaw not in _PASSING:
             self._verdicts[key] = (opened.stamp, verdict)
         return verdict
 
@@ -204,13 +199,26 @@ class _StoppedError(Exception):
     """Raised inside of an examination that nobody waits for any more."""
 
 
-def _taken(node: Descriptor, fd: int, size: int) -> bytes | Opened | Verdict:
+class _Lent:
+    """An open blob as something to examine, which does not close it (`mirror.examine.Reader`)."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.size = opened.stamp.size
+        self._opened = opened
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        return os.readv(self._opened.fd, [buffer])
+
+    def changed(self) -> bool:
+        return not self._opened.unchanged
+
+    def close(self) -> None: ...
+
+
+def _taken(node: Descriptor, file: BlobFile) -> bytes | Opened | Verdict:
     """What has been opened: hashed and closed where it is small."""
-    if size > _SMALL:
-        return Opened.of(fd)
-    try:
-        data = bytearray()
-        verdict = examine_open(fd, size, node.digest, node.size, keep=data)
-        return bytes(data) if verdict.ok else verdict
-    finally:
-        os.close(fd)
+    if file.size > _SMALL:
+        return Opened.of(file.fd)
+    data = bytearray()
+    verdict = examine(file, node.digest, node.size, through=keep(data))
+    return bytes(data) if verdict.ok else verdict
