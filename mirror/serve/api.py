@@ -44,14 +44,11 @@ class Api:
     store: Store
 
     async def answer(self, call: Call) -> Answer:
-        """Answer one request; every error is an answer too."""
-        try:
-            answer = await self._answer(call)
-        except Refusal as refusal:
-            answer = refusal.answer()
-        return answer
+        """Answer one request.
 
-    async def _answer(self, call: Call) -> Answer:
+        Raises:
+            Refusal: the answer is an error.
+        """
         parts = _parts(call.path)
         if call.method not in _METHODS:
             raise Refusal(

@@ -185,16 +185,17 @@ class _Door:
     """Lets connections in until it is shut, and as many as there can be files for; the others are closed at once."""
 
     def __init__(self, server: web.Server, most: int, say: Speak) -> None:
-        self.shut = False
+        self.shut = self._full = False
         self._server, self._most, self._say = server, most, say
 
     def __call__(self) -> asyncio.Protocol:
         if self.shut:
             return _Refused()
-        if len(self._server.connections) >= self._most:
-            self._say("a connection was refused: there are as many as there can be files for (ulimit -n).")
-            return _Refused()
-        return self._server()
+        full, before = len(self._server.connections) >= self._most, self._full
+        self._full = full
+        if full and not before:
+            self._say("connections are refused: there are as many as there can be files for (ulimit -n).")
+        return _Refused() if full else self._server()
 
 
 class _Refused(asyncio.Protocol):
