@@ -30,7 +30,6 @@ from mirror.strictjson import JsonObject
 
 _HANDSHAKE = 10.0  # seconds for TLS
 _LINGERING = 2.0  # seconds in which the rest of an upload that was refused is read, so that the client sees why
-_MOMENT = 0.05  # seconds
 _MOST = 16_384  # connections, where the system allows so many files
 _SPARE = 128  # files that are no connections and no blobs
 
@@ -162,17 +161,25 @@ async def _running(
     try:
         yield
     finally:
-        listener.close()
+        loop.remove_reader(sock)  # first: asyncio forgets to close what it has accepted when the listener closes
         door.shut = True
-        await asyncio.sleep(_MOMENT)  # for connections that the event loop has accepted and not yet handed over
+        await _turns()
+        listener.close()
         server.pre_shutdown()
         await handler.finish(options.grace)
         store.stop()
+        await handler.cancel()  # before the connections: asyncio does not expect one to be aborted in a sendfile
         for connection in server.connections:
             if connection.transport:
                 connection.transport.abort()
-        await handler.cancel()
         await server.shutdown(1)
+        await _turns()
+
+
+async def _turns() -> None:
+    """Let the event loop do what it has put off: hand over what it has accepted, close what has been aborted."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 def _most_connections() -> int:
