@@ -16,10 +16,10 @@ from mirror.exporting import ExportOptions, Format, export_layout
 _HELP = """Write images of a layout to an archive, every byte verified on its way.
 
 \b
-  mirror export ./layout images.tar                     all images, all platforms
-  mirror export ./layout redis.tar redis:4.0            one image
-  mirror export ./layout redis.tar --format docker-archive --platform linux/arm64
-  mirror export ./layout - --format docker-archive redis:4.0 | docker load
+  mirror export ./layout images.tar              all images and platforms
+  mirror export ./layout redis.tar redis:4.0     one image
+  mirror export ./layout images.tar --format docker-archive
+  mirror export ./layout - redis:4.0 --format docker-archive | docker load
 
 An oci-archive is the layout in a tar archive: for podman, skopeo, containerd and mirror, digests preserved. A
 docker-archive holds one platform of each image, and is what `docker load` takes, whichever way docker stores images;

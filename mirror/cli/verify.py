@@ -17,7 +17,7 @@ _HELP = """Verify a layout offline: every byte is hashed, every link is followed
   mirror verify ./layout             all images, and what else is stored
   mirror verify ./layout redis:4.0   one image
   mirror verify ./layout --json      for a program
-  mirror verify images.tar           an archive, in place: docker save, podman save, skopeo, mirror export
+  mirror verify images.tar           an archive, read in place
 
 The layout is only read. A layout can prove only that it agrees with itself: compare the digests that are printed with
 those that were published. Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found but something could not be checked.
