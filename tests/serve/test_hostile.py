@@ -173,7 +173,7 @@ def ask(server: Server, path: str, receive: int = 4096) -> socket.socket:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
     connection.settimeout(30)
     connection.connect((name, int(port)))
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     return connection
 
 
@@ -190,7 +190,7 @@ def test_client_that_takes_nothing_is_let_go(layout: Path) -> None:
 
 def test_client_that_asks_again_and_again_and_reads_nothing_is_let_go(layout: Path) -> None:
     with running(layout, patience=1.0) as server:
-        connection = ask(server, "/v2/a/b/manifests/1")
+        connection = server.connect()
         connection.setblocking(False)
         request = b"GET /v2/a/b/manifests/1 HTTP/1.1\r\nHost: x\r\n\r\n"
         end = time.monotonic() + 20
