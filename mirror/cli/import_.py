@@ -21,9 +21,9 @@ _HELP = """Read images from an archive into a layout, every byte verified.
   docker save redis:4.0 | mirror import - ./layout
   zcat images.tar.gz | mirror import - ./layout
 
-It reads what docker save (old and new), podman save, skopeo, nerdctl, ctr and an export write: a layout in a tar archive,
-or docker's own form. The archive is read in place and never unpacked; what a pipe brings is kept beside the layout
-meanwhile. Run it again to go on after an interruption.
+It reads what docker save (old and new), podman save, skopeo, nerdctl, ctr and an export write: a layout in a tar
+archive, or docker's own form. The archive is read in place and never unpacked; what a pipe brings is kept beside the
+layout meanwhile. Run it again to go on after an interruption.
 
 stdout gets one line for each image, NAME@DIGEST.
 """
