@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mirror.retry import Retry
     from mirror.selection import Choice
     from mirror.serve import ServeOptions, Serving, serve_layouts
+    from mirror.tags import list_tags
     from mirror.verify import verify_layout
 
 _HOMES = {
@@ -69,6 +70,7 @@ _HOMES = {
     "log_in": "login",
     "log_out": "login",
     "prune_layout": "prune",
+    "list_tags": "tags",
     "pull_image": "pull",
     "pull_images": "pull",
     "push_layout": "push",
@@ -101,6 +103,7 @@ __all__ = [
     "inspect_image",
     "inspect_layout",
     "list_layout",
+    "list_tags",
     "log_in",
     "log_out",
     "prune_layout",

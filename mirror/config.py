@@ -66,6 +66,7 @@ _KEYS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "platform": (_texts, 'a list of platforms, such as ["linux/amd64"]'),
     "all_platforms": (_flag, "true or false"),
     "sparse": (_flag, "true or false"),
+    "referrers": (_flag, "true or false"),
     "keep_going": (_flag, "true or false"),
     "no_progress": (_flag, "true or false"),
     "authfile": (_text, "a file"),

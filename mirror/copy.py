@@ -34,6 +34,7 @@ class Copy:
     """One image on its way: what, from where, to where, under which name.
 
     `replaced` is what the name stood for before, `failure` why the image did not arrive; both are known afterwards.
+    `optional`: where it fails, the others go on, whatever was said of them.
     """
 
     source: Source
@@ -41,6 +42,7 @@ class Copy:
     graph: Graph
     name: str
     root: Descriptor
+    optional: bool = False
     replaced: Digest | None = None
     failure: MirrorError | None = None
 
@@ -111,7 +113,7 @@ async def move(
     With `keep_going`, an image that fails keeps its error in `failure` and the others go on.
 
     Raises:
-        MirrorError: the first failure, unless `keep_going`.
+        MirrorError: the first failure of a copy that is not optional, unless `keep_going`.
     """
     mover = _Mover(plan, retry, keep_going, progress or Silence())
     for copy in plan.copies:
@@ -157,9 +159,9 @@ class _Mover:
         return None
 
     def _fail(self, copies: Iterable[Copy], error: MirrorError) -> None:
-        if not self._keep_going:
-            raise error
         for copy in copies:
+            if not (self._keep_going or copy.optional):
+                raise error
             copy.failure = copy.failure or error
 
     async def finish_if_whole(self, copy: Copy) -> None:

@@ -16,7 +16,7 @@
     │   ├── WrongDigest         3  bytes that hash to something else
     │   ├── BrokenLayout        3  a folder that should be an OCI image layout and is not
     │   └── BrokenArchive       3  a file that should be an archive of images and is not
-    └── SomeFailed              4  of several images, some are done and some failed
+    └── SomeFailed              4  some is done and some failed: of several images, or of what refers to them
 
 The message is one sentence that says what happened, to what, and where; `hint` is what the person can do about it.
 Only `mirror.cli` turns an error into an exit.
@@ -150,7 +150,7 @@ class BrokenArchive(ContentError):
 
 
 class SomeFailed(MirrorError):
-    """With --keep-going: some images are done, `failures` are not."""
+    """With --keep-going, some images are done; or all are, but not all that refers to them. `failures` are not."""
 
     exit_code = 4
 

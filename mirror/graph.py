@@ -62,6 +62,15 @@ class Graph:
         children = [child for node in self.nodes.values() for child in node.document.manifests]
         return [child.digest for child in children if not child.is_index and child.digest not in self.absent]
 
+    def check_hashable(self) -> None:
+        """Refuse what cannot be verified, before anything moves.
+
+        Raises:
+            InvalidDigest: something is named by a digest that cannot be computed.
+        """
+        for digest in (*self.nodes, *self.blobs):
+            digest.hasher()
+
     def largest_first(self) -> list[Descriptor]:
         return sorted(self.blobs.values(), key=lambda blob: (-blob.size, blob.digest))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mirror.content import Source
@@ -10,10 +11,11 @@ from mirror.descriptor import Descriptor
 from mirror.errors import ContentError
 from mirror.graph import Graph, Node, walk
 from mirror.image import platform_of, read_config, summarize
-from mirror.layout import Entry, Layout
+from mirror.layout import Layout
+from mirror.layout.attached import Attached, Attachments, is_attachable, walk_entry
 from mirror.reference import Reference
 from mirror.registry import Client, Options, Repository
-from mirror.report.images import Inspected, Part, Platformed
+from mirror.report.images import Inspected, Part, Platformed, Referring
 from mirror.retry import ONCE, Retry
 from mirror.strictjson import JsonObject
 
@@ -26,12 +28,25 @@ async def inspect_layout(path: Path | str, images: Sequence[str] = ()) -> list[I
         ContentError: the layout or the image is broken.
     """
     with Layout.open(Path(path)) as layout:
-        return [await _inspect_entry(layout, entry) for entry in layout.find(images)]
+        chosen, known = layout.find(images), Attachments(layout, layout.entries())
+        found: dict[str, Inspected] = {}
+        covered: set[str] = set()
+        for entry in sorted(chosen, key=is_attachable):  # images first: they tell what is attached to them
+            if images or entry.name not in covered:
+                graph = await walk_entry(layout, entry)
+                attached = [] if is_attachable(entry) else await known.of(entry, graph)
+                covered |= {other.entry.name for other in attached}
+                whole = await _inspect(layout, graph, entry.name, dict(entry.root.annotations))
+                found[entry.name] = replace(whole, referrers=tuple(_referring(attached)))
+        return [found[entry.name] for entry in chosen if entry.name in found]
 
 
-async def _inspect_entry(layout: Layout, entry: Entry) -> Inspected:
-    graph = await walk(layout, entry.root, keep=lambda child: not entry.lacks(child), foreign=True)
-    return await _inspect(layout, graph, entry.name, dict(entry.root.annotations))
+def _referring(attached: Sequence[Attached]) -> Iterator[Referring]:
+    for other in attached:
+        for node in (other.graph.nodes.get(digest) for digest in other.members):
+            if node:
+                tag = None if other.is_list else other.entry.tag
+                yield Referring(other.subject, _part(node.descriptor), node.document.kind, tag)
 
 
 async def inspect_image(image: str, options: Options | None = None, retry: Retry | None = None) -> Inspected:

@@ -48,6 +48,11 @@ class Document:
         return self.media_type in INDEX_TYPES
 
     @property
+    def kind(self) -> str | None:
+        """What an artifact is (OCI image-spec, manifest.md, "artifactType"): by its own word, or by its config's."""
+        return self.artifact_type or (self.config.media_type if self.config else None)
+
+    @property
     def links(self) -> tuple[Descriptor, ...]:
         """Everything that has to be there for this document to be whole, in its own order."""
         return self.manifests + ((self.config,) if self.config else ()) + self.layers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from mirror.content import Holder, Source
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import UsageError
-from mirror.stream import Body, Fetch
+from mirror.stream import Body, Fetch, in_hand
 
 
 class _Near(Source, Holder, Protocol):
@@ -40,6 +40,23 @@ class Nearby:
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
         near = self._near if self._near and await self._near.has(node) else None
         async with (near or self._far).open_blob(node, start) as body:
+            yield body
+
+
+class InHand:
+    """A source some of whose content is in memory already."""
+
+    def __init__(self, contents: Mapping[Digest, bytes], far: Source) -> None:
+        self._contents, self._far = contents, far
+
+    async def resolve(self, name: str) -> Descriptor:
+        """What a name stands for, only the far side knows."""
+        return await self._far.resolve(name)
+
+    @asynccontextmanager
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
+        data = self._contents.get(node.digest)
+        async with self._far.open_blob(node, start) if data is None else in_hand(data, "memory")(start) as body:
             yield body
 
 

@@ -1,6 +1,6 @@
 """Pull: from registries into a layout.
 
-1. walk every image; nothing has moved yet
+1. walk every image, and find what refers to it; nothing has moved yet
 2. ask the layout for every blob, and the disk for room
 3. copy
 """
@@ -15,17 +15,18 @@ from pathlib import Path
 
 from mirror import copy
 from mirror.concurrency import each
-from mirror.content import Progress, Sink
+from mirror.content import Progress, Sink, Source
 from mirror.copy import Copy, Plan
 from mirror.digest import Digest
 from mirror.errors import MirrorError, UsageError
+from mirror.gather import Attachments, gather
 from mirror.layout import Layout, LayoutWriter, names
 from mirror.layout.folder import exists
 from mirror.layout.writer import refuse_foreign
 from mirror.overlay import DryRun, Nearby
 from mirror.quota import Usage
 from mirror.reference import Reference
-from mirror.registry import Client, Options, Repository
+from mirror.registry import Client, ForeignLayers, Options, Referrers, Repository
 from mirror.report.transfers import Amount, Transferred, TransferReport, check_room, pinned
 from mirror.retry import Retry
 from mirror.selection import INDEX, Choice, Selection, select
@@ -35,23 +36,37 @@ _WALKS_AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class PullOptions:
-    """How to pull: which platforms, how stubbornly, and how to talk to registries (and how many blobs at once)."""
+    """How to pull: which platforms, how stubbornly, and how to talk to registries (and how many blobs at once).
+
+    `referrers`: whether to pull what refers to the images too; where it is None, with all platforms.
+    """
 
     choice: Choice = field(default_factory=Choice)
+    referrers: bool | None = None
     keep_going: bool = False
     dry_run: bool = False
     retry: Retry = field(default_factory=Retry)
     registries: Options = field(default_factory=Options)
 
+    @property
+    def with_referrers(self) -> bool:
+        return self.choice.everything if self.referrers is None else self.referrers
+
 
 @dataclass(slots=True)
 class _Image:
-    """One image on its way through the steps. `known` is whether the layout has an image of this name."""
+    """One image on its way through the steps. Images of one repository share what is attached to them.
+
+    `content` is where its blobs come from: the repository, or where foreign layers live. `known` is whether the layout
+    has an image of this name.
+    """
 
     reference: Reference
     source: Repository
+    content: Source
     known: bool
     selection: Selection | None = None
+    attachments: Attachments | None = None
     copy: Copy | None = None
     failure: MirrorError | None = None
 
@@ -64,8 +79,10 @@ class _Image:
             annotations[INDEX] = selection.published
         if selection.graph.absent:
             annotations[names.SPARSE] = ",".join(selection.graph.kept)
+        if selection.graph.foreign:
+            annotations[names.FOREIGN] = ",".join(sorted(selection.graph.foreign))
         root = replace(selection.root, annotations=annotations)
-        self.copy = Copy(self.source, sink, selection.graph, self.reference.stored, root)
+        self.copy = Copy(self.content, sink, selection.graph, self.reference.stored, root)
         return self.copy
 
     def result(self) -> Transferred:
@@ -78,6 +95,7 @@ class _Image:
             platforms=selection.platforms if selection else (),
             replaced=self.copy.replaced if self.copy else None,
             failure=self.failure or (self.copy.failure if self.copy else None),
+            referrers=self.attachments.about(selection.subjects) if self.attachments and selection else None,
         )
 
 
@@ -121,6 +139,8 @@ async def pull_images(
         report = _Reporter(found, options.dry_run, started, client.quotas())
         if not walked:
             return report.nothing()
+        if options.with_referrers:
+            await _gather(walked, there, options)
         if options.dry_run:
             plan = await _survey(walked, DryRun(there), options, progress)
             return report.of(plan, there)
@@ -154,12 +174,12 @@ def _references(images: Sequence[str]) -> dict[str, Reference]:
 def _sources(client: Client, references: Iterable[Reference], there: Layout | None) -> list[_Image]:
     """The images to pull; those of one repository share one source."""
     known = {entry.name for entry in there.entries()} if there else set()
-    repositories: dict[str, Repository] = {}
+    repositories: dict[str, tuple[Repository, Source]] = {}
     images = []
     for reference in references:
         repository = Repository(client.registry(reference.registry), reference.repository)
-        source = repositories.setdefault(reference.name, repository)
-        images.append(_Image(reference, source, reference.stored in known))
+        source, content = repositories.setdefault(reference.name, (repository, ForeignLayers(repository)))
+        images.append(_Image(reference, source, content, reference.stored in known))
     return images
 
 
@@ -180,8 +200,31 @@ async def _walk(image: _Image, there: Layout | None, options: PullOptions) -> _I
     return image
 
 
+async def _gather(images: Sequence[_Image], there: Layout | None, options: PullOptions) -> None:
+    """Step 1 for what refers to the images: each repository is asked once for all of its images."""
+    by_repository: dict[str, list[_Image]] = {}
+    for image in images:
+        by_repository.setdefault(image.reference.name, []).append(image)
+    finder = Referrers(options.retry)
+
+    async def gather_for(some: Sequence[_Image]) -> None:
+        subjects = [digest for image in some if image.selection for digest in image.selection.subjects]
+        found = await gather(finder, some[0].source, subjects, there, options.retry)
+        for image in some:
+            image.attachments = found
+
+    await each(by_repository.values(), gather_for, _WALKS_AT_ONCE)
+
+
+def _attachments(images: Iterable[_Image]) -> list[Attachments]:
+    """Those of all images, each once."""
+    return list({id(image.attachments): image.attachments for image in images if image.attachments}.values())
+
+
 async def _survey(images: Sequence[_Image], sink: Sink, options: PullOptions, progress: Progress | None) -> Plan:
     copies = [image.to(sink) for image in images]
+    taken = {copy.name for copy in copies}
+    copies += [copy for one in _attachments(images) for copy in one.to(sink, taken)]
     return await copy.survey(copies, jobs=options.registries.jobs, retry=options.retry, progress=progress)
 
 
@@ -222,6 +265,7 @@ class _Reporter:
         resumed: int = 0,
     ) -> TransferReport:
         warnings = [text for image in self.images if image.selection for text in image.selection.warnings]
+        warnings += [text for one in _attachments(self.images) for text in one.warnings]
         return TransferReport(
             verb="pull",
             images=tuple(image.result() for image in self.images),

@@ -26,11 +26,15 @@ INDEX = "dev.oci-mirror.index"  # annotation: the published index that a choice 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a person asked for. Without `platforms` and `everything`, this host's platform."""
+    """What a person asked for. Without `platforms` and `everything`, this host's platform.
+
+    `foreign`: the layers that live elsewhere, too.
+    """
 
     platforms: tuple[Platform, ...] = ()
     everything: bool = False
     sparse: bool = False
+    foreign: bool = False
 
     @property
     def wanted(self) -> tuple[Platform, ...]:
@@ -50,6 +54,12 @@ class Selection:
     platforms: tuple[str, ...]
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def subjects(self) -> list[Digest]:
+        """What others may refer to: everything published that is kept, and the root that the name stood for."""
+        built = self.root.digest if self.root.is_index and self.root.digest != self.published else None
+        return [digest for digest in dict.fromkeys((self.published, *self.graph.nodes)) if digest != built]
+
 
 async def select(source: Source, root: Descriptor, choice: Choice, image: str, retry: Retry = ONCE) -> Selection:
     """Walk the part of an image that is wanted.
@@ -60,18 +70,21 @@ async def select(source: Source, root: Descriptor, choice: Choice, image: str, r
         MirrorError: as `walk`.
     """
     node = await read_node(source, root, retry)
+    root = replace(root, artifact_type=node.document.artifact_type)  # a HEAD does not tell it, and the entry has it
     if node.document.is_index:
         chosen, keep = await _choose(source, node, choice, image, retry)
-        graph = await walk(source, chosen, keep=keep, retry=retry)
+        graph = await walk(source, chosen, keep=keep, foreign=choice.foreign, retry=retry)
         platforms_there, warnings = names(graph), []
     else:
-        chosen, graph = root, await walk(source, root, retry=retry)
+        chosen, graph = root, await walk(source, root, foreign=choice.foreign, retry=retry)
         offered = await _platform(source, node, graph, retry)
         platforms_there, warnings = ((str(offered),) if offered else ()), _check(offered, choice, image)
-    for digest in (*graph.nodes, *graph.blobs):
-        digest.hasher()  # what cannot be verified is refused before anything moves
+    graph.check_hashable()
     if graph.foreign:
-        warnings.append(f"{image}: {len(graph.foreign)} foreign layers, which no registry keeps, were left out.")
+        warnings.append(
+            f"{image}: {len(graph.foreign)} foreign layers, which no registry keeps, were left out. "
+            "--include-foreign fetches them from where they live."
+        )
     return Selection(replace(chosen, data=None), root.digest, graph, platforms_there, warnings)
 
 

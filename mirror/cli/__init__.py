@@ -29,6 +29,7 @@ _COMMANDS = {
     "ls": "List the images of a layout.",
     "inspect": "Show what an image is: platforms, config, layers.",
     "prune": "Find what no image of a layout needs, and delete it.",
+    "tags": "List the tags of a repository in a registry.",
     "rm": "Remove an image from a layout, and the blobs that only it needs.",
     "completion": "Print the shell completion for bash, zsh or fish.",
 }

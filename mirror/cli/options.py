@@ -108,8 +108,10 @@ def echo_json(document: JsonObject) -> None:
 
 
 def show(report: TransferReport, *, quiet: bool, as_json: bool) -> None:
-    """The result of a transfer in which everything is done."""
+    """The result of a transfer, and whatever failed in it."""
     echo_json(report.to_json()) if as_json else echo(report.lines())
+    for text in report.complaints():
+        remark(f"mirror: {text}", quiet=False)
     for text in report.remarks():
         remark(f"mirror: {text}", quiet=quiet)
     remark(report.summary(), quiet=quiet)

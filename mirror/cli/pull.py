@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -16,8 +16,6 @@ from mirror.descriptor import Platform
 from mirror.errors import StorageError
 from mirror.pull import PullOptions, pull_images
 from mirror.reference import Reference
-from mirror.report.text import printable
-from mirror.report.transfers import TransferReport
 from mirror.retry import Retry
 from mirror.selection import Choice
 
@@ -72,6 +70,18 @@ _DIGESTFILE = "Name another file with --digestfile."
     envvar="MIRROR_SPARSE",
     help="With --platform: keep the published index, the other platforms absent on purpose.",
 )
+@click.option(
+    "--referrers/--no-referrers",
+    default=None,
+    envvar="MIRROR_REFERRERS",
+    help="Pull what refers to the images too: signatures, attestations. [default: with --all-platforms]",
+)
+@click.option(
+    "--include-foreign",
+    is_flag=True,
+    envvar="MIRROR_INCLUDE_FOREIGN",
+    help="Fetch foreign layers from the URLs in the manifest too, without credentials.",
+)
 @click.option("--keep-going", is_flag=True, envvar="MIRROR_KEEP_GOING", help="Go on when an image fails; exit 4.")
 @click.option("--dry-run", is_flag=True, help="Say what would move; write nothing.")
 @click.option("--digestfile", type=click.Path(path_type=Path), metavar="FILE", help="Write the digests to FILE too.")
@@ -90,6 +100,8 @@ def command(
     platform: tuple[str, ...],
     all_platforms: bool,
     sparse: bool,
+    referrers: bool | None,
+    include_foreign: bool,
     keep_going: bool,
     dry_run: bool,
     digestfile: Path | None,
@@ -106,7 +118,8 @@ def command(
     if not names:
         raise click.UsageError("Name at least one image, such as redis:4.0.", ctx)
     pulling = PullOptions(
-        choice=_choice(ctx, platform, sparse),
+        choice=replace(_choice(ctx, platform, sparse), foreign=include_foreign),
+        referrers=referrers,
         keep_going=keep_going,
         dry_run=dry_run,
         retry=Retry(retries),
@@ -118,21 +131,10 @@ def command(
         raise StorageError(f"{digestfile} cannot be written.", hint=_DIGESTFILE)
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         report = run(pull_images(names, output, pulling, bars))
-    _show(report, quiet=quiet, as_json=as_json)
+    options.show(report, quiet=quiet, as_json=as_json)
     if digestfile and not dry_run:
         _write(digestfile, "".join(f"{image.digest}\n" for image in report.images if not image.failure))
     report.raise_failures()
-
-
-def _show(report: TransferReport, *, quiet: bool, as_json: bool) -> None:
-    options.echo_json(report.to_json()) if as_json else options.echo(report.lines())
-    for image in report.images:
-        if image.failure:
-            hint = f" {image.failure.hint}" if image.failure.hint else ""
-            print(f"mirror: {printable(f'{image.source}: {image.failure}{hint}')}", file=sys.stderr)
-    for text in report.remarks():
-        options.remark(f"mirror: {text}", quiet=quiet)
-    options.remark(report.summary(), quiet=quiet)
 
 
 def _choice(ctx: click.Context, platform: tuple[str, ...], sparse: bool) -> Choice:

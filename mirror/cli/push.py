@@ -31,6 +31,12 @@ compared. stdout gets one line for each image, NAME:TAG@DIGEST.
 @click.argument("layout", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("target", metavar="REGISTRY[/PREFIX]")
 @click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
+@click.option(
+    "--referrers/--no-referrers",
+    default=True,
+    envvar="MIRROR_REFERRERS",
+    help="Push what refers to the images too: signatures, attestations. [default: referrers]",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would move; push nothing.")
 @remote.with_jobs
 @remote.with_registry
@@ -41,6 +47,7 @@ def command(
     layout: Path,
     target: str,
     images: tuple[str, ...],
+    referrers: bool,
     dry_run: bool,
     jobs: int,
     retries: int,
@@ -51,8 +58,13 @@ def command(
     no_progress: bool,
     as_json: bool,
 ) -> None:
-    registries = remote.registry_options(plain_http, insecure, jobs, [Target.parse(target).registry])
-    pushing = PushOptions(dry_run=dry_run, retry=Retry(retries), registries=registries)
+    pushing = PushOptions(
+        referrers=referrers,
+        dry_run=dry_run,
+        retry=Retry(retries),
+        registries=remote.registry_options(plain_http, insecure, jobs, [Target.parse(target).registry]),
+    )
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         report = run(push_layout(layout, target, images, pushing, bars))
     options.show(report, quiet=quiet, as_json=as_json)
+    report.raise_failures()

@@ -10,7 +10,7 @@ from mirror.cli import options
 from mirror.cli.run import run
 from mirror.inventory import remove_image
 
-_HELP = """Remove an image from a layout: its entry, and then the blobs that no other image needs.
+_HELP = """Remove an image from a layout: its entry, what refers to it alone, and the blobs that no other image needs.
 
 \b
   mirror rm ./layout redis:4.0

@@ -21,6 +21,7 @@ REF_NAME = "org.opencontainers.image.ref.name"
 # What mirror itself records with an image. Sidecar files get lost in copies; annotations travel.
 ORIGIN = "dev.oci-mirror.origin"  # registry/repository[:tag]@digest that was asked for, with the digest that it had
 SPARSE = "dev.oci-mirror.sparse"  # the children that were kept, by comma; the others are absent on purpose
+FOREIGN = "dev.oci-mirror.foreign"  # the foreign layers that are absent on purpose, by comma
 
 _PART = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
 _LEGAL = re.compile(

@@ -13,10 +13,26 @@
 `tls`          whether registries speak it, and whom to believe
 `client`       one registry: its base URL, redirects, authentication
 `repository`   a repository as a source and a sink
+`listing`      lists in pages: tags, referrers
+`referrers`    what refers to images of a repository
+`foreign`      layers that live elsewhere
+`fallback`     the referrers tag, where a registry has no referrers API
 """
 
 from mirror.registry.client import Client, Options
 from mirror.registry.credentials import Credentials
+from mirror.registry.fallback import list_under_tag
+from mirror.registry.foreign import ForeignLayers
+from mirror.registry.referrers import Found, Referrers
 from mirror.registry.repository import Repository
 
-__all__ = ["Client", "Credentials", "Options", "Repository"]
+__all__ = [
+    "Client",
+    "Credentials",
+    "ForeignLayers",
+    "Found",
+    "Options",
+    "Referrers",
+    "Repository",
+    "list_under_tag",
+]

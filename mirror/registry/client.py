@@ -146,7 +146,7 @@ class Registry:
         method: str,
         path: str | URL,
         *,
-        scope: str,
+        scope: str | None,
         expect: frozenset[int] = frozenset({200}),
         headers: Mapping[str, str] | None = None,
         data: Any = None,
@@ -157,7 +157,7 @@ class Registry:
         Args:
             method: GET, HEAD, POST or PUT.
             path: a path below `/v2/`, or a whole URL that the registry has given.
-            scope: what the request needs, for the token.
+            scope: what the request needs, for the token; None where nobody is to learn who we are.
             expect: the statuses that are answers; every other one is an error.
             headers: to be sent along.
             data: bytes, or an asynchronous iterator, which can be sent only once.
@@ -214,7 +214,8 @@ class Registry:
         """What every answer says about this registry, whatever was asked."""
         pause = errors.retry_after(response.headers.get("Retry-After"))
         if response.status == 429 or (response.status == 503 and pause is not None):
-            self._backoff.refuse(pause)
+            if self._is_own(response.url):  # whoever we were sent on to speaks for itself
+                self._backoff.refuse(pause)
         else:
             self._backoff.welcome()
         if response.status == 200 and response.method == "GET" and "/manifests/" in response.url.path:
@@ -229,12 +230,14 @@ class Registry:
         stack: AsyncExitStack,
         method: str,
         url: URL,
-        scope: str,
+        scope: str | None,
         headers: dict[str, str],
         data: Any,
         read_ahead: int | None,
     ) -> aiohttp.ClientResponse:
         """Ask, and ask again with what a refusal asks for. A stream is never sent twice: it is gone."""
+        if scope is None:
+            return await self._follow(stack, method, url, None, headers, data, read_ahead)
         auth = self._auth
         assert auth is not None, "opened before"
         header = auth.header(scope)

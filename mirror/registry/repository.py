@@ -25,10 +25,14 @@ _ANY = frozenset(range(200, 500)) - {429}  # a HEAD that fails says nothing: the
 
 
 class Repository:
-    """One repository. It pulls with the scope `pull`, and pushes with `pull,push`."""
+    """One repository. It pulls with the scope `pull`, and pushes with `pull,push`.
+
+    `unlisted` collects the manifests that were put without the registry saying that it lists them as referrers.
+    """
 
     def __init__(self, registry: Registry, name: str, *, jobs: int = 1, push: bool = False) -> None:
         self.registry, self.name = registry, name
+        self.unlisted: set[str] = set()
         self._scope = f"repository:{name}:{'pull,push' if push else 'pull'}"
         self._batch = batch_size(jobs)
 
@@ -149,8 +153,10 @@ class Repository:
         path = f"{self.name}/manifests/{name}"
         headers = {"Content-Type": media_type}
         expect = frozenset({200, 201, 202})
-        async with self.registry.send("PUT", path, scope=self._scope, headers=headers, data=data, expect=expect):
-            pass
+        put = self.registry.send("PUT", path, scope=self._scope, headers=headers, data=data, expect=expect)
+        async with put as response:
+            if "OCI-Subject" not in response.headers:
+                self.unlisted.add(name)
 
 
 def _pinned(data: bytes, name: str, what: str) -> Digest:

@@ -1,8 +1,9 @@
-"""What a layout or a registry holds: the result of `ls`, `inspect` and `rm`."""
+"""What a layout or a registry holds: the result of `ls`, `inspect`, `rm` and `tags`."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mirror.report.text import count, size, table
@@ -13,7 +14,10 @@ _FEW = 3  # platforms that are named in a table; the rest is counted
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One row of `ls`. `problem` is set where the image cannot be read; then nothing is known but its name."""
+    """One row of `ls`. `problem` is set where the image cannot be read; then nothing is known but its name.
+
+    `referrers` counts the manifests that are about the image, and about those.
+    """
 
     name: str
     digest: str
@@ -23,6 +27,7 @@ class Listed:
     size: int = 0
     sparse: bool = False
     problem: str | None = None
+    referrers: int = 0
 
     def to_json(self) -> JsonObject:
         return {
@@ -34,33 +39,43 @@ class Listed:
             "size": self.size,
             "sparse": self.sparse,
             "problem": self.problem,
+            "referrers": self.referrers,
         }
 
     def row(self) -> list[str]:
         few = ", ".join(self.platforms[:_FEW]) or "-"
         more = f" + {len(self.platforms) - _FEW} more" if len(self.platforms) > _FEW else ""
-        notes = " (sparse)" if self.sparse else ""
-        shown = "broken: see mirror verify" if self.problem else few + more + notes
+        notes = ["sparse"] if self.sparse else []
+        notes += [count(self.referrers, "referrer")] if self.referrers else []
+        noted = f" ({', '.join(notes)})" if notes else ""
+        shown = "broken: see mirror verify" if self.problem else few + more + noted
         return [self.name, self.digest.partition(":")[2][:12], "-" if self.problem else size(self.size), shown]
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The images of a layout; `size` counts bytes that several share once."""
+    """The images of a layout; `size` and `referrers` count what several share once, and `size` both."""
 
     path: str
     images: tuple[Listed, ...]
     size: int
+    referrers: int = 0
 
     def to_json(self) -> JsonObject:
-        images = [image.to_json() for image in self.images]
-        return {"schema": "mirror.ls/1", "path": self.path, "images": images, "size": self.size}
+        return {
+            "schema": "mirror.ls/1",
+            "path": self.path,
+            "images": [image.to_json() for image in self.images],
+            "size": self.size,
+            "referrers": self.referrers,
+        }
 
     def lines(self) -> list[str]:
         return table(["IMAGE", "DIGEST", "SIZE", "PLATFORMS"], [image.row() for image in self.images], right=[2])
 
     def summary(self) -> str:
-        return f"{self.path}: {count(len(self.images), 'image')}, {size(self.size)}."
+        referrers = f", {count(self.referrers, 'referrer')}" if self.referrers else ""
+        return f"{self.path}: {count(len(self.images), 'image')}{referrers}, {size(self.size)}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +136,38 @@ def _words(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Referring:
+    """A manifest that is about `subject`: by its own word, or by `tag`, where cosign put it."""
+
+    subject: str
+    manifest: Part
+    artifact_type: str | None
+    tag: str | None = None
+
+    def to_json(self) -> JsonObject:
+        return {
+            "subject": self.subject,
+            "manifest": self.manifest.to_json(),
+            "artifactType": self.artifact_type,
+            "tag": self.tag,
+        }
+
+    def lines(self) -> list[str]:
+        return [
+            "",
+            f"referrer, {self.artifact_type or self.manifest.media_type}",
+            f"  manifest  {self.manifest.digest}",
+            f"  about     {self.subject}",
+            *([f"  tag       {self.tag}"] if self.tag else []),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Inspected:
-    """One image, whole. `annotations` are those of its entry in the layout."""
+    """One image, whole. `annotations` are those of its entry in the layout.
+
+    `referrers` is None where nobody has looked for them: in a registry.
+    """
 
     name: str
     root: Part
@@ -131,6 +176,7 @@ class Inspected:
     size: int
     annotations: JsonObject
     raw: bytes
+    referrers: tuple[Referring, ...] | None = None
 
     def to_json(self) -> JsonObject:
         return {
@@ -140,6 +186,7 @@ class Inspected:
             "blobs": self.blobs,
             "blobSize": self.size,
             "annotations": dict(self.annotations),
+            "referrers": None if self.referrers is None else [one.to_json() for one in self.referrers],
         }
 
     def lines(self) -> list[str]:
@@ -150,18 +197,20 @@ class Inspected:
             f"  content   {count(self.blobs, 'blob')}, {size(self.size)}",
             *(f"  {name}  {text}" for name, text in self.annotations.items()),
         ]
-        return [*head, *(line for part in self.parts for line in part.lines())]
+        referring = [line for one in self.referrers or () for line in one.lines()]
+        return [*head, *(line for part in self.parts for line in part.lines()), *referring]
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What `rm` has taken away; `kept` blobs are needed by other images."""
+    """What `rm` has taken away; `kept` blobs are needed by other images, `attached` are the entries that went along."""
 
     name: str
     digest: str
     blobs: int
     size: int
     kept: int
+    attached: Sequence[str] = ()
 
     def to_json(self) -> JsonObject:
         return {
@@ -170,6 +219,7 @@ class Removed:
             "digest": self.digest,
             "deleted": {"blobs": self.blobs, "size": self.size},
             "kept": self.kept,
+            "attached": list(self.attached),
         }
 
     def lines(self) -> list[str]:
@@ -177,4 +227,22 @@ class Removed:
 
     def summary(self) -> str:
         kept = f"; {self.kept} others are needed by other images" if self.kept else ""
-        return f"removed {self.name}: {count(self.blobs, 'file')} deleted, {size(self.size)} freed{kept}."
+        along = f" and {count(len(self.attached), 'name')} of what refers to it" if self.attached else ""
+        return f"removed {self.name}{along}: {count(self.blobs, 'file')} deleted, {size(self.size)} freed{kept}."
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """The tags of a repository."""
+
+    name: str
+    tags: tuple[str, ...]
+
+    def to_json(self) -> JsonObject:
+        return {"schema": "mirror.tags/1", "name": self.name, "tags": list(self.tags)}
+
+    def lines(self) -> list[str]:
+        return list(self.tags)
+
+    def summary(self) -> str:
+        return f"{self.name}: {count(len(self.tags), 'tag')}."

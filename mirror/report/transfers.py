@@ -20,10 +20,26 @@ def pinned(name: str, digest: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Companions:
+    """What refers to an image and went with it: so many manifests, with so many bytes of blobs.
+
+    `failure` says why there may be more: the image itself is whole all the same.
+    """
+
+    count: int = 0
+    size: int = 0
+    failure: MirrorError | None = None
+
+    def to_json(self) -> JsonObject:
+        return {"count": self.count, "size": self.size, "error": str(self.failure) if self.failure else None}
+
+
+@dataclass(frozen=True, slots=True)
 class Transferred:
     """One image: `pinned` is its result line, `replaced` the other digest that its name stood for before.
 
-    `source` is what was read in the layout or the archive; for a pull it is the name that was asked for.
+    `source` is what was read in the layout or the archive; for a pull it is the name that was asked for. `referrers` is
+    None where nobody asked for them.
     """
 
     source: str
@@ -32,6 +48,7 @@ class Transferred:
     platforms: tuple[str, ...]
     replaced: str | None = None
     failure: MirrorError | None = None
+    referrers: Companions | None = None
 
     def to_json(self) -> JsonObject:
         return {
@@ -41,6 +58,7 @@ class Transferred:
             "platforms": list(self.platforms),
             "replaced": self.replaced,
             "error": str(self.failure) if self.failure else None,
+            "referrers": self.referrers.to_json() if self.referrers else None,
         }
 
 
@@ -88,18 +106,27 @@ class TransferReport:
     def failures(self) -> list[MirrorError]:
         return [image.failure for image in self.images if image.failure]
 
+    @property
+    def incomplete(self) -> list[tuple[Transferred, MirrorError]]:
+        """The images that are whole and may lack referrers, and why."""
+        done = [image for image in self.images if not image.failure]
+        return [(image, image.referrers.failure) for image in done if image.referrers and image.referrers.failure]
+
     def raise_failures(self) -> None:
         """What the command ends with: nothing, the only kind of failure, or that some have failed.
 
         Raises:
             MirrorError: the first failure, where no image is done.
-            SomeFailed: some are done, and some are not.
+            SomeFailed: some are done, and some are not, or not all of their referrers.
         """
         failed = self.failures
         if failed and len(failed) == len(self.images):
             raise failed[0]
         if failed:
             raise SomeFailed(f"{len(failed)} of {len(self.images)} images failed.", failed)
+        lacking = [error for _, error in self.incomplete]
+        if lacking:
+            raise SomeFailed(f"{count(len(lacking), 'image')} may lack referrers.", lacking)
 
     def to_json(self) -> JsonObject:
         return {
@@ -135,6 +162,14 @@ class TransferReport:
         ]
         return [*self.warnings, *moves, *kept, *counted]
 
+    def complaints(self) -> list[str]:
+        """What failed, image by image: errors, that even the quietest call has to hear of."""
+        failed = [f"{image.source}: {_with_hint(image.failure)}" for image in self.images if image.failure]
+        lacking = [
+            f"{image.source} is whole, but may lack referrers: {_with_hint(error)}" for image, error in self.incomplete
+        ]
+        return failed + lacking
+
     def summary(self) -> str:
         done = [image for image in self.images if not image.failure]
         platforms = sum(len(image.platforms) for image in done)
@@ -142,7 +177,9 @@ class TransferReport:
         notes = [f"{len(self.healed)} healed"] if self.healed else []
         notes += [f"{size(self.resumed)} of it from an earlier attempt"] if self.resumed else []
         moved = f"{self.moved} moved" + (f" ({', '.join(notes)})" if notes else "")
+        referrers = sum(image.referrers.count for image in done if image.referrers)
         what = count(len(done), "image") + (f", {count(platforms, 'platform')}" if platforms else "")
+        what += f", {count(referrers, 'referrer')}" if referrers else ""
         if self.dry_run:
             return f"would have {past} {what}: {self.moved} to move, {self.reused} there already."
         return f"{past} {what}: {moved}, {self.reused} reused, in {seconds(self.seconds)}."
@@ -159,3 +196,7 @@ def check_room(path: Path, free: int, missing: int) -> None:
             f"{path} has {size(free)} free, and {size(missing)} are missing.",
             hint="Free some space, choose less (a pull: fewer platforms with --platform), or name another folder.",
         )
+
+
+def _with_hint(error: MirrorError) -> str:
+    return f"{error} {error.hint}" if error.hint else str(error)

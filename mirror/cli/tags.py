@@ -1,0 +1,33 @@
+"""mirror tags"""
+
+from __future__ import annotations
+
+import click
+
+from mirror.cli import options, remote
+from mirror.cli.progress import progress
+from mirror.cli.run import run
+from mirror.retry import Retry
+from mirror.tags import list_tags
+
+_HELP = """List the tags of a repository in a registry, one a line, in the registry's order.
+
+\b
+  mirror tags redis
+  mirror tags registry.internal:5000/team/app --json
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("name", metavar="IMAGE")
+@click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
+@remote.with_registry
+@options.with_json
+@options.with_config
+def command(
+    name: str, quiet: bool, retries: int, plain_http: bool, insecure: bool, verbose: bool, as_json: bool
+) -> None:
+    with progress(quiet=quiet, no_progress=True, verbose=verbose):
+        found = run(list_tags(name, remote.registry_options(plain_http, insecure), Retry(retries)))
+    options.echo_json(found.to_json()) if as_json else options.echo(found.lines())
+    options.remark(found.summary(), quiet=quiet or as_json)

@@ -1,0 +1,116 @@
+"""Which entries of a layout are about its images: lists of referrers, and what cosign has under tags (docs/adr/0012).
+
+They have names as images have, so that other tools find them, and go where their image goes. An entry belongs to an
+image by its tag, which is made from a digest of that image, and by its repository. What belongs to no image is an
+entry like any other, so nothing can hide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from mirror.content import Source
+from mirror.digest import Digest
+from mirror.errors import InvalidDigest, MirrorError
+from mirror.graph import Graph, read_node, walk
+from mirror.layout import names
+from mirror.layout.index import Entry
+from mirror.referrers import cosign_tags, is_about, is_referrers_tag, referrers_tag
+from mirror.selection import INDEX
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """An entry that is about `subject`, and all below it; `failure` says why that could not be read."""
+
+    subject: Digest
+    entry: Entry
+    graph: Graph
+    failure: MirrorError | None = None
+
+    @property
+    def is_list(self) -> bool:
+        return is_list(self.entry)
+
+    @property
+    def members(self) -> tuple[Digest, ...]:
+        """The manifests that are about the subject."""
+        root = self.graph.nodes.get(self.entry.root.digest)
+        if not self.is_list:
+            return (self.entry.root.digest,)
+        return tuple(dict.fromkeys(child.digest for child in root.document.manifests)) if root else ()
+
+
+async def walk_entry(source: Source, entry: Entry, *, foreign: bool = True) -> Graph:
+    """All below an entry; children that are absent on purpose are not looked for.
+
+    Raises:
+        MirrorError: as `walk`.
+    """
+    return await walk(source, entry.root, keep=lambda child: not entry.lacks(child), foreign=foreign)
+
+
+def is_list(entry: Entry) -> bool:
+    """Whether an entry is a list of referrers, by its name and kind."""
+    return entry.root.is_index and is_referrers_tag(entry.tag)
+
+
+def is_attachable(entry: Entry) -> bool:
+    """Whether an entry can be about another one."""
+    return is_list(entry) or (is_about(entry.tag) and not is_referrers_tag(entry.tag))
+
+
+def subjects_of(entry: Entry, graph: Graph) -> list[Digest]:
+    """What entries about an image can be about: its manifests, and the index that a platform was chosen from."""
+    annotations = entry.root.annotations
+    recorded = (annotations.get(INDEX), annotations.get(names.ORIGIN, "").rpartition("@")[2])
+    found = dict.fromkeys(graph.nodes)
+    for text in filter(None, recorded):
+        try:
+            found[Digest.parse(text)] = None
+        except InvalidDigest:
+            continue
+    return list(found)
+
+
+class Attachments:
+    """The entries of one layout that can be about others."""
+
+    def __init__(self, source: Source, entries: Iterable[Entry]) -> None:
+        self._source = source
+        self._by_name = {(_home(entry), entry.tag): entry for entry in entries if is_attachable(entry)}
+
+    async def of(self, entry: Entry, graph: Graph) -> list[Attached]:
+        """What is about one image, and what is about that."""
+        found: dict[str, Attached] = {}
+        subjects = subjects_of(entry, graph)
+        seen = set(subjects)
+        for subject in subjects:  # grows meanwhile
+            for other in self._about(_home(entry), subject):
+                if other.name in found or other == entry:
+                    continue
+                found[other.name] = attached = await self._read(subject, other)
+                fresh = [digest for digest in attached.members if digest not in seen]
+                seen.update(fresh)
+                subjects += fresh
+        return list(found.values())
+
+    def _about(self, home: str | None, subject: Digest) -> Sequence[Entry]:
+        found = (self._by_name.get((home, tag)) for tag in (referrers_tag(subject), *cosign_tags(subject)))
+        return [entry for entry in found if entry]
+
+    async def _read(self, subject: Digest, entry: Entry) -> Attached:
+        try:
+            return Attached(subject, entry, await walk(self._source, entry.root))
+        except MirrorError as error:
+            found = Graph(entry.root)
+            with suppress(MirrorError):  # what a list names may have referrers too, also where it is damaged itself
+                found.nodes[entry.root.digest] = await read_node(self._source, entry.root)
+            return Attached(subject, entry, found, error)
+
+
+def _home(entry: Entry) -> str | None:
+    """The repository that an entry is from, as far as the layout says."""
+    return entry.reference.name if entry.reference else None
