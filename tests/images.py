@@ -88,13 +88,17 @@ class Image:
         node |= {"platform": dict(self.platform)} if self.platform else {}
         return node | ({"annotations": dict(self.annotations)} if self.annotations else {})
 
+    def subject(self) -> Json:
+        """Names the image in a manifest that is about it."""
+        return {"mediaType": self.root_media_type, "size": len(self.data), "digest": self.root}
+
     @property
     def data(self) -> bytes:
         """The bytes of the root."""
         return self.manifests[self.root][0]
 
-    def publish(self, target: Target, repo: str, tag: str) -> str:
-        """Blobs, then manifests, then the tag; gives the digest of the root."""
+    def publish(self, target: Target, repo: str, tag: str | None) -> str:
+        """Blobs, then manifests, then the tag if it has one; gives the digest of the root."""
         for data in self.blobs.values():
             target.put_blob(repo, data)
         for data, media_type in self.manifests.values():
@@ -242,6 +246,16 @@ def attestation(of: Image) -> Image:
     reference = {"type": "attestation-manifest", "digest": of.root}
     tied = {f"vnd.docker.reference.{key}": value for key, value in sorted(reference.items())}
     return replace(bare, annotations=tied)
+
+
+def signature(of: Image, number: int = 0, payload: bytes = b"") -> Image:
+    """A referrer: an artifact with a subject, such as notation's signatures and bills of materials."""
+    blob = Blob.of(payload or f"signed {of.root} {number}".encode(), "application/jose+json")
+    return artifact("application/vnd.cncf.notary.signature", blob, subject=of.subject(), annotations={"n": str(number)})
+
+
+def cosign_tag(of: Image, kind: str = "sig") -> str:
+    return f"{of.root.replace(':', '-')}.{kind}"
 
 
 def artifact(artifact_type: str, *blobs: Blob, configuration: Blob = EMPTY, **fields: Any) -> Image:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from hypothesis import settings
@@ -139,6 +140,43 @@ def graphs(draw: st.DrawFn) -> Image:
         children = draw(st.lists(st.sampled_from(nodes), max_size=4))
         nodes.append(images.index(children, annotations={"index": str(number)}))
     return images.index(draw(st.lists(st.sampled_from(nodes), min_size=1, max_size=5)))
+
+
+@dataclass(frozen=True)
+class Family:
+    """An image, things with a subject, and things under cosign's tags; what is nested comes after what it is about."""
+
+    image: Image
+    referring: tuple[tuple[Image, Image], ...]  # what refers, and to what
+    tagged: tuple[tuple[str, Image], ...]
+
+
+@st.composite
+def families(draw: st.DrawFn) -> Family:
+    """A graph with referrers of its parts, and referrers of those."""
+    image = draw(graphs())
+    parts = [replace(image, root=root, root_media_type=kind) for root, (_, kind) in image.manifests.items()]
+    levels = [(part, 0) for part in parts]
+    referring: list[tuple[Image, Image]] = []
+    for number in range(draw(st.integers(0, 6))):
+        subject, level = draw(st.sampled_from([pair for pair in levels if pair[1] < 3]))
+        annotations = {"number": str(number)}
+        blob = Blob.of(str(number % 2).encode(), "x/y")
+        if draw(st.booleans()):
+            one = images.artifact("a/b", blob, subject=subject.subject(), annotations=annotations)
+        else:
+            below = [images.artifact("a/b", blob, annotations=annotations)] if draw(st.booleans()) else []
+            one = images.index(below, subject=subject.subject(), annotations=annotations)
+        referring.append((one, subject))
+        levels.append((one, level + 1))
+    kinds = st.sampled_from(["sig", "att", "sbom"])
+    tagged = {
+        images.cosign_tag(draw(st.sampled_from(parts)), draw(kinds)): images.artifact(
+            "c/d", Blob.of(b"%d" % number, "x/y")
+        )
+        for number in range(draw(st.integers(0, 3)))
+    }
+    return Family(image, tuple(referring), tuple(tagged.items()))
 
 
 def outcome(work: Callable[[], T]) -> T | MirrorError:

@@ -398,6 +398,31 @@ def test_with_keep_going_the_others_go_on(digest: str, jobs: int) -> None:
     assert_whole(sink)
 
 
+def with_optional(refused: str) -> Call:
+    """Two images and something optional, which shares a blob with the first."""
+
+    async def main() -> Call:
+        call = Call(MemorySink(refuse=lambda what: BUSY if what == refused else None))
+        for image, name in ((FIRST, "one"), (SECOND, "optional"), (THIRD, "third")):
+            await call.add(image, name)
+        call.copies[1].optional = True
+        await call.run()
+        return call
+
+    return asyncio.run(main())
+
+
+def test_what_is_optional_fails_alone() -> None:
+    call = with_optional(blob_of(SECOND, 400))
+    assert [bool(copy.failure) for copy in call.copies] == [False, True, False]
+    assert [*call.sink.names] == ["one", "third"]
+
+
+def test_a_blob_that_is_not_only_optional_stops_everything() -> None:
+    with pytest.raises(TransferError):
+        with_optional(SHARED.digest)
+
+
 def test_with_keep_going_a_shared_blob_fails_all_that_need_it() -> None:
     sink = MemorySink(refuse=lambda what: GONE if what == SHARED.digest else None)
     call = copied((FIRST, "one"), (THIRD, "third"), (SECOND, "other"), sink=sink, keep_going=True)

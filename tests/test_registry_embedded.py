@@ -362,6 +362,73 @@ def test_tags_are_listed_in_pages() -> None:
     assert second.headers["Link"] is None
 
 
+def referring(subject: str, kind: str) -> bytes:
+    document = {"schemaVersion": 2, "mediaType": TYPE, "artifactType": kind, "layers": [], "annotations": {"a": kind}}
+    empty = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest_of(b"{}"), "size": 2}
+    about = {"mediaType": TYPE, "digest": subject, "size": 1}
+    return json.dumps({**document, "config": empty, "subject": about}).encode()
+
+
+def referrers_of(registry: EmbeddedRegistry, query: str = "") -> tuple[list[str], Reply]:
+    reply = ask(registry, "GET", f"/v2/a/b/referrers/{DIGEST}{query}")
+    return [node["artifactType"] for node in json.loads(reply.body)["manifests"]], reply
+
+
+def test_referrers_are_listed_with_types_and_annotations() -> None:
+    with serving(EmbeddedRegistry(referrers=True)) as registry:
+        data = referring(DIGEST, "x/y")
+        registry.put_manifest("a/b", None, data, TYPE)
+        reply = ask(registry, "GET", f"/v2/a/b/referrers/{DIGEST}")
+        assert reply.headers["Content-Type"] == INDEX_TYPE
+        (node,) = json.loads(reply.body)["manifests"]
+        assert (node["digest"], node["size"]) == (digest_of(data), len(data))
+        assert (node["artifactType"], node["annotations"]) == ("x/y", {"a": "x/y"})
+        assert referrers_of(registry)[0] == ["x/y"]
+
+
+def test_referrers_of_what_is_not_there_are_an_empty_list() -> None:
+    with serving(EmbeddedRegistry(referrers=True)) as registry:
+        assert referrers_of(registry)[0] == []
+
+
+@pytest.mark.parametrize(("filters", "found"), [(True, ["x/y"]), (False, ["a/b", "x/y"])])
+def test_referrers_are_filtered_where_the_registry_can(filters: bool, found: list[str]) -> None:
+    with serving(EmbeddedRegistry(referrers=True, filters=filters)) as registry:
+        for kind in ("x/y", "a/b"):
+            registry.put_manifest("a/b", None, referring(DIGEST, kind), TYPE)
+        kinds, reply = referrers_of(registry, "?artifactType=x/y")
+        assert (sorted(kinds), reply.headers.get("OCI-Filters-Applied")) == (found, "artifactType" if filters else None)
+
+
+def test_referrers_come_in_pages() -> None:
+    with serving(EmbeddedRegistry(referrers=True, page=2)) as registry:
+        for number in range(3):
+            registry.put_manifest("a/b", None, referring(DIGEST, f"x/{number}"), TYPE)
+        first, reply = referrers_of(registry)
+        link = re.fullmatch(r'<(.*)>; rel="next"', reply.headers["Link"])
+        assert link
+        second = json.loads(ask(registry, "GET", link[1]).body)["manifests"]
+        assert sorted([*first, *(node["artifactType"] for node in second)]) == ["x/0", "x/1", "x/2"]
+
+
+@pytest.mark.parametrize("api", [True, False])
+def test_a_subject_is_acknowledged_where_there_is_the_api(api: bool) -> None:
+    with serving(EmbeddedRegistry(referrers=api)) as registry:
+        registry.put_blob("a/b", b"{}")
+        data = referring(DIGEST, "x/y")
+        reply = ask(registry, "PUT", f"/v2/a/b/manifests/{digest_of(data)}", data, Content_Type=TYPE)
+        assert (reply.status, reply.headers.get("OCI-Subject")) == (201, DIGEST if api else None)
+        assert ask(registry, "GET", f"/v2/a/b/referrers/{DIGEST}").status == (200 if api else 404)
+
+
+@pytest.mark.parametrize("dashes", [True, False])
+def test_a_tag_of_a_digest_is_that_digest_only_at_gitlab(dashes: bool) -> None:
+    with serving(EmbeddedRegistry(dashes=dashes)) as registry:
+        digest = registry.put_manifest("a/b", None, referring(DIGEST, "x/y"), TYPE)
+        reply = ask(registry, "GET", f"/v2/a/b/manifests/{digest.replace(':', '-')}")
+        assert reply.status == (200 if dashes else 404)
+
+
 def test_catalog_lists_repositories(stored: EmbeddedRegistry) -> None:
     assert json.loads(ask(stored, "GET", "/v2/_catalog").body) == {"repositories": ["a/b"]}
 

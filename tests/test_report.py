@@ -16,10 +16,10 @@ from mirror.errors import MirrorError, SomeFailed, StorageError
 from mirror.finding import Finding, Severity
 from mirror.quota import Quota, Usage
 from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
-from mirror.report.images import Inspected, Listed, Listing, Part, Platformed, Removed
+from mirror.report.images import Inspected, Listed, Listing, Part, Platformed, Referring, Removed, Tags
 from mirror.report.pruned import Pruned
 from mirror.report.text import count, printable, seconds, size, table
-from mirror.report.transfers import Amount, Transferred, TransferReport
+from mirror.report.transfers import Amount, Companions, Transferred, TransferReport
 from tests.strategies import QUICK, nasty_text
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -244,18 +244,20 @@ def test_a_report_without_images_says_so() -> None:
 def inspected() -> dict[str, Any]:
     part = Part(DIGEST, "a/b", 5)
     platform = Platformed("linux/amd64", part, part, (part,), {"created": "now"}, about=OTHER)
-    return Inspected(NAME, part, (platform,), 2, 10, {"a": "b"}, b"{}").to_json()
+    referring = Referring(DIGEST, part, "a/b", "sha256-a.sig")
+    return Inspected(NAME, part, (platform,), 2, 10, {"a": "b"}, b"{}", (referring,)).to_json()
 
 
 USAGE = Usage("docker.io", 3, Quota(100, 74, 21600))
 LISTED = Listed(NAME, DIGEST, "a/b", ("linux/amd64",), 2, 3000)
 DOCUMENTED: dict[str, dict[str, Any]] = {
-    "mirror.pull/1": report(healed=(DIGEST,), quotas=(USAGE,)).to_json(),
-    "mirror.push/1": report(verb="push", quotas=(USAGE,)).to_json(),
+    "mirror.pull/1": report(transferred(referrers=Companions(1, 10)), healed=(DIGEST,), quotas=(USAGE,)).to_json(),
+    "mirror.push/1": report(transferred(referrers=Companions(1, 10)), verb="push", quotas=(USAGE,)).to_json(),
     "mirror.verify/1": verified().to_json(),
     "mirror.ls/1": Listing("layout", (LISTED,), 3000).to_json(),
     "mirror.rm/1": Removed(NAME, DIGEST, 2, 3000, 1).to_json(),
     "mirror.prune/1": Pruned("layout", {DIGEST: 3000}, {".mirror/partial/x": 10}, False).to_json(),
+    "mirror.tags/1": Tags(NAME, ("v1",)).to_json(),
     "mirror.inspect/1": {"schema": "mirror.inspect/1", "images": [inspected()]},
 }
 
@@ -356,3 +358,42 @@ def test_removing_says_what_went_and_what_stayed(kept: int, said: bool) -> None:
     assert removed.lines() == [f"{NAME}@{DIGEST}"]
     assert "2 files deleted, 3.0 kB freed" in removed.summary()
     assert ("needed by other images" in removed.summary()) is said
+
+
+# Referrers
+
+
+def with_referrers(*companions: Companions | None, failure: MirrorError | None = None) -> TransferReport:
+    images = tuple(
+        Transferred(NAME, f"{NAME}@{DIGEST}", DIGEST, (), failure=failure, referrers=one) for one in companions
+    )
+    return TransferReport("pull", images, Amount(), Amount(), 0.1)
+
+
+def test_referrers_are_counted_in_the_summary_where_there_are_any() -> None:
+    assert "2 images, 3 referrers:" in with_referrers(Companions(1), Companions(2)).summary()
+    assert "1 image:" in with_referrers(Companions()).summary()
+
+
+def test_an_image_without_all_of_its_referrers_is_done_and_the_command_is_not() -> None:
+    report = with_referrers(Companions(1, 10, StorageError("no room", hint="Make some.")), Companions(2))
+    assert len(report.lines()) == 2
+    assert report.complaints() == [f"{NAME} is whole, but may lack referrers: no room Make some."]
+    with pytest.raises(SomeFailed, match="1 image may lack referrers") as caught:
+        report.raise_failures()
+    assert caught.value.exit_code == 4
+
+
+def test_an_image_that_failed_is_not_called_whole() -> None:
+    report = with_referrers(Companions(failure=StorageError("no room")), failure=StorageError("worse"))
+    assert report.complaints() == [f"{NAME}: worse"]
+
+
+def test_json_tells_apart_what_is_not_there_and_what_was_not_looked_for() -> None:
+    first, second = with_referrers(Companions(1, 10), None).to_json()["images"]
+    assert (first["referrers"], second["referrers"]) == ({"count": 1, "size": 10, "error": None}, None)
+
+
+def test_a_row_of_ls_notes_referrers_beside_other_things() -> None:
+    row = Listed(NAME, DIGEST, "a/b", ("linux/amd64",), sparse=True, referrers=2).row()
+    assert row[-1] == "linux/amd64 (sparse, 2 referrers)"

@@ -87,7 +87,7 @@ def requests(registry: EmbeddedRegistry, run: Run, tmp_path: Path) -> Iterator[l
 
 
 def pull(registry: EmbeddedRegistry, folder: str, *more: object) -> list[object]:
-    return ["pull", f"{registry.host}/team/app:v1", "--all", "-j", 1, "-o", folder, *more]
+    return ["pull", f"{registry.host}/team/app:v1", "--all", "--no-referrers", "-j", 1, "-o", folder, *more]
 
 
 def positions(size: int) -> list[int]:

@@ -12,6 +12,8 @@ from tests.registry.routes import Route
 from tests.registry.storage import Repository, Store, digest_of, is_digest
 from tests.registry.uploads import Uploads
 
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
@@ -24,6 +26,9 @@ class Options:
     relative_locations: bool = False
     read_only: bool = False
     page: int = 1000  # the most entries of a list in one answer
+    referrers: bool = False  # the referrers API, and OCI-Subject
+    filters: bool = True  # artifactType is honoured there
+    dashes: bool = False  # as GitLab has it: sha256-… is no tag but the digest sha256:…
 
 
 class Distribution:
@@ -80,6 +85,40 @@ class Distribution:
             given = given.plus("Link", f'<{path}?n={count}&last={quote(page[-1])}>; rel="next"')
         return given
 
+    async def get_referrers(self, call: Call, route: Route) -> Answer:
+        """Manifests with this subject, as an index, in pages."""
+        if not self._options.referrers:
+            refuse(404, "UNSUPPORTED", "no such endpoint")
+        if not is_digest(route.reference):
+            refuse(400, "DIGEST_INVALID", "not a digest", route.reference)
+        found = self._referring(route)
+        kind = call.param("artifactType")
+        filtered = bool(kind and self._options.filters)
+        if filtered:
+            found = [node for node in found if node.get("artifactType") == kind]
+        start = int(call.param("skip") or 0)
+        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found[start : start + self._options.page]}
+        given = answer(200, json.dumps(document).encode(), Content_Type=OCI_INDEX)
+        if filtered:
+            given = given.plus("OCI-Filters-Applied", "artifactType")
+        if len(found) > start + self._options.page:
+            path = f"/v2/{route.repo}/referrers/{route.reference}"
+            given = given.plus("Link", f'<{path}?skip={start + self._options.page}>; rel="next"')
+        return given
+
+    def _referring(self, route: Route) -> list[dict[str, Any]]:
+        """The descriptors of what names a manifest as its subject; the manifest itself need not be here."""
+        repository = self._store.repository(route.repo) or Repository()
+        found = []
+        for digest, media_type in sorted(repository.manifests.items()):
+            data = self._store.contents.read(digest)
+            document = json.loads(data)
+            if (document.get("subject") or {}).get("digest") == route.reference:
+                kind = document.get("artifactType") or document.get("config", {}).get("mediaType")
+                node = {"mediaType": media_type, "digest": digest, "size": len(data), "artifactType": kind}
+                found.append({**node, "annotations": document.get("annotations", {})})
+        return found
+
     # Manifests
 
     async def get_manifest(self, call: Call, route: Route) -> Answer:
@@ -102,7 +141,9 @@ class Distribution:
         self._store.contents.put(digest, data)
         self._store.link_manifest(route.repo, digest, media_type, None if by_digest else route.reference)
         where = f"/v2/{route.repo}/manifests/{digest}"
-        return answer(201, Location=where, Docker_Content_Digest=digest)
+        given = answer(201, Location=where, Docker_Content_Digest=digest)
+        subject = json.loads(data).get("subject") if self._options.referrers else None
+        return given.plus("OCI-Subject", subject["digest"]) if subject else given
 
     async def delete_manifest(self, call: Call, route: Route) -> Answer:
         digest = self._manifest(self._repository(route.repo), route.reference)
@@ -156,6 +197,8 @@ class Distribution:
         return found or refuse(404, "NAME_UNKNOWN", "repository name not known to registry", {"name": name})
 
     def _manifest(self, repository: Repository, reference: str) -> str:
+        if self._options.dashes and is_digest(reference.replace("-", ":", 1)):
+            reference = reference.replace("-", ":", 1)
         digest = repository.find(reference)
         return digest or refuse(404, "MANIFEST_UNKNOWN", "manifest unknown", {"reference": reference})
 

@@ -13,6 +13,7 @@ _ROUTES = {
     "base": re.compile(r"/v2/?"),
     "catalog": re.compile(r"/v2/_catalog"),
     "tags": re.compile(rf"/v2/{_NAME}/tags/list"),
+    "referrers": re.compile(rf"/v2/{_NAME}/referrers/(?P<reference>[^/]+)"),
     "manifest": re.compile(rf"/v2/{_NAME}/manifests/(?P<reference>[^/]+)"),
     "uploads": re.compile(rf"/v2/{_NAME}/blobs/uploads/?"),
     "upload": re.compile(rf"/v2/{_NAME}/blobs/uploads/(?P<reference>[^/]+)"),

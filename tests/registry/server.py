@@ -15,7 +15,7 @@ from aiohttp import web
 from tests.registry.api import Distribution, Options
 from tests.registry.auth import Auth, Open
 from tests.registry.faults import Fault, Script
-from tests.registry.messages import Answer, Call, FilePart, HangUp
+from tests.registry.messages import Answer, Call, HangUp
 from tests.registry.routes import find_route, needed_rights
 from tests.registry.storage import Repository, Store, digest_of, is_digest
 from tests.registry.wire import Record, Seen, send
@@ -34,11 +34,15 @@ class EmbeddedRegistry:
         relative_locations: bool = False,
         read_only: bool = False,
         page: int = 1000,
+        referrers: bool = False,
+        filters: bool = True,
+        dashes: bool = False,
         address: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         self._store = Store(root)
-        self._api = Distribution(self._store, Options(strict, relative_locations, read_only, page))
+        options = Options(strict, relative_locations, read_only, page, referrers, filters, dashes)
+        self._api = Distribution(self._store, options)
         self._auth: Auth = auth or Open()
         self._tls = tls
         self._bind = (address, port)
@@ -104,6 +108,9 @@ class EmbeddedRegistry:
         """Serve other bytes under a digest, of a blob or a manifest."""
         self._store.contents.put(digest, data)
 
+    def remove_manifest(self, repo: str, digest: str) -> None:
+        self._store.change(repo, lambda repository: repository.manifests.__delitem__(digest))
+
     def remove_blob(self, repo: str, digest: str) -> None:
         self._store.change(repo, lambda repository: repository.blobs.remove(digest))
 
@@ -111,8 +118,7 @@ class EmbeddedRegistry:
         return self._store.repository(repo) or Repository()
 
     def _content(self, digest: str) -> bytes:
-        body = self._store.contents.body(digest)
-        return body.read() if isinstance(body, FilePart) else body
+        return self._store.contents.read(digest)
 
     # What it saw
 

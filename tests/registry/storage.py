@@ -59,6 +59,7 @@ class Contents(Protocol):
 
     def __contains__(self, digest: str) -> bool: ...
     def body(self, digest: str) -> Body: ...
+    def read(self, digest: str) -> bytes: ...
     def put(self, digest: str, data: bytes) -> None: ...
     def spool(self) -> Spool: ...
     def keep(self, digest: str, spool: Spool) -> None: ...
@@ -72,6 +73,9 @@ class MemoryContents:
         return digest in self._data
 
     def body(self, digest: str) -> Body:
+        return self._data[digest]
+
+    def read(self, digest: str) -> bytes:
         return self._data[digest]
 
     def put(self, digest: str, data: bytes) -> None:
@@ -100,6 +104,9 @@ class FolderContents:
     def body(self, digest: str) -> Body:
         path = self._path(digest)
         return FilePart(path, 0, path.stat().st_size)
+
+    def read(self, digest: str) -> bytes:
+        return self._path(digest).read_bytes()
 
     def put(self, digest: str, data: bytes) -> None:
         # A new file, not a write into the old one: somebody may be reading that.

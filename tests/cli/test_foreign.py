@@ -1,0 +1,234 @@
+"""Foreign layers: fetched from where they live when that is asked for, as nobody; else left out and recorded."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.command import Mirror, assert_whole, blob_path, blobs, entries, names, tree
+from tests.images import Blob, Image
+from tests.registry import Basic, Bearer, EmbeddedRegistry, Fault, Flip, Redirect, Status, serving
+
+TYPE = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+LICENSED = Blob.of(b"licensed " * 50, TYPE)
+OWN = images.layer(1, 200, docker=True)
+
+
+def windows(*urls: str) -> Image:
+    """An image whose base layer lives elsewhere."""
+    config = images.config("windows", "amd64", layers=[OWN], docker=True)
+    layers = [LICENSED.descriptor(urls=list(urls)), OWN.descriptor()]
+    document = {
+        "schemaVersion": 2,
+        "mediaType": images.DOCKER_MANIFEST,
+        "config": config.descriptor(),
+        "layers": layers,
+    }
+    data = images.encode(document)
+    root = images.digest_of(data)
+    held = {config.digest: config.data, OWN.digest: OWN.data}
+    return Image(root, images.DOCKER_MANIFEST, {root: (data, images.DOCKER_MANIFEST)}, held)
+
+
+@pytest.fixture
+def host() -> Iterator[EmbeddedRegistry]:
+    """Where the layer lives."""
+    with serving(EmbeddedRegistry()) as running:
+        running.put_blob("files", LICENSED.data)
+        yield running
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    return tmp_path / "layout"
+
+
+def url(host: EmbeddedRegistry) -> str:
+    return f"{host.url}/v2/files/blobs/{LICENSED.digest}"
+
+
+def publish(registry: EmbeddedRegistry, *urls: str) -> str:
+    windows(*urls).publish(registry, "win", "v1")
+    return f"{registry.host}/win:v1"
+
+
+def sign_in(mirror: Mirror, *hosts: str) -> None:
+    folder = Path(mirror.env["DOCKER_CONFIG"])
+    folder.mkdir()
+    auth = base64.b64encode(b"me:secret").decode()
+    (folder / "config.json").write_text(json.dumps({"auths": {one: {"auth": auth} for one in hosts}}))
+
+
+def sent_credentials(registry: EmbeddedRegistry) -> bool:
+    return any("authorization" in seen.headers for seen in registry.requests)
+
+
+# Left out
+
+
+def test_what_is_left_out_is_recorded_and_said(
+    mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path
+) -> None:
+    name = publish(registry, url(host))
+    assert "--include-foreign" in mirror("pull", name, "--all").err
+    assert entries(layout)[0]["annotations"]["dev.oci-mirror.foreign"] == LICENSED.digest
+    assert LICENSED.digest not in blobs(layout)
+    assert host.requests == []
+    (finding,) = mirror("verify", "layout", "--json").json["findings"]
+    assert (finding["kind"], finding["severity"]) == ("absent", "warning")
+
+
+# Fetched
+
+
+def test_a_foreign_layer_comes_from_its_url(
+    mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path
+) -> None:
+    result = mirror("pull", publish(registry, url(host)), "--all", "--include-foreign")
+    assert "foreign" not in result.err
+    assert blob_path(layout, LICENSED.digest).read_bytes() == LICENSED.data
+    assert "dev.oci-mirror.foreign" not in entries(layout)[0]["annotations"]
+    assert registry.count("GET", LICENSED.digest) == 0
+    assert mirror("verify", "layout", "--json").json["findings"] == []
+
+
+def test_pulling_without_it_later_loses_nothing(
+    mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path
+) -> None:
+    name = publish(registry, url(host))
+    mirror("pull", name, "--all", "--include-foreign")
+    before = tree(layout)
+    mirror("pull", name, "--all")
+    assert LICENSED.digest in blobs(layout)
+    mirror("pull", name, "--all", "--include-foreign")
+    assert tree(layout) == before
+
+
+def test_every_url_is_tried(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path) -> None:
+    gone = f"{host.url}/v2/files/blobs/{images.digest_of(b'gone')}"
+    bad = ["ftp://127.0.0.1/x", "http://127.0.0.1:9/x", gone, "http://[", "file:///etc/passwd"]
+    mirror("pull", publish(registry, *bad, url(host)), "--all", "--include-foreign", "--retries", 9)
+    assert LICENSED.digest in blobs(layout)
+
+
+def test_wrong_bytes_are_not_kept_and_the_next_url_is_tried(
+    mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path
+) -> None:
+    with serving(EmbeddedRegistry()) as liar:
+        liar.put_blob("files", LICENSED.data)
+        liar.replace_blob(LICENSED.digest, LICENSED.data[:-1] + b"?")
+        name = publish(registry, url(liar), url(host))
+        mirror("pull", name, "--all", "--include-foreign")
+    assert_whole(layout)
+    assert LICENSED.digest in blobs(layout)
+
+
+def test_wrong_bytes_everywhere_are_an_error(
+    mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path
+) -> None:
+    host.fault(Fault(path=LICENSED.digest, times=None, action=Flip(0)))
+    assert (
+        "does not match its digest"
+        in mirror("pull", publish(registry, url(host)), "--all", "--include-foreign", code=3).err
+    )
+    assert names(layout) == []
+
+
+@pytest.mark.parametrize(
+    "bad", ["file:///etc/passwd", "ftp://127.0.0.1/x", "", "http://", "//x", "http://a:99999/", "\x1b"]
+)
+def test_only_web_addresses_are_fetched(mirror: Mirror, registry: EmbeddedRegistry, bad: str) -> None:
+    result = mirror("pull", publish(registry, bad), "--all", "--include-foreign", code=1)
+    assert "no web address" in result.err
+
+
+def test_a_layer_without_urls_is_asked_of_the_registry(
+    mirror: Mirror, registry: EmbeddedRegistry, layout: Path
+) -> None:
+    name = publish(registry)
+    registry.put_blob("win", LICENSED.data)
+    mirror("pull", name, "--all", "--include-foreign")
+    assert LICENSED.digest in blobs(layout)
+
+
+# As nobody
+
+
+def test_a_401_gets_no_credentials(mirror: Mirror, layout: Path) -> None:
+    """CVE-2020-15157"""
+    for auth in (Basic({"me": "secret"}), Bearer({"me": "secret"})):
+        with (
+            serving(EmbeddedRegistry(auth=Basic({"me": "secret"}))) as registry,
+            serving(EmbeddedRegistry(auth=auth)) as host,
+        ):
+            host.put_blob("files", LICENSED.data)
+            mirror.folder.joinpath("home", ".docker").mkdir(exist_ok=True)
+            login(mirror, registry.host, host.host)
+            name = publish(registry, url(host))
+            assert "401" in mirror("pull", name, "--all", "--include-foreign", code=1).err
+            assert sent_credentials(registry)
+            assert len(host.requests) == 1
+            assert not sent_credentials(host)
+
+
+def login(mirror: Mirror, *hosts: str) -> None:
+    auth = base64.b64encode(b"me:secret").decode()
+    file = Path(mirror.env["DOCKER_CONFIG"]) / "config.json"
+    file.write_text(json.dumps({"auths": {one: {"auth": auth} for one in hosts}}))
+
+
+def test_the_registry_itself_is_asked_as_nobody_where_a_url_leads_there(mirror: Mirror) -> None:
+    with serving(EmbeddedRegistry(auth=Basic({"me": "secret"}))) as registry:
+        registry.put_blob("files", LICENSED.data)
+        sign_in(mirror, registry.host)
+        name = publish(registry, url(registry))
+        assert "401" in mirror("pull", name, "--all", "--include-foreign", code=1).err
+        seen = [seen for seen in registry.requests if "/files/" in seen.path]
+        assert [("authorization" in one.headers, one.status) for one in seen] == [(False, 401)]
+
+
+def test_nor_where_a_redirect_does(mirror: Mirror, host: EmbeddedRegistry) -> None:
+    with serving(EmbeddedRegistry(auth=Basic({"me": "secret"}))) as registry:
+        registry.put_blob("files", LICENSED.data)
+        sign_in(mirror, registry.host)
+        host.fault(Fault(path=LICENSED.digest, times=None, action=Redirect(url(registry))))
+        assert "401" in mirror("pull", publish(registry, url(host)), "--all", "--include-foreign", code=1).err
+        assert not any("authorization" in seen.headers for seen in registry.requests if "/files/" in seen.path)
+
+
+def test_credentials_in_a_url_are_nobodys(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry) -> None:
+    mirror("pull", publish(registry, url(host).replace("//", "//me:secret@")), "--all", "--include-foreign")
+    assert not sent_credentials(host)
+
+
+def test_a_redirect_is_followed_and_ends(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry) -> None:
+    host.fault(Fault(path="/old", times=None, action=Redirect(url(host))))
+    mirror("pull", publish(registry, f"{host.url}/old"), "--all", "--include-foreign")
+    host.fault(Fault(path="/loop", times=None, action=Redirect(f"{host.url}/loop")))
+    loop = publish(registry, f"{host.url}/loop")
+    assert "redirects" in mirror("pull", loop, "--all", "--include-foreign", "-o", "other", code=1).err
+    host.fault(Fault(path="/file", times=None, action=Redirect("file:///etc/passwd")))
+    file = publish(registry, f"{host.url}/file")
+    assert "no web address" in mirror("pull", file, "--all", "--include-foreign", "-o", "other", code=1).err
+
+
+def test_a_busy_host_is_tried_again(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry) -> None:
+    host.fault(Fault(path=LICENSED.digest, action=Status(503)))
+    mirror("pull", publish(registry, url(host)), "--all", "--include-foreign")
+
+
+# On the far side
+
+
+def test_what_was_fetched_is_not_pushed_and_it_is_said(
+    mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry
+) -> None:
+    mirror("pull", publish(registry, url(host)), "--all", "--include-foreign")
+    with serving(EmbeddedRegistry()) as private:
+        result = mirror("push", "layout", private.host)
+        assert "1 foreign layers stay where they live" in result.err
+        assert LICENSED.digest not in private.blobs("win")
+        assert private.tags("win") == {"v1": windows(url(host)).root}

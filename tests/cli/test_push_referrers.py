@@ -1,0 +1,331 @@
+"""What refers to an image goes with it into a registry, and is found there: by the API, or under tags."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.command import Mirror, blob_path, blobs, entries
+from tests.images import Image, cosign_tag, signature
+from tests.registry import EmbeddedRegistry, Fault, Flip, Status, serving
+from tests.registry.faults import Action
+from tests.registry.messages import Answer, Call
+
+CHILD = images.image("linux/amd64", images.layer(1, 300))
+IMAGE = images.index([CHILD, images.image("linux/arm64", images.layer(2, 200))])
+SIGNATURE, BILL = signature(IMAGE), signature(CHILD, 1)
+OVER = signature(BILL)
+PLAIN = images.artifact("application/vnd.dev.cosign", images.Blob.of(b"simple", "a/b"))
+ALL = (SIGNATURE, BILL, OVER)
+
+
+def tag_of(subject: Image) -> str:
+    return subject.root.replace(":", "-")
+
+
+@pytest.fixture
+def source() -> Iterator[EmbeddedRegistry]:
+    with serving(EmbeddedRegistry(referrers=True)) as registry:
+        IMAGE.publish(registry, "a/b", "v1")
+        for one in ALL:
+            one.publish(registry, "a/b", None)
+        PLAIN.publish(registry, "a/b", cosign_tag(IMAGE))
+        yield registry
+
+
+@pytest.fixture
+def modern() -> Iterator[EmbeddedRegistry]:
+    with serving(EmbeddedRegistry(referrers=True)) as running:
+        yield running
+
+
+@pytest.fixture
+def layout(mirror: Mirror, source: EmbeddedRegistry) -> Path:
+    mirror("pull", f"{source.host}/a/b:v1", "--all")
+    return mirror.folder / "layout"
+
+
+def listed(registry: EmbeddedRegistry, subject: Image, repo: str = "a/b") -> dict[str, images.Json]:
+    """What the tag of a subject lists, by digest."""
+    nodes = json.loads(registry.get_manifest(repo, tag_of(subject))[0])["manifests"]
+    return {node["digest"]: node for node in nodes}
+
+
+def writes(registry: EmbeddedRegistry) -> list[str]:
+    """The manifests and tags that were put, in order."""
+    done = [seen for seen in registry.requests if seen.method == "PUT" and "/manifests/" in seen.path]
+    return [seen.path.rpartition("/")[2] for seen in done]
+
+
+# With the API
+
+
+def test_referrers_go_by_their_digests(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    result = mirror("push", layout, modern.host)
+    assert result.lines == [f"{modern.host}/a/b:v1@{IMAGE.root}"]
+    assert "2 platforms, 4 referrers" in result.err
+    for one in (*ALL, PLAIN):
+        assert {digest: modern.get_manifest("a/b", digest) for digest in one.manifests} == one.manifests
+    assert modern.tags("a/b") == {"v1": IMAGE.root, cosign_tag(IMAGE): PLAIN.root}
+
+
+def test_the_list_of_the_layout_is_none_of_the_registrys_business(
+    mirror: Mirror, modern: EmbeddedRegistry, layout: Path
+) -> None:
+    mirror("push", layout, modern.host)
+    lists = [
+        entry["digest"]
+        for entry in entries(layout)
+        if entry["annotations"]["io.containerd.image.name"].endswith(tag_of(IMAGE))
+    ]
+    assert len(lists) == 1
+    assert modern.manifests("a/b").isdisjoint(lists)
+
+
+def test_each_manifest_has_its_own_type(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    mirror("push", layout, modern.host)
+    for seen in modern.requests:
+        if seen.method == "PUT" and "/manifests/" in seen.path:
+            data, media_type = modern.get_manifest("a/b", seen.path.rpartition("/")[2])
+            assert seen.headers["content-type"] == media_type == json.loads(data)["mediaType"]
+
+
+def test_the_tag_is_the_last_of_all(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    mirror("push", layout, modern.host)
+    assert writes(modern)[-1] == "v1"
+    assert writes(modern).index(cosign_tag(IMAGE)) < len(writes(modern)) - 1
+
+
+def test_a_second_push_sends_no_blob(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    mirror("push", layout, modern.host)
+    modern.clear_log()
+    assert "0 moved" in mirror("push", layout, modern.host).err
+    assert [seen.method for seen in modern.requests if "/blobs/uploads" in seen.path] == []
+
+
+def test_one_image_takes_its_own_along(
+    mirror: Mirror, modern: EmbeddedRegistry, source: EmbeddedRegistry, layout: Path
+) -> None:
+    CHILD.publish(source, "c/d", "v1")
+    signature(CHILD, 9).publish(source, "c/d", None)
+    mirror("pull", f"{source.host}/c/d:v1", "--all")
+    mirror("push", layout, modern.host, "c/d:v1")
+    assert modern.manifests("a/b") == set()
+    assert modern.manifests("c/d") == {CHILD.root, signature(CHILD, 9).root}
+
+
+def test_no_referrers_means_none(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    document = mirror("push", layout, modern.host, "--no-referrers", "--json").json
+    assert document["images"][0]["referrers"] is None
+    assert modern.manifests("a/b") == set(IMAGE.manifests)
+    assert modern.tags("a/b") == {"v1": IMAGE.root}
+
+
+def test_a_dry_run_counts_them(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    document = mirror("push", layout, modern.host, "--dry-run", "--json").json
+    assert document["images"][0]["referrers"]["count"] == 4
+    assert modern.manifests("a/b") == set()
+
+
+# Without it
+
+
+def test_without_the_api_they_are_listed_under_tags(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
+    mirror("push", layout, private.host)
+    tags = {tag_of(one) for one in (IMAGE, CHILD, BILL)}
+    assert set(private.tags("a/b")) == {"v1", cosign_tag(IMAGE), *tags}
+    assert listed(private, IMAGE) == {
+        SIGNATURE.root: {
+            "mediaType": images.OCI_MANIFEST,
+            "digest": SIGNATURE.root,
+            "size": len(SIGNATURE.data),
+            "artifactType": "application/vnd.cncf.notary.signature",
+            "annotations": {"n": "0"},
+        }
+    }
+    assert set(listed(private, CHILD)) == {BILL.root}
+    assert set(listed(private, BILL)) == {OVER.root}
+
+
+@pytest.fixture
+def private() -> Iterator[EmbeddedRegistry]:
+    """A registry without the API."""
+    with serving(EmbeddedRegistry()) as running:
+        yield running
+
+
+def others(registry: EmbeddedRegistry, subject: Image, *some: Image, **fields: object) -> None:
+    """What somebody else has listed."""
+    nodes = [{**one.descriptor(), "unknown": 1} for one in some]
+    document = {"schemaVersion": 2, "mediaType": images.OCI_INDEX, "manifests": nodes, **fields}
+    for one in some:
+        one.publish(registry, "a/b", None)
+    registry.put_manifest("a/b", tag_of(subject), images.encode(document), images.OCI_INDEX)
+
+
+def test_what_others_have_listed_stays_as_it_is(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
+    theirs = signature(IMAGE, 7)
+    others(private, IMAGE, theirs, SIGNATURE, annotations={"who": "them"})
+    before = private.get_manifest("a/b", tag_of(IMAGE))
+    mirror("push", layout, private.host)
+    assert private.get_manifest("a/b", tag_of(IMAGE)) == before  # nothing was missing
+    others(private, IMAGE, theirs, annotations={"who": "them"})
+    mirror("push", layout, private.host)
+    found = listed(private, IMAGE)
+    assert [*found] == [theirs.root, SIGNATURE.root]
+    assert found[theirs.root]["unknown"] == 1
+    assert json.loads(private.get_manifest("a/b", tag_of(IMAGE))[0])["annotations"] == {"who": "them"}
+
+
+def test_a_second_push_lists_nothing_twice(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
+    mirror("push", layout, private.host)
+    before = private.get_manifest("a/b", tag_of(IMAGE))
+    private.clear_log()
+    mirror("push", layout, private.host)
+    assert private.get_manifest("a/b", tag_of(IMAGE)) == before
+    assert not any(seen.path.endswith(tag_of(IMAGE)) for seen in private.requests if seen.method == "PUT")
+
+
+@pytest.mark.parametrize("taken", [PLAIN, images.index([CHILD], docker=True)], ids=["manifest", "docker"])
+def test_a_tag_that_is_something_else_is_left_alone_and_reported(
+    mirror: Mirror, private: EmbeddedRegistry, layout: Path, taken: Image
+) -> None:
+    taken.publish(private, "a/b", tag_of(IMAGE))
+    result = mirror("push", layout, private.host, code=4)
+    assert result.lines == [f"{private.host}/a/b:v1@{IMAGE.root}"]
+    assert "is something else" in result.err
+    assert private.tags("a/b")[tag_of(IMAGE)] == taken.root
+    assert set(listed(private, CHILD)) == {BILL.root}
+
+
+def test_gitlab_has_no_place_for_the_list_and_it_is_said(mirror: Mirror, layout: Path) -> None:
+    with serving(EmbeddedRegistry(dashes=True)) as gitlab:
+        result = mirror("push", layout, gitlab.host, code=4)
+        assert "is something else" in result.err
+        assert gitlab.get_manifest("a/b", IMAGE.root) == (IMAGE.data, images.OCI_INDEX)
+
+
+class Rival(Action):
+    """Somebody else puts their list in place of ours, right after it has come."""
+
+    def __init__(self, registry: EmbeddedRegistry, *some: Image) -> None:
+        self._registry, self._some = registry, some
+
+    def on_answer(self, call: Call, given: Answer) -> Answer:
+        others(self._registry, IMAGE, *self._some)
+        return given
+
+
+def test_a_list_that_was_overwritten_meanwhile_is_merged_again(
+    mirror: Mirror, private: EmbeddedRegistry, layout: Path
+) -> None:
+    theirs = signature(IMAGE, 7)
+    private.fault(Fault(method="PUT", path=f"/manifests/{tag_of(IMAGE)}", action=Rival(private, theirs)))
+    mirror("push", layout, private.host)
+    assert set(listed(private, IMAGE)) == {theirs.root, SIGNATURE.root}
+
+
+def test_a_list_that_is_overwritten_every_time_is_reported(
+    mirror: Mirror, private: EmbeddedRegistry, layout: Path
+) -> None:
+    private.fault(
+        Fault(method="PUT", path=f"/manifests/{tag_of(IMAGE)}", times=None, action=Rival(private, signature(IMAGE, 7)))
+    )
+    assert "lists less than it was given" in mirror("push", layout, private.host, code=4).err
+
+
+def test_an_image_that_names_a_subject_itself_is_listed_too(
+    mirror: Mirror, source: EmbeddedRegistry, private: EmbeddedRegistry
+) -> None:
+    """BuildKit's attestations of today are children of the index, and have a subject (moby/buildkit#5573)."""
+    attestation = images.artifact(
+        "application/vnd.docker.attestation", images.Blob.of(b"{}", "a/b"), subject=CHILD.subject()
+    )
+    images.index([CHILD, attestation]).publish(source, "e/f", "v1")
+    mirror("pull", f"{source.host}/e/f:v1", "--all", "--no-referrers")
+    mirror("push", "layout", private.host)
+    assert set(listed(private, CHILD, "e/f")) == {attestation.root}
+
+
+# What fails
+
+
+def test_a_refused_referrer_leaves_the_image_whole_and_is_not_kept_quiet(
+    mirror: Mirror, modern: EmbeddedRegistry, layout: Path
+) -> None:
+    modern.fault(Fault(method="PUT", path=SIGNATURE.root, times=None, action=Status(400)))
+    result = mirror("push", layout, modern.host, "-q", code=4)
+    assert result.lines == [f"{modern.host}/a/b:v1@{IMAGE.root}"]
+    assert "may lack referrers" in result.err
+    assert modern.tags("a/b")["v1"] == IMAGE.root
+    modern.clear_faults()
+    mirror("push", layout, modern.host)
+    assert SIGNATURE.root in modern.manifests("a/b")
+
+
+def test_a_damaged_referrer_leaves_the_image_whole(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    path = blob_path(layout, BILL.root)
+    path.write_bytes(path.read_bytes().replace(b"notary", b"Notary"))
+    result = mirror("push", layout, modern.host, code=4)
+    assert result.lines == [f"{modern.host}/a/b:v1@{IMAGE.root}"]
+    assert modern.tags("a/b")["v1"] == IMAGE.root
+    assert BILL.root not in modern.manifests("a/b")
+    assert "broken" in mirror("ls", "layout").out
+
+
+def test_cosigns_tags_are_read_back(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    modern.fault(Fault(method="GET", path=f"/manifests/{cosign_tag(IMAGE)}", times=None, action=Flip(-3)))
+    result = mirror("push", layout, modern.host, code=4)
+    assert "may lack referrers" in result.err
+
+
+# What is attached to nothing
+
+
+def test_a_list_without_its_image_goes_by_its_members(
+    mirror: Mirror, source: EmbeddedRegistry, private: EmbeddedRegistry
+) -> None:
+    others(source, IMAGE, SIGNATURE)
+    mirror("pull", f"{source.host}/a/b:{tag_of(IMAGE)}", "--all", "--no-referrers")
+    theirs = signature(IMAGE, 7)
+    others(private, IMAGE, theirs)
+    mirror("push", "layout", private.host)
+    assert set(listed(private, IMAGE)) == {theirs.root, SIGNATURE.root}  # not one list in place of another
+
+
+def test_what_is_named_goes_by_itself(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    result = mirror("push", layout, modern.host, cosign_tag(IMAGE))
+    assert result.lines == [f"{modern.host}/a/b:{cosign_tag(IMAGE)}@{PLAIN.root}"]
+    assert modern.manifests("a/b") == {PLAIN.root}
+
+
+def test_two_repositories_cannot_put_two_signatures_under_one_tag(
+    mirror: Mirror, modern: EmbeddedRegistry, source: EmbeddedRegistry, layout: Path, tmp_path: Path
+) -> None:
+    """Of Docker Hub's a/b and another registry's a/b, the signatures differ; neither must win in silence."""
+    with serving(EmbeddedRegistry()) as other:
+        IMAGE.publish(other, "a/b", "v2")
+        signature(IMAGE, 3).publish(other, "a/b", cosign_tag(IMAGE))
+        mirror("pull", f"{other.host}/a/b:v2", "--all")
+    assert "Two different things" in mirror("push", layout, modern.host, code=2).err
+    assert modern.requests == []
+
+
+def test_nothing_is_lost_on_the_way_around(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
+    mirror("push", layout, private.host)
+    mirror("pull", f"{private.host}/a/b:v1", "--all", "-o", "back")
+    assert blobs(mirror.folder / "back") == blobs(layout)
+
+
+def test_one_image_from_two_repositories_takes_along_what_both_have(
+    mirror: Mirror, modern: EmbeddedRegistry, layout: Path
+) -> None:
+    with serving(EmbeddedRegistry(referrers=True)) as other:
+        IMAGE.publish(other, "a/b", "v1")
+        signature(IMAGE, 3).publish(other, "a/b", None)
+        mirror("pull", f"{other.host}/a/b:v1", "--all")
+    document = mirror("push", layout, modern.host, "--json").json
+    assert [image["referrers"]["count"] for image in document["images"]] == [5]
+    assert {signature(IMAGE, 3).root, SIGNATURE.root} <= modern.manifests("a/b")

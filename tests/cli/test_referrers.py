@@ -1,0 +1,670 @@
+"""What refers to an image comes with it, in few requests, whatever kind of registry it is in."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mirror.registry import referrers
+from tests import images
+from tests.command import Mirror, assert_whole, blobs, entries, names, tree
+from tests.images import Image, cosign_tag, signature
+from tests.registry import Cut, EmbeddedRegistry, Fault, Flip, Header, Redirect, Status, serving
+from tests.registry.faults import Action
+from tests.registry.messages import Answer, Call, answer, answer_json
+
+PLATFORMS = [f"linux/a{number}" for number in range(16)]
+CHILDREN = [images.image(platform, images.layer(number, 200)) for number, platform in enumerate(PLATFORMS)]
+IMAGE = images.index([*CHILDREN, *map(images.attestation, CHILDREN)])
+SUBJECTS = len(IMAGE.manifests)  # 33: an index, 16 images, 16 attestations
+SMALL = images.multi_arch()
+CHILD = CHILDREN[0]
+SIGNATURE, BILL = signature(IMAGE), signature(IMAGE, 1)
+OVER = signature(BILL)  # the bill of materials is signed, too
+PLAIN = images.artifact("application/vnd.dev.cosign", images.Blob.of(b"simple", "a/b"))  # cosign's have no subject
+API, TAGS = "/referrers/", "/tags/list"
+
+
+def tag_of(subject: Image) -> str:
+    return subject.root.replace(":", "-")
+
+
+def publish(
+    registry: EmbeddedRegistry, image: Image = IMAGE, *referring: Image, repo: str = "a/b", tag: str = "v1"
+) -> str:
+    """An image and things with a subject, which a registry with the API lists by itself."""
+    image.publish(registry, repo, tag)
+    for one in referring:
+        one.publish(registry, repo, None)
+    return f"{registry.host}/{repo}:{tag}"
+
+
+def publish_list(registry: EmbeddedRegistry, subject: Image, *referring: Image, repo: str = "a/b") -> None:
+    """What those who push do for registries without the API."""
+    for one in referring:
+        one.publish(registry, repo, None)
+    nodes = [{**one.descriptor(), "artifactType": "x/y", "annotations": {"a": "b"}} for one in referring]
+    data = images.encode({"schemaVersion": 2, "mediaType": images.OCI_INDEX, "manifests": nodes})
+    registry.put_manifest(repo, tag_of(subject), data, images.OCI_INDEX)
+
+
+@contextmanager
+def running(referrers: bool = False, dashes: bool = False) -> Iterator[EmbeddedRegistry]:
+    with serving(EmbeddedRegistry(referrers=referrers, dashes=dashes)) as registry:
+        yield registry
+
+
+@pytest.fixture
+def modern() -> Iterator[EmbeddedRegistry]:
+    """A registry with the referrers API."""
+    with running(referrers=True) as registry:
+        yield registry
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    return tmp_path / "layout"
+
+
+def counted(mirror: Mirror, *args: object, code: int = 0) -> int:
+    """How many referrers a pull says that the one image has."""
+    (image,) = mirror("pull", *args, "--json", code=code).json["images"]
+    return int(image["referrers"]["count"])
+
+
+# What comes along
+
+
+def test_everything_that_refers_to_an_image_comes_along(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    name = publish(modern, IMAGE, SIGNATURE, BILL, OVER, signature(CHILD))
+    PLAIN.publish(modern, "a/b", cosign_tag(CHILD, "att"))
+    result = mirror("pull", name, "--all")
+    assert result.lines == [f"{name}@{IMAGE.root}"]
+    assert "16 platforms, 5 referrers" in result.err
+    assert {SIGNATURE.root, BILL.root, OVER.root, signature(CHILD).root, PLAIN.root} <= blobs(layout)
+    assert_whole(layout)
+    mirror("verify", "layout")
+
+
+def test_they_are_entries_that_other_tools_find(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    name = publish(modern, SMALL, signature(SMALL), signature(SMALL, 1))
+    PLAIN.publish(modern, "a/b", cosign_tag(SMALL))
+    mirror("pull", name, "--all")
+    repo = name.rpartition(":")[0]
+    by_tag = {entry["annotations"]["org.opencontainers.image.ref.name"]: entry for entry in entries(layout)}
+    assert sorted(by_tag) == sorted(["v1", tag_of(SMALL), cosign_tag(SMALL)])
+    assert sorted(names(layout)) == sorted(f"{repo}:{tag}" for tag in by_tag)
+    assert by_tag[cosign_tag(SMALL)]["digest"] == PLAIN.root
+    children = index_of(layout, by_tag[tag_of(SMALL)]["digest"])
+    assert {child["digest"] for child in children} == {signature(SMALL).root, signature(SMALL, 1).root}
+    assert {child["artifactType"] for child in children} == {"application/vnd.cncf.notary.signature"}
+    assert sorted(child["annotations"]["n"] for child in children) == ["0", "1"]
+
+
+def index_of(layout: Path, digest: str) -> list[images.Json]:
+    """The children of a stored index."""
+    found: list[images.Json] = json.loads(layout.joinpath("blobs", *digest.split(":")).read_bytes())["manifests"]
+    return found
+
+
+def test_the_same_comes_by_the_api_and_by_tags(mirror: Mirror, tmp_path: Path) -> None:
+    found = []
+    for referrers_api in (True, False):
+        with running(referrers=referrers_api) as registry:
+            name = publish(registry, SMALL)
+            publish_list(registry, SMALL, signature(SMALL), signature(SMALL, 1))
+            mirror("pull", name, "--all", "-o", f"layout{referrers_api}")
+            folder = tmp_path / f"layout{referrers_api}"
+            found.append({name: data for name, data in tree(folder).items() if name != "index.json"})
+    assert found[0] == found[1]
+
+
+def test_pulling_again_changes_nothing(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    name = publish(modern, IMAGE, SIGNATURE, BILL, OVER)
+    SIGNATURE.publish(modern, "a/b", cosign_tag(IMAGE))
+    mirror("pull", name, "--all")
+    before = tree(layout)
+    modern.clear_log()
+    assert counted(mirror, name, "--all") == 3
+    assert tree(layout) == before
+    assert modern.blob_bytes_sent() == 0
+    assert modern.count("GET", "/manifests/") == 0
+
+
+def test_what_the_registry_has_forgotten_is_kept(mirror: Mirror, layout: Path) -> None:
+    with running(referrers=True) as registry:
+        name = publish(registry, SMALL, signature(SMALL))
+        mirror("pull", name, "--all")
+        registry.remove_manifest("a/b", signature(SMALL).root)
+        signature(SMALL, 1).publish(registry, "a/b", None)
+        assert counted(mirror, name, "--all") == 2
+    (entry,) = [
+        entry for entry in entries(layout) if entry["annotations"]["io.containerd.image.name"].endswith(tag_of(SMALL))
+    ]
+    assert len(index_of(layout, entry["digest"])) == 2
+    assert_whole(layout)
+
+
+def test_two_tags_of_a_repository_share_what_refers_to_them(
+    mirror: Mirror, modern: EmbeddedRegistry, layout: Path
+) -> None:
+    first = publish(modern, SMALL, signature(SMALL))
+    second = publish(modern, SMALL, tag="v2")
+    document = mirror("pull", first, second, "--all", "--json").json
+    assert [image["referrers"]["count"] for image in document["images"]] == [1, 1]
+    assert modern.count("GET", TAGS) == 1
+    assert len(entries(layout)) == 3
+
+
+def test_two_repositories_have_their_own(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    first = publish(modern, SMALL, signature(SMALL))
+    second = publish(modern, SMALL, signature(SMALL, 1), repo="c/d")
+    document = mirror("pull", first, second, "--all", "--json").json
+    assert [image["referrers"]["count"] for image in document["images"]] == [1, 1]
+    assert sum(tag_of(SMALL) in name for name in names(layout)) == 2
+    listing = mirror("ls", "layout", "--json").json
+    assert ([image["referrers"] for image in listing["images"]], listing["referrers"]) == ([1, 1], 2)
+
+
+# Who asks for it
+
+
+@pytest.mark.parametrize(
+    ("flags", "looked"),
+    [
+        (["--all"], True),
+        (["--all", "--no-referrers"], False),
+        (["--platform", "linux/a0"], False),
+        (["--platform", "linux/a0", "--referrers"], True),
+    ],
+)
+def test_all_platforms_mean_referrers_unless_it_is_said(
+    mirror: Mirror, modern: EmbeddedRegistry, flags: list[str], looked: bool
+) -> None:
+    name = publish(modern, IMAGE, SIGNATURE)
+    (image,) = mirror("pull", name, *flags, "--json").json["images"]
+    assert (image["referrers"] is not None) is looked
+    assert (modern.count("GET", API) > 0, modern.count("GET", TAGS) > 0) == (looked, looked)
+
+
+def test_the_settings_file_can_ask_for_it(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+    name = publish(modern, IMAGE, SIGNATURE)
+    (mirror.folder / "mirror.toml").write_text("referrers = false\n")
+    assert mirror("pull", name, "--all", "--json").json["images"][0]["referrers"] is None
+
+
+@pytest.mark.parametrize("platforms", ["linux/a0", "linux/a0,linux/a1"])
+def test_a_choice_of_platforms_has_those_of_what_is_kept_and_of_the_published_index(
+    mirror: Mirror, modern: EmbeddedRegistry, layout: Path, platforms: str
+) -> None:
+    name = publish(modern, IMAGE, SIGNATURE, signature(CHILD), signature(CHILDREN[5]))
+    assert counted(mirror, name, "--platform", platforms, "--referrers") == 2
+    assert {SIGNATURE.root, signature(CHILD).root} <= blobs(layout)
+    assert signature(CHILDREN[5]).root not in blobs(layout)
+    assert mirror("ls", "layout", "--json").json["images"][0]["referrers"] == 2  # the entry records the index
+
+
+def test_a_dry_run_counts_them_and_writes_nothing(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    name = publish(modern, IMAGE, SIGNATURE)
+    assert "1 referrer" in mirror("pull", name, "--all", "--dry-run").err
+    assert not layout.exists()
+
+
+# How few requests
+
+
+def asked(registry: EmbeddedRegistry) -> tuple[int, int, int]:
+    """Requests to the API, for lists of tags, and HEADs."""
+    return registry.count("GET", API), registry.count("GET", TAGS), registry.count("HEAD", "/manifests/")
+
+
+def test_with_the_api_each_subject_is_one_request_and_all_tags_are_one(
+    mirror: Mirror, modern: EmbeddedRegistry
+) -> None:
+    name = publish(modern, IMAGE, SIGNATURE)
+    PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
+    mirror("pull", name, "--all")
+    assert asked(modern) == (SUBJECTS + 1, 1, 0)  # the signature may be signed, too
+    assert modern.count("GET", "/manifests/") == SUBJECTS + 2
+
+
+def test_without_the_api_it_is_one_refusal_and_one_list(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    name = publish(registry)
+    publish_list(registry, IMAGE, SIGNATURE)
+    PLAIN.publish(registry, "a/b", cosign_tag(CHILD))
+    assert counted(mirror, name, "--all") == 2
+    assert asked(registry) == (1, 1, 0)
+    assert registry.count("GET", "/manifests/") == SUBJECTS + 3  # with the list, and its referrer
+
+
+def test_one_refusal_counts_for_all_repositories_of_a_registry(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    some = [publish(registry, SMALL, repo=f"a/r{number}") for number in range(5)]
+    mirror("pull", *some, "--all")
+    assert asked(registry) == (1, 5, 0)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+def test_where_tags_cannot_be_listed_each_is_asked_for(mirror: Mirror, registry: EmbeddedRegistry, status: int) -> None:
+    name = publish(registry)
+    publish_list(registry, IMAGE, SIGNATURE)
+    PLAIN.publish(registry, "a/b", cosign_tag(CHILD))
+    registry.fault(Fault(path=TAGS, times=None, action=Status(status)))
+    assert counted(mirror, name, "--all") == 2
+    # The signature's own tags are asked for, too: it may be signed.
+    assert asked(registry) == (1, 1, 4 * (SUBJECTS + 1))
+
+
+def test_where_listing_costs_more_than_asking_it_ends(mirror: Mirror) -> None:
+    with serving(EmbeddedRegistry(page=1)) as registry:
+        name = publish(registry, CHILD)
+        for number in range(20):
+            CHILD.publish(registry, "a/b", f"other{number}")
+        PLAIN.publish(registry, "a/b", cosign_tag(CHILD))
+        assert counted(mirror, name, "--platform", "linux/a0", "--referrers") == 1
+        assert asked(registry) == (1, 4, 4)
+
+
+def test_registries_without_head_are_asked_by_get(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    name = publish(registry, CHILD)
+    PLAIN.publish(registry, "a/b", cosign_tag(CHILD))
+    registry.fault(Fault(path=TAGS, times=None, action=Status(404)))
+    registry.fault(Fault(method="HEAD", times=None, action=Status(405)))
+    assert counted(mirror, name, "--platform", "linux/a0", "--referrers") == 1
+
+
+def test_pages_of_referrers_are_all_read(mirror: Mirror) -> None:
+    with serving(EmbeddedRegistry(page=2, referrers=True)) as registry:
+        name = publish(registry, CHILD, *(signature(CHILD, number) for number in range(5)))
+        assert counted(mirror, name, "--platform", "linux/a0", "--referrers") == 5
+
+
+# What registries do otherwise
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 406, 501])
+def test_no_api_is_no_news(mirror: Mirror, registry: EmbeddedRegistry, status: int) -> None:
+    name = publish(registry)
+    publish_list(registry, IMAGE, SIGNATURE)
+    registry.fault(Fault(path=API, times=None, action=Status(status)))
+    document = mirror("pull", name, "--all", "--json").json
+    assert document["images"][0]["referrers"]["count"] == 1
+    assert document["warnings"] == []
+
+
+def test_ghcr_sends_us_into_github_which_has_enough_of_us(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    """artifacthub/hub#4785"""
+    name = publish(registry)
+    publish_list(registry, IMAGE, SIGNATURE)
+    with running() as github:
+        github.fault(Fault(times=None, action=Status(429, (("Retry-After", "3600"),))))
+        elsewhere = Redirect(f"{github.url}/-/v2/packages/container/package/a%2Fb%2Freferrers%2Fsha256", 303)
+        registry.fault(Fault(path=API, times=None, action=elsewhere))
+        result = mirror("pull", name, "--all", "--json")
+        assert len(github.requests) == 1
+    assert "answers 429" in result.json["warnings"][0]
+    assert result.json["images"][0]["referrers"] == {"count": 1, "size": 82, "error": None}
+
+
+def test_gitlab_takes_the_tag_for_the_digest(mirror: Mirror, layout: Path) -> None:
+    """oras-project/oras-go#1396: the children of the image must not become its referrers."""
+    with running(dashes=True) as registry:
+        name = publish(registry)
+        registry.fault(Fault(path=TAGS, times=None, action=Status(404)))
+        assert counted(mirror, name, "--all") == 0
+    assert names(layout) == [name]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_an_api_that_will_not_know_us_is_a_warning(mirror: Mirror, registry: EmbeddedRegistry, status: int) -> None:
+    name = publish(registry)
+    publish_list(registry, IMAGE, SIGNATURE)
+    registry.fault(Fault(path=API, times=None, action=Status(status)))
+    document = mirror("pull", name, "--all", "--json").json
+    assert f"answers {status}" in document["warnings"][0]
+    assert document["images"][0]["referrers"]["count"] == 1
+    assert registry.count("GET", API) == 1
+
+
+def test_a_refusal_in_one_repository_says_nothing_of_others(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+    some = [publish(modern, SMALL, signature(SMALL), repo=repo) for repo in ("closed", "open")]
+    modern.fault(Fault(path="/closed/referrers/", times=None, action=Status(403)))
+    document = mirror("pull", *some, "--all", "--json").json
+    assert [image["referrers"]["count"] for image in document["images"]] == [0, 1]
+    (warning,) = document["warnings"]
+    assert "/closed has under tags" in warning
+
+
+def test_every_repository_without_an_api_is_warned_of(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    some = [publish(registry, SMALL, repo=repo) for repo in ("one", "other")]
+    registry.fault(Fault(path=API, times=None, action=Status(200, body=b"<html>")))
+    warnings = mirror("pull", *some, "--all", "--json").json["warnings"]
+    assert [repo in " ".join(warnings) for repo in ("/one has", "/other has")] == [True, True]
+    assert registry.count("GET", API) == 1
+
+
+def test_the_pause_that_another_host_asks_for_is_not_the_registrys(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    """Or every request to ghcr.io would wait a minute for github.com."""
+    name = publish(registry, SMALL)
+    with running() as github:
+        github.fault(Fault(times=None, action=Status(429, (("Retry-After", "50"),))))
+        registry.fault(Fault(path=API, times=None, action=Redirect(f"{github.url}/x", 303)))
+        assert "is left alone" not in mirror("pull", name, "--all", "-v").err
+
+
+@pytest.mark.parametrize("body", [b"<html>Sign in</html>", b"[]", b'{"schemaVersion": 2, "config": {}}', b""])
+def test_what_is_no_index_is_no_api(mirror: Mirror, registry: EmbeddedRegistry, body: bytes) -> None:
+    name = publish(registry)
+    publish_list(registry, IMAGE, SIGNATURE)
+    registry.fault(Fault(path=API, times=None, action=Status(200, body=body, content_type="text/html")))
+    document = mirror("pull", name, "--all", "--json").json
+    assert "gives no index" in document["warnings"][0]
+    assert document["images"][0]["referrers"]["count"] == 1
+
+
+def test_a_broken_api_leaves_the_image_whole_and_is_not_kept_quiet(
+    mirror: Mirror, registry: EmbeddedRegistry, layout: Path
+) -> None:
+    name = publish(registry)
+    publish_list(registry, IMAGE, SIGNATURE)
+    registry.fault(Fault(path=API, times=None, action=Status(500)))
+    result = mirror("pull", name, "--all", "-q", "--retries", 1, code=4)
+    assert result.lines == [f"{name}@{IMAGE.root}"]
+    assert "is whole, but may lack referrers" in result.err
+    assert "500" in result.err
+    assert registry.count("GET", API) == 2  # and not 66
+    assert SIGNATURE.root in blobs(layout)  # what tags can tell is taken
+    assert_whole(layout)
+
+
+def test_json_says_why_referrers_may_lack(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    name = publish(registry)
+    registry.fault(Fault(path=API, times=None, action=Status(500)))
+    document = mirror("pull", name, "--all", "--json", "--retries", 0, code=4).json
+    assert document["images"][0]["error"] is None
+    assert "500" in document["images"][0]["referrers"]["error"]
+
+
+def test_a_failing_api_is_tried_again(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+    name = publish(modern, IMAGE, SIGNATURE)
+    modern.fault(Fault(path=API, times=1, action=Status(503)))
+    assert counted(mirror, name, "--all") == 1
+
+
+# What is not what it should be
+
+
+class Listing(Action):
+    """The API lists this, whatever the subject is."""
+
+    def __init__(self, *nodes: images.Json) -> None:
+        self._nodes = nodes
+
+    def on_call(self, call: Call) -> Answer:
+        document = {"schemaVersion": 2, "mediaType": images.OCI_INDEX, "manifests": self._nodes}
+        return answer(200, images.encode(document), Content_Type=images.OCI_INDEX)
+
+
+def test_what_is_about_something_else_is_left_out(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    name = publish(modern, CHILD, SIGNATURE)
+    PLAIN.publish(modern, "a/b", None)
+    modern.fault(Fault(path=API, times=None, action=Listing(SIGNATURE.descriptor(), PLAIN.descriptor())))
+    document = mirror("pull", name, "--all", "--json").json
+    assert document["images"][0]["referrers"]["count"] == 0
+    assert "2 of the referrers listed" in document["warnings"][0]
+    assert "about something else" in document["warnings"][0]
+    assert blobs(layout).isdisjoint({SIGNATURE.root, PLAIN.root})
+
+
+def test_what_is_listed_and_gone_is_left_out(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    name = publish(registry, CHILD)
+    publish_list(registry, CHILD, signature(CHILD), signature(CHILD, 1))
+    registry.remove_manifest("a/b", signature(CHILD).root)
+    document = mirror("pull", name, "--all", "--json").json
+    assert document["images"][0]["referrers"]["count"] == 1
+    assert "1 of the referrers listed" in document["warnings"][0]
+
+
+def test_a_corrupt_referrer_leaves_the_image_whole(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    name = publish(modern, CHILD, signature(CHILD))
+    modern.fault(Fault(path=f"/manifests/{signature(CHILD).root}", times=None, action=Flip(3)))
+    result = mirror("pull", name, "--all", code=4)
+    assert "does not match its digest" in result.err
+    assert names(layout) == [name]
+    assert_whole(layout)
+
+
+def test_a_corrupt_blob_of_a_referrer_leaves_the_image_whole(
+    mirror: Mirror, modern: EmbeddedRegistry, layout: Path
+) -> None:
+    blob = next(digest for digest in signature(CHILD).blobs if digest != images.EMPTY.digest)
+    name = publish(modern, CHILD, signature(CHILD))
+    PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
+    modern.fault(Fault(path=blob, times=None, action=Flip(3)))
+    result = mirror("pull", name, "--all", code=4)
+    assert (result.lines, "does not match its digest" in result.err) == ([f"{name}@{CHILD.root}"], True)
+    assert sorted(names(layout)) == sorted([name, name.replace("v1", cosign_tag(CHILD))])
+    assert_whole(layout)
+    modern.clear_faults()
+    assert counted(mirror, name, "--all") == 2
+
+
+def test_a_tag_that_is_no_list_is_not_taken_for_one(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    name = publish(registry, CHILD)
+    PLAIN.publish(registry, "a/b", tag_of(CHILD))
+    document = mirror("pull", name, "--all", "--json").json
+    assert "is no list of referrers" in document["warnings"][0]
+    assert document["images"][0]["referrers"]["count"] == 0
+
+
+def test_a_blob_that_a_referrer_lies_about_spoils_only_that(
+    mirror: Mirror, modern: EmbeddedRegistry, layout: Path
+) -> None:
+    liar = images.encode(
+        {
+            "schemaVersion": 2,
+            "mediaType": images.OCI_MANIFEST,
+            "config": {"mediaType": "x/y", "digest": next(iter(CHILD.blobs)), "size": 7},
+            "layers": [],
+            "subject": CHILD.subject(),
+        }
+    )
+    name = publish(modern, CHILD)
+    modern.put_manifest("a/b", None, liar, images.OCI_MANIFEST)
+    result = mirror("pull", name, "--all", code=4)
+    assert result.lines == [f"{name}@{CHILD.root}"]
+    assert_whole(layout)
+    mirror("verify", "layout")
+
+
+def test_a_subject_cannot_be_a_path(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+    evil = {"mediaType": images.OCI_MANIFEST, "size": 2, "digest": "sha256:../../../../etc/passwd"}
+    name = publish(modern, CHILD)
+    modern.fault(Fault(path=API, times=None, action=Listing(evil)))
+    document = mirror("pull", name, "--all", "--json").json
+    assert "gives no index" in document["warnings"][0]
+
+
+# Endless signatures
+
+
+def fake(number: int) -> images.Json:
+    digest = images.digest_of(str(number).encode())
+    return {"mediaType": images.OCI_MANIFEST, "digest": digest, "size": 500, "artifactType": "a"}
+
+
+def test_a_hundred_thousand_referrers_are_refused_before_any_is_fetched(
+    mirror: Mirror, modern: EmbeddedRegistry, layout: Path
+) -> None:
+    """CVE-2023-33957"""
+    name = publish(modern, CHILD)
+    modern.fault(Fault(path=API, times=None, action=Listing(*map(fake, range(100_000)))))
+    modern.clear_log()
+    result = mirror("pull", name, "--all", code=4)
+    assert f"more than {referrers.MOST} referrers" in result.err
+    assert modern.count("GET", "/manifests/") <= 1
+    assert names(layout) == [name]
+
+
+def test_endless_pages_of_referrers_end(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+    class Endless(Action):
+        def on_call(self, call: Call) -> Answer:
+            number = int(call.param("skip") or 0) + 1
+            page = {
+                "schemaVersion": 2,
+                "mediaType": images.OCI_INDEX,
+                "manifests": [fake(number * 1000 + n) for n in range(999)],
+            }
+            given = answer_json(200, page)
+            return given.plus("Link", f"<{call.path}?skip={number}>; rel=next")
+
+    name = publish(modern, CHILD)
+    modern.fault(Fault(path=API, times=None, action=Endless()))
+    assert "referrers of what is pulled" in mirror("pull", name, "--all", code=4).err
+    assert modern.count("GET", API) <= 6
+
+
+def test_referrers_of_many_megabytes_are_refused_before_any_is_fetched(
+    mirror: Mirror, modern: EmbeddedRegistry
+) -> None:
+    """CVE-2024-29903"""
+    name = publish(modern, CHILD)
+    large = [{**fake(number), "size": 4_000_000} for number in range(100)]
+    modern.fault(Fault(path=API, times=None, action=Listing(*large)))
+    modern.clear_log()
+    assert "bytes" in mirror("pull", name, "--all", code=4).err
+    assert modern.count("GET", "/manifests/") <= 1
+
+
+def test_a_chain_of_referrers_ends(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    chain = [CHILD]
+    for _ in range(9):
+        chain.append(signature(chain[-1]))
+    name = publish(modern, *chain)
+    result = mirror("pull", name, "--all", code=4)
+    assert "levels deep" in result.err
+    assert sum(one.root in blobs(layout) for one in chain[1:]) == referrers.DEEPEST
+
+
+def test_annotations_of_strangers_reach_no_terminal(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+    evil = images.artifact("a/b\x1b[31m", images.Blob.of(b"x", "a/b"), subject=CHILD.subject())
+    name = publish(modern, CHILD, evil)
+    assert counted(mirror, name, "--all") == 1
+    assert "\x1b" not in mirror("inspect", "layout").out
+
+
+# In the layout
+
+
+def test_ls_counts_them_and_does_not_list_them(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+    name = publish(modern, IMAGE, SIGNATURE, BILL, OVER)
+    PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
+    mirror("pull", name, "--all")
+    result = mirror("ls", "layout")
+    assert len(result.lines) == 2
+    assert "(4 referrers)" in result.lines[1]
+    assert "1 image, 4 referrers" in result.err
+
+
+def test_inspect_shows_them(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+    name = publish(modern, CHILD, signature(CHILD))
+    PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
+    mirror("pull", name, "--all")
+    (image,) = mirror("inspect", "layout", "--json").json["images"]
+    found = {one["manifest"]["digest"]: (one["subject"], one["artifactType"], one["tag"]) for one in image["referrers"]}
+    assert found == {
+        signature(CHILD).root: (CHILD.root, "application/vnd.cncf.notary.signature", None),
+        PLAIN.root: (CHILD.root, "application/vnd.dev.cosign", cosign_tag(CHILD)),
+    }
+    text = mirror("inspect", "layout").out
+    assert signature(CHILD).root in text
+    assert mirror("inspect", name, "--json").json["images"][0]["referrers"] is None  # nobody has looked
+
+
+def test_rm_takes_them_along(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    name = publish(modern, IMAGE, SIGNATURE, BILL, OVER)
+    PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
+    other = publish(modern, SMALL, tag="other")
+    mirror("pull", other, "--all")
+    before = tree(layout)
+    mirror("pull", name, "--all")
+    removed = mirror("rm", "layout", name, "--json").json
+    assert len(removed["attached"]) == 3
+    assert tree(layout) == before
+
+
+def test_rm_leaves_what_another_image_has_too(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    both = publish(modern, IMAGE, SIGNATURE, signature(CHILD))
+    one = publish(modern, CHILD, tag="one")
+    mirror("pull", both, one, "--all")
+    mirror("rm", "layout", both)
+    assert signature(CHILD).root in blobs(layout)
+    assert SIGNATURE.root not in blobs(layout)
+    assert mirror("ls", "layout", "--json").json["images"][0]["referrers"] == 1
+    mirror("verify", "layout")
+
+
+def test_what_is_about_nothing_that_is_here_is_listed(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+    publish(modern, CHILD, signature(CHILD))
+    tag = tag_of(CHILD)
+    publish_list(modern, CHILD, signature(CHILD))
+    mirror("pull", f"{modern.host}/a/b:{tag}", "--all", "--no-referrers")
+    assert tag in mirror("ls", "layout").out
+
+
+def test_what_claims_to_be_about_itself_cannot_hide(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+    """Two entries, each under a tag that is made from a digest in the other one."""
+    first = images.index([CHILD])
+    second = images.index([CHILDREN[1]])
+    for image, other in ((first, CHILDREN[1]), (second, CHILD)):
+        image.publish(modern, "a/b", tag_of(other))
+    some = [f"{modern.host}/a/b:{tag_of(one)}" for one in (CHILD, CHILDREN[1])]
+    mirror("pull", *some, "--all", "--no-referrers")
+    assert len(mirror("ls", "layout").lines) == 3
+
+
+def test_a_name_that_was_asked_for_is_an_image(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+    name = publish(modern, CHILD)
+    PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
+    signed = f"{modern.host}/a/b:{cosign_tag(CHILD)}"
+    assert mirror("pull", name, signed, "--all").lines == [f"{name}@{CHILD.root}", f"{signed}@{PLAIN.root}"]
+
+
+def test_an_absolute_link_of_the_api_cannot_lead_away(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+    name = publish(modern, CHILD, signature(CHILD))
+    with running() as stranger:
+        modern.fault(Fault(path=API, times=None, action=Header("Link", f"<{stranger.url}/v2/x>; rel=next")))
+        assert "404" in mirror("pull", name, "--all", code=4).err  # there is no such page in the registry itself
+        assert stranger.requests == []
+
+
+# Cuts
+
+
+CUTS = [Cut(None), Cut(1), Flip(0), Status(500), Status(429, body=b"<html>")]
+
+
+@pytest.mark.parametrize("action", CUTS, ids=[str(number) for number in range(len(CUTS))])
+def test_whatever_happens_to_any_request_the_image_is_whole_and_the_next_pull_has_all(
+    mirror: Mirror, modern: EmbeddedRegistry, layout: Path, action: Action
+) -> None:
+    """The requests for referrers, one after the other; those for the image have tests of their own."""
+    name = publish(modern, CHILD, signature(CHILD))
+    PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
+    own = {*CHILD.manifests, *CHILD.blobs, "v1"}
+    mirror("pull", name, "--all", "-j", 1, "-o", "clean")
+    asked = [seen for seen in modern.requests if seen.path.rpartition("/")[2] not in own or API in seen.path]
+    assert len(asked) >= 7  # the API twice and more, tags, two manifests, their blobs
+    for seen in asked:
+        shutil.rmtree(layout, ignore_errors=True)
+        modern.clear_faults()
+        modern.fault(Fault(method=seen.method, path=f"{seen.path}$", action=action))
+        result = mirror.run(mirror.command("pull", name, "--all", "-j", 1, "--retries", 0))
+        assert result.code in (0, 4), result.err
+        assert result.lines == [f"{name}@{CHILD.root}"]
+        assert name in names(layout)
+        assert_whole(layout)
+        mirror("pull", name, "--all")
+        assert tree(layout) == tree(mirror.folder / "clean")

@@ -1,0 +1,165 @@
+"""`mirror tags`: every page, in the registry's order, and no registry that has us turn pages for ever."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.command import Mirror
+from tests.registry import Basic, EmbeddedRegistry, Fault, Header, Status, serving
+
+IMAGE = images.image("linux/amd64", images.layer(1, 100))
+TAGS = [f"v{number}" for number in range(7)]
+
+
+@pytest.fixture
+def shop() -> Iterator[EmbeddedRegistry]:
+    """Seven tags, three to a page."""
+    with serving(EmbeddedRegistry(page=3)) as registry:
+        for tag in TAGS:
+            IMAGE.publish(registry, "a/b", tag)
+        yield registry
+
+
+def answering(registry: EmbeddedRegistry, document: object, *headers: tuple[str, str]) -> None:
+    """Whatever list is asked for, this is the answer."""
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    action = Status(200, headers, body, "application/json")
+    registry.fault(Fault(path="/tags/list", times=None, action=action))
+
+
+def sign_in(mirror: Mirror, host: str) -> None:
+    folder = Path(mirror.env["DOCKER_CONFIG"])
+    folder.mkdir()
+    auth = base64.b64encode(b"me:secret").decode()
+    (folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
+
+
+def test_every_page_is_read(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    assert mirror("tags", f"{shop.host}/a/b").lines == TAGS
+    assert shop.count("GET", "/tags/list") == 3
+
+
+def test_json_has_the_name_and_the_tags(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    name = f"{shop.host}/a/b"
+    assert mirror("tags", f"docker://{name}", "--json").json == {"schema": "mirror.tags/1", "name": name, "tags": TAGS}
+
+
+def test_the_tags_are_counted_unless_it_is_to_be_quiet(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    assert "7 tags" in mirror("tags", f"{shop.host}/a/b").err
+    assert mirror("tags", f"{shop.host}/a/b", "-q").err == ""
+
+
+def test_no_more_than_a_thousand_are_asked_for_at_once(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    mirror("tags", f"{shop.host}/a/b")
+    asked = shop.requests[0].query["n"]
+    assert [int(count) <= 1000 for count in asked] == [True]  # ECR refuses more
+
+
+def test_a_tag_in_the_name_is_refused(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    for name in ("a/b:v1", "a/b:latest", f"a/b@{IMAGE.root}"):
+        assert "Leave the tag out" in mirror("tags", f"{shop.host}/{name}", code=2).err
+    assert shop.requests == []
+
+
+def test_a_repository_that_is_not_there_is_named(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    assert f"no repository {shop.host}/a/c" in mirror("tags", f"{shop.host}/a/c", code=2).err
+
+
+def test_a_page_is_tried_again(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    shop.fault(Fault(path="/tags/list", skip=1, action=Status(503)))
+    assert mirror("tags", f"{shop.host}/a/b").lines == TAGS
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "</v2/a/b/tags/list?n=3&last=v6>; rel=next",
+        "<list?n=3&last=v6>; rel=next",
+        '<?n=3&last=v6>; title="a, b; rel=none"; REL="last Next"',
+        '</v2/x>; rel="prev", </v2/a/b/tags/list?n=3&last=v6>; rel="next"',
+    ],
+)
+def test_links_come_in_many_forms(mirror: Mirror, shop: EmbeddedRegistry, link: str) -> None:
+    shop.fault(Fault(path="/tags/list", action=Header("Link", link)))
+    assert mirror("tags", f"{shop.host}/a/b").lines == TAGS[:3]  # and then nothing comes after v6
+
+
+def test_an_absolute_link_is_followed(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    link = f'<{shop.url}/v2/a/b/tags/list?n=3&last=v4>; rel="next"'
+    shop.fault(Fault(path="/tags/list", action=Header("Link", link)))
+    assert mirror("tags", f"{shop.host}/a/b").lines == [*TAGS[:3], *TAGS[5:]]
+
+
+def test_the_next_of_two_link_headers_is_found(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    shop.fault(Fault(path="/tags/list", times=None, action=Header("Link", "</v2/a/b/tags/list>; rel=first", add=True)))
+    assert mirror("tags", f"{shop.host}/a/b").lines == TAGS
+
+
+def test_a_short_or_empty_page_is_not_the_end(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    link = "</v2/a/b/tags/list?n=3&last=v4>; rel=next"
+    empty = Status(200, (("Link", link),), b'{"tags": null}', "application/json")
+    shop.fault(Fault(path="/tags/list", action=empty))
+    assert mirror("tags", f"{shop.host}/a/b").lines == TAGS[5:]
+
+
+def test_another_origin_gets_nothing_at_all(mirror: Mirror) -> None:
+    with (
+        serving(EmbeddedRegistry()) as stranger,
+        serving(EmbeddedRegistry(page=3, auth=Basic({"me": "secret"}))) as shop,
+    ):
+        for tag in TAGS:
+            IMAGE.publish(shop, "a/b", tag)
+        sign_in(mirror, shop.host)
+        link = f'<{stranger.url}/v2/a/b/tags/list?n=3&last=v2>; rel="next"'
+        shop.fault(Fault(path="/tags/list", skip=1, action=Header("Link", link)))
+        assert mirror("tags", f"{shop.host}/a/b").lines == TAGS  # the registry itself goes on with its list
+        assert stranger.requests == []
+
+
+@pytest.mark.parametrize("link", ["<http://[>; rel=next", "<file:///etc/passwd>; rel=next", "</etc/passwd>; rel=next"])
+def test_a_link_out_of_the_api_is_refused(mirror: Mirror, shop: EmbeddedRegistry, link: str) -> None:
+    shop.fault(Fault(path="/tags/list", times=None, action=Header("Link", link)))
+    assert "which is none" in mirror("tags", f"{shop.host}/a/b", code=1).err
+
+
+def test_pages_in_a_circle_end(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    link = "</v2/a/b/tags/list?n=1000>; rel=next"
+    shop.fault(Fault(path="/tags/list", times=None, action=Header("Link", link)))
+    assert "in a circle" in mirror("tags", f"{shop.host}/a/b", code=3).err
+    assert shop.count("GET", "/tags/list") == 1
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"<html>",
+        [],
+        {"tags": {}},
+        {"tags": [1]},
+        {"tags": ["a\x1b[31m"]},
+        {"tags": ["../../x"]},
+        {"tags": ["a\n"]},
+        {"Tags": []},
+        b'{"tags": [], "tags": ["a"]}',
+    ],
+)
+def test_what_is_no_list_of_tags_is_refused(mirror: Mirror, shop: EmbeddedRegistry, document: object) -> None:
+    answering(shop, document)
+    result = mirror("tags", f"{shop.host}/a/b", code=3)
+    assert "list of tags" in result.err
+    assert result.out == ""
+
+
+def test_a_list_without_tags_has_none(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    answering(shop, {"name": "a/b"})
+    result = mirror("tags", f"{shop.host}/a/b")
+    assert (result.out, "0 tags" in result.err) == ("", True)
+
+
+def test_what_no_registry_should_answer_is_said(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    shop.fault(Fault(path="/tags/list", times=None, action=Status(405)))
+    assert "405" in mirror("tags", f"{shop.host}/a/b", code=1).err

@@ -1,0 +1,165 @@
+"""Signatures through Debian's docker-registry, which has no referrers API, and beside images that skopeo reads."""
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.images import (
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Blob,
+    Image,
+    Json,
+    Remote,
+    cosign_tag,
+    digest_of,
+    encode,
+    multi_arch,
+    signature,
+)
+from tests.peers.layouts import THREE, copied, everything
+from tests.peers.programs import DockerRegistry, Program, Skopeo
+
+pytestmark = pytest.mark.peer
+
+SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
+ANNOTATION = "dev.cosignproject.cosign/signature"
+KEY = ec.derive_private_key(20_17_09_21, ec.SECP256R1())
+APP = multi_arch(THREE)
+BILL = signature(APP, 1)
+OVER = signature(BILL)
+
+
+def cosigned(subject: Image) -> Image:
+    """What `cosign sign --key` puts beside an image: a payload that names its digest, and an ECDSA signature of it."""
+    critical = {
+        "identity": {"docker-reference": "registry.example/team/app"},
+        "image": {"docker-manifest-digest": subject.root},
+        "type": "cosign container image signature",
+    }
+    payload = Blob.of(encode({"critical": critical, "optional": None}), SIMPLE_SIGNING)
+    signed = base64.b64encode(KEY.sign(payload.data, ec.ECDSA(hashes.SHA256()))).decode()
+    config = Blob.of(encode({"rootfs": {"type": "layers", "diff_ids": [payload.digest]}}), OCI_CONFIG)
+    layers = [payload.descriptor(annotations={ANNOTATION: signed})]
+    document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config.descriptor(), "layers": layers}
+    data = encode(document)
+    root = digest_of(data)
+    held = {one.digest: one.data for one in (config, payload)}
+    return Image(root, OCI_MANIFEST, {root: (data, OCI_MANIFEST)}, held)
+
+
+SIGNED = cosigned(APP)
+
+
+def publish(registry: DockerRegistry) -> str:
+    """An image that is signed by cosign, and has a bill of materials, which is signed too, listed under tags."""
+    remote = Remote(registry.host)
+    try:
+        APP.publish(remote, "team/app", "1")
+        SIGNED.publish(remote, "team/app", cosign_tag(APP))
+        for one, subject in ((BILL, APP), (OVER, BILL)):
+            one.publish(remote, "team/app", None)
+            listed = encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [one.descriptor()]})
+            remote.put_manifest("team/app", subject.root.replace(":", "-"), listed, OCI_INDEX)
+    finally:
+        remote.close()
+    return f"{registry.host}/team/app:1"
+
+
+def check_signature(folder: Path, subject: Image) -> None:
+    """As cosign does, over the raw bytes of the layer, in a folder that skopeo has written (dir:)."""
+    document = json.loads((folder / "manifest.json").read_bytes())
+    (node,) = document["layers"]
+    payload = (folder / node["digest"].partition(":")[2]).read_bytes()
+    KEY.public_key().verify(base64.b64decode(node["annotations"][ANNOTATION]), payload, ec.ECDSA(hashes.SHA256()))
+    critical: Json = json.loads(payload)["critical"]
+    assert critical["image"]["docker-manifest-digest"] == subject.root
+
+
+def test_everything_goes_around_through_two_registries(
+    registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
+) -> None:
+    pulled = mirror("pull", publish(registry), "--all-platforms", "-o", "layout")
+    assert "3 referrers" in pulled.err
+    mirror("verify", "layout")
+    mirror("push", "layout", second.host)
+    tags = {"1", cosign_tag(APP), APP.root.replace(":", "-"), BILL.root.replace(":", "-")}
+    assert set(second.tags("team/app")) == tags
+    mirror("pull", f"{second.host}/team/app:1", "--all-platforms", "-o", "back")
+    assert everything_in(tmp_path / "back") == everything_in(tmp_path / "layout")
+    skopeo.copy(f"docker://{second.host}/team/app:{cosign_tag(APP)}", "dir:signature", "--preserve-digests")
+    check_signature(tmp_path / "signature", APP)
+
+
+def everything_in(layout: Path) -> set[str]:
+    return {path.name for path in layout.glob("blobs/*/*")}
+
+
+def test_the_list_of_a_registry_without_the_api_is_what_the_specification_wants(
+    registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo
+) -> None:
+    mirror("pull", publish(registry), "--all-platforms", "-o", "layout")
+    mirror("push", "layout", second.host)
+    (child,) = json.loads(skopeo.raw(f"docker://{second.host}/team/app:{APP.root.replace(':', '-')}"))["manifests"]
+    assert child == {
+        "mediaType": OCI_MANIFEST,
+        "digest": BILL.root,
+        "size": len(BILL.data),
+        "artifactType": "application/vnd.cncf.notary.signature",
+        "annotations": {"n": "1"},
+    }
+
+
+def test_a_second_push_changes_nothing(registry: DockerRegistry, second: DockerRegistry, mirror: Program) -> None:
+    mirror("pull", publish(registry), "--all-platforms", "-o", "layout")
+    mirror("push", "layout", second.host)
+    start = len(second.requests())
+    assert "0 moved" in mirror("push", "layout", second.host).err
+    puts = [one.path for one in second.requests(start) if one.method == "PUT" and "/manifests/sha256-" in one.path]
+    assert puts == [f"/v2/team/app/manifests/{cosign_tag(APP)}"]  # a tag is put again, a list that is whole is not
+
+
+def test_skopeo_finds_the_image_and_its_signature_in_the_layout(
+    registry: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
+) -> None:
+    mirror("pull", publish(registry), "--all-platforms", "-o", "layout")
+    skopeo.copy("oci:layout:1", "dir:copy", "--all", "--preserve-digests")
+    assert copied(tmp_path / "copy") == everything(APP)
+    skopeo.copy(f"oci:layout:{cosign_tag(APP)}", "dir:signature", "--preserve-digests")
+    check_signature(tmp_path / "signature", APP)
+
+
+def test_a_signature_of_another_image_is_none_of_this_one(tmp_path: Path) -> None:
+    other = cosigned(BILL)
+    folder = tmp_path / "dir"
+    folder.mkdir()
+    (folder / "manifest.json").write_bytes(other.data)
+    for digest, data in other.blobs.items():
+        (folder / digest.partition(":")[2]).write_bytes(data)
+    check_signature(folder, BILL)
+    with pytest.raises(AssertionError):
+        check_signature(folder, APP)
+    payload = next(path for path in folder.iterdir() if b"docker-manifest-digest" in path.read_bytes())
+    payload.write_bytes(payload.read_bytes().replace(BILL.root.encode(), APP.root.encode()))
+    with pytest.raises(InvalidSignature):
+        check_signature(folder, APP)
+
+
+def test_tags_of_docker_registry_are_listed(registry: DockerRegistry, mirror: Program) -> None:
+    publish(registry)
+    lists = {APP.root.replace(":", "-"), BILL.root.replace(":", "-")}
+    assert set(mirror("tags", f"{registry.host}/team/app").out.split()) == {"1", cosign_tag(APP), *lists}
+
+
+def test_few_requests_tell_that_there_is_nothing(registry: DockerRegistry, mirror: Program) -> None:
+    name = registry.publish(APP, "team/app", "1")
+    start = len(registry.requests())
+    mirror("pull", name, "--all-platforms", "-o", "layout")
+    asked = [one for one in registry.requests(start) if "/referrers/" in one.path or "/tags/list" in one.path]
+    assert [(one.path.rsplit("/", 2)[1], one.status) for one in asked] == [("referrers", 404), ("tags", 200)]
