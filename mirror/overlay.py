@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Container, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from mirror.content import Holder, Source
+from mirror.content import Holder, Sink, Source
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import UsageError
@@ -17,23 +17,14 @@ class _Near(Source, Holder, Protocol):
     """Somewhere that can be read, and asked whether what it has is right."""
 
 
-class _Far(Source, Protocol):
-    """Somewhere that tells what a name stands for without sending it."""
-
-    async def peek(self, name: str) -> Descriptor | None: ...
-
-
 class Nearby:
     """A source that reads what is near, if it is there and right, and everything else from far away."""
 
-    def __init__(self, near: _Near | None, far: _Far) -> None:
+    def __init__(self, near: _Near | None, far: Source) -> None:
         self._near, self._far = near, far
 
     async def resolve(self, name: str) -> Descriptor:
-        """What a name stands for, only the far side knows; but it need not send what is near."""
-        seen = await self._far.peek(name) if self._near else None
-        if seen and self._near and await self._near.has(seen):
-            return seen
+        """What a name stands for, only the far side knows."""
         return await self._far.resolve(name)
 
     @asynccontextmanager
@@ -74,3 +65,20 @@ class DryRun:
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
         raise UsageError("A dry run writes nothing.")
+
+
+class Mending:
+    """A sink that takes what is known to be bad, and nothing else; what things are called stays as it is."""
+
+    def __init__(self, sink: Sink, bad: Container[Digest]) -> None:
+        self._sink, self._bad = sink, bad
+
+    async def has(self, node: Descriptor) -> bool:
+        return node.digest not in self._bad
+
+    async def put(self, node: Descriptor, fetch: Fetch) -> None:
+        if node.digest in self._bad:
+            await self._sink.put(node, fetch)
+
+    async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
+        return None

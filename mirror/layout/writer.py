@@ -44,18 +44,22 @@ class LayoutWriter(Layout):
         super().__init__(root)
         self.aside: list[Path] = []
         self.resumed = 0
+        self._keep_bad = False
         self._own, self._temporary, self._partials = own, temporary, partials
         self._batch = batch_size(jobs)
 
     @classmethod
     @asynccontextmanager
-    async def writing(cls, path: Path, *, jobs: int = 1, alone: bool = False) -> AsyncIterator[LayoutWriter]:
+    async def writing(
+        cls, path: Path, *, jobs: int = 1, alone: bool = False, keep_bad: bool = False
+    ) -> AsyncIterator[LayoutWriter]:
         """Open a layout to write to it, creating it where it is not there.
 
         Args:
             path: the folder.
             jobs: how many blobs are going to be written at once; they share one budget of memory.
             alone: keep every other writer out meanwhile.
+            keep_bad: what a blob replaces goes to quarantine, whatever it is.
 
         Raises:
             UsageError: the folder has other things in it.
@@ -72,6 +76,7 @@ class LayoutWriter(Layout):
             lock = stack.enter_context(own.lock("lock"))
             await _acquire(lock, temporary, alone)
             layout = cls(root, own, temporary, partials, jobs)
+            layout._keep_bad = keep_bad
             stack.callback(layout.blobs.close)
             await in_thread(layout._complete)
             yield layout
@@ -172,6 +177,10 @@ class LayoutWriter(Layout):
 
         await in_thread(delete)
 
+    async def set_aside(self, digest: Digest) -> None:
+        """Move what stands at a blob's path to quarantine, and put nothing in its place."""
+        await in_thread(lambda: self._move_aside(self.blobs.folder(digest.algorithm), digest))
+
     async def clear(self) -> None:
         """Delete what others began and have not finished. The caller holds the layout alone."""
 
@@ -184,7 +193,8 @@ class LayoutWriter(Layout):
     def _commit(self, temporary: Temporary, digest: Digest, modified: float | None) -> None:
         try:
             folder = self.blobs.folder(digest.algorithm, create=True)
-            if folder.kind(digest.encoded) not in (None, stat.S_IFREG):
+            kind = folder.kind(digest.encoded)
+            if kind is not None and (kind != stat.S_IFREG or self._keep_bad):
                 self._move_aside(folder, digest)
         except BaseException:
             temporary.discard()
