@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mirror.errors import ConfigError
+from mirror.hosts import Host, is_place
 from mirror.reference import is_host
+from mirror.tomlfile import read_toml
 
 FILE = "mirror.toml"
 
@@ -28,6 +31,7 @@ class Settings:
     values: Mapping[str, Any] = field(default_factory=dict)
     plain_http: frozenset[str] = frozenset()
     insecure: frozenset[str] = frozenset()
+    hosts: Mapping[str, Host] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
@@ -56,7 +60,24 @@ def _hosts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(host, str) and is_host(host) for host in value)
 
 
-_KEYS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+def _networks(value: object) -> bool:
+    try:
+        return _texts(value) and bool([ip_network(text) for text in cast(list[str], value)])
+    except ValueError:
+        return False
+
+
+def _places(value: object) -> bool:
+    return _texts(value) and all(map(is_place, cast(list[str], value)))
+
+
+def _tables(value: object) -> bool:
+    return isinstance(value, dict) and all(is_host(name) and isinstance(value[name], dict) for name in value)
+
+
+Keys = Mapping[str, tuple[Callable[[object], bool], str]]  # what a value has to be, and how to say so
+
+_KEYS: Keys = {
     "output": (_text, "a folder"),
     "jobs": (_count, "a number"),
     "retries": (_count, "a number"),
@@ -72,9 +93,21 @@ _KEYS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "authfile": (_text, "a file"),
     "plain_http": (_hosts, 'a list of hosts, such as ["registry.internal:5000"]'),
     "insecure": (_hosts, 'a list of hosts, such as ["registry.internal:5000"]'),
+    "ca_file": (_text, "a file"),
+    "host": (_tables, 'tables such as [host."registry.internal:5000"]'),
+}
+_HOST_KEYS: Keys = {
+    "plain_http": (_flag, "true or false"),
+    "insecure": (_flag, "true or false"),
+    "ca_file": (_text, "a file"),
+    "client_cert": (_text, "a file"),
+    "client_key": (_text, "a file"),
+    "trusted_networks": (_networks, 'a list of networks, such as ["10.20.0.0/16"]'),
+    "mirrors": (_places, 'a list of places, such as ["mirror.internal:5000/hub"]'),
+    "mirror_tags": (_flag, "true or false"),
 }
 _HOSTS = ("plain_http", "insecure")
-_WEAKENING = ("authfile", *_HOSTS)  # a credentials file names programs, which are run
+_WEAKENING = ("authfile", "ca_file", "host", *_HOSTS)  # a credentials file names programs, which are run
 
 
 def load(explicit: Path | None = None) -> Settings:
@@ -103,26 +136,45 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: as `load`.
     """
-    import difflib  # only where there is a file to read: they take 10 ms together
-    import tomllib
-
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # TOMLDecodeError, UnicodeDecodeError, numbers of 5000 digits, nesting
-        raise ConfigError(f"{path} is no valid TOML: {error}.") from None
-    for key, value in values.items():
-        if key not in _KEYS:
-            near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0)[0]
-            raise ConfigError(f"{path} has the unknown key {key!r}.", hint=f"Did you mean {near!r}?")
-        fits, wanted = _KEYS[key]
-        if not fits(value):
-            raise ConfigError(f"{path}: {key} should be {wanted}.")
+    values = read_toml(path)
+    _check(str(path), values, _KEYS)
+    if "ca_file" in values:
+        values["ca_file"] = _beside(path, values["ca_file"])
+    if "host" in values:
+        values["host"] = {name: _host(path, name, table) for name, table in values["host"].items()}
     return values
+
+
+def _check(where: str, values: Mapping[str, Any], keys: Keys) -> None:
+    for key, value in values.items():
+        if key not in keys:
+            import difflib  # only where there is something to say: it takes 5 ms
+
+            near = difflib.get_close_matches(key, keys, n=1, cutoff=0)[0]
+            raise ConfigError(f"{where} has the unknown key {key!r}.", hint=f"Did you mean {near!r}?")
+        fits, wanted = keys[key]
+        if not fits(value):
+            raise ConfigError(f"{where}: {key} should be {wanted}.")
+
+
+def _host(path: Path, name: str, table: dict[str, Any]) -> Host:
+    """One `[host."…"]` table."""
+    where = f'{path}: [host."{name}"]'
+    _check(where, table, _HOST_KEYS)
+    if "client_key" in table and "client_cert" not in table:
+        raise ConfigError(f"{where} has a client_key and no client_cert.")
+    settings = dict(table)
+    for key in ("ca_file", "client_cert", "client_key"):
+        if key in table:
+            settings[key] = _beside(path, table[key])
+    settings["trusted_networks"] = tuple(map(ip_network, table.get("trusted_networks", ())))
+    settings["mirrors"] = tuple(text.rstrip("/") for text in table.get("mirrors", ()))
+    return Host(**settings)
+
+
+def _beside(path: Path, file: str) -> str:
+    """A file that a settings file names: relative to its folder."""
+    return str(path.parent / Path(file).expanduser())
 
 
 def _merge(files: list[tuple[Path, dict[str, Any], bool]]) -> Settings:
@@ -141,5 +193,6 @@ def _merge(files: list[tuple[Path, dict[str, Any], bool]]) -> Settings:
         if {"platform", "all_platforms"} & values.keys():  # one answer to one question: they replace each other
             merged = {key: value for key, value in merged.items() if key not in ("platform", "all_platforms")}
         merged.update(values)
-    hosts = [frozenset(merged.pop(key, ())) for key in _HOSTS]
-    return Settings(merged, hosts[0], hosts[1], tuple(used), tuple(ignored))
+    plain, insecure = (frozenset(merged.pop(key, ())) for key in _HOSTS)
+    hosts = merged.pop("host", {})
+    return Settings(merged, plain, insecure, hosts, tuple(used), tuple(ignored))

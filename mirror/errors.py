@@ -14,6 +14,7 @@
     │   ├── InvalidContent      3  JSON or a manifest that breaks its specification
     │   ├── WrongSize           3  fewer or more bytes than the descriptor says
     │   ├── WrongDigest         3  bytes that hash to something else
+    │   ├── WrongMirror         3  … from a mirror, while there is somebody else to ask
     │   ├── BrokenLayout        3  a folder that should be an OCI image layout and is not
     │   └── BrokenArchive       3  a file that should be an archive of images and is not
     └── SomeFailed              4  some is done and some failed: of several images, or of what refers to them
@@ -139,6 +140,14 @@ class WrongDigest(ContentError):
         )
         self.want = want
         self.got = got
+
+
+class WrongMirror(ContentError):
+    """A mirror has sent something else than what was named. It is not asked for it again, so asking again may help."""
+
+    @property
+    def transient(self) -> bool:
+        return True
 
 
 class BrokenLayout(ContentError):

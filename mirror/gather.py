@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mirror.attachments import Attachment, companions
-from mirror.content import Sink
+from mirror.content import Sink, Source
 from mirror.copy import Copy
 from mirror.descriptor import OCI_INDEX, Descriptor
 from mirror.digest import Digest
@@ -19,16 +19,17 @@ from mirror.graph import Node, read_node, walk
 from mirror.layout import Entry, Layout, names
 from mirror.overlay import InHand, Nearby
 from mirror.referrers import list_of, referrers_tag
-from mirror.registry import Found, Referrers, Repository
+from mirror.registry import Found, Mirrored, Referrers, Repository
 from mirror.report.transfers import Companions
 from mirror.retry import Retry
 
 
 @dataclass(slots=True)
 class Attachments:
-    """All that goes with the images of one repository. `failures` say, by subject, why there may be more."""
+    """All that goes with the images of the repository `name`. `failures` say, by subject, why there may be more."""
 
-    source: Repository
+    name: str
+    source: Source
     found: list[Attachment] = field(default_factory=list)
     failures: dict[Digest, MirrorError] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -48,20 +49,28 @@ class Attachments:
 
 
 async def gather(
-    finder: Referrers, source: Repository, subjects: Sequence[Digest], there: Layout | None, retry: Retry
+    finder: Referrers,
+    name: str,
+    source: Repository | Mirrored,
+    subjects: Sequence[Digest],
+    there: Layout | None,
+    retry: Retry,
 ) -> Attachments:
     """Find all that refers to some images of a repository. What fails is kept, and is no reason to stop.
 
     Args:
         finder: what is known of registries.
-        source: the repository.
+        name: what the repository is called, wherever it is read.
+        source: where it is read.
         subjects: the digests of the images' manifests and indexes.
         there: the layout, as it is.
         retry: how stubborn to be.
     """
     near = Nearby(there, source)
-    found = await finder.find(source, subjects, near)
-    gathering = _Gathering(Attachments(source, failures=found.failures, warnings=found.warnings), near, there, retry)
+    found = await finder.find(source.answering, subjects, near)
+    gathering = _Gathering(
+        Attachments(name, source, failures=found.failures, warnings=found.warnings), near, there, retry
+    )
     await gathering.lists(found)
     await gathering.tags(found)
     return gathering.result
@@ -78,7 +87,7 @@ class _Gathering:
     async def lists(self, found: Found) -> None:
         """An index for each subject that has referrers."""
         for subject in sorted(found.referrers):
-            name = f"{self.result.source}:{referrers_tag(subject)}"
+            name = f"{self.result.name}:{referrers_tag(subject)}"
             nodes = {node.descriptor.digest: node for node in found.referrers[subject]}
             for old in await self._old(name):
                 nodes.setdefault(old.descriptor.digest, old)
@@ -89,7 +98,7 @@ class _Gathering:
     async def tags(self, found: Found) -> None:
         """What cosign has under tags, as it is."""
         for tag, (subject, root) in sorted(found.tagged.items()):
-            name = f"{self.result.source}:{tag}"
+            name = f"{self.result.name}:{tag}"
             origin = {names.ORIGIN: f"{name}@{root.digest}"}
             await self._add(subject, name, replace(root, annotations=origin), [root.digest], {})
 

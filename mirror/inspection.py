@@ -14,7 +14,7 @@ from mirror.image import platform_of, read_config, summarize
 from mirror.layout import Layout
 from mirror.layout.attached import Attached, Attachments, is_attachable, walk_entry
 from mirror.reference import Reference
-from mirror.registry import Client, Options, Repository
+from mirror.registry import Client, Options, pull_source
 from mirror.report.images import Inspected, Part, Platformed, Referring
 from mirror.retry import ONCE, Retry
 from mirror.strictjson import JsonObject
@@ -59,7 +59,7 @@ async def inspect_image(image: str, options: Options | None = None, retry: Retry
     """
     reference, again = Reference.parse(image), retry or Retry()
     async with Client(options or Options()) as client:
-        source = Repository(client.registry(reference.registry), reference.repository)
+        source = pull_source(client, reference)
         root = await again.run(lambda: source.resolve(reference.target))
         graph = await walk(source, root, retry=again)
         return await _inspect(source, graph, str(reference), {}, again)

@@ -25,9 +25,8 @@ from mirror.layout import Layout, LayoutWriter, names
 from mirror.layout.folder import exists
 from mirror.layout.writer import refuse_foreign
 from mirror.overlay import DryRun, Nearby
-from mirror.quota import Usage
 from mirror.reference import Reference
-from mirror.registry import Client, ForeignLayers, Options, Referrers, Repository
+from mirror.registry import Client, ForeignLayers, Mirrored, Options, Referrers, Repository, pull_source
 from mirror.report.transfers import Amount, Transferred, TransferReport, check_room, pinned
 from mirror.retry import Retry
 from mirror.selection import INDEX, Choice, Selection, select
@@ -63,7 +62,7 @@ class _Image:
     """
 
     reference: Reference
-    source: Repository
+    source: Repository | Mirrored
     content: Source
     known: bool
     selection: Selection | None = None
@@ -137,7 +136,7 @@ async def pull_images(
         asked = _sources(client, references.values(), there)
         found = await each(asked, lambda image: _walk(image, there, options), _WALKS_AT_ONCE)
         walked = [image for image in found if image.selection]
-        report = _Reporter(found, options.dry_run, started, client.quotas())
+        report = _Reporter(found, options.dry_run, started, client)
         if not walked:
             return report.nothing()
         if options.with_referrers:
@@ -175,12 +174,13 @@ def _references(images: Sequence[str]) -> dict[str, Reference]:
 def _sources(client: Client, references: Iterable[Reference], there: Layout | None) -> list[_Image]:
     """The images to pull; those of one repository share one source."""
     known = {entry.name for entry in there.entries()} if there else set()
-    repositories: dict[str, tuple[Repository, Source]] = {}
+    sources: dict[str, tuple[Repository | Mirrored, Source]] = {}
     images = []
     for reference in references:
-        repository = Repository(client.registry(reference.registry), reference.repository)
-        source, content = repositories.setdefault(reference.name, (repository, ForeignLayers(repository)))
-        images.append(_Image(reference, source, content, reference.stored in known))
+        if reference.name not in sources:
+            source = pull_source(client, reference)
+            sources[reference.name] = (source, ForeignLayers(source, source.origin.registry))
+        images.append(_Image(reference, *sources[reference.name], reference.stored in known))
     return images
 
 
@@ -217,7 +217,7 @@ async def _gather(images: Sequence[_Image], there: Layout | None, options: PullO
 
     async def gather_for(some: Sequence[_Image]) -> None:
         subjects = [digest for image in some if image.selection for digest in image.selection.subjects]
-        found = await gather(finder, some[0].source, subjects, there, options.retry)
+        found = await gather(finder, some[0].reference.name, some[0].source, subjects, there, options.retry)
         for image in some:
             image.attachments = found
 
@@ -243,7 +243,7 @@ class _Reporter:
     images: Sequence[_Image]
     dry_run: bool
     started: float
-    quotas: Sequence[Usage]
+    client: Client
 
     def nothing(self) -> TransferReport:
         return self._report(Amount(), Amount())
@@ -284,6 +284,6 @@ class _Reporter:
             healed=healed,
             aside=aside,
             resumed=resumed,
-            quotas=tuple(self.quotas),
-            warnings=tuple(warnings),
+            quotas=tuple(self.client.quotas()),
+            warnings=(*warnings, *self.client.notes),
         )

@@ -25,7 +25,7 @@ from mirror.layout import Entry, Layout
 from mirror.layout.attached import Attachments, is_attachable, is_list, walk_entry
 from mirror.overlay import DryRun
 from mirror.reference import Reference, is_host, is_repository
-from mirror.registry import Client, Options, Repository
+from mirror.registry import Client, Options, Repository, push_target
 from mirror.report.transfers import Amount, Transferred, TransferReport
 from mirror.retry import Retry
 from mirror.selection import names
@@ -155,7 +155,7 @@ async def push_layout(
         chosen = await _choose(source, images, options)
         _places([one.entry for one in chosen], where)
         async with Client(options.registries) as client:
-            found = _images(client, chosen, where, jobs)
+            found = _images(client, chosen, where)
             plan = await copy.survey(
                 _copies(source, found, options.dry_run), jobs=jobs, retry=options.retry, progress=progress
             )
@@ -209,7 +209,7 @@ def _places(entries: Sequence[Entry], target: Target) -> dict[Reference, Entry]:
     return places
 
 
-def _images(client: Client, chosen: Sequence[_Chosen], target: Target, jobs: int) -> list[_Image]:
+def _images(client: Client, chosen: Sequence[_Chosen], target: Target) -> list[_Image]:
     """The images to push, each place once; those that go to one repository share one sink."""
     repositories: dict[str, Repository] = {}
     images: dict[Reference, _Image] = {}
@@ -219,7 +219,7 @@ def _images(client: Client, chosen: Sequence[_Chosen], target: Target, jobs: int
             if (there := images[place].chosen.delivery) and one.delivery:
                 there.add(one.delivery)
             continue
-        repository = Repository(client.registry(place.registry), place.repository, jobs=jobs, push=True)
+        repository = push_target(client, place)
         images[place] = _Image(one, place, repositories.setdefault(place.name, repository))
     return list(images.values())
 

@@ -3,7 +3,10 @@
 import itertools
 import os
 import re
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from mirror import config
 from mirror.cli import mirror
 from mirror.cli.remote import DEFAULT_JOBS, DEFAULT_RETRIES
 from mirror.errors import ConfigError, SomeFailed, StorageError, TransferError
+from mirror.hosts import Host
 from tests import images
 from tests.command import entries
 from tests.registry import EmbeddedRegistry, Fault, Status, serving
@@ -159,6 +163,77 @@ def test_the_current_folder_is_the_current_folder_even_as_a_link_to_the_users_ow
     assert len(found.ignored) == 1
 
 
+@pytest.mark.parametrize("line", ['ca_file = "evil.pem"', '[host."docker.io"]\nmirrors = ["evil.example"]'])
+def test_whom_to_believe_is_not_told_by_the_current_folder(line: str) -> None:
+    own('ca_file = "mine.pem"\n[host."docker.io"]\nmirrors = ["mine.example"]')
+    local(line)
+    found = config.load()
+    assert found.hosts["docker.io"].mirrors == ("mine.example",)
+    assert found.values["ca_file"].endswith("mine.pem")
+    assert len(found.ignored) == 1
+    assert "it weakens security" in found.ignored[0]
+
+
+# Single hosts
+
+
+def test_settings_of_a_host_are_read() -> None:
+    path = own(
+        """
+        [host."registry.internal:5000"]
+        plain_http = true
+        insecure = true
+        ca_file = "ca.pem"
+        client_cert = "/etc/client.pem"
+        client_key = "~/client.key"
+        mirrors = ["a.internal/hub/", "b.internal:5000", "[::1]:5000"]
+        mirror_tags = false
+        trusted_networks = ["10.20.0.0/16", "fd00::/8", "10.0.0.1"]
+        """
+    )
+    assert config.load().hosts["registry.internal:5000"] == Host(
+        plain_http=True,
+        insecure=True,
+        ca_file=str(path.parent / "ca.pem"),
+        client_cert="/etc/client.pem",
+        client_key=str(Path.home() / "client.key"),
+        mirrors=("a.internal/hub", "b.internal:5000", "[::1]:5000"),
+        mirror_tags=False,
+        trusted_networks=tuple(map(ip_network, ("10.20.0.0/16", "fd00::/8", "10.0.0.1/32"))),
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "match"),
+    [
+        ("mirror = []", "unknown key 'mirror'"),
+        ("mirrors = 1", "mirrors should be a list of places"),
+        ('mirrors = ["https://mirror.internal"]', "mirrors should be a list of places"),
+        ('mirrors = ["mirror.internal/UPPER"]', "mirrors should be a list of places"),
+        ('mirrors = [""]', "mirrors should be a list of places"),
+        ('mirror_tags = "yes"', "mirror_tags should be true or false"),
+        ('trusted_networks = ["10.0.0.1/8"]', "trusted_networks should be a list of networks"),
+        ('trusted_networks = ["internal"]', "trusted_networks should be a list of networks"),
+        ("trusted_networks = [1]", "trusted_networks should be a list of networks"),
+        ("insecure = 1", "insecure should be true or false"),
+        ('client_key = "key.pem"', "client_key and no client_cert"),
+        ('ca_file = ""', "ca_file should be a file"),
+    ],
+)
+def test_a_table_of_a_host_that_is_wrong_is_named(table: str, match: str) -> None:
+    own(f'[host."a.internal"]\n{table}')
+    with pytest.raises(ConfigError, match=match) as caught:
+        config.load()
+    assert '[host."a.internal"]' in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["host = 1", 'host = ["a"]', "host.a = 1", '[host."http://a"]', '[host."a/b"]'])
+def test_a_host_is_a_table_with_the_name_of_a_host(text: str) -> None:
+    own(text)
+    with pytest.raises(ConfigError, match="host should be tables"):
+        config.load()
+
+
 # What is wrong with a file
 
 
@@ -296,12 +371,22 @@ def test_a_home_that_cannot_be_looked_into_is_no_traceback(monkeypatch: pytest.M
 
 
 def uncommented() -> str:
-    return "\n".join(line[2:] for line in DOCUMENTED.read_text().splitlines() if re.match(r"# \w+ = ", line))
+    lines = DOCUMENTED.read_text().splitlines()
+    return "\n".join(line[2:] for line in lines if re.match(r"# (\w+ = |\[host\.)", line))
 
 
 def test_every_key_is_documented_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "all.toml").write_text(uncommented())
-    assert set(config.read(tmp_path / "all.toml")) == set(config._KEYS)
+    found = config.read(tmp_path / "all.toml")
+    assert set(found) == set(config._KEYS)
+    assert set(tomllib.loads(uncommented())["host"]["docker.io"]) == set(config._HOST_KEYS)
+    assert {field.name for field in fields(Host)} == set(config._HOST_KEYS)
+
+
+def test_the_documented_defaults_of_a_host_are_its_defaults(tmp_path: Path) -> None:
+    (tmp_path / "all.toml").write_text(uncommented())
+    host = config.read(tmp_path / "all.toml")["host"]["docker.io"]
+    assert (host.plain_http, host.insecure, host.mirror_tags) == (False, False, True)
 
 
 def test_the_documented_values_are_the_defaults(tmp_path: Path) -> None:
@@ -473,5 +558,5 @@ def test_every_setting_is_a_flag_and_a_variable() -> None:
     pull = mirror.get_command(click.Context(mirror), "pull")
     assert pull
     known = {option.name: option for option in pull.params if isinstance(option, click.Option)}
-    for key in config._KEYS:
+    for key in set(config._KEYS) - {"host"}:
         assert known[key].envvar == f"MIRROR_{key.upper()}"

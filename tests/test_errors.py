@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from mirror import errors
-from mirror.errors import MirrorError, SomeFailed, TransferError, Unauthorized, WrongDigest, WrongSize
+from mirror.errors import MirrorError, SomeFailed, TransferError, Unauthorized, WrongDigest, WrongMirror, WrongSize
 
 CODES = {
     "MirrorError": 1,
@@ -23,6 +23,7 @@ CODES = {
     "InvalidContent": 3,
     "WrongSize": 3,
     "WrongDigest": 3,
+    "WrongMirror": 3,
     "BrokenLayout": 3,
     "BrokenArchive": 3,
     "SomeFailed": 4,
@@ -76,7 +77,14 @@ def test_a_wrong_digest_says_both_digests_and_stays_wrong() -> None:
     assert "expected sha256:a, found sha256:b" in str(error)
 
 
-@pytest.mark.parametrize("error", [error for error in tree() if error not in (SomeFailed, WrongDigest, WrongSize)])
+def test_a_wrong_mirror_is_not_asked_again_so_the_next_time_may_be_right() -> None:
+    assert WrongMirror("It broke.").transient is True
+
+
+SPECIAL = (SomeFailed, WrongDigest, WrongMirror, WrongSize)
+
+
+@pytest.mark.parametrize("error", [error for error in tree() if error not in SPECIAL])
 def test_nothing_is_tried_again_unless_somebody_says_so(error: type[MirrorError]) -> None:
     assert error("It broke.").transient is False
 

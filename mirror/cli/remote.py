@@ -81,7 +81,15 @@ def with_registry(command: F) -> F:
             "--insecure",
             is_flag=True,
             envvar="MIRROR_INSECURE",
-            help="Do not verify TLS certificates. Digests are verified all the same.",
+            help="Do not verify the registry's TLS certificate. Digests are verified all the same.",
+        ),
+        click.option(
+            "--ca-file",
+            metavar="FILE",
+            envvar="MIRROR_CA_FILE",
+            expose_value=False,
+            callback=_kept,
+            help="Certificates of further authorities to believe, in PEM form.",
         ),
         click.option(
             "--plain-http",
@@ -157,6 +165,8 @@ def registry_options(
     return Options(
         plain_http=everywhere if plain_http else settings.plain_http,
         insecure=everywhere if insecure else settings.insecure,
+        ca_file=ctx.meta["mirror.ca_file"],
+        hosts=settings.hosts,
         jobs=jobs,
         connections_per_blob=ctx.meta.get("mirror.connections_per_blob"),
         timeout=ctx.meta["mirror.timeout"],

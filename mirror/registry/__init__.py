@@ -8,21 +8,28 @@
 `tokens`       what tokens are for, and how long they live
 `auth`         answers to challenges
 `errors`       aiohttp's errors and registries' answers in our words
+`options`      how to talk to registries
 `addresses`    where a registry may send us
-`proxy`        the way through a forward proxy
-`tls`          whether registries speak it, and whom to believe
+`proxy`        the forward proxies of the environment
+`tls`          whether registries speak it, whom to believe, and who we are to them
+`way`          how one registry, and whatever it sends us to, is reached
 `client`       one registry: its base URL, redirects, authentication
 `repository`   a repository as a source and a sink
 `listing`      lists in pages: tags, referrers
 `referrers`    what refers to images of a repository
 `foreign`      layers that live elsewhere
 `fallback`     the referrers tag, where a registry has no referrers API
+`registriesconf`  what podman and its relatives are told of mirrors
+`endpoints`    where the content of a repository is asked for
+`mirrored`     a repository with mirrors, as a source
 """
 
-from mirror.registry.client import Client, Options
+from mirror.registry.client import Client
 from mirror.registry.credentials import Credentials
 from mirror.registry.fallback import list_under_tag
 from mirror.registry.foreign import ForeignLayers
+from mirror.registry.mirrored import Mirrored, pull_source, push_target
+from mirror.registry.options import Options
 from mirror.registry.referrers import Found, Referrers
 from mirror.registry.repository import Repository
 
@@ -31,8 +38,11 @@ __all__ = [
     "Credentials",
     "ForeignLayers",
     "Found",
+    "Mirrored",
     "Options",
     "Referrers",
     "Repository",
     "list_under_tag",
+    "pull_source",
+    "push_target",
 ]

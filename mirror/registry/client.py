@@ -10,9 +10,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,18 +19,20 @@ import aiohttp
 from yarl import URL
 
 from mirror.errors import InvalidContent, TransferError
+from mirror.hosts import ORDINARY
 from mirror.quota import Quota, Usage
 from mirror.reference import DOCKER_HUB
 from mirror.registry import errors
-from mirror.registry.addresses import location
+from mirror.registry.addresses import is_loopback, location
 from mirror.registry.auth import Authenticator, Find, Refusal
 from mirror.registry.backoff import Backoff
-from mirror.registry.credentials import Credentials
 from mirror.registry.keyring import Keyring
+from mirror.registry.options import Options
 from mirror.registry.pace import Limit, paced
-from mirror.registry.proxy import proxy_for
+from mirror.registry.registriesconf import Rules
 from mirror.registry.segment import Budget
 from mirror.registry.tls import speaks_plain_http
+from mirror.registry.way import Connect, SocketFactory, Way
 from mirror.stream import batch_size
 
 log = logging.getLogger("mirror")
@@ -43,41 +44,63 @@ _READ_BUFFER = 1024 * 1024  # bytes that aiohttp reads ahead for one connection,
 _CONNECT = 30.0  # seconds for a connection to come about
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to talk to registries.
-
-    `plain_http` and `insecure` (TLS without verification) are the hosts that they apply to; `*` is every host.
-    `jobs` is how many blobs move at once; their read buffers share one budget of memory. `connections_per_blob` is how
-    many connections fetch one large blob; as many as help where it is None. `timeout` is how many seconds a registry
-    may be silent. `limit_rate` is how many bytes per second all bodies together may have; no limit where it is None.
-    `authfile` is the credentials file to look in first; `credentials`, by registry, beat all files.
-    """
-
-    plain_http: frozenset[str] = frozenset()
-    insecure: frozenset[str] = frozenset()
-    jobs: int = 4
-    agent: str = "oci-mirror"
-    connections_per_blob: int | None = None
-    timeout: float = 60.0
-    limit_rate: int | None = None
-    authfile: Path | None = None
-    credentials: Mapping[str, Credentials] = field(default_factory=dict)
-
-
 class Client:
-    """All registries of one command, and the connections to them. Use it in `async with`."""
+    """All registries of one command, and the connections to them. Use it in `async with`.
+
+    `notes` are what a person should know of how it went, as sentences.
+    """
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self._registries: dict[str, Registry] = {}
+        self.notes: list[str] = []
+        self._registries: dict[tuple[str, bool, bool], Registry] = {}
         self._shared = Shared(Budget(), Limit(options.limit_rate))
         self._keyring = Keyring(options.authfile, options.credentials)
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: AsyncExitStack | None = None
+
+    @cached_property
+    def rules(self) -> Rules:
+        """What `registries.conf` says.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        return Rules.load()
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # how much happens at once is decided above
+        self._sessions = AsyncExitStack()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._sessions:
+            await self._sessions.aclose()
+
+    def quotas(self) -> list[Usage]:
+        """What has been used of the quotas of the registries that have one."""
+        found = self._registries.values()
+        return [Usage(registry.name, registry.pulls, registry.quota) for registry in found if registry.quota]
+
+    def registry(self, host: str, *, lenient: bool = False, named: bool = True) -> Registry:
+        """The registry with this name, always the same object for the same name.
+
+        A `lenient` one may do without TLS, or have any certificate. Flags are about those that are `named` by the
+        person, and not about their mirrors.
+        """
+        if self._sessions is None:
+            raise RuntimeError("the client is not open")
+        key = (host, lenient, named)
+        if key not in self._registries:
+            options = self.options if named else self.options.for_mirrors()
+            find = partial(self._keyring.find, host)
+            self._registries[key] = Registry(host, self._connect, options, self._shared, find, lenient=lenient)
+        return self._registries[key]
+
+    def _connect(self, sockets: SocketFactory | None) -> aiohttp.ClientSession:
+        assert self._sessions is not None, "open"
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, socket_factory=sockets),  # how much at once is decided above
             auto_decompress=False,  # digests are of the bytes as they are
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": self.options.agent, "Accept-Encoding": "identity"},
@@ -86,27 +109,8 @@ class Client:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=self.options.timeout),
             trust_env=False,  # it would send ~/.netrc to wherever we are redirected
         )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session:
-            await self._session.close()
-
-    def quotas(self) -> list[Usage]:
-        """What has been used of the quotas of the registries that have one."""
-        found = self._registries.values()
-        return [Usage(registry.name, registry.pulls, registry.quota) for registry in found if registry.quota]
-
-    def registry(self, host: str) -> Registry:
-        """The registry with this name, always the same object for the same name."""
-        if self._session is None:
-            raise RuntimeError("the client is not open")
-        if host not in self._registries:
-            find = partial(self._keyring.find, host)
-            self._registries[host] = Registry(host, self._session, self.options, self._shared, find)
-        return self._registries[host]
+        self._sessions.push_async_callback(session.close)
+        return session
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +129,20 @@ class Registry:
     sent, which is what such quotas count.
     """
 
-    def __init__(self, name: str, session: aiohttp.ClientSession, options: Options, shared: Shared, find: Find) -> None:
+    def __init__(
+        self, name: str, connect: Connect, options: Options, shared: Shared, find: Find, *, lenient: bool = False
+    ) -> None:
         self.name, self.options, self.shared = name, options, shared
         self.ranges = True
         self.known: dict[str, str] = {}
         self.quota: Quota | None = None
         self.pulls = 0
         self._backoff = Backoff(name)
-        self._session, self._find = session, find
+        self._find = find
         self._host = _API_HOSTS.get(name, name)
-        self._plain = bool({"*", name} & options.plain_http)
-        self._insecure, self._insecure_everywhere = name in options.insecure, "*" in options.insecure
-        self._base: URL | None = None
+        self._plain = bool({"*", name} & options.plain_http) or options.hosts.get(name, ORDINARY).plain_http
+        self._lenient = lenient
+        self._way = Way(name, options, connect, lenient=lenient)
         self._auth: Authenticator | None = None
         self._opening = asyncio.Lock()
 
@@ -214,7 +220,7 @@ class Registry:
         """What every answer says about this registry, whatever was asked."""
         pause = errors.retry_after(response.headers.get("Retry-After"))
         if response.status == 429 or (response.status == 503 and pause is not None):
-            if self._is_own(response.url):  # whoever we were sent on to speaks for itself
+            if self._way.is_own(response.url):  # whoever we were sent on to speaks for itself
                 self._backoff.refuse(pause)
         else:
             self._backoff.welcome()
@@ -244,7 +250,7 @@ class Registry:
         response = await self._follow(stack, method, url, header, headers, data, read_ahead)
         for again in (False, True):
             # A stranger, to whom the registry has sent us on, asks for what is the registry's alone.
-            if not isinstance(data, bytes | None) or not self._is_own(response.url):
+            if not isinstance(data, bytes | None) or not self._way.is_own(response.url):
                 break
             asks = response.headers.getall("WWW-Authenticate", [])
             header = await auth.after(Refusal(method, response.status, asks, header), scope, again=again)
@@ -262,55 +268,40 @@ class Registry:
         headers: dict[str, str],
         data: Any,
         read_ahead: int | None,
+        home: URL | None = None,
     ) -> aiohttp.ClientResponse:
+        """Ask, and follow redirects; `authorization` is for the origin of `home`, by default the registry's own."""
+        origin = (home or self._way.base or URL()).origin()
         for _ in range(_MOST_REDIRECTS):
-            own = {"Authorization": authorization} if authorization and self._is_own(url) else {}
+            own = {"Authorization": authorization} if authorization and url.origin() == origin else {}
             response = await stack.enter_async_context(
-                self._session.request(
-                    method,
-                    url,
-                    headers={**headers, **own},
-                    data=data,
-                    read_bufsize=read_ahead,
-                    allow_redirects=False,
-                    ssl=self._verified(url),
-                    proxy=proxy_for(url),
-                )
+                self._way.request(method, url, headers={**headers, **own}, data=data, read_ahead=read_ahead)
             )
             if response.status not in _REDIRECTS or method not in ("GET", "HEAD"):
                 return response
             url = location(response)
         raise TransferError(f"{method} {errors.shown(url)}: more than {_MOST_REDIRECTS} redirects.")
 
-    def _is_own(self, url: URL) -> bool:
-        return self._base is not None and url.origin() == self._base.origin()
-
-    def _verified(self, url: URL) -> bool:
-        """Whether to verify the certificate. What is said of one registry is not said of where it redirects to."""
-        return not (self._insecure_everywhere or (self._insecure and self._is_own(url)))
-
     async def _opened(self) -> URL:
         async with self._opening:
-            if self._base is None:
-                scheme = "http" if self._plain or await speaks_plain_http(URL(f"https://{self._host}")) else "https"
-                self._base = URL(f"{scheme}://{self._host}")
-                self._auth = Authenticator(self._base, self._find, self._fetch_token)
-        return self._base
+            if self._way.base is None:
+                scheme = "http" if self._plain or await self._does_without_tls() else "https"
+                base = URL(f"{scheme}://{self._host}")
+                self._auth = Authenticator(base, self._find, self._fetch_token)
+                self._way.base = base
+        return self._way.base
+
+    async def _does_without_tls(self) -> bool:
+        """Registries on loopback may do without TLS, and those that `registries.conf` calls insecure."""
+        url = URL(f"https://{self._host}")
+        return (self._lenient or is_loopback(url.host or "")) and await speaks_plain_http(url)
 
     async def _fetch_token(self, url: URL, authorization: str | None, form: Mapping[str, str] | None = None) -> bytes:
         method = "POST" if form else "GET"
         request = f"{method} {errors.shown(url)}"
-        headers = {"Authorization": authorization} if authorization else {}
         with errors.translated(request):
-            async with self._session.request(
-                method,
-                url,
-                headers=headers,
-                data=form,
-                allow_redirects=False,
-                ssl=self._verified(url),
-                proxy=proxy_for(url),
-            ) as response:
+            async with AsyncExitStack() as stack:
+                response = await self._follow(stack, method, url, authorization, {}, form, None, home=url)
                 if response.status != 200:
                     raise await errors.refusal(request, response)
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,7 +16,18 @@ from yarl import URL
 from mirror.errors import MirrorError, TransferError, Unauthorized
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_QUERY = re.compile(r"(https?://[^\s?]*)\?[^\s\"'<>]*")
+_PROXY_HINT = "Its credentials go into its address: HTTPS_PROXY=http://user:password@proxy.internal:3128."
+_CERTIFICATE_HINT = "A registry that wants a client certificate does this, too: it goes into its certs.d folder."
 _ERROR_CAP = 64 * 1024  # bytes that are read of an error's body
+
+
+class Refused(OSError):
+    """A connection that is not made: whoever sent us there has no business with that address."""
+
+    def __init__(self, why: str, *, hint: str | None = None) -> None:
+        super().__init__(why)
+        self.hint = hint
 
 
 @contextmanager
@@ -57,34 +69,50 @@ def request_of(response: aiohttp.ClientResponse) -> str:
 
 
 def _network(request: str, error: BaseException) -> TransferError:
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError):
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError | Refused):
         return _unreachable(request, error)
     if isinstance(error, TimeoutError):
         return TransferError(f"{request}: the registry stopped answering.", transient=True)
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | OSError | EOFError):
-        return TransferError(f"{request}: the connection was cut.", transient=True)
+        mute = isinstance(error, aiohttp.ServerDisconnectedError) and " https://" in request
+        return TransferError(
+            f"{request}: the connection was cut.", hint=_CERTIFICATE_HINT if mute else None, transient=True
+        )
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        return TransferError(f"{request}: the proxy answered {error.status} {error.message}.", status=error.status)
+        text = f"{request}: the proxy answered {error.status} {error.message}."
+        hint = _PROXY_HINT if error.status == 407 else None
+        return TransferError(text, hint=hint, status=error.status, transient=error.status in _TRANSIENT)
     if isinstance(error, aiohttp.ClientResponseError):
         return TransferError(f"{request}: the answer is no HTTP that can be understood.", transient=True)
-    return TransferError(f"{request}: {type(error).__name__}: {error}.")
+    if isinstance(error, aiohttp.InvalidURL):
+        why = f"no address that can be used: {error.description}"  # its own text has the whole URL, maybe a signed one
+    else:
+        why = f"{type(error).__name__}: {error}"
+    return TransferError(f"{request}: {why}.")
 
 
 def _unreachable(
-    request: str, error: aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError
+    request: str, error: aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError | Refused
 ) -> TransferError:
+    if isinstance(error, Refused):
+        return TransferError(f"{request}: sent on where it may not: {error}.", hint=error.hint)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return TransferError(
             f"{request}: the certificate of {error.host} cannot be verified: {error.certificate_error}.",
-            hint="If you trust this registry all the same, use --insecure.",
+            hint=f"--ca-file names its authority. Without verification: --insecure for the registry itself, "
+            f'insecure = ["{error.host}"] in your own mirror.toml for a host that it sends you to.',
         )
     if isinstance(error, aiohttp.ClientSSLError):
         return TransferError(
             f"{request}: no TLS connection: {error.os_error}.",
             hint="If the registry speaks plain HTTP, use --plain-http.",
         )
+    if isinstance(error.os_error, Refused):
+        where = f"{request}: sent on to {error.host}:{error.port}"
+        return TransferError(f"{where}, where it may not: {error.os_error}.", hint=error.os_error.hint)
+    who = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
     why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error.os_error)
-    return TransferError(f"{request}: cannot connect to {error.host}:{error.port}: {why}.")
+    return TransferError(f"{request}: cannot connect to {who}{error.host}:{error.port}: {why}.")
 
 
 async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferError:
@@ -92,7 +120,8 @@ async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferErr
     body = await response.content.read(_ERROR_CAP)
     said = _message(body)
     status = f"{response.status} {response.reason or ''}".strip()
-    text = f"{request}: {response.url.authority} answered {status}{': ' + said if said else ''}."
+    who = "the proxy" if response.status == 407 else response.url.authority
+    text = _redacted(f"{request}: {who} answered {status}{': ' + said if said else ''}.", response)
     if response.status in (401, 403):
         return Unauthorized(
             text,
@@ -101,10 +130,19 @@ async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferErr
         )
     return TransferError(
         text,
+        hint=_PROXY_HINT if response.status == 407 else None,
         status=response.status,
         transient=response.status in _TRANSIENT,
         retry_after=retry_after(response.headers.get("Retry-After")),
     )
+
+
+def _redacted(text: str, response: aiohttp.ClientResponse) -> str:
+    """What a server says without what it may have from us, or from others: our token, the signatures of addresses."""
+    secret = response.request_info.headers.get("Authorization", "").rpartition(" ")[2]
+    if secret:
+        text = text.replace(secret, "[redacted]")
+    return _QUERY.sub(r"\1?[redacted]", text)
 
 
 def _message(body: bytes) -> str:

@@ -13,13 +13,13 @@ from contextlib import asynccontextmanager
 import aiohttp
 from yarl import URL
 
+from mirror.content import Source
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import MirrorError, TransferError, WrongSize
 from mirror.registry import errors
 from mirror.registry.client import Registry
 from mirror.registry.download import modified
-from mirror.registry.repository import Repository
 from mirror.stream import Body
 
 _MOST = 16  # URLs of one layer that are tried
@@ -44,14 +44,14 @@ async def open_foreign(registry: Registry, text: str) -> AsyncIterator[aiohttp.C
 
 
 class ForeignLayers:
-    """A repository whose foreign layers come from where they live; everything else from itself."""
+    """A source whose foreign layers come from where they live, by way of `registry`; everything else from itself."""
 
-    def __init__(self, repository: Repository) -> None:
-        self._repository = repository
+    def __init__(self, source: Source, registry: Registry) -> None:
+        self._source, self._registry = source, registry
         self._useless: dict[Digest, set[str]] = {}
 
     async def resolve(self, name: str) -> Descriptor:
-        return await self._repository.resolve(name)
+        return await self._source.resolve(name)
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
@@ -62,7 +62,7 @@ class ForeignLayers:
             TransferError: it could not be fetched; a transient one while there are URLs that have not been tried.
         """
         if not (node.is_foreign and node.urls):
-            async with self._repository.open_blob(node, start) as body:
+            async with self._source.open_blob(node, start) as body:
                 yield body
             return
         useless = self._useless.setdefault(node.digest, set())
@@ -78,7 +78,7 @@ class ForeignLayers:
 
     @asynccontextmanager
     async def _fetch(self, node: Descriptor, url: str) -> AsyncIterator[Body]:
-        registry = self._repository.registry
+        registry = self._registry
         async with open_foreign(registry, url) as response:
             origin = errors.shown(response.url)
             if response.content_length not in (None, node.size):

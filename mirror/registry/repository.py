@@ -36,6 +36,16 @@ class Repository:
         self._scope = f"repository:{name}:{'pull,push' if push else 'pull'}"
         self._batch = batch_size(jobs)
 
+    @property
+    def origin(self) -> Repository:
+        """The repository itself, which has no mirrors."""
+        return self
+
+    @property
+    def answering(self) -> Repository:
+        """Who has said what a name stands for."""
+        return self
+
     def __str__(self) -> str:
         return f"{self.registry.name}/{self.name}"
 

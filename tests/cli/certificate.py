@@ -1,8 +1,9 @@
-"""A certificate that nobody has signed, for a registry on a loopback address."""
+"""Certificates for the tests: one that nobody has signed, and an authority that signs for servers and clients."""
 
 import ssl
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -11,27 +12,83 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 _PEM = serialization.Encoding.PEM
+_PKCS8 = serialization.PrivateFormat.PKCS8
 
 
 def self_signed(file: Path, *hosts: str) -> ssl.SSLContext:
     """A server's TLS for these names and 127.0.0.1; a client that trusts `file` trusts it."""
     key = ec.generate_private_key(ec.SECP256R1())
-    private = key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file.write_bytes(private + _certificate(key, hosts).public_bytes(_PEM))
+    file.write_bytes(_private(key) + _certificate(key, key, (*hosts, "127.0.0.1"), ca=True))
+    return server_tls(file)
+
+
+def server_tls(file: Path, clients: Path | None = None) -> ssl.SSLContext:
+    """A server's TLS with the certificate and key in `file`; it wants a client's that is signed by one in `clients`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
+    if clients:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(clients)
     return context
 
 
-def _certificate(key: ec.EllipticCurvePrivateKey, hosts: tuple[str, ...]) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "embedded registry")])
-    known = [*map(x509.DNSName, hosts), x509.IPAddress(IPv4Address("127.0.0.1"))]
+@dataclass(frozen=True)
+class Authority:
+    """Somebody who signs; his own certificate is in `file`."""
+
+    file: Path
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def at(cls, file: Path) -> "Authority":
+        key = ec.generate_private_key(ec.SECP256R1())
+        file.write_bytes(_certificate(key, key, (), ca=True, name=file.stem))
+        return cls(file, key)
+
+    def sign(self, file: Path, *hosts: str, passphrase: bytes | None = None) -> Path:
+        """A certificate for these names and addresses, its key before it; both in `file`, and apart beside it."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        private = _private(key, passphrase)
+        certificate = _certificate(key, self.key, hosts, issuer=self.file.stem)
+        file.write_bytes(private + certificate)
+        file.with_suffix(".key").write_bytes(private)
+        file.with_suffix(".cert").write_bytes(certificate)
+        return file
+
+
+def _private(key: ec.EllipticCurvePrivateKey, passphrase: bytes | None = None) -> bytes:
+    closed = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    return key.private_bytes(_PEM, _PKCS8, closed)
+
+
+def _certificate(
+    key: ec.EllipticCurvePrivateKey,
+    signer: ec.EllipticCurvePrivateKey,
+    hosts: tuple[str, ...],
+    *,
+    ca: bool = False,
+    name: str = "embedded registry",
+    issuer: str = "",
+) -> bytes:
     now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(known), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
+    builder = x509.CertificateBuilder(
+        _named(issuer or name), _named(name), key.public_key(), x509.random_serial_number()
+    ).not_valid_before(now - timedelta(days=1))
+    builder = builder.not_valid_after(now + timedelta(days=1)).add_extension(
+        x509.BasicConstraints(ca=ca, path_length=None), critical=True
     )
+    if hosts:
+        names = x509.SubjectAlternativeName(list(map(_general, hosts)))
+        builder = builder.add_extension(names, critical=False)
+    return builder.sign(signer, hashes.SHA256()).public_bytes(_PEM)
+
+
+def _named(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _general(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

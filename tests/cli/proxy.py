@@ -1,15 +1,21 @@
 """An HTTP proxy on a loopback address, which also knows where the hosts of a test really are."""
 
+import re
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from urllib.parse import urlsplit
 
+_CREDENTIALS = re.compile(rb"Proxy-Authorization: (.*)\r\n")
+
 
 class Proxy(ThreadingTCPServer):
-    """`hosts` are the names that it can reach: `registry.test:5000` → `127.0.0.1:41234`; `asked` what it was asked."""
+    """`hosts` are the names that it can reach: `registry.test:5000` → `127.0.0.1:41234`.
+
+    `asked` is what it was asked, `credentials` what came as Proxy-Authorization; it keeps that for itself.
+    """
 
     daemon_threads = True
 
@@ -17,6 +23,7 @@ class Proxy(ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Connection)
         self.hosts = hosts
         self.asked: list[str] = []
+        self.credentials: list[str] = []
 
     @property
     def url(self) -> str:
@@ -41,6 +48,7 @@ class _Connection(BaseRequestHandler):
         head = self._head()
         if not head:
             return
+        head = self._own(head)
         method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
         tunnel = method == "CONNECT"
         host = target if tunnel else urlsplit(target).netloc
@@ -54,7 +62,12 @@ class _Connection(BaseRequestHandler):
                 self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
             else:
                 server.sendall(head)  # registries understand the absolute form as well
-            _both_ways(self.request, server)
+            _both_ways(self.request, server, bytes if tunnel else self._own)
+
+    def _own(self, head: bytes) -> bytes:
+        """What is passed on of a head: not what is for the proxy itself."""
+        self.server.credentials += [found.decode() for found in _CREDENTIALS.findall(head)]
+        return _CREDENTIALS.sub(b"", head)
 
     def _head(self) -> bytes:
         head = b""
@@ -66,17 +79,17 @@ class _Connection(BaseRequestHandler):
         return head
 
 
-def _both_ways(client: socket.socket, server: socket.socket) -> None:
-    back = threading.Thread(target=_pass_on, args=(server, client), daemon=True)
+def _both_ways(client: socket.socket, server: socket.socket, change: Callable[[bytes], bytes]) -> None:
+    back = threading.Thread(target=_pass_on, args=(server, client, bytes), daemon=True)
     back.start()
-    _pass_on(client, server)
+    _pass_on(client, server, change)
     back.join()
 
 
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
+def _pass_on(source: socket.socket, target: socket.socket, change: Callable[[bytes], bytes]) -> None:
     with suppress(OSError):
         while data := source.recv(65536):
-            target.sendall(data)
+            target.sendall(change(data))
     for end in (source, target):
         with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)

@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from mirror.errors import MirrorError, StorageError, TransferError, Unauthorized, WrongDigest
-from mirror.registry.errors import refusal, shown, translated
+from mirror.registry.errors import Refused, refusal, shown, translated
 from tests.strategies import THOROUGH, json_values, nasty_text
 
 KEY: Any = SimpleNamespace(host="registry.example", port=5000, is_ssl=True, ssl=True)
@@ -56,12 +56,19 @@ def cases() -> Iterator[Case]:
     yield aiohttp.SocketTimeoutError("slow"), True, "stopped answering"
     yield aiohttp.ServerFingerprintMismatch(b"a", b"b", "host", 1), False, "ServerFingerprintMismatch"
     yield aiohttp.ClientPayloadError("cut"), True, "the connection was cut"
-    yield aiohttp.InvalidURL("x"), False, "InvalidURL"
-    yield aiohttp.InvalidUrlClientError("x"), False, "InvalidUrlClientError"
-    yield aiohttp.InvalidUrlRedirectClientError("x"), False, "InvalidUrlRedirectClientError"
+    yield aiohttp.InvalidURL("x"), False, "no address that can be used"
+    yield aiohttp.InvalidUrlClientError("x"), False, "no address that can be used"
+    yield aiohttp.InvalidUrlRedirectClientError("x"), False, "no address that can be used"
     yield aiohttp.RedirectClientError("x"), False, "RedirectClientError"
     yield aiohttp.NonHttpUrlClientError("x"), False, "NonHttpUrlClientError"
     yield aiohttp.NonHttpUrlRedirectClientError("x"), False, "NonHttpUrlRedirectClientError"
+    yield (
+        aiohttp.ClientConnectorError(KEY, Refused("it is private")),
+        False,
+        "sent on to registry.example:5000, where it",
+    )
+    yield aiohttp.ClientHttpProxyError(INFO, (), status=503, message="Busy"), True, "the proxy answered 503"
+    yield Refused("it is private"), False, "sent on where it may not: it is private"
     # and what comes through it from below
     yield TimeoutError(), True, "stopped answering"
     yield ConnectionResetError(errno.ECONNRESET, "reset"), True, "the connection was cut"
@@ -111,6 +118,8 @@ def test_newer_errors_have_words_too(name: str) -> None:
     [
         (aiohttp.ClientConnectorCertificateError(KEY, CERTIFICATE), "--insecure"),
         (aiohttp.ClientConnectorSSLError(KEY, TLS), "--plain-http"),
+        (aiohttp.ClientConnectorError(KEY, Refused("no", hint="trusted_networks")), "trusted_networks"),
+        (aiohttp.ClientHttpProxyError(INFO, (), status=407, message="Auth"), "HTTPS_PROXY=http://user:password@"),
     ],
 )
 def test_what_a_person_can_do_is_said(error: Exception, hint: str) -> None:
@@ -154,6 +163,7 @@ def answer(status: int, body: bytes = b"", reason: str = "Reason", **headers: st
     url = URL("https://registry.example:5000/v2/a?token=secret")  # aiohttp strips users and passwords
     content = SimpleNamespace(read=read)
     given = SimpleNamespace(status=status, reason=reason, headers=fields, url=url, content=content, content_length=None)
+    given.request_info = SimpleNamespace(headers={"Authorization": "Bearer abc.def"})
     return cast(aiohttp.ClientResponse, given)
 
 
@@ -273,3 +283,19 @@ def test_a_long_number_is_a_long_pause() -> None:
 
 def test_a_url_is_shown_without_what_is_nobodys_business() -> None:
     assert shown(URL("https://u:p@host:1/a%2Fb?X-Signature=s", encoded=True)) == "https://host:1/a%2Fb"
+
+
+def test_a_token_that_a_registry_repeats_does_not_show() -> None:
+    body = b'{"errors": [{"code": "DENIED", "message": "abc.def is no good"}]}'
+    assert ": DENIED [redacted] is no good." in str(refused(403, body))
+
+
+def test_signatures_of_addresses_that_a_registry_repeats_do_not_show() -> None:
+    body = b'{"errors": [{"code": "GONE", "message": "see https://cdn.example/x?sig=abc&y=z, now"}]}'
+    assert "see https://cdn.example/x?[redacted] now." in str(refused(410, body))
+
+
+def test_the_refusal_of_a_proxy_is_not_taken_for_the_registrys() -> None:
+    error = refused(407)
+    assert "the proxy answered 407" in str(error)
+    assert "HTTPS_PROXY" in (error.hint or "")

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -17,7 +18,7 @@ from mirror import stream
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import MirrorError, TransferError
-from mirror.registry import Client, Options, Repository
+from mirror.registry import Client, Options, Repository, client
 from mirror.registry.addresses import is_loopback, location
 from mirror.retry import Retry
 from tests.registry import Basic, EmbeddedRegistry, Fault, Redirect, serving
@@ -235,3 +236,26 @@ def test_what_is_written_is_not_sent_on(registry: EmbeddedRegistry, code: int) -
         with pytest.raises(TransferError, match=str(code)):
             asyncio.run(push())
         assert other.requests == []
+
+
+def test_a_server_that_never_comes_to_its_answer_is_left(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """CVE-2026-22815: 102 Processing, and again, and again."""
+
+    async def run() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(OSError):
+                await reader.readuntil(b"\r\n\r\n")
+                while True:
+                    writer.write(b"HTTP/1.1 102 Processing\r\n\r\n" * 100)
+                    await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1") as server:
+            host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            options = Options(plain_http=frozenset({host}), timeout=0.2)
+            async with Client(options) as opened:
+                await Repository(opened.registry(host), "a").resolve("v1")
+
+    monkeypatch.setattr(client, "_CONNECT", 0.1)
+    with pytest.raises(TransferError, match="stopped answering"):
+        asyncio.run(run())
