@@ -17,14 +17,23 @@ class _Near(Source, Holder, Protocol):
     """Somewhere that can be read, and asked whether what it has is right."""
 
 
+class _Far(Source, Protocol):
+    """Somewhere that tells what a name stands for without sending it."""
+
+    async def peek(self, name: str) -> Descriptor | None: ...
+
+
 class Nearby:
     """A source that reads what is near, if it is there and right, and everything else from far away."""
 
-    def __init__(self, near: _Near | None, far: Source) -> None:
+    def __init__(self, near: _Near | None, far: _Far) -> None:
         self._near, self._far = near, far
 
     async def resolve(self, name: str) -> Descriptor:
-        """What a name stands for, only the far side knows."""
+        """What a name stands for, only the far side knows; but it need not send what is near."""
+        seen = await self._far.peek(name) if self._near else None
+        if seen and self._near and await self._near.has(seen):
+            return seen
         return await self._far.resolve(name)
 
     @asynccontextmanager

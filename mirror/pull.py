@@ -17,7 +17,6 @@ from mirror import copy
 from mirror.concurrency import each
 from mirror.content import Progress, Sink, Source
 from mirror.copy import Copy, Plan
-from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import MirrorError, UsageError
 from mirror.gather import Attachments, gather
@@ -184,22 +183,15 @@ def _sources(client: Client, references: Iterable[Reference], there: Layout | No
     return images
 
 
-async def _resolve(image: _Image, there: Layout | None) -> Descriptor:
-    """What the image's name stands for. A HEAD, which no registry counts as a pull, may save the GET."""
-    seen = await image.source.peek(image.reference.target) if image.known else None
-    if seen and there and await there.has(seen):
-        return seen
-    return await image.source.resolve(image.reference.target)
-
-
 async def _walk(image: _Image, there: Layout | None, options: PullOptions) -> _Image:
     """Step 1 for one image; manifests that are there need not be fetched.
 
     Its failure is kept with it where the others are to go on.
     """
     source = Nearby(there, image.source)
+    asked = source if image.known else image.source  # a HEAD before the GET is worth its while where it may save it
     try:
-        root = await options.retry.run(lambda: _resolve(image, there))
+        root = await options.retry.run(lambda: asked.resolve(image.reference.target))
         image.selection = await select(source, root, options.choice, str(image.reference), options.retry)
     except MirrorError as error:
         if not options.keep_going:
