@@ -3,11 +3,13 @@
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from tests.images import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
 from tests.registry.messages import Answer, Body, Call, Refused, answer, answer_json, refuse
+from tests.registry.quirks import PROXY_PAGE, Quirks
 from tests.registry.routes import Route
 from tests.registry.storage import Repository, Store, digest_of, is_digest
 from tests.registry.uploads import Uploads
@@ -24,6 +26,7 @@ class Options:
     relative_locations: bool = False
     read_only: bool = False
     page: int = 1000  # the most entries of a list in one answer
+    quirks: Quirks = field(default_factory=Quirks)
 
 
 class Distribution:
@@ -32,7 +35,7 @@ class Distribution:
     def __init__(self, store: Store, options: Options) -> None:
         self._store = store
         self._options = options
-        self._uploads = Uploads(store, options.relative_locations)
+        self._uploads = Uploads(store, options.relative_locations, options.quirks)
 
     async def answer(self, call: Call, route: Route | None) -> Answer:
         try:
@@ -44,6 +47,9 @@ class Distribution:
         self._uploads.close()
 
     async def _handler(self, call: Call, route: Route | None) -> Answer:
+        limit = self._options.quirks.body_limit
+        if limit is not None and int(call.headers.get("content-length", 0)) > limit:
+            return answer(413, PROXY_PAGE, Content_Type="text/html", Server="nginx/1.22.1")
         if route is None:
             refuse(404, "NAME_UNKNOWN", "no such endpoint, or not a repository name")
         method = "get" if call.method == "HEAD" else call.method.lower()
@@ -125,6 +131,7 @@ class Distribution:
             document = None
         if not isinstance(document, dict):
             refuse(400, "MANIFEST_INVALID", "the manifest is not a JSON object")
+        self._check_kind(document, media_type)
         if not self._options.strict:
             return
         if document.get("mediaType", media_type) != media_type:
@@ -136,9 +143,21 @@ class Distribution:
         if missing:
             refuse(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", {"digest": missing[0]})
 
+    def _check_kind(self, document: dict[str, Any], media_type: str) -> None:
+        """Refuse what this registry does not know, though others do."""
+        quirks = self._options.quirks
+        children = {child.get("mediaType") for child in document.get("manifests", ())}
+        if quirks.uniform_index and media_type == OCI_INDEX and children & {DOCKER_LIST, DOCKER_MANIFEST}:
+            refuse(400, "MANIFEST_INVALID", "manifest invalid", {"message": "failed schema validation"})
+        kind = document.get("config", {}).get("mediaType")
+        if quirks.config_types is not None and kind is not None and kind not in quirks.config_types:
+            refuse(400, "MANIFEST_INVALID", "manifest invalid", {"message": f"{kind} is not listed"})
+
     # Blobs
 
     async def get_blob(self, call: Call, route: Route) -> Answer:
+        if self._options.quirks.lying_head and call.method == "HEAD":
+            return answer(200).without("Content-Length")
         self._blob(route)
         body = self._store.contents.body(route.reference)
         headers = {"Docker_Content_Digest": route.reference, "Accept_Ranges": "bytes"}

@@ -16,6 +16,7 @@ from tests.registry.api import Distribution, Options
 from tests.registry.auth import Auth, Open
 from tests.registry.faults import Fault, Script
 from tests.registry.messages import Answer, Call, FilePart, HangUp
+from tests.registry.quirks import Quirks
 from tests.registry.routes import find_route, needed_rights
 from tests.registry.storage import Repository, Store, digest_of, is_digest
 from tests.registry.wire import Record, Seen, send
@@ -34,11 +35,12 @@ class EmbeddedRegistry:
         relative_locations: bool = False,
         read_only: bool = False,
         page: int = 1000,
+        quirks: Quirks | None = None,
         address: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         self._store = Store(root)
-        self._api = Distribution(self._store, Options(strict, relative_locations, read_only, page))
+        self._api = Distribution(self._store, Options(strict, relative_locations, read_only, page, quirks or Quirks()))
         self._auth: Auth = auth or Open()
         self._tls = tls
         self._bind = (address, port)
