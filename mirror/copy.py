@@ -21,7 +21,7 @@ from mirror.concurrency import each
 from mirror.content import Progress, Silence, Sink, Source
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
-from mirror.errors import MirrorError
+from mirror.errors import BlobsUnknown, MirrorError
 from mirror.graph import Graph, Node
 from mirror.retry import Retry
 from mirror.stream import Body
@@ -174,10 +174,21 @@ class _Mover:
 
     async def _put_manifests(self, copy: Copy) -> None:
         async def put(node: Node) -> None:
-            await self._retry.run(lambda: copy.sink.put(node.descriptor, stream.in_hand(node.data, copy.name)))
+            data = stream.in_hand(node.data, copy.name)
+            try:
+                await self._retry.run(lambda: copy.sink.put(node.descriptor, data))
+            except BlobsUnknown:
+                await self._put_again(copy, [link for link in node.document.links if link.digest in copy.graph.blobs])
+                await self._retry.run(lambda: copy.sink.put(node.descriptor, data))
 
         for rank in copy.graph.ranks():
             await each(rank, put, _MANIFESTS_AT_ONCE)
+
+    async def _put_again(self, copy: Copy, blobs: Sequence[Descriptor]) -> None:
+        """Blobs that the sink said it had, and has not: they are put without asking."""
+        for node in blobs:
+            self._progress.advance(node, -node.size)
+            await self._retry.run(partial(self._put, node, copy.source, copy.sink))
 
     async def _name_in_order(self) -> None:
         """Names appear in the order of the call, whichever image was whole first: the same call, the same result."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Options:
     `jobs` is how many blobs move at once; their read buffers share one budget of memory. `connections_per_blob` is how
     many connections fetch one large blob; as many as help where it is None. `timeout` is how many seconds a registry
     may be silent. `limit_rate` is how many bytes per second all bodies together may have; no limit where it is None.
+    `chunk_size` is how many bytes of a blob one upload request carries; where it is None, all of them, and fewer where
+    that turns out to be too much.
     """
 
     plain_http: frozenset[str] = frozenset()
@@ -56,6 +59,7 @@ class Options:
     connections_per_blob: int | None = None
     timeout: float = 60.0
     limit_rate: int | None = None
+    chunk_size: int | None = None
 
 
 class Client:
@@ -113,7 +117,7 @@ class Registry:
 
     `known` remembers in which repository a blob is known to be, for mounting; `ranges` whether, for all that is known,
     it sends parts of blobs; `quota` what it last said of how much may be pulled; `pulls` how many manifests it has
-    sent, which is what such quotas count.
+    sent, which is what such quotas count; `largest` how many bytes an upload's body may have.
     """
 
     def __init__(self, name: str, session: aiohttp.ClientSession, options: Options, shared: Shared) -> None:
@@ -122,6 +126,7 @@ class Registry:
         self.known: dict[str, str] = {}
         self.quota: Quota | None = None
         self.pulls = 0
+        self.largest = options.chunk_size or sys.maxsize
         self._backoff = Backoff(name)
         self._session = session
         self._host = _API_HOSTS.get(name, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +17,9 @@ from mirror.errors import MirrorError, TransferError, Unauthorized
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _ERROR_CAP = 64 * 1024  # bytes that are read of an error's body
+# What stands in front of registries, by the names in their Server headers.
+_PROXIES = re.compile(r"nginx|openresty|cloudflare|haproxy|envoy|istio-envoy|traefik|caddy|apache|varnish|squid|awselb")
+_TOO_LARGE = "It takes no bodies of this size. Raise its limit: in nginx, client_max_body_size."
 
 
 @contextmanager
@@ -92,19 +96,31 @@ async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferErr
     body = await response.content.read(_ERROR_CAP)
     said = _message(body)
     status = f"{response.status} {response.reason or ''}".strip()
-    text = f"{request}: {response.url.authority} answered {status}{': ' + said if said else ''}."
+    text = f"{request}: {_speaker(response, body)} answered {status}{': ' + said if said else ''}."
     if response.status in (401, 403):
         return Unauthorized(
             text,
             status=response.status,
             hint="The image does not exist, or it needs credentials: docker login writes them where mirror reads them.",
+            said=said,
         )
     return TransferError(
         text,
+        hint=_TOO_LARGE if response.status == 413 else None,
+        said=said,
         status=response.status,
         transient=response.status in _TRANSIENT,
         retry_after=retry_after(response.headers.get("Retry-After")),
     )
+
+
+def _speaker(response: aiohttp.ClientResponse, body: bytes) -> str:
+    """Who answered: a page in HTML is from a proxy in front of the registry, which may be one that we know by name."""
+    host = response.url.authority
+    if not body.lstrip().startswith(b"<"):
+        return host
+    found = _PROXIES.match(response.headers.get("Server", "").lower())
+    return f"a proxy{f' ({found[0]})' if found else ''} in front of {host}"
 
 
 def _message(body: bytes) -> str:
