@@ -58,6 +58,7 @@ def _hosts(value: object) -> bool:
 
 _KEYS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "output": (_text, "a folder"),
+    "chunk_size": (_text, 'a size, such as "8M"'),
     "jobs": (_count, "a number"),
     "retries": (_count, "a number"),
     "timeout": (_seconds, "a number of seconds"),

@@ -71,11 +71,15 @@ class Plan:
         return sum(move.node.size for move in self.moves)
 
 
-async def survey(copies: Sequence[Copy], *, jobs: int, retry: Retry, progress: Progress | None = None) -> Plan:
+async def survey(
+    copies: Sequence[Copy], *, jobs: int, retry: Retry, keep_going: bool = False, progress: Progress | None = None
+) -> Plan:
     """Ask every sink for every blob. Blobs are planned image by image, in each the largest first.
 
+    With `keep_going`, the images of a sink that could not be asked keep the error in `failure`.
+
     Raises:
-        MirrorError: a sink could not be asked.
+        MirrorError: a sink could not be asked, unless `keep_going`.
     """
     progress = progress or Silence()
     asked: dict[tuple[int, Digest, int], _Move] = {}  # with the size: an image that lies about it fails alone
@@ -86,7 +90,14 @@ async def survey(copies: Sequence[Copy], *, jobs: int, retry: Retry, progress: P
 
     async def there(question: _Move) -> bool:
         progress.begin(question.node)
-        found = await retry.run(partial(question.copies[0].sink.has, question.node))
+        try:
+            found = await retry.run(partial(question.copies[0].sink.has, question.node))
+        except MirrorError as error:
+            if not keep_going:
+                raise
+            found = False
+            for copy in question.copies:
+                copy.failure = copy.failure or error
         progress.advance(question.node, question.node.size)
         progress.end(question.node)
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +15,20 @@ from click.core import ParameterSource
 from mirror import config
 from mirror.errors import MirrorError
 from mirror.report.text import printable
+from mirror.report.transfers import TransferReport
 from mirror.strictjson import JsonObject
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def size(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
+    """Bytes, with K, M or G for a power of 1024, as in nginx's settings."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,12})([KMG]?)", text.upper(), re.ASCII)
+    if not found or int(found[1]) == 0:
+        raise click.BadParameter(f"{text!r} is no size, such as 8M.", ctx, param)
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]]
 
 
 def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -104,6 +116,18 @@ def echo_json(document: JsonObject) -> None:
     """The one JSON object, to stdout; JSON escapes what has to be."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
     sys.stdout.flush()
+
+
+def show(report: TransferReport, *, quiet: bool, as_json: bool) -> None:
+    """What a pull or a push did, and what failed."""
+    echo_json(report.to_json()) if as_json else echo(report.lines())
+    for image in report.images:
+        if image.failure:
+            hint = f" {image.failure.hint}" if image.failure.hint else ""
+            print(f"mirror: {printable(f'{image.source}: {image.failure}{hint}')}", file=sys.stderr)
+    for text in report.remarks():
+        remark(f"mirror: {text}", quiet=quiet)
+    remark(report.summary(), quiet=quiet)
 
 
 def remark(text: str, *, quiet: bool) -> None:

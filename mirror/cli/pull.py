@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TextIO
 
@@ -15,8 +14,6 @@ from mirror.cli.run import run
 from mirror.descriptor import Platform
 from mirror.errors import StorageError
 from mirror.pull import PullOptions, pull_images
-from mirror.report.text import printable
-from mirror.report.transfers import TransferReport
 from mirror.retry import Retry
 from mirror.selection import Choice
 
@@ -115,21 +112,10 @@ def command(
         raise StorageError(f"{digestfile} cannot be written.", hint=_DIGESTFILE)
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         report = run(pull_images(names, output, pulling, bars))
-    _show(report, quiet=quiet, as_json=as_json)
+    options.show(report, quiet=quiet, as_json=as_json)
     if digestfile and not dry_run:
         _write(digestfile, "".join(f"{image.digest}\n" for image in report.images if not image.failure))
     report.raise_failures()
-
-
-def _show(report: TransferReport, *, quiet: bool, as_json: bool) -> None:
-    options.echo_json(report.to_json()) if as_json else options.echo(report.lines())
-    for image in report.images:
-        if image.failure:
-            hint = f" {image.failure.hint}" if image.failure.hint else ""
-            print(f"mirror: {printable(f'{image.source}: {image.failure}{hint}')}", file=sys.stderr)
-    for text in report.remarks():
-        options.remark(f"mirror: {text}", quiet=quiet)
-    options.remark(report.summary(), quiet=quiet)
 
 
 def _choice(ctx: click.Context, platform: tuple[str, ...], sparse: bool) -> Choice:
