@@ -241,6 +241,8 @@ class Uploads:
         while session.offset < node.size:
             await self._patch(session, content, min(self._piece(session), node.size - session.offset))
         await content.end()
+        # aiohttp sends a short PUT again where the connection was cut, and the first may have closed the session.
+        session.doubtful = True
 
     async def _check(self, node: Descriptor) -> None:
         """distribution appends what comes out of order where it should refuse it, so what it has is asked for."""
