@@ -199,7 +199,8 @@ class _Mover:
         """Blobs that the sink said it had, and has not: they are put without asking."""
         for node in blobs:
             self._progress.advance(node, -node.size)
-            await self._retry.run(partial(self._put, node, copy.source, copy.sink))
+            passage = _Passage(node, copy.source, copy.sink, self._progress)
+            await self._retry.run(passage.attempt, passage.reached)
 
     async def _name_in_order(self) -> None:
         """Names appear in the order of the call, whichever image was whole first: the same call, the same result."""

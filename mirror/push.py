@@ -21,6 +21,7 @@ from mirror.content import Progress, Sink
 from mirror.copy import Copy, Plan
 from mirror.destination import Destination, Renaming
 from mirror.errors import ContentError, MirrorError, TransferError, WrongDigest
+from mirror.finding import Finding, Severity
 from mirror.graph import Graph, walk
 from mirror.layout import Entry, Layout
 from mirror.layout.temporary import replacing
@@ -29,7 +30,6 @@ from mirror.readback import Expected, read_back
 from mirror.reference import Reference
 from mirror.registry import Client, Options, Repository
 from mirror.report import receipts
-from mirror.report.findings import Finding, Severity
 from mirror.report.receipts import Pushed, Receipt
 from mirror.report.text import count
 from mirror.report.transfers import Amount, Transferred, TransferReport

@@ -15,7 +15,7 @@ from mirror.content import Progress, Silence, Source
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import ContentError, MirrorError, NotFound, TransferError, WrongSize
-from mirror.report.findings import Finding, Severity
+from mirror.finding import Finding, Severity
 from mirror.retry import Retry
 
 

@@ -1,4 +1,4 @@
-"""A push that is cut, at every request and every interesting byte: no tag is early, and the next push sends the rest."""
+"""A push that is cut, at every request and interesting byte: no tag is early, and the next push sends the rest."""
 
 import asyncio
 from collections.abc import Iterator
