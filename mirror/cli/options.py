@@ -21,14 +21,10 @@ from mirror.strictjson import JsonObject
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def size(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
-    """Bytes, with K, M or G for a power of 1024, as in nginx's settings."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"([0-9]{1,12})([KMG]?)", text.upper(), re.ASCII)
-    if not found or int(found[1]) == 0:
-        raise click.BadParameter(f"{text!r} is no size, such as 8M.", ctx, param)
-    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]]
+def amount(text: str) -> int:
+    """Bytes, with curl's units (`k`, `M`, `G`), here powers of 1000 as in all that is printed; 0 for what is none."""
+    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([kKmMgG]?)", text, re.ASCII)
+    return int(float(found[1]) * 1000 ** " kmg".index(found[2].lower() or " ")) if found else 0
 
 
 def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -55,13 +54,7 @@ it was; every tag is read back and compared. stdout gets one line for each image
     metavar="FILE",
     help="Read everything back, and write to FILE what was pushed where.",
 )
-@click.option(
-    "--chunk-size",
-    callback=options.size,
-    metavar="SIZE",
-    envvar="MIRROR_CHUNK_SIZE",
-    help="The most of a blob that one request carries, such as 8M. [default: all of it, or what a proxy lets through]",
-)
+@remote.with_chunks
 @remote.with_jobs
 @remote.with_registry
 @options.with_output
@@ -78,7 +71,6 @@ def command(
     keep_going: bool,
     dry_run: bool,
     receipt: Path | None,
-    chunk_size: int | None,
     jobs: int,
     retries: int,
     plain_http: bool,
@@ -88,14 +80,13 @@ def command(
     no_progress: bool,
     as_json: bool,
 ) -> None:
-    registries = remote.registry_options(plain_http, insecure, jobs)
     pushing = PushOptions(
         renaming=Renaming.parse(name, prefix, strip_prefix, maps),
         dry_run=dry_run,
         keep_going=keep_going,
         receipt=receipt,
         retry=Retry(retries),
-        registries=replace(registries, chunk_size=chunk_size),
+        registries=remote.registry_options(plain_http, insecure, jobs),
     )
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         report = run(push_layout(layout, target, images, pushing, bars))

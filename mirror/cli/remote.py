@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from mirror import __version__
+from mirror.cli.options import amount
 from mirror.config import Settings
 from mirror.registry import Options
 
@@ -25,14 +25,21 @@ def _kept(ctx: click.Context, option: click.Parameter, value: object) -> None:
 
 
 def _rate(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
-    """Bytes per second, with curl's units (`k`, `M`, `G`), here powers of 1000 as in all that is printed."""
-    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([kKmMgG]?)", value or "", re.ASCII)
-    rate = int(float(found[1]) * 1000 ** " kmg".index(found[2].lower() or " ")) if found else 0
+    """Bytes per second."""
+    rate = amount(value or "")
     if value is not None and rate < 1:
         raise click.BadParameter(
             f"{value!r} is no rate; rates look like 500k or 10M, in bytes per second.", ctx, option
         )
     _kept(ctx, option, rate or None)
+
+
+def _chunk(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
+    """Bytes of one body."""
+    size = amount(value or "")
+    if value is not None and size < 1:
+        raise click.BadParameter(f"{value!r} is no size; sizes look like 500k or 8M.", ctx, option)
+    _kept(ctx, option, size or None)
 
 
 def with_registry(command: F) -> F:
@@ -96,6 +103,17 @@ def with_connections(command: F) -> F:
     )(command)
 
 
+def with_chunks(command: F) -> F:
+    return click.option(
+        "--chunk-size",
+        metavar="SIZE",
+        envvar="MIRROR_CHUNK_SIZE",
+        expose_value=False,
+        callback=_chunk,
+        help="The most of a blob that one request carries: 500k, 8M.  [default: all, or what proxies let through]",
+    )(command)
+
+
 def with_jobs(command: F) -> F:
     return click.option(
         "-j",
@@ -120,6 +138,7 @@ def registry_options(plain_http: bool, insecure: bool, jobs: int = DEFAULT_JOBS)
         jobs=jobs,
         connections_per_blob=ctx.meta.get("mirror.connections_per_blob"),
         timeout=ctx.meta["mirror.timeout"],
+        chunk_size=ctx.meta.get("mirror.chunk_size"),
         limit_rate=ctx.meta["mirror.limit_rate"],
         agent=f"oci-mirror/{__version__}",
     )

@@ -141,7 +141,7 @@ class Session:
         async with fetch(0) as body:
             content = _Pieces(stream.verified(body, self._node, self._batch))
             if not self._offset and 0 < self._node.size <= self._piece:
-                await self._put(content.take(self._node.size), self._node.size)
+                await self._put(self._limited(content.take(self._node.size)), self._node.size)
                 return True
             await self._patch_all(content)
         # aiohttp sends a short PUT again where the connection was cut, and the first may have closed the session.
@@ -160,8 +160,9 @@ class Session:
         """Send one chunk. What the answer's Range says is not asked: at Amazon ECR it stays at the first chunk."""
         self._tried = count
         headers = _headers(count) | {"Content-Range": f"{self._offset}-{self._offset + count - 1}"}
+        data = self._limited(content.take(count))
         async with self._registry.send(
-            "PATCH", self._address, scope=self._scope, headers=headers, data=content.take(count), expect=_TAKEN
+            "PATCH", self._address, scope=self._scope, headers=headers, data=data, expect=_TAKEN
         ) as response:
             self._follow(response)
         self._offset += count
@@ -175,6 +176,12 @@ class Session:
             "PUT", target, scope=self._scope, headers=_headers(size), data=data, expect=_CREATED
         ):
             pass
+
+    async def _limited(self, pieces: AsyncIterator[memoryview]) -> AsyncIterator[memoryview]:
+        """No faster than a person allows."""
+        async for piece in pieces:
+            await self._registry.shared.limit.take(len(piece))
+            yield piece
 
     def _follow(self, response: aiohttp.ClientResponse) -> None:
         """The latest Location is the next address."""
