@@ -24,6 +24,7 @@ __version__ = VERSION
 
 if TYPE_CHECKING:
     from mirror.descriptor import Descriptor, Platform
+    from mirror.destination import Renaming
     from mirror.digest import Digest
     from mirror.errors import MirrorError
     from mirror.finding import Finding
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mirror.inventory import list_layout, remove_image
     from mirror.pull import PullOptions, pull_image, pull_images
     from mirror.push import PushOptions, push_layout
+    from mirror.receipt import verify_receipt
     from mirror.reference import Reference
     from mirror.registry import Options
     from mirror.report.findings import VerifyReport
@@ -50,6 +52,7 @@ _HOMES = {
     "PullOptions": "pull",
     "PushOptions": "push",
     "Reference": "reference",
+    "Renaming": "destination",
     "Retry": "retry",
     "TransferReport": "report.transfers",
     "VerifyReport": "report.findings",
@@ -61,6 +64,7 @@ _HOMES = {
     "push_layout": "push",
     "remove_image": "inventory",
     "verify_layout": "verify",
+    "verify_receipt": "receipt",
 }
 
 __all__ = [
@@ -74,6 +78,7 @@ __all__ = [
     "PullOptions",
     "PushOptions",
     "Reference",
+    "Renaming",
     "Retry",
     "TransferReport",
     "VerifyReport",
@@ -85,6 +90,7 @@ __all__ = [
     "push_layout",
     "remove_image",
     "verify_layout",
+    "verify_receipt",
 ]
 
 

@@ -86,7 +86,7 @@ class _Image:
     def expected(self) -> Expected:
         pushed = self.receipt()
         content = tuple(piece.node for piece in pushed.content)
-        return Expected(pushed.image, self.repository, self.place.target, pushed.digest, content)
+        return Expected(self.place.stored, self.repository, self.place.target, pushed.digest, content)
 
 
 async def push_layout(
@@ -213,7 +213,7 @@ class _Push:
         )
 
         async def judge(image: _Image) -> None:
-            hurt = [finding for finding in findings if image.expected().name in finding.images]
+            hurt = [finding for finding in findings if image.place.stored in finding.images]
             if hurt:
                 raise _not_there(image, hurt)
 

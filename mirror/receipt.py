@@ -66,7 +66,7 @@ def _expected(images: list[Pushed], client: Client, jobs: int) -> list[Expected]
     }
     return [
         Expected(
-            image.image,
+            image.place.stored,
             sources[image.place.name],
             image.place.target,
             image.digest,
@@ -78,8 +78,9 @@ def _expected(images: list[Pushed], client: Client, jobs: int) -> list[Expected]
 
 def _verified(image: Pushed) -> VerifiedImage:
     blobs = [piece.node for piece in image.content if piece.kind not in ("index", "manifest")]
-    name = str(image.place).partition("@")[0]
-    return VerifiedImage(name, image.digest, image.platforms, len(blobs), sum(blob.size for blob in blobs))
+    return VerifiedImage(
+        image.place.stored, image.digest, image.platforms, len(blobs), sum(blob.size for blob in blobs)
+    )
 
 
 def _read(path: Path) -> bytes:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mirror import __version__
 from mirror.cli.options import amount
 from mirror.config import Settings
-from mirror.registry import Options
+from mirror.version import VERSION
+
+if TYPE_CHECKING:
+    from mirror.registry import Options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -129,6 +131,8 @@ def with_jobs(command: F) -> F:
 
 def registry_options(plain_http: bool, insecure: bool, jobs: int = DEFAULT_JOBS) -> Options:
     """The `Options` for registries, from flags and settings."""
+    from mirror.registry import Options  # and with it the HTTP client, which `verify` rarely needs
+
     ctx = click.get_current_context()
     settings = ctx.find_object(Settings) or Settings()
     everywhere = frozenset({"*"})
@@ -140,5 +144,5 @@ def registry_options(plain_http: bool, insecure: bool, jobs: int = DEFAULT_JOBS)
         timeout=ctx.meta["mirror.timeout"],
         chunk_size=ctx.meta.get("mirror.chunk_size"),
         limit_rate=ctx.meta["mirror.limit_rate"],
-        agent=f"oci-mirror/{__version__}",
+        agent=f"oci-mirror/{VERSION}",
     )

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
-from mirror.errors import InvalidContent
+from mirror.errors import InvalidContent, InvalidDigest
 from mirror.graph import Graph
 from mirror.reference import Reference, is_host, is_repository, is_tag
 from mirror.strictjson import JsonObject, load_object
@@ -98,7 +98,6 @@ def parse(data: bytes, what: str) -> list[Pushed]:
 
     Raises:
         InvalidContent: it is no receipt, or one of another version.
-        InvalidDigest: a digest in it is none.
     """
     document = load_object(data, what)
     if document.get("schema") != SCHEMA:
@@ -106,7 +105,10 @@ def parse(data: bytes, what: str) -> list[Pushed]:
     images = document.get("images")
     if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
         raise InvalidContent(f"The images of {what} are no list of objects.")
-    return [_parse_image(image, f"images[{number}] of {what}") for number, image in enumerate(images)]
+    try:
+        return [_parse_image(image, f"images[{number}] of {what}") for number, image in enumerate(images)]
+    except InvalidDigest as error:
+        raise InvalidContent(f"{what} is broken: {error}") from None
 
 
 def _parse_image(image: JsonObject, what: str) -> Pushed:
