@@ -18,10 +18,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from mirror.version import VERSION
+
+__version__ = VERSION
 
 if TYPE_CHECKING:
     from mirror.descriptor import Descriptor, Platform
+    from mirror.destination import Renaming
     from mirror.digest import Digest
     from mirror.errors import MirrorError
     from mirror.exporting import ExportOptions, Format, export_layout
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from mirror.prune import prune_layout
     from mirror.pull import PullOptions, pull_image, pull_images
     from mirror.push import PushOptions, push_layout
+    from mirror.receipt import verify_receipt
     from mirror.reference import Reference
     from mirror.registry import Credentials, Options
     from mirror.report.findings import VerifyReport
@@ -57,6 +61,7 @@ _HOMES = {
     "PullOptions": "pull",
     "PushOptions": "push",
     "Reference": "reference",
+    "Renaming": "destination",
     "Retry": "retry",
     "ServeOptions": "serve",
     "Serving": "serve",
@@ -77,6 +82,7 @@ _HOMES = {
     "remove_image": "inventory",
     "serve_layouts": "serve",
     "verify_layout": "verify",
+    "verify_receipt": "receipt",
 }
 
 __all__ = [
@@ -93,6 +99,7 @@ __all__ = [
     "PullOptions",
     "PushOptions",
     "Reference",
+    "Renaming",
     "Retry",
     "ServeOptions",
     "Serving",
@@ -113,6 +120,7 @@ __all__ = [
     "remove_image",
     "serve_layouts",
     "verify_layout",
+    "verify_receipt",
 ]
 
 

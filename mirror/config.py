@@ -79,6 +79,7 @@ Keys = Mapping[str, tuple[Callable[[object], bool], str]]  # what a value has to
 
 _KEYS: Keys = {
     "output": (_text, "a folder"),
+    "chunk_size": (_text, 'a size, such as "8M"'),
     "jobs": (_count, "a number"),
     "retries": (_count, "a number"),
     "timeout": (_seconds, "a number of seconds"),

@@ -21,7 +21,7 @@ from mirror.concurrency import each
 from mirror.content import Progress, Silence, Sink, Source
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
-from mirror.errors import MirrorError
+from mirror.errors import BlobsUnknown, MirrorError
 from mirror.graph import Graph, Node
 from mirror.retry import Retry
 from mirror.stream import Body
@@ -73,11 +73,15 @@ class Plan:
         return sum(move.node.size for move in self.moves)
 
 
-async def survey(copies: Sequence[Copy], *, jobs: int, retry: Retry, progress: Progress | None = None) -> Plan:
+async def survey(
+    copies: Sequence[Copy], *, jobs: int, retry: Retry, keep_going: bool = False, progress: Progress | None = None
+) -> Plan:
     """Ask every sink for every blob. Blobs are planned image by image, in each the largest first.
 
+    With `keep_going`, the images of a sink that could not be asked keep the error in `failure`.
+
     Raises:
-        MirrorError: a sink could not be asked.
+        MirrorError: a sink could not be asked, unless `keep_going`.
     """
     progress = progress or Silence()
     asked: dict[tuple[int, Digest, int], _Move] = {}  # with the size: an image that lies about it fails alone
@@ -88,7 +92,14 @@ async def survey(copies: Sequence[Copy], *, jobs: int, retry: Retry, progress: P
 
     async def there(question: _Move) -> bool:
         progress.begin(question.node)
-        found = await retry.run(partial(question.copies[0].sink.has, question.node))
+        try:
+            found = await retry.run(partial(question.copies[0].sink.has, question.node))
+        except MirrorError as error:
+            if not keep_going:
+                raise
+            found = False
+            for copy in question.copies:
+                copy.failure = copy.failure or error
         progress.advance(question.node, question.node.size)
         progress.end(question.node)
         return found
@@ -176,10 +187,22 @@ class _Mover:
 
     async def _put_manifests(self, copy: Copy) -> None:
         async def put(node: Node) -> None:
-            await self._retry.run(lambda: copy.sink.put(node.descriptor, stream.in_hand(node.data, copy.name)))
+            data = stream.in_hand(node.data, copy.name)
+            try:
+                await self._retry.run(lambda: copy.sink.put(node.descriptor, data))
+            except BlobsUnknown:
+                await self._put_again(copy, [link for link in node.document.links if link.digest in copy.graph.blobs])
+                await self._retry.run(lambda: copy.sink.put(node.descriptor, data))
 
         for rank in copy.graph.ranks():
             await each(rank, put, _MANIFESTS_AT_ONCE)
+
+    async def _put_again(self, copy: Copy, blobs: Sequence[Descriptor]) -> None:
+        """Blobs that the sink said it had, and has not: they are put without asking."""
+        for node in blobs:
+            self._progress.advance(node, -node.size)
+            passage = _Passage(node, copy.source, copy.sink, self._progress)
+            await self._retry.run(passage.attempt, passage.reached)
 
     async def _name_in_order(self) -> None:
         """Names appear in the order of the call, whichever image was whole first: the same call, the same result."""

@@ -40,6 +40,10 @@ class Delivery:
         behind = [digest for one in attached if one.failure for digest in one.members]
         return cls([*subjects_of(entry, graph), *behind], found, failures)
 
+    def arrived(self) -> list[Attachment]:
+        """What has got there."""
+        return [one for one in self.found if one.copy and not one.copy.failure]
+
     def add(self, other: Delivery) -> None:
         """What goes with the same image from elsewhere."""
         self.subjects = [*self.subjects, *other.subjects]

@@ -6,7 +6,8 @@
     │   ├── ConfigError         2  a settings file that cannot be used
     │   └── NotFound            2  an image, a platform or a folder that does not exist
     ├── TransferError           1  a registry could not be reached, or refused
-    │   └── Unauthorized        1  … because of who we are
+    │   ├── Unauthorized        1  … because of who we are
+    │   └── BlobsUnknown        1  … a manifest, since it lacks blobs that it said it had
     ├── StorageError            1  a disk that is full, read-only or broken
     ├── ListenError             1  an address that a server cannot have
     ├── ContentError            3  content that is not what it should be
@@ -65,6 +66,7 @@ class TransferError(MirrorError):
     """A request that a registry refused, or that never got an answer.
 
     `status` is the HTTP status where there was one; `retry_after` the pause in seconds that the server asked for.
+    `said` is what it said in the specification's form: error codes, each with its message.
     """
 
     def __init__(
@@ -75,10 +77,12 @@ class TransferError(MirrorError):
         status: int | None = None,
         transient: bool = False,
         retry_after: float | None = None,
+        said: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
         self.retry_after = retry_after
+        self.said = said
         self._transient = transient
 
     @property
@@ -88,6 +92,10 @@ class TransferError(MirrorError):
 
 class Unauthorized(TransferError):
     """The registry wants credentials, or others than it was given (401, 403)."""
+
+
+class BlobsUnknown(TransferError):
+    """The registry has said that it has blobs, and says now that it has not. They have to be put without asking."""
 
 
 class StorageError(MirrorError):

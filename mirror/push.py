@@ -1,130 +1,119 @@
 """Push: from a layout into a registry, digests preserved.
 
-1. decide where each image goes, and refuse what would collide; nothing has moved yet
-2. walk every image, and ask the registry for every blob
-3. copy: blobs, manifests, indexes, tags; of what refers to the images first
-4. read every tag back and compare; list under tags what the registry does not list itself
+1. walk every image, and find what refers to it
+2. decide where each goes, and refuse what would collide; nothing has moved yet
+3. ask the registry for every blob, and copy: blobs, manifests, indexes, tags; of what refers to the images first
+4. read every tag back and compare; list under tags what the registry does not list itself; for a receipt, every byte
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mirror import copy
 from mirror.concurrency import each
 from mirror.content import Progress, Sink
-from mirror.copy import Copy
+from mirror.copy import Copy, Plan
 from mirror.deliver import Delivery, list_referrers, named, read_tags_back
-from mirror.errors import TransferError, UsageError, WrongDigest
+from mirror.destination import Destination, Renaming
+from mirror.errors import ContentError, MirrorError, TransferError, WrongDigest
+from mirror.finding import Finding, Severity
 from mirror.graph import Graph
 from mirror.layout import Entry, Layout
 from mirror.layout.attached import Attachments, is_attachable, is_list, walk_entry
+from mirror.layout.temporary import replacing
 from mirror.overlay import DryRun
-from mirror.reference import Reference, is_host, is_repository
+from mirror.readback import Expected, read_back
+from mirror.reference import Reference
 from mirror.registry import Client, Options, Repository, push_target
+from mirror.report import receipts
+from mirror.report.receipts import Pushed, Receipt
+from mirror.report.text import count
 from mirror.report.transfers import Amount, Transferred, TransferReport
 from mirror.retry import Retry
 from mirror.selection import names
+from mirror.version import VERSION
 
 _AT_ONCE = 4  # images walked, and tags read back, together
 
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """How to push: how stubbornly, and how to talk to the registry (and how many blobs at once).
+    """How to push: under which names, how stubbornly, and how to talk to the registry (and how many blobs at once).
 
-    `referrers`: whether what refers to the images goes with them.
+    `referrers`: whether what refers to the images goes with them. With `keep_going`, an image that fails does not hold
+    up the others. `receipt` is the file that says afterwards what was pushed where, all of it read back.
     """
 
+    renaming: Renaming = field(default_factory=Renaming)
     referrers: bool = True
     dry_run: bool = False
+    keep_going: bool = False
+    receipt: Path | None = None
     retry: Retry = field(default_factory=Retry)
     registries: Options = field(default_factory=Options)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """`REGISTRY[/PREFIX]`: where the images of a layout go."""
-
-    registry: str
-    prefix: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Target:
-        """Read a target as a person types it.
-
-        Raises:
-            UsageError: it is no registry host, with or without a path.
-        """
-        registry, _, prefix = text.removeprefix("docker://").rstrip("/").partition("/")
-        if not is_host(registry) or (prefix and not is_repository(prefix)):
-            raise UsageError(
-                f"{text!r} is no registry.",
-                hint="Registries look like registry.internal:5000 or registry.internal:5000/mirror.",
-            )
-        return cls(registry, prefix)
-
-    def place(self, entry: Entry) -> Reference:
-        """Where an image goes: below the prefix, its path without its registry, its own tag.
-
-        Raises:
-            UsageError: the layout does not say which repository it is from, and there is no prefix to stand in.
-        """
-        if entry.reference:
-            path = f"{self.prefix}/{entry.reference.repository}".lstrip("/")
-            digest = None if entry.reference.tag else entry.root.digest
-            return Reference(self.registry, path, entry.reference.tag, digest)
-        if not self.prefix:
-            raise UsageError(
-                f"The layout does not say which repository {entry.name!r} is from.",
-                hint=f"Name the repository: {self.registry}/some/repository.",
-            )
-        return Reference(self.registry, self.prefix, entry.tag, None if entry.tag else entry.root.digest)
-
-
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    """One image of the layout, all below it, and what goes with it."""
+@dataclass(eq=False, slots=True)
+class _Image:
+    """One image on its way: what it is in the layout, all below it, what goes with it, and where it goes."""
 
     entry: Entry
-    graph: Graph
+    graph: Graph | None = None
     delivery: Delivery | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """One image on its way: where it goes, and the repository there."""
-
-    chosen: _Chosen
-    place: Reference
-    sink: Repository
+    error: MirrorError | None = None
+    place: Reference = field(init=False)
+    repository: Repository = field(init=False)
+    sink: Sink = field(init=False)
+    copy: Copy | None = None
 
     @property
-    def entry(self) -> Entry:
-        return self.chosen.entry
+    def failure(self) -> MirrorError | None:
+        return self.error or (self.copy.failure if self.copy else None)
 
-    def to(self, source: Layout, sink: Sink) -> Copy:
-        name, graph, root = named(self.entry, self.chosen.graph)
-        return Copy(source, sink, graph, name if is_list(self.entry) else self.place.target, root)
+    def to(self, source: Layout) -> Copy | None:
+        """Step 3's view of it; None where it could not even be walked."""
+        if self.graph is None:
+            return None
+        name, graph, root = named(self.entry, self.graph)
+        self.copy = Copy(source, self.sink, graph, name if is_list(self.entry) else self.place.target, root)
+        return self.copy
 
     def warnings(self) -> list[str]:
         """Foreign layers stay where they are (OCI image-spec, layer.md, "Non-Distributable Layers")."""
-        foreign = len(self.chosen.graph.foreign)
-        return (
-            [f"{self.entry.name}: {foreign} foreign layers stay where they live; they were not pushed."]
-            if foreign
-            else []
-        )
+        foreign = len(self.graph.foreign) if self.graph else 0
+        text = f"{self.entry.name}: {foreign} foreign layers stay where they live; they were not pushed."
+        return [text] if foreign else []
 
     def result(self) -> Transferred:
-        digest, delivery = self.entry.root.digest, self.chosen.delivery
-        pinned = f"{self.place.name}{':' + self.place.tag if self.place.tag else ''}@{digest}"
-        referrers = delivery.result() if delivery else None
-        return Transferred(self.entry.name, pinned, digest, names(self.chosen.graph), referrers=referrers)
+        digest = self.entry.root.digest
+        return Transferred(
+            source=self.entry.name,
+            pinned=self.place.pinned(digest),
+            digest=digest,
+            platforms=names(self.graph) if self.graph else (),
+            failure=self.failure,
+            referrers=self.delivery.result() if self.delivery else None,
+        )
+
+    def receipt(self) -> Pushed:
+        failure = str(self.failure) if self.failure else None
+        digest, graph = self.entry.root.digest, None if failure else self.graph
+        if graph is None:
+            return Pushed(self.entry.name, self.place, digest, error=failure)
+        attached = [one.graph for one in self.delivery.arrived()] if self.delivery else []
+        content = {piece.node.digest: piece for each in (graph, *attached) for piece in receipts.pieces(each)}
+        return Pushed(self.entry.name, self.place, digest, names(graph), tuple(content.values()))
+
+    def expected(self) -> Expected:
+        pushed = self.receipt()
+        content = tuple(piece.node for piece in pushed.content)
+        return Expected(self.place.stored, self.repository, self.place.target, pushed.digest, content)
 
 
 async def push_layout(
@@ -143,146 +132,193 @@ async def push_layout(
         options: how.
         progress: who wants to know how it goes.
 
+    Returns:
+        What was done. With `keep_going`, its images may carry failures.
+
     Raises:
         UsageError: no such image, no such layout, or two images that would land on one name.
         ContentError: the layout or what the registry gave back is not what it should be.
         TransferError: the registry could not be reached or refused.
+        StorageError: the receipt could not be written.
     """
     options = options or PushOptions()
-    started = time.monotonic()
-    where, jobs = Target.parse(target), options.registries.jobs
-    with Layout.open(Path(layout)) as source:
-        chosen = await _choose(source, images, options)
-        _places([one.entry for one in chosen], where)
-        async with Client(options.registries) as client:
-            found = _images(client, chosen, where)
-            plan = await copy.survey(
-                _copies(source, found, options.dry_run), jobs=jobs, retry=options.retry, progress=progress
-            )
-            if not options.dry_run:
-                with _explained(found):
-                    await copy.move(plan, jobs=jobs, retry=options.retry, progress=progress)
-                await each(found, lambda image: _read_back(image, options.retry), _AT_ONCE)
-                await _finish(found, options.retry)
+    began, started = datetime.now(UTC), time.monotonic()
+    where = Destination.parse(target, options.renaming)
+    async with AsyncExitStack() as stack:
+        source = stack.enter_context(Layout.open(Path(layout)))
+        receipt = stack.enter_context(replacing(options.receipt)) if options.receipt else None
+        client = await stack.enter_async_context(Client(options.registries))
+        push = _Push(source, options, progress)
+        await push.choose(images)
+        for repository in push.place(where, client):
+            stack.push_async_callback(repository.close)
+        plan = await push.run()
+        if receipt and not options.dry_run:
+            pushed = tuple(image.receipt() for image in push.images if not is_list(image.entry))
+            receipt.write(Receipt(VERSION, began, datetime.now(UTC), str(layout), pushed).to_bytes())
     return TransferReport(
         verb="push",
-        images=tuple(image.result() for image in found),
+        images=tuple(image.result() for image in push.images),
         moved=Amount.of(plan.missing),
         reused=Amount.of(plan.reused),
         seconds=time.monotonic() - started,
         dry_run=options.dry_run,
-        warnings=tuple(warning for image in found for warning in image.warnings()),
+        warnings=tuple(warning for image in push.images for warning in image.warnings()),
     )
 
 
-async def _choose(source: Layout, images: Sequence[str], options: PushOptions) -> list[_Chosen]:
-    """What a person means: images, each with what is attached to it; and what is attached to nothing, by itself."""
-    entries, known = source.find(images), Attachments(source, source.entries())
-    heads = [entry for entry in entries if not is_attachable(entry)]
-    graphs = await each(heads, lambda entry: walk_entry(source, entry, foreign=False), _AT_ONCE)
-    attached = [await known.of(entry, graph) for entry, graph in zip(heads, graphs, strict=True)]
-    deliveries = [Delivery.of(*one) if options.referrers else None for one in zip(heads, graphs, attached, strict=True)]
-    covered = {other.entry.name for some in attached for other in some}
-    by_name = bool(images) and not options.referrers  # what is named is meant
-    loose = [entry for entry in entries if is_attachable(entry) and (by_name or entry.name not in covered)]
-    return [
-        *(_Chosen(*one) for one in zip(heads, graphs, deliveries, strict=True)),
-        *[_Chosen(entry, await walk_entry(source, entry, foreign=False)) for entry in loose],
-    ]
+class _Push:
+    """The steps of one push, each for all images that have not failed before."""
 
+    def __init__(self, source: Layout, options: PushOptions, progress: Progress | None) -> None:
+        self.images: list[_Image] = []
+        self._source, self._options, self._progress = source, options, progress
 
-def _places(entries: Sequence[Entry], target: Target) -> dict[Reference, Entry]:
-    """Step 1.
+    async def choose(self, names: Sequence[str]) -> None:
+        """Step 1: what a person means: images, each with what is attached to it; what is attached to nothing, alone."""
+        entries, known = self._source.find(names), Attachments(self._source, self._source.entries())
+        self.images = [_Image(entry) for entry in entries if not is_attachable(entry)]
+        covered: set[str] = set()
 
-    Raises:
-        UsageError: two different images would land on one name.
-    """
-    places: dict[Reference, Entry] = {}
-    for entry in entries:
-        place = target.place(entry)
-        other = places.setdefault(place, entry)
-        if other.root.digest != entry.root.digest:
-            raise UsageError(
-                f"{other.name} and {entry.name} would both become {place}.",
-                hint="Push them one at a time, naming the image, each to a prefix of its own.",
-            )
-    return places
+        async def walk(image: _Image) -> None:
+            image.graph = await walk_entry(self._source, image.entry, foreign=False)
+            attached = await known.of(image.entry, image.graph)
+            covered.update(one.entry.name for one in attached)
+            image.delivery = Delivery.of(image.entry, image.graph, attached) if self._options.referrers else None
 
+        async def walk_loose(image: _Image) -> None:
+            image.graph = await walk_entry(self._source, image.entry, foreign=False)
 
-def _images(client: Client, chosen: Sequence[_Chosen], target: Target) -> list[_Image]:
-    """The images to push, each place once; those that go to one repository share one sink."""
-    repositories: dict[str, Repository] = {}
-    images: dict[Reference, _Image] = {}
-    for one in chosen:
-        place = target.place(one.entry)
-        if place in images:  # the same content, as step 1 has seen to
-            if (there := images[place].chosen.delivery) and one.delivery:
-                there.add(one.delivery)
-            continue
-        repository = push_target(client, place)
-        images[place] = _Image(one, place, repositories.setdefault(place.name, repository))
-    return list(images.values())
+        await self._each(walk, self.images)
+        by_name = bool(names) and not self._options.referrers  # what is named is meant
+        loose = [entry for entry in entries if is_attachable(entry) and (by_name or entry.name not in covered)]
+        alone = [_Image(entry) for entry in loose]
+        await self._each(walk_loose, alone)
+        self.images += alone
 
+    def place(self, where: Destination, client: Client) -> list[Repository]:
+        """Step 2: each place once; images that go to one repository share one sink.
 
-def _copies(source: Layout, images: Sequence[_Image], dry_run: bool) -> list[Copy]:
-    """What is attached goes first, so that a tag that moves is signed already."""
-    sinks: dict[int, Sink] = {id(image.sink): image.sink for image in images}
-    if dry_run:
-        sinks = {id(image.sink): DryRun(image.sink) for image in images}
-    attached: dict[tuple[int, str], Copy] = {}
-    for image in images:
-        if image.chosen.delivery:
-            image.chosen.delivery.to(source, sinks[id(image.sink)], attached)
-    return [*attached.values(), *(image.to(source, sinks[id(image.sink)]) for image in images)]
+        Returns:
+            The repositories, which the caller closes.
 
+        Raises:
+            UsageError: two different images would land on one name.
+        """
+        where.places([image.entry for image in self.images])
+        repositories: dict[str, tuple[Repository, Sink]] = {}
+        placed: dict[Reference, _Image] = {}
+        for image in self.images:
+            image.place = where.place(image.entry)
+            first = placed.setdefault(image.place, image)
+            if first is not image:
+                if first.delivery and image.delivery:
+                    first.delivery.add(image.delivery)
+                continue
+            if image.place.name not in repositories:
+                repository = push_target(client, image.place)
+                repositories[image.place.name] = repository, DryRun(repository) if self._options.dry_run else repository
+            image.repository, image.sink = repositories[image.place.name]
+        self.images = list(placed.values())
+        return [repository for repository, _ in repositories.values()]
 
-@contextmanager
-def _explained(images: Sequence[_Image]) -> Iterator[None]:
-    """A registry that wants all children of an index refuses a sparse one in words that help nobody."""
-    try:
-        yield
-    except TransferError as error:
-        sparse = [image.entry.name for image in images if image.entry.kept is not None]
-        if sparse and error.status in (400, 404):
-            error.hint = (
-                f"{', '.join(sparse)} is sparse: platforms are absent on purpose, and this registry wants all of them. "
-                "Pull it without --sparse, or with --all-platforms."
-            )
-        raise
+    async def run(self) -> Plan:
+        """Steps 3 and 4."""
+        options, progress = self._options, self._progress
+        jobs, retry, keep_going = options.registries.jobs, options.retry, options.keep_going
+        copies = self._copies()
+        plan = await copy.survey(copies, jobs=jobs, retry=retry, keep_going=keep_going, progress=progress)
+        if options.dry_run:
+            return plan
+        await copy.move(plan, jobs=jobs, retry=retry, keep_going=keep_going, progress=progress)
+        await self._each(self._read_back_name, self.images)
+        await self._list_what_is_attached()
+        if options.receipt:
+            await self._read_back_all()
+        return plan
 
+    def _copies(self) -> list[Copy]:
+        """What is attached goes first, so that a tag that moves is signed already."""
+        attached: dict[tuple[int, str], Copy] = {}
+        for image in self.images:
+            if image.delivery:
+                image.delivery.to(self._source, image.sink, attached)
+        return [*attached.values(), *(found for image in self.images if (found := image.to(self._source)))]
 
-async def _read_back(image: _Image, retry: Retry) -> None:
-    """Step 4 for one image; a list of referrers has become part of the registry's own.
+    async def _each(self, step: Callable[[_Image], Awaitable[None]], images: Sequence[_Image]) -> None:
+        """Take a step with every image; one that fails keeps its error where the others are to go on."""
 
-    Raises:
-        WrongDigest: the registry serves something else than what it was given.
-    """
-    if is_list(image.entry):
-        return
-    want = image.entry.root.digest
-    got = await retry.run(lambda: image.sink.resolve(image.place.target))
-    if got.digest != want:
-        raise WrongDigest(f"{image.place}, read back after the push,", want=want, got=got.digest)
+        async def attempt(image: _Image) -> None:
+            try:
+                await step(image)
+            except MirrorError as error:
+                if not self._options.keep_going:
+                    raise
+                image.error = error
 
+        await each([image for image in images if not image.failure], attempt, _AT_ONCE)
 
-async def _finish(images: Sequence[_Image], retry: Retry) -> None:
-    """Step 4 for what is attached, a repository at a time; a failure is kept with the images that it is about.
+    async def _read_back_name(self, image: _Image) -> None:
+        """Step 4 for one image; a list of referrers has become part of the registry's own.
 
-    Raises:
-        MirrorError: what is attached to nothing could not be listed.
-    """
-    by_sink: dict[str, list[_Image]] = {}
-    for image in images:
-        by_sink.setdefault(image.place.name, []).append(image)
-    for some in by_sink.values():
-        sink = some[0].sink
-        loose = [image.chosen.graph for image in some if is_list(image.entry)]
-        for error in (await list_referrers(sink, loose, retry)).values():
+        Raises:
+            WrongDigest: the registry serves something else than what it was given.
+        """
+        if is_list(image.entry):
+            return
+        want = image.entry.root.digest
+        got = await self._options.retry.run(lambda: image.repository.resolve(image.place.target))
+        if got.digest != want:
+            raise WrongDigest(f"{image.place}, read back after the push,", want=want, got=got.digest)
+
+    async def _list_what_is_attached(self) -> None:
+        """Step 4 for what is attached, a repository at a time; a failure is kept with the images that it is about."""
+        by_repository: dict[int, list[_Image]] = {}
+        for image in self.images:
+            if not image.failure:
+                by_repository.setdefault(id(image.repository), []).append(image)
+        for some in by_repository.values():
+            await self._each(self._list_alone, [image for image in some if is_list(image.entry)])
+            deliveries = [image.delivery for image in some if image.delivery]
+            attached = [one for delivery in deliveries for one in delivery.arrived()]
+            graphs = [image.graph for image in some if image.delivery and image.graph]
+            repository, retry = some[0].repository, self._options.retry
+            failed = await list_referrers(repository, [*graphs, *(one.graph for one in attached)], retry)
+            failed |= await read_tags_back(repository, attached, retry)
+            for delivery in deliveries:
+                delivery.failures |= failed
+
+    async def _list_alone(self, image: _Image) -> None:
+        """Raises: MirrorError: what is attached to nothing could not be listed."""
+        graphs = [image.graph] if image.graph else []
+        for error in (await list_referrers(image.repository, graphs, self._options.retry)).values():
             raise error
-        deliveries = [image.chosen.delivery for image in some if image.chosen.delivery]
-        attached = [one for delivery in deliveries for one in delivery.found if one.copy and not one.copy.failure]
-        graphs = [image.chosen.graph for image in some if image.chosen.delivery]
-        failed = await list_referrers(sink, [*graphs, *(one.graph for one in attached)], retry)
-        failed |= await read_tags_back(sink, attached, retry)
-        for delivery in deliveries:
-            delivery.failures |= failed
+
+    async def _read_back_all(self) -> None:
+        """Step 4 for a receipt: no byte counts as pushed that has not been seen there."""
+        done = [image for image in self.images if not image.failure and not is_list(image.entry)]
+        findings = await read_back(
+            [image.expected() for image in done],
+            jobs=self._options.registries.jobs,
+            retry=self._options.retry,
+            progress=self._progress,
+        )
+
+        async def judge(image: _Image) -> None:
+            hurt = [finding for finding in findings if image.place.stored in finding.images]
+            if hurt:
+                raise _not_there(image, hurt)
+
+        await self._each(judge, done)
+
+
+def _not_there(image: _Image, findings: Sequence[Finding]) -> MirrorError:
+    """The error for an image that the registry does not give back as it was pushed."""
+    first = findings[0]
+    more = f", and {count(len(findings) - 1, 'more finding')}" if findings[1:] else ""
+    text = (
+        f"{image.place}, read back after the push: {first.subject} is {first.kind}: "
+        f"expected {first.expected}, found {first.found}{more}."
+    )
+    wrong = any(finding.severity is Severity.ERROR for finding in findings)
+    return ContentError(text) if wrong else TransferError(text)

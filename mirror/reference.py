@@ -21,7 +21,7 @@ _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?P<v6>[a-fA-F0-9:.]+)\])(?::
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
-_LONGEST_NAME = 255  # characters of registry and repository together, as registries limit them
+LONGEST_NAME = 255  # characters of registry and repository together, as registries limit them
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ class Reference:
             raise _invalid(text, f"the repository {self.repository[:80]!r} {why}")
         if self.tag is not None and not _TAG.fullmatch(self.tag):
             raise _invalid(text, f"{self.tag[:140]!r} is no tag")
-        if len(name) > _LONGEST_NAME:
-            raise _invalid(text, f"it is longer than {_LONGEST_NAME} characters")
+        if len(name) > LONGEST_NAME:
+            raise _invalid(text, f"it is longer than {LONGEST_NAME} characters")
 
     @property
     def name(self) -> str:

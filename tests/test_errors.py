@@ -16,6 +16,7 @@ CODES = {
     "NotFound": 2,
     "TransferError": 1,
     "Unauthorized": 1,
+    "BlobsUnknown": 1,
     "StorageError": 1,
     "ListenError": 1,
     "ContentError": 3,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,12 @@ from mirror.report.transfers import TransferReport
 from mirror.strictjson import JsonObject
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def amount(text: str) -> int:
+    """Bytes, with curl's units (`k`, `M`, `G`), here powers of 1000 as in all that is printed; 0 for what is none."""
+    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([kKmMgG]?)", text, re.ASCII)
+    return int(float(found[1]) * 1000 ** " kmg".index(found[2].lower() or " ")) if found else 0
 
 
 def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:

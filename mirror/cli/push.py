@@ -9,7 +9,8 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.push import PushOptions, Target, push_layout
+from mirror.destination import Destination, Renaming
+from mirror.push import PushOptions, push_layout
 from mirror.retry import Retry
 
 _HELP = """Push a layout to a registry, digests preserved.
@@ -18,12 +19,16 @@ _HELP = """Push a layout to a registry, digests preserved.
   mirror push ./layout registry.internal:5000
   mirror push ./layout registry.internal:5000/hub
   mirror push ./layout registry.internal:5000 redis:4.0   one image
-  mirror push ./layout registry.internal:5000 --dry-run   what would move
+  mirror push ./layout registry.internal:5000 redis:4.0 --as cache/redis:stable
+  mirror push ./layout registry.internal:5000 --map docker.io=hub --map quay.io=quay
+  mirror push ./layout registry.internal:5000 --dry-run   what would go where
 
-docker.io/library/redis:4.0 becomes registry.internal:5000/hub/library/redis:4.0.
+docker.io/library/redis:4.0 becomes registry.internal:5000/hub/library/redis:4.0. Of several --map, the longest FROM
+that an image's name begins with counts; where there is none, --strip-prefix; --as beats both. The prefix comes last, in
+front of everything.
 
-Blobs go first, then manifests, then indexes, the tag last; what the registry has is skipped; every tag is read back and
-compared. stdout gets one line for each image, NAME:TAG@DIGEST.
+Blobs go first, then manifests, then indexes, the tag last; what the registry has is skipped; what was cut goes on where
+it was; every tag is read back and compared. stdout gets one line for each image, NAME:TAG@DIGEST.
 """
 
 
@@ -31,13 +36,31 @@ compared. stdout gets one line for each image, NAME:TAG@DIGEST.
 @click.argument("layout", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("target", metavar="REGISTRY[/PREFIX]")
 @click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
+@click.option("--as", "name", metavar="NAME[:TAG]", help="Push one image under another name.")
+@click.option("--prefix", metavar="PATH", default="", help="Put PATH in front of every name, as in REGISTRY/PATH.")
+@click.option("--strip-prefix", metavar="PATH", default="", help="Take PATH, such as library, off the front of names.")
+@click.option(
+    "--map",
+    "maps",
+    metavar="FROM=TO",
+    multiple=True,
+    help="Replace the beginning of names: docker.io/library=hub. Can be repeated.",
+)
 @click.option(
     "--referrers/--no-referrers",
     default=True,
     envvar="MIRROR_REFERRERS",
     help="Push what refers to the images too: signatures, attestations. [default: referrers]",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would move; push nothing.")
+@click.option("--keep-going", is_flag=True, envvar="MIRROR_KEEP_GOING", help="Go on when an image fails; exit 4.")
+@click.option("--dry-run", is_flag=True, help="Say what would go where; push nothing.")
+@click.option(
+    "--receipt",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Read everything back, and write to FILE what was pushed where.",
+)
+@remote.with_chunks
 @remote.with_jobs
 @remote.with_registry
 @options.with_output
@@ -47,8 +70,14 @@ def command(
     layout: Path,
     target: str,
     images: tuple[str, ...],
+    name: str | None,
+    prefix: str,
+    strip_prefix: str,
+    maps: tuple[str, ...],
     referrers: bool,
+    keep_going: bool,
     dry_run: bool,
+    receipt: Path | None,
     jobs: int,
     retries: int,
     plain_http: bool,
@@ -59,10 +88,13 @@ def command(
     as_json: bool,
 ) -> None:
     pushing = PushOptions(
+        renaming=Renaming.parse(name, prefix, strip_prefix, maps),
         referrers=referrers,
         dry_run=dry_run,
+        keep_going=keep_going,
+        receipt=receipt,
         retry=Retry(retries),
-        registries=remote.registry_options(plain_http, insecure, jobs, [Target.parse(target).registry]),
+        registries=remote.registry_options(plain_http, insecure, jobs, [Destination.parse(target).registry]),
     )
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         report = run(push_layout(layout, target, images, pushing, bars))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mirror import __version__
+from mirror.cli.options import amount
 from mirror.config import Settings
-from mirror.registry import Credentials, Options
+from mirror.version import VERSION
+
+if TYPE_CHECKING:
+    from mirror.registry import Credentials, Options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,9 +31,8 @@ def _kept(ctx: click.Context, option: click.Parameter, value: object) -> None:
 
 
 def _rate(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
-    """Bytes per second, with curl's units (`k`, `M`, `G`), here powers of 1000 as in all that is printed."""
-    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([kKmMgG]?)", value or "", re.ASCII)
-    rate = int(float(found[1]) * 1000 ** " kmg".index(found[2].lower() or " ")) if found else 0
+    """Bytes per second."""
+    rate = amount(value or "")
     if value is not None and rate < 1:
         raise click.BadParameter(
             f"{value!r} is no rate; rates look like 500k or 10M, in bytes per second.", ctx, option
@@ -55,6 +56,14 @@ def authfile() -> Path | None:
     """The credentials file of the command line, or of the settings."""
     path: Path | None = click.get_current_context().meta["mirror.authfile"]
     return path.expanduser() if path else None
+
+
+def _chunk(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
+    """Bytes of one body."""
+    size = amount(value or "")
+    if value is not None and size < 1:
+        raise click.BadParameter(f"{value!r} is no size; sizes look like 500k or 8M.", ctx, option)
+    _kept(ctx, option, size or None)
 
 
 def with_registry(command: F) -> F:
@@ -142,6 +151,17 @@ def with_connections(command: F) -> F:
     )(command)
 
 
+def with_chunks(command: F) -> F:
+    return click.option(
+        "--chunk-size",
+        metavar="SIZE",
+        envvar="MIRROR_CHUNK_SIZE",
+        expose_value=False,
+        callback=_chunk,
+        help="The most of a blob that one request carries: 500k, 8M.  [default: all, or what proxies let through]",
+    )(command)
+
+
 def with_jobs(command: F) -> F:
     return click.option(
         "-j",
@@ -159,6 +179,8 @@ def registry_options(
     plain_http: bool, insecure: bool, jobs: int = DEFAULT_JOBS, registries: Iterable[str] = ()
 ) -> Options:
     """The `Options` for registries, from flags and settings; `registries` are those that --username can be for."""
+    from mirror.registry import Options  # and with it the HTTP client, which `verify` rarely needs
+
     ctx = click.get_current_context()
     settings = ctx.find_object(Settings) or Settings()
     everywhere = frozenset({"*"})
@@ -170,10 +192,11 @@ def registry_options(
         jobs=jobs,
         connections_per_blob=ctx.meta.get("mirror.connections_per_blob"),
         timeout=ctx.meta["mirror.timeout"],
+        chunk_size=ctx.meta.get("mirror.chunk_size"),
         limit_rate=ctx.meta["mirror.limit_rate"],
         authfile=authfile(),
         credentials=_given(ctx, registries),
-        agent=f"oci-mirror/{__version__}",
+        agent=f"oci-mirror/{VERSION}",
     )
 
 
@@ -197,6 +220,8 @@ def credentials() -> Credentials:
     Raises:
         click.UsageError: there is no password, or nobody to ask.
     """
+    from mirror.registry import Credentials
+
     ctx = click.get_current_context()
     user: str | None = ctx.meta["mirror.username"]
     if ctx.meta["mirror.password_stdin"]:

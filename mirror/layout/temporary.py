@@ -6,8 +6,11 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
+from mirror.errors import StorageError
 from mirror.layout.folder import Folder, translated
 
 _IOV_MAX = 1024
@@ -90,6 +93,43 @@ class Temporary:
     def close(self) -> None:
         """Leave it as it is; what is locked is free again."""
         os.close(self._fd)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Replacement]:
+    """A file of a person's choice, to be written whole at the end: that it can be is found out now, not after an hour.
+
+    Raises:
+        StorageError: its folder cannot be written to, or something else than a file has its name.
+    """
+    with Folder.open(path.parent) as folder:
+        if folder.kind(path.name) not in (None, stat.S_IFREG):
+            raise StorageError(f"{path} is no plain file, and is not replaced.", hint="Name another file.")
+        file = Temporary.create(folder)
+        replacement = Replacement(file, folder, path.name)
+        try:
+            yield replacement
+        finally:
+            if not replacement.done:
+                file.discard()
+
+
+class Replacement:
+    """A file that is going to take the place of another one, or does not."""
+
+    def __init__(self, file: Temporary, folder: Folder, name: str) -> None:
+        self._file, self._folder, self._name = file, folder, name
+        self.done = False
+
+    def write(self, data: bytes) -> None:
+        """Make `data` the whole content, durably.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        self._file.write([data])
+        self.done = True
+        self._file.commit(self._folder, self._name)
 
 
 def _is_ours(folder: Folder, name: str, fd: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ class Registry:
 
     `known` remembers in which repository a blob is known to be, for mounting; `ranges` whether, for all that is known,
     it sends parts of blobs; `quota` what it last said of how much may be pulled; `pulls` how many manifests it has
-    sent, which is what such quotas count.
+    sent, which is what such quotas count; `largest` how many bytes an upload's body may have.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Registry:
         self.known: dict[str, str] = {}
         self.quota: Quota | None = None
         self.pulls = 0
+        self.largest = options.chunk_size or sys.maxsize
         self._backoff = Backoff(name)
         self._find = find
         self._host = _API_HOSTS.get(name, name)

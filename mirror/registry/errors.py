@@ -20,6 +20,9 @@ _QUERY = re.compile(r"(https?://[^\s?]*)\?[^\s\"'<>]*")
 _PROXY_HINT = "Its credentials go into its address: HTTPS_PROXY=http://user:password@proxy.internal:3128."
 _CERTIFICATE_HINT = "A registry that wants a client certificate does this, too: it goes into its certs.d folder."
 _ERROR_CAP = 64 * 1024  # bytes that are read of an error's body
+# What stands in front of registries, by the names in their Server headers.
+_PROXIES = re.compile(r"nginx|openresty|cloudflare|haproxy|envoy|istio-envoy|traefik|caddy|apache|varnish|squid|awselb")
+_TOO_LARGE = "It takes no bodies of this size. Raise its limit: in nginx, client_max_body_size."
 
 
 class Refused(OSError):
@@ -120,17 +123,19 @@ async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferErr
     body = await response.content.read(_ERROR_CAP)
     said = _message(body)
     status = f"{response.status} {response.reason or ''}".strip()
-    who = "the proxy" if response.status == 407 else response.url.authority
+    who = "the proxy" if response.status == 407 else _speaker(response, body)
     text = _redacted(f"{request}: {who} answered {status}{': ' + said if said else ''}.", response)
     if response.status in (401, 403):
         return Unauthorized(
             text,
             status=response.status,
             hint="The image does not exist, or it needs credentials: mirror login keeps them where mirror finds them.",
+            said=said,
         )
     return TransferError(
         text,
-        hint=_PROXY_HINT if response.status == 407 else None,
+        hint={407: _PROXY_HINT, 413: _TOO_LARGE}.get(response.status),
+        said=said,
         status=response.status,
         transient=response.status in _TRANSIENT,
         retry_after=retry_after(response.headers.get("Retry-After")),
@@ -143,6 +148,15 @@ def _redacted(text: str, response: aiohttp.ClientResponse) -> str:
     if secret:
         text = text.replace(secret, "[redacted]")
     return _QUERY.sub(r"\1?[redacted]", text)
+
+
+def _speaker(response: aiohttp.ClientResponse, body: bytes) -> str:
+    """Who answered: a page in HTML is from a proxy in front of the registry, which may be one that we know by name."""
+    host = response.url.authority
+    if not body.lstrip().startswith(b"<"):
+        return host
+    found = _PROXIES.match(response.headers.get("Server", "").lower())
+    return f"a proxy{f' ({found[0]})' if found else ''} in front of {host}"
 
 
 def _message(body: bytes) -> str:

@@ -19,8 +19,9 @@ class Options:
     `hosts` are settings of single hosts. `jobs` is how many blobs move at once; their read buffers share one budget of
     memory. `connections_per_blob` is how many connections fetch one large blob; as many as help where it is None.
     `timeout` is how many seconds a registry may be silent. `limit_rate` is how many bytes per second all bodies
-    together may have; no limit where it is None. `authfile` is the credentials file to look in first; `credentials`, by
-    registry, beat all files.
+    together may have; no limit where it is None. `chunk_size` is how many bytes of a blob one upload request carries;
+    where it is None, all of them, and fewer where that turns out to be too much. `authfile` is the credentials file to
+    look in first; `credentials`, by registry, beat all files.
     """
 
     plain_http: frozenset[str] = frozenset()
@@ -32,6 +33,7 @@ class Options:
     connections_per_blob: int | None = None
     timeout: float = 60.0
     limit_rate: int | None = None
+    chunk_size: int | None = None
     authfile: Path | None = None
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
 

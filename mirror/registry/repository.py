@@ -10,11 +10,20 @@ import aiohttp
 from mirror import manifest, stream
 from mirror.descriptor import MANIFEST_CAP, MANIFEST_TYPES, Descriptor
 from mirror.digest import Digest
-from mirror.errors import ContentError, InvalidContent, InvalidDigest, NotFound, WrongDigest, WrongSize
-from mirror.registry import errors
+from mirror.errors import (
+    BlobsUnknown,
+    ContentError,
+    InvalidContent,
+    InvalidDigest,
+    NotFound,
+    TransferError,
+    WrongDigest,
+    WrongSize,
+)
+from mirror.registry import errors, refusals
 from mirror.registry.client import Registry
 from mirror.registry.download import download, modified
-from mirror.registry.upload import upload
+from mirror.registry.upload import Uploads
 from mirror.stream import Body, Fetch, batch_size
 
 _ACCEPT = {
@@ -34,7 +43,8 @@ class Repository:
         self.registry, self.name = registry, name
         self.unlisted: set[str] = set()
         self._scope = f"repository:{name}:{'pull,push' if push else 'pull'}"
-        self._batch = batch_size(jobs)
+        self._uploads = Uploads(registry, name, self._scope, batch_size(jobs))
+        self._manifests: set[Digest] = set()
 
     @property
     def origin(self) -> Repository:
@@ -122,11 +132,7 @@ class Repository:
         Raises:
             TransferError: it could not be asked.
         """
-        # 401 and 405 here say nothing about the blob: some registries know no HEAD. The upload will tell.
-        expect = frozenset({200, 401, 404, 405})
-        path = f"{self.name}/blobs/{node.digest}"
-        async with self.registry.send("HEAD", path, scope=self._scope, expect=expect) as response:
-            there = response.status == 200 and response.headers.get("Content-Length", str(node.size)) == str(node.size)
+        there = bool(await self._uploads.holds(node))
         if there:
             self.registry.known.setdefault(node.digest, self.name)
         return there
@@ -136,14 +142,16 @@ class Repository:
 
         Raises:
             ContentError: the bytes are not what the descriptor says; the registry does not get all of them.
+            BlobsUnknown: the registry lacks blobs of the manifest; from now on nothing is mounted there.
             TransferError: the registry refused.
         """
         if node.is_manifest:
             async with fetch(0) as body:
                 data = await stream.read(body, node)
             await self._put_manifest(node.digest, node.media_type, data)
+            self._manifests.add(node.digest)
             return
-        await upload(self.registry, self.name, self._scope, node, fetch, self._batch)
+        await self._uploads.put(node, fetch)
         self.registry.known.setdefault(node.digest, self.name)
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
@@ -164,9 +172,19 @@ class Repository:
         headers = {"Content-Type": media_type}
         expect = frozenset({200, 201, 202})
         put = self.registry.send("PUT", path, scope=self._scope, headers=headers, data=data, expect=expect)
-        async with put as response:
-            if "OCI-Subject" not in response.headers:
-                self.unlisted.add(name)
+        try:
+            async with put as response:
+                if "OCI-Subject" not in response.headers:
+                    self.unlisted.add(name)
+        except TransferError as error:
+            explained = refusals.of_manifest(error, manifest.parse(data, media_type, name), self._manifests)
+            if isinstance(explained, BlobsUnknown):
+                self._uploads.mounting = False
+            raise explained from None
+
+    async def close(self) -> None:
+        """Delete the uploads that were cut and have not been finished."""
+        await self._uploads.close()
 
 
 def _pinned(data: bytes, name: str, what: str) -> Digest:

@@ -144,8 +144,10 @@ class TransferReport:
         }
 
     def lines(self) -> list[str]:
-        """A line for each image that is done."""
-        return [image.pinned for image in self.images if not image.failure]
+        """A line for each image that is done; of a push that is only tried, where each image would go."""
+        done = [image for image in self.images if not image.failure]
+        tried = self.dry_run and self.verb == "push"
+        return [f"{image.source} -> {image.pinned}" if tried else image.pinned for image in done]
 
     def remarks(self) -> list[str]:
         """What a person should know besides the result."""

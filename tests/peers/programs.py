@@ -1,11 +1,13 @@
-"""Programs that are not ours: Debian's docker-registry, skopeo and umoci, each a process of its own."""
+"""Programs that are not ours: Debian's docker-registry, skopeo, umoci and nginx, each a process of its own."""
 
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -189,3 +191,67 @@ def _read_log(lines: IO[str], addresses: "Queue[str]") -> None:
         if found := re.search(r"listening on (127\.0\.0\.1:\d+)", line):
             addresses.put(found[1])
     addresses.put("")  # it has ended, so nobody shall wait for it
+
+
+# nginx
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """A running nginx that passes requests on, and notes them in `log`."""
+
+    host: str
+    log: Path = field(repr=False)
+
+    def requests(self) -> list[Request]:
+        """What has been asked, and answered, so far."""
+        return [Request(method, path, int(status)) for method, path, status in _REQUEST.findall(self.log.read_text())]
+
+
+@contextmanager
+def nginx(folder: Path, upstream: str, settings: str = "") -> Iterator[Nginx]:
+    """Run nginx in front of the server `upstream`; `settings` are lines of its `server` section.
+
+    It listens on a port that was free a moment ago, since it does not tell which one it has taken by itself.
+    """
+    program = needed("nginx")
+    folder.mkdir(parents=True, exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        host = f"127.0.0.1:{free.getsockname()[1]}"
+    configuration, log = folder / "nginx.conf", folder / "access.log"
+    configuration.write_text(_NGINX.format(folder=folder, host=host, upstream=upstream, settings=settings))
+    with subprocess.Popen([program, "-c", str(configuration), "-p", str(folder)], stdin=subprocess.DEVNULL) as process:
+        try:
+            _wait_for(host, process)
+            yield Nginx(host, log)
+        finally:
+            process.terminate()
+
+
+_NGINX = """
+daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log {folder}/access.log;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+    server {{
+        listen {host};
+        location / {{ proxy_pass http://{upstream}; proxy_set_header Host $http_host; }}
+        {settings}
+    }}
+}}
+"""
+
+
+def _wait_for(host: str, process: "subprocess.Popen[bytes]") -> None:
+    name, _, port = host.partition(":")
+    for _ in range(_LIMIT * 100):
+        assert process.poll() is None, "nginx did not start"
+        try:
+            socket.create_connection((name, int(port))).close()
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+        else:
+            return
+    raise AssertionError("nginx does not listen")

@@ -1,13 +1,20 @@
 """What mirror pushed to docker-registry is what skopeo finds there."""
 
+import asyncio
 import json
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.images import EMPTY, Image, artifact, attestation, image, index, layer, multi_arch
 from tests.peers.layouts import THREE, assert_clean, copied, everything, files, part, root, stored, tree
-from tests.peers.programs import DockerRegistry, Program, Request, Skopeo
+from tests.peers.programs import DockerRegistry, Program, Request, Skopeo, needed, nginx
 
 pytestmark = pytest.mark.peer
 
@@ -192,3 +199,191 @@ def test_a_layer_larger_than_a_batch_arrives(
     skopeo.copy(f"docker://{second.host}/app:1", "dir:copy", "--preserve-digests")
     assert copied(tmp_path / "copy") == everything(large)
     assert json.loads((tmp_path / "copy/manifest.json").read_bytes())["layers"][0]["size"] == 9_000_000
+
+
+# Through a proxy
+
+
+LARGE = image("linux/amd64", layer(1, 3_000_000), layer(2, 40_000))
+
+
+@pytest.fixture
+def layout(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> Path:
+    """A layout with an image, app:1, whose layers are larger than nginx lets through unless it is told."""
+    mirror("pull", registry.publish(LARGE, "app", "1"), "--all-platforms", "-o", "layout")
+    return tmp_path / "layout"
+
+
+@pytest.mark.parametrize("limit", ["1m", "100k"])
+def test_nginx_that_lets_no_large_bodies_through(
+    second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, layout: Path, limit: str
+) -> None:
+    """1m is what it lets through where nobody has told it; with less than 256 KiB, the person has to say it too."""
+    with nginx(tmp_path / "nginx", second.host, f"client_max_body_size {limit};") as proxy:
+        if limit == "100k":
+            refused = mirror("push", layout, proxy.host, code=1)
+            assert f"a proxy (nginx) in front of {proxy.host} answered 413" in refused.err
+            assert "client_max_body_size" in refused.err
+            assert second.tags("app") == []
+            mirror("push", layout, proxy.host, "--chunk-size", "90k")
+        else:
+            mirror("push", layout, proxy.host)
+    assert skopeo.raw(f"docker://{second.host}/app:1") == LARGE.data
+    skopeo.copy(f"docker://{second.host}/app:1", "dir:copy", "--preserve-digests")
+    assert copied(tmp_path / "copy") == everything(LARGE)
+
+
+def test_size_that_nginx_lets_through_is_found_out_once(
+    second: DockerRegistry, mirror: Program, tmp_path: Path, layout: Path
+) -> None:
+    with nginx(tmp_path / "nginx", second.host) as proxy:
+        mirror("push", layout, proxy.host, "-j", 1)
+        refused = [one for one in proxy.requests() if one.status == 413]
+    assert len(refused) == 1
+    assert second.tags("app") == ["1"]
+
+
+def test_proxy_whose_registry_is_away_is_asked_again_and_named(mirror: Program, tmp_path: Path, layout: Path) -> None:
+    with nginx(tmp_path / "nginx", "127.0.0.1:1") as proxy:
+        refused = mirror("push", layout, proxy.host, "--retries", 1, code=1)
+        tried = [one for one in proxy.requests() if one.method == "HEAD"]
+    assert "502" in refused.err
+    assert len({one.path for one in tried}) < len(tried)
+    assert {one.status for one in tried} == {502}
+
+
+def test_proxy_that_fails_now_and_then_is_asked_again(
+    second: DockerRegistry, mirror: Program, tmp_path: Path, layout: Path
+) -> None:
+    """nginx answers 502 to about every eighth request that has to do with uploads."""
+    passed = f"proxy_pass http://{second.host}; proxy_set_header Host $http_host;"
+    broken = f"location ~ uploads {{ if ($request_id ~ ^[01]) {{ return 502; }} {passed} }} client_max_body_size 0;"
+    with nginx(tmp_path / "nginx", second.host, broken) as proxy:
+        mirror("push", layout, proxy.host, "--retries", 20, "--chunk-size", "100k")
+        assert 502 in {one.status for one in proxy.requests()}
+    assert second.tags("app") == ["1"]
+    for digest in LARGE.blobs:
+        assert second.blob(digest).read_bytes() == LARGE.blobs[digest]
+
+
+# In chunks, and cut
+
+
+def test_chunks_arrive_byte_for_byte(
+    second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, layout: Path
+) -> None:
+    mirror("push", layout, second.host, "--chunk-size", "300k")
+    chunks = [one for one in blobs_sent(second.requests()) if one.method == "PATCH"]
+    assert len(chunks) >= 10
+    assert {one.status for one in chunks} == {202}
+    skopeo.copy(f"docker://{second.host}/app:1", "dir:copy", "--preserve-digests")
+    assert copied(tmp_path / "copy") == everything(LARGE)
+
+
+@pytest.mark.parametrize("flags", [(), ("--chunk-size", "500k")], ids=["whole", "chunked"])
+@pytest.mark.parametrize("after", [0, 1, 400_000, 700_000, 2_999_999])
+def test_upload_that_is_cut_is_right_in_the_end(
+    second: DockerRegistry, mirror: Program, skopeo: Skopeo, layout: Path, flags: tuple[str, ...], after: int
+) -> None:
+    with cutting(second.host, after) as host:
+        mirror("push", layout, host, "-j", 1, *flags)
+    assert skopeo.raw(f"docker://{second.host}/app:1") == LARGE.data
+    for digest in LARGE.blobs:
+        assert second.blob(digest).read_bytes() == LARGE.blobs[digest]
+
+
+@contextmanager
+def cutting(upstream: str, after: int) -> Iterator[str]:
+    """A relay on loopback that ends the connection on which so many bytes of uploads have come, once.
+
+    What came before the cut reaches the registry.
+    """
+    relay = _Relay(upstream, after)
+    ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = Future()
+    thread = threading.Thread(target=asyncio.run, args=(relay.run(ready),))
+    thread.start()
+    loop, stop, port = ready.result()
+    try:
+        yield f"127.0.0.1:{port}"
+        assert relay.has_cut
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+class _Relay:
+    def __init__(self, upstream: str, after: int) -> None:
+        self._upstream, self._left = upstream.split(":"), after
+        self.has_cut = False
+
+    async def run(self, ready: "Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]]") -> None:
+        stop = asyncio.Event()
+        async with await asyncio.start_server(self._handle, "127.0.0.1", 0) as server:
+            ready.set_result((asyncio.get_running_loop(), stop, server.sockets[0].getsockname()[1]))
+            await stop.wait()
+
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection(*self._upstream)
+        both = writer, there[1]
+        with suppress(ConnectionError):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pass(reader, there[1], self._take, both))
+                group.create_task(self._pass(there[0], writer, len, both))
+
+    async def _pass(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        take: Callable[[bytes], int],
+        both: tuple[asyncio.StreamWriter, ...],
+    ) -> None:
+        """Pass on one direction, until it ends or is cut; then neither goes on."""
+        try:
+            with suppress(ConnectionError):
+                while data := await reader.read(65536):
+                    count = take(data)
+                    writer.write(data[:count])
+                    await writer.drain()
+                    if count < len(data):
+                        return
+        finally:
+            for one in both:
+                one.close()
+
+    def _take(self, data: bytes) -> int:
+        """How many of these bytes pass: heads do, and as many of the bodies of PUT and PATCH as there are left."""
+        head = data.index(b"\r\n\r\n") + 4 if re.match(rb"[A-Z]+ /v2/", data) else 0
+        if self.has_cut or (head and not re.match(rb"P(UT|ATCH) \S+/uploads/", data)):
+            return len(data)
+        self.has_cut = len(data) - head > self._left
+        count = min(len(data) - head, self._left)
+        self._left -= count
+        return head + count
+
+
+# Read by others
+
+
+def test_what_was_pushed_is_pulled_by_podman(
+    registry: DockerRegistry, second: DockerRegistry, mirror: Program, tmp_path: Path
+) -> None:
+    mirror("pull", registry.publish(OCI, "app", "1"), "--all-platforms", "-o", "layout")
+    mirror("push", "layout", second.host)
+    with tempfile.TemporaryDirectory() as run:  # whose path may not be longer than 50 characters
+        stores = ["--root", str(tmp_path / "root"), "--runroot", run, "--storage-driver", "vfs"]
+        podman = Program((needed("podman"), *stores), tmp_path)
+        podman("pull", "--tls-verify=false", "--platform", "linux/arm64", f"{second.host}/app:1")
+        found = podman("image", "inspect", "--format", "{{.Digest}}", f"{second.host}/app:1").out.strip()
+    assert found in {OCI.root, part(OCI, "linux/arm64").root}
+
+
+def test_receipt_of_a_push_is_right_about_docker_registry(
+    registry: DockerRegistry, second: DockerRegistry, mirror: Program
+) -> None:
+    mirror("pull", registry.publish(DOCKER, "app", "1"), "--all-platforms", "-o", "layout")
+    mirror("push", "layout", second.host, "--receipt", "receipt.json")
+    assert mirror("verify", "--receipt", "receipt.json", "--json").json["verdict"] == "ok"
+    changed = max(DOCKER.blobs, key=lambda digest: len(DOCKER.blobs[digest]))
+    second.blob(changed).write_bytes(bytes(len(DOCKER.blobs[changed])))
+    found = mirror("verify", "--receipt", "receipt.json", "--json", code=3).json["findings"]
+    assert {(finding["kind"], finding["subject"]) for finding in found} == {("corrupt", changed)}

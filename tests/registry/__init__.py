@@ -24,6 +24,7 @@ from tests.registry.faults import (
     Status,
     Truncate,
 )
+from tests.registry.quirks import Quirks
 from tests.registry.server import EmbeddedRegistry, serving
 from tests.registry.wire import Seen
 
@@ -40,6 +41,7 @@ __all__ = [
     "Fault",
     "Flip",
     "Header",
+    "Quirks",
     "Redirect",
     "RequestHeader",
     "Reset",

@@ -3,16 +3,16 @@
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from tests.images import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
 from tests.registry.messages import Answer, Body, Call, Refused, answer, answer_json, refuse
+from tests.registry.quirks import PROXY_PAGE, Quirks
 from tests.registry.routes import Route
 from tests.registry.storage import Repository, Store, digest_of, is_digest
 from tests.registry.uploads import Uploads
-
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
@@ -29,6 +29,7 @@ class Options:
     referrers: bool = False  # the referrers API, and OCI-Subject
     filters: bool = True  # artifactType is honoured there
     dashes: bool = False  # as GitLab has it: sha256-… is no tag but the digest sha256:…
+    quirks: Quirks = field(default_factory=Quirks)
 
 
 class Distribution:
@@ -37,7 +38,7 @@ class Distribution:
     def __init__(self, store: Store, options: Options) -> None:
         self._store = store
         self._options = options
-        self._uploads = Uploads(store, options.relative_locations)
+        self._uploads = Uploads(store, options.relative_locations, options.quirks)
 
     async def answer(self, call: Call, route: Route | None) -> Answer:
         try:
@@ -49,6 +50,9 @@ class Distribution:
         self._uploads.close()
 
     async def _handler(self, call: Call, route: Route | None) -> Answer:
+        limit = self._options.quirks.body_limit
+        if limit is not None and int(call.headers.get("content-length", 0)) > limit:
+            return answer(413, PROXY_PAGE, Content_Type="text/html", Server="nginx/1.22.1")
         if route is None:
             refuse(404, "NAME_UNKNOWN", "no such endpoint, or not a repository name")
         method = "get" if call.method == "HEAD" else call.method.lower()
@@ -166,6 +170,7 @@ class Distribution:
             document = None
         if not isinstance(document, dict):
             refuse(400, "MANIFEST_INVALID", "the manifest is not a JSON object")
+        self._check_kind(document, media_type)
         if not self._options.strict:
             return
         if document.get("mediaType", media_type) != media_type:
@@ -177,9 +182,21 @@ class Distribution:
         if missing:
             refuse(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", {"digest": missing[0]})
 
+    def _check_kind(self, document: dict[str, Any], media_type: str) -> None:
+        """Refuse what this registry does not know, though others do."""
+        quirks = self._options.quirks
+        children = {child.get("mediaType") for child in document.get("manifests", ())}
+        if quirks.uniform_index and media_type == OCI_INDEX and children & {DOCKER_LIST, DOCKER_MANIFEST}:
+            refuse(400, "MANIFEST_INVALID", "manifest invalid", {"message": "failed schema validation"})
+        kind = document.get("config", {}).get("mediaType")
+        if quirks.config_types is not None and kind is not None and kind not in quirks.config_types:
+            refuse(400, "MANIFEST_INVALID", "manifest invalid", {"message": f"{kind} is not listed"})
+
     # Blobs
 
     async def get_blob(self, call: Call, route: Route) -> Answer:
+        if self._options.quirks.lying_head and call.method == "HEAD":
+            return answer(200).without("Content-Length")
         self._blob(route)
         body = self._store.contents.body(route.reference)
         headers = {"Docker_Content_Digest": route.reference, "Accept_Ranges": "bytes"}

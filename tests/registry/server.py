@@ -16,6 +16,7 @@ from tests.registry.api import Distribution, Options
 from tests.registry.auth import Auth, Open
 from tests.registry.faults import Fault, Script
 from tests.registry.messages import Answer, Call, HangUp
+from tests.registry.quirks import Quirks
 from tests.registry.routes import find_route, needed_rights
 from tests.registry.storage import Repository, Store, digest_of, is_digest
 from tests.registry.wire import Record, Seen, send
@@ -37,11 +38,12 @@ class EmbeddedRegistry:
         referrers: bool = False,
         filters: bool = True,
         dashes: bool = False,
+        quirks: Quirks | None = None,
         address: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         self._store = Store(root)
-        options = Options(strict, relative_locations, read_only, page, referrers, filters, dashes)
+        options = Options(strict, relative_locations, read_only, page, referrers, filters, dashes, quirks or Quirks())
         self._api = Distribution(self._store, options)
         self._auth: Auth = auth or Open()
         self._tls = tls

@@ -1,0 +1,192 @@
+"""A push that is cut, at every request and interesting byte: no tag is early, and the next push sends the rest."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mirror import MirrorError, Options, PushOptions, Retry, TransferReport, push_layout
+from tests import images
+from tests.command import Mirror
+from tests.registry import Cut, EmbeddedRegistry, Fault, Quirks, Reset, Seen, serving
+
+IMAGE = images.multi_arch(["linux/amd64", "linux/arm64"])
+LAYER = max(IMAGE.blobs, key=lambda digest: len(IMAGE.blobs[digest]))
+SIZE = len(IMAGE.blobs[LAYER])
+WHOLE, CHUNKED = None, SIZE // 3 + 1
+WAYS = pytest.mark.parametrize("chunk", [WHOLE, CHUNKED], ids=["whole", "chunked"])
+
+
+@pytest.fixture(autouse=True)
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """We have no credentials."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stock")
+    with serving(EmbeddedRegistry()) as registry:
+        IMAGE.publish(registry, "a", "v1")
+        Mirror(folder)("pull", f"{registry.host}/a:v1", "--all")
+    return folder / "layout"
+
+
+def push(layout: Path, registry: EmbeddedRegistry, chunk: int | None, retries: int = 0) -> TransferReport:
+    """One blob after the other, so that every push makes the same requests."""
+    options = PushOptions(retry=Retry(retries, pause=0), registries=Options(jobs=1, chunk_size=chunk))
+    return asyncio.run(push_layout(layout, registry.host, options=options))
+
+
+def clean(layout: Path, chunk: int | None) -> list[Seen]:
+    """The requests of a push that nothing happens to."""
+    with serving(EmbeddedRegistry()) as registry:
+        push(layout, registry, chunk)
+        return registry.requests
+
+
+def moments(requests: list[Seen]) -> Iterator[tuple[int, int | None]]:
+    """Every request, refused before it begins, and cut after 0, 1, n-1 and n bytes of its body or of its answer's."""
+    for number, seen in enumerate(requests):
+        size = seen.sent if seen.method == "GET" else seen.received
+        yield number, None
+        yield from ((number, after) for after in sorted({0, 1, size - 1, size}) if after >= 0)
+
+
+def ends(layout: Path, registry: EmbeddedRegistry, chunk: int | None) -> int:
+    """The exit code of a push. Where a connection that was open before is cut, aiohttp asks again by itself."""
+    try:
+        push(layout, registry, chunk)
+    except MirrorError as error:
+        return error.exit_code
+    assert_whole(registry)
+    return 0
+
+
+def assert_never_early(registry: EmbeddedRegistry) -> None:
+    """Where there is a tag, there is all that it stands for."""
+    if registry.tags("a"):
+        assert registry.tags("a") == {"v1": IMAGE.root}
+        assert registry.manifests("a") == set(IMAGE.manifests)
+        assert registry.blobs("a") == set(IMAGE.blobs)
+
+
+def assert_whole(registry: EmbeddedRegistry) -> None:
+    assert registry.tags("a") == {"v1": IMAGE.root}
+    assert {digest: registry.get_manifest("a", digest) for digest in IMAGE.manifests} == IMAGE.manifests
+    assert {digest: registry.get_blob("a", digest) for digest in IMAGE.blobs} == IMAGE.blobs
+
+
+def blob_bytes(registry: EmbeddedRegistry) -> int:
+    """Bytes of blobs that have come in."""
+    return sum(seen.received for seen in registry.requests if "/blobs/" in seen.path)
+
+
+@WAYS
+@pytest.mark.parametrize("part", range(2))
+def test_push_that_is_cut_anywhere_is_finished_by_the_next(layout: Path, chunk: int | None, part: int) -> None:
+    requests = clean(layout, chunk)
+    assert len(requests) > 15
+    for number, after in list(moments(requests))[part::2]:
+        with serving(EmbeddedRegistry()) as registry:
+            registry.fault(Fault(skip=number, action=Cut(after)))
+            assert ends(layout, registry, chunk) in (1, 0 if registry.tags("a") else 1)
+            assert_never_early(registry)
+            missing = sum(len(data) for digest, data in IMAGE.blobs.items() if digest not in registry.blobs("a"))
+            registry.clear_log()
+            push(layout, registry, chunk)
+            assert_whole(registry)
+            assert blob_bytes(registry) == missing
+
+
+@WAYS
+@pytest.mark.parametrize("relative", [True, False])
+def test_push_that_is_cut_anywhere_goes_on_by_itself(layout: Path, chunk: int | None, relative: bool) -> None:
+    for number, after in moments(clean(layout, chunk)):
+        with serving(EmbeddedRegistry(relative_locations=relative)) as registry:
+            registry.fault(Fault(skip=number, action=Reset(after) if relative else Cut(after)))
+            push(layout, registry, chunk, retries=1)
+            assert_whole(registry)
+
+
+@dataclass(frozen=True)
+class Went:
+    """How a layer went whose first body was cut."""
+
+    bodies: list[tuple[str, str | None, int]]  # of each: the method, the Content-Range and the Content-Length
+    registry: EmbeddedRegistry
+
+
+def cut_layer(layout: Path, after: int, chunk: int | None = None, quirks: Quirks | None = None) -> Went:
+    """Cut the first body of the layer after so many bytes, and let the push go on."""
+    with serving(EmbeddedRegistry(quirks=quirks)) as registry:
+        first = clean(layout, chunk)
+        number = next(i for i, seen in enumerate(first) if seen.received)  # the largest blob comes first
+        registry.fault(Fault(skip=number, action=Cut(after)))
+        push(layout, registry, chunk, retries=2)
+        assert_whole(registry)
+        address = registry.requests[number].path.rpartition("/")[2]
+        bodies = [
+            (seen.method, seen.headers.get("content-range"), int(seen.headers["content-length"]))
+            for seen in registry.requests
+            if seen.path.endswith(address) and seen.method in ("PUT", "PATCH")
+        ]
+        return Went(bodies, registry)
+
+
+@pytest.mark.parametrize("after", [2, 700, SIZE - 1])
+def test_upload_that_was_cut_goes_on_by_the_byte(layout: Path, after: int) -> None:
+    went = cut_layer(layout, after)
+    assert went.bodies == [
+        ("PUT", None, SIZE),
+        ("PATCH", f"{after}-{SIZE - 1}", SIZE - after),
+        ("PUT", None, 0),
+    ]
+
+
+def test_chunk_that_was_cut_goes_on_by_the_byte(layout: Path) -> None:
+    went = cut_layer(layout, 10, CHUNKED)
+    places = [place for _, place, _ in went.bodies]
+    assert places[:2] == [f"0-{CHUNKED - 1}", f"10-{9 + CHUNKED}"]
+    assert sum(size for _, _, size in went.bodies[1:]) == SIZE - 10
+
+
+def test_upload_whose_answer_was_lost_is_not_sent_again(layout: Path) -> None:
+    went = cut_layer(layout, SIZE)
+    assert went.bodies == [("PUT", None, SIZE)]
+    assert blob_bytes(went.registry) == sum(map(len, IMAGE.blobs.values()))
+
+
+@pytest.mark.parametrize("after", [1, 700])
+@pytest.mark.parametrize(
+    "quirks",
+    [Quirks(appends=True), Quirks(no_status=True), Quirks(stuck_range=True), Quirks(appends=True, stuck_range=True)],
+    ids=["appends", "no status", "stuck range", "appends and stuck range"],
+)
+@WAYS
+def test_upload_that_was_cut_is_right_in_the_end_at_every_registry(
+    layout: Path, quirks: Quirks, after: int, chunk: int | None
+) -> None:
+    cut_layer(layout, after, chunk, quirks)
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_session_that_nobody_finishes_is_deleted(layout: Path, retries: int) -> None:
+    with serving(EmbeddedRegistry()) as registry:
+        registry.fault(Fault(method="PUT", path=f"digest={LAYER}", times=None, action=Cut(700)))
+        registry.fault(Fault(method="PATCH", times=None, action=Cut(0)))
+        with pytest.raises(MirrorError):
+            push(layout, registry, WHOLE, retries)
+        opened = registry.count("POST", "/uploads/")
+        deleted = [seen.status for seen in registry.requests if seen.method == "DELETE"]
+        assert (opened, deleted) == (1, [204])
+
+
+def test_registry_that_does_not_delete_sessions_changes_nothing(layout: Path) -> None:
+    with serving(EmbeddedRegistry()) as registry:
+        registry.fault(Fault(method="PUT", path="digest=", times=None, action=Cut(700)))
+        registry.fault(Fault(method="DELETE", times=None, action=Cut(None)))
+        with pytest.raises(MirrorError, match="the connection was cut"):
+            push(layout, registry, WHOLE)

@@ -1,0 +1,322 @@
+"""Registries that do otherwise than the specification says: each quirk that is known, and what a push makes of it."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.command import Mirror
+from tests.registry import Bearer, EmbeddedRegistry, Fault, Header, Quirks, Seen, Status, serving
+
+MIB = 1024 * 1024
+LARGE = images.layer(1, 6 * MIB)
+IMAGE = images.index([images.image("linux/amd64", LARGE), images.image("linux/arm64", images.layer(2, 300), LARGE)])
+DOCKER = images.image("linux/amd64", images.layer(3, 200, docker=True), docker=True)
+MIXED = images.index([images.image("linux/amd64", images.layer(3, 200, docker=True), docker=True)])
+CHART = images.artifact("application/vnd.example.chart", images.layer(5, 700))
+
+
+class Shelf:
+    """A layout with one image, called a:v1."""
+
+    def __init__(self, folder: Path, image: images.Image) -> None:
+        self.mirror, self.image = Mirror(folder), image
+        with serving(EmbeddedRegistry()) as registry:
+            image.publish(registry, "a", "v1")
+            self.mirror("pull", f"{registry.host}/a:v1", "--all")
+        self.layout = folder / "layout"
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    return Shelf(tmp_path_factory.mktemp("large"), IMAGE)
+
+
+@contextmanager
+def having(**quirks: object) -> Iterator[EmbeddedRegistry]:
+    with serving(EmbeddedRegistry(quirks=Quirks(**quirks))) as registry:  # type: ignore[arg-type]
+        yield registry
+
+
+def assert_whole(registry: EmbeddedRegistry, image: images.Image, repo: str = "a") -> None:
+    assert registry.tags(repo) == {"v1": image.root}
+    assert {digest: registry.get_manifest(repo, digest) for digest in image.manifests} == image.manifests
+    assert {digest: registry.get_blob(repo, digest) for digest in image.blobs} == image.blobs
+
+
+def patches(registry: EmbeddedRegistry) -> list[Seen]:
+    return [seen for seen in registry.requests if seen.method == "PATCH"]
+
+
+def taken(registry: EmbeddedRegistry) -> list[int]:
+    """The bytes of the bodies of blobs that were accepted."""
+    return [
+        seen.received
+        for seen in registry.requests
+        if "/blobs/" in seen.path and seen.method in ("PATCH", "PUT") and 200 <= seen.status < 300
+    ]
+
+
+# Amazon ECR
+
+
+def test_range_that_sticks_at_the_first_chunk_makes_nothing_go_twice(mirror: Mirror, large: Shelf) -> None:
+    with having(stuck_range=True) as registry:
+        mirror("push", large.layout, registry.host, "--chunk-size", MIB, "-j", 1)
+        assert_whole(registry, IMAGE)
+        assert [seen.headers["content-range"].partition("-")[0] for seen in patches(registry)[:6]] == [
+            str(number * MIB) for number in range(6)
+        ]
+        assert sum(taken(registry)) == sum(map(len, IMAGE.blobs.values()))
+
+
+def test_repository_that_does_not_exist_is_to_be_created(mirror: Mirror, large: Shelf) -> None:
+    with having(only_existing=True) as registry:
+        result = mirror("push", large.layout, registry.host, code=1)
+        assert "NAME_UNKNOWN" in result.err
+        assert "Create a there" in result.err
+
+
+# GitHub's registry
+
+
+def test_chunk_that_is_too_long_for_ghcr_is_made_shorter(mirror: Mirror, large: Shelf) -> None:
+    with having(patch_limit=4 * MIB) as registry:
+        mirror("push", large.layout, registry.host, "--chunk-size", "5.5M")
+        assert_whole(registry, IMAGE)
+        assert [seen.status for seen in patches(registry)] == [416, 202, 202]
+        assert max(taken(registry)) == 4 * MIB
+
+
+def test_blob_of_any_size_goes_to_ghcr_in_one_put(mirror: Mirror, large: Shelf) -> None:
+    with having(patch_limit=4 * MIB) as registry:
+        mirror("push", large.layout, registry.host)
+        assert_whole(registry, IMAGE)
+        assert patches(registry) == []
+
+
+# Quay
+
+
+def test_index_over_docker_images_that_quay_refuses_says_what_to_do(mirror: Mirror, tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, MIXED)
+    with having(uniform_index=True) as registry:
+        result = mirror("push", shelf.layout, registry.host, code=1)
+        assert registry.tags("a") == {}
+    assert "MANIFEST_INVALID" in result.err
+    assert "Quay" in result.err
+    assert "--platform" in result.err
+
+
+def test_artifact_that_quay_does_not_list_says_what_to_do(mirror: Mirror, tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, CHART)
+    with having(config_types=frozenset({images.OCI_CONFIG})) as registry:
+        result = mirror("push", shelf.layout, registry.host, code=1)
+        assert registry.tags("a") == {}
+    kind = json.loads(CHART.data)["config"]["mediaType"]
+    assert kind in result.err
+    assert "ALLOWED_OCI_ARTIFACT_TYPES" in result.err
+
+
+def test_refused_manifest_is_never_changed(mirror: Mirror, tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, MIXED)
+    with having(uniform_index=True) as registry:
+        mirror("push", shelf.layout, registry.host, code=1)
+        puts = [seen for seen in registry.requests if seen.method == "PUT" and "/manifests/" in seen.path]
+    assert {seen.path.rpartition("/")[2] for seen in puts} <= set(MIXED.manifests)
+
+
+def test_mount_says_where_from(mirror: Mirror, large: Shelf) -> None:
+    with having(mount_wants_from=True) as registry:
+        push_twice(mirror, large, registry)
+        mounts = [seen for seen in registry.requests if "mount" in seen.query]
+        assert mounts
+        assert {seen.status for seen in mounts} == {201}
+
+
+# Mounts that are refused
+
+
+def push_twice(mirror: Mirror, shelf: Shelf, registry: EmbeddedRegistry) -> None:
+    """To two repositories in one run: the second could have its blobs from the first."""
+    both = shelf.mirror.folder / "both"
+    if not both.exists():
+        with serving(EmbeddedRegistry()) as source:
+            for repo in ("a", "b"):
+                shelf.image.publish(source, repo, "v1")
+            shelf.mirror("pull", f"{source.host}/a:v1", f"{source.host}/b:v1", "--all", "-o", both)
+    mirror("push", both, registry.host, "-j", 1)
+    for repo in ("a", "b"):
+        assert_whole(registry, shelf.image, repo)
+
+
+@pytest.mark.parametrize("status", [401, 404, 405, 202])
+def test_refused_mount_becomes_an_upload(mirror: Mirror, large: Shelf, status: int) -> None:
+    with having(mount_refusal=status) as registry:
+        push_twice(mirror, large, registry)
+        mounts = [seen for seen in registry.requests if "mount" in seen.query]
+        posts = registry.count("POST", "/b/blobs/uploads/")
+        assert {seen.status for seen in mounts} == {status}
+        assert posts == len(IMAGE.blobs) * (1 if status == 202 else 2)  # what a mount began is gone on with
+
+
+# Artifactory
+
+
+def test_blobs_that_head_lies_about_are_sent_without_asking(mirror: Mirror, large: Shelf) -> None:
+    with having(lying_head=True) as registry:
+        result = mirror("push", large.layout, registry.host, "--json")
+        assert_whole(registry, IMAGE)
+        assert "rying again" not in result.err
+        refused = [seen for seen in registry.requests if seen.method == "PUT" and seen.status == 400]
+        assert len(refused) == 2  # each manifest once
+        assert registry.count("PUT", "/manifests/v1") == 1
+
+
+def test_blobs_that_mount_lies_about_are_sent_without_it(mirror: Mirror, large: Shelf) -> None:
+    with having(lying_head=True) as registry:
+        push_twice(mirror, large, registry)
+
+
+def test_blobs_that_are_lacking_for_ever_are_sent_once_more_and_no_more(mirror: Mirror, large: Shelf) -> None:
+    lacking = json.dumps({"errors": [{"code": "MANIFEST_INVALID", "message": "blob unknown"}]}).encode()
+    with serving(EmbeddedRegistry()) as registry:
+        registry.fault(Fault(method="PUT", path="/manifests/sha", times=None, action=Status(404, body=lacking)))
+        result = mirror("push", large.layout, registry.host, "-j", 1, code=1)
+        assert registry.tags("a") == {}
+        assert len(taken(registry)) <= 2 * len(IMAGE.blobs)
+    assert "MANIFEST_INVALID" in result.err
+
+
+# distribution
+
+
+def test_relative_addresses_with_queries_are_gone_on_with(mirror: Mirror, large: Shelf) -> None:
+    with serving(EmbeddedRegistry(relative_locations=True)) as registry:
+        mirror("push", large.layout, registry.host, "--chunk-size", "2M")
+        assert_whole(registry, IMAGE)
+        states = [seen.query["_state"][0] for seen in patches(registry)]
+        assert len(states) == len(set(states))  # always the latest
+
+
+def test_manifest_whose_index_is_sparse_says_what_to_do(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    IMAGE.publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64", "--sparse")
+    with serving(EmbeddedRegistry()) as strict:
+        result = mirror("push", "layout", strict.host, code=1)
+        assert len([seen for seen in strict.requests if seen.method == "PUT" and "/blobs/" in seen.path]) == 3
+    assert "sparse" in result.err
+    assert "--all-platforms" in result.err
+
+
+# Old registries, and those that know less
+
+
+def test_created_may_be_204(mirror: Mirror, large: Shelf) -> None:
+    with having(old_created=True) as registry:
+        mirror("push", large.layout, registry.host)
+        assert_whole(registry, IMAGE)
+
+
+def test_no_blob_is_sent_with_the_first_post(mirror: Mirror, large: Shelf) -> None:
+    with having(no_single_post=True) as registry:
+        mirror("push", large.layout, registry.host)
+        posts = [seen for seen in registry.requests if seen.method == "POST"]
+        assert {seen.headers["content-length"] for seen in posts} == {"0"}
+        assert_whole(registry, IMAGE)
+
+
+def test_upload_that_answers_created_without_any_content_is_no_upload(mirror: Mirror, large: Shelf) -> None:
+    with serving(EmbeddedRegistry()) as registry:
+        registry.fault(Fault(method="POST", times=None, action=Status(201)))
+        mirror("push", large.layout, registry.host, code=1)
+        assert registry.tags("a") == {}
+
+
+def test_chunks_are_as_long_as_the_registry_wants_them(mirror: Mirror, large: Shelf) -> None:
+    with having(least_chunk=2 * MIB) as registry:
+        mirror("push", large.layout, registry.host, "--chunk-size", "64K")
+        assert_whole(registry, IMAGE)
+        assert [seen.received for seen in patches(registry)] == [2 * MIB] * 3
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "8X", "x", "0.1", "٣"])
+def test_chunk_size_that_is_none_is_refused(mirror: Mirror, large: Shelf, size: str) -> None:
+    assert "no size" in mirror("push", large.layout, "127.0.0.1:1", "--chunk-size", size, code=2).err
+
+
+# Proxies
+
+
+@pytest.mark.parametrize("limit", [MIB, 4 * MIB, MIB // 2])
+def test_proxy_that_refuses_large_bodies_gets_smaller_ones(mirror: Mirror, large: Shelf, limit: int) -> None:
+    with having(body_limit=limit) as registry:
+        mirror("push", large.layout, registry.host)
+        assert_whole(registry, IMAGE)
+        assert sum(taken(registry)) == sum(map(len, IMAGE.blobs.values()))
+        assert max(taken(registry)) <= limit
+
+
+def test_proxy_in_front_of_a_registry_without_status_gets_smaller_bodies(mirror: Mirror, large: Shelf) -> None:
+    with having(body_limit=MIB, no_status=True) as registry:
+        mirror("push", large.layout, registry.host)
+        assert_whole(registry, IMAGE)
+
+
+def test_proxy_that_refuses_every_body_is_named(mirror: Mirror, large: Shelf) -> None:
+    with having(body_limit=1000) as registry:
+        result = mirror("push", large.layout, registry.host, code=1)
+        assert registry.tags("a") == {}
+    assert f"a proxy (nginx) in front of {registry_host(result.err)} answered 413" in result.err
+    assert "client_max_body_size" in result.err
+    assert "<" not in result.err
+
+
+def registry_host(text: str) -> str:
+    found = re.search(r"http://([^/]+)/", text)
+    assert found
+    return found[1]
+
+
+@pytest.mark.parametrize("server", ["nginx/1.2", "cloudflare", "\x1b[2Jnginx", "unheard/1", ""])
+def test_proxy_is_named_only_where_it_is_known(mirror: Mirror, large: Shelf, server: str) -> None:
+    page = Status(403, content_type="text/html", body=b"<html><h1>\x1b[31mForbidden</h1></html>")
+    with serving(EmbeddedRegistry()) as registry:
+        header = () if not server else (Header("Server", server.replace("\x1b", "\\x1b")),)
+        registry.fault(Fault(method="POST", times=None, action=(page, *header)))
+        result = mirror("push", large.layout, registry.host, code=1)
+    known = server.partition("/")[0] if server in ("nginx/1.2", "cloudflare") else ""
+    assert f"a proxy{f' ({known})' if known else ''} in front of" in result.err
+    assert "unheard" not in result.err
+
+
+# Tokens
+
+
+def test_token_that_ends_before_the_blob_is_sent_is_renewed(mirror: Mirror, large: Shelf) -> None:
+    auth = Bearer({"ann": "secret"})
+    with serving(EmbeddedRegistry(auth=auth)) as registry:
+        folder = Path(mirror.env["DOCKER_CONFIG"])
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": "YW5uOnNlY3JldA=="}}}))
+        challenge = f'Bearer realm="{registry.url}/token",service="embedded"'
+        expired = Status(401, (("WWW-Authenticate", challenge),))
+        registry.fault(Fault(method="PUT", path=f"digest={LARGE.digest}", action=expired))
+        registry.fault(Fault(method="GET", path="/uploads/", action=expired))
+        mirror("push", large.layout, registry.host, "-j", 1)
+        assert_whole(registry, IMAGE)
+        assert [seen.status for seen in registry.requests if LARGE.digest in seen.target and seen.method == "PUT"] == [
+            401,
+            201,
+        ]
+
+
+def test_upload_that_is_unauthorized_for_ever_ends(mirror: Mirror, large: Shelf) -> None:
+    with serving(EmbeddedRegistry()) as registry:
+        registry.fault(Fault(method="PUT", path="digest=", times=None, action=Status(401)))
+        mirror("push", large.layout, registry.host, "-j", 1, code=1)
+        assert registry.count("PUT") <= 3
