@@ -222,7 +222,7 @@ def test_a_list_that_was_overwritten_meanwhile_is_merged_again(
     mirror: Mirror, private: EmbeddedRegistry, layout: Path
 ) -> None:
     theirs = signature(IMAGE, 7)
-    private.fault(Fault(method="PUT", path=f"/manifests/{tag_of(IMAGE)}", action=Rival(private, theirs)))
+    private.fault(Fault(method="PUT", path=f"/manifests/{tag_of(IMAGE)}$", action=Rival(private, theirs)))
     mirror("push", layout, private.host)
     assert set(listed(private, IMAGE)) == {theirs.root, SIGNATURE.root}
 
@@ -231,7 +231,7 @@ def test_a_list_that_is_overwritten_every_time_is_reported(
     mirror: Mirror, private: EmbeddedRegistry, layout: Path
 ) -> None:
     private.fault(
-        Fault(method="PUT", path=f"/manifests/{tag_of(IMAGE)}", times=None, action=Rival(private, signature(IMAGE, 7)))
+        Fault(method="PUT", path=f"/manifests/{tag_of(IMAGE)}$", times=None, action=Rival(private, signature(IMAGE, 7)))
     )
     assert "lists less than it was given" in mirror("push", layout, private.host, code=4).err
 
