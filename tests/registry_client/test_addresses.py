@@ -18,7 +18,7 @@ from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import TransferError
 from mirror.hosts import Host
-from mirror.registry import Client, Options, Repository, addresses
+from mirror.registry import Client, ForeignLayers, Options, Repository, addresses
 from mirror.registry.addresses import AddressInfo, Bounds, Reach, is_forbidden, literal, reach
 from mirror.registry.errors import Refused
 from tests.registry import EmbeddedRegistry, Fault, Redirect, serving
@@ -284,6 +284,37 @@ def test_of_a_name_only_the_addresses_that_may_be_are_used(
         other.put_blob("a", DATA)
         sent_on(public, "cdn.test", other)
         assert asyncio.run(fetch(public.host)) == DATA
+
+
+FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+
+
+async def fetch_foreign(host: str, url: str) -> bytes:
+    """A foreign layer that a manifest of the registry says to be at a URL."""
+    node = Descriptor(FOREIGN, NODE.digest, NODE.size, urls=(url,))
+    async with Client(Options(plain_http=frozenset({"*"}))) as client:
+        repository = Repository(client.registry(host), "a")
+        async with repository.open_blob(NODE) as body:  # now it is known where the registry is
+            await stream.read(body, NODE)
+        async with ForeignLayers(repository, repository.registry).open_blob(node) as body:
+            return await stream.read(body, node)
+
+
+@pytest.mark.parametrize(("address", "allowed"), [("127.0.0.1", False), ("127.0.0.3", False), ("127.0.0.4", True)])
+def test_no_manifest_leads_inwards(
+    world: dict[str, list[str]], public: EmbeddedRegistry, address: str, allowed: bool
+) -> None:
+    world["layers.test"] = [address]
+    with serving(EmbeddedRegistry(address=address)) as other:
+        other.put_blob("a", DATA)
+        for host in (address, "layers.test"):
+            url = f"http://{host}:{other.host.partition(':')[2]}{PATH}"
+            if allowed:
+                assert asyncio.run(fetch_foreign(public.host, url)) == DATA
+            else:
+                with pytest.raises(TransferError, match="where it may not"):
+                    asyncio.run(fetch_foreign(public.host, url))
+        assert len(other.requests) == (2 if allowed else 0)
 
 
 def test_a_trusted_network_may_be_more_private(world: dict[str, list[str]], public: EmbeddedRegistry) -> None:
