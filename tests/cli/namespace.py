@@ -30,19 +30,20 @@ def isolated(*addresses: str, names: Mapping[str, str] | None = None) -> Callabl
                 _furnish(addresses, names or {}, fixtures["tmp_path"])
                 test(**fixtures)
             else:
-                _again(os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0])
+                _again(os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0], fixtures["tmp_path"] / "inside")
 
         return run
 
     return decorate
 
 
-def _again(test: str) -> None:
+def _again(test: str, folder: Path) -> None:
     if not shutil.which("unshare") or not shutil.which("ip"):
         lacking("unshare or ip is not installed")
     if subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False).returncode:
         lacking("this machine gives out no network namespaces")
-    command = [*_UNSHARE, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", test]
+    quiet = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}")  # and in nobody's way
+    command = [*_UNSHARE, sys.executable, "-m", "pytest", *quiet, test]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=_LIMIT, check=False, env={**os.environ, _INSIDE: "1"}
     )
