@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from mirror.push import PushOptions, push_layout
     from mirror.reference import Reference
     from mirror.registry import Credentials, Options
-    from mirror.report.findings import VerifyReport
+    from mirror.report.findings import Level, Sample, VerifyReport
     from mirror.report.transfers import TransferReport
     from mirror.retry import Retry
     from mirror.selection import Choice
     from mirror.serve import ServeOptions, Serving, serve_layouts
     from mirror.tags import list_tags
-    from mirror.verify import verify_layout
+    from mirror.verify import Verification, verify_layout
 
 _HOMES = {
     "Choice": "selection",
@@ -51,6 +51,7 @@ _HOMES = {
     "ExportOptions": "exporting",
     "Finding": "finding",
     "Format": "exporting",
+    "Level": "report.findings",
     "MirrorError": "errors",
     "Options": "registry",
     "Platform": "descriptor",
@@ -58,9 +59,11 @@ _HOMES = {
     "PushOptions": "push",
     "Reference": "reference",
     "Retry": "retry",
+    "Sample": "report.findings",
     "ServeOptions": "serve",
     "Serving": "serve",
     "TransferReport": "report.transfers",
+    "Verification": "verify",
     "VerifyReport": "report.findings",
     "export_layout": "exporting",
     "import_archive": "importing",
@@ -87,6 +90,7 @@ __all__ = [
     "ExportOptions",
     "Finding",
     "Format",
+    "Level",
     "MirrorError",
     "Options",
     "Platform",
@@ -94,9 +98,11 @@ __all__ = [
     "PushOptions",
     "Reference",
     "Retry",
+    "Sample",
     "ServeOptions",
     "Serving",
     "TransferReport",
+    "Verification",
     "VerifyReport",
     "export_layout",
     "import_archive",
