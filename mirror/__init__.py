@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from mirror.receipt import verify_receipt
     from mirror.reference import Reference
     from mirror.registry import Credentials, Options
-    from mirror.report.findings import VerifyReport
+    from mirror.report.findings import Level, Sample, VerifyReport
     from mirror.report.transfers import TransferReport
     from mirror.retry import Retry
     from mirror.selection import Choice
     from mirror.serve import ServeOptions, Serving, serve_layouts
     from mirror.tags import list_tags
-    from mirror.verify import verify_layout
+    from mirror.verify import Verification, verify_layout
 
 _HOMES = {
     "Choice": "selection",
@@ -55,6 +55,7 @@ _HOMES = {
     "ExportOptions": "exporting",
     "Finding": "finding",
     "Format": "exporting",
+    "Level": "report.findings",
     "MirrorError": "errors",
     "Options": "registry",
     "Platform": "descriptor",
@@ -63,9 +64,11 @@ _HOMES = {
     "Reference": "reference",
     "Renaming": "destination",
     "Retry": "retry",
+    "Sample": "report.findings",
     "ServeOptions": "serve",
     "Serving": "serve",
     "TransferReport": "report.transfers",
+    "Verification": "verify",
     "VerifyReport": "report.findings",
     "export_layout": "exporting",
     "import_archive": "importing",
@@ -93,6 +96,7 @@ __all__ = [
     "ExportOptions",
     "Finding",
     "Format",
+    "Level",
     "MirrorError",
     "Options",
     "Platform",
@@ -101,9 +105,11 @@ __all__ = [
     "Reference",
     "Renaming",
     "Retry",
+    "Sample",
     "ServeOptions",
     "Serving",
     "TransferReport",
+    "Verification",
     "VerifyReport",
     "export_layout",
     "import_archive",

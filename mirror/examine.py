@@ -34,12 +34,16 @@ class Flaw(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found at a blob's place. `flaw` is None where all is well; `size` is bytes as they are stored."""
+    """What was found at a blob's place. `flaw` is None where all is well.
+
+    `size` is bytes as they are stored, `hashed` those that were hashed to the end.
+    """
 
     flaw: Flaw | None
     expected: str = ""
     found: str = ""
     size: int = 0
+    hashed: int = 0
 
     @property
     def ok(self) -> bool:
@@ -79,9 +83,10 @@ class Reader(Protocol):
 
 
 class Passing:
-    """The bytes of a reader on their way, each of them hashed as it passes."""
+    """The bytes of a reader on their way, each of them hashed as it passes. `size` is what was announced."""
 
     def __init__(self, reader: Reader, hasher: Hasher, advance: Callable[[int], None]) -> None:
+        self.size = reader.size
         self._reader, self._hasher, self._advance = reader, hasher, advance
         self._left = reader.size + 1  # one more than there should be: a file that grows for ever is not read for ever
 
@@ -143,7 +148,7 @@ def keep(data: bytearray) -> Through:
     """For `examine`: keep the content, whose size the caller has capped."""
 
     def through(passing: Passing) -> None:
-        buffer = memoryview(bytearray(64 * 1024))
+        buffer = memoryview(bytearray(passing.size + 1))
         while count := passing.readinto(buffer):
             data.extend(buffer[:count])
 
@@ -174,5 +179,6 @@ def _hashed(
     if not passing.as_announced() or reader.changed():
         return Verdict(Flaw.CHANGED, str(digest), _CHANGED, reader.size)
     if digest.matches(hasher):
-        return Verdict(None, size=reader.size)
-    return Verdict(Flaw.CORRUPT, str(digest), f"{digest.algorithm}:{hasher.hexdigest()}", reader.size)
+        return Verdict(None, size=reader.size, hashed=reader.size)
+    found = f"{digest.algorithm}:{hasher.hexdigest()}"
+    return Verdict(Flaw.CORRUPT, str(digest), found, reader.size, reader.size)

@@ -1,11 +1,17 @@
-"""A finding is a value: what, where, what was expected and found, and whom it hurts."""
+"""A finding is a value: what, where, what was expected and found, whom it hurts, and what to do.
+
+Every kind is documented in docs/findings.md; programs rely on the words.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from mirror.strictjson import JsonObject
+
+NAMED = 50  # images of a finding, or platforms of an image, that JSON names; a base layer can belong to thousands
 
 
 class Severity(StrEnum):
@@ -16,29 +22,131 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
+class Kind(StrEnum):
+    """What can be found."""
+
+    MISSING = "missing"
+    TOO_SHORT = "too-short"
+    TOO_LONG = "too-long"
+    CORRUPT = "corrupt"
+    NOT_A_FILE = "not-a-file"
+    BROKEN_LAYOUT = "broken-layout"
+    BROKEN_INDEX = "broken-index"
+    BROKEN_ARCHIVE = "broken-archive"
+    AMBIGUOUS_ARCHIVE = "ambiguous-archive"
+    NO_IMAGES = "no-images"
+    BROKEN_MANIFEST = "broken-manifest"
+    SIZE_CONFLICT = "size-conflict"
+    TYPE_CONFLICT = "type-conflict"
+    NAME_CONFLICT = "name-conflict"
+    MOVED = "moved"
+    BAD_NAME = "bad-name"
+    TOO_MANY = "too-many"
+    BROKEN_CONFIG = "broken-config"
+    WRONG_PLATFORM = "wrong-platform"
+    LAYER_COUNT = "layer-count"
+    WRONG_DIFF_ID = "wrong-diff-id"
+    BROKEN_LAYER = "broken-layer"
+    BOMB = "bomb"
+    UNREADABLE = "unreadable"
+    CHANGED = "changed"
+    UNHASHABLE = "unhashable"
+    UNKNOWN_COMPRESSION = "unknown-compression"
+    ABSENT = "absent"
+    ORPHAN = "orphan"
+    STRAY = "stray"
+    LEFTOVER = "leftover"
+    AMBIGUOUS_NAME = "ambiguous-name"
+    DANGLING_SUBJECT = "dangling-subject"
+    UNKNOWN_TYPE = "unknown-type"
+    VARIANT = "variant"
+    HISTORY_COUNT = "history-count"
+    NOT_A_TAR = "not-a-tar"
+    DUPLICATE_PATH = "duplicate-path"
+    DANGEROUS_PATH = "dangerous-path"
+
+
+_AGAIN = "Pull the image again: only what is bad is fetched."
+_PUBLISHER = "The publisher has to fix it; the bytes are those that the digest names."
+_NOTHING = "Nothing needs to be done."
+
+HINTS: Mapping[Kind, str] = {
+    Kind.MISSING: _AGAIN,
+    Kind.TOO_SHORT: _AGAIN,
+    Kind.TOO_LONG: _AGAIN,
+    Kind.CORRUPT: "Pull the image again: only what is bad is fetched. A file that no image needs can be deleted.",
+    Kind.NOT_A_FILE: "Find out who put it there, then pull the image again.",
+    Kind.BROKEN_LAYOUT: "If the blobs are there, a pull into a new folder shows what the files at the top should be.",
+    Kind.BROKEN_INDEX: "Take index.json from a backup; the blobs are of use to a new pull.",
+    Kind.BROKEN_ARCHIVE: "Get the archive again.",
+    Kind.AMBIGUOUS_ARCHIVE: "Do not load it into docker; export it again.",
+    Kind.NO_IMAGES: "This may be the wrong folder.",
+    Kind.BROKEN_MANIFEST: _PUBLISHER,
+    Kind.SIZE_CONFLICT: _PUBLISHER,
+    Kind.TYPE_CONFLICT: _PUBLISHER,
+    Kind.NAME_CONFLICT: "Remove one of the images by its digest with mirror rm, or pull the name again.",
+    Kind.MOVED: "Find out who has pushed to this name since; push again, or make another receipt.",
+    Kind.BAD_NAME: "Rename it.",
+    Kind.TOO_MANY: "Nobody publishes such images in earnest: do not trust where they came from.",
+    Kind.BROKEN_CONFIG: _PUBLISHER,
+    Kind.WRONG_PLATFORM: _PUBLISHER,
+    Kind.LAYER_COUNT: _PUBLISHER,
+    Kind.WRONG_DIFF_ID: _PUBLISHER,
+    Kind.BROKEN_LAYER: _PUBLISHER,
+    Kind.BOMB: "Do not unpack it: it would fill the disk of whoever runs the image.",
+    Kind.UNREADABLE: "Read it as another user, or on another machine.",
+    Kind.CHANGED: "Wait until whoever writes to it is done, and verify again.",
+    Kind.UNHASHABLE: "Nobody can tell here: only sha256, sha384 and sha512 can be computed.",
+    Kind.UNKNOWN_COMPRESSION: "The bytes are right; what is in them was not looked at.",
+    Kind.ABSENT: "Nothing needs to be done: it was left out on purpose.",
+    Kind.ORPHAN: "Nothing needs to be done; another tool may have its reasons.",
+    Kind.STRAY: _NOTHING,
+    Kind.LEFTOVER: "Nothing needs to be done: the next pull clears it.",
+    Kind.AMBIGUOUS_NAME: "Give the images full names; skopeo, umoci and oras cannot tell them apart.",
+    Kind.DANGLING_SUBJECT: _NOTHING,
+    Kind.UNKNOWN_TYPE: _NOTHING,
+    Kind.VARIANT: _NOTHING,
+    Kind.HISTORY_COUNT: _NOTHING,
+    Kind.NOT_A_TAR: "The bytes are those that were published; a runtime may refuse to unpack them.",
+    Kind.DUPLICATE_PATH: "Nothing needs to be done: runtimes keep the last one.",
+    Kind.DANGEROUS_PATH: "Unpack the layer only with a tool that keeps paths inside the target folder.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is not as it should be.
 
-    `kind` is a stable word (docs/findings.md); `subject` a digest or a path inside the store; `size` the bytes that
-    the subject should have, where that is known; `images` the names of the images that need it.
+    `kind` is a stable word (docs/findings.md); `subject` a digest, a name or a path inside the store; `size` the bytes
+    that the subject should have, where that is known; `images` the names of the images that need it, and `platforms`
+    those of their platforms that do, where an index tells them apart.
     """
 
-    kind: str
+    kind: Kind
     severity: Severity
     subject: str
     expected: str
     found: str
     images: tuple[str, ...] = ()
+    platforms: tuple[str, ...] = ()
     size: int | None = None
+
+    @property
+    def hint(self) -> str:
+        """What a person can do about it."""
+        return HINTS[self.kind]
 
     def to_json(self) -> JsonObject:
         return {
-            "kind": self.kind,
+            "kind": str(self.kind),
             "severity": str(self.severity),
             "subject": self.subject,
             "size": self.size,
             "expected": self.expected,
             "found": self.found,
-            "images": list(self.images),
+            "images": list(self.images[:NAMED]),
+            "moreImages": max(0, len(self.images) - NAMED),
+            "platforms": list(self.platforms[:NAMED]),
+            "morePlatforms": max(0, len(self.platforms) - NAMED),
+            "hint": self.hint,
         }

@@ -15,7 +15,7 @@ from mirror.content import Progress, Silence, Source
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import ContentError, MirrorError, NotFound, TransferError, WrongSize
-from mirror.finding import Finding, Severity
+from mirror.finding import Finding, Kind, Severity
 from mirror.retry import Retry
 
 
@@ -67,7 +67,7 @@ async def _resolve(image: Expected, retry: Retry) -> Finding | None:
         return _finding(error, image.target, image.digest, (image.name,))
     if root.digest == image.digest:
         return None
-    return Finding("moved", Severity.ERROR, image.target, image.digest, root.digest, (image.name,))
+    return Finding(Kind.MOVED, Severity.ERROR, image.target, image.digest, root.digest, (image.name,))
 
 
 async def _examine(piece: _Piece, retry: Retry, jobs: int, progress: Progress) -> Finding | None:
@@ -105,12 +105,12 @@ async def _hash(node: Descriptor, source: Source, size: int, progress: Progress)
 def _finding(
     error: MirrorError, subject: str, expected: str, images: tuple[str, ...], size: int | None = None
 ) -> Finding:
-    kind, severity, found = "unreadable", Severity.UNVERIFIED, str(error)
+    kind, severity, found = Kind.UNREADABLE, Severity.UNVERIFIED, str(error)
     if isinstance(error, NotFound) or (isinstance(error, TransferError) and error.status == 404):
-        kind, severity, found = "missing", Severity.ERROR, "nothing"
+        kind, severity, found = Kind.MISSING, Severity.ERROR, "nothing"
     elif isinstance(error, WrongSize):
         short = error.got is not None and error.got < error.want
-        kind, severity = "too-short" if short else "too-long", Severity.ERROR
+        kind, severity = Kind.TOO_SHORT if short else Kind.TOO_LONG, Severity.ERROR
     elif isinstance(error, ContentError):
-        kind, severity = "corrupt", Severity.ERROR
-    return Finding(kind, severity, subject, expected, found, images, size)
+        kind, severity = Kind.CORRUPT, Severity.ERROR
+    return Finding(kind, severity, subject, expected, found, images, size=size)

@@ -15,13 +15,17 @@ from mirror.errors import InvalidContent
 
 JsonObject = dict[str, Any]
 
+MOST_VALUES = 2_000_000  # in one document: `[],[],…` takes twenty times its size in memory
+
 
 def loads(data: bytes, what: str) -> Any:
     """Parse one JSON document.
 
     Raises:
-        InvalidContent: no UTF-8, no JSON, a key twice, NaN or Infinity, nested too deep, absurd numbers.
+        InvalidContent: no UTF-8, no JSON, a key twice, NaN or Infinity, nested too deep, absurd numbers, or too much.
     """
+    if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise InvalidContent(f"{what} has more than {MOST_VALUES} values.")
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_constant, parse_float=_finite)
     except RecursionError:
@@ -50,8 +54,9 @@ def field(document: JsonObject, name: str, what: str) -> Any:
     Raises:
         InvalidContent: a key equals `name` in everything but its case: Go would read it, Python would not.
     """
-    for key in document:
-        if key != name and key.casefold() == name.casefold():
+    length = len(name)
+    for key in document:  # Go compares letter by letter, so only a key of the same length can be taken for it
+        if len(key) == length and key != name and key.casefold() == name.casefold():
             raise InvalidContent(f"{what} has the key {key!r}, which some readers take for {name!r}.")
     return document.get(name)
 

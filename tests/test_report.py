@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import MirrorError, SomeFailed, StorageError
-from mirror.finding import Finding, Severity
+from mirror.finding import Finding, Kind, Severity
 from mirror.quota import Quota, Usage
 from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
 from mirror.report.images import Inspected, Listed, Listing, Part, Platformed, Referring, Removed, Tags
@@ -173,7 +173,7 @@ def test_what_all_ends_with() -> None:
 
 def finding(severity: Severity = Severity.ERROR, kind: str = "missing", **fields: Any) -> Finding:
     given = {"subject": DIGEST, "expected": "402 bytes", "found": "nothing", "images": (NAME,), "size": 402, **fields}
-    return Finding(kind, severity, **given)
+    return Finding(Kind(kind), severity, **given)
 
 
 def verified(*findings: Finding, images: tuple[VerifiedImage, ...] | None = None) -> VerifyReport:

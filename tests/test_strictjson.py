@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.errors import InvalidContent, MirrorError
-from mirror.strictjson import field, load_object, loads
+from mirror.strictjson import MOST_VALUES, field, load_object, loads
 from tests.strategies import THOROUGH, json_values, nasty_text, outcome
 
 
@@ -161,3 +161,10 @@ def test_a_field_that_is_not_there_is_none(document: dict[str, int]) -> None:
 def test_a_field_is_found_beside_any_others(others: dict[str, int], value: int) -> None:
     rest = {key: number for key, number in others.items() if key.casefold() != "size"}
     assert field({**rest, "size": value}, "size", "it") == value
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"0", b'""'])
+def test_more_values_than_any_document_has_are_refused_before_they_fill_memory(value: bytes) -> None:
+    data = b"[" + (value + b",") * MOST_VALUES + value + b"]"
+    with pytest.raises(InvalidContent, match="more than 2000000 values"):
+        loads(data, "it")

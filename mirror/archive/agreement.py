@@ -15,7 +15,7 @@ from mirror.archive.listing import Image
 from mirror.descriptor import MANIFEST_CAP, Descriptor
 from mirror.digest import Digest
 from mirror.errors import BrokenArchive, ContentError
-from mirror.finding import Finding, Severity
+from mirror.finding import Finding, Kind, Severity
 from mirror.layout import index
 from mirror.manifest import Document
 
@@ -85,4 +85,4 @@ class _Named:
 
 
 def _finding(severity: Severity, found: str) -> Finding:
-    return Finding("ambiguous-archive", severity, listing.FILE, "the same images as in index.json", found)
+    return Finding(Kind.AMBIGUOUS_ARCHIVE, severity, listing.FILE, "the same images as in index.json", found)

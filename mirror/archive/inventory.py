@@ -11,7 +11,7 @@ from mirror.archive.tar import Tar
 from mirror.digest import Digest
 from mirror.errors import BrokenArchive, BrokenLayout
 from mirror.examine import MISSING, Reader, Verdict
-from mirror.finding import Finding, Severity
+from mirror.finding import Finding, Kind, Severity
 
 
 class ArchiveInventory:
@@ -53,7 +53,7 @@ class ArchiveInventory:
 
     def faults(self) -> Iterator[Finding]:
         if self._tar.fault:
-            yield Finding("broken-archive", Severity.ERROR, self.name, "a whole tar archive", str(self._tar.fault))
+            yield Finding(Kind.BROKEN_ARCHIVE, Severity.ERROR, self.name, "a whole tar archive", str(self._tar.fault))
         yield from disagreements(self._files)
 
     def leftovers(self) -> Iterator[Finding]:

@@ -110,7 +110,9 @@ def echo(lines: Sequence[str]) -> None:
 
 def echo_json(document: JsonObject) -> None:
     """The one JSON object, to stdout; JSON escapes what has to be."""
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    for chunk in json.JSONEncoder(indent=2).iterencode(document):  # which may be long, and is not held twice
+        sys.stdout.write(chunk)
+    sys.stdout.write("\n")
     sys.stdout.flush()
 
 

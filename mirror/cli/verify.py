@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -9,17 +10,23 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
+from mirror.errors import StorageError
+from mirror.report.findings import Level, VerifyReport
+from mirror.report.junit import to_junit
 from mirror.retry import Retry
-from mirror.verify import verify_layout
+from mirror.verify import Verification
 
 _HELP = """Verify a layout offline: every byte is hashed, every link is followed, all findings come out of one run.
 
 \b
-  mirror verify ./layout             all images, and what else is stored
-  mirror verify ./layout redis:4.0   one image
-  mirror verify ./layout --json      for a program
-  mirror verify images.tar           an archive, read in place
-  mirror verify --receipt FILE       a registry, against the receipt of a push
+  mirror verify ./layout                     all images, and what else is stored
+  mirror verify ./layout redis:4.0           one image
+  mirror verify ./layout --level structure   quick: what is there, and how large; no blob is read
+  mirror verify ./layout --level layers      unpacked too, and compared with the configs
+  mirror verify ./layout --sample 2/7        hash a seventh of the blobs; another one tomorrow
+  mirror verify ./layout --junit verify.xml  for CI
+  mirror verify images.tar                   an archive, read in place
+  mirror verify --receipt FILE               a registry, against the receipt of a push
 
 The layout is only read. A layout can prove only that it agrees with itself: compare the digests that are printed with
 those that were published. Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found but something could not be checked.
@@ -35,6 +42,24 @@ those that were published. Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found
     metavar="FILE",
     help="Check the registry against the receipt of a push, over the network, instead of a layout.",
 )
+@click.option(
+    "--level",
+    type=click.Choice([str(level) for level in Level]),
+    default="content",
+    show_default=True,
+    help="How closely to look; each level includes those before it.",
+)
+@click.option("--sample", metavar="N/T", help="Hash only the blobs of part N of T; all else is checked as ever.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["error", "warning"]),
+    default="error",
+    show_default=True,
+    help="From which severity on the verdict is not ok.",
+)
+@click.option(
+    "--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a JUnit report to FILE too."
+)
 @remote.with_jobs
 @remote.with_registry
 @options.with_output
@@ -46,6 +71,10 @@ def command(
     layout: Path | None,
     images: tuple[str, ...],
     receipt: Path | None,
+    level: str,
+    sample: str | None,
+    fail_on: str,
+    junit: Path | None,
     jobs: int,
     retries: int,
     plain_http: bool,
@@ -64,7 +93,43 @@ def command(
             registries = remote.registry_options(plain_http, insecure, jobs)
             report = run(verify_receipt(receipt, registries, Retry(retries), bars))
         else:
-            report = run(verify_layout(layout or "", images, progress=bars))
+            verification = Verification(
+                layout or "", images, level=level, sample=sample, fail_on=fail_on, progress=bars
+            )
+            report = _verified(verification, junit, as_json, quiet)
+    _show(report, junit, as_json=as_json, quiet=quiet)
+    ctx.exit(report.exit_code)
+
+
+def _verified(verification: Verification, junit: Path | None, as_json: bool, quiet: bool) -> VerifyReport:
+    """Verify to the end, or show what was found until somebody said stop."""
+    try:
+        run(_to_the_end(verification))
+    except KeyboardInterrupt:
+        _show(verification.report, junit, as_json=as_json, quiet=quiet)
+        raise
+    return verification.report
+
+
+async def _to_the_end(verification: Verification) -> None:
+    async for _ in verification:
+        pass
+
+
+def _show(report: VerifyReport, junit: Path | None, *, as_json: bool, quiet: bool) -> None:
+    if junit:
+        _write(junit, to_junit(report))
     options.echo_json(report.to_json()) if as_json else options.echo(report.lines())
     options.remark(report.summary(), quiet=quiet)
-    ctx.exit(report.exit_code)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that somebody named.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {os.strerror(error.errno or 0)}.") from None

@@ -120,7 +120,7 @@ class Blobs:
             except (BrokenLayout, FileNotFoundError):
                 yield algorithm, ""
                 continue
-            for name in folder.names():
+            for name in folder.each_name():
                 yield algorithm, name
 
     def close(self) -> None:

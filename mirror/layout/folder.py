@@ -114,6 +114,12 @@ class Folder:
         with translated(self.path):
             return sorted(os.listdir(self._fd))
 
+    def each_name(self) -> Iterator[str]:
+        """All names, in the order of the disk: a million of them are not held at once."""
+        with translated(self.path), os.scandir(self._fd) as entries:
+            for entry in entries:
+                yield entry.name
+
     def kind(self, name: str) -> int | None:
         """The type bits of `name` (`stat.S_IFREG`, …), links not followed; None where it is not there."""
         status = self.status(name)
@@ -154,7 +160,7 @@ class Folder:
             with translated(path):
                 raise
         with translated(path), os.fdopen(fd, "rb") as file:
-            data = file.read(cap + 1)
+            data = file.read(min(cap, os.fstat(fd).st_size) + 1)
         if len(data) > cap:
             raise BrokenLayout(f"{path} has more than {cap} bytes.")
         return data

@@ -9,9 +9,11 @@ from pathlib import Path
 from mirror.digest import Digest
 from mirror.errors import MirrorError, NotFound
 from mirror.examine import Reader, Verdict
-from mirror.finding import Finding, Severity
+from mirror.finding import Finding, Kind, Severity
 from mirror.layout.blobs import Blobs
 from mirror.layout.folder import Folder, is_folder, kind_name
+
+_OWN = {"oci-layout", "index.json", "blobs"}
 
 
 class FolderInventory:
@@ -43,10 +45,17 @@ class FolderInventory:
         return self._blobs.stored()
 
     def faults(self) -> Iterator[Finding]:
+        yield from self._other_cases()
         kind = self._root.kind("blobs")
         if kind != stat.S_IFDIR:
             found = "nothing" if kind is None else kind_name(kind)
-            yield Finding("broken-layout", Severity.ERROR, "blobs", "a directory", found)
+            yield Finding(Kind.BROKEN_LAYOUT, Severity.ERROR, "blobs", "a directory", found)
+
+    def _other_cases(self) -> Iterator[Finding]:
+        """Names that are a layout's only where case does not count, such as on the stick that they came with."""
+        for name in self._root.names():
+            if name not in _OWN and name.lower() in _OWN:
+                yield Finding(Kind.BAD_NAME, Severity.ERROR, name, name.lower(), name)
 
     def leftovers(self) -> Iterator[Finding]:
         try:
@@ -56,7 +65,7 @@ class FolderInventory:
             return
         why = "a cut download, or one that is running"
         for name in left:
-            yield Finding("leftover", Severity.WARNING, f".mirror/tmp/{name}", "nothing", why)
+            yield Finding(Kind.LEFTOVER, Severity.WARNING, f".mirror/tmp/{name}", "nothing", why)
 
     def close(self) -> None:
         self._blobs.close()

@@ -1,234 +1,208 @@
-"""Steps 1 and 2: the layout's own files, and the graph below every image."""
+"""Step 2: from every image down to what it needs, and then what nothing names.
+
+`Structure` also answers whom a flaw hurts.
+"""
 
 from __future__ import annotations
 
-import re
+from array import array
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
-from mirror import manifest
 from mirror.content import Inventory
-from mirror.descriptor import CONFIG_TYPES, MANIFEST_CAP, Descriptor, Platform
 from mirror.digest import Digest
-from mirror.errors import BrokenLayout, ContentError, InvalidDigest, StorageError
-from mirror.examine import Flaw, Verdict, examine, keep, measure
-from mirror.finding import Finding, Severity
-from mirror.image import platform_of
-from mirror.layout import Entry, index, names
-from mirror.manifest import Document
+from mirror.errors import BrokenLayout, InvalidDigest, StorageError
+from mirror.finding import Finding, Kind, Severity
+from mirror.layout import Entry
 from mirror.report.findings import VerifiedImage
+from mirror.verify.documents import Documents
+from mirror.verify.ledger import INDEX, Ledger
+from mirror.verify.own import Report, unreadable
 
-_UPPER_CASE = re.compile(r"[0-9A-Fa-f]{64}")
+# Links that are followed: indexes that share their children can multiply without end. Honest ones share some.
+FREE_LINKS, SHARED = 1_000_000, 20
+_ALGORITHMS = {"sha256", "sha384", "sha512"}
 
 
 @dataclass(slots=True)
-class Piece:
-    """One file below `blobs/` that is there or should be, and all that is known of it.
+class Root:
+    """The entries of `index.json` that are the same content: they are walked once. `blobs` and `size` are in all."""
 
-    `needed` are the images that are broken without it, `optional` those that were pulled without it on purpose;
-    a piece with neither is an orphan. `problem` says why a manifest cannot be understood.
-    """
-
-    digest: Digest
-    sizes: dict[int, None] = field(default_factory=dict)
-    needed: dict[str, None] = field(default_factory=dict)
-    optional: dict[str, None] = field(default_factory=dict)
-    foreign: bool = False
-    verdict: Verdict | None = None
-    problem: str | None = None
+    entries: list[Entry] = field(default_factory=list)
+    platforms: dict[str, None] = field(default_factory=dict)
+    blobs: int = 0
+    size: int = 0
 
     @property
-    def size(self) -> int | None:
-        return next(iter(self.sizes), None)
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(entry.name for entry in self.entries))
 
-    @property
-    def files(self) -> int:
-        return int(self.verdict is not None and self.verdict.flaw is not Flaw.MISSING)
-
-    @property
-    def hashed(self) -> int:
-        return self.verdict.size if self.verdict and self.verdict.flaw in (None, Flaw.CORRUPT) else 0
+    def images(self) -> Iterator[VerifiedImage]:
+        platforms = tuple(self.platforms)
+        for entry in self.entries:
+            yield VerifiedImage(entry.name, entry.root.digest, platforms, self.blobs, self.size)
 
 
 class Structure:
-    """What a store claims."""
+    """What a store claims to hold, and what it does hold. Findings about single blobs wait in `about`.
 
-    def __init__(self, store: Inventory) -> None:
-        self.store = store
-        self.findings: list[Finding] = []
-        self.images: list[VerifiedImage] = []
-        self.pieces: dict[Digest, Piece] = {}
-        self._documents: dict[Digest, Document | None] = {}
+    `proceed` is called now and then; what it raises ends the work.
+    """
 
-    def survey(self, only: Sequence[str] = ()) -> None:
-        """Steps 1 and 2, for some images, or for all of them and what else is there.
+    def __init__(self, store: Inventory, *, deep: bool, report: Report, proceed: Callable[[], None]) -> None:
+        self.store, self.ledger = store, Ledger()
+        self.roots: list[Root] = []
+        self.about: list[tuple[int, Finding]] = []
+        self.documents = Documents(store, self.ledger, lambda *pair: self.about.append(pair), deep=deep)
+        self._report, self._proceed = report, proceed
+        self._reached = array("I")  # of each blob, the last root from which it was reached, counted from 1
+        self._followed = 0
+        self._names: dict[tuple[int, ...], tuple[str, ...]] = {}
 
-        Raises:
-            NotFound: an image of `only` is not there.
-            UsageError: it could be several.
-        """
-        self._check_layout_file()
-        entries = self._entries()
-        self._check_names(entries)
-        chosen = [index.find(entries, text, self.store.name) for text in only] or entries
-        for entry in chosen:
-            self._walk(entry)
-        if not only:
-            self._find_orphans()
-            self.findings.extend(self.store.leftovers())
+    # --- what the images need ------------------------------------------------------------------------------------
 
-    # --- step 1: the layout's own files --------------------------------------------------------------------------
-
-    def _check_layout_file(self) -> None:
-        try:
-            index.check_layout_file(self.store.read("oci-layout", index.LAYOUT_CAP))
-        except FileNotFoundError:
-            self._error("broken-layout", "oci-layout", "a file", "nothing")
-        except StorageError as error:
-            self._unreadable("oci-layout", error)
-        except BrokenLayout as error:
-            self._error("broken-layout", "oci-layout", f"imageLayoutVersion {index.VERSION}", str(error))
-        self.findings.extend(self.store.faults())
-
-    def _entries(self) -> list[Entry]:
-        try:
-            entries = index.entries(self.store.read("index.json", index.CAP))
-        except FileNotFoundError:
-            self._error("broken-index", "index.json", "a file", "nothing")
-        except StorageError as error:
-            self._unreadable("index.json", error)
-        except BrokenLayout as error:
-            self._error("broken-index", "index.json", "a valid index", str(error))
-        else:
-            if not entries:
-                self._error("no-images", "index.json", "at least one image", "none")
-            return entries
-        return []
-
-    def _check_names(self, entries: Sequence[Entry]) -> None:
-        """One full name with two digests is an error; one bare ref.name twice is legal, and confuses many tools."""
-        full: dict[str, dict[str, None]] = {}
-        bare: dict[str, dict[str, None]] = {}
+    def walk(self, entries: Sequence[Entry]) -> None:
+        """Note everything below the images."""
+        same: dict[tuple[object, ...], Root] = {}
         for entry in entries:
-            if entry.reference:
-                full.setdefault(entry.name, {})[entry.root.digest] = None
-            if names.REF_NAME in entry.root.annotations:
-                bare.setdefault(entry.root.annotations[names.REF_NAME], {})[entry.root.digest] = None
-        for name, digests in full.items():
-            if len(digests) > 1:
-                self._error("name-conflict", name, "one digest", ", ".join(digests), (name,))
-        for name, digests in bare.items():
-            if len(digests) > 1 and name not in full:
-                self._warning("ambiguous-name", name, "one image of this ref.name", ", ".join(digests))
+            node = entry.root
+            same.setdefault((node.digest, node.media_type, node.size, entry.kept), Root()).entries.append(entry)
+        self.roots = list(same.values())
+        for position, root in enumerate(self.roots):
+            self._walk(position, root)
+            if self._too_many():
+                expected = f"no link that is followed more than {SHARED} times, on the average"
+                self._report(Finding(Kind.TOO_MANY, Severity.ERROR, "index.json", expected, "more"))
+                return
 
-    # --- step 2: the graph ---------------------------------------------------------------------------------------
+    def _too_many(self) -> bool:
+        return self._followed > FREE_LINKS + SHARED * self.documents.count
 
-    def _walk(self, entry: Entry) -> None:
-        """Note everything below one image. What hashes right cannot contain itself, so this ends."""
-        seen: dict[Digest, Descriptor] = {}
-        platforms: dict[str, None] = {}
-        todo = deque([(entry.root, False)])
-        while todo:
-            node, optional = todo.popleft()
-            piece = self._note(node, entry, optional)
-            if node.digest in seen:
-                continue
-            seen[node.digest] = node
-            document = self._document(node, piece)
-            if document:
-                todo.extend((link, document.is_index and entry.lacks(link)) for link in document.links)
-                platforms.update(dict.fromkeys(self._platforms(node, document, entry)))
-                self._check_subject(node, document, entry)
-            elif node is entry.root and not node.is_manifest:
-                self._warning("unknown-type", node.digest, "a manifest or an index", node.media_type, (entry.name,))
-        content = [node for node in seen.values() if not node.is_manifest]
-        size = sum(node.size for node in content)
-        self.images.append(VerifiedImage(entry.name, entry.root.digest, tuple(platforms), len(content), size))
+    def _walk(self, position: int, root: Root) -> None:
+        """Note everything below one root. What hashes right cannot contain itself, so this ends."""
+        entry, ledger = root.entries[0], self.ledger
+        top = ledger.claim(entry.root)
+        whole = ledger.new_use(position, None)
+        uses = {(0, False): whole}
+        todo = deque([(top, whole)])
+        seen = set(todo)
+        self._name_top(top, root)
+        while todo and not self._too_many():
+            self._proceed()
+            number, use = todo.popleft()
+            self._need(number, use, position, root)
+            inside_index = bool(ledger.marks[number] & INDEX)
+            for child in self.documents.links(number):
+                below = self._use_below(child, root, position, uses) if inside_index else use
+                if not ledger.media_type(child):
+                    self._need(child, below, position, root)
+                elif (child, below) not in seen:
+                    seen.add((child, below))
+                    todo.append((child, below))
+        ledger.forget_chains()
 
-    def _note(self, node: Descriptor, entry: Entry, optional: bool) -> Piece:
-        piece = self.pieces.setdefault(node.digest, Piece(node.digest))
-        piece.sizes[node.size] = None
-        piece.foreign = piece.foreign or node.is_foreign
-        (piece.optional if optional else piece.needed)[entry.name] = None
-        return piece
+    def _need(self, number: int, use: int, position: int, root: Root) -> None:
+        self._followed += 1
+        self.ledger.add_use(number, use)
+        if number >= len(self._reached):
+            self._reached.extend([0] * (len(self.ledger) - len(self._reached)))
+        if self._reached[number] != position + 1:
+            self._reached[number] = position + 1
+            if not self.ledger.media_type(number):
+                root.blobs += 1
+                root.size += self.ledger.sizes[number]
 
-    def _document(self, node: Descriptor, piece: Piece) -> Document | None:
-        """The manifest behind a descriptor, read, hashed and parsed once; None where that is not possible."""
+    def _use_below(self, child: int, root: Root, position: int, uses: dict[tuple[int, bool], int]) -> int:
+        """The use of an index's child: its platform, and whether it was left out on purpose."""
+        if self.ledger.marks[child] & INDEX:
+            return uses[0, False]
+        kept = root.entries[0].kept
+        key = self.ledger.place(child), kept is not None and self.ledger.digest(child) not in kept
+        if key not in uses:
+            platform = self.ledger.platform(child)
+            name = str(platform) if platform and platform.known else None
+            if name and not key[1]:
+                root.platforms[name] = None
+            uses[key] = self.ledger.new_use(position, name, key[1])
+        return uses[key]
+
+    def _name_top(self, top: int, root: Root) -> None:
+        """The platform of an image without an index; and what an entry should be."""
+        node = root.entries[0].root
         if not node.is_manifest:
-            return None
-        if node.digest not in self._documents:
-            self._documents[node.digest] = self._parse(node, piece)
-        return self._documents[node.digest]
-
-    def _parse(self, node: Descriptor, piece: Piece) -> Document | None:
-        if node.size > MANIFEST_CAP:
-            piece.problem = f"{node.size} bytes, and {MANIFEST_CAP} are the most that a manifest may have"
-            return None
-        data = bytearray()
-        piece.verdict = examine(self.store.open(node.digest), node.digest, node.size, through=keep(data))
-        if not piece.verdict.ok:
-            return None
-        try:
-            return manifest.parse(bytes(data), node.media_type, "it")
-        except ContentError as error:
-            piece.problem = str(error)
-            return None
-
-    def _platforms(self, node: Descriptor, document: Document, entry: Entry) -> Iterator[str]:
-        """The platforms that an index has here, or that the config of an image without one names."""
-        if document.is_index:
-            for child in document.manifests:
-                if child.platform and child.platform.known and not entry.lacks(child):
-                    yield str(child.platform)
-        elif node is entry.root:
-            platform = node.platform or self._config_platform(document)
+            expected = "a manifest or an index"
+            self.about.append(
+                (top, Finding(Kind.UNKNOWN_TYPE, Severity.WARNING, node.digest, expected, node.media_type))
+            )
+        elif not node.is_index:
+            platform = node.platform or self.documents.own_platform(top)
             if platform:
-                yield str(platform)
-
-    def _config_platform(self, document: Document) -> Platform | None:
-        config = document.config
-        if config is None or config.media_type not in CONFIG_TYPES or config.size > MANIFEST_CAP:
-            return None
-        data = bytearray()
-        verdict = examine(self.store.open(config.digest), config.digest, config.size, through=keep(data))
-        return platform_of(bytes(data)) if verdict.ok else None  # step 3 says what is wrong with it
-
-    def _check_subject(self, node: Descriptor, document: Document, entry: Entry) -> None:
-        subject = document.subject
-        if subject and not measure(self.store.open(subject.digest), None).ok:
-            self._warning("dangling-subject", node.digest, f"its subject {subject.digest}", "nothing", (entry.name,))
+                root.platforms[str(platform)] = None
 
     # --- what nothing names --------------------------------------------------------------------------------------
 
-    def _find_orphans(self) -> None:
+    def find_orphans(self) -> None:
+        """Note every other file below `blobs/`."""
         try:
             for algorithm, name in self.store.stored():
+                self._proceed()
                 self._sort_in(algorithm, name)
         except StorageError as error:
-            self._unreadable("blobs", error)
+            self._report(unreadable("blobs", error))
         except BrokenLayout:
-            return  # step 1 has said so
+            return  # the store has said so among its faults
 
     def _sort_in(self, algorithm: str, name: str) -> None:
         path = f"blobs/{algorithm}/{name}".rstrip("/")
         try:
-            digest = Digest.parse(f"{algorithm}:{name}")
+            self.ledger.note(Digest.parse(f"{algorithm}:{name}"))
         except InvalidDigest:
-            if algorithm == "sha256" and _UPPER_CASE.fullmatch(name):
-                self._error("bad-name", path, "lower-case hexadecimal digits", "upper-case ones")
-            else:
-                self._warning("stray", path, "only files that are named by their digest", "another name")
-            return
-        self.pieces.setdefault(digest, Piece(digest))
+            self._report(_misplaced(algorithm, name, path))
 
-    # --- findings ------------------------------------------------------------------------------------------------
+    # --- whom it hurts -------------------------------------------------------------------------------------------
 
-    def _error(self, kind: str, subject: str, expected: str, found: str, images: tuple[str, ...] = ()) -> None:
-        self.findings.append(Finding(kind, Severity.ERROR, subject, expected, found, images))
+    def about_all(self) -> Iterator[Finding]:
+        """What has been found about single blobs, and where those who name them contradict each other."""
+        for number, finding in self.about:
+            yield self.attributed(number, finding)
+        for number, sizes in self.ledger.conflicts.items():
+            found = ", ".join(f"{size} bytes" for size in list(sizes)[:10])
+            yield self._conflict(number, Kind.SIZE_CONFLICT, "one size", found)
+        for number, mark in enumerate(self.ledger.marks):
+            if mark & 7 not in (0, 1, 2, 4):
+                yield self._conflict(number, Kind.TYPE_CONFLICT, "one kind", ", ".join(self.ledger.kinds(number)))
 
-    def _warning(self, kind: str, subject: str, expected: str, found: str, images: tuple[str, ...] = ()) -> None:
-        self.findings.append(Finding(kind, Severity.WARNING, subject, expected, found, images))
+    def _conflict(self, number: int, kind: Kind, expected: str, found: str) -> Finding:
+        finding = Finding(kind, Severity.ERROR, self.ledger.digest(number), expected, found)
+        return self.attributed(number, finding)
 
-    def _unreadable(self, subject: str, error: StorageError) -> None:
-        self.findings.append(Finding("unreadable", Severity.UNVERIFIED, subject, "a readable file", str(error)))
+    def attributed(self, number: int, finding: Finding) -> Finding:
+        """The finding, with the images and the platforms that it hurts: those that need it, or else could have it."""
+        uses = list(self.ledger.uses(number))
+        uses = [use for use in uses if not use.optional] or uses
+        images = tuple(dict.fromkeys(use.image for use in reversed(uses)))
+        platforms = dict.fromkeys(use.platform for use in reversed(uses) if use.platform)
+        return replace(finding, images=self._called(images), platforms=tuple(platforms))
+
+    def needed(self, number: int) -> bool:
+        return any(not use.optional for use in self.ledger.uses(number))
+
+    def _called(self, images: tuple[int, ...]) -> tuple[str, ...]:
+        """The names of images; findings that hurt the same ones share them."""
+        if images not in self._names:
+            names = dict.fromkeys(name for image in images for name in self.roots[image].names)
+            self._names[images] = tuple(names)
+        return self._names[images]
+
+
+def _misplaced(algorithm: str, name: str, path: str) -> Finding:
+    """A name below `blobs/` that is no digest."""
+    if not name and algorithm in _ALGORITHMS:
+        return Finding(Kind.BROKEN_LAYOUT, Severity.ERROR, path, "a directory", "something else")
+    try:
+        Digest.parse(f"{algorithm}:{name}".lower())
+    except InvalidDigest:
+        expected = "only files that are named by their digest"
+        return Finding(Kind.STRAY, Severity.WARNING, path, expected, "another name")
+    return Finding(Kind.BAD_NAME, Severity.ERROR, path, "lower case", "upper case")

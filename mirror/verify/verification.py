@@ -1,0 +1,188 @@
+"""One verification, from its beginning to its end, or to the moment when nobody wants to know more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import closing
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import TypeVar
+
+from mirror.archive import ArchiveInventory
+from mirror.concurrency import each, in_thread, settled
+from mirror.content import Inventory, Progress, Silence
+from mirror.errors import UsageError
+from mirror.finding import Finding, Severity
+from mirror.layout import index
+from mirror.layout.folder import exists, is_folder
+from mirror.layout.inventory import FolderInventory
+from mirror.report.findings import Level, Sample, VerifyReport
+from mirror.verify import own
+from mirror.verify.content import Content
+from mirror.verify.structure import Structure
+
+T = TypeVar("T", bound=StrEnum)
+
+_TICK = 0.1  # seconds between two looks at how far the threads are
+
+
+class _Stopped(Exception):
+    """Somebody has lost interest."""
+
+
+class Verification:
+    """A verification of a layout, or of an archive: iterate over it, once, for the findings as they come.
+
+        verification = Verification("./layout", level="layers")
+        async for finding in verification:
+            print(finding.kind, finding.subject)
+        print(verification.report.verdict)
+
+    `report` may be asked for at any time; until the end of the iteration it says that it is not complete.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        images: Sequence[str] = (),
+        *,
+        level: Level | str = Level.CONTENT,
+        sample: Sample | str | None = None,
+        fail_on: Severity | str = Severity.ERROR,
+        progress: Progress | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Say what is to be verified; nothing is read yet.
+
+        Args:
+            path: the layout's folder, or the file of an archive, in whichever form; it is only read.
+            images: which images; where none is named, all of them, and everything else below `blobs/` too.
+            level: how closely to look: `structure`, `content` or `layers`.
+            sample: hash only this part of the blobs, `n/t`; the structure is verified whole.
+            fail_on: the least severity that makes the verdict `not ok`: `error` or `warning`.
+            progress: who wants to know how it goes.
+            threads: how many files are read at once; one for each core where it is None.
+
+        Raises:
+            UsageError: a level, a sample or a severity that there is not.
+        """
+        self._path, self._images = Path(path), images
+        self._level, self._fail_on = _one_of(Level, level), _one_of(Severity, fail_on)
+        self._sample = Sample.parse(sample) if isinstance(sample, str) else sample
+        if self._sample and self._level is Level.STRUCTURE:
+            raise UsageError("A sample is a part of the content, and the level 'structure' reads none of it.")
+        self._progress, self._threads = progress or Silence(), threads or os.cpu_count() or 1
+        self._findings: list[Finding] = []
+        self._fresh: deque[Finding] = deque()
+        self._structure: Structure | None = None
+        self._stop = Event()
+        self._advanced, self._told = [0] * self._threads, 0
+        self._started = time.monotonic()
+        self._seconds: float | None = None
+
+    async def __aiter__(self) -> AsyncGenerator[Finding, None]:
+        """The findings, as they come.
+
+        Raises:
+            NotFound: there is no such folder or file, or no such image in it.
+            BrokenArchive: the file is no archive of images.
+            StorageError: the folder or the file itself cannot be read.
+        """
+        self._started = time.monotonic()
+        with closing(await in_thread(partial(_open, self._path))) as store:
+            work = asyncio.ensure_future(self._run(store))
+            try:
+                while not work.done():
+                    await asyncio.wait([work], timeout=_TICK)
+                    self._tell()
+                    while self._fresh:
+                        self._findings.append(self._fresh.popleft())
+                        yield self._findings[-1]
+                work.result()
+            finally:
+                self._stop.set()  # a thread cannot be cancelled: it looks here after every read
+                await settled(work)  # and until it has, the store is its own
+        self._seconds = time.monotonic() - self._started
+
+    @property
+    def report(self) -> VerifyReport:
+        """What is known so far."""
+        structure = self._structure
+        return VerifyReport(
+            path=str(self._path),
+            images=tuple(image for root in structure.roots for image in root.images()) if structure else (),
+            findings=tuple(sorted([*self._findings, *self._fresh], key=_rank)),
+            files=structure.ledger.files if structure else 0,
+            size=structure.ledger.size if structure else 0,
+            seconds=self._seconds or time.monotonic() - self._started,
+            level=self._level,
+            sample=self._sample,
+            complete=self._seconds is not None,
+            fail_on=self._fail_on,
+        )
+
+    async def _run(self, store: Inventory) -> None:
+        """The steps, in threads; see `mirror.verify`."""
+        try:
+            content = await in_thread(partial(self._survey, store))
+            self._progress.plan("verifying", content.blobs, content.size)
+            await each(range(min(self._threads, content.blobs)), partial(self._hash, content), self._threads)
+        except _Stopped:
+            return
+
+    def _survey(self, store: Inventory) -> Content:
+        """Steps 1 to 3."""
+        report, deep = self._fresh.append, self._level is Level.LAYERS
+        structure = self._structure = Structure(store, deep=deep, report=report, proceed=self._proceed)
+        own.check_layout_file(store, report)
+        entries = own.read_entries(store, report)
+        own.check_names(entries, report)
+        structure.walk([index.find(entries, text, store.name) for text in self._images] or entries)
+        if not self._images:
+            structure.find_orphans()
+            self._fresh.extend(store.leftovers())
+        self._fresh.extend(structure.about_all())
+        content = Content(structure, report, self._proceed)
+        content.look(self._level, self._sample)
+        return content
+
+    async def _hash(self, content: Content, slot: int) -> None:
+        """Step 4, in one thread of several."""
+
+        def advance(count: int) -> None:
+            self._proceed()
+            self._advanced[slot] += count
+
+        await in_thread(partial(content.hash, advance, deep=self._level is Level.LAYERS))
+
+    def _tell(self) -> None:
+        """How far the threads are."""
+        now = sum(self._advanced)
+        self._progress.advance(None, now - self._told)
+        self._told = now
+
+    def _proceed(self) -> None:
+        if self._stop.is_set():
+            raise _Stopped
+
+
+def _open(path: Path) -> Inventory:
+    return ArchiveInventory(path) if exists(path) and not is_folder(path) else FolderInventory(path)
+
+
+def _rank(finding: Finding) -> tuple[int, str, str]:
+    """The worst first, and the same order in every run."""
+    return list(Severity).index(finding.severity), finding.subject, finding.kind
+
+
+def _one_of(kind: type[T], text: str) -> T:
+    try:
+        return kind(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is none of {', '.join(kind)}.") from None

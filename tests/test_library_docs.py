@@ -1,0 +1,23 @@
+"""The examples of docs/library.md run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import images, layouts
+
+DOCS = Path(__file__).parents[1] / "docs" / "library.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_an_example_runs(tmp_path: Path, example: str) -> None:
+    layouts.write(tmp_path / "layout", images.multi_arch())
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "ok" in done.stdout

@@ -1,0 +1,189 @@
+"""Level `layers`: every config agrees with its manifest, its index and its layers, or there is a finding."""
+
+import asyncio
+import gzip
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirror import verify_layout
+from mirror.finding import Finding, Kind, Severity
+from mirror.report.findings import VerifyReport
+from tests import images, layouts
+from tests.images import Blob, Image, Json
+
+LAYERS = [images.layer(1, 3000), images.layer(2, 100)]
+AMD64 = {"architecture": "amd64", "os": "linux"}
+
+
+def verified(path: Path, level: str = "layers", **fields: Any) -> VerifyReport:
+    return asyncio.run(verify_layout(path, level=level, **fields))
+
+
+def found(tmp_path: Path, *roots: Image, level: str = "layers") -> list[Finding]:
+    names: Any = {"name": "docker.io/a/b:v1"} if len(roots) == 1 else {}
+    return list(verified(layouts.write(tmp_path / "layout", *roots, **names), level).findings)
+
+
+def kinds(findings: list[Finding]) -> list[tuple[Kind, Severity]]:
+    return [(finding.kind, finding.severity) for finding in findings]
+
+
+def image(platform: Json | None = AMD64, layers: list[Blob] = LAYERS, **fields: Any) -> Image:
+    """An image whose config has some fields of its own."""
+    rootfs = {"type": "layers", "diff_ids": [layer.diff_id for layer in LAYERS]}
+    document = {**AMD64, "rootfs": rootfs, **fields}
+    config = Blob.of(
+        images.encode({key: value for key, value in document.items() if value is not ...}), images.OCI_CONFIG
+    )
+    return images.manifest(config, layers, platform)
+
+
+def test_images_that_are_right_are_ok(tmp_path: Path) -> None:
+    docker = images.multi_arch(docker=True)
+    of_two = images.index([image(), images.attestation(image()), images.image("linux/arm/v7", LAYERS[0])])
+    report = verified(layouts.write(tmp_path / "layout", docker, of_two, images.artifact("a/b", images.layer(5, 200))))
+    assert (report.findings, report.verdict) == ((), "ok")
+
+
+def test_the_published_image_of_2017_has_configs_without_a_variant_and_nothing_worse(tmp_path: Path) -> None:
+    findings = found(tmp_path, images.seed_image())
+    assert kinds(findings) == [(Kind.VARIANT, Severity.WARNING)]
+    assert findings[0].platforms == ("linux/arm/v7",)
+
+
+WRONG = images.digest_of(b"")
+CONFIGS: dict[str, tuple[dict[str, Any], Kind, Severity]] = {
+    "another diff_id": (
+        {"rootfs": {"type": "layers", "diff_ids": [LAYERS[0].diff_id, WRONG]}},
+        Kind.WRONG_DIFF_ID,
+        Severity.ERROR,
+    ),
+    "a diff_id of zeros": (
+        {"rootfs": {"type": "layers", "diff_ids": [LAYERS[0].diff_id, "sha256:" + "0" * 64]}},
+        Kind.WRONG_DIFF_ID,
+        Severity.ERROR,
+    ),
+    "swapped diff_ids": (
+        {"rootfs": {"type": "layers", "diff_ids": [LAYERS[1].diff_id, LAYERS[0].diff_id]}},
+        Kind.WRONG_DIFF_ID,
+        Severity.ERROR,
+    ),
+    "a diff_id too few": (
+        {"rootfs": {"type": "layers", "diff_ids": [LAYERS[0].diff_id]}},
+        Kind.LAYER_COUNT,
+        Severity.ERROR,
+    ),
+    "no diff_ids": ({"rootfs": {"type": "layers", "diff_ids": None}}, Kind.LAYER_COUNT, Severity.ERROR),
+    "another type of rootfs": ({"rootfs": {"type": "other", "diff_ids": []}}, Kind.BROKEN_CONFIG, Severity.ERROR),
+    "no rootfs": ({"rootfs": ...}, Kind.BROKEN_CONFIG, Severity.ERROR),
+    "a rootfs in another case": ({"RootFS": {}}, Kind.BROKEN_CONFIG, Severity.ERROR),
+    "diff_ids that are none": (
+        {"rootfs": {"type": "layers", "diff_ids": ["x", "y"]}},
+        Kind.BROKEN_CONFIG,
+        Severity.ERROR,
+    ),
+    "diff_ids that are no list": ({"rootfs": {"type": "layers", "diff_ids": "x"}}, Kind.BROKEN_CONFIG, Severity.ERROR),
+    "a history too short": ({"history": [{"created_by": "x"}]}, Kind.HISTORY_COUNT, Severity.WARNING),
+    "a history that is none": ({"history": "x"}, Kind.BROKEN_CONFIG, Severity.ERROR),
+    "another architecture": ({"architecture": "arm64"}, Kind.WRONG_PLATFORM, Severity.ERROR),
+    "another os": ({"os": "windows"}, Kind.WRONG_PLATFORM, Severity.ERROR),
+    "an os that is a number": ({"os": 1}, Kind.BROKEN_CONFIG, Severity.ERROR),
+    "a variant of its own": ({"variant": "v2"}, Kind.VARIANT, Severity.WARNING),
+}
+
+
+@pytest.mark.parametrize("what", CONFIGS)
+def test_a_config_that_disagrees_is_found_at_level_layers_alone(tmp_path: Path, what: str) -> None:
+    fields, kind, severity = CONFIGS[what]
+    index = images.index([image(**fields)])
+    findings = found(tmp_path, index)
+    assert set(kinds(findings)) == {(kind, severity)}
+    assert {finding.images for finding in findings} == {("docker.io/a/b:v1",)}
+    assert {finding.platforms for finding in findings} == {("linux/amd64",)}
+    assert found(tmp_path, index, level="content") == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"history": []},
+        {"history": None},
+        {"history": [{}, {"empty_layer": True}, {"empty_layer": False}]},
+        {"architecture": ...},
+        {"os": ""},
+        {"os.version": "10.0"},
+        {"unknown": [1]},
+    ],
+)
+def test_a_config_that_says_less_or_more_is_fine(tmp_path: Path, fields: dict[str, Any]) -> None:
+    assert found(tmp_path, images.index([image(**fields)])) == []
+
+
+def test_two_variants_are_two_platforms(tmp_path: Path) -> None:
+    arm = {"architecture": "arm", "os": "linux", "variant": "v7"}
+    index = images.index([image(arm, architecture="arm", variant="v6")])
+    assert kinds(found(tmp_path, index)) == [(Kind.WRONG_PLATFORM, Severity.ERROR)]
+
+
+def test_two_indexes_that_contradict_each_other_are_found(tmp_path: Path) -> None:
+    one = image()
+    other = replace(one, platform={"architecture": "s390x", "os": "linux"})
+    findings = found(tmp_path, images.index([one]), images.index([other]))
+    assert kinds(findings) == [(Kind.WRONG_PLATFORM, Severity.ERROR)]
+
+
+def test_two_configs_that_contradict_each_other_about_a_layer_are_found(tmp_path: Path) -> None:
+    rootfs = {"type": "layers", "diff_ids": [LAYERS[0].diff_id, WRONG]}
+    findings = found(tmp_path, image(), image(rootfs=rootfs))
+    assert kinds(findings) == [(Kind.WRONG_DIFF_ID, Severity.ERROR)]
+
+
+@pytest.mark.parametrize("of", ["index", "config"])
+def test_what_runs_nowhere_has_no_config_to_agree_with(tmp_path: Path, of: str) -> None:
+    unknown = images.platform_of("unknown/unknown")
+    one = image(unknown, rootfs={}) if of == "index" else image(None, rootfs={}, os="unknown", architecture="unknown")
+    assert found(tmp_path, images.index([one])) == []
+
+
+def test_a_config_that_is_no_images_may_be_anything(tmp_path: Path) -> None:
+    chart = Blob.of(b"no JSON", "application/vnd.cncf.helm.config.v1+json")
+    assert found(tmp_path, images.artifact("a/b", images.layer(1, 100), configuration=chart)) == []
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b'{"a":1,"a":2}', b'{"a":NaN}', b"[" * 100_000, b" " * (5 << 20)], ids=len
+)
+def test_a_config_that_is_no_json_object_is_found(tmp_path: Path, data: bytes) -> None:
+    broken = images.manifest(Blob.of(data, images.OCI_CONFIG), LAYERS)
+    assert kinds(found(tmp_path, broken)) == [(Kind.BROKEN_CONFIG, Severity.ERROR)]
+
+
+def test_a_layer_that_is_corrupt_is_that_and_nothing_else(tmp_path: Path) -> None:
+    layout = layouts.write(tmp_path / "layout", image())
+    layouts.add(layout, LAYERS[0].digest, b"\x1f\x8b" + LAYERS[0].data[2:-1] + b"x")
+    assert [finding.kind for finding in verified(layout).findings] == [Kind.CORRUPT]
+
+
+def test_a_foreign_layer_that_is_not_here_is_not_unpacked(tmp_path: Path) -> None:
+    foreign = replace(LAYERS[0], media_type="application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
+    layout = layouts.write(tmp_path / "layout", image(layers=[foreign, LAYERS[1]]))
+    layout.joinpath("blobs", *foreign.digest.split(":")).unlink()
+    assert [finding.kind for finding in verified(layout).findings] == [Kind.ABSENT]
+
+
+def test_many_layers_are_unpacked_by_many_threads(tmp_path: Path) -> None:
+    layers = [images.layer(seed, 500 + seed) for seed in range(60)]
+    right = images.image("linux/amd64", *layers)
+    wrong = [replace(layer, diff_id=WRONG) for layer in layers[::2]]
+    layout = layouts.write(tmp_path / "layout", right, images.image("linux/s390x", *wrong))
+    findings = verified(layout, threads=8).findings
+    assert sorted(finding.subject for finding in findings) == sorted(layer.digest for layer in wrong)
+    assert {finding.kind for finding in findings} == {Kind.WRONG_DIFF_ID}
+
+
+def test_an_image_that_is_no_archive_warns(tmp_path: Path) -> None:
+    layer = Blob.of(gzip.compress(b"hello"), images.OCI_LAYER, images.digest_of(b"hello"))
+    assert kinds(found(tmp_path, images.image("linux/amd64", layer))) == [(Kind.NOT_A_TAR, Severity.WARNING)]

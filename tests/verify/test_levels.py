@@ -1,0 +1,264 @@
+"""How closely is looked, and that nobody can take a quick look for a close one."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from mirror import Finding, Verification, verify_layout
+from mirror.errors import UsageError
+from mirror.finding import Kind, Severity
+from mirror.report.findings import Level, Sample, Verdict, VerifyReport
+from tests import images, layouts
+from tests.command import Mirror
+
+LAYERS = [images.layer(seed, 200 + seed) for seed in range(40)]
+IMAGE = images.image("linux/amd64", *LAYERS)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    return layouts.write(tmp_path / "layout", IMAGE, name="docker.io/a/b:v1")
+
+
+def flip(layout: Path, digest: str) -> None:
+    path = layout.joinpath("blobs", *digest.split(":"))
+    data = bytearray(path.read_bytes())
+    data[20] ^= 1
+    path.write_bytes(data)
+
+
+def verified(layout: Path, **options: Any) -> VerifyReport:
+    return asyncio.run(verify_layout(layout, **options))
+
+
+# Levels
+
+
+def test_structure_reads_manifests_alone_and_does_not_say_ok(layout: Path) -> None:
+    flip(layout, LAYERS[0].digest)
+    report = verified(layout, level="structure")
+    assert (report.verdict, report.exit_code, report.findings) == (Verdict.STRUCTURE_OK, 0, ())
+    assert report.size == len(IMAGE.data)
+    assert report.files == len(LAYERS) + 2
+
+
+@pytest.mark.parametrize("change", [b"", b"x", bytes(10_000)])
+def test_structure_finds_what_is_not_there_or_of_another_size(layout: Path, change: bytes) -> None:
+    layouts.add(layout, LAYERS[0].digest, change)
+    layout.joinpath("blobs", *LAYERS[1].digest.split(":")).unlink()
+    report = verified(layout, level="structure")
+    assert [finding.kind for finding in report.findings if finding.subject == LAYERS[1].digest] == [Kind.MISSING]
+    assert {finding.kind for finding in report.findings} <= {Kind.MISSING, Kind.TOO_SHORT, Kind.TOO_LONG}
+    assert (len(report.findings), report.verdict) == (2, Verdict.NOT_OK)
+
+
+def test_structure_finds_orphans(layout: Path) -> None:
+    layouts.add(layout, images.digest_of(b"orphan"), b"orphan")
+    assert [finding.kind for finding in verified(layout, level="structure").findings] == [Kind.ORPHAN]
+
+
+@pytest.mark.parametrize(
+    ("level", "said"), [("structure", "Structure only"), ("content", "Content:"), ("layers", "layers")]
+)
+def test_the_level_is_said_in_text_and_json_and_junit(mirror: Mirror, layout: Path, level: str, said: str) -> None:
+    result = mirror("verify", layout, "--level", level, "--junit", "out.xml")
+    assert said in result.err
+    assert mirror("verify", layout, "--level", level, "--json").json["level"] == level
+    assert level in ElementTree.parse(layout.parent / "out.xml").getroot().attrib["name"]
+
+
+def test_a_structure_that_is_right_is_never_plainly_ok(mirror: Mirror, layout: Path) -> None:
+    result = mirror("verify", layout, "--level", "structure")
+    assert result.out.startswith("structure ok ")
+    report = mirror("verify", layout, "--level", "structure", "--json").json
+    assert {report["verdict"], report["images"][0]["verdict"]} == {"structure ok"}
+
+
+@pytest.mark.parametrize("options", [{"level": "all"}, {"fail_on": "x"}, {"sample": "8/7"}, {"sample": "0/7"}])
+def test_what_there_is_not_is_a_wrong_usage(layout: Path, options: dict[str, str]) -> None:
+    with pytest.raises(UsageError):
+        verified(layout, **options)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "1/", "/7", "a/7", "-1/7", "1/0", "2/1", "1/2/3", "\u0663/\u0667", "1" * 20 + "/7"]
+)
+def test_a_sample_that_is_none_is_refused(mirror: Mirror, layout: Path, text: str) -> None:
+    with pytest.raises(UsageError):
+        Sample.parse(text)
+    mirror("verify", layout, "--sample", text, code=2)
+
+
+def test_a_sample_of_nothing_is_refused(mirror: Mirror, layout: Path) -> None:
+    assert "none of it" in mirror("verify", layout, "--sample", "1/2", "--level", "structure", code=2).err
+
+
+# Samples
+
+
+@pytest.mark.parametrize("parts", [1, 2, 7, 100])
+def test_over_all_samples_every_blob_is_hashed_once(layout: Path, parts: int) -> None:
+    sizes = [verified(layout, sample=f"{part + 1}/{parts}").size for part in range(parts)]
+    manifests = len(IMAGE.data)
+    assert sum(sizes) - (parts - 1) * manifests == sum(map(len, IMAGE.blobs.values())) + manifests
+
+
+def test_a_damaged_blob_is_found_in_one_of_the_samples_always_the_same(layout: Path) -> None:
+    flip(layout, LAYERS[0].digest)
+    found = [[verified(layout, sample=Sample(part, 5)).verdict for part in range(1, 6)] for _ in range(2)]
+    assert found[0] == found[1]
+    assert sorted(found[0]) == [Verdict.NOT_OK] + 4 * [Verdict.SAMPLE_OK]
+
+
+def test_a_sample_says_that_it_is_one(mirror: Mirror, layout: Path) -> None:
+    result = mirror("verify", layout, "--sample", "2/7")
+    assert "sample 2/7" in result.err
+    assert result.out.startswith("sample ok ")
+    report = mirror("verify", layout, "--sample", "2/7", "--json").json
+    assert (report["verdict"], report["sample"]) == ("sample ok", "2/7")
+
+
+def test_a_blob_outside_of_the_sample_has_to_be_there(layout: Path) -> None:
+    layout.joinpath("blobs", *LAYERS[0].digest.split(":")).unlink()
+    assert all(verified(layout, sample=Sample(part, 3)).verdict is Verdict.NOT_OK for part in (1, 2, 3))
+
+
+# Warnings that count
+
+
+def test_a_warning_fails_where_it_is_told_to(mirror: Mirror, layout: Path) -> None:
+    mirror("verify", layout, "--fail-on", "warning")
+    layouts.add(layout, images.digest_of(b"orphan"), b"orphan")
+    mirror("verify", layout)
+    result = mirror("verify", layout, "--fail-on", "warning", "--json", code=3)
+    assert result.json["verdict"] == "not ok"
+    assert result.json["images"][0]["verdict"] == "ok"
+
+
+# JUnit
+
+
+def test_junit_has_a_case_for_each_image_and_one_for_the_layout(mirror: Mirror, layout: Path) -> None:
+    mirror("verify", layout, "--junit", "out.xml")
+    suite = ElementTree.parse(layout.parent / "out.xml").getroot()
+    assert (suite.tag, suite.attrib["tests"], suite.attrib["failures"], suite.attrib["errors"]) == (
+        "testsuite",
+        "2",
+        "0",
+        "0",
+    )
+    assert [case.attrib["name"] for case in suite] == [str(layout), f"docker.io/a/b:v1@{IMAGE.root}"]
+    assert all(len(case) == 0 for case in suite)
+
+
+def test_junit_tells_failures_errors_and_warnings_apart(mirror: Mirror, layout: Path) -> None:
+    other = images.image("linux/arm64", images.layer(99, 300))
+    layouts.write(layout, IMAGE, other, contents={images.digest_of(b"orphan"): b"orphan"})
+    flip(layout, LAYERS[0].digest)
+    layout.joinpath("blobs", *other.root.split(":")).chmod(0)
+    mirror("verify", layout, "--junit", "out.xml", code=3, bound=True)
+    suite = ElementTree.parse(layout.parent / "out.xml").getroot()
+    assert [[element.tag for element in case] for case in suite] == [["system-out"], ["failure"], ["error"]]
+    assert (suite.attrib["failures"], suite.attrib["errors"]) == ("1", "1")
+    failure = suite.find(".//failure")
+    assert failure is not None
+    assert failure.attrib["type"] == "corrupt"
+    assert LAYERS[0].digest in (failure.text or "")
+
+
+def test_a_junit_file_that_cannot_be_written_is_an_error_in_words(mirror: Mirror, layout: Path) -> None:
+    assert "cannot be written" in mirror("verify", layout, "--junit", "nowhere/out.xml", code=1).err
+
+
+# One screen
+
+
+def test_a_healthy_layout_of_many_images_fits_on_a_screen(mirror: Mirror, tmp_path: Path) -> None:
+    many = [images.image("linux/amd64", images.layer(seed, 100)) for seed in range(100)]
+    layouts.write(tmp_path / "layout", *many)
+    result = mirror("verify", "layout")
+    assert len(result.lines) == 21
+    assert "80 more images" in result.lines[-1]
+
+
+def test_an_image_that_is_not_ok_is_always_shown_and_first(mirror: Mirror, tmp_path: Path) -> None:
+    many = [images.image("linux/amd64", images.layer(seed, 100)) for seed in range(100)]
+    layout = layouts.write(tmp_path / "layout", *many)
+    for image in many[50:80]:
+        layout.joinpath("blobs", *image.root.split(":")).unlink()
+    lines = [line for line in mirror("verify", "layout", code=3).lines if "blob" in line]
+    assert [line.split("  ")[0].strip() for line in lines] == 30 * ["not ok"] + 20 * ["ok"]
+
+
+# Findings as they come, and interruptions
+
+
+def test_findings_come_one_by_one_and_then_the_report_is_complete(layout: Path) -> None:
+    flip(layout, LAYERS[0].digest)
+    layout.joinpath("blobs", *LAYERS[1].digest.split(":")).unlink()
+
+    async def main() -> None:
+        verification = Verification(layout, level=Level.LAYERS)
+        assert not verification.report.complete
+        seen: list[Finding] = []
+        async for finding in verification:
+            seen.append(finding)
+            assert finding in verification.report.findings
+        report = verification.report
+        assert report.complete
+        assert set(seen) == set(report.findings)
+        assert {finding.kind for finding in seen} == {Kind.CORRUPT, Kind.MISSING}
+
+    asyncio.run(main())
+
+
+def test_whoever_has_seen_enough_may_stop(layout: Path) -> None:
+    for layer in LAYERS:
+        flip(layout, layer.digest)
+
+    async def main() -> VerifyReport:
+        verification = Verification(layout)
+        findings = aiter(verification)
+        await anext(findings)
+        await findings.aclose()
+        return verification.report
+
+    open_before = len(os.listdir("/dev/fd"))
+    report = asyncio.run(main())
+    assert not report.complete
+    assert len(os.listdir("/dev/fd")) == open_before
+
+
+def test_an_unfinished_report_is_never_ok(layout: Path) -> None:
+    report = Verification(layout).report
+    assert (report.verdict, report.exit_code) == (Verdict.INCOMPLETE, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_verification_shows_what_it_has_found(mirror: Mirror, layout: Path, number: int) -> None:
+    layout.joinpath("blobs", *LAYERS[0].digest.split(":")).unlink()
+    huge = images.digest_of(b"huge")
+    with layouts.add(layout, huge, b"").open("r+b") as file:
+        file.truncate(1 << 40)  # a hole, which takes minutes to read
+    running = mirror.start("verify", "layout", "--junit", "out.xml")
+    time.sleep(2)
+    running.send_signal(number)
+    out, err = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert LAYERS[0].digest in out.decode()
+    assert "interrupted" in err.decode()
+    assert "Traceback" not in err.decode()
+    assert ElementTree.parse(layout.parent / "out.xml").getroot().attrib["failures"] == "1"
+
+
+def test_severities_come_the_worst_first(layout: Path) -> None:
+    layouts.add(layout, images.digest_of(b"orphan"), b"orphan")
+    flip(layout, LAYERS[0].digest)
+    severities = [finding.severity for finding in verified(layout).findings]
+    assert severities == [Severity.ERROR, Severity.WARNING]

@@ -1,0 +1,203 @@
+"""What is an error, a warning, or neither: one line each."""
+
+import asyncio
+import base64
+import os
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from mirror import verify_layout
+from mirror.finding import Finding, Kind, Severity
+from mirror.report.findings import Verdict
+from tests import images, layouts
+from tests.images import Blob, Image
+
+LAYER = images.layer(1, 3000)
+IMAGE = images.image("linux/amd64", LAYER)
+NAME = "docker.io/library/a:v1"
+ERROR, WARNING, UNVERIFIED = Severity.ERROR, Severity.WARNING, Severity.UNVERIFIED
+
+
+def found(layout: Path) -> list[tuple[Kind, Severity, str]]:
+    return [(finding.kind, finding.severity, finding.subject) for finding in findings(layout)]
+
+
+def findings(layout: Path) -> list[Finding]:
+    return list(asyncio.run(verify_layout(layout)).findings)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    return layouts.write(tmp_path / "layout", IMAGE, name=NAME)
+
+
+def rename(layout: Path, old: str, new: str) -> None:
+    (layout / old).rename(layout / new)
+
+
+# Names whose case is wrong: what a stick made of them, or a file system that ignores it
+
+
+@pytest.mark.parametrize(
+    ("own", "other"), [("index.json", "INDEX.JSON"), ("oci-layout", "OCI-LAYOUT"), ("blobs", "Blobs")]
+)
+def test_a_file_of_the_layout_in_another_case_is_an_error_that_says_so(layout: Path, own: str, other: str) -> None:
+    rename(layout, own, other)
+    assert (Kind.BAD_NAME, ERROR, other) in found(layout)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_two_names_that_differ_in_their_case_alone_are_an_error(layout: Path, there: bool) -> None:
+    own = layout.joinpath("blobs", *LAYER.digest.split(":"))
+    (own.parent / own.name.upper()).write_bytes(LAYER.data)
+    if not there:
+        own.unlink()
+    kinds = {kind for kind, severity, _ in found(layout) if severity is ERROR}
+    assert kinds == ({Kind.BAD_NAME} if there else {Kind.BAD_NAME, Kind.MISSING})
+
+
+@pytest.mark.parametrize("algorithm", ["SHA256", "Sha512"])
+def test_an_algorithm_in_upper_case_is_an_error(layout: Path, algorithm: str) -> None:
+    layouts.add(layout, f"{algorithm}:{'0' * (64 if algorithm == 'SHA256' else 128)}", b"")
+    assert [(kind, severity) for kind, severity, _ in found(layout)] == [(Kind.BAD_NAME, ERROR)]
+
+
+# Folders that are none
+
+
+@pytest.mark.parametrize("target", ["blobs", "blobs/sha256"])
+@pytest.mark.parametrize("how", ["link", "file"])
+def test_a_folder_of_blobs_that_is_a_link_or_a_file_is_an_error(layout: Path, target: str, how: str) -> None:
+    rename(layout, target, "elsewhere")
+    (layout / target).symlink_to(layout / "elsewhere") if how == "link" else (layout / target).touch()
+    assert (Kind.BROKEN_LAYOUT, ERROR, target) in found(layout)
+
+
+def test_a_layout_without_blobs_is_broken(layout: Path) -> None:
+    rename(layout, "blobs", "elsewhere")
+    assert (Kind.BROKEN_LAYOUT, ERROR, "blobs") in found(layout)
+
+
+# Files that change meanwhile
+
+
+@pytest.mark.timeout(60)
+def test_a_file_that_is_written_to_while_it_is_read_is_neither_right_nor_wrong(tmp_path: Path) -> None:
+    big = Blob.of(bytes(64 << 20), images.OCI_LAYER, images.digest_of(bytes(64 << 20)))
+    layout = layouts.write(tmp_path / "layout", images.image("linux/amd64", big))
+    path, over = layout.joinpath("blobs", *big.digest.split(":")), Event()
+
+    def touch() -> None:
+        times = 0
+        while not over.is_set():
+            times += 1
+            os.utime(path, (times, times))
+
+    meddler = Thread(target=touch)
+    meddler.start()
+    report = asyncio.run(verify_layout(layout))
+    over.set()
+    meddler.join()
+    assert [(finding.kind, finding.severity) for finding in report.findings] == [(Kind.CHANGED, UNVERIFIED)]
+    assert report.verdict is Verdict.COULD_NOT_CHECK
+
+
+# What documents say
+
+
+def rooted(text: Callable[[bytes], bytes]) -> Image:
+    """The image, with the bytes of its manifest changed and its digest put right."""
+    data = text(IMAGE.data)
+    root = images.digest_of(data)
+    return Image(root, images.OCI_MANIFEST, {root: (data, images.OCI_MANIFEST)}, IMAGE.blobs)
+
+
+def embedded(data: bytes) -> Callable[[bytes], bytes]:
+    text = b'"layers":[{"data":"' + base64.b64encode(data) + b'",'
+    return lambda manifest: manifest.replace(b'"layers":[{', text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.replace(b'"layers"', b'"layers":[],"layers"'),
+        lambda data: data.replace(b'"layers"', b'"Layers"'),
+        lambda data: data.replace(b'"schemaVersion":2', b'"schemaVersion":NaN'),
+        lambda data: data.replace(b'"schemaVersion":2', b'"schemaVersion":1'),
+        lambda data: data.replace(images.OCI_MANIFEST.encode(), images.OCI_INDEX.encode()),
+        lambda data: data.replace(b"sha256:", b"SHA256:"),
+        lambda data: data.replace(b"sha256:", b"sha256:../"),
+        embedded(b"something else"),
+        lambda data: data[:-1],
+        lambda data: data + b"x",
+    ],
+    ids=[
+        "a key twice",
+        "a key in another case",
+        "NaN",
+        "schema 1",
+        "another type",
+        "upper-case digest",
+        "a path",
+        "embedded data that is something else",
+        "cut",
+        "more behind it",
+    ],
+)
+def test_a_manifest_of_the_right_digest_that_is_none_is_an_error(
+    tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    broken = rooted(change)
+    layouts.write(tmp_path / "layout", broken)
+    assert (Kind.BROKEN_MANIFEST, ERROR, broken.root) in found(tmp_path / "layout")
+
+
+def test_embedded_data_that_is_right_is_fine(tmp_path: Path) -> None:
+    layouts.write(tmp_path / "layout", rooted(embedded(LAYER.data)))
+    assert found(tmp_path / "layout") == []
+
+
+# Names
+
+
+def test_one_full_name_of_two_images_is_an_error(tmp_path: Path) -> None:
+    layouts.write(tmp_path / "layout", IMAGE, images.image("linux/arm64", LAYER), name=NAME)
+    assert found(tmp_path / "layout") == [(Kind.NAME_CONFLICT, ERROR, NAME)]
+
+
+def test_one_full_name_of_one_image_twice_is_fine(tmp_path: Path) -> None:
+    layouts.write(tmp_path / "layout", IMAGE, IMAGE, name=NAME)
+    assert found(tmp_path / "layout") == []
+
+
+def test_one_bare_name_of_two_images_is_a_warning(tmp_path: Path) -> None:
+    layouts.write(tmp_path / "layout", IMAGE, images.image("linux/arm64", LAYER), ref="v1")
+    assert found(tmp_path / "layout") == [(Kind.AMBIGUOUS_NAME, WARNING, "v1")]
+
+
+# Whom it hurts
+
+
+def test_a_finding_names_the_images_and_the_platforms_that_it_hurts(tmp_path: Path) -> None:
+    own, shared = images.layer(2, 500), images.layer(3, 600)
+    platforms = ("linux/amd64", "linux/arm/v7", "linux/s390x")
+    of_three = images.index(
+        [images.image(platform, shared, *[own][: number == 1]) for number, platform in enumerate(platforms)]
+    )
+    layouts.write(tmp_path / "layout", of_three, images.image("linux/riscv64", shared))
+    for layer in (own, shared):
+        tmp_path.joinpath("layout/blobs", *layer.digest.split(":")).unlink()
+    hurt = {finding.subject: finding for finding in findings(tmp_path / "layout")}
+    assert hurt[own.digest].platforms == ("linux/arm/v7",)
+    assert hurt[own.digest].images == (of_three.root,)
+    assert hurt[shared.digest].platforms == platforms
+    assert len(hurt[shared.digest].images) == 2
+
+
+def test_a_finding_says_what_to_do(layout: Path) -> None:
+    layouts.add(layout, LAYER.digest, b"")
+    (finding,) = findings(layout)
+    assert "Pull the image again" in finding.hint

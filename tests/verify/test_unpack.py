@@ -1,0 +1,219 @@
+"""Layers on their way: unpacked to the last byte, or a finding that says why not; never without end."""
+
+import gzip
+import hashlib
+import io
+import lzma
+import random
+import sys
+import tarfile
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.digest import Digest
+from mirror.examine import examine
+from mirror.finding import Finding, Kind, Severity
+from mirror.verify import unpack
+from mirror.verify.unpack import Layer
+from tests.strategies import QUICK
+from tests.test_examine import MemoryReader
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+NOISE = random.Random(1).randbytes(300_000)
+EMPTY_GZIP = gzip.compress(b"")
+SKIPPABLE = b"\x50\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"aside"
+
+
+def tar() -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for number in range(3):
+            info = tarfile.TarInfo(f"file{number}")
+            info.size = len(NOISE) // 3
+            archive.addfile(info, io.BytesIO(NOISE[number * info.size :]))
+    return packed.getvalue()
+
+
+TAR = tar()
+HALVES = TAR[:100_000], TAR[100_000:]
+PACKED: dict[str, bytes] = {
+    "nothing": TAR,
+    "gzip": gzip.compress(TAR),
+    "gzip, stored": gzip.compress(TAR, 0),
+    "gzip, two members": b"".join(map(gzip.compress, HALVES)),
+    "gzip, empty members": EMPTY_GZIP + gzip.compress(TAR) + EMPTY_GZIP,
+    "gzip, a member for each kilobyte": b"".join(gzip.compress(TAR[at : at + 1000]) for at in range(0, len(TAR), 1000)),
+    "zstd": zstd.compress(TAR),
+    "zstd, two frames": b"".join(map(zstd.compress, HALVES)),
+    "zstd, skippable frames": SKIPPABLE + zstd.compress(HALVES[0]) + SKIPPABLE + zstd.compress(HALVES[1]) + SKIPPABLE,
+}
+
+
+def findings(packed: bytes, content: bytes = TAR, wanted: str | None = None, *, is_tar: bool = True) -> list[Finding]:
+    """What is found in a layer that should unpack to `content`."""
+    digest = Digest.of(packed)
+    layer = Layer(digest, len(packed), [Digest.parse(wanted or Digest.of(content))], tar=is_tar)
+    assert examine(MemoryReader(packed), digest, len(packed), through=layer).ok
+    return list(layer.findings())
+
+
+def kinds(found: list[Finding]) -> list[Kind]:
+    return [finding.kind for finding in found]
+
+
+@pytest.mark.parametrize("form", PACKED)
+def test_a_layer_that_is_right_is_right_in_every_form(form: str) -> None:
+    assert findings(PACKED[form]) == []
+
+
+@pytest.mark.parametrize("form", PACKED)
+def test_a_layer_of_other_content_is_wrong_in_every_form(form: str) -> None:
+    (found,) = findings(PACKED[form], TAR + b"\0")
+    assert (found.kind, found.severity) == (Kind.WRONG_DIFF_ID, Severity.ERROR)
+    assert found.found == Digest.of(TAR)
+    assert Digest.of(TAR + b"\0") in found.expected
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
+def test_a_diff_id_may_be_of_any_algorithm_that_can_be_computed(algorithm: str) -> None:
+    assert findings(PACKED["gzip"], wanted=f"{algorithm}:{hashlib.new(algorithm, TAR).hexdigest()}") == []
+    wrong = f"{algorithm}:{hashlib.new(algorithm, b'').hexdigest()}"
+    assert kinds(findings(PACKED["gzip"], wanted=wrong)) == [Kind.WRONG_DIFF_ID]
+
+
+def test_a_diff_id_that_cannot_be_computed_is_never_right() -> None:
+    (found,) = findings(PACKED["gzip"], wanted="blake3:abc")
+    assert (found.kind, found.severity) == (Kind.UNHASHABLE, Severity.UNVERIFIED)
+
+
+@pytest.mark.parametrize("content", [b"", b"x"])
+def test_the_smallest_layers_are_layers(content: bytes) -> None:
+    for packed in (content, gzip.compress(content), zstd.compress(content)):
+        assert findings(packed, content, is_tar=False) == []
+
+
+# Streams that are broken
+
+
+@pytest.mark.parametrize("form", [form for form in PACKED if form != "nothing"])
+@pytest.mark.parametrize("cut", [3, 9, 0.3, 0.999, -1])
+def test_a_stream_that_ends_too_early_is_found(form: str, cut: float) -> None:
+    packed = PACKED[form]
+    short = packed[: int(cut * len(packed)) if 0 < cut < 1 else int(cut)]
+    assert kinds(findings(short)) in ([Kind.BROKEN_LAYER], [Kind.WRONG_DIFF_ID])
+    assert Severity.ERROR in {finding.severity for finding in findings(short)}
+
+
+@pytest.mark.parametrize("form", ["gzip", "zstd", "gzip, two members", "zstd, two frames"])
+@pytest.mark.parametrize("garbage", [b"x", bytes(512), b"\x1f\x8b", b"garbage" * 50_000])
+def test_garbage_behind_a_stream_is_found(form: str, garbage: bytes) -> None:
+    (found,) = findings(PACKED[form] + garbage)
+    assert (found.kind, found.severity) == (Kind.BROKEN_LAYER, Severity.ERROR)
+
+
+@pytest.mark.parametrize("form", ["gzip", "zstd"])
+@QUICK
+@given(data=st.data())
+def test_a_damaged_stream_never_passes_and_never_breaks_anything(form: str, data: st.DataObject) -> None:
+    packed = bytearray(PACKED[form])
+    at = data.draw(st.integers(12, len(packed) - 1))
+    packed[at] ^= data.draw(st.integers(1, 255))
+    found = findings(bytes(packed))
+    assert {finding.severity for finding in found} <= {Severity.ERROR, Severity.UNVERIFIED, Severity.WARNING}
+
+
+@pytest.mark.parametrize("at", [-1, -5])
+def test_a_wrong_checksum_or_length_at_the_end_of_gzip_is_found(at: int) -> None:
+    packed = bytearray(PACKED["gzip"])
+    packed[at] ^= 1
+    assert kinds(findings(bytes(packed))) == [Kind.BROKEN_LAYER]
+
+
+@pytest.mark.parametrize("packed", [lzma.compress(TAR), b"BZh91AY&SY" + NOISE], ids=["xz", "bzip2"])
+def test_other_compressions_are_neither_right_nor_wrong(packed: bytes) -> None:
+    (found,) = findings(packed)
+    assert (found.kind, found.severity) == (Kind.UNKNOWN_COMPRESSION, Severity.UNVERIFIED)
+
+
+def test_a_window_that_would_fill_memory_is_refused() -> None:
+    options: dict[int, int] = {zstd.CompressionParameter.window_log: 30, zstd.CompressionParameter.checksum_flag: 1}
+    compressor = zstd.ZstdCompressor(options=options)
+    packed = compressor.compress(TAR) + compressor.flush()
+    (found,) = findings(packed)
+    assert (found.kind, found.severity) == (Kind.UNKNOWN_COMPRESSION, Severity.UNVERIFIED)
+
+
+# Archives
+
+
+def test_what_is_no_archive_is_a_warning_where_one_is_said_to_be() -> None:
+    (found,) = findings(gzip.compress(b"{}"), b"{}")
+    assert (found.kind, found.severity) == (Kind.NOT_A_TAR, Severity.WARNING)
+    assert findings(gzip.compress(b"{}"), b"{}", is_tar=False) == []
+
+
+def test_dangerous_and_double_paths_are_warnings() -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name in ("../x", "a", "a"):
+            archive.addfile(tarfile.TarInfo(name))
+    found = findings(gzip.compress(packed.getvalue()), packed.getvalue())
+    assert [(one.kind, one.severity, one.found) for one in found] == [
+        (Kind.DUPLICATE_PATH, Severity.WARNING, "a"),
+        (Kind.DANGEROUS_PATH, Severity.WARNING, "../x"),
+    ]
+
+
+# Bombs
+
+
+def zeros(size: int) -> bytes:
+    """So many zeros in gzip: a thousandth of them."""
+    compressor = zlib.compressobj(9, wbits=31)
+    block = bytes(1 << 20)
+    return b"".join(compressor.compress(block) for _ in range(size >> 20)) + compressor.flush()
+
+
+@pytest.fixture
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpack, "FREE", 8 << 20)
+    monkeypatch.setattr(unpack, "RATIO", 10)
+
+
+@pytest.mark.usefixtures("small_limits")
+@pytest.mark.parametrize("packed", [zeros(64 << 20), zstd.compress(bytes(64 << 20))], ids=["gzip", "zstd"])
+def test_a_bomb_is_found_and_not_unpacked_to_its_end(packed: bytes) -> None:
+    tracemalloc.start()
+    (found,) = findings(packed, b"")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.kind, found.severity) == (Kind.BOMB, Severity.ERROR)
+    assert most < 6 << 20
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_zeros_up_to_the_limit_are_no_bomb() -> None:
+    assert findings(zeros(8 << 20), bytes(8 << 20), is_tar=False) == []
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_much_content_that_does_not_shrink_much_is_no_bomb() -> None:
+    content = NOISE * 40
+    packed = b"".join(gzip.compress(NOISE, 0) for _ in range(40))
+    assert findings(packed, content, is_tar=False) == []
+
+
+@pytest.mark.timeout(60)
+def test_ten_gigabytes_of_zeros_are_a_bomb() -> None:
+    """Ten megabytes of members that are a megabyte of zeros each."""
+    member = gzip.compress(bytes(1 << 20), 9)
+    (found,) = findings(member * 10_000, b"")
+    assert found.kind is Kind.BOMB
