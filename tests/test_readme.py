@@ -46,7 +46,7 @@ def test_right_line_is_left_alone(line: str) -> None:
         ("mirror pull redis:4.0 --output", "requires an argument"),
         ("mirror pull redis:4.0 --jobs many", "Invalid value for '-j'"),
         ("mirror completion tcsh", "Invalid value"),
-        ("mirror verify", "Missing argument 'DIR|FILE'"),
+        ("mirror export", "Missing argument 'DIR'"),
         ("mirror ls ./layout redis:4.0", "unexpected extra argument"),
         ("mirror", "No command"),
         ('mirror ls "./layout', "No closing quotation"),

@@ -19,8 +19,8 @@ _HELP = """Push a layout to a registry, digests preserved.
   mirror push ./layout registry.internal:5000
   mirror push ./layout registry.internal:5000/hub
   mirror push ./layout registry.internal:5000 redis:4.0   one image
-  mirror push ./layout registry.internal:5000 redis:4.0 --as cache/redis:stable
-  mirror push ./layout registry.internal:5000 --map docker.io=hub --map quay.io=quay
+  mirror push ./layout registry.internal:5000 redis:4.0 --as cache/redis:v4
+  mirror push ./layout registry.internal:5000 --map docker.io=hub
   mirror push ./layout registry.internal:5000 --dry-run   what would go where
 
 docker.io/library/redis:4.0 becomes registry.internal:5000/hub/library/redis:4.0. Of several --map, the longest FROM

@@ -21,12 +21,12 @@ _HELP = """Verify a layout offline: every byte is hashed, every link is followed
 \b
   mirror verify ./layout                     all images, and what else is stored
   mirror verify ./layout redis:4.0           one image
-  mirror verify ./layout --level structure   quick: what is there, and how large; no blob is read
-  mirror verify ./layout --level layers      unpacked too, and compared with the configs
-  mirror verify ./layout --sample 2/7        hash a seventh of the blobs; another one tomorrow
+  mirror verify ./layout --level structure   quick: what is there, how large
+  mirror verify ./layout --level layers      unpacked, compared with configs
+  mirror verify ./layout --sample 2/7        a seventh of the blobs
   mirror verify ./layout --junit verify.xml  for CI
   mirror verify images.tar                   an archive, read in place
-  mirror verify --receipt FILE               a registry, against the receipt of a push
+  mirror verify --receipt FILE               a registry, against a receipt
 
 The layout is only read. A layout can prove only that it agrees with itself: compare the digests that are printed with
 those that were published. Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found but something could not be checked.
