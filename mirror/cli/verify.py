@@ -19,7 +19,7 @@ from mirror.verify import Verification
 _HELP = """Verify a layout offline: every byte is hashed, every link is followed, all findings come out of one run.
 
 \b
-  mirror verify ./layout                     all images, and what else is stored
+  mirror verify ./layout                     all that is stored
   mirror verify ./layout redis:4.0           one image
   mirror verify ./layout --level structure   quick: what is there, how large
   mirror verify ./layout --level layers      unpacked, compared with configs
