@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mirror.receipt import verify_receipt
     from mirror.reference import Reference
     from mirror.registry import Credentials, Options
+    from mirror.repair import repair_layout
     from mirror.report.findings import Level, Sample, VerifyReport
     from mirror.report.transfers import TransferReport
     from mirror.retry import Retry
@@ -83,6 +84,7 @@ _HOMES = {
     "pull_images": "pull",
     "push_layout": "push",
     "remove_image": "inventory",
+    "repair_layout": "repair",
     "serve_layouts": "serve",
     "verify_layout": "verify",
     "verify_receipt": "receipt",
@@ -124,6 +126,7 @@ __all__ = [
     "pull_images",
     "push_layout",
     "remove_image",
+    "repair_layout",
     "serve_layouts",
     "verify_layout",
     "verify_receipt",

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mirror.quota import Quota, Usage
 from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
 from mirror.report.images import Inspected, Listed, Listing, Part, Platformed, Referring, Removed, Tags
 from mirror.report.pruned import Pruned
+from mirror.report.repairs import Repair
 from mirror.report.text import count, printable, seconds, size, table
 from mirror.report.transfers import Amount, Companions, Transferred, TransferReport
 from tests.strategies import QUICK, nasty_text
@@ -253,7 +255,7 @@ LISTED = Listed(NAME, DIGEST, "a/b", ("linux/amd64",), 2, 3000)
 DOCUMENTED: dict[str, dict[str, Any]] = {
     "mirror.pull/1": report(transferred(referrers=Companions(1, 10)), healed=(DIGEST,), quotas=(USAGE,)).to_json(),
     "mirror.push/1": report(transferred(referrers=Companions(1, 10)), verb="push", quotas=(USAGE,)).to_json(),
-    "mirror.verify/1": verified().to_json(),
+    "mirror.verify/1": replace(verified(), repair=Repair("./good", (DIGEST,))).to_json(),
     "mirror.ls/1": Listing("layout", (LISTED,), 3000).to_json(),
     "mirror.rm/1": Removed(NAME, DIGEST, 2, 3000, 1).to_json(),
     "mirror.prune/1": Pruned("layout", {DIGEST: 3000}, {".mirror/partial/x": 10}, False).to_json(),

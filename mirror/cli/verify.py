@@ -27,6 +27,7 @@ _HELP = """Verify a layout offline: every byte is hashed, every link is followed
   mirror verify ./layout --junit verify.xml  for CI
   mirror verify images.tar                   an archive, read in place
   mirror verify --receipt FILE               a registry, against a receipt
+  mirror verify ./layout --repair --from registry.internal:5000
 
 The layout is only read. A layout can prove only that it agrees with itself: compare the digests that are printed with
 those that were published. Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found but something could not be checked.
@@ -60,6 +61,17 @@ those that were published. Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found
 @click.option(
     "--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a JUnit report to FILE too."
 )
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Fetch what is bad from --from, and verify again. Bad files go to .mirror/quarantine.",
+)
+@click.option(
+    "--from",
+    "source",
+    metavar="SOURCE",
+    help="Where --repair finds what is right: a layout, an archive, or REGISTRY[/PREFIX].",
+)
 @remote.with_jobs
 @remote.with_registry
 @options.with_output
@@ -75,6 +87,8 @@ def command(
     sample: str | None,
     fail_on: str,
     junit: Path | None,
+    repair: bool,
+    source: str | None,
     jobs: int,
     retries: int,
     plain_http: bool,
@@ -86,12 +100,24 @@ def command(
 ) -> None:
     if (layout is None) == (receipt is None):
         raise click.UsageError("Name either a layout or, with --receipt, the receipt of a push.", ctx)
+    if repair != (source is not None):
+        raise click.UsageError("--repair and --from go together: what to do, and where it is right.", ctx)
+    if repair and (receipt or sample):
+        raise click.UsageError("--repair is for a layout, and for all of it.", ctx)
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         if receipt:
             from mirror.receipt import verify_receipt  # and with it the HTTP client
 
-            registries = remote.registry_options(plain_http, insecure, jobs)
-            report = run(verify_receipt(receipt, registries, Retry(retries), bars))
+            how = remote.registry_options(plain_http, insecure, jobs)
+            report = run(verify_receipt(receipt, how, Retry(retries), bars))
+        elif layout and source:
+            from mirror.repair import repair_layout
+
+            how = remote.registry_options(plain_http, insecure, jobs)
+            mending = repair_layout(
+                layout, source, images, level=level, options=how, retry=Retry(retries), progress=bars
+            )
+            report = run(mending)
         else:
             verification = Verification(
                 layout or "", images, level=level, sample=sample, fail_on=fail_on, progress=bars
@@ -120,6 +146,8 @@ def _show(report: VerifyReport, junit: Path | None, *, as_json: bool, quiet: boo
     if junit:
         _write(junit, to_junit(report))
     options.echo_json(report.to_json()) if as_json else options.echo(report.lines())
+    for text in report.repair.remarks() if report.repair else ():
+        options.remark(f"mirror: {text}", quiet=quiet)
     options.remark(report.summary(), quiet=quiet)
 
 

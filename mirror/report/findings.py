@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from mirror.errors import UsageError
 from mirror.finding import NAMED, Finding, Kind, Severity
+from mirror.report.repairs import Repair
 from mirror.report.text import count, seconds, size
 from mirror.strictjson import JsonObject
 
@@ -111,7 +112,8 @@ class VerifyReport:
     """The result of verifying a store: `files` below `blobs/` were looked at, `size` bytes hashed, in `seconds`.
 
     `complete` is false where the verification was interrupted, or is not over yet. `fail_on` is the least severity
-    that makes the verdict `not ok`: an error, or a warning too.
+    that makes the verdict `not ok`: an error, or a warning too. `repair` is what was
+    healed before, if that was asked for.
     """
 
     path: str
@@ -124,6 +126,7 @@ class VerifyReport:
     sample: Sample | None = None
     complete: bool = True
     fail_on: Severity = Severity.ERROR
+    repair: Repair | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -169,6 +172,7 @@ class VerifyReport:
             "files": self.files,
             "size": self.size,
             "seconds": round(self.seconds, 3),
+            "repair": self.repair.to_json() if self.repair else None,
         }
 
     def lines(self) -> list[str]:
@@ -201,6 +205,7 @@ class VerifyReport:
             f"{self.path}: {self.verdict}{': ' if found else ''}{', '.join(found)}. {self._scope()}: "
             f"{count(len(self.images), 'image')}, {count(self.files, 'file')}, "
             f"{size(self.size)} hashed in {seconds(self.seconds)}{speed}."
+            f"{' ' + self.repair.summary() if self.repair else ''}"
         )
 
     def _scope(self) -> str:

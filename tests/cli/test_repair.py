@@ -1,0 +1,182 @@
+"""What is bad is fetched again, and only that; what was bad is kept; names stay; the verdict is about the result."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.command import Mirror, blob_path, blobs, entries, tree, wrong_blobs
+from tests.registry import EmbeddedRegistry, Fault, Flip, Status
+
+IMAGE = images.multi_arch()
+LAYER = max(IMAGE.blobs, key=lambda digest: len(IMAGE.blobs[digest]))
+CHILD = next(digest for digest in IMAGE.manifests if digest != IMAGE.root)
+EVERYTHING = sorted({*IMAGE.blobs, *IMAGE.manifests})
+
+
+@pytest.fixture
+def layout(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> Path:
+    """An image, in a layout and in a registry; `good` is a copy of the layout."""
+    IMAGE.publish(registry, "team/app", "v1")
+    mirror("pull", f"{registry.host}/team/app:v1", "--all", "--no-referrers")
+    shutil.copytree(tmp_path / "layout", tmp_path / "good")
+    mirror("export", "good", "good.tar")
+    registry.clear_log()
+    return tmp_path / "layout"
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def to_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "flipped": flip,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"!"),
+    "empty": lambda path: path.write_bytes(b""),
+    "gone": Path.unlink,
+    "a folder": to_folder,
+}
+
+
+def content(folder: Path) -> dict[str, bytes | str]:
+    """A layout without mirror's own corner of it."""
+    return {name: data for name, data in tree(folder).items() if not name.startswith(".mirror")}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("digest", [LAYER, CHILD, IMAGE.root])
+def test_what_is_bad_is_healed_from_a_registry(
+    mirror: Mirror, registry: EmbeddedRegistry, layout: Path, damage: str, digest: str
+) -> None:
+    DAMAGES[damage](blob_path(layout, digest))
+    result = mirror("verify", "layout", "--repair", "--from", registry.host, "--json").json
+    assert (result["verdict"], result["repair"]["healed"]) == ("ok", [digest])
+    assert content(layout) == content(layout.parent / "good")
+    got = {seen.path.rpartition("/")[2] for seen in registry.requests if seen.method == "GET" and seen.sent}
+    assert got <= {digest, "v2", ""}
+
+
+@pytest.mark.parametrize("source", ["./good", "good.tar"])
+@pytest.mark.parametrize("digest", [LAYER, IMAGE.root])
+def test_layouts_and_archives_are_sources_too(mirror: Mirror, layout: Path, source: str, digest: str) -> None:
+    flip(blob_path(layout, digest))
+    assert f"1 blob healed from {source}" in mirror("verify", "layout", "--repair", "--from", source).err
+    assert content(layout) == content(layout.parent / "good")
+
+
+def test_everything_can_be_gone_but_the_names(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    for digest in EVERYTHING:
+        blob_path(layout, digest).unlink()
+    mirror("verify", "layout", "--repair", "--from", registry.host)
+    assert content(layout) == content(layout.parent / "good")
+
+
+def test_what_was_bad_is_kept(mirror: Mirror, layout: Path) -> None:
+    flip(blob_path(layout, LAYER))
+    bad = blob_path(layout, LAYER).read_bytes()
+    result = mirror("verify", "layout", "--repair", "--from", "./good")
+    kept = layout / ".mirror/quarantine" / LAYER.replace(":", "-")
+    assert kept.read_bytes() == bad
+    assert str(kept.relative_to(layout.parent)) in result.err
+
+
+def test_a_bad_blob_that_nobody_needs_is_set_aside(mirror: Mirror, layout: Path) -> None:
+    orphan = "sha256:" + "0" * 64
+    blob_path(layout, orphan).write_bytes(b"something else")
+    result = mirror("verify", "layout", "--repair", "--from", "./good", "--json").json
+    assert (result["verdict"], result["findings"]) == ("ok", [])
+    assert (layout / ".mirror/quarantine" / orphan.replace(":", "-")).read_bytes() == b"something else"
+
+
+def test_a_layout_that_is_right_is_left_alone(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    shutil.rmtree(layout / ".mirror")
+    mirror("verify", "layout", "--repair", "--from", registry.host)
+    assert registry.requests == []
+    assert not (layout / ".mirror").exists()
+
+
+def test_nothing_is_touched_without_repair(mirror: Mirror, layout: Path) -> None:
+    flip(blob_path(layout, LAYER))
+    before = tree(layout)
+    mirror("verify", "layout", code=3)
+    assert tree(layout) == before
+
+
+def test_names_of_other_tools_stay_as_they_are(mirror: Mirror, layout: Path) -> None:
+    document = json.loads((layout / "index.json").read_bytes())
+    document["manifests"][0]["annotations"] = {"org.opencontainers.image.ref.name": "v1", "mine": "yes"}
+    (layout / "index.json").write_text(json.dumps(document))
+    flip(blob_path(layout, LAYER))
+    mirror("verify", "layout", "--repair", "--from", "./good")
+    assert entries(layout)[0]["annotations"] == {"org.opencontainers.image.ref.name": "v1", "mine": "yes"}
+
+
+@pytest.mark.parametrize("lie", [Flip(0), Status(404)])
+def test_a_source_that_has_it_no_better_heals_nothing(
+    mirror: Mirror, registry: EmbeddedRegistry, layout: Path, lie: Flip | Status
+) -> None:
+    flip(blob_path(layout, LAYER))
+    registry.fault(Fault(path=LAYER, times=None, action=lie))
+    result = mirror("verify", "layout", "--repair", "--from", registry.host, "--json", code=3)
+    assert result.json["repair"]["healed"] == []
+    assert len(result.json["repair"]["failures"]) == 1
+    assert [finding["subject"] for finding in result.json["findings"]] == [LAYER]
+    assert wrong_blobs(layout) in ([LAYER], [])  # as it was, or set aside already
+
+
+def test_one_image_is_repaired_and_no_other(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    other = images.image("linux/amd64", images.layer(55, 400))
+    other.publish(registry, "other", "v1")
+    mirror("pull", f"{registry.host}/other:v1", "--all", "--no-referrers")
+    bad = next(iter(other.blobs))
+    for digest in (LAYER, bad):
+        flip(blob_path(layout, digest))
+    mirror("verify", "layout", f"{registry.host}/other:v1", "--repair", "--from", registry.host)
+    assert wrong_blobs(layout) == [LAYER]
+
+
+def test_a_platform_that_is_absent_on_purpose_stays_absent(
+    mirror: Mirror, registry: EmbeddedRegistry, layout: Path
+) -> None:
+    mirror("pull", f"{registry.host}/team/app:v1", "--platform", "linux/amd64", "--sparse", "-o", "sparse")
+    before = blobs(layout.parent / "sparse")
+    flip(blob_path(layout.parent / "sparse", LAYER))
+    mirror("verify", "sparse", "--repair", "--from", registry.host)
+    assert blobs(layout.parent / "sparse") == before
+
+
+@pytest.mark.parametrize("name", ["oci-layout", "index.json"])
+def test_what_says_what_is_in_a_layout_cannot_be_made_up(mirror: Mirror, layout: Path, name: str) -> None:
+    flip(blob_path(layout, LAYER))
+    (layout / name).write_text("{")
+    before = tree(layout)
+    mirror("verify", "layout", "--repair", "--from", "./good", code=3)
+    assert tree(layout) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["layout", "--repair"],
+        ["layout", "--from", "./good"],
+        ["layout", "--repair", "--from", "./nowhere"],
+        ["layout", "--repair", "--from", "No Registry"],
+        ["layout", "--repair", "--from", "./good", "--sample", "1/2"],
+    ],
+)
+def test_what_cannot_be_meant_is_said(mirror: Mirror, layout: Path, words: list[str]) -> None:
+    flip(blob_path(layout, LAYER))
+    before = tree(layout)
+    mirror("verify", *words, code=2)
+    assert tree(layout) == before
