@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.command")
+pytest.register_assert_rewrite("tests.command", "tests.peers.programs", "tests.peers.layouts")
 
 from tests.command import Mirror  # noqa: E402
 from tests.registry import EmbeddedRegistry, serving  # noqa: E402

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.peers.programs", "tests.peers.layouts")
-
-from tests.peers.programs import DockerRegistry, Program, Skopeo, docker_registry, needed  # noqa: E402
+from tests.peers.programs import DockerRegistry, Program, Skopeo, docker_registry, needed
 
 
 @pytest.fixture
