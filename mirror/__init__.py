@@ -23,6 +23,7 @@ from mirror.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
+    from mirror.copying import CopyOptions, copy_images
     from mirror.descriptor import Descriptor, Platform
     from mirror.destination import Renaming
     from mirror.digest import Digest
@@ -45,11 +46,13 @@ if TYPE_CHECKING:
     from mirror.retry import Retry
     from mirror.selection import Choice
     from mirror.serve import ServeOptions, Serving, serve_layouts
+    from mirror.streaming import verify_image
     from mirror.tags import list_tags
     from mirror.verify import Verification, verify_layout
 
 _HOMES = {
     "Choice": "selection",
+    "CopyOptions": "copying",
     "Credentials": "registry",
     "Descriptor": "descriptor",
     "Digest": "digest",
@@ -71,6 +74,7 @@ _HOMES = {
     "TransferReport": "report.transfers",
     "Verification": "verify",
     "VerifyReport": "report.findings",
+    "copy_images": "copying",
     "export_layout": "exporting",
     "import_archive": "importing",
     "inspect_image": "inspection",
@@ -86,12 +90,14 @@ _HOMES = {
     "remove_image": "inventory",
     "repair_layout": "repair",
     "serve_layouts": "serve",
+    "verify_image": "streaming",
     "verify_layout": "verify",
     "verify_receipt": "receipt",
 }
 
 __all__ = [
     "Choice",
+    "CopyOptions",
     "Credentials",
     "Descriptor",
     "Digest",
@@ -113,6 +119,7 @@ __all__ = [
     "TransferReport",
     "Verification",
     "VerifyReport",
+    "copy_images",
     "export_layout",
     "import_archive",
     "inspect_image",
@@ -128,6 +135,7 @@ __all__ = [
     "remove_image",
     "repair_layout",
     "serve_layouts",
+    "verify_image",
     "verify_layout",
     "verify_receipt",
 ]

@@ -21,11 +21,14 @@ from mirror.retry import Retry
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """An image as it should be: the tag or digest (`target`) by which `source` knows it, its root and its content."""
+    """An image as it should be: the tag or digest (`target`) by which `source` knows it, its root and its content.
+
+    Where `target` is None, what it stands for is known already.
+    """
 
     name: str
     source: Source
-    target: str
+    target: str | None
     digest: Digest
     content: tuple[Descriptor, ...]
 
@@ -61,10 +64,12 @@ async def read_back(
 
 
 async def _resolve(image: Expected, retry: Retry) -> Finding | None:
+    if image.target is None:
+        return None
     try:
         root = await retry.run(partial(image.source.resolve, image.target))
     except MirrorError as error:
-        return _finding(error, image.target, image.digest, (image.name,))
+        return finding_of(error, image.target, image.digest, (image.name,))
     if root.digest == image.digest:
         return None
     return Finding(Kind.MOVED, Severity.ERROR, image.target, image.digest, root.digest, (image.name,))
@@ -76,7 +81,7 @@ async def _examine(piece: _Piece, retry: Retry, jobs: int, progress: Progress) -
         await retry.run(partial(_hash, piece.node, piece.source, stream.batch_size(jobs), progress))
     except MirrorError as error:
         images = tuple(dict.fromkeys(piece.images))
-        return _finding(error, piece.node.digest, f"{piece.node.size} bytes", images, piece.node.size)
+        return finding_of(error, piece.node.digest, f"{piece.node.size} bytes", images, piece.node.size)
     finally:
         progress.end(piece.node)
     return None
@@ -102,9 +107,10 @@ async def _hash(node: Descriptor, source: Source, size: int, progress: Progress)
         raise
 
 
-def _finding(
+def finding_of(
     error: MirrorError, subject: str, expected: str, images: tuple[str, ...], size: int | None = None
 ) -> Finding:
+    """What an error comes to where something should have been read."""
     kind, severity, found = Kind.UNREADABLE, Severity.UNVERIFIED, str(error)
     if isinstance(error, NotFound) or (isinstance(error, TransferError) and error.status == 404):
         kind, severity, found = Kind.MISSING, Severity.ERROR, "nothing"

@@ -61,8 +61,10 @@ class Selection:
         return [digest for digest in dict.fromkeys((self.published, *self.graph.nodes)) if digest != built]
 
 
-async def select(source: Source, root: Descriptor, choice: Choice, image: str, retry: Retry = ONCE) -> Selection:
-    """Walk the part of an image that is wanted.
+async def select(
+    source: Source, root: Descriptor, choice: Choice, image: str, retry: Retry = ONCE, there: Keep | None = None
+) -> Selection:
+    """Walk the part of an image that is wanted; `there` says which children of its indexes the source has, if not all.
 
     Raises:
         NotFound: a platform that was asked for is not there.
@@ -72,7 +74,7 @@ async def select(source: Source, root: Descriptor, choice: Choice, image: str, r
     node = await read_node(source, root, retry)
     root = replace(root, artifact_type=node.document.artifact_type)  # a HEAD does not tell it, and the entry has it
     if node.document.is_index:
-        chosen, keep = await _choose(source, node, choice, image, retry)
+        chosen, keep = await _choose(source, node, choice, image, retry, there)
         graph = await walk(source, chosen, keep=keep, foreign=choice.foreign, retry=retry)
         platforms_there, warnings = names(graph), []
     else:
@@ -111,16 +113,17 @@ async def platforms_there(source: Source, graph: Graph) -> tuple[str, ...]:
 
 
 async def _choose(
-    source: Source, root: Node, choice: Choice, image: str, retry: Retry
+    source: Source, root: Node, choice: Choice, image: str, retry: Retry, there: Keep | None
 ) -> tuple[Descriptor, Keep | None]:
     """The root for some platforms of an index, and which children to follow where that is the published one."""
     if choice.everything:
-        return root.descriptor, None
-    offered = _children(await leaves(source, root.descriptor, retry))
+        return root.descriptor, there
+    whole = _children(await leaves(source, root.descriptor, retry))
+    offered = [(child, raw) for child, raw in whole if there is None or there(child)]
     children = [child for child, _ in offered]  # one manifest may stand there for several platforms
     picked = platforms.select(children, choice.wanted, image)
     kept = platforms.with_attestations(children, picked)
-    if len(kept) == len(children):
+    if len(kept) == len(whole):
         return root.descriptor, None
     if choice.sparse:
         digests = {child.digest for child in kept}

@@ -35,12 +35,16 @@ class Body:
 
     `origin` names where it comes from, for errors. `modified` is when the origin says it was made, in seconds since
     the epoch. `start` is the offset of its first byte: what comes before is somewhere else already.
+
+    `file` is a descriptor of the regular file that the content is in, from its first byte to its last. Who takes all of
+    it can share it with that file instead of reading `chunks`, where the file system can, and hashes what it then has.
     """
 
     chunks: AsyncIterable[bytes]
     origin: str
     modified: float | None = None
     start: int = 0
+    file: int | None = None
 
     def called(self, node: Descriptor) -> str:
         return f"{node.digest} from {self.origin}"

@@ -12,6 +12,7 @@ from mirror.archive.tar import Tar
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import BrokenArchive
+from mirror.graph import Keep, leaves
 from mirror.layout import Entry, index
 from mirror.stream import Body
 
@@ -66,6 +67,18 @@ class Archive:
     def holds(self, digest: Digest) -> bool:
         """Whether something has this name. No proof of anything."""
         return self._files.open(digest) is not None
+
+    async def there(self, entry: Entry) -> Keep:
+        """Which children of an image's indexes are here. Docker and containerd save an index whole, and what they have.
+
+        Raises:
+            MirrorError: an index cannot be read.
+        """
+        indexes = await leaves(self, entry.root)
+        children = [child for node in indexes.nodes.values() for child in node.document.manifests if not child.is_index]
+        lacking = {child.digest for child in children if not self.holds(child.digest)}
+        some = any(child.digest not in lacking and not child.attests for child in children)
+        return lambda child: not entry.lacks(child) and not (some and child.digest in lacking)
 
     async def resolve(self, name: str) -> Descriptor:
         """`Source`: the root of the image called `name`."""

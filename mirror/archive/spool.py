@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from mirror.archive.reader import Archive
 from mirror.archive.tar import HEAD, Tar, refuse_packed
 from mirror.concurrency import in_thread, stoppable
 from mirror.examine import READ
@@ -21,6 +23,20 @@ from mirror.layout.folder import exists, is_folder, translated
 from mirror.layout.temporary import write_all
 
 STDIN = Path("stdin")
+
+
+async def opened(archive: Path | str, folder: Path) -> Archive:
+    """The archive that a person named; the text `-` is stdin, and `folder` is where its images go.
+
+    Raises:
+        NotFound: there is no such file.
+        ContentError: it is no archive of images, or a broken one.
+        StorageError: it cannot be read, or there is no room for it.
+    """
+    if archive == "-":
+        tar = await spooled(sys.stdin.fileno(), folder)
+        return await in_thread(partial(Archive, tar))
+    return await in_thread(partial(Archive.open, Path(archive)))
 
 
 async def spooled(fd: int, folder: Path) -> Tar:

@@ -14,8 +14,9 @@ import asyncio
 import json
 import os
 import stat
+import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -52,6 +53,48 @@ class _Pipe:
             write_all(self._fd, chunks)
 
 
+class _Member:
+    """A blob that is being written: `size` bytes of it have come and are hashed, those that are `waiting` not written.
+
+    It is `sound` while that is known to be so, and whoever goes on with it knows where; `begun` from its first byte on.
+    """
+
+    def __init__(self, node: Descriptor) -> None:
+        self.node, self.size, self.sound, self.begun = node, 0, True, False
+        self.waiting: Batch = [header.build(place(node.digest), node.size)]
+        self._check = Check(node)
+
+    def update(self, batch: Batch) -> None:
+        self._check.update(batch)
+        self.size += sum(map(len, batch))
+
+    def write(self, output: _Output, batch: Batch) -> None:
+        """Write what was waiting; `batch` waits from now on."""
+        self.sound, self.begun = False, True
+        output.write(self.waiting)
+        self.waiting, self.sound = batch, True
+
+    def finish(self, body: Body) -> None:
+        """Give the verdict on all bytes; after it, there is no going on.
+
+        Raises:
+            WrongDigest: they are wrong.
+        """
+        self.sound, self.begun = False, True
+        self._check.finish(body.called(self.node))
+
+
+async def _after(count: int, found: AsyncIterator[Batch]) -> AsyncIterator[Batch]:
+    """Batches without their first `count` bytes."""
+    async for batch in found:
+        rest: Batch = []
+        for chunk in batch:
+            rest += [chunk[count:]] if count < len(chunk) else []
+            count = max(count - len(chunk), 0)
+        if rest:
+            yield rest
+
+
 class ArchiveWriter:
     """An archive that is being written: made by `ArchiveWriter.to_file` or `to_pipe`, and whole when they end."""
 
@@ -61,7 +104,7 @@ class ArchiveWriter:
         self._index = index.EMPTY
         self._there: set[Digest] = set()
         self._turn = asyncio.Lock()  # an archive has one end to write to
-        self._torn = False
+        self._member: _Member | None = None  # the one that is being written
 
     @classmethod
     @asynccontextmanager
@@ -106,7 +149,7 @@ class ArchiveWriter:
         return node.digest in self._there
 
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
-        """`Sink`: append verified bytes; a second time, nothing.
+        """`Sink`: append verified bytes; a second time, nothing. Where they were cut, the next attempt goes on.
 
         Raises:
             ContentError: the bytes are not what the descriptor says. The archive cannot be finished any more.
@@ -115,12 +158,18 @@ class ArchiveWriter:
         async with self._turn:
             if node.digest in self._there:
                 return
-            self._check_whole()
-            self._torn = True
-            async with fetch(0) as body:
-                await self._append(node, body)
-            self._torn = False
+            member = self._member = self._continued(node)
+            async with fetch(member.size) as body:
+                await self._append(member, body)
+            self._member = None
             self._there.add(node.digest)
+
+    def _continued(self, node: Descriptor) -> _Member:
+        """The member that this content is in: the one that was cut, or a new one."""
+        if self._member and self._member.sound and self._member.node == node:
+            return self._member
+        self._check_whole()
+        return _Member(node)
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
         """`Sink`: make `name` stand for `root` in the `index.json` to come."""
@@ -130,19 +179,13 @@ class ArchiveWriter:
             self._images.setdefault(image, []).extend([name] if Reference.parse(name).tag else [])
         return before.root.digest if before else None
 
-    async def _append(self, node: Descriptor, body: Body) -> None:
-        """One member. The last batch waits until all bytes are known to be right: see `to_pipe`."""
-        check = Check(node)
-        waiting: Batch = [header.build(place(node.digest), node.size)]
-
-        def write(batch: Batch) -> None:
-            nonlocal waiting
-            self._output.write(waiting)
-            waiting = batch
-
-        await overlap(batches(body, node, batch_size(jobs=1)), check.update, write)  # one blob, and two cores
-        check.finish(body.called(node))
-        await in_thread(lambda: self._output.write([*waiting, header.padding(node.size)]))
+    async def _append(self, member: _Member, body: Body) -> None:
+        """One member, or the rest of it. The last batch waits until all bytes are known to be right: see `to_pipe`."""
+        node, done = member.node, member.size - body.start  # where the source cannot begin in the middle
+        found = batches(body, node, batch_size(jobs=1))
+        await overlap(_after(done, found), member.update, partial(member.write, self._output))  # one blob, two cores
+        member.finish(body)
+        await in_thread(lambda: self._output.write([*member.waiting, header.padding(node.size)]))
 
     async def _begin(self) -> None:
         await self._file("oci-layout", index.OCI_LAYOUT)
@@ -159,5 +202,12 @@ class ArchiveWriter:
         await in_thread(lambda: self._output.write([header.build(name, len(data)), data, header.padding(len(data))]))
 
     def _check_whole(self) -> None:
-        if self._torn:
+        if self._member and self._member.begun:
             raise StorageError("The archive ends in the middle of a blob that could not be written.")
+
+
+def writing(archive: Path | str, *, for_docker: bool) -> AbstractAsyncContextManager[ArchiveWriter]:
+    """An archive to write to; the text `-` is stdout. See `ArchiveWriter.to_file` and `to_pipe`."""
+    if archive == "-":
+        return ArchiveWriter.to_pipe(sys.stdout.fileno(), for_docker=for_docker)
+    return ArchiveWriter.to_file(Path(archive), for_docker=for_docker)

@@ -25,6 +25,7 @@ _COMMANDS = {
     "logout": "Forget credentials for a registry.",
     "export": "Write images of a layout to an archive, for docker, podman, skopeo, containerd.",
     "import": "Read images from an archive of docker, podman, skopeo, containerd, nerdctl.",
+    "copy": "Copy images between registries, layouts and archives.",
     "serve": "Serve layouts in place as a read-only registry.",
     "ls": "List the images of a layout.",
     "inspect": "Show what an image is: platforms, config, layers.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -64,15 +63,12 @@ def command(
 ) -> None:
     if platform and form != Format.DOCKER:
         raise click.UsageError("--platform is for docker-archive; an oci-archive keeps every platform.", ctx)
-    if archive == "-" and as_json:
-        raise click.UsageError("--json and an archive cannot both go to stdout.", ctx)
-    if archive == "-" and sys.stdout.isatty():
-        raise click.UsageError("An archive is nothing for a terminal: name a file, or redirect stdout.", ctx)
+    if archive == "-":
+        options.check_stdout(ctx, as_json=as_json)
     exporting = ExportOptions(Format(form), Platform.parse(platform) if platform else None, name)
     with progress(quiet=quiet, no_progress=no_progress) as bars:
         report = run(export_layout(layout, archive, images, exporting, bars))
     if archive == "-":
-        for line in (*report.lines(), *report.remarks(), report.summary()):
-            options.remark(line, quiet=quiet)
+        options.show_beside(report, quiet=quiet)
     else:
         options.show(report, quiet=quiet, as_json=as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -47,8 +46,8 @@ def command(
     no_progress: bool,
     as_json: bool,
 ) -> None:
-    if archive == "-" and sys.stdin.isatty():
-        raise click.UsageError("stdin is a terminal: name a file, or pipe an archive into it.", ctx)
+    if archive == "-":
+        options.check_stdin(ctx)
     with progress(quiet=quiet, no_progress=no_progress) as bars:
         report = run(import_archive(archive, layout, images, name=name, progress=bars))
     options.show(report, quiet=quiet, as_json=as_json)

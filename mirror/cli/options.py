@@ -126,6 +126,34 @@ def show(report: TransferReport, *, quiet: bool, as_json: bool) -> None:
     remark(report.summary(), quiet=quiet)
 
 
+def show_beside(report: TransferReport, *, quiet: bool) -> None:
+    """The same on stderr: stdout has the archive."""
+    for line in (*report.lines(), *report.remarks(), report.summary()):
+        remark(line, quiet=quiet)
+
+
+def check_stdin(ctx: click.Context) -> None:
+    """Refuse to read an archive from a terminal.
+
+    Raises:
+        click.UsageError: stdin is one.
+    """
+    if sys.stdin.isatty():
+        raise click.UsageError("stdin is a terminal: name a file, or pipe an archive into it.", ctx)
+
+
+def check_stdout(ctx: click.Context, *, as_json: bool) -> None:
+    """Refuse to write an archive where it cannot go.
+
+    Raises:
+        click.UsageError: stdout is a terminal, or has a JSON object to take.
+    """
+    if as_json:
+        raise click.UsageError("--json and an archive cannot both go to stdout.", ctx)
+    if sys.stdout.isatty():
+        raise click.UsageError("An archive is nothing for a terminal: name a file, or redirect stdout.", ctx)
+
+
 def remark(text: str, *, quiet: bool) -> None:
     """Everything else, to stderr."""
     if not quiet:

@@ -11,6 +11,7 @@ from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.errors import StorageError
+from mirror.reference import Reference
 from mirror.report.findings import Level, VerifyReport
 from mirror.report.junit import to_junit
 from mirror.retry import Retry
@@ -26,6 +27,7 @@ _HELP = """Verify a layout offline: every byte is hashed, every link is followed
   mirror verify ./layout --sample 2/7        a seventh of the blobs
   mirror verify ./layout --junit verify.xml  for CI
   mirror verify images.tar                   an archive, read in place
+  mirror verify docker://redis:4.0           in its registry, nothing stored
   mirror verify --receipt FILE               a registry, against a receipt
   mirror verify ./layout --repair --from registry.internal:5000
 
@@ -35,7 +37,7 @@ those that were published. Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found
 
 
 @click.command(help=_HELP)
-@click.argument("layout", metavar="DIR|FILE", type=click.Path(path_type=Path), required=False)
+@click.argument("what", metavar="DIR|FILE|docker://IMAGE", required=False)
 @click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
 @click.option(
     "--receipt",
@@ -80,7 +82,7 @@ those that were published. Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found
 @click.pass_context
 def command(
     ctx: click.Context,
-    layout: Path | None,
+    what: str | None,
     images: tuple[str, ...],
     receipt: Path | None,
     level: str,
@@ -98,30 +100,36 @@ def command(
     no_progress: bool,
     as_json: bool,
 ) -> None:
-    if (layout is None) == (receipt is None):
+    if (what is None) == (receipt is None):
         raise click.UsageError("Name either a layout or, with --receipt, the receipt of a push.", ctx)
     if repair != (source is not None):
         raise click.UsageError("--repair and --from go together: what to do, and where it is right.", ctx)
     if repair and (receipt or sample):
         raise click.UsageError("--repair is for a layout, and for all of it.", ctx)
+    remotely = what is not None and what.startswith("docker://")
+    if remotely and (images or sample or repair or level != Level.CONTENT):
+        raise click.UsageError("An image of a registry is verified alone and whole, at level content.", ctx)
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         if receipt:
             from mirror.receipt import verify_receipt  # and with it the HTTP client
 
             how = remote.registry_options(plain_http, insecure, jobs)
             report = run(verify_receipt(receipt, how, Retry(retries), bars))
-        elif layout and source:
+        elif what and remotely:
+            from mirror.streaming import verify_image
+
+            how = remote.registry_options(plain_http, insecure, jobs, [Reference.parse(what).registry])
+            report = run(verify_image(what, how, Retry(retries), fail_on=fail_on, progress=bars))
+        elif what and source:
             from mirror.repair import repair_layout
 
             how = remote.registry_options(plain_http, insecure, jobs)
             mending = repair_layout(
-                layout, source, images, level=level, options=how, retry=Retry(retries), progress=bars
+                Path(what), source, images, level=level, options=how, retry=Retry(retries), progress=bars
             )
             report = run(mending)
         else:
-            verification = Verification(
-                layout or "", images, level=level, sample=sample, fail_on=fail_on, progress=bars
-            )
+            verification = Verification(what or "", images, level=level, sample=sample, fail_on=fail_on, progress=bars)
             report = _verified(verification, junit, as_json, quiet)
     _show(report, junit, as_json=as_json, quiet=quiet)
     ctx.exit(report.exit_code)

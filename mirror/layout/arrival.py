@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable
 
 from mirror.descriptor import Descriptor
-from mirror.errors import MirrorError, StorageError
+from mirror.errors import MirrorError, StorageError, WrongSize
 from mirror.layout.folder import Folder
 from mirror.layout.temporary import Temporary
 from mirror.stream import Batch, Check
@@ -29,13 +29,17 @@ def partial_name(node: Descriptor) -> str:
 
 
 class Arrival:
-    """One blob that is being written. `size` is how far it has come, `reused` how much of that an earlier try left."""
+    """One blob that is being written. `size` is how far it has come, `reused` how much of that an earlier try left.
+
+    `linked` is whether its file is another layout's too.
+    """
 
     def __init__(self, node: Descriptor, partials: Folder, spare: Folder) -> None:
-        self.node = node
+        self.node, self._spare = node, spare
         self.file: Temporary = Temporary.resume(partials, partial_name(node)) or Temporary.create(spare)
         self.check = Check(node)
         self.size = self.reused = 0
+        self.linked = False
 
     def load(self, advance: Callable[[int], None] = lambda _: None) -> None:
         """Step 2. What is longer than the blob can be is thrown away.
@@ -54,6 +58,29 @@ class Arrival:
             self.size += count
             advance(count)
         self.reused = self.size
+
+    def share(self, fd: int, *, link: bool) -> bool:
+        """Step 3 in another way: take over an open file whole, as blocks that are shared, or as a further name of it.
+
+        What it holds is hashed here, under its new name.
+
+        Returns:
+            Whether that is possible. Where it is not, nothing has changed.
+
+        Raises:
+            WrongSize: the file has another size than the blob.
+        """
+        named = Temporary.link(self._spare, fd) if link else None
+        if named:
+            self.file.discard()
+            self.file, self.linked = named, True
+        elif not self.file.clone(fd):
+            return False
+        if self.file.size != self.node.size:
+            raise WrongSize(
+                f"{self.node.digest}, taken over from another layout,", want=self.node.size, got=self.file.size
+            )
+        return True
 
     def restart(self) -> None:
         """Forget everything that has come."""

@@ -173,6 +173,14 @@ class Folder:
         """
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=self._fd)
 
+    def link(self, fd: int, name: str) -> None:
+        """Give an open file a name here, besides those that it has.
+
+        Raises:
+            OSError: untranslated, since what it means depends on who asks.
+        """
+        os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=self._fd, follow_symlinks=True)
+
     def move(self, name: str, target: Folder, new: str) -> None:
         with translated(target.path / new):
             os.rename(name, new, src_dir_fd=self._fd, dst_dir_fd=target._fd)

@@ -124,9 +124,7 @@ def called(chosen: Sequence[Entry], name: str | None, where: str) -> list[tuple[
         UsageError: a full name would stand for two images, and one of them be lost.
     """
     if name is not None:
-        if len(chosen) > 1:
-            raise UsageError(f"{where} has several images to call {name}.", hint="Name the one that is meant.")
-        return [(Reference.parse(name).stored, chosen[0])]
+        return [(Reference.parse(name).stored, only(chosen, name, where))]
     named: dict[str, Entry] = {}
     for entry in chosen:
         other = named.setdefault(entry.name, entry)
@@ -136,6 +134,17 @@ def called(chosen: Sequence[Entry], name: str | None, where: str) -> list[tuple[
                 hint=f"Name one of them by its digest: {other.root.digest} or {entry.root.digest}.",
             )
     return [(entry.name, entry) for entry in chosen]
+
+
+def only(chosen: Sequence[Entry], name: str, where: str) -> Entry:
+    """The one image that there is to call `name`.
+
+    Raises:
+        UsageError: there are several.
+    """
+    if len(chosen) > 1:
+        raise UsageError(f"{where} has several images to call {name}.", hint="Name the one that is meant.")
+    return chosen[0]
 
 
 def find(found: Sequence[Entry], text: str, where: str) -> Entry:

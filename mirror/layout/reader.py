@@ -16,6 +16,7 @@ from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import BrokenLayout, NotFound
 from mirror.examine import READ, Flaw, Verdict
+from mirror.graph import Keep
 from mirror.layout import index
 from mirror.layout.blobs import Blobs
 from mirror.layout.folder import Folder, is_folder, translated
@@ -84,6 +85,14 @@ class Layout:
         """
         return index.find_all(self.entries(), texts, str(self.path))
 
+    def holds(self, digest: Digest) -> bool:
+        """Whether a file has this name. No proof of anything."""
+        return self.blobs.size(digest) is not None
+
+    async def there(self, entry: Entry) -> Keep:
+        """Which children of an image's indexes should be here: all but those that are absent on purpose."""
+        return lambda child: not entry.lacks(child)
+
     async def resolve(self, name: str) -> Descriptor:
         """`Source`: the root of the image called `name`."""
         return self.find([name])[0].root
@@ -115,7 +124,8 @@ class Layout:
                 )
             os.lseek(fd, start, os.SEEK_SET)
             file = await settled(aiofiles.open(fd, "rb", buffering=0, closefd=False))
-            yield Body(_chunks(file, reading, self.path), str(self.path), os.fstat(fd).st_mtime, start)
+            chunks = _chunks(file, reading, self.path)
+            yield Body(chunks, str(self.path), os.fstat(fd).st_mtime, start, file=fd)
         finally:
             await settled(reading.acquire())  # an upload that was given up reads in a task of its own
             os.close(fd)

@@ -14,6 +14,7 @@ from mirror.errors import StorageError
 from mirror.layout.folder import Folder, translated
 
 _IOV_MAX = 1024
+_FICLONE = 0x40049409  # Linux, ioctl_ficlone(2): btrfs, XFS, bcachefs, ZFS, NFS 4.2
 
 
 class Temporary:
@@ -50,6 +51,29 @@ class Temporary:
             return cls(folder, name, fd)
         os.close(fd)
         return None
+
+    @classmethod
+    def link(cls, folder: Folder, fd: int) -> Temporary | None:
+        """Another name for an open file, to be read and committed; None where it cannot have one here."""
+        name = secrets.token_hex(8)
+        try:
+            folder.link(fd, name)
+        except OSError:  # another file system, somebody else's file, too many names
+            return None
+        with translated(folder.path / name):
+            return cls(folder, name, folder.open_with(name, os.O_RDONLY))
+
+    def clone(self, fd: int) -> bool:
+        """Take over the content of an open file, sharing its blocks until either is written to; False where it cannot.
+
+        Nothing is known of the content then: it has to be read.
+        """
+        try:
+            fcntl.ioctl(self._fd, _FICLONE, fd)
+        except OSError:  # most file systems cannot; and nothing has changed
+            return False
+        self.size = os.fstat(self._fd).st_size
+        return True
 
     def read(self, view: memoryview) -> int:
         """The next bytes of what is there already, into `view`; 0 at its end."""

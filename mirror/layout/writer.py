@@ -27,7 +27,7 @@ from mirror.layout.folder import Folder, Lock, exists, is_folder, translated
 from mirror.layout.index import Entry
 from mirror.layout.reader import Layout
 from mirror.layout.temporary import Temporary
-from mirror.stream import Fetch, batch_size, batches, overlap
+from mirror.stream import Body, Fetch, batch_size, batches, overlap
 
 _PATIENCE = 30.0  # seconds to wait for a mirror that deletes blobs
 _OURS = {".mirror", "blobs", "index.json", "lost+found"}  # all that a layout whose creation was cut can have
@@ -44,14 +44,14 @@ class LayoutWriter(Layout):
         super().__init__(root)
         self.aside: list[Path] = []
         self.resumed = 0
-        self._keep_bad = False
+        self._keep_bad = self._hard_links = False
         self._own, self._temporary, self._partials = own, temporary, partials
         self._batch = batch_size(jobs)
 
     @classmethod
     @asynccontextmanager
     async def writing(
-        cls, path: Path, *, jobs: int = 1, alone: bool = False, keep_bad: bool = False
+        cls, path: Path, *, jobs: int = 1, alone: bool = False, keep_bad: bool = False, hard_links: bool = False
     ) -> AsyncIterator[LayoutWriter]:
         """Open a layout to write to it, creating it where it is not there.
 
@@ -60,6 +60,8 @@ class LayoutWriter(Layout):
             jobs: how many blobs are going to be written at once; they share one budget of memory.
             alone: keep every other writer out meanwhile.
             keep_bad: what a blob replaces goes to quarantine, whatever it is.
+            hard_links: blobs that are in a file of the same file system may be further names of that file. Whoever
+                changes it in place, which mirror never does, changes both.
 
         Raises:
             UsageError: the folder has other things in it.
@@ -76,7 +78,7 @@ class LayoutWriter(Layout):
             lock = stack.enter_context(own.lock("lock"))
             await _acquire(lock, temporary, alone)
             layout = cls(root, own, temporary, partials, jobs)
-            layout._keep_bad = keep_bad
+            layout._keep_bad, layout._hard_links = keep_bad, hard_links
             stack.callback(layout.blobs.close)
             await in_thread(layout._complete)
             yield layout
@@ -133,9 +135,20 @@ class LayoutWriter(Layout):
         async with fetch(arrival.size) as body:
             if body.start != arrival.size:
                 arrival.restart()
-            await overlap(batches(body, node, self._batch), arrival.write)
+            if not await self._share(arrival, body):
+                await overlap(batches(body, node, self._batch), arrival.write)
             arrival.check.finish(body.called(node))
-            return body.modified
+            return None if arrival.linked else body.modified
+
+    async def _share(self, arrival: Arrival, body: Body) -> bool:
+        """Take over a file of the same file system instead of its bytes, where that can be done."""
+        if body.file is None or arrival.size:
+            return False
+        if not await in_thread(partial(arrival.share, body.file, link=self._hard_links)):
+            return False
+        await stoppable(arrival.load)
+        arrival.reused = 0  # nothing of it was here before
+        return True
 
     def begun(self, node: Descriptor) -> int:
         """The bytes of a blob that have arrived by an earlier attempt, as far as the size of a file tells."""

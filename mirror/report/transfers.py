@@ -82,7 +82,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class TransferReport:
-    """The result of a transfer (`verb`: pull, push, export, import), or what it would be (`dry_run`).
+    """The result of a transfer (`verb`: pull, push, export, import, copy), or what it would be (`dry_run`).
 
     `moved` has gone over, `reused` was there already; `healed` are the stored blobs that were bad or lacking and
     have been fetched again; `resumed` are bytes of `moved` that an earlier attempt had brought; `aside` where things
@@ -175,7 +175,7 @@ class TransferReport:
     def summary(self) -> str:
         done = [image for image in self.images if not image.failure]
         platforms = sum(len(image.platforms) for image in done)
-        past = f"{self.verb}ed"
+        past = "copied" if self.verb == "copy" else f"{self.verb}ed"
         notes = [f"{len(self.healed)} healed"] if self.healed else []
         notes += [f"{size(self.resumed)} of it from an earlier attempt"] if self.resumed else []
         moved = f"{self.moved} moved" + (f" ({', '.join(notes)})" if notes else "")

@@ -15,7 +15,7 @@ from mirror.archive.members import Members
 from mirror.content import Sink
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
-from mirror.errors import ContentError, MirrorError, StorageError, UsageError, WrongDigest
+from mirror.errors import ContentError, MirrorError, StorageError, TransferError, UsageError, WrongDigest
 from mirror.stream import Body, Fetch, in_hand
 from tests import images
 from tests.archives import IMAGE_NAME, OCI_LAYOUT, REF_NAME, unpacked
@@ -259,3 +259,71 @@ def test_a_reader_that_is_gone_is_an_error_in_words() -> None:
     with pytest.raises(StorageError, match=r"stdout: Broken pipe\."):
         asyncio.run(main())
     os.close(write_end)
+
+
+# What is cut goes on
+
+
+class Cutting:
+    """A source that breaks off after so many bytes, once; `ranges=False` begins at 0 whatever is asked."""
+
+    def __init__(self, after: int, *, ranges: bool = True, data: bytes = DATA) -> None:
+        self.asked: list[int] = []
+        self._after: int | None = after
+        self._ranges, self._data = ranges, data
+
+    @asynccontextmanager
+    async def __call__(self, start: int) -> AsyncIterator[Body]:
+        self.asked.append(start)
+        start = start if self._ranges else 0
+        yield Body(self._chunks(start), "a test", start=start)
+
+    async def _chunks(self, start: int) -> AsyncIterator[bytes]:
+        end, self._after = len(self._data) if self._after is None else self._after, None
+        for position in range(start, end, 1_000_003):
+            yield self._data[position : min(position + 1_000_003, end)]
+        if end < len(self._data):
+            raise TransferError("It was cut.", transient=True)
+
+
+def attempts(source: Fetch) -> Callable[[ArchiveWriter], Awaitable[object]]:
+    async def main(archive: ArchiveWriter) -> None:
+        with pytest.raises(TransferError):
+            await archive.put(NODE, source)
+        await archive.put(NODE, source)
+
+    return main
+
+
+@pytest.mark.parametrize("after", [0, 1, 4_000_000, 8_999_999])
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_member_that_was_cut_goes_on_where_it_was(tmp_path: Path, after: int, ranges: bool) -> None:
+    source = Cutting(after, ranges=ranges)
+    assert write(tmp_path / "cut.tar", attempts(source)) == write(tmp_path / "clean.tar", put(DATA))
+    assert source.asked == [0, after]
+
+
+def test_what_turns_out_wrong_after_a_cut_is_no_archive(tmp_path: Path) -> None:
+    with pytest.raises(WrongDigest):
+        write(tmp_path / "x.tar", attempts(Cutting(5_000_000, data=DATA[:-1] + b"?")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_after_a_cut_nothing_else_can_follow(tmp_path: Path) -> None:
+    async def other(archive: ArchiveWriter) -> None:
+        with pytest.raises(TransferError):
+            await archive.put(NODE, Cutting(5_000_000))
+        await put(b"other")(archive)
+
+    with pytest.raises(StorageError, match="middle of a blob"):
+        write(tmp_path / "x.tar", other)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_refused_before_its_first_byte_leaves_room_for_others(tmp_path: Path) -> None:
+    async def other(archive: ArchiveWriter) -> None:
+        with pytest.raises(TransferError):
+            await archive.put(NODE, Cutting(0))
+        await put(b"other")(archive)
+
+    assert write(tmp_path / "x.tar", other) == write(tmp_path / "y.tar", put(b"other"))

@@ -1,0 +1,266 @@
+"""Images that leave a store, and how they get to another one. Exports, imports and copies are the same three steps:
+
+1. which part of each image goes, and what it is called on the other side: `whole`, `some` platforms, or `for_docker`
+2. ask the other side for every blob, and its disk for room
+3. copy
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from mirror import copy, platforms
+from mirror.archive.docker import diff_ids_of
+from mirror.content import Progress, Sink, Source
+from mirror.copy import Copy
+from mirror.descriptor import Descriptor, Platform
+from mirror.digest import Digest
+from mirror.errors import InvalidContent, UsageError
+from mirror.graph import Graph, Keep, leaves, walk
+from mirror.image import platform_of, read_config
+from mirror.layout import Entry, LayoutWriter
+from mirror.layout import names as naming
+from mirror.reference import Reference
+from mirror.report.transfers import Amount, Transferred, TransferReport, check_room, pinned
+from mirror.retry import ONCE, Retry
+from mirror.selection import INDEX, Choice, platforms_there, select
+
+AT_ONCE = 4  # images walked together
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An image that a store has. `there` says which children of its indexes are there; `holds`, which foreign layers.
+
+    `name` is what it is going to be called; `place` says the same of a repository.
+    """
+
+    source: Source
+    entry: Entry
+    name: str
+    there: Keep
+    holds: Callable[[Digest], bool]
+    place: Reference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """An image of which it is known what goes: the root that it is going to have, and all below it."""
+
+    offer: Offer
+    root: Descriptor
+    graph: Graph
+    platforms: tuple[str, ...]
+
+    def to(self, sink: Sink) -> Copy:
+        place = self.offer.place
+        return Copy(self.offer.source, sink, self.graph, place.target if place else self.offer.name, self.root)
+
+    def result(self, done: Copy) -> Transferred:
+        digest, place = self.root.digest, self.offer.place
+        line = place.pinned(digest) if place else pinned(self.offer.name, digest)
+        return Transferred(self.offer.entry.name, line, digest, self.platforms, done.replaced)
+
+    def warnings(self, where: str) -> list[str]:
+        """What a person should know of an image that `where` holds a part of."""
+        absent = [child for child in self.graph.absent.values() if not self.offer.entry.lacks(child)]
+        if not absent or not self.root.is_index:
+            return []
+        there = len(self.graph.kept)
+        return [
+            f"{self.offer.name}: {where} has {there} of the {there + len(absent)} manifests of its index; "
+            "the others are recorded as absent."
+        ]
+
+
+class Along(Protocol):
+    """What goes along with an image, as further copies, each by its sink and name once."""
+
+    def to(self, source: Source, sink: Sink, copies: dict[tuple[int, str], Copy]) -> None: ...
+
+
+class Store(Source, Protocol):
+    """Somewhere with several images, that knows what it has: a layout, an archive."""
+
+    def holds(self, digest: Digest) -> bool: ...
+    async def there(self, entry: Entry) -> Keep: ...
+
+
+async def offer(source: Store, name: str, entry: Entry, place: Reference | None = None) -> Offer:
+    """An image of a store, to be called `name` on the other side.
+
+    Raises:
+        MirrorError: an index cannot be read.
+    """
+    return Offer(source, entry, name, await source.there(entry), source.holds, place)
+
+
+async def whole(offered: Offer, retry: Retry = ONCE) -> Outgoing:
+    """An image as it is there; foreign layers too, where they are.
+
+    Raises:
+        MirrorError: as `walk`.
+    """
+    source, entry = offered.source, offered.entry
+    graph = _with_foreign(await walk(source, entry.root, keep=offered.there, retry=retry), offered)
+    graph.check_hashable()
+    root = replace(entry.root, annotations=_noted(entry, graph), data=None)
+    return Outgoing(offered, root, graph, await platforms_there(source, graph))
+
+
+async def some(offered: Offer, choice: Choice, retry: Retry = ONCE) -> Outgoing:
+    """Some platforms of it.
+
+    Raises:
+        NotFound: one of them is not there.
+        MirrorError: as `walk`.
+    """
+    source, entry = offered.source, offered.entry
+    found = await select(source, entry.root, choice, entry.name, retry, offered.there)
+    graph = _with_foreign(found.graph, offered)
+    annotations = _noted(entry, graph)
+    if found.root.digest != found.published:
+        annotations[INDEX] = found.published
+    return Outgoing(offered, replace(found.root, annotations=annotations), graph, found.platforms)
+
+
+async def for_docker(offered: Offer, platform: Platform | None, retry: Retry = ONCE) -> Outgoing:
+    """The one image of it that docker is going to load: for a platform, this host's where it is None.
+
+    Raises:
+        NotFound: there is none for this platform.
+        UsageError: docker cannot load it.
+    """
+    source, entry, name = offered.source, offered.entry, offered.name
+    chosen = await _choose(offered, platform, retry)
+    graph = await walk(source, chosen, retry=retry)
+    image = graph.nodes[chosen.digest]
+    config = await read_config(source, image, retry)
+    if config is None or graph.foreign:
+        what = "has layers that live elsewhere" if config else "is no image"
+        raise UsageError(f"{name} {what}, so docker cannot load it.", hint="Use an oci-archive instead.")
+    layers, diff_ids = image.document.layers, diff_ids_of(config, f"the config of {name}")
+    if len(layers) != len(diff_ids):
+        raise InvalidContent(f"{name} has {len(layers)} layers, and {len(diff_ids)} diff_ids in its config.")
+    offered_for = chosen.platform or platform_of(config)
+    if platform and not platforms.fits(platform, offered_for):
+        raise platforms.absent(platform, [offered_for], name)
+    annotations = _noted(entry, graph)
+    if chosen.digest != entry.root.digest:
+        annotations[INDEX] = entry.root.digest
+    root = replace(chosen, annotations=annotations, data=None)
+    return Outgoing(offered, root, graph, (str(offered_for),) if offered_for else ())
+
+
+async def _choose(offered: Offer, platform: Platform | None, retry: Retry) -> Descriptor:
+    """The manifest for a platform: of several, this host's where none is named."""
+    root = offered.entry.root
+    if not root.is_index:
+        return root
+    indexes = await leaves(offered.source, root, retry)
+    children = [child for node in indexes.nodes.values() for child in node.document.manifests]
+    there = [child for child in children if not (child.is_index or child.attests) and offered.there(child)]
+    if len(there) == 1 and not platform:
+        return there[0]
+    return platforms.select(there, [platform or Platform.host()], offered.entry.name)[0]
+
+
+def check_docker_names(named: Sequence[tuple[str, Entry]], where: str, *, given: bool) -> None:
+    """Whether every image has a whole name, which docker wants; `given` is whether a person has said it.
+
+    Raises:
+        UsageError: one has none.
+    """
+    for name, entry in named:
+        if not (entry.reference or given):
+            raise UsageError(
+                f"{where} does not say which repository {name!r} is from, and docker would make one up.",
+                hint="Take it alone, and say what to call it: --as registry.internal/team/app:v1.",
+            )
+
+
+def docker_names(images: Sequence[Outgoing]) -> list[str]:
+    """What a person should know of what docker is going to call some images."""
+    return [
+        f"{image.offer.name} has no tag, so docker loads it without a name."
+        for image in images
+        if not Reference.parse(image.offer.name).tag
+    ]
+
+
+def _with_foreign(graph: Graph, offered: Offer) -> Graph:
+    for digest, layer in graph.foreign.items():
+        if offered.holds(digest):
+            graph.blobs[digest] = layer
+    return graph
+
+
+def _noted(entry: Entry, graph: Graph) -> dict[str, str]:
+    """The annotations of an entry, with what is absent from it now."""
+    ours = (naming.SPARSE, naming.FOREIGN)
+    annotations = {key: text for key, text in entry.root.annotations.items() if key not in ours}
+    if graph.absent:
+        annotations[naming.SPARSE] = ",".join(graph.kept)
+    if left := graph.foreign.keys() - graph.blobs.keys():
+        annotations[naming.FOREIGN] = ",".join(sorted(left))
+    return annotations
+
+
+async def carry(
+    verb: str,
+    images: Sequence[Outgoing],
+    sink: Sink,
+    *,
+    jobs: int,
+    company: Sequence[Along | None] = (),
+    layout: LayoutWriter | None = None,
+    room: bool = True,
+    retry: Retry = ONCE,
+    progress: Progress | None = None,
+    dry_run: bool = False,
+    warnings: Sequence[str] = (),
+) -> TransferReport:
+    """Steps 2 and 3.
+
+    Args:
+        verb: what it is called.
+        images: what goes.
+        sink: where they go.
+        jobs: how many blobs at once.
+        company: what goes along with each of them.
+        layout: the sink, where it is a layout.
+        room: whether it takes room there.
+        retry: how stubborn to be.
+        progress: who wants to know how it goes.
+        dry_run: whether to stop before anything is written.
+        warnings: what a person should know besides.
+
+    Raises:
+        MirrorError: as `mirror.copy.move`; or there is no room.
+    """
+    started = time.monotonic()
+    copies, along = [image.to(sink) for image in images], dict[tuple[int, str], Copy]()
+    for image, others in zip(images, company, strict=False):
+        if others:
+            others.to(image.offer.source, sink, along)
+    # What refers to an image goes first, so that a tag that moves is signed already.
+    plan = await copy.survey([*along.values(), *copies], jobs=jobs, retry=retry, progress=progress)
+    if layout and room:
+        check_room(layout.path, layout.root.free(), plan.size - sum(map(layout.begun, plan.missing)))
+    if not dry_run:
+        await copy.move(plan, jobs=jobs, retry=retry, progress=progress)
+    return TransferReport(
+        verb=verb,
+        images=tuple(image.result(done) for image, done in zip(images, copies, strict=True)),
+        moved=Amount.of(plan.missing),
+        reused=Amount.of(plan.reused),
+        seconds=time.monotonic() - started,
+        dry_run=dry_run,
+        healed=tuple(sorted(layout.damaged)) if layout else (),
+        resumed=layout.resumed if layout else 0,
+        aside=tuple(map(str, layout.aside)) if layout else (),
+        warnings=tuple(warnings),
+    )

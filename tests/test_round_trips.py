@@ -1,0 +1,167 @@
+"""Registry, layout, archive, layout, registry, layout: whatever set out is there at the end, byte for byte."""
+
+import asyncio
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirror import Choice, PullOptions, copy_images, pull_image, push_layout, verify_layout
+from mirror.report.transfers import TransferReport
+from tests import debian_image, images
+from tests.command import blobs, entries, tree
+from tests.images import Image
+from tests.peers.programs import lacking, needed
+from tests.registry import EmbeddedRegistry, serving
+from tests.strategies import Family, families, graphs
+
+EVERYTHING = PullOptions(choice=Choice(everything=True))
+
+
+def publish(family: Family, registry: EmbeddedRegistry, api: bool) -> None:
+    """As its publisher would: without the API, the lists are theirs to keep."""
+    family.image.publish(registry, "a/b", "v1")
+    for one, _ in family.referring:
+        one.publish(registry, "a/b", None)
+    for tag, one in family.tagged:
+        one.publish(registry, "a/b", tag)
+    lists: dict[str, list[Image]] = {}
+    for one, subject in () if api else family.referring:
+        lists.setdefault(subject.root, []).append(one)
+    for root, some in lists.items():
+        nodes = [{**one.descriptor(), "artifactType": "wrong/type"} for one in some]
+        data = images.encode({"schemaVersion": 2, "mediaType": images.OCI_INDEX, "manifests": nodes})
+        registry.put_manifest("a/b", root.replace(":", "-"), data, images.OCI_INDEX)
+
+
+def pulled(registry: EmbeddedRegistry, layout: Path) -> TransferReport:
+    report = asyncio.run(pull_image(f"{registry.host}/a/b:v1", layout, EVERYTHING))
+    report.raise_failures()
+    assert report.warnings == ()
+    return report
+
+
+def tags(layout: Path) -> dict[str, str]:
+    """The tags of a layout with one repository."""
+    return {
+        entry["annotations"]["io.containerd.image.name"].rpartition(":")[2]: entry["digest"]
+        for entry in entries(layout)
+    }
+
+
+@given(families(), st.booleans(), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_everything_arrives_and_comes_back(family: Family, first_api: bool, second_api: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        out, back = Path(folder, "out"), Path(folder, "back")
+        with serving(EmbeddedRegistry(referrers=first_api)) as registry:
+            publish(family, registry, first_api)
+            report = pulled(registry, out)
+        wanted = {one.root for one, _ in family.referring} | {one.root for _, one in family.tagged}
+        assert report.images[0].referrers is not None
+        assert report.images[0].referrers.count == len(wanted)
+        assert wanted <= blobs(out)
+        with serving(EmbeddedRegistry(referrers=second_api)) as private:
+            asyncio.run(push_layout(out, private.host)).raise_failures()
+            for one in (family.image, *(one for one, _ in family.referring), *(one for _, one in family.tagged)):
+                assert {digest: private.get_manifest("a/b", digest) for digest in one.manifests} == one.manifests
+            pulled(private, back)
+        assert (blobs(back), tags(back)) == (blobs(out), tags(out))
+        assert asyncio.run(verify_layout(back)).exit_code == 0
+
+
+# Registry, layout, archive, layout, registry, layout
+
+
+def copied(source: str, target: str) -> TransferReport:
+    report = asyncio.run(copy_images(source, target))
+    report.raise_failures()
+    return report
+
+
+def all_the_way_round(folder: Path, first: EmbeddedRegistry, second: EmbeddedRegistry) -> Path:
+    """The last of the layouts; each leg by the command that a person would take for it."""
+    name = f"{first.host}/a/b:v1"
+    asyncio.run(pull_image(name, folder / "one", EVERYTHING)).raise_failures()
+    copied(f"oci:{folder}/one", f"oci-archive:{folder}/two.tar")
+    copied(f"oci-archive:{folder}/two.tar", f"oci:{folder}/three")
+    assert tree(folder / "three") == tree(folder / "one")
+    asyncio.run(push_layout(folder / "three", second.host)).raise_failures()
+    asyncio.run(pull_image(f"{second.host}/a/b:v1", folder / "four", EVERYTHING)).raise_failures()
+    assert blobs(folder / "four") == blobs(folder / "one")
+    assert tags(folder / "four") == tags(folder / "one")
+    return folder / "four"
+
+
+@given(families(), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_any_graph_and_what_refers_to_it_goes_all_the_way_round(family: Family, api: bool) -> None:
+    with tempfile.TemporaryDirectory() as name, serving(EmbeddedRegistry(referrers=True)) as first:
+        publish(family, first, api=True)
+        with serving(EmbeddedRegistry(referrers=api)) as second:
+            last = all_the_way_round(Path(name), first, second)
+            for one in (family.image, *(one for one, _ in family.referring), *(one for _, one in family.tagged)):
+                assert {digest: second.get_manifest("a/b", digest) for digest in one.manifests} == one.manifests
+                assert {*one.manifests, *one.blobs} <= blobs(last)
+
+
+@given(graphs())
+@settings(max_examples=25, deadline=None)
+def test_any_graph_goes_all_the_way_round_by_copies_alone(image: Image) -> None:
+    with tempfile.TemporaryDirectory() as folder, serving(EmbeddedRegistry()) as registry:
+        image.publish(registry, "a/b", "v1")
+        stops = [f"docker://{registry.host}/a/b:v1", *(f"{stop.format(folder=folder)}" for stop in STOPS)]
+        stops[4:4] = [f"docker://{registry.host}/c/d:v2"]
+        for source, target in pairwise(stops):
+            copied(source, target)
+        assert held(registry, "c/d") == held(registry, "a/b") == everything(image)
+        assert blobs(Path(folder, "last")) == everything(image)
+        assert asyncio.run(verify_layout(Path(folder, "last"))).exit_code == 0
+
+
+STOPS = ["oci:{folder}/one", "oci-archive:{folder}/two.tar", "oci:{folder}/three", "oci:{folder}/last"]
+
+KINDS = {
+    "docker": images.multi_arch(docker=True),
+    "oci": images.multi_arch(),
+    "attestations": images.index(
+        [images.image("linux/amd64", images.layer(1, 300)), images.attestation(images.image("linux/amd64"))]
+    ),
+    "nested": images.index([images.index([images.image("linux/s390x", images.layer(4, 300))])]),
+    "artifact": images.artifact("application/vnd.example.chart", images.Blob.of(b"chart", "text/plain")),
+    "single": images.image("linux/amd64", images.layer(1, 300), docker=True),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_image_goes_all_the_way_round(kind: str, tmp_path: Path) -> None:
+    with serving(EmbeddedRegistry()) as first, serving(EmbeddedRegistry()) as second:
+        KINDS[kind].publish(first, "a/b", "v1")
+        last = all_the_way_round(tmp_path, first, second)
+        assert held(second, "a/b") == blobs(last) == everything(KINDS[kind])
+        assert tags(last) == {"v1": KINDS[kind].root}
+
+
+@pytest.mark.peer
+def test_a_real_image_goes_all_the_way_round_through_an_archive(tmp_path: Path) -> None:
+    needed("apt-get")
+    needed("dpkg-deb")
+    (tmp_path / "debian").mkdir()
+    try:
+        image = debian_image.build(tmp_path / "debian")
+    except debian_image.Unreachable as error:
+        lacking(str(error))
+    with serving(EmbeddedRegistry()) as first, serving(EmbeddedRegistry()) as second:
+        image.publish(first, "a/b", "v1")
+        assert blobs(all_the_way_round(tmp_path, first, second)) == everything(image)
+
+
+def everything(image: Image) -> set[str]:
+    return {*image.manifests, *image.blobs}
+
+
+def held(registry: EmbeddedRegistry, repo: str) -> set[str]:
+    return registry.blobs(repo) | registry.manifests(repo)
