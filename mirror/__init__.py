@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from mirror.pull import PullOptions, pull_image, pull_images
     from mirror.push import PushOptions, push_layout
     from mirror.receipt import verify_receipt
+    from mirror.record import Record, parse_records
+    from mirror.recording import record_image, record_layout
     from mirror.reference import Reference
     from mirror.registry import Credentials, Options
     from mirror.repair import repair_layout
@@ -65,6 +67,7 @@ _HOMES = {
     "Platform": "descriptor",
     "PullOptions": "pull",
     "PushOptions": "push",
+    "Record": "record",
     "Reference": "reference",
     "Renaming": "destination",
     "Retry": "retry",
@@ -82,11 +85,14 @@ _HOMES = {
     "list_layout": "inventory",
     "log_in": "login",
     "log_out": "login",
+    "parse_records": "record",
     "prune_layout": "prune",
     "list_tags": "tags",
     "pull_image": "pull",
     "pull_images": "pull",
     "push_layout": "push",
+    "record_image": "recording",
+    "record_layout": "recording",
     "remove_image": "inventory",
     "repair_layout": "repair",
     "serve_layouts": "serve",
@@ -110,6 +116,7 @@ __all__ = [
     "Platform",
     "PullOptions",
     "PushOptions",
+    "Record",
     "Reference",
     "Renaming",
     "Retry",
@@ -128,10 +135,13 @@ __all__ = [
     "list_tags",
     "log_in",
     "log_out",
+    "parse_records",
     "prune_layout",
     "pull_image",
     "pull_images",
     "push_layout",
+    "record_image",
+    "record_layout",
     "remove_image",
     "repair_layout",
     "serve_layouts",

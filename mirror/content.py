@@ -36,6 +36,18 @@ class Source(Protocol):
         ...
 
 
+class Dated(Source, Protocol):
+    """A source that can be asked when content was made, without giving the content."""
+
+    async def modified(self, node: Descriptor) -> float | None:
+        """When the blob `node` was made, in seconds since the epoch; None where nobody says.
+
+        Raises:
+            MirrorError: it could not be asked.
+        """
+        ...
+
+
 class Holder(Protocol):
     """Somewhere that can be asked what it holds."""
 

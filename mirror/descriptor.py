@@ -46,12 +46,17 @@ REFERENCE_TYPE = "vnd.docker.reference.type"
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What an image runs on: `os/architecture[/variant][:os.version]`."""
+    """What an image runs on: `os/architecture[/variant][:os.version]`.
+
+    `os_features` and `features` (of the machine, in Docker's lists alone) are kept, and choose nothing.
+    """
 
     os: str
     architecture: str
     variant: str | None = None
     os_version: str | None = None
+    os_features: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Platform:
@@ -92,6 +97,8 @@ class Platform:
             architecture or "unknown",
             _text(value, "variant", what) or None,
             _text(value, "os.version", what) or None,
+            _texts(value, "os.features", f"the platform of {what}"),
+            _texts(value, "features", f"the platform of {what}"),
         )
 
     @property
@@ -104,7 +111,9 @@ class Platform:
             "architecture": self.architecture,
             "os": self.os,
             "os.version": self.os_version,
+            "os.features": list(self.os_features),
             "variant": self.variant,
+            "features": list(self.features),
         }
         return {key: value for key, value in fields.items() if value}
 
@@ -154,16 +163,13 @@ class Descriptor:
         if not isinstance(value, dict):
             raise InvalidContent(f"{what} should be a descriptor and is no object.")
         digest = Digest.parse(_field(value, "digest", what))
-        urls = _field(value, "urls", what) or []
-        if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
-            raise InvalidContent(f"The urls of {what} are no list of strings.")
         found = cls(
             media_type=_text(value, "mediaType", what) or _missing("mediaType", what),
             digest=digest,
             size=_size(value, what),
             platform=Platform.from_json(_field(value, "platform", what), what),
             annotations=annotations_of(value, what),
-            urls=tuple(urls),
+            urls=_texts(value, "urls", what),
             artifact_type=_text(value, "artifactType", what) or None,
         )
         return found if _field(value, "data", what) is None else _with_data(found, value["data"], what)
@@ -220,6 +226,13 @@ def _text(value: JsonObject, name: str, what: str) -> str:
     if not isinstance(found, str):
         raise InvalidContent(f"The {name} of {what} is no string.")
     return found
+
+
+def _texts(value: JsonObject, name: str, what: str) -> tuple[str, ...]:
+    found = _field(value, name, what) or []
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise InvalidContent(f"The {name} of {what} are no list of strings.")
+    return tuple(found)
 
 
 def _missing(name: str, what: str) -> NoReturn:

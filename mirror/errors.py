@@ -17,7 +17,8 @@
     │   ├── WrongDigest         3  bytes that hash to something else
     │   ├── WrongMirror         3  … from a mirror, while there is somebody else to ask
     │   ├── BrokenLayout        3  a folder that should be an OCI image layout and is not
-    │   └── BrokenArchive       3  a file that should be an archive of images and is not
+    │   ├── BrokenArchive       3  a file that should be an archive of images and is not
+    │   └── InvalidRecord       3  a digest record that cannot be understood, or contradicts itself
     └── SomeFailed              4  some is done and some failed: of several images, or of what refers to them
 
 The message is one sentence that says what happened, to what, and where; `hint` is what the person can do about it.
@@ -164,6 +165,14 @@ class BrokenLayout(ContentError):
 
 class BrokenArchive(ContentError):
     """A file whose tar headers, or whose list of images, cannot be trusted."""
+
+
+class InvalidRecord(ContentError):
+    """A digest record with a line that cannot be understood, or that contradicts another one. `line` counts from 1."""
+
+    def __init__(self, message: str, *, line: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.line = line
 
 
 class SomeFailed(MirrorError):

@@ -40,6 +40,9 @@ class Kind(StrEnum):
     TYPE_CONFLICT = "type-conflict"
     NAME_CONFLICT = "name-conflict"
     MOVED = "moved"
+    NOT_EXPECTED = "not-expected"
+    RECORD_MISMATCH = "record-mismatch"
+    RECORD_MISSING = "record-missing"
     BAD_NAME = "bad-name"
     TOO_MANY = "too-many"
     BROKEN_CONFIG = "broken-config"
@@ -48,6 +51,7 @@ class Kind(StrEnum):
     WRONG_DIFF_ID = "wrong-diff-id"
     BROKEN_LAYER = "broken-layer"
     BOMB = "bomb"
+    NOT_COMPARED = "not-compared"
     UNREADABLE = "unreadable"
     CHANGED = "changed"
     UNHASHABLE = "unhashable"
@@ -59,6 +63,7 @@ class Kind(StrEnum):
     AMBIGUOUS_NAME = "ambiguous-name"
     DANGLING_SUBJECT = "dangling-subject"
     UNKNOWN_TYPE = "unknown-type"
+    NOT_RECORDED = "not-recorded"
     VARIANT = "variant"
     HISTORY_COUNT = "history-count"
     NOT_A_TAR = "not-a-tar"
@@ -69,6 +74,7 @@ class Kind(StrEnum):
 _AGAIN = "Pull the image again: only what is bad is fetched."
 _PUBLISHER = "The publisher has to fix it; the bytes are those that the digest names."
 _NOTHING = "Nothing needs to be done."
+_WHICH = "Do not use the image before you know which of the two is right."
 
 HINTS: Mapping[Kind, str] = {
     Kind.MISSING: _AGAIN,
@@ -86,6 +92,9 @@ HINTS: Mapping[Kind, str] = {
     Kind.TYPE_CONFLICT: _PUBLISHER,
     Kind.NAME_CONFLICT: "Remove one of the images by its digest with mirror rm, or pull the name again.",
     Kind.MOVED: "Find out who has pushed to this name since; push again, or make another receipt.",
+    Kind.NOT_EXPECTED: _WHICH,
+    Kind.RECORD_MISMATCH: _WHICH,
+    Kind.RECORD_MISSING: "This may be the wrong layout, or the wrong record.",
     Kind.BAD_NAME: "Rename it.",
     Kind.TOO_MANY: "Nobody publishes such images in earnest: do not trust where they came from.",
     Kind.BROKEN_CONFIG: _PUBLISHER,
@@ -94,6 +103,7 @@ HINTS: Mapping[Kind, str] = {
     Kind.WRONG_DIFF_ID: _PUBLISHER,
     Kind.BROKEN_LAYER: _PUBLISHER,
     Kind.BOMB: "Do not unpack it: it would fill the disk of whoever runs the image.",
+    Kind.NOT_COMPARED: "What the other findings say may be mended; what was left out on purpose is no fault.",
     Kind.UNREADABLE: "Read it as another user, or on another machine.",
     Kind.CHANGED: "Wait until whoever writes to it is done, and verify again.",
     Kind.UNHASHABLE: "Nobody can tell here: only sha256, sha384 and sha512 can be computed.",
@@ -105,6 +115,7 @@ HINTS: Mapping[Kind, str] = {
     Kind.AMBIGUOUS_NAME: "Give the images full names; skopeo, umoci and oras cannot tell them apart.",
     Kind.DANGLING_SUBJECT: _NOTHING,
     Kind.UNKNOWN_TYPE: _NOTHING,
+    Kind.NOT_RECORDED: "Give a record of it too, or name the images that are to be verified.",
     Kind.VARIANT: _NOTHING,
     Kind.HISTORY_COUNT: _NOTHING,
     Kind.NOT_A_TAR: "The bytes are those that were published; a runtime may refuse to unpack them.",

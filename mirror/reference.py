@@ -75,6 +75,13 @@ class Reference:
         """The name under which a layout keeps the image: by its tag where it has one, else by its digest."""
         return f"{self.name}:{self.tag}" if self.tag else f"{self.name}@{self.digest}"
 
+    @property
+    def familiar(self) -> str:
+        """The shortest name that means the same, as docker shows it: `redis:4.0`."""
+        names = (self.repository.removeprefix("library/"), self.repository)
+        short = (name for name in names if _split_registry(name) == (self.registry, self.repository))
+        return str(self).replace(self.name, next(short, self.name), 1)
+
     def pinned(self, digest: Digest) -> str:
         """`registry/repository:tag@digest`: the result line of a pull and of a push."""
         return f"{self.name}{':' + self.tag if self.tag else ''}@{digest}"

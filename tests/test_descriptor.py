@@ -117,6 +117,8 @@ def test_a_bad_digest_is_refused(digest: object) -> None:
         ("platform", {"os": "linux", "architecture": "arm", "variant": 7}),
         ("platform", {"os": "linux", "architecture": "arm", "Variant": "v7"}),
         ("platform", {"os": "windows", "architecture": "amd64", "os.version": 10.0}),
+        ("platform", {"os": "windows", "architecture": "amd64", "os.features": "win32k"}),
+        ("platform", {"os": "linux", "architecture": "amd64", "features": [1]}),
     ],
 )
 def test_a_field_of_another_kind_is_refused(name: str, value: object) -> None:
@@ -286,6 +288,13 @@ def test_a_platform_prints_as_it_is_typed(text: str) -> None:
 def test_the_host_runs_linux() -> None:
     assert Platform.host().os == "linux"
     assert Platform.host().known
+
+
+def test_features_of_a_platform_are_kept_and_choose_nothing() -> None:
+    value = {"os": "windows", "architecture": "amd64", "os.features": ["win32k"], "features": ["sse4"]}
+    found = Platform.from_json(value, "it")
+    assert found
+    assert (found.to_json(), str(found)) == (value, "windows/amd64")
 
 
 @pytest.mark.parametrize("value", [{}, {"os": "unknown", "architecture": "unknown"}, {"os": "linux"}, {"os": ""}])

@@ -27,6 +27,7 @@ CODES = {
     "WrongMirror": 3,
     "BrokenLayout": 3,
     "BrokenArchive": 3,
+    "InvalidRecord": 3,
     "SomeFailed": 4,
 }
 

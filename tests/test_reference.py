@@ -208,6 +208,27 @@ def test_the_result_line_has_name_tag_and_digest(text: str, pinned: str) -> None
     assert Reference.parse(text).pinned(Digest.parse(DIGEST)) == pinned
 
 
+@pytest.mark.parametrize(
+    ("text", "familiar"),
+    [
+        ("docker.io/library/redis:4.0", "redis:4.0"),
+        ("docker.io/tianon/x", "tianon/x:latest"),
+        ("index.docker.io/library/redis:4.0@sha256:" + "0" * 64, "redis:4.0@sha256:" + "0" * 64),
+        ("docker.io/library/a/b:v1", "library/a/b:v1"),
+        ("docker.io/library/localhost/b:v1", "library/localhost/b:v1"),  # without library/ it would be a host
+        ("localhost:5000/library/redis:4.0", "localhost:5000/library/redis:4.0"),
+    ],
+)
+def test_the_familiar_name_is_the_shortest_that_means_the_same(text: str, familiar: str) -> None:
+    assert Reference.parse(text).familiar == familiar
+
+
+@given(names())
+def test_a_familiar_name_means_the_same(text: str) -> None:
+    found = Reference.parse(text)
+    assert Reference.parse(found.familiar) == found
+
+
 @pytest.mark.parametrize("text", ["redis", "redis\n", "a/b"])
 def test_grammars_take_the_whole_text(text: str) -> None:
     assert is_tag(text) is (text == "redis")

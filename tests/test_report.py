@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.descriptor import Descriptor
+from mirror.descriptor import Descriptor, Platform
 from mirror.digest import Digest
 from mirror.errors import MirrorError, SomeFailed, StorageError
 from mirror.finding import Finding, Kind, Severity
 from mirror.quota import Quota, Usage
+from mirror.record import Record, RecordedImage, RecordedLayer, RecordedManifest, Runtime, Step
+from mirror.report.anchors import Anchored
 from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
 from mirror.report.images import Inspected, Listed, Listing, Part, Platformed, Referring, Removed, Tags
 from mirror.report.pruned import Pruned
@@ -252,10 +254,20 @@ def inspected() -> dict[str, Any]:
 
 USAGE = Usage("docker.io", 3, Quota(100, 74, 21600))
 LISTED = Listed(NAME, DIGEST, "a/b", ("linux/amd64",), 2, 3000)
+LAYER = RecordedLayer(DIGEST, 5, "a/b", 0)
+RUNTIME = Runtime("17", ("a",), ("b",), ("c",), (Step(0, "RUN a"),))
+MANIFEST = RecordedManifest(Platform("linux", "arm", "v7"), DIGEST, RecordedImage("a/b", OTHER, (LAYER,), RUNTIME))
+ANCHORED = (Anchored("--expect", NAME, "the digest"),)
 DOCUMENTED: dict[str, dict[str, Any]] = {
+    "mirror.record/1": {
+        "schema": "mirror.record/1",
+        "records": [Record("redis:4.0", DIGEST, "a/b", (MANIFEST,)).to_json()],
+    },
     "mirror.pull/1": report(transferred(referrers=Companions(1, 10)), healed=(DIGEST,), quotas=(USAGE,)).to_json(),
     "mirror.push/1": report(transferred(referrers=Companions(1, 10)), verb="push", quotas=(USAGE,)).to_json(),
-    "mirror.verify/1": replace(verified(), repair=Repair("./good", (DIGEST,))).to_json(),
+    "mirror.verify/1": replace(
+        verified(), repair=Repair("./good", (DIGEST,)), anchored=(Anchored("--expect", NAME, "the digest"),)
+    ).to_json(),
     "mirror.ls/1": Listing("layout", (LISTED,), 3000).to_json(),
     "mirror.rm/1": Removed(NAME, DIGEST, 2, 3000, 1).to_json(),
     "mirror.prune/1": Pruned("layout", {DIGEST: 3000}, {".mirror/partial/x": 10}, False).to_json(),

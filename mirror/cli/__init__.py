@@ -29,6 +29,7 @@ _COMMANDS = {
     "serve": "Serve layouts in place as a read-only registry.",
     "ls": "List the images of a layout.",
     "inspect": "Show what an image is: platforms, config, layers.",
+    "record": "Write down what an image consists of, to be carried apart and compared by verify.",
     "prune": "Find what no image of a layout needs, and delete it.",
     "tags": "List the tags of a repository in a registry.",
     "rm": "Remove an image from a layout, and the blobs that only it needs.",

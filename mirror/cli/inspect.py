@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
@@ -12,7 +11,6 @@ from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.errors import UsageError
 from mirror.inspection import inspect_image, inspect_layout
-from mirror.layout.folder import exists, is_folder
 from mirror.reference import Reference
 from mirror.report.images import Inspected
 from mirror.retry import Retry
@@ -53,7 +51,7 @@ def command(
 ) -> None:
     if raw + digest + as_json > 1:
         raise click.UsageError("--raw, --digest and --json exclude each other.", ctx)
-    if _is_layout(what):
+    if options.is_layout(what):
         found = run(inspect_layout(what, images))
     elif images:
         raise click.UsageError(f"{what!r} is no layout, so nothing can follow it.", ctx)
@@ -77,8 +75,3 @@ def _only(found: list[Inspected]) -> Inspected:
         names = ", ".join(image.name for image in found)
         raise UsageError("The layout has several images.", hint=f"Say which: {names}.")
     return found[0]
-
-
-def _is_layout(what: str) -> bool:
-    looks_like_path = what.startswith((".", "/", "~"))
-    return looks_like_path or (is_folder(Path(what)) and exists(Path(what) / "index.json"))

@@ -87,6 +87,14 @@ def stronger(ctx: click.Context, first: str, second: str) -> str | None:
     return None
 
 
+def is_layout(what: str) -> bool:
+    """Whether a person who names IMAGE|DIR means a folder."""
+    from mirror.layout.folder import exists, is_folder
+
+    looks_like_path = what.startswith((".", "/", "~"))
+    return looks_like_path or (is_folder(Path(what)) and exists(Path(what) / "index.json"))
+
+
 def image_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Shell completion: the images of the layout that the command line names."""
     import asyncio

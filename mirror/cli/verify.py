@@ -10,7 +10,9 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.errors import StorageError
+from mirror.digest import Digest
+from mirror.errors import InvalidDigest, StorageError
+from mirror.record import CAP, Record, parse_records
 from mirror.reference import Reference
 from mirror.report.findings import Level, VerifyReport
 from mirror.report.junit import to_junit
@@ -28,11 +30,15 @@ _HELP = """Verify a layout offline: every byte is hashed, every link is followed
   mirror verify ./layout --junit verify.xml  for CI
   mirror verify images.tar                   an archive, read in place
   mirror verify docker://redis:4.0           in its registry, nothing stored
+  mirror verify ./layout --record redis.md   is it what was published?
+  mirror verify ./layout --expect redis:4.0=sha256:…
   mirror verify --receipt FILE               a registry, against a receipt
   mirror verify ./layout --repair --from registry.internal:5000
 
-The layout is only read. A layout can prove only that it agrees with itself: compare the digests that are printed with
-those that were published. Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found but something could not be checked.
+The layout is only read. A layout can prove only that it agrees with itself: give it a digest or a record that came
+another way (see mirror record), or compare the digests that are printed with those that were published.
+
+Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found but something could not be checked.
 """
 
 
@@ -64,6 +70,21 @@ those that were published. Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found
     "--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a JUnit report to FILE too."
 )
 @click.option(
+    "--record",
+    "files",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    metavar="FILE",
+    help="Compare images with the digest records in FILE; repeat it for several files.",
+)
+@click.option(
+    "--expect",
+    "expected",
+    multiple=True,
+    metavar="IMAGE=DIGEST",
+    help="The digest that an image has to have; repeat it for several images.",
+)
+@click.option(
     "--repair",
     is_flag=True,
     help="Fetch what is bad from --from, and verify again. Bad files go to .mirror/quarantine.",
@@ -89,6 +110,8 @@ def command(
     sample: str | None,
     fail_on: str,
     junit: Path | None,
+    files: tuple[Path, ...],
+    expected: tuple[str, ...],
     repair: bool,
     source: str | None,
     jobs: int,
@@ -109,6 +132,10 @@ def command(
     remotely = what is not None and what.startswith("docker://")
     if remotely and (images or sample or repair or level != Level.CONTENT):
         raise click.UsageError("An image of a registry is verified alone and whole, at level content.", ctx)
+    if (files or expected) and (receipt or repair or remotely):
+        raise click.UsageError("--record and --expect are for verifying a layout; verify again after a repair.", ctx)
+    expect = _expected(ctx, expected)
+    records = [record for file in files for record in _records(file)]
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         if receipt:
             from mirror.receipt import verify_receipt  # and with it the HTTP client
@@ -129,10 +156,42 @@ def command(
             )
             report = run(mending)
         else:
-            verification = Verification(what or "", images, level=level, sample=sample, fail_on=fail_on, progress=bars)
+            verification = Verification(
+                what or "",
+                images,
+                level=level,
+                sample=sample,
+                fail_on=fail_on,
+                expect=expect,
+                records=records,
+                progress=bars,
+            )
             report = _verified(verification, junit, as_json, quiet)
     _show(report, junit, as_json=as_json, quiet=quiet)
     ctx.exit(report.exit_code)
+
+
+def _expected(ctx: click.Context, texts: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, digest = text.partition("=")
+        try:
+            Digest.parse(digest)
+        except InvalidDigest as error:
+            raise click.UsageError(f"--expect wants IMAGE=DIGEST, such as redis:4.0=sha256:…: {error}", ctx) from None
+        if found.setdefault(name, digest) != digest:
+            raise click.UsageError(f"--expect wants two digests of {name}.", ctx)
+    return found
+
+
+def _records(path: Path) -> list[Record]:
+    """The records of a file, of which no more is read than a record can have."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(CAP + 1)
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}.", hint="Name the file of a record with --record.") from None
+    return parse_records(data, str(path))
 
 
 def _verified(verification: Verification, junit: Path | None, as_json: bool, quiet: bool) -> VerifyReport:

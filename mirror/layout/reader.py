@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from mirror.concurrency import settled, stoppable
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
-from mirror.errors import BrokenLayout, NotFound
+from mirror.errors import BrokenLayout, NotFound, StorageError
 from mirror.examine import READ, Flaw, Verdict
 from mirror.graph import Keep
 from mirror.layout import index
@@ -139,6 +139,17 @@ class Layout:
                     sizes = {name: folder.status(name) for name in folder.names()}
                     found |= {f".mirror/{part}/{name}": status.st_size for name, status in sizes.items() if status}
         return found
+
+    async def modified(self, node: Descriptor) -> float | None:
+        """`Dated`: the time of a stored blob's file, which is the registry's where it gave one."""
+        try:
+            fd = self.blobs.open(node.digest)
+        except (BrokenLayout, StorageError):
+            return None  # what is wrong with it, verify says
+        try:
+            return os.fstat(fd).st_mtime
+        finally:
+            os.close(fd)
 
     def read(self, name: str, cap: int) -> bytes:
         """A small file at the top of the layout.

@@ -124,6 +124,18 @@ class Repository:
             chunks = self.registry.paced(errors.chunks(response), response)
             yield Body(chunks, str(self), modified(response))
 
+    async def modified(self, node: Descriptor) -> float | None:
+        """`Dated`: what the registry says by HEAD.
+
+        Raises:
+            TransferError: it could not be asked, or has no such blob.
+        """
+        # Some registries know no HEAD, and the storage that others send us on to refuses it: then nobody says.
+        expect = frozenset({200, 401, 403, 405})
+        path = f"{self.name}/blobs/{node.digest}"
+        async with self.registry.send("HEAD", path, scope=self._scope, expect=expect) as response:
+            return modified(response) if response.status == 200 else None
+
     # --- sink ----------------------------------------------------------------------------------------------------
 
     async def has(self, node: Descriptor) -> bool:

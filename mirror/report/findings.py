@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from mirror.errors import UsageError
 from mirror.finding import NAMED, Finding, Kind, Severity
+from mirror.report.anchors import Anchored
 from mirror.report.repairs import Repair
 from mirror.report.text import count, seconds, size
 from mirror.strictjson import JsonObject
@@ -111,6 +112,7 @@ def grouped(findings: Iterable[Finding]) -> list[Group]:
 class VerifyReport:
     """The result of verifying a store: `files` below `blobs/` were looked at, `size` bytes hashed, in `seconds`.
 
+    `anchored` is what agrees with something that came another way.
     `complete` is false where the verification was interrupted, or is not over yet. `fail_on` is the least severity
     that makes the verdict `not ok`: an error, or a warning too. `repair` is what was
     healed before, if that was asked for.
@@ -126,6 +128,7 @@ class VerifyReport:
     sample: Sample | None = None
     complete: bool = True
     fail_on: Severity = Severity.ERROR
+    anchored: tuple[Anchored, ...] = ()
     repair: Repair | None = None
 
     @property
@@ -169,6 +172,7 @@ class VerifyReport:
             "complete": self.complete,
             "images": [_image_json(image, verdict) for image, verdict, _ in self.by_image()],
             "findings": [finding.to_json() for finding in self.findings],
+            "anchored": [one.to_json() for one in self.anchored],
             "files": self.files,
             "size": self.size,
             "seconds": round(self.seconds, 3),
@@ -177,7 +181,7 @@ class VerifyReport:
 
     def lines(self) -> list[str]:
         """The findings, the worst first and grouped by the images that they hurt, then a line for each image."""
-        return [*self._finding_lines(), *self._image_lines()]
+        return [*self._finding_lines(), *self._image_lines(), *(one.line() for one in self.anchored)]
 
     def _finding_lines(self) -> Iterator[str]:
         for severity in Severity:

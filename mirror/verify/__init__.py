@@ -7,6 +7,7 @@ Nothing here is repaired, and nothing stops at the first fault: all findings com
                     With --level layers, each config against its manifest and its index (`configs`)
     `content`    3. every file: there, a file, of the right size. With --level structure, that is the end
                  4. every file hashed, on all cores, largest first; with --level layers, unpacked too (`unpack`, `tar`)
+    `anchors`    between 3 and 4: the images, held against what came another way
 
 What is known of blobs is kept in a `ledger`. A layout can prove only that it agrees with itself. Whether it is what was
 published, a digest from elsewhere tells.
@@ -14,11 +15,12 @@ published, a digest from elsewhere tells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mirror.content import Progress
 from mirror.finding import Severity
+from mirror.record import Record
 from mirror.report.findings import Level, Sample, VerifyReport
 from mirror.verify.verification import Verification
 
@@ -32,6 +34,8 @@ async def verify_layout(
     level: Level | str = Level.CONTENT,
     sample: Sample | str | None = None,
     fail_on: Severity | str = Severity.ERROR,
+    expect: Mapping[str, str] | None = None,
+    records: Sequence[Record] = (),
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> VerifyReport:
@@ -44,10 +48,19 @@ async def verify_layout(
         NotFound: there is no such folder or file, or no such image in it.
         BrokenArchive: the file is no archive of images.
         UsageError: a level, a sample or a severity that there is not.
+        InvalidDigest: something in `expect` is no digest.
         StorageError: the folder or the file itself cannot be read.
     """
     verification = Verification(
-        path, images, level=level, sample=sample, fail_on=fail_on, progress=progress, threads=threads
+        path,
+        images,
+        level=level,
+        sample=sample,
+        fail_on=fail_on,
+        expect=expect,
+        records=records,
+        progress=progress,
+        threads=threads,
     )
     async for _ in verification:
         pass

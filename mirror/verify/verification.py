@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import closing
 from enum import StrEnum
 from functools import partial
@@ -17,13 +17,17 @@ from typing import TypeVar
 from mirror.archive import ArchiveInventory
 from mirror.concurrency import each, in_thread, settled
 from mirror.content import Inventory, Progress, Silence
+from mirror.digest import Digest
 from mirror.errors import UsageError
 from mirror.finding import Finding, Severity
 from mirror.layout import index
 from mirror.layout.folder import exists, is_folder
 from mirror.layout.inventory import FolderInventory
+from mirror.record import Record
+from mirror.report.anchors import Anchored
 from mirror.report.findings import Level, Sample, VerifyReport
 from mirror.verify import own
+from mirror.verify.anchors import Anchors, compare_all
 from mirror.verify.content import Content
 from mirror.verify.structure import Structure
 
@@ -55,6 +59,8 @@ class Verification:
         level: Level | str = Level.CONTENT,
         sample: Sample | str | None = None,
         fail_on: Severity | str = Severity.ERROR,
+        expect: Mapping[str, str] | None = None,
+        records: Sequence[Record] = (),
         progress: Progress | None = None,
         threads: int | None = None,
     ) -> None:
@@ -66,11 +72,14 @@ class Verification:
             level: how closely to look: `structure`, `content` or `layers`.
             sample: hash only this part of the blobs, `n/t`; the structure is verified whole.
             fail_on: the least severity that makes the verdict `not ok`: `error` or `warning`.
+            expect: digests that images have to have, by their names.
+            records: digest records that images have to agree with; see `parse_records`.
             progress: who wants to know how it goes.
             threads: how many files are read at once; one for each core where it is None.
 
         Raises:
             UsageError: a level, a sample or a severity that there is not.
+            InvalidDigest: something in `expect` is no digest.
         """
         self._path, self._images = Path(path), images
         self._level, self._fail_on = _one_of(Level, level), _one_of(Severity, fail_on)
@@ -78,6 +87,8 @@ class Verification:
         if self._sample and self._level is Level.STRUCTURE:
             raise UsageError("A sample is a part of the content, and the level 'structure' reads none of it.")
         self._progress, self._threads = progress or Silence(), threads or os.cpu_count() or 1
+        self._anchors = Anchors({name: Digest.parse(text) for name, text in (expect or {}).items()}, records)
+        self._anchored: Sequence[Anchored] = ()
         self._findings: list[Finding] = []
         self._fresh: deque[Finding] = deque()
         self._structure: Structure | None = None
@@ -125,6 +136,7 @@ class Verification:
             sample=self._sample,
             complete=self._seconds is not None,
             fail_on=self._fail_on,
+            anchored=tuple(self._anchored),
         )
 
     async def _run(self, store: Inventory) -> None:
@@ -137,19 +149,23 @@ class Verification:
             return
 
     def _survey(self, store: Inventory) -> Content:
-        """Steps 1 to 3."""
+        """Steps 1 to 3, and the anchors."""
         report, deep = self._fresh.append, self._level is Level.LAYERS
         structure = self._structure = Structure(store, deep=deep, report=report, proceed=self._proceed)
         own.check_layout_file(store, report)
         entries = own.read_entries(store, report)
         own.check_names(entries, report)
-        structure.walk([index.find(entries, text, store.name) for text in self._images] or entries)
+        chosen = [index.find(entries, text, store.name) for text in self._images] or entries
+        structure.walk(chosen)
         if not self._images:
             structure.find_orphans()
             self._fresh.extend(store.leftovers())
         self._fresh.extend(structure.about_all())
         content = Content(structure, report, self._proceed)
         content.look(self._level, self._sample)
+        compared = compare_all(store, chosen, self._anchors)
+        self._fresh.extend(compared.findings)
+        self._anchored = compared.anchored
         return content
 
     async def _hash(self, content: Content, slot: int) -> None:

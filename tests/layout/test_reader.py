@@ -187,6 +187,12 @@ def test_a_blob_comes_with_its_time(path: Path, layout: Layout) -> None:
     assert asyncio.run(modified()) == 1_500_000_000
 
 
+def test_the_time_of_a_blob_can_be_asked_for(path: Path, layout: Layout) -> None:
+    os.utime(path.joinpath("blobs", *LAYER.split(":")), (1, 1_500_000_000))
+    assert asyncio.run(layout.modified(NODE)) == 1_500_000_000
+    assert asyncio.run(layout.modified(Descriptor("a/b", Digest.of(b"absent"), 6))) is None
+
+
 def test_a_blob_that_is_wrong_is_seen_by_who_reads_it(path: Path, layout: Layout) -> None:
     blob = path.joinpath("blobs", *LAYER.split(":"))
     blob.write_bytes(bytes(3000))

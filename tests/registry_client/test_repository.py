@@ -252,6 +252,31 @@ def test_the_time_that_a_registry_gives_is_taken(registry: EmbeddedRegistry) -> 
     assert using(registry, modified) == 1_500_000_000
 
 
+@pytest.mark.parametrize(
+    ("action", "time"),
+    [
+        ((Header("Last-Modified", "Fri, 14 Jul 2017 02:40:00 GMT"),), 1_500_000_000),
+        ((), None),
+        ((Header("Last-Modified", "yesterday"),), None),
+        ((Status(401),), None),
+        ((Status(403),), None),  # the storage that a registry sends us on to may refuse HEAD
+        ((Status(405),), None),
+    ],
+)
+def test_the_time_can_be_asked_for_without_the_content(
+    registry: EmbeddedRegistry, action: tuple[Action, ...], time: float | None
+) -> None:
+    registry.put_blob("a", DATA)
+    fault(registry, "HEAD", "/blobs/", *action)
+    assert using(registry, lambda repository: repository.modified(NODE)) == time
+    assert registry.count("GET", "/blobs/") == 0
+
+
+def test_the_time_of_a_blob_that_is_lost_is_an_error(registry: EmbeddedRegistry) -> None:
+    with pytest.raises(TransferError, match="404"):
+        using(registry, lambda repository: repository.modified(Descriptor("a/b", Digest.of(b"absent"), 6)))
+
+
 @given(nasty_text | st.text("0123456789 :,+-GMTWedOct", max_size=40))
 @QUICK
 def test_any_time_that_a_registry_gives_is_a_time_or_none(text: str) -> None:

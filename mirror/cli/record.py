@@ -1,0 +1,89 @@
+"""mirror record"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from mirror.cli import options, remote
+from mirror.cli.progress import progress
+from mirror.cli.run import run
+from mirror.errors import StorageError
+from mirror.record import Record, markdown
+from mirror.recording import record_image, record_layout
+from mirror.reference import Reference
+from mirror.retry import Retry
+
+_HELP = """Write down what an image consists of: a digest record, to be carried apart and compared by verify.
+
+\b
+  mirror record redis:4.0 -o redis.md   from its registry; fetches no layer
+  mirror record ./layout                every image of a layout
+  mirror record ./layout redis:4.0
+  mirror verify ./layout --record redis.md
+
+The record is a page of Markdown in the form of docker-library/repo-info: the digest of the list and, for each platform,
+its manifest, image ID and layers with their sizes, entrypoint, command and history. Manifests and configs are verified
+before they are written down. A layer's Last Modified is what the registry says; in a layout it is the time of the file.
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("what", metavar="IMAGE|DIR")
+@click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
+@click.option(
+    "-o",
+    "--output",
+    "file",  # mirror.toml's `output` is a layout
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the record to FILE instead of stdout.",
+)
+@click.option("--as", "name", metavar="NAME", help="What to call the image in its record.")
+@remote.with_registry
+@options.with_json
+@options.with_config
+@click.pass_context
+def command(
+    ctx: click.Context,
+    what: str,
+    images: tuple[str, ...],
+    file: Path | None,
+    name: str | None,
+    retries: int,
+    plain_http: bool,
+    insecure: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    if options.is_layout(what):
+        found = run(record_layout(what, images, name=name))
+    elif images:
+        raise click.UsageError(f"{what!r} is no layout, so nothing can follow it.", ctx)
+    else:
+        with progress(quiet=False, no_progress=True, verbose=verbose):
+            registries = remote.registry_options(plain_http, insecure, registries=[Reference.parse(what).registry])
+            found = [run(record_image(what, registries, Retry(retries), name=name))]
+    text = _json(found) if as_json else "\n".join(map(markdown, found))
+    _write(file, text.encode()) if file else _print(text.encode())
+
+
+def _json(records: list[Record]) -> str:
+    document = {"schema": "mirror.record/1", "records": [record.to_json() for record in records]}
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _print(data: bytes) -> None:
+    """Markdown has tabs in it, and nothing else that a terminal would obey: records are made harmless when made."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}.", hint="Name another file with --output.") from None

@@ -1,0 +1,537 @@
+"""mirror record, and what verify makes of it: a record made here, carried apart, checked there."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import images
+from tests.command import Mirror, Result, blob_path, names, tree
+from tests.images import RECORD, Image
+from tests.registry import EmbeddedRegistry, Fault, Header, Status, serving
+
+SEED = images.seed_image()
+PUBLISHED = (RECORD / "record.md").read_text()
+HEX = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Stock:
+    """The image in the shape of the published one: in a registry that knows its dates, and in layouts."""
+
+    folder: Path
+    registry: EmbeddedRegistry
+    name: str
+
+    @property
+    def layout(self) -> Path:
+        return self.folder / "layout"
+
+
+def published_order() -> list[str]:
+    """The digests of our image in the order in which the published page has those of its own, from the root on."""
+    document = json.loads(SEED.data)
+    order = [SEED.root]
+    for child in document["manifests"]:
+        inner = json.loads(SEED.manifests[child["digest"]][0])
+        order += [child["digest"], inner["config"]["digest"], *(node["digest"] for node in inner["layers"])]
+    return order
+
+
+ORDER = published_order()
+
+
+def expected_page(name: str = "redis:4.0") -> str:
+    """The published page as it is for our image: its digests in the places of the others, and all else the same."""
+    outside = re.sub(r"```dockerfile\n.*?```\n", "", PUBLISHED, flags=re.DOTALL)
+    theirs = [f"sha256:{found}" for found in HEX.findall(outside)]
+    assert len(theirs) == len(ORDER) == 17
+    page = PUBLISHED.replace("-\tPlatforms:\n", "-\tPlatforms: 2\n").replace("redis:4.0`", f"{name}`")
+    for old, new in zip(theirs, ORDER, strict=True):
+        page = page.replace(old, new)
+    return page.replace("docker pull redis@", f"docker pull {name.rpartition(':')[0]}@")
+
+
+def dated(registry: EmbeddedRegistry) -> None:
+    """The layers of the image have the dates that the published ones had."""
+    dates = iter(re.findall("Last Modified: (.*?) *\n", PUBLISHED))
+    for child in json.loads(SEED.data)["manifests"]:
+        for node in json.loads(SEED.manifests[child["digest"]][0])["layers"]:
+            when = Header("Last-Modified", next(dates))
+            registry.fault(Fault(path=f"/blobs/{node['digest']}", times=None, action=when))
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stock]:
+    folder = tmp_path_factory.mktemp("stock")
+    with serving(EmbeddedRegistry()) as registry:
+        SEED.publish(registry, "library/redis", "4.0")
+        dated(registry)
+        name = f"{registry.host}/library/redis:4.0"
+        mirror = Mirror(folder)
+        mirror("pull", name, "--all")
+        mirror("pull", name, "--platform", "linux/arm/v7", "-o", "part")
+        mirror("pull", name, "--platform", "linux/arm/v7", "-o", "sparse", "--sparse")
+        mirror("record", name, "--as", "redis:4.0", "-o", "redis.md")
+        yield Stock(folder, registry, name)
+
+
+@pytest.fixture
+def page(stock: Stock) -> str:
+    return (stock.folder / "redis.md").read_text()
+
+
+def check(mirror: Mirror, page: str, layout: Path, *args: object, code: int = 0) -> Result:
+    """Verify a layout with a page that somebody has carried."""
+    path = mirror.folder / "carried.md"
+    path.write_text(page)
+    return mirror("verify", layout, "--record", path, *args, code=code)
+
+
+def kinds(result: Result) -> list[tuple[str, str]]:
+    return [(finding["kind"], finding["severity"]) for finding in result.json["findings"]]
+
+
+# Writing
+
+
+def test_a_record_from_a_registry_has_the_lines_of_the_published_one(page: str) -> None:
+    assert page.splitlines() == expected_page().splitlines()
+
+
+def test_a_record_from_a_layout_has_the_same_lines_and_the_dates_of_its_files(mirror: Mirror, stock: Stock) -> None:
+    assert mirror("record", stock.layout, "--as", "redis:4.0").out == expected_page()
+    assert mirror("record", stock.layout).out == expected_page(stock.name)
+
+
+def test_no_layer_is_fetched_for_a_record(mirror: Mirror, stock: Stock) -> None:
+    before = len(stock.registry.requests)
+    mirror("record", stock.name)
+    seen = stock.registry.requests[before:]
+    layers = [one for one in seen if any(digest in one.path for digest in ORDER[3:9])]
+    assert {one.method for one in layers} == {"HEAD"}
+    assert len(layers) == 6
+
+
+def test_a_layout_is_only_read(mirror: Mirror, stock: Stock) -> None:
+    before = tree(stock.layout)
+    mirror("record", stock.layout)
+    assert tree(stock.layout) == before
+
+
+def test_json_gives_the_same_as_data(mirror: Mirror, stock: Stock) -> None:
+    document = mirror("record", stock.name, "--as", "redis:4.0", "--json").json
+    assert document["schema"] == "mirror.record/1"
+    [record] = document["records"]
+    assert (record["name"], record["digest"]) == ("redis:4.0", SEED.root)
+    amd64, arm = record["manifests"]
+    assert arm["platform"] == {"architecture": "arm", "os": "linux", "variant": "v7"}
+    assert (amd64["totalSize"], amd64["dockerVersion"], amd64["entrypoint"]) == (
+        39372240,
+        "17.06.2-ce",
+        ["docker-entrypoint.sh"],
+    )
+    assert amd64["layers"][4] == {
+        "digest": ORDER[7],
+        "size": 98,
+        "mediaType": images.DOCKER_LAYER,
+        "lastModified": "Thu, 21 Sep 2017 21:02:35 GMT",
+    }
+    assert amd64["history"][1] == {"created": "Wed, 13 Sep 2017 08:40:50 GMT", "command": 'CMD ["bash"]'}
+
+
+def test_several_images_make_one_file_that_verifies(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    for repo in ("a", "b"):
+        images.multi_arch(sizes=[300 if repo == "a" else 400]).publish(registry, repo, "v1")
+    mirror("pull", f"{registry.host}/a:v1", f"{registry.host}/b:v1", "--all")
+    mirror("record", "layout", "-o", "both.md")
+    result = mirror("verify", "layout", "--record", "both.md")
+    assert sum(line.startswith("agrees") for line in result.lines) == 2
+    mirror("record", "layout", "--as", "c:v1", code=2)
+
+
+@pytest.mark.parametrize("action", [Status(401), Status(403), Status(405), Header("Last-Modified", "yesterday")])
+def test_a_registry_that_says_no_date_gives_a_record_without(
+    mirror: Mirror, registry: EmbeddedRegistry, action: Any
+) -> None:
+    images.image("linux/amd64", images.layer(1, 300)).publish(registry, "a", "v1")
+    registry.fault(Fault(method="HEAD", path="/blobs/", times=None, action=action))
+    assert "Last Modified" not in mirror("record", f"{registry.host}/a:v1").out
+
+
+def test_a_layer_that_the_registry_has_lost_is_an_error(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    images.image("linux/amd64", images.layer(1, 300)).publish(registry, "a", "v1")
+    registry.fault(Fault(method="HEAD", path="/blobs/", times=None, action=Status(404)))
+    assert "404" in mirror("record", f"{registry.host}/a:v1", code=1).err
+
+
+def test_what_an_index_has_besides_images_is_recorded(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    image = images.image("linux/amd64", images.layer(1, 300))
+    images.index([image, images.attestation(image)]).publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    out = mirror("record", "layout", "-o", "a.md").out
+    assert out == ""
+    assert "\t-\tunknown; unknown\n" in (mirror.folder / "a.md").read_text()
+    assert "2 manifests, 2 image IDs, 2 layers, 2 configs" in mirror("verify", "layout", "--record", "a.md").out
+
+
+def test_a_hostile_config_moves_no_terminal(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    evil = "\x1b]0;evil\x07\n```\n# Wed, 13 Sep 2017 08:40:50 GMT\r\ud800"
+    settings: dict[str, Any] = {"history": [{"created_by": evil}], "config": {"Cmd": [evil]}, "docker_version": evil}
+    config = images.config("linux", "amd64", **settings)
+    images.manifest(config, []).publish(registry, "a", "v1")
+    out = mirror("record", f"{registry.host}/a:v1", "-o", "a.md").out + (mirror.folder / "a.md").read_text()
+    assert all(char.isprintable() or char in "\n\t" for char in out)
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    mirror("verify", "layout", "--record", "a.md")
+
+
+def test_an_index_that_names_one_manifest_many_times_is_no_record(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    """Two megabytes of manifests would be a page of gigabytes."""
+    child = images.manifest(images.config("linux", "amd64"), [images.EMPTY] * 5000)
+    images.index([child] * 9000).publish(registry, "library/redis", "4.0")
+    name = f"{registry.host}/library/redis:4.0"
+    assert "no record has" in mirror("record", name, code=3).err
+    mirror("pull", name, "--all")
+    check(mirror, PUBLISHED, Path("layout"), code=3)
+
+
+def test_what_cannot_be_recorded_is_said(mirror: Mirror, stock: Stock, registry: EmbeddedRegistry) -> None:
+    assert "left out" in mirror("record", stock.folder / "sparse", code=2).err
+    assert "no layout" in mirror("record", "redis:4.0", "redis:5.0", code=2).err
+    assert "no image" in mirror("record", stock.layout, "redis:5.0", code=2).err
+    assert "no image name" in mirror("record", stock.layout, "--as", "Redis 4", code=2).err
+    images.index([odd_child()]).publish(registry, "a", "v1")
+    assert "cannot be written in a record" in mirror("record", f"{registry.host}/a:v1", code=3).err
+    assert "--output" in mirror("record", stock.layout, "-o", "nowhere/record.md", code=1).err
+
+
+def test_an_image_that_the_layout_does_not_name_wants_a_name(mirror: Mirror, stock: Stock) -> None:
+    layout = mirror.folder / "nameless"
+    shutil.copytree(stock.layout, layout)
+    index = json.loads((layout / "index.json").read_bytes())
+    index["manifests"][0]["annotations"] = {"org.opencontainers.image.ref.name": "4.0"}
+    (layout / "index.json").write_text(json.dumps(index))
+    assert "--as" in mirror("record", layout, code=2).err
+    assert mirror("record", layout, "--as", "redis:4.0").out == expected_page()
+
+
+def test_a_layout_setting_is_no_place_for_a_record(mirror: Mirror, stock: Stock) -> None:
+    """`output` in mirror.toml is the layout that pull writes."""
+    (mirror.folder / "mirror.toml").write_text('output = "elsewhere"\n')
+    assert mirror("record", stock.layout).out
+    assert not (mirror.folder / "elsewhere").exists()
+
+
+# The whole way
+
+
+def test_a_record_made_here_and_carried_apart_is_checked_there(mirror: Mirror, stock: Stock, page: str) -> None:
+    result = check(mirror, page, stock.layout)
+    agrees = "the digest, 2 manifests, 2 image IDs, 12 layers, 2 configs"
+    assert f"agrees  {stock.name} with the record of redis:4.0: {agrees}" in result.lines
+    document = check(mirror, page, stock.layout, "--json").json
+    assert (document["verdict"], document["findings"]) == ("ok", [])
+    assert document["anchored"] == [
+        {"by": "the record of redis:4.0", "image": stock.name, "agreed": agrees, "whole": True}
+    ]
+
+
+@pytest.mark.parametrize("position", range(len(ORDER)))
+def test_a_record_with_one_digit_of_a_digest_changed_is_caught(
+    mirror: Mirror, stock: Stock, page: str, position: int
+) -> None:
+    digest = ORDER[position]
+    other = digest[:-1] + ("0" if digest[-1] != "0" else "1")
+    result = check(mirror, page.replace(digest, other, 1), stock.layout, "--json", code=3)
+    mismatches = [one for one in result.json["findings"] if one["kind"] == "record-mismatch"]
+    assert [(one["expected"], one["found"]) for one in mismatches] == [(other, digest)]
+
+
+SIZES = sorted(set(re.findall(r"(?<=\()[0-9]+(?= bytes\))|[0-9.]+(?= [KM]?B)", PUBLISHED)))
+
+
+@pytest.mark.parametrize("figure", SIZES)
+def test_a_record_with_one_digit_of_a_size_changed_is_caught(
+    mirror: Mirror, stock: Stock, page: str, figure: str
+) -> None:
+    other = ("2" if figure[0] != "2" else "3") + figure[1:]
+    changed = re.sub(rf"(?<![0-9.]){re.escape(figure)}(?= )", other, page, count=1)
+    assert changed != page
+    error = check(mirror, changed, stock.layout, code=3).err
+    assert re.search(r"carried\.md, line \d+: ", error)
+
+
+def test_an_image_that_was_swapped_is_caught_though_it_agrees_with_itself(
+    mirror: Mirror, registry: EmbeddedRegistry, page: str
+) -> None:
+    images.multi_arch(docker=True).publish(registry, "library/redis", "4.0")
+    mirror("pull", f"{registry.host}/library/redis:4.0", "--all")
+    mirror("verify", "layout")
+    result = check(mirror, page, Path("layout"), code=3)
+    assert f"redis:4.0: digest: expected {SEED.root}, found sha256:" in result.out
+
+
+# Which image a record is about
+
+
+def renamed(stock: Stock, mirror: Mirror, annotations: dict[str, str]) -> Path:
+    layout = mirror.folder / "renamed"
+    shutil.copytree(stock.layout, layout, copy_function=os.link)
+    index = json.loads((layout / "index.json").read_bytes())
+    index["manifests"][0]["annotations"] = annotations
+    (layout / "index.json").unlink()
+    (layout / "index.json").write_text(json.dumps(index))
+    return layout
+
+
+FULL, REF = "io.containerd.image.name", "org.opencontainers.image.ref.name"
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        {FULL: "docker.io/library/redis:4.0", REF: "4.0"},
+        {REF: "4.0"},
+        {REF: "anything"},
+        {},
+        {FULL: "registry.internal:5000/hub/library/redis:4.0"},
+        {FULL: "quay.io/another/name:v1"},
+    ],
+)
+def test_an_image_is_found_by_its_name_or_its_digest(
+    mirror: Mirror, stock: Stock, page: str, annotations: dict[str, str]
+) -> None:
+    assert "agrees" in check(mirror, page, renamed(stock, mirror, annotations)).out
+
+
+OTHER = SEED.root[:-1] + ("0" if SEED.root[-1] != "0" else "1")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("docker.io/library/redis:4.0", "record-mismatch"),
+        ("registry.internal:5000/hub/library/redis:4.0", "record-mismatch"),
+        ("registry.internal:5000/redis:4.0", "record-mismatch"),
+        ("docker.io/bitnami/redis:4.0", "record-missing"),  # another image of the same registry
+        ("quay.io/bitnami/redis:4.0", "record-missing"),
+        ("registry.internal:5000/hub/library/redis:4.1", "record-missing"),
+    ],
+)
+def test_an_image_that_has_changed_is_found_by_its_name_alone(
+    mirror: Mirror, stock: Stock, page: str, name: str, kind: str
+) -> None:
+    layout = renamed(stock, mirror, {FULL: name})
+    result = check(mirror, page.replace(SEED.root, OTHER), layout, "--json", code=3)
+    assert (kind, "error") in kinds(result)
+
+
+def test_the_image_of_the_name_counts_more_than_one_of_the_digest(mirror: Mirror, stock: Stock, page: str) -> None:
+    """Or whoever swaps the image would keep the old one beside it under another name."""
+    layout = renamed(stock, mirror, {FULL: "docker.io/library/old:4.0"})
+    index = json.loads((layout / "index.json").read_bytes())
+    child = json.loads(SEED.data)["manifests"][0]
+    index["manifests"].append({**child, "annotations": {FULL: "docker.io/library/redis:4.0"}})
+    (layout / "index.json").write_text(json.dumps(index))
+    result = check(mirror, page.replace("redis@" + child["digest"], "redis@" + OTHER), layout, "--json", code=3)
+    assert ("record-mismatch", "error") in kinds(result)
+    assert ("not-recorded", "warning") in kinds(result)
+
+
+# What a record does not cover, and what cannot be compared
+
+
+def test_images_that_no_record_covers_are_said(mirror: Mirror, stock: Stock, page: str) -> None:
+    layout = renamed(stock, mirror, {FULL: "docker.io/library/redis:4.0"})
+    index = json.loads((layout / "index.json").read_bytes())
+    child = json.loads(SEED.data)["manifests"][0]
+    index["manifests"].append({**child, "annotations": {FULL: "docker.io/library/other:1"}})
+    (layout / "index.json").write_text(json.dumps(index))
+    result = check(mirror, page, layout, "--json")
+    assert kinds(result) == [("not-recorded", "warning")]
+    assert result.json["findings"][0]["subject"] == "docker.io/library/other:1"
+    assert kinds(mirror("verify", layout, "--json")) == []
+
+
+def test_signatures_are_neither_recorded_nor_missed(mirror: Mirror) -> None:
+    image = images.multi_arch()
+    with serving(EmbeddedRegistry(referrers=True)) as registry:
+        image.publish(registry, "a", "v1")
+        images.signature(image).publish(registry, "a", None)
+        images.artifact("a/b", images.EMPTY).publish(registry, "a", images.cosign_tag(image))
+        mirror("pull", f"{registry.host}/a:v1", "--all")
+    assert len(names(mirror.folder / "layout")) == 3
+    page = mirror("record", "layout").out
+    assert page.count("\n## ") == 0
+    assert kinds(check(mirror, page, Path("layout"), "--json")) == []
+    page = page.replace(image.root, OTHER)
+    assert ("not-recorded", "warning") not in kinds(check(mirror, page, Path("layout"), "--json", code=3))
+
+
+@pytest.mark.parametrize("layout", ["part", "sparse"])
+def test_platforms_that_were_left_out_are_said_and_are_no_fault(
+    mirror: Mirror, stock: Stock, page: str, layout: str
+) -> None:
+    result = check(mirror, page, stock.folder / layout, "--json")
+    assert ("not-compared", "warning") in kinds(result)
+    assert "1 image ID, 6 layers, 1 config" in result.json["anchored"][0]["agreed"]
+
+
+def test_a_part_is_compared_with_what_the_record_says_of_it(mirror: Mirror, stock: Stock, page: str) -> None:
+    digest = ORDER[-1]
+    result = check(mirror, page.replace(digest, OTHER), stock.folder / "part", "--json", code=3)
+    [mismatch] = [one for one in result.json["findings"] if one["kind"] == "record-mismatch"]
+    assert (mismatch["expected"], mismatch["found"]) == (OTHER, digest)
+    assert mismatch["subject"] == "redis:4.0: manifest 2 (linux/arm/v7): layer 6: digest"
+
+
+@pytest.mark.parametrize("children", [[], [images.image("linux/amd64", images.layer(1, 300))]])
+def test_what_only_calls_itself_a_part_does_not_agree(
+    mirror: Mirror, registry: EmbeddedRegistry, page: str, children: list[Image]
+) -> None:
+    """Whoever swaps an image writes its annotations too."""
+    images.index(children, docker=True).publish(registry, "library/redis", "4.0")
+    mirror("pull", f"{registry.host}/library/redis:4.0", "--all")
+    path = mirror.folder / "layout" / "index.json"
+    index = json.loads(path.read_bytes())
+    index["manifests"][0]["annotations"]["dev.oci-mirror.origin"] = f"docker.io/library/redis:4.0@{SEED.root}"
+    path.write_text(json.dumps(index))
+    result = check(mirror, page, Path("layout"), "--json", code=3)
+    assert ("record-mismatch", "error") in kinds(result)
+    assert result.json["anchored"] == []
+
+
+def manifests_alone(folder: Path) -> Path:
+    """The real manifests of 2017, and nothing that they name."""
+    layout = folder / "real"
+    files = ["manifest-list.json", "manifest-linux-amd64.json", "manifest-linux-arm-v7.json"]
+    for data in [(RECORD / name).read_bytes() for name in files]:
+        path = blob_path(layout, images.digest_of(data))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    root = (RECORD / files[0]).read_bytes()
+    node = {"mediaType": images.DOCKER_LIST, "size": len(root), "digest": images.digest_of(root)}
+    entry = {**node, "annotations": {FULL: "docker.io/library/redis:4.0"}}
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    (layout / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    return layout
+
+
+def test_the_real_manifests_and_the_real_record_agree_as_far_as_they_can_be_compared(mirror: Mirror) -> None:
+    result = check(mirror, PUBLISHED, manifests_alone(mirror.folder), "--json", code=3)
+    missing = [one for one in result.json["findings"] if one["kind"] == "missing"]
+    assert len(missing) == 2 + 12
+    assert sum(one["size"] for one in missing) == 74_540_576
+    [open_] = [one for one in result.json["findings"] if one["kind"] == "not-compared"]
+    assert (open_["severity"], open_["subject"]) == ("unverified", "redis:4.0")
+    assert open_["expected"] == (
+        "manifest 1 (linux/amd64): entrypoint, command and history; "
+        "manifest 2 (linux/arm/v7): entrypoint, command and history"
+    )
+    assert "its config is not at hand" in open_["found"]
+    assert result.json["anchored"] == [
+        {
+            "by": "the record of redis:4.0",
+            "image": "docker.io/library/redis:4.0",
+            "agreed": "the digest, 2 manifests, 2 image IDs, 12 layers",
+            "whole": True,
+        }
+    ]
+    assert {one["kind"] for one in result.json["findings"]} == {"missing", "not-compared"}
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_manifest_that_cannot_be_read_is_not_taken_for_agreement(
+    mirror: Mirror, stock: Stock, page: str, position: int
+) -> None:
+    layout = mirror.folder / "copy"
+    shutil.copytree(stock.layout, layout)
+    blob_path(layout, ORDER[position]).unlink()
+    result = check(mirror, page, layout, "--json", code=3)
+    assert ("not-compared", "unverified") in kinds(result)
+    assert not any(kind == "record-mismatch" for kind, _ in kinds(result))
+
+
+def test_a_config_that_was_changed_on_the_disk_is_not_compared(mirror: Mirror, stock: Stock, page: str) -> None:
+    layout = mirror.folder / "copy"
+    shutil.copytree(stock.layout, layout)
+    path = blob_path(layout, ORDER[2])
+    path.write_bytes(path.read_bytes().replace(b"redis-server", b"evil-server!"))
+    assert ("not-compared", "unverified") in kinds(check(mirror, page, layout, "--json", code=3))
+
+
+def odd_child() -> Image:
+    """A manifest for a platform that a record would show as another one."""
+    return images.manifest(images.config("linux", "amd64"), [], {"os": "a; b", "architecture": "c"})
+
+
+def test_an_image_that_no_record_can_be_made_of_does_not_agree(
+    mirror: Mirror, registry: EmbeddedRegistry, page: str
+) -> None:
+    images.index([odd_child()]).publish(registry, "library/redis", "4.0")
+    mirror("pull", f"{registry.host}/library/redis:4.0", "--all")
+    result = check(mirror, page, Path("layout"), "--json", code=3)
+    assert ("record-mismatch", "error") in kinds(result)
+
+
+# Digests that a person expects
+
+
+def test_a_digest_that_is_expected_is_compared(mirror: Mirror, stock: Stock) -> None:
+    for name in (stock.name, "redis:4.0", "4.0"):
+        out = mirror("verify", stock.layout, "--expect", f"{name}={SEED.root}").out
+        assert f"agrees  {stock.name} with --expect: the digest" in out
+        result = mirror("verify", stock.layout, "--expect", f"{name}={OTHER}", "--json", code=3)
+        [finding] = result.json["findings"]
+        assert (finding["kind"], finding["severity"]) == ("not-expected", "error")
+        assert (finding["expected"], finding["found"]) == (OTHER, SEED.root)
+
+
+def test_an_image_that_is_expected_and_not_there_is_an_error(mirror: Mirror, stock: Stock) -> None:
+    result = mirror("verify", stock.layout, "--expect", f"redis:5.0={SEED.root}", "--json", code=3)
+    assert ("not-expected", "error") in kinds(result)
+    assert ("not-recorded", "warning") in kinds(result)
+
+
+def test_a_part_cannot_prove_what_it_is_a_part_of(mirror: Mirror, stock: Stock) -> None:
+    result = mirror("verify", stock.folder / "part", "--expect", f"{stock.name}={SEED.root}", "--json", code=3)
+    [finding] = result.json["findings"]
+    assert "cannot prove it" in finding["found"]
+
+
+@pytest.mark.parametrize("text", ["redis:4.0", "redis:4.0=", "redis:4.0=sha256:abc", "=", "redis=4.0"])
+def test_what_is_expected_has_to_be_a_digest(mirror: Mirror, stock: Stock, text: str) -> None:
+    assert "IMAGE=DIGEST" in mirror("verify", stock.layout, "--expect", text, code=2).err
+
+
+def test_one_image_has_one_digest(mirror: Mirror, stock: Stock) -> None:
+    both = ("--expect", f"a={SEED.root}", "--expect", f"a={OTHER}")
+    assert "two digests" in mirror("verify", stock.layout, *both, code=2).err
+
+
+# Records that are none
+
+
+def test_a_record_that_cannot_be_read_stops_everything(mirror: Mirror, stock: Stock) -> None:
+    assert "--record" in mirror("verify", stock.layout, "--record", "absent.md", code=1).err
+    (mirror.folder / "evil.md").write_bytes(b"## `\x1b[2Jevil`\r\n")
+    assert "evil.md, line 1" in mirror("verify", stock.layout, "--record", "evil.md", code=3).err
+    (mirror.folder / "binary.md").write_bytes(os.urandom(1000))
+    mirror("verify", stock.layout, "--record", "binary.md", code=3)
+
+
+def test_of_an_endless_file_no_more_is_read_than_a_record_can_have(mirror: Mirror, stock: Stock) -> None:
+    assert "more than" in mirror("verify", stock.layout, "--record", "/dev/zero", code=3).err
+
+
+def test_a_file_of_a_hundred_megabytes_is_refused(mirror: Mirror, stock: Stock) -> None:
+    with (mirror.folder / "large.md").open("wb") as file:
+        file.truncate(100_000_000)
+    assert "more than" in mirror("verify", stock.layout, "--record", "large.md", code=3).err

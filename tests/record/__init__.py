@@ -1,0 +1,1 @@
+"""Digest records, floor by floor: figures, history, the page, comparison."""
