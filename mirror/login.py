@@ -94,11 +94,11 @@ def _name(registry: str) -> str:
 async def _is_asked(name: str, who: Credentials, options: Options) -> bool:
     """Step 1: whether the registry asks for credentials at all. It takes these, or this raises."""
     host = name.partition("/")[0]
-    async with (
-        Client(replace(options, credentials={host: who})) as client,
-        client.registry(host).send("GET", "", scope="") as response,
-    ):
-        return "Authorization" in response.request_info.headers
+    async with Client(replace(options, credentials={host: who})) as client:
+        rule = client.rules.find(name)
+        registry = client.registry(host, lenient=rule is not None and rule.origin.insecure)
+        async with registry.send("GET", "", scope="") as response:
+            return "Authorization" in response.request_info.headers
 
 
 def _in_force(name: str, authfile: Path | None) -> AuthFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mirror.errors import UsageError
 from mirror.reference import Reference
-from mirror.registry import Client, Options, listing
+from mirror.registry import Client, Options, listing, pull_source
 from mirror.report.images import Tags
 from mirror.retry import Retry
 
@@ -27,6 +27,7 @@ async def list_tags(name: str, options: Options | None = None, retry: Retry | No
     if reference.digest or name.endswith(f":{reference.tag}"):
         raise UsageError(f"{name!r} names an image, not a repository.", hint=f"Leave the tag out: {reference.name}")
     async with Client(options or Options()) as client:
-        registry, scope = client.registry(reference.registry), f"repository:{reference.repository}:pull"
-        tags = await listing.list_tags(registry, reference.repository, scope, retry=retry or Retry())
+        origin = pull_source(client, reference).origin  # a mirror may know few of them
+        scope = f"repository:{origin.name}:pull"
+        tags = await listing.list_tags(origin.registry, origin.name, scope, retry=retry or Retry())
     return Tags(reference.name, tuple(tags))

@@ -166,8 +166,8 @@ def pull_source(client: Client, reference: Reference) -> Repository | Mirrored:
     return Mirrored(asked, _Asked(itself, origin, origin=True), client.notes) if asked else itself
 
 
-def push_target(client: Client, reference: Reference) -> Repository:
-    """Where an image is pushed to.
+def push_target(client: Client, reference: Reference, *, push: bool = True) -> Repository:
+    """Where an image is pushed to, and (without `push`) read back from: never a mirror.
 
     Raises:
         UsageError: settings forbid to use it.
@@ -175,7 +175,7 @@ def push_target(client: Client, reference: Reference) -> Repository:
     """
     endpoint = target(reference, client.rules)
     registry = client.registry(endpoint.registry, lenient=endpoint.lenient)
-    return Repository(registry, endpoint.repository, jobs=client.options.jobs, push=True)
+    return Repository(registry, endpoint.repository, jobs=client.options.jobs, push=push)
 
 
 def _repository(client: Client, endpoint: Endpoint, *, named: bool) -> Repository:

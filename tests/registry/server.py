@@ -57,10 +57,11 @@ class EmbeddedRegistry:
 
     @property
     def host(self) -> str:
-        """`127.0.0.1:PORT` while the registry runs."""
+        """`127.0.0.1:PORT` while the registry runs; `[::1]:PORT` where that is its address."""
         if self._bound is None:
             raise RuntimeError("the registry is not running")
-        return f"{self._bound[0]}:{self._bound[1]}"
+        address, port = self._bound
+        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
     @property
     def url(self) -> str:
