@@ -55,7 +55,7 @@ class TarWatch:
         self.problem: str | None = None
         self._seen: set[int] = set()
         self._extended: dict[str, str] = {}  # what extended headers say of the next member
-        self._skip = 0  # bytes to the next header
+        self._skip = self._padding = 0  # bytes to the next header, and those of them behind the member's data
         self._held = bytearray()  # the beginning of a block whose end is in the next piece
         self._need = _BLOCK
         self._next: Callable[[bytes], None] = self._header
@@ -68,8 +68,8 @@ class TarWatch:
             self.problem = str(error)
 
     def close(self) -> None:
-        """Nothing comes any more."""
-        if self.problem is None and self._zeros < 2 and (self._held or self._skip):
+        """Nothing comes any more. The last member may lack its padding: umoci leaves it out."""
+        if self.problem is None and self._zeros < 2 and (self._held or self._skip > self._padding):
             self.problem = "it ends in the middle of a member"
 
     def _feed(self, piece: bytes) -> None:
@@ -90,6 +90,11 @@ class TarWatch:
                 self._held.clear()
             self._next(part)
 
+    def _pass(self, size: int) -> None:
+        """The data of a member comes next."""
+        self._padding = -size % _BLOCK
+        self._skip = size + self._padding
+
     def _expect(self, size: int, then: Callable[[bytes], None]) -> None:
         self._need, self._next = size, then
 
@@ -101,11 +106,10 @@ class TarWatch:
             raise _NoTar("it does not begin with a tar header")
         self._zeros, self._any = 0, True
         kind, size = block[156], _number(block[124:136])
-        padded = -(-size // _BLOCK) * _BLOCK
         if kind in (_PAX, _LONG_NAME, _LONG_LINK) and 0 < size <= _LONGEST:
-            self._expect(padded, lambda data: self._extend(kind, data[:size]))
+            self._expect(size + -size % _BLOCK, lambda data: self._extend(kind, data[:size]))
             return
-        self._skip = 0 if kind in _DATALESS else padded
+        self._pass(0 if kind in _DATALESS else size)
         if kind not in (_GLOBAL, _PAX, _LONG_NAME, _LONG_LINK):
             self._member(block, kind)
         if kind == _SPARSE and block[482]:
@@ -130,7 +134,7 @@ class TarWatch:
     def _member(self, block: bytes, kind: int) -> None:
         extended, self._extended = self._extended, {}
         if "size" in extended and kind not in _DATALESS:
-            self._skip = -(-_decimal(extended["size"]) // _BLOCK) * _BLOCK
+            self._pass(_decimal(extended["size"]))
         name = extended.get("GNU.sparse.name") or extended.get("path") or _name(block)
         target = extended.get("linkpath") or _text(block[157:257]) if kind in _LINKS else None
         self._judge(name, kind, target)

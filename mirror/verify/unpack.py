@@ -22,7 +22,7 @@ from mirror.verify.tar import TarWatch
 FREE = 1024**3  # bytes that any layer may unpack to
 RATIO = 200  # to what a larger one may expand; zeros do 1000 in gzip and any number in zstd, real content 2 to 20
 MOST = 1024**4  # bytes that no layer unpacks to
-_READ, _WRITE = 128 * 1024, 1024 * 1024  # bytes of one step: compressed, unpacked
+_READ, _WRITE = 64 * 1024, 256 * 1024  # bytes of one step, compressed and unpacked: both stay in the cache
 _WINDOW = 27  # the largest window of zstd, as a power of two: 128 MiB, like the command line's own limit
 
 _GZIP, _ZSTD, _SKIPPABLE = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"

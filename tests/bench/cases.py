@@ -31,6 +31,10 @@ VERIFY = "mirror verify $LAYOUT"
 SHA256SUM = "sha256sum $LAYOUT/blobs/sha256/*"
 SHA256SUMS = f"ls $LAYOUT/blobs/sha256/* | xargs -P {_TOGETHER} -n 1 sha256sum"
 OPENSSL = "openssl dgst -sha256 $LAYOUT/blobs/sha256/*"
+LAYERS = "mirror verify $LAYOUT --level layers"
+GUNZIP = "for blob in $LAYOUT/blobs/sha256/*; do gunzip -c $blob 2>/dev/null | sha256sum; done"
+STRUCTURE = "mirror verify $LAYOUT --level structure"
+LIMIT = "python -m tests.bench.limit measure $LAYOUT 5"
 PUSH = "mirror push $LAYOUT $HOST"
 SKOPEO_PUSH = "skopeo copy --insecure-policy --all --dest-tls-verify=false oci:$LAYOUT:1 docker://$HOST/bench:1"
 PULL_AGAIN = "mirror pull $HOST/bench:1 --all-platforms -o $LAYOUT"
@@ -135,6 +139,51 @@ class Bench:
             table.cpu(f"verify, CPU / {what}", pairs),
         ]
 
+    def limit(self) -> list[Row]:
+        """Content level against hashlib in memory: at least 0.8 of its speed."""
+        layout = self._made("limit", "tests.bench.limit", "make")
+        say("limit")
+        command = [sys.executable, "-m", "tests.bench.limit", "measure", str(layout), str(self.pairs)]
+        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+        pairs = [tuple(Cost(float(text), 1, 0) for text in line.split()) for line in lines]
+        return [table.wall("verify 4 GB, wall / hashlib in memory on all cores", [(a, b) for a, b in pairs], 1 / 0.8)]
+
+    def layers(self) -> list[Row]:
+        layout = self._made("layers", "tests.bench.layers")
+        warm(layout)
+        runs = [lambda command=command: self._shell.run(command, LAYOUT=layout) for command in (LAYERS, GUNZIP)]
+        pairs = paired("layers", self.pairs, *runs)
+        ours, _ = zip(*pairs, strict=True)
+        return [
+            table.wall("verify --level layers, wall / gunzip and sha256sum", pairs, 0.3),
+            table.cpu("verify --level layers, CPU / gunzip and sha256sum", pairs),
+            table.memory("verify --level layers, peak memory", ours, most=_MEMORY),
+        ]
+
+    def structure(self) -> list[Row]:
+        """100,000 blobs in under 3 s and 300 MiB; and what a blob costs, between 1,000 and 200,000 of them."""
+        rows = []
+        costs = {}
+        for blobs in (1_000, 100_000, 200_000):
+            layout = self._made(f"many-{blobs}", "tests.bench.many", after=[str(blobs)])
+            say(f"structure of {blobs} blobs")
+            costs[blobs] = [self._shell.run(STRUCTURE, LAYOUT=layout) for _ in range(self.pairs)]
+        rows.append(table.seconds("verify --level structure, 100,000 blobs", costs[100_000], 3))
+        rows.append(
+            table.memory("verify --level structure, 100,000 blobs, peak memory", costs[100_000], most=300 * MIB)
+        )
+        each = (max(c.memory for c in costs[200_000]) - max(c.memory for c in costs[1_000])) / 199_000
+        rows.append(Row("verify, memory of one blob", f"{each:.0f} B", "", "", "≤ 250 B", each <= 250))
+        return rows
+
+    def _made(self, name: str, module: str, *before: str, after: Sequence[str] = ()) -> Path:
+        """A layout that a module of its own makes, in a process of its own."""
+        folder = self.folder / name
+        if not folder.exists():
+            say(f"making {name}")
+            subprocess.run([sys.executable, "-m", module, *before, str(folder), *after], check=True)
+        return folder
+
     def push(self) -> list[Row]:
         pairs = paired("push", self.pairs, lambda: self._push(PUSH), lambda: self._push(SKOPEO_PUSH))
         ours, other = zip(*pairs, strict=True)
@@ -225,6 +274,9 @@ CASES = {
     "memory": Case((f"{LARGE} -j 4", f"{LARGE} -j 16", f"{PULL} -j 4", f"{PULL} -j 16"), Bench.memory),
     "slow": Case((SLOW, SKOPEO_SLOW, SLOW_ALONE), Bench.slow),
     "verify": Case((VERIFY, SHA256SUM, SHA256SUMS, OPENSSL), Bench.verify),
+    "limit": Case((LIMIT,), Bench.limit),
+    "layers": Case((LAYERS, GUNZIP), Bench.layers),
+    "structure": Case((STRUCTURE,), Bench.structure),
     "push": Case((PUSH, SKOPEO_PUSH), Bench.push),
     "again": Case((PULL_AGAIN, VERIFY), Bench.again),
     "archives": Case((EXPORT, TAR, TAR_SYNC, IMPORT, UNTAR, UNTAR_SYNC), Bench.archives),

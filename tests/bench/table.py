@@ -45,6 +45,12 @@ def cpu(what: str, pairs: Pairs, most: float | None = None) -> Row:
     return Row(what, _seconds(ours), _seconds(other), f"{ratio:.2f}", target, met)
 
 
+def seconds(what: str, ours: Iterable[Cost], most: float) -> Row:
+    """Seconds on the wall, with a target of their own."""
+    mine = median(cost.wall for cost in ours)
+    return Row(what, _seconds(mine), "", "", f"≤ {most:g} s", mine <= most)
+
+
 def memory(what: str, ours: Iterable[Cost], other: Iterable[Cost] = (), most: int | None = None) -> Row:
     """The largest peak of all runs; the target is for mirror's own."""
     mine = max(cost.memory for cost in ours)

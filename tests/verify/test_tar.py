@@ -141,6 +141,13 @@ def test_an_archive_without_its_end_is_fine() -> None:
     assert clean(watched(archive(member("a", bytes(512)))[:1024]))
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_last_member_without_its_padding_is_fine_as_umoci_writes_it(size: int) -> None:
+    data = archive(member("a", b"hello"))
+    assert clean(watched(data[: 512 + 5], size))
+    assert watched(data[: 512 + 4], size).problem
+
+
 def test_what_comes_after_the_end_does_not_count() -> None:
     assert clean(watched(archive(member("a")) + b"garbage" * 1000))
 

@@ -1,0 +1,72 @@
+"""Any single change to any file of any layout is found, and none breaks anything."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirror import verify_layout
+from mirror.report.findings import Verdict
+from tests import images, layouts
+from tests.images import Image
+from tests.strategies import graphs
+
+FEW = settings(max_examples=80, deadline=None)
+LAYERED = images.index(
+    [
+        images.image("linux/amd64", images.layer(1, 600), images.layer(2, 100)),
+        images.image("linux/arm64", images.layer(3, 90 + 9)),
+    ]
+)
+
+
+def verdict_of(layout: Path, level: str) -> Verdict:
+    return asyncio.run(verify_layout(layout, level=level)).verdict
+
+
+def changed(draw: st.DataObject, data: bytes) -> bytes:
+    """The bytes with one of them flipped, added or taken away."""
+    at = draw.draw(st.integers(0, max(len(data) - 1, 0)), label="at")
+    how = draw.draw(st.sampled_from(["flip", "add", "cut"] if data else ["add"]), label="how")
+    if how == "flip":
+        return data[:at] + bytes([data[at] ^ (1 << draw.draw(st.integers(0, 7)))]) + data[at + 1 :]
+    return data[:at] + (b"\0" + data[at:] if how == "add" else data[at + 1 :])
+
+
+@FEW
+@given(root=graphs(), draw=st.data())
+def test_any_changed_byte_of_a_blob_is_found_at_every_level_that_reads_it(root: Image, draw: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        layout = layouts.write(Path(folder), root)
+        assert verdict_of(layout, "content") is Verdict.OK
+        path = draw.draw(st.sampled_from(sorted(layout.glob("blobs/sha256/*"))), label="file")
+        before = path.read_bytes()
+        path.write_bytes(changed(draw, before))
+        level = draw.draw(st.sampled_from(["content", "layers"]))
+        assert verdict_of(layout, level) is Verdict.NOT_OK
+        if path.stat().st_size != len(before):
+            assert verdict_of(layout, "structure") is Verdict.NOT_OK
+
+
+@FEW
+@given(draw=st.data())
+def test_any_changed_byte_of_a_real_image_is_found_at_level_layers(draw: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        layout = layouts.write(Path(folder), LAYERED)
+        path = draw.draw(st.sampled_from(sorted(layout.glob("blobs/sha256/*"))), label="file")
+        path.write_bytes(changed(draw, path.read_bytes()))
+        assert verdict_of(layout, "layers") is Verdict.NOT_OK
+
+
+@FEW
+@given(draw=st.data())
+@pytest.mark.parametrize("name", ["index.json", "oci-layout"])
+def test_no_change_to_the_files_at_the_top_breaks_anything(name: str, draw: st.DataObject) -> None:
+    """Some change nothing that counts, a space for one; the others are findings."""
+    with tempfile.TemporaryDirectory() as folder:
+        layout = layouts.write(Path(folder), LAYERED)
+        (layout / name).write_bytes(changed(draw, (layout / name).read_bytes()))
+        assert verdict_of(layout, "layers") in (Verdict.OK, Verdict.NOT_OK)
