@@ -42,7 +42,7 @@ def describe(
     """
     document = documents[root.digest]
     children = list(_leaves(document, documents)) if document.is_index else [replace(root, platform=None)]
-    there = {child.digest for child in children} & documents.keys()
+    there = dict.fromkeys(child.digest for child in children if child.digest in documents)
     # Each once: an index may name one manifest forty thousand times.
     images = {digest: _image(digest, documents[digest], configs, modified or {}) for digest in there}
     return Record(

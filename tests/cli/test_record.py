@@ -243,6 +243,22 @@ def test_a_record_made_here_and_carried_apart_is_checked_there(mirror: Mirror, s
     ]
 
 
+def test_an_archive_is_held_against_a_record_in_place(mirror: Mirror, stock: Stock, page: str) -> None:
+    mirror("export", stock.layout, "images.tar")
+    assert "12 layers, 2 configs" in check(mirror, page, Path("images.tar")).out
+    check(mirror, page.replace(ORDER[4], OTHER), Path("images.tar"), code=3)
+
+
+@pytest.mark.parametrize("level", ["structure", "content", "layers"])
+def test_a_record_is_compared_at_every_level(mirror: Mirror, stock: Stock, page: str, level: str) -> None:
+    check(mirror, page, stock.layout, "--level", level)
+    check(mirror, page.replace(ORDER[4], OTHER), stock.layout, "--level", level, code=3)
+
+
+def test_a_record_is_for_verifying_a_layout(mirror: Mirror, stock: Stock, page: str) -> None:
+    assert "after a repair" in check(mirror, page, stock.layout, "--repair", "--from", stock.layout, code=2).err
+
+
 @pytest.mark.parametrize("position", range(len(ORDER)))
 def test_a_record_with_one_digit_of_a_digest_changed_is_caught(
     mirror: Mirror, stock: Stock, page: str, position: int
@@ -321,6 +337,7 @@ OTHER = SEED.root[:-1] + ("0" if SEED.root[-1] != "0" else "1")
         ("registry.internal:5000/hub/library/redis:4.0", "record-mismatch"),
         ("registry.internal:5000/redis:4.0", "record-mismatch"),
         ("docker.io/bitnami/redis:4.0", "record-missing"),  # another image of the same registry
+        ("docker.io/evil/library/redis:4.0", "record-missing"),
         ("quay.io/bitnami/redis:4.0", "record-missing"),
         ("registry.internal:5000/hub/library/redis:4.1", "record-missing"),
     ],
