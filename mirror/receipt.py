@@ -10,7 +10,7 @@ from mirror.content import Progress
 from mirror.errors import BrokenLayout, ContentError, NotFound
 from mirror.layout.folder import Folder
 from mirror.readback import Expected, read_back
-from mirror.registry import Client, Options, Repository
+from mirror.registry import Client, Options, pull_source
 from mirror.report import receipts
 from mirror.report.findings import VerifiedImage, VerifyReport
 from mirror.report.receipts import Pushed
@@ -45,7 +45,7 @@ async def verify_receipt(
         raise ContentError(f"{path} lists no image that was pushed.")
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(options))
-        expected = _expected(images, client, options.jobs)
+        expected = _expected(images, client)
         findings = await read_back(expected, jobs=options.jobs, retry=retry or Retry(), progress=progress)
     content = {(image.place.name, piece.node.digest): piece.node.size for image in images for piece in image.content}
     return VerifyReport(
@@ -58,10 +58,10 @@ async def verify_receipt(
     )
 
 
-def _expected(images: list[Pushed], client: Client, jobs: int) -> list[Expected]:
+def _expected(images: list[Pushed], client: Client) -> list[Expected]:
     """What to look for; images of one repository share one source."""
     sources = {
-        image.place.name: Repository(client.registry(image.place.registry), image.place.repository, jobs=jobs)
+        image.place.name: pull_source(client, image.place).origin  # what its mirrors have proves nothing
         for image in images
     }
     return [
