@@ -15,6 +15,9 @@
 `way`          how one registry, and whatever it sends us to, is reached
 `client`       one registry: its base URL, redirects, authentication
 `repository`   a repository as a source and a sink
+`upload`       blobs into a repository
+`session`      one upload: how much has arrived, and how the rest gets there
+`refusals`     what a registry's refusal means to the person who pushes
 `listing`      lists in pages: tags, referrers
 `referrers`    what refers to images of a repository
 `foreign`      layers that live elsewhere

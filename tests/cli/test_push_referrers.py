@@ -329,3 +329,27 @@ def test_one_image_from_two_repositories_takes_along_what_both_have(
     document = mirror("push", layout, modern.host, "--json").json
     assert [image["referrers"]["count"] for image in document["images"]] == [5]
     assert {signature(IMAGE, 3).root, SIGNATURE.root} <= modern.manifests("a/b")
+
+
+# Receipts
+
+
+@pytest.mark.parametrize("referrers", [True, False], ids=["with the API", "without it"])
+def test_a_receipt_has_read_back_what_refers_to_the_image_too(mirror: Mirror, layout: Path, referrers: bool) -> None:
+    with serving(EmbeddedRegistry(referrers=referrers)) as registry:
+        mirror("push", layout, registry.host, "--receipt", "receipt.json")
+        (image,) = json.loads((mirror.folder / "receipt.json").read_bytes())["images"]
+        whole = {digest for one in (IMAGE, *ALL, PLAIN) for digest in (*one.manifests, *one.blobs)}
+        assert {piece["digest"] for piece in image["content"]} == whole
+        got = {seen.path.rpartition("/")[2] for seen in registry.requests if seen.method == "GET"}
+        assert whole <= got
+        mirror("verify", "--receipt", "receipt.json")
+        registry.replace_blob(SIGNATURE.root, b"{}")
+        found = mirror("verify", "--receipt", "receipt.json", "--retries", 0, "--json", code=3).json["findings"]
+        assert [finding["subject"] for finding in found] == [SIGNATURE.root]
+
+
+def test_a_receipt_without_referrers_has_none(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    mirror("push", layout, modern.host, "--no-referrers", "--receipt", "receipt.json")
+    (image,) = json.loads((mirror.folder / "receipt.json").read_bytes())["images"]
+    assert {piece["digest"] for piece in image["content"]} == {*IMAGE.manifests, *IMAGE.blobs}
