@@ -144,7 +144,8 @@ class _Mover:
         progress.plan("copying", len(plan.moves), plan.size)
         self._unnamed = list(reversed(plan.copies))
         self._whole: set[int] = set()
-        self._naming = Lock()
+        self._naming, self._repeating = Lock(), Lock()
+        self._repeated: set[tuple[int, Digest]] = set()
 
     async def move(self, wanted: _Move) -> None:
         """Bring one blob to every sink that lacks it, then finish the images that waited for it alone."""
@@ -198,11 +199,15 @@ class _Mover:
             await each(rank, put, _MANIFESTS_AT_ONCE)
 
     async def _put_again(self, copy: Copy, blobs: Sequence[Descriptor]) -> None:
-        """Blobs that the sink said it had, and has not: they are put without asking."""
-        for node in blobs:
-            self._progress.advance(node, -node.size)
-            passage = _Passage(node, copy.source, copy.sink, self._progress)
-            await self._retry.run(passage.attempt, passage.reached)
+        """Blobs that the sink said it had, and has not: they are put without asking, once for all that need them."""
+        async with self._repeating:
+            for node in blobs:
+                if (id(copy.sink), node.digest) in self._repeated:
+                    continue
+                self._repeated.add((id(copy.sink), node.digest))
+                self._progress.advance(node, -node.size)
+                passage = _Passage(node, copy.source, copy.sink, self._progress)
+                await self._retry.run(passage.attempt, passage.reached)
 
     async def _name_in_order(self) -> None:
         """Names appear in the order of the call, whichever image was whole first: the same call, the same result."""

@@ -555,8 +555,8 @@ def test_a_broken_file_stops_the_command(registry: EmbeddedRegistry) -> None:
 
 
 def test_every_setting_is_a_flag_and_a_variable() -> None:
-    pull = mirror.get_command(click.Context(mirror), "pull")
-    assert pull
-    known = {option.name: option for option in pull.params if isinstance(option, click.Option)}
+    commands = [mirror.get_command(click.Context(mirror), name) for name in ("push", "pull")]
+    params = [param for command in commands if command for param in command.params]
+    known = {option.name: option for option in params if isinstance(option, click.Option)}
     for key in set(config._KEYS) - {"host"}:
         assert known[key].envvar == f"MIRROR_{key.upper()}"

@@ -68,6 +68,11 @@ def _chunk(ctx: click.Context, option: click.Parameter, value: str | None) -> No
 
 def with_registry(command: F) -> F:
     """How to talk to a registry."""
+    return _with_patience(_with_tls(_with_credentials(command)))
+
+
+def _with_credentials(command: F) -> F:
+    """Who we are."""
     for option in (
         click.option(
             "--password-stdin",
@@ -85,6 +90,14 @@ def with_registry(command: F) -> F:
             help="Who you are to the registry; the password is asked for. Beats all credentials files.",
         ),
         with_authfile,
+    ):
+        command = option(command)
+    return command
+
+
+def _with_tls(command: F) -> F:
+    """Whom to believe."""
+    for option in (
         click.option("-v", "--verbose", is_flag=True, help="Say what is tried again, and why."),
         click.option(
             "--insecure",
@@ -106,6 +119,14 @@ def with_registry(command: F) -> F:
             envvar="MIRROR_PLAIN_HTTP",
             help="Use HTTP without TLS. Registries on loopback need no flag.",
         ),
+    ):
+        command = option(command)
+    return command
+
+
+def _with_patience(command: F) -> F:
+    """How fast, for how long, how often."""
+    for option in (
         click.option(
             "--limit-rate",
             metavar="RATE",

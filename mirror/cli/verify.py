@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.digest import Digest
 from mirror.errors import InvalidDigest, StorageError
+from mirror.finding import Severity
 from mirror.record import CAP, Record, parse_records
 from mirror.reference import Reference
 from mirror.report.findings import Level, VerifyReport
@@ -123,17 +125,22 @@ def command(
     no_progress: bool,
     as_json: bool,
 ) -> None:
-    if (what is None) == (receipt is None):
-        raise click.UsageError("Name either a layout or, with --receipt, the receipt of a push.", ctx)
-    if repair != (source is not None):
-        raise click.UsageError("--repair and --from go together: what to do, and where it is right.", ctx)
-    if repair and (receipt or sample):
-        raise click.UsageError("--repair is for a layout, and for all of it.", ctx)
     remotely = what is not None and what.startswith("docker://")
-    if remotely and (images or sample or repair or level != Level.CONTENT):
-        raise click.UsageError("An image of a registry is verified alone and whole, at level content.", ctx)
-    if (files or expected) and (receipt or repair or remotely):
-        raise click.UsageError("--record and --expect are for verifying a layout; verify again after a repair.", ctx)
+    for wrong, why in (
+        ((what is None) == (receipt is None), "Name either a layout or, with --receipt, the receipt of a push."),
+        (repair != (source is not None), "--repair and --from go together: what to do, and where it is right."),
+        (repair and (receipt or sample), "--repair is for a layout, and for all of it."),
+        (
+            remotely and (images or sample or repair or level != Level.CONTENT),
+            "An image of a registry is verified alone and whole, at level content.",
+        ),
+        (
+            (files or expected) and (receipt or repair or remotely),
+            "--record and --expect are for verifying a layout; verify again after a repair.",
+        ),
+    ):
+        if wrong:
+            raise click.UsageError(why, ctx)
     expect = _expected(ctx, expected)
     records = [record for file in files for record in _records(file)]
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
@@ -154,7 +161,7 @@ def command(
             mending = repair_layout(
                 Path(what), source, images, level=level, options=how, retry=Retry(retries), progress=bars
             )
-            report = run(mending)
+            report = replace(run(mending), fail_on=Severity(fail_on))
         else:
             verification = Verification(
                 what or "",

@@ -147,7 +147,7 @@ def test_insecure_pulls_from_a_registry_with_a_certificate_of_its_own(
 ) -> None:
     mirror("pull", f"{encrypted.host}/team/app:1", "--all-platforms", "--insecure", "-o", "layout")
     assert stored(tmp_path / "layout") == everything(IMAGE)
-    assert {one.status for one in encrypted.requests()} == {200}
+    assert {one.status for one in encrypted.requests() if "/referrers/" not in one.path} == {200}  # this one has no API
 
 
 def test_insecure_pushes_to_a_registry_with_a_certificate_of_its_own(
