@@ -19,24 +19,20 @@ from mirror import copy
 from mirror.concurrency import each
 from mirror.content import Progress, Sink
 from mirror.copy import Copy, Plan
-from mirror.deliver import Delivery, list_referrers, named, read_tags_back
+from mirror.deliver import Delivery, list_referrers, read_tags_back
 from mirror.destination import Destination, Renaming
-from mirror.errors import ContentError, MirrorError, TransferError, WrongDigest
-from mirror.finding import Finding, Severity
-from mirror.graph import Graph
-from mirror.layout import Entry, Layout
+from mirror.errors import MirrorError, WrongDigest
+from mirror.layout import Layout
 from mirror.layout.attached import Attachments, is_attachable, is_list, walk_entry
 from mirror.layout.temporary import replacing
 from mirror.overlay import DryRun
-from mirror.readback import Expected, read_back
+from mirror.readback import read_back
 from mirror.reference import Reference
 from mirror.registry import Client, Options, Repository, push_target
-from mirror.report import receipts
-from mirror.report.receipts import Pushed, Receipt
-from mirror.report.text import count
-from mirror.report.transfers import Amount, Transferred, TransferReport
+from mirror.report.receipts import Receipt
+from mirror.report.transfers import Amount, TransferReport
 from mirror.retry import Retry
-from mirror.selection import names
+from mirror.shipment import Shipment, not_there
 from mirror.version import VERSION
 
 _AT_ONCE = 4  # images walked, and tags read back, together
@@ -57,63 +53,6 @@ class PushOptions:
     receipt: Path | None = None
     retry: Retry = field(default_factory=Retry)
     registries: Options = field(default_factory=Options)
-
-
-@dataclass(eq=False, slots=True)
-class _Image:
-    """One image on its way: what it is in the layout, all below it, what goes with it, and where it goes."""
-
-    entry: Entry
-    graph: Graph | None = None
-    delivery: Delivery | None = None
-    error: MirrorError | None = None
-    place: Reference = field(init=False)
-    repository: Repository = field(init=False)
-    sink: Sink = field(init=False)
-    copy: Copy | None = None
-
-    @property
-    def failure(self) -> MirrorError | None:
-        return self.error or (self.copy.failure if self.copy else None)
-
-    def to(self, source: Layout) -> Copy | None:
-        """Step 3's view of it; None where it could not even be walked."""
-        if self.graph is None:
-            return None
-        name, graph, root = named(self.entry, self.graph)
-        self.copy = Copy(source, self.sink, graph, name if is_list(self.entry) else self.place.target, root)
-        return self.copy
-
-    def warnings(self) -> list[str]:
-        """Foreign layers stay where they are (OCI image-spec, layer.md, "Non-Distributable Layers")."""
-        foreign = len(self.graph.foreign) if self.graph else 0
-        text = f"{self.entry.name}: {foreign} foreign layers stay where they live; they were not pushed."
-        return [text] if foreign else []
-
-    def result(self) -> Transferred:
-        digest = self.entry.root.digest
-        return Transferred(
-            source=self.entry.name,
-            pinned=self.place.pinned(digest),
-            digest=digest,
-            platforms=names(self.graph) if self.graph else (),
-            failure=self.failure,
-            referrers=self.delivery.result() if self.delivery else None,
-        )
-
-    def receipt(self) -> Pushed:
-        failure = str(self.failure) if self.failure else None
-        digest, graph = self.entry.root.digest, None if failure else self.graph
-        if graph is None:
-            return Pushed(self.entry.name, self.place, digest, error=failure)
-        attached = [one.graph for one in self.delivery.arrived()] if self.delivery else []
-        content = {piece.node.digest: piece for each in (graph, *attached) for piece in receipts.pieces(each)}
-        return Pushed(self.entry.name, self.place, digest, names(graph), tuple(content.values()))
-
-    def expected(self) -> Expected:
-        pushed = self.receipt()
-        content = tuple(piece.node for piece in pushed.content)
-        return Expected(self.place.stored, self.repository, self.place.target, pushed.digest, content)
 
 
 async def push_layout(
@@ -171,28 +110,28 @@ class _Push:
     """The steps of one push, each for all images that have not failed before."""
 
     def __init__(self, source: Layout, options: PushOptions, progress: Progress | None) -> None:
-        self.images: list[_Image] = []
+        self.images: list[Shipment] = []
         self._source, self._options, self._progress = source, options, progress
 
     async def choose(self, names: Sequence[str]) -> None:
         """Step 1: what a person means: images, each with what is attached to it; what is attached to nothing, alone."""
         entries, known = self._source.find(names), Attachments(self._source, self._source.entries())
-        self.images = [_Image(entry) for entry in entries if not is_attachable(entry)]
+        self.images = [Shipment(entry) for entry in entries if not is_attachable(entry)]
         covered: set[str] = set()
 
-        async def walk(image: _Image) -> None:
+        async def walk(image: Shipment) -> None:
             image.graph = await walk_entry(self._source, image.entry, foreign=False)
             attached = await known.of(image.entry, image.graph)
             covered.update(one.entry.name for one in attached)
             image.delivery = Delivery.of(image.entry, image.graph, attached) if self._options.referrers else None
 
-        async def walk_loose(image: _Image) -> None:
+        async def walk_loose(image: Shipment) -> None:
             image.graph = await walk_entry(self._source, image.entry, foreign=False)
 
         await self._each(walk, self.images)
         by_name = bool(names) and not self._options.referrers  # what is named is meant
         loose = [entry for entry in entries if is_attachable(entry) and (by_name or entry.name not in covered)]
-        alone = [_Image(entry) for entry in loose]
+        alone = [Shipment(entry) for entry in loose]
         await self._each(walk_loose, alone)
         self.images += alone
 
@@ -207,7 +146,7 @@ class _Push:
         """
         where.places([image.entry for image in self.images])
         repositories: dict[str, tuple[Repository, Sink]] = {}
-        placed: dict[Reference, _Image] = {}
+        placed: dict[Reference, Shipment] = {}
         for image in self.images:
             image.place = where.place(image.entry)
             first = placed.setdefault(image.place, image)
@@ -245,10 +184,10 @@ class _Push:
                 image.delivery.to(self._source, image.sink, attached)
         return [*attached.values(), *(found for image in self.images if (found := image.to(self._source)))]
 
-    async def _each(self, step: Callable[[_Image], Awaitable[None]], images: Sequence[_Image]) -> None:
+    async def _each(self, step: Callable[[Shipment], Awaitable[None]], images: Sequence[Shipment]) -> None:
         """Take a step with every image; one that fails keeps its error where the others are to go on."""
 
-        async def attempt(image: _Image) -> None:
+        async def attempt(image: Shipment) -> None:
             try:
                 await step(image)
             except MirrorError as error:
@@ -258,7 +197,7 @@ class _Push:
 
         await each([image for image in images if not image.failure], attempt, _AT_ONCE)
 
-    async def _read_back_name(self, image: _Image) -> None:
+    async def _read_back_name(self, image: Shipment) -> None:
         """Step 4 for one image; a list of referrers has become part of the registry's own.
 
         Raises:
@@ -273,7 +212,7 @@ class _Push:
 
     async def _list_what_is_attached(self) -> None:
         """Step 4 for what is attached, a repository at a time; a failure is kept with the images that it is about."""
-        by_repository: dict[int, list[_Image]] = {}
+        by_repository: dict[int, list[Shipment]] = {}
         for image in self.images:
             if not image.failure:
                 by_repository.setdefault(id(image.repository), []).append(image)
@@ -288,7 +227,7 @@ class _Push:
             for delivery in deliveries:
                 delivery.failures |= failed
 
-    async def _list_alone(self, image: _Image) -> None:
+    async def _list_alone(self, image: Shipment) -> None:
         """Raises: MirrorError: what is attached to nothing could not be listed."""
         graphs = [image.graph] if image.graph else []
         for error in (await list_referrers(image.repository, graphs, self._options.retry)).values():
@@ -304,21 +243,9 @@ class _Push:
             progress=self._progress,
         )
 
-        async def judge(image: _Image) -> None:
+        async def judge(image: Shipment) -> None:
             hurt = [finding for finding in findings if image.place.stored in finding.images]
             if hurt:
-                raise _not_there(image, hurt)
+                raise not_there(image, hurt)
 
         await self._each(judge, done)
-
-
-def _not_there(image: _Image, findings: Sequence[Finding]) -> MirrorError:
-    """The error for an image that the registry does not give back as it was pushed."""
-    first = findings[0]
-    more = f", and {count(len(findings) - 1, 'more finding')}" if findings[1:] else ""
-    text = (
-        f"{image.place}, read back after the push: {first.subject} is {first.kind}: "
-        f"expected {first.expected}, found {first.found}{more}."
-    )
-    wrong = any(finding.severity is Severity.ERROR for finding in findings)
-    return ContentError(text) if wrong else TransferError(text)

@@ -1,0 +1,92 @@
+"""One image of a push: what it is in the layout, where it goes, and what is said of it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mirror.content import Sink
+from mirror.copy import Copy
+from mirror.deliver import Delivery, named
+from mirror.errors import ContentError, MirrorError, TransferError
+from mirror.finding import Finding, Severity
+from mirror.graph import Graph
+from mirror.layout import Entry, Layout
+from mirror.layout.attached import is_list
+from mirror.readback import Expected
+from mirror.reference import Reference
+from mirror.registry import Repository
+from mirror.report import receipts
+from mirror.report.receipts import Pushed
+from mirror.report.text import count
+from mirror.report.transfers import Transferred
+from mirror.selection import names
+
+
+@dataclass(eq=False, slots=True)
+class Shipment:
+    """One image on its way: what it is in the layout, all below it, what goes with it, and where it goes."""
+
+    entry: Entry
+    graph: Graph | None = None
+    delivery: Delivery | None = None
+    error: MirrorError | None = None
+    place: Reference = field(init=False)
+    repository: Repository = field(init=False)
+    sink: Sink = field(init=False)
+    copy: Copy | None = None
+
+    @property
+    def failure(self) -> MirrorError | None:
+        return self.error or (self.copy.failure if self.copy else None)
+
+    def to(self, source: Layout) -> Copy | None:
+        """Step 3's view of it; None where it could not even be walked."""
+        if self.graph is None:
+            return None
+        name, graph, root = named(self.entry, self.graph)
+        self.copy = Copy(source, self.sink, graph, name if is_list(self.entry) else self.place.target, root)
+        return self.copy
+
+    def warnings(self) -> list[str]:
+        """Foreign layers stay where they are (OCI image-spec, layer.md, "Non-Distributable Layers")."""
+        foreign = len(self.graph.foreign) if self.graph else 0
+        text = f"{self.entry.name}: {foreign} foreign layers stay where they live; they were not pushed."
+        return [text] if foreign else []
+
+    def result(self) -> Transferred:
+        digest = self.entry.root.digest
+        return Transferred(
+            source=self.entry.name,
+            pinned=self.place.pinned(digest),
+            digest=digest,
+            platforms=names(self.graph) if self.graph else (),
+            failure=self.failure,
+            referrers=self.delivery.result() if self.delivery else None,
+        )
+
+    def receipt(self) -> Pushed:
+        failure = str(self.failure) if self.failure else None
+        digest, graph = self.entry.root.digest, None if failure else self.graph
+        if graph is None:
+            return Pushed(self.entry.name, self.place, digest, error=failure)
+        attached = [one.graph for one in self.delivery.arrived()] if self.delivery else []
+        content = {piece.node.digest: piece for each in (graph, *attached) for piece in receipts.pieces(each)}
+        return Pushed(self.entry.name, self.place, digest, names(graph), tuple(content.values()))
+
+    def expected(self) -> Expected:
+        pushed = self.receipt()
+        content = tuple(piece.node for piece in pushed.content)
+        return Expected(self.place.stored, self.repository, self.place.target, pushed.digest, content)
+
+
+def not_there(image: Shipment, findings: Sequence[Finding]) -> MirrorError:
+    """The error for an image that the registry does not give back as it was pushed."""
+    first = findings[0]
+    more = f", and {count(len(findings) - 1, 'more finding')}" if findings[1:] else ""
+    text = (
+        f"{image.place}, read back after the push: {first.subject} is {first.kind}: "
+        f"expected {first.expected}, found {first.found}{more}."
+    )
+    wrong = any(finding.severity is Severity.ERROR for finding in findings)
+    return ContentError(text) if wrong else TransferError(text)
