@@ -23,6 +23,7 @@ from mirror.errors import TransferError
 from mirror.hosts import Network
 from mirror.registry import errors
 from mirror.registry.errors import Refused
+from mirror.registry.urls import web_address
 
 Address = IPv4Address | IPv6Address
 AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]  # what getaddrinfo gives
@@ -175,13 +176,8 @@ def location(response: aiohttp.ClientResponse) -> URL:
         TransferError: nowhere, or somewhere that no registry should lead to.
     """
     text = response.headers.get("Location", "")
-    try:
-        # Which credentials to use is ours to choose.
-        target = response.url.join(URL(text, encoded=True)).with_user(None)
-        target = target if target.port else URL()
-    except ValueError:
-        target = URL()
-    if not text or target.scheme not in ("http", "https") or not target.host:
+    target = web_address(text, base=response.url) if text else None
+    if target is None:
         raise TransferError(f"{errors.shown(response.url)}: sent on to {_shown(text)!r}, which is no web address.")
     if response.url.scheme == "https" and target.scheme == "http":
         raise TransferError(f"{errors.shown(response.url)}: sent on to {target.host} without encryption.")

@@ -18,6 +18,7 @@ from mirror.errors import TransferError, Unauthorized
 from mirror.registry.challenges import Challenge, parse_challenges
 from mirror.registry.credentials import Credentials
 from mirror.registry.tokens import Scopes, Token, bearer, parse_token
+from mirror.registry.urls import web_address
 
 # The credentials for a repository of the registry; "" is the registry as a whole
 Find = Callable[[str], Awaitable[Credentials | None]]
@@ -184,12 +185,8 @@ class Authenticator:
 
     def _realm(self, text: str) -> URL:
         """Where tokens come from; credentials go there, so it must be no weaker than the registry itself."""
-        try:
-            realm = URL(text).with_user(None)
-            realm = realm if realm.port else URL()
-        except ValueError:
-            realm = URL()
-        if realm.scheme not in ("http", "https") or not realm.host:
+        realm = web_address(text, encoded=False)
+        if realm is None:
             raise TransferError(f"{self._base.host} wants tokens from {text[:200]!r}, which is no web address.")
         if self._base.scheme == "https" and realm.scheme == "http":
             raise TransferError(f"{self._base.host} wants tokens from {text[:200]!r}, which is not encrypted.")

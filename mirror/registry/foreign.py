@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
-from yarl import URL
 
 from mirror.content import Source
 from mirror.descriptor import Descriptor
@@ -20,6 +19,7 @@ from mirror.errors import MirrorError, TransferError, WrongSize
 from mirror.registry import errors
 from mirror.registry.client import Registry
 from mirror.registry.download import modified
+from mirror.registry.urls import web_address
 from mirror.stream import Body
 
 _MOST = 16  # URLs of one layer that are tried
@@ -32,14 +32,10 @@ async def open_foreign(registry: Registry, text: str) -> AsyncIterator[aiohttp.C
     Raises:
         TransferError: it is no web address, or could not be fetched.
     """
-    try:
-        url = URL(text, encoded=True).with_user(None).with_fragment(None)
-        url = url if url.port else URL()
-    except ValueError:
-        url = URL()
-    if url.scheme not in ("http", "https") or not url.host:
+    url = web_address(text)
+    if url is None:
         raise TransferError(f"A foreign layer is said to be at {text[:200]!r}, which is no web address.")
-    async with registry.send("GET", url, scope=None) as response:
+    async with registry.send("GET", url.with_fragment(None), scope=None) as response:
         yield response
 
 

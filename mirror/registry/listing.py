@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import aiohttp
-from yarl import URL
 
 from mirror.errors import InvalidContent, NotFound, TransferError
 from mirror.reference import is_tag
 from mirror.registry.client import Registry
 from mirror.registry.errors import refusal, shown
+from mirror.registry.urls import web_address
 from mirror.retry import ONCE, Retry
 from mirror.strictjson import field, load_object
 
@@ -112,11 +112,8 @@ def next_page(response: aiohttp.ClientResponse) -> str | None:
     for target, relations in parse_links(response.headers.getall("Link", [])):
         if "next" not in relations:
             continue
-        try:
-            url = response.url.join(URL(target, encoded=True))
-        except ValueError:
-            url = URL()
-        if not url.raw_path.startswith("/v2/"):
+        url = web_address(target, base=response.url)
+        if url is None or not url.raw_path.startswith("/v2/"):
             raise TransferError(f"{shown(response.url)}: the next page is said to be {target[:200]!r}, which is none.")
         return url.raw_path_qs.removeprefix("/v2/")
     return None

@@ -14,6 +14,7 @@ from yarl import URL
 
 from mirror.errors import ConfigError
 from mirror.registry.addresses import Address, is_loopback
+from mirror.registry.urls import NO_URL
 
 
 def proxy_for(url: URL) -> URL | None:
@@ -38,7 +39,7 @@ def _parse(text: str, variable: str) -> URL:
     try:
         proxy = URL(text if "://" in text else f"http://{text}")
         usable = bool(proxy.host and proxy.port)
-    except ValueError:
+    except NO_URL:
         usable = False
     if usable and proxy.scheme.startswith("socks"):
         raise ConfigError(
