@@ -24,6 +24,7 @@ _TYPES = [None, *sorted(MANIFEST_TYPES)]
 _TAR = re.compile(r"\btar\b")  # in the types of layers; other content of an image may be anything
 _SHA256 = "sha256:"
 _NOBODY = -1  # as a size: nobody says
+_SHORT = 31  # bytes of a digest that are a key: such an object takes 64 bytes, one of 32 takes 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Ledger:
         self.files = self.size = 0
         self._numbers: dict[bytes | str, int] = {}
         self._keys: list[bytes | str] = []
+        self._last = bytearray()  # byte of a SHA-256, which its key lacks
         self._use = array("I")  # of each blob, the end of its chain; 0: no use
         self._platform = array("I")  # 0: none
         self._types = bytearray()  # 0: no manifest
@@ -64,10 +66,11 @@ class Ledger:
 
     def note(self, digest: Digest) -> int:
         """The number of a digest, a new one where it is new."""
-        key = bytes.fromhex(digest[len(_SHA256) :]) if digest.startswith(_SHA256) else str(digest)
+        key, last = self._key(digest)
         number = self._numbers.setdefault(key, len(self._keys))
         if number == len(self._keys):
             self._keys.append(key)
+            self._last.append(last)
             self.marks.append(0)
             self.sizes.append(_NOBODY)
             self._use.append(0)
@@ -75,9 +78,19 @@ class Ledger:
             self._types.append(0)
         return number
 
+    def _key(self, digest: Digest) -> tuple[bytes | str, int]:
+        if not digest.startswith(_SHA256):
+            return str(digest), 0
+        raw = bytes.fromhex(digest[len(_SHA256) :])
+        short, last = raw[:_SHORT], raw[_SHORT]
+        namesake = self._numbers.get(short)  # nobody finds two such digests, but anybody can write them down
+        return (short if namesake is None or self._last[namesake] == last else raw), last
+
     def digest(self, number: int) -> Digest:
         key = self._keys[number]
-        return Digest(key if isinstance(key, str) else _SHA256 + key.hex())
+        if isinstance(key, str):
+            return Digest(key)
+        return Digest(f"{_SHA256}{key[:_SHORT].hex()}{self._last[number]:02x}")
 
     def bucket(self, number: int, buckets: int) -> int:
         """Which part of a sample the blob belongs to: the same in every run, and nearly as many in each."""
