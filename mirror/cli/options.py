@@ -59,14 +59,20 @@ def with_json(command: F) -> F:
     )
 
 
+def with_each(command: F, *decorators: Callable[[F], F]) -> F:
+    """Decorate a command with several options in turn; --help lists the last of them first."""
+    for decorator in decorators:
+        command = decorator(command)
+    return command
+
+
 def with_output(command: F) -> F:
     """What to say on stderr."""
-    for option in (
+    return with_each(
+        command,
         click.option("--no-progress", is_flag=True, envvar="MIRROR_NO_PROGRESS", help="No bar, even on a terminal."),
         click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors."),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def stronger(ctx: click.Context, first: str, second: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mirror.cli.options import amount
+from mirror.cli.options import amount, with_each
 from mirror.config import Settings
 from mirror.version import VERSION
 
@@ -73,7 +73,8 @@ def with_registry(command: F) -> F:
 
 def _with_credentials(command: F) -> F:
     """Who we are."""
-    for option in (
+    return with_each(
+        command,
         click.option(
             "--password-stdin",
             is_flag=True,
@@ -90,14 +91,13 @@ def _with_credentials(command: F) -> F:
             help="Who you are to the registry; the password is asked for. Beats all credentials files.",
         ),
         with_authfile,
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def _with_tls(command: F) -> F:
     """Whom to believe."""
-    for option in (
+    return with_each(
+        command,
         click.option("-v", "--verbose", is_flag=True, help="Say what is tried again, and why."),
         click.option(
             "--insecure",
@@ -119,14 +119,13 @@ def _with_tls(command: F) -> F:
             envvar="MIRROR_PLAIN_HTTP",
             help="Use HTTP without TLS. Registries on loopback need no flag.",
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def _with_patience(command: F) -> F:
     """How fast, for how long, how often."""
-    for option in (
+    return with_each(
+        command,
         click.option(
             "--limit-rate",
             metavar="RATE",
@@ -155,9 +154,7 @@ def _with_patience(command: F) -> F:
             envvar="MIRROR_RETRIES",
             help="How often a request is tried again after a transient failure.",
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def with_connections(command: F) -> F:

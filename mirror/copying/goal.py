@@ -159,7 +159,7 @@ class ToRegistry(Goal):
     def __init__(self, location: Location, name: str | None, jobs: int, client: Client, retry: Retry) -> None:
         super().__init__(location, name, jobs)
         self._place = Reference.parse(location.where)
-        self._client, self._retry = client, retry
+        self._retry = retry
         self._repository = push_target(client, self._place)
 
     def check(self, platforms: Sequence[Platform]) -> None:
