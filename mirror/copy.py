@@ -10,8 +10,8 @@ for all of them, so that a registry can mount for the second repository what the
 
 from __future__ import annotations
 
-from asyncio import Lock
-from collections.abc import AsyncIterator, Iterable, Sequence
+from asyncio import Lock, get_running_loop
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,7 +24,7 @@ from mirror.digest import Digest
 from mirror.errors import BlobsUnknown, MirrorError
 from mirror.graph import Graph, Node
 from mirror.retry import Retry
-from mirror.stream import Body
+from mirror.stream import Body, Fill
 
 _MANIFESTS_AT_ONCE = 8
 
@@ -72,6 +72,14 @@ class Plan:
         """Bytes to move; a blob that goes to two sinks counts once, since it is read or mounted there."""
         return sum(move.node.size for move in self.moves)
 
+    def lacking(self) -> dict[int, int]:
+        """How many blobs each copy still lacks, by its id."""
+        found = {id(copy): 0 for copy in self.copies}
+        for move in self.moves:
+            for copy in move.copies:
+                found[id(copy)] += 1
+        return found
+
 
 async def survey(
     copies: Sequence[Copy], *, jobs: int, retry: Retry, keep_going: bool = False, progress: Progress | None = None
@@ -116,6 +124,20 @@ async def survey(
     return Plan(copies, list(moves.values()), list(reused.values()))
 
 
+def in_order(plan: Plan) -> Iterator[Descriptor]:
+    """All that `move` puts, as it comes when one is put at a time; what comes again, comes again here."""
+    lacking = plan.lacking()
+    for copy in plan.copies:
+        if not lacking[id(copy)]:
+            yield from copy.graph.manifests()
+    for wanted in plan.moves:
+        yield wanted.node
+        for copy in wanted.copies:
+            lacking[id(copy)] -= 1
+            if not lacking[id(copy)]:
+                yield from copy.graph.manifests()
+
+
 async def move(
     plan: Plan, *, jobs: int, retry: Retry, keep_going: bool = False, progress: Progress | None = None
 ) -> None:
@@ -137,10 +159,7 @@ class _Mover:
 
     def __init__(self, plan: Plan, retry: Retry, keep_going: bool, progress: Progress) -> None:
         self._retry, self._keep_going, self._progress = retry, keep_going, progress
-        self._lacking = {id(copy): 0 for copy in plan.copies}
-        for wanted in plan.moves:
-            for copy in wanted.copies:
-                self._lacking[id(copy)] += 1
+        self._lacking = plan.lacking()
         progress.plan("copying", len(plan.moves), plan.size)
         self._unnamed = list(reversed(plan.copies))
         self._whole: set[int] = set()
@@ -250,12 +269,23 @@ class _Passage:
     async def _fetch(self, start: int) -> AsyncIterator[Body]:
         async with _opened(self._source, self._node, start) as body:
             self._count(body.start)
-            yield replace(body, chunks=self._counting(body))
+            yield replace(body, chunks=self._counting(body), fill=body.fill and self._counting_too(body.fill))
 
     async def _counting(self, body: Body) -> AsyncIterator[bytes]:
         async for chunk in body.chunks:
             self._count(self._counted + len(chunk))
             yield chunk
+
+    def _counting_too(self, fill: Fill) -> Fill:
+        """For a thread to call."""
+        loop = get_running_loop()
+
+        def counting(buffer: memoryview) -> int:
+            count = fill(buffer)
+            loop.call_soon_threadsafe(lambda: self._count(self._counted + count))
+            return count
+
+        return counting
 
     def _count(self, done: int) -> None:
         self._progress.advance(self._node, done - self._counted)

@@ -18,7 +18,7 @@ from mirror.concurrency import each
 from mirror.content import Progress
 from mirror.descriptor import Platform
 from mirror.layout import Entry, Layout, index
-from mirror.outgoing import AT_ONCE, carry, check_docker_names, docker_names, for_docker, offer, whole
+from mirror.outgoing import AT_ONCE, FILES_AT_ONCE, carry, check_docker_names, docker_names, for_docker, offer, whole
 from mirror.report.transfers import TransferReport
 
 
@@ -73,7 +73,9 @@ async def export_layout(
         found = await each(offers, choose, AT_ONCE)
         async with writing(archive, for_docker=for_them) as sink:
             warnings = docker_names(found) if for_them else ()
-            report = await carry("export", found, sink, jobs=1, progress=progress, warnings=warnings)
+            report = await carry(
+                "export", found, sink, jobs=FILES_AT_ONCE, archive=sink, progress=progress, warnings=warnings
+            )
     return replace(report, seconds=time.monotonic() - started)
 
 

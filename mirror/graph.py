@@ -6,7 +6,7 @@ plan that can be shown, each content once, and ranks: what is named always comes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
@@ -86,6 +86,11 @@ class Graph:
             ranks.append([self.nodes[digest] for digest in ready])
             order.done(*ready)
         return ranks
+
+    def manifests(self) -> Iterator[Descriptor]:
+        """The manifests, as `ranks` has them."""
+        for rank in self.ranks():
+            yield from (node.descriptor for node in rank)
 
 
 async def walk(

@@ -17,10 +17,8 @@ from mirror.concurrency import each
 from mirror.content import Progress
 from mirror.layout import LayoutWriter, index
 from mirror.layout.writer import refuse_foreign
-from mirror.outgoing import AT_ONCE, carry, offer, whole
+from mirror.outgoing import AT_ONCE, FILES_AT_ONCE, carry, offer, whole
 from mirror.report.transfers import TransferReport
-
-_JOBS = 4  # blobs at once: reading, hashing and writing keep several cores busy
 
 
 async def import_archive(
@@ -51,12 +49,12 @@ async def import_archive(
         wanted = index.called(source.find(images), name, str(source.path))
         offers = await each(wanted, lambda one: offer(source, *one), AT_ONCE)
         found = await each(offers, whole, AT_ONCE)
-        async with LayoutWriter.writing(path, jobs=_JOBS) as sink:
+        async with LayoutWriter.writing(path, jobs=FILES_AT_ONCE) as sink:
             report = await carry(
                 "import",
                 found,
                 sink,
-                jobs=_JOBS,
+                jobs=FILES_AT_ONCE,
                 layout=sink,
                 progress=progress,
                 warnings=[text for image in found for text in image.warnings("the archive")],

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mirror import copy, platforms
+from mirror.archive import ArchiveWriter
 from mirror.archive.docker import diff_ids_of
 from mirror.content import Progress, Sink, Source
 from mirror.copy import Copy
@@ -29,6 +30,7 @@ from mirror.retry import ONCE, Retry
 from mirror.selection import INDEX, Choice, platforms_there, select
 
 AT_ONCE = 4  # images walked together
+FILES_AT_ONCE = 4  # blobs that go from file to file together: reading, hashing and writing keep several cores busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,7 @@ async def carry(
     jobs: int,
     company: Sequence[Along | None] = (),
     layout: LayoutWriter | None = None,
+    archive: ArchiveWriter | None = None,
     room: bool = True,
     retry: Retry = ONCE,
     progress: Progress | None = None,
@@ -232,6 +235,7 @@ async def carry(
         jobs: how many blobs at once.
         company: what goes along with each of them.
         layout: the sink, where it is a layout.
+        archive: the sink, where it is an archive. One blob at a time goes to a pipe, and where some may fail.
         room: whether it takes room there.
         retry: how stubborn to be.
         progress: who wants to know how it goes.
@@ -250,6 +254,8 @@ async def carry(
     plan = await copy.survey([*along.values(), *copies], jobs=jobs, retry=retry, progress=progress)
     if layout and room:
         check_room(layout.path, layout.root.free(), plan.size - sum(map(layout.begun, plan.missing)))
+    if archive:
+        jobs = 1 if along else archive.arrange(copy.in_order(plan), jobs)
     if not dry_run:
         await copy.move(plan, jobs=jobs, retry=retry, progress=progress)
     return TransferReport(

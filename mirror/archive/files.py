@@ -19,6 +19,8 @@ from mirror.concurrency import in_thread
 from mirror.digest import Digest
 from mirror.errors import BrokenArchive
 from mirror.layout.blobs import place
+from mirror.layout.folder import translated
+from mirror.stream import Fill
 
 _CHUNK = 4 * 1024 * 1024  # bytes read at once for whoever copies: a batch, since each read is a hop to a thread
 
@@ -95,6 +97,16 @@ class Piece:
         """The bytes from `start` on."""
         for done in range(start, self.size, _CHUNK):
             yield await in_thread(partial(self._at, done, min(_CHUNK, self.size - done)))
+
+    def filler(self, start: int) -> Fill:
+        """What puts the bytes from `start` on into buffers."""
+        self._done = start
+
+        def fill(buffer: memoryview) -> int:
+            with translated(self._tar.path):
+                return self.readinto(buffer)
+
+        return fill
 
     def _at(self, start: int, count: int) -> bytes:
         if isinstance(self._content, bytes):

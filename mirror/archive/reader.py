@@ -101,7 +101,7 @@ class Archive:
             raise BrokenArchive(
                 f"{node.digest} from {self.path} should have {node.size} bytes and has {piece.size} bytes."
             )
-        yield Body(piece.chunks(start), str(self.path), start=start)
+        yield Body(piece.chunks(start), str(self.path), start=start, fill=piece.filler(start))
 
     def _read(self, name: str, cap: int) -> bytes:
         data = self._files.read(name, cap)

@@ -58,5 +58,6 @@ def _copy(source: int, target: int, advance: Callable[[int], None]) -> None:
     chunk = os.read(source, READ)
     refuse_packed(chunk[:HEAD], STDIN)
     while chunk:
-        advance(write_all(target, [chunk]))
+        write_all(target, [chunk])
+        advance(len(chunk))
         chunk = os.read(source, READ)

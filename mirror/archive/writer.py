@@ -6,105 +6,51 @@
 
 So what is named is always there before what names it, and whoever reads a stream that is cut never holds a name for
 something incomplete. The same content in the same order is the same archive, to the byte.
+
+In a file, content can have its place before it comes (`ArchiveWriter.arrange`): then several blobs come at once.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Sequence
+from asyncio import Lock
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from mirror import manifest
 from mirror.archive import header, listing
 from mirror.archive.listing import Image
-from mirror.concurrency import in_thread
+from mirror.archive.member import Member, Output, Pipe, after
+from mirror.concurrency import in_thread, stoppable
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import StorageError, UsageError
 from mirror.layout import index
-from mirror.layout.blobs import place
-from mirror.layout.folder import Folder, kind_name, translated
-from mirror.layout.temporary import Temporary, write_all
+from mirror.layout.folder import Folder, kind_name
+from mirror.layout.temporary import Temporary
 from mirror.reference import Reference
-from mirror.stream import Batch, Body, Check, Fetch, batch_size, batches, overlap
-
-
-class _Output(Protocol):
-    """Somewhere that bytes are written to, one after the other."""
-
-    def write(self, chunks: Sequence[bytes]) -> None: ...
-
-
-class _Pipe:
-    """An open pipe or file, which is not ours to close."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def write(self, chunks: Sequence[bytes]) -> None:
-        with translated("stdout"):
-            write_all(self._fd, chunks)
-
-
-class _Member:
-    """A blob that is being written: `size` bytes of it have come and are hashed, those that are `waiting` not written.
-
-    It is `sound` while that is known to be so, and whoever goes on with it knows where; `begun` from its first byte on.
-    """
-
-    def __init__(self, node: Descriptor) -> None:
-        self.node, self.size, self.sound, self.begun = node, 0, True, False
-        self.waiting: Batch = [header.build(place(node.digest), node.size)]
-        self._check = Check(node)
-
-    def update(self, batch: Batch) -> None:
-        self._check.update(batch)
-        self.size += sum(map(len, batch))
-
-    def write(self, output: _Output, batch: Batch) -> None:
-        """Write what was waiting; `batch` waits from now on."""
-        self.sound, self.begun = False, True
-        output.write(self.waiting)
-        self.waiting, self.sound = batch, True
-
-    def finish(self, body: Body) -> None:
-        """Give the verdict on all bytes; after it, there is no going on.
-
-        Raises:
-            WrongDigest: they are wrong.
-        """
-        self.sound, self.begun = False, True
-        self._check.finish(body.called(self.node))
-
-
-async def _after(count: int, found: AsyncIterator[Batch]) -> AsyncIterator[Batch]:
-    """Batches without their first `count` bytes."""
-    async for batch in found:
-        rest: Batch = []
-        for chunk in batch:
-            rest += [chunk[count:]] if count < len(chunk) else []
-            count = max(count - len(chunk), 0)
-        if rest:
-            yield rest
+from mirror.stream import Body, Fetch, batch_size, batches, overlap
 
 
 class ArchiveWriter:
     """An archive that is being written: made by `ArchiveWriter.to_file` or `to_pipe`, and whole when they end."""
 
-    def __init__(self, output: _Output, *, for_docker: bool) -> None:
-        self._output = output
+    def __init__(self, output: Output, *, seekable: bool, for_docker: bool) -> None:
+        self._output, self._seekable = output, seekable
         self._images: dict[Image, list[str]] | None = {} if for_docker else None  # with the names that docker gets
         self._index = index.EMPTY
         self._there: set[Digest] = set()
-        self._turn = asyncio.Lock()  # an archive has one end to write to
-        self._member: _Member | None = None  # the one that is being written
+        self._batch = batch_size(jobs=1)
+        self._end = 0  # where the next one goes that has no place
+        self._places: dict[Digest, int] = {}
+        self._members: dict[int, Member] = {}  # those that are being written, or were cut, by their places
+        self._turns: dict[int | None, Lock] = defaultdict(Lock)  # one for each place, and one for the end
 
     @classmethod
     @asynccontextmanager
@@ -122,7 +68,7 @@ class ArchiveWriter:
                 raise UsageError(f"{path} is {kind_name(kind or 0)}.", hint="Name a file, or - to write to stdout.")
             temporary = Temporary.create(folder, prefix=f".{path.name[:200]}.")
             try:
-                archive = cls(temporary, for_docker=for_docker)
+                archive = cls(temporary, seekable=True, for_docker=for_docker)
                 await archive._begin()
                 yield archive
                 await archive._finish()
@@ -139,37 +85,60 @@ class ArchiveWriter:
         Raises:
             StorageError: nobody reads any more, or the disk refused.
         """
-        archive = cls(_Pipe(fd), for_docker=for_docker)
+        archive = cls(Pipe(fd), seekable=False, for_docker=for_docker)
         await archive._begin()
         yield archive
         await archive._finish()
+
+    def arrange(self, nodes: Iterable[Descriptor], jobs: int) -> int:
+        """Give content its place before it comes, where the archive is a file. All of it has to come then.
+
+        Args:
+            nodes: what comes, in the order in which it is to be in the archive.
+            jobs: how many would come at once.
+
+        Returns:
+            How many may come at once.
+        """
+        if not self._seekable:
+            return 1
+        for node in nodes:
+            if self._places.setdefault(node.digest, self._end) == self._end:
+                self._end += Member(node, self._end).length
+        self._batch = batch_size(jobs)
+        return jobs
 
     async def has(self, node: Descriptor) -> bool:
         """`Holder`: whether it has been written."""
         return node.digest in self._there
 
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
-        """`Sink`: append verified bytes; a second time, nothing. Where they were cut, the next attempt goes on.
+        """`Sink`: write verified bytes; a second time, nothing. Where they were cut, the next attempt goes on.
 
         Raises:
-            ContentError: the bytes are not what the descriptor says. The archive cannot be finished any more.
+            ContentError: the bytes are not what the descriptor says. A pipe cannot be finished any more.
             StorageError: the disk refused.
         """
-        async with self._turn:
+        place = self._places.get(node.digest)
+        async with self._turns[place]:
             if node.digest in self._there:
                 return
-            member = self._member = self._continued(node)
+            member = self._member(node, self._end if place is None else place)
             async with fetch(member.size) as body:
-                await self._append(member, body)
-            self._member = None
+                await self._write(member, body)
+            del self._members[member.place]
             self._there.add(node.digest)
+            if place is None:
+                self._end += member.length
 
-    def _continued(self, node: Descriptor) -> _Member:
+    def _member(self, node: Descriptor, place: int) -> Member:
         """The member that this content is in: the one that was cut, or a new one."""
-        if self._member and self._member.sound and self._member.node == node:
-            return self._member
+        known = self._members.get(place)
+        if known and known.sound and known.node == node:
+            return known
         self._check_whole()
-        return _Member(node)
+        member = self._members[place] = Member(node, place)
+        return member
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
         """`Sink`: make `name` stand for `root` in the `index.json` to come."""
@@ -179,30 +148,40 @@ class ArchiveWriter:
             self._images.setdefault(image, []).extend([name] if Reference.parse(name).tag else [])
         return before.root.digest if before else None
 
-    async def _append(self, member: _Member, body: Body) -> None:
-        """One member, or the rest of it. The last batch waits until all bytes are known to be right: see `to_pipe`."""
-        node, done = member.node, member.size - body.start  # where the source cannot begin in the middle
-        found = batches(body, node, batch_size(jobs=1))
-        await overlap(_after(done, found), member.update, partial(member.write, self._output))  # one blob, two cores
-        member.finish(body)
-        await in_thread(lambda: self._output.write([*member.waiting, header.padding(node.size)]))
+    async def _write(self, member: Member, body: Body) -> None:
+        """One member, or the rest of it. The last bytes wait until all are known to be right: see `to_pipe`."""
+        done = member.size - body.start  # where the source cannot begin in the middle
+        if body.fill and not done:
+            return await stoppable(partial(member.take, self._output, body, body.fill))
+        found = batches(body, member.node, self._batch)
+        await overlap(after(done, found), member.update, partial(member.hold, self._output))  # one blob, two cores
+        return await in_thread(partial(member.finish, self._output, body))
 
     async def _begin(self) -> None:
         await self._file("oci-layout", index.OCI_LAYOUT)
 
     async def _finish(self) -> None:
         self._check_whole()
+        if lacking := self._places.keys() - self._there:
+            raise StorageError(f"The archive lacks {min(lacking)}, and {len(lacking) - 1} others.")
         await self._file("index.json", self._index)
         if self._images is not None:
             items = [listing.item(image, names) for image, names in self._images.items()]
             await self._file(listing.FILE, json.dumps(items).encode())
-        await in_thread(lambda: self._output.write([header.END]))
+        await self._append([header.END])
+        if self._seekable:
+            await in_thread(partial(self._output.truncate, self._end))
 
     async def _file(self, name: str, data: bytes) -> None:
-        await in_thread(lambda: self._output.write([header.build(name, len(data)), data, header.padding(len(data))]))
+        await self._append([header.build(name, len(data)), data, header.padding(len(data))])
+
+    async def _append(self, chunks: Sequence[bytes]) -> None:
+        await in_thread(partial(self._output.write_at, chunks, self._end))
+        self._end += sum(map(len, chunks))
 
     def _check_whole(self) -> None:
-        if self._member and self._member.begun:
+        """What is in a file can be written over."""
+        if not self._seekable and any(member.begun for member in self._members.values()):
             raise StorageError("The archive ends in the middle of a blob that could not be written.")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mirror.concurrency import each
 from mirror.content import Progress
-from mirror.copying.goal import Goal, ToLayout, goal_at
+from mirror.copying.goal import Goal, ToArchive, ToLayout, goal_at
 from mirror.copying.origin import Origin, open_origin
 from mirror.deliver import Delivery
 from mirror.descriptor import Platform
@@ -82,6 +82,7 @@ async def copy_images(
             jobs=goal.jobs,
             company=copying.deliveries,
             layout=goal.writer if isinstance(goal, ToLayout) else None,
+            archive=goal.writer if isinstance(goal, ToArchive) else None,
             room=not options.hard_links,
             retry=options.retry,
             progress=progress,

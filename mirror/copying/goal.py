@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from mirror.archive import ArchiveWriter
 from mirror.archive.writer import writing
 from mirror.attachments import Attachment
 from mirror.content import Sink
@@ -120,14 +121,16 @@ class ToLayout(Goal):
 
 
 class ToArchive(Goal):
-    """Into an archive, which has one end to write to."""
+    """Into an archive. `writer` is known when it is open."""
 
+    writer: ArchiveWriter | None = None
     for_docker = False
 
     async def open(self, stack: AsyncExitStack, *, dry_run: bool) -> Sink:
         if dry_run:
             return DryRun(None)
-        return await stack.enter_async_context(writing(self.location.where, for_docker=self.for_docker))
+        self.writer = await stack.enter_async_context(writing(self.location.where, for_docker=self.for_docker))
+        return self.writer
 
 
 class ToDocker(ToArchive):
@@ -251,4 +254,4 @@ def goal_at(location: Location, name: str | None, jobs: int, client: Client | No
         Transport.OCI_ARCHIVE: ToArchive,
         Transport.DOCKER_ARCHIVE: ToDocker,
     }
-    return kinds[location.transport](location, name, 1 if location.transport.is_archive else jobs)
+    return kinds[location.transport](location, name, jobs)

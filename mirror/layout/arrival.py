@@ -12,13 +12,13 @@ After a power cut a partial file may hold anything. Then the digest is wrong at 
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mirror.descriptor import Descriptor
 from mirror.errors import MirrorError, StorageError, WrongSize
 from mirror.layout.folder import Folder
 from mirror.layout.temporary import Temporary
-from mirror.stream import Batch, Check
+from mirror.stream import Batch, Body, Check, Fill, pour
 
 _READ = 1024 * 1024  # bytes at a time
 
@@ -90,6 +90,13 @@ class Arrival:
 
     def write(self, batch: Batch) -> None:
         self.check.update(batch)
+        self._store(batch)
+
+    def take(self, body: Body, fill: Fill, advance: Callable[[int], None]) -> None:
+        """Step 3 for what is in a file already; see `pour`."""
+        pour(body, self.node, fill, self.check, lambda view: self._store([view]), advance)
+
+    def _store(self, batch: Sequence[bytes | memoryview]) -> None:
         self.file.write(batch)
         self.size += sum(map(len, batch))
 

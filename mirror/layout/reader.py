@@ -7,9 +7,10 @@ import os
 import stat
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from mirror.concurrency import settled, stoppable
 from mirror.descriptor import Descriptor
@@ -22,9 +23,6 @@ from mirror.layout.blobs import Blobs
 from mirror.layout.folder import Folder, is_folder, translated
 from mirror.layout.index import Entry
 from mirror.stream import Body
-
-if TYPE_CHECKING:
-    from aiofiles.threadpool.binary import AsyncFileIO
 
 
 class Layout:
@@ -112,8 +110,6 @@ class Layout:
             BrokenLayout: it is missing, or no regular file.
             StorageError: it cannot be read.
         """
-        import aiofiles  # for pushing and inspecting only
-
         fd = self.blobs.open(node.digest)
         reading = asyncio.Lock()
         try:
@@ -123,9 +119,8 @@ class Layout:
                     f"{node.digest} from {self.path} should have {node.size} bytes and has {found} bytes."
                 )
             os.lseek(fd, start, os.SEEK_SET)
-            file = await settled(aiofiles.open(fd, "rb", buffering=0, closefd=False))
-            chunks = _chunks(file, reading, self.path)
-            yield Body(chunks, str(self.path), os.fstat(fd).st_mtime, start, file=fd)
+            chunks, fill = _chunks(fd, reading, self.path), partial(_fill, fd, self.path)
+            yield Body(chunks, str(self.path), os.fstat(fd).st_mtime, start, file=fd, fill=fill)
         finally:
             await settled(reading.acquire())  # an upload that was given up reads in a task of its own
             os.close(fd)
@@ -175,7 +170,15 @@ class Layout:
         self.close()
 
 
-async def _chunks(file: AsyncFileIO, reading: asyncio.Lock, path: Path) -> AsyncIterator[bytes]:
+def _fill(fd: int, path: Path, buffer: memoryview) -> int:
+    with translated(path):
+        return os.readv(fd, [buffer])
+
+
+async def _chunks(fd: int, reading: asyncio.Lock, path: Path) -> AsyncIterator[bytes]:
+    import aiofiles  # for pushing and inspecting only
+
+    file = await settled(aiofiles.open(fd, "rb", buffering=0, closefd=False))
     while True:
         async with reading:
             with translated(path):

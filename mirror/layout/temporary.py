@@ -22,7 +22,7 @@ class Temporary:
 
     def __init__(self, folder: Folder, name: str, fd: int) -> None:
         self._folder, self._name, self._fd = folder, name, fd
-        self.size = self._written = os.fstat(fd).st_size
+        self.size = os.fstat(fd).st_size
 
     @classmethod
     def create(cls, folder: Folder, mode: int = 0o644, prefix: str = "") -> Temporary:
@@ -80,17 +80,23 @@ class Temporary:
         with translated(self._folder.path / self._name):
             return os.readv(self._fd, [view])
 
-    def write(self, chunks: Sequence[bytes]) -> None:
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         with translated(self._folder.path):
-            self._written += write_all(self._fd, chunks)
-            _start_writeback(self._fd, self._written)
+            write_all(self._fd, chunks)
+            _start_writeback(self._fd)
 
-    def truncate(self) -> None:
-        """Begin again with nothing."""
+    def write_at(self, chunks: Sequence[bytes | memoryview], offset: int) -> None:
+        """Write wherever it belongs; several threads may, each elsewhere."""
+        with translated(self._folder.path):
+            write_all(self._fd, chunks, offset)
+            _start_writeback(self._fd)
+
+    def truncate(self, size: int = 0) -> None:
+        """Forget what is beyond `size` bytes, and go on there."""
         with translated(self._folder.path / self._name):
-            os.ftruncate(self._fd, 0)
-            os.lseek(self._fd, 0, os.SEEK_SET)
-        self.size = self._written = 0
+            os.ftruncate(self._fd, size)
+            os.lseek(self._fd, size, os.SEEK_SET)
+        self.size = size
 
     def commit(self, target: Folder, name: str, modified: float | None = None) -> None:
         """Make the bytes durable, then the name. On an error nothing is left.
@@ -167,29 +173,29 @@ def _is_ours(folder: Folder, name: str, fd: int) -> bool:
     return same and stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
-def write_all(fd: int, chunks: Sequence[bytes]) -> int:
-    """Write every byte to a file or a pipe, and say how many.
+def write_all(fd: int, chunks: Sequence[bytes | memoryview], offset: int | None = None) -> None:
+    """Write every byte to a file or a pipe, where it stands, or to a file at an offset.
 
     Raises:
         OSError: untranslated.
     """
     views = [memoryview(chunk) for chunk in chunks if chunk]
-    size = sum(map(len, views))
     while views:
         # The kernel takes at most IOV_MAX buffers in one call, and may take fewer bytes than it was given.
-        written = os.writev(fd, views[:_IOV_MAX])
+        some = views[:_IOV_MAX]
+        written = os.writev(fd, some) if offset is None else os.pwritev(fd, some, offset)
+        offset = None if offset is None else offset + written
         while views and written >= len(views[0]):
             written -= len(views.pop(0))
         if written:
             views[0] = views[0][written:]
-    return size
 
 
-def _start_writeback(fd: int, written: int) -> None:
+def _start_writeback(fd: int) -> None:
     """Let the disk begin now, so that the fsync at the end finds little left to do.
 
     On Linux, DONTNEED starts to write what is dirty, without waiting, and gives back the memory of what is clean: a
     large pull does not push everything else out of the page cache, and to verify it is to read the disk.
     """
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(fd, 0, written, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -135,9 +135,13 @@ class LayoutWriter(Layout):
         async with fetch(arrival.size) as body:
             if body.start != arrival.size:
                 arrival.restart()
-            if not await self._share(arrival, body):
+            if await self._share(arrival, body):
+                arrival.check.finish(body.called(node))
+            elif body.fill:
+                await stoppable(partial(arrival.take, body, body.fill))
+            else:
                 await overlap(batches(body, node, self._batch), arrival.write)
-            arrival.check.finish(body.called(node))
+                arrival.check.finish(body.called(node))
             return None if arrival.linked else body.modified
 
     async def _share(self, arrival: Arrival, body: Body) -> bool:

@@ -138,16 +138,15 @@ def test_a_wrong_byte_leaves_no_archive(tmp_path: Path, data: bytes, there: bool
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == ({"x.tar": b"before"} if there else {})
 
 
-def test_an_archive_that_is_torn_takes_no_more(tmp_path: Path) -> None:
-    async def goes_on(archive: ArchiveWriter) -> None:
+@pytest.mark.parametrize("next_one", [put(DATA), put(b"other")], ids=["again", "another"])
+def test_what_was_torn_is_written_over_in_a_file(
+    tmp_path: Path, next_one: Callable[[ArchiveWriter], Awaitable[object]]
+) -> None:
+    async def torn(archive: ArchiveWriter) -> None:
         with pytest.raises(WrongDigest):
             await archive.put(NODE, in_hand(FLIPPED[1], "a test"))
-        with pytest.raises(StorageError, match="in the middle of a blob"):
-            await archive.put(NODE, in_hand(DATA, "a test"))
 
-    with pytest.raises(StorageError, match="in the middle of a blob"):
-        write(tmp_path / "x", goes_on)
-    assert list(tmp_path.iterdir()) == []
+    assert write(tmp_path / "x", put(b"first"), torn, next_one) == write(tmp_path / "y", put(b"first"), next_one)
 
 
 def test_an_interrupted_archive_is_gone(tmp_path: Path) -> None:
@@ -200,8 +199,8 @@ def test_a_folder_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None
 # A pipe
 
 
-def piped(fetch: Fetch) -> tuple[bytes, BaseException | None]:
-    """What a reader gets of an archive with one blob, and how writing it ended."""
+def piped(*steps: Callable[[ArchiveWriter], Awaitable[object]]) -> tuple[bytes, BaseException | None]:
+    """What a reader gets of an archive, and how writing it ended."""
     read_end, write_end = os.pipe()
     error: list[BaseException] = []
 
@@ -210,7 +209,8 @@ def piped(fetch: Fetch) -> tuple[bytes, BaseException | None]:
             reading = asyncio.create_task(asyncio.to_thread(reader.read))
             try:
                 async with ArchiveWriter.to_pipe(write_end) as archive:
-                    await archive.put(NODE, fetch)
+                    for step in steps:
+                        await step(archive)
             except MirrorError as caught:
                 error.append(caught)
             os.close(write_end)
@@ -220,17 +220,28 @@ def piped(fetch: Fetch) -> tuple[bytes, BaseException | None]:
 
 
 def test_a_pipe_gets_the_same_bytes_as_a_file(tmp_path: Path) -> None:
-    assert piped(in_hand(DATA, "a test")) == (write(tmp_path / "x", put(DATA)), None)
+    assert piped(put(DATA)) == (write(tmp_path / "x", put(DATA)), None)
 
 
 @pytest.mark.parametrize("data", FLIPPED)
 def test_a_pipe_never_gets_the_end_of_a_wrong_blob(data: bytes) -> None:
-    got, error = piped(in_hand(data, "a test"))
+    got, error = piped(put(data, NODE))
     assert isinstance(error, WrongDigest)
     assert len(got) < len(DATA)
     found = Members(lambda offset, size: got[offset : offset + size], len(got))
     assert "is cut in the middle of" in (found.fault or "")
     assert list(found.by_name) == ["oci-layout"]
+
+
+def test_a_pipe_that_is_torn_takes_no_more() -> None:
+    async def goes_on(archive: ArchiveWriter) -> None:
+        with pytest.raises(WrongDigest):
+            await archive.put(NODE, in_hand(FLIPPED[1], "a test"))
+        with pytest.raises(StorageError, match="in the middle of a blob"):
+            await archive.put(NODE, in_hand(DATA, "a test"))
+
+    _, error = piped(goes_on)
+    assert isinstance(error, StorageError)
 
 
 def test_a_small_wrong_blob_leaves_no_trace_in_a_pipe() -> None:
@@ -309,21 +320,25 @@ def test_what_turns_out_wrong_after_a_cut_is_no_archive(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_after_a_cut_nothing_else_can_follow(tmp_path: Path) -> None:
-    async def other(archive: ArchiveWriter) -> None:
+def cut_then_another(after: int) -> Callable[[ArchiveWriter], Awaitable[object]]:
+    async def steps(archive: ArchiveWriter) -> None:
         with pytest.raises(TransferError):
-            await archive.put(NODE, Cutting(5_000_000))
+            await archive.put(NODE, Cutting(after))
         await put(b"other")(archive)
 
-    with pytest.raises(StorageError, match="middle of a blob"):
-        write(tmp_path / "x.tar", other)
-    assert list(tmp_path.iterdir()) == []
+    return steps
 
 
-def test_what_was_refused_before_its_first_byte_leaves_room_for_others(tmp_path: Path) -> None:
-    async def other(archive: ArchiveWriter) -> None:
-        with pytest.raises(TransferError):
-            await archive.put(NODE, Cutting(0))
-        await put(b"other")(archive)
+@pytest.mark.parametrize("after", [0, 5_000_000])
+def test_what_could_not_be_had_leaves_room_for_others_in_a_file(tmp_path: Path, after: int) -> None:
+    assert write(tmp_path / "x.tar", cut_then_another(after)) == write(tmp_path / "y.tar", put(b"other"))
 
-    assert write(tmp_path / "x.tar", other) == write(tmp_path / "y.tar", put(b"other"))
+
+def test_after_a_cut_nothing_else_can_follow_in_a_pipe() -> None:
+    _, error = piped(cut_then_another(5_000_000))
+    assert isinstance(error, StorageError)
+    assert "middle of a blob" in str(error)
+
+
+def test_what_was_refused_before_its_first_byte_leaves_room_for_others_in_a_pipe(tmp_path: Path) -> None:
+    assert piped(cut_then_another(0)) == (write(tmp_path / "y.tar", put(b"other")), None)

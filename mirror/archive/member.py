@@ -1,0 +1,94 @@
+"""One blob in an archive that is being written, and what archives are written to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
+
+from mirror.archive import header
+from mirror.descriptor import Descriptor
+from mirror.layout.blobs import place as name_of
+from mirror.layout.folder import translated
+from mirror.layout.temporary import write_all
+from mirror.stream import Batch, Body, Check, Fill, pour
+
+
+class Output(Protocol):
+    """Somewhere that bytes are written to: anywhere in a file, one after the other in a pipe."""
+
+    def write_at(self, chunks: Sequence[bytes | memoryview], offset: int) -> None: ...
+    def truncate(self, size: int) -> None: ...
+
+
+class Pipe:
+    """An open pipe or file, which is not ours to close."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def write_at(self, chunks: Sequence[bytes | memoryview], offset: int) -> None:
+        with translated("stdout"):
+            write_all(self._fd, chunks)
+
+    def truncate(self, size: int) -> None:
+        """A pipe has no more than was written."""
+
+
+async def after(count: int, found: AsyncIterator[Batch]) -> AsyncIterator[Batch]:
+    """Batches without their first `count` bytes."""
+    async for batch in found:
+        rest: Batch = []
+        for chunk in batch:
+            rest += [chunk[count:]] if count < len(chunk) else []
+            count = max(count - len(chunk), 0)
+        if rest:
+            yield rest
+
+
+class Member:
+    """A blob that is being written at `place`: `size` bytes of it have come, and are hashed.
+
+    It is `sound` while it is known how many are written, and whoever goes on knows where; `begun` from its first byte
+    on. `length` is how many bytes it takes, with its header.
+    """
+
+    def __init__(self, node: Descriptor, place: int) -> None:
+        self.node, self.place = node, place
+        self.size, self.sound, self.begun = 0, True, False
+        self._waiting: list[bytes | memoryview] = [header.build(name_of(node.digest), node.size)]
+        self._padding = header.padding(node.size)
+        self.length = len(self._waiting[0]) + node.size + len(self._padding)
+        self._check, self._next = Check(node), place
+
+    def update(self, batch: Batch) -> None:
+        self._check.update(batch)
+        self.size += sum(map(len, batch))
+
+    def hold(self, output: Output, batch: Batch) -> None:
+        """Write what was waiting; `batch`, which is hashed elsewhere, waits from now on."""
+        self._write(output, [])
+        self._waiting, self.sound = [*batch], True
+
+    def finish(self, output: Output, body: Body) -> None:
+        """Give the verdict on all bytes, and write what waited for it; after that, there is no going on.
+
+        Raises:
+            WrongDigest: they are wrong.
+        """
+        self.sound, self.begun = False, True
+        self._check.finish(body.called(self.node))
+        self._write(output, [self._padding])
+
+    def take(self, output: Output, body: Body, fill: Fill, advance: Callable[[int], None]) -> None:
+        """All of it, out of a file; see `pour`."""
+        self.sound = False
+        pour(body, self.node, fill, self._check, lambda view: self._write(output, [view]), advance)
+        self._write(output, [self._padding])
+
+    def _write(self, output: Output, chunks: Sequence[bytes | memoryview]) -> None:
+        """Write what was waiting, and this."""
+        self.sound, self.begun = False, True
+        chunks = [*self._waiting, *chunks]
+        output.write_at(chunks, self._next)
+        self._next += sum(map(len, chunks))
+        self._waiting = []
