@@ -27,6 +27,7 @@ from mirror.retry import Retry
 from mirror.stream import Body, Fill
 
 _MANIFESTS_AT_ONCE = 8
+_TELL = 4 * 1024 * 1024  # bytes after which a thread tells how far it has come
 
 
 @dataclass(eq=False, slots=True)
@@ -277,15 +278,22 @@ class _Passage:
             yield chunk
 
     def _counting_too(self, fill: Fill) -> Fill:
-        """For a thread to call."""
-        loop = get_running_loop()
+        """For a thread to call, which wakes the event loop now and then."""
+        loop, untold = get_running_loop(), 0
 
         def counting(buffer: memoryview) -> int:
+            nonlocal untold
             count = fill(buffer)
-            loop.call_soon_threadsafe(lambda: self._count(self._counted + count))
+            untold += count
+            if untold >= _TELL or not count:
+                loop.call_soon_threadsafe(self._count_more, untold)
+                untold = 0
             return count
 
         return counting
+
+    def _count_more(self, count: int) -> None:
+        self._count(self._counted + count)
 
     def _count(self, done: int) -> None:
         self._progress.advance(self._node, done - self._counted)

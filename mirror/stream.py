@@ -2,8 +2,7 @@
 
 Chunks from a network or a file are gathered into batches, and a batch is hashed (and written, where it is written) in
 one hop to a worker thread while the next one is being read: hashlib and write release the GIL, so both cores work.
-Hashing on the event loop costs a third more time; a hop for each chunk costs more still (docs/benchmarks.md). What is
-in a file already goes from there to its place without the event loop (`pour`), in two buffers that are used again.
+Hashing on the event loop costs a third more time; a hop for each chunk costs more still (docs/benchmarks.md).
 
 Sizes are checked before digests, and reading stops at the first byte too many.
 """
@@ -12,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
@@ -24,7 +23,6 @@ Fill = Callable[[memoryview], int]  # puts the bytes that come next into a buffe
 
 MEMORY = 32 * 1024 * 1024  # bytes; the one budget that all blobs in flight share, whatever their size
 _LARGEST, _SMALLEST = 4 * 1024 * 1024, 128 * 1024  # bytes of one batch
-_GULP = 1024 * 1024  # bytes of one of the two buffers that `pour` uses: what is hashed should be in the cache still
 
 
 def batch_size(jobs: int) -> int:
@@ -112,55 +110,6 @@ async def batches(body: Body, node: Descriptor, size: int) -> AsyncIterator[Batc
         raise cut
     if got < node.size:
         raise WrongSize(body.called(node), want=node.size, got=got)
-
-
-def pour(
-    body: Body,
-    node: Descriptor,
-    fill: Fill,
-    check: Check,
-    write: Callable[[memoryview], None],
-    advance: Callable[[int], None] = lambda _: None,
-) -> None:
-    """Take content out of a file, hash it in a thread of its own and write it in this one, to the verdict and the end.
-
-    Nobody gets the last bytes before all are known to be right. What `write` is given is overwritten afterwards.
-
-    Args:
-        body: the content.
-        node: what it should be.
-        fill: the body's.
-        check: the hash of what came before.
-        write: takes the bytes.
-        advance: called with the bytes that each read gave; what it raises ends it all.
-
-    Raises:
-        WrongSize: there are more bytes than `node.size`, or fewer.
-        WrongDigest: the bytes are not what the descriptor names.
-    """
-    buffer, other = (memoryview(bytearray(min(_GULP, node.size + 1))) for _ in range(2))
-    got, ready = body.start, memoryview(b"")
-    hashing: Future[None] | None = None
-    with ThreadPoolExecutor(1) as beside:
-        while count := fill(buffer):
-            got += count
-            if got > node.size:
-                raise WrongSize(body.called(node), want=node.size, got=None)
-            advance(count)
-            if hashing:
-                hashing.result()
-            write_next, ready, buffer, other = ready, buffer[:count], other, buffer
-            if got < node.size:
-                hashing = beside.submit(check.update, [ready])
-            else:  # most content is small, and needs no second thread
-                check.update([ready])
-            write(write_next)
-        if hashing:
-            hashing.result()
-    if got < node.size:
-        raise WrongSize(body.called(node), want=node.size, got=got)
-    check.finish(body.called(node))
-    write(ready)
 
 
 async def overlap(source: AsyncIterator[Batch], *works: Callable[[Batch], None]) -> None:

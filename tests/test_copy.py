@@ -1,9 +1,11 @@
 """Content on its way between two stores: each blob once, nothing named before it is whole, whoever fails."""
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from mirror.digest import Digest
 from mirror.errors import ContentError, MirrorError, StorageError, TransferError, UsageError, WrongDigest
 from mirror.graph import walk
 from mirror.overlay import DryRun, Nearby
+from mirror.pour import pour
 from mirror.retry import Retry
 from mirror.stream import Body, Fetch
 from tests import images
@@ -140,6 +143,17 @@ def test_whatever_is_copied_arrives_whole_and_in_order(some: list[Image], jobs: 
     for image in some:
         assert {digest: call.sink.held[digest] for digest in image.blobs} == image.blobs
         assert all(call.sink.puts(digest) == 1 for digest in image.blobs)
+
+
+@given(st.lists(graphs(), min_size=1, max_size=4), st.data())
+@QUICK
+def test_the_order_in_which_one_thing_at_a_time_comes_is_known_before(some: list[Image], data: st.DataObject) -> None:
+    some += data.draw(st.lists(st.sampled_from(some), max_size=2))
+    held = data.draw(st.sets(st.sampled_from(["", *(digest for image in some for digest in image.blobs)])))
+    call = copied(*((image, f"name{n}") for n, image in enumerate(some)), sink=MemorySink(held=held), jobs=1)
+    assert [node.digest for node in copy.in_order(call.plan)] == [
+        what for kind, what in call.sink.events if kind == "put"
+    ]
 
 
 @given(st.lists(graphs(), min_size=1, max_size=4), st.data())
@@ -478,6 +492,39 @@ def test_progress_adds_up_whatever_is_tried_again(errors: list[MirrorError]) -> 
     assert counter.planned == {"checking": (3, size), "copying": (3, size)}
     assert counter.done == {"checking": size, "copying": size}
     assert counter.open == []
+
+
+def test_progress_adds_up_where_threads_read() -> None:
+    class Files(MemorySource):
+        @asynccontextmanager
+        async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
+            async with super().open_blob(node, start) as body:
+                yield replace(body, fill=io.BytesIO(self.contents[node.digest][start:]).readinto)
+
+    class Pouring(MemorySink):
+        async def put(self, node: Descriptor, fetch: Fetch) -> None:
+            if node.is_manifest:
+                return await super().put(node, fetch)
+            async with fetch(0) as body:
+                assert body.fill
+                got = bytearray()
+                await asyncio.to_thread(pour, body, node, body.fill, stream.Check(node), got.extend)
+            await asyncio.sleep(0)
+            return told.append(counter.done["copying"])
+
+    told: list[int] = []
+    counter = Counter()
+    image = images.image("linux/amd64", images.layer(1, 9_000_000))
+
+    async def main() -> None:
+        call = Call(sink=Pouring(), jobs=1)
+        await call.add(image, "name", Files(image))
+        await call.run(counter)
+
+    asyncio.run(main())
+    size = sum(map(len, image.blobs.values()))
+    assert counter.done["copying"] == size
+    assert told[0] >= 9_000_000
 
 
 def test_progress_has_nothing_to_copy_where_all_is_there() -> None:

@@ -10,7 +10,8 @@ from mirror.descriptor import Descriptor
 from mirror.layout.blobs import place as name_of
 from mirror.layout.folder import translated
 from mirror.layout.temporary import write_all
-from mirror.stream import Batch, Body, Check, Fill, pour
+from mirror.pour import pour
+from mirror.stream import Batch, Body, Check, Fill
 
 
 class Output(Protocol):

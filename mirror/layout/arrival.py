@@ -18,7 +18,8 @@ from mirror.descriptor import Descriptor
 from mirror.errors import MirrorError, StorageError, WrongSize
 from mirror.layout.folder import Folder
 from mirror.layout.temporary import Temporary
-from mirror.stream import Batch, Body, Check, Fill, pour
+from mirror.pour import pour
+from mirror.stream import Batch, Body, Check, Fill
 
 _READ = 1024 * 1024  # bytes at a time
 

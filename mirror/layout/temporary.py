@@ -14,6 +14,7 @@ from mirror.errors import StorageError
 from mirror.layout.folder import Folder, translated
 
 _IOV_MAX = 1024
+_RECENT = 16 * 1024 * 1024  # bytes: where the disk may be busy still; to search a whole large file each time is slow
 _FICLONE = 0x40049409  # Linux, ioctl_ficlone(2): btrfs, XFS, bcachefs, ZFS, NFS 4.2
 
 
@@ -22,7 +23,7 @@ class Temporary:
 
     def __init__(self, folder: Folder, name: str, fd: int) -> None:
         self._folder, self._name, self._fd = folder, name, fd
-        self.size = os.fstat(fd).st_size
+        self.size = self._written = os.fstat(fd).st_size
 
     @classmethod
     def create(cls, folder: Folder, mode: int = 0o644, prefix: str = "") -> Temporary:
@@ -83,20 +84,21 @@ class Temporary:
     def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         with translated(self._folder.path):
             write_all(self._fd, chunks)
-            _start_writeback(self._fd)
+            self._written += sum(map(len, chunks))
+            _start_writeback(self._fd, self._written)
 
     def write_at(self, chunks: Sequence[bytes | memoryview], offset: int) -> None:
         """Write wherever it belongs; several threads may, each elsewhere."""
         with translated(self._folder.path):
             write_all(self._fd, chunks, offset)
-            _start_writeback(self._fd)
+            _start_writeback(self._fd, offset + sum(map(len, chunks)))
 
     def truncate(self, size: int = 0) -> None:
         """Forget what is beyond `size` bytes, and go on there."""
         with translated(self._folder.path / self._name):
             os.ftruncate(self._fd, size)
             os.lseek(self._fd, size, os.SEEK_SET)
-        self.size = size
+        self.size = self._written = size
 
     def commit(self, target: Folder, name: str, modified: float | None = None) -> None:
         """Make the bytes durable, then the name. On an error nothing is left.
@@ -191,11 +193,12 @@ def write_all(fd: int, chunks: Sequence[bytes | memoryview], offset: int | None 
             views[0] = views[0][written:]
 
 
-def _start_writeback(fd: int) -> None:
+def _start_writeback(fd: int, end: int) -> None:
     """Let the disk begin now, so that the fsync at the end finds little left to do.
 
     On Linux, DONTNEED starts to write what is dirty, without waiting, and gives back the memory of what is clean: a
     large pull does not push everything else out of the page cache, and to verify it is to read the disk.
     """
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        start = max(end - _RECENT, 0)
+        os.posix_fadvise(fd, start, end - start, os.POSIX_FADV_DONTNEED)

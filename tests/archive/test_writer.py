@@ -1,6 +1,7 @@
 """Archives that mirror writes: their order, their bytes, and what is left where something fails."""
 
 import asyncio
+import io
 import json
 import os
 import random
@@ -9,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mirror.archive import ArchiveWriter
 from mirror.archive.members import Members
@@ -16,7 +19,7 @@ from mirror.content import Sink
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import ContentError, MirrorError, StorageError, TransferError, UsageError, WrongDigest
-from mirror.stream import Body, Fetch, in_hand
+from mirror.stream import Body, Fetch, in_hand, once
 from tests import images
 from tests.archives import IMAGE_NAME, OCI_LAYOUT, REF_NAME, unpacked
 from tests.layout.test_folder import make
@@ -120,6 +123,90 @@ def test_there_is_nothing_but_plain_files_of_nobody(tmp_path: Path) -> None:
         assert tar.format == tarfile.USTAR_FORMAT or not tar.pax_headers
 
 
+# Places that are known before
+
+
+def filled(data: bytes, may_begin: asyncio.Event | None = None) -> Fetch:
+    """Content that threads read, as from a file, once it may."""
+
+    @asynccontextmanager
+    async def fetch(start: int) -> AsyncIterator[Body]:
+        if may_begin:
+            await may_begin.wait()
+        yield Body(once(data[start:]), "a test", start=start, fill=io.BytesIO(data[start:]).readinto)
+
+    return fetch
+
+
+SOME = [random.Random(number).randbytes(number * 100_000) for number in range(8)]
+NODES = [Descriptor("x/y", Digest.of(data), len(data)) for data in SOME]
+
+
+@pytest.mark.parametrize("fetch", [filled, in_hand], ids=["files", "streams"])
+@given(order=st.permutations(range(len(SOME))))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_comes_first_the_archive_is_the_same(
+    tmp_path: Path, fetch: Callable[..., Fetch], order: list[int]
+) -> None:
+    async def arranged(archive: ArchiveWriter) -> None:
+        assert archive.arrange([*NODES, NODES[3]], 4) == 4
+        for number in order:
+            await archive.put(NODES[number], fetch(SOME[number], *(["a test"] if fetch is in_hand else [])))
+
+    assert write(tmp_path / "x", arranged) == write(tmp_path / "y", *map(put, SOME))
+
+
+def test_content_that_has_its_place_comes_at_once(tmp_path: Path) -> None:
+    """The first one waits for the last, which would be for ever if they came in turn."""
+
+    async def arranged(archive: ArchiveWriter) -> None:
+        archive.arrange(NODES, len(NODES))
+        last = asyncio.Event()
+
+        async def put_last() -> None:
+            await archive.put(NODES[-1], filled(SOME[-1]))
+            last.set()
+
+        waiting = [archive.put(node, filled(data, last)) for node, data in zip(NODES[:-1], SOME[:-1], strict=True)]
+        twice = archive.put(NODES[1], filled(SOME[1], last))
+        await asyncio.wait_for(asyncio.gather(*waiting, twice, put_last()), 30)
+
+    assert write(tmp_path / "x", arranged) == write(tmp_path / "y", *map(put, SOME))
+
+
+def test_content_that_has_a_place_and_does_not_come_is_missed(tmp_path: Path) -> None:
+    async def arranged(archive: ArchiveWriter) -> None:
+        archive.arrange(NODES, 4)
+        for node, data in zip(NODES[1:], SOME[1:], strict=True):
+            await archive.put(node, filled(data))
+
+    with pytest.raises(StorageError, match=f"The archive lacks {NODES[0].digest}"):
+        write(tmp_path / "x", arranged)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_member_that_was_cut_goes_on_in_its_place(tmp_path: Path) -> None:
+    source = Cutting(5_000_000)
+
+    async def arranged(archive: ArchiveWriter) -> None:
+        archive.arrange([NODE, NODES[1]], 4)
+        with pytest.raises(TransferError):
+            await archive.put(NODE, source)
+        await archive.put(NODES[1], filled(SOME[1]))
+        await archive.put(NODE, source)
+
+    assert write(tmp_path / "x", arranged) == write(tmp_path / "y", put(DATA), put(SOME[1]))
+    assert source.asked == [0, 5_000_000]
+
+
+def test_a_pipe_has_no_places() -> None:
+    async def arranged(archive: ArchiveWriter) -> None:
+        assert archive.arrange(NODES, 4) == 1
+        await archive.put(NODES[1], filled(SOME[1]))
+
+    assert piped(arranged) == piped(put(SOME[1]))
+
+
 # Where something fails
 
 FLIPPED = [bytes([DATA[0] ^ 1]) + DATA[1:], DATA[:-1] + bytes([DATA[-1] ^ 1])]
@@ -129,12 +216,13 @@ FLIPPED = [bytes([DATA[0] ^ 1]) + DATA[1:], DATA[:-1] + bytes([DATA[-1] ^ 1])]
     "data", [*FLIPPED, DATA[:-1], DATA + b"x", b""], ids=["first", "last", "short", "long", "none"]
 )
 @pytest.mark.parametrize("there", [False, True], ids=["new", "over another"])
-def test_a_wrong_byte_leaves_no_archive(tmp_path: Path, data: bytes, there: bool) -> None:
+@pytest.mark.parametrize("fetch", [filled, lambda data: in_hand(data, "a test")])
+def test_a_wrong_byte_leaves_no_archive(tmp_path: Path, data: bytes, there: bool, fetch: Callable[..., Fetch]) -> None:
     path = tmp_path / "x.tar"
     if there:
         path.write_bytes(b"before")
     with pytest.raises(ContentError, match="from a test"):
-        write(path, put(b"right"), put(data, NODE))
+        write(path, put(b"right"), lambda archive: archive.put(NODE, fetch(data)))
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == ({"x.tar": b"before"} if there else {})
 
 
@@ -144,12 +232,13 @@ def test_what_was_torn_is_written_over_in_a_file(
 ) -> None:
     async def torn(archive: ArchiveWriter) -> None:
         with pytest.raises(WrongDigest):
-            await archive.put(NODE, in_hand(FLIPPED[1], "a test"))
+            await archive.put(NODE, Cutting(len(DATA), data=FLIPPED[1]))
 
     assert write(tmp_path / "x", put(b"first"), torn, next_one) == write(tmp_path / "y", put(b"first"), next_one)
 
 
-def test_an_interrupted_archive_is_gone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("from_file", [False, True])
+def test_an_interrupted_archive_is_gone(tmp_path: Path, from_file: bool) -> None:
     @asynccontextmanager
     async def stalls(start: int) -> AsyncIterator[Body]:
         async def chunks() -> AsyncIterator[bytes]:
@@ -157,11 +246,19 @@ def test_an_interrupted_archive_is_gone(tmp_path: Path) -> None:
             begun.set()
             await asyncio.Event().wait()
 
-        yield Body(chunks(), "a test")
+        def zeros_for_ever(buffer: memoryview) -> int:
+            loop.call_soon_threadsafe(begun.set)
+            return min(len(buffer), 3)
+
+        yield Body(chunks(), "a test", fill=zeros_for_ever if from_file else None)
 
     begun = asyncio.Event()
+    loop: asyncio.AbstractEventLoop
 
     async def main() -> None:
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+
         async def writing() -> None:
             async with ArchiveWriter.to_file(tmp_path / "x") as archive:
                 await archive.put(NODE, stalls)
@@ -224,8 +321,9 @@ def test_a_pipe_gets_the_same_bytes_as_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", FLIPPED)
-def test_a_pipe_never_gets_the_end_of_a_wrong_blob(data: bytes) -> None:
-    got, error = piped(put(data, NODE))
+@pytest.mark.parametrize("fetch", [filled, lambda data: in_hand(data, "a test")])
+def test_a_pipe_never_gets_the_end_of_a_wrong_blob(data: bytes, fetch: Callable[..., Fetch]) -> None:
+    got, error = piped(lambda archive: archive.put(NODE, fetch(data)))
     assert isinstance(error, WrongDigest)
     assert len(got) < len(DATA)
     found = Members(lambda offset, size: got[offset : offset + size], len(got))
@@ -329,7 +427,7 @@ def cut_then_another(after: int) -> Callable[[ArchiveWriter], Awaitable[object]]
     return steps
 
 
-@pytest.mark.parametrize("after", [0, 5_000_000])
+@pytest.mark.parametrize("after", [0, 8_999_999])
 def test_what_could_not_be_had_leaves_room_for_others_in_a_file(tmp_path: Path, after: int) -> None:
     assert write(tmp_path / "x.tar", cut_then_another(after)) == write(tmp_path / "y.tar", put(b"other"))
 

@@ -438,6 +438,9 @@ def test_an_image_that_may_lack_what_refers_to_it_is_whole_all_the_same(
     mirror: Mirror, signed: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     signed.remove_blob("team/app", images.digest_of(b"signed"))
-    result = mirror("copy", f"docker://{signed.host}/team/app:v1", "oci:layout", code=4)
-    assert "is whole, but may lack referrers" in result.err
-    assert everything(MULTI) <= blobs(tmp_path / "layout")
+    for target in ("oci:layout", "oci-archive:x.tar"):
+        result = mirror("copy", f"docker://{signed.host}/team/app:v1", target, code=4)
+        assert "is whole, but may lack referrers" in result.err
+    mirror("import", "x.tar", "back")
+    for folder in ("layout", "back"):
+        assert everything(MULTI) <= blobs(tmp_path / folder)

@@ -1,0 +1,162 @@
+"""From file to file: every byte is hashed and written in its order, and nobody gets the end of what is wrong."""
+
+import asyncio
+import hashlib
+import random
+import threading
+from collections.abc import Callable, Iterator
+from threading import Semaphore
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror import pour as pouring
+from mirror.descriptor import Descriptor
+from mirror.digest import Digest
+from mirror.errors import MirrorError, StorageError, WrongDigest, WrongSize
+from mirror.pour import pour
+from mirror.stream import Body, Check, once
+from tests.strategies import QUICK
+
+DATA = random.Random(1).randbytes(10_000)
+NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
+SIZE = 1000
+
+
+@pytest.fixture(params=[0, 1, 8], autouse=True)
+def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Semaphore]:
+    """With none to spare hashing goes on in the same thread, with many beside it; afterwards all are free again."""
+    free = Semaphore(request.param)
+    monkeypatch.setattr(pouring, "_CORES", free)
+    monkeypatch.setattr(pouring, "_SIZE", SIZE)
+    yield free
+    assert [free.acquire(blocking=False) for _ in range(request.param + 1)] == [True] * request.param + [False]
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPool")] == []
+
+
+def filling(data: bytes, most: int = SIZE) -> Callable[[memoryview], int]:
+    """A source that gives at most so many bytes at a time."""
+    left = data
+
+    def fill(buffer: memoryview) -> int:
+        nonlocal left
+        chunk = left[: min(most, len(buffer))]
+        buffer[: len(chunk)] = chunk
+        left = left[len(chunk) :]
+        return len(chunk)
+
+    return fill
+
+
+def poured(data: bytes, node: Descriptor = NODE, start: int = 0, most: int = SIZE) -> tuple[bytes, MirrorError | None]:
+    """What was written, and how it ended."""
+    got = bytearray()
+    check = Check(node)
+    check.update([data[:start]])
+    body = Body(once(b""), "a test", start=start)
+    try:
+        pour(body, node, filling(data[start:], most), check, got.extend)
+    except MirrorError as error:
+        return bytes(got), error
+    return bytes(got), None
+
+
+@pytest.mark.parametrize("size", [0, 1, SIZE - 1, SIZE, SIZE + 1, 2 * SIZE, 3 * SIZE + 7, len(DATA)])
+@pytest.mark.parametrize("most", [1, 333, SIZE])
+def test_content_of_any_size_arrives_however_it_is_read(size: int, most: int) -> None:
+    data = DATA[:size]
+    assert poured(data, Descriptor("a/b", Digest.of(data), size), most=most) == (data, None)
+
+
+@pytest.mark.parametrize("start", [1, SIZE, len(DATA) - 1, len(DATA)])
+def test_what_is_there_already_is_hashed_and_not_written_again(start: int) -> None:
+    assert poured(DATA, start=start) == (DATA[start:], None)
+
+
+@given(st.integers(0, len(DATA) - 1), st.integers(1, SIZE))
+@QUICK
+@pytest.mark.usefixtures("cores")
+def test_any_wrong_byte_is_found_before_the_end_is_written(position: int, most: int) -> None:
+    wrong = bytearray(DATA)
+    wrong[position] ^= 1
+    got, error = poured(bytes(wrong), most=most)
+    assert isinstance(error, WrongDigest)
+    assert str(error).startswith(f"{NODE.digest} from a test")
+    assert len(got) < len(DATA)
+
+
+@pytest.mark.parametrize("size", [0, 1, SIZE, len(DATA) - 1])
+def test_what_ends_too_early_is_no_content(size: int) -> None:
+    got, error = poured(DATA[:size])
+    assert isinstance(error, WrongSize)
+    assert DATA.startswith(got)
+
+
+@pytest.mark.parametrize("more", [1, SIZE, 5 * SIZE])
+def test_what_goes_on_too_long_is_not_written_to_its_end(more: int) -> None:
+    got, error = poured(DATA + bytes(more))
+    assert isinstance(error, WrongSize)
+    assert len(got) < len(DATA)
+
+
+def test_a_size_beyond_all_memory_costs_nothing() -> None:
+    _, error = poured(b"", Descriptor("a/b", Digest.of(b""), 2**62))
+    assert isinstance(error, WrongSize)
+
+
+def test_content_is_hashed_by_the_algorithm_that_names_it() -> None:
+    digest = Digest.parse("sha512:" + hashlib.sha512(DATA).hexdigest())
+    assert poured(DATA, Descriptor("a/b", digest, len(DATA))) == (DATA, None)
+
+
+def test_it_is_told_how_far_it_is() -> None:
+    told: list[int] = []
+    pour(Body(once(b""), "a test"), NODE, filling(DATA), Check(NODE), lambda _: None, told.append)
+    assert told == [SIZE] * 10
+
+
+@pytest.mark.parametrize("place", ["fill", "write", "advance"])
+def test_what_fails_on_the_way_is_raised_as_it_is(place: str) -> None:
+    fill, calls = filling(DATA), 0
+
+    def fail() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise StorageError("The disk is full.")
+
+    def failing(buffer: memoryview) -> int:
+        if place == "fill":
+            fail()
+        return fill(buffer)
+
+    written = bytearray()
+
+    def write(chunk: memoryview) -> None:
+        if place == "write":
+            fail()
+        written.extend(chunk)
+
+    with pytest.raises(StorageError, match=r"^The disk is full\.$"):
+        pour(
+            Body(once(b""), "a test"),
+            NODE,
+            failing,
+            Check(NODE),
+            write,
+            lambda _: fail() if place == "advance" else None,
+        )
+    assert DATA.startswith(bytes(written))
+    assert len(written) <= 2 * SIZE
+
+
+def test_several_at_once_do_not_get_in_each_others_way() -> None:
+    some = [random.Random(number).randbytes(SIZE * number + number) for number in range(12)]
+    nodes = [Descriptor("a/b", Digest.of(data), len(data)) for data in some]
+
+    async def main() -> list[tuple[bytes, MirrorError | None]]:
+        pairs = zip(some, nodes, strict=True)
+        return await asyncio.gather(*(asyncio.to_thread(poured, data, node) for data, node in pairs))
+
+    assert asyncio.run(main()) == [(data, None) for data in some]
