@@ -100,7 +100,7 @@ def loaded(statement: str) -> set[str]:
         ("from mirror import Reference, Digest, Platform, MirrorError", HTTP | SCREEN | {"mirror.layout"}),
         ("from mirror import pull_image, push_layout, verify_layout", SCREEN),
         ("import mirror.cli", HTTP | {"asyncio", "tqdm", "mirror.layout"}),
-        ("import mirror.cli.verify, mirror.cli.ls, mirror.cli.rm", HTTP),
+        ("import mirror.cli.verify, mirror.cli.ls, mirror.cli.rm", HTTP | {"http.client", "xml"}),
     ],
 )
 def test_nothing_is_loaded_that_is_not_needed(statement: str, unwanted: set[str]) -> None:

@@ -10,6 +10,7 @@
 `spool`      … that comes from stdin
 `agreement`  whether the two lists of images in one archive agree
 `inventory`  an archive as something to verify
+`member`     one blob of an archive that is being written
 `writer`     an archive as a sink
 """
 

@@ -17,7 +17,6 @@ from mirror.finding import Severity
 from mirror.record import CAP, Record, parse_records
 from mirror.reference import Reference
 from mirror.report.findings import Level, VerifyReport
-from mirror.report.junit import to_junit
 from mirror.retry import Retry
 from mirror.verify import Verification
 
@@ -218,6 +217,8 @@ async def _to_the_end(verification: Verification) -> None:
 
 def _show(report: VerifyReport, junit: Path | None, *, as_json: bool, quiet: bool) -> None:
     if junit:
+        from mirror.report.junit import to_junit  # and the XML library, for this option alone
+
         _write(junit, to_junit(report))
     options.echo_json(report.to_json()) if as_json else options.echo(report.lines())
     for text in report.repair.remarks() if report.repair else ():
