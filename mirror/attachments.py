@@ -10,6 +10,8 @@ from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import MirrorError
 from mirror.graph import Graph
+from mirror.layout import Entry
+from mirror.reference import Reference
 from mirror.report.transfers import Companions
 
 
@@ -23,6 +25,13 @@ class Attachment:
     root: Descriptor
     members: Sequence[Digest]
     copy: Copy | None = None
+
+
+def beside(name: str, attached: Entry) -> str:
+    """What is about an image called `name` is called, in a layout or an archive: by its own tag, in that repository."""
+    if attached.reference is None:
+        return attached.name
+    return f"{Reference.parse(name).name}:{attached.tag}"
 
 
 def companions(

@@ -1,7 +1,8 @@
 """Export: from a layout into an archive that docker, podman, skopeo and containerd read.
 
 1. decide what each image is called, and for docker which platform of it goes; walk it
-2. copy: blobs, manifests, indexes, the list of images last
+2. where some were chosen, find what refers to them
+3. copy: blobs, manifests, indexes, the list of images last
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from functools import partial
 from pathlib import Path
 
 from mirror.archive.writer import writing
+from mirror.company import Party, accompanied
 from mirror.concurrency import each
 from mirror.content import Progress
 from mirror.descriptor import Platform
 from mirror.layout import Entry, Layout, index
+from mirror.layout.attached import is_attachable
 from mirror.outgoing import AT_ONCE, FILES_AT_ONCE, carry, check_docker_names, docker_names, for_docker, offer, whole
 from mirror.report.transfers import TransferReport
 
@@ -54,7 +57,7 @@ async def export_layout(
     Args:
         layout: the layout's folder; it is only read.
         archive: the file; the text `-` is stdout.
-        images: which ones, all of them where none is named.
+        images: which ones, and what refers to them; all of them where none is named.
         options: how.
         progress: who wants to know how it goes.
 
@@ -71,12 +74,13 @@ async def export_layout(
         offers = await each(wanted, lambda one: offer(source, *one), AT_ONCE)
         choose = partial(for_docker, platform=options.platform) if for_them else whole
         found = await each(offers, choose, AT_ONCE)
+        party = await accompanied(source, found) if images and not for_them else Party(found)
         async with writing(archive, for_docker=for_them) as sink:
             warnings = docker_names(found) if for_them else ()
             report = await carry(
-                "export", found, sink, jobs=FILES_AT_ONCE, archive=sink, progress=progress, warnings=warnings
+                "export", party.images, sink, jobs=FILES_AT_ONCE, archive=sink, progress=progress, warnings=warnings
             )
-    return replace(report, seconds=time.monotonic() - started)
+    return replace(party.counted(report), seconds=time.monotonic() - started)
 
 
 def _named(source: Layout, images: Sequence[str], options: ExportOptions) -> list[tuple[str, Entry]]:
@@ -85,7 +89,10 @@ def _named(source: Layout, images: Sequence[str], options: ExportOptions) -> lis
     Raises:
         UsageError: a name is missing, or stands for two images.
     """
-    chosen = index.called(source.find(images), options.name, str(source.path))
+    entries = source.find(images)
+    if options.format is Format.DOCKER and not images:  # docker has no use for signatures and the like
+        entries = [entry for entry in entries if not is_attachable(entry)] or entries
+    chosen = index.called(entries, options.name, str(source.path))
     if options.format is Format.DOCKER:
         check_docker_names(chosen, str(source.path), given=options.name is not None)
     places = {entry: place for place, entry in enumerate(source.entries())}

@@ -1,6 +1,6 @@
 """Import: from an archive, whoever wrote it, into a layout.
 
-1. read the headers of the archive, and walk every image; nothing has moved yet
+1. read the headers of the archive, walk every image, and what refers to those that were chosen; nothing has moved yet
 2. ask the layout for every blob, and the disk for room
 3. copy: what is there and right is skipped, so a second call goes on where the first was cut
 """
@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror.archive.spool import opened
+from mirror.company import Party, accompanied
 from mirror.concurrency import each
 from mirror.content import Progress
 from mirror.layout import LayoutWriter, index
@@ -34,7 +35,7 @@ async def import_archive(
     Args:
         archive: the file, whichever tool wrote it; the text `-` is stdin.
         layout: the layout's folder; created where it is not there.
-        images: which ones, all of them where none is named.
+        images: which ones, and what refers to them; all of them where none is named.
         name: what to call the one image that is imported.
         progress: who wants to know how it goes.
 
@@ -49,14 +50,15 @@ async def import_archive(
         wanted = index.called(source.find(images), name, str(source.path))
         offers = await each(wanted, lambda one: offer(source, *one), AT_ONCE)
         found = await each(offers, whole, AT_ONCE)
+        party = await accompanied(source, found) if images else Party(found)
         async with LayoutWriter.writing(path, jobs=FILES_AT_ONCE) as sink:
             report = await carry(
                 "import",
-                found,
+                party.images,
                 sink,
                 jobs=FILES_AT_ONCE,
                 layout=sink,
                 progress=progress,
                 warnings=[text for image in found for text in image.warnings("the archive")],
             )
-    return replace(report, seconds=time.monotonic() - started)
+    return replace(party.counted(report), seconds=time.monotonic() - started)

@@ -22,7 +22,8 @@ _HELP = """Write images of a layout to an archive, every byte verified on its wa
 
 An oci-archive is the layout in a tar archive: for podman, skopeo, containerd and mirror, digests preserved. A
 docker-archive holds one platform of each image, and is what `docker load` takes, whichever way docker stores images;
-the others read it too. The same images make the same archive, to the byte.
+the others read it too. The same images make the same archive, to the byte. What refers to an image, such as its
+signatures, goes with it into an oci-archive.
 
 FILE gets its name when it is whole. stdout gets one line for each image, NAME@DIGEST; where FILE is -, the archive.
 """
@@ -72,3 +73,4 @@ def command(
         options.show_beside(report, quiet=quiet)
     else:
         options.show(report, quiet=quiet, as_json=as_json)
+    report.raise_failures()

@@ -22,7 +22,8 @@ _HELP = """Read images from an archive into a layout, every byte verified.
 
 It reads what docker save (old and new), podman save, skopeo, nerdctl, ctr and an export write: a layout in a tar
 archive, or docker's own form. The archive is read in place and never unpacked; what a pipe brings is kept beside the
-layout meanwhile. Run it again to go on after an interruption.
+layout meanwhile. What refers to an image, such as its signatures, comes with it. Run it again to go on after an
+interruption.
 
 stdout gets one line for each image, NAME@DIGEST.
 """
@@ -51,3 +52,4 @@ def command(
     with progress(quiet=quiet, no_progress=no_progress) as bars:
         report = run(import_archive(archive, layout, images, name=name, progress=bars))
     options.show(report, quiet=quiet, as_json=as_json)
+    report.raise_failures()

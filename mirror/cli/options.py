@@ -142,6 +142,8 @@ def show(report: TransferReport, *, quiet: bool, as_json: bool) -> None:
 
 def show_beside(report: TransferReport, *, quiet: bool) -> None:
     """The same on stderr: stdout has the archive."""
+    for text in report.complaints():
+        remark(f"mirror: {text}", quiet=False)
     for line in (*report.lines(), *report.remarks(), report.summary()):
         remark(line, quiet=quiet)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mirror.archive import ArchiveWriter
 from mirror.archive.writer import writing
-from mirror.attachments import Attachment
+from mirror.attachments import Attachment, beside
 from mirror.content import Sink
 from mirror.copying.origin import Company
 from mirror.deliver import Delivery, list_referrers, read_tags_back
@@ -77,7 +77,7 @@ class Goal(ABC):
         """What goes along: under names in the same repository as the image's."""
         entry = replace(image.offer.entry, root=image.root)
         found = [
-            Attachment(one.subject, _beside(image.offer.name, one.entry), one.graph, one.entry.root, one.members)
+            Attachment(one.subject, beside(image.offer.name, one.entry), one.graph, one.entry.root, one.members)
             for one in company.attached
             if not one.failure
         ]
@@ -236,13 +236,6 @@ def _tagged(entry: Entry, tag: str) -> tuple[str, Entry]:
     given = names.given(entry.root.annotations)
     annotations = {key: text for key, text in entry.root.annotations.items() if key not in given}
     return tag, Entry.of(replace(entry.root, annotations={**annotations, names.REF_NAME: tag}))
-
-
-def _beside(name: str, attached: Entry) -> str:
-    """What is about an image called `name` is called."""
-    if attached.reference is None:
-        return attached.name
-    return f"{Reference.parse(name).name}:{attached.tag}"
 
 
 def goal_at(location: Location, name: str | None, jobs: int, client: Client | None, retry: Retry) -> Goal:

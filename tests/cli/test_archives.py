@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -478,3 +479,60 @@ def test_no_change_of_bytes_is_a_traceback(
     check_manners(result)
     if (folder / "back").exists():
         assert_whole(folder / "back")
+
+
+# What refers to images
+
+SIGNATURE = images.artifact("a/signature", images.Blob.of(b"signed", "x/y"), subject=AMD64.subject())
+COSIGNED = images.artifact("c/d", images.Blob.of(b"cosigned", "x/y"))
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A layout with two images in it, one of which is signed in two ways."""
+    folder = tmp_path_factory.mktemp("signed")
+    with serving(EmbeddedRegistry(referrers=True)) as registry:
+        MULTI.publish(registry, "team/app", "v1")
+        SIGNATURE.publish(registry, "team/app", None)
+        COSIGNED.publish(registry, "team/app", images.cosign_tag(MULTI, "sig"))
+        DOCKER.publish(registry, "team/other", "v1")
+        Mirror(folder)("pull", f"{registry.host}/team/app:v1", f"{registry.host}/team/other:v1", "--all")
+        yield folder / "layout"
+
+
+def test_what_refers_to_an_image_goes_into_an_archive_and_out_of_it(
+    mirror: Mirror, signed: Path, tmp_path: Path
+) -> None:
+    for step in (("export", signed, "one.tar", "app:v1"), ("import", "one.tar", "back", "app:v1")):
+        result = mirror(*step, "--json").json
+        assert [(image["digest"], image["referrers"]["count"]) for image in result["images"]] == [(MULTI.root, 2)]
+    assert blobs(tmp_path / "back") >= root(MULTI) | root(SIGNATURE) | root(COSIGNED)
+    assert not blobs(tmp_path / "back") & set(DOCKER.manifests)
+    assert mirror("verify", "back", "--fail-on", "warning").code == 0
+    assert "2 referrers" in mirror("ls", "back").out
+
+
+def test_what_refers_to_an_image_is_called_after_it(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
+    mirror("export", signed, "one.tar", "app:v1", "--as", "quay.io/x/y:v2")
+    mirror("import", "one.tar", "back")
+    assert {name.rpartition(":")[0] for name in names(tmp_path / "back")} == {"quay.io/x/y"}
+    assert len(names(tmp_path / "back")) == 3
+    mirror("import", "one.tar", "again", "y:v2", "--as", "quay.io/z")
+    assert {name.rpartition(":")[0] for name in names(tmp_path / "again")} == {"quay.io/z"}
+    assert len(names(tmp_path / "again")) == 3
+
+
+def test_an_image_whose_signature_cannot_be_read_goes_without(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
+    shutil.copytree(signed, tmp_path / "layout")
+    blob_path(tmp_path / "layout", COSIGNED.root).write_bytes(b"{}")
+    result = mirror("export", "layout", "one.tar", "app:v1", code=4)
+    assert "is whole, but may lack referrers" in result.err
+    mirror("import", "one.tar", "back")
+    assert blobs(tmp_path / "back") >= root(MULTI) | root(SIGNATURE)
+
+
+def test_docker_gets_the_images_and_not_what_refers_to_them(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
+    result = mirror("export", signed, "all.tar", "--format", "docker-archive", "--platform", "linux/amd64", "--json")
+    assert len(result.json["images"]) == 2
+    listed = json.loads(unpacked((tmp_path / "all.tar").read_bytes())["manifest.json"])
+    assert [item["RepoTags"][0].partition("/")[2] for item in listed] == ["team/app:v1", "team/other:v1"]

@@ -94,8 +94,7 @@ def test_a_corrupt_partial_file_is_fetched_again_once(
     IMAGE.publish(registry, "a", "v1")
     registry.fault(Fault(path=MIDDLE.digest, times=1, action=Cut(after=2 * MB)))
     mirror("pull", f"{registry.host}/a:v1", "--all", "--retries", 0, code=1)
-    partial = next((tmp_path / "layout/.mirror/partial").iterdir())
-    partial.write_bytes(bytes(2 * MB))
+    (tmp_path / "layout/.mirror/partial" / MIDDLE.digest.replace(":", "-")).write_bytes(bytes(2 * MB))
     mirror("pull", f"{registry.host}/a:v1", "--all")
     assert [seen.sent for seen in blob_requests(registry, MIDDLE.digest)] == [2 * MB, MB, 3 * MB]
     assert_whole(tmp_path / "layout")
