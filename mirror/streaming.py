@@ -1,7 +1,7 @@
 """Verify an image where it is, in a registry: every byte is fetched and hashed, and nothing is stored.
 
 1. resolve the name
-2. from the root down, each manifest: there, right, parsed
+2. from the root down, each manifest: there, right, parsed; all held against what came another way
 3. every blob fetched and hashed (`mirror.readback`)
 
 What a registry serves is all that there is, so there are no orphans and no names besides. Its mirrors are not asked.
@@ -10,18 +10,22 @@ What a registry serves is all that there is, so there are no orphans and no name
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
+from mirror.anchors import Anchors, Compared, compare_all
 from mirror.concurrency import each
 from mirror.content import Progress, Source
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import InvalidContent, InvalidDigest, MirrorError
 from mirror.finding import Finding, Kind, Severity
-from mirror.graph import DEEPEST, MOST_BYTES, MOST_MANIFESTS, Graph, read_node
+from mirror.graph import DEEPEST, MOST_BYTES, MOST_MANIFESTS, Graph, read_node, read_small
+from mirror.layout import Entry
+from mirror.layout.names import ORIGIN
 from mirror.readback import Expected, finding_of, read_back
+from mirror.record import Record, configs_of
 from mirror.reference import Reference
 from mirror.registry import Client, Options, pull_source
 from mirror.report.findings import VerifiedImage, VerifyReport
@@ -37,6 +41,8 @@ async def verify_image(
     retry: Retry | None = None,
     *,
     fail_on: Severity | str = Severity.ERROR,
+    expect: Mapping[str, str] | None = None,
+    records: Sequence[Record] = (),
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Verify an image in a registry to the end; all of its platforms.
@@ -46,6 +52,8 @@ async def verify_image(
         options: how to talk to registries, and how much to read at once.
         retry: how stubbornly.
         fail_on: the least severity that makes the verdict `not ok`: `error` or `warning`.
+        expect: the digest that the image has to have, by its name.
+        records: digest records that it has to agree with; see `parse_records`.
         progress: who wants to know how it goes.
 
     Returns:
@@ -57,6 +65,7 @@ async def verify_image(
         TransferError: the registry could not be asked.
     """
     options, retry, started = options or Options(), retry or Retry(), time.monotonic()
+    anchors = Anchors.of(expect, records)
     reference = Reference.parse(image)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(options))
@@ -64,16 +73,18 @@ async def verify_image(
         root = await retry.run(lambda: source.resolve(reference.target))
         survey = _Survey(source, root, reference.stored, retry)
         await survey.walk()
+        compared = await survey.compared(reference, anchors) if anchors else Compared()
         content = Expected(reference.stored, source, None, root.digest, tuple(survey.blobs.values()))
         found = await read_back([content], jobs=options.jobs, retry=retry, progress=progress)
     return VerifyReport(
         path=f"docker://{reference}",
         images=(survey.verified(),),
-        findings=(*survey.findings, *found),
+        findings=(*survey.findings, *compared.findings, *found),
         files=len(survey.graph.nodes) + len(survey.blobs),
         size=sum(survey.sizes()),
         seconds=time.monotonic() - started,
         fail_on=Severity(fail_on),
+        anchored=tuple(compared.anchored),
     )
 
 
@@ -97,6 +108,23 @@ class _Survey:
             if not level:
                 return
         self._report(Kind.TOO_MANY, self.graph.root, f"at most {DEEPEST} levels", "more")
+
+    async def compared(self, reference: Reference, anchors: Anchors) -> Compared:
+        """Between 2 and 3: the image, held against what came another way."""
+        documents = {digest: node.document for digest, node in self.graph.nodes.items()}
+        configs = _first(configs_of(documents).values(), MOST_BYTES)
+        contents: dict[Digest, bytes | None] = {digest: node.data for digest, node in self.graph.nodes.items()}
+        contents |= zip((node.digest for node in configs), await each(configs, self._config, _AT_ONCE), strict=True)
+        root = replace(self.graph.root, annotations={ORIGIN: reference.pinned(self.graph.root.digest)})
+        entry = Entry(root, reference, reference.tag)
+        return compare_all(lambda node: contents.get(node.digest), [entry], anchors, f"docker://{reference}")
+
+    async def _config(self, config: Descriptor) -> bytes | None:
+        """The content of a config; where it is not to be had, step 3 says why."""
+        try:
+            return await read_small(self._source, config, self._retry)
+        except MirrorError:
+            return None
 
     def verified(self) -> VerifiedImage:
         size = sum(blob.size for blob in self.blobs.values())
@@ -161,3 +189,8 @@ class _Survey:
         self, kind: Kind, node: Descriptor, expected: str, found: str, severity: Severity = Severity.ERROR
     ) -> None:
         self.findings.append(Finding(kind, severity, node.digest, expected, found, (self._name,), size=node.size))
+
+
+def _first(nodes: Iterable[Descriptor], size: int) -> list[Descriptor]:
+    """As many of them as have no more than `size` bytes together."""
+    return [node for node in nodes if (size := size - node.size) >= 0]

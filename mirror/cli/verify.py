@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -33,6 +35,7 @@ _HELP = """Verify a layout offline: every byte is hashed, every link is followed
   mirror verify docker://redis:4.0           in its registry, nothing stored
   mirror verify ./layout --record redis.md   is it what was published?
   mirror verify ./layout --expect redis:4.0=sha256:…
+  mirror verify docker://registry.internal:5000/redis:4.0 --record redis.md
   mirror verify --receipt FILE               a registry, against a receipt
   mirror verify ./layout --repair --from registry.internal:5000
 
@@ -134,47 +137,36 @@ def command(
             "An image of a registry is verified alone and whole, at level content.",
         ),
         (
-            (files or expected) and (receipt or repair or remotely),
-            "--record and --expect are for verifying a layout; verify again after a repair.",
+            (files or expected) and (receipt or repair),
+            "--record and --expect are not for a receipt; after a repair, verify again with them.",
         ),
     ):
         if wrong:
             raise click.UsageError(why, ctx)
     expect = _expected(ctx, expected)
     records = [record for file in files for record in _records(file)]
+    hosts = [Reference.parse(what).registry] if what and remotely else []
+    far = partial(remote.registry_options, plain_http, insecure, jobs, hosts)
+    show = partial(_show, fail_on=Severity(fail_on), junit=junit, as_json=as_json, quiet=quiet)
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         if receipt:
-            from mirror.receipt import verify_receipt  # and with it the HTTP client
+            from mirror.receipt import verify_receipt  # and with it, as with the next two, the HTTP client
 
-            how = remote.registry_options(plain_http, insecure, jobs)
-            report = run(verify_receipt(receipt, how, Retry(retries), bars))
-        elif what and remotely:
-            from mirror.streaming import verify_image
-
-            how = remote.registry_options(plain_http, insecure, jobs, [Reference.parse(what).registry])
-            report = run(verify_image(what, how, Retry(retries), fail_on=fail_on, progress=bars))
+            report = run(verify_receipt(receipt, far(), Retry(retries), bars))
         elif what and source:
             from mirror.repair import repair_layout
 
-            how = remote.registry_options(plain_http, insecure, jobs)
-            mending = repair_layout(
-                Path(what), source, images, level=level, options=how, retry=Retry(retries), progress=bars
-            )
-            report = replace(run(mending), fail_on=Severity(fail_on))
+            mending = partial(repair_layout, Path(what), source, images, level=level)
+            report = run(mending(options=far(), retry=Retry(retries), progress=bars))
+        elif what and remotely:
+            from mirror.streaming import verify_image
+
+            asking = verify_image(what, far(), Retry(retries), expect=expect, records=records, progress=bars)
+            report = run(asking)
         else:
-            verification = Verification(
-                what or "",
-                images,
-                level=level,
-                sample=sample,
-                fail_on=fail_on,
-                expect=expect,
-                records=records,
-                progress=bars,
-            )
-            report = _verified(verification, junit, as_json, quiet)
-    _show(report, junit, as_json=as_json, quiet=quiet)
-    ctx.exit(report.exit_code)
+            here = partial(Verification, what or "", images, level=level, sample=sample)
+            report = _verified(here(expect=expect, records=records, progress=bars), show)
+    ctx.exit(show(report))
 
 
 def _expected(ctx: click.Context, texts: tuple[str, ...]) -> dict[str, str]:
@@ -200,12 +192,12 @@ def _records(path: Path) -> list[Record]:
     return parse_records(data, str(path))
 
 
-def _verified(verification: Verification, junit: Path | None, as_json: bool, quiet: bool) -> VerifyReport:
+def _verified(verification: Verification, show: Callable[[VerifyReport], object]) -> VerifyReport:
     """Verify to the end, or show what was found until somebody said stop."""
     try:
         run(_to_the_end(verification))
     except KeyboardInterrupt:
-        _show(verification.report, junit, as_json=as_json, quiet=quiet)
+        show(verification.report)
         raise
     return verification.report
 
@@ -215,7 +207,9 @@ async def _to_the_end(verification: Verification) -> None:
         pass
 
 
-def _show(report: VerifyReport, junit: Path | None, *, as_json: bool, quiet: bool) -> None:
+def _show(report: VerifyReport, *, fail_on: Severity, junit: Path | None, as_json: bool, quiet: bool) -> int:
+    """Print what was found, and give the exit code."""
+    report = replace(report, fail_on=fail_on)
     if junit:
         from mirror.report.junit import to_junit  # and the XML library, for this option alone
 
@@ -224,6 +218,7 @@ def _show(report: VerifyReport, junit: Path | None, *, as_json: bool, quiet: boo
     for text in report.repair.remarks() if report.repair else ():
         options.remark(f"mirror: {text}", quiet=quiet)
     options.remark(report.summary(), quiet=quiet)
+    return report.exit_code
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ Nothing here is repaired, and nothing stops at the first fault: all findings com
                     With --level layers, each config against its manifest and its index (`configs`)
     `content`    3. every file: there, a file, of the right size. With --level structure, that is the end
                  4. every file hashed, on all cores, largest first; with --level layers, unpacked too (`unpack`, `tar`)
-    `anchors`    between 3 and 4: the images, held against what came another way
+    (`mirror.anchors`)  between 3 and 4: the images, held against what came another way
 
 What is known of blobs is kept in a `ledger`. A layout can prove only that it agrees with itself. Whether it is what was
 published, a digest from elsewhere tells.

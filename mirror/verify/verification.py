@@ -14,10 +14,10 @@ from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
+from mirror.anchors import Anchors, compare_all, reading
 from mirror.archive import ArchiveInventory
 from mirror.concurrency import each, in_thread, settled
 from mirror.content import Inventory, Progress, Silence
-from mirror.digest import Digest
 from mirror.errors import UsageError
 from mirror.finding import Finding, Severity
 from mirror.layout import index
@@ -27,7 +27,6 @@ from mirror.record import Record
 from mirror.report.anchors import Anchored
 from mirror.report.findings import Level, Sample, VerifyReport
 from mirror.verify import own
-from mirror.verify.anchors import Anchors, compare_all
 from mirror.verify.content import Content
 from mirror.verify.structure import Structure
 
@@ -87,7 +86,7 @@ class Verification:
         if self._sample and self._level is Level.STRUCTURE:
             raise UsageError("A sample is a part of the content, and the level 'structure' reads none of it.")
         self._progress, self._threads = progress or Silence(), threads or os.cpu_count() or 1
-        self._anchors = Anchors({name: Digest.parse(text) for name, text in (expect or {}).items()}, records)
+        self._anchors = Anchors.of(expect, records)
         self._anchored: Sequence[Anchored] = ()
         self._findings: list[Finding] = []
         self._fresh: deque[Finding] = deque()
@@ -163,7 +162,7 @@ class Verification:
         self._fresh.extend(structure.about_all())
         content = Content(structure, report, self._proceed)
         content.look(self._level, self._sample)
-        compared = compare_all(store, chosen, self._anchors)
+        compared = compare_all(reading(store), chosen, self._anchors, store.name)
         self._fresh.extend(compared.findings)
         self._anchored = compared.anchored
         return content

@@ -259,6 +259,42 @@ def test_a_record_is_for_verifying_a_layout(mirror: Mirror, stock: Stock, page: 
     assert "after a repair" in check(mirror, page, stock.layout, "--repair", "--from", stock.layout, code=2).err
 
 
+def from_registry(mirror: Mirror, name: str, page: str, *args: object, code: int = 0) -> Result:
+    (mirror.folder / "carried.md").write_text(page)
+    return mirror("verify", f"docker://{name}", "--record", "carried.md", *args, "--retries", 0, code=code)
+
+
+def test_what_a_registry_serves_is_held_against_what_came_another_way(mirror: Mirror, stock: Stock, page: str) -> None:
+    out = from_registry(mirror, stock.name, page, "--expect", f"redis:4.0={SEED.root}").out
+    agrees = "the digest, 2 manifests, 2 image IDs, 12 layers, 2 configs"
+    assert f"agrees  {stock.name} with the record of redis:4.0: {agrees}" in out
+    assert f"agrees  {stock.name} with --expect: the digest" in out
+    for digest in ORDER:
+        wrong = from_registry(mirror, stock.name, page.replace(digest, OTHER), "--json", code=3)
+        assert ("record-mismatch", "error") in kinds(wrong)
+    result = mirror("verify", f"docker://{stock.name}", "--expect", f"redis:4.0={OTHER}", "--json", code=3)
+    assert kinds(result) == [("not-expected", "error")]
+
+
+def test_a_tag_that_has_moved_is_caught_though_its_registry_is_whole(
+    mirror: Mirror, registry: EmbeddedRegistry, page: str
+) -> None:
+    images.multi_arch(docker=True).publish(registry, "library/redis", "4.0")
+    result = from_registry(mirror, f"{registry.host}/library/redis:4.0", page, code=3)
+    assert f"redis:4.0: digest: expected {SEED.root}, found sha256:" in result.out
+
+
+def test_what_a_registry_has_lost_is_not_taken_for_agreement(
+    mirror: Mirror, registry: EmbeddedRegistry, page: str
+) -> None:
+    SEED.publish(registry, "library/redis", "4.0")
+    for digest in ORDER[2], ORDER[1]:  # a config, then its manifest
+        registry.fault(Fault(path=digest, times=None, action=Status(404)))
+        found = kinds(from_registry(mirror, f"{registry.host}/library/redis:4.0", page, "--json", code=3))
+        assert ("missing", "error") in found
+        assert ("not-compared", "unverified") in found
+
+
 @pytest.mark.parametrize("position", range(len(ORDER)))
 def test_a_record_with_one_digit_of_a_digest_changed_is_caught(
     mirror: Mirror, stock: Stock, page: str, position: int

@@ -27,6 +27,21 @@ from mirror.referrers import cosign_tags, referrers_tag
 from mirror.report.anchors import Anchored
 from mirror.report.text import count
 
+Read = Callable[[Descriptor], bytes | None]  # small content, hashed; None where it is not there or not right
+
+
+def reading(store: Inventory) -> Read:
+    """What reads from a store that can be verified."""
+
+    def read(node: Descriptor) -> bytes | None:
+        if node.size > MANIFEST_CAP:
+            return None
+        data = bytearray()
+        verdict = examine(store.open(node.digest), node.digest, node.size, through=keep(data))
+        return bytes(data) if verdict.ok else None
+
+    return read
+
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
@@ -34,6 +49,15 @@ class Anchors:
 
     expected: Mapping[str, Digest] = field(default_factory=dict)
     records: Sequence[Record] = ()
+
+    @classmethod
+    def of(cls, expect: Mapping[str, str] | None, records: Sequence[Record]) -> Anchors:
+        """From what a person has said.
+
+        Raises:
+            InvalidDigest: something in `expect` is no digest.
+        """
+        return cls({name: Digest.parse(text) for name, text in (expect or {}).items()}, records)
 
     def __bool__(self) -> bool:
         return bool(self.expected or self.records)
@@ -48,31 +72,32 @@ class Compared:
     covered: set[int] = field(default_factory=set)
 
 
-def compare_all(store: Inventory, entries: Sequence[Entry], anchors: Anchors) -> Compared:
-    """Compare images with what came another way. It blocks: manifests and configs are read, and hashed.
+def compare_all(read: Read, entries: Sequence[Entry], anchors: Anchors, where: str) -> Compared:
+    """Compare images with what came another way.
 
     Args:
-        store: where the images are.
-        entries: those of its images that are verified.
+        read: gives their manifests and configs; it may block.
+        entries: the images that are verified.
         anchors: what was said of them elsewhere.
+        where: what a person calls the place that they are in.
     """
     done = Compared()
     for text, digest in anchors.expected.items():
-        _expect(done, entries, text, digest, store.name)
+        _expect(done, entries, text, digest, where)
     for record in anchors.records:
-        _hold_against(done, store, entries, record)
+        _hold_against(done, read, entries, record)
     if anchors:
-        done.findings += _unanchored(store, entries, done.covered)
+        done.findings += _unanchored(read, entries, done.covered)
     return done
 
 
-def _unanchored(store: Inventory, entries: Sequence[Entry], covered: Collection[int]) -> Iterator[Finding]:
+def _unanchored(read: Read, entries: Sequence[Entry], covered: Collection[int]) -> Iterator[Finding]:
     """The images that nothing was said about; signatures and the like of the others, and theirs, are no such images."""
     attached = {(_home(entry), entry.tag): place for place, entry in enumerate(entries) if is_attachable(entry)}
     todo, seen = list(covered), set(covered)
     while todo and attached:
         entry = entries[todo.pop()]
-        for subject in filter(None, (*_documents(store, entry.root), _published(entry))):
+        for subject in filter(None, (*_documents(read, entry.root), _published(entry))):
             names_of = ((_home(entry), tag) for tag in (referrers_tag(subject), *cosign_tags(subject)))
             fresh = {place for name in names_of if (place := attached.get(name)) is not None} - seen
             seen |= fresh
@@ -109,7 +134,7 @@ def _expect(done: Compared, entries: Sequence[Entry], text: str, digest: Digest,
 # --- records -----------------------------------------------------------------------------------------------------
 
 
-def _hold_against(done: Compared, store: Inventory, entries: Sequence[Entry], record: Record) -> None:
+def _hold_against(done: Compared, read: Read, entries: Sequence[Entry], record: Record) -> None:
     places = matching(record, entries)
     if not places:
         expected = f"an image of this name, or of the digest {record.digest}"
@@ -118,7 +143,7 @@ def _hold_against(done: Compared, store: Inventory, entries: Sequence[Entry], re
         done.covered.add(place)
         entry = entries[place]
         try:
-            found = _describe(store, entry)
+            found = _describe(read, entry)
         except InvalidContent as error:
             done.findings.append(_mismatch(record, entry, "", "what a record can say", str(error).rstrip(".")))
             continue
@@ -212,20 +237,20 @@ def _sum(result: Comparison) -> str:
 # --- what is there -----------------------------------------------------------------------------------------------
 
 
-def _describe(store: Inventory, entry: Entry) -> Record | None:
+def _describe(read: Read, entry: Entry) -> Record | None:
     """The image as a record, as far as it can be read; None where not even its root can.
 
     Raises:
         InvalidContent: something in a manifest cannot stand in a record.
     """
-    documents = _documents(store, entry.root)
+    documents = _documents(read, entry.root)
     if entry.root.digest not in documents:
         return None
     configs: dict[Digest, bytes] = {}
     left = MOST_BYTES
     for digest, config in configs_of(documents).items():
         left -= config.size
-        data = _read(store, config) if left >= 0 else None
+        data = read(config) if left >= 0 else None
         if data is not None:
             configs[digest] = data
     try:
@@ -234,7 +259,7 @@ def _describe(store: Inventory, entry: Entry) -> Record | None:
         return describe(entry.name, entry.root, documents, {})  # a broken config has its digest all the same
 
 
-def _documents(store: Inventory, root: Descriptor) -> dict[Digest, Document]:
+def _documents(read: Read, root: Descriptor) -> dict[Digest, Document]:
     """The manifests below a root that are there and right, each once."""
     found: dict[Digest, Document] = {}
     todo, left = [root], MOST_BYTES
@@ -243,7 +268,7 @@ def _documents(store: Inventory, root: Descriptor) -> dict[Digest, Document]:
         if node.digest in found or not node.is_manifest:
             continue
         left -= node.size
-        data = _read(store, node) if left >= 0 else None
+        data = read(node) if left >= 0 else None
         try:
             document = None if data is None else parse(data, node.media_type, node.digest)
         except ContentError:
@@ -252,11 +277,3 @@ def _documents(store: Inventory, root: Descriptor) -> dict[Digest, Document]:
             found[node.digest] = document
             todo += reversed(document.manifests)
     return found
-
-
-def _read(store: Inventory, node: Descriptor) -> bytes | None:
-    data = bytearray()
-    if node.size > MANIFEST_CAP:
-        return None
-    verdict = examine(store.open(node.digest), node.digest, node.size, through=keep(data))
-    return bytes(data) if verdict.ok else None
