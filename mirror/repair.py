@@ -10,6 +10,7 @@ Names are not touched: what an image is called, and by which annotations, stays 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
@@ -28,6 +29,7 @@ from mirror.finding import Kind
 from mirror.graph import walk
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.folder import exists, is_folder
+from mirror.location import Transport
 from mirror.overlay import Mending, Nearby
 from mirror.reference import Reference
 from mirror.registry import Client, Options, pull_source
@@ -124,8 +126,10 @@ async def _opened(stack: AsyncExitStack, text: str, options: Options) -> Origin:
         UsageError: it is no source.
         MirrorError: it cannot be opened.
     """
-    path = Path(text)
-    if text.startswith((".", "/", "~")) or exists(path):
+    transport, colon, rest = text.partition(":")
+    named = bool(colon) and transport in (Transport.LAYOUT, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
+    path = Path(os.path.expanduser(rest if named else text))
+    if named or text.startswith((".", "/", "~")) or exists(path):
         whole = stack.enter_context(Layout.open(path)) if is_folder(path) else stack.enter_context(Archive.open(path))
         return lambda _: whole
     where, client = Destination.parse(text), await stack.enter_async_context(Client(options))

@@ -67,11 +67,18 @@ def test_what_is_bad_is_healed_from_a_registry(
     assert got <= {digest, "v2", ""}
 
 
-@pytest.mark.parametrize("source", ["./good", "good.tar"])
+@pytest.mark.parametrize("source", ["./good", "good.tar", "oci:good", "oci-archive:good.tar"])
 @pytest.mark.parametrize("digest", [LAYER, IMAGE.root])
 def test_layouts_and_archives_are_sources_too(mirror: Mirror, layout: Path, source: str, digest: str) -> None:
     flip(blob_path(layout, digest))
     assert f"1 blob healed from {source}" in mirror("verify", "layout", "--repair", "--from", source).err
+    assert content(layout) == content(layout.parent / "good")
+
+
+def test_a_home_is_found_in_a_source(mirror: Mirror, layout: Path) -> None:
+    flip(blob_path(layout, LAYER))
+    assert "There is no" in mirror("verify", "layout", "--repair", "--from", "~nobody-here/x", code=2).err
+    mirror("verify", "layout", "--repair", "--from", "~/good", env={"HOME": str(layout.parent)})
     assert content(layout) == content(layout.parent / "good")
 
 
