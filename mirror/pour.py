@@ -52,8 +52,10 @@ def pour(
                 raise WrongSize(body.called(node), want=node.size, got=None)
             advance(len(chunk))
             hashing.update(chunk, last=got == node.size)
-            write(held)
-            held = chunk
+            if got < node.size:
+                write(chunk)
+            else:
+                held = chunk
     if got < node.size:
         raise WrongSize(body.called(node), want=node.size, got=got)
     check.finish(body.called(node))
