@@ -130,7 +130,7 @@ class Progress(Protocol):
     """Who wants to know how a copy goes. Sizes are bytes; all calls come from the event loop's thread."""
 
     def plan(self, phase: str, blobs: int, size: int) -> None:
-        """A phase begins (`checking`, `copying`, `verifying`), over so many blobs and bytes."""
+        """A phase begins, over so many blobs and bytes: `checking`, `copying`, `verifying`, `surveying` (of images)."""
         ...
 
     def begin(self, node: Descriptor) -> None:

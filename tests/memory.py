@@ -1,4 +1,4 @@
-"""Stores in memory that note what was done to them, in order: small doubles of a registry and a layout."""
+"""Stores in memory that note what was done to them, in order: doubles of a registry and a layout; and progress."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -111,3 +111,24 @@ def fetching(body: Body) -> Fetch:
         yield body
 
     return fetch
+
+
+class Counter:
+    """Progress that adds up."""
+
+    def __init__(self) -> None:
+        self.planned: dict[str, tuple[int, int]] = {}
+        self.done: dict[str, int] = {}
+        self.open: list[str] = []
+
+    def plan(self, phase: str, blobs: int, size: int) -> None:
+        self.planned[phase], self.done[phase] = (blobs, size), 0
+
+    def begin(self, node: Descriptor) -> None:
+        self.open.append(node.digest)
+
+    def advance(self, node: Descriptor | None, count: int) -> None:
+        self.done[[*self.planned][-1]] += count
+
+    def end(self, node: Descriptor) -> None:
+        self.open.remove(node.digest)

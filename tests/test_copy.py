@@ -25,7 +25,7 @@ from mirror.retry import Retry
 from mirror.stream import Body, Fetch
 from tests import images
 from tests.images import Blob, Image
-from tests.memory import MemorySink, MemorySource, descriptor_of, links, node_of
+from tests.memory import Counter, MemorySink, MemorySource, descriptor_of, links, node_of
 from tests.strategies import QUICK, graphs
 
 SHARED = images.layer(9, 500)
@@ -54,30 +54,9 @@ class Call:
         source = source or MemorySource(image)
         self.copies.append(Copy(source, sink or self.sink, graph, name, descriptor_of(image)))
 
-    async def run(self, progress: "Counter | None" = None) -> None:
+    async def run(self, progress: Counter | None = None) -> None:
         self.plan = await copy.survey(self.copies, jobs=self._jobs, retry=self._retry, progress=progress)
         await copy.move(self.plan, jobs=self._jobs, retry=self._retry, keep_going=self._keep_going, progress=progress)
-
-
-class Counter:
-    """Progress that adds up."""
-
-    def __init__(self) -> None:
-        self.planned: dict[str, tuple[int, int]] = {}
-        self.done: dict[str, int] = {}
-        self.open: list[str] = []
-
-    def plan(self, phase: str, blobs: int, size: int) -> None:
-        self.planned[phase], self.done[phase] = (blobs, size), 0
-
-    def begin(self, node: Descriptor) -> None:
-        self.open.append(node.digest)
-
-    def advance(self, node: Descriptor | None, count: int) -> None:
-        self.done[[*self.planned][-1]] += count
-
-    def end(self, node: Descriptor) -> None:
-        self.open.remove(node.digest)
 
 
 def copied(*pairs: tuple[Image, str], progress: Counter | None = None, **how: Any) -> Call:

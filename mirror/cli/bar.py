@@ -26,7 +26,8 @@ class Bars:
 
     def plan(self, phase: str, blobs: int, size: int) -> None:
         self.close()
-        self._total = _bar(f"{phase} {count(blobs, 'blob')}", size, delay=0 if phase == "copying" else _DELAY)
+        what = count(blobs, "image" if phase == "surveying" else "blob")
+        self._total = _bar(f"{phase} {what}", size, delay=0 if phase == "copying" else _DELAY)
 
     def begin(self, node: Descriptor) -> None:
         if node.size >= _LARGE:

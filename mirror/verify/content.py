@@ -36,12 +36,16 @@ class Content:
         self._queue: Iterator[int] = iter(())
         self._lock = Lock()
 
-    def look(self, level: Level, sample: Sample | None) -> None:
-        """Step 3: is each blob there, a file, and of the right size? What is going to be hashed is queued."""
+    def look(self, level: Level, sample: Sample | None, advance: Callable[[int], None] = lambda _: None) -> None:
+        """Step 3: is each blob there, a file, and of the right size? What is going to be hashed is queued.
+
+        `advance` gets the bytes that each should have.
+        """
         for number, verdict in self._structure.documents.flawed:
             self._report(self._judge(number, verdict))
         for number in range(len(self._ledger)):
             self._proceed()
+            advance(self._ledger.said(number) or 0)
             if self._ledger.marks[number] & DONE:
                 self._report_orphan(number)
                 continue

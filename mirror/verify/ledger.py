@@ -118,6 +118,10 @@ class Ledger:
             self.conflicts.setdefault(number, {said: None})[node.size] = None
         return number
 
+    def announced(self) -> int:
+        """The bytes that all blobs should have, as far as anybody says."""
+        return sum(size for size in self.sizes if size != _NOBODY)
+
     def said(self, number: int) -> int | None:
         """The bytes that it should have."""
         said = self.sizes[number]

@@ -62,8 +62,8 @@ class Structure:
 
     # --- what the images need ------------------------------------------------------------------------------------
 
-    def walk(self, entries: Sequence[Entry]) -> None:
-        """Note everything below the images."""
+    def walk(self, entries: Sequence[Entry], advance: Callable[[int], None] = lambda _: None) -> None:
+        """Note everything below the images; `advance` gets the bytes of each root when all below it is noted."""
         same: dict[tuple[object, ...], Root] = {}
         for entry in entries:
             node = entry.root
@@ -71,6 +71,7 @@ class Structure:
         self.roots = list(same.values())
         for position, root in enumerate(self.roots):
             self._walk(position, root)
+            advance(sum(entry.root.size for entry in root.entries))
             if self._too_many():
                 expected = f"no link that is followed more than {SHARED} times, on the average"
                 self._report(Finding(Kind.TOO_MANY, Severity.ERROR, "index.json", expected, "more"))

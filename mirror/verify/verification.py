@@ -20,7 +20,7 @@ from mirror.concurrency import each, in_thread, settled
 from mirror.content import Inventory, Progress, Silence
 from mirror.errors import UsageError
 from mirror.finding import Finding, Severity
-from mirror.layout import index
+from mirror.layout import Entry, index
 from mirror.layout.folder import exists, is_folder
 from mirror.layout.inventory import FolderInventory
 from mirror.record import Record
@@ -141,45 +141,63 @@ class Verification:
     async def _run(self, store: Inventory) -> None:
         """The steps, in threads; see `mirror.verify`."""
         try:
-            content = await in_thread(partial(self._survey, store))
-            self._progress.plan("verifying", content.blobs, content.size)
+            chosen = await in_thread(partial(self._open, store))
+            self._plan("surveying", len(chosen), sum(entry.root.size for entry in chosen))
+            structure = await in_thread(partial(self._survey, store, chosen))
+            self._plan("checking", len(structure.ledger), structure.ledger.announced())
+            content = await in_thread(partial(self._look, structure, chosen))
+            self._plan("verifying", content.blobs, content.size)
             await each(range(min(self._threads, content.blobs)), partial(self._hash, content), self._threads)
         except _Stopped:
             return
 
-    def _survey(self, store: Inventory) -> Content:
-        """Steps 1 to 3, and the anchors."""
+    def _open(self, store: Inventory) -> list[Entry]:
+        """Step 1, and which images are meant."""
+        own.check_layout_file(store, self._fresh.append)
+        entries = own.read_entries(store, self._fresh.append)
+        own.check_names(entries, self._fresh.append)
+        return [index.find(entries, text, store.name) for text in self._images] or entries
+
+    def _survey(self, store: Inventory, chosen: Sequence[Entry]) -> Structure:
+        """Step 2."""
         report, deep = self._fresh.append, self._level is Level.LAYERS
         structure = self._structure = Structure(store, deep=deep, report=report, proceed=self._proceed)
-        own.check_layout_file(store, report)
-        entries = own.read_entries(store, report)
-        own.check_names(entries, report)
-        chosen = [index.find(entries, text, store.name) for text in self._images] or entries
-        structure.walk(chosen)
+        structure.walk(chosen, partial(self._advance, 0))
         if not self._images:
             structure.find_orphans()
             self._fresh.extend(store.leftovers())
         self._fresh.extend(structure.about_all())
-        content = Content(structure, report, self._proceed)
-        content.look(self._level, self._sample)
-        compared = compare_all(reading(store), chosen, self._anchors, store.name)
+        return structure
+
+    def _look(self, structure: Structure, chosen: Sequence[Entry]) -> Content:
+        """Step 3, and the anchors."""
+        content = Content(structure, self._fresh.append, self._proceed)
+        content.look(self._level, self._sample, partial(self._advance, 0))
+        compared = compare_all(reading(structure.store), chosen, self._anchors, structure.store.name)
         self._fresh.extend(compared.findings)
         self._anchored = compared.anchored
         return content
 
     async def _hash(self, content: Content, slot: int) -> None:
         """Step 4, in one thread of several."""
+        await in_thread(partial(content.hash, partial(self._advance, slot), deep=self._level is Level.LAYERS))
 
-        def advance(count: int) -> None:
-            self._proceed()
-            self._advanced[slot] += count
+    def _advance(self, slot: int, count: int) -> None:
+        """Called by threads, each with a slot of its own."""
+        self._proceed()
+        self._advanced[slot] += count
 
-        await in_thread(partial(content.hash, advance, deep=self._level is Level.LAYERS))
+    def _plan(self, phase: str, blobs: int, size: int) -> None:
+        """No thread is running now."""
+        self._tell()
+        self._advanced, self._told = [0] * self._threads, 0
+        self._progress.plan(phase, blobs, size)
 
     def _tell(self) -> None:
         """How far the threads are."""
         now = sum(self._advanced)
-        self._progress.advance(None, now - self._told)
+        if now != self._told:
+            self._progress.advance(None, now - self._told)
         self._told = now
 
     def _proceed(self) -> None:

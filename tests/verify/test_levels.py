@@ -1,6 +1,7 @@
 """How closely is looked, and that nobody can take a quick look for a close one."""
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ from mirror.finding import Kind, Severity
 from mirror.report.findings import Level, Sample, Verdict, VerifyReport
 from tests import images, layouts
 from tests.command import Mirror
+from tests.memory import Counter
 
 LAYERS = [images.layer(seed, 200 + seed) for seed in range(40)]
 IMAGE = images.image("linux/amd64", *LAYERS)
@@ -262,3 +264,21 @@ def test_severities_come_the_worst_first(layout: Path) -> None:
     flip(layout, LAYERS[0].digest)
     severities = [finding.severity for finding in verified(layout).findings]
     assert severities == [Severity.ERROR, Severity.WARNING]
+
+
+# Progress
+
+
+@pytest.mark.parametrize("level", Level)
+def test_every_step_is_told_to_its_end(layout: Path, level: Level) -> None:
+    counter = Counter()
+    layouts.add(layout, images.digest_of(b"orphan"), b"orphan")
+    assert verified(layout, level=level, progress=counter).exit_code == 0
+    root, blobs = len(IMAGE.data), {**IMAGE.blobs, IMAGE.root: IMAGE.data}
+    size = sum(map(len, blobs.values()))
+    assert counter.planned["surveying"] == (1, root)
+    assert counter.planned["checking"] == (len(blobs) + 1, size)  # nobody says how large an orphan should be
+    config = 0 if level == Level.CONTENT else json.loads(IMAGE.data)["config"]["size"]  # which has been read before
+    read = (len(blobs) - bool(config), size - root + len(b"orphan") - config)
+    assert counter.planned["verifying"] == ((0, 0) if level == Level.STRUCTURE else read)
+    assert counter.done == {phase: size for phase, (_, size) in counter.planned.items()}
