@@ -7,7 +7,7 @@ from typing import Protocol
 
 from mirror.archive import header
 from mirror.descriptor import Descriptor
-from mirror.layout.blobs import place as name_of
+from mirror.layout.blobs import place
 from mirror.layout.folder import translated
 from mirror.layout.temporary import write_all
 from mirror.pour import pour
@@ -46,20 +46,28 @@ async def after(count: int, found: AsyncIterator[Batch]) -> AsyncIterator[Batch]
             yield rest
 
 
+def length(node: Descriptor) -> int:
+    """The bytes that a blob takes in an archive."""
+    return len(_header(node)) + node.size + len(header.padding(node.size))
+
+
+def _header(node: Descriptor) -> bytes:
+    return header.build(place(node.digest), node.size)
+
+
 class Member:
-    """A blob that is being written at `place`: `size` bytes of it have come, and are hashed.
+    """A blob that is being written at `offset`: `size` bytes of it have come, and are hashed.
 
     It is `sound` while it is known how many are written, and whoever goes on knows where; `begun` from its first byte
-    on. `length` is how many bytes it takes, with its header.
+    on.
     """
 
-    def __init__(self, node: Descriptor, place: int) -> None:
-        self.node, self.place = node, place
+    def __init__(self, node: Descriptor, offset: int) -> None:
+        self.node, self.offset = node, offset
         self.size, self.sound, self.begun = 0, True, False
-        self._waiting: list[bytes | memoryview] = [header.build(name_of(node.digest), node.size)]
+        self._waiting: list[bytes | memoryview] = [_header(node)]
         self._padding = header.padding(node.size)
-        self.length = len(self._waiting[0]) + node.size + len(self._padding)
-        self._check, self._next = Check(node), place
+        self._check, self._next = Check(node), offset
 
     def update(self, batch: Batch) -> None:
         self._check.update(batch)

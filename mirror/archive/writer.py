@@ -26,11 +26,11 @@ from pathlib import Path
 from mirror import manifest
 from mirror.archive import header, listing
 from mirror.archive.listing import Image
-from mirror.archive.member import Member, Output, Pipe, after
+from mirror.archive.member import Member, Output, Pipe, after, length
 from mirror.concurrency import in_thread, stoppable
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
-from mirror.errors import StorageError, UsageError
+from mirror.errors import InvalidContent, StorageError, UsageError
 from mirror.layout import index
 from mirror.layout.folder import Folder, kind_name
 from mirror.layout.temporary import Temporary
@@ -45,7 +45,7 @@ class ArchiveWriter:
         self._output, self._seekable = output, seekable
         self._images: dict[Image, list[str]] | None = {} if for_docker else None  # with the names that docker gets
         self._index = index.EMPTY
-        self._there: set[Digest] = set()
+        self._there: dict[Digest, int] = {}  # with their sizes
         self._batch = batch_size(jobs=1)
         self._end = 0  # where the next one goes that has no place
         self._places: dict[Digest, int] = {}
@@ -104,13 +104,13 @@ class ArchiveWriter:
             return 1
         for node in nodes:
             if self._places.setdefault(node.digest, self._end) == self._end:
-                self._end += Member(node, self._end).length
+                self._end += length(node)
         self._batch = batch_size(jobs)
         return jobs
 
     async def has(self, node: Descriptor) -> bool:
         """`Holder`: whether it has been written."""
-        return node.digest in self._there
+        return self._there.get(node.digest) == node.size
 
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
         """`Sink`: write verified bytes; a second time, nothing. Where they were cut, the next attempt goes on.
@@ -121,23 +121,28 @@ class ArchiveWriter:
         """
         place = self._places.get(node.digest)
         async with self._turns[place]:
-            if node.digest in self._there:
-                return
-            member = self._member(node, self._end if place is None else place)
-            async with fetch(member.size) as body:
-                await self._write(member, body)
-            del self._members[member.place]
-            self._there.add(node.digest)
-            if place is None:
-                self._end += member.length
+            if node.digest not in self._there:
+                await self._put(node, fetch, self._end if place is None else place)
+                self._end += length(node) if place is None else 0
+        if place is not None:
+            self._turns.pop(place, None)  # whoever waits for it holds it
+        if self._there[node.digest] != node.size:
+            raise InvalidContent(f"{node.digest} has {self._there[node.digest]} bytes, and should have {node.size}.")
 
-    def _member(self, node: Descriptor, place: int) -> Member:
+    async def _put(self, node: Descriptor, fetch: Fetch, offset: int) -> None:
+        member = self._member(node, offset)
+        async with fetch(member.size) as body:
+            await self._write(member, body)
+        del self._members[offset]
+        self._there[node.digest] = node.size
+
+    def _member(self, node: Descriptor, offset: int) -> Member:
         """The member that this content is in: the one that was cut, or a new one."""
-        known = self._members.get(place)
+        known = self._members.get(offset)
         if known and known.sound and known.node == node:
             return known
         self._check_whole()
-        member = self._members[place] = Member(node, place)
+        member = self._members[offset] = Member(node, offset)
         return member
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:

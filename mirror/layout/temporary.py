@@ -111,6 +111,7 @@ class Temporary:
                 if modified is not None:
                     os.utime(self._fd, (modified, modified))
                 os.fsync(self._fd)
+                _give_back(self._fd)
             self._folder.move(self._name, target, name)
         except BaseException:
             self.discard()
@@ -196,9 +197,16 @@ def write_all(fd: int, chunks: Sequence[bytes | memoryview], offset: int | None 
 def _start_writeback(fd: int, end: int) -> None:
     """Let the disk begin now, so that the fsync at the end finds little left to do.
 
-    On Linux, DONTNEED starts to write what is dirty, without waiting, and gives back the memory of what is clean: a
-    large pull does not push everything else out of the page cache, and to verify it is to read the disk.
+    On Linux, DONTNEED starts to write what is dirty, without waiting, and gives back the memory of what is clean.
+    """
+    start = max(end - _RECENT, 0)
+    _give_back(fd, start, end - start)
+
+
+def _give_back(fd: int, start: int = 0, length: int = 0) -> None:
+    """Give back the memory of what is on the disk: of so many bytes, or, where that is 0, of all.
+
+    A large pull does not push everything else out of the page cache, and to verify it is to read the disk.
     """
     if hasattr(os, "posix_fadvise"):
-        start = max(end - _RECENT, 0)
-        os.posix_fadvise(fd, start, end - start, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(fd, start, length, os.POSIX_FADV_DONTNEED)

@@ -18,7 +18,15 @@ from mirror.archive.members import Members
 from mirror.content import Sink
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
-from mirror.errors import ContentError, MirrorError, StorageError, TransferError, UsageError, WrongDigest
+from mirror.errors import (
+    ContentError,
+    InvalidContent,
+    MirrorError,
+    StorageError,
+    TransferError,
+    UsageError,
+    WrongDigest,
+)
 from mirror.stream import Body, Fetch, in_hand, once
 from tests import images
 from tests.archives import IMAGE_NAME, OCI_LAYOUT, REF_NAME, unpacked
@@ -106,6 +114,21 @@ def test_what_is_put_twice_is_there_once(tmp_path: Path) -> None:
         assert await archive.has(NODE)
 
     assert write(tmp_path / "x", at_once).count(DATA[:5000]) == 1
+
+
+@pytest.mark.parametrize("arranged", [False, True])
+def test_content_that_is_there_in_another_size_is_not_there(tmp_path: Path, arranged: bool) -> None:
+    other = Descriptor("x/y", NODE.digest, NODE.size + 1)
+
+    async def lies(archive: ArchiveWriter) -> None:
+        if arranged:
+            archive.arrange([NODE, other], 4)
+        await archive.put(NODE, in_hand(DATA, "a test"))
+        assert not await archive.has(other)
+        with pytest.raises(InvalidContent, match=f"should have {other.size}"):
+            await archive.put(other, in_hand(DATA, "a test"))
+
+    assert write(tmp_path / "x", lies) == write(tmp_path / "y", put(DATA))
 
 
 def test_digests_that_are_longer_than_a_header_allows_are_written_by_pax(tmp_path: Path) -> None:
