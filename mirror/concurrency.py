@@ -37,9 +37,11 @@ async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: i
     return [results[position] for position in sorted(results)]
 
 
-async def in_thread(work: Callable[[], R], on_cancel: Callable[[], None] = lambda: None) -> R:
+async def in_thread(
+    work: Callable[[], R], on_cancel: Callable[[], None] = lambda: None, unwanted: Callable[[R], None] = lambda _: None
+) -> R:
     """Run `work` in a worker thread, and never leave the thread behind; see `settled`."""
-    return await settled(asyncio.to_thread(work), on_cancel)
+    return await settled(asyncio.to_thread(work), on_cancel, unwanted)
 
 
 class Helpers:
@@ -83,11 +85,14 @@ async def stoppable(work: Callable[[Callable[[int], None]], R]) -> R:
     return await in_thread(lambda: work(advance), on_cancel=stop.set)
 
 
-async def settled(doing: Awaitable[R], on_cancel: Callable[[], None] = lambda: None) -> R:
+async def settled(
+    doing: Awaitable[R], on_cancel: Callable[[], None] = lambda: None, unwanted: Callable[[R], None] = lambda _: None
+) -> R:
     """Await something that a thread does, to its end.
 
     A cancelled task leaves its thread running. What the thread uses, open files and locks, belongs to the caller, who
     is going to close them. So a cancellation first calls `on_cancel`, which may make the thread end sooner, and waits.
+    What it has opened all the same, and nobody gets, goes to `unwanted`.
     """
     task = asyncio.ensure_future(doing)
     try:
@@ -97,8 +102,8 @@ async def settled(doing: Awaitable[R], on_cancel: Callable[[], None] = lambda: N
         while not task.done():
             with suppress(asyncio.CancelledError):  # whoever is in a hurry has been heard already
                 await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # nobody else is going to ask
+        if not task.cancelled() and task.exception() is None:  # which nobody else is going to ask
+            unwanted(task.result())
         raise
 
 

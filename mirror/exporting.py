@@ -15,13 +15,22 @@ from functools import partial
 from pathlib import Path
 
 from mirror.archive.writer import writing
-from mirror.company import Party, accompanied
 from mirror.concurrency import each
 from mirror.content import Progress
 from mirror.descriptor import Platform
 from mirror.layout import Entry, Layout, index
 from mirror.layout.attached import is_attachable
-from mirror.outgoing import AT_ONCE, FILES_AT_ONCE, carry, check_docker_names, docker_names, for_docker, offer, whole
+from mirror.outgoing import (
+    AT_ONCE,
+    FILES_AT_ONCE,
+    carry,
+    check_docker_names,
+    company,
+    docker_names,
+    for_docker,
+    offer,
+    whole,
+)
 from mirror.report.transfers import TransferReport
 
 
@@ -74,13 +83,20 @@ async def export_layout(
         offers = await each(wanted, lambda one: offer(source, *one), AT_ONCE)
         choose = partial(for_docker, platform=options.platform) if for_them else whole
         found = await each(offers, choose, AT_ONCE)
-        party = await accompanied(source, found) if images and not for_them else Party(found)
+        others = await company(source, found) if images and not for_them else ()
         async with writing(archive, for_docker=for_them) as sink:
             warnings = docker_names(found) if for_them else ()
             report = await carry(
-                "export", party.images, sink, jobs=FILES_AT_ONCE, archive=sink, progress=progress, warnings=warnings
+                "export",
+                found,
+                sink,
+                jobs=FILES_AT_ONCE,
+                company=others,
+                archive=sink,
+                progress=progress,
+                warnings=warnings,
             )
-    return replace(party.counted(report), seconds=time.monotonic() - started)
+    return replace(report, seconds=time.monotonic() - started)
 
 
 def _named(source: Layout, images: Sequence[str], options: ExportOptions) -> list[tuple[str, Entry]]:

@@ -13,12 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror.archive.spool import opened
-from mirror.company import Party, accompanied
 from mirror.concurrency import each
 from mirror.content import Progress
 from mirror.layout import LayoutWriter, index
 from mirror.layout.writer import refuse_foreign
-from mirror.outgoing import AT_ONCE, FILES_AT_ONCE, carry, offer, whole
+from mirror.outgoing import AT_ONCE, FILES_AT_ONCE, carry, company, offer, whole
 from mirror.report.transfers import TransferReport
 
 
@@ -50,15 +49,16 @@ async def import_archive(
         wanted = index.called(source.find(images), name, str(source.path))
         offers = await each(wanted, lambda one: offer(source, *one), AT_ONCE)
         found = await each(offers, whole, AT_ONCE)
-        party = await accompanied(source, found) if images else Party(found)
+        others = await company(source, found) if images else ()
         async with LayoutWriter.writing(path, jobs=FILES_AT_ONCE) as sink:
             report = await carry(
                 "import",
-                party.images,
+                found,
                 sink,
                 jobs=FILES_AT_ONCE,
+                company=others,
                 layout=sink,
                 progress=progress,
                 warnings=[text for image in found for text in image.warnings("the archive")],
             )
-    return replace(party.counted(report), seconds=time.monotonic() - started)
+    return replace(report, seconds=time.monotonic() - started)

@@ -15,6 +15,7 @@ from typing import Protocol
 from mirror import copy, platforms
 from mirror.archive import ArchiveWriter
 from mirror.archive.docker import diff_ids_of
+from mirror.attachments import Delivery
 from mirror.content import Progress, Sink, Source
 from mirror.copy import Copy
 from mirror.descriptor import Descriptor, Platform
@@ -24,6 +25,7 @@ from mirror.graph import Graph, Keep, leaves, walk
 from mirror.image import platform_of, read_config
 from mirror.layout import Entry, LayoutWriter
 from mirror.layout import names as naming
+from mirror.layout.attached import Attachments
 from mirror.reference import Reference
 from mirror.report.transfers import Amount, Transferred, TransferReport, check_room, pinned
 from mirror.retry import ONCE, Retry
@@ -57,14 +59,25 @@ class Outgoing:
     graph: Graph
     platforms: tuple[str, ...]
 
+    @property
+    def entry(self) -> Entry:
+        """The entry of the image, with the root that goes."""
+        return replace(self.offer.entry, root=self.root)
+
+    @property
+    def renamed(self) -> str | None:
+        """Another name than it has in its store."""
+        return self.offer.name if self.offer.name != self.offer.entry.name else None
+
     def to(self, sink: Sink) -> Copy:
         place = self.offer.place
         return Copy(self.offer.source, sink, self.graph, place.target if place else self.offer.name, self.root)
 
-    def result(self, done: Copy) -> Transferred:
+    def result(self, done: Copy, others: Delivery | None) -> Transferred:
         digest, place = self.root.digest, self.offer.place
         line = place.pinned(digest) if place else pinned(self.offer.name, digest)
-        return Transferred(self.offer.entry.name, line, digest, self.platforms, done.replaced)
+        about = others.result() if others else None
+        return Transferred(self.offer.entry.name, line, digest, self.platforms, done.replaced, referrers=about)
 
     def warnings(self, where: str) -> list[str]:
         """What a person should know of an image that `where` holds a part of."""
@@ -78,15 +91,10 @@ class Outgoing:
         ]
 
 
-class Along(Protocol):
-    """What goes along with an image, as further copies, each by its sink and name once."""
-
-    def to(self, source: Source, sink: Sink, copies: dict[tuple[int, str], Copy]) -> None: ...
-
-
 class Store(Source, Protocol):
     """Somewhere with several images, that knows what it has: a layout, an archive."""
 
+    def entries(self) -> list[Entry]: ...
     def holds(self, digest: Digest) -> bool: ...
     async def there(self, entry: Entry) -> Keep: ...
 
@@ -170,6 +178,15 @@ async def _choose(offered: Offer, platform: Platform | None, retry: Retry) -> De
     return platforms.select(there, [platform or Platform.host()], offered.entry.name)[0]
 
 
+async def company(source: Store, images: Sequence[Outgoing]) -> list[Delivery]:
+    """What refers to each of these images, to go with it."""
+    known = Attachments(source, source.entries())
+    return [
+        Delivery.beside(image.entry, image.graph, image.renamed, await known.of(image.entry, image.graph))
+        for image in images
+    ]
+
+
 def check_docker_names(named: Sequence[tuple[str, Entry]], where: str, *, given: bool) -> None:
     """Whether every image has a whole name, which docker wants; `given` is whether a person has said it.
 
@@ -217,7 +234,7 @@ async def carry(
     sink: Sink,
     *,
     jobs: int,
-    company: Sequence[Along | None] = (),
+    company: Sequence[Delivery | None] = (),
     layout: LayoutWriter | None = None,
     archive: ArchiveWriter | None = None,
     room: bool = True,
@@ -233,7 +250,7 @@ async def carry(
         images: what goes.
         sink: where they go.
         jobs: how many blobs at once.
-        company: what goes along with each of them.
+        company: what goes along with each of them, and is counted in its result.
         layout: the sink, where it is a layout.
         archive: the sink, where it is an archive. One blob at a time goes to a pipe, and where some may fail.
         room: whether it takes room there.
@@ -247,7 +264,8 @@ async def carry(
     """
     started = time.monotonic()
     copies, along = [image.to(sink) for image in images], dict[tuple[int, str], Copy]()
-    for image, others in zip(images, company, strict=False):
+    company = company or [None] * len(images)
+    for image, others in zip(images, company, strict=True):
         if others:
             others.to(image.offer.source, sink, along)
     # What refers to an image goes first, so that a tag that moves is signed already.
@@ -260,7 +278,7 @@ async def carry(
         await copy.move(plan, jobs=jobs, retry=retry, progress=progress)
     return TransferReport(
         verb=verb,
-        images=tuple(image.result(done) for image, done in zip(images, copies, strict=True)),
+        images=tuple(image.result(done, others) for image, done, others in zip(images, copies, company, strict=True)),
         moved=Amount.of(plan.missing),
         reused=Amount.of(plan.reused),
         seconds=time.monotonic() - started,

@@ -82,8 +82,12 @@ class _Hashing:
         self._wait()
         if last or not _CORES.acquire(blocking=False):
             self._check.update([chunk])
-        else:
+            return
+        try:
             self._running = self._thread.submit(self._beside, chunk)
+        except BaseException:  # no more threads are to be had
+            _CORES.release()
+            raise
 
     def _beside(self, chunk: memoryview) -> None:
         try:

@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mirror import copy
+from mirror.attachments import Delivery
 from mirror.concurrency import each
 from mirror.content import Progress, Sink
 from mirror.copy import Copy, Plan
-from mirror.deliver import Delivery, list_referrers, read_tags_back
+from mirror.deliver import list_referrers, read_tags_back
 from mirror.destination import Destination, Renaming
 from mirror.errors import MirrorError, WrongDigest
 from mirror.layout import Layout

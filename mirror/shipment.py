@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mirror.attachments import Delivery, named
 from mirror.content import Sink
 from mirror.copy import Copy
-from mirror.deliver import Delivery, named
 from mirror.errors import ContentError, MirrorError, TransferError
 from mirror.finding import Finding, Severity
 from mirror.graph import Graph

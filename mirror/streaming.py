@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from mirror.anchors import Anchors, Compared, compare_all
-from mirror.concurrency import each
+from mirror.concurrency import each, in_thread
 from mirror.content import Progress, Source
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
@@ -60,6 +60,7 @@ async def verify_image(
         All findings. What cannot be fetched is one of them.
 
     Raises:
+        InvalidDigest: something in `expect` is no digest.
         NotFound: there is no such image.
         ContentError: its root is no manifest, or another one than was asked for.
         TransferError: the registry could not be asked.
@@ -113,11 +114,13 @@ class _Survey:
         """Between 2 and 3: the image, held against what came another way."""
         documents = {digest: node.document for digest, node in self.graph.nodes.items()}
         configs = _first(configs_of(documents).values(), MOST_BYTES)
-        contents: dict[Digest, bytes | None] = {digest: node.data for digest, node in self.graph.nodes.items()}
-        contents |= zip((node.digest for node in configs), await each(configs, self._config, _AT_ONCE), strict=True)
+        read = zip(configs, await each(configs, self._config, _AT_ONCE), strict=True)
+        contents = {config.digest: data for config, data in read if data is not None}
+        contents |= {digest: node.data for digest, node in self.graph.nodes.items()}
         root = replace(self.graph.root, annotations={ORIGIN: reference.pinned(self.graph.root.digest)})
         entry = Entry(root, reference, reference.tag)
-        return compare_all(lambda node: contents.get(node.digest), [entry], anchors, f"docker://{reference}")
+        where = f"docker://{reference}"
+        return await in_thread(lambda: compare_all(lambda node: contents.get(node.digest), [entry], anchors, where))
 
     async def _config(self, config: Descriptor) -> bytes | None:
         """The content of a config; where it is not to be had, step 3 says why."""

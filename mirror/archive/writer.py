@@ -48,7 +48,7 @@ class ArchiveWriter:
         self._there: dict[Digest, int] = {}  # with their sizes
         self._batch = batch_size(jobs=1)
         self._end = 0  # where the next one goes that has no place
-        self._places: dict[Digest, int] = {}
+        self._places: dict[tuple[Digest, int], int] = {}  # of content, in its size
         self._members: dict[int, Member] = {}  # those that are being written, or were cut, by their places
         self._turns: dict[int | None, Lock] = defaultdict(Lock)  # one for each place, and one for the end
 
@@ -103,7 +103,7 @@ class ArchiveWriter:
         if not self._seekable:
             return 1
         for node in nodes:
-            if self._places.setdefault(node.digest, self._end) == self._end:
+            if self._places.setdefault((node.digest, node.size), self._end) == self._end:
                 self._end += length(node)
         self._batch = batch_size(jobs)
         return jobs
@@ -119,7 +119,7 @@ class ArchiveWriter:
             ContentError: the bytes are not what the descriptor says. A pipe cannot be finished any more.
             StorageError: the disk refused.
         """
-        place = self._places.get(node.digest)
+        place = self._places.get((node.digest, node.size))
         async with self._turns[place]:
             if node.digest not in self._there:
                 await self._put(node, fetch, self._end if place is None else place)
@@ -167,8 +167,8 @@ class ArchiveWriter:
 
     async def _finish(self) -> None:
         self._check_whole()
-        if lacking := self._places.keys() - self._there:
-            raise StorageError(f"The archive lacks {min(lacking)}, and {len(lacking) - 1} others.")
+        if lacking := [digest for digest, size in self._places if self._there.get(digest) != size]:
+            raise StorageError(f"The archive lacks {lacking[0]}, and {len(lacking) - 1} others.")
         await self._file("index.json", self._index)
         if self._images is not None:
             items = [listing.item(image, names) for image, names in self._images.items()]

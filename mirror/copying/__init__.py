@@ -13,11 +13,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mirror.attachments import Delivery
 from mirror.concurrency import each
 from mirror.content import Progress
 from mirror.copying.goal import Goal, ToArchive, ToLayout, goal_at
 from mirror.copying.origin import Origin, open_origin
-from mirror.deliver import Delivery
 from mirror.descriptor import Platform
 from mirror.errors import UsageError
 from mirror.location import Location, Transport

@@ -11,14 +11,13 @@ from pathlib import Path
 
 from mirror.archive import ArchiveWriter
 from mirror.archive.writer import writing
-from mirror.attachments import Attachment, beside
+from mirror.attachments import Delivery
 from mirror.content import Sink
 from mirror.copying.origin import Company
-from mirror.deliver import Delivery, list_referrers, read_tags_back
+from mirror.deliver import list_referrers, read_tags_back
 from mirror.descriptor import Platform
 from mirror.errors import UsageError, WrongDigest
 from mirror.layout import Entry, Layout, LayoutWriter, index, names
-from mirror.layout.attached import subjects_of
 from mirror.layout.folder import exists
 from mirror.layout.writer import refuse_foreign
 from mirror.location import Location, Transport
@@ -75,13 +74,9 @@ class Goal(ABC):
 
     def deliver(self, image: Outgoing, company: Company) -> Delivery:
         """What goes along: under names in the same repository as the image's."""
-        entry = replace(image.offer.entry, root=image.root)
-        found = [
-            Attachment(one.subject, beside(image.offer.name, one.entry), one.graph, one.entry.root, one.members)
-            for one in company.attached
-            if not one.failure
-        ]
-        return Delivery(subjects_of(entry, image.graph), found, dict(company.failures))
+        delivery = Delivery.beside(image.entry, image.graph, image.renamed, company.attached)
+        delivery.failures |= company.failures
+        return delivery
 
     @abstractmethod
     async def open(self, stack: AsyncExitStack, *, dry_run: bool) -> Sink:
@@ -194,7 +189,7 @@ class ToRegistry(Goal):
         return image
 
     def deliver(self, image: Outgoing, company: Company) -> Delivery:
-        delivery = Delivery.of(replace(image.offer.entry, root=image.root), image.graph, company.attached)
+        delivery = Delivery.of(image.entry, image.graph, company.attached)
         delivery.failures |= company.failures
         return delivery
 

@@ -122,8 +122,10 @@ class Layout:
             chunks, fill = _chunks(fd, reading, self.path), partial(_fill, fd, self.path)
             yield Body(chunks, str(self.path), os.fstat(fd).st_mtime, start, file=fd, fill=fill)
         finally:
-            await settled(reading.acquire())  # an upload that was given up reads in a task of its own
-            os.close(fd)
+            try:
+                await settled(reading.acquire())  # an upload that was given up reads in a task of its own
+            finally:
+                os.close(fd)
 
     def unfinished(self) -> dict[str, int]:
         """Files that somebody began and has not finished, by their paths in the layout; sizes in bytes."""
@@ -178,7 +180,8 @@ def _fill(fd: int, path: Path, buffer: memoryview) -> int:
 async def _chunks(fd: int, reading: asyncio.Lock, path: Path) -> AsyncIterator[bytes]:
     import aiofiles  # for pushing and inspecting only
 
-    file = await settled(aiofiles.open(fd, "rb", buffering=0, closefd=False))
+    async with reading:
+        file = await settled(aiofiles.open(fd, "rb", buffering=0, closefd=False))
     while True:
         async with reading:
             with translated(path):

@@ -105,7 +105,7 @@ class Verification:
             StorageError: the folder or the file itself cannot be read.
         """
         self._started = time.monotonic()
-        with closing(await in_thread(partial(_open, self._path))) as store:
+        with closing(await in_thread(partial(_open, self._path), unwanted=Inventory.close)) as store:
             work = asyncio.ensure_future(self._run(store))
             try:
                 while not work.done():

@@ -122,7 +122,7 @@ def test_content_that_is_there_in_another_size_is_not_there(tmp_path: Path, arra
 
     async def lies(archive: ArchiveWriter) -> None:
         if arranged:
-            archive.arrange([NODE, other], 4)
+            archive.arrange([NODE], 4)
         await archive.put(NODE, in_hand(DATA, "a test"))
         assert not await archive.has(other)
         with pytest.raises(InvalidContent, match=f"should have {other.size}"):
