@@ -83,7 +83,7 @@ HINTS: Mapping[Kind, str] = {
     Kind.CORRUPT: "Pull the image again: only what is bad is fetched. A file that no image needs can be deleted.",
     Kind.NOT_A_FILE: "Find out who put it there, then pull the image again.",
     Kind.BROKEN_LAYOUT: "If the blobs are there, a pull into a new folder shows what the files at the top should be.",
-    Kind.BROKEN_INDEX: "Take index.json from a backup; the blobs are of use to a new pull.",
+    Kind.BROKEN_INDEX: "Take index.json from a backup, or pull into a new folder.",
     Kind.BROKEN_ARCHIVE: "Get the archive again.",
     Kind.AMBIGUOUS_ARCHIVE: "Do not load it into docker; export it again.",
     Kind.NO_IMAGES: "This may be the wrong folder.",

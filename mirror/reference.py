@@ -50,6 +50,8 @@ class Reference:
 
     def _check(self, text: str) -> None:
         name = f"{self.registry}/{self.repository}"
+        if self.registry in ("http:", "https:"):
+            raise _invalid(text, f"names have no {self.registry}// in front")
         if not is_host(self.registry):
             raise _invalid(text, f"{self.registry[:80]!r} is no registry host")
         if not _REPOSITORY.fullmatch(self.repository):

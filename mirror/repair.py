@@ -24,7 +24,7 @@ from mirror.copy import Copy
 from mirror.descriptor import Descriptor
 from mirror.destination import Destination
 from mirror.digest import Digest
-from mirror.errors import InvalidDigest, MirrorError
+from mirror.errors import InvalidDigest, MirrorError, NotFound, UsageError
 from mirror.finding import Kind
 from mirror.graph import walk
 from mirror.layout import Entry, Layout, LayoutWriter
@@ -80,7 +80,7 @@ async def repair_layout(
     """
     folder, options, retry = Path(path), options or Options(), retry or Retry()
     report = await verify_layout(folder, images, level=level, progress=progress)
-    tried: set[Digest] = set()
+    tried, removed = set[Digest](), set[Digest]()
     if not _bad(report):
         return replace(report, repair=Repair(source))
     Layout.open(folder).close()  # a layout that does not say what is in it is nothing to write to
@@ -91,9 +91,11 @@ async def repair_layout(
         while bad := _bad(report) - tried:  # below a manifest that has come, more may turn out to be missing
             tried |= bad
             await mend.images([entry for entry in layout.find(images) if _is_hurt(entry, report)], bad)
-            await mend.set_aside(_nobodys(report) if not images else [])
+            lost = _nobodys(report) if not images else []
+            await mend.set_aside(lost)
+            removed.update(lost)
             report = await verify_layout(folder, images, level=level, progress=progress)
-    healed = tuple(sorted(tried - _bad(report)))
+    healed = tuple(sorted(tried - removed - _bad(report)))
     return replace(report, repair=Repair(source, healed, tuple(map(str, layout.aside)), tuple(mend.failures)))
 
 
@@ -129,9 +131,17 @@ async def _opened(stack: AsyncExitStack, text: str, options: Options) -> Origin:
     transport, colon, rest = text.partition(":")
     named = bool(colon) and transport in (Transport.LAYOUT, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
     path = Path(os.path.expanduser(rest if named else text))
-    if named or text.startswith((".", "/", "~")) or exists(path):
+    if named or text.startswith((".", "/", "~")) or text.endswith(".tar") or exists(path):
+        if not exists(path):
+            raise NotFound(f"There is no layout and no archive {str(path)!r}.", hint="Name another source with --from.")
         whole = stack.enter_context(Layout.open(path)) if is_folder(path) else stack.enter_context(Archive.open(path))
         return lambda _: whole
+    host = text.removeprefix("docker://").partition("/")[0]
+    if host == text.partition("/")[0] and host != "localhost" and not set(".:") & set(host):
+        raise UsageError(
+            f"There is no folder and no file {text!r}, and no registry is called so.",
+            hint="Sources look like ./layout, images.tar, registry.internal:5000 or docker://host.",
+        )
     where, client = Destination.parse(text), await stack.enter_async_context(Client(options))
     return lambda entry: pull_source(client, _normal(where.place(entry)))
 

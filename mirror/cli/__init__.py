@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from keyword import iskeyword
 from typing import NoReturn
@@ -79,6 +80,8 @@ def mirror() -> None:
 def main() -> NoReturn:
     """Run the command line and exit."""
     if sys.stdout is None or sys.stderr is None:  # closed by whoever started us
+        if sys.stderr:
+            _say("stdout is closed.", None, 1)
         os._exit(1)
     sys.exit(_run())
 
@@ -90,8 +93,9 @@ def _run() -> int:
         error.show()
         return 2
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted; what is complete is kept.", "Run the same command again to go on.", 130)
-        sys.stdout.flush()
+        _say("interrupted.", "Run the same command again; a transfer into a layout or a registry goes on.", 130)
+        with suppress(OSError):  # Ctrl-C has ended whoever was reading, too
+            sys.stdout.flush()
         os._exit(130)  # without waiting for threads: see mirror.cli.run
     except SomeFailed as error:
         return _say(str(error), error.hint, error.exit_code)

@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from mirror import config
-from mirror.errors import MirrorError
+from mirror.errors import MirrorError, UsageError
 from mirror.report.text import printable
 from mirror.report.transfers import TransferReport
 from mirror.strictjson import JsonObject
@@ -94,11 +94,22 @@ def stronger(ctx: click.Context, first: str, second: str) -> str | None:
 
 
 def is_layout(what: str) -> bool:
-    """Whether a person who names IMAGE|DIR means a folder."""
+    """Whether a person who names IMAGE|DIR means a folder.
+
+    Raises:
+        UsageError: a file has this name, and no registry should hear of it.
+    """
     from mirror.layout.folder import exists, is_folder
 
     looks_like_path = what.startswith((".", "/", "~"))
-    return looks_like_path or (is_folder(Path(what)) and exists(Path(what) / "index.json"))
+    if looks_like_path or (is_folder(Path(what)) and exists(Path(what) / "index.json")):
+        return True
+    if exists(Path(what)) and not is_folder(Path(what)):
+        raise UsageError(
+            f"{what!r} is a file here, and no layout.",
+            hint=f"mirror import makes a layout of an archive. If an image is meant: docker://{what}",
+        )
+    return False
 
 
 def image_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.errors import StorageError
+from mirror.layout.temporary import replacing
 from mirror.record import Record, markdown
 from mirror.recording import record_image, record_layout
 from mirror.reference import Reference
@@ -83,7 +85,15 @@ def _print(data: bytes) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
+    """Replace a file as a whole, so that a full disk leaves the old one; /dev/stdout and the like are written to."""
     try:
-        path.write_bytes(data)
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}.", hint="Name another file with --output.") from None
+    try:
+        with replacing(Path(os.path.realpath(path))) as file:
+            file.write(data)
+    except StorageError as error:
+        raise StorageError(str(error), hint=error.hint or "Name another file with --output.") from None

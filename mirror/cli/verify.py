@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from mirror.cli.run import run
 from mirror.digest import Digest
 from mirror.errors import InvalidDigest, StorageError
 from mirror.finding import Severity
+from mirror.location import Location
 from mirror.record import CAP, Record, parse_records
 from mirror.reference import Reference
 from mirror.report.findings import Level, VerifyReport
@@ -127,6 +128,9 @@ def command(
     no_progress: bool,
     as_json: bool,
 ) -> None:
+    if what and what.startswith(("oci:", "oci-archive:", "docker-archive:")):
+        place = Location.parse(what)
+        what, images = place.where, (*([place.ref] if place.ref else []), *images)
     remotely = what is not None and what.startswith("docker://")
     for wrong, why in (
         ((what is None) == (receipt is None), "Name either a layout or, with --receipt, the receipt of a push."),
@@ -148,24 +152,32 @@ def command(
     hosts = [Reference.parse(what).registry] if what and remotely else []
     far = partial(remote.registry_options, plain_http, insecure, jobs, hosts)
     show = partial(_show, fail_on=Severity(fail_on), junit=junit, as_json=as_json, quiet=quiet)
-    with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
-        if receipt:
-            from mirror.receipt import verify_receipt  # and with it, as with the next two, the HTTP client
+    here: Verification | None = None
+    try:
+        with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
+            if receipt:
+                from mirror.receipt import verify_receipt  # and with it, as with the next two, the HTTP client
 
-            report = run(verify_receipt(receipt, far(), Retry(retries), bars))
-        elif what and source:
-            from mirror.repair import repair_layout
+                report = run(verify_receipt(receipt, far(), Retry(retries), bars))
+            elif what and source:
+                from mirror.repair import repair_layout
 
-            mending = partial(repair_layout, Path(what), source, images, level=level)
-            report = run(mending(options=far(), retry=Retry(retries), progress=bars))
-        elif what and remotely:
-            from mirror.streaming import verify_image
+                mending = partial(repair_layout, Path(what), source, images, level=level)
+                report = run(mending(options=far(), retry=Retry(retries), progress=bars))
+            elif what and remotely:
+                from mirror.streaming import verify_image
 
-            asking = verify_image(what, far(), Retry(retries), expect=expect, records=records, progress=bars)
-            report = run(asking)
-        else:
-            here = partial(Verification, what or "", images, level=level, sample=sample)
-            report = _verified(here(expect=expect, records=records, progress=bars), show)
+                asking = verify_image(what, far(), Retry(retries), expect=expect, records=records, progress=bars)
+                report = run(asking)
+            else:
+                begin = partial(Verification, what or "", images, level=level, sample=sample)
+                here = begin(expect=expect, records=records, progress=bars)
+                report = run(_to_the_end(here))
+    except KeyboardInterrupt:
+        with suppress(BrokenPipeError):  # Ctrl-C has ended whoever was reading, too
+            if here:
+                show(here.report)
+        raise
     ctx.exit(show(report))
 
 
@@ -192,19 +204,10 @@ def _records(path: Path) -> list[Record]:
     return parse_records(data, str(path))
 
 
-def _verified(verification: Verification, show: Callable[[VerifyReport], object]) -> VerifyReport:
-    """Verify to the end, or show what was found until somebody said stop."""
-    try:
-        run(_to_the_end(verification))
-    except KeyboardInterrupt:
-        show(verification.report)
-        raise
-    return verification.report
-
-
-async def _to_the_end(verification: Verification) -> None:
+async def _to_the_end(verification: Verification) -> VerifyReport:
     async for _ in verification:
         pass
+    return verification.report
 
 
 def _show(report: VerifyReport, *, fail_on: Severity, junit: Path | None, as_json: bool, quiet: bool) -> int:

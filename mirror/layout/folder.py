@@ -23,8 +23,8 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _HINTS = {
-    errno.ENOSPC: "The disk is full. Free some space and run the same command again: what is complete is kept.",
-    errno.EDQUOT: "Your quota is used up. Free some space and run the same command again: what is complete is kept.",
+    errno.ENOSPC: "The disk is full. Free some space and run the same command again.",
+    errno.EDQUOT: "Your quota is used up. Free some space and run the same command again.",
     errno.EROFS: "The file system is read-only. Choose another folder.",
     errno.EACCES: "Check who owns the folder and its permissions.",
     errno.EPERM: "Check who owns the folder and its permissions.",

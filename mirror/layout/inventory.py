@@ -27,7 +27,7 @@ class FolderInventory:
             StorageError: the folder itself cannot be read.
         """
         if not is_folder(path):
-            raise NotFound(f"There is no folder {str(path)!r}.", hint="Name the folder of an OCI image layout.")
+            raise NotFound(f"There is no folder {str(path)!r}.", hint="Name a layout, an archive, or docker://IMAGE.")
         self._root = Folder.open(path)
         self._blobs = Blobs(self._root)
 

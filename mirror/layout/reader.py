@@ -20,7 +20,7 @@ from mirror.examine import READ, Flaw, Verdict
 from mirror.graph import Keep
 from mirror.layout import index
 from mirror.layout.blobs import Blobs
-from mirror.layout.folder import Folder, is_folder, translated
+from mirror.layout.folder import Folder, exists, is_folder, translated
 from mirror.layout.index import Entry
 from mirror.stream import Body
 
@@ -46,7 +46,10 @@ class Layout:
             StorageError: it cannot be read.
         """
         if not is_folder(path):
-            raise NotFound(f"There is no folder {str(path)!r}.", hint="Pull an image first, or name another folder.")
+            hint = "Pull an image first, or name another folder."
+            if exists(path):
+                hint = f"It is a file. Where it is an archive: mirror import {path} ./layout makes a layout of it."
+            raise NotFound(f"There is no folder {str(path)!r}.", hint=hint)
         layout = cls(Folder.open(path))
         try:
             layout.check()

@@ -47,10 +47,17 @@ def read_entries(store: Inventory, report: Report) -> list[Entry]:
 
 
 def check_names(entries: Iterable[Entry], report: Report) -> None:
-    """One full name with two digests is an error; one bare ref.name twice is legal, and confuses many tools."""
+    """One full name with two digests is an error; one bare ref.name twice is legal, and confuses many tools.
+
+    What moves a cursor or hides text has no place in a name, and whoever put it there wants to deceive somebody.
+    """
     full: dict[str, dict[str, None]] = {}
     bare: dict[str, dict[str, None]] = {}
     for entry in entries:
+        texts = (entry.name, *names.given(entry.root.annotations).values())
+        if not all(text.isprintable() for text in texts):
+            expected = "a name that can be shown"
+            report(Finding(Kind.BAD_NAME, Severity.ERROR, entry.name, expected, "control characters", (entry.name,)))
         if entry.reference:
             full.setdefault(entry.name, {})[entry.root.digest] = None
         if names.REF_NAME in entry.root.annotations:

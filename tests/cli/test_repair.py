@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
+from tests import images, layouts
 from tests.command import Mirror, blob_path, blobs, entries, tree, wrong_blobs
 from tests.registry import EmbeddedRegistry, Fault, Flip, Status
 
@@ -187,3 +187,18 @@ def test_what_cannot_be_meant_is_said(mirror: Mirror, layout: Path, words: list[
     before = tree(layout)
     mirror("verify", *words, code=2)
     assert tree(layout) == before
+
+
+@pytest.mark.parametrize("source", ["good2", "good2.tar", "./good2", "oci:good2"])
+def test_a_source_that_is_mistyped_is_asked_of_nobody(mirror: Mirror, layout: Path, source: str) -> None:
+    flip(blob_path(layout, LAYER))
+    before = tree(layout)
+    assert "There is no " in mirror("verify", "layout", "--repair", "--from", source, code=2).err
+    assert tree(layout) == before
+
+
+def test_what_nobody_needs_is_set_aside_and_not_called_healed(mirror: Mirror, layout: Path) -> None:
+    digest = images.digest_of(b"an orphan")
+    layouts.add(layout, digest, b"another")
+    result = mirror("verify", "layout", "--repair", "--from", "./good", "--json").json
+    assert (result["repair"]["healed"], len(result["repair"]["movedAside"])) == ([], 1)

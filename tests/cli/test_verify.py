@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests import images
+from tests import images, layouts
 from tests.command import Json, Mirror, blob_path, tree
 from tests.images import Image
 from tests.registry import EmbeddedRegistry, serving
@@ -556,3 +556,23 @@ def test_pulling_again_heals_every_damage_at_once(mirror: Mirror, registry: Embe
     assert mirror("verify", "layout", "--json").json["findings"] == []
     now = tree(tmp_path / "layout")
     assert {name: now.get(name) for name in before} == before
+
+
+@pytest.mark.parametrize("name", ["x\x1b[31m", "x\u202e", "x\nok  fake@sha256:0"])
+def test_a_name_that_moves_terminals_is_an_error(mirror: Mirror, tmp_path: Path, name: str) -> None:
+    layouts.write(tmp_path / "layout", FIRST, ref=name)
+    result = mirror("verify", "layout", "--json", code=3)
+    assert [(one["kind"], one["severity"]) for one in result.json["findings"]] == [("bad-name", "error")]
+    assert mirror("verify", "layout", code=3).out.isascii()
+
+
+def test_places_are_written_as_skopeo_writes_them(mirror: Mirror, tmp_path: Path) -> None:
+    layouts.write(tmp_path / "layout", FIRST, name="quay.io/a/b:v1")
+    mirror("export", "layout", "x.tar")
+    for place in ("oci:layout", "oci:layout:v1", "oci-archive:x.tar", "oci-archive:x.tar:v1"):
+        assert f"quay.io/a/b:v1@{FIRST.root}" in mirror("verify", place).out
+    assert "no image 'v2'" in mirror("verify", "oci:layout:v2", code=2).err
+    for command in (("ls", "x.tar"), ("push", "x.tar", "127.0.0.1:1")):
+        assert "mirror import x.tar" in mirror(*command, code=2).err
+    for asking in ("inspect", "record"):
+        assert "is a file here" in mirror(asking, "x.tar", code=2).err
