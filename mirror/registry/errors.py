@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 from yarl import URL
 
-from mirror.errors import MirrorError, TransferError, Unauthorized
+from mirror.errors import InvalidContent, MirrorError, TransferError, Unauthorized
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _QUERY = re.compile(r"(https?://[^\s?]*)\?[^\s\"'<>]*")
@@ -157,6 +157,19 @@ def _speaker(response: aiohttp.ClientResponse, body: bytes) -> str:
         return host
     found = _PROXIES.match(response.headers.get("Server", "").lower())
     return f"a proxy{f' ({found[0]})' if found else ''} in front of {host}"
+
+
+def refuse_page(request: str, response: aiohttp.ClientResponse, body: bytes) -> None:
+    """Refuse a web page that came where JSON should be, as if all were well.
+
+    Raises:
+        InvalidContent: it is one.
+    """
+    if body.lstrip().startswith(b"<"):
+        raise InvalidContent(
+            f"{request}: {_speaker(response, body)} answered {response.status} with a web page.",
+            hint="It may be a login page, or a proxy's. Open the address in a browser, or see NO_PROXY.",
+        )
 
 
 def _message(body: bytes) -> str:

@@ -77,6 +77,7 @@ class Repository:
             if response.status == 404:
                 raise NotFound(f"There is no image {what}.", hint=str(await errors.refusal(f"GET {path}", response)))
             data = await self.registry.read(response, MANIFEST_CAP, f"The manifest of {what}")
+            errors.refuse_page(f"GET {path}", response, data)
         digest = _pinned(data, name, what) if ":" in name else Digest.of(data)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise InvalidContent(f"The manifest of {what} came compressed, though that was not asked for.")

@@ -177,6 +177,15 @@ def test_an_answer_that_is_no_such_manifest_is_refused(registry: EmbeddedRegistr
         resolve(registry)
 
 
+@pytest.mark.parametrize("name", ["v1", IMAGE.root])
+def test_a_web_page_in_place_of_a_manifest_is_called_one(registry: EmbeddedRegistry, name: str) -> None:
+    fault(registry, "GET", "/manifests/", Status(200, body=b" <!DOCTYPE html>Log in", content_type="text/html"))
+    with pytest.raises(
+        InvalidContent, match=rf"^GET .*/manifests/{name}: .*{registry.host} answered 200 with a web page"
+    ):
+        resolve(registry, name)
+
+
 def test_a_pinned_digest_is_what_counts(registry: EmbeddedRegistry) -> None:
     other = images.image("linux/arm64", images.layer(2, 100))
     registry.replace_blob(IMAGE.root, other.data)
