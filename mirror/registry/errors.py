@@ -118,6 +118,12 @@ def _unreachable(
     return TransferError(f"{request}: cannot connect to {who}{error.host}:{error.port}: {why}.")
 
 
+_NEEDS_CREDENTIALS = (
+    "The image does not exist, or it needs credentials: mirror login keeps them where mirror finds them."
+)
+_REFUSED = "The user and the password that it was given are wrong, or may not do this."
+
+
 async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferError:
     """The error for an answer that nobody expected; the caller adds what it means to the person."""
     body = await response.content.read(_ERROR_CAP)
@@ -129,7 +135,7 @@ async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferErr
         return Unauthorized(
             text,
             status=response.status,
-            hint="The image does not exist, or it needs credentials: mirror login keeps them where mirror finds them.",
+            hint=_REFUSED if _had_credentials(response) else _NEEDS_CREDENTIALS,
             said=said,
         )
     return TransferError(
@@ -140,6 +146,11 @@ async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferErr
         transient=response.status in _TRANSIENT,
         retry_after=retry_after(response.headers.get("Retry-After")),
     )
+
+
+def _had_credentials(response: aiohttp.ClientResponse) -> bool:
+    """Whether somebody's user and password went with the request; a token may be anybody's."""
+    return response.request_info.headers.get("Authorization", "").lower().startswith("basic ")
 
 
 def _redacted(text: str, response: aiohttp.ClientResponse) -> str:

@@ -163,3 +163,14 @@ def test_a_list_without_tags_has_none(mirror: Mirror, shop: EmbeddedRegistry) ->
 def test_what_no_registry_should_answer_is_said(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     shop.fault(Fault(path="/tags/list", times=None, action=Status(405)))
     assert "405" in mirror("tags", f"{shop.host}/a/b", code=1).err
+
+
+def test_the_user_of_the_command_line_is_asked_for(mirror: Mirror) -> None:
+    with serving(EmbeddedRegistry(auth=Basic({"me": "secret"}))) as registry:
+        IMAGE.publish(registry, "a/b", "v1")
+        words = ("tags", f"{registry.host}/a/b", "-u", "me", "--password-stdin", "--retries", 0)
+        assert mirror(*words, stdin="secret").lines == ["v1"]
+        wrong = mirror(*words, stdin="wrong", code=1).err
+        assert "401" in wrong
+        assert "the password that it was given are wrong" in wrong
+        assert "or it needs credentials" in mirror(*words[:2], code=1).err
