@@ -187,7 +187,8 @@ def _merge(files: list[tuple[Path, dict[str, Any], bool]]) -> Settings:
             if key in values and not trusted:
                 del values[key]
                 ignored.append(
-                    f"{path}: {key} is ignored: it weakens security, so it counts only in your own settings."
+                    f"{path}: {key} is ignored: it weakens security, so it counts only in your own settings: "
+                    "~/.config/mirror/mirror.toml, or those that --config names."
                 )
         if values:
             used.append(str(path))

@@ -81,6 +81,11 @@ class Destination:
             UsageError: it is no registry host, with or without a path.
         """
         registry, _, prefix = text.removeprefix("docker://").rstrip("/").partition("/")
+        if registry in ("http:", "https:"):
+            raise UsageError(
+                f"{text!r} has {registry}// in front.",
+                hint="Leave it out; --plain-http is for registries without TLS, and those on loopback need no flag.",
+            )
         if not is_host(registry) or (prefix and not is_repository(prefix)):
             raise UsageError(
                 f"{text!r} is no registry.",

@@ -155,3 +155,10 @@ def test_whatever_the_rules_a_place_is_a_name(path: str, source: str, target: st
     found = Destination.parse(HOST, renaming).place(entry(f"quay.io/{path}:v1"))
     assert Reference.parse(str(found)) == found
     assert found.repository.startswith(prefix)
+
+
+@pytest.mark.parametrize("text", ["http://registry.internal:5000", "https://registry.internal/a"])
+def test_a_url_is_no_target(text: str) -> None:
+    with pytest.raises(UsageError, match="in front") as caught:
+        Destination.parse(text)
+    assert "Leave it out" in (caught.value.hint or "")

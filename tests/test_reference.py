@@ -234,3 +234,8 @@ def test_grammars_take_the_whole_text(text: str) -> None:
     assert is_tag(text) is (text == "redis")
     assert is_host(text) is (text == "redis")
     assert is_repository(text) is ("\n" not in text)
+
+
+def test_a_url_is_no_name() -> None:
+    with pytest.raises(InvalidReference, match="names have no https:// in front"):
+        Reference.parse("https://quay.io/a/b:v1")

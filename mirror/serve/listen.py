@@ -77,7 +77,7 @@ def tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
         why = (error.reason or "no PEM").lower().replace("_", " ")
         raise UsageError(
             f"{files}: no certificate and key that can be used: {why}.",
-            hint="Both are PEM files that belong together; the key has no password.",
+            hint="Both are PEM files that belong together (--cert, --key), or one file; the key has no password.",
         ) from None
     except OSError as error:
         raise UsageError(f"{files} cannot be read: {os.strerror(error.errno or 0)}.") from None

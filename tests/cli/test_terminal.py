@@ -1,16 +1,18 @@
 """On a terminal: bars while it runs, and nothing of them in the results."""
 
+import json
 import os
 import pty
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import images
+from tests import images, layouts
 from tests.cli.test_crash import Gate
-from tests.command import Mirror, leftovers
+from tests.command import Mirror, blob_path, leftovers
 from tests.registry import EmbeddedRegistry, Fault, serving
 
 LARGE = images.layer(1, 9_000_000)
@@ -101,3 +103,20 @@ def test_interrupt_leaves_the_terminal_tidy(mirror: Mirror, shop: EmbeddedRegist
     assert terminal.finish() == (130, "")
     assert "interrupted" in terminal.shown.splitlines()[-2] + terminal.shown.splitlines()[-1]
     assert leftovers(tmp_path / "layout") == []
+
+
+def test_an_interrupted_verdict_stands_on_a_line_of_its_own(mirror: Mirror, tmp_path: Path) -> None:
+    layer, size = images.layer(1, 300), 40_000_000_000  # without a block on the disk, and a minute's reading
+    image = images.image("linux/amd64", layer)
+    folder = layouts.write(tmp_path / "layout", image)
+    os.truncate(blob_path(folder, layer.digest), size)
+    data = images.encode({**json.loads(image.data), "layers": [{**layer.descriptor(), "size": size}]})
+    digest = images.digest_of(data)
+    layouts.add(folder, digest, data)
+    layouts.write_index(folder, [{"mediaType": images.OCI_MANIFEST, "digest": digest, "size": len(data)}])
+    terminal = Terminal(mirror, "verify", "layout")
+    terminal.read_until(" left")
+    terminal.process.send_signal(signal.SIGINT)
+    code, out = terminal.finish()
+    assert (code, out.splitlines()[-1].partition(" ")[0]) == (130, "incomplete")
+    assert [line for line in terminal.shown.splitlines() if line.startswith("layout: incomplete")] != []
