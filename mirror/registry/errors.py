@@ -121,7 +121,7 @@ def _unreachable(
 _NEEDS_CREDENTIALS = (
     "The image does not exist, or it needs credentials: mirror login keeps them where mirror finds them."
 )
-_REFUSED = "The user and the password that it was given are wrong, or may not do this."
+_REFUSED = "The credentials that it was given are wrong, or may not do this. mirror login keeps others."
 
 
 async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferError:

@@ -656,8 +656,8 @@ def test_names_of_a_layout_cannot_command_a_terminal(mirror: Mirror, scene: Scen
     document = json.loads((layout / "index.json").read_bytes())
     document["manifests"][0]["annotations"] = {"org.opencontainers.image.ref.name": "\x1b[2Jx", "a\x1b[2J": "\x9b1m"}
     (layout / "index.json").write_text(json.dumps(document))
-    for command in (["ls", "layout"], ["inspect", "layout"], ["verify", "layout"]):
-        assert "\x1b" not in mirror(*command).out
+    for command, code in (("ls", 0), ("inspect", 0), ("verify", 3)):
+        assert "\x1b" not in mirror(command, "layout", code=code).out
     mirror("rm", "layout", "nothing", code=2)
     assert "\x1b" not in mirror("rm", "layout", IMAGE.root).out
 

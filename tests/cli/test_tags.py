@@ -172,5 +172,5 @@ def test_the_user_of_the_command_line_is_asked_for(mirror: Mirror) -> None:
         assert mirror(*words, stdin="secret").lines == ["v1"]
         wrong = mirror(*words, stdin="wrong", code=1).err
         assert "401" in wrong
-        assert "the password that it was given are wrong" in wrong
+        assert "The credentials that it was given are wrong" in wrong
         assert "or it needs credentials" in mirror(*words[:2], code=1).err
