@@ -83,7 +83,7 @@ class Destination:
         registry, _, prefix = text.removeprefix("docker://").rstrip("/").partition("/")
         if registry in ("http:", "https:"):
             raise UsageError(
-                f"{text!r} has {registry}// in front.",
+                f"{text!r} is no registry: it has {registry}// in front.",
                 hint="Leave it out; --plain-http is for registries without TLS, and those on loopback need no flag.",
             )
         if not is_host(registry) or (prefix and not is_repository(prefix)):
