@@ -19,7 +19,7 @@ from mirror.examine import examine, keep
 from mirror.finding import Finding, Kind, Severity
 from mirror.graph import MOST_BYTES, MOST_MANIFESTS
 from mirror.layout import Entry, index, names
-from mirror.layout.attached import is_attachable
+from mirror.layout.attached import home, is_attachable
 from mirror.manifest import Document, parse
 from mirror.record import NOT_IN_PART, Comparison, Difference, Record, Uncompared, compare, configs_of, describe
 from mirror.reference import DOCKER_HUB, Reference
@@ -93,12 +93,12 @@ def compare_all(read: Read, entries: Sequence[Entry], anchors: Anchors, where: s
 
 def _unanchored(read: Read, entries: Sequence[Entry], covered: Collection[int]) -> Iterator[Finding]:
     """The images that nothing was said about; signatures and the like of the others, and theirs, are no such images."""
-    attached = {(_home(entry), entry.tag): place for place, entry in enumerate(entries) if is_attachable(entry)}
+    attached = {(home(entry), entry.tag): place for place, entry in enumerate(entries) if is_attachable(entry)}
     todo, seen = list(covered), set(covered)
     while todo and attached:
         entry = entries[todo.pop()]
         for subject in filter(None, (*_documents(read, entry.root), _published(entry))):
-            names_of = ((_home(entry), tag) for tag in (referrers_tag(subject), *cosign_tags(subject)))
+            names_of = ((home(entry), tag) for tag in (referrers_tag(subject), *cosign_tags(subject)))
             fresh = {place for name in names_of if (place := attached.get(name)) is not None} - seen
             seen |= fresh
             todo += fresh
@@ -106,10 +106,6 @@ def _unanchored(read: Read, entries: Sequence[Entry], covered: Collection[int]) 
         if place not in seen:
             expected = "a digest or a record to compare it with"
             yield Finding(Kind.NOT_RECORDED, Severity.WARNING, entry.name, expected, "neither", (entry.name,))
-
-
-def _home(entry: Entry) -> str | None:
-    return entry.reference.name if entry.reference else None
 
 
 # --- digests that a person expects -------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.errors import UsageError
 from mirror.inspection import inspect_image, inspect_layout
-from mirror.reference import Reference
 from mirror.report.images import Inspected
 from mirror.retry import Retry
 
@@ -51,13 +50,11 @@ def command(
 ) -> None:
     if raw + digest + as_json > 1:
         raise click.UsageError("--raw, --digest and --json exclude each other.", ctx)
-    if options.is_layout(what):
+    if remote.is_layout(ctx, what, images):
         found = run(inspect_layout(what, images))
-    elif images:
-        raise click.UsageError(f"{what!r} is no layout, so nothing can follow it.", ctx)
     else:
         with progress(quiet=False, no_progress=True, verbose=verbose):
-            registries = remote.registry_options(plain_http, insecure, registries=[Reference.parse(what).registry])
+            registries = remote.image_options(plain_http, insecure, what)
             found = [run(inspect_image(what, registries, Retry(retries)))]
     if raw:
         sys.stdout.buffer.write(_only(found).raw)

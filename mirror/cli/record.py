@@ -16,7 +16,6 @@ from mirror.errors import StorageError
 from mirror.layout.temporary import replacing
 from mirror.record import Record, markdown
 from mirror.recording import record_image, record_layout
-from mirror.reference import Reference
 from mirror.retry import Retry
 
 _HELP = """Write down what an image consists of: a digest record, to be carried apart and compared by verify.
@@ -61,13 +60,11 @@ def command(
     verbose: bool,
     as_json: bool,
 ) -> None:
-    if options.is_layout(what):
+    if remote.is_layout(ctx, what, images):
         found = run(record_layout(what, images, name=name))
-    elif images:
-        raise click.UsageError(f"{what!r} is no layout, so nothing can follow it.", ctx)
     else:
         with progress(quiet=False, no_progress=True, verbose=verbose):
-            registries = remote.registry_options(plain_http, insecure, registries=[Reference.parse(what).registry])
+            registries = remote.image_options(plain_http, insecure, what)
             found = [run(record_image(what, registries, Retry(retries), name=name))]
     text = _json(found) if as_json else "\n".join(map(markdown, found))
     _write(file, text.encode()) if file else _print(text.encode())

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mirror.cli import options
 from mirror.cli.options import amount, with_each
 from mirror.config import Settings
+from mirror.reference import Reference
 from mirror.version import VERSION
 
 if TYPE_CHECKING:
@@ -216,6 +218,23 @@ def registry_options(
         credentials=_given(ctx, registries),
         agent=f"oci-mirror/{VERSION}",
     )
+
+
+def image_options(plain_http: bool, insecure: bool, image: str) -> Options:
+    """The `Options` for a command that is about one image, or its repository."""
+    return registry_options(plain_http, insecure, registries=[Reference.parse(image).registry])
+
+
+def is_layout(ctx: click.Context, what: str, images: Sequence[str]) -> bool:
+    """Whether IMAGE|DIR is a layout, of which `images` are meant.
+
+    Raises:
+        click.UsageError: it is none, and names follow it all the same.
+    """
+    found = options.is_layout(what)
+    if images and not found:
+        raise click.UsageError(f"{what!r} is no layout, so nothing can follow it.", ctx)
+    return found
 
 
 def _given(ctx: click.Context, registries: Iterable[str]) -> Mapping[str, Credentials]:

@@ -7,7 +7,6 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.reference import Reference
 from mirror.retry import Retry
 from mirror.tags import list_tags
 
@@ -29,7 +28,6 @@ def command(
     name: str, quiet: bool, retries: int, plain_http: bool, insecure: bool, verbose: bool, as_json: bool
 ) -> None:
     with progress(quiet=quiet, no_progress=True, verbose=verbose):
-        registries = remote.registry_options(plain_http, insecure, registries=[Reference.parse(name).registry])
-        found = run(list_tags(name, registries, Retry(retries)))
+        found = run(list_tags(name, remote.image_options(plain_http, insecure, name), Retry(retries)))
     options.echo_json(found.to_json()) if as_json else options.echo(found.lines())
     options.remark(found.summary(), quiet=quiet or as_json)

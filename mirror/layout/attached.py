@@ -80,7 +80,7 @@ class Attachments:
 
     def __init__(self, source: Source, entries: Iterable[Entry]) -> None:
         self._source = source
-        self._by_name = {(_home(entry), entry.tag): entry for entry in entries if is_attachable(entry)}
+        self._by_name = {(home(entry), entry.tag): entry for entry in entries if is_attachable(entry)}
 
     async def of(self, entry: Entry, graph: Graph) -> list[Attached]:
         """What is about one image, and what is about that."""
@@ -88,7 +88,7 @@ class Attachments:
         subjects = subjects_of(entry, graph)
         seen = set(subjects)
         for subject in subjects:  # grows meanwhile
-            for other in self._about(_home(entry), subject):
+            for other in self._about(home(entry), subject):
                 if other.name in found or other == entry:
                     continue
                 found[other.name] = attached = await self._read(subject, other)
@@ -111,6 +111,6 @@ class Attachments:
             return Attached(subject, entry, found, error)
 
 
-def _home(entry: Entry) -> str | None:
+def home(entry: Entry) -> str | None:
     """The repository that an entry is from, as far as the layout says."""
     return entry.reference.name if entry.reference else None
