@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
-from mirror.examine import Reader, Verdict
-from mirror.finding import Finding
-from mirror.stream import Body, Fetch
+if TYPE_CHECKING:
+    from mirror.descriptor import Descriptor
+    from mirror.digest import Digest
+    from mirror.examine import Reader, Verdict
+    from mirror.finding import Finding
+    from mirror.stream import Body, Fetch
 
 
 class Source(Protocol):

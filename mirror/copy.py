@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from time import monotonic
 
 from mirror import stream
 from mirror.concurrency import each
@@ -27,7 +28,7 @@ from mirror.retry import Retry
 from mirror.stream import Body, Fill
 
 _MANIFESTS_AT_ONCE = 8
-_TELL = 4 * 1024 * 1024  # bytes after which a thread tells how far it has come
+_TELL = 0.1  # seconds after which a thread tells how far it has come: the event loop has better things to do
 
 
 @dataclass(eq=False, slots=True)
@@ -279,15 +280,15 @@ class _Passage:
 
     def _counting_too(self, fill: Fill) -> Fill:
         """For a thread to call, which wakes the event loop now and then."""
-        loop, untold = get_running_loop(), 0
+        loop, untold, told = get_running_loop(), 0, monotonic()
 
         def counting(buffer: memoryview) -> int:
-            nonlocal untold
+            nonlocal untold, told
             count = fill(buffer)
             untold += count
-            if untold >= _TELL or not count:
+            if not count or monotonic() - told >= _TELL:
                 loop.call_soon_threadsafe(self._count_more, untold)
-                untold = 0
+                untold, told = 0, monotonic()
             return count
 
         return counting

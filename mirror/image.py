@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from mirror.content import Source
 from mirror.descriptor import CONFIG_TYPES, Platform
-from mirror.errors import ContentError
+from mirror.digest import Digest
+from mirror.errors import ContentError, InvalidContent
 from mirror.graph import Node, read_small
 from mirror.retry import ONCE, Retry
-from mirror.strictjson import JsonObject, load_object
+from mirror.strictjson import JsonObject, field, load_object
 
 
 def platform_of(config: bytes) -> Platform | None:
@@ -20,6 +21,19 @@ def platform_of(config: bytes) -> Platform | None:
     except ContentError:
         return None
     return found if found and found.known else None
+
+
+def diff_ids_of(config: bytes, what: str) -> list[Digest]:
+    """The digests that the layers of an image have when they are unpacked.
+
+    Raises:
+        ContentError: they are none.
+    """
+    rootfs = field(load_object(config, what), "rootfs", what)
+    found = field(rootfs, "diff_ids", what) if isinstance(rootfs, dict) else None
+    if not isinstance(found, list | None):
+        raise InvalidContent(f"The diff_ids of {what} are no list.")
+    return [Digest.parse(text) for text in found or []]
 
 
 async def read_config(source: Source, image: Node, retry: Retry = ONCE) -> bytes | None:

@@ -7,14 +7,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mirror import copy, platforms
-from mirror.archive import ArchiveWriter
-from mirror.archive.docker import diff_ids_of
+from mirror.archive.writer import ArchiveWriter
 from mirror.attachments import Delivery
 from mirror.content import Progress, Sink, Source
 from mirror.copy import Copy
@@ -22,7 +22,7 @@ from mirror.descriptor import Descriptor, Platform
 from mirror.digest import Digest
 from mirror.errors import InvalidContent, UsageError
 from mirror.graph import Graph, Keep, leaves, walk
-from mirror.image import platform_of, read_config
+from mirror.image import diff_ids_of, platform_of, read_config
 from mirror.layout import Entry, LayoutWriter
 from mirror.layout import names as naming
 from mirror.layout.attached import Attachments
@@ -32,7 +32,7 @@ from mirror.retry import ONCE, Retry
 from mirror.selection import INDEX, Choice, platforms_there, select
 
 AT_ONCE = 4  # images walked together
-FILES_AT_ONCE = 4  # blobs that go from file to file together: reading, hashing and writing keep several cores busy
+FILES_AT_ONCE = min((os.cpu_count() or 1) + 1, 4)  # blobs that go from file to file together: all cores hash, one waits
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """From one file to another: bytes that are on this machine already, hashed on their way, without the event loop.
 
-One thread reads and writes, and where a core has nothing to do, it hashes beside. Both use the same two buffers from
-the first byte to the last: to allocate new ones costs as much as to copy (docs/benchmarks.md).
+One thread reads, hashes and writes, and where a core has nothing to do, it hashes beside. All of it takes place in one
+buffer, which stays in the core's cache, or by turns in two; the next blob comes in the same ones, for to allocate costs
+as much as to copy (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -10,16 +11,48 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Semaphore
+from threading import Lock
 
 from mirror.descriptor import Descriptor
 from mirror.errors import WrongSize
 from mirror.stream import Body, Check, Fill
 
 _SIZE = 1024 * 1024  # bytes of a buffer: what is hashed is in the cache still, and few calls are needed
-_CORES = Semaphore(os.cpu_count() or 1)  # that nobody pours on
 
 Write = Callable[[memoryview], None]
+
+
+class Cores:
+    """The cores of a machine: whoever pours is on one, and those that nobody is on can help."""
+
+    def __init__(self, count: int) -> None:
+        self.free = count  # below 0 where more pour than there are cores
+        self._lock = Lock()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        with self._lock:
+            self.free -= 1
+        try:
+            yield
+        finally:
+            self.give()
+
+    def take(self) -> bool:
+        """Have one to help with, until it is given back; False where none is free."""
+        if self.free <= 0:
+            return False
+        with self._lock:
+            self.free -= (found := self.free > 0)
+        return found
+
+    def give(self) -> None:
+        with self._lock:
+            self.free += 1
+
+
+_CORES = Cores(os.cpu_count() or 1)
+_SPARE: list[tuple[memoryview, memoryview]] = []  # buffers of whoever has finished
 
 
 def pour(
@@ -29,6 +62,7 @@ def pour(
     check: Check,
     write: Write,
     advance: Callable[[int], None] = lambda _: None,
+    at: int = 0,
 ) -> None:
     """Pass on what a body can fill buffers with. Nobody gets the last bytes before all are known to be right.
 
@@ -39,61 +73,75 @@ def pour(
         check: the hash of the bytes before `start`.
         write: takes bytes, which are overwritten once it has returned.
         advance: called with the bytes that each read gave; what it raises ends it all.
+        at: where in a file the first byte is going to be, so that pages are written whole: half of one costs as much.
 
     Raises:
         WrongSize: there are more bytes than `node.size`, or fewer.
         WrongDigest: the bytes are not what the descriptor names.
     """
     got, held = body.start, memoryview(b"")
-    with _core(), _Hashing(check) as hashing:
-        for chunk in _chunks(fill, min(_SIZE, node.size + 1)):
-            got += len(chunk)
+    with _CORES.one(), _buffers() as pair, _Hashing(check) as hashing:
+        buffer, other = pair
+        while count := fill(buffer[: _SIZE - at % _SIZE]):
+            got, at = got + count, at + count
             if got > node.size:
                 raise WrongSize(body.called(node), want=node.size, got=None)
-            advance(len(chunk))
-            hashing.update(chunk, last=got == node.size)
+            advance(count)
+            chunk = buffer[:count]
+            beside = hashing.update(chunk, last=got == node.size)
             if got < node.size:
                 write(chunk)
             else:
                 held = chunk
-    if got < node.size:
-        raise WrongSize(body.called(node), want=node.size, got=got)
-    check.finish(body.called(node))
-    write(held)
+            if beside:
+                buffer, other = other, buffer
+        if got < node.size:
+            raise WrongSize(body.called(node), want=node.size, got=got)
+        check.finish(body.called(node))
+        write(held)
 
 
-def _chunks(fill: Fill, size: int) -> Iterator[memoryview]:
-    """What comes, in two buffers by turns: each chunk is there until the next but one is asked for."""
-    buffer, other = memoryview(bytearray(size)), memoryview(bytearray(size))
-    while count := fill(buffer):
-        yield buffer[:count]
-        buffer, other = other, buffer
+@contextmanager
+def _buffers() -> Iterator[tuple[memoryview, memoryview]]:
+    try:
+        pair = _SPARE.pop()
+    except IndexError:
+        pair = (memoryview(bytearray(_SIZE)), memoryview(bytearray(_SIZE)))
+    yield pair
+    _SPARE.append(pair)  # not after an error: who raised it may hold them still
 
 
 class _Hashing:
     """Chunk after chunk is hashed: in a thread beside this one while a core is free, else here."""
 
     def __init__(self, check: Check) -> None:
-        self._check, self._thread = check, ThreadPoolExecutor(1)
+        self._check = check
+        self._thread: ThreadPoolExecutor | None = None
         self._running: Future[None] | None = None
 
-    def update(self, chunk: memoryview, *, last: bool) -> None:
-        """Begin with one when the one before is done. Nothing goes on beside the `last`: most content has no other."""
+    def update(self, chunk: memoryview, *, last: bool) -> bool:
+        """Begin with one when the one before is done. Nothing goes on beside the `last`: most content has no other.
+
+        Returns:
+            Whether it is read still, until the next call.
+        """
         self._wait()
-        if last or not _CORES.acquire(blocking=False):
+        if last or not _CORES.take():
             self._check.update([chunk])
-            return
+            return False
         try:
+            self._thread = self._thread or ThreadPoolExecutor(1)
             self._running = self._thread.submit(self._beside, chunk)
         except BaseException:  # no more threads are to be had
-            _CORES.release()
+            _CORES.give()
             raise
+        return True
 
     def _beside(self, chunk: memoryview) -> None:
         try:
             self._check.update([chunk])
         finally:
-            _CORES.release()
+            _CORES.give()
 
     def _wait(self) -> None:
         if self._running:
@@ -104,15 +152,5 @@ class _Hashing:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.shutdown()
-
-
-@contextmanager
-def _core() -> Iterator[None]:
-    """One core less, where there is one, for whoever pours."""
-    had = _CORES.acquire(blocking=False)
-    try:
-        yield
-    finally:
-        if had:
-            _CORES.release()
+        if self._thread:
+            self._thread.shutdown()

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror import copy
-from mirror.archive import Archive
+from mirror.archive.reader import Archive
 from mirror.concurrency import each
 from mirror.content import Progress, Source
 from mirror.copy import Copy

@@ -14,7 +14,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Se
 from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
+from mirror.concurrency import in_thread
 from mirror.descriptor import Descriptor
 from mirror.errors import TransferError, WrongDigest, WrongSize
 
@@ -166,11 +168,23 @@ async def read(body: Body, node: Descriptor) -> bytes:
         WrongSize: as `batches`.
         WrongDigest: the bytes are not what the descriptor names.
     """
-    chunks = [chunk async for batch in batches(body, node, node.size or 1) for chunk in batch]
+    if body.fill:
+        data = await in_thread(partial(_filled, body, node, body.fill))
+    else:
+        data = b"".join([chunk async for batch in batches(body, node, node.size or 1) for chunk in batch])
     check = Check(node)
-    check.update(chunks)
+    check.update([data])
     check.finish(body.called(node))
-    return b"".join(chunks)
+    return data
+
+
+def _filled(body: Body, node: Descriptor, fill: Fill) -> bytes:
+    buffer, got = memoryview(bytearray(min(node.size + 1, _SMALLEST))), bytearray()
+    while len(got) <= node.size and (count := fill(buffer)):
+        got += buffer[:count]
+    if len(got) != node.size:
+        raise WrongSize(body.called(node), want=node.size, got=None if len(got) > node.size else len(got))
+    return bytes(got)
 
 
 async def once(data: bytes) -> AsyncIterator[bytes]:

@@ -5,7 +5,7 @@ import hashlib
 import random
 import threading
 from collections.abc import Callable, Iterator
-from threading import Semaphore
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ from mirror import pour as pouring
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import MirrorError, StorageError, WrongDigest, WrongSize
-from mirror.pour import pour
+from mirror.pour import Cores, pour
 from mirror.stream import Body, Check, once
 from tests.strategies import QUICK
 
@@ -25,13 +25,14 @@ SIZE = 1000
 
 
 @pytest.fixture(params=[0, 2, 8], autouse=True)
-def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Semaphore]:
+def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cores]:
     """With none to spare hashing goes on in the same thread, with many beside it; afterwards all are free again."""
-    free = Semaphore(request.param)
-    monkeypatch.setattr(pouring, "_CORES", free)
+    cores = Cores(request.param)
+    monkeypatch.setattr(pouring, "_CORES", cores)
+    monkeypatch.setattr(pouring, "_SPARE", [])
     monkeypatch.setattr(pouring, "_SIZE", SIZE)
-    yield free
-    assert [free.acquire(blocking=False) for _ in range(request.param + 1)] == [True] * request.param + [False]
+    yield cores
+    assert cores.free == request.param
     assert [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPool")] == []
 
 
@@ -114,6 +115,35 @@ def test_it_is_told_how_far_it_is() -> None:
     told: list[int] = []
     pour(Body(once(b""), "a test"), NODE, filling(DATA), Check(NODE), lambda _: None, told.append)
     assert told == [SIZE] * 10
+
+
+@pytest.mark.parametrize("at", [1, 512, SIZE - 1, SIZE, 7 * SIZE + 300])
+def test_pieces_end_where_pages_of_the_file_do(at: int) -> None:
+    sizes: list[int] = []
+    pour(Body(once(b""), "a test"), NODE, filling(DATA), Check(NODE), lambda view: sizes.append(len(view)), at=at)
+    assert sum(sizes) == len(DATA)
+    assert [(at + end) % SIZE for end in accumulate(sizes[:-1])] == [0] * (len(sizes) - 1)
+
+
+def test_whoever_pours_is_on_a_core_and_nobody_helps_beyond_them() -> None:
+    two = Cores(2)
+    with two.one():
+        assert two.take()
+        assert not two.take()
+        two.give()
+        with two.one(), two.one():  # more than there are cores, and all of them work
+            assert not two.take()
+        assert two.take()
+        two.give()
+    assert two.free == 2
+
+
+def test_the_next_blob_comes_in_the_same_buffers() -> None:
+    for _ in range(3):
+        assert poured(DATA) == (DATA, None)
+    assert len(pouring._SPARE) == 1
+    poured(DATA[:-1])  # an error's traceback may hold on to them
+    assert pouring._SPARE == []
 
 
 @pytest.mark.parametrize("place", ["fill", "write", "advance"])

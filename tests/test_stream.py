@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import random
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from itertools import pairwise
 
@@ -33,6 +33,22 @@ async def chunked(chunks: Iterable[bytes], failure: Exception | None = None) -> 
 
 def body(*chunks: bytes, failure: Exception | None = None) -> Body:
     return Body(chunked(chunks, failure), "a test")
+
+
+def filling(*chunks: bytes) -> Body:
+    """Content that is read in a thread, by who has a buffer for it."""
+    rest = [chunk for chunk in chunks if chunk]
+
+    def fill(buffer: memoryview) -> int:
+        if not rest:
+            return 0
+        count = min(len(buffer), len(rest[0]))
+        buffer[:count], rest[0] = rest[0][:count], rest[0][count:]
+        if not rest[0]:
+            del rest[0]
+        return count
+
+    return Body(chunked([b"not these"]), "a test", fill=fill)
 
 
 def halves(data: bytes) -> tuple[bytes, bytes]:
@@ -75,10 +91,13 @@ WRONG: list[tuple[tuple[bytes, ...], type[MirrorError]]] = [
 ]
 
 
+@pytest.mark.parametrize("source", [body, filling])
 @pytest.mark.parametrize(("chunks", "error"), WRONG)
-def test_wrong_content_is_never_read(chunks: tuple[bytes, ...], error: type[MirrorError]) -> None:
+def test_wrong_content_is_never_read(
+    chunks: tuple[bytes, ...], error: type[MirrorError], source: Callable[..., Body]
+) -> None:
     with pytest.raises(error, match="from a test"):
-        asyncio.run(stream.read(body(*chunks), NODE))
+        asyncio.run(stream.read(source(*chunks), NODE))
 
 
 @pytest.mark.parametrize(("chunks", "error"), WRONG)
@@ -96,6 +115,7 @@ def test_right_content_passes_however_it_is_cut(data: bytes, cuts: list[int], si
     chunks = [data[start:stop] for start, stop in pairwise(edges)]
     assert run_verified(node, *chunks, size=size) == (data, None)
     assert asyncio.run(stream.read(body(*chunks), node)) == data
+    assert asyncio.run(stream.read(filling(*chunks), node)) == data
 
 
 def test_empty_content_is_right() -> None:
@@ -140,10 +160,11 @@ def test_reading_stops_at_the_first_byte_too_many() -> None:
     assert len(seen) == len(DATA) // 512 + 1
 
 
-def test_a_size_beyond_all_memory_costs_nothing() -> None:
+@pytest.mark.parametrize("source", [body, filling])
+def test_a_size_beyond_all_memory_costs_nothing(source: Callable[..., Body]) -> None:
     node = Descriptor("a/b", NODE.digest, 2**62)
     with pytest.raises(WrongSize) as caught:
-        asyncio.run(stream.read(body(DATA), node))
+        asyncio.run(stream.read(source(DATA), node))
     assert (caught.value.want, caught.value.got) == (2**62, len(DATA))
 
 

@@ -13,9 +13,3 @@
 `member`     one blob of an archive that is being written
 `writer`     an archive as a sink
 """
-
-from mirror.archive.inventory import ArchiveInventory
-from mirror.archive.reader import Archive
-from mirror.archive.writer import ArchiveWriter
-
-__all__ = ["Archive", "ArchiveInventory", "ArchiveWriter"]

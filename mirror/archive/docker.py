@@ -20,10 +20,11 @@ from mirror.descriptor import MANIFEST_CAP, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST,
 from mirror.digest import Digest
 from mirror.errors import BrokenArchive, InvalidContent, InvalidDigest
 from mirror.examine import READ
+from mirror.image import diff_ids_of
 from mirror.layout import index, names
 from mirror.layout.blobs import place
 from mirror.manifest import build_image, build_index
-from mirror.strictjson import JsonObject, field, load_object
+from mirror.strictjson import JsonObject
 
 MADE_FROM = "dev.oci-mirror.made-from"  # annotation of a manifest: what it was made from, since it came without one
 Content = Member | bytes
@@ -46,19 +47,6 @@ def as_layout(tar: Tar) -> dict[str, Content]:
         return _Maker(tar).layout()
     except (InvalidContent, InvalidDigest) as error:
         raise BrokenArchive(f"{tar.path}: {error}") from None
-
-
-def diff_ids_of(config: bytes, what: str) -> list[Digest]:
-    """The digests that the layers of an image have when they are unpacked.
-
-    Raises:
-        ContentError: they are none.
-    """
-    rootfs = field(load_object(config, what), "rootfs", what)
-    found = field(rootfs, "diff_ids", what) if isinstance(rootfs, dict) else None
-    if not isinstance(found, list | None):
-        raise InvalidContent(f"The diff_ids of {what} are no list.")
-    return [Digest.parse(text) for text in found or []]
 
 
 class _Maker:

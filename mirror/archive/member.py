@@ -91,7 +91,8 @@ class Member:
     def take(self, output: Output, body: Body, fill: Fill, advance: Callable[[int], None]) -> None:
         """All of it, out of a file; see `pour`."""
         self.sound = False
-        pour(body, self.node, fill, self._check, lambda view: self._write(output, [view]), advance)
+        at = self._next + sum(map(len, self._waiting))
+        pour(body, self.node, fill, self._check, lambda view: self._write(output, [view]), advance, at)
         self._write(output, [self._padding])
 
     def _write(self, output: Output, chunks: Sequence[bytes | memoryview]) -> None:

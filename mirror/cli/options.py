@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from mirror import config
 from mirror.errors import MirrorError, UsageError
 from mirror.report.text import printable
 from mirror.report.transfers import TransferReport
@@ -31,6 +30,8 @@ def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     """Before every other flag: the settings files become their defaults."""
     if ctx.resilient_parsing:
         return  # shell completion wants names, not settings
+    from mirror import config  # for those commands that have settings
+
     settings = config.load(path)
     ctx.obj = settings
     ctx.default_map = dict(settings.values)

@@ -9,8 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from mirror.archive import ArchiveWriter
-from mirror.archive.writer import writing
+from mirror.archive.writer import ArchiveWriter, writing
 from mirror.attachments import Delivery
 from mirror.content import Sink
 from mirror.copying.origin import Company

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from mirror.archive import Archive
+from mirror.archive.reader import Archive
 from mirror.archive.spool import opened
 from mirror.attachments import Attachment
 from mirror.digest import Digest

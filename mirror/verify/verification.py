@@ -15,7 +15,7 @@ from threading import Event
 from typing import TypeVar
 
 from mirror.anchors import Anchors, compare_all, reading
-from mirror.archive import ArchiveInventory
+from mirror.archive.inventory import ArchiveInventory
 from mirror.concurrency import each, in_thread, settled
 from mirror.content import Inventory, Progress, Silence
 from mirror.errors import UsageError

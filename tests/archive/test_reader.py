@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mirror import stream
-from mirror.archive import Archive
+from mirror.archive.reader import Archive
 from mirror.descriptor import OCI_MANIFEST, Descriptor
 from mirror.digest import Digest
 from mirror.errors import BrokenArchive, ContentError, NotFound, UsageError, WrongDigest

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mirror.archive import ArchiveWriter
 from mirror.archive.members import Members
+from mirror.archive.writer import ArchiveWriter
 from mirror.content import Sink
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest

@@ -220,9 +220,19 @@ def test_a_disk_that_fails_while_it_is_read_is_a_clean_error(
     async def opened(*_: object, **__: object) -> Broken:
         return Broken()
 
+    async def streamed() -> None:
+        async with layout.open_blob(NODE) as body:
+            async for _ in body.chunks:
+                pass
+
+    def broken(*_: object) -> int:
+        raise OSError(5, "broken")
+
     monkeypatch.setattr("aiofiles.open", opened)
-    with pytest.raises(StorageError):
-        asyncio.run(content(layout, NODE))
+    monkeypatch.setattr("os.readv", broken)
+    for reading in (streamed(), content(layout, NODE)):
+        with pytest.raises(StorageError, match="Input/output error"):
+            asyncio.run(reading)
 
 
 def test_reading_a_part_leaves_nothing_open(layout: Layout) -> None:
