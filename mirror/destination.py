@@ -64,6 +64,15 @@ class Renaming:
         stripped = _after(self.strip, reference) if self.strip else None
         return reference.repository if stripped is None else stripped
 
+    def idle(self, references: Sequence[Reference]) -> list[str]:
+        """What was asked for and fits none of these images: more often than not somebody mistyped it."""
+        beginnings = [source for source, _ in self.maps] + ([self.strip] if self.strip else [])
+        return [
+            f"No image's name begins with {beginning}, so nothing was changed by it."
+            for beginning in beginnings
+            if self.name is None and all(_after(beginning, reference) is None for reference in references)
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:

@@ -103,7 +103,7 @@ async def push_layout(
         reused=Amount.of(plan.reused),
         seconds=time.monotonic() - started,
         dry_run=options.dry_run,
-        warnings=tuple(warning for image in push.images for warning in image.warnings()),
+        warnings=(*push.idle, *(warning for image in push.images for warning in image.warnings())),
     )
 
 
@@ -112,6 +112,7 @@ class _Push:
 
     def __init__(self, source: Layout, options: PushOptions, progress: Progress | None) -> None:
         self.images: list[Shipment] = []
+        self.idle: list[str] = []  # renaming that fits no image
         self._source, self._options, self._progress = source, options, progress
 
     async def choose(self, names: Sequence[str]) -> None:
@@ -145,7 +146,9 @@ class _Push:
         Raises:
             UsageError: two different images would land on one name.
         """
-        where.places([image.entry for image in self.images])
+        entries = [image.entry for image in self.images]
+        where.places(entries)
+        self.idle = where.renaming.idle([entry.reference for entry in entries if entry.reference])
         repositories: dict[str, tuple[Repository, Sink]] = {}
         placed: dict[Reference, Shipment] = {}
         for image in self.images:

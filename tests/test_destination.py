@@ -86,6 +86,26 @@ def test_an_image_without_a_tag_goes_by_its_digest_until_it_is_given_one() -> No
     assert goes(name, given="kv:1") == "kv:1"
 
 
+@pytest.mark.parametrize(
+    ("given", "maps", "strip", "idle"),
+    [
+        (None, ["library=hub"], "", []),
+        (
+            None,
+            ["docker.io/library=hub", "docker.io=x"],
+            "library",
+            [],
+        ),  # the longer one decides
+        (None, ["lib=hub", "quay.io=q"], "", ["lib", "quay.io"]),
+        (None, ["quay.io/library=hub"], "redis", ["quay.io/library", "redis"]),
+        ("kv", ["lib=hub"], "quay.io", []),  # with a name that is given, they are not asked
+    ],
+)
+def test_what_fits_no_image_is_mentioned(given: str | None, maps: list[str], strip: str, idle: list[str]) -> None:
+    said = Renaming.parse(given, "", strip, maps).idle([Reference.parse(REDIS)])
+    assert [sentence.split(", so")[0] for sentence in said] == [f"No image's name begins with {one}" for one in idle]
+
+
 def test_an_image_of_an_unknown_repository_needs_a_name_or_a_prefix() -> None:
     assert place(bare("v7"), f"{HOST}/app") == f"{HOST}/app:v7"
     assert place(bare("v7"), prefix="app") == f"{HOST}/app:v7"

@@ -1,4 +1,4 @@
-"""Who hears how a command goes: bars on a terminal, silence elsewhere; with --verbose, the log on stderr."""
+"""Who hears how a command goes: bars on a terminal, silence elsewhere; the log on stderr, with --verbose all of it."""
 
 from __future__ import annotations
 
@@ -24,25 +24,24 @@ class _Log(logging.Handler):
 def progress(*, quiet: bool, no_progress: bool, verbose: bool = False) -> Iterator[Progress]:
     """What a command reports to while it runs."""
     if not sys.stderr.isatty() or quiet or no_progress:
-        with _logging(verbose, lambda text: print(text, file=sys.stderr, flush=True)):
+        with _logging(lambda text: print(text, file=sys.stderr, flush=True), quiet=quiet, verbose=verbose):
             yield Silence()
         return
     from mirror.cli.bar import Bars  # tqdm takes 30 ms to import, which nobody should wait for without a bar
 
     bars = Bars()
     try:
-        with _logging(verbose, bars.say):
+        with _logging(bars.say, quiet=quiet, verbose=verbose):
             yield bars
     finally:
         bars.close()
 
 
 @contextmanager
-def _logging(verbose: bool, say: Callable[[str], None]) -> Iterator[None]:
+def _logging(say: Callable[[str], None], *, quiet: bool, verbose: bool) -> Iterator[None]:
     log, handler = logging.getLogger("mirror"), _Log(say)
-    if verbose:
-        log.setLevel(logging.INFO)
-        log.addHandler(handler)
+    log.setLevel(logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING)
+    log.addHandler(handler)
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mirror.cli import options
+from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.prune import prune_layout
 
@@ -26,6 +27,7 @@ Where an image is broken, so that nobody can tell what it needs, nothing is dele
 @click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
 @options.with_json
 def command(layout: Path, delete: bool, quiet: bool, as_json: bool) -> None:
-    pruned = run(prune_layout(layout, delete=delete))
+    with progress(quiet=quiet, no_progress=True):
+        pruned = run(prune_layout(layout, delete=delete))
     options.echo_json(pruned.to_json()) if as_json else options.echo(pruned.lines())
     options.remark(pruned.summary(), quiet=quiet or as_json)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mirror.cli import options
+from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.inventory import remove_image
 
@@ -25,6 +26,7 @@ Where another image is broken, so that nobody can tell what it needs, nothing is
 @click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
 @options.with_json
 def command(layout: Path, image: str, quiet: bool, as_json: bool) -> None:
-    removed = run(remove_image(layout, image))
+    with progress(quiet=quiet, no_progress=True):
+        removed = run(remove_image(layout, image))
     options.echo_json(removed.to_json()) if as_json else options.echo(removed.lines())
     options.remark(removed.summary(), quiet=quiet or as_json)

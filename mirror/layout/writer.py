@@ -11,6 +11,7 @@ Deleting blobs needs the lock alone: a pull that is running may have decided to 
 from __future__ import annotations
 
 import asyncio
+import logging
 import stat
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -29,7 +30,10 @@ from mirror.layout.reader import Layout
 from mirror.layout.temporary import Temporary
 from mirror.stream import Body, Fetch, batch_size, batches, overlap
 
-_PATIENCE = 30.0  # seconds to wait for a mirror that deletes blobs
+log = logging.getLogger("mirror")
+
+_PATIENCE = 30.0  # seconds to wait for another mirror: for any that deletes blobs, and before deleting for all
+_SILENCE = 0.5  # seconds after which whoever waits wonders why
 _OURS = {".mirror", "blobs", "index.json", "lost+found"}  # all that a layout whose creation was cut can have
 
 
@@ -293,14 +297,20 @@ async def _acquire(lock: Lock, temporary: Folder, alone: bool) -> None:
     Raises:
         StorageError: another writer does not let go.
     """
+    layout = lock.path.parent.parent
     if lock.take(wait=False):
         _clear(temporary)
+    telling = asyncio.get_running_loop().call_later(
+        _SILENCE, log.warning, "%s is in use by another mirror; waiting for it.", layout
+    )
     try:
         async with asyncio.timeout(_PATIENCE):
             while not lock.take(shared=not alone, wait=False):
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise StorageError(
-            f"{lock.path.parent.parent} is in use by another mirror.",
+            f"{layout} is in use by another mirror.",
             hint="Wait until it is done, and try again.",
         ) from None
+    finally:
+        telling.cancel()

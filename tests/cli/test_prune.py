@@ -1,6 +1,8 @@
 """What nobody needs goes when that is asked for, and nothing else ever does."""
 
+import fcntl
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,23 @@ def test_a_folder_that_is_no_layout_is_refused(mirror: Mirror, tmp_path: Path) -
     mirror("prune", "other", "--delete", code=3)
     mirror("prune", "nowhere", "--delete", code=2)
     assert list((tmp_path / "other").iterdir()) == []
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+@pytest.mark.parametrize("command", ["prune layout --delete", "rm layout {image}", "pull {image}"])
+def test_who_waits_for_another_mirror_says_so(
+    mirror: Mirror, layout: Path, registry: EmbeddedRegistry, command: str, quiet: bool
+) -> None:
+    with (layout / ".mirror/lock").open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        words = command.format(image=f"{registry.host}/a:v1").split()
+        with mirror.start(*words, *(["-q"] if quiet else [])) as waiting:
+            assert waiting.stderr
+            said = b"" if quiet else waiting.stderr.readline()
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(1)
+            fcntl.flock(other, fcntl.LOCK_UN)
+            _, rest = waiting.communicate(timeout=30)
+    assert waiting.returncode == 0
+    assert said == (b"" if quiet else b"mirror: layout is in use by another mirror; waiting for it.\n")
+    assert b"in use" not in rest

@@ -175,6 +175,15 @@ def test_quiet_says_nothing_but_results(mirror: Mirror, registry: EmbeddedRegist
     assert mirror("push", stock.folder, registry.host, stock.names[0], "-q").err == ""
 
 
+def test_a_mapping_that_fits_no_image_is_mentioned(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+    mappings = ("--map", "frist=team/a", "--map", "first=team/b", "--strip-prefix", "library", "--dry-run")
+    said = mirror("push", stock.folder, registry.host, stock.names[0], *mappings).err.splitlines()
+    assert said[:-1] == [
+        "mirror: No image's name begins with frist, so nothing was changed by it.",
+        "mirror: No image's name begins with library, so nothing was changed by it.",
+    ]
+
+
 def test_dry_run_sends_nothing(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     document = mirror("push", stock.folder, registry.host, stock.names[0], "--dry-run", "--json").json
     assert document["dryRun"] is True
