@@ -85,7 +85,7 @@ async def export_layout(
         found = await each(offers, choose, AT_ONCE)
         others = await company(source, found) if images and not for_them else ()
         async with writing(archive, for_docker=for_them) as sink:
-            warnings = docker_names(found) if for_them else ()
+            warnings = [*docker_names(found), *_left_out(source)] if for_them else ()
             report = await carry(
                 "export",
                 found,
@@ -97,6 +97,13 @@ async def export_layout(
                 warnings=warnings,
             )
     return replace(report, seconds=time.monotonic() - started)
+
+
+def _left_out(source: Layout) -> list[str]:
+    """What a person should know of what a layout has, and docker no use for."""
+    if not (count := sum(map(is_attachable, source.entries()))):
+        return []
+    return [f"Signatures and other referrers stay out ({count} in {source.path}): docker has no place for them."]
 
 
 def _named(source: Layout, images: Sequence[str], options: ExportOptions) -> list[tuple[str, Entry]]:

@@ -14,6 +14,8 @@ from mirror.report.text import count
 _LARGE = 8 * 1024 * 1024  # bytes from which on a blob has a line of its own
 _DELAY = 0.2  # seconds before a bar shows for what is local, and often over at once; a network may stall at once
 _FORMAT = "{desc:<18} {percentage:3.0f}% |{bar}| {n_fmt}B of {total_fmt}B  {rate_fmt}  {remaining} left"
+_NARROW = "{desc:<18} {percentage:3.0f}%  {remaining} left"  # where a bar and all numbers have no room
+_ROOM = 72  # columns that they need
 _MARGIN = 4  # columns that stay free, so that a ^C which the terminal echoes does not break the line
 
 
@@ -57,15 +59,16 @@ class Bars:
 
 def _bar(title: str, size: int, *, delay: float = 0) -> tqdm[NoReturn]:
     screen = shutil.get_terminal_size()  # sensible where the terminal does not know its own size
+    columns = screen.columns - _MARGIN
     return tqdm(
         desc=title,
         total=size,
         unit="B",
         unit_scale=True,
-        bar_format=_FORMAT,
+        bar_format=_FORMAT if columns >= _ROOM else _NARROW,
         leave=False,
         delay=delay,
-        ncols=max(40, screen.columns - _MARGIN),
+        ncols=max(1, columns),
         nrows=screen.lines,
         file=sys.stderr,
     )

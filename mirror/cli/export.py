@@ -30,8 +30,8 @@ FILE gets its name when it is whole. stdout gets one line for each image, NAME@D
 
 
 @click.command(help=_HELP)
-@click.argument("layout", metavar="DIR", type=click.Path(path_type=Path))
-@click.argument("archive", metavar="FILE|-", type=click.Path(allow_dash=True))
+@click.argument("layout", metavar="DIR", type=options.Place())
+@click.argument("archive", metavar="FILE|-", type=options.Place(allow_dash=True, path_type=str))
 @click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
 @click.option(
     "--format",

@@ -30,8 +30,8 @@ stdout gets one line for each image, NAME@DIGEST.
 
 
 @click.command(help=_HELP)
-@click.argument("archive", metavar="FILE|-", type=click.Path(allow_dash=True))
-@click.argument("layout", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("archive", metavar="FILE|-", type=options.Place(allow_dash=True, path_type=str))
+@click.argument("layout", metavar="DIR", type=options.Place())
 @click.argument("images", metavar="[IMAGE]...", nargs=-1)
 @click.option("--as", "name", metavar="NAME", help="What to call the image, where it is one.")
 @options.with_output

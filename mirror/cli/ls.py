@@ -19,7 +19,7 @@ _HELP = """List the images of a layout: names, digests, platforms, sizes. Only m
 
 
 @click.command(help=_HELP)
-@click.argument("layout", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("layout", metavar="DIR", type=options.Place())
 @click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
 @options.with_json
 def command(layout: Path, quiet: bool, as_json: bool) -> None:

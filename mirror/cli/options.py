@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -20,9 +21,23 @@ from mirror.strictjson import JsonObject
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Place(click.Path):
+    """A path that a person typed. An empty one is a variable that was not set, and not the folder that one is in."""
+
+    def __init__(self, *, dir_okay: bool = True, allow_dash: bool = False, path_type: type[Path | str] = Path) -> None:
+        super().__init__(dir_okay=dir_okay, allow_dash=allow_dash, path_type=path_type)
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        if value == "":
+            self.fail("the path is empty; is a variable not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def amount(text: str) -> int:
     """Bytes, with curl's units (`k`, `M`, `G`), here powers of 1000 as in all that is printed; 0 for what is none."""
-    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([kKmMgG]?)", text, re.ASCII)
+    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([kKmMgG]?)B?", text, re.ASCII)
     return int(float(found[1]) * 1000 ** " kmg".index(found[2].lower() or " ")) if found else 0
 
 
@@ -44,7 +59,7 @@ def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
 def with_config(command: F) -> F:
     return click.option(
         "--config",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=Place(dir_okay=False),
         envvar="MIRROR_CONFIG",
         is_eager=True,
         expose_value=False,

@@ -22,7 +22,7 @@ Where an image is broken, so that nobody can tell what it needs, nothing is dele
 
 
 @click.command(help=_HELP)
-@click.argument("layout", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("layout", metavar="DIR", type=options.Place())
 @click.option("--delete", is_flag=True, help="Delete what was found.")
 @click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
 @options.with_json

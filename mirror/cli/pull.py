@@ -48,7 +48,7 @@ _DIGESTFILE = "Name another file with --digestfile."
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=options.Place(),
     default=Path("layout"),
     envvar="MIRROR_OUTPUT",
     metavar="DIR",
@@ -84,7 +84,7 @@ _DIGESTFILE = "Name another file with --digestfile."
 )
 @click.option("--keep-going", is_flag=True, envvar="MIRROR_KEEP_GOING", help="Go on when an image fails; exit 4.")
 @click.option("--dry-run", is_flag=True, help="Say what would move; write nothing.")
-@click.option("--digestfile", type=click.Path(path_type=Path), metavar="FILE", help="Write the digests to FILE too.")
+@click.option("--digestfile", type=options.Place(), metavar="FILE", help="Write the digests to FILE too.")
 @remote.with_jobs
 @remote.with_connections
 @remote.with_registry

@@ -33,7 +33,7 @@ it was; every tag is read back and compared. stdout gets one line for each image
 
 
 @click.command(help=_HELP)
-@click.argument("layout", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("layout", metavar="DIR", type=options.Place())
 @click.argument("target", metavar="REGISTRY[/PREFIX]")
 @click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
 @click.option("--as", "name", metavar="NAME[:TAG]", help="Push one image under another name.")
@@ -56,7 +56,7 @@ it was; every tag is read back and compared. stdout gets one line for each image
 @click.option("--dry-run", is_flag=True, help="Say what would go where; push nothing.")
 @click.option(
     "--receipt",
-    type=click.Path(path_type=Path),
+    type=options.Place(),
     metavar="FILE",
     help="Read everything back, and write to FILE what was pushed where.",
 )

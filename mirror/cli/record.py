@@ -39,7 +39,7 @@ before they are written down. A layer's Last Modified is what the registry says;
     "-o",
     "--output",
     "file",  # mirror.toml's `output` is a layout
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.Place(dir_okay=False),
     metavar="FILE",
     help="Write the record to FILE instead of stdout.",
 )

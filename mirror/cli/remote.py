@@ -45,7 +45,7 @@ def _rate(ctx: click.Context, option: click.Parameter, value: str | None) -> Non
 def with_authfile(command: F) -> F:
     return click.option(
         "--authfile",
-        type=click.Path(path_type=Path),
+        type=options.Place(),
         metavar="FILE",
         envvar="MIRROR_AUTHFILE",
         expose_value=False,

@@ -21,7 +21,7 @@ Where another image is broken, so that nobody can tell what it needs, nothing is
 
 
 @click.command(help=_HELP)
-@click.argument("layout", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("layout", metavar="DIR", type=options.Place())
 @click.argument("image", metavar="IMAGE", shell_complete=options.image_names)
 @click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
 @options.with_json

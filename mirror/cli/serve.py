@@ -34,7 +34,7 @@ _PATIENCE = 5.0  # seconds that a disk gets to let go of the threads that read i
 
 
 @click.command(help=_HELP)
-@click.argument("layouts", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("layouts", metavar="DIR...", nargs=-1, required=True, type=options.Place())
 @click.option(
     "--listen",
     metavar="HOST:PORT",
@@ -42,11 +42,11 @@ _PATIENCE = 5.0  # seconds that a disk gets to let go of the threads that read i
     show_default=True,
     help="Address to listen on; port 0 takes a free one.",
 )
-@click.option("--cert", type=click.Path(path_type=Path), metavar="FILE", help="Certificate for TLS, in PEM.")
-@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Its key, where it is in another file.")
+@click.option("--cert", type=options.Place(), metavar="FILE", help="Certificate for TLS, in PEM.")
+@click.option("--key", type=options.Place(), metavar="FILE", help="Its key, where it is in another file.")
 @click.option(
     "--htpasswd",
-    type=click.Path(path_type=Path),
+    type=options.Place(),
     metavar="FILE",
     help="Ask for a user and a password of this file, written by htpasswd -B.",
 )

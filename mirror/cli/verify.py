@@ -48,11 +48,11 @@ Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found but something could not be
 
 
 @click.command(help=_HELP)
-@click.argument("what", metavar="DIR|FILE|docker://IMAGE", required=False)
+@click.argument("what", metavar="DIR|FILE|docker://IMAGE", required=False, type=options.Place(path_type=str))
 @click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
 @click.option(
     "--receipt",
-    type=click.Path(path_type=Path),
+    type=options.Place(),
     metavar="FILE",
     help="Check the registry against the receipt of a push, over the network, instead of a layout.",
 )
@@ -71,13 +71,11 @@ Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found but something could not be
     show_default=True,
     help="From which severity on the verdict is not ok.",
 )
-@click.option(
-    "--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a JUnit report to FILE too."
-)
+@click.option("--junit", type=options.Place(dir_okay=False), metavar="FILE", help="Write a JUnit report to FILE too.")
 @click.option(
     "--record",
     "files",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.Place(dir_okay=False),
     multiple=True,
     metavar="FILE",
     help="Compare images with the digest records in FILE; repeat it for several files.",

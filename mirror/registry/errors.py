@@ -20,6 +20,7 @@ _QUERY = re.compile(r"(https?://[^\s?]*)\?[^\s\"'<>]*")
 _PROXY_HINT = "Its credentials go into its address: HTTPS_PROXY=http://user:password@proxy.internal:3128."
 _CERTIFICATE_HINT = "A registry that wants a client certificate does this, too: it goes into its certs.d folder."
 _ERROR_CAP = 64 * 1024  # bytes that are read of an error's body
+PAGE_HINT = "It may be a login page, or a proxy's. Open the address in a browser, or see NO_PROXY."
 # What stands in front of registries, by the names in their Server headers.
 _PROXIES = re.compile(r"nginx|openresty|cloudflare|haproxy|envoy|istio-envoy|traefik|caddy|apache|varnish|squid|awselb")
 _TOO_LARGE = "It takes no bodies of this size. Raise its limit: in nginx, client_max_body_size."
@@ -164,7 +165,7 @@ def _redacted(text: str, response: aiohttp.ClientResponse) -> str:
 def _speaker(response: aiohttp.ClientResponse, body: bytes) -> str:
     """Who answered: a page in HTML is from a proxy in front of the registry, which may be one that we know by name."""
     host = response.url.authority
-    if not body.lstrip().startswith(b"<"):
+    if not is_page(body):
         return host
     found = _PROXIES.match(response.headers.get("Server", "").lower())
     return f"a proxy{f' ({found[0]})' if found else ''} in front of {host}"
@@ -176,11 +177,15 @@ def refuse_page(request: str, response: aiohttp.ClientResponse, body: bytes) -> 
     Raises:
         InvalidContent: it is one.
     """
-    if body.lstrip().startswith(b"<"):
+    if is_page(body):
         raise InvalidContent(
-            f"{request}: {_speaker(response, body)} answered {response.status} with a web page.",
-            hint="It may be a login page, or a proxy's. Open the address in a browser, or see NO_PROXY.",
+            f"{request}: {_speaker(response, body)} answered {response.status} with a web page.", hint=PAGE_HINT
         )
+
+
+def is_page(body: bytes) -> bool:
+    """Whether it is HTML, or XML, and not the JSON that registries speak."""
+    return body.lstrip().startswith(b"<")
 
 
 def _message(body: bytes) -> str:

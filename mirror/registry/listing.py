@@ -16,7 +16,7 @@ import aiohttp
 from mirror.errors import InvalidContent, NotFound, TransferError
 from mirror.reference import is_tag
 from mirror.registry.client import Registry
-from mirror.registry.errors import refusal, shown
+from mirror.registry.errors import PAGE_HINT, is_page, refusal, shown
 from mirror.registry.urls import web_address
 from mirror.retry import ONCE, Retry
 from mirror.strictjson import field, load_object
@@ -160,6 +160,8 @@ async def list_tags(
 
 
 def _tags(data: bytes, what: str) -> list[str]:
+    if is_page(data):
+        raise InvalidContent(f"{what} came as a web page.", hint=PAGE_HINT)
     tags = field(load_object(data, what), "tags", what)
     if tags is None:
         return []  # Go writes an empty list as null

@@ -523,6 +523,14 @@ def test_what_refers_to_an_image_is_called_after_it(mirror: Mirror, signed: Path
     assert len(names(tmp_path / "again")) == 3
 
 
+def test_what_docker_has_no_place_for_is_mentioned(mirror: Mirror, signed: Path) -> None:
+    assert (
+        "Signatures and other referrers stay out (2 in"
+        in mirror("export", signed, "all.tar", "--format", "docker-archive", "--platform", "linux/amd64").err
+    )
+    assert "stay out" not in mirror("export", signed, "all.tar").err
+
+
 def test_an_image_whose_signature_cannot_be_read_goes_without(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
     shutil.copytree(signed, tmp_path / "layout")
     blob_path(tmp_path / "layout", COSIGNED.root).write_bytes(b"{}")

@@ -227,7 +227,7 @@ def test_a_rate_that_is_none_is_refused(mirror: Mirror, rate: str) -> None:
 def test_a_rate_limit_holds(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     IMAGE.publish(registry, "a", "v1")
     began = time.monotonic()
-    mirror("pull", f"{registry.host}/a:v1", "--all", "--limit-rate", "2M")
+    mirror("pull", f"{registry.host}/a:v1", "--all", "--limit-rate", "2MB")
     assert time.monotonic() - began > 1.2  # a bound from below: 3 MB at 2 MB/s cannot be faster
 
 

@@ -43,6 +43,41 @@ def test_wrong_usage_ends_with_2(mirror: Mirror, args: list[str]) -> None:
     assert result.out == ""
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("pul", "pull"), ("verfy", "verify"), ("lss", "ls"), ("frobnicate", None)]
+)
+def test_a_mistyped_command_is_guessed(mirror: Mirror, typed: str, meant: str | None) -> None:
+    said = mirror(typed, "x", code=2).err.splitlines()[-1]
+    assert said == f"Error: No such command '{typed}'." + (f" Did you mean '{meant}'?" if meant else "")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["verify", ""],
+        ["verify", "--receipt", ""],
+        ["verify", "layout", "--junit", ""],
+        ["pull", "127.0.0.1:9/a", "-o", ""],
+        ["push", "", "127.0.0.1:9"],
+        ["push", "layout", "127.0.0.1:9", "--receipt", ""],
+        ["export", "", "x.tar"],
+        ["export", "layout", ""],
+        ["import", "", "layout"],
+        ["import", "x.tar", ""],
+        ["serve", "layout", ""],
+        ["ls", ""],
+        ["rm", "", "a"],
+        ["prune", "", "--delete"],
+        ["record", "layout", "-o", ""],
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(mirror: Mirror, tmp_path: Path, line: list[str]) -> None:
+    Path(tmp_path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    Path(tmp_path / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
+    Path(tmp_path / "blobs").mkdir()
+    assert "the path is empty" in mirror(*line, code=2).err
+
+
 @pytest.mark.parametrize("value", ["0", "65", "many"])
 def test_jobs_have_bounds(mirror: Mirror, value: str) -> None:
     mirror("pull", "127.0.0.1:9/a", "-j", value, code=2)

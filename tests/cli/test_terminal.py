@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def gate(shop: EmbeddedRegistry) -> Iterator[Gate]:
 class Terminal:
     """A terminal as stderr of a running command."""
 
-    def __init__(self, mirror: Mirror, *args: object) -> None:
+    def __init__(self, mirror: Mirror, *args: object, columns: int = 120) -> None:
         self._end, other = pty.openpty()
         self.process = subprocess.Popen(
             mirror.command(*args),
@@ -47,7 +48,7 @@ class Terminal:
             stdout=subprocess.PIPE,
             stderr=other,
             cwd=mirror.folder,
-            env={**mirror.env, "TERM": "xterm", "COLUMNS": "120"},
+            env={**mirror.env, "TERM": "xterm", "COLUMNS": str(columns)},
         )
         os.close(other)
         self.shown = ""
@@ -81,6 +82,20 @@ def test_bars_show_the_whole_and_each_large_blob(mirror: Mirror, shop: EmbeddedR
     gate.opened.set()
     assert terminal.finish() == (0, f"{shop.host}/a:v1@{IMAGE.root}\n")
     assert terminal.shown.rstrip().splitlines()[-1].rpartition("\r")[2].startswith("pulled 1 image")
+
+
+@pytest.mark.parametrize("columns", [40, 60, 75, 76, 80])
+def test_no_number_is_cut_where_there_is_little_room(
+    mirror: Mirror, shop: EmbeddedRegistry, gate: Gate, columns: int
+) -> None:
+    terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all", columns=columns)
+    terminal.read_until(LARGE.digest[7:19])
+    gate.opened.set()
+    terminal.finish()
+    bars = [bar for bar in re.split(r"[\r\n]|\x1b\[A", terminal.shown) if "%" in bar]
+    assert bars != []
+    assert [bar for bar in bars if not bar.rstrip().endswith(" left") or len(bar) > columns] == []
+    assert all(("B of " in bar) is (columns >= 76) for bar in bars)
 
 
 @pytest.mark.parametrize("flag", ["--no-progress", "-q"])

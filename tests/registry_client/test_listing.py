@@ -113,3 +113,11 @@ def test_one_page_with_everything_is_taken(registry: EmbeddedRegistry) -> None:
     body = json.dumps({"name": "a", "tags": [*everything, *everything]}).encode()
     registry.fault(Fault(path="/tags/list", action=Status(200, body=body)))
     assert tags_of(registry) == everything
+
+
+def test_a_web_page_in_place_of_tags_is_called_one(registry: EmbeddedRegistry) -> None:
+    page = Status(200, body=b"\n<html>Log in", content_type="text/html")
+    registry.fault(Fault(path="/tags/list", times=None, action=page))
+    with pytest.raises(InvalidContent, match="came as a web page") as caught:
+        tags_of(registry)
+    assert "login page" in (caught.value.hint or "")
