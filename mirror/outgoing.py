@@ -25,7 +25,7 @@ from mirror.graph import Graph, Keep, leaves, walk
 from mirror.image import diff_ids_of, platform_of, read_config
 from mirror.layout import Entry, LayoutWriter
 from mirror.layout import names as naming
-from mirror.layout.attached import Attachments
+from mirror.layout.attached import Attachments, is_attachable
 from mirror.reference import Reference
 from mirror.report.transfers import Amount, Transferred, TransferReport, check_room, pinned
 from mirror.retry import ONCE, Retry
@@ -77,7 +77,8 @@ class Outgoing:
         digest, place = self.root.digest, self.offer.place
         line = place.pinned(digest) if place else pinned(self.offer.name, digest)
         about = others.result() if others else None
-        return Transferred(self.offer.entry.name, line, digest, self.platforms, done.replaced, referrers=about)
+        name, referrer = self.offer.entry.name, is_attachable(self.offer.entry)
+        return Transferred(name, line, digest, self.platforms, done.replaced, referrers=about, is_referrer=referrer)
 
     def warnings(self, where: str) -> list[str]:
         """What a person should know of an image that `where` holds a part of."""

@@ -69,13 +69,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VerifiedImage:
-    """One image that was looked at: its name, the digest of its root, its platforms, its blobs and their bytes."""
+    """One image that was looked at: its name, the digest of its root, its platforms, its blobs and their bytes.
+
+    `is_referrer`: it is about another image, such as a signature.
+    """
 
     name: str
     digest: str
     platforms: tuple[str, ...]
     blobs: int
     size: int
+    is_referrer: bool = False
 
 
 @dataclass(slots=True)
@@ -204,10 +208,13 @@ class VerifyReport:
         tally = [sum(finding.severity is severity for finding in self.findings) for severity in Severity]
         nouns = ("error", "unverified finding", "warning")
         found = [count(number, noun) for number, noun in zip(tally, nouns, strict=True) if number]
+        referrers = sum(image.is_referrer for image in self.images)
+        images = count(len(self.images) - referrers, "image")
+        images += f", {count(referrers, 'referrer')}" if referrers else ""
         speed = f" ({size(int(self.size / self.seconds))}/s)" if self.seconds >= 1 else ""
         return (
             f"{self.path}: {self.verdict}{': ' if found else ''}{', '.join(found)}. {self._scope()}: "
-            f"{count(len(self.images), 'image')}, {count(self.files, 'file')}, "
+            f"{images}, {count(self.files, 'file')}, "
             f"{size(self.size)} hashed in {seconds(self.seconds)}{speed}."
             f"{' ' + self.repair.summary() if self.repair else ''}"
         )

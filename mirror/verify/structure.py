@@ -15,6 +15,7 @@ from mirror.digest import Digest
 from mirror.errors import BrokenLayout, InvalidDigest, StorageError
 from mirror.finding import Finding, Kind, Severity
 from mirror.layout import Entry
+from mirror.layout.attached import is_attachable
 from mirror.report.findings import VerifiedImage
 from mirror.verify.documents import Documents
 from mirror.verify.ledger import INDEX, Ledger
@@ -41,7 +42,8 @@ class Root:
     def images(self) -> Iterator[VerifiedImage]:
         platforms = tuple(self.platforms)
         for entry in self.entries:
-            yield VerifiedImage(entry.name, entry.root.digest, platforms, self.blobs, self.size)
+            referrer = is_attachable(entry)
+            yield VerifiedImage(entry.name, entry.root.digest, platforms, self.blobs, self.size, is_referrer=referrer)
 
 
 class Structure:

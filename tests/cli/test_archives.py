@@ -523,6 +523,13 @@ def test_what_refers_to_an_image_is_called_after_it(mirror: Mirror, signed: Path
     assert len(names(tmp_path / "again")) == 3
 
 
+def test_signatures_are_not_counted_as_images(mirror: Mirror, signed: Path) -> None:
+    assert mirror("verify", signed).err.splitlines()[-1].startswith(f"{signed}: ok. Content: 2 images, 2 referrers, ")
+    for step, past in ((("export", signed, "all.tar"), "exported"), (("import", "all.tar", "back"), "imported")):
+        assert mirror(*step).err.splitlines()[-1].startswith(f"{past} 2 images, 4 platforms, 2 referrers: ")
+    assert "Content: 2 images, 2 referrers, " in mirror("verify", "all.tar").err
+
+
 def test_what_docker_has_no_place_for_is_mentioned(mirror: Mirror, signed: Path) -> None:
     assert (
         "Signatures and other referrers stay out (2 in"
