@@ -68,7 +68,7 @@ class Location:
         if _OTHERS.match(text):
             raise UsageError(
                 f"{text[:300]!r} is in a place that mirror does not reach: {transport}.",
-                hint=f"Bring it into a layout first: skopeo copy {text[:300]} oci:PATH:TAG",
+                hint=f"skopeo copies between {transport}: and a layout, which it calls oci:PATH:TAG.",
             )
         return _guess(text)
 

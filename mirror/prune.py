@@ -43,7 +43,8 @@ async def prune_layout(path: Path | str, *, delete: bool = False) -> Pruned:
         if isinstance(layout, LayoutWriter):
             await layout.delete(digest for digest, _ in orphans)
             await layout.clear()
-    return Pruned(str(path), dict(orphans), unfinished, delete)
+        quarantined = layout.quarantined()
+    return Pruned(str(path), dict(orphans), unfinished, quarantined, delete)
 
 
 def _stored(layout: Layout) -> Iterator[tuple[Digest, int]]:

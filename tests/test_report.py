@@ -270,7 +270,9 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
     ).to_json(),
     "mirror.ls/1": Listing("layout", (LISTED,), 3000).to_json(),
     "mirror.rm/1": Removed(NAME, DIGEST, 2, 3000, 1).to_json(),
-    "mirror.prune/1": Pruned("layout", {DIGEST: 3000}, {".mirror/partial/x": 10}, False).to_json(),
+    "mirror.prune/1": Pruned(
+        "layout", {DIGEST: 3000}, {".mirror/partial/x": 10}, {".mirror/quarantine/y": 1}, False
+    ).to_json(),
     "mirror.tags/1": Tags(NAME, ("v1",)).to_json(),
     "mirror.inspect/1": {"schema": "mirror.inspect/1", "images": [inspected()]},
 }

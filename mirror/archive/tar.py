@@ -67,8 +67,10 @@ class Tar:
         if kind == stat.S_IFREG:
             return cls(fd, path)
         os.close(fd)
+        folder = f"A layout is copied by mirror copy {path} DST."
+        stream = "Give a stream to mirror import on stdin."
         raise StorageError(
-            f"{path} is {kind_name(kind)}, and should be a file.", hint="Give a stream to mirror import on stdin."
+            f"{path} is {kind_name(kind)}, and should be a file.", hint=folder if kind == stat.S_IFDIR else stream
         )
 
     def read(self, member: Member, cap: int) -> bytes:

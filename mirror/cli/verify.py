@@ -14,7 +14,7 @@ from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.digest import Digest
-from mirror.errors import InvalidDigest, StorageError
+from mirror.errors import InvalidDigest, NotFound, StorageError
 from mirror.finding import Severity
 from mirror.location import Location
 from mirror.record import CAP, Record, parse_records
@@ -197,6 +197,8 @@ def _records(path: Path) -> list[Record]:
     try:
         with path.open("rb") as file:
             data = file.read(CAP + 1)
+    except FileNotFoundError:
+        raise NotFound(f"There is no file {str(path)!r}.", hint="Name the file of a record with --record.") from None
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}.", hint="Name the file of a record with --record.") from None
     return parse_records(data, str(path))

@@ -132,9 +132,16 @@ class Layout:
 
     def unfinished(self) -> dict[str, int]:
         """Files that somebody began and has not finished, by their paths in the layout; sizes in bytes."""
+        return self._files_in("partial", "tmp")
+
+    def quarantined(self) -> dict[str, int]:
+        """What stood in the place of a blob and was none, and has been set aside, likewise."""
+        return self._files_in("quarantine")
+
+    def _files_in(self, *parts: str) -> dict[str, int]:
         found: dict[str, int] = {}
         with suppress(FileNotFoundError), self.root.sub(".mirror") as own:
-            for part in ("partial", "tmp"):
+            for part in parts:
                 with suppress(FileNotFoundError), own.sub(part) as folder:
                     sizes = {name: folder.status(name) for name in folder.names()}
                     found |= {f".mirror/{part}/{name}": status.st_size for name, status in sizes.items() if status}

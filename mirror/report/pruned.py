@@ -13,12 +13,13 @@ from mirror.strictjson import JsonObject
 class Pruned:
     """What a layout holds and nobody needs: blobs by digest, unfinished files by their path in it; sizes in bytes.
 
-    `deleted` is whether they are gone.
+    `quarantined` has been set aside by a repair, and stays. `deleted` is whether the others are gone.
     """
 
     path: str
     orphans: Mapping[str, int]
     unfinished: Mapping[str, int]
+    quarantined: Mapping[str, int]
     deleted: bool
 
     def to_json(self) -> JsonObject:
@@ -27,7 +28,8 @@ class Pruned:
             "path": self.path,
             "deleted": self.deleted,
             "orphans": [{"digest": digest, "size": bytes_} for digest, bytes_ in sorted(self.orphans.items())],
-            "unfinished": [{"file": name, "size": bytes_} for name, bytes_ in sorted(self.unfinished.items())],
+            "unfinished": _files(self.unfinished),
+            "quarantined": _files(self.quarantined),
         }
 
     def lines(self) -> list[str]:
@@ -36,10 +38,16 @@ class Pruned:
         return [f"{name}  {size(bytes_)}" for name, bytes_ in found.items()]
 
     def summary(self) -> str:
+        aside = f"{count(len(self.quarantined), 'file')} ({size(sum(self.quarantined.values()))})"
+        stays = f" {aside} in quarantine: look, and delete it yourself." if self.quarantined else ""
         if not self.orphans and not self.unfinished:
-            return f"{self.path}: nothing to prune."
+            return f"{self.path}: nothing to prune.{stays}"
         what = [f"{count(len(self.orphans), 'blob')} ({size(sum(self.orphans.values()))})"] if self.orphans else []
         if self.unfinished:
             what.append(f"{count(len(self.unfinished), 'unfinished file')} ({size(sum(self.unfinished.values()))})")
         done = "deleted" if self.deleted else "would be deleted with --delete"
-        return f"{self.path}: {' and '.join(what)} {done}."
+        return f"{self.path}: {' and '.join(what)} {done}.{stays}"
+
+
+def _files(found: Mapping[str, int]) -> list[JsonObject]:
+    return [{"file": name, "size": bytes_} for name, bytes_ in sorted(found.items())]

@@ -69,7 +69,10 @@ def test_what_is_no_blob_stays(mirror: Mirror, layout: Path) -> None:
     (layout / "notes.txt").write_text("mine")
     (layout / ".mirror/quarantine").mkdir()
     (layout / ".mirror/quarantine/x").write_text("somebody's")
-    mirror("prune", "layout", "--delete")
+    assert "1 file (10 B) in quarantine: look" in mirror("prune", "layout", "--delete").err
+    assert "nothing to prune. 1 file (10 B) in quarantine" in mirror("prune", "layout").err
+    document = mirror("prune", "layout", "--json").json
+    assert document["quarantined"] == [{"file": ".mirror/quarantine/x", "size": 10}]
     assert (layout / "blobs/sha256/README").read_text() == "mine"
     assert (layout / "blobs/sha256" / ("A" * 64)).exists()
     assert (layout / "blobs/sha256" / ("a" * 64)).is_dir()

@@ -573,7 +573,7 @@ def test_one_image_has_one_digest(mirror: Mirror, stock: Stock) -> None:
 
 
 def test_a_record_that_cannot_be_read_stops_everything(mirror: Mirror, stock: Stock) -> None:
-    assert "--record" in mirror("verify", stock.layout, "--record", "absent.md", code=1).err
+    assert "--record" in mirror("verify", stock.layout, "--record", "absent.md", code=2).err
     (mirror.folder / "evil.md").write_bytes(b"## `\x1b[2Jevil`\r\n")
     assert "evil.md, line 1" in mirror("verify", stock.layout, "--record", "evil.md", code=3).err
     (mirror.folder / "binary.md").write_bytes(os.urandom(1000))
