@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from mirror.content import Inventory
 from mirror.descriptor import MANIFEST_CAP, Descriptor
 from mirror.digest import Digest
-from mirror.errors import ContentError, InvalidContent, InvalidDigest, UsageError
+from mirror.errors import ContentError, InvalidContent, UsageError
 from mirror.examine import examine, keep
 from mirror.finding import Finding, Kind, Severity
 from mirror.graph import MOST_BYTES, MOST_MANIFESTS
-from mirror.layout import Entry, index, names
-from mirror.layout.attached import home, is_attachable
+from mirror.layout import Entry, index
+from mirror.layout.attached import home, is_attachable, published
 from mirror.manifest import Document, parse
 from mirror.record import NOT_IN_PART, Comparison, Difference, Record, Uncompared, compare, configs_of, describe
 from mirror.reference import DOCKER_HUB, Reference
@@ -97,7 +97,7 @@ def _unanchored(read: Read, entries: Sequence[Entry], covered: Collection[int]) 
     todo, seen = list(covered), set(covered)
     while todo and attached:
         entry = entries[todo.pop()]
-        for subject in filter(None, (*_documents(read, entry.root), _published(entry))):
+        for subject in filter(None, (*_documents(read, entry.root), published(entry))):
             names_of = ((home(entry), tag) for tag in (referrers_tag(subject), *cosign_tags(subject)))
             fresh = {place for name in names_of if (place := attached.get(name)) is not None} - seen
             seen |= fresh
@@ -122,7 +122,7 @@ def _expect(done: Compared, entries: Sequence[Entry], text: str, digest: Digest,
     if found == digest:
         done.anchored.append(Anchored("--expect", entry.name, "the digest"))
         return
-    if _published(entry) == digest:
+    if published(entry) == digest:
         found += ", which calls itself a part of that, and cannot prove it"
     done.findings.append(Finding(Kind.NOT_EXPECTED, Severity.ERROR, entry.name, digest, found, (entry.name,)))
 
@@ -189,15 +189,7 @@ def _is_part(entry: Entry, record: Record) -> bool:
     if entry.root.digest == record.digest:
         return False
     own = {manifest.digest for manifest in record.manifests}
-    return _published(entry) == record.digest or entry.root.digest in own
-
-
-def _published(entry: Entry) -> Digest | None:
-    """The digest that the image had where it was pulled from, as the layout says."""
-    try:
-        return Digest.parse(entry.root.annotations.get(names.ORIGIN, "").rpartition("@")[2])
-    except InvalidDigest:
-        return None
+    return published(entry) == record.digest or entry.root.digest in own
 
 
 def _judge(record: Record, entry: Entry, result: Comparison) -> Iterator[Finding]:

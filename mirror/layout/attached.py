@@ -64,15 +64,20 @@ def is_attachable(entry: Entry) -> bool:
 
 def subjects_of(entry: Entry, graph: Graph) -> list[Digest]:
     """What entries about an image can be about: its manifests, and the index that a platform was chosen from."""
-    annotations = entry.root.annotations
-    recorded = (annotations.get(INDEX), annotations.get(names.ORIGIN, "").rpartition("@")[2])
-    found = dict.fromkeys(graph.nodes)
-    for text in filter(None, recorded):
-        try:
-            found[Digest.parse(text)] = None
-        except InvalidDigest:
-            continue
-    return list(found)
+    recorded = (_digest(entry.root.annotations.get(INDEX, "")), published(entry))
+    return list(dict.fromkeys([*graph.nodes, *filter(None, recorded)]))
+
+
+def published(entry: Entry) -> Digest | None:
+    """The digest that the image had where it was pulled from, as the layout says; None where it says none."""
+    return _digest(entry.root.annotations.get(names.ORIGIN, "").rpartition("@")[2])
+
+
+def _digest(text: str) -> Digest | None:
+    try:
+        return Digest.parse(text)
+    except InvalidDigest:
+        return None
 
 
 class Attachments:
