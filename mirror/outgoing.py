@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Protocol
 from mirror import copy, platforms
 from mirror.archive.writer import ArchiveWriter
 from mirror.attachments import Delivery
+from mirror.concurrency import cores
 from mirror.content import Progress, Sink, Source
 from mirror.copy import Copy
 from mirror.descriptor import Descriptor, Platform
@@ -32,7 +32,7 @@ from mirror.retry import ONCE, Retry
 from mirror.selection import INDEX, Choice, platforms_there, select
 
 AT_ONCE = 4  # images walked together
-FILES_AT_ONCE = min((os.cpu_count() or 1) + 1, 4)  # blobs that go from file to file together: all cores hash, one waits
+FILES_AT_ONCE = min(cores() + 1, 4)  # blobs that go from file to file together: all cores hash, one waits
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ as much as to copy (docs/benchmarks.md).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
 
+from mirror.concurrency import cores
 from mirror.descriptor import Descriptor
 from mirror.errors import WrongSize
 from mirror.stream import Body, Check, Fill
@@ -51,7 +51,7 @@ class Cores:
             self.free += 1
 
 
-_CORES = Cores(os.cpu_count() or 1)
+_CORES = Cores(cores())
 _SPARE: list[tuple[memoryview, memoryview]] = []  # buffers of whoever has finished
 
 

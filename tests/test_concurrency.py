@@ -1,6 +1,9 @@
 """Many things at once: all are done, or the first failure ends the rest."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -134,3 +137,10 @@ def test_a_cancelled_thread_has_ended_before_anybody_goes_on(failing: bool) -> N
         return ended.is_set()
 
     assert asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no way to leave a process few processors")
+def test_only_the_processors_that_are_left_to_us_count() -> None:
+    one = min(os.sched_getaffinity(0))
+    code = f"import os; os.sched_setaffinity(0, [{one}]); from mirror.concurrency import cores; print(cores())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"1\n"

@@ -18,7 +18,7 @@ from threading import Event
 from types import TracebackType
 from typing import Self, TypeVar
 
-from mirror.concurrency import settled
+from mirror.concurrency import cores, settled
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.examine import MISSING, Flaw, Verdict, examine, keep
@@ -90,7 +90,7 @@ class Store:
     def __init__(self, layouts: Sequence[Layout]) -> None:
         self._blobs = [layout.blobs for layout in layouts]
         self._threads = ThreadPoolExecutor(_THREADS, "serve")
-        self._hashing = asyncio.Semaphore(os.cpu_count() or 1)
+        self._hashing = asyncio.Semaphore(cores())
         self._verdicts: dict[tuple[int, Digest], tuple[Stamp, Verdict]] = {}
         self._locks: dict[tuple[int, Digest], asyncio.Lock] = {}
         self._stop = Event()

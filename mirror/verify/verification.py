@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import TypeVar
 
 from mirror.anchors import Anchors, compare_all, reading
 from mirror.archive.inventory import ArchiveInventory
-from mirror.concurrency import each, in_thread, settled
+from mirror.concurrency import cores, each, in_thread, settled
 from mirror.content import Inventory, Progress, Silence
 from mirror.errors import UsageError
 from mirror.finding import Finding, Severity
@@ -85,7 +84,7 @@ class Verification:
         self._sample = Sample.parse(sample) if isinstance(sample, str) else sample
         if self._sample and self._level is Level.STRUCTURE:
             raise UsageError("A sample is a part of the content, and the level 'structure' reads none of it.")
-        self._progress, self._threads = progress or Silence(), threads or os.cpu_count() or 1
+        self._progress, self._threads = progress or Silence(), threads or cores()
         self._anchors = Anchors.of(expect, records)
         self._anchored: Sequence[Anchored] = ()
         self._findings: list[Finding] = []
