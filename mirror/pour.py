@@ -52,7 +52,8 @@ class Cores:
 
 
 _CORES = Cores(cores())
-_SPARE: list[tuple[memoryview, memoryview]] = []  # buffers of whoever has finished
+_SPARE: list[memoryview] = []  # buffers of those who have finished
+_SPARES = 4  # that are kept
 
 
 def pour(
@@ -80,35 +81,54 @@ def pour(
         WrongDigest: the bytes are not what the descriptor names.
     """
     got, held = body.start, memoryview(b"")
-    with _CORES.one(), _buffers() as pair, _Hashing(check) as hashing:
-        buffer, other = pair
-        while count := fill(buffer[: _SIZE - at % _SIZE]):
+    with _CORES.one(), _buffers(node.size) as buffers, _Hashing(check) as hashing:
+        while count := fill(buffers.now[: _SIZE - at % _SIZE] if got < node.size else buffers.beyond):
             got, at = got + count, at + count
             if got > node.size:
                 raise WrongSize(body.called(node), want=node.size, got=None)
             advance(count)
-            chunk = buffer[:count]
-            beside = hashing.update(chunk, last=got == node.size)
+            chunk = buffers.now[:count]
+            if hashing.update(chunk, last=got == node.size):
+                buffers.turn()
             if got < node.size:
                 write(chunk)
             else:
                 held = chunk
-            if beside:
-                buffer, other = other, buffer
         if got < node.size:
             raise WrongSize(body.called(node), want=node.size, got=got)
         check.finish(body.called(node))
         write(held)
 
 
+class _Buffers:
+    """Where the next bytes go: `now`. Those `beyond` the last ones go elsewhere, for the last ones wait in theirs."""
+
+    def __init__(self, size: int) -> None:
+        self._size = min(size, _SIZE)
+        self.now, self.other = self._another(), memoryview(b"")
+        self.beyond = memoryview(bytearray(1))
+
+    def turn(self) -> None:
+        """What is in the buffer is needed a while longer."""
+        self.now, self.other = self.other or self._another(), self.now
+
+    def give_back(self) -> None:
+        for buffer in (self.now, self.other):
+            if len(buffer) == _SIZE and len(_SPARE) < _SPARES:
+                _SPARE.append(buffer)
+
+    def _another(self) -> memoryview:
+        try:
+            return _SPARE.pop() if self._size == _SIZE else memoryview(bytearray(self._size))
+        except IndexError:
+            return memoryview(bytearray(_SIZE))
+
+
 @contextmanager
-def _buffers() -> Iterator[tuple[memoryview, memoryview]]:
-    try:
-        pair = _SPARE.pop()
-    except IndexError:
-        pair = (memoryview(bytearray(_SIZE)), memoryview(bytearray(_SIZE)))
-    yield pair
-    _SPARE.append(pair)  # not after an error: who raised it may hold them still
+def _buffers(size: int) -> Iterator[_Buffers]:
+    buffers = _Buffers(size)
+    yield buffers
+    buffers.give_back()  # not after an error: who raised it may hold them still
 
 
 class _Hashing:
@@ -132,10 +152,11 @@ class _Hashing:
         try:
             self._thread = self._thread or ThreadPoolExecutor(1)
             self._running = self._thread.submit(self._beside, chunk)
-        except BaseException:  # no more threads are to be had
+        except RuntimeError:  # no more threads are to be had
             _CORES.give()
-            raise
-        return True
+            self._thread = None
+            self._check.update([chunk])
+        return self._running is not None
 
     def _beside(self, chunk: memoryview) -> None:
         try:

@@ -102,7 +102,8 @@ def test_an_image_without_a_tag_goes_by_its_digest_until_it_is_given_one() -> No
     ],
 )
 def test_what_fits_no_image_is_mentioned(given: str | None, maps: list[str], strip: str, idle: list[str]) -> None:
-    said = Renaming.parse(given, "", strip, maps).idle([Reference.parse(REDIS)])
+    images = [Reference.parse(REDIS), Reference.parse("registry.internal/team/other:1")]
+    said = Renaming.parse(given, "", strip, maps).idle(images)
     assert [sentence.split(", so")[0] for sentence in said] == [f"No image's name begins with {one}" for one in idle]
 
 

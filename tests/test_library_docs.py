@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,17 @@ from tests import images, layouts
 
 DOCS = Path(__file__).parents[1] / "docs" / "library.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+
+
+def test_every_name_is_there() -> None:
+    names = set(re.findall(r"`(mirror(?:\.\w+)+)`", DOCS.read_text()))
+    assert len(names) >= 3
+    assert {name for name in names if not _is_there(name)} == set()
+
+
+def _is_there(name: str) -> bool:
+    module, _, rest = name.rpartition(".")
+    return find_spec(name) is not None if rest.islower() else hasattr(import_module(module), rest)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))

@@ -160,6 +160,20 @@ def test_reading_stops_at_the_first_byte_too_many() -> None:
     assert len(seen) == len(DATA) // 512 + 1
 
 
+def test_filling_stops_at_the_first_byte_too_many() -> None:
+    asked = 0
+
+    def endless(buffer: memoryview) -> int:
+        nonlocal asked
+        asked += 1
+        assert asked < 100
+        return len(buffer)
+
+    with pytest.raises(WrongSize, match="has more") as caught:
+        asyncio.run(stream.read(Body(chunked([]), "a test", fill=endless), NODE))
+    assert caught.value.got is None
+
+
 @pytest.mark.parametrize("source", [body, filling])
 def test_a_size_beyond_all_memory_costs_nothing(source: Callable[..., Body]) -> None:
     node = Descriptor("a/b", NODE.digest, 2**62)

@@ -15,7 +15,8 @@ _LARGE = 8 * 1024 * 1024  # bytes from which on a blob has a line of its own
 _DELAY = 0.2  # seconds before a bar shows for what is local, and often over at once; a network may stall at once
 _FORMAT = "{desc:<18} {percentage:3.0f}% |{bar}| {n_fmt}B of {total_fmt}B  {rate_fmt}  {remaining} left"
 _NARROW = "{desc:<18} {percentage:3.0f}%  {remaining} left"  # where a bar and all numbers have no room
-_ROOM = 72  # columns that they need
+_TINY = "{percentage:3.0f}%  {remaining} left"
+_ROOM, _LITTLE = 72, 44  # columns that these need
 _MARGIN = 4  # columns that stay free, so that a ^C which the terminal echoes does not break the line
 
 
@@ -65,7 +66,7 @@ def _bar(title: str, size: int, *, delay: float = 0) -> tqdm[NoReturn]:
         total=size,
         unit="B",
         unit_scale=True,
-        bar_format=_FORMAT if columns >= _ROOM else _NARROW,
+        bar_format=_FORMAT if columns >= _ROOM else _NARROW if columns >= _LITTLE else _TINY,
         leave=False,
         delay=delay,
         ncols=max(1, columns),

@@ -37,8 +37,8 @@ Between layouts on one file system that can share blocks (btrfs, XFS), blobs tak
 
 
 @click.command(help=_HELP)
-@click.argument("source", metavar="SRC")
-@click.argument("target", metavar="DST")
+@click.argument("source", metavar="SRC", type=options.Place(path_type=str))
+@click.argument("target", metavar="DST", type=options.Place(path_type=str))
 @click.option(
     "--platform",
     "some",

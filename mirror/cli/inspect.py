@@ -28,7 +28,7 @@ A folder with an index.json in it is a layout; put docker:// in front of an imag
 
 
 @click.command(help=_HELP)
-@click.argument("what", metavar="IMAGE|DIR")
+@click.argument("what", metavar="IMAGE|DIR", type=options.Place(path_type=str))
 @click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
 @click.option("--raw", is_flag=True, help="Print the exact bytes of the root manifest or index.")
 @click.option("--digest", is_flag=True, help="Print the digest of the root manifest or index alone.")

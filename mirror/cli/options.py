@@ -22,10 +22,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Place(click.Path):
-    """A path that a person typed. An empty one is a variable that was not set, and not the folder that one is in."""
+    """A path that a person typed. An empty one is a variable that was not set, and not the folder that one is in.
+
+    Whether anybody may read what is there, the library says, as it says all about disks: that is no wrong usage.
+    """
 
     def __init__(self, *, dir_okay: bool = True, allow_dash: bool = False, path_type: type[Path | str] = Path) -> None:
-        super().__init__(dir_okay=dir_okay, allow_dash=allow_dash, path_type=path_type)
+        super().__init__(dir_okay=dir_okay, allow_dash=allow_dash, path_type=path_type, readable=False)
 
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None

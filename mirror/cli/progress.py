@@ -40,9 +40,11 @@ def progress(*, quiet: bool, no_progress: bool, verbose: bool = False) -> Iterat
 @contextmanager
 def _logging(say: Callable[[str], None], *, quiet: bool, verbose: bool) -> Iterator[None]:
     log, handler = logging.getLogger("mirror"), _Log(say)
+    before = log.level
     log.setLevel(logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING)
     log.addHandler(handler)
     try:
         yield
     finally:
         log.removeHandler(handler)
+        log.setLevel(before)

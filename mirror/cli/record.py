@@ -33,7 +33,7 @@ before they are written down. A layer's Last Modified is what the registry says;
 
 
 @click.command(help=_HELP)
-@click.argument("what", metavar="IMAGE|DIR")
+@click.argument("what", metavar="IMAGE|DIR", type=options.Place(path_type=str))
 @click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
 @click.option(
     "-o",

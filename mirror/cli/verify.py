@@ -95,6 +95,7 @@ Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found but something could not be
 @click.option(
     "--from",
     "source",
+    type=options.Place(path_type=str),
     metavar="SOURCE",
     help="Where --repair finds what is right: a layout, an archive, or REGISTRY[/PREFIX].",
 )

@@ -95,7 +95,7 @@ class Arrival:
 
     def take(self, body: Body, fill: Fill, advance: Callable[[int], None]) -> None:
         """Step 3 for what is in a file already; see `pour`."""
-        pour(body, self.node, fill, self.check, lambda view: self._store([view]), advance)
+        pour(body, self.node, fill, self.check, lambda view: self._store([view]), advance, at=self.size)
 
     def _store(self, batch: Sequence[bytes | memoryview]) -> None:
         self.file.write(batch)

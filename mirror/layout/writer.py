@@ -31,6 +31,7 @@ from mirror.layout.temporary import Temporary
 from mirror.stream import Body, Fetch, batch_size, batches, overlap
 
 log = logging.getLogger("mirror")
+log.addHandler(logging.NullHandler())  # a program that uses the library says itself what it wants to hear
 
 _PATIENCE = 30.0  # seconds to wait for another mirror: for any that deletes blobs, and before deleting for all
 _SILENCE = 0.5  # seconds after which whoever waits wonders why

@@ -69,6 +69,11 @@ def test_a_mistyped_command_is_guessed(mirror: Mirror, typed: str, meant: str | 
         ["rm", "", "a"],
         ["prune", "", "--delete"],
         ["record", "layout", "-o", ""],
+        ["record", ""],
+        ["inspect", ""],
+        ["copy", "", "oci:x"],
+        ["copy", "oci:x", ""],
+        ["verify", "layout", "--repair", "--from", ""],
     ],
 )
 def test_an_empty_path_is_not_the_current_folder(mirror: Mirror, tmp_path: Path, line: list[str]) -> None:
@@ -76,6 +81,19 @@ def test_an_empty_path_is_not_the_current_folder(mirror: Mirror, tmp_path: Path,
     Path(tmp_path / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
     Path(tmp_path / "blobs").mkdir()
     assert "the path is empty" in mirror(*line, code=2).err
+
+
+@pytest.mark.parametrize("option", ["--pull", "--verson"])
+def test_an_option_is_not_taken_for_a_command(mirror: Mirror, option: str) -> None:
+    assert f"No such option '{option}'" in mirror("--", option, code=2).err
+
+
+@pytest.mark.parametrize("command", ["verify", "ls", "inspect", "prune"])
+def test_what_nobody_may_read_is_no_wrong_usage(mirror: Mirror, tmp_path: Path, command: str) -> None:
+    (tmp_path / "secret").mkdir(mode=0)
+    result = mirror(command, "./secret", code=1, bound=True)
+    assert "Permission denied" in result.err
+    assert "permissions" in result.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("value", ["0", "65", "many"])

@@ -84,18 +84,19 @@ def test_bars_show_the_whole_and_each_large_blob(mirror: Mirror, shop: EmbeddedR
     assert terminal.shown.rstrip().splitlines()[-1].rpartition("\r")[2].startswith("pulled 1 image")
 
 
-@pytest.mark.parametrize("columns", [40, 60, 75, 76, 80])
+@pytest.mark.parametrize("columns", [21, 40, 47, 48, 60, 75, 76, 80])
 def test_no_number_is_cut_where_there_is_little_room(
     mirror: Mirror, shop: EmbeddedRegistry, gate: Gate, columns: int
 ) -> None:
     terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all", columns=columns)
-    terminal.read_until(LARGE.digest[7:19])
+    terminal.read_until(" left")
     gate.opened.set()
     terminal.finish()
     bars = [bar for bar in re.split(r"[\r\n]|\x1b\[A", terminal.shown) if "%" in bar]
     assert bars != []
     assert [bar for bar in bars if not bar.rstrip().endswith(" left") or len(bar) > columns] == []
     assert all(("B of " in bar) is (columns >= 76) for bar in bars)
+    assert all(bool(re.match(r" *[0-9]+%", bar)) is (columns < 48) for bar in bars)
 
 
 @pytest.mark.parametrize("flag", ["--no-progress", "-q"])

@@ -2,12 +2,14 @@
 
 import asyncio
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import stat
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -528,6 +530,26 @@ def test_who_wants_to_be_alone_keeps_others_out(
 
     with pytest.raises(StorageError, match="in use by another mirror"):
         writing(path, second, alone=alone[0])
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_only_who_has_to_wait_says_so(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, held: bool
+) -> None:
+    monkeypatch.setattr("mirror.layout.writer._SILENCE", 0.05)
+    monkeypatch.setattr("mirror.layout.writer._PATIENCE", 0.2)
+    writing(path, nothing)
+    with (path / ".mirror/lock").open("r+b") as other:
+        if held:
+            fcntl.flock(other, fcntl.LOCK_EX)
+
+        async def slow(_: LayoutWriter) -> None:
+            await asyncio.sleep(0.15)
+
+        with pytest.raises(StorageError) if held else nullcontext():
+            writing(path, slow)
+    said = [record.getMessage() for record in caplog.records if record.name == "mirror"]
+    assert said == ([f"{path} is in use by another mirror; waiting for it."] if held else [])
 
 
 def test_who_comes_second_waits_for_the_first(path: Path) -> None:
