@@ -6,14 +6,17 @@ At the end nobody new is let in, those who are being served get some seconds, an
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import resource
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -28,10 +31,14 @@ from mirror.serve.htpasswd import Guard
 from mirror.serve.store import Store
 from mirror.strictjson import JsonObject
 
+Complain = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
+
 _HANDSHAKE = 10.0  # seconds for TLS
 _LINGERING = 2.0  # seconds in which the rest of an upload that was refused is read, so that the client sees why
 _MOST = 16_384  # connections, where the system allows so many files
-_SPARE = 128  # files that are no connections and no blobs
+_SPARE, _ROOM = 128, 300  # files that are no connections and no blobs: asyncio lets in 100 before it asks the door
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_AGAIN = 10.0  # seconds before the same thing is said again
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +163,8 @@ async def _running(
     )
     door = _Door(server, _most_connections(), handler.say)
     loop = asyncio.get_running_loop()
-    handshake = _HANDSHAKE if tls else None
+    handshake, before = _HANDSHAKE if tls else None, loop.get_exception_handler()
+    loop.set_exception_handler(_Overload(handler.say, before))
     listener = await loop.create_server(door, sock=sock, ssl=tls, ssl_handshake_timeout=handshake)
     try:
         yield
@@ -174,6 +182,7 @@ async def _running(
                 connection.transport.abort()
         await server.shutdown(1)
         await _turns()
+        loop.set_exception_handler(before)
 
 
 async def _turns() -> None:
@@ -185,7 +194,8 @@ async def _turns() -> None:
 def _most_connections() -> int:
     """Each may have a blob open."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MOST if files == resource.RLIM_INFINITY else max(16, min(_MOST, (files - _SPARE) // 2))
+    spare = max(_SPARE, min(_ROOM, files // 4))
+    return _MOST if files == resource.RLIM_INFINITY else max(16, min(_MOST, (files - spare) // 2))
 
 
 class _Door:
@@ -203,6 +213,27 @@ class _Door:
         if full and not before:
             self._say("connections are refused: there are as many as there can be files for (ulimit -n).")
         return _Refused() if full else self._server()
+
+
+class _Overload:
+    """What asyncio says, hundreds of times with a traceback each, where it cannot accept a connection: in one sentence.
+
+    It tries again after a second.
+    """
+
+    def __init__(self, say: Speak, otherwise: Complain | None) -> None:
+        self._say, self._otherwise, self._said = say, otherwise, -_AGAIN
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _NO_ROOM and "socket" in context:
+            if loop.time() - self._said >= _AGAIN:
+                self._said = loop.time()
+                self._say(f"connections have to wait: {os.strerror(error.errno)} (ulimit -n).")
+        elif self._otherwise:
+            self._otherwise(loop, context)
+        else:
+            loop.default_exception_handler(context)
 
 
 class _Refused(asyncio.Protocol):

@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -176,6 +176,30 @@ def test_connections_beyond_the_limit_are_closed_and_the_others_served(mirror: M
         assert until_answered(process.host)
         assert process.end() == 0
     assert any("ulimit -n" in line for line in process.lines)
+
+
+def test_where_files_run_out_that_is_said_once(mirror: Mirror, layout: Path) -> None:
+    limited = ["sh", "-c", 'ulimit -n 40; exec "$@"', "sh", *mirror.command("serve", layout, *FREE)]
+    with serving(limited, mirror.folder, mirror.env) as process:
+        name, _, port = process.host.rpartition(":")
+        held = [socket.create_connection((name, int(port)), timeout=30) for _ in range(90)]
+        assert until(lambda: any("have to wait" in line for line in process.lines))
+        time.sleep(1.5)  # asyncio tries again meanwhile
+        for connection in held:
+            connection.close()
+        assert until_answered(process.host)
+        assert process.end() == 0
+    said = [line for line in process.lines if "ulimit -n" in line]
+    assert sum("have to wait" in line for line in said) == 1
+    assert not any("Traceback" in line or "accept()" in line for line in process.lines)
+
+
+def until(true: Callable[[], bool]) -> bool:
+    for _ in range(100):
+        if true():
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def held_open(host: str) -> tuple[socket.socket, bytes]:
