@@ -29,6 +29,7 @@ from mirror.outgoing import (
     docker_names,
     for_docker,
     offer,
+    stay_out,
     whole,
 )
 from mirror.report.transfers import TransferReport
@@ -83,27 +84,20 @@ async def export_layout(
         offers = await each(wanted, lambda one: offer(source, *one), AT_ONCE)
         choose = partial(for_docker, platform=options.platform) if for_them else whole
         found = await each(offers, choose, AT_ONCE)
-        others = await company(source, found) if images and not for_them else ()
+        others = await company(source, found) if images or for_them else ()
         async with writing(archive, for_docker=for_them) as sink:
-            warnings = [*docker_names(found), *_left_out(source)] if for_them else ()
+            warnings = [*docker_names(found), *stay_out(found, others)] if for_them else ()
             report = await carry(
                 "export",
                 found,
                 sink,
                 jobs=FILES_AT_ONCE,
-                company=others,
+                company=() if for_them else others,
                 archive=sink,
                 progress=progress,
                 warnings=warnings,
             )
     return replace(report, seconds=time.monotonic() - started)
-
-
-def _left_out(source: Layout) -> list[str]:
-    """What a person should know of what a layout has, and docker no use for."""
-    if not (count := sum(map(is_attachable, source.entries()))):
-        return []
-    return [f"Signatures and other referrers stay out ({count} in {source.path}): docker has no place for them."]
 
 
 def _named(source: Layout, images: Sequence[str], options: ExportOptions) -> list[tuple[str, Entry]]:

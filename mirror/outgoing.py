@@ -25,8 +25,9 @@ from mirror.graph import Graph, Keep, leaves, walk
 from mirror.image import diff_ids_of, platform_of, read_config
 from mirror.layout import Entry, LayoutWriter
 from mirror.layout import names as naming
-from mirror.layout.attached import Attachments, is_attachable
+from mirror.layout.attached import Attachments, about_others
 from mirror.reference import Reference
+from mirror.report.text import count
 from mirror.report.transfers import Amount, Transferred, TransferReport, check_room, pinned
 from mirror.retry import ONCE, Retry
 from mirror.selection import INDEX, Choice, platforms_there, select
@@ -73,12 +74,13 @@ class Outgoing:
         place = self.offer.place
         return Copy(self.offer.source, sink, self.graph, place.target if place else self.offer.name, self.root)
 
-    def result(self, done: Copy, others: Delivery | None) -> Transferred:
+    def result(self, done: Copy, others: Delivery | None, referring: int) -> Transferred:
+        """What was done; `referring` of its manifests are about another image that goes."""
         digest, place = self.root.digest, self.offer.place
         line = place.pinned(digest) if place else pinned(self.offer.name, digest)
         about = others.result() if others else None
-        name, referrer = self.offer.entry.name, is_attachable(self.offer.entry)
-        return Transferred(name, line, digest, self.platforms, done.replaced, referrers=about, is_referrer=referrer)
+        name, platforms = self.offer.entry.name, self.platforms
+        return Transferred(name, line, digest, platforms, done.replaced, referrers=about, referring=referring)
 
     def warnings(self, where: str) -> list[str]:
         """What a person should know of an image that `where` holds a part of."""
@@ -211,6 +213,13 @@ def docker_names(images: Sequence[Outgoing]) -> list[str]:
     ]
 
 
+def stay_out(images: Sequence[Outgoing], company: Sequence[Delivery]) -> list[str]:
+    """What a person should know of what refers to images that go to docker."""
+    going = {image.root.digest for image in images}
+    left = {digest for others in company for one in others.found for digest in one.members} - going
+    return [f"{count(len(left), 'referrer')} of these images stay out: docker has no place for them."] if left else []
+
+
 def _with_foreign(graph: Graph, offered: Offer) -> Graph:
     for digest, layer in graph.foreign.items():
         if offered.holds(digest):
@@ -277,9 +286,13 @@ async def carry(
         jobs = 1 if along else archive.arrange(copy.in_order(plan), jobs)
     if not dry_run:
         await copy.move(plan, jobs=jobs, retry=retry, progress=progress)
+    referring = about_others((image.offer.entry, image.graph) for image in images)
     return TransferReport(
         verb=verb,
-        images=tuple(image.result(done, others) for image, done, others in zip(images, copies, company, strict=True)),
+        images=tuple(
+            image.result(done, others, referring.get(image.offer.entry.name, 0))
+            for image, done, others in zip(images, copies, company, strict=True)
+        ),
         moved=Amount.of(plan.missing),
         reused=Amount.of(plan.reused),
         seconds=time.monotonic() - started,

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from mirror.descriptor import OCI_INDEX
 from mirror.digest import Digest
+from mirror.errors import InvalidDigest
 from mirror.graph import Node
 from mirror.manifest import build_index
 from mirror.reference import is_tag
@@ -37,6 +38,15 @@ def cosign_tags(subject: Digest) -> list[str]:
 def is_about(tag: str | None) -> bool:
     """Whether a tag is made from the digest of something else."""
     return tag is not None and bool(_ABOUT.fullmatch(tag))
+
+
+def subject_of(tag: str | None) -> Digest | None:
+    """The digest that a tag is made from; None where it is made from none, or only has the beginning of a long one."""
+    algorithm, _, encoded = (tag or "").partition(".")[0].partition("-")
+    try:
+        return Digest.parse(f"{algorithm}:{encoded}") if is_about(tag) else None
+    except InvalidDigest:
+        return None
 
 
 def is_referrers_tag(tag: str | None) -> bool:

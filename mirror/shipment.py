@@ -12,7 +12,7 @@ from mirror.errors import ContentError, MirrorError, TransferError
 from mirror.finding import Finding, Severity
 from mirror.graph import Graph
 from mirror.layout import Entry, Layout
-from mirror.layout.attached import is_attachable, is_list
+from mirror.layout.attached import is_list
 from mirror.readback import Expected
 from mirror.reference import Reference
 from mirror.registry import Repository
@@ -63,7 +63,6 @@ class Shipment:
             platforms=names(self.graph) if self.graph else (),
             failure=self.failure,
             referrers=self.delivery.result() if self.delivery else None,
-            is_referrer=is_attachable(self.entry),
         )
 
     def receipt(self) -> Pushed:

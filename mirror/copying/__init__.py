@@ -21,7 +21,7 @@ from mirror.copying.origin import Origin, open_origin
 from mirror.descriptor import Platform
 from mirror.errors import UsageError
 from mirror.location import Location, Transport
-from mirror.outgoing import AT_ONCE, Outgoing, carry, whole
+from mirror.outgoing import AT_ONCE, Outgoing, carry, stay_out, whole
 from mirror.registry import Client, Options
 from mirror.report.text import count
 from mirror.report.transfers import TransferReport
@@ -130,6 +130,8 @@ class _Copying:
         if self._options.referrers and self._goal.takes_company:
             self.deliveries = [await self._delivery(image) for image in self.images]
             await self._add_loose()
+        elif self._options.referrers and self._origin.is_local:
+            self._warnings += stay_out(self.images, [await self._delivery(image) for image in self.images])
 
     async def _delivery(self, image: Outgoing) -> Delivery:
         company = await self._origin.company(image)

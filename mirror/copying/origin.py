@@ -34,7 +34,9 @@ class Company:
 
 
 class Origin(Protocol):
-    """Images, and what refers to them."""
+    """Images, and what refers to them: nobody has to be asked for it where it `is_local`."""
+
+    is_local: bool
 
     async def images(self) -> list[Entry]:
         """Those that are meant."""
@@ -72,6 +74,8 @@ async def open_origin(
 class _Remote:
     """One image of a registry."""
 
+    is_local = False
+
     def __init__(self, reference: Reference, source: Repository | Mirrored, retry: Retry) -> None:
         self._reference, self._source, self._retry = reference, source, retry
 
@@ -99,6 +103,8 @@ def _attached(one: Attachment) -> Attached:
 
 class _Stored:
     """The images of a layout or an archive. What refers to them has entries of its own, and is no image by itself."""
+
+    is_local = True
 
     def __init__(self, source: Layout | Archive, location: Location) -> None:
         self._source, self._location = source, location

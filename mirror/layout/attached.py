@@ -37,10 +37,27 @@ class Attached:
     @property
     def members(self) -> tuple[Digest, ...]:
         """The manifests that are about the subject."""
-        root = self.graph.nodes.get(self.entry.root.digest)
-        if not self.is_list:
-            return (self.entry.root.digest,)
-        return tuple(dict.fromkeys(child.digest for child in root.document.manifests)) if root else ()
+        return members(self.entry, self.graph)
+
+
+def members(entry: Entry, graph: Graph) -> tuple[Digest, ...]:
+    """The manifests of an entry that are about its subject: those that it lists, or itself."""
+    root = graph.nodes.get(entry.root.digest)
+    if not is_list(entry):
+        return (entry.root.digest,)
+    return tuple(dict.fromkeys(child.digest for child in root.document.manifests)) if root else ()
+
+
+def about_others(entries: Iterable[tuple[Entry, Graph]]) -> dict[str, int]:
+    """How many manifests about another one of these entries there are in each that has any, by their names."""
+    entries = list(entries)
+    subjects = {(home(entry), subject) for entry, graph in entries for subject in subjects_of(entry, graph)}
+    places = {(home, tag) for home, subject in subjects for tag in (referrers_tag(subject), *cosign_tags(subject))}
+    return {
+        entry.name: len(members(entry, graph))
+        for entry, graph in entries
+        if is_attachable(entry) and (home(entry), entry.tag) in places
+    }
 
 
 async def walk_entry(source: Source, entry: Entry, *, foreign: bool = True) -> Graph:
@@ -64,8 +81,12 @@ def is_attachable(entry: Entry) -> bool:
 
 def subjects_of(entry: Entry, graph: Graph) -> list[Digest]:
     """What entries about an image can be about: its manifests, and the index that a platform was chosen from."""
-    recorded = (_digest(entry.root.annotations.get(INDEX, "")), published(entry))
-    return list(dict.fromkeys([*graph.nodes, *filter(None, recorded)]))
+    return list(dict.fromkeys([*graph.nodes, *chosen_from(entry)]))
+
+
+def chosen_from(entry: Entry) -> list[Digest]:
+    """What the image was before some of its platforms were chosen, as the layout says."""
+    return [digest for digest in (_digest(entry.root.annotations.get(INDEX, "")), published(entry)) if digest]
 
 
 def published(entry: Entry) -> Digest | None:

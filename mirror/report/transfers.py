@@ -39,7 +39,8 @@ class Transferred:
     """One image: `pinned` is its result line, `replaced` the other digest that its name stood for before.
 
     `source` is what was read in the layout or the archive; for a pull it is the name that was asked for. `referrers` is
-    None where nobody asked for them. `is_referrer`: it has a name of its own, and is about another image.
+    None where nobody asked for them. `referring`: it has a name of its own, and so many manifests
+    that are about another of these images.
     """
 
     source: str
@@ -49,7 +50,7 @@ class Transferred:
     replaced: str | None = None
     failure: MirrorError | None = None
     referrers: Companions | None = None
-    is_referrer: bool = False
+    referring: int = 0
 
     def to_json(self) -> JsonObject:
         return {
@@ -175,13 +176,14 @@ class TransferReport:
 
     def summary(self) -> str:
         done = [image for image in self.images if not image.failure]
-        images = sum(not image.is_referrer for image in done)
+        images = sum(not image.referring for image in done)
         platforms = sum(len(image.platforms) for image in done)
         past = "copied" if self.verb == "copy" else f"{self.verb}ed"
         notes = [f"{len(self.healed)} healed"] if self.healed else []
         notes += [f"{size(self.resumed)} of it from an earlier attempt"] if self.resumed else []
         moved = f"{self.moved} moved" + (f" ({', '.join(notes)})" if notes else "")
-        referrers = sum(image.referrers.count for image in done if image.referrers) + len(done) - images
+        along = sum(image.referrers.count for image in done if image.referrers)
+        referrers = along or sum(image.referring for image in done)  # what goes along is what has been named, too
         what = count(images, "image") + (f", {count(platforms, 'platform')}" if platforms else "")
         what += f", {count(referrers, 'referrer')}" if referrers else ""
         if self.dry_run:

@@ -78,6 +78,12 @@ class Ledger:
             self._types.append(0)
         return number
 
+    def named(self, digest: Digest) -> bool:
+        """Whether somebody names it, as a manifest or an index."""
+        key, last = self._key(digest)
+        number = self._numbers.get(key)
+        return number is not None and self._last[number] == last and self.media_type(number) is not None
+
     def _key(self, digest: Digest) -> tuple[bytes | str, int]:
         if not digest.startswith(_SHA256):
             return str(digest), 0

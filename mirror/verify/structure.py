@@ -15,7 +15,8 @@ from mirror.digest import Digest
 from mirror.errors import BrokenLayout, InvalidDigest, StorageError
 from mirror.finding import Finding, Kind, Severity
 from mirror.layout import Entry
-from mirror.layout.attached import is_attachable
+from mirror.layout.attached import chosen_from, is_attachable
+from mirror.referrers import subject_of
 from mirror.report.findings import VerifiedImage
 from mirror.verify.documents import Documents
 from mirror.verify.ledger import INDEX, Ledger
@@ -39,11 +40,9 @@ class Root:
     def names(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(entry.name for entry in self.entries))
 
-    def images(self) -> Iterator[VerifiedImage]:
+    def image(self, entry: Entry, *, is_referrer: bool) -> VerifiedImage:
         platforms = tuple(self.platforms)
-        for entry in self.entries:
-            referrer = is_attachable(entry)
-            yield VerifiedImage(entry.name, entry.root.digest, platforms, self.blobs, self.size, is_referrer=referrer)
+        return VerifiedImage(entry.name, entry.root.digest, platforms, self.blobs, self.size, is_referrer)
 
 
 class Structure:
@@ -61,6 +60,14 @@ class Structure:
         self._reached = array("I")  # of each blob, the last root from which it was reached, counted from 1
         self._followed = 0
         self._names: dict[tuple[int, ...], tuple[str, ...]] = {}
+
+    def images(self) -> Iterator[VerifiedImage]:
+        gone = {digest for root in self.roots for entry in root.entries for digest in chosen_from(entry)}
+        for root in self.roots:
+            for entry in root.entries:
+                subject = subject_of(entry.tag) if is_attachable(entry) else None
+                there = subject is not None and (subject in gone or self.ledger.named(subject))
+                yield root.image(entry, is_referrer=there)
 
     # --- what the images need ------------------------------------------------------------------------------------
 

@@ -125,7 +125,7 @@ class Verification:
         structure = self._structure
         return VerifyReport(
             path=str(self._path),
-            images=tuple(image for root in structure.roots for image in root.images()) if structure else (),
+            images=tuple(structure.images()) if structure else (),
             findings=tuple(sorted([*self._findings, *self._fresh], key=_rank)),
             files=structure.ledger.files if structure else 0,
             size=structure.ledger.size if structure else 0,

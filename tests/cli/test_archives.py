@@ -530,12 +530,23 @@ def test_signatures_are_not_counted_as_images(mirror: Mirror, signed: Path) -> N
     assert "Content: 2 images, 2 referrers, " in mirror("verify", "all.tar").err
 
 
-def test_what_docker_has_no_place_for_is_mentioned(mirror: Mirror, signed: Path) -> None:
-    assert (
-        "Signatures and other referrers stay out (2 in"
-        in mirror("export", signed, "all.tar", "--format", "docker-archive", "--platform", "linux/amd64").err
-    )
-    assert "stay out" not in mirror("export", signed, "all.tar").err
+@pytest.mark.parametrize(
+    "line",
+    ["export {0} x.tar {1} --format docker-archive --platform linux/amd64", "copy oci:{0}:{1} docker-archive:x.tar"],
+)
+def test_what_docker_has_no_place_for_is_mentioned(mirror: Mirror, signed: Path, line: str) -> None:
+    names_of = [image["name"] for image in mirror("ls", signed, "--json").json["images"]]
+    app, other = (next(name for name in names_of if end in name) for end in ("app:", "other:"))
+    platform = [] if "--platform" in line else ["--platform", "linux/amd64"]
+    said = [mirror(*line.format(signed, name).split(), *platform).err for name in (app, other)]
+    assert "2 referrers of these images stay out: docker has no place for them." in said[0]
+    assert "stay out" not in said[1]
+
+
+def test_a_referrer_that_is_named_is_counted_once(mirror: Mirror, signed: Path) -> None:
+    about = next(name for name in names(signed) if name.endswith(".sig"))
+    assert " 1 image, 2 platforms, 2 referrers: " in mirror("export", signed, "x.tar", "app:v1", about).err
+    assert " 1 image: " in mirror("export", signed, "x.tar", about).err  # and nothing that it is about
 
 
 def test_an_image_whose_signature_cannot_be_read_goes_without(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
