@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from mirror.archive.writer import writing
+from mirror.attachments import Delivery
 from mirror.concurrency import each
 from mirror.content import Progress
 from mirror.descriptor import Platform
@@ -23,6 +24,7 @@ from mirror.layout.attached import is_attachable
 from mirror.outgoing import (
     AT_ONCE,
     FILES_AT_ONCE,
+    Outgoing,
     carry,
     check_docker_names,
     company,
@@ -47,12 +49,13 @@ class ExportOptions:
     """How to export.
 
     `platform` says which image of an index goes into a docker-archive, this host's where it is None; `name` is what to
-    call the one image that is exported.
+    call the one image that is exported; `referrers`, whether what refers to the images goes with them.
     """
 
     format: Format = Format.OCI
     platform: Platform | None = None
     name: str | None = None
+    referrers: bool = True
 
 
 async def export_layout(
@@ -84,9 +87,9 @@ async def export_layout(
         offers = await each(wanted, lambda one: offer(source, *one), AT_ONCE)
         choose = partial(for_docker, platform=options.platform) if for_them else whole
         found = await each(offers, choose, AT_ONCE)
-        others = await company(source, found) if images or for_them else ()
+        others = await company(source, found) if options.referrers and (images or for_them) else []
         async with writing(archive, for_docker=for_them) as sink:
-            warnings = [*docker_names(found), *stay_out(found, others)] if for_them else ()
+            warnings = [*docker_names(found), *stay_out(found, others)] if for_them else _one_alone(found, others)
             report = await carry(
                 "export",
                 found,
@@ -100,6 +103,17 @@ async def export_layout(
     return replace(report, seconds=time.monotonic() - started)
 
 
+def _one_alone(found: Sequence[Outgoing], others: Sequence[Delivery]) -> list[str]:
+    """What a person should know who wants to load one image, and does not get it alone."""
+    along = sum(len(delivery.found) for delivery in others)
+    if len(found) != 1 or not along:
+        return []
+    return [
+        "podman and skopeo load an oci-archive with one entry, and what refers to the image has entries of its own: "
+        "for them, export it with --no-referrers."
+    ]
+
+
 def _named(source: Layout, images: Sequence[str], options: ExportOptions) -> list[tuple[str, Entry]]:
     """What to export, and what to call it, in the order of the layout: that in which it is asked for does not show.
 
@@ -107,7 +121,7 @@ def _named(source: Layout, images: Sequence[str], options: ExportOptions) -> lis
         UsageError: a name is missing, or stands for two images.
     """
     entries = source.find(images)
-    if options.format is Format.DOCKER and not images:  # docker has no use for signatures and the like
+    if not images and (options.format is Format.DOCKER or not options.referrers):
         entries = [entry for entry in entries if not is_attachable(entry)] or entries
     chosen = index.called(entries, options.name, str(source.path))
     if options.format is Format.DOCKER:

@@ -23,7 +23,8 @@ _HELP = """Write images of a layout to an archive, every byte verified on its wa
 An oci-archive is the layout in a tar archive: for podman, skopeo, containerd and mirror, digests preserved. A
 docker-archive holds one platform of each image, and is what `docker load` takes, whichever way docker stores images;
 the others read it too. The same images make the same archive, to the byte. What refers to an image, such as its
-signatures, goes with it into an oci-archive.
+signatures, goes with it into an oci-archive; podman and skopeo load one with a single entry, so for them take one
+image, with --no-referrers.
 
 FILE gets its name when it is whole. stdout gets one line for each image, NAME@DIGEST; where FILE is -, the archive.
 """
@@ -46,6 +47,11 @@ FILE gets its name when it is whole. stdout gets one line for each image, NAME@D
     metavar="OS/ARCH[/VARIANT][:OS.VERSION]",
     help="The platform that goes into a docker-archive. [default: this host's]",
 )
+@click.option(
+    "--referrers/--no-referrers",
+    default=True,
+    help="Export what refers to the images too: signatures, attestations. [default: referrers]",
+)
 @click.option("--as", "name", metavar="NAME", help="What to call the image, where it is one.")
 @options.with_output
 @options.with_json
@@ -58,6 +64,7 @@ def command(
     form: str,
     platform: str | None,
     name: str | None,
+    referrers: bool,
     quiet: bool,
     no_progress: bool,
     as_json: bool,
@@ -66,7 +73,7 @@ def command(
         raise click.UsageError("--platform is for docker-archive; an oci-archive keeps every platform.", ctx)
     if archive == "-":
         options.check_stdout(ctx, as_json=as_json)
-    exporting = ExportOptions(Format(form), Platform.parse(platform) if platform else None, name)
+    exporting = ExportOptions(Format(form), Platform.parse(platform) if platform else None, name, referrers)
     with progress(quiet=quiet, no_progress=no_progress) as bars:
         report = run(export_layout(layout, archive, images, exporting, bars))
     if archive == "-":

@@ -543,6 +543,14 @@ def test_what_docker_has_no_place_for_is_mentioned(mirror: Mirror, signed: Path,
     assert "stay out" not in said[1]
 
 
+def test_an_image_that_podman_loads_goes_without_its_signatures(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
+    assert "export it with --no-referrers" in mirror("export", signed, "x.tar", "app:v1").err
+    assert mirror("export", signed, "x.tar", "app:v1", "--no-referrers").err.count("\n") == 1
+    mirror("import", "x.tar", "alone")
+    assert len(names(tmp_path / "alone")) == 1
+    assert "exported 2 images, 4 platforms: " in mirror("export", signed, "x.tar", "--no-referrers").err
+
+
 def test_a_referrer_that_is_named_is_counted_once(mirror: Mirror, signed: Path) -> None:
     about = next(name for name in names(signed) if name.endswith(".sig"))
     assert " 1 image, 2 platforms, 2 referrers: " in mirror("export", signed, "x.tar", "app:v1", about).err
