@@ -46,7 +46,7 @@ async def verify_layout(
 
     Raises:
         NotFound: there is no such folder or file, or no such image in it.
-        BrokenArchive: the file is no archive of images.
+        BrokenArchive: the file is something else than an archive; a broken archive is a finding.
         UsageError: a level, a sample or a severity that there is not.
         InvalidDigest: something in `expect` is no digest.
         StorageError: the folder or the file itself cannot be read.

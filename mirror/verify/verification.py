@@ -17,8 +17,8 @@ from mirror.anchors import Anchors, compare_all, reading
 from mirror.archive.inventory import ArchiveInventory
 from mirror.concurrency import cores, each, in_thread, settled
 from mirror.content import Inventory, Progress, Silence
-from mirror.errors import UsageError
-from mirror.finding import Finding, Severity
+from mirror.errors import BrokenArchive, UsageError
+from mirror.finding import Finding, Kind, Severity
 from mirror.layout import Entry, index
 from mirror.layout.folder import exists, is_folder
 from mirror.layout.inventory import FolderInventory
@@ -100,11 +100,21 @@ class Verification:
 
         Raises:
             NotFound: there is no such folder or file, or no such image in it.
-            BrokenArchive: the file is no archive of images.
+            BrokenArchive: the file is something else than an archive; a broken archive is a finding.
             StorageError: the folder or the file itself cannot be read.
         """
         self._started = time.monotonic()
-        with closing(await in_thread(partial(_open, self._path), unwanted=Inventory.close)) as store:
+        try:
+            opened = await in_thread(partial(_open, self._path), unwanted=Inventory.close)
+        except BrokenArchive as error:
+            if error.hint:  # it is something else, and there is a way to go on with it
+                raise
+            found = Finding(Kind.BROKEN_ARCHIVE, Severity.ERROR, str(self._path), "an archive of images", str(error))
+            self._findings.append(found)
+            yield found
+            self._seconds = time.monotonic() - self._started
+            return
+        with closing(opened) as store:
             work = asyncio.ensure_future(self._run(store))
             try:
                 while not work.done():
