@@ -37,6 +37,8 @@ from mirror.layout.temporary import Temporary
 from mirror.reference import Reference
 from mirror.stream import Body, Fetch, batch_size, batches, overlap
 
+_TOOLS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bzip2"}
+
 
 class ArchiveWriter:
     """An archive that is being written: made by `ArchiveWriter.to_file` or `to_pipe`, and whole when they end."""
@@ -191,7 +193,14 @@ class ArchiveWriter:
 
 
 def writing(archive: Path | str, *, for_docker: bool) -> AbstractAsyncContextManager[ArchiveWriter]:
-    """An archive to write to; the text `-` is stdout. See `ArchiveWriter.to_file` and `to_pipe`."""
+    """An archive to write to; the text `-` is stdout. See `ArchiveWriter.to_file` and `to_pipe`.
+
+    Raises:
+        UsageError: the file's name promises that it is compressed.
+    """
     if archive == "-":
         return ArchiveWriter.to_pipe(sys.stdout.fileno(), for_docker=for_docker)
+    if tool := _TOOLS.get(Path(archive).suffix.lower()):
+        hint = f"Write to stdout, and from there: mirror … - … | {tool} > {archive}"
+        raise UsageError(f"{archive} would not be compressed.", hint=hint)
     return ArchiveWriter.to_file(Path(archive), for_docker=for_docker)

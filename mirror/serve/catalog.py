@@ -20,6 +20,7 @@ from pathlib import Path
 from mirror.descriptor import Descriptor
 from mirror.errors import InvalidReference
 from mirror.layout import Entry
+from mirror.layout.attached import is_attachable
 from mirror.reference import DOCKER_HUB, Reference, is_repository
 
 _SHOWN = 10  # names in one sentence
@@ -74,7 +75,9 @@ class Catalog:
 
     @property
     def images(self) -> int:
-        return sum(len(one.entries) for one in self.by_registry.values())
+        """How many; what is about others, such as their signatures, is none."""
+        entries = (entry for one in self.by_registry.values() for entry in one.entries)
+        return len({entry.name for entry in entries if not is_attachable(entry)})
 
     def names(self, registry: str | None) -> list[str]:
         """Each repository once, by the shortest name that leads to it, sorted as the specification wants it."""

@@ -551,6 +551,14 @@ def test_an_image_that_podman_loads_goes_without_its_signatures(mirror: Mirror, 
     assert "exported 2 images, 4 platforms: " in mirror("export", signed, "x.tar", "--no-referrers").err
 
 
+@pytest.mark.parametrize("line", ["export {} x.tar.gz", "export {} x.TGZ", "copy oci:{} oci-archive:x.tar.zst"])
+def test_no_archive_is_called_compressed_that_is_not(mirror: Mirror, signed: Path, tmp_path: Path, line: str) -> None:
+    said = mirror(*line.format(signed).split(), code=2).err
+    assert "would not be compressed" in said
+    assert f"> {line.rsplit(maxsplit=1)[-1].rpartition(':')[2]}" in said
+    assert list(tmp_path.glob("x.*")) == []
+
+
 def test_a_referrer_that_is_named_is_counted_once(mirror: Mirror, signed: Path) -> None:
     about = next(name for name in names(signed) if name.endswith(".sig"))
     assert " 1 image, 2 platforms, 2 referrers: " in mirror("export", signed, "x.tar", "app:v1", about).err
