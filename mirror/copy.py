@@ -51,15 +51,19 @@ class Copy:
 
 @dataclass(slots=True)
 class _Move:
-    """One blob and the images that need it, those with the same sink side by side."""
+    """One blob and the images that need it, those with the same sink side by side; `arrived`: at one sink, at least."""
 
     node: Descriptor
     copies: list[Copy] = field(default_factory=list)
+    arrived: bool = False
 
 
 @dataclass(slots=True)
 class Plan:
-    """What a survey has found: the blobs to move, in order, and those that are there already."""
+    """What a survey has found: the blobs to move, in order, and those that are there already.
+
+    When it has been carried out, only the moves that were made are left in it.
+    """
 
     copies: Sequence[Copy]
     moves: list[_Move]
@@ -88,7 +92,8 @@ async def survey(
 ) -> Plan:
     """Ask every sink for every blob. Blobs are planned image by image, in each the largest first.
 
-    With `keep_going`, the images of a sink that could not be asked keep the error in `failure`.
+    With `keep_going`, the images of a sink that could not be asked keep the error in `failure`; nothing that they
+    alone need is planned.
 
     Raises:
         MirrorError: a sink could not be asked, unless `keep_going`.
@@ -123,7 +128,8 @@ async def survey(
         else:
             known = moves.setdefault((question.node.digest, question.node.size), _Move(question.node))
             known.copies.extend(question.copies)
-    return Plan(copies, list(moves.values()), list(reused.values()))
+    wanted = [move for move in moves.values() if not all(copy.failure for copy in move.copies)]
+    return Plan(copies, wanted, list(reused.values()))
 
 
 def in_order(plan: Plan) -> Iterator[Descriptor]:
@@ -154,6 +160,7 @@ async def move(
     for copy in plan.copies:
         await mover.finish_if_whole(copy)
     await each(plan.moves, mover.move, jobs)
+    plan.moves = [wanted for wanted in plan.moves if wanted.arrived]
 
 
 class _Mover:
@@ -173,23 +180,25 @@ class _Mover:
         alive = [copy for copy in wanted.copies if not copy.failure]
         self._progress.begin(wanted.node)
         for sink in {id(copy.sink): copy.sink for copy in alive}.values():
-            await self._to_sink(wanted.node, sink, [copy for copy in alive if copy.sink is sink])
+            wanted.arrived |= await self._to_sink(wanted.node, sink, [copy for copy in alive if copy.sink is sink])
         self._progress.end(wanted.node)
         for copy in wanted.copies:
             self._lacking[id(copy)] -= 1
             await self.finish_if_whole(copy)
 
-    async def _to_sink(self, node: Descriptor, sink: Sink, copies: Sequence[Copy]) -> None:
-        """Try the source of each image that needs the blob, until one has it."""
+    async def _to_sink(self, node: Descriptor, sink: Sink, copies: Sequence[Copy]) -> bool:
+        """Try the source of each image that needs the blob, until one has it; whether one had."""
         errors = []
         for source in {id(copy.source): copy.source for copy in copies}.values():
             try:
                 passage = _Passage(node, source, sink, self._progress)
-                return await self._retry.run(passage.attempt, passage.reached)
+                await self._retry.run(passage.attempt, passage.reached)
             except MirrorError as error:
                 errors.append(error)
+            else:
+                return True
         self._fail(copies, errors[0])
-        return None
+        return False
 
     def _fail(self, copies: Iterable[Copy], error: MirrorError) -> None:
         for copy in copies:

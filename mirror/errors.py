@@ -19,7 +19,8 @@
     │   ├── BrokenLayout        3  a folder that should be an OCI image layout and is not
     │   ├── BrokenArchive       3  a file that should be an archive of images and is not
     │   └── InvalidRecord       3  a digest record that cannot be understood, or contradicts itself
-    └── SomeFailed              4  some is done and some failed: of several images, or of what refers to them
+    └── SomeFailed              4  some is done and some failed: of several images, or of what refers to them; where
+                                   nothing is done, the code of the first failure
 
 The message is one sentence that says what happened, to what, and where; `hint` is what the person can do about it.
 Only `mirror.cli` turns an error into an exit.
@@ -176,10 +177,15 @@ class InvalidRecord(ContentError):
 
 
 class SomeFailed(MirrorError):
-    """With --keep-going, some images are done; or all are, but not all that refers to them. `failures` are not."""
+    """With --keep-going, images have failed (`failures`); or all are done, but not all that refers to them.
+
+    Where nothing is done, it counts as its first failure does.
+    """
 
     exit_code = 4
 
-    def __init__(self, message: str, failures: Sequence[MirrorError]) -> None:
+    def __init__(self, message: str, failures: Sequence[MirrorError], *, nothing_done: bool = False) -> None:
         super().__init__(message)
         self.failures = tuple(failures)
+        if nothing_done:
+            self.exit_code = failures[0].exit_code

@@ -430,6 +430,26 @@ def test_an_image_that_has_failed_moves_nothing_more() -> None:
     assert sink.events == []
 
 
+def test_what_has_not_arrived_has_not_moved() -> None:
+    call = with_optional(blob_of(SECOND, 400))
+    assert {node.digest for node in call.plan.missing} == call.sink.held.keys() - {
+        digest for image in (FIRST, THIRD) for digest in image.manifests
+    }
+
+
+@pytest.mark.parametrize("keep_going", [True, False])
+def test_a_blob_that_arrives_in_one_of_two_places_has_moved(keep_going: bool) -> None:
+    async def main() -> Call:
+        call = Call(keep_going=keep_going)
+        await call.add(FIRST, "one")
+        await call.add(FIRST, "other", sink=MemorySink(refuse=lambda what: GONE))
+        call.copies[1].optional = not keep_going
+        await call.run()
+        return call
+
+    assert {node.digest for node in asyncio.run(main()).plan.missing} == set(FIRST.blobs)
+
+
 def test_a_sink_that_cannot_be_asked_ends_the_survey() -> None:
     class Unasked(MemorySink):
         async def has(self, node: Descriptor) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mirror.descriptor import Descriptor, Platform
 from mirror.digest import Digest
-from mirror.errors import MirrorError, SomeFailed, StorageError
+from mirror.errors import ContentError, MirrorError, SomeFailed, StorageError
 from mirror.finding import Finding, Kind, Severity
 from mirror.quota import Quota, Usage
 from mirror.record import Record, RecordedImage, RecordedLayer, RecordedManifest, Runtime, Step
@@ -111,7 +111,7 @@ def report(*images: Transferred, verb: str = "pull", **fields: Any) -> TransferR
     return TransferReport(verb=verb, images=images or (transferred(),), **amounts)
 
 
-FAILURE = StorageError("The disk is full.")
+FAILURE, CORRUPT = StorageError("The disk is full."), ContentError("It is not what it should be.")
 
 
 def test_an_amount_counts_blobs_and_bytes() -> None:
@@ -165,8 +165,9 @@ def test_warnings_and_what_was_moved_aside_are_remarked() -> None:
 
 def test_what_all_ends_with() -> None:
     report(transferred("a")).raise_failures()
-    with pytest.raises(StorageError):
-        report(transferred("a", failure=FAILURE), transferred("b", failure=MirrorError("x"))).raise_failures()
+    with pytest.raises(SomeFailed, match="2 of 2 images failed") as caught:
+        report(transferred("a", failure=CORRUPT), transferred("b", failure=FAILURE)).raise_failures()
+    assert (caught.value.failures, caught.value.exit_code) == ((CORRUPT, FAILURE), 3)
     with pytest.raises(SomeFailed, match="1 of 2 images failed") as caught:
         report(transferred("a"), transferred("b", failure=FAILURE)).raise_failures()
     assert (caught.value.failures, caught.value.exit_code) == ((FAILURE,), 4)

@@ -23,7 +23,7 @@ from mirror.errors import InvalidContent, TransferError
 from mirror.hosts import ORDINARY
 from mirror.quota import Quota, Usage
 from mirror.reference import DOCKER_HUB
-from mirror.registry import errors
+from mirror.registry import errors, refusals
 from mirror.registry.addresses import is_loopback, location
 from mirror.registry.auth import Authenticator, Find, Refusal
 from mirror.registry.backoff import Backoff
@@ -187,7 +187,7 @@ class Registry:
                     )
                     self._note(response)
                 if response.status not in expect:
-                    raise await errors.refusal(request, response)
+                    raise refusals.of_push(await errors.refusal(request, response), method, self.name, scope)
                 yield response
 
     def paced(self, chunks: AsyncIterator[bytes], response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -305,7 +305,8 @@ class Registry:
             async with AsyncExitStack() as stack:
                 response = await self._follow(stack, method, url, authorization, {}, form, None, home=url)
                 if response.status != 200:
-                    raise await errors.refusal(request, response)
+                    scope = (form or url.query).get("scope")
+                    raise refusals.of_push(await errors.refusal(request, response), "", self.name, scope)
                 try:
                     return await self.read(response, _TOKEN_CAP, request)
                 except InvalidContent as error:

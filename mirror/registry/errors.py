@@ -15,15 +15,25 @@ from yarl import URL
 
 from mirror.errors import InvalidContent, MirrorError, TransferError, Unauthorized
 
+_FINE = range(200, 300)
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _QUERY = re.compile(r"(https?://[^\s?]*)\?[^\s\"'<>]*")
 _PROXY_HINT = "Its credentials go into its address: HTTPS_PROXY=http://user:password@proxy.internal:3128."
 _CERTIFICATE_HINT = "A registry that wants a client certificate does this, too: it goes into its certs.d folder."
+_HTTPS = 443  # nobody has named another port, so plain HTTP would be at another one
 _ERROR_CAP = 64 * 1024  # bytes that are read of an error's body
 PAGE_HINT = "It may be a login page, or a proxy's. Open the address in a browser, or see NO_PROXY."
 # What stands in front of registries, by the names in their Server headers.
 _PROXIES = re.compile(r"nginx|openresty|cloudflare|haproxy|envoy|istio-envoy|traefik|caddy|apache|varnish|squid|awselb")
-_TOO_LARGE = "It takes no bodies of this size. Raise its limit: in nginx, client_max_body_size."
+_BEHIND = "The registry behind a proxy may be down. Ask its administrator, or run the command again later."
+_HINTS = {
+    407: _PROXY_HINT,
+    413: "It takes no bodies of this size. Raise its limit: in nginx, client_max_body_size.",
+    **dict.fromkeys((502, 503, 504), _BEHIND),
+}
+_MUTE = {500: "The registry's log says why: its disk may be full, for one."}  # where it does not say why itself
+_DEAF = "Is it running, and is the address right?"
+_PLAIN = "A registry that speaks plain HTTP needs --plain-http."
 
 
 class Refused(OSError):
@@ -83,7 +93,7 @@ def _network(request: str, error: BaseException) -> TransferError:
             f"{request}: the connection was cut.", hint=_CERTIFICATE_HINT if mute else None, transient=True
         )
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        text = f"{request}: the proxy answered {error.status} {error.message}."
+        text = f"{request}: the proxy answered {error.status} {error.message.rstrip(' .')}."
         hint = _PROXY_HINT if error.status == 407 else None
         return TransferError(text, hint=hint, status=error.status, transient=error.status in _TRANSIENT)
     if isinstance(error, aiohttp.ClientResponseError):
@@ -116,7 +126,9 @@ def _unreachable(
         return TransferError(f"{where}, where it may not: {error.os_error}.", hint=error.os_error.hint)
     who = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
     why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error.os_error)
-    return TransferError(f"{request}: cannot connect to {who}{error.host}:{error.port}: {why}.")
+    refused = isinstance(error.os_error, ConnectionRefusedError) and error.port == _HTTPS and not who
+    hint = f"{_DEAF} {_PLAIN}" if refused else _DEAF
+    return TransferError(f"{request}: cannot connect to {who}{error.host}:{error.port}: {why}.", hint=hint)
 
 
 _NEEDS_CREDENTIALS = (
@@ -129,9 +141,11 @@ async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferErr
     """The error for an answer that nobody expected; the caller adds what it means to the person."""
     body = await response.content.read(_ERROR_CAP)
     said = _message(body)
-    status = f"{response.status} {response.reason or ''}".strip()
-    who = "the proxy" if response.status == 407 else _speaker(response, body)
-    text = _redacted(f"{request}: {who} answered {status}{': ' + said if said else ''}.", response)
+    page = is_page(body) or (not body and response.headers.get("Content-Type", "").startswith("text/html"))  # a HEAD's
+    status = f"{response.status} {response.reason or ''}".strip(" .")
+    what = f"{status} with a web page" if page and response.status in _FINE else status
+    who = "the proxy" if response.status == 407 else _speaker(response, page=page)
+    text = _redacted(f"{request}: {who} answered {what}{': ' + said if said else ''}.", response)
     if response.status in (401, 403):
         return Unauthorized(
             text,
@@ -141,12 +155,16 @@ async def refusal(request: str, response: aiohttp.ClientResponse) -> TransferErr
         )
     return TransferError(
         text,
-        hint={407: _PROXY_HINT, 413: _TOO_LARGE}.get(response.status),
+        hint=_hint(response.status, said, page=page),
         said=said,
         status=response.status,
         transient=response.status in _TRANSIENT,
         retry_after=retry_after(response.headers.get("Retry-After")),
     )
+
+
+def _hint(status: int, said: str, *, page: bool) -> str | None:
+    return _HINTS.get(status) or (PAGE_HINT if page else None) or (None if said else _MUTE.get(status))
 
 
 def _had_credentials(response: aiohttp.ClientResponse) -> bool:
@@ -162,10 +180,10 @@ def _redacted(text: str, response: aiohttp.ClientResponse) -> str:
     return _QUERY.sub(r"\1?[redacted]", text)
 
 
-def _speaker(response: aiohttp.ClientResponse, body: bytes) -> str:
+def _speaker(response: aiohttp.ClientResponse, *, page: bool) -> str:
     """Who answered: a page in HTML is from a proxy in front of the registry, which may be one that we know by name."""
     host = response.url.authority
-    if not is_page(body):
+    if not page:
         return host
     found = _PROXIES.match(response.headers.get("Server", "").lower())
     return f"a proxy{f' ({found[0]})' if found else ''} in front of {host}"
@@ -179,7 +197,7 @@ def refuse_page(request: str, response: aiohttp.ClientResponse, body: bytes) -> 
     """
     if is_page(body):
         raise InvalidContent(
-            f"{request}: {_speaker(response, body)} answered {response.status} with a web page.", hint=PAGE_HINT
+            f"{request}: {_speaker(response, page=True)} answered {response.status} with a web page.", hint=PAGE_HINT
         )
 
 
@@ -192,7 +210,7 @@ def _message(body: bytes) -> str:
     """What the registry says, if it says it in the specification's form; an HTML page from a proxy is not quoted."""
     try:
         errors = json.loads(body)["errors"]
-        return "; ".join(f"{error['code']} {error.get('message') or ''}".strip() for error in errors)[:500]
+        return "; ".join(f"{error['code']} {error.get('message') or ''}".strip(" .") for error in errors)[:500]
     except (ValueError, TypeError, KeyError, RecursionError, AttributeError):
         return ""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import MirrorError, TransferError
-from mirror.registry import refusals
+from mirror.registry import errors, refusals
 from mirror.registry.client import Registry
 from mirror.registry.session import Session
 from mirror.stream import Fetch
@@ -60,7 +60,10 @@ class Uploads:
         async with self._registry.send("HEAD", path, scope=self._scope, expect=expect) as response:
             if response.status in (401, 405):  # some registries know no HEAD
                 return None
-            return response.status == 200 and response.headers.get("Content-Length", str(node.size)) == str(node.size)
+            there = response.status == 200
+            if there and response.content_type == "text/html" and response.content_length != node.size:
+                raise await errors.refusal(errors.request_of(response), response)  # a proxy that says so to everything
+            return there and response.headers.get("Content-Length", str(node.size)) == str(node.size)
 
     async def close(self) -> None:
         """Delete the sessions that were cut and have not been tried again."""

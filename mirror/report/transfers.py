@@ -115,17 +115,15 @@ class TransferReport:
         return [(image, image.referrers.failure) for image in done if image.referrers and image.referrers.failure]
 
     def raise_failures(self) -> None:
-        """What the command ends with: nothing, the only kind of failure, or that some have failed.
+        """What the command ends with: nothing, or how many have failed; why is said by `complaints`.
 
         Raises:
-            MirrorError: the first failure, where no image is done.
-            SomeFailed: some are done, and some are not, or not all of their referrers.
+            SomeFailed: some images are not done, or not all of their referrers.
         """
-        failed = self.failures
-        if failed and len(failed) == len(self.images):
-            raise failed[0]
+        failed, all_of_them = self.failures, len(self.images)
         if failed:
-            raise SomeFailed(f"{len(failed)} of {len(self.images)} images failed.", failed)
+            text = f"{len(failed)} of {count(all_of_them, 'image')} failed."
+            raise SomeFailed(text, failed, nothing_done=len(failed) == all_of_them)
         lacking = [error for _, error in self.incomplete]
         if lacking:
             raise SomeFailed(f"{count(len(lacking), 'image')} may lack referrers.", lacking)

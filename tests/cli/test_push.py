@@ -192,6 +192,36 @@ def test_dry_run_sends_nothing(mirror: Mirror, registry: EmbeddedRegistry, stock
     assert registry.manifests("first") == set()
 
 
+NOTHING = {"blobs": 0, "size": 0}
+
+
+@pytest.mark.parametrize(("method", "status"), [(".*", 502), ("POST|PUT|PATCH", 403)])
+def test_what_was_never_sent_has_not_moved(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, method: str, status: int
+) -> None:
+    registry.fault(Fault(method=method, times=None, action=Status(status)))
+    flags = ("--retries", 0, "--keep-going")
+    assert "pushed 0 images: 0 moved, 0 reused" in mirror("push", stock.folder, registry.host, *flags, code=1).err
+    assert mirror("push", stock.folder, registry.host, *flags, "--json", code=1).json["moved"] == NOTHING
+
+
+def test_a_dry_run_moves_nothing_for_images_that_cannot_go(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock
+) -> None:
+    registry.fault(Fault(times=None, action=Status(502)))
+    flags = ("--retries", 0, "--keep-going", "--dry-run", "--json")
+    assert mirror("push", stock.folder, registry.host, *flags, code=1).json["moved"] == NOTHING
+
+
+@pytest.mark.parametrize("flags", [(), ("--keep-going",)])
+def test_each_failure_is_said_once(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, flags: tuple[str, ...]
+) -> None:
+    registry.fault(Fault(method="POST", times=None, action=Status(400)))
+    said = mirror("push", stock.folder, registry.host, *stock.names[:2], "-j", 1, *flags, code=1).err
+    assert [said.count(f"/v2/{name}/blobs/uploads/") for name in ("first", "team/second")] == [1, len(flags)]
+
+
 # What it is spared
 
 

@@ -10,7 +10,18 @@ import pytest
 
 from tests import images
 from tests.command import Mirror
-from tests.registry import Bearer, EmbeddedRegistry, Fault, Header, Quirks, Seen, Status, serving
+from tests.registry import (
+    Action,
+    Bearer,
+    Chunked,
+    EmbeddedRegistry,
+    Fault,
+    Header,
+    Quirks,
+    Seen,
+    Status,
+    serving,
+)
 
 MIB = 1024 * 1024
 LARGE = images.layer(1, 6 * MIB)
@@ -211,6 +222,16 @@ def test_manifest_whose_index_is_sparse_says_what_to_do(mirror: Mirror, registry
         assert len([seen for seen in strict.requests if seen.method == "PUT" and "/blobs/" in seen.path]) == 3
     assert "sparse" in result.err
     assert "--all-platforms" in result.err
+    assert "mirror copy oci:LAYOUT:NAME docker://TARGET --platform linux/amd64." in result.err
+
+
+def test_platform_of_a_sparse_image_can_be_pushed_alone(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    IMAGE.publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64", "--sparse")
+    with serving(EmbeddedRegistry()) as strict:
+        source = f"oci:layout:{registry.host}/a:v1"
+        mirror("copy", source, f"docker://{strict.host}/a:v1", "--platform", "linux/arm64")
+        assert strict.tags("a")["v1"] in IMAGE.manifests.keys() - {IMAGE.root}
 
 
 # Old registries, and those that know less
@@ -292,6 +313,102 @@ def test_proxy_is_named_only_where_it_is_known(mirror: Mirror, large: Shelf, ser
     known = server.partition("/")[0] if server in ("nginx/1.2", "cloudflare") else ""
     assert f"a proxy{f' ({known})' if known else ''} in front of" in result.err
     assert "unheard" not in result.err
+
+
+PAGE = Status(200, content_type="text/html", body=b"<html><body>Welcome</body></html>")
+
+
+@pytest.mark.parametrize(("method", "action"), [("POST", PAGE), ("HEAD", PAGE), ("HEAD", (PAGE, Chunked()))])
+def test_web_page_of_a_proxy_that_answers_everything_is_said(
+    mirror: Mirror, large: Shelf, method: str, action: Action | tuple[Action, ...]
+) -> None:
+    with serving(EmbeddedRegistry()) as registry:
+        registry.fault(Fault(method=method, times=None, action=action))
+        result = mirror("push", large.layout, registry.host, code=1)
+        assert f"a proxy in front of {registry.host} answered 200 OK with a web page." in result.err
+    assert "NO_PROXY" in result.err
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_registry_that_a_proxy_cannot_reach_is_somebody_elses_to_mend(
+    mirror: Mirror, large: Shelf, status: int
+) -> None:
+    with serving(EmbeddedRegistry()) as registry:
+        registry.fault(Fault(times=None, action=Status(status)))
+        result = mirror("push", large.layout, registry.host, "--retries", 0, code=1)
+    assert "run the command again later" in result.err
+
+
+@pytest.mark.parametrize(("body", "said"), [(b"", True), (b'{"errors": [{"code": "UNKNOWN"}]}', False)])
+def test_registry_that_breaks_without_a_word_has_a_log(mirror: Mirror, large: Shelf, body: bytes, said: bool) -> None:
+    with serving(EmbeddedRegistry()) as registry:
+        registry.fault(Fault(method="POST", times=None, action=Status(500, body=body)))
+        result = mirror("push", large.layout, registry.host, "--retries", 0, code=1)
+    assert ("log" in result.err) is said
+
+
+def test_registry_that_takes_no_chunks_is_to_get_none(mirror: Mirror, large: Shelf) -> None:
+    with serving(EmbeddedRegistry()) as registry:
+        registry.fault(Fault(method="PATCH", times=None, action=Status(405)))
+        result = mirror("push", large.layout, registry.host, "--chunk-size", MIB, code=1)
+    assert "leave --chunk-size out" in result.err
+
+
+def test_push_to_where_nobody_listens_says_what_to_look_at(mirror: Mirror, large: Shelf) -> None:
+    result = mirror("push", large.layout, "127.0.0.1:1", "--retries", 0, code=1)
+    assert "Is it running, and is the address right?" in result.err
+    assert "--plain-http" not in result.err  # which would go to the same port
+
+
+# Who may not push
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "as a user who may push: mirror login"), (403, "may not push to")])
+@pytest.mark.parametrize(("method", "path"), [("HEAD|POST", "/blobs/"), ("PUT", "digest="), ("PUT", "/manifests/")])
+def test_who_may_not_push_is_not_told_about_pulls(
+    mirror: Mirror, large: Shelf, method: str, path: str, status: int, said: str
+) -> None:
+    with serving(EmbeddedRegistry()) as registry:
+        registry.fault(Fault(method=method, path=path, times=None, action=Status(status)))
+        result = mirror("push", large.layout, registry.host, "-j", 1, code=1)
+    assert said in result.err
+    assert "image does not exist" not in result.err
+
+
+def test_chunks_that_nobody_may_send_are_refused_with_the_same_words(mirror: Mirror, large: Shelf) -> None:
+    with serving(EmbeddedRegistry()) as registry:
+        registry.fault(Fault(method="PATCH", times=None, action=Status(403)))
+        assert "may not push to" in mirror("push", large.layout, registry.host, "--chunk-size", MIB, code=1).err
+
+
+def test_source_that_is_forbidden_is_not_taken_for_the_target(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    IMAGE.publish(registry, "a", "v1")
+    registry.fault(Fault(method="GET", path="/blobs/", times=None, action=Status(403)))
+    with serving(EmbeddedRegistry()) as target:
+        result = mirror("copy", f"docker://{registry.host}/a:v1", f"docker://{target.host}/a:v1", code=1)
+    assert "may not push" not in result.err
+
+
+def test_token_that_is_not_given_for_a_push_is_explained(mirror: Mirror, large: Shelf) -> None:
+    with serving(EmbeddedRegistry(auth=Bearer({"ann": "secret"}))) as registry:
+        registry.fault(Fault(path="/token", times=None, action=Status(403)))
+        result = mirror("push", large.layout, registry.host, code=1)
+        assert f"may not push to {registry.host}/a," in result.err
+
+
+@pytest.mark.parametrize("image", [IMAGE, CHART], ids=["image", "artifact"])
+@pytest.mark.parametrize("there", [True, False])
+def test_registry_that_takes_no_pushes_says_so(
+    mirror: Mirror, tmp_path: Path, image: images.Image, there: bool
+) -> None:
+    shelf = Shelf(tmp_path, image)
+    with serving(EmbeddedRegistry(read_only=True)) as registry:
+        if there:
+            image.publish(registry, "a", "v1")
+        result = mirror("push", shelf.layout, registry.host, code=1)
+        assert f"{registry.host} takes no pushes: it is read-only, or a cache" in result.err
+    assert "ALLOWED_OCI_ARTIFACT_TYPES" not in result.err
+    assert ".." not in result.err
 
 
 # Tokens

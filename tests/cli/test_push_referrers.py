@@ -265,6 +265,14 @@ def test_a_refused_referrer_leaves_the_image_whole_and_is_not_kept_quiet(
     assert SIGNATURE.root in modern.manifests("a/b")
 
 
+def test_what_a_referrer_lacks_has_not_moved(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+    lost = PLAIN.blobs.keys() - IMAGE.blobs.keys()
+    for digest in lost:
+        blob_path(layout, digest).unlink()
+    moved = mirror("push", layout, modern.host, "--json", code=4).json["moved"]
+    assert moved["blobs"] == len(modern.blobs("a/b"))
+
+
 def test_a_damaged_referrer_leaves_the_image_whole(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     path = blob_path(layout, BILL.root)
     path.write_bytes(path.read_bytes().replace(b"notary", b"Notary"))

@@ -22,6 +22,7 @@ from mirror.registry.errors import Refused, refusal, shown, translated
 from tests.strategies import THOROUGH, json_values, nasty_text
 
 KEY: Any = SimpleNamespace(host="registry.example", port=5000, is_ssl=True, ssl=True)
+SECURE: Any = SimpleNamespace(host="registry.example", port=443, is_ssl=True, ssl=True)
 INFO: Any = SimpleNamespace(real_url=URL("https://registry.example:5000/v2/"), method="GET", headers={})
 REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
 UNKNOWN = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -120,6 +121,8 @@ def test_newer_errors_have_words_too(name: str) -> None:
         (aiohttp.ClientConnectorSSLError(KEY, TLS), "--plain-http"),
         (aiohttp.ClientConnectorError(KEY, Refused("no", hint="trusted_networks")), "trusted_networks"),
         (aiohttp.ClientHttpProxyError(INFO, (), status=407, message="Auth"), "HTTPS_PROXY=http://user:password@"),
+        (aiohttp.ClientConnectorError(KEY, REFUSED), "Is it running, and is the address right?"),
+        (aiohttp.ClientConnectorError(SECURE, REFUSED), "--plain-http"),
     ],
 )
 def test_what_a_person_can_do_is_said(error: Exception, hint: str) -> None:
@@ -198,6 +201,7 @@ def errors_of(*some: object) -> bytes:
     [
         (errors_of({"code": "DENIED", "message": "not yours"}), ": DENIED not yours."),
         (errors_of({"code": "DENIED"}), ": DENIED."),
+        (errors_of({"code": "A", "message": "No."}, {"code": "B", "message": "GET. "}), ": A No; B GET."),
         (errors_of({"code": "DENIED", "message": None}), ": DENIED."),
         (errors_of({"code": "A"}, {"code": "B", "message": "b"}), ": A; B b."),
         (errors_of(), "Reason."),
