@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mirror.errors import UsageError
+from mirror.errors import InvalidReference, UsageError
 from mirror.reference import Reference
 
 
@@ -120,4 +120,8 @@ def _guess(text: str) -> Location:
                 hint="Say what it is, such as oci:./layout:v1 or docker://redis:4.0.",
             )
         return Location(Transport.OCI_ARCHIVE if text.endswith(".tar") else Transport.LAYOUT, path, guessed=True)
-    return Location(Transport.REGISTRY, text, guessed=True).checked()
+    try:
+        return Location(Transport.REGISTRY, text, guessed=True).checked()
+    except InvalidReference as error:
+        error.hint = f"If a path is meant: ./{text[:300]}. {error.hint}"
+        raise

@@ -154,7 +154,9 @@ async def for_docker(offered: Offer, platform: Platform | None, retry: Retry = O
     config = await read_config(source, image, retry)
     if config is None or graph.foreign:
         what = "has layers that live elsewhere" if config else "is no image"
-        raise UsageError(f"{name} {what}, so docker cannot load it.", hint="Use an oci-archive instead.")
+        raise UsageError(
+            f"{name} {what}, so docker cannot load it.", hint="Name the images that it can load, or use an oci-archive."
+        )
     layers, diff_ids = image.document.layers, diff_ids_of(config, f"the config of {name}")
     if len(layers) != len(diff_ids):
         raise InvalidContent(f"{name} has {len(layers)} layers, and {len(diff_ids)} diff_ids in its config.")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mirror.errors import StorageError
-from mirror.layout.folder import Folder, translated
+from mirror.layout.folder import Folder, is_folder, translated
 
 _IOV_MAX = 1024
 _RECENT = 16 * 1024 * 1024  # bytes: where the disk may be busy still; to search a whole large file each time is slow
@@ -135,6 +135,8 @@ def replacing(path: Path) -> Iterator[Replacement]:
     Raises:
         StorageError: its folder cannot be written to, or something else than a file has its name.
     """
+    if is_folder(path):
+        raise StorageError(f"{path} is a directory, and no file.", hint="Name a file in it.")
     with Folder.open(path.parent) as folder:
         if folder.kind(path.name) not in (None, stat.S_IFREG):
             raise StorageError(f"{path} is no plain file, and is not replaced.", hint="Name another file.")

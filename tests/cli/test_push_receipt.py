@@ -95,6 +95,7 @@ def test_without_a_receipt_no_blob_is_read_back(mirror: Mirror, registry: Embedd
 
 def test_dry_run_writes_no_receipt(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
     mirror("push", stock, registry.host, "--receipt", "receipt.json", "--dry-run")
+    assert ". is a directory" in mirror("push", stock, registry.host, "--receipt", ".", code=1).err
     assert {path.name for path in mirror.folder.iterdir()} == {"home"}
 
 
