@@ -241,7 +241,7 @@ class _Push:
     async def _read_back_all(self) -> None:
         """Step 4 for a receipt: no byte counts as pushed that has not been seen there."""
         done = [image for image in self.images if not image.failure and not is_list(image.entry)]
-        findings = await read_back(
+        found = await read_back(
             [image.expected() for image in done],
             jobs=self._options.registries.jobs,
             retry=self._options.retry,
@@ -249,7 +249,7 @@ class _Push:
         )
 
         async def judge(image: Shipment) -> None:
-            hurt = [finding for finding in findings if image.place.stored in finding.images]
+            hurt = [finding for finding in found.findings if image.place.stored in finding.images]
             if hurt:
                 raise not_there(image, hurt)
 
