@@ -151,7 +151,7 @@ class _Reading:
 
 def _unresolved(error: MirrorError, tag: Tagged, image: str) -> Finding:
     if isinstance(error, ContentError) and not isinstance(error, WrongDigest):  # it is no manifest any more
-        return Finding(Kind.MOVED, Severity.ERROR, tag.tag, tag.digest, str(error), (image,))
+        return Finding(Kind.MOVED, Severity.ERROR, tag.tag, tag.digest, str(error).rstrip("."), (image,))
     return finding_of(error, tag.tag, tag.digest, (image,))
 
 
@@ -204,7 +204,8 @@ def finding_of(
         return _finding(Kind.CORRUPT, Severity.ERROR, subject, error.want, error.got, images, size)
     if isinstance(error, InvalidDigest):
         return Finding(Kind.UNHASHABLE, Severity.UNVERIFIED, subject, expected, str(error), images, size=size)
-    finding = _finding(Kind.UNREADABLE, Severity.UNVERIFIED, subject, expected, str(error), images, size)
+    found = str(error).rstrip(".")
+    finding = _finding(Kind.UNREADABLE, Severity.UNVERIFIED, subject, expected, found, images, size)
     return replace(finding, advice=LOG_IN if isinstance(error, Unauthorized) else error.hint or finding.advice)
 
 

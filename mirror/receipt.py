@@ -70,9 +70,9 @@ def _admitted(image: Pushed) -> Finding | None:
     """What the receipt itself says is not right."""
     about = partial(Finding, Kind.NOT_PUSHED, subject=image.place.stored, images=(image.place.stored,))
     if image.error is not None:
-        return about(severity=Severity.ERROR, expected=image.digest, found=f"a failed push: {image.error}")
+        return about(severity=Severity.ERROR, expected=image.digest, found=f"a failed push: {image.error.rstrip('.')}")
     if image.lacking is not None:
-        found = f"that some of it may be lacking: {image.lacking}"
+        found = f"that some of it may be lacking: {image.lacking.rstrip('.')}"
         return about(severity=Severity.WARNING, expected="all that refers to it", found=found)
     return None
 
