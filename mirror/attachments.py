@@ -67,11 +67,12 @@ def companions(
 
 @dataclass(slots=True)
 class Delivery:
-    """What goes with one image. `failures` say, by subject, why that is not all."""
+    """What goes with one image. `failures` say, by subject, why that is not all; `lists` are under referrers tags."""
 
     subjects: Sequence[Digest]
     found: list[Attachment]
     failures: dict[Digest, MirrorError] = field(default_factory=dict)
+    lists: dict[Digest, Digest] = field(default_factory=dict)
 
     @classmethod
     def of(cls, entry: Entry, graph: Graph, attached: Sequence[Attached]) -> Delivery:

@@ -6,7 +6,8 @@ what others have listed there. Cosign's tags are read back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from mirror.attachments import Attachment
 from mirror.digest import Digest
@@ -16,43 +17,44 @@ from mirror.registry import Repository, list_under_tag
 from mirror.retry import Retry
 
 
-async def list_referrers(repository: Repository, graphs: Iterable[Graph], retry: Retry) -> dict[Digest, MirrorError]:
-    """List under referrers tags what a registry has got and does not list itself.
+@dataclass(slots=True)
+class Listed:
+    """What is under referrers tags now: the digest of each list by its subject, and likewise what failed."""
 
-    Returns:
-        What failed, by the subject.
-    """
-    unlisted: dict[Digest, dict[Digest, Node]] = {}
+    lists: dict[Digest, Digest] = field(default_factory=dict)
+    failures: dict[Digest, MirrorError] = field(default_factory=dict)
+
+
+def unlisted(repository: Repository, graphs: Iterable[Graph]) -> dict[Digest, dict[Digest, Node]]:
+    """What a registry has got and does not list itself, by its subject."""
+    found: dict[Digest, dict[Digest, Node]] = {}
     for graph in graphs:
         for digest, node in graph.nodes.items():
             if node.document.subject and digest in repository.unlisted:
-                unlisted.setdefault(node.document.subject.digest, {})[digest] = node
-    failed: dict[Digest, MirrorError] = {}
-    for subject, nodes in sorted(unlisted.items()):
+                found.setdefault(node.document.subject.digest, {})[digest] = node
+    return found
+
+
+async def list_referrers(repository: Repository, graphs: Iterable[Graph], retry: Retry) -> Listed:
+    """List under referrers tags what a registry has got and does not list itself."""
+    listed = Listed()
+    for subject, nodes in sorted(unlisted(repository, graphs).items()):
         try:
-            await list_under_tag(repository, subject, list(nodes.values()), retry)
+            listed.lists[subject] = await list_under_tag(repository, subject, list(nodes.values()), retry)
         except MirrorError as error:
-            failed[subject] = error
-    return failed
+            listed.failures[subject] = error
+    return listed
 
 
-async def read_tags_back(
-    repository: Repository, found: Sequence[Attachment], retry: Retry
-) -> Mapping[Digest, MirrorError]:
-    """Whether cosign's tags stand for what was pushed.
-
-    Returns:
-        What failed, by the subject.
-    """
-    failed: dict[Digest, MirrorError] = {}
+async def read_tags_back(repository: Repository, found: Sequence[Attachment], retry: Retry) -> None:
+    """See whether cosign's tags stand for what was pushed; where one does not, its copy has failed."""
     for one in found:
         if ":" in one.name or one.copy is None or one.copy.failure:
             continue
         try:
             await _read_back(repository, one, retry)
         except MirrorError as error:
-            failed[one.subject] = error
-    return failed
+            one.copy.failure = error
 
 
 async def _read_back(repository: Repository, one: Attachment, retry: Retry) -> None:

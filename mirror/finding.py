@@ -40,6 +40,7 @@ class Kind(StrEnum):
     TYPE_CONFLICT = "type-conflict"
     NAME_CONFLICT = "name-conflict"
     MOVED = "moved"
+    NOT_PUSHED = "not-pushed"
     NOT_EXPECTED = "not-expected"
     RECORD_MISMATCH = "record-mismatch"
     RECORD_MISSING = "record-missing"
@@ -92,6 +93,7 @@ HINTS: Mapping[Kind, str] = {
     Kind.TYPE_CONFLICT: _PUBLISHER,
     Kind.NAME_CONFLICT: "Remove one of the images by its digest with mirror rm, or pull the name again.",
     Kind.MOVED: "Find out who has pushed to this name since; push again, or make another receipt.",
+    Kind.NOT_PUSHED: "Push it again, and make another receipt.",
     Kind.NOT_EXPECTED: _WHICH,
     Kind.RECORD_MISMATCH: _WHICH,
     Kind.RECORD_MISSING: "This may be the wrong layout, or the wrong record.",
@@ -123,6 +125,20 @@ HINTS: Mapping[Kind, str] = {
     Kind.DANGEROUS_PATH: "Unpack the layer only with a tool that keeps paths inside the target folder.",
 }
 
+# What to do about the content of a registry. A push asks by HEAD, and keeps what is there, whatever its bytes.
+_DELETE = (
+    "Have the registry's administrator delete it there, then push the image again from its layout: "
+    "a push leaves alone what the registry says it has."
+)
+REGISTRY_HINTS: Mapping[Kind, str] = {
+    Kind.MISSING: "Push the image again from its layout.",
+    Kind.TOO_SHORT: _DELETE,
+    Kind.TOO_LONG: _DELETE,
+    Kind.CORRUPT: _DELETE,
+    Kind.UNREADABLE: "Is the registry reachable, and well? Verify again when it answers.",
+}
+LOG_IN = "It needs credentials, or others: mirror login keeps them where mirror finds them."
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -130,7 +146,8 @@ class Finding:
 
     `kind` is a stable word (docs/findings.md); `subject` a digest, a name or a path inside the store; `size` the bytes
     that the subject should have, where that is known; `images` the names of the images that need it, and `platforms`
-    those of their platforms that do, where an index tells them apart.
+    those of their platforms that do, where an index tells them apart. `advice` is a hint that fits better than that of
+    its kind.
     """
 
     kind: Kind
@@ -141,11 +158,12 @@ class Finding:
     images: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
     size: int | None = None
+    advice: str | None = None
 
     @property
     def hint(self) -> str:
         """What a person can do about it."""
-        return HINTS[self.kind]
+        return self.advice or HINTS[self.kind]
 
     def to_json(self) -> JsonObject:
         return {

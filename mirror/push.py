@@ -226,21 +226,22 @@ class _Push:
             attached = [one for delivery in deliveries for one in delivery.arrived()]
             graphs = [image.graph for image in some if image.delivery and image.graph]
             repository, retry = some[0].repository, self._options.retry
-            failed = await list_referrers(repository, [*graphs, *(one.graph for one in attached)], retry)
-            failed |= await read_tags_back(repository, attached, retry)
+            listed = await list_referrers(repository, [*graphs, *(one.graph for one in attached)], retry)
+            await read_tags_back(repository, attached, retry)
             for delivery in deliveries:
-                delivery.failures |= failed
+                delivery.failures |= listed.failures
+                delivery.lists |= listed.lists
 
     async def _list_alone(self, image: Shipment) -> None:
         """Raises: MirrorError: what is attached to nothing could not be listed."""
         graphs = [image.graph] if image.graph else []
-        for error in (await list_referrers(image.repository, graphs, self._options.retry)).values():
+        for error in (await list_referrers(image.repository, graphs, self._options.retry)).failures.values():
             raise error
 
     async def _read_back_all(self) -> None:
         """Step 4 for a receipt: no byte counts as pushed that has not been seen there."""
         done = [image for image in self.images if not image.failure and not is_list(image.entry)]
-        findings = await read_back(
+        found = await read_back(
             [image.expected() for image in done],
             jobs=self._options.registries.jobs,
             retry=self._options.retry,
@@ -248,7 +249,7 @@ class _Push:
         )
 
         async def judge(image: Shipment) -> None:
-            hurt = [finding for finding in findings if image.place.stored in finding.images]
+            hurt = [finding for finding in found.findings if image.place.stored in finding.images]
             if hurt:
                 raise not_there(image, hurt)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from mirror.content import Progress
 from mirror.errors import BrokenLayout, ContentError, NotFound
+from mirror.finding import Finding, Kind, Severity
 from mirror.layout.folder import Folder
 from mirror.readback import Expected, read_back
 from mirror.registry import Client, Options, push_target
@@ -32,7 +34,7 @@ async def verify_receipt(
         progress: who wants to know how it goes.
 
     Returns:
-        What was found, as for a layout. Images that the receipt says have failed are not looked for.
+        What was found, as for a layout. Images that the receipt says have failed are findings, and not looked for.
 
     Raises:
         NotFound: there is no such file.
@@ -40,37 +42,39 @@ async def verify_receipt(
         StorageError: it cannot be read.
     """
     path, options, started = Path(path), options or Options(), time.monotonic()
-    images = [image for image in receipts.parse(_read(path), str(path)) if image.error is None]
+    images = receipts.parse(_read(path), str(path))
     if not images:
-        raise ContentError(f"{path} lists no image that was pushed.")
+        raise ContentError(f"{path} lists no image.")
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(options))
         expected = _expected(images, client)
-        findings = await read_back(expected, jobs=options.jobs, retry=retry or Retry(), progress=progress)
-    content = {(image.place.name, piece.node.digest): piece.node.size for image in images for piece in image.content}
+        found = await read_back(expected, jobs=options.jobs, retry=retry or Retry(), progress=progress)
     return VerifyReport(
         path=str(path),
         images=tuple(map(_verified, images)),
-        findings=tuple(findings),
-        files=len(content),
-        size=sum(content.values()),
+        findings=(*filter(None, map(_admitted, images)), *found.findings),
+        files=found.files,
+        size=found.size,
         seconds=time.monotonic() - started,
     )
 
 
 def _expected(images: list[Pushed], client: Client) -> list[Expected]:
     """What to look for; images of one repository share one source."""
-    sources = {image.place.name: push_target(client, image.place, push=False) for image in images}
-    return [
-        Expected(
-            image.place.stored,
-            sources[image.place.name],
-            image.place.target,
-            image.digest,
-            tuple(piece.node for piece in image.content),
-        )
-        for image in images
-    ]
+    pushed = [image for image in images if image.error is None]
+    sources = {image.place.name: push_target(client, image.place, push=False) for image in pushed}
+    return [image.expected(sources[image.place.name]) for image in pushed]
+
+
+def _admitted(image: Pushed) -> Finding | None:
+    """What the receipt itself says is not right."""
+    about = partial(Finding, Kind.NOT_PUSHED, subject=image.place.stored, images=(image.place.stored,))
+    if image.error is not None:
+        return about(severity=Severity.ERROR, expected=image.digest, found=f"a failed push: {image.error.rstrip('.')}")
+    if image.lacking is not None:
+        found = f"that some of it may be lacking: {image.lacking.rstrip('.')}"
+        return about(severity=Severity.WARNING, expected="all that refers to it", found=found)
+    return None
 
 
 def _verified(image: Pushed) -> VerifiedImage:

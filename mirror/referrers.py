@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from mirror.descriptor import OCI_INDEX
 from mirror.digest import Digest
@@ -22,6 +23,18 @@ _COSIGN = ("sig", "att", "sbom")
 _ILLEGAL = re.compile(r"[^A-Za-z0-9._-]")
 _LISTS = re.compile(r"sha(?:256|384|512)-[0-9a-f]{64}")
 _ABOUT = re.compile(r"sha(?:256|384|512)-[0-9a-f]{64,128}(?:\.(?:sig|att|sbom))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A tag, and the digest that it stands for.
+
+    Of a list of referrers, `members` are those that have to be in it: others may add to it, and change its digest.
+    """
+
+    tag: str
+    digest: Digest
+    members: tuple[Digest, ...] = ()
 
 
 def referrers_tag(subject: Digest) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mirror.attachments import Delivery, named
 from mirror.content import Sink
 from mirror.copy import Copy
+from mirror.deliver import unlisted
 from mirror.errors import ContentError, MirrorError, TransferError
 from mirror.finding import Finding, Severity
 from mirror.graph import Graph
@@ -15,6 +16,7 @@ from mirror.layout import Entry, Layout
 from mirror.layout.attached import is_list
 from mirror.readback import Expected
 from mirror.reference import Reference
+from mirror.referrers import Tagged, referrers_tag
 from mirror.registry import Repository
 from mirror.report import receipts
 from mirror.report.receipts import Pushed
@@ -70,14 +72,32 @@ class Shipment:
         digest, graph = self.entry.root.digest, None if failure else self.graph
         if graph is None:
             return Pushed(self.entry.name, self.place, digest, error=failure)
-        attached = [one.graph for one in self.delivery.arrived()] if self.delivery else []
-        content = {piece.node.digest: piece for each in (graph, *attached) for piece in receipts.pieces(each)}
-        return Pushed(self.entry.name, self.place, digest, names(graph), tuple(content.values()))
+        graphs = [graph, *(one.graph for one in self.delivery.arrived())] if self.delivery else [graph]
+        content = {piece.node.digest: piece for each in graphs for piece in receipts.pieces(each)}
+        lacking = self.delivery.result().failure if self.delivery else None
+        return Pushed(
+            self.entry.name,
+            self.place,
+            digest,
+            names(graph),
+            tuple(content.values()),
+            tags=tuple(self._tags(graphs)),
+            lacking=str(lacking) if lacking else None,
+        )
+
+    def _tags(self, graphs: Sequence[Graph]) -> Iterator[Tagged]:
+        """The tags by which what is attached is found: cosign's, and where the registry does not list it, lists."""
+        if not self.delivery:
+            return
+        for one in self.delivery.arrived():
+            if ":" not in one.name:
+                yield Tagged(one.name, one.root.digest)
+        for subject, nodes in sorted(unlisted(self.repository, graphs).items()):
+            if subject in self.delivery.lists:
+                yield Tagged(referrers_tag(subject), self.delivery.lists[subject], tuple(nodes))
 
     def expected(self) -> Expected:
-        pushed = self.receipt()
-        content = tuple(piece.node for piece in pushed.content)
-        return Expected(self.place.stored, self.repository, self.place.target, pushed.digest, content)
+        return self.receipt().expected(self.repository)
 
 
 def not_there(image: Shipment, findings: Sequence[Finding]) -> MirrorError:

@@ -80,9 +80,9 @@ async def verify_image(
     return VerifyReport(
         path=f"docker://{reference}",
         images=(survey.verified(),),
-        findings=(*survey.findings, *compared.findings, *found),
+        findings=(*survey.findings, *compared.findings, *found.findings),
         files=len(survey.graph.nodes) + len(survey.blobs),
-        size=sum(survey.sizes()),
+        size=survey.hashed() + found.size,
         seconds=time.monotonic() - started,
         fail_on=Severity(fail_on),
         anchored=tuple(compared.anchored),
@@ -133,10 +133,9 @@ class _Survey:
         size = sum(blob.size for blob in self.blobs.values())
         return VerifiedImage(self._name, self.graph.root.digest, names(self.graph), len(self.blobs), size)
 
-    def sizes(self) -> list[int]:
-        """The bytes of all that is read."""
-        nodes = [node.descriptor for node in self.graph.nodes.values()]
-        return [node.size for node in (*nodes, *self.blobs.values())]
+    def hashed(self) -> int:
+        """The bytes of the manifests that could be read."""
+        return sum(node.descriptor.size for node in self.graph.nodes.values())
 
     async def _links(self, node: Descriptor) -> list[Descriptor]:
         try:

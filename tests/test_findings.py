@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mirror.examine import Flaw
-from mirror.finding import HINTS, Finding, Kind, Severity
+from mirror.finding import HINTS, LOG_IN, REGISTRY_HINTS, Finding, Kind, Severity
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,6 +30,14 @@ def test_a_documented_kind_has_a_severity_a_meaning_an_example_and_the_advice_th
     assert "expected" in example
     assert "found" in example
     assert advice == HINTS[kind]
+
+
+def test_the_advice_for_registries_is_documented() -> None:
+    rows = [line.strip("|").split("|") for line in (ROOT / "docs/findings.md").read_text().splitlines()]
+    cells = [[cell.strip() for cell in row] for row in rows if len(row) == 2]
+    documented = {kind.strip("`"): advice for kind, advice in cells if kind.startswith("`")}
+    expected = {str(kind): advice for kind, advice in REGISTRY_HINTS.items()}
+    assert documented == {**expected, "unreadable`, after a 401 or a 403": LOG_IN}
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
@@ -135,6 +136,10 @@ def command(
         ((what is None) == (receipt is None), "Name either a layout or, with --receipt, the receipt of a push."),
         (repair != (source is not None), "--repair and --from go together: what to do, and where it is right."),
         (repair and (receipt or sample), "--repair is for a layout, and for all of it."),
+        (
+            receipt and (sample is not None or ctx.get_parameter_source("level") is not ParameterSource.DEFAULT),
+            "--level and --sample are not for a receipt: every byte of what it lists is hashed.",
+        ),
         (
             remotely and (images or sample or repair or level != Level.CONTENT),
             "An image of a registry is verified alone and whole, at level content.",

@@ -208,8 +208,8 @@ class ToRegistry(Goal):
         if delivery:
             there = [one for one in delivery.found if one.copy and not one.copy.failure]
             graphs = [image.graph, *(one.graph for one in there)]
-            delivery.failures |= await list_referrers(self._repository, graphs, self._retry)
-            delivery.failures |= await read_tags_back(self._repository, there, self._retry)
+            delivery.failures |= (await list_referrers(self._repository, graphs, self._retry)).failures
+            await read_tags_back(self._repository, there, self._retry)
 
     def _offer_mounts(self, image: Outgoing) -> None:
         """What comes from another repository of the same registry can be mounted."""

@@ -22,25 +22,28 @@ from mirror.strictjson import JsonObject, load_object
 _ATTEMPTS = 2
 
 
-async def list_under_tag(repository: Repository, subject: Digest, nodes: Sequence[Node], retry: Retry = ONCE) -> None:
+async def list_under_tag(repository: Repository, subject: Digest, nodes: Sequence[Node], retry: Retry = ONCE) -> Digest:
     """See to it that the referrers tag of `subject` lists `nodes`; what it lists besides stays, and stays as it is.
+
+    Returns:
+        The digest of what the tag stands for in the end.
 
     Raises:
         TransferError: the tag is somebody else's, or does not keep what it is given.
         MirrorError: the registry could not be reached or refused.
     """
     tag = referrers_tag(subject)
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS + 1):
         data = await _listed(repository, subject, tag, retry)
         missing = _missing(data, nodes)
         if not missing:
-            return
-        await _put(repository, tag, _with(data, missing), retry)
-    if _missing(await _listed(repository, subject, tag, retry), nodes):
-        raise TransferError(
-            f"{repository}:{tag} lists less than it was given.",
-            hint="Somebody else is pushing referrers of the same image; push again when they are done.",
-        )
+            return Digest.of(data)
+        if attempt < _ATTEMPTS:
+            await _put(repository, tag, _with(data, missing), retry)
+    raise TransferError(
+        f"{repository}:{tag} lists less than it was given.",
+        hint="Somebody else is pushing referrers of the same image; push again when they are done.",
+    )
 
 
 async def _listed(repository: Repository, subject: Digest, tag: str, retry: Retry) -> bytes:

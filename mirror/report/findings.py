@@ -253,16 +253,16 @@ def _image_line(image: VerifiedImage, verdict: Verdict, missing: int) -> str:
 
 
 def _group_lines(group: Group) -> Iterator[str]:
-    """The findings of one group by kind, each kind with what to do about it."""
-    kinds: dict[Kind, list[Finding]] = {}
+    """The findings of one group by kind and by what to do about them, which comes last."""
+    kinds: dict[tuple[Kind, str], list[Finding]] = {}
     for finding in group.findings:
-        kinds.setdefault(finding.kind, []).append(finding)
-    for kind, found in kinds.items():
+        kinds.setdefault((finding.kind, finding.hint), []).append(finding)
+    for (kind, hint), found in kinds.items():
         shown = found[:_WARNINGS] if found[0].severity is Severity.WARNING else found
         yield from (line for finding in shown for line in _lines(finding))
         if len(found) > len(shown):
             yield f"  {kind:<{_KINDS}} … and {len(found) - len(shown)} more; --json has all"
-        yield f"  {'':<{_KINDS}} {found[0].hint}"
+        yield f"  {'':<{_KINDS}} {hint}"
 
 
 def _lines(finding: Finding) -> list[str]:

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from mirror.content import Source
 from mirror.descriptor import Descriptor
 from mirror.digest import Digest
 from mirror.errors import InvalidContent, InvalidDigest
 from mirror.graph import Graph
+from mirror.readback import Expected
 from mirror.reference import Reference, is_host, is_repository, is_tag
+from mirror.referrers import Tagged
 from mirror.strictjson import JsonObject, load_object
 
 SCHEMA = "mirror.receipt/1"
@@ -35,7 +38,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """One image: its name in the layout, where it went, and its root; `error` is why it did not arrive."""
+    """One image: its name in the layout, where it went, and its root; `error` is why it did not arrive.
+
+    `tags` are those by which what refers to it is found; `lacking` is why that may not be all.
+    """
 
     source: str
     place: Reference
@@ -43,10 +49,17 @@ class Pushed:
     platforms: tuple[str, ...] = ()
     content: tuple[Piece, ...] = ()
     error: str | None = None
+    tags: tuple[Tagged, ...] = ()
+    lacking: str | None = None
 
     @property
     def image(self) -> str:
         return self.place.pinned(self.digest)
+
+    def expected(self, source: Source) -> Expected:
+        """What should be read back from the repository that it went to."""
+        content = tuple(piece.node for piece in self.content)
+        return Expected(self.place.stored, source, self.place.target, self.digest, content, self.tags)
 
     def to_json(self) -> JsonObject:
         return {
@@ -59,6 +72,7 @@ class Pushed:
             "platforms": list(self.platforms),
             "content": [piece.to_json() for piece in self.content],
             "error": self.error,
+            "referrers": {"tags": list(map(_tag_json, self.tags)), "error": self.lacking},
         }
 
 
@@ -113,7 +127,9 @@ def parse(data: bytes, what: str) -> list[Pushed]:
 
 def _parse_image(image: JsonObject, what: str) -> Pushed:
     digest, error, platforms = Digest.parse(image.get("digest")), image.get("error"), image.get("platforms")
-    content = _parse_content(image.get("content"), what)
+    content, referrers = _parse_content(image.get("content"), what), image.get("referrers") or {}
+    if not isinstance(referrers, dict):
+        raise InvalidContent(f"The referrers of {what} are no object.")
     if error is None and digest not in {piece.node.digest for piece in content}:
         raise InvalidContent(f"The content of {what} does not have its root {digest}.")
     return Pushed(
@@ -123,6 +139,8 @@ def _parse_image(image: JsonObject, what: str) -> Pushed:
         platforms=tuple(map(str, platforms)) if isinstance(platforms, list) else (),
         content=content,
         error=None if error is None else str(error),
+        tags=_parse_tags(referrers.get("tags", []), what),
+        lacking=None if referrers.get("error") is None else str(referrers["error"]),
     )
 
 
@@ -144,6 +162,25 @@ def _parse_content(content: object, what: str) -> tuple[Piece, ...]:
         Piece(str(piece.get("kind")), _bare(Descriptor.from_json(piece, f"content[{number}] of {what}")))
         for number, piece in enumerate(content)
     )
+
+
+def _parse_tags(tags: object, what: str) -> tuple[Tagged, ...]:
+    if not isinstance(tags, list) or not all(isinstance(tag, dict) for tag in tags):
+        raise InvalidContent(f"The tags of what refers to {what} are no list of objects.")
+    return tuple(_parse_tag(tag, f"tags[{number}] of what refers to {what}") for number, tag in enumerate(tags))
+
+
+def _parse_tag(tag: JsonObject, what: str) -> Tagged:
+    name, members = tag.get("tag"), tag.get("members", [])
+    if not isinstance(name, str) or not is_tag(name):
+        raise InvalidContent(f"The name of {what} is none.")
+    if not isinstance(members, list):
+        raise InvalidContent(f"The members of {what} are no list.")
+    return Tagged(name, Digest.parse(tag.get("digest")), tuple(map(Digest.parse, members)))
+
+
+def _tag_json(tag: Tagged) -> JsonObject:
+    return {"tag": tag.tag, "digest": tag.digest, "members": list(tag.members)}
 
 
 def _bare(node: Descriptor) -> Descriptor:

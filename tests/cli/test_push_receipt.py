@@ -13,7 +13,7 @@ import pytest
 from mirror import __version__
 from tests import images
 from tests.command import Json, Mirror, blob_path, tree
-from tests.registry import Cut, EmbeddedRegistry, Fault, Flip, Status, serving
+from tests.registry import Cut, EmbeddedRegistry, Fault, Flip, Redirect, Status, serving
 
 SHARED = images.layer(1, 3000)
 FIRST = images.index([images.image("linux/amd64", SHARED), images.image("linux/arm64", images.layer(2, 300), SHARED)])
@@ -222,10 +222,15 @@ def test_registry_that_does_not_say_could_not_be_checked(mirror: Mirror, pushed:
 
 def test_registry_that_is_away_could_not_be_checked(mirror: Mirror, stock: Path) -> None:
     with serving(EmbeddedRegistry()) as gone:
-        mirror("push", stock, gone.host, "--receipt", "receipt.json")
+        host = gone.host
+        mirror("push", stock, host, "--receipt", "receipt.json")
     document = verify(mirror, 1)
-    assert document["verdict"] == "could not check"
-    assert {found["severity"] for found in document["findings"]} == {"unverified"}
+    assert (document["verdict"], document["size"]) == ("could not check", 0)
+    assert [(found["severity"], found["images"]) for found in document["findings"]] == [
+        ("unverified", [f"{host}/first:v1"]),
+        ("unverified", [f"{host}/second:v2"]),
+    ]
+    assert all("Is the registry reachable" in found["hint"] for found in document["findings"])
 
 
 def test_passing_fault_is_tried_again(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
@@ -233,10 +238,119 @@ def test_passing_fault_is_tried_again(mirror: Mirror, pushed: EmbeddedRegistry) 
     mirror("verify", "--receipt", "receipt.json")
 
 
-def test_images_that_have_failed_are_not_looked_for(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
+def test_images_that_have_failed_are_not_looked_for_and_not_ok(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Path
+) -> None:
     registry.fault(Fault(method="PUT", path="/first/manifests/v1", times=None, action=Status(400)))
     mirror("push", stock, registry.host, "--receipt", "receipt.json", "--keep-going", code=4)
-    assert [image["digest"] for image in verify(mirror, 0)["images"]] == [SECOND.root]
+    registry.clear_log()
+    document = verify(mirror, 3)
+    assert registry.count("GET", "/first/") == 0
+    verdicts = {image["digest"]: image["verdict"] for image in document["images"]}
+    assert verdicts == {FIRST.root: "not ok", SECOND.root: "ok"}
+    (found,) = document["findings"]
+    assert findings(document) == {("not-pushed", "error", f"{registry.host}/first:v1")}
+    assert "answered 400" in found["found"]
+    assert "Push it again" in found["hint"]
+
+
+def test_where_all_have_failed_that_is_what_is_found(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+    changed(mirror, lambda receipt: [image.update(error="it did not", content=[]) for image in receipt["images"]])
+    document = verify(mirror, 3)
+    assert {found["kind"] for found in document["findings"]} == {"not-pushed"}
+    assert pushed.requests == []
+
+
+# What to do about it, and what was looked at
+
+
+def test_only_what_was_hashed_is_counted(mirror: Mirror, pushed: EmbeddedRegistry, stock: Path) -> None:
+    whole = verify(mirror, 0)
+    assert whole["size"] == sum(piece["size"] for image in read(mirror)["images"] for piece in image["content"])
+    pushed.remove_blob("first", SHARED.digest)
+    found = verify(mirror, 3)
+    assert (found["size"], found["files"]) == (whole["size"] - SHARED.size, whole["files"])
+    pushed.replace_blob(SHARED.digest, bytes(SHARED.size))  # hashed, and wrong
+    assert verify(mirror, 3)["size"] == found["size"]
+    fault(pushed, "/", Status(401))
+    assert "Content: 2 images, 0 files, 0 B hashed" in mirror("verify", "--receipt", "receipt.json", code=1).err
+
+
+def test_what_is_corrupt_has_another_digest_and_has_to_be_deleted_first(
+    mirror: Mirror, pushed: EmbeddedRegistry
+) -> None:
+    wrong = bytes(SHARED.size)
+    pushed.replace_blob(SHARED.digest, wrong)
+    for found in verify(mirror, 3)["findings"]:
+        assert (found["expected"], found["found"]) == (SHARED.digest, images.digest_of(wrong))
+        assert re.search("administrator delete it.*push the image again", found["hint"])
+    assert (
+        f"expected that, found {images.digest_of(wrong)}" in mirror("verify", "--receipt", "receipt.json", code=3).out
+    )
+
+
+def test_what_is_missing_is_pushed_again(mirror: Mirror, pushed: EmbeddedRegistry, stock: Path) -> None:
+    pushed.remove_blob("first", SHARED.digest)
+    pushed.remove_manifest("second", SECOND.root)
+    hints = {found["hint"] for found in verify(mirror, 3)["findings"]}
+    assert hints == {"Push the image again from its layout."}
+    mirror("push", stock, pushed.host)
+    verify(mirror, 0)
+
+
+def test_size_that_is_wrong_is_a_number(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+    pushed.replace_blob(SHARED.digest, bytes(2999))
+    assert {found["found"] for found in verify(mirror, 3)["findings"]} == {"2999 bytes"}
+
+
+def test_tag_that_is_no_manifest_any_more_has_moved(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+    fault(pushed, "/first/manifests/v1", Flip(0))
+    (found,) = verify(mirror, 3)["findings"]
+    assert (found["kind"], found["subject"], found["expected"]) == ("moved", "v1", FIRST.root)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_registry_that_refuses_is_one_finding_for_each_image(
+    mirror: Mirror, pushed: EmbeddedRegistry, status: int
+) -> None:
+    fault(pushed, "/", Status(status))
+    document = verify(mirror, 1)
+    assert [(found["kind"], found["subject"]) for found in document["findings"]] == [
+        ("unreadable", "v1"),
+        ("unreadable", "v2"),
+    ]
+    assert all("mirror login" in found["hint"] for found in document["findings"])
+    assert {image["verdict"] for image in document["images"]} == {"could not check"}
+    assert pushed.count("GET", "/blobs/") == 0
+
+
+def test_image_that_is_refused_leaves_the_others_to_be_looked_at(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+    fault(pushed, "/first/manifests/v1", Status(403))
+    pushed.replace_blob(SHARED.digest, bytes(SHARED.size))
+    document = verify(mirror, 3)
+    assert findings(document) == {("unreadable", "unverified", "v1"), ("corrupt", "error", SHARED.digest)}
+    assert pushed.count("GET", "/first/blobs/") == 0
+
+
+def test_storage_that_cannot_be_reached_is_one_finding(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+    fault(pushed, "/first/blobs/", Redirect("http://127.0.0.1:1/x"))
+    document = verify(mirror, 1, "--jobs", 4)
+    assert [found["images"] for found in document["findings"]] == [[f"{pushed.host}/first:v1"]]
+    assert {image["verdict"] for image in document["images"]} == {"could not check", "ok"}
+
+
+def test_hints_of_different_causes_are_all_shown(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+    fault(pushed, f"/first/blobs/{SHARED.digest}", Status(403))
+    fault(pushed, f"/first/manifests/{FIRST.root}", Status(500))
+    text = mirror("verify", "--receipt", "receipt.json", "--retries", 0, code=1).out
+    assert "mirror login" in text
+    assert "Is the registry reachable" in text
+
+
+@pytest.mark.parametrize("flags", [["--level", "structure"], ["--level", "content"], ["--sample", "1/7"]])
+def test_a_receipt_is_always_verified_whole(mirror: Mirror, pushed: EmbeddedRegistry, flags: list[str]) -> None:
+    assert flags[0] in mirror("verify", "--receipt", "receipt.json", *flags, code=2).err
+    assert pushed.requests == []
 
 
 # Receipts that are none
@@ -257,6 +371,10 @@ def changed(mirror: Mirror, change: Any) -> None:
     (mirror.folder / "receipt.json").write_text(json.dumps(receipt))
 
 
+def tagged(**fields: object) -> Json:
+    return {"tag": "x", "digest": FIRST.root, **fields}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -274,6 +392,13 @@ def changed(mirror: Mirror, change: Any) -> None:
         lambda receipt: receipt["images"][0]["content"].append(1),
         lambda receipt: receipt["images"][0]["content"][0].update(size=-1),
         lambda receipt: receipt["images"][0]["content"][0].update(digest="sha256:../../x"),
+        lambda receipt: receipt["images"][0].update(referrers=[1]),
+        lambda receipt: receipt["images"][0].update(referrers={"tags": {}}),
+        lambda receipt: receipt["images"][0].update(referrers={"tags": [1]}),
+        lambda receipt: receipt["images"][0].update(referrers={"tags": [{"tag": "../x", "digest": FIRST.root}]}),
+        lambda receipt: receipt["images"][0].update(referrers={"tags": [{"tag": "x", "digest": "sha256:1"}]}),
+        lambda receipt: receipt["images"][0].update(referrers={"tags": [tagged(members=["x"])]}),
+        lambda receipt: receipt["images"][0].update(referrers={"tags": [tagged(members="x")]}),
     ],
 )
 def test_receipt_that_is_broken_is_refused_in_words(mirror: Mirror, pushed: EmbeddedRegistry, change: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import images
-from tests.command import Mirror, blob_path, blobs, entries
+from tests.command import Json, Mirror, blob_path, blobs, entries
 from tests.images import Image, cosign_tag, signature
 from tests.registry import EmbeddedRegistry, Fault, Flip, Status, serving
 from tests.registry.faults import Action
@@ -355,6 +355,94 @@ def test_a_receipt_has_read_back_what_refers_to_the_image_too(mirror: Mirror, la
         registry.replace_blob(SIGNATURE.root, b"{}")
         found = mirror("verify", "--receipt", "receipt.json", "--retries", 0, "--json", code=3).json["findings"]
         assert [finding["subject"] for finding in found] == [SIGNATURE.root]
+
+
+@pytest.fixture
+def receipted(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> EmbeddedRegistry:
+    """A registry without the API, and `receipt.json` about it."""
+    mirror("push", layout, private.host, "--receipt", "receipt.json")
+    return private
+
+
+def checked(mirror: Mirror, code: int) -> list[Json]:
+    document = mirror("verify", "--receipt", "receipt.json", "--retries", 0, "--json", code=code).json
+    findings: list[Json] = document["findings"]
+    return findings
+
+
+def test_a_receipt_has_the_tags_by_which_referrers_are_found(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
+    (image,) = json.loads((mirror.folder / "receipt.json").read_bytes())["images"]
+    there = receipted.tags("a/b")
+    lists = [(IMAGE, SIGNATURE), (CHILD, BILL), (BILL, OVER)]
+    expected = {tag_of(one): [about.root] for one, about in lists} | {cosign_tag(IMAGE): []}
+    assert {tag["tag"]: tag["members"] for tag in image["referrers"]["tags"]} == expected
+    assert {tag["tag"]: tag["digest"] for tag in image["referrers"]["tags"]} == {tag: there[tag] for tag in expected}
+    assert image["referrers"]["error"] is None
+    assert checked(mirror, 0) == []
+
+
+def test_a_second_push_has_them_in_its_receipt_too(mirror: Mirror, receipted: EmbeddedRegistry, layout: Path) -> None:
+    first = json.loads((mirror.folder / "receipt.json").read_bytes())["images"]
+    mirror("push", layout, receipted.host, "--receipt", "again.json")
+    assert json.loads((mirror.folder / "again.json").read_bytes())["images"] == first
+
+
+def test_tags_of_referrers_that_are_gone_are_found(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
+    for tag in (tag_of(IMAGE), cosign_tag(IMAGE)):
+        receipted.remove_tag("a/b", tag)
+    found = checked(mirror, 3)
+    assert {(one["kind"], one["severity"], one["subject"]) for one in found} == {
+        ("missing", "error", tag_of(IMAGE)),
+        ("missing", "error", cosign_tag(IMAGE)),
+    }
+    assert {one["hint"] for one in found} == {"Push the image again from its layout."}
+
+
+def test_a_tag_of_cosign_that_has_moved_is_found(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
+    CHILD.publish(receipted, "a/b", cosign_tag(IMAGE))
+    (found,) = checked(mirror, 3)
+    assert (found["kind"], found["expected"], found["found"]) == ("moved", PLAIN.root, CHILD.root)
+
+
+def test_a_list_may_get_longer_and_not_shorter(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
+    others(receipted, IMAGE, signature(IMAGE, 7), SIGNATURE)
+    assert checked(mirror, 0) == []
+    others(receipted, IMAGE, signature(IMAGE, 7))
+    (found,) = checked(mirror, 3)
+    assert (found["kind"], found["subject"]) == ("missing", tag_of(IMAGE))
+    assert SIGNATURE.root in found["expected"]
+    PLAIN.publish(receipted, "a/b", tag_of(IMAGE))
+    assert [one["subject"] for one in checked(mirror, 3)] == [tag_of(IMAGE)]
+
+
+def test_an_older_receipt_knows_no_tags(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
+    receipt = json.loads((mirror.folder / "receipt.json").read_bytes())
+    for image in receipt["images"]:
+        del image["referrers"]
+    (mirror.folder / "receipt.json").write_text(json.dumps(receipt))
+    receipted.remove_tag("a/b", cosign_tag(IMAGE))
+    assert checked(mirror, 0) == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(method="PUT", path=f"/manifests/{SIGNATURE.root}", times=None, action=Status(400)),
+        Fault(method="PUT", path=f"/manifests/{tag_of(IMAGE)}$", times=None, action=Status(400)),
+        Fault(method="GET", path=f"/manifests/{cosign_tag(IMAGE)}", times=None, action=Flip(-3)),
+    ],
+    ids=["a referrer", "a list", "a tag"],
+)
+def test_referrers_that_may_be_lacking_are_a_warning(
+    mirror: Mirror, private: EmbeddedRegistry, layout: Path, fault: Fault
+) -> None:
+    private.fault(fault)
+    mirror("push", layout, private.host, "--receipt", "receipt.json", code=4)
+    private.clear_faults()
+    (found,) = checked(mirror, 0)
+    assert (found["kind"], found["severity"]) == ("not-pushed", "warning")
+    assert found["subject"] == f"{private.host}/a/b:v1"
+    mirror("verify", "--receipt", "receipt.json", "--fail-on", "warning", code=3)
 
 
 def test_a_receipt_without_referrers_has_none(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:

@@ -114,6 +114,9 @@ class EmbeddedRegistry:
     def remove_manifest(self, repo: str, digest: str) -> None:
         self._store.change(repo, lambda repository: repository.manifests.__delitem__(digest))
 
+    def remove_tag(self, repo: str, tag: str) -> None:
+        self._store.change(repo, lambda repository: repository.tags.__delitem__(tag))
+
     def remove_blob(self, repo: str, digest: str) -> None:
         self._store.change(repo, lambda repository: repository.blobs.remove(digest))
 
