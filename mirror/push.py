@@ -24,7 +24,7 @@ from mirror.deliver import list_referrers, read_tags_back
 from mirror.destination import Destination, Renaming
 from mirror.errors import MirrorError, WrongDigest
 from mirror.layout import Layout
-from mirror.layout.attached import Attachments, is_attachable, is_list, walk_entry
+from mirror.layout.attached import Attachments, is_attachable, is_list
 from mirror.layout.temporary import replacing
 from mirror.overlay import DryRun
 from mirror.readback import read_back
@@ -122,13 +122,13 @@ class _Push:
         covered: set[str] = set()
 
         async def walk(image: Shipment) -> None:
-            image.graph = await walk_entry(self._source, image.entry, foreign=False)
-            attached = await known.of(image.entry, image.graph)
+            graph = await image.walk(self._source)
+            attached = await known.of(image.entry, graph)
             covered.update(one.entry.name for one in attached)
-            image.delivery = Delivery.of(image.entry, image.graph, attached) if self._options.referrers else None
+            image.delivery = Delivery.of(image.entry, graph, attached) if self._options.referrers else None
 
         async def walk_loose(image: Shipment) -> None:
-            image.graph = await walk_entry(self._source, image.entry, foreign=False)
+            await image.walk(self._source)
 
         await self._each(walk, self.images)
         by_name = bool(names) and not self._options.referrers  # what is named is meant

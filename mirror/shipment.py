@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mirror.attachments import Delivery, named
@@ -13,7 +14,7 @@ from mirror.errors import ContentError, MirrorError, TransferError
 from mirror.finding import Finding, Severity
 from mirror.graph import Graph
 from mirror.layout import Entry, Layout
-from mirror.layout.attached import is_list
+from mirror.layout.attached import is_list, walk_entry
 from mirror.readback import Expected
 from mirror.reference import Reference
 from mirror.referrers import Tagged, referrers_tag
@@ -22,7 +23,7 @@ from mirror.report import receipts
 from mirror.report.receipts import Pushed
 from mirror.report.text import count
 from mirror.report.transfers import Transferred
-from mirror.selection import names
+from mirror.selection import names, platforms_there
 
 
 @dataclass(eq=False, slots=True)
@@ -31,6 +32,7 @@ class Shipment:
 
     entry: Entry
     graph: Graph | None = None
+    platforms: tuple[str, ...] = ()
     delivery: Delivery | None = None
     error: MirrorError | None = None
     place: Reference = field(init=False)
@@ -41,6 +43,18 @@ class Shipment:
     @property
     def failure(self) -> MirrorError | None:
         return self.error or (self.copy.failure if self.copy else None)
+
+    async def walk(self, source: Layout) -> Graph:
+        """Find all below it.
+
+        Raises:
+            MirrorError: as `walk_entry`.
+        """
+        self.graph = graph = await walk_entry(source, self.entry, foreign=False)
+        self.platforms = names(graph)
+        with suppress(MirrorError):  # a config that cannot be read is said when its turn comes
+            self.platforms = await platforms_there(source, graph)
+        return graph
 
     def to(self, source: Layout) -> Copy | None:
         """Step 3's view of it; None where it could not even be walked."""
@@ -62,7 +76,7 @@ class Shipment:
             source=self.entry.name,
             pinned=self.place.pinned(digest),
             digest=digest,
-            platforms=names(self.graph) if self.graph else (),
+            platforms=self.platforms,
             failure=self.failure,
             referrers=self.delivery.result() if self.delivery else None,
         )
@@ -79,7 +93,7 @@ class Shipment:
             self.entry.name,
             self.place,
             digest,
-            names(graph),
+            self.platforms,
             tuple(content.values()),
             tags=tuple(self._tags(graphs)),
             lacking=str(lacking) if lacking else None,

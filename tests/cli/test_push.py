@@ -171,6 +171,14 @@ def test_json_is_all_of_stdout(mirror: Mirror, registry: EmbeddedRegistry, stock
     assert document["moved"] == {"blobs": len(FIRST.blobs), "size": sum(map(len, FIRST.blobs.values()))}
 
 
+def test_the_platform_of_an_image_without_an_index_is_said(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    images.image("linux/arm64").publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1")
+    document = mirror("push", "layout", f"{registry.host}/b", "--receipt", "r.json", "--json").json
+    assert document["images"][0]["platforms"] == ["linux/arm64"]
+    assert json.loads((mirror.folder / "r.json").read_text())["images"][0]["platforms"] == ["linux/arm64"]
+
+
 def test_quiet_says_nothing_but_results(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     assert mirror("push", stock.folder, registry.host, stock.names[0], "-q").err == ""
 
