@@ -229,7 +229,7 @@ def test_an_image_line_has_verdict_digest_and_what_is_missing() -> None:
     line = verified(finding(), finding(size=98), finding(kind="corrupt")).lines()[-1]
     assert line.startswith("not ok")
     assert all(
-        text in line for text in (f"{NAME}@{OTHER}", "2 platforms", "14 blobs", "74.5 MB", "(500 bytes) missing")
+        text in line for text in (f"{NAME}@{OTHER}", "2 platforms", "14 blobs", "74.5 MB", "500 B missing")
     )
 
 

@@ -28,7 +28,8 @@ that an image's name begins with counts; where there is none, --strip-prefix; --
 front of everything.
 
 Blobs go first, then manifests, then indexes, the tag last; what the registry has is skipped; what was cut goes on where
-it was; every tag is read back and compared. stdout gets one line for each image, NAME:TAG@DIGEST.
+it was, if the registry has kept it; every tag is read back and compared. stdout gets one line for each image,
+NAME:TAG@DIGEST.
 """
 
 

@@ -248,8 +248,10 @@ def _image_json(image: VerifiedImage, verdict: Verdict) -> JsonObject:
 def _image_line(image: VerifiedImage, verdict: Verdict, missing: int) -> str:
     details = [count(len(image.platforms), "platform")] if image.platforms else []
     details += [count(image.blobs, "blob"), size(image.size)]
-    details += [f"{size(missing)} ({missing} bytes) missing"] if missing else []
-    return f"{verdict:<{_VERDICTS}} {image.name}@{image.digest} ({', '.join(details)})"
+    exactly = f" ({missing} bytes)" if missing >= 1000 else ""  # nobody gets back what was rounded
+    details += [f"{size(missing)}{exactly} missing"] if missing else []
+    pinned = image.name if image.name.endswith(f"@{image.digest}") else f"{image.name}@{image.digest}"
+    return f"{verdict:<{_VERDICTS}} {pinned} ({', '.join(details)})"
 
 
 def _group_lines(group: Group) -> Iterator[str]:

@@ -226,7 +226,8 @@ class Removed:
         return [f"{self.name}@{self.digest}"]
 
     def summary(self) -> str:
-        kept = f"; {self.kept} others are needed by other images" if self.kept else ""
+        needed = "others are" if self.kept > 1 else "other is"
+        kept = f"; {self.kept} {needed} needed by other images" if self.kept else ""
         along = f" and {count(len(self.attached), 'name')} of what refers to it" if self.attached else ""
         return f"removed {self.name}{along}: {count(self.blobs, 'file')} deleted, {size(self.size)} freed{kept}."
 

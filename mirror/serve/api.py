@@ -216,7 +216,7 @@ def _unfit(name: str, node: Descriptor, verdict: Verdict, unknown: str) -> Refus
     return Refusal(
         500,
         "UNKNOWN",
-        f"{node.digest} is {verdict.flaw}: there should be {verdict.expected} and there is {verdict.found}."
+        f"{node.digest} is {verdict.flaw}: expected {verdict.expected}, found {verdict.found}."
         " It is not served until it has been healed: pull the image again into the layout.",
         detail={"digest": node.digest, "flaw": verdict.flaw, "expected": verdict.expected, "found": verdict.found},
         note=f"{node.digest} of {name} is {verdict.flaw}: expected {verdict.expected}, found {verdict.found}."
