@@ -228,9 +228,7 @@ def test_a_corrupt_blob_shows_both_digests_once() -> None:
 def test_an_image_line_has_verdict_digest_and_what_is_missing() -> None:
     line = verified(finding(), finding(size=98), finding(kind="corrupt")).lines()[-1]
     assert line.startswith("not ok")
-    assert all(
-        text in line for text in (f"{NAME}@{OTHER}", "2 platforms", "14 blobs", "74.5 MB", "500 B missing")
-    )
+    assert all(text in line for text in (f"{NAME}@{OTHER}", "2 platforms", "14 blobs", "74.5 MB", "500 B missing"))
 
 
 def test_an_image_that_nothing_hurts_is_ok() -> None:
