@@ -493,7 +493,10 @@ def test_progress_adds_up_whatever_is_tried_again(errors: list[MirrorError]) -> 
     assert counter.open == []
 
 
-def test_progress_adds_up_where_threads_read() -> None:
+@pytest.mark.parametrize("pause", [0.0, 1000.0])
+def test_progress_adds_up_where_threads_read(monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
+    monkeypatch.setattr(copy, "_TELL", pause)
+
     class Files(MemorySource):
         @asynccontextmanager
         async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
@@ -511,8 +514,14 @@ def test_progress_adds_up_where_threads_read() -> None:
             await asyncio.sleep(0)
             return told.append(counter.done["copying"])
 
+    class Noting(Counter):
+        def advance(self, node: Descriptor | None, count: int) -> None:
+            super().advance(node, count)
+            steps.append(count)
+
     told: list[int] = []
-    counter = Counter()
+    steps: list[int] = []
+    counter = Noting()
     image = images.image("linux/amd64", images.layer(1, 9_000_000))
 
     async def main() -> None:
@@ -524,6 +533,7 @@ def test_progress_adds_up_where_threads_read() -> None:
     size = sum(map(len, image.blobs.values()))
     assert counter.done["copying"] == size
     assert told[0] >= 9_000_000
+    assert sum(0 < step < 9_000_000 for step in steps) >= (9 if pause == 0 else 0)  # before the end, and not only then
 
 
 def test_progress_has_nothing_to_copy_where_all_is_there() -> None:

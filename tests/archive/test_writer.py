@@ -5,7 +5,7 @@ import io
 import json
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from mirror.errors import (
     UsageError,
     WrongDigest,
 )
+from mirror.layout.temporary import Temporary
 from mirror.stream import Body, Fetch, in_hand, once
 from tests import images
 from tests.archives import IMAGE_NAME, OCI_LAYOUT, REF_NAME, unpacked
@@ -195,6 +196,28 @@ def test_content_that_has_its_place_comes_at_once(tmp_path: Path) -> None:
         await asyncio.wait_for(asyncio.gather(*waiting, twice, put_last()), 30)
 
     assert write(tmp_path / "x", arranged) == write(tmp_path / "y", *map(put, SOME))
+
+
+def test_pieces_end_where_pages_of_the_archive_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header has 512 bytes, and moves all that comes after it off the pages."""
+    ends: list[int] = []
+    write_at = Temporary.write_at
+
+    def noted(self: Temporary, chunks: Sequence[bytes | memoryview], offset: int) -> None:
+        ends.append(offset + sum(map(len, chunks)))
+        write_at(self, chunks, offset)
+
+    monkeypatch.setattr(Temporary, "write_at", noted)
+
+    async def arranged(archive: ArchiveWriter) -> None:
+        archive.arrange([NODES[1], NODE], 4)
+        ends.clear()
+        await archive.put(NODE, filled(DATA))
+
+    write(tmp_path / "x", arranged, put(SOME[1]))
+    inside = ends[: len(DATA) // 2**20]
+    assert len(inside) == 8
+    assert [end % 2**20 for end in inside] == [0] * 8
 
 
 def test_content_that_has_a_place_and_does_not_come_is_missed(tmp_path: Path) -> None:

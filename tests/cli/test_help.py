@@ -212,3 +212,8 @@ def test_bash_takes_the_script(mirror: Mirror, tmp_path: Path) -> None:
     lines = "source completion.bash; COMP_WORDS=(mirror insp); COMP_CWORD=1; _mirror_completion mirror; echo $COMPREPLY"
     path = f"{Path(sys.executable).parent}:{mirror.env['PATH']}"
     assert mirror.run(["bash", "-c", lines], env={"PATH": path}).out == "inspect\n"
+
+
+def test_garbage_is_searched_for_again_when_a_command_is_imported(mirror: Mirror) -> None:
+    code = "import gc; from mirror import cli; cli.mirror.get_command(None, 'ls'); print(gc.isenabled())"
+    assert mirror.run([sys.executable, "-c", code]).out == "True\n"
