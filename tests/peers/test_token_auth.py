@@ -108,7 +108,7 @@ def test_what_is_not_granted_is_refused_by_the_registry_in_words(
     mirror("pull", f"{guarded.host}/team/app:1", "--all-platforms", "-o", "layout", env=env)
     refused = mirror("push", "layout", f"{guarded.host}/new", env=env, code=1).err
     assert "401" in refused
-    assert "credentials" in refused
+    assert "Log in there as a user who may push: mirror login" in refused
     assert USERS["reader"] not in refused
     assert guarded.open.tags("new/team/app") == []
 
