@@ -21,17 +21,14 @@ from mirror.content import Progress
 from mirror.descriptor import Platform
 from mirror.layout import Entry, Layout, index
 from mirror.layout.attached import is_attachable
+from mirror.loadable import check_names, for_docker, remarks_on_names, stay_out
 from mirror.outgoing import (
     AT_ONCE,
     FILES_AT_ONCE,
     Outgoing,
     carry,
-    check_docker_names,
     company,
-    docker_names,
-    for_docker,
     offer,
-    stay_out,
     whole,
 )
 from mirror.report.transfers import TransferReport
@@ -89,7 +86,7 @@ async def export_layout(
         found = await each(offers, choose, AT_ONCE)
         others = await company(source, found) if options.referrers and (images or for_them) else []
         async with writing(archive, for_docker=for_them) as sink:
-            warnings = [*docker_names(found), *stay_out(found, others)] if for_them else _one_alone(found, others)
+            warnings = [*remarks_on_names(found), *stay_out(found, others)] if for_them else _one_alone(found, others)
             report = await carry(
                 "export",
                 found,
@@ -125,6 +122,6 @@ def _named(source: Layout, images: Sequence[str], options: ExportOptions) -> lis
         entries = [entry for entry in entries if not is_attachable(entry)] or entries
     chosen = index.called(entries, options.name, str(source.path))
     if options.format is Format.DOCKER:
-        check_docker_names(chosen, str(source.path), given=options.name is not None)
+        check_names(chosen, str(source.path), given=options.name is not None)
     places = {entry: place for place, entry in enumerate(source.entries())}
     return sorted(chosen, key=lambda pair: places[pair[1]])

@@ -1,6 +1,7 @@
 """Images that leave a store, and how they get to another one. Exports, imports and copies are the same three steps:
 
-1. which part of each image goes, and what it is called on the other side: `whole`, `some` platforms, or `for_docker`
+1. which part of each image goes, and what it is called on the other side: `whole`, `some` platforms, or what docker
+   loads (`mirror.loadable`)
 2. ask the other side for every blob, and its disk for room
 3. copy
 """
@@ -12,22 +13,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from mirror import copy, platforms
+from mirror import copy
 from mirror.archive.writer import ArchiveWriter
 from mirror.attachments import Delivery
 from mirror.concurrency import cores
 from mirror.content import Progress, Sink, Source
 from mirror.copy import Copy
-from mirror.descriptor import Descriptor, Platform
+from mirror.descriptor import Descriptor
 from mirror.digest import Digest
-from mirror.errors import InvalidContent, UsageError
-from mirror.graph import Graph, Keep, leaves, walk
-from mirror.image import diff_ids_of, platform_of, read_config
+from mirror.graph import Graph, Keep, walk
 from mirror.layout import Entry, LayoutWriter
 from mirror.layout import names as naming
 from mirror.layout.attached import Attachments, about_others
 from mirror.reference import Reference
-from mirror.report.text import count
 from mirror.report.transfers import Amount, Transferred, TransferReport, check_room, pinned
 from mirror.retry import ONCE, Retry
 from mirror.selection import INDEX, Choice, platforms_there, select
@@ -120,7 +118,7 @@ async def whole(offered: Offer, retry: Retry = ONCE) -> Outgoing:
     source, entry = offered.source, offered.entry
     graph = _with_foreign(await walk(source, entry.root, keep=offered.there, retry=retry), offered)
     graph.check_hashable()
-    root = replace(entry.root, annotations=_noted(entry, graph), data=None)
+    root = replace(entry.root, annotations=noted(entry, graph), data=None)
     return Outgoing(offered, root, graph, await platforms_there(source, graph))
 
 
@@ -134,53 +132,10 @@ async def some(offered: Offer, choice: Choice, retry: Retry = ONCE) -> Outgoing:
     source, entry = offered.source, offered.entry
     found = await select(source, entry.root, choice, entry.name, retry, offered.there)
     graph = _with_foreign(found.graph, offered)
-    annotations = _noted(entry, graph)
+    annotations = noted(entry, graph)
     if found.root.digest != found.published:
         annotations[INDEX] = found.published
     return Outgoing(offered, replace(found.root, annotations=annotations), graph, found.platforms)
-
-
-async def for_docker(offered: Offer, platform: Platform | None, retry: Retry = ONCE) -> Outgoing:
-    """The one image of it that docker is going to load: for a platform, this host's where it is None.
-
-    Raises:
-        NotFound: there is none for this platform.
-        UsageError: docker cannot load it.
-    """
-    source, entry, name = offered.source, offered.entry, offered.name
-    chosen = await _choose(offered, platform, retry)
-    graph = await walk(source, chosen, retry=retry)
-    image = graph.nodes[chosen.digest]
-    config = await read_config(source, image, retry)
-    if config is None or graph.foreign:
-        what = "has layers that live elsewhere" if config else "is no image"
-        raise UsageError(
-            f"{name} {what}, so docker cannot load it.", hint="Name the images that it can load, or use an oci-archive."
-        )
-    layers, diff_ids = image.document.layers, diff_ids_of(config, f"the config of {name}")
-    if len(layers) != len(diff_ids):
-        raise InvalidContent(f"{name} has {len(layers)} layers, and {len(diff_ids)} diff_ids in its config.")
-    offered_for = chosen.platform or platform_of(config)
-    if platform and not platforms.fits(platform, offered_for):
-        raise platforms.absent(platform, [offered_for], name)
-    annotations = _noted(entry, graph)
-    if chosen.digest != entry.root.digest:
-        annotations[INDEX] = entry.root.digest
-    root = replace(chosen, annotations=annotations, data=None)
-    return Outgoing(offered, root, graph, (str(offered_for),) if offered_for else ())
-
-
-async def _choose(offered: Offer, platform: Platform | None, retry: Retry) -> Descriptor:
-    """The manifest for a platform: of several, this host's where none is named."""
-    root = offered.entry.root
-    if not root.is_index:
-        return root
-    indexes = await leaves(offered.source, root, retry)
-    children = [child for node in indexes.nodes.values() for child in node.document.manifests]
-    there = [child for child in children if not (child.is_index or child.attests) and offered.there(child)]
-    if len(there) == 1 and not platform:
-        return there[0]
-    return platforms.select(there, [platform or Platform.host()], offered.entry.name)[0]
 
 
 async def company(source: Store, images: Sequence[Outgoing]) -> list[Delivery]:
@@ -192,36 +147,6 @@ async def company(source: Store, images: Sequence[Outgoing]) -> list[Delivery]:
     ]
 
 
-def check_docker_names(named: Sequence[tuple[str, Entry]], where: str, *, given: bool) -> None:
-    """Whether every image has a whole name, which docker wants; `given` is whether a person has said it.
-
-    Raises:
-        UsageError: one has none.
-    """
-    for name, entry in named:
-        if not (entry.reference or given):
-            raise UsageError(
-                f"{where} does not say which repository {name!r} is from, and docker would make one up.",
-                hint="Take it alone, and say what to call it: --as registry.internal/team/app:v1.",
-            )
-
-
-def docker_names(images: Sequence[Outgoing]) -> list[str]:
-    """What a person should know of what docker is going to call some images."""
-    return [
-        f"{image.offer.name} has no tag, so docker loads it without a name."
-        for image in images
-        if not Reference.parse(image.offer.name).tag
-    ]
-
-
-def stay_out(images: Sequence[Outgoing], company: Sequence[Delivery]) -> list[str]:
-    """What a person should know of what refers to images that go to docker."""
-    going = {image.root.digest for image in images}
-    left = {digest for others in company for one in others.found for digest in one.members} - going
-    return [f"{count(len(left), 'referrer')} of these images stay out: docker has no place for them."] if left else []
-
-
 def _with_foreign(graph: Graph, offered: Offer) -> Graph:
     for digest, layer in graph.foreign.items():
         if offered.holds(digest):
@@ -229,7 +154,7 @@ def _with_foreign(graph: Graph, offered: Offer) -> Graph:
     return graph
 
 
-def _noted(entry: Entry, graph: Graph) -> dict[str, str]:
+def noted(entry: Entry, graph: Graph) -> dict[str, str]:
     """The annotations of an entry, with what is absent from it now."""
     ours = (naming.SPARSE, naming.FOREIGN)
     annotations = {key: text for key, text in entry.root.annotations.items() if key not in ours}

@@ -20,8 +20,9 @@ from mirror.copying.goal import Goal, ToArchive, ToLayout, goal_at
 from mirror.copying.origin import Origin, open_origin
 from mirror.descriptor import Platform
 from mirror.errors import UsageError
+from mirror.loadable import stay_out
 from mirror.location import Location, Transport
-from mirror.outgoing import AT_ONCE, Outgoing, carry, stay_out, whole
+from mirror.outgoing import AT_ONCE, Outgoing, carry, whole
 from mirror.registry import Client, Options
 from mirror.report.text import count
 from mirror.report.transfers import TransferReport

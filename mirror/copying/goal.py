@@ -19,8 +19,9 @@ from mirror.errors import UsageError, WrongDigest
 from mirror.layout import Entry, Layout, LayoutWriter, index, names
 from mirror.layout.folder import exists
 from mirror.layout.writer import refuse_foreign
+from mirror.loadable import check_names, for_docker, remarks_on_names
 from mirror.location import Location, Transport
-from mirror.outgoing import Offer, Outgoing, check_docker_names, docker_names, for_docker, some, whole
+from mirror.outgoing import Offer, Outgoing, some, whole
 from mirror.overlay import DryRun
 from mirror.reference import DOCKER_HUB, Reference, is_tag
 from mirror.registry import Client, Repository, push_target
@@ -140,14 +141,14 @@ class ToDocker(ToArchive):
 
     def called(self, entries: Sequence[Entry], where: str) -> list[tuple[str, Entry]]:
         named = index.called(entries, self._name or self.location.ref, where)
-        check_docker_names(named, where, given=self.renames)
+        check_names(named, where, given=self.renames)
         return named
 
     async def choose(self, one: Offer, platforms: Sequence[Platform], retry: Retry) -> Outgoing:
         return await for_docker(one, platforms[0] if platforms else None, retry)
 
     def warnings(self, found: Sequence[Outgoing]) -> list[str]:
-        return docker_names(found)
+        return remarks_on_names(found)
 
 
 class ToRegistry(Goal):
