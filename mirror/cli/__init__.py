@@ -69,7 +69,7 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name in _COMMANDS or name.startswith("-"):
+        if name in _COMMANDS or name.startswith("-") or ctx.resilient_parsing:  # a shell that completes wants no word
             return super().resolve_command(ctx, args)
         from difflib import get_close_matches
 

@@ -205,6 +205,7 @@ def test_images_of_a_layout_are_completed(mirror: Mirror, registry: EmbeddedRegi
 
 def test_completion_of_nothing_is_quiet(mirror: Mirror) -> None:
     assert complete(mirror, "verify", "nowhere", "") == []
+    complete(mirror, "pul", "")  # which is no command: whatever is offered, nobody is scolded
 
 
 def test_bash_takes_the_script(mirror: Mirror, tmp_path: Path) -> None:
