@@ -23,7 +23,7 @@ from mirror.layout.attached import home, is_attachable, published
 from mirror.manifest import Document, parse
 from mirror.record import NOT_IN_PART, Comparison, Difference, Record, Uncompared, compare, configs_of, describe
 from mirror.reference import DOCKER_HUB, Reference
-from mirror.referrers import cosign_tags, referrers_tag
+from mirror.referrers import tags_about
 from mirror.report.anchors import Anchored
 from mirror.report.text import count
 
@@ -98,7 +98,7 @@ def _unanchored(read: Read, entries: Sequence[Entry], covered: Collection[int]) 
     while todo and attached:
         entry = entries[todo.pop()]
         for subject in filter(None, (*_documents(read, entry.root), published(entry))):
-            names_of = ((home(entry), tag) for tag in (referrers_tag(subject), *cosign_tags(subject)))
+            names_of = ((home(entry), tag) for tag in tags_about(subject))
             fresh = {place for name in names_of if (place := attached.get(name)) is not None} - seen
             seen |= fresh
             todo += fresh

@@ -20,17 +20,9 @@ from mirror.concurrency import each
 from mirror.content import Progress
 from mirror.descriptor import Platform
 from mirror.layout import Entry, Layout, index
-from mirror.layout.attached import is_attachable
+from mirror.layout.attached import images_of
 from mirror.loadable import check_names, for_docker, remarks_on_names, stay_out
-from mirror.outgoing import (
-    AT_ONCE,
-    FILES_AT_ONCE,
-    Outgoing,
-    carry,
-    company,
-    offer,
-    whole,
-)
+from mirror.outgoing import AT_ONCE, FILES_AT_ONCE, Outgoing, carry, company, offer, whole
 from mirror.report.transfers import TransferReport
 
 
@@ -119,7 +111,7 @@ def _named(source: Layout, images: Sequence[str], options: ExportOptions) -> lis
     """
     entries = source.find(images)
     if not images and (options.format is Format.DOCKER or not options.referrers):
-        entries = [entry for entry in entries if not is_attachable(entry)] or entries
+        entries = images_of(entries)
     chosen = index.called(entries, options.name, str(source.path))
     if options.format is Format.DOCKER:
         check_names(chosen, str(source.path), given=options.name is not None)

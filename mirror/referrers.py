@@ -48,6 +48,11 @@ def cosign_tags(subject: Digest) -> list[str]:
     return [tag for tag in (f"{stem}.{kind}" for kind in _COSIGN) if is_tag(tag)]
 
 
+def tags_about(subject: Digest) -> list[str]:
+    """Every tag that is made from the digest of `subject`."""
+    return [referrers_tag(subject), *cosign_tags(subject)]
+
+
 def is_about(tag: str | None) -> bool:
     """Whether a tag is made from the digest of something else."""
     return tag is not None and bool(_ABOUT.fullmatch(tag))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mirror.attachments import Delivery, named
@@ -51,9 +50,10 @@ class Shipment:
             MirrorError: as `walk_entry`.
         """
         self.graph = graph = await walk_entry(source, self.entry, foreign=False)
-        self.platforms = names(graph)
-        with suppress(MirrorError):  # a config that cannot be read is said when its turn comes
+        try:
             self.platforms = await platforms_there(source, graph)
+        except MirrorError:  # a config that cannot be read is said when its turn comes
+            self.platforms = names(graph)
         return graph
 
     def to(self, source: Layout) -> Copy | None:

@@ -207,7 +207,7 @@ class ToRegistry(Goal):
         if got.digest != want:
             raise WrongDigest(f"{self._place}, read back after the copy,", want=want, got=got.digest)
         if delivery:
-            there = [one for one in delivery.found if one.copy and not one.copy.failure]
+            there = delivery.arrived()
             graphs = [image.graph, *(one.graph for one in there)]
             delivery.failures |= (await list_referrers(self._repository, graphs, self._retry)).failures
             await read_tags_back(self._repository, there, self._retry)

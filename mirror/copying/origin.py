@@ -16,7 +16,7 @@ from mirror.digest import Digest
 from mirror.errors import MirrorError, NotFound
 from mirror.gather import gather
 from mirror.layout import Entry, Layout, names
-from mirror.layout.attached import Attached, Attachments, is_attachable
+from mirror.layout.attached import Attached, Attachments, images_of, is_attachable
 from mirror.location import Location, Transport
 from mirror.outgoing import Offer, Outgoing, offer
 from mirror.reference import Reference
@@ -26,7 +26,7 @@ from mirror.retry import Retry
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """What refers to an image. `failures` say, by subject, why there may be more; `warnings` are sentences."""
+    """What refers to an image. `failures` say, by subject, what else there may be; `warnings` are sentences."""
 
     attached: Sequence[Attached]
     failures: Mapping[Digest, MirrorError]
@@ -120,8 +120,7 @@ class _Stored:
             return [self._numbered(self._location.index)]
         if self._location.ref:
             return self._source.find([self._location.ref])
-        found = self._source.find()
-        return [entry for entry in found if not is_attachable(entry)] or found
+        return images_of(self._source.find())
 
     async def offer(self, name: str, entry: Entry) -> Offer:
         return await offer(self._source, name, entry)
@@ -129,7 +128,7 @@ class _Stored:
     async def company(self, image: Outgoing) -> Company:
         known = Attachments(self._source, self._source.entries())
         attached = await known.of(image.offer.entry, image.graph)
-        return Company(attached, {one.subject: one.failure for one in attached if one.failure}, [])
+        return Company(attached, {}, [])  # what failed is with those that are attached
 
     def loose(self, covered: Container[str]) -> list[Entry]:
         if self._location.ref:

@@ -17,7 +17,7 @@ from mirror.errors import InvalidDigest, MirrorError
 from mirror.graph import Graph, read_node, walk
 from mirror.layout import names
 from mirror.layout.index import Entry
-from mirror.referrers import cosign_tags, is_about, is_referrers_tag, referrers_tag
+from mirror.referrers import is_about, is_referrers_tag, tags_about
 from mirror.selection import INDEX
 
 
@@ -52,7 +52,7 @@ def about_others(entries: Iterable[tuple[Entry, Graph]]) -> dict[str, int]:
     """How many manifests about another one of these entries there are in each that has any, by their names."""
     entries = list(entries)
     subjects = {(home(entry), subject) for entry, graph in entries for subject in subjects_of(entry, graph)}
-    places = {(home, tag) for home, subject in subjects for tag in (referrers_tag(subject), *cosign_tags(subject))}
+    places = {(where, tag) for where, subject in subjects for tag in tags_about(subject)}
     return {
         entry.name: len(members(entry, graph))
         for entry, graph in entries
@@ -77,6 +77,11 @@ def is_list(entry: Entry) -> bool:
 def is_attachable(entry: Entry) -> bool:
     """Whether an entry can be about another one."""
     return is_list(entry) or (is_about(entry.tag) and not is_referrers_tag(entry.tag))
+
+
+def images_of(entries: list[Entry]) -> list[Entry]:
+    """Those entries that are images for certain; all of them, where none is."""
+    return [entry for entry in entries if not is_attachable(entry)] or entries
 
 
 def subjects_of(entry: Entry, graph: Graph) -> list[Digest]:
@@ -124,7 +129,7 @@ class Attachments:
         return list(found.values())
 
     def _about(self, home: str | None, subject: Digest) -> Sequence[Entry]:
-        found = (self._by_name.get((home, tag)) for tag in (referrers_tag(subject), *cosign_tags(subject)))
+        found = (self._by_name.get((home, tag)) for tag in tags_about(subject))
         return [entry for entry in found if entry]
 
     async def _read(self, subject: Digest, entry: Entry) -> Attached:

@@ -14,8 +14,6 @@ from mirror.manifest import Document
 _REFUSED = frozenset({400, 404, 415, 422})  # statuses of a manifest that a registry does not want
 _LACKS_BLOBS = re.compile(r"\bBLOB_UNKNOWN|_BLOB_UNKNOWN\b|MANIFEST_INVALID [^;]*\b(?:blobs?|layers?)\b", re.IGNORECASE)
 _ECR = re.compile(r"[0-9]+\.dkr\.ecr[.-].*")
-
-
 _PUSHING = re.compile(r"repository:([^ ]+):pull,push\b")  # the scope of a request
 _HINTS = {
     401: "Log in there as a user who may push: mirror login {registry}.",

@@ -38,15 +38,18 @@ class Pruned:
         return [f"{name}  {size(bytes_)}" for name, bytes_ in found.items()]
 
     def summary(self) -> str:
-        aside = f"{count(len(self.quarantined), 'file')} ({size(sum(self.quarantined.values()))})"
+        aside = _amount(self.quarantined, "file")
         stays = f" {aside} in quarantine: look, and delete it yourself." if self.quarantined else ""
         if not self.orphans and not self.unfinished:
             return f"{self.path}: nothing to prune.{stays}"
-        what = [f"{count(len(self.orphans), 'blob')} ({size(sum(self.orphans.values()))})"] if self.orphans else []
-        if self.unfinished:
-            what.append(f"{count(len(self.unfinished), 'unfinished file')} ({size(sum(self.unfinished.values()))})")
+        some = ((self.orphans, "blob"), (self.unfinished, "unfinished file"))
+        what = [_amount(found, noun) for found, noun in some if found]
         done = "deleted" if self.deleted else "would be deleted with --delete"
         return f"{self.path}: {' and '.join(what)} {done}.{stays}"
+
+
+def _amount(found: Mapping[str, int], noun: str) -> str:
+    return f"{count(len(found), noun)} ({size(sum(found.values()))})"
 
 
 def _files(found: Mapping[str, int]) -> list[JsonObject]:

@@ -39,8 +39,8 @@ class Transferred:
     """One image: `pinned` is its result line, `replaced` the other digest that its name stood for before.
 
     `source` is what was read in the layout or the archive; for a pull it is the name that was asked for. `referrers` is
-    None where nobody asked for them. `referring`: it has a name of its own, and so many manifests
-    that are about another of these images.
+    None where nobody asked for them. `referring`: it has a name of its own, and so many manifests that are about
+    another of these images.
     """
 
     source: str

@@ -164,8 +164,8 @@ async def _running(
     door = _Door(server, _most_connections(), handler.say)
     loop = asyncio.get_running_loop()
     handshake, before = _HANDSHAKE if tls else None, loop.get_exception_handler()
-    loop.set_exception_handler(_Overload(handler.say, before))
     listener = await loop.create_server(door, sock=sock, ssl=tls, ssl_handshake_timeout=handshake)
+    loop.set_exception_handler(_Overload(handler.say, before))
     try:
         yield
     finally:
