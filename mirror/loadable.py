@@ -89,4 +89,5 @@ def stay_out(images: Sequence[Outgoing], company: Sequence[Delivery]) -> list[st
     """What a person should know of what refers to images that go to docker."""
     going = {image.root.digest for image in images}
     left = {digest for others in company for one in others.found for digest in one.members} - going
-    return [f"{count(len(left), 'referrer')} of these images stay out: docker has no place for them."] if left else []
+    stay = "stays" if len(left) == 1 else "stay"
+    return [f"{count(len(left), 'referrer')} of these images {stay} out: docker has no place for them."] if left else []
