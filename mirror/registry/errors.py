@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -88,7 +89,8 @@ def _network(request: str, error: BaseException) -> TransferError:
     if isinstance(error, TimeoutError):
         return TransferError(f"{request}: the registry stopped answering.", transient=True)
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | OSError | EOFError):
-        mute = isinstance(error, aiohttp.ServerDisconnectedError) and " https://" in request
+        reset = isinstance(error, ConnectionResetError) or getattr(error, "errno", None) == errno.ECONNRESET
+        mute = " https://" in request and (reset or isinstance(error, aiohttp.ServerDisconnectedError))
         return TransferError(
             f"{request}: the connection was cut.", hint=_CERTIFICATE_HINT if mute else None, transient=True
         )

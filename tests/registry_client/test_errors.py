@@ -303,3 +303,20 @@ def test_the_refusal_of_a_proxy_is_not_taken_for_the_registrys() -> None:
     error = refused(407)
     assert "the proxy answered 407" in str(error)
     assert "HTTPS_PROXY" in (error.hint or "")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        aiohttp.ServerDisconnectedError(),
+        aiohttp.ClientOSError(errno.ECONNRESET, "Connection reset by peer"),
+        aiohttp.ClientConnectionResetError("Cannot write to closing transport"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_however_a_server_hangs_up_it_may_want_a_certificate(error: Exception) -> None:
+    """Which of them it is depends on who is faster."""
+    for scheme, hinted in (("https", True), ("http", False)):
+        with pytest.raises(TransferError) as caught, translated(f"GET {scheme}://registry.internal/v2/"):
+            raise error
+        assert ("client certificate" in (caught.value.hint or "")) is hinted
