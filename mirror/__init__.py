@@ -23,53 +23,53 @@ from mirror.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
-    from mirror.copying import CopyOptions, copy_images
-    from mirror.descriptor import Descriptor, Platform
-    from mirror.destination import Renaming
-    from mirror.digest import Digest
+    from mirror.content.finding import Finding
+    from mirror.content.select import Choice
     from mirror.errors import MirrorError
-    from mirror.exporting import ExportOptions, Format, export_layout
-    from mirror.finding import Finding
-    from mirror.importing import import_archive
-    from mirror.inspection import inspect_image, inspect_layout
-    from mirror.inventory import list_layout, remove_image
-    from mirror.login import log_in, log_out
-    from mirror.prune import prune_layout
-    from mirror.pull import PullOptions, pull_image, pull_images
-    from mirror.push import PushOptions, push_layout
-    from mirror.receipt import verify_receipt
-    from mirror.record import Record, parse_records
-    from mirror.recording import record_image, record_layout
-    from mirror.reference import Reference
+    from mirror.manage.inspect import inspect_image, inspect_layout
+    from mirror.manage.ls import list_layout, remove_image
+    from mirror.manage.prune import prune_layout
+    from mirror.manage.repair import repair_layout
+    from mirror.manage.tags import list_tags
+    from mirror.oci.descriptor import Descriptor, Platform
+    from mirror.oci.digest import Digest
+    from mirror.oci.reference import Reference
+    from mirror.records import Record, parse_records
+    from mirror.records.capture import record_image, record_layout
     from mirror.registry import Credentials, Options
-    from mirror.repair import repair_layout
+    from mirror.registry.login import log_in, log_out
     from mirror.report.findings import Level, Sample, VerifyReport
     from mirror.report.transfers import TransferReport
     from mirror.retry import Retry
-    from mirror.selection import Choice
     from mirror.serve import ServeOptions, Serving, serve_layouts
-    from mirror.streaming import verify_image
-    from mirror.tags import list_tags
+    from mirror.transfer.copy import CopyOptions, copy_images
+    from mirror.transfer.export import ExportOptions, Format, export_layout
+    from mirror.transfer.import_ import import_archive
+    from mirror.transfer.naming import Renaming
+    from mirror.transfer.pull import PullOptions, pull_image, pull_images
+    from mirror.transfer.push import PushOptions, push_layout
     from mirror.verify import Verification, verify_layout
+    from mirror.verify.image import verify_image
+    from mirror.verify.receipt import verify_receipt
 
 _HOMES = {
-    "Choice": "selection",
-    "CopyOptions": "copying",
+    "Choice": "content.select",
+    "CopyOptions": "transfer.copy",
     "Credentials": "registry",
-    "Descriptor": "descriptor",
-    "Digest": "digest",
-    "ExportOptions": "exporting",
-    "Finding": "finding",
-    "Format": "exporting",
+    "Descriptor": "oci.descriptor",
+    "Digest": "oci.digest",
+    "ExportOptions": "transfer.export",
+    "Finding": "content.finding",
+    "Format": "transfer.export",
     "Level": "report.findings",
     "MirrorError": "errors",
     "Options": "registry",
-    "Platform": "descriptor",
-    "PullOptions": "pull",
-    "PushOptions": "push",
-    "Record": "record",
-    "Reference": "reference",
-    "Renaming": "destination",
+    "Platform": "oci.descriptor",
+    "PullOptions": "transfer.pull",
+    "PushOptions": "transfer.push",
+    "Record": "records",
+    "Reference": "oci.reference",
+    "Renaming": "transfer.naming",
     "Retry": "retry",
     "Sample": "report.findings",
     "ServeOptions": "serve",
@@ -77,28 +77,28 @@ _HOMES = {
     "TransferReport": "report.transfers",
     "Verification": "verify",
     "VerifyReport": "report.findings",
-    "copy_images": "copying",
-    "export_layout": "exporting",
-    "import_archive": "importing",
-    "inspect_image": "inspection",
-    "inspect_layout": "inspection",
-    "list_layout": "inventory",
-    "log_in": "login",
-    "log_out": "login",
-    "parse_records": "record",
-    "prune_layout": "prune",
-    "list_tags": "tags",
-    "pull_image": "pull",
-    "pull_images": "pull",
-    "push_layout": "push",
-    "record_image": "recording",
-    "record_layout": "recording",
-    "remove_image": "inventory",
-    "repair_layout": "repair",
+    "copy_images": "transfer.copy",
+    "export_layout": "transfer.export",
+    "import_archive": "transfer.import_",
+    "inspect_image": "manage.inspect",
+    "inspect_layout": "manage.inspect",
+    "list_layout": "manage.ls",
+    "log_in": "registry.login",
+    "log_out": "registry.login",
+    "parse_records": "records",
+    "prune_layout": "manage.prune",
+    "list_tags": "manage.tags",
+    "pull_image": "transfer.pull",
+    "pull_images": "transfer.pull",
+    "push_layout": "transfer.push",
+    "record_image": "records.capture",
+    "record_layout": "records.capture",
+    "remove_image": "manage.ls",
+    "repair_layout": "manage.repair",
     "serve_layouts": "serve",
-    "verify_image": "streaming",
+    "verify_image": "verify.image",
     "verify_layout": "verify",
-    "verify_receipt": "receipt",
+    "verify_receipt": "verify.receipt",
 }
 
 __all__ = [

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from mirror.report.text import size
+from mirror.text import size
 from tests.images import Image, seed_image
 from tests.registry import EmbeddedRegistry, serving
 

@@ -4,11 +4,11 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
-from mirror import stream
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content import stream
+from mirror.content.stream import Body, Fetch
 from mirror.errors import MirrorError, NotFound, TransferError
-from mirror.stream import Body, Fetch
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 from tests.images import Blob, Image, Json
 
 

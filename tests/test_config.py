@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 
-from mirror import config
 from mirror.cli import mirror
 from mirror.cli.remote import DEFAULT_JOBS, DEFAULT_RETRIES
+from mirror.config import settings as config
+from mirror.config.hosts import Host
 from mirror.errors import ConfigError, SomeFailed, StorageError, TransferError
-from mirror.hosts import Host
 from tests import images
 from tests.command import entries
 from tests.registry import EmbeddedRegistry, Fault, Status, serving

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror import copy, stream
-from mirror.content import Source
-from mirror.copy import Copy, Plan
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content import copy, stream
+from mirror.content.copy import Copy, Plan
+from mirror.content.filecopy import pour
+from mirror.content.graph import walk
+from mirror.content.roles import Source
+from mirror.content.stream import Body, Fetch
+from mirror.content.wrappers import DryRun, Nearby
 from mirror.errors import ContentError, MirrorError, StorageError, TransferError, UsageError, WrongDigest
-from mirror.graph import walk
-from mirror.overlay import DryRun, Nearby
-from mirror.pour import pour
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 from mirror.retry import Retry
-from mirror.stream import Body, Fetch
 from tests import images
 from tests.images import Blob, Image
 from tests.memory import Counter, MemorySink, MemorySource, descriptor_of, links, node_of

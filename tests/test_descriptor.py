@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from mirror.descriptor import Descriptor, Platform
 from mirror.errors import ContentError, InvalidContent, InvalidDigest, UsageError
+from mirror.oci.descriptor import Descriptor, Platform
 from tests import images
 from tests.strategies import THOROUGH, descriptors, digest_by, json_values, outcome
 

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.descriptor import OCI_INDEX, Descriptor
-from mirror.destination import Destination, Renaming
-from mirror.digest import Digest
 from mirror.errors import UsageError
 from mirror.layout import Entry
-from mirror.reference import Reference
+from mirror.oci.descriptor import OCI_INDEX, Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.reference import Reference
+from mirror.transfer.naming import Destination, Renaming
 from tests.strategies import QUICK
 
 DIGEST = Digest.of(b"root")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.digest import Digest
 from mirror.errors import InvalidDigest
+from mirror.oci.digest import Digest
 from tests.strategies import HEX, THOROUGH, any_digest, digest_by, digests, nasty_text, outcome
 
 GOOD = "sha256:" + HEX * 4

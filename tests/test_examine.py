@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mirror.digest import Digest
-from mirror.examine import MISSING, Flaw, Passing, Verdict, examine, keep, measure
+from mirror.content.hashing import MISSING, Flaw, Passing, Verdict, examine, keep, measure
+from mirror.oci.digest import Digest
 
 DATA = b"0123456789"
 DIGEST = Digest.of(DATA)

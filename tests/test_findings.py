@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.examine import Flaw
-from mirror.finding import HINTS, LOG_IN, REGISTRY_HINTS, Finding, Kind, Severity
+from mirror.content.finding import HINTS, LOG_IN, REGISTRY_HINTS, Finding, Kind, Severity
+from mirror.content.hashing import Flaw
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from mirror import graph
-from mirror.descriptor import MANIFEST_CAP, Descriptor
-from mirror.digest import Digest
+from mirror.content import graph
+from mirror.content.graph import Graph, leaves, walk
+from mirror.content.stream import Body
 from mirror.errors import ContentError, InvalidContent, MirrorError, TransferError, WrongDigest, WrongSize
-from mirror.graph import Graph, leaves, walk
+from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
+from mirror.oci.digest import Digest
 from mirror.retry import Retry
-from mirror.stream import Body
 from tests import images
 from tests.images import RECORD, Blob, Image, encode
 from tests.memory import MemorySource, descriptor_of

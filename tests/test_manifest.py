@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror import manifest
-from mirror.descriptor import INDEX_TYPES, MANIFEST_CAP
-from mirror.digest import Digest
 from mirror.errors import ContentError, InvalidContent
-from mirror.manifest import Document
+from mirror.oci import manifest
+from mirror.oci.descriptor import INDEX_TYPES, MANIFEST_CAP
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Document
 from tests import images
 from tests.images import RECORD, encode
 from tests.strategies import THOROUGH, documents, json_values, mutated, outcome

@@ -2,10 +2,10 @@
 
 import pytest
 
-from mirror.descriptor import Descriptor, Platform
-from mirror.digest import Digest
 from mirror.errors import NotFound
-from mirror.platforms import fits, select, with_attestations
+from mirror.oci.descriptor import Descriptor, Platform
+from mirror.oci.digest import Digest
+from mirror.oci.platforms import fits, select, with_attestations
 
 ATTESTATION = {"vnd.docker.reference.type": "attestation-manifest"}
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror import pour as pouring
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content import filecopy as pouring
+from mirror.content.filecopy import Cores, pour
+from mirror.content.stream import Body, Check, once
 from mirror.errors import MirrorError, StorageError, WrongDigest, WrongSize
-from mirror.pour import Cores, pour
-from mirror.stream import Body, Check, once
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 from tests.strategies import QUICK
 
 DATA = random.Random(1).randbytes(10_000)

@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import example, given
 
-from mirror.digest import Digest
 from mirror.errors import InvalidReference
-from mirror.reference import Reference, is_host, is_repository, is_tag
+from mirror.oci.digest import Digest
+from mirror.oci.reference import Reference, is_host, is_repository, is_tag
 from tests.strategies import HEX, THOROUGH, names, nasty_text, outcome
 
 DIGEST = "sha256:" + HEX * 4

@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.descriptor import MANIFEST_TYPES
-from mirror.digest import Digest
-from mirror.graph import Node
-from mirror.manifest import parse
-from mirror.reference import is_tag
-from mirror.referrers import cosign_tags, is_about, is_referrers_tag, list_of, referrers_tag
+from mirror.oci.descriptor import MANIFEST_TYPES
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Node, parse
+from mirror.oci.reference import is_tag
+from mirror.oci.referrers import cosign_tags, is_about, is_referrers_tag, list_of, referrers_tag
 from tests import images
 from tests.memory import descriptor_of
 from tests.strategies import QUICK, any_digest

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.descriptor import Descriptor, Platform
-from mirror.digest import Digest
+from mirror.content.finding import Finding, Kind, Severity
 from mirror.errors import ContentError, MirrorError, SomeFailed, StorageError
-from mirror.finding import Finding, Kind, Severity
-from mirror.quota import Quota, Usage
-from mirror.record import Record, RecordedImage, RecordedLayer, RecordedManifest, Runtime, Step
+from mirror.oci.descriptor import Descriptor, Platform
+from mirror.oci.digest import Digest
+from mirror.ratelimit import Quota, Usage
+from mirror.records import Record, RecordedImage, RecordedLayer, RecordedManifest, Runtime, Step
 from mirror.report.anchors import Anchored
 from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
 from mirror.report.images import Inspected, Listed, Listing, Part, Platformed, Referring, Removed, Tags
 from mirror.report.pruned import Pruned
 from mirror.report.repairs import Repair
-from mirror.report.text import count, printable, seconds, size, table
 from mirror.report.transfers import Amount, Companions, Transferred, TransferReport
+from mirror.text import count, printable, seconds, size, table
 from tests.strategies import QUICK, nasty_text
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from mirror import selection
-from mirror.descriptor import Descriptor, Platform
+from mirror.content import select as selection
+from mirror.content.image_config import summarize
+from mirror.content.select import Choice, Selection
 from mirror.errors import NotFound, WrongDigest
-from mirror.image import summarize
-from mirror.selection import Choice, Selection
+from mirror.oci.descriptor import Descriptor, Platform
 from tests import images
 from tests.images import Blob, Image, Json, encode
 from tests.memory import MemorySource, descriptor_of

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mirror import stream
-from mirror.content import Sink, Source
-from mirror.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
-from mirror.digest import Digest
+from mirror.content import stream
+from mirror.content.roles import Sink, Source
+from mirror.content.stream import Body
 from mirror.errors import ContentError, InvalidDigest, MirrorError, WrongDigest, WrongSize
 from mirror.layout import Layout, LayoutWriter
+from mirror.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
+from mirror.oci.digest import Digest
 from mirror.registry import Client, Options, Repository
-from mirror.stream import Body
 from tests import images
 from tests.command import leftovers, wrong_blobs
 from tests.memory import descriptor_of, fetching, node_of

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror import stream
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content import stream
+from mirror.content.stream import Batch, Body
 from mirror.errors import InvalidDigest, MirrorError, WrongDigest, WrongSize
-from mirror.stream import Batch, Body
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 from tests.strategies import QUICK, digest_by
 
 DATA = random.Random(1).randbytes(2048)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mirror import manifest
 from mirror.archive import listing
 from mirror.archive.files import Files
 from mirror.archive.listing import Image
-from mirror.descriptor import MANIFEST_CAP, Descriptor
-from mirror.digest import Digest
+from mirror.content.finding import Finding, Kind, Severity
 from mirror.errors import BrokenArchive, ContentError
-from mirror.finding import Finding, Kind, Severity
 from mirror.layout import index
-from mirror.manifest import Document
+from mirror.oci import manifest
+from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Document
 
 _MOST = 100_000  # steps from an entry to a manifest, of all entries together
 

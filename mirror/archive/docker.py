@@ -16,14 +16,14 @@ from mirror.archive import listing
 from mirror.archive.listing import Image
 from mirror.archive.members import Member
 from mirror.archive.tar import Tar
-from mirror.descriptor import MANIFEST_CAP, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
-from mirror.digest import Digest
+from mirror.content.hashing import READ
+from mirror.content.image_config import diff_ids_of
 from mirror.errors import BrokenArchive, InvalidContent, InvalidDigest
-from mirror.examine import READ
-from mirror.image import diff_ids_of
 from mirror.layout import index, names
 from mirror.layout.blobs import place
-from mirror.manifest import build_image, build_index
+from mirror.oci.descriptor import MANIFEST_CAP, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import build_image, build_index
 from mirror.strictjson import JsonObject
 
 MADE_FROM = "dev.oci-mirror.made-from"  # annotation of a manifest: what it was made from, since it came without one

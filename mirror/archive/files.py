@@ -16,11 +16,11 @@ from mirror.archive import docker, listing
 from mirror.archive.docker import Content
 from mirror.archive.tar import Tar
 from mirror.concurrency import in_thread
-from mirror.digest import Digest
+from mirror.content.stream import Fill
 from mirror.errors import BrokenArchive
+from mirror.fs.directory import translated
 from mirror.layout.blobs import place
-from mirror.layout.folder import translated
-from mirror.stream import Fill
+from mirror.oci.digest import Digest
 
 _CHUNK = 4 * 1024 * 1024  # bytes read at once for whoever copies: a batch, since each read is a hop to a thread
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from mirror.archive.agreement import disagreements
 from mirror.archive.files import Files
 from mirror.archive.tar import Tar
-from mirror.digest import Digest
+from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.hashing import MISSING, Reader, Verdict
 from mirror.errors import BrokenArchive, BrokenLayout
-from mirror.examine import MISSING, Reader, Verdict
-from mirror.finding import Finding, Kind, Severity
+from mirror.oci.digest import Digest
 
 
 class ArchiveInventory:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from mirror.errors import InvalidContent, InvalidReference
 from mirror.layout.blobs import place
-from mirror.manifest import Document
-from mirror.reference import Reference
+from mirror.oci.manifest import Document
+from mirror.oci.reference import Reference
 from mirror.strictjson import JsonObject, field, loads
 
 FILE = "manifest.json"

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from mirror.archive import header
-from mirror.descriptor import Descriptor
+from mirror.content.filecopy import pour
+from mirror.content.stream import Batch, Body, Check, Fill
+from mirror.fs.atomic import write_all
+from mirror.fs.directory import translated
 from mirror.layout.blobs import place
-from mirror.layout.folder import translated
-from mirror.layout.temporary import write_all
-from mirror.pour import pour
-from mirror.stream import Batch, Body, Check, Fill
+from mirror.oci.descriptor import Descriptor
 
 
 class Output(Protocol):

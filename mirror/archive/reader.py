@@ -9,12 +9,12 @@ from types import TracebackType
 
 from mirror.archive.files import Files
 from mirror.archive.tar import Tar
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content.graph import Keep, leaves
+from mirror.content.stream import Body
 from mirror.errors import BrokenArchive
-from mirror.graph import Keep, leaves
 from mirror.layout import Entry, index
-from mirror.stream import Body
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 
 
 class Archive:

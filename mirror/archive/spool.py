@@ -18,9 +18,9 @@ from pathlib import Path
 from mirror.archive.reader import Archive
 from mirror.archive.tar import HEAD, Tar, refuse_packed
 from mirror.concurrency import in_thread, stoppable
-from mirror.examine import READ
-from mirror.layout.folder import exists, is_folder, translated
-from mirror.layout.temporary import write_all
+from mirror.content.hashing import READ
+from mirror.fs.atomic import write_all
+from mirror.fs.directory import exists, is_folder, translated
 
 STDIN = Path("stdin")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mirror.archive.members import Member, Members
 from mirror.errors import BrokenArchive, NotFound, StorageError
-from mirror.layout.folder import kind_name, translated
+from mirror.fs.directory import kind_name, translated
 
 # What compressed files begin with: the name of the program, and the one that writes what was packed to its stdout.
 _PACKED = {

@@ -23,19 +23,19 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from mirror import manifest
 from mirror.archive import header, listing
 from mirror.archive.listing import Image
 from mirror.archive.member import Member, Output, Pipe, after, length
 from mirror.concurrency import in_thread, stoppable
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content.stream import Body, Fetch, batch_size, batches, overlap
 from mirror.errors import InvalidContent, StorageError, UsageError
+from mirror.fs.atomic import Temporary
+from mirror.fs.directory import Folder, kind_name
 from mirror.layout import index
-from mirror.layout.folder import Folder, kind_name
-from mirror.layout.temporary import Temporary
-from mirror.reference import Reference
-from mirror.stream import Body, Fetch, batch_size, batches, overlap
+from mirror.oci import manifest
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.reference import Reference
 
 _TOOLS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bzip2"}
 

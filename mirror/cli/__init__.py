@@ -18,7 +18,7 @@ import click
 
 from mirror import __version__
 from mirror.errors import MirrorError, SomeFailed
-from mirror.report.text import printable
+from mirror.text import printable
 
 _COMMANDS = {
     "pull": "Pull images from registries into a layout, every byte verified.",

@@ -8,8 +8,8 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from mirror.descriptor import Descriptor
-from mirror.report.text import count
+from mirror.oci.descriptor import Descriptor
+from mirror.text import count
 
 _LARGE = 8 * 1024 * 1024  # bytes from which on a blob has a line of its own
 _DELAY = 0.2  # seconds before a bar shows for what is local, and often over at once; a network may stall at once

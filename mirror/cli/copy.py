@@ -7,11 +7,11 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.copying import CopyOptions, copy_images
-from mirror.descriptor import Platform
-from mirror.location import Location, Transport
-from mirror.reference import Reference
+from mirror.oci.descriptor import Platform
+from mirror.oci.reference import Reference
 from mirror.retry import Retry
+from mirror.transfer.copy import CopyOptions, copy_images
+from mirror.transfer.location import Location, Transport
 
 _HELP = """Copy images between registries, layouts and archives, every byte verified, digests preserved.
 

@@ -9,8 +9,8 @@ import click
 from mirror.cli import options
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.descriptor import Platform
-from mirror.exporting import ExportOptions, Format, export_layout
+from mirror.oci.descriptor import Platform
+from mirror.transfer.export import ExportOptions, Format, export_layout
 
 _HELP = """Write images of a layout to an archive, every byte verified on its way.
 

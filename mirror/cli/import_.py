@@ -9,7 +9,7 @@ import click
 from mirror.cli import options
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.importing import import_archive
+from mirror.transfer.import_ import import_archive
 
 _HELP = """Read images from an archive into a layout, every byte verified.
 

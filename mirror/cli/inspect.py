@@ -10,7 +10,7 @@ from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.errors import UsageError
-from mirror.inspection import inspect_image, inspect_layout
+from mirror.manage.inspect import inspect_image, inspect_layout
 from mirror.report.images import Inspected
 from mirror.retry import Retry
 

@@ -7,7 +7,7 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.login import log_in
+from mirror.registry.login import log_in
 from mirror.retry import Retry
 
 _HELP = """Keep credentials for a registry, if it takes them.

@@ -6,8 +6,8 @@ import click
 
 from mirror.cli import options, remote
 from mirror.cli.run import run
-from mirror.login import log_out
 from mirror.registry import Options
+from mirror.registry.login import log_out
 
 _HELP = """Forget credentials for a registry, or for a path in it.
 

@@ -8,7 +8,7 @@ import click
 
 from mirror.cli import options
 from mirror.cli.run import run
-from mirror.inventory import list_layout
+from mirror.manage.ls import list_layout
 
 _HELP = """List the images of a layout: names, digests, platforms, sizes. Only manifests are read.
 

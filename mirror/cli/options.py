@@ -14,9 +14,9 @@ import click
 from click.core import ParameterSource
 
 from mirror.errors import MirrorError, UsageError
-from mirror.report.text import printable
 from mirror.report.transfers import TransferReport
 from mirror.strictjson import JsonObject
+from mirror.text import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,7 +48,7 @@ def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     """Before every other flag: the settings files become their defaults."""
     if ctx.resilient_parsing:
         return  # shell completion wants names, not settings
-    from mirror import config  # for those commands that have settings
+    from mirror.config import settings as config  # for those commands that have settings
 
     settings = config.load(path)
     ctx.obj = settings
@@ -118,7 +118,7 @@ def is_layout(what: str) -> bool:
     Raises:
         UsageError: a file has this name, and no registry should hear of it.
     """
-    from mirror.layout.folder import exists, is_folder
+    from mirror.fs.directory import exists, is_folder
 
     looks_like_path = what.startswith((".", "/", "~"))
     if looks_like_path or (is_folder(Path(what)) and exists(Path(what) / "index.json")):
@@ -135,7 +135,7 @@ def image_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list
     """Shell completion: the images of the layout that the command line names."""
     import asyncio
 
-    from mirror.inventory import list_layout
+    from mirror.manage.ls import list_layout
 
     folder = ctx.params.get("layout") or ctx.params.get("what")
     try:

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mirror.content import Progress, Silence
-from mirror.report.text import printable
+from mirror.content.roles import Progress, Silence
+from mirror.text import printable
 
 
 class _Log(logging.Handler):

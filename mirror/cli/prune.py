@@ -9,7 +9,7 @@ import click
 from mirror.cli import options
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.prune import prune_layout
+from mirror.manage.prune import prune_layout
 
 _HELP = """Find the blobs of a layout that no image needs, and unfinished downloads; with --delete, delete them.
 

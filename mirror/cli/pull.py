@@ -12,12 +12,12 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.descriptor import Platform
+from mirror.content.select import Choice
 from mirror.errors import StorageError
-from mirror.pull import PullOptions, pull_images
-from mirror.reference import Reference
+from mirror.oci.descriptor import Platform
+from mirror.oci.reference import Reference
 from mirror.retry import Retry
-from mirror.selection import Choice
+from mirror.transfer.pull import PullOptions, pull_images
 
 _HELP = """Pull images from registries into an OCI image layout, every byte verified.
 

@@ -9,9 +9,9 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.destination import Destination, Renaming
-from mirror.push import PushOptions, push_layout
 from mirror.retry import Retry
+from mirror.transfer.naming import Destination, Renaming
+from mirror.transfer.push import PushOptions, push_layout
 
 _HELP = """Push a layout to a registry, digests preserved.
 

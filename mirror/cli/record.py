@@ -13,9 +13,9 @@ from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.errors import StorageError
-from mirror.layout.temporary import replacing
-from mirror.record import Record, markdown
-from mirror.recording import record_image, record_layout
+from mirror.fs.atomic import replacing
+from mirror.records import Record, markdown
+from mirror.records.capture import record_image, record_layout
 from mirror.retry import Retry
 
 _HELP = """Write down what an image consists of: a digest record, to be carried apart and compared by verify.

@@ -11,8 +11,8 @@ import click
 
 from mirror.cli import options
 from mirror.cli.options import amount, with_each
-from mirror.config import Settings
-from mirror.reference import Reference
+from mirror.config.settings import Settings
+from mirror.oci.reference import Reference
 from mirror.version import VERSION
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import click
 from mirror.cli import options
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.inventory import remove_image
+from mirror.manage.ls import remove_image
 
 _HELP = """Remove an image from a layout: its entry, what refers to it alone, and the blobs that no other image needs.
 

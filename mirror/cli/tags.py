@@ -7,8 +7,8 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
+from mirror.manage.tags import list_tags
 from mirror.retry import Retry
-from mirror.tags import list_tags
 
 _HELP = """List the tags of a repository in a registry, one a line, in the registry's order.
 

@@ -14,14 +14,14 @@ from click.core import ParameterSource
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.digest import Digest
+from mirror.content.finding import Severity
 from mirror.errors import InvalidDigest, NotFound, StorageError
-from mirror.finding import Severity
-from mirror.location import Location
-from mirror.record import CAP, Record, parse_records
-from mirror.reference import Reference
+from mirror.oci.digest import Digest
+from mirror.oci.reference import Reference
+from mirror.records import CAP, Record, parse_records
 from mirror.report.findings import Level, VerifyReport
 from mirror.retry import Retry
+from mirror.transfer.location import Location
 from mirror.verify import Verification
 
 _HELP = """Verify a layout offline: every byte is hashed, every link is followed, all findings come out of one run.
@@ -160,16 +160,16 @@ def command(
     try:
         with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
             if receipt:
-                from mirror.receipt import verify_receipt  # and with it, as with the next two, the HTTP client
+                from mirror.verify.receipt import verify_receipt  # and with it, as with the next two, the HTTP client
 
                 report = run(verify_receipt(receipt, far(), Retry(retries), bars))
             elif what and source:
-                from mirror.repair import repair_layout
+                from mirror.manage.repair import repair_layout
 
                 mending = partial(repair_layout, Path(what), source, images, level=level)
                 report = run(mending(options=far(), retry=Retry(retries), progress=bars))
             elif what and remotely:
-                from mirror.streaming import verify_image
+                from mirror.verify.image import verify_image
 
                 asking = verify_image(what, far(), Retry(retries), expect=expect, records=records, progress=bars)
                 report = run(asking)

@@ -14,12 +14,12 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable, Sequence
 
-from mirror.descriptor import Descriptor
+from mirror.content.filecopy import pour
+from mirror.content.stream import Batch, Body, Check, Fill
 from mirror.errors import MirrorError, StorageError, WrongSize
-from mirror.layout.folder import Folder
-from mirror.layout.temporary import Temporary
-from mirror.pour import pour
-from mirror.stream import Batch, Body, Check, Fill
+from mirror.fs.atomic import Temporary
+from mirror.fs.directory import Folder
+from mirror.oci.descriptor import Descriptor
 
 _READ = 1024 * 1024  # bytes at a time
 

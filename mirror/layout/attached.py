@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mirror.content import Source
-from mirror.digest import Digest
+from mirror.content.graph import Graph, read_node, walk
+from mirror.content.roles import Source
+from mirror.content.select import INDEX
 from mirror.errors import InvalidDigest, MirrorError
-from mirror.graph import Graph, read_node, walk
 from mirror.layout import names
 from mirror.layout.index import Entry
-from mirror.referrers import is_about, is_referrers_tag, tags_about
-from mirror.selection import INDEX
+from mirror.oci.digest import Digest
+from mirror.oci.referrers import is_about, is_referrers_tag, tags_about
 
 
 @dataclass(frozen=True, slots=True)

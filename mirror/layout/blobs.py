@@ -11,10 +11,10 @@ import stat
 from collections.abc import Callable, Iterator
 from threading import Lock
 
-from mirror.digest import Digest
+from mirror.content.hashing import MISSING, Flaw, Verdict, examine, not_a_file, unreadable
 from mirror.errors import BrokenLayout, StorageError
-from mirror.examine import MISSING, Flaw, Verdict, examine, not_a_file, unreadable
-from mirror.layout.folder import Folder, kind_name
+from mirror.fs.directory import Folder, kind_name
+from mirror.oci.digest import Digest
 
 
 def place(digest: Digest) -> str:

@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from mirror import manifest
-from mirror.descriptor import OCI_INDEX, Descriptor
 from mirror.errors import BrokenLayout, ContentError, NotFound, UsageError
 from mirror.layout import names
-from mirror.reference import Reference
+from mirror.oci import manifest
+from mirror.oci.descriptor import OCI_INDEX, Descriptor
+from mirror.oci.reference import Reference
 from mirror.strictjson import JsonObject, load_object
 
 CAP = 64 * 1024 * 1024  # bytes of an index.json: about 100,000 images

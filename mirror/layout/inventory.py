@@ -6,12 +6,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from mirror.digest import Digest
+from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.hashing import Reader, Verdict
 from mirror.errors import MirrorError, NotFound
-from mirror.examine import Reader, Verdict
-from mirror.finding import Finding, Kind, Severity
+from mirror.fs.directory import Folder, is_folder, kind_name
 from mirror.layout.blobs import Blobs
-from mirror.layout.folder import Folder, is_folder, kind_name
+from mirror.oci.digest import Digest
 
 _OWN = {"oci-layout", "index.json", "blobs"}
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mirror.errors import InvalidReference
-from mirror.reference import Reference, is_tag
+from mirror.oci.reference import Reference, is_tag
 
 IMAGE_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"

@@ -13,16 +13,16 @@ from types import TracebackType
 from typing import Self
 
 from mirror.concurrency import settled, stoppable
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content.graph import Keep
+from mirror.content.hashing import READ, Flaw, Verdict
+from mirror.content.stream import Body
 from mirror.errors import BrokenLayout, NotFound, StorageError
-from mirror.examine import READ, Flaw, Verdict
-from mirror.graph import Keep
+from mirror.fs.directory import Folder, exists, is_folder, translated
 from mirror.layout import index
 from mirror.layout.blobs import Blobs
-from mirror.layout.folder import Folder, exists, is_folder, translated
 from mirror.layout.index import Entry
-from mirror.stream import Body
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 
 
 class Layout:

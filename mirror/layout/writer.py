@@ -19,16 +19,16 @@ from functools import partial
 from pathlib import Path
 
 from mirror.concurrency import in_thread, stoppable
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content.stream import Body, Fetch, batch_size, batches, overlap
 from mirror.errors import BrokenLayout, StorageError, UsageError, WrongDigest
+from mirror.fs.atomic import Temporary
+from mirror.fs.directory import Folder, Lock, exists, is_folder, translated
 from mirror.layout import index
 from mirror.layout.arrival import Arrival, begun
-from mirror.layout.folder import Folder, Lock, exists, is_folder, translated
 from mirror.layout.index import Entry
 from mirror.layout.reader import Layout
-from mirror.layout.temporary import Temporary
-from mirror.stream import Body, Fetch, batch_size, batches, overlap
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 
 log = logging.getLogger("mirror")
 log.addHandler(logging.NullHandler())  # a program that uses the library says itself what it wants to hear

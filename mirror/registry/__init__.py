@@ -29,11 +29,11 @@
 
 from mirror.registry.client import Client
 from mirror.registry.credentials import Credentials
-from mirror.registry.fallback import list_under_tag
 from mirror.registry.foreign import ForeignLayers
-from mirror.registry.mirrored import Mirrored, pull_source, push_target
+from mirror.registry.mirrors.mirrored import Mirrored, pull_source, push_target
 from mirror.registry.options import Options
-from mirror.registry.referrers import Found, Referrers
+from mirror.registry.referrers.fallback import list_under_tag
+from mirror.registry.referrers.find import Found, Referrers
 from mirror.registry.repository import Repository
 
 __all__ = [

@@ -19,22 +19,23 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
+from mirror.config.hosts import ORDINARY
+from mirror.config.registriesconf import Rules
+from mirror.content.stream import batch_size
 from mirror.errors import InvalidContent, TransferError
-from mirror.hosts import ORDINARY
-from mirror.quota import Quota, Usage
-from mirror.reference import DOCKER_HUB
-from mirror.registry import errors, refusals
-from mirror.registry.addresses import is_loopback, location
-from mirror.registry.auth import Authenticator, Find, Refusal
-from mirror.registry.backoff import Backoff
-from mirror.registry.keyring import Keyring
+from mirror.oci.reference import DOCKER_HUB
+from mirror.ratelimit import Quota, Usage
+from mirror.registry import refusals
+from mirror.registry.auth.authenticator import Authenticator, Find, Refusal
+from mirror.registry.auth.keyring import Keyring
 from mirror.registry.options import Options
-from mirror.registry.pace import Limit, paced
-from mirror.registry.registriesconf import Rules
-from mirror.registry.segment import Budget
-from mirror.registry.tls import speaks_plain_http
-from mirror.registry.way import Connect, SocketFactory, Way
-from mirror.stream import batch_size
+from mirror.registry.transport import errors
+from mirror.registry.transport.addresses import is_loopback, location
+from mirror.registry.transport.backoff import Backoff
+from mirror.registry.transport.budget import Budget
+from mirror.registry.transport.pace import Limit, paced
+from mirror.registry.transport.tls import speaks_plain_http
+from mirror.registry.transport.way import Connect, SocketFactory, Way
 
 log = logging.getLogger("mirror")
 _API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}

@@ -12,15 +12,15 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from mirror.content import Source
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content.roles import Source
+from mirror.content.stream import Body
 from mirror.errors import MirrorError, TransferError, WrongSize
-from mirror.registry import errors
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from mirror.registry.blobs.download import modified
 from mirror.registry.client import Registry
-from mirror.registry.download import modified
-from mirror.registry.urls import web_address
-from mirror.stream import Body
+from mirror.registry.transport import errors
+from mirror.registry.transport.urls import web_address
 
 _MOST = 16  # URLs of one layer that are tried
 

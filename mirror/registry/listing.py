@@ -14,10 +14,10 @@ from functools import partial
 import aiohttp
 
 from mirror.errors import InvalidContent, NotFound, TransferError
-from mirror.reference import is_tag
+from mirror.oci.reference import is_tag
 from mirror.registry.client import Registry
-from mirror.registry.errors import PAGE_HINT, is_page, refusal, shown
-from mirror.registry.urls import web_address
+from mirror.registry.transport.errors import PAGE_HINT, is_page, refusal, shown
+from mirror.registry.transport.urls import web_address
 from mirror.retry import ONCE, Retry
 from mirror.strictjson import field, load_object
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mirror.hosts import Host
+from mirror.config.hosts import Host
 from mirror.registry.credentials import Credentials
 
 

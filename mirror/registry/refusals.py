@@ -6,10 +6,10 @@ import re
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
-from mirror.descriptor import CONFIG_TYPES, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
-from mirror.digest import Digest
 from mirror.errors import BlobsUnknown, TransferError, Unauthorized
-from mirror.manifest import Document
+from mirror.oci.descriptor import CONFIG_TYPES, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Document
 
 _REFUSED = frozenset({400, 404, 415, 422})  # statuses of a manifest that a registry does not want
 _LACKS_BLOBS = re.compile(r"\bBLOB_UNKNOWN|_BLOB_UNKNOWN\b|MANIFEST_INVALID [^;]*\b(?:blobs?|layers?)\b", re.IGNORECASE)

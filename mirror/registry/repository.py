@@ -7,9 +7,8 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from mirror import manifest, stream
-from mirror.descriptor import MANIFEST_CAP, MANIFEST_TYPES, Descriptor
-from mirror.digest import Digest
+from mirror.content import stream
+from mirror.content.stream import Body, Fetch, batch_size
 from mirror.errors import (
     BlobsUnknown,
     ContentError,
@@ -20,11 +19,14 @@ from mirror.errors import (
     WrongDigest,
     WrongSize,
 )
-from mirror.registry import errors, refusals
+from mirror.oci import manifest
+from mirror.oci.descriptor import MANIFEST_CAP, MANIFEST_TYPES, Descriptor
+from mirror.oci.digest import Digest
+from mirror.registry import refusals
+from mirror.registry.blobs.download import download, modified
+from mirror.registry.blobs.upload import Uploads
 from mirror.registry.client import Registry
-from mirror.registry.download import download, modified
-from mirror.registry.upload import Uploads
-from mirror.stream import Body, Fetch, batch_size
+from mirror.registry.transport import errors
 
 _ACCEPT = {
     "Accept": ", ".join(sorted(MANIFEST_TYPES, key=lambda name: (name.startswith("application/vnd.docker"), name)))

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mirror.content.finding import NAMED, Finding, Kind, Severity
 from mirror.errors import UsageError
-from mirror.finding import NAMED, Finding, Kind, Severity
 from mirror.report.anchors import Anchored
 from mirror.report.repairs import Repair
-from mirror.report.text import count, seconds, size
 from mirror.strictjson import JsonObject
+from mirror.text import count, seconds, size
 
 _KINDS, _VERDICTS = 12, 7  # widths of columns
 _IMAGES = 20  # lines for images that nothing is wrong with: a healthy layout fits on one screen

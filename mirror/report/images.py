@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mirror.report.text import count, size, table
 from mirror.strictjson import JsonObject
+from mirror.text import count, size, table
 
 _FEW = 3  # platforms that are named in a table; the rest is counted
 

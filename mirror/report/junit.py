@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from xml.sax.saxutils import escape, quoteattr
 
-from mirror.finding import Finding
+from mirror.content.finding import Finding
 from mirror.report.findings import Group, Verdict, VerifyReport, grouped
 
 _MOST = 1000  # findings of one case; --json has all

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mirror.report.text import count, size
 from mirror.strictjson import JsonObject
+from mirror.text import count, size
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mirror.report.text import count
 from mirror.strictjson import JsonObject
+from mirror.text import count
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.descriptor import Descriptor
 from mirror.errors import MirrorError, SomeFailed, StorageError
-from mirror.quota import Usage
-from mirror.report.text import count, seconds, size
+from mirror.oci.descriptor import Descriptor
+from mirror.ratelimit import Usage
 from mirror.strictjson import JsonObject
+from mirror.text import count, seconds, size
 
 
 def pinned(name: str, digest: str) -> str:

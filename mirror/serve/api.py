@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from mirror.descriptor import MANIFEST_CAP, OCI_INDEX, Descriptor
-from mirror.digest import Digest
+from mirror.content.hashing import Flaw, Verdict
 from mirror.errors import InvalidDigest
-from mirror.examine import Flaw, Verdict
-from mirror.reference import is_host, is_repository, is_tag
+from mirror.oci.descriptor import MANIFEST_CAP, OCI_INDEX, Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.reference import is_host, is_repository, is_tag
 from mirror.serve.answers import Answer, Refusal, link, matches, page, span
 from mirror.serve.catalog import Repository
 from mirror.serve.current import Current

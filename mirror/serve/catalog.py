@@ -17,11 +17,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.descriptor import Descriptor
 from mirror.errors import InvalidReference
 from mirror.layout import Entry
 from mirror.layout.attached import is_attachable
-from mirror.reference import DOCKER_HUB, Reference, is_repository
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.reference import DOCKER_HUB, Reference, is_repository
 
 _SHOWN = 10  # names in one sentence
 _LONGEST = 255  # characters of a repository (OCI distribution-spec, "Pulling manifests")

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from mirror.content.graph import MOST_BYTES
 from mirror.errors import MirrorError
-from mirror.graph import MOST_BYTES
 from mirror.layout import Entry, Layout
 from mirror.layout.index import CAP, entries
 from mirror.serve.catalog import Catalog, Repository

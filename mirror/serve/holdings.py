@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from mirror import manifest
-from mirror.descriptor import MANIFEST_CAP, Descriptor
-from mirror.digest import Digest
+from mirror.content.graph import MOST_BYTES
 from mirror.errors import ContentError
-from mirror.graph import MOST_BYTES
 from mirror.layout import Entry
-from mirror.manifest import Document
+from mirror.oci import manifest
+from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Document
 
 Read = Callable[[Descriptor], bytes | None]
 

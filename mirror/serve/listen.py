@@ -9,7 +9,7 @@ import ssl
 from pathlib import Path
 
 from mirror.errors import ListenError, UsageError
-from mirror.reference import is_host
+from mirror.oci.reference import is_host
 
 _ADDRESS = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]+):(?P<port>[0-9]{1,5})", re.ASCII)
 _BACKLOG = 1024  # connections that wait to be taken

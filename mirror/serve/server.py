@@ -22,7 +22,6 @@ from aiohttp import web
 
 from mirror.errors import UsageError
 from mirror.layout import Layout
-from mirror.report.text import count
 from mirror.serve import htpasswd, listen
 from mirror.serve.api import Api
 from mirror.serve.current import Current
@@ -30,6 +29,7 @@ from mirror.serve.handler import Handler, Speak
 from mirror.serve.htpasswd import Guard
 from mirror.serve.store import Store
 from mirror.strictjson import JsonObject
+from mirror.text import count
 
 Complain = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
 

@@ -19,11 +19,11 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from mirror.concurrency import cores, settled
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
-from mirror.examine import MISSING, Flaw, Verdict, examine, keep
+from mirror.content.hashing import MISSING, Flaw, Verdict, examine, keep
 from mirror.layout import Layout
 from mirror.layout.blobs import BlobFile
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 
 R = TypeVar("R")
 

@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mirror.content import Progress
-from mirror.finding import Severity
-from mirror.record import Record
+from mirror.content.finding import Severity
+from mirror.content.roles import Progress
+from mirror.records import Record
 from mirror.report.findings import Level, Sample, VerifyReport
 from mirror.verify.verification import Verification
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mirror.descriptor import CONFIG_TYPES, Platform
-from mirror.digest import Digest
+from mirror.content.finding import Finding, Kind, Severity
 from mirror.errors import ContentError, InvalidContent, InvalidDigest
-from mirror.finding import Finding, Kind, Severity
-from mirror.manifest import Document
-from mirror.report.text import count
+from mirror.oci.descriptor import CONFIG_TYPES, Platform
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Document
 from mirror.strictjson import JsonObject, field, load_object
+from mirror.text import count
 
 
 class Config:

@@ -11,8 +11,8 @@ from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from mirror.examine import READ, Flaw, Verdict, examine, measure
-from mirror.finding import Finding, Kind, Severity
+from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.hashing import READ, Flaw, Verdict, examine, measure
 from mirror.report.findings import Level, Sample
 from mirror.verify.ledger import DONE, FOREIGN, TAR
 from mirror.verify.own import Report

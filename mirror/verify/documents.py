@@ -8,14 +8,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 
-from mirror import manifest
-from mirror.content import Inventory
-from mirror.descriptor import MANIFEST_CAP, Descriptor, Platform
+from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.hashing import Verdict, examine, keep, measure
+from mirror.content.image_config import platform_of
+from mirror.content.roles import Inventory
 from mirror.errors import ContentError
-from mirror.examine import Verdict, examine, keep, measure
-from mirror.finding import Finding, Kind, Severity
-from mirror.image import platform_of
-from mirror.manifest import Document
+from mirror.oci import manifest
+from mirror.oci.descriptor import MANIFEST_CAP, Descriptor, Platform
+from mirror.oci.manifest import Document
 from mirror.verify.configs import Config, applies, broken
 from mirror.verify.ledger import CONFIG, Ledger
 

@@ -12,9 +12,9 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mirror.descriptor import CONFIG_TYPES, MANIFEST_TYPES, Descriptor, Platform
-from mirror.digest import Digest
-from mirror.examine import Flaw, Verdict
+from mirror.content.hashing import Flaw, Verdict
+from mirror.oci.descriptor import CONFIG_TYPES, MANIFEST_TYPES, Descriptor, Platform
+from mirror.oci.digest import Digest
 
 # What is known of a blob, as bits: what it is called by those who name it, and how far it has been verified.
 INDEX, IMAGE, BLOB, FOREIGN, CONFIG, TAR, DONE = (1 << bit for bit in range(7))

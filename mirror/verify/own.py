@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from mirror.content import Inventory
+from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.roles import Inventory
 from mirror.errors import BrokenLayout, StorageError
-from mirror.finding import Finding, Kind, Severity
 from mirror.layout import Entry, index, names
 
 Report = Callable[[Finding], None]

@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from mirror.content import Inventory
-from mirror.digest import Digest
+from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.roles import Inventory
 from mirror.errors import BrokenLayout, InvalidDigest, StorageError
-from mirror.finding import Finding, Kind, Severity
 from mirror.layout import Entry
 from mirror.layout.attached import chosen_from, is_attachable
-from mirror.referrers import subject_of
+from mirror.oci.digest import Digest
+from mirror.oci.referrers import subject_of
 from mirror.report.findings import VerifiedImage
 from mirror.verify.documents import Documents
 from mirror.verify.ledger import INDEX, Ledger

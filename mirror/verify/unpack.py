@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from mirror.digest import Digest, Hasher
+from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.hashing import Passing
 from mirror.errors import InvalidDigest
-from mirror.examine import Passing
-from mirror.finding import Finding, Kind, Severity
-from mirror.report.text import size as in_words
+from mirror.oci.digest import Digest, Hasher
+from mirror.text import size as in_words
 from mirror.verify.tar import TarWatch
 
 FREE = 1024**3  # bytes that any layer may unpack to

@@ -13,20 +13,20 @@ from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
-from mirror.anchors import Anchors, compare_all, reading
 from mirror.archive.inventory import ArchiveInventory
 from mirror.concurrency import cores, each, in_thread, settled
-from mirror.content import Inventory, Progress, Silence
+from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.roles import Inventory, Progress, Silence
 from mirror.errors import BrokenArchive, UsageError
-from mirror.finding import Finding, Kind, Severity
+from mirror.fs.directory import exists, is_folder
 from mirror.layout import Entry, index
-from mirror.layout.folder import exists, is_folder
 from mirror.layout.inventory import FolderInventory
-from mirror.record import Record
+from mirror.records import Record
 from mirror.report.anchors import Anchored
 from mirror.report.findings import Level, Sample, VerifyReport
 from mirror.verify import own
 from mirror.verify.content import Content
+from mirror.verify.expectations import Anchors, compare_all, reading
 from mirror.verify.structure import Structure
 
 T = TypeVar("T", bound=StrEnum)

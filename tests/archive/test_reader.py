@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from mirror import stream
 from mirror.archive.reader import Archive
-from mirror.descriptor import OCI_MANIFEST, Descriptor
-from mirror.digest import Digest
+from mirror.content import stream
+from mirror.content.graph import walk
 from mirror.errors import BrokenArchive, ContentError, NotFound, UsageError, WrongDigest
-from mirror.graph import walk
+from mirror.oci.descriptor import OCI_MANIFEST, Descriptor
+from mirror.oci.digest import Digest
 from tests import images
 from tests.archives import (
     Saved,

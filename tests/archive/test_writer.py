@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from mirror.archive.members import Members
 from mirror.archive.writer import ArchiveWriter
-from mirror.content import Sink
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content.roles import Sink
+from mirror.content.stream import Body, Fetch, in_hand, once
 from mirror.errors import (
     ContentError,
     InvalidContent,
@@ -27,8 +26,9 @@ from mirror.errors import (
     UsageError,
     WrongDigest,
 )
-from mirror.layout.temporary import Temporary
-from mirror.stream import Body, Fetch, in_hand, once
+from mirror.fs.atomic import Temporary
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 from tests import images
 from tests.archives import IMAGE_NAME, OCI_LAYOUT, REF_NAME, unpacked
 from tests.layout.test_folder import make

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.registry import referrers
+from mirror.registry.referrers import find as referrers
 from tests import images
 from tests.command import Mirror, assert_whole, blobs, entries, names, tree
 from tests.images import Image, cosign_tag, signature

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content.stream import Body
 from mirror.errors import MirrorError, StorageError, TransferError, Unauthorized, WrongDigest, WrongSize
 from mirror.layout import LayoutWriter
 from mirror.layout.arrival import partial_name
-from mirror.stream import Body
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 from tests.command import assert_whole, blob_path, partials
 
 DATA = random.Random(7).randbytes(100_000)

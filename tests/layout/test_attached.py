@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
-from mirror.graph import walk
+from mirror.content.graph import walk
+from mirror.content.select import INDEX
 from mirror.layout import Entry
 from mirror.layout.attached import Attached, Attachments, is_attachable, is_list, subjects_of
 from mirror.layout.names import IMAGE_NAME, ORIGIN, REF_NAME
-from mirror.selection import INDEX
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 from tests import images
 from tests.images import Image, cosign_tag, signature
 from tests.memory import MemorySource, descriptor_of

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mirror.digest import Digest
+from mirror.content.hashing import READ, Flaw
 from mirror.errors import BrokenLayout, StorageError
-from mirror.examine import READ, Flaw
+from mirror.fs.directory import Folder
 from mirror.layout.blobs import Blobs
-from mirror.layout.folder import Folder
+from mirror.oci.digest import Digest
 from tests.layout.test_folder import ODD, make
 from tests.strategies import digest_by
 
@@ -172,7 +172,7 @@ def test_what_cannot_be_opened_says_so(root: Path, blobs: Blobs, monkeypatch: py
 
     store(root, DATA)
     blobs.folder("sha256")
-    monkeypatch.setattr("mirror.layout.folder.os.open", fail)
+    monkeypatch.setattr("mirror.fs.directory.os.open", fail)
     with pytest.raises(StorageError, match="permission denied"):
         blobs.open(DIGEST)
 

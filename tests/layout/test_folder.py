@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from mirror.errors import BrokenLayout, StorageError
-from mirror.layout.folder import Folder, kind_name, translated
-from mirror.layout.temporary import Temporary
+from mirror.fs.atomic import Temporary
+from mirror.fs.directory import Folder, kind_name, translated
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_a_disk_may_take_few_bytes_at_a_time(folder: Folder, monkeypatch: pytest
     def few(fd: int, views: Sequence[memoryview]) -> int:
         return os.write(fd, b"".join(views)[:3])
 
-    monkeypatch.setattr("mirror.layout.folder.os.writev", few)
+    monkeypatch.setattr("mirror.fs.directory.os.writev", few)
     assert write(folder, "name", [b"ab", b"cdefg", b"h"]).read_bytes() == b"abcdefgh"
 
 
@@ -254,7 +254,7 @@ def test_a_disk_that_fails_leaves_nothing(folder: Folder, monkeypatch: pytest.Mo
 
     temporary = Temporary.create(folder)
     temporary.write([b"data"])
-    monkeypatch.setattr(f"mirror.layout.folder.os.{call}", fail)
+    monkeypatch.setattr(f"mirror.fs.directory.os.{call}", fail)
     with pytest.raises(StorageError) as caught:
         temporary.commit(folder, "name", 1.0)
     assert "hardware" in (caught.value.hint or "")
@@ -275,15 +275,15 @@ def test_bytes_are_durable_before_their_name_and_the_name_at_the_end(
         steps.append("name")
         rename(*args, **kwargs)
 
-    monkeypatch.setattr("mirror.layout.folder.os.fsync", synced)
-    monkeypatch.setattr("mirror.layout.folder.os.rename", renamed)
+    monkeypatch.setattr("mirror.fs.directory.os.fsync", synced)
+    monkeypatch.setattr("mirror.fs.directory.os.rename", renamed)
     write(folder, "name", [b"data"])
     assert steps == ["file of 4 bytes", "name", "folder"]
 
 
 def test_a_new_directory_is_durable_in_its_parent(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
-    monkeypatch.setattr("mirror.layout.folder.os.fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    monkeypatch.setattr("mirror.fs.directory.os.fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
     folder.sub("sub", create=True).close()
     assert synced == [folder.path.stat().st_ino]
 
@@ -295,7 +295,7 @@ def test_a_disk_that_cannot_sync_directories_need_not(
     def fail(_: int) -> None:
         raise OSError(number, "no")
 
-    monkeypatch.setattr("mirror.layout.folder.os.fsync", fail)
+    monkeypatch.setattr("mirror.fs.directory.os.fsync", fail)
     if fails:
         with pytest.raises(StorageError):
             folder.sync()

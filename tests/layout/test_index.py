@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
-from mirror.digest import Digest
 from mirror.errors import BrokenLayout, InvalidReference, NotFound, UsageError
 from mirror.layout import index
 from mirror.layout.index import Entry
 from mirror.layout.names import IMAGE_NAME, REF_NAME, SPARSE
-from mirror.reference import Reference
+from mirror.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.reference import Reference
 from tests import images
 from tests.strategies import QUICK, THOROUGH, as_json, descriptors, documents, json_values, mutated, names, outcome
 

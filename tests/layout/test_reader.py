@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mirror import stream
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content import stream
+from mirror.content.graph import walk
+from mirror.content.hashing import Flaw
 from mirror.errors import BrokenLayout, MirrorError, NotFound, StorageError, WrongDigest
-from mirror.examine import Flaw
-from mirror.graph import walk
 from mirror.layout import Layout
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 from tests import images
 from tests.layout.test_folder import ODD, make
 from tests.memory import descriptor_of

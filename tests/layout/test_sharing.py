@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content.stream import Body
 from mirror.errors import ContentError, WrongSize
 from mirror.layout import LayoutWriter
 from mirror.layout.arrival import partial_name
-from mirror.stream import Body
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 from tests.command import assert_whole, blob_path, blobs, partials
 
 DATA = random.Random(8).randbytes(3_000_000)

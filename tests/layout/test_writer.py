@@ -15,14 +15,14 @@ from typing import TypeVar
 
 import pytest
 
-from mirror import stream
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content import stream
+from mirror.content.stream import Body, Fetch
 from mirror.errors import BrokenLayout, MirrorError, StorageError, UsageError, WrongDigest
+from mirror.fs.directory import Folder
 from mirror.layout import Layout, LayoutWriter
-from mirror.layout.folder import Folder
 from mirror.layout.writer import refuse_foreign
-from mirror.stream import Body, Fetch
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 from tests import images
 from tests.command import leftovers, wrong_blobs
 from tests.layout.test_folder import ODD, make
@@ -289,7 +289,7 @@ def test_a_disk_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.Monkey
 
     async def failing(layout: LayoutWriter) -> None:
         with monkeypatch.context() as broken:
-            broken.setattr(f"mirror.layout.folder.os.{call}", fail)
+            broken.setattr(f"mirror.fs.directory.os.{call}", fail)
             await layout.put(NODE, body(DATA))
 
     with pytest.raises(StorageError) as caught:

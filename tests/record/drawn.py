@@ -2,11 +2,11 @@
 
 from hypothesis import strategies as st
 
-from mirror.descriptor import Platform
-from mirror.digest import Digest
-from mirror.record import Record, RecordedImage, RecordedLayer, RecordedManifest, Runtime, Step
-from mirror.record.history import harmless
-from mirror.reference import Reference
+from mirror.oci.descriptor import Platform
+from mirror.oci.digest import Digest
+from mirror.oci.reference import Reference
+from mirror.records import Record, RecordedImage, RecordedLayer, RecordedManifest, Runtime, Step
+from mirror.records.history import harmless
 from tests import strategies
 
 # Every date that has four digits for its year.

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mirror.descriptor import Platform
-from mirror.digest import Digest
-from mirror.record import (
+from mirror.oci.descriptor import Platform
+from mirror.oci.digest import Digest
+from mirror.records import (
     NOT_IN_PART,
     Difference,
     Record,

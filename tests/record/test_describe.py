@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from mirror.descriptor import OCI_INDEX, Descriptor, Platform
-from mirror.digest import Digest
 from mirror.errors import InvalidContent
-from mirror.manifest import parse as parse_manifest
-from mirror.record import Record, RecordedImage, Runtime, Step, compare, describe, markdown, parse_records
+from mirror.oci.descriptor import OCI_INDEX, Descriptor, Platform
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import parse as parse_manifest
+from mirror.records import Record, RecordedImage, Runtime, Step, compare, describe, markdown, parse_records
 from tests import images
 from tests.images import Blob, Image
 

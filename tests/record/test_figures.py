@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.descriptor import Platform
-from mirror.record import figures
+from mirror.oci.descriptor import Platform
+from mirror.records import figures
 from tests import strategies
 from tests.record import drawn
 

@@ -5,7 +5,7 @@ import time
 import pytest
 from hypothesis import given
 
-from mirror.record.history import date_line, harmless, instruction
+from mirror.records.history import date_line, harmless, instruction
 from tests import strategies
 from tests.record import drawn
 

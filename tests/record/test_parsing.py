@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.errors import InvalidRecord
-from mirror.record import CAP, Record, markdown, parse_records
+from mirror.records import CAP, Record, markdown, parse_records
 from tests import strategies
 from tests.images import RECORD
 from tests.record import drawn

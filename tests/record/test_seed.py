@@ -7,12 +7,12 @@ from functools import partial
 
 import pytest
 
-from mirror.descriptor import DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Platform
-from mirror.digest import Digest
 from mirror.errors import InvalidRecord
-from mirror.manifest import Document
-from mirror.manifest import parse as parse_manifest
-from mirror.record import Record, Step, compare, describe, markdown, parse_records
+from mirror.oci.descriptor import DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Platform
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Document
+from mirror.oci.manifest import parse as parse_manifest
+from mirror.records import Record, Step, compare, describe, markdown, parse_records
 from tests.images import DOCKER_LAYER, RECORD
 from tests.strategies import outcome
 

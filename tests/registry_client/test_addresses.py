@@ -13,14 +13,15 @@ from aiohttp.abc import ResolveResult
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror import stream
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.config.hosts import Host
+from mirror.content import stream
 from mirror.errors import TransferError
-from mirror.hosts import Host
-from mirror.registry import Client, ForeignLayers, Options, Repository, addresses
-from mirror.registry.addresses import AddressInfo, Bounds, Reach, is_forbidden, literal, reach
-from mirror.registry.errors import Refused
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from mirror.registry import Client, ForeignLayers, Options, Repository
+from mirror.registry.transport import addresses
+from mirror.registry.transport.addresses import AddressInfo, Bounds, Reach, is_forbidden, literal, reach
+from mirror.registry.transport.errors import Refused
 from tests.registry import EmbeddedRegistry, Fault, Redirect, serving
 from tests.strategies import QUICK
 

@@ -11,10 +11,10 @@ import pytest
 from yarl import URL
 
 from mirror.errors import ConfigError, TransferError, Unauthorized
-from mirror.registry.auth import Authenticator
-from mirror.registry.challenges import Challenge
+from mirror.registry.auth.authenticator import Authenticator
+from mirror.registry.auth.challenges import Challenge
+from mirror.registry.auth.tokens import Scopes
 from mirror.registry.credentials import Credentials
-from mirror.registry.tokens import Scopes
 
 PULL = "repository:library/redis:pull"
 PUSH = "repository:a/b:pull,push"
@@ -79,7 +79,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The time, which stands still unless a test moves it."""
     now = SimpleNamespace(seconds=0.0)
     wall = SimpleNamespace(monotonic=lambda: now.seconds, time=lambda: NOW.timestamp() + now.seconds)
-    monkeypatch.setattr("mirror.registry.tokens.time", wall)
+    monkeypatch.setattr("mirror.registry.auth.tokens.time", wall)
     return now
 
 

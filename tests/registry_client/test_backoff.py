@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from mirror.registry.backoff import Backoff
+from mirror.registry.transport.backoff import Backoff
 
 
 class Clock:
@@ -15,8 +15,8 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         self._sleep = asyncio.sleep
-        monkeypatch.setattr("mirror.registry.backoff.monotonic", lambda: self.now)
-        monkeypatch.setattr("mirror.registry.backoff.asyncio.sleep", self.sleep)
+        monkeypatch.setattr("mirror.registry.transport.backoff.monotonic", lambda: self.now)
+        monkeypatch.setattr("mirror.registry.transport.backoff.asyncio.sleep", self.sleep)
 
     async def sleep(self, seconds: float) -> None:
         until = self.now + seconds

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.registry.challenges import parse_challenges
+from mirror.registry.auth.challenges import parse_challenges
 from tests.strategies import THOROUGH, nasty_text
 
 

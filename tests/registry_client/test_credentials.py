@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.errors import ConfigError
-from mirror.registry.authfile import AuthFile, prefixes
+from mirror.registry.auth.authfile import AuthFile, prefixes
+from mirror.registry.auth.keyring import Keyring
 from mirror.registry.credentials import Credentials
-from mirror.registry.keyring import Keyring
 from mirror.strictjson import JsonObject
 from tests.strategies import THOROUGH, hosts, repositories
 
@@ -304,7 +304,7 @@ def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch:
 def test_without_a_session_the_folder_by_user_id_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     looked: list[object] = []
-    monkeypatch.setattr("mirror.registry.keyring.os.access", lambda path, mode: looked.append(path))
+    monkeypatch.setattr("mirror.registry.auth.keyring.os.access", lambda path, mode: looked.append(path))
     assert find("quay.io") is None
     assert looked == [Path(f"/run/containers/{os.getuid()}/auth.json")]
 

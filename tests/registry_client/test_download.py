@@ -11,11 +11,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
 from mirror.errors import TransferError, WrongSize
-from mirror.registry import Client, Options, Repository, ranges
-from mirror.registry.spread import _Pace
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from mirror.registry import Client, Options, Repository
+from mirror.registry.blobs import ranges
+from mirror.registry.blobs.parallel import _Pace
 from tests.registry import (
     Action,
     Chunked,
@@ -173,10 +174,10 @@ def test_every_attempt_begins_at_the_registry(registry: EmbeddedRegistry) -> Non
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments of a size that a test can afford, from the first look on."""
-    monkeypatch.setattr("mirror.registry.spread.SEGMENT", 500)
-    monkeypatch.setattr("mirror.registry.segment.SEGMENT", 500)
-    monkeypatch.setattr("mirror.registry.spread._WORTH", 1000)
-    monkeypatch.setattr("mirror.registry.spread._LOOK", 0.0)
+    monkeypatch.setattr("mirror.registry.blobs.parallel.SEGMENT", 500)
+    monkeypatch.setattr("mirror.registry.blobs.segment.SEGMENT", 500)
+    monkeypatch.setattr("mirror.registry.blobs.parallel._WORTH", 1000)
+    monkeypatch.setattr("mirror.registry.blobs.parallel._LOOK", 0.0)
 
 
 def slowly(registry: EmbeddedRegistry, *more: Action, times: int | None = None, path: str = "/blobs/") -> None:
@@ -267,7 +268,7 @@ def test_a_reader_that_stops_stops_all_connections(registry: EmbeddedRegistry) -
 def lanes(monkeypatch: pytest.MonkeyPatch, rate: Callable[[int], float], left: int = 10**9) -> list[int]:
     """What a blob comes to have over time, where `rate` is what so many connections bring: bytes per second."""
     clock, received, found = 0.0, 0, []
-    monkeypatch.setattr("mirror.registry.spread.monotonic", lambda: clock)
+    monkeypatch.setattr("mirror.registry.blobs.parallel.monotonic", lambda: clock)
     pace = _Pace(None)
     for _ in range(200):
         clock += 0.1

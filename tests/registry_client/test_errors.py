@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from mirror.errors import MirrorError, StorageError, TransferError, Unauthorized, WrongDigest
-from mirror.registry.errors import Refused, refusal, shown, translated
+from mirror.registry.transport.errors import Refused, refusal, shown, translated
 from tests.strategies import THOROUGH, json_values, nasty_text
 
 KEY: Any = SimpleNamespace(host="registry.example", port=5000, is_ssl=True, ssl=True)

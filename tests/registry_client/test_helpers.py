@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from mirror.errors import ConfigError
-from mirror.registry import helpers
+from mirror.registry.auth import helpers
+from mirror.registry.auth.helpers import Helper
+from mirror.registry.auth.keyring import Keyring
 from mirror.registry.credentials import Credentials
-from mirror.registry.helpers import Helper
-from mirror.registry.keyring import Keyring
 from tests.helper import install
 
 ANN = Credentials("ann", "secret")

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from mirror import stream
-from mirror.content import Source
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.config.hosts import Host
+from mirror.config.registriesconf import Rules
+from mirror.content import stream
+from mirror.content.roles import Source
 from mirror.errors import ConfigError, NotFound, TransferError, UsageError, WrongDigest, WrongMirror
-from mirror.hosts import Host
-from mirror.reference import Reference
-from mirror.registry import Client, Mirrored, Options, mirrored, pull_source
-from mirror.registry.endpoints import Endpoint, sources, target
-from mirror.registry.registriesconf import Rules
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.reference import Reference
+from mirror.registry import Client, Mirrored, Options, pull_source
+from mirror.registry.mirrors import mirrored
+from mirror.registry.mirrors.endpoints import Endpoint, sources, target
 from mirror.retry import Retry
 from tests import images
 from tests.registry import Cut, EmbeddedRegistry, Extend, Fault, Flip, Status, Truncate, serving
@@ -35,7 +36,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    monkeypatch.setattr("mirror.registry.registriesconf._SYSTEM", tmp_path / "etc")
+    monkeypatch.setattr("mirror.config.registriesconf._SYSTEM", tmp_path / "etc")
     return tmp_path
 
 

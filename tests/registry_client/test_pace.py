@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mirror.errors import TransferError
-from mirror.registry.pace import SLOWEST, Limit, paced
+from mirror.registry.transport.pace import SLOWEST, Limit, paced
 
 
 class Clock:
@@ -14,8 +14,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr("mirror.registry.pace.monotonic", lambda: self.now)
-        monkeypatch.setattr("mirror.registry.pace.asyncio.sleep", self.sleep)
+        monkeypatch.setattr("mirror.registry.transport.pace.monotonic", lambda: self.now)
+        monkeypatch.setattr("mirror.registry.transport.pace.asyncio.sleep", self.sleep)
 
     async def sleep(self, seconds: float) -> None:
         self.now += max(0.0, seconds)

@@ -10,7 +10,7 @@ from yarl import URL
 
 from mirror.errors import ConfigError, NotFound, TransferError
 from mirror.registry import Client, Options, Repository
-from mirror.registry.proxy import proxy_for
+from mirror.registry.transport.proxy import proxy_for
 from tests.cli.proxy import proxying
 from tests.registry import EmbeddedRegistry, Fault, Redirect, serving
 from tests.strategies import QUICK, nasty_text

@@ -14,12 +14,12 @@ import pytest
 from multidict import CIMultiDict
 from yarl import URL
 
-from mirror import stream
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content import stream
 from mirror.errors import MirrorError, TransferError
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 from mirror.registry import Client, Options, Repository, client
-from mirror.registry.addresses import is_loopback, location
+from mirror.registry.transport.addresses import is_loopback, location
 from mirror.retry import Retry
 from tests.registry import Basic, EmbeddedRegistry, Fault, Redirect, serving
 

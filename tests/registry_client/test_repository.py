@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror import stream
-from mirror.descriptor import MANIFEST_CAP, Descriptor
-from mirror.digest import Digest
+from mirror.content import stream
+from mirror.content.stream import Fetch
 from mirror.errors import (
     ContentError,
     InvalidContent,
@@ -24,9 +23,10 @@ from mirror.errors import (
     WrongDigest,
     WrongSize,
 )
+from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
+from mirror.oci.digest import Digest
 from mirror.registry import Client, Options, Repository
-from mirror.registry.download import modified
-from mirror.stream import Fetch
+from mirror.registry.blobs.download import modified
 from tests import images
 from tests.memory import descriptor_of
 from tests.registry import (

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mirror import stream
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.config.hosts import Host
+from mirror.content import stream
 from mirror.errors import ConfigError, MirrorError, TransferError
-from mirror.hosts import Host
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 from mirror.registry import Client, Options, Repository
-from mirror.registry.tls import Trust, trust
+from mirror.registry.transport.tls import Trust, trust
 from tests.cli.certificate import Authority, self_signed, server_tls
 from tests.registry import EmbeddedRegistry, Fault, Redirect, serving
 
@@ -302,7 +302,7 @@ def test_a_folder_that_cannot_be_read_is_named(home: Path, monkeypatch: pytest.M
         raise PermissionError(errno.EACCES, "Permission denied")  # root, who runs CI, reads everything
 
     folder = certs_d(home, "127.0.0.1:1")
-    monkeypatch.setattr("mirror.registry.tls.os.listdir", refuse)
+    monkeypatch.setattr("mirror.registry.transport.tls.os.listdir", refuse)
     assert f"{folder} cannot be read: Permission denied." in str(refused("127.0.0.1:1"))
 
 

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror import manifest, stream
-from mirror.descriptor import Descriptor
-from mirror.digest import Digest
+from mirror.content import stream
+from mirror.content.stream import Body, Fetch
 from mirror.errors import BlobsUnknown, ContentError, TransferError, WrongDigest
+from mirror.oci import manifest
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 from mirror.registry import Client, Options, Repository, refusals
-from mirror.stream import Body, Fetch
 from tests import images
 from tests.registry import Basic, Cut, EmbeddedRegistry, Fault, Header, Seen, Stall, Status, serving
 from tests.registry.quirks import Quirks

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
-from mirror.registry.urls import web_address
+from mirror.registry.transport.urls import web_address
 from tests.strategies import THOROUGH, nasty_text
 
 BASE = URL("https://registry.example:5000/v2/a/tags/list?n=100")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror import verify_layout
-from mirror.finding import Kind, Severity
+from mirror.content.finding import Kind, Severity
 from mirror.report.findings import VerifyReport
 from mirror.verify import structure
 from tests import images, layouts

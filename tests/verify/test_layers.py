@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mirror import verify_layout
-from mirror.finding import Finding, Kind, Severity
+from mirror.content.finding import Finding, Kind, Severity
 from mirror.report.findings import VerifyReport
 from tests import images, layouts
 from tests.images import Blob, Image, Json

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.digest import Digest
+from mirror.oci.digest import Digest
 from mirror.verify.ledger import Ledger
 from tests.strategies import THOROUGH
 

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 import pytest
 
 from mirror import Finding, Verification, verify_layout
+from mirror.content.finding import Kind, Severity
 from mirror.errors import UsageError
-from mirror.finding import Kind, Severity
 from mirror.report.findings import Level, Sample, Verdict, VerifyReport
 from tests import images, layouts
 from tests.command import Mirror

@@ -10,7 +10,7 @@ from threading import Event, Thread
 import pytest
 
 from mirror import verify_layout
-from mirror.finding import Finding, Kind, Severity
+from mirror.content.finding import Finding, Kind, Severity
 from mirror.report.findings import Verdict
 from tests import images, layouts
 from tests.images import Blob, Image

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.digest import Digest
-from mirror.examine import examine
-from mirror.finding import Finding, Kind, Severity
+from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.hashing import examine
+from mirror.oci.digest import Digest
 from mirror.verify import unpack
 from mirror.verify.unpack import Layer
 from tests.strategies import QUICK

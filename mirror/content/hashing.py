@@ -1,0 +1,184 @@
+"""Is this content what its name says? The one way to hash what a store holds, whatever kind of store it is.
+
+A store opens a blob as a `Reader`, or says what stands there instead. Hashing reads into one reused buffer: no
+allocation for each read, and the GIL is released for both the read and the hash, so threads use all cores.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from mirror.errors import InvalidDigest
+from mirror.oci.digest import Digest, Hasher
+
+READ = 1024 * 1024  # bytes at a time: larger ones fall out of the cache, smaller ones cost system calls
+
+
+class Flaw(StrEnum):
+    """What can be wrong with a stored blob."""
+
+    MISSING = "missing"
+    NOT_A_FILE = "not-a-file"
+    TOO_SHORT = "too-short"
+    TOO_LONG = "too-long"
+    CORRUPT = "corrupt"
+    UNREADABLE = "unreadable"
+    UNHASHABLE = "unhashable"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found at a blob's place. `flaw` is None where all is well.
+
+    `size` is bytes as they are stored, `hashed` those that were hashed to the end.
+    """
+
+    flaw: Flaw | None
+    expected: str = ""
+    found: str = ""
+    size: int = 0
+    hashed: int = 0
+
+    @property
+    def ok(self) -> bool:
+        return self.flaw is None
+
+
+MISSING = Verdict(Flaw.MISSING, "a file", "nothing")
+_CHANGED = "other bytes from one moment to the next"
+
+
+def not_a_file(found: str) -> Verdict:
+    return Verdict(Flaw.NOT_A_FILE, "a file", found)
+
+
+def unreadable(error: OSError) -> Verdict:
+    return Verdict(Flaw.UNREADABLE, "a readable file", os.strerror(error.errno or 0).lower())
+
+
+class Reader(Protocol):
+    """A stored blob, open for one thread. `size` is bytes as they were when it was opened."""
+
+    size: int
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill the buffer with the bytes that come next, as far as they go; 0 at the end.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        ...
+
+    def changed(self) -> bool:
+        """Whether somebody has written to it since it was opened."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Passing:
+    """The bytes of a reader on their way, each of them hashed as it passes. `size` is what was announced."""
+
+    def __init__(self, reader: Reader, hasher: Hasher, advance: Callable[[int], None]) -> None:
+        self.size = reader.size
+        self._reader, self._hasher, self._advance = reader, hasher, advance
+        self._left = reader.size + 1  # one more than there should be: a file that grows for ever is not read for ever
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = self._reader.readinto(buffer[: self._left])
+        self._hasher.update(buffer[:count])
+        self._left -= count
+        self._advance(count)
+        return count
+
+    def as_announced(self) -> bool:
+        """Whether there were as many bytes as the size said, once all are read."""
+        return self._left == 1
+
+
+Through = Callable[[Passing], None]
+
+
+def measure(opened: Reader | Verdict, size: int | None) -> Verdict:
+    """Compare the size alone, and close. None: whatever size it has is right."""
+    if isinstance(opened, Verdict):
+        return opened
+    opened.close()
+    return _sized(opened, size)
+
+
+def examine(
+    opened: Reader | Verdict,
+    digest: Digest,
+    size: int | None,
+    *,
+    buffer: bytearray | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+    through: Through | None = None,
+) -> Verdict:
+    """Hash one blob, compare it with its name, and close it. Sizes are compared first.
+
+    Args:
+        opened: the blob, or what stands in its place.
+        digest: its name.
+        size: the bytes that it should have; None for an orphan, of which nobody says.
+        buffer: a scratch buffer, to be reused by one thread from call to call.
+        advance: called with the bytes that each read gave; what it raises ends the examination.
+        through: gets the bytes on their way, to do more with them; what it leaves is read and hashed after it.
+    """
+    if isinstance(opened, Verdict):
+        return opened
+    with closing(opened):
+        sized = _sized(opened, size)
+        if not sized.ok:
+            return sized
+        try:
+            return _hashed(opened, digest, buffer or bytearray(min(READ, opened.size + 1)), advance, through)
+        except OSError as error:
+            return unreadable(error)
+
+
+def keep(data: bytearray) -> Through:
+    """For `examine`: keep the content, whose size the caller has capped."""
+
+    def through(passing: Passing) -> None:
+        buffer = memoryview(bytearray(passing.size + 1))
+        while count := passing.readinto(buffer):
+            data.extend(buffer[:count])
+
+    return through
+
+
+def _sized(reader: Reader, size: int | None) -> Verdict:
+    found = reader.size
+    if size is None or found == size:
+        return Verdict(None, size=found)
+    flaw = Flaw.TOO_SHORT if found < size else Flaw.TOO_LONG
+    return Verdict(flaw, f"{size} bytes", f"{found} bytes", found)
+
+
+def _hashed(
+    reader: Reader, digest: Digest, buffer: bytearray, advance: Callable[[int], None], through: Through | None
+) -> Verdict:
+    try:
+        hasher = digest.hasher()
+    except InvalidDigest:
+        return Verdict(Flaw.UNHASHABLE, str(digest), f"no way to compute {digest.algorithm}", reader.size)
+    passing = Passing(reader, hasher, advance)
+    if through:
+        through(passing)
+    view = memoryview(buffer)
+    while passing.readinto(view):
+        pass
+    if not passing.as_announced() or reader.changed():
+        return Verdict(Flaw.CHANGED, str(digest), _CHANGED, reader.size)
+    if digest.matches(hasher):
+        return Verdict(None, size=reader.size, hashed=reader.size)
+    found = f"{digest.algorithm}:{hasher.hexdigest()}"
+    return Verdict(Flaw.CORRUPT, str(digest), found, reader.size, reader.size)

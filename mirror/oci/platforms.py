@@ -1,0 +1,67 @@
+"""Choosing among the platforms of an image: pure, over the descriptors of an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mirror.errors import NotFound
+from mirror.oci.descriptor import Descriptor, Platform
+
+# What runs where nobody names a variant, best first: containerd's and Docker's order for 32-bit ARM.
+_ARM = ("v7", "v6", "v5", None)
+
+
+def select(children: Sequence[Descriptor], wanted: Iterable[Platform], image: str) -> list[Descriptor]:
+    """The children for the platforms wanted, one for each, in the published order.
+
+    Raises:
+        NotFound: one of them is not there; the message lists those that are.
+    """
+    chosen: set[int] = set()
+    for platform in wanted:
+        best = min(
+            (position for position, child in enumerate(children) if fits(platform, child.platform)),
+            key=lambda position: (_rank(platform, children[position].platform), position),
+            default=None,
+        )
+        if best is None:
+            raise absent(platform, (child.platform for child in children), image)
+        chosen.add(best)
+    return [children[position] for position in sorted(chosen)]
+
+
+def with_attestations(children: Sequence[Descriptor], chosen: Iterable[Descriptor]) -> list[Descriptor]:
+    """The chosen children and the attestations about them, in the published order."""
+    images = list(chosen)
+    digests = {child.digest for child in images}
+    return [child for child in children if child in images or child.attests in digests]
+
+
+def fits(wanted: Platform, offered: Platform | None) -> bool:
+    """Whether an image for `offered` is one for `wanted`. What is not asked for does not have to match."""
+    if offered is None or not offered.known or (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
+        return False
+    if wanted.os_version and wanted.os_version != offered.os_version:
+        return False
+    return wanted.variant is None or _variant(wanted) == _variant(offered)
+
+
+def absent(wanted: Platform, offered: Iterable[Platform | None], image: str) -> NotFound:
+    """The error for a platform that is not there."""
+    there = dict.fromkeys(str(platform) for platform in offered if platform and platform.known)
+    return NotFound(
+        f"{image} has no image for {wanted}.",
+        hint=f"It has: {', '.join(there)}." if there else "It names no platforms at all; try --all-platforms.",
+    )
+
+
+def _variant(platform: Platform) -> str | None:
+    """64-bit ARM is v8 unless something else is said."""
+    return platform.variant or ("v8" if platform.architecture == "arm64" else None)
+
+
+def _rank(wanted: Platform, offered: Platform | None) -> int:
+    variant = offered.variant if offered else None
+    if wanted.architecture == "arm" and wanted.variant is None:
+        return _ARM.index(variant) if variant in _ARM else len(_ARM)
+    return 0 if offered and _variant(offered) == _variant(wanted) else 1

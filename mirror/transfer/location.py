@@ -1,0 +1,127 @@
+"""Where images are, as skopeo and podman write it (containers-transports(5)), or as a person types it.
+
+    docker://IMAGE                an image in a registry
+    oci:PATH[:REF]                an OCI image layout
+    oci-archive:PATH[:REF]        a layout in a tar archive
+    docker-archive:PATH[:REF]     docker's own form of one
+
+PATH ends at the first colon, and REF has the others. A plain name or path is guessed, and whoever asks is told how.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mirror.errors import InvalidReference, UsageError
+from mirror.oci.reference import Reference
+
+
+class Transport(StrEnum):
+    """The kinds of places, by their prefixes."""
+
+    REGISTRY = "docker"
+    LAYOUT = "oci"
+    OCI_ARCHIVE = "oci-archive"
+    DOCKER_ARCHIVE = "docker-archive"
+
+    @property
+    def is_archive(self) -> bool:
+        return self in (Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
+
+
+# Those of skopeo that lead to places which mirror does not reach. Taken as images, they would be asked of Docker Hub.
+_OTHERS = re.compile(r"(atomic|containers-storage|dir|docker-daemon|ostree|sif|tarball):")
+_PLAIN = {
+    Transport.REGISTRY: "an image of a registry",
+    Transport.LAYOUT: "a layout",
+    Transport.OCI_ARCHIVE: "an archive",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One place. `where` is a path, or what follows `docker://`; `ref` which image is meant, where that is said.
+
+    `guessed` is whether somebody typed a plain name or path.
+    """
+
+    transport: Transport
+    where: str
+    ref: str | None = None
+    guessed: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Location:
+        """Read a location as a person types it. What is on the disk decides about a plain name.
+
+        Raises:
+            UsageError: it is none, or one that mirror cannot reach.
+        """
+        if text.startswith("docker://"):
+            return cls(Transport.REGISTRY, text.removeprefix("docker://")).checked()
+        transport, colon, rest = text.partition(":")
+        if colon and transport in (Transport.LAYOUT, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE):
+            return cls(Transport(transport), *_split(text, rest))
+        if _OTHERS.match(text):
+            raise UsageError(
+                f"{text[:300]!r} is in a place that mirror does not reach: {transport}.",
+                hint=f"skopeo copies between {transport}: and a layout, which it calls oci:PATH:TAG.",
+            )
+        return _guess(text)
+
+    def checked(self) -> Location:
+        """Itself.
+
+        Raises:
+            InvalidReference: the image of a registry has no name that one can have.
+        """
+        Reference.parse(self.where)
+        return self
+
+    @property
+    def index(self) -> int | None:
+        """The number of an image in an archive or a layout, from 0 on: skopeo's `@N`."""
+        found = re.fullmatch(r"@([0-9]{1,9})", self.ref or "", re.ASCII)
+        return int(found[1]) if found else None
+
+    @property
+    def remark(self) -> str | None:
+        """What a person should know of a guess."""
+        return f"taken as {_PLAIN[self.transport]}: {self}" if self.guessed else None
+
+    def __str__(self) -> str:
+        slashes = "//" if self.transport is Transport.REGISTRY else ""
+        return f"{self.transport}:{slashes}{self.where}{':' + self.ref if self.ref else ''}"
+
+
+def _split(text: str, rest: str) -> tuple[str, str | None]:
+    path, colon, ref = rest.partition(":")
+    if not path or (colon and not ref):
+        what = "a path" if not path else "a name after its last colon"
+        raise UsageError(f"{text[:300]!r} lacks {what}.", hint="Locations look like oci:./layout or oci:./layout:v1.")
+    return path, ref or None
+
+
+def _guess(text: str) -> Location:
+    """What is there decides, then what it looks like; everything else is an image."""
+    path = os.path.expanduser(text)
+    if text == "-" or os.path.isfile(path):
+        return Location(Transport.OCI_ARCHIVE, path, guessed=True)
+    if os.path.isfile(os.path.join(path, "index.json")):
+        return Location(Transport.LAYOUT, path, guessed=True)
+    looks_like_path = text.startswith((".", "/", "~")) or text.endswith("/")
+    if text.endswith(".tar") or looks_like_path:
+        if ":" in path:
+            raise UsageError(
+                f"There is nothing at {text[:300]!r}, and a colon in a path can be meant otherwise.",
+                hint="Say what it is, such as oci:./layout:v1 or docker://redis:4.0.",
+            )
+        return Location(Transport.OCI_ARCHIVE if text.endswith(".tar") else Transport.LAYOUT, path, guessed=True)
+    try:
+        return Location(Transport.REGISTRY, text, guessed=True).checked()
+    except InvalidReference as error:
+        error.hint = f"If a path is meant: ./{text[:300]}. {error.hint}"
+        raise
