@@ -24,7 +24,7 @@ __version__ = VERSION
 
 if TYPE_CHECKING:
     from mirror.content.finding import Finding
-    from mirror.content.select import Choice
+    from mirror.content.select import PlatformSelection
     from mirror.errors import MirrorError
     from mirror.manage.inspect import inspect_image, inspect_layout
     from mirror.manage.ls import list_layout, remove_image
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     from mirror.oci.reference import Reference
     from mirror.records import Record, parse_records
     from mirror.records.capture import record_image, record_layout
-    from mirror.registry import Credentials, Options
+    from mirror.registry import Credentials, RegistryOptions
     from mirror.registry.login import log_in, log_out
-    from mirror.report.findings import Level, Sample, VerifyReport
+    from mirror.report.findings import Sample, VerifyLevel, VerifyReport
     from mirror.report.transfers import TransferReport
-    from mirror.retry import Retry
+    from mirror.retry import RetryPolicy
     from mirror.serve import ServeOptions, Serving, serve_layouts
     from mirror.transfer.copy import CopyOptions, copy_images
-    from mirror.transfer.export import ExportOptions, Format, export_layout
+    from mirror.transfer.export import ArchiveFormat, ExportOptions, export_layout
     from mirror.transfer.import_ import import_archive
-    from mirror.transfer.naming import Renaming
+    from mirror.transfer.naming import NameMapping
     from mirror.transfer.pull import PullOptions, pull_image, pull_images
     from mirror.transfer.push import PushOptions, push_layout
     from mirror.verify import Verification, verify_layout
@@ -53,24 +53,24 @@ if TYPE_CHECKING:
     from mirror.verify.receipt import verify_receipt
 
 _HOMES = {
-    "Choice": "content.select",
+    "PlatformSelection": "content.select",
     "CopyOptions": "transfer.copy",
     "Credentials": "registry",
     "Descriptor": "oci.descriptor",
     "Digest": "oci.digest",
     "ExportOptions": "transfer.export",
     "Finding": "content.finding",
-    "Format": "transfer.export",
-    "Level": "report.findings",
+    "ArchiveFormat": "transfer.export",
+    "VerifyLevel": "report.findings",
     "MirrorError": "errors",
-    "Options": "registry",
+    "RegistryOptions": "registry",
     "Platform": "oci.descriptor",
     "PullOptions": "transfer.pull",
     "PushOptions": "transfer.push",
     "Record": "records",
     "Reference": "oci.reference",
-    "Renaming": "transfer.naming",
-    "Retry": "retry",
+    "NameMapping": "transfer.naming",
+    "RetryPolicy": "retry",
     "Sample": "report.findings",
     "ServeOptions": "serve",
     "Serving": "serve",
@@ -102,29 +102,29 @@ _HOMES = {
 }
 
 __all__ = [
-    "Choice",
+    "ArchiveFormat",
     "CopyOptions",
     "Credentials",
     "Descriptor",
     "Digest",
     "ExportOptions",
     "Finding",
-    "Format",
-    "Level",
     "MirrorError",
-    "Options",
+    "NameMapping",
     "Platform",
+    "PlatformSelection",
     "PullOptions",
     "PushOptions",
     "Record",
     "Reference",
-    "Renaming",
-    "Retry",
+    "RegistryOptions",
+    "RetryPolicy",
     "Sample",
     "ServeOptions",
     "Serving",
     "TransferReport",
     "Verification",
+    "VerifyLevel",
     "VerifyReport",
     "copy_images",
     "export_layout",

@@ -13,14 +13,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def cores() -> int:
+def available_cpus() -> int:
     """The processors that this process may run on: a container, or taskset, may leave it few of the machine's."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: int) -> list[R]:
+async def map_concurrently(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: int) -> list[R]:
     """Run `work` on every item, at most `at_once` of them together, started in the given order.
 
     Returns:
@@ -45,14 +45,14 @@ async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: i
     return [results[position] for position in sorted(results)]
 
 
-async def in_thread(
+async def to_thread(
     work: Callable[[], R], on_cancel: Callable[[], None] = lambda: None, unwanted: Callable[[R], None] = lambda _: None
 ) -> R:
-    """Run `work` in a worker thread, and never leave the thread behind; see `settled`."""
-    return await settled(asyncio.to_thread(work), on_cancel, unwanted)
+    """Run `work` in a worker thread, and never leave the thread behind; see `shielded`."""
+    return await shielded(asyncio.to_thread(work), on_cancel, unwanted)
 
 
-class Helpers:
+class BackgroundTasks:
     """Tasks that help somebody, and end with the `async with` that they were started in."""
 
     def __init__(self) -> None:
@@ -73,16 +73,16 @@ class Helpers:
 
 
 @asynccontextmanager
-async def helpers() -> AsyncIterator[Helpers]:
+async def background_tasks() -> AsyncIterator[BackgroundTasks]:
     """Somewhere to start tasks in that never outlive the body of the `async with`."""
-    found = Helpers()
+    found = BackgroundTasks()
     try:
         yield found
     finally:
         await found.end()
 
 
-async def stoppable(work: Callable[[Callable[[int], None]], R]) -> R:
+async def to_thread_cancellable(work: Callable[[Callable[[int], None]], R]) -> R:
     """Run `work` in a worker thread; a cancellation ends it at its next call of the function that it is given."""
     stop = Event()
 
@@ -90,10 +90,10 @@ async def stoppable(work: Callable[[Callable[[int], None]], R]) -> R:
         if stop.is_set():
             raise asyncio.CancelledError
 
-    return await in_thread(lambda: work(advance), on_cancel=stop.set)
+    return await to_thread(lambda: work(advance), on_cancel=stop.set)
 
 
-async def settled(
+async def shielded(
     doing: Awaitable[R], on_cancel: Callable[[], None] = lambda: None, unwanted: Callable[[R], None] = lambda _: None
 ) -> R:
     """Await something that a thread does, to its end.

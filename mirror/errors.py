@@ -13,13 +13,13 @@
     ├── ContentError            3  content that is not what it should be
     │   ├── InvalidDigest       3  text that is no digest
     │   ├── InvalidContent      3  JSON or a manifest that breaks its specification
-    │   ├── WrongSize           3  fewer or more bytes than the descriptor says
-    │   ├── WrongDigest         3  bytes that hash to something else
-    │   ├── WrongMirror         3  … from a mirror, while there is somebody else to ask
+    │   ├── SizeMismatch        3  fewer or more bytes than the descriptor says
+    │   ├── DigestMismatch      3  bytes that hash to something else
+    │   ├── StaleMirror         3  … from a mirror, while there is somebody else to ask
     │   ├── BrokenLayout        3  a folder that should be an OCI image layout and is not
     │   ├── BrokenArchive       3  a file that should be an archive of images and is not
     │   └── InvalidRecord       3  a digest record that cannot be understood, or contradicts itself
-    └── SomeFailed              4  some is done and some failed: of several images, or of what refers to them; where
+    └── PartialFailure          4  some is done and some failed: of several images, or of what refers to them; where
                                    nothing is done, the code of the first failure
 
 The message is one sentence that says what happened, to what, and where; `hint` is what the person can do about it.
@@ -122,7 +122,7 @@ class InvalidContent(ContentError):
     """JSON, a descriptor or a manifest that breaks its specification."""
 
 
-class WrongSize(ContentError):
+class SizeMismatch(ContentError):
     """A body that is shorter or longer than its descriptor says. `want` and `got` are bytes.
 
     `got` is None where reading stopped at the first byte too many.
@@ -140,7 +140,7 @@ class WrongSize(ContentError):
         return self.got is not None and self.got < self.want
 
 
-class WrongDigest(ContentError):
+class DigestMismatch(ContentError):
     """A body of the right size that hashes to something else. `want` and `got` are digests."""
 
     def __init__(self, what: str, *, want: str, got: str) -> None:
@@ -152,7 +152,7 @@ class WrongDigest(ContentError):
         self.got = got
 
 
-class WrongMirror(ContentError):
+class StaleMirror(ContentError):
     """A mirror has sent something else than what was named. It is not asked for it again, so asking again may help."""
 
     @property
@@ -176,7 +176,7 @@ class InvalidRecord(ContentError):
         self.line = line
 
 
-class SomeFailed(MirrorError):
+class PartialFailure(MirrorError):
     """With --keep-going, images have failed (`failures`); or all are done, but not all that refers to them.
 
     Where nothing is done, it counts as its first failure does.

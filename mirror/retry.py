@@ -17,7 +17,7 @@ _GAIN = 1024 * 1024  # bytes; a server that gives a byte at a time does not get 
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryPolicy:
     """How stubborn to be: `times` further attempts after the first, the pause in seconds doubling from `pause`.
 
     A server that names a pause (Retry-After) gets it, up to `longest` seconds.
@@ -58,4 +58,4 @@ class Retry:
         return min(self.longest, max(own, asked or 0.0))
 
 
-ONCE = Retry(times=0)
+ONCE = RetryPolicy(times=0)

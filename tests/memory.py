@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from mirror.content import stream
-from mirror.content.stream import Body, Fetch
+from mirror.content.stream import BlobReader, Fetch
 from mirror.errors import MirrorError, NotFound, TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -45,13 +45,13 @@ class MemorySource:
         return None
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
         self.opened.append(node.digest)
         if self.errors.get(node.digest):
             raise self.errors[node.digest].pop(0)
         if node.digest not in self.contents:
             raise TransferError(f"There is no {node.digest} here.", status=404)
-        yield Body(stream.once(self.contents[node.digest][start:]), "memory", start=start)
+        yield BlobReader(stream.single_chunk(self.contents[node.digest][start:]), "memory", start=start)
 
 
 class MemorySink:
@@ -103,11 +103,11 @@ def links(data: bytes) -> list[Json]:
     return [*document.get("manifests", ()), *config, *document.get("layers", ())]
 
 
-def fetching(body: Body) -> Fetch:
+def fetching(body: BlobReader) -> Fetch:
     """A body that was made by hand, whatever offset is asked for."""
 
     @asynccontextmanager
-    async def fetch(start: int) -> AsyncIterator[Body]:
+    async def fetch(start: int) -> AsyncIterator[BlobReader]:
         yield body
 
     return fetch

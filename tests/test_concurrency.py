@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from mirror.concurrency import each, in_thread
+from mirror.concurrency import map_concurrently, to_thread
 from mirror.errors import MirrorError, StorageError
 
 
@@ -18,13 +18,13 @@ def test_results_come_in_the_order_of_the_items() -> None:
             await asyncio.sleep(0)
         return number * 2
 
-    assert asyncio.run(each(range(10), later, 4)) == [number * 2 for number in range(10)]
+    assert asyncio.run(map_concurrently(range(10), later, 4)) == [number * 2 for number in range(10)]
 
 
 def test_nothing_is_done_of_nothing() -> None:
     async def work(_: int) -> None: ...
 
-    assert asyncio.run(each([], work, 4)) == []
+    assert asyncio.run(map_concurrently([], work, 4)) == []
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 100])
@@ -38,7 +38,7 @@ def test_no_more_run_together_than_may(at_once: int) -> None:
         await asyncio.sleep(0)
         running -= 1
 
-    asyncio.run(each(range(20), work, at_once))
+    asyncio.run(map_concurrently(range(20), work, at_once))
     assert most == min(at_once, 20)
 
 
@@ -49,7 +49,7 @@ def test_items_start_in_their_order() -> None:
         started.append(number)
         await asyncio.sleep(0)
 
-    asyncio.run(each(range(20), work, 3))
+    asyncio.run(map_concurrently(range(20), work, 3))
     assert started == list(range(20))
 
 
@@ -66,7 +66,7 @@ def test_the_first_failure_is_raised_itself_and_the_others_have_ended() -> None:
             ended.append(number)
 
     with pytest.raises(StorageError, match="The disk is full") as caught:
-        asyncio.run(each(range(5), work, 3))
+        asyncio.run(map_concurrently(range(5), work, 3))
     assert sorted(ended) == [0, 2]
     assert caught.value.__context__ is None or caught.value.__suppress_context__
 
@@ -76,7 +76,7 @@ def test_of_two_failures_one_is_raised() -> None:
         raise MirrorError(f"number {number}")
 
     with pytest.raises(MirrorError, match="number 0"):
-        asyncio.run(each(range(5), work, 3))
+        asyncio.run(map_concurrently(range(5), work, 3))
 
 
 def test_what_is_cancelled_ends_all() -> None:
@@ -91,7 +91,7 @@ def test_what_is_cancelled_ends_all() -> None:
             running -= 1
 
     async def main() -> None:
-        task = asyncio.create_task(each(range(5), work, 3))
+        task = asyncio.create_task(map_concurrently(range(5), work, 3))
         while running < 3:
             await asyncio.sleep(0)
         task.cancel()
@@ -106,7 +106,7 @@ def test_what_is_cancelled_ends_all() -> None:
 
 
 def test_a_thread_gives_its_result() -> None:
-    assert asyncio.run(in_thread(lambda: threading.current_thread() is threading.main_thread())) is False
+    assert asyncio.run(to_thread(lambda: threading.current_thread() is threading.main_thread())) is False
 
 
 def test_a_thread_gives_its_failure() -> None:
@@ -114,7 +114,7 @@ def test_a_thread_gives_its_failure() -> None:
         raise StorageError("The disk is full.")
 
     with pytest.raises(StorageError):
-        asyncio.run(in_thread(work))
+        asyncio.run(to_thread(work))
 
 
 @pytest.mark.parametrize("failing", [False, True])
@@ -129,7 +129,7 @@ def test_a_cancelled_thread_has_ended_before_anybody_goes_on(failing: bool) -> N
             raise StorageError("The disk is full.")
 
     async def main() -> bool:
-        task = asyncio.create_task(in_thread(work, on_cancel=stop.set))
+        task = asyncio.create_task(to_thread(work, on_cancel=stop.set))
         await asyncio.to_thread(begun.wait, 10)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -142,5 +142,7 @@ def test_a_cancelled_thread_has_ended_before_anybody_goes_on(failing: bool) -> N
 @pytest.mark.skipif(sys.platform != "linux", reason="others have no way to leave a process few processors")
 def test_only_the_processors_that_are_left_to_us_count() -> None:
     one = min(os.sched_getaffinity(0))
-    code = f"import os; os.sched_setaffinity(0, [{one}]); from mirror.concurrency import cores; print(cores())"
+    code = (
+        f"import os; os.sched_setaffinity(0, [{one}]); from mirror import concurrency as c; print(c.available_cpus())"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"1\n"

@@ -19,7 +19,7 @@ from mirror.cli import mirror
 from mirror.cli.remote import DEFAULT_JOBS, DEFAULT_RETRIES
 from mirror.config import settings as config
 from mirror.config.hosts import Host
-from mirror.errors import ConfigError, SomeFailed, StorageError, TransferError
+from mirror.errors import ConfigError, PartialFailure, StorageError, TransferError
 from tests import images
 from tests.command import entries
 from tests.registry import EmbeddedRegistry, Fault, Status, serving
@@ -489,7 +489,7 @@ def test_sparse_may_be_a_setting(registry: EmbeddedRegistry) -> None:
 def test_going_on_may_be_a_setting(registry: EmbeddedRegistry) -> None:
     local("keep_going = true\nall_platforms = true")
     result = run("pull", f"{registry.host}/a:v2", f"{registry.host}/a:v1", "-q", code=1)
-    assert isinstance(result.exception, SomeFailed)
+    assert isinstance(result.exception, PartialFailure)
     assert platforms() == ["all"]
 
 

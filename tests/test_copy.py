@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.content import copy, stream
-from mirror.content.copy import Copy, Plan
-from mirror.content.filecopy import pour
+from mirror.content.copy import CopyTask, Plan
+from mirror.content.filecopy import copy_file
 from mirror.content.graph import walk
-from mirror.content.roles import Source
-from mirror.content.stream import Body, Fetch
-from mirror.content.wrappers import DryRun, Nearby
-from mirror.errors import ContentError, MirrorError, StorageError, TransferError, UsageError, WrongDigest
+from mirror.content.store import Source
+from mirror.content.stream import BlobReader, Fetch
+from mirror.content.wrappers import FallbackSource, ReadOnlySink
+from mirror.errors import ContentError, DigestMismatch, MirrorError, StorageError, TransferError, UsageError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 from tests import images
 from tests.images import Blob, Image
 from tests.memory import Counter, MemorySink, MemorySource, descriptor_of, links, node_of
@@ -45,22 +45,24 @@ class Call:
 
     def __init__(self, sink: MemorySink | None = None, jobs: int = 4, times: int = 0, keep_going: bool = False) -> None:
         self.sink = sink or MemorySink()
-        self.copies: list[Copy] = []
+        self.copies: list[CopyTask] = []
         self.plan: Plan
-        self._jobs, self._retry, self._keep_going = jobs, Retry(times, 0.0), keep_going
+        self._jobs, self._retry, self._keep_going = jobs, RetryPolicy(times, 0.0), keep_going
 
     async def add(self, image: Image, name: str, source: Source | None = None, sink: MemorySink | None = None) -> None:
         graph = await walk(MemorySource(image), descriptor_of(image))
         source = source or MemorySource(image)
-        self.copies.append(Copy(source, sink or self.sink, graph, name, descriptor_of(image)))
+        self.copies.append(CopyTask(source, sink or self.sink, graph, name, descriptor_of(image)))
 
     async def run(self, progress: Counter | None = None) -> None:
-        self.plan = await copy.survey(self.copies, jobs=self._jobs, retry=self._retry, progress=progress)
-        await copy.move(self.plan, jobs=self._jobs, retry=self._retry, keep_going=self._keep_going, progress=progress)
+        self.plan = await copy.plan(self.copies, jobs=self._jobs, retry=self._retry, progress=progress)
+        await copy.execute(
+            self.plan, jobs=self._jobs, retry=self._retry, keep_going=self._keep_going, progress=progress
+        )
 
 
 def copied(*pairs: tuple[Image, str], progress: Counter | None = None, **how: Any) -> Call:
-    """Copy images, each from a source of its own."""
+    """CopyTask images, each from a source of its own."""
 
     async def main() -> Call:
         call = Call(**how)
@@ -73,7 +75,7 @@ def copied(*pairs: tuple[Image, str], progress: Counter | None = None, **how: An
 
 
 def from_sources(image: Image, *sources: MemorySource, **how: Any) -> Call:
-    """Copy one image under several names, each from another source."""
+    """CopyTask one image under several names, each from another source."""
 
     async def main() -> Call:
         call = Call(**how)
@@ -153,11 +155,11 @@ class Held(MemorySource):
 
     def __init__(self, image: Image) -> None:
         super().__init__(image)
-        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+        self.partial_size, self.go_on = asyncio.Event(), asyncio.Event()
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
-        self.begun.set()
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
+        self.partial_size.set()
         await self.go_on.wait()
         async with super().open_blob(node, start) as body:
             yield body
@@ -201,7 +203,7 @@ def test_what_is_interrupted_names_nothing() -> None:
         call = Call()
         await call.add(FIRST, "name", slow)
         running = asyncio.create_task(call.run())
-        await slow.begun.wait()
+        await slow.partial_size.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -337,7 +339,7 @@ def test_when_no_source_has_it_the_first_one_says_why() -> None:
     first, second = MemorySource(FIRST), lacking(FIRST, digest)
     first.contents[digest] = bytes(300)
     call = from_sources(FIRST, first, second)
-    assert isinstance(call.copies[0].failure, WrongDigest)
+    assert isinstance(call.copies[0].failure, DigestMismatch)
     assert call.sink.names == {}
 
 
@@ -468,11 +470,11 @@ def test_progress_adds_up_whatever_is_tried_again(errors: list[MirrorError]) -> 
         """Breaks off after a few bytes, as often as it is told to."""
 
         @asynccontextmanager
-        async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
+        async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
             async with super().open_blob(node, start) as body:
-                yield Body(self._cut(body), "memory")
+                yield BlobReader(self._cut(body), "memory")
 
-        async def _cut(self, body: Body) -> AsyncIterator[bytes]:
+        async def _cut(self, body: BlobReader) -> AsyncIterator[bytes]:
             async for chunk in body.chunks:
                 yield chunk[:10]
                 if left:
@@ -499,7 +501,7 @@ def test_progress_adds_up_where_threads_read(monkeypatch: pytest.MonkeyPatch, pa
 
     class Files(MemorySource):
         @asynccontextmanager
-        async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
+        async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
             async with super().open_blob(node, start) as body:
                 yield replace(body, fill=io.BytesIO(self.contents[node.digest][start:]).readinto)
 
@@ -510,7 +512,7 @@ def test_progress_adds_up_where_threads_read(monkeypatch: pytest.MonkeyPatch, pa
             async with fetch(0) as body:
                 assert body.fill
                 got = bytearray()
-                await asyncio.to_thread(pour, body, node, body.fill, stream.Check(node), got.extend)
+                await asyncio.to_thread(copy_file, body, node, body.fill, stream.Verifier(node), got.extend)
             await asyncio.sleep(0)
             return told.append(counter.done["copying"])
 
@@ -547,11 +549,11 @@ def test_progress_has_nothing_to_copy_where_all_is_there() -> None:
 
 def test_a_dry_run_asks_and_never_writes() -> None:
     sink = MemorySink(held=[SHARED.digest])
-    dry = DryRun(sink)
+    dry = ReadOnlySink(sink)
     assert asyncio.run(dry.has(node_of(SHARED)))
-    assert not asyncio.run(DryRun(None).has(node_of(SHARED)))
+    assert not asyncio.run(ReadOnlySink(None).has(node_of(SHARED)))
     writes: Sequence[Callable[[], Any]] = [
-        lambda: dry.put(node_of(SHARED), stream.in_hand(b"", "nowhere")),
+        lambda: dry.put(node_of(SHARED), stream.from_memory(b"", "nowhere")),
         lambda: dry.tag("name", descriptor_of(FIRST), b""),
     ]
     for write in writes:
@@ -572,12 +574,12 @@ def test_what_is_near_and_right_is_not_fetched_from_far(broken: bool) -> None:
     near, far = Near(FIRST), MemorySource(FIRST)
     if broken:
         near.contents[FIRST.root] = b"x" * len(near.contents[FIRST.root])
-    found = asyncio.run(walk(Nearby(near, far), descriptor_of(FIRST)))
+    found = asyncio.run(walk(FallbackSource(near, far), descriptor_of(FIRST)))
     assert json.loads(found.nodes[Digest(FIRST.root)].data) == json.loads(FIRST.data)
     assert far.opened == ([FIRST.root] if broken else [])
 
 
 def test_without_anything_near_all_comes_from_far() -> None:
     far = MemorySource(FIRST)
-    asyncio.run(walk(Nearby(None, far), descriptor_of(FIRST)))
+    asyncio.run(walk(FallbackSource(None, far), descriptor_of(FIRST)))
     assert set(far.opened) == set(FIRST.manifests)

@@ -9,7 +9,7 @@ from mirror.layout import Entry
 from mirror.oci.descriptor import OCI_INDEX, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.transfer.naming import Destination, Renaming
+from mirror.transfer.naming import NameMapping, PushTarget
 from tests.strategies import QUICK
 
 DIGEST = Digest.of(b"root")
@@ -35,8 +35,8 @@ def goes(name: str, target: str = HOST, given: str | None = None, **how: str | l
 
 def place(image: Entry, target: str = HOST, given: str | None = None, **how: str | list[str]) -> str:
     maps = how.get("maps", [])
-    renaming = Renaming.parse(given, str(how.get("prefix", "")), str(how.get("strip", "")), list(maps))
-    return str(Destination.parse(target, renaming).place(image))
+    renaming = NameMapping.parse(given, str(how.get("prefix", "")), str(how.get("strip", "")), list(maps))
+    return str(PushTarget.parse(target, renaming).place(image))
 
 
 REDIS = "docker.io/library/redis:4.0"
@@ -103,7 +103,7 @@ def test_an_image_without_a_tag_goes_by_its_digest_until_it_is_given_one() -> No
 )
 def test_what_fits_no_image_is_mentioned(given: str | None, maps: list[str], strip: str, idle: list[str]) -> None:
     images = [Reference.parse(REDIS), Reference.parse("registry.internal/team/other:1")]
-    said = Renaming.parse(given, "", strip, maps).idle(images)
+    said = NameMapping.parse(given, "", strip, maps).idle(images)
     assert [sentence.split(", so")[0] for sentence in said] == [f"No image's name begins with {one}" for one in idle]
 
 
@@ -129,31 +129,31 @@ def test_a_name_that_becomes_too_long_is_refused() -> None:
 @pytest.mark.parametrize("text", ["", "=", "a", "=b", "A/B=b", "a=B", "a b=c", "a=c:1", "a:b=c", "../x=y", "a=../y"])
 def test_a_mapping_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="no mapping"):
-        Renaming.parse(None, "", "", [text])
+        NameMapping.parse(None, "", "", [text])
 
 
 def test_one_beginning_with_two_ends_is_refused() -> None:
     with pytest.raises(UsageError, match="'b' and to 'c'"):
-        Renaming.parse(None, "", "", ["a=b", "a=c"])
-    assert Renaming.parse(None, "", "", ["a=b", "a=b"]).maps == (("a", "b"),)
+        NameMapping.parse(None, "", "", ["a=b", "a=c"])
+    assert NameMapping.parse(None, "", "", ["a=b", "a=b"]).maps == (("a", "b"),)
 
 
 @pytest.mark.parametrize("text", ["A", "a b", "a:1", "../a", "a//b"])
 def test_a_prefix_that_is_no_path_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="no path"):
-        Renaming.parse(None, text, "", [])
+        NameMapping.parse(None, text, "", [])
     with pytest.raises(UsageError, match=r"no name|no path"):
-        Renaming.parse(None, "", f"{text}/ ", [])
+        NameMapping.parse(None, "", f"{text}/ ", [])
 
 
 @pytest.mark.parametrize("text", ["", ":", "a:", ":v1", "A", "a@b", "a:b/c", f"a@{DIGEST}", "a/b:c d"])
 def test_a_name_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="no name"):
-        Renaming.parse(text, "", "", [])
+        NameMapping.parse(text, "", "", [])
 
 
 def test_one_name_is_for_one_image() -> None:
-    destination = Destination.parse(HOST, Renaming.parse("a", "", "", []))
+    destination = PushTarget.parse(HOST, NameMapping.parse("a", "", "", []))
     with pytest.raises(UsageError, match="2 images"):
         destination.places([entry(REDIS), entry("docker.io/library/redis:5.0")])
 
@@ -161,8 +161,8 @@ def test_one_name_is_for_one_image() -> None:
 def test_images_that_a_mapping_brings_together_are_refused_together() -> None:
     images = [entry("docker.io/a/b:1"), entry("quay.io/a/b:1", Digest.of(b"other"))]
     with pytest.raises(UsageError, match=r"docker\.io/a/b:1 and quay\.io/a/b:1 would both become"):
-        Destination.parse(HOST).places(images)
-    apart = Destination.parse(HOST, Renaming.parse(None, "", "", ["docker.io=hub", "quay.io=quay"]))
+        PushTarget.parse(HOST).places(images)
+    apart = PushTarget.parse(HOST, NameMapping.parse(None, "", "", ["docker.io=hub", "quay.io=quay"]))
     assert [str(found) for found in apart.places(images)] == [f"{HOST}/hub/a/b:1", f"{HOST}/quay/a/b:1"]
 
 
@@ -172,8 +172,8 @@ PARTS = st.lists(st.sampled_from(["a", "b", "aa", "library"]), min_size=1, max_s
 @QUICK
 @given(path=PARTS, source=PARTS, target=PARTS, strip=PARTS, prefix=PARTS)
 def test_whatever_the_rules_a_place_is_a_name(path: str, source: str, target: str, strip: str, prefix: str) -> None:
-    renaming = Renaming.parse(None, prefix, strip, [f"{source}={target}"])
-    found = Destination.parse(HOST, renaming).place(entry(f"quay.io/{path}:v1"))
+    renaming = NameMapping.parse(None, prefix, strip, [f"{source}={target}"])
+    found = PushTarget.parse(HOST, renaming).place(entry(f"quay.io/{path}:v1"))
     assert Reference.parse(str(found)) == found
     assert found.repository.startswith(prefix)
 
@@ -181,5 +181,5 @@ def test_whatever_the_rules_a_place_is_a_name(path: str, source: str, target: st
 @pytest.mark.parametrize("text", ["http://registry.internal:5000", "https://registry.internal/a"])
 def test_a_url_is_no_target(text: str) -> None:
     with pytest.raises(UsageError, match="in front") as caught:
-        Destination.parse(text)
+        PushTarget.parse(text)
     assert "Leave it out" in (caught.value.hint or "")

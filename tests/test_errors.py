@@ -6,7 +6,15 @@ from collections.abc import Iterator
 import pytest
 
 from mirror import errors
-from mirror.errors import MirrorError, SomeFailed, TransferError, Unauthorized, WrongDigest, WrongMirror, WrongSize
+from mirror.errors import (
+    DigestMismatch,
+    MirrorError,
+    PartialFailure,
+    SizeMismatch,
+    StaleMirror,
+    TransferError,
+    Unauthorized,
+)
 
 CODES = {
     "MirrorError": 1,
@@ -22,13 +30,13 @@ CODES = {
     "ContentError": 3,
     "InvalidDigest": 3,
     "InvalidContent": 3,
-    "WrongSize": 3,
-    "WrongDigest": 3,
-    "WrongMirror": 3,
+    "SizeMismatch": 3,
+    "DigestMismatch": 3,
+    "StaleMirror": 3,
     "BrokenLayout": 3,
     "BrokenArchive": 3,
     "InvalidRecord": 3,
-    "SomeFailed": 4,
+    "PartialFailure": 4,
 }
 
 
@@ -63,27 +71,27 @@ def test_the_hint_is_kept_apart_from_the_message() -> None:
 
 @pytest.mark.parametrize(("got", "again"), [(0, True), (9, True), (11, False), (None, False)])
 def test_only_a_short_body_may_be_right_the_next_time(got: int | None, again: bool) -> None:
-    assert WrongSize("It", want=10, got=got).transient is again
+    assert SizeMismatch("It", want=10, got=got).transient is again
 
 
 @pytest.mark.parametrize(("got", "says"), [(9, "has 9 bytes"), (None, "has more")])
 def test_a_wrong_size_says_both_sizes(got: int | None, says: str) -> None:
-    text = str(WrongSize("It", want=10, got=got))
+    text = str(SizeMismatch("It", want=10, got=got))
     assert "10 bytes" in text
     assert says in text
 
 
 def test_a_wrong_digest_says_both_digests_and_stays_wrong() -> None:
-    error = WrongDigest("It", want="sha256:a", got="sha256:b")
+    error = DigestMismatch("It", want="sha256:a", got="sha256:b")
     assert (error.want, error.got, error.transient) == ("sha256:a", "sha256:b", False)
     assert "expected sha256:a, found sha256:b" in str(error)
 
 
 def test_a_wrong_mirror_is_not_asked_again_so_the_next_time_may_be_right() -> None:
-    assert WrongMirror("It broke.").transient is True
+    assert StaleMirror("It broke.").transient is True
 
 
-SPECIAL = (SomeFailed, WrongDigest, WrongMirror, WrongSize)
+SPECIAL = (PartialFailure, DigestMismatch, StaleMirror, SizeMismatch)
 
 
 @pytest.mark.parametrize("error", [error for error in tree() if error not in SPECIAL])
@@ -98,5 +106,5 @@ def test_a_transfer_keeps_status_and_pause(error: type[TransferError]) -> None:
 
 
 def test_some_failed_carries_the_failures() -> None:
-    failures = [MirrorError("one"), WrongSize("It", want=1, got=0)]
-    assert SomeFailed("2 of 3 images failed.", failures).failures == tuple(failures)
+    failures = [MirrorError("one"), SizeMismatch("It", want=1, got=0)]
+    assert PartialFailure("2 of 3 images failed.", failures).failures == tuple(failures)

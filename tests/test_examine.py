@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mirror.content.hashing import MISSING, Flaw, Passing, Verdict, examine, keep, measure
+from mirror.content.hashing import MISSING, BlobCheck, BlobFault, HashingReader, check_size, hash_blob, keep
 from mirror.oci.digest import Digest
 
 DATA = b"0123456789"
@@ -46,28 +46,30 @@ class EndlessReader(MemoryReader):
 
 
 def test_what_is_right_is_ok() -> None:
-    assert examine(MemoryReader(), DIGEST, len(DATA)) == Verdict(None, size=len(DATA), hashed=len(DATA))
+    assert hash_blob(MemoryReader(), DIGEST, len(DATA)) == BlobCheck(None, size=len(DATA), hashed=len(DATA))
 
 
-@pytest.mark.parametrize("look", [lambda reader: examine(reader, DIGEST, 10), lambda reader: measure(reader, 10)])
+@pytest.mark.parametrize("look", [lambda reader: hash_blob(reader, DIGEST, 10), lambda reader: check_size(reader, 10)])
 @pytest.mark.parametrize("reader", [MemoryReader(), MemoryReader(b"short"), BrokenReader()])
-def test_what_was_opened_is_closed(reader: MemoryReader, look: Callable[[MemoryReader], Verdict]) -> None:
+def test_what_was_opened_is_closed(reader: MemoryReader, look: Callable[[MemoryReader], BlobCheck]) -> None:
     look(reader)
     assert reader.closed
 
 
 def test_what_could_not_be_opened_keeps_its_verdict() -> None:
-    assert examine(MISSING, DIGEST, 10) is MISSING
-    assert measure(MISSING, 10) is MISSING
+    assert hash_blob(MISSING, DIGEST, 10) is MISSING
+    assert check_size(MISSING, 10) is MISSING
 
 
-@pytest.mark.parametrize(("size", "flaw"), [(10, None), (None, None), (9, Flaw.TOO_LONG), (11, Flaw.TOO_SHORT)])
-def test_to_measure_is_to_compare_sizes_and_read_nothing(size: int | None, flaw: Flaw | None) -> None:
-    assert measure(BrokenReader(), size).flaw is flaw
+@pytest.mark.parametrize(
+    ("size", "flaw"), [(10, None), (None, None), (9, BlobFault.TOO_LONG), (11, BlobFault.TOO_SHORT)]
+)
+def test_to_measure_is_to_compare_sizes_and_read_nothing(size: int | None, flaw: BlobFault | None) -> None:
+    assert check_size(BrokenReader(), size).flaw is flaw
 
 
 def test_what_cannot_be_read_is_not_right() -> None:
-    assert examine(BrokenReader(), DIGEST, 10).flaw is Flaw.UNREADABLE
+    assert hash_blob(BrokenReader(), DIGEST, 10).flaw is BlobFault.UNREADABLE
 
 
 @pytest.mark.timeout(20)
@@ -82,26 +84,26 @@ def test_what_cannot_be_read_is_not_right() -> None:
     ids=["shrinks", "grows", "is written to", "grows for ever"],
 )
 def test_content_that_changes_while_it_is_read_is_neither_right_nor_wrong(reader: MemoryReader) -> None:
-    assert examine(reader, DIGEST, 10).flaw is Flaw.CHANGED
+    assert hash_blob(reader, DIGEST, 10).flaw is BlobFault.CHANGED
 
 
 def test_content_is_kept_for_whom_wants_it() -> None:
     data = bytearray()
-    assert examine(MemoryReader(), DIGEST, 10, through=keep(data)).ok
+    assert hash_blob(MemoryReader(), DIGEST, 10, through=keep(data)).ok
     assert data == DATA
 
 
 @pytest.mark.parametrize("some", [0, 1, 9, 10])
 def test_what_nobody_has_read_is_hashed_all_the_same(some: int) -> None:
-    def through(passing: Passing) -> None:
+    def through(passing: HashingReader) -> None:
         passing.readinto(memoryview(bytearray(some)))
 
-    assert examine(MemoryReader(), DIGEST, 10, through=through).ok
-    wrong = examine(MemoryReader(b"012345678X"), DIGEST, 10, through=through)
-    assert (wrong.flaw, wrong.found) == (Flaw.CORRUPT, Digest.of(b"012345678X"))
+    assert hash_blob(MemoryReader(), DIGEST, 10, through=through).ok
+    wrong = hash_blob(MemoryReader(b"012345678X"), DIGEST, 10, through=through)
+    assert (wrong.flaw, wrong.found) == (BlobFault.CORRUPT, Digest.of(b"012345678X"))
 
 
 def test_a_buffer_serves_one_blob_after_the_other() -> None:
     buffer = bytearray(7)
     for data in (b"long and longer", b"short", b""):
-        assert examine(MemoryReader(data), Digest.of(data), len(data), buffer=buffer).ok
+        assert hash_blob(MemoryReader(data), Digest.of(data), len(data), buffer=buffer).ok

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mirror.content.finding import HINTS, LOG_IN, REGISTRY_HINTS, Finding, Kind, Severity
-from mirror.content.hashing import Flaw
+from mirror.content.hashing import BlobFault
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,11 +44,11 @@ def test_the_advice_for_registries_is_documented() -> None:
 def test_a_kind_can_be_found(kind: Kind) -> None:
     modules = [path for path in (ROOT / "mirror").rglob("*.py") if path.name != "finding.py"]
     used = {name for path in modules for name in re.findall(r"\bKind\.([A-Z_]+)", path.read_text())}
-    assert kind.name in used or str(kind) in set(Flaw)
+    assert kind.name in used or str(kind) in set(BlobFault)
 
 
-@pytest.mark.parametrize("flaw", Flaw)
-def test_every_flaw_of_a_blob_is_a_kind(flaw: Flaw) -> None:
+@pytest.mark.parametrize("flaw", BlobFault)
+def test_every_flaw_of_a_blob_is_a_kind(flaw: BlobFault) -> None:
     assert str(flaw) in set(Kind)
 
 

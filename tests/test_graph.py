@@ -11,11 +11,11 @@ from hypothesis import given
 
 from mirror.content import graph
 from mirror.content.graph import Graph, leaves, walk
-from mirror.content.stream import Body
-from mirror.errors import ContentError, InvalidContent, MirrorError, TransferError, WrongDigest, WrongSize
+from mirror.content.stream import BlobReader
+from mirror.errors import ContentError, DigestMismatch, InvalidContent, MirrorError, SizeMismatch, TransferError
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.digest import Digest
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 from tests import images
 from tests.images import RECORD, Blob, Image, encode
 from tests.memory import MemorySource, descriptor_of
@@ -200,11 +200,11 @@ def test_a_manifest_is_of_the_type_that_its_parent_says(media_type: str) -> None
 @pytest.mark.parametrize(
     ("data", "error"),
     [
-        (AMD64.data[:-1], WrongSize),
-        (AMD64.data + b" ", WrongSize),
-        (b"", WrongSize),
-        (b"x" * len(AMD64.data), WrongDigest),
-        (AMD64.data.replace(b"a", b"b"), WrongDigest),
+        (AMD64.data[:-1], SizeMismatch),
+        (AMD64.data + b" ", SizeMismatch),
+        (b"", SizeMismatch),
+        (b"x" * len(AMD64.data), DigestMismatch),
+        (AMD64.data.replace(b"a", b"b"), DigestMismatch),
     ],
 )
 def test_a_manifest_of_other_bytes_ends_the_walk(data: bytes, error: type[MirrorError]) -> None:
@@ -223,7 +223,7 @@ def test_a_missing_manifest_ends_the_walk() -> None:
 
 def test_a_manifest_is_asked_for_again() -> None:
     source = MemorySource(BOTH, errors={ARM64.root: [BUSY, BUSY]})
-    assert len(walked(BOTH, source, retry=Retry(times=2, pause=0)).nodes) == 3
+    assert len(walked(BOTH, source, retry=RetryPolicy(times=2, pause=0)).nodes) == 3
     assert source.opened.count(ARM64.root) == 3
 
 
@@ -335,7 +335,7 @@ class Together(MemorySource):
         self.both = asyncio.Barrier(2)
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
         if node.digest != BOTH.root:
             await self.both.wait()
         async with super().open_blob(node, start) as body:

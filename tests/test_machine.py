@@ -17,7 +17,16 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mirror import Choice, MirrorError, Options, PullOptions, Retry, pull_image, push_layout, verify_layout
+from mirror import (
+    MirrorError,
+    PlatformSelection,
+    PullOptions,
+    RegistryOptions,
+    RetryPolicy,
+    pull_image,
+    push_layout,
+    verify_layout,
+)
 from tests.command import blob_path, blobs, lacking, names, wrong_blobs
 from tests.images import Image
 from tests.registry import (
@@ -36,8 +45,10 @@ from tests.registry import (
 )
 from tests.strategies import graphs
 
-EVERYTHING = PullOptions(choice=Choice(everything=True), retry=Retry(0), registries=Options(jobs=2))
-HURRIED = PullOptions(choice=Choice(everything=True), retry=Retry(4, pause=0.0), registries=Options(jobs=2))
+EVERYTHING = PullOptions(choice=PlatformSelection(all=True), retry=RetryPolicy(0), registries=RegistryOptions(jobs=2))
+HURRIED = PullOptions(
+    choice=PlatformSelection(all=True), retry=RetryPolicy(4, pause=0.0), registries=RegistryOptions(jobs=2)
+)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.content import filecopy as pouring
-from mirror.content.filecopy import Cores, pour
-from mirror.content.stream import Body, Check, once
-from mirror.errors import MirrorError, StorageError, WrongDigest, WrongSize
+from mirror.content.filecopy import CpuSlots, copy_file
+from mirror.content.stream import BlobReader, Verifier, single_chunk
+from mirror.errors import DigestMismatch, MirrorError, SizeMismatch, StorageError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from tests.strategies import QUICK
@@ -26,9 +26,9 @@ SIZE = 1000
 
 
 @pytest.fixture(params=[0, 2, 8], autouse=True)
-def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cores]:
+def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[CpuSlots]:
     """With none to spare hashing goes on in the same thread, with many beside it; afterwards all are free again."""
-    cores = Cores(request.param)
+    cores = CpuSlots(request.param)
     monkeypatch.setattr(pouring, "_CORES", cores)
     monkeypatch.setattr(pouring, "_SPARE", [])
     monkeypatch.setattr(pouring, "_SIZE", SIZE)
@@ -54,11 +54,11 @@ def filling(data: bytes, most: int = SIZE) -> Callable[[memoryview], int]:
 def poured(data: bytes, node: Descriptor = NODE, start: int = 0, most: int = SIZE) -> tuple[bytes, MirrorError | None]:
     """What was written, and how it ended."""
     got = bytearray()
-    check = Check(node)
+    check = Verifier(node)
     check.update([data[:start]])
-    body = Body(once(b""), "a test", start=start)
+    body = BlobReader(single_chunk(b""), "a test", start=start)
     try:
-        pour(body, node, filling(data[start:], most), check, got.extend)
+        copy_file(body, node, filling(data[start:], most), check, got.extend)
     except MirrorError as error:
         return bytes(got), error
     return bytes(got), None
@@ -83,7 +83,7 @@ def test_any_wrong_byte_is_found_before_the_end_is_written(position: int, most: 
     wrong = bytearray(DATA)
     wrong[position] ^= 1
     got, error = poured(bytes(wrong), most=most)
-    assert isinstance(error, WrongDigest)
+    assert isinstance(error, DigestMismatch)
     assert str(error).startswith(f"{NODE.digest} from a test")
     assert len(got) < len(DATA)
 
@@ -91,20 +91,20 @@ def test_any_wrong_byte_is_found_before_the_end_is_written(position: int, most: 
 @pytest.mark.parametrize("size", [0, 1, SIZE, len(DATA) - 1])
 def test_what_ends_too_early_is_no_content(size: int) -> None:
     got, error = poured(DATA[:size])
-    assert isinstance(error, WrongSize)
+    assert isinstance(error, SizeMismatch)
     assert DATA.startswith(got)
 
 
 @pytest.mark.parametrize("more", [1, SIZE, 5 * SIZE])
 def test_what_goes_on_too_long_is_not_written_to_its_end(more: int) -> None:
     got, error = poured(DATA + bytes(more))
-    assert isinstance(error, WrongSize)
+    assert isinstance(error, SizeMismatch)
     assert len(got) < len(DATA)
 
 
 def test_a_size_beyond_all_memory_costs_nothing() -> None:
     _, error = poured(b"", Descriptor("a/b", Digest.of(b""), 2**62))
-    assert isinstance(error, WrongSize)
+    assert isinstance(error, SizeMismatch)
 
 
 def test_content_is_hashed_by_the_algorithm_that_names_it() -> None:
@@ -114,20 +114,27 @@ def test_content_is_hashed_by_the_algorithm_that_names_it() -> None:
 
 def test_it_is_told_how_far_it_is() -> None:
     told: list[int] = []
-    pour(Body(once(b""), "a test"), NODE, filling(DATA), Check(NODE), lambda _: None, told.append)
+    copy_file(BlobReader(single_chunk(b""), "a test"), NODE, filling(DATA), Verifier(NODE), lambda _: None, told.append)
     assert told == [SIZE] * 10
 
 
 @pytest.mark.parametrize("at", [1, 512, SIZE - 1, SIZE, 7 * SIZE + 300])
 def test_pieces_end_where_pages_of_the_file_do(at: int) -> None:
     sizes: list[int] = []
-    pour(Body(once(b""), "a test"), NODE, filling(DATA), Check(NODE), lambda view: sizes.append(len(view)), at=at)
+    copy_file(
+        BlobReader(single_chunk(b""), "a test"),
+        NODE,
+        filling(DATA),
+        Verifier(NODE),
+        lambda view: sizes.append(len(view)),
+        at=at,
+    )
     assert sum(sizes) == len(DATA)
     assert [(at + end) % SIZE for end in accumulate(sizes[:-1])] == [0] * (len(sizes) - 1)
 
 
 def test_whoever_pours_is_on_a_core_and_nobody_helps_beyond_them() -> None:
-    two = Cores(2)
+    two = CpuSlots(2)
     with two.one():
         assert two.take()
         assert not two.take()
@@ -139,9 +146,11 @@ def test_whoever_pours_is_on_a_core_and_nobody_helps_beyond_them() -> None:
     assert two.free == 2
 
 
-def test_whoever_pours_is_on_a_core(cores: Cores) -> None:
+def test_whoever_pours_is_on_a_core(cores: CpuSlots) -> None:
     before, seen = cores.free, list[int]()
-    pour(Body(once(b""), "a test"), NODE, filling(DATA), Check(NODE), lambda _: seen.append(cores.free))
+    copy_file(
+        BlobReader(single_chunk(b""), "a test"), NODE, filling(DATA), Verifier(NODE), lambda _: seen.append(cores.free)
+    )
     assert max(seen) == before - 1
 
 
@@ -169,7 +178,7 @@ def test_no_more_buffers_are_kept_than_a_few_need() -> None:
         return together
 
     def work() -> None:
-        pour(Body(once(b""), "a test"), NODE, fill_of(DATA), Check(NODE), lambda _: None)
+        copy_file(BlobReader(single_chunk(b""), "a test"), NODE, fill_of(DATA), Verifier(NODE), lambda _: None)
 
     with ThreadPoolExecutor(9, thread_name_prefix="test") as threads:
         assert [done.result() for done in [threads.submit(work) for _ in range(9)]] == [None] * 9
@@ -184,7 +193,7 @@ def test_a_small_blob_takes_a_small_buffer() -> None:
         return filling(b"abc")(buffer) if len(seen) == 1 else 0
 
     node = Descriptor("a/b", Digest.of(b"abc"), 3)
-    pour(Body(once(b""), "a test"), node, fill, Check(node), lambda _: None)
+    copy_file(BlobReader(single_chunk(b""), "a test"), node, fill, Verifier(node), lambda _: None)
     assert seen == [3, 1]
     assert pouring._SPARE == []
 
@@ -199,7 +208,7 @@ def test_what_is_written_is_what_was_hashed_whatever_comes_after_the_end(size: i
         buffer[count:] = b"x" * (len(buffer) - count)
         return count
 
-    pour(Body(once(b""), "a test"), node, scribbling, Check(node), written.extend)
+    copy_file(BlobReader(single_chunk(b""), "a test"), node, scribbling, Verifier(node), written.extend)
     assert written == data
 
 
@@ -234,11 +243,11 @@ def test_what_fails_on_the_way_is_raised_as_it_is(place: str) -> None:
         written.extend(chunk)
 
     with pytest.raises(StorageError, match=r"^The disk is full\.$"):
-        pour(
-            Body(once(b""), "a test"),
+        copy_file(
+            BlobReader(single_chunk(b""), "a test"),
             NODE,
             failing,
-            Check(NODE),
+            Verifier(NODE),
             write,
             lambda _: fail() if place == "advance" else None,
         )

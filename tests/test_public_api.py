@@ -13,8 +13,8 @@ import pytest
 
 import mirror
 from mirror import (
-    Choice,
     MirrorError,
+    PlatformSelection,
     PullOptions,
     PushOptions,
     inspect_image,
@@ -112,7 +112,7 @@ def test_nothing_is_loaded_that_is_not_needed(statement: str, unwanted: set[str]
 
 def test_the_whole_way_round_as_a_program_goes_it(tmp_path: Path) -> None:
     async def main(source: str, target: str) -> None:
-        pulled = await pull_image(f"{source}/a:v1", tmp_path / "layout", PullOptions(Choice(everything=True)))
+        pulled = await pull_image(f"{source}/a:v1", tmp_path / "layout", PullOptions(PlatformSelection(all=True)))
         assert pulled.lines() == [f"{source}/a:v1@{IMAGE.root}"]
         verified = await verify_layout(tmp_path / "layout")
         assert (verified.verdict, verified.findings) == ("ok", ())
@@ -127,7 +127,7 @@ def test_the_whole_way_round_as_a_program_goes_it(tmp_path: Path) -> None:
 
 def test_a_layout_is_listed_inspected_and_emptied(tmp_path: Path) -> None:
     async def main(source: str) -> None:
-        everything = PullOptions(Choice(everything=True))
+        everything = PullOptions(PlatformSelection(all=True))
         await pull_images([f"{source}/a:v1", f"{source}/b:v1"], str(tmp_path / "layout"), everything)
         assert [image.name for image in (await list_layout(tmp_path / "layout")).images] == [
             f"{source}/a:v1",
@@ -148,7 +148,7 @@ def test_a_layout_is_listed_inspected_and_emptied(tmp_path: Path) -> None:
 def test_every_failure_is_one_tree(tmp_path: Path) -> None:
     attempts: list[Callable[[], Coroutine[Any, Any, object]]] = [
         lambda: pull_image("No Name", tmp_path / "layout"),
-        lambda: pull_image("127.0.0.1:1/a", tmp_path / "layout", PullOptions(retry=mirror.Retry(0))),
+        lambda: pull_image("127.0.0.1:1/a", tmp_path / "layout", PullOptions(retry=mirror.RetryPolicy(0))),
         lambda: verify_layout(tmp_path / "missing"),
         lambda: push_layout(tmp_path / "missing", "127.0.0.1:1"),
         lambda: push_layout(tmp_path, "no registry!"),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.errors import ContentError, MirrorError, SomeFailed, StorageError
+from mirror.errors import ContentError, MirrorError, PartialFailure, StorageError
 from mirror.oci.descriptor import Descriptor, Platform
 from mirror.oci.digest import Digest
 from mirror.ratelimit import Quota, Usage
@@ -22,7 +22,7 @@ from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
 from mirror.report.images import Inspected, Listed, Listing, Part, Platformed, Referring, Removed, Tags
 from mirror.report.pruned import Pruned
 from mirror.report.repairs import Repair
-from mirror.report.transfers import Amount, Companions, Transferred, TransferReport
+from mirror.report.transfers import Amount, ReferrerSummary, Transferred, TransferReport
 from mirror.text import count, printable, seconds, size, table
 from tests.strategies import QUICK, nasty_text
 
@@ -165,10 +165,10 @@ def test_warnings_and_what_was_moved_aside_are_remarked() -> None:
 
 def test_what_all_ends_with() -> None:
     report(transferred("a")).raise_failures()
-    with pytest.raises(SomeFailed, match="2 of 2 images failed") as caught:
+    with pytest.raises(PartialFailure, match="2 of 2 images failed") as caught:
         report(transferred("a", failure=CORRUPT), transferred("b", failure=FAILURE)).raise_failures()
     assert (caught.value.failures, caught.value.exit_code) == ((CORRUPT, FAILURE), 3)
-    with pytest.raises(SomeFailed, match="1 of 2 images failed") as caught:
+    with pytest.raises(PartialFailure, match="1 of 2 images failed") as caught:
         report(transferred("a"), transferred("b", failure=FAILURE)).raise_failures()
     assert (caught.value.failures, caught.value.exit_code) == ((FAILURE,), 4)
 
@@ -262,8 +262,8 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "schema": "mirror.record/1",
         "records": [Record("redis:4.0", DIGEST, "a/b", (MANIFEST,)).to_json()],
     },
-    "mirror.pull/1": report(transferred(referrers=Companions(1, 10)), healed=(DIGEST,), quotas=(USAGE,)).to_json(),
-    "mirror.push/1": report(transferred(referrers=Companions(1, 10)), verb="push", quotas=(USAGE,)).to_json(),
+    "mirror.pull/1": report(transferred(referrers=ReferrerSummary(1, 10)), healed=(DIGEST,), quotas=(USAGE,)).to_json(),
+    "mirror.push/1": report(transferred(referrers=ReferrerSummary(1, 10)), verb="push", quotas=(USAGE,)).to_json(),
     "mirror.verify/1": replace(
         verified(), repair=Repair("./good", (DIGEST,)), anchored=(Anchored("--expect", NAME, "the digest"),)
     ).to_json(),
@@ -378,7 +378,7 @@ def test_removing_says_what_went_and_what_stayed(kept: int, said: bool) -> None:
 # Referrers
 
 
-def with_referrers(*companions: Companions | None, failure: MirrorError | None = None) -> TransferReport:
+def with_referrers(*companions: ReferrerSummary | None, failure: MirrorError | None = None) -> TransferReport:
     images = tuple(
         Transferred(NAME, f"{NAME}@{DIGEST}", DIGEST, (), failure=failure, referrers=one) for one in companions
     )
@@ -386,26 +386,26 @@ def with_referrers(*companions: Companions | None, failure: MirrorError | None =
 
 
 def test_referrers_are_counted_in_the_summary_where_there_are_any() -> None:
-    assert "2 images, 3 referrers:" in with_referrers(Companions(1), Companions(2)).summary()
-    assert "1 image:" in with_referrers(Companions()).summary()
+    assert "2 images, 3 referrers:" in with_referrers(ReferrerSummary(1), ReferrerSummary(2)).summary()
+    assert "1 image:" in with_referrers(ReferrerSummary()).summary()
 
 
 def test_an_image_without_all_of_its_referrers_is_done_and_the_command_is_not() -> None:
-    report = with_referrers(Companions(1, 10, StorageError("no room", hint="Make some.")), Companions(2))
+    report = with_referrers(ReferrerSummary(1, 10, StorageError("no room", hint="Make some.")), ReferrerSummary(2))
     assert len(report.lines()) == 2
     assert report.complaints() == [f"{NAME} is whole, but may lack referrers: no room Make some."]
-    with pytest.raises(SomeFailed, match="1 image may lack referrers") as caught:
+    with pytest.raises(PartialFailure, match="1 image may lack referrers") as caught:
         report.raise_failures()
     assert caught.value.exit_code == 4
 
 
 def test_an_image_that_failed_is_not_called_whole() -> None:
-    report = with_referrers(Companions(failure=StorageError("no room")), failure=StorageError("worse"))
+    report = with_referrers(ReferrerSummary(failure=StorageError("no room")), failure=StorageError("worse"))
     assert report.complaints() == [f"{NAME}: worse"]
 
 
 def test_json_tells_apart_what_is_not_there_and_what_was_not_looked_for() -> None:
-    first, second = with_referrers(Companions(1, 10), None).to_json()["images"]
+    first, second = with_referrers(ReferrerSummary(1, 10), None).to_json()["images"]
     assert (first["referrers"], second["referrers"]) == ({"count": 1, "size": 10, "error": None}, None)
 
 

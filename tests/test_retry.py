@@ -7,19 +7,19 @@ import pytest
 
 from mirror.errors import (
     ContentError,
+    DigestMismatch,
     InvalidContent,
     MirrorError,
     NotFound,
+    SizeMismatch,
     StorageError,
     TransferError,
     Unauthorized,
-    WrongDigest,
-    WrongSize,
 )
-from mirror.retry import ONCE, Retry
+from mirror.retry import ONCE, RetryPolicy
 
 BUSY = TransferError("busy", status=503, transient=True)
-PATIENT = Retry(times=4, pause=0.0)
+PATIENT = RetryPolicy(times=4, pause=0.0)
 
 
 class Action:
@@ -56,8 +56,8 @@ def test_it_goes_on_until_it_succeeds(failures: int) -> None:
 
 
 def test_it_gives_up_with_the_last_error() -> None:
-    action = Action(*[BUSY] * 4, last := WrongSize("It", want=2, got=1))
-    with pytest.raises(WrongSize) as caught:
+    action = Action(*[BUSY] * 4, last := SizeMismatch("It", want=2, got=1))
+    with pytest.raises(SizeMismatch) as caught:
         asyncio.run(PATIENT.run(action))
     assert caught.value is last
     assert action.calls == 5
@@ -67,7 +67,7 @@ def test_it_gives_up_with_the_last_error() -> None:
 def test_once_is_once(times: int) -> None:
     action = Action(BUSY, BUSY)
     with pytest.raises(TransferError):
-        asyncio.run((Retry(times, 0.0) if times else ONCE).run(action))
+        asyncio.run((RetryPolicy(times, 0.0) if times else ONCE).run(action))
     assert action.calls == times + 1
 
 
@@ -81,9 +81,9 @@ def test_once_is_once(times: int) -> None:
         StorageError("full"),
         InvalidContent("odd"),
         ContentError("odd"),
-        WrongDigest("It", want="a", got="b"),
-        WrongSize("It", want=1, got=2),
-        WrongSize("It", want=1, got=None),
+        DigestMismatch("It", want="a", got="b"),
+        SizeMismatch("It", want=1, got=2),
+        SizeMismatch("It", want=1, got=None),
         ValueError("a bug of ours"),
     ],
 )
@@ -95,14 +95,14 @@ def test_what_stays_wrong_is_not_tried_again(error: Exception) -> None:
 
 
 def test_pauses_double_and_half_of_each_is_random(pauses: list[float]) -> None:
-    asyncio.run(Retry(times=4, pause=1.0).run(Action(*[BUSY] * 4)))
+    asyncio.run(RetryPolicy(times=4, pause=1.0).run(Action(*[BUSY] * 4)))
     assert all(2**number / 2 <= pause <= 2**number for number, pause in enumerate(pauses))
     assert len(pauses) == 4
 
 
 def test_many_that_failed_together_do_not_come_back_together(pauses: list[float]) -> None:
     for _ in range(20):
-        asyncio.run(Retry(times=1, pause=1.0).run(Action(BUSY)))
+        asyncio.run(RetryPolicy(times=1, pause=1.0).run(Action(BUSY)))
     assert len(set(pauses)) > 1
 
 
@@ -121,14 +121,14 @@ def test_a_server_gets_the_pause_that_it_asks_for_up_to_a_minute(
     pauses: list[float], asked: float | None, given: Callable[[float], bool]
 ) -> None:
     error = TransferError("busy", status=429, transient=True, retry_after=asked)
-    asyncio.run(Retry(pause=0.001).run(Action(error)))
+    asyncio.run(RetryPolicy(pause=0.001).run(Action(error)))
     assert len(pauses) == 1
     assert given(pauses[0])
 
 
 def test_a_hundred_attempts_never_wait_longer_than_may(pauses: list[float]) -> None:
     with pytest.raises(MirrorError):
-        asyncio.run(Retry(times=100).run(Action(*[BUSY] * 101)))
+        asyncio.run(RetryPolicy(times=100).run(Action(*[BUSY] * 101)))
     assert len(pauses) == 100
     assert max(pauses) == 60.0
 
@@ -136,7 +136,7 @@ def test_a_hundred_attempts_never_wait_longer_than_may(pauses: list[float]) -> N
 def test_interrupting_a_pause_ends_it() -> None:
     async def main() -> None:
         action = Action(BUSY)
-        task = asyncio.create_task(Retry(pause=1000.0).run(action))
+        task = asyncio.create_task(RetryPolicy(pause=1000.0).run(action))
         while not action.calls:
             await asyncio.sleep(0)
         task.cancel()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirror import Choice, PullOptions, copy_images, pull_image, push_layout, verify_layout
+from mirror import PlatformSelection, PullOptions, copy_images, pull_image, push_layout, verify_layout
 from mirror.report.transfers import TransferReport
 from tests import debian_image, images
 from tests.command import blobs, entries, tree
@@ -18,7 +18,7 @@ from tests.peers.programs import lacking, needed
 from tests.registry import EmbeddedRegistry, serving
 from tests.strategies import Family, families, graphs
 
-EVERYTHING = PullOptions(choice=Choice(everything=True))
+EVERYTHING = PullOptions(choice=PlatformSelection(all=True))
 
 
 def publish(family: Family, registry: EmbeddedRegistry, api: bool) -> None:

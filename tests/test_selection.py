@@ -9,8 +9,8 @@ import pytest
 
 from mirror.content import select as selection
 from mirror.content.image_config import summarize
-from mirror.content.select import Choice, Selection
-from mirror.errors import NotFound, WrongDigest
+from mirror.content.select import PlatformSelection, SelectedImage
+from mirror.errors import DigestMismatch, NotFound
 from mirror.oci.descriptor import Descriptor, Platform
 from tests import images
 from tests.images import Blob, Image, Json, encode
@@ -24,17 +24,17 @@ ABOUT = {name: images.attestation(child) for name, child in CHILDREN.items()}
 ATTESTED = images.index([*CHILDREN.values(), *ABOUT.values()])
 
 
-def choose(image: Image, *platforms: str, source: MemorySource | None = None, **choice: Any) -> Selection:
-    wanted = Choice(platforms=tuple(map(Platform.parse, platforms)), **choice)
+def choose(image: Image, *platforms: str, source: MemorySource | None = None, **choice: Any) -> SelectedImage:
+    wanted = PlatformSelection(platforms=tuple(map(Platform.parse, platforms)), **choice)
     return asyncio.run(selection.select(source or MemorySource(image), descriptor_of(image), wanted, "it"))
 
 
-def document_of(found: Selection) -> Json:
+def document_of(found: SelectedImage) -> Json:
     data: Json = json.loads(found.graph.nodes[found.root.digest].data)
     return data
 
 
-def listed(found: Selection) -> list[str]:
+def listed(found: SelectedImage) -> list[str]:
     """The children of the root, in its order."""
     return [child["digest"] for child in document_of(found)["manifests"]]
 
@@ -47,7 +47,7 @@ def roots(some: Iterable[Image]) -> list[str]:
 
 
 def test_all_platforms_keep_the_index_as_published() -> None:
-    found = choose(ATTESTED, everything=True)
+    found = choose(ATTESTED, all=True)
     assert (found.root.digest, found.published) == (ATTESTED.root, ATTESTED.root)
     assert found.graph.nodes[found.root.digest].data == ATTESTED.data
     assert set(found.graph.nodes) == set(ATTESTED.manifests)
@@ -221,14 +221,14 @@ def test_another_platform_than_this_host_is_a_warning(monkeypatch: pytest.Monkey
 
 
 def test_all_platforms_of_an_image_without_an_index_is_that_image() -> None:
-    found = choose(ARM, everything=True)
+    found = choose(ARM, all=True)
     assert (found.root.digest, found.platforms, found.warnings) == (ARM.root, ("linux/arm/v7",), [])
 
 
 @pytest.mark.parametrize("choice", [{}, {"everything": True}, {"platforms": (Platform.parse("linux/amd64"),)}])
 def test_an_artifact_is_for_no_platform_and_always_wanted(choice: dict[str, Any]) -> None:
     image = images.artifact("application/vnd.example", images.layer(1, 100))
-    found = asyncio.run(selection.select(MemorySource(image), descriptor_of(image), Choice(**choice), "it"))
+    found = asyncio.run(selection.select(MemorySource(image), descriptor_of(image), PlatformSelection(**choice), "it"))
     assert (found.root.digest, found.platforms, found.warnings) == (image.root, (), [])
 
 
@@ -253,7 +253,7 @@ def test_a_config_of_other_bytes_is_an_error() -> None:
     source = MemorySource(AMD64)
     config = json.loads(AMD64.data)["config"]["digest"]
     source.contents[config] = source.contents[config].replace(b"amd64", b"arm64")
-    with pytest.raises(WrongDigest):
+    with pytest.raises(DigestMismatch):
         choose(AMD64, "linux/amd64", source=source)
 
 
@@ -262,7 +262,7 @@ def test_a_config_of_other_bytes_is_an_error() -> None:
 
 def test_foreign_layers_are_left_out_and_said_so() -> None:
     foreign = Blob.of(b"licensed", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
-    found = choose(images.image("linux/amd64", images.layer(1, 100), foreign), everything=True)
+    found = choose(images.image("linux/amd64", images.layer(1, 100), foreign), all=True)
     assert foreign.digest not in found.graph.blobs
     assert len(found.warnings) == 1
     assert "1 foreign layer" in found.warnings[0]
@@ -270,7 +270,7 @@ def test_foreign_layers_are_left_out_and_said_so() -> None:
 
 def test_the_root_carries_no_bytes_into_the_entry() -> None:
     root = Descriptor(PLAIN.root_media_type, descriptor_of(PLAIN).digest, len(PLAIN.data), data=PLAIN.data)
-    found = asyncio.run(selection.select(MemorySource(PLAIN), root, Choice(everything=True), "it"))
+    found = asyncio.run(selection.select(MemorySource(PLAIN), root, PlatformSelection(all=True), "it"))
     assert found.root.data is None
     assert encode(json.loads(PLAIN.data)) == found.graph.nodes[found.root.digest].data
 

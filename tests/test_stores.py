@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mirror.content import stream
-from mirror.content.roles import Sink, Source
-from mirror.content.stream import Body
-from mirror.errors import ContentError, InvalidDigest, MirrorError, WrongDigest, WrongSize
+from mirror.content.store import Sink, Source
+from mirror.content.stream import BlobReader
+from mirror.errors import ContentError, DigestMismatch, InvalidDigest, MirrorError, SizeMismatch
 from mirror.layout import Layout, LayoutWriter
 from mirror.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from mirror.oci.digest import Digest
-from mirror.registry import Client, Options, Repository
+from mirror.registry import Client, RegistryOptions, Repository
 from tests import images
 from tests.command import leftovers, wrong_blobs
 from tests.memory import descriptor_of, fetching, node_of
@@ -79,7 +79,7 @@ class RegistryStore:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Both]:
-        async with Client(Options(jobs=64)) as client:
+        async with Client(RegistryOptions(jobs=64)) as client:
             yield Repository(client.registry(self._registry.host), "a/b", jobs=64, push=True)
 
     def held(self, node: Descriptor) -> bytes | None:
@@ -130,7 +130,7 @@ async def pieces(chunks: Sequence[bytes], failure: Exception | None = None) -> A
 
 
 def put(store: Store, node: Descriptor, *chunks: bytes, failure: Exception | None = None) -> None:
-    using(store, lambda opened: opened.put(node, fetching(Body(pieces(chunks, failure), "a test"))))
+    using(store, lambda opened: opened.put(node, fetching(BlobReader(pieces(chunks, failure), "a test"))))
 
 
 def get(store: Store, node: Descriptor) -> bytes:
@@ -187,7 +187,9 @@ def test_many_may_put_at_once(store: Store) -> None:
 
     async def all_of_them(opened: Both) -> None:
         pairs = [*zip(nodes, some, strict=True), *[(NODE, DATA)] * 3]
-        await asyncio.gather(*(opened.put(node, fetching(Body(pieces([data]), "a test"))) for node, data in pairs))
+        await asyncio.gather(
+            *(opened.put(node, fetching(BlobReader(pieces([data]), "a test"))) for node, data in pairs)
+        )
 
     using(store, all_of_them)
     assert [store.held(node) for node in nodes] == some
@@ -211,16 +213,16 @@ def test_any_content_comes_back(
 
 FLIPPED = [bytes([DATA[0] ^ 1]) + DATA[1:], DATA[:-1] + bytes([DATA[-1] ^ 1])]
 WRONG: dict[str, tuple[tuple[bytes, ...], type[ContentError]]] = {
-    "first bit": ((FLIPPED[0],), WrongDigest),
-    "last bit": ((FLIPPED[1],), WrongDigest),
-    "last bit in parts": (thirds(FLIPPED[1]), WrongDigest),
-    "swapped": (tuple(reversed(thirds(DATA))), WrongDigest),
-    "one too few": ((DATA[:-1],), WrongSize),
-    "one too few in parts": (thirds(DATA[:-1]), WrongSize),
-    "one too many": ((DATA + b"\0",), WrongSize),
-    "one too many at the end": ((DATA, b"\0"), WrongSize),
-    "twice": ((DATA, DATA), WrongSize),
-    "none": ((), WrongSize),
+    "first bit": ((FLIPPED[0],), DigestMismatch),
+    "last bit": ((FLIPPED[1],), DigestMismatch),
+    "last bit in parts": (thirds(FLIPPED[1]), DigestMismatch),
+    "swapped": (tuple(reversed(thirds(DATA))), DigestMismatch),
+    "one too few": ((DATA[:-1],), SizeMismatch),
+    "one too few in parts": (thirds(DATA[:-1]), SizeMismatch),
+    "one too many": ((DATA + b"\0",), SizeMismatch),
+    "one too many at the end": ((DATA, b"\0"), SizeMismatch),
+    "twice": ((DATA, DATA), SizeMismatch),
+    "none": ((), SizeMismatch),
 }
 
 
@@ -237,7 +239,7 @@ def test_wrong_bytes_are_refused_and_not_stored(store: Store, flaw: str, there: 
 
 
 def test_one_byte_where_there_should_be_none_is_refused(store: Store) -> None:
-    with pytest.raises(WrongSize):
+    with pytest.raises(SizeMismatch):
         put(store, NOTHING, b"x")
     assert store.held(NOTHING) is None
 
@@ -259,7 +261,7 @@ def test_an_interrupted_put_stores_nothing(store: Store) -> None:
             begun.set()
             await asyncio.Event().wait()
 
-        task = asyncio.create_task(opened.put(NODE, fetching(Body(stalls(), "a test"))))
+        task = asyncio.create_task(opened.put(NODE, fetching(BlobReader(stalls(), "a test"))))
         await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -320,8 +322,8 @@ def put_image(store: Store) -> Digest | None:
     async def all_of_it(opened: Both) -> Digest | None:
         for digest, data in IMAGE.blobs.items():
             node = Descriptor("application/octet-stream", Digest.parse(digest), len(data))
-            await opened.put(node, fetching(Body(pieces([data]), "a test")))
-        await opened.put(ROOT, fetching(Body(pieces([IMAGE.data]), "a test")))
+            await opened.put(node, fetching(BlobReader(pieces([data]), "a test")))
+        await opened.put(ROOT, fetching(BlobReader(pieces([IMAGE.data]), "a test")))
         return await opened.tag(store.name, ROOT, IMAGE.data)
 
     return using(store, all_of_it)
@@ -363,7 +365,7 @@ def test_a_name_may_move(store: Store) -> None:
     root = descriptor_of(index)
 
     async def move(opened: Both) -> None:
-        await opened.put(root, fetching(Body(pieces([index.data]), "a test")))
+        await opened.put(root, fetching(BlobReader(pieces([index.data]), "a test")))
         await opened.tag(store.name, root, index.data)
 
     put_image(store)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.content import stream
-from mirror.content.stream import Batch, Body
-from mirror.errors import InvalidDigest, MirrorError, WrongDigest, WrongSize
+from mirror.content.stream import Batch, BlobReader
+from mirror.errors import DigestMismatch, InvalidDigest, MirrorError, SizeMismatch
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from tests.strategies import QUICK, digest_by
@@ -31,11 +31,11 @@ async def chunked(chunks: Iterable[bytes], failure: Exception | None = None) -> 
         raise failure
 
 
-def body(*chunks: bytes, failure: Exception | None = None) -> Body:
-    return Body(chunked(chunks, failure), "a test")
+def body(*chunks: bytes, failure: Exception | None = None) -> BlobReader:
+    return BlobReader(chunked(chunks, failure), "a test")
 
 
-def filling(*chunks: bytes) -> Body:
+def filling(*chunks: bytes) -> BlobReader:
     """Content that is read in a thread, by who has a buffer for it."""
     rest = [chunk for chunk in chunks if chunk]
 
@@ -48,7 +48,7 @@ def filling(*chunks: bytes) -> Body:
             del rest[0]
         return count
 
-    return Body(chunked([b"not these"]), "a test", fill=fill)
+    return BlobReader(chunked([b"not these"]), "a test", fill=fill)
 
 
 def halves(data: bytes) -> tuple[bytes, bytes]:
@@ -77,24 +77,24 @@ def run_verified(node: Descriptor, *chunks: bytes, size: int = 512) -> tuple[byt
 # Sizes and digests
 
 WRONG: list[tuple[tuple[bytes, ...], type[MirrorError]]] = [
-    ((), WrongSize),
-    ((b"",), WrongSize),
-    ((DATA[:-1],), WrongSize),
-    (halves(DATA[:-1]), WrongSize),
-    ((DATA + b"\0",), WrongSize),
-    ((DATA, b"\0"), WrongSize),
-    ((*halves(DATA), b"\0"), WrongSize),
-    ((FLIPPED,), WrongDigest),
-    (halves(FLIPPED), WrongDigest),
-    ((DATA[:-1] + b"\0",), WrongDigest),
-    (tuple(reversed(halves(DATA))), WrongDigest),
+    ((), SizeMismatch),
+    ((b"",), SizeMismatch),
+    ((DATA[:-1],), SizeMismatch),
+    (halves(DATA[:-1]), SizeMismatch),
+    ((DATA + b"\0",), SizeMismatch),
+    ((DATA, b"\0"), SizeMismatch),
+    ((*halves(DATA), b"\0"), SizeMismatch),
+    ((FLIPPED,), DigestMismatch),
+    (halves(FLIPPED), DigestMismatch),
+    ((DATA[:-1] + b"\0",), DigestMismatch),
+    (tuple(reversed(halves(DATA))), DigestMismatch),
 ]
 
 
 @pytest.mark.parametrize("source", [body, filling])
 @pytest.mark.parametrize(("chunks", "error"), WRONG)
 def test_wrong_content_is_never_read(
-    chunks: tuple[bytes, ...], error: type[MirrorError], source: Callable[..., Body]
+    chunks: tuple[bytes, ...], error: type[MirrorError], source: Callable[..., BlobReader]
 ) -> None:
     with pytest.raises(error, match="from a test"):
         asyncio.run(stream.read(source(*chunks), NODE))
@@ -128,14 +128,14 @@ def test_empty_content_may_not_have_a_byte() -> None:
     node = Descriptor("a/b", Digest.of(b""), 0)
     got, error = run_verified(node, b"x")
     assert got == b""
-    assert isinstance(error, WrongSize)
+    assert isinstance(error, SizeMismatch)
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
 def test_content_is_hashed_by_the_algorithm_that_names_it(algorithm: str) -> None:
     node = Descriptor("a/b", Digest.parse(digest_by(algorithm, DATA)), len(DATA))
     assert asyncio.run(stream.read(body(DATA), node)) == DATA
-    with pytest.raises(WrongDigest, match=f"found {algorithm}:"):
+    with pytest.raises(DigestMismatch, match=f"found {algorithm}:"):
         asyncio.run(stream.read(body(FLIPPED), node))
 
 
@@ -154,8 +154,8 @@ def test_reading_stops_at_the_first_byte_too_many() -> None:
             seen.append(1)
             yield bytes(512)
 
-    with pytest.raises(WrongSize, match="has more") as caught:
-        asyncio.run(stream.read(Body(endless(), "a test"), NODE))
+    with pytest.raises(SizeMismatch, match="has more") as caught:
+        asyncio.run(stream.read(BlobReader(endless(), "a test"), NODE))
     assert caught.value.got is None
     assert len(seen) == len(DATA) // 512 + 1
 
@@ -169,21 +169,21 @@ def test_filling_stops_at_the_first_byte_too_many() -> None:
         assert asked < 100
         return len(buffer)
 
-    with pytest.raises(WrongSize, match="has more") as caught:
-        asyncio.run(stream.read(Body(chunked([]), "a test", fill=endless), NODE))
+    with pytest.raises(SizeMismatch, match="has more") as caught:
+        asyncio.run(stream.read(BlobReader(chunked([]), "a test", fill=endless), NODE))
     assert caught.value.got is None
 
 
 @pytest.mark.parametrize("source", [body, filling])
-def test_a_size_beyond_all_memory_costs_nothing(source: Callable[..., Body]) -> None:
+def test_a_size_beyond_all_memory_costs_nothing(source: Callable[..., BlobReader]) -> None:
     node = Descriptor("a/b", NODE.digest, 2**62)
-    with pytest.raises(WrongSize) as caught:
+    with pytest.raises(SizeMismatch) as caught:
         asyncio.run(stream.read(source(DATA), node))
     assert (caught.value.want, caught.value.got) == (2**62, len(DATA))
 
 
 def test_wrong_digests_are_both_named() -> None:
-    with pytest.raises(WrongDigest) as caught:
+    with pytest.raises(DigestMismatch) as caught:
         asyncio.run(stream.read(body(FLIPPED), NODE))
     assert (caught.value.want, caught.value.got) == (NODE.digest, Digest.of(FLIPPED))
 
@@ -221,7 +221,7 @@ def test_blobs_in_flight_share_one_budget(jobs: int) -> None:
 
 def test_the_last_batch_is_withheld_until_all_is_known_to_be_right() -> None:
     got, error = run_verified(NODE, *halves(DATA[:-1] + b"\0"), size=1024)
-    assert isinstance(error, WrongDigest)
+    assert isinstance(error, DigestMismatch)
     assert got == DATA[:1024]
 
 
@@ -234,7 +234,7 @@ def test_what_fails_while_it_is_read_fails_as_it_is() -> None:
 
 
 def test_embedded_content_is_streamed_like_any_other() -> None:
-    assert asyncio.run(collect(stream.verified(Body(stream.once(DATA), "a test"), NODE, 512))) == DATA
+    assert asyncio.run(collect(stream.verified(BlobReader(stream.single_chunk(DATA), "a test"), NODE, 512))) == DATA
 
 
 # Threads: work that is under way is over before anybody goes on
@@ -244,12 +244,12 @@ class Slow:
     """Work that tells when it has begun, goes on when it may, and then still has something to do."""
 
     def __init__(self, failure: Exception | None = None) -> None:
-        self.begun, self.may_end = threading.Event(), threading.Event()
+        self.partial_size, self.may_end = threading.Event(), threading.Event()
         self.done: list[bytes] = []
         self._failure = failure
 
     def __call__(self, batch: Batch) -> None:
-        self.begun.set()
+        self.partial_size.set()
         self.may_end.wait(10)
         hashlib.pbkdf2_hmac("sha256", b"", b"", 50_000)
         if self._failure:
@@ -257,7 +257,7 @@ class Slow:
         self.done += batch
 
     async def is_running(self) -> None:
-        await asyncio.to_thread(self.begun.wait, 10)
+        await asyncio.to_thread(self.partial_size.wait, 10)
 
 
 async def read_then(step: AsyncIterator[None], count: int = 1) -> AsyncIterator[Batch]:
@@ -287,7 +287,7 @@ async def fail_once_running(work: Slow) -> AsyncIterator[None]:
 def test_overlap_works_on_every_batch_in_order() -> None:
     work = Slow()
     work.may_end.set()
-    asyncio.run(stream.overlap(read_then(nothing_more(), 5), work))
+    asyncio.run(stream.pipeline(read_then(nothing_more(), 5), work))
     assert work.done == [b"\0", b"\1", b"\2", b"\3", b"\4"]
 
 
@@ -298,7 +298,7 @@ def test_overlap_gives_each_batch_to_all_works_at_once() -> None:
         together.wait()  # broken, and an error, where one work comes after the other
         done[number] += batch
 
-    asyncio.run(stream.overlap(read_then(nothing_more(), 3), partial(work, 0), partial(work, 1)))
+    asyncio.run(stream.pipeline(read_then(nothing_more(), 3), partial(work, 0), partial(work, 1)))
     assert done == [[b"\0", b"\1", b"\2"]] * 2
 
 
@@ -307,7 +307,7 @@ def test_overlap_has_no_hop_running_when_one_of_several_works_fails() -> None:
     broken.may_end.set()
     threading.Timer(0.2, slow.may_end.set).start()
     with pytest.raises(MirrorError, match="The disk is full"):
-        asyncio.run(stream.overlap(read_then(nothing_more()), broken, slow))
+        asyncio.run(stream.pipeline(read_then(nothing_more()), broken, slow))
     assert slow.done == [b"\0"]
 
 
@@ -319,14 +319,14 @@ def test_overlap_reads_the_next_batch_meanwhile() -> None:
         yield
 
     work = Slow()
-    asyncio.run(stream.overlap(read_then(reads_on()), work))
+    asyncio.run(stream.pipeline(read_then(reads_on()), work))
     assert work.done == [b"\0"]
 
 
 def test_overlap_has_no_hop_running_when_its_reader_fails() -> None:
     work = Slow()
     with pytest.raises(MirrorError, match="It broke"):
-        asyncio.run(stream.overlap(read_then(fail_once_running(work)), work))
+        asyncio.run(stream.pipeline(read_then(fail_once_running(work)), work))
     assert work.done == [b"\0"]
 
 
@@ -335,7 +335,7 @@ def test_overlap_raises_what_the_work_raises(failing_at: int) -> None:
     work = Slow(MirrorError("The disk is full."))
     work.may_end.set()
     with pytest.raises(MirrorError, match="The disk is full"):
-        asyncio.run(stream.overlap(read_then(nothing_more(), failing_at), work))
+        asyncio.run(stream.pipeline(read_then(nothing_more(), failing_at), work))
 
 
 async def cancelled_when_running(task: "asyncio.Task[None]", work: Slow) -> None:
@@ -353,7 +353,7 @@ def test_overlap_has_no_hop_running_when_it_is_cancelled(then: type[AsyncIterato
     work = Slow()
 
     async def main() -> list[bytes]:
-        task = asyncio.create_task(stream.overlap(read_then(then()), work))
+        task = asyncio.create_task(stream.pipeline(read_then(then()), work))
         await cancelled_when_running(task, work)
         return list(work.done)
 
@@ -363,7 +363,7 @@ def test_overlap_has_no_hop_running_when_it_is_cancelled(then: type[AsyncIterato
 @pytest.mark.timeout(30)
 def test_verified_has_no_hop_running_when_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Slow()
-    monkeypatch.setattr(stream.Check, "update", lambda _, batch: work(batch))
+    monkeypatch.setattr(stream.Verifier, "update", lambda _, batch: work(batch))
 
     async def main() -> int:
         task = asyncio.create_task(passed_on(stream.verified(body(DATA), NODE, 512), []))
@@ -376,7 +376,7 @@ def test_verified_has_no_hop_running_when_it_is_cancelled(monkeypatch: pytest.Mo
 @pytest.mark.timeout(30)
 def test_verified_has_no_hop_running_when_its_reader_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Slow()
-    monkeypatch.setattr(stream.Check, "update", lambda _, batch: work(batch))
+    monkeypatch.setattr(stream.Verifier, "update", lambda _, batch: work(batch))
     work.may_end.set()
 
     async def main() -> int:

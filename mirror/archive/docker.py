@@ -12,9 +12,9 @@ import re
 import zlib
 from collections.abc import Iterator
 
-from mirror.archive import listing
-from mirror.archive.listing import Image
-from mirror.archive.members import Member
+from mirror.archive import docker_manifest
+from mirror.archive.docker_manifest import Image
+from mirror.archive.extents import Extent
 from mirror.archive.tar import Tar
 from mirror.content.hashing import READ
 from mirror.content.image_config import diff_ids_of
@@ -27,7 +27,7 @@ from mirror.oci.manifest import build_image, build_index
 from mirror.strictjson import JsonObject
 
 MADE_FROM = "dev.oci-mirror.made-from"  # annotation of a manifest: what it was made from, since it came without one
-Content = Member | bytes
+Content = Extent | bytes
 
 _HEX_NAME = re.compile(r"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?", re.ASCII)
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -67,7 +67,7 @@ class _Maker:
     def _entries(self) -> Iterator[JsonObject]:
         """What `index.json` would list: an entry for each name of each image."""
         taken: set[str] = set()
-        for image, found in listing.images_of(self._read(listing.FILE)):
+        for image, found in docker_manifest.images_of(self._read(docker_manifest.FILE)):
             root = self._image(image)
             for called in [names.annotate(name, taken) for name in found] or [{}]:
                 taken.add(called.get(names.REF_NAME, ""))
@@ -83,7 +83,7 @@ class _Maker:
         made = build_image(config, nodes, {MADE_FROM: "docker-archive"})
         self._made += len(made)
         if self._made > _MOST_MADE or len(made) > MANIFEST_CAP:
-            raise InvalidContent(f"{listing.FILE} lists more than any honest archive holds.")
+            raise InvalidContent(f"{docker_manifest.FILE} lists more than any honest archive holds.")
         self._files[place(Digest.of(made))] = made
         return Descriptor(OCI_MANIFEST, Digest.of(made), len(made))
 
@@ -103,7 +103,7 @@ class _Maker:
             self._files[place(layer.digest)] = member
         return self._layers[name, diff_id]
 
-    def _described(self, name: str, member: Member, diff_id: Digest) -> Descriptor:
+    def _described(self, name: str, member: Extent, diff_id: Digest) -> Descriptor:
         head = self._tar.pread(member.offset, min(4, member.size))
         if head.startswith(_GZIP):
             return Descriptor(f"{_LAYER}+gzip", self._unpacked(name, member, diff_id), member.size)
@@ -111,7 +111,7 @@ class _Maker:
             raise InvalidContent(f"{name} is compressed by zstd, which docker never put there.")
         return Descriptor(_LAYER, diff_id, member.size)
 
-    def _unpacked(self, name: str, member: Member, diff_id: Digest) -> Digest:
+    def _unpacked(self, name: str, member: Extent, diff_id: Digest) -> Digest:
         """The digest of a compressed layer, whose content has been checked against its diff_id."""
         packed, content, left = Digest.of(b"").hasher(), diff_id.hasher(), _EXPANSION * member.size + _ALLOWANCE
         try:
@@ -127,14 +127,14 @@ class _Maker:
             raise InvalidContent(f"{name} does not unpack to its diff_id {diff_id}.")
         return Digest(f"sha256:{packed.hexdigest()}")
 
-    def _chunks(self, member: Member) -> Iterator[bytes]:
+    def _chunks(self, member: Extent) -> Iterator[bytes]:
         for start in range(0, member.size, READ):
             yield self._tar.pread(member.offset + start, min(READ, member.size - start))
 
     def _read(self, name: str) -> bytes:
         return self._tar.read(self._member(name), MANIFEST_CAP)
 
-    def _member(self, name: str) -> Member:
+    def _member(self, name: str) -> Extent:
         try:
             return self._tar.members[name]
         except KeyError:

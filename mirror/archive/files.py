@@ -12,13 +12,13 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 
-from mirror.archive import docker, listing
+from mirror.archive import docker, docker_manifest
 from mirror.archive.docker import Content
 from mirror.archive.tar import Tar
-from mirror.concurrency import in_thread
-from mirror.content.stream import Fill
+from mirror.concurrency import to_thread
+from mirror.content.stream import ReadInto
 from mirror.errors import BrokenArchive
-from mirror.fs.directory import translated
+from mirror.fs.directory import os_errors
 from mirror.layout.blobs import place
 from mirror.oci.digest import Digest
 
@@ -70,7 +70,7 @@ class Files:
 
 
 class Piece:
-    """The content of one file, to be read from front to back (`mirror.examine.Reader`)."""
+    """The content of one file, to be read from front to back (`mirror.content.hashing.Reader`)."""
 
     def __init__(self, tar: Tar, content: Content) -> None:
         self._tar, self._content = tar, content
@@ -96,14 +96,14 @@ class Piece:
     async def chunks(self, start: int) -> AsyncIterator[bytes]:
         """The bytes from `start` on."""
         for done in range(start, self.size, _CHUNK):
-            yield await in_thread(partial(self._at, done, min(_CHUNK, self.size - done)))
+            yield await to_thread(partial(self._at, done, min(_CHUNK, self.size - done)))
 
-    def filler(self, start: int) -> Fill:
+    def filler(self, start: int) -> ReadInto:
         """What puts the bytes from `start` on into buffers."""
         self._done = start
 
         def fill(buffer: memoryview) -> int:
-            with translated(self._tar.path):
+            with os_errors(self._tar.path):
                 return self.readinto(buffer)
 
         return fill
@@ -117,10 +117,10 @@ class Piece:
 def _contents(tar: Tar) -> Mapping[str, Content]:
     if "oci-layout" in tar.members:
         return tar.members
-    if listing.FILE in tar.members:
+    if docker_manifest.FILE in tar.members:
         return docker.as_layout(tar)
     raise tar.fault or BrokenArchive(
-        f"{tar.path} is no archive of images: it has no oci-layout and no {listing.FILE}.", hint=_hint(tar)
+        f"{tar.path} is no archive of images: it has no oci-layout and no {docker_manifest.FILE}.", hint=_hint(tar)
     )
 
 

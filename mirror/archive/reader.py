@@ -10,7 +10,7 @@ from types import TracebackType
 from mirror.archive.files import Files
 from mirror.archive.tar import Tar
 from mirror.content.graph import Keep, leaves
-from mirror.content.stream import Body
+from mirror.content.stream import BlobReader
 from mirror.errors import BrokenArchive
 from mirror.layout import Entry, index
 from mirror.oci.descriptor import Descriptor
@@ -85,7 +85,7 @@ class Archive:
         return self.find([name])[0].root
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
         """`Source`: a blob, not yet verified.
 
         Raises:
@@ -101,7 +101,7 @@ class Archive:
             raise BrokenArchive(
                 f"{node.digest} from {self.path} should have {node.size} bytes and has {piece.size} bytes."
             )
-        yield Body(piece.chunks(start), str(self.path), start=start, fill=piece.filler(start))
+        yield BlobReader(piece.chunks(start), str(self.path), start=start, fill=piece.filler(start))
 
     def _read(self, name: str, cap: int) -> bytes:
         data = self._files.read(name, cap)

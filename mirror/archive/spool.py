@@ -17,10 +17,10 @@ from pathlib import Path
 
 from mirror.archive.reader import Archive
 from mirror.archive.tar import HEAD, Tar, refuse_packed
-from mirror.concurrency import in_thread, stoppable
+from mirror.concurrency import to_thread, to_thread_cancellable
 from mirror.content.hashing import READ
 from mirror.fs.atomic import write_all
-from mirror.fs.directory import exists, is_folder, translated
+from mirror.fs.directory import exists, is_directory, os_errors
 
 STDIN = Path("stdin")
 
@@ -35,8 +35,8 @@ async def opened(archive: Path | str, folder: Path) -> Archive:
     """
     if archive == "-":
         tar = await spooled(sys.stdin.fileno(), folder)
-        return await in_thread(partial(Archive, tar), unwanted=Archive.close)
-    return await in_thread(partial(Archive.open, Path(archive)), unwanted=Archive.close)
+        return await to_thread(partial(Archive, tar), unwanted=Archive.close)
+    return await to_thread(partial(Archive.open, Path(archive)), unwanted=Archive.close)
 
 
 async def spooled(fd: int, folder: Path) -> Tar:
@@ -47,11 +47,11 @@ async def spooled(fd: int, folder: Path) -> Tar:
         StorageError: it cannot be read, or there is no room for it.
     """
     if stat.S_ISREG(os.fstat(fd).st_mode):
-        return await in_thread(partial(Tar, os.dup(fd), STDIN), unwanted=Tar.close)
-    near = next(path for path in (folder, *folder.absolute().parents) if exists(path) and is_folder(path))
-    with translated(near), tempfile.TemporaryFile(dir=near, buffering=0) as file:
-        await stoppable(partial(_copy, fd, file.fileno()))
-        return await in_thread(partial(Tar, os.dup(file.fileno()), STDIN), unwanted=Tar.close)
+        return await to_thread(partial(Tar, os.dup(fd), STDIN), unwanted=Tar.close)
+    near = next(path for path in (folder, *folder.absolute().parents) if exists(path) and is_directory(path))
+    with os_errors(near), tempfile.TemporaryFile(dir=near, buffering=0) as file:
+        await to_thread_cancellable(partial(_copy, fd, file.fileno()))
+        return await to_thread(partial(Tar, os.dup(file.fileno()), STDIN), unwanted=Tar.close)
 
 
 def _copy(source: int, target: int, advance: Callable[[int], None]) -> None:

@@ -9,9 +9,9 @@ import os
 import stat
 from pathlib import Path
 
-from mirror.archive.members import Member, Members
+from mirror.archive.extents import Extent, Members
 from mirror.errors import BrokenArchive, NotFound, StorageError
-from mirror.fs.directory import kind_name, translated
+from mirror.fs.directory import kind_name, os_errors
 
 # What compressed files begin with: the name of the program, and the one that writes what was packed to its stdout.
 _PACKED = {
@@ -40,7 +40,7 @@ class Tar:
         self.fd, self.path = fd, path
         try:
             refuse_packed(self.pread(0, HEAD), path)
-            with translated(path):
+            with os_errors(path):
                 found = Members(self.pread, os.fstat(fd).st_size)
             self.members, self.fault = found.by_name, found.fault and BrokenArchive(f"{path} {found.fault}.")
             if self.fault and not self.members:
@@ -58,7 +58,7 @@ class Tar:
             BrokenArchive: it is no tar archive.
             StorageError: it cannot be read, or is no file.
         """
-        with translated(path):
+        with os_errors(path):
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not to wait for a FIFO's writer
             except FileNotFoundError:
@@ -73,7 +73,7 @@ class Tar:
             f"{path} is {kind_name(kind)}, and should be a file.", hint=folder if kind == stat.S_IFDIR else stream
         )
 
-    def read(self, member: Member, cap: int) -> bytes:
+    def read(self, member: Extent, cap: int) -> bytes:
         """The whole of a small member.
 
         Raises:
@@ -93,7 +93,7 @@ class Tar:
         Raises:
             StorageError: it cannot be read.
         """
-        with translated(self.path):
+        with os_errors(self.path):
             return os.pread(self.fd, size, offset)
 
     def close(self) -> None:

@@ -23,14 +23,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from mirror.archive import header, listing
-from mirror.archive.listing import Image
-from mirror.archive.member import Member, Output, Pipe, after, length
-from mirror.concurrency import in_thread, stoppable
-from mirror.content.stream import Body, Fetch, batch_size, batches, overlap
+from mirror.archive import docker_manifest, header
+from mirror.archive.docker_manifest import Image
+from mirror.archive.member_writer import MemberWriter, Output, Pipe, after, length
+from mirror.concurrency import to_thread, to_thread_cancellable
+from mirror.content.stream import BlobReader, Fetch, batch_size, batches, pipeline
 from mirror.errors import InvalidContent, StorageError, UsageError
-from mirror.fs.atomic import Temporary
-from mirror.fs.directory import Folder, kind_name
+from mirror.fs.atomic import AtomicFile
+from mirror.fs.directory import Directory, kind_name
 from mirror.layout import index
 from mirror.oci import manifest
 from mirror.oci.descriptor import Descriptor
@@ -51,7 +51,7 @@ class ArchiveWriter:
         self._batch = batch_size(jobs=1)
         self._end = 0  # where the next one goes that has no place
         self._places: dict[tuple[Digest, int], int] = {}  # of content, in its size
-        self._members: dict[int, Member] = {}  # those that are being written, or were cut, by their places
+        self._members: dict[int, MemberWriter] = {}  # those that are being written, or were cut, by their places
         self._turns: dict[int | None, Lock] = defaultdict(Lock)  # one for each place, and one for the end
 
     @classmethod
@@ -64,11 +64,11 @@ class ArchiveWriter:
             StorageError: the disk refused.
         """
         path = Path(os.path.realpath(path))  # a link is somebody's wish where the file should be
-        with Folder.open(path.parent) as folder:
+        with Directory.open(path.parent) as folder:
             kind = folder.kind(path.name)
             if kind not in (None, stat.S_IFREG):
                 raise UsageError(f"{path} is {kind_name(kind or 0)}.", hint="Name a file, or - to write to stdout.")
-            temporary = Temporary.create(folder, prefix=f".{path.name[:200]}.")
+            temporary = AtomicFile.create(folder, prefix=f".{path.name[:200]}.")
             try:
                 archive = cls(temporary, seekable=True, for_docker=for_docker)
                 await archive._begin()
@@ -77,7 +77,7 @@ class ArchiveWriter:
             except BaseException:
                 temporary.discard()
                 raise
-            await in_thread(partial(temporary.commit, folder, path.name))
+            await to_thread(partial(temporary.commit, folder, path.name))
 
     @classmethod
     @asynccontextmanager
@@ -111,7 +111,7 @@ class ArchiveWriter:
         return jobs
 
     async def has(self, node: Descriptor) -> bool:
-        """`Holder`: whether it has been written."""
+        """`BlobChecker`: whether it has been written."""
         return self._there.get(node.digest) == node.size
 
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
@@ -138,31 +138,31 @@ class ArchiveWriter:
         del self._members[offset]
         self._there[node.digest] = node.size
 
-    def _member(self, node: Descriptor, offset: int) -> Member:
+    def _member(self, node: Descriptor, offset: int) -> MemberWriter:
         """The member that this content is in: the one that was cut, or a new one."""
         known = self._members.get(offset)
         if known and known.sound and known.node == node:
             return known
         self._check_whole()
-        member = self._members[offset] = Member(node, offset)
+        member = self._members[offset] = MemberWriter(node, offset)
         return member
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
         """`Sink`: make `name` stand for `root` in the `index.json` to come."""
         self._index, before = index.with_entry(self._index, name, root)
         if self._images is not None:
-            image = listing.paths_of(manifest.parse(data, root.media_type, root.digest))
+            image = docker_manifest.paths_of(manifest.parse(data, root.media_type, root.digest))
             self._images.setdefault(image, []).extend([name] if Reference.parse(name).tag else [])
         return before.root.digest if before else None
 
-    async def _write(self, member: Member, body: Body) -> None:
+    async def _write(self, member: MemberWriter, body: BlobReader) -> None:
         """One member, or the rest of it. The last bytes wait until all are known to be right: see `to_pipe`."""
         done = member.size - body.start  # where the source cannot begin in the middle
         if body.fill and not done:
-            return await stoppable(partial(member.take, self._output, body, body.fill))
+            return await to_thread_cancellable(partial(member.take, self._output, body, body.fill))
         found = batches(body, member.node, self._batch)
-        await overlap(after(done, found), member.update, partial(member.hold, self._output))  # one blob, two cores
-        return await in_thread(partial(member.finish, self._output, body))
+        await pipeline(after(done, found), member.update, partial(member.hold, self._output))  # one blob, two cores
+        return await to_thread(partial(member.finish, self._output, body))
 
     async def _begin(self) -> None:
         await self._file("oci-layout", index.OCI_LAYOUT)
@@ -173,22 +173,22 @@ class ArchiveWriter:
             raise StorageError(f"The archive lacks {lacking[0]}, and {len(lacking) - 1} others.")
         await self._file("index.json", self._index)
         if self._images is not None:
-            items = [listing.item(image, names) for image, names in self._images.items()]
-            await self._file(listing.FILE, json.dumps(items).encode())
+            items = [docker_manifest.item(image, names) for image, names in self._images.items()]
+            await self._file(docker_manifest.FILE, json.dumps(items).encode())
         await self._append([header.END])
         if self._seekable:
-            await in_thread(partial(self._output.truncate, self._end))
+            await to_thread(partial(self._output.truncate, self._end))
 
     async def _file(self, name: str, data: bytes) -> None:
         await self._append([header.build(name, len(data)), data, header.padding(len(data))])
 
     async def _append(self, chunks: Sequence[bytes]) -> None:
-        await in_thread(partial(self._output.write_at, chunks, self._end))
+        await to_thread(partial(self._output.write_at, chunks, self._end))
         self._end += sum(map(len, chunks))
 
     def _check_whole(self) -> None:
         """What is in a file can be written over."""
-        if not self._seekable and any(member.begun for member in self._members.values()):
+        if not self._seekable and any(member.partial_size for member in self._members.values()):
             raise StorageError("The archive ends in the middle of a blob that could not be written.")
 
 

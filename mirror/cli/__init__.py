@@ -17,7 +17,7 @@ from typing import NoReturn
 import click
 
 from mirror import __version__
-from mirror.errors import MirrorError, SomeFailed
+from mirror.errors import MirrorError, PartialFailure
 from mirror.text import printable
 
 _COMMANDS = {
@@ -125,7 +125,7 @@ def _run() -> int:
         with suppress(OSError):  # Ctrl-C has ended whoever was reading, too
             sys.stdout.flush()
         os._exit(130)  # without waiting for threads: see mirror.cli.run
-    except SomeFailed as error:
+    except PartialFailure as error:
         return _say(str(error), error.hint, error.exit_code)
     except MirrorError as error:
         return _say(str(error), error.hint, error.exit_code)

@@ -9,7 +9,7 @@ from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.oci.descriptor import Platform
 from mirror.oci.reference import Reference
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 from mirror.transfer.copy import CopyOptions, copy_images
 from mirror.transfer.location import Location, Transport
 
@@ -102,7 +102,7 @@ def command(
         referrers=referrers,
         dry_run=dry_run,
         hard_links=hard_links,
-        retry=Retry(retries),
+        retry=RetryPolicy(retries),
         registries=remote.registry_options(plain_http, insecure, jobs, hosts),
     )
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:

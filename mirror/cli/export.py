@@ -10,7 +10,7 @@ from mirror.cli import options
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.oci.descriptor import Platform
-from mirror.transfer.export import ExportOptions, Format, export_layout
+from mirror.transfer.export import ArchiveFormat, ExportOptions, export_layout
 
 _HELP = """Write images of a layout to an archive, every byte verified on its way.
 
@@ -37,8 +37,8 @@ FILE gets its name when it is whole. stdout gets one line for each image, NAME@D
 @click.option(
     "--format",
     "form",
-    type=click.Choice([str(form) for form in Format]),
-    default=str(Format.OCI),
+    type=click.Choice([str(form) for form in ArchiveFormat]),
+    default=str(ArchiveFormat.OCI),
     show_default=True,
     help="Which kind of archive.",
 )
@@ -69,11 +69,11 @@ def command(
     no_progress: bool,
     as_json: bool,
 ) -> None:
-    if platform and form != Format.DOCKER:
+    if platform and form != ArchiveFormat.DOCKER:
         raise click.UsageError("--platform is for docker-archive; an oci-archive keeps every platform.", ctx)
     if archive == "-":
         options.check_stdout(ctx, as_json=as_json)
-    exporting = ExportOptions(Format(form), Platform.parse(platform) if platform else None, name, referrers)
+    exporting = ExportOptions(ArchiveFormat(form), Platform.parse(platform) if platform else None, name, referrers)
     with progress(quiet=quiet, no_progress=no_progress) as bars:
         report = run(export_layout(layout, archive, images, exporting, bars))
     if archive == "-":

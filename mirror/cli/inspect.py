@@ -12,7 +12,7 @@ from mirror.cli.run import run
 from mirror.errors import UsageError
 from mirror.manage.inspect import inspect_image, inspect_layout
 from mirror.report.images import Inspected
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 
 _HELP = """Show what an image is: its platforms, config and layers; in a registry, or in a layout.
 
@@ -55,7 +55,7 @@ def command(
     else:
         with progress(quiet=False, no_progress=True, verbose=verbose):
             registries = remote.image_options(plain_http, insecure, what)
-            found = [run(inspect_image(what, registries, Retry(retries)))]
+            found = [run(inspect_image(what, registries, RetryPolicy(retries)))]
     if raw:
         sys.stdout.buffer.write(_only(found).raw)
         sys.stdout.flush()

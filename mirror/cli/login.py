@@ -8,7 +8,7 @@ from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.registry.login import log_in
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 
 _HELP = """Keep credentials for a registry, if it takes them.
 
@@ -34,7 +34,7 @@ def command(
 ) -> None:
     talking, who = remote.registry_options(plain_http, insecure), remote.credentials()
     with progress(quiet=quiet, no_progress=True, verbose=verbose):
-        done = run(log_in(registry, who.user, who.password, talking, Retry(retries)))
+        done = run(log_in(registry, who.user, who.password, talking, RetryPolicy(retries)))
     options.echo_json(done.to_json()) if as_json else options.echo(done.lines())
     for text in done.remarks():
         options.remark(f"mirror: {text}", quiet=quiet)

@@ -6,7 +6,7 @@ import click
 
 from mirror.cli import options, remote
 from mirror.cli.run import run
-from mirror.registry import Options
+from mirror.registry import RegistryOptions
 from mirror.registry.login import log_out
 
 _HELP = """Forget credentials for a registry, or for a path in it.
@@ -31,6 +31,6 @@ credentials are looked for. A helper that keeps them is told to erase them.
 def command(ctx: click.Context, registry: str | None, everything: bool, quiet: bool, as_json: bool) -> None:
     if (registry is None) is not everything:
         raise click.UsageError("Name a registry, or all of them with --all.", ctx)
-    done = run(log_out(registry, Options(authfile=remote.authfile())))
+    done = run(log_out(registry, RegistryOptions(authfile=remote.authfile())))
     options.echo_json(done.to_json()) if as_json else options.echo(done.lines())
     options.remark(done.summary(), quiet=quiet or as_json)

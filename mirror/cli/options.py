@@ -118,12 +118,12 @@ def is_layout(what: str) -> bool:
     Raises:
         UsageError: a file has this name, and no registry should hear of it.
     """
-    from mirror.fs.directory import exists, is_folder
+    from mirror.fs.directory import exists, is_directory
 
     looks_like_path = what.startswith((".", "/", "~"))
-    if looks_like_path or (is_folder(Path(what)) and exists(Path(what) / "index.json")):
+    if looks_like_path or (is_directory(Path(what)) and exists(Path(what) / "index.json")):
         return True
-    if exists(Path(what)) and not is_folder(Path(what)):
+    if exists(Path(what)) and not is_directory(Path(what)):
         raise UsageError(
             f"{what!r} is a file here, and no layout.",
             hint=f"mirror import makes a layout of an archive. If an image is meant: docker://{what}",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mirror.content.roles import Progress, Silence
+from mirror.content.store import NoProgress, Progress
 from mirror.text import printable
 
 
@@ -25,7 +25,7 @@ def progress(*, quiet: bool, no_progress: bool, verbose: bool = False) -> Iterat
     """What a command reports to while it runs."""
     if not sys.stderr.isatty() or quiet or no_progress:
         with _logging(lambda text: print(text, file=sys.stderr, flush=True), quiet=quiet, verbose=verbose):
-            yield Silence()
+            yield NoProgress()
         return
     from mirror.cli.bar import Bars  # tqdm takes 30 ms to import, which nobody should wait for without a bar
 

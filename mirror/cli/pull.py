@@ -12,11 +12,11 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.content.select import Choice
+from mirror.content.select import PlatformSelection
 from mirror.errors import StorageError
 from mirror.oci.descriptor import Platform
 from mirror.oci.reference import Reference
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 from mirror.transfer.pull import PullOptions, pull_images
 
 _HELP = """Pull images from registries into an OCI image layout, every byte verified.
@@ -122,7 +122,7 @@ def command(
         referrers=referrers,
         keep_going=keep_going,
         dry_run=dry_run,
-        retry=Retry(retries),
+        retry=RetryPolicy(retries),
         registries=remote.registry_options(
             plain_http, insecure, jobs, (Reference.parse(name).registry for name in names)
         ),
@@ -137,12 +137,12 @@ def command(
     report.raise_failures()
 
 
-def _choice(ctx: click.Context, platform: tuple[str, ...], sparse: bool) -> Choice:
+def _choice(ctx: click.Context, platform: tuple[str, ...], sparse: bool) -> PlatformSelection:
     which = options.stronger(ctx, "platform", "all_platforms")
     if which == "all_platforms":
-        return Choice(everything=True)
+        return PlatformSelection(all=True)
     names = [name.strip() for text in platform for name in text.split(",")]
-    return Choice(platforms=tuple(map(Platform.parse, names)), sparse=sparse)
+    return PlatformSelection(platforms=tuple(map(Platform.parse, names)), sparse=sparse)
 
 
 def _read_names(file: TextIO | None) -> list[str]:

@@ -9,8 +9,8 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.retry import Retry
-from mirror.transfer.naming import Destination, Renaming
+from mirror.retry import RetryPolicy
+from mirror.transfer.naming import NameMapping, PushTarget
 from mirror.transfer.push import PushOptions, push_layout
 
 _HELP = """Push a layout to a registry, digests preserved.
@@ -89,13 +89,13 @@ def command(
     as_json: bool,
 ) -> None:
     pushing = PushOptions(
-        renaming=Renaming.parse(name, prefix, strip_prefix, maps),
+        renaming=NameMapping.parse(name, prefix, strip_prefix, maps),
         referrers=referrers,
         dry_run=dry_run,
         keep_going=keep_going,
         receipt=receipt,
-        retry=Retry(retries),
-        registries=remote.registry_options(plain_http, insecure, jobs, [Destination.parse(target).registry]),
+        retry=RetryPolicy(retries),
+        registries=remote.registry_options(plain_http, insecure, jobs, [PushTarget.parse(target).registry]),
     )
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         report = run(push_layout(layout, target, images, pushing, bars))

@@ -16,7 +16,7 @@ from mirror.errors import StorageError
 from mirror.fs.atomic import replacing
 from mirror.records import Record, markdown
 from mirror.records.capture import record_image, record_layout
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 
 _HELP = """Write down what an image consists of: a digest record, to be carried apart and compared by verify.
 
@@ -65,7 +65,7 @@ def command(
     else:
         with progress(quiet=False, no_progress=True, verbose=verbose):
             registries = remote.image_options(plain_http, insecure, what)
-            found = [run(record_image(what, registries, Retry(retries), name=name))]
+            found = [run(record_image(what, registries, RetryPolicy(retries), name=name))]
     text = _json(found) if as_json else "\n".join(map(markdown, found))
     _write(file, text.encode()) if file else _print(text.encode())
 

@@ -16,7 +16,7 @@ from mirror.oci.reference import Reference
 from mirror.version import VERSION
 
 if TYPE_CHECKING:
-    from mirror.registry import Credentials, Options
+    from mirror.registry import Credentials, RegistryOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -197,14 +197,14 @@ def with_jobs(command: F) -> F:
 
 def registry_options(
     plain_http: bool, insecure: bool, jobs: int = DEFAULT_JOBS, registries: Iterable[str] = ()
-) -> Options:
-    """The `Options` for registries, from flags and settings; `registries` are those that --username can be for."""
-    from mirror.registry import Options  # and with it the HTTP client, which `verify` rarely needs
+) -> RegistryOptions:
+    """The options for registries, from flags and settings; `registries` are those that --username can be for."""
+    from mirror.registry import RegistryOptions  # and with it the HTTP client, which `verify` rarely needs
 
     ctx = click.get_current_context()
     settings = ctx.find_object(Settings) or Settings()
     everywhere = frozenset({"*"})
-    return Options(
+    return RegistryOptions(
         plain_http=everywhere if plain_http else settings.plain_http,
         insecure=everywhere if insecure else settings.insecure,
         ca_file=ctx.meta["mirror.ca_file"],
@@ -220,8 +220,8 @@ def registry_options(
     )
 
 
-def image_options(plain_http: bool, insecure: bool, image: str) -> Options:
-    """The `Options` for a command that is about one image, or its repository."""
+def image_options(plain_http: bool, insecure: bool, image: str) -> RegistryOptions:
+    """The `RegistryOptions` for a command that is about one image, or its repository."""
     return registry_options(plain_http, insecure, registries=[Reference.parse(image).registry])
 
 

@@ -19,8 +19,8 @@ from mirror.errors import InvalidDigest, NotFound, StorageError
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.records import CAP, Record, parse_records
-from mirror.report.findings import Level, VerifyReport
-from mirror.retry import Retry
+from mirror.report.findings import VerifyLevel, VerifyReport
+from mirror.retry import RetryPolicy
 from mirror.transfer.location import Location
 from mirror.verify import Verification
 
@@ -59,7 +59,7 @@ Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found but something could not be
 )
 @click.option(
     "--level",
-    type=click.Choice([str(level) for level in Level]),
+    type=click.Choice([str(level) for level in VerifyLevel]),
     default="content",
     show_default=True,
     help="How closely to look; each level includes those before it.",
@@ -141,7 +141,7 @@ def command(
             "--level and --sample are not for a receipt: every byte of what it lists is hashed.",
         ),
         (
-            remotely and (images or sample or repair or level != Level.CONTENT),
+            remotely and (images or sample or repair or level != VerifyLevel.CONTENT),
             "An image of a registry is verified alone and whole, at level content.",
         ),
         (
@@ -162,16 +162,16 @@ def command(
             if receipt:
                 from mirror.verify.receipt import verify_receipt  # and with it, as with the next two, the HTTP client
 
-                report = run(verify_receipt(receipt, far(), Retry(retries), bars))
+                report = run(verify_receipt(receipt, far(), RetryPolicy(retries), bars))
             elif what and source:
                 from mirror.manage.repair import repair_layout
 
                 mending = partial(repair_layout, Path(what), source, images, level=level)
-                report = run(mending(options=far(), retry=Retry(retries), progress=bars))
+                report = run(mending(options=far(), retry=RetryPolicy(retries), progress=bars))
             elif what and remotely:
                 from mirror.verify.image import verify_image
 
-                asking = verify_image(what, far(), Retry(retries), expect=expect, records=records, progress=bars)
+                asking = verify_image(what, far(), RetryPolicy(retries), expect=expect, records=records, progress=bars)
                 report = run(asking)
             else:
                 begin = partial(Verification, what or "", images, level=level, sample=sample)

@@ -1,4 +1,4 @@
-"""What a person says of one registry host in `mirror.toml`: read by `mirror.config`, obeyed by `mirror.registry`."""
+"""Settings of one registry host in `mirror.toml`, read by `mirror.config.settings` and used by `mirror.registry`."""
 
 from __future__ import annotations
 

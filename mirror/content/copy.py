@@ -17,23 +17,23 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic
 
-from mirror.concurrency import each
+from mirror.concurrency import map_concurrently
 from mirror.content import stream
 from mirror.content.graph import Graph
-from mirror.content.roles import Progress, Silence, Sink, Source
-from mirror.content.stream import Body, Fill
+from mirror.content.store import NoProgress, Progress, Sink, Source
+from mirror.content.stream import BlobReader, ReadInto
 from mirror.errors import BlobsUnknown, MirrorError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 
 _MANIFESTS_AT_ONCE = 8
 _TELL = 0.1  # seconds after which a thread tells how far it has come: the event loop has better things to do
 
 
 @dataclass(eq=False, slots=True)
-class Copy:
+class CopyTask:
     """One image on its way: what, from where, to where, under which name.
 
     `replaced` is what the name stood for before, `failure` why the image did not arrive; both are known afterwards.
@@ -51,11 +51,11 @@ class Copy:
 
 
 @dataclass(slots=True)
-class _Move:
+class BlobMove:
     """One blob and the images that need it, those with the same sink side by side; `arrived`: at one sink, at least."""
 
     node: Descriptor
-    copies: list[Copy] = field(default_factory=list)
+    copies: list[CopyTask] = field(default_factory=list)
     arrived: bool = False
 
 
@@ -66,30 +66,35 @@ class Plan:
     When it has been carried out, only the moves that were made are left in it.
     """
 
-    copies: Sequence[Copy]
-    moves: list[_Move]
+    copies: Sequence[CopyTask]
+    moves: list[BlobMove]
     reused: list[Descriptor]
 
     @property
     def missing(self) -> list[Descriptor]:
-        return [move.node for move in self.moves]
+        return [execute.node for execute in self.moves]
 
     @property
     def size(self) -> int:
         """Bytes to move; a blob that goes to two sinks counts once, since it is read or mounted there."""
-        return sum(move.node.size for move in self.moves)
+        return sum(execute.node.size for execute in self.moves)
 
     def lacking(self) -> dict[int, int]:
         """How many blobs each copy still lacks, by its id."""
         found = {id(copy): 0 for copy in self.copies}
-        for move in self.moves:
-            for copy in move.copies:
+        for execute in self.moves:
+            for copy in execute.copies:
                 found[id(copy)] += 1
         return found
 
 
-async def survey(
-    copies: Sequence[Copy], *, jobs: int, retry: Retry, keep_going: bool = False, progress: Progress | None = None
+async def plan(
+    copies: Sequence[CopyTask],
+    *,
+    jobs: int,
+    retry: RetryPolicy,
+    keep_going: bool = False,
+    progress: Progress | None = None,
 ) -> Plan:
     """Ask every sink for every blob. Blobs are planned image by image, in each the largest first.
 
@@ -99,14 +104,14 @@ async def survey(
     Raises:
         MirrorError: a sink could not be asked, unless `keep_going`.
     """
-    progress = progress or Silence()
-    asked: dict[tuple[int, Digest, int], _Move] = {}  # with the size: an image that lies about it fails alone
+    progress = progress or NoProgress()
+    asked: dict[tuple[int, Digest, int], BlobMove] = {}  # with the size: an image that lies about it fails alone
     for copy in copies:
         for node in copy.graph.largest_first():
-            asked.setdefault((id(copy.sink), node.digest, node.size), _Move(node)).copies.append(copy)
+            asked.setdefault((id(copy.sink), node.digest, node.size), BlobMove(node)).copies.append(copy)
     progress.plan("checking", len(asked), sum(question.node.size for question in asked.values()))
 
-    async def there(question: _Move) -> bool:
+    async def there(question: BlobMove) -> bool:
         progress.begin(question.node)
         try:
             found = await retry.run(partial(question.copies[0].sink.has, question.node))
@@ -120,21 +125,21 @@ async def survey(
         progress.end(question.node)
         return found
 
-    answers = await each(asked.values(), there, jobs)
-    moves: dict[tuple[Digest, int], _Move] = {}
+    answers = await map_concurrently(asked.values(), there, jobs)
+    moves: dict[tuple[Digest, int], BlobMove] = {}
     reused: dict[Digest, Descriptor] = {}
     for question, found in zip(asked.values(), answers, strict=True):
         if found:
             reused[question.node.digest] = question.node
         else:
-            known = moves.setdefault((question.node.digest, question.node.size), _Move(question.node))
+            known = moves.setdefault((question.node.digest, question.node.size), BlobMove(question.node))
             known.copies.extend(question.copies)
-    wanted = [move for move in moves.values() if not all(copy.failure for copy in move.copies)]
+    wanted = [execute for execute in moves.values() if not all(copy.failure for copy in execute.copies)]
     return Plan(copies, wanted, list(reused.values()))
 
 
 def in_order(plan: Plan) -> Iterator[Descriptor]:
-    """All that `move` puts, as it comes when one is put at a time; what comes again, comes again here."""
+    """All that `execute` puts, as it comes when one is put at a time; what comes again, comes again here."""
     lacking = plan.lacking()
     for copy in plan.copies:
         if not lacking[id(copy)]:
@@ -147,8 +152,8 @@ def in_order(plan: Plan) -> Iterator[Descriptor]:
                 yield from copy.graph.manifests()
 
 
-async def move(
-    plan: Plan, *, jobs: int, retry: Retry, keep_going: bool = False, progress: Progress | None = None
+async def execute(
+    plan: Plan, *, jobs: int, retry: RetryPolicy, keep_going: bool = False, progress: Progress | None = None
 ) -> None:
     """Carry out a plan. Nothing is named before all that it names is there.
 
@@ -157,17 +162,17 @@ async def move(
     Raises:
         MirrorError: the first failure of a copy that is not optional, unless `keep_going`.
     """
-    mover = _Mover(plan, retry, keep_going, progress or Silence())
+    mover = _Executor(plan, retry, keep_going, progress or NoProgress())
     for copy in plan.copies:
         await mover.finish_if_whole(copy)
-    await each(plan.moves, mover.move, jobs)
+    await map_concurrently(plan.moves, mover.move, jobs)
     plan.moves = [wanted for wanted in plan.moves if wanted.arrived]
 
 
-class _Mover:
+class _Executor:
     """Carries blobs, and counts for each image how many it still lacks."""
 
-    def __init__(self, plan: Plan, retry: Retry, keep_going: bool, progress: Progress) -> None:
+    def __init__(self, plan: Plan, retry: RetryPolicy, keep_going: bool, progress: Progress) -> None:
         self._retry, self._keep_going, self._progress = retry, keep_going, progress
         self._lacking = plan.lacking()
         progress.plan("copying", len(plan.moves), plan.size)
@@ -176,7 +181,7 @@ class _Mover:
         self._naming, self._repeating = Lock(), Lock()
         self._repeated: set[tuple[int, Digest]] = set()
 
-    async def move(self, wanted: _Move) -> None:
+    async def move(self, wanted: BlobMove) -> None:
         """Bring one blob to every sink that lacks it, then finish the images that waited for it alone."""
         alive = [copy for copy in wanted.copies if not copy.failure]
         self._progress.begin(wanted.node)
@@ -187,12 +192,12 @@ class _Mover:
             self._lacking[id(copy)] -= 1
             await self.finish_if_whole(copy)
 
-    async def _to_sink(self, node: Descriptor, sink: Sink, copies: Sequence[Copy]) -> bool:
+    async def _to_sink(self, node: Descriptor, sink: Sink, copies: Sequence[CopyTask]) -> bool:
         """Try the source of each image that needs the blob, until one has it; whether one had."""
         errors = []
         for source in {id(copy.source): copy.source for copy in copies}.values():
             try:
-                passage = _Passage(node, source, sink, self._progress)
+                passage = _BlobTransfer(node, source, sink, self._progress)
                 await self._retry.run(passage.attempt, passage.reached)
             except MirrorError as error:
                 errors.append(error)
@@ -201,13 +206,13 @@ class _Mover:
         self._fail(copies, errors[0])
         return False
 
-    def _fail(self, copies: Iterable[Copy], error: MirrorError) -> None:
+    def _fail(self, copies: Iterable[CopyTask], error: MirrorError) -> None:
         for copy in copies:
             if not (self._keep_going or copy.optional):
                 raise error
             copy.failure = copy.failure or error
 
-    async def finish_if_whole(self, copy: Copy) -> None:
+    async def finish_if_whole(self, copy: CopyTask) -> None:
         """Put the manifests, then the indexes, then the name of an image whose blobs are all there."""
         if not self._lacking[id(copy)] and not copy.failure:
             try:
@@ -217,9 +222,9 @@ class _Mover:
                 self._fail([copy], error)
         await self._name_in_order()
 
-    async def _put_manifests(self, copy: Copy) -> None:
+    async def _put_manifests(self, copy: CopyTask) -> None:
         async def put(node: Node) -> None:
-            data = stream.in_hand(node.data, copy.name)
+            data = stream.from_memory(node.data, copy.name)
             try:
                 await self._retry.run(lambda: copy.sink.put(node.descriptor, data))
             except BlobsUnknown:
@@ -227,9 +232,9 @@ class _Mover:
                 await self._retry.run(lambda: copy.sink.put(node.descriptor, data))
 
         for rank in copy.graph.ranks():
-            await each(rank, put, _MANIFESTS_AT_ONCE)
+            await map_concurrently(rank, put, _MANIFESTS_AT_ONCE)
 
-    async def _put_again(self, copy: Copy, blobs: Sequence[Descriptor]) -> None:
+    async def _put_again(self, copy: CopyTask, blobs: Sequence[Descriptor]) -> None:
         """Blobs that the sink said it had, and has not: they are put without asking, once for all that need them."""
         async with self._repeating:
             for node in blobs:
@@ -237,7 +242,7 @@ class _Mover:
                     continue
                 self._repeated.add((id(copy.sink), node.digest))
                 self._progress.advance(node, -node.size)
-                passage = _Passage(node, copy.source, copy.sink, self._progress)
+                passage = _BlobTransfer(node, copy.source, copy.sink, self._progress)
                 await self._retry.run(passage.attempt, passage.reached)
 
     async def _name_in_order(self) -> None:
@@ -252,13 +257,13 @@ class _Mover:
                 except MirrorError as error:
                     self._fail([copy], error)
 
-    async def _name(self, copy: Copy) -> None:
+    async def _name(self, copy: CopyTask) -> None:
         node = copy.graph.nodes.get(copy.root.digest)
         data = node.data if node else b""
         copy.replaced = await self._retry.run(lambda: copy.sink.tag(copy.name, copy.root, data))
 
 
-class _Passage:
+class _BlobTransfer:
     """One blob on its way from one source to one sink, attempt after attempt."""
 
     def __init__(self, node: Descriptor, source: Source, sink: Sink, progress: Progress) -> None:
@@ -278,17 +283,17 @@ class _Passage:
         return self._furthest
 
     @asynccontextmanager
-    async def _fetch(self, start: int) -> AsyncIterator[Body]:
+    async def _fetch(self, start: int) -> AsyncIterator[BlobReader]:
         async with _opened(self._source, self._node, start) as body:
             self._count(body.start)
             yield replace(body, chunks=self._counting(body), fill=body.fill and self._counting_too(body.fill))
 
-    async def _counting(self, body: Body) -> AsyncIterator[bytes]:
+    async def _counting(self, body: BlobReader) -> AsyncIterator[bytes]:
         async for chunk in body.chunks:
             self._count(self._counted + len(chunk))
             yield chunk
 
-    def _counting_too(self, fill: Fill) -> Fill:
+    def _counting_too(self, fill: ReadInto) -> ReadInto:
         """For a thread to call, which wakes the event loop now and then."""
         loop, untold, told = get_running_loop(), 0, monotonic()
 
@@ -312,8 +317,8 @@ class _Passage:
 
 
 @asynccontextmanager
-async def _opened(source: Source, node: Descriptor, start: int) -> AsyncIterator[Body]:
+async def _opened(source: Source, node: Descriptor, start: int) -> AsyncIterator[BlobReader]:
     """The content of `node`: from its own descriptor where it is embedded there, else from `source`."""
-    embedded = None if node.data is None else stream.in_hand(node.data, "its own descriptor")
+    embedded = None if node.data is None else stream.from_memory(node.data, "its own descriptor")
     async with embedded(start) if embedded else source.open_blob(node, start) as body:
         yield body

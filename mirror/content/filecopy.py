@@ -12,9 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
 
-from mirror.concurrency import cores
-from mirror.content.stream import Body, Check, Fill
-from mirror.errors import WrongSize
+from mirror.concurrency import available_cpus
+from mirror.content.stream import BlobReader, ReadInto, Verifier
+from mirror.errors import SizeMismatch
 from mirror.oci.descriptor import Descriptor
 
 _SIZE = 1024 * 1024  # bytes of a buffer: what is hashed is in the cache still, and few calls are needed
@@ -22,7 +22,7 @@ _SIZE = 1024 * 1024  # bytes of a buffer: what is hashed is in the cache still, 
 Write = Callable[[memoryview], None]
 
 
-class Cores:
+class CpuSlots:
     """The cores of a machine: whoever pours is on one, and those that nobody is on can help."""
 
     def __init__(self, count: int) -> None:
@@ -51,16 +51,16 @@ class Cores:
             self.free += 1
 
 
-_CORES = Cores(cores())
+_CORES = CpuSlots(available_cpus())
 _SPARE: list[memoryview] = []  # buffers of those who have finished
 _SPARES = 4  # that are kept
 
 
-def pour(
-    body: Body,
+def copy_file(
+    body: BlobReader,
     node: Descriptor,
-    fill: Fill,
-    check: Check,
+    fill: ReadInto,
+    check: Verifier,
     write: Write,
     advance: Callable[[int], None] = lambda _: None,
     at: int = 0,
@@ -77,15 +77,15 @@ def pour(
         at: where in a file the first byte is going to be, so that pages are written whole: half of one costs as much.
 
     Raises:
-        WrongSize: there are more bytes than `node.size`, or fewer.
-        WrongDigest: the bytes are not what the descriptor names.
+        SizeMismatch: there are more bytes than `node.size`, or fewer.
+        DigestMismatch: the bytes are not what the descriptor names.
     """
     got, held = body.start, memoryview(b"")
     with _CORES.one(), _buffers(node.size) as buffers, _Hashing(check) as hashing:
         while count := fill(buffers.now[: _SIZE - at % _SIZE] if got < node.size else buffers.beyond):
             got, at = got + count, at + count
             if got > node.size:
-                raise WrongSize(body.called(node), want=node.size, got=None)
+                raise SizeMismatch(body.called(node), want=node.size, got=None)
             advance(count)
             chunk = buffers.now[:count]
             if hashing.update(chunk, last=got == node.size):
@@ -95,7 +95,7 @@ def pour(
             else:
                 held = chunk
         if got < node.size:
-            raise WrongSize(body.called(node), want=node.size, got=got)
+            raise SizeMismatch(body.called(node), want=node.size, got=got)
         check.finish(body.called(node))
         write(held)
 
@@ -134,7 +134,7 @@ def _buffers(size: int) -> Iterator[_Buffers]:
 class _Hashing:
     """Chunk after chunk is hashed: in a thread beside this one while a core is free, else here."""
 
-    def __init__(self, check: Check) -> None:
+    def __init__(self, check: Verifier) -> None:
         self._check = check
         self._thread: ThreadPoolExecutor | None = None
         self._running: Future[None] | None = None

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
-from mirror.concurrency import each
+from mirror.concurrency import map_concurrently
 from mirror.content import stream
-from mirror.content.roles import Source
+from mirror.content.store import Source
 from mirror.errors import InvalidContent
 from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node
-from mirror.retry import ONCE, Retry
+from mirror.retry import ONCE, RetryPolicy
 
 # Limits against a hostile registry. The largest real images have some hundred manifests, two deep.
 MOST_MANIFESTS = 10_000
@@ -86,7 +86,7 @@ class Graph:
 
 
 async def walk(
-    source: Source, root: Descriptor, *, keep: Keep | None = None, foreign: bool = False, retry: Retry = ONCE
+    source: Source, root: Descriptor, *, keep: Keep | None = None, foreign: bool = False, retry: RetryPolicy = ONCE
 ) -> Graph:
     """Fetch every manifest below `root` and note every blob.
 
@@ -104,14 +104,14 @@ async def walk(
     steps = _Walk(Graph(root), keep, foreign)
     level = steps.sort_in([root])
     for _ in range(DEEPEST):
-        nodes = await each(level, lambda node: read_node(source, node, retry), _AT_ONCE)
+        nodes = await map_concurrently(level, lambda node: read_node(source, node, retry), _AT_ONCE)
         level = [link for node in nodes for link in steps.add(node)]
         if not level:
             return steps.found
     raise InvalidContent(f"{root.digest} nests more than {DEEPEST} levels deep.")
 
 
-async def leaves(source: Source, root: Descriptor, retry: Retry = ONCE) -> Graph:
+async def leaves(source: Source, root: Descriptor, retry: RetryPolicy = ONCE) -> Graph:
     """Open nothing but the indexes below `root`; their other children are `absent`.
 
     Raises:
@@ -120,7 +120,7 @@ async def leaves(source: Source, root: Descriptor, retry: Retry = ONCE) -> Graph
     return await walk(source, root, keep=lambda child: child.is_index, retry=retry)
 
 
-async def read_node(source: Source, node: Descriptor, retry: Retry = ONCE) -> Node:
+async def read_node(source: Source, node: Descriptor, retry: RetryPolicy = ONCE) -> Node:
     """Fetch, check and parse one manifest.
 
     Raises:
@@ -130,7 +130,7 @@ async def read_node(source: Source, node: Descriptor, retry: Retry = ONCE) -> No
     return Node(node, data, manifest.parse(data, node.media_type, str(node.digest)))
 
 
-async def read_small(source: Source, node: Descriptor, retry: Retry = ONCE) -> bytes:
+async def read_small(source: Source, node: Descriptor, retry: RetryPolicy = ONCE) -> bytes:
     """The verified bytes of a manifest or a config.
 
     Raises:

@@ -19,7 +19,7 @@ from mirror.oci.digest import Digest, Hasher
 READ = 1024 * 1024  # bytes at a time: larger ones fall out of the cache, smaller ones cost system calls
 
 
-class Flaw(StrEnum):
+class BlobFault(StrEnum):
     """What can be wrong with a stored blob."""
 
     MISSING = "missing"
@@ -33,13 +33,13 @@ class Flaw(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class BlobCheck:
     """What was found at a blob's place. `flaw` is None where all is well.
 
     `size` is bytes as they are stored, `hashed` those that were hashed to the end.
     """
 
-    flaw: Flaw | None
+    flaw: BlobFault | None
     expected: str = ""
     found: str = ""
     size: int = 0
@@ -50,16 +50,16 @@ class Verdict:
         return self.flaw is None
 
 
-MISSING = Verdict(Flaw.MISSING, "a file", "nothing")
+MISSING = BlobCheck(BlobFault.MISSING, "a file", "nothing")
 _CHANGED = "other bytes from one moment to the next"
 
 
-def not_a_file(found: str) -> Verdict:
-    return Verdict(Flaw.NOT_A_FILE, "a file", found)
+def not_a_file(found: str) -> BlobCheck:
+    return BlobCheck(BlobFault.NOT_A_FILE, "a file", found)
 
 
-def unreadable(error: OSError) -> Verdict:
-    return Verdict(Flaw.UNREADABLE, "a readable file", os.strerror(error.errno or 0).lower())
+def unreadable(error: OSError) -> BlobCheck:
+    return BlobCheck(BlobFault.UNREADABLE, "a readable file", os.strerror(error.errno or 0).lower())
 
 
 class Reader(Protocol):
@@ -82,7 +82,7 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
-class Passing:
+class HashingReader:
     """The bytes of a reader on their way, each of them hashed as it passes. `size` is what was announced."""
 
     def __init__(self, reader: Reader, hasher: Hasher, advance: Callable[[int], None]) -> None:
@@ -102,26 +102,26 @@ class Passing:
         return self._left == 1
 
 
-Through = Callable[[Passing], None]
+Through = Callable[[HashingReader], None]
 
 
-def measure(opened: Reader | Verdict, size: int | None) -> Verdict:
+def check_size(opened: Reader | BlobCheck, size: int | None) -> BlobCheck:
     """Compare the size alone, and close. None: whatever size it has is right."""
-    if isinstance(opened, Verdict):
+    if isinstance(opened, BlobCheck):
         return opened
     opened.close()
     return _sized(opened, size)
 
 
-def examine(
-    opened: Reader | Verdict,
+def hash_blob(
+    opened: Reader | BlobCheck,
     digest: Digest,
     size: int | None,
     *,
     buffer: bytearray | None = None,
     advance: Callable[[int], None] = lambda _: None,
     through: Through | None = None,
-) -> Verdict:
+) -> BlobCheck:
     """Hash one blob, compare it with its name, and close it. Sizes are compared first.
 
     Args:
@@ -132,7 +132,7 @@ def examine(
         advance: called with the bytes that each read gave; what it raises ends the examination.
         through: gets the bytes on their way, to do more with them; what it leaves is read and hashed after it.
     """
-    if isinstance(opened, Verdict):
+    if isinstance(opened, BlobCheck):
         return opened
     with closing(opened):
         sized = _sized(opened, size)
@@ -145,9 +145,9 @@ def examine(
 
 
 def keep(data: bytearray) -> Through:
-    """For `examine`: keep the content, whose size the caller has capped."""
+    """For `hash_blob`: keep the content, whose size the caller has capped."""
 
-    def through(passing: Passing) -> None:
+    def through(passing: HashingReader) -> None:
         buffer = memoryview(bytearray(passing.size + 1))
         while count := passing.readinto(buffer):
             data.extend(buffer[:count])
@@ -155,30 +155,30 @@ def keep(data: bytearray) -> Through:
     return through
 
 
-def _sized(reader: Reader, size: int | None) -> Verdict:
+def _sized(reader: Reader, size: int | None) -> BlobCheck:
     found = reader.size
     if size is None or found == size:
-        return Verdict(None, size=found)
-    flaw = Flaw.TOO_SHORT if found < size else Flaw.TOO_LONG
-    return Verdict(flaw, f"{size} bytes", f"{found} bytes", found)
+        return BlobCheck(None, size=found)
+    flaw = BlobFault.TOO_SHORT if found < size else BlobFault.TOO_LONG
+    return BlobCheck(flaw, f"{size} bytes", f"{found} bytes", found)
 
 
 def _hashed(
     reader: Reader, digest: Digest, buffer: bytearray, advance: Callable[[int], None], through: Through | None
-) -> Verdict:
+) -> BlobCheck:
     try:
         hasher = digest.hasher()
     except InvalidDigest:
-        return Verdict(Flaw.UNHASHABLE, str(digest), f"no way to compute {digest.algorithm}", reader.size)
-    passing = Passing(reader, hasher, advance)
+        return BlobCheck(BlobFault.UNHASHABLE, str(digest), f"no way to compute {digest.algorithm}", reader.size)
+    passing = HashingReader(reader, hasher, advance)
     if through:
         through(passing)
     view = memoryview(buffer)
     while passing.readinto(view):
         pass
     if not passing.as_announced() or reader.changed():
-        return Verdict(Flaw.CHANGED, str(digest), _CHANGED, reader.size)
+        return BlobCheck(BlobFault.CHANGED, str(digest), _CHANGED, reader.size)
     if digest.matches(hasher):
-        return Verdict(None, size=reader.size, hashed=reader.size)
+        return BlobCheck(None, size=reader.size, hashed=reader.size)
     found = f"{digest.algorithm}:{hasher.hexdigest()}"
-    return Verdict(Flaw.CORRUPT, str(digest), found, reader.size, reader.size)
+    return BlobCheck(BlobFault.CORRUPT, str(digest), found, reader.size, reader.size)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from mirror.content.graph import read_small
-from mirror.content.roles import Source
+from mirror.content.store import Source
 from mirror.errors import ContentError, InvalidContent
 from mirror.oci.descriptor import CONFIG_TYPES, Platform
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node
-from mirror.retry import ONCE, Retry
+from mirror.retry import ONCE, RetryPolicy
 from mirror.strictjson import JsonObject, field, load_object
 
 
@@ -37,7 +37,7 @@ def diff_ids_of(config: bytes, what: str) -> list[Digest]:
     return [Digest.parse(text) for text in found or []]
 
 
-async def read_config(source: Source, image: Node, retry: Retry = ONCE) -> bytes | None:
+async def read_config(source: Source, image: Node, retry: RetryPolicy = ONCE) -> bytes | None:
     """The config of an image; None for artifacts, whose configs are something else.
 
     Raises:

@@ -13,26 +13,26 @@ from dataclasses import dataclass, field, replace
 
 from mirror.content.graph import Graph, Keep, leaves, read_node, walk
 from mirror.content.image_config import platform_of, read_config
-from mirror.content.roles import Source
+from mirror.content.store import Source
 from mirror.oci import platforms
 from mirror.oci.descriptor import Descriptor, Platform
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node, build_index, raw_children
-from mirror.retry import ONCE, Retry
+from mirror.retry import ONCE, RetryPolicy
 from mirror.strictjson import JsonObject
 
 INDEX = "dev.oci-mirror.index"  # annotation: the published index that a choice was made from
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class PlatformSelection:
     """What a person asked for. Without `platforms` and `everything`, this host's platform.
 
     `foreign`: the layers that live elsewhere, too.
     """
 
     platforms: tuple[Platform, ...] = ()
-    everything: bool = False
+    all: bool = False
     sparse: bool = False
     foreign: bool = False
 
@@ -42,7 +42,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class SelectedImage:
     """What the choice came to: the root to keep, and all below it.
 
     `published` is the digest of the root that the image's name stood for.
@@ -62,8 +62,13 @@ class Selection:
 
 
 async def select(
-    source: Source, root: Descriptor, choice: Choice, image: str, retry: Retry = ONCE, there: Keep | None = None
-) -> Selection:
+    source: Source,
+    root: Descriptor,
+    choice: PlatformSelection,
+    image: str,
+    retry: RetryPolicy = ONCE,
+    there: Keep | None = None,
+) -> SelectedImage:
     """Walk the part of an image that is wanted; `there` says which children of its indexes the source has, if not all.
 
     Raises:
@@ -87,7 +92,7 @@ async def select(
             f"{image}: {len(graph.foreign)} foreign layers, which no registry keeps, were left out. "
             "--include-foreign fetches them from where they live."
         )
-    return Selection(replace(chosen, data=None), root.digest, graph, platforms_there, warnings)
+    return SelectedImage(replace(chosen, data=None), root.digest, graph, platforms_there, warnings)
 
 
 def names(graph: Graph) -> tuple[str, ...]:
@@ -113,10 +118,10 @@ async def platforms_there(source: Source, graph: Graph) -> tuple[str, ...]:
 
 
 async def _choose(
-    source: Source, root: Node, choice: Choice, image: str, retry: Retry, there: Keep | None
+    source: Source, root: Node, choice: PlatformSelection, image: str, retry: RetryPolicy, there: Keep | None
 ) -> tuple[Descriptor, Keep | None]:
     """The root for some platforms of an index, and which children to follow where that is the published one."""
-    if choice.everything:
+    if choice.all:
         return root.descriptor, there
     whole = _children(await leaves(source, root.descriptor, retry))
     offered = [(child, raw) for child, raw in whole if there is None or there(child)]
@@ -152,7 +157,7 @@ def _index_of(raw: Sequence[JsonObject], root: Node) -> Descriptor:
     return Descriptor(media_type, Digest.of(data), len(data), data=data)
 
 
-async def _platform(source: Source, image: Node, graph: Graph, retry: Retry) -> Platform | None:
+async def _platform(source: Source, image: Node, graph: Graph, retry: RetryPolicy) -> Platform | None:
     """The platform that the config of an image without an index names. The config is kept, not fetched once more."""
     data = await read_config(source, image, retry)
     if data is None or image.document.config is None:
@@ -161,7 +166,7 @@ async def _platform(source: Source, image: Node, graph: Graph, retry: Retry) -> 
     return platform_of(data)
 
 
-def _check(offered: Platform | None, choice: Choice, image: str) -> list[str]:
+def _check(offered: Platform | None, choice: PlatformSelection, image: str) -> list[str]:
     """Whether an image for one platform is wanted. Artifacts are for none, and always wanted.
 
     Returns:
@@ -170,7 +175,7 @@ def _check(offered: Platform | None, choice: Choice, image: str) -> list[str]:
     Raises:
         NotFound: it is not the platform that was asked for.
     """
-    if offered is None or choice.everything:
+    if offered is None or choice.all:
         return []
     lacking = [platform for platform in choice.wanted if not platforms.fits(platform, offered)]
     if lacking and choice.platforms:

@@ -16,12 +16,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from mirror.concurrency import in_thread
-from mirror.errors import TransferError, WrongDigest, WrongSize
+from mirror.concurrency import to_thread
+from mirror.errors import DigestMismatch, SizeMismatch, TransferError
 from mirror.oci.descriptor import Descriptor
 
 Batch = list[bytes]
-Fill = Callable[[memoryview], int]  # puts the bytes that come next into a buffer, and says how many; 0 at the end
+ReadInto = Callable[[memoryview], int]  # puts the bytes that come next into a buffer, and says how many; 0 at the end
 
 MEMORY = 32 * 1024 * 1024  # bytes; the one budget that all blobs in flight share, whatever their size
 _LARGEST, _SMALLEST = 4 * 1024 * 1024, 128 * 1024  # bytes of one batch
@@ -33,7 +33,7 @@ def batch_size(jobs: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class BlobReader:
     """Content on its way, not yet checked.
 
     `origin` names where it comes from, for errors. `modified` is when the origin says it was made, in seconds since
@@ -50,17 +50,17 @@ class Body:
     modified: float | None = None
     start: int = 0
     file: int | None = None
-    fill: Fill | None = None
+    fill: ReadInto | None = None
 
     def called(self, node: Descriptor) -> str:
         return f"{node.digest} from {self.origin}"
 
 
-# Opens content at an offset, or at 0 where that cannot be done: `Body.start` says which.
-Fetch = Callable[[int], AbstractAsyncContextManager[Body]]
+# Opens content at an offset, or at 0 where that cannot be done: `BlobReader.start` says which.
+Fetch = Callable[[int], AbstractAsyncContextManager[BlobReader]]
 
 
-class Check:
+class Verifier:
     """The hash of one piece of content on its way, and the verdict at its end."""
 
     def __init__(self, node: Descriptor) -> None:
@@ -75,20 +75,20 @@ class Check:
         """Give the verdict; `what` is how to call the content in an error.
 
         Raises:
-            WrongDigest: the bytes are not what the descriptor names.
+            DigestMismatch: the bytes are not what the descriptor names.
         """
         if not self._node.digest.matches(self._hasher):
             got = f"{self._node.digest.algorithm}:{self._hasher.hexdigest()}"
-            raise WrongDigest(what, want=self._node.digest, got=got)
+            raise DigestMismatch(what, want=self._node.digest, got=got)
 
 
-async def batches(body: Body, node: Descriptor, size: int) -> AsyncIterator[Batch]:
+async def batches(body: BlobReader, node: Descriptor, size: int) -> AsyncIterator[Batch]:
     """Gather chunks into batches of about `size` bytes, counting.
 
     What has come before a cut is yielded before the cut is raised, so that nothing has to come twice.
 
     Raises:
-        WrongSize: there are more bytes than `node.size` (as soon as one has come), or fewer.
+        SizeMismatch: there are more bytes than `node.size` (as soon as one has come), or fewer.
         TransferError: the connection was cut.
     """
     got, held = body.start, 0
@@ -98,7 +98,7 @@ async def batches(body: Body, node: Descriptor, size: int) -> AsyncIterator[Batc
         async for chunk in body.chunks:
             got += len(chunk)
             if got > node.size:
-                raise WrongSize(body.called(node), want=node.size, got=None)
+                raise SizeMismatch(body.called(node), want=node.size, got=None)
             batch.append(chunk)
             held += len(chunk)
             if held >= size:
@@ -111,10 +111,10 @@ async def batches(body: Body, node: Descriptor, size: int) -> AsyncIterator[Batc
     if cut:
         raise cut
     if got < node.size:
-        raise WrongSize(body.called(node), want=node.size, got=got)
+        raise SizeMismatch(body.called(node), want=node.size, got=got)
 
 
-async def overlap(source: AsyncIterator[Batch], *works: Callable[[Batch], None]) -> None:
+async def pipeline(source: AsyncIterator[Batch], *works: Callable[[Batch], None]) -> None:
     """Run every one of `works` on each batch, each in a worker thread of its own, while the next batch is read.
 
     None of them gets a batch before all are done with the one before. No hop outlives this call, however it ends: the
@@ -135,17 +135,17 @@ async def _done(hops: Iterable[Future[None]]) -> None:
         await asyncio.wrap_future(hop)
 
 
-async def verified(body: Body, node: Descriptor, size: int) -> AsyncIterator[bytes]:
+async def verified(body: BlobReader, node: Descriptor, size: int) -> AsyncIterator[bytes]:
     """Pass content on to somebody who cannot take bytes back, such as a registry.
 
     The last batch is withheld until all bytes are known to be right, so a receiver who counts never gets a whole
     wrong body.
 
     Raises:
-        WrongSize: as `batches`.
-        WrongDigest: the bytes are not what the descriptor names.
+        SizeMismatch: as `batches`.
+        DigestMismatch: the bytes are not what the descriptor names.
     """
-    check = Check(node)
+    check = Verifier(node)
     ready: Batch = []
     async for batch in batches(body, node, size):
         hop = _submit(check.update, batch)
@@ -161,44 +161,44 @@ async def verified(body: Body, node: Descriptor, size: int) -> AsyncIterator[byt
         yield chunk
 
 
-async def read(body: Body, node: Descriptor) -> bytes:
+async def read(body: BlobReader, node: Descriptor) -> bytes:
     """The whole of a small piece of content, checked. The caller has capped `node.size`.
 
     Raises:
-        WrongSize: as `batches`.
-        WrongDigest: the bytes are not what the descriptor names.
+        SizeMismatch: as `batches`.
+        DigestMismatch: the bytes are not what the descriptor names.
     """
     if body.fill:
-        data = await in_thread(partial(_filled, body, node, body.fill))
+        data = await to_thread(partial(_filled, body, node, body.fill))
     else:
         data = b"".join([chunk async for batch in batches(body, node, node.size or 1) for chunk in batch])
-    check = Check(node)
+    check = Verifier(node)
     check.update([data])
     check.finish(body.called(node))
     return data
 
 
-def _filled(body: Body, node: Descriptor, fill: Fill) -> bytes:
+def _filled(body: BlobReader, node: Descriptor, fill: ReadInto) -> bytes:
     buffer, got = memoryview(bytearray(min(node.size + 1, _SMALLEST))), bytearray()
     while len(got) <= node.size and (count := fill(buffer)):
         got += buffer[:count]
     if len(got) != node.size:
-        raise WrongSize(body.called(node), want=node.size, got=None if len(got) > node.size else len(got))
+        raise SizeMismatch(body.called(node), want=node.size, got=None if len(got) > node.size else len(got))
     return bytes(got)
 
 
-async def once(data: bytes) -> AsyncIterator[bytes]:
+async def single_chunk(data: bytes) -> AsyncIterator[bytes]:
     """Bytes in hand as a stream."""
     if data:
         yield data
 
 
-def in_hand(data: bytes, origin: str) -> Fetch:
+def from_memory(data: bytes, origin: str) -> Fetch:
     """Content that is in memory, to be fetched from there."""
 
     @asynccontextmanager
-    async def fetch(start: int) -> AsyncIterator[Body]:
-        yield Body(once(data[start:]), origin, start=start)
+    async def fetch(start: int) -> AsyncIterator[BlobReader]:
+        yield BlobReader(single_chunk(data[start:]), origin, start=start)
 
     return fetch
 

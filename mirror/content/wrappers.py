@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Container, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from mirror.content.roles import Holder, Sink, Source
-from mirror.content.stream import Body, Fetch, in_hand
+from mirror.content.store import BlobChecker, Sink, Source
+from mirror.content.stream import BlobReader, Fetch, from_memory
 from mirror.errors import UsageError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 
 
-class _Near(Source, Holder, Protocol):
+class _Near(Source, BlobChecker, Protocol):
     """Somewhere that can be read, and asked whether what it has is right."""
 
 
@@ -23,7 +23,7 @@ class _Far(Source, Protocol):
     async def peek(self, name: str) -> Descriptor | None: ...
 
 
-class Nearby:
+class FallbackSource:
     """A source that reads what is near, if it is there and right, and everything else from far away."""
 
     def __init__(self, near: _Near | None, far: _Far) -> None:
@@ -37,13 +37,13 @@ class Nearby:
         return await self._far.resolve(name)
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
         near = self._near if self._near and await self._near.has(node) else None
         async with (near or self._far).open_blob(node, start) as body:
             yield body
 
 
-class InHand:
+class MemorySource:
     """A source some of whose content is in memory already."""
 
     def __init__(self, contents: Mapping[Digest, bytes], far: Source) -> None:
@@ -54,16 +54,16 @@ class InHand:
         return await self._far.resolve(name)
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
         data = self._contents.get(node.digest)
-        async with self._far.open_blob(node, start) if data is None else in_hand(data, "memory")(start) as body:
+        async with self._far.open_blob(node, start) if data is None else from_memory(data, "memory")(start) as body:
             yield body
 
 
-class DryRun:
+class ReadOnlySink:
     """A sink that can be asked and refuses to be written to. `sink` is None where there is nothing to ask yet."""
 
-    def __init__(self, sink: Holder | None) -> None:
+    def __init__(self, sink: BlobChecker | None) -> None:
         self._sink = sink
 
     async def has(self, node: Descriptor) -> bool:
@@ -76,7 +76,7 @@ class DryRun:
         raise UsageError("A dry run writes nothing.")
 
 
-class Mending:
+class RepairSink:
     """A sink that takes what is known to be bad, and nothing else; what things are called stays as it is."""
 
     def __init__(self, sink: Sink, bad: Container[Digest]) -> None:

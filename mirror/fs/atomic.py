@@ -11,33 +11,33 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mirror.errors import StorageError
-from mirror.fs.directory import Folder, is_folder, translated
+from mirror.fs.directory import Directory, is_directory, os_errors
 
 _IOV_MAX = 1024
 _RECENT = 16 * 1024 * 1024  # bytes: where the disk may be busy still; to search a whole large file each time is slow
 _FICLONE = 0x40049409  # Linux, ioctl_ficlone(2): btrfs, XFS, bcachefs, ZFS, NFS 4.2
 
 
-class Temporary:
+class AtomicFile:
     """A file that is being written, and has no name that counts until `commit`. `size` is how long it was found."""
 
-    def __init__(self, folder: Folder, name: str, fd: int) -> None:
+    def __init__(self, folder: Directory, name: str, fd: int) -> None:
         self._folder, self._name, self._fd = folder, name, fd
         self.size = self._written = os.fstat(fd).st_size
 
     @classmethod
-    def create(cls, folder: Folder, mode: int = 0o644, prefix: str = "") -> Temporary:
+    def create(cls, folder: Directory, mode: int = 0o644, prefix: str = "") -> AtomicFile:
         """A new empty file with a name that nobody could have planted, after `prefix`.
 
         Raises:
             StorageError: the disk refused.
         """
         name = prefix + secrets.token_hex(8)
-        with translated(folder.path):
+        with os_errors(folder.path):
             return cls(folder, name, folder.open_with(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
 
     @classmethod
-    def resume(cls, folder: Folder, name: str) -> Temporary | None:
+    def resume(cls, folder: Directory, name: str) -> AtomicFile | None:
         """The file of this name, locked, to go on with, or a new one.
 
         Returns:
@@ -54,14 +54,14 @@ class Temporary:
         return None
 
     @classmethod
-    def link(cls, folder: Folder, fd: int) -> Temporary | None:
+    def link(cls, folder: Directory, fd: int) -> AtomicFile | None:
         """Another name for an open file, to be read and committed; None where it cannot have one here."""
         name = secrets.token_hex(8)
         try:
             folder.link(fd, name)
         except OSError:  # another file system, somebody else's file, too many names
             return None
-        with translated(folder.path / name):
+        with os_errors(folder.path / name):
             return cls(folder, name, folder.open_with(name, os.O_RDONLY))
 
     def clone(self, fd: int) -> bool:
@@ -78,36 +78,36 @@ class Temporary:
 
     def read(self, view: memoryview) -> int:
         """The next bytes of what is there already, into `view`; 0 at its end."""
-        with translated(self._folder.path / self._name):
+        with os_errors(self._folder.path / self._name):
             return os.readv(self._fd, [view])
 
     def write(self, chunks: Sequence[bytes | memoryview]) -> None:
-        with translated(self._folder.path):
+        with os_errors(self._folder.path):
             write_all(self._fd, chunks)
             self._written += sum(map(len, chunks))
             _start_writeback(self._fd, self._written)
 
     def write_at(self, chunks: Sequence[bytes | memoryview], offset: int) -> None:
         """Write wherever it belongs; several threads may, each elsewhere."""
-        with translated(self._folder.path):
+        with os_errors(self._folder.path):
             write_all(self._fd, chunks, offset)
             _start_writeback(self._fd, offset + sum(map(len, chunks)))
 
     def truncate(self, size: int = 0) -> None:
         """Forget what is beyond `size` bytes, and go on there."""
-        with translated(self._folder.path / self._name):
+        with os_errors(self._folder.path / self._name):
             os.ftruncate(self._fd, size)
             os.lseek(self._fd, size, os.SEEK_SET)
         self.size = self._written = size
 
-    def commit(self, target: Folder, name: str, modified: float | None = None) -> None:
+    def commit(self, target: Directory, name: str, modified: float | None = None) -> None:
         """Make the bytes durable, then the name. On an error nothing is left.
 
         Raises:
             StorageError: the disk refused.
         """
         try:
-            with translated(target.path / name):
+            with os_errors(target.path / name):
                 if modified is not None:
                     os.utime(self._fd, (modified, modified))
                 os.fsync(self._fd)
@@ -135,12 +135,12 @@ def replacing(path: Path) -> Iterator[Replacement]:
     Raises:
         StorageError: its folder cannot be written to, or something else than a file has its name.
     """
-    if is_folder(path):
+    if is_directory(path):
         raise StorageError(f"{path} is a directory, and no file.", hint="Name a file in it.")
-    with Folder.open(path.parent) as folder:
+    with Directory.open(path.parent) as folder:
         if folder.kind(path.name) not in (None, stat.S_IFREG):
             raise StorageError(f"{path} is no plain file, and is not replaced.", hint="Name another file.")
-        file = Temporary.create(folder)
+        file = AtomicFile.create(folder)
         replacement = Replacement(file, folder, path.name)
         try:
             yield replacement
@@ -152,7 +152,7 @@ def replacing(path: Path) -> Iterator[Replacement]:
 class Replacement:
     """A file that is going to take the place of another one, or does not."""
 
-    def __init__(self, file: Temporary, folder: Folder, name: str) -> None:
+    def __init__(self, file: AtomicFile, folder: Directory, name: str) -> None:
         self._file, self._folder, self._name = file, folder, name
         self.done = False
 
@@ -167,7 +167,7 @@ class Replacement:
         self._file.commit(self._folder, self._name)
 
 
-def _is_ours(folder: Folder, name: str, fd: int) -> bool:
+def _is_ours(folder: Directory, name: str, fd: int) -> bool:
     """Whether an open file is plain, has one name only, is that name's, and nobody else has locked it."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

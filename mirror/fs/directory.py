@@ -33,7 +33,7 @@ _HINTS = {
 }
 
 
-class translated:  # noqa: N801 - it reads as a function, and costs a third of what a generator does
+class os_errors:  # noqa: N801 - it reads as a function, and costs a third of what a generator does
     """Turn the operating system's errors about `what` into ours.
 
     Raises:
@@ -54,13 +54,13 @@ class translated:  # noqa: N801 - it reads as a function, and costs a third of w
             raise StorageError(f"{self._what}: {os.strerror(number)}.", hint=_HINTS.get(number)) from error
 
 
-def is_folder(path: Path) -> bool:
+def is_directory(path: Path) -> bool:
     """Whether a person's path is a directory; links may be followed.
 
     Raises:
         StorageError: nobody may tell, such as below a folder that may not be entered.
     """
-    with translated(path):
+    with os_errors(path):
         return path.is_dir()
 
 
@@ -68,29 +68,29 @@ def exists(path: Path) -> bool:
     """Whether anything has this path, a dangling link too.
 
     Raises:
-        StorageError: as `is_folder`.
+        StorageError: as `is_directory`.
     """
-    with translated(path):
+    with os_errors(path):
         return path.exists() or path.is_symlink()
 
 
-class Folder:
+class Directory:
     """A directory that is held open; close it, or use it in `with`. `path` is for messages only."""
 
     def __init__(self, fd: int, path: Path) -> None:
         self._fd, self.path = fd, path
 
     @classmethod
-    def open(cls, path: Path) -> Folder:
+    def open(cls, path: Path) -> Directory:
         """Open the directory that a person named; here links may be followed.
 
         Raises:
             StorageError: it cannot be opened.
         """
-        with translated(path):
+        with os_errors(path):
             return cls(os.open(path, _DIRECTORY), path)
 
-    def sub(self, name: str, *, create: bool = False) -> Folder:
+    def sub(self, name: str, *, create: bool = False) -> Directory:
         """Open the directory `name` inside this one.
 
         Raises:
@@ -102,13 +102,13 @@ class Folder:
         try:
             if create:
                 self._make(name)
-            return Folder(os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd), path)
+            return Directory(os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd), path)
         except FileNotFoundError:
             raise
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EEXIST):
                 raise BrokenLayout(f"{path} is no directory.", hint="Links inside a layout are not followed.") from None
-            with translated(path):
+            with os_errors(path):
                 raise
 
     def _make(self, name: str) -> None:
@@ -119,12 +119,12 @@ class Folder:
         self.sync()
 
     def names(self) -> list[str]:
-        with translated(self.path):
+        with os_errors(self.path):
             return sorted(os.listdir(self._fd))
 
     def each_name(self) -> Iterator[str]:
         """All names, in the order of the disk: a million of them are not held at once."""
-        with translated(self.path), os.scandir(self._fd) as entries:
+        with os_errors(self.path), os.scandir(self._fd) as entries:
             for entry in entries:
                 yield entry.name
 
@@ -134,7 +134,7 @@ class Folder:
         return None if status is None else stat.S_IFMT(status.st_mode)
 
     def status(self, name: str) -> os.stat_result | None:
-        with translated(self.path / name):
+        with os_errors(self.path / name):
             try:
                 return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
             except FileNotFoundError:
@@ -165,9 +165,9 @@ class Folder:
         except FileNotFoundError:
             raise
         except OSError:
-            with translated(path):
+            with os_errors(path):
                 raise
-        with translated(path), os.fdopen(fd, "rb") as file:
+        with os_errors(path), os.fdopen(fd, "rb") as file:
             data = file.read(min(cap, os.fstat(fd).st_size) + 1)
         if len(data) > cap:
             raise BrokenLayout(f"{path} has more than {cap} bytes.")
@@ -189,13 +189,13 @@ class Folder:
         """
         os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=self._fd, follow_symlinks=True)
 
-    def move(self, name: str, target: Folder, new: str) -> None:
-        with translated(target.path / new):
+    def move(self, name: str, target: Directory, new: str) -> None:
+        with os_errors(target.path / new):
             os.rename(name, new, src_dir_fd=self._fd, dst_dir_fd=target._fd)
 
     def remove(self, name: str) -> None:
         """Unlink a file; one that is gone already is fine."""
-        with translated(self.path / name), suppress(FileNotFoundError):
+        with os_errors(self.path / name), suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._fd)
 
     def sync(self) -> None:
@@ -204,23 +204,23 @@ class Folder:
             os.fsync(self._fd)
         except OSError as error:
             if error.errno != errno.EINVAL:
-                with translated(self.path):
+                with os_errors(self.path):
                     raise
 
     def free(self) -> int:
         """Bytes that an ordinary user may still write to this file system."""
-        with translated(self.path):
+        with os_errors(self.path):
             status = os.fstatvfs(self._fd)
             return status.f_bavail * status.f_frsize
 
     def lock(self, name: str) -> Lock:
-        with translated(self.path / name):
+        with os_errors(self.path / name):
             return Lock(os.open(name, _LOCK, 0o644, dir_fd=self._fd), self.path / name)
 
     def close(self) -> None:
         os.close(self._fd)
 
-    def __enter__(self) -> Folder:
+    def __enter__(self) -> Directory:
         return self
 
     def __exit__(
@@ -243,7 +243,7 @@ class Lock:
         except BlockingIOError:
             return False
         except OSError:
-            with translated(self.path):
+            with os_errors(self.path):
                 raise
         return True
 

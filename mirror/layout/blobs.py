@@ -11,9 +11,9 @@ import stat
 from collections.abc import Callable, Iterator
 from threading import Lock
 
-from mirror.content.hashing import MISSING, Flaw, Verdict, examine, not_a_file, unreadable
+from mirror.content.hashing import MISSING, BlobCheck, BlobFault, hash_blob, not_a_file, unreadable
 from mirror.errors import BrokenLayout, StorageError
-from mirror.fs.directory import Folder, kind_name
+from mirror.fs.directory import Directory, kind_name
 from mirror.oci.digest import Digest
 
 
@@ -23,7 +23,7 @@ def place(digest: Digest) -> str:
 
 
 class BlobFile:
-    """A blob's regular file, open for reading (`mirror.examine.Reader`). `fd` is its descriptor."""
+    """A blob's regular file, open for reading (`mirror.content.hashing.Reader`). `fd` is its descriptor."""
 
     def __init__(self, fd: int, status: os.stat_result) -> None:
         self.fd, self.size = fd, status.st_size
@@ -43,12 +43,12 @@ class BlobFile:
 class Blobs:
     """The blobs below one layout's root. Folders are opened when they are first needed, and never created here."""
 
-    def __init__(self, root: Folder) -> None:
+    def __init__(self, root: Directory) -> None:
         self._root = root
-        self._folders: dict[str, Folder] = {}
+        self._folders: dict[str, Directory] = {}
         self._opening = Lock()  # several threads hash at once
 
-    def folder(self, algorithm: str, *, create: bool = False) -> Folder:
+    def folder(self, algorithm: str, *, create: bool = False) -> Directory:
         """`blobs/<algorithm>`.
 
         Raises:
@@ -61,11 +61,13 @@ class Blobs:
                     self._folders[algorithm] = blobs.sub(algorithm, create=create)
             return self._folders[algorithm]
 
-    def examine(self, digest: Digest, size: int | None, *, advance: Callable[[int], None] = lambda _: None) -> Verdict:
-        """Hash one blob and compare it with its name; see `mirror.examine.examine`."""
-        return examine(self.look(digest), digest, size, advance=advance)
+    def examine(
+        self, digest: Digest, size: int | None, *, advance: Callable[[int], None] = lambda _: None
+    ) -> BlobCheck:
+        """Hash one blob and compare it with its name; see `mirror.hash_blob.hash_blob`."""
+        return hash_blob(self.look(digest), digest, size, advance=advance)
 
-    def look(self, digest: Digest) -> BlobFile | Verdict:
+    def look(self, digest: Digest) -> BlobFile | BlobCheck:
         """The blob's regular file, open, or what is there instead."""
         try:
             folder = self.folder(digest.algorithm)
@@ -74,13 +76,13 @@ class Blobs:
         except BrokenLayout:
             return not_a_file(f"nothing: blobs/{digest.algorithm} is no directory")
         except StorageError as error:
-            return Verdict(Flaw.UNREADABLE, "a readable file", str(error).rstrip("."))
+            return BlobCheck(BlobFault.UNREADABLE, "a readable file", str(error).rstrip("."))
         return _open_in(folder, digest.encoded)
 
     def size(self, digest: Digest) -> int | None:
         """The bytes that the blob's file has; None where there is no regular file. No proof of anything."""
         opened = self.look(digest)
-        if isinstance(opened, Verdict):
+        if isinstance(opened, BlobCheck):
             return None
         opened.close()
         return opened.size
@@ -96,9 +98,9 @@ class Blobs:
         if isinstance(opened, BlobFile):
             return opened.fd
         path = self._root.path / place(digest)
-        if opened.flaw is Flaw.UNREADABLE:
+        if opened.flaw is BlobFault.UNREADABLE:
             raise StorageError(f"{path}: {opened.found}.")
-        what = "is missing" if opened.flaw is Flaw.MISSING else f"is {opened.found}, and should be a file"
+        what = "is missing" if opened.flaw is BlobFault.MISSING else f"is {opened.found}, and should be a file"
         raise BrokenLayout(
             f"{path} {what}.", hint="Run `mirror verify` to see all that is wrong; pull it again to heal."
         )
@@ -129,7 +131,7 @@ class Blobs:
         self._folders.clear()
 
 
-def _open_in(folder: Folder, name: str) -> BlobFile | Verdict:
+def _open_in(folder: Directory, name: str) -> BlobFile | BlobCheck:
     try:
         fd = folder.open_file(name)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """`index.json`: the names that a layout's images have. Pure: bytes in, entries or changed bytes out.
 
-It is an index like any other (OCI image-spec, image-layout.md), so `mirror.manifest` parses it. What is changed are
+It is an index like any other (OCI image-spec, image-layout.md), so `mirror.oci.manifest` parses it. What is changed are
 single entries; the others, and fields that we do not know, stay as they were.
 """
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mirror.concurrency import settled, stoppable
+from mirror.concurrency import shielded, to_thread_cancellable
 from mirror.content.graph import Keep
-from mirror.content.hashing import READ, Flaw, Verdict
-from mirror.content.stream import Body
+from mirror.content.hashing import READ, BlobCheck, BlobFault
+from mirror.content.stream import BlobReader
 from mirror.errors import BrokenLayout, NotFound, StorageError
-from mirror.fs.directory import Folder, exists, is_folder, translated
+from mirror.fs.directory import Directory, exists, is_directory, os_errors
 from mirror.layout import index
 from mirror.layout.blobs import Blobs
 from mirror.layout.index import Entry
@@ -31,10 +31,10 @@ class Layout:
     `damaged` collects the stored blobs that turned out to be bad when they were asked for.
     """
 
-    def __init__(self, root: Folder) -> None:
+    def __init__(self, root: Directory) -> None:
         self.root, self.path = root, root.path
         self.blobs = Blobs(root)
-        self.damaged: dict[Digest, Verdict] = {}
+        self.damaged: dict[Digest, BlobCheck] = {}
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -45,12 +45,12 @@ class Layout:
             BrokenLayout: it is no layout, or its `oci-layout` or `index.json` is broken.
             StorageError: it cannot be read.
         """
-        if not is_folder(path):
+        if not is_directory(path):
             hint = "Pull an image first, or name another folder."
             if exists(path):
                 hint = f"It is a file. Where it is an archive: mirror import {path} ./layout makes a layout of it."
             raise NotFound(f"There is no folder {str(path)!r}.", hint=hint)
-        layout = cls(Folder.open(path))
+        layout = cls(Directory.open(path))
         try:
             layout.check()
         except BaseException:
@@ -99,14 +99,16 @@ class Layout:
         return self.find([name])[0].root
 
     async def has(self, node: Descriptor) -> bool:
-        """`Holder`: whether the blob is here, hashed. A bad one is noted in `damaged`."""
-        verdict = await stoppable(lambda advance: self.blobs.examine(node.digest, node.size, advance=advance))
-        if verdict.flaw not in (None, Flaw.MISSING):
+        """`BlobChecker`: whether the blob is here, hashed. A bad one is noted in `damaged`."""
+        verdict = await to_thread_cancellable(
+            lambda advance: self.blobs.examine(node.digest, node.size, advance=advance)
+        )
+        if verdict.flaw not in (None, BlobFault.MISSING):
             self.damaged[node.digest] = verdict
         return verdict.ok
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
         """`Source`: a stored blob, not yet verified.
 
         Raises:
@@ -123,10 +125,10 @@ class Layout:
                 )
             os.lseek(fd, start, os.SEEK_SET)
             chunks, fill = _chunks(fd, reading, self.path), partial(_fill, fd, self.path)
-            yield Body(chunks, str(self.path), os.fstat(fd).st_mtime, start, file=fd, fill=fill)
+            yield BlobReader(chunks, str(self.path), os.fstat(fd).st_mtime, start, file=fd, fill=fill)
         finally:
             try:
-                await settled(reading.acquire())  # an upload that was given up reads in a task of its own
+                await shielded(reading.acquire())  # an upload that was given up reads in a task of its own
             finally:
                 os.close(fd)
 
@@ -183,7 +185,7 @@ class Layout:
 
 
 def _fill(fd: int, path: Path, buffer: memoryview) -> int:
-    with translated(path):
+    with os_errors(path):
         return os.readv(fd, [buffer])
 
 
@@ -191,11 +193,11 @@ async def _chunks(fd: int, reading: asyncio.Lock, path: Path) -> AsyncIterator[b
     import aiofiles  # for pushing and inspecting only
 
     async with reading:
-        file = await settled(aiofiles.open(fd, "rb", buffering=0, closefd=False))
+        file = await shielded(aiofiles.open(fd, "rb", buffering=0, closefd=False))
     while True:
         async with reading:
-            with translated(path):
-                chunk = await settled(file.read(READ))
+            with os_errors(path):
+                chunk = await shielded(file.read(READ))
         if not chunk:
             return
         yield chunk

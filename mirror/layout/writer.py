@@ -1,7 +1,7 @@
 """A layout as a sink.
 
     1. hold `.mirror/lock` shared; whoever gets it alone clears what dead writers left in `.mirror/tmp`
-    2. each blob: a partial file (`mirror.layout.arrival`), hash while writing, fsync, rename into `blobs/`, fsync of
+    2. each blob: a partial file (`mirror.layout.ingest`), hash while writing, fsync, rename into `blobs/`, fsync of
        that directory
     3. the name last: `index.json` is replaced as a whole, under `.mirror/index.lock`
 
@@ -18,14 +18,14 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
-from mirror.concurrency import in_thread, stoppable
-from mirror.content.stream import Body, Fetch, batch_size, batches, overlap
-from mirror.errors import BrokenLayout, StorageError, UsageError, WrongDigest
-from mirror.fs.atomic import Temporary
-from mirror.fs.directory import Folder, Lock, exists, is_folder, translated
+from mirror.concurrency import to_thread, to_thread_cancellable
+from mirror.content.stream import BlobReader, Fetch, batch_size, batches, pipeline
+from mirror.errors import BrokenLayout, DigestMismatch, StorageError, UsageError
+from mirror.fs.atomic import AtomicFile
+from mirror.fs.directory import Directory, Lock, exists, is_directory, os_errors
 from mirror.layout import index
-from mirror.layout.arrival import Arrival, begun
 from mirror.layout.index import Entry
+from mirror.layout.ingest import Ingest, partial_size
 from mirror.layout.reader import Layout
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -45,7 +45,7 @@ class LayoutWriter(Layout):
     that earlier attempts had left, and that were of use.
     """
 
-    def __init__(self, root: Folder, own: Folder, temporary: Folder, partials: Folder, jobs: int) -> None:
+    def __init__(self, root: Directory, own: Directory, temporary: Directory, partials: Directory, jobs: int) -> None:
         super().__init__(root)
         self.aside: list[Path] = []
         self.resumed = 0
@@ -76,7 +76,7 @@ class LayoutWriter(Layout):
         refuse_foreign(path)
         _make(path)
         with ExitStack() as stack:
-            root = stack.enter_context(Folder.open(path))
+            root = stack.enter_context(Directory.open(path))
             own = stack.enter_context(root.sub(".mirror", create=True))
             temporary = stack.enter_context(own.sub("tmp", create=True))
             partials = stack.enter_context(own.sub("partial", create=True))
@@ -85,7 +85,7 @@ class LayoutWriter(Layout):
             layout = cls(root, own, temporary, partials, jobs)
             layout._keep_bad, layout._hard_links = keep_bad, hard_links
             stack.callback(layout.blobs.close)
-            await in_thread(layout._complete)
+            await to_thread(layout._complete)
             yield layout
 
     def _complete(self) -> None:
@@ -107,16 +107,16 @@ class LayoutWriter(Layout):
         """
         if node.is_manifest and await self.has(node):  # manifests are put without being asked for before
             return
-        arrival = Arrival(node, self._partials, self._temporary)
+        arrival = Ingest(node, self._partials, self._temporary)
         try:
-            await stoppable(arrival.load)
+            await to_thread_cancellable(arrival.load)
             modified = await self._receive(arrival, fetch)
         except BaseException as error:
             arrival.abandon(error)
             raise
-        await in_thread(partial(self._commit, arrival.file, node.digest, modified))
+        await to_thread(partial(self._commit, arrival.file, node.digest, modified))
 
-    async def _receive(self, arrival: Arrival, fetch: Fetch) -> float | None:
+    async def _receive(self, arrival: Ingest, fetch: Fetch) -> float | None:
         """Bring the rest of a blob; what an earlier attempt left and was wrong is fetched again, once.
 
         Returns:
@@ -125,14 +125,14 @@ class LayoutWriter(Layout):
         try:
             modified = await self._fetch(arrival, fetch)
             self.resumed += arrival.reused
-        except WrongDigest:
+        except DigestMismatch:
             if not arrival.reused:
                 raise
             arrival.restart()
             modified = await self._fetch(arrival, fetch)
         return modified
 
-    async def _fetch(self, arrival: Arrival, fetch: Fetch) -> float | None:
+    async def _fetch(self, arrival: Ingest, fetch: Fetch) -> float | None:
         node = arrival.node
         if arrival.size == node.size and arrival.reused:  # all has come, and then the end: nobody need be asked
             arrival.check.finish(f"{node.digest} from an earlier attempt")
@@ -143,25 +143,25 @@ class LayoutWriter(Layout):
             if await self._share(arrival, body):
                 arrival.check.finish(body.called(node))
             elif body.fill:
-                await stoppable(partial(arrival.take, body, body.fill))
+                await to_thread_cancellable(partial(arrival.take, body, body.fill))
             else:
-                await overlap(batches(body, node, self._batch), arrival.write)
+                await pipeline(batches(body, node, self._batch), arrival.write)
                 arrival.check.finish(body.called(node))
             return None if arrival.linked else body.modified
 
-    async def _share(self, arrival: Arrival, body: Body) -> bool:
+    async def _share(self, arrival: Ingest, body: BlobReader) -> bool:
         """Take over a file of the same file system instead of its bytes, where that can be done."""
         if body.file is None or arrival.size:
             return False
-        if not await in_thread(partial(arrival.share, body.file, link=self._hard_links)):
+        if not await to_thread(partial(arrival.share, body.file, link=self._hard_links)):
             return False
-        await stoppable(arrival.load)
+        await to_thread_cancellable(arrival.load)
         arrival.reused = 0  # nothing of it was here before
         return True
 
-    def begun(self, node: Descriptor) -> int:
+    def partial_size(self, node: Descriptor) -> int:
         """The bytes of a blob that have arrived by an earlier attempt, as far as the size of a file tells."""
-        return begun(self._partials, node)
+        return partial_size(self._partials, node)
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
         """`Sink`: make `name` stand for `root` in `index.json`; the annotations of `root` are kept with it.
@@ -179,7 +179,7 @@ class LayoutWriter(Layout):
                     self._replace("index.json", new)
             return before.root.digest if before else None
 
-        return await in_thread(change)
+        return await to_thread(change)
 
     async def remove(self, entry: Entry) -> None:
         """Take one entry out of `index.json`; its blobs stay."""
@@ -188,7 +188,7 @@ class LayoutWriter(Layout):
             with self._index_lock():
                 self._replace("index.json", index.without_entry(self.read("index.json", index.CAP), entry))
 
-        await in_thread(change)
+        await to_thread(change)
 
     async def delete(self, digests: Iterable[Digest]) -> None:
         """Delete blobs. The caller holds the layout alone, and knows that nothing names them."""
@@ -197,11 +197,11 @@ class LayoutWriter(Layout):
             for digest in digests:
                 self.blobs.folder(digest.algorithm).remove(digest.encoded)
 
-        await in_thread(delete)
+        await to_thread(delete)
 
-    async def set_aside(self, digest: Digest) -> None:
+    async def quarantine(self, digest: Digest) -> None:
         """Move what stands at a blob's path to quarantine, and put nothing in its place."""
-        await in_thread(lambda: self._move_aside(self.blobs.folder(digest.algorithm), digest))
+        await to_thread(lambda: self._move_aside(self.blobs.folder(digest.algorithm), digest))
 
     async def clear(self) -> None:
         """Delete what others began and have not finished. The caller holds the layout alone."""
@@ -210,9 +210,9 @@ class LayoutWriter(Layout):
             for folder in (self._partials, self._temporary):
                 _clear(folder)
 
-        await in_thread(clear)
+        await to_thread(clear)
 
-    def _commit(self, temporary: Temporary, digest: Digest, modified: float | None) -> None:
+    def _commit(self, temporary: AtomicFile, digest: Digest, modified: float | None) -> None:
         try:
             folder = self.blobs.folder(digest.algorithm, create=True)
             kind = folder.kind(digest.encoded)
@@ -223,7 +223,7 @@ class LayoutWriter(Layout):
             raise
         temporary.commit(folder, digest.encoded, modified)
 
-    def _move_aside(self, folder: Folder, digest: Digest) -> None:
+    def _move_aside(self, folder: Directory, digest: Digest) -> None:
         """What stands at a blob's path and is no file may be somebody's: keep it, out of the way."""
         with self._own.sub("quarantine", create=True) as quarantine:
             taken = set(quarantine.names())
@@ -235,7 +235,7 @@ class LayoutWriter(Layout):
             self.aside.append(quarantine.path / name)
 
     def _replace(self, name: str, data: bytes) -> None:
-        temporary = Temporary.create(self._temporary)
+        temporary = AtomicFile.create(self._temporary)
         temporary.write([data])
         temporary.commit(self.root, name)
 
@@ -255,9 +255,9 @@ def refuse_foreign(path: Path) -> None:
     """
     if not exists(path):
         return
-    if not is_folder(path):
+    if not is_directory(path):
         raise UsageError(f"{path} is no folder.", hint="Name another one.")
-    with Layout(Folder.open(path)) as found:
+    with Layout(Directory.open(path)) as found:
         there = set(found.root.names())
         if "oci-layout" in there:
             found.check()
@@ -279,20 +279,20 @@ def refuse_foreign(path: Path) -> None:
 def _make(path: Path) -> None:
     """Create a folder and its parents, each made durable in its own parent."""
     missing = [folder for folder in (path, *path.parents) if not exists(folder)]
-    with translated(path):
+    with os_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
-        with Folder.open(folder.parent) as parent:
+        with Directory.open(folder.parent) as parent:
             parent.sync()
 
 
-def _clear(folder: Folder) -> None:
+def _clear(folder: Directory) -> None:
     for name in folder.names():
         if folder.kind(name) != stat.S_IFDIR:  # mirror makes none there; somebody else's stays
             folder.remove(name)
 
 
-async def _acquire(lock: Lock, temporary: Folder, alone: bool) -> None:
+async def _acquire(lock: Lock, temporary: Directory, alone: bool) -> None:
     """Take the lock as step 1 says.
 
     Raises:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from mirror.content.graph import Graph, walk
 from mirror.content.image_config import platform_of, read_config, summarize
-from mirror.content.roles import Source
+from mirror.content.store import Source
 from mirror.errors import ContentError
 from mirror.layout import Layout
-from mirror.layout.attached import Attached, Attachments, is_attachable, walk_entry
+from mirror.layout.referrers import LayoutReferrers, StoredReferrer, is_attachable, walk_entry
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.manifest import Node
 from mirror.oci.reference import Reference
-from mirror.registry import Client, Options, pull_source
+from mirror.registry import Client, RegistryOptions, pull_source
 from mirror.report.images import Inspected, Part, Platformed, Referring
-from mirror.retry import ONCE, Retry
+from mirror.retry import ONCE, RetryPolicy
 from mirror.strictjson import JsonObject
 
 
@@ -29,7 +29,7 @@ async def inspect_layout(path: Path | str, images: Sequence[str] = ()) -> list[I
         ContentError: the layout or the image is broken.
     """
     with Layout.open(Path(path)) as layout:
-        chosen, known = layout.find(images), Attachments(layout, layout.entries())
+        chosen, known = layout.find(images), LayoutReferrers(layout, layout.entries())
         found: dict[str, Inspected] = {}
         covered: set[str] = set()
         for entry in sorted(chosen, key=is_attachable):  # images first: they tell what is attached to them
@@ -42,7 +42,7 @@ async def inspect_layout(path: Path | str, images: Sequence[str] = ()) -> list[I
         return [found[entry.name] for entry in chosen if entry.name in found]
 
 
-def _referring(attached: Sequence[Attached]) -> Iterator[Referring]:
+def _referring(attached: Sequence[StoredReferrer]) -> Iterator[Referring]:
     for other in attached:
         for node in (other.graph.nodes.get(digest) for digest in other.members):
             if node:
@@ -50,7 +50,9 @@ def _referring(attached: Sequence[Attached]) -> Iterator[Referring]:
                 yield Referring(other.subject, _part(node.descriptor), node.document.kind, tag)
 
 
-async def inspect_image(image: str, options: Options | None = None, retry: Retry | None = None) -> Inspected:
+async def inspect_image(
+    image: str, options: RegistryOptions | None = None, retry: RetryPolicy | None = None
+) -> Inspected:
     """An image of a registry, whole; its layers are not fetched.
 
     Raises:
@@ -58,15 +60,17 @@ async def inspect_image(image: str, options: Options | None = None, retry: Retry
         TransferError: the registry could not be reached or refused.
         ContentError: what it sent is not what it should be.
     """
-    reference, again = Reference.parse(image), retry or Retry()
-    async with Client(options or Options()) as client:
+    reference, again = Reference.parse(image), retry or RetryPolicy()
+    async with Client(options or RegistryOptions()) as client:
         source = pull_source(client, reference)
         root = await again.run(lambda: source.resolve(reference.target))
         graph = await walk(source, root, retry=again)
         return await _inspect(source, graph, str(reference), {}, again)
 
 
-async def _inspect(source: Source, graph: Graph, name: str, annotations: JsonObject, retry: Retry = ONCE) -> Inspected:
+async def _inspect(
+    source: Source, graph: Graph, name: str, annotations: JsonObject, retry: RetryPolicy = ONCE
+) -> Inspected:
     offered = {child.digest: child for node in graph.nodes.values() for child in node.document.manifests}
     parts = [
         await _part_of(source, node, offered.get(node.descriptor.digest, node.descriptor), retry)
@@ -85,7 +89,7 @@ async def _inspect(source: Source, graph: Graph, name: str, annotations: JsonObj
     )
 
 
-async def _part_of(source: Source, node: Node, offered: Descriptor, retry: Retry) -> Platformed:
+async def _part_of(source: Source, node: Node, offered: Descriptor, retry: RetryPolicy) -> Platformed:
     platform = offered.platform if offered.platform and offered.platform.known else None
     try:
         config = await read_config(source, node, retry) or b"{}"

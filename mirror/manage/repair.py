@@ -17,26 +17,26 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror.archive.reader import Archive
-from mirror.concurrency import each
+from mirror.concurrency import map_concurrently
 from mirror.content import copy
-from mirror.content.copy import Copy
+from mirror.content.copy import CopyTask
 from mirror.content.finding import Kind
 from mirror.content.graph import walk
-from mirror.content.roles import Progress, Source
-from mirror.content.stream import Body
-from mirror.content.wrappers import Mending, Nearby
+from mirror.content.store import Progress, Source
+from mirror.content.stream import BlobReader
+from mirror.content.wrappers import FallbackSource, RepairSink
 from mirror.errors import InvalidDigest, MirrorError, NotFound, UsageError
-from mirror.fs.directory import exists, is_folder
+from mirror.fs.directory import exists, is_directory
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.registry import Client, Options, pull_source
-from mirror.report.findings import Level, VerifyReport
+from mirror.registry import Client, RegistryOptions, pull_source
+from mirror.report.findings import VerifyLevel, VerifyReport
 from mirror.report.repairs import Repair
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 from mirror.transfer.location import Transport
-from mirror.transfer.naming import Destination
+from mirror.transfer.naming import PushTarget
 from mirror.verify import verify_layout
 
 Origin = Callable[[Entry], Source]
@@ -52,9 +52,9 @@ async def repair_layout(
     source: str,
     images: Sequence[str] = (),
     *,
-    level: Level | str = Level.CONTENT,
-    options: Options | None = None,
-    retry: Retry | None = None,
+    level: VerifyLevel | str = VerifyLevel.CONTENT,
+    options: RegistryOptions | None = None,
+    retry: RetryPolicy | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Verify a layout, fetch what is bad from `source`, and verify it again.
@@ -78,7 +78,7 @@ async def repair_layout(
         ContentError: `oci-layout` or `index.json` is broken, which no source can mend.
         StorageError: the disk refused.
     """
-    folder, options, retry = Path(path), options or Options(), retry or Retry()
+    folder, options, retry = Path(path), options or RegistryOptions(), retry or RetryPolicy()
     report = await verify_layout(folder, images, level=level, progress=progress)
     tried, removed = set[Digest](), set[Digest]()
     if not _bad(report):
@@ -92,7 +92,7 @@ async def repair_layout(
             tried |= bad
             await mend.images([entry for entry in layout.find(images) if _is_hurt(entry, report)], bad)
             lost = _nobodys(report) if not images else []
-            await mend.set_aside(lost)
+            await mend.quarantine(lost)
             removed.update(lost)
             report = await verify_layout(folder, images, level=level, progress=progress)
     healed = tuple(sorted(tried - removed - _bad(report)))
@@ -121,7 +121,7 @@ def _is_hurt(entry: Entry, report: VerifyReport) -> bool:
     return any(entry.name in finding.images for finding in report.findings if finding.kind in _CURABLE)
 
 
-async def _opened(stack: AsyncExitStack, text: str, options: Options) -> Origin:
+async def _opened(stack: AsyncExitStack, text: str, options: RegistryOptions) -> Origin:
     """Where the right bytes are for each image, as a person names it; it is closed with `stack`.
 
     Raises:
@@ -134,7 +134,9 @@ async def _opened(stack: AsyncExitStack, text: str, options: Options) -> Origin:
     if named or text.startswith((".", "/", "~")) or text.endswith(".tar") or exists(path):
         if not exists(path):
             raise NotFound(f"There is no layout and no archive {str(path)!r}.", hint="Name another source with --from.")
-        whole = stack.enter_context(Layout.open(path)) if is_folder(path) else stack.enter_context(Archive.open(path))
+        whole = (
+            stack.enter_context(Layout.open(path)) if is_directory(path) else stack.enter_context(Archive.open(path))
+        )
         return lambda _: whole
     host = text.removeprefix("docker://").partition("/")[0]
     if host == text.partition("/")[0] and host != "localhost" and not set(".:") & set(host):
@@ -142,7 +144,7 @@ async def _opened(stack: AsyncExitStack, text: str, options: Options) -> Origin:
             f"There is no folder and no file {text!r}, and no registry is called so.",
             hint="Sources look like ./layout, images.tar, registry.internal:5000 or docker://host.",
         )
-    where, client = Destination.parse(text), await stack.enter_async_context(Client(options))
+    where, client = PushTarget.parse(text), await stack.enter_async_context(Client(options))
     return lambda entry: pull_source(client, _normal(where.place(entry)))
 
 
@@ -163,7 +165,7 @@ class _Still:
     async def peek(self, name: str) -> Descriptor | None:
         return None
 
-    def open_blob(self, node: Descriptor, start: int = 0) -> AbstractAsyncContextManager[Body]:
+    def open_blob(self, node: Descriptor, start: int = 0) -> AbstractAsyncContextManager[BlobReader]:
         return self._source.open_blob(node, start)
 
 
@@ -175,7 +177,7 @@ class _Mend:
         layout: LayoutWriter,
         origin: Origin,
         jobs: int,
-        retry: Retry,
+        retry: RetryPolicy,
         progress: Progress | None,
     ) -> None:
         self.failures: list[str] = []
@@ -184,22 +186,22 @@ class _Mend:
 
     async def images(self, entries: Sequence[Entry], bad: set[Digest]) -> None:
         """Bring what is bad of some images."""
-        walked = await each(entries, lambda entry: self._walk(entry, bad), _AT_ONCE)
+        walked = await map_concurrently(entries, lambda entry: self._walk(entry, bad), _AT_ONCE)
         copies = [found for found in walked if found]
-        plan = await copy.survey(copies, jobs=self._jobs, retry=self._retry)
-        await copy.move(plan, jobs=self._jobs, retry=self._retry, keep_going=True, progress=self._progress)
+        plan = await copy.plan(copies, jobs=self._jobs, retry=self._retry)
+        await copy.execute(plan, jobs=self._jobs, retry=self._retry, keep_going=True, progress=self._progress)
         self.failures += [f"{done.name}: {done.failure}" for done in copies if done.failure]
 
-    async def _walk(self, entry: Entry, bad: set[Digest]) -> Copy | None:
+    async def _walk(self, entry: Entry, bad: set[Digest]) -> CopyTask | None:
         try:
             source = self._origin(entry)
-            near = Nearby(self._layout, _Still(source))
+            near = FallbackSource(self._layout, _Still(source))
             graph = await walk(near, entry.root, keep=lambda child: not entry.lacks(child), retry=self._retry)
         except MirrorError as error:
             self.failures.append(f"{entry.name}: {error}")
             return None
-        return Copy(source, Mending(self._layout, bad), graph, entry.name, replace(entry.root, data=None))
+        return CopyTask(source, RepairSink(self._layout, bad), graph, entry.name, replace(entry.root, data=None))
 
-    async def set_aside(self, digests: Sequence[Digest]) -> None:
+    async def quarantine(self, digests: Sequence[Digest]) -> None:
         for digest in digests:
-            await self._layout.set_aside(digest)
+            await self._layout.quarantine(digest)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from mirror.errors import UsageError
 from mirror.oci.reference import Reference
-from mirror.registry import Client, Options, listing, pull_source
+from mirror.registry import Client, RegistryOptions, listing, pull_source
 from mirror.report.images import Tags
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 
 
-async def list_tags(name: str, options: Options | None = None, retry: Retry | None = None) -> Tags:
+async def list_tags(name: str, options: RegistryOptions | None = None, retry: RetryPolicy | None = None) -> Tags:
     """The tags of a repository, in the registry's order.
 
     Args:
@@ -26,8 +26,8 @@ async def list_tags(name: str, options: Options | None = None, retry: Retry | No
     reference = Reference.parse(name)
     if reference.digest or name.endswith(f":{reference.tag}"):
         raise UsageError(f"{name!r} names an image, not a repository.", hint=f"Leave the tag out: {reference.name}")
-    async with Client(options or Options()) as client:
+    async with Client(options or RegistryOptions()) as client:
         origin = pull_source(client, reference).origin  # a mirror may know few of them
         scope = f"repository:{origin.name}:pull"
-        tags = await listing.list_tags(origin.registry, origin.name, scope, retry=retry or Retry())
+        tags = await listing.list_tags(origin.registry, origin.name, scope, retry=retry or RetryPolicy())
     return Tags(reference.name, tuple(tags))

@@ -12,17 +12,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mirror.concurrency import each
+from mirror.concurrency import map_concurrently
 from mirror.content.graph import MOST_BYTES, Graph, read_small, walk
-from mirror.content.roles import Dated
+from mirror.content.store import Dated
 from mirror.errors import InvalidContent, UsageError
 from mirror.layout import Entry, Layout
-from mirror.layout.attached import Attachments, is_attachable, walk_entry
+from mirror.layout.referrers import LayoutReferrers, is_attachable, walk_entry
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.reference import Reference
 from mirror.records import CAP, Record, configs_of, describe
-from mirror.registry import Client, Options, Repository
-from mirror.retry import ONCE, Retry
+from mirror.registry import Client, RegistryOptions, Repository
+from mirror.retry import ONCE, RetryPolicy
 
 _AT_ONCE = 8  # small requests at a time
 
@@ -50,7 +50,7 @@ async def record_layout(path: Path | str, images: Sequence[str] = (), *, name: s
 async def _images(layout: Layout) -> list[Entry]:
     """The entries of a layout but for those that are about another one: signatures and the like."""
     entries = layout.find()
-    known, about = Attachments(layout, entries), set[str]()
+    known, about = LayoutReferrers(layout, entries), set[str]()
     for entry in entries:
         if not is_attachable(entry):
             about.update(one.entry.name for one in await known.of(entry, await walk_entry(layout, entry)))
@@ -72,7 +72,7 @@ async def _record_entry(layout: Layout, entry: Entry, name: str | None) -> Recor
 
 
 async def record_image(
-    image: str, options: Options | None = None, retry: Retry | None = None, *, name: str | None = None
+    image: str, options: RegistryOptions | None = None, retry: RetryPolicy | None = None, *, name: str | None = None
 ) -> Record:
     """The record of an image of a registry.
 
@@ -87,26 +87,26 @@ async def record_image(
         TransferError: the registry could not be reached or refused.
         ContentError: what it sent is not what it should be.
     """
-    reference, again = Reference.parse(image), retry or Retry()
+    reference, again = Reference.parse(image), retry or RetryPolicy()
     called = Reference.parse(name) if name else reference
-    async with Client(options or Options()) as client:
+    async with Client(options or RegistryOptions()) as client:
         source = Repository(client.registry(reference.registry), reference.repository)
         root = await again.run(lambda: source.resolve(reference.target))
         return await _record(source, await walk(source, root, retry=again), called, again)
 
 
-async def _record(source: Dated, graph: Graph, called: Reference, retry: Retry) -> Record:
+async def _record(source: Dated, graph: Graph, called: Reference, retry: RetryPolicy) -> Record:
     documents = {digest: node.document for digest, node in graph.nodes.items()}
     configs = configs_of(documents)
     if sum(config.size for config in configs.values()) > MOST_BYTES:
         raise InvalidContent(f"The configs of {called} have more than {MOST_BYTES} bytes in all.")
-    read = await each(configs.values(), lambda config: read_small(source, config, retry), _AT_ONCE)
+    read = await map_concurrently(configs.values(), lambda config: read_small(source, config, retry), _AT_ONCE)
     layers = {layer.digest: layer for one in documents.values() for layer in one.layers if not layer.is_foreign}
 
     async def modified(layer: Descriptor) -> float | None:
         return await retry.run(lambda: source.modified(layer))
 
-    dates = await each(layers.values(), modified, _AT_ONCE)
+    dates = await map_concurrently(layers.values(), modified, _AT_ONCE)
     record = describe(
         called.familiar,
         graph.root,

@@ -3,7 +3,7 @@
 `credentials`  who we are
 `keyring`      where credentials are found: flags, files, helpers
 `authfile`     containers' auth.json and docker's config.json
-`helpers`      docker-credential-*
+`background_tasks`      docker-credential-*
 `challenges`   what a 401 asks for
 `tokens`       what tokens are for, and how long they live
 `auth`         answers to challenges
@@ -30,8 +30,8 @@
 from mirror.registry.client import Client
 from mirror.registry.credentials import Credentials
 from mirror.registry.foreign import ForeignLayers
-from mirror.registry.mirrors.mirrored import Mirrored, pull_source, push_target
-from mirror.registry.options import Options
+from mirror.registry.mirrors.repository import MirroredRepository, pull_source, push_target
+from mirror.registry.options import RegistryOptions
 from mirror.registry.referrers.fallback import list_under_tag
 from mirror.registry.referrers.find import Found, Referrers
 from mirror.registry.repository import Repository
@@ -41,9 +41,9 @@ __all__ = [
     "Credentials",
     "ForeignLayers",
     "Found",
-    "Mirrored",
-    "Options",
+    "MirroredRepository",
     "Referrers",
+    "RegistryOptions",
     "Repository",
     "list_under_tag",
     "pull_source",

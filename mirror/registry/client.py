@@ -27,15 +27,15 @@ from mirror.oci.reference import DOCKER_HUB
 from mirror.ratelimit import Quota, Usage
 from mirror.registry import refusals
 from mirror.registry.auth.authenticator import Authenticator, Find, Refusal
-from mirror.registry.auth.keyring import Keyring
-from mirror.registry.options import Options
+from mirror.registry.auth.credential_store import CredentialStore
+from mirror.registry.options import RegistryOptions
 from mirror.registry.transport import errors
 from mirror.registry.transport.addresses import is_loopback, location
-from mirror.registry.transport.backoff import Backoff
-from mirror.registry.transport.budget import Budget
-from mirror.registry.transport.pace import Limit, paced
+from mirror.registry.transport.budget import SegmentBudget
+from mirror.registry.transport.rate_limit import RateLimit, paced
+from mirror.registry.transport.route import Connect, Route, SocketFactory
+from mirror.registry.transport.throttle import Throttle
 from mirror.registry.transport.tls import speaks_plain_http
-from mirror.registry.transport.way import Connect, SocketFactory, Way
 
 log = logging.getLogger("mirror")
 _API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
@@ -52,12 +52,12 @@ class Client:
     `notes` are what a person should know of how it went, as sentences.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: RegistryOptions) -> None:
         self.options = options
         self.notes: list[str] = []
         self._registries: dict[tuple[str, bool, bool], Registry] = {}
-        self._shared = Shared(Budget(), Limit(options.limit_rate))
-        self._keyring = Keyring(options.authfile, options.credentials)
+        self._shared = Shared(SegmentBudget(), RateLimit(options.limit_rate))
+        self._keyring = CredentialStore(options.authfile, options.credentials)
         self._sessions: AsyncExitStack | None = None
 
     @cached_property
@@ -119,8 +119,8 @@ class Client:
 class Shared:
     """What all registries of one command share: the parts of blobs that may be on their way, and the pace of bytes."""
 
-    segments: Budget
-    limit: Limit
+    segments: SegmentBudget
+    limit: RateLimit
 
 
 class Registry:
@@ -132,7 +132,14 @@ class Registry:
     """
 
     def __init__(
-        self, name: str, connect: Connect, options: Options, shared: Shared, find: Find, *, lenient: bool = False
+        self,
+        name: str,
+        connect: Connect,
+        options: RegistryOptions,
+        shared: Shared,
+        find: Find,
+        *,
+        lenient: bool = False,
     ) -> None:
         self.name, self.options, self.shared = name, options, shared
         self.ranges = True
@@ -140,12 +147,12 @@ class Registry:
         self.quota: Quota | None = None
         self.pulls = 0
         self.largest = options.chunk_size or sys.maxsize
-        self._backoff = Backoff(name)
+        self._backoff = Throttle(name)
         self._find = find
         self._host = _API_HOSTS.get(name, name)
         self._plain = bool({"*", name} & options.plain_http) or options.hosts.get(name, ORDINARY).plain_http
         self._lenient = lenient
-        self._way = Way(name, options, connect, lenient=lenient)
+        self._way = Route(name, options, connect, lenient=lenient)
         self._auth: Authenticator | None = None
         self._opening = asyncio.Lock()
 
@@ -182,7 +189,7 @@ class Registry:
         request = f"{method} {errors.shown(url)}"
         with errors.translated(request):
             async with AsyncExitStack() as stack:
-                async with self._backoff.turn(), self._patience(data):
+                async with self._backoff.slot(), self._patience(data):
                     response = await self._authenticated(
                         stack, method, url, scope, dict(headers or {}), data, read_ahead
                     )
@@ -226,7 +233,7 @@ class Registry:
             if self._way.is_own(response.url):  # whoever we were sent on to speaks for itself
                 self._backoff.refuse(pause)
         else:
-            self._backoff.welcome()
+            self._backoff.succeeded()
         if response.status == 200 and response.method == "GET" and "/manifests/" in response.url.path:
             self.pulls += 1
         quota = Quota.of(response.headers)

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from mirror.content.roles import Source
-from mirror.content.stream import Body
-from mirror.errors import MirrorError, TransferError, WrongSize
+from mirror.content.store import Source
+from mirror.content.stream import BlobReader
+from mirror.errors import MirrorError, SizeMismatch, TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.registry.blobs.download import modified
@@ -50,11 +50,11 @@ class ForeignLayers:
         return await self._source.resolve(name)
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
         """`Source`: a blob or a manifest, not yet verified; a foreign layer always from its beginning.
 
         Raises:
-            WrongSize: a server announces another size than the descriptor says.
+            SizeMismatch: a server announces another size than the descriptor says.
             TransferError: it could not be fetched; a transient one while there are URLs that have not been tried.
         """
         if not (node.is_foreign and node.urls):
@@ -73,10 +73,10 @@ class ForeignLayers:
             raise TransferError(f"{error} There is another URL to try.", transient=True) from error
 
     @asynccontextmanager
-    async def _fetch(self, node: Descriptor, url: str) -> AsyncIterator[Body]:
+    async def _fetch(self, node: Descriptor, url: str) -> AsyncIterator[BlobReader]:
         registry = self._registry
         async with open_foreign(registry, url) as response:
             origin = errors.shown(response.url)
             if response.content_length not in (None, node.size):
-                raise WrongSize(f"{node.digest} from {origin}", want=node.size, got=response.content_length)
-            yield Body(registry.paced(errors.chunks(response), response), origin, modified(response))
+                raise SizeMismatch(f"{node.digest} from {origin}", want=node.size, got=response.content_length)
+            yield BlobReader(registry.paced(errors.chunks(response), response), origin, modified(response))

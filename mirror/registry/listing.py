@@ -18,7 +18,7 @@ from mirror.oci.reference import is_tag
 from mirror.registry.client import Registry
 from mirror.registry.transport.errors import PAGE_HINT, is_page, refusal, shown
 from mirror.registry.transport.urls import web_address
-from mirror.retry import ONCE, Retry
+from mirror.retry import ONCE, RetryPolicy
 from mirror.strictjson import field, load_object
 
 MOST_PAGES = 2000
@@ -50,7 +50,7 @@ async def pages(
     scope: str,
     *,
     expect: frozenset[int] = _OK,
-    retry: Retry = ONCE,
+    retry: RetryPolicy = ONCE,
     most: int = MOST_PAGES,
 ) -> AsyncIterator[Page]:
     """The pages of a list, one after the other.
@@ -137,7 +137,7 @@ def parse_links(headers: Iterable[str]) -> list[tuple[str, frozenset[str]]]:
 
 
 async def list_tags(
-    registry: Registry, name: str, scope: str, *, retry: Retry = ONCE, most_pages: int = MOST_PAGES
+    registry: Registry, name: str, scope: str, *, retry: RetryPolicy = ONCE, most_pages: int = MOST_PAGES
 ) -> list[str]:
     """All tags of the repository `name`, each once, in the registry's order.
 

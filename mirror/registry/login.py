@@ -13,18 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror.errors import NotFound, StorageError, Unauthorized, UsageError
-from mirror.fs.atomic import Temporary
-from mirror.fs.directory import Folder, Lock, translated
+from mirror.fs.atomic import AtomicFile
+from mirror.fs.directory import Directory, Lock, os_errors
 from mirror.oci.reference import is_host, is_repository
-from mirror.registry import Client, Credentials, Options
-from mirror.registry.auth import keyring
+from mirror.registry import Client, Credentials, RegistryOptions
+from mirror.registry.auth import credential_store
 from mirror.registry.auth.authfile import AuthFile, normal, prefixes, server
 from mirror.registry.logins import Kept, LoggedIn, LoggedOut
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 
 
 async def log_in(
-    registry: str, user: str, password: str, options: Options | None = None, retry: Retry | None = None
+    registry: str, user: str, password: str, options: RegistryOptions | None = None, retry: RetryPolicy | None = None
 ) -> LoggedIn:
     """Keep credentials for a registry, or for a path in it (`quay.io/team`), if the registry takes them.
 
@@ -35,11 +35,11 @@ async def log_in(
         ConfigError: a credentials file cannot be understood, or a helper fails.
         StorageError: the file cannot be written.
     """
-    options, name, who = options or Options(), _name(registry), Credentials(user, password)
+    options, name, who = options or RegistryOptions(), _name(registry), Credentials(user, password)
     if not user or ":" in user or not user.isprintable() or not password:  # RFC 7617
         raise UsageError("A user name has no colon and no control characters, and a password is not empty.")
     try:
-        checked = await (retry or Retry()).run(lambda: _is_asked(name, who, options))
+        checked = await (retry or RetryPolicy()).run(lambda: _is_asked(name, who, options))
     except Unauthorized as error:
         hint = "Check the user and the password; many registries want an access token in place of the password."
         raise Unauthorized(str(error), hint=hint, status=error.status) from None
@@ -51,7 +51,7 @@ async def log_in(
     return LoggedIn(user, Kept(name, str(file.path), helper.name if helper else None), checked)
 
 
-async def log_out(registry: str | None = None, options: Options | None = None) -> LoggedOut:
+async def log_out(registry: str | None = None, options: RegistryOptions | None = None) -> LoggedOut:
     """Forget the credentials for a registry, or for a path in it; for all of them where none is named.
 
     They are removed from the file that is named in `options` or `REGISTRY_AUTH_FILE`, else from all files in which they
@@ -64,8 +64,8 @@ async def log_out(registry: str | None = None, options: Options | None = None) -
         StorageError: a file cannot be written.
     """
     name = None if registry is None else _name(registry)
-    named = keyring.named_file((options or Options()).authfile)
-    files = list(keyring.files(named))[: 1 if named else None]
+    named = credential_store.named_file((options or RegistryOptions()).authfile)
+    files = list(credential_store.files(named))[: 1 if named else None]
     removed = []
     for file in files:
         for one in file.names() if name is None else [name]:
@@ -92,7 +92,7 @@ def _name(registry: str) -> str:
     return name
 
 
-async def _is_asked(name: str, who: Credentials, options: Options) -> bool:
+async def _is_asked(name: str, who: Credentials, options: RegistryOptions) -> bool:
     """Step 1: whether the registry asks for credentials at all. It takes these, or this raises."""
     host = name.partition("/")[0]
     async with Client(replace(options, credentials={host: who})) as client:
@@ -104,12 +104,12 @@ async def _is_asked(name: str, who: Credentials, options: Options) -> bool:
 
 def _in_force(name: str, authfile: Path | None) -> AuthFile:
     """Step 2. A file that knows the registry already is read before docker's, and would go on to win."""
-    named = keyring.named_file(authfile)
+    named = credential_store.named_file(authfile)
     if named is None:
-        for file in keyring.files():
+        for file in credential_store.files():
             if set(prefixes(name)) & set(file.names()):
                 return file
-    path = named or keyring.docker_file()
+    path = named or credential_store.docker_file()
     return AuthFile.read(path) or AuthFile(path)
 
 
@@ -131,10 +131,10 @@ def _rewrite(path: Path, change: Callable[[AuthFile], AuthFile]) -> None:
     """
     target = Path(os.path.realpath(path))  # people who keep their settings elsewhere have a link here
     try:
-        with translated(target):
+        with os_errors(target):
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             owner = target.stat() if target.exists() else None
-        with Folder.open(target.parent) as folder, Lock(folder.open_with(".", os.O_RDONLY), target.parent) as lock:
+        with Directory.open(target.parent) as folder, Lock(folder.open_with(".", os.O_RDONLY), target.parent) as lock:
             lock.take()  # another login that reads the file now would write it without ours
             _replace(folder, target.name, change(AuthFile.read(target) or AuthFile(target)).to_bytes())
         if owner and os.geteuid() == 0:  # sudo must not take the file away from whose it is
@@ -143,8 +143,8 @@ def _rewrite(path: Path, change: Callable[[AuthFile], AuthFile]) -> None:
         raise StorageError(str(error), hint="Name another file with --authfile.") from None
 
 
-def _replace(folder: Folder, name: str, data: bytes) -> None:
-    temporary = Temporary.create(folder, 0o600)
+def _replace(folder: Directory, name: str, data: bytes) -> None:
+    temporary = AtomicFile.create(folder, 0o600)
     try:
         temporary.write([data])
     except BaseException:

@@ -11,7 +11,7 @@ from mirror.registry.credentials import Credentials
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class RegistryOptions:
     """How to talk to registries.
 
     `plain_http` and `insecure` (TLS without verification) are the hosts that they apply to; `*` is every registry that
@@ -37,6 +37,6 @@ class Options:
     authfile: Path | None = None
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
 
-    def for_mirrors(self) -> Options:
+    def for_mirrors(self) -> RegistryOptions:
         """The same without what flags say of the registries that are asked for by name."""
         return replace(self, plain_http=self.plain_http - {"*"}, insecure=self.insecure - {"*"})

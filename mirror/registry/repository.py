@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from mirror.content import stream
-from mirror.content.stream import Body, Fetch, batch_size
+from mirror.content.stream import BlobReader, Fetch, batch_size
 from mirror.errors import (
     BlobsUnknown,
     ContentError,
+    DigestMismatch,
     InvalidContent,
     InvalidDigest,
     NotFound,
+    SizeMismatch,
     TransferError,
-    WrongDigest,
-    WrongSize,
 )
 from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_CAP, MANIFEST_TYPES, Descriptor
@@ -107,11 +107,11 @@ class Repository:
             return None
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
         """`Source`: a blob or a manifest, not yet verified.
 
         Raises:
-            WrongSize: the registry announces another size than the descriptor says.
+            SizeMismatch: the registry announces another size than the descriptor says.
             TransferError: it could not be fetched; during iteration too.
         """
         if not node.is_manifest:
@@ -123,9 +123,9 @@ class Repository:
         async with self.registry.send("GET", path, scope=self._scope, headers=_ACCEPT) as response:
             length = response.content_length
             if length is not None and length != node.size:
-                raise WrongSize(f"{node.digest} from {self}", want=node.size, got=length)
+                raise SizeMismatch(f"{node.digest} from {self}", want=node.size, got=length)
             chunks = self.registry.paced(errors.chunks(response), response)
-            yield Body(chunks, str(self), modified(response))
+            yield BlobReader(chunks, str(self), modified(response))
 
     async def modified(self, node: Descriptor) -> float | None:
         """`Dated`: what the registry says by HEAD.
@@ -208,7 +208,7 @@ def _pinned(data: bytes, name: str, what: str) -> Digest:
     hasher = digest.hasher()
     hasher.update(data)
     if not digest.matches(hasher):
-        raise WrongDigest(f"The manifest of {what}", want=digest, got=f"{digest.algorithm}:{hasher.hexdigest()}")
+        raise DigestMismatch(f"The manifest of {what}", want=digest, got=f"{digest.algorithm}:{hasher.hexdigest()}")
     return digest
 
 

@@ -19,7 +19,7 @@ _NAMES = 3  # images in the title of a group of findings
 _WARNINGS = 10  # of one kind in one group; errors are all shown
 
 
-class Level(StrEnum):
+class VerifyLevel(StrEnum):
     """How closely to look. Each level includes those before it."""
 
     STRUCTURE = "structure"  # what is there, and how large; only manifests are hashed
@@ -128,7 +128,7 @@ class VerifyReport:
     files: int
     size: int
     seconds: float
-    level: Level = Level.CONTENT
+    level: VerifyLevel = VerifyLevel.CONTENT
     sample: Sample | None = None
     complete: bool = True
     fail_on: Severity = Severity.ERROR
@@ -152,7 +152,7 @@ class VerifyReport:
             return Verdict.COULD_NOT_CHECK
         if not self.complete:
             return Verdict.INCOMPLETE
-        if self.level is Level.STRUCTURE:
+        if self.level is VerifyLevel.STRUCTURE:
             return Verdict.STRUCTURE_OK
         return Verdict.SAMPLE_OK if self.sample else Verdict.OK
 
@@ -222,9 +222,9 @@ class VerifyReport:
     def _scope(self) -> str:
         """How closely was looked, in words that cannot be taken for more."""
         what = {
-            Level.STRUCTURE: "Structure only, blobs not read",
-            Level.CONTENT: "Content",
-            Level.LAYERS: "Content and layers",
+            VerifyLevel.STRUCTURE: "Structure only, blobs not read",
+            VerifyLevel.CONTENT: "Content",
+            VerifyLevel.LAYERS: "Content and layers",
         }[self.level]
         part = f" of sample {self.sample}" if self.sample else ""
         return f"{what}{part}{'' if self.complete else ', interrupted'}"

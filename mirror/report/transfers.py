@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirror.errors import MirrorError, SomeFailed, StorageError
+from mirror.errors import MirrorError, PartialFailure, StorageError
 from mirror.oci.descriptor import Descriptor
 from mirror.ratelimit import Usage
 from mirror.strictjson import JsonObject
@@ -20,7 +20,7 @@ def pinned(name: str, digest: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Companions:
+class ReferrerSummary:
     """What refers to an image and went with it: so many manifests, with so many bytes of blobs.
 
     `failure` says why there may be more: the image itself is whole all the same.
@@ -49,7 +49,7 @@ class Transferred:
     platforms: tuple[str, ...]
     replaced: str | None = None
     failure: MirrorError | None = None
-    referrers: Companions | None = None
+    referrers: ReferrerSummary | None = None
     referring: int = 0
 
     def to_json(self) -> JsonObject:
@@ -118,15 +118,15 @@ class TransferReport:
         """What the command ends with: nothing, or how many have failed; why is said by `complaints`.
 
         Raises:
-            SomeFailed: some images are not done, or not all of their referrers.
+            PartialFailure: some images are not done, or not all of their referrers.
         """
         failed, all_of_them = self.failures, len(self.images)
         if failed:
             text = f"{len(failed)} of {count(all_of_them, 'image')} failed."
-            raise SomeFailed(text, failed, nothing_done=len(failed) == all_of_them)
+            raise PartialFailure(text, failed, nothing_done=len(failed) == all_of_them)
         lacking = [error for _, error in self.incomplete]
         if lacking:
-            raise SomeFailed(f"{count(len(lacking), 'image')} may lack referrers.", lacking)
+            raise PartialFailure(f"{count(len(lacking), 'image')} may lack referrers.", lacking)
 
     def to_json(self) -> JsonObject:
         return {

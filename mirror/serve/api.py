@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from mirror.content.hashing import Flaw, Verdict
+from mirror.content.hashing import BlobCheck, BlobFault
 from mirror.errors import InvalidDigest
 from mirror.oci.descriptor import MANIFEST_CAP, OCI_INDEX, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import is_host, is_repository, is_tag
-from mirror.serve.answers import Answer, Refusal, link, matches, page, span
 from mirror.serve.catalog import Repository
 from mirror.serve.current import Current
+from mirror.serve.responses import Refusal, Response, link, matches, page, span
 from mirror.serve.store import Opened, Store
 from mirror.strictjson import JsonObject
 
@@ -27,7 +27,7 @@ _OCTETS = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Request:
     """A request: `path` is raw, `query` and `headers` have the first value of each name (headers in lower case)."""
 
     method: str
@@ -43,8 +43,8 @@ class Api:
     current: Current
     store: Store
 
-    async def answer(self, call: Call) -> Answer:
-        """Answer one request.
+    async def answer(self, call: Request) -> Response:
+        """Response one request.
 
         Raises:
             Refusal: the answer is an error.
@@ -58,13 +58,13 @@ class Api:
                 headers={"Allow": ", ".join(_METHODS)},
             )
         if parts == []:
-            return Answer.json({})
+            return Response.json({})
         if parts == ["_catalog"]:
             return await self._list(call)
         name, kind, last = "/".join(parts[:-2]), *parts[-2:]
         if (kind, last) == ("tags", "list"):
             return await self._tags(call, name)
-        answers: dict[str, Callable[[Call, str, str], Awaitable[Answer]]] = {
+        answers: dict[str, Callable[[Request, str, str], Awaitable[Response]]] = {
             "manifests": self._manifest,
             "blobs": self._blob,
             "referrers": self._referrers,
@@ -73,17 +73,17 @@ class Api:
             raise _nowhere()
         return await answers[kind](call, name, last)
 
-    async def _list(self, call: Call) -> Answer:
+    async def _list(self, call: Request) -> Response:
         catalog = await self.current.catalog()
         names, header = page("/v2/_catalog", catalog.names(_namespace(call)), call.query)
-        return Answer.json({"repositories": names}, header)
+        return Response.json({"repositories": names}, header)
 
-    async def _tags(self, call: Call, name: str) -> Answer:
+    async def _tags(self, call: Request, name: str) -> Response:
         repository = await self._repository(call, name)
         tags, header = page(f"/v2/{name}/tags/list", sorted(repository.tags), call.query)
-        return Answer.json({"name": name, "tags": tags}, {**header, **_scoped(call)})
+        return Response.json({"name": name, "tags": tags}, {**header, **_scoped(call)})
 
-    async def _manifest(self, call: Call, name: str, reference: str) -> Answer:
+    async def _manifest(self, call: Request, name: str, reference: str) -> Response:
         repository = await self._repository(call, name)
         node = repository.tags.get(reference) if is_tag(reference) else None
         if ":" in reference:
@@ -92,17 +92,17 @@ class Api:
             raise Refusal(404, "MANIFEST_UNKNOWN", f"{name} has no manifest {reference[:256]!r}.")
         return await self._content(call, name, node, node.media_type, "MANIFEST_UNKNOWN")
 
-    async def _blob(self, call: Call, name: str, reference: str) -> Answer:
+    async def _blob(self, call: Request, name: str, reference: str) -> Response:
         repository = await self._repository(call, name)
         node = (await self.current.holdings(repository)).content.get(_digest(reference))
         if node is None:
             raise Refusal(404, "BLOB_UNKNOWN", f"{name} has no blob {reference}.")
         return await self._content(call, name, node, _OCTETS, "BLOB_UNKNOWN")
 
-    async def _content(self, call: Call, name: str, node: Descriptor, media_type: str, unknown: str) -> Answer:
+    async def _content(self, call: Request, name: str, node: Descriptor, media_type: str, unknown: str) -> Response:
         """Content whose bytes are right, or why there is none; HEAD too is a promise that it is there."""
         found = await self.store.open(node)
-        if isinstance(found, Verdict):
+        if isinstance(found, BlobCheck):
             raise _unfit(name, node, found, unknown)
         try:
             return _whole_or_part(call, node, media_type, found)
@@ -111,7 +111,7 @@ class Api:
                 found.close()
             raise
 
-    async def _referrers(self, call: Call, name: str, reference: str) -> Answer:
+    async def _referrers(self, call: Request, name: str, reference: str) -> Response:
         repository = await self._repository(call, name)
         subject, kind = _digest(reference), call.query.get("artifactType")
         found = (await self.current.holdings(repository)).referrers.get(subject, [])
@@ -123,9 +123,9 @@ class Api:
         )
         if len(shown) < len(nodes):
             headers |= link(f"/v2/{name}/referrers/{subject}", {**call.query, "last": nodes[len(shown) - 1].digest})
-        return Answer.json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": shown}, headers)
+        return Response.json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": shown}, headers)
 
-    async def _repository(self, call: Call, name: str) -> Repository:
+    async def _repository(self, call: Request, name: str) -> Repository:
         if not is_repository(name):
             raise Refusal(404, "NAME_INVALID", f"{name[:256]!r} is no name of a repository.")
         found = (await self.current.catalog()).find(name, _namespace(call))
@@ -164,7 +164,7 @@ def _digest(text: str) -> Digest:
         raise Refusal(400, "DIGEST_INVALID", str(error)) from None
 
 
-def _namespace(call: Call) -> str | None:
+def _namespace(call: Request) -> str | None:
     """The registry that a client means (OCI distribution-spec, "Registry Proxying")."""
     text = call.query.get("ns")
     if text is not None and not is_host(text):
@@ -172,11 +172,11 @@ def _namespace(call: Call) -> str | None:
     return text
 
 
-def _scoped(call: Call) -> dict[str, str]:
+def _scoped(call: Request) -> dict[str, str]:
     return {"OCI-Namespace": call.query["ns"]} if "ns" in call.query else {}
 
 
-def _whole_or_part(call: Call, node: Descriptor, media_type: str, found: bytes | Opened) -> Answer:
+def _whole_or_part(call: Request, node: Descriptor, media_type: str, found: bytes | Opened) -> Response:
     size, tag = node.size, f'"{node.digest}"'
     headers = {
         "Content-Type": media_type,
@@ -187,16 +187,16 @@ def _whole_or_part(call: Call, node: Descriptor, media_type: str, found: bytes |
     }
     if "if-none-match" in call.headers and matches(call.headers["if-none-match"], tag):
         _close(found)
-        return Answer(304, headers)
+        return Response(304, headers)
     wanted = call.headers.get("range") if call.method == "GET" else None  # RFC 9110, 14.2: it means nothing elsewhere
     if "if-range" in call.headers and call.headers["if-range"].strip() != tag:
         wanted = None
     part = span(wanted, size)
     if part is None:
-        return Answer(200, headers, found, count=size)
+        return Response(200, headers, found, count=size)
     start, count = part
     headers["Content-Range"] = f"bytes {start}-{start + count - 1}/{size}"
-    return Answer(206, headers, found, start, count)
+    return Response(206, headers, found, start, count)
 
 
 def _close(found: bytes | Opened) -> None:
@@ -204,9 +204,9 @@ def _close(found: bytes | Opened) -> None:
         found.close()
 
 
-def _unfit(name: str, node: Descriptor, verdict: Verdict, unknown: str) -> Refusal:
+def _unfit(name: str, node: Descriptor, verdict: BlobCheck, unknown: str) -> Refusal:
     """Why content is not served. The client learns what is wrong, and nothing of the server's folders."""
-    if verdict.flaw is Flaw.MISSING:
+    if verdict.flaw is BlobFault.MISSING:
         return Refusal(
             404,
             unknown,

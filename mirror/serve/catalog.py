@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mirror.errors import InvalidReference
 from mirror.layout import Entry
-from mirror.layout.attached import is_attachable
+from mirror.layout.referrers import is_attachable
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.reference import DOCKER_HUB, Reference, is_repository
 

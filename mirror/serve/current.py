@@ -17,7 +17,7 @@ from mirror.errors import MirrorError
 from mirror.layout import Entry, Layout
 from mirror.layout.index import CAP, entries
 from mirror.serve.catalog import Catalog, Repository
-from mirror.serve.holdings import Holdings, survey
+from mirror.serve.content import RepositoryContent, survey
 from mirror.serve.store import Stamp, Store
 
 _PATIENCE = 1.0  # seconds until a repository with something broken in it is looked through again
@@ -30,7 +30,7 @@ class Current:
         self._store, self._say = store, say
         self._indexes = [_Index(layout) for layout in layouts]
         self._catalog = Catalog()
-        self._holdings: dict[str, tuple[Holdings, float]] = {}
+        self._holdings: dict[str, tuple[RepositoryContent, float]] = {}
         self._reading, self._surveying = asyncio.Lock(), asyncio.Lock()
 
     async def catalog(self) -> Catalog:
@@ -49,7 +49,7 @@ class Current:
             for note in self._catalog.notes:
                 self._say(note)
 
-    async def holdings(self, repository: Repository) -> Holdings:
+    async def holdings(self, repository: Repository) -> RepositoryContent:
         """What a repository holds; read when it is first asked for, and again after a while where it is not whole."""
         found = self._remembered(repository)
         if found is None:
@@ -57,7 +57,7 @@ class Current:
                 found = self._remembered(repository) or await self._survey(repository)
         return found
 
-    async def _survey(self, repository: Repository) -> Holdings:
+    async def _survey(self, repository: Repository) -> RepositoryContent:
         where = self._holdings  # of the catalog that the repository is from
         found = await self._store.hop(partial(survey, repository.entries, self._store.read))
         where[repository.name] = (found, time.monotonic())
@@ -65,7 +65,7 @@ class Current:
             self._say(f"{repository.name} has more than {MOST_BYTES} bytes of manifests; not all of it is served.")
         return found
 
-    def _remembered(self, repository: Repository) -> Holdings | None:
+    def _remembered(self, repository: Repository) -> RepositoryContent | None:
         found, since = self._holdings.get(repository.name, (None, 0.0))
         return found if found and (found.complete or time.monotonic() - since < _PATIENCE) else None
 

@@ -14,10 +14,10 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from mirror.errors import MirrorError
-from mirror.serve.answers import Answer, Refusal
-from mirror.serve.api import Api, Call
-from mirror.serve.htpasswd import Guard
-from mirror.serve.send import ChangedError, Delivery
+from mirror.serve.api import Api, Request
+from mirror.serve.htpasswd import BasicAuth
+from mirror.serve.responses import Refusal, Response
+from mirror.serve.send import BlobResponse, ChangedError
 
 Speak = Callable[[str], None]
 
@@ -34,13 +34,13 @@ _WELCOME = {"WWW-Authenticate": 'Basic realm="mirror", charset="UTF-8"'}
 class Handler:
     """Answers requests; `say` takes sentences for the person who runs the server, `log` a line for each request."""
 
-    def __init__(self, api: Api, guard: Guard | None, patience: float, say: Speak, log: Speak) -> None:
+    def __init__(self, api: Api, guard: BasicAuth | None, patience: float, say: Speak, log: Speak) -> None:
         self.say, self._log = say, log
         self._api, self._guard, self._patience = api, guard, patience
         self._busy: set[asyncio.Task[object]] = set()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request, whatever happens."""
+        """Response one request, whatever happens."""
         task = asyncio.current_task()
         assert task is not None
         self._busy.add(task)
@@ -73,7 +73,7 @@ class Handler:
         else:
             self.say(f"{text} ({type(error).__name__}: {error})" if error else text)
 
-    async def _answer(self, request: web.BaseRequest, line: _Line) -> Answer:
+    async def _answer(self, request: web.BaseRequest, line: _Line) -> Response:
         try:
             if self._guard:
                 line.user = await self._guard.user(request.headers.get("Authorization"))
@@ -88,10 +88,10 @@ class Handler:
             self.say(answer.note)
         return answer
 
-    async def _deliver(self, request: web.BaseRequest, answer: Answer, line: _Line) -> web.StreamResponse:
+    async def _deliver(self, request: web.BaseRequest, answer: Response, line: _Line) -> web.StreamResponse:
         """Send an answer. A client that does not get all of it finds its connection cut, and cannot take it for all."""
         line.status = answer.status
-        delivery = Delivery(request, answer, _COMMON, self._patience, self._api.store.hop)
+        delivery = BlobResponse(request, answer, _COMMON, self._patience, self._api.store.hop)
         try:
             return await delivery.run()
         except TimeoutError:
@@ -138,7 +138,7 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _call(request: web.BaseRequest) -> Call:
+def _call(request: web.BaseRequest) -> Request:
     """A request as the API takes it.
 
     Raises:
@@ -153,4 +153,4 @@ def _call(request: web.BaseRequest) -> Call:
     except ValueError:
         raise Refusal(400, "UNSUPPORTED", "The address of the request cannot be read.") from None
     headers = {name.lower(): request.headers[name] for name in request.headers}
-    return Call(request.method, path, dict(reversed(fields)), headers)
+    return Request(request.method, path, dict(reversed(fields)), headers)

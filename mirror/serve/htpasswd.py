@@ -31,7 +31,7 @@ _NOBODY = b"$2b$10$" + b"." * 53
 Hop = Callable[[Callable[[], bool]], Awaitable[bool]]
 
 
-class Guard:
+class BasicAuth:
     """The users of a file, and which of their passwords have been right."""
 
     def __init__(self, users: Mapping[str, bytes], hop: Hop) -> None:

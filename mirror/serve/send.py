@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
-from mirror.serve.answers import Answer
+from mirror.serve.responses import Response
 from mirror.serve.store import Opened
 
 _LARGEST, _SMALLEST = 4 * 1024 * 1024, 128 * 1024  # bytes of one piece: the larger, the fewer turns of the event loop
@@ -34,11 +34,11 @@ class ChangedError(Exception):
         super().__init__("the file has changed")
 
 
-class Delivery:
+class BlobResponse:
     """One answer on its way to one client. `sent` are the bytes of the body that have been handed to the system."""
 
     def __init__(
-        self, request: web.BaseRequest, answer: Answer, common: Mapping[str, str], patience: float, hop: Hop
+        self, request: web.BaseRequest, answer: Response, common: Mapping[str, str], patience: float, hop: Hop
     ) -> None:
         self.sent = 0
         self._request, self._answer, self._common = request, answer, common

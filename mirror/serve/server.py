@@ -26,7 +26,7 @@ from mirror.serve import htpasswd, listen
 from mirror.serve.api import Api
 from mirror.serve.current import Current
 from mirror.serve.handler import Handler, Speak
-from mirror.serve.htpasswd import Guard
+from mirror.serve.htpasswd import BasicAuth
 from mirror.serve.store import Store
 from mirror.strictjson import JsonObject
 from mirror.text import count
@@ -126,7 +126,7 @@ async def serve_layouts(
         store = stack.enter_context(Store(opened))
         current = Current(opened, store, say)
         catalog = await current.catalog()
-        guard = Guard(users, store.hop) if users else None
+        guard = BasicAuth(users, store.hop) if users else None
         handler = Handler(Api(current, store), guard, options.patience, say, log)
         sock = stack.enter_context(listen.bound(*where, options.patience))
         async with _running(handler, store, sock, tls, options):
@@ -161,7 +161,7 @@ async def _running(
         lingering_time=_LINGERING,
         logger=_logger(handler),
     )
-    door = _Door(server, _most_connections(), handler.say)
+    door = _ConnectionLimit(server, _most_connections(), handler.say)
     loop = asyncio.get_running_loop()
     handshake, before = _HANDSHAKE if tls else None, loop.get_exception_handler()
     listener = await loop.create_server(door, sock=sock, ssl=tls, ssl_handshake_timeout=handshake)
@@ -198,7 +198,7 @@ def _most_connections() -> int:
     return _MOST if files == resource.RLIM_INFINITY else max(16, min(_MOST, (files - spare) // 2))
 
 
-class _Door:
+class _ConnectionLimit:
     """Lets connections in until it is shut, and as many as there can be files for; the others are closed at once."""
 
     def __init__(self, server: web.Server, most: int, say: Speak) -> None:

@@ -18,8 +18,8 @@ from threading import Event
 from types import TracebackType
 from typing import Self, TypeVar
 
-from mirror.concurrency import cores, settled
-from mirror.content.hashing import MISSING, Flaw, Verdict, examine, keep
+from mirror.concurrency import available_cpus, shielded
+from mirror.content.hashing import MISSING, BlobCheck, BlobFault, hash_blob, keep
 from mirror.layout import Layout
 from mirror.layout.blobs import BlobFile
 from mirror.oci.descriptor import Descriptor
@@ -30,8 +30,8 @@ R = TypeVar("R")
 _SMALL = 64 * 1024  # bytes that are hashed faster than they are remembered, and may wait in memory for a slow client
 _COARSEST = 3.0  # seconds: FAT keeps times to two of them, so a file may change twice and look the same
 _THREADS = 32  # that wait for disks; hashing has as many of them as there are cores
-_PASSING = frozenset({Flaw.UNREADABLE, Flaw.CHANGED})  # a stick that was loose may be read again
-_STOPPED = Verdict(Flaw.UNREADABLE, "a readable file", "a server that is stopping")
+_PASSING = frozenset({BlobFault.UNREADABLE, BlobFault.CHANGED})  # a stick that was loose may be read again
+_STOPPED = BlobCheck(BlobFault.UNREADABLE, "a readable file", "a server that is stopping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,30 +90,30 @@ class Store:
     def __init__(self, layouts: Sequence[Layout]) -> None:
         self._blobs = [layout.blobs for layout in layouts]
         self._threads = ThreadPoolExecutor(_THREADS, "serve")
-        self._hashing = asyncio.Semaphore(cores())
-        self._verdicts: dict[tuple[int, Digest], tuple[Stamp, Verdict]] = {}
+        self._hashing = asyncio.Semaphore(available_cpus())
+        self._verdicts: dict[tuple[int, Digest], tuple[Stamp, BlobCheck]] = {}
         self._locks: dict[tuple[int, Digest], asyncio.Lock] = {}
         self._stop = Event()
 
     async def hop(self, work: Callable[[], R]) -> R:
         """Run `work`, which may wait for a disk, in a thread of the store's, and never leave it behind."""
-        return await settled(asyncio.get_running_loop().run_in_executor(self._threads, work))
+        return await shielded(asyncio.get_running_loop().run_in_executor(self._threads, work))
 
-    async def open(self, node: Descriptor) -> bytes | Opened | Verdict:
+    async def open(self, node: Descriptor) -> bytes | Opened | BlobCheck:
         """The content of `node`, checked: bytes, or a blob that the caller closes; or what is wrong with it."""
         worst = MISSING
         for place in range(len(self._blobs)):
             found = await self._open(place, node)
-            if not isinstance(found, Verdict):
+            if not isinstance(found, BlobCheck):
                 return found
-            worst = found if worst.flaw is Flaw.MISSING else worst
+            worst = found if worst.flaw is BlobFault.MISSING else worst
         return worst
 
     def read(self, node: Descriptor) -> bytes | None:
         """The verified bytes of a manifest, whose size the caller has capped; None where there are none. It blocks."""
         for blobs in self._blobs:
             data = bytearray()
-            if examine(blobs.look(node.digest), node.digest, node.size, through=keep(data)).ok:
+            if hash_blob(blobs.look(node.digest), node.digest, node.size, through=keep(data)).ok:
                 return bytes(data)
         return None
 
@@ -130,7 +130,7 @@ class Store:
         self.stop()
         self._threads.shutdown()
 
-    async def _open(self, place: int, node: Descriptor) -> bytes | Opened | Verdict:
+    async def _open(self, place: int, node: Descriptor) -> bytes | Opened | BlobCheck:
         found = await self._look(place, node)
         if not isinstance(found, Opened):
             return found
@@ -144,13 +144,13 @@ class Store:
         found.close()
         return verdict
 
-    async def _look(self, place: int, node: Descriptor) -> bytes | Opened | Verdict:
+    async def _look(self, place: int, node: Descriptor) -> bytes | Opened | BlobCheck:
         """Small content whole; larger content open, and not yet judged."""
-        found: list[bytes | Opened | Verdict] = []
+        found: list[bytes | Opened | BlobCheck] = []
 
         def look() -> None:
             file = self._blobs[place].look(node.digest)
-            found.append(file if isinstance(file, Verdict) else _taken(node, file))
+            found.append(file if isinstance(file, BlobCheck) else _taken(node, file))
 
         try:
             await self.hop(look)
@@ -161,7 +161,7 @@ class Store:
             raise
         return found[0]
 
-    async def _judge(self, place: int, node: Descriptor, opened: Opened) -> Verdict:
+    async def _judge(self, place: int, node: Descriptor, opened: Opened) -> BlobCheck:
         """What is known of this file in this state, else what comes out when it is hashed.
 
         One blob is hashed once at a time, and the others wait. It is hashed to its end even where its client has gone:
@@ -176,21 +176,21 @@ class Store:
             async with self._hashing:
                 return await self.hop(partial(self._hash, key, node, opened))
 
-    def _known(self, key: tuple[int, Digest], opened: Opened) -> Verdict | None:
+    def _known(self, key: tuple[int, Digest], opened: Opened) -> BlobCheck | None:
         stamp, verdict = self._verdicts.get(key, (None, None))
         return verdict if stamp == opened.stamp else None
 
-    def _hash(self, key: tuple[int, Digest], node: Descriptor, opened: Opened) -> Verdict:
+    def _hash(self, key: tuple[int, Digest], node: Descriptor, opened: Opened) -> BlobCheck:
         def advance(_: int) -> None:
             if self._stop.is_set():
                 raise _StoppedError
 
-        settled = opened.stamp.settled
+        shielded = opened.stamp.settled
         try:
-            verdict = examine(_Lent(opened), node.digest, node.size, advance=advance)
+            verdict = hash_blob(_Lent(opened), node.digest, node.size, advance=advance)
         except _StoppedError:
             return _STOPPED
-        if settled and verdict.flaw not in _PASSING:
+        if shielded and verdict.flaw not in _PASSING:
             self._verdicts[key] = (opened.stamp, verdict)
         return verdict
 
@@ -200,7 +200,7 @@ class _StoppedError(Exception):
 
 
 class _Lent:
-    """An open blob as something to examine, which does not close it (`mirror.examine.Reader`)."""
+    """An open blob as something to examine, which does not close it (`mirror.content.hashing.Reader`)."""
 
     def __init__(self, opened: Opened) -> None:
         self.size = opened.stamp.size
@@ -215,10 +215,10 @@ class _Lent:
     def close(self) -> None: ...
 
 
-def _taken(node: Descriptor, file: BlobFile) -> bytes | Opened | Verdict:
+def _taken(node: Descriptor, file: BlobFile) -> bytes | Opened | BlobCheck:
     """What has been opened: hashed and closed where it is small."""
     if file.size > _SMALL:
         return Opened.of(file.fd)
     data = bytearray()
-    verdict = examine(file, node.digest, node.size, through=keep(data))
+    verdict = hash_blob(file, node.digest, node.size, through=keep(data))
     return bytes(data) if verdict.ok else verdict

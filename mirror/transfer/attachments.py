@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mirror.content.copy import Copy
+from mirror.content.copy import CopyTask
 from mirror.content.graph import Graph
-from mirror.content.roles import Sink, Source
+from mirror.content.store import Sink, Source
 from mirror.errors import MirrorError, UsageError
 from mirror.layout import Entry
-from mirror.layout.attached import Attached, is_list, subjects_of
+from mirror.layout.referrers import StoredReferrer, is_list, subjects_of
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference, is_tag
-from mirror.report.transfers import Companions
+from mirror.report.transfers import ReferrerSummary
 
 
 @dataclass(slots=True)
-class Attachment:
+class Referrer:
     """Something about `subject`, under one name. `members` are the manifests that are about it."""
 
     subject: Digest
@@ -30,7 +30,7 @@ class Attachment:
     graph: Graph
     root: Descriptor
     members: Sequence[Digest]
-    copy: Copy | None = None
+    copy: CopyTask | None = None
 
 
 def beside(name: str | None, attached: Entry) -> str:
@@ -44,10 +44,10 @@ def beside(name: str | None, attached: Entry) -> str:
 
 
 def companions(
-    subjects: Sequence[Digest], found: Sequence[Attachment], failures: Mapping[Digest, MirrorError]
-) -> Companions:
+    subjects: Sequence[Digest], found: Sequence[Referrer], failures: Mapping[Digest, MirrorError]
+) -> ReferrerSummary:
     """Count what is about some subjects, and about that; the first failure on the way there is kept."""
-    by_subject: dict[Digest, list[Attachment]] = {}
+    by_subject: dict[Digest, list[Referrer]] = {}
     for one in found:
         by_subject.setdefault(one.subject, []).append(one)
     todo, members, failed = list(dict.fromkeys(subjects)), dict[Digest, None](), list[MirrorError]()
@@ -62,53 +62,53 @@ def companions(
             sizes |= {blob.digest: blob.size for blob in one.graph.blobs.values()}
             todo += [digest for digest in one.members if digest not in seen]
             seen.update(one.members)
-    return Companions(len(members), sum(sizes.values()), failed[0] if failed else None)
+    return ReferrerSummary(len(members), sum(sizes.values()), failed[0] if failed else None)
 
 
 @dataclass(slots=True)
-class Delivery:
+class ReferrerCopies:
     """What goes with one image. `failures` say, by subject, why that is not all; `lists` are under referrers tags."""
 
     subjects: Sequence[Digest]
-    found: list[Attachment]
+    found: list[Referrer]
     failures: dict[Digest, MirrorError] = field(default_factory=dict)
     lists: dict[Digest, Digest] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, entry: Entry, graph: Graph, attached: Sequence[Attached]) -> Delivery:
+    def of(cls, entry: Entry, graph: Graph, attached: Sequence[StoredReferrer]) -> ReferrerCopies:
         whole = [one for one in attached if not one.failure]
-        found = [Attachment(one.subject, *named(one.entry, one.graph), one.members) for one in whole]
+        found = [Referrer(one.subject, *named(one.entry, one.graph), one.members) for one in whole]
         failures = {one.subject: one.failure for one in attached if one.failure}
         behind = [digest for one in attached if one.failure for digest in one.members]
         return cls([*subjects_of(entry, graph), *behind], found, failures)
 
     @classmethod
-    def beside(cls, entry: Entry, graph: Graph, name: str | None, attached: Sequence[Attached]) -> Delivery:
+    def beside(cls, entry: Entry, graph: Graph, name: str | None, attached: Sequence[StoredReferrer]) -> ReferrerCopies:
         """What goes with an image into a layout or an archive, as entries; `name` is another one that it gets there."""
         whole = [one for one in attached if not one.failure]
         found = [
-            Attachment(one.subject, beside(name, one.entry), one.graph, one.entry.root, one.members) for one in whole
+            Referrer(one.subject, beside(name, one.entry), one.graph, one.entry.root, one.members) for one in whole
         ]
         return cls(subjects_of(entry, graph), found, {one.subject: one.failure for one in attached if one.failure})
 
-    def arrived(self) -> list[Attachment]:
+    def arrived(self) -> list[Referrer]:
         """What has got there."""
         return [one for one in self.found if one.copy and not one.copy.failure]
 
-    def add(self, other: Delivery) -> None:
+    def add(self, other: ReferrerCopies) -> None:
         """What goes with the same image from elsewhere."""
         self.subjects = [*self.subjects, *other.subjects]
         self.found += other.found
         self.failures |= other.failures
 
-    def to(self, source: Source, sink: Sink, copies: dict[tuple[int, str], Copy]) -> None:
+    def to(self, source: Source, sink: Sink, copies: dict[tuple[int, str], CopyTask]) -> None:
         """Add to the copies of a plan, by sink and name; what goes there already for another image goes once.
 
         Raises:
             UsageError: something else has the name.
         """
         for one in self.found:
-            fresh = Copy(source, sink, one.graph, one.name, one.root, optional=True)
+            fresh = CopyTask(source, sink, one.graph, one.name, one.root, optional=True)
             one.copy = copies.setdefault((id(sink), one.name), fresh)
             if one.copy.root.digest != one.root.digest:
                 raise UsageError(
@@ -116,7 +116,7 @@ class Delivery:
                     hint="Push the images one at a time, each to a prefix of its own.",
                 )
 
-    def result(self) -> Companions:
+    def result(self) -> ReferrerSummary:
         return companions(self.subjects, self.found, self.failures)
 
 

@@ -2,7 +2,7 @@
 
 1. find the images, and decide what each is called on the other side
 2. decide which part of each goes, and open the other side
-3. copy (`mirror.outgoing`); a tag in a registry is read back and compared
+3. copy (`mirror.transfer.outgoing`); a tag in a registry is read back and compared
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mirror.concurrency import each
-from mirror.content.roles import Progress
+from mirror.concurrency import map_concurrently
+from mirror.content.store import Progress
 from mirror.errors import UsageError
 from mirror.oci.descriptor import Platform
-from mirror.registry import Client, Options
+from mirror.registry import Client, RegistryOptions
 from mirror.report.transfers import TransferReport
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 from mirror.text import count
-from mirror.transfer.attachments import Delivery
+from mirror.transfer.attachments import ReferrerCopies
 from mirror.transfer.docker_load import stay_out
-from mirror.transfer.goal import Goal, ToArchive, ToLayout, goal_at
+from mirror.transfer.goal import ImageTarget, ToArchive, ToLayout, goal_at
 from mirror.transfer.location import Location, Transport
-from mirror.transfer.origin import Origin, open_origin
-from mirror.transfer.outgoing import AT_ONCE, Outgoing, carry, whole
+from mirror.transfer.origin import ImageSource, open_origin
+from mirror.transfer.outgoing import AT_ONCE, SelectedSourceImage, transfer, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class CopyOptions:
     referrers: bool = True
     dry_run: bool = False
     hard_links: bool = False
-    retry: Retry = field(default_factory=Retry)
-    registries: Options = field(default_factory=Options)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    registries: RegistryOptions = field(default_factory=RegistryOptions)
 
 
 async def copy_images(
@@ -53,7 +53,7 @@ async def copy_images(
     """Copy an image, or all images of a place, to another place, verifying every byte on its way.
 
     Args:
-        source: where they are, as `mirror.location` says.
+        source: where they are, as `mirror.transfer.location` says.
         target: where they go.
         options: how; the defaults keep everything that the source has.
         progress: who wants to know how it goes.
@@ -76,7 +76,7 @@ async def copy_images(
         copying = _Copying(origin, goal, options)
         await copying.find(str(start))
         sink = await goal.open(stack, dry_run=options.dry_run)
-        report = await carry(
+        report = await transfer(
             "copy",
             copying.images,
             sink,
@@ -95,7 +95,7 @@ async def copy_images(
     return replace(report, warnings=warnings, quotas=tuple(quotas), seconds=time.monotonic() - started)
 
 
-def _goal(start: Location, end: Location, options: CopyOptions, client: Client | None) -> Goal:
+def _goal(start: Location, end: Location, options: CopyOptions, client: Client | None) -> ImageTarget:
     """The other side, checked as far as it can be now.
 
     Raises:
@@ -113,9 +113,9 @@ def _goal(start: Location, end: Location, options: CopyOptions, client: Client |
 class _Copying:
     """The images of one copy, in the order in which they go, and what goes along with each."""
 
-    def __init__(self, origin: Origin, goal: Goal, options: CopyOptions) -> None:
-        self.images: list[Outgoing] = []
-        self.deliveries: list[Delivery | None] = []
+    def __init__(self, origin: ImageSource, goal: ImageTarget, options: CopyOptions) -> None:
+        self.images: list[SelectedSourceImage] = []
+        self.deliveries: list[ReferrerCopies | None] = []
         self._origin, self._goal, self._options = origin, goal, options
         self._warnings: list[str] = []
         self._covered: set[str] = set()
@@ -123,10 +123,12 @@ class _Copying:
     async def find(self, where: str) -> None:
         """Steps 1 and 2."""
         named = self._goal.called(await self._origin.images(), where)
-        offers = await each(named, lambda one: self._origin.offer(*one), AT_ONCE)
+        offers = await map_concurrently(named, lambda one: self._origin.offer(*one), AT_ONCE)
         platforms, retry = self._options.platforms, self._options.retry
         choose = self._goal.choose
-        self.images = await each(offers, lambda one: choose(self._goal.placed(one), platforms, retry), AT_ONCE)
+        self.images = await map_concurrently(
+            offers, lambda one: choose(self._goal.placed(one), platforms, retry), AT_ONCE
+        )
         self.deliveries = [None] * len(self.images)
         if self._options.referrers and self._goal.takes_company:
             self.deliveries = [await self._delivery(image) for image in self.images]
@@ -134,7 +136,7 @@ class _Copying:
         elif self._options.referrers and self._origin.is_local:
             self._warnings += stay_out(self.images, [await self._delivery(image) for image in self.images])
 
-    async def _delivery(self, image: Outgoing) -> Delivery:
+    async def _delivery(self, image: SelectedSourceImage) -> ReferrerCopies:
         company = await self._origin.company(image)
         self._warnings += company.warnings
         self._covered |= {one.entry.name for one in company.attached}

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mirror.content.graph import Graph
-from mirror.errors import MirrorError, WrongDigest
+from mirror.errors import DigestMismatch, MirrorError
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node
 from mirror.registry import Repository, list_under_tag
-from mirror.retry import Retry
-from mirror.transfer.attachments import Attachment
+from mirror.retry import RetryPolicy
+from mirror.transfer.attachments import Referrer
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ def unlisted(repository: Repository, graphs: Iterable[Graph]) -> dict[Digest, di
     return found
 
 
-async def list_referrers(repository: Repository, graphs: Iterable[Graph], retry: Retry) -> Listed:
+async def list_referrers(repository: Repository, graphs: Iterable[Graph], retry: RetryPolicy) -> Listed:
     """List under referrers tags what a registry has got and does not list itself."""
     listed = Listed()
     for subject, nodes in sorted(unlisted(repository, graphs).items()):
@@ -47,7 +47,7 @@ async def list_referrers(repository: Repository, graphs: Iterable[Graph], retry:
     return listed
 
 
-async def read_tags_back(repository: Repository, found: Sequence[Attachment], retry: Retry) -> None:
+async def read_tags_back(repository: Repository, found: Sequence[Referrer], retry: RetryPolicy) -> None:
     """See whether cosign's tags stand for what was pushed; where one does not, its copy has failed."""
     for one in found:
         if ":" in one.name or one.copy is None or one.copy.failure:
@@ -58,7 +58,9 @@ async def read_tags_back(repository: Repository, found: Sequence[Attachment], re
             one.copy.failure = error
 
 
-async def _read_back(repository: Repository, one: Attachment, retry: Retry) -> None:
+async def _read_back(repository: Repository, one: Referrer, retry: RetryPolicy) -> None:
     got = await retry.run(lambda: repository.resolve(one.name))
     if got.digest != one.root.digest:
-        raise WrongDigest(f"{repository}:{one.name}, read back after the push,", want=one.root.digest, got=got.digest)
+        raise DigestMismatch(
+            f"{repository}:{one.name}, read back after the push,", want=one.root.digest, got=got.digest
+        )

@@ -13,13 +13,13 @@ from mirror.layout import Entry
 from mirror.oci import platforms
 from mirror.oci.descriptor import Descriptor, Platform
 from mirror.oci.reference import Reference
-from mirror.retry import ONCE, Retry
+from mirror.retry import ONCE, RetryPolicy
 from mirror.text import count
-from mirror.transfer.attachments import Delivery
-from mirror.transfer.outgoing import Offer, Outgoing, noted
+from mirror.transfer.attachments import ReferrerCopies
+from mirror.transfer.outgoing import SelectedSourceImage, SourceImage, noted
 
 
-async def for_docker(offered: Offer, platform: Platform | None, retry: Retry = ONCE) -> Outgoing:
+async def for_docker(offered: SourceImage, platform: Platform | None, retry: RetryPolicy = ONCE) -> SelectedSourceImage:
     """The one image of it that docker is going to load: for a platform, this host's where it is None.
 
     Raises:
@@ -46,10 +46,10 @@ async def for_docker(offered: Offer, platform: Platform | None, retry: Retry = O
     if chosen.digest != entry.root.digest:
         annotations[INDEX] = entry.root.digest
     root = replace(chosen, annotations=annotations, data=None)
-    return Outgoing(offered, root, graph, (str(offered_for),) if offered_for else ())
+    return SelectedSourceImage(offered, root, graph, (str(offered_for),) if offered_for else ())
 
 
-async def _choose(offered: Offer, platform: Platform | None, retry: Retry) -> Descriptor:
+async def _choose(offered: SourceImage, platform: Platform | None, retry: RetryPolicy) -> Descriptor:
     """The manifest for a platform: of several, this host's where none is named."""
     root = offered.entry.root
     if not root.is_index:
@@ -76,7 +76,7 @@ def check_names(named: Sequence[tuple[str, Entry]], where: str, *, given: bool) 
             )
 
 
-def remarks_on_names(images: Sequence[Outgoing]) -> list[str]:
+def remarks_on_names(images: Sequence[SelectedSourceImage]) -> list[str]:
     """What a person should know of what docker is going to call some images."""
     return [
         f"{image.offer.name} has no tag, so docker loads it without a name."
@@ -85,7 +85,7 @@ def remarks_on_names(images: Sequence[Outgoing]) -> list[str]:
     ]
 
 
-def stay_out(images: Sequence[Outgoing], company: Sequence[Delivery]) -> list[str]:
+def stay_out(images: Sequence[SelectedSourceImage], company: Sequence[ReferrerCopies]) -> list[str]:
     """What a person should know of what refers to images that go to docker."""
     going = {image.root.digest for image in images}
     left = {digest for others in company for one in others.found for digest in one.members} - going

@@ -15,18 +15,18 @@ from functools import partial
 from pathlib import Path
 
 from mirror.archive.writer import writing
-from mirror.concurrency import each
-from mirror.content.roles import Progress
+from mirror.concurrency import map_concurrently
+from mirror.content.store import Progress
 from mirror.layout import Entry, Layout, index
-from mirror.layout.attached import images_of
+from mirror.layout.referrers import images_of
 from mirror.oci.descriptor import Platform
 from mirror.report.transfers import TransferReport
-from mirror.transfer.attachments import Delivery
+from mirror.transfer.attachments import ReferrerCopies
 from mirror.transfer.docker_load import check_names, for_docker, remarks_on_names, stay_out
-from mirror.transfer.outgoing import AT_ONCE, FILES_AT_ONCE, Outgoing, carry, company, offer, whole
+from mirror.transfer.outgoing import AT_ONCE, FILES_AT_ONCE, SelectedSourceImage, company, offer, transfer, whole
 
 
-class Format(StrEnum):
+class ArchiveFormat(StrEnum):
     """What archives there are, called as skopeo and podman call them."""
 
     OCI = "oci-archive"
@@ -41,7 +41,7 @@ class ExportOptions:
     call the one image that is exported; `referrers`, whether what refers to the images goes with them.
     """
 
-    format: Format = Format.OCI
+    format: ArchiveFormat = ArchiveFormat.OCI
     platform: Platform | None = None
     name: str | None = None
     referrers: bool = True
@@ -70,16 +70,16 @@ async def export_layout(
     """
     options = options or ExportOptions()
     started = time.monotonic()
-    for_them = options.format is Format.DOCKER
+    for_them = options.format is ArchiveFormat.DOCKER
     with Layout.open(Path(layout)) as source:
         wanted = _named(source, images, options)
-        offers = await each(wanted, lambda one: offer(source, *one), AT_ONCE)
+        offers = await map_concurrently(wanted, lambda one: offer(source, *one), AT_ONCE)
         choose = partial(for_docker, platform=options.platform) if for_them else whole
-        found = await each(offers, choose, AT_ONCE)
+        found = await map_concurrently(offers, choose, AT_ONCE)
         others = await company(source, found) if options.referrers and (images or for_them) else []
         async with writing(archive, for_docker=for_them) as sink:
             warnings = [*remarks_on_names(found), *stay_out(found, others)] if for_them else _one_alone(found, others)
-            report = await carry(
+            report = await transfer(
                 "export",
                 found,
                 sink,
@@ -92,7 +92,7 @@ async def export_layout(
     return replace(report, seconds=time.monotonic() - started)
 
 
-def _one_alone(found: Sequence[Outgoing], others: Sequence[Delivery]) -> list[str]:
+def _one_alone(found: Sequence[SelectedSourceImage], others: Sequence[ReferrerCopies]) -> list[str]:
     """What a person should know who wants to load one image, and does not get it alone."""
     along = sum(len(delivery.found) for delivery in others)
     if len(found) != 1 or not along:
@@ -110,10 +110,10 @@ def _named(source: Layout, images: Sequence[str], options: ExportOptions) -> lis
         UsageError: a name is missing, or stands for two images.
     """
     entries = source.find(images)
-    if not images and (options.format is Format.DOCKER or not options.referrers):
+    if not images and (options.format is ArchiveFormat.DOCKER or not options.referrers):
         entries = images_of(entries)
     chosen = index.called(entries, options.name, str(source.path))
-    if options.format is Format.DOCKER:
+    if options.format is ArchiveFormat.DOCKER:
         check_names(chosen, str(source.path), given=options.name is not None)
     places = {entry: place for place, entry in enumerate(source.entries())}
     return sorted(chosen, key=lambda pair: places[pair[1]])

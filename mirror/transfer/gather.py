@@ -9,42 +9,42 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mirror.content.copy import Copy
+from mirror.content.copy import CopyTask
 from mirror.content.graph import read_node, walk
-from mirror.content.roles import Sink, Source
-from mirror.content.wrappers import InHand, Nearby
+from mirror.content.store import Sink, Source
+from mirror.content.wrappers import FallbackSource, MemorySource
 from mirror.errors import MirrorError
 from mirror.layout import Entry, Layout, names
 from mirror.oci.descriptor import OCI_INDEX, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node
 from mirror.oci.referrers import list_of, referrers_tag
-from mirror.registry import Found, Mirrored, Referrers, Repository
-from mirror.report.transfers import Companions
-from mirror.retry import Retry
-from mirror.transfer.attachments import Attachment, companions
+from mirror.registry import Found, MirroredRepository, Referrers, Repository
+from mirror.report.transfers import ReferrerSummary
+from mirror.retry import RetryPolicy
+from mirror.transfer.attachments import Referrer, companions
 
 
 @dataclass(slots=True)
-class Attachments:
+class FoundReferrers:
     """All that goes with the images of the repository `name`. `failures` say, by subject, why there may be more."""
 
     name: str
     source: Source
-    found: list[Attachment] = field(default_factory=list)
+    found: list[Referrer] = field(default_factory=list)
     failures: dict[Digest, MirrorError] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    def to(self, sink: Sink, taken: set[str]) -> list[Copy]:
+    def to(self, sink: Sink, taken: set[str]) -> list[CopyTask]:
         """The copies of a plan, but for names that somebody asked for by themselves."""
         copies = []
         for one in self.found:
             if one.name not in taken:
-                one.copy = Copy(self.source, sink, one.graph, one.name, one.root, optional=True)
+                one.copy = CopyTask(self.source, sink, one.graph, one.name, one.root, optional=True)
                 copies.append(one.copy)
         return copies
 
-    def about(self, subjects: Sequence[Digest]) -> Companions:
+    def about(self, subjects: Sequence[Digest]) -> ReferrerSummary:
         """What there is about one image of the repository."""
         return companions(subjects, self.found, self.failures)
 
@@ -52,11 +52,11 @@ class Attachments:
 async def gather(
     finder: Referrers,
     name: str,
-    source: Repository | Mirrored,
+    source: Repository | MirroredRepository,
     subjects: Sequence[Digest],
     there: Layout | None,
-    retry: Retry,
-) -> Attachments:
+    retry: RetryPolicy,
+) -> FoundReferrers:
     """Find all that refers to some images of a repository. What fails is kept, and is no reason to stop.
 
     Args:
@@ -67,10 +67,10 @@ async def gather(
         there: the layout, as it is.
         retry: how stubborn to be.
     """
-    near = Nearby(there, source)
+    near = FallbackSource(there, source)
     found = await finder.find(source.answering, subjects, near)
     gathering = _Gathering(
-        Attachments(name, source, failures=found.failures, warnings=found.warnings), near, there, retry
+        FoundReferrers(name, source, failures=found.failures, warnings=found.warnings), near, there, retry
     )
     await gathering.lists(found)
     await gathering.tags(found)
@@ -80,7 +80,7 @@ async def gather(
 class _Gathering:
     """Makes attachments from what has been found."""
 
-    def __init__(self, result: Attachments, near: Nearby, there: Layout | None, retry: Retry) -> None:
+    def __init__(self, result: FoundReferrers, near: FallbackSource, there: Layout | None, retry: RetryPolicy) -> None:
         self.result = result
         self._near, self._there, self._retry = near, there, retry
         self._entries: dict[str, Entry] = {entry.name: entry for entry in there.entries()} if there else {}
@@ -112,15 +112,13 @@ class _Gathering:
         contents: Mapping[Digest, bytes],
     ) -> None:
         try:
-            graph = await walk(InHand(contents, self._near), root, retry=self._retry)
+            graph = await walk(MemorySource(contents, self._near), root, retry=self._retry)
             graph.check_hashable()
         except MirrorError as error:
             self.result.failures.setdefault(subject, error)
             return
         kind = graph.nodes[root.digest].document.artifact_type
-        self.result.found.append(
-            Attachment(subject, name, graph, replace(root, data=None, artifact_type=kind), members)
-        )
+        self.result.found.append(Referrer(subject, name, graph, replace(root, data=None, artifact_type=kind), members))
 
     async def _old(self, name: str) -> list[Node]:
         """The referrers that the layout lists under a name: what a registry has forgotten is not forgotten here."""

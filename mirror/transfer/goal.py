@@ -10,26 +10,26 @@ from functools import partial
 from pathlib import Path
 
 from mirror.archive.writer import ArchiveWriter, writing
-from mirror.content.roles import Sink
-from mirror.content.select import Choice
-from mirror.content.wrappers import DryRun
-from mirror.errors import UsageError, WrongDigest
+from mirror.content.select import PlatformSelection
+from mirror.content.store import Sink
+from mirror.content.wrappers import ReadOnlySink
+from mirror.errors import DigestMismatch, UsageError
 from mirror.fs.directory import exists
 from mirror.layout import Entry, Layout, LayoutWriter, index, names
 from mirror.layout.writer import refuse_foreign
 from mirror.oci.descriptor import Platform
 from mirror.oci.reference import DOCKER_HUB, Reference, is_tag
 from mirror.registry import Client, Repository, push_target
-from mirror.retry import Retry
-from mirror.transfer.attachments import Delivery
+from mirror.retry import RetryPolicy
+from mirror.transfer.attachments import ReferrerCopies
 from mirror.transfer.deliver import list_referrers, read_tags_back
 from mirror.transfer.docker_load import check_names, for_docker, remarks_on_names
 from mirror.transfer.location import Location, Transport
 from mirror.transfer.origin import Company
-from mirror.transfer.outgoing import Offer, Outgoing, some, whole
+from mirror.transfer.outgoing import SelectedSourceImage, SourceImage, some, whole
 
 
-class Goal(ABC):
+class ImageTarget(ABC):
     """One place that images go to. `location` is where; `name` what a person wants the one image to be called."""
 
     takes_company = True  # whether what refers to an image can go there too
@@ -64,17 +64,17 @@ class Goal(ABC):
             return [_tagged(index.only(entries, ref, where), ref)]
         return index.called(entries, self._name or ref, where)
 
-    def placed(self, one: Offer) -> Offer:
+    def placed(self, one: SourceImage) -> SourceImage:
         """An image as it is offered to this place."""
         return one
 
-    async def choose(self, one: Offer, platforms: Sequence[Platform], retry: Retry) -> Outgoing:
+    async def choose(self, one: SourceImage, platforms: Sequence[Platform], retry: RetryPolicy) -> SelectedSourceImage:
         """The part of it that goes."""
-        return await (some(one, Choice(tuple(platforms)), retry) if platforms else whole(one, retry))
+        return await (some(one, PlatformSelection(tuple(platforms)), retry) if platforms else whole(one, retry))
 
-    def deliver(self, image: Outgoing, company: Company) -> Delivery:
+    def deliver(self, image: SelectedSourceImage, company: Company) -> ReferrerCopies:
         """What goes along: under names in the same repository as the image's."""
-        delivery = Delivery.beside(image.entry, image.graph, image.renamed, company.attached)
+        delivery = ReferrerCopies.beside(image.entry, image.graph, image.renamed, company.attached)
         delivery.failures |= company.failures
         return delivery
 
@@ -82,11 +82,11 @@ class Goal(ABC):
     async def open(self, stack: AsyncExitStack, *, dry_run: bool) -> Sink:
         """Somewhere to put it; `stack` closes it."""
 
-    async def finish(self, image: Outgoing, delivery: Delivery | None) -> None:
+    async def finish(self, image: SelectedSourceImage, delivery: ReferrerCopies | None) -> None:
         """What is left to do for an image when it is there: here, nothing."""
         return
 
-    def warnings(self, found: Sequence[Outgoing]) -> list[str]:
+    def warnings(self, found: Sequence[SelectedSourceImage]) -> list[str]:
         """What a person should know of what does not go."""
         left = [(image, image.graph.foreign.keys() - image.graph.blobs.keys()) for image in found]
         return [
@@ -96,7 +96,7 @@ class Goal(ABC):
         ]
 
 
-class ToLayout(Goal):
+class ToLayout(ImageTarget):
     """Into a layout. `writer` is known when it is open."""
 
     writer: LayoutWriter | None = None
@@ -109,13 +109,13 @@ class ToLayout(Goal):
     async def open(self, stack: AsyncExitStack, *, dry_run: bool) -> Sink:
         path = Path(self.location.where)
         if dry_run:
-            return DryRun(stack.enter_context(Layout.open(path)) if exists(path / "oci-layout") else None)
+            return ReadOnlySink(stack.enter_context(Layout.open(path)) if exists(path / "oci-layout") else None)
         writing = LayoutWriter.writing(path, jobs=self.jobs, hard_links=self.hard_links)
         self.writer = await stack.enter_async_context(writing)
         return self.writer
 
 
-class ToArchive(Goal):
+class ToArchive(ImageTarget):
     """Into an archive. `writer` is known when it is open."""
 
     writer: ArchiveWriter | None = None
@@ -123,7 +123,7 @@ class ToArchive(Goal):
 
     async def open(self, stack: AsyncExitStack, *, dry_run: bool) -> Sink:
         if dry_run:
-            return DryRun(None)
+            return ReadOnlySink(None)
         self.writer = await stack.enter_async_context(writing(self.location.where, for_docker=self.for_docker))
         return self.writer
 
@@ -144,17 +144,17 @@ class ToDocker(ToArchive):
         check_names(named, where, given=self.renames)
         return named
 
-    async def choose(self, one: Offer, platforms: Sequence[Platform], retry: Retry) -> Outgoing:
+    async def choose(self, one: SourceImage, platforms: Sequence[Platform], retry: RetryPolicy) -> SelectedSourceImage:
         return await for_docker(one, platforms[0] if platforms else None, retry)
 
-    def warnings(self, found: Sequence[Outgoing]) -> list[str]:
+    def warnings(self, found: Sequence[SelectedSourceImage]) -> list[str]:
         return remarks_on_names(found)
 
 
-class ToRegistry(Goal):
+class ToRegistry(ImageTarget):
     """Into a repository of a registry, whose tag is read back at the end."""
 
-    def __init__(self, location: Location, name: str | None, jobs: int, client: Client, retry: Retry) -> None:
+    def __init__(self, location: Location, name: str | None, jobs: int, client: Client, retry: RetryPolicy) -> None:
         super().__init__(location, name, jobs)
         self._place = Reference.parse(location.where)
         self._retry = retry
@@ -177,42 +177,42 @@ class ToRegistry(Goal):
     def called(self, entries: Sequence[Entry], where: str) -> list[tuple[str, Entry]]:
         return index.called(entries, self.location.where, where)
 
-    def placed(self, one: Offer) -> Offer:
+    def placed(self, one: SourceImage) -> SourceImage:
         """Foreign layers stay where they live (OCI image-spec, layer.md, "Non-Distributable Layers")."""
         return replace(one, place=self._place, holds=lambda _: False)
 
-    async def choose(self, one: Offer, platforms: Sequence[Platform], retry: Retry) -> Outgoing:
+    async def choose(self, one: SourceImage, platforms: Sequence[Platform], retry: RetryPolicy) -> SelectedSourceImage:
         image = await super().choose(one, platforms, retry)
         if self._place.digest not in (None, image.root.digest):
             raise UsageError(f"{one.entry.name} is {image.root.digest}, and cannot become {self._place}.")
         self._offer_mounts(image)
         return image
 
-    def deliver(self, image: Outgoing, company: Company) -> Delivery:
-        delivery = Delivery.of(image.entry, image.graph, company.attached)
+    def deliver(self, image: SelectedSourceImage, company: Company) -> ReferrerCopies:
+        delivery = ReferrerCopies.of(image.entry, image.graph, company.attached)
         delivery.failures |= company.failures
         return delivery
 
     async def open(self, stack: AsyncExitStack, *, dry_run: bool) -> Sink:
-        return DryRun(self._repository) if dry_run else self._repository
+        return ReadOnlySink(self._repository) if dry_run else self._repository
 
-    async def finish(self, image: Outgoing, delivery: Delivery | None) -> None:
+    async def finish(self, image: SelectedSourceImage, delivery: ReferrerCopies | None) -> None:
         """Read the tag back, and list what the registry does not list itself.
 
         Raises:
-            WrongDigest: the registry serves something else than it was given.
+            DigestMismatch: the registry serves something else than it was given.
         """
         want = image.root.digest
         got = await self._retry.run(partial(self._repository.resolve, self._place.target))
         if got.digest != want:
-            raise WrongDigest(f"{self._place}, read back after the copy,", want=want, got=got.digest)
+            raise DigestMismatch(f"{self._place}, read back after the copy,", want=want, got=got.digest)
         if delivery:
             there = delivery.arrived()
             graphs = [image.graph, *(one.graph for one in there)]
             delivery.failures |= (await list_referrers(self._repository, graphs, self._retry)).failures
             await read_tags_back(self._repository, there, self._retry)
 
-    def _offer_mounts(self, image: Outgoing) -> None:
+    def _offer_mounts(self, image: SelectedSourceImage) -> None:
         """What comes from another repository of the same registry can be mounted."""
         source, registry = image.offer.source, self._repository.registry
         if isinstance(source, Repository) and source.registry is registry:
@@ -233,7 +233,7 @@ def _tagged(entry: Entry, tag: str) -> tuple[str, Entry]:
     return tag, Entry.of(replace(entry.root, annotations={**annotations, names.REF_NAME: tag}))
 
 
-def goal_at(location: Location, name: str | None, jobs: int, client: Client | None, retry: Retry) -> Goal:
+def goal_at(location: Location, name: str | None, jobs: int, client: Client | None, retry: RetryPolicy) -> ImageTarget:
     """The place at a location."""
     if client and location.transport is Transport.REGISTRY:
         return ToRegistry(location, name, jobs, client, retry)

@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror.archive.spool import opened
-from mirror.concurrency import each
-from mirror.content.roles import Progress
+from mirror.concurrency import map_concurrently
+from mirror.content.store import Progress
 from mirror.layout import LayoutWriter, index
 from mirror.layout.writer import refuse_foreign
 from mirror.report.transfers import TransferReport
-from mirror.transfer.outgoing import AT_ONCE, FILES_AT_ONCE, carry, company, offer, whole
+from mirror.transfer.outgoing import AT_ONCE, FILES_AT_ONCE, company, offer, transfer, whole
 
 
 async def import_archive(
@@ -47,11 +47,11 @@ async def import_archive(
     refuse_foreign(path)
     with await opened(archive, path) as source:
         wanted = index.called(source.find(images), name, str(source.path))
-        offers = await each(wanted, lambda one: offer(source, *one), AT_ONCE)
-        found = await each(offers, whole, AT_ONCE)
+        offers = await map_concurrently(wanted, lambda one: offer(source, *one), AT_ONCE)
+        found = await map_concurrently(offers, whole, AT_ONCE)
         others = await company(source, found) if images else ()
         async with LayoutWriter.writing(path, jobs=FILES_AT_ONCE) as sink:
-            report = await carry(
+            report = await transfer(
                 "import",
                 found,
                 sink,

@@ -22,7 +22,7 @@ from mirror.oci.reference import LONGEST_NAME, Reference, is_host, is_repository
 
 
 @dataclass(frozen=True, slots=True)
-class Renaming:
+class NameMapping:
     """How paths change: `name` is NAME[:TAG], `maps` are pairs of FROM and TO; see the module."""
 
     name: str | None = None
@@ -31,7 +31,7 @@ class Renaming:
     maps: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def parse(cls, name: str | None, prefix: str, strip: str, maps: Sequence[str]) -> Renaming:
+    def parse(cls, name: str | None, prefix: str, strip: str, maps: Sequence[str]) -> NameMapping:
         """Read what a person typed, `maps` as FROM=TO.
 
         Raises:
@@ -75,15 +75,15 @@ class Renaming:
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
+class PushTarget:
     """`REGISTRY[/PREFIX]`, and how paths change on the way there."""
 
     registry: str
     prefix: str = ""
-    renaming: Renaming = Renaming()
+    renaming: NameMapping = NameMapping()
 
     @classmethod
-    def parse(cls, text: str, renaming: Renaming | None = None) -> Destination:
+    def parse(cls, text: str, renaming: NameMapping | None = None) -> PushTarget:
         """Read a target as a person types it.
 
         Raises:
@@ -100,7 +100,7 @@ class Destination:
                 f"{text!r} is no registry.",
                 hint="Registries look like registry.internal:5000 or registry.internal:5000/mirror.",
             )
-        renaming = renaming or Renaming()
+        renaming = renaming or NameMapping()
         return cls(registry, _joined(prefix, renaming.prefix), renaming)
 
     def places(self, entries: Sequence[Entry]) -> dict[Reference, Entry]:

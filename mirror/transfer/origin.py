@@ -13,27 +13,27 @@ from mirror.archive.reader import Archive
 from mirror.archive.spool import opened
 from mirror.errors import MirrorError, NotFound
 from mirror.layout import Entry, Layout, names
-from mirror.layout.attached import Attached, Attachments, images_of, is_attachable
+from mirror.layout.referrers import LayoutReferrers, StoredReferrer, images_of, is_attachable
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.registry import Client, Mirrored, Referrers, Repository, pull_source
-from mirror.retry import Retry
-from mirror.transfer.attachments import Attachment
+from mirror.registry import Client, MirroredRepository, Referrers, Repository, pull_source
+from mirror.retry import RetryPolicy
+from mirror.transfer.attachments import Referrer
 from mirror.transfer.gather import gather
 from mirror.transfer.location import Location, Transport
-from mirror.transfer.outgoing import Offer, Outgoing, offer
+from mirror.transfer.outgoing import SelectedSourceImage, SourceImage, offer
 
 
 @dataclass(frozen=True, slots=True)
 class Company:
     """What refers to an image. `failures` say, by subject, what else there may be; `warnings` are sentences."""
 
-    attached: Sequence[Attached]
+    attached: Sequence[StoredReferrer]
     failures: Mapping[Digest, MirrorError]
     warnings: Sequence[str]
 
 
-class Origin(Protocol):
+class ImageSource(Protocol):
     """Images, and what refers to them: nobody has to be asked for it where it `is_local`."""
 
     is_local: bool
@@ -42,11 +42,11 @@ class Origin(Protocol):
         """Those that are meant."""
         ...
 
-    async def offer(self, name: str, entry: Entry) -> Offer:
+    async def offer(self, name: str, entry: Entry) -> SourceImage:
         """One of them, to be called `name` on the other side."""
         ...
 
-    async def company(self, image: Outgoing) -> Company:
+    async def company(self, image: SelectedSourceImage) -> Company:
         """What refers to it."""
         ...
 
@@ -56,8 +56,8 @@ class Origin(Protocol):
 
 
 async def open_origin(
-    location: Location, client: Client | None, retry: Retry, stack: AsyncExitStack, near: Path
-) -> Origin:
+    location: Location, client: Client | None, retry: RetryPolicy, stack: AsyncExitStack, near: Path
+) -> ImageSource:
     """What is at a location. `stack` closes it; `near` is where a pipe's content is kept meanwhile.
 
     Raises:
@@ -76,7 +76,7 @@ class _Remote:
 
     is_local = False
 
-    def __init__(self, reference: Reference, source: Repository | Mirrored, retry: Retry) -> None:
+    def __init__(self, reference: Reference, source: Repository | MirroredRepository, retry: RetryPolicy) -> None:
         self._reference, self._source, self._retry = reference, source, retry
 
     async def images(self) -> list[Entry]:
@@ -84,10 +84,10 @@ class _Remote:
         origin = {names.ORIGIN: self._reference.pinned(root.digest)}
         return [Entry(replace(root, annotations=origin), self._reference, self._reference.tag)]
 
-    async def offer(self, name: str, entry: Entry) -> Offer:
-        return Offer(self._source, entry, name, lambda _: True, lambda _: False)
+    async def offer(self, name: str, entry: Entry) -> SourceImage:
+        return SourceImage(self._source, entry, name, lambda _: True, lambda _: False)
 
-    async def company(self, image: Outgoing) -> Company:
+    async def company(self, image: SelectedSourceImage) -> Company:
         subjects = [image.offer.entry.root.digest, *image.graph.nodes]
         found = await gather(Referrers(self._retry), self._reference.name, self._source, subjects, None, self._retry)
         return Company([_attached(one) for one in found.found], found.failures, found.warnings)
@@ -96,9 +96,9 @@ class _Remote:
         return []
 
 
-def _attached(one: Attachment) -> Attached:
+def _attached(one: Referrer) -> StoredReferrer:
     reference = Reference.parse(one.name)
-    return Attached(one.subject, Entry(one.root, reference, reference.tag), one.graph)
+    return StoredReferrer(one.subject, Entry(one.root, reference, reference.tag), one.graph)
 
 
 class _Stored:
@@ -122,11 +122,11 @@ class _Stored:
             return self._source.find([self._location.ref])
         return images_of(self._source.find())
 
-    async def offer(self, name: str, entry: Entry) -> Offer:
+    async def offer(self, name: str, entry: Entry) -> SourceImage:
         return await offer(self._source, name, entry)
 
-    async def company(self, image: Outgoing) -> Company:
-        known = Attachments(self._source, self._source.entries())
+    async def company(self, image: SelectedSourceImage) -> Company:
+        known = LayoutReferrers(self._source, self._source.entries())
         attached = await known.of(image.offer.entry, image.graph)
         return Company(attached, {}, [])  # what failed is with those that are attached
 

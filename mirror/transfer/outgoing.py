@@ -1,7 +1,7 @@
 """Images that leave a store, and how they get to another one. Exports, imports and copies are the same three steps:
 
 1. which part of each image goes, and what it is called on the other side: `whole`, `some` platforms, or what docker
-   loads (`mirror.loadable`)
+   loads (`mirror.transfer.docker_load`)
 2. ask the other side for every blob, and its disk for room
 3. copy
 """
@@ -14,28 +14,28 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mirror.archive.writer import ArchiveWriter
-from mirror.concurrency import cores
+from mirror.concurrency import available_cpus
 from mirror.content import copy
-from mirror.content.copy import Copy
+from mirror.content.copy import CopyTask
 from mirror.content.graph import Graph, Keep, walk
-from mirror.content.roles import Progress, Sink, Source
-from mirror.content.select import INDEX, Choice, platforms_there, select
+from mirror.content.select import INDEX, PlatformSelection, platforms_there, select
+from mirror.content.store import Progress, Sink, Source
 from mirror.layout import Entry, LayoutWriter
 from mirror.layout import names as naming
-from mirror.layout.attached import Attachments, about_others
+from mirror.layout.referrers import LayoutReferrers, about_others
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.report.transfers import Amount, Transferred, TransferReport, check_room, pinned
-from mirror.retry import ONCE, Retry
-from mirror.transfer.attachments import Delivery
+from mirror.retry import ONCE, RetryPolicy
+from mirror.transfer.attachments import ReferrerCopies
 
 AT_ONCE = 4  # images walked together
-FILES_AT_ONCE = min(cores() + 1, 4)  # blobs that go from file to file together: all cores hash, one waits
+FILES_AT_ONCE = min(available_cpus() + 1, 4)  # blobs that go from file to file together: all cores hash, one waits
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class SourceImage:
     """An image that a store has. `there` says which children of its indexes are there; `holds`, which foreign layers.
 
     `name` is what it is going to be called; `place` says the same of a repository.
@@ -50,10 +50,10 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class SelectedSourceImage:
     """An image of which it is known what goes: the root that it is going to have, and all below it."""
 
-    offer: Offer
+    offer: SourceImage
     root: Descriptor
     graph: Graph
     platforms: tuple[str, ...]
@@ -68,11 +68,11 @@ class Outgoing:
         """Another name than it has in its store."""
         return self.offer.name if self.offer.name != self.offer.entry.name else None
 
-    def to(self, sink: Sink) -> Copy:
+    def to(self, sink: Sink) -> CopyTask:
         place = self.offer.place
-        return Copy(self.offer.source, sink, self.graph, place.target if place else self.offer.name, self.root)
+        return CopyTask(self.offer.source, sink, self.graph, place.target if place else self.offer.name, self.root)
 
-    def result(self, done: Copy, others: Delivery | None, referring: int) -> Transferred:
+    def result(self, done: CopyTask, others: ReferrerCopies | None, referring: int) -> Transferred:
         """What was done; `referring` of its manifests are about another image that goes."""
         digest, place = self.root.digest, self.offer.place
         line = place.pinned(digest) if place else pinned(self.offer.name, digest)
@@ -100,16 +100,16 @@ class Store(Source, Protocol):
     async def there(self, entry: Entry) -> Keep: ...
 
 
-async def offer(source: Store, name: str, entry: Entry, place: Reference | None = None) -> Offer:
+async def offer(source: Store, name: str, entry: Entry, place: Reference | None = None) -> SourceImage:
     """An image of a store, to be called `name` on the other side.
 
     Raises:
         MirrorError: an index cannot be read.
     """
-    return Offer(source, entry, name, await source.there(entry), source.holds, place)
+    return SourceImage(source, entry, name, await source.there(entry), source.holds, place)
 
 
-async def whole(offered: Offer, retry: Retry = ONCE) -> Outgoing:
+async def whole(offered: SourceImage, retry: RetryPolicy = ONCE) -> SelectedSourceImage:
     """An image as it is there; foreign layers too, where they are.
 
     Raises:
@@ -119,10 +119,10 @@ async def whole(offered: Offer, retry: Retry = ONCE) -> Outgoing:
     graph = _with_foreign(await walk(source, entry.root, keep=offered.there, retry=retry), offered)
     graph.check_hashable()
     root = replace(entry.root, annotations=noted(entry, graph), data=None)
-    return Outgoing(offered, root, graph, await platforms_there(source, graph))
+    return SelectedSourceImage(offered, root, graph, await platforms_there(source, graph))
 
 
-async def some(offered: Offer, choice: Choice, retry: Retry = ONCE) -> Outgoing:
+async def some(offered: SourceImage, choice: PlatformSelection, retry: RetryPolicy = ONCE) -> SelectedSourceImage:
     """Some platforms of it.
 
     Raises:
@@ -135,19 +135,19 @@ async def some(offered: Offer, choice: Choice, retry: Retry = ONCE) -> Outgoing:
     annotations = noted(entry, graph)
     if found.root.digest != found.published:
         annotations[INDEX] = found.published
-    return Outgoing(offered, replace(found.root, annotations=annotations), graph, found.platforms)
+    return SelectedSourceImage(offered, replace(found.root, annotations=annotations), graph, found.platforms)
 
 
-async def company(source: Store, images: Sequence[Outgoing]) -> list[Delivery]:
+async def company(source: Store, images: Sequence[SelectedSourceImage]) -> list[ReferrerCopies]:
     """What refers to each of these images, to go with it."""
-    known = Attachments(source, source.entries())
+    known = LayoutReferrers(source, source.entries())
     return [
-        Delivery.beside(image.entry, image.graph, image.renamed, await known.of(image.entry, image.graph))
+        ReferrerCopies.beside(image.entry, image.graph, image.renamed, await known.of(image.entry, image.graph))
         for image in images
     ]
 
 
-def _with_foreign(graph: Graph, offered: Offer) -> Graph:
+def _with_foreign(graph: Graph, offered: SourceImage) -> Graph:
     for digest, layer in graph.foreign.items():
         if offered.holds(digest):
             graph.blobs[digest] = layer
@@ -165,17 +165,17 @@ def noted(entry: Entry, graph: Graph) -> dict[str, str]:
     return annotations
 
 
-async def carry(
+async def transfer(
     verb: str,
-    images: Sequence[Outgoing],
+    images: Sequence[SelectedSourceImage],
     sink: Sink,
     *,
     jobs: int,
-    company: Sequence[Delivery | None] = (),
+    company: Sequence[ReferrerCopies | None] = (),
     layout: LayoutWriter | None = None,
     archive: ArchiveWriter | None = None,
     room: bool = True,
-    retry: Retry = ONCE,
+    retry: RetryPolicy = ONCE,
     progress: Progress | None = None,
     dry_run: bool = False,
     warnings: Sequence[str] = (),
@@ -197,22 +197,22 @@ async def carry(
         warnings: what a person should know besides.
 
     Raises:
-        MirrorError: as `mirror.copy.move`; or there is no room.
+        MirrorError: as `mirror.content.copy.execute`; or there is no room.
     """
     started = time.monotonic()
-    copies, along = [image.to(sink) for image in images], dict[tuple[int, str], Copy]()
+    copies, along = [image.to(sink) for image in images], dict[tuple[int, str], CopyTask]()
     company = company or [None] * len(images)
     for image, others in zip(images, company, strict=True):
         if others:
             others.to(image.offer.source, sink, along)
     # What refers to an image goes first, so that a tag that moves is signed already.
-    plan = await copy.survey([*along.values(), *copies], jobs=jobs, retry=retry, progress=progress)
+    plan = await copy.plan([*along.values(), *copies], jobs=jobs, retry=retry, progress=progress)
     if layout and room:
-        check_room(layout.path, layout.root.free(), plan.size - sum(map(layout.begun, plan.missing)))
+        check_room(layout.path, layout.root.free(), plan.size - sum(map(layout.partial_size, plan.missing)))
     if archive:
         jobs = 1 if along else archive.arrange(copy.in_order(plan), jobs)
     if not dry_run:
-        await copy.move(plan, jobs=jobs, retry=retry, progress=progress)
+        await copy.execute(plan, jobs=jobs, retry=retry, progress=progress)
     referring = about_others((image.offer.entry, image.graph) for image in images)
     return TransferReport(
         verb=verb,

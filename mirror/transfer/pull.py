@@ -13,22 +13,30 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mirror.concurrency import each
+from mirror.concurrency import map_concurrently
 from mirror.content import copy
-from mirror.content.copy import Copy, Plan
-from mirror.content.roles import Progress, Sink, Source
-from mirror.content.select import INDEX, Choice, Selection, select
-from mirror.content.wrappers import DryRun, Nearby
+from mirror.content.copy import CopyTask, Plan
+from mirror.content.select import INDEX, PlatformSelection, SelectedImage, select
+from mirror.content.store import Progress, Sink, Source
+from mirror.content.wrappers import FallbackSource, ReadOnlySink
 from mirror.errors import MirrorError, UsageError
 from mirror.fs.directory import exists
 from mirror.layout import Layout, LayoutWriter, names
 from mirror.layout.writer import refuse_foreign
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.registry import Client, ForeignLayers, Mirrored, Options, Referrers, Repository, pull_source
+from mirror.registry import (
+    Client,
+    ForeignLayers,
+    MirroredRepository,
+    Referrers,
+    RegistryOptions,
+    Repository,
+    pull_source,
+)
 from mirror.report.transfers import Amount, Transferred, TransferReport, check_room, pinned
-from mirror.retry import Retry
-from mirror.transfer.gather import Attachments, gather
+from mirror.retry import RetryPolicy
+from mirror.transfer.gather import FoundReferrers, gather
 
 _WALKS_AT_ONCE = 4
 
@@ -40,16 +48,16 @@ class PullOptions:
     `referrers`: whether to pull what refers to the images too; where it is None, with all platforms.
     """
 
-    choice: Choice = field(default_factory=Choice)
+    choice: PlatformSelection = field(default_factory=PlatformSelection)
     referrers: bool | None = None
     keep_going: bool = False
     dry_run: bool = False
-    retry: Retry = field(default_factory=Retry)
-    registries: Options = field(default_factory=Options)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    registries: RegistryOptions = field(default_factory=RegistryOptions)
 
     @property
     def with_referrers(self) -> bool:
-        return self.choice.everything if self.referrers is None else self.referrers
+        return self.choice.all if self.referrers is None else self.referrers
 
 
 @dataclass(slots=True)
@@ -61,15 +69,15 @@ class _Image:
     """
 
     reference: Reference
-    source: Repository | Mirrored
+    source: Repository | MirroredRepository
     content: Source
     known: bool
-    selection: Selection | None = None
-    attachments: Attachments | None = None
-    copy: Copy | None = None
+    selection: SelectedImage | None = None
+    attachments: FoundReferrers | None = None
+    copy: CopyTask | None = None
     failure: MirrorError | None = None
 
-    def to(self, sink: Sink) -> Copy:
+    def to(self, sink: Sink) -> CopyTask:
         """Step 3's view of it. What mirror knows about the image's origin goes into its entry."""
         assert self.selection is not None, "walked before"
         selection = self.selection
@@ -81,7 +89,7 @@ class _Image:
         if selection.graph.foreign:
             annotations[names.FOREIGN] = ",".join(sorted(selection.graph.foreign))
         root = replace(selection.root, annotations=annotations)
-        self.copy = Copy(self.content, sink, selection.graph, self.reference.stored, root)
+        self.copy = CopyTask(self.content, sink, selection.graph, self.reference.stored, root)
         return self.copy
 
     def result(self) -> Transferred:
@@ -133,7 +141,7 @@ async def pull_images(
         client = await stack.enter_async_context(Client(options.registries))
         there = stack.enter_context(Layout.open(path)) if exists(path / "oci-layout") else None
         asked = _sources(client, references.values(), there)
-        found = await each(asked, lambda image: _walk(image, there, options), _WALKS_AT_ONCE)
+        found = await map_concurrently(asked, lambda image: _walk(image, there, options), _WALKS_AT_ONCE)
         walked = [image for image in found if image.selection]
         report = _Reporter(found, options.dry_run, started, client)
         if not walked:
@@ -141,13 +149,13 @@ async def pull_images(
         if options.with_referrers:
             await _gather(walked, there, options)
         if options.dry_run:
-            plan = await _survey(walked, DryRun(there), options, progress)
+            plan = await _survey(walked, ReadOnlySink(there), options, progress)
             return report.of(plan, there)
         layout = await stack.enter_async_context(LayoutWriter.writing(path, jobs=options.registries.jobs))
         before = {entry.name: entry.root.digest for entry in layout.entries()}
         plan = await _survey(walked, layout, options, progress)
-        check_room(layout.path, layout.root.free(), plan.size - sum(map(layout.begun, plan.missing)))
-        await copy.move(
+        check_room(layout.path, layout.root.free(), plan.size - sum(map(layout.partial_size, plan.missing)))
+        await copy.execute(
             plan, jobs=options.registries.jobs, retry=options.retry, keep_going=options.keep_going, progress=progress
         )
         return report.of(plan, layout, before)
@@ -173,7 +181,7 @@ def _references(images: Sequence[str]) -> dict[str, Reference]:
 def _sources(client: Client, references: Iterable[Reference], there: Layout | None) -> list[_Image]:
     """The images to pull; those of one repository share one source."""
     known = {entry.name for entry in there.entries()} if there else set()
-    sources: dict[str, tuple[Repository | Mirrored, Source]] = {}
+    sources: dict[str, tuple[Repository | MirroredRepository, Source]] = {}
     images = []
     for reference in references:
         if reference.name not in sources:
@@ -188,7 +196,7 @@ async def _walk(image: _Image, there: Layout | None, options: PullOptions) -> _I
 
     Its failure is kept with it where the others are to go on.
     """
-    source = Nearby(there, image.source)
+    source = FallbackSource(there, image.source)
     asked = source if image.known else image.source  # a HEAD before the GET is worth its while where it may save it
     try:
         root = await options.retry.run(lambda: asked.resolve(image.reference.target))
@@ -213,10 +221,10 @@ async def _gather(images: Sequence[_Image], there: Layout | None, options: PullO
         for image in some:
             image.attachments = found
 
-    await each(by_repository.values(), gather_for, _WALKS_AT_ONCE)
+    await map_concurrently(by_repository.values(), gather_for, _WALKS_AT_ONCE)
 
 
-def _attachments(images: Iterable[_Image]) -> list[Attachments]:
+def _attachments(images: Iterable[_Image]) -> list[FoundReferrers]:
     """Those of all images, each once."""
     return list({id(image.attachments): image.attachments for image in images if image.attachments}.values())
 
@@ -225,7 +233,7 @@ async def _survey(images: Sequence[_Image], sink: Sink, options: PullOptions, pr
     copies = [image.to(sink) for image in images]
     taken = {copy.name for copy in copies}
     copies += [copy for one in _attachments(images) for copy in one.to(sink, taken)]
-    return await copy.survey(copies, jobs=options.registries.jobs, retry=options.retry, progress=progress)
+    return await copy.plan(copies, jobs=options.registries.jobs, retry=options.retry, progress=progress)
 
 
 @dataclass(slots=True)

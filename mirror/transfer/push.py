@@ -15,23 +15,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mirror.concurrency import each
+from mirror.concurrency import map_concurrently
 from mirror.content import copy
-from mirror.content.copy import Copy, Plan
-from mirror.content.roles import Progress, Sink
-from mirror.content.wrappers import DryRun
-from mirror.errors import MirrorError, WrongDigest
+from mirror.content.copy import CopyTask, Plan
+from mirror.content.store import Progress, Sink
+from mirror.content.wrappers import ReadOnlySink
+from mirror.errors import DigestMismatch, MirrorError
 from mirror.fs.atomic import replacing
 from mirror.layout import Layout
-from mirror.layout.attached import Attachments, is_attachable, is_list
+from mirror.layout.referrers import LayoutReferrers, is_attachable, is_list
 from mirror.oci.reference import Reference
-from mirror.registry import Client, Options, Repository, push_target
+from mirror.registry import Client, RegistryOptions, Repository, push_target
 from mirror.report.transfers import Amount, TransferReport
-from mirror.retry import Retry
-from mirror.transfer.attachments import Delivery
+from mirror.retry import RetryPolicy
+from mirror.transfer.attachments import ReferrerCopies
 from mirror.transfer.deliver import list_referrers, read_tags_back
-from mirror.transfer.naming import Destination, Renaming
-from mirror.transfer.shipment import Shipment, not_there
+from mirror.transfer.naming import NameMapping, PushTarget
+from mirror.transfer.shipment import PushedImage, not_there
 from mirror.verify.readback import read_back
 from mirror.verify.receipts import Receipt
 from mirror.version import VERSION
@@ -47,13 +47,13 @@ class PushOptions:
     up the others. `receipt` is the file that says afterwards what was pushed where, all of it read back.
     """
 
-    renaming: Renaming = field(default_factory=Renaming)
+    renaming: NameMapping = field(default_factory=NameMapping)
     referrers: bool = True
     dry_run: bool = False
     keep_going: bool = False
     receipt: Path | None = None
-    retry: Retry = field(default_factory=Retry)
-    registries: Options = field(default_factory=Options)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    registries: RegistryOptions = field(default_factory=RegistryOptions)
 
 
 async def push_layout(
@@ -83,7 +83,7 @@ async def push_layout(
     """
     options = options or PushOptions()
     began, started = datetime.now(UTC), time.monotonic()
-    where = Destination.parse(target, options.renaming)
+    where = PushTarget.parse(target, options.renaming)
     async with AsyncExitStack() as stack:
         source = stack.enter_context(Layout.open(Path(layout)))
         receipt = stack.enter_context(replacing(options.receipt)) if options.receipt else None
@@ -111,33 +111,33 @@ class _Push:
     """The steps of one push, each for all images that have not failed before."""
 
     def __init__(self, source: Layout, options: PushOptions, progress: Progress | None) -> None:
-        self.images: list[Shipment] = []
+        self.images: list[PushedImage] = []
         self.idle: list[str] = []  # renaming that fits no image
         self._source, self._options, self._progress = source, options, progress
 
     async def choose(self, names: Sequence[str]) -> None:
         """Step 1: what a person means: images, each with what is attached to it; what is attached to nothing, alone."""
-        entries, known = self._source.find(names), Attachments(self._source, self._source.entries())
-        self.images = [Shipment(entry) for entry in entries if not is_attachable(entry)]
+        entries, known = self._source.find(names), LayoutReferrers(self._source, self._source.entries())
+        self.images = [PushedImage(entry) for entry in entries if not is_attachable(entry)]
         covered: set[str] = set()
 
-        async def walk(image: Shipment) -> None:
+        async def walk(image: PushedImage) -> None:
             graph = await image.walk(self._source)
             attached = await known.of(image.entry, graph)
             covered.update(one.entry.name for one in attached)
-            image.delivery = Delivery.of(image.entry, graph, attached) if self._options.referrers else None
+            image.delivery = ReferrerCopies.of(image.entry, graph, attached) if self._options.referrers else None
 
-        async def walk_loose(image: Shipment) -> None:
+        async def walk_loose(image: PushedImage) -> None:
             await image.walk(self._source)
 
         await self._each(walk, self.images)
         by_name = bool(names) and not self._options.referrers  # what is named is meant
         loose = [entry for entry in entries if is_attachable(entry) and (by_name or entry.name not in covered)]
-        alone = [Shipment(entry) for entry in loose]
+        alone = [PushedImage(entry) for entry in loose]
         await self._each(walk_loose, alone)
         self.images += alone
 
-    def place(self, where: Destination, client: Client) -> list[Repository]:
+    def place(self, where: PushTarget, client: Client) -> list[Repository]:
         """Step 2: each place once; images that go to one repository share one sink.
 
         Returns:
@@ -150,7 +150,7 @@ class _Push:
         where.places(entries)
         self.idle = where.renaming.idle([entry.reference for entry in entries if entry.reference])
         repositories: dict[str, tuple[Repository, Sink]] = {}
-        placed: dict[Reference, Shipment] = {}
+        placed: dict[Reference, PushedImage] = {}
         for image in self.images:
             image.place = where.place(image.entry)
             first = placed.setdefault(image.place, image)
@@ -160,7 +160,10 @@ class _Push:
                 continue
             if image.place.name not in repositories:
                 repository = push_target(client, image.place)
-                repositories[image.place.name] = repository, DryRun(repository) if self._options.dry_run else repository
+                repositories[image.place.name] = (
+                    repository,
+                    ReadOnlySink(repository) if self._options.dry_run else repository,
+                )
             image.repository, image.sink = repositories[image.place.name]
         self.images = list(placed.values())
         return [repository for repository, _ in repositories.values()]
@@ -170,28 +173,28 @@ class _Push:
         options, progress = self._options, self._progress
         jobs, retry, keep_going = options.registries.jobs, options.retry, options.keep_going
         copies = self._copies()
-        plan = await copy.survey(copies, jobs=jobs, retry=retry, keep_going=keep_going, progress=progress)
+        plan = await copy.plan(copies, jobs=jobs, retry=retry, keep_going=keep_going, progress=progress)
         if options.dry_run:
             return plan
-        await copy.move(plan, jobs=jobs, retry=retry, keep_going=keep_going, progress=progress)
+        await copy.execute(plan, jobs=jobs, retry=retry, keep_going=keep_going, progress=progress)
         await self._each(self._read_back_name, self.images)
         await self._list_what_is_attached()
         if options.receipt:
             await self._read_back_all()
         return plan
 
-    def _copies(self) -> list[Copy]:
+    def _copies(self) -> list[CopyTask]:
         """What is attached goes first, so that a tag that moves is signed already."""
-        attached: dict[tuple[int, str], Copy] = {}
+        attached: dict[tuple[int, str], CopyTask] = {}
         for image in self.images:
             if image.delivery:
                 image.delivery.to(self._source, image.sink, attached)
         return [*attached.values(), *(found for image in self.images if (found := image.to(self._source)))]
 
-    async def _each(self, step: Callable[[Shipment], Awaitable[None]], images: Sequence[Shipment]) -> None:
+    async def _each(self, step: Callable[[PushedImage], Awaitable[None]], images: Sequence[PushedImage]) -> None:
         """Take a step with every image; one that fails keeps its error where the others are to go on."""
 
-        async def attempt(image: Shipment) -> None:
+        async def attempt(image: PushedImage) -> None:
             try:
                 await step(image)
             except MirrorError as error:
@@ -199,24 +202,24 @@ class _Push:
                     raise
                 image.error = error
 
-        await each([image for image in images if not image.failure], attempt, _AT_ONCE)
+        await map_concurrently([image for image in images if not image.failure], attempt, _AT_ONCE)
 
-    async def _read_back_name(self, image: Shipment) -> None:
+    async def _read_back_name(self, image: PushedImage) -> None:
         """Step 4 for one image; a list of referrers has become part of the registry's own.
 
         Raises:
-            WrongDigest: the registry serves something else than what it was given.
+            DigestMismatch: the registry serves something else than what it was given.
         """
         if is_list(image.entry):
             return
         want = image.entry.root.digest
         got = await self._options.retry.run(lambda: image.repository.resolve(image.place.target))
         if got.digest != want:
-            raise WrongDigest(f"{image.place}, read back after the push,", want=want, got=got.digest)
+            raise DigestMismatch(f"{image.place}, read back after the push,", want=want, got=got.digest)
 
     async def _list_what_is_attached(self) -> None:
         """Step 4 for what is attached, a repository at a time; a failure is kept with the images that it is about."""
-        by_repository: dict[int, list[Shipment]] = {}
+        by_repository: dict[int, list[PushedImage]] = {}
         for image in self.images:
             if not image.failure:
                 by_repository.setdefault(id(image.repository), []).append(image)
@@ -232,7 +235,7 @@ class _Push:
                 delivery.failures |= listed.failures
                 delivery.lists |= listed.lists
 
-    async def _list_alone(self, image: Shipment) -> None:
+    async def _list_alone(self, image: PushedImage) -> None:
         """Raises: MirrorError: what is attached to nothing could not be listed."""
         graphs = [image.graph] if image.graph else []
         for error in (await list_referrers(image.repository, graphs, self._options.retry)).failures.values():
@@ -248,7 +251,7 @@ class _Push:
             progress=self._progress,
         )
 
-        async def judge(image: Shipment) -> None:
+        async def judge(image: PushedImage) -> None:
             hurt = [finding for finding in found.findings if image.place.stored in finding.images]
             if hurt:
                 raise not_there(image, hurt)

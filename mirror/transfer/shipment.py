@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mirror.content.copy import Copy
+from mirror.content.copy import CopyTask
 from mirror.content.finding import Finding, Severity
 from mirror.content.graph import Graph
-from mirror.content.roles import Sink
 from mirror.content.select import names, platforms_there
+from mirror.content.store import Sink
 from mirror.errors import ContentError, MirrorError, TransferError
 from mirror.layout import Entry, Layout
-from mirror.layout.attached import is_list, walk_entry
+from mirror.layout.referrers import is_list, walk_entry
 from mirror.oci.reference import Reference
 from mirror.oci.referrers import Tagged, referrers_tag
 from mirror.registry import Repository
 from mirror.report.transfers import Transferred
 from mirror.text import count
-from mirror.transfer.attachments import Delivery, named
+from mirror.transfer.attachments import ReferrerCopies, named
 from mirror.transfer.deliver import unlisted
 from mirror.verify import receipts
 from mirror.verify.readback import Expected
@@ -26,18 +26,18 @@ from mirror.verify.receipts import Pushed
 
 
 @dataclass(eq=False, slots=True)
-class Shipment:
+class PushedImage:
     """One image on its way: what it is in the layout, all below it, what goes with it, and where it goes."""
 
     entry: Entry
     graph: Graph | None = None
     platforms: tuple[str, ...] = ()
-    delivery: Delivery | None = None
+    delivery: ReferrerCopies | None = None
     error: MirrorError | None = None
     place: Reference = field(init=False)
     repository: Repository = field(init=False)
     sink: Sink = field(init=False)
-    copy: Copy | None = None
+    copy: CopyTask | None = None
 
     @property
     def failure(self) -> MirrorError | None:
@@ -56,12 +56,12 @@ class Shipment:
             self.platforms = names(graph)
         return graph
 
-    def to(self, source: Layout) -> Copy | None:
+    def to(self, source: Layout) -> CopyTask | None:
         """Step 3's view of it; None where it could not even be walked."""
         if self.graph is None:
             return None
         name, graph, root = named(self.entry, self.graph)
-        self.copy = Copy(source, self.sink, graph, name if is_list(self.entry) else self.place.target, root)
+        self.copy = CopyTask(source, self.sink, graph, name if is_list(self.entry) else self.place.target, root)
         return self.copy
 
     def warnings(self) -> list[str]:
@@ -114,7 +114,7 @@ class Shipment:
         return self.receipt().expected(self.repository)
 
 
-def not_there(image: Shipment, findings: Sequence[Finding]) -> MirrorError:
+def not_there(image: PushedImage, findings: Sequence[Finding]) -> MirrorError:
     """The error for an image that the registry does not give back as it was pushed."""
     first = findings[0]
     more = f", and {count(len(findings) - 1, 'more finding')}" if findings[1:] else ""

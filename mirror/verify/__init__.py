@@ -7,7 +7,7 @@ Nothing here is repaired, and nothing stops at the first fault: all findings com
                     With --level layers, each config against its manifest and its index (`configs`)
     `content`    3. every file: there, a file, of the right size. With --level structure, that is the end
                  4. every file hashed, on all cores, largest first; with --level layers, unpacked too (`unpack`, `tar`)
-    (`mirror.anchors`)  between 3 and 4: the images, held against what came another way
+    (`mirror.verify.expectations`)  between 3 and 4: the images, held against what came another way
 
 What is known of blobs is kept in a `ledger`. A layout can prove only that it agrees with itself. Whether it is what was
 published, a digest from elsewhere tells.
@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mirror.content.finding import Severity
-from mirror.content.roles import Progress
+from mirror.content.store import Progress
 from mirror.records import Record
-from mirror.report.findings import Level, Sample, VerifyReport
+from mirror.report.findings import Sample, VerifyLevel, VerifyReport
 from mirror.verify.verification import Verification
 
 __all__ = ["Verification", "verify_layout"]
@@ -31,7 +31,7 @@ async def verify_layout(
     path: Path | str,
     images: Sequence[str] = (),
     *,
-    level: Level | str = Level.CONTENT,
+    level: VerifyLevel | str = VerifyLevel.CONTENT,
     sample: Sample | str | None = None,
     fail_on: Severity | str = Severity.ERROR,
     expect: Mapping[str, str] | None = None,

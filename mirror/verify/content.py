@@ -12,16 +12,16 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.content.hashing import READ, Flaw, Verdict, examine, measure
-from mirror.report.findings import Level, Sample
-from mirror.verify.ledger import DONE, FOREIGN, TAR
+from mirror.content.hashing import READ, BlobCheck, BlobFault, check_size, hash_blob
+from mirror.report.findings import Sample, VerifyLevel
+from mirror.verify.blob_table import DONE, FOREIGN, TAR
 from mirror.verify.own import Report
 from mirror.verify.structure import Structure
 
 if TYPE_CHECKING:
     from mirror.verify.unpack import Layer
 
-_NOBODY_CAN_SAY = frozenset({Flaw.UNREADABLE, Flaw.UNHASHABLE, Flaw.CHANGED})
+_NOBODY_CAN_SAY = frozenset({BlobFault.UNREADABLE, BlobFault.UNHASHABLE, BlobFault.CHANGED})
 _SIZES = 64  # classes of size: class n has fewer than 2^n bytes
 
 
@@ -36,7 +36,7 @@ class Content:
         self._queue: Iterator[int] = iter(())
         self._lock = Lock()
 
-    def look(self, level: Level, sample: Sample | None, advance: Callable[[int], None] = lambda _: None) -> None:
+    def look(self, level: VerifyLevel, sample: Sample | None, advance: Callable[[int], None] = lambda _: None) -> None:
         """Step 3: is each blob there, a file, and of the right size? What is going to be hashed is queued.
 
         `advance` gets the bytes that each should have.
@@ -49,9 +49,9 @@ class Content:
             if self._ledger.marks[number] & DONE:
                 self._report_orphan(number)
                 continue
-            verdict = measure(self._store.open(self._ledger.digest(number)), self._ledger.said(number))
+            verdict = check_size(self._store.open(self._ledger.digest(number)), self._ledger.said(number))
             sampled = sample is None or sample.takes(self._ledger.bucket(number, sample.of))
-            if verdict.ok and level is not Level.STRUCTURE and sampled:
+            if verdict.ok and level is not VerifyLevel.STRUCTURE and sampled:
                 self._by_size[verdict.size.bit_length()].append(number)
                 self.blobs += 1
                 self.size += verdict.size
@@ -65,7 +65,7 @@ class Content:
         while (number := self._next()) is not None:
             digest, size = self._ledger.digest(number), self._ledger.said(number)
             layer = self._layer(number) if deep else None
-            verdict = examine(self._store.open(digest), digest, size, buffer=buffer, advance=advance, through=layer)
+            verdict = hash_blob(self._store.open(digest), digest, size, buffer=buffer, advance=advance, through=layer)
             found = list(layer.findings()) if layer and verdict.ok else []
             with self._lock:
                 self._settle(number, verdict)
@@ -84,7 +84,7 @@ class Content:
         size = self._ledger.sizes[number]
         return Layer(self._ledger.digest(number), size, wanted, tar=tar) if wanted else None
 
-    def _settle(self, number: int, verdict: Verdict) -> None:
+    def _settle(self, number: int, verdict: BlobCheck) -> None:
         self._ledger.settle(number, verdict)
         if verdict.flaw:
             self._report(self._judge(number, verdict))
@@ -96,14 +96,14 @@ class Content:
             digest = self._ledger.digest(number)
             self._report(Finding(Kind.ORPHAN, Severity.WARNING, digest, "something that names it", "nothing"))
 
-    def _judge(self, number: int, verdict: Verdict) -> Finding:
+    def _judge(self, number: int, verdict: BlobCheck) -> Finding:
         """What a flaw means."""
         kind, severity, said = Kind(str(verdict.flaw)), Severity.ERROR, self._ledger.said(number)
         if verdict.flaw in _NOBODY_CAN_SAY:
             severity = Severity.UNVERIFIED
-        elif verdict.flaw is Flaw.MISSING and self._may_lack(number):
+        elif verdict.flaw is BlobFault.MISSING and self._may_lack(number):
             kind, severity = Kind.ABSENT, Severity.WARNING
-        expected = f"{said} bytes" if verdict.flaw is Flaw.MISSING else verdict.expected
+        expected = f"{said} bytes" if verdict.flaw is BlobFault.MISSING else verdict.expected
         digest = self._ledger.digest(number)
         return self._structure.attributed(number, Finding(kind, severity, digest, expected, verdict.found, size=said))
 

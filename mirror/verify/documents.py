@@ -9,15 +9,15 @@ from array import array
 from collections.abc import Callable, Sequence
 
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.content.hashing import Verdict, examine, keep, measure
+from mirror.content.hashing import BlobCheck, check_size, hash_blob, keep
 from mirror.content.image_config import platform_of
-from mirror.content.roles import Inventory
+from mirror.content.store import VerifiableStore
 from mirror.errors import ContentError
 from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor, Platform
 from mirror.oci.manifest import Document
+from mirror.verify.blob_table import CONFIG, BlobTable
 from mirror.verify.configs import Config, applies, broken
-from mirror.verify.ledger import CONFIG, Ledger
 
 About = Callable[[int, Finding], None]
 
@@ -25,8 +25,8 @@ About = Callable[[int, Finding], None]
 class Documents:
     """What the manifests of a store say. `flawed` are the verdicts on what was read and is not right."""
 
-    def __init__(self, store: Inventory, ledger: Ledger, about: About, *, deep: bool) -> None:
-        self.flawed: list[tuple[int, Verdict]] = []
+    def __init__(self, store: VerifiableStore, ledger: BlobTable, about: About, *, deep: bool) -> None:
+        self.flawed: list[tuple[int, BlobCheck]] = []
         self._store, self._ledger, self._about, self._deep = store, ledger, about, deep
         self._begins = array("I")  # of each blob, where its links are; 0: it has none, or was not opened yet
         self._links = array("I", [0])  # of each manifest: how many, then the numbers of what it names
@@ -84,7 +84,7 @@ class Documents:
         if size is None or size > MANIFEST_CAP:
             return None
         data = bytearray()
-        verdict = examine(self._store.open(digest), digest, size, through=keep(data))
+        verdict = hash_blob(self._store.open(digest), digest, size, through=keep(data))
         if self._ledger.settle(number, verdict) and verdict.flaw:
             self.flawed.append((number, verdict))
         return bytes(data) if verdict.ok else None
@@ -96,7 +96,7 @@ class Documents:
 
     def _check_subject(self, number: int, document: Document) -> None:
         subject = document.subject
-        if subject and not measure(self._store.open(subject.digest), None).ok:
+        if subject and not check_size(self._store.open(subject.digest), None).ok:
             expected, name = f"its subject {subject.digest}", self._ledger.digest(number)
             self._about(number, Finding(Kind.DANGLING_SUBJECT, Severity.WARNING, name, expected, "nothing"))
 

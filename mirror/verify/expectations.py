@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.content.graph import MOST_BYTES, MOST_MANIFESTS
-from mirror.content.hashing import examine, keep
-from mirror.content.roles import Inventory
+from mirror.content.hashing import hash_blob, keep
+from mirror.content.store import VerifiableStore
 from mirror.errors import ContentError, InvalidContent, UsageError
 from mirror.layout import Entry, index
-from mirror.layout.attached import home, is_attachable, published
+from mirror.layout.referrers import home, is_attachable, published
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document, parse
@@ -30,28 +30,28 @@ from mirror.text import count
 Read = Callable[[Descriptor], bytes | None]  # small content, hashed; None where it is not there or not right
 
 
-def reading(store: Inventory) -> Read:
+def reading(store: VerifiableStore) -> Read:
     """What reads from a store that can be verified."""
 
     def read(node: Descriptor) -> bytes | None:
         if node.size > MANIFEST_CAP:
             return None
         data = bytearray()
-        verdict = examine(store.open(node.digest), node.digest, node.size, through=keep(data))
+        verdict = hash_blob(store.open(node.digest), node.digest, node.size, through=keep(data))
         return bytes(data) if verdict.ok else None
 
     return read
 
 
 @dataclass(frozen=True, slots=True)
-class Anchors:
+class Expectations:
     """What came another way. `expected` are the digests of roots, by the names of images."""
 
     expected: Mapping[str, Digest] = field(default_factory=dict)
     records: Sequence[Record] = ()
 
     @classmethod
-    def of(cls, expect: Mapping[str, str] | None, records: Sequence[Record]) -> Anchors:
+    def of(cls, expect: Mapping[str, str] | None, records: Sequence[Record]) -> Expectations:
         """From what a person has said.
 
         Raises:
@@ -72,7 +72,7 @@ class Compared:
     covered: set[int] = field(default_factory=set)
 
 
-def compare_all(read: Read, entries: Sequence[Entry], anchors: Anchors, where: str) -> Compared:
+def compare_all(read: Read, entries: Sequence[Entry], anchors: Expectations, where: str) -> Compared:
     """Compare images with what came another way.
 
     Args:

@@ -2,7 +2,7 @@
 
 1. resolve the name
 2. from the root down, each manifest: there, right, parsed; all held against what came another way
-3. every blob fetched and hashed (`mirror.readback`)
+3. every blob fetched and hashed (`mirror.verify.readback`)
 
 What a registry serves is all that there is, so there are no orphans and no names besides. Its mirrors are not asked.
 """
@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from mirror.concurrency import each, in_thread
+from mirror.concurrency import map_concurrently, to_thread
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.content.graph import DEEPEST, MOST_BYTES, MOST_MANIFESTS, Graph, read_node, read_small
-from mirror.content.roles import Progress, Source
 from mirror.content.select import names
+from mirror.content.store import Progress, Source
 from mirror.errors import InvalidContent, InvalidDigest, MirrorError
 from mirror.layout import Entry
 from mirror.layout.names import ORIGIN
@@ -26,10 +26,10 @@ from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.records import Record, configs_of
-from mirror.registry import Client, Options, pull_source
+from mirror.registry import Client, RegistryOptions, pull_source
 from mirror.report.findings import VerifiedImage, VerifyReport
-from mirror.retry import Retry
-from mirror.verify.expectations import Anchors, Compared, compare_all
+from mirror.retry import RetryPolicy
+from mirror.verify.expectations import Compared, Expectations, compare_all
 from mirror.verify.readback import Expected, finding_of, read_back
 
 _AT_ONCE = 8  # manifests fetched together
@@ -37,8 +37,8 @@ _AT_ONCE = 8  # manifests fetched together
 
 async def verify_image(
     image: str,
-    options: Options | None = None,
-    retry: Retry | None = None,
+    options: RegistryOptions | None = None,
+    retry: RetryPolicy | None = None,
     *,
     fail_on: Severity | str = Severity.ERROR,
     expect: Mapping[str, str] | None = None,
@@ -65,8 +65,8 @@ async def verify_image(
         ContentError: its root is no manifest, or another one than was asked for.
         TransferError: the registry could not be asked.
     """
-    options, retry, started = options or Options(), retry or Retry(), time.monotonic()
-    anchors = Anchors.of(expect, records)
+    options, retry, started = options or RegistryOptions(), retry or RetryPolicy(), time.monotonic()
+    anchors = Expectations.of(expect, records)
     reference = Reference.parse(image)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(options))
@@ -92,7 +92,7 @@ async def verify_image(
 class _Survey:
     """All below one root, as far as it can be read. What is wrong with a manifest ends the way below it alone."""
 
-    def __init__(self, source: Source, root: Descriptor, name: str, retry: Retry) -> None:
+    def __init__(self, source: Source, root: Descriptor, name: str, retry: RetryPolicy) -> None:
         self.graph, self.findings = Graph(root), list[Finding]()
         self.blobs: dict[Digest, Descriptor] = {}
         self._source, self._name, self._retry = source, name, retry
@@ -104,23 +104,23 @@ class _Survey:
         """Step 2."""
         level = self._sort_in([self.graph.root])
         for _ in range(DEEPEST):
-            below = await each(level, self._links, _AT_ONCE)
+            below = await map_concurrently(level, self._links, _AT_ONCE)
             level = self._sort_in(link for links in below for link in links)
             if not level:
                 return
         self._report(Kind.TOO_MANY, self.graph.root, f"at most {DEEPEST} levels", "more")
 
-    async def compared(self, reference: Reference, anchors: Anchors) -> Compared:
+    async def compared(self, reference: Reference, anchors: Expectations) -> Compared:
         """Between 2 and 3: the image, held against what came another way."""
         documents = {digest: node.document for digest, node in self.graph.nodes.items()}
         configs = _first(configs_of(documents).values(), MOST_BYTES)
-        read = zip(configs, await each(configs, self._config, _AT_ONCE), strict=True)
+        read = zip(configs, await map_concurrently(configs, self._config, _AT_ONCE), strict=True)
         contents = {config.digest: data for config, data in read if data is not None}
         contents |= {digest: node.data for digest, node in self.graph.nodes.items()}
         root = replace(self.graph.root, annotations={ORIGIN: reference.pinned(self.graph.root.digest)})
         entry = Entry(root, reference, reference.tag)
         where = f"docker://{reference}"
-        return await in_thread(lambda: compare_all(lambda node: contents.get(node.digest), [entry], anchors, where))
+        return await to_thread(lambda: compare_all(lambda node: contents.get(node.digest), [entry], anchors, where))
 
     async def _config(self, config: Descriptor) -> bytes | None:
         """The content of a config; where it is not to be had, step 3 says why."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.content.roles import Inventory
+from mirror.content.store import VerifiableStore
 from mirror.errors import BrokenLayout, StorageError
 from mirror.layout import Entry, index, names
 
@@ -14,7 +14,7 @@ Report = Callable[[Finding], None]
 _MANY = 10  # digests of one name that are shown
 
 
-def check_layout_file(store: Inventory, report: Report) -> None:
+def check_layout_file(store: VerifiableStore, report: Report) -> None:
     """`oci-layout`, and what the store says of itself."""
     try:
         index.check_layout_file(store.read("oci-layout", index.LAYOUT_CAP))
@@ -29,7 +29,7 @@ def check_layout_file(store: Inventory, report: Report) -> None:
         report(finding)
 
 
-def read_entries(store: Inventory, report: Report) -> list[Entry]:
+def read_entries(store: VerifiableStore, report: Report) -> list[Entry]:
     """The images that `index.json` names."""
     try:
         entries = index.entries(store.read("index.json", index.CAP))

@@ -10,25 +10,25 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 
-from mirror.concurrency import each
+from mirror.concurrency import map_concurrently
 from mirror.content import stream
 from mirror.content.finding import LOG_IN, REGISTRY_HINTS, Finding, Kind, Severity
-from mirror.content.roles import Progress, Silence, Source
+from mirror.content.store import NoProgress, Progress, Source
 from mirror.errors import (
     ContentError,
+    DigestMismatch,
     InvalidDigest,
     MirrorError,
     NotFound,
+    SizeMismatch,
     TransferError,
     Unauthorized,
-    WrongDigest,
-    WrongSize,
 )
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import raw_children
 from mirror.oci.referrers import Tagged
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 
 _SHUT = (None, 401, 403, 407)  # no answer, or none to us: what is asked next would come to the same
 
@@ -70,13 +70,13 @@ class _Piece:
 
 
 async def read_back(
-    images: Sequence[Expected], *, jobs: int, retry: Retry, progress: Progress | None = None
+    images: Sequence[Expected], *, jobs: int, retry: RetryPolicy, progress: Progress | None = None
 ) -> ReadBack:
     """Resolve every name and hash every byte; what several images of one source share is read once.
 
     Where a registry cannot be reached, or refuses us an image by its name, one finding says so for the whole image.
     """
-    progress = progress or Silence()
+    progress = progress or NoProgress()
     found: dict[tuple[int, Digest, int], _Piece] = {}
     for image in images:
         for node in image.content:
@@ -85,8 +85,8 @@ async def read_back(
     largest_first = sorted(found.values(), key=lambda piece: -piece.node.size)
     progress.plan("verifying", len(found), sum(piece.node.size for piece in largest_first))
     reading = _Reading(jobs, retry, progress)
-    names = await each(images, reading.resolve, jobs)
-    contents = await each(largest_first, reading.examine, jobs)
+    names = await map_concurrently(images, reading.resolve, jobs)
+    contents = await map_concurrently(largest_first, reading.examine, jobs)
     findings = [*chain.from_iterable(names), *(finding for finding in contents if finding)]
     return ReadBack(findings, reading.files, reading.size)
 
@@ -94,7 +94,7 @@ async def read_back(
 class _Reading:
     """One reading back: what it has come to, and the images of which nothing more is asked."""
 
-    def __init__(self, jobs: int, retry: Retry, progress: Progress) -> None:
+    def __init__(self, jobs: int, retry: RetryPolicy, progress: Progress) -> None:
         self.files = self.size = 0
         self._given_up: set[str] = set()
         self._retry, self._progress, self._batch = retry, progress, stream.batch_size(jobs)
@@ -137,7 +137,7 @@ class _Reading:
             self._given_up.update(images)
         finding = finding_of(error, piece.node.digest, f"{piece.node.size} bytes", images, piece.node.size)
         if finding.severity is Severity.ERROR:
-            self._count(piece.node.size if isinstance(error, WrongDigest) else 0)
+            self._count(piece.node.size if isinstance(error, DigestMismatch) else 0)
         return finding if images else None
 
     def _hopeful(self, piece: _Piece) -> tuple[str, ...]:
@@ -150,7 +150,7 @@ class _Reading:
 
 
 def _unresolved(error: MirrorError, tag: Tagged, image: str) -> Finding:
-    if isinstance(error, ContentError) and not isinstance(error, WrongDigest):  # it is no manifest any more
+    if isinstance(error, ContentError) and not isinstance(error, DigestMismatch):  # it is no manifest any more
         return Finding(Kind.MOVED, Severity.ERROR, tag.tag, tag.digest, str(error).rstrip("."), (image,))
     return finding_of(error, tag.tag, tag.digest, (image,))
 
@@ -171,7 +171,7 @@ def _moved(root: Descriptor, tag: Tagged, image: str) -> Iterator[Finding]:
 
 
 async def _hash(node: Descriptor, source: Source, size: int, progress: Progress) -> None:
-    done, check = 0, stream.Check(node)
+    done, check = 0, stream.Verifier(node)
 
     async def counted(batches: AsyncIterator[stream.Batch]) -> AsyncIterator[stream.Batch]:
         nonlocal done
@@ -183,7 +183,7 @@ async def _hash(node: Descriptor, source: Source, size: int, progress: Progress)
 
     try:
         async with source.open_blob(node) as body:
-            await stream.overlap(counted(stream.batches(body, node, size)), check.update)
+            await stream.pipeline(counted(stream.batches(body, node, size)), check.update)
         check.finish(body.called(node))
     except BaseException:
         progress.advance(node, -done)
@@ -196,11 +196,11 @@ def finding_of(
     """What an error comes to where something should have been read from a registry."""
     if isinstance(error, NotFound) or (isinstance(error, TransferError) and error.status == 404):
         return _finding(Kind.MISSING, Severity.ERROR, subject, expected, "nothing", images, size)
-    if isinstance(error, WrongSize):
+    if isinstance(error, SizeMismatch):
         kind = Kind.TOO_SHORT if error.got is not None and error.got < error.want else Kind.TOO_LONG
         found = "more" if error.got is None else f"{error.got} bytes"
         return _finding(kind, Severity.ERROR, subject, expected, found, images, size)
-    if isinstance(error, WrongDigest):
+    if isinstance(error, DigestMismatch):
         return _finding(Kind.CORRUPT, Severity.ERROR, subject, error.want, error.got, images, size)
     if isinstance(error, InvalidDigest):
         return Finding(Kind.UNHASHABLE, Severity.UNVERIFIED, subject, expected, str(error), images, size=size)

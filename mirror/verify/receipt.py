@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.content.roles import Progress
+from mirror.content.store import Progress
 from mirror.errors import BrokenLayout, ContentError, NotFound
-from mirror.fs.directory import Folder
-from mirror.registry import Client, Options, push_target
+from mirror.fs.directory import Directory
+from mirror.registry import Client, RegistryOptions, push_target
 from mirror.report.findings import VerifiedImage, VerifyReport
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 from mirror.verify import receipts
 from mirror.verify.readback import Expected, read_back
 from mirror.verify.receipts import Pushed
@@ -21,8 +21,8 @@ from mirror.verify.receipts import Pushed
 
 async def verify_receipt(
     path: Path | str,
-    options: Options | None = None,
-    retry: Retry | None = None,
+    options: RegistryOptions | None = None,
+    retry: RetryPolicy | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Check that registries still have what a receipt says: every name is resolved, every byte fetched and hashed.
@@ -41,14 +41,14 @@ async def verify_receipt(
         ContentError: it is no receipt.
         StorageError: it cannot be read.
     """
-    path, options, started = Path(path), options or Options(), time.monotonic()
+    path, options, started = Path(path), options or RegistryOptions(), time.monotonic()
     images = receipts.parse(_read(path), str(path))
     if not images:
         raise ContentError(f"{path} lists no image.")
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(options))
         expected = _expected(images, client)
-        found = await read_back(expected, jobs=options.jobs, retry=retry or Retry(), progress=progress)
+        found = await read_back(expected, jobs=options.jobs, retry=retry or RetryPolicy(), progress=progress)
     return VerifyReport(
         path=str(path),
         images=tuple(map(_verified, images)),
@@ -85,7 +85,7 @@ def _verified(image: Pushed) -> VerifiedImage:
 
 
 def _read(path: Path) -> bytes:
-    with Folder.open(path.parent) as folder:
+    with Directory.open(path.parent) as folder:
         try:
             return folder.read(path.name, receipts.CAP)
         except FileNotFoundError:

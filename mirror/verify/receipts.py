@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mirror.content.graph import Graph
-from mirror.content.roles import Source
+from mirror.content.store import Source
 from mirror.errors import InvalidContent, InvalidDigest
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.content.roles import Inventory
+from mirror.content.store import VerifiableStore
 from mirror.errors import BrokenLayout, InvalidDigest, StorageError
 from mirror.layout import Entry
-from mirror.layout.attached import chosen_from, is_attachable
+from mirror.layout.referrers import chosen_from, is_attachable
 from mirror.oci.digest import Digest
 from mirror.oci.referrers import subject_of
 from mirror.report.findings import VerifiedImage
+from mirror.verify.blob_table import INDEX, BlobTable
 from mirror.verify.documents import Documents
-from mirror.verify.ledger import INDEX, Ledger
 from mirror.verify.own import Report, unreadable
 
 # Links that are followed: indexes that share their children can multiply without end. Honest ones share some.
@@ -51,8 +51,8 @@ class Structure:
     `proceed` is called now and then; what it raises ends the work.
     """
 
-    def __init__(self, store: Inventory, *, deep: bool, report: Report, proceed: Callable[[], None]) -> None:
-        self.store, self.ledger = store, Ledger()
+    def __init__(self, store: VerifiableStore, *, deep: bool, report: Report, proceed: Callable[[], None]) -> None:
+        self.store, self.ledger = store, BlobTable()
         self.roots: list[Root] = []
         self.about: list[tuple[int, Finding]] = []
         self.documents = Documents(store, self.ledger, lambda *pair: self.about.append(pair), deep=deep)

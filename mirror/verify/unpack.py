@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.content.hashing import Passing
+from mirror.content.hashing import HashingReader
 from mirror.errors import InvalidDigest
 from mirror.oci.digest import Digest, Hasher
 from mirror.text import size as in_words
@@ -57,7 +57,7 @@ class _Bad(Exception):
 
 
 class Layer:
-    """A layer on its way: give it to `examine` as `through`, and ask for its findings when the blob is right."""
+    """A layer on its way: give it to `hash_blob` as `through`, and ask for its findings when the blob is right."""
 
     def __init__(self, digest: Digest, size: int, wanted: Sequence[Digest], *, tar: bool) -> None:
         self._digest, self._wanted = digest, wanted
@@ -67,7 +67,7 @@ class Layer:
         self._watch = TarWatch() if tar else None
         self._bad: _Bad | None = None
 
-    def __call__(self, passing: Passing) -> None:
+    def __call__(self, passing: HashingReader) -> None:
         """Unpack what passes. What is wrong with it is kept for later: a blob that is corrupt has one finding."""
         try:
             self._unpack(passing)
@@ -104,7 +104,7 @@ class Layer:
             if found:
                 yield Finding(kind, Severity.WARNING, self._digest, expected, str(found))
 
-    def _unpack(self, passing: Passing) -> None:
+    def _unpack(self, passing: HashingReader) -> None:
         view = memoryview(bytearray(_READ))
 
         def read() -> bytes:

@@ -13,20 +13,20 @@ from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
-from mirror.archive.inventory import ArchiveInventory
-from mirror.concurrency import cores, each, in_thread, settled
+from mirror.archive.verifiable import VerifiableArchive
+from mirror.concurrency import available_cpus, map_concurrently, shielded, to_thread
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.content.roles import Inventory, Progress, Silence
+from mirror.content.store import NoProgress, Progress, VerifiableStore
 from mirror.errors import BrokenArchive, UsageError
-from mirror.fs.directory import exists, is_folder
+from mirror.fs.directory import exists, is_directory
 from mirror.layout import Entry, index
-from mirror.layout.inventory import FolderInventory
+from mirror.layout.verifiable import VerifiableLayout
 from mirror.records import Record
 from mirror.report.anchors import Anchored
-from mirror.report.findings import Level, Sample, VerifyReport
+from mirror.report.findings import Sample, VerifyLevel, VerifyReport
 from mirror.verify import own
 from mirror.verify.content import Content
-from mirror.verify.expectations import Anchors, compare_all, reading
+from mirror.verify.expectations import Expectations, compare_all, reading
 from mirror.verify.structure import Structure
 
 T = TypeVar("T", bound=StrEnum)
@@ -54,7 +54,7 @@ class Verification:
         path: Path | str,
         images: Sequence[str] = (),
         *,
-        level: Level | str = Level.CONTENT,
+        level: VerifyLevel | str = VerifyLevel.CONTENT,
         sample: Sample | str | None = None,
         fail_on: Severity | str = Severity.ERROR,
         expect: Mapping[str, str] | None = None,
@@ -80,12 +80,12 @@ class Verification:
             InvalidDigest: something in `expect` is no digest.
         """
         self._path, self._images = Path(path), images
-        self._level, self._fail_on = _one_of(Level, level), _one_of(Severity, fail_on)
+        self._level, self._fail_on = _one_of(VerifyLevel, level), _one_of(Severity, fail_on)
         self._sample = Sample.parse(sample) if isinstance(sample, str) else sample
-        if self._sample and self._level is Level.STRUCTURE:
+        if self._sample and self._level is VerifyLevel.STRUCTURE:
             raise UsageError("A sample is a part of the content, and the level 'structure' reads none of it.")
-        self._progress, self._threads = progress or Silence(), threads or cores()
-        self._anchors = Anchors.of(expect, records)
+        self._progress, self._threads = progress or NoProgress(), threads or available_cpus()
+        self._anchors = Expectations.of(expect, records)
         self._anchored: Sequence[Anchored] = ()
         self._findings: list[Finding] = []
         self._fresh: deque[Finding] = deque()
@@ -105,7 +105,7 @@ class Verification:
         """
         self._started = time.monotonic()
         try:
-            opened = await in_thread(partial(_open, self._path), unwanted=Inventory.close)
+            opened = await to_thread(partial(_open, self._path), unwanted=VerifiableStore.close)
         except BrokenArchive as error:
             if error.hint:  # it is something else, and there is a way to go on with it
                 raise
@@ -126,7 +126,7 @@ class Verification:
                 work.result()
             finally:
                 self._stop.set()  # a thread cannot be cancelled: it looks here after every read
-                await settled(work)  # and until it has, the store is its own
+                await shielded(work)  # and until it has, the store is its own
         self._seconds = time.monotonic() - self._started
 
     @property
@@ -147,29 +147,31 @@ class Verification:
             anchored=tuple(self._anchored),
         )
 
-    async def _run(self, store: Inventory) -> None:
+    async def _run(self, store: VerifiableStore) -> None:
         """The steps, in threads; see `mirror.verify`."""
         try:
-            chosen = await in_thread(partial(self._open, store))
+            chosen = await to_thread(partial(self._open, store))
             self._plan("surveying", len(chosen), sum(entry.root.size for entry in chosen))
-            structure = await in_thread(partial(self._survey, store, chosen))
+            structure = await to_thread(partial(self._survey, store, chosen))
             self._plan("checking", len(structure.ledger), structure.ledger.announced())
-            content = await in_thread(partial(self._look, structure, chosen))
+            content = await to_thread(partial(self._look, structure, chosen))
             self._plan("verifying", content.blobs, content.size)
-            await each(range(min(self._threads, content.blobs)), partial(self._hash, content), self._threads)
+            await map_concurrently(
+                range(min(self._threads, content.blobs)), partial(self._hash, content), self._threads
+            )
         except _Stopped:
             return
 
-    def _open(self, store: Inventory) -> list[Entry]:
+    def _open(self, store: VerifiableStore) -> list[Entry]:
         """Step 1, and which images are meant."""
         own.check_layout_file(store, self._fresh.append)
         entries = own.read_entries(store, self._fresh.append)
         own.check_names(entries, self._fresh.append)
         return [index.find(entries, text, store.name) for text in self._images] or entries
 
-    def _survey(self, store: Inventory, chosen: Sequence[Entry]) -> Structure:
+    def _survey(self, store: VerifiableStore, chosen: Sequence[Entry]) -> Structure:
         """Step 2."""
-        report, deep = self._fresh.append, self._level is Level.LAYERS
+        report, deep = self._fresh.append, self._level is VerifyLevel.LAYERS
         structure = self._structure = Structure(store, deep=deep, report=report, proceed=self._proceed)
         structure.walk(chosen, partial(self._advance, 0))
         if not self._images:
@@ -189,7 +191,7 @@ class Verification:
 
     async def _hash(self, content: Content, slot: int) -> None:
         """Step 4, in one thread of several."""
-        await in_thread(partial(content.hash, partial(self._advance, slot), deep=self._level is Level.LAYERS))
+        await to_thread(partial(content.hash, partial(self._advance, slot), deep=self._level is VerifyLevel.LAYERS))
 
     def _advance(self, slot: int, count: int) -> None:
         """Called by threads, each with a slot of its own."""
@@ -214,8 +216,8 @@ class Verification:
             raise _Stopped
 
 
-def _open(path: Path) -> Inventory:
-    return ArchiveInventory(path) if exists(path) and not is_folder(path) else FolderInventory(path)
+def _open(path: Path) -> VerifiableStore:
+    return VerifiableArchive(path) if exists(path) and not is_directory(path) else VerifiableLayout(path)
 
 
 def _rank(finding: Finding) -> tuple[int, str, str]:

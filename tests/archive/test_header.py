@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.archive import header
-from mirror.archive.members import Members
+from mirror.archive.extents import Members
 from tests.archives import END
 from tests.strategies import THOROUGH
 

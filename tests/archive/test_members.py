@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.archive import members
-from mirror.archive.members import Member, Members
+from mirror.archive import extents
+from mirror.archive.extents import Extent, Members
 from mirror.archive.tar import Tar
 from mirror.errors import BrokenArchive, NotFound, StorageError
 from tests.archives import BLOCK, END, HOSTILE, archive, member, packed, pax
@@ -19,7 +19,7 @@ FORMS = {"ustar": tarfile.USTAR_FORMAT, "GNU": tarfile.GNU_FORMAT, "pax": tarfil
 HEX = "ab" * 32
 
 
-def look(data: bytes, most: int = members.MOST) -> Members:
+def look(data: bytes, most: int = extents.MOST) -> Members:
     return Members(lambda offset, size: data[offset : offset + size], len(data), most)
 
 
@@ -69,7 +69,7 @@ def test_members_behind_one_that_is_too_large_for_a_header_are_found() -> None:
 
         found = Members(pread, len(head) + large.size + len(last))
         assert found.fault is None
-        assert found.by_name["large"] == Member(len(head), large.size)
+        assert found.by_name["large"] == Extent(len(head), large.size)
         assert found.by_name["last"].size == 1
 
 
@@ -117,7 +117,7 @@ def test_a_hostile_archive_has_a_fault(attack: str) -> None:
     found = look(data)
     assert words in (found.fault or "")
     assert "at byte" in (found.fault or "")
-    assert found.by_name == {"a": Member(BLOCK, 4)}, "what comes before it is found"
+    assert found.by_name == {"a": Extent(BLOCK, 4)}, "what comes before it is found"
 
 
 def test_more_headers_than_any_honest_archive_has_are_refused() -> None:

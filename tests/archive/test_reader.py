@@ -12,7 +12,7 @@ import pytest
 from mirror.archive.reader import Archive
 from mirror.content import stream
 from mirror.content.graph import walk
-from mirror.errors import BrokenArchive, ContentError, NotFound, UsageError, WrongDigest
+from mirror.errors import BrokenArchive, ContentError, DigestMismatch, NotFound, UsageError
 from mirror.oci.descriptor import OCI_MANIFEST, Descriptor
 from mirror.oci.digest import Digest
 from tests import images
@@ -109,7 +109,10 @@ def test_a_wrong_byte_is_found(tmp_path: Path) -> None:
     image = images.image("linux/amd64", images.layer(1, 500))
     data = oci_archive(image, NAME)
     blob = next(iter(image.blobs.values()))
-    with opened(tmp_path, data.replace(blob, blob[:-1] + bytes([blob[-1] ^ 1]))) as archive, pytest.raises(WrongDigest):
+    with (
+        opened(tmp_path, data.replace(blob, blob[:-1] + bytes([blob[-1] ^ 1]))) as archive,
+        pytest.raises(DigestMismatch),
+    ):
         content(archive, descriptor_of(image))
 
 
@@ -182,13 +185,16 @@ def test_an_image_without_a_name_is_called_by_its_digest(tmp_path: Path) -> None
 
 
 def test_a_layer_that_is_not_what_its_image_was_built_from_is_found(tmp_path: Path) -> None:
-    with opened(tmp_path, docker_old(SAVED).replace(FIRST, FIRST[:-1] + b"x")) as archive, pytest.raises(WrongDigest):
+    with (
+        opened(tmp_path, docker_old(SAVED).replace(FIRST, FIRST[:-1] + b"x")) as archive,
+        pytest.raises(DigestMismatch),
+    ):
         content(archive, archive.entries()[0].root)
 
 
 def test_a_config_that_is_not_what_its_name_says_is_found(tmp_path: Path) -> None:
     data = docker_old(SAVED).replace(b'"created":"2020', b'"created":"2021')
-    with opened(tmp_path, data) as archive, pytest.raises(WrongDigest):
+    with opened(tmp_path, data) as archive, pytest.raises(DigestMismatch):
         content(archive, archive.entries()[0].root)
 
 

@@ -13,20 +13,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mirror.archive.members import Members
+from mirror.archive.extents import Members
 from mirror.archive.writer import ArchiveWriter
-from mirror.content.roles import Sink
-from mirror.content.stream import Body, Fetch, in_hand, once
+from mirror.content.store import Sink
+from mirror.content.stream import BlobReader, Fetch, from_memory, single_chunk
 from mirror.errors import (
     ContentError,
+    DigestMismatch,
     InvalidContent,
     MirrorError,
     StorageError,
     TransferError,
     UsageError,
-    WrongDigest,
 )
-from mirror.fs.atomic import Temporary
+from mirror.fs.atomic import AtomicFile
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from tests import images
@@ -53,14 +53,14 @@ def write(path: Path, *steps: Callable[[ArchiveWriter], Awaitable[object]], for_
 
 def put(data: bytes, node: Descriptor | None = None) -> Callable[[ArchiveWriter], Awaitable[object]]:
     node = node or Descriptor("x/y", Digest.of(data), len(data))
-    return lambda archive: archive.put(node, in_hand(data, "a test"))
+    return lambda archive: archive.put(node, from_memory(data, "a test"))
 
 
 def put_image(sink: Sink) -> Awaitable[object]:
     async def main() -> None:
         for digest, data in IMAGE.blobs.items():
-            await sink.put(Descriptor("x/y", Digest(digest), len(data)), in_hand(data, "a test"))
-        await sink.put(descriptor_of(IMAGE), in_hand(IMAGE.data, "a test"))
+            await sink.put(Descriptor("x/y", Digest(digest), len(data)), from_memory(data, "a test"))
+        await sink.put(descriptor_of(IMAGE), from_memory(IMAGE.data, "a test"))
         await sink.tag(NAME, descriptor_of(IMAGE), IMAGE.data)
 
     return main()
@@ -111,7 +111,7 @@ def test_content_of_any_size_comes_back(tmp_path: Path, size: int) -> None:
 def test_what_is_put_twice_is_there_once(tmp_path: Path) -> None:
     async def at_once(archive: ArchiveWriter) -> None:
         assert not await archive.has(NODE)
-        await asyncio.gather(*(archive.put(NODE, in_hand(DATA, "a test")) for _ in range(3)))
+        await asyncio.gather(*(archive.put(NODE, from_memory(DATA, "a test")) for _ in range(3)))
         assert await archive.has(NODE)
 
     assert write(tmp_path / "x", at_once).count(DATA[:5000]) == 1
@@ -124,10 +124,10 @@ def test_content_that_is_there_in_another_size_is_not_there(tmp_path: Path, arra
     async def lies(archive: ArchiveWriter) -> None:
         if arranged:
             archive.arrange([NODE], 4)
-        await archive.put(NODE, in_hand(DATA, "a test"))
+        await archive.put(NODE, from_memory(DATA, "a test"))
         assert not await archive.has(other)
         with pytest.raises(InvalidContent, match=f"should have {other.size}"):
-            await archive.put(other, in_hand(DATA, "a test"))
+            await archive.put(other, from_memory(DATA, "a test"))
 
     assert write(tmp_path / "x", lies) == write(tmp_path / "y", put(DATA))
 
@@ -154,10 +154,10 @@ def filled(data: bytes, may_begin: asyncio.Event | None = None) -> Fetch:
     """Content that threads read, as from a file, once it may."""
 
     @asynccontextmanager
-    async def fetch(start: int) -> AsyncIterator[Body]:
+    async def fetch(start: int) -> AsyncIterator[BlobReader]:
         if may_begin:
             await may_begin.wait()
-        yield Body(once(data[start:]), "a test", start=start, fill=io.BytesIO(data[start:]).readinto)
+        yield BlobReader(single_chunk(data[start:]), "a test", start=start, fill=io.BytesIO(data[start:]).readinto)
 
     return fetch
 
@@ -166,7 +166,7 @@ SOME = [random.Random(number).randbytes(number * 100_000) for number in range(8)
 NODES = [Descriptor("x/y", Digest.of(data), len(data)) for data in SOME]
 
 
-@pytest.mark.parametrize("fetch", [filled, in_hand], ids=["files", "streams"])
+@pytest.mark.parametrize("fetch", [filled, from_memory], ids=["files", "streams"])
 @given(order=st.permutations(range(len(SOME))))
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_comes_first_the_archive_is_the_same(
@@ -175,7 +175,7 @@ def test_whatever_comes_first_the_archive_is_the_same(
     async def arranged(archive: ArchiveWriter) -> None:
         assert archive.arrange([*NODES, NODES[3]], 4) == 4
         for number in order:
-            await archive.put(NODES[number], fetch(SOME[number], *(["a test"] if fetch is in_hand else [])))
+            await archive.put(NODES[number], fetch(SOME[number], *(["a test"] if fetch is from_memory else [])))
 
     assert write(tmp_path / "x", arranged) == write(tmp_path / "y", *map(put, SOME))
 
@@ -201,13 +201,13 @@ def test_content_that_has_its_place_comes_at_once(tmp_path: Path) -> None:
 def test_pieces_end_where_pages_of_the_archive_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A header has 512 bytes, and moves all that comes after it off the pages."""
     ends: list[int] = []
-    write_at = Temporary.write_at
+    write_at = AtomicFile.write_at
 
-    def noted(self: Temporary, chunks: Sequence[bytes | memoryview], offset: int) -> None:
+    def noted(self: AtomicFile, chunks: Sequence[bytes | memoryview], offset: int) -> None:
         ends.append(offset + sum(map(len, chunks)))
         write_at(self, chunks, offset)
 
-    monkeypatch.setattr(Temporary, "write_at", noted)
+    monkeypatch.setattr(AtomicFile, "write_at", noted)
 
     async def arranged(archive: ArchiveWriter) -> None:
         archive.arrange([NODES[1], NODE], 4)
@@ -262,7 +262,7 @@ FLIPPED = [bytes([DATA[0] ^ 1]) + DATA[1:], DATA[:-1] + bytes([DATA[-1] ^ 1])]
     "data", [*FLIPPED, DATA[:-1], DATA + b"x", b""], ids=["first", "last", "short", "long", "none"]
 )
 @pytest.mark.parametrize("there", [False, True], ids=["new", "over another"])
-@pytest.mark.parametrize("fetch", [filled, lambda data: in_hand(data, "a test")])
+@pytest.mark.parametrize("fetch", [filled, lambda data: from_memory(data, "a test")])
 def test_a_wrong_byte_leaves_no_archive(tmp_path: Path, data: bytes, there: bool, fetch: Callable[..., Fetch]) -> None:
     path = tmp_path / "x.tar"
     if there:
@@ -277,7 +277,7 @@ def test_what_was_torn_is_written_over_in_a_file(
     tmp_path: Path, next_one: Callable[[ArchiveWriter], Awaitable[object]]
 ) -> None:
     async def torn(archive: ArchiveWriter) -> None:
-        with pytest.raises(WrongDigest):
+        with pytest.raises(DigestMismatch):
             await archive.put(NODE, Cutting(len(DATA), data=FLIPPED[1]))
 
     assert write(tmp_path / "x", put(b"first"), torn, next_one) == write(tmp_path / "y", put(b"first"), next_one)
@@ -286,7 +286,7 @@ def test_what_was_torn_is_written_over_in_a_file(
 @pytest.mark.parametrize("from_file", [False, True])
 def test_an_interrupted_archive_is_gone(tmp_path: Path, from_file: bool) -> None:
     @asynccontextmanager
-    async def stalls(start: int) -> AsyncIterator[Body]:
+    async def stalls(start: int) -> AsyncIterator[BlobReader]:
         async def chunks() -> AsyncIterator[bytes]:
             yield DATA[:5_000_000]
             begun.set()
@@ -296,7 +296,7 @@ def test_an_interrupted_archive_is_gone(tmp_path: Path, from_file: bool) -> None
             loop.call_soon_threadsafe(begun.set)
             return min(len(buffer), 3)
 
-        yield Body(chunks(), "a test", fill=zeros_for_ever if from_file else None)
+        yield BlobReader(chunks(), "a test", fill=zeros_for_ever if from_file else None)
 
     begun = asyncio.Event()
     loop: asyncio.AbstractEventLoop
@@ -367,10 +367,10 @@ def test_a_pipe_gets_the_same_bytes_as_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", FLIPPED)
-@pytest.mark.parametrize("fetch", [filled, lambda data: in_hand(data, "a test")])
+@pytest.mark.parametrize("fetch", [filled, lambda data: from_memory(data, "a test")])
 def test_a_pipe_never_gets_the_end_of_a_wrong_blob(data: bytes, fetch: Callable[..., Fetch]) -> None:
     got, error = piped(lambda archive: archive.put(NODE, fetch(data)))
-    assert isinstance(error, WrongDigest)
+    assert isinstance(error, DigestMismatch)
     assert len(got) < len(DATA)
     found = Members(lambda offset, size: got[offset : offset + size], len(got))
     assert "is cut in the middle of" in (found.fault or "")
@@ -379,10 +379,10 @@ def test_a_pipe_never_gets_the_end_of_a_wrong_blob(data: bytes, fetch: Callable[
 
 def test_a_pipe_that_is_torn_takes_no_more() -> None:
     async def goes_on(archive: ArchiveWriter) -> None:
-        with pytest.raises(WrongDigest):
-            await archive.put(NODE, in_hand(FLIPPED[1], "a test"))
+        with pytest.raises(DigestMismatch):
+            await archive.put(NODE, from_memory(FLIPPED[1], "a test"))
         with pytest.raises(StorageError, match="in the middle of a blob"):
-            await archive.put(NODE, in_hand(DATA, "a test"))
+            await archive.put(NODE, from_memory(DATA, "a test"))
 
     _, error = piped(goes_on)
     assert isinstance(error, StorageError)
@@ -394,9 +394,9 @@ def test_a_small_wrong_blob_leaves_no_trace_in_a_pipe() -> None:
 
     async def main() -> None:
         async with ArchiveWriter.to_pipe(write_end) as archive:
-            await archive.put(wrong, in_hand(b"wrong", "a test"))
+            await archive.put(wrong, from_memory(b"wrong", "a test"))
 
-    with pytest.raises(WrongDigest):
+    with pytest.raises(DigestMismatch):
         asyncio.run(main())
     os.close(write_end)
     with os.fdopen(read_end, "rb") as reader:
@@ -428,10 +428,10 @@ class Cutting:
         self._ranges, self._data = ranges, data
 
     @asynccontextmanager
-    async def __call__(self, start: int) -> AsyncIterator[Body]:
+    async def __call__(self, start: int) -> AsyncIterator[BlobReader]:
         self.asked.append(start)
         start = start if self._ranges else 0
-        yield Body(self._chunks(start), "a test", start=start)
+        yield BlobReader(self._chunks(start), "a test", start=start)
 
     async def _chunks(self, start: int) -> AsyncIterator[bytes]:
         end, self._after = len(self._data) if self._after is None else self._after, None
@@ -459,7 +459,7 @@ def test_a_member_that_was_cut_goes_on_where_it_was(tmp_path: Path, after: int, 
 
 
 def test_what_turns_out_wrong_after_a_cut_is_no_archive(tmp_path: Path) -> None:
-    with pytest.raises(WrongDigest):
+    with pytest.raises(DigestMismatch):
         write(tmp_path / "x.tar", attempts(Cutting(5_000_000, data=DATA[:-1] + b"?")))
     assert list(tmp_path.iterdir()) == []
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mirror.content.stream import Body
-from mirror.errors import MirrorError, StorageError, TransferError, Unauthorized, WrongDigest, WrongSize
+from mirror.content.stream import BlobReader
+from mirror.errors import DigestMismatch, MirrorError, SizeMismatch, StorageError, TransferError, Unauthorized
 from mirror.layout import LayoutWriter
-from mirror.layout.arrival import partial_name
+from mirror.layout.ingest import partial_name
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from tests.command import assert_whole, blob_path, partials
@@ -37,10 +37,10 @@ class Origin:
         self._data, self._after, self._failure, self._ranges = data, after, failure, ranges
 
     @asynccontextmanager
-    async def __call__(self, start: int) -> AsyncIterator[Body]:
+    async def __call__(self, start: int) -> AsyncIterator[BlobReader]:
         self.asked.append(start)
         start = start if self._ranges else 0
-        yield Body(self._chunks(start), "a test", start=start)
+        yield BlobReader(self._chunks(start), "a test", start=start)
 
     async def _chunks(self, start: int) -> AsyncIterator[bytes]:
         end = len(self._data) if self._after is None else self._after
@@ -136,7 +136,7 @@ def test_a_partial_file_that_is_wrong_is_fetched_again_once(path: Path, there: b
 def test_a_source_that_is_wrong_is_asked_twice_and_no_more(path: Path) -> None:
     plant(path, DATA[:10])
     origin = Origin(bytes(len(DATA)))
-    with pytest.raises(WrongDigest):
+    with pytest.raises(DigestMismatch):
         put(path, origin)
     assert origin.asked == [10, 0]
     assert partials(path) == {}
@@ -152,7 +152,7 @@ def test_a_source_without_ranges_begins_again(path: Path, there: bytes) -> None:
     assert_stored(path)
 
 
-@pytest.mark.parametrize("failure", [WrongSize("It", want=1, got=None), StorageError("The disk is full.")])
+@pytest.mark.parametrize("failure", [SizeMismatch("It", want=1, got=None), StorageError("The disk is full.")])
 def test_what_is_wrong_or_on_a_disk_that_fails_does_not_stay(path: Path, failure: MirrorError) -> None:
     with pytest.raises(type(failure)):
         put(path, Origin(after=5000, failure=failure))
@@ -198,10 +198,10 @@ def test_what_another_mirror_is_writing_is_left_to_it(path: Path) -> None:
 def test_how_much_has_come_is_known_beforehand(path: Path) -> None:
     async def main() -> list[int]:
         async with LayoutWriter.writing(path) as layout:
-            before = layout.begun(NODE)
+            before = layout.partial_size(NODE)
             plant(path, DATA[:10])
-            between = layout.begun(NODE)
+            between = layout.partial_size(NODE)
             plant(path, DATA + DATA)
-            return [before, between, layout.begun(NODE)]
+            return [before, between, layout.partial_size(NODE)]
 
     assert asyncio.run(main()) == [0, 10, len(DATA)]

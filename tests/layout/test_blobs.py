@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mirror.content.hashing import READ, Flaw
+from mirror.content.hashing import READ, BlobFault
 from mirror.errors import BrokenLayout, StorageError
-from mirror.fs.directory import Folder
+from mirror.fs.directory import Directory
 from mirror.layout.blobs import Blobs
 from mirror.oci.digest import Digest
 from tests.layout.test_folder import ODD, make
@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def blobs(root: Path) -> Iterator[Blobs]:
-    with Folder.open(root) as folder:
+    with Directory.open(root) as folder:
         found = Blobs(folder)
         yield found
         found.close()
@@ -85,16 +85,16 @@ def test_an_examination_ends_when_it_is_told_to(root: Path, blobs: Blobs) -> Non
 @pytest.mark.parametrize(
     ("data", "flaw", "expected", "found"),
     [
-        (DATA[:-1], Flaw.TOO_SHORT, "10 bytes", "9 bytes"),
-        (b"", Flaw.TOO_SHORT, "10 bytes", "0 bytes"),
-        (DATA + b"\0", Flaw.TOO_LONG, "10 bytes", "11 bytes"),
-        (b"1" + DATA[1:], Flaw.CORRUPT, DIGEST, Digest.of(b"1" + DATA[1:])),
-        (DATA[:5] + b"4" + DATA[6:], Flaw.CORRUPT, DIGEST, Digest.of(b"0123446789")),
-        (DATA[:-1] + b"8", Flaw.CORRUPT, DIGEST, Digest.of(DATA[:-1] + b"8")),
+        (DATA[:-1], BlobFault.TOO_SHORT, "10 bytes", "9 bytes"),
+        (b"", BlobFault.TOO_SHORT, "10 bytes", "0 bytes"),
+        (DATA + b"\0", BlobFault.TOO_LONG, "10 bytes", "11 bytes"),
+        (b"1" + DATA[1:], BlobFault.CORRUPT, DIGEST, Digest.of(b"1" + DATA[1:])),
+        (DATA[:5] + b"4" + DATA[6:], BlobFault.CORRUPT, DIGEST, Digest.of(b"0123446789")),
+        (DATA[:-1] + b"8", BlobFault.CORRUPT, DIGEST, Digest.of(DATA[:-1] + b"8")),
     ],
 )
 def test_wrong_bytes_are_told_apart(
-    root: Path, blobs: Blobs, data: bytes, flaw: Flaw, expected: str, found: str
+    root: Path, blobs: Blobs, data: bytes, flaw: BlobFault, expected: str, found: str
 ) -> None:
     verdict = blobs.examine(store(root, data), len(DATA))
     assert (verdict.flaw, verdict.expected, verdict.found) == (flaw, expected, found)
@@ -102,14 +102,14 @@ def test_wrong_bytes_are_told_apart(
 
 
 def test_an_orphan_of_wrong_bytes_is_corrupt(root: Path, blobs: Blobs) -> None:
-    assert blobs.examine(store(root, DATA[:-1]), None).flaw is Flaw.CORRUPT
+    assert blobs.examine(store(root, DATA[:-1]), None).flaw is BlobFault.CORRUPT
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", ODD)
 def test_what_is_no_file_is_never_right(root: Path, blobs: Blobs, kind: str) -> None:
     make(path_of(root), kind)
-    assert blobs.examine(DIGEST, len(DATA)).flaw is Flaw.NOT_A_FILE
+    assert blobs.examine(DIGEST, len(DATA)).flaw is BlobFault.NOT_A_FILE
     assert blobs.size(DIGEST) is None
     with pytest.raises(BrokenLayout, match="should be a file"):
         blobs.open(DIGEST)
@@ -119,7 +119,7 @@ def test_a_link_to_the_right_bytes_is_not_right(root: Path, blobs: Blobs) -> Non
     (root / "right").write_bytes(DATA)
     path_of(root).symlink_to(root / "right")
     verdict = blobs.examine(DIGEST, len(DATA))
-    assert (verdict.flaw, verdict.found) == (Flaw.NOT_A_FILE, "a symbolic link")
+    assert (verdict.flaw, verdict.found) == (BlobFault.NOT_A_FILE, "a symbolic link")
 
 
 @pytest.mark.parametrize("where", ["blobs", "blobs/sha256"])
@@ -129,7 +129,7 @@ def test_a_folder_that_is_none_hides_no_blobs(root: Path, blobs: Blobs, where: s
     (root / where).rename(root / "real")
     (root / where).write_bytes(b"") if kind == "file" else make(root / where, kind)
     verdict = blobs.examine(DIGEST, len(DATA))
-    assert verdict.flaw is Flaw.NOT_A_FILE
+    assert verdict.flaw is BlobFault.NOT_A_FILE
     with pytest.raises(BrokenLayout):
         blobs.open(DIGEST)
 
@@ -139,7 +139,7 @@ def test_what_is_not_there_is_missing(root: Path, blobs: Blobs, gone: str) -> No
     (root / "blobs" / "sha256").rmdir()
     if gone == "blobs":
         (root / "blobs").rmdir()
-    assert blobs.examine(DIGEST, len(DATA)).flaw is Flaw.MISSING
+    assert blobs.examine(DIGEST, len(DATA)).flaw is BlobFault.MISSING
     assert blobs.size(DIGEST) is None
     with pytest.raises(BrokenLayout, match="is missing"):
         blobs.open(DIGEST)
@@ -147,7 +147,7 @@ def test_what_is_not_there_is_missing(root: Path, blobs: Blobs, gone: str) -> No
 
 def test_an_algorithm_that_cannot_be_computed_is_not_right(root: Path, blobs: Blobs) -> None:
     digest = store(root, DATA, "md5:781e5e245d69b566979b86e28d23f2c7")
-    assert blobs.examine(digest, len(DATA)).flaw is Flaw.UNHASHABLE
+    assert blobs.examine(digest, len(DATA)).flaw is BlobFault.UNHASHABLE
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
@@ -162,7 +162,7 @@ def test_what_cannot_be_read_is_not_right(
     blobs.folder("sha256")
     monkeypatch.setattr(f"mirror.layout.blobs.os.{call}", fail)
     verdict = blobs.examine(DIGEST, len(DATA))
-    assert verdict.flaw is Flaw.UNREADABLE
+    assert verdict.flaw is BlobFault.UNREADABLE
     assert verdict.found == os.strerror(number).lower()
 
 
@@ -207,7 +207,7 @@ def test_all_names_are_listed_whatever_stands_there(root: Path, blobs: Blobs) ->
 
 
 def test_without_blobs_nothing_is_stored(tmp_path: Path) -> None:
-    with Folder.open(tmp_path) as folder:
+    with Directory.open(tmp_path) as folder:
         assert list(Blobs(folder).stored()) == []
 
 

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from mirror.errors import BrokenLayout, StorageError
-from mirror.fs.atomic import Temporary
-from mirror.fs.directory import Folder, kind_name, translated
+from mirror.fs.atomic import AtomicFile
+from mirror.fs.directory import Directory, kind_name, os_errors
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Folder]:
+def folder(tmp_path: Path) -> Iterator[Directory]:
     """An open directory inside another one."""
     (tmp_path / "root").mkdir()
-    with Folder.open(tmp_path / "root") as found:
+    with Directory.open(tmp_path / "root") as found:
         yield found
 
 
@@ -51,14 +51,14 @@ ODD = ["fifo", "socket", "directory", "dangling", "link", "link to a directory"]
 # Directories
 
 
-def test_a_directory_is_created_once_and_opened_again(folder: Folder) -> None:
+def test_a_directory_is_created_once_and_opened_again(folder: Directory) -> None:
     for _ in range(2):
         with folder.sub("sub", create=True) as sub:
             assert sub.path == folder.path / "sub"
     assert stat.S_IMODE((folder.path / "sub").stat().st_mode) & 0o700 == 0o700
 
 
-def test_a_directory_that_is_not_there_is_not_created(folder: Folder) -> None:
+def test_a_directory_that_is_not_there_is_not_created(folder: Directory) -> None:
     with pytest.raises(FileNotFoundError):
         folder.sub("sub")
     assert folder.names() == []
@@ -66,19 +66,19 @@ def test_a_directory_that_is_not_there_is_not_created(folder: Folder) -> None:
 
 @pytest.mark.parametrize("create", [False, True])
 @pytest.mark.parametrize("kind", ["file", *(odd for odd in ODD if odd != "directory")])
-def test_what_is_no_directory_is_refused(folder: Folder, kind: str, create: bool) -> None:
+def test_what_is_no_directory_is_refused(folder: Directory, kind: str, create: bool) -> None:
     path = folder.path / "sub"
     path.write_bytes(b"") if kind == "file" else make(path, kind)
     with pytest.raises(BrokenLayout, match="is no directory"):
         folder.sub("sub", create=create)
 
 
-def test_a_link_put_in_the_place_of_an_open_directory_is_not_followed(folder: Folder, tmp_path: Path) -> None:
+def test_a_link_put_in_the_place_of_an_open_directory_is_not_followed(folder: Directory, tmp_path: Path) -> None:
     """Names are resolved against what is open, not against a path."""
     with folder.sub("sub", create=True) as sub:
         (folder.path / "sub").rename(tmp_path / "moved")
         (folder.path / "sub").symlink_to(tmp_path)
-        temporary = Temporary.create(sub)
+        temporary = AtomicFile.create(sub)
         temporary.write([b"data"])
         temporary.commit(sub, "name")
     assert (tmp_path / "moved" / "name").read_bytes() == b"data"
@@ -88,7 +88,7 @@ def test_a_link_put_in_the_place_of_an_open_directory_is_not_followed(folder: Fo
 def test_the_directory_that_a_person_names_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    with Folder.open(tmp_path / "link") as found:
+    with Directory.open(tmp_path / "link") as found:
         assert found.names() == []
 
 
@@ -96,10 +96,10 @@ def test_the_directory_that_a_person_names_may_be_a_link(tmp_path: Path) -> None
 def test_a_directory_that_cannot_be_opened_is_a_clean_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match=name):
-        Folder.open(tmp_path / name)
+        Directory.open(tmp_path / name)
 
 
-def test_names_are_sorted(folder: Folder) -> None:
+def test_names_are_sorted(folder: Directory) -> None:
     for name in ("b", "a", "c"):
         (folder.path / name).write_bytes(b"")
     assert folder.names() == ["a", "b", "c"]
@@ -119,13 +119,13 @@ def test_names_are_sorted(folder: Folder) -> None:
         ("link to a directory", stat.S_IFLNK, "a symbolic link"),
     ],
 )
-def test_kinds_are_told_without_following_links(folder: Folder, kind: str, bits: int, word: str) -> None:
+def test_kinds_are_told_without_following_links(folder: Directory, kind: str, bits: int, word: str) -> None:
     make(folder.path / "odd", kind)
     assert folder.kind("odd") == bits
     assert kind_name(bits) == word
 
 
-def test_of_what_is_not_there_nothing_is_told(folder: Folder) -> None:
+def test_of_what_is_not_there_nothing_is_told(folder: Directory) -> None:
     assert (folder.kind("missing"), folder.status("missing")) == (None, None)
 
 
@@ -140,12 +140,12 @@ def test_other_kinds_have_words_too(bits: int, word: str) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 10])
-def test_a_small_file_is_read_up_to_its_cap(folder: Folder, size: int) -> None:
+def test_a_small_file_is_read_up_to_its_cap(folder: Directory, size: int) -> None:
     (folder.path / "file").write_bytes(b"x" * size)
     assert folder.read("file", 10) == b"x" * size
 
 
-def test_a_file_beyond_its_cap_is_refused(folder: Folder) -> None:
+def test_a_file_beyond_its_cap_is_refused(folder: Directory) -> None:
     (folder.path / "file").write_bytes(b"x" * 11)
     with pytest.raises(BrokenLayout, match="more than 10 bytes"):
         folder.read("file", 10)
@@ -153,19 +153,19 @@ def test_a_file_beyond_its_cap_is_refused(folder: Folder) -> None:
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", ODD)
-def test_what_is_no_file_is_not_read(folder: Folder, kind: str) -> None:
+def test_what_is_no_file_is_not_read(folder: Directory, kind: str) -> None:
     make(folder.path / "odd", kind)
     with pytest.raises(BrokenLayout, match="should be a file"):
         folder.read("odd", 10)
 
 
-def test_a_file_that_is_not_there_is_not_read(folder: Folder) -> None:
+def test_a_file_that_is_not_there_is_not_read(folder: Directory) -> None:
     with pytest.raises(FileNotFoundError):
         folder.read("missing", 10)
 
 
 @pytest.mark.parametrize("kind", ["dangling", "link", "link to a directory"])
-def test_a_link_is_not_opened(folder: Folder, kind: str) -> None:
+def test_a_link_is_not_opened(folder: Directory, kind: str) -> None:
     make(folder.path / "odd", kind)
     with pytest.raises(OSError, match="odd") as caught:
         folder.open_file("odd")
@@ -175,8 +175,8 @@ def test_a_link_is_not_opened(folder: Folder, kind: str) -> None:
 # Writing
 
 
-def write(folder: Folder, name: str, chunks: Sequence[bytes], modified: float | None = None) -> Path:
-    temporary = Temporary.create(folder)
+def write(folder: Directory, name: str, chunks: Sequence[bytes], modified: float | None = None) -> Path:
+    temporary = AtomicFile.create(folder)
     temporary.write(chunks)
     temporary.commit(folder, name, modified)
     return folder.path / name
@@ -186,12 +186,12 @@ def write(folder: Folder, name: str, chunks: Sequence[bytes], modified: float | 
     "chunks",
     [[], [b""], [b"data"], [b"", b"a", b"", b"b"], [b"x"] * 3000, [bytes(100_000)] * 5],
 )
-def test_a_file_appears_with_all_its_bytes(folder: Folder, chunks: list[bytes]) -> None:
+def test_a_file_appears_with_all_its_bytes(folder: Directory, chunks: list[bytes]) -> None:
     assert write(folder, "name", chunks).read_bytes() == b"".join(chunks)
     assert folder.names() == ["name"]
 
 
-def test_a_disk_may_take_few_bytes_at_a_time(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_may_take_few_bytes_at_a_time(folder: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     def few(fd: int, views: Sequence[memoryview]) -> int:
         return os.write(fd, b"".join(views)[:3])
 
@@ -199,33 +199,33 @@ def test_a_disk_may_take_few_bytes_at_a_time(folder: Folder, monkeypatch: pytest
     assert write(folder, "name", [b"ab", b"cdefg", b"h"]).read_bytes() == b"abcdefgh"
 
 
-def test_nothing_has_a_name_before_it_is_committed(folder: Folder) -> None:
-    temporary = Temporary.create(folder)
+def test_nothing_has_a_name_before_it_is_committed(folder: Directory) -> None:
+    temporary = AtomicFile.create(folder)
     temporary.write([b"data"])
     assert "name" not in folder.names()
     temporary.discard()
     assert folder.names() == []
 
 
-def test_names_of_temporaries_cannot_be_foreseen(folder: Folder) -> None:
-    some = [Temporary.create(folder) for _ in range(20)]
+def test_names_of_temporaries_cannot_be_foreseen(folder: Directory) -> None:
+    some = [AtomicFile.create(folder) for _ in range(20)]
     assert len(folder.names()) == 20
     for temporary in some:
         temporary.discard()
 
 
-def test_everybody_may_read_what_is_written(folder: Folder) -> None:
+def test_everybody_may_read_what_is_written(folder: Directory) -> None:
     before = os.umask(0o022)
     path = write(folder, "name", [b"data"])
     os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
-def test_the_time_of_the_origin_is_kept(folder: Folder) -> None:
+def test_the_time_of_the_origin_is_kept(folder: Directory) -> None:
     assert write(folder, "name", [b"data"], modified=1_500_000_000.0).stat().st_mtime == 1_500_000_000
 
 
-def test_a_file_is_replaced_as_a_whole(folder: Folder) -> None:
+def test_a_file_is_replaced_as_a_whole(folder: Directory) -> None:
     path = write(folder, "name", [b"old"])
     with path.open("rb") as reader:
         write(folder, "name", [b"new and longer"])
@@ -233,14 +233,14 @@ def test_a_file_is_replaced_as_a_whole(folder: Folder) -> None:
     assert path.read_bytes() == b"new and longer"
 
 
-def test_a_link_at_the_name_is_replaced_and_not_written_through(folder: Folder) -> None:
+def test_a_link_at_the_name_is_replaced_and_not_written_through(folder: Directory) -> None:
     make(folder.path / "name", "link")
     write(folder, "name", [b"data"])
     assert (folder.path / "elsewhere").read_bytes() == b"secret"
     assert folder.kind("name") == stat.S_IFREG
 
 
-def test_a_commit_that_fails_leaves_nothing(folder: Folder) -> None:
+def test_a_commit_that_fails_leaves_nothing(folder: Directory) -> None:
     make(folder.path / "name", "directory")
     with pytest.raises(StorageError):
         write(folder, "name", [b"data"])
@@ -248,11 +248,11 @@ def test_a_commit_that_fails_leaves_nothing(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("call", ["fsync", "utime", "rename"])
-def test_a_disk_that_fails_leaves_nothing(folder: Folder, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_a_disk_that_fails_leaves_nothing(folder: Directory, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "broken")
 
-    temporary = Temporary.create(folder)
+    temporary = AtomicFile.create(folder)
     temporary.write([b"data"])
     monkeypatch.setattr(f"mirror.fs.directory.os.{call}", fail)
     with pytest.raises(StorageError) as caught:
@@ -262,7 +262,7 @@ def test_a_disk_that_fails_leaves_nothing(folder: Folder, monkeypatch: pytest.Mo
 
 
 def test_bytes_are_durable_before_their_name_and_the_name_at_the_end(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
+    folder: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
     fsync, rename = os.fsync, os.rename
@@ -281,7 +281,7 @@ def test_bytes_are_durable_before_their_name_and_the_name_at_the_end(
     assert steps == ["file of 4 bytes", "name", "folder"]
 
 
-def test_a_new_directory_is_durable_in_its_parent(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_directory_is_durable_in_its_parent(folder: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr("mirror.fs.directory.os.fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
     folder.sub("sub", create=True).close()
@@ -290,7 +290,7 @@ def test_a_new_directory_is_durable_in_its_parent(folder: Folder, monkeypatch: p
 
 @pytest.mark.parametrize(("number", "fails"), [(errno.EINVAL, False), (errno.EIO, True), (errno.ENOSPC, True)])
 def test_a_disk_that_cannot_sync_directories_need_not(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, number: int, fails: bool
+    folder: Directory, monkeypatch: pytest.MonkeyPatch, number: int, fails: bool
 ) -> None:
     def fail(_: int) -> None:
         raise OSError(number, "no")
@@ -306,21 +306,21 @@ def test_a_disk_that_cannot_sync_directories_need_not(
 # Moving, removing, room
 
 
-def test_a_file_moves_between_open_directories(folder: Folder) -> None:
+def test_a_file_moves_between_open_directories(folder: Directory) -> None:
     (folder.path / "name").write_bytes(b"data")
     with folder.sub("sub", create=True) as sub:
         folder.move("name", sub, "other")
     assert (folder.path / "sub" / "other").read_bytes() == b"data"
 
 
-def test_removing_what_is_gone_is_fine(folder: Folder) -> None:
+def test_removing_what_is_gone_is_fine(folder: Directory) -> None:
     (folder.path / "name").write_bytes(b"")
     for _ in range(2):
         folder.remove("name")
     assert folder.names() == []
 
 
-def test_room_is_known(folder: Folder) -> None:
+def test_room_is_known(folder: Directory) -> None:
     assert folder.free() > 0
 
 
@@ -338,7 +338,7 @@ def test_room_is_known(folder: Folder) -> None:
     ],
 )
 def test_every_failure_of_a_disk_says_what_to_do(number: int, hint: str) -> None:
-    with pytest.raises(StorageError, match=f"it: {os.strerror(number)}") as caught, translated("it"):
+    with pytest.raises(StorageError, match=f"it: {os.strerror(number)}") as caught, os_errors("it"):
         raise OSError(number, "words of the system")
     assert hint in (caught.value.hint or "")
     assert caught.value.exit_code == 1
@@ -347,28 +347,28 @@ def test_every_failure_of_a_disk_says_what_to_do(number: int, hint: str) -> None
 # Locks
 
 
-def test_a_lock_is_held_by_one(folder: Folder) -> None:
+def test_a_lock_is_held_by_one(folder: Directory) -> None:
     with folder.lock("lock") as one, folder.lock("lock") as other:
         assert one.take(wait=False)
         assert not other.take(wait=False)
         assert not other.take(shared=True, wait=False)
 
 
-def test_a_lock_may_be_shared(folder: Folder) -> None:
+def test_a_lock_may_be_shared(folder: Directory) -> None:
     with folder.lock("lock") as one, folder.lock("lock") as other:
         assert one.take(shared=True, wait=False)
         assert other.take(shared=True, wait=False)
         assert not other.take(wait=False)
 
 
-def test_a_lock_ends_with_its_holder(folder: Folder) -> None:
+def test_a_lock_ends_with_its_holder(folder: Directory) -> None:
     with folder.lock("lock") as one:
         assert one.take(wait=False)
     with folder.lock("lock") as other:
         assert other.take(wait=False)
 
 
-def test_a_lock_that_is_a_link_is_refused(folder: Folder) -> None:
+def test_a_lock_that_is_a_link_is_refused(folder: Directory) -> None:
     make(folder.path / "lock", "link")
     with pytest.raises(StorageError):
         folder.lock("lock")

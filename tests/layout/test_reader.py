@@ -11,8 +11,8 @@ import pytest
 
 from mirror.content import stream
 from mirror.content.graph import walk
-from mirror.content.hashing import Flaw
-from mirror.errors import BrokenLayout, MirrorError, NotFound, StorageError, WrongDigest
+from mirror.content.hashing import BlobFault
+from mirror.errors import BrokenLayout, DigestMismatch, MirrorError, NotFound, StorageError
 from mirror.layout import Layout
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -196,7 +196,7 @@ def test_the_time_of_a_blob_can_be_asked_for(path: Path, layout: Layout) -> None
 def test_a_blob_that_is_wrong_is_seen_by_who_reads_it(path: Path, layout: Layout) -> None:
     blob = path.joinpath("blobs", *LAYER.split(":"))
     blob.write_bytes(bytes(3000))
-    with pytest.raises(WrongDigest, match=LAYER):
+    with pytest.raises(DigestMismatch, match=LAYER):
         asyncio.run(content(layout, NODE))
 
 
@@ -263,9 +263,14 @@ def test_what_is_missing_is_not_there_and_not_damaged(layout: Layout) -> None:
 
 @pytest.mark.parametrize(
     ("data", "flaw"),
-    [(b"", Flaw.TOO_SHORT), (bytes(2999), Flaw.TOO_SHORT), (bytes(3001), Flaw.TOO_LONG), (bytes(3000), Flaw.CORRUPT)],
+    [
+        (b"", BlobFault.TOO_SHORT),
+        (bytes(2999), BlobFault.TOO_SHORT),
+        (bytes(3001), BlobFault.TOO_LONG),
+        (bytes(3000), BlobFault.CORRUPT),
+    ],
 )
-def test_what_is_wrong_is_not_there_and_noted(path: Path, layout: Layout, data: bytes, flaw: Flaw) -> None:
+def test_what_is_wrong_is_not_there_and_noted(path: Path, layout: Layout, data: bytes, flaw: BlobFault) -> None:
     path.joinpath("blobs", *LAYER.split(":")).write_bytes(data)
     assert not asyncio.run(layout.has(NODE))
     assert {digest: verdict.flaw for digest, verdict in layout.damaged.items()} == {LAYER: flaw}

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from mirror.content.stream import Body
-from mirror.errors import ContentError, WrongSize
+from mirror.content.stream import BlobReader
+from mirror.errors import ContentError, SizeMismatch
 from mirror.layout import LayoutWriter
-from mirror.layout.arrival import partial_name
+from mirror.layout.ingest import partial_name
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from tests.command import assert_whole, blob_path, blobs, partials
@@ -33,9 +33,9 @@ class Origin:
         self.path, self.read = path, bytearray()
 
     @asynccontextmanager
-    async def __call__(self, start: int) -> AsyncIterator[Body]:
+    async def __call__(self, start: int) -> AsyncIterator[BlobReader]:
         with self.path.open("rb") as file:
-            yield Body(self._chunks(start), "a test", 1_500_000_000, start, file=file.fileno())
+            yield BlobReader(self._chunks(start), "a test", 1_500_000_000, start, file=file.fileno())
 
     async def _chunks(self, start: int) -> AsyncIterator[bytes]:
         rest = self.path.read_bytes()[start:]
@@ -141,7 +141,7 @@ def test_a_wrong_file_gets_no_name_and_is_left_as_it_is(tmp_path: Path, wrong: s
 
 
 def test_the_size_of_a_wrong_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(WrongSize, match="should have 3000000 bytes and has 2999999 bytes"):
+    with pytest.raises(SizeMismatch, match="should have 3000000 bytes and has 2999999 bytes"):
         put(tmp_path / "layout", Origin(tmp_path / "file", DATA[:-1]), hard_links=True)
 
 

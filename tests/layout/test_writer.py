@@ -16,9 +16,9 @@ from typing import TypeVar
 import pytest
 
 from mirror.content import stream
-from mirror.content.stream import Body, Fetch
-from mirror.errors import BrokenLayout, MirrorError, StorageError, UsageError, WrongDigest
-from mirror.fs.directory import Folder
+from mirror.content.stream import BlobReader, Fetch
+from mirror.errors import BrokenLayout, DigestMismatch, MirrorError, StorageError, UsageError
+from mirror.fs.directory import Directory
 from mirror.layout import Layout, LayoutWriter
 from mirror.layout.writer import refuse_foreign
 from mirror.oci.descriptor import Descriptor
@@ -44,7 +44,7 @@ def body(*chunks: bytes, failure: Exception | None = None, modified: float | Non
         if failure:
             raise failure
 
-    return fetching(Body(pieces(), "a test", modified))
+    return fetching(BlobReader(pieces(), "a test", modified))
 
 
 def writing(path: Path, action: Callable[[LayoutWriter], Awaitable[T]], *, alone: bool = False) -> T:
@@ -270,7 +270,7 @@ def test_a_put_that_is_interrupted_leaves_nothing(path: Path) -> None:
             begun.set()
             await asyncio.Event().wait()
 
-        task = asyncio.create_task(layout.put(NODE, fetching(Body(pieces(), "a test"))))
+        task = asyncio.create_task(layout.put(NODE, fetching(BlobReader(pieces(), "a test"))))
         await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -454,9 +454,9 @@ def test_a_folder_that_another_creates_meanwhile_is_welcome(path: Path, monkeypa
 
 
 def test_a_layout_that_another_completes_meanwhile_is_welcome(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, done = Folder.names, threading.Event()
+    real, done = Directory.names, threading.Event()
 
-    def looked_at(self: Folder) -> list[str]:
+    def looked_at(self: Directory) -> list[str]:
         answer = real(self)
         if self.path == path and not done.is_set():
             done.set()
@@ -464,7 +464,7 @@ def test_a_layout_that_another_completes_meanwhile_is_welcome(path: Path, monkey
         return answer
 
     path.mkdir()
-    monkeypatch.setattr(Folder, "names", looked_at)
+    monkeypatch.setattr(Directory, "names", looked_at)
     writing(path, lambda layout: layout.tag("quay.io/other:v2", ROOT, b""))
     with Layout.open(path) as found:
         assert [entry.name for entry in found.entries()] == [NAME, "quay.io/other:v2"]
@@ -573,7 +573,7 @@ def test_who_comes_second_waits_for_the_first(path: Path) -> None:
 
 def test_a_lock_ends_with_a_failure(path: Path) -> None:
     for _ in range(2):
-        with pytest.raises(WrongDigest):
+        with pytest.raises(DigestMismatch):
             writing(path, lambda layout: layout.put(NODE, body(b"\0" * len(DATA))), alone=True)
 
 
@@ -588,18 +588,18 @@ def test_a_writer_that_is_done_has_closed_everything(path: Path) -> None:
 
 def test_every_new_folder_is_durable_in_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: set[Path] = set()
-    real = Folder.sync
+    real = Directory.sync
 
-    def sync(folder: Folder) -> None:
+    def sync(folder: Directory) -> None:
         synced.add(folder.path)
         real(folder)
 
-    monkeypatch.setattr(Folder, "sync", sync)
+    monkeypatch.setattr(Directory, "sync", sync)
     path = tmp_path / "a" / "layout"
     writing(path, put)
     assert {tmp_path, tmp_path / "a", path, path / "blobs", path / "blobs" / "sha256"} <= synced
 
 
 def test_bytes_in_hand_are_put_like_any_other(path: Path) -> None:
-    writing(path, lambda layout: layout.put(NODE, stream.in_hand(DATA, "a test")))
+    writing(path, lambda layout: layout.put(NODE, stream.from_memory(DATA, "a test")))
     assert path_of(path).read_bytes() == DATA

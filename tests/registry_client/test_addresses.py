@@ -18,14 +18,21 @@ from mirror.content import stream
 from mirror.errors import TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.registry import Client, ForeignLayers, Options, Repository
+from mirror.registry import Client, ForeignLayers, RegistryOptions, Repository
 from mirror.registry.transport import addresses
-from mirror.registry.transport.addresses import AddressInfo, Bounds, Reach, is_forbidden, literal, reach
+from mirror.registry.transport.addresses import (
+    AddressInfo,
+    AddressPolicy,
+    AddressScope,
+    is_forbidden,
+    literal,
+    scope_of,
+)
 from mirror.registry.transport.errors import Refused
 from tests.registry import EmbeddedRegistry, Fault, Redirect, serving
 from tests.strategies import QUICK
 
-PUBLIC, PRIVATE, LOOPBACK = Reach.PUBLIC, Reach.PRIVATE, Reach.LOOPBACK
+PUBLIC, PRIVATE, LOOPBACK = AddressScope.PUBLIC, AddressScope.PRIVATE, AddressScope.LOOPBACK
 
 
 @pytest.mark.parametrize(
@@ -61,8 +68,8 @@ PUBLIC, PRIVATE, LOOPBACK = Reach.PUBLIC, Reach.PRIVATE, Reach.LOOPBACK
         ("2002:808:808::1", PUBLIC),
     ],
 )
-def test_an_address_is_public_private_or_this_machine(address: str, found: Reach) -> None:
-    assert reach(ip_address(address)) is found
+def test_an_address_is_public_private_or_this_machine(address: str, found: AddressScope) -> None:
+    assert scope_of(ip_address(address)) is found
 
 
 @pytest.mark.parametrize(
@@ -128,7 +135,7 @@ def test_a_name_is_no_address(host: str) -> None:
 @given(st.ip_addresses())
 @QUICK
 def test_every_address_has_a_reach_and_a_verdict(address: Any) -> None:
-    assert reach(address) in Reach
+    assert scope_of(address) in AddressScope
     assert is_forbidden(address) in (True, False)
 
 
@@ -146,9 +153,9 @@ def info(address: str) -> AddressInfo:
     return (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, 80))
 
 
-def at(*addresses: str, trusted: str = "") -> Bounds:
+def at(*addresses: str, trusted: str = "") -> AddressPolicy:
     """The bounds of a registry that was at these addresses, one after the other."""
-    bounds = Bounds("registry.example", [ip_network(trusted)] if trusted else [])
+    bounds = AddressPolicy("registry.example", [ip_network(trusted)] if trusted else [])
     for address in addresses:
         bounds.own(info(address)).close()
     return bounds
@@ -227,7 +234,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, list[str
         ]
 
     monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
-    monkeypatch.setattr(addresses, "reach", lambda address: ROLES.get(str(address), reach(address)))
+    monkeypatch.setattr(addresses, "scope_of", lambda address: ROLES.get(str(address), scope_of(address)))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     return names
 
@@ -240,7 +247,7 @@ def public(world: dict[str, list[str]]) -> Iterator[EmbeddedRegistry]:
 
 
 async def fetch(host: str, **settings: Any) -> bytes:
-    options = Options(plain_http=frozenset({"*"}), hosts={host: Host(**settings)})
+    options = RegistryOptions(plain_http=frozenset({"*"}), hosts={host: Host(**settings)})
     async with Client(options) as client, Repository(client.registry(host), "a").open_blob(NODE) as body:
         return await stream.read(body, NODE)
 
@@ -293,7 +300,7 @@ FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 async def fetch_foreign(host: str, url: str) -> bytes:
     """A foreign layer that a manifest of the registry says to be at a URL."""
     node = Descriptor(FOREIGN, NODE.digest, NODE.size, urls=(url,))
-    async with Client(Options(plain_http=frozenset({"*"}))) as client:
+    async with Client(RegistryOptions(plain_http=frozenset({"*"}))) as client:
         repository = Repository(client.registry(host), "a")
         async with repository.open_blob(NODE) as body:  # now it is known where the registry is
             await stream.read(body, NODE)
@@ -346,7 +353,7 @@ def test_a_connection_of_one_registry_is_not_used_for_another(
         sent_on(public, "127.0.0.1", inner)
 
         async def both() -> None:
-            async with Client(Options()) as client:
+            async with Client(RegistryOptions()) as client:
                 async with Repository(client.registry(inner.host), "a").open_blob(NODE) as body:
                     await stream.read(body, NODE)
                 async with Repository(client.registry(public.host), "a").open_blob(NODE) as body:

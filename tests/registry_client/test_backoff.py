@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from mirror.registry.transport.backoff import Backoff
+from mirror.registry.transport.throttle import Throttle
 
 
 class Clock:
@@ -15,8 +15,8 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         self._sleep = asyncio.sleep
-        monkeypatch.setattr("mirror.registry.transport.backoff.monotonic", lambda: self.now)
-        monkeypatch.setattr("mirror.registry.transport.backoff.asyncio.sleep", self.sleep)
+        monkeypatch.setattr("mirror.registry.transport.throttle.monotonic", lambda: self.now)
+        monkeypatch.setattr("mirror.registry.transport.throttle.asyncio.sleep", self.sleep)
 
     async def sleep(self, seconds: float) -> None:
         until = self.now + seconds
@@ -31,40 +31,40 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     monkeypatch.undo()
 
 
-async def ask(backoff: Backoff, clock: Clock, asked: list[float], refusals: list[float | None]) -> None:
+async def ask(backoff: Throttle, clock: Clock, asked: list[float], refusals: list[float | None]) -> None:
     """One request, which is refused as long as there are refusals."""
     while True:
-        async with backoff.turn():
+        async with backoff.slot():
             asked.append(clock.now)
             await clock.sleep(0.01)
             if not refusals:
-                backoff.welcome()
+                backoff.succeeded()
                 return
             backoff.refuse(refusals.pop(0))
 
 
 def test_nobody_waits_for_nothing(clock: Clock) -> None:
     asked: list[float] = []
-    asyncio.run(ask(Backoff("host"), clock, asked, []))
+    asyncio.run(ask(Throttle("host"), clock, asked, []))
     assert asked == [1000.0]
 
 
 def test_a_pause_that_is_asked_for_is_kept(clock: Clock) -> None:
     asked: list[float] = []
-    asyncio.run(ask(Backoff("host"), clock, asked, [20.0]))
+    asyncio.run(ask(Throttle("host"), clock, asked, [20.0]))
     assert asked[1] - asked[0] >= 20
 
 
 @pytest.mark.parametrize("asked_for", [61.0, 1e9])
 def test_a_pause_has_an_end(clock: Clock, asked_for: float) -> None:
     asked: list[float] = []
-    asyncio.run(ask(Backoff("host"), clock, asked, [asked_for]))
+    asyncio.run(ask(Throttle("host"), clock, asked, [asked_for]))
     assert 60 <= asked[1] - asked[0] < 61
 
 
 def test_pauses_that_nobody_asked_for_grow(clock: Clock) -> None:
     asked: list[float] = []
-    asyncio.run(ask(Backoff("host"), clock, asked, [None] * 8))
+    asyncio.run(ask(Throttle("host"), clock, asked, [None] * 8))
     pauses = [after - before for before, after in pairwise(asked)]
     assert pauses[0] < 1.1
     assert pauses[4] > pauses[0]
@@ -75,8 +75,8 @@ def test_forty_who_come_later_do_not_find_out_for_themselves(clock: Clock) -> No
     asked: list[float] = []
 
     async def main() -> None:
-        backoff = Backoff("host")
-        async with backoff.turn():
+        backoff = Throttle("host")
+        async with backoff.slot():
             backoff.refuse(30.0)
         async with asyncio.TaskGroup() as group:
             for _ in range(40):
@@ -93,11 +93,11 @@ def test_forty_who_come_later_do_not_find_out_for_themselves(clock: Clock) -> No
 
 def test_one_who_went_ahead_and_was_cut_lets_another_go(clock: Clock) -> None:
     async def main() -> list[float]:
-        backoff, asked = Backoff("host"), list[float]()
-        async with backoff.turn():
+        backoff, asked = Throttle("host"), list[float]()
+        async with backoff.slot():
             backoff.refuse(5.0)
         with pytest.raises(ConnectionError):
-            async with backoff.turn():
+            async with backoff.slot():
                 raise ConnectionError
         await ask(backoff, clock, asked, [])
         return asked
@@ -106,7 +106,7 @@ def test_one_who_went_ahead_and_was_cut_lets_another_go(clock: Clock) -> None:
 
 
 def test_what_is_refused_together_is_one_refusal(clock: Clock) -> None:
-    backoff = Backoff("host")
+    backoff = Throttle("host")
     for _ in range(50):
         backoff.refuse(None)
     asked: list[float] = []
@@ -115,8 +115,8 @@ def test_what_is_refused_together_is_one_refusal(clock: Clock) -> None:
 
 
 def test_an_answer_to_what_was_asked_before_does_not_end_a_pause(clock: Clock) -> None:
-    backoff, asked = Backoff("host"), list[float]()
+    backoff, asked = Throttle("host"), list[float]()
     backoff.refuse(10.0)
-    backoff.welcome()
+    backoff.succeeded()
     asyncio.run(ask(backoff, clock, asked, []))
     assert asked[0] >= 1010

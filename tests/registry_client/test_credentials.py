@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mirror.errors import ConfigError
 from mirror.registry.auth.authfile import AuthFile, prefixes
-from mirror.registry.auth.keyring import Keyring
+from mirror.registry.auth.credential_store import CredentialStore
 from mirror.registry.credentials import Credentials
 from mirror.strictjson import JsonObject
 from tests.strategies import THOROUGH, hosts, repositories
@@ -43,7 +43,7 @@ def write(folder: Path, auths: object, name: str = "config.json", **fields: obje
 
 
 def find(registry: str, repository: str = "", named: Path | None = None) -> Credentials | None:
-    return asyncio.run(Keyring(named).find(registry, repository))
+    return asyncio.run(CredentialStore(named).find(registry, repository))
 
 
 ANN = Credentials("ann", "secret")
@@ -304,13 +304,13 @@ def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch:
 def test_without_a_session_the_folder_by_user_id_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     looked: list[object] = []
-    monkeypatch.setattr("mirror.registry.auth.keyring.os.access", lambda path, mode: looked.append(path))
+    monkeypatch.setattr("mirror.registry.auth.credential_store.os.access", lambda path, mode: looked.append(path))
     assert find("quay.io") is None
     assert looked == [Path(f"/run/containers/{os.getuid()}/auth.json")]
 
 
 def test_given_credentials_beat_every_file_for_their_registry_alone(places: dict[str, Path]) -> None:
-    keyring = Keyring(given={"quay.io": ANN})
+    keyring = CredentialStore(given={"quay.io": ANN})
     assert asyncio.run(keyring.find("quay.io", "a/b")) == ANN
     assert asyncio.run(keyring.find("other.io")) is None
 
@@ -359,7 +359,13 @@ def test_any_user_and_password_survive_a_file(user: str, password: str) -> None:
 
 def test_nothing_secret_shows() -> None:
     secret = Credentials("ann", "secret", "secret", "secret", "file")
-    for text in (repr(secret), str(secret), f"{secret!r}", repr([secret]), repr(Keyring(given={"quay.io": secret}))):
+    for text in (
+        repr(secret),
+        str(secret),
+        f"{secret!r}",
+        repr([secret]),
+        repr(CredentialStore(given={"quay.io": secret})),
+    ):
         assert "secret" not in text
         assert "ann" not in text
     assert "auth" not in repr(AuthFile(Path("x"), {"auths": {"quay.io": auth()}})).removeprefix("AuthFile")

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mirror.errors import TransferError, WrongSize
+from mirror.errors import SizeMismatch, TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.registry import Client, Options, Repository
+from mirror.registry import Client, RegistryOptions, Repository
 from mirror.registry.blobs import ranges
 from mirror.registry.blobs.parallel import _Pace
 from tests.registry import (
@@ -58,7 +58,7 @@ def download(registry: EmbeddedRegistry, *starts: int, connections: int | None =
 
     async def main() -> list[tuple[int, bytes]]:
         found = []
-        async with Client(Options(connections_per_blob=connections)) as client:
+        async with Client(RegistryOptions(connections_per_blob=connections)) as client:
             repository = Repository(client.registry(registry.host), "a")
             for start in starts:
                 async with repository.open_blob(NODE, start) as body:
@@ -149,7 +149,7 @@ def test_a_part_without_a_length_is_no_lie(registry: EmbeddedRegistry) -> None:
 
 def test_all_of_another_size_is_refused_before_it_is_read(registry: EmbeddedRegistry) -> None:
     registry.fault(Fault(path="/blobs/", times=None, action=(RequestHeader("Range"), Truncate(1))))
-    with pytest.raises(WrongSize):
+    with pytest.raises(SizeMismatch):
         download(registry, 5000)
 
 
@@ -247,7 +247,7 @@ def test_segments_save_the_redirect(registry: EmbeddedRegistry) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_a_reader_that_stops_stops_all_connections(registry: EmbeddedRegistry) -> None:
     async def main() -> int:
-        async with Client(Options(connections_per_blob=4)) as client:
+        async with Client(RegistryOptions(connections_per_blob=4)) as client:
             known = client.registry(registry.host)
             for _ in range(5):  # a budget that leaked would be used up
                 async with Repository(known, "a").open_blob(NODE) as body:

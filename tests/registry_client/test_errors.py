@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 from yarl import URL
 
-from mirror.errors import MirrorError, StorageError, TransferError, Unauthorized, WrongDigest
+from mirror.errors import DigestMismatch, MirrorError, StorageError, TransferError, Unauthorized
 from mirror.registry.transport.errors import Refused, refusal, shown, translated
 from tests.strategies import THOROUGH, json_values, nasty_text
 
@@ -133,7 +133,7 @@ def test_what_a_person_can_do_is_said(error: Exception, hint: str) -> None:
 
 @pytest.mark.parametrize("wrapper", [aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionResetError])
 def test_our_own_error_comes_out_of_a_body_that_was_being_sent(wrapper: type[Exception]) -> None:
-    own = WrongDigest("It", want="a", got="b")
+    own = DigestMismatch("It", want="a", got="b")
 
     def send() -> None:
         try:
@@ -143,7 +143,7 @@ def test_our_own_error_comes_out_of_a_body_that_was_being_sent(wrapper: type[Exc
             middle.__cause__ = error
             raise wrapper("wrapped") from middle
 
-    with pytest.raises(WrongDigest) as caught, translated("PUT it"):
+    with pytest.raises(DigestMismatch) as caught, translated("PUT it"):
         send()
     assert caught.value is own
 

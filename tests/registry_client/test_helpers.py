@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mirror.errors import ConfigError
-from mirror.registry.auth import helpers
-from mirror.registry.auth.helpers import Helper
-from mirror.registry.auth.keyring import Keyring
+from mirror.registry.auth import credential_helpers
+from mirror.registry.auth.credential_helpers import CredentialHelper
+from mirror.registry.auth.credential_store import CredentialStore
 from mirror.registry.credentials import Credentials
 from tests.helper import install
 
@@ -44,7 +44,7 @@ def script(folder: Path, name: str, code: str) -> None:
 
 
 def get(name: str, server: str = "quay.io") -> Credentials | None:
-    return asyncio.run(Helper(name, Path("config.json")).get(server))
+    return asyncio.run(CredentialHelper(name, Path("config.json")).get(server))
 
 
 def failure(name: str, server: str = "quay.io") -> str:
@@ -64,7 +64,7 @@ def failure(name: str, server: str = "quay.io") -> str:
 
 def test_a_helper_gives_back_what_it_was_given(path: Path) -> None:
     install(path, "box")
-    helper = Helper("box", Path("config.json"))
+    helper = CredentialHelper("box", Path("config.json"))
 
     async def main() -> None:
         assert await helper.get("quay.io") is None
@@ -80,7 +80,7 @@ def test_a_helper_gives_back_what_it_was_given(path: Path) -> None:
 
 def test_the_secret_is_on_no_command_line(path: Path) -> None:
     log = install(path, "box")
-    asyncio.run(Helper("box", Path("config.json")).store("quay.io", ANN))
+    asyncio.run(CredentialHelper("box", Path("config.json")).store("quay.io", ANN))
     seen = [json.loads(line) for line in log.read_text().splitlines()]
     assert [one["arguments"] for one in seen] == [["store"]]
     assert json.loads(seen[0]["stdin"]) == {"ServerURL": "quay.io", "Username": "ann", "Secret": "secret"}
@@ -127,7 +127,7 @@ def test_a_helper_that_fails_is_named_and_not_repeated(path: Path, code: str, wh
 
 
 def test_a_helper_that_does_not_end_is_ended(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(helpers, "PATIENCE", 0.2)
+    monkeypatch.setattr(credential_helpers, "PATIENCE", 0.2)
     script(path, "box", f"{SECRET}; sys.stdout.flush(); time.sleep(1000)")
     assert "has not answered for 0.2 s" in failure("box")
 
@@ -165,7 +165,7 @@ def configure(tmp_path: Path, **document: Any) -> None:
 
 
 def user(registry: str, repository: str = "") -> str | None:
-    found = asyncio.run(Keyring().find(registry, repository))
+    found = asyncio.run(CredentialStore().find(registry, repository))
     return found.user if found else None
 
 
@@ -216,7 +216,7 @@ def test_forty_repositories_ask_a_helper_once(path: Path, tmp_path: Path) -> Non
     configure(tmp_path, credsStore="box")
 
     async def main() -> None:
-        keyring = Keyring()
+        keyring = CredentialStore()
         for number in range(40):
             await keyring.find("quay.io", f"team/app{number}")
         await keyring.find("other.io")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.errors import InvalidContent
-from mirror.registry import Client, Options, listing
+from mirror.registry import Client, RegistryOptions, listing
 from mirror.registry.listing import list_tags, parse_links
 from tests.registry import EmbeddedRegistry, Fault, Status, serving
 from tests.registry.faults import Action
@@ -34,7 +34,7 @@ class Endless(Action):
 
 def tags_of(registry: EmbeddedRegistry, most_pages: int = listing.MOST_PAGES) -> list[str]:
     async def main() -> list[str]:
-        async with Client(Options()) as client:
+        async with Client(RegistryOptions()) as client:
             there = client.registry(registry.host)
             return await list_tags(there, "a", "repository:a:pull", most_pages=most_pages)
 

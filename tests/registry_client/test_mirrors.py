@@ -10,15 +10,15 @@ from hypothesis import given
 from mirror.config.hosts import Host
 from mirror.config.registriesconf import Rules
 from mirror.content import stream
-from mirror.content.roles import Source
-from mirror.errors import ConfigError, NotFound, TransferError, UsageError, WrongDigest, WrongMirror
+from mirror.content.store import Source
+from mirror.errors import ConfigError, DigestMismatch, NotFound, StaleMirror, TransferError, UsageError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.registry import Client, Mirrored, Options, pull_source
-from mirror.registry.mirrors import mirrored
+from mirror.registry import Client, MirroredRepository, RegistryOptions, pull_source
+from mirror.registry.mirrors import repository as mirrored
 from mirror.registry.mirrors.endpoints import Endpoint, sources, target
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 from tests import images
 from tests.registry import Cut, EmbeddedRegistry, Extend, Fault, Flip, Status, Truncate, serving
 from tests.strategies import QUICK, nasty_text
@@ -27,7 +27,7 @@ IMAGE = images.image("linux/amd64", images.layer(1, 1000))
 OTHER = images.image("linux/amd64", images.layer(2, 1000))
 DATA = b"content" * 1000
 NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
-SOON = Retry(times=3, pause=0.001)
+SOON = RetryPolicy(times=3, pause=0.001)
 
 
 @pytest.fixture(autouse=True)
@@ -56,19 +56,19 @@ class Pulling:
     def __init__(self, three: list[EmbeddedRegistry], **settings: object) -> None:
         hosts = [registry.host for registry in three[1:]]
         host = Host(mirrors=tuple(hosts), **settings)  # type: ignore[arg-type]
-        self.options = Options(hosts={three[0].host: host}, timeout=5)
+        self.options = RegistryOptions(hosts={three[0].host: host}, timeout=5)
         self.name = f"{three[0].host}/a:v1"
         self.notes: list[str] = []
 
-    def run(self, *names: str, retry: Retry = SOON) -> list[object]:
+    def run(self, *names: str, retry: RetryPolicy = SOON) -> list[object]:
         """Resolve a name, or fetch the blob where it is empty."""
         return asyncio.run(self._run(names, retry))
 
-    async def _run(self, names: tuple[str, ...], retry: Retry) -> list[object]:
+    async def _run(self, names: tuple[str, ...], retry: RetryPolicy) -> list[object]:
         async with Client(self.options) as client:
             self.notes = client.notes
             source = pull_source(client, Reference.parse(self.name))
-            assert isinstance(source, Mirrored)
+            assert isinstance(source, MirroredRepository)
 
             async def fetch() -> bytes:
                 async with source.open_blob(NODE) as body:
@@ -105,7 +105,7 @@ def test_mirrors_are_asked_in_order_and_then_the_registry_itself(three: list[Emb
 def test_who_fails_is_passed_over_and_named(three: list[EmbeddedRegistry], fault: Status | Cut) -> None:
     three[1].fault(Fault(times=None, action=fault))
     pulling = Pulling(three)
-    found = pulling.run("v1", "", retry=Retry(0) if isinstance(fault, Status) else SOON)
+    found = pulling.run("v1", "", retry=RetryPolicy(0) if isinstance(fault, Status) else SOON)
     assert [getattr(found[0], "digest", None), found[1]] == [IMAGE.root, DATA]
     assert len(pulling.notes) in (1, 2)
     assert all(note.startswith(f"The mirror {three[1].host}/a was passed over: ") for note in pulling.notes)
@@ -168,8 +168,8 @@ def test_each_lie_is_named_once(three: list[EmbeddedRegistry]) -> None:
 
 def test_without_retries_a_lie_is_wrong_content(three: list[EmbeddedRegistry]) -> None:
     three[1].fault(Fault(path="/blobs/", times=None, action=Flip(0)))
-    with pytest.raises(WrongMirror) as caught:
-        Pulling(three).run("", retry=Retry(0))
+    with pytest.raises(StaleMirror) as caught:
+        Pulling(three).run("", retry=RetryPolicy(0))
     assert caught.value.exit_code == 3
 
 
@@ -177,7 +177,7 @@ async def resume(source: Source) -> None:
     """Fetch the rest of what begins wrong."""
     async with source.open_blob(NODE, 10) as body:
         assert body.start == 10
-        check = stream.Check(NODE)
+        check = stream.Verifier(NODE)
         check.update([b"x" * 10])
         async for chunk in body.chunks:
             check.update([chunk])
@@ -190,7 +190,7 @@ def test_what_follows_a_strangers_beginning_proves_nothing_about_a_mirror(three:
     async def run() -> None:
         async with Client(Pulling(three).options) as client:
             source = pull_source(client, Reference.parse(f"{three[0].host}/a:v1"))
-            with pytest.raises(WrongDigest):
+            with pytest.raises(DigestMismatch):
                 await resume(source)
             async with source.open_blob(NODE) as body:
                 assert await stream.read(body, NODE) == DATA
@@ -236,8 +236,8 @@ def conf(home: Path, text: str, name: str = ".config/containers/registries.conf"
     return path
 
 
-def places(name: str, options: Options | None = None) -> list[str]:
-    mirrors, origin = sources(Reference.parse(name), options or Options(), Rules.load())
+def places(name: str, options: RegistryOptions | None = None) -> list[str]:
+    mirrors, origin = sources(Reference.parse(name), options or RegistryOptions(), Rules.load())
     return [shown(endpoint) for endpoint in (*mirrors, origin)]
 
 
@@ -252,7 +252,7 @@ def test_without_settings_a_name_leads_to_itself() -> None:
 
 def test_mirrors_of_a_host_stand_before_its_repositories() -> None:
     hosts = {"docker.io": Host(mirrors=("mirror.internal:5000/hub", "[::1]:5000"), mirror_tags=False)}
-    assert places("redis", Options(hosts=hosts)) == [
+    assert places("redis", RegistryOptions(hosts=hosts)) == [
         "mirror.internal:5000/hub/library/redis no tags",
         "[::1]:5000/library/redis no tags",
         "docker.io/library/redis",
@@ -337,7 +337,7 @@ def test_registries_conf_means_what_its_manual_says(home: Path, name: str, found
 
 def test_what_is_blocked_is_neither_pulled_nor_pushed(home: Path) -> None:
     path = conf(home, EXAMPLE)
-    for ask in (lambda reference, rules: sources(reference, Options(), rules), target):
+    for ask in (lambda reference, rules: sources(reference, RegistryOptions(), rules), target):
         with pytest.raises(UsageError, match=r"evil\.com/a is blocked by") as caught:
             ask(Reference.parse("evil.com/a"), Rules.load())
         assert str(path) in str(caught.value)
@@ -352,7 +352,7 @@ def test_a_push_goes_to_the_registry_itself(home: Path) -> None:
 
 def test_mirrors_of_mirror_toml_replace_those_of_registries_conf(home: Path) -> None:
     conf(home, EXAMPLE)
-    options = Options(hosts={"registry.com": Host(mirrors=("own.internal",))})
+    options = RegistryOptions(hosts={"registry.com": Host(mirrors=("own.internal",))})
     assert places("registry.com/a", options) == ["own.internal/a", "registry.com/a"]
 
 
@@ -485,7 +485,7 @@ def test_an_insecure_location_may_do_without_tls_and_its_neighbours_may_not(home
         conf(home, f'[[registry]]\nprefix = "0.0.0.0:{port}/open"\nlocation = "0.0.0.0:{port}/open"\ninsecure = true')
 
         async def run(name: str) -> bytes:
-            async with Client(Options()) as client:
+            async with Client(RegistryOptions()) as client:
                 source = pull_source(client, Reference.parse(f"0.0.0.0:{port}/{name}"))
                 async with source.open_blob(NODE) as body:
                     return await stream.read(body, NODE)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mirror.errors import TransferError
-from mirror.registry.transport.pace import SLOWEST, Limit, paced
+from mirror.registry.transport.rate_limit import SLOWEST, RateLimit, paced
 
 
 class Clock:
@@ -14,8 +14,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr("mirror.registry.transport.pace.monotonic", lambda: self.now)
-        monkeypatch.setattr("mirror.registry.transport.pace.asyncio.sleep", self.sleep)
+        monkeypatch.setattr("mirror.registry.transport.rate_limit.monotonic", lambda: self.now)
+        monkeypatch.setattr("mirror.registry.transport.rate_limit.asyncio.sleep", self.sleep)
 
     async def sleep(self, seconds: float) -> None:
         self.now += max(0.0, seconds)
@@ -38,7 +38,7 @@ def take(clock: Clock, chunks: AsyncIterator[bytes], limit: int | None = None, d
 
     async def main() -> int:
         got = 0
-        async for chunk in paced(chunks, Limit(limit), 60.0, "GET it"):
+        async for chunk in paced(chunks, RateLimit(limit), 60.0, "GET it"):
             got += len(chunk)
             clock.now += disk
         return got
@@ -79,12 +79,12 @@ def test_no_more_bytes_come_than_may(clock: Clock) -> None:
 
 def test_a_limit_is_shared(clock: Clock) -> None:
     async def main() -> None:
-        limit = Limit(1000)
+        limit = RateLimit(1000)
         async with asyncio.TaskGroup() as group:
             for _ in range(4):
                 group.create_task(drain(limit))
 
-    async def drain(limit: Limit) -> None:
+    async def drain(limit: RateLimit) -> None:
         async for _ in paced(pieces(clock, 10, 100, 0.0), limit, 60.0, "GET it"):
             pass
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from yarl import URL
 
 from mirror.errors import ConfigError, NotFound, TransferError
-from mirror.registry import Client, Options, Repository
+from mirror.registry import Client, RegistryOptions, Repository
 from mirror.registry.transport.proxy import proxy_for
 from tests.cli.proxy import proxying
 from tests.registry import EmbeddedRegistry, Fault, Redirect, serving
@@ -68,7 +68,7 @@ def test_credentials_of_a_proxy_stay_with_it(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def ask(host: str = "registry.invalid:80") -> None:
-    async with Client(Options(plain_http=frozenset({"*"}))) as opened:
+    async with Client(RegistryOptions(plain_http=frozenset({"*"}))) as opened:
         await Repository(opened.registry(host), "a").resolve("latest")
 
 
@@ -195,7 +195,7 @@ def test_what_is_said_of_a_registrys_tls_is_not_said_of_its_proxy(monkeypatch: p
     monkeypatch.setenv("HTTPS_PROXY", "https://127.0.0.1:1")
 
     async def pull() -> None:
-        async with Client(Options(insecure=frozenset({"registry.example"}))) as opened:
+        async with Client(RegistryOptions(insecure=frozenset({"registry.example"}))) as opened:
             await Repository(opened.registry("registry.example"), "a").resolve("latest")
 
     with pytest.raises(ConfigError, match="would hold for the proxy"):

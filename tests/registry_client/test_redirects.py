@@ -18,9 +18,9 @@ from mirror.content import stream
 from mirror.errors import MirrorError, TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.registry import Client, Options, Repository, client
+from mirror.registry import Client, RegistryOptions, Repository, client
 from mirror.registry.transport.addresses import is_loopback, location
-from mirror.retry import Retry
+from mirror.retry import RetryPolicy
 from tests.registry import Basic, EmbeddedRegistry, Fault, Redirect, serving
 
 DATA = b"content"
@@ -139,7 +139,7 @@ def registry(home: Path) -> Iterator[EmbeddedRegistry]:
 
 
 async def fetch(host: str) -> bytes:
-    async with Client(Options()) as client:
+    async with Client(RegistryOptions()) as client:
         repository = Repository(client.registry(host), "a")
         async with repository.open_blob(NODE) as body:
             return await stream.read(body, NODE)
@@ -227,9 +227,9 @@ def test_what_is_written_is_not_sent_on(registry: EmbeddedRegistry, code: int) -
     """A stream could not be sent twice, and nobody else should get it."""
 
     async def push() -> None:
-        async with Client(Options()) as client:
+        async with Client(RegistryOptions()) as client:
             repository = Repository(client.registry(registry.host), "a", push=True)
-            await Retry(0).run(lambda: repository.put(NODE, stream.in_hand(DATA, "a test")))
+            await RetryPolicy(0).run(lambda: repository.put(NODE, stream.from_memory(DATA, "a test")))
 
     with serving(EmbeddedRegistry()) as other:
         registry.fault(Fault(method="PUT", times=None, action=Redirect(f"{other.url}/v2/a/blobs/uploads/1", code)))
@@ -252,7 +252,7 @@ def test_a_server_that_never_comes_to_its_answer_is_left(monkeypatch: pytest.Mon
 
         async with await asyncio.start_server(answer, "127.0.0.1") as server:
             host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            options = Options(plain_http=frozenset({host}), timeout=0.2)
+            options = RegistryOptions(plain_http=frozenset({host}), timeout=0.2)
             async with Client(options) as opened:
                 await Repository(opened.registry(host), "a").resolve("v1")
 

@@ -15,17 +15,17 @@ from mirror.content import stream
 from mirror.content.stream import Fetch
 from mirror.errors import (
     ContentError,
+    DigestMismatch,
     InvalidContent,
     MirrorError,
     NotFound,
+    SizeMismatch,
     TransferError,
     Unauthorized,
-    WrongDigest,
-    WrongSize,
 )
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.digest import Digest
-from mirror.registry import Client, Options, Repository
+from mirror.registry import Client, RegistryOptions, Repository
 from mirror.registry.blobs.download import modified
 from tests import images
 from tests.memory import descriptor_of
@@ -71,7 +71,7 @@ def registry() -> Iterator[EmbeddedRegistry]:
 
 def using(registry: EmbeddedRegistry, action: Callable[[Repository], Awaitable[T]], repo: str = "a") -> T:
     async def main() -> T:
-        async with Client(Options(agent="tester/1")) as client:
+        async with Client(RegistryOptions(agent="tester/1")) as client:
             return await action(Repository(client.registry(registry.host), repo, push=True))
 
     return asyncio.run(main())
@@ -91,7 +91,7 @@ def fetch(registry: EmbeddedRegistry, node: Descriptor = NODE) -> bytes:
 
 
 def body() -> Fetch:
-    return stream.in_hand(DATA, "a test")
+    return stream.from_memory(DATA, "a test")
 
 
 def fault(registry: EmbeddedRegistry, method: str, path: str, *action: Action, times: int | None = None) -> None:
@@ -189,7 +189,7 @@ def test_a_web_page_in_place_of_a_manifest_is_called_one(registry: EmbeddedRegis
 def test_a_pinned_digest_is_what_counts(registry: EmbeddedRegistry) -> None:
     other = images.image("linux/arm64", images.layer(2, 100))
     registry.replace_blob(IMAGE.root, other.data)
-    with pytest.raises(WrongDigest) as caught:
+    with pytest.raises(DigestMismatch) as caught:
         resolve(registry, IMAGE.root)
     assert (caught.value.want, caught.value.got) == (IMAGE.root, other.root)
 
@@ -222,13 +222,17 @@ def test_a_length_that_is_missing_is_tolerated(registry: EmbeddedRegistry, actio
 @pytest.mark.parametrize("action", [Extend(b"x"), Truncate(1), Header("Content-Length", str(2**62))])
 def test_a_length_that_is_wrong_is_enough(registry: EmbeddedRegistry, action: Action) -> None:
     fault(registry, "GET", "/blobs/", action)
-    with pytest.raises(WrongSize):
+    with pytest.raises(SizeMismatch):
         fetch(registry)
 
 
 @pytest.mark.parametrize(
     ("action", "error"),
-    [((Extend(b"x"), Chunked()), WrongSize), ((Truncate(1), Chunked()), WrongSize), ((Flip(-1),), WrongDigest)],
+    [
+        ((Extend(b"x"), Chunked()), SizeMismatch),
+        ((Truncate(1), Chunked()), SizeMismatch),
+        ((Flip(-1),), DigestMismatch),
+    ],
 )
 def test_a_body_that_is_wrong_is_refused(
     registry: EmbeddedRegistry, action: tuple[Action, ...], error: type[MirrorError]
@@ -339,7 +343,7 @@ def test_a_manifest_is_sent_as_its_own_type(registry: EmbeddedRegistry) -> None:
     root = descriptor_of(index)
 
     async def push(repository: Repository) -> None:
-        await repository.put(root, stream.in_hand(index.data, "a test"))
+        await repository.put(root, stream.from_memory(index.data, "a test"))
         await repository.tag("v2", root, index.data)
 
     using(registry, push)
@@ -381,7 +385,7 @@ def to_two_repositories(registry: EmbeddedRegistry) -> None:
     """Put the same blob into one repository, then into another of the same registry."""
 
     async def main() -> None:
-        async with Client(Options()) as client:
+        async with Client(RegistryOptions()) as client:
             for name in ("one", "other"):
                 repository = Repository(client.registry(registry.host), name, push=True)
                 await repository.put(NODE, body())
@@ -406,7 +410,7 @@ def test_a_registry_that_cannot_mount_gets_the_blob_again(registry: EmbeddedRegi
 
 def test_a_mount_that_is_answered_by_a_session_becomes_an_upload(registry: EmbeddedRegistry) -> None:
     async def main() -> None:
-        async with Client(Options()) as client:
+        async with Client(RegistryOptions()) as client:
             known = client.registry(registry.host)
             known.known[NODE.digest] = "gone"  # it was there, and has been deleted meanwhile
             await Repository(known, "other", push=True).put(NODE, body())
@@ -441,7 +445,7 @@ def test_fifty_requests_at_once_fetch_one_token(guarded: EmbeddedRegistry) -> No
         return await asyncio.gather(*(read(repository) for _ in range(50)))
 
     async def main() -> list[bytes]:
-        async with Client(Options()) as client:
+        async with Client(RegistryOptions()) as client:
             return await fifty(client)
 
     assert asyncio.run(main()) == [DATA] * 50
@@ -475,7 +479,7 @@ def test_a_registry_on_this_machine_may_be_plain_without_a_flag(registry: Embedd
 
 def test_a_registry_that_is_not_there_is_named() -> None:
     async def main() -> None:
-        async with Client(Options()) as client:
+        async with Client(RegistryOptions()) as client:
             await Repository(client.registry("127.0.0.1:1"), "a").resolve("v1")
 
     with pytest.raises(TransferError, match=r"cannot connect to 127\.0\.0\.1:1"):
@@ -484,4 +488,4 @@ def test_a_registry_that_is_not_there_is_named() -> None:
 
 def test_a_client_that_is_not_open_is_a_mistake_of_ours() -> None:
     with pytest.raises(RuntimeError):
-        Client(Options()).registry("quay.io")
+        Client(RegistryOptions()).registry("quay.io")

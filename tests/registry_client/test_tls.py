@@ -14,8 +14,8 @@ from mirror.content import stream
 from mirror.errors import ConfigError, MirrorError, TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.registry import Client, Options, Repository
-from mirror.registry.transport.tls import Trust, trust
+from mirror.registry import Client, RegistryOptions, Repository
+from mirror.registry.transport.tls import TlsConfig, trust
 from tests.cli.certificate import Authority, self_signed, server_tls
 from tests.registry import EmbeddedRegistry, Fault, Redirect, serving
 
@@ -57,12 +57,15 @@ def certs_d(home: Path, host: str, **files: Path) -> Path:
     return folder
 
 
-async def fetch(host: str, options: Options | None = None) -> bytes:
-    async with Client(options or Options()) as client, Repository(client.registry(host), "a").open_blob(NODE) as body:
+async def fetch(host: str, options: RegistryOptions | None = None) -> bytes:
+    async with (
+        Client(options or RegistryOptions()) as client,
+        Repository(client.registry(host), "a").open_blob(NODE) as body,
+    ):
         return await stream.read(body, NODE)
 
 
-def refused(host: str, options: Options | None = None) -> MirrorError:
+def refused(host: str, options: RegistryOptions | None = None) -> MirrorError:
     with pytest.raises(MirrorError) as caught:
         asyncio.run(fetch(host, options))
     return caught.value
@@ -103,11 +106,11 @@ def test_an_authority_may_be_named(
 ) -> None:
     file = str(authority.file)
     with secure(authority) as registry:
-        options = Options()
+        options = RegistryOptions()
         if where == "flag":
-            options = Options(ca_file=file)
+            options = RegistryOptions(ca_file=file)
         elif where == "host":
-            options = Options(hosts={registry.host: Host(ca_file=file)})
+            options = RegistryOptions(hosts={registry.host: Host(ca_file=file)})
         else:
             monkeypatch.setenv("SSL_CERT_FILE", file)
         assert asyncio.run(fetch(registry.host, options)) == DATA
@@ -118,7 +121,7 @@ def test_the_authority_of_a_flag_is_believed_about_everybody(authority: Authorit
     with secure(authority) as registry:
         strange = registry.host.replace("127.0.0.1", "localhost")
         registry.fault(Fault(path="/blobs/", action=Redirect(f"https://{strange}{PATH}")))
-        assert asyncio.run(fetch(registry.host, Options(ca_file=str(authority.file)))) == DATA
+        assert asyncio.run(fetch(registry.host, RegistryOptions(ca_file=str(authority.file)))) == DATA
 
 
 @pytest.mark.parametrize("first", ["XDG_CONFIG_HOME", "HOME"])
@@ -141,7 +144,7 @@ def test_no_name_of_a_host_leads_out_of_the_folders(host: str, home: Path) -> No
     (home / "secret").mkdir()
     (home / "secret/a.key").touch()
     (home / ".config/containers/certs.d").mkdir(parents=True)
-    assert trust(host, Host(), own=True, verify=True) == Trust()
+    assert trust(host, Host(), own=True, verify=True) == TlsConfig()
 
 
 # Client certificates
@@ -168,7 +171,7 @@ def test_settings_have_our_certificate(home: Path, authority: Authority, clients
     certificate, key = ("client.cert", str(home / "client.key")) if apart else ("client.pem", None)
     with secure(authority, clients=clients) as registry:
         host = Host(ca_file=str(authority.file), client_cert=str(home / certificate), client_key=key)
-        assert asyncio.run(fetch(registry.host, Options(hosts={registry.host: host}))) == DATA
+        assert asyncio.run(fetch(registry.host, RegistryOptions(hosts={registry.host: host}))) == DATA
 
 
 def test_our_certificate_is_shown_to_nobody_to_whom_the_registry_sends_us(
@@ -206,11 +209,11 @@ def test_insecure_is_said_of_the_registry_and_of_nobody_else(tmp_path: Path) -> 
     ):
         registry.put_blob("a", DATA)
         for insecure in ("*", registry.host):
-            assert asyncio.run(fetch(registry.host, Options(insecure=frozenset({insecure})))) == DATA
+            assert asyncio.run(fetch(registry.host, RegistryOptions(insecure=frozenset({insecure})))) == DATA
         strange = registry.host.replace("127.0.0.1", "localhost")
         registry.fault(Fault(path="/blobs/", times=None, action=Redirect(f"https://{strange}{PATH}")))
         for insecure in ("*", registry.host):
-            error = refused(registry.host, Options(insecure=frozenset({insecure})))
+            error = refused(registry.host, RegistryOptions(insecure=frozenset({insecure})))
             assert "certificate of localhost" in str(error)
             assert 'insecure = ["localhost"]' in (error.hint or "")
 
@@ -221,8 +224,8 @@ def test_the_flag_holds_for_other_ports_of_the_registrys_host(tmp_path: Path) ->
     with serving(EmbeddedRegistry(tls=tls)) as registry, serving(EmbeddedRegistry(tls=tls)) as other:
         other.put_blob("a", DATA)
         registry.fault(Fault(path="/blobs/", times=None, action=Redirect(f"{other.url}{PATH}")))
-        assert asyncio.run(fetch(registry.host, Options(insecure=frozenset({"*"})))) == DATA
-        assert "certificate" in str(refused(registry.host, Options(insecure=frozenset({registry.host}))))
+        assert asyncio.run(fetch(registry.host, RegistryOptions(insecure=frozenset({"*"})))) == DATA
+        assert "certificate" in str(refused(registry.host, RegistryOptions(insecure=frozenset({registry.host}))))
 
 
 @pytest.mark.parametrize("way", ["list", "table"])
@@ -232,9 +235,9 @@ def test_a_host_to_which_a_registry_sends_us_may_be_excused_by_name(tmp_path: Pa
         registry.put_blob("a", DATA)
         strange = registry.host.replace("127.0.0.1", "localhost")
         registry.fault(Fault(path="/blobs/", action=Redirect(f"https://{strange}{PATH}")))
-        both = Options(insecure=frozenset({registry.host, strange}))
+        both = RegistryOptions(insecure=frozenset({registry.host, strange}))
         if way == "table":
-            both = Options(hosts=dict.fromkeys((registry.host, strange), Host(insecure=True)))
+            both = RegistryOptions(hosts=dict.fromkeys((registry.host, strange), Host(insecure=True)))
         assert asyncio.run(fetch(registry.host, both)) == DATA
 
 
@@ -285,13 +288,13 @@ def test_a_key_with_a_passphrase_is_named_and_nobody_is_asked_for_it(home: Path,
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "flag", "host"])
 def test_an_authority_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, home: Path, variable: str) -> None:
     file = str(home / "missing.pem")
-    options = Options()
+    options = RegistryOptions()
     if variable == "SSL_CERT_FILE":
         monkeypatch.setenv(variable, file)
     elif variable == "flag":
-        options = Options(ca_file=file)
+        options = RegistryOptions(ca_file=file)
     else:
-        options = Options(hosts={"127.0.0.1:1": Host(ca_file=file)})
+        options = RegistryOptions(hosts={"127.0.0.1:1": Host(ca_file=file)})
     error = refused("127.0.0.1:1", options)
     assert isinstance(error, ConfigError)
     assert f"{file} cannot be read: No such file or directory." in str(error)
@@ -307,6 +310,6 @@ def test_a_folder_that_cannot_be_read_is_named(home: Path, monkeypatch: pytest.M
 
 
 def test_a_context_verifies_unless_it_is_told_not_to() -> None:
-    made = Trust().context()
+    made = TlsConfig().context()
     assert (made.check_hostname, made.verify_mode) == (True, ssl.CERT_REQUIRED)
-    assert Trust(verify=False).context().verify_mode == ssl.CERT_NONE
+    assert TlsConfig(verify=False).context().verify_mode == ssl.CERT_NONE

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.content import stream
-from mirror.content.stream import Body, Fetch
-from mirror.errors import BlobsUnknown, ContentError, TransferError, WrongDigest
+from mirror.content.stream import BlobReader, Fetch
+from mirror.errors import BlobsUnknown, ContentError, DigestMismatch, TransferError
 from mirror.oci import manifest
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.registry import Client, Options, Repository, refusals
+from mirror.registry import Client, RegistryOptions, Repository, refusals
 from tests import images
 from tests.registry import Basic, Cut, EmbeddedRegistry, Fault, Header, Seen, Stall, Status, serving
 from tests.registry.quirks import Quirks
@@ -46,7 +46,7 @@ def registry() -> Iterator[EmbeddedRegistry]:
 
 def using(registry: EmbeddedRegistry, action: Callable[[Repository], Awaitable[T]], chunk: int | None = None) -> T:
     async def main() -> T:
-        async with Client(Options(chunk_size=chunk)) as client:
+        async with Client(RegistryOptions(chunk_size=chunk)) as client:
             return await action(Repository(client.registry(registry.host), "a", push=True))
 
     return asyncio.run(main())
@@ -73,12 +73,12 @@ def body(data: bytes = DATA) -> Fetch:
     """Content that comes in several pieces, as from a disk."""
 
     @asynccontextmanager
-    async def fetch(start: int) -> AsyncIterator[Body]:
+    async def fetch(start: int) -> AsyncIterator[BlobReader]:
         async def pieces() -> AsyncIterator[bytes]:
             for place in range(start, len(data), 1024):
                 yield data[place : place + 1024]
 
-        yield Body(pieces(), "a test", start=start)
+        yield BlobReader(pieces(), "a test", start=start)
 
     return fetch
 
@@ -228,7 +228,7 @@ def test_content_that_has_changed_since_it_was_cut_is_never_completed(
         with pytest.raises(TransferError):
             await repository.put(NODE, body())
         registry.clear_log()
-        with pytest.raises(WrongDigest):
+        with pytest.raises(DigestMismatch):
             await repository.put(NODE, body(DATA[:-1] + b"x"))
 
     if after == SIZE and chunk is None:
@@ -242,7 +242,7 @@ def test_an_empty_blob_is_checked_before_it_is_completed(registry: EmbeddedRegis
     put(registry, b"", EMPTY)
     assert registry.get_blob("a", EMPTY.digest) == b""
     registry.clear_log()
-    with pytest.raises(WrongDigest):
+    with pytest.raises(DigestMismatch):
         put(registry, b"", Descriptor("a/b", NODE.digest, 0))
     assert seen(registry) == []
 
@@ -296,7 +296,7 @@ def test_an_upload_that_nobody_tries_again_is_deleted_at_the_end(registry: Embed
 @pytest.mark.parametrize("fault", [Status(405), Status(500), Cut(None)])
 def test_a_deletion_that_fails_hides_nothing(registry: EmbeddedRegistry, fault: Status | Cut) -> None:
     registry.fault(Fault(method="DELETE", times=None, action=fault))
-    with pytest.raises(WrongDigest):
+    with pytest.raises(DigestMismatch):
         put(registry, WRONG)
 
 
@@ -310,7 +310,7 @@ def test_uploads_at_once_find_out_one_size() -> None:
     async def all_at_once(repository: Repository) -> None:
         async with asyncio.TaskGroup() as group:
             for node, data in zip(nodes, large, strict=True):
-                group.create_task(repository.put(node, stream.in_hand(data, "a test")))
+                group.create_task(repository.put(node, stream.from_memory(data, "a test")))
 
     with serving(EmbeddedRegistry(quirks=Quirks(body_limit=1_100_000))) as registry:
         using(registry, all_at_once)

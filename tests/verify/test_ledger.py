@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.oci.digest import Digest
-from mirror.verify.ledger import Ledger
+from mirror.verify.blob_table import BlobTable
 from tests.strategies import THOROUGH
 
 TWINS = [Digest("sha256:" + "ab" * 31 + last) for last in ("00", "01", "ff")]
@@ -12,7 +12,7 @@ OTHERS = [Digest("sha256:" + "ab" * 30 + "cd00"), Digest("sha512:" + "ab" * 64),
 
 
 def test_digests_that_differ_in_their_last_byte_only_are_told_apart() -> None:
-    ledger = Ledger()
+    ledger = BlobTable()
     numbers = [ledger.note(digest) for digest in TWINS]
     assert numbers == [0, 1, 2]
     assert [ledger.note(digest) for digest in reversed(TWINS)] == [2, 1, 0]
@@ -22,7 +22,7 @@ def test_digests_that_differ_in_their_last_byte_only_are_told_apart() -> None:
 @THOROUGH
 @given(st.lists(st.sampled_from(TWINS + OTHERS)))
 def test_a_number_is_of_the_digest_that_got_it(digests: list[Digest]) -> None:
-    ledger = Ledger()
+    ledger = BlobTable()
     numbers = {digest: ledger.note(digest) for digest in digests}
     assert sorted(numbers.values()) == list(range(len(ledger))) == list(range(len(set(digests))))
     for digest, number in numbers.items():

@@ -14,7 +14,7 @@ import pytest
 from mirror import Finding, Verification, verify_layout
 from mirror.content.finding import Kind, Severity
 from mirror.errors import UsageError
-from mirror.report.findings import Level, Sample, Verdict, VerifyReport
+from mirror.report.findings import Sample, Verdict, VerifyLevel, VerifyReport
 from tests import images, layouts
 from tests.command import Mirror
 from tests.memory import Counter
@@ -206,7 +206,7 @@ def test_findings_come_one_by_one_and_then_the_report_is_complete(layout: Path) 
     layout.joinpath("blobs", *LAYERS[1].digest.split(":")).unlink()
 
     async def main() -> None:
-        verification = Verification(layout, level=Level.LAYERS)
+        verification = Verification(layout, level=VerifyLevel.LAYERS)
         assert not verification.report.complete
         seen: list[Finding] = []
         async for finding in verification:
@@ -269,8 +269,8 @@ def test_severities_come_the_worst_first(layout: Path) -> None:
 # Progress
 
 
-@pytest.mark.parametrize("level", Level)
-def test_every_step_is_told_to_its_end(layout: Path, level: Level) -> None:
+@pytest.mark.parametrize("level", VerifyLevel)
+def test_every_step_is_told_to_its_end(layout: Path, level: VerifyLevel) -> None:
     counter = Counter()
     layouts.add(layout, images.digest_of(b"orphan"), b"orphan")
     assert verified(layout, level=level, progress=counter).exit_code == 0
@@ -278,7 +278,9 @@ def test_every_step_is_told_to_its_end(layout: Path, level: Level) -> None:
     size = sum(map(len, blobs.values()))
     assert counter.planned["surveying"] == (1, root)
     assert counter.planned["checking"] == (len(blobs) + 1, size)  # nobody says how large an orphan should be
-    config = 0 if level == Level.CONTENT else json.loads(IMAGE.data)["config"]["size"]  # which has been read before
+    config = (
+        0 if level == VerifyLevel.CONTENT else json.loads(IMAGE.data)["config"]["size"]
+    )  # which has been read before
     read = (len(blobs) - bool(config), size - root + len(b"orphan") - config)
-    assert counter.planned["verifying"] == ((0, 0) if level == Level.STRUCTURE else read)
+    assert counter.planned["verifying"] == ((0, 0) if level == VerifyLevel.STRUCTURE else read)
     assert counter.done == {phase: size for phase, (_, size) in counter.planned.items()}

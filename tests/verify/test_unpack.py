@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.content.hashing import examine
+from mirror.content.hashing import hash_blob
 from mirror.oci.digest import Digest
 from mirror.verify import unpack
 from mirror.verify.unpack import Layer
@@ -61,7 +61,7 @@ def findings(packed: bytes, content: bytes = TAR, wanted: str | None = None, *, 
     """What is found in a layer that should unpack to `content`."""
     digest = Digest.of(packed)
     layer = Layer(digest, len(packed), [Digest.parse(wanted or Digest.of(content))], tar=is_tar)
-    assert examine(MemoryReader(packed), digest, len(packed), through=layer).ok
+    assert hash_blob(MemoryReader(packed), digest, len(packed), through=layer).ok
     return list(layer.findings())
 
 

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from mirror.errors import ConfigError, ContentError
 from mirror.oci.reference import DOCKER_HUB, HUB_ALIASES
-from mirror.registry.auth.helpers import Helper
+from mirror.registry.auth.credential_helpers import CredentialHelper
 from mirror.registry.credentials import Credentials
 from mirror.strictjson import JsonObject, load_object
 
-Ask = Callable[[Helper, str], Awaitable[Credentials | None]]
+Ask = Callable[[CredentialHelper, str], Awaitable[Credentials | None]]
 
 _HUB_SERVER = "https://index.docker.io/v1/"
 
@@ -80,7 +80,7 @@ class AuthFile:
         keys = [*self._part("auths"), *self._part("credHelpers")]
         return list(dict.fromkeys(map(normal, keys)))
 
-    async def find(self, name: str, ask: Ask = Helper.get) -> Credentials | None:
+    async def find(self, name: str, ask: Ask = CredentialHelper.get) -> Credentials | None:
         """The credentials for the repository, or the registry, `name`; `ask` asks a helper about a server.
 
         Raises:
@@ -93,7 +93,7 @@ class AuthFile:
                 return found
         return None
 
-    def helper(self, name: str) -> Helper | None:
+    def helper(self, name: str) -> CredentialHelper | None:
         """The helper that keeps a registry's credentials: its own, else the one for all. None knows about paths."""
         if "/" in name:
             return None
@@ -103,7 +103,7 @@ class AuthFile:
                 chosen = value  # an empty one says: in this file, though there is a credsStore
         if chosen is not None and not isinstance(chosen, str):
             raise ConfigError(f"{self.path}: the credential helper for {name} should be a name.")
-        return Helper(chosen, self.path) if chosen else None
+        return CredentialHelper(chosen, self.path) if chosen else None
 
     def has(self, name: str) -> bool:
         """Whether there is an entry, which may be the empty one that says that a helper has it."""

@@ -11,8 +11,8 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
-from mirror.content.stream import Body
-from mirror.errors import WrongSize
+from mirror.content.stream import BlobReader
+from mirror.errors import SizeMismatch
 from mirror.oci.descriptor import Descriptor
 from mirror.registry.blobs import parallel as spread
 from mirror.registry.blobs import ranges
@@ -20,20 +20,22 @@ from mirror.registry.client import Registry
 
 
 @asynccontextmanager
-async def download(registry: Registry, path: str, scope: str, node: Descriptor, start: int) -> AsyncIterator[Body]:
+async def download(
+    registry: Registry, path: str, scope: str, node: Descriptor, start: int
+) -> AsyncIterator[BlobReader]:
     """The content of `node` at `path`, not yet verified: from `start` on, or from 0 where the registry knows no ranges.
 
     Raises:
-        WrongSize: the registry announces another size than the descriptor says.
+        SizeMismatch: the registry announces another size than the descriptor says.
         TransferError: it could not be fetched; during iteration too.
     """
     async with AsyncExitStack() as stack:
         response, start = await _begin(stack, registry, path, scope, node, start)
         origin = f"{registry.name}/{path.partition('/blobs/')[0]}"
         if response.status == 200 and response.content_length not in (None, node.size):
-            raise WrongSize(f"{node.digest} from {origin}", want=node.size, got=response.content_length)
+            raise SizeMismatch(f"{node.digest} from {origin}", want=node.size, got=response.content_length)
         chunks = await stack.enter_async_context(spread.chunks(registry, scope, response, start, node.size))
-        yield Body(registry.paced(chunks, response), origin, modified(response), start)
+        yield BlobReader(registry.paced(chunks, response), origin, modified(response), start)
 
 
 async def _begin(

@@ -22,7 +22,7 @@ from time import monotonic
 
 import aiohttp
 
-from mirror.concurrency import Helpers, helpers
+from mirror.concurrency import BackgroundTasks, background_tasks
 from mirror.errors import TransferError
 from mirror.registry.blobs import ranges
 from mirror.registry.blobs.segment import SEGMENT, Segment
@@ -46,7 +46,7 @@ async def chunks(
     if size - start < _WORTH or registry.options.connections_per_blob == 1:
         yield errors.chunks(first)
         return
-    async with helpers() as tasks:
+    async with background_tasks() as tasks:
         spread = _Spread(registry, scope, first, start, size, tasks)
         try:
             yield spread.deliver(errors.chunks(first))
@@ -58,7 +58,13 @@ class _Spread:
     """One blob, its first answer, and its segments."""
 
     def __init__(
-        self, registry: Registry, scope: str, first: aiohttp.ClientResponse, start: int, size: int, tasks: Helpers
+        self,
+        registry: Registry,
+        scope: str,
+        first: aiohttp.ClientResponse,
+        start: int,
+        size: int,
+        tasks: BackgroundTasks,
     ) -> None:
         self._registry, self._scope, self._first, self._tasks = registry, scope, first, tasks
         self._url = first.url  # where the registry has led to just now: the segments save its redirects

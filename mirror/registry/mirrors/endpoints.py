@@ -12,7 +12,7 @@ from mirror.config.hosts import ORDINARY
 from mirror.config.registriesconf import Place, Rule, Rules
 from mirror.errors import ConfigError, UsageError
 from mirror.oci.reference import Reference, is_repository
-from mirror.registry.options import Options
+from mirror.registry.options import RegistryOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Endpoint:
     digests: bool = True
 
 
-def sources(reference: Reference, options: Options, rules: Rules) -> tuple[list[Endpoint], Endpoint]:
+def sources(reference: Reference, options: RegistryOptions, rules: Rules) -> tuple[list[Endpoint], Endpoint]:
     """The mirrors of a repository, and where it is itself.
 
     Raises:

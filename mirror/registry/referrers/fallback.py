@@ -15,13 +15,15 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node, build_index, raw_children
 from mirror.oci.referrers import described, referrers_tag
 from mirror.registry.repository import Repository
-from mirror.retry import ONCE, Retry
+from mirror.retry import ONCE, RetryPolicy
 from mirror.strictjson import JsonObject, load_object
 
 _ATTEMPTS = 2
 
 
-async def list_under_tag(repository: Repository, subject: Digest, nodes: Sequence[Node], retry: Retry = ONCE) -> Digest:
+async def list_under_tag(
+    repository: Repository, subject: Digest, nodes: Sequence[Node], retry: RetryPolicy = ONCE
+) -> Digest:
     """See to it that the referrers tag of `subject` lists `nodes`; what it lists besides stays, and stays as it is.
 
     Returns:
@@ -45,7 +47,7 @@ async def list_under_tag(repository: Repository, subject: Digest, nodes: Sequenc
     )
 
 
-async def _listed(repository: Repository, subject: Digest, tag: str, retry: Retry) -> bytes:
+async def _listed(repository: Repository, subject: Digest, tag: str, retry: RetryPolicy) -> bytes:
     """The bytes of the index under a referrers tag; of an empty one where there is none."""
     try:
         root = await retry.run(lambda: repository.resolve(tag))
@@ -74,6 +76,6 @@ def _with(data: bytes, nodes: Sequence[Node]) -> bytes:
     return changed
 
 
-async def _put(repository: Repository, tag: str, data: bytes, retry: Retry) -> None:
+async def _put(repository: Repository, tag: str, data: bytes, retry: RetryPolicy) -> None:
     root = Descriptor(OCI_INDEX, Digest.of(data), len(data))
     await retry.run(lambda: repository.tag(tag, root, data))

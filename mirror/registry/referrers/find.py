@@ -16,9 +16,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from mirror.concurrency import each
+from mirror.concurrency import map_concurrently
 from mirror.content.graph import MOST_BYTES, read_node
-from mirror.content.roles import Source
+from mirror.content.store import Source
 from mirror.errors import ContentError, InvalidContent, MirrorError, NotFound, TransferError
 from mirror.oci import manifest
 from mirror.oci.descriptor import OCI_INDEX, Descriptor
@@ -27,7 +27,7 @@ from mirror.oci.manifest import Node
 from mirror.oci.referrers import cosign_tags, referrers_tag
 from mirror.registry.listing import list_tags, pages
 from mirror.registry.repository import Repository
-from mirror.retry import ONCE, Retry
+from mirror.retry import ONCE, RetryPolicy
 
 # Limits against endless signatures (CVE-2023-33957, CVE-2024-29902).
 MOST = 4096  # referrers in one search, or as many as are normal for each subject where that is more
@@ -69,7 +69,7 @@ class _Lesson:
 class Referrers:
     """Finds what refers to images, and learns about registries meanwhile. One for a whole command."""
 
-    def __init__(self, retry: Retry = ONCE) -> None:
+    def __init__(self, retry: RetryPolicy = ONCE) -> None:
         self._retry = retry
         self._lessons: dict[str, _Lesson] = {}
 
@@ -91,7 +91,7 @@ class Referrers:
 class _Search:
     """One search of one repository."""
 
-    def __init__(self, repository: Repository, reading: Source, lesson: _Lesson, retry: Retry) -> None:
+    def __init__(self, repository: Repository, reading: Source, lesson: _Lesson, retry: RetryPolicy) -> None:
         self._repository, self._reading, self._lesson, self._retry = repository, reading, lesson, retry
         self._registry = repository.registry
         self._scope = f"repository:{repository.name}:pull"
@@ -111,7 +111,7 @@ class _Search:
         self._most_pages = max(1, len(level) * len(_tags_of(level[:1], True)))  # more would cost more than asking
         for _ in range(DEEPEST):
             asked.update(level)
-            found = await each(level, self._look, _AT_ONCE)
+            found = await map_concurrently(level, self._look, _AT_ONCE)
             level = [digest for digest in dict.fromkeys(chain.from_iterable(found)) if digest not in asked]
             if not level:
                 return self._finished()
@@ -263,7 +263,7 @@ class _Search:
 
     async def _read(self, subject: Digest, listed: Sequence[Descriptor]) -> list[Node]:
         once = {node.digest: node for node in listed}
-        nodes = await each(once.values(), self._manifest, _AT_ONCE)
+        nodes = await map_concurrently(once.values(), self._manifest, _AT_ONCE)
         about = [node for node in nodes if node and node.document.subject and node.document.subject.digest == subject]
         lacking = sum(node is None for node in nodes)
         strays = len(nodes) - lacking - len(about)

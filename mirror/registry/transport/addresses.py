@@ -42,7 +42,7 @@ _UNICAST = ipaddress.ip_network("2000::/3")  # all of IPv6 that is given out to 
 _NUMBER = re.compile(r"[0-9a-fx.]+", re.ASCII | re.IGNORECASE)
 
 
-class Reach(IntEnum):
+class AddressScope(IntEnum):
     """How private an address is."""
 
     PUBLIC = 0
@@ -50,16 +50,16 @@ class Reach(IntEnum):
     LOOPBACK = 2
 
     def __str__(self) -> str:
-        return {Reach.PUBLIC: "public", Reach.PRIVATE: "private", Reach.LOOPBACK: "loopback"}[self]
+        return {AddressScope.PUBLIC: "public", AddressScope.PRIVATE: "private", AddressScope.LOOPBACK: "loopback"}[self]
 
 
-def reach(address: Address) -> Reach:
+def scope_of(address: Address) -> AddressScope:
     """How private an address is; one that cannot be told is taken for private."""
     plain = _unwrapped(address)
     if plain.is_loopback or plain.is_unspecified:  # connecting to 0.0.0.0 reaches this machine
-        return Reach.LOOPBACK
+        return AddressScope.LOOPBACK
     outside = plain.is_global and (isinstance(plain, IPv4Address) or plain in _UNICAST)
-    return Reach.PUBLIC if outside and not plain.is_multicast else Reach.PRIVATE
+    return AddressScope.PUBLIC if outside and not plain.is_multicast else AddressScope.PRIVATE
 
 
 def is_forbidden(address: Address) -> bool:
@@ -79,7 +79,7 @@ def _unwrapped(address: Address) -> Address:
     return address
 
 
-class Bounds:
+class AddressPolicy:
     """Where one registry may send us. Makes the sockets for it, so no connection escapes the check.
 
     The yardstick is the least private address at which the registry was: one that moves to a more private one (DNS
@@ -88,7 +88,7 @@ class Bounds:
 
     def __init__(self, name: str, trusted: Sequence[Network] = ()) -> None:
         self._name, self._trusted = name, trusted
-        self._own: Reach | None = None
+        self._own: AddressScope | None = None
 
     def own(self, info: AddressInfo) -> socket.socket:
         """A socket for a connection to the registry itself.
@@ -97,15 +97,15 @@ class Bounds:
             Refused: it was elsewhere before, and is on this machine now.
         """
         address = _address(info)
-        found = reach(address)
-        if self._own is not None and self._own < found and (found is Reach.LOOPBACK or is_forbidden(address)):
+        found = scope_of(address)
+        if self._own is not None and self._own < found and (found is AddressScope.LOOPBACK or is_forbidden(address)):
             raise Refused(f"its name has come to stand for {address}, and stood for a {self._own} address before")
         self.note(address)
         return _socket(info)
 
     def note(self, address: Address) -> None:
         """The registry is at `address`."""
-        found = reach(address)
+        found = scope_of(address)
         self._own = found if self._own is None else min(self._own, found)
 
     def other(self, info: AddressInfo) -> socket.socket:
@@ -125,10 +125,10 @@ class Bounds:
         """
         if is_forbidden(address):
             raise Refused(f"no registry may send anybody to {address}")
-        own = self._own or Reach.PUBLIC
-        if reach(address) > own and not self._trusts(address):
+        own = self._own or AddressScope.PUBLIC
+        if scope_of(address) > own and not self._trusts(address):
             raise Refused(
-                f"{address} is a {reach(address)} address, and {self._name} is at a {own} one",
+                f"{address} is a {scope_of(address)} address, and {self._name} is at a {own} one",
                 hint=f"If {self._name} may send you there, say so in your own mirror.toml: "
                 f'[host."{self._name}"] trusted_networks = ["{address}"].',
             )

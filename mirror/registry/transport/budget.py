@@ -7,7 +7,7 @@ import asyncio
 BUDGET = 10  # segments of all blobs together
 
 
-class Budget:
+class SegmentBudget:
     """How many segments there may be at once, over all blobs of a command."""
 
     def __init__(self, free: int = BUDGET) -> None:

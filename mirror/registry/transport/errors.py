@@ -71,7 +71,7 @@ async def chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """A body; its errors come in our words while it is read, since what came before a cut is of use.
 
     Raises:
-        TransferError: as `translated`.
+        TransferError: as `os_errors`.
     """
     with translated(request_of(response)):
         async for chunk in response.content.iter_any():

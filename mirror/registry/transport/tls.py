@@ -25,7 +25,7 @@ _NO_AUTHORITY = "no certificate of an authority in PEM form"
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class TlsConfig:
     """Whom to believe about one host: the system's authorities and `authorities`, or anybody (not `verify`).
 
     `certificates` are ours, each a file with a certificate and one with its key.
@@ -54,7 +54,7 @@ class Trust:
         return made
 
 
-def trust(host: str, settings: Host, *, own: bool, verify: bool, ca_file: str | None = None) -> Trust:
+def trust(host: str, settings: Host, *, own: bool, verify: bool, ca_file: str | None = None) -> TlsConfig:
     """What certs.d folders and settings say of a host; our certificates only where it is the registry's `own`.
 
     Raises:
@@ -69,7 +69,7 @@ def trust(host: str, settings: Host, *, own: bool, verify: bool, ca_file: str | 
     for folder, names in _folder(host):
         authorities += [folder / name for name in names if name.endswith(".crt")]
         pairs += _pairs(folder, names)
-    return Trust(verify, tuple(authorities), tuple(pairs) if own else ())
+    return TlsConfig(verify, tuple(authorities), tuple(pairs) if own else ())
 
 
 def _folder(host: str) -> Iterator[tuple[Path, list[str]]]:

@@ -21,7 +21,7 @@ _JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """`count` bytes of `body`, from `start`; a blob in it is closed by who has sent it. `note` is for the log."""
 
     status: int
@@ -32,7 +32,7 @@ class Answer:
     note: str = ""
 
     @classmethod
-    def json(cls, document: object, headers: Mapping[str, str] | None = None, status: int = 200) -> Answer:
+    def json(cls, document: object, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
         data = json.dumps(document).encode()
         return cls(status, {**_JSON, **(headers or {})}, data, count=len(data))
 
@@ -58,10 +58,10 @@ class Refusal(Exception):
         self.status, self.code, self.detail = status, code, detail
         self.headers, self.note = headers or {}, note
 
-    def answer(self) -> Answer:
+    def answer(self) -> Response:
         error = {"code": self.code, "message": str(self)} | ({"detail": self.detail} if self.detail else {})
         data = json.dumps({"errors": [error]}).encode()
-        return Answer(self.status, {**_JSON, **self.headers}, data, count=len(data), note=self.note)
+        return Response(self.status, {**_JSON, **self.headers}, data, count=len(data), note=self.note)
 
 
 # Pages

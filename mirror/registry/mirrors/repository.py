@@ -14,8 +14,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from mirror.content.stream import Body
-from mirror.errors import ContentError, MirrorError, NotFound, TransferError, WrongMirror
+from mirror.content.stream import BlobReader
+from mirror.errors import ContentError, MirrorError, NotFound, StaleMirror, TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
@@ -48,7 +48,7 @@ class _Asked:
         return self.endpoint.digests if ":" in name else self.endpoint.tags
 
 
-class Mirrored:
+class MirroredRepository:
     """`Source`: a repository with mirrors. What is passed over is told to `notes`, a sentence each."""
 
     def __init__(self, mirrors: list[_Asked], origin: _Asked, notes: list[str]) -> None:
@@ -86,11 +86,11 @@ class Mirrored:
         return (await self._first(lambda repository: repository.peek(name), name, None))[1]
 
     @asynccontextmanager
-    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[Body]:
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
         """`Source`: the content, from the first place that has it.
 
         Raises:
-            WrongMirror: what a mirror has sent was wrong, which its reader found; the next time another is asked.
+            StaleMirror: what a mirror has sent was wrong, which its reader found; the next time another is asked.
             MirrorError: as `Repository.open_blob`, where nobody has it.
         """
         async with AsyncExitStack() as stack:
@@ -102,7 +102,7 @@ class Mirrored:
             except (ContentError, TransferError) as error:
                 self._pass_over(place, error, node.digest, whole=body.start == 0)
                 if node.digest in place.wrong:
-                    raise WrongMirror(str(error), hint=error.hint) from error
+                    raise StaleMirror(str(error), hint=error.hint) from error
                 raise
 
     async def _first(
@@ -153,7 +153,7 @@ def _verdict(failures: list[tuple[_Asked, MirrorError]]) -> MirrorError:
     return found
 
 
-def pull_source(client: Client, reference: Reference) -> Repository | Mirrored:
+def pull_source(client: Client, reference: Reference) -> Repository | MirroredRepository:
     """Where the content of an image's repository is read.
 
     Raises:
@@ -163,7 +163,7 @@ def pull_source(client: Client, reference: Reference) -> Repository | Mirrored:
     mirrors, origin = sources(reference, client.options, client.rules)
     asked = [_Asked(_repository(client, endpoint, named=False), endpoint) for endpoint in mirrors]
     itself = _repository(client, origin, named=origin.registry == reference.registry)
-    return Mirrored(asked, _Asked(itself, origin, origin=True), client.notes) if asked else itself
+    return MirroredRepository(asked, _Asked(itself, origin, origin=True), client.notes) if asked else itself
 
 
 def push_target(client: Client, reference: Reference, *, push: bool = True) -> Repository:

@@ -1,4 +1,4 @@
-"""A layout's folder as something to verify (`mirror.content.Inventory`). It is only read."""
+"""A layout's folder as something to verify (`mirror.content.store.VerifiableStore`). It is only read."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.content.hashing import Reader, Verdict
+from mirror.content.hashing import BlobCheck, Reader
 from mirror.errors import MirrorError, NotFound
-from mirror.fs.directory import Folder, is_folder, kind_name
+from mirror.fs.directory import Directory, is_directory, kind_name
 from mirror.layout.blobs import Blobs
 from mirror.oci.digest import Digest
 
 _OWN = {"oci-layout", "index.json", "blobs"}
 
 
-class FolderInventory:
+class VerifiableLayout:
     """What a layout's folder holds, broken or not. Close it."""
 
     def __init__(self, path: Path) -> None:
@@ -26,9 +26,9 @@ class FolderInventory:
             NotFound: there is no such folder.
             StorageError: the folder itself cannot be read.
         """
-        if not is_folder(path):
+        if not is_directory(path):
             raise NotFound(f"There is no folder {str(path)!r}.", hint="Name a layout, an archive, or docker://IMAGE.")
-        self._root = Folder.open(path)
+        self._root = Directory.open(path)
         self._blobs = Blobs(self._root)
 
     @property
@@ -38,7 +38,7 @@ class FolderInventory:
     def read(self, name: str, cap: int) -> bytes:
         return self._root.read(name, cap)
 
-    def open(self, digest: Digest) -> Reader | Verdict:
+    def open(self, digest: Digest) -> Reader | BlobCheck:
         return self._blobs.look(digest)
 
     def stored(self) -> Iterator[tuple[str, str]]:

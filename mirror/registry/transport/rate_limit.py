@@ -11,7 +11,7 @@ from mirror.errors import TransferError
 SLOWEST = 1024  # bytes per second; a body that is slower, on an average, is a server that holds us up
 
 
-class Limit:
+class RateLimit:
     """So many bytes per second, of all transfers together; as many as come where `rate` is None."""
 
     def __init__(self, rate: int | None) -> None:
@@ -27,7 +27,7 @@ class Limit:
         await asyncio.sleep(self._due - now)
 
 
-async def paced(chunks: AsyncIterator[bytes], limit: Limit, window: float, request: str) -> AsyncIterator[bytes]:
+async def paced(chunks: AsyncIterator[bytes], limit: RateLimit, window: float, request: str) -> AsyncIterator[bytes]:
     """Pass a body on, at the limit's pace.
 
     Only the time that is spent waiting for the server counts against it: a slow disk is not its fault. So many seconds

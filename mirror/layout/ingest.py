@@ -14,11 +14,11 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable, Sequence
 
-from mirror.content.filecopy import pour
-from mirror.content.stream import Batch, Body, Check, Fill
-from mirror.errors import MirrorError, StorageError, WrongSize
-from mirror.fs.atomic import Temporary
-from mirror.fs.directory import Folder
+from mirror.content.filecopy import copy_file
+from mirror.content.stream import Batch, BlobReader, ReadInto, Verifier
+from mirror.errors import MirrorError, SizeMismatch, StorageError
+from mirror.fs.atomic import AtomicFile
+from mirror.fs.directory import Directory
 from mirror.oci.descriptor import Descriptor
 
 _READ = 1024 * 1024  # bytes at a time
@@ -29,16 +29,16 @@ def partial_name(node: Descriptor) -> str:
     return f"{node.digest.algorithm}-{node.digest.encoded}"
 
 
-class Arrival:
+class Ingest:
     """One blob that is being written. `size` is how far it has come, `reused` how much of that an earlier try left.
 
     `linked` is whether its file is another layout's too.
     """
 
-    def __init__(self, node: Descriptor, partials: Folder, spare: Folder) -> None:
+    def __init__(self, node: Descriptor, partials: Directory, spare: Directory) -> None:
         self.node, self._spare = node, spare
-        self.file: Temporary = Temporary.resume(partials, partial_name(node)) or Temporary.create(spare)
-        self.check = Check(node)
+        self.file: AtomicFile = AtomicFile.resume(partials, partial_name(node)) or AtomicFile.create(spare)
+        self.check = Verifier(node)
         self.size = self.reused = 0
         self.linked = False
 
@@ -69,16 +69,16 @@ class Arrival:
             Whether that is possible. Where it is not, nothing has changed.
 
         Raises:
-            WrongSize: the file has another size than the blob.
+            SizeMismatch: the file has another size than the blob.
         """
-        named = Temporary.link(self._spare, fd) if link else None
+        named = AtomicFile.link(self._spare, fd) if link else None
         if named:
             self.file.discard()
             self.file, self.linked = named, True
         elif not self.file.clone(fd):
             return False
         if self.file.size != self.node.size:
-            raise WrongSize(
+            raise SizeMismatch(
                 f"{self.node.digest}, taken over from another layout,", want=self.node.size, got=self.file.size
             )
         return True
@@ -86,16 +86,16 @@ class Arrival:
     def restart(self) -> None:
         """Forget everything that has come."""
         self.file.truncate()
-        self.check = Check(self.node)
+        self.check = Verifier(self.node)
         self.size = self.reused = 0
 
     def write(self, batch: Batch) -> None:
         self.check.update(batch)
         self._store(batch)
 
-    def take(self, body: Body, fill: Fill, advance: Callable[[int], None]) -> None:
-        """Step 3 for what is in a file already; see `pour`."""
-        pour(body, self.node, fill, self.check, lambda view: self._store([view]), advance, at=self.size)
+    def take(self, body: BlobReader, fill: ReadInto, advance: Callable[[int], None]) -> None:
+        """Step 3 for what is in a file already; see `copy_file`."""
+        copy_file(body, self.node, fill, self.check, lambda view: self._store([view]), advance, at=self.size)
 
     def _store(self, batch: Sequence[bytes | memoryview]) -> None:
         self.file.write(batch)
@@ -115,7 +115,7 @@ def _was_cut(error: MirrorError) -> bool:
     return error.transient or error.exit_code != 3
 
 
-def begun(partials: Folder, node: Descriptor) -> int:
+def partial_size(partials: Directory, node: Descriptor) -> int:
     """The bytes of a blob that have arrived by an earlier attempt, as far as its file's size tells."""
     status = partials.status(partial_name(node))
     return min(status.st_size, node.size) if status and stat.S_ISREG(status.st_mode) else 0

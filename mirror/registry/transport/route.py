@@ -14,30 +14,30 @@ from yarl import URL
 
 from mirror.config.hosts import ORDINARY
 from mirror.errors import ConfigError
-from mirror.registry.options import Options
-from mirror.registry.transport.addresses import AddressInfo, Bounds, literal
+from mirror.registry.options import RegistryOptions
+from mirror.registry.transport.addresses import AddressInfo, AddressPolicy, literal
 from mirror.registry.transport.proxy import proxy_for
-from mirror.registry.transport.tls import Trust, trust
+from mirror.registry.transport.tls import TlsConfig, trust
 
 SocketFactory = Callable[[AddressInfo], Any]
 # Opens a session whose sockets come from there.
 Connect = Callable[[SocketFactory | None], aiohttp.ClientSession]
 
 
-class Way:
+class Route:
     """How one registry, and whatever it sends us to, is reached.
 
     `base` is the registry's own URL, known when its scheme is. Connections to the registry itself and to elsewhere are
     kept apart: one that another registry may have is none that this one may have.
     """
 
-    def __init__(self, name: str, options: Options, connect: Connect, *, lenient: bool) -> None:
+    def __init__(self, name: str, options: RegistryOptions, connect: Connect, *, lenient: bool) -> None:
         self.base: URL | None = None
         self._name, self._options, self._connect, self._lenient = name, options, connect, lenient
-        self._bounds = Bounds(name, options.hosts.get(name, ORDINARY).trusted_networks)
+        self._bounds = AddressPolicy(name, options.hosts.get(name, ORDINARY).trusted_networks)
         self._everybody = trust("", ORDINARY, own=False, verify=True, ca_file=options.ca_file)
-        self._trusts: dict[URL, Trust] = {}
-        self._contexts: dict[Trust, ssl.SSLContext] = {}
+        self._trusts: dict[URL, TlsConfig] = {}
+        self._contexts: dict[TlsConfig, ssl.SSLContext] = {}
 
     def is_own(self, url: URL) -> bool:
         """Whether a URL has the registry's own origin: scheme, host and port."""
@@ -100,13 +100,13 @@ class Way:
                 f"What is set for the TLS of {url.authority} would hold for the proxy {proxy.host} too.",
                 hint="Reach the proxy by an http:// address, or except the registry with NO_PROXY.",
             )
-        if wanted == Trust() and "SSL_CERT_FILE" not in os.environ:
+        if wanted == TlsConfig() and "SSL_CERT_FILE" not in os.environ:
             return True
         if wanted not in self._contexts:
             self._contexts[wanted] = wanted.context()
         return self._contexts[wanted]
 
-    def _trust(self, url: URL) -> Trust:
+    def _trust(self, url: URL) -> TlsConfig:
         own = self.is_own(url)
         host = self._name if own else url.authority
         settings = self._options.hosts.get(host, ORDINARY)

@@ -24,7 +24,7 @@ Read = Callable[[Descriptor], bytes | None]
 
 
 @dataclass(slots=True)
-class Holdings:
+class RepositoryContent:
     """`content` are all descriptors by digest, `referrers` those of manifests by the digest of their subject.
 
     `complete` is false where a manifest could not be read, so that another look may find more. `size` is bytes of
@@ -37,14 +37,14 @@ class Holdings:
     size: int = 0
 
 
-def survey(entries: Iterable[Entry], read: Read) -> Holdings:
+def survey(entries: Iterable[Entry], read: Read) -> RepositoryContent:
     """Follow every entry.
 
     Args:
         entries: where to start.
         read: the verified bytes of a manifest, None where there are none; it blocks.
     """
-    found = Holdings()
+    found = RepositoryContent()
     for entry in entries:
         _follow(found, entry, read)
     for some in found.referrers.values():
@@ -52,7 +52,7 @@ def survey(entries: Iterable[Entry], read: Read) -> Holdings:
     return found
 
 
-def _follow(found: Holdings, entry: Entry, read: Read) -> None:
+def _follow(found: RepositoryContent, entry: Entry, read: Read) -> None:
     todo = [entry.root]
     while todo:
         node = todo.pop()
@@ -64,7 +64,7 @@ def _follow(found: Holdings, entry: Entry, read: Read) -> None:
             todo.extend(document.links if document else ())
 
 
-def _document(found: Holdings, node: Descriptor, read: Read) -> Document | None:
+def _document(found: RepositoryContent, node: Descriptor, read: Read) -> Document | None:
     """A manifest that can be read; its referrer is noted."""
     found.size += node.size
     if node.size > MANIFEST_CAP or found.size > MOST_BYTES:  # a layout may be hostile: what it names costs memory

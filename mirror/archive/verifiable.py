@@ -1,20 +1,20 @@
-"""An archive as something to verify (`mirror.content.Inventory`), broken or not. It is read in place."""
+"""An archive as something to verify (`mirror.content.store.VerifiableStore`), broken or not. It is read in place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from mirror.archive.agreement import disagreements
+from mirror.archive.consistency import disagreements
 from mirror.archive.files import Files
 from mirror.archive.tar import Tar
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.content.hashing import MISSING, Reader, Verdict
+from mirror.content.hashing import MISSING, BlobCheck, Reader
 from mirror.errors import BrokenArchive, BrokenLayout
 from mirror.oci.digest import Digest
 
 
-class ArchiveInventory:
+class VerifiableArchive:
     """What an archive holds. Close it."""
 
     def __init__(self, path: Path) -> None:
@@ -45,7 +45,7 @@ class ArchiveInventory:
             raise FileNotFoundError(name)
         return data
 
-    def open(self, digest: Digest) -> Reader | Verdict:
+    def open(self, digest: Digest) -> Reader | BlobCheck:
         return self._files.open(digest) or MISSING
 
     def stored(self) -> Iterator[tuple[str, str]]:

@@ -17,19 +17,19 @@ from pathlib import Path
 
 from mirror.errors import ConfigError
 from mirror.registry.auth.authfile import AuthFile
-from mirror.registry.auth.helpers import Helper
+from mirror.registry.auth.credential_helpers import CredentialHelper
 from mirror.registry.credentials import Credentials
 
 _FRESH = 60.0  # seconds that a helper is believed; some take a second for an answer, and forty repositories ask
 
 
-class Keyring:
+class CredentialStore:
     """Finds credentials. `given` are those for whole registries that beat every file."""
 
     def __init__(self, named: Path | None = None, given: Mapping[str, Credentials] | None = None) -> None:
         self._named = named
         self._given = given or {}
-        self._told: dict[tuple[Helper, str], tuple[float, Credentials | None]] = {}
+        self._told: dict[tuple[CredentialHelper, str], tuple[float, Credentials | None]] = {}
 
     async def find(self, registry: str, repository: str = "") -> Credentials | None:
         """The credentials for a repository, or for a registry as a whole; None where there are none.
@@ -44,7 +44,7 @@ class Keyring:
                 return found
         return None
 
-    async def _ask(self, helper: Helper, server: str) -> Credentials | None:
+    async def _ask(self, helper: CredentialHelper, server: str) -> Credentials | None:
         until, found = self._told.get((helper, server), (0.0, None))
         if until <= time.monotonic():
             found = await helper.get(server)

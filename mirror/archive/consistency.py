@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mirror.archive import listing
+from mirror.archive import docker_manifest
+from mirror.archive.docker_manifest import Image
 from mirror.archive.files import Files
-from mirror.archive.listing import Image
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.errors import BrokenArchive, ContentError
 from mirror.layout import index
@@ -25,7 +25,7 @@ _MOST = 100_000  # steps from an entry to a manifest, of all entries together
 def disagreements(files: Files) -> Iterator[Finding]:
     """What `manifest.json` lists and `index.json` does not lead to. What is wrong with the latter is said elsewhere."""
     try:
-        listed = list(listing.images_of(files.read(listing.FILE, MANIFEST_CAP) or b"[]"))
+        listed = list(docker_manifest.images_of(files.read(docker_manifest.FILE, MANIFEST_CAP) or b"[]"))
         named = _Named(files).found
     except BrokenArchive as error:
         yield _finding(Severity.UNVERIFIED, str(error))
@@ -62,7 +62,7 @@ class _Named:
             if document is None:
                 continue
             if document.config:
-                yield listing.paths_of(document)
+                yield docker_manifest.paths_of(document)
             fresh = [child for child in document.manifests if child.digest not in seen]
             seen.update(child.digest for child in fresh)
             todo.extend(fresh)
@@ -85,4 +85,4 @@ class _Named:
 
 
 def _finding(severity: Severity, found: str) -> Finding:
-    return Finding(Kind.AMBIGUOUS_ARCHIVE, severity, listing.FILE, "the same images as in index.json", found)
+    return Finding(Kind.AMBIGUOUS_ARCHIVE, severity, docker_manifest.FILE, "the same images as in index.json", found)

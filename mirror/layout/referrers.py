@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from mirror.content.graph import Graph, read_node, walk
-from mirror.content.roles import Source
 from mirror.content.select import INDEX
+from mirror.content.store import Source
 from mirror.errors import InvalidDigest, MirrorError
 from mirror.layout import names
 from mirror.layout.index import Entry
@@ -22,7 +22,7 @@ from mirror.oci.referrers import is_about, is_referrers_tag, tags_about
 
 
 @dataclass(frozen=True, slots=True)
-class Attached:
+class StoredReferrer:
     """An entry that is about `subject`, and all below it; `failure` says why that could not be read."""
 
     subject: Digest
@@ -106,16 +106,16 @@ def _digest(text: str) -> Digest | None:
         return None
 
 
-class Attachments:
+class LayoutReferrers:
     """The entries of one layout that can be about others."""
 
     def __init__(self, source: Source, entries: Iterable[Entry]) -> None:
         self._source = source
         self._by_name = {(home(entry), entry.tag): entry for entry in entries if is_attachable(entry)}
 
-    async def of(self, entry: Entry, graph: Graph) -> list[Attached]:
+    async def of(self, entry: Entry, graph: Graph) -> list[StoredReferrer]:
         """What is about one image, and what is about that."""
-        found: dict[str, Attached] = {}
+        found: dict[str, StoredReferrer] = {}
         subjects = subjects_of(entry, graph)
         seen = set(subjects)
         for subject in subjects:  # grows meanwhile
@@ -132,14 +132,14 @@ class Attachments:
         found = (self._by_name.get((home, tag)) for tag in tags_about(subject))
         return [entry for entry in found if entry]
 
-    async def _read(self, subject: Digest, entry: Entry) -> Attached:
+    async def _read(self, subject: Digest, entry: Entry) -> StoredReferrer:
         try:
-            return Attached(subject, entry, await walk(self._source, entry.root))
+            return StoredReferrer(subject, entry, await walk(self._source, entry.root))
         except MirrorError as error:
             found = Graph(entry.root)
             with suppress(MirrorError):  # what a list names may have referrers too, also where it is damaged itself
                 found.nodes[entry.root.digest] = await read_node(self._source, entry.root)
-            return Attached(subject, entry, found, error)
+            return StoredReferrer(subject, entry, found, error)
 
 
 def home(entry: Entry) -> str | None:

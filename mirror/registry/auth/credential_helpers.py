@@ -14,7 +14,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.concurrency import in_thread
+from mirror.concurrency import to_thread
 from mirror.errors import ConfigError, ContentError
 from mirror.registry.credentials import Credentials
 from mirror.strictjson import load_object
@@ -27,7 +27,7 @@ _NOT_FOUND = b"credentials not found in native keychain"
 
 
 @dataclass(frozen=True, slots=True)
-class Helper:
+class CredentialHelper:
     """One helper by its short name; `file` is the credentials file that names it."""
 
     name: str
@@ -89,7 +89,7 @@ class Helper:
         try:
             with _start(program, action) as process:
                 try:
-                    output, _ = await in_thread(lambda: process.communicate(stdin.encode(), PATIENCE), process.kill)
+                    output, _ = await to_thread(lambda: process.communicate(stdin.encode(), PATIENCE), process.kill)
                 finally:
                     process.kill()
         except subprocess.TimeoutExpired:

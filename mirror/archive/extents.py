@@ -24,7 +24,7 @@ _LINK = re.compile(r"[0-9a-f]{64}/layer\.tar", re.ASCII)
 _TARGET = re.compile(r"\.\./([0-9a-f]{64}(?:/layer)?\.tar)", re.ASCII)
 
 
-class Member(NamedTuple):
+class Extent(NamedTuple):
     """Where the bytes of a member are."""
 
     offset: int
@@ -39,7 +39,7 @@ class Members:
 
     def __init__(self, pread: Callable[[int, int], bytes], size: int, most: int = MOST) -> None:
         """Read the headers of an archive of `size` bytes; `pread` gives bytes at an offset, fewer at the end."""
-        self.by_name: dict[str, Member] = {}
+        self.by_name: dict[str, Extent] = {}
         self.fault: str | None = None
         self._pread, self._size, self._most = pread, size, most
         self._window, self._window_at, self._at = b"", 0, 0
@@ -88,7 +88,7 @@ class Members:
         if name in self.by_name or name in self._links:
             raise BrokenArchive(f"has two members {name!r}")
         if found.kind == header.FILE:
-            self.by_name[name] = Member(start, found.size)
+            self.by_name[name] = Extent(start, found.size)
         elif found.kind == header.SYMLINK and _LINK.fullmatch(name) and not found.size:
             self._links[name] = found.link
         else:

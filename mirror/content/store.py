@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from mirror.content.finding import Finding
-    from mirror.content.hashing import Reader, Verdict
-    from mirror.content.stream import Body, Fetch
+    from mirror.content.hashing import BlobCheck, Reader
+    from mirror.content.stream import BlobReader, Fetch
     from mirror.oci.descriptor import Descriptor
     from mirror.oci.digest import Digest
 
@@ -28,7 +28,7 @@ class Source(Protocol):
         """
         ...
 
-    def open_blob(self, node: Descriptor, start: int = 0) -> AbstractAsyncContextManager[Body]:
+    def open_blob(self, node: Descriptor, start: int = 0) -> AbstractAsyncContextManager[BlobReader]:
         """The content of `node` from the byte `start` on; all of it where the store cannot begin in the middle.
 
         Raises:
@@ -49,7 +49,7 @@ class Dated(Source, Protocol):
         ...
 
 
-class Holder(Protocol):
+class BlobChecker(Protocol):
     """Somewhere that can be asked what it holds."""
 
     async def has(self, node: Descriptor) -> bool:
@@ -57,7 +57,7 @@ class Holder(Protocol):
         ...
 
 
-class Sink(Holder, Protocol):
+class Sink(BlobChecker, Protocol):
     """Somewhere that content can be put. It becomes visible only when it is whole and has been verified."""
 
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
@@ -82,7 +82,7 @@ class Sink(Holder, Protocol):
         ...
 
 
-class Inventory(Protocol):
+class VerifiableStore(Protocol):
     """A store that can be verified: all that it holds can be listed, and read in the form of an OCI image layout.
 
     Calls block, and several threads call at once. Nothing is repaired, and nothing that is wrong with the content
@@ -104,7 +104,7 @@ class Inventory(Protocol):
         """
         ...
 
-    def open(self, digest: Digest) -> Reader | Verdict:
+    def open(self, digest: Digest) -> Reader | BlobCheck:
         """The blob of this name, or what stands in its place. Links are never followed."""
         ...
 
@@ -147,7 +147,7 @@ class Progress(Protocol):
         ...
 
 
-class Silence:
+class NoProgress:
     """Progress for nobody."""
 
     def plan(self, phase: str, blobs: int, size: int) -> None: ...

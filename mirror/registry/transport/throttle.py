@@ -18,7 +18,7 @@ _FIRST, _LONGEST = 1.0, 60.0  # seconds; the longest is containers/image's too
 log = logging.getLogger("mirror")
 
 
-class Backoff:
+class Throttle:
     """The gate before one registry, whose name is `host`."""
 
     def __init__(self, host: str) -> None:
@@ -29,7 +29,7 @@ class Backoff:
         self._news = asyncio.Event()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def slot(self) -> AsyncIterator[None]:
         """Wait until it is this request's turn; inside, it says what became of it."""
         leads = await self._wait()
         try:
@@ -49,7 +49,7 @@ class Backoff:
             log.info("%s is left alone for %.1f s.", self._host, seconds)
         self._until = max(self._until, now + seconds)
 
-    def welcome(self) -> None:
+    def succeeded(self) -> None:
         """The registry has answered."""
         if monotonic() >= self._until:  # answers to what was asked before the pause do not end it
             self._refusals = 0

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 from mirror.archive import header
-from mirror.content.filecopy import pour
-from mirror.content.stream import Batch, Body, Check, Fill
+from mirror.content.filecopy import copy_file
+from mirror.content.stream import Batch, BlobReader, ReadInto, Verifier
 from mirror.fs.atomic import write_all
-from mirror.fs.directory import translated
+from mirror.fs.directory import os_errors
 from mirror.layout.blobs import place
 from mirror.oci.descriptor import Descriptor
 
@@ -28,7 +28,7 @@ class Pipe:
         self._fd = fd
 
     def write_at(self, chunks: Sequence[bytes | memoryview], offset: int) -> None:
-        with translated("stdout"):
+        with os_errors("stdout"):
             write_all(self._fd, chunks)
 
     def truncate(self, size: int) -> None:
@@ -55,19 +55,19 @@ def _header(node: Descriptor) -> bytes:
     return header.build(place(node.digest), node.size)
 
 
-class Member:
+class MemberWriter:
     """A blob that is being written at `offset`: `size` bytes of it have come, and are hashed.
 
-    It is `sound` while it is known how many are written, and whoever goes on knows where; `begun` from its first byte
-    on.
+    It is `sound` while it is known how many are written, and whoever goes on knows where; `partial_size` from its first
+    byte on.
     """
 
     def __init__(self, node: Descriptor, offset: int) -> None:
         self.node, self.offset = node, offset
-        self.size, self.sound, self.begun = 0, True, False
+        self.size, self.sound, self.partial_size = 0, True, False
         self._waiting: list[bytes | memoryview] = [_header(node)]
         self._padding = header.padding(node.size)
-        self._check, self._next = Check(node), offset
+        self._check, self._next = Verifier(node), offset
 
     def update(self, batch: Batch) -> None:
         self._check.update(batch)
@@ -78,26 +78,26 @@ class Member:
         self._write(output, [])
         self._waiting, self.sound = [*batch], True
 
-    def finish(self, output: Output, body: Body) -> None:
+    def finish(self, output: Output, body: BlobReader) -> None:
         """Give the verdict on all bytes, and write what waited for it; after that, there is no going on.
 
         Raises:
-            WrongDigest: they are wrong.
+            DigestMismatch: they are wrong.
         """
-        self.sound, self.begun = False, True
+        self.sound, self.partial_size = False, True
         self._check.finish(body.called(self.node))
         self._write(output, [self._padding])
 
-    def take(self, output: Output, body: Body, fill: Fill, advance: Callable[[int], None]) -> None:
-        """All of it, out of a file; see `pour`."""
+    def take(self, output: Output, body: BlobReader, fill: ReadInto, advance: Callable[[int], None]) -> None:
+        """All of it, out of a file; see `copy_file`."""
         self.sound = False
         at = self._next + sum(map(len, self._waiting))
-        pour(body, self.node, fill, self._check, lambda view: self._write(output, [view]), advance, at)
+        copy_file(body, self.node, fill, self._check, lambda view: self._write(output, [view]), advance, at)
         self._write(output, [self._padding])
 
     def _write(self, output: Output, chunks: Sequence[bytes | memoryview]) -> None:
         """Write what was waiting, and this."""
-        self.sound, self.begun = False, True
+        self.sound, self.partial_size = False, True
         chunks = [*self._waiting, *chunks]
         output.write_at(chunks, self._next)
         self._next += sum(map(len, chunks))

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mirror.content.hashing import Flaw, Verdict
+from mirror.content.hashing import BlobCheck, BlobFault
 from mirror.oci.descriptor import CONFIG_TYPES, MANIFEST_TYPES, Descriptor, Platform
 from mirror.oci.digest import Digest
 
@@ -36,7 +36,7 @@ class Use:
     optional: bool
 
 
-class Ledger:
+class BlobTable:
     """The blobs by number, from 0 on in the order in which they were noted.
 
     `files` were found, `size` bytes of them hashed.
@@ -156,12 +156,12 @@ class Ledger:
             self._platforms.append(platform)
         self._platform[number] = self._platform[number] or position + 1
 
-    def settle(self, number: int, verdict: Verdict) -> bool:
+    def settle(self, number: int, verdict: BlobCheck) -> bool:
         """Note that a blob has been looked at as closely as it is going to be; False where it had been before."""
         if self.marks[number] & DONE:
             return False
         self.marks[number] |= DONE
-        self.files += verdict.flaw is not Flaw.MISSING
+        self.files += verdict.flaw is not BlobFault.MISSING
         self.size += verdict.hashed
         return True
 
