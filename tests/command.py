@@ -7,13 +7,17 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import inprocess
+
 _CODES = {0, 1, 2, 3, 4, 130}
 _LIMIT = 60  # seconds after which a command hangs
+_AT_START = re.compile(r"PYTHON|LANG$|LC_|SSL_CERT_DIR$|TZ$")  # variables that count when a process starts
 _FRIENDLY = {"\n", "\t"}
 # Every warning fails a test, but for connections that the process ends with: a TLS peer's last word is not waited for.
 _WARNINGS = "error,ignore:unclosed <s:ResourceWarning,ignore:unclosed transport:ResourceWarning"
@@ -45,7 +49,12 @@ class Result:
 
 
 class Mirror:
-    """Runs `mirror` in a folder, with a home of its own and nothing of ours in its environment."""
+    """Runs `mirror` in a folder, with a home of its own and nothing of ours in its environment.
+
+    A call runs it in this process, which takes a tenth of the time, or with `pytest --processes` in one of its own.
+    """
+
+    in_process = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -69,15 +78,34 @@ class Mirror:
         stdin: str = "",
         env: Mapping[str, str] | None = None,
         bound: bool = False,
+        process: bool = False,
         module: str = "mirror",
     ) -> Result:
-        """Run it to its end, which has to be `code`; `bound`: with file modes that bind even root."""
+        """Run it to its end and check its exit code.
+
+        Args:
+            code: the expected exit code.
+            stdin: what it reads.
+            env: variables to add to its environment.
+            bound: in a process that obeys file modes even as root.
+            process: in a process of its own.
+            module: what runs in a process of its own instead of `mirror`.
+        """
         command = self.command(*args, module=module)
-        result = self.run(_bound(command) if bound else command, stdin, env)
+        if self.in_process and not (bound or process or module != "mirror") and _suits_this_process(env or {}):
+            result = self._call(args, stdin, {**self.env, **(env or {})})
+        else:
+            result = self.run(_bound(command) if bound else command, stdin, env)
         assert result.code == code, f"{' '.join(command)}\n{result.code}: {result.out}\n{result.err}"
         if code in _CODES:
             check_manners(result)
         return result
+
+    def _call(self, args: Iterable[object], stdin: str, env: Mapping[str, str]) -> Result:
+        code, out, err = inprocess.run(
+            [str(arg) for arg in args], cwd=self.folder, env=env, stdin=stdin.encode(), warning_options=_WARNINGS
+        )
+        return Result(code, out, err.decode())
 
     def run(self, command: list[str], stdin: str = "", env: Mapping[str, str] | None = None) -> Result:
         """Run any command line as `mirror` is run, however it ends."""
@@ -105,6 +133,11 @@ class Mirror:
 
     def command(self, *args: object, module: str = "mirror") -> list[str]:
         return [sys.executable, "-m", module, *map(str, args)]
+
+
+def _suits_this_process(env: Mapping[str, str]) -> bool:
+    """Not variables that an interpreter reads when it starts; nor threads, which cannot handle signals."""
+    return threading.current_thread() is threading.main_thread() and not any(map(_AT_START.match, env))
 
 
 def _bound(command: list[str]) -> list[str]:

@@ -5,10 +5,25 @@ from pathlib import Path
 
 import pytest
 
+import mirror as package
+
 pytest.register_assert_rewrite("tests.command", "tests.peers.programs", "tests.peers.layouts")
 
 from tests.command import Mirror  # noqa: E402
 from tests.registry import EmbeddedRegistry, serving  # noqa: E402
+
+_CHECKOUT = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--processes", action="store_true", help="run every mirror command in a process of its own")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    under_test = Path(package.__file__).parent.parent
+    if under_test != _CHECKOUT:
+        raise pytest.UsageError(f"mirror is imported from {under_test}, not from this checkout: run scripts/setup")
+    Mirror.in_process = not config.getoption("--processes")
 
 
 @pytest.fixture

@@ -1,0 +1,269 @@
+"""Run the `mirror` command inside the test process, as a process of its own would run it.
+
+A call costs a tenth of an interpreter start. What a new process has to itself is swapped for the call and restored
+after it: file descriptors 0 to 2, environment, working directory, `sys.argv`, warning filters, logging, signal
+handlers, the limit of open files and what the garbage collector sees. `os._exit` ends the call, not the test process.
+"""
+
+import contextvars
+import gc
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from mirror.cli import main
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_FLUSH_FAILED = 120  # the exit code of an interpreter that cannot flush stdout at its end
+
+
+class _Exited(SystemExit):
+    """`os._exit` was called. asyncio passes SystemExit through its loop, as it passes no other exception."""
+
+
+def run(
+    args: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: bytes, warning_options: str
+) -> tuple[int, bytes, bytes]:
+    """Run `mirror ARGS` to its end and return its exit code, stdout and stderr.
+
+    Args:
+        args: the command line without the program's name.
+        cwd: the working directory.
+        env: the whole environment.
+        stdin: what the command reads, through a pipe.
+        warning_options: warning filters in the syntax of PYTHONWARNINGS.
+    """
+    with ExitStack() as stack:
+        for swapped in (_collector(), _directory(cwd), _environment(env), _process_state()):
+            stack.enter_context(swapped)
+        out, err = _Collected(), _Collected()
+        with (
+            _Fed(stdin) as source,
+            out as out_fd,
+            err as err_fd,
+            _descriptors(source, out_fd, err_fd),
+            _streams(args),
+            _logging(),
+            _warnings(warning_options),
+        ):
+            code = contextvars.copy_context().run(_main)
+        return code, bytes(out.data), bytes(err.data)
+
+
+def _main() -> int:
+    """Run it as `python -m mirror` does, down to the last search for garbage, and return the exit code."""
+    try:
+        main()
+    except _Exited as exited:
+        return int(str(exited.code))  # without a flush, without a last search
+    except SystemExit as exited:
+        code = exited.code
+    except BaseException:  # the interpreter prints it and goes on to its end
+        traceback.print_exc()
+        code = 1
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+        code = 1
+    gc.collect()  # warns of what was left open
+    return (code or 0) if _flushed() else _FLUSH_FAILED
+
+
+def _flushed() -> bool:
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        print(f"Exception ignored while flushing sys.stdout: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+# What belongs to a process
+
+
+@contextmanager
+def _collector() -> Iterator[None]:
+    """The collector sees only what the command makes: the last search is quick and finds none of the test's garbage."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+@contextmanager
+def _directory(cwd: Path) -> Iterator[None]:
+    before = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.chdir(cwd)
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+@contextmanager
+def _environment(env: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    try:
+        _replace(env)
+        yield
+    finally:
+        _replace(before)
+
+
+def _replace(env: Mapping[str, str]) -> None:
+    for name in os.environ.keys() - env.keys():
+        del os.environ[name]
+    os.environ.update(env)
+
+
+@contextmanager
+def _process_state() -> Iterator[None]:
+    """Signal handlers, the limit of open files, `os._exit`, and the hooks with which pytest catches stray errors."""
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hooks = os._exit, sys.unraisablehook, threading.excepthook
+    os._exit = _exit
+    sys.unraisablehook = sys.__unraisablehook__
+    threading.excepthook = threading.__excepthook__
+    try:
+        yield
+    finally:
+        os._exit, sys.unraisablehook, threading.excepthook = hooks
+        if resource.getrlimit(resource.RLIMIT_NOFILE) != limit:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _exit(status: int) -> NoReturn:
+    raise _Exited(status)
+
+
+@contextmanager
+def _logging() -> Iterator[None]:
+    """What libraries log goes to stderr, as in a process without handlers, and the log of `mirror` starts afresh."""
+    root, log = logging.getLogger(), logging.getLogger("mirror")
+    before = log.handlers[:], log.level
+    last_resort = logging.StreamHandler(sys.stderr)
+    last_resort.setLevel(logging.WARNING)
+    last_resort.addFilter(_is_of_the_command)
+    root.addHandler(last_resort)
+    try:
+        yield
+    finally:
+        root.removeHandler(last_resort)
+        log.handlers[:], level = before
+        log.setLevel(level)
+
+
+def _is_of_the_command(record: logging.LogRecord) -> bool:
+    """Servers of the test log in threads of their own; what `mirror` logs has handlers."""
+    return record.thread == threading.main_thread().ident and record.name.partition(".")[0] != "mirror"
+
+
+# File descriptors and streams
+
+
+class _Fed:
+    """The end of a pipe from which `data` can be read."""
+
+    def __init__(self, data: bytes) -> None:
+        self._source, self._target = os.pipe()
+        self._data = data
+        self._thread = threading.Thread(target=self._write)
+
+    def __enter__(self) -> int:
+        self._thread.start()
+        return self._source
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._source)  # a command that has not read it all breaks the pipe
+        self._thread.join()
+
+    def _write(self) -> None:
+        with suppress(BrokenPipeError), open(self._target, "wb") as file:
+            file.write(self._data)
+
+
+class _Collected:
+    """The end of a pipe into which can be written; afterwards `data` has it all."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self._source, self._target = os.pipe()
+        self._thread = threading.Thread(target=self._read)
+
+    def __enter__(self) -> int:
+        self._thread.start()
+        return self._target
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._target)
+        self._thread.join()
+
+    def _read(self) -> None:
+        with open(self._source, "rb", buffering=0) as file:
+            while chunk := file.read(64 * 1024):
+                self.data += chunk
+
+
+@contextmanager
+def _descriptors(*fds: int) -> Iterator[None]:
+    """Put these in place of the file descriptors 0, 1 and 2."""
+    before = [os.dup(number) for number in range(len(fds))]
+    try:
+        for number, fd in enumerate(fds):
+            os.dup2(fd, number)
+        yield
+    finally:
+        for number, fd in enumerate(before):
+            os.dup2(fd, number)
+            os.close(fd)
+
+
+@contextmanager
+def _streams(args: Sequence[str]) -> Iterator[None]:
+    """`sys.argv` and text streams over the file descriptors, made as Python makes them where LANG is C.UTF-8."""
+    before = sys.argv, sys.stdin, sys.stdout, sys.stderr
+    sys.argv = ["mirror", *args]
+    sys.stdin = _text(0, "r", "surrogateescape")
+    sys.stdout = _text(1, "w", "surrogateescape")
+    sys.stderr = _text(2, "w", "backslashreplace", buffering=1)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdin, sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.close()
+        sys.argv, sys.stdin, sys.stdout, sys.stderr = before
+
+
+def _text(fd: int, mode: str, errors: str, buffering: int = -1) -> TextIO:
+    opened: Callable[..., Any] = open
+    stream: TextIO = opened(fd, mode, buffering, encoding="utf-8", errors=errors, closefd=False)
+    return stream
+
+
+@contextmanager
+def _warnings(options: str) -> Iterator[None]:
+    """The filters of PYTHONWARNINGS, read by the function with which an interpreter reads them when it starts."""
+    before = sys.warnoptions
+    sys.warnoptions = options.split(",")
+    try:
+        with warnings.catch_warnings():
+            warnings.resetwarnings()
+            warnings._processoptions(sys.warnoptions)  # type: ignore[attr-defined]
+            yield
+    finally:
+        sys.warnoptions = before
