@@ -7,12 +7,12 @@ import pytest
 
 import mirror as package
 
-pytest.register_assert_rewrite("tests.command", "tests.peers.programs", "tests.peers.layouts")
+pytest.register_assert_rewrite("tests.support.command", "tests.peers.programs", "tests.peers.layouts")
 
-from tests.command import Mirror  # noqa: E402
-from tests.registry import EmbeddedRegistry, serving  # noqa: E402
+from tests.support.command import Mirror  # noqa: E402
+from tests.support.registry import EmbeddedRegistry, serving  # noqa: E402
 
-_CHECKOUT = Path(__file__).parent.parent
+_CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    under_test = Path(package.__file__).parent.parent
+    under_test = Path(package.__file__).resolve().parent.parent
     if under_test != _CHECKOUT:
         raise pytest.UsageError(f"mirror is imported from {under_test}, not from this checkout: run scripts/setup")
     Mirror.in_process = not config.getoption("--processes")

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from mirror.text import size
-from tests.images import Image, seed_image
-from tests.registry import EmbeddedRegistry, serving
+from tests.support.images import Image, seed_image
+from tests.support.registry import EmbeddedRegistry, serving
 
 REPOSITORY, TAG = "redis", "4.0"
 BOLD, DIM, GREEN, RED = "1", "2", "32", "31"

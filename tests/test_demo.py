@@ -10,7 +10,7 @@ import pytest
 
 from tests import demo
 from tests.demo import Stage, Unexpected
-from tests.images import seed_image
+from tests.support.images import seed_image
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {digest: len(data) for digest, data in seed_image().blobs.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import images, layouts
+from tests.support import images, layouts
 
 DOCS = Path(__file__).parents[1] / "docs" / "library.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)

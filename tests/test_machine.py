@@ -27,9 +27,9 @@ from mirror import (
     push_layout,
     verify_layout,
 )
-from tests.command import blob_path, blobs, lacking, names, wrong_blobs
-from tests.images import Image
-from tests.registry import (
+from tests.support.command import blob_path, blobs, lacking, names, wrong_blobs
+from tests.support.images import Image
+from tests.support.registry import (
     Action,
     Chunked,
     Cut,
@@ -43,7 +43,7 @@ from tests.registry import (
     Truncate,
     serving,
 )
-from tests.strategies import graphs
+from tests.support.strategies import graphs
 
 EVERYTHING = PullOptions(choice=PlatformSelection(all=True), retry=RetryPolicy(0), registries=RegistryOptions(jobs=2))
 HURRIED = PullOptions(
@@ -166,7 +166,9 @@ class Layouts(RuleBasedStateMachine):
         """SIGKILL at a call that makes something durable, visible or gone."""
         self._registry.clear_faults()
         arguments = [f"{how}:{moment}", "pull", self._name(repository), "--all", "-j", "1", "-o", str(self._layout)]
-        done = subprocess.run([sys.executable, "-m", "tests.crash", *arguments], capture_output=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.support.crash", *arguments], capture_output=True, check=False
+        )
         assert done.returncode in (0, -signal.SIGKILL), done.stderr
         if done.returncode == 0:
             self._healed(repository)

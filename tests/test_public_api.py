@@ -26,8 +26,8 @@ from mirror import (
     remove_image,
     verify_layout,
 )
-from tests import images
-from tests.registry import EmbeddedRegistry, serving
+from tests.support import images
+from tests.support.registry import EmbeddedRegistry, serving
 
 IMAGE = images.multi_arch()
 PUBLIC = sorted(mirror.__all__)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from mirror import PlatformSelection, PullOptions, copy_images, pull_image, push_layout, verify_layout
 from mirror.report.transfers import TransferReport
-from tests import debian_image, images
-from tests.command import blobs, entries, tree
-from tests.images import Image
 from tests.peers.programs import lacking, needed
-from tests.registry import EmbeddedRegistry, serving
-from tests.strategies import Family, families, graphs
+from tests.support import debian_image, images
+from tests.support.command import blobs, entries, tree
+from tests.support.images import Image
+from tests.support.registry import EmbeddedRegistry, serving
+from tests.support.strategies import Family, families, graphs
 
 EVERYTHING = PullOptions(choice=PlatformSelection(all=True))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mirror.errors import InvalidContent, MirrorError
 from mirror.strictjson import MOST_VALUES, field, load_object, loads
-from tests.strategies import THOROUGH, json_values, nasty_text, outcome
+from tests.support.strategies import THOROUGH, json_values, nasty_text, outcome
 
 
 @given(json_values)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mirror.archive import header
 from mirror.archive.extents import Members
-from tests.archives import END
-from tests.strategies import THOROUGH
+from tests.support.archives import END
+from tests.support.strategies import THOROUGH
 
 LARGE = 8 * 1024**3  # bytes from which on a header alone does not do
 

@@ -15,8 +15,8 @@ from mirror.content.graph import walk
 from mirror.errors import BrokenArchive, ContentError, DigestMismatch, NotFound, UsageError
 from mirror.oci.descriptor import OCI_MANIFEST, Descriptor
 from mirror.oci.digest import Digest
-from tests import images
-from tests.archives import (
+from tests.support import images
+from tests.support.archives import (
     Saved,
     containerd_archive,
     crane_archive,
@@ -30,7 +30,7 @@ from tests.archives import (
     packed,
     with_folders,
 )
-from tests.memory import descriptor_of
+from tests.support.memory import descriptor_of
 
 NAME = "quay.io/a/b:v1"
 MULTI = images.multi_arch()

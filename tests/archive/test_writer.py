@@ -29,11 +29,11 @@ from mirror.errors import (
 from mirror.fs.atomic import AtomicFile
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from tests import images
-from tests.archives import IMAGE_NAME, OCI_LAYOUT, REF_NAME, unpacked
-from tests.layout.test_folder import make
-from tests.memory import descriptor_of
-from tests.strategies import digest_by
+from tests.fs.test_directory import make
+from tests.support import images
+from tests.support.archives import IMAGE_NAME, OCI_LAYOUT, REF_NAME, unpacked
+from tests.support.memory import descriptor_of
+from tests.support.strategies import digest_by
 
 DATA = random.Random(3).randbytes(9_000_000)  # more than two batches
 NODE = Descriptor("x/y", Digest.of(DATA), len(DATA))

@@ -70,7 +70,7 @@ class Bench:
     def layout(self) -> Path:
         """The bench image, as mirror has pulled it."""
         folder = self.folder / "layout"
-        self._publish("tests.images", "--bench", self.host, "bench", "1")
+        self._publish("tests.support.images", "--bench", self.host, "bench", "1")
         self._shell.run(PULL, HOST=self.host, FRESH=folder)
         warm(folder)
         return folder

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from tests.images import Blob, Remote, image
+from tests.support.images import Blob, Remote, image
 
 SIZE = 2_000_000_000
 _ZEROS = bytes(1_000_000)

@@ -7,8 +7,8 @@ import zlib
 from io import BytesIO
 from pathlib import Path
 
-from tests.images import OCI_LAYER, Blob, digest_of, image
-from tests.layouts import write
+from tests.support.images import OCI_LAYER, Blob, digest_of, image
+from tests.support.layouts import write
 
 SIZES = (300, 250, 200, 200, 150, 120, 90, 60, 40, 20, 10, 10)  # MB of each layer when it is unpacked
 _WORDS = 4000

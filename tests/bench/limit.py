@@ -15,8 +15,8 @@ from pathlib import Path
 
 from mirror import verify_layout
 from tests.bench.measure import warm
-from tests.images import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, digest_of, encode
-from tests.layouts import add, write_index
+from tests.support.images import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, digest_of, encode
+from tests.support.layouts import add, write_index
 
 _SIZES = [250_000_000] * 6 + [150_000_000] * 10 + [45_000_000] * 20
 

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from tests.images import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Json, digest_of, encode
-from tests.layouts import write_index
+from tests.support.images import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Json, digest_of, encode
+from tests.support.layouts import write_index
 
 
 def write(layout: Path, blobs: int, layers: int = 100) -> None:

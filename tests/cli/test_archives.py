@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests import images, layouts
-from tests.archives import (
+from tests.support import images, layouts
+from tests.support.archives import (
     HOSTILE,
     IMAGE_NAME,
     REF_NAME,
@@ -30,10 +30,10 @@ from tests.archives import (
     unpacked,
     with_folders,
 )
-from tests.command import Mirror, Result, assert_whole, blob_path, blobs, check_manners, entries, names, tree
-from tests.images import Image
-from tests.registry import EmbeddedRegistry, serving
-from tests.strategies import mutated
+from tests.support.command import Mirror, Result, assert_whole, blob_path, blobs, check_manners, entries, names, tree
+from tests.support.images import Image
+from tests.support.registry import EmbeddedRegistry, serving
+from tests.support.strategies import mutated
 
 AMD64 = images.image("linux/amd64", images.layer(1, 3000), images.layer(2, 500))
 ARM = images.image("linux/arm64", images.layer(3, 900), images.layer(2, 500))
@@ -436,7 +436,7 @@ def test_a_pipe_that_is_cut_is_refused(mirror: Mirror, tmp_path: Path) -> None:
 
 def test_a_disk_without_room_is_found_before_anything_moves(mirror: Mirror, tmp_path: Path) -> None:
     saved(tmp_path, oci_archive(AMD64, NAME))
-    result = mirror("free:1000", "import", "images.tar", "back", module="tests.crash", code=1)
+    result = mirror("free:1000", "import", "images.tar", "back", module="tests.support.crash", code=1)
     assert "1.0 kB free" in result.err
     assert blobs(tmp_path / "back") == set()
 
@@ -450,7 +450,7 @@ def test_an_export_that_is_killed_leaves_the_old_file_or_the_new_one(
     mirror("export", "back", "x.tar")
     new = (tmp_path / "x.tar").read_bytes()
     (tmp_path / "x.tar").write_bytes(b"old")
-    result = mirror.run(mirror.command(f"{plan}:{number}", "export", "back", "x.tar", module="tests.crash"))
+    result = mirror.run(mirror.command(f"{plan}:{number}", "export", "back", "x.tar", module="tests.support.crash"))
     assert result.code in (0, -9)
     assert (tmp_path / "x.tar").read_bytes() in (b"old", new)
     mirror("export", "back", "x.tar")
@@ -459,7 +459,7 @@ def test_an_export_that_is_killed_leaves_the_old_file_or_the_new_one(
 
 def test_the_bytes_are_on_the_disk_before_the_name(mirror: Mirror, tmp_path: Path) -> None:
     mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
-    mirror("trace:calls", "export", "back", "x.tar", module="tests.crash")
+    mirror("trace:calls", "export", "back", "x.tar", module="tests.support.crash")
     fsync, rename, last = (tmp_path / "calls").read_text().splitlines()
     temporary = fsync.split()[1]
     assert (fsync.split()[0], Path(temporary).parent) == ("fsync", tmp_path)

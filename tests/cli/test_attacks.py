@@ -14,14 +14,25 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.cli.certificate import self_signed
-from tests.cli.namespace import isolated
-from tests.cli.proxy import proxying
-from tests.command import Mirror, Result, assert_whole, entries, tree
-from tests.registry import Action, Basic, Bearer, EmbeddedRegistry, Fault, Flip, Header, Redirect, Status, serving
-from tests.registry.auth import Auth
-from tests.registry.messages import Answer, Call
+from tests.support import images
+from tests.support.certificate import self_signed
+from tests.support.command import Mirror, Result, assert_whole, entries, tree
+from tests.support.namespace import isolated
+from tests.support.proxy import proxying
+from tests.support.registry import (
+    Action,
+    Basic,
+    Bearer,
+    EmbeddedRegistry,
+    Fault,
+    Flip,
+    Header,
+    Redirect,
+    Status,
+    serving,
+)
+from tests.support.registry.auth import Auth
+from tests.support.registry.messages import Answer, Call
 
 IMAGE = images.multi_arch(["linux/amd64", "linux/arm64"])
 LAYER = max(IMAGE.blobs, key=lambda digest: len(IMAGE.blobs[digest]))

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests import images
-from tests.command import Mirror, blob_path, blobs, entries
-from tests.images import Blob, Image
-from tests.registry import EmbeddedRegistry, Fault, Header, serving
+from tests.support import images
+from tests.support.command import Mirror, blob_path, blobs, entries
+from tests.support.images import Blob, Image
+from tests.support.registry import EmbeddedRegistry, Fault, Header, serving
 
 ARTIFACT_MANIFEST = "application/vnd.oci.artifact.manifest.v1+json"
 LAYER = images.layer(1, 100)

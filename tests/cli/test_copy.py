@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.archives import IMAGE_NAME, REF_NAME, Saved, docker_old, named, unpacked
-from tests.command import Mirror, Result, assert_whole, blob_path, blobs, check_manners, entries, names, tree
-from tests.images import Image
-from tests.registry import Cut, EmbeddedRegistry, Fault, Status, serving
+from tests.support import images
+from tests.support.archives import IMAGE_NAME, REF_NAME, Saved, docker_old, named, unpacked
+from tests.support.command import Mirror, Result, assert_whole, blob_path, blobs, check_manners, entries, names, tree
+from tests.support.images import Image
+from tests.support.registry import Cut, EmbeddedRegistry, Fault, Status, serving
 
 AMD64 = images.image("linux/amd64", images.layer(1, 60_000), images.layer(2, 500))
 ARM = images.image("linux/arm64", images.layer(3, 900), images.layer(2, 500))

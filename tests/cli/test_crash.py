@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.command import (
+from tests.support import images
+from tests.support.command import (
     Mirror,
     Result,
     assert_whole,
@@ -29,8 +29,8 @@ from tests.command import (
     tree,
     wrong_blobs,
 )
-from tests.registry import Action, EmbeddedRegistry, Fault, Stall, Status, serving
-from tests.registry.messages import Answer, Call
+from tests.support.registry import Action, EmbeddedRegistry, Fault, Stall, Status, serving
+from tests.support.registry.messages import Answer, Call
 
 PARTS = 3  # of a long test, so that several cores share it
 SHARED = images.layer(1, 3000)
@@ -57,7 +57,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         FIRST.publish(registry, "first", "v1")
         SECOND.publish(registry, "second", "v1")
         first, second = f"{registry.host}/first:v1", f"{registry.host}/second:v1"
-        mirror("trace:calls", *pull(first), module="tests.crash")
+        mirror("trace:calls", *pull(first), module="tests.support.crash")
         mirror("verify", "layout")
         calls = (mirror.folder / "calls").read_text().splitlines()
         yield Scene(registry, first, second, calls, tree(mirror.folder / "layout"))
@@ -100,7 +100,7 @@ def moments(calls: list[str]) -> list[str]:
 def test_pull_killed_at_any_call_goes_on(mirror: Mirror, scene: Scene, layout: Path, part: int) -> None:
     assert len(scene.calls) > 20
     for moment in moments(scene.calls)[part::PARTS]:
-        mirror(moment, *pull(scene.first), module="tests.crash", code=-signal.SIGKILL)
+        mirror(moment, *pull(scene.first), module="tests.support.crash", code=-signal.SIGKILL)
         assert_no_lie(layout)
         mirror(*pull(scene.first))
         assert tree(layout) == scene.clean
@@ -125,12 +125,12 @@ def test_update_killed_at_any_call_goes_on(
     moved, other = damaged(mirror, scene, registry)
     layout.rename(tmp_path / "before")
     shutil.copytree(tmp_path / "before", layout)
-    mirror("trace:calls", *pull(moved), module="tests.crash")
+    mirror("trace:calls", *pull(moved), module="tests.support.crash")
     calls, clean = len((tmp_path / "calls").read_text().splitlines()), tree(layout)
     for number in range(part, calls, PARTS):
         shutil.rmtree(layout)
         shutil.copytree(tmp_path / "before", layout)
-        mirror(f"before:{number}", *pull(moved), module="tests.crash", code=-signal.SIGKILL)
+        mirror(f"before:{number}", *pull(moved), module="tests.support.crash", code=-signal.SIGKILL)
         assert sorted(names(layout)) == sorted([moved, other])
         assert lacking(layout) == []
         assert set(wrong_blobs(layout)) <= {LAYER}
@@ -141,10 +141,10 @@ def test_update_killed_at_any_call_goes_on(
 
 def test_pull_killed_while_it_clears_what_another_left_goes_on(mirror: Mirror, scene: Scene, layout: Path) -> None:
     named = next(number for number, call in enumerate(scene.calls) if call.endswith("/index.json") and "rename" in call)
-    mirror(f"before:{named}", *pull(scene.first), module="tests.crash", code=-signal.SIGKILL)
+    mirror(f"before:{named}", *pull(scene.first), module="tests.support.crash", code=-signal.SIGKILL)
     assert len(leftovers(layout)) == 1
-    mirror("before:0", *pull(scene.first), module="tests.crash", code=-signal.SIGKILL)
-    mirror("after:0", *pull(scene.first), module="tests.crash", code=-signal.SIGKILL)
+    mirror("before:0", *pull(scene.first), module="tests.support.crash", code=-signal.SIGKILL)
+    mirror("after:0", *pull(scene.first), module="tests.support.crash", code=-signal.SIGKILL)
     mirror(*pull(scene.first))
     assert tree(layout) == scene.clean
     assert leftovers(layout) == []
@@ -156,11 +156,11 @@ def test_rm_killed_at_any_call_leaves_the_others_whole(
     mirror(*pull(scene.first, scene.second))
     layout.rename(tmp_path / "before")
     shutil.copytree(tmp_path / "before", layout)
-    mirror("trace:calls", "rm", "layout", scene.first, module="tests.crash")
+    mirror("trace:calls", "rm", "layout", scene.first, module="tests.support.crash")
     for number in range(len((tmp_path / "calls").read_text().splitlines())):
         shutil.rmtree(layout)
         shutil.copytree(tmp_path / "before", layout)
-        mirror(f"before:{number}", "rm", "layout", scene.first, module="tests.crash", code=-signal.SIGKILL)
+        mirror(f"before:{number}", "rm", "layout", scene.first, module="tests.support.crash", code=-signal.SIGKILL)
         assert_no_lie(layout)
         assert scene.second in names(layout)
         assert {*SECOND.blobs, SECOND.root} <= blobs(layout)
@@ -201,7 +201,7 @@ def test_what_is_named_comes_before_what_names_it(scene: Scene) -> None:
 def test_disk_that_fails_at_any_call_is_said(mirror: Mirror, scene: Scene, layout: Path, part: int) -> None:
     for number in range(part, len(scene.calls), PARTS):
         error, text = (("ENOSPC", "space"), ("EIO", "error"))[number % 2]
-        result = mirror(f"{error}:{number}", *pull(scene.first), module="tests.crash", code=1)
+        result = mirror(f"{error}:{number}", *pull(scene.first), module="tests.support.crash", code=1)
         assert text in result.err
         assert result.out == ""
         if layout.exists():
@@ -213,7 +213,7 @@ def test_disk_that_fails_at_any_call_is_said(mirror: Mirror, scene: Scene, layou
 
 def test_folder_that_cannot_be_synced_is_no_error(mirror: Mirror, scene: Scene, layout: Path) -> None:
     number = next(at for at, call in enumerate(scene.calls) if call.endswith("/blobs/sha256"))
-    mirror(f"EINVAL:{number}", *pull(scene.first), module="tests.crash")
+    mirror(f"EINVAL:{number}", *pull(scene.first), module="tests.support.crash")
     assert tree(layout) == scene.clean
 
 

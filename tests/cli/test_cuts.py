@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from mirror.cli import _run
-from tests import images
-from tests.command import lacking, leftovers, tree, wrong_blobs
-from tests.registry import (
+from tests.support import images
+from tests.support.command import lacking, leftovers, tree, wrong_blobs
+from tests.support.registry import (
     Action,
     Chunked,
     Cut,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.command import Mirror, assert_whole, blob_path, partials, tree
-from tests.registry import (
+from tests.support import images
+from tests.support.command import Mirror, assert_whole, blob_path, partials, tree
+from tests.support.registry import (
     Action,
     Cut,
     EmbeddedRegistry,

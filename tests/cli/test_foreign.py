@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.command import Mirror, assert_whole, blob_path, blobs, entries, names, tree
-from tests.images import Blob, Image
-from tests.registry import Basic, Bearer, EmbeddedRegistry, Fault, Flip, Redirect, Status, serving
+from tests.support import images
+from tests.support.command import Mirror, assert_whole, blob_path, blobs, entries, names, tree
+from tests.support.images import Blob, Image
+from tests.support.registry import Basic, Bearer, EmbeddedRegistry, Fault, Flip, Redirect, Status, serving
 
 TYPE = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 LICENSED = Blob.of(b"licensed " * 50, TYPE)

@@ -9,9 +9,9 @@ import pytest
 
 from mirror import __version__
 from mirror.cli import _COMMANDS
-from tests import images
-from tests.command import Mirror
-from tests.registry import EmbeddedRegistry
+from tests.support import images
+from tests.support.command import Mirror
+from tests.support.registry import EmbeddedRegistry
 
 COMMANDS = list(_COMMANDS)
 

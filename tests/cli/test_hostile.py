@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests import images
-from tests.cli.certificate import self_signed
-from tests.command import Mirror, Result, assert_whole, blobs, entries, leftovers, names, tree
-from tests.images import Image
-from tests.registry import (
+from tests.support import images
+from tests.support.certificate import self_signed
+from tests.support.command import Mirror, Result, assert_whole, blobs, entries, leftovers, names, tree
+from tests.support.images import Image
+from tests.support.registry import (
     Action,
     Basic,
     Bearer,
@@ -29,7 +29,7 @@ from tests.registry import (
     Truncate,
     serving,
 )
-from tests.registry.messages import Answer, Call
+from tests.support.registry.messages import Answer, Call
 
 IMAGE = images.multi_arch(["linux/amd64", "linux/arm64"])
 FIRST, SECOND, _ = IMAGE.manifests

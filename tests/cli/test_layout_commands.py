@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.command import Mirror, assert_whole, blob_path, blobs, names, tree
-from tests.registry import EmbeddedRegistry, serving
+from tests.support import images
+from tests.support.command import Mirror, assert_whole, blob_path, blobs, names, tree
+from tests.support.registry import EmbeddedRegistry, serving
 
 SHARED = images.layer(1, 2000)
 RUNS = {"Entrypoint": ["run.sh"], "Cmd": ["serve"]}

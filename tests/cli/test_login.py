@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests import images
-from tests.command import Mirror, Result
-from tests.helper import install
-from tests.registry import Basic, Bearer, EmbeddedRegistry, Fault, Status, serving
+from tests.support import images
+from tests.support.command import Mirror, Result
+from tests.support.credential_helper import install
+from tests.support.registry import Basic, Bearer, EmbeddedRegistry, Fault, Status, serving
 
 IMAGE = images.multi_arch()
 PASSWORD = "pass:word ü"

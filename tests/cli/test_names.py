@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.cli.certificate import self_signed
-from tests.cli.proxy import Proxy, proxying
-from tests.command import Mirror, blobs, names
-from tests.registry import EmbeddedRegistry, serving
+from tests.support import images
+from tests.support.certificate import self_signed
+from tests.support.command import Mirror, blobs, names
+from tests.support.proxy import Proxy, proxying
+from tests.support.registry import EmbeddedRegistry, serving
 
 IMAGE = images.image("linux/amd64", images.layer(1, 100))
 DIGEST = IMAGE.root

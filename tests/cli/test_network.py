@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.cli.certificate import self_signed
-from tests.cli.proxy import proxying
-from tests.command import Mirror, assert_whole, blob_path
-from tests.registry import (
+from tests.support import images
+from tests.support.certificate import self_signed
+from tests.support.command import Mirror, assert_whole, blob_path
+from tests.support.proxy import proxying
+from tests.support.registry import (
     Action,
     Basic,
     Bearer,

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mirror import Platform
-from tests import images
-from tests.command import Mirror, blob_path, blobs, entries
-from tests.images import Image
-from tests.registry import EmbeddedRegistry, serving
+from tests.support import images
+from tests.support.command import Mirror, blob_path, blobs, entries
+from tests.support.images import Image
+from tests.support.registry import EmbeddedRegistry, serving
 
 HOST = str(Platform.host())
 OTHER = "linux/s390x"

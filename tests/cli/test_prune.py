@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.command import Mirror, assert_whole, blob_path, blobs, partials, tree
-from tests.registry import EmbeddedRegistry
+from tests.support import images
+from tests.support.command import Mirror, assert_whole, blob_path, blobs, partials, tree
+from tests.support.registry import EmbeddedRegistry
 
 FIRST = images.multi_arch()
 SECOND = images.image("linux/amd64", images.layer(7, 500))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.command import (
+from tests.support import images
+from tests.support.command import (
     Mirror,
     assert_whole,
     blob_path,
@@ -19,7 +19,7 @@ from tests.command import (
     names,
     tree,
 )
-from tests.registry import EmbeddedRegistry, Fault, Status, serving
+from tests.support.registry import EmbeddedRegistry, Fault, Status, serving
 
 SHARED = images.layer(1, 5000)
 FIRST = images.image("linux/amd64", SHARED, images.layer(2, 300))
@@ -528,14 +528,14 @@ def test_what_dead_pulls_left_is_cleared(mirror: Mirror, first: str, layout: Pat
 
 
 def test_full_disk_is_found_before_anything_moves(mirror: Mirror, shop: EmbeddedRegistry, first: str) -> None:
-    result = mirror("free:100", "pull", first, module="tests.crash", code=1)
+    result = mirror("free:100", "pull", first, module="tests.support.crash", code=1)
     assert "100 B free" in result.err
     assert shop.count("GET", f"/blobs/{LAYER}") == 0
 
 
 def test_full_disk_is_no_reason_where_nothing_is_missing(mirror: Mirror, first: str) -> None:
     mirror("pull", first)
-    mirror("free:0", "pull", first, module="tests.crash")
+    mirror("free:0", "pull", first, module="tests.support.crash")
 
 
 def test_file_system_that_holds_no_large_file_is_named(mirror: Mirror, first: str, layout: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.cli.certificate import self_signed
-from tests.command import Mirror, blob_path, tree
-from tests.registry import (
+from tests.support import images
+from tests.support.certificate import self_signed
+from tests.support.command import Mirror, blob_path, tree
+from tests.support.registry import (
     Action,
     Basic,
     Bearer,
@@ -24,7 +24,7 @@ from tests.registry import (
     Status,
     serving,
 )
-from tests.registry.messages import Call
+from tests.support.registry.messages import Call
 
 SHARED = images.layer(1, 4000)
 FIRST = images.index([images.image("linux/amd64", SHARED), images.image("linux/arm64", images.layer(2, 300), SHARED)])

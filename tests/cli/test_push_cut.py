@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mirror import MirrorError, PushOptions, RegistryOptions, RetryPolicy, TransferReport, push_layout
-from tests import images
-from tests.command import Mirror
-from tests.registry import Cut, EmbeddedRegistry, Fault, Quirks, Reset, Seen, serving
+from tests.support import images
+from tests.support.command import Mirror
+from tests.support.registry import Cut, EmbeddedRegistry, Fault, Quirks, Reset, Seen, serving
 
 IMAGE = images.multi_arch(["linux/amd64", "linux/arm64"])
 LAYER = max(IMAGE.blobs, key=lambda digest: len(IMAGE.blobs[digest]))

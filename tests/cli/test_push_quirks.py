@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.command import Mirror
-from tests.registry import (
+from tests.support import images
+from tests.support.command import Mirror
+from tests.support.registry import (
     Action,
     Bearer,
     Chunked,

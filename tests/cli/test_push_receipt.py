@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from mirror import __version__
-from tests import images
-from tests.command import Json, Mirror, blob_path, tree
-from tests.registry import Cut, EmbeddedRegistry, Fault, Flip, Redirect, Status, serving
+from tests.support import images
+from tests.support.command import Json, Mirror, blob_path, tree
+from tests.support.registry import Cut, EmbeddedRegistry, Fault, Flip, Redirect, Status, serving
 
 SHARED = images.layer(1, 3000)
 FIRST = images.index([images.image("linux/amd64", SHARED), images.image("linux/arm64", images.layer(2, 300), SHARED)])

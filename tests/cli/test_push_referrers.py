@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.command import Json, Mirror, blob_path, blobs, entries
-from tests.images import Image, cosign_tag, signature
-from tests.registry import EmbeddedRegistry, Fault, Flip, Status, serving
-from tests.registry.faults import Action
-from tests.registry.messages import Answer, Call
+from tests.support import images
+from tests.support.command import Json, Mirror, blob_path, blobs, entries
+from tests.support.images import Image, cosign_tag, signature
+from tests.support.registry import EmbeddedRegistry, Fault, Flip, Status, serving
+from tests.support.registry.faults import Action
+from tests.support.registry.messages import Answer, Call
 
 CHILD = images.image("linux/amd64", images.layer(1, 300))
 IMAGE = images.index([CHILD, images.image("linux/arm64", images.layer(2, 200))])

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.command import Mirror, tree
-from tests.registry import EmbeddedRegistry, serving
+from tests.support import images
+from tests.support.command import Mirror, tree
+from tests.support.registry import EmbeddedRegistry, serving
 
 IMAGE = images.multi_arch()
 

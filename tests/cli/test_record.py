@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests import images
-from tests.command import Mirror, Result, blob_path, names, tree
-from tests.images import RECORD, Image
-from tests.registry import EmbeddedRegistry, Fault, Header, Status, serving
+from tests.support import images
+from tests.support.command import Mirror, Result, blob_path, names, tree
+from tests.support.images import RECORD, Image
+from tests.support.registry import EmbeddedRegistry, Fault, Header, Status, serving
 
 SEED = images.seed_image()
 PUBLISHED = (RECORD / "record.md").read_text()

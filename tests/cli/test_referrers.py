@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from mirror.registry.referrers import find as referrers
-from tests import images
-from tests.command import Mirror, assert_whole, blobs, entries, names, tree
-from tests.images import Image, cosign_tag, signature
-from tests.registry import Cut, EmbeddedRegistry, Fault, Flip, Header, Redirect, Status, serving
-from tests.registry.faults import Action
-from tests.registry.messages import Answer, Call, answer, answer_json
+from tests.support import images
+from tests.support.command import Mirror, assert_whole, blobs, entries, names, tree
+from tests.support.images import Image, cosign_tag, signature
+from tests.support.registry import Cut, EmbeddedRegistry, Fault, Flip, Header, Redirect, Status, serving
+from tests.support.registry.faults import Action
+from tests.support.registry.messages import Answer, Call, answer, answer_json
 
 PLATFORMS = [f"linux/a{number}" for number in range(16)]
 CHILDREN = [images.image(platform, images.layer(number, 200)) for number, platform in enumerate(PLATFORMS)]

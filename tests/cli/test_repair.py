@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import images, layouts
-from tests.command import Mirror, blob_path, blobs, entries, tree, wrong_blobs
-from tests.registry import EmbeddedRegistry, Fault, Flip, Status
+from tests.support import images, layouts
+from tests.support.command import Mirror, blob_path, blobs, entries, tree, wrong_blobs
+from tests.support.registry import EmbeddedRegistry, Fault, Flip, Status
 
 IMAGE = images.multi_arch()
 LAYER = max(IMAGE.blobs, key=lambda digest: len(IMAGE.blobs[digest]))

@@ -15,11 +15,11 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from tests.cli.certificate import self_signed
-from tests.command import Mirror, tree
-from tests.images import OCI_LAYER, Blob, image, multi_arch
 from tests.serve.process import Process, serving
 from tests.serve.running import blob_path, make_layout, replace_file, sha256
+from tests.support.certificate import self_signed
+from tests.support.command import Mirror, tree
+from tests.support.images import OCI_LAYER, Blob, image, multi_arch
 
 IMAGE = multi_arch()
 LARGE = Blob.of(bytes(60_000_000), OCI_LAYER)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.command import Mirror
-from tests.registry import Basic, EmbeddedRegistry, Fault, Header, Status, serving
+from tests.support import images
+from tests.support.command import Mirror
+from tests.support.registry import Basic, EmbeddedRegistry, Fault, Header, Status, serving
 
 IMAGE = images.image("linux/amd64", images.layer(1, 100))
 TAGS = [f"v{number}" for number in range(7)]

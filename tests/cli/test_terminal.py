@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import images, layouts
 from tests.cli.test_crash import Gate
-from tests.command import Mirror, blob_path, leftovers
-from tests.registry import EmbeddedRegistry, Fault, serving
+from tests.support import images, layouts
+from tests.support.command import Mirror, blob_path, leftovers
+from tests.support.registry import EmbeddedRegistry, Fault, serving
 
 LARGE = images.layer(1, 9_000_000)
 IMAGE = images.image("linux/amd64", LARGE)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.command import Mirror
-from tests.helper import install
-from tests.registry import Action, Basic, Bearer, EcrPublic, EmbeddedRegistry, Fault, Redirect, Status, serving
-from tests.registry.messages import Answer, Call
+from tests.support import images
+from tests.support.command import Mirror
+from tests.support.credential_helper import install
+from tests.support.registry import Action, Basic, Bearer, EcrPublic, EmbeddedRegistry, Fault, Redirect, Status, serving
+from tests.support.registry.messages import Answer, Call
 
 IMAGE = images.multi_arch()
 MANY = images.image("linux/amd64", *(images.layer(number, 100) for number in range(50)))

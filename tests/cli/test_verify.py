@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests import images, layouts
-from tests.command import Json, Mirror, blob_path, tree
-from tests.images import Image
-from tests.registry import EmbeddedRegistry, serving
+from tests.support import images, layouts
+from tests.support.command import Json, Mirror, blob_path, tree
+from tests.support.images import Image
+from tests.support.registry import EmbeddedRegistry, serving
 
 SHARED = images.layer(1, 900)
 TWIN = images.layer(2, 900)

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests import images
-from tests.command import Json, Mirror, tree
-from tests.registry import Cut, EmbeddedRegistry, Fault, Flip, Status
+from tests.support import images
+from tests.support.command import Json, Mirror, tree
+from tests.support.registry import Cut, EmbeddedRegistry, Fault, Flip, Status
 
 AMD64 = images.image("linux/amd64", images.layer(1, 3000), images.layer(2, 500))
 ARM = images.image("linux/arm64", images.layer(3, 900), images.layer(2, 500))

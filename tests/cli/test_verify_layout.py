@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests import images
-from tests.command import Json, Mirror, blob_path
+from tests.support import images
+from tests.support.command import Json, Mirror, blob_path
 
 IMAGE = images.image("linux/amd64", images.layer(1, 100))
 GOOD = '{"imageLayoutVersion":"1.0.0"}'

@@ -13,8 +13,8 @@ from mirror.errors import BrokenLayout, StorageError
 from mirror.fs.directory import Directory
 from mirror.layout.blobs import Blobs
 from mirror.oci.digest import Digest
-from tests.layout.test_folder import ODD, make
-from tests.strategies import digest_by
+from tests.fs.test_directory import ODD, make
+from tests.support.strategies import digest_by
 
 DATA = b"0123456789"
 DIGEST = Digest.of(DATA)

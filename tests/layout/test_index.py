@@ -17,8 +17,18 @@ from mirror.layout.names import IMAGE_NAME, REF_NAME, SPARSE
 from mirror.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from tests import images
-from tests.strategies import QUICK, THOROUGH, as_json, descriptors, documents, json_values, mutated, names, outcome
+from tests.support import images
+from tests.support.strategies import (
+    QUICK,
+    THOROUGH,
+    as_json,
+    descriptors,
+    documents,
+    json_values,
+    mutated,
+    names,
+    outcome,
+)
 
 REDIS = "docker.io/library/redis:4.0"
 Json = dict[str, Any]

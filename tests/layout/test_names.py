@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mirror.layout.names import IMAGE_NAME, REF_NAME, annotate, bare_tag, full_name
 from mirror.oci.reference import Reference
-from tests.strategies import HEX, THOROUGH, names, nasty_text
+from tests.support.strategies import HEX, THOROUGH, names, nasty_text
 
 DIGEST = "sha256:" + HEX * 4
 REDIS = "docker.io/library/redis:4.0"

@@ -16,9 +16,9 @@ from mirror.errors import BrokenLayout, DigestMismatch, MirrorError, NotFound, S
 from mirror.layout import Layout
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from tests import images
-from tests.layout.test_folder import ODD, make
-from tests.memory import descriptor_of
+from tests.fs.test_directory import ODD, make
+from tests.support import images
+from tests.support.memory import descriptor_of
 
 IMAGE = images.multi_arch()
 NAME = "quay.io/a/b:v1"

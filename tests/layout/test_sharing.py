@@ -18,7 +18,7 @@ from mirror.layout import LayoutWriter
 from mirror.layout.ingest import partial_name
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from tests.command import assert_whole, blob_path, blobs, partials
+from tests.support.command import assert_whole, blob_path, blobs, partials
 
 DATA = random.Random(8).randbytes(3_000_000)
 NODE = Descriptor("x/y", Digest.of(DATA), len(DATA))

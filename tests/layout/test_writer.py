@@ -23,11 +23,11 @@ from mirror.layout import Layout, LayoutWriter
 from mirror.layout.writer import refuse_foreign
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from tests import images
-from tests.command import leftovers, wrong_blobs
-from tests.layout.test_folder import ODD, make
-from tests.memory import descriptor_of, fetching
-from tests.strategies import digest_by
+from tests.fs.test_directory import ODD, make
+from tests.support import images
+from tests.support.command import leftovers, wrong_blobs
+from tests.support.memory import descriptor_of, fetching
+from tests.support.strategies import digest_by
 
 T = TypeVar("T")
 DATA = b"0123456789" * 100

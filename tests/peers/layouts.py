@@ -6,8 +6,8 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
-from tests.images import Image, digest_of, platform_of
 from tests.peers.programs import Json, Program, Result
+from tests.support.images import Image, digest_of, platform_of
 
 REF_NAME = "org.opencontainers.image.ref.name"
 THREE = ("linux/amd64", "linux/arm64", "linux/arm/v7")

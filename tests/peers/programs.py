@@ -17,7 +17,7 @@ from typing import IO, Any, NoReturn
 
 import pytest
 
-from tests.images import Image, Remote
+from tests.support.images import Image, Remote
 
 _LIMIT = 120  # seconds after which a program hangs
 _REQUEST = re.compile(r'"([A-Z]+) (\S+) HTTP/1\.1" (\d{3})')

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import multi_arch
 from tests.peers.layouts import assert_clean, everything, stored
 from tests.peers.programs import DockerRegistry, Program, Skopeo, docker_registry, needed
+from tests.support.images import multi_arch
 
 pytestmark = pytest.mark.peer
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.archives import Saved, docker_new, docker_old, unpacked
-from tests.images import attestation, digest_of, image, index, layer, multi_arch
 from tests.peers.layouts import THREE, assert_clean, copied, everything, listed, part, root, stored
 from tests.peers.programs import DockerRegistry, Program, Skopeo
+from tests.support.archives import Saved, docker_new, docker_old, unpacked
+from tests.support.images import attestation, digest_of, image, index, layer, multi_arch
 
 pytestmark = pytest.mark.peer
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import OCI_MANIFEST, Image, multi_arch
 from tests.peers.layouts import THREE, assert_clean, entries, everything, stored
 from tests.peers.programs import DockerRegistry, Program
+from tests.support.images import OCI_MANIFEST, Image, multi_arch
 
 pytestmark = pytest.mark.peer
 

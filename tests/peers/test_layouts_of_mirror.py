@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import multi_arch
 from tests.peers.layouts import THREE, assert_clean, copied, everything, files, part, root, stored, tagged, tree
 from tests.peers.programs import DockerRegistry, Program, Skopeo
+from tests.support.images import multi_arch
 
 pytestmark = pytest.mark.peer
 

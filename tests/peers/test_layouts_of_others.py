@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import Image, image, layer, multi_arch
 from tests.peers.layouts import THREE, assert_clean, everything, files, listed, part, stored, tagged, tree
 from tests.peers.programs import DockerRegistry, Program, Skopeo
+from tests.support.images import Image, image, layer, multi_arch
 
 pytestmark = pytest.mark.peer
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import Image, multi_arch
 from tests.peers.layouts import THREE, assert_clean, copied, entries, everything, part, root, stored
 from tests.peers.programs import DockerRegistry, Program, Skopeo
+from tests.support.images import Image, multi_arch
 
 pytestmark = pytest.mark.peer
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import EMPTY, Image, artifact, attestation, image, index, layer, multi_arch
 from tests.peers.layouts import THREE, assert_clean, copied, everything, files, part, root, stored, tree
 from tests.peers.programs import DockerRegistry, Program, Request, Skopeo, needed, nginx
+from tests.support.images import EMPTY, Image, artifact, attestation, image, index, layer, multi_arch
 
 pytestmark = pytest.mark.peer
 

@@ -9,7 +9,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.images import (
+from tests.peers.layouts import THREE, copied, everything
+from tests.peers.programs import DockerRegistry, Program, Skopeo
+from tests.support.images import (
     OCI_CONFIG,
     OCI_INDEX,
     OCI_MANIFEST,
@@ -23,8 +25,6 @@ from tests.images import (
     multi_arch,
     signature,
 )
-from tests.peers.layouts import THREE, copied, everything
-from tests.peers.programs import DockerRegistry, Program, Skopeo
 
 pytestmark = pytest.mark.peer
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import debian_image
-from tests.debian_image import PLATFORMS
-from tests.images import Image
 from tests.peers.layouts import assert_clean, copied, everything, files, listed, part, root, stored, tree
 from tests.peers.programs import DockerRegistry, Program, Skopeo, lacking, needed
+from tests.support import debian_image
+from tests.support.debian_image import PLATFORMS
+from tests.support.images import Image
 
 pytestmark = pytest.mark.peer
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import OCI_LAYER, Blob, Image, artifact, image, layer, multi_arch
 from tests.peers.layouts import THREE, assert_clean, copied, everything, listed, root, stored
 from tests.peers.programs import DockerRegistry, Program, Skopeo, docker_registry, needed
 from tests.serve.process import Process, serving
 from tests.serve.running import make_layout
+from tests.support.images import OCI_LAYER, Blob, Image, artifact, image, layer, multi_arch
 
 pytestmark = pytest.mark.peer
 
@@ -174,7 +174,7 @@ def test_mirror_pulls_what_it_serves(host: str, mirror: Program, tmp_path: Path,
 
 
 def test_mirror_pulls_over_tls_with_a_password(mirror: Program, layout: Path, tmp_path: Path) -> None:
-    from tests.cli.certificate import self_signed
+    from tests.support.certificate import self_signed
 
     self_signed(tmp_path / "server.pem", "localhost")
     htpasswd = Program((needed("htpasswd"),), tmp_path)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import images
-from tests.images import multi_arch
 from tests.peers.layouts import assert_clean, everything, stored
 from tests.peers.programs import DockerRegistry, Program, Skopeo, docker_registry
-from tests.token_server import TokenServer
+from tests.support import images
+from tests.support.images import multi_arch
+from tests.support.token_server import TokenServer
 
 pytestmark = pytest.mark.peer
 

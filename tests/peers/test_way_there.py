@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.certificate import Authority
-from tests.images import multi_arch
 from tests.peers.layouts import assert_clean, everything, stored
 from tests.peers.programs import DockerRegistry, Program, Skopeo, needed
 from tests.peers.servers import nginx, squid
+from tests.support.certificate import Authority
+from tests.support.images import multi_arch
 
 pytestmark = pytest.mark.peer
 

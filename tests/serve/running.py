@@ -17,7 +17,7 @@ from typing import Any
 
 from mirror import ServeOptions, serve_layouts
 from mirror.serve import Serving
-from tests.images import Image, Json, digest_of
+from tests.support.images import Image, Json, digest_of
 
 IMAGE_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"

@@ -12,9 +12,9 @@ import bcrypt
 import pytest
 
 from mirror.errors import ListenError, MirrorError, UsageError
-from tests.cli.certificate import self_signed
-from tests.images import OCI_LAYER, Blob, image
 from tests.serve.running import Server, make_layout, running, sha256
+from tests.support.certificate import self_signed
+from tests.support.images import OCI_LAYER, Blob, image
 
 LARGE = Blob.of(bytes(range(256)) * 8192, OCI_LAYER)
 APP = image("linux/amd64", LARGE)

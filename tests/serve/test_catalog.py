@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import Blob, Image, image, layer
 from tests.serve.running import Server, make_layout, running
+from tests.support.images import Blob, Image, image, layer
 
 ONE, TWO, THREE = (image("linux/amd64", layer(seed, 200)) for seed in (1, 2, 3))
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from mirror.serve.store import Stamp
-from tests.images import OCI_LAYER, Blob, Image, image
 from tests.serve.running import (
     Server,
     age,
@@ -24,6 +23,7 @@ from tests.serve.running import (
     sha256,
     write_index,
 )
+from tests.support.images import OCI_LAYER, Blob, Image, image
 
 LARGE = Blob.of(os.urandom(200_000), OCI_LAYER)
 SMALL = Blob.of(b"small", OCI_LAYER)

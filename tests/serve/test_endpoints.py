@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.images import OCI_INDEX, OCI_LAYER, Blob, Image, artifact, config, image, index, manifest, multi_arch
 from tests.serve.running import Reply, Server, make_layout, running
+from tests.support.images import OCI_INDEX, OCI_LAYER, Blob, Image, artifact, config, image, index, manifest, multi_arch
 
 DATA = bytes(range(256)) * 1024
 LARGE = Blob.of(DATA, OCI_LAYER)  # goes out by sendfile

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import OCI_LAYER, Blob, image
 from tests.serve.running import Server, make_layout, open_files, running
+from tests.support.images import OCI_LAYER, Blob, image
 
 HUGE = Blob.of(bytes(60_000_000), OCI_LAYER)
 SMALL = Blob.of(b"small", OCI_LAYER)

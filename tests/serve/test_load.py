@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.command import Mirror
-from tests.images import OCI_LAYER, Blob, Image, image
 from tests.serve.process import serving
 from tests.serve.running import make_layout
+from tests.support.command import Mirror
+from tests.support.images import OCI_LAYER, Blob, Image, image
 
 CONNECTIONS, SLOW, REQUESTS = 200, 20, 10_000
 SIZES = (0, 10, 5_000, 70_000, 300_000, 2_000_000)

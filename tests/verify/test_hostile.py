@@ -12,9 +12,9 @@ from mirror import verify_layout
 from mirror.content.finding import Kind, Severity
 from mirror.report.findings import VerifyReport
 from mirror.verify import structure
-from tests import images, layouts
-from tests.command import Mirror
-from tests.images import Json
+from tests.support import images, layouts
+from tests.support.command import Mirror
+from tests.support.images import Json
 
 MOST_MEMORY = 300 << 20  # bytes of a whole run
 

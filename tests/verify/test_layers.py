@@ -11,8 +11,8 @@ import pytest
 from mirror import verify_layout
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.report.findings import VerifyReport
-from tests import images, layouts
-from tests.images import Blob, Image, Json
+from tests.support import images, layouts
+from tests.support.images import Blob, Image, Json
 
 LAYERS = [images.layer(1, 3000), images.layer(2, 100)]
 AMD64 = {"architecture": "amd64", "os": "linux"}

@@ -15,9 +15,9 @@ from mirror import Finding, Verification, verify_layout
 from mirror.content.finding import Kind, Severity
 from mirror.errors import UsageError
 from mirror.report.findings import Sample, Verdict, VerifyLevel, VerifyReport
-from tests import images, layouts
-from tests.command import Mirror
-from tests.memory import Counter
+from tests.support import images, layouts
+from tests.support.command import Mirror
+from tests.support.memory import Counter
 
 LAYERS = [images.layer(seed, 200 + seed) for seed in range(40)]
 IMAGE = images.image("linux/amd64", *LAYERS)

@@ -15,8 +15,8 @@ import pytest
 from mirror import verify_layout
 from mirror.errors import BrokenArchive
 from mirror.report.findings import Verdict
-from tests import images
-from tests.images import Json
+from tests.support import images
+from tests.support.images import Json
 
 AMD64 = images.image("linux/amd64", images.layer(1, 900))
 IMAGE = images.index([AMD64, images.image("linux/arm64", images.layer(2, 400))])

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from mirror import verify_layout
 from mirror.report.findings import Verdict
-from tests import images, layouts
-from tests.images import Image
-from tests.strategies import graphs
+from tests.support import images, layouts
+from tests.support.images import Image
+from tests.support.strategies import graphs
 
 FEW = settings(max_examples=80, deadline=None)
 LAYERED = images.index(

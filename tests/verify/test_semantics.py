@@ -12,8 +12,8 @@ import pytest
 from mirror import verify_layout
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.report.findings import Verdict
-from tests import images, layouts
-from tests.images import Blob, Image
+from tests.support import images, layouts
+from tests.support.images import Blob, Image
 
 LAYER = images.layer(1, 3000)
 IMAGE = images.image("linux/amd64", LAYER)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.verify.tar import TarWatch
-from tests.strategies import QUICK
+from tests.support.strategies import QUICK
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 SIZES = [1, 3, 511, 512, 513, 1000, 1 << 20]

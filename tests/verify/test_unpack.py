@@ -19,8 +19,8 @@ from mirror.content.hashing import hash_blob
 from mirror.oci.digest import Digest
 from mirror.verify import unpack
 from mirror.verify.unpack import Layer
-from tests.strategies import QUICK
-from tests.test_examine import MemoryReader
+from tests.content.test_hashing import MemoryReader
+from tests.support.strategies import QUICK
 
 if sys.version_info >= (3, 14):
     from compression import zstd

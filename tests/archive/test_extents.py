@@ -1,0 +1,189 @@
+"""What one pass over the headers of a tar archive finds, and all that it refuses."""
+
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.archive import extents
+from mirror.archive.extents import Extent, Members
+from mirror.archive.tar import Tar
+from mirror.errors import BrokenArchive, NotFound, StorageError
+from tests.fs.test_directory import make
+from tests.support.archives import BLOCK, END, HOSTILE, archive, member, packed, pax
+from tests.support.strategies import THOROUGH, mutated
+
+FORMS = {"ustar": tarfile.USTAR_FORMAT, "GNU": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
+HEX = "ab" * 32
+
+
+def look(data: bytes, most: int = extents.MOST) -> Members:
+    return Members(lambda offset, size: data[offset : offset + size], len(data), most)
+
+
+def contents(data: bytes) -> dict[str, bytes]:
+    """The files of an archive by the places that were found, which has no fault."""
+    found = look(data)
+    assert found.fault is None
+    return {name: data[at : at + size] for name, (at, size) in found.by_name.items()}
+
+
+# What is right
+
+
+_part = st.text("abü-_.:0", min_size=1, max_size=90).filter(lambda part: part.strip("."))
+_names = st.lists(_part, min_size=1, max_size=3).map("/".join)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(st.dictionaries(_names, st.binary(max_size=1500), max_size=8))
+@THOROUGH
+def test_what_python_packs_is_found(form: str, files: dict[str, bytes]) -> None:
+    try:
+        data = packed(files, FORMS[form])
+    except ValueError:
+        return  # a name that this form cannot have
+    assert contents(data) == files
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_names_and_sizes_of_any_length_are_found(form: str) -> None:
+    name = "/".join(["d" * 50] * 3)
+    assert contents(packed({name: b"x" * 70_000, "y": b""}, FORMS[form])) == {name: b"x" * 70_000, "y": b""}
+
+
+def test_members_behind_one_that_is_too_large_for_a_header_are_found() -> None:
+    large = tarfile.TarInfo("large")
+    large.size = 9 * 1024**3
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        head = large.tobuf(form)
+        last = archive(member("last", b"x"))
+
+        def pread(offset: int, size: int, head: bytes = head, last: bytes = last) -> bytes:
+            if offset < len(head):
+                return head[offset : offset + size]
+            start = offset - len(head) - large.size
+            return last[start : start + size] if start >= 0 else b""
+
+        found = Members(pread, len(head) + large.size + len(last))
+        assert found.fault is None
+        assert found.by_name["large"] == Extent(len(head), large.size)
+        assert found.by_name["last"].size == 1
+
+
+def test_a_folder_packed_from_inside_has_plain_names() -> None:
+    data = archive(member("./", kind=b"5"), member("./blobs/", kind=b"5"), member("./blobs/x", b"1"), member("./y"))
+    assert contents(data) == {"blobs/x": b"1", "y": b""}
+
+
+def test_fields_of_pax_that_nobody_asked_for_are_passed_over() -> None:
+    data = archive(
+        pax(("comment", "x"), kind=b"g"),
+        pax(("mtime", "1.5"), ("SCHILY.xattr.user.x", b"\xff\0"), ("LIBARCHIVE.creationtime", "1")),
+        member("x", b"1"),
+    )
+    assert contents(data) == {"x": b"1"}
+
+
+def test_a_layer_that_is_kept_once_is_found_by_both_names() -> None:
+    other = "cd" * 32
+    data = archive(
+        member(f"{HEX}/layer.tar", b"layer"), member(f"{other}/layer.tar", kind=b"2", link=f"../{HEX}/layer.tar")
+    )
+    assert contents(data) == {f"{HEX}/layer.tar": b"layer", f"{other}/layer.tar": b"layer"}
+
+
+def test_a_link_may_come_before_its_layer() -> None:
+    data = archive(member(f"{HEX}/layer.tar", kind=b"2", link=f"../{HEX}.tar"), member(f"{HEX}.tar", b"layer"))
+    assert contents(data)[f"{HEX}/layer.tar"] == b"layer"
+
+
+def test_what_comes_after_the_end_is_nothing() -> None:
+    assert contents(archive(member("x")) + b"tail" * 999) == {"x": b""}
+
+
+def test_one_block_of_zeros_at_the_end_of_the_file_is_an_end() -> None:
+    assert contents(member("x", b"1") + END[:BLOCK]) == {"x": b"1"}
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_a_hostile_archive_has_a_fault(attack: str) -> None:
+    data, words = HOSTILE[attack]
+    found = look(data)
+    assert words in (found.fault or "")
+    assert "at byte" in (found.fault or "")
+    assert found.by_name == {"a": Extent(BLOCK, 4)}, "what comes before it is found"
+
+
+def test_more_headers_than_any_honest_archive_has_are_refused() -> None:
+    data = archive(*(member(str(number)) for number in range(11)))
+    assert look(data, most=11).fault is None
+    assert look(data, most=10).fault == f"has more than 10 headers, at byte {10 * BLOCK}"
+
+
+def test_headers_about_nothing_count_too() -> None:
+    assert "more than 10" in (look(archive(*[pax(("mtime", "1"))] * 11), most=10).fault or "")
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"x" * 5000, bytes(100), b"\0" * BLOCK + b"x" * BLOCK])
+def test_what_is_no_archive_at_all_is_said_to_be_none(data: bytes) -> None:
+    found = look(data)
+    assert (found.fault or "").startswith("is no tar archive")
+    assert found.by_name == {}
+
+
+@given(st.data())
+@THOROUGH
+def test_no_change_of_bytes_is_more_than_a_fault(data: st.DataObject) -> None:
+    original = archive(pax(("path", "y" * 200)), member("x", b"1"), member("d/", kind=b"5"), member("z", b"2"))
+    changed = data.draw(mutated(original))
+    for name, (at, size) in look(changed).by_name.items():
+        assert name.isprintable()
+        assert 0 <= at <= at + size <= len(changed)
+
+
+# The file
+
+
+def test_a_fault_before_the_first_member_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"hello" * 1000)
+    with pytest.raises(BrokenArchive, match=r"x is no tar archive: it has a header whose checksum is no number\.$"):
+        Tar.open(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("magic", "cat"), [(b"\x1f\x8b\x08", "zcat"), (b"\x28\xb5\x2f\xfd", "zstdcat"), (b"\xfd7zXZ\0", "xzcat")]
+)
+def test_what_is_compressed_is_refused_with_the_words_that_help(tmp_path: Path, magic: bytes, cat: str) -> None:
+    path = tmp_path / "x.tar.z"
+    path.write_bytes(magic.ljust(2000, b"x"))
+    with pytest.raises(BrokenArchive, match="compressed") as caught:
+        Tar.open(path)
+    assert f"{cat} {path} | mirror import - " in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "directory"])
+def test_something_else_than_a_file_is_refused(tmp_path: Path, kind: str) -> None:
+    make(tmp_path / "x", kind)
+    with pytest.raises(StorageError):
+        Tar.open(tmp_path / "x")
+
+
+def test_a_file_that_is_not_there_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        Tar.open(tmp_path / "x")
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(archive(member("x", b"y" * 5000)))
+    tar = Tar.open(path)
+    path.write_bytes(b"")
+    with pytest.raises(BrokenArchive, match="cut while it was read"):
+        tar.read(tar.members["x"], 10_000)
+    tar.close()

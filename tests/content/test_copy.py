@@ -1,0 +1,585 @@
+"""Content on its way between two stores: each blob once, nothing named before it is whole, whoever fails."""
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.content import copy, stream
+from mirror.content.copy import CopyTask, Plan
+from mirror.content.filecopy import copy_file
+from mirror.content.graph import walk
+from mirror.content.store import Source
+from mirror.content.stream import BlobReader, Fetch
+from mirror.content.wrappers import FallbackSource, ReadOnlySink
+from mirror.errors import ContentError, DigestMismatch, MirrorError, StorageError, TransferError, UsageError
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from mirror.retry import RetryPolicy
+from tests.support import images
+from tests.support.images import Blob, Image
+from tests.support.memory import Counter, MemorySink, MemorySource, descriptor_of, links, node_of
+from tests.support.strategies import QUICK, graphs
+
+SHARED = images.layer(9, 500)
+FIRST = images.index([images.image("linux/amd64", images.layer(1, 300), SHARED)])
+SECOND = images.index([images.image("linux/amd64", images.layer(2, 400), SHARED)])
+THIRD = images.image("linux/amd64", images.layer(3, 200))
+BUSY = TransferError("busy", status=503, transient=True)
+GONE = TransferError("gone", status=404)
+
+
+def blob_of(image: Image, size: int) -> str:
+    return next(digest for digest, data in image.blobs.items() if len(data) == size)
+
+
+class Call:
+    """Several images, copied as one call would."""
+
+    def __init__(self, sink: MemorySink | None = None, jobs: int = 4, times: int = 0, keep_going: bool = False) -> None:
+        self.sink = sink or MemorySink()
+        self.copies: list[CopyTask] = []
+        self.plan: Plan
+        self._jobs, self._retry, self._keep_going = jobs, RetryPolicy(times, 0.0), keep_going
+
+    async def add(self, image: Image, name: str, source: Source | None = None, sink: MemorySink | None = None) -> None:
+        graph = await walk(MemorySource(image), descriptor_of(image))
+        source = source or MemorySource(image)
+        self.copies.append(CopyTask(source, sink or self.sink, graph, name, descriptor_of(image)))
+
+    async def run(self, progress: Counter | None = None) -> None:
+        self.plan = await copy.plan(self.copies, jobs=self._jobs, retry=self._retry, progress=progress)
+        await copy.execute(
+            self.plan, jobs=self._jobs, retry=self._retry, keep_going=self._keep_going, progress=progress
+        )
+
+
+def copied(*pairs: tuple[Image, str], progress: Counter | None = None, **how: Any) -> Call:
+    """CopyTask images, each from a source of its own."""
+
+    async def main() -> Call:
+        call = Call(**how)
+        for image, name in pairs:
+            await call.add(image, name)
+        await call.run(progress)
+        return call
+
+    return asyncio.run(main())
+
+
+def from_sources(image: Image, *sources: MemorySource, **how: Any) -> Call:
+    """CopyTask one image under several names, each from another source."""
+
+    async def main() -> Call:
+        call = Call(**how)
+        for number, source in enumerate(sources):
+            await call.add(image, f"name{number}", source)
+        try:
+            await call.run()
+        except MirrorError as error:
+            call.copies[0].failure = error
+        return call
+
+    return asyncio.run(main())
+
+
+def assert_whole(sink: MemorySink) -> None:
+    """Nothing came before what it names, and every name leads to all that is below it."""
+    assert sink.early == []
+    todo = list(sink.names.values())
+    while todo:
+        data = sink.held[todo.pop()]
+        for link in links(data):
+            assert link["digest"] in sink.held
+            todo += [link["digest"]] if link["mediaType"] in (images.OCI_INDEX, images.OCI_MANIFEST) else []
+
+
+# Order
+
+
+@pytest.mark.parametrize("jobs", [1, 4, 64])
+def test_blobs_come_first_then_manifests_then_indexes_then_the_name(jobs: int) -> None:
+    image = images.multi_arch()
+    sink = copied((image, "name"), jobs=jobs).sink
+    kinds = ["blob" if digest in image.blobs else digest for _, digest in sink.events]
+    assert set(kinds[:-4]) == {"blob"}
+    assert set(kinds[-4:-2]) == set(image.manifests) - {image.root}
+    assert kinds[-2:] == [image.root, "name"]
+    assert_whole(sink)
+
+
+@given(st.lists(graphs(), min_size=1, max_size=4), st.integers(1, 5))
+@QUICK
+def test_whatever_is_copied_arrives_whole_and_in_order(some: list[Image], jobs: int) -> None:
+    call = copied(*((image, f"name{number}") for number, image in enumerate(some)), jobs=jobs)
+    assert_whole(call.sink)
+    assert [what for kind, what in call.sink.events if kind == "tag"] == [f"name{n}" for n in range(len(some))]
+    for image in some:
+        assert {digest: call.sink.held[digest] for digest in image.blobs} == image.blobs
+        assert all(call.sink.puts(digest) == 1 for digest in image.blobs)
+
+
+@given(st.lists(graphs(), min_size=1, max_size=4), st.data())
+@QUICK
+def test_the_order_in_which_one_thing_at_a_time_comes_is_known_before(some: list[Image], data: st.DataObject) -> None:
+    some += data.draw(st.lists(st.sampled_from(some), max_size=2))
+    held = data.draw(st.sets(st.sampled_from(["", *(digest for image in some for digest in image.blobs)])))
+    call = copied(*((image, f"name{n}") for n, image in enumerate(some)), sink=MemorySink(held=held), jobs=1)
+    assert [node.digest for node in copy.in_order(call.plan)] == [
+        what for kind, what in call.sink.events if kind == "put"
+    ]
+
+
+@given(st.lists(graphs(), min_size=1, max_size=4), st.data())
+@QUICK
+def test_of_what_fails_nothing_is_named_and_the_rest_arrives(some: list[Image], data: st.DataObject) -> None:
+    known = sorted({digest for image in some for digest in (*image.blobs, *image.manifests)})
+    bad = data.draw(st.sets(st.sampled_from(known), max_size=2))
+    sink = MemorySink(refuse=lambda what: StorageError("It broke.") if what in bad else None)
+    call = copied(*((image, f"name{n}") for n, image in enumerate(some)), sink=sink, keep_going=True)
+    hurt = [f"name{n}" for n, image in enumerate(some) if bad & {*image.blobs, *image.manifests}]
+    assert_whole(sink)
+    assert [copy.name for copy in call.copies if copy.failure] == hurt
+    assert set(sink.names) == {copy.name for copy in call.copies} - set(hurt)
+
+
+class Held(MemorySource):
+    """Serves its blobs when it is told to."""
+
+    def __init__(self, image: Image) -> None:
+        super().__init__(image)
+        self.partial_size, self.go_on = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
+        self.partial_size.set()
+        await self.go_on.wait()
+        async with super().open_blob(node, start) as body:
+            yield body
+
+
+class Watched(MemorySink):
+    """Tells when something arrives."""
+
+    def __init__(self, awaited: str) -> None:
+        super().__init__()
+        self.arrived = asyncio.Event()
+        self._awaited = awaited
+
+    async def put(self, node: Descriptor, fetch: Fetch) -> None:
+        await super().put(node, fetch)
+        if node.digest == self._awaited:
+            self.arrived.set()
+
+
+@pytest.mark.timeout(30)
+def test_names_appear_in_the_order_of_the_call_whoever_is_whole_first() -> None:
+    async def main() -> MemorySink:
+        slow, sink = Held(FIRST), Watched(THIRD.root)
+        call = Call(sink)
+        await call.add(FIRST, "slow", slow)
+        await call.add(THIRD, "quick")
+        running = asyncio.create_task(call.run())
+        await sink.arrived.wait()
+        assert sink.names == {}
+        slow.go_on.set()
+        await running
+        return sink
+
+    assert [what for kind, what in asyncio.run(main()).events if kind == "tag"] == ["slow", "quick"]
+
+
+@pytest.mark.timeout(30)
+def test_what_is_interrupted_names_nothing() -> None:
+    async def main() -> MemorySink:
+        slow = Held(FIRST)
+        call = Call()
+        await call.add(FIRST, "name", slow)
+        running = asyncio.create_task(call.run())
+        await slow.partial_size.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        return call.sink
+
+    assert asyncio.run(main()).names == {}
+
+
+# Each once
+
+
+def test_a_blob_of_several_images_is_fetched_once() -> None:
+    async def main() -> tuple[MemorySource, MemorySink]:
+        source, call = MemorySource(FIRST, SECOND), Call()
+        await call.add(FIRST, "one", source)
+        await call.add(SECOND, "other", source)
+        await call.run()
+        return source, call.sink
+
+    source, sink = asyncio.run(main())
+    assert sorted(source.opened) == sorted({*FIRST.blobs, *SECOND.blobs})
+    assert sink.puts(SHARED.digest) == 1
+    assert_whole(sink)
+
+
+def test_a_blob_goes_to_every_sink_that_lacks_it() -> None:
+    async def main() -> tuple[Call, MemorySink]:
+        call, other = Call(), MemorySink()
+        await call.add(FIRST, "one")
+        await call.add(SECOND, "other", sink=other)
+        await call.run()
+        return call, other
+
+    call, other = asyncio.run(main())
+    assert call.sink.puts(SHARED.digest) == other.puts(SHARED.digest) == 1
+    assert_whole(call.sink)
+    assert_whole(other)
+    assert call.plan.size == sum(len(data) for data in (FIRST.blobs | SECOND.blobs).values())
+
+
+def test_what_is_there_already_is_not_fetched() -> None:
+    call = copied((FIRST, "name"), sink=MemorySink(held=FIRST.blobs))
+    assert [what for _, what in call.sink.events] == [*FIRST.manifests, "name"]
+    assert {node.digest for node in call.plan.reused} == set(FIRST.blobs)
+    assert (call.plan.missing, call.plan.size) == ([], 0)
+
+
+def test_a_sink_is_asked_once_for_each_blob_and_for_no_manifest() -> None:
+    sink = copied((FIRST, "one"), (SECOND, "other")).sink
+    assert sorted(sink.asked) == sorted({*FIRST.blobs, *SECOND.blobs})
+
+
+def test_manifests_are_written_again() -> None:
+    everything = {*FIRST.blobs, *FIRST.manifests}
+    sink = copied((FIRST, "name"), sink=MemorySink(held=everything)).sink
+    assert {what for kind, what in sink.events if kind == "put"} == set(FIRST.manifests)
+
+
+def test_embedded_content_comes_from_its_descriptor() -> None:
+    image = images.artifact("application/vnd.example", images.layer(1, 100))
+
+    async def main() -> tuple[MemorySource, MemorySink]:
+        source, call = MemorySource(image), Call()
+        await call.add(image, "name", source)
+        await call.run()
+        return source, call.sink
+
+    source, sink = asyncio.run(main())
+    assert images.EMPTY.digest not in source.opened
+    assert sink.held[images.EMPTY.digest] == b"{}"
+
+
+def test_the_plan_goes_image_by_image_the_largest_blob_first() -> None:
+    call = copied((SECOND, "one"), (FIRST, "other"))
+    sizes = [node.size for node in call.plan.missing]
+    assert sizes[:3] == sorted(sizes[:3], reverse=True)
+    assert {node.digest for node in call.plan.missing[:3]} == set(SECOND.blobs)
+    assert sizes[3] == 300
+
+
+def test_the_name_that_moved_tells_what_it_was() -> None:
+    sink = MemorySink()
+    sink.names["name"] = FIRST.root
+    call = copied((SECOND, "name"), sink=sink)
+    assert (call.copies[0].replaced, sink.names) == (FIRST.root, {"name": SECOND.root})
+
+
+def test_one_digest_with_two_sizes_in_two_images_names_no_image_that_lies() -> None:
+    liar = images.manifest(images.EMPTY, [Blob(b"", SHARED.media_type, SHARED.digest, SHARED.size + 1)])
+
+    async def main() -> Call:
+        call = Call(keep_going=True)
+        source = MemorySource(liar, FIRST)
+        await call.add(FIRST, "honest", source)
+        await call.add(liar, "liar", source)
+        await call.run()
+        return call
+
+    call = asyncio.run(main())
+    assert call.sink.names == {"honest": FIRST.root}
+    assert isinstance(call.copies[1].failure, ContentError)
+
+
+# Several sources
+
+
+def lacking(image: Image, *digests: str) -> MemorySource:
+    source = MemorySource(image)
+    for digest in digests:
+        del source.contents[digest]
+    return source
+
+
+def test_sources_are_tried_in_turn() -> None:
+    digest = blob_of(FIRST, 300)
+    first, second = lacking(FIRST, digest), MemorySource(FIRST)
+    call = from_sources(FIRST, first, second)
+    assert set(call.sink.names) == {"name0", "name1"}
+    assert (first.opened.count(digest), second.opened) == (1, [digest])
+
+
+def test_a_source_of_wrong_bytes_is_not_the_last_word() -> None:
+    digest = blob_of(FIRST, 300)
+    first, second = MemorySource(FIRST), MemorySource(FIRST)
+    first.contents[digest] = bytes(300)
+    call = from_sources(FIRST, first, second)
+    assert call.sink.held[digest] == FIRST.blobs[digest]
+    assert_whole(call.sink)
+
+
+def test_when_no_source_has_it_the_first_one_says_why() -> None:
+    digest = blob_of(FIRST, 300)
+    first, second = MemorySource(FIRST), lacking(FIRST, digest)
+    first.contents[digest] = bytes(300)
+    call = from_sources(FIRST, first, second)
+    assert isinstance(call.copies[0].failure, DigestMismatch)
+    assert call.sink.names == {}
+
+
+def test_a_source_is_tried_as_often_as_it_may_before_the_next() -> None:
+    digest = blob_of(FIRST, 300)
+    first, second = MemorySource(FIRST, errors={digest: [BUSY] * 3}), MemorySource(FIRST)
+    from_sources(FIRST, first, second, times=2)
+    assert (first.opened.count(digest), second.opened.count(digest)) == (3, 1)
+
+
+# Failures
+
+
+def failing(image: Image, digest: str, *errors: MirrorError) -> MemorySource:
+    return MemorySource(image, errors={digest: list(errors)})
+
+
+def test_a_transient_failure_is_tried_again() -> None:
+    digest = blob_of(FIRST, 300)
+    call = from_sources(FIRST, failing(FIRST, digest, BUSY, BUSY), times=2)
+    assert call.sink.names == {"name0": FIRST.root}
+    assert_whole(call.sink)
+
+
+@pytest.mark.parametrize("digest", [SHARED.digest, *FIRST.manifests, "name"])
+def test_a_sink_that_is_busy_is_asked_again(digest: str) -> None:
+    left = [BUSY, BUSY]
+    sink = MemorySink(refuse=lambda what: left.pop() if what == digest and left else None)
+    assert copied((FIRST, "name"), sink=sink, times=2).sink.names == {"name": FIRST.root}
+
+
+@pytest.mark.parametrize("digest", [SHARED.digest, *FIRST.manifests, "one"])
+def test_the_first_failure_ends_the_call(digest: str) -> None:
+    error = StorageError("The disk is full.")
+    sink = MemorySink(refuse=lambda what: error if what == digest else None)
+    with pytest.raises(StorageError) as caught:
+        copied((FIRST, "one"), (SECOND, "other"), sink=sink, jobs=1)
+    assert caught.value is error
+    assert "one" not in sink.names
+    assert_whole(sink)
+
+
+@pytest.mark.parametrize("digest", [blob_of(FIRST, 300), *FIRST.manifests, "one"])
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_with_keep_going_the_others_go_on(digest: str, jobs: int) -> None:
+    error = StorageError("It broke.")
+    sink = MemorySink(refuse=lambda what: error if what == digest else None)
+    call = copied((FIRST, "one"), (SECOND, "other"), (THIRD, "third"), sink=sink, jobs=jobs, keep_going=True)
+    assert [copy.failure for copy in call.copies] == [error, None, None]
+    assert sink.names == {"other": SECOND.root, "third": THIRD.root}
+    assert_whole(sink)
+
+
+def with_optional(refused: str) -> Call:
+    """Two images and something optional, which shares a blob with the first."""
+
+    async def main() -> Call:
+        call = Call(MemorySink(refuse=lambda what: BUSY if what == refused else None))
+        for image, name in ((FIRST, "one"), (SECOND, "optional"), (THIRD, "third")):
+            await call.add(image, name)
+        call.copies[1].optional = True
+        await call.run()
+        return call
+
+    return asyncio.run(main())
+
+
+def test_what_is_optional_fails_alone() -> None:
+    call = with_optional(blob_of(SECOND, 400))
+    assert [bool(copy.failure) for copy in call.copies] == [False, True, False]
+    assert [*call.sink.names] == ["one", "third"]
+
+
+def test_a_blob_that_is_not_only_optional_stops_everything() -> None:
+    with pytest.raises(TransferError):
+        with_optional(SHARED.digest)
+
+
+def test_with_keep_going_a_shared_blob_fails_all_that_need_it() -> None:
+    sink = MemorySink(refuse=lambda what: GONE if what == SHARED.digest else None)
+    call = copied((FIRST, "one"), (THIRD, "third"), (SECOND, "other"), sink=sink, keep_going=True)
+    assert [copy.failure for copy in call.copies] == [GONE, None, GONE]
+    assert sink.names == {"third": THIRD.root}
+
+
+def test_an_image_that_has_failed_moves_nothing_more() -> None:
+    digest = blob_of(FIRST, 500)  # the largest, so the first
+    sink = MemorySink(refuse=lambda what: GONE if what == digest else None)
+    copied((FIRST, "one"), sink=sink, jobs=1, keep_going=True)
+    assert sink.events == []
+
+
+def test_what_has_not_arrived_has_not_moved() -> None:
+    call = with_optional(blob_of(SECOND, 400))
+    assert {node.digest for node in call.plan.missing} == call.sink.held.keys() - {
+        digest for image in (FIRST, THIRD) for digest in image.manifests
+    }
+
+
+@pytest.mark.parametrize("keep_going", [True, False])
+def test_a_blob_that_arrives_in_one_of_two_places_has_moved(keep_going: bool) -> None:
+    async def main() -> Call:
+        call = Call(keep_going=keep_going)
+        await call.add(FIRST, "one")
+        await call.add(FIRST, "other", sink=MemorySink(refuse=lambda what: GONE))
+        call.copies[1].optional = not keep_going
+        await call.run()
+        return call
+
+    assert {node.digest for node in asyncio.run(main()).plan.missing} == set(FIRST.blobs)
+
+
+def test_a_sink_that_cannot_be_asked_ends_the_survey() -> None:
+    class Unasked(MemorySink):
+        async def has(self, node: Descriptor) -> bool:
+            raise GONE
+
+    with pytest.raises(TransferError):
+        copied((FIRST, "name"), sink=Unasked())
+
+
+# Progress
+
+
+@pytest.mark.parametrize("errors", [[], [BUSY, BUSY]])
+def test_progress_adds_up_whatever_is_tried_again(errors: list[MirrorError]) -> None:
+    class Cut(MemorySource):
+        """Breaks off after a few bytes, as often as it is told to."""
+
+        @asynccontextmanager
+        async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
+            async with super().open_blob(node, start) as body:
+                yield BlobReader(self._cut(body), "memory")
+
+        async def _cut(self, body: BlobReader) -> AsyncIterator[bytes]:
+            async for chunk in body.chunks:
+                yield chunk[:10]
+                if left:
+                    raise left.pop()
+                yield chunk[10:]
+
+    async def main() -> Counter:
+        call, counter = Call(times=2), Counter()
+        await call.add(FIRST, "name", Cut(FIRST))
+        await call.run(counter)
+        return counter
+
+    left = list(errors)
+    counter = asyncio.run(main())
+    size = sum(map(len, FIRST.blobs.values()))
+    assert counter.planned == {"checking": (3, size), "copying": (3, size)}
+    assert counter.done == {"checking": size, "copying": size}
+    assert counter.open == []
+
+
+@pytest.mark.parametrize("pause", [0.0, 1000.0])
+def test_progress_adds_up_where_threads_read(monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
+    monkeypatch.setattr(copy, "_TELL", pause)
+
+    class Files(MemorySource):
+        @asynccontextmanager
+        async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
+            async with super().open_blob(node, start) as body:
+                yield replace(body, fill=io.BytesIO(self.contents[node.digest][start:]).readinto)
+
+    class Pouring(MemorySink):
+        async def put(self, node: Descriptor, fetch: Fetch) -> None:
+            if node.is_manifest:
+                return await super().put(node, fetch)
+            async with fetch(0) as body:
+                assert body.fill
+                got = bytearray()
+                await asyncio.to_thread(copy_file, body, node, body.fill, stream.Verifier(node), got.extend)
+            await asyncio.sleep(0)
+            return told.append(counter.done["copying"])
+
+    class Noting(Counter):
+        def advance(self, node: Descriptor | None, count: int) -> None:
+            super().advance(node, count)
+            steps.append(count)
+
+    told: list[int] = []
+    steps: list[int] = []
+    counter = Noting()
+    image = images.image("linux/amd64", images.layer(1, 9_000_000))
+
+    async def main() -> None:
+        call = Call(sink=Pouring(), jobs=1)
+        await call.add(image, "name", Files(image))
+        await call.run(counter)
+
+    asyncio.run(main())
+    size = sum(map(len, image.blobs.values()))
+    assert counter.done["copying"] == size
+    assert told[0] >= 9_000_000
+    assert sum(0 < step < 9_000_000 for step in steps) >= (9 if pause == 0 else 0)  # before the end, and not only then
+
+
+def test_progress_has_nothing_to_copy_where_all_is_there() -> None:
+    counter = Counter()
+    copied((FIRST, "name"), sink=MemorySink(held=FIRST.blobs), progress=counter)
+    assert counter.planned["copying"] == (0, 0)
+
+
+# Stores over stores
+
+
+def test_a_dry_run_asks_and_never_writes() -> None:
+    sink = MemorySink(held=[SHARED.digest])
+    dry = ReadOnlySink(sink)
+    assert asyncio.run(dry.has(node_of(SHARED)))
+    assert not asyncio.run(ReadOnlySink(None).has(node_of(SHARED)))
+    writes: Sequence[Callable[[], Any]] = [
+        lambda: dry.put(node_of(SHARED), stream.from_memory(b"", "nowhere")),
+        lambda: dry.tag("name", descriptor_of(FIRST), b""),
+    ]
+    for write in writes:
+        with pytest.raises(UsageError):
+            asyncio.run(write())
+    assert sink.events == []
+
+
+class Near(MemorySource):
+    """A source that knows whether what it has is right."""
+
+    async def has(self, node: Descriptor) -> bool:
+        return node.digest in self.contents and Digest.of(self.contents[node.digest]) == node.digest
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_is_near_and_right_is_not_fetched_from_far(broken: bool) -> None:
+    near, far = Near(FIRST), MemorySource(FIRST)
+    if broken:
+        near.contents[FIRST.root] = b"x" * len(near.contents[FIRST.root])
+    found = asyncio.run(walk(FallbackSource(near, far), descriptor_of(FIRST)))
+    assert json.loads(found.nodes[Digest(FIRST.root)].data) == json.loads(FIRST.data)
+    assert far.opened == ([FIRST.root] if broken else [])
+
+
+def test_without_anything_near_all_comes_from_far() -> None:
+    far = MemorySource(FIRST)
+    asyncio.run(walk(FallbackSource(None, far), descriptor_of(FIRST)))
+    assert set(far.opened) == set(FIRST.manifests)

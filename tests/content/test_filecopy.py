@@ -1,0 +1,266 @@
+"""From file to file: every byte is hashed and written in its order, and nobody gets the end of what is wrong."""
+
+import asyncio
+import hashlib
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.content import filecopy as pouring
+from mirror.content.filecopy import CpuSlots, copy_file
+from mirror.content.stream import BlobReader, Verifier, single_chunk
+from mirror.errors import DigestMismatch, MirrorError, SizeMismatch, StorageError
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from tests.support.strategies import QUICK
+
+DATA = random.Random(1).randbytes(10_000)
+NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
+SIZE = 1000
+
+
+@pytest.fixture(params=[0, 2, 8], autouse=True)
+def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[CpuSlots]:
+    """With none to spare hashing goes on in the same thread, with many beside it; afterwards all are free again."""
+    cores = CpuSlots(request.param)
+    monkeypatch.setattr(pouring, "_CORES", cores)
+    monkeypatch.setattr(pouring, "_SPARE", [])
+    monkeypatch.setattr(pouring, "_SIZE", SIZE)
+    yield cores
+    assert cores.free == request.param
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPool")] == []
+
+
+def filling(data: bytes, most: int = SIZE) -> Callable[[memoryview], int]:
+    """A source that gives at most so many bytes at a time."""
+    left = data
+
+    def fill(buffer: memoryview) -> int:
+        nonlocal left
+        chunk = left[: min(most, len(buffer))]
+        buffer[: len(chunk)] = chunk
+        left = left[len(chunk) :]
+        return len(chunk)
+
+    return fill
+
+
+def poured(data: bytes, node: Descriptor = NODE, start: int = 0, most: int = SIZE) -> tuple[bytes, MirrorError | None]:
+    """What was written, and how it ended."""
+    got = bytearray()
+    check = Verifier(node)
+    check.update([data[:start]])
+    body = BlobReader(single_chunk(b""), "a test", start=start)
+    try:
+        copy_file(body, node, filling(data[start:], most), check, got.extend)
+    except MirrorError as error:
+        return bytes(got), error
+    return bytes(got), None
+
+
+@pytest.mark.parametrize("size", [0, 1, SIZE - 1, SIZE, SIZE + 1, 2 * SIZE, 3 * SIZE + 7, len(DATA)])
+@pytest.mark.parametrize("most", [1, 333, SIZE])
+def test_content_of_any_size_arrives_however_it_is_read(size: int, most: int) -> None:
+    data = DATA[:size]
+    assert poured(data, Descriptor("a/b", Digest.of(data), size), most=most) == (data, None)
+
+
+@pytest.mark.parametrize("start", [1, SIZE, len(DATA) - 1, len(DATA)])
+def test_what_is_there_already_is_hashed_and_not_written_again(start: int) -> None:
+    assert poured(DATA, start=start) == (DATA[start:], None)
+
+
+@given(st.integers(0, len(DATA) - 1), st.integers(1, SIZE))
+@QUICK
+@pytest.mark.usefixtures("cores")
+def test_any_wrong_byte_is_found_before_the_end_is_written(position: int, most: int) -> None:
+    wrong = bytearray(DATA)
+    wrong[position] ^= 1
+    got, error = poured(bytes(wrong), most=most)
+    assert isinstance(error, DigestMismatch)
+    assert str(error).startswith(f"{NODE.digest} from a test")
+    assert len(got) < len(DATA)
+
+
+@pytest.mark.parametrize("size", [0, 1, SIZE, len(DATA) - 1])
+def test_what_ends_too_early_is_no_content(size: int) -> None:
+    got, error = poured(DATA[:size])
+    assert isinstance(error, SizeMismatch)
+    assert DATA.startswith(got)
+
+
+@pytest.mark.parametrize("more", [1, SIZE, 5 * SIZE])
+def test_what_goes_on_too_long_is_not_written_to_its_end(more: int) -> None:
+    got, error = poured(DATA + bytes(more))
+    assert isinstance(error, SizeMismatch)
+    assert len(got) < len(DATA)
+
+
+def test_a_size_beyond_all_memory_costs_nothing() -> None:
+    _, error = poured(b"", Descriptor("a/b", Digest.of(b""), 2**62))
+    assert isinstance(error, SizeMismatch)
+
+
+def test_content_is_hashed_by_the_algorithm_that_names_it() -> None:
+    digest = Digest.parse("sha512:" + hashlib.sha512(DATA).hexdigest())
+    assert poured(DATA, Descriptor("a/b", digest, len(DATA))) == (DATA, None)
+
+
+def test_it_is_told_how_far_it_is() -> None:
+    told: list[int] = []
+    copy_file(BlobReader(single_chunk(b""), "a test"), NODE, filling(DATA), Verifier(NODE), lambda _: None, told.append)
+    assert told == [SIZE] * 10
+
+
+@pytest.mark.parametrize("at", [1, 512, SIZE - 1, SIZE, 7 * SIZE + 300])
+def test_pieces_end_where_pages_of_the_file_do(at: int) -> None:
+    sizes: list[int] = []
+    copy_file(
+        BlobReader(single_chunk(b""), "a test"),
+        NODE,
+        filling(DATA),
+        Verifier(NODE),
+        lambda view: sizes.append(len(view)),
+        at=at,
+    )
+    assert sum(sizes) == len(DATA)
+    assert [(at + end) % SIZE for end in accumulate(sizes[:-1])] == [0] * (len(sizes) - 1)
+
+
+def test_whoever_pours_is_on_a_core_and_nobody_helps_beyond_them() -> None:
+    two = CpuSlots(2)
+    with two.one():
+        assert two.take()
+        assert not two.take()
+        two.give()
+        with two.one(), two.one():  # more than there are cores, and all of them work
+            assert not two.take()
+        assert two.take()
+        two.give()
+    assert two.free == 2
+
+
+def test_whoever_pours_is_on_a_core(cores: CpuSlots) -> None:
+    before, seen = cores.free, list[int]()
+    copy_file(
+        BlobReader(single_chunk(b""), "a test"), NODE, filling(DATA), Verifier(NODE), lambda _: seen.append(cores.free)
+    )
+    assert max(seen) == before - 1
+
+
+def test_the_next_blob_comes_in_the_same_buffers() -> None:
+    assert poured(DATA) == (DATA, None)
+    before = {id(buffer.obj) for buffer in pouring._SPARE}
+    assert len(before) in (1, 2)  # the second is for a core that helps
+    assert poured(DATA) == (DATA, None)
+    assert {id(buffer.obj) for buffer in pouring._SPARE} == before
+    poured(DATA[:-1])  # an error's traceback may hold on to them
+    assert pouring._SPARE == []
+
+
+def test_no_more_buffers_are_kept_than_a_few_need() -> None:
+    started = threading.Barrier(9)
+
+    def fill_of(data: bytes) -> Callable[[memoryview], int]:
+        fill, first = filling(data), iter([True])
+
+        def together(buffer: memoryview) -> int:
+            if next(first, False):
+                started.wait(10)
+            return fill(buffer)
+
+        return together
+
+    def work() -> None:
+        copy_file(BlobReader(single_chunk(b""), "a test"), NODE, fill_of(DATA), Verifier(NODE), lambda _: None)
+
+    with ThreadPoolExecutor(9, thread_name_prefix="test") as threads:
+        assert [done.result() for done in [threads.submit(work) for _ in range(9)]] == [None] * 9
+    assert len(pouring._SPARE) <= pouring._SPARES + 1  # two may have asked at once
+
+
+def test_a_small_blob_takes_a_small_buffer() -> None:
+    seen: list[int] = []
+
+    def fill(buffer: memoryview) -> int:
+        seen.append(len(buffer))
+        return filling(b"abc")(buffer) if len(seen) == 1 else 0
+
+    node = Descriptor("a/b", Digest.of(b"abc"), 3)
+    copy_file(BlobReader(single_chunk(b""), "a test"), node, fill, Verifier(node), lambda _: None)
+    assert seen == [3, 1]
+    assert pouring._SPARE == []
+
+
+@pytest.mark.parametrize("size", [0, 1, SIZE - 1, SIZE, SIZE + 1, len(DATA)])
+def test_what_is_written_is_what_was_hashed_whatever_comes_after_the_end(size: int) -> None:
+    data, written = DATA[:size], bytearray()
+    node, fill = Descriptor("a/b", Digest.of(data), size), filling(data)
+
+    def scribbling(buffer: memoryview) -> int:
+        count = fill(buffer)
+        buffer[count:] = b"x" * (len(buffer) - count)
+        return count
+
+    copy_file(BlobReader(single_chunk(b""), "a test"), node, scribbling, Verifier(node), written.extend)
+    assert written == data
+
+
+def test_where_no_thread_is_to_be_had_it_goes_on_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert poured(DATA) == (DATA, None)
+
+
+@pytest.mark.parametrize("place", ["fill", "write", "advance"])
+def test_what_fails_on_the_way_is_raised_as_it_is(place: str) -> None:
+    fill, calls = filling(DATA), 0
+
+    def fail() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise StorageError("The disk is full.")
+
+    def failing(buffer: memoryview) -> int:
+        if place == "fill":
+            fail()
+        return fill(buffer)
+
+    written = bytearray()
+
+    def write(chunk: memoryview) -> None:
+        if place == "write":
+            fail()
+        written.extend(chunk)
+
+    with pytest.raises(StorageError, match=r"^The disk is full\.$"):
+        copy_file(
+            BlobReader(single_chunk(b""), "a test"),
+            NODE,
+            failing,
+            Verifier(NODE),
+            write,
+            lambda _: fail() if place == "advance" else None,
+        )
+    assert DATA.startswith(bytes(written))
+    assert len(written) <= 2 * SIZE
+
+
+def test_several_at_once_do_not_get_in_each_others_way() -> None:
+    some = [random.Random(number).randbytes(SIZE * number + number) for number in range(12)]
+    nodes = [Descriptor("a/b", Digest.of(data), len(data)) for data in some]
+
+    async def main() -> list[tuple[bytes, MirrorError | None]]:
+        pairs = zip(some, nodes, strict=True)
+        return await asyncio.gather(*(asyncio.to_thread(poured, data, node) for data, node in pairs))
+
+    assert asyncio.run(main()) == [(data, None) for data in some]

@@ -1,0 +1,347 @@
+"""The walk: everything once, nothing that contradicts itself, no more than an honest image has."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from mirror.content import graph
+from mirror.content.graph import Graph, leaves, walk
+from mirror.content.stream import BlobReader
+from mirror.errors import ContentError, DigestMismatch, InvalidContent, MirrorError, SizeMismatch, TransferError
+from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
+from mirror.oci.digest import Digest
+from mirror.retry import RetryPolicy
+from tests.support import images
+from tests.support.images import RECORD, Blob, Image, encode
+from tests.support.memory import MemorySource, descriptor_of
+from tests.support.strategies import QUICK, graphs
+
+AMD64 = images.image("linux/amd64", images.layer(1, 100))
+ARM64 = images.image("linux/arm64", images.layer(2, 100))
+BOTH = images.index([AMD64, ARM64])
+BUSY = TransferError("busy", transient=True)
+
+
+def walked(image: Image, source: MemorySource | None = None, **how: Any) -> Graph:
+    return asyncio.run(walk(source or MemorySource(image), descriptor_of(image), **how))
+
+
+def naive(image: Image, digest: str) -> tuple[set[str], set[str]]:
+    """The manifests and blobs below a manifest, by recursion."""
+    document = json.loads(image.manifests[digest][0])
+    manifests, blobs = {digest}, {node["digest"] for node in document.get("layers", [])}
+    if "config" in document:
+        blobs.add(document["config"]["digest"])
+    for child in document.get("manifests", []):
+        below = naive(image, child["digest"])
+        manifests, blobs = manifests | below[0], blobs | below[1]
+    return manifests, blobs
+
+
+def root_of(*nodes: object, **fields: object) -> Image:
+    """An index over descriptors as they are given, right or wrong."""
+    data = encode({"schemaVersion": 2, "mediaType": images.OCI_INDEX, "manifests": list(nodes), **fields})
+    root = images.digest_of(data)
+    return Image(root, images.OCI_INDEX, {root: (data, images.OCI_INDEX)}, {})
+
+
+# Everything, once
+
+
+@given(graphs())
+@QUICK
+def test_the_walk_finds_what_recursion_finds(image: Image) -> None:
+    source = MemorySource(image)
+    found = walked(image, source)
+    assert (set(found.nodes), set(found.blobs)) == naive(image, image.root)
+    assert sorted(source.opened) == sorted(found.nodes)
+    assert found.size == sum(len(image.blobs[digest]) for digest in found.blobs)
+
+
+@given(graphs())
+@QUICK
+def test_everything_named_comes_before_what_names_it(image: Image) -> None:
+    seen: set[str] = set()
+    ranks = walked(image).ranks()
+    for rank in ranks:
+        for node in rank:
+            assert {link.digest for link in node.document.manifests} <= seen
+        seen |= {node.descriptor.digest for node in rank}
+    assert [node.descriptor.digest for node in ranks[-1]] == [image.root]
+
+
+def test_bytes_are_kept_as_they_came() -> None:
+    image = images.index([AMD64], indent=7, newField="ü")
+    found = walked(image)
+    assert {digest: node.data for digest, node in found.nodes.items()} == {
+        digest: data for digest, (data, _) in image.manifests.items()
+    }
+
+
+def test_the_largest_blob_comes_first() -> None:
+    found = walked(images.multi_arch(sizes=[100, 3000, 700]))
+    sizes = [blob.size for blob in found.largest_first()]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(sizes) == len(found.blobs)
+
+
+def test_a_single_manifest_is_a_graph() -> None:
+    found = walked(AMD64)
+    assert ([*found.nodes], set(found.blobs)) == ([AMD64.root], set(AMD64.blobs))
+
+
+def test_an_empty_index_is_a_graph() -> None:
+    assert [*walked(images.index([])).nodes] == [images.index([]).root]
+
+
+def test_a_root_that_is_no_manifest_is_a_blob() -> None:
+    root = Descriptor("something/else", Digest.of(b"data"), 4)
+    found = asyncio.run(walk(MemorySource(), root))
+    assert ([*found.nodes], [*found.blobs]) == ([], [root.digest])
+
+
+def test_unknown_types_are_blobs() -> None:
+    image = images.artifact("application/vnd.example", Blob.of(b"data", "never/heard-of"))
+    assert {blob.media_type for blob in walked(image).blobs.values()} == {"never/heard-of", images.EMPTY.media_type}
+
+
+def test_one_blob_may_have_two_labels() -> None:
+    image = images.manifest(images.EMPTY, [Blob.of(images.EMPTY.data, "text/plain")])
+    assert [*walked(image).blobs] == [images.EMPTY.digest]
+
+
+def test_a_dangling_subject_is_not_looked_for() -> None:
+    subject = {"mediaType": images.OCI_MANIFEST, "digest": images.digest_of(b"gone"), "size": 4}
+    image = images.artifact("application/vnd.example", images.layer(1, 100), subject=subject)
+    source = MemorySource(image)
+    walked(image, source)
+    assert source.opened == [image.root]
+
+
+def test_an_embedded_manifest_is_not_fetched() -> None:
+    child = Blob.of(AMD64.data, images.OCI_MANIFEST).descriptor(embed=True)
+    image = root_of(child)
+    source = MemorySource(image)
+    assert AMD64.root in walked(image, source).nodes
+    assert source.opened == [image.root]
+
+
+def test_foreign_layers_are_left_out_unless_they_are_wanted() -> None:
+    foreign = Blob.of(b"licensed", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
+    image = images.image("windows/amd64", images.layer(1, 100), foreign)
+    assert [*walked(image).foreign] == [foreign.digest]
+    assert foreign.digest not in walked(image).blobs
+    assert foreign.digest in walked(image, foreign=True).blobs
+
+
+# Parts of it
+
+
+def test_what_is_not_kept_is_absent_and_not_fetched() -> None:
+    source = MemorySource(BOTH)
+    found = walked(BOTH, source, keep=lambda child: child.digest == AMD64.root)
+    assert ([*found.nodes], [*found.absent], found.kept) == ([BOTH.root, AMD64.root], [ARM64.root], [AMD64.root])
+    assert ARM64.root not in source.opened
+
+
+def test_leaves_opens_indexes_only_and_keeps_the_published_order() -> None:
+    image = images.index([images.index([ARM64]), AMD64])
+    source = MemorySource(image)
+    found = asyncio.run(leaves(source, descriptor_of(image)))
+    assert source.opened == [image.root, images.index([ARM64]).root]
+    assert set(found.absent) == {AMD64.root, ARM64.root}
+
+
+# What contradicts itself
+
+WRONG_SIZE = {**AMD64.descriptor(), "size": len(AMD64.data) + 1}
+OTHER_TYPE = {**AMD64.descriptor(), "mediaType": images.DOCKER_MANIFEST}
+AS_A_BLOB = {**AMD64.descriptor(), "mediaType": "application/octet-stream"}
+AS_AN_INDEX = {**AMD64.descriptor(), "mediaType": images.OCI_INDEX}
+
+
+@pytest.mark.parametrize("other", [WRONG_SIZE, OTHER_TYPE, AS_A_BLOB, AS_AN_INDEX])
+@pytest.mark.parametrize("first", [True, False])
+def test_one_digest_has_one_size_and_one_kind(other: dict[str, Any], first: bool) -> None:
+    nodes = [other, AMD64.descriptor()] if first else [AMD64.descriptor(), other]
+    image = root_of(*nodes)
+    source = MemorySource(image, AMD64)
+    with pytest.raises(ContentError, match=f"{AMD64.root} is (said to have|called)"):
+        walked(image, source)
+    assert source.opened == [image.root]
+
+
+def test_two_sizes_in_two_manifests_are_found_too() -> None:
+    layer = images.layer(1, 100)
+    liar = images.manifest(images.EMPTY, [Blob(b"", layer.media_type, layer.digest, 99)])
+    image = images.index([AMD64, liar])
+    with pytest.raises(InvalidContent, match="is said to have"):
+        walked(image)
+
+
+def test_a_layer_may_not_be_a_manifest_elsewhere() -> None:
+    layered = images.manifest(images.EMPTY, [Blob.of(AMD64.data, images.OCI_LAYER)])
+    with pytest.raises(InvalidContent, match="is called"):
+        walked(images.index([AMD64, layered]))
+
+
+@pytest.mark.parametrize("media_type", [images.DOCKER_MANIFEST, images.OCI_INDEX, images.DOCKER_LIST])
+def test_a_manifest_is_of_the_type_that_its_parent_says(media_type: str) -> None:
+    image = root_of({**AMD64.descriptor(), "mediaType": media_type})
+    with pytest.raises(InvalidContent):
+        walked(image, MemorySource(image, AMD64))
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (AMD64.data[:-1], SizeMismatch),
+        (AMD64.data + b" ", SizeMismatch),
+        (b"", SizeMismatch),
+        (b"x" * len(AMD64.data), DigestMismatch),
+        (AMD64.data.replace(b"a", b"b"), DigestMismatch),
+    ],
+)
+def test_a_manifest_of_other_bytes_ends_the_walk(data: bytes, error: type[MirrorError]) -> None:
+    source = MemorySource(BOTH)
+    source.contents[AMD64.root] = data
+    with pytest.raises(error, match=AMD64.root):
+        walked(BOTH, source)
+
+
+def test_a_missing_manifest_ends_the_walk() -> None:
+    source = MemorySource(BOTH)
+    del source.contents[ARM64.root]
+    with pytest.raises(TransferError, match=ARM64.root):
+        walked(BOTH, source)
+
+
+def test_a_manifest_is_asked_for_again() -> None:
+    source = MemorySource(BOTH, errors={ARM64.root: [BUSY, BUSY]})
+    assert len(walked(BOTH, source, retry=RetryPolicy(times=2, pause=0)).nodes) == 3
+    assert source.opened.count(ARM64.root) == 3
+
+
+# What no honest image has
+
+
+def nested(levels: int) -> Image:
+    image = AMD64
+    for _ in range(levels - 1):
+        image = images.index([image])
+    return image
+
+
+def test_thirty_two_levels_are_walked_and_no_more() -> None:
+    assert len(walked(nested(32)).nodes) == 32
+    with pytest.raises(InvalidContent, match="levels deep"):
+        walked(nested(33))
+
+
+def test_a_thousand_levels_cost_thirty_two_requests() -> None:
+    image = nested(1000)
+    source = MemorySource(image)
+    with pytest.raises(InvalidContent, match="levels deep"):
+        walked(image, source)
+    assert len(source.opened) <= 33
+
+
+def children(count: int, size: int = 10) -> Iterable[dict[str, object]]:
+    for number in range(count):
+        yield {"mediaType": images.OCI_MANIFEST, "digest": f"sha256:{number:064x}", "size": size}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "says"),
+    [
+        (children(graph.MOST_MANIFESTS), "names more than 10000 manifests"),
+        (children(17, MANIFEST_CAP), "more than 67108864 bytes"),
+        (children(1, 2**62), "more than 67108864 bytes"),
+        (children(2, 2**62), "more than 67108864 bytes"),
+    ],
+)
+def test_a_fan_without_end_is_refused_before_it_is_fetched(nodes: Iterable[dict[str, object]], says: str) -> None:
+    image = root_of(*nodes)
+    source = MemorySource(image)
+    with pytest.raises(InvalidContent, match=says):
+        walked(image, source)
+    assert source.opened == [image.root]
+
+
+def test_one_manifest_has_a_cap() -> None:
+    image = root_of(*children(1, MANIFEST_CAP + 1))
+    source = MemorySource(image)
+    with pytest.raises(InvalidContent, match=r"4194304 are the most"):
+        walked(image, source)
+    assert source.opened == [image.root]
+
+
+def test_a_blob_may_have_any_size() -> None:
+    image = images.manifest(images.EMPTY, [Blob(b"", images.OCI_LAYER, images.digest_of(b"large"), 2**62)])
+    assert walked(image).size == 2**62 + 2
+
+
+def test_a_mesh_is_walked_in_as_many_requests_as_it_has_manifests() -> None:
+    """Twenty levels, each index naming both of the level below: a million paths, forty-one manifests."""
+    pair = [AMD64, ARM64]
+    for level in range(20):
+        pair = [images.index(pair, annotations={"at": f"{level}{side}"}) for side in "ab"]
+    image = images.index(pair)
+    source = MemorySource(image)
+    walked(image, source)
+    assert len(source.opened) == len(set(source.opened)) == 43
+
+
+# Ranks of the real one
+
+
+def real() -> tuple[MemorySource, Descriptor]:
+    data = {name: (RECORD / name).read_bytes() for name in ("manifest-list.json", "manifest-linux-amd64.json")}
+    data["manifest-linux-arm-v7.json"] = (RECORD / "manifest-linux-arm-v7.json").read_bytes()
+    source = MemorySource()
+    source.contents = {images.digest_of(one): one for one in data.values()}
+    listed = data["manifest-list.json"]
+    return source, Descriptor(images.DOCKER_LIST, Digest.of(listed), len(listed))
+
+
+def test_the_real_redis_has_2_configs_and_12_layers_of_74540576_bytes() -> None:
+    source, root = real()
+    found = asyncio.run(walk(source, root))
+    types = [blob.media_type for blob in found.blobs.values()]
+    assert (types.count(images.DOCKER_CONFIG), types.count(images.DOCKER_LAYER)) == (2, 12)
+    assert found.size == 74_540_576
+    assert root.digest == "sha256:dbc6a7ed5f218f9d08d94f8c0731b36c69c4a69d2bd649c9359f7650d1b66154"
+
+
+def test_the_real_redis_has_two_ranks() -> None:
+    source, root = real()
+    ranks = asyncio.run(walk(source, root)).ranks()
+    assert [len(rank) for rank in ranks] == [2, 1]
+
+
+# Siblings
+
+
+class Together(MemorySource):
+    """Answers nobody before both children have been asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(BOTH)
+        self.both = asyncio.Barrier(2)
+
+    @asynccontextmanager
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
+        if node.digest != BOTH.root:
+            await self.both.wait()
+        async with super().open_blob(node, start) as body:
+            yield body
+
+
+@pytest.mark.timeout(30)
+def test_siblings_are_fetched_at_once() -> None:
+    assert len(walked(BOTH, Together()).nodes) == 3

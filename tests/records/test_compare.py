@@ -1,0 +1,234 @@
+"""Two records of one image: each figure that differs is shown side by side, and nothing else is."""
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from mirror.oci.descriptor import Platform
+from mirror.oci.digest import Digest
+from mirror.records import (
+    NOT_IN_PART,
+    Difference,
+    Record,
+    RecordedImage,
+    RecordedLayer,
+    RecordedManifest,
+    Runtime,
+    Step,
+    Uncompared,
+    compare,
+)
+from tests.records import drawn
+from tests.support import strategies
+
+ZERO, ONE, TWO = (Digest("sha256:" + digit * 64) for digit in "012")
+LAYER = RecordedLayer(ONE, 10, "a/layer", 5)
+STEPS = (Step(0, "RUN a"), Step(None, "# ARGS: A=b\nRUN b"))
+IMAGE = RecordedImage("a/manifest", TWO, (LAYER, LAYER), Runtime("17", ("e",), ("c",), ("s",), STEPS))
+AMD, ARM = Platform("linux", "amd64"), Platform("linux", "arm", "v7")
+RECORD = Record("a:b", ZERO, "a/list", (RecordedManifest(AMD, ONE, IMAGE), RecordedManifest(ARM, TWO, IMAGE)))
+
+
+def with_image(**changes: Any) -> Record:
+    first = replace(RECORD.manifests[0], image=replace(IMAGE, **changes))
+    return replace(RECORD, manifests=(first, RECORD.manifests[1]))
+
+
+def with_layer(**changes: Any) -> Record:
+    return with_image(layers=(LAYER, replace(LAYER, **changes)))
+
+
+def with_runtime(**changes: Any) -> Record:
+    assert IMAGE.runtime
+    return with_image(runtime=replace(IMAGE.runtime, **changes))
+
+
+def with_manifest(**changes: Any) -> Record:
+    return replace(RECORD, manifests=(replace(RECORD.manifests[0], **changes), RECORD.manifests[1]))
+
+
+FIRST = "manifest 1 (linux/amd64)"
+CHANGES: dict[str, tuple[Record, str, str, str]] = {
+    "digest": (replace(RECORD, digest=TWO), "digest", TWO, ZERO),
+    "media type": (replace(RECORD, media_type=None), "media type", "nothing", "a/list"),
+    "manifest": (with_manifest(digest=ZERO), f"{FIRST}: digest", ZERO, ONE),
+    "platform": (with_manifest(platform=Platform("linux", "386")), "platform", "linux; 386", "linux; amd64"),
+    "manifest type": (with_image(media_type="b"), f"{FIRST}: media type", "b", "a/manifest"),
+    "image ID": (with_image(image_id=ZERO), f"{FIRST}: image ID", ZERO, TWO),
+    "no image ID": (with_image(image_id=None), f"{FIRST}: image ID", "nothing", TWO),
+    "layer": (with_layer(digest=TWO), f"{FIRST}: layer 2: digest", TWO, ONE),
+    "other layer": (with_layer(digest=TWO, size=11), "layer 2: digest", f"{TWO}, 11 bytes", f"{ONE}, 10 bytes"),
+    "size": (with_layer(size=11), f"{FIRST}: layer 2: size", "11", "10"),
+    "layer type": (with_layer(media_type="b"), f"{FIRST}: layer 2: media type", "b", "a/layer"),
+    "fewer layers": (with_image(layers=(LAYER,)), f"{FIRST}: layer 2", "nothing", ONE),
+    "more layers": (with_image(layers=(LAYER,) * 3), f"{FIRST}: layer 3", ONE, "nothing"),
+    "Docker version": (with_runtime(docker_version="18"), f"{FIRST}: Docker version", "18", "17"),
+    "entrypoint": (with_runtime(entrypoint=("x",)), f"{FIRST}: entrypoint", '["x"]', '["e"]'),
+    "command": (with_runtime(command=None), f"{FIRST}: command", "nothing", '["c"]'),
+    "shell": (with_runtime(shell=()), f"{FIRST}: shell", "[]", '["s"]'),
+    "step": (
+        with_runtime(history=(STEPS[0], Step(None, "# ARGS: A=c\nRUN b"))),
+        "step 2",
+        "# ARGS: A=c",
+        "# ARGS: A=b",
+    ),
+    "date": (
+        with_runtime(history=(Step(1, "RUN a"), STEPS[1])),
+        "history, step 1",
+        "00:00:01 GMT: RUN a",
+        "00:00:00 GMT: RUN a",
+    ),
+    "no date": (
+        with_runtime(history=(Step(None, "RUN a"), STEPS[1])),
+        "step 1",
+        "no date: RUN a",
+        "00:00:00 GMT: RUN a",
+    ),
+    "fewer steps": (with_runtime(history=STEPS[:1]), "step 2", "nothing", "no date: # ARGS: A=b\nRUN b"),
+    "other steps": (with_runtime(history=(Step(0, "RUN b"),)), "history, step 1 and 1 more", "RUN b", "RUN a"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_figure_that_differs_is_shown_side_by_side(name: str) -> None:
+    changed, where, recorded, found = CHANGES[name]
+    [difference] = compare(changed, RECORD).differences
+    assert where in difference.where
+    assert recorded in difference.recorded
+    assert found in difference.found
+
+
+def test_what_agrees_is_counted() -> None:
+    result = compare(RECORD, RECORD)
+    assert result.agreed == {"digest": 1, "manifest": 2, "image ID": 2, "layer": 4, "config": 2}
+    assert (result.differences, result.uncompared) == ([], [])
+    assert compare(with_layer(size=11), RECORD).agreed["layer"] == 3
+    assert compare(with_runtime(shell=None), RECORD).agreed["config"] == 1
+
+
+def test_the_dates_of_layers_are_nobody_s_proof() -> None:
+    assert compare(with_layer(modified=99), RECORD).differences == []
+
+
+def test_a_size_that_the_record_does_not_say_is_said() -> None:
+    result = compare(with_layer(size=None), RECORD)
+    assert result.differences == []
+    assert result.uncompared == [Uncompared(f"{FIRST}: sizes of layers", "the record does not say them", ONE)]
+
+
+def test_what_is_not_at_hand_is_said_and_is_no_difference() -> None:
+    result = compare(RECORD, with_image(runtime=None))
+    assert result.uncompared == [
+        Uncompared(f"{FIRST}: entrypoint, command and history", "its config is not at hand", ONE)
+    ]
+    result = compare(RECORD, with_manifest(image=None))
+    assert result.uncompared == [Uncompared(FIRST, "its manifest is not at hand", ONE)]
+    assert result.differences == []
+
+
+def test_the_platform_of_a_lone_image_is_its_config_s_to_say() -> None:
+    lone = replace(RECORD, media_type=None, manifests=RECORD.manifests[:1])
+    unknown = replace(
+        lone, manifests=(RecordedManifest(Platform("unknown", "unknown"), ONE, replace(IMAGE, runtime=None)),)
+    )
+    assert compare(lone, unknown).differences == []
+
+
+def test_a_part_of_an_image_is_compared_for_what_it_has() -> None:
+    lone = replace(RECORD.manifests[1], platform=Platform("linux", "arm"))  # of configs, no variant is recorded
+    part = Record("a:b", TWO, None, (lone,))
+    result = compare(RECORD, part, part=True)
+    assert result.differences == []
+    assert result.uncompared == [Uncompared(FIRST, NOT_IN_PART, ONE)]
+    assert result.agreed["manifest"] == 1
+    [difference] = compare(with_image(image_id=ZERO), replace(RECORD, digest=ONE), part=True).differences
+    assert difference.where == f"{FIRST}: image ID"
+
+
+def test_a_manifest_that_the_record_does_not_know_is_a_difference_even_in_a_part() -> None:
+    extra = RecordedManifest(Platform("linux", "s390x"), ZERO, IMAGE)
+    for part in (False, True):
+        found = replace(RECORD, manifests=(*RECORD.manifests, extra))
+        assert compare(RECORD, found, part=part).differences == [
+            Difference("manifest 3 that is found (linux/s390x)", "nothing", ZERO)
+        ]
+
+
+def test_manifests_in_another_order_are_one_difference() -> None:
+    swapped = replace(RECORD, manifests=RECORD.manifests[::-1])
+    assert compare(RECORD, swapped).differences == [Difference("order of the manifests", "1, 2", "2, 1")]
+
+
+def test_attestations_are_told_apart_by_their_digests() -> None:
+    unknown = Platform("unknown", "unknown")
+    many = replace(RECORD, manifests=tuple(RecordedManifest(unknown, digest, IMAGE) for digest in (ZERO, ONE, TWO)))
+    second = replace(many.manifests[1], digest=Digest("sha256:" + "f" * 64))
+    changed = replace(many, manifests=(many.manifests[0], second, many.manifests[2]))
+    [difference] = compare(changed, many).differences
+    assert difference.where == "manifest 2 (unknown/unknown): digest"
+    assert difference.found == ONE
+
+
+@pytest.mark.parametrize("older", ["RUN COPY a b # buildkit", " COPY a b # buildkit", "RUN RUN  COPY a b # buildkit"])
+def test_what_older_generators_put_before_an_instruction_is_no_difference(older: str) -> None:
+    now = with_runtime(history=(Step(0, "COPY a b # buildkit"),))
+    assert compare(with_runtime(history=(Step(0, older),)), now).differences == []
+    assert compare(with_runtime(history=(Step(0, f"{older} c"),)), now).differences
+
+
+def test_of_long_texts_the_part_that_differs_is_shown() -> None:
+    start, end = "RUN " + "a" * 5000, "b" * 5000
+    one, other = (with_runtime(history=(Step(0, start + char + end),)) for char in "xy")
+    [difference] = compare(one, other).differences
+    assert difference.recorded == "…" + "a" * 40 + "x" + "b" * 79 + "…"
+    assert difference.found == "…" + "a" * 40 + "y" + "b" * 79 + "…"
+
+
+def test_a_hostile_history_is_compared_in_the_time_that_its_bytes_take() -> None:
+    long = with_runtime(history=(Step(0, "RUN " * 1_000_000),))
+    assert compare(long, RECORD).differences
+
+
+@strategies.QUICK
+@given(drawn.records())
+def test_a_record_agrees_with_itself(record: Record) -> None:
+    assert compare(record, record).differences == []
+
+
+@strategies.THOROUGH
+@given(drawn.records(), st.data())
+def test_any_single_figure_that_is_changed_is_found(record: Record, data: st.DataObject) -> None:
+    places = [place for place in leaves(record) if place[-1] not in ("name", "modified")]
+    place = data.draw(st.sampled_from(places))
+    changed = altered(record, place)
+    assume(changed != record)
+    result = compare(changed, record)
+    assert result.differences or result.uncompared
+
+
+def leaves(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all figures of a record."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return [leaf for one in fields(value) for leaf in leaves(getattr(value, one.name), (*path, one.name))]
+    if isinstance(value, tuple):
+        return [leaf for place, one in enumerate(value) for leaf in leaves(one, (*path, place))]
+    return [path]
+
+
+def altered(value: Any, path: tuple[Any, ...]) -> Any:
+    """The record with one figure changed."""
+    key, *rest = path
+    inner = value[key] if isinstance(value, tuple) else getattr(value, key)
+    new = altered(inner, tuple(rest)) if rest else other(inner, key)
+    return (*value[:key], new, *value[key + 1 :]) if isinstance(value, tuple) else replace(value, **{key: new})
+
+
+def other(value: Any, key: object) -> Any:
+    if key in ("created", "size"):
+        return 7 if value is None else value - 1 if value > 0 else value + 1
+    if key in ("digest", "image_id"):
+        return Digest("sha256:" + "e" * 64)
+    return ("z",) if key in ("entrypoint", "command", "shell") and value is None else f"{value}z"

@@ -1,0 +1,262 @@
+"""A record of what manifests and configs say, hostile ones too; and of images in the shapes of today."""
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import pytest
+
+from mirror.errors import InvalidContent
+from mirror.oci.descriptor import OCI_INDEX, Descriptor, Platform
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import parse as parse_manifest
+from mirror.records import Record, RecordedImage, Runtime, Step, compare, describe, markdown, parse_records
+from tests.support import images
+from tests.support.images import Blob, Image
+
+LAYER = images.layer(1, 300)
+
+
+def record_of(image: Image, *, without: Collection[str] = (), modified: Mapping[str, float] | None = None) -> Record:
+    """What describe makes of a whole image; `without` are digests that are not at hand."""
+    documents = {
+        Digest(digest): parse_manifest(data, media_type, "it")
+        for digest, (data, media_type) in image.manifests.items()
+        if digest not in without
+    }
+    configs = {Digest(digest): data for digest, data in image.blobs.items() if digest not in without}
+    root = Descriptor(image.root_media_type, Digest(image.root), len(image.data))
+    return describe("some/image:tag", root, documents, configs, _dates(modified or {}))
+
+
+def _dates(modified: Mapping[str, float]) -> dict[Digest, float | None]:
+    return {Digest(digest): time for digest, time in modified.items()}
+
+
+def only(record: Record) -> RecordedImage:
+    [manifest] = record.manifests
+    assert manifest.image
+    return manifest.image
+
+
+def runtime_of(**fields: Any) -> Runtime:
+    config = images.config("linux", "amd64", layers=[LAYER], **fields)
+    runtime = only(record_of(images.manifest(config, [LAYER]))).runtime
+    assert runtime
+    return runtime
+
+
+# Today's shapes
+
+CPUS = ["amd64", "arm/v5", "arm/v6", "arm/v7", "arm64/v8", "386", "ppc64le", "riscv64", "s390x"]
+WINDOWS = ["10.0.26100.33438", "10.0.20348.5622"]
+
+
+def todays_image() -> Image:
+    """Twenty manifests in an OCI index: nine for Linux, an attestation for each, two for Windows."""
+    children = []
+    for number, cpu in enumerate(CPUS):
+        layer = images.layer(number, [300, 1000, 1001, 2415][number % 4])
+        runtime = {"Cmd": ["/hello"], "Entrypoint": None}
+        history = [{"created": "2026-03-23T21:33:59.123Z", "created_by": "COPY hello / # buildkit"}]
+        config = images.config("linux", *cpu.split("/"), layers=[layer], config=runtime, history=history)
+        child = images.manifest(config, [layer], images.platform_of(f"linux/{cpu}"))
+        children += [child, images.attestation(child)]
+    for number, version in enumerate(WINDOWS):
+        layer = images.layer(90 + number, 900, docker=True)
+        runtime = {"Cmd": ["cmd", "/C", r"type C:\hello.txt"], "Shell": ["cmd", "/s", "/c"]}
+        config = images.config("windows", "amd64", layers=[layer], docker=True, config=runtime)
+        platform = {"os": "windows", "architecture": "amd64", "os.version": version}
+        children.append(images.manifest(config, [layer], platform, docker=True))
+    return images.index(children)
+
+
+TODAY = todays_image()
+
+
+def test_an_image_of_today_is_recorded_as_it_is_published() -> None:
+    lines = markdown(record_of(TODAY)).splitlines()
+    assert lines[6:9] == [f"-\tManifest MIME: `{OCI_INDEX}`", "-\tPlatforms: 20", "\t-\tlinux; amd64"]
+    assert lines.count("\t-\tunknown; unknown") == len(CPUS)
+    assert lines[26:28] == [
+        "\t-\twindows version 10.0.26100.33438; amd64",
+        "\t-\twindows version 10.0.20348.5622; amd64",
+    ]
+    assert "### `some/image:tag` - linux; arm64 variant v8" in lines
+    assert r'-	Default Command: `["\/hello"]`' in lines
+    assert r'-	Default Command: `["cmd","\/C","type C:\\hello.txt"]`' in lines
+    assert r'-	`SHELL`: `["cmd","\/s","\/c"]`' in lines
+    assert "\t\tMIME: application/vnd.in-toto+json" in lines
+    assert {"\t\tSize: 300.0 B  ", "\t\tSize: 1000.0 B  ", "\t\tSize: 1.0 KB (1001 bytes)  "} <= set(lines)
+
+
+def test_an_image_of_today_is_read_as_it_was_recorded() -> None:
+    record = record_of(TODAY)
+    assert parse_records(markdown(record).encode(), "it") == [record]
+    assert len(record.manifests) == 20
+
+
+def test_an_attestation_has_an_image_id_and_an_empty_history() -> None:
+    attestation = record_of(TODAY).manifests[1]
+    assert attestation.platform == Platform("unknown", "unknown")
+    assert attestation.image
+    assert attestation.image.image_id
+    assert attestation.image.runtime == Runtime()
+
+
+def test_a_record_that_calls_oci_manifests_docker_s_agrees_all_the_same() -> None:
+    """As the public generator does, whatever they are."""
+    record = record_of(TODAY)
+    page = markdown(record).replace(images.OCI_MANIFEST, images.DOCKER_MANIFEST)
+    result = compare(parse_records(page.encode(), "it")[0], record)
+    assert result.differences == []
+    assert result.agreed["manifest"] == 20
+
+
+def test_a_record_that_calls_docker_s_manifests_oci_does_not_agree() -> None:
+    record = record_of(images.multi_arch(docker=True))
+    page = markdown(record).replace(images.DOCKER_MANIFEST, images.OCI_MANIFEST)
+    differences = compare(parse_records(page.encode(), "it")[0], record).differences
+    assert [one.found for one in differences] == [images.DOCKER_MANIFEST] * 2
+
+
+# Images without a list, and indexes in indexes
+
+
+def test_an_image_without_a_list_has_one_platform_by_its_config() -> None:
+    record = record_of(images.image("linux/arm/v7", LAYER))
+    assert (record.media_type, record.manifests[0].digest) == (None, record.digest)
+    assert record.manifests[0].platform == Platform("linux", "arm")  # as records of such images have it
+    lines = markdown(record).splitlines()
+    assert lines[6:10] == ["-\tPlatforms: 1", "\t-\tlinux; arm", "", "### `some/image:tag` - linux; arm"]
+    assert sum(line.startswith("$ docker pull") for line in lines) == 1
+    assert parse_records(markdown(record).encode(), "it") == [record]
+
+
+def test_an_index_in_an_index_stands_for_its_children_once() -> None:
+    inner = images.index([images.image("linux/arm64", LAYER)])
+    outer = images.index([images.image("linux/amd64", LAYER), inner, inner])
+    assert [str(one.platform) for one in record_of(outer).manifests] == ["linux/amd64", "linux/arm64"]
+
+
+def test_a_child_without_a_platform_is_named_by_its_config() -> None:
+    bare = images.manifest(images.config("linux", "s390x", layers=[LAYER]), [LAYER])
+    artifact = images.artifact("a/b", images.EMPTY)
+    record = record_of(images.index([bare, artifact]))
+    assert [str(one.platform) for one in record.manifests] == ["linux/s390x", "unknown/unknown"]
+
+
+def test_one_manifest_for_two_platforms_is_recorded_twice() -> None:
+    child = images.image("linux/arm/v6", LAYER)
+    both = images.index([child, Image(**{**vars(child), "platform": images.platform_of("linux/arm/v7")})])
+    record = record_of(both)
+    assert len({one.digest for one in record.manifests}) == 1
+    assert parse_records(markdown(record).encode(), "it") == [record]
+    assert compare(record, record).differences == []
+
+
+def test_features_of_a_platform_are_recorded() -> None:
+    platform = {"os": "windows", "architecture": "amd64", "os.version": "10.0", "os.features": ["win32k"]}
+    record = record_of(images.index([images.manifest(images.config("windows", "amd64"), [], platform)]))  # type: ignore[arg-type]
+    assert "\t-\twindows version 10.0 ft. win32k; amd64" in markdown(record).splitlines()
+
+
+def test_dates_of_layers_are_whole_seconds_where_they_are_known() -> None:
+    image = images.image("linux/amd64", LAYER)
+    assert only(record_of(image, modified={LAYER.digest: 1505292050.75})).layers[0].modified == 1505292050
+    assert only(record_of(image)).layers[0].modified is None
+    assert "Last Modified" not in markdown(record_of(image))
+
+
+# What is not at hand
+
+
+def test_what_is_not_at_hand_is_unknown_and_cannot_be_written() -> None:
+    image = images.multi_arch()
+    first, second = list(image.manifests)[:2]
+    config = str(json.loads(image.manifests[second][0])["config"]["digest"])
+    record = record_of(image, without={first, config})
+    assert record.manifests[0].image is None
+    assert record.manifests[1].image
+    assert record.manifests[1].image.runtime is None
+    with pytest.raises(ValueError, match=first):
+        markdown(record)
+
+
+# Configs
+
+
+def test_what_a_config_says_is_recorded() -> None:
+    found = runtime_of(
+        docker_version="23.0.6",
+        config={"Entrypoint": ["/a"], "Cmd": [], "Shell": ["sh"]},
+        history=[{"created": "2026-01-01T00:00:00Z", "created_by": "CMD []", "empty_layer": True}, {}],
+    )
+    steps = (Step(1767225600, "CMD []"), Step(None, "RUN "))
+    assert found == Runtime("23.0.6", ("/a",), (), ("sh",), steps)
+
+
+def test_nulls_and_empty_entrypoints_are_as_good_as_absent() -> None:
+    assert runtime_of(docker_version="", config={"Entrypoint": [], "Cmd": None}, history=None) == Runtime()
+    assert runtime_of(config=None) == Runtime()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"config": []},
+        {"config": {"Entrypoint": "sh"}},
+        {"config": {"Cmd": [1]}},
+        {"config": {"Shell": {"a": "b"}}},
+        {"Config": {}},
+        {"history": {}},
+        {"history": ["RUN a"]},
+        {"history": [{"created_by": ["RUN", "a"]}]},
+        {"docker_version": 17},
+    ],
+)
+def test_a_config_of_another_shape_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidContent):
+        runtime_of(**fields)
+
+
+@pytest.mark.parametrize("created", [17, "yesterday", None, "", "9999-99-99T00:00:00Z"])
+def test_a_date_that_is_none_is_unknown(created: object) -> None:
+    assert runtime_of(history=[{"created": created, "created_by": "X y"}]).history == (Step(None, "X y"),)
+
+
+def test_a_docker_version_of_many_lines_stays_on_its_own() -> None:
+    config = images.config("linux", "amd64", layers=[LAYER], docker_version="17\n-\tImage ID: `x`\x1b[2J")
+    record = record_of(images.manifest(config, [LAYER]))
+    assert parse_records(markdown(record).encode(), "it") == [record]
+    assert "-\tDocker Version: 17\\n-\tImage ID: `x`\\x1b[2J" in markdown(record).splitlines()
+
+
+def test_a_hostile_history_forges_nothing() -> None:
+    forged = "/bin/sh -c #(nop) A b\n```\n\n-\tLayers:\n\t-\t`sha256:" + "0" * 64 + "`  "
+    config = images.config("linux", "amd64", layers=[LAYER], history=[{"created_by": forged}])
+    record = record_of(images.manifest(config, [LAYER]))
+    assert parse_records(markdown(record).encode(), "it") == [record]
+    assert [layer.digest for layer in only(record).layers] == [LAYER.digest]
+
+
+@pytest.mark.parametrize(
+    "platform",
+    [
+        {"os": "linux; amd64", "architecture": "arm"},
+        {"os": "linux", "architecture": "amd64\n### `x`"},
+        {"os": "linux", "architecture": "arm", "variant": "v7 ft. a"},
+        {"os": "windows", "architecture": "amd64", "os.version": "10 ft. a"},
+        {"os": "\x1b[2J", "architecture": "amd64"},
+    ],
+)
+def test_a_platform_that_would_be_read_as_another_cannot_be_recorded(platform: dict[str, str]) -> None:
+    with pytest.raises(InvalidContent, match="cannot be written in a record"):
+        record_of(images.index([images.manifest(images.config("linux", "amd64"), [], platform)]))
+
+
+@pytest.mark.parametrize("media_type", ["a/b`\n", "a\tb", "é/ü", " a/b", "a/b ", "\x1b[2J/x"])
+def test_a_media_type_that_is_no_line_cannot_be_recorded(media_type: str) -> None:
+    blob = Blob.of(b"x", media_type)
+    with pytest.raises(InvalidContent, match="cannot be written in a record"):
+        record_of(images.manifest(images.config("linux", "amd64"), [blob]))

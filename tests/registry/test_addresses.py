@@ -1,0 +1,364 @@
+"""Which addresses a registry may send us to, whatever they are called, and at the moment of the connection."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ThreadedResolver
+from aiohttp.abc import ResolveResult
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.config.hosts import Host
+from mirror.content import stream
+from mirror.errors import TransferError
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from mirror.registry import Client, ForeignLayers, RegistryOptions, Repository
+from mirror.registry.transport import addresses
+from mirror.registry.transport.addresses import (
+    AddressInfo,
+    AddressPolicy,
+    AddressScope,
+    is_forbidden,
+    literal,
+    scope_of,
+)
+from mirror.registry.transport.errors import Refused
+from tests.support.registry import EmbeddedRegistry, Fault, Redirect, serving
+from tests.support.strategies import QUICK
+
+PUBLIC, PRIVATE, LOOPBACK = AddressScope.PUBLIC, AddressScope.PRIVATE, AddressScope.LOOPBACK
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("8.8.8.8", PUBLIC),
+        ("2606:4700::1", PUBLIC),
+        ("10.1.2.3", PRIVATE),
+        ("172.16.0.1", PRIVATE),
+        ("172.32.0.1", PUBLIC),
+        ("192.168.1.1", PRIVATE),
+        ("100.64.0.1", PRIVATE),
+        ("198.18.0.1", PRIVATE),
+        ("169.254.1.1", PRIVATE),
+        ("fd12::1", PRIVATE),
+        ("fe80::1", PRIVATE),
+        ("fec0::1", PRIVATE),
+        ("224.0.0.1", PRIVATE),
+        ("255.255.255.255", PRIVATE),
+        ("127.0.0.1", LOOPBACK),
+        ("127.255.0.1", LOOPBACK),
+        ("0.0.0.0", LOOPBACK),
+        ("::", LOOPBACK),
+        ("::1", LOOPBACK),
+        ("::ffff:127.0.0.1", LOOPBACK),
+        ("::ffff:10.0.0.1", PRIVATE),
+        ("::ffff:8.8.8.8", PUBLIC),
+        ("::127.0.0.1", LOOPBACK),
+        ("64:ff9b::7f00:1", LOOPBACK),
+        ("64:ff9b::808:808", PUBLIC),
+        ("64:ff9b:1::a00:1", PRIVATE),
+        ("2002:7f00:1::", LOOPBACK),
+        ("2002:808:808::1", PUBLIC),
+    ],
+)
+def test_an_address_is_public_private_or_this_machine(address: str, found: AddressScope) -> None:
+    assert scope_of(ip_address(address)) is found
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254",
+        "169.254.0.1",
+        "fe80::1",
+        "fd00:ec2::254",
+        "100.100.100.200",
+        "192.0.0.192",
+        "168.63.129.16",
+        "0.0.0.0",
+        "::",
+        "224.0.0.1",
+        "ff02::1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::ffff:169.254.169.254",
+        "64:ff9b::a9fe:a9fe",
+        "2002:a9fe:a9fe::",
+    ],
+)
+def test_nobody_may_send_us_to_metadata_or_to_nowhere(address: str) -> None:
+    assert is_forbidden(ip_address(address))
+    bounds = at("127.0.0.1")
+    with pytest.raises(Refused, match="no registry may send anybody"):
+        bounds.check(ip_address(address))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "10.0.0.1", "8.8.8.8", "fd12::1", "::ffff:10.0.0.1"])
+def test_ordinary_addresses_are_not_forbidden(address: str) -> None:
+    assert not is_forbidden(ip_address(address))
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("2130706433", "127.0.0.1"),
+        ("0x7f000001", "127.0.0.1"),
+        ("0X7F.1", "127.0.0.1"),
+        ("127.1", "127.0.0.1"),
+        ("0177.0.0.01", "127.0.0.1"),
+        ("0", "0.0.0.0"),
+        ("127.0.0.1.", "127.0.0.1"),
+        ("[::1]", "::1"),
+        ("::1", "::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("10.0.0.1", "10.0.0.1"),
+    ],
+)
+def test_an_address_is_known_in_every_spelling(host: str, address: str) -> None:
+    assert literal(host) == ip_address(address)
+
+
+@pytest.mark.parametrize(
+    "host", ["", "registry.example", "localhost", "1.2.3.4.example", "dead.beef", "127.0.0.256", "f"]
+)
+def test_a_name_is_no_address(host: str) -> None:
+    assert literal(host) is None
+
+
+@given(st.ip_addresses())
+@QUICK
+def test_every_address_has_a_reach_and_a_verdict(address: Any) -> None:
+    assert scope_of(address) in AddressScope
+    assert is_forbidden(address) in (True, False)
+
+
+@given(st.text(max_size=40))
+@QUICK
+def test_no_host_is_a_traceback(host: str) -> None:
+    literal(host)
+
+
+# Bounds
+
+
+def info(address: str) -> AddressInfo:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, 80))
+
+
+def at(*addresses: str, trusted: str = "") -> AddressPolicy:
+    """The bounds of a registry that was at these addresses, one after the other."""
+    bounds = AddressPolicy("registry.example", [ip_network(trusted)] if trusted else [])
+    for address in addresses:
+        bounds.own(info(address)).close()
+    return bounds
+
+
+ORDER = ["8.8.8.8", "10.0.0.1", "127.0.0.1"]
+
+
+@pytest.mark.parametrize("own", ORDER)
+@pytest.mark.parametrize("other", ORDER)
+def test_nothing_is_more_private_than_the_registry_itself(own: str, other: str) -> None:
+    if ORDER.index(other) <= ORDER.index(own):
+        at(own).other(info(other)).close()
+    else:
+        with pytest.raises(Refused, match=r"is at a (public|private) one"):
+            at(own).other(info(other))
+
+
+def test_a_registry_that_moves_inwards_gains_nothing() -> None:
+    """DNS rebinding: the same name, first on the Internet, then on this machine."""
+    bounds = at("8.8.8.8")
+    with pytest.raises(Refused, match="has come to stand for"):
+        bounds.own(info("127.0.0.1"))
+    with pytest.raises(Refused, match="has come to stand for"):
+        bounds.own(info("169.254.169.254"))
+    with pytest.raises(Refused):
+        bounds.other(info("10.0.0.1"))
+
+
+def test_a_registry_with_a_public_and_a_private_address_can_be_reached_by_both() -> None:
+    at("2606:4700::1", "10.0.0.1", "2606:4700::1")
+
+
+def test_a_registry_that_was_reached_by_a_proxy_is_taken_for_public() -> None:
+    with pytest.raises(Refused):
+        at().check(ip_address("10.0.0.1"))
+
+
+def test_a_person_can_trust_a_network_but_not_with_metadata() -> None:
+    bounds = at("8.8.8.8", trusted="0.0.0.0/0")
+    bounds.other(info("10.0.0.1")).close()
+    bounds.other(info("::ffff:127.0.0.1")).close()
+    with pytest.raises(Refused):
+        bounds.other(info("169.254.169.254"))
+
+
+def test_what_to_do_is_said() -> None:
+    with pytest.raises(Refused) as caught:
+        at("8.8.8.8").other(info("10.0.0.1"))
+    assert caught.value.hint
+    assert '[host."registry.example"] trusted_networks = ["10.0.0.1"]' in caught.value.hint
+
+
+# Connections. All of loopback is loopback, so some of it plays a larger world.
+
+DATA = b"content"
+NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
+PATH = f"/v2/a/blobs/{NODE.digest}"
+ROLES = {"127.0.0.2": PUBLIC, "127.0.0.3": PRIVATE, "127.0.0.4": PUBLIC, "127.0.0.5": PRIVATE}
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, list[str]]:
+    """Names and the addresses that they resolve to."""
+    names: dict[str, list[str]] = {}
+    real = ThreadedResolver.resolve
+
+    async def resolve(
+        self: ThreadedResolver, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        if host not in names:
+            return await real(self, host, port, family)
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=6, flags=0)
+            for address in names[host]
+        ]
+
+    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(addresses, "scope_of", lambda address: ROLES.get(str(address), scope_of(address)))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    return names
+
+
+@pytest.fixture
+def public(world: dict[str, list[str]]) -> Iterator[EmbeddedRegistry]:
+    with serving(EmbeddedRegistry(address="127.0.0.2")) as running:
+        running.put_blob("a", DATA)
+        yield running
+
+
+async def fetch(host: str, **settings: Any) -> bytes:
+    options = RegistryOptions(plain_http=frozenset({"*"}), hosts={host: Host(**settings)})
+    async with Client(options) as client, Repository(client.registry(host), "a").open_blob(NODE) as body:
+        return await stream.read(body, NODE)
+
+
+def sent_on(registry: EmbeddedRegistry, host: str, other: EmbeddedRegistry) -> str:
+    """The port of `other` under another host; `registry` sends us there."""
+    registry.fault(Fault(path="/blobs/", action=Redirect(f"http://{host}:{other.host.partition(':')[2]}{PATH}")))
+    return host
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "localhost"),
+        ("127.0.0.1", "localhost."),
+        ("127.0.0.1", "inside.test"),
+        ("127.0.0.1", "mixed.test"),
+        ("127.0.0.3", "127.0.0.3"),
+        ("127.0.0.3", "lan.test"),
+    ],
+)
+def test_no_connection_is_made_inwards(
+    world: dict[str, list[str]], public: EmbeddedRegistry, address: str, host: str
+) -> None:
+    world.update({"inside.test": ["127.0.0.1"], "lan.test": ["127.0.0.3"], "mixed.test": ["127.0.0.3", "127.0.0.1"]})
+    world.update({"localhost": ["127.0.0.1"], "localhost.": ["127.0.0.1"]})
+    with serving(EmbeddedRegistry(address=address)) as inner:
+        inner.put_blob("a", DATA)
+        sent_on(public, host, inner)
+        with pytest.raises(TransferError, match="where it may not"):
+            asyncio.run(fetch(public.host))
+        assert inner.requests == []
+
+
+@pytest.mark.parametrize("names", [["127.0.0.4"], ["127.0.0.1", "127.0.0.4"]])
+def test_of_a_name_only_the_addresses_that_may_be_are_used(
+    world: dict[str, list[str]], public: EmbeddedRegistry, names: list[str]
+) -> None:
+    world["cdn.test"] = names
+    with serving(EmbeddedRegistry(address="127.0.0.4")) as other:
+        other.put_blob("a", DATA)
+        sent_on(public, "cdn.test", other)
+        assert asyncio.run(fetch(public.host)) == DATA
+
+
+FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+
+
+async def fetch_foreign(host: str, url: str) -> bytes:
+    """A foreign layer that a manifest of the registry says to be at a URL."""
+    node = Descriptor(FOREIGN, NODE.digest, NODE.size, urls=(url,))
+    async with Client(RegistryOptions(plain_http=frozenset({"*"}))) as client:
+        repository = Repository(client.registry(host), "a")
+        async with repository.open_blob(NODE) as body:  # now it is known where the registry is
+            await stream.read(body, NODE)
+        async with ForeignLayers(repository, repository.registry).open_blob(node) as body:
+            return await stream.read(body, node)
+
+
+@pytest.mark.parametrize(("address", "allowed"), [("127.0.0.1", False), ("127.0.0.3", False), ("127.0.0.4", True)])
+def test_no_manifest_leads_inwards(
+    world: dict[str, list[str]], public: EmbeddedRegistry, address: str, allowed: bool
+) -> None:
+    world["layers.test"] = [address]
+    with serving(EmbeddedRegistry(address=address)) as other:
+        other.put_blob("a", DATA)
+        for host in (address, "layers.test"):
+            url = f"http://{host}:{other.host.partition(':')[2]}{PATH}"
+            if allowed:
+                assert asyncio.run(fetch_foreign(public.host, url)) == DATA
+            else:
+                with pytest.raises(TransferError, match="where it may not"):
+                    asyncio.run(fetch_foreign(public.host, url))
+        assert len(other.requests) == (2 if allowed else 0)
+
+
+def test_a_trusted_network_may_be_more_private(world: dict[str, list[str]], public: EmbeddedRegistry) -> None:
+    with serving(EmbeddedRegistry(address="127.0.0.3")) as inner:
+        inner.put_blob("a", DATA)
+        sent_on(public, "127.0.0.3", inner)
+        assert asyncio.run(fetch(public.host, trusted_networks=(ip_network("127.0.0.3/32"),))) == DATA
+
+
+@pytest.mark.parametrize(
+    "host", ["2130706433", "127.1", "0x7f.1", "0", "0.0.0.0", "169.254.169.254", "[::ffff:127.0.0.1]"]
+)
+def test_no_spelling_of_an_address_gets_inwards(public: EmbeddedRegistry, host: str) -> None:
+    with serving(EmbeddedRegistry(address="127.0.0.1")) as inner:
+        inner.put_blob("a", DATA)
+        sent_on(public, host, inner)
+        with pytest.raises(TransferError):
+            asyncio.run(fetch(public.host))
+        assert inner.requests == []
+
+
+def test_a_connection_of_one_registry_is_not_used_for_another(
+    world: dict[str, list[str]], public: EmbeddedRegistry
+) -> None:
+    """The machine's own registry may be asked by name; the public one may not send us there over its connection."""
+    with serving(EmbeddedRegistry(address="127.0.0.1")) as inner:
+        inner.put_blob("a", DATA)
+        sent_on(public, "127.0.0.1", inner)
+
+        async def both() -> None:
+            async with Client(RegistryOptions()) as client:
+                async with Repository(client.registry(inner.host), "a").open_blob(NODE) as body:
+                    await stream.read(body, NODE)
+                async with Repository(client.registry(public.host), "a").open_blob(NODE) as body:
+                    await stream.read(body, NODE)
+
+        with pytest.raises(TransferError, match="where it may not"):
+            asyncio.run(both())
+        assert inner.count("GET", "/blobs/") == 1

@@ -1,0 +1,225 @@
+"""Credential helpers: real programs on the PATH, spoken to as docker does, and never repeated."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirror.errors import ConfigError
+from mirror.registry.auth import credential_helpers
+from mirror.registry.auth.credential_helpers import CredentialHelper
+from mirror.registry.auth.credential_store import CredentialStore
+from mirror.registry.credentials import Credentials
+from tests.support.credential_helper import install
+
+ANN = Credentials("ann", "secret")
+NOT_FOUND = "print('credentials not found in native keychain'); sys.exit(1)"
+
+
+@pytest.fixture(autouse=True)
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the PATH, and a home with docker's folder."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    for name in ("REGISTRY_AUTH_FILE", "XDG_CONFIG_HOME", "DOCKER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / ".docker").mkdir()
+    return folder
+
+
+def script(folder: Path, name: str, code: str) -> None:
+    """A helper that does this."""
+    program = folder / f"docker-credential-{name}"
+    program.write_text(
+        f"#!{sys.executable}\nimport json, sys, time\naction, server = sys.argv[1], sys.stdin.read()\n{code}\n"
+    )
+    program.chmod(0o755)
+
+
+def get(name: str, server: str = "quay.io") -> Credentials | None:
+    return asyncio.run(CredentialHelper(name, Path("config.json")).get(server))
+
+
+def failure(name: str, server: str = "quay.io") -> str:
+    """What a person reads when the helper fails, whatever is asked of it."""
+    with pytest.raises(ConfigError) as raised:
+        get(name, server)
+    text = f"{raised.value} {raised.value.hint}"
+    assert f"docker-credential-{name}" in text
+    assert "config.json" in text
+    assert "secret" not in text
+    assert "secret" not in repr(raised.value.__cause__)
+    return text
+
+
+# The protocol
+
+
+def test_a_helper_gives_back_what_it_was_given(path: Path) -> None:
+    install(path, "box")
+    helper = CredentialHelper("box", Path("config.json"))
+
+    async def main() -> None:
+        assert await helper.get("quay.io") is None
+        await helper.store("quay.io", ANN)
+        assert await helper.get("quay.io") == ANN
+        assert await helper.get("other.io") is None
+        await helper.erase("quay.io")
+        assert await helper.get("quay.io") is None
+        await helper.erase("quay.io")
+
+    asyncio.run(main())
+
+
+def test_the_secret_is_on_no_command_line(path: Path) -> None:
+    log = install(path, "box")
+    asyncio.run(CredentialHelper("box", Path("config.json")).store("quay.io", ANN))
+    seen = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [one["arguments"] for one in seen] == [["store"]]
+    assert json.loads(seen[0]["stdin"]) == {"ServerURL": "quay.io", "Username": "ann", "Secret": "secret"}
+
+
+def test_the_user_token_means_an_identity_token(path: Path) -> None:
+    script(path, "box", "print(json.dumps({'ServerURL': server, 'Username': '<token>', 'Secret': 'abc'}))")
+    found = get("box")
+    assert found == Credentials("<token>", "", identity_token="abc")
+    assert found.source == "docker-credential-box"
+
+
+@pytest.mark.parametrize("code", [NOT_FOUND, 'print(\'{"Username":"","Secret":""}\')'])
+def test_what_a_helper_does_not_know_is_no_error(path: Path, code: str) -> None:
+    script(path, "box", code)
+    assert get("box") is None
+
+
+# What goes wrong
+
+
+SECRET = "print(json.dumps({'Username': 'ann', 'Secret': 'secret'}))"
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("sys.exit(3)", "exit status 3"),
+        (f"{SECRET}; sys.exit(1)", "exit status 1"),
+        (f"{SECRET}; print('secret', file=sys.stderr); sys.exit(1)", "exit status 1"),
+        ("print('secret')", "something else than JSON"),
+        (f"{SECRET}; print('x')", "something else than JSON"),
+        ("", "something else than JSON"),
+        ("print('[\"secret\"]')", "something else than JSON"),
+        ("sys.stdout.buffer.write(bytes([255]))", "something else than JSON"),
+        ("print(json.dumps({'Username': 'ann'}))", "no Username and Secret"),
+        ("print(json.dumps({'Username': 1, 'Secret': 'secret'}))", "no Username and Secret"),
+        ("print(json.dumps({'username': 'ann', 'secret': 'secret'}))", "no Username and Secret"),
+    ],
+)
+def test_a_helper_that_fails_is_named_and_not_repeated(path: Path, code: str, why: str) -> None:
+    script(path, "box", code)
+    assert why in failure("box")
+
+
+def test_a_helper_that_does_not_end_is_ended(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credential_helpers, "PATIENCE", 0.2)
+    script(path, "box", f"{SECRET}; sys.stdout.flush(); time.sleep(1000)")
+    assert "has not answered for 0.2 s" in failure("box")
+
+
+def test_a_helper_that_reads_nothing_is_heard(path: Path) -> None:
+    (path / "docker-credential-box").write_text('#!/bin/sh\necho \'{"Username":"ann","Secret":"secret"}\'\n')
+    (path / "docker-credential-box").chmod(0o755)
+    assert get("box") == ANN
+
+
+def test_a_helper_that_is_not_there_is_named() -> None:
+    assert "is not installed" in failure("absent")
+
+
+def test_a_helper_that_is_no_program_is_named(path: Path) -> None:
+    (path / "docker-credential-box").write_bytes(b"\x7fELF nothing")
+    (path / "docker-credential-box").chmod(0o755)
+    assert "cannot be run" in failure("box")
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "/bin/evil", "a/b", "", ".", "..", "-x", "a b", "a\nb", "a\0b", "ä", "a;b"]
+)
+def test_a_helper_is_the_name_of_a_program_and_no_path(path: Path, tmp_path: Path, name: str) -> None:
+    script(tmp_path, "evil", SECRET)
+    with pytest.raises(ConfigError, match="is no program's name"):
+        get(name)
+
+
+# Which helper
+
+
+def configure(tmp_path: Path, **document: Any) -> None:
+    (tmp_path / ".docker" / "config.json").write_text(json.dumps(document))
+
+
+def user(registry: str, repository: str = "") -> str | None:
+    found = asyncio.run(CredentialStore().find(registry, repository))
+    return found.user if found else None
+
+
+@pytest.fixture
+def named(path: Path) -> Path:
+    """Two helpers that know everything, each by its own name."""
+    for name in ("one", "two"):
+        script(path, name, f"print(json.dumps({{'Username': '{name} ' + server, 'Secret': 'x'}}))")
+    return path
+
+
+def test_the_helper_of_a_registry_beats_the_one_for_all(named: Path, tmp_path: Path) -> None:
+    configure(tmp_path, credsStore="one", credHelpers={"quay.io": "two", "https://gcr.io": "two", "ghcr.io": ""})
+    assert user("quay.io", "a/b") == "two quay.io"
+    assert user("gcr.io") == "two gcr.io"
+    assert user("other.io:5000", "a") == "one other.io:5000"
+    assert user("ghcr.io") is None
+
+
+@pytest.mark.parametrize("key", ["docker.io", "index.docker.io", "https://index.docker.io/v1/"])
+def test_docker_hub_has_the_name_that_docker_gave_it(named: Path, tmp_path: Path, key: str) -> None:
+    configure(tmp_path, credHelpers={key: "two"})
+    assert user("docker.io", "library/redis") == "two https://index.docker.io/v1/"
+
+
+def test_a_helper_that_knows_nothing_leaves_the_file_to_say(path: Path, tmp_path: Path) -> None:
+    script(path, "box", NOT_FOUND)
+    configure(tmp_path, credsStore="box", auths={"quay.io": {"auth": "YW5uOnNlY3JldA=="}, "other.io": {}})
+    assert user("quay.io") == "ann"
+    assert user("other.io") is None
+
+
+def test_an_entry_for_a_path_is_more_exact_than_a_helper(named: Path, tmp_path: Path) -> None:
+    configure(tmp_path, credHelpers={"quay.io": "two"}, auths={"quay.io/team": {"auth": "YW5uOnNlY3JldA=="}})
+    assert user("quay.io", "team/app") == "ann"
+    assert user("quay.io", "other/app") == "two quay.io"
+
+
+@pytest.mark.parametrize("document", [{"credsStore": 1}, {"credHelpers": {"quay.io": ["x"]}}, {"credsStore": True}])
+def test_a_helper_that_is_no_name_is_an_error(tmp_path: Path, document: dict[str, Any]) -> None:
+    configure(tmp_path, **document)
+    with pytest.raises(ConfigError, match="should be a name"):
+        user("quay.io")
+
+
+def test_forty_repositories_ask_a_helper_once(path: Path, tmp_path: Path) -> None:
+    log = install(path, "box")
+    configure(tmp_path, credsStore="box")
+
+    async def main() -> None:
+        keyring = CredentialStore()
+        for number in range(40):
+            await keyring.find("quay.io", f"team/app{number}")
+        await keyring.find("other.io")
+
+    asyncio.run(main())
+    assert [json.loads(line)["stdin"] for line in log.read_text().splitlines()] == ["quay.io", "other.io"]

@@ -1,0 +1,322 @@
+"""Whatever aiohttp raises and registries answer becomes a sentence of ours."""
+
+import asyncio
+import errno
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import aiohttp
+import pytest
+from aiohttp.client_exceptions import UnixClientConnectorError
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+from yarl import URL
+
+from mirror.errors import DigestMismatch, MirrorError, StorageError, TransferError, Unauthorized
+from mirror.registry.transport.errors import Refused, refusal, shown, translated
+from tests.support.strategies import THOROUGH, json_values, nasty_text
+
+KEY: Any = SimpleNamespace(host="registry.example", port=5000, is_ssl=True, ssl=True)
+SECURE: Any = SimpleNamespace(host="registry.example", port=443, is_ssl=True, ssl=True)
+INFO: Any = SimpleNamespace(real_url=URL("https://registry.example:5000/v2/"), method="GET", headers={})
+REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+UNKNOWN = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+CERTIFICATE = ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed certificate")
+TLS = ssl.SSLError(1, "wrong version number")
+
+Case = tuple[Exception, bool, str]  # the error, whether it may pass, what is said of it
+
+
+def cases() -> Iterator[Case]:
+    """One error of every class that aiohttp has."""
+    yield aiohttp.ClientError("odd"), False, "ClientError"
+    yield aiohttp.ClientResponseError(INFO, (), status=400, message="bad"), True, "no HTTP"
+    yield aiohttp.ContentTypeError(INFO, ()), True, "no HTTP"
+    yield aiohttp.WSServerHandshakeError(INFO, ()), True, "no HTTP"
+    yield aiohttp.TooManyRedirects(INFO, ()), True, "no HTTP"
+    yield aiohttp.ClientHttpProxyError(INFO, (), status=407, message="Auth"), False, "the proxy answered 407"
+    yield aiohttp.ClientConnectionError("closed"), False, "ClientConnectionError"
+    yield aiohttp.ClientConnectionResetError("Cannot write"), True, "the connection was cut"
+    yield aiohttp.ClientOSError(errno.ECONNRESET, "reset"), True, "the connection was cut"
+    yield aiohttp.ClientConnectorError(KEY, REFUSED), False, "registry.example:5000: Connection refused"
+    yield aiohttp.ClientConnectorDNSError(KEY, UNKNOWN), False, "registry.example:5000: Name or service not known"
+    yield aiohttp.ClientProxyConnectionError(KEY, REFUSED), False, "cannot connect"
+    yield UnixClientConnectorError("/x", KEY, REFUSED), False, "cannot connect"
+    yield aiohttp.ClientSSLError(KEY, TLS), False, "no TLS connection"
+    yield aiohttp.ClientConnectorSSLError(KEY, TLS), False, "no TLS connection"
+    yield aiohttp.ClientConnectorCertificateError(KEY, CERTIFICATE), False, "certificate of registry.example"
+    yield aiohttp.ServerConnectionError("odd"), False, "ServerConnectionError"
+    yield aiohttp.ServerDisconnectedError(), True, "the connection was cut"
+    yield aiohttp.ServerTimeoutError(), True, "stopped answering"
+    yield aiohttp.ConnectionTimeoutError("slow"), True, "stopped answering"
+    yield aiohttp.SocketTimeoutError("slow"), True, "stopped answering"
+    yield aiohttp.ServerFingerprintMismatch(b"a", b"b", "host", 1), False, "ServerFingerprintMismatch"
+    yield aiohttp.ClientPayloadError("cut"), True, "the connection was cut"
+    yield aiohttp.InvalidURL("x"), False, "no address that can be used"
+    yield aiohttp.InvalidUrlClientError("x"), False, "no address that can be used"
+    yield aiohttp.InvalidUrlRedirectClientError("x"), False, "no address that can be used"
+    yield aiohttp.RedirectClientError("x"), False, "RedirectClientError"
+    yield aiohttp.NonHttpUrlClientError("x"), False, "NonHttpUrlClientError"
+    yield aiohttp.NonHttpUrlRedirectClientError("x"), False, "NonHttpUrlRedirectClientError"
+    yield (
+        aiohttp.ClientConnectorError(KEY, Refused("it is private")),
+        False,
+        "sent on to registry.example:5000, where it",
+    )
+    yield aiohttp.ClientHttpProxyError(INFO, (), status=503, message="Busy"), True, "the proxy answered 503"
+    yield Refused("it is private"), False, "sent on where it may not: it is private"
+    # and what comes through it from below
+    yield TimeoutError(), True, "stopped answering"
+    yield ConnectionResetError(errno.ECONNRESET, "reset"), True, "the connection was cut"
+    yield BrokenPipeError(errno.EPIPE, "pipe"), True, "the connection was cut"
+    yield OSError(errno.ENETUNREACH, "unreachable"), True, "the connection was cut"
+    yield ssl.SSLError(1, "bad record"), True, "the connection was cut"
+    yield asyncio.IncompleteReadError(b"a", 2), True, "the connection was cut"
+    yield ValueError("Port out of range 0-65535"), False, "out of range"
+    yield UnicodeError("label empty or too long"), False, "label"
+
+
+NEWER = {"UploadAbortedError"}  # not in every version of aiohttp that we take
+
+
+@pytest.mark.parametrize(("error", "transient", "says"), list(cases()), ids=lambda value: type(value).__name__)
+def test_every_error_of_the_network_has_words(error: Exception, transient: bool, says: str) -> None:
+    with pytest.raises(TransferError, match=r"^GET it: ") as caught, translated("GET it"):
+        raise error
+    assert says in str(caught.value)
+    assert caught.value.transient is transient
+    assert (caught.value.exit_code, caught.value.__cause__) == (1, error)
+
+
+def descendants(of: type[Exception]) -> Iterator[type[Exception]]:
+    for child in of.__subclasses__():
+        if child.__module__.startswith("aiohttp"):
+            yield child
+            yield from descendants(child)
+
+
+def test_no_class_of_aiohttp_is_left_out() -> None:
+    known = {type(error).__name__ for error, _, _ in cases()} | NEWER
+    assert {error.__name__ for error in descendants(aiohttp.ClientError)} <= known
+
+
+@pytest.mark.parametrize("name", sorted(NEWER))
+def test_newer_errors_have_words_too(name: str) -> None:
+    error = getattr(aiohttp.client_exceptions, name, None)
+    if error is None:
+        pytest.skip(f"this aiohttp has no {name}")
+    with pytest.raises(TransferError, match=r"^GET it: "), translated("GET it"):
+        raise error("x")
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (aiohttp.ClientConnectorCertificateError(KEY, CERTIFICATE), "--insecure"),
+        (aiohttp.ClientConnectorSSLError(KEY, TLS), "--plain-http"),
+        (aiohttp.ClientConnectorError(KEY, Refused("no", hint="trusted_networks")), "trusted_networks"),
+        (aiohttp.ClientHttpProxyError(INFO, (), status=407, message="Auth"), "HTTPS_PROXY=http://user:password@"),
+        (aiohttp.ClientConnectorError(KEY, REFUSED), "Is it running, and is the address right?"),
+        (aiohttp.ClientConnectorError(SECURE, REFUSED), "--plain-http"),
+    ],
+)
+def test_what_a_person_can_do_is_said(error: Exception, hint: str) -> None:
+    with pytest.raises(TransferError) as caught, translated("GET it"):
+        raise error
+    assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("wrapper", [aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionResetError])
+def test_our_own_error_comes_out_of_a_body_that_was_being_sent(wrapper: type[Exception]) -> None:
+    own = DigestMismatch("It", want="a", got="b")
+
+    def send() -> None:
+        try:
+            raise own
+        except MirrorError as error:
+            middle = OSError("wrapped")
+            middle.__cause__ = error
+            raise wrapper("wrapped") from middle
+
+    with pytest.raises(DigestMismatch) as caught, translated("PUT it"):
+        send()
+    assert caught.value is own
+
+
+def test_our_own_errors_and_bugs_pass_as_they_are() -> None:
+    for error in (StorageError("full"), ZeroDivisionError("a bug")):
+        with pytest.raises(type(error)) as caught, translated("GET it"):
+            raise error
+        assert caught.value is error
+
+
+# Answers
+
+
+def answer(status: int, body: bytes = b"", reason: str = "Reason", **headers: str) -> aiohttp.ClientResponse:
+    async def read(count: int) -> bytes:
+        return body[:count]
+
+    fields = CIMultiDict({name.replace("_", "-"): text for name, text in headers.items()})
+    url = URL("https://registry.example:5000/v2/a?token=secret")  # aiohttp strips users and passwords
+    content = SimpleNamespace(read=read)
+    given = SimpleNamespace(status=status, reason=reason, headers=fields, url=url, content=content, content_length=None)
+    given.request_info = SimpleNamespace(headers={"Authorization": "Bearer abc.def"})
+    return cast(aiohttp.ClientResponse, given)
+
+
+def refused(status: int, body: bytes = b"", **headers: str) -> TransferError:
+    return asyncio.run(refusal("GET it", answer(status, body, **headers)))
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_what_may_pass_is_transient(status: int) -> None:
+    assert refused(status).transient
+
+
+@pytest.mark.parametrize("status", [300, 304, 400, 401, 403, 404, 405, 409, 410, 413, 416, 418, 501, 505, 999])
+def test_what_stays_is_not(status: int) -> None:
+    assert not refused(status).transient
+    assert refused(status).status == status
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_who_is_not_let_in_is_told_about_credentials(status: int) -> None:
+    error = refused(status)
+    assert isinstance(error, Unauthorized)
+    assert "mirror login" in (error.hint or "")
+
+
+def errors_of(*some: object) -> bytes:
+    return json.dumps({"errors": some}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (errors_of({"code": "DENIED", "message": "not yours"}), ": DENIED not yours."),
+        (errors_of({"code": "DENIED"}), ": DENIED."),
+        (errors_of({"code": "A", "message": "No."}, {"code": "B", "message": "GET. "}), ": A No; B GET."),
+        (errors_of({"code": "DENIED", "message": None}), ": DENIED."),
+        (errors_of({"code": "A"}, {"code": "B", "message": "b"}), ": A; B b."),
+        (errors_of(), "Reason."),
+        (b"", "Reason."),
+        (b"<html><h1>413</h1></html>", "Reason."),
+        (b"{}", "Reason."),
+        (b"[]", "Reason."),
+        (b'"errors"', "Reason."),
+        (b'{"errors":null}', "Reason."),
+        (b'{"errors":{"code":"A"}}', "Reason."),
+        (b'{"errors":["A"]}', "Reason."),
+        (b'{"errors":[null]}', "Reason."),
+        (b"[" * 60_000, "Reason."),
+        (b"\xff\xfe", "Reason."),
+    ],
+)
+def test_what_a_registry_says_is_quoted_if_it_is_in_its_form(body: bytes, said: str) -> None:
+    assert str(refused(400, body)).endswith(said)
+
+
+def test_a_long_speech_is_cut() -> None:
+    assert len(str(refused(400, errors_of({"code": "A", "message": "x" * 50_000})))) < 700
+
+
+def test_a_signed_query_does_not_show() -> None:
+    assert "secret" not in str(refused(500))
+    assert "registry.example:5000 answered 500 Reason" in str(refused(500))
+
+
+@given(json_values.map(lambda value: json.dumps({"errors": value}).encode()) | st.binary())
+@THOROUGH
+def test_any_body_of_an_error_is_an_error(body: bytes) -> None:
+    assert refused(400, body).status == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0.0), ("5", 5.0), ("120", 120.0), ("0005", 5.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)],
+)
+def test_retry_after_is_seconds_or_a_date(text: str, seconds: float) -> None:
+    assert refused(429, Retry_After=text).retry_after == seconds
+
+
+def test_a_date_to_come_is_so_many_seconds_away() -> None:
+    found = refused(503, Retry_After="Wed, 21 Oct 2099 07:28:00 GMT").retry_after
+    assert found
+    assert found > 1_000_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "-5",
+        "+5",
+        " 5 x",
+        "5.5",
+        "1_000",
+        "٣",
+        "²",
+        "soon",
+        "Wed, 99 Oct 2015 07:28:00 GMT",
+        "Mon, 01 Jan 2020 00:00:00 +99999999999999999999",
+        "Mon, 01 Jan 99999 00:00:00 GMT",
+        "Mon, 01 Jan 2020 00:00:00 +9999",
+        "Wed, 21 Oct 2015 07:28:00 -0000",
+    ],
+)
+def test_retry_after_that_is_nonsense_is_ignored(text: str) -> None:
+    assert refused(429, Retry_After=text).retry_after is None
+
+
+@given(nasty_text | st.text("0123456789 :,+-GMTWedOct", max_size=40))
+@THOROUGH
+def test_any_retry_after_is_a_pause_or_none(text: str) -> None:
+    found = refused(429, Retry_After=text).retry_after
+    assert found is None or found >= 0
+
+
+def test_a_long_number_is_a_long_pause() -> None:
+    assert refused(429, Retry_After="9" * 5000).retry_after == 999_999_999.0
+
+
+def test_a_url_is_shown_without_what_is_nobodys_business() -> None:
+    assert shown(URL("https://u:p@host:1/a%2Fb?X-Signature=s", encoded=True)) == "https://host:1/a%2Fb"
+
+
+def test_a_token_that_a_registry_repeats_does_not_show() -> None:
+    body = b'{"errors": [{"code": "DENIED", "message": "abc.def is no good"}]}'
+    assert ": DENIED [redacted] is no good." in str(refused(403, body))
+
+
+def test_signatures_of_addresses_that_a_registry_repeats_do_not_show() -> None:
+    body = b'{"errors": [{"code": "GONE", "message": "see https://cdn.example/x?sig=abc&y=z, now"}]}'
+    assert "see https://cdn.example/x?[redacted] now." in str(refused(410, body))
+
+
+def test_the_refusal_of_a_proxy_is_not_taken_for_the_registrys() -> None:
+    error = refused(407)
+    assert "the proxy answered 407" in str(error)
+    assert "HTTPS_PROXY" in (error.hint or "")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        aiohttp.ServerDisconnectedError(),
+        aiohttp.ClientOSError(errno.ECONNRESET, "Connection reset by peer"),
+        aiohttp.ClientConnectionResetError("Cannot write to closing transport"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_however_a_server_hangs_up_it_may_want_a_certificate(error: Exception) -> None:
+    """Which of them it is depends on who is faster."""
+    for scheme, hinted in (("https", True), ("http", False)):
+        with pytest.raises(TransferError) as caught, translated(f"GET {scheme}://registry.internal/v2/"):
+            raise error
+        assert ("client certificate" in (caught.value.hint or "")) is hinted

@@ -1,0 +1,123 @@
+"""Lists in pages: what a `Link` header says, and how much a registry can make us read."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.errors import InvalidContent
+from mirror.registry import Client, RegistryOptions, listing
+from mirror.registry.listing import list_tags, parse_links
+from tests.support.registry import EmbeddedRegistry, Fault, Status, serving
+from tests.support.registry.faults import Action
+from tests.support.registry.messages import Answer, Call, answer_json
+from tests.support.strategies import THOROUGH, nasty_text
+
+
+@pytest.fixture
+def registry() -> Iterator[EmbeddedRegistry]:
+    with serving(EmbeddedRegistry()) as running:
+        yield running
+
+
+class Endless(Action):
+    """Page after page, each with a link to another one."""
+
+    def on_call(self, call: Call) -> Answer:
+        number = int(call.param("last") or 0) + 1
+        given = answer_json(200, {"name": "a", "tags": [f"v{number}"]})
+        return given.plus("Link", f"</v2/a/tags/list?last={number}>; rel=next")
+
+
+def tags_of(registry: EmbeddedRegistry, most_pages: int = listing.MOST_PAGES) -> list[str]:
+    async def main() -> list[str]:
+        async with Client(RegistryOptions()) as client:
+            there = client.registry(registry.host)
+            return await list_tags(there, "a", "repository:a:pull", most_pages=most_pages)
+
+    return asyncio.run(main())
+
+
+# Link
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("", []),
+        ('</v2/a?last=b>; rel="next"', [("/v2/a?last=b", {"next"})]),
+        ("<a>;rel=next", [("a", {"next"})]),
+        ("<a> ; REL = next", [("a", {"next"})]),
+        ('<a>; rel="prev NEXT"', [("a", {"prev", "next"})]),
+        ('<a>; rel="ne\\xt"', [("a", {"next"})]),
+        ('<a>; title="x, <y>; rel=next"', [("a", set())]),
+        ("<a,b;c>; rel=next", [("a,b;c", {"next"})]),
+        ("<a>; rel=prev, <b>; rel=next", [("a", {"prev"}), ("b", {"next"})]),
+        ("<a>; rel=prev; rel=next", [("a", {"prev"})]),
+        ("<a>; rel", [("a", set())]),
+        (" , ,<a>;;rel=next;", [("a", {"next"})]),
+        ("a; rel=next", []),
+        ("<a; rel=next", []),
+        ('<a>; rel="next', [("a", set())]),
+    ],
+)
+def test_link_headers_are_parsed(header: str, found: list[tuple[str, set[str]]]) -> None:
+    assert parse_links([header]) == [(target, frozenset(relations)) for target, relations in found]
+
+
+def test_a_link_that_makes_no_sense_spoils_no_other_header() -> None:
+    assert parse_links(["<<<", "<a>; rel=next"]) == [("a", frozenset({"next"}))]
+
+
+@given(st.lists(nasty_text | st.text('<>;,="\\ rel next', max_size=60), max_size=3))
+@THOROUGH
+def test_no_link_header_is_too_strange(headers: list[str]) -> None:
+    assert all("<" not in target or ">" not in target for target, _ in parse_links(headers))
+
+
+@pytest.mark.parametrize("evil", ["<a>" + ";" * 9999, '<a>;x="' + "\\" * 9999, "<" * 9999, "<a>;" + " " * 9999 + "!"])
+def test_long_link_headers_cost_no_more_than_their_length(evil: str) -> None:
+    assert len(parse_links([evil])) <= 1
+
+
+# Caps
+
+
+def test_endless_pages_end(registry: EmbeddedRegistry) -> None:
+    registry.fault(Fault(path="/tags/list", times=None, action=Endless()))
+    with pytest.raises(InvalidContent, match="more than 5 pages"):
+        tags_of(registry, most_pages=5)
+    assert registry.count("GET", "/tags/list") == 5
+
+
+def test_more_names_than_there_can_be_are_refused(registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MOST_NAMES", 3)
+    registry.fault(Fault(path="/tags/list", times=None, action=Endless()))
+    with pytest.raises(InvalidContent, match="more than 3 names"):
+        tags_of(registry)
+    assert registry.count("GET", "/tags/list") == 4
+
+
+def test_more_bytes_than_there_can_be_are_refused(registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MOST_BYTES", 100)
+    registry.fault(Fault(path="/tags/list", times=None, action=Endless()))
+    with pytest.raises(InvalidContent, match="more than 100 bytes"):
+        tags_of(registry)
+
+
+def test_one_page_with_everything_is_taken(registry: EmbeddedRegistry) -> None:
+    everything = [f"v{number}" for number in range(20_000)]  # distribution 2 does not know pages
+    body = json.dumps({"name": "a", "tags": [*everything, *everything]}).encode()
+    registry.fault(Fault(path="/tags/list", action=Status(200, body=body)))
+    assert tags_of(registry) == everything
+
+
+def test_a_web_page_in_place_of_tags_is_called_one(registry: EmbeddedRegistry) -> None:
+    page = Status(200, body=b"\n<html>Log in", content_type="text/html")
+    registry.fault(Fault(path="/tags/list", times=None, action=page))
+    with pytest.raises(InvalidContent, match="came as a web page") as caught:
+        tags_of(registry)
+    assert "login page" in (caught.value.hint or "")

@@ -1,0 +1,495 @@
+"""Mirrors: who is asked, in which order, for what; what is remembered of a failure; and `registries.conf`."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+
+from mirror.config.hosts import Host
+from mirror.config.registriesconf import Rules
+from mirror.content import stream
+from mirror.content.store import Source
+from mirror.errors import ConfigError, DigestMismatch, NotFound, StaleMirror, TransferError, UsageError
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.reference import Reference
+from mirror.registry import Client, MirroredRepository, RegistryOptions, pull_source
+from mirror.registry.mirrors import repository as mirrored
+from mirror.registry.mirrors.endpoints import Endpoint, sources, target
+from mirror.retry import RetryPolicy
+from tests.support import images
+from tests.support.registry import Cut, EmbeddedRegistry, Extend, Fault, Flip, Status, Truncate, serving
+from tests.support.strategies import QUICK, nasty_text
+
+IMAGE = images.image("linux/amd64", images.layer(1, 1000))
+OTHER = images.image("linux/amd64", images.layer(2, 1000))
+DATA = b"content" * 1000
+NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
+SOON = RetryPolicy(times=3, pause=0.001)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("XDG_CONFIG_HOME", "CONTAINERS_REGISTRIES_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setattr("mirror.config.registriesconf._SYSTEM", tmp_path / "etc")
+    return tmp_path
+
+
+@pytest.fixture
+def three() -> Iterator[list[EmbeddedRegistry]]:
+    """The registry itself, and two mirrors of it."""
+    with serving(EmbeddedRegistry()) as origin, serving(EmbeddedRegistry()) as one, serving(EmbeddedRegistry()) as two:
+        for registry in (origin, one, two):
+            registry.put_blob("a", DATA)
+            IMAGE.publish(registry, "a", "v1")
+        yield [origin, one, two]
+
+
+class Pulling:
+    """A source with mirrors, and what it notes."""
+
+    def __init__(self, three: list[EmbeddedRegistry], **settings: object) -> None:
+        hosts = [registry.host for registry in three[1:]]
+        host = Host(mirrors=tuple(hosts), **settings)  # type: ignore[arg-type]
+        self.options = RegistryOptions(hosts={three[0].host: host}, timeout=5)
+        self.name = f"{three[0].host}/a:v1"
+        self.notes: list[str] = []
+
+    def run(self, *names: str, retry: RetryPolicy = SOON) -> list[object]:
+        """Resolve a name, or fetch the blob where it is empty."""
+        return asyncio.run(self._run(names, retry))
+
+    async def _run(self, names: tuple[str, ...], retry: RetryPolicy) -> list[object]:
+        async with Client(self.options) as client:
+            self.notes = client.notes
+            source = pull_source(client, Reference.parse(self.name))
+            assert isinstance(source, MirroredRepository)
+
+            async def fetch() -> bytes:
+                async with source.open_blob(NODE) as body:
+                    return await stream.read(body, NODE)
+
+            found: list[object] = []
+            for name in names:
+                found.append(await retry.run(lambda name=name: source.resolve(name) if name else fetch()))  # type: ignore[misc]
+            return found
+
+
+def asked(three: list[EmbeddedRegistry], path: str = "") -> list[int]:
+    return [registry.count("GET", path) for registry in three]
+
+
+# Order
+
+
+def test_mirrors_are_asked_in_order_and_then_the_registry_itself(three: list[EmbeddedRegistry]) -> None:
+    assert Pulling(three).run("") == [DATA]
+    assert asked(three) == [0, 1, 0]
+    three[1].fault(Fault(times=None, action=Status(404)))
+    assert Pulling(three).run("") == [DATA]
+    assert asked(three) == [0, 2, 1]
+    three[2].fault(Fault(times=None, action=Status(404)))
+    assert Pulling(three).run("") == [DATA]
+    assert asked(three) == [1, 3, 2]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Status(404), Status(500), Status(401), Status(403), Status(429), Cut(None), Cut(0), Status(200, body=b"<html>")],
+)
+def test_who_fails_is_passed_over_and_named(three: list[EmbeddedRegistry], fault: Status | Cut) -> None:
+    three[1].fault(Fault(times=None, action=fault))
+    pulling = Pulling(three)
+    found = pulling.run("v1", "", retry=RetryPolicy(0) if isinstance(fault, Status) else SOON)
+    assert [getattr(found[0], "digest", None), found[1]] == [IMAGE.root, DATA]
+    assert len(pulling.notes) in (1, 2)
+    assert all(note.startswith(f"The mirror {three[1].host}/a was passed over: ") for note in pulling.notes)
+    assert asked([three[0]]) == [0]
+
+
+def test_who_does_not_answer_is_asked_last_for_a_while(
+    three: list[EmbeddedRegistry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three[1].fault(Fault(times=None, action=Cut(None)))
+    Pulling(three).run("v1")
+    tried = three[1].count("GET")
+    three[1].clear_log()
+    Pulling(three).run("v1", "", "", "")
+    assert three[1].count("GET") == tried
+    monkeypatch.setattr(mirrored, "_REST", 0.0)
+    Pulling(three).run("v1", "")
+    assert three[1].count("GET") > 2 * tried
+    assert asked([three[0]]) == [0]
+
+
+def test_an_unreachable_registry_does_not_matter_while_a_mirror_has_it(three: list[EmbeddedRegistry]) -> None:
+    """Behind an air gap there is nothing but the mirror, and it may hiccup."""
+    three[0].fault(Fault(times=None, action=Status(403)))
+    three[1].fault(Fault(times=1, action=Status(503)))
+    three[2].fault(Fault(times=None, action=Status(404)))
+    assert Pulling(three).run("") == [DATA]
+
+
+def test_where_nobody_has_it_the_registrys_own_word_counts_and_all_are_named(three: list[EmbeddedRegistry]) -> None:
+    with pytest.raises(NotFound, match=f"There is no image {three[0].host}/a:v2") as caught:
+        Pulling(three).run("v2")
+    for registry in three[1:]:
+        assert f"the mirror {registry.host}/a was asked: There is no image" in (caught.value.hint or "")
+
+
+# Lies
+
+
+@pytest.mark.parametrize("lie", [Flip(0), Extend(b"x"), Truncate(1)])
+def test_wrong_bytes_of_a_mirror_are_thrown_away_and_the_next_is_asked(
+    three: list[EmbeddedRegistry], lie: Flip | Extend | Truncate
+) -> None:
+    three[1].fault(Fault(path="/blobs/", times=None, action=lie))
+    pulling = Pulling(three)
+    assert pulling.run("", "") == [DATA, DATA]
+    assert asked(three, "/blobs/") == [0, 1, 2]
+    assert len(pulling.notes) == 1
+    assert f"The mirror {three[1].host}/a was passed over: {NODE.digest} from {three[1].host}/a" in pulling.notes[0]
+
+
+def test_each_lie_is_named_once(three: list[EmbeddedRegistry]) -> None:
+    for registry in three[1:]:
+        registry.fault(Fault(path="/blobs/", times=None, action=Flip(0)))
+    pulling = Pulling(three)
+    assert pulling.run("", "") == [DATA, DATA]
+    assert asked(three, "/blobs/") == [2, 1, 1]
+    assert len(pulling.notes) == 2
+
+
+def test_without_retries_a_lie_is_wrong_content(three: list[EmbeddedRegistry]) -> None:
+    three[1].fault(Fault(path="/blobs/", times=None, action=Flip(0)))
+    with pytest.raises(StaleMirror) as caught:
+        Pulling(three).run("", retry=RetryPolicy(0))
+    assert caught.value.exit_code == 3
+
+
+async def resume(source: Source) -> None:
+    """Fetch the rest of what begins wrong."""
+    async with source.open_blob(NODE, 10) as body:
+        assert body.start == 10
+        check = stream.Verifier(NODE)
+        check.update([b"x" * 10])
+        async for chunk in body.chunks:
+            check.update([chunk])
+        check.finish("it")
+
+
+def test_what_follows_a_strangers_beginning_proves_nothing_about_a_mirror(three: list[EmbeddedRegistry]) -> None:
+    """A partial of an earlier run may be what is wrong."""
+
+    async def run() -> None:
+        async with Client(Pulling(three).options) as client:
+            source = pull_source(client, Reference.parse(f"{three[0].host}/a:v1"))
+            with pytest.raises(DigestMismatch):
+                await resume(source)
+            async with source.open_blob(NODE) as body:
+                assert await stream.read(body, NODE) == DATA
+
+    asyncio.run(run())
+    assert asked(three) == [0, 2, 0]
+
+
+def test_a_pinned_digest_is_compared_whoever_answers(three: list[EmbeddedRegistry]) -> None:
+    """GHSA-qv35-3gw6-8q4j."""
+    three[1].fault(Fault(path="/manifests/", times=None, action=Status(200, body=OTHER.data)))
+    pulling = Pulling(three)
+    found = pulling.run(IMAGE.root)
+    assert getattr(found[0], "digest", None) == IMAGE.root
+    assert "does not match its digest" in pulling.notes[0]
+
+
+# Tags
+
+
+def test_of_a_tag_a_mirror_may_have_an_old_idea(three: list[EmbeddedRegistry]) -> None:
+    """The default, as everywhere; what is named by a digest cannot be old."""
+    OTHER.publish(three[0], "a", "v1")
+    assert getattr(Pulling(three).run("v1")[0], "digest", None) == IMAGE.root
+    assert asked(three) == [0, 1, 0]
+
+
+def test_tags_may_be_the_registrys_alone(three: list[EmbeddedRegistry]) -> None:
+    OTHER.publish(three[0], "a", "v1")
+    found = Pulling(three, mirror_tags=False).run("v1", "")
+    assert getattr(found[0], "digest", None) == OTHER.root
+    assert asked(three, "/manifests/") == [1, 0, 0]
+    assert asked(three, "/blobs/") == [0, 1, 0]
+
+
+# mirror.toml and registries.conf: where a name leads
+
+
+def conf(home: Path, text: str, name: str = ".config/containers/registries.conf") -> Path:
+    path = home / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def places(name: str, options: RegistryOptions | None = None) -> list[str]:
+    mirrors, origin = sources(Reference.parse(name), options or RegistryOptions(), Rules.load())
+    return [shown(endpoint) for endpoint in (*mirrors, origin)]
+
+
+def shown(endpoint: Endpoint) -> str:
+    marks = {"lenient": endpoint.lenient, "no tags": not endpoint.tags, "no digests": not endpoint.digests}
+    return " ".join([f"{endpoint.registry}/{endpoint.repository}", *(mark for mark, on in marks.items() if on)])
+
+
+def test_without_settings_a_name_leads_to_itself() -> None:
+    assert places("redis") == ["docker.io/library/redis"]
+
+
+def test_mirrors_of_a_host_stand_before_its_repositories() -> None:
+    hosts = {"docker.io": Host(mirrors=("mirror.internal:5000/hub", "[::1]:5000"), mirror_tags=False)}
+    assert places("redis", RegistryOptions(hosts=hosts)) == [
+        "mirror.internal:5000/hub/library/redis no tags",
+        "[::1]:5000/library/redis no tags",
+        "docker.io/library/redis",
+    ]
+
+
+EXAMPLE = """
+unqualified-search-registries = ["example.com"]
+
+[[registry]]
+prefix = "example.com/foo"
+insecure = false
+blocked = false
+location = "internal.example.com/bar"
+
+[[registry.mirror]]
+location = "mirror-0.local/mirror-for-foo"
+
+[[registry.mirror]]
+location = "mirror-1.local/mirrors/foo"
+insecure = true
+
+[[registry]]
+location = "registry.com"
+
+[[registry.mirror]]
+location = "mirror.registry.com"
+pull-from-mirror = "digest-only"
+
+[[registry.mirror]]
+location = "fresh.registry.com"
+pull-from-mirror = "tag-only"
+
+[[registry]]
+prefix = "*.wild.com"
+insecure = true
+
+[[registry]]
+prefix = "deep.wild.com/x"
+location = "other.com/y"
+mirror-by-digest-only = true
+
+[[registry.mirror]]
+location = "m.com"
+
+[[registry]]
+location = "evil.com"
+blocked = true
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        (
+            "example.com/foo/image:latest",
+            [
+                "mirror-0.local/mirror-for-foo/image",
+                "mirror-1.local/mirrors/foo/image lenient",
+                "internal.example.com/bar/image",
+            ],
+        ),
+        ("example.com/foobar/image", ["example.com/foobar/image"]),
+        ("example.com/other", ["example.com/other"]),
+        ("example.com:5000/foo/image", ["example.com:5000/foo/image"]),
+        (
+            "registry.com/a/b",
+            ["mirror.registry.com/a/b no tags", "fresh.registry.com/a/b no digests", "registry.com/a/b"],
+        ),
+        ("a.b.wild.com:5000/c", ["a.b.wild.com:5000/c lenient"]),
+        ("wild.com/c", ["wild.com/c"]),
+        ("notwild.com/c", ["notwild.com/c"]),
+        ("deep.wild.com/x/c", ["m.com/c no tags", "other.com/y/c"]),
+        ("deep.wild.com/z", ["deep.wild.com/z lenient"]),
+    ],
+)
+def test_registries_conf_means_what_its_manual_says(home: Path, name: str, found: list[str]) -> None:
+    """containers-registries.conf(5), with its own example."""
+    conf(home, EXAMPLE)
+    assert places(name) == found
+
+
+def test_what_is_blocked_is_neither_pulled_nor_pushed(home: Path) -> None:
+    path = conf(home, EXAMPLE)
+    for ask in (lambda reference, rules: sources(reference, RegistryOptions(), rules), target):
+        with pytest.raises(UsageError, match=r"evil\.com/a is blocked by") as caught:
+            ask(Reference.parse("evil.com/a"), Rules.load())
+        assert str(path) in str(caught.value)
+
+
+def test_a_push_goes_to_the_registry_itself(home: Path) -> None:
+    """Mirrors and locations are for reading, in podman too."""
+    conf(home, EXAMPLE)
+    assert shown(target(Reference.parse("example.com/foo/a"), Rules.load())) == "example.com/foo/a"
+    assert shown(target(Reference.parse("x.wild.com/a"), Rules.load())) == "x.wild.com/a lenient"
+
+
+def test_mirrors_of_mirror_toml_replace_those_of_registries_conf(home: Path) -> None:
+    conf(home, EXAMPLE)
+    options = RegistryOptions(hosts={"registry.com": Host(mirrors=("own.internal",))})
+    assert places("registry.com/a", options) == ["own.internal/a", "registry.com/a"]
+
+
+# Which files
+
+
+def one(location: str) -> str:
+    return f'[[registry]]\nprefix = "a.com"\nlocation = "{location}"'
+
+
+USER, SYSTEM = ".config/containers/registries.conf", "etc/registries.conf"
+
+
+@pytest.mark.parametrize(
+    ("files", "winner"),
+    [
+        ({SYSTEM: "system.com"}, "system.com"),
+        ({SYSTEM: "system.com", USER: "user.com"}, "user.com"),
+        ({SYSTEM: "system.com", f"{SYSTEM}.d/1.conf": "dropped.com"}, "dropped.com"),
+        ({f"{SYSTEM}.d/2.conf": "second.com", f"{SYSTEM}.d/1.conf": "first.com"}, "second.com"),
+        ({f"{SYSTEM}.d/2.conf": "system.com", f"{USER}.d/1.conf": "user.com"}, "user.com"),
+        ({USER: "user.com", f"{SYSTEM}.d/1.conf": "dropped.com"}, "user.com"),
+        ({USER: "user.com", f"{USER}.d/1.conf": "dropped.com"}, "dropped.com"),
+        ({USER: "user.com", f"{USER}.d/1.txt": "ignored.com"}, "user.com"),
+        ({USER: "user.com", "named.conf": "named.com"}, "named.com"),
+        ({"named.conf": "named.com", f"{SYSTEM}.d/1.conf": "dropped.com"}, "dropped.com"),
+    ],
+)
+def test_files_are_read_from_where_podman_reads_them(
+    home: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], winner: str
+) -> None:
+    """containers-registries.conf.d(5)."""
+    for name, location in files.items():
+        conf(home, one(location), name)
+    if "named.conf" in files:
+        monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(home / "named.conf"))
+    assert places("a.com/x") == [f"{winner}/x"]
+
+
+def test_a_named_file_has_to_be_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(home / "missing.conf"))
+    with pytest.raises(ConfigError, match=r"missing\.conf cannot be read"):
+        Rules.load()
+
+
+def test_within_a_file_the_first_table_counts(home: Path) -> None:
+    conf(home, one("first.com") + "\n" + one("second.com"))
+    assert places("a.com/x") == ["first.com/x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("[[registry]", "is no valid TOML"),
+        ("registry = 1", "registry should be a list of tables"),
+        ('registry = ["a"]', "registry should be a list of tables"),
+        ("[[registry]]", "is no registry, namespace or repository"),
+        ('[[registry]]\nprefix = "a.com"', "has no location"),
+        ('[[registry]]\nlocation = "https://a.com"', "is no registry, namespace or repository"),
+        ('[[registry]]\nprefix = "a.com/x:1"\nlocation = "b.com"', "is no registry, namespace or repository"),
+        ('[[registry]]\nprefix = "*.a.com/x"', "is no registry, namespace or repository"),
+        ("[[registry]]\nlocation = 1", "location should be a text"),
+        ('[[registry]]\nlocation = "a.com"\ninsecure = "yes"', "insecure should be true or false"),
+        ('[[registry]]\nlocation = "a.com"\nmirror = 1', "should be a list of tables"),
+        ('[[registry]]\nlocation = "a.com"\n[[registry.mirror]]', "a mirror has no location"),
+        (
+            '[[registry]]\nlocation = "a.com"\n[[registry.mirror]]\nlocation = "b.com"\npull-from-mirror = "never"',
+            "all, digest-only or tag-only, not 'never'",
+        ),
+        ('[registries.block]\nregistries = ["a.com"]', "version 1 of its format"),
+        ('[registries.insecure]\nregistries = ["a.com"]', "version 1 of its format"),
+    ],
+)
+def test_a_broken_file_is_named(home: Path, text: str, match: str) -> None:
+    path = conf(home, text)
+    with pytest.raises(ConfigError, match=match) as caught:
+        Rules.load()
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'unqualified-search-registries = ["a.com"]\nshort-name-mode = "enforcing"\n[aliases]\nx = "b.com/x"',
+        '[registries.search]\nregistries = ["a.com"]\n[registries.insecure]\nregistries = []\n[registries.block]\n',
+        'credential-helpers = ["x"]',
+        "",
+    ],
+)
+def test_what_is_not_about_registries_is_not_used(home: Path, text: str) -> None:
+    """Short names mean what they mean to docker; version 1 with nothing but a search list is what old systems have."""
+    conf(home, text)
+    assert places("x") == ["docker.io/library/x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "match"),
+    [
+        ('[[registry]]\nprefix = "a.com/x/y"\nlocation = "b.com"', "a.com/x/y", "which is no repository"),
+        ('[[registry]]\nlocation = "a.com"\nproxy = "http://p:1"', "a.com/x", "a proxy of its own"),
+    ],
+)
+def test_what_cannot_be_done_is_said_where_it_matters(home: Path, text: str, name: str, match: str) -> None:
+    conf(home, text)
+    with pytest.raises(ConfigError, match=match):
+        places(name)
+    assert places("other.com/x") == ["other.com/x"]
+
+
+@given(nasty_text)
+@QUICK
+def test_no_file_is_a_traceback(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        path = Path.home() / "nasty.conf"
+        path.write_text(f"[[registry]]\nprefix = '''{text}'''\nlocation = '''{text}'''", errors="replace")
+        patch.setenv("CONTAINERS_REGISTRIES_CONF", str(path))
+        try:
+            Rules.load()
+        except ConfigError as error:
+            assert str(path) in str(error)  # noqa: PT017 either is right
+
+
+# An insecure registry of registries.conf: without TLS, or with any certificate
+
+
+def test_an_insecure_location_may_do_without_tls_and_its_neighbours_may_not(home: Path) -> None:
+    with serving(EmbeddedRegistry(address="127.0.0.1")) as registry:
+        port = registry.host.partition(":")[2]
+        registry.put_blob("open", DATA)
+        conf(home, f'[[registry]]\nprefix = "0.0.0.0:{port}/open"\nlocation = "0.0.0.0:{port}/open"\ninsecure = true')
+
+        async def run(name: str) -> bytes:
+            async with Client(RegistryOptions()) as client:
+                source = pull_source(client, Reference.parse(f"0.0.0.0:{port}/{name}"))
+                async with source.open_blob(NODE) as body:
+                    return await stream.read(body, NODE)
+
+        assert asyncio.run(run("open")) == DATA
+        with pytest.raises(TransferError, match="no TLS connection"):
+            asyncio.run(run("closed"))

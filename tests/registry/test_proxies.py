@@ -1,0 +1,202 @@
+"""HTTP_PROXY, HTTPS_PROXY and NO_PROXY, as curl and Go understand them."""
+
+import asyncio
+import os
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from yarl import URL
+
+from mirror.errors import ConfigError, NotFound, TransferError
+from mirror.registry import Client, RegistryOptions, Repository
+from mirror.registry.transport.proxy import proxy_for
+from tests.support.proxy import proxying
+from tests.support.registry import EmbeddedRegistry, Fault, Redirect, serving
+from tests.support.strategies import QUICK, nasty_text
+
+PROXY = "http://proxy.example:3128"
+PLAIN, SECURE = "http://registry.example:5000/v2/", "https://registry.example/v2/"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy but those that a test sets."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name == "REQUEST_METHOD":
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "used"),
+    [
+        ({}, PLAIN, False),
+        ({"HTTP_PROXY": PROXY}, PLAIN, True),
+        ({"http_proxy": PROXY}, PLAIN, True),
+        ({"HTTP_PROXY": PROXY}, SECURE, False),
+        ({"HTTPS_PROXY": PROXY}, SECURE, True),
+        ({"https_proxy": PROXY}, SECURE, True),
+        ({"HTTPS_PROXY": PROXY}, PLAIN, False),
+        ({"HTTP_PROXY": ""}, PLAIN, False),
+        ({"HTTP_PROXY": PROXY, "NO_PROXY": "registry.example"}, PLAIN, False),
+        ({"HTTP_PROXY": PROXY, "no_proxy": "registry.example"}, PLAIN, False),
+        ({"HTTP_PROXY": PROXY, "NO_PROXY": "example"}, PLAIN, False),
+        ({"HTTP_PROXY": PROXY, "NO_PROXY": ".example"}, PLAIN, False),
+        ({"HTTP_PROXY": PROXY, "NO_PROXY": "other.example, registry.example"}, PLAIN, False),
+        ({"HTTP_PROXY": PROXY, "NO_PROXY": "*"}, PLAIN, False),
+        ({"HTTP_PROXY": PROXY, "NO_PROXY": "ample"}, PLAIN, True),
+        ({"HTTP_PROXY": PROXY, "NO_PROXY": "other.example"}, PLAIN, True),
+        ({"HTTP_PROXY": PROXY}, "http://127.0.0.1:5000/v2/", False),
+        ({"HTTP_PROXY": PROXY}, "http://localhost:5000/v2/", False),
+        ({"HTTP_PROXY": PROXY}, "http://a.localhost:5000/v2/", False),
+        ({"HTTP_PROXY": PROXY}, "http://[::1]:5000/v2/", False),
+        ({"HTTP_PROXY": PROXY}, "http://10.0.0.1:5000/v2/", True),
+        ({"ALL_PROXY": PROXY}, PLAIN, False),
+    ],
+)
+def test_the_environment_says_which_proxy_is_used(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str, used: bool
+) -> None:
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    assert proxy_for(URL(url)) == (URL(PROXY) if used else None)
+
+
+def test_credentials_of_a_proxy_stay_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://ann:secret@proxy.example:3128")
+    assert proxy_for(URL(PLAIN)) == URL("http://ann:secret@proxy.example:3128")
+
+
+async def ask(host: str = "registry.invalid:80") -> None:
+    async with Client(RegistryOptions(plain_http=frozenset({"*"}))) as opened:
+        await Repository(opened.registry(host), "a").resolve("latest")
+
+
+@pytest.mark.parametrize(
+    "proxy", ["://", "http://[::1", "http://u:hidden@127.0.0.1:99999", "ftp://hidden:1", "http://", "u:hidden@"]
+)
+def test_an_address_of_no_proxy_is_a_clean_error_that_does_not_show_it(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(ConfigError, match="HTTP_PROXY is no address of a proxy") as caught:
+        asyncio.run(ask())
+    assert "hidden" not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("scheme", ["socks4", "socks5", "socks5h"])
+def test_a_socks_proxy_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    monkeypatch.setenv("http_proxy", f"{scheme}://ann:hidden@127.0.0.1:1")
+    with pytest.raises(ConfigError, match=f"SOCKS proxy .{scheme}.") as caught:
+        asyncio.run(ask())
+    assert "hidden" not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "127.0.0.1:1", "ann:hidden@127.0.0.1:1"])
+def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(TransferError, match=r"cannot connect to the proxy 127\.0\.0\.1:1") as caught:
+        asyncio.run(ask())
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "host", "straight"),
+    [
+        ("registry.example", "registry.example", True),
+        ("registry.example", "a.registry.example", True),
+        ("registry.example", "aregistry.example", False),
+        (".registry.example", "registry.example", False),
+        (".registry.example", "a.registry.example", True),
+        ("*.registry.example", "registry.example", False),
+        ("*.registry.example", "a.b.registry.example", True),
+        ("Registry.Example", "registry.example", True),
+        ("registry.example:5000", "registry.example:5000", True),
+        ("registry.example:5000", "registry.example:5001", False),
+        ("registry.example:80", "registry.example", True),
+        (".example:5000", "registry.example:5000", True),
+        ("10.0.0.0/8", "10.1.2.3", True),
+        ("10.0.0.0/8", "11.1.2.3", False),
+        ("10.0.0.0/8", "registry.example", False),
+        ("10.1.2.3/8", "10.9.9.9", True),
+        ("10.1.2.3", "10.1.2.3:5000", True),
+        ("10.1.2.3:5000", "10.1.2.3:5000", True),
+        ("10.1.2.3:5000", "10.1.2.3:5001", False),
+        ("fd00::/8", "[fd12::1]:5000", True),
+        ("fd12::1", "[fd12::1]:5000", True),
+        ("fd12:0::1", "[fd12::1]", True),
+        ("[fd12::1]", "[fd12::1]:5000", True),
+        ("[fd12::1]:5000", "[fd12::1]:5000", True),
+        ("[fd12::1]:5000", "[fd12::1]:5001", False),
+        (" a.example , registry.example ", "registry.example", True),
+        ("a.example,*", "registry.example", True),
+        (",,:, .,*.", "registry.example", False),
+        ("10.0.0.0/99, [::, http://registry.example", "registry.example", False),
+    ],
+)
+def test_no_proxy_means_what_it_means_in_go(
+    monkeypatch: pytest.MonkeyPatch, no_proxy: str, host: str, straight: bool
+) -> None:
+    """golang.org/x/net/http/httpproxy: `Config.NoProxy`."""
+    monkeypatch.setenv("HTTP_PROXY", PROXY)
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    assert (proxy_for(URL(f"http://{host}/v2/")) is None) is straight
+
+
+@given(nasty_text, nasty_text)
+@QUICK
+def test_no_environment_is_a_traceback(proxy: str, no_proxy: str) -> None:
+    clean = [text.encode("utf-8", "replace").decode().replace("\0", "") for text in (proxy, no_proxy)]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        suppress(ConfigError),
+    ):
+        patch.setenv("HTTP_PROXY", clean[0])
+        patch.setenv("NO_PROXY", clean[1])
+        proxy_for(URL(PLAIN))
+
+
+def test_upper_case_beats_lower_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://lower.example:1")
+    monkeypatch.setenv("HTTP_PROXY", PROXY)
+    assert proxy_for(URL(PLAIN)) == URL(PROXY)
+
+
+def test_a_cgi_script_takes_no_proxy_from_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CVE-2016-5388."""
+    monkeypatch.setenv("REQUEST_METHOD", "GET")
+    monkeypatch.setenv("HTTP_PROXY", PROXY)
+    assert proxy_for(URL(PLAIN)) is None
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "167772161", "10.1", "0x0a000001", "[fd12::1]", "169.254.169.254"])
+def test_through_a_proxy_addresses_are_checked_too(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """The proxy looks names up, so nothing is known of them; but nobody has to look these up."""
+    with serving(EmbeddedRegistry()) as registry, proxying({"registry.example:5000": registry.host}) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        registry.fault(Fault(times=None, action=Redirect(f"http://{host}:5000/v2/")))
+        with pytest.raises(TransferError, match=r"where it may not|no address that can be used"):
+            asyncio.run(ask("registry.example:5000"))
+    assert proxy.asked == ["GET registry.example:5000"]
+
+
+def test_a_private_registry_behind_a_proxy_may_send_us_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(EmbeddedRegistry()) as registry:
+        hosts = {"10.0.0.1:5000": registry.host, "10.0.0.2:5000": registry.host}
+        with proxying(hosts) as proxy:
+            monkeypatch.setenv("HTTP_PROXY", proxy.url)
+            registry.fault(Fault(action=Redirect("http://10.0.0.2:5000/v2/a/manifests/latest")))
+            with pytest.raises(NotFound):
+                asyncio.run(ask("10.0.0.1:5000"))
+    assert proxy.asked == ["GET 10.0.0.1:5000", "GET 10.0.0.2:5000"]
+
+
+def test_what_is_said_of_a_registrys_tls_is_not_said_of_its_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "https://127.0.0.1:1")
+
+    async def pull() -> None:
+        async with Client(RegistryOptions(insecure=frozenset({"registry.example"}))) as opened:
+            await Repository(opened.registry("registry.example"), "a").resolve("latest")
+
+    with pytest.raises(ConfigError, match="would hold for the proxy"):
+        asyncio.run(pull())

@@ -1,0 +1,261 @@
+"""Where a registry sends us, and who hears of our credentials there."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import aiohttp
+import pytest
+from multidict import CIMultiDict
+from yarl import URL
+
+from mirror.content import stream
+from mirror.errors import MirrorError, TransferError
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from mirror.registry import Client, RegistryOptions, Repository, client
+from mirror.registry.transport.addresses import is_loopback, location
+from mirror.retry import RetryPolicy
+from tests.support.registry import Basic, EmbeddedRegistry, Fault, Redirect, serving
+
+DATA = b"content"
+NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
+PATH = f"/v2/a/blobs/{NODE.digest}"
+FROM = "https://registry.example/v2/a/blobs/uploads/1?state=x"
+
+
+def answer(text: str, url: str = FROM) -> aiohttp.ClientResponse:
+    given = SimpleNamespace(url=URL(url, encoded=True), headers=CIMultiDict({"Location": text}))
+    return cast(aiohttp.ClientResponse, given)
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("/v2/x", "https://registry.example/v2/x"),
+        ("2", "https://registry.example/v2/a/blobs/uploads/2"),
+        ("?digest=y", "https://registry.example/v2/a/blobs/uploads/1?digest=y"),
+        ("//cdn.example/x", "https://cdn.example/x"),
+        ("https://cdn.example:8443/x", "https://cdn.example:8443/x"),
+        ("https://cdn.example/a%2Fb%2fc?sig=%2B%2b+/=&x=a%20b", "https://cdn.example/a%2Fb%2fc?sig=%2B%2b+/=&x=a%20b"),
+        ("https://cdn.example/x?a=1;b=2&c='(\")|", "https://cdn.example/x?a=1;b=2&c='(\")|"),
+        ("https://[::1]:5000/x", "https://[::1]:5000/x"),
+    ],
+)
+def test_an_address_is_taken_as_it_is_to_the_last_byte(text: str, url: str) -> None:
+    assert str(location(answer(text))) == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "file:///etc/passwd",
+        "ftp://cdn.example/x",
+        "data:text/plain,x",
+        "javascript:alert(1)",
+        "gopher://cdn.example",
+        "http://cdn.example/x",
+        "https://[::1/x",
+        "https://cdn.example:99999/x",
+        "https://cdn.example:port/x",
+        "https://℀.example/x",
+    ],
+)
+def test_an_address_that_no_registry_should_give_is_refused(text: str) -> None:
+    with pytest.raises(TransferError, match="sent on to"):
+        location(answer(text))
+
+
+def test_no_address_at_all_is_refused() -> None:
+    bare = answer("")
+    del bare.headers["Location"]  # type: ignore[attr-defined]
+    with pytest.raises(TransferError, match="no web address"):
+        location(bare)
+
+
+def test_plain_stays_plain() -> None:
+    assert str(location(answer("http://127.0.0.1:2/x", "http://127.0.0.1:1/"))) == "http://127.0.0.1:2/x"
+
+
+def test_a_signed_query_does_not_show_in_an_error() -> None:
+    with pytest.raises(TransferError) as caught:
+        location(answer("ftp://x", "https://registry.example/v2/?X-Signature=secret"))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("localhost", True),
+        ("a.localhost", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("", False),
+        ("localhost.example", False),
+        ("notlocalhost", False),
+        ("127.0.0.1.example", False),
+        ("127.1", False),
+        ("2130706433", False),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("169.254.169.254", False),
+        ("registry.example", False),
+    ],
+)
+def test_this_machine_is_known_by_its_name_alone(host: str, here: bool) -> None:
+    assert is_loopback(host) is here
+
+
+# Real ones
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Docker's folder."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def registry(home: Path) -> Iterator[EmbeddedRegistry]:
+    """A registry that wants credentials, which we have."""
+    with serving(EmbeddedRegistry(auth=Basic({"ann": "secret"}))) as running:
+        text = base64.b64encode(b"ann:secret").decode()
+        (home / "config.json").write_text(json.dumps({"auths": {running.host: {"auth": text}}}))
+        running.put_blob("a", DATA)
+        yield running
+
+
+async def fetch(host: str) -> bytes:
+    async with Client(RegistryOptions()) as client:
+        repository = Repository(client.registry(host), "a")
+        async with repository.open_blob(NODE) as body:
+            return await stream.read(body, NODE)
+
+
+def redirect(registry: EmbeddedRegistry, target: str, times: int | None = None) -> None:
+    """Send on whoever has said who he is."""
+    registry.fault(Fault(method="GET", path="/blobs/", skip=1, times=times, action=Redirect(target)))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://localhost:99999/x",
+        "http://localhost:0/x",
+        f"http://{'a' * 64}.localhost/x",
+        "http://a..localhost/x",
+        "http://.localhost/x",
+        "http://xn--.localhost/x",
+        "http://ñ.localhost:1/x",
+        "http://[::1/x",
+        "http://[::1]:1/x",
+        "http://[::1%25lo]:1/x",
+        "http://localhost:/x",
+        "http://localhost:1:2/x",
+        "http://localhost:1\\@localhost/x",
+        "http:///x",
+        "http:x",
+        "http://",
+        "//",
+        "?",
+        "#",
+        "\x80",
+        "file:///etc/passwd",
+        "http://u:p@localhost:1/x",
+    ],
+)
+def test_no_address_that_a_registry_gives_is_a_traceback(registry: EmbeddedRegistry, target: str) -> None:
+    redirect(registry, target, times=1)
+    try:
+        assert asyncio.run(fetch(registry.host)) == DATA
+    except MirrorError as error:
+        assert len(str(error)) < 2_000  # noqa: PT017 either is right
+
+
+def test_credentials_in_an_address_of_the_registry_are_not_taken(registry: EmbeddedRegistry) -> None:
+    redirect(registry, f"http://eve:evil@{registry.host}{PATH}?again", times=1)
+    assert asyncio.run(fetch(registry.host)) == DATA
+    sent = {seen.headers.get("authorization") for seen in registry.requests}
+    assert sent == {None, "Basic " + base64.b64encode(b"ann:secret").decode()}
+
+
+@pytest.mark.parametrize("name", [f"{'a' * 64}.localhost", f"{'a' * 64}.localhost:5000", f"{'a' * 64}.invalid"])
+def test_no_name_of_a_registry_is_a_traceback(home: Path, name: str) -> None:
+    assert not (home / "config.json").exists()
+    with pytest.raises(MirrorError):
+        asyncio.run(fetch(name))
+
+
+def test_another_port_is_another_place_and_gets_no_credentials(registry: EmbeddedRegistry) -> None:
+    with serving(EmbeddedRegistry()) as other:
+        other.put_blob("a", DATA)
+        redirect(registry, f"{other.url}{PATH}")
+        assert asyncio.run(fetch(registry.host)) == DATA
+        assert [seen.headers.get("authorization") for seen in other.requests] == [None]
+
+
+def test_who_comes_back_to_the_registry_is_known_there(registry: EmbeddedRegistry) -> None:
+    with serving(EmbeddedRegistry()) as other:
+        other.fault(Fault(action=Redirect(f"{registry.url}{PATH}")))
+        redirect(registry, f"{other.url}{PATH}", times=1)
+        assert asyncio.run(fetch(registry.host)) == DATA
+        assert [seen.headers.get("authorization") for seen in other.requests] == [None]
+
+
+def test_ten_redirects_are_followed_and_no_more(registry: EmbeddedRegistry) -> None:
+    redirect(registry, PATH)
+    with pytest.raises(TransferError, match="more than 10 redirects"):
+        asyncio.run(fetch(registry.host))
+    assert registry.count("GET", "/blobs/") == 11
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_what_is_written_is_not_sent_on(registry: EmbeddedRegistry, code: int) -> None:
+    """A stream could not be sent twice, and nobody else should get it."""
+
+    async def push() -> None:
+        async with Client(RegistryOptions()) as client:
+            repository = Repository(client.registry(registry.host), "a", push=True)
+            await RetryPolicy(0).run(lambda: repository.put(NODE, stream.from_memory(DATA, "a test")))
+
+    with serving(EmbeddedRegistry()) as other:
+        registry.fault(Fault(method="PUT", times=None, action=Redirect(f"{other.url}/v2/a/blobs/uploads/1", code)))
+        with pytest.raises(TransferError, match=str(code)):
+            asyncio.run(push())
+        assert other.requests == []
+
+
+def test_a_server_that_never_comes_to_its_answer_is_left(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """CVE-2026-22815: 102 Processing, and again, and again."""
+
+    async def run() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(OSError):
+                await reader.readuntil(b"\r\n\r\n")
+                while True:
+                    writer.write(b"HTTP/1.1 102 Processing\r\n\r\n" * 100)
+                    await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1") as server:
+            host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            options = RegistryOptions(plain_http=frozenset({host}), timeout=0.2)
+            async with Client(options) as opened:
+                await Repository(opened.registry(host), "a").resolve("v1")
+
+    monkeypatch.setattr(client, "_CONNECT", 0.1)
+    with pytest.raises(TransferError, match="stopped answering"):
+        asyncio.run(run())

@@ -1,0 +1,491 @@
+"""A repository as a source and a sink, over a real connection: what is asked, what is believed, what is sent."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.content import stream
+from mirror.content.stream import Fetch
+from mirror.errors import (
+    ContentError,
+    DigestMismatch,
+    InvalidContent,
+    MirrorError,
+    NotFound,
+    SizeMismatch,
+    TransferError,
+    Unauthorized,
+)
+from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
+from mirror.oci.digest import Digest
+from mirror.registry import Client, RegistryOptions, Repository
+from mirror.registry.blobs.download import modified
+from tests.registry.test_errors import answer
+from tests.support import images
+from tests.support.memory import descriptor_of
+from tests.support.registry import (
+    Action,
+    Bearer,
+    Chunked,
+    EmbeddedRegistry,
+    Extend,
+    Fault,
+    Flip,
+    Header,
+    Seen,
+    Status,
+    Truncate,
+    serving,
+)
+from tests.support.strategies import QUICK, nasty_text
+
+T = TypeVar("T")
+DATA = b"content" * 1000
+NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
+IMAGE = images.image("linux/amd64", images.layer(1, 100))
+ROOT = descriptor_of(IMAGE)
+
+
+@pytest.fixture(autouse=True)
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """We have no credentials."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+
+@pytest.fixture
+def registry() -> Iterator[EmbeddedRegistry]:
+    """A registry that holds one image and one more blob."""
+    with serving(EmbeddedRegistry()) as running:
+        IMAGE.publish(running, "a", "v1")
+        running.put_blob("a", DATA)
+        running.clear_log()
+        yield running
+
+
+def using(registry: EmbeddedRegistry, action: Callable[[Repository], Awaitable[T]], repo: str = "a") -> T:
+    async def main() -> T:
+        async with Client(RegistryOptions(agent="tester/1")) as client:
+            return await action(Repository(client.registry(registry.host), repo, push=True))
+
+    return asyncio.run(main())
+
+
+def resolve(registry: EmbeddedRegistry, name: str = "v1") -> Descriptor:
+    return using(registry, lambda repository: repository.resolve(name))
+
+
+async def read(repository: Repository, node: Descriptor = NODE) -> bytes:
+    async with repository.open_blob(node) as body:
+        return await stream.read(body, node)
+
+
+def fetch(registry: EmbeddedRegistry, node: Descriptor = NODE) -> bytes:
+    return using(registry, lambda repository: read(repository, node))
+
+
+def body() -> Fetch:
+    return stream.from_memory(DATA, "a test")
+
+
+def fault(registry: EmbeddedRegistry, method: str, path: str, *action: Action, times: int | None = None) -> None:
+    registry.fault(Fault(method=method, path=path, times=times, action=action))
+
+
+def seen(registry: EmbeddedRegistry, method: str, path: str = "") -> list[Seen]:
+    return [one for one in registry.requests if one.method == method and path in one.path]
+
+
+# What is asked
+
+
+def test_all_kinds_of_manifests_are_accepted_and_nothing_compressed(registry: EmbeddedRegistry) -> None:
+    resolve(registry)
+    headers = seen(registry, "GET", "/manifests/")[0].headers
+    accepted = headers["accept"].split(", ")
+    assert {images.OCI_INDEX, images.OCI_MANIFEST, images.DOCKER_LIST, images.DOCKER_MANIFEST} <= set(accepted)
+    assert not any("manifest.v1" in kind and "docker" in kind for kind in accepted)
+    assert headers["accept-encoding"] == "identity"
+    assert headers["user-agent"] == "tester/1"
+    assert "authorization" not in headers
+
+
+def test_manifests_by_digest_are_asked_for_among_the_manifests(registry: EmbeddedRegistry) -> None:
+    assert fetch(registry, ROOT) == IMAGE.data
+    assert [one.path for one in seen(registry, "GET", "/v2/a/")] == [f"/v2/a/manifests/{IMAGE.root}"]
+
+
+# What a name stands for
+
+
+@pytest.mark.parametrize("name", ["v1", IMAGE.root])
+def test_a_root_comes_with_its_bytes(registry: EmbeddedRegistry, name: str) -> None:
+    found = resolve(registry, name)
+    assert (found.digest, found.size, found.media_type) == (ROOT.digest, ROOT.size, ROOT.media_type)
+    assert found.data == IMAGE.data
+
+
+@pytest.mark.parametrize("name", ["v2", "sha256:" + "0" * 64])
+def test_a_name_that_is_not_there_is_not_found(registry: EmbeddedRegistry, name: str) -> None:
+    with pytest.raises(NotFound, match="There is no image") as caught:
+        resolve(registry, name)
+    assert caught.value.exit_code == 2
+    assert "MANIFEST_UNKNOWN" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Header("Content-Type", f"{images.OCI_MANIFEST}; charset=utf-8"),
+        Header("Content-Type", images.OCI_MANIFEST.upper()),
+        Header("Content-Type", "application/json"),
+        Header("Content-Type", None),
+        Header("Docker-Content-Digest", "sha256:" + "0" * 64),
+        Header("Docker-Content-Digest", "nonsense"),
+        Header("Docker-Content-Digest", None),
+        Chunked(),
+    ],
+)
+def test_what_registries_get_wrong_about_a_tag_is_no_matter(registry: EmbeddedRegistry, action: Action) -> None:
+    fault(registry, "GET", "/manifests/", action)
+    assert resolve(registry).digest == IMAGE.root
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Header("Content-Type", images.OCI_INDEX),
+        Header("Content-Type", images.DOCKER_MANIFEST),
+        Header("Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws"),
+        Header("Content-Encoding", "gzip"),
+        Status(200, body=b"<html>", content_type="text/html"),
+        Status(200, body=b"", content_type=images.OCI_MANIFEST),
+        Status(200, body=b"{}", content_type=images.OCI_MANIFEST),
+        Extend(b"{}"),
+        Truncate(1),
+    ],
+)
+def test_an_answer_that_is_no_such_manifest_is_refused(registry: EmbeddedRegistry, action: Action) -> None:
+    fault(registry, "GET", "/manifests/", action)
+    with pytest.raises(InvalidContent):
+        resolve(registry)
+
+
+@pytest.mark.parametrize("name", ["v1", IMAGE.root])
+def test_a_web_page_in_place_of_a_manifest_is_called_one(registry: EmbeddedRegistry, name: str) -> None:
+    fault(registry, "GET", "/manifests/", Status(200, body=b" <!DOCTYPE html>Log in", content_type="text/html"))
+    with pytest.raises(
+        InvalidContent, match=rf"^GET .*/manifests/{name}: .*{registry.host} answered 200 with a web page"
+    ):
+        resolve(registry, name)
+
+
+def test_a_pinned_digest_is_what_counts(registry: EmbeddedRegistry) -> None:
+    other = images.image("linux/arm64", images.layer(2, 100))
+    registry.replace_blob(IMAGE.root, other.data)
+    with pytest.raises(DigestMismatch) as caught:
+        resolve(registry, IMAGE.root)
+    assert (caught.value.want, caught.value.got) == (IMAGE.root, other.root)
+
+
+@pytest.mark.parametrize("extra", [(), (Chunked(),)])
+def test_a_manifest_beyond_the_cap_is_not_read_to_its_end(
+    registry: EmbeddedRegistry, extra: tuple[Action, ...]
+) -> None:
+    fault(registry, "GET", "/manifests/", Status(200, body=bytes(MANIFEST_CAP + 1)), *extra)
+    with pytest.raises(InvalidContent, match="more than 4194304 bytes"):
+        resolve(registry)
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, Unauthorized), (403, Unauthorized), (500, TransferError)])
+def test_a_refusal_is_no_missing_image(registry: EmbeddedRegistry, status: int, error: type[MirrorError]) -> None:
+    fault(registry, "GET", "/manifests/", Status(status))
+    with pytest.raises(error, match=str(status)):
+        resolve(registry)
+
+
+# What a blob is
+
+
+@pytest.mark.parametrize("action", [Chunked(), Header("Content-Length", None), Header("Content-Type", "text/html")])
+def test_a_length_that_is_missing_is_tolerated(registry: EmbeddedRegistry, action: Action) -> None:
+    fault(registry, "GET", "/blobs/", action)
+    assert fetch(registry) == DATA
+
+
+@pytest.mark.parametrize("action", [Extend(b"x"), Truncate(1), Header("Content-Length", str(2**62))])
+def test_a_length_that_is_wrong_is_enough(registry: EmbeddedRegistry, action: Action) -> None:
+    fault(registry, "GET", "/blobs/", action)
+    with pytest.raises(SizeMismatch):
+        fetch(registry)
+
+
+@pytest.mark.parametrize(
+    ("action", "error"),
+    [
+        ((Extend(b"x"), Chunked()), SizeMismatch),
+        ((Truncate(1), Chunked()), SizeMismatch),
+        ((Flip(-1),), DigestMismatch),
+    ],
+)
+def test_a_body_that_is_wrong_is_refused(
+    registry: EmbeddedRegistry, action: tuple[Action, ...], error: type[MirrorError]
+) -> None:
+    fault(registry, "GET", "/blobs/", *action)
+    with pytest.raises(error):
+        fetch(registry)
+
+
+def test_nothing_is_decompressed_on_the_way(registry: EmbeddedRegistry) -> None:
+    packed = gzip.compress(DATA)
+    node = Descriptor("a/b", Digest.of(packed), len(packed))
+    registry.put_blob("a", packed)
+    fault(registry, "GET", "/blobs/", Header("Content-Encoding", "gzip"))
+    assert fetch(registry, node) == packed
+
+
+def test_a_blob_that_is_not_there_is_an_error(registry: EmbeddedRegistry) -> None:
+    with pytest.raises(TransferError, match="404") as caught:
+        fetch(registry, Descriptor("a/b", Digest.of(b"absent"), 6))
+    assert not caught.value.transient
+
+
+def test_the_time_that_a_registry_gives_is_taken(registry: EmbeddedRegistry) -> None:
+    async def modified(repository: Repository) -> float | None:
+        async with repository.open_blob(NODE) as opened:
+            return opened.modified
+
+    fault(registry, "GET", "/blobs/", Header("Last-Modified", "Fri, 14 Jul 2017 02:40:00 GMT"))
+    assert using(registry, modified) == 1_500_000_000
+
+
+@pytest.mark.parametrize(
+    ("action", "time"),
+    [
+        ((Header("Last-Modified", "Fri, 14 Jul 2017 02:40:00 GMT"),), 1_500_000_000),
+        ((), None),
+        ((Header("Last-Modified", "yesterday"),), None),
+        ((Status(401),), None),
+        ((Status(403),), None),  # the storage that a registry sends us on to may refuse HEAD
+        ((Status(405),), None),
+    ],
+)
+def test_the_time_can_be_asked_for_without_the_content(
+    registry: EmbeddedRegistry, action: tuple[Action, ...], time: float | None
+) -> None:
+    registry.put_blob("a", DATA)
+    fault(registry, "HEAD", "/blobs/", *action)
+    assert using(registry, lambda repository: repository.modified(NODE)) == time
+    assert registry.count("GET", "/blobs/") == 0
+
+
+def test_the_time_of_a_blob_that_is_lost_is_an_error(registry: EmbeddedRegistry) -> None:
+    with pytest.raises(TransferError, match="404"):
+        using(registry, lambda repository: repository.modified(Descriptor("a/b", Digest.of(b"absent"), 6)))
+
+
+@given(nasty_text | st.text("0123456789 :,+-GMTWedOct", max_size=40))
+@QUICK
+def test_any_time_that_a_registry_gives_is_a_time_or_none(text: str) -> None:
+    found = modified(answer(200, Last_Modified=text))
+    assert found is None or found >= 0
+
+
+# Whether a blob is there
+
+
+@pytest.mark.parametrize(
+    ("action", "there"),
+    [
+        ((), True),
+        ((Header("Content-Length", None),), True),
+        ((Header("Content-Length", "1"),), False),
+        ((Status(404),), False),
+        ((Status(401),), False),
+        ((Status(405),), False),
+    ],
+)
+def test_the_word_of_a_registry_is_taken_where_it_gives_one(
+    registry: EmbeddedRegistry, action: tuple[Action, ...], there: bool
+) -> None:
+    fault(registry, "HEAD", "/blobs/", *action)
+    assert using(registry, lambda repository: repository.has(NODE)) is there
+
+
+@pytest.mark.parametrize("status", [400, 403, 500, 503])
+def test_a_registry_that_cannot_say_is_an_error(registry: EmbeddedRegistry, status: int) -> None:
+    fault(registry, "HEAD", "/blobs/", Status(status))
+    with pytest.raises(TransferError):
+        using(registry, lambda repository: repository.has(NODE))
+
+
+# What is sent
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_blob_goes_in_one_request_to_where_the_session_is(relative: bool) -> None:
+    with serving(EmbeddedRegistry(relative_locations=relative)) as target:
+        using(target, lambda repository: repository.put(NODE, body()))
+        assert target.get_blob("a", NODE.digest) == DATA
+        put = seen(target, "PUT")[0]
+        assert (put.received, put.query["digest"]) == (len(DATA), [NODE.digest])
+        assert len(put.query) > 1  # what the session's own address had
+
+
+def test_a_manifest_is_sent_as_its_own_type(registry: EmbeddedRegistry) -> None:
+    index = images.index([IMAGE], docker=True)
+    root = descriptor_of(index)
+
+    async def push(repository: Repository) -> None:
+        await repository.put(root, stream.from_memory(index.data, "a test"))
+        await repository.tag("v2", root, index.data)
+
+    using(registry, push)
+    assert registry.get_manifest("a", "v2") == (index.data, images.DOCKER_LIST)
+    assert {one.headers["content-type"] for one in seen(registry, "PUT")} == {images.DOCKER_LIST}
+
+
+def test_a_digest_needs_no_tag(registry: EmbeddedRegistry) -> None:
+    using(registry, lambda repository: repository.tag(IMAGE.root, ROOT, IMAGE.data))
+    assert registry.requests == []
+
+
+def test_what_is_no_manifest_gets_no_tag(registry: EmbeddedRegistry) -> None:
+    with pytest.raises(ContentError, match="no manifest"):
+        using(registry, lambda repository: repository.tag("v2", NODE, DATA))
+    assert "v2" not in registry.tags("a")
+
+
+@pytest.mark.parametrize("status", [413, 500])
+def test_a_refused_upload_is_an_error_of_its_status(registry: EmbeddedRegistry, status: int) -> None:
+    fault(registry, "PUT", "/blobs/", Status(status, body=b"<html>nginx</html>", content_type="text/html"))
+    with pytest.raises(TransferError, match=str(status)) as caught:
+        using(registry, lambda repository: repository.put(NODE, body()))
+    assert "nginx" not in str(caught.value)
+    assert caught.value.transient is (status == 500)
+
+
+@pytest.mark.parametrize("code", [200, 202, 404])
+def test_an_upload_without_an_address_is_an_error(registry: EmbeddedRegistry, code: int) -> None:
+    fault(registry, "POST", "/uploads/", Status(code))
+    with pytest.raises(TransferError):
+        using(registry, lambda repository: repository.put(NODE, body()))
+
+
+# Mounting
+
+
+def to_two_repositories(registry: EmbeddedRegistry) -> None:
+    """Put the same blob into one repository, then into another of the same registry."""
+
+    async def main() -> None:
+        async with Client(RegistryOptions()) as client:
+            for name in ("one", "other"):
+                repository = Repository(client.registry(registry.host), name, push=True)
+                await repository.put(NODE, body())
+
+    asyncio.run(main())
+
+
+def test_a_blob_is_sent_once_and_mounted_elsewhere(registry: EmbeddedRegistry) -> None:
+    to_two_repositories(registry)
+    assert registry.get_blob("other", NODE.digest) == DATA
+    assert len(seen(registry, "PUT")) == 1
+    assert seen(registry, "POST", "/other/")[0].query == {"mount": [NODE.digest], "from": ["one"]}
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 400])
+def test_a_registry_that_cannot_mount_gets_the_blob_again(registry: EmbeddedRegistry, status: int) -> None:
+    registry.fault(Fault(method="POST", path="mount=", times=None, action=Status(status)))
+    to_two_repositories(registry)
+    assert registry.get_blob("other", NODE.digest) == DATA
+    assert len(seen(registry, "PUT")) == 2
+
+
+def test_a_mount_that_is_answered_by_a_session_becomes_an_upload(registry: EmbeddedRegistry) -> None:
+    async def main() -> None:
+        async with Client(RegistryOptions()) as client:
+            known = client.registry(registry.host)
+            known.known[NODE.digest] = "gone"  # it was there, and has been deleted meanwhile
+            await Repository(known, "other", push=True).put(NODE, body())
+
+    asyncio.run(main())
+    assert registry.get_blob("other", NODE.digest) == DATA
+
+
+def test_a_registry_that_is_busy_is_asked_to_mount_again_later(registry: EmbeddedRegistry) -> None:
+    registry.fault(Fault(method="POST", path="mount=", times=None, action=Status(503)))
+    with pytest.raises(TransferError) as caught:
+        to_two_repositories(registry)
+    assert caught.value.transient
+
+
+# Tokens
+
+
+@pytest.fixture
+def guarded() -> Iterator[EmbeddedRegistry]:
+    """A registry that gives anonymous tokens for pulling."""
+    auth = Bearer(anonymous_pull=True)
+    with serving(EmbeddedRegistry(auth=auth)) as running:
+        IMAGE.publish(running, "a", "v1")
+        running.put_blob("a", DATA)
+        yield running
+
+
+def test_fifty_requests_at_once_fetch_one_token(guarded: EmbeddedRegistry) -> None:
+    async def fifty(client: Client) -> list[bytes]:
+        repository = Repository(client.registry(guarded.host), "a")
+        return await asyncio.gather(*(read(repository) for _ in range(50)))
+
+    async def main() -> list[bytes]:
+        async with Client(RegistryOptions()) as client:
+            return await fifty(client)
+
+    assert asyncio.run(main()) == [DATA] * 50
+    assert guarded.count("GET", "/token") == 1
+
+
+def test_what_an_anonymous_token_does_not_grant_is_refused_and_not_asked_for_ever(guarded: EmbeddedRegistry) -> None:
+    with pytest.raises(Unauthorized):
+        using(guarded, lambda repository: repository.put(NODE, body()), repo="b")
+    assert len(guarded.requests) < 8
+
+
+def test_a_token_server_of_endless_words_is_a_failed_transfer(guarded: EmbeddedRegistry) -> None:
+    fault(guarded, "GET", "/token", Status(200, body=b'{"token":"' + b"x" * 2_000_000 + b'"}'))
+    with pytest.raises(TransferError, match="more than"):
+        resolve(guarded)
+
+
+def test_a_token_server_that_refuses_is_named(guarded: EmbeddedRegistry) -> None:
+    fault(guarded, "GET", "/token", Status(500, body=json.dumps({"errors": [{"code": "BROKEN"}]}).encode()))
+    with pytest.raises(TransferError, match=r"/token: .* answered 500 .*BROKEN"):
+        resolve(guarded)
+
+
+# Where a registry is
+
+
+def test_a_registry_on_this_machine_may_be_plain_without_a_flag(registry: EmbeddedRegistry) -> None:
+    assert resolve(registry).digest == IMAGE.root
+
+
+def test_a_registry_that_is_not_there_is_named() -> None:
+    async def main() -> None:
+        async with Client(RegistryOptions()) as client:
+            await Repository(client.registry("127.0.0.1:1"), "a").resolve("v1")
+
+    with pytest.raises(TransferError, match=r"cannot connect to 127\.0\.0\.1:1"):
+        asyncio.run(main())
+
+
+def test_a_client_that_is_not_open_is_a_mistake_of_ours() -> None:
+    with pytest.raises(RuntimeError):
+        Client(RegistryOptions()).registry("quay.io")

@@ -1,0 +1,378 @@
+"""Uploads: where a session goes on, what is believed of it, and that no wrong body is ever completed."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.content import stream
+from mirror.content.stream import BlobReader, Fetch
+from mirror.errors import BlobsUnknown, ContentError, DigestMismatch, TransferError
+from mirror.oci import manifest
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from mirror.registry import Client, RegistryOptions, Repository, refusals
+from tests.support import images
+from tests.support.registry import Basic, Cut, EmbeddedRegistry, Fault, Header, Seen, Stall, Status, serving
+from tests.support.registry.quirks import Quirks
+from tests.support.strategies import QUICK, nasty_text
+
+T = TypeVar("T")
+DATA = bytes(range(256)) * 40
+SIZE = len(DATA)
+NODE = Descriptor("a/b", Digest.of(DATA), SIZE)
+WRONG = bytes(SIZE)
+EMPTY = Descriptor("a/b", Digest.of(b""), 0)
+WAYS = pytest.mark.parametrize("chunk", [None, 3000], ids=["whole", "chunked"])
+
+
+@pytest.fixture(autouse=True)
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """We have no credentials."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+
+@pytest.fixture
+def registry() -> Iterator[EmbeddedRegistry]:
+    with serving(EmbeddedRegistry()) as running:
+        yield running
+
+
+def using(registry: EmbeddedRegistry, action: Callable[[Repository], Awaitable[T]], chunk: int | None = None) -> T:
+    async def main() -> T:
+        async with Client(RegistryOptions(chunk_size=chunk)) as client:
+            return await action(Repository(client.registry(registry.host), "a", push=True))
+
+    return asyncio.run(main())
+
+
+def put(
+    registry: EmbeddedRegistry, data: bytes = DATA, node: Descriptor = NODE, chunk: int | None = None, times: int = 1
+) -> None:
+    """Put a blob, as often as it is cut, and clear up at the end."""
+
+    async def attempts(repository: Repository) -> None:
+        try:
+            for _ in range(times - 1):
+                with suppress(TransferError):
+                    return await repository.put(node, body(data))
+            await repository.put(node, body(data))
+        finally:
+            await repository.close()
+
+    using(registry, attempts, chunk)
+
+
+def body(data: bytes = DATA) -> Fetch:
+    """Content that comes in several pieces, as from a disk."""
+
+    @asynccontextmanager
+    async def fetch(start: int) -> AsyncIterator[BlobReader]:
+        async def pieces() -> AsyncIterator[bytes]:
+            for place in range(start, len(data), 1024):
+                yield data[place : place + 1024]
+
+        yield BlobReader(pieces(), "a test", start=start)
+
+    return fetch
+
+
+def seen(registry: EmbeddedRegistry, methods: str = "PUT PATCH") -> list[Seen]:
+    return [one for one in registry.requests if one.method in methods.split()]
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("/up/1", f"/up/1?digest={NODE.digest}"),
+        ("/up/1?", f"/up/1?digest={NODE.digest}"),
+        ("/up/1?a=%2F&b=+", f"/up/1?a=%2F&b=+&digest={NODE.digest}"),
+        ("/up/%7E1?_state=a%3D%3D", f"/up/%7E1?_state=a%3D%3D&digest={NODE.digest}"),
+        ("1?x", f"/v2/a/blobs/uploads/1?x&digest={NODE.digest}"),
+        ("../1?x=/", f"/v2/a/blobs/1?x=/&digest={NODE.digest}"),
+        ("?x=1", f"/v2/a/blobs/uploads/?x=1&digest={NODE.digest}"),
+    ],
+)
+def test_an_address_stays_as_it_is_and_gets_the_digest(registry: EmbeddedRegistry, location: str, target: str) -> None:
+    registry.fault(Fault(method="POST", action=Status(202, (("Location", location),))))
+    registry.fault(Fault(method="PUT", action=Status(201)))
+    put(registry)
+    assert [one.target for one in seen(registry)] == [target]
+
+
+def test_the_latest_address_is_where_it_goes_on(registry: EmbeddedRegistry) -> None:
+    registry.fault(Fault(method="POST", action=Status(202, (("Location", "/1"),))))
+    for number in range(1, 5):
+        registry.fault(
+            Fault(method="PATCH", path=f"^/{number}$", action=Status(202, (("Location", f"/{number + 1}"),)))
+        )
+    registry.fault(Fault(method="PUT", action=Status(201)))
+    registry.fault(Fault(method="HEAD", action=Status(405)))
+    put(registry, chunk=3000)
+    assert [one.target for one in seen(registry, "PATCH")] == ["/1", "/2", "/3", "/4"]
+    assert [one.path for one in seen(registry, "PUT")] == ["/5"]
+
+
+def test_an_answer_without_an_address_leaves_it_as_it_was(registry: EmbeddedRegistry) -> None:
+    registry.fault(Fault(method="POST", action=Status(202, (("Location", "/1"),))))
+    registry.fault(Fault(method="PATCH", times=None, action=Status(202)))
+    registry.fault(Fault(method="PUT", action=Status(201)))
+    registry.fault(Fault(method="HEAD", action=Status(405)))
+    put(registry, chunk=3000)
+    assert {one.path for one in seen(registry)} == {"/1"}
+
+
+@WAYS
+@pytest.mark.parametrize("cut", [False, True])
+def test_another_origin_never_gets_our_credentials(
+    tmp_path: Path, registry: EmbeddedRegistry, chunk: int | None, cut: bool
+) -> None:
+    """Neither the content, nor the question how much has arrived, nor the deletion."""
+    with serving(EmbeddedRegistry(auth=Basic({"ann": "secret"}))) as guarded:
+        auths = {guarded.host: {"auth": "YW5uOnNlY3JldA=="}}
+        (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
+        location = f"{registry.url}/v2/a/blobs/uploads/1"
+        guarded.fault(Fault(method="POST", times=None, skip=1, action=Status(202, (("Location", location),))))
+        challenge = (("WWW-Authenticate", 'Basic realm="give"'),)
+        registry.fault(Fault(times=None, action=Cut(0) if cut else Status(401, challenge)))
+        with pytest.raises(TransferError):
+            put(guarded, chunk=chunk, times=2)
+        assert any("authorization" in one.headers for one in guarded.requests)
+    assert {"GET", "DELETE"} <= {one.method for one in registry.requests}
+    assert not any("authorization" in one.headers for one in registry.requests)
+
+
+# How much has arrived
+
+
+def cut_at(registry: EmbeddedRegistry, after: int, *answer: Header) -> list[tuple[str, str | None]]:
+    """Cut the first body, answer the question how much has arrived, and see what is sent then."""
+    registry.fault(Fault(method="PUT", path="digest", action=Cut(after)))
+    if answer:
+        registry.fault(Fault(method="GET", path="/uploads/", action=answer))
+    put(registry, times=3)
+    assert registry.get_blob("a", NODE.digest) == DATA
+    return [(one.method, one.headers.get("content-range")) for one in seen(registry)]
+
+
+def test_what_has_arrived_is_not_sent_again(registry: EmbeddedRegistry) -> None:
+    assert cut_at(registry, 4000) == [("PUT", None), ("PATCH", f"4000-{SIZE - 1}"), ("PUT", None)]
+
+
+@pytest.mark.parametrize("text", ["0-3999", "bytes=0-3999"])
+def test_a_range_is_understood_in_both_forms(registry: EmbeddedRegistry, text: str) -> None:
+    assert cut_at(registry, 4000, Header("Range", text))[1] == ("PATCH", f"4000-{SIZE - 1}")
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "0-0", "4000", "1-3999", "0-3999,", "0- 3999", "0-٣", "0-1_0", "0-" + "9" * 30, "-3999", "0--1"]
+)
+def test_a_range_that_says_nothing_begins_anew_and_is_right_in_the_end(
+    registry: EmbeddedRegistry, text: str | None
+) -> None:
+    """The session has 4000 bytes, whatever is said of it: it is appended to, refused for its digest, and replaced."""
+    encoded = None if text is None else text.encode().decode("latin-1")
+    assert cut_at(registry, 4000, Header("Range", encoded))[-1] == ("PUT", None)
+
+
+@pytest.mark.parametrize("text", [f"0-{SIZE}", "0-9999999999"])
+def test_more_than_there_is_cannot_have_arrived(registry: EmbeddedRegistry, text: str) -> None:
+    assert cut_at(registry, 4000, Header("Range", text)) == [("PUT", None), ("PUT", None)]
+    assert registry.count("POST") == 2
+
+
+@pytest.mark.parametrize("text", ["0-99", "0-8000"])
+def test_a_range_that_lies_is_found_out_by_the_digest(registry: EmbeddedRegistry, text: str) -> None:
+    cut_at(registry, 4000, Header("Range", text))
+
+
+@QUICK
+@given(text=nasty_text)
+def test_whatever_a_range_says_the_blob_is_right_in_the_end(text: str) -> None:
+    value = "".join(char for char in text if char.isprintable() and ord(char) < 256).strip()
+    with serving(EmbeddedRegistry()) as registry:
+        cut_at(registry, 4000, Header("Range", value))
+
+
+# What is wrong
+
+
+@WAYS
+@pytest.mark.parametrize("data", [WRONG, DATA[:-1] + b"x", DATA[:-1], DATA + b"x"])
+def test_a_wrong_body_is_never_completed(registry: EmbeddedRegistry, data: bytes, chunk: int | None) -> None:
+    with pytest.raises(ContentError):
+        put(registry, data, chunk=chunk)
+    assert registry.blobs("a") == set()
+    assert not any(one.status == 201 for one in seen(registry))
+    assert registry.count("DELETE") == 1
+
+
+@WAYS
+@pytest.mark.parametrize("after", [100, 9000, SIZE])
+def test_content_that_has_changed_since_it_was_cut_is_never_completed(
+    registry: EmbeddedRegistry, chunk: int | None, after: int
+) -> None:
+    """Even where all of it has arrived, and only the end is missing."""
+    registry.fault(Fault(method="PUT|PATCH", path="/uploads/", action=Cut(min(after, chunk or after))))
+
+    async def attempts(repository: Repository) -> None:
+        with pytest.raises(TransferError):
+            await repository.put(NODE, body())
+        registry.clear_log()
+        with pytest.raises(DigestMismatch):
+            await repository.put(NODE, body(DATA[:-1] + b"x"))
+
+    if after == SIZE and chunk is None:
+        return  # then it has been completed, rightly
+    using(registry, attempts, chunk)
+    assert [one for one in seen(registry, "PUT") if one.status == 201] == []
+    assert registry.blobs("a") == set()
+
+
+def test_an_empty_blob_is_checked_before_it_is_completed(registry: EmbeddedRegistry) -> None:
+    put(registry, b"", EMPTY)
+    assert registry.get_blob("a", EMPTY.digest) == b""
+    registry.clear_log()
+    with pytest.raises(DigestMismatch):
+        put(registry, b"", Descriptor("a/b", NODE.digest, 0))
+    assert seen(registry) == []
+
+
+def test_a_chunked_upload_that_is_not_there_in_the_end_is_no_success(registry: EmbeddedRegistry) -> None:
+    registry.fault(Fault(method="HEAD", times=None, action=Status(404)))
+    with pytest.raises(TransferError, match="not there after its upload") as caught:
+        put(registry, chunk=3000)
+    assert caught.value.transient
+
+
+@pytest.mark.parametrize("status", [401, 405])
+def test_a_registry_without_head_is_taken_at_its_word(registry: EmbeddedRegistry, status: int) -> None:
+    registry.fault(Fault(method="HEAD", times=None, action=Status(status)))
+    put(registry, chunk=3000)
+    assert registry.get_blob("a", NODE.digest) == DATA
+
+
+# Sessions end
+
+
+def test_a_cancelled_upload_is_deleted(registry: EmbeddedRegistry) -> None:
+    registry.fault(Fault(method="PUT", action=Stall(100)))
+
+    async def cancel(repository: Repository) -> None:
+        task = asyncio.ensure_future(repository.put(NODE, body()))
+        while not registry.count("PUT"):
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    using(registry, cancel)
+    assert [one.status for one in seen(registry, "DELETE")] == [204]
+
+
+def test_an_upload_that_nobody_tries_again_is_deleted_at_the_end(registry: EmbeddedRegistry) -> None:
+    registry.fault(Fault(method="PUT", times=None, action=Cut(100)))
+
+    async def give_up(repository: Repository) -> None:
+        with pytest.raises(TransferError):
+            await repository.put(NODE, body())
+        assert registry.count("DELETE") == 0
+        await repository.close()
+        await repository.close()
+
+    using(registry, give_up)
+    assert registry.count("DELETE") == 1
+
+
+@pytest.mark.parametrize("fault", [Status(405), Status(500), Cut(None)])
+def test_a_deletion_that_fails_hides_nothing(registry: EmbeddedRegistry, fault: Status | Cut) -> None:
+    registry.fault(Fault(method="DELETE", times=None, action=fault))
+    with pytest.raises(DigestMismatch):
+        put(registry, WRONG)
+
+
+# Sizes of bodies
+
+
+def test_uploads_at_once_find_out_one_size() -> None:
+    large = [bytes([number]) * 2_000_000 for number in range(4)]
+    nodes = [Descriptor("a/b", Digest.of(data), len(data)) for data in large]
+
+    async def all_at_once(repository: Repository) -> None:
+        async with asyncio.TaskGroup() as group:
+            for node, data in zip(nodes, large, strict=True):
+                group.create_task(repository.put(node, stream.from_memory(data, "a test")))
+
+    with serving(EmbeddedRegistry(quirks=Quirks(body_limit=1_100_000))) as registry:
+        using(registry, all_at_once)
+        assert {one.received for one in seen(registry, "PATCH")} == {1024 * 1024, 2_000_000 - 1024 * 1024}
+        assert registry.blobs("a") == {node.digest for node in nodes}
+
+
+# What refusals mean
+
+
+@pytest.mark.parametrize(
+    ("host", "status", "said", "helped"),
+    [
+        ("r.example", 404, "NAME_UNKNOWN no such repository", True),
+        ("123.dkr.ecr.eu-west-1.amazonaws.com", 404, "NAME_UNKNOWN no such repository", True),
+        ("123.dkr.ecr.eu-west-1.amazonaws.com", None, "", True),
+        ("123.dkr.ecr-fips.us-gov-west-1.amazonaws.com", None, "", True),
+        ("r.example", None, "", False),
+        ("r.example", 403, "DENIED", False),
+    ],
+)
+def test_a_repository_that_is_not_there_is_to_be_created(
+    host: str, status: int | None, said: str, helped: bool
+) -> None:
+    with pytest.raises(TransferError) as caught, refusals.of_session(host, "team/app"):
+        raise TransferError("no", status=status, said=said)
+    assert ("Create team/app there" in (caught.value.hint or "")) is helped
+    assert ("aws ecr create-repository" in (caught.value.hint or "")) is (helped and "amazonaws" in host)
+
+
+IMAGE = images.image("linux/amd64", images.layer(1, 100))
+DOCUMENT = manifest.parse(IMAGE.data, images.OCI_MANIFEST, "an image")
+INDEX = manifest.parse(images.index([IMAGE]).data, images.OCI_INDEX, "an index")
+
+
+@pytest.mark.parametrize(
+    ("said", "lacking"),
+    [
+        ("MANIFEST_BLOB_UNKNOWN blob unknown to registry", True),
+        ("BLOB_UNKNOWN", True),
+        ("MANIFEST_INVALID blob unknown", True),
+        ("MANIFEST_INVALID layers are missing", True),
+        ("MANIFEST_INVALID manifest invalid", False),
+        ("MANIFEST_UNVERIFIED blobs", False),
+        ("DENIED", False),
+        ("", False),
+    ],
+)
+def test_blobs_that_are_lacking_are_told_from_other_refusals(said: str, lacking: bool) -> None:
+    found = refusals.of_manifest(TransferError("no", status=400, said=said), DOCUMENT, set())
+    assert isinstance(found, BlobsUnknown) is lacking
+    assert (str(found), found.status, found.said) == ("no", 400, said)
+    of_index = refusals.of_manifest(TransferError("no", status=400, said=said), INDEX, {Digest.parse(IMAGE.root)})
+    assert not isinstance(of_index, BlobsUnknown)
+
+
+@pytest.mark.parametrize("status", [None, 401, 403, 413, 429, 500])
+def test_what_is_refused_for_other_reasons_is_not_explained(status: int | None) -> None:
+    found = refusals.of_manifest(TransferError("no", status=status, said="MANIFEST_BLOB_UNKNOWN"), INDEX, set())
+    assert found.hint is None
+
+
+@given(said=st.text())
+def test_whatever_is_said_is_no_failure_of_ours(said: str) -> None:
+    refusals.of_manifest(TransferError("no", status=400, said=said), DOCUMENT, set())

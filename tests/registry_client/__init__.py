@@ -1,1 +1,0 @@
-"""The HTTP client of registries: challenges, credentials, errors, redirects, proxies."""

@@ -1,0 +1,414 @@
+"""Results: what a person reads, what a program reads, and that both say the same."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.content.finding import Finding, Kind, Severity
+from mirror.errors import ContentError, MirrorError, PartialFailure, StorageError
+from mirror.oci.descriptor import Descriptor, Platform
+from mirror.oci.digest import Digest
+from mirror.ratelimit import Quota, Usage
+from mirror.records import Record, RecordedImage, RecordedLayer, RecordedManifest, Runtime, Step
+from mirror.report.anchors import Anchored
+from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
+from mirror.report.images import Inspected, Listed, Listing, Part, Platformed, Referring, Removed, Tags
+from mirror.report.pruned import Pruned
+from mirror.report.repairs import Repair
+from mirror.report.transfers import Amount, ReferrerSummary, Transferred, TransferReport
+from mirror.text import count, printable, seconds, size, table
+from tests.support.strategies import QUICK, nasty_text
+
+DOCS = Path(__file__).parents[2] / "docs"
+DIGEST, OTHER = Digest.of(b"one"), Digest.of(b"other")
+NAME = "docker.io/library/redis:4.0"
+
+
+# Text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (74_540_576, "74.5 MB"),
+        (1_200_000_000, "1.2 GB"),
+        (10**12, "1.0 TB"),
+        (2**62, "4611.7 PB"),
+    ],
+)
+def test_sizes_are_decimal_as_registries_print_them(number: int, text: str) -> None:
+    assert size(number) == text
+
+
+@given(st.integers(0, 10**17))
+@QUICK
+def test_a_size_never_needs_the_next_unit(number: int) -> None:
+    value, unit = size(number).split()
+    assert float(value) < 1000 or unit == "PB"
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 blobs"), (1, "1 blob"), (2, "2 blobs")])
+def test_nouns_agree_with_their_numbers(number: int, text: str) -> None:
+    assert count(number, "blob") == text
+
+
+@pytest.mark.parametrize(("duration", "text"), [(0.0, "0.00 s"), (0.034, "0.03 s"), (1.0, "1.0 s"), (61.26, "61.3 s")])
+def test_durations_are_as_exact_as_they_are_short(duration: float, text: str) -> None:
+    assert seconds(duration) == text
+
+
+@given(nasty_text)
+@QUICK
+def test_nothing_that_is_printed_commands_a_terminal(text: str) -> None:
+    assert printable(text).isprintable()
+    assert not text.isprintable() or printable(text) == text
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "\r", "\x07", "\u202e", "\ud800", "\x9b", "\u2028"])
+def test_what_a_terminal_obeys_is_escaped(text: str) -> None:
+    assert printable(f"a{text}b").startswith("a\\")
+
+
+def test_a_table_is_aligned() -> None:
+    lines = table(["NAME", "SIZE"], [["a", "1 B"], ["longer", "10.0 MB"]], right=[1])
+    assert lines == ["NAME       SIZE", "a           1 B", "longer  10.0 MB"]
+
+
+def test_a_table_without_rows_is_its_head() -> None:
+    assert table(["NAME", "SIZE"], []) == ["NAME  SIZE"]
+
+
+@given(st.lists(st.lists(nasty_text, min_size=2, max_size=2), max_size=4))
+@QUICK
+def test_a_cell_cannot_break_out_of_its_line(rows: list[list[str]]) -> None:
+    lines = table(["A", "B"], rows)
+    assert len(lines) == len(rows) + 1
+    assert all(line.isprintable() for line in lines)
+
+
+# Transfers
+
+
+def transferred(name: str = NAME, **fields: Any) -> Transferred:
+    given = {"source": name, "pinned": f"{name}@{DIGEST}", "digest": DIGEST, "platforms": ("linux/amd64",), **fields}
+    return Transferred(**given)
+
+
+def report(*images: Transferred, verb: str = "pull", **fields: Any) -> TransferReport:
+    amounts = {"moved": Amount(2, 3000), "reused": Amount(), "seconds": 1.23456, **fields}
+    return TransferReport(verb=verb, images=images or (transferred(),), **amounts)
+
+
+FAILURE, CORRUPT = StorageError("The disk is full."), ContentError("It is not what it should be.")
+
+
+def test_an_amount_counts_blobs_and_bytes() -> None:
+    blobs = [Descriptor("a/b", DIGEST, 1000), Descriptor("a/b", OTHER, 500)]
+    assert Amount.of(blobs) == Amount(2, 1500)
+    assert "2 blobs" in str(Amount.of(blobs))
+    assert "1.5 kB" in str(Amount.of(blobs))
+
+
+def test_result_lines_are_the_images_that_are_done() -> None:
+    found = report(transferred("a"), transferred("b", failure=FAILURE), transferred("c"))
+    assert found.lines() == [f"a@{DIGEST}", f"c@{DIGEST}"]
+
+
+def test_the_summary_has_the_numbers() -> None:
+    found = report(transferred("a", platforms=("x/y", "x/z")), transferred("b"), reused=Amount(1, 10), healed=(DIGEST,))
+    for part in (
+        "pulled 2 images",
+        "3 platforms",
+        "2 blobs (3.0 kB) moved",
+        "1 healed",
+        "1 blob (10 B) reused",
+        "1.2 s",
+    ):
+        assert part in found.summary()
+
+
+def test_the_summary_counts_what_is_done() -> None:
+    assert "pushed 1 image" in report(transferred("a"), transferred("b", failure=FAILURE), verb="push").summary()
+
+
+@pytest.mark.parametrize("verb", ["pull", "push"])
+def test_a_dry_run_says_what_would_be(verb: str) -> None:
+    summary = report(verb=verb, dry_run=True).summary()
+    assert summary.startswith(f"would have {verb}ed 1 image")
+    assert "to move" in summary
+
+
+@pytest.mark.parametrize(("replaced", "said"), [(None, False), (DIGEST, False), (OTHER, True)])
+def test_a_name_that_moved_is_remarked(replaced: str | None, said: bool) -> None:
+    remarks = report(transferred(replaced=replaced)).remarks()
+    assert len(remarks) == said
+    assert not said or (NAME in remarks[0] and OTHER in remarks[0] and DIGEST in remarks[0])
+
+
+def test_warnings_and_what_was_moved_aside_are_remarked() -> None:
+    remarks = report(warnings=("Careful.",), aside=("layout/.mirror/quarantine/x",)).remarks()
+    assert remarks[0] == "Careful."
+    assert "layout/.mirror/quarantine/x" in remarks[1]
+
+
+def test_what_all_ends_with() -> None:
+    report(transferred("a")).raise_failures()
+    with pytest.raises(PartialFailure, match="2 of 2 images failed") as caught:
+        report(transferred("a", failure=CORRUPT), transferred("b", failure=FAILURE)).raise_failures()
+    assert (caught.value.failures, caught.value.exit_code) == ((CORRUPT, FAILURE), 3)
+    with pytest.raises(PartialFailure, match="1 of 2 images failed") as caught:
+        report(transferred("a"), transferred("b", failure=FAILURE)).raise_failures()
+    assert (caught.value.failures, caught.value.exit_code) == ((FAILURE,), 4)
+
+
+# Verification
+
+
+def finding(severity: Severity = Severity.ERROR, kind: str = "missing", **fields: Any) -> Finding:
+    given = {"subject": DIGEST, "expected": "402 bytes", "found": "nothing", "images": (NAME,), "size": 402, **fields}
+    return Finding(Kind(kind), severity, **given)
+
+
+def verified(*findings: Finding, images: tuple[VerifiedImage, ...] | None = None) -> VerifyReport:
+    image = VerifiedImage(NAME, OTHER, ("linux/amd64", "linux/arm/v7"), 14, 74_540_576)
+    return VerifyReport("layout", (image,) if images is None else images, findings, 16, 3000, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("severities", "verdict", "code"),
+    [
+        ([], Verdict.OK, 0),
+        ([Severity.WARNING], Verdict.OK, 0),
+        ([Severity.UNVERIFIED], Verdict.COULD_NOT_CHECK, 1),
+        ([Severity.ERROR], Verdict.NOT_OK, 3),
+        ([Severity.WARNING, Severity.UNVERIFIED], Verdict.COULD_NOT_CHECK, 1),
+        ([Severity.UNVERIFIED, Severity.ERROR, Severity.WARNING], Verdict.NOT_OK, 3),
+    ],
+)
+def test_a_verdict_is_ok_not_ok_or_could_not_check(severities: list[Severity], verdict: Verdict, code: int) -> None:
+    found = verified(*map(finding, severities))
+    assert (found.verdict, found.exit_code) == (verdict, code)
+    assert str(verdict) in found.summary()
+
+
+def test_findings_come_the_worst_first_under_the_images_that_they_hurt() -> None:
+    found = verified(
+        finding(Severity.WARNING, "orphan", images=()),
+        finding(Severity.UNVERIFIED, "unreadable"),
+        finding(Severity.ERROR, "missing"),
+        finding(Severity.ERROR, "too-short", images=("a", "b")),
+    )
+    heads = [line for line in found.lines() if not line.startswith(" ")]
+    assert heads[:4] == [f"error: {NAME}", "error: a, b", f"unverified: {NAME}", "warning: layout"]
+
+
+def test_a_finding_says_what_was_expected_and_found() -> None:
+    line = next(line for line in verified(finding()).lines() if "missing" in line)
+    assert all(text in line for text in (DIGEST, "402 bytes", "nothing"))
+
+
+def test_a_corrupt_blob_shows_both_digests_once() -> None:
+    lines = verified(finding(kind="corrupt", expected=DIGEST, found=OTHER)).lines()
+    assert "".join(lines).count(DIGEST) == 1
+    assert OTHER in lines[-1]
+
+
+def test_an_image_line_has_verdict_digest_and_what_is_missing() -> None:
+    line = verified(finding(), finding(size=98), finding(kind="corrupt")).lines()[-1]
+    assert line.startswith("not ok")
+    assert all(text in line for text in (f"{NAME}@{OTHER}", "2 platforms", "14 blobs", "74.5 MB", "500 B missing"))
+
+
+def test_an_image_that_nothing_hurts_is_ok() -> None:
+    line = verified(finding(images=("another",))).lines()[-1]
+    assert line.startswith("ok ")
+    assert "missing" not in line
+
+
+def test_a_report_without_images_says_so() -> None:
+    assert "0 images" in verified(images=()).summary()
+
+
+# JSON, as documented
+
+
+def inspected() -> dict[str, Any]:
+    part = Part(DIGEST, "a/b", 5)
+    platform = Platformed("linux/amd64", part, part, (part,), {"created": "now"}, about=OTHER)
+    referring = Referring(DIGEST, part, "a/b", "sha256-a.sig")
+    return Inspected(NAME, part, (platform,), 2, 10, {"a": "b"}, b"{}", (referring,)).to_json()
+
+
+USAGE = Usage("docker.io", 3, Quota(100, 74, 21600))
+LISTED = Listed(NAME, DIGEST, "a/b", ("linux/amd64",), 2, 3000)
+LAYER = RecordedLayer(DIGEST, 5, "a/b", 0)
+RUNTIME = Runtime("17", ("a",), ("b",), ("c",), (Step(0, "RUN a"),))
+MANIFEST = RecordedManifest(Platform("linux", "arm", "v7"), DIGEST, RecordedImage("a/b", OTHER, (LAYER,), RUNTIME))
+ANCHORED = (Anchored("--expect", NAME, "the digest"),)
+DOCUMENTED: dict[str, dict[str, Any]] = {
+    "mirror.record/1": {
+        "schema": "mirror.record/1",
+        "records": [Record("redis:4.0", DIGEST, "a/b", (MANIFEST,)).to_json()],
+    },
+    "mirror.pull/1": report(transferred(referrers=ReferrerSummary(1, 10)), healed=(DIGEST,), quotas=(USAGE,)).to_json(),
+    "mirror.push/1": report(transferred(referrers=ReferrerSummary(1, 10)), verb="push", quotas=(USAGE,)).to_json(),
+    "mirror.verify/1": replace(
+        verified(), repair=Repair("./good", (DIGEST,)), anchored=(Anchored("--expect", NAME, "the digest"),)
+    ).to_json(),
+    "mirror.ls/1": Listing("layout", (LISTED,), 3000).to_json(),
+    "mirror.rm/1": Removed(NAME, DIGEST, 2, 3000, 1).to_json(),
+    "mirror.prune/1": Pruned(
+        "layout", {DIGEST: 3000}, {".mirror/partial/x": 10}, {".mirror/quarantine/y": 1}, False
+    ).to_json(),
+    "mirror.tags/1": Tags(NAME, ("v1",)).to_json(),
+    "mirror.inspect/1": {"schema": "mirror.inspect/1", "images": [inspected()]},
+}
+
+
+def keys(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from keys(inner) if key not in ("annotations", "settings") else ()
+    elif isinstance(value, list):
+        for inner in value:
+            yield from keys(inner)
+
+
+@pytest.mark.parametrize("schema", DOCUMENTED)
+def test_every_field_is_documented_and_every_documented_field_is_there(schema: str) -> None:
+    document = DOCUMENTED[schema]
+    row = next(line for line in (DOCS / "json.md").read_text().splitlines() if schema in line)
+    documented = set(re.findall(r"`(\w+)`", row.rpartition(" | ")[2])) - {"ok"}
+    assert document["schema"] == schema
+    assert set(keys(document)) == documented | {"schema"}
+
+
+def test_the_fields_of_a_finding_are_documented() -> None:
+    text = (DOCS / "findings.md").read_text().partition("A finding has the fields")[2].partition("\n\n")[0]
+    assert set(finding().to_json()) == set(re.findall(r"`(\w+)`", text))
+
+
+@pytest.mark.parametrize("schema", DOCUMENTED)
+def test_results_are_json(schema: str) -> None:
+    document = DOCUMENTED[schema]
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_a_dry_run_says_what_it_costs_and_a_pull_does_not() -> None:
+    said = "docker.io counts pulls: this plan costs 3 at most, as the dry run did, and 74 of 100 pulls in 6 h are left."
+    assert report(dry_run=True, quotas=(USAGE,)).remarks() == [said]
+    assert report(quotas=(USAGE,)).remarks() == []
+
+
+def test_what_an_earlier_attempt_brought_is_said() -> None:
+    found = report(moved=Amount(2, 3000), resumed=2000, healed=(DIGEST,))
+    assert "2 blobs (3.0 kB) moved (1 healed, 2.0 kB of it from an earlier attempt)" in found.summary()
+
+
+def test_a_failure_is_in_the_json_as_a_sentence() -> None:
+    found = report(transferred(failure=FAILURE), transferred()).to_json()["images"]
+    assert [image["error"] for image in found] == ["The disk is full.", None]
+
+
+def test_json_has_whole_digests_and_exact_bytes() -> None:
+    listing = Listing("layout", (LISTED,), 3000)
+    assert listing.to_json()["images"][0]["digest"] == DIGEST
+    assert listing.to_json()["size"] == 3000
+    assert DIGEST.short in listing.lines()[1]
+    assert "3.0 kB" in listing.lines()[1]
+
+
+# Tables
+
+
+@pytest.mark.parametrize(
+    ("platforms", "shown"),
+    [
+        ((), "-"),
+        (("a/b",), "a/b"),
+        (("a/b", "a/c", "a/d"), "a/b, a/c, a/d"),
+        (("a/b", "a/c", "a/d", "a/e", "a/f"), "a/b, a/c, a/d + 2 more"),
+    ],
+)
+def test_a_row_names_a_few_platforms(platforms: tuple[str, ...], shown: str) -> None:
+    assert shown in Listed(NAME, DIGEST, "a/b", platforms).row()
+
+
+def test_a_row_tells_what_is_sparse_or_broken() -> None:
+    assert any("sparse" in cell for cell in Listed(NAME, DIGEST, "a/b", sparse=True).row())
+    broken = Listed(NAME, DIGEST, "a/b", problem="It broke.").row()
+    assert any("broken" in cell for cell in broken)
+
+
+def test_an_inspected_image_shows_all_of_its_parts() -> None:
+    part, config = Part(DIGEST, "a/b", 5), Part(OTHER, "a/c", 7)
+    platform = Platformed("linux/amd64", part, config, (part, part), {"entry": ["sh", "-c", "a b"]})
+    text = "\n".join(Inspected(NAME, part, (platform,), 3, 17, {"x": "y"}, b"{}").lines())
+    assert all(one in text for one in (NAME, DIGEST, OTHER, "linux/amd64", "2 layers", "sh -c 'a b'", "x  y"))
+    assert platform.size == 17
+
+
+def test_an_attestation_names_its_image() -> None:
+    part = Part(DIGEST, "a/b", 5)
+    lines = Platformed(None, part, None, (), {}, about=OTHER).lines()
+    assert any(f"about {OTHER}" in line for line in lines)
+
+
+@pytest.mark.parametrize(("kept", "said"), [(0, False), (3, True)])
+def test_removing_says_what_went_and_what_stayed(kept: int, said: bool) -> None:
+    removed = Removed(NAME, DIGEST, 2, 3000, kept)
+    assert removed.lines() == [f"{NAME}@{DIGEST}"]
+    assert "2 files deleted, 3.0 kB freed" in removed.summary()
+    assert ("needed by other images" in removed.summary()) is said
+
+
+# Referrers
+
+
+def with_referrers(*companions: ReferrerSummary | None, failure: MirrorError | None = None) -> TransferReport:
+    images = tuple(
+        Transferred(NAME, f"{NAME}@{DIGEST}", DIGEST, (), failure=failure, referrers=one) for one in companions
+    )
+    return TransferReport("pull", images, Amount(), Amount(), 0.1)
+
+
+def test_referrers_are_counted_in_the_summary_where_there_are_any() -> None:
+    assert "2 images, 3 referrers:" in with_referrers(ReferrerSummary(1), ReferrerSummary(2)).summary()
+    assert "1 image:" in with_referrers(ReferrerSummary()).summary()
+
+
+def test_an_image_without_all_of_its_referrers_is_done_and_the_command_is_not() -> None:
+    report = with_referrers(ReferrerSummary(1, 10, StorageError("no room", hint="Make some.")), ReferrerSummary(2))
+    assert len(report.lines()) == 2
+    assert report.complaints() == [f"{NAME} is whole, but may lack referrers: no room Make some."]
+    with pytest.raises(PartialFailure, match="1 image may lack referrers") as caught:
+        report.raise_failures()
+    assert caught.value.exit_code == 4
+
+
+def test_an_image_that_failed_is_not_called_whole() -> None:
+    report = with_referrers(ReferrerSummary(failure=StorageError("no room")), failure=StorageError("worse"))
+    assert report.complaints() == [f"{NAME}: worse"]
+
+
+def test_json_tells_apart_what_is_not_there_and_what_was_not_looked_for() -> None:
+    first, second = with_referrers(ReferrerSummary(1, 10), None).to_json()["images"]
+    assert (first["referrers"], second["referrers"]) == ({"count": 1, "size": 10, "error": None}, None)
+
+
+def test_a_row_of_ls_notes_referrers_beside_other_things() -> None:
+    row = Listed(NAME, DIGEST, "a/b", ("linux/amd64",), sparse=True, referrers=2).row()
+    assert row[-1] == "linux/amd64 (sparse, 2 referrers)"

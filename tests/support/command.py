@@ -1,0 +1,242 @@
+"""The `mirror` command as a person calls it, and what it leaves on a disk, read without any code of its own."""
+
+import hashlib
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support import inprocess
+
+_CODES = {0, 1, 2, 3, 4, 130}
+_LIMIT = 60  # seconds after which a command hangs
+_AT_START = re.compile(r"PYTHON|LANG$|LC_|SSL_CERT_DIR$|TZ$")  # variables that count when a process starts
+_FRIENDLY = {"\n", "\t"}
+# Every warning fails a test, but for connections that the process ends with: a TLS peer's last word is not waited for.
+_WARNINGS = "error,ignore:unclosed <s:ResourceWarning,ignore:unclosed transport:ResourceWarning"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended. `raw` is stdout as it came."""
+
+    code: int
+    raw: bytes
+    err: str
+
+    @property
+    def out(self) -> str:
+        return self.raw.decode()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def json(self) -> Json:
+        """Stdout, which holds one JSON object and nothing else."""
+        document: Json = json.loads(self.raw)
+        return document
+
+
+class Mirror:
+    """Runs `mirror` in a folder, with a home of its own and nothing of ours in its environment.
+
+    A call runs it in this process, which takes a tenth of the time, or with `pytest --processes` in one of its own.
+    """
+
+    in_process = True
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        home = folder / "home"
+        home.mkdir(exist_ok=True)
+        self.env = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(home),
+            "XDG_CONFIG_HOME": str(home / ".config"),
+            "XDG_CACHE_HOME": str(home / ".cache"),
+            "XDG_RUNTIME_DIR": str(home / "run"),
+            "DOCKER_CONFIG": str(home / ".docker"),
+            "LANG": "C.UTF-8",
+            "PYTHONWARNINGS": _WARNINGS,
+        }
+
+    def __call__(
+        self,
+        *args: object,
+        code: int = 0,
+        stdin: str = "",
+        env: Mapping[str, str] | None = None,
+        bound: bool = False,
+        process: bool = False,
+        module: str = "mirror",
+    ) -> Result:
+        """Run it to its end and check its exit code.
+
+        Args:
+            code: the expected exit code.
+            stdin: what it reads.
+            env: variables to add to its environment.
+            bound: in a process that obeys file modes even as root.
+            process: in a process of its own.
+            module: what runs in a process of its own instead of `mirror`.
+        """
+        command = self.command(*args, module=module)
+        if self.in_process and not (bound or process or module != "mirror") and _suits_this_process(env or {}):
+            result = self._call(args, stdin, {**self.env, **(env or {})})
+        else:
+            result = self.run(_bound(command) if bound else command, stdin, env)
+        assert result.code == code, f"{' '.join(command)}\n{result.code}: {result.out}\n{result.err}"
+        if code in _CODES:
+            check_manners(result)
+        return result
+
+    def _call(self, args: Iterable[object], stdin: str, env: Mapping[str, str]) -> Result:
+        code, out, err = inprocess.run(
+            [str(arg) for arg in args], cwd=self.folder, env=env, stdin=stdin.encode(), warning_options=_WARNINGS
+        )
+        return Result(code, out, err.decode())
+
+    def run(self, command: list[str], stdin: str = "", env: Mapping[str, str] | None = None) -> Result:
+        """Run any command line as `mirror` is run, however it ends."""
+        done = subprocess.run(
+            command,
+            input=stdin.encode(),
+            capture_output=True,
+            cwd=self.folder,
+            env={**self.env, **(env or {})},
+            timeout=_LIMIT,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout, done.stderr.decode())
+
+    def start(self, *args: object, env: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+        """Start it and go on."""
+        return subprocess.Popen(
+            self.command(*args),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self.folder,
+            env={**self.env, **(env or {})},
+        )
+
+    def command(self, *args: object, module: str = "mirror") -> list[str]:
+        return [sys.executable, "-m", module, *map(str, args)]
+
+
+def _suits_this_process(env: Mapping[str, str]) -> bool:
+    """Not variables that an interpreter reads when it starts; nor threads, which cannot handle signals."""
+    return threading.current_thread() is threading.main_thread() and not any(map(_AT_START.match, env))
+
+
+def _bound(command: list[str]) -> list[str]:
+    """Root reads and writes everything; without these capabilities it obeys file modes like anybody else."""
+    if os.geteuid() != 0:
+        return command
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+
+
+def check_manners(result: Result) -> None:
+    """What holds for every command: no traceback, nothing that a terminal obeys, a word about every failure."""
+    assert "Traceback" not in result.err, result.err
+    assert "Warning:" not in result.err, result.err
+    assert not {char for char in result.err if not char.isprintable()} - _FRIENDLY, repr(result.err)
+    assert result.code == 0 or result.err.strip(), "a failure without a word"
+
+
+# Layouts
+
+
+def tree(folder: Path) -> dict[str, bytes | str]:
+    """Everything below a layout but mirror's own locks: the bytes of files, the kind of everything else."""
+    found: dict[str, bytes | str] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name in (".mirror", ".mirror/tmp", ".mirror/partial", ".mirror/lock", ".mirror/index.lock"):
+            continue
+        mode = path.lstat().st_mode
+        found[name] = path.read_bytes() if stat.S_ISREG(mode) else oct(stat.S_IFMT(mode))
+    return found
+
+
+def blob_path(layout: Path, digest: str) -> Path:
+    return layout.joinpath("blobs", *digest.split(":"))
+
+
+def blobs(layout: Path) -> set[str]:
+    """The digests under which something is stored."""
+    return {f"{path.parent.name}:{path.name}" for path in layout.glob("blobs/*/*")}
+
+
+def entries(layout: Path) -> list[Json]:
+    """What `index.json` lists."""
+    found: list[Json] = json.loads((layout / "index.json").read_bytes())["manifests"]
+    return found
+
+
+def names(layout: Path) -> list[str]:
+    """The full names of the images."""
+    return [entry["annotations"]["io.containerd.image.name"] for entry in entries(layout)]
+
+
+def wrong_blobs(layout: Path) -> list[str]:
+    """Stored blobs that do not hash to their names."""
+    return [digest for digest in sorted(blobs(layout)) if _digest_at(layout, digest) != digest]
+
+
+def _digest_at(layout: Path, digest: str) -> str | None:
+    path = blob_path(layout, digest)
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return None
+    algorithm = digest.partition(":")[0]
+    return f"{algorithm}:{hashlib.new(algorithm, path.read_bytes()).hexdigest()}"
+
+
+def lacking(layout: Path) -> list[str]:
+    """What the images of a layout name and it does not hold."""
+    if not (layout / "index.json").exists():
+        return []
+    return [node["digest"] for entry in entries(layout) for node in _walk(layout, entry) if not _held(layout, node)]
+
+
+def _held(layout: Path, node: Json) -> bool:
+    path = blob_path(layout, node["digest"])
+    return path.is_file() and path.stat().st_size == node["size"]
+
+
+def _walk(layout: Path, node: Json) -> Iterator[Json]:
+    yield node
+    if re.search(r"(index|manifest)\b", node["mediaType"]) and _held(layout, node):
+        document = json.loads(blob_path(layout, node["digest"]).read_bytes())
+        below = [*document.get("manifests", ()), *document.get("layers", ())]
+        below += [document["config"]] if "config" in document else []
+        for child in below:
+            yield from _walk(layout, child)
+
+
+def assert_whole(layout: Path) -> None:
+    """No wrong byte under a digest, no name for something incomplete, nothing half written left behind."""
+    assert wrong_blobs(layout) == []
+    assert lacking(layout) == []
+    assert leftovers(layout) == []
+
+
+def leftovers(layout: Path) -> list[str]:
+    return [path.name for path in layout.glob(".mirror/tmp/*")]
+
+
+def partials(layout: Path) -> dict[str, bytes]:
+    """What has begun to arrive, by the digest that it is going to have."""
+    found = layout.glob(".mirror/partial/*")
+    return {path.name.replace("-", ":", 1): path.read_bytes() for path in sorted(found)}

@@ -1,0 +1,94 @@
+"""The `mirror` command on a machine that fails: `python -m tests.support.crash PLAN ARGUMENT...`
+
+The calls that make things durable, visible or gone (fsync, rename, unlink) are counted from 0. Plans:
+
+    trace:FILE      nothing fails; FILE gets a line for each call
+    before:N        SIGKILL in place of the call
+    after:N         SIGKILL as soon as it is done
+    EIO:N           the call fails, with any error by its name
+    free:BYTES      nothing fails; the file system says that it has so many bytes free
+"""
+
+import errno
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+_CALLS = ("fsync", "rename", "unlink")
+
+Call = Callable[..., Any]
+Wrapper = Callable[[str, Call], Call]
+
+
+def main() -> NoReturn:
+    kind, _, text = sys.argv.pop(1).partition(":")
+    if kind == "free":
+        os.fstatvfs = _free(os.fstatvfs, int(text))
+    else:
+        wrapper = _traced(Path(text)) if kind == "trace" else _failing(kind, int(text))
+        for name in _CALLS:
+            setattr(os, name, wrapper(name, getattr(os, name)))
+    from mirror.cli import main as mirror
+
+    mirror()
+
+
+def _failing(kind: str, wanted: int) -> Wrapper:
+    numbers = itertools.count()
+
+    def wrapper(_: str, call: Call) -> Call:
+        def failing(*args: Any, **fields: Any) -> Any:
+            if next(numbers) != wanted:
+                return call(*args, **fields)
+            if kind == "after":
+                call(*args, **fields)
+            if kind in ("before", "after"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise OSError(getattr(errno, kind), os.strerror(getattr(errno, kind)))
+
+        return failing
+
+    return wrapper
+
+
+def _traced(log: Path) -> Wrapper:
+    def wrapper(name: str, call: Call) -> Call:
+        def traced(*args: Any, **fields: Any) -> Any:
+            what = _named(*args, **fields)
+            call(*args, **fields)
+            with log.open("a") as file:
+                file.write(f"{name} {what}\n")
+
+        return traced
+
+    return wrapper
+
+
+def _named(source: int | str, target: str = "", **folders: int) -> str:
+    """The whole paths of a call, of descriptors too."""
+    if isinstance(source, int):
+        return os.readlink(f"/proc/self/fd/{source}")
+    inside = [*folders.values(), None, None]
+    return " ".join(_whole(folder, name) for folder, name in zip(inside, (source, target), strict=False) if name)
+
+
+def _whole(folder: int | None, name: str) -> str:
+    return name if folder is None else f"{os.readlink(f'/proc/self/fd/{folder}')}/{name}"
+
+
+def _free(call: Call, size: int) -> Call:
+    def limited(fd: int) -> os.statvfs_result:
+        fields = list(call(fd))
+        fields[1] = 1  # f_frsize
+        fields[4] = size  # f_bavail
+        return os.statvfs_result(fields)
+
+    return limited
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""The distribution specification over a store: every method here answers one endpoint."""
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from tests.support.images import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
+from tests.support.registry.messages import Answer, Body, Call, Refused, answer, answer_json, refuse
+from tests.support.registry.quirks import PROXY_PAGE, Quirks
+from tests.support.registry.routes import Route
+from tests.support.registry.storage import Repository, Store, digest_of, is_digest
+from tests.support.registry.uploads import Uploads
+
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the registry behaves where real ones differ."""
+
+    strict: bool = True  # a manifest is refused while something that it names is missing
+    relative_locations: bool = False
+    read_only: bool = False
+    page: int = 1000  # the most entries of a list in one answer
+    referrers: bool = False  # the referrers API, and OCI-Subject
+    filters: bool = True  # artifactType is honoured there
+    dashes: bool = False  # as GitLab has it: sha256-… is no tag but the digest sha256:…
+    quirks: Quirks = field(default_factory=Quirks)
+
+
+class Distribution:
+    """Answers calls: PUT of a `manifest` is `put_manifest`, and so on; HEAD is GET without its body."""
+
+    def __init__(self, store: Store, options: Options) -> None:
+        self._store = store
+        self._options = options
+        self._uploads = Uploads(store, options.relative_locations, options.quirks)
+
+    async def answer(self, call: Call, route: Route | None) -> Answer:
+        try:
+            return await self._handler(call, route)
+        except Refused as refused:
+            return refused.answer
+
+    def close(self) -> None:
+        self._uploads.close()
+
+    async def _handler(self, call: Call, route: Route | None) -> Answer:
+        limit = self._options.quirks.body_limit
+        if limit is not None and int(call.headers.get("content-length", 0)) > limit:
+            return answer(413, PROXY_PAGE, Content_Type="text/html", Server="nginx/1.22.1")
+        if route is None:
+            refuse(404, "NAME_UNKNOWN", "no such endpoint, or not a repository name")
+        method = "get" if call.method == "HEAD" else call.method.lower()
+        name = f"{method}_{route.kind}"
+        owner = self._uploads if route.kind in ("upload", "uploads") else self
+        handler: Callable[[Call, Route], Awaitable[Answer]] | None = getattr(owner, name, None)
+        if handler is None or (self._options.read_only and method != "get"):
+            refuse(405, "UNSUPPORTED", f"{call.method} is not supported here")
+        return await handler(call, route)
+
+    async def get_base(self, call: Call, route: Route) -> Answer:
+        return answer_json(200, {}, Docker_Distribution_API_Version="registry/2.0")
+
+    # Lists
+
+    async def get_catalog(self, call: Call, route: Route) -> Answer:
+        return self._listed(call, "/v2/_catalog", {}, "repositories", list(self._store.repositories))
+
+    async def get_tags(self, call: Call, route: Route) -> Answer:
+        tags = list(self._repository(route.repo).tags)
+        return self._listed(call, f"/v2/{route.repo}/tags/list", {"name": route.repo}, "tags", tags)
+
+    def _listed(self, call: Call, path: str, document: dict[str, Any], key: str, names: list[str]) -> Answer:
+        """One page of a list in lexical order, and a Link to the next if there is more."""
+        asked = call.param("n")
+        if asked is not None and not re.fullmatch("[0-9]{1,9}", asked):
+            refuse(400, "PAGINATION_NUMBER_INVALID", "n is not a number")
+        count = self._options.page if asked is None else min(int(asked), self._options.page)
+        last = call.param("last")
+        rest = sorted(name for name in names if last is None or name > last)
+        page = rest[:count]
+        given = answer_json(200, {**document, key: page})
+        if page and len(rest) > count:
+            given = given.plus("Link", f'<{path}?n={count}&last={quote(page[-1])}>; rel="next"')
+        return given
+
+    async def get_referrers(self, call: Call, route: Route) -> Answer:
+        """Manifests with this subject, as an index, in pages."""
+        if not self._options.referrers:
+            refuse(404, "UNSUPPORTED", "no such endpoint")
+        if not is_digest(route.reference):
+            refuse(400, "DIGEST_INVALID", "not a digest", route.reference)
+        found = self._referring(route)
+        kind = call.param("artifactType")
+        filtered = bool(kind and self._options.filters)
+        if filtered:
+            found = [node for node in found if node.get("artifactType") == kind]
+        start = int(call.param("skip") or 0)
+        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found[start : start + self._options.page]}
+        given = answer(200, json.dumps(document).encode(), Content_Type=OCI_INDEX)
+        if filtered:
+            given = given.plus("OCI-Filters-Applied", "artifactType")
+        if len(found) > start + self._options.page:
+            path = f"/v2/{route.repo}/referrers/{route.reference}"
+            given = given.plus("Link", f'<{path}?skip={start + self._options.page}>; rel="next"')
+        return given
+
+    def _referring(self, route: Route) -> list[dict[str, Any]]:
+        """The descriptors of what names a manifest as its subject; the manifest itself need not be here."""
+        repository = self._store.repository(route.repo) or Repository()
+        found = []
+        for digest, media_type in sorted(repository.manifests.items()):
+            data = self._store.contents.read(digest)
+            document = json.loads(data)
+            if (document.get("subject") or {}).get("digest") == route.reference:
+                kind = document.get("artifactType") or document.get("config", {}).get("mediaType")
+                node = {"mediaType": media_type, "digest": digest, "size": len(data), "artifactType": kind}
+                found.append({**node, "annotations": document.get("annotations", {})})
+        return found
+
+    # Manifests
+
+    async def get_manifest(self, call: Call, route: Route) -> Answer:
+        repository = self._repository(route.repo)
+        digest = self._manifest(repository, route.reference)
+        media_type = repository.manifests[digest]
+        body = self._store.contents.body(digest)
+        return answer(200, body, Content_Type=media_type, Docker_Content_Digest=digest)
+
+    async def put_manifest(self, call: Call, route: Route) -> Answer:
+        data = b"".join([chunk async for chunk in call.body])
+        by_digest = is_digest(route.reference)
+        digest = digest_of(data, route.reference.partition(":")[0] if by_digest else "sha256")
+        if by_digest and digest != route.reference:
+            refuse(400, "DIGEST_INVALID", "the manifest does not hash to its digest", digest)
+        if not by_digest and not _TAG.fullmatch(route.reference):
+            refuse(400, "TAG_INVALID", "neither a tag nor a digest")
+        media_type = call.headers.get("content-type", "application/octet-stream")
+        self._check(route.repo, data, media_type)
+        self._store.contents.put(digest, data)
+        self._store.link_manifest(route.repo, digest, media_type, None if by_digest else route.reference)
+        where = f"/v2/{route.repo}/manifests/{digest}"
+        given = answer(201, Location=where, Docker_Content_Digest=digest)
+        subject = json.loads(data).get("subject") if self._options.referrers else None
+        return given.plus("OCI-Subject", subject["digest"]) if subject else given
+
+    async def delete_manifest(self, call: Call, route: Route) -> Answer:
+        digest = self._manifest(self._repository(route.repo), route.reference)
+
+        def forget(repository: Repository) -> None:
+            if is_digest(route.reference):
+                del repository.manifests[digest]
+            gone = [tag for tag, of in repository.tags.items() if route.reference in (tag, of)]
+            for tag in gone:
+                del repository.tags[tag]
+
+        self._store.change(route.repo, forget)
+        return answer(202)
+
+    def _check(self, repo: str, data: bytes, media_type: str) -> None:
+        """Refuse what is no manifest, and a manifest whose parts are not in this repository yet."""
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            refuse(400, "MANIFEST_INVALID", "the manifest is not a JSON object")
+        self._check_kind(document, media_type)
+        if not self._options.strict:
+            return
+        if document.get("mediaType", media_type) != media_type:
+            refuse(400, "MANIFEST_INVALID", "mediaType and Content-Type differ")
+        try:
+            missing = list(_missing(document, self._store.repository(repo) or Repository()))
+        except (AttributeError, KeyError, TypeError):
+            refuse(400, "MANIFEST_INVALID", "the manifest has another shape than a manifest")
+        if missing:
+            refuse(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", {"digest": missing[0]})
+
+    def _check_kind(self, document: dict[str, Any], media_type: str) -> None:
+        """Refuse what this registry does not know, though others do."""
+        quirks = self._options.quirks
+        children = {child.get("mediaType") for child in document.get("manifests", ())}
+        if quirks.uniform_index and media_type == OCI_INDEX and children & {DOCKER_LIST, DOCKER_MANIFEST}:
+            refuse(400, "MANIFEST_INVALID", "manifest invalid", {"message": "failed schema validation"})
+        kind = document.get("config", {}).get("mediaType")
+        if quirks.config_types is not None and kind is not None and kind not in quirks.config_types:
+            refuse(400, "MANIFEST_INVALID", "manifest invalid", {"message": f"{kind} is not listed"})
+
+    # Blobs
+
+    async def get_blob(self, call: Call, route: Route) -> Answer:
+        if self._options.quirks.lying_head and call.method == "HEAD":
+            return answer(200).without("Content-Length")
+        self._blob(route)
+        body = self._store.contents.body(route.reference)
+        headers = {"Docker_Content_Digest": route.reference, "Accept_Ranges": "bytes"}
+        return _ranged(call.headers.get("range", ""), body, headers)
+
+    async def delete_blob(self, call: Call, route: Route) -> Answer:
+        self._blob(route)
+        self._store.change(route.repo, lambda repository: repository.blobs.remove(route.reference))
+        return answer(202)
+
+    # What has to be there
+
+    def _repository(self, name: str) -> Repository:
+        found = self._store.repository(name)
+        return found or refuse(404, "NAME_UNKNOWN", "repository name not known to registry", {"name": name})
+
+    def _manifest(self, repository: Repository, reference: str) -> str:
+        if self._options.dashes and is_digest(reference.replace("-", ":", 1)):
+            reference = reference.replace("-", ":", 1)
+        digest = repository.find(reference)
+        return digest or refuse(404, "MANIFEST_UNKNOWN", "manifest unknown", {"reference": reference})
+
+    def _blob(self, route: Route) -> None:
+        if not is_digest(route.reference):
+            refuse(400, "DIGEST_INVALID", "not a digest", route.reference)
+        if not self._store.has_blob(route.repo, route.reference):
+            refuse(404, "BLOB_UNKNOWN", "blob unknown to registry", {"digest": route.reference})
+
+
+def _missing(document: dict[str, Any], repository: Repository) -> Iterator[str]:
+    """The digests that a manifest names and its repository lacks; layers with URLs may be elsewhere."""
+    layers = [layer for layer in document.get("layers", ()) if not layer.get("urls")]
+    config = [document["config"]] if "config" in document else []
+    yield from (node["digest"] for node in config + layers if node["digest"] not in repository.blobs)
+    children = document.get("manifests", ())
+    yield from (node["digest"] for node in children if node["digest"] not in repository.manifests)
+
+
+def _ranged(wanted: str, body: Body, headers: dict[str, str]) -> Answer:
+    """The whole body, or the one range of it that was asked for; what is no single range is ignored."""
+    headers["Content_Type"] = "application/octet-stream"
+    match = _RANGE.fullmatch(wanted)
+    if match is None or wanted == "bytes=-":
+        return answer(200, body, **headers)
+    size = len(body)
+    first, last = match.groups()
+    start = int(first) if first else max(size - int(last), 0)
+    stop = min(int(last) + 1, size) if first and last else size
+    if start >= stop:
+        return answer(416, Content_Range=f"bytes */{size}")
+    return answer(206, body[start:stop], Content_Range=f"bytes {start}-{stop - 1}/{size}", **headers)

@@ -1,0 +1,185 @@
+"""Where images go: which of several rules counts, and what is refused before anything moves."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror.errors import UsageError
+from mirror.layout import Entry
+from mirror.oci.descriptor import OCI_INDEX, Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.reference import Reference
+from mirror.transfer.naming import NameMapping, PushTarget
+from tests.support.strategies import QUICK
+
+DIGEST = Digest.of(b"root")
+HOST = "r.example:5000"
+
+
+def entry(name: str, digest: Digest = DIGEST) -> Entry:
+    root = Descriptor(OCI_INDEX, digest, 4, annotations={"io.containerd.image.name": name})
+    return Entry.of(root)
+
+
+def bare(tag: str) -> Entry:
+    return Entry.of(Descriptor(OCI_INDEX, DIGEST, 4, annotations={"org.opencontainers.image.ref.name": tag}))
+
+
+How = dict[str, str | list[str]]
+
+
+def goes(name: str, target: str = HOST, given: str | None = None, **how: str | list[str]) -> str:
+    """Where an image goes, without its registry."""
+    return place(entry(name), target, given, **how).removeprefix(f"{HOST}/")
+
+
+def place(image: Entry, target: str = HOST, given: str | None = None, **how: str | list[str]) -> str:
+    maps = how.get("maps", [])
+    renaming = NameMapping.parse(given, str(how.get("prefix", "")), str(how.get("strip", "")), list(maps))
+    return str(PushTarget.parse(target, renaming).place(image))
+
+
+REDIS = "docker.io/library/redis:4.0"
+
+
+@pytest.mark.parametrize(
+    ("given", "how", "path"),
+    [
+        (None, {}, "library/redis:4.0"),
+        (None, {"prefix": "hub"}, "hub/library/redis:4.0"),
+        (None, {"prefix": "/hub/x/"}, "hub/x/library/redis:4.0"),
+        (None, {"strip": "library"}, "redis:4.0"),
+        (None, {"strip": "docker.io/library"}, "redis:4.0"),
+        (None, {"strip": "docker.io"}, "library/redis:4.0"),
+        (None, {"strip": "quay.io"}, "library/redis:4.0"),
+        (None, {"strip": "lib"}, "library/redis:4.0"),
+        (None, {"strip": "library", "prefix": "hub"}, "hub/redis:4.0"),
+        (None, {"maps": ["library=hub"]}, "hub/redis:4.0"),
+        (None, {"maps": ["docker.io=hub"]}, "hub/library/redis:4.0"),
+        (None, {"maps": ["docker.io/library="]}, "redis:4.0"),
+        (None, {"maps": ["library/redis=cache/kv"]}, "cache/kv:4.0"),
+        (None, {"maps": ["library/redi=x", "quay.io=y", "library/redis/x=z"]}, "library/redis:4.0"),
+        (None, {"maps": ["docker.io=short", "docker.io/library/redis=long", "docker.io/library=middle"]}, "long:4.0"),
+        (None, {"maps": ["docker.io/library=registry", "library/redis=path"]}, "path:4.0"),
+        (None, {"maps": ["library=path", "docker.io/library=registry"]}, "registry/redis:4.0"),
+        (None, {"maps": ["docker.io/library=registry", "library=path"]}, "registry/redis:4.0"),
+        (None, {"maps": ["library=hub"], "strip": "library"}, "hub/redis:4.0"),
+        (None, {"maps": ["library=hub"], "strip": "hub"}, "hub/redis:4.0"),
+        (None, {"maps": ["library=hub"], "prefix": "top"}, "top/hub/redis:4.0"),
+        ("cache/kv", {}, "cache/kv:4.0"),
+        ("cache/kv:stable", {"maps": ["library=hub"], "strip": "cache"}, "cache/kv:stable"),
+        ("kv:1", {"prefix": "top"}, "top/kv:1"),
+    ],
+)
+def test_the_first_rule_that_applies_counts(given: str | None, how: How, path: str) -> None:
+    assert goes(REDIS, HOST, given, **how) == path
+
+
+def test_the_target_s_path_comes_before_the_prefix() -> None:
+    assert goes(REDIS, f"{HOST}/a", prefix="b") == "a/b/library/redis:4.0"
+
+
+def test_an_image_without_a_tag_goes_by_its_digest_until_it_is_given_one() -> None:
+    name = f"docker.io/library/redis@{DIGEST}"
+    assert goes(name) == f"library/redis@{DIGEST}"
+    assert goes(name, given="kv") == f"kv@{DIGEST}"
+    assert goes(name, given="kv:1") == "kv:1"
+
+
+@pytest.mark.parametrize(
+    ("given", "maps", "strip", "idle"),
+    [
+        (None, ["library=hub"], "", []),
+        (
+            None,
+            ["docker.io/library=hub", "docker.io=x"],
+            "library",
+            [],
+        ),  # the longer one decides
+        (None, ["lib=hub", "quay.io=q"], "", ["lib", "quay.io"]),
+        (None, ["quay.io/library=hub"], "redis", ["quay.io/library", "redis"]),
+        ("kv", ["lib=hub"], "quay.io", []),  # with a name that is given, they are not asked
+    ],
+)
+def test_what_fits_no_image_is_mentioned(given: str | None, maps: list[str], strip: str, idle: list[str]) -> None:
+    images = [Reference.parse(REDIS), Reference.parse("registry.internal/team/other:1")]
+    said = NameMapping.parse(given, "", strip, maps).idle(images)
+    assert [sentence.split(", so")[0] for sentence in said] == [f"No image's name begins with {one}" for one in idle]
+
+
+def test_an_image_of_an_unknown_repository_needs_a_name_or_a_prefix() -> None:
+    assert place(bare("v7"), f"{HOST}/app") == f"{HOST}/app:v7"
+    assert place(bare("v7"), prefix="app") == f"{HOST}/app:v7"
+    assert place(bare("v7"), given="app") == f"{HOST}/app:v7"
+    with pytest.raises(UsageError, match="which repository"):
+        place(bare("v7"))
+
+
+def test_nothing_left_of_a_path_is_refused_unless_there_is_a_prefix() -> None:
+    with pytest.raises(UsageError, match="which repository"):
+        goes(REDIS, strip="library/redis")
+    assert goes(REDIS, strip="library/redis", prefix="kv") == "kv:4.0"
+
+
+def test_a_name_that_becomes_too_long_is_refused() -> None:
+    with pytest.raises(UsageError, match="longer than 255"):
+        goes(REDIS, prefix="/".join(["a" * 30] * 8))
+
+
+@pytest.mark.parametrize("text", ["", "=", "a", "=b", "A/B=b", "a=B", "a b=c", "a=c:1", "a:b=c", "../x=y", "a=../y"])
+def test_a_mapping_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no mapping"):
+        NameMapping.parse(None, "", "", [text])
+
+
+def test_one_beginning_with_two_ends_is_refused() -> None:
+    with pytest.raises(UsageError, match="'b' and to 'c'"):
+        NameMapping.parse(None, "", "", ["a=b", "a=c"])
+    assert NameMapping.parse(None, "", "", ["a=b", "a=b"]).maps == (("a", "b"),)
+
+
+@pytest.mark.parametrize("text", ["A", "a b", "a:1", "../a", "a//b"])
+def test_a_prefix_that_is_no_path_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no path"):
+        NameMapping.parse(None, text, "", [])
+    with pytest.raises(UsageError, match=r"no name|no path"):
+        NameMapping.parse(None, "", f"{text}/ ", [])
+
+
+@pytest.mark.parametrize("text", ["", ":", "a:", ":v1", "A", "a@b", "a:b/c", f"a@{DIGEST}", "a/b:c d"])
+def test_a_name_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no name"):
+        NameMapping.parse(text, "", "", [])
+
+
+def test_one_name_is_for_one_image() -> None:
+    destination = PushTarget.parse(HOST, NameMapping.parse("a", "", "", []))
+    with pytest.raises(UsageError, match="2 images"):
+        destination.places([entry(REDIS), entry("docker.io/library/redis:5.0")])
+
+
+def test_images_that_a_mapping_brings_together_are_refused_together() -> None:
+    images = [entry("docker.io/a/b:1"), entry("quay.io/a/b:1", Digest.of(b"other"))]
+    with pytest.raises(UsageError, match=r"docker\.io/a/b:1 and quay\.io/a/b:1 would both become"):
+        PushTarget.parse(HOST).places(images)
+    apart = PushTarget.parse(HOST, NameMapping.parse(None, "", "", ["docker.io=hub", "quay.io=quay"]))
+    assert [str(found) for found in apart.places(images)] == [f"{HOST}/hub/a/b:1", f"{HOST}/quay/a/b:1"]
+
+
+PARTS = st.lists(st.sampled_from(["a", "b", "aa", "library"]), min_size=1, max_size=4).map("/".join)
+
+
+@QUICK
+@given(path=PARTS, source=PARTS, target=PARTS, strip=PARTS, prefix=PARTS)
+def test_whatever_the_rules_a_place_is_a_name(path: str, source: str, target: str, strip: str, prefix: str) -> None:
+    renaming = NameMapping.parse(None, prefix, strip, [f"{source}={target}"])
+    found = PushTarget.parse(HOST, renaming).place(entry(f"quay.io/{path}:v1"))
+    assert Reference.parse(str(found)) == found
+    assert found.repository.startswith(prefix)
+
+
+@pytest.mark.parametrize("text", ["http://registry.internal:5000", "https://registry.internal/a"])
+def test_a_url_is_no_target(text: str) -> None:
+    with pytest.raises(UsageError, match="in front") as caught:
+        PushTarget.parse(text)
+    assert "Leave it out" in (caught.value.hint or "")
