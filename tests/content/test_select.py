@@ -225,7 +225,7 @@ def test_all_platforms_of_an_image_without_an_index_is_that_image() -> None:
     assert (found.root.digest, found.platforms, found.warnings) == (ARM.root, ("linux/arm/v7",), [])
 
 
-@pytest.mark.parametrize("choice", [{}, {"everything": True}, {"platforms": (Platform.parse("linux/amd64"),)}])
+@pytest.mark.parametrize("choice", [{}, {"all": True}, {"platforms": (Platform.parse("linux/amd64"),)}])
 def test_an_artifact_is_for_no_platform_and_always_wanted(choice: dict[str, Any]) -> None:
     image = images.artifact("application/vnd.example", images.layer(1, 100))
     found = asyncio.run(selection.select(MemorySource(image), descriptor_of(image), PlatformSelection(**choice), "it"))
