@@ -3,7 +3,7 @@
 The library behind the `mirror` command:
 
     import asyncio
-    from mirror import pull_image, push_layout, verify_layout
+    from mirror import pull_image, push_images, verify_layout
 
     asyncio.run(pull_image("redis:4.0", "./layout"))
     report = asyncio.run(verify_layout("./layout"))
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from mirror.transfer.import_ import import_archive
     from mirror.transfer.naming import NameMapping
     from mirror.transfer.pull import PullOptions, pull_image, pull_images
-    from mirror.transfer.push import PushOptions, push_layout
+    from mirror.transfer.push import PushOptions, push_images
     from mirror.verify import Verification, verify_layout
     from mirror.verify.image import verify_image
     from mirror.verify.receipt import verify_receipt
@@ -90,7 +90,7 @@ _HOMES = {
     "list_tags": "manage.tags",
     "pull_image": "transfer.pull",
     "pull_images": "transfer.pull",
-    "push_layout": "transfer.push",
+    "push_images": "transfer.push",
     "record_image": "records.capture",
     "record_layout": "records.capture",
     "remove_image": "manage.ls",
@@ -139,7 +139,7 @@ __all__ = [
     "prune_layout",
     "pull_image",
     "pull_images",
-    "push_layout",
+    "push_images",
     "record_image",
     "record_layout",
     "remove_image",

@@ -45,6 +45,30 @@ async def map_concurrently(items: Iterable[T], work: Callable[[T], Awaitable[R]]
     return [results[position] for position in sorted(results)]
 
 
+async def overlapped(
+    items: Iterable[T], first: Callable[[T], Awaitable[R]], then: Callable[[R], Awaitable[None]]
+) -> None:
+    """Run `first` on every item and `then` on every result, in order; `first` runs up to two items ahead.
+
+    Raises:
+        Exception: what the first failing call raised, after the other has been cancelled and has ended.
+    """
+    results: asyncio.Queue[tuple[R] | None] = asyncio.Queue(1)
+
+    async def produce() -> None:
+        for item in items:
+            await results.put((await first(item),))
+        await results.put(None)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(produce())
+            while (result := await results.get()) is not None:
+                await then(*result)
+    except BaseExceptionGroup as failed:
+        raise _first(failed) from None
+
+
 async def to_thread(
     work: Callable[[], R], on_cancel: Callable[[], None] = lambda: None, unwanted: Callable[[R], None] = lambda _: None
 ) -> R:

@@ -24,7 +24,7 @@ from mirror import (
     RegistryOptions,
     RetryPolicy,
     pull_image,
-    push_layout,
+    push_images,
     verify_layout,
 )
 from tests.support.command import blob_path, blobs, lacking, names, wrong_blobs
@@ -45,9 +45,11 @@ from tests.support.registry import (
 )
 from tests.support.strategies import graphs
 
-EVERYTHING = PullOptions(choice=PlatformSelection(all=True), retry=RetryPolicy(0), registries=RegistryOptions(jobs=2))
+EVERYTHING = PullOptions(
+    platforms=PlatformSelection(all=True), retry=RetryPolicy(0), registries=RegistryOptions(jobs=2)
+)
 HURRIED = PullOptions(
-    choice=PlatformSelection(all=True), retry=RetryPolicy(4, pause=0.0), registries=RegistryOptions(jobs=2)
+    platforms=PlatformSelection(all=True), retry=RetryPolicy(4, pause=0.0), registries=RegistryOptions(jobs=2)
 )
 
 
@@ -85,7 +87,7 @@ def test_any_graph_comes_back_as_it_was(
         asyncio.run(pull_image(f"{here.host}/{repository}:v1", first, EVERYTHING))
         report = asyncio.run(verify_layout(first))
         assert [finding for finding in report.findings if finding.severity != "warning"] == []
-        asyncio.run(push_layout(first, there.host))
+        asyncio.run(push_images(first, there.host))
         assert there.tags(repository) == {"v1": image.root}
         assert there.manifests(repository) == set(image.manifests)
         asyncio.run(pull_image(f"{there.host}/{repository}:v1", second, EVERYTHING))

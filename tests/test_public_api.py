@@ -22,7 +22,7 @@ from mirror import (
     list_layout,
     pull_image,
     pull_images,
-    push_layout,
+    push_images,
     remove_image,
     verify_layout,
 )
@@ -98,7 +98,7 @@ def loaded(statement: str) -> set[str]:
         ("import mirror", HTTP | SCREEN | {"asyncio", "mirror.layout"}),
         ("from mirror import verify_layout, list_layout, remove_image", HTTP | SCREEN),
         ("from mirror import Reference, Digest, Platform, MirrorError", HTTP | SCREEN | {"mirror.layout"}),
-        ("from mirror import pull_image, push_layout, verify_layout", SCREEN),
+        ("from mirror import pull_image, push_images, verify_layout", SCREEN),
         ("import mirror.cli", HTTP | {"asyncio", "tqdm", "mirror.layout"}),
         ("import mirror.cli.verify, mirror.cli.ls, mirror.cli.rm", HTTP | {"http.client", "xml"}),
     ],
@@ -116,7 +116,7 @@ def test_the_whole_way_round_as_a_program_goes_it(tmp_path: Path) -> None:
         assert pulled.lines() == [f"{source}/a:v1@{IMAGE.root}"]
         verified = await verify_layout(tmp_path / "layout")
         assert (verified.verdict, verified.findings) == ("ok", ())
-        pushed = await push_layout(tmp_path / "layout", f"{target}/mirror", options=PushOptions())
+        pushed = await push_images(tmp_path / "layout", f"{target}/mirror", options=PushOptions())
         assert pushed.lines() == [f"{target}/mirror/a:v1@{IMAGE.root}"]
 
     with serving(EmbeddedRegistry()) as source, serving(EmbeddedRegistry()) as target:
@@ -150,8 +150,8 @@ def test_every_failure_is_one_tree(tmp_path: Path) -> None:
         lambda: pull_image("No Name", tmp_path / "layout"),
         lambda: pull_image("127.0.0.1:1/a", tmp_path / "layout", PullOptions(retry=mirror.RetryPolicy(0))),
         lambda: verify_layout(tmp_path / "missing"),
-        lambda: push_layout(tmp_path / "missing", "127.0.0.1:1"),
-        lambda: push_layout(tmp_path, "no registry!"),
+        lambda: push_images(tmp_path / "missing", "127.0.0.1:1"),
+        lambda: push_images(tmp_path, "no registry!"),
         lambda: list_layout(tmp_path / "missing"),
         lambda: remove_image(tmp_path / "missing", "redis"),
     ]

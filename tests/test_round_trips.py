@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirror import PlatformSelection, PullOptions, copy_images, pull_image, push_layout, verify_layout
+from mirror import PlatformSelection, PullOptions, copy_images, pull_image, push_images, verify_layout
 from mirror.report.transfers import TransferReport
 from tests.peers.programs import lacking, needed
 from tests.support import debian_image, images
@@ -18,7 +18,7 @@ from tests.support.images import Image
 from tests.support.registry import EmbeddedRegistry, serving
 from tests.support.strategies import Family, families, graphs
 
-EVERYTHING = PullOptions(choice=PlatformSelection(all=True))
+EVERYTHING = PullOptions(platforms=PlatformSelection(all=True))
 
 
 def publish(family: Family, registry: EmbeddedRegistry, api: bool) -> None:
@@ -65,7 +65,7 @@ def test_everything_arrives_and_comes_back(family: Family, first_api: bool, seco
         assert report.images[0].referrers.count == len(wanted)
         assert wanted <= blobs(out)
         with serving(EmbeddedRegistry(referrers=second_api)) as private:
-            asyncio.run(push_layout(out, private.host)).raise_failures()
+            asyncio.run(push_images(out, private.host)).raise_failures()
             for one in (family.image, *(one for one, _ in family.referring), *(one for _, one in family.tagged)):
                 assert {digest: private.get_manifest("a/b", digest) for digest in one.manifests} == one.manifests
             pulled(private, back)
@@ -89,7 +89,7 @@ def all_the_way_round(folder: Path, first: EmbeddedRegistry, second: EmbeddedReg
     copied(f"oci:{folder}/one", f"oci-archive:{folder}/two.tar")
     copied(f"oci-archive:{folder}/two.tar", f"oci:{folder}/three")
     assert tree(folder / "three") == tree(folder / "one")
-    asyncio.run(push_layout(folder / "three", second.host)).raise_failures()
+    asyncio.run(push_images(folder / "three", second.host)).raise_failures()
     asyncio.run(pull_image(f"{second.host}/a/b:v1", folder / "four", EVERYTHING)).raise_failures()
     assert blobs(folder / "four") == blobs(folder / "one")
     assert tags(folder / "four") == tags(folder / "one")

@@ -10,8 +10,8 @@ from mirror.cli.run import run
 from mirror.oci.descriptor import Platform
 from mirror.oci.reference import Reference
 from mirror.retry import RetryPolicy
+from mirror.stores.location import Location, Transport
 from mirror.transfer.copy import CopyOptions, copy_images
-from mirror.transfer.location import Location, Transport
 
 _HELP = """Copy images between registries, layouts and archives, every byte verified, digests preserved.
 

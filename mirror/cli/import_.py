@@ -9,7 +9,7 @@ import click
 from mirror.cli import options
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.transfer.import_ import import_archive
+from mirror.transfer.import_ import ImportOptions, import_archive
 
 _HELP = """Read images from an archive into a layout, every byte verified.
 
@@ -50,6 +50,6 @@ def command(
     if archive == "-":
         options.check_stdin(ctx)
     with progress(quiet=quiet, no_progress=no_progress) as bars:
-        report = run(import_archive(archive, layout, images, name=name, progress=bars))
+        report = run(import_archive(archive, layout, images, ImportOptions(name), bars))
     options.show(report, quiet=quiet, as_json=as_json)
     report.raise_failures()

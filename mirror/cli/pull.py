@@ -118,7 +118,7 @@ def command(
     if not names:
         raise click.UsageError("Name at least one image, such as redis:4.0.", ctx)
     pulling = PullOptions(
-        choice=replace(_choice(ctx, platform, sparse), foreign=include_foreign),
+        platforms=replace(_choice(ctx, platform, sparse), foreign=include_foreign),
         referrers=referrers,
         keep_going=keep_going,
         dry_run=dry_run,

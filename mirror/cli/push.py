@@ -11,7 +11,7 @@ from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.retry import RetryPolicy
 from mirror.transfer.naming import NameMapping, PushTarget
-from mirror.transfer.push import PushOptions, push_layout
+from mirror.transfer.push import PushOptions, push_images
 
 _HELP = """Push a layout to a registry, digests preserved.
 
@@ -89,7 +89,7 @@ def command(
     as_json: bool,
 ) -> None:
     pushing = PushOptions(
-        renaming=NameMapping.parse(name, prefix, strip_prefix, maps),
+        mapping=NameMapping.parse(name, prefix, strip_prefix, maps),
         referrers=referrers,
         dry_run=dry_run,
         keep_going=keep_going,
@@ -98,6 +98,6 @@ def command(
         registries=remote.registry_options(plain_http, insecure, jobs, [PushTarget.parse(target).registry]),
     )
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
-        report = run(push_layout(layout, target, images, pushing, bars))
+        report = run(push_images(layout, target, images, pushing, bars))
     options.show(report, quiet=quiet, as_json=as_json)
     report.raise_failures()

@@ -21,7 +21,7 @@ from mirror.oci.reference import Reference
 from mirror.records import CAP, Record, parse_records
 from mirror.report.findings import VerifyLevel, VerifyReport
 from mirror.retry import RetryPolicy
-from mirror.transfer.location import Location
+from mirror.stores.location import Location
 from mirror.verify import Verification
 
 _HELP = """Verify a layout offline: every byte is hashed, every link is followed, all findings come out of one run.

@@ -77,7 +77,8 @@ async def select(
         MirrorError: as `walk`.
     """
     node = await read_node(source, root, retry)
-    root = replace(root, artifact_type=node.document.artifact_type)  # a HEAD does not tell it, and the entry has it
+    if root.artifact_type is None:  # a HEAD does not tell it, and the entry has it
+        root = replace(root, artifact_type=node.document.artifact_type)
     if node.document.is_index:
         chosen, keep = await _choose(source, node, choice, image, retry, there)
         graph = await walk(source, chosen, keep=keep, foreign=choice.foreign, retry=retry)
@@ -87,11 +88,6 @@ async def select(
         offered = await _platform(source, node, graph, retry)
         platforms_there, warnings = ((str(offered),) if offered else ()), _check(offered, choice, image)
     graph.check_hashable()
-    if graph.foreign:
-        warnings.append(
-            f"{image}: {len(graph.foreign)} foreign layers, which no registry keeps, were left out. "
-            "--include-foreign fetches them from where they live."
-        )
     return SelectedImage(replace(chosen, data=None), root.digest, graph, platforms_there, warnings)
 
 

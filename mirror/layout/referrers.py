@@ -1,6 +1,6 @@
-"""Which entries of a layout are about its images: lists of referrers, and what cosign has under tags (docs/adr/0012).
+"""Which entries of a layout refer to its images: lists of referrers, and cosign's tags (docs/adr/0012).
 
-They have names as images have, so that other tools find them, and go where their image goes. An entry belongs to an
+They have names like images, so that other tools find them, and are copied with their image. An entry belongs to an
 image by its tag, which is made from a digest of that image, and by its repository. What belongs to no image is an
 entry like any other, so nothing can hide.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mirror.content.graph import Graph, read_node, walk
 from mirror.content.select import INDEX
@@ -22,8 +22,11 @@ from mirror.oci.referrers import is_about, is_referrers_tag, tags_about
 
 
 @dataclass(frozen=True, slots=True)
-class StoredReferrer:
-    """An entry that is about `subject`, and all below it; `failure` says why that could not be read."""
+class Referrer:
+    """An entry that refers to `subject`: a list of referrers, or one of cosign's tags, with everything below it.
+
+    `failure` says why that could not be read.
+    """
 
     subject: Digest
     entry: Entry
@@ -36,32 +39,29 @@ class StoredReferrer:
 
     @property
     def members(self) -> tuple[Digest, ...]:
-        """The manifests that are about the subject."""
+        """The manifests that refer to the subject."""
         return members(self.entry, self.graph)
 
 
+@dataclass(slots=True)
+class FoundReferrers:
+    """The referrers of some images. `failures` say, by subject, why there may be more; `warnings` are sentences."""
+
+    referrers: Sequence[Referrer] = ()
+    failures: dict[Digest, MirrorError] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
 def members(entry: Entry, graph: Graph) -> tuple[Digest, ...]:
-    """The manifests of an entry that are about its subject: those that it lists, or itself."""
-    root = graph.nodes.get(entry.root.digest)
+    """Return the manifests of an entry that refer to its subject: those that it lists, or itself."""
     if not is_list(entry):
         return (entry.root.digest,)
+    root = graph.nodes.get(entry.root.digest)
     return tuple(dict.fromkeys(child.digest for child in root.document.manifests)) if root else ()
 
 
-def about_others(entries: Iterable[tuple[Entry, Graph]]) -> dict[str, int]:
-    """How many manifests about another one of these entries there are in each that has any, by their names."""
-    entries = list(entries)
-    subjects = {(home(entry), subject) for entry, graph in entries for subject in subjects_of(entry, graph)}
-    places = {(where, tag) for where, subject in subjects for tag in tags_about(subject)}
-    return {
-        entry.name: len(members(entry, graph))
-        for entry, graph in entries
-        if is_attachable(entry) and (home(entry), entry.tag) in places
-    }
-
-
 async def walk_entry(source: Source, entry: Entry, *, foreign: bool = True) -> Graph:
-    """All below an entry; children that are absent on purpose are not looked for.
+    """Walk everything below an entry, except children that are intentionally absent.
 
     Raises:
         MirrorError: as `walk`.
@@ -70,32 +70,32 @@ async def walk_entry(source: Source, entry: Entry, *, foreign: bool = True) -> G
 
 
 def is_list(entry: Entry) -> bool:
-    """Whether an entry is a list of referrers, by its name and kind."""
+    """Return whether an entry is a list of referrers, by its name and kind."""
     return entry.root.is_index and is_referrers_tag(entry.tag)
 
 
 def is_attachable(entry: Entry) -> bool:
-    """Whether an entry can be about another one."""
+    """Return whether an entry can refer to another one, by its name and kind."""
     return is_list(entry) or (is_about(entry.tag) and not is_referrers_tag(entry.tag))
 
 
 def images_of(entries: list[Entry]) -> list[Entry]:
-    """Those entries that are images for certain; all of them, where none is."""
+    """Return those entries that are images for certain; all of them if none is."""
     return [entry for entry in entries if not is_attachable(entry)] or entries
 
 
 def subjects_of(entry: Entry, graph: Graph) -> list[Digest]:
-    """What entries about an image can be about: its manifests, and the index that a platform was chosen from."""
+    """Return what referrers of an image can refer to: its manifests, and the index that a platform was chosen from."""
     return list(dict.fromkeys([*graph.nodes, *chosen_from(entry)]))
 
 
 def chosen_from(entry: Entry) -> list[Digest]:
-    """What the image was before some of its platforms were chosen, as the layout says."""
+    """Return the digests of the image before some of its platforms were chosen, as the layout records them."""
     return [digest for digest in (_digest(entry.root.annotations.get(INDEX, "")), published(entry)) if digest]
 
 
 def published(entry: Entry) -> Digest | None:
-    """The digest that the image had where it was pulled from, as the layout says; None where it says none."""
+    """Return the digest that the image had where it was pulled from, as the layout records it; None if it does not."""
     return _digest(entry.root.annotations.get(names.ORIGIN, "").rpartition("@")[2])
 
 
@@ -107,23 +107,25 @@ def _digest(text: str) -> Digest | None:
 
 
 class LayoutReferrers:
-    """The entries of one layout that can be about others."""
+    """Finds the entries of one layout or archive that refer to others."""
 
     def __init__(self, source: Source, entries: Iterable[Entry]) -> None:
         self._source = source
         self._by_name = {(home(entry), entry.tag): entry for entry in entries if is_attachable(entry)}
 
-    async def of(self, entry: Entry, graph: Graph) -> list[StoredReferrer]:
-        """What is about one image, and what is about that."""
-        found: dict[str, StoredReferrer] = {}
+    async def of(self, entry: Entry, graph: Graph) -> list[Referrer]:
+        """Return what refers to one image, and what refers to that."""
+        found: dict[str, Referrer] = {}
+        if not self._by_name:
+            return []
         subjects = subjects_of(entry, graph)
         seen = set(subjects)
         for subject in subjects:  # grows meanwhile
             for other in self._about(home(entry), subject):
                 if other.name in found or other == entry:
                     continue
-                found[other.name] = attached = await self._read(subject, other)
-                fresh = [digest for digest in attached.members if digest not in seen]
+                found[other.name] = referrer = await self._read(subject, other)
+                fresh = [digest for digest in referrer.members if digest not in seen]
                 seen.update(fresh)
                 subjects += fresh
         return list(found.values())
@@ -132,16 +134,16 @@ class LayoutReferrers:
         found = (self._by_name.get((home, tag)) for tag in tags_about(subject))
         return [entry for entry in found if entry]
 
-    async def _read(self, subject: Digest, entry: Entry) -> StoredReferrer:
+    async def _read(self, subject: Digest, entry: Entry) -> Referrer:
         try:
-            return StoredReferrer(subject, entry, await walk(self._source, entry.root))
+            return Referrer(subject, entry, await walk(self._source, entry.root))
         except MirrorError as error:
             found = Graph(entry.root)
-            with suppress(MirrorError):  # what a list names may have referrers too, also where it is damaged itself
+            with suppress(MirrorError):  # what a damaged list names may have referrers, too
                 found.nodes[entry.root.digest] = await read_node(self._source, entry.root)
-            return StoredReferrer(subject, entry, found, error)
+            return Referrer(subject, entry, found, error)
 
 
 def home(entry: Entry) -> str | None:
-    """The repository that an entry is from, as far as the layout says."""
+    """Return the repository that an entry is from, as far as the layout records it."""
     return entry.reference.name if entry.reference else None

@@ -11,7 +11,7 @@ from mirror.content.image_config import platform_of, read_config, summarize
 from mirror.content.store import Source
 from mirror.errors import ContentError
 from mirror.layout import Layout
-from mirror.layout.referrers import LayoutReferrers, StoredReferrer, is_attachable, walk_entry
+from mirror.layout.referrers import LayoutReferrers, Referrer, is_attachable, walk_entry
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.manifest import Node
 from mirror.oci.reference import Reference
@@ -42,7 +42,7 @@ async def inspect_layout(path: Path | str, images: Sequence[str] = ()) -> list[I
         return [found[entry.name] for entry in chosen if entry.name in found]
 
 
-def _referring(attached: Sequence[StoredReferrer]) -> Iterator[Referring]:
+def _referring(attached: Sequence[Referrer]) -> Iterator[Referring]:
     for other in attached:
         for node in (other.graph.nodes.get(digest) for digest in other.members):
             if node:

@@ -10,7 +10,7 @@ from mirror.content.graph import walk
 from mirror.content.select import platforms_there
 from mirror.errors import MirrorError
 from mirror.layout import Entry, Layout, LayoutWriter
-from mirror.layout.referrers import LayoutReferrers, StoredReferrer, is_attachable, walk_entry
+from mirror.layout.referrers import LayoutReferrers, Referrer, is_attachable, walk_entry
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.report.images import Listed, Listing, Removed
@@ -33,19 +33,19 @@ async def list_layout(path: Path | str) -> Listing:
     return Listing(str(path), tuple(rows), sum(blobs.values()), len(members))
 
 
-async def _families(layout: Layout) -> tuple[list[Entry], dict[str, list[StoredReferrer]]]:
+async def _families(layout: Layout) -> tuple[list[Entry], dict[str, list[Referrer]]]:
     """The entries that are images for certain, and what is attached to each; a broken one has nobody."""
     entries = layout.entries()
     known = LayoutReferrers(layout, entries)
     heads = [entry for entry in entries if not is_attachable(entry)]
-    found: dict[str, list[StoredReferrer]] = {}
+    found: dict[str, list[Referrer]] = {}
     for entry in heads:
         with suppress(MirrorError):
             found[entry.name] = await known.of(entry, await walk_entry(layout, entry))
     return heads, found
 
 
-async def _listed(layout: Layout, entry: Entry, attached: Sequence[StoredReferrer], blobs: dict[Digest, int]) -> Listed:
+async def _listed(layout: Layout, entry: Entry, attached: Sequence[Referrer], blobs: dict[Digest, int]) -> Listed:
     root = entry.root
     try:
         graph = await walk_entry(layout, entry)

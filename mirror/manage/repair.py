@@ -35,7 +35,7 @@ from mirror.registry import Client, RegistryOptions, pull_source
 from mirror.report.findings import VerifyLevel, VerifyReport
 from mirror.report.repairs import Repair
 from mirror.retry import RetryPolicy
-from mirror.transfer.location import Transport
+from mirror.stores.location import Transport
 from mirror.transfer.naming import PushTarget
 from mirror.verify import verify_layout
 

@@ -1,41 +1,39 @@
-"""Copy: from any place that images can be in to any other: registries, layouts, archives.
-
-1. find the images, and decide what each is called on the other side
-2. decide which part of each goes, and open the other side
-3. copy (`mirror.transfer.outgoing`); a tag in a registry is read back and compared
-"""
+"""Copy: from any place that images can be in to any other: registries, layouts, archives."""
 
 from __future__ import annotations
 
-import tempfile
-import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mirror.concurrency import map_concurrently
+from mirror.content.select import PlatformSelection
 from mirror.content.store import Progress
 from mirror.errors import UsageError
+from mirror.layout import Entry, names
 from mirror.oci.descriptor import Platform
+from mirror.oci.reference import DOCKER_HUB, Reference, is_tag
 from mirror.registry import Client, RegistryOptions
 from mirror.report.transfers import TransferReport
 from mirror.retry import RetryPolicy
+from mirror.stores.images import StoreImage
+from mirror.stores.local import LocalImages, open_local
+from mirror.stores.location import Location, Transport
+from mirror.stores.open import open_images
+from mirror.stores.remote import RegistryImages
 from mirror.text import count
-from mirror.transfer.attachments import ReferrerCopies
-from mirror.transfer.docker_load import stay_out
-from mirror.transfer.goal import ImageTarget, ToArchive, ToLayout, goal_at
-from mirror.transfer.location import Location, Transport
-from mirror.transfer.origin import ImageSource, open_origin
-from mirror.transfer.outgoing import AT_ONCE, SelectedSourceImage, transfer, whole
+from mirror.transfer.engine import Engine, TransferOptions
+from mirror.transfer.image import ImageTransfer, only
+from mirror.transfer.registry_target import RegistryTarget
+from mirror.transfer.target import ArchiveTarget, DockerArchiveTarget, ImageTarget, LayoutTarget
 
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
     """How to copy.
 
-    `platforms`: which ones, all that there are where none is named. `name`: what to call the one image that is copied.
-    `referrers`: whether what refers to them goes along. `hard_links`: whether blobs may be further names of another
-    layout's files.
+    `platforms`: which ones, all that there are if none is named. `name`: what to call the one image that is copied.
+    `referrers`: whether to copy referrers too. `hard_links`: whether blobs may be hard links to another layout's files.
     """
 
     platforms: tuple[Platform, ...] = ()
@@ -53,10 +51,10 @@ async def copy_images(
     """Copy an image, or all images of a place, to another place, verifying every byte on its way.
 
     Args:
-        source: where they are, as `mirror.transfer.location` says.
+        source: where they are, as `mirror.stores.location` describes.
         target: where they go.
         options: how; the defaults keep everything that the source has.
-        progress: who wants to know how it goes.
+        progress: is told.
 
     Raises:
         UsageError: no such place, image or platform, or a name that is missing or stands for two images.
@@ -64,104 +62,110 @@ async def copy_images(
         TransferError: a registry could not be reached or refused.
         StorageError: the disk is full or refused.
     """
-    options, started = options or CopyOptions(), time.monotonic()
+    options = options or CopyOptions()
     start, end = Location.parse(source), Location.parse(target)
+    selection = PlatformSelection(options.platforms, all=not options.platforms)
     async with AsyncExitStack() as stack:
         client = None
         if Transport.REGISTRY in (start.transport, end.transport):
             client = await stack.enter_async_context(Client(options.registries))
-        goal = _goal(start, end, options, client)
-        near = Path(end.where if end.transport is Transport.LAYOUT else tempfile.gettempdir())
-        origin = await open_origin(start, client, options.retry, stack, near)
-        copying = _Copying(origin, goal, options)
-        await copying.find(str(start))
-        sink = await goal.open(stack, dry_run=options.dry_run)
-        report = await transfer(
-            "copy",
-            copying.images,
-            sink,
-            jobs=goal.jobs,
-            company=copying.deliveries,
-            layout=goal.writer if isinstance(goal, ToLayout) else None,
-            archive=goal.writer if isinstance(goal, ToArchive) else None,
-            room=not options.hard_links,
-            retry=options.retry,
-            progress=progress,
+        goal = _target(start, end, options, client, stack)
+        goal.check(selection)
+        store = await _store(start, end, client, options, stack)
+        transfer = TransferOptions(
+            selection=selection,
+            referrers=options.referrers,
             dry_run=options.dry_run,
+            jobs=options.registries.jobs,
+            retry=options.retry,
         )
-        report = await copying.finished(report)
+        engine = Engine("copy", store, goal, transfer, progress)
+        await engine.run(stack, _placed(start, end, store, goal))
+        warnings = await _copy_unattached(engine, store, goal, options, stack)
+    report = engine.report()
     notes, quotas = (client.notes, client.quotas()) if client else ([], [])
-    warnings = (*copying.warnings(str(start)), *notes)
-    return replace(report, warnings=warnings, quotas=tuple(quotas), seconds=time.monotonic() - started)
+    return replace(report, warnings=(*report.warnings, *warnings, *notes), quotas=tuple(quotas))
 
 
-def _goal(start: Location, end: Location, options: CopyOptions, client: Client | None) -> ImageTarget:
-    """The other side, checked as far as it can be now.
+async def _store(
+    start: Location, end: Location, client: Client | None, options: CopyOptions, stack: AsyncExitStack
+) -> LocalImages | RegistryImages:
+    """Open the source. What comes through a pipe is kept beside the layout that it goes to."""
+    if start.transport is Transport.REGISTRY:
+        return await open_images(start, stack, client, options.retry)
+    near = Path(end.where) if end.transport is Transport.LAYOUT else None
+    return await open_local(start, stack, near)
+
+
+def _target(
+    start: Location, end: Location, options: CopyOptions, client: Client | None, stack: AsyncExitStack
+) -> ImageTarget:
+    """Make the target, checked as far as is possible now.
 
     Raises:
-        UsageError: this cannot be copied so.
+        UsageError: the images cannot be copied this way.
     """
-    goal = goal_at(end, options.name, options.registries.jobs, client, options.retry)
-    goal.check(options.platforms)
-    if options.hard_links:
-        if start.transport is not Transport.LAYOUT or not isinstance(goal, ToLayout):
-            raise UsageError("--hard-links is for copies from layout to layout.")
-        goal.hard_links = True
-    return goal
-
-
-class _Copying:
-    """The images of one copy, in the order in which they go, and what goes along with each."""
-
-    def __init__(self, origin: ImageSource, goal: ImageTarget, options: CopyOptions) -> None:
-        self.images: list[SelectedSourceImage] = []
-        self.deliveries: list[ReferrerCopies | None] = []
-        self._origin, self._goal, self._options = origin, goal, options
-        self._warnings: list[str] = []
-        self._covered: set[str] = set()
-
-    async def find(self, where: str) -> None:
-        """Steps 1 and 2."""
-        named = self._goal.called(await self._origin.images(), where)
-        offers = await map_concurrently(named, lambda one: self._origin.offer(*one), AT_ONCE)
-        platforms, retry = self._options.platforms, self._options.retry
-        choose = self._goal.choose
-        self.images = await map_concurrently(
-            offers, lambda one: choose(self._goal.placed(one), platforms, retry), AT_ONCE
+    if options.name and (end.ref or end.transport is Transport.REGISTRY):
+        raise UsageError(f"{end} says what the image is to be called, and so does --as.", hint="Say it once.")
+    if end.index is not None:
+        raise UsageError(f"{end.ref} is not a name for an image.", hint="Numbers are for what is read.")
+    if options.hard_links and (start.transport, end.transport) != (Transport.LAYOUT, Transport.LAYOUT):
+        raise UsageError("--hard-links is for copies from layout to layout.")
+    name = options.name or (end.ref if end.ref and not is_tag(end.ref) else None)
+    if end.transport is Transport.LAYOUT:
+        return LayoutTarget(Path(end.where), name, jobs=options.registries.jobs, hard_links=options.hard_links)
+    if end.transport is not Transport.REGISTRY:
+        kind = DockerArchiveTarget if end.transport is Transport.DOCKER_ARCHIVE else ArchiveTarget
+        return kind(end.where, name)
+    place = Reference.parse(end.where)
+    # A plain word is a name in Docker Hub for every other tool; as a target, it is more likely a directory.
+    if end.guessed and place.registry == DOCKER_HUB and "docker.io/" not in end.where:
+        raise UsageError(
+            f"{end.where!r} could be a folder, or an image of Docker Hub.",
+            hint=f"Say which: ./{end.where} or docker://{end.where}.",
         )
-        self.deliveries = [None] * len(self.images)
-        if self._options.referrers and self._goal.takes_company:
-            self.deliveries = [await self._delivery(image) for image in self.images]
-            await self._add_loose()
-        elif self._options.referrers and self._origin.is_local:
-            self._warnings += stay_out(self.images, [await self._delivery(image) for image in self.images])
+    assert client is not None, "opened for registries"
+    target = RegistryTarget(client, place, options.retry)
+    stack.push_async_callback(target.close)
+    return target
 
-    async def _delivery(self, image: SelectedSourceImage) -> ReferrerCopies:
-        company = await self._origin.company(image)
-        self._warnings += company.warnings
-        self._covered |= {one.entry.name for one in company.attached}
-        return self._goal.deliver(image, company)
 
-    async def _add_loose(self) -> None:
-        """What refers to no image that is there goes by itself, where nobody says what the images are to be called."""
-        loose = self._origin.loose(self._covered)
-        if loose and self._goal.renames:
-            self._warnings.append(f"{count(len(loose), 'entry')} that refer to other images were not copied.")
-            return
-        for entry in loose:
-            self.images.append(await whole(await self._origin.offer(entry.name, entry), self._options.retry))
-            self.deliveries.append(None)
+def _placed(
+    start: Location, end: Location, store: LocalImages | RegistryImages, target: ImageTarget
+) -> list[ImageTransfer]:
+    """Decide what each image is called at the target. A REF there is a tag, or a full name."""
+    images = store.images()
+    if end.ref and is_tag(end.ref) and not isinstance(target, RegistryTarget):
+        image, name = _tagged(only(images, end.ref, str(start)), end.ref)
+        if isinstance(target, DockerArchiveTarget):
+            return target.place([image], str(start))
+        return [ImageTransfer(image, name)]
+    return target.place(images, str(start))
 
-    async def finished(self, report: TransferReport) -> TransferReport:
-        """Step 3 for what comes after the copy, and its result."""
-        done = []
-        for image, delivery, result in zip(self.images, self.deliveries, report.images, strict=True):
-            if not self._options.dry_run:
-                await self._goal.finish(image, delivery)
-            done.append(replace(result, referrers=delivery.result() if delivery else None))
-        return replace(report, images=tuple(done))
 
-    def warnings(self, where: str) -> list[str]:
-        """What a person should know of what does not go."""
-        parts = [text for image in self.images for text in image.warnings(where)]
-        return [*self._goal.warnings(self.images), *parts, *self._warnings]
+def _tagged(image: StoreImage, tag: str) -> tuple[StoreImage, str]:
+    """Give an image another tag. If its repository is unknown, the tag is its whole name, as with skopeo."""
+    if image.reference:
+        return image, f"{image.reference.name}:{tag}"
+    assert image.entry is not None, "an image without a reference is in a layout or an archive"
+    given = names.given(image.entry.root.annotations)
+    kept = {key: text for key, text in image.entry.root.annotations.items() if key not in given}
+    entry = Entry.of(replace(image.entry.root, annotations={**kept, names.REF_NAME: tag}))
+    return replace(image, entry=entry), tag
+
+
+async def _copy_unattached(
+    engine: Engine,
+    store: LocalImages | RegistryImages,
+    target: ImageTarget,
+    options: CopyOptions,
+    stack: AsyncExitStack,
+) -> Sequence[str]:
+    """Copy entries that could refer to an image but refer to none here, unless the images are renamed."""
+    if not (options.referrers and target.takes_referrers and isinstance(store, LocalImages)):
+        return []
+    unattached = store.unattached(engine.attached)
+    if unattached and target.renames:
+        return [f"{count(len(unattached), 'entry')} that refer to other images were not copied."]
+    await engine.run(stack, target.place(unattached, store.name))
+    return []

@@ -1,93 +1,94 @@
-"""What docker loads of an image: one platform, under a whole name, and nothing that is about it."""
+"""What docker loads of an image: one platform, under a full name, and nothing that refers to it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from mirror.content.graph import leaves, walk
+from mirror.content.graph import Keep, leaves, walk
 from mirror.content.image_config import diff_ids_of, platform_of, read_config
-from mirror.content.select import INDEX
+from mirror.content.select import SelectedImage
+from mirror.content.store import Source
 from mirror.errors import InvalidContent, UsageError
 from mirror.layout import Entry
 from mirror.oci import platforms
 from mirror.oci.descriptor import Descriptor, Platform
 from mirror.oci.reference import Reference
 from mirror.retry import ONCE, RetryPolicy
-from mirror.text import count
-from mirror.transfer.attachments import ReferrerCopies
-from mirror.transfer.outgoing import SelectedSourceImage, SourceImage, noted
+from mirror.transfer.image import ImageTransfer
 
 
-async def for_docker(offered: SourceImage, platform: Platform | None, retry: RetryPolicy = ONCE) -> SelectedSourceImage:
-    """The one image of it that docker is going to load: for a platform, this host's where it is None.
+async def select_for_docker(
+    source: Source,
+    entry: Entry,
+    name: str,
+    present: Keep,
+    platform: Platform | None,
+    retry: RetryPolicy = ONCE,
+) -> SelectedImage:
+    """Walk the one image that docker is going to load.
+
+    Args:
+        source: where to read.
+        entry: the image in its store.
+        name: what docker is going to call it.
+        present: which children of its indexes are there.
+        platform: which of them; this host's if None.
+        retry: how often to try again after a transient failure.
 
     Raises:
         NotFound: there is none for this platform.
         UsageError: docker cannot load it.
     """
-    source, entry, name = offered.source, offered.entry, offered.name
-    chosen = await _choose(offered, platform, retry)
+    chosen = await _choose(source, entry, present, platform, retry)
     graph = await walk(source, chosen, retry=retry)
     image = graph.nodes[chosen.digest]
     config = await read_config(source, image, retry)
     if config is None or graph.foreign:
-        what = "has layers that live elsewhere" if config else "is no image"
+        what = "has layers that are stored elsewhere" if config else "is not an image"
         raise UsageError(
             f"{name} {what}, so docker cannot load it.", hint="Name the images that it can load, or use an oci-archive."
         )
     layers, diff_ids = image.document.layers, diff_ids_of(config, f"the config of {name}")
     if len(layers) != len(diff_ids):
-        raise InvalidContent(f"{name} has {len(layers)} layers, and {len(diff_ids)} diff_ids in its config.")
-    offered_for = chosen.platform or platform_of(config)
-    if platform and not platforms.fits(platform, offered_for):
-        raise platforms.absent(platform, [offered_for], name)
-    annotations = noted(entry, graph)
-    if chosen.digest != entry.root.digest:
-        annotations[INDEX] = entry.root.digest
-    root = replace(chosen, annotations=annotations, data=None)
-    return SelectedSourceImage(offered, root, graph, (str(offered_for),) if offered_for else ())
+        raise InvalidContent(f"{name} has {len(layers)} layers, but its config has {len(diff_ids)} diff_ids.")
+    offered = chosen.platform or platform_of(config)
+    if platform and not platforms.fits(platform, offered):
+        raise platforms.absent(platform, [offered], name)
+    return SelectedImage(chosen, entry.root.digest, graph, (str(offered),) if offered else ())
 
 
-async def _choose(offered: SourceImage, platform: Platform | None, retry: RetryPolicy) -> Descriptor:
-    """The manifest for a platform: of several, this host's where none is named."""
-    root = offered.entry.root
-    if not root.is_index:
-        return root
-    indexes = await leaves(offered.source, root, retry)
+async def _choose(
+    source: Source, entry: Entry, present: Keep, platform: Platform | None, retry: RetryPolicy
+) -> Descriptor:
+    """The manifest for a platform: of several, this host's if none is named."""
+    if not entry.root.is_index:
+        return entry.root
+    indexes = await leaves(source, entry.root, retry)
     children = [child for node in indexes.nodes.values() for child in node.document.manifests]
-    there = [child for child in children if not (child.is_index or child.attests) and offered.there(child)]
+    there = [child for child in children if not (child.is_index or child.attests) and present(child)]
     if len(there) == 1 and not platform:
         return there[0]
-    return platforms.select(there, [platform or Platform.host()], offered.entry.name)[0]
+    return platforms.select(there, [platform or Platform.host()], entry.name)[0]
 
 
-def check_names(named: Sequence[tuple[str, Entry]], where: str, *, given: bool) -> None:
-    """Whether every image has a whole name, which docker wants; `given` is whether a person has said it.
+def check_names(images: Sequence[ImageTransfer], where: str, *, given: bool) -> None:
+    """Check that every image has a full name, which docker needs; `given` is whether the user gives one.
 
     Raises:
         UsageError: one has none.
     """
-    for name, entry in named:
-        if not (entry.reference or given):
+    for image in images:
+        if not (image.image.reference or given):
             raise UsageError(
-                f"{where} does not say which repository {name!r} is from, and docker would make one up.",
-                hint="Take it alone, and say what to call it: --as registry.internal/team/app:v1.",
+                f"{where} does not say which repository {image.name!r} is from, and docker would make one up.",
+                hint="Export it alone, and give it a name: --as registry.internal/team/app:v1.",
             )
 
 
-def remarks_on_names(images: Sequence[SelectedSourceImage]) -> list[str]:
-    """What a person should know of what docker is going to call some images."""
+def unnamed(images: Sequence[ImageTransfer]) -> list[str]:
+    """Return a warning for each image that docker loads without a name."""
     return [
-        f"{image.offer.name} has no tag, so docker loads it without a name."
+        f"{image.name} has no tag, so docker loads it without a name."
         for image in images
-        if not Reference.parse(image.offer.name).tag
+        if not Reference.parse(image.name).tag
     ]
-
-
-def stay_out(images: Sequence[SelectedSourceImage], company: Sequence[ReferrerCopies]) -> list[str]:
-    """What a person should know of what refers to images that go to docker."""
-    going = {image.root.digest for image in images}
-    left = {digest for others in company for one in others.found for digest in one.members} - going
-    stay = "stays" if len(left) == 1 else "stay"
-    return [f"{count(len(left), 'referrer')} of these images {stay} out: docker has no place for them."] if left else []

@@ -1,64 +1,57 @@
-"""Import: from an archive, whoever wrote it, into a layout.
-
-1. read the headers of the archive, walk every image, and what refers to those that were chosen; nothing has moved yet
-2. ask the layout for every blob, and the disk for room
-3. copy: what is there and right is skipped, so a second call goes on where the first was cut
-"""
+"""Import: from an archive, whichever tool wrote it, into a layout."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.archive.spool import opened
-from mirror.concurrency import map_concurrently
 from mirror.content.store import Progress
-from mirror.layout import LayoutWriter, index
-from mirror.layout.writer import refuse_foreign
 from mirror.report.transfers import TransferReport
-from mirror.transfer.outgoing import AT_ONCE, FILES_AT_ONCE, company, offer, transfer, whole
+from mirror.stores.images import StoreImage
+from mirror.stores.local import open_archive
+from mirror.stores.location import Location
+from mirror.transfer.engine import Engine, TransferOptions
+from mirror.transfer.target import FILES_AT_ONCE, LayoutTarget
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """How to import: `name` is what to call the one image that is imported."""
+
+    name: str | None = None
 
 
 async def import_archive(
     archive: Path | str,
     layout: Path | str,
     images: Sequence[str] = (),
-    *,
-    name: str | None = None,
+    options: ImportOptions | None = None,
     progress: Progress | None = None,
 ) -> TransferReport:
     """Read images from an archive into a layout, verifying every byte.
 
+    What is there and right is not copied again, so a second call continues where the first was interrupted.
+
     Args:
         archive: the file, whichever tool wrote it; the text `-` is stdin.
-        layout: the layout's folder; created where it is not there.
-        images: which ones, and what refers to them; all of them where none is named.
-        name: what to call the one image that is imported.
-        progress: who wants to know how it goes.
+        layout: the layout's directory, created if it does not exist.
+        images: which images, with their referrers; all of them if none is named.
+        options: how.
+        progress: is told.
 
     Raises:
-        UsageError: no such file or image, or a folder that is no layout.
+        UsageError: no such file or image, or a directory that is not a layout.
         ContentError: the archive, or something in it, is not what it should be; nothing of that was kept.
         StorageError: the disk is full or refused.
     """
-    started, path = time.monotonic(), Path(layout)
-    refuse_foreign(path)
-    with await opened(archive, path) as source:
-        wanted = index.called(source.find(images), name, str(source.path))
-        offers = await map_concurrently(wanted, lambda one: offer(source, *one), AT_ONCE)
-        found = await map_concurrently(offers, whole, AT_ONCE)
-        others = await company(source, found) if images else ()
-        async with LayoutWriter.writing(path, jobs=FILES_AT_ONCE) as sink:
-            report = await transfer(
-                "import",
-                found,
-                sink,
-                jobs=FILES_AT_ONCE,
-                company=others,
-                layout=sink,
-                progress=progress,
-                warnings=[text for image in found for text in image.warnings("the archive")],
-            )
-    return replace(report, seconds=time.monotonic() - started)
+    options, path = options or ImportOptions(), Path(layout)
+    target = LayoutTarget(path, options.name)
+    transfer = TransferOptions(referrers=bool(images), jobs=FILES_AT_ONCE)
+    target.check(transfer.selection)
+    async with AsyncExitStack() as stack:
+        store = await open_archive(Location.archive(archive), stack, near=path)
+        engine = Engine("import", store, target, transfer, progress)
+        await engine.run(stack, target.place([StoreImage.of(entry) for entry in store.entries(images)], store.name))
+    return engine.report()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror import MirrorError, PushOptions, RegistryOptions, RetryPolicy, TransferReport, push_layout
+from mirror import MirrorError, PushOptions, RegistryOptions, RetryPolicy, TransferReport, push_images
 from tests.support import images
 from tests.support.command import Mirror
 from tests.support.registry import Cut, EmbeddedRegistry, Fault, Quirks, Reset, Seen, serving
@@ -37,7 +37,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def push(layout: Path, registry: EmbeddedRegistry, chunk: int | None, retries: int = 0) -> TransferReport:
     """One blob after the other, so that every push makes the same requests."""
     options = PushOptions(retry=RetryPolicy(retries, pause=0), registries=RegistryOptions(jobs=1, chunk_size=chunk))
-    return asyncio.run(push_layout(layout, registry.host, options=options))
+    return asyncio.run(push_images(layout, registry.host, options=options))
 
 
 def clean(layout: Path, chunk: int | None) -> list[Seen]:

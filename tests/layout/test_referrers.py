@@ -8,7 +8,7 @@ from mirror.content.graph import walk
 from mirror.content.select import INDEX
 from mirror.layout import Entry
 from mirror.layout.names import IMAGE_NAME, ORIGIN, REF_NAME
-from mirror.layout.referrers import LayoutReferrers, StoredReferrer, is_attachable, is_list, subjects_of
+from mirror.layout.referrers import LayoutReferrers, Referrer, is_attachable, is_list, subjects_of
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from tests.support import images
@@ -31,10 +31,10 @@ def entry_of(image: Image, tag: str, repo: str | None = "quay.io/a/b", **annotat
     return Entry.of(Descriptor(root.media_type, root.digest, root.size, annotations={**named, **annotations}))
 
 
-def about(entry: Entry, image: Image, *others: tuple[Entry, Image]) -> list[StoredReferrer]:
+def about(entry: Entry, image: Image, *others: tuple[Entry, Image]) -> list[Referrer]:
     source = MemorySource(image, *(one for _, one in others))
 
-    async def main() -> list[StoredReferrer]:
+    async def main() -> list[Referrer]:
         graph = await walk(source, entry.root)
         return await LayoutReferrers(source, [entry, *(other for other, _ in others)]).of(entry, graph)
 

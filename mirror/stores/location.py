@@ -54,11 +54,15 @@ class Location:
     guessed: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> Location:
-        """Read a location as a person types it. What is on the disk decides about a plain name.
+    def parse(cls, text: str, *, registry: bool = True) -> Location:
+        """Parse a location as a user types it. What is on the disk decides about a plain name.
+
+        Args:
+            text: the location.
+            registry: whether a plain name that is not on the disk can be an image of a registry; if not, it is a path.
 
         Raises:
-            UsageError: it is none, or one that mirror cannot reach.
+            UsageError: it is not a location, or one that mirror cannot reach.
         """
         if text.startswith("docker://"):
             return cls(Transport.REGISTRY, text.removeprefix("docker://")).checked()
@@ -70,7 +74,16 @@ class Location:
                 f"{text[:300]!r} is in a place that mirror does not reach: {transport}.",
                 hint=f"skopeo copies between {transport}: and a layout, which it calls oci:PATH:TAG.",
             )
+        if not registry and text:
+            path = os.path.expanduser(text)
+            is_archive = text == "-" or os.path.isfile(path)
+            return cls(Transport.OCI_ARCHIVE if is_archive else Transport.LAYOUT, path, guessed=True)
         return _guess(text)
+
+    @classmethod
+    def archive(cls, path: os.PathLike[str] | str) -> Location:
+        """The location of an archive, of whichever form."""
+        return cls(Transport.OCI_ARCHIVE, os.fspath(path))
 
     def checked(self) -> Location:
         """Itself.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from mirror.errors import InvalidReference, UsageError
-from mirror.transfer.location import Location, Transport
+from mirror.stores.location import Location, Transport
 from tests.support.strategies import nasty_text, outcome
 
 DIGEST = f"sha256:{'a' * 64}"

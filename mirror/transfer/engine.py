@@ -1,0 +1,182 @@
+"""One engine for pull, push, copy, export and import: images of any store are copied to any target.
+
+    1. name      decide what every image is called at the target, and refuse what would collide
+    2. walk      find everything below each image, and its referrers
+    3. plan      ask the target for every blob, and its disk for space
+    4. copy      blobs, manifests, indexes, names; referrers before their image
+    5. finish    read tags back
+
+Steps 2 to 5 take a batch of images at a time. The next batch is walked while this one is copied, so a long list begins
+to transfer at once and takes bounded memory. An error ends the call; images that are whole by then are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from mirror.concurrency import map_concurrently, overlapped
+from mirror.content import copy
+from mirror.content.copy import BlobKey, CopyTask
+from mirror.content.select import PlatformSelection
+from mirror.content.store import Progress
+from mirror.errors import MirrorError
+from mirror.oci.digest import Digest
+from mirror.report.transfers import TransferReport
+from mirror.retry import ONCE, RetryPolicy
+from mirror.stores.images import ImageStore
+from mirror.transfer.image import ImageTransfer
+from mirror.transfer.outcome import Outcome
+from mirror.transfer.referrers import ReferrerKey
+from mirror.transfer.target import ImageTarget
+
+_FIRST_BATCH, _BATCH = 8, 32  # images; the first batch is small, so that the first blob need not wait for many walks
+_WALKS_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TransferOptions:
+    """How to transfer images.
+
+    `referrers`: whether they are copied with their images; `find_attached`: whether to find those of local images even
+    if not, so that they are not taken for images. `keep_going`: an image that fails does not stop the others. `jobs`:
+    how many blobs to copy at once.
+    """
+
+    selection: PlatformSelection = field(default_factory=lambda: PlatformSelection(all=True))
+    referrers: bool = True
+    find_attached: bool = False
+    keep_going: bool = False
+    dry_run: bool = False
+    jobs: int = 1
+    retry: RetryPolicy = ONCE
+
+
+class Engine:
+    """One transfer: the store that images come from, the target that they go to, and what has been done so far.
+
+    `attached` are the names of entries that refer to one of the images; `outcome` is what has been done.
+    """
+
+    def __init__(
+        self,
+        verb: str,
+        store: ImageStore,
+        target: ImageTarget,
+        options: TransferOptions,
+        progress: Progress | None = None,
+    ) -> None:
+        self.attached: set[str] = set()
+        self._store, self._target, self._options, self._progress = store, target, options, progress
+        self._opened = False
+        self._known: set[BlobKey] = set()  # blobs that this transfer need not ask for again
+        self._names: set[str] = set()  # of images, which no referrer may take
+        self._named: dict[ReferrerKey, Digest] = {}
+        self.outcome = Outcome(verb, store.name)
+
+    async def run(self, stack: AsyncExitStack, images: Sequence[ImageTransfer]) -> None:
+        """Transfer images. `stack` closes the target, which makes what was copied durable.
+
+        Raises:
+            MirrorError: an image failed, unless `keep_going`.
+        """
+        self._names.update(image.name for image in images)
+        self.outcome.expect(images)
+        await overlapped(_batches(images), self._walk, lambda batch: self._copy(stack, batch))
+
+    async def _walk(self, batch: Sequence[ImageTransfer]) -> Sequence[ImageTransfer]:
+        """Step 2. With `keep_going`, an image keeps its error."""
+
+        async def walk(image: ImageTransfer) -> None:
+            try:
+                image.entry = await self._store.resolve(image.image)
+                manifests = self._store.manifests(image.image)
+                selection, retry = self._options.selection, self._options.retry
+                image.selected = await self._target.select(self._store, manifests, image, selection, retry)
+            except MirrorError as error:
+                if not self._options.keep_going:
+                    raise
+                image.error = error
+
+        await map_concurrently(batch, walk, _WALKS_AT_ONCE)
+        wanted = self._options.referrers and (self._target.takes_referrers or self._store.is_local)
+        if wanted or self._options.find_attached:
+            await self._find_referrers([image for image in batch if image.selected])
+        return batch
+
+    async def _find_referrers(self, images: Sequence[ImageTransfer]) -> None:
+        found = await self._store.referrers([(image.copied, image.chosen) for image in images])
+        shared = {id(one): one for one in found}
+        self.outcome.referrer_warnings += [text for one in shared.values() for text in one.warnings]
+        for image, referrers in zip(images, found, strict=True):
+            self.attached |= {one.entry.name for one in referrers.referrers}
+            image.referrers = self._target.referrers(image, referrers)
+            for other in image.duplicates:
+                assert other.entry is not None, "only images with entries have duplicates"
+                entry = replace(other.entry, root=image.chosen.root)
+                more = (await self._store.referrers([(entry, image.chosen)]))[0]
+                self.attached |= {one.entry.name for one in more.referrers}
+                image.referrers.add(self._target.referrers(replace(image, image=other, entry=entry), more))
+
+    async def _copy(self, stack: AsyncExitStack, batch: Sequence[ImageTransfer]) -> None:
+        """Steps 3 to 5."""
+        options, target = self._options, self._target
+        walked = [image for image in batch if image.selected]
+        if walked:
+            if not self._opened:
+                await target.open(stack, dry_run=options.dry_run)
+                self._opened = True
+            tasks = self._tasks(walked)
+            plan = await copy.plan(
+                tasks,
+                jobs=options.jobs,
+                retry=options.retry,
+                keep_going=options.keep_going,
+                known=self._known,
+                progress=self._progress,
+            )
+            jobs = target.prepare(plan, options.jobs, optional=len(tasks) > len(walked))
+            if options.dry_run:
+                self._known |= plan.keys
+            else:
+                await copy.execute(
+                    plan,
+                    jobs=jobs,
+                    retry=options.retry,
+                    keep_going=options.keep_going,
+                    known=self._known,
+                    progress=self._progress,
+                )
+                await target.finish(walked)
+            self.outcome.count(plan, target)
+        self.outcome.add(batch, target)
+
+    def _tasks(self, images: Sequence[ImageTransfer]) -> list[CopyTask]:
+        """Referrers come first, so that a tag that moves is signed already."""
+        along: dict[ReferrerKey, CopyTask] = {}
+        for image in images:
+            if image.referrers and not (self._options.referrers and self._target.takes_referrers):
+                self.outcome.left_out |= {digest for copy in image.referrers.copies for digest in copy.members}
+                image.referrers = None
+            if image.referrers:
+                source, sink = self._store.source(image.image), self._target.sink(image)
+                image.referrers.copies = [copy for copy in image.referrers.copies if copy.name not in self._names]
+                image.referrers.to(source, sink, along, self._named)
+        return [
+            *along.values(),
+            *(image.to(self._store.source(image.image), self._target.sink(image)) for image in images),
+        ]
+
+    def report(self) -> TransferReport:
+        """Return what was done. Call it when the target has been closed."""
+        return self.outcome.report(self._target, dry_run=self._options.dry_run)
+
+
+def _batches(images: Sequence[ImageTransfer]) -> Iterator[list[ImageTransfer]]:
+    todo = iter(images)
+    size = _FIRST_BATCH
+    while batch := list(islice(todo, size)):
+        yield batch
+        size = _BATCH

@@ -1,0 +1,138 @@
+"""One image on its way from one store to another, and the part of it that is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from mirror.content.copy import CopyTask
+from mirror.content.graph import Graph
+from mirror.content.select import INDEX, SelectedImage
+from mirror.content.store import Sink, Source
+from mirror.errors import MirrorError, UsageError
+from mirror.layout import Entry, names
+from mirror.oci.digest import Digest
+from mirror.oci.reference import Reference
+from mirror.report.transfers import Transferred, pinned
+from mirror.stores.images import StoreImage
+from mirror.transfer.referrers import ReferrerCopies
+
+
+@dataclass(eq=False, slots=True)
+class ImageTransfer:
+    """An image, from its name at the source to its result at the target.
+
+    `name` is its full name or tag in a layout or an archive, `place` the same in a registry; `duplicates` are further
+    images of the source with the same content and place, which only add their referrers. `entry` is known when the
+    source has been asked, `selected` when the image has been walked, `task` when it is being copied.
+    """
+
+    image: StoreImage
+    name: str
+    place: Reference | None = None
+    duplicates: list[StoreImage] = field(default_factory=list)
+    entry: Entry | None = None
+    selected: SelectedImage | None = None
+    referrers: ReferrerCopies | None = None
+    task: CopyTask | None = None
+    error: MirrorError | None = None
+
+    @property
+    def failure(self) -> MirrorError | None:
+        return self.error or (self.task.failure if self.task else None)
+
+    @property
+    def at_source(self) -> Entry:
+        assert self.entry is not None, "resolved before"
+        return self.entry
+
+    @property
+    def chosen(self) -> SelectedImage:
+        assert self.selected is not None, "walked before"
+        return self.selected
+
+    @property
+    def copied(self) -> Entry:
+        """The entry of the image, with the root that is copied."""
+        return replace(self.at_source, root=self.chosen.root)
+
+    @property
+    def graph(self) -> Graph:
+        return self.chosen.graph
+
+    def to(self, source: Source, sink: Sink) -> CopyTask:
+        """Return the task that copies it to a layout or an archive, or under a tag to a registry."""
+        name = self.place.target if self.place else self.name
+        self.task = CopyTask(source, sink, self.graph, name, self.chosen.root)
+        return self.task
+
+    def result(self) -> Transferred:
+        digest: Digest | str = self.selected.root.digest if self.selected else ""
+        if not digest and self.image.entry:
+            digest = self.image.entry.root.digest
+        return Transferred(
+            source=self.image.label,
+            pinned=self.place.pinned(Digest(digest)) if self.place else pinned(self.name, digest),
+            digest=digest,
+            platforms=self.selected.platforms if self.selected else (),
+            replaced=self.task.replaced if self.task else None,
+            failure=self.failure,
+            referrers=self.referrers.summary() if self.referrers else None,
+        )
+
+
+def name_images(images: Sequence[StoreImage], given: str | None, where: str) -> list[ImageTransfer]:
+    """Decide what images are called in a layout or an archive: as in their store, or `given` if there is only one.
+
+    Raises:
+        InvalidReference: `given` is not an image name.
+        UsageError: a full name would stand for two images, and one of them would be lost.
+    """
+    if given is not None:
+        return [ImageTransfer(only(images, given, where), Reference.parse(given).stored)]
+    named: dict[str, StoreImage] = {}
+    for image in images:
+        other = named.setdefault(image.name, image)
+        if image.entry and other.entry and image.reference and image.entry.root.digest != other.entry.root.digest:
+            raise UsageError(
+                f"{where} has two images called {image.name}.",
+                hint=f"Name one of them by its digest: {other.entry.root.digest} or {image.entry.root.digest}.",
+            )
+    return [ImageTransfer(image, image.name) for image in images]
+
+
+def only(images: Sequence[StoreImage], name: str, where: str) -> StoreImage:
+    """Return the one image that can get a given name.
+
+    Raises:
+        UsageError: there are several.
+    """
+    if len(images) > 1:
+        shown = ", ".join(image.label for image in images[:3]) + (", …" if images[3:] else "")
+        raise UsageError(
+            f"{where} contains {len(images)} images, but {name} names one.", hint=f"Choose one of them: {shown}"
+        )
+    return images[0]
+
+
+def record(entry: Entry, selected: SelectedImage, holds: Callable[[Digest], bool]) -> SelectedImage:
+    """Record with an image what is intentionally absent from it and what it was chosen from, as annotations.
+
+    Args:
+        entry: the image at its source.
+        selected: the part of it that is copied; foreign layers that the source holds are added to its graph.
+        holds: whether the source holds a foreign layer.
+    """
+    graph = selected.graph
+    for digest, layer in graph.foreign.items():
+        if holds(digest):
+            graph.blobs[digest] = layer
+    ours = (names.SPARSE, names.FOREIGN)
+    annotations = {key: text for key, text in entry.root.annotations.items() if key not in ours}
+    if graph.absent:
+        annotations[names.SPARSE] = ",".join(graph.kept)
+    if left := graph.foreign.keys() - graph.blobs.keys():
+        annotations[names.FOREIGN] = ",".join(sorted(left))
+    if selected.root.digest != selected.published:
+        annotations[INDEX] = selected.published
+    return replace(selected, root=replace(selected.root, annotations=annotations, data=None))

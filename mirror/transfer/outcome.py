@@ -1,0 +1,125 @@
+"""What a transfer has done so far, counted image by image, and its report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mirror.content.copy import Plan
+from mirror.layout.referrers import home, is_attachable, members, subjects_of
+from mirror.oci.digest import Digest
+from mirror.oci.referrers import tags_about
+from mirror.report.transfers import Amount, Transferred, TransferReport
+from mirror.text import count
+from mirror.transfer.image import ImageTransfer
+from mirror.transfer.target import ImageTarget, LayoutTarget
+
+_PAST = {"pull": "pulled", "push": "pushed", "copy": "copied", "export": "exported", "import": "imported"}
+
+
+class Outcome:
+    """The result rows, blobs and warnings of one transfer, from the store called `where`.
+
+    `left_out` are referrers that were found, but that the target has no place for.
+    """
+
+    def __init__(self, verb: str, where: str) -> None:
+        self.referrer_warnings: list[str] = []
+        self.left_out: set[Digest] = set()
+        self._verb, self._where, self._started = verb, where, time.monotonic()
+        self._rows: list[Transferred] = []
+        self._moved: dict[tuple[Digest, int], None] = {}
+        self._reused: dict[Digest, int] = {}
+        self._healed: set[Digest] = set()
+        self._warnings: list[str] = []
+        # Images that may themselves refer to another of these images, by repository and tag.
+        self._attachable: dict[tuple[str | None, str | None], str] = {}
+        self._members: dict[str, int] = {}
+        self._referring: set[str] = set()
+
+    def expect(self, images: Sequence[ImageTransfer]) -> None:
+        """Note which of these images could refer to others, by their names alone."""
+        for image in images:
+            if image.image.entry and is_attachable(image.image.entry):
+                self._attachable[home(image.image.entry), image.image.entry.tag] = image.image.label
+
+    def count(self, plan: Plan, target: ImageTarget) -> None:
+        """Count the blobs of a plan, which has been carried out unless this is a dry run."""
+        self._moved |= {(node.digest, node.size): None for node in plan.missing}
+        self._reused |= {node.digest: node.size for node in plan.reused}
+        if isinstance(target, LayoutTarget):
+            self._healed |= target.lacking(plan)
+
+    def add(self, images: Sequence[ImageTransfer], target: ImageTarget) -> None:
+        """Add the results of images, and forget everything else about them."""
+        walked = [image for image in images if image.selected]
+        for image in walked:
+            self._warnings += image.chosen.warnings
+            self._note_referring(image)
+        self._warnings += [*target.warnings(walked), *self._foreign(walked), *self._parts(walked)]
+        for image in images:
+            self._rows.append(image.result())
+            image.selected = image.referrers = image.task = None
+
+    def _note_referring(self, image: ImageTransfer) -> None:
+        if not self._attachable:
+            return
+        entry = image.at_source
+        if is_attachable(entry):
+            self._members[entry.name] = len(members(entry, image.graph))
+        for subject in subjects_of(entry, image.graph):
+            keys = ((home(entry), tag) for tag in tags_about(subject))
+            self._referring |= {self._attachable[key] for key in keys if key in self._attachable}
+
+    def _foreign(self, images: Sequence[ImageTransfer]) -> list[str]:
+        """Foreign layers are not in registries (OCI image-spec, layer.md, "Non-Distributable Layers")."""
+        left = [(image.image.label, len(image.graph.foreign.keys() - image.graph.blobs.keys())) for image in images]
+        if self._verb == "pull":
+            return [
+                f"{name}: {number} foreign layers, which registries do not keep, were left out. "
+                "--include-foreign fetches them from where they are stored."
+                for name, number in left
+                if number
+            ]
+        return [
+            f"{name}: {number} foreign layers stay where they are stored; they were not {_PAST[self._verb]}."
+            for name, number in left
+            if number
+        ]
+
+    def _parts(self, images: Sequence[ImageTransfer]) -> list[str]:
+        """Images that the store holds only a part of, without having recorded that."""
+        found = []
+        for image in images:
+            absent = [child for child in image.graph.absent.values() if not image.at_source.lacks(child)]
+            if absent and image.image.entry and image.chosen.root.digest == image.chosen.published:
+                there = len(image.graph.kept)
+                found.append(
+                    f"{image.name}: {self._where} has {there} of the {there + len(absent)} manifests of its index; "
+                    "the others are recorded as absent."
+                )
+        return found
+
+    def report(self, target: ImageTarget, *, dry_run: bool) -> TransferReport:
+        writer = target.writer if isinstance(target, LayoutTarget) else None
+        left = self.left_out - {row.digest for row in self._rows}
+        stay = "stays" if len(left) == 1 else "stay"
+        if left:
+            text = f"{count(len(left), 'referrer')} of these images {stay} out: docker has no place for them."
+            self.referrer_warnings.append(text)
+        return TransferReport(
+            verb=self._verb,
+            images=tuple(
+                replace(row, referring=self._members.get(row.source, 0) if row.source in self._referring else 0)
+                for row in self._rows
+            ),
+            moved=Amount(len(self._moved), sum(size for _, size in self._moved)),
+            reused=Amount(len(self._reused), sum(self._reused.values())),
+            seconds=time.monotonic() - self._started,
+            dry_run=dry_run,
+            healed=tuple(sorted(self._healed | set(writer.damaged))) if writer else (),
+            aside=tuple(map(str, writer.aside)) if writer else (),
+            resumed=writer.resumed if writer else 0,
+            warnings=(*self._warnings, *self.referrer_warnings),
+        )
