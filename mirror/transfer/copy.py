@@ -165,7 +165,9 @@ async def _copy_unattached(
     if not (options.referrers and target.takes_referrers and isinstance(store, LocalImages)):
         return []
     unattached = store.unattached(engine.attached)
-    if unattached and target.renames:
+    if not unattached:
+        return []
+    if target.renames:
         return [f"{count(len(unattached), 'entry')} that refer to other images were not copied."]
     await engine.run(stack, target.place(unattached, store.name))
     return []

@@ -162,8 +162,7 @@ class Engine:
                 image.referrers = None
             if image.referrers:
                 source, sink = self._store.source(image.image), self._target.sink(image)
-                image.referrers.copies = [copy for copy in image.referrers.copies if copy.name not in self._names]
-                image.referrers.to(source, sink, along, self._named)
+                image.referrers.to(source, sink, along, self._named, skip=self._names)
         return [
             *along.values(),
             *(image.to(self._store.source(image.image), self._target.sink(image)) for image in images),

@@ -6,7 +6,7 @@ their digests, and cosign's tags as tags. In a layout or an archive both stay as
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mirror.content.copy import CopyTask
@@ -79,7 +79,13 @@ class ReferrerCopies:
         self.failures |= other.failures
 
     def to(
-        self, source: Source, sink: Sink, tasks: dict[ReferrerKey, CopyTask], named: dict[ReferrerKey, Digest]
+        self,
+        source: Source,
+        sink: Sink,
+        tasks: dict[ReferrerKey, CopyTask],
+        named: dict[ReferrerKey, Digest],
+        *,
+        skip: Collection[str] = (),
     ) -> None:
         """Add their tasks to those of a plan; what two images share is copied once.
 
@@ -88,11 +94,12 @@ class ReferrerCopies:
             sink: where they go.
             tasks: the tasks of the plan, by sink and name.
             named: what every name has stood for in this call so far.
+            skip: names of images that are copied for themselves.
 
         Raises:
             UsageError: something else has the name.
         """
-        for copy in self.copies:
+        for copy in (copy for copy in self.copies if copy.name not in skip):
             key = (id(sink), copy.name)
             fresh = CopyTask(source, sink, copy.graph, copy.name, copy.root, optional=True)
             copy.task = tasks.setdefault(key, fresh)

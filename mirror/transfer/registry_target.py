@@ -17,6 +17,7 @@ from mirror.oci.reference import Reference
 from mirror.registry import Client, Repository, list_under_tag, push_target
 from mirror.retry import RetryPolicy
 from mirror.stores.images import ImageStore, StoreImage
+from mirror.stores.remote import RegistryImages
 from mirror.transfer.image import ImageTransfer, only
 from mirror.transfer.naming import PushTarget
 from mirror.transfer.receipts import expected, not_there, pushed, unlisted
@@ -79,11 +80,12 @@ class RegistryTarget(ImageTarget):
         selected = await super().select(store, manifests, image, selection, retry)
         if self._place(image).digest not in (None, selected.root.digest):
             raise UsageError(f"{image.image.label} is {selected.root.digest}, and cannot become {image.place}.")
-        source, registry = store.source(image.image), self.repository(image).registry
-        mounted = getattr(source, "origin", source)
-        if isinstance(mounted, Repository) and mounted.registry is registry:  # what it has, the other can mount
-            for digest in selected.graph.blobs:
-                registry.known.setdefault(digest, mounted.name)
+        registry = self.repository(image).registry
+        if isinstance(store, RegistryImages) and image.image.reference:
+            origin = store.repository(image.image.reference).origin
+            if origin.registry is registry:  # blobs of one of its repositories can be mounted into another
+                for digest in selected.graph.blobs:
+                    registry.known.setdefault(digest, origin.name)
         return selected
 
     def referrers(self, image: ImageTransfer, found: FoundReferrers) -> ReferrerCopies:

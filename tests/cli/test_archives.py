@@ -266,7 +266,7 @@ def test_without_a_platform_it_is_this_hosts_or_the_only_one(mirror: Mirror, sto
 
 
 REFUSED: dict[str, tuple[list[str], str]] = {
-    "an artifact": (["chart:v1", "--format", "docker-archive"], "is no image, so docker cannot load it"),
+    "an artifact": (["chart:v1", "--format", "docker-archive"], "is not an image, so docker cannot load it"),
     "a platform that is not there": (
         ["multi:v1", "--format", "docker-archive", "--platform", "linux/riscv64"],
         "has no image for linux/riscv64",
@@ -315,7 +315,7 @@ def test_layers_and_diff_ids_that_do_not_match_are_refused(mirror: Mirror, tmp_p
     odd = images.manifest(images.config("linux", "amd64", layers=[layer, layer]), [layer])
     mirror("import", saved(tmp_path, oci_archive(odd, NAME)), "back")
     result = mirror("export", "back", "x.tar", "--format", "docker-archive", code=3)
-    assert "1 layers, and 2 diff_ids" in result.err
+    assert "1 layers, but its config has 2 diff_ids" in result.err
 
 
 # Output
