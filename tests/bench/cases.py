@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from tests.bench import table
+from tests.bench import scale, table
 from tests.bench.link import slow_link
 from tests.bench.measure import Cost, Run, Shell, fresh, paired, say, warm
 from tests.bench.registry import docker_registry
@@ -238,6 +238,10 @@ class Bench:
         pairs = paired("--version", 3 * self.pairs, lambda: self._shell.run(VERSION), lambda: self._shell.run(PYTHON))
         return [table.cpu("mirror --version, CPU / python -c pass", pairs, 0.12)]
 
+    def scale(self) -> list[Row]:
+        """A list a hundred times as long costs a hundred times as much."""
+        return scale.measure(self.folder)
+
     def _pull(self, command: str) -> Cost:
         with self._space() as folder:
             return self._shell.run(command, HOST=self.host, FRESH=folder)
@@ -281,5 +285,6 @@ CASES = {
     "again": Case((PULL_AGAIN, VERIFY), Bench.again),
     "archives": Case((EXPORT, TAR, TAR_SYNC, IMPORT, UNTAR, UNTAR_SYNC), Bench.archives),
     "serve": Case((SERVE, NGINX), Bench.serve),
+    "scale": Case(tuple(scale.STEPS.values()), Bench.scale),
     "version": Case((VERSION, PYTHON), Bench.version),
 }

@@ -21,9 +21,9 @@ http {{
 
 
 @contextmanager
-def mirror_serve(layout: Path) -> Iterator[str]:
+def mirror_serve(layout: Path, port: int = 0) -> Iterator[str]:
     """Gives HOST:PORT. Its log goes where nginx's goes: nowhere."""
-    command = [str(SCRIPTS / "mirror"), "serve", str(layout), "--listen", "127.0.0.1:0", "--quiet"]
+    command = [str(SCRIPTS / "mirror"), "serve", str(layout), "--listen", f"127.0.0.1:{port}", "--quiet"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:

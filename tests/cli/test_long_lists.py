@@ -1,0 +1,101 @@
+"""Long lists of images: they begin to transfer at once, and an error leaves what was complete."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import images
+from tests.support.command import Mirror, assert_whole, names
+from tests.support.registry import EmbeddedRegistry, Fault, Seen, Status, serving
+
+NUMBER = 2000
+
+
+def name(number: int) -> str:
+    return f"v{number:05}"
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[EmbeddedRegistry]:
+    """A repository with many tags, each of an image of its own."""
+    with serving(EmbeddedRegistry()) as registry:
+        for number in range(NUMBER):
+            images.image("linux/amd64", images.layer(number, 200)).publish(registry, "a", name(number))
+        yield registry
+
+
+@pytest.fixture
+def registry(shop: EmbeddedRegistry) -> EmbeddedRegistry:
+    shop.clear_faults()
+    shop.clear_log()
+    return shop
+
+
+def listed(folder: Path, registry: EmbeddedRegistry, number: int) -> Path:
+    path = folder / "images.txt"
+    path.write_text("".join(f"{registry.host}/a:{name(one)}\n" for one in range(number)))
+    return path
+
+
+def tags_asked(seen: list[Seen]) -> list[str]:
+    return [one.path.rpartition("/")[2] for one in seen if "/manifests/v" in one.path]
+
+
+def test_the_first_blob_comes_before_the_hundredth_image_has_been_walked(
+    mirror: Mirror, registry: EmbeddedRegistry
+) -> None:
+    registry.fault(
+        Fault(action=Status(404), method="GET", path="/v2/a/blobs/", times=None)
+    )  # ends the call at its first blob
+    mirror("pull", "--from-file", listed(mirror.folder, registry, NUMBER), "--platform", "linux/amd64", code=1)
+    seen = registry.requests
+    first = next(place for place, one in enumerate(seen) if "/blobs/" in one.path and one.method == "GET")
+    assert len(set(tags_asked(seen[:first]))) < 100
+
+
+def test_a_dry_run_walks_all_of_them(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    listed_images = listed(mirror.folder, registry, 150)
+    result = mirror("pull", "--from-file", listed_images, "--platform", "linux/amd64", "--dry-run", "--json")
+    assert len(result.json["images"]) == 150
+    assert result.json["moved"]["blobs"] == 300
+    assert set(tags_asked(registry.requests)) == {name(number) for number in range(150)}
+
+
+def test_an_image_in_the_middle_that_does_not_exist_ends_the_call(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    path = listed(mirror.folder, registry, 150)
+    path.write_text(path.read_text().replace(name(100), "missing"))
+    result = mirror("pull", "--from-file", path, "--platform", "linux/amd64", code=2)
+    assert "missing" in result.err
+    layout = mirror.folder / "layout"
+    if layout.exists():
+        assert_whole(layout)
+        assert f"{registry.host}/a:missing" not in names(layout)
+        assert f"{registry.host}/a:{name(149)}" not in names(layout)
+
+
+def test_with_keep_going_only_the_missing_image_is_lacking(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    path = listed(mirror.folder, registry, 60)
+    path.write_text(path.read_text().replace(name(30), "missing"))
+    result = mirror("pull", "--from-file", path, "--platform", "linux/amd64", "--keep-going", "--json", code=4)
+    assert [image["error"] is None for image in result.json["images"]] == [number != 30 for number in range(60)]
+    layout = mirror.folder / "layout"
+    assert_whole(layout)
+    assert names(layout) == [f"{registry.host}/a:{name(number)}" for number in range(60) if number != 30]
+    mirror("verify", "layout")
+
+
+def test_a_blob_that_images_of_different_batches_share_is_fetched_and_counted_once(mirror: Mirror) -> None:
+    shared = images.layer(1, 5000)
+    with serving(EmbeddedRegistry()) as registry:
+        for number in range(50):
+            images.image("linux/amd64", shared, images.layer(number + 2, 200)).publish(registry, "a", name(number))
+        path = listed(mirror.folder, registry, 50)
+        result = mirror("pull", "--from-file", path, "--platform", "linux/amd64", "--json")
+        assert result.json["moved"]["blobs"] == 101
+        assert result.json["reused"]["blobs"] == 0
+        fetched = [one.path for one in registry.requests if one.method == "GET" and one.path.endswith(shared.digest)]
+        assert len(fetched) == 1
+        pushed = mirror("push", "layout", registry.host, "--prefix", "copy", "--json")
+        assert pushed.json["moved"]["blobs"] == 101
+        assert registry.tags("copy/a").keys() == {name(number) for number in range(50)}
