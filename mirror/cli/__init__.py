@@ -17,8 +17,8 @@ from typing import NoReturn
 import click
 
 from mirror import __version__
+from mirror.cli import console
 from mirror.errors import MirrorError, PartialFailure
-from mirror.text import printable
 
 _COMMANDS = {
     "pull": "Pull images from registries into a layout, every byte verified.",
@@ -106,7 +106,7 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     if sys.stdout is None or sys.stderr is None:  # closed by whoever started us
         if sys.stderr:
-            _say("stdout is closed.", None, 1)
+            _fail("stdout is closed.", None, 1)
         os._exit(1)
     code = _run()
     if not sys.warnoptions:  # whoever asks for warnings wants to hear of what is left open
@@ -118,22 +118,21 @@ def _run() -> int:
     try:
         return int(mirror.main(prog_name="mirror", standalone_mode=False) or 0)
     except click.ClickException as error:
-        error.show()
-        return 2
+        return _fail(error.format_message(), _usage(error), 2)
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted.", "Run the same command again; a transfer into a layout or a registry goes on.", 130)
+        _fail("interrupted.", "Run the same command again; a transfer into a layout or a registry goes on.", 130)
         with suppress(OSError):  # Ctrl-C has ended whoever was reading, too
             sys.stdout.flush()
         os._exit(130)  # without waiting for threads: see mirror.cli.run
     except PartialFailure as error:
-        return _say(str(error), error.hint, error.exit_code)
+        return _fail(str(error), error.hint, error.exit_code)
     except MirrorError as error:
-        return _say(str(error), error.hint, error.exit_code)
+        return _fail(str(error), error.hint, error.exit_code)
     except BrokenPipeError:
         return _no_more_output()
     except OSError as error:  # only the result itself is written outside of the library, whose errors are its own
         _no_more_output()
-        return _say(f"the result could not be written: {os.strerror(error.errno or 0)}.", None, 1)
+        return _fail(f"the result could not be written: {os.strerror(error.errno or 0)}.", None, 1)
 
 
 def _no_more_output() -> int:
@@ -142,8 +141,11 @@ def _no_more_output() -> int:
     return 1
 
 
-def _say(text: str, hint: str | None, code: int) -> int:
-    print(f"mirror: {printable(text)}", file=sys.stderr)
-    if hint:
-        print(f"        {printable(hint)}", file=sys.stderr)
+def _usage(error: click.ClickException) -> str | None:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"For usage: {context.command_path} --help" if context else None
+
+
+def _fail(text: str, hint: str | None, code: int) -> int:
+    console.error(text, hint)
     return code

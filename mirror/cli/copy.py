@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mirror.cli import options, remote
+from mirror.cli import console, options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.oci.descriptor import Platform
@@ -93,7 +93,7 @@ def command(
         options.check_stdout(ctx, as_json=as_json)
     for end in ends:
         if end.remark:
-            options.remark(f"mirror: {end.remark}", quiet=quiet)
+            console.note(end.remark, quiet=quiet)
     names = [one.strip() for text in some for one in text.split(",")]
     hosts = [Reference.parse(end.where).registry for end in ends if end.transport is Transport.REGISTRY]
     copying = CopyOptions(

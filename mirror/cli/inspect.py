@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from mirror.cli import options, remote
+from mirror.cli import console, options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.errors import UsageError
@@ -60,11 +60,11 @@ def command(
         sys.stdout.buffer.write(_only(found).raw)
         sys.stdout.flush()
     elif digest:
-        options.echo([_only(found).root.digest])
+        console.result([_only(found).root.digest])
     elif as_json:
-        options.echo_json({"schema": "mirror.inspect/1", "images": [image.to_json() for image in found]})
+        console.result_json({"schema": "mirror.inspect/1", "images": [image.to_json() for image in found]})
     else:
-        options.echo([line for image in found for line in (*image.lines(), "")][:-1])
+        console.result([line for image in found for line in (*image.lines(), "")][:-1])
 
 
 def _only(found: list[Inspected]) -> Inspected:

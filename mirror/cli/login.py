@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mirror.cli import options, remote
+from mirror.cli import console, options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.registry.login import log_in
@@ -35,7 +35,7 @@ def command(
     talking, who = remote.registry_options(plain_http, insecure), remote.credentials()
     with progress(quiet=quiet, no_progress=True, verbose=verbose):
         done = run(log_in(registry, who.user, who.password, talking, RetryPolicy(retries)))
-    options.echo_json(done.to_json()) if as_json else options.echo(done.lines())
+    console.result_json(done.to_json()) if as_json else console.result(done.lines())
     for text in done.remarks():
-        options.remark(f"mirror: {text}", quiet=quiet)
-    options.remark(done.summary(), quiet=quiet or as_json)
+        console.warning(text, quiet=quiet)
+    console.status(done.summary(), quiet=quiet or as_json)

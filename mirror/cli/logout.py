@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mirror.cli import options, remote
+from mirror.cli import console, options, remote
 from mirror.cli.run import run
 from mirror.registry import RegistryOptions
 from mirror.registry.login import log_out
@@ -32,5 +32,5 @@ def command(ctx: click.Context, registry: str | None, everything: bool, quiet: b
     if (registry is None) is not everything:
         raise click.UsageError("Name a registry, or all of them with --all.", ctx)
     done = run(log_out(registry, RegistryOptions(authfile=remote.authfile())))
-    options.echo_json(done.to_json()) if as_json else options.echo(done.lines())
-    options.remark(done.summary(), quiet=quiet or as_json)
+    console.result_json(done.to_json()) if as_json else console.result(done.lines())
+    console.status(done.summary(), quiet=quiet or as_json)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mirror.cli import options
+from mirror.cli import console, options
 from mirror.cli.run import run
 from mirror.manage.ls import list_layout
 
@@ -24,5 +24,5 @@ _HELP = """List the images of a layout: names, digests, platforms, sizes. Only m
 @options.with_json
 def command(layout: Path, quiet: bool, as_json: bool) -> None:
     listing = run(list_layout(layout))
-    options.echo_json(listing.to_json()) if as_json else options.echo(listing.lines())
-    options.remark(listing.summary(), quiet=quiet or as_json)
+    console.result_json(listing.to_json()) if as_json else console.result(listing.lines())
+    console.status(listing.summary(), quiet=quiet or as_json)

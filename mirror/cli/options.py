@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
+from mirror.cli import console
 from mirror.errors import MirrorError, UsageError
 from mirror.report.transfers import TransferReport
-from mirror.strictjson import JsonObject
-from mirror.text import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,9 +52,9 @@ def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     ctx.obj = settings
     ctx.default_map = dict(settings.values)
     for text in settings.ignored:
-        click.echo(f"mirror: {printable(text)}", err=True)
+        console.warning(text)
     if settings.files:
-        click.echo(f"mirror: settings from {printable(', '.join(settings.files))}", err=True)
+        console.note(f"settings from {', '.join(settings.files)}")
 
 
 def with_config(command: F) -> F:
@@ -145,37 +143,25 @@ def image_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list
     return [image.name for image in images if image.name.startswith(incomplete)]
 
 
-def echo(lines: Sequence[str]) -> None:
-    """Result lines, to stdout. They have names and texts in them that strangers wrote."""
-    for line in lines:
-        sys.stdout.write(printable(line) + "\n")
-    sys.stdout.flush()
-
-
-def echo_json(document: JsonObject) -> None:
-    """The one JSON object, to stdout; JSON escapes what has to be."""
-    for chunk in json.JSONEncoder(indent=2).iterencode(document):  # which may be long, and is not held twice
-        sys.stdout.write(chunk)
-    sys.stdout.write("\n")
-    sys.stdout.flush()
-
-
 def show(report: TransferReport, *, quiet: bool, as_json: bool) -> None:
-    """The result of a transfer, and whatever failed in it."""
-    echo_json(report.to_json()) if as_json else echo(report.lines())
-    for text in report.complaints():
-        remark(f"mirror: {text}", quiet=False)
-    for text in report.remarks():
-        remark(f"mirror: {text}", quiet=quiet)
-    remark(report.summary(), quiet=quiet)
+    """Show the result of a transfer, and what failed in it."""
+    console.result_json(report.to_json()) if as_json else console.result(report.lines())
+    _show_besides(report, quiet=quiet)
 
 
 def show_beside(report: TransferReport, *, quiet: bool) -> None:
-    """The same on stderr: stdout has the archive."""
-    for text in report.complaints():
-        remark(f"mirror: {text}", quiet=False)
-    for line in (*report.lines(), *report.remarks(), report.summary()):
-        remark(line, quiet=quiet)
+    """Show the same on stderr, since the archive goes to stdout."""
+    for line in report.lines():
+        console.status(line, quiet=quiet)
+    _show_besides(report, quiet=quiet)
+
+
+def _show_besides(report: TransferReport, *, quiet: bool) -> None:
+    for text, hint in report.complaints():
+        console.error(text, hint)
+    for text in report.remarks():
+        console.warning(text, quiet=quiet)
+    console.status(report.summary(), quiet=quiet)
 
 
 def check_stdin(ctx: click.Context) -> None:
@@ -198,9 +184,3 @@ def check_stdout(ctx: click.Context, *, as_json: bool) -> None:
         raise click.UsageError("--json and an archive cannot both go to stdout.", ctx)
     if sys.stdout.isatty():
         raise click.UsageError("An archive is nothing for a terminal: name a file, or redirect stdout.", ctx)
-
-
-def remark(text: str, *, quiet: bool) -> None:
-    """Everything else, to stderr."""
-    if not quiet:
-        print(printable(text), file=sys.stderr, flush=True)

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mirror.cli.console import labelled
 from mirror.content.store import NoProgress, Progress
-from mirror.text import printable
 
 
 class _Log(logging.Handler):
@@ -17,7 +17,7 @@ class _Log(logging.Handler):
         self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._say(f"mirror: {printable(record.getMessage())}")
+        self._say(labelled("warning" if record.levelno >= logging.WARNING else "info", record.getMessage()))
 
 
 @contextmanager

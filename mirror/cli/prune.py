@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mirror.cli import options
+from mirror.cli import console, options
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.manage.prune import prune_layout
@@ -29,5 +29,5 @@ Where an image is broken, so that nobody can tell what it needs, nothing is dele
 def command(layout: Path, delete: bool, quiet: bool, as_json: bool) -> None:
     with progress(quiet=quiet, no_progress=True):
         pruned = run(prune_layout(layout, delete=delete))
-    options.echo_json(pruned.to_json()) if as_json else options.echo(pruned.lines())
-    options.remark(pruned.summary(), quiet=quiet or as_json)
+    console.result_json(pruned.to_json()) if as_json else console.result(pruned.lines())
+    console.status(pruned.summary(), quiet=quiet or as_json)

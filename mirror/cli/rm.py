@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mirror.cli import options
+from mirror.cli import console, options
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.manage.ls import remove_image
@@ -28,5 +28,5 @@ Where another image is broken, so that nobody can tell what it needs, nothing is
 def command(layout: Path, image: str, quiet: bool, as_json: bool) -> None:
     with progress(quiet=quiet, no_progress=True):
         removed = run(remove_image(layout, image))
-    options.echo_json(removed.to_json()) if as_json else options.echo(removed.lines())
-    options.remark(removed.summary(), quiet=quiet or as_json)
+    console.result_json(removed.to_json()) if as_json else console.result(removed.lines())
+    console.status(removed.summary(), quiet=quiet or as_json)

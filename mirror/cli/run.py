@@ -57,5 +57,5 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 def _leave() -> None:
-    os.write(2, b"mirror: interrupted.\n")
+    os.write(2, b"error: interrupted.\n")
     os._exit(130)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from mirror.cli import options
+from mirror.cli import console, options
 from mirror.serve import ServeOptions, serve_layouts
 
 _HELP = """Serve layouts in place as a read-only registry: for docker, podman, containerd and skopeo.
@@ -68,17 +68,17 @@ def command(
 
 async def _serve(layouts: tuple[Path, ...], serving: ServeOptions, quiet: bool, as_json: bool) -> None:
     stop = _signals(serving.grace)
-    say, log = partial(_say, quiet=False), partial(options.remark, quiet=quiet)
+    say, log = partial(_say, quiet=False), partial(console.status, quiet=quiet)
     async with serve_layouts(layouts, serving, say=say, log=log) as found:
         for note in found.notes:
             say(note)
-        options.remark(found.summary(), quiet=quiet)
-        options.echo_json(found.to_json()) if as_json else options.echo(found.lines())
+        console.status(found.summary(), quiet=quiet)
+        console.result_json(found.to_json()) if as_json else console.result(found.lines())
         await stop.wait()
 
 
 def _say(text: str, *, quiet: bool) -> None:
-    options.remark(f"mirror: {text}", quiet=quiet)
+    console.warning(text, quiet=quiet)
 
 
 def _signals(grace: float) -> asyncio.Event:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mirror.cli import options, remote
+from mirror.cli import console, options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.manage.tags import list_tags
@@ -29,5 +29,5 @@ def command(
 ) -> None:
     with progress(quiet=quiet, no_progress=True, verbose=verbose):
         found = run(list_tags(name, remote.image_options(plain_http, insecure, name), RetryPolicy(retries)))
-    options.echo_json(found.to_json()) if as_json else options.echo(found.lines())
-    options.remark(found.summary(), quiet=quiet or as_json)
+    console.result_json(found.to_json()) if as_json else console.result(found.lines())
+    console.status(found.summary(), quiet=quiet or as_json)

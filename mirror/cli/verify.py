@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from mirror.cli import options, remote
+from mirror.cli import console, options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.content.finding import Severity
@@ -223,10 +223,10 @@ def _show(report: VerifyReport, *, fail_on: Severity, junit: Path | None, as_jso
         from mirror.report.junit import to_junit  # and the XML library, for this option alone
 
         _write(junit, to_junit(report))
-    options.echo_json(report.to_json()) if as_json else options.echo(report.lines())
+    console.result_json(report.to_json()) if as_json else console.result(report.lines())
     for text in report.repair.remarks() if report.repair else ():
-        options.remark(f"mirror: {text}", quiet=quiet)
-    options.remark(report.summary(), quiet=quiet)
+        console.warning(text, quiet=quiet)
+    console.status(report.summary(), quiet=quiet)
     return report.exit_code
 
 

@@ -164,11 +164,12 @@ class TransferReport:
         ]
         return [*self.warnings, *moves, *kept, *counted]
 
-    def complaints(self) -> list[str]:
-        """What failed, image by image: errors, that even the quietest call has to hear of."""
-        failed = [f"{image.source}: {_with_hint(image.failure)}" for image in self.images if image.failure]
+    def complaints(self) -> list[tuple[str, str | None]]:
+        """Return what failed, image by image, each with a hint: errors that even the quietest command shows."""
+        failed = [(f"{image.source}: {image.failure}", image.failure.hint) for image in self.images if image.failure]
         lacking = [
-            f"{image.source} is whole, but may lack referrers: {_with_hint(error)}" for image, error in self.incomplete
+            (f"{image.source} is complete, but may lack referrers: {error}", error.hint)
+            for image, error in self.incomplete
         ]
         return failed + lacking
 
@@ -200,7 +201,3 @@ def check_room(path: Path, free: int, missing: int) -> None:
             f"{path} has {size(free)} free, and {size(missing)} are missing.",
             hint="Free some space, choose less (a pull: fewer platforms with --platform), or name another folder.",
         )
-
-
-def _with_hint(error: MirrorError) -> str:
-    return f"{error} {error.hint}" if error.hint else str(error)

@@ -226,8 +226,8 @@ def test_what_cannot_be_is_said_in_words(mirror: Mirror, tmp_path: Path, mistake
 
 def test_guesses_are_said(mirror: Mirror, source: str) -> None:
     result = mirror("copy", source, "./layout")
-    assert f"mirror: taken as an image of a registry: docker://{source}\n" in result.err
-    assert "mirror: taken as a layout: oci:./layout\n" in result.err
+    assert f"note: taken as an image of a registry: docker://{source}\n" in result.err
+    assert "note: taken as a layout: oci:./layout\n" in result.err
     assert mirror("copy", source, "./layout", "-q").err == ""
     assert "taken as" not in mirror("copy", f"docker://{source}", "oci:layout").err
 

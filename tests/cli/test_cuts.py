@@ -105,7 +105,7 @@ def assert_a_sentence(ended: Ended, registry: EmbeddedRegistry, request: Seen) -
     """One sentence that names host and request, perhaps another one that helps, and nothing that a terminal obeys."""
     lines = ended.err.splitlines()
     assert 1 <= len(lines) <= 2, ended.err
-    assert lines[0].startswith("mirror: ")
+    assert lines[0].startswith("error: ")
     assert lines[0].endswith((".", '."'))
     assert registry.host in lines[0]
     assert request.path.rpartition("/")[2] in lines[0] or "/v2/" in request.path, ended.err

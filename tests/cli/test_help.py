@@ -47,8 +47,8 @@ def test_wrong_usage_ends_with_2(mirror: Mirror, args: list[str]) -> None:
     ("typed", "meant"), [("pul", "pull"), ("verfy", "verify"), ("lss", "ls"), ("frobnicate", None)]
 )
 def test_a_mistyped_command_is_guessed(mirror: Mirror, typed: str, meant: str | None) -> None:
-    said = mirror(typed, "x", code=2).err.splitlines()[-1]
-    assert said == f"Error: No such command '{typed}'." + (f" Did you mean '{meant}'?" if meant else "")
+    said = mirror(typed, "x", code=2).err.splitlines()[0]
+    assert said == f"error: No such command '{typed}'." + (f" Did you mean '{meant}'?" if meant else "")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_closed_stdout_is_no_traceback(mirror: Mirror, registry: EmbeddedRegistr
     mirror("pull", name, "--all")
     command = shlex.join(mirror.command(*args.replace("NAME", name).split()))
     result = mirror.run(["bash", "-c", f"{command} >&-"])
-    assert (result.code, result.err) == (1, "mirror: stdout is closed.\n")
+    assert (result.code, result.err) == (1, "error: stdout is closed.\n")
 
 
 # Settings
@@ -218,3 +218,20 @@ def test_bash_takes_the_script(mirror: Mirror, tmp_path: Path) -> None:
 def test_garbage_is_searched_for_again_when_a_command_is_imported(mirror: Mirror) -> None:
     code = "import gc; from mirror import cli; cli.mirror.get_command(None, 'ls'); print(gc.isenabled())"
     assert mirror.run([sys.executable, "-c", code]).out == "True\n"
+
+
+# Kinds of lines
+
+
+def test_every_failure_starts_with_its_kind_and_hints_stand_on_lines_of_their_own(mirror: Mirror) -> None:
+    lines = mirror("verify", "missing", code=2).err.splitlines()
+    assert [line.partition(" ")[0] for line in lines] == ["error:", "hint:"]
+
+
+def test_kinds_are_coloured_on_a_terminal_alone(mirror: Mirror) -> None:
+    command = shlex.join(mirror.command("verify", "missing"))
+    for variables, coloured in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
+        # script(1) runs the command in a terminal of its own.
+        shown = mirror.run(["script", "-qec", command, "/dev/null"], env={"TERM": "xterm", **variables}).out
+        assert ("\033[1;31merror:\033[0m" in shown) == coloured
+    assert "\033" not in mirror("verify", "missing", code=2).err

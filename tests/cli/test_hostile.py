@@ -107,7 +107,7 @@ def fail(mirror: Mirror, name: str, code: int, *flags: object) -> Result:
     """A pull that fails cleanly: a short sentence, and nothing on the disk that is not what it says."""
     result = mirror("pull", name, "--all", "--retries", 0, *flags, code=code)
     first = result.err.splitlines()[0]
-    assert first.startswith("mirror: ")
+    assert first.startswith("error: ")
     assert first.endswith(".")
     assert len(result.err) < 1500
     assert result.out == ""

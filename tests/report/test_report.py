@@ -393,7 +393,7 @@ def test_referrers_are_counted_in_the_summary_where_there_are_any() -> None:
 def test_an_image_without_all_of_its_referrers_is_done_and_the_command_is_not() -> None:
     report = with_referrers(ReferrerSummary(1, 10, StorageError("no room", hint="Make some.")), ReferrerSummary(2))
     assert len(report.lines()) == 2
-    assert report.complaints() == [f"{NAME} is whole, but may lack referrers: no room Make some."]
+    assert report.complaints() == [(f"{NAME} is complete, but may lack referrers: no room", "Make some.")]
     with pytest.raises(PartialFailure, match="1 image may lack referrers") as caught:
         report.raise_failures()
     assert caught.value.exit_code == 4
@@ -401,7 +401,7 @@ def test_an_image_without_all_of_its_referrers_is_done_and_the_command_is_not() 
 
 def test_an_image_that_failed_is_not_called_whole() -> None:
     report = with_referrers(ReferrerSummary(failure=StorageError("no room")), failure=StorageError("worse"))
-    assert report.complaints() == [f"{NAME}: worse"]
+    assert report.complaints() == [(f"{NAME}: worse", None)]
 
 
 def test_json_tells_apart_what_is_not_there_and_what_was_not_looked_for() -> None:
