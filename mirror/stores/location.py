@@ -1,11 +1,11 @@
-"""Where images are, as skopeo and podman write it (containers-transports(5)), or as a person types it.
+"""Where images are, as skopeo and podman write it (containers-transports(5)), or as a plain name or path.
 
     docker://IMAGE                an image in a registry
     oci:PATH[:REF]                an OCI image layout
     oci-archive:PATH[:REF]        a layout in a tar archive
-    docker-archive:PATH[:REF]     docker's own form of one
+    docker-archive:PATH[:REF]     docker's own archive format
 
-PATH ends at the first colon, and REF has the others. A plain name or path is guessed, and whoever asks is told how.
+PATH ends at the first colon; REF may contain more. The kind of a plain name or path is guessed, and the guess is told.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mirror.oci.reference import Reference
 
 
 class Transport(StrEnum):
-    """The kinds of places, by their prefixes."""
+    """The kinds of locations, by their prefixes."""
 
     REGISTRY = "docker"
     LAYOUT = "oci"
@@ -32,7 +32,7 @@ class Transport(StrEnum):
         return self in (Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
 
 
-# Those of skopeo that lead to places which mirror does not reach. Taken as images, they would be asked of Docker Hub.
+# Those of skopeo that mirror does not support. Taken as images, they would be looked up on Docker Hub.
 _OTHERS = re.compile(r"(atomic|containers-storage|dir|docker-daemon|ostree|sif|tarball):")
 _PLAIN = {
     Transport.REGISTRY: "an image of a registry",
@@ -43,9 +43,9 @@ _PLAIN = {
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """One place. `where` is a path, or what follows `docker://`; `ref` which image is meant, where that is said.
+    """One location. `where` is a path, or what follows `docker://`; `ref` says which image is meant, if anything does.
 
-    `guessed` is whether somebody typed a plain name or path.
+    `guessed` is whether the user typed a plain name or path.
     """
 
     transport: Transport
@@ -71,7 +71,7 @@ class Location:
             return cls(Transport(transport), *_split(text, rest))
         if _OTHERS.match(text):
             raise UsageError(
-                f"{text[:300]!r} is in a place that mirror does not reach: {transport}.",
+                f"{text[:300]!r}: mirror does not support {transport}: locations.",
                 hint=f"skopeo copies between {transport}: and a layout, which it calls oci:PATH:TAG.",
             )
         if not registry and text:
@@ -86,23 +86,23 @@ class Location:
         return cls(Transport.OCI_ARCHIVE, os.fspath(path))
 
     def checked(self) -> Location:
-        """Itself.
+        """Return the location itself, if the name of its image is valid.
 
         Raises:
-            InvalidReference: the image of a registry has no name that one can have.
+            InvalidReference: it is not.
         """
         Reference.parse(self.where)
         return self
 
     @property
     def index(self) -> int | None:
-        """The number of an image in an archive or a layout, from 0 on: skopeo's `@N`."""
+        """The number of an image in an archive or a layout, counted from 0: skopeo's `@N`."""
         found = re.fullmatch(r"@([0-9]{1,9})", self.ref or "", re.ASCII)
         return int(found[1]) if found else None
 
     @property
     def remark(self) -> str | None:
-        """What a person should know of a guess."""
+        """What to tell the user about a guess."""
         return f"taken as {_PLAIN[self.transport]}: {self}" if self.guessed else None
 
     def __str__(self) -> str:
@@ -114,12 +114,14 @@ def _split(text: str, rest: str) -> tuple[str, str | None]:
     path, colon, ref = rest.partition(":")
     if not path or (colon and not ref):
         what = "a path" if not path else "a name after its last colon"
-        raise UsageError(f"{text[:300]!r} lacks {what}.", hint="Locations look like oci:./layout or oci:./layout:v1.")
+        raise UsageError(
+            f"not a location: {text[:300]!r} lacks {what}.", hint="Locations look like oci:./layout or oci:./layout:v1."
+        )
     return path, ref or None
 
 
 def _guess(text: str) -> Location:
-    """What is there decides, then what it looks like; everything else is an image."""
+    """Guess by what is on the disk, then by what the text looks like; everything else is an image."""
     path = os.path.expanduser(text)
     if text == "-" or os.path.isfile(path):
         return Location(Transport.OCI_ARCHIVE, path, guessed=True)
@@ -129,8 +131,8 @@ def _guess(text: str) -> Location:
     if text.endswith(".tar") or looks_like_path:
         if ":" in path:
             raise UsageError(
-                f"There is nothing at {text[:300]!r}, and a colon in a path can be meant otherwise.",
-                hint="Say what it is, such as oci:./layout:v1 or docker://redis:4.0.",
+                f"{text[:300]!r} does not exist, and a colon in a path is ambiguous.",
+                hint="Write what it is, such as oci:./layout:v1 or docker://redis:4.0.",
             )
         return Location(Transport.OCI_ARCHIVE if text.endswith(".tar") else Transport.LAYOUT, path, guessed=True)
     try:

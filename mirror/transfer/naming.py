@@ -1,14 +1,14 @@
-"""Where the images of a layout go: from the names that they have there to names in one registry.
+"""Map the names of images in a layout to names in one registry.
 
-For each image, the first of these that applies decides its path; `prefix` comes in front of whatever that is:
+For each image, the first of these rules that applies decides its path; `prefix` is put in front of the result:
 
-1. the name that was given for it (one image only), and its tag where that name has one
+1. the name that the user gives for it (one image only), with its tag if that name has one
 2. the longest FROM that its name begins with is replaced by its TO
-3. `strip` is taken off the front of its path
+3. `strip` is removed from the beginning of its path
 4. its path as it is, without its registry
 
-Names begin with each other part by part: `lib` is no beginning of `library/redis`. A FROM or a `strip` may have the
-registry in it, as in `quay.io/team`, or only be a path.
+Names are compared component by component: `library/redis` does not begin with `lib`. A FROM or a `strip` may include
+the registry, as in `quay.io/team`, or be a path only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mirror.oci.reference import LONGEST_NAME, Reference, is_host, is_repository
 
 @dataclass(frozen=True, slots=True)
 class NameMapping:
-    """How paths change: `name` is NAME[:TAG], `maps` are pairs of FROM and TO; see the module."""
+    """How names change: `name` is NAME[:TAG], `maps` are pairs of FROM and TO; see the module."""
 
     name: str | None = None
     prefix: str = ""
@@ -32,10 +32,16 @@ class NameMapping:
 
     @classmethod
     def parse(cls, name: str | None, prefix: str, strip: str, maps: Sequence[str]) -> NameMapping:
-        """Read what a person typed, `maps` as FROM=TO.
+        """Parse what a user typed.
+
+        Args:
+            name: NAME[:TAG] for the one image.
+            prefix: a path that is put in front.
+            strip: a path, with or without its registry, that is removed from the beginning.
+            maps: texts such as FROM=TO.
 
         Raises:
-            UsageError: something is no path, no FROM=TO, or one FROM has two TOs.
+            UsageError: one of them is not a path or FROM=TO, or one FROM has two TOs.
         """
         pairs: dict[str, str] = {}
         for text in maps:
@@ -43,20 +49,20 @@ class NameMapping:
             source, target = source.strip("/"), target.strip("/")
             if not equals or not _is_name(source) or (target and not is_repository(target)):
                 raise UsageError(
-                    f"{text!r} is no mapping.", hint="Mappings look like docker.io/library=hub or team=a/b."
+                    f"not a mapping: {text!r}.", hint="Mappings look like docker.io/library=hub or team=a/b."
                 )
             if pairs.setdefault(source, target) != target:
                 raise UsageError(f"{source} is mapped to {pairs[source]!r} and to {target!r}.")
         if prefix.strip("/") and not is_repository(prefix.strip("/")):
-            raise UsageError(f"{prefix!r} is no path.", hint="Prefixes look like mirror or mirror/hub.")
+            raise UsageError(f"not a repository path: {prefix!r}.", hint="Prefixes look like mirror or mirror/hub.")
         if strip.strip("/") and not _is_name(strip.strip("/")):
-            raise UsageError(f"{strip!r} is no path.", hint="What is stripped looks like library or quay.io/team.")
+            raise UsageError(f"not a repository path: {strip!r}.", hint="It should look like library or quay.io/team.")
         if name is not None and not _is_given(name):
-            raise UsageError(f"{name!r} is no name in a registry.", hint="Names look like team/app or team/app:v1.")
+            raise UsageError(f"not a name in a registry: {name!r}.", hint="Names look like team/app or team/app:v1.")
         return cls(name, prefix.strip("/"), strip.strip("/"), tuple(pairs.items()))
 
     def path(self, reference: Reference) -> str:
-        """The path that an image gets by its name in the layout."""
+        """Return the path of an image by the name it has in the layout."""
         for source, target in sorted(self.maps, key=lambda pair: _reach(pair[0], reference), reverse=True):
             rest = _after(source, reference)
             if rest is not None:
@@ -65,18 +71,19 @@ class NameMapping:
         return reference.repository if stripped is None else stripped
 
     def idle(self, references: Sequence[Reference]) -> list[str]:
-        """What was asked for and fits none of these images: more often than not somebody mistyped it."""
-        beginnings = [source for source, _ in self.maps] + ([self.strip] if self.strip else [])
+        """Return a warning for each mapping that matches none of these images: it is probably mistyped."""
+        options = {source: f"--map {source}={target}" for source, target in self.maps}
+        options |= {self.strip: f"--strip-prefix {self.strip}"} if self.strip else {}
         return [
-            f"No image's name begins with {beginning}, so nothing was changed by it."
-            for beginning in beginnings
+            f"{option} matched no image."
+            for beginning, option in options.items()
             if self.name is None and all(_after(beginning, reference) is None for reference in references)
         ]
 
 
 @dataclass(frozen=True, slots=True)
 class PushTarget:
-    """`REGISTRY[/PREFIX]`, and how paths change on the way there."""
+    """`REGISTRY[/PREFIX]`, and how names change on the way there."""
 
     registry: str
     prefix: str = ""
@@ -84,34 +91,34 @@ class PushTarget:
 
     @classmethod
     def parse(cls, text: str, renaming: NameMapping | None = None) -> PushTarget:
-        """Read a target as a person types it.
+        """Parse a target as a user types it.
 
         Raises:
-            UsageError: it is no registry host, with or without a path.
+            UsageError: it is not a registry host, with or without a path.
         """
         registry, _, prefix = text.removeprefix("docker://").rstrip("/").partition("/")
         if registry in ("http:", "https:"):
             raise UsageError(
-                f"{text!r} is no registry: it has {registry}// in front.",
+                f"not a registry: {text!r} has {registry}// in front.",
                 hint="Leave it out; --plain-http is for registries without TLS, and those on loopback need no flag.",
             )
         if not is_host(registry) or (prefix and not is_repository(prefix)):
             raise UsageError(
-                f"{text!r} is no registry.",
+                f"not a registry: {text!r}.",
                 hint="Registries look like registry.internal:5000 or registry.internal:5000/mirror.",
             )
         renaming = renaming or NameMapping()
         return cls(registry, _joined(prefix, renaming.prefix), renaming)
 
     def places(self, entries: Sequence[Entry]) -> dict[Reference, Entry]:
-        """Where each image goes; one that has two names there is pushed once.
+        """Return the place of each image; one that has two names there is pushed once.
 
         Raises:
             UsageError: two different images would land on one name, or there is no name for one.
         """
         if self.renaming.name is not None and len(entries) > 1:
             raise UsageError(
-                f"{len(entries)} images cannot all become {self.renaming.name}.", hint="Name the one that is meant."
+                f"{len(entries)} images cannot all become {self.renaming.name}.", hint="Choose one of them."
             )
         places: dict[Reference, Entry] = {}
         for entry in entries:
@@ -125,18 +132,18 @@ class PushTarget:
         return places
 
     def place(self, entry: Entry) -> Reference:
-        """Where one image goes.
+        """Return the place of one image.
 
         Raises:
-            UsageError: the layout does not say which repository it is from, nothing is left of its path, or the
-                whole name is longer than a name may be.
+            UsageError: the layout does not say which repository it is from, nothing is left of its path, or the full
+                name is too long.
         """
         path, tag = self._path(entry)
         repository = _joined(self.prefix, path)
         if not repository:
             raise UsageError(
-                f"Nothing says which repository {entry.name!r} goes to.",
-                hint=f"Name it: {self.registry}/some/repository, or --as some/repository.",
+                f"The layout does not say which repository {entry.name!r} is from.",
+                hint=f"Choose one: {self.registry}/some/repository, or --as some/repository.",
             )
         found = Reference(self.registry, repository, tag, None if tag else entry.root.digest)
         if len(found.name) > LONGEST_NAME:
@@ -156,13 +163,13 @@ def _is_given(text: str) -> bool:
 
 
 def _is_name(text: str) -> bool:
-    """Whether `text` is the beginning of an image's name: a path, or a registry with or without one."""
+    """Return whether an image's name can begin with `text`: a path, or a registry with or without one."""
     registry, _, path = text.partition("/")
     return is_repository(text) or (is_host(registry) and (not path or is_repository(path)))
 
 
 def _after(beginning: str, reference: Reference) -> str | None:
-    """What comes after `beginning` in an image's name, with or without its registry; None where it begins otherwise."""
+    """Return what follows `beginning` in an image's name, with or without its registry; None if it begins otherwise."""
     for name in (reference.name, reference.repository):
         if f"{name}/".startswith(f"{beginning}/"):
             return name[len(beginning) + 1 :]
@@ -170,7 +177,7 @@ def _after(beginning: str, reference: Reference) -> str | None:
 
 
 def _reach(beginning: str, reference: Reference) -> tuple[int, bool]:
-    """How much of an image's name a beginning covers, its registry included; of two equals, the one that names it."""
+    """Rank a beginning by how much of an image's name it covers; with equal cover, one that names the registry wins."""
     whole = f"{reference.name}/".startswith(f"{beginning}/")
     return len(beginning) + (0 if whole else len(reference.registry) + 1), whole
 

@@ -211,7 +211,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a plain word": (["oci:layout", "redis"], "could be a folder, or an image of Docker Hub"),
     "no layout": (["oci:nothing", "oci:x"], "There is no folder 'nothing'"),
     "no archive": (["oci-archive:nothing.tar", "oci:x"], "There is no file 'nothing.tar'"),
-    "another place": (["docker-daemon:redis:4.0", "oci:x"], "does not reach"),
+    "another place": (["docker-daemon:redis:4.0", "oci:x"], "does not support"),
     "platforms that exclude each other": (["a", "b", "--all", "--platform", "linux/amd64"], "exclude each other"),
     "a platform that is none": (["oci:layout", "oci:x", "--platform", "amd64"], "platform"),
 }

@@ -187,8 +187,8 @@ def test_a_mapping_that_fits_no_image_is_mentioned(mirror: Mirror, registry: Emb
     mappings = ("--map", "frist=team/a", "--map", "first=team/b", "--strip-prefix", "library", "--dry-run")
     said = mirror("push", stock.folder, registry.host, stock.names[0], *mappings).err.splitlines()
     assert said[:-1] == [
-        "warning: No image's name begins with frist, so nothing was changed by it.",
-        "warning: No image's name begins with library, so nothing was changed by it.",
+        "warning: --map frist=team/a matched no image.",
+        "warning: --strip-prefix library matched no image.",
     ]
 
 

@@ -128,7 +128,7 @@ def test_a_name_that_becomes_too_long_is_refused() -> None:
 
 @pytest.mark.parametrize("text", ["", "=", "a", "=b", "A/B=b", "a=B", "a b=c", "a=c:1", "a:b=c", "../x=y", "a=../y"])
 def test_a_mapping_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="no mapping"):
+    with pytest.raises(UsageError, match="not a mapping"):
         NameMapping.parse(None, "", "", [text])
 
 
@@ -140,15 +140,15 @@ def test_one_beginning_with_two_ends_is_refused() -> None:
 
 @pytest.mark.parametrize("text", ["A", "a b", "a:1", "../a", "a//b"])
 def test_a_prefix_that_is_no_path_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="no path"):
+    with pytest.raises(UsageError, match="not a repository path"):
         NameMapping.parse(None, text, "", [])
-    with pytest.raises(UsageError, match=r"no name|no path"):
+    with pytest.raises(UsageError, match=r"not a name|not a repository path"):
         NameMapping.parse(None, "", f"{text}/ ", [])
 
 
 @pytest.mark.parametrize("text", ["", ":", "a:", ":v1", "A", "a@b", "a:b/c", f"a@{DIGEST}", "a/b:c d"])
 def test_a_name_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="no name"):
+    with pytest.raises(UsageError, match="not a name"):
         NameMapping.parse(text, "", "", [])
 
 
