@@ -11,11 +11,12 @@ from mirror.content.select import INDEX, SelectedImage
 from mirror.content.store import Sink, Source
 from mirror.errors import MirrorError, UsageError
 from mirror.layout import Entry, names
+from mirror.layout.referrers import is_list
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.report.transfers import Transferred, pinned
 from mirror.stores.images import StoreImage
-from mirror.transfer.referrers import ReferrerCopies
+from mirror.transfer.referrers import ReferrerCopies, taken_apart
 
 
 @dataclass(eq=False, slots=True)
@@ -61,9 +62,13 @@ class ImageTransfer:
         return self.chosen.graph
 
     def to(self, source: Source, sink: Sink) -> CopyTask:
-        """Return the task that copies it to a layout or an archive, or under a tag to a registry."""
-        name = self.place.target if self.place else self.name
-        self.task = CopyTask(source, sink, self.graph, name, self.chosen.root)
+        """Return the task that copies it."""
+        if self.place is None:
+            self.task = CopyTask(source, sink, self.graph, self.name, self.chosen.root)
+        elif is_list(self.copied):  # of a list of referrers, a registry gets what it lists
+            self.task = CopyTask(source, sink, *taken_apart(self.copied, self.graph))
+        else:
+            self.task = CopyTask(source, sink, self.graph, self.place.target, self.chosen.root)
         return self.task
 
     def result(self) -> Transferred:

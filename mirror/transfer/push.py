@@ -92,7 +92,6 @@ async def push_images(
             retry=options.retry,
         )
         entries = store.entries(images)
-        where.places(entries)
         engine = Engine("push", store, pushing, transfer, progress)
         heads = [StoreImage.of(entry) for entry in entries if not is_attachable(entry)]
         await engine.run(stack, pushing.place(heads, store.name))

@@ -29,8 +29,8 @@ class ReferrerCopy:
 
     subject: Digest
     members: Sequence[Digest]
-    name: str
     graph: Graph
+    name: str
     root: Descriptor
     task: CopyTask | None = None
 
@@ -64,7 +64,7 @@ class ReferrerCopies:
         """Plan to copy the referrers as entries of a layout or an archive; `name` is a new name of the image there."""
         whole = [one for one in found.referrers if not one.failure]
         copies = [
-            ReferrerCopy(one.subject, one.members, _name_beside(name, one.entry), one.graph, one.entry.root)
+            ReferrerCopy(one.subject, one.members, one.graph, _name_beside(name, one.entry), one.entry.root)
             for one in whole
         ]
         return cls(_subjects(entry, graph, found), copies, _failures(found))
@@ -129,12 +129,12 @@ class ReferrerCopies:
         return ReferrerSummary(len(members), sum(sizes.values()), failed[0] if failed else None)
 
 
-def taken_apart(entry: Entry, graph: Graph) -> tuple[str, Graph, Descriptor]:
-    """Return the name by which an entry goes to a registry, and what goes there: of a list only what it lists."""
+def taken_apart(entry: Entry, graph: Graph) -> tuple[Graph, str, Descriptor]:
+    """Return what of an entry goes to a registry, of a list only what it lists; the name that it gets; and its root."""
     if not is_list(entry):
-        return entry.tag or entry.root.digest, graph, entry.root
+        return graph, entry.tag or entry.root.digest, entry.root
     listed = {digest: node for digest, node in graph.nodes.items() if digest != entry.root.digest}
-    return entry.root.digest, replace(graph, nodes=listed), entry.root
+    return replace(graph, nodes=listed), entry.root.digest, entry.root
 
 
 def _subjects(entry: Entry, graph: Graph, found: FoundReferrers) -> list[Digest]:
