@@ -14,8 +14,9 @@ from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.errors import StorageError
 from mirror.fs.atomic import replacing
-from mirror.records import Record, markdown
+from mirror.records import markdown
 from mirror.records.capture import record_image, record_layout
+from mirror.records.json import to_json
 from mirror.retry import RetryPolicy
 
 _HELP = """Write down what an image consists of: a digest record, to be carried apart and compared by verify.
@@ -66,17 +67,12 @@ def command(
         with progress(quiet=False, no_progress=True, verbose=verbose):
             registries = remote.image_options(plain_http, insecure, what)
             found = [run(record_image(what, registries, RetryPolicy(retries), name=name))]
-    text = _json(found) if as_json else "\n".join(map(markdown, found))
+    text = json.dumps(to_json(found), indent=2) + "\n" if as_json else "\n".join(map(markdown, found))
     _write(file, text.encode()) if file else _print(text.encode())
 
 
-def _json(records: list[Record]) -> str:
-    document = {"schema": "mirror.record/1", "records": [record.to_json() for record in records]}
-    return json.dumps(document, indent=2) + "\n"
-
-
 def _print(data: bytes) -> None:
-    """Markdown has tabs in it, and nothing else that a terminal would obey: records are made harmless when made."""
+    """Markdown has tabs in it, and nothing else that a terminal would obey: records are escaped when they are built."""
     sys.stdout.buffer.write(data)
     sys.stdout.flush()
 

@@ -16,7 +16,8 @@ from mirror.errors import ContentError, MirrorError, PartialFailure, StorageErro
 from mirror.oci.descriptor import Descriptor, Platform
 from mirror.oci.digest import Digest
 from mirror.ratelimit import Quota, Usage
-from mirror.records import Record, RecordedImage, RecordedLayer, RecordedManifest, Runtime, Step
+from mirror.records import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
+from mirror.records.json import to_json as records_json
 from mirror.report.anchors import Anchored
 from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
 from mirror.report.images import Inspected, Listed, Listing, Part, Platformed, Referring, Removed, Tags
@@ -254,14 +255,11 @@ def inspected() -> dict[str, Any]:
 USAGE = Usage("docker.io", 3, Quota(100, 74, 21600))
 LISTED = Listed(NAME, DIGEST, "a/b", ("linux/amd64",), 2, 3000)
 LAYER = RecordedLayer(DIGEST, 5, "a/b", 0)
-RUNTIME = Runtime("17", ("a",), ("b",), ("c",), (Step(0, "RUN a"),))
-MANIFEST = RecordedManifest(Platform("linux", "arm", "v7"), DIGEST, RecordedImage("a/b", OTHER, (LAYER,), RUNTIME))
+CONFIG = RecordedConfig("17", ("a",), ("b",), ("c",), (HistoryEntry(0, "RUN a"),))
+MANIFEST = RecordedManifest(Platform("linux", "arm", "v7"), DIGEST, RecordedImage("a/b", OTHER, (LAYER,), CONFIG))
 ANCHORED = (Anchored("--expect", NAME, "the digest"),)
 DOCUMENTED: dict[str, dict[str, Any]] = {
-    "mirror.record/1": {
-        "schema": "mirror.record/1",
-        "records": [Record("redis:4.0", DIGEST, "a/b", (MANIFEST,)).to_json()],
-    },
+    "mirror.record/1": records_json([Record("redis:4.0", DIGEST, "a/b", (MANIFEST,))]),
     "mirror.pull/1": report(transferred(referrers=ReferrerSummary(1, 10)), healed=(DIGEST,), quotas=(USAGE,)).to_json(),
     "mirror.push/1": report(transferred(referrers=ReferrerSummary(1, 10)), verb="push", quotas=(USAGE,)).to_json(),
     "mirror.verify/1": replace(
