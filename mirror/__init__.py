@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from mirror.content.select import PlatformSelection
     from mirror.errors import MirrorError
     from mirror.manage.inspect import inspect_image, inspect_layout
-    from mirror.manage.ls import list_layout, remove_image
+    from mirror.manage.ls import list_layout
     from mirror.manage.prune import prune_layout
     from mirror.manage.repair import repair_layout
+    from mirror.manage.rm import remove_image
     from mirror.manage.tags import list_tags
     from mirror.oci.descriptor import Descriptor, Platform
     from mirror.oci.digest import Digest
@@ -39,9 +40,11 @@ if TYPE_CHECKING:
     from mirror.registry import Credentials, RegistryOptions
     from mirror.registry.login import log_in, log_out
     from mirror.report.findings import Sample, VerifyLevel, VerifyReport
+    from mirror.report.json import to_json
+    from mirror.report.server import ServerInfo
     from mirror.report.transfers import TransferReport
     from mirror.retry import RetryPolicy
-    from mirror.serve import ServeOptions, Serving, serve_layouts
+    from mirror.serve import ServeOptions, serve_layouts
     from mirror.transfer.copy import CopyOptions, copy_images
     from mirror.transfer.export import ArchiveFormat, ExportOptions, export_layout
     from mirror.transfer.import_ import import_archive
@@ -73,7 +76,7 @@ _HOMES = {
     "RetryPolicy": "retry",
     "Sample": "report.findings",
     "ServeOptions": "serve",
-    "Serving": "serve",
+    "ServerInfo": "report.server",
     "TransferReport": "report.transfers",
     "Verification": "verify",
     "VerifyReport": "report.findings",
@@ -93,9 +96,10 @@ _HOMES = {
     "push_layout": "transfer.push",
     "record_image": "records.capture",
     "record_layout": "records.capture",
-    "remove_image": "manage.ls",
+    "remove_image": "manage.rm",
     "repair_layout": "manage.repair",
     "serve_layouts": "serve",
+    "to_json": "report.json",
     "verify_image": "verify.image",
     "verify_layout": "verify",
     "verify_receipt": "verify.receipt",
@@ -121,7 +125,7 @@ __all__ = [
     "RetryPolicy",
     "Sample",
     "ServeOptions",
-    "Serving",
+    "ServerInfo",
     "TransferReport",
     "Verification",
     "VerifyLevel",
@@ -145,6 +149,7 @@ __all__ = [
     "remove_image",
     "repair_layout",
     "serve_layouts",
+    "to_json",
     "verify_image",
     "verify_layout",
     "verify_receipt",

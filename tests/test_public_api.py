@@ -133,10 +133,12 @@ def test_a_layout_is_listed_inspected_and_emptied(tmp_path: Path) -> None:
             f"{source}/a:v1",
             f"{source}/b:v1",
         ]
-        assert [one.root.digest for one in await inspect_layout(tmp_path / "layout")] == [IMAGE.root] * 2
+        assert [one.digest for one in await inspect_layout(tmp_path / "layout")] == [IMAGE.root] * 2
         assert (await inspect_image(f"{source}/a:v1")).raw == IMAGE.data
-        assert (await remove_image(tmp_path / "layout", f"{source}/a:v1")).blobs == 0
-        assert (await remove_image(tmp_path / "layout", f"{source}/b:v1")).blobs == len(IMAGE.blobs | IMAGE.manifests)
+        assert (await remove_image(tmp_path / "layout", f"{source}/a:v1")).deleted.blobs == 0
+        assert (await remove_image(tmp_path / "layout", f"{source}/b:v1")).deleted.blobs == len(
+            IMAGE.blobs | IMAGE.manifests
+        )
 
     with serving(EmbeddedRegistry()) as source:
         for repository in "ab":

@@ -11,7 +11,8 @@ from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.errors import UsageError
 from mirror.manage.inspect import inspect_image, inspect_layout
-from mirror.report.images import Inspected
+from mirror.report import text
+from mirror.report.images import InspectedImage, Inspection
 from mirror.retry import RetryPolicy
 
 _HELP = """Show what an image is: its platforms, config and layers; in a registry, or in a layout.
@@ -60,15 +61,13 @@ def command(
         sys.stdout.buffer.write(_only(found).raw)
         sys.stdout.flush()
     elif digest:
-        options.echo([_only(found).root.digest])
-    elif as_json:
-        options.echo_json({"schema": "mirror.inspect/1", "images": [image.to_json() for image in found]})
+        options.echo([_only(found).digest])
     else:
-        options.echo([line for image in found for line in (*image.lines(), "")][:-1])
+        options.show_result(Inspection(tuple(found)), text.inspection(found), quiet=False, as_json=as_json)
 
 
-def _only(found: list[Inspected]) -> Inspected:
+def _only(found: list[InspectedImage]) -> InspectedImage:
     if len(found) > 1:
         names = ", ".join(image.name for image in found)
-        raise UsageError("The layout has several images.", hint=f"Say which: {names}.")
+        raise UsageError(f"The layout contains {len(found)} images.", hint=f"Choose one: {names}")
     return found[0]

@@ -9,6 +9,7 @@ import click
 from mirror.cli import options
 from mirror.cli.run import run
 from mirror.manage.ls import list_layout
+from mirror.report import text
 
 _HELP = """List the images of a layout: names, digests, platforms, sizes. Only manifests are read.
 
@@ -23,6 +24,5 @@ _HELP = """List the images of a layout: names, digests, platforms, sizes. Only m
 @click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
 @options.with_json
 def command(layout: Path, quiet: bool, as_json: bool) -> None:
-    listing = run(list_layout(layout))
-    options.echo_json(listing.to_json()) if as_json else options.echo(listing.lines())
-    options.remark(listing.summary(), quiet=quiet or as_json)
+    images = run(list_layout(layout))
+    options.show_result(images, text.image_list(images), quiet=quiet, as_json=as_json)

@@ -14,6 +14,8 @@ import click
 from click.core import ParameterSource
 
 from mirror.errors import MirrorError, UsageError
+from mirror.report.json import to_json
+from mirror.report.text import Text
 from mirror.report.transfers import TransferReport
 from mirror.strictjson import JsonObject
 from mirror.text import printable
@@ -158,6 +160,15 @@ def echo_json(document: JsonObject) -> None:
         sys.stdout.write(chunk)
     sys.stdout.write("\n")
     sys.stdout.flush()
+
+
+def show_result(result: object, text: Text, *, quiet: bool, as_json: bool) -> None:
+    """Print a result to stdout, as lines or as one JSON object, and the rest of its text to stderr."""
+    echo_json(to_json(result)) if as_json else echo(text.lines)
+    for warning in text.warnings:
+        remark(f"mirror: {warning}", quiet=quiet)
+    if text.summary:
+        remark(text.summary, quiet=quiet or as_json)
 
 
 def show(report: TransferReport, *, quiet: bool, as_json: bool) -> None:

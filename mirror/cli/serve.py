@@ -15,6 +15,8 @@ import click
 
 from mirror.cli import options
 from mirror.cli.progress import progress
+from mirror.report import text
+from mirror.report.json import to_json
 from mirror.serve import ServeOptions, serve_layouts
 
 _HELP = """Serve layouts in place as a read-only registry: for docker, podman, containerd and skopeo.
@@ -74,8 +76,9 @@ def command(
 async def _serve(layouts: tuple[Path, ...], serving: ServeOptions, quiet: bool, as_json: bool) -> None:
     stop = _stop_on_signals(serving.shutdown_timeout)
     async with serve_layouts(layouts, serving) as server:
-        options.remark(server.summary(), quiet=quiet)
-        options.echo_json(server.to_json()) if as_json else options.echo(server.lines())
+        result = text.server_info(server)
+        options.remark(result.summary, quiet=quiet)
+        options.echo_json(to_json(server)) if as_json else options.echo(result.lines)
         await stop.wait()
 
 

@@ -15,6 +15,6 @@
 Only aiohttp's server is used, not its client.
 """
 
-from mirror.serve.server import ServeOptions, Serving, serve_layouts
+from mirror.serve.server import ServeOptions, serve_layouts
 
-__all__ = ["ServeOptions", "Serving", "serve_layouts"]
+__all__ = ["ServeOptions", "serve_layouts"]

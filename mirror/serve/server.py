@@ -22,14 +22,13 @@ from aiohttp import web
 
 from mirror.errors import UsageError
 from mirror.layout import Layout
+from mirror.report.server import ServerInfo
 from mirror.serve import htpasswd, listen
 from mirror.serve.api import Api
 from mirror.serve.blobs import BlobStore
 from mirror.serve.cache import CatalogCache
 from mirror.serve.handler import Handler, ServerLogHandler
 from mirror.serve.htpasswd import BasicAuth
-from mirror.strictjson import JsonObject
-from mirror.text import count
 
 log = logging.getLogger(__name__)
 
@@ -66,36 +65,10 @@ class ServeOptions:
     shutdown_timeout: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """What is being served, and where: `address` is HOST:PORT."""
-
-    address: str
-    url: str
-    layouts: tuple[str, ...]
-    repositories: tuple[str, ...]
-    images: int
-
-    def lines(self) -> list[str]:
-        return [self.address]
-
-    def to_json(self) -> JsonObject:
-        return {
-            "schema": "mirror.serve/1",
-            "address": self.address,
-            "url": self.url,
-            "layouts": list(self.layouts),
-            "repositories": list(self.repositories),
-            "images": self.images,
-        }
-
-    def summary(self) -> str:
-        what = f"{count(self.images, 'image')} from {', '.join(self.layouts)}"
-        return f"serving {what} at {self.url}, read-only; press Ctrl-C to stop."
-
-
 @asynccontextmanager
-async def serve_layouts(layouts: Sequence[Path | str], options: ServeOptions | None = None) -> AsyncIterator[Serving]:
+async def serve_layouts(
+    layouts: Sequence[Path | str], options: ServeOptions | None = None
+) -> AsyncIterator[ServerInfo]:
     """Serve layouts as a read-only registry for as long as the context lasts. Nothing is written to them.
 
     Broken content and other warnings go to the logger `mirror.serve`; `mirror.serve.access` logs a line for each
@@ -127,7 +100,7 @@ async def serve_layouts(layouts: Sequence[Path | str], options: ServeOptions | N
         address = listen.format_address(listening)
         async with _running(handler, store, listening, tls, options):
             _warn_of_exposure(host, tls is not None, users is not None)
-            yield Serving(
+            yield ServerInfo(
                 address=address,
                 url=f"http{'s' if tls else ''}://{address}",
                 layouts=tuple(map(str, layouts)),

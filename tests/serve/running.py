@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror import ServeOptions, serve_layouts
-from mirror.serve import Serving
+from mirror.report.server import ServerInfo
 from tests.support.images import Image, Json, digest_of
 
 IMAGE_NAME = "io.containerd.image.name"
@@ -84,7 +84,7 @@ def age() -> None:
 class Server:
     """What is served, and what it has said so far."""
 
-    serving: Serving
+    serving: ServerInfo
     said: list[str] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
 
