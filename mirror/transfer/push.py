@@ -33,7 +33,7 @@ from mirror.transfer.deliver import list_referrers, read_tags_back
 from mirror.transfer.naming import NameMapping, PushTarget
 from mirror.transfer.shipment import PushedImage, not_there
 from mirror.verify.readback import read_back
-from mirror.verify.receipts import Receipt
+from mirror.verify.receipt_document import Receipt, Tool
 from mirror.version import VERSION
 
 _AT_ONCE = 4  # images walked, and tags read back, together
@@ -95,7 +95,7 @@ async def push_layout(
         plan = await push.run()
         if receipt and not options.dry_run:
             pushed = tuple(image.receipt() for image in push.images if not is_list(image.entry))
-            receipt.write(Receipt(VERSION, began, datetime.now(UTC), str(layout), pushed).to_bytes())
+            receipt.write(Receipt(Tool(VERSION), began, datetime.now(UTC), str(layout), pushed).to_bytes())
     return TransferReport(
         verb="push",
         images=tuple(image.result() for image in push.images),

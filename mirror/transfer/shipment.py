@@ -20,9 +20,8 @@ from mirror.report.transfers import Transferred
 from mirror.text import count
 from mirror.transfer.attachments import ReferrerCopies, named
 from mirror.transfer.deliver import unlisted
-from mirror.verify import receipts
 from mirror.verify.readback import Expected
-from mirror.verify.receipts import Pushed
+from mirror.verify.receipt_document import ReceiptImage, ReceiptReferrers, receipt_content
 
 
 @dataclass(eq=False, slots=True)
@@ -81,22 +80,21 @@ class PushedImage:
             referrers=self.delivery.result() if self.delivery else None,
         )
 
-    def receipt(self) -> Pushed:
+    def receipt(self) -> ReceiptImage:
         failure = str(self.failure) if self.failure else None
         digest, graph = self.entry.root.digest, None if failure else self.graph
         if graph is None:
-            return Pushed(self.entry.name, self.place, digest, error=failure)
+            return ReceiptImage.of(self.entry.name, self.place, digest, error=failure)
         graphs = [graph, *(one.graph for one in self.delivery.arrived())] if self.delivery else [graph]
-        content = {piece.node.digest: piece for each in graphs for piece in receipts.pieces(each)}
+        content = {part.digest: part for each in graphs for part in receipt_content(each)}
         lacking = self.delivery.result().failure if self.delivery else None
-        return Pushed(
+        return ReceiptImage.of(
             self.entry.name,
             self.place,
             digest,
             self.platforms,
             tuple(content.values()),
-            tags=tuple(self._tags(graphs)),
-            lacking=str(lacking) if lacking else None,
+            referrers=ReceiptReferrers(tuple(self._tags(graphs)), str(lacking) if lacking else None),
         )
 
     def _tags(self, graphs: Sequence[Graph]) -> Iterator[Tagged]:
