@@ -26,25 +26,28 @@ if TYPE_CHECKING:
     from mirror.content.finding import Finding
     from mirror.content.select import PlatformSelection
     from mirror.errors import MirrorError
-    from mirror.manage.inspect import inspect_image, inspect_layout
-    from mirror.manage.ls import list_layout, remove_image
+    from mirror.manage.inspect import InspectOptions, inspect_images
+    from mirror.manage.ls import list_images
     from mirror.manage.prune import prune_layout
     from mirror.manage.repair import repair_layout
+    from mirror.manage.rm import remove_image
     from mirror.manage.tags import list_tags
     from mirror.oci.descriptor import Descriptor, Platform
     from mirror.oci.digest import Digest
     from mirror.oci.reference import Reference
     from mirror.records import Record, parse_records
-    from mirror.records.capture import record_image, record_layout
+    from mirror.records.capture import RecordOptions, record_images
     from mirror.registry import Credentials, RegistryOptions
     from mirror.registry.login import log_in, log_out
     from mirror.report.findings import Sample, VerifyLevel, VerifyReport
+    from mirror.report.json import to_json
+    from mirror.report.server import ServerInfo
     from mirror.report.transfers import TransferReport
     from mirror.retry import RetryPolicy
-    from mirror.serve import ServeOptions, Serving, serve_layouts
+    from mirror.serve import ServeOptions, serve_layouts
     from mirror.transfer.copy import CopyOptions, copy_images
     from mirror.transfer.export import ArchiveFormat, ExportOptions, export_layout
-    from mirror.transfer.import_ import import_archive
+    from mirror.transfer.import_ import ImportOptions, import_archive
     from mirror.transfer.naming import NameMapping
     from mirror.transfer.pull import PullOptions, pull_image, pull_images
     from mirror.transfer.push import PushOptions, push_images
@@ -73,16 +76,17 @@ _HOMES = {
     "RetryPolicy": "retry",
     "Sample": "report.findings",
     "ServeOptions": "serve",
-    "Serving": "serve",
+    "ServerInfo": "report.server",
     "TransferReport": "report.transfers",
     "Verification": "verify",
     "VerifyReport": "report.findings",
     "copy_images": "transfer.copy",
     "export_layout": "transfer.export",
+    "ImportOptions": "transfer.import_",
     "import_archive": "transfer.import_",
-    "inspect_image": "manage.inspect",
-    "inspect_layout": "manage.inspect",
-    "list_layout": "manage.ls",
+    "InspectOptions": "manage.inspect",
+    "inspect_images": "manage.inspect",
+    "list_images": "manage.ls",
     "log_in": "registry.login",
     "log_out": "registry.login",
     "parse_records": "records",
@@ -91,11 +95,12 @@ _HOMES = {
     "pull_image": "transfer.pull",
     "pull_images": "transfer.pull",
     "push_images": "transfer.push",
-    "record_image": "records.capture",
-    "record_layout": "records.capture",
-    "remove_image": "manage.ls",
+    "RecordOptions": "records.capture",
+    "record_images": "records.capture",
+    "remove_image": "manage.rm",
     "repair_layout": "manage.repair",
     "serve_layouts": "serve",
+    "to_json": "report.json",
     "verify_image": "verify.image",
     "verify_layout": "verify",
     "verify_receipt": "verify.receipt",
@@ -109,6 +114,8 @@ __all__ = [
     "Digest",
     "ExportOptions",
     "Finding",
+    "ImportOptions",
+    "InspectOptions",
     "MirrorError",
     "NameMapping",
     "Platform",
@@ -116,12 +123,13 @@ __all__ = [
     "PullOptions",
     "PushOptions",
     "Record",
+    "RecordOptions",
     "Reference",
     "RegistryOptions",
     "RetryPolicy",
     "Sample",
     "ServeOptions",
-    "Serving",
+    "ServerInfo",
     "TransferReport",
     "Verification",
     "VerifyLevel",
@@ -129,9 +137,8 @@ __all__ = [
     "copy_images",
     "export_layout",
     "import_archive",
-    "inspect_image",
-    "inspect_layout",
-    "list_layout",
+    "inspect_images",
+    "list_images",
     "list_tags",
     "log_in",
     "log_out",
@@ -140,11 +147,11 @@ __all__ = [
     "pull_image",
     "pull_images",
     "push_images",
-    "record_image",
-    "record_layout",
+    "record_images",
     "remove_image",
     "repair_layout",
     "serve_layouts",
+    "to_json",
     "verify_image",
     "verify_layout",
     "verify_receipt",

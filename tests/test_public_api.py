@@ -17,9 +17,8 @@ from mirror import (
     PlatformSelection,
     PullOptions,
     PushOptions,
-    inspect_image,
-    inspect_layout,
-    list_layout,
+    inspect_images,
+    list_images,
     pull_image,
     pull_images,
     push_images,
@@ -96,7 +95,7 @@ def loaded(statement: str) -> set[str]:
     ("statement", "unwanted"),
     [
         ("import mirror", HTTP | SCREEN | {"asyncio", "mirror.layout"}),
-        ("from mirror import verify_layout, list_layout, remove_image", HTTP | SCREEN),
+        ("from mirror import verify_layout, list_images, remove_image", HTTP | SCREEN),
         ("from mirror import Reference, Digest, Platform, MirrorError", HTTP | SCREEN | {"mirror.layout"}),
         ("from mirror import pull_image, push_images, verify_layout", SCREEN),
         ("import mirror.cli", HTTP | {"asyncio", "tqdm", "mirror.layout"}),
@@ -129,14 +128,16 @@ def test_a_layout_is_listed_inspected_and_emptied(tmp_path: Path) -> None:
     async def main(source: str) -> None:
         everything = PullOptions(PlatformSelection(all=True))
         await pull_images([f"{source}/a:v1", f"{source}/b:v1"], str(tmp_path / "layout"), everything)
-        assert [image.name for image in (await list_layout(tmp_path / "layout")).images] == [
+        assert [image.name for image in (await list_images(tmp_path / "layout")).images] == [
             f"{source}/a:v1",
             f"{source}/b:v1",
         ]
-        assert [one.root.digest for one in await inspect_layout(tmp_path / "layout")] == [IMAGE.root] * 2
-        assert (await inspect_image(f"{source}/a:v1")).raw == IMAGE.data
-        assert (await remove_image(tmp_path / "layout", f"{source}/a:v1")).blobs == 0
-        assert (await remove_image(tmp_path / "layout", f"{source}/b:v1")).blobs == len(IMAGE.blobs | IMAGE.manifests)
+        assert [one.digest for one in await inspect_images(tmp_path / "layout")] == [IMAGE.root] * 2
+        assert (await inspect_images(f"{source}/a:v1"))[0].raw == IMAGE.data
+        assert (await remove_image(tmp_path / "layout", f"{source}/a:v1")).deleted.blobs == 0
+        assert (await remove_image(tmp_path / "layout", f"{source}/b:v1")).deleted.blobs == len(
+            IMAGE.blobs | IMAGE.manifests
+        )
 
     with serving(EmbeddedRegistry()) as source:
         for repository in "ab":
@@ -152,7 +153,7 @@ def test_every_failure_is_one_tree(tmp_path: Path) -> None:
         lambda: verify_layout(tmp_path / "missing"),
         lambda: push_images(tmp_path / "missing", "127.0.0.1:1"),
         lambda: push_images(tmp_path, "no registry!"),
-        lambda: list_layout(tmp_path / "missing"),
+        lambda: list_images(tmp_path / "missing"),
         lambda: remove_image(tmp_path / "missing", "redis"),
     ]
     for attempt in attempts:

@@ -10,25 +10,28 @@ from mirror.cli import console, options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.errors import UsageError
-from mirror.manage.inspect import inspect_image, inspect_layout
-from mirror.report.images import Inspected
+from mirror.manage.inspect import InspectOptions, inspect_images
+from mirror.report import text
+from mirror.report.images import InspectedImage, Inspection
 from mirror.retry import RetryPolicy
 
-_HELP = """Show what an image is: its platforms, config and layers; in a registry, or in a layout.
+_HELP = """Show what an image consists of: platforms, config and layers; in a registry, a layout or an archive.
 
 \b
   mirror inspect redis:4.0            from its registry; no layer is fetched
   mirror inspect ./layout             every image of a layout
   mirror inspect ./layout redis:4.0
+  mirror inspect images.tar           an archive, read in place
   mirror inspect redis:4.0 --digest   the digest alone
   mirror inspect redis:4.0 --raw      the exact bytes of the manifest
 
-A folder with an index.json in it is a layout; put docker:// in front of an image whose name is also a folder's.
+A directory with an index.json in it is a layout, and a file is an archive. If a directory or a file has the name of
+the image that you mean, write docker://IMAGE.
 """
 
 
 @click.command(help=_HELP)
-@click.argument("what", metavar="IMAGE|DIR", type=options.Place(path_type=str))
+@click.argument("what", metavar="IMAGE|DIR|FILE", type=options.Place(path_type=str))
 @click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
 @click.option("--raw", is_flag=True, help="Print the exact bytes of the root manifest or index.")
 @click.option("--digest", is_flag=True, help="Print the digest of the root manifest or index alone.")
@@ -50,25 +53,20 @@ def command(
 ) -> None:
     if raw + digest + as_json > 1:
         raise click.UsageError("--raw, --digest and --json exclude each other.", ctx)
-    if remote.is_layout(ctx, what, images):
-        found = run(inspect_layout(what, images))
-    else:
-        with progress(quiet=False, no_progress=True, verbose=verbose):
-            registries = remote.image_options(plain_http, insecure, what)
-            found = [run(inspect_image(what, registries, RetryPolicy(retries)))]
+    inspecting = InspectOptions(RetryPolicy(retries), remote.location_options(plain_http, insecure, what))
+    with progress(quiet=False, no_progress=True, verbose=verbose):
+        found = run(inspect_images(what, images, inspecting))
     if raw:
         sys.stdout.buffer.write(_only(found).raw)
         sys.stdout.flush()
     elif digest:
-        console.result([_only(found).root.digest])
-    elif as_json:
-        console.result_json({"schema": "mirror.inspect/1", "images": [image.to_json() for image in found]})
+        console.result([_only(found).digest])
     else:
-        console.result([line for image in found for line in (*image.lines(), "")][:-1])
+        options.show_result(Inspection(tuple(found)), text.inspection(found), quiet=False, as_json=as_json)
 
 
-def _only(found: list[Inspected]) -> Inspected:
+def _only(found: list[InspectedImage]) -> InspectedImage:
     if len(found) > 1:
         names = ", ".join(image.name for image in found)
-        raise UsageError("The layout has several images.", hint=f"Say which: {names}.")
+        raise UsageError(f"There are {len(found)} images.", hint=f"Choose one: {names}")
     return found[0]

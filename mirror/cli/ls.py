@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from mirror.cli import console, options
+from mirror.cli import options
 from mirror.cli.run import run
-from mirror.manage.ls import list_layout
+from mirror.manage.ls import list_images
+from mirror.report import text
 
-_HELP = """List the images of a layout: names, digests, platforms, sizes. Only manifests are read.
+_HELP = """List the images of a layout or an archive: names, digests, platforms, sizes. Only manifests are read.
 
 \b
   mirror ls ./layout
   mirror ls ./layout --json
+  mirror ls images.tar
 """
 
 
 @click.command(help=_HELP)
-@click.argument("layout", metavar="DIR", type=options.Place())
+@click.argument("what", metavar="DIR|FILE", type=options.Place(path_type=str))
 @click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
 @options.with_json
-def command(layout: Path, quiet: bool, as_json: bool) -> None:
-    listing = run(list_layout(layout))
-    console.result_json(listing.to_json()) if as_json else console.result(listing.lines())
-    console.status(listing.summary(), quiet=quiet or as_json)
+def command(what: str, quiet: bool, as_json: bool) -> None:
+    images = run(list_images(what))
+    options.show_result(images, text.image_list(images), quiet=quiet, as_json=as_json)

@@ -13,7 +13,9 @@ import click
 from click.core import ParameterSource
 
 from mirror.cli import console
-from mirror.errors import MirrorError, UsageError
+from mirror.errors import MirrorError
+from mirror.report.json import to_json
+from mirror.report.text import Text
 from mirror.report.transfers import TransferReport
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -110,37 +112,27 @@ def stronger(ctx: click.Context, first: str, second: str) -> str | None:
     return None
 
 
-def is_layout(what: str) -> bool:
-    """Whether a person who names IMAGE|DIR means a folder.
-
-    Raises:
-        UsageError: a file has this name, and no registry should hear of it.
-    """
-    from mirror.fs.directory import exists, is_directory
-
-    looks_like_path = what.startswith((".", "/", "~"))
-    if looks_like_path or (is_directory(Path(what)) and exists(Path(what) / "index.json")):
-        return True
-    if exists(Path(what)) and not is_directory(Path(what)):
-        raise UsageError(
-            f"{what!r} is a file here, and no layout.",
-            hint=f"mirror import makes a layout of an archive. If an image is meant: docker://{what}",
-        )
-    return False
-
-
 def image_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Shell completion: the images of the layout that the command line names."""
     import asyncio
 
-    from mirror.manage.ls import list_layout
+    from mirror.manage.ls import list_images
 
     folder = ctx.params.get("layout") or ctx.params.get("what")
     try:
-        images = asyncio.run(list_layout(folder)).images if folder else ()
+        images = asyncio.run(list_images(folder)).images if folder else ()
     except MirrorError:
         return []  # a completion has nobody to complain to
     return [image.name for image in images if image.name.startswith(incomplete)]
+
+
+def show_result(result: object, text: Text, *, quiet: bool, as_json: bool) -> None:
+    """Write a result to stdout, as lines or as one JSON object, and the rest of its text to stderr."""
+    console.result_json(to_json(result)) if as_json else console.result(text.lines)
+    for warning in text.warnings:
+        console.warning(warning, quiet=quiet)
+    if text.summary:
+        console.status(text.summary, quiet=quiet or as_json)
 
 
 def show(report: TransferReport, *, quiet: bool, as_json: bool) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from mirror.cli import console, options
+from mirror.cli import options
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.manage.prune import prune_layout
+from mirror.report import text
 
 _HELP = """Find the blobs of a layout that no image needs, and unfinished downloads; with --delete, delete them.
 
@@ -28,6 +29,5 @@ Where an image is broken, so that nobody can tell what it needs, nothing is dele
 @options.with_json
 def command(layout: Path, delete: bool, quiet: bool, as_json: bool) -> None:
     with progress(quiet=quiet, no_progress=True):
-        pruned = run(prune_layout(layout, delete=delete))
-    console.result_json(pruned.to_json()) if as_json else console.result(pruned.lines())
-    console.status(pruned.summary(), quiet=quiet or as_json)
+        report = run(prune_layout(layout, delete=delete))
+    options.show_result(report, text.pruned(report), quiet=quiet, as_json=as_json)

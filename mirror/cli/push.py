@@ -34,7 +34,7 @@ NAME:TAG@DIGEST.
 
 
 @click.command(help=_HELP)
-@click.argument("layout", metavar="DIR", type=options.Place())
+@click.argument("layout", metavar="DIR|FILE", type=options.Place(path_type=str))
 @click.argument("target", metavar="REGISTRY[/PREFIX]")
 @click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
 @click.option("--as", "name", metavar="NAME[:TAG]", help="Push one image under another name.")
@@ -68,7 +68,7 @@ NAME:TAG@DIGEST.
 @options.with_json
 @options.with_config
 def command(
-    layout: Path,
+    layout: str,
     target: str,
     images: tuple[str, ...],
     name: str | None,

@@ -14,8 +14,9 @@ from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.errors import StorageError
 from mirror.fs.atomic import replacing
-from mirror.records import Record, markdown
-from mirror.records.capture import record_image, record_layout
+from mirror.records import markdown
+from mirror.records.capture import RecordOptions, record_images
+from mirror.records.json import to_json
 from mirror.retry import RetryPolicy
 
 _HELP = """Write down what an image consists of: a digest record, to be carried apart and compared by verify.
@@ -24,6 +25,7 @@ _HELP = """Write down what an image consists of: a digest record, to be carried 
   mirror record redis:4.0 -o redis.md   from its registry; fetches no layer
   mirror record ./layout                every image of a layout
   mirror record ./layout redis:4.0
+  mirror record images.tar              every image of an archive
   mirror verify ./layout --record redis.md
 
 The record is a page of Markdown in the form of docker-library/repo-info: the digest of the list and, for each platform,
@@ -33,7 +35,7 @@ before they are written down. A layer's Last Modified is what the registry says;
 
 
 @click.command(help=_HELP)
-@click.argument("what", metavar="IMAGE|DIR", type=options.Place(path_type=str))
+@click.argument("what", metavar="IMAGE|DIR|FILE", type=options.Place(path_type=str))
 @click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
 @click.option(
     "-o",
@@ -47,9 +49,7 @@ before they are written down. A layer's Last Modified is what the registry says;
 @remote.with_registry
 @options.with_json
 @options.with_config
-@click.pass_context
 def command(
-    ctx: click.Context,
     what: str,
     images: tuple[str, ...],
     file: Path | None,
@@ -60,23 +60,15 @@ def command(
     verbose: bool,
     as_json: bool,
 ) -> None:
-    if remote.is_layout(ctx, what, images):
-        found = run(record_layout(what, images, name=name))
-    else:
-        with progress(quiet=False, no_progress=True, verbose=verbose):
-            registries = remote.image_options(plain_http, insecure, what)
-            found = [run(record_image(what, registries, RetryPolicy(retries), name=name))]
-    text = _json(found) if as_json else "\n".join(map(markdown, found))
+    recording = RecordOptions(name, RetryPolicy(retries), remote.location_options(plain_http, insecure, what))
+    with progress(quiet=False, no_progress=True, verbose=verbose):
+        found = run(record_images(what, images, recording))
+    text = json.dumps(to_json(found), indent=2) + "\n" if as_json else "\n".join(map(markdown, found))
     _write(file, text.encode()) if file else _print(text.encode())
 
 
-def _json(records: list[Record]) -> str:
-    document = {"schema": "mirror.record/1", "records": [record.to_json() for record in records]}
-    return json.dumps(document, indent=2) + "\n"
-
-
 def _print(data: bytes) -> None:
-    """Markdown has tabs in it, and nothing else that a terminal would obey: records are made harmless when made."""
+    """Markdown has tabs in it, and nothing else that a terminal would obey: records are escaped when they are built."""
     sys.stdout.buffer.write(data)
     sys.stdout.flush()
 

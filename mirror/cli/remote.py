@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,7 @@ from mirror.cli import options
 from mirror.cli.options import amount, with_each
 from mirror.config.settings import Settings
 from mirror.oci.reference import Reference
+from mirror.stores.location import Location, Transport
 from mirror.version import VERSION
 
 if TYPE_CHECKING:
@@ -220,21 +221,18 @@ def registry_options(
     )
 
 
+def location_options(plain_http: bool, insecure: bool, what: str) -> RegistryOptions:
+    """The options for registries of a command that is about one location, which need not be in one."""
+    location = Location.parse(what)
+    remote = location.transport is Transport.REGISTRY
+    return registry_options(
+        plain_http, insecure, registries=[Reference.parse(location.where).registry] if remote else ()
+    )
+
+
 def image_options(plain_http: bool, insecure: bool, image: str) -> RegistryOptions:
     """The `RegistryOptions` for a command that is about one image, or its repository."""
     return registry_options(plain_http, insecure, registries=[Reference.parse(image).registry])
-
-
-def is_layout(ctx: click.Context, what: str, images: Sequence[str]) -> bool:
-    """Whether IMAGE|DIR is a layout, of which `images` are meant.
-
-    Raises:
-        click.UsageError: it is none, and names follow it all the same.
-    """
-    found = options.is_layout(what)
-    if images and not found:
-        raise click.UsageError(f"{what!r} is no layout, so nothing can follow it.", ctx)
-    return found
 
 
 def _given(ctx: click.Context, registries: Iterable[str]) -> Mapping[str, Credentials]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from mirror.cli import console, options
+from mirror.cli import options
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.manage.ls import remove_image
+from mirror.manage.rm import remove_image
+from mirror.report import text
 
 _HELP = """Remove an image from a layout: its entry, what refers to it alone, and the blobs that no other image needs.
 
@@ -28,5 +29,4 @@ Where another image is broken, so that nobody can tell what it needs, nothing is
 def command(layout: Path, image: str, quiet: bool, as_json: bool) -> None:
     with progress(quiet=quiet, no_progress=True):
         removed = run(remove_image(layout, image))
-    console.result_json(removed.to_json()) if as_json else console.result(removed.lines())
-    console.status(removed.summary(), quiet=quiet or as_json)
+    options.show_result(removed, text.removed_image(removed), quiet=quiet, as_json=as_json)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import signal
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from mirror.cli import console, options
+from mirror.cli.progress import progress
+from mirror.report import text
+from mirror.report.json import to_json
 from mirror.serve import ServeOptions, serve_layouts
 
 _HELP = """Serve layouts in place as a read-only registry: for docker, podman, containerd and skopeo.
@@ -22,15 +27,16 @@ _HELP = """Serve layouts in place as a read-only registry: for docker, podman, c
   mirror serve ./layout --listen 127.0.0.1:0   any free port, on stdout
   mirror serve ./layout --listen 0.0.0.0:5000 --cert tls.crt --key tls.key
 
-docker.io/library/redis:4.0 is served as library/redis:4.0, and under its full name; containerd's ?ns= chooses by
-registry. Nothing is written, so read-only media work. A blob is hashed before its first byte is served, and again when
-its file has changed; one that is corrupt is never served. index.json is read again when it changes.
+docker.io/library/redis:4.0 is served as library/redis:4.0 and under its full name; containerd's ?ns= selects the
+registry. Nothing is written, so read-only media work. A blob is hashed before its first byte is served, and again if
+its file changes; a corrupt blob is never served. index.json is read again when it changes.
 
-stdout gets one line as soon as the server listens, HOST:PORT; stderr gets a line for each request. SIGTERM or Ctrl-C
-ends it, exit 0, when running transfers are done, after 5 seconds at most; a second one ends it at once, exit 130.
+As soon as the server listens, stdout gets one line, HOST:PORT; stderr gets a line for each request. SIGTERM or Ctrl-C
+stops it with exit code 0 when transfers in progress are done, after at most 5 seconds; a second one stops it at once
+with exit code 130.
 """
 
-_PATIENCE = 5.0  # seconds that a disk gets to let go of the threads that read it, after those that transfers get
+_DISK_TIMEOUT = 5.0  # seconds that threads blocked on a disk get, after the requests in progress
 
 
 @click.command(help=_HELP)
@@ -40,17 +46,17 @@ _PATIENCE = 5.0  # seconds that a disk gets to let go of the threads that read i
     metavar="HOST:PORT",
     default=ServeOptions().listen,
     show_default=True,
-    help="Address to listen on; port 0 takes a free one.",
+    help="Address to listen on; port 0 picks a free port.",
 )
-@click.option("--cert", type=options.Place(), metavar="FILE", help="Certificate for TLS, in PEM.")
-@click.option("--key", type=options.Place(), metavar="FILE", help="Its key, where it is in another file.")
+@click.option("--cert", type=options.Place(), metavar="FILE", help="TLS certificate (PEM).")
+@click.option("--key", type=options.Place(), metavar="FILE", help="Private key (PEM), if not in the --cert file.")
 @click.option(
     "--htpasswd",
     type=options.Place(),
     metavar="FILE",
-    help="Ask for a user and a password of this file, written by htpasswd -B.",
+    help="Require a user name and password from FILE, as written by htpasswd -B.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors: no line for each request.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only results, warnings and errors, no line for each request.")
 @options.with_json
 def command(
     layouts: tuple[Path, ...],
@@ -61,45 +67,61 @@ def command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    _allow_many_files()
+    _raise_file_limit()
     serving = ServeOptions(listen=listen, certificate=cert, key=key, htpasswd=htpasswd)
-    asyncio.run(_serve(layouts, serving, quiet, as_json))
+    with progress(quiet=False, no_progress=True), _access_log(quiet):
+        asyncio.run(_serve(layouts, serving, quiet, as_json))
 
 
 async def _serve(layouts: tuple[Path, ...], serving: ServeOptions, quiet: bool, as_json: bool) -> None:
-    stop = _signals(serving.grace)
-    say, log = partial(_say, quiet=False), partial(console.status, quiet=quiet)
-    async with serve_layouts(layouts, serving, say=say, log=log) as found:
-        for note in found.notes:
-            say(note)
-        console.status(found.summary(), quiet=quiet)
-        console.result_json(found.to_json()) if as_json else console.result(found.lines())
+    stop = _stop_on_signals(serving.shutdown_timeout)
+    async with serve_layouts(layouts, serving) as server:
+        result = text.server_info(server)
+        console.status(result.summary, quiet=quiet)
+        console.result_json(to_json(server)) if as_json else console.result(result.lines)
         await stop.wait()
 
 
-def _say(text: str, *, quiet: bool) -> None:
-    console.warning(text, quiet=quiet)
+@contextmanager
+def _access_log(quiet: bool) -> Iterator[None]:
+    """Print a line to stderr for each request."""
+    logger, handler = logging.getLogger("mirror.serve.access"), _AccessLogHandler()
+    before = logger.level, logger.propagate
+    logger.propagate = False
+    logger.setLevel(logging.CRITICAL if quiet else logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
-def _signals(grace: float) -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; the second ends the process."""
+class _AccessLogHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        console.status(record.getMessage(), quiet=False)
+
+
+def _stop_on_signals(timeout: float) -> asyncio.Event:
+    """Return an event that the first SIGTERM or SIGINT sets; a second one ends the process."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def end() -> None:
         if stop.is_set():
             os._exit(130)
         stop.set()
-        loop.call_later(grace + _PATIENCE, os._exit, 130)
+        loop.call_later(timeout + _DISK_TIMEOUT, os._exit, 130)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
     return stop
 
 
-def _allow_many_files() -> None:
-    """As many as the system lets us have: each connection is one, and each blob on its way another."""
+def _raise_file_limit() -> None:
+    """Raise the limit of open files as far as the system allows: each connection is one, and each open blob another."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):  # macOS calls it unlimited and allows less
+    except (OSError, ValueError):  # macOS reports "unlimited" and allows less
         return

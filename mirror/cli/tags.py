@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from mirror.cli import console, options, remote
+from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.manage.tags import list_tags
+from mirror.report import text
 from mirror.retry import RetryPolicy
 
 _HELP = """List the tags of a repository in a registry, one a line, in the registry's order.
@@ -28,6 +29,5 @@ def command(
     name: str, quiet: bool, retries: int, plain_http: bool, insecure: bool, verbose: bool, as_json: bool
 ) -> None:
     with progress(quiet=quiet, no_progress=True, verbose=verbose):
-        found = run(list_tags(name, remote.image_options(plain_http, insecure, name), RetryPolicy(retries)))
-    console.result_json(found.to_json()) if as_json else console.result(found.lines())
-    console.status(found.summary(), quiet=quiet or as_json)
+        tags = run(list_tags(name, remote.image_options(plain_http, insecure, name), RetryPolicy(retries)))
+    options.show_result(tags, text.tag_list(tags), quiet=quiet, as_json=as_json)

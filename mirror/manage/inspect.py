@@ -1,110 +1,120 @@
-"""What one image is, whole: in a registry, or in a layout. Its layers are not read."""
+"""Show what an image of a registry, a layout or an archive consists of. Layers are not read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mirror.content.graph import Graph, walk
 from mirror.content.image_config import platform_of, read_config, summarize
 from mirror.content.store import Source
 from mirror.errors import ContentError
-from mirror.layout import Layout
-from mirror.layout.referrers import LayoutReferrers, Referrer, is_attachable, walk_entry
+from mirror.layout.referrers import LayoutReferrers, Referrer, is_attachable
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.manifest import Node
-from mirror.oci.reference import Reference
-from mirror.registry import Client, RegistryOptions, pull_source
-from mirror.report.images import Inspected, Part, Platformed, Referring
+from mirror.registry import RegistryOptions
+from mirror.report.images import Blob, InspectedImage, InspectedManifest, InspectedReferrer
 from mirror.retry import ONCE, RetryPolicy
+from mirror.stores.local import LocalImages
+from mirror.stores.open import opened_images
 from mirror.strictjson import JsonObject
 
 
-async def inspect_layout(path: Path | str, images: Sequence[str] = ()) -> list[Inspected]:
-    """Images of a layout, whole.
+@dataclass(frozen=True, slots=True)
+class InspectOptions:
+    """How to inspect: how often to try each request, and how to talk to a registry."""
+
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    registries: RegistryOptions = field(default_factory=RegistryOptions)
+
+
+async def inspect_images(
+    what: Path | str, images: Sequence[str] = (), options: InspectOptions | None = None
+) -> list[InspectedImage]:
+    """Inspect an image of a registry, or images of a layout or an archive.
+
+    Args:
+        what: a location: an image name, a directory, an archive, or one with a prefix such as `oci:`.
+        images: which images of a layout or an archive; all of them if none is named.
+        options: how.
 
     Raises:
-        NotFound: there is no such folder or image.
-        ContentError: the layout or the image is broken.
+        NotFound: there is no such directory, archive or image.
+        TransferError: the registry could not be reached, or refused.
+        ContentError: the layout, a manifest or a config is broken.
     """
-    with Layout.open(Path(path)) as layout:
-        chosen, known = layout.find(images), LayoutReferrers(layout, layout.entries())
-        found: dict[str, Inspected] = {}
-        covered: set[str] = set()
-        for entry in sorted(chosen, key=is_attachable):  # images first: they tell what is attached to them
-            if images or entry.name not in covered:
-                graph = await walk_entry(layout, entry)
-                attached = [] if is_attachable(entry) else await known.of(entry, graph)
-                covered |= {other.entry.name for other in attached}
-                whole = await _inspect(layout, graph, entry.name, dict(entry.root.annotations))
-                found[entry.name] = replace(whole, referrers=tuple(_referring(attached)))
-        return [found[entry.name] for entry in chosen if entry.name in found]
+    options = options or InspectOptions()
+    async with opened_images(str(what), images, options.registries, options.retry) as store:
+        if isinstance(store, LocalImages):
+            return await _inspect_local(store, images)
+        image = store.images()[0]
+        root, source = (await store.resolve(image)).root, store.source(image)
+        graph = await walk(source, root, retry=options.retry)
+        return [await _inspect(source, graph, image.label, {}, options.retry)]
 
 
-def _referring(attached: Sequence[Referrer]) -> Iterator[Referring]:
-    for other in attached:
-        for node in (other.graph.nodes.get(digest) for digest in other.members):
-            if node:
-                tag = None if other.is_list else other.entry.tag
-                yield Referring(other.subject, _part(node.descriptor), node.document.kind, tag)
-
-
-async def inspect_image(
-    image: str, options: RegistryOptions | None = None, retry: RetryPolicy | None = None
-) -> Inspected:
-    """An image of a registry, whole; its layers are not fetched.
-
-    Raises:
-        NotFound: there is no such image.
-        TransferError: the registry could not be reached or refused.
-        ContentError: what it sent is not what it should be.
-    """
-    reference, again = Reference.parse(image), retry or RetryPolicy()
-    async with Client(options or RegistryOptions()) as client:
-        source = pull_source(client, reference)
-        root = await again.run(lambda: source.resolve(reference.target))
-        graph = await walk(source, root, retry=again)
-        return await _inspect(source, graph, str(reference), {}, again)
+async def _inspect_local(store: LocalImages, images: Sequence[str]) -> list[InspectedImage]:
+    chosen, known = store.entries(images), LayoutReferrers(store.store, store.store.entries())
+    found: dict[str, InspectedImage] = {}
+    shown_as_referrers: set[str] = set()
+    for entry in sorted(chosen, key=is_attachable):  # images first: they tell which entries refer to them
+        if images or entry.name not in shown_as_referrers:
+            graph = await walk(store.store, entry.root, keep=await store.present(entry), foreign=True)
+            referrers = [] if is_attachable(entry) else await known.of(entry, graph)
+            shown_as_referrers |= {other.entry.name for other in referrers}
+            image = await _inspect(store.store, graph, entry.name, dict(entry.root.annotations))
+            found[entry.name] = replace(image, referrers=tuple(_inspected_referrers(referrers)))
+    return [found[entry.name] for entry in chosen if entry.name in found]
 
 
 async def _inspect(
     source: Source, graph: Graph, name: str, annotations: JsonObject, retry: RetryPolicy = ONCE
-) -> Inspected:
-    offered = {child.digest: child for node in graph.nodes.values() for child in node.document.manifests}
-    parts = [
-        await _part_of(source, node, offered.get(node.descriptor.digest, node.descriptor), retry)
+) -> InspectedImage:
+    listed = {child.digest: child for node in graph.nodes.values() for child in node.document.manifests}
+    manifests = [
+        await _manifest(source, node, listed.get(node.descriptor.digest, node.descriptor), retry)
         for node in graph.nodes.values()
         if not node.document.is_index
     ]
     root = graph.nodes.get(graph.root.digest)
-    return Inspected(
+    return InspectedImage(
         name=name,
-        root=_part(graph.root),
-        parts=tuple(parts),
+        digest=graph.root.digest,
+        media_type=graph.root.media_type,
+        size=graph.root.size,
+        manifests=tuple(manifests),
         blobs=len(graph.blobs),
-        size=graph.size,
+        blob_size=graph.size,
         annotations=annotations,
         raw=root.data if root else b"",
     )
 
 
-async def _part_of(source: Source, node: Node, offered: Descriptor, retry: RetryPolicy) -> Platformed:
-    platform = offered.platform if offered.platform and offered.platform.known else None
+async def _manifest(source: Source, node: Node, listed: Descriptor, retry: RetryPolicy) -> InspectedManifest:
+    """Describe one manifest; `listed` is its descriptor in the index, or its own."""
+    platform = listed.platform if listed.platform and listed.platform.known else None
     try:
         config = await read_config(source, node, retry) or b"{}"
         settings, platform = summarize(config), platform or platform_of(config)
     except ContentError as error:
-        settings = {"problem": str(error)}  # to look at what is broken is what inspecting is for
-    return Platformed(
+        settings = {"problem": str(error)}  # inspecting broken images is useful too
+    return InspectedManifest(
         platform=str(platform) if platform else None,
-        manifest=_part(node.descriptor),
-        config=_part(node.document.config) if node.document.config else None,
-        layers=tuple(_part(layer) for layer in node.document.layers),
+        manifest=_blob(node.descriptor),
+        config=_blob(node.document.config) if node.document.config else None,
+        layers=tuple(map(_blob, node.document.layers)),
         settings=settings,
-        about=offered.attests,
+        subject=listed.attests,
     )
 
 
-def _part(node: Descriptor) -> Part:
-    return Part(node.digest, node.media_type, node.size)
+def _inspected_referrers(referrers: Sequence[Referrer]) -> Iterator[InspectedReferrer]:
+    for referrer in referrers:
+        tag = None if referrer.is_list else referrer.entry.tag
+        for node in filter(None, map(referrer.graph.nodes.get, referrer.members)):
+            yield InspectedReferrer(referrer.subject, _blob(node.descriptor), node.document.kind, tag)
+
+
+def _blob(descriptor: Descriptor) -> Blob:
+    return Blob(descriptor.digest, descriptor.media_type, descriptor.size)

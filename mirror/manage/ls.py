@@ -1,137 +1,86 @@
-"""What a layout holds: list its images, remove one."""
+"""List the images of a layout or an archive."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from mirror.content.graph import walk
 from mirror.content.select import platforms_there
-from mirror.errors import MirrorError
-from mirror.layout import Entry, Layout, LayoutWriter
-from mirror.layout.referrers import LayoutReferrers, Referrer, is_attachable, walk_entry
-from mirror.oci.descriptor import Descriptor
+from mirror.errors import MirrorError, UsageError
+from mirror.layout import Entry
+from mirror.layout.referrers import LayoutReferrers, Referrer, is_attachable
 from mirror.oci.digest import Digest
-from mirror.report.images import Listed, Listing, Removed
+from mirror.oci.reference import Reference
+from mirror.report.images import ImageList, ImageSummary
+from mirror.stores.local import LocalImages, open_local
+from mirror.stores.location import Location, Transport
 
 
-async def list_layout(path: Path | str) -> Listing:
-    """The images of a layout, with platforms and sizes; only manifests are read.
-
-    Raises:
-        NotFound: there is no such folder.
-        BrokenLayout: it is no layout, or its `oci-layout` or `index.json` is broken.
-    """
-    with Layout.open(Path(path)) as layout:
-        blobs: dict[Digest, int] = {}
-        heads, families = await _families(layout)
-        covered = {other.entry.name: other for some in families.values() for other in some}
-        alone = [entry for entry in layout.entries() if entry in heads or entry.name not in covered]
-        rows = [await _listed(layout, entry, families.get(entry.name, []), blobs) for entry in alone]
-    members = {digest for other in covered.values() for digest in other.members}
-    return Listing(str(path), tuple(rows), sum(blobs.values()), len(members))
-
-
-async def _families(layout: Layout) -> tuple[list[Entry], dict[str, list[Referrer]]]:
-    """The entries that are images for certain, and what is attached to each; a broken one has nobody."""
-    entries = layout.entries()
-    known = LayoutReferrers(layout, entries)
-    heads = [entry for entry in entries if not is_attachable(entry)]
-    found: dict[str, list[Referrer]] = {}
-    for entry in heads:
-        with suppress(MirrorError):
-            found[entry.name] = await known.of(entry, await walk_entry(layout, entry))
-    return heads, found
-
-
-async def _listed(layout: Layout, entry: Entry, attached: Sequence[Referrer], blobs: dict[Digest, int]) -> Listed:
-    root = entry.root
-    try:
-        graph = await walk_entry(layout, entry)
-        platforms = await platforms_there(layout, graph)
-        for other in attached:
-            if other.failure:
-                raise other.failure
-    except MirrorError as error:
-        return Listed(entry.name, root.digest, root.media_type, problem=str(error))
-    blobs.update(
-        (blob.digest, blob.size) for one in (graph, *(other.graph for other in attached)) for blob in one.blobs.values()
-    )
-    return Listed(
-        entry.name,
-        root.digest,
-        root.media_type,
-        platforms,
-        len(graph.blobs),
-        graph.size,
-        sparse=entry.kept is not None,
-        referrers=len({digest for other in attached for digest in other.members}),
-    )
-
-
-async def remove_image(path: Path | str, image: str) -> Removed:
-    """Take one image out of a layout: its entry, what refers to it alone, and then the blobs that nobody else needs.
+async def list_images(what: Path | str) -> ImageList:
+    """List the images of a layout or an archive with their platforms and sizes. Only manifests and configs are read.
 
     Raises:
-        NotFound: there is no such folder or image.
-        ContentError: another image is broken, so that nobody can tell what it needs. Nothing has been removed.
-        StorageError: the disk refused, or another mirror is at work in the layout.
+        UsageError: the location is a registry.
+        NotFound: there is no such directory or file.
+        ContentError: it is not a layout or an archive of images, or a broken one.
     """
-    Layout.open(Path(path)).close()  # refuses what is no layout, before anything is created in it
-    async with LayoutWriter.writing(Path(path), alone=True) as layout:
-        entry = layout.find([image])[0]
-        gone = [*await _attached_to(layout, entry), entry]  # a cut leaves the image, to be removed again
-        needed: set[Digest] = set()
-        for other in layout.entries():
-            if other not in gone:
-                needed |= await needed_by(layout, other)
-        own = {digest for one in gone for digest in await _reachable(layout, one.root)}
-        doomed = own - needed
-        sizes = {digest: size for digest in doomed if (size := layout.blobs.size(digest)) is not None}
-        for one in gone:
-            await layout.remove(one)
-        await layout.delete(sorted(sizes))
-    return Removed(
-        entry.name,
-        entry.root.digest,
-        len(sizes),
-        sum(sizes.values()),
-        len(own & needed),
-        [one.name for one in gone[:-1]],
-    )
+    location = Location.parse(str(what), registry=False)
+    if location.transport is Transport.REGISTRY:
+        raise UsageError(
+            "ls lists the images of a layout or an archive.",
+            hint=f"For a repository of a registry: mirror tags {Reference.parse(location.where).name}",
+        )
+    async with AsyncExitStack() as stack:
+        store = await open_local(location, stack)
+        entries = store.entries() if store.store.entries() else []  # an empty layout is not an error here
+        listing = _Listing(store, entries)
+        # Images first: they tell which of the other entries refer to them, and are not listed themselves.
+        for number in sorted(range(len(entries)), key=lambda number: is_attachable(entries[number])):
+            await listing.add(number)
+    rows = [listing.rows[number] for number in sorted(listing.rows)]
+    return ImageList(str(what), tuple(rows), sum(listing.blobs.values()), len(listing.members))
 
 
-async def _attached_to(layout: Layout, entry: Entry) -> list[Entry]:
-    """The entries that are about one image, and about no other."""
-    _, families = await _families(layout)
-    others = {one.entry.name for name, some in families.items() if name != entry.name for one in some}
-    return [one.entry for one in families.get(entry.name, ()) if one.entry.name not in others]
+class _Listing:
+    """The rows of a list, by the positions of their entries, and what all of them have in common."""
 
+    def __init__(self, store: LocalImages, entries: list[Entry]) -> None:
+        self.rows: dict[int, ImageSummary] = {}
+        self.blobs: dict[Digest, int] = {}
+        self.members: set[Digest] = set()
+        self._listed_as_referrers: set[str] = set()
+        self._store, self._entries = store, entries
+        self._referrers = LayoutReferrers(store.store, entries)
 
-async def _reachable(layout: Layout, root: Descriptor) -> set[Digest]:
-    """All that an image names, as far as its manifests can be read: a broken image must be removable too."""
-    found: set[Digest] = set()
-    todo = [root]
-    while todo:
-        node = todo.pop()
-        if node.digest in found:
-            continue
-        found.add(node.digest)
-        if node.is_manifest:
-            try:
-                graph = await walk(layout, node, keep=lambda _: False)
-            except MirrorError:
-                continue  # what it names stays behind as orphans, which verify reports
-            todo.extend(link for each in graph.nodes.values() for link in each.document.links)
-    return found
-
-
-async def needed_by(layout: Layout, entry: Entry) -> set[Digest]:
-    """All that an image needs.
-
-    Raises:
-        MirrorError: a manifest of it is broken, so that nobody can tell.
-    """
-    graph = await walk_entry(layout, entry)
-    return {*graph.nodes, *graph.blobs}
+    async def add(self, number: int) -> None:
+        entry = self._entries[number]
+        if is_attachable(entry) and entry.name in self._listed_as_referrers:
+            return
+        root, referrers = entry.root, list[Referrer]()
+        try:
+            graph = await walk(self._store.store, entry.root, keep=await self._store.present(entry), foreign=True)
+            if not is_attachable(entry):
+                referrers = await self._referrers.of(entry, graph)
+            self._listed_as_referrers.update(other.entry.name for other in referrers)
+            members = {digest for other in referrers for digest in other.members}
+            self.members |= members
+            platforms = await platforms_there(self._store.store, graph)
+            for other in referrers:
+                if other.failure:
+                    raise other.failure
+        except MirrorError as error:
+            self.rows[number] = ImageSummary(entry.name, root.digest, root.media_type, problem=str(error))
+            return
+        for found in (graph, *(other.graph for other in referrers)):
+            self.blobs.update((blob.digest, blob.size) for blob in found.blobs.values())
+        self.rows[number] = ImageSummary(
+            entry.name,
+            root.digest,
+            root.media_type,
+            platforms,
+            len(graph.blobs),
+            graph.size,
+            sparse=entry.kept is not None,
+            referrers=len(members),
+        )

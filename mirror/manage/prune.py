@@ -1,54 +1,60 @@
-"""Prune: what a layout holds and nobody needs, out of it. Nothing goes unless that is asked for.
+"""Find what no image of a layout needs, and delete it if asked to.
 
-1. from every image down: what is needed. Where an image is broken, nobody can tell, and nothing goes
-2. every blob that is not, and what was begun and never finished
+1. Walk every image to find the blobs that are needed. If an image is broken, this is not known, and nothing is deleted.
+2. Every other blob is an orphan; downloads that were not finished are reported too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from mirror.errors import InvalidDigest
 from mirror.layout import Layout, LayoutWriter
-from mirror.manage.ls import needed_by
+from mirror.manage.rm import needed_by
 from mirror.oci.digest import Digest
-from mirror.report.pruned import Pruned
+from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport
 
 
-async def prune_layout(path: Path | str, *, delete: bool = False) -> Pruned:
-    """Find the blobs that no image of a layout needs, and unfinished downloads; delete them, if that is asked for.
+async def prune_layout(path: Path | str, *, delete: bool = False) -> PruneReport:
+    """Find blobs that no image of a layout needs, and unfinished downloads; delete them if `delete` is set.
 
-    Only what is named like a digest is ever deleted below `blobs/`. What is in quarantine may be somebody's, and stays.
+    Below `blobs/`, only files named by a digest are ever deleted. Files in quarantine are reported, but kept.
 
     Args:
-        path: the layout's folder.
+        path: the directory of the layout.
         delete: whether to delete; otherwise the layout is only read.
 
     Raises:
-        NotFound: there is no such folder.
-        ContentError: an image is broken, so that nobody can tell what it needs. Nothing has been deleted.
-        StorageError: the disk refused, or another mirror is at work in the layout.
+        NotFound: there is no such directory.
+        ContentError: an image is broken, so what it needs is not known. Nothing has been deleted.
+        StorageError: the disk refused, or another mirror process has locked the layout.
     """
     async with AsyncExitStack() as stack:
-        layout = stack.enter_context(Layout.open(Path(path)))  # refuses what is no layout before it is written to
+        layout = stack.enter_context(Layout.open(Path(path)))  # fails if it is not a layout, before it is written to
         if delete:
             layout = await stack.enter_async_context(LayoutWriter.writing(Path(path), alone=True))
         needed: set[Digest] = set()
         for entry in layout.entries():
             needed |= await needed_by(layout, entry)
-        orphans = [(digest, size) for digest, size in _stored(layout) if digest not in needed]
+        orphans = {digest: size for digest, size in _stored(layout) if digest not in needed}
         unfinished = layout.unfinished()
         if isinstance(layout, LayoutWriter):
-            await layout.delete(digest for digest, _ in orphans)
+            await layout.delete(orphans)
             await layout.clear()
         quarantined = layout.quarantined()
-    return Pruned(str(path), dict(orphans), unfinished, quarantined, delete)
+    return PruneReport(
+        path=str(path),
+        deleted=delete,
+        orphans=tuple(PrunedBlob(digest, size) for digest, size in sorted(orphans.items())),
+        unfinished=_files(unfinished),
+        quarantined=_files(quarantined),
+    )
 
 
 def _stored(layout: Layout) -> Iterator[tuple[Digest, int]]:
-    """Every regular file that is named by a digest, and its size."""
+    """Yield the digest and the size of every blob file."""
     for algorithm, encoded in layout.blobs.stored():
         try:
             digest = Digest.parse(f"{algorithm}:{encoded}")
@@ -57,3 +63,7 @@ def _stored(layout: Layout) -> Iterator[tuple[Digest, int]]:
         size = layout.blobs.size(digest)
         if size is not None:
             yield digest, size
+
+
+def _files(sizes: Mapping[str, int]) -> tuple[PrunedFile, ...]:
+    return tuple(PrunedFile(name, size) for name, size in sorted(sizes.items()))

@@ -1,17 +1,17 @@
-"""Repair: what a verification has found bad, fetched again from somewhere that has it right; nothing else moves.
+"""Repair a layout: fetch what is damaged or missing from a good copy; nothing else changes.
 
-1. verify
-2. walk every image that is hurt: its manifests from the layout where they are right, else from the source
-3. copy what is bad; what stood in its place goes to quarantine, and is never deleted
-4. verify again: the verdict is about what is there now
+1. Verify.
+2. Walk every affected image, reading its manifests from the layout if they are intact, else from the source.
+3. Copy what is damaged. What was there before is moved to quarantine, and never deleted.
+4. Verify again: the verdict is about what is there now.
 
-Names are not touched: what an image is called, and by which annotations, stays as it was.
+The entries of `index.json` stay as they are: names, annotations and all.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from mirror.archive.reader import Archive
 from mirror.concurrency import map_concurrently
 from mirror.content import copy
 from mirror.content.copy import CopyTask
-from mirror.content.finding import Kind
+from mirror.content.finding import Finding, Kind
 from mirror.content.graph import walk
 from mirror.content.store import Progress, Source
 from mirror.content.stream import BlobReader
@@ -33,18 +33,18 @@ from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.registry import Client, RegistryOptions, pull_source
 from mirror.report.findings import VerifyLevel, VerifyReport
-from mirror.report.repairs import Repair
+from mirror.report.repairs import RepairReport
 from mirror.retry import RetryPolicy
 from mirror.stores.location import Transport
 from mirror.transfer.naming import PushTarget
 from mirror.verify import verify_layout
 
-Origin = Callable[[Entry], Source]
+SourceOf = Callable[[Entry], Source]
 
-_AT_ONCE = 4  # images walked together
+_CONCURRENCY = 4  # images that are walked
 
-# What is bad about a blob so that other bytes would make it good. What its publisher did wrong, no source can mend.
-_CURABLE = frozenset({Kind.MISSING, Kind.TOO_SHORT, Kind.TOO_LONG, Kind.CORRUPT, Kind.NOT_A_FILE, Kind.UNREADABLE})
+# Findings that the right bytes would fix. Mistakes of the publisher are in every copy.
+_REPAIRABLE = frozenset({Kind.MISSING, Kind.TOO_SHORT, Kind.TOO_LONG, Kind.CORRUPT, Kind.NOT_A_FILE, Kind.UNREADABLE})
 
 
 async def repair_layout(
@@ -57,104 +57,100 @@ async def repair_layout(
     retry: RetryPolicy | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
-    """Verify a layout, fetch what is bad from `source`, and verify it again.
+    """Verify a layout, fetch what is damaged from `source`, and verify it again.
 
     Args:
-        path: the layout's folder.
-        source: where it is right: a layout's folder, an archive, or `REGISTRY[/PREFIX]`, in which every image is looked
-            for where a push to it would have put it.
-        images: which images; all of them, and what else is stored, where none is named.
-        level: how closely to verify, before and after.
-        options: how to talk to a registry.
-        retry: how stubborn to be.
-        progress: who wants to know how it goes.
+        path: the directory of the layout.
+        source: where a good copy is: the directory of a layout, an archive, or `REGISTRY[/PREFIX]`, in which every
+            image is looked up under the name that a push to it would have used.
+        images: which images; by default all, and everything else that is stored.
+        level: how thoroughly to verify, before and after.
+        options: how to connect to a registry.
+        retry: how often to try each request.
+        progress: is told about the progress.
 
     Returns:
-        What is found afterwards, and what was healed. An image that could not be mended is a finding still.
+        What is found afterwards, and what was repaired. An image that could not be repaired still has findings.
 
     Raises:
-        NotFound: there is no such folder or image.
-        UsageError: the source is none.
-        ContentError: `oci-layout` or `index.json` is broken, which no source can mend.
+        NotFound: there is no such directory or image.
+        UsageError: `source` is not a layout, an archive or a registry.
+        ContentError: `oci-layout` or `index.json` is broken, which no source can fix.
         StorageError: the disk refused.
     """
     folder, options, retry = Path(path), options or RegistryOptions(), retry or RetryPolicy()
     report = await verify_layout(folder, images, level=level, progress=progress)
+    if not _damaged(report):
+        return replace(report, repair=RepairReport(source))
+    Layout.open(folder).close()  # fails if it is not a layout, before it is written to
     tried, removed = set[Digest](), set[Digest]()
-    if not _bad(report):
-        return replace(report, repair=Repair(source))
-    Layout.open(folder).close()  # a layout that does not say what is in it is nothing to write to
+    failures: list[str] = []
     async with AsyncExitStack() as stack:
-        origin = await _opened(stack, source, options)
+        source_of = await _open_source(stack, source, options)
         layout = await stack.enter_async_context(LayoutWriter.writing(folder, jobs=options.jobs, keep_bad=True))
-        mend = _Mend(layout, origin, options.jobs, retry, progress)
-        while bad := _bad(report) - tried:  # below a manifest that has come, more may turn out to be missing
-            tried |= bad
-            await mend.images([entry for entry in layout.find(images) if _is_hurt(entry, report)], bad)
-            lost = _nobodys(report) if not images else []
-            await mend.quarantine(lost)
-            removed.update(lost)
+        while damaged := _damaged(report) - tried:  # a manifest that was fetched may reference more that is missing
+            tried |= damaged
+            tasks = await _plan(layout, source_of, _affected(layout.find(images), report), damaged, retry, failures)
+            plan = await copy.plan(tasks, jobs=options.jobs, retry=retry)
+            await copy.execute(plan, jobs=options.jobs, retry=retry, keep_going=True, progress=progress)
+            failures += [f"{task.name}: {task.failure}" for task in tasks if task.failure]
+            for digest in _damaged_orphans(report) if not images else ():
+                await layout.quarantine(digest)
+                removed.add(digest)
             report = await verify_layout(folder, images, level=level, progress=progress)
-    healed = tuple(sorted(tried - removed - _bad(report)))
-    return replace(report, repair=Repair(source, healed, tuple(map(str, layout.aside)), tuple(mend.failures)))
+    healed = tuple(sorted(tried - removed - _damaged(report)))
+    return replace(report, repair=RepairReport(source, healed, tuple(map(str, layout.aside)), tuple(failures)))
 
 
-def _bad(report: VerifyReport) -> set[Digest]:
-    return {digest for finding in report.findings if finding.kind in _CURABLE for digest in _digest(finding.subject)}
+def _damaged(report: VerifyReport) -> set[Digest]:
+    findings = [finding for finding in report.findings if finding.kind in _REPAIRABLE]
+    return set(_digests(findings))
 
 
-def _nobodys(report: VerifyReport) -> list[Digest]:
-    """Bad blobs that no image needs: nobody says what they should be, but they are not what they are called."""
-    kinds = _CURABLE - {Kind.UNREADABLE, Kind.MISSING}
-    lost = [finding for finding in report.findings if finding.kind in kinds and not finding.images]
-    return [digest for finding in lost for digest in _digest(finding.subject)]
+def _damaged_orphans(report: VerifyReport) -> list[Digest]:
+    """Return damaged blobs that no image needs: no source has them, and their content does not match their names."""
+    kinds = _REPAIRABLE - {Kind.UNREADABLE, Kind.MISSING}
+    return list(_digests(finding for finding in report.findings if finding.kind in kinds and not finding.images))
 
 
-def _digest(subject: str) -> Iterator[Digest]:
-    try:
-        yield Digest.parse(subject)
-    except InvalidDigest:
-        return  # a file at the top of the layout
+def _digests(findings: Collection[Finding] | Iterator[Finding]) -> Iterator[Digest]:
+    for finding in findings:
+        try:
+            yield Digest.parse(finding.subject)
+        except InvalidDigest:
+            continue  # a file at the top of the layout
 
 
-def _is_hurt(entry: Entry, report: VerifyReport) -> bool:
-    return any(entry.name in finding.images for finding in report.findings if finding.kind in _CURABLE)
+def _affected(entries: Sequence[Entry], report: VerifyReport) -> list[Entry]:
+    names = {name for finding in report.findings if finding.kind in _REPAIRABLE for name in finding.images}
+    return [entry for entry in entries if entry.name in names]
 
 
-async def _opened(stack: AsyncExitStack, text: str, options: RegistryOptions) -> Origin:
-    """Where the right bytes are for each image, as a person names it; it is closed with `stack`.
+async def _plan(
+    layout: LayoutWriter,
+    source_of: SourceOf,
+    entries: Sequence[Entry],
+    damaged: Collection[Digest],
+    retry: RetryPolicy,
+    failures: list[str],
+) -> list[CopyTask]:
+    """Walk the affected images, and return what to copy. Images that cannot be walked are added to `failures`."""
 
-    Raises:
-        UsageError: it is no source.
-        MirrorError: it cannot be opened.
-    """
-    transport, colon, rest = text.partition(":")
-    named = bool(colon) and transport in (Transport.LAYOUT, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
-    path = Path(os.path.expanduser(rest if named else text))
-    if named or text.startswith((".", "/", "~")) or text.endswith(".tar") or exists(path):
-        if not exists(path):
-            raise NotFound(f"There is no layout and no archive {str(path)!r}.", hint="Name another source with --from.")
-        whole = (
-            stack.enter_context(Layout.open(path)) if is_directory(path) else stack.enter_context(Archive.open(path))
-        )
-        return lambda _: whole
-    host = text.removeprefix("docker://").partition("/")[0]
-    if host == text.partition("/")[0] and host != "localhost" and not set(".:") & set(host):
-        raise UsageError(
-            f"There is no folder and no file {text!r}, and no registry is called so.",
-            hint="Sources look like ./layout, images.tar, registry.internal:5000 or docker://host.",
-        )
-    where, client = PushTarget.parse(text), await stack.enter_async_context(Client(options))
-    return lambda entry: pull_source(client, _normal(where.place(entry)))
+    async def task(entry: Entry) -> CopyTask | None:
+        try:
+            source = source_of(entry)
+            readable = FallbackSource(layout, _BlobSource(source))
+            graph = await walk(readable, entry.root, keep=lambda child: not entry.lacks(child), retry=retry)
+        except MirrorError as error:
+            failures.append(f"{entry.name}: {error}")
+            return None
+        return CopyTask(source, RepairSink(layout, damaged), graph, entry.name, replace(entry.root, data=None))
+
+    return [found for found in await map_concurrently(entries, task, _CONCURRENCY) if found]
 
 
-def _normal(place: Reference) -> Reference:
-    """As a person would have written it: `docker.io/redis` is `docker.io/library/redis`."""
-    return Reference.parse(str(place))
-
-
-class _Still:
-    """A source that nobody asks for names."""
+class _BlobSource:
+    """A source that is read by digest only."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -169,39 +165,33 @@ class _Still:
         return self._source.open_blob(node, start)
 
 
-class _Mend:
-    """Steps 2 and 3. `failures` are sentences about images that could not be mended."""
+async def _open_source(stack: AsyncExitStack, text: str, options: RegistryOptions) -> SourceOf:
+    """Open what --from names, until `stack` closes, and return the source for each image.
 
-    def __init__(
-        self,
-        layout: LayoutWriter,
-        origin: Origin,
-        jobs: int,
-        retry: RetryPolicy,
-        progress: Progress | None,
-    ) -> None:
-        self.failures: list[str] = []
-        self._layout, self._origin = layout, origin
-        self._jobs, self._retry, self._progress = jobs, retry, progress
+    Raises:
+        UsageError: it is not a layout, an archive or a registry.
+        MirrorError: it cannot be opened.
+    """
+    transport, colon, rest = text.partition(":")
+    explicit = bool(colon) and transport in (Transport.LAYOUT, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
+    path = Path(os.path.expanduser(rest if explicit else text))
+    if explicit or text.startswith((".", "/", "~")) or text.endswith(".tar") or exists(path):
+        if not exists(path):
+            raise NotFound(f"There is no layout or archive {str(path)!r}.", hint="Name another source with --from.")
+        store = (
+            stack.enter_context(Layout.open(path)) if is_directory(path) else stack.enter_context(Archive.open(path))
+        )
+        return lambda _: store
+    host = text.removeprefix("docker://").partition("/")[0]
+    if host == text.partition("/")[0] and host != "localhost" and not set(".:") & set(host):
+        raise UsageError(
+            f"There is no directory or file {text!r}, and it is not a registry host.",
+            hint="Use a source such as ./layout, images.tar, registry.internal:5000 or docker://host.",
+        )
+    target, client = PushTarget.parse(text), await stack.enter_async_context(Client(options))
 
-    async def images(self, entries: Sequence[Entry], bad: set[Digest]) -> None:
-        """Bring what is bad of some images."""
-        walked = await map_concurrently(entries, lambda entry: self._walk(entry, bad), _AT_ONCE)
-        copies = [found for found in walked if found]
-        plan = await copy.plan(copies, jobs=self._jobs, retry=self._retry)
-        await copy.execute(plan, jobs=self._jobs, retry=self._retry, keep_going=True, progress=self._progress)
-        self.failures += [f"{done.name}: {done.failure}" for done in copies if done.failure]
+    def source_of(entry: Entry) -> Source:
+        # Parsed again, so that docker.io/redis becomes docker.io/library/redis.
+        return pull_source(client, Reference.parse(str(target.place(entry))))
 
-    async def _walk(self, entry: Entry, bad: set[Digest]) -> CopyTask | None:
-        try:
-            source = self._origin(entry)
-            near = FallbackSource(self._layout, _Still(source))
-            graph = await walk(near, entry.root, keep=lambda child: not entry.lacks(child), retry=self._retry)
-        except MirrorError as error:
-            self.failures.append(f"{entry.name}: {error}")
-            return None
-        return CopyTask(source, RepairSink(self._layout, bad), graph, entry.name, replace(entry.root, data=None))
-
-    async def quarantine(self, digests: Sequence[Digest]) -> None:
-        for digest in digests:
-            await self._layout.quarantine(digest)
+    return source_of

@@ -1,42 +1,51 @@
-"""Digest records: what an image consists of, on a page that a person can read and carry apart from the image.
+"""Digest records: what an image consists of, as a page that a person can read and carry apart from the image.
 
-A layout can prove only that it agrees with itself. A record that came another way says what was published: the digest
-of the list, and for each platform its manifest, image ID and layers, with sizes, entrypoint, command and history.
-The form is that of docker-library/repo-info, which publishes such pages for Docker's official images.
+A layout can prove only that it agrees with itself. A record that came out of band says what was published: the digest
+of the index and, for each platform, its manifest, image ID and layers with sizes, entrypoint, command and history.
+The format is that of docker-library/repo-info, which publishes such pages for Docker's official images.
 
-    `document`  the values
-    `figures`   sizes, dates, platforms and lists: value → text, text → value
-    `history`   a config's history as lines of a Dockerfile
-    `describe`  manifests and configs → a record
-    `markdown`  a record → the page
-    `parsing`   the page → records, or an error that names the line
-    `compare`   two records → what differs, side by side
+    `document`    the values
+    `formatting`  sizes, dates, platforms and lists: value → text, text → value
+    `history`     the history of a config as lines of a Dockerfile
+    `build`       manifests and configs → a record
+    `markdown`    a record → a page
+    `json`        records → JSON
+    `parsing`     a page → records, or an error that names the line
+    `compare`     two records → the differences, side by side
+    `capture`     an image of a registry or a layout → a record
 
-Pure: bytes in, values out.
+All but `capture` is pure: bytes in, values out.
 """
 
-from mirror.records.compare import NOT_IN_PART, Comparison, Difference, Uncompared, compare
-from mirror.records.describe import Modified, configs_of, describe
-from mirror.records.document import Record, RecordedImage, RecordedLayer, RecordedManifest, Runtime, Step
+from mirror.records.build import ModificationTimes, build_record, image_configs
+from mirror.records.compare import Comparison, Difference, NotCompared, Reason, compare
+from mirror.records.document import (
+    HistoryEntry,
+    Record,
+    RecordedConfig,
+    RecordedImage,
+    RecordedLayer,
+    RecordedManifest,
+)
 from mirror.records.markdown import markdown
 from mirror.records.parsing import CAP, parse_records
 
 __all__ = [
     "CAP",
-    "NOT_IN_PART",
     "Comparison",
     "Difference",
-    "Modified",
+    "HistoryEntry",
+    "ModificationTimes",
+    "NotCompared",
+    "Reason",
     "Record",
+    "RecordedConfig",
     "RecordedImage",
     "RecordedLayer",
     "RecordedManifest",
-    "Runtime",
-    "Step",
-    "Uncompared",
+    "build_record",
     "compare",
-    "configs_of",
-    "describe",
+    "image_configs",
     "markdown",
     "parse_records",
 ]

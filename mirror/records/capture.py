@@ -1,122 +1,132 @@
-"""Write down what an image consists of: a digest record, from a registry or a layout.
+"""Record what an image of a registry, a layout or an archive consists of.
 
-    1. walk the graph; every manifest is hashed
-    2. read the configs, hashed too
-    3. ask for the date of every layer: a HEAD, or the time of a file. Layers are not read
+    1. walk the graph, verifying every manifest
+    2. read and verify the configs
+    3. get the date of every layer: Last-Modified from a HEAD request, or the time of a file in a layout
 
-What stands in the record is what the manifests name. That the layers are so too, verify says.
+Layers are not read: a record says what the manifests reference, and `verify` says whether the layers match.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from mirror.archive.reader import Archive
 from mirror.concurrency import map_concurrently
 from mirror.content.graph import MOST_BYTES, Graph, read_small, walk
-from mirror.content.store import Dated
+from mirror.content.store import Source
 from mirror.errors import InvalidContent, UsageError
 from mirror.layout import Entry, Layout
 from mirror.layout.referrers import LayoutReferrers, is_attachable, walk_entry
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.reference import Reference
-from mirror.records import CAP, Record, configs_of, describe
-from mirror.registry import Client, RegistryOptions, Repository
+from mirror.records import CAP, Record, build_record, image_configs
+from mirror.registry import RegistryOptions
 from mirror.retry import ONCE, RetryPolicy
+from mirror.stores.local import LocalImages
+from mirror.stores.open import opened_images
 
-_AT_ONCE = 8  # small requests at a time
+_CONCURRENCY = 8  # small requests
 
 
-async def record_layout(path: Path | str, images: Sequence[str] = (), *, name: str | None = None) -> list[Record]:
-    """The records of images of a layout; where none is named, of all that are no signatures and the like of others.
+@dataclass(frozen=True, slots=True)
+class RecordOptions:
+    """How to record: `name` is the name in the record, if there is one image; by default its own."""
+
+    name: str | None = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    registries: RegistryOptions = field(default_factory=RegistryOptions)
+
+
+async def record_images(
+    what: Path | str, images: Sequence[str] = (), options: RecordOptions | None = None
+) -> list[Record]:
+    """Record an image of a registry, or images of a layout or an archive.
 
     Args:
-        path: the layout's folder; it is only read.
-        images: which images.
-        name: what to call the one image in its record, instead of what the layout calls it.
+        what: a location: an image name, a directory, an archive, or one with a prefix such as `oci:`.
+        images: which images of a layout or an archive; by default all, without the referrers of these.
+        options: how.
 
     Raises:
-        NotFound: there is no such folder or image.
-        UsageError: an image cannot be recorded from here: it has no name, or parts were left out on purpose.
-        ContentError: the layout or the image is broken.
+        NotFound: there is no such directory, archive or image.
+        UsageError: an image has no name, or some of its platforms were left out on purpose.
+        TransferError: the registry could not be reached, or refused.
+        ContentError: the layout, a manifest or a config is broken.
     """
-    with Layout.open(Path(path)) as layout:
-        entries = layout.find(images) if images else await _images(layout)
-        if name and len(entries) > 1:
-            raise UsageError(f"{len(entries)} images cannot have one name, {name!r}.", hint="Say which image.")
-        return [await _record_entry(layout, entry, name) for entry in entries]
+    options = options or RecordOptions()
+    async with opened_images(str(what), images, options.registries, options.retry) as store:
+        if isinstance(store, LocalImages):
+            return await _record_local(store, images, options.name)
+        image = store.images()[0]
+        entry, source = await store.resolve(image), store.source(image)
+        assert image.reference is not None, "registry images have references"
+        graph = await walk(source, entry.root, retry=options.retry)
+        name = Reference.parse(options.name) if options.name else image.reference
+        return [await _record(source, partial(store.modified, image.reference), graph, name, options.retry)]
 
 
-async def _images(layout: Layout) -> list[Entry]:
-    """The entries of a layout but for those that are about another one: signatures and the like."""
-    entries = layout.find()
-    known, about = LayoutReferrers(layout, entries), set[str]()
+async def _record_local(store: LocalImages, images: Sequence[str], name: str | None) -> list[Record]:
+    entries = store.entries(images) if images else await _images(store)
+    if name and len(entries) > 1:
+        raise UsageError(f"{store.name}: {len(entries)} images cannot all be named {name!r}.", hint="Choose one image.")
+    return [await _record_entry(store.store, entry, name) for entry in entries]
+
+
+async def _images(store: LocalImages) -> list[Entry]:
+    """Return the entries without the referrers of other entries."""
+    entries = store.entries()
+    referrers, found = LayoutReferrers(store.store, entries), set[str]()
     for entry in entries:
         if not is_attachable(entry):
-            about.update(one.entry.name for one in await known.of(entry, await walk_entry(layout, entry)))
-    return [entry for entry in entries if not is_attachable(entry) or entry.name not in about]
+            found.update(one.entry.name for one in await referrers.of(entry, await walk_entry(store.store, entry)))
+    return [entry for entry in entries if not is_attachable(entry) or entry.name not in found]
 
 
-async def _record_entry(layout: Layout, entry: Entry, name: str | None) -> Record:
+async def _record_entry(store: Layout | Archive, entry: Entry, name: str | None) -> Record:
     if name is None and entry.reference is None:
         raise UsageError(
-            f"The layout does not say which repository {entry.name} is from.", hint="Say it with --as NAME."
+            f"{entry.name}: the layout does not say which repository it is from.", hint="Name the image with --as NAME."
         )
     if entry.kept is not None:
         raise UsageError(
-            f"Platforms of {entry.name} were left out of this layout on purpose, so it cannot be recorded from here.",
-            hint="Record it from its registry.",
+            f"{entry.name}: platforms were left out of this layout on purpose, so it cannot be recorded from here.",
+            hint=f"Record it from its registry: mirror record {entry.name}",
         )
-    called = Reference.parse(name or entry.name)
-    return await _record(layout, await walk(layout, entry.root), called, ONCE)
+    graph = await walk(store, entry.root)
+    return await _record(store, store.modified, graph, Reference.parse(name or entry.name), ONCE)
 
 
-async def record_image(
-    image: str, options: RegistryOptions | None = None, retry: RetryPolicy | None = None, *, name: str | None = None
+async def _record(
+    source: Source,
+    date_of: Callable[[Descriptor], Awaitable[float | None]],
+    graph: Graph,
+    name: Reference,
+    retry: RetryPolicy,
 ) -> Record:
-    """The record of an image of a registry.
-
-    Args:
-        image: its name.
-        options: how to talk to the registry.
-        retry: how stubborn to be with each request.
-        name: what to call the image in its record, such as the name that it was mirrored from.
-
-    Raises:
-        NotFound: there is no such image.
-        TransferError: the registry could not be reached or refused.
-        ContentError: what it sent is not what it should be.
-    """
-    reference, again = Reference.parse(image), retry or RetryPolicy()
-    called = Reference.parse(name) if name else reference
-    async with Client(options or RegistryOptions()) as client:
-        source = Repository(client.registry(reference.registry), reference.repository)
-        root = await again.run(lambda: source.resolve(reference.target))
-        return await _record(source, await walk(source, root, retry=again), called, again)
-
-
-async def _record(source: Dated, graph: Graph, called: Reference, retry: RetryPolicy) -> Record:
     documents = {digest: node.document for digest, node in graph.nodes.items()}
-    configs = configs_of(documents)
+    configs = image_configs(documents)
     if sum(config.size for config in configs.values()) > MOST_BYTES:
-        raise InvalidContent(f"The configs of {called} have more than {MOST_BYTES} bytes in all.")
-    read = await map_concurrently(configs.values(), lambda config: read_small(source, config, retry), _AT_ONCE)
+        raise InvalidContent(f"{name}: its configs have more than {MOST_BYTES} bytes in all.")
+    contents = await map_concurrently(configs.values(), lambda config: read_small(source, config, retry), _CONCURRENCY)
     layers = {layer.digest: layer for one in documents.values() for layer in one.layers if not layer.is_foreign}
 
     async def modified(layer: Descriptor) -> float | None:
-        return await retry.run(lambda: source.modified(layer))
+        return await retry.run(lambda: date_of(layer))
 
-    dates = await map_concurrently(layers.values(), modified, _AT_ONCE)
-    record = describe(
-        called.familiar,
+    record = build_record(
+        name.familiar,
         graph.root,
         documents,
-        dict(zip(configs, read, strict=True)),
-        dict(zip(layers, dates, strict=True)),
+        dict(zip(configs, contents, strict=True)),
+        dict(zip(layers, await map_concurrently(layers.values(), modified, _CONCURRENCY), strict=True)),
     )
-    if record.length > CAP:
-        raise InvalidContent(f"A record of {called} would have more than {CAP} bytes, and so much no record has.")
+    if record.estimated_length > CAP:
+        raise InvalidContent(f"{name}: its record would have more than {CAP} bytes, the maximum.")
     for manifest in record.manifests:
         if manifest.image is None:
-            raise InvalidContent(f"{manifest.digest} in {called} is no manifest, so the image cannot be recorded.")
+            raise InvalidContent(f"{name}: {manifest.digest} is not a manifest, so the image cannot be recorded.")
     return record

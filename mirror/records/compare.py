@@ -1,7 +1,7 @@
-"""Two records of one image, compared figure by figure: the one that was published, and what is found.
+"""Compare two records of one image, value by value: the one that was published, and the one of what is there.
 
-The dates of layers are not compared: they are a registry's, not the image's. What the found side does not have at
-hand is not compared either, and said.
+The dates of layers are not compared: they belong to a registry, not to the image. Values that only one side has are
+not compared either, and are listed.
 """
 
 from __future__ import annotations
@@ -10,213 +10,222 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import zip_longest
 
 from mirror.oci.descriptor import DOCKER_MANIFEST, OCI_MANIFEST
 from mirror.oci.digest import Digest
-from mirror.records import figures
-from mirror.records.document import Record, RecordedImage, RecordedLayer, RecordedManifest, Runtime, Step
+from mirror.records.document import (
+    HistoryEntry,
+    Record,
+    RecordedConfig,
+    RecordedImage,
+    RecordedLayer,
+    RecordedManifest,
+)
+from mirror.records.formatting import format_http_date, format_list, format_platform
 
-_LONG = 120  # characters of a text that are shown, around the first that differs
-_BEFORE = 40
-NOT_IN_PART = "it is not in this part of the image"
-_RUNS = re.compile(r"^(?:RUN )* *")
+_MAX_SHOWN = 120  # characters of a text, around the first difference
+_CONTEXT = 40  # characters in front of the first difference
+_RUN_PREFIX = re.compile(r"^(?:RUN )* *")
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One figure that is not the same: where, what the record says, and what is there."""
+    """One value that differs: where, what the record says, and what was found."""
 
     where: str
     recorded: str
     found: str
 
 
+class Reason(StrEnum):
+    """Why values could not be compared."""
+
+    NOT_SELECTED = "it is not among the selected platforms"
+    NO_MANIFEST = "its manifest is not available"
+    NO_CONFIG = "its config is not available"
+    NOT_RECORDED = "the record does not contain them"
+
+
 @dataclass(frozen=True, slots=True)
-class Uncompared:
-    """Figures that only one side has at hand: where, why, and of which manifest."""
+class NotCompared:
+    """Values that only one side has: where, why, and in which manifest."""
 
     where: str
-    why: str
+    reason: Reason
     manifest: Digest
 
 
 @dataclass(slots=True)
 class Comparison:
-    """What came out.
-
-    `agreed` counts what is the same, by kind; `uncompared` is what could not be compared.
-    """
+    """The result. `agreed` counts the values that are equal, by kind."""
 
     differences: list[Difference] = field(default_factory=list)
-    uncompared: list[Uncompared] = field(default_factory=list)
+    not_compared: list[NotCompared] = field(default_factory=list)
     agreed: Counter[str] = field(default_factory=Counter)
 
 
-def compare(recorded: Record, found: Record, *, part: bool = False) -> Comparison:
-    """Compare what was recorded with what is found.
+def compare(recorded: Record, found: Record, *, partial: bool = False) -> Comparison:
+    """Compare a record with what was found.
 
     Args:
-        recorded: what is trusted, and whole.
-        found: what there is. Where its `image` or `runtime` is None, that is not at hand.
-        part: whether `found` is some of the manifests under another root, as after a pull of some platforms.
+        recorded: the trusted record, which is complete.
+        found: what is there; a manifest without `image`, or an image without `config`, is not available.
+        partial: whether `found` has only some of the manifests, under another root, as after a pull of some platforms.
     """
-    work = _Comparing(part, platforms=(recorded.media_type is None) is (found.media_type is None))
-    if not part:
-        work.same("digest", recorded.digest, found.digest, counted="digest")
-        work.same("media type", recorded.media_type, found.media_type)
-    order = []
-    for number, theirs in enumerate(_partners(recorded.manifests, found.manifests), 1):
-        ours = recorded.manifests[number - 1]
-        work.manifest(f"manifest {number} ({ours.platform})", ours, found.manifests[theirs] if theirs >= 0 else None)
-        order += [theirs] if theirs >= 0 else []
-    for place in sorted(set(range(len(found.manifests))) - set(order)):
-        extra = found.manifests[place]
-        work.same(f"manifest {place + 1} that is found ({extra.platform})", None, extra.digest)
+    comparer = _Comparer(partial, platforms=(recorded.media_type is None) is (found.media_type is None))
+    if not partial:
+        comparer.compare("digest", recorded.digest, found.digest, kind="digest")
+        comparer.compare("media type", recorded.media_type, found.media_type)
+    partners = _partners(recorded.manifests, found.manifests)
+    for number, (manifest, partner) in enumerate(zip(recorded.manifests, partners, strict=True), 1):
+        other = None if partner is None else found.manifests[partner]
+        comparer.compare_manifest(f"manifest {number} ({manifest.platform})", manifest, other)
+    order = [partner for partner in partners if partner is not None]
+    for index in sorted(set(range(len(found.manifests))) - set(order)):
+        extra = found.manifests[index]
+        comparer.compare(f"additional manifest {index + 1} ({extra.platform})", None, extra.digest)
     if order != sorted(order):
-        work.same("order of the manifests", _numbers(sorted(order)), _numbers(order))
-    return work.done
+        comparer.compare("order of the manifests", _numbers(sorted(order)), _numbers(order))
+    return comparer.result
 
 
-def _partners(recorded: Sequence[RecordedManifest], found: Sequence[RecordedManifest]) -> list[int]:
-    """For each manifest that is recorded, the place of the same one: by digest, else by platform; -1 where none is."""
-    partners = [-1] * len(recorded)
-    left = dict(enumerate(found))
-    for key in _KEYS:
-        waiting: dict[object, deque[int]] = {}
-        for place, manifest in left.items():
-            waiting.setdefault(key(manifest), deque()).append(place)
+def _partners(recorded: Sequence[RecordedManifest], found: Sequence[RecordedManifest]) -> list[int | None]:
+    """Return the index of the same manifest in `found`, by digest or else by platform, for each recorded one."""
+    keys: tuple[Callable[[RecordedManifest], object], ...] = (
+        lambda manifest: (manifest.digest, manifest.platform),
+        lambda manifest: manifest.digest,
+        lambda manifest: manifest.platform,
+    )
+    partners: list[int | None] = [None] * len(recorded)
+    unmatched = dict(enumerate(found))
+    for key in keys:
+        candidates: dict[object, deque[int]] = {}
+        for index, manifest in unmatched.items():
+            candidates.setdefault(key(manifest), deque()).append(index)
         for number, manifest in enumerate(recorded):
-            if partners[number] < 0 and (queue := waiting.get(key(manifest))):
-                partners[number] = queue.popleft()
-                del left[partners[number]]
+            if partners[number] is None and (queue := candidates.get(key(manifest))):
+                partners[number] = index = queue.popleft()
+                del unmatched[index]
     return partners
 
 
-_KEYS: tuple[Callable[[RecordedManifest], object], ...] = (
-    lambda manifest: (manifest.digest, manifest.platform),
-    lambda manifest: manifest.digest,
-    lambda manifest: manifest.platform,
-)
+class _Comparer:
+    """Compares part after part, and collects the result."""
 
+    def __init__(self, partial: bool, platforms: bool) -> None:
+        self.result = Comparison()
+        self._partial, self._platforms = partial, platforms
 
-class _Comparing:
-    """A comparison, as far as it has come."""
-
-    def __init__(self, part: bool, platforms: bool) -> None:
-        self.done = Comparison()
-        self._part, self._platforms = part, platforms
-
-    def same(self, where: str, recorded: object, found: object, *, counted: str = "") -> bool:
-        """Compare one figure, and note it where it differs."""
+    def compare(self, where: str, recorded: object, found: object, *, kind: str = "") -> bool:
+        """Compare one value. If both are equal, count it under `kind`, else note the difference."""
         if recorded == found:
-            self.done.agreed.update([counted] if counted else [])
+            self.result.agreed.update([kind] if kind else [])
             return True
-        self.done.differences.append(Difference(where, *_excerpts(_text(recorded), _text(found))))
+        self.result.differences.append(Difference(where, *_excerpts(_text(recorded), _text(found))))
         return False
 
-    def manifest(self, where: str, recorded: RecordedManifest, found: RecordedManifest | None) -> None:
+    def compare_manifest(self, where: str, recorded: RecordedManifest, found: RecordedManifest | None) -> None:
         if found is None:
-            if self._part:
-                self._leave_open(where, NOT_IN_PART, recorded.digest)
+            if self._partial:
+                self._skip(where, Reason.NOT_SELECTED, recorded.digest)
             else:
-                self.same(where, recorded.digest, None)
+                self.compare(where, recorded.digest, None)
             return
-        self.same(f"{where}: digest", recorded.digest, found.digest, counted="manifest")
-        ours, theirs = recorded.image, found.image
-        if self._platforms and (found.platform.known or (theirs and theirs.runtime)):
-            # An index says more of a platform than a config; and where a config has to tell, it has to be here.
-            self.same(f"{where}: platform", figures.platform(recorded.platform), figures.platform(found.platform))
-        if ours and theirs:
-            self._image(where, ours, theirs, recorded.digest)
+        self.compare(f"{where}: digest", recorded.digest, found.digest, kind="manifest")
+        if self._platforms and (found.platform.known or (found.image and found.image.config)):
+            # An index says more about a platform than a config; if only the config can tell, it must be available.
+            self.compare(f"{where}: platform", format_platform(recorded.platform), format_platform(found.platform))
+        if recorded.image and found.image:
+            self._compare_image(where, recorded.image, found.image, recorded.digest)
         else:
-            self._leave_open(where, "its manifest is not at hand", recorded.digest)
+            self._skip(where, Reason.NO_MANIFEST, recorded.digest)
 
-    def _image(self, where: str, recorded: RecordedImage, found: RecordedImage, manifest: Digest) -> None:
+    def _compare_image(self, where: str, recorded: RecordedImage, found: RecordedImage, manifest: Digest) -> None:
         if (recorded.media_type, found.media_type) != (DOCKER_MANIFEST, OCI_MANIFEST):
-            # The public generator calls OCI manifests Docker's; what they really are, their digest covers.
-            self.same(f"{where}: media type", recorded.media_type, found.media_type)
-        self.same(f"{where}: image ID", recorded.image_id, found.image_id, counted="image ID")
+            # The public generator prints Docker's type for OCI manifests too; the digest covers the real one.
+            self.compare(f"{where}: media type", recorded.media_type, found.media_type)
+        self.compare(f"{where}: image ID", recorded.image_id, found.image_id, kind="image ID")
         for number, (ours, theirs) in enumerate(zip_longest(recorded.layers, found.layers), 1):
-            self._layer(f"{where}: layer {number}", ours, theirs)
-        if recorded.runtime and found.runtime:
-            self._runtime(where, recorded.runtime, found.runtime)
+            self._compare_layer(f"{where}: layer {number}", ours, theirs)
+        if recorded.config and found.config:
+            self._compare_config(where, recorded.config, found.config)
         else:
-            self._leave_open(f"{where}: entrypoint, command and history", "its config is not at hand", manifest)
+            self._skip(f"{where}: entrypoint, command and history", Reason.NO_CONFIG, manifest)
         if any(layer.size is None for layer in recorded.layers):
-            self._leave_open(f"{where}: sizes of layers", "the record does not say them", manifest)
+            self._skip(f"{where}: sizes of layers", Reason.NOT_RECORDED, manifest)
 
-    def _leave_open(self, where: str, why: str, manifest: Digest) -> None:
-        self.done.uncompared.append(Uncompared(where, why, manifest))
-
-    def _layer(self, where: str, recorded: RecordedLayer | None, found: RecordedLayer | None) -> None:
+    def _compare_layer(self, where: str, recorded: RecordedLayer | None, found: RecordedLayer | None) -> None:
         if recorded is None or found is None:
-            self.same(where, recorded and recorded.digest, found and found.digest)
+            self.compare(where, recorded and recorded.digest, found and found.digest)
             return
         if recorded.digest != found.digest:
-            sized = recorded.size not in (None, found.size)
-            texts = (f"{one.digest}, {one.size} bytes" if sized else one.digest for one in (recorded, found))
-            self.same(f"{where}: digest", *texts)
-            return  # what else differs, does so because it is another layer
-        agree = recorded.size is None or self.same(f"{where}: size", recorded.size, found.size)
-        agree &= self.same(f"{where}: media type", recorded.media_type, found.media_type)
-        self.done.agreed.update(["layer"] if agree else [])
+            with_sizes = recorded.size not in (None, found.size)
+            texts = (f"{one.digest}, {one.size} bytes" if with_sizes else one.digest for one in (recorded, found))
+            self.compare(f"{where}: digest", *texts)
+            return  # another layer: its other differences follow from that
+        agree = recorded.size is None or self.compare(f"{where}: size", recorded.size, found.size)
+        agree &= self.compare(f"{where}: media type", recorded.media_type, found.media_type)
+        self.result.agreed.update(["layer"] if agree else [])
 
-    def _runtime(self, where: str, recorded: Runtime, found: Runtime) -> None:
-        before = len(self.done.differences)
-        self.same(f"{where}: Docker version", recorded.docker_version, found.docker_version)
-        self.same(f"{where}: entrypoint", recorded.entrypoint, found.entrypoint)
-        self.same(f"{where}: command", recorded.command, found.command)
-        self.same(f"{where}: shell", recorded.shell, found.shell)
-        self._history(f"{where}: history", recorded.history, found.history)
-        self.done.agreed.update(["config"] if len(self.done.differences) == before else [])
+    def _compare_config(self, where: str, recorded: RecordedConfig, found: RecordedConfig) -> None:
+        before = len(self.result.differences)
+        self.compare(f"{where}: Docker version", recorded.docker_version, found.docker_version)
+        self.compare(f"{where}: entrypoint", recorded.entrypoint, found.entrypoint)
+        self.compare(f"{where}: command", recorded.command, found.command)
+        self.compare(f"{where}: shell", recorded.shell, found.shell)
+        self._compare_history(f"{where}: history", recorded.history, found.history)
+        self.result.agreed.update(["config"] if len(self.result.differences) == before else [])
 
-    def _history(self, where: str, recorded: Sequence[Step], found: Sequence[Step]) -> None:
-        """One difference, however many steps differ: after the first, most of them only say so again."""
-        steps = list(zip_longest(recorded, found))
-        other = [number for number, (ours, theirs) in enumerate(steps) if _shown(ours) != _shown(theirs)]
-        if other:
-            ours, theirs = steps[other[0]]
-            more = f" and {len(other) - 1} more" if len(other) > 1 else ""
-            self.same(f"{where}, step {other[0] + 1}{more}", _whole(ours), _whole(theirs))
+    def _compare_history(self, where: str, recorded: Sequence[HistoryEntry], found: Sequence[HistoryEntry]) -> None:
+        """Note only the first difference: most of those after it only repeat it."""
+        entries = list(zip_longest(recorded, found))
+        different = [number for number, pair in enumerate(entries) if _normalized(pair[0]) != _normalized(pair[1])]
+        if different:
+            ours, theirs = entries[different[0]]
+            more = f" and {len(different) - 1} more" if len(different) > 1 else ""
+            self.compare(f"{where}, step {different[0] + 1}{more}", _entry_text(ours), _entry_text(theirs))
+
+    def _skip(self, where: str, reason: Reason, manifest: Digest) -> None:
+        self.result.not_compared.append(NotCompared(where, reason, manifest))
 
 
-def _shown(step: Step | None) -> tuple[int | None, str] | None:
-    return None if step is None else (step.created, _bare(step.command))
-
-
-def _whole(step: Step | None) -> str | None:
-    if step is None:
+def _normalized(entry: HistoryEntry | None) -> tuple[int | None, str] | None:
+    """Return an entry without the RUN that older generators put before every instruction, and their spaces."""
+    if entry is None:
         return None
-    return f"{'no date' if step.created is None else figures.http_date(step.created)}: {step.command}"
+    arguments, newline, instruction = entry.command.rpartition("\n")
+    return entry.created, arguments + newline + _RUN_PREFIX.sub("", instruction)
 
 
-def _bare(command: str) -> str:
-    """A command without the RUN that older generators put before every instruction, and the spaces that they left."""
-    arguments, newline, text = command.rpartition("\n")
-    return arguments + newline + _RUNS.sub("", text)
+def _entry_text(entry: HistoryEntry | None) -> str | None:
+    if entry is None:
+        return None
+    return f"{'no date' if entry.created is None else format_http_date(entry.created)}: {entry.command}"
 
 
-def _numbers(places: Sequence[int]) -> str:
-    return ", ".join(str(place + 1) for place in places)
+def _numbers(indexes: Sequence[int]) -> str:
+    return ", ".join(str(index + 1) for index in indexes)
 
 
 def _text(value: object) -> str:
     if value is None:
         return "nothing"
-    return figures.words(value) if isinstance(value, tuple) else str(value)
+    return format_list(value) if isinstance(value, tuple) else str(value)
 
 
 def _excerpts(recorded: str, found: str) -> tuple[str, str]:
-    """Both texts, or of long ones the part around the first character that differs."""
-    if max(len(recorded), len(found)) <= _LONG:
+    """Return both texts; of long ones, the part around the first difference."""
+    if max(len(recorded), len(found)) <= _MAX_SHOWN:
         return recorded, found
-    same = next(
+    common = next(
         (i for i, (a, b) in enumerate(zip(recorded, found, strict=False)) if a != b), min(len(recorded), len(found))
     )
-    start = max(0, same - _BEFORE)
-    return _cut(recorded, start), _cut(found, start)
+    start = max(0, common - _CONTEXT)
+    return _excerpt(recorded, start), _excerpt(found, start)
 
 
-def _cut(text: str, start: int) -> str:
-    return ("…" if start else "") + text[start : start + _LONG] + ("…" if len(text) > start + _LONG else "")
+def _excerpt(text: str, start: int) -> str:
+    end = start + _MAX_SHOWN
+    return ("…" if start else "") + text[start:end] + ("…" if len(text) > end else "")

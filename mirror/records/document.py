@@ -1,114 +1,78 @@
-"""The values of a record. Times are whole seconds since the epoch, sizes are bytes; None is: nobody says."""
+"""The values of a record. Times are whole seconds since the epoch, sizes are bytes; None means not known."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mirror.oci.descriptor import Platform
 from mirror.oci.digest import Digest
-from mirror.records.figures import http_date
-from mirror.strictjson import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedLayer:
-    """One layer, as it is transferred. `modified` is when its registry says that it was made."""
+    """One layer, as it is transferred. `modified` is the registry's Last-Modified."""
 
     digest: Digest
     size: int | None
     media_type: str
     modified: int | None = None
 
-    def to_json(self) -> JsonObject:
-        return {
-            "digest": self.digest,
-            "size": self.size,
-            "mediaType": self.media_type,
-            "lastModified": None if self.modified is None else http_date(self.modified),
-        }
-
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One step of the history, as a Dockerfile would say it; it may have several lines."""
+class HistoryEntry:
+    """One entry of the history: a Dockerfile instruction, perhaps of several lines."""
 
     created: int | None
     command: str
 
-    def to_json(self) -> JsonObject:
-        return {"created": None if self.created is None else http_date(self.created), "command": self.command}
-
 
 @dataclass(frozen=True, slots=True)
-class Runtime:
-    """What the config says of how the image was built and what it runs. An artifact's says nothing of it."""
+class RecordedConfig:
+    """What the config says about how the image was built and what it runs. An artifact's config says none of it."""
 
     docker_version: str | None = None
     entrypoint: tuple[str, ...] | None = None
     command: tuple[str, ...] | None = None
     shell: tuple[str, ...] | None = None
-    history: tuple[Step, ...] = ()
-
-    def to_json(self) -> JsonObject:
-        return {
-            "dockerVersion": self.docker_version,
-            "entrypoint": _listed(self.entrypoint),
-            "command": _listed(self.command),
-            "shell": _listed(self.shell),
-            "history": [step.to_json() for step in self.history],
-        }
+    history: tuple[HistoryEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedImage:
-    """What a manifest says. `image_id` is its config's digest; `runtime` is None where the config is not at hand."""
+    """What a manifest says. `image_id` is the digest of its config; `config` is None if it is not available."""
 
     media_type: str | None
     image_id: Digest | None
     layers: tuple[RecordedLayer, ...]
-    runtime: Runtime | None
+    config: RecordedConfig | None
 
     @property
     def size(self) -> int:
-        """Bytes of the layers alone, as they are transferred."""
+        """The bytes of the layers, as they are transferred."""
         return sum(layer.size or 0 for layer in self.layers)
 
     @property
-    def length(self) -> int:
-        """About how many characters its part of a page has, or fewer."""
-        steps = self.runtime.history if self.runtime else ()
-        return sum(len(step.command) for step in steps) + 100 * len(self.layers)
-
-    def to_json(self) -> JsonObject:
-        return {
-            "mediaType": self.media_type,
-            "totalSize": self.size,
-            "imageId": self.image_id,
-            **(self.runtime.to_json() if self.runtime else {}),
-            "layers": [layer.to_json() for layer in self.layers],
-        }
+    def estimated_length(self) -> int:
+        """A lower bound of the characters on the page."""
+        history = self.config.history if self.config else ()
+        return sum(len(entry.command) for entry in history) + 100 * len(self.layers)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedManifest:
-    """One manifest; `image` is None where the manifest itself is not at hand."""
+    """One manifest of an index; `image` is None if the manifest is not available."""
 
     platform: Platform
     digest: Digest
     image: RecordedImage | None
 
-    def to_json(self) -> JsonObject:
-        return {
-            "platform": self.platform.to_json(),
-            "digest": self.digest,
-            **(self.image.to_json() if self.image else {}),
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image. `media_type` is that of its list; an image without one has None, and one manifest, `digest` itself."""
+    """One image.
+
+    `media_type` is that of its index. It is None for an image without an index; then the only manifest has `digest`.
+    """
 
     name: str
     digest: Digest
@@ -120,29 +84,15 @@ class Record:
         return repository_of(self.name)
 
     @property
-    def length(self) -> int:
-        """About how many characters its page has, or fewer."""
-        lengths: dict[Digest, int] = {}
-        for manifest in self.manifests:
-            if manifest.digest not in lengths:
-                lengths[manifest.digest] = manifest.image.length if manifest.image else 0
+    def estimated_length(self) -> int:
+        """A lower bound of the characters on the page. A manifest may be listed many times; it is measured once."""
+        images = {manifest.digest: manifest.image for manifest in self.manifests}
+        lengths = {digest: image.estimated_length if image else 0 for digest, image in images.items()}
         return sum(lengths[manifest.digest] for manifest in self.manifests)
-
-    def to_json(self) -> JsonObject:
-        return {
-            "name": self.name,
-            "digest": self.digest,
-            "mediaType": self.media_type,
-            "manifests": [manifest.to_json() for manifest in self.manifests],
-        }
 
 
 def repository_of(name: str) -> str:
-    """An image's name without tag and digest."""
+    """Return an image name without tag and digest."""
     rest = name.partition("@")[0]
     head, colon, tail = rest.rpartition(":")
     return head if colon and "/" not in tail else rest
-
-
-def _listed(words: Sequence[str] | None) -> list[str] | None:
-    return None if words is None else list(words)

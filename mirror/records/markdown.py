@@ -1,7 +1,7 @@
-"""A record as a page, line for line as the public generator writes it today.
+"""A record as a page of Markdown, line for line as the public generator writes it today.
 
-In one thing it differs: the generator calls every manifest in a list Docker's, of whatever type it is. Here it is
-called what it is (docs/records.md).
+There is one difference: the generator prints Docker's media type for every manifest in an index; this page has its own
+(docs/records.md).
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mirror.oci.digest import Digest
-from mirror.records import figures
-from mirror.records.document import Record, RecordedImage, RecordedLayer, RecordedManifest, Runtime, Step
+from mirror.records.document import Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
+from mirror.records.formatting import format_http_date, format_list, format_platform, format_size
 from mirror.records.history import FENCE, NO_DATE
 
 TOTAL_NOTE = "\t(compressed transfer size, not on-disk size)"
 
 
 def markdown(record: Record) -> str:
-    """The page of one record. Several pages make one, with an empty line between them.
+    """Return the page of one record. Several pages, separated by empty lines, make one file.
 
     Raises:
-        ValueError: something of the image is not known.
+        ValueError: a manifest or a config is not available.
     """
     return "".join(f"{line}\n" for line in _page(record))
 
@@ -34,26 +34,27 @@ def _page(record: Record) -> Iterator[str]:
         yield f"-\tManifest MIME: `{record.media_type}`"
     yield f"-\tPlatforms: {len(record.manifests)}"
     for manifest in record.manifests:
-        yield f"\t-\t{figures.platform(manifest.platform)}"
+        yield f"\t-\t{format_platform(manifest.platform)}"
     for manifest in record.manifests:
         yield from _section(record, manifest)
 
 
 def _section(record: Record, manifest: RecordedManifest) -> Iterator[str]:
     image = manifest.image
-    if image is None or image.runtime is None:
-        raise ValueError(f"{manifest.digest} is not at hand")
+    if image is None or image.config is None:
+        raise ValueError(f"{manifest.digest} is not available")
     yield ""
-    yield f"### `{record.name}` - {figures.platform(manifest.platform)}"
+    yield f"### `{record.name}` - {format_platform(manifest.platform)}"
     yield ""
     if record.media_type is not None:
         yield from _pull(record, manifest.digest)
         yield ""
-    yield from _settings(image, image.runtime)
+    yield from _settings(image, image.config)
     yield ""
     yield f"{FENCE}dockerfile"
-    for step in image.runtime.history:
-        yield from _step(step)
+    for entry in image.config.history:
+        yield f"# {NO_DATE if entry.created is None else format_http_date(entry.created)}"
+        yield entry.command
     yield FENCE
     yield ""
     yield "-\tLayers:"
@@ -67,30 +68,25 @@ def _pull(record: Record, digest: Digest) -> Iterator[str]:
     yield FENCE
 
 
-def _settings(image: RecordedImage, runtime: Runtime) -> Iterator[str]:
-    if runtime.docker_version is not None:
-        yield f"-\tDocker Version: {runtime.docker_version}"
+def _settings(image: RecordedImage, config: RecordedConfig) -> Iterator[str]:
+    if config.docker_version is not None:
+        yield f"-\tDocker Version: {config.docker_version}"
     if image.media_type is not None:
         yield f"-\tManifest MIME: `{image.media_type}`"
-    yield f"-\tTotal Size: **{figures.size(image.size)}**  "
+    yield f"-\tTotal Size: **{format_size(image.size)}**  "
     yield TOTAL_NOTE
     if image.image_id is not None:
         yield f"-\tImage ID: `{image.image_id}`"
-    lists = {"Entrypoint": runtime.entrypoint, "Default Command": runtime.command, "`SHELL`": runtime.shell}
+    lists = {"Entrypoint": config.entrypoint, "Default Command": config.command, "`SHELL`": config.shell}
     for name, values in lists.items():
         if values is not None:
-            yield f"-\t{name}: `{figures.words(values)}`"
-
-
-def _step(step: Step) -> Iterator[str]:
-    yield f"# {NO_DATE if step.created is None else figures.http_date(step.created)}"
-    yield step.command
+            yield f"-\t{name}: `{format_list(values)}`"
 
 
 def _layer(layer: RecordedLayer) -> Iterator[str]:
     yield f"\t-\t`{layer.digest}`  "
     if layer.modified is not None:
-        yield f"\t\tLast Modified: {figures.http_date(layer.modified)}  "
+        yield f"\t\tLast Modified: {format_http_date(layer.modified)}  "
     if layer.size is not None:
-        yield f"\t\tSize: {figures.size(layer.size)}  "
+        yield f"\t\tSize: {format_size(layer.size)}  "
     yield f"\t\tMIME: {layer.media_type}"

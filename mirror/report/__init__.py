@@ -1,10 +1,17 @@
-"""Results as values, and how they read: as text for a person, as JSON for a program.
+"""Results as values, and how they are written: as text for a person, as JSON or JUnit for a program.
 
-`text`      sizes, tables, and text from strangers made harmless
-`findings`  what a verification found
-`transfers` what a pull or a push did
-`images`    what a layout or a registry holds
+`images`     the images of a layout or a registry: `ls`, `inspect`, `tags`
+`layouts`    what was removed from a layout: `rm`, `prune`
+`server`     what is being served
+`transfers`  what a pull, push, export, import or copy did
+`findings`   what a verification found
+`anchors`    what agrees with something that came out of band
+`repairs`    what a repair fixed
 
-Every JSON object has a `schema` field, such as `mirror.pull/1`; within one number, fields are only ever added
-(docs/json.md).
+`json`       any of these as JSON
+`text`       … as text
+`junit`      a verification as JUnit XML
+
+Values contain no text for people. Their field names match the JSON (docs/json.md), where they are in camelCase. Each
+JSON object has a `schema` such as `mirror.pull/1`; within one number, fields are only ever added.
 """

@@ -9,7 +9,7 @@ from enum import StrEnum
 from mirror.content.finding import NAMED, Finding, Kind, Severity
 from mirror.errors import UsageError
 from mirror.report.anchors import Anchored
-from mirror.report.repairs import Repair
+from mirror.report.repairs import RepairReport
 from mirror.strictjson import JsonObject
 from mirror.text import count, seconds, size
 
@@ -133,7 +133,7 @@ class VerifyReport:
     complete: bool = True
     fail_on: Severity = Severity.ERROR
     anchored: tuple[Anchored, ...] = ()
-    repair: Repair | None = None
+    repair: RepairReport | None = None
 
     @property
     def verdict(self) -> Verdict:

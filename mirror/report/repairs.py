@@ -1,4 +1,4 @@
-"""What a repair has healed."""
+"""What a repair fixed."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from mirror.text import count
 
 
 @dataclass(frozen=True, slots=True)
-class Repair:
-    """What was brought from `source`.
+class RepairReport:
+    """What was fetched from `source`.
 
-    `healed` are the digests of the blobs that were bad and are right now; `aside` is where the bad ones are; `failures`
-    are sentences about images that could not be mended.
+    Attributes:
+        healed: digests of the blobs that were damaged or missing, and are correct now.
+        moved_aside: paths of what was there before.
+        failures: sentences about images that could not be repaired.
     """
 
     source: str
     healed: tuple[str, ...] = ()
-    aside: tuple[str, ...] = ()
+    moved_aside: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
         return {
             "source": self.source,
             "healed": list(self.healed),
-            "movedAside": list(self.aside),
+            "movedAside": list(self.moved_aside),
             "failures": list(self.failures),
         }
 
     def remarks(self) -> list[str]:
-        """What a person should know besides the verdict."""
-        return [*self.failures, *(f"What was bad is now at {path}." for path in self.aside)]
+        """Return warnings."""
+        return [*self.failures, *(f"the damaged file was moved to {path}" for path in self.moved_aside)]
 
     def summary(self) -> str:
-        return f"{count(len(self.healed), 'blob')} healed from {self.source}."
+        return f"{count(len(self.healed), 'blob')} repaired from {self.source}."

@@ -1,18 +1,20 @@
-"""Serve: layouts in place as a read-only registry (OCI distribution-spec, "Pull" and "Content Discovery").
+"""Serve layouts in place as a read-only registry (OCI distribution-spec, "Pull" and "Content Discovery").
 
-`catalog`   which repository an image appears as; pure
-`holdings`  what a repository holds, and who refers to what in it
-`store`     blobs that are hashed before their first byte is served
-`current`   the catalog as `index.json` is now
-`answers`   an answer before it is on a wire: statuses, headers, errors as JSON, pages, ranges
-`api`       a request → an answer, without a socket
-`send`      bodies on their way: sendfile, slow disks, slow clients
-`htpasswd`  who may ask
-`server`    sockets, TLS, limits, the access log, the end
+`catalog`    which repository an image is served in; pure
+`content`    what a repository contains, and its referrers
+`blobs`      blobs that are hashed before their first byte is served
+`cache`      the catalog, reloaded when `index.json` changes
+`responses`  a response before it is sent: status, headers, error codes, pagination, ranges
+`api`        a request → a response, without a socket
+`writer`     a response → the client: sendfile, slow disks, slow clients
+`htpasswd`   Basic authentication
+`handler`    one request: authenticate, respond, log
+`listen`     listening sockets and TLS
+`server`     connections, limits and shutdown
 
-The only use case that imports aiohttp, and for its server alone.
+Only aiohttp's server is used, not its client.
 """
 
-from mirror.serve.server import ServeOptions, Serving, serve_layouts
+from mirror.serve.server import ServeOptions, serve_layouts
 
-__all__ = ["ServeOptions", "Serving", "serve_layouts"]
+__all__ = ["ServeOptions", "serve_layouts"]

@@ -1,13 +1,13 @@
-"""The pull side of the distribution specification: a request → an answer, without a socket.
+"""The pull side of the distribution specification: a request → a response, without a socket.
 
-Paths are taken apart as they came, and each part is decoded once and must then fit its grammar: nothing of a path ever
-becomes a path on a disk, and a traversal is simply no name (CVE-2023-2253 for the sizes of pages).
+A path is split as it was sent; each part is decoded once and must then match its grammar. No part of a request path
+ever becomes a file path, and a path traversal is simply not a valid name. Page sizes are capped (CVE-2023-2253).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -16,19 +16,19 @@ from mirror.errors import InvalidDigest
 from mirror.oci.descriptor import MANIFEST_CAP, OCI_INDEX, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import is_host, is_repository, is_tag
+from mirror.serve.blobs import BlobStore, Content, close
+from mirror.serve.cache import CatalogCache
 from mirror.serve.catalog import Repository
-from mirror.serve.current import Current
-from mirror.serve.responses import Refusal, Response, link, matches, page, span
-from mirror.serve.store import Opened, Store
+from mirror.serve.responses import ErrorResponse, Response, link_header, matches_etag, paginate, parse_range
 from mirror.strictjson import JsonObject
 
 _METHODS = ("GET", "HEAD")
-_OCTETS = "application/octet-stream"
+_BLOB_TYPE = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request: `path` is raw, `query` and `headers` have the first value of each name (headers in lower case)."""
+    """A request: a raw `path`, and the first value of each field of `query` and `headers` (names in lower case)."""
 
     method: str
     path: str
@@ -38,198 +38,186 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A read-only registry over what is `current` and the content in `store`."""
+    """A read-only registry: names from `cache`, content from `store`."""
 
-    current: Current
-    store: Store
+    cache: CatalogCache
+    store: BlobStore
 
-    async def answer(self, call: Request) -> Response:
-        """Response one request.
+    async def respond(self, request: Request) -> Response:
+        """Respond to one request.
 
         Raises:
-            Refusal: the answer is an error.
+            ErrorResponse: the response is an error.
         """
-        parts = _parts(call.path)
-        if call.method not in _METHODS:
-            raise Refusal(
-                405,
-                "UNSUPPORTED",
-                f"This registry is read-only: it knows {' and '.join(_METHODS)}.",
-                headers={"Allow": ", ".join(_METHODS)},
-            )
-        if parts == []:
-            return Response.json({})
-        if parts == ["_catalog"]:
-            return await self._list(call)
-        name, kind, last = "/".join(parts[:-2]), *parts[-2:]
-        if (kind, last) == ("tags", "list"):
-            return await self._tags(call, name)
-        answers: dict[str, Callable[[Request, str, str], Awaitable[Response]]] = {
-            "manifests": self._manifest,
-            "blobs": self._blob,
-            "referrers": self._referrers,
-        }
-        if kind not in answers:
-            raise _nowhere()
-        return await answers[kind](call, name, last)
+        parts = _split(request.path)
+        if request.method not in _METHODS:
+            message = f"This registry is read-only; it supports {' and '.join(_METHODS)}."
+            raise ErrorResponse(405, "UNSUPPORTED", message, headers={"Allow": ", ".join(_METHODS)})
+        match parts:
+            case []:
+                return Response.json({})
+            case ["_catalog"]:
+                return await self._catalog(request)
+            case [*name, "tags", "list"]:
+                return await self._tags(request, "/".join(name))
+            case [*name, "manifests", reference]:
+                return await self._manifest(request, "/".join(name), reference)
+            case [*name, "blobs", digest]:
+                return await self._blob(request, "/".join(name), digest)
+            case [*name, "referrers", digest]:
+                return await self._referrers(request, "/".join(name), digest)
+        raise _not_found()
 
-    async def _list(self, call: Request) -> Response:
-        catalog = await self.current.catalog()
-        names, header = page("/v2/_catalog", catalog.names(_namespace(call)), call.query)
-        return Response.json({"repositories": names}, header)
+    async def _catalog(self, request: Request) -> Response:
+        catalog = await self.cache.catalog()
+        names, link = paginate("/v2/_catalog", catalog.names(_namespace(request)), request.query)
+        return Response.json({"repositories": names}, link)
 
-    async def _tags(self, call: Request, name: str) -> Response:
-        repository = await self._repository(call, name)
-        tags, header = page(f"/v2/{name}/tags/list", sorted(repository.tags), call.query)
-        return Response.json({"name": name, "tags": tags}, {**header, **_scoped(call)})
+    async def _tags(self, request: Request, name: str) -> Response:
+        repository = await self._repository(request, name)
+        tags, link = paginate(f"/v2/{name}/tags/list", sorted(repository.tags), request.query)
+        return Response.json({"name": name, "tags": tags}, {**link, **_namespace_header(request)})
 
-    async def _manifest(self, call: Request, name: str, reference: str) -> Response:
-        repository = await self._repository(call, name)
-        node = repository.tags.get(reference) if is_tag(reference) else None
+    async def _manifest(self, request: Request, name: str, reference: str) -> Response:
+        repository = await self._repository(request, name)
+        descriptor = repository.tags.get(reference) if is_tag(reference) else None
         if ":" in reference:
-            node = (await self.current.holdings(repository)).content.get(_digest(reference))
-        if node is None or not node.is_manifest:
-            raise Refusal(404, "MANIFEST_UNKNOWN", f"{name} has no manifest {reference[:256]!r}.")
-        return await self._content(call, name, node, node.media_type, "MANIFEST_UNKNOWN")
+            descriptor = (await self.cache.content(repository)).descriptors.get(_digest(reference))
+        if descriptor is None or not descriptor.is_manifest:
+            raise ErrorResponse(404, "MANIFEST_UNKNOWN", f"{name} has no manifest {reference[:256]!r}.")
+        return await self._content(request, name, descriptor, descriptor.media_type, "MANIFEST_UNKNOWN")
 
-    async def _blob(self, call: Request, name: str, reference: str) -> Response:
-        repository = await self._repository(call, name)
-        node = (await self.current.holdings(repository)).content.get(_digest(reference))
-        if node is None:
-            raise Refusal(404, "BLOB_UNKNOWN", f"{name} has no blob {reference}.")
-        return await self._content(call, name, node, _OCTETS, "BLOB_UNKNOWN")
+    async def _blob(self, request: Request, name: str, digest: str) -> Response:
+        repository = await self._repository(request, name)
+        descriptor = (await self.cache.content(repository)).descriptors.get(_digest(digest))
+        if descriptor is None:
+            raise ErrorResponse(404, "BLOB_UNKNOWN", f"{name} has no blob {digest}.")
+        return await self._content(request, name, descriptor, _BLOB_TYPE, "BLOB_UNKNOWN")
 
-    async def _content(self, call: Request, name: str, node: Descriptor, media_type: str, unknown: str) -> Response:
-        """Content whose bytes are right, or why there is none; HEAD too is a promise that it is there."""
-        found = await self.store.open(node)
-        if isinstance(found, BlobCheck):
-            raise _unfit(name, node, found, unknown)
+    async def _content(
+        self, request: Request, name: str, descriptor: Descriptor, media_type: str, unknown: str
+    ) -> Response:
+        """Respond with verified content. HEAD verifies too: its 200 is a promise."""
+        content = await self.store.open(descriptor)
+        if isinstance(content, BlobCheck):
+            raise _content_error(name, descriptor, content, unknown)
         try:
-            return _whole_or_part(call, node, media_type, found)
+            return _content_response(request, descriptor, media_type, content)
         except BaseException:
-            if isinstance(found, Opened):
-                found.close()
+            close(content)
             raise
 
-    async def _referrers(self, call: Request, name: str, reference: str) -> Response:
-        repository = await self._repository(call, name)
-        subject, kind = _digest(reference), call.query.get("artifactType")
-        found = (await self.current.holdings(repository)).referrers.get(subject, [])
-        nodes = [node for node in found if not kind or node.artifact_type == kind]
-        nodes = [node for node in nodes if node.digest > call.query.get("last", "")]
-        shown = list(_fitting(nodes))
-        headers = {"Content-Type": OCI_INDEX, **_scoped(call)} | (
-            {"OCI-Filters-Applied": "artifactType"} if kind else {}
-        )
-        if len(shown) < len(nodes):
-            headers |= link(f"/v2/{name}/referrers/{subject}", {**call.query, "last": nodes[len(shown) - 1].digest})
-        return Response.json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": shown}, headers)
+    async def _referrers(self, request: Request, name: str, digest: str) -> Response:
+        repository = await self._repository(request, name)
+        subject, kind, last = _digest(digest), request.query.get("artifactType"), request.query.get("last", "")
+        found = (await self.cache.content(repository)).referrers.get(subject, [])
+        referrers = [one for one in found if one.digest > last and (not kind or one.artifact_type == kind)]
+        page = list(_referrers_page(referrers))
+        headers = {"Content-Type": OCI_INDEX, **_namespace_header(request)}
+        if kind:
+            headers["OCI-Filters-Applied"] = "artifactType"
+        if len(page) < len(referrers):
+            query = {**request.query, "last": referrers[len(page) - 1].digest}
+            headers |= link_header(f"/v2/{name}/referrers/{subject}", query)
+        return Response.json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": page}, headers)
 
-    async def _repository(self, call: Request, name: str) -> Repository:
+    async def _repository(self, request: Request, name: str) -> Repository:
         if not is_repository(name):
-            raise Refusal(404, "NAME_INVALID", f"{name[:256]!r} is no name of a repository.")
-        found = (await self.current.catalog()).find(name, _namespace(call))
-        if found is None:
-            raise Refusal(404, "NAME_UNKNOWN", f"There is no repository {name[:256]!r} here.")
-        return found
+            raise ErrorResponse(404, "NAME_INVALID", f"Not a valid repository name: {name[:256]!r}.")
+        repository = (await self.cache.catalog()).find(name, _namespace(request))
+        if repository is None:
+            raise ErrorResponse(404, "NAME_UNKNOWN", f"There is no repository {name[:256]!r}.")
+        return repository
 
 
-def _parts(path: str) -> list[str]:
-    """What comes after `/v2/`, decoded; [] for the root of the API.
+def _split(path: str) -> list[str]:
+    """Return the decoded parts of a path below `/v2/`; [] for `/v2/` itself.
 
     Raises:
-        Refusal: it is no path of a registry.
+        ErrorResponse: no path of a registry looks like this.
     """
     if path in ("/v2", "/v2/"):
         return []
     if not path.startswith("/v2/"):
-        raise _nowhere()
+        raise _not_found()
     try:
         parts = [unquote_to_bytes(part).decode("utf-8") for part in path.removeprefix("/v2/").split("/")]
     except UnicodeError:
-        raise _nowhere() from None
-    if any(not part.isprintable() or "/" in part for part in parts) or (len(parts) < 3 and parts != ["_catalog"]):
-        raise _nowhere()
+        raise _not_found() from None
+    if any(not part.isprintable() or "/" in part for part in parts):
+        raise _not_found()
     return parts
 
 
-def _nowhere() -> Refusal:
-    return Refusal(404, "UNSUPPORTED", "There is nothing at this path.")
+def _not_found() -> ErrorResponse:
+    return ErrorResponse(404, "UNSUPPORTED", "There is nothing at this path.")
 
 
 def _digest(text: str) -> Digest:
     try:
         return Digest.parse(text)
     except InvalidDigest as error:
-        raise Refusal(400, "DIGEST_INVALID", str(error)) from None
+        raise ErrorResponse(400, "DIGEST_INVALID", str(error)) from None
 
 
-def _namespace(call: Request) -> str | None:
-    """The registry that a client means (OCI distribution-spec, "Registry Proxying")."""
-    text = call.query.get("ns")
+def _namespace(request: Request) -> str | None:
+    """Return the registry that a client means (OCI distribution-spec, "Registry Proxying")."""
+    text = request.query.get("ns")
     if text is not None and not is_host(text):
-        raise Refusal(400, "NAME_INVALID", f"ns should be a registry and is {text[:256]!r}.")
+        raise ErrorResponse(400, "NAME_INVALID", f"ns is not a registry host: {text[:256]!r}.")
     return text
 
 
-def _scoped(call: Request) -> dict[str, str]:
-    return {"OCI-Namespace": call.query["ns"]} if "ns" in call.query else {}
+def _namespace_header(request: Request) -> dict[str, str]:
+    return {"OCI-Namespace": request.query["ns"]} if "ns" in request.query else {}
 
 
-def _whole_or_part(call: Request, node: Descriptor, media_type: str, found: bytes | Opened) -> Response:
-    size, tag = node.size, f'"{node.digest}"'
+def _content_response(request: Request, descriptor: Descriptor, media_type: str, content: Content) -> Response:
+    """Respond with all of the content, with a range of it, or with 304 if the client has it."""
+    etag = f'"{descriptor.digest}"'
     headers = {
         "Content-Type": media_type,
-        "Docker-Content-Digest": str(node.digest),
-        "ETag": tag,
+        "Docker-Content-Digest": str(descriptor.digest),
+        "ETag": etag,
         "Accept-Ranges": "bytes",
-        **_scoped(call),
+        **_namespace_header(request),
     }
-    if "if-none-match" in call.headers and matches(call.headers["if-none-match"], tag):
-        _close(found)
+    if "if-none-match" in request.headers and matches_etag(request.headers["if-none-match"], etag):
+        close(content)
         return Response(304, headers)
-    wanted = call.headers.get("range") if call.method == "GET" else None  # RFC 9110, 14.2: it means nothing elsewhere
-    if "if-range" in call.headers and call.headers["if-range"].strip() != tag:
-        wanted = None
-    part = span(wanted, size)
-    if part is None:
-        return Response(200, headers, found, count=size)
-    start, count = part
-    headers["Content-Range"] = f"bytes {start}-{start + count - 1}/{size}"
-    return Response(206, headers, found, start, count)
+    header = request.headers.get("range") if request.method == "GET" else None  # RFC 9110, 14.2: ignored elsewhere
+    if request.headers.get("if-range", etag).strip() != etag:
+        header = None
+    wanted = parse_range(header, descriptor.size)
+    if wanted is None:
+        return Response(200, headers, content, count=descriptor.size)
+    start, count = wanted
+    headers["Content-Range"] = f"bytes {start}-{start + count - 1}/{descriptor.size}"
+    return Response(206, headers, content, start, count)
 
 
-def _close(found: bytes | Opened) -> None:
-    if isinstance(found, Opened):
-        found.close()
-
-
-def _unfit(name: str, node: Descriptor, verdict: BlobCheck, unknown: str) -> Refusal:
-    """Why content is not served. The client learns what is wrong, and nothing of the server's folders."""
-    if verdict.flaw is BlobFault.MISSING:
-        return Refusal(
-            404,
-            unknown,
-            f"{name} names {node.digest}, and it is not here.",
-            note=f"{node.digest} of {name} is missing; pull the image again to have it.",
-        )
-    return Refusal(
+def _content_error(name: str, descriptor: Descriptor, check: BlobCheck, unknown: str) -> ErrorResponse:
+    """Return why content is not served. The client learns what is wrong with it, but no path of the server."""
+    digest, repair = descriptor.digest, "Repair the layout: mirror verify DIR --repair --from SOURCE"
+    if check.flaw is BlobFault.MISSING:
+        message = f"{name}: {digest} is missing from the layout."
+        return ErrorResponse(404, unknown, message, warning=f"{message} {repair}")
+    message = f"{name}: {digest} is {check.flaw} (expected {check.expected}, found {check.found}) and is not served."
+    return ErrorResponse(
         500,
         "UNKNOWN",
-        f"{node.digest} is {verdict.flaw}: expected {verdict.expected}, found {verdict.found}."
-        " It is not served until it has been healed: pull the image again into the layout.",
-        detail={"digest": node.digest, "flaw": verdict.flaw, "expected": verdict.expected, "found": verdict.found},
-        note=f"{node.digest} of {name} is {verdict.flaw}: expected {verdict.expected}, found {verdict.found}."
-        " It is not served; pull the image again to heal it.",
+        message,
+        detail={"digest": digest, "fault": check.flaw, "expected": check.expected, "found": check.found},
+        warning=f"{message} {repair}",
     )
 
 
-def _fitting(nodes: list[Descriptor]) -> Iterator[JsonObject]:
-    """As many referrers as an index may have bytes, and one at least."""
+def _referrers_page(referrers: list[Descriptor]) -> Iterator[JsonObject]:
+    """Yield as many descriptors as fit into an index of the maximum size, and at least one."""
     size = 0
-    for node in nodes:
-        shown = node.to_json()
-        size += len(json.dumps(shown)) + 2
-        if size > MANIFEST_CAP - 1024 and size > len(json.dumps(shown)) + 2:
+    for number, descriptor in enumerate(referrers):
+        item = descriptor.to_json()
+        size += len(json.dumps(item)) + 2
+        if number and size > MANIFEST_CAP - 1024:
             return
-        yield shown
+        yield item

@@ -1,10 +1,10 @@
-"""What a repository holds: everything that its images lead to, as far as their manifests can be read.
+"""What a repository contains: everything that its images reference, as far as their manifests can be read.
 
-A registry serves content in the repositories that have it. So the manifests are read once, when a digest is first asked
-for, and with them come the referrers: all manifests with a `subject` (OCI distribution-spec, "Listing Referrers"; an
-index under a referrers tag, `sha256-…`, is an entry like any other, so what it lists is found too).
+A registry serves content only in the repositories that have it. The manifests are therefore read once, when a digest
+is first requested. That also finds the referrers: all manifests with a `subject` (OCI distribution-spec, "Listing
+Referrers"). The index under a referrers tag (`sha256-…`) is an entry like any other, so what it lists is found too.
 
-A broken image must not hide the others, so nothing is raised here; what is broken is said when it is asked for.
+A broken image must not hide the others, so nothing is raised here; a request for a broken blob reports it.
 """
 
 from __future__ import annotations
@@ -20,69 +20,64 @@ from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document
 
-Read = Callable[[Descriptor], bytes | None]
+ReadManifest = Callable[[Descriptor], bytes | None]
 
 
 @dataclass(slots=True)
 class RepositoryContent:
-    """`content` are all descriptors by digest, `referrers` those of manifests by the digest of their subject.
+    """The content of one repository.
 
-    `complete` is false where a manifest could not be read, so that another look may find more. `size` is bytes of
-    manifests, of which no more than `MOST_BYTES` are read.
+    Attributes:
+        descriptors: everything that the images reference, by digest.
+        referrers: the manifests with a `subject`, by the digest of that subject, sorted by their own.
+        complete: False if a manifest could not be read, so that another attempt may find more.
+        size: bytes of manifests; no more than `MOST_BYTES` are read.
     """
 
-    content: dict[Digest, Descriptor] = field(default_factory=dict)
+    descriptors: dict[Digest, Descriptor] = field(default_factory=dict)
     referrers: dict[Digest, list[Descriptor]] = field(default_factory=dict)
     complete: bool = True
     size: int = 0
 
 
-def survey(entries: Iterable[Entry], read: Read) -> RepositoryContent:
-    """Follow every entry.
+def read_content(entries: Iterable[Entry], read: ReadManifest) -> RepositoryContent:
+    """Follow every entry of a repository.
 
     Args:
-        entries: where to start.
-        read: the verified bytes of a manifest, None where there are none; it blocks.
+        entries: the images.
+        read: returns the verified bytes of a manifest, None if there are none; blocks.
     """
-    found = RepositoryContent()
+    content = RepositoryContent()
     for entry in entries:
-        _follow(found, entry, read)
-    for some in found.referrers.values():
-        some.sort(key=lambda node: node.digest)
-    return found
+        pending = [entry.root]
+        while pending:
+            descriptor = pending.pop()
+            if descriptor.digest in content.descriptors or entry.lacks(descriptor):
+                continue
+            content.descriptors[descriptor.digest] = descriptor
+            if descriptor.is_manifest and (document := _read_manifest(content, descriptor, read)):
+                pending.extend(document.links)
+    for referrers in content.referrers.values():
+        referrers.sort(key=lambda descriptor: descriptor.digest)
+    return content
 
 
-def _follow(found: RepositoryContent, entry: Entry, read: Read) -> None:
-    todo = [entry.root]
-    while todo:
-        node = todo.pop()
-        if node.digest in found.content or entry.lacks(node):
-            continue
-        found.content[node.digest] = node
-        if node.is_manifest:
-            document = _document(found, node, read)
-            todo.extend(document.links if document else ())
-
-
-def _document(found: RepositoryContent, node: Descriptor, read: Read) -> Document | None:
-    """A manifest that can be read; its referrer is noted."""
-    found.size += node.size
-    if node.size > MANIFEST_CAP or found.size > MOST_BYTES:  # a layout may be hostile: what it names costs memory
+def _read_manifest(content: RepositoryContent, descriptor: Descriptor, read: ReadManifest) -> Document | None:
+    """Return a manifest, None if it cannot be read, and add it to the referrers if it has a subject."""
+    content.size += descriptor.size
+    if descriptor.size > MANIFEST_CAP or content.size > MOST_BYTES:  # a hostile layout could exhaust memory
         return None
-    data = read(node)
+    data = read(descriptor)
     if data is None:
-        found.complete = False
+        content.complete = False
         return None
     try:
-        document = manifest.parse(data, node.media_type, str(node.digest))
+        document = manifest.parse(data, descriptor.media_type, str(descriptor.digest))
     except ContentError:
-        return None  # the bytes are those that were published; who asks for them is to judge them
+        return None  # it is served as published; judging it is up to the client
     if document.subject:
-        found.referrers.setdefault(document.subject.digest, []).append(_referrer(node, document))
+        # As the referrers API wants it: with the manifest's own annotations and its artifact type.
+        kind = document.artifact_type or (document.config.media_type if document.config else None)
+        referrer = replace(descriptor, artifact_type=kind, annotations=document.annotations, platform=None, data=None)
+        content.referrers.setdefault(document.subject.digest, []).append(referrer)
     return document
-
-
-def _referrer(node: Descriptor, document: Document) -> Descriptor:
-    """The descriptor that the referrers API wants: with the manifest's own annotations and its artifact type."""
-    kind = document.artifact_type or (document.config.media_type if document.config else None)
-    return replace(node, artifact_type=kind, annotations=document.annotations, platform=None, data=None)

@@ -1,12 +1,16 @@
-"""One request after another: who asks, what is the answer, send it, and one line in the log."""
+"""One request after another: authenticate, respond, and write a line to the access log.
+
+Warnings go to the loggers of these modules, the access log to `mirror.serve.access` (level INFO).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlsplit
 
@@ -16,121 +20,129 @@ from aiohttp.http_exceptions import HttpProcessingError
 from mirror.errors import MirrorError
 from mirror.serve.api import Api, Request
 from mirror.serve.htpasswd import BasicAuth
-from mirror.serve.responses import Refusal, Response
-from mirror.serve.send import BlobResponse, ChangedError
+from mirror.serve.responses import ErrorResponse, Response
+from mirror.serve.writer import ChangedError, ResponseWriter
 
-Speak = Callable[[str], None]
+log = logging.getLogger(__name__)
+access_log = logging.getLogger("mirror.serve.access")
 
-_FIELDS = 32  # of a query
+_MAX_QUERY_FIELDS = 32
 _SHOWN = 1000  # characters of a request in the log
-_COMMON = {
+_HEADERS = {
     "Docker-Distribution-Api-Version": "registry/2.0",
     "Server": "oci-mirror",
     "X-Content-Type-Options": "nosniff",
 }
-_WELCOME = {"WWW-Authenticate": 'Basic realm="mirror", charset="UTF-8"'}
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="mirror", charset="UTF-8"'}
 
 
 class Handler:
-    """Answers requests; `say` takes sentences for the person who runs the server, `log` a line for each request."""
+    """Responds to requests. `auth` is None if everyone may pull; `send_timeout` is as in `ServeOptions`."""
 
-    def __init__(self, api: Api, guard: BasicAuth | None, patience: float, say: Speak, log: Speak) -> None:
-        self.say, self._log = say, log
-        self._api, self._guard, self._patience = api, guard, patience
-        self._busy: set[asyncio.Task[object]] = set()
+    def __init__(self, api: Api, auth: BasicAuth | None, send_timeout: float) -> None:
+        self._api, self._auth, self._send_timeout = api, auth, send_timeout
+        self._tasks: set[asyncio.Task[object]] = set()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Response one request, whatever happens."""
+        """Respond to one request, whatever happens."""
         task = asyncio.current_task()
         assert task is not None
-        self._busy.add(task)
-        line = _Line(request)
+        self._tasks.add(task)
+        entry = _AccessEntry(request)
         try:
-            answer = await self._answer(request, line)
+            response = await self._respond(request, entry)
             try:
-                return await self._deliver(request, answer, line)
+                return await self._send(request, response, entry)
             finally:
-                answer.close()
+                response.close()
         finally:
-            self._log(line.text())
-            self._busy.discard(task)
+            access_log.info("%s", entry)
+            self._tasks.discard(task)
 
-    async def finish(self, grace: float) -> None:
-        """Wait until all requests have been answered, for so many seconds at most."""
-        if self._busy:
-            await asyncio.wait(self._busy, timeout=grace)
+    async def finish(self, seconds: float) -> None:
+        """Wait for the requests in progress, at most so many seconds."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
 
     async def cancel(self) -> None:
-        """End those that are being answered."""
-        for task in self._busy:
+        """Cancel the requests in progress."""
+        for task in self._tasks:
             task.cancel()
         await self.finish(1)
 
-    def trouble(self, text: str, error: BaseException | None) -> None:
-        """What went wrong outside of a request that could be read."""
-        if isinstance(error, HttpProcessingError):
-            self._log(f"{_now()} a request that is no HTTP: {_quoted(error.message)}")
-        else:
-            self.say(f"{text} ({type(error).__name__}: {error})" if error else text)
-
-    async def _answer(self, request: web.BaseRequest, line: _Line) -> Response:
+    async def _respond(self, request: web.BaseRequest, entry: _AccessEntry) -> Response:
         try:
-            if self._guard:
-                line.user = await self._guard.user(request.headers.get("Authorization"))
-                if line.user is None:
-                    raise Refusal(401, "UNAUTHORIZED", "A user and a password are needed.", headers=_WELCOME)
-            answer = await self._api.answer(_call(request))
-        except Refusal as refusal:
-            answer = refusal.answer()
+            if self._auth:
+                entry.user = await self._auth.authenticate(request.headers.get("Authorization"))
+                if entry.user is None:
+                    raise ErrorResponse(401, "UNAUTHORIZED", "Authentication required.", headers=_CHALLENGE)
+            response = await self._api.respond(_request(request))
+        except ErrorResponse as error:
+            response = error.response()
         except MirrorError as error:
-            answer = Refusal(500, "UNKNOWN", "The layout cannot be read.", note=str(error)).answer()
-        if answer.note:
-            self.say(answer.note)
-        return answer
+            response = ErrorResponse(500, "UNKNOWN", "The layout cannot be read.", warning=str(error)).response()
+        if response.warning:
+            log.warning("%s", response.warning)
+        return response
 
-    async def _deliver(self, request: web.BaseRequest, answer: Response, line: _Line) -> web.StreamResponse:
-        """Send an answer. A client that does not get all of it finds its connection cut, and cannot take it for all."""
-        line.status = answer.status
-        delivery = BlobResponse(request, answer, _COMMON, self._patience, self._api.store.hop)
+    async def _send(self, request: web.BaseRequest, response: Response, entry: _AccessEntry) -> web.StreamResponse:
+        """Send a response. If that fails, abort the connection, so that the client cannot mistake a part for all."""
+        entry.status = response.status
+        writer = ResponseWriter(request, response, _HEADERS, self._send_timeout, self._api.store.run_in_thread)
         try:
-            return await delivery.run()
+            return await writer.send()
         except TimeoutError:
-            line.end = "given up: the client takes nothing"
+            entry.outcome = "aborted: the client stopped reading"
         except ConnectionError:
-            line.end = "cut: the client has gone"
+            entry.outcome = "aborted: the client disconnected"
         except (ChangedError, OSError) as error:
-            why = str(error) if isinstance(error, ChangedError) else os.strerror(error.errno or 0)
-            line.end = f"cut: {why}"
-            self.say(f"{answer.headers.get('Docker-Content-Digest')} was not sent to its end: {why}.")
+            reason = str(error) if isinstance(error, ChangedError) else os.strerror(error.errno or 0)
+            entry.outcome = f"aborted: {reason}"
+            log.warning("%s: transfer aborted: %s.", response.headers.get("Docker-Content-Digest"), reason)
         except asyncio.CancelledError:
-            line.end = "cut: the client has gone, or the server stops"
+            entry.outcome = "aborted: the client disconnected, or the server is shutting down"
             raise
         finally:
-            line.sent = delivery.sent
+            entry.sent = writer.sent
         if request.transport:
             request.transport.abort()
-        return web.Response(status=answer.status)
+        return web.Response(status=response.status)
 
 
-class _Line:
-    """A line of the access log. What the client wrote is quoted as JSON does it, and cut."""
+@dataclass(slots=True)
+class _AccessEntry:
+    """A line of the access log. Text from the client is quoted as in JSON, and truncated."""
 
-    def __init__(self, request: web.BaseRequest) -> None:
-        self.user: str | None = None
-        self.status, self.sent, self.end = 0, 0, ""
-        self._request, self._started = request, time.monotonic()
+    request: web.BaseRequest
+    started: float = field(default_factory=time.monotonic)
+    user: str | None = None
+    status: int = 0
+    sent: int = 0
+    outcome: str = ""
 
-    def text(self) -> str:
-        request = self._request
-        asked = _quoted(f"{request.method} {request.raw_path}")
-        agent = _quoted(request.headers.get("User-Agent", ""))
-        took = time.monotonic() - self._started
-        user = _quoted(self.user) if self.user else "-"
-        end = f" {self.end}" if self.end else ""
-        return f"{_now()} {request.remote} {user} {asked} {self.status or '-'} {self.sent} {took:.3f} {agent}{end}"
+    def __str__(self) -> str:
+        request, duration = self.request, time.monotonic() - self.started
+        user = _quote(self.user) if self.user else "-"
+        line = _quote(f"{request.method} {request.raw_path}")
+        agent = _quote(request.headers.get("User-Agent", ""))
+        text = f"{_now()} {request.remote} {user} {line} {self.status or '-'} {self.sent} {duration:.3f} {agent}"
+        return f"{text} {self.outcome}" if self.outcome else text
 
 
-def _quoted(text: str) -> str:
+class ServerLogHandler(logging.Handler):
+    """Takes what aiohttp logs outside of `Handler`: requests that cannot be parsed, and errors of its own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            access_log.info("%s invalid HTTP request: %s", _now(), _quote(error.message))
+        elif error:
+            log.warning("%s (%s: %s)", record.getMessage(), type(error).__name__, error)
+        else:
+            log.warning("%s", record.getMessage())
+
+
+def _quote(text: str) -> str:
     return json.dumps(text[:_SHOWN], ensure_ascii=False)
 
 
@@ -138,19 +150,19 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _call(request: web.BaseRequest) -> Request:
-    """A request as the API takes it.
+def _request(request: web.BaseRequest) -> Request:
+    """Convert a request for the API.
 
     Raises:
-        Refusal: its query has more fields than any client's.
+        ErrorResponse: the URL cannot be parsed, or its query has too many fields.
     """
     text = request.raw_path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     path, _, query = text.partition("?")
     try:
-        if not path.startswith("/"):  # the form that proxies are asked in (RFC 9112, 3.2.2)
+        if not path.startswith("/"):  # the absolute form, as sent to proxies (RFC 9112, 3.2.2)
             path = urlsplit(path).path
-        fields = parse_qsl(query, keep_blank_values=True, errors="replace", max_num_fields=_FIELDS)
+        fields = parse_qsl(query, keep_blank_values=True, errors="replace", max_num_fields=_MAX_QUERY_FIELDS)
     except ValueError:
-        raise Refusal(400, "UNSUPPORTED", "The address of the request cannot be read.") from None
+        raise ErrorResponse(400, "UNSUPPORTED", "The request URL cannot be parsed.") from None
     headers = {name.lower(): request.headers[name] for name in request.headers}
     return Request(request.method, path, dict(reversed(fields)), headers)

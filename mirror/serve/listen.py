@@ -1,4 +1,4 @@
-"""Where the server listens, and with which certificate."""
+"""The address and the certificate of the server."""
 
 from __future__ import annotations
 
@@ -12,58 +12,58 @@ from mirror.errors import ListenError, UsageError
 from mirror.oci.reference import is_host
 
 _ADDRESS = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]+):(?P<port>[0-9]{1,5})", re.ASCII)
-_BACKLOG = 1024  # connections that wait to be taken
+_BACKLOG = 1024  # connections that wait to be accepted
 
 
-def address(text: str) -> tuple[str, int]:
-    """`HOST:PORT` taken apart; port 0 is any that is free.
+def parse_address(text: str) -> tuple[str, int]:
+    """Split `HOST:PORT`.
 
     Raises:
-        UsageError: it is no such thing.
+        UsageError: it is not of that form.
     """
     found = _ADDRESS.fullmatch(text)
     if not found or int(found["port"]) >= 2**16 or not is_host(found["host"]):
         raise UsageError(
-            f"{text!r} is no address to listen on.",
-            hint="Addresses look like 127.0.0.1:5000, 0.0.0.0:5000 or [::1]:0; port 0 takes a free one.",
+            f"Not a valid address to listen on: {text!r}.",
+            hint="Use HOST:PORT, such as 127.0.0.1:5000, 0.0.0.0:5000 or [::1]:0; port 0 picks a free port.",
         )
     return found["host"].strip("[]"), int(found["port"])
 
 
-def bound(host: str, port: int, patience: float) -> socket.socket:
-    """A socket that listens; of the addresses that a name has, IPv4 first.
+def bind(host: str, port: int, timeout: float) -> socket.socket:
+    """Return a listening socket. If a name has several addresses, IPv4 is preferred.
 
-    A client that takes no byte for `patience` seconds is given up by the system, where it is Linux.
+    On Linux, the system closes connections to clients that accept no byte for `timeout` seconds.
 
     Raises:
         ListenError: the system refuses.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, where = min(found, key=lambda one: one[0] != socket.AF_INET)
-        listening = socket.create_server(where[:2], family=family, backlog=_BACKLOG)
+        family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+        listening = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
-        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise ListenError(
-            f"{host}:{port} cannot be listened on: {why}.",
-            hint="Choose another address with --listen; port 0 takes a free one.",
+            f"Cannot listen on {host}:{port}: {reason}.",
+            hint="Choose another address with --listen; port 0 picks a free port.",
         ) from None
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections inherit it
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(patience * 1000))
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout * 1000))
     return listening
 
 
-def shown(listening: socket.socket) -> str:
-    """`HOST:PORT` of a socket, as it goes in front of the name of an image."""
+def format_address(listening: socket.socket) -> str:
+    """Return `HOST:PORT` of a socket, as it is written in front of an image name."""
     host, port = listening.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """The server's side of TLS; None where there is to be none. The key may be in the certificate's file.
+def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """Load a certificate and its key, which may be in the same file; None if there is no certificate.
 
     Raises:
-        UsageError: the files are not there, or do not belong together.
+        UsageError: a file cannot be read, or certificate and key do not match.
     """
     if certificate is None:
         if key is not None:
@@ -72,18 +72,14 @@ def tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
     files = " and ".join(str(file) for file in (certificate, key) if file)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(certificate, key, password=_no_password)
+        # OpenSSL would ask for the password of an encrypted key on the terminal.
+        context.load_cert_chain(certificate, key, password=lambda: "")
     except ssl.SSLError as error:
-        why = (error.reason or "no PEM").lower().replace("_", " ")
+        reason = (error.reason or "not PEM").lower().replace("_", " ")
         raise UsageError(
-            f"{files}: no certificate and key that can be used: {why}.",
-            hint="Both are PEM files that belong together (--cert, --key), or one file; the key has no password.",
+            f"{files}: cannot load the certificate and its key: {reason}.",
+            hint="Both must be PEM, match each other, and the key must not be encrypted (--cert, --key).",
         ) from None
     except OSError as error:
         raise UsageError(f"{files} cannot be read: {os.strerror(error.errno or 0)}.") from None
     return context
-
-
-def _no_password() -> str:
-    """Asked for where the key is encrypted; OpenSSL would ask on the terminal."""
-    return ""

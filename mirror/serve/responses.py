@@ -1,4 +1,4 @@
-"""An answer before it is on a wire: status, headers and body; errors as the specification wants them; pages; ranges.
+"""A response before it is sent: status, headers and body; error responses; pagination; ranges and conditions.
 
 Specifications: OCI distribution-spec, "Error Codes" and "Content Discovery"; RFC 9110, 13 (conditions) and 14 (ranges).
 """
@@ -12,37 +12,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlencode
 
-from mirror.serve.store import Opened
+from mirror.serve.blobs import Content, close
 
-MOST = 10_000  # names on one page, whatever a client asks for
-_NUMBER = re.compile(r"[0-9]{1,30}", re.ASCII)  # `int` would take " 5 ", "1_000" and "٣" too
+MAX_PAGE = 10_000  # names on one page, whatever `n` says
+_NUMBER = re.compile(r"[0-9]{1,30}", re.ASCII)  # `int` would accept " 5 ", "1_000" and "٣" too
 _RANGE = re.compile(r"bytes=\s*([0-9]{0,30})-([0-9]{0,30})\s*", re.ASCII | re.IGNORECASE)
 _JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """`count` bytes of `body`, from `start`; a blob in it is closed by who has sent it. `note` is for the log."""
+    """A status, headers, and `count` bytes of `body` from `start`; `warning` is for the log. `close` it when sent."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | Opened = b""
+    body: Content = b""
     start: int = 0
     count: int = 0
-    note: str = ""
+    warning: str = ""
 
     @classmethod
-    def json(cls, document: object, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
+    def json(cls, document: object, headers: Mapping[str, str] | None = None) -> Response:
         data = json.dumps(document).encode()
-        return cls(status, {**_JSON, **(headers or {})}, data, count=len(data))
+        return cls(200, {**_JSON, **(headers or {})}, data, count=len(data))
 
     def close(self) -> None:
-        if isinstance(self.body, Opened):
-            self.body.close()
+        close(self.body)
 
 
-class Refusal(Exception):
-    """An answer that is an error; raised where it is found out."""
+class ErrorResponse(Exception):
+    """An error in the form of the specification: a status, an error code and a message."""
 
     def __init__(
         self,
@@ -52,58 +51,53 @@ class Refusal(Exception):
         *,
         detail: object = None,
         headers: Mapping[str, str] | None = None,
-        note: str = "",
+        warning: str = "",
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.detail = status, code, detail
-        self.headers, self.note = headers or {}, note
+        self.headers, self.warning = headers or {}, warning
 
-    def answer(self) -> Response:
+    def response(self) -> Response:
         error = {"code": self.code, "message": str(self)} | ({"detail": self.detail} if self.detail else {})
         data = json.dumps({"errors": [error]}).encode()
-        return Response(self.status, {**_JSON, **self.headers}, data, count=len(data), note=self.note)
+        return Response(self.status, {**_JSON, **self.headers}, data, count=len(data), warning=self.warning)
 
 
-# Pages
+# Pagination
 
 
-def page(path: str, names: Sequence[str], query: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Those of the sorted `names` that `n` and `last` ask for, and the Link header to those that come after.
+def paginate(path: str, names: Sequence[str], query: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Return the page of the sorted `names` that `n` and `last` select, and the Link header of the next page.
 
     Raises:
-        Refusal: `n` is no number.
+        ErrorResponse: `n` is not a number.
     """
-    most = min(_wanted(query.get("n")), MOST)
-    first = bisect_right(names, query["last"]) if "last" in query else 0
-    chosen = list(names[first : first + most])
-    if not chosen or first + most >= len(names):
-        return chosen, {}
-    return chosen, link(path, {**query, "n": str(most), "last": chosen[-1]})
-
-
-def link(path: str, query: Mapping[str, str]) -> dict[str, str]:
-    """The header that leads to the next page (RFC 8288)."""
-    return {"Link": f'<{quote(path)}?{urlencode(query)}>; rel="next"'}
-
-
-def _wanted(text: str | None) -> int:
-    if text is None:
-        return MOST
+    text = query.get("n", str(MAX_PAGE))
     if not _NUMBER.fullmatch(text):
-        raise Refusal(400, "UNSUPPORTED", f"n should be a number of names and is {text[:40]!r}.")
-    return int(text)
+        raise ErrorResponse(400, "UNSUPPORTED", f"n is not a number: {text[:40]!r}.")
+    count = min(int(text), MAX_PAGE)
+    first = bisect_right(names, query["last"]) if "last" in query else 0
+    page = list(names[first : first + count])
+    if not page or first + count >= len(names):
+        return page, {}
+    return page, link_header(path, {**query, "n": str(count), "last": page[-1]})
+
+
+def link_header(path: str, query: Mapping[str, str]) -> dict[str, str]:
+    """Return the header that points to the next page (RFC 8288)."""
+    return {"Link": f'<{quote(path)}?{urlencode(query)}>; rel="next"'}
 
 
 # Ranges and conditions
 
 
-def span(header: str | None, size: int) -> tuple[int, int] | None:
-    """Start and length of the one range that is asked for; None for the whole.
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """Return start and length of the requested range; None for all of the content.
 
-    Several ranges, other units and what is no range at all may be answered with the whole (RFC 9110, 14.2).
+    RFC 9110, 14.2 allows a server to ignore several ranges, other units and invalid ranges.
 
     Raises:
-        Refusal: it lies outside of the content, or ends before it starts.
+        ErrorResponse: the range lies outside the content, or ends before it starts.
     """
     found = _RANGE.fullmatch(header or "")
     if not found or found[0].count("-") != 1 or not (found[1] or found[2]):
@@ -113,16 +107,16 @@ def span(header: str | None, size: int) -> tuple[int, int] | None:
     else:
         start, end = int(found[1]), min(size, int(found[2]) + 1 if found[2] else size)
     if start >= end:
-        raise Refusal(
+        raise ErrorResponse(
             416,
             "SIZE_INVALID",
-            f"There are {size} bytes; the range asked for is outside of them.",
+            f"The range lies outside the content, which has {size} bytes.",
             headers={"Content-Range": f"bytes */{size}"},
         )
     return start, end - start
 
 
-def matches(header: str, tag: str) -> bool:
-    """Whether an If-None-Match or If-Range names the entity tag."""
-    names = [name.strip().removeprefix("W/") for name in header.split(",")]
-    return "*" in names or tag in names
+def matches_etag(header: str, etag: str) -> bool:
+    """Return whether an If-None-Match header lists `etag`."""
+    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return "*" in tags or etag in tags

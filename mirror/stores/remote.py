@@ -12,6 +12,7 @@ from mirror.content.store import Source
 from mirror.content.wrappers import FallbackSource
 from mirror.layout import Entry, Layout, names
 from mirror.layout.referrers import FoundReferrers
+from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.registry import Client, ForeignLayers, MirroredRepository, Repository, pull_source
@@ -69,6 +70,10 @@ class RegistryImages:
     def manifests(self, image: StoreImage) -> Source:
         """Return where the manifests of an image are read: in the layout if they are there, else in the registry."""
         return FallbackSource(self.near, self.repository(_reference(image)))
+
+    async def modified(self, reference: Reference, node: Descriptor) -> float | None:
+        """Return the time of a blob, as the repository that answered for the image says it."""
+        return await self.repository(reference).answering.modified(node)
 
     async def present(self, entry: Entry) -> Keep:
         return lambda _: True

@@ -21,7 +21,7 @@ from mirror.stores.location import Location, Transport
 from mirror.transfer.engine import Engine, TransferOptions
 from mirror.transfer.naming import NameMapping, PushTarget
 from mirror.transfer.registry_target import RegistryTarget
-from mirror.verify.receipts import Receipt
+from mirror.verify.receipt_document import Receipt, Tool
 from mirror.version import VERSION
 
 
@@ -99,7 +99,7 @@ async def push_images(
         alone = [entry for entry in entries if is_attachable(entry) and (by_name or entry.name not in engine.attached)]
         await engine.run(stack, pushing.place([StoreImage.of(entry) for entry in alone], store.name))
         if receipt and not options.dry_run:
-            written = Receipt(VERSION, began, datetime.now(UTC), str(source), tuple(pushing.receipts))
+            written = Receipt(Tool(VERSION), began, datetime.now(UTC), str(source), tuple(pushing.receipts))
             receipt.write(written.to_bytes())
     report = engine.report()
     unused = where.renaming.idle([entry.reference for entry in entries if entry.reference])

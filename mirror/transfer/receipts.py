@@ -14,28 +14,26 @@ from mirror.oci.referrers import Tagged, referrers_tag
 from mirror.registry import Repository
 from mirror.text import count
 from mirror.transfer.image import ImageTransfer
-from mirror.verify import receipts
 from mirror.verify.readback import Expected
-from mirror.verify.receipts import Pushed
+from mirror.verify.receipt_document import ReceiptImage, ReceiptReferrers, receipt_content
 
 
-def pushed(image: ImageTransfer, repository: Repository) -> Pushed:
+def pushed(image: ImageTransfer, repository: Repository) -> ReceiptImage:
     """Return what the receipt says of an image."""
     place, digest = _place(image), image.at_source.root.digest
     if image.failure or image.selected is None:
-        return Pushed(image.image.label, place, digest, error=str(image.failure))
+        return ReceiptImage.of(image.image.label, place, digest, error=str(image.failure))
     along = image.referrers
     graphs = [image.graph, *(copy.graph for copy in along.arrived())] if along else [image.graph]
-    content = {piece.node.digest: piece for graph in graphs for piece in receipts.pieces(graph)}
+    content = {part.digest: part for graph in graphs for part in receipt_content(graph)}
     lacking = along.summary().failure if along else None
-    return Pushed(
+    return ReceiptImage.of(
         image.image.label,
         place,
         digest,
         image.chosen.platforms,
         tuple(content.values()),
-        tags=tuple(_tags(image, repository, graphs)),
-        lacking=str(lacking) if lacking else None,
+        referrers=ReceiptReferrers(tuple(_tags(image, repository, graphs)), str(lacking) if lacking else None),
     )
 
 

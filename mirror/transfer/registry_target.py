@@ -24,7 +24,7 @@ from mirror.transfer.receipts import expected, not_there, pushed, unlisted
 from mirror.transfer.referrers import ReferrerCopies, ReferrerCopy
 from mirror.transfer.target import ImageTarget
 from mirror.verify.readback import read_back
-from mirror.verify.receipts import Pushed
+from mirror.verify.receipt_document import ReceiptImage
 
 _AT_ONCE = 4  # tags read back together
 
@@ -49,7 +49,7 @@ class RegistryTarget(ImageTarget):
         receipt: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        self.receipts: list[Pushed] = []
+        self.receipts: list[ReceiptImage] = []
         self._client, self._where, self._retry = client, where, retry
         self._keep_going, self._receipt, self._progress = keep_going, receipt, progress
         self._repositories: dict[str, Repository] = {}

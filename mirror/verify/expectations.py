@@ -23,7 +23,16 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document, parse
 from mirror.oci.reference import DOCKER_HUB, Reference
 from mirror.oci.referrers import tags_about
-from mirror.records import NOT_IN_PART, Comparison, Difference, Record, Uncompared, compare, configs_of, describe
+from mirror.records import (
+    Comparison,
+    Difference,
+    NotCompared,
+    Reason,
+    Record,
+    build_record,
+    compare,
+    image_configs,
+)
 from mirror.report.anchors import Anchored
 from mirror.text import count
 
@@ -154,11 +163,11 @@ def _hold_against(done: Compared, read: Read, entries: Sequence[Entry], record: 
 def _compare(record: Record, entry: Entry, found: Record | None) -> Comparison:
     part = _is_part(entry, record)
     if found is not None:
-        result = compare(record, found, part=part)
+        result = compare(record, found, partial=part)
         if part and not result.agreed["manifest"]:  # it calls itself a part, and has nothing of the whole
             return compare(record, found)
         return result
-    result = Comparison(uncompared=[Uncompared("everything", "its manifest is not at hand", entry.root.digest)])
+    result = Comparison(not_compared=[NotCompared("everything", Reason.NO_MANIFEST, entry.root.digest)])
     if entry.root.digest != record.digest and not part:
         result.differences.append(Difference("digest", record.digest, entry.root.digest))
     return result
@@ -196,7 +205,7 @@ def _judge(record: Record, entry: Entry, result: Comparison) -> Iterator[Finding
     for one in result.differences:
         yield _mismatch(record, entry, one.where, one.recorded, one.found)
     reasons: dict[tuple[str, Severity], list[str]] = {}
-    for gap in result.uncompared:
+    for gap in result.not_compared:
         reasons.setdefault(_reason(entry, gap), []).append(gap.where)
     for (why, severity), places in reasons.items():
         yield Finding(Kind.NOT_COMPARED, severity, record.name, "; ".join(places), f"no way: {why}", (entry.name,))
@@ -207,12 +216,12 @@ def _mismatch(record: Record, entry: Entry, where: str, recorded: str, found: st
     return Finding(Kind.RECORD_MISMATCH, Severity.ERROR, subject, recorded, found, (entry.name,))
 
 
-def _reason(entry: Entry, gap: Uncompared) -> tuple[str, Severity]:
+def _reason(entry: Entry, gap: NotCompared) -> tuple[str, Severity]:
     """Why something could not be compared. What is missing hurts; what was never there does not."""
     if entry.kept is not None and gap.manifest not in entry.kept:
         return "it was left out on purpose", Severity.WARNING
-    theirs = gap.why == NOT_IN_PART or gap.where.endswith("sizes of layers")
-    return gap.why, Severity.WARNING if theirs else Severity.UNVERIFIED
+    theirs = gap.reason in (Reason.NOT_SELECTED, Reason.NOT_RECORDED)
+    return gap.reason, Severity.WARNING if theirs else Severity.UNVERIFIED
 
 
 def _sum(result: Comparison) -> str:
@@ -236,15 +245,15 @@ def _describe(read: Read, entry: Entry) -> Record | None:
         return None
     configs: dict[Digest, bytes] = {}
     left = MOST_BYTES
-    for digest, config in configs_of(documents).items():
+    for digest, config in image_configs(documents).items():
         left -= config.size
         data = read(config) if left >= 0 else None
         if data is not None:
             configs[digest] = data
     try:
-        return describe(entry.name, entry.root, documents, configs)
+        return build_record(entry.name, entry.root, documents, configs)
     except InvalidContent:
-        return describe(entry.name, entry.root, documents, {})  # a broken config has its digest all the same
+        return build_record(entry.name, entry.root, documents, {})  # a broken config has its digest all the same
 
 
 def _documents(read: Read, root: Descriptor) -> dict[Digest, Document]:

@@ -25,7 +25,7 @@ from mirror.layout.names import ORIGIN
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.records import Record, configs_of
+from mirror.records import Record, image_configs
 from mirror.registry import Client, RegistryOptions, pull_source
 from mirror.report.findings import VerifiedImage, VerifyReport
 from mirror.retry import RetryPolicy
@@ -113,7 +113,7 @@ class _Survey:
     async def compared(self, reference: Reference, anchors: Expectations) -> Compared:
         """Between 2 and 3: the image, held against what came another way."""
         documents = {digest: node.document for digest, node in self.graph.nodes.items()}
-        configs = _first(configs_of(documents).values(), MOST_BYTES)
+        configs = _first(image_configs(documents).values(), MOST_BYTES)
         read = zip(configs, await map_concurrently(configs, self._config, _AT_ONCE), strict=True)
         contents = {config.digest: data for config, data in read if data is not None}
         contents |= {digest: node.data for digest, node in self.graph.nodes.items()}

@@ -1,9 +1,9 @@
-"""Receipts of a push: written when it is done, and checked against the registry later."""
+"""Check a registry against the receipt of a push."""
 
 from __future__ import annotations
 
 import time
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +14,8 @@ from mirror.fs.directory import Directory
 from mirror.registry import Client, RegistryOptions, push_target
 from mirror.report.findings import VerifiedImage, VerifyReport
 from mirror.retry import RetryPolicy
-from mirror.verify import receipts
-from mirror.verify.readback import Expected, read_back
-from mirror.verify.receipts import Pushed
+from mirror.verify.readback import read_back
+from mirror.verify.receipt_document import CAP, ReceiptImage, parse_receipt
 
 
 async def verify_receipt(
@@ -25,69 +24,66 @@ async def verify_receipt(
     retry: RetryPolicy | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
-    """Check that registries still have what a receipt says: every name is resolved, every byte fetched and hashed.
+    """Check that registries still have what a receipt lists: every name is resolved, every byte fetched and hashed.
 
     Args:
         path: the receipt.
-        options: how to talk to registries, and how much to read at once.
-        retry: how stubbornly.
-        progress: who wants to know how it goes.
+        options: how to connect to registries, and how many blobs to read at once.
+        retry: how often to try each request.
+        progress: is told about the progress.
 
     Returns:
-        What was found, as for a layout. Images that the receipt says have failed are findings, and not looked for.
+        What was found, as for a layout. Images whose push failed according to the receipt are findings, and are not
+        looked for.
 
     Raises:
         NotFound: there is no such file.
-        ContentError: it is no receipt.
+        ContentError: it is not a receipt.
         StorageError: it cannot be read.
     """
     path, options, started = Path(path), options or RegistryOptions(), time.monotonic()
-    images = receipts.parse(_read(path), str(path))
+    images = parse_receipt(_read(path), str(path))
     if not images:
-        raise ContentError(f"{path} lists no image.")
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(Client(options))
-        expected = _expected(images, client)
+        raise ContentError(f"{path} lists no images.")
+    pushed = [image for image in images if image.error is None]
+    async with Client(options) as client:
+        # The images of one repository share one source.
+        sources = {image.reference.name: push_target(client, image.reference, push=False) for image in pushed}
+        expected = [image.expected(sources[image.reference.name]) for image in pushed]
         found = await read_back(expected, jobs=options.jobs, retry=retry or RetryPolicy(), progress=progress)
     return VerifyReport(
         path=str(path),
         images=tuple(map(_verified, images)),
-        findings=(*filter(None, map(_admitted, images)), *found.findings),
+        findings=(*_failed_pushes(images), *found.findings),
         files=found.files,
         size=found.size,
         seconds=time.monotonic() - started,
     )
 
 
-def _expected(images: list[Pushed], client: Client) -> list[Expected]:
-    """What to look for; images of one repository share one source."""
-    pushed = [image for image in images if image.error is None]
-    sources = {image.place.name: push_target(client, image.place, push=False) for image in pushed}
-    return [image.expected(sources[image.place.name]) for image in pushed]
+def _failed_pushes(images: Sequence[ReceiptImage]) -> Iterator[Finding]:
+    """Yield a finding for each image that, according to the receipt, was not pushed completely."""
+    for image in images:
+        name = image.reference.stored
+        finding = partial(Finding, Kind.NOT_PUSHED, subject=name, images=(name,))
+        if image.error is not None:
+            found = f"a failed push: {image.error.rstrip('.')}"
+            yield finding(severity=Severity.ERROR, expected=image.digest, found=found)
+        elif image.referrers.error is not None:
+            found = f"that some may be missing: {image.referrers.error.rstrip('.')}"
+            yield finding(severity=Severity.WARNING, expected="all of its referrers", found=found)
 
 
-def _admitted(image: Pushed) -> Finding | None:
-    """What the receipt itself says is not right."""
-    about = partial(Finding, Kind.NOT_PUSHED, subject=image.place.stored, images=(image.place.stored,))
-    if image.error is not None:
-        return about(severity=Severity.ERROR, expected=image.digest, found=f"a failed push: {image.error.rstrip('.')}")
-    if image.lacking is not None:
-        found = f"that some of it may be lacking: {image.lacking.rstrip('.')}"
-        return about(severity=Severity.WARNING, expected="all that refers to it", found=found)
-    return None
-
-
-def _verified(image: Pushed) -> VerifiedImage:
-    blobs = [piece.node for piece in image.content if piece.kind not in ("index", "manifest")]
-    return VerifiedImage(
-        image.place.stored, image.digest, image.platforms, len(blobs), sum(blob.size for blob in blobs)
-    )
+def _verified(image: ReceiptImage) -> VerifiedImage:
+    blobs = [part for part in image.content if part.kind not in ("index", "manifest")]
+    size = sum(blob.size for blob in blobs)
+    return VerifiedImage(image.reference.stored, image.digest, image.platforms, len(blobs), size)
 
 
 def _read(path: Path) -> bytes:
     with Directory.open(path.parent) as folder:
         try:
-            return folder.read(path.name, receipts.CAP)
+            return folder.read(path.name, CAP)
         except FileNotFoundError:
             raise NotFound(f"There is no file {str(path)!r}.") from None
         except BrokenLayout as error:

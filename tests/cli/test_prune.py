@@ -69,7 +69,7 @@ def test_what_is_no_blob_stays(mirror: Mirror, layout: Path) -> None:
     (layout / "notes.txt").write_text("mine")
     (layout / ".mirror/quarantine").mkdir()
     (layout / ".mirror/quarantine/x").write_text("somebody's")
-    assert "1 file (10 B) in quarantine: look" in mirror("prune", "layout", "--delete").err
+    assert "1 file (10 B) in quarantine: inspect" in mirror("prune", "layout", "--delete").err
     assert "nothing to prune. 1 file (10 B) in quarantine" in mirror("prune", "layout").err
     document = mirror("prune", "layout", "--json").json
     assert document["quarantined"] == [{"file": ".mirror/quarantine/x", "size": 10}]

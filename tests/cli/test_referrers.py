@@ -592,7 +592,7 @@ def test_rm_takes_them_along(mirror: Mirror, modern: EmbeddedRegistry, layout: P
     before = tree(layout)
     mirror("pull", name, "--all")
     removed = mirror("rm", "layout", name, "--json").json
-    assert len(removed["attached"]) == 3
+    assert len(removed["referrers"]) == 3
     assert tree(layout) == before
 
 

@@ -71,7 +71,7 @@ def test_what_is_bad_is_healed_from_a_registry(
 @pytest.mark.parametrize("digest", [LAYER, IMAGE.root])
 def test_layouts_and_archives_are_sources_too(mirror: Mirror, layout: Path, source: str, digest: str) -> None:
     flip(blob_path(layout, digest))
-    assert f"1 blob healed from {source}" in mirror("verify", "layout", "--repair", "--from", source).err
+    assert f"1 blob repaired from {source}" in mirror("verify", "layout", "--repair", "--from", source).err
     assert content(layout) == content(layout.parent / "good")
 
 

@@ -53,7 +53,7 @@ def test_address_comes_on_stdout_and_the_log_on_stderr(mirror: Mirror, layout: P
         assert process.end() == 0
         assert process.popen.stdout
         assert process.popen.stdout.read() == b""
-    assert "serving 2 images of layout" in process.lines[0]
+    assert "serving 2 images from layout" in process.lines[0]
     assert '"GET /v2/library/redis/manifests/4.0" 200' in process.lines[1]
     assert len(process.lines) == 2
 
@@ -183,14 +183,14 @@ def test_where_files_run_out_that_is_said_once(mirror: Mirror, layout: Path) -> 
     with serving(limited, mirror.folder, mirror.env) as process:
         name, _, port = process.host.rpartition(":")
         held = [socket.create_connection((name, int(port)), timeout=30) for _ in range(90)]
-        assert until(lambda: any("have to wait" in line for line in process.lines))
+        assert until(lambda: any("connections must wait" in line for line in process.lines))
         time.sleep(1.5)  # asyncio tries again meanwhile
         for connection in held:
             connection.close()
         assert until_answered(process.host)
         assert process.end() == 0
     said = [line for line in process.lines if "ulimit -n" in line]
-    assert sum("have to wait" in line for line in said) == 1
+    assert sum("connections must wait" in line for line in said) == 1
     assert not any("Traceback" in line or "accept()" in line for line in process.lines)
 
 
@@ -247,11 +247,11 @@ def test_read_only_media_are_served_and_nothing_is_created(mirror: Mirror, layou
         ((), 2, "DIR"),
         (("nowhere",), 2, "no folder"),
         (("empty",), 3, "oci-layout"),
-        (("layout", "--listen", "x"), 2, "no address"),
+        (("layout", "--listen", "x"), 2, "Not a valid address"),
         (("layout", "--cert", "none.pem"), 2, "none.pem"),
         (("layout", "--key", "none.pem"), 2, "--cert"),
         (("layout", "--htpasswd", "none"), 2, "none"),
-        (("layout", "--listen", "192.0.2.1:5000"), 1, "cannot be listened on"),
+        (("layout", "--listen", "192.0.2.1:5000"), 1, "Cannot listen on"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(

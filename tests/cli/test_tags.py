@@ -61,7 +61,12 @@ def test_no_more_than_a_thousand_are_asked_for_at_once(mirror: Mirror, shop: Emb
 
 def test_a_tag_in_the_name_is_refused(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     for name in ("a/b:v1", "a/b:latest", f"a/b@{IMAGE.root}"):
-        assert "Leave the tag out" in mirror("tags", f"{shop.host}/{name}", code=2).err
+        assert f"mirror tags {shop.host}/a/b" in mirror("tags", f"{shop.host}/{name}", code=2).err
+
+
+def test_a_registry_is_no_repository(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    assert f"mirror tags {shop.host}/team/app" in mirror("tags", shop.host, code=2).err
+    assert shop.requests == []
     assert shop.requests == []
 
 

@@ -1,1 +1,1 @@
-"""Digest records, floor by floor: figures, history, the page, comparison."""
+"""Digest records, floor by floor: text forms, history, the page, comparison."""

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from mirror.oci.descriptor import Platform
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.records import Record, RecordedImage, RecordedLayer, RecordedManifest, Runtime, Step
-from mirror.records.history import harmless
+from mirror.records import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
+from mirror.records.history import escape
 from tests.support import strategies
 
 # Every date that has four digits for its year.
@@ -42,10 +42,10 @@ def layers(draw: st.DrawFn) -> RecordedLayer:
 
 
 @st.composite
-def runtimes(draw: st.DrawFn) -> Runtime:
-    steps = st.builds(Step, st.none() | times, texts.map(harmless))
-    version = draw(st.none() | texts.map(lambda text: harmless(text).replace("\n", "")).filter(bool))
-    return Runtime(version, draw(lists), draw(lists), draw(lists), tuple(draw(st.lists(steps, max_size=4))))
+def configs(draw: st.DrawFn) -> RecordedConfig:
+    steps = st.builds(HistoryEntry, st.none() | times, texts.map(escape))
+    version = draw(st.none() | texts.map(lambda text: escape(text).replace("\n", "")).filter(bool))
+    return RecordedConfig(version, draw(lists), draw(lists), draw(lists), tuple(draw(st.lists(steps, max_size=4))))
 
 
 @st.composite
@@ -54,7 +54,7 @@ def images(draw: st.DrawFn) -> RecordedImage:
         draw(st.none() | media_types),
         draw(st.none() | digests),
         tuple(draw(st.lists(layers(), max_size=4))),
-        draw(runtimes()),
+        draw(configs()),
     )
 
 

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from mirror.oci.descriptor import Platform
 from mirror.oci.digest import Digest
 from mirror.records import (
-    NOT_IN_PART,
     Difference,
+    HistoryEntry,
+    NotCompared,
+    Reason,
     Record,
+    RecordedConfig,
     RecordedImage,
     RecordedLayer,
     RecordedManifest,
-    Runtime,
-    Step,
-    Uncompared,
     compare,
 )
 from tests.records import drawn
@@ -26,8 +26,8 @@ from tests.support import strategies
 
 ZERO, ONE, TWO = (Digest("sha256:" + digit * 64) for digit in "012")
 LAYER = RecordedLayer(ONE, 10, "a/layer", 5)
-STEPS = (Step(0, "RUN a"), Step(None, "# ARGS: A=b\nRUN b"))
-IMAGE = RecordedImage("a/manifest", TWO, (LAYER, LAYER), Runtime("17", ("e",), ("c",), ("s",), STEPS))
+STEPS = (HistoryEntry(0, "RUN a"), HistoryEntry(None, "# ARGS: A=b\nRUN b"))
+IMAGE = RecordedImage("a/manifest", TWO, (LAYER, LAYER), RecordedConfig("17", ("e",), ("c",), ("s",), STEPS))
 AMD, ARM = Platform("linux", "amd64"), Platform("linux", "arm", "v7")
 RECORD = Record("a:b", ZERO, "a/list", (RecordedManifest(AMD, ONE, IMAGE), RecordedManifest(ARM, TWO, IMAGE)))
 
@@ -41,9 +41,9 @@ def with_layer(**changes: Any) -> Record:
     return with_image(layers=(LAYER, replace(LAYER, **changes)))
 
 
-def with_runtime(**changes: Any) -> Record:
-    assert IMAGE.runtime
-    return with_image(runtime=replace(IMAGE.runtime, **changes))
+def with_config(**changes: Any) -> Record:
+    assert IMAGE.config
+    return with_image(config=replace(IMAGE.config, **changes))
 
 
 def with_manifest(**changes: Any) -> Record:
@@ -65,30 +65,30 @@ CHANGES: dict[str, tuple[Record, str, str, str]] = {
     "layer type": (with_layer(media_type="b"), f"{FIRST}: layer 2: media type", "b", "a/layer"),
     "fewer layers": (with_image(layers=(LAYER,)), f"{FIRST}: layer 2", "nothing", ONE),
     "more layers": (with_image(layers=(LAYER,) * 3), f"{FIRST}: layer 3", ONE, "nothing"),
-    "Docker version": (with_runtime(docker_version="18"), f"{FIRST}: Docker version", "18", "17"),
-    "entrypoint": (with_runtime(entrypoint=("x",)), f"{FIRST}: entrypoint", '["x"]', '["e"]'),
-    "command": (with_runtime(command=None), f"{FIRST}: command", "nothing", '["c"]'),
-    "shell": (with_runtime(shell=()), f"{FIRST}: shell", "[]", '["s"]'),
+    "Docker version": (with_config(docker_version="18"), f"{FIRST}: Docker version", "18", "17"),
+    "entrypoint": (with_config(entrypoint=("x",)), f"{FIRST}: entrypoint", '["x"]', '["e"]'),
+    "command": (with_config(command=None), f"{FIRST}: command", "nothing", '["c"]'),
+    "shell": (with_config(shell=()), f"{FIRST}: shell", "[]", '["s"]'),
     "step": (
-        with_runtime(history=(STEPS[0], Step(None, "# ARGS: A=c\nRUN b"))),
+        with_config(history=(STEPS[0], HistoryEntry(None, "# ARGS: A=c\nRUN b"))),
         "step 2",
         "# ARGS: A=c",
         "# ARGS: A=b",
     ),
     "date": (
-        with_runtime(history=(Step(1, "RUN a"), STEPS[1])),
+        with_config(history=(HistoryEntry(1, "RUN a"), STEPS[1])),
         "history, step 1",
         "00:00:01 GMT: RUN a",
         "00:00:00 GMT: RUN a",
     ),
     "no date": (
-        with_runtime(history=(Step(None, "RUN a"), STEPS[1])),
+        with_config(history=(HistoryEntry(None, "RUN a"), STEPS[1])),
         "step 1",
         "no date: RUN a",
         "00:00:00 GMT: RUN a",
     ),
-    "fewer steps": (with_runtime(history=STEPS[:1]), "step 2", "nothing", "no date: # ARGS: A=b\nRUN b"),
-    "other steps": (with_runtime(history=(Step(0, "RUN b"),)), "history, step 1 and 1 more", "RUN b", "RUN a"),
+    "fewer steps": (with_config(history=STEPS[:1]), "step 2", "nothing", "no date: # ARGS: A=b\nRUN b"),
+    "other steps": (with_config(history=(HistoryEntry(0, "RUN b"),)), "history, step 1 and 1 more", "RUN b", "RUN a"),
 }
 
 
@@ -104,9 +104,9 @@ def test_a_figure_that_differs_is_shown_side_by_side(name: str) -> None:
 def test_what_agrees_is_counted() -> None:
     result = compare(RECORD, RECORD)
     assert result.agreed == {"digest": 1, "manifest": 2, "image ID": 2, "layer": 4, "config": 2}
-    assert (result.differences, result.uncompared) == ([], [])
+    assert (result.differences, result.not_compared) == ([], [])
     assert compare(with_layer(size=11), RECORD).agreed["layer"] == 3
-    assert compare(with_runtime(shell=None), RECORD).agreed["config"] == 1
+    assert compare(with_config(shell=None), RECORD).agreed["config"] == 1
 
 
 def test_the_dates_of_layers_are_nobody_s_proof() -> None:
@@ -116,23 +116,21 @@ def test_the_dates_of_layers_are_nobody_s_proof() -> None:
 def test_a_size_that_the_record_does_not_say_is_said() -> None:
     result = compare(with_layer(size=None), RECORD)
     assert result.differences == []
-    assert result.uncompared == [Uncompared(f"{FIRST}: sizes of layers", "the record does not say them", ONE)]
+    assert result.not_compared == [NotCompared(f"{FIRST}: sizes of layers", Reason.NOT_RECORDED, ONE)]
 
 
 def test_what_is_not_at_hand_is_said_and_is_no_difference() -> None:
-    result = compare(RECORD, with_image(runtime=None))
-    assert result.uncompared == [
-        Uncompared(f"{FIRST}: entrypoint, command and history", "its config is not at hand", ONE)
-    ]
+    result = compare(RECORD, with_image(config=None))
+    assert result.not_compared == [NotCompared(f"{FIRST}: entrypoint, command and history", Reason.NO_CONFIG, ONE)]
     result = compare(RECORD, with_manifest(image=None))
-    assert result.uncompared == [Uncompared(FIRST, "its manifest is not at hand", ONE)]
+    assert result.not_compared == [NotCompared(FIRST, Reason.NO_MANIFEST, ONE)]
     assert result.differences == []
 
 
 def test_the_platform_of_a_lone_image_is_its_config_s_to_say() -> None:
     lone = replace(RECORD, media_type=None, manifests=RECORD.manifests[:1])
     unknown = replace(
-        lone, manifests=(RecordedManifest(Platform("unknown", "unknown"), ONE, replace(IMAGE, runtime=None)),)
+        lone, manifests=(RecordedManifest(Platform("unknown", "unknown"), ONE, replace(IMAGE, config=None)),)
     )
     assert compare(lone, unknown).differences == []
 
@@ -140,11 +138,11 @@ def test_the_platform_of_a_lone_image_is_its_config_s_to_say() -> None:
 def test_a_part_of_an_image_is_compared_for_what_it_has() -> None:
     lone = replace(RECORD.manifests[1], platform=Platform("linux", "arm"))  # of configs, no variant is recorded
     part = Record("a:b", TWO, None, (lone,))
-    result = compare(RECORD, part, part=True)
+    result = compare(RECORD, part, partial=True)
     assert result.differences == []
-    assert result.uncompared == [Uncompared(FIRST, NOT_IN_PART, ONE)]
+    assert result.not_compared == [NotCompared(FIRST, Reason.NOT_SELECTED, ONE)]
     assert result.agreed["manifest"] == 1
-    [difference] = compare(with_image(image_id=ZERO), replace(RECORD, digest=ONE), part=True).differences
+    [difference] = compare(with_image(image_id=ZERO), replace(RECORD, digest=ONE), partial=True).differences
     assert difference.where == f"{FIRST}: image ID"
 
 
@@ -152,8 +150,8 @@ def test_a_manifest_that_the_record_does_not_know_is_a_difference_even_in_a_part
     extra = RecordedManifest(Platform("linux", "s390x"), ZERO, IMAGE)
     for part in (False, True):
         found = replace(RECORD, manifests=(*RECORD.manifests, extra))
-        assert compare(RECORD, found, part=part).differences == [
-            Difference("manifest 3 that is found (linux/s390x)", "nothing", ZERO)
+        assert compare(RECORD, found, partial=part).differences == [
+            Difference("additional manifest 3 (linux/s390x)", "nothing", ZERO)
         ]
 
 
@@ -174,21 +172,21 @@ def test_attestations_are_told_apart_by_their_digests() -> None:
 
 @pytest.mark.parametrize("older", ["RUN COPY a b # buildkit", " COPY a b # buildkit", "RUN RUN  COPY a b # buildkit"])
 def test_what_older_generators_put_before_an_instruction_is_no_difference(older: str) -> None:
-    now = with_runtime(history=(Step(0, "COPY a b # buildkit"),))
-    assert compare(with_runtime(history=(Step(0, older),)), now).differences == []
-    assert compare(with_runtime(history=(Step(0, f"{older} c"),)), now).differences
+    now = with_config(history=(HistoryEntry(0, "COPY a b # buildkit"),))
+    assert compare(with_config(history=(HistoryEntry(0, older),)), now).differences == []
+    assert compare(with_config(history=(HistoryEntry(0, f"{older} c"),)), now).differences
 
 
 def test_of_long_texts_the_part_that_differs_is_shown() -> None:
     start, end = "RUN " + "a" * 5000, "b" * 5000
-    one, other = (with_runtime(history=(Step(0, start + char + end),)) for char in "xy")
+    one, other = (with_config(history=(HistoryEntry(0, start + char + end),)) for char in "xy")
     [difference] = compare(one, other).differences
     assert difference.recorded == "…" + "a" * 40 + "x" + "b" * 79 + "…"
     assert difference.found == "…" + "a" * 40 + "y" + "b" * 79 + "…"
 
 
 def test_a_hostile_history_is_compared_in_the_time_that_its_bytes_take() -> None:
-    long = with_runtime(history=(Step(0, "RUN " * 1_000_000),))
+    long = with_config(history=(HistoryEntry(0, "RUN " * 1_000_000),))
     assert compare(long, RECORD).differences
 
 
@@ -206,7 +204,7 @@ def test_any_single_figure_that_is_changed_is_found(record: Record, data: st.Dat
     changed = altered(record, place)
     assume(changed != record)
     result = compare(changed, record)
-    assert result.differences or result.uncompared
+    assert result.differences or result.not_compared
 
 
 def leaves(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -5,7 +5,7 @@ import time
 import pytest
 from hypothesis import given
 
-from mirror.records.history import date_line, harmless, instruction
+from mirror.records.history import date_line, escape, instruction
 from tests.records import drawn
 from tests.support import strategies
 
@@ -57,16 +57,16 @@ def test_the_shell_of_the_config_is_left_out_as_sh_is() -> None:
     ],
 )
 def test_a_history_cannot_forge_the_rest_of_the_page_nor_move_a_terminal(text: str, shown: str) -> None:
-    assert harmless(text) == shown
+    assert escape(text) == shown
 
 
 @strategies.THOROUGH
 @given(drawn.texts)
-def test_harmless_text_is_printable_ends_no_block_and_stays_as_it_is(text: str) -> None:
-    shown = harmless(text)
+def test_escaped_text_is_printable_ends_no_block_and_stays_as_it_is(text: str) -> None:
+    shown = escape(text)
     assert all(line.replace("\t", "").isprintable() for line in shown.split("\n"))
     assert not any(line == "```" or date_line(line) for line in shown.split("\n"))
-    assert harmless(shown) == shown
+    assert escape(shown) == shown
     assert len(shown.split("\n")) == len(text.split("\n"))
 
 

@@ -106,7 +106,7 @@ CHANGES: dict[str, tuple[bytes, bytes, str]] = {
     "a section of another image": (b"### `redis:4.0` - linux; amd64", b"### `redis:5.0` - linux; amd64", "redis:4.0"),
     "a digest of another repository": (b"docker pull redis@", b"docker pull evil/redis@", "docker pull redis@"),
     "a platform in no form": (b"\t-\tlinux; amd64", b"\t-\tlinux/amd64", "expected a platform"),
-    "a name in no form": (b"## `redis:4.0`", b"## `Redis 4`", "expected the name of an image"),
+    "a name in no form": (b"## `redis:4.0`", b"## `Redis 4`", "expected an image name"),
     "a name without backticks": (b"## `redis:4.0`", b"## redis:4.0", "in backticks"),
     "an escape sequence in a line": (b"-\tLayers:", b"-\t\x1b[2JLayers:", "Layers"),
     "an escape sequence in a media type": (b"MIME: app", b"MIME: \x1b[2Japp", "expected a media type"),
@@ -147,7 +147,7 @@ def test_windows_line_ends_are_an_error_that_says_what_to_do() -> None:
 
 
 def test_bytes_that_are_no_utf8_are_named_by_their_line() -> None:
-    assert "line 1: byte 4 of the file is no UTF-8" in str(error_of(b"## `\xff`\n"))
+    assert "line 1: byte 4 of the file is not UTF-8" in str(error_of(b"## `\xff`\n"))
     assert error_of(b"\n\n" + b"\xc3\x28").line == 3
 
 
@@ -161,7 +161,7 @@ def test_a_page_without_a_record_is_an_error(page: bytes) -> None:
 
 
 def test_a_record_of_nothing_is_an_error() -> None:
-    assert "found no image redis:9" in str(error_of(b"## `redis:9`\n\n**does not exist** (yet?)\n"))
+    assert "there was no image redis:9" in str(error_of(b"## `redis:9`\n\n**does not exist** (yet?)\n"))
 
 
 def test_what_follows_a_record_has_to_be_another_one() -> None:
@@ -177,7 +177,7 @@ def test_a_file_that_is_too_large_is_refused_unread(extra: int) -> None:
 
 def test_a_name_by_digest_has_to_be_that_of_the_list() -> None:
     digest = b"sha256:" + b"0" * 64
-    assert "another one than that of the name" in str(error_of(SEED.replace(b"`redis:4.0`", b"`redis@%s`" % digest)))
+    assert "differs from the one in the name" in str(error_of(SEED.replace(b"`redis:4.0`", b"`redis@%s`" % digest)))
 
 
 # Hostile pages are read, or refused, in a time that follows their bytes

@@ -12,7 +12,8 @@ from mirror.oci.descriptor import DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Plat
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document
 from mirror.oci.manifest import parse as parse_manifest
-from mirror.records import Record, Step, compare, describe, markdown, parse_records
+from mirror.records import HistoryEntry, Reason, Record, build_record, compare, markdown, parse_records
+from mirror.records.json import to_json
 from tests.support.images import DOCKER_LAYER, RECORD
 from tests.support.strategies import outcome
 
@@ -73,7 +74,7 @@ def test_image_id_types_layers_and_sizes_are_those_of_the_manifest(record: Recor
 def test_the_dates_of_the_layers_are_read(record: Record, number: int) -> None:
     image = record.manifests[number].image
     assert image
-    dates = [one.to_json()["lastModified"] for one in image.layers]
+    dates = [one["lastModified"] for one in to_json([record])["records"][0]["manifests"][number]["layers"]]
     assert len(dates) == 6
     assert dates[:3] == DATES[number]
     assert image.layers[0].modified == [1504825917, 1504921902][number]
@@ -83,10 +84,10 @@ def test_the_dates_of_the_layers_are_read(record: Record, number: int) -> None:
 def test_what_the_image_runs_is_read(record: Record, number: int) -> None:
     image = record.manifests[number].image
     assert image
-    assert image.runtime
-    runtime = image.runtime
-    assert (runtime.docker_version, runtime.shell) == ("17.06.2-ce", None)
-    assert (runtime.entrypoint, runtime.command) == (("docker-entrypoint.sh",), ("redis-server",))
+    assert image.config
+    config = image.config
+    assert (config.docker_version, config.shell) == ("17.06.2-ce", None)
+    assert (config.entrypoint, config.command) == (("docker-entrypoint.sh",), ("redis-server",))
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -95,13 +96,14 @@ def test_the_history_is_read_step_by_step(record: Record, number: int) -> None:
     lines = section.splitlines()
     image = record.manifests[number].image
     assert image
-    assert image.runtime
-    steps = [(step.to_json()["created"], step.command) for step in image.runtime.history]
+    assert image.config
+    history = to_json([record])["records"][0]["manifests"][number]["history"]
+    steps = [(entry["created"], entry["command"]) for entry in history]
     assert steps == [(date.removeprefix("# "), text) for date, text in zip(lines[::2], lines[1::2], strict=True)]
     assert len(steps) == 16
     if number == 0:
         assert steps[:4] == COMMANDS
-        assert image.runtime.history[1] == Step(1505292050, 'CMD ["bash"]')
+        assert image.config.history[1] == HistoryEntry(1505292050, 'CMD ["bash"]')
 
 
 def test_only_the_number_of_platforms_is_written_otherwise(record: Record) -> None:
@@ -120,18 +122,18 @@ def found_without_configs() -> Record:
     documents: dict[Digest, Document] = {
         Digest.of(data): parse_manifest(data, None, "it") for data in (LIST, *MANIFESTS)
     }
-    return describe("redis:4.0", root, documents, {})
+    return build_record("redis:4.0", root, documents, {})
 
 
 def test_the_real_manifests_agree_with_the_record_and_the_absent_configs_are_said(record: Record) -> None:
     result = compare(record, found_without_configs())
     assert result.differences == []
     assert result.agreed == {"digest": 1, "manifest": 2, "image ID": 2, "layer": 12}
-    assert [one.where for one in result.uncompared] == [
+    assert [one.where for one in result.not_compared] == [
         "manifest 1 (linux/amd64): entrypoint, command and history",
         "manifest 2 (linux/arm/v7): entrypoint, command and history",
     ]
-    assert {one.why for one in result.uncompared} == {"its config is not at hand"}
+    assert {one.reason for one in result.not_compared} == {Reason.NO_CONFIG}
 
 
 # Every figure, with one digit changed

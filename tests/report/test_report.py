@@ -16,12 +16,25 @@ from mirror.errors import ContentError, MirrorError, PartialFailure, StorageErro
 from mirror.oci.descriptor import Descriptor, Platform
 from mirror.oci.digest import Digest
 from mirror.ratelimit import Quota, Usage
-from mirror.records import Record, RecordedImage, RecordedLayer, RecordedManifest, Runtime, Step
+from mirror.records import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
+from mirror.records.json import to_json as records_json
+from mirror.report import text
 from mirror.report.anchors import Anchored
 from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
-from mirror.report.images import Inspected, Listed, Listing, Part, Platformed, Referring, Removed, Tags
-from mirror.report.pruned import Pruned
-from mirror.report.repairs import Repair
+from mirror.report.images import (
+    Blob,
+    ImageList,
+    ImageSummary,
+    InspectedImage,
+    InspectedManifest,
+    InspectedReferrer,
+    Inspection,
+    TagList,
+)
+from mirror.report.json import to_json
+from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage
+from mirror.report.repairs import RepairReport
+from mirror.report.server import ServerInfo
 from mirror.report.transfers import Amount, ReferrerSummary, Transferred, TransferReport
 from mirror.text import count, printable, seconds, size, table
 from tests.support.strategies import QUICK, nasty_text
@@ -244,36 +257,39 @@ def test_a_report_without_images_says_so() -> None:
 # JSON, as documented
 
 
-def inspected() -> dict[str, Any]:
-    part = Part(DIGEST, "a/b", 5)
-    platform = Platformed("linux/amd64", part, part, (part,), {"created": "now"}, about=OTHER)
-    referring = Referring(DIGEST, part, "a/b", "sha256-a.sig")
-    return Inspected(NAME, part, (platform,), 2, 10, {"a": "b"}, b"{}", (referring,)).to_json()
+def inspected() -> InspectedImage:
+    blob = Blob(DIGEST, "a/b", 5)
+    manifest = InspectedManifest("linux/amd64", blob, blob, (blob,), {"created": "now"}, subject=OTHER)
+    referrer = InspectedReferrer(DIGEST, blob, "a/b", "sha256-a.sig")
+    return InspectedImage(NAME, DIGEST, "a/b", 5, (manifest,), 2, 10, {"a": "b"}, (referrer,), b"{}")
 
 
 USAGE = Usage("docker.io", 3, Quota(100, 74, 21600))
-LISTED = Listed(NAME, DIGEST, "a/b", ("linux/amd64",), 2, 3000)
+LISTED = ImageSummary(NAME, DIGEST, "a/b", ("linux/amd64",), 2, 3000)
 LAYER = RecordedLayer(DIGEST, 5, "a/b", 0)
-RUNTIME = Runtime("17", ("a",), ("b",), ("c",), (Step(0, "RUN a"),))
-MANIFEST = RecordedManifest(Platform("linux", "arm", "v7"), DIGEST, RecordedImage("a/b", OTHER, (LAYER,), RUNTIME))
+CONFIG = RecordedConfig("17", ("a",), ("b",), ("c",), (HistoryEntry(0, "RUN a"),))
+MANIFEST = RecordedManifest(Platform("linux", "arm", "v7"), DIGEST, RecordedImage("a/b", OTHER, (LAYER,), CONFIG))
 ANCHORED = (Anchored("--expect", NAME, "the digest"),)
+PRUNED = PruneReport(
+    path="layout",
+    deleted=False,
+    orphans=(PrunedBlob(DIGEST, 3000),),
+    unfinished=(PrunedFile(".mirror/partial/x", 10),),
+    quarantined=(PrunedFile(".mirror/quarantine/y", 1),),
+)
 DOCUMENTED: dict[str, dict[str, Any]] = {
-    "mirror.record/1": {
-        "schema": "mirror.record/1",
-        "records": [Record("redis:4.0", DIGEST, "a/b", (MANIFEST,)).to_json()],
-    },
+    "mirror.record/1": records_json([Record("redis:4.0", DIGEST, "a/b", (MANIFEST,))]),
     "mirror.pull/1": report(transferred(referrers=ReferrerSummary(1, 10)), healed=(DIGEST,), quotas=(USAGE,)).to_json(),
     "mirror.push/1": report(transferred(referrers=ReferrerSummary(1, 10)), verb="push", quotas=(USAGE,)).to_json(),
     "mirror.verify/1": replace(
-        verified(), repair=Repair("./good", (DIGEST,)), anchored=(Anchored("--expect", NAME, "the digest"),)
+        verified(), repair=RepairReport("./good", (DIGEST,)), anchored=(Anchored("--expect", NAME, "the digest"),)
     ).to_json(),
-    "mirror.ls/1": Listing("layout", (LISTED,), 3000).to_json(),
-    "mirror.rm/1": Removed(NAME, DIGEST, 2, 3000, 1).to_json(),
-    "mirror.prune/1": Pruned(
-        "layout", {DIGEST: 3000}, {".mirror/partial/x": 10}, {".mirror/quarantine/y": 1}, False
-    ).to_json(),
-    "mirror.tags/1": Tags(NAME, ("v1",)).to_json(),
-    "mirror.inspect/1": {"schema": "mirror.inspect/1", "images": [inspected()]},
+    "mirror.serve/1": to_json(ServerInfo("127.0.0.1:5000", "http://127.0.0.1:5000", ("layout",), ("a/b",), 1)),
+    "mirror.ls/1": to_json(ImageList("layout", (LISTED,), 3000)),
+    "mirror.rm/2": to_json(RemovedImage(NAME, DIGEST, Amount(2, 3000), 1)),
+    "mirror.prune/1": to_json(PRUNED),
+    "mirror.tags/1": to_json(TagList(NAME, ("v1",))),
+    "mirror.inspect/2": to_json(Inspection((inspected(),))),
 }
 
 
@@ -324,11 +340,17 @@ def test_a_failure_is_in_the_json_as_a_sentence() -> None:
 
 
 def test_json_has_whole_digests_and_exact_bytes() -> None:
-    listing = Listing("layout", (LISTED,), 3000)
-    assert listing.to_json()["images"][0]["digest"] == DIGEST
-    assert listing.to_json()["size"] == 3000
-    assert DIGEST.short in listing.lines()[1]
-    assert "3.0 kB" in listing.lines()[1]
+    listing = ImageList("layout", (LISTED,), 3000)
+    assert to_json(listing)["images"][0]["digest"] == DIGEST
+    assert to_json(listing)["size"] == 3000
+    assert DIGEST.short in text.image_list(listing).lines[1]
+    assert "3.0 kB" in text.image_list(listing).lines[1]
+
+
+def test_what_is_no_result_has_no_json() -> None:
+    for value in (1, "text", ImageList):
+        with pytest.raises(TypeError, match="not a result"):
+            to_json(value)
 
 
 # Tables
@@ -344,35 +366,36 @@ def test_json_has_whole_digests_and_exact_bytes() -> None:
     ],
 )
 def test_a_row_names_a_few_platforms(platforms: tuple[str, ...], shown: str) -> None:
-    assert shown in Listed(NAME, DIGEST, "a/b", platforms).row()
+    assert shown in text.image_row(ImageSummary(NAME, DIGEST, "a/b", platforms))
 
 
 def test_a_row_tells_what_is_sparse_or_broken() -> None:
-    assert any("sparse" in cell for cell in Listed(NAME, DIGEST, "a/b", sparse=True).row())
-    broken = Listed(NAME, DIGEST, "a/b", problem="It broke.").row()
+    assert any("sparse" in cell for cell in text.image_row(ImageSummary(NAME, DIGEST, "a/b", sparse=True)))
+    broken = text.image_row(ImageSummary(NAME, DIGEST, "a/b", problem="It broke."))
     assert any("broken" in cell for cell in broken)
 
 
 def test_an_inspected_image_shows_all_of_its_parts() -> None:
-    part, config = Part(DIGEST, "a/b", 5), Part(OTHER, "a/c", 7)
-    platform = Platformed("linux/amd64", part, config, (part, part), {"entry": ["sh", "-c", "a b"]})
-    text = "\n".join(Inspected(NAME, part, (platform,), 3, 17, {"x": "y"}, b"{}").lines())
-    assert all(one in text for one in (NAME, DIGEST, OTHER, "linux/amd64", "2 layers", "sh -c 'a b'", "x  y"))
-    assert platform.size == 17
+    blob, config = Blob(DIGEST, "a/b", 5), Blob(OTHER, "a/c", 7)
+    manifest = InspectedManifest("linux/amd64", blob, config, (blob, blob), {"entry": ["sh", "-c", "a b"]})
+    image = InspectedImage(NAME, DIGEST, "a/b", 5, (manifest,), 3, 17, {"x": "y"})
+    shown = "\n".join(text.inspection([image]).lines)
+    assert all(one in shown for one in (NAME, DIGEST, OTHER, "linux/amd64", "2 layers", "sh -c 'a b'", "x  y"))
+    assert manifest.size == 17
 
 
 def test_an_attestation_names_its_image() -> None:
-    part = Part(DIGEST, "a/b", 5)
-    lines = Platformed(None, part, None, (), {}, about=OTHER).lines()
-    assert any(f"about {OTHER}" in line for line in lines)
+    manifest = InspectedManifest(None, Blob(DIGEST, "a/b", 5), None, (), {}, subject=OTHER)
+    lines = text.inspection([replace(inspected(), manifests=(manifest,))]).lines
+    assert any(f"attestation of {OTHER}" in line for line in lines)
 
 
 @pytest.mark.parametrize(("kept", "said"), [(0, False), (3, True)])
 def test_removing_says_what_went_and_what_stayed(kept: int, said: bool) -> None:
-    removed = Removed(NAME, DIGEST, 2, 3000, kept)
-    assert removed.lines() == [f"{NAME}@{DIGEST}"]
-    assert "2 files deleted, 3.0 kB freed" in removed.summary()
-    assert ("needed by other images" in removed.summary()) is said
+    removed = text.removed_image(RemovedImage(NAME, DIGEST, Amount(2, 3000), kept))
+    assert removed.lines == [f"{NAME}@{DIGEST}"]
+    assert "2 blobs deleted, 3.0 kB freed" in removed.summary
+    assert ("3 blobs kept for other images" in removed.summary) is said
 
 
 # Referrers
@@ -410,5 +433,5 @@ def test_json_tells_apart_what_is_not_there_and_what_was_not_looked_for() -> Non
 
 
 def test_a_row_of_ls_notes_referrers_beside_other_things() -> None:
-    row = Listed(NAME, DIGEST, "a/b", ("linux/amd64",), sparse=True, referrers=2).row()
+    row = text.image_row(ImageSummary(NAME, DIGEST, "a/b", ("linux/amd64",), sparse=True, referrers=2))
     assert row[-1] == "linux/amd64 (sparse, 2 referrers)"

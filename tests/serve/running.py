@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import http.client
 import json
+import logging
 import os
 import socket
 import threading
@@ -16,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from mirror import ServeOptions, serve_layouts
-from mirror.serve import Serving
+from mirror.report.server import ServerInfo
 from tests.support.images import Image, Json, digest_of
 
 IMAGE_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
-ANY = ServeOptions(listen="127.0.0.1:0", idle=30.0, patience=30.0, grace=5.0)
+ANY = ServeOptions(listen="127.0.0.1:0", idle_timeout=30.0, send_timeout=30.0, shutdown_timeout=5.0)
 
 
 # Layouts
@@ -83,7 +84,7 @@ def age() -> None:
 class Server:
     """What is served, and what it has said so far."""
 
-    serving: Serving
+    serving: ServerInfo
     said: list[str] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
 
@@ -144,9 +145,10 @@ def running(*layouts: Path, **options: Any) -> Iterator[Server]:
         done = asyncio.Event()
         said: list[str] = []
         logged: list[str] = []
-        async with serve_layouts(layouts, replace(ANY, **options), say=said.append, log=logged.append) as serving:
-            ready.set_result((Server(serving, said, logged), asyncio.get_running_loop(), done))
-            await done.wait()
+        with collected("mirror.serve", said), collected("mirror.serve.access", logged):
+            async with serve_layouts(layouts, replace(ANY, **options)) as serving:
+                ready.set_result((Server(serving, said, logged), asyncio.get_running_loop(), done))
+                await done.wait()
 
     def main() -> None:
         try:
@@ -165,6 +167,27 @@ def running(*layouts: Path, **options: Any) -> Iterator[Server]:
         loop.call_soon_threadsafe(done.set)
         thread.join(30)
         assert not thread.is_alive(), "the server does not end"
+
+
+@contextmanager
+def collected(name: str, lines: list[str]) -> Iterator[None]:
+    """Collect what a logger and those below it log, but for the access log, which is for its own list alone."""
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    logger, handler = logging.getLogger(name), Collector(logging.INFO)
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
 def open_files() -> int:

@@ -63,7 +63,7 @@ def test_path_of_two_registries_is_docker_hubs(tmp_path: Path) -> None:
         assert served(server, "a.example/team/app:1") == ONE.root
         assert served(server, "b.example/team/app:3") == THREE.root
         assert repositories(server) == ["a.example/team/app", "b.example/team/app", "team/app"]
-        assert sum("team/app is docker.io/team/app" in text for text in server.said) == 2
+        assert sum("team/app refers to docker.io/team/app" in text for text in server.said) == 2
 
 
 def test_path_of_two_registries_without_docker_hub_is_the_first_layouts(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_layouts_are_one(tmp_path: Path) -> None:
         assert server.get("/v2/a/b/tags/list").json["tags"] == ["1", "2", "3"]
         assert served(server, "a/b:2") == TWO.root
         assert server.get(f"/v2/a/b/manifests/{THREE.root}").digest == THREE.root
-        assert any("a/b:2 is there twice" in text for text in server.said)
+        assert any("a/b:2 exists twice" in text for text in server.said)
 
 
 def test_blob_is_found_in_another_layout(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_root_that_is_no_manifest_is_said_and_not_served(tmp_path: Path) -> None
     strange = Image(blob.digest, blob.media_type, {blob.digest: (blob.data, blob.media_type)}, {})
     with running(make_layout(tmp_path / "layout", {"docker.io/a/b:1": strange, "docker.io/a/b:2": ONE})) as server:
         assert server.get("/v2/a/b/tags/list").json["tags"] == ["2"]
-        assert any("docker.io/a/b:1" in text and "no manifest" in text for text in server.said)
+        assert any("docker.io/a/b:1" in text and "neither a manifest nor an index" in text for text in server.said)
 
 
 def test_layout_without_images_is_served(tmp_path: Path) -> None:

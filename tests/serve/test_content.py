@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.serve.store import Stamp
+from mirror.serve.blobs import FileState
 from tests.serve.running import (
     Server,
     age,
@@ -115,7 +115,7 @@ def test_content_that_is_wrong_is_500_and_never_bytes(
         assert reply.code == "UNKNOWN"
         assert reply.json["errors"][0]["detail"]["digest"] == digest
         assert str(layout) not in reply.body.decode()
-    assert any(digest in text and "heal" in text for text in server.said)
+    assert any(digest in text and "mirror verify DIR --repair" in text for text in server.said)
 
 
 @BOTH
@@ -200,11 +200,11 @@ def test_another_file_with_the_old_times_shows(old: tuple[Server, Path]) -> None
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """FAT keeps times to two seconds: a file that has just been written may change again and look the same."""
 
-    def of(status: os.stat_result) -> Stamp:
+    def of(status: os.stat_result) -> FileState:
         modified, changed = (at // 2_000_000_000 * 2_000_000_000 for at in (status.st_mtime_ns, status.st_ctime_ns))
-        return Stamp(status.st_dev, 1, status.st_size, modified, changed)
+        return FileState(status.st_dev, 1, status.st_size, modified, changed)
 
-    monkeypatch.setattr(Stamp, "of", of)
+    monkeypatch.setattr(FileState, "of", of)
 
 
 @pytest.mark.usefixtures("coarse")
@@ -270,7 +270,7 @@ def test_blob_is_right_where_the_system_has_less(layout: Path, monkeypatch: pyte
     if lacks == "sendfile":
         monkeypatch.delattr(os, "sendfile")
     else:
-        monkeypatch.setattr("mirror.serve.send._NOWAIT", None)
+        monkeypatch.setattr("mirror.serve.writer._NOWAIT", None)
     with running(layout) as server:
         assert server.get(path_of(HUGE.digest, "a/big")).digest == HUGE.digest
         assert server.get(path_of(HUGE.digest, "a/big"), Range="bytes=1000000-1999999").body == HUGE.data[:1_000_000]

@@ -10,7 +10,16 @@ from mirror.errors import InvalidContent
 from mirror.oci.descriptor import OCI_INDEX, Descriptor, Platform
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import parse as parse_manifest
-from mirror.records import Record, RecordedImage, Runtime, Step, compare, describe, markdown, parse_records
+from mirror.records import (
+    HistoryEntry,
+    Record,
+    RecordedConfig,
+    RecordedImage,
+    build_record,
+    compare,
+    markdown,
+    parse_records,
+)
 from tests.support import images
 from tests.support.images import Blob, Image
 
@@ -18,7 +27,7 @@ LAYER = images.layer(1, 300)
 
 
 def record_of(image: Image, *, without: Collection[str] = (), modified: Mapping[str, float] | None = None) -> Record:
-    """What describe makes of a whole image; `without` are digests that are not at hand."""
+    """What `build_record` makes of a whole image; `without` are digests that are not available."""
     documents = {
         Digest(digest): parse_manifest(data, media_type, "it")
         for digest, (data, media_type) in image.manifests.items()
@@ -26,7 +35,7 @@ def record_of(image: Image, *, without: Collection[str] = (), modified: Mapping[
     }
     configs = {Digest(digest): data for digest, data in image.blobs.items() if digest not in without}
     root = Descriptor(image.root_media_type, Digest(image.root), len(image.data))
-    return describe("some/image:tag", root, documents, configs, _dates(modified or {}))
+    return build_record("some/image:tag", root, documents, configs, _dates(modified or {}))
 
 
 def _dates(modified: Mapping[str, float]) -> dict[Digest, float | None]:
@@ -39,11 +48,11 @@ def only(record: Record) -> RecordedImage:
     return manifest.image
 
 
-def runtime_of(**fields: Any) -> Runtime:
+def config_of(**fields: Any) -> RecordedConfig:
     config = images.config("linux", "amd64", layers=[LAYER], **fields)
-    runtime = only(record_of(images.manifest(config, [LAYER]))).runtime
-    assert runtime
-    return runtime
+    found = only(record_of(images.manifest(config, [LAYER]))).config
+    assert found
+    return found
 
 
 # Today's shapes
@@ -101,7 +110,7 @@ def test_an_attestation_has_an_image_id_and_an_empty_history() -> None:
     assert attestation.platform == Platform("unknown", "unknown")
     assert attestation.image
     assert attestation.image.image_id
-    assert attestation.image.runtime == Runtime()
+    assert attestation.image.config == RecordedConfig()
 
 
 def test_a_record_that_calls_oci_manifests_docker_s_agrees_all_the_same() -> None:
@@ -168,7 +177,7 @@ def test_dates_of_layers_are_whole_seconds_where_they_are_known() -> None:
     assert "Last Modified" not in markdown(record_of(image))
 
 
-# What is not at hand
+# What is not available
 
 
 def test_what_is_not_at_hand_is_unknown_and_cannot_be_written() -> None:
@@ -178,7 +187,7 @@ def test_what_is_not_at_hand_is_unknown_and_cannot_be_written() -> None:
     record = record_of(image, without={first, config})
     assert record.manifests[0].image is None
     assert record.manifests[1].image
-    assert record.manifests[1].image.runtime is None
+    assert record.manifests[1].image.config is None
     with pytest.raises(ValueError, match=first):
         markdown(record)
 
@@ -187,18 +196,18 @@ def test_what_is_not_at_hand_is_unknown_and_cannot_be_written() -> None:
 
 
 def test_what_a_config_says_is_recorded() -> None:
-    found = runtime_of(
+    found = config_of(
         docker_version="23.0.6",
         config={"Entrypoint": ["/a"], "Cmd": [], "Shell": ["sh"]},
         history=[{"created": "2026-01-01T00:00:00Z", "created_by": "CMD []", "empty_layer": True}, {}],
     )
-    steps = (Step(1767225600, "CMD []"), Step(None, "RUN "))
-    assert found == Runtime("23.0.6", ("/a",), (), ("sh",), steps)
+    steps = (HistoryEntry(1767225600, "CMD []"), HistoryEntry(None, "RUN "))
+    assert found == RecordedConfig("23.0.6", ("/a",), (), ("sh",), steps)
 
 
 def test_nulls_and_empty_entrypoints_are_as_good_as_absent() -> None:
-    assert runtime_of(docker_version="", config={"Entrypoint": [], "Cmd": None}, history=None) == Runtime()
-    assert runtime_of(config=None) == Runtime()
+    assert config_of(docker_version="", config={"Entrypoint": [], "Cmd": None}, history=None) == RecordedConfig()
+    assert config_of(config=None) == RecordedConfig()
 
 
 @pytest.mark.parametrize(
@@ -217,12 +226,12 @@ def test_nulls_and_empty_entrypoints_are_as_good_as_absent() -> None:
 )
 def test_a_config_of_another_shape_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidContent):
-        runtime_of(**fields)
+        config_of(**fields)
 
 
 @pytest.mark.parametrize("created", [17, "yesterday", None, "", "9999-99-99T00:00:00Z"])
 def test_a_date_that_is_none_is_unknown(created: object) -> None:
-    assert runtime_of(history=[{"created": created, "created_by": "X y"}]).history == (Step(None, "X y"),)
+    assert config_of(history=[{"created": created, "created_by": "X y"}]).history == (HistoryEntry(None, "X y"),)
 
 
 def test_a_docker_version_of_many_lines_stays_on_its_own() -> None:

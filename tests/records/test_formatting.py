@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.oci.descriptor import Platform
-from mirror.records import figures
+from mirror.records import formatting
 from tests.records import drawn
 from tests.support import strategies
 
@@ -47,29 +47,29 @@ DATES = {
 
 @pytest.mark.parametrize(("count", "text"), SIZES.items())
 def test_sizes_are_written_and_read(count: int, text: str) -> None:
-    assert figures.size(count) == text
-    assert figures.parse_size(text) == count
+    assert formatting.format_size(count) == text
+    assert formatting.parse_size(text) == count
 
 
 @given(drawn.sizes)
 def test_any_size_comes_back(count: int) -> None:
-    assert figures.parse_size(figures.size(count)) == count
+    assert formatting.parse_size(formatting.format_size(count)) == count
 
 
 @pytest.mark.parametrize("text", ["", "1 PB", "1.0 kB (1000 bytes)", "1.0 KB", "98.0 B (98 bytes)", "1.00 B", "٣.0 B"])
 def test_what_is_no_size_is_none(text: str) -> None:
-    assert figures.parse_size(text) is None
+    assert formatting.parse_size(text) is None
 
 
 @pytest.mark.parametrize(("seconds", "text"), DATES.items())
 def test_dates_are_written_and_read(seconds: int, text: str) -> None:
-    assert figures.http_date(seconds) == text
-    assert figures.parse_http_date(text) == seconds
+    assert formatting.format_http_date(seconds) == text
+    assert formatting.parse_http_date(text) == seconds
 
 
 @given(drawn.times)
 def test_any_date_comes_back(seconds: int) -> None:
-    assert figures.parse_http_date(figures.http_date(seconds)) == seconds
+    assert formatting.parse_http_date(formatting.format_http_date(seconds)) == seconds
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,13 @@ def test_any_date_comes_back(seconds: int) -> None:
     ],
 )
 def test_times_of_configs_are_read_to_the_second(text: str, seconds: int | None) -> None:
-    assert figures.parse_rfc3339(text) == seconds
+    assert formatting.parse_rfc3339(text) == seconds
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_a_time_or_none(text: str) -> None:
-    assert figures.parse_rfc3339(text) is None or text[:4].isdigit()
-    assert figures.parse_http_date(text) is None
+    assert formatting.parse_rfc3339(text) is None or text[:4].isdigit()
+    assert formatting.parse_http_date(text) is None
 
 
 @pytest.mark.parametrize(
@@ -103,23 +103,23 @@ def test_any_text_is_a_time_or_none(text: str) -> None:
     [(None, None), (1.9, 1), (0.0, 0), (float("nan"), None), (float("inf"), None), (1e300, None), (4e11, None)],
 )
 def test_a_time_of_which_no_date_can_be_made_is_none(time: float | None, seconds: int | None) -> None:
-    assert figures.whole_seconds(time) == seconds
+    assert formatting.whole_seconds(time) == seconds
 
 
 @pytest.mark.parametrize(("text", "platform"), PLATFORMS.items())
 def test_platforms_are_written_and_read(text: str, platform: Platform) -> None:
-    assert figures.platform(platform) == text
-    assert figures.parse_platform(text) == platform
+    assert formatting.format_platform(platform) == text
+    assert formatting.parse_platform(text) == platform
 
 
 @given(drawn.platforms)
 def test_any_platform_comes_back(platform: Platform) -> None:
-    assert figures.parse_platform(figures.platform(platform)) == platform
+    assert formatting.parse_platform(formatting.format_platform(platform)) == platform
 
 
 @pytest.mark.parametrize("text", ["", "linux", "linux;amd64", "linux; ", "linux; arm variant ", "a b; c", "a; b; c"])
 def test_what_is_no_platform_is_none(text: str) -> None:
-    assert figures.parse_platform(text) is None
+    assert formatting.parse_platform(text) is None
 
 
 @pytest.mark.parametrize(
@@ -133,19 +133,19 @@ def test_what_is_no_platform_is_none(text: str) -> None:
     ],
 )
 def test_lists_are_written_as_the_generator_does(values: list[str], text: str) -> None:
-    assert figures.words(values) == text
+    assert formatting.format_list(values) == text
     assert json.loads(text) == values
-    assert figures.parse_words(text) == tuple(values)
+    assert formatting.parse_list(text) == tuple(values)
 
 
 @strategies.THOROUGH
 @given(st.lists(drawn.texts, max_size=3))
 def test_any_list_comes_back_from_printable_text(values: list[str]) -> None:
-    text = figures.words(values)
+    text = formatting.format_list(values)
     assert text.isprintable()
-    assert figures.parse_words(text) == tuple(values)
+    assert formatting.parse_list(text) == tuple(values)
 
 
 @pytest.mark.parametrize("text", ["", "null", '"a"', "[1]", "[null]", "[[]]", '["a"', "NaN", '["a"] x'])
 def test_what_is_no_list_of_strings_is_none(text: str) -> None:
-    assert figures.parse_words(text) is None
+    assert formatting.parse_list(text) is None

@@ -1,7 +1,7 @@
 """Sizes, dates, platforms and lists as a record prints them, in both directions.
 
-What is read has to be what would be written: `30.1 MB (30113134 bytes)` with any digit changed contradicts itself, and
-a date has its own day of the week. Reading gives None where the text is not of the form; digits are ASCII.
+Text must be exactly what would be written: `30.1 MB (30113134 bytes)` contradicts itself if any digit is changed, and a
+date must have the right day of the week. Parsers return None for text in another form; digits must be ASCII.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 from mirror.errors import ContentError
 from mirror.oci.descriptor import Platform
@@ -19,9 +20,8 @@ _UNITS = ("B", "KB", "MB", "GB", "TB")
 _SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9])?) (B|KB|MB|GB|TB)(?: \(([0-9]{1,19}) bytes\))?")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-DATE = re.compile(r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT")
+HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT")
 _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -35,36 +35,34 @@ _PLATFORM = re.compile(
 # --- sizes -------------------------------------------------------------------------------------------------------
 
 
-def size(count: int) -> str:
-    """Bytes in the unit that leaves up to 1000 of it, and exactly: `30.1 MB (30113134 bytes)`, but `98.0 B`."""
+def format_size(size: int) -> str:
+    """Format bytes in the first unit of which there are at most 1000, and exactly: `30.1 MB (30113134 bytes)`."""
     unit = 0
-    while count // 1000**unit > 1000 and unit < len(_UNITS) - 1:
+    while size // 1000**unit > 1000 and unit < len(_UNITS) - 1:
         unit += 1
-    text = f"{count / 1000**unit:.1f} {_UNITS[unit]}"
-    return text if unit == 0 else f"{text} ({count} bytes)"
+    text = f"{size / 1000**unit:.1f} {_UNITS[unit]}"
+    return text if unit == 0 else f"{text} ({size} bytes)"
 
 
 def parse_size(text: str) -> int | None:
-    """The bytes of a size, whether or not its rounded figure agrees: compare with `size` to know."""
+    """Return the bytes of a size. The rounded number may disagree: compare with `format_size`."""
     found = _SIZE.fullmatch(text)
     if not found or (found[3] is None) != (found[2] == "B"):
         return None
     return int(found[3] or found[1].partition(".")[0])
 
 
-# --- dates -------------------------------------------------------------------------------------------------------
+# --- dates: seconds since the epoch -------------------------------------------------------------------------------
 
 
-def http_date(seconds: int) -> str:
-    """`Wed, 13 Sep 2017 08:40:50 GMT` (RFC 9110, 5.6.7)."""
-    when = _EPOCH + timedelta(seconds=seconds)  # strftime would speak the language of the machine
-    day = f"{_DAYS[when.weekday()]}, {when.day:02} {_MONTHS[when.month - 1]} {when.year:04}"
-    return f"{day} {when.hour:02}:{when.minute:02}:{when.second:02} GMT"
+def format_http_date(seconds: int) -> str:
+    """Format a time as `Wed, 13 Sep 2017 08:40:50 GMT` (RFC 9110, 5.6.7)."""
+    return format_datetime(_EPOCH + timedelta(seconds=seconds), usegmt=True)
 
 
 def parse_http_date(text: str) -> int | None:
-    """The seconds of a date that exists, on the day of the week that it was."""
-    found = DATE.fullmatch(text)
+    """Return the time of a date that exists and was on that day of the week."""
+    found = HTTP_DATE.fullmatch(text)
     if not found or found[2] not in _MONTHS:
         return None
     day, year, hour, minute, second = map(int, found.group(1, 3, 4, 5, 6))
@@ -73,11 +71,11 @@ def parse_http_date(text: str) -> int | None:
     except ValueError:
         return None
     seconds = _seconds(when)
-    return seconds if http_date(seconds) == text else None
+    return seconds if format_http_date(seconds) == text else None
 
 
 def parse_rfc3339(text: str) -> int | None:
-    """The whole seconds of a time as configs have it."""
+    """Return the time in a config, in whole seconds."""
     found = _RFC3339.fullmatch(text)
     try:
         when = datetime.fromisoformat(f"{found[1]}T{found[2]}{found[3].upper()}") if found else None
@@ -87,7 +85,7 @@ def parse_rfc3339(text: str) -> int | None:
 
 
 def whole_seconds(time: float | None) -> int | None:
-    """A time as files and registries have it; None where no date can be made of it."""
+    """Round down the time of a file or of a registry; None if it cannot be formatted as a date."""
     try:
         return None if time is None else _seconds(_EPOCH + timedelta(seconds=int(time)))
     except (ValueError, OverflowError):
@@ -101,15 +99,15 @@ def _seconds(when: datetime) -> int:
 # --- platforms ---------------------------------------------------------------------------------------------------
 
 
-def platform(value: Platform) -> str:
-    """`linux; arm variant v7`, `windows version 10.0.26100.33438; amd64`."""
-    words = [value.os]
-    words += [f"version {value.os_version}"] if value.os_version else []
-    words += [f"ft. {', '.join(value.os_features)}"] if value.os_features else []
-    machine = [value.architecture]
-    machine += [f"variant {value.variant}"] if value.variant else []
-    machine += [f"ft. {', '.join(value.features)}"] if value.features else []
-    return f"{' '.join(words)}; {' '.join(machine)}"
+def format_platform(platform: Platform) -> str:
+    """Format a platform as `linux; arm variant v7` or `windows version 10.0.26100.33438; amd64`."""
+    system = [platform.os]
+    system += [f"version {platform.os_version}"] if platform.os_version else []
+    system += [f"ft. {', '.join(platform.os_features)}"] if platform.os_features else []
+    machine = [platform.architecture]
+    machine += [f"variant {platform.variant}"] if platform.variant else []
+    machine += [f"ft. {', '.join(platform.features)}"] if platform.features else []
+    return f"{' '.join(system)}; {' '.join(machine)}"
 
 
 def parse_platform(text: str) -> Platform | None:
@@ -120,16 +118,16 @@ def parse_platform(text: str) -> Platform | None:
     return Platform(found[1], found[4], found[5], found[2], os_features, features)
 
 
-# --- lists -------------------------------------------------------------------------------------------------------
+# --- lists of strings --------------------------------------------------------------------------------------------
 
 
-def words(values: Sequence[str]) -> str:
-    r"""A list of strings as Perl's Mojo::JSON prints it: `["\/bin\/sh","-c"]`."""
+def format_list(values: Sequence[str]) -> str:
+    r"""Format a list as Perl's Mojo::JSON does, `["\/bin\/sh","-c"]`, with all that is not printable escaped."""
     text = json.dumps(list(values), ensure_ascii=False, separators=(",", ":")).replace("/", "\\/")
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
-def parse_words(text: str) -> tuple[str, ...] | None:
+def parse_list(text: str) -> tuple[str, ...] | None:
     try:
         values = loads(text.encode(), "the list")
     except ContentError:
@@ -139,6 +137,6 @@ def parse_words(text: str) -> tuple[str, ...] | None:
     return tuple(values)
 
 
-def _escaped(char: str) -> str:
-    """JSON escapes nothing beyond control characters; a terminal obeys more, and a lone surrogate is no UTF-8."""
-    return json.dumps(char)[1:-1] if ord(char) != 0x7F else "\\u007f"
+def _escape(char: str) -> str:
+    """Escape a character for JSON, which itself only demands it for control characters below U+0020."""
+    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"

@@ -1,0 +1,88 @@
+"""Remove an image from a layout."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from mirror.content.graph import walk
+from mirror.errors import MirrorError
+from mirror.layout import Entry, Layout, LayoutWriter
+from mirror.layout.referrers import LayoutReferrers, is_attachable, walk_entry
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from mirror.report.layouts import RemovedImage
+from mirror.report.transfers import Amount
+
+
+async def remove_image(path: Path | str, image: str) -> RemovedImage:
+    """Remove one image: its entry, the entries that refer to it alone, and the blobs that no other image needs.
+
+    Raises:
+        NotFound: there is no such directory or image.
+        ContentError: another image is broken, so what it needs is not known. Nothing has been removed.
+        StorageError: the disk refused, or another mirror process has locked the layout.
+    """
+    Layout.open(Path(path)).close()  # fails if it is not a layout, before anything is created in it
+    async with LayoutWriter.writing(Path(path), alone=True) as layout:
+        entry = layout.find([image])[0]
+        removed = [*await _own_referrers(layout, entry), entry]  # the image last, so that `rm` can be repeated
+        needed: set[Digest] = set()
+        for other in layout.entries():
+            if other not in removed:
+                needed |= await needed_by(layout, other)
+        own = {digest for one in removed for digest in await _reachable(layout, one.root)}
+        sizes = {digest: size for digest in own - needed if (size := layout.blobs.size(digest)) is not None}
+        for one in removed:
+            await layout.remove(one)
+        await layout.delete(sorted(sizes))
+    return RemovedImage(
+        entry.name,
+        entry.root.digest,
+        Amount(len(sizes), sum(sizes.values())),
+        len(own & needed),
+        tuple(one.name for one in removed[:-1]),
+    )
+
+
+async def needed_by(layout: Layout, entry: Entry) -> set[Digest]:
+    """Return every manifest and blob that an image needs.
+
+    Raises:
+        MirrorError: one of its manifests is broken, so the others below it are not known.
+    """
+    graph = await walk_entry(layout, entry)
+    return {*graph.nodes, *graph.blobs}
+
+
+async def _own_referrers(layout: Layout, entry: Entry) -> list[Entry]:
+    """Return the entries that refer to one image, and to no other."""
+    entries = layout.entries()
+    known = LayoutReferrers(layout, entries)
+    own: list[Entry] = []
+    others: set[str] = set()
+    for image in entries:
+        if not is_attachable(image):
+            with suppress(MirrorError):  # a broken image has no known referrers
+                found = [one.entry for one in await known.of(image, await walk_entry(layout, image))]
+                if image.name == entry.name:
+                    own = found
+                else:
+                    others.update(one.name for one in found)
+    return [one for one in own if one.name not in others]
+
+
+async def _reachable(layout: Layout, root: Descriptor) -> set[Digest]:
+    """Return all that an image references, as far as its manifests can be read: a broken image is removable too."""
+    found: set[Digest] = set()
+    pending = [root]
+    while pending:
+        descriptor = pending.pop()
+        if descriptor.digest in found:
+            continue
+        found.add(descriptor.digest)
+        if descriptor.is_manifest:
+            with suppress(MirrorError):  # what a broken manifest references becomes orphans, which `prune` removes
+                graph = await walk(layout, descriptor, keep=lambda _: False)
+                pending.extend(link for node in graph.nodes.values() for link in node.document.links)
+    return found

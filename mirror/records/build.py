@@ -1,0 +1,164 @@
+"""Build a record from manifests and configs, which the caller has read and verified."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from mirror.errors import InvalidContent
+from mirror.oci.descriptor import CONFIG_TYPES, Descriptor, Platform
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Document
+from mirror.records.document import (
+    HistoryEntry,
+    Record,
+    RecordedConfig,
+    RecordedImage,
+    RecordedLayer,
+    RecordedManifest,
+)
+from mirror.records.formatting import format_platform, parse_platform, parse_rfc3339, whole_seconds
+from mirror.records.history import escape, instruction
+from mirror.strictjson import JsonObject, field, load_object
+
+ModificationTimes = Mapping[Digest, float | None]  # seconds since the epoch
+
+MEDIA_TYPE = re.compile(r"[!-_a-~]+(?: +[!-_a-~]+)*")  # what can be written between backticks on one line
+_UNKNOWN = Platform("unknown", "unknown")
+
+
+def build_record(
+    name: str,
+    root: Descriptor,
+    documents: Mapping[Digest, Document],
+    configs: Mapping[Digest, bytes],
+    modified: ModificationTimes | None = None,
+) -> Record:
+    """Build the record of an image, as far as its parts are available.
+
+    Args:
+        name: the name in the record, with tag or digest.
+        root: its index or manifest, which must be in `documents`.
+        documents: its manifests and indexes. Without a manifest, its `image` is None.
+        configs: the bytes of its configs. Without a config, its `config` is None.
+        modified: the Last-Modified of layers.
+
+    Raises:
+        InvalidContent: a config is broken, or something cannot be written in a record.
+    """
+    document = documents[root.digest]
+    children = list(_leaves(document, documents)) if document.is_index else [replace(root, platform=None)]
+    available = dict.fromkeys(child.digest for child in children if child.digest in documents)
+    # Each manifest once: an index may list the same one forty thousand times.
+    images = {digest: _image(digest, documents[digest], configs, modified or {}) for digest in available}
+    return Record(
+        name=name,
+        digest=root.digest,
+        media_type=_media_type(document.media_type, root.digest) if document.is_index else None,
+        manifests=tuple(_manifest(child, images.get(child.digest)) for child in children),
+    )
+
+
+def image_configs(documents: Mapping[Digest, Document]) -> dict[Digest, Descriptor]:
+    """Return the configs that `build_record` needs: those of images, not of artifacts."""
+    configs = (document.config for document in documents.values() if document.config)
+    return {config.digest: config for config in configs if config.media_type in CONFIG_TYPES}
+
+
+def _leaves(document: Document, documents: Mapping[Digest, Document]) -> Iterator[Descriptor]:
+    """Yield the children of an index in order, with those of a nested index in its place, each index once."""
+    pending = list(reversed(document.manifests))
+    expanded: set[Digest] = set()
+    while pending:
+        child = pending.pop()
+        nested = documents.get(child.digest)
+        if nested is None or not nested.is_index:
+            yield child
+        elif child.digest not in expanded:
+            expanded.add(child.digest)
+            pending += reversed(nested.manifests)
+
+
+def _manifest(child: Descriptor, found: tuple[RecordedImage, Platform] | None) -> RecordedManifest:
+    """Return a child of an index, with the platform of its config if the index does not give one."""
+    image, config_platform = found or (None, _UNKNOWN)
+    platform = child.platform or config_platform
+    if parse_platform(format_platform(platform)) != platform:
+        raise InvalidContent(f"{child.digest}: platform {str(platform)[:80]!r} cannot be written in a record.")
+    return RecordedManifest(platform, child.digest, image)
+
+
+def _image(
+    digest: Digest, document: Document, configs: Mapping[Digest, bytes], modified: ModificationTimes
+) -> tuple[RecordedImage, Platform]:
+    """Return what a manifest says, and the platform in its config."""
+    config, what = document.config, f"the config of {digest}"
+    is_image = config is not None and config.media_type in CONFIG_TYPES
+    data = configs.get(config.digest) if config and is_image else b"{}"
+    settings = None if data is None else load_object(data, what)
+    image = RecordedImage(
+        media_type=_media_type(document.media_type, digest),
+        image_id=config.digest if config else None,
+        layers=tuple(_layer(layer, modified) for layer in document.layers),
+        config=None if settings is None else _config(settings, what),
+    )
+    platform = Platform.from_json(settings or {}, what) or _UNKNOWN
+    return image, Platform(platform.os, platform.architecture)  # the generator prints no more of it
+
+
+def _layer(layer: Descriptor, modified: ModificationTimes) -> RecordedLayer:
+    media_type = _media_type(layer.media_type, layer.digest)
+    return RecordedLayer(layer.digest, layer.size, media_type, whole_seconds(modified.get(layer.digest)))
+
+
+def _media_type(text: str, digest: Digest) -> str:
+    if not MEDIA_TYPE.fullmatch(text):
+        raise InvalidContent(f"{digest}: media type {text[:80]!r} cannot be written in a record.")
+    return text
+
+
+# --- configs -----------------------------------------------------------------------------------------------------
+
+
+def _config(settings: JsonObject, what: str) -> RecordedConfig:
+    inner = field(settings, "config", what)
+    if not isinstance(inner, dict | None):
+        raise InvalidContent(f"{what}: config is not an object.")
+    inner = inner or {}
+    shell = _strings(inner, "Shell", what)
+    return RecordedConfig(
+        docker_version=escape(_string(settings, "docker_version", what)).replace("\n", "\\n") or None,
+        entrypoint=_strings(inner, "Entrypoint", what) or None,
+        command=_strings(inner, "Cmd", what),
+        shell=shell,
+        history=tuple(_history(settings, shell or (), what)),
+    )
+
+
+def _history(settings: JsonObject, shell: tuple[str, ...], what: str) -> Iterator[HistoryEntry]:
+    entries = field(settings, "history", what)
+    if entries is None:
+        return
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InvalidContent(f"{what}: history is not a list of objects.")
+    for entry in entries:
+        created = field(entry, "created", what)
+        seconds = parse_rfc3339(created) if isinstance(created, str) else None
+        yield HistoryEntry(seconds, instruction(_string(entry, "created_by", what), shell))
+
+
+def _strings(settings: JsonObject, name: str, what: str) -> tuple[str, ...] | None:
+    found = field(settings, name, what)
+    if found is None:
+        return None
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise InvalidContent(f"{what}: {name} is not a list of strings.")
+    return tuple(found)
+
+
+def _string(settings: JsonObject, name: str, what: str) -> str:
+    found = field(settings, name, what) or ""
+    if not isinstance(found, str):
+        raise InvalidContent(f"{what}: {name} is not a string.")
+    return found

@@ -1,0 +1,220 @@
+"""The blobs of several layouts, each hashed before its first byte is served.
+
+The result of hashing a file is cached under the state of that file: device, inode, size and times. A file whose state
+changes is hashed again. A blob is sent from the descriptor that was checked, so the file cannot be swapped in between.
+Blobs of up to 64 KiB are hashed on every request and sent from memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from threading import Event
+from types import TracebackType
+from typing import Self, TypeVar
+
+from mirror.concurrency import available_cpus, shielded
+from mirror.content.hashing import MISSING, BlobCheck, BlobFault, hash_blob, keep
+from mirror.layout import Layout
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+
+R = TypeVar("R")
+
+_SMALL = 64 * 1024  # bytes: hashed faster than cached, and small enough to wait in memory for a slow client
+_COARSEST = 3.0  # seconds: FAT stores times in steps of two, so a young file may change without a trace
+_THREADS = 32  # for disk access; at most one per CPU is hashing
+_TRANSIENT = frozenset({BlobFault.UNREADABLE, BlobFault.CHANGED})  # not cached: a loose drive may be readable again
+_STOPPED = BlobCheck(BlobFault.UNREADABLE, "a readable file", "a server that is shutting down")
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """The state of a file. Two equal states mean that the content has not changed."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileState:
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a change made now would show in the times.
+
+        Times in the future do not count as recent: they come from another clock or time zone.
+        """
+        now = time.time_ns()
+        return all(abs(now - at) > _COARSEST * 1e9 for at in (self.modified, self.changed))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBlob:
+    """A blob that is open for reading; the owner closes it."""
+
+    fd: int
+    state: FileState
+    links: int
+
+    @classmethod
+    def of(cls, fd: int) -> OpenBlob:
+        status = os.fstat(fd)
+        return cls(fd, FileState.of(status), status.st_nlink)
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the content is still what it was when the blob was opened.
+
+        Adding or removing a hard link also updates ctime, but does not change the content.
+        """
+        status = os.fstat(self.fd)
+        now = FileState.of(status)
+        if status.st_nlink != self.links:
+            now = replace(now, changed=self.state.changed)
+        return now == self.state
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+Content = bytes | OpenBlob  # what a response sends
+
+
+def close(content: Content | BlobCheck) -> None:
+    if isinstance(content, OpenBlob):
+        content.close()
+
+
+class BlobStore:
+    """The blobs of several layouts; each comes from the first layout with a good copy. Use it in `with`."""
+
+    def __init__(self, layouts: Sequence[Layout]) -> None:
+        self._blobs = [layout.blobs for layout in layouts]
+        self._threads = ThreadPoolExecutor(_THREADS, "serve")
+        self._hashing = asyncio.Semaphore(available_cpus())
+        self._checks: dict[tuple[int, Digest], tuple[FileState, BlobCheck]] = {}
+        self._locks: dict[tuple[int, Digest], asyncio.Lock] = {}
+        self._stopping = Event()
+
+    async def run_in_thread(self, work: Callable[[], R], discard: Callable[[R], None] = lambda _: None) -> R:
+        """Run `work`, which may block on a disk, in a worker thread.
+
+        A cancellation waits for the thread, and passes a result that is no longer needed to `discard`.
+        """
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await shielded(running, unwanted=discard)
+
+    async def open(self, descriptor: Descriptor) -> Content | BlobCheck:
+        """Return the verified content: bytes, or a blob that the caller closes; a failed check if there is none."""
+        failed = MISSING
+        for layout in range(len(self._blobs)):
+            content = await self._open_in(layout, descriptor)
+            if not isinstance(content, BlobCheck):
+                return content
+            if failed.flaw is BlobFault.MISSING:
+                failed = content
+        return failed
+
+    def read(self, descriptor: Descriptor) -> bytes | None:
+        """Return the verified bytes of a manifest, None if no layout has them. Blocks; the caller caps the size."""
+        for blobs in self._blobs:
+            data = bytearray()
+            if hash_blob(blobs.look(descriptor.digest), descriptor.digest, descriptor.size, through=keep(data)).ok:
+                return bytes(data)
+        return None
+
+    def stop(self) -> None:
+        """Abort hashing that is in progress."""
+        self._stopping.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._threads.shutdown()
+
+    async def _open_in(self, layout: int, descriptor: Descriptor) -> Content | BlobCheck:
+        def open_or_read() -> Content | BlobCheck:
+            file = self._blobs[layout].look(descriptor.digest)
+            if isinstance(file, BlobCheck):
+                return file
+            if file.size > _SMALL:
+                return OpenBlob.of(file.fd)
+            data = bytearray()
+            check = hash_blob(file, descriptor.digest, descriptor.size, through=keep(data))
+            return bytes(data) if check.ok else check
+
+        content = await self.run_in_thread(open_or_read, discard=close)
+        if not isinstance(content, OpenBlob):
+            return content
+        try:
+            check = await self._check((layout, descriptor.digest), descriptor, content)
+        except BaseException:
+            content.close()
+            raise
+        if check.ok:
+            return content
+        content.close()
+        return check
+
+    async def _check(self, key: tuple[int, Digest], descriptor: Descriptor, blob: OpenBlob) -> BlobCheck:
+        """Return the cached result for this file in this state, or hash it.
+
+        Concurrent requests for a blob wait for one hash. It runs to its end even if its client disconnects, so that a
+        client that retries after a timeout is served at once.
+        """
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            state, check = self._checks.get(key, (None, None))
+            if check and state == blob.state:
+                return check
+            async with self._hashing:
+                return await self.run_in_thread(partial(self._hash, key, descriptor, blob))
+
+    def _hash(self, key: tuple[int, Digest], descriptor: Descriptor, blob: OpenBlob) -> BlobCheck:
+        def advance(_: int) -> None:
+            if self._stopping.is_set():
+                raise _StoppedError
+
+        cacheable = blob.state.is_settled
+        try:
+            check = hash_blob(_BorrowedReader(blob), descriptor.digest, descriptor.size, advance=advance)
+        except _StoppedError:
+            return _STOPPED
+        if cacheable and check.flaw not in _TRANSIENT:
+            self._checks[key] = (blob.state, check)
+        return check
+
+
+class _StoppedError(Exception):
+    """Raised inside `hash_blob` to abort it."""
+
+
+class _BorrowedReader:
+    """A `mirror.content.hashing.Reader` over an open blob that leaves it open."""
+
+    def __init__(self, blob: OpenBlob) -> None:
+        self.size = blob.state.size
+        self._blob = blob
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        return os.readv(self._blob.fd, [buffer])
+
+    def changed(self) -> bool:
+        return not self._blob.unchanged
+
+    def close(self) -> None: ...

@@ -1,0 +1,110 @@
+"""The catalog, and what each repository contains, kept up to date with `index.json`.
+
+A layout may change while it is served: `mirror pull` replaces `index.json` as a whole, other tools write it in place.
+Its state is checked on every request, which costs one system call, and it is read again when it has changed. If it is
+broken, a warning is logged, and what was served before is still served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from mirror.content.graph import MOST_BYTES
+from mirror.errors import MirrorError
+from mirror.layout import Entry, Layout
+from mirror.layout.index import CAP, entries
+from mirror.serve.blobs import BlobStore, FileState
+from mirror.serve.catalog import Catalog, Repository
+from mirror.serve.content import RepositoryContent, read_content
+
+log = logging.getLogger(__name__)
+
+_RETRY_AFTER = 1.0  # seconds until a repository with unreadable manifests is read again
+
+
+class CatalogCache:
+    """The repositories of some layouts, and their content."""
+
+    def __init__(self, layouts: Sequence[Layout], store: BlobStore) -> None:
+        self._store = store
+        self._indexes = [_IndexFile(layout) for layout in layouts]
+        self._catalog = Catalog()
+        self._content: dict[str, tuple[RepositoryContent, float]] = {}
+        self._reloading, self._reading = asyncio.Lock(), asyncio.Lock()
+
+    async def catalog(self) -> Catalog:
+        """Return the repositories, by each `index.json` as it is now, or was when it could last be read."""
+        if any(index.is_stale for index in self._indexes):
+            async with self._reloading:
+                stale = [index for index in self._indexes if index.is_stale]
+                changed = [await self._store.run_in_thread(index.reload) for index in stale]
+                if any(changed):
+                    self._catalog = Catalog.of([(index.layout.path, index.entries) for index in self._indexes])
+                    self._content = {}
+                    for warning in self._catalog.warnings:
+                        log.warning("%s", warning)
+        return self._catalog
+
+    async def content(self, repository: Repository) -> RepositoryContent:
+        """Return what a repository contains. It is read on first use, and again later if it was incomplete."""
+        found = self._cached(repository)
+        if found is None:
+            async with self._reading:
+                found = self._cached(repository) or await self._read(repository)
+        return found
+
+    def _cached(self, repository: Repository) -> RepositoryContent | None:
+        found, since = self._content.get(repository.name, (None, 0.0))
+        return found if found and (found.complete or time.monotonic() - since < _RETRY_AFTER) else None
+
+    async def _read(self, repository: Repository) -> RepositoryContent:
+        cache = self._content  # of the catalog that `repository` is from: a reload meanwhile starts a new one
+        found = await self._store.run_in_thread(partial(read_content, repository.entries, self._store.read))
+        cache[repository.name] = (found, time.monotonic())
+        if found.size > MOST_BYTES:
+            log.warning("%s: more than %d bytes of manifests; not all of it is served.", repository.name, MOST_BYTES)
+        return found
+
+
+class _IndexFile:
+    """The `index.json` of one layout: its entries, and the state of the file when they were read."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.entries: list[Entry] = []
+        self._data = b""
+        self._state: FileState | None = None
+        self._error = ""
+
+    @property
+    def is_stale(self) -> bool:
+        return self._state is None or self._state != self._current_state()
+
+    def reload(self) -> bool:
+        """Read the file again, and return whether the entries have changed. The same error is logged only once."""
+        state = self._current_state()
+        try:
+            data = self.layout.read("index.json", CAP)
+            changed = data != self._data
+            found = entries(data) if changed else self.entries
+        except MirrorError as error:
+            changed, message = False, str(error)
+            if message != self._error:
+                log.warning("%s: %s The images that it had before are still served.", self.layout.path, message)
+            self._error = message
+        else:
+            self._error, self._data, self.entries = "", data, found
+        # A second change within one tick of a coarse clock would not show, so a young file is read every time.
+        self._state = state if state and state.is_settled else None
+        return changed
+
+    def _current_state(self) -> FileState | None:
+        try:
+            status = self.layout.root.status("index.json")
+        except MirrorError:
+            return None
+        return FileState.of(status) if status else None

@@ -1,0 +1,217 @@
+"""The receipt of a push, as JSON: what was pushed where, digest by digest, and read back.
+
+When it is parsed later, it has been stored or handed on, so it is validated like all external input.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+from mirror.content.graph import Graph
+from mirror.content.store import Source
+from mirror.errors import InvalidContent, InvalidDigest
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+from mirror.oci.reference import Reference, is_host, is_repository, is_tag
+from mirror.oci.referrers import Tagged
+from mirror.report.json import to_json
+from mirror.strictjson import JsonObject, load_object
+from mirror.verify.readback import Expected
+
+CAP = 256 * 1024 * 1024  # bytes of a receipt: several hundred thousand images
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptContent:
+    """One part of an image; `kind` is index, manifest, config or layer."""
+
+    kind: str
+    media_type: str
+    digest: Digest
+    size: int
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor(self.media_type, self.digest, self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptReferrers:
+    """The tags by which the referrers of an image are found; `error` is why some may be missing."""
+
+    tags: tuple[Tagged, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptImage:
+    """One image.
+
+    Attributes:
+        source: its name in the layout.
+        image: its result line, NAME:TAG@DIGEST.
+        registry, repository, tag: where it was pushed to.
+        digest: that of its root.
+        content: everything that it and its referrers consist of; empty if the push failed.
+        error: why the push failed.
+    """
+
+    source: str
+    image: str
+    registry: str
+    repository: str
+    tag: str | None
+    digest: Digest
+    platforms: tuple[str, ...]
+    content: tuple[ReceiptContent, ...]
+    error: str | None
+    referrers: ReceiptReferrers
+
+    @classmethod
+    def of(
+        cls,
+        source: str,
+        reference: Reference,
+        digest: Digest,
+        platforms: Sequence[str] = (),
+        content: Sequence[ReceiptContent] = (),
+        *,
+        error: str | None = None,
+        referrers: ReceiptReferrers | None = None,
+    ) -> ReceiptImage:
+        """Describe the image that was pushed to `reference`."""
+        return cls(
+            source=source,
+            image=reference.pinned(digest),
+            registry=reference.registry,
+            repository=reference.repository,
+            tag=reference.tag,
+            digest=digest,
+            platforms=tuple(platforms),
+            content=tuple(content),
+            error=error,
+            referrers=referrers or ReceiptReferrers(),
+        )
+
+    @property
+    def reference(self) -> Reference:
+        """The name that was pushed: with its tag, or else with its digest."""
+        return Reference(self.registry, self.repository, self.tag, None if self.tag else self.digest)
+
+    def expected(self, source: Source) -> Expected:
+        """Return what must be read back from `source`, the repository that it was pushed to."""
+        reference, content = self.reference, tuple(part.descriptor for part in self.content)
+        return Expected(reference.stored, source, reference.target, self.digest, content, self.referrers.tags)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """What has written a receipt."""
+
+    version: str
+    name: str = "oci-mirror"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What one push did, and when."""
+
+    schema: ClassVar[str] = "mirror.receipt/1"
+
+    tool: Tool
+    started: datetime
+    finished: datetime
+    layout: str
+    images: tuple[ReceiptImage, ...]
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(to_json(self), indent=2).encode() + b"\n"
+
+
+def receipt_content(graph: Graph) -> Iterator[ReceiptContent]:
+    """Yield the parts of an image, the root first, without those that are absent on purpose."""
+    configs = {node.document.config.digest for node in graph.nodes.values() if node.document.config}
+    kinds = {digest: "index" if node.document.is_index else "manifest" for digest, node in graph.nodes.items()}
+    kinds |= {digest: "config" if digest in configs else "layer" for digest in graph.blobs}
+    for descriptor in (*(node.descriptor for node in graph.nodes.values()), *graph.blobs.values()):
+        yield _content(kinds[descriptor.digest], descriptor)
+
+
+def _content(kind: str, descriptor: Descriptor) -> ReceiptContent:
+    return ReceiptContent(kind, descriptor.media_type, descriptor.digest, descriptor.size)
+
+
+# --- parsing -----------------------------------------------------------------------------------------------------
+
+
+def parse_receipt(data: bytes, name: str) -> list[ReceiptImage]:
+    """Return the images of a receipt.
+
+    Raises:
+        InvalidContent: it is not a receipt, or one of another version.
+    """
+    document = load_object(data, name)
+    if document.get("schema") != Receipt.schema:
+        raise InvalidContent(f"{name} is not a receipt: its schema is not {Receipt.schema}.")
+    images = _objects(document.get("images"), f"{name}: images")
+    try:
+        return [_parse_image(image, f"{name}: images[{number}]") for number, image in enumerate(images)]
+    except InvalidDigest as error:
+        raise InvalidContent(f"{name} is broken: {error}") from None
+
+
+def _parse_image(image: JsonObject, what: str) -> ReceiptImage:
+    digest, error, platforms = Digest.parse(image.get("digest")), image.get("error"), image.get("platforms")
+    content = [
+        _content(str(part.get("kind")), Descriptor.from_json(part, f"{what}.content[{number}]"))
+        for number, part in enumerate(_objects(image.get("content"), f"{what}.content"))
+    ]
+    if error is None and digest not in {part.digest for part in content}:
+        raise InvalidContent(f"{what}.content does not include its root {digest}.")
+    return ReceiptImage.of(
+        source=str(image.get("source")),
+        reference=_parse_reference(image, digest, what),
+        digest=digest,
+        platforms=tuple(map(str, platforms)) if isinstance(platforms, list) else (),
+        content=content,
+        error=None if error is None else str(error),
+        referrers=_parse_referrers(image.get("referrers") or {}, f"{what}.referrers"),
+    )
+
+
+def _parse_reference(image: JsonObject, digest: Digest, what: str) -> Reference:
+    registry, repository, tag = (image.get(name) for name in ("registry", "repository", "tag"))
+    if not isinstance(registry, str) or not is_host(registry):
+        raise InvalidContent(f"{what}.registry is not a valid registry host.")
+    if not isinstance(repository, str) or not is_repository(repository):
+        raise InvalidContent(f"{what}.repository is not a valid repository name.")
+    if tag is not None and (not isinstance(tag, str) or not is_tag(tag)):
+        raise InvalidContent(f"{what}.tag is not a valid tag.")
+    return Reference(registry, repository, tag, None if tag else digest)
+
+
+def _parse_referrers(referrers: object, what: str) -> ReceiptReferrers:
+    if not isinstance(referrers, dict):
+        raise InvalidContent(f"{what} is not an object.")
+    tags, error = _objects(referrers.get("tags", []), f"{what}.tags"), referrers.get("error")
+    parsed = tuple(_parse_tag(tag, f"{what}.tags[{number}]") for number, tag in enumerate(tags))
+    return ReceiptReferrers(parsed, None if error is None else str(error))
+
+
+def _parse_tag(tag: JsonObject, what: str) -> Tagged:
+    name, members = tag.get("tag"), tag.get("members", [])
+    if not isinstance(name, str) or not is_tag(name):
+        raise InvalidContent(f"{what}.tag is not a valid tag.")
+    if not isinstance(members, list):
+        raise InvalidContent(f"{what}.members is not a list.")
+    return Tagged(name, Digest.parse(tag.get("digest")), tuple(map(Digest.parse, members)))
+
+
+def _objects(value: Any, what: str) -> list[JsonObject]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise InvalidContent(f"{what} is not a list of objects.")
+    return value
