@@ -47,7 +47,7 @@ from tests.support.strategies import graphs
 
 EVERYTHING = PullOptions(choice=PlatformSelection(all=True), retry=RetryPolicy(0), registries=RegistryOptions(jobs=2))
 HURRIED = PullOptions(
-    choice=PlatformSelection(all=True), retry=RetryPolicy(4, pause=0.0), registries=RegistryOptions(jobs=2)
+    choice=PlatformSelection(all=True), retry=RetryPolicy(4, delay=0.0), registries=RegistryOptions(jobs=2)
 )
 
 

@@ -19,8 +19,8 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
-from mirror.config.hosts import ORDINARY
-from mirror.config.registriesconf import Rules
+from mirror.config.hosts import DEFAULTS
+from mirror.config.registriesconf import RegistriesConf
 from mirror.content.stream import batch_size
 from mirror.errors import InvalidContent, TransferError
 from mirror.oci.reference import DOCKER_HUB
@@ -61,13 +61,13 @@ class Client:
         self._sessions: AsyncExitStack | None = None
 
     @cached_property
-    def rules(self) -> Rules:
+    def rules(self) -> RegistriesConf:
         """What `registries.conf` says.
 
         Raises:
             ConfigError: it cannot be used.
         """
-        return Rules.load()
+        return RegistriesConf.load()
 
     async def __aenter__(self) -> Self:
         self._sessions = AsyncExitStack()
@@ -150,7 +150,7 @@ class Registry:
         self._backoff = Throttle(name)
         self._find = find
         self._host = _API_HOSTS.get(name, name)
-        self._plain = bool({"*", name} & options.plain_http) or options.hosts.get(name, ORDINARY).plain_http
+        self._plain = bool({"*", name} & options.plain_http) or options.hosts.get(name, DEFAULTS).plain_http
         self._lenient = lenient
         self._way = Route(name, options, connect, lenient=lenient)
         self._auth: Authenticator | None = None
@@ -236,7 +236,7 @@ class Registry:
             self._backoff.succeeded()
         if response.status == 200 and response.method == "GET" and "/manifests/" in response.url.path:
             self.pulls += 1
-        quota = Quota.of(response.headers)
+        quota = Quota.from_headers(response.headers)
         if quota and quota != self.quota:
             log.info("%s: %s.", self.name, quota)
             self.quota = quota

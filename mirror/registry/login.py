@@ -97,7 +97,7 @@ async def _is_asked(name: str, who: Credentials, options: RegistryOptions) -> bo
     host = name.partition("/")[0]
     async with Client(replace(options, credentials={host: who})) as client:
         rule = client.rules.find(name)
-        registry = client.registry(host, lenient=rule is not None and rule.origin.insecure)
+        registry = client.registry(host, lenient=rule is not None and rule.endpoint.insecure)
         async with registry.send("GET", "", scope="") as response:
             return "Authorization" in response.request_info.headers
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mirror.config.hosts import Host
+from mirror.config.hosts import HostSettings
 from mirror.registry.credentials import Credentials
 
 
@@ -27,7 +27,7 @@ class RegistryOptions:
     plain_http: frozenset[str] = frozenset()
     insecure: frozenset[str] = frozenset()
     ca_file: str | None = None
-    hosts: Mapping[str, Host] = field(default_factory=dict)
+    hosts: Mapping[str, HostSettings] = field(default_factory=dict)
     jobs: int = 4
     agent: str = "oci-mirror"
     connections_per_blob: int | None = None

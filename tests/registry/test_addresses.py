@@ -13,7 +13,7 @@ from aiohttp.abc import ResolveResult
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.config.hosts import Host
+from mirror.config.hosts import HostSettings
 from mirror.content import stream
 from mirror.errors import TransferError
 from mirror.oci.descriptor import Descriptor
@@ -247,7 +247,7 @@ def public(world: dict[str, list[str]]) -> Iterator[EmbeddedRegistry]:
 
 
 async def fetch(host: str, **settings: Any) -> bytes:
-    options = RegistryOptions(plain_http=frozenset({"*"}), hosts={host: Host(**settings)})
+    options = RegistryOptions(plain_http=frozenset({"*"}), hosts={host: HostSettings(**settings)})
     async with Client(options) as client, Repository(client.registry(host), "a").open_blob(NODE) as body:
         return await stream.read(body, NODE)
 

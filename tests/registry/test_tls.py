@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.config.hosts import Host
+from mirror.config.hosts import HostSettings
 from mirror.content import stream
 from mirror.errors import ConfigError, MirrorError, TransferError
 from mirror.oci.descriptor import Descriptor
@@ -110,7 +110,7 @@ def test_an_authority_may_be_named(
         if where == "flag":
             options = RegistryOptions(ca_file=file)
         elif where == "host":
-            options = RegistryOptions(hosts={registry.host: Host(ca_file=file)})
+            options = RegistryOptions(hosts={registry.host: HostSettings(ca_file=file)})
         else:
             monkeypatch.setenv("SSL_CERT_FILE", file)
         assert asyncio.run(fetch(registry.host, options)) == DATA
@@ -133,7 +133,7 @@ def test_the_first_folder_that_is_there_counts(monkeypatch: pytest.MonkeyPatch, 
     folder.mkdir(parents=True)
     for name in ("b.crt", "a.crt", "c.cert", "c.key", "README"):
         (folder / name).touch()
-    found = trust("a.example:5000", Host(), own=True, verify=True)
+    found = trust("a.example:5000", HostSettings(), own=True, verify=True)
     assert found.authorities == (folder / "a.crt", folder / "b.crt")
     assert found.certificates == ((folder / "c.cert", folder / "c.key"),)
 
@@ -144,7 +144,7 @@ def test_no_name_of_a_host_leads_out_of_the_folders(host: str, home: Path) -> No
     (home / "secret").mkdir()
     (home / "secret/a.key").touch()
     (home / ".config/containers/certs.d").mkdir(parents=True)
-    assert trust(host, Host(), own=True, verify=True) == TlsConfig()
+    assert trust(host, HostSettings(), own=True, verify=True) == TlsConfig()
 
 
 # Client certificates
@@ -170,7 +170,7 @@ def test_a_folder_has_our_certificate(home: Path, authority: Authority, clients:
 def test_settings_have_our_certificate(home: Path, authority: Authority, clients: Authority, apart: bool) -> None:
     certificate, key = ("client.cert", str(home / "client.key")) if apart else ("client.pem", None)
     with secure(authority, clients=clients) as registry:
-        host = Host(ca_file=str(authority.file), client_cert=str(home / certificate), client_key=key)
+        host = HostSettings(ca_file=str(authority.file), client_cert=str(home / certificate), client_key=key)
         assert asyncio.run(fetch(registry.host, RegistryOptions(hosts={registry.host: host}))) == DATA
 
 
@@ -237,7 +237,7 @@ def test_a_host_to_which_a_registry_sends_us_may_be_excused_by_name(tmp_path: Pa
         registry.fault(Fault(path="/blobs/", action=Redirect(f"https://{strange}{PATH}")))
         both = RegistryOptions(insecure=frozenset({registry.host, strange}))
         if way == "table":
-            both = RegistryOptions(hosts=dict.fromkeys((registry.host, strange), Host(insecure=True)))
+            both = RegistryOptions(hosts=dict.fromkeys((registry.host, strange), HostSettings(insecure=True)))
         assert asyncio.run(fetch(registry.host, both)) == DATA
 
 
@@ -294,7 +294,7 @@ def test_an_authority_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch
     elif variable == "flag":
         options = RegistryOptions(ca_file=file)
     else:
-        options = RegistryOptions(hosts={"127.0.0.1:1": Host(ca_file=file)})
+        options = RegistryOptions(hosts={"127.0.0.1:1": HostSettings(ca_file=file)})
     error = refused("127.0.0.1:1", options)
     assert isinstance(error, ConfigError)
     assert f"{file} cannot be read: No such file or directory." in str(error)

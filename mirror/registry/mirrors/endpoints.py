@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mirror.config.hosts import ORDINARY
-from mirror.config.registriesconf import Place, Rule, Rules
+from mirror.config.hosts import DEFAULTS
+from mirror.config.registriesconf import EndpointConfig, RegistriesConf, RegistryConfig
 from mirror.errors import ConfigError, UsageError
 from mirror.oci.reference import Reference, is_repository
 from mirror.registry.options import RegistryOptions
@@ -26,7 +26,7 @@ class Endpoint:
     digests: bool = True
 
 
-def sources(reference: Reference, options: RegistryOptions, rules: Rules) -> tuple[list[Endpoint], Endpoint]:
+def sources(reference: Reference, options: RegistryOptions, rules: RegistriesConf) -> tuple[list[Endpoint], Endpoint]:
     """The mirrors of a repository, and where it is itself.
 
     Raises:
@@ -34,38 +34,38 @@ def sources(reference: Reference, options: RegistryOptions, rules: Rules) -> tup
         ConfigError: they lead to something that is no repository.
     """
     rule = _rule(reference, rules)
-    settings = options.hosts.get(reference.registry, ORDINARY)
-    own = [Place(location, tags=settings.mirror_tags) for location in settings.mirrors]
+    settings = options.hosts.get(reference.registry, DEFAULTS)
+    own = [EndpointConfig(location, tags=settings.mirror_tags) for location in settings.mirrors]
     mirrors = [_moved(reference, place, reference.registry, "mirror.toml") for place in own]
     if rule and not own:
-        start = rule.matched(reference.name) or ""
+        start = rule.matching_prefix(reference.name) or ""
         mirrors = [_moved(reference, place, start, rule.file) for place in rule.mirrors]
     origin = Endpoint(reference.registry, reference.repository)
-    if rule and rule.origin.location:
-        origin = _moved(reference, rule.origin, rule.matched(reference.name) or "", rule.file)
+    if rule and rule.endpoint.location:
+        origin = _moved(reference, rule.endpoint, rule.matching_prefix(reference.name) or "", rule.file)
     elif rule:
-        origin = Endpoint(reference.registry, reference.repository, rule.origin.insecure)
+        origin = Endpoint(reference.registry, reference.repository, rule.endpoint.insecure)
     return mirrors, origin
 
 
-def target(reference: Reference, rules: Rules) -> Endpoint:
+def target(reference: Reference, rules: RegistriesConf) -> Endpoint:
     """Where a repository is pushed to: itself; mirrors and locations are for reading, in every tool that has them.
 
     Raises:
         UsageError: settings forbid to use it.
     """
     rule = _rule(reference, rules)
-    return Endpoint(reference.registry, reference.repository, rule is not None and rule.origin.insecure)
+    return Endpoint(reference.registry, reference.repository, rule is not None and rule.endpoint.insecure)
 
 
-def _rule(reference: Reference, rules: Rules) -> Rule | None:
+def _rule(reference: Reference, rules: RegistriesConf) -> RegistryConfig | None:
     rule = rules.find(reference.name)
     if rule and rule.blocked:
         raise UsageError(f"{reference.name} is blocked by {rule.file}.")
     return rule
 
 
-def _moved(reference: Reference, place: Place, start: str, file: str) -> Endpoint:
+def _moved(reference: Reference, place: EndpointConfig, start: str, file: str) -> Endpoint:
     """`reference` with another beginning than `start`."""
     registry, _, path = f"{place.location}{reference.name[len(start) :]}".partition("/")
     if not is_repository(path):

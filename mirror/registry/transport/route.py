@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from mirror.config.hosts import ORDINARY
+from mirror.config.hosts import DEFAULTS
 from mirror.errors import ConfigError
 from mirror.registry.options import RegistryOptions
 from mirror.registry.transport.addresses import AddressInfo, AddressPolicy, literal
@@ -34,8 +34,8 @@ class Route:
     def __init__(self, name: str, options: RegistryOptions, connect: Connect, *, lenient: bool) -> None:
         self.base: URL | None = None
         self._name, self._options, self._connect, self._lenient = name, options, connect, lenient
-        self._bounds = AddressPolicy(name, options.hosts.get(name, ORDINARY).trusted_networks)
-        self._everybody = trust("", ORDINARY, own=False, verify=True, ca_file=options.ca_file)
+        self._bounds = AddressPolicy(name, options.hosts.get(name, DEFAULTS).trusted_networks)
+        self._everybody = trust("", DEFAULTS, own=False, verify=True, ca_file=options.ca_file)
         self._trusts: dict[URL, TlsConfig] = {}
         self._contexts: dict[TlsConfig, ssl.SSLContext] = {}
 
@@ -109,7 +109,7 @@ class Route:
     def _trust(self, url: URL) -> TlsConfig:
         own = self.is_own(url)
         host = self._name if own else url.authority
-        settings = self._options.hosts.get(host, ORDINARY)
+        settings = self._options.hosts.get(host, DEFAULTS)
         unverified = settings.insecure or host in self._options.insecure or self._is_excused(url)
         return trust(host, settings, own=own, verify=not unverified, ca_file=self._options.ca_file)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from yarl import URL
 
-from mirror.config.hosts import Host
+from mirror.config.hosts import HostSettings
 from mirror.errors import ConfigError
 from mirror.oci.reference import is_host
 
@@ -54,7 +54,7 @@ class TlsConfig:
         return made
 
 
-def trust(host: str, settings: Host, *, own: bool, verify: bool, ca_file: str | None = None) -> TlsConfig:
+def trust(host: str, settings: HostSettings, *, own: bool, verify: bool, ca_file: str | None = None) -> TlsConfig:
     """What certs.d folders and settings say of a host; our certificates only where it is the registry's `own`.
 
     Raises:
