@@ -35,9 +35,6 @@ class HostSettings:
     mirror_tags: bool = True
 
 
-DEFAULTS = HostSettings()
-
-
 def is_location(text: str) -> bool:
     """Return whether `text` is `HOST[:PORT][/PATH]`: a registry, a namespace or a repository."""
     host, slash, path = text.rstrip("/").partition("/")

@@ -1,7 +1,7 @@
 """`registries.conf`, in which podman, buildah, skopeo and CRI-O configure mirrors (containers-registries.conf(5)).
 
-The `[[registry]]` tables of version 2 are read, from the same files as in those tools; the longest matching prefix wins.
-Short-name aliases and search registries are not used: a short name means what it means to docker.
+The `[[registry]]` tables of version 2 are read, from the same files as in those tools; the longest prefix that matches
+wins. Short-name aliases and search registries are not used: a short name means what it means to docker.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class RegistriesConf:
         return cls(tables)
 
     def find(self, name: str) -> RegistryConfig | None:
-        """Return the table for `name`, a `REGISTRY/REPOSITORY`: of those that match, the one with the longest prefix."""
+        """Return the table with the longest prefix that matches `name`, a `REGISTRY/REPOSITORY`; None if none does."""
         matching = [table for table in self._tables.values() if table.matching_prefix(name) is not None]
         return max(matching, key=lambda table: len(table.prefix), default=None)
 

@@ -90,7 +90,7 @@ async def copy_images(
             dry_run=options.dry_run,
         )
         report = await copying.finished(report)
-    notes, quotas = (client.notes, client.quotas()) if client else ([], [])
+    notes, quotas = (client.warnings, client.quota_usage()) if client else ([], [])
     warnings = (*copying.warnings(str(start)), *notes)
     return replace(report, warnings=warnings, quotas=tuple(quotas), seconds=time.monotonic() - started)
 

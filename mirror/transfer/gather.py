@@ -68,7 +68,7 @@ async def gather(
         retry: how stubborn to be.
     """
     near = FallbackSource(there, source)
-    found = await finder.find(source.answering, subjects, near)
+    found = await finder.find(source.resolved_by, subjects, near)
     gathering = _Gathering(
         FoundReferrers(name, source, failures=found.failures, warnings=found.warnings), near, there, retry
     )

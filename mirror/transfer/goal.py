@@ -217,7 +217,7 @@ class ToRegistry(ImageTarget):
         source, registry = image.offer.source, self._repository.registry
         if isinstance(source, Repository) and source.registry is registry:
             for digest in image.graph.blobs:
-                registry.known.setdefault(digest, source.name)
+                registry.blob_repositories.setdefault(digest, source.name)
 
 
 def _named_twice(location: Location) -> UsageError:

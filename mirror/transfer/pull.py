@@ -284,6 +284,6 @@ class _Reporter:
             healed=healed,
             aside=aside,
             resumed=resumed,
-            quotas=tuple(self.client.quotas()),
-            warnings=(*warnings, *self.client.notes),
+            quotas=tuple(self.client.quota_usage()),
+            warnings=(*warnings, *self.client.warnings),
         )

@@ -17,7 +17,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.registry import Client, MirroredRepository, RegistryOptions, pull_source
 from mirror.registry.mirrors import repository as mirrored
-from mirror.registry.mirrors.endpoints import Endpoint, sources, target
+from mirror.registry.mirrors.endpoints import Endpoint, source_endpoints, target_endpoint
 from mirror.retry import RetryPolicy
 from tests.support import images
 from tests.support.registry import Cut, EmbeddedRegistry, Extend, Fault, Flip, Status, Truncate, serving
@@ -66,7 +66,7 @@ class Pulling:
 
     async def _run(self, names: tuple[str, ...], retry: RetryPolicy) -> list[object]:
         async with Client(self.options) as client:
-            self.notes = client.notes
+            self.notes = client.warnings
             source = pull_source(client, Reference.parse(self.name))
             assert isinstance(source, MirroredRepository)
 
@@ -121,7 +121,7 @@ def test_who_does_not_answer_is_asked_last_for_a_while(
     three[1].clear_log()
     Pulling(three).run("v1", "", "", "")
     assert three[1].count("GET") == tried
-    monkeypatch.setattr(mirrored, "_REST", 0.0)
+    monkeypatch.setattr(mirrored, "_COOLDOWN", 0.0)
     Pulling(three).run("v1", "")
     assert three[1].count("GET") > 2 * tried
     assert asked([three[0]]) == [0]
@@ -139,7 +139,7 @@ def test_where_nobody_has_it_the_registrys_own_word_counts_and_all_are_named(thr
     with pytest.raises(NotFound, match=f"There is no image {three[0].host}/a:v2") as caught:
         Pulling(three).run("v2")
     for registry in three[1:]:
-        assert f"the mirror {registry.host}/a was asked: There is no image" in (caught.value.hint or "")
+        assert f"Mirror {registry.host}/a: There is no image" in (caught.value.hint or "")
 
 
 # Lies
@@ -237,12 +237,12 @@ def conf(home: Path, text: str, name: str = ".config/containers/registries.conf"
 
 
 def places(name: str, options: RegistryOptions | None = None) -> list[str]:
-    mirrors, origin = sources(Reference.parse(name), options or RegistryOptions(), RegistriesConf.load())
+    mirrors, origin = source_endpoints(Reference.parse(name), options or RegistryOptions(), RegistriesConf.load())
     return [shown(endpoint) for endpoint in (*mirrors, origin)]
 
 
 def shown(endpoint: Endpoint) -> str:
-    marks = {"lenient": endpoint.lenient, "no tags": not endpoint.tags, "no digests": not endpoint.digests}
+    marks = {"insecure": endpoint.insecure, "no tags": not endpoint.tags, "no digests": not endpoint.digests}
     return " ".join([f"{endpoint.registry}/{endpoint.repository}", *(mark for mark, on in marks.items() if on)])
 
 
@@ -311,7 +311,7 @@ blocked = true
             "example.com/foo/image:latest",
             [
                 "mirror-0.local/mirror-for-foo/image",
-                "mirror-1.local/mirrors/foo/image lenient",
+                "mirror-1.local/mirrors/foo/image insecure",
                 "internal.example.com/bar/image",
             ],
         ),
@@ -322,11 +322,11 @@ blocked = true
             "registry.com/a/b",
             ["mirror.registry.com/a/b no tags", "fresh.registry.com/a/b no digests", "registry.com/a/b"],
         ),
-        ("a.b.wild.com:5000/c", ["a.b.wild.com:5000/c lenient"]),
+        ("a.b.wild.com:5000/c", ["a.b.wild.com:5000/c insecure"]),
         ("wild.com/c", ["wild.com/c"]),
         ("notwild.com/c", ["notwild.com/c"]),
         ("deep.wild.com/x/c", ["m.com/c no tags", "other.com/y/c"]),
-        ("deep.wild.com/z", ["deep.wild.com/z lenient"]),
+        ("deep.wild.com/z", ["deep.wild.com/z insecure"]),
     ],
 )
 def test_registries_conf_means_what_its_manual_says(home: Path, name: str, found: list[str]) -> None:
@@ -337,7 +337,7 @@ def test_registries_conf_means_what_its_manual_says(home: Path, name: str, found
 
 def test_what_is_blocked_is_neither_pulled_nor_pushed(home: Path) -> None:
     path = conf(home, EXAMPLE)
-    for ask in (lambda reference, rules: sources(reference, RegistryOptions(), rules), target):
+    for ask in (lambda reference, rules: source_endpoints(reference, RegistryOptions(), rules), target_endpoint):
         with pytest.raises(UsageError, match=r"evil\.com/a is blocked by") as caught:
             ask(Reference.parse("evil.com/a"), RegistriesConf.load())
         assert str(path) in str(caught.value)
@@ -346,8 +346,8 @@ def test_what_is_blocked_is_neither_pulled_nor_pushed(home: Path) -> None:
 def test_a_push_goes_to_the_registry_itself(home: Path) -> None:
     """Mirrors and locations are for reading, in podman too."""
     conf(home, EXAMPLE)
-    assert shown(target(Reference.parse("example.com/foo/a"), RegistriesConf.load())) == "example.com/foo/a"
-    assert shown(target(Reference.parse("x.wild.com/a"), RegistriesConf.load())) == "x.wild.com/a lenient"
+    assert shown(target_endpoint(Reference.parse("example.com/foo/a"), RegistriesConf.load())) == "example.com/foo/a"
+    assert shown(target_endpoint(Reference.parse("x.wild.com/a"), RegistriesConf.load())) == "x.wild.com/a insecure"
 
 
 def test_mirrors_of_mirror_toml_replace_those_of_registries_conf(home: Path) -> None:
@@ -451,8 +451,8 @@ def test_what_is_not_about_registries_is_not_used(home: Path, text: str) -> None
 @pytest.mark.parametrize(
     ("text", "name", "match"),
     [
-        ('[[registry]]\nprefix = "a.com/x/y"\nlocation = "b.com"', "a.com/x/y", "which is no repository"),
-        ('[[registry]]\nlocation = "a.com"\nproxy = "http://p:1"', "a.com/x", "a proxy of its own"),
+        ('[[registry]]\nprefix = "a.com/x/y"\nlocation = "b.com"', "a.com/x/y", "which is not a repository"),
+        ('[[registry]]\nlocation = "a.com"\nproxy = "http://p:1"', "a.com/x", "sets a proxy for"),
     ],
 )
 def test_what_cannot_be_done_is_said_where_it_matters(home: Path, text: str, name: str, match: str) -> None:
@@ -491,5 +491,5 @@ def test_an_insecure_location_may_do_without_tls_and_its_neighbours_may_not(home
                     return await stream.read(body, NODE)
 
         assert asyncio.run(run("open")) == DATA
-        with pytest.raises(TransferError, match="no TLS connection"):
+        with pytest.raises(TransferError, match="the TLS handshake failed"):
             asyncio.run(run("closed"))
