@@ -160,7 +160,7 @@ async def list_tags(
         TransferError: it could not be fetched.
     """
     tags: dict[str, None] = {}
-    what = f"The tag list of {registry.name}/{repository}"
+    what = f"The list of tags of {registry.name}/{repository}"
     first = f"{repository}/tags/list?n={_PAGE_SIZE}"
     async for page in pages(registry, first, scope, expect=frozenset({200, 404}), retry=retry, max_pages=max_pages):
         if page.status == 404:
