@@ -291,9 +291,7 @@ def assert_out_of_reach(mirror: Mirror, own: str, address: str, hosts: Sequence[
         port = victim.host.partition(":")[2]
         errors = sent_to(mirror, registry, way, [f"http://{host}:{port}/admin" for host in hosts])
         assert victim.requests == []
-        assert all("Not connecting" in error or "not a valid URL" in error for error in errors), (
-            "\n".join(errors)
-        )
+        assert all("Not connecting" in error or "not a valid URL" in error for error in errors), "\n".join(errors)
 
 
 @isolated("1.2.3.4/32", names=NAMES)
