@@ -1,6 +1,6 @@
-"""What a registry lets us pull, and how much of that is left: Docker Hub's `ratelimit-*` headers.
+"""Pull quotas: what a registry allows, and how much of it is left, as Docker Hub's `ratelimit-*` headers say.
 
-`100;w=21600` are a hundred pulls in six hours (https://docs.docker.com/docker-hub/usage/pulls/).
+`100;w=21600` means 100 pulls in six hours (https://docs.docker.com/docker-hub/usage/pulls/).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _AMOUNT = re.compile(r"([0-9]{1,9})(?:\s*;\s*w=([0-9]{1,9}))?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Of `limit` pulls in `window` seconds (None: it does not say), `remaining` are left."""
+    """Of `limit` pulls in `window` seconds (None: not specified), `remaining` are left."""
 
     limit: int
     remaining: int
     window: int | None = None
 
     @classmethod
-    def of(cls, headers: Mapping[str, str]) -> Quota | None:
-        """What the headers of an answer say; None where they say nothing that can be understood."""
+    def from_headers(cls, headers: Mapping[str, str]) -> Quota | None:
+        """Return the quota in the headers of a response; None if they are absent or malformed."""
         limit = _AMOUNT.fullmatch(headers.get("ratelimit-limit", ""))
         remaining = _AMOUNT.fullmatch(headers.get("ratelimit-remaining", ""))
         if not limit or not remaining:
@@ -38,7 +38,10 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a command has used of a registry's quota; `cost` counts every manifest that was sent, so it is the most."""
+    """What a command has used of the quota of `registry`.
+
+    `cost` counts every manifest that was fetched, so it is an upper bound: some registries count fewer.
+    """
 
     registry: str
     cost: int

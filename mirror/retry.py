@@ -1,4 +1,4 @@
-"""Trying again: what is transient, how often, and how long to wait in between."""
+"""Retries: how often something that failed transiently is tried again, and after which delay."""
 
 from __future__ import annotations
 
@@ -12,50 +12,54 @@ from typing import TypeVar
 from mirror.errors import MirrorError
 
 T = TypeVar("T")
-log = logging.getLogger("mirror")
-_GAIN = 1024 * 1024  # bytes; a server that gives a byte at a time does not get a million attempts
+log = logging.getLogger(__name__)
+_PROGRESS = 1024 * 1024  # bytes that count as progress; a server that sends a byte at a time soon uses up its attempts
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How stubborn to be: `times` further attempts after the first, the pause in seconds doubling from `pause`.
+    """Retries with exponential backoff and jitter.
 
-    A server that names a pause (Retry-After) gets it, up to `longest` seconds.
+    Attributes:
+        retries: attempts after the first, without progress in between.
+        delay: seconds before the first retry, at most; it doubles with every retry.
+        max_delay: the longest delay in seconds, also if a server asks for a longer one (Retry-After).
     """
 
-    times: int = 4
-    pause: float = 0.5
-    longest: float = 60.0
+    retries: int = 4
+    delay: float = 0.5
+    max_delay: float = 60.0
 
-    async def run(self, action: Callable[[], Awaitable[T]], reached: Callable[[], int] = lambda: 0) -> T:
-        """Call `action` until it succeeds, fails for good, or has had its attempts.
+    async def run(self, action: Callable[[], Awaitable[T]], progress: Callable[[], int] = lambda: 0) -> T:
+        """Call `action` until it succeeds, fails with an error that is not transient, or has used up its attempts.
 
         Args:
             action: what to do.
-            reached: how many bytes it has come to. An attempt that came `_GAIN` bytes further than any before begins
-                the count anew: a link that is cut every minute still carries a blob that takes an hour.
+            progress: returns how many bytes have been transferred so far. An attempt that got at least 1 MiB further
+                than any before resets the count: a link that is cut every minute still carries a blob that takes an
+                hour.
 
         Raises:
             MirrorError: the last error of `action`, unchanged.
         """
-        attempt, furthest = 0, reached()
+        attempt, furthest = 0, progress()
         while True:
             try:
                 return await action()
             except MirrorError as error:
-                if reached() >= furthest + _GAIN:
-                    attempt, furthest = 0, reached()
-                if not error.transient or attempt >= self.times:
+                if progress() >= furthest + _PROGRESS:
+                    attempt, furthest = 0, progress()
+                if not error.transient or attempt >= self.retries:
                     raise
-                pause = self._pause(attempt, getattr(error, "retry_after", None))
-                log.info("%s Trying again in %.1f s.", error, pause)
+                delay = self._delay(attempt, getattr(error, "retry_after", None))
+                log.info("%s Trying again in %.1f s.", error, delay)
             attempt += 1
-            await asyncio.sleep(pause)
+            await asyncio.sleep(delay)
 
-    def _pause(self, attempt: int, asked: float | None) -> float:
-        # Half of it random: forty blobs that failed together must not come back together.
-        own: float = self.pause * 2**attempt * random.uniform(0.5, 1.0)
-        return min(self.longest, max(own, asked or 0.0))
+    def _delay(self, attempt: int, requested: float | None) -> float:
+        # Jitter: forty blobs that failed together must not come back together.
+        own: float = self.delay * 2**attempt * random.uniform(0.5, 1.0)
+        return min(self.max_delay, max(own, requested or 0.0))
 
 
-ONCE = RetryPolicy(times=0)
+ONCE = RetryPolicy(retries=0)

@@ -49,7 +49,7 @@ EVERYTHING = PullOptions(
     platforms=PlatformSelection(all=True), retry=RetryPolicy(0), registries=RegistryOptions(jobs=2)
 )
 HURRIED = PullOptions(
-    platforms=PlatformSelection(all=True), retry=RetryPolicy(4, pause=0.0), registries=RegistryOptions(jobs=2)
+    platforms=PlatformSelection(all=True), retry=RetryPolicy(4, delay=0.0), registries=RegistryOptions(jobs=2)
 )
 
 

@@ -9,7 +9,7 @@ from tests.support.strategies import QUICK, nasty_text
 
 
 def quota(limit: str, remaining: str) -> Quota | None:
-    return Quota.of({"ratelimit-limit": limit, "ratelimit-remaining": remaining})
+    return Quota.from_headers({"ratelimit-limit": limit, "ratelimit-remaining": remaining})
 
 
 def test_limit_remainder_and_window_are_read() -> None:
@@ -29,7 +29,7 @@ def test_what_cannot_be_understood_is_nothing(text: str) -> None:
 
 
 def test_nothing_is_nothing() -> None:
-    assert Quota.of({}) is None
+    assert Quota.from_headers({}) is None
 
 
 @QUICK

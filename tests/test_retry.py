@@ -19,7 +19,7 @@ from mirror.errors import (
 from mirror.retry import ONCE, RetryPolicy
 
 BUSY = TransferError("busy", status=503, transient=True)
-PATIENT = RetryPolicy(times=4, pause=0.0)
+PATIENT = RetryPolicy(retries=4, delay=0.0)
 
 
 class Action:
@@ -63,12 +63,12 @@ def test_it_gives_up_with_the_last_error() -> None:
     assert action.calls == 5
 
 
-@pytest.mark.parametrize("times", [0, 1])
-def test_once_is_once(times: int) -> None:
+@pytest.mark.parametrize("retries", [0, 1])
+def test_once_is_once(retries: int) -> None:
     action = Action(BUSY, BUSY)
     with pytest.raises(TransferError):
-        asyncio.run((RetryPolicy(times, 0.0) if times else ONCE).run(action))
-    assert action.calls == times + 1
+        asyncio.run((RetryPolicy(retries, 0.0) if retries else ONCE).run(action))
+    assert action.calls == retries + 1
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,14 @@ def test_what_stays_wrong_is_not_tried_again(error: Exception) -> None:
 
 
 def test_pauses_double_and_half_of_each_is_random(pauses: list[float]) -> None:
-    asyncio.run(RetryPolicy(times=4, pause=1.0).run(Action(*[BUSY] * 4)))
+    asyncio.run(RetryPolicy(retries=4, delay=1.0).run(Action(*[BUSY] * 4)))
     assert all(2**number / 2 <= pause <= 2**number for number, pause in enumerate(pauses))
     assert len(pauses) == 4
 
 
 def test_many_that_failed_together_do_not_come_back_together(pauses: list[float]) -> None:
     for _ in range(20):
-        asyncio.run(RetryPolicy(times=1, pause=1.0).run(Action(BUSY)))
+        asyncio.run(RetryPolicy(retries=1, delay=1.0).run(Action(BUSY)))
     assert len(set(pauses)) > 1
 
 
@@ -121,14 +121,14 @@ def test_a_server_gets_the_pause_that_it_asks_for_up_to_a_minute(
     pauses: list[float], asked: float | None, given: Callable[[float], bool]
 ) -> None:
     error = TransferError("busy", status=429, transient=True, retry_after=asked)
-    asyncio.run(RetryPolicy(pause=0.001).run(Action(error)))
+    asyncio.run(RetryPolicy(delay=0.001).run(Action(error)))
     assert len(pauses) == 1
     assert given(pauses[0])
 
 
 def test_a_hundred_attempts_never_wait_longer_than_may(pauses: list[float]) -> None:
     with pytest.raises(MirrorError):
-        asyncio.run(RetryPolicy(times=100).run(Action(*[BUSY] * 101)))
+        asyncio.run(RetryPolicy(retries=100).run(Action(*[BUSY] * 101)))
     assert len(pauses) == 100
     assert max(pauses) == 60.0
 
@@ -136,7 +136,7 @@ def test_a_hundred_attempts_never_wait_longer_than_may(pauses: list[float]) -> N
 def test_interrupting_a_pause_ends_it() -> None:
     async def main() -> None:
         action = Action(BUSY)
-        task = asyncio.create_task(RetryPolicy(pause=1000.0).run(action))
+        task = asyncio.create_task(RetryPolicy(delay=1000.0).run(action))
         while not action.calls:
             await asyncio.sleep(0)
         task.cancel()

@@ -217,7 +217,7 @@ def registry_options(
         limit_rate=ctx.meta["mirror.limit_rate"],
         authfile=authfile(),
         credentials=_given(ctx, registries),
-        agent=f"oci-mirror/{VERSION}",
+        user_agent=f"oci-mirror/{VERSION}",
     )
 
 

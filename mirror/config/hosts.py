@@ -1,4 +1,4 @@
-"""Settings of one registry host in `mirror.toml`, read by `mirror.config.settings` and used by `mirror.registry`."""
+"""Settings of one registry host, from a `[host."…"]` table of `mirror.toml`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
-    """The settings of one registry: its TLS, its mirrors, and the private networks that it may send us to.
+class HostSettings:
+    """The settings of one registry host: TLS, mirrors, and the private networks that it may redirect to.
 
-    `mirrors` are `HOST[:PORT][/PATH]`, in the order in which they are asked; `mirror_tags` says whether they are asked
-    what a tag stands for, too.
+    Attributes:
+        plain_http: use HTTP without TLS.
+        insecure: do not verify the host's certificate.
+        ca_file: a PEM file with additional CA certificates for this host.
+        client_cert: a PEM file with the client certificate, and the key unless `client_key` is set.
+        client_key: a PEM file with the client certificate's key.
+        trusted_networks: networks that the registry may redirect to, although they are more private than itself.
+        mirrors: locations, `HOST[:PORT][/PATH]`, in the order in which they are tried.
+        mirror_tags: whether mirrors may resolve tags, too; if not, they only serve content by digest.
     """
 
     plain_http: bool = False
@@ -28,10 +35,7 @@ class Host:
     mirror_tags: bool = True
 
 
-ORDINARY = Host()
-
-
-def is_place(text: str) -> bool:
-    """Whether `text` is `HOST[:PORT][/PATH]`: where a registry, or a part of it, is."""
+def is_location(text: str) -> bool:
+    """Return whether `text` is `HOST[:PORT][/PATH]`: a registry, a namespace or a repository."""
     host, slash, path = text.rstrip("/").partition("/")
     return is_host(host) and (not slash or is_repository(path))

@@ -1,7 +1,7 @@
-"""`registries.conf`, where podman, buildah, skopeo and CRI-O are told of mirrors (containers-registries.conf(5)).
+"""`registries.conf`, in which podman, buildah, skopeo and CRI-O configure mirrors (containers-registries.conf(5)).
 
-Read are the `[[registry]]` tables of version 2, from where those tools read them, the longest prefix deciding. Not used
-are short-name aliases and search registries: a name here means what it means to docker.
+The `[[registry]]` tables of version 2 are read, from the same files as in those tools; the longest prefix that matches
+wins. Short-name aliases and search registries are not used: a short name means what it means to docker.
 """
 
 from __future__ import annotations
@@ -13,20 +13,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mirror.config.hosts import is_place
+from mirror.config.hosts import is_location
 from mirror.config.toml import read_toml
 from mirror.errors import ConfigError
 
 _SYSTEM = Path("/etc/containers")
 _WILDCARD = re.compile(r"\*(?:\.[a-zA-Z0-9-]+)+", re.ASCII)
-_KINDS = {"": (True, True), "all": (True, True), "digest-only": (False, True), "tag-only": (True, False)}
+# pull-from-mirror: whether a mirror is used for tags, and for digests
+_PULL_FROM_MIRROR = {"": (True, True), "all": (True, True), "digest-only": (False, True), "tag-only": (True, False)}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where content may be, `HOST[:PORT][/PATH]`, and for which names it is asked.
+class EndpointConfig:
+    """The location of a registry or mirror, as configured.
 
-    An `insecure` one may have any certificate, or no TLS at all. `proxy` says that it wants a proxy of its own.
+    Attributes:
+        location: `HOST[:PORT][/PATH]`; empty if the table has none.
+        insecure: plain HTTP and unverified certificates are allowed.
+        tags: it may be asked for tags.
+        digests: it may be asked for content by digest.
+        proxy: the table sets a proxy for this location, which `mirror` does not support.
     """
 
     location: str
@@ -37,55 +43,60 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One `[[registry]]` table: for names that begin with `prefix`; `*.example.com` is every host below that one.
+class RegistryConfig:
+    """One `[[registry]]` table.
 
-    `origin` has no location where the name is to be used as it is.
+    Attributes:
+        prefix: the beginning of the names that it applies to; `*.example.com` is every subdomain.
+        endpoint: the registry itself; without a location, names are used as they are.
+        mirrors: its mirrors, in the order in which they are tried.
+        blocked: images of this registry must not be used.
+        file: the path of the file that the table is from.
     """
 
     prefix: str
-    origin: Place
-    mirrors: tuple[Place, ...]
+    endpoint: EndpointConfig
+    mirrors: tuple[EndpointConfig, ...]
     blocked: bool
     file: str
 
-    def matched(self, name: str) -> str | None:
-        """The beginning of `name`, a `REGISTRY/REPOSITORY`, for which the rule is; None where it is not for it."""
+    def matching_prefix(self, name: str) -> str | None:
+        """Return the beginning of `name`, a `REGISTRY/REPOSITORY`, that this table matches; None if it does not."""
         host = name.partition("/")[0]
         if self.prefix.startswith("*."):
             return host if host.partition(":")[0].endswith(self.prefix[1:]) else None
         return self.prefix if f"{name}/".startswith(f"{self.prefix}/") else None
 
 
-class Rules:
-    """All rules of this machine and this user."""
+class RegistriesConf:
+    """All `[[registry]]` tables of this machine and this user, by prefix."""
 
-    def __init__(self, rules: Mapping[str, Rule]) -> None:
-        self._rules = rules
+    def __init__(self, tables: Mapping[str, RegistryConfig]) -> None:
+        self._tables = tables
 
     @classmethod
-    def load(cls) -> Rules:
-        """Read the files that are there; in a later one, a table replaces the one with the same prefix.
+    def load(cls) -> RegistriesConf:
+        """Read the existing files. A table of a later file replaces the one with the same prefix.
 
         Raises:
             ConfigError: one of them cannot be used.
         """
-        rules: dict[str, Rule] = {}
+        tables: dict[str, RegistryConfig] = {}
         for path in _files():
-            fresh: dict[str, Rule] = {}
-            for rule in _rules(path):
-                fresh.setdefault(rule.prefix, rule)  # within a file, the first counts
-            rules |= fresh
-        return cls(rules)
+            in_file: dict[str, RegistryConfig] = {}
+            for table in _tables(path):
+                in_file.setdefault(table.prefix, table)  # within one file, the first wins
+            tables |= in_file
+        return cls(tables)
 
-    def find(self, name: str) -> Rule | None:
-        """The rule for `name`, a `REGISTRY/REPOSITORY`: of those that match, the one with the longest prefix."""
-        matching = [rule for rule in self._rules.values() if rule.matched(name) is not None]
-        return max(matching, key=lambda rule: len(rule.prefix), default=None)
+    def find(self, name: str) -> RegistryConfig | None:
+        """Return the table with the longest prefix that matches `name`, a `REGISTRY/REPOSITORY`; None if none does."""
+        matching = [table for table in self._tables.values() if table.matching_prefix(name) is not None]
+        return max(matching, key=lambda table: len(table.prefix), default=None)
 
 
 def _files() -> Iterator[Path]:
-    """The main file, then what is dropped in: with a main file of their own, a user has only drop-ins of their own."""
+    """Yield the main file, then the drop-ins; for a user with a main file, only the user's own drop-ins."""
     own = Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "containers")
     explicit = os.environ.get("CONTAINERS_REGISTRIES_CONF")
     main = Path(explicit) if explicit else own / "registries.conf"
@@ -93,71 +104,75 @@ def _files() -> Iterator[Path]:
         yield main
     elif (_SYSTEM / "registries.conf").is_file():
         yield _SYSTEM / "registries.conf"
-    folders = [own] if not explicit and main.is_file() else [_SYSTEM, own]
-    for folder in folders:
-        yield from sorted(path for path in (folder / "registries.conf.d").glob("*.conf") if path.is_file())
+    directories = [own] if not explicit and main.is_file() else [_SYSTEM, own]
+    for directory in directories:
+        yield from sorted(path for path in (directory / "registries.conf.d").glob("*.conf") if path.is_file())
 
 
-def _rules(path: Path) -> Iterator[Rule]:
+def _tables(path: Path) -> Iterator[RegistryConfig]:
     document = read_toml(path)
-    old = document.get("registries")
-    if isinstance(old, dict) and any(_lists_something(old.get(key)) for key in ("insecure", "block")):
+    if _is_version_1(document):
         raise ConfigError(
-            f"{path} says in version 1 of its format what is insecure or blocked, and mirror reads version 2.",
+            f"{path} lists insecure or blocked registries in version 1 of its format; mirror reads version 2.",
             hint="Write a [[registry]] table for each: see containers-registries.conf(5).",
         )
     tables = document.get("registry", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ConfigError(f"{path}: registry should be a list of tables.")
     for table in tables:
-        yield _rule(table, path)
+        yield _registry(table, path)
 
 
-def _lists_something(old: object) -> bool:
-    return isinstance(old, dict) and bool(old.get("registries"))
+def _is_version_1(document: dict[str, Any]) -> bool:
+    """Return whether the document restricts registries in the way of version 1; a mere search list is harmless."""
+    old = document.get("registries")
+    if not isinstance(old, dict):
+        return False
+    lists = (old.get(key) for key in ("insecure", "block"))
+    return any(isinstance(one, dict) and one.get("registries") for one in lists)
 
 
-def _rule(table: dict[str, Any], path: Path) -> Rule:
-    origin = _place(table, path)
-    prefix = _text(table, "prefix", path).rstrip("/") or origin.location
-    if not is_place(prefix) and not _WILDCARD.fullmatch(prefix):
-        raise ConfigError(f"{path}: the prefix {prefix!r} is no registry, namespace or repository.")
-    if not origin.location and not prefix.startswith("*."):
+def _registry(table: dict[str, Any], path: Path) -> RegistryConfig:
+    endpoint = _endpoint(table, path)
+    prefix = _string(table, "prefix", path).rstrip("/") or endpoint.location
+    if not is_location(prefix) and not _WILDCARD.fullmatch(prefix):
+        raise ConfigError(f"{path}: the prefix {prefix!r} is not a registry, namespace or repository.")
+    if not endpoint.location and not prefix.startswith("*."):
         raise ConfigError(f"{path}: the registry {prefix!r} has no location.")
-    by_digest = _flag(table, "mirror-by-digest-only", path)
+    by_digest = _boolean(table, "mirror-by-digest-only", path)
     mirrors = table.get("mirror", [])
     if not isinstance(mirrors, list) or not all(isinstance(mirror, dict) for mirror in mirrors):
         raise ConfigError(f"{path}: the mirror of {prefix!r} should be a list of tables.")
-    places = tuple(_mirror(mirror, by_digest, path) for mirror in mirrors)
-    return Rule(prefix, origin, places, _flag(table, "blocked", path), str(path))
+    endpoints = tuple(_mirror(mirror, by_digest, path) for mirror in mirrors)
+    return RegistryConfig(prefix, endpoint, endpoints, _boolean(table, "blocked", path), str(path))
 
 
-def _mirror(table: dict[str, Any], by_digest: bool, path: Path) -> Place:
-    place = _place(table, path)
-    kind = _text(table, "pull-from-mirror", path)
-    if not place.location:
+def _mirror(table: dict[str, Any], by_digest: bool, path: Path) -> EndpointConfig:
+    endpoint = _endpoint(table, path)
+    mode = _string(table, "pull-from-mirror", path)
+    if not endpoint.location:
         raise ConfigError(f"{path}: a mirror has no location.")
-    if kind not in _KINDS:
-        raise ConfigError(f"{path}: pull-from-mirror should be all, digest-only or tag-only, not {kind!r}.")
-    tags, digests = (False, True) if by_digest else _KINDS[kind]
-    return Place(place.location, place.insecure, tags, digests, place.proxy)
+    if mode not in _PULL_FROM_MIRROR:
+        raise ConfigError(f"{path}: pull-from-mirror should be all, digest-only or tag-only, not {mode!r}.")
+    tags, digests = (False, True) if by_digest else _PULL_FROM_MIRROR[mode]
+    return EndpointConfig(endpoint.location, endpoint.insecure, tags, digests, endpoint.proxy)
 
 
-def _place(table: dict[str, Any], path: Path) -> Place:
-    location = _text(table, "location", path).rstrip("/")
-    if location and not is_place(location):
-        raise ConfigError(f"{path}: the location {location!r} is no registry, namespace or repository.")
-    return Place(location, _flag(table, "insecure", path), proxy=bool(_text(table, "proxy", path)))
+def _endpoint(table: dict[str, Any], path: Path) -> EndpointConfig:
+    location = _string(table, "location", path).rstrip("/")
+    if location and not is_location(location):
+        raise ConfigError(f"{path}: the location {location!r} is not a registry, namespace or repository.")
+    return EndpointConfig(location, _boolean(table, "insecure", path), proxy=bool(_string(table, "proxy", path)))
 
 
-def _text(table: dict[str, Any], key: str, path: Path) -> str:
+def _string(table: dict[str, Any], key: str, path: Path) -> str:
     value = table.get(key, "")
     if not isinstance(value, str):
-        raise ConfigError(f"{path}: {key} should be a text.")
+        raise ConfigError(f"{path}: {key} should be a string.")
     return value
 
 
-def _flag(table: dict[str, Any], key: str, path: Path) -> bool:
+def _boolean(table: dict[str, Any], key: str, path: Path) -> bool:
     value = table.get(key, False)
     if not isinstance(value, bool):
         raise ConfigError(f"{path}: {key} should be true or false.")

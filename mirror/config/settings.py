@@ -1,7 +1,8 @@
-"""Settings files: `mirror.toml` in the current folder and in `~/.config/mirror`, or the one that `--config` names.
+"""Settings files: `mirror.toml` in the current directory and in `~/.config/mirror`, or the file given with `--config`.
 
-A flag beats an environment variable beats the current folder's file beats the user's. A file in the current folder may
-have come with the data, from a stranger: what weakens security counts only from the user's own file or `--config`.
+Precedence, highest first: a flag, an environment variable, the current directory's file, the user's file. The current
+directory's file may have arrived with the data, from a stranger: keys that weaken security are honoured only in the
+user's own file or in the one given with `--config`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, cast
 
-from mirror.config.hosts import Host, is_place
+from mirror.config.hosts import HostSettings, is_location
 from mirror.config.toml import read_toml
 from mirror.errors import ConfigError
 from mirror.oci.reference import is_host
@@ -23,99 +24,106 @@ FILE = "mirror.toml"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the settings files say. `values` are defaults for flags of the same name.
+    """The merged content of the settings files.
 
-    `files` are the files that were used, `ignored` the keys that were not, and why, as sentences.
+    Attributes:
+        values: defaults for the flags of the same names.
+        plain_http: hosts that are reached without TLS.
+        insecure: hosts whose certificates are not verified.
+        hosts: the `[host."…"]` tables.
+        files: the paths of the files that were used.
+        ignored: for each key that was not used, a sentence that says why.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     plain_http: frozenset[str] = frozenset()
     insecure: frozenset[str] = frozenset()
-    hosts: Mapping[str, Host] = field(default_factory=dict)
+    hosts: Mapping[str, HostSettings] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
 
-def _flag(value: object) -> bool:
+def _is_boolean(value: object) -> bool:
     return isinstance(value, bool)
 
 
-def _text(value: object) -> bool:
+def _is_string(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
 
-def _count(value: object) -> bool:
+def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0
 
 
-def _seconds(value: object) -> bool:
+def _is_duration(value: object) -> bool:
     return isinstance(value, int | float) and value is not True and value > 0
 
 
-def _texts(value: object) -> bool:
+def _is_strings(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
-def _hosts(value: object) -> bool:
+def _is_hosts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(host, str) and is_host(host) for host in value)
 
 
-def _networks(value: object) -> bool:
+def _is_networks(value: object) -> bool:
     try:
-        return _texts(value) and bool([ip_network(text) for text in cast(list[str], value)])
+        return _is_strings(value) and bool([ip_network(text) for text in cast(list[str], value)])
     except ValueError:
         return False
 
 
-def _places(value: object) -> bool:
-    return _texts(value) and all(map(is_place, cast(list[str], value)))
+def _is_locations(value: object) -> bool:
+    return _is_strings(value) and all(map(is_location, cast(list[str], value)))
 
 
-def _tables(value: object) -> bool:
+def _is_host_tables(value: object) -> bool:
     return isinstance(value, dict) and all(is_host(name) and isinstance(value[name], dict) for name in value)
 
 
-Keys = Mapping[str, tuple[Callable[[object], bool], str]]  # what a value has to be, and how to say so
+Keys = Mapping[str, tuple[Callable[[object], bool], str]]  # the check of a value, and what to say if it fails
 
 _KEYS: Keys = {
-    "output": (_text, "a folder"),
-    "chunk_size": (_text, 'a size, such as "8M"'),
-    "jobs": (_count, "a number"),
-    "retries": (_count, "a number"),
-    "timeout": (_seconds, "a number of seconds"),
-    "limit_rate": (_text, 'a rate, such as "10M"'),
-    "connections_per_blob": (_count, "a number"),
-    "platform": (_texts, 'a list of platforms, such as ["linux/amd64"]'),
-    "all_platforms": (_flag, "true or false"),
-    "sparse": (_flag, "true or false"),
-    "referrers": (_flag, "true or false"),
-    "keep_going": (_flag, "true or false"),
-    "no_progress": (_flag, "true or false"),
-    "authfile": (_text, "a file"),
-    "plain_http": (_hosts, 'a list of hosts, such as ["registry.internal:5000"]'),
-    "insecure": (_hosts, 'a list of hosts, such as ["registry.internal:5000"]'),
-    "ca_file": (_text, "a file"),
-    "host": (_tables, 'tables such as [host."registry.internal:5000"]'),
+    "output": (_is_string, "a directory"),
+    "chunk_size": (_is_string, 'a size, such as "8M"'),
+    "jobs": (_is_count, "a number"),
+    "retries": (_is_count, "a number"),
+    "timeout": (_is_duration, "a number of seconds"),
+    "limit_rate": (_is_string, 'a rate, such as "10M"'),
+    "connections_per_blob": (_is_count, "a number"),
+    "platform": (_is_strings, 'a list of platforms, such as ["linux/amd64"]'),
+    "all_platforms": (_is_boolean, "true or false"),
+    "sparse": (_is_boolean, "true or false"),
+    "referrers": (_is_boolean, "true or false"),
+    "keep_going": (_is_boolean, "true or false"),
+    "no_progress": (_is_boolean, "true or false"),
+    "authfile": (_is_string, "a file"),
+    "plain_http": (_is_hosts, 'a list of hosts, such as ["registry.internal:5000"]'),
+    "insecure": (_is_hosts, 'a list of hosts, such as ["registry.internal:5000"]'),
+    "ca_file": (_is_string, "a file"),
+    "host": (_is_host_tables, 'tables such as [host."registry.internal:5000"]'),
 }
 _HOST_KEYS: Keys = {
-    "plain_http": (_flag, "true or false"),
-    "insecure": (_flag, "true or false"),
-    "ca_file": (_text, "a file"),
-    "client_cert": (_text, "a file"),
-    "client_key": (_text, "a file"),
-    "trusted_networks": (_networks, 'a list of networks, such as ["10.20.0.0/16"]'),
-    "mirrors": (_places, 'a list of places, such as ["mirror.internal:5000/hub"]'),
-    "mirror_tags": (_flag, "true or false"),
+    "plain_http": (_is_boolean, "true or false"),
+    "insecure": (_is_boolean, "true or false"),
+    "ca_file": (_is_string, "a file"),
+    "client_cert": (_is_string, "a file"),
+    "client_key": (_is_string, "a file"),
+    "trusted_networks": (_is_networks, 'a list of networks, such as ["10.20.0.0/16"]'),
+    "mirrors": (_is_locations, 'a list of locations, such as ["mirror.internal:5000/hub"]'),
+    "mirror_tags": (_is_boolean, "true or false"),
 }
-_HOSTS = ("plain_http", "insecure")
-_WEAKENING = ("authfile", "ca_file", "host", *_HOSTS)  # a credentials file names programs, which are run
+_HOST_LISTS = ("plain_http", "insecure")
+_WEAKENING = ("authfile", "ca_file", "host", *_HOST_LISTS)  # a credentials file names programs that are run
 
 
 def load(explicit: Path | None = None) -> Settings:
-    """Read the settings files that are there, or only the one that a person named.
+    """Read the settings files that exist; if `explicit` is given, only that one.
 
     Raises:
-        ConfigError: the named file is not there, or a file is broken, has an unknown key or a value of the wrong kind.
+        ConfigError: the explicit file does not exist, or a file is broken, has an unknown key or a value of the wrong
+            type.
     """
     if explicit:
         return _merge([(explicit, read(explicit), True)])
@@ -132,7 +140,7 @@ def _is_file(path: Path) -> bool:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """One file, its keys checked.
+    """Return the content of one settings file, its keys and values checked, its `host` tables as `HostSettings`.
 
     Raises:
         ConfigError: as `load`.
@@ -140,7 +148,7 @@ def read(path: Path) -> dict[str, Any]:
     values = read_toml(path)
     _check(str(path), values, _KEYS)
     if "ca_file" in values:
-        values["ca_file"] = _beside(path, values["ca_file"])
+        values["ca_file"] = _relative_to(path, values["ca_file"])
     if "host" in values:
         values["host"] = {name: _host(path, name, table) for name, table in values["host"].items()}
     return values
@@ -149,37 +157,36 @@ def read(path: Path) -> dict[str, Any]:
 def _check(where: str, values: Mapping[str, Any], keys: Keys) -> None:
     for key, value in values.items():
         if key not in keys:
-            import difflib  # only where there is something to say: it takes 5 ms
+            import difflib  # only for this message: the import takes 5 ms
 
-            near = difflib.get_close_matches(key, keys, n=1, cutoff=0)[0]
-            raise ConfigError(f"{where} has the unknown key {key!r}.", hint=f"Did you mean {near!r}?")
-        fits, wanted = keys[key]
-        if not fits(value):
-            raise ConfigError(f"{where}: {key} should be {wanted}.")
+            nearest = difflib.get_close_matches(key, keys, n=1, cutoff=0)[0]
+            raise ConfigError(f"{where} has the unknown key {key!r}.", hint=f"Did you mean {nearest!r}?")
+        is_valid, expected = keys[key]
+        if not is_valid(value):
+            raise ConfigError(f"{where}: {key} should be {expected}.")
 
 
-def _host(path: Path, name: str, table: dict[str, Any]) -> Host:
-    """One `[host."…"]` table."""
+def _host(path: Path, name: str, table: dict[str, Any]) -> HostSettings:
     where = f'{path}: [host."{name}"]'
     _check(where, table, _HOST_KEYS)
     if "client_key" in table and "client_cert" not in table:
-        raise ConfigError(f"{where} has a client_key and no client_cert.")
+        raise ConfigError(f"{where} has a client_key but no client_cert.")
     settings = dict(table)
     for key in ("ca_file", "client_cert", "client_key"):
         if key in table:
-            settings[key] = _beside(path, table[key])
+            settings[key] = _relative_to(path, table[key])
     settings["trusted_networks"] = tuple(map(ip_network, table.get("trusted_networks", ())))
     settings["mirrors"] = tuple(text.rstrip("/") for text in table.get("mirrors", ()))
-    return Host(**settings)
+    return HostSettings(**settings)
 
 
-def _beside(path: Path, file: str) -> str:
-    """A file that a settings file names: relative to its folder."""
+def _relative_to(path: Path, file: str) -> str:
+    """Return the path of a file that the settings file at `path` mentions, relative to the latter's directory."""
     return str(path.parent / Path(file).expanduser())
 
 
 def _merge(files: list[tuple[Path, dict[str, Any], bool]]) -> Settings:
-    """One after the other, the later beating the earlier."""
+    """Merge files, the later overriding the earlier; each is a path, its content, and whether it is trusted."""
     merged: dict[str, Any] = {}
     used, ignored = [], []
     for path, values, trusted in files:
@@ -187,14 +194,14 @@ def _merge(files: list[tuple[Path, dict[str, Any], bool]]) -> Settings:
             if key in values and not trusted:
                 del values[key]
                 ignored.append(
-                    f"{path}: {key} is ignored: it weakens security, so it counts only in your own settings: "
-                    "~/.config/mirror/mirror.toml, or those that --config names."
+                    f"{path}: {key} is ignored, because it weakens security. Set it in your own settings, "
+                    "~/.config/mirror/mirror.toml, or in a file given with --config."
                 )
         if values:
             used.append(str(path))
-        if {"platform", "all_platforms"} & values.keys():  # one answer to one question: they replace each other
+        if {"platform", "all_platforms"} & values.keys():  # they answer the same question, so each replaces the other
             merged = {key: value for key, value in merged.items() if key not in ("platform", "all_platforms")}
         merged.update(values)
-    plain, insecure = (frozenset(merged.pop(key, ())) for key in _HOSTS)
+    plain_http, insecure = (frozenset(merged.pop(key, ())) for key in _HOST_LISTS)
     hosts = merged.pop("host", {})
-    return Settings(merged, plain, insecure, hosts, tuple(used), tuple(ignored))
+    return Settings(merged, plain_http, insecure, hosts, tuple(used), tuple(ignored))

@@ -1,4 +1,4 @@
-"""TOML files, read so that every way in which one can be broken is a sentence."""
+"""Reading TOML files; every way in which a file can be broken becomes a `ConfigError`."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from mirror.errors import ConfigError
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The document in a file.
+    """Return the document in a TOML file.
 
     Raises:
-        ConfigError: it cannot be read, or is no TOML.
+        ConfigError: the file cannot be read, or is not valid TOML.
     """
-    import tomllib  # only where there is a file to read: it takes 5 ms
+    import tomllib  # only if there is a file to read: the import takes 5 ms
 
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # TOMLDecodeError, UnicodeDecodeError, numbers of 5000 digits, nesting
-        raise ConfigError(f"{path} is no valid TOML: {error}.") from None
+    except (ValueError, RecursionError) as error:  # also wrong UTF-8, numbers of 5000 digits, deep nesting
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from None

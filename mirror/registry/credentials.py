@@ -1,4 +1,4 @@
-"""Who we are, to one registry."""
+"""Credentials for one registry."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user and a password, or a token. None of them shows in a repr, so none shows in a traceback or a log.
+    """A user and a password, or a token. The repr shows neither, so no traceback or log does.
 
-    `identity_token` is what a token server takes in place of a password; `registry_token` what the registry itself
-    takes. `source` says where they were found: a file, or a helper.
+    Attributes:
+        user: the user name.
+        password: the password.
+        identity_token: a refresh token, which a token server accepts in place of a password (`identitytoken`).
+        registry_token: a Bearer token for the registry itself (`registrytoken`).
+        source: where they were found, for messages: a file or a credential helper.
     """
 
     user: str = field(repr=False)
@@ -22,10 +26,10 @@ class Credentials:
 
     @property
     def basic(self) -> str:
-        """The value of an Authorization header (RFC 7617); an identity token stands in for the password."""
+        """The Basic `Authorization` header (RFC 7617); an identity token takes the place of the password."""
         pair = f"{self.user}:{self.password or self.identity_token}"
         return "Basic " + base64.b64encode(pair.encode()).decode()
 
     def __bool__(self) -> bool:
-        """Whether there is anything to show."""
+        """Return whether any part of them is set."""
         return bool(self.user or self.password or self.identity_token or self.registry_token)

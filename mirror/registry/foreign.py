@@ -1,8 +1,8 @@
-"""Foreign layers: what a licence keeps out of registries lives at the `urls` of its descriptor (OCI image-spec).
+"""Foreign layers: blobs that a licence keeps out of registries, at the `urls` of their descriptors (OCI image-spec).
 
-Whoever published the manifest has written those URLs, so nobody there is to learn who we are: no credentials, whatever
-they ask for (CVE-2020-15157). They are followed as redirects of the image's registry are, so a registry on the
-Internet cannot make us fetch from our own network.
+The publisher of the manifest chose those URLs, so requests to them carry no credentials, whatever the servers ask for
+(CVE-2020-15157). They are subject to the same rules as redirects of the image's registry: a registry on the Internet
+cannot make us fetch from our own network.
 """
 
 from __future__ import annotations
@@ -17,57 +17,57 @@ from mirror.content.stream import BlobReader
 from mirror.errors import MirrorError, SizeMismatch, TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.registry.blobs.download import modified
-from mirror.registry.client import Registry
-from mirror.registry.transport import errors
-from mirror.registry.transport.urls import web_address
+from mirror.registry.blobs.download import last_modified
+from mirror.registry.http import Registry
+from mirror.registry.transport.urls import parse_http_url, redact
 
-_MOST = 16  # URLs of one layer that are tried
+_MAX_URLS = 16  # of one layer that are tried
 
 
 @asynccontextmanager
 async def open_foreign(registry: Registry, text: str) -> AsyncIterator[aiohttp.ClientResponse]:
-    """What is at a URL out of a manifest that came from `registry`, fetched as nobody.
+    """Open a URL from a manifest of `registry`, without credentials.
 
     Raises:
-        TransferError: it is no web address, or could not be fetched.
+        TransferError: it is not an http(s) URL, or could not be fetched.
     """
-    url = web_address(text)
+    url = parse_http_url(text)
     if url is None:
-        raise TransferError(f"A foreign layer is said to be at {text[:200]!r}, which is no web address.")
+        raise TransferError(f"The URL of a foreign layer, {text[:200]!r}, is not an http(s) URL.")
     async with registry.send("GET", url.with_fragment(None), scope=None) as response:
         yield response
 
 
 class ForeignLayers:
-    """A source whose foreign layers come from where they live, by way of `registry`; everything else from itself."""
+    """`Source`: a source whose foreign layers are fetched from their URLs, under the address rules of `registry`."""
 
     def __init__(self, source: Source, registry: Registry) -> None:
         self._source, self._registry = source, registry
-        self._useless: dict[Digest, set[str]] = {}
+        self._failed: dict[Digest, set[str]] = {}  # URLs by layer
 
     async def resolve(self, name: str) -> Descriptor:
+        """`Source`: as the underlying source."""
         return await self._source.resolve(name)
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        """`Source`: a blob or a manifest, not yet verified; a foreign layer always from its beginning.
+        """`Source`: open a blob or manifest, not yet verified; a foreign layer always from its beginning.
 
         Raises:
-            SizeMismatch: a server announces another size than the descriptor says.
-            TransferError: it could not be fetched; a transient one while there are URLs that have not been tried.
+            SizeMismatch: a server announces a different size from the descriptor's.
+            TransferError: it could not be fetched; transient if there are URLs that have not been tried.
         """
         if not (node.is_foreign and node.urls):
             async with self._source.open_blob(node, start) as body:
                 yield body
             return
-        useless = self._useless.setdefault(node.digest, set())
-        left = [url for url in dict.fromkeys(node.urls[:_MOST]) if url not in useless] or [node.urls[0]]
+        failed = self._failed.setdefault(node.digest, set())
+        left = [url for url in dict.fromkeys(node.urls[:_MAX_URLS]) if url not in failed] or [node.urls[0]]
         try:
             async with self._fetch(node, left[0]) as body:
                 yield body
         except MirrorError as error:
-            useless.add(left[0])
+            failed.add(left[0])
             if len(left) == 1:
                 raise
             raise TransferError(f"{error} There is another URL to try.", transient=True) from error
@@ -76,7 +76,7 @@ class ForeignLayers:
     async def _fetch(self, node: Descriptor, url: str) -> AsyncIterator[BlobReader]:
         registry = self._registry
         async with open_foreign(registry, url) as response:
-            origin = errors.shown(response.url)
+            origin = redact(response.url)
             if response.content_length not in (None, node.size):
                 raise SizeMismatch(f"{node.digest} from {origin}", want=node.size, got=response.content_length)
-            yield BlobReader(registry.paced(errors.chunks(response), response), origin, modified(response))
+            yield BlobReader(registry.iter_body(response), origin, last_modified(response))

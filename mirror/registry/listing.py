@@ -1,7 +1,7 @@
-"""Lists that come in pages (OCI distribution-spec, "Listing Tags" and "Listing Referrers"; RFC 8288 for `Link`).
+"""Paginated lists (OCI distribution-spec, "Listing Tags" and "Listing Referrers"; RFC 8288 for `Link`).
 
-The next page is wherever the `Link` header of this one says. A short page is not the end, and a registry may answer
-with everything at once (distribution 2 does). Pages, names and bytes are capped, since a registry can go on for ever.
+The next page is wherever the `Link` header says. A short page need not be the last, and a registry may return
+everything at once (distribution 2 does). Pages, names and bytes are limited, since a registry can go on for ever.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import aiohttp
 
 from mirror.errors import InvalidContent, NotFound, TransferError
 from mirror.oci.reference import is_tag
-from mirror.registry.client import Registry
-from mirror.registry.transport.errors import PAGE_HINT, is_page, refusal, shown
-from mirror.registry.transport.urls import web_address
+from mirror.registry.http import Registry
+from mirror.registry.transport.request import Request
+from mirror.registry.transport.responses import HTML_HINT, is_html
+from mirror.registry.transport.urls import parse_http_url
 from mirror.retry import ONCE, RetryPolicy
 from mirror.strictjson import field, load_object
 
-MOST_PAGES = 2000
-MOST_NAMES = 500_000
-MOST_BYTES = 64 * 1024 * 1024  # of all pages together
-_PAGE = 1000  # names to ask for at once; ECR refuses more
+MAX_PAGES = 2000
+MAX_TAGS = 500_000
+MAX_BYTES = 64 * 1024 * 1024  # of all pages together
+_PAGE_SIZE = 1000  # tags to request at once; ECR refuses more
 
 _OK = frozenset({200})
 _TARGET = re.compile(r"[\s,]*<([^>]*)>")
@@ -33,15 +34,19 @@ _PARAMETER = re.compile(r'\s*;\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]*)\s*(?:=\s*(?:"((?
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer of a list. `next` is the path of the page after it; `elsewhere` says that redirects led away.
+    """One page of a list.
 
-    `data` is empty unless `status` is 200.
+    Attributes:
+        status: the status of the response.
+        data: the body; empty unless the status is 200.
+        next_path: the path of the next page below `/v2/`; None if this is the last.
+        redirected: the response is from another URL than the one requested.
     """
 
     status: int
     data: bytes
-    next: str | None
-    elsewhere: bool
+    next_path: str | None
+    redirected: bool
 
 
 async def pages(
@@ -51,77 +56,78 @@ async def pages(
     *,
     expect: frozenset[int] = _OK,
     retry: RetryPolicy = ONCE,
-    most: int = MOST_PAGES,
+    max_pages: int = MAX_PAGES,
 ) -> AsyncIterator[Page]:
-    """The pages of a list, one after the other.
+    """Yield the pages of a list.
 
     Args:
-        registry: who to ask.
-        path: the first page's, below `/v2/`.
+        registry: the registry.
+        path: the first page's path below `/v2/`.
         scope: what the requests need, for the token.
-        expect: the statuses that are answers to the first request; of those that are worth another try, only where the
-            registry has sent us on.
-        retry: how stubborn to be with each page.
-        most: how many pages to ask for.
+        expect: the statuses that are returned for the first page. Those that are worth a retry are returned only after
+            a redirect.
+        retry: retries of each page.
+        max_pages: how many pages to request, at most.
 
     Raises:
-        InvalidContent: the pages go in a circle, or there are more of them than there can be.
+        InvalidContent: the links between the pages are circular, or there are more pages or bytes than allowed.
         TransferError: a page could not be fetched.
     """
     seen: set[str] = set()
-    held = 0
+    size = 0
     what = path.partition("?")[0]
-    following: str | None = path
-    while following is not None:
-        if following in seen:
+    next_path: str | None = path
+    while next_path is not None:
+        if next_path in seen:
             raise InvalidContent(f"{registry.name}: the pages of {what} go in a circle.")
-        if len(seen) == most:
-            raise InvalidContent(f"{registry.name}: {what} has more than {most} pages.")
-        seen.add(following)
-        page = await retry.run(partial(_page, registry, following, scope, expect if len(seen) == 1 else _OK))
-        held += len(page.data)
-        if held > MOST_BYTES:
-            raise InvalidContent(f"{registry.name}: {what} has more than {MOST_BYTES} bytes.")
+        if len(seen) == max_pages:
+            raise InvalidContent(f"{registry.name}: {what} has more than {max_pages} pages.")
+        seen.add(next_path)
+        page = await retry.run(partial(_page, registry, next_path, scope, expect if len(seen) == 1 else _OK))
+        size += len(page.data)
+        if size > MAX_BYTES:
+            raise InvalidContent(f"{registry.name}: {what} has more than {MAX_BYTES} bytes.")
         yield page
-        following = page.next
+        next_path = page.next_path
 
 
 async def _page(registry: Registry, path: str, scope: str, expect: frozenset[int]) -> Page:
     async with registry.send("GET", path, scope=scope, expect=expect) as response:
-        request = f"GET {shown(response.url)}"
-        elsewhere = response.url.raw_path != f"/v2/{path.partition('?')[0]}"
+        what = path.partition("?")[0]
+        redirected = response.url.raw_path != f"/v2/{what}"
         if response.status != 200:
-            refused = await refusal(request, response)
-            if refused.transient and not elsewhere:
-                raise refused
-            return Page(response.status, b"", None, elsewhere)
-        data = await registry.read(response, MOST_BYTES, request)
-        return Page(200, data, next_page(response), elsewhere)
+            error = await registry.error(Request.of(response), response)
+            if error.transient and not redirected:
+                raise error
+            return Page(response.status, b"", None, redirected)
+        data = await registry.read(response, MAX_BYTES, f"{registry.name}: {what}")
+        return Page(200, data, next_page(response), redirected)
 
 
 def next_page(response: aiohttp.ClientResponse) -> str | None:
-    """The path of the next page below `/v2/`, None where this is the last.
+    """Return the path of the next page below `/v2/`; None if this is the last.
 
-    Only path and query of a `Link` count. It is the registry that was asked for a list who goes on with it: registries
-    behind a proxy name hosts and schemes that nobody outside can reach, and one that names another host gets nothing
-    sent there, no credentials least of all.
+    Only the path and query of a `Link` are used, and the next page is requested from the same registry: registries
+    behind a proxy name hosts and schemes that cannot be reached from outside, and one that names another host must not
+    make us send requests there, let alone credentials.
 
     Raises:
-        TransferError: it leads out of the registry's API.
+        TransferError: it is outside of the registry's API.
     """
     for target, relations in parse_links(response.headers.getall("Link", [])):
         if "next" not in relations:
             continue
-        url = web_address(target, base=response.url)
+        url = parse_http_url(target, base=response.url)
         if url is None or not url.raw_path.startswith("/v2/"):
-            raise TransferError(f"{shown(response.url)}: the next page is said to be {target[:200]!r}, which is none.")
+            request = Request.of(response)
+            raise TransferError(f"{request.host}: {target[:200]!r} is not a valid link to a next page{request.about}.")
         return url.raw_path_qs.removeprefix("/v2/")
     return None
 
 
 def parse_links(headers: Iterable[str]) -> list[tuple[str, frozenset[str]]]:
-    """The targets and relation types of `Link` headers; what cannot be understood ends its header."""
-    found = []
+    """Return the targets and relation types of `Link` headers, up to the first part of each that is malformed."""
+    links = []
     for header in headers:
         position = 0
         while link := _TARGET.match(header, position):
@@ -129,45 +135,51 @@ def parse_links(headers: Iterable[str]) -> list[tuple[str, frozenset[str]]]:
             relations: str | None = None
             while (parameter := _PARAMETER.match(header, position)) and parameter.end() > position:
                 name, quoted, bare = parameter.groups()
-                if name.lower() == "rel" and relations is None:  # RFC 8288, 3.3: only the first counts
+                if name.lower() == "rel" and relations is None:  # RFC 8288, 3.3: only the first one counts
                     relations = (bare or "") if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
                 position = parameter.end()
-            found.append((link[1].strip(), frozenset((relations or "").lower().split())))
-    return found
+            links.append((link[1].strip(), frozenset((relations or "").lower().split())))
+    return links
 
 
 async def list_tags(
-    registry: Registry, name: str, scope: str, *, retry: RetryPolicy = ONCE, most_pages: int = MOST_PAGES
+    registry: Registry, repository: str, scope: str, *, retry: RetryPolicy = ONCE, max_pages: int = MAX_PAGES
 ) -> list[str]:
-    """All tags of the repository `name`, each once, in the registry's order.
+    """Return all tags of a repository, each once, in the registry's order.
+
+    Args:
+        registry: the registry.
+        repository: the repository's name.
+        scope: what the requests need, for the token.
+        retry: retries of each page.
+        max_pages: how many pages to request, at most.
 
     Raises:
-        NotFound: there is no such repository.
-        InvalidContent: the answer is no list of tags, or has no end.
+        NotFound: the repository does not exist.
+        InvalidContent: the response is not a list of tags, or too long.
         TransferError: it could not be fetched.
     """
-    found: dict[str, None] = {}
-    what = f"The list of tags of {registry.name}/{name}"
-    first = f"{name}/tags/list?n={_PAGE}"
-    expect = frozenset({200, 404})
-    async for page in pages(registry, first, scope, expect=expect, retry=retry, most=most_pages):
+    tags: dict[str, None] = {}
+    what = f"The list of tags of {registry.name}/{repository}"
+    first = f"{repository}/tags/list?n={_PAGE_SIZE}"
+    async for page in pages(registry, first, scope, expect=frozenset({200, 404}), retry=retry, max_pages=max_pages):
         if page.status == 404:
-            raise NotFound(f"There is no repository {registry.name}/{name}.")
-        found.update(dict.fromkeys(_tags(page.data, what)))
-        if len(found) > MOST_NAMES:
-            raise InvalidContent(f"{what} has more than {MOST_NAMES} names.")
-    return list(found)
+            raise NotFound(f"There is no repository {registry.name}/{repository}.")
+        tags.update(dict.fromkeys(_tags(page.data, what)))
+        if len(tags) > MAX_TAGS:
+            raise InvalidContent(f"{what} has more than {MAX_TAGS} tags.")
+    return list(tags)
 
 
 def _tags(data: bytes, what: str) -> list[str]:
-    if is_page(data):
-        raise InvalidContent(f"{what} came as a web page.", hint=PAGE_HINT)
+    if is_html(data):
+        raise InvalidContent(f"{what} is a web page.", hint=HTML_HINT)
     tags = field(load_object(data, what), "tags", what)
     if tags is None:
-        return []  # Go writes an empty list as null
+        return []  # Go encodes an empty list as null
     if not isinstance(tags, list):
-        raise InvalidContent(f"{what} has no tags in it.")
+        raise InvalidContent(f"{what} has no tags.")
     for tag in tags:
         if not isinstance(tag, str) or not is_tag(tag):
-            raise InvalidContent(f"{what} has {str(tag)[:140]!r} in it, which is no tag.")
+            raise InvalidContent(f"{what} contains {str(tag)[:140]!r}, which is not a valid tag.")
     return tags

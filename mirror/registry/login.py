@@ -1,8 +1,8 @@
-"""Log in and out: credentials are tried with the registry, and kept where docker and podman find them too.
+"""Log in and out: check credentials with the registry, and store them where docker and podman find them, too.
 
 1. ask the registry, with the credentials
-2. choose the file: the one that is named, else the first that knows the registry, else docker's, which all tools read
-3. give them to the helper that the file names for the registry, else write them into the file
+2. choose the file: the explicit one, else the first with an entry for the registry, else docker's, which all tools read
+3. give them to the credential helper that the file sets for the registry, else write them into the file
 """
 
 from __future__ import annotations
@@ -18,136 +18,147 @@ from mirror.fs.directory import Directory, Lock, os_errors
 from mirror.oci.reference import is_host, is_repository
 from mirror.registry import Client, Credentials, RegistryOptions
 from mirror.registry.auth import credential_store
-from mirror.registry.auth.authfile import AuthFile, normal, prefixes, server
-from mirror.registry.logins import Kept, LoggedIn, LoggedOut
+from mirror.registry.auth.authfile import AuthFile, normalize, prefixes, server_of
+from mirror.registry.login_results import LoginResult, LogoutResult, StoredLogin
 from mirror.retry import RetryPolicy
 
 
 async def log_in(
     registry: str, user: str, password: str, options: RegistryOptions | None = None, retry: RetryPolicy | None = None
-) -> LoggedIn:
-    """Keep credentials for a registry, or for a path in it (`quay.io/team`), if the registry takes them.
+) -> LoginResult:
+    """Store credentials for a registry, or for a path in it, if the registry accepts them.
+
+    Args:
+        registry: `REGISTRY[/PATH]`, such as `quay.io/team`.
+        user: the user name.
+        password: the password, or an access token.
+        options: how to talk to the registry.
+        retry: retries of the check.
 
     Raises:
-        UsageError: `registry` is none, or the user or the password cannot be one.
-        Unauthorized: the registry does not take them; nothing was kept.
-        TransferError: it could not be asked.
-        ConfigError: a credentials file cannot be understood, or a helper fails.
+        UsageError: `registry` is not a registry, or the user or password is not valid (RFC 7617).
+        Unauthorized: the registry rejects them; nothing was stored.
+        TransferError: the registry could not be asked.
+        ConfigError: a credentials file is not valid, or a helper fails.
         StorageError: the file cannot be written.
     """
-    options, name, who = options or RegistryOptions(), _name(registry), Credentials(user, password)
-    if not user or ":" in user or not user.isprintable() or not password:  # RFC 7617
-        raise UsageError("A user name has no colon and no control characters, and a password is not empty.")
+    options, name, credentials = options or RegistryOptions(), _parse(registry), Credentials(user, password)
+    if not user or ":" in user or not user.isprintable() or not password:
+        raise UsageError("A user name must not contain colons or control characters, and a password must not be empty.")
     try:
-        checked = await (retry or RetryPolicy()).run(lambda: _is_asked(name, who, options))
+        checked = await (retry or RetryPolicy()).run(lambda: _check(name, credentials, options))
     except Unauthorized as error:
         hint = "Check the user and the password; many registries want an access token in place of the password."
         raise Unauthorized(str(error), hint=hint, status=error.status) from None
-    file = _in_force(name, options.authfile)
+    file = _choose_file(name, options.authfile)
     helper = file.helper(name)
     if helper:
-        await helper.store(server(name), who)
-    _rewrite(file.path, lambda file: file.with_(name, None if helper else who))
-    return LoggedIn(user, Kept(name, str(file.path), helper.name if helper else None), checked)
+        await helper.store(server_of(name), credentials)
+    _rewrite(file.path, lambda file: file.with_entry(name, None if helper else credentials))
+    return LoginResult(user, StoredLogin(name, str(file.path), helper.name if helper else None), checked)
 
 
-async def log_out(registry: str | None = None, options: RegistryOptions | None = None) -> LoggedOut:
-    """Forget the credentials for a registry, or for a path in it; for all of them where none is named.
+async def log_out(registry: str | None = None, options: RegistryOptions | None = None) -> LogoutResult:
+    """Remove the credentials for a registry, or for a path in it.
 
-    They are removed from the file that is named in `options` or `REGISTRY_AUTH_FILE`, else from all files in which they
-    would be found.
+    They are removed from the file in `options` or `REGISTRY_AUTH_FILE`, else from all files that are searched.
+
+    Args:
+        registry: `REGISTRY[/PATH]`; None: all of them.
+        options: their `authfile` is used.
 
     Raises:
-        UsageError: `registry` is none.
+        UsageError: `registry` is not a registry.
         NotFound: there are no credentials for it.
-        ConfigError: a credentials file cannot be understood, or a helper fails.
+        ConfigError: a credentials file is not valid, or a helper fails.
         StorageError: a file cannot be written.
     """
-    name = None if registry is None else _name(registry)
-    named = credential_store.named_file((options or RegistryOptions()).authfile)
-    files = list(credential_store.files(named))[: 1 if named else None]
+    name = None if registry is None else _parse(registry)
+    explicit = credential_store.explicit_path((options or RegistryOptions()).authfile)
+    files = list(credential_store.auth_files(explicit))[: 1 if explicit else None]
     removed = []
     for file in files:
         for one in file.names() if name is None else [name]:
-            removed += await _forget(file, one)
+            removed += await _remove(file, one)
     if name and not removed:
         where = ", ".join(str(file.path) for file in files) or "any file"
         raise NotFound(f"There are no credentials for {name} in {where}.")
-    return LoggedOut(tuple(removed))
+    return LogoutResult(tuple(removed))
 
 
-def _name(registry: str) -> str:
-    """`REGISTRY[/PATH]` as files have it.
+def _parse(registry: str) -> str:
+    """Return `REGISTRY[/PATH]` as in the keys of credentials files.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a registry.
     """
-    name = normal(registry)
+    name = normalize(registry)
     host, _, path = name.partition("/")
     if not is_host(host) or (path and not is_repository(path)):
         raise UsageError(
-            f"{registry!r} is no registry.",
+            f"{registry!r} is not a registry.",
             hint="Registries look like registry.internal:5000, quay.io or quay.io/team.",
         )
     return name
 
 
-async def _is_asked(name: str, who: Credentials, options: RegistryOptions) -> bool:
-    """Step 1: whether the registry asks for credentials at all. It takes these, or this raises."""
+async def _check(name: str, credentials: Credentials, options: RegistryOptions) -> bool:
+    """Step 1: return whether the registry requires credentials at all. If it rejects these, this raises."""
     host = name.partition("/")[0]
-    async with Client(replace(options, credentials={host: who})) as client:
-        rule = client.rules.find(name)
-        registry = client.registry(host, lenient=rule is not None and rule.origin.insecure)
+    async with Client(replace(options, credentials={host: credentials})) as client:
+        table = client.registries_conf.find(name)
+        registry = client.registry(host, insecure=table is not None and table.endpoint.insecure)
         async with registry.send("GET", "", scope="") as response:
             return "Authorization" in response.request_info.headers
 
 
-def _in_force(name: str, authfile: Path | None) -> AuthFile:
-    """Step 2. A file that knows the registry already is read before docker's, and would go on to win."""
-    named = credential_store.named_file(authfile)
-    if named is None:
-        for file in credential_store.files():
+def _choose_file(name: str, authfile: Path | None) -> AuthFile:
+    """Step 2. A file with an entry for the registry is read before docker's, so a new entry there would be hidden."""
+    explicit = credential_store.explicit_path(authfile)
+    if explicit is None:
+        for file in credential_store.auth_files():
             if set(prefixes(name)) & set(file.names()):
                 return file
-    path = named or credential_store.docker_file()
+    path = explicit or credential_store.docker_path()
     return AuthFile.read(path) or AuthFile(path)
 
 
-async def _forget(file: AuthFile, name: str) -> list[Kept]:
+async def _remove(file: AuthFile, name: str) -> list[StoredLogin]:
+    """Remove the credentials for `name` from a file and its helper; return where they were, if anywhere."""
     helper = file.helper(name)
-    held = await helper.get(server(name)) if helper else None
-    if helper and held:
-        await helper.erase(server(name))
+    if helper and not await helper.get(server_of(name)):
+        helper = None
+    if helper:
+        await helper.erase(server_of(name))
     if file.has(name):
-        _rewrite(file.path, lambda file: file.without(name))
-    return [Kept(name, str(file.path), helper.name if helper and held else None)] if held or file.has(name) else []
+        _rewrite(file.path, lambda file: file.without_entry(name))
+    elif not helper:
+        return []
+    return [StoredLogin(name, str(file.path), helper.name if helper else None)]
 
 
 def _rewrite(path: Path, change: Callable[[AuthFile], AuthFile]) -> None:
-    """Change a file as it is now: whole or not at all, and for its owner alone.
+    """Change a file as it is now, atomically, readable only by its owner.
 
     Raises:
         StorageError: it cannot be written.
     """
-    target = Path(os.path.realpath(path))  # people who keep their settings elsewhere have a link here
+    target = Path(os.path.realpath(path))  # it may be a link, for users who keep their settings elsewhere
     try:
         with os_errors(target):
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            owner = target.stat() if target.exists() else None
+            before = target.stat() if target.exists() else None
         with Directory.open(target.parent) as folder, Lock(folder.open_with(".", os.O_RDONLY), target.parent) as lock:
-            lock.take()  # another login that reads the file now would write it without ours
-            _replace(folder, target.name, change(AuthFile.read(target) or AuthFile(target)).to_bytes())
-        if owner and os.geteuid() == 0:  # sudo must not take the file away from whose it is
-            os.chown(target, owner.st_uid, owner.st_gid)
+            lock.take()  # another login that reads the file now would write it without our change
+            file = change(AuthFile.read(target) or AuthFile(target))
+            temporary = AtomicFile.create(folder, 0o600)
+            try:
+                temporary.write([file.to_bytes()])
+            except BaseException:
+                temporary.discard()
+                raise
+            temporary.commit(folder, target.name)
+        if before and os.geteuid() == 0:  # under sudo, the file stays its owner's
+            os.chown(target, before.st_uid, before.st_gid)
     except StorageError as error:
-        raise StorageError(str(error), hint="Name another file with --authfile.") from None
-
-
-def _replace(folder: Directory, name: str, data: bytes) -> None:
-    temporary = AtomicFile.create(folder, 0o600)
-    try:
-        temporary.write([data])
-    except BaseException:
-        temporary.discard()
-        raise
-    temporary.commit(folder, name)
+        raise StorageError(str(error), hint="Use another file with --authfile.") from None

@@ -1,4 +1,4 @@
-"""How to talk to registries, as flags and settings say it."""
+"""How to talk to registries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mirror.config.hosts import Host
+from mirror.config.hosts import HostSettings
 from mirror.registry.credentials import Credentials
 
 
@@ -14,22 +14,28 @@ from mirror.registry.credentials import Credentials
 class RegistryOptions:
     """How to talk to registries.
 
-    `plain_http` and `insecure` (TLS without verification) are the hosts that they apply to; `*` is every registry that
-    is asked for by name, and nobody to whom it sends us. `ca_file` has further authorities to believe, about everybody.
-    `hosts` are settings of single hosts. `jobs` is how many blobs move at once; their read buffers share one budget of
-    memory. `connections_per_blob` is how many connections fetch one large blob; as many as help where it is None.
-    `timeout` is how many seconds a registry may be silent. `limit_rate` is how many bytes per second all bodies
-    together may have; no limit where it is None. `chunk_size` is how many bytes of a blob one upload request carries;
-    where it is None, all of them, and fewer where that turns out to be too much. `authfile` is the credentials file to
-    look in first; `credentials`, by registry, beat all files.
+    Attributes:
+        plain_http: hosts that are reached without TLS; `*` is every registry that the user names.
+        insecure: hosts whose certificates are not verified; `*` is every registry that the user names, but not the
+            mirrors and other hosts that it redirects to.
+        ca_file: a PEM file with CA certificates for all hosts, in addition to the system's.
+        hosts: settings of single hosts.
+        jobs: how many blobs are transferred at once; their read buffers share one memory budget.
+        user_agent: the User-Agent header.
+        connections_per_blob: connections that fetch one large blob; None: as many as make it faster.
+        timeout: seconds that a registry may be silent.
+        limit_rate: bytes per second of all bodies together; None: unlimited.
+        chunk_size: bytes of a blob that one upload request carries; None: all, or fewer if that is refused.
+        authfile: the credentials file that is used before all others.
+        credentials: credentials by registry, which take precedence over all files.
     """
 
     plain_http: frozenset[str] = frozenset()
     insecure: frozenset[str] = frozenset()
     ca_file: str | None = None
-    hosts: Mapping[str, Host] = field(default_factory=dict)
+    hosts: Mapping[str, HostSettings] = field(default_factory=dict)
     jobs: int = 4
-    agent: str = "oci-mirror"
+    user_agent: str = "oci-mirror"
     connections_per_blob: int | None = None
     timeout: float = 60.0
     limit_rate: int | None = None
@@ -37,6 +43,10 @@ class RegistryOptions:
     authfile: Path | None = None
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
 
-    def for_mirrors(self) -> RegistryOptions:
-        """The same without what flags say of the registries that are asked for by name."""
+    def host(self, name: str) -> HostSettings:
+        """Return the settings of a host, `HOST[:PORT]`."""
+        return self.hosts.get(name, HostSettings())
+
+    def without_wildcards(self) -> RegistryOptions:
+        """Return the options for a registry that the user did not name, such as a mirror."""
         return replace(self, plain_http=self.plain_http - {"*"}, insecure=self.insecure - {"*"})

@@ -22,40 +22,50 @@ from mirror.errors import (
 from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_CAP, MANIFEST_TYPES, Descriptor
 from mirror.oci.digest import Digest
-from mirror.registry import refusals
-from mirror.registry.blobs.download import download, modified
-from mirror.registry.blobs.upload import Uploads
-from mirror.registry.client import Registry
-from mirror.registry.transport import errors
+from mirror.registry import push_errors
+from mirror.registry.blobs.download import download, last_modified
+from mirror.registry.blobs.upload import BlobUploader
+from mirror.registry.http import Registry
+from mirror.registry.transport.request import Request
+from mirror.registry.transport.responses import refuse_html
 
 _ACCEPT = {
     "Accept": ", ".join(sorted(MANIFEST_TYPES, key=lambda name: (name.startswith("application/vnd.docker"), name)))
 }
 
-_ANY = frozenset(range(200, 500)) - {429}  # a HEAD that fails says nothing: the GET is going to tell why
+_ANY_STATUS = frozenset(range(200, 500)) - {429}  # a HEAD that fails does not matter: the GET will say why
 
 
 class Repository:
-    """One repository. It pulls with the scope `pull`, and pushes with `pull,push`.
+    """One repository; `open_source` and `open_target` create them.
 
-    `unlisted` collects the manifests that were put without the registry saying that it lists them as referrers.
+    `unlisted_referrers` are the manifests that were pushed without the registry confirming, with `OCI-Subject`, that it
+    lists them as referrers.
     """
 
     def __init__(self, registry: Registry, name: str, *, jobs: int = 1, push: bool = False) -> None:
+        """Create a repository; nothing is requested yet.
+
+        Args:
+            registry: its registry.
+            name: its name in the registry, such as `library/redis`.
+            jobs: how many blobs are transferred at once, which limits the memory for each.
+            push: request tokens with the scope `pull,push`, not `pull`.
+        """
         self.registry, self.name = registry, name
-        self.unlisted: set[str] = set()
+        self.unlisted_referrers: set[str] = set()
         self._scope = f"repository:{name}:{'pull,push' if push else 'pull'}"
-        self._uploads = Uploads(registry, name, self._scope, batch_size(jobs))
-        self._manifests: set[Digest] = set()
+        self._uploader = BlobUploader(registry, name, self._scope, batch_size(jobs))
+        self._pushed_manifests: set[Digest] = set()
 
     @property
     def origin(self) -> Repository:
-        """The repository itself, which has no mirrors."""
+        """The repository itself; for a `MirroredRepository`, the one that is mirrored."""
         return self
 
     @property
-    def answering(self) -> Repository:
-        """Who has said what a name stands for."""
+    def resolved_by(self) -> Repository:
+        """The repository that has resolved a name; for a `MirroredRepository`, perhaps a mirror."""
         return self
 
     def __str__(self) -> str:
@@ -64,55 +74,60 @@ class Repository:
     # --- source --------------------------------------------------------------------------------------------------
 
     async def resolve(self, name: str) -> Descriptor:
-        """`Source`: the root that a tag or a digest stands for, its bytes embedded.
+        """`Source`: return the root descriptor of a tag or digest, with its bytes.
 
-        The digest is computed here; what `Docker-Content-Digest` says is not used, since many registries get it wrong.
+        The digest is computed; `Docker-Content-Digest` is not used, since many registries get it wrong.
 
         Raises:
             NotFound: there is no such image.
-            ContentError: it is no manifest, or another one than the digest asked for.
+            ContentError: it is not a manifest, or does not match the digest.
             TransferError: the registry could not be asked.
         """
         what = f"{self}{'@' if ':' in name else ':'}{name}"
         path, expect = f"{self.name}/manifests/{name}", frozenset({200, 404})
         async with self.registry.send("GET", path, scope=self._scope, headers=_ACCEPT, expect=expect) as response:
+            request = Request.of(response)
             if response.status == 404:
-                raise NotFound(f"There is no image {what}.", hint=str(await errors.refusal(f"GET {path}", response)))
+                raise NotFound(f"There is no image {what}.", hint=str(await self.registry.error(request, response)))
             data = await self.registry.read(response, MANIFEST_CAP, f"The manifest of {what}")
-            errors.refuse_page(f"GET {path}", response, data)
-        digest = _pinned(data, name, what) if ":" in name else Digest.of(data)
+            refuse_html(request, response, data)
+        digest = _check_digest(data, name, what) if ":" in name else Digest.of(data)
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise InvalidContent(f"The manifest of {what} came compressed, though that was not asked for.")
+            raise InvalidContent(f"The manifest of {what} is compressed, although identity was requested.")
         document = manifest.parse(data, _content_type(response), f"The manifest of {what}")
         return Descriptor(document.media_type, digest, len(data), data=data, artifact_type=document.artifact_type)
 
     async def peek(self, name: str) -> Descriptor | None:
-        """What the registry says by HEAD that a tag or a digest stands for: its word, and no pull that anybody counts.
+        """Return the descriptor of a tag or digest as the registry claims by HEAD, which does not count as a pull.
 
         Returns:
-            None where it does not say enough, or says that there is no such image.
+            None if the registry does not say enough, or says that there is no such image.
 
         Raises:
             TransferError: the registry could not be asked.
         """
         path = f"{self.name}/manifests/{name}"
-        async with self.registry.send("HEAD", path, scope=self._scope, headers=_ACCEPT, expect=_ANY) as response:
-            said, size = response.headers.get("Docker-Content-Digest"), response.content_length
+        async with self.registry.send("HEAD", path, scope=self._scope, headers=_ACCEPT, expect=_ANY_STATUS) as response:
+            digest, size = response.headers.get("Docker-Content-Digest"), response.content_length
             media_type = _content_type(response)
         if response.status != 200 or media_type not in MANIFEST_TYPES or size is None:
             return None
         try:
-            return Descriptor(media_type, Digest.parse(said), size)
+            return Descriptor(media_type, Digest.parse(digest), size)
         except InvalidDigest:
             return None
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        """`Source`: a blob or a manifest, not yet verified.
+        """`Source`: open a blob or manifest, not yet verified.
+
+        Args:
+            node: its descriptor.
+            start: the offset in bytes to start at; the reader says where it does start.
 
         Raises:
-            SizeMismatch: the registry announces another size than the descriptor says.
-            TransferError: it could not be fetched; during iteration too.
+            SizeMismatch: the registry announces a different size from the descriptor's.
+            TransferError: it could not be fetched; also during iteration.
         """
         if not node.is_manifest:
             path = f"{self.name}/blobs/{node.digest}"
@@ -124,60 +139,68 @@ class Repository:
             length = response.content_length
             if length is not None and length != node.size:
                 raise SizeMismatch(f"{node.digest} from {self}", want=node.size, got=length)
-            chunks = self.registry.paced(errors.chunks(response), response)
-            yield BlobReader(chunks, str(self), modified(response))
+            yield BlobReader(self.registry.iter_body(response), str(self), last_modified(response))
 
     async def modified(self, node: Descriptor) -> float | None:
-        """`Dated`: what the registry says by HEAD.
+        """`Dated`: return when a blob was last modified, as the registry says by HEAD, in seconds since the epoch.
 
         Raises:
             TransferError: it could not be asked, or has no such blob.
         """
-        # Some registries know no HEAD, and the storage that others send us on to refuses it: then nobody says.
+        # Some registries do not support HEAD, and the storage that others redirect to refuses it.
         expect = frozenset({200, 401, 403, 405})
         path = f"{self.name}/blobs/{node.digest}"
         async with self.registry.send("HEAD", path, scope=self._scope, expect=expect) as response:
-            return modified(response) if response.status == 200 else None
+            return last_modified(response) if response.status == 200 else None
 
     # --- sink ----------------------------------------------------------------------------------------------------
 
     async def has(self, node: Descriptor) -> bool:
-        """`Sink`: whether the registry says that it has the blob.
+        """`Sink`: return whether the registry says that it has the blob.
 
         Raises:
             TransferError: it could not be asked.
         """
-        there = bool(await self._uploads.holds(node))
-        if there:
-            self.registry.known.setdefault(node.digest, self.name)
-        return there
+        exists = bool(await self._uploader.exists(node))
+        if exists:
+            self.registry.blob_repositories.setdefault(node.digest, self.name)
+        return exists
 
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
-        """`Sink`: a manifest by its digest; a blob mounted where the registry has it, else uploaded.
+        """`Sink`: push a manifest by its digest; mount a blob if the registry has it elsewhere, else upload it.
+
+        Args:
+            node: its descriptor.
+            fetch: opens its content.
 
         Raises:
-            ContentError: the bytes are not what the descriptor says; the registry does not get all of them.
-            BlobsUnknown: the registry lacks blobs of the manifest; from now on nothing is mounted there.
+            ContentError: the content does not match the descriptor; the registry does not get all of it.
+            BlobsUnknown: the registry lacks blobs of the manifest; from now on nothing is mounted.
             TransferError: the registry refused.
         """
         if node.is_manifest:
             async with fetch(0) as body:
                 data = await stream.read(body, node)
             await self._put_manifest(node.digest, node.media_type, data)
-            self._manifests.add(node.digest)
+            self._pushed_manifests.add(node.digest)
             return
-        await self._uploads.put(node, fetch)
-        self.registry.known.setdefault(node.digest, self.name)
+        await self._uploader.put(node, fetch)
+        self.registry.blob_repositories.setdefault(node.digest, self.name)
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
-        """`Sink`: make the tag `name` stand for `root`. A digest needs no tag: its manifest is there already.
+        """`Sink`: point a tag at `root`. A digest needs no tag: its manifest has been pushed already.
+
+        Args:
+            name: a tag or digest.
+            root: the descriptor of a manifest.
+            data: the manifest's bytes.
 
         Raises:
-            ContentError: `root` is no manifest, so a registry cannot name it.
+            ContentError: `root` is not a manifest, so a registry cannot tag it.
             TransferError: the registry refused.
         """
         if not root.is_manifest:
-            raise ContentError(f"{root.digest} is no manifest; a registry cannot keep it under a name.")
+            raise ContentError(f"{root.digest} is not a manifest, so a registry cannot tag it.")
         if ":" not in name:
             await self._put_manifest(name, root.media_type, data)
         return None
@@ -190,20 +213,21 @@ class Repository:
         try:
             async with put as response:
                 if "OCI-Subject" not in response.headers:
-                    self.unlisted.add(name)
+                    self.unlisted_referrers.add(name)
         except TransferError as error:
-            explained = refusals.of_manifest(error, manifest.parse(data, media_type, name), self._manifests)
+            document = manifest.parse(data, media_type, name)
+            explained = push_errors.explain_manifest(error, document, self._pushed_manifests)
             if isinstance(explained, BlobsUnknown):
-                self._uploads.mounting = False
+                self._uploader.mounting = False
             raise explained from None
 
     async def close(self) -> None:
-        """Delete the uploads that were cut and have not been finished."""
-        await self._uploads.close()
+        """Delete the upload sessions that were cut and not resumed."""
+        await self._uploader.close()
 
 
-def _pinned(data: bytes, name: str, what: str) -> Digest:
-    """The digest that was asked for, which the bytes must have (GHSA-qv35-3gw6-8q4j)."""
+def _check_digest(data: bytes, name: str, what: str) -> Digest:
+    """Return the requested digest, after checking that the bytes have it (GHSA-qv35-3gw6-8q4j)."""
     digest = Digest.parse(name)
     hasher = digest.hasher()
     hasher.update(data)

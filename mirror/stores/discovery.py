@@ -48,7 +48,7 @@ class Search:
 
     async def run(self, subjects: Sequence[Digest]) -> FoundReferrers:
         """Ask about `subjects`, the digests of the images' manifests and indexes. Failures are kept in the result."""
-        listed = await self._shared.finder.find(self._repository.answering, subjects, self._near)
+        listed = await self._shared.finder.find(self._repository.resolved_by, subjects, self._near)
         self._found = FoundReferrers(self._referrers, listed.failures, listed.warnings)
         await self._make_lists(listed)
         await self._make_tags(listed)

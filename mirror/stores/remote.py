@@ -73,7 +73,7 @@ class RegistryImages:
 
     async def modified(self, reference: Reference, node: Descriptor) -> float | None:
         """Return the time of a blob, as the repository that answered for the image says it."""
-        return await self.repository(reference).answering.modified(node)
+        return await self.repository(reference).resolved_by.modified(node)
 
     async def present(self, entry: Entry) -> Keep:
         return lambda _: True

@@ -83,7 +83,7 @@ async def copy_images(
         await engine.run(stack, _placed(start, end, store, goal))
         warnings = await _copy_unattached(engine, store, goal, options, stack)
     report = engine.report()
-    notes, quotas = (client.notes, client.quotas()) if client else ([], [])
+    notes, quotas = (client.warnings, client.quota_usage()) if client else ([], [])
     return replace(report, warnings=(*report.warnings, *warnings, *notes), quotas=tuple(quotas))
 
 

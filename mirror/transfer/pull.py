@@ -88,7 +88,7 @@ async def pull_images(
         engine = Engine("pull", store, target, transfer, progress)
         await engine.run(stack, target.place(store.images(), "the list"))
     report = engine.report()
-    return replace(report, quotas=tuple(client.quotas()), warnings=(*report.warnings, *client.notes))
+    return replace(report, quotas=tuple(client.quota_usage()), warnings=(*report.warnings, *client.warnings))
 
 
 def _references(images: Sequence[str]) -> list[Reference]:

@@ -54,7 +54,7 @@ def unlisted(repository: Repository, graphs: Iterable[Graph]) -> dict[Digest, di
     found: dict[Digest, dict[Digest, Node]] = {}
     for graph in graphs:
         for digest, node in graph.nodes.items():
-            if node.document.subject and digest in repository.unlisted:
+            if node.document.subject and digest in repository.unlisted_referrers:
                 found.setdefault(node.document.subject.digest, {})[digest] = node
     return found
 

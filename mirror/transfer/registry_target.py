@@ -85,7 +85,7 @@ class RegistryTarget(ImageTarget):
             origin = store.repository(image.image.reference).origin
             if origin.registry is registry:  # blobs of one of its repositories can be mounted into another
                 for digest in selected.graph.blobs:
-                    registry.known.setdefault(digest, origin.name)
+                    registry.blob_repositories.setdefault(digest, origin.name)
         return selected
 
     def referrers(self, image: ImageTransfer, found: FoundReferrers) -> ReferrerCopies:

@@ -245,7 +245,7 @@ def test_metadata_and_nowhere_are_never_asked(mirror: Mirror, way: str) -> None:
         hosts = METADATA[:4] if way == "upload" else METADATA
         targets = [f"http://{host.format(port)}/latest/meta-data/" for host in hosts]
         for error in sent_to(mirror, registry, way, targets):
-            assert "where it may not" in error
+            assert "Not connecting" in error
 
 
 WAYS = ["redirect", "realm", "token redirect"]
@@ -291,9 +291,7 @@ def assert_out_of_reach(mirror: Mirror, own: str, address: str, hosts: Sequence[
         port = victim.host.partition(":")[2]
         errors = sent_to(mirror, registry, way, [f"http://{host}:{port}/admin" for host in hosts])
         assert victim.requests == []
-        assert all("where it may not" in error or "no address that can be used" in error for error in errors), (
-            "\n".join(errors)
-        )
+        assert all("Not connecting" in error or "not a valid URL" in error for error in errors), "\n".join(errors)
 
 
 @isolated("1.2.3.4/32", names=NAMES)
@@ -379,14 +377,14 @@ def test_settings_that_came_with_the_data_trust_no_network(mirror: Mirror, tmp_p
 def test_redirect_to_another_scheme(mirror: Mirror, target: str, way: str) -> None:
     """CVE-2018-1000007 and its like: http and https only"""
     with serving_image() as registry:
-        assert "no web address" in sent_to(mirror, registry, way, [target])[0]
+        assert "is not an http(s) URL" in sent_to(mirror, registry, way, [target])[0]
 
 
 def test_redirect_downgrade(mirror: Mirror, tmp_path: Path) -> None:
     """Redirect to plain HTTP"""
     with serving_image() as plain, serving_image(tls=self_signed(tmp_path / "server.pem")) as registry:
         sends_on(registry, f"{plain.url}/v2/a/blobs/{LAYER}")
-        assert "without encryption" in pull(mirror, registry, "--insecure").err
+        assert "to unencrypted http" in pull(mirror, registry, "--insecure").err
         assert plain.requests == []
 
 
@@ -396,7 +394,7 @@ def test_redirect_downgrade_over_another_server(mirror: Mirror, tmp_path: Path) 
     with serving_image() as plain, serving_image(tls=tls) as second, serving_image(tls=tls) as registry:
         sends_on(second, f"{plain.url}/v2/a/blobs/{LAYER}")
         sends_on(registry, f"{second.url}/v2/a/blobs/{LAYER}")
-        assert "without encryption" in pull(mirror, registry, "--insecure").err
+        assert "to unencrypted http" in pull(mirror, registry, "--insecure").err
         assert second.requests
         assert plain.requests == []
 

@@ -142,7 +142,7 @@ def test_wrong_bytes_everywhere_are_an_error(
 )
 def test_only_web_addresses_are_fetched(mirror: Mirror, registry: EmbeddedRegistry, bad: str) -> None:
     result = mirror("pull", publish(registry, bad), "--all", "--include-foreign", code=1)
-    assert "no web address" in result.err
+    assert "is not an http(s) URL" in result.err
 
 
 def test_a_layer_without_urls_is_asked_of_the_registry(
@@ -212,7 +212,7 @@ def test_a_redirect_is_followed_and_ends(mirror: Mirror, registry: EmbeddedRegis
     assert "redirects" in mirror("pull", loop, "--all", "--include-foreign", "-o", "other", code=1).err
     host.fault(Fault(path="/file", times=None, action=Redirect("file:///etc/passwd")))
     file = publish(registry, f"{host.url}/file")
-    assert "no web address" in mirror("pull", file, "--all", "--include-foreign", "-o", "other", code=1).err
+    assert "is not an http(s) URL" in mirror("pull", file, "--all", "--include-foreign", "-o", "other", code=1).err
 
 
 def test_a_busy_host_is_tried_again(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry) -> None:

@@ -468,7 +468,7 @@ def test_redirect_to_plain_http_is_refused(mirror: Mirror, elsewhere: EmbeddedRe
         IMAGE.publish(registry, "a", "v1")
         redirect(registry, f"{elsewhere.url}/v2/store/blobs/{LAYER}")
         result = fail(mirror, f"{registry.host}/a:v1", 1, "--insecure")
-    assert "without encryption" in result.err
+    assert "to unencrypted http" in result.err
     assert elsewhere.requests == []
 
 

@@ -80,7 +80,7 @@ def test_wrong_credentials_are_said(mirror: Mirror, guarded: EmbeddedRegistry, t
 
 
 def test_missing_credentials_are_said(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
-    assert "credentials" in mirror("pull", f"{guarded.host}/a:v1", "--all", code=1).err
+    assert f"mirror login {guarded.host}" in mirror("pull", f"{guarded.host}/a:v1", "--all", code=1).err
 
 
 def test_credentials_of_another_host_stay_at_home(mirror: Mirror, guarded: EmbeddedRegistry) -> None:

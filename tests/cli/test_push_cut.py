@@ -36,7 +36,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def push(layout: Path, registry: EmbeddedRegistry, chunk: int | None, retries: int = 0) -> TransferReport:
     """One blob after the other, so that every push makes the same requests."""
-    options = PushOptions(retry=RetryPolicy(retries, pause=0), registries=RegistryOptions(jobs=1, chunk_size=chunk))
+    options = PushOptions(retry=RetryPolicy(retries, delay=0), registries=RegistryOptions(jobs=1, chunk_size=chunk))
     return asyncio.run(push_images(layout, registry.host, options=options))
 
 

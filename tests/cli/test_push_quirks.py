@@ -1,7 +1,6 @@
 """Registries that do otherwise than the specification says: each quirk that is known, and what a push makes of it."""
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -222,7 +221,7 @@ def test_manifest_whose_index_is_sparse_says_what_to_do(mirror: Mirror, registry
         assert len([seen for seen in strict.requests if seen.method == "PUT" and "/blobs/" in seen.path]) == 3
     assert "sparse" in result.err
     assert "--all-platforms" in result.err
-    assert "mirror copy oci:LAYOUT:NAME docker://TARGET --platform linux/amd64." in result.err
+    assert "mirror copy oci:LAYOUT:NAME docker://TARGET --platform linux/amd64" in result.err
 
 
 def test_platform_of_a_sparse_image_can_be_pushed_alone(mirror: Mirror, registry: EmbeddedRegistry) -> None:
@@ -292,15 +291,9 @@ def test_proxy_that_refuses_every_body_is_named(mirror: Mirror, large: Shelf) ->
     with having(body_limit=1000) as registry:
         result = mirror("push", large.layout, registry.host, code=1)
         assert registry.tags("a") == {}
-    assert f"a proxy (nginx) in front of {registry_host(result.err)} answered 413" in result.err
+        assert f"a proxy (nginx) in front of {registry.host} answered 413" in result.err
     assert "client_max_body_size" in result.err
     assert "<" not in result.err
-
-
-def registry_host(text: str) -> str:
-    found = re.search(r"http://([^/]+)/", text)
-    assert found
-    return found[1]
 
 
 @pytest.mark.parametrize("server", ["nginx/1.2", "cloudflare", "\x1b[2Jnginx", "unheard/1", ""])
@@ -325,7 +318,7 @@ def test_web_page_of_a_proxy_that_answers_everything_is_said(
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(method=method, times=None, action=action))
         result = mirror("push", large.layout, registry.host, code=1)
-        assert f"a proxy in front of {registry.host} answered 200 OK with a web page." in result.err
+        assert f"a proxy in front of {registry.host} answered 200 OK with a web page (" in result.err
     assert "NO_PROXY" in result.err
 
 
@@ -351,7 +344,7 @@ def test_registry_that_takes_no_chunks_is_to_get_none(mirror: Mirror, large: She
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(method="PATCH", times=None, action=Status(405)))
         result = mirror("push", large.layout, registry.host, "--chunk-size", MIB, code=1)
-    assert "leave --chunk-size out" in result.err
+    assert "remove --chunk-size" in result.err
 
 
 def test_push_to_where_nobody_listens_says_what_to_look_at(mirror: Mirror, large: Shelf) -> None:

@@ -18,7 +18,7 @@ from hypothesis import given
 from mirror.cli import mirror
 from mirror.cli.remote import DEFAULT_JOBS, DEFAULT_RETRIES
 from mirror.config import settings as config
-from mirror.config.hosts import Host
+from mirror.config.hosts import HostSettings
 from mirror.errors import ConfigError, PartialFailure, StorageError, TransferError
 from tests.support import images
 from tests.support.command import entries
@@ -191,7 +191,7 @@ def test_settings_of_a_host_are_read() -> None:
         trusted_networks = ["10.20.0.0/16", "fd00::/8", "10.0.0.1"]
         """
     )
-    assert config.load().hosts["registry.internal:5000"] == Host(
+    assert config.load().hosts["registry.internal:5000"] == HostSettings(
         plain_http=True,
         insecure=True,
         ca_file=str(path.parent / "ca.pem"),
@@ -207,16 +207,16 @@ def test_settings_of_a_host_are_read() -> None:
     ("table", "match"),
     [
         ("mirror = []", "unknown key 'mirror'"),
-        ("mirrors = 1", "mirrors should be a list of places"),
-        ('mirrors = ["https://mirror.internal"]', "mirrors should be a list of places"),
-        ('mirrors = ["mirror.internal/UPPER"]', "mirrors should be a list of places"),
-        ('mirrors = [""]', "mirrors should be a list of places"),
+        ("mirrors = 1", "mirrors should be a list of locations"),
+        ('mirrors = ["https://mirror.internal"]', "mirrors should be a list of locations"),
+        ('mirrors = ["mirror.internal/UPPER"]', "mirrors should be a list of locations"),
+        ('mirrors = [""]', "mirrors should be a list of locations"),
         ('mirror_tags = "yes"', "mirror_tags should be true or false"),
         ('trusted_networks = ["10.0.0.1/8"]', "trusted_networks should be a list of networks"),
         ('trusted_networks = ["internal"]', "trusted_networks should be a list of networks"),
         ("trusted_networks = [1]", "trusted_networks should be a list of networks"),
         ("insecure = 1", "insecure should be true or false"),
-        ('client_key = "key.pem"', "client_key and no client_cert"),
+        ('client_key = "key.pem"', "client_key but no client_cert"),
         ('ca_file = ""', "ca_file should be a file"),
     ],
 )
@@ -318,7 +318,7 @@ def test_a_value_of_another_kind_is_an_error(write: Callable[[str], Path], line:
 @pytest.mark.parametrize("write", [own, local])
 def test_broken_toml_is_an_error_that_names_the_file(write: Callable[[bytes], Path], data: bytes) -> None:
     path = write(data)
-    with pytest.raises(ConfigError, match=f"{re.escape(str(path))} is no valid TOML"):
+    with pytest.raises(ConfigError, match=f"{re.escape(str(path))} is not valid TOML"):
         config.load()
 
 
@@ -380,7 +380,7 @@ def test_every_key_is_documented_and_nothing_else(tmp_path: Path) -> None:
     found = config.read(tmp_path / "all.toml")
     assert set(found) == set(config._KEYS)
     assert set(tomllib.loads(uncommented())["host"]["docker.io"]) == set(config._HOST_KEYS)
-    assert {field.name for field in fields(Host)} == set(config._HOST_KEYS)
+    assert {field.name for field in fields(HostSettings)} == set(config._HOST_KEYS)
 
 
 def test_the_documented_defaults_of_a_host_are_its_defaults(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_a_missing_manifest_ends_the_walk() -> None:
 
 def test_a_manifest_is_asked_for_again() -> None:
     source = MemorySource(BOTH, errors={ARM64.root: [BUSY, BUSY]})
-    assert len(walked(BOTH, source, retry=RetryPolicy(times=2, pause=0)).nodes) == 3
+    assert len(walked(BOTH, source, retry=RetryPolicy(retries=2, delay=0)).nodes) == 3
     assert source.opened.count(ARM64.root) == 3
 
 

@@ -11,7 +11,7 @@ import pytest
 from yarl import URL
 
 from mirror.errors import ConfigError, TransferError, Unauthorized
-from mirror.registry.auth.authenticator import Authenticator
+from mirror.registry.auth.authenticator import Authenticator, Rejection
 from mirror.registry.auth.challenges import Challenge
 from mirror.registry.auth.tokens import Scopes
 from mirror.registry.credentials import Credentials
@@ -61,10 +61,10 @@ class Dialogue:
     def answer(
         self, challenges: list[Challenge], scope: str = PULL, refused: str | None = None, again: bool = False
     ) -> str | None:
-        return asyncio.run(self.auth.answer(challenges, scope, refused, again=again))
+        return asyncio.run(self.auth.answer(challenges, scope, refused, renewed=again))
 
     def header(self, scope: str = PULL) -> str | None:
-        return self.auth.header(scope)
+        return self.auth.authorization(scope)
 
     def scopes(self) -> list[list[str]]:
         """What was asked for, each time."""
@@ -315,7 +315,7 @@ def test_a_token_server_that_fails_fails_the_request() -> None:
 )
 def test_a_realm_that_is_no_safe_web_address_is_refused(realm: str) -> None:
     dialogue = Dialogue({"token": "t"}, credentials=ANN)
-    with pytest.raises(TransferError, match="wants tokens from"):
+    with pytest.raises(TransferError, match="requires a token from"):
         dialogue.answer(challenge(realm))
     assert dialogue.asked == []
 
@@ -525,11 +525,17 @@ def test_a_new_token_that_is_refused_is_not_asked_for_again_without_a_reason() -
     assert dialogue.header() == "Bearer one", "another request may be luckier"
 
 
+def expired(dialogue: Dialogue, header: str) -> str | None:
+    """What follows a 400 without a challenge."""
+    rejection = Rejection("GET", 400, authorization=header)
+    return asyncio.run(dialogue.auth.authorization_after(rejection, PULL, renewed=False))
+
+
 def test_a_token_is_renewed_as_it_was_asked_for() -> None:
     """ECR Public does not say again what it wants when a token has expired."""
     dialogue = Dialogue({"token": "one"}, {"token": "two"})
     dialogue.answer(challenge(service="public.ecr.aws", scope="aws"))
-    assert asyncio.run(dialogue.auth.renew(PULL, "Bearer one")) == dialogue.header() == "Bearer two"
+    assert expired(dialogue, "Bearer one") == dialogue.header() == "Bearer two"
     assert dialogue.asked[0][0] == dialogue.asked[1][0]
     assert dialogue.scopes()[1] == ["aws", PULL]
 
@@ -537,7 +543,7 @@ def test_a_token_is_renewed_as_it_was_asked_for() -> None:
 def test_what_is_no_token_is_not_renewed() -> None:
     dialogue = Dialogue({}, credentials=ANN)
     dialogue.answer([Challenge("basic", {})])
-    assert asyncio.run(dialogue.auth.renew(PULL, ANN.basic)) is None
+    assert expired(dialogue, ANN.basic) is None
 
 
 def test_repositories_do_not_wait_for_each_other() -> None:

@@ -294,10 +294,10 @@ def test_an_earlier_file_with_the_registry_beats_a_later_one_with_the_path(place
 
 
 def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"absent\.json is not there"):
+    with pytest.raises(ConfigError, match=r"absent\.json does not exist"):
         find("quay.io", named=tmp_path / "absent.json")
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "gone.json"))
-    with pytest.raises(ConfigError, match=r"gone\.json is not there"):
+    with pytest.raises(ConfigError, match=r"gone\.json does not exist"):
         find("quay.io")
 
 
@@ -321,24 +321,24 @@ def test_given_credentials_beat_every_file_for_their_registry_alone(places: dict
 def test_what_is_written_is_read_and_everything_else_stays() -> None:
     before = {"HttpHeaders": {"X": "1"}, "auths": {"other.io": {"auth": "x", "email": "y"}}, "psFormat": 1.5}
     file = AuthFile(Path("config.json"), before)
-    after = file.with_("quay.io", ANN)
+    after = file.with_entry("quay.io", ANN)
     assert asyncio.run(after.find("quay.io")) == ANN
-    assert json.loads(after.without("quay.io").to_bytes()) == json.loads(file.to_bytes()) == before
+    assert json.loads(after.without_entry("quay.io").to_bytes()) == json.loads(file.to_bytes()) == before
     assert list(after.document) == list(before)
 
 
 @pytest.mark.parametrize("key", ["docker.io", "index.docker.io", "https://index.docker.io/v1/", "registry-1.docker.io"])
 def test_one_registry_has_one_key_afterwards(key: str) -> None:
     file = AuthFile(Path("config.json"), {"auths": {key: auth("old"), "docker.io/library": auth("library")}})
-    after = file.with_("docker.io", ANN).document["auths"]
+    after = file.with_entry("docker.io", ANN).document["auths"]
     assert after == {"docker.io/library": auth("library"), "https://index.docker.io/v1/": auth()}
-    assert list(file.without("docker.io").document["auths"]) == ["docker.io/library"]
+    assert list(file.without_entry("docker.io").document["auths"]) == ["docker.io/library"]
 
 
 def test_a_file_without_entries_gets_them() -> None:
     documents: list[JsonObject] = [{}, {"auths": None}, {"auths": []}]
     for document in documents:
-        assert AuthFile(Path("x"), document).with_("quay.io", ANN).document == {"auths": {"quay.io": auth()}}
+        assert AuthFile(Path("x"), document).with_entry("quay.io", ANN).document == {"auths": {"quay.io": auth()}}
 
 
 def test_text_that_is_no_unicode_is_written_as_it_came() -> None:
@@ -348,7 +348,7 @@ def test_text_that_is_no_unicode_is_written_as_it_came() -> None:
 
 @given(st.text(min_size=1).filter(lambda user: ":" not in user), st.text(min_size=1))
 def test_any_user_and_password_survive_a_file(user: str, password: str) -> None:
-    file = AuthFile(Path("x")).with_("quay.io", Credentials(user, password))
+    file = AuthFile(Path("x")).with_entry("quay.io", Credentials(user, password))
     found = asyncio.run(AuthFile(Path("x"), json.loads(file.to_bytes())).find("quay.io"))
     assert found
     assert (found.user, found.password) == (user, password.rstrip("\0"))

@@ -16,7 +16,7 @@ from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.registry import Client, RegistryOptions, Repository
 from mirror.registry.blobs import ranges
-from mirror.registry.blobs.parallel import _Pace
+from mirror.registry.blobs.parallel import ConnectionScaler
 from tests.registry.test_errors import answer
 from tests.support.registry import (
     Action,
@@ -176,8 +176,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments of a size that a test can afford, from the first look on."""
     monkeypatch.setattr("mirror.registry.blobs.parallel.SEGMENT", 500)
     monkeypatch.setattr("mirror.registry.blobs.segment.SEGMENT", 500)
-    monkeypatch.setattr("mirror.registry.blobs.parallel._WORTH", 1000)
-    monkeypatch.setattr("mirror.registry.blobs.parallel._LOOK", 0.0)
+    monkeypatch.setattr("mirror.registry.blobs.parallel._MIN_REMAINING", 1000)
+    monkeypatch.setattr("mirror.registry.blobs.parallel._MIN_INTERVAL", 0.0)
 
 
 def slowly(registry: EmbeddedRegistry, *more: Action, times: int | None = None, path: str = "/blobs/") -> None:
@@ -265,34 +265,36 @@ def test_a_reader_that_stops_stops_all_connections(registry: EmbeddedRegistry) -
 # How many connections
 
 
-def lanes(monkeypatch: pytest.MonkeyPatch, rate: Callable[[int], float], left: int = 10**9) -> list[int]:
+def connections_over_time(
+    monkeypatch: pytest.MonkeyPatch, rate: Callable[[int], float], left: int = 10**9
+) -> list[int]:
     """What a blob comes to have over time, where `rate` is what so many connections bring: bytes per second."""
     clock, received, found = 0.0, 0, []
     monkeypatch.setattr("mirror.registry.blobs.parallel.monotonic", lambda: clock)
-    pace = _Pace(None)
+    scaler = ConnectionScaler(None)
     for _ in range(200):
         clock += 0.1
-        received += int(rate(pace.lanes) * 0.1)
-        pace.look(received, left)
-        found.append(pace.lanes)
+        received += int(rate(scaler.connections) * 0.1)
+        scaler.measure(received, left)
+        found.append(scaler.connections)
     return [count for count, _ in groupby(found)]
 
 
 def test_connections_grow_as_long_as_they_help(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lanes(monkeypatch, lambda count: count * 10e6) == [1, 3, 8]
+    assert connections_over_time(monkeypatch, lambda count: count * 10e6) == [1, 3, 8]
 
 
 def test_a_link_that_is_full_gets_no_more_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lanes(monkeypatch, lambda count: min(count, 3) * 10e6)[-1] == 3
-    assert lanes(monkeypatch, lambda count: 10e6)[-1] == 1
+    assert connections_over_time(monkeypatch, lambda count: min(count, 3) * 10e6)[-1] == 3
+    assert connections_over_time(monkeypatch, lambda count: 10e6)[-1] == 1
 
 
 def test_a_link_that_is_fast_stays_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lanes(monkeypatch, lambda count: 500e6) == [1]
+    assert connections_over_time(monkeypatch, lambda count: 500e6) == [1]
 
 
 def test_what_is_almost_here_is_not_spread(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lanes(monkeypatch, lambda count: count * 1e6, left=1_000_000) == [1]
+    assert connections_over_time(monkeypatch, lambda count: count * 1e6, left=1_000_000) == [1]
 
 
 # Content-Range
@@ -306,4 +308,4 @@ def test_what_is_almost_here_is_not_spread(monkeypatch: pytest.MonkeyPatch) -> N
 @example(text="bytes 10-99/" + "9" * 5000)
 def test_only_one_content_range_is_the_right_one(text: str) -> None:
     response = answer(206, Content_Range=text)
-    assert ranges.covers(response, 10, 99, 100) == (text in ("bytes 10-99/100", "bytes 10-99/*"))
+    assert ranges.matches(response, 10, 99, 100) == (text in ("bytes 10-99/100", "bytes 10-99/*"))

@@ -18,7 +18,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from mirror.errors import DigestMismatch, MirrorError, StorageError, TransferError, Unauthorized
-from mirror.registry.transport.errors import Refused, refusal, shown, translated
+from mirror.registry.transport.addresses import ForbiddenAddress
+from mirror.registry.transport.errors import translate_errors
+from mirror.registry.transport.request import Request
+from mirror.registry.transport.responses import response_error
+from mirror.registry.transport.urls import redact
 from tests.support.strategies import THOROUGH, json_values, nasty_text
 
 KEY: Any = SimpleNamespace(host="registry.example", port=5000, is_ssl=True, ssl=True)
@@ -29,26 +33,28 @@ UNKNOWN = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 CERTIFICATE = ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed certificate")
 TLS = ssl.SSLError(1, "wrong version number")
 
+IT = Request.to("GET", URL("https://registry.example:5000/v2/"))
+
 Case = tuple[Exception, bool, str]  # the error, whether it may pass, what is said of it
 
 
 def cases() -> Iterator[Case]:
     """One error of every class that aiohttp has."""
     yield aiohttp.ClientError("odd"), False, "ClientError"
-    yield aiohttp.ClientResponseError(INFO, (), status=400, message="bad"), True, "no HTTP"
-    yield aiohttp.ContentTypeError(INFO, ()), True, "no HTTP"
-    yield aiohttp.WSServerHandshakeError(INFO, ()), True, "no HTTP"
-    yield aiohttp.TooManyRedirects(INFO, ()), True, "no HTTP"
+    yield aiohttp.ClientResponseError(INFO, (), status=400, message="bad"), True, "not valid HTTP"
+    yield aiohttp.ContentTypeError(INFO, ()), True, "not valid HTTP"
+    yield aiohttp.WSServerHandshakeError(INFO, ()), True, "not valid HTTP"
+    yield aiohttp.TooManyRedirects(INFO, ()), True, "not valid HTTP"
     yield aiohttp.ClientHttpProxyError(INFO, (), status=407, message="Auth"), False, "the proxy answered 407"
     yield aiohttp.ClientConnectionError("closed"), False, "ClientConnectionError"
     yield aiohttp.ClientConnectionResetError("Cannot write"), True, "the connection was cut"
     yield aiohttp.ClientOSError(errno.ECONNRESET, "reset"), True, "the connection was cut"
-    yield aiohttp.ClientConnectorError(KEY, REFUSED), False, "registry.example:5000: Connection refused"
-    yield aiohttp.ClientConnectorDNSError(KEY, UNKNOWN), False, "registry.example:5000: Name or service not known"
-    yield aiohttp.ClientProxyConnectionError(KEY, REFUSED), False, "cannot connect"
-    yield UnixClientConnectorError("/x", KEY, REFUSED), False, "cannot connect"
-    yield aiohttp.ClientSSLError(KEY, TLS), False, "no TLS connection"
-    yield aiohttp.ClientConnectorSSLError(KEY, TLS), False, "no TLS connection"
+    yield aiohttp.ClientConnectorError(KEY, REFUSED), False, "registry.example:5000: connection refused"
+    yield aiohttp.ClientConnectorDNSError(KEY, UNKNOWN), False, "registry.example:5000: name not known"
+    yield aiohttp.ClientProxyConnectionError(KEY, REFUSED), False, "Cannot connect"
+    yield UnixClientConnectorError("/x", KEY, REFUSED), False, "Cannot connect"
+    yield aiohttp.ClientSSLError(KEY, TLS), False, "the TLS handshake failed"
+    yield aiohttp.ClientConnectorSSLError(KEY, TLS), False, "the TLS handshake failed"
     yield aiohttp.ClientConnectorCertificateError(KEY, CERTIFICATE), False, "certificate of registry.example"
     yield aiohttp.ServerConnectionError("odd"), False, "ServerConnectionError"
     yield aiohttp.ServerDisconnectedError(), True, "the connection was cut"
@@ -57,19 +63,19 @@ def cases() -> Iterator[Case]:
     yield aiohttp.SocketTimeoutError("slow"), True, "stopped answering"
     yield aiohttp.ServerFingerprintMismatch(b"a", b"b", "host", 1), False, "ServerFingerprintMismatch"
     yield aiohttp.ClientPayloadError("cut"), True, "the connection was cut"
-    yield aiohttp.InvalidURL("x"), False, "no address that can be used"
-    yield aiohttp.InvalidUrlClientError("x"), False, "no address that can be used"
-    yield aiohttp.InvalidUrlRedirectClientError("x"), False, "no address that can be used"
+    yield aiohttp.InvalidURL("x"), False, "not a valid URL"
+    yield aiohttp.InvalidUrlClientError("x"), False, "not a valid URL"
+    yield aiohttp.InvalidUrlRedirectClientError("x"), False, "not a valid URL"
     yield aiohttp.RedirectClientError("x"), False, "RedirectClientError"
     yield aiohttp.NonHttpUrlClientError("x"), False, "NonHttpUrlClientError"
     yield aiohttp.NonHttpUrlRedirectClientError("x"), False, "NonHttpUrlRedirectClientError"
     yield (
-        aiohttp.ClientConnectorError(KEY, Refused("it is private")),
+        aiohttp.ClientConnectorError(KEY, ForbiddenAddress("it is private")),
         False,
-        "sent on to registry.example:5000, where it",
+        "Not connecting to registry.example:5000: it is private",
     )
     yield aiohttp.ClientHttpProxyError(INFO, (), status=503, message="Busy"), True, "the proxy answered 503"
-    yield Refused("it is private"), False, "sent on where it may not: it is private"
+    yield ForbiddenAddress("it is private"), False, "Not connecting: it is private"
     # and what comes through it from below
     yield TimeoutError(), True, "stopped answering"
     yield ConnectionResetError(errno.ECONNRESET, "reset"), True, "the connection was cut"
@@ -86,7 +92,7 @@ NEWER = {"UploadAbortedError"}  # not in every version of aiohttp that we take
 
 @pytest.mark.parametrize(("error", "transient", "says"), list(cases()), ids=lambda value: type(value).__name__)
 def test_every_error_of_the_network_has_words(error: Exception, transient: bool, says: str) -> None:
-    with pytest.raises(TransferError, match=r"^GET it: ") as caught, translated("GET it"):
+    with pytest.raises(TransferError, match=r"\.$") as caught, translate_errors(IT):
         raise error
     assert says in str(caught.value)
     assert caught.value.transient is transient
@@ -110,7 +116,7 @@ def test_newer_errors_have_words_too(name: str) -> None:
     error = getattr(aiohttp.client_exceptions, name, None)
     if error is None:
         pytest.skip(f"this aiohttp has no {name}")
-    with pytest.raises(TransferError, match=r"^GET it: "), translated("GET it"):
+    with pytest.raises(TransferError, match=r"^registry\.example:5000: "), translate_errors(IT):
         raise error("x")
 
 
@@ -119,14 +125,14 @@ def test_newer_errors_have_words_too(name: str) -> None:
     [
         (aiohttp.ClientConnectorCertificateError(KEY, CERTIFICATE), "--insecure"),
         (aiohttp.ClientConnectorSSLError(KEY, TLS), "--plain-http"),
-        (aiohttp.ClientConnectorError(KEY, Refused("no", hint="trusted_networks")), "trusted_networks"),
+        (aiohttp.ClientConnectorError(KEY, ForbiddenAddress("no", hint="trusted_networks")), "trusted_networks"),
         (aiohttp.ClientHttpProxyError(INFO, (), status=407, message="Auth"), "HTTPS_PROXY=http://user:password@"),
         (aiohttp.ClientConnectorError(KEY, REFUSED), "Is it running, and is the address right?"),
         (aiohttp.ClientConnectorError(SECURE, REFUSED), "--plain-http"),
     ],
 )
 def test_what_a_person_can_do_is_said(error: Exception, hint: str) -> None:
-    with pytest.raises(TransferError) as caught, translated("GET it"):
+    with pytest.raises(TransferError) as caught, translate_errors(IT):
         raise error
     assert hint in (caught.value.hint or "")
 
@@ -143,14 +149,14 @@ def test_our_own_error_comes_out_of_a_body_that_was_being_sent(wrapper: type[Exc
             middle.__cause__ = error
             raise wrapper("wrapped") from middle
 
-    with pytest.raises(DigestMismatch) as caught, translated("PUT it"):
+    with pytest.raises(DigestMismatch) as caught, translate_errors(IT):
         send()
     assert caught.value is own
 
 
 def test_our_own_errors_and_bugs_pass_as_they_are() -> None:
     for error in (StorageError("full"), ZeroDivisionError("a bug")):
-        with pytest.raises(type(error)) as caught, translated("GET it"):
+        with pytest.raises(type(error)) as caught, translate_errors(IT):
             raise error
         assert caught.value is error
 
@@ -165,13 +171,15 @@ def answer(status: int, body: bytes = b"", reason: str = "Reason", **headers: st
     fields = CIMultiDict({name.replace("_", "-"): text for name, text in headers.items()})
     url = URL("https://registry.example:5000/v2/a?token=secret")  # aiohttp strips users and passwords
     content = SimpleNamespace(read=read)
-    given = SimpleNamespace(status=status, reason=reason, headers=fields, url=url, content=content, content_length=None)
+    given = SimpleNamespace(
+        method="GET", status=status, reason=reason, headers=fields, url=url, content=content, content_length=None
+    )
     given.request_info = SimpleNamespace(headers={"Authorization": "Bearer abc.def"})
     return cast(aiohttp.ClientResponse, given)
 
 
 def refused(status: int, body: bytes = b"", **headers: str) -> TransferError:
-    return asyncio.run(refusal("GET it", answer(status, body, **headers)))
+    return asyncio.run(response_error(IT, answer(status, body, **headers), "registry.example:5000"))
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
@@ -286,7 +294,7 @@ def test_a_long_number_is_a_long_pause() -> None:
 
 
 def test_a_url_is_shown_without_what_is_nobodys_business() -> None:
-    assert shown(URL("https://u:p@host:1/a%2Fb?X-Signature=s", encoded=True)) == "https://host:1/a%2Fb"
+    assert redact(URL("https://u:p@host:1/a%2Fb?X-Signature=s", encoded=True)) == "https://host:1/a%2Fb"
 
 
 def test_a_token_that_a_registry_repeats_does_not_show() -> None:
@@ -317,6 +325,7 @@ def test_the_refusal_of_a_proxy_is_not_taken_for_the_registrys() -> None:
 def test_however_a_server_hangs_up_it_may_want_a_certificate(error: Exception) -> None:
     """Which of them it is depends on who is faster."""
     for scheme, hinted in (("https", True), ("http", False)):
-        with pytest.raises(TransferError) as caught, translated(f"GET {scheme}://registry.internal/v2/"):
+        request = Request.to("GET", URL(f"{scheme}://registry.internal/v2/"))
+        with pytest.raises(TransferError) as caught, translate_errors(request):
             raise error
         assert ("client certificate" in (caught.value.hint or "")) is hinted

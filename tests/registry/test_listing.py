@@ -32,11 +32,11 @@ class Endless(Action):
         return given.plus("Link", f"</v2/a/tags/list?last={number}>; rel=next")
 
 
-def tags_of(registry: EmbeddedRegistry, most_pages: int = listing.MOST_PAGES) -> list[str]:
+def tags_of(registry: EmbeddedRegistry, max_pages: int = listing.MAX_PAGES) -> list[str]:
     async def main() -> list[str]:
         async with Client(RegistryOptions()) as client:
             there = client.registry(registry.host)
-            return await list_tags(there, "a", "repository:a:pull", most_pages=most_pages)
+            return await list_tags(there, "a", "repository:a:pull", max_pages=max_pages)
 
     return asyncio.run(main())
 
@@ -89,20 +89,20 @@ def test_long_link_headers_cost_no_more_than_their_length(evil: str) -> None:
 def test_endless_pages_end(registry: EmbeddedRegistry) -> None:
     registry.fault(Fault(path="/tags/list", times=None, action=Endless()))
     with pytest.raises(InvalidContent, match="more than 5 pages"):
-        tags_of(registry, most_pages=5)
+        tags_of(registry, max_pages=5)
     assert registry.count("GET", "/tags/list") == 5
 
 
 def test_more_names_than_there_can_be_are_refused(registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "MOST_NAMES", 3)
+    monkeypatch.setattr(listing, "MAX_TAGS", 3)
     registry.fault(Fault(path="/tags/list", times=None, action=Endless()))
-    with pytest.raises(InvalidContent, match="more than 3 names"):
+    with pytest.raises(InvalidContent, match="more than 3 tags"):
         tags_of(registry)
     assert registry.count("GET", "/tags/list") == 4
 
 
 def test_more_bytes_than_there_can_be_are_refused(registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "MOST_BYTES", 100)
+    monkeypatch.setattr(listing, "MAX_BYTES", 100)
     registry.fault(Fault(path="/tags/list", times=None, action=Endless()))
     with pytest.raises(InvalidContent, match="more than 100 bytes"):
         tags_of(registry)
@@ -118,6 +118,6 @@ def test_one_page_with_everything_is_taken(registry: EmbeddedRegistry) -> None:
 def test_a_web_page_in_place_of_tags_is_called_one(registry: EmbeddedRegistry) -> None:
     page = Status(200, body=b"\n<html>Log in", content_type="text/html")
     registry.fault(Fault(path="/tags/list", times=None, action=page))
-    with pytest.raises(InvalidContent, match="came as a web page") as caught:
+    with pytest.raises(InvalidContent, match="is a web page") as caught:
         tags_of(registry)
     assert "login page" in (caught.value.hint or "")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from mirror.config.hosts import Host
-from mirror.config.registriesconf import Rules
+from mirror.config.hosts import HostSettings
+from mirror.config.registriesconf import RegistriesConf
 from mirror.content import stream
 from mirror.content.store import Source
 from mirror.errors import ConfigError, DigestMismatch, NotFound, StaleMirror, TransferError, UsageError
@@ -17,7 +17,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.registry import Client, MirroredRepository, RegistryOptions, pull_source
 from mirror.registry.mirrors import repository as mirrored
-from mirror.registry.mirrors.endpoints import Endpoint, sources, target
+from mirror.registry.mirrors.endpoints import Endpoint, source_endpoints, target_endpoint
 from mirror.retry import RetryPolicy
 from tests.support import images
 from tests.support.registry import Cut, EmbeddedRegistry, Extend, Fault, Flip, Status, Truncate, serving
@@ -27,7 +27,7 @@ IMAGE = images.image("linux/amd64", images.layer(1, 1000))
 OTHER = images.image("linux/amd64", images.layer(2, 1000))
 DATA = b"content" * 1000
 NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
-SOON = RetryPolicy(times=3, pause=0.001)
+SOON = RetryPolicy(retries=3, delay=0.001)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ class Pulling:
 
     def __init__(self, three: list[EmbeddedRegistry], **settings: object) -> None:
         hosts = [registry.host for registry in three[1:]]
-        host = Host(mirrors=tuple(hosts), **settings)  # type: ignore[arg-type]
+        host = HostSettings(mirrors=tuple(hosts), **settings)  # type: ignore[arg-type]
         self.options = RegistryOptions(hosts={three[0].host: host}, timeout=5)
         self.name = f"{three[0].host}/a:v1"
         self.notes: list[str] = []
@@ -66,7 +66,7 @@ class Pulling:
 
     async def _run(self, names: tuple[str, ...], retry: RetryPolicy) -> list[object]:
         async with Client(self.options) as client:
-            self.notes = client.notes
+            self.notes = client.warnings
             source = pull_source(client, Reference.parse(self.name))
             assert isinstance(source, MirroredRepository)
 
@@ -121,7 +121,7 @@ def test_who_does_not_answer_is_asked_last_for_a_while(
     three[1].clear_log()
     Pulling(three).run("v1", "", "", "")
     assert three[1].count("GET") == tried
-    monkeypatch.setattr(mirrored, "_REST", 0.0)
+    monkeypatch.setattr(mirrored, "_COOLDOWN", 0.0)
     Pulling(three).run("v1", "")
     assert three[1].count("GET") > 2 * tried
     assert asked([three[0]]) == [0]
@@ -139,7 +139,7 @@ def test_where_nobody_has_it_the_registrys_own_word_counts_and_all_are_named(thr
     with pytest.raises(NotFound, match=f"There is no image {three[0].host}/a:v2") as caught:
         Pulling(three).run("v2")
     for registry in three[1:]:
-        assert f"the mirror {registry.host}/a was asked: There is no image" in (caught.value.hint or "")
+        assert f"Mirror {registry.host}/a: There is no image" in (caught.value.hint or "")
 
 
 # Lies
@@ -237,12 +237,12 @@ def conf(home: Path, text: str, name: str = ".config/containers/registries.conf"
 
 
 def places(name: str, options: RegistryOptions | None = None) -> list[str]:
-    mirrors, origin = sources(Reference.parse(name), options or RegistryOptions(), Rules.load())
+    mirrors, origin = source_endpoints(Reference.parse(name), options or RegistryOptions(), RegistriesConf.load())
     return [shown(endpoint) for endpoint in (*mirrors, origin)]
 
 
 def shown(endpoint: Endpoint) -> str:
-    marks = {"lenient": endpoint.lenient, "no tags": not endpoint.tags, "no digests": not endpoint.digests}
+    marks = {"insecure": endpoint.insecure, "no tags": not endpoint.tags, "no digests": not endpoint.digests}
     return " ".join([f"{endpoint.registry}/{endpoint.repository}", *(mark for mark, on in marks.items() if on)])
 
 
@@ -251,7 +251,7 @@ def test_without_settings_a_name_leads_to_itself() -> None:
 
 
 def test_mirrors_of_a_host_stand_before_its_repositories() -> None:
-    hosts = {"docker.io": Host(mirrors=("mirror.internal:5000/hub", "[::1]:5000"), mirror_tags=False)}
+    hosts = {"docker.io": HostSettings(mirrors=("mirror.internal:5000/hub", "[::1]:5000"), mirror_tags=False)}
     assert places("redis", RegistryOptions(hosts=hosts)) == [
         "mirror.internal:5000/hub/library/redis no tags",
         "[::1]:5000/library/redis no tags",
@@ -311,7 +311,7 @@ blocked = true
             "example.com/foo/image:latest",
             [
                 "mirror-0.local/mirror-for-foo/image",
-                "mirror-1.local/mirrors/foo/image lenient",
+                "mirror-1.local/mirrors/foo/image insecure",
                 "internal.example.com/bar/image",
             ],
         ),
@@ -322,11 +322,11 @@ blocked = true
             "registry.com/a/b",
             ["mirror.registry.com/a/b no tags", "fresh.registry.com/a/b no digests", "registry.com/a/b"],
         ),
-        ("a.b.wild.com:5000/c", ["a.b.wild.com:5000/c lenient"]),
+        ("a.b.wild.com:5000/c", ["a.b.wild.com:5000/c insecure"]),
         ("wild.com/c", ["wild.com/c"]),
         ("notwild.com/c", ["notwild.com/c"]),
         ("deep.wild.com/x/c", ["m.com/c no tags", "other.com/y/c"]),
-        ("deep.wild.com/z", ["deep.wild.com/z lenient"]),
+        ("deep.wild.com/z", ["deep.wild.com/z insecure"]),
     ],
 )
 def test_registries_conf_means_what_its_manual_says(home: Path, name: str, found: list[str]) -> None:
@@ -337,22 +337,22 @@ def test_registries_conf_means_what_its_manual_says(home: Path, name: str, found
 
 def test_what_is_blocked_is_neither_pulled_nor_pushed(home: Path) -> None:
     path = conf(home, EXAMPLE)
-    for ask in (lambda reference, rules: sources(reference, RegistryOptions(), rules), target):
+    for ask in (lambda reference, rules: source_endpoints(reference, RegistryOptions(), rules), target_endpoint):
         with pytest.raises(UsageError, match=r"evil\.com/a is blocked by") as caught:
-            ask(Reference.parse("evil.com/a"), Rules.load())
+            ask(Reference.parse("evil.com/a"), RegistriesConf.load())
         assert str(path) in str(caught.value)
 
 
 def test_a_push_goes_to_the_registry_itself(home: Path) -> None:
     """Mirrors and locations are for reading, in podman too."""
     conf(home, EXAMPLE)
-    assert shown(target(Reference.parse("example.com/foo/a"), Rules.load())) == "example.com/foo/a"
-    assert shown(target(Reference.parse("x.wild.com/a"), Rules.load())) == "x.wild.com/a lenient"
+    assert shown(target_endpoint(Reference.parse("example.com/foo/a"), RegistriesConf.load())) == "example.com/foo/a"
+    assert shown(target_endpoint(Reference.parse("x.wild.com/a"), RegistriesConf.load())) == "x.wild.com/a insecure"
 
 
 def test_mirrors_of_mirror_toml_replace_those_of_registries_conf(home: Path) -> None:
     conf(home, EXAMPLE)
-    options = RegistryOptions(hosts={"registry.com": Host(mirrors=("own.internal",))})
+    options = RegistryOptions(hosts={"registry.com": HostSettings(mirrors=("own.internal",))})
     assert places("registry.com/a", options) == ["own.internal/a", "registry.com/a"]
 
 
@@ -395,7 +395,7 @@ def test_files_are_read_from_where_podman_reads_them(
 def test_a_named_file_has_to_be_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(home / "missing.conf"))
     with pytest.raises(ConfigError, match=r"missing\.conf cannot be read"):
-        Rules.load()
+        RegistriesConf.load()
 
 
 def test_within_a_file_the_first_table_counts(home: Path) -> None:
@@ -406,15 +406,15 @@ def test_within_a_file_the_first_table_counts(home: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("[[registry]", "is no valid TOML"),
+        ("[[registry]", "is not valid TOML"),
         ("registry = 1", "registry should be a list of tables"),
         ('registry = ["a"]', "registry should be a list of tables"),
-        ("[[registry]]", "is no registry, namespace or repository"),
+        ("[[registry]]", "is not a registry, namespace or repository"),
         ('[[registry]]\nprefix = "a.com"', "has no location"),
-        ('[[registry]]\nlocation = "https://a.com"', "is no registry, namespace or repository"),
-        ('[[registry]]\nprefix = "a.com/x:1"\nlocation = "b.com"', "is no registry, namespace or repository"),
-        ('[[registry]]\nprefix = "*.a.com/x"', "is no registry, namespace or repository"),
-        ("[[registry]]\nlocation = 1", "location should be a text"),
+        ('[[registry]]\nlocation = "https://a.com"', "is not a registry, namespace or repository"),
+        ('[[registry]]\nprefix = "a.com/x:1"\nlocation = "b.com"', "is not a registry, namespace or repository"),
+        ('[[registry]]\nprefix = "*.a.com/x"', "is not a registry, namespace or repository"),
+        ("[[registry]]\nlocation = 1", "location should be a string"),
         ('[[registry]]\nlocation = "a.com"\ninsecure = "yes"', "insecure should be true or false"),
         ('[[registry]]\nlocation = "a.com"\nmirror = 1', "should be a list of tables"),
         ('[[registry]]\nlocation = "a.com"\n[[registry.mirror]]', "a mirror has no location"),
@@ -429,7 +429,7 @@ def test_within_a_file_the_first_table_counts(home: Path) -> None:
 def test_a_broken_file_is_named(home: Path, text: str, match: str) -> None:
     path = conf(home, text)
     with pytest.raises(ConfigError, match=match) as caught:
-        Rules.load()
+        RegistriesConf.load()
     assert str(path) in str(caught.value)
 
 
@@ -451,8 +451,8 @@ def test_what_is_not_about_registries_is_not_used(home: Path, text: str) -> None
 @pytest.mark.parametrize(
     ("text", "name", "match"),
     [
-        ('[[registry]]\nprefix = "a.com/x/y"\nlocation = "b.com"', "a.com/x/y", "which is no repository"),
-        ('[[registry]]\nlocation = "a.com"\nproxy = "http://p:1"', "a.com/x", "a proxy of its own"),
+        ('[[registry]]\nprefix = "a.com/x/y"\nlocation = "b.com"', "a.com/x/y", "which is not a repository"),
+        ('[[registry]]\nlocation = "a.com"\nproxy = "http://p:1"', "a.com/x", "sets a proxy for"),
     ],
 )
 def test_what_cannot_be_done_is_said_where_it_matters(home: Path, text: str, name: str, match: str) -> None:
@@ -470,7 +470,7 @@ def test_no_file_is_a_traceback(text: str) -> None:
         path.write_text(f"[[registry]]\nprefix = '''{text}'''\nlocation = '''{text}'''", errors="replace")
         patch.setenv("CONTAINERS_REGISTRIES_CONF", str(path))
         try:
-            Rules.load()
+            RegistriesConf.load()
         except ConfigError as error:
             assert str(path) in str(error)  # noqa: PT017 either is right
 
@@ -491,5 +491,5 @@ def test_an_insecure_location_may_do_without_tls_and_its_neighbours_may_not(home
                     return await stream.read(body, NODE)
 
         assert asyncio.run(run("open")) == DATA
-        with pytest.raises(TransferError, match="no TLS connection"):
+        with pytest.raises(TransferError, match="the TLS handshake failed"):
             asyncio.run(run("closed"))

@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mirror.errors import TransferError
-from mirror.registry.transport.rate_limit import SLOWEST, RateLimit, paced
+from mirror.registry.transport.rate_limit import MIN_RATE, RateLimit, rate_limited
+from mirror.registry.transport.request import Request
+
+REQUEST = Request("GET", "https://registry.example/x", "registry.example")
 
 
 class Clock:
@@ -38,7 +41,7 @@ def take(clock: Clock, chunks: AsyncIterator[bytes], limit: int | None = None, d
 
     async def main() -> int:
         got = 0
-        async for chunk in paced(chunks, RateLimit(limit), 60.0, "GET it"):
+        async for chunk in rate_limited(chunks, RateLimit(limit), 60.0, REQUEST):
             got += len(chunk)
             clock.now += disk
         return got
@@ -47,7 +50,7 @@ def take(clock: Clock, chunks: AsyncIterator[bytes], limit: int | None = None, d
 
 
 def test_a_byte_now_and_then_is_a_server_that_holds_us_up(clock: Clock) -> None:
-    with pytest.raises(TransferError, match="GET it: the body comes at 0 bytes per second") as caught:
+    with pytest.raises(TransferError, match=r"registry\.example sends only 0 bytes per second") as caught:
         take(clock, pieces(clock, 1000, 1, 5.0))
     assert caught.value.transient
     assert clock.now < 120
@@ -65,7 +68,7 @@ def test_a_server_that_becomes_slow_is_found_out_too(clock: Clock) -> None:
 
 
 def test_a_slow_link_is_slow_and_alive(clock: Clock) -> None:
-    assert take(clock, pieces(clock, 1000, 2 * SLOWEST, 1.0)) == 2000 * SLOWEST
+    assert take(clock, pieces(clock, 1000, 2 * MIN_RATE, 1.0)) == 2000 * MIN_RATE
 
 
 def test_a_slow_disk_is_not_the_fault_of_the_server(clock: Clock) -> None:
@@ -85,7 +88,7 @@ def test_a_limit_is_shared(clock: Clock) -> None:
                 group.create_task(drain(limit))
 
     async def drain(limit: RateLimit) -> None:
-        async for _ in paced(pieces(clock, 10, 100, 0.0), limit, 60.0, "GET it"):
+        async for _ in rate_limited(pieces(clock, 10, 100, 0.0), limit, 60.0, REQUEST):
             pass
 
     asyncio.run(main())

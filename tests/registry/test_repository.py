@@ -26,7 +26,7 @@ from mirror.errors import (
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.digest import Digest
 from mirror.registry import Client, RegistryOptions, Repository
-from mirror.registry.blobs.download import modified
+from mirror.registry.blobs.download import last_modified
 from tests.registry.test_errors import answer
 from tests.support import images
 from tests.support.memory import descriptor_of
@@ -71,7 +71,7 @@ def registry() -> Iterator[EmbeddedRegistry]:
 
 def using(registry: EmbeddedRegistry, action: Callable[[Repository], Awaitable[T]], repo: str = "a") -> T:
     async def main() -> T:
-        async with Client(RegistryOptions(agent="tester/1")) as client:
+        async with Client(RegistryOptions(user_agent="tester/1")) as client:
             return await action(Repository(client.registry(registry.host), repo, push=True))
 
     return asyncio.run(main())
@@ -180,9 +180,7 @@ def test_an_answer_that_is_no_such_manifest_is_refused(registry: EmbeddedRegistr
 @pytest.mark.parametrize("name", ["v1", IMAGE.root])
 def test_a_web_page_in_place_of_a_manifest_is_called_one(registry: EmbeddedRegistry, name: str) -> None:
     fault(registry, "GET", "/manifests/", Status(200, body=b" <!DOCTYPE html>Log in", content_type="text/html"))
-    with pytest.raises(
-        InvalidContent, match=rf"^GET .*/manifests/{name}: .*{registry.host} answered 200 with a web page"
-    ):
+    with pytest.raises(InvalidContent, match=rf"{registry.host} answered 200 with a web page \(manifest a.{name}\)"):
         resolve(registry, name)
 
 
@@ -293,7 +291,7 @@ def test_the_time_of_a_blob_that_is_lost_is_an_error(registry: EmbeddedRegistry)
 @given(nasty_text | st.text("0123456789 :,+-GMTWedOct", max_size=40))
 @QUICK
 def test_any_time_that_a_registry_gives_is_a_time_or_none(text: str) -> None:
-    found = modified(answer(200, Last_Modified=text))
+    found = last_modified(answer(200, Last_Modified=text))
     assert found is None or found >= 0
 
 
@@ -357,7 +355,7 @@ def test_a_digest_needs_no_tag(registry: EmbeddedRegistry) -> None:
 
 
 def test_what_is_no_manifest_gets_no_tag(registry: EmbeddedRegistry) -> None:
-    with pytest.raises(ContentError, match="no manifest"):
+    with pytest.raises(ContentError, match="is not a manifest"):
         using(registry, lambda repository: repository.tag("v2", NODE, DATA))
     assert "v2" not in registry.tags("a")
 
@@ -412,7 +410,7 @@ def test_a_mount_that_is_answered_by_a_session_becomes_an_upload(registry: Embed
     async def main() -> None:
         async with Client(RegistryOptions()) as client:
             known = client.registry(registry.host)
-            known.known[NODE.digest] = "gone"  # it was there, and has been deleted meanwhile
+            known.blob_repositories[NODE.digest] = "gone"  # it was there, and has been deleted meanwhile
             await Repository(known, "other", push=True).put(NODE, body())
 
     asyncio.run(main())
@@ -466,7 +464,7 @@ def test_a_token_server_of_endless_words_is_a_failed_transfer(guarded: EmbeddedR
 
 def test_a_token_server_that_refuses_is_named(guarded: EmbeddedRegistry) -> None:
     fault(guarded, "GET", "/token", Status(500, body=json.dumps({"errors": [{"code": "BROKEN"}]}).encode()))
-    with pytest.raises(TransferError, match=r"/token: .* answered 500 .*BROKEN"):
+    with pytest.raises(TransferError, match=r"answered 500 .*token request.*BROKEN"):
         resolve(guarded)
 
 
@@ -482,7 +480,7 @@ def test_a_registry_that_is_not_there_is_named() -> None:
         async with Client(RegistryOptions()) as client:
             await Repository(client.registry("127.0.0.1:1"), "a").resolve("v1")
 
-    with pytest.raises(TransferError, match=r"cannot connect to 127\.0\.0\.1:1"):
+    with pytest.raises(TransferError, match=r"Cannot connect to 127\.0\.0\.1:1"):
         asyncio.run(main())
 
 

@@ -40,7 +40,7 @@ async def ask(backoff: Throttle, clock: Clock, asked: list[float], refusals: lis
             if not refusals:
                 backoff.succeeded()
                 return
-            backoff.refuse(refusals.pop(0))
+            backoff.throttled(refusals.pop(0))
 
 
 def test_nobody_waits_for_nothing(clock: Clock) -> None:
@@ -77,7 +77,7 @@ def test_forty_who_come_later_do_not_find_out_for_themselves(clock: Clock) -> No
     async def main() -> None:
         backoff = Throttle("host")
         async with backoff.slot():
-            backoff.refuse(30.0)
+            backoff.throttled(30.0)
         async with asyncio.TaskGroup() as group:
             for _ in range(40):
                 group.create_task(ask(backoff, clock, asked, refusals))
@@ -95,7 +95,7 @@ def test_one_who_went_ahead_and_was_cut_lets_another_go(clock: Clock) -> None:
     async def main() -> list[float]:
         backoff, asked = Throttle("host"), list[float]()
         async with backoff.slot():
-            backoff.refuse(5.0)
+            backoff.throttled(5.0)
         with pytest.raises(ConnectionError):
             async with backoff.slot():
                 raise ConnectionError
@@ -108,7 +108,7 @@ def test_one_who_went_ahead_and_was_cut_lets_another_go(clock: Clock) -> None:
 def test_what_is_refused_together_is_one_refusal(clock: Clock) -> None:
     backoff = Throttle("host")
     for _ in range(50):
-        backoff.refuse(None)
+        backoff.throttled(None)
     asked: list[float] = []
     asyncio.run(ask(backoff, clock, asked, []))
     assert asked[0] < 1002
@@ -116,7 +116,7 @@ def test_what_is_refused_together_is_one_refusal(clock: Clock) -> None:
 
 def test_an_answer_to_what_was_asked_before_does_not_end_a_pause(clock: Clock) -> None:
     backoff, asked = Throttle("host"), list[float]()
-    backoff.refuse(10.0)
+    backoff.throttled(10.0)
     backoff.succeeded()
     asyncio.run(ask(backoff, clock, asked, []))
     assert asked[0] >= 1010

@@ -17,7 +17,7 @@ from mirror.errors import BlobsUnknown, ContentError, DigestMismatch, TransferEr
 from mirror.oci import manifest
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.registry import Client, RegistryOptions, Repository, refusals
+from mirror.registry import Client, RegistryOptions, Repository, push_errors
 from tests.support import images
 from tests.support.registry import Basic, Cut, EmbeddedRegistry, Fault, Header, Seen, Stall, Status, serving
 from tests.support.registry.quirks import Quirks
@@ -318,7 +318,7 @@ def test_uploads_at_once_find_out_one_size() -> None:
         assert registry.blobs("a") == {node.digest for node in nodes}
 
 
-# What refusals mean
+# What push_errors mean
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_uploads_at_once_find_out_one_size() -> None:
 def test_a_repository_that_is_not_there_is_to_be_created(
     host: str, status: int | None, said: str, helped: bool
 ) -> None:
-    with pytest.raises(TransferError) as caught, refusals.of_session(host, "team/app"):
+    with pytest.raises(TransferError) as caught, push_errors.explain_no_session(host, "team/app"):
         raise TransferError("no", status=status, said=said)
     assert ("Create team/app there" in (caught.value.hint or "")) is helped
     assert ("aws ecr create-repository" in (caught.value.hint or "")) is (helped and "amazonaws" in host)
@@ -359,20 +359,22 @@ INDEX = manifest.parse(images.index([IMAGE]).data, images.OCI_INDEX, "an index")
         ("", False),
     ],
 )
-def test_blobs_that_are_lacking_are_told_from_other_refusals(said: str, lacking: bool) -> None:
-    found = refusals.of_manifest(TransferError("no", status=400, said=said), DOCUMENT, set())
+def test_blobs_that_are_lacking_are_told_from_other_push_errors(said: str, lacking: bool) -> None:
+    found = push_errors.explain_manifest(TransferError("no", status=400, said=said), DOCUMENT, set())
     assert isinstance(found, BlobsUnknown) is lacking
     assert (str(found), found.status, found.said) == ("no", 400, said)
-    of_index = refusals.of_manifest(TransferError("no", status=400, said=said), INDEX, {Digest.parse(IMAGE.root)})
+    of_index = push_errors.explain_manifest(
+        TransferError("no", status=400, said=said), INDEX, {Digest.parse(IMAGE.root)}
+    )
     assert not isinstance(of_index, BlobsUnknown)
 
 
 @pytest.mark.parametrize("status", [None, 401, 403, 413, 429, 500])
 def test_what_is_refused_for_other_reasons_is_not_explained(status: int | None) -> None:
-    found = refusals.of_manifest(TransferError("no", status=status, said="MANIFEST_BLOB_UNKNOWN"), INDEX, set())
+    found = push_errors.explain_manifest(TransferError("no", status=status, said="MANIFEST_BLOB_UNKNOWN"), INDEX, set())
     assert found.hint is None
 
 
 @given(said=st.text())
 def test_whatever_is_said_is_no_failure_of_ours(said: str) -> None:
-    refusals.of_manifest(TransferError("no", status=400, said=said), DOCUMENT, set())
+    push_errors.explain_manifest(TransferError("no", status=400, said=said), DOCUMENT, set())

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
-from mirror.registry.transport.urls import web_address
+from mirror.registry.transport.urls import parse_http_url
 from tests.support.strategies import THOROUGH, nasty_text
 
 BASE = URL("https://registry.example:5000/v2/a/tags/list?n=100")
@@ -13,13 +13,13 @@ BASE = URL("https://registry.example:5000/v2/a/tags/list?n=100")
 
 @pytest.mark.parametrize("text", ["//[]::@", "http://[]@/x", "http://[]:5@", "http://[/", "http://@:80/", "http:///x"])
 def test_what_breaks_a_parser_of_urls_is_no_address(text: str) -> None:
-    assert web_address(text, base=BASE) is None
-    assert web_address(text) is None
+    assert parse_http_url(text, base=BASE) is None
+    assert parse_http_url(text) is None
 
 
 @pytest.mark.parametrize("text", ["", "x", "//host/x", "ftp://host/x", "file:///etc/passwd", "http://host:0/x"])
 def test_an_address_alone_needs_a_scheme_of_the_web_and_a_host(text: str) -> None:
-    assert web_address(text) is None
+    assert parse_http_url(text) is None
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_an_address_alone_needs_a_scheme_of_the_web_and_a_host(text: str) -> Non
     ],
 )
 def test_an_address_stays_as_it_was_said_but_for_who_is_named_in_it(text: str, address: str) -> None:
-    assert str(web_address(text, base=BASE)) == address
+    assert str(parse_http_url(text, base=BASE)) == address
 
 
 @THOROUGH
@@ -45,5 +45,5 @@ def test_an_address_stays_as_it_was_said_but_for_who_is_named_in_it(text: str, a
 @example("//[]::@")
 def test_nothing_that_can_be_written_is_more_than_no_address(text: str) -> None:
     for encoded in (True, False):
-        found = web_address(text, base=BASE, encoded=encoded)
+        found = parse_http_url(text, base=BASE, encoded=encoded)
         assert found is None or (found.scheme in ("http", "https") and found.host and not found.user)

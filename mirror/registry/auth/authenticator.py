@@ -1,7 +1,7 @@
-"""Authentication against one registry: Basic, and the token flow (distribution, `docs/spec/auth/token.md`, `oauth.md`).
+"""Authentication to one registry: Basic, and Bearer tokens (distribution, `docs/spec/auth/token.md` and `oauth.md`).
 
-Nothing is sent before the registry asks. Once it has asked, the answer is kept: Basic for each repository, a token for
-each scope until it expires, fetched once however many requests wait for it.
+Nothing is sent before the registry asks. Afterwards the answer is kept: Basic credentials per repository, a token per
+scope until it expires. A token is fetched once, however many requests wait for it.
 """
 
 from __future__ import annotations
@@ -18,187 +18,188 @@ from mirror.errors import TransferError, Unauthorized
 from mirror.registry.auth.challenges import Challenge, parse_challenges
 from mirror.registry.auth.tokens import Scopes, Token, bearer, parse_token
 from mirror.registry.credentials import Credentials
-from mirror.registry.transport.urls import web_address
+from mirror.registry.transport.urls import parse_http_url
 
-# The credentials for a repository of the registry; "" is the registry as a whole
-Find = Callable[[str], Awaitable[Credentials | None]]
+# Returns the credentials for a repository of the registry; "" is the registry as a whole.
+FindCredentials = Callable[[str], Awaitable[Credentials | None]]
 
-_CLIENT = "oci-mirror"  # who asks, in the OAuth2 flow
-# POST is not known everywhere: Google answered 404, Docker Hub 405, Artifactory 401 (containerd, docker/authorizer.go).
+_CLIENT_ID = "oci-mirror"
+# Not all token servers support POST: Google answers 404, Docker Hub 405, Artifactory 401 (containerd, authorizer.go).
 _NO_POST = frozenset({401, 404, 405})
 
 
-class Fetch(Protocol):
-    """Asks a token server: by POST where there is a form, else by GET. Gives the body of its answer."""
+class FetchToken(Protocol):
+    """Requests a token from a token server, by POST if there is a form, else by GET; returns the response's body."""
 
     async def __call__(self, url: URL, authorization: str | None, form: Mapping[str, str] | None = None) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """What a registry answered to a request with the Authorization `header`; `asks` are its `WWW-Authenticate`."""
+class Rejection:
+    """A response that may call for other credentials.
+
+    Attributes:
+        method: the method of the request.
+        status: the status of the response.
+        challenges: its `WWW-Authenticate` headers.
+        authorization: the request's `Authorization` header.
+    """
 
     method: str
     status: int
-    asks: Sequence[str] = ()
-    header: str | None = field(default=None, repr=False)
+    challenges: Sequence[str] = ()
+    authorization: str | None = field(default=None, repr=False)
 
 
 class Authenticator:
-    """Answers the challenges of one registry."""
+    """Answers the challenges of one registry, whose URL is `base`."""
 
-    def __init__(self, base: URL, find: Find, fetch: Fetch) -> None:
-        self._base, self._find, self._fetch = base, find, fetch
-        self._tokens: dict[Scopes, Token] = {}  # by what was wanted of them
-        self._fixed: dict[str, str] = {}  # by repository: headers that do not expire
-        self._deaf: set[str] = set()  # scopes whose HEAD is refused with any token
-        self._failed: dict[str, TransferError] = {}  # by scope: how the last attempt to get a token ended
-        self._busy: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+    def __init__(self, base: URL, find_credentials: FindCredentials, fetch_token: FetchToken) -> None:
+        self._base, self._find_credentials, self._fetch_token = base, find_credentials, fetch_token
+        self._tokens: dict[Scopes, Token] = {}  # by the scopes that they are used for
+        self._permanent: dict[str, str] = {}  # headers that do not expire, by repository
+        self._no_head: set[str] = set()  # scopes in which every HEAD is rejected, whatever the token
+        self._failures: dict[str, TransferError] = {}  # the outcome of the last attempt to get a token, by scope
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by scope
 
-    def header(self, scope: str) -> str | None:
-        """The Authorization header for a request with `scope`, if the registry has asked for one before."""
-        token = self._token(Scopes.parse(scope))
-        return token.header if token else self._fixed.get(Scopes.parse(scope).repository)
+    def authorization(self, scope: str) -> str | None:
+        """Return the `Authorization` header for a request with `scope`; None if the registry has not asked for one."""
+        scopes = Scopes.parse(scope)
+        token = self._token_for(scopes)
+        return token.header if token else self._permanent.get(scopes.repository)
 
-    async def after(self, refusal: Refusal, scope: str, *, again: bool) -> str | None:
-        """Another header, where an answer is a reason to try one; `again` as in `answer`.
+    async def authorization_after(self, rejection: Rejection, scope: str, *, renewed: bool) -> str | None:
+        """Return another header to try after a response; None if that would not help.
 
-        ECR Public answers 400, without a challenge, to a token that has expired (aws/containers-roadmap#2835). It
-        answers 401 to every HEAD of a blob, and no number of tokens helps against that.
+        ECR Public answers 400, without a challenge, to an expired token (aws/containers-roadmap#2835). It answers 401
+        to every HEAD of a blob, whatever the token.
 
         Raises:
             MirrorError: as `answer`.
         """
-        if refusal.status == 400 and not refusal.asks and not again:
-            return await self.renew(scope, refusal.header)
-        if refusal.status != 401 or (refusal.method == "HEAD" and scope in self._deaf):
+        if rejection.status == 400 and not rejection.challenges and not renewed:
+            token = self._issued(rejection.authorization)
+            return await self.answer([token.challenge], scope, rejection.authorization) if token else None
+        if rejection.status != 401 or (rejection.method == "HEAD" and scope in self._no_head):
             return None
-        challenges = [challenge for text in refusal.asks for challenge in parse_challenges(text)]
-        header = await self.answer(challenges, scope, refusal.header, again=again)
-        if header is None and refusal.method == "HEAD":
-            self._deaf.add(scope)
-        return header
+        challenges = [challenge for header in rejection.challenges for challenge in parse_challenges(header)]
+        authorization = await self.answer(challenges, scope, rejection.authorization, renewed=renewed)
+        if authorization is None and rejection.method == "HEAD":
+            self._no_head.add(scope)
+        return authorization
 
     async def answer(
-        self, challenges: Iterable[Challenge], scope: str, refused: str | None, *, again: bool = False
+        self, challenges: Iterable[Challenge], scope: str, rejected: str | None, *, renewed: bool = False
     ) -> str | None:
-        """Get what the registry asks for.
+        """Get the header that the registry asks for.
 
         Args:
-            challenges: what it offers.
+            challenges: what the registry accepts.
             scope: what the request needs, such as `repository:library/redis:pull`.
-            refused: the header that the request had, None where it had none.
-            again: the refused header has just been got for this request; only a scope that it lacks is a reason to
-                get another one.
+            rejected: the header that the request had; None if it had none.
+            renewed: the rejected header was fetched for this very request, so only a scope that it lacks is a reason
+                to fetch another.
 
         Returns:
-            Another header to try, None where there is none.
+            Another header to try; None if there is none.
 
         Raises:
-            Unauthorized: the token server does not take the credentials.
-            TransferError: it could not be reached, or answered nonsense.
+            Unauthorized: the token server does not accept the credentials.
+            TransferError: the token server could not be reached, or its response is invalid.
             ConfigError: the credentials cannot be read.
         """
-        before = self._failed.get(scope)
-        async with self._busy[scope]:
-            header, failed = self.header(scope), self._failed.get(scope)
-            if header not in (None, refused):  # somebody else has got it meanwhile
-                return header
-            if failed is not None and failed is not before:
-                raise failed  # … or has just tried: a server in trouble is not asked fifty times
+        failure_before = self._failures.get(scope)
+        async with self._locks[scope]:
+            current, failure = self.authorization(scope), self._failures.get(scope)
+            if current not in (None, rejected):  # another request has fetched it meanwhile
+                return current
+            if failure is not None and failure is not failure_before:
+                raise failure  # another request has just tried: a broken server is not asked fifty times
             try:
-                return await self._first(challenges, Scopes.parse(scope), refused, again)
+                for challenge in challenges:
+                    header = await self._answer(challenge, Scopes.parse(scope), rejected, renewed)
+                    if header not in (None, rejected):
+                        return header
             except TransferError as error:
-                self._failed[scope] = error
+                self._failures[scope] = error
                 raise
-
-    async def renew(self, scope: str, refused: str | None) -> str | None:
-        """Another token in place of `refused`, asked for as that one was; None where it was no token.
-
-        Raises:
-            TransferError: as `answer`.
-        """
-        token = self._issued(refused)
-        return await self.answer([token.challenge], scope, refused) if token else None
-
-    async def _first(
-        self, challenges: Iterable[Challenge], scopes: Scopes, refused: str | None, again: bool
-    ) -> str | None:
-        """The first other header that one of the challenges leads to."""
-        for challenge in challenges:
-            header = await self._answer(challenge, scopes, refused, again)
-            if header not in (None, refused):
-                return header
         return None
 
-    async def _answer(self, challenge: Challenge, scopes: Scopes, refused: str | None, again: bool) -> str | None:
+    async def _answer(self, challenge: Challenge, scopes: Scopes, rejected: str | None, renewed: bool) -> str | None:
         if challenge.scheme == "bearer" and "realm" in challenge.parameters:
-            return await self._bearer(challenge, scopes, refused, again)
-        if challenge.scheme != "basic" or again:
+            return await self._bearer(challenge, scopes, rejected, renewed)
+        if challenge.scheme != "basic" or renewed:
             return None
-        found = await self._find(scopes.repository)
+        found = await self._find_credentials(scopes.repository)
         if found and (found.password or not (found.identity_token or found.registry_token)):
-            self._fixed[scopes.repository] = found.basic
-        return self._fixed.get(scopes.repository)
+            self._permanent[scopes.repository] = found.basic
+        return self._permanent.get(scopes.repository)
 
-    async def _bearer(self, challenge: Challenge, scopes: Scopes, refused: str | None, again: bool) -> str | None:
-        # Some servers honour one scope only, so the one that was found missing comes first.
+    async def _bearer(self, challenge: Challenge, scopes: Scopes, rejected: str | None, renewed: bool) -> str | None:
+        # Some servers honour only the first scope, so the one that was missing comes first.
         wanted = Scopes.parse(challenge.parameters.get("scope", "")) | scopes
-        old = self._issued(refused)
-        if again and old:
-            wanted |= old.asked
-        if again and (old is None or old.asked == wanted):
+        old = self._issued(rejected)
+        if renewed and old:
+            wanted |= old.requested
+        if renewed and (old is None or old.requested == wanted):
             return None
-        found = await self._find(scopes.repository)
+        found = await self._find_credentials(scopes.repository)
         if found and found.registry_token:
             header = bearer(found.registry_token, f"The registrytoken in {found.source}")
-            self._fixed[scopes.repository] = header
+            self._permanent[scopes.repository] = header
             return header
-        token = await self._fetch_token(challenge, wanted, found)
+        token = await self._request_token(challenge, wanted, found)
         self._tokens = {key: kept for key, kept in self._tokens.items() if kept is not old}
         self._tokens[scopes] = token
         return token.header
 
-    async def _fetch_token(self, challenge: Challenge, wanted: Scopes, found: Credentials | None) -> Token:
+    async def _request_token(self, challenge: Challenge, wanted: Scopes, found: Credentials | None) -> Token:
         realm = self._realm(challenge.parameters["realm"])
         service = {name: text for name, text in challenge.parameters.items() if name == "service"}
         try:
-            body = await self._ask(realm, service, wanted, found)
+            body = await self._request_token_body(realm, service, wanted, found)
         except Unauthorized as error:
             if found is None:
                 raise
-            where = f" from {found.source}" if found.source else ""
-            hint = f"The credentials for {self._base.authority}{where} are not accepted there."
+            source = f" from {found.source}" if found.source else ""
+            hint = f"The token server rejected the credentials for {self._base.authority}{source}."
             raise Unauthorized(str(error), hint=hint, status=error.status) from None
         return parse_token(body, f"The token from {realm.host}", wanted, challenge)
 
-    async def _ask(self, realm: URL, service: dict[str, str], wanted: Scopes, found: Credentials | None) -> bytes:
+    async def _request_token_body(
+        self, realm: URL, service: dict[str, str], wanted: Scopes, found: Credentials | None
+    ) -> bytes:
         if found and found.identity_token:
-            form = {"grant_type": "refresh_token", "refresh_token": found.identity_token, "client_id": _CLIENT}
+            form = {"grant_type": "refresh_token", "refresh_token": found.identity_token, "client_id": _CLIENT_ID}
             try:
-                return await self._fetch(realm, None, {**form, **service, "scope": str(wanted)})
+                return await self._fetch_token(realm, None, {**form, **service, "scope": str(wanted)})
             except TransferError as error:
                 if error.status not in _NO_POST:
                     raise
         url = realm.extend_query([*service.items(), *(("scope", scope) for scope in wanted)])
-        return await self._fetch(url, found.basic if found else None)
+        return await self._fetch_token(url, found.basic if found else None)
 
     def _realm(self, text: str) -> URL:
-        """Where tokens come from; credentials go there, so it must be no weaker than the registry itself."""
-        realm = web_address(text, encoded=False)
+        """Return the token server's URL. It gets the credentials, so it must be no less secure than the registry."""
+        realm = parse_http_url(text, encoded=False)
+        fault = None
         if realm is None:
-            raise TransferError(f"{self._base.host} wants tokens from {text[:200]!r}, which is no web address.")
-        if self._base.scheme == "https" and realm.scheme == "http":
-            raise TransferError(f"{self._base.host} wants tokens from {text[:200]!r}, which is not encrypted.")
+            fault = "is not an http(s) URL"
+        elif self._base.scheme == "https" and realm.scheme == "http":
+            fault = "is not encrypted"
+        if realm is None or fault:
+            raise TransferError(f"{self._base.host} requires a token from {text[:200]!r}, which {fault}.")
         return realm
 
     def _issued(self, header: str | None) -> Token | None:
         return next((token for token in self._tokens.values() if token.header == header), None)
 
-    def _token(self, scopes: Scopes) -> Token | None:
-        """A token that was asked for with all of `scopes`, for this repository: others may have other credentials."""
-        same = [
-            (key, token) for key, token in self._tokens.items() if token.lives and key.repository == scopes.repository
+    def _token_for(self, scopes: Scopes) -> Token | None:
+        """Return a valid token that covers `scopes`, for this repository: others may have other credentials."""
+        usable = [
+            (key, token)
+            for key, token in self._tokens.items()
+            if token.is_valid and key.repository == scopes.repository and key >= scopes
         ]
-        exact = [token for key, token in same if key == scopes]
-        return next((token for token in (*exact, *(token for key, token in same if key >= scopes))), None)
+        usable.sort(key=lambda item: item[0] != scopes)  # one for exactly these scopes first
+        return next((token for _, token in usable), None)

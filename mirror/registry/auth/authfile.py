@@ -1,11 +1,11 @@
-"""Credentials files: containers' `auth.json` and docker's `config.json`, which have one form.
+"""Credentials files: containers' `auth.json` (containers-auth.json(5)) and docker's `config.json`, in one format.
 
     {"auths": {"quay.io/team": {"auth": "base64 of user:password"}},
-     "credHelpers": {"gcr.io": "gcloud"},       a helper for this registry
-     "credsStore": "secretservice"}             the helper for every other
+     "credHelpers": {"gcr.io": "gcloud"},       a credential helper for this registry
+     "credsStore": "secretservice"}             the credential helper for all others
 
-Keys are registries, registries with a path, or URLs with a registry in them (docker's, for Docker Hub, is
-`https://index.docker.io/v1/`). Helpers know registries only; a path in a key is containers' addition to docker's form.
+Keys are registries, registries with a path, or URLs of registries (docker's key for Docker Hub is
+`https://index.docker.io/v1/`). A path in a key is an extension of containers' format; helpers only know registries.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from mirror.registry.auth.credential_helpers import CredentialHelper
 from mirror.registry.credentials import Credentials
 from mirror.strictjson import JsonObject, load_object
 
-Ask = Callable[[CredentialHelper, str], Awaitable[Credentials | None]]
+AskHelper = Callable[[CredentialHelper, str], Awaitable[Credentials | None]]
 
 _HUB_SERVER = "https://index.docker.io/v1/"
 
 
-def normal(key: str) -> str:
-    """`REGISTRY[/PATH]`: what a key of a file, or a registry as people type it, stands for."""
+def normalize(key: str) -> str:
+    """Return `REGISTRY[/PATH]` for a key of a file, or for a registry as a user types it."""
     bare = key.removeprefix("docker://").removeprefix("https://").removeprefix("http://").rstrip("/")
     host, slash, path = bare.partition("/")
     if key.startswith(("https://", "http://")):
@@ -38,13 +38,13 @@ def normal(key: str) -> str:
     return f"{DOCKER_HUB if host in HUB_ALIASES else host}{slash}{path}"
 
 
-def server(name: str) -> str:
-    """The name by which docker, and so every helper, calls a registry."""
+def server_of(name: str) -> str:
+    """Return the name by which docker, and therefore every credential helper, knows a registry."""
     return _HUB_SERVER if name == DOCKER_HUB else name
 
 
 def prefixes(name: str) -> Iterator[str]:
-    """`host/ns/repo`, `host/ns`, `host`: the keys that are for a repository, the most exact first."""
+    """Yield the keys that apply to a repository, the most specific first: `host/ns/repo`, `host/ns`, `host`."""
     while name:
         yield name
         name = name.rpartition("/")[0]
@@ -52,17 +52,17 @@ def prefixes(name: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class AuthFile:
-    """The content of one credentials file. It is never changed: `with_` and `without` give another one."""
+    """The content of one credentials file; immutable."""
 
     path: Path
     document: JsonObject = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, path: Path) -> AuthFile | None:
-        """The file at `path`; None where there is none.
+        """Read the file at `path`; None if it does not exist.
 
         Raises:
-            ConfigError: it cannot be read, or cannot be understood.
+            ConfigError: it cannot be read, or is not valid.
         """
         try:
             data = path.read_bytes()
@@ -76,90 +76,97 @@ class AuthFile:
             raise ConfigError(str(error)) from None
 
     def names(self) -> list[str]:
-        """Every `REGISTRY[/PATH]` that the file has something to say about."""
-        keys = [*self._part("auths"), *self._part("credHelpers")]
-        return list(dict.fromkeys(map(normal, keys)))
+        """Return every `REGISTRY[/PATH]` that the file has an entry or a helper for."""
+        keys = [*self._section("auths"), *self._section("credHelpers")]
+        return list(dict.fromkeys(map(normalize, keys)))
 
-    async def find(self, name: str, ask: Ask = CredentialHelper.get) -> Credentials | None:
-        """The credentials for the repository, or the registry, `name`; `ask` asks a helper about a server.
+    async def find(self, name: str, ask_helper: AskHelper = CredentialHelper.get) -> Credentials | None:
+        """Return the credentials for a repository or registry, from the most specific key that has any.
+
+        Args:
+            name: `REGISTRY[/REPOSITORY]`.
+            ask_helper: asks a credential helper about a server.
 
         Raises:
-            ConfigError: an entry is broken, or a helper fails.
+            ConfigError: an entry is malformed, or a helper fails.
         """
         for key in prefixes(name):
             helper = self.helper(key)
-            found = (await ask(helper, server(key)) if helper else None) or self._stored(key)
+            found = (await ask_helper(helper, server_of(key)) if helper else None) or self._stored(key)
             if found:
                 return found
         return None
 
     def helper(self, name: str) -> CredentialHelper | None:
-        """The helper that keeps a registry's credentials: its own, else the one for all. None knows about paths."""
+        """Return the helper for a registry: its own, else the one for all; None for a path.
+
+        Raises:
+            ConfigError: the file's value is not a name.
+        """
         if "/" in name:
             return None
         chosen: object = self.document.get("credsStore")
-        for key, value in self._part("credHelpers").items():
-            if normal(key) == name:
-                chosen = value  # an empty one says: in this file, though there is a credsStore
+        for key, value in self._section("credHelpers").items():
+            if normalize(key) == name:
+                chosen = value  # an empty one overrides credsStore: the credentials are in this file
         if chosen is not None and not isinstance(chosen, str):
-            raise ConfigError(f"{self.path}: the credential helper for {name} should be a name.")
+            raise ConfigError(f"{self.path}: the credential helper for {name} should be a string.")
         return CredentialHelper(chosen, self.path) if chosen else None
 
     def has(self, name: str) -> bool:
-        """Whether there is an entry, which may be the empty one that says that a helper has it."""
-        return any(normal(key) == name for key in self._part("auths"))
+        """Return whether there is an entry; it may be the empty one that stands for a helper."""
+        return any(normalize(key) == name for key in self._section("auths"))
 
-    def with_(self, name: str, credentials: Credentials | None) -> AuthFile:
-        """This file with credentials for `name`; with None, the empty entry that says that a helper has them."""
+    def with_entry(self, name: str, credentials: Credentials | None) -> AuthFile:
+        """Return this file with credentials for `name`; with None, with the empty entry that stands for a helper."""
         entry = {"auth": credentials.basic.removeprefix("Basic ")} if credentials else {}
-        rest = self.without(name)
-        return AuthFile(self.path, {**rest.document, "auths": {**rest._part("auths"), server(name): entry}})
+        rest = self.without_entry(name)
+        auths = {**rest._section("auths"), server_of(name): entry}
+        return AuthFile(self.path, {**rest.document, "auths": auths})
 
-    def without(self, name: str) -> AuthFile:
-        """This file without any entry for `name`, under whichever key; everything else stays."""
-        kept = {key: entry for key, entry in self._part("auths").items() if normal(key) != name}
+    def without_entry(self, name: str) -> AuthFile:
+        """Return this file without any entry for `name`, whatever its key; everything else is kept."""
+        kept = {key: entry for key, entry in self._section("auths").items() if normalize(key) != name}
         return AuthFile(self.path, {**self.document, "auths": kept})
 
     def to_bytes(self) -> bytes:
-        """The file as docker writes it."""
+        """Return the file as docker writes it."""
         return json.dumps(self.document, indent="\t").encode() + b"\n"
 
     def _stored(self, name: str) -> Credentials | None:
-        """What the file itself says. The exact key counts most; an empty entry does not hide a full one."""
-        entries = self._part("auths")
-        keys = [key for key in entries if normal(key) == name]
-        for key in sorted(keys, key=lambda key: key != server(name)):
+        """Return what the file itself stores: the exact key first; an empty entry does not hide another one."""
+        entries = self._section("auths")
+        keys = [key for key in entries if normalize(key) == name]
+        for key in sorted(keys, key=lambda key: key != server_of(name)):
             if found := _decode(entries[key], f"{self.path}: the auth entry of {key!r}", str(self.path)):
                 return found
         return None
 
-    def _part(self, name: str) -> JsonObject:
-        part = self.document.get(name)
-        return part if isinstance(part, dict) else {}
+    def _section(self, name: str) -> JsonObject:
+        section = self.document.get(name)
+        return section if isinstance(section, dict) else {}
 
 
 def _decode(entry: object, what: str, source: str) -> Credentials | None:
-    """One entry of `auths`; None where there is nothing in it.
+    """Return the credentials in an entry of `auths`; None if it is empty.
 
     Raises:
-        ConfigError: it cannot be understood.
+        ConfigError: it is malformed.
     """
     if not isinstance(entry, dict):
         return None
-    texts = {name: entry.get(name) or "" for name in ("username", "password", "identitytoken", "registrytoken")}
-    for name, text in texts.items():
-        if not isinstance(text, str):
-            raise ConfigError(f"{what} has a {name} that is no text.")
-    user, password = _pair(entry["auth"], what) if entry.get("auth") else (texts["username"], texts["password"])
-    found = Credentials(user, password, texts["identitytoken"], texts["registrytoken"], source)
+    fields = {name: entry.get(name) or "" for name in ("username", "password", "identitytoken", "registrytoken")}
+    for name, value in fields.items():
+        if not isinstance(value, str):
+            raise ConfigError(f"{what} has a {name} that is not a string.")
+    user, password = fields["username"], fields["password"]
+    if entry.get("auth"):
+        try:
+            user, colon, password = base64.b64decode(str(entry["auth"]), validate=True).decode().partition(":")
+        except ValueError:
+            raise ConfigError(f"{what} is not valid base64.") from None
+        if not colon:
+            raise ConfigError(f"{what} has no password.")
+        password = password.rstrip("\0")
+    found = Credentials(user, password, fields["identitytoken"], fields["registrytoken"], source)
     return found if found else None
-
-
-def _pair(text: object, what: str) -> tuple[str, str]:
-    try:
-        user, colon, password = base64.b64decode(str(text), validate=True).decode().partition(":")
-    except ValueError:
-        raise ConfigError(f"{what} is no base64.") from None
-    if not colon:
-        raise ConfigError(f"{what} has no password.")
-    return user, password.rstrip("\0")

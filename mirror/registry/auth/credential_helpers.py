@@ -1,7 +1,7 @@
 """Credential helpers: programs called `docker-credential-*` that keep passwords in a keychain.
 
-The protocol is that of docker-credential-helpers: the action is the one argument; `get` and `erase` read the server
-from stdin, `store` reads JSON, `get` writes JSON. What a helper prints is never repeated: it may be the secret.
+The protocol is that of docker-credential-helpers: the action is the only argument; `get` and `erase` read the server
+from stdin, `store` reads JSON, `get` writes JSON. A helper's output is never shown: it may be the secret.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mirror.errors import ConfigError, ContentError
 from mirror.registry.credentials import Credentials
 from mirror.strictjson import load_object
 
-PATIENCE = 30.0  # seconds; a person may have to unlock a keychain, and no request waits much longer than that
+TIMEOUT = 30.0  # seconds; the user may have to unlock a keychain
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)  # part of a program's name, never a path
 _TOKEN = "<token>"  # the user whose password is an identity token
@@ -28,7 +28,7 @@ _NOT_FOUND = b"credentials not found in native keychain"
 
 @dataclass(frozen=True, slots=True)
 class CredentialHelper:
-    """One helper by its short name; `file` is the credentials file that names it."""
+    """One helper by its short name; `file` is the credentials file that refers to it."""
 
     name: str
     file: Path
@@ -38,10 +38,10 @@ class CredentialHelper:
         return f"docker-credential-{self.name}"
 
     async def get(self, server: str) -> Credentials | None:
-        """What the helper knows about a server; None where it knows nothing.
+        """Return the credentials for a server; None if the helper has none.
 
         Raises:
-            ConfigError: the helper is not there, fails, does not end, or says what cannot be understood.
+            ConfigError: the helper is not installed, fails, times out, or its output is malformed.
         """
         code, output = await self._run("get", server)
         if code:
@@ -51,15 +51,15 @@ class CredentialHelper:
         try:
             answer = load_object(output, self.program)
         except ContentError:
-            raise self._failed("get", server, "printed something else than JSON") from None
+            raise self._failed("get", server, "did not print a JSON object") from None
         user, secret = answer.get("Username"), answer.get("Secret")
         if not isinstance(user, str) or not isinstance(secret, str):
-            raise self._failed("get", server, "printed no Username and Secret")
+            raise self._failed("get", server, "printed no Username or no Secret")
         token = {"identity_token": secret} if user == _TOKEN else {}
         return Credentials(user, "" if token else secret, source=self.program, **token) if secret else None
 
     async def store(self, server: str, credentials: Credentials) -> None:
-        """Keep a user and a password.
+        """Store a user and a password.
 
         Raises:
             ConfigError: as `get`.
@@ -70,7 +70,7 @@ class CredentialHelper:
             raise self._failed("store", server, f"failed with exit status {code}")
 
     async def erase(self, server: str) -> None:
-        """Forget a server; one that is not known is fine.
+        """Remove the credentials for a server, if there are any.
 
         Raises:
             ConfigError: as `get`.
@@ -80,25 +80,25 @@ class CredentialHelper:
             raise self._failed("erase", server, f"failed with exit status {code}")
 
     async def _run(self, action: str, stdin: str) -> tuple[int, bytes]:
-        """Run the helper to its end, which comes in time or by force. What it says on stderr is not repeated either."""
+        """Run the helper, and return its exit status and stdout; stderr is discarded, it may show the secret, too."""
         if not _NAME.fullmatch(self.name):
-            raise self._broken("is no program's name")
+            raise self._unusable("does not have a valid name")
         program = shutil.which(self.program)
         if program is None:
-            raise self._broken("is not installed")
+            raise self._unusable("is not installed")
         try:
             with _start(program, action) as process:
                 try:
-                    output, _ = await to_thread(lambda: process.communicate(stdin.encode(), PATIENCE), process.kill)
+                    output, _ = await to_thread(lambda: process.communicate(stdin.encode(), TIMEOUT), process.kill)
                 finally:
                     process.kill()
         except subprocess.TimeoutExpired:
-            raise self._broken(f"has not answered for {PATIENCE:g} s") from None
+            raise self._unusable(f"has not answered for {TIMEOUT:g} s") from None
         except OSError as error:
-            raise self._broken(f"cannot be run: {os.strerror(error.errno or 0)}") from None
+            raise self._unusable(f"cannot be run: {os.strerror(error.errno or 0)}") from None
         return process.returncode, output
 
-    def _broken(self, what: str) -> ConfigError:
+    def _unusable(self, what: str) -> ConfigError:
         return ConfigError(
             f"The credential helper {self.program}, named in {self.file}, {what}.",
             hint=f"Install it, or remove it from {self.file}.",
@@ -112,6 +112,6 @@ class CredentialHelper:
 
 
 def _start(program: str, action: str) -> subprocess.Popen[bytes]:
-    """It may ask the person on the terminal, so it stays in our session."""
+    """Start a helper in our session, since it may prompt the user on the terminal."""
     pipe = subprocess.PIPE
     return subprocess.Popen([program, action], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)

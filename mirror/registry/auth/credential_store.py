@@ -1,11 +1,11 @@
-"""Where credentials are found: those that a command was given, else the files, in the order of containers-auth.json(5).
+"""Where credentials are found: those given to the command, else the files in the order of containers-auth.json(5).
 
-1. the file that is named, by `--authfile`, else by `REGISTRY_AUTH_FILE`
-2. `$XDG_RUNTIME_DIR/containers/auth.json`, where podman and skopeo log in
+1. the file given with `--authfile`, else `REGISTRY_AUTH_FILE`
+2. `$XDG_RUNTIME_DIR/containers/auth.json`, to which podman and skopeo write
 3. `$XDG_CONFIG_HOME/containers/auth.json`
-4. `$DOCKER_CONFIG/config.json`, where docker logs in
+4. `$DOCKER_CONFIG/config.json`, to which docker writes
 
-The first file that has credentials for a repository, or for its registry, decides.
+The first file with credentials for the repository, or for its registry, wins.
 """
 
 from __future__ import annotations
@@ -20,69 +20,74 @@ from mirror.registry.auth.authfile import AuthFile
 from mirror.registry.auth.credential_helpers import CredentialHelper
 from mirror.registry.credentials import Credentials
 
-_FRESH = 60.0  # seconds that a helper is believed; some take a second for an answer, and forty repositories ask
+_CACHE_TIME = 60.0  # seconds that a helper's answer is kept: some helpers take a second, and many repositories ask
 
 
 class CredentialStore:
-    """Finds credentials. `given` are those for whole registries that beat every file."""
+    """Finds credentials for registries.
 
-    def __init__(self, named: Path | None = None, given: Mapping[str, Credentials] | None = None) -> None:
-        self._named = named
+    Args:
+        authfile: the file given with `--authfile`.
+        given: credentials by registry, which take precedence over all files.
+    """
+
+    def __init__(self, authfile: Path | None = None, given: Mapping[str, Credentials] | None = None) -> None:
+        self._authfile = authfile
         self._given = given or {}
-        self._told: dict[tuple[CredentialHelper, str], tuple[float, Credentials | None]] = {}
+        self._cache: dict[tuple[CredentialHelper, str], tuple[float, Credentials | None]] = {}
 
     async def find(self, registry: str, repository: str = "") -> Credentials | None:
-        """The credentials for a repository, or for a registry as a whole; None where there are none.
+        """Return the credentials for a repository, or for a registry as a whole; None if there are none.
 
         Raises:
-            ConfigError: a file cannot be understood, or a helper fails.
+            ConfigError: a file is not valid, or a helper fails.
         """
         if registry in self._given:
             return self._given[registry]
-        for file in files(self._named):
-            if found := await file.find(f"{registry.lower()}/{repository}".rstrip("/"), self._ask):
+        for file in auth_files(self._authfile):
+            if found := await file.find(f"{registry.lower()}/{repository}".rstrip("/"), self._ask_helper):
                 return found
         return None
 
-    async def _ask(self, helper: CredentialHelper, server: str) -> Credentials | None:
-        until, found = self._told.get((helper, server), (0.0, None))
+    async def _ask_helper(self, helper: CredentialHelper, server: str) -> Credentials | None:
+        until, found = self._cache.get((helper, server), (0.0, None))
         if until <= time.monotonic():
             found = await helper.get(server)
-            self._told[helper, server] = time.monotonic() + _FRESH, found
+            self._cache[helper, server] = time.monotonic() + _CACHE_TIME, found
         return found
 
 
-def files(named: Path | None = None) -> Iterator[AuthFile]:
-    """The credentials files that are there, in their order.
+def auth_files(authfile: Path | None = None) -> Iterator[AuthFile]:
+    """Yield the credentials files that exist, in the order in which they are searched.
 
     Raises:
-        ConfigError: one of them cannot be understood; one that a person has named is not there.
+        ConfigError: one of them is not valid, or the explicit one does not exist.
     """
-    if chosen := named_file(named):
-        file = AuthFile.read(chosen)
+    if path := explicit_path(authfile):
+        file = AuthFile.read(path)
         if file is None:
-            raise ConfigError(f"The credentials file {chosen} is not there.", hint="mirror login makes one.")
+            raise ConfigError(f"The credentials file {path} does not exist.", hint="mirror login creates it.")
         yield file
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    for path in (*_runtime_files(), Path(home, "containers", "auth.json"), docker_file()):
+    for path in (*_runtime_paths(), Path(home, "containers", "auth.json"), docker_path()):
         if file := AuthFile.read(path):
             yield file
 
 
-def _runtime_files() -> list[Path]:
-    """Where podman and skopeo log in. Without a session, as under cron, they fall back to a folder by user id."""
-    if folder := os.environ.get("XDG_RUNTIME_DIR"):
-        return [Path(folder, "containers", "auth.json")]
+def _runtime_paths() -> list[Path]:
+    """Return where podman and skopeo store logins; without a session, as under cron, it depends on the user ID."""
+    if directory := os.environ.get("XDG_RUNTIME_DIR"):
+        return [Path(directory, "containers", "auth.json")]
     fallback = Path(f"/run/containers/{os.getuid()}/auth.json")
     return [fallback] if os.access(fallback, os.R_OK) else []
 
 
-def named_file(named: Path | None) -> Path | None:
-    """The credentials file that a person has named, by a flag or in the environment."""
+def explicit_path(authfile: Path | None) -> Path | None:
+    """Return the credentials file that the user chose, with `--authfile` or in the environment."""
     variable = os.environ.get("REGISTRY_AUTH_FILE")
-    return named or (Path(variable) if variable else None)
+    return authfile or (Path(variable) if variable else None)
 
 
-def docker_file() -> Path:
-    """Docker's own, which podman, skopeo, buildah and oras read too."""
+def docker_path() -> Path:
+    """Return docker's own file, which podman, skopeo, buildah and oras read, too."""
     return Path(os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker"), "config.json")

@@ -1,4 +1,4 @@
-"""Tokens: what they are asked for with, and how long they live."""
+"""Token scopes, and tokens with their lifetimes (distribution, `docs/spec/auth/token.md` and `scope.md`)."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from mirror.errors import ContentError, TransferError
 from mirror.registry.auth.challenges import Challenge
 from mirror.strictjson import load_object
 
-_SHORTEST = 60.0  # seconds that a token lives at least; what the specification tells clients to assume
-_LONGEST = 24 * 3600  # seconds that a token is believed to live at most
+_MIN_LIFETIME = 60.0  # seconds; also what the specification tells clients to assume
+_MAX_LIFETIME = 24 * 3600  # seconds
 _MARGIN = 10.0  # seconds before its end at which a token is renewed
 
 
 @dataclass(frozen=True, slots=True)
 class Scopes:
-    """Resources, each with the actions that are wanted on it: `repository:a:pull,push repository:b:pull`.
+    """Resources, each with the actions on it: `repository:a:pull,push repository:b:pull`.
 
-    What has no actions, such as the `aws` of ECR Public, is a resource as well.
+    A resource may have no actions, such as the `aws` of ECR Public.
     """
 
     parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Scopes:
-        """Read scopes that are separated by spaces; those of one resource become one."""
-        found = cls()
+        """Parse scopes that are separated by spaces; the actions of one resource are merged."""
+        scopes = cls()
         for scope in text.split():
             resource, colon, actions = scope.rpartition(":")
             if resource or not colon:
-                found |= cls(((resource, tuple(filter(None, actions.split(",")))) if colon else (scope, ()),))
-        return found
+                scopes |= cls(((resource, tuple(filter(None, actions.split(",")))) if colon else (scope, ()),))
+        return scopes
 
     @property
     def repository(self) -> str:
-        """The first repository, whose credentials count; empty where there is none."""
+        """The first repository, whose credentials are used; empty if there is none."""
         names = (resource for resource, _ in self.parts if resource.startswith("repository:"))
         return next(names, "").partition(":")[2]
 
     def __or__(self, other: Scopes) -> Scopes:
-        """All of both, without repeating any, this one's resources first."""
+        """Return the union, this one's resources first."""
         merged: dict[str, dict[str, None]] = {}
         for resource, actions in (*self.parts, *other.parts):
             merged.setdefault(resource, {}).update(dict.fromkeys(actions))
         return Scopes(tuple((resource, tuple(actions)) for resource, actions in merged.items()))
 
     def __ge__(self, other: Scopes) -> bool:
-        """Whether the other's are all among these."""
+        """Return whether these include all of the other's."""
         own = dict(self.parts)
         return all(resource in own and set(actions) <= set(own[resource]) for resource, actions in other.parts)
 
     def __iter__(self) -> Iterator[str]:
-        """Each scope as it is written."""
+        """Yield each scope in its textual form."""
         return (f"{resource}:{','.join(actions)}" if actions else resource for resource, actions in self.parts)
 
     def __str__(self) -> str:
@@ -63,57 +63,67 @@ class Scopes:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An Authorization header that a token server gave, how it was `asked` for, and because of which challenge."""
+    """A token from a token server.
+
+    Attributes:
+        header: the `Authorization` header.
+        expires: the monotonic time at which it is to be renewed.
+        requested: the scopes that it was requested with.
+        challenge: the challenge that it answers.
+    """
 
     header: str = field(repr=False)
     expires: float
-    asked: Scopes
+    requested: Scopes
     challenge: Challenge
 
     @property
-    def lives(self) -> bool:
+    def is_valid(self) -> bool:
         return self.expires > time.monotonic()
 
 
-def parse_token(body: bytes, what: str, asked: Scopes, challenge: Challenge) -> Token:
-    """The token in a token server's answer, which has just come; `what` it is, for messages.
+def parse_token(body: bytes, what: str, requested: Scopes, challenge: Challenge) -> Token:
+    """Return the token in a token server's response, which has just been received.
+
+    Args:
+        body: the response's body.
+        what: the beginning of error messages.
+        requested: the scopes that it was requested with.
+        challenge: the challenge that it answers.
 
     Raises:
-        TransferError: there is none in it.
+        TransferError: there is no token in it.
     """
     try:
         answer = load_object(body, what)
     except ContentError as error:
         raise TransferError(str(error)) from None
     header = bearer(answer.get("token") or answer.get("access_token"), what)
-    return Token(header, time.monotonic() + _lifetime(answer) - _MARGIN, asked, challenge)
+    lifetime = _lifetime(answer.get("expires_in"), answer.get("issued_at"))
+    return Token(header, time.monotonic() + lifetime - _MARGIN, requested, challenge)
 
 
 def bearer(token: object, what: str) -> str:
-    """The Authorization header for a token.
+    """Return the `Authorization` header for a token (RFC 6750, 2.1).
 
     Raises:
-        TransferError: it is none, or cannot stand in a header.
+        TransferError: it is absent, or not a printable ASCII string.
     """
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
-        raise TransferError(f"{what} is missing, or is no token.")
+        raise TransferError(f"{what} is missing or not a valid token.")
     return f"Bearer {token}"
 
 
-def _lifetime(answer: dict[str, object]) -> float:
-    """Seconds from now. An `issued_at` in the past shortens it, for an answer out of a cache.
+def _lifetime(expires_in: object, issued_at: object) -> float:
+    """Return the seconds that a token lives from now, from its JSON fields.
 
-    Two clocks are compared, and one may be wrong: so a token lives a minute at least, and an `issued_at` in the future
-    changes nothing. A token that is believed too long is refused, and then renewed.
+    An `issued_at` in the past shortens it, for a response from a cache. That compares two clocks, one of which may be
+    wrong: so a token lives at least a minute, and an `issued_at` in the future changes nothing. A token that is kept
+    too long is rejected and then renewed.
     """
-    given = answer.get("expires_in")
-    seconds = float(min(given, _LONGEST)) if isinstance(given, int | float) else 0.0
-    return max(seconds - _age(answer.get("issued_at")), _SHORTEST)
-
-
-def _age(issued: object) -> float:
-    """Seconds since an RFC 3339 time; 0 where it is none, or is to come."""
+    seconds = float(min(expires_in, _MAX_LIFETIME)) if isinstance(expires_in, int | float) else 0.0
     try:
-        return max(0.0, time.time() - datetime.fromisoformat(str(issued)).timestamp())
+        age = max(0.0, time.time() - datetime.fromisoformat(str(issued_at)).timestamp())  # RFC 3339
     except (ValueError, OverflowError, OSError):
-        return 0.0
+        age = 0.0
+    return max(seconds - age, _MIN_LIFETIME)

@@ -1,6 +1,7 @@
-"""Blobs out of a repository (OCI distribution-spec, "Pulling blobs"), from their beginning or from where they stopped.
+"""Downloading blobs (OCI distribution-spec, "Pulling blobs"), from the beginning or from where a download stopped.
 
-Every attempt starts at the registry's own address, never at a signed one that an earlier redirect led to: those expire.
+Every attempt starts at the registry's own URL, not at a signed one to which an earlier attempt was redirected: those
+expire.
 """
 
 from __future__ import annotations
@@ -14,49 +15,55 @@ import aiohttp
 from mirror.content.stream import BlobReader
 from mirror.errors import SizeMismatch
 from mirror.oci.descriptor import Descriptor
-from mirror.registry.blobs import parallel as spread
-from mirror.registry.blobs import ranges
-from mirror.registry.client import Registry
+from mirror.registry.blobs import parallel, ranges
+from mirror.registry.http import Registry
 
 
 @asynccontextmanager
 async def download(
-    registry: Registry, path: str, scope: str, node: Descriptor, start: int
+    registry: Registry, path: str, scope: str, blob: Descriptor, start: int
 ) -> AsyncIterator[BlobReader]:
-    """The content of `node` at `path`, not yet verified: from `start` on, or from 0 where the registry knows no ranges.
+    """Open a blob, not yet verified.
+
+    Args:
+        registry: the registry.
+        path: the blob's path below `/v2/`.
+        scope: what the request needs, for the token.
+        blob: its descriptor.
+        start: the offset in bytes to start at; a registry without range requests starts at 0.
 
     Raises:
-        SizeMismatch: the registry announces another size than the descriptor says.
-        TransferError: it could not be fetched; during iteration too.
+        SizeMismatch: the registry announces a different size from the descriptor's.
+        TransferError: it could not be fetched; also during iteration.
     """
     async with AsyncExitStack() as stack:
-        response, start = await _begin(stack, registry, path, scope, node, start)
+        response, start = await _request(stack, registry, path, scope, blob, start)
         origin = f"{registry.name}/{path.partition('/blobs/')[0]}"
-        if response.status == 200 and response.content_length not in (None, node.size):
-            raise SizeMismatch(f"{node.digest} from {origin}", want=node.size, got=response.content_length)
-        chunks = await stack.enter_async_context(spread.chunks(registry, scope, response, start, node.size))
-        yield BlobReader(registry.paced(chunks, response), origin, modified(response), start)
+        if response.status == 200 and response.content_length not in (None, blob.size):
+            raise SizeMismatch(f"{blob.digest} from {origin}", want=blob.size, got=response.content_length)
+        chunks = await stack.enter_async_context(parallel.chunks(registry, scope, response, start, blob.size))
+        yield BlobReader(registry.rate_limited(chunks, response), origin, last_modified(response), start)
 
 
-async def _begin(
-    stack: AsyncExitStack, registry: Registry, path: str, scope: str, node: Descriptor, start: int
+async def _request(
+    stack: AsyncExitStack, registry: Registry, path: str, scope: str, blob: Descriptor, start: int
 ) -> tuple[aiohttp.ClientResponse, int]:
-    """An answer that holds the content, and the offset at which it begins."""
-    if 0 < start < node.size and registry.ranges:
-        asked = registry.send("GET", path, scope=scope, headers=ranges.header(start), expect=ranges.STATUSES)
+    """Return a response with the content, and the offset at which its body starts."""
+    if 0 < start < blob.size and registry.supports_ranges:
+        request = registry.send("GET", path, scope=scope, headers=ranges.header(start), expect=ranges.STATUSES)
         attempt = await stack.enter_async_context(AsyncExitStack())
-        response = await attempt.enter_async_context(asked)
-        if ranges.covers(response, start, node.size - 1, node.size):
+        response = await attempt.enter_async_context(request)
+        if ranges.matches(response, start, blob.size - 1, blob.size):
             return response, start
-        registry.ranges = False
+        registry.supports_ranges = False
         if response.status == 200:
             return response, 0
-        await attempt.aclose()  # 416, or a part that nobody asked for
+        await attempt.aclose()  # 416, or another range
     return await stack.enter_async_context(registry.send("GET", path, scope=scope)), 0
 
 
-def modified(response: aiohttp.ClientResponse) -> float | None:
-    """The Last-Modified header as seconds since the epoch; a date that cannot be read is no date."""
+def last_modified(response: aiohttp.ClientResponse) -> float | None:
+    """Return the `Last-Modified` header in seconds since the epoch; None if it is absent or malformed."""
     try:
         return max(0.0, parsedate_to_datetime(response.headers["Last-Modified"]).timestamp())
     except (KeyError, ValueError, TypeError, OverflowError):

@@ -1,16 +1,16 @@
-"""One large blob over several connections at once, where one connection is the limit.
+"""One large blob over several connections, where a single connection is the bottleneck (docs/adr/0017).
 
-A blob begins as a single stream. While it runs slowly and much of it is left, further connections fetch segments ahead
-of it; as long as more of them bring more, there are more of them. What they bring is delivered in order, so whoever
-hashes sees one stream. Segments wait in memory for their turn, and share one budget, whatever the number of blobs.
+A blob starts as a single stream. While it is slow and much of it is left, further connections fetch segments ahead of
+it; as long as more connections make it faster, more are opened. The bytes are delivered in order, so the reader sees
+one stream. Segments are buffered in memory, and all blobs share one budget of them.
 
-    1. the first answer is read, and measured
-    2. slow, and much is left: segments are asked for, from a little ahead of it
-    3. the first answer has come to where they begin. One of them has proved that the server knows ranges: the segments
-       take over. It has not: the first answer goes on alone
-    4. every so often: did more connections help? Then more, else as before
+    1. the first response is read, and its speed is measured
+    2. it is slow, and much is left: segments are requested, from a little ahead of it
+    3. the first response reaches the first segment. If the server has confirmed that segment, which proves that it
+       supports ranges, the segments take over; otherwise the first response goes on alone
+    4. at regular intervals: did more connections make it faster? Then open more, else keep the previous number
 
-A segment that is cut ends the whole with a transient error; the next attempt begins where this one stopped.
+A segment that is cut ends the whole download with a transient error; the next attempt resumes where this one stopped.
 """
 
 from __future__ import annotations
@@ -26,36 +26,44 @@ from mirror.concurrency import BackgroundTasks, background_tasks
 from mirror.errors import TransferError
 from mirror.registry.blobs import ranges
 from mirror.registry.blobs.segment import SEGMENT, Segment
-from mirror.registry.client import Registry
-from mirror.registry.transport import errors
+from mirror.registry.http import Registry
+from mirror.registry.transport.errors import iter_body
 
-_LOOK = 0.7  # seconds between two looks at how fast it goes, at least
-_WORTH = 16 * 1024 * 1024  # bytes that have to be left for another connection to be worth its while
-_FAST = 32 * 1024 * 1024  # bytes per second from which on a connection is not the limit
-_HELPS = 1.2  # how many times faster it has to be for more connections to have helped
-_MOST = 8  # connections for one blob, where nobody says otherwise
-_BUFFER = 256 * 1024  # bytes that are read ahead for the connection of a segment
-_EXPIRED = frozenset({400, 401, 403, 404, 410})  # what storage says to an address whose signature has expired
+_MIN_INTERVAL = 0.7  # seconds between two measurements, at least
+_MIN_REMAINING = 16 * 1024 * 1024  # bytes that must be left for another connection to pay off
+_FAST = 32 * 1024 * 1024  # bytes per second at which a connection is not the bottleneck
+_MIN_SPEEDUP = 1.2  # more connections must be faster by this factor
+_MAX_CONNECTIONS = 8  # for one blob, unless the user sets a number
+_BUFFER = 256 * 1024  # bytes that are read ahead on a segment's connection
+_EXPIRED = frozenset({400, 401, 403, 404, 410})  # how storage answers a URL whose signature has expired
 
 
 @asynccontextmanager
 async def chunks(
     registry: Registry, scope: str, first: aiohttp.ClientResponse, start: int, size: int
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    """The bytes from `start` to the end of a blob of `size` bytes, whose answer `first` has just begun."""
-    if size - start < _WORTH or registry.options.connections_per_blob == 1:
-        yield errors.chunks(first)
+    """Open the bytes of a blob from `start` on.
+
+    Args:
+        registry: the registry.
+        scope: what requests for the blob need, for the token.
+        first: the response to a request for all of these bytes, of which none has been read.
+        start: the offset in bytes of the first response's body.
+        size: the size of the blob in bytes.
+    """
+    if size - start < _MIN_REMAINING or registry.options.connections_per_blob == 1:
+        yield iter_body(first)
         return
     async with background_tasks() as tasks:
-        spread = _Spread(registry, scope, first, start, size, tasks)
+        download = _ParallelDownload(registry, scope, first, start, size, tasks)
         try:
-            yield spread.deliver(errors.chunks(first))
+            yield download.chunks(iter_body(first))
         finally:
-            spread.close()
+            download.close()
 
 
-class _Spread:
-    """One blob, its first answer, and its segments."""
+class _ParallelDownload:
+    """One blob: its first response, and its segments in order."""
 
     def __init__(
         self,
@@ -67,135 +75,146 @@ class _Spread:
         tasks: BackgroundTasks,
     ) -> None:
         self._registry, self._scope, self._first, self._tasks = registry, scope, first, tasks
-        self._url = first.url  # where the registry has led to just now: the segments save its redirects
-        self._size, self._position, self._next = size, start, start
-        self._received = 0
-        self._ahead: deque[Segment] = deque()
-        self._pace = _Pace(registry.options.connections_per_blob)
+        self._budget = registry.limits.segments
+        self._url = first.url  # after redirects, which the segments skip
+        self._size = size
+        self._delivered = self._requested = start  # offsets: up to where
+        self._received = 0  # bytes, over all connections
+        self._segments: deque[Segment] = deque()
+        self._scaler = ConnectionScaler(registry.options.connections_per_blob)
 
-    async def deliver(self, first: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for chunk in self._alone(first):
+    async def chunks(self, first: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield all bytes in order."""
+        async for chunk in self._single(first):
             yield chunk
-        while self._ahead or self._position < self._size:
-            async for chunk in self._together():
+        while self._segments or self._delivered < self._size:
+            async for chunk in self._next_segment():
                 yield chunk
 
     def close(self) -> None:
-        """Return what the segments have of the budget."""
-        while self._ahead:
-            self._ahead.popleft()
-            self._registry.shared.segments.release()
+        """Drop the segments, and return them to the budget."""
+        while self._segments:
+            self._segments.popleft()
+            self._budget.release()
 
-    async def _alone(self, first: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Steps 1 to 3: the first answer, to its end, or to where the segments take over."""
+    async def _single(self, first: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Steps 1 to 3: yield the first response, to its end, or to where the segments take over."""
         async for chunk in first:
             self._count(len(chunk))
-            end = self._position + len(chunk)
-            if self._ahead and end >= self._ahead[0].first:
-                if await self._ahead[0].answered():
-                    yield chunk[: self._ahead[0].first - self._position]
-                    self._position = self._ahead[0].first
+            end = self._delivered + len(chunk)
+            if self._segments and end >= self._segments[0].first:
+                takeover = self._segments[0].first
+                if await self._segments[0].is_confirmed():
+                    yield chunk[: takeover - self._delivered]
+                    self._delivered = takeover
                     self._first.close()
                     return
-                self._pace.stop()
+                self._scaler.stop()
                 self.close()
-            self._position = end
+            self._delivered = end
             yield chunk
-            if not self._ahead:
-                self._next = end + SEGMENT
-            self._look(others=1)
-        self._position = self._size  # or it was too short, which whoever counts is going to see
+            if not self._segments:
+                self._requested = end + SEGMENT
+            self._scale(other_connections=1)
+        self._delivered = self._size  # or it was too short, which its reader notices
         self.close()
 
-    async def _together(self) -> AsyncIterator[bytes]:
-        """Step 4: the next segment in its order, while others come."""
-        if not self._ahead:
-            await self._registry.shared.segments.wait()  # the others are other blobs', which are going to return them
-            self._ask()
-        head = self._ahead[0]
-        async for chunk in head.deliver():
-            self._position += len(chunk)
+    async def _next_segment(self) -> AsyncIterator[bytes]:
+        """Step 4: yield the next segment, while others are fetched."""
+        if not self._segments:
+            await self._budget.acquire()  # other blobs have all segments, and will return them
+            self._request_segment()
+        head = self._segments[0]
+        async for chunk in head.chunks():
+            self._delivered += len(chunk)
             yield chunk
-            self._look(others=0)
-        self._ahead.popleft()
-        self._registry.shared.segments.release()
-        self._look(others=0)
+            self._scale(other_connections=0)
+        self._segments.popleft()
+        self._budget.release()
+        self._scale(other_connections=0)
 
-    def _look(self, others: int) -> None:
-        """Decide how many connections there should be, and use them; `others` of them fetch no segment."""
-        if self._registry.ranges:
-            self._pace.look(self._received, self._size - self._next)
-        most = self._pace.lanes + self._pace.lanes // 2  # some that are here may wait for one that is not
+    def _scale(self, other_connections: int) -> None:
+        """Decide how many connections there should be, and open them; `other_connections` fetch no segment."""
+        if self._registry.supports_ranges:
+            self._scaler.measure(self._received, self._size - self._requested)
+        wanted = self._scaler.connections
+        most = wanted + wanted // 2  # segments that are complete may wait for one that is not
         while (
-            self._registry.ranges
-            and self._next < self._size
-            and len(self._ahead) < most
-            and others + sum(not segment.done for segment in self._ahead) < self._pace.lanes
-            and self._registry.shared.segments.take()
+            self._registry.supports_ranges
+            and self._requested < self._size
+            and len(self._segments) < most
+            and other_connections + sum(not segment.done for segment in self._segments) < wanted
+            and self._budget.try_acquire()
         ):
-            self._ask()
+            self._request_segment()
 
-    def _ask(self) -> None:
-        """Begin the next segment; the last one where there is going to be one connection only."""
-        last = self._size if self._pace.alone else min(self._next + SEGMENT, self._size)
-        segment = Segment(self._next, last - 1, self._size)
-        self._next = last
-        self._ahead.append(segment)
-        self._tasks.start(segment.fetch(self._part, self._count, self._refuse))
+    def _request_segment(self) -> None:
+        """Start to fetch the next segment; all that is left if there will be only one connection."""
+        end = self._size if self._scaler.is_single else min(self._requested + SEGMENT, self._size)
+        segment = Segment(self._requested, end - 1, self._size)
+        self._requested = end
+        self._segments.append(segment)
+        self._tasks.start(segment.fetch(self._open_range, self._count, self._ranges_unsupported))
 
     @asynccontextmanager
-    async def _part(self, first: int, last: int) -> AsyncIterator[aiohttp.ClientResponse]:
-        asked = self._registry.send(
+    async def _open_range(self, first: int, last: int) -> AsyncIterator[aiohttp.ClientResponse]:
+        request = self._registry.send(
             "GET",
             self._url,
             scope=self._scope,
             headers=ranges.header(first, last),
             expect=ranges.STATUSES,
-            read_ahead=_BUFFER,
+            buffer_size=_BUFFER,
         )
         try:
-            async with asked as response:
+            async with request as response:
                 yield response
         except TransferError as error:
-            if error.status in _EXPIRED:  # the next attempt begins at the registry
+            if error.status in _EXPIRED:  # the next attempt starts at the registry
                 raise TransferError(str(error), status=error.status, transient=True) from None
             raise
 
     def _count(self, count: int) -> None:
         self._received += count
 
-    def _refuse(self) -> None:
-        self._registry.ranges = False
+    def _ranges_unsupported(self) -> None:
+        self._registry.supports_ranges = False
 
 
-class _Pace:
-    """How many connections a blob should have (`lanes`), by what more of them have brought so far."""
+class ConnectionScaler:
+    """Decides how many connections a blob should have, by whether more of them have made it faster."""
 
     def __init__(self, fixed: int | None) -> None:
-        self.lanes = fixed or 1
+        self.connections = fixed or 1
         self._settled = fixed is not None
         self._since, self._received = monotonic(), 0
-        self._before, self._rate = 1, 0.0
+        self._previous, self._rate = 1, 0.0  # the number of connections before the latest increase, and their rate
 
     @property
-    def alone(self) -> bool:
-        """Whether one connection is enough, and stays so."""
-        return self._settled and self.lanes == 1
+    def is_single(self) -> bool:
+        """Whether one connection is enough, and this is final."""
+        return self._settled and self.connections == 1
 
     def stop(self) -> None:
-        self.lanes, self._settled = 1, True
+        """Use one connection from now on."""
+        self.connections, self._settled = 1, True
 
-    def look(self, received: int, left: int) -> None:
-        """Take note of how much has been received by now; `left` bytes have not been asked for yet."""
+    def measure(self, received: int, remaining: int) -> None:
+        """Decide again, once enough time has passed and enough bytes have arrived.
+
+        Args:
+            received: bytes received so far.
+            remaining: bytes that have not been requested yet.
+        """
         seconds, count = monotonic() - self._since, received - self._received
-        if self._settled or seconds < _LOOK or count < (self.lanes - 1) * SEGMENT:
+        if self._settled or seconds < _MIN_INTERVAL or count < (self.connections - 1) * SEGMENT:
             return
         rate = count / seconds
         self._since, self._received = monotonic(), received
-        if self.lanes > 1 and rate < self._rate * _HELPS:
-            self.lanes, self._settled = self._before, True
-        elif self.lanes >= _MOST or rate > _FAST * self.lanes or left < _WORTH:
+        if self.connections > 1 and rate < self._rate * _MIN_SPEEDUP:
+            self.connections, self._settled = self._previous, True
+        elif self.connections >= _MAX_CONNECTIONS or rate > _FAST * self.connections or remaining < _MIN_REMAINING:
             self._settled = True
         else:
-            self._before, self._rate = self.lanes, rate
-            self.lanes = min(self.lanes * 3, _MOST)
+            self._previous, self._rate = self.connections, rate
+            self.connections = min(self.connections * 3, _MAX_CONNECTIONS)

@@ -1,7 +1,7 @@
-"""Parts of a blob (RFC 9110, 14): asked for in one way, and believed in one way.
+"""Range requests (RFC 9110, 14), with strict checks of their responses.
 
-A 206 counts only with exactly one `Content-Range` that says just what was asked for. Whatever else answers a Range is
-no error, since servers need not know ranges: then the whole blob is asked for, and this registry for no range again.
+A 206 is accepted only with exactly one `Content-Range` that is exactly what was requested. Servers need not support
+ranges, so no other response is an error: the whole blob is requested, and this registry gets no further range requests.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import re
 
 import aiohttp
 
-# ASCII digits only: int() takes "1_000", " 5 " and Arabic ones. A size has at most 19 of them.
+# ASCII digits only: int() also accepts "1_000", " 5 " and Arabic digits. A size has at most 19 of them.
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.ASCII)
-STATUSES = frozenset({200, 206, 416})  # what may answer a Range
+STATUSES = frozenset({200, 206, 416})  # of responses to a range request
 
 
 def header(first: int, last: int | None = None) -> dict[str, str]:
-    """The header that asks for the bytes from `first` to `last`, both included, or to the end."""
+    """Return the `Range` header for the bytes from `first` to `last`, both inclusive; None: to the end."""
     return {"Range": f"bytes={first}-{'' if last is None else last}"}
 
 
-def covers(response: aiohttp.ClientResponse, first: int, last: int, size: int) -> bool:
-    """Whether an answer is just the part from `first` to `last` of a blob of `size` bytes."""
+def matches(response: aiohttp.ClientResponse, first: int, last: int, size: int) -> bool:
+    """Return whether a response has exactly the bytes from `first` to `last` of a blob of `size` bytes."""
     found = response.headers.getall("Content-Range", [])
     if response.status != 206 or len(found) != 1:
         return False

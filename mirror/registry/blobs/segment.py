@@ -1,4 +1,4 @@
-"""A part of a blob that is fetched ahead of its turn."""
+"""A segment of a blob, fetched ahead of its turn and buffered in memory."""
 
 from __future__ import annotations
 
@@ -11,86 +11,87 @@ import aiohttp
 
 from mirror.errors import MirrorError, TransferError
 from mirror.registry.blobs import ranges
-from mirror.registry.transport import errors
+from mirror.registry.transport.request import Request
 
-SEGMENT = 4 * 1024 * 1024  # bytes of one segment, and the most of any that wait in memory
+SEGMENT = 4 * 1024 * 1024  # bytes of one segment, and the most of one that are buffered
+
+OpenRange = Callable[[int, int], AbstractAsyncContextManager[aiohttp.ClientResponse]]
 
 
 class Segment:
-    """The bytes from `first` to `last`, on their way or here.
+    """The bytes from `first` to `last`, both inclusive, of a blob of `size` bytes.
 
-    `proven` is whether the server has answered with just this part, `done` whether nothing more is coming.
+    Attributes:
+        confirmed: the server has answered with exactly this range.
+        done: nothing more is coming: it is complete, or has failed.
     """
 
     def __init__(self, first: int, last: int, size: int) -> None:
         self.first, self.last, self._size = first, last, size
-        self.proven = self.done = False
+        self.confirmed = self.done = False
         self._failure: MirrorError | None = None
         self._chunks: deque[bytes] = deque()
-        self._held = 0
-        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._buffered = 0
+        self._changed, self._has_room = asyncio.Event(), asyncio.Event()
 
     async def fetch(
-        self,
-        ask: Callable[[int, int], AbstractAsyncContextManager[aiohttp.ClientResponse]],
-        count: Callable[[int], None],
-        refuse: Callable[[], None],
+        self, open_range: OpenRange, on_bytes: Callable[[int], None], on_unsupported: Callable[[], None]
     ) -> None:
-        """Get it; what goes wrong is told to whoever waits for it.
+        """Fetch the segment; errors are raised by `chunks`.
 
         Args:
-            ask: opens the answer to a range.
-            count: called with the bytes that each read gave.
-            refuse: called where the server answers something else than the range that it was asked for.
+            open_range: opens the response to a range request.
+            on_bytes: called with the number of bytes of each read.
+            on_unsupported: called if the server answers with anything but the requested range.
         """
         try:
-            async with ask(self.first, self.last) as response:
-                self.proven = ranges.covers(response, self.first, self.last, self._size)
-                if not self.proven:
-                    refuse()
-                    raise TransferError(f"{response.url.host} does not know ranges.", transient=True)
-                await self._receive(response, count)
+            async with open_range(self.first, self.last) as response:
+                self.confirmed = ranges.matches(response, self.first, self.last, self._size)
+                if not self.confirmed:
+                    on_unsupported()
+                    raise TransferError(f"{response.url.host} does not support range requests.", transient=True)
+                await self._receive(response, on_bytes)
         except MirrorError as error:
             self._failure = error
         finally:
             self.done = True
-            self._news.set()
+            self._changed.set()
 
-    async def _receive(self, response: aiohttp.ClientResponse, count: Callable[[int], None]) -> None:
+    async def _receive(self, response: aiohttp.ClientResponse, on_bytes: Callable[[int], None]) -> None:
         missing = self.last - self.first + 1
-        self._news.set()
+        self._changed.set()
         async for chunk in response.content.iter_any():
             missing -= len(chunk)
             if missing < 0:
                 break
-            count(len(chunk))
+            on_bytes(len(chunk))
             self._chunks.append(chunk)
-            self._held += len(chunk)
-            self._news.set()
-            while self._held > SEGMENT:
-                self._room.clear()
-                await self._room.wait()
+            self._buffered += len(chunk)
+            self._changed.set()
+            while self._buffered > SEGMENT:
+                self._has_room.clear()
+                await self._has_room.wait()
         if missing:
-            text = f"GET {errors.shown(response.url)}: the connection was cut within a part of it."
-            raise TransferError(text, transient=True)
+            request = Request.of(response)
+            raise TransferError(f"{request.host}: the connection was cut{request.about}.", transient=True)
 
-    async def answered(self) -> bool:
-        """Whether the server sends it, as soon as that is known."""
-        while not (self.proven or self.done):
+    async def is_confirmed(self) -> bool:
+        """Return whether the server sends this range, as soon as that is known."""
+        while not (self.confirmed or self.done):
             await self._wait()
-        return self.proven
+        return self.confirmed
 
-    async def deliver(self) -> AsyncIterator[bytes]:
-        """What has come and what comes, to the end.
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the bytes as they arrive.
 
         Raises:
-            MirrorError: what fetching it raised.
+            MirrorError: it could not be fetched.
         """
         while True:
             while self._chunks:
                 chunk = self._chunks.popleft()
-                self._held -= len(chunk)
-                self._room.set()
+                self._buffered -= len(chunk)
+                self._has_room.set()
                 yield chunk
             if self._failure:
                 raise self._failure
@@ -99,5 +100,5 @@ class Segment:
             await self._wait()
 
     async def _wait(self) -> None:
-        self._news.clear()
-        await self._news.wait()
+        self._changed.clear()
+        await self._changed.wait()

@@ -1,10 +1,10 @@
-"""Blobs into a repository (OCI distribution-spec, "Pushing blobs").
+"""Uploading blobs (OCI distribution-spec, "Pushing blobs"; docs/adr/0013).
 
-1. mount    where the registry has the blob in another of its repositories, it is asked to link it
-2. begin    an upload session; the latest Location that the registry gave is always the next address
-3. send     one PUT with all of it; in several PATCHes where one body would be too large for somebody on the way
-4. go on    a session that was cut is remembered, and asked how much of it has arrived when the blob is tried again
-5. delete   a session that nobody is going to finish
+1. mount    if another repository of the registry has the blob, the registry is asked to mount it
+2. open     an upload session; the latest Location in a response is always the next URL
+3. send     one PUT with the whole blob, or several PATCHes if one request body would be too large for a proxy
+4. resume   a session that was cut is kept, and asked how much has arrived when the blob is tried again
+5. delete   a session that will not be finished
 """
 
 from __future__ import annotations
@@ -13,115 +13,124 @@ from mirror.content.stream import Fetch
 from mirror.errors import MirrorError, TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.registry import refusals
-from mirror.registry.blobs.session import Session
-from mirror.registry.client import Registry
-from mirror.registry.transport import errors
+from mirror.registry import push_errors
+from mirror.registry.blobs.upload_session import UploadSession
+from mirror.registry.http import Registry
+from mirror.registry.transport.request import Request
 
 _OPENED = frozenset({202})
 _MOUNTED = frozenset({201, 202})
-_SESSIONS = 3  # for one blob in one attempt
-_GONE = frozenset({400, 404, 405, 410, 416})  # what a session answers that is of no more use
+_MAX_SESSIONS = 3  # for one blob in one attempt
+_SESSION_GONE = frozenset({400, 404, 405, 410, 416})  # how a session answers that is of no more use
 
 
-class Uploads:
-    """The uploads into the repository `name`, with a memory of those that were cut.
+class BlobUploader:
+    """Uploads into one repository, with a memory of the sessions that were cut.
 
-    `batch` is how many bytes are verified at a time. Without `mounting`, nothing is linked from other repositories.
-    Whoever is done calls `close`.
+    `mounting` says whether blobs may be mounted from other repositories. Call `close` at the end.
     """
 
-    def __init__(self, registry: Registry, name: str, scope: str, batch: int) -> None:
-        self._registry, self._name, self._scope, self._batch = registry, name, scope, batch
-        self._cut: dict[Digest, Session] = {}
+    def __init__(self, registry: Registry, repository: str, scope: str, batch: int) -> None:
+        """Create an uploader.
+
+        Args:
+            registry: the registry.
+            repository: the repository's name.
+            scope: what the requests need, for the token.
+            batch: how many bytes are verified at a time.
+        """
+        self._registry, self._repository, self._scope, self._batch = registry, repository, scope, batch
+        self._interrupted: dict[Digest, UploadSession] = {}
         self.mounting = True
 
-    async def put(self, node: Descriptor, fetch: Fetch) -> None:
-        """Bring a blob into the repository; one that was cut before goes on where it was.
+    async def put(self, blob: Descriptor, fetch: Fetch) -> None:
+        """Mount or upload a blob; an upload that was cut is resumed.
+
+        Args:
+            blob: its descriptor.
+            fetch: opens its content.
 
         Raises:
-            ContentError: the bytes are not what the descriptor says; the registry does not get all of them.
+            ContentError: the content does not match the descriptor; the registry does not get all of it.
             TransferError: the registry refused.
         """
-        session = self._cut.pop(node.digest, None) or await self._begin(node)
-        more = _SESSIONS - 1
-        while session and not await self._carry(session, node, fetch, last=not more):
-            # It may be gone because all has arrived, and only the answer was lost.
-            session = None if await self.holds(node) else await self._post(node)
-            more -= 1
+        session = self._interrupted.pop(blob.digest, None) or await self._mount_or_open(blob)
+        sessions_left = _MAX_SESSIONS - 1
+        while session and not await self._complete(session, blob, fetch, is_last=not sessions_left):
+            # The session may be gone because everything has arrived, and only the response was lost.
+            session = None if await self.exists(blob) else await self._open(blob)
+            sessions_left -= 1
 
-    async def holds(self, node: Descriptor) -> bool | None:
-        """Whether the registry says that it has the blob; None where it does not say.
+    async def exists(self, blob: Descriptor) -> bool | None:
+        """Return whether the registry says, by HEAD, that it has the blob; None if it does not say.
 
         Raises:
             TransferError: it could not be asked.
         """
         expect = frozenset({200, 401, 404, 405})
-        path = f"{self._name}/blobs/{node.digest}"
+        path = f"{self._repository}/blobs/{blob.digest}"
         async with self._registry.send("HEAD", path, scope=self._scope, expect=expect) as response:
-            if response.status in (401, 405):  # some registries know no HEAD
+            if response.status in (401, 405):  # some registries do not support HEAD
                 return None
-            there = response.status == 200
-            if there and response.content_type == "text/html" and response.content_length != node.size:
-                raise await errors.refusal(errors.request_of(response), response)  # a proxy that says so to everything
-            return there and response.headers.get("Content-Length", str(node.size)) == str(node.size)
+            exists = response.status == 200
+            if exists and response.content_type == "text/html" and response.content_length != blob.size:
+                # A proxy that answers everything with 200 and its own page
+                raise await self._registry.error(Request.of(response), response)
+            return exists and response.headers.get("Content-Length", str(blob.size)) == str(blob.size)
 
     async def close(self) -> None:
-        """Delete the sessions that were cut and have not been tried again."""
-        while self._cut:
-            await self._cut.popitem()[1].delete()
+        """Delete the sessions that were cut and not resumed."""
+        while self._interrupted:
+            await self._interrupted.popitem()[1].delete()
 
-    async def _begin(self, node: Descriptor) -> Session | None:
-        """A session; None where the registry could mount the blob from another of its repositories."""
-        other = self._registry.known.get(node.digest, self._name)
-        if self.mounting and other != self._name:
+    async def _mount_or_open(self, blob: Descriptor) -> UploadSession | None:
+        """Return a new session; None if the registry has mounted the blob from another repository."""
+        other = self._registry.blob_repositories.get(blob.digest, self._repository)
+        if self.mounting and other != self._repository:
             try:
-                return await self._mount(node, other)
+                return await self._mount(blob, other)
             except TransferError as error:
                 if error.transient:
                     raise
                 # Harbor answers 401, others 404 or 405; an upload works all the same.
-        return await self._post(node)
+        return await self._open(blob)
 
-    async def _mount(self, node: Descriptor, other: str) -> Session | None:
-        # Never without `from`: Quay fails there. And Docker Hub wants the right to pull from it.
-        path = f"{self._name}/blobs/uploads/?mount={node.digest}&from={other}"
+    async def _mount(self, blob: Descriptor, other: str) -> UploadSession | None:
+        # Always with `from`: Quay fails without. And Docker Hub requires the scope to pull from it.
+        path = f"{self._repository}/blobs/uploads/?mount={blob.digest}&from={other}"
         scope = f"{self._scope} repository:{other}:pull"
         async with self._registry.send("POST", path, scope=scope, expect=_MOUNTED, data=b"") as response:
             if response.status == 201:
                 return None
-            return Session(self._registry, self._scope, node, response, self._batch)
+            return UploadSession(self._registry, self._scope, blob, response, self._batch)
 
-    async def _post(self, node: Descriptor) -> Session:
-        path = f"{self._name}/blobs/uploads/"
-        with refusals.of_session(self._registry.name, self._name):
+    async def _open(self, blob: Descriptor) -> UploadSession:
+        path = f"{self._repository}/blobs/uploads/"
+        with push_errors.explain_no_session(self._registry.name, self._repository):
             async with self._registry.send("POST", path, scope=self._scope, expect=_OPENED, data=b"") as response:
-                return Session(self._registry, self._scope, node, response, self._batch)
+                return UploadSession(self._registry, self._scope, blob, response, self._batch)
 
-    async def _carry(self, session: Session, node: Descriptor, fetch: Fetch, *, last: bool) -> bool:
-        """Send what a session lacks and close it. One that is cut is kept, one that fails is deleted.
+    async def _complete(self, session: UploadSession, blob: Descriptor, fetch: Fetch, *, is_last: bool) -> bool:
+        """Send what a session lacks, and close it. Keep a session that is cut, delete one that fails.
 
         Returns:
-            False where the session is of no more use, and another one may be.
+            False if the session is of no more use, and another one may be.
         """
         try:
-            if session.doubtful:
-                await session.ask()
-            if not await session.send(fetch):
-                await self._check(node)
+            if session.is_uncertain:
+                await session.query_offset()
+            # distribution appends a chunk that is out of order, and does not refuse it: so ask whether it has the blob.
+            if not await session.send(fetch) and await self.exists(blob) is False:
+                name = f"{self._registry.name}/{self._repository}"
+                raise TransferError(f"{name}: {blob.digest} is not there after its upload.", transient=True)
         except BaseException as error:
             if isinstance(error, MirrorError) and error.transient:
-                session.doubtful = True
-                self._cut[node.digest] = session
+                session.is_uncertain = True
+                self._interrupted[blob.digest] = session
                 raise
             await session.delete()
-            if isinstance(error, TransferError) and session.doubtful and error.status in _GONE and not last:
+            is_gone = isinstance(error, TransferError) and error.status in _SESSION_GONE
+            if is_gone and session.is_uncertain and not is_last:
                 return False
             raise
         return True
-
-    async def _check(self, node: Descriptor) -> None:
-        """distribution appends what comes out of order where it should refuse it, so what it has is asked for."""
-        if await self.holds(node) is False:
-            what = f"{self._registry.name}/{self._name}"
-            raise TransferError(f"{what}: {node.digest} is not there after its upload.", transient=True)

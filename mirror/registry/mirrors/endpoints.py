@@ -1,15 +1,14 @@
-"""Where the content of a repository is asked for: its mirrors, in order, and then itself (docs/adr/0011).
+"""Where the content of a repository is requested: its mirrors in order, then the registry itself (docs/adr/0011).
 
-Mirrors are named in mirror.toml, or else in `registries.conf`, which may also move a registry, block it, or excuse its
-TLS. The name under which an image is kept stays the one that was asked for.
+Mirrors are set in mirror.toml, else in `registries.conf`, which can also rewrite the name of a registry, block it, or
+allow it to be insecure. The name under which an image is stored is always the one that was asked for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mirror.config.hosts import ORDINARY
-from mirror.config.registriesconf import Place, Rule, Rules
+from mirror.config.registriesconf import EndpointConfig, RegistriesConf, RegistryConfig
 from mirror.errors import ConfigError, UsageError
 from mirror.oci.reference import Reference, is_repository
 from mirror.registry.options import RegistryOptions
@@ -17,59 +16,70 @@ from mirror.registry.options import RegistryOptions
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A repository at a registry, and for which names it is asked; a `lenient` one may do without proper TLS."""
+    """A repository at a registry.
+
+    Attributes:
+        registry: `HOST[:PORT]`.
+        repository: the repository's name there.
+        insecure: the registry may use plain HTTP, or have any certificate.
+        tags: it may be asked for tags.
+        digests: it may be asked for content by digest.
+    """
 
     registry: str
     repository: str
-    lenient: bool = False
+    insecure: bool = False
     tags: bool = True
     digests: bool = True
 
 
-def sources(reference: Reference, options: RegistryOptions, rules: Rules) -> tuple[list[Endpoint], Endpoint]:
-    """The mirrors of a repository, and where it is itself.
+def source_endpoints(
+    reference: Reference, options: RegistryOptions, conf: RegistriesConf
+) -> tuple[list[Endpoint], Endpoint]:
+    """Return the mirrors of a repository, and where the repository itself is.
 
     Raises:
-        UsageError: settings forbid to use it.
-        ConfigError: they lead to something that is no repository.
+        UsageError: `registries.conf` blocks it.
+        ConfigError: a setting leads to an invalid repository.
     """
-    rule = _rule(reference, rules)
-    settings = options.hosts.get(reference.registry, ORDINARY)
-    own = [Place(location, tags=settings.mirror_tags) for location in settings.mirrors]
-    mirrors = [_moved(reference, place, reference.registry, "mirror.toml") for place in own]
-    if rule and not own:
-        start = rule.matched(reference.name) or ""
-        mirrors = [_moved(reference, place, start, rule.file) for place in rule.mirrors]
-    origin = Endpoint(reference.registry, reference.repository)
-    if rule and rule.origin.location:
-        origin = _moved(reference, rule.origin, rule.matched(reference.name) or "", rule.file)
-    elif rule:
-        origin = Endpoint(reference.registry, reference.repository, rule.origin.insecure)
-    return mirrors, origin
+    table = _unblocked(reference, conf)
+    prefix = (table.matching_prefix(reference.name) if table else None) or ""
+    origin = Endpoint(reference.registry, reference.repository, table is not None and table.endpoint.insecure)
+    if table and table.endpoint.location:
+        origin = _rewrite(reference, table.endpoint, prefix, table.file)
+    settings = options.host(reference.registry)
+    if settings.mirrors:  # they replace those of registries.conf
+        configs = [EndpointConfig(location, tags=settings.mirror_tags) for location in settings.mirrors]
+        return [_rewrite(reference, config, reference.registry, "mirror.toml") for config in configs], origin
+    return [_rewrite(reference, mirror, prefix, table.file) for mirror in table.mirrors] if table else [], origin
 
 
-def target(reference: Reference, rules: Rules) -> Endpoint:
-    """Where a repository is pushed to: itself; mirrors and locations are for reading, in every tool that has them.
+def target_endpoint(reference: Reference, conf: RegistriesConf) -> Endpoint:
+    """Return where a repository is pushed to: itself; mirrors and locations are only for pulls, in podman, too.
 
     Raises:
-        UsageError: settings forbid to use it.
+        UsageError: `registries.conf` blocks it.
     """
-    rule = _rule(reference, rules)
-    return Endpoint(reference.registry, reference.repository, rule is not None and rule.origin.insecure)
+    table = _unblocked(reference, conf)
+    return Endpoint(reference.registry, reference.repository, table is not None and table.endpoint.insecure)
 
 
-def _rule(reference: Reference, rules: Rules) -> Rule | None:
-    rule = rules.find(reference.name)
-    if rule and rule.blocked:
-        raise UsageError(f"{reference.name} is blocked by {rule.file}.")
-    return rule
+def _unblocked(reference: Reference, conf: RegistriesConf) -> RegistryConfig | None:
+    table = conf.find(reference.name)
+    if table and table.blocked:
+        raise UsageError(f"{reference.name} is blocked by {table.file}.")
+    return table
 
 
-def _moved(reference: Reference, place: Place, start: str, file: str) -> Endpoint:
-    """`reference` with another beginning than `start`."""
-    registry, _, path = f"{place.location}{reference.name[len(start) :]}".partition("/")
+def _rewrite(reference: Reference, config: EndpointConfig, prefix: str, file: str) -> Endpoint:
+    """Return the endpoint for `reference` with `prefix` replaced by the configured location.
+
+    Raises:
+        ConfigError: the result is not a repository, or a proxy is set for the location.
+    """
+    registry, _, path = f"{config.location}{reference.name[len(prefix) :]}".partition("/")
     if not is_repository(path):
-        raise ConfigError(f"{file} turns {reference.name} into {registry}/{path}, which is no repository.")
-    if place.proxy:
-        raise ConfigError(f"{file} wants a proxy of its own for {place.location}, which mirror cannot do.")
-    return Endpoint(registry, path, place.insecure, place.tags, place.digests)
+        raise ConfigError(f"{file} rewrites {reference.name} to {registry}/{path}, which is not a repository.")
+    if config.proxy:
+        raise ConfigError(f"{file} sets a proxy for {config.location}, which mirror does not support.")
+    return Endpoint(registry, path, config.insecure, config.tags, config.digests)

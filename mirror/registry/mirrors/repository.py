@@ -1,15 +1,15 @@
-"""A repository that has mirrors: they are asked in order, then the registry itself.
+"""A repository with mirrors: they are asked in order, then the registry itself (docs/adr/0011).
 
-A mirror is believed as little as any registry. One that lacks the content, does not answer or sends something else than
-what was named is passed over, and named to the person; the next one is asked. Each is asked with its own credentials,
-none with those of the registry that it mirrors.
+A mirror is trusted no more than any registry. One that lacks the content, does not answer or sends wrong bytes is
+passed over with a warning, and the next one is asked. Each is asked with its own credentials, never with those of the
+registry that it mirrors.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -18,166 +18,156 @@ from mirror.content.stream import BlobReader
 from mirror.errors import ContentError, MirrorError, NotFound, StaleMirror, TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.oci.reference import Reference
-from mirror.registry.client import Client
-from mirror.registry.mirrors.endpoints import Endpoint, sources, target
+from mirror.registry.mirrors.endpoints import Endpoint
 from mirror.registry.repository import Repository
 
 T = TypeVar("T")
-log = logging.getLogger("mirror")
+log = logging.getLogger(__name__)
 
-_REST = 60.0  # seconds for which one that did not answer is asked only after all others
+_COOLDOWN = 60.0  # seconds for which an endpoint that did not answer is asked last
 
 
 @dataclass(eq=False, slots=True)
-class _Asked:
-    """One place to ask, and what is known of it: what it got wrong, what it failed at, until when it is asked last."""
+class Candidate:
+    """A repository that may have the content, and what is known about it.
+
+    Attributes:
+        repository: the repository.
+        endpoint: what it may be asked for.
+        is_origin: it is the registry itself, not a mirror.
+        has_resolved: it has resolved a name.
+        wrong: digests of which it has sent wrong content; it is not asked for them again.
+        failed: digests that it could not deliver; it is asked last for them.
+        cooldown_until: the monotonic time until which it is asked last.
+    """
 
     repository: Repository
     endpoint: Endpoint
-    origin: bool = False
-    chosen: bool = False
+    is_origin: bool = False
+    has_resolved: bool = False
     wrong: set[Digest] = field(default_factory=set)
     failed: set[Digest] = field(default_factory=set)
-    rests: float = 0.0
+    cooldown_until: float = 0.0
 
-    def is_for(self, name: str | None) -> bool:
-        """Whether it is asked for a tag or a digest; for content (None): one that is for tags, if it has named it."""
+    def may_have(self, name: str | None) -> bool:
+        """Return whether it may be asked for a tag or digest; or (None) for content, also if it resolved the tag."""
         if name is None:
-            return self.endpoint.digests or self.chosen
+            return self.endpoint.digests or self.has_resolved
         return self.endpoint.digests if ":" in name else self.endpoint.tags
 
 
 class MirroredRepository:
-    """`Source`: a repository with mirrors. What is passed over is told to `notes`, a sentence each."""
+    """`Source`: a repository with mirrors."""
 
-    def __init__(self, mirrors: list[_Asked], origin: _Asked, notes: list[str]) -> None:
-        self._places = [*mirrors, origin]
-        self._notes = notes
-        self._noted: set[tuple[_Asked, Digest | None]] = set()
+    def __init__(self, mirrors: list[Candidate], origin: Candidate, warnings: list[str]) -> None:
+        """Create a source.
+
+        Args:
+            mirrors: the mirrors, in the order in which they are asked.
+            origin: the repository that they mirror.
+            warnings: gets a sentence for each mirror that is skipped.
+        """
+        self._candidates = [*mirrors, origin]
+        self._warnings = warnings
+        self._warned: set[tuple[Candidate, Digest | None]] = set()
 
     @property
     def origin(self) -> Repository:
         """The repository that is mirrored."""
-        return self._places[-1].repository
+        return self._candidates[-1].repository
 
     @property
-    def answering(self) -> Repository:
-        """Who has said what a name stands for; the origin where nobody has."""
-        return next((place.repository for place in self._places if place.chosen), self.origin)
+    def resolved_by(self) -> Repository:
+        """The first repository that has resolved a name; the origin if none has."""
+        return next((one.repository for one in self._candidates if one.has_resolved), self.origin)
 
     async def resolve(self, name: str) -> Descriptor:
-        """`Source`: what the first place that knows the name says. Of a tag, a mirror may have an old idea.
+        """`Source`: resolve a name at the first candidate that knows it. A mirror's tag may be out of date.
 
         Raises:
-            MirrorError: as `Repository.resolve`, where nobody knows.
+            MirrorError: as `Repository.resolve`, if none knows it.
         """
-        place, root = await self._first(lambda repository: repository.resolve(name), name, None)
-        place.chosen = True
-        log.info("%s says what %s is.", place.repository, name)
+        candidate, root = await self._ask(lambda repository: repository.resolve(name), name, None)
+        candidate.has_resolved = True
+        log.info("%s was resolved by %s.", name, candidate.repository)
         return root
 
     async def peek(self, name: str) -> Descriptor | None:
-        """What the first place that answers says by HEAD of a name, as `Repository.peek`.
+        """Return what the first candidate that answers claims by HEAD; see `Repository.peek`.
 
         Raises:
-            MirrorError: nobody could be asked.
+            MirrorError: none could be asked.
         """
-        return (await self._first(lambda repository: repository.peek(name), name, None))[1]
+        return (await self._ask(lambda repository: repository.peek(name), name, None))[1]
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        """`Source`: the content, from the first place that has it.
+        """`Source`: open a blob or manifest at the first candidate that has it.
 
         Raises:
-            StaleMirror: what a mirror has sent was wrong, which its reader found; the next time another is asked.
-            MirrorError: as `Repository.open_blob`, where nobody has it.
+            StaleMirror: the reader found that a mirror's content is wrong; another one is asked the next time.
+            MirrorError: as `Repository.open_blob`, if none has it.
         """
         async with AsyncExitStack() as stack:
-            place, body = await self._first(
+            candidate, body = await self._ask(
                 lambda repository: stack.enter_async_context(repository.open_blob(node, start)), None, node.digest
             )
             try:
                 yield body
             except (ContentError, TransferError) as error:
-                self._pass_over(place, error, node.digest, whole=body.start == 0)
-                if node.digest in place.wrong:
+                self._record_failure(candidate, error, node.digest, is_whole=body.start == 0)
+                if node.digest in candidate.wrong:
                     raise StaleMirror(str(error), hint=error.hint) from error
                 raise
 
-    async def _first(
-        self, ask: Callable[[Repository], Awaitable[T]], name: str | None, digest: Digest | None
-    ) -> tuple[_Asked, T]:
-        failures: list[tuple[_Asked, MirrorError]] = []
-        for place in self._in_order(name, digest):
-            try:
-                return place, await ask(place.repository)
-            except (ContentError, NotFound, TransferError) as error:
-                self._pass_over(place, error, digest, whole=True)
-                failures.append((place, error))
-        raise _verdict(failures)
+    async def modified(self, node: Descriptor) -> float | None:
+        """`Dated`: return what the first candidate that has the blob says; see `Repository.modified`.
 
-    def _in_order(self, name: str | None, digest: Digest | None) -> Iterator[_Asked]:
-        """Those that may have it, in order; those that have just failed after the others."""
-        able = [place for place in self._places if place.is_for(name) and digest not in place.wrong]
+        Raises:
+            MirrorError: none has it.
+        """
+        return (await self._ask(lambda repository: repository.modified(node), None, node.digest))[1]
+
+    async def _ask(
+        self, action: Callable[[Repository], Awaitable[T]], name: str | None, digest: Digest | None
+    ) -> tuple[Candidate, T]:
+        """Perform an action at the first candidate at which it succeeds; those that have just failed are asked last."""
         now = time.monotonic()
-        return iter(sorted(able, key=lambda place: place.rests > now or digest in place.failed))
+        able = [one for one in self._candidates if one.may_have(name) and digest not in one.wrong]
+        failures: list[tuple[Candidate, MirrorError]] = []
+        for candidate in sorted(able, key=lambda one: one.cooldown_until > now or digest in one.failed):
+            try:
+                return candidate, await action(candidate.repository)
+            except (ContentError, NotFound, TransferError) as error:
+                self._record_failure(candidate, error, digest, is_whole=True)
+                failures.append((candidate, error))
+        raise _combined_error(failures)
 
-    def _pass_over(self, place: _Asked, error: MirrorError, digest: Digest | None, *, whole: bool) -> None:
-        """Remember a failure. Wrong bytes after a beginning that came from elsewhere prove nothing (not `whole`)."""
+    def _record_failure(
+        self, candidate: Candidate, error: MirrorError, digest: Digest | None, *, is_whole: bool
+    ) -> None:
+        """Remember a failure. Wrong content proves nothing if its beginning is from elsewhere (not `is_whole`)."""
         if isinstance(error, ContentError) and not error.transient:
-            if digest and whole and not place.origin:
-                place.wrong.add(digest)
+            if digest and is_whole and not candidate.is_origin:
+                candidate.wrong.add(digest)
         elif digest:
-            place.failed.add(digest)
+            candidate.failed.add(digest)
         if isinstance(error, TransferError) and error.status is None:
-            place.rests = time.monotonic() + _REST
-        self._note(place, error, digest if digest in place.wrong else None)
-
-    def _note(self, place: _Asked, error: MirrorError, digest: Digest | None) -> None:
-        log.info("%s: %s", place.repository, error)
-        if not place.origin and (place, digest) not in self._noted:
-            self._noted.add((place, digest))
-            self._notes.append(f"The mirror {place.repository} was passed over: {error}")
+            candidate.cooldown_until = time.monotonic() + _COOLDOWN
+        log.info("%s: %s", candidate.repository, error)
+        warning = candidate, digest if digest in candidate.wrong else None
+        if not candidate.is_origin and warning not in self._warned:
+            self._warned.add(warning)
+            self._warnings.append(f"The mirror {candidate.repository} was passed over: {error}")
 
 
-def _verdict(failures: list[tuple[_Asked, MirrorError]]) -> MirrorError:
-    """What to say where nobody could answer: what the registry itself has said, and that mirrors were asked before."""
-    found = next((error for place, error in failures if place.origin), failures[-1][1])
-    before = [f"the mirror {place.repository} was asked: {error}" for place, error in failures if not place.origin]
-    if not before:
+def _combined_error(failures: list[tuple[Candidate, MirrorError]]) -> MirrorError:
+    """Return the error if no candidate succeeded: the registry's own, with those of the mirrors in its hint."""
+    found = next((error for candidate, error in failures if candidate.is_origin), failures[-1][1])
+    of_mirrors = [f"Mirror {one.repository}: {error}" for one, error in failures if not one.is_origin]
+    if not of_mirrors:
         return found
     if not found.transient and any(error.transient for _, error in failures):
         found = TransferError(str(found), hint=found.hint, transient=True)
-    found.hint = " ".join(filter(None, (found.hint, *(f"Besides, {text}" for text in before))))
+    found.hint = " ".join(filter(None, (found.hint, *of_mirrors)))
     return found
-
-
-def pull_source(client: Client, reference: Reference) -> Repository | MirroredRepository:
-    """Where the content of an image's repository is read.
-
-    Raises:
-        UsageError: settings forbid to use it.
-        ConfigError: settings cannot be used.
-    """
-    mirrors, origin = sources(reference, client.options, client.rules)
-    asked = [_Asked(_repository(client, endpoint, named=False), endpoint) for endpoint in mirrors]
-    itself = _repository(client, origin, named=origin.registry == reference.registry)
-    return MirroredRepository(asked, _Asked(itself, origin, origin=True), client.notes) if asked else itself
-
-
-def push_target(client: Client, reference: Reference, *, push: bool = True) -> Repository:
-    """Where an image is pushed to, and (without `push`) read back from: never a mirror.
-
-    Raises:
-        UsageError: settings forbid to use it.
-        ConfigError: settings cannot be used.
-    """
-    endpoint = target(reference, client.rules)
-    registry = client.registry(endpoint.registry, lenient=endpoint.lenient)
-    return Repository(registry, endpoint.repository, jobs=client.options.jobs, push=push)
-
-
-def _repository(client: Client, endpoint: Endpoint, *, named: bool) -> Repository:
-    registry = client.registry(endpoint.registry, lenient=endpoint.lenient, named=named)
-    return Repository(registry, endpoint.repository)

@@ -187,7 +187,7 @@ class _Search:
         async for page in pages(self._registry, path, self._scope, expect=expect, retry=self._retry):
             if page.status in _NO_API:
                 return None
-            if page.status in (401, 403) and not page.elsewhere:
+            if page.status in (401, 403) and not page.redirected:
                 self._refused = f"answers {page.status}"  # in this repository; others may be open to us
                 return None
             if page.status != 200:
@@ -223,7 +223,7 @@ class _Search:
     async def _list_tags(self) -> frozenset[str] | None:
         try:
             found = await list_tags(
-                self._registry, self._repository.name, self._scope, retry=self._retry, most_pages=self._most_pages
+                self._registry, self._repository.name, self._scope, retry=self._retry, max_pages=self._most_pages
             )
         except MirrorError:
             return None  # who may not list may ask

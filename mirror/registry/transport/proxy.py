@@ -1,7 +1,7 @@
-"""The way through a forward proxy, as the environment describes it: HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+"""Forward proxies, as configured in the environment: HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
 
-The rules are those of Go (golang.org/x/net/http/httpproxy), because the tools next to this one are written in it: upper
-case before lower case, and in NO_PROXY networks, ports, and names with all that is below them.
+The rules are those of Go (golang.org/x/net/http/httpproxy), as in docker, podman and skopeo: upper case before lower
+case; NO_PROXY lists networks, addresses, and names including their subdomains, with or without a port.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from yarl import URL
 
 from mirror.errors import ConfigError
 from mirror.registry.transport.addresses import Address, is_loopback
-from mirror.registry.transport.urls import NO_URL
+from mirror.registry.transport.urls import INVALID_URL
 
 
 def proxy_for(url: URL) -> URL | None:
-    """The proxy for a URL; this machine itself is reached directly, as in curl and Go.
+    """Return the proxy for a URL; None to connect directly, as always to this machine (like curl and Go).
 
     Raises:
-        ConfigError: the environment names one that cannot be used.
+        ConfigError: the environment names a proxy that cannot be used.
     """
     variable = f"{url.scheme.upper()}_PROXY"
     text = _environment(variable)
     if not text or is_loopback(url.host or "") or (url.scheme == "http" and "REQUEST_METHOD" in os.environ):
-        return None  # a CGI script gets HTTP_PROXY from whoever sends it a header `Proxy`
+        return None  # in a CGI script, the client sets HTTP_PROXY with a header `Proxy` (CVE-2016-5388)
     return None if _is_exempt(url) else _parse(text, variable)
 
 
@@ -35,21 +35,19 @@ def _environment(variable: str) -> str:
 
 
 def _parse(text: str, variable: str) -> URL:
-    """The address of a proxy, by itself or without a scheme. It may have a password in it, so it is not shown."""
+    """Return a proxy's URL; the scheme may be missing. Errors do not show it: it may contain a password."""
     try:
         proxy = URL(text if "://" in text else f"http://{text}")
         usable = bool(proxy.host and proxy.port)
-    except NO_URL:
+    except INVALID_URL:
         usable = False
     if usable and proxy.scheme.startswith("socks"):
         raise ConfigError(
-            f"{variable} names a SOCKS proxy ({proxy.scheme}), which mirror cannot use.",
-            hint="Name an HTTP proxy, such as http://proxy.internal:3128.",
+            f"{variable} is a SOCKS proxy ({proxy.scheme}); SOCKS proxies are not supported.",
+            hint="Set it to an HTTP proxy, such as http://proxy.internal:3128.",
         )
     if not usable or proxy.scheme not in ("http", "https"):
-        raise ConfigError(
-            f"{variable} is no address of a proxy.", hint="It should look like http://proxy.internal:3128."
-        )
+        raise ConfigError(f"{variable} is not a valid proxy URL.", hint="A valid one: http://proxy.internal:3128.")
     return proxy
 
 
@@ -64,12 +62,12 @@ def _is_exempt(url: URL) -> bool:
 
 
 def _matches(entry: str, host: str, port: int | None, address: Address | None) -> bool:
-    """Whether an entry of NO_PROXY means this host: a network, an address, a name; the last two maybe with a port."""
+    """Return whether an entry of NO_PROXY, a network, or an address or name with or without a port, covers a host."""
     if address is not None:
         with suppress(ValueError):
             return address in ipaddress.ip_network(entry, strict=False)
-    name, colon, only = entry.rpartition(":") if entry.count(":") == 1 or "]:" in entry else (entry, "", "")
-    if colon and only != str(port):
+    name, colon, entry_port = entry.rpartition(":") if entry.count(":") == 1 or "]:" in entry else (entry, "", "")
+    if colon and entry_port != str(port):
         return False
     if address is not None:
         with suppress(ValueError):

@@ -1,4 +1,4 @@
-"""How fast bytes come: not slower than a server that is alive, not faster than a person allows."""
+"""How fast bodies are transferred: not above the limit that the user set, not below a minimum."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import AsyncIterator
 from time import monotonic
 
 from mirror.errors import TransferError
+from mirror.registry.transport.request import Request
 
-SLOWEST = 1024  # bytes per second; a body that is slower, on an average, is a server that holds us up
+MIN_RATE = 1024  # bytes per second; a server that sends more slowly, on average, is stalling
 
 
 class RateLimit:
-    """So many bytes per second, of all transfers together; as many as come where `rate` is None."""
+    """A limit in bytes per second for all transfers together; None: unlimited."""
 
     def __init__(self, rate: int | None) -> None:
         self._rate = rate
-        self._due = 0.0  # when what has been taken so far is paid for
+        self._due = 0.0  # when everything taken so far has been paid for
 
     async def take(self, count: int) -> None:
         """Wait until `count` more bytes may pass."""
@@ -27,27 +28,36 @@ class RateLimit:
         await asyncio.sleep(self._due - now)
 
 
-async def paced(chunks: AsyncIterator[bytes], limit: RateLimit, window: float, request: str) -> AsyncIterator[bytes]:
-    """Pass a body on, at the limit's pace.
+async def rate_limited(
+    chunks: AsyncIterator[bytes], limit: RateLimit, window: float, request: Request
+) -> AsyncIterator[bytes]:
+    """Yield a body, rate-limited; fail if it arrives below the minimum rate.
 
-    Only the time that is spent waiting for the server counts against it: a slow disk is not its fault. So many seconds
-    of waiting as `window` says are what it is judged by.
+    Only time spent waiting for the server counts against it: a slow disk is not its fault.
+
+    Args:
+        chunks: the body.
+        limit: the maximum rate.
+        window: seconds of waiting over which the rate is averaged.
+        request: what was requested.
 
     Raises:
-        TransferError: it is slower than `SLOWEST` (a server that sends a byte now and then never runs into a timeout).
+        TransferError: it is slower than `MIN_RATE`. A timeout alone does not catch a server that sends a byte now and
+            then.
     """
-    waited, came = 0.0, 0
+    waited, received = 0.0, 0
     while True:
         before = monotonic()
         chunk = await anext(chunks, None)
         if chunk is None:
             return
         waited += monotonic() - before
-        came += len(chunk)
+        received += len(chunk)
         if waited >= window:
-            if came < SLOWEST * waited:
-                rate = int(came / waited)
-                raise TransferError(f"{request}: the body comes at {rate} bytes per second.", transient=True)
-            waited, came = 0.0, 0
+            if received < MIN_RATE * waited:
+                rate = int(received / waited)
+                text = f"{request.host} sends only {rate} bytes per second{request.about}."
+                raise TransferError(text, transient=True)
+            waited, received = 0.0, 0
         yield chunk
         await limit.take(len(chunk))

@@ -1,4 +1,4 @@
-"""The way from here to a URL, on behalf of one registry: straight or through a proxy, over TLS, and not to anywhere."""
+"""How URLs are reached on behalf of one registry: directly or through a proxy, over TLS, and only where allowed."""
 
 from __future__ import annotations
 
@@ -12,45 +12,46 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from mirror.config.hosts import ORDINARY
+from mirror.config.hosts import HostSettings
 from mirror.errors import ConfigError
 from mirror.registry.options import RegistryOptions
-from mirror.registry.transport.addresses import AddressInfo, AddressPolicy, literal
+from mirror.registry.transport.addresses import AddressInfo, AddressPolicy, parse_address
 from mirror.registry.transport.proxy import proxy_for
-from mirror.registry.transport.tls import TlsConfig, trust
+from mirror.registry.transport.tls import TlsConfig, tls_config
 
 SocketFactory = Callable[[AddressInfo], Any]
-# Opens a session whose sockets come from there.
-Connect = Callable[[SocketFactory | None], aiohttp.ClientSession]
+OpenSession = Callable[[SocketFactory | None], aiohttp.ClientSession]  # a session with sockets from that factory
 
 
 class Route:
-    """How one registry, and whatever it sends us to, is reached.
+    """How one registry, and the hosts that it redirects to, are reached.
 
-    `base` is the registry's own URL, known when its scheme is. Connections to the registry itself and to elsewhere are
-    kept apart: one that another registry may have is none that this one may have.
+    `base` is the registry's own URL, set once its scheme is known. There are separate connection pools for the registry
+    itself and for other hosts, and none is shared with another registry: an address that is allowed for one registry
+    may be forbidden for another.
     """
 
-    def __init__(self, name: str, options: RegistryOptions, connect: Connect, *, lenient: bool) -> None:
+    def __init__(self, registry: str, options: RegistryOptions, open_session: OpenSession, *, insecure: bool) -> None:
         self.base: URL | None = None
-        self._name, self._options, self._connect, self._lenient = name, options, connect, lenient
-        self._bounds = AddressPolicy(name, options.hosts.get(name, ORDINARY).trusted_networks)
-        self._everybody = trust("", ORDINARY, own=False, verify=True, ca_file=options.ca_file)
-        self._trusts: dict[URL, TlsConfig] = {}
+        self._registry, self._options, self._open_session = registry, options, open_session
+        self._insecure = insecure
+        self._addresses = AddressPolicy(registry, options.host(registry).trusted_networks)
+        self._default_tls = tls_config("", HostSettings(), is_registry=False, verify=True, ca_file=options.ca_file)
+        self._tls_configs: dict[URL, TlsConfig] = {}  # by origin
         self._contexts: dict[TlsConfig, ssl.SSLContext] = {}
 
-    def is_own(self, url: URL) -> bool:
-        """Whether a URL has the registry's own origin: scheme, host and port."""
+    def is_registry(self, url: URL) -> bool:
+        """Return whether a URL has the registry's own origin: scheme, host and port."""
         return self.base is not None and url.origin() == self.base.origin()
 
     def request(
-        self, method: str, url: URL, *, headers: dict[str, str], data: Any = None, read_ahead: int | None = None
+        self, method: str, url: URL, *, headers: dict[str, str], data: Any = None, buffer_size: int | None = None
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Make one request, following nothing.
+        """Send one request, without following redirects.
 
         Raises:
-            ConfigError: settings or files for the way cannot be used.
-            Refused: the registry may not send us there.
+            ConfigError: settings or files for the connection cannot be used.
+            ForbiddenAddress: the registry may not redirect to this URL.
         """
         proxy = proxy_for(url)
         return self._session(url, proxy).request(
@@ -58,62 +59,60 @@ class Route:
             url,
             headers=headers,
             data=data,
-            read_bufsize=read_ahead,
+            read_bufsize=buffer_size,
             allow_redirects=False,
-            ssl=self._tls(url, proxy),
+            ssl=self._ssl(url, proxy),
             proxy=proxy,
         )
 
     def _session(self, url: URL, proxy: URL | None) -> aiohttp.ClientSession:
         if proxy is None:
-            return self._straight if self.is_own(url) else self._elsewhere
-        # The proxy looks names up, so only what is no name can be checked.
-        if address := literal(url.host or ""):
-            if self.is_own(url):
-                self._bounds.note(address)
+            return self._registry_session if self.is_registry(url) else self._redirect_session
+        # The proxy resolves names, so only IP addresses can be checked.
+        if address := parse_address(url.host or ""):
+            if self.is_registry(url):
+                self._addresses.registry_is_at(address)
             else:
-                self._bounds.check(address)
-        return self._proxied
+                self._addresses.check_redirect(address)
+        return self._proxy_session
 
     @cached_property
-    def _straight(self) -> aiohttp.ClientSession:
-        return self._connect(self._bounds.own)
+    def _registry_session(self) -> aiohttp.ClientSession:
+        return self._open_session(self._addresses.registry_socket)
 
     @cached_property
-    def _elsewhere(self) -> aiohttp.ClientSession:
-        return self._connect(self._bounds.other)
+    def _redirect_session(self) -> aiohttp.ClientSession:
+        return self._open_session(self._addresses.redirect_socket)
 
     @cached_property
-    def _proxied(self) -> aiohttp.ClientSession:
-        return self._connect(None)  # where the proxy is, the person has said
+    def _proxy_session(self) -> aiohttp.ClientSession:
+        return self._open_session(None)  # the user chose the proxy, which may be anywhere
 
-    def _tls(self, url: URL, proxy: URL | None) -> ssl.SSLContext | bool:
-        """What the handshake needs; True is aiohttp's own context, with nothing special about it."""
+    def _ssl(self, url: URL, proxy: URL | None) -> ssl.SSLContext | bool:
+        """Return aiohttp's `ssl` argument; True is its own default context."""
         if url.scheme == "http":
             return True
         origin = url.origin()
-        if origin not in self._trusts:
-            self._trusts[origin] = self._trust(url)
-        wanted = self._trusts[origin]
-        if proxy and proxy.scheme == "https" and wanted != self._everybody:  # aiohttp has one context for both of them
+        if origin not in self._tls_configs:
+            self._tls_configs[origin] = self._tls_config(url)
+        config = self._tls_configs[origin]
+        if proxy and proxy.scheme == "https" and config != self._default_tls:  # aiohttp uses one context for both
             raise ConfigError(
-                f"What is set for the TLS of {url.authority} would hold for the proxy {proxy.host} too.",
-                hint="Reach the proxy by an http:// address, or except the registry with NO_PROXY.",
+                f"The TLS settings of {url.authority} would also apply to the proxy {proxy.host}.",
+                hint="Use an http:// URL for the proxy, or exempt the registry with NO_PROXY.",
             )
-        if wanted == TlsConfig() and "SSL_CERT_FILE" not in os.environ:
+        if config == TlsConfig() and "SSL_CERT_FILE" not in os.environ:
             return True
-        if wanted not in self._contexts:
-            self._contexts[wanted] = wanted.context()
-        return self._contexts[wanted]
+        if config not in self._contexts:
+            self._contexts[config] = config.context()
+        return self._contexts[config]
 
-    def _trust(self, url: URL) -> TlsConfig:
-        own = self.is_own(url)
-        host = self._name if own else url.authority
-        settings = self._options.hosts.get(host, ORDINARY)
-        unverified = settings.insecure or host in self._options.insecure or self._is_excused(url)
-        return trust(host, settings, own=own, verify=not unverified, ca_file=self._options.ca_file)
-
-    def _is_excused(self, url: URL) -> bool:
-        """Whether a flag excuses the certificate: it speaks of the registry, on any port, not of where it sends us."""
-        wide = self._lenient or "*" in self._options.insecure
-        return wide and self.base is not None and url.host == self.base.host
+    def _tls_config(self, url: URL) -> TlsConfig:
+        is_registry = self.is_registry(url)
+        host = self._registry if is_registry else url.authority
+        settings = self._options.host(host)
+        # A flag covers the registry's host, on any port, but not the hosts that it redirects to.
+        flag = self._insecure or "*" in self._options.insecure
+        by_flag = flag and self.base is not None and url.host == self.base.host
+        verify = not (settings.insecure or host in self._options.insecure or by_flag)
+        return tls_config(host, settings, is_registry=is_registry, verify=verify, ca_file=self._options.ca_file)

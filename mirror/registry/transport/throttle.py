@@ -1,8 +1,8 @@
 """One pause for all requests to one registry, so that forty blobs do not each find out that it is overloaded.
 
-1. a 429 (or a 503 that names a pause) closes the gate: for as long as the registry asks, else for longer each time
-2. when the pause is over, one request goes ahead; the others wait for what it finds
-3. it is answered: the gate is open. It is refused: the next pause
+1. a 429, or a 503 with Retry-After, closes the gate for as long as the registry asks, else for longer each time
+2. when the pause is over, one request goes first; the others wait for its result
+3. if it succeeds, the gate opens; if it is throttled again, the next pause begins
 """
 
 from __future__ import annotations
@@ -14,57 +14,57 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
 
-_FIRST, _LONGEST = 1.0, 60.0  # seconds; the longest is containers/image's too
-log = logging.getLogger("mirror")
+_FIRST_PAUSE, _MAX_PAUSE = 1.0, 60.0  # seconds; the maximum is the same in containers/image
+log = logging.getLogger(__name__)
 
 
 class Throttle:
-    """The gate before one registry, whose name is `host`."""
+    """The gate in front of one registry."""
 
-    def __init__(self, host: str) -> None:
-        self._host = host
-        self._until = 0.0
-        self._refusals = 0
-        self._ahead = False  # whether somebody has gone ahead, and has no answer yet
-        self._news = asyncio.Event()
+    def __init__(self, registry: str) -> None:
+        self._registry = registry
+        self._paused_until = 0.0  # monotonic time
+        self._pauses = 0  # in a row, without a success
+        self._probing = False  # a request has gone first, and has no response yet
+        self._changed = asyncio.Event()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Wait until it is this request's turn; inside, it says what became of it."""
-        leads = await self._wait()
+        """Wait until a request may be sent; inside, call `throttled` or `succeeded` when it has a response."""
+        is_probe = await self._wait()
         try:
             yield
         finally:
-            if leads:
-                self._ahead = False
-                self._news.set()
+            if is_probe:
+                self._probing = False
+                self._changed.set()
 
-    def refuse(self, pause: float | None) -> None:
-        """The registry wants to be left alone, for `pause` seconds where it says so."""
+    def throttled(self, pause: float | None) -> None:
+        """Close the gate: the registry asked for a pause, of `pause` seconds if it said so."""
         now = monotonic()
-        own = _FIRST * 2 ** min(self._refusals, 10) * random.uniform(0.5, 1.0)
-        seconds = min(_LONGEST, own if pause is None else pause)
-        if now >= self._until:  # what was refused together is one refusal
-            self._refusals += 1
-            log.info("%s is left alone for %.1f s.", self._host, seconds)
-        self._until = max(self._until, now + seconds)
+        backoff = _FIRST_PAUSE * 2 ** min(self._pauses, 10) * random.uniform(0.5, 1.0)
+        seconds = min(_MAX_PAUSE, backoff if pause is None else pause)
+        if now >= self._paused_until:  # responses to requests that were sent together count once
+            self._pauses += 1
+            log.info("%s asked to slow down; pausing all requests to it for %.1f s.", self._registry, seconds)
+        self._paused_until = max(self._paused_until, now + seconds)
 
     def succeeded(self) -> None:
-        """The registry has answered."""
-        if monotonic() >= self._until:  # answers to what was asked before the pause do not end it
-            self._refusals = 0
-            self._news.set()
+        """Open the gate: the registry answered."""
+        if monotonic() >= self._paused_until:  # a response to a request from before the pause does not end it
+            self._pauses = 0
+            self._changed.set()
 
     async def _wait(self) -> bool:
-        """Wait for the gate to open, or for being the one that goes ahead."""
-        while self._refusals:
-            pause = self._until - monotonic()
-            if pause > 0:
-                await asyncio.sleep(pause)
-            elif not self._ahead:
-                self._ahead = True
+        """Wait for the gate to open. Return True if this request is the one that goes first."""
+        while self._pauses:
+            remaining = self._paused_until - monotonic()
+            if remaining > 0:
+                await asyncio.sleep(remaining)
+            elif not self._probing:
+                self._probing = True
                 return True
             else:
-                self._news.clear()
-                await self._news.wait()
+                self._changed.clear()
+                await self._changed.wait()
         return False

@@ -1,7 +1,7 @@
-"""TLS towards registries: whether they speak it, whom to believe, and who we are to them.
+"""TLS to registries: which CAs are trusted, which client certificate is sent, and whether a registry uses TLS at all.
 
-What is said of one host holds for that host alone: an authority in its certs.d folder vouches for nobody else, and a
-client certificate is shown to the registry for which it is there, not to where the registry sends us.
+Settings for one host apply to that host alone: a CA in its certs.d directory is not trusted for others, and a client
+certificate is sent to the registry that it is for, never to hosts that the registry redirects to.
 """
 
 from __future__ import annotations
@@ -16,126 +16,135 @@ from pathlib import Path
 
 from yarl import URL
 
-from mirror.config.hosts import Host
+from mirror.config.hosts import HostSettings
 from mirror.errors import ConfigError
 from mirror.oci.reference import is_host
 
 _SYSTEM = ("/etc/containers/certs.d", "/etc/docker/certs.d")
-_NO_AUTHORITY = "no certificate of an authority in PEM form"
+_NOT_A_CA = "does not contain a CA certificate in PEM form"
+_PROBE_TIMEOUT = 5  # seconds for finding out whether a registry uses TLS
 
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
-    """Whom to believe about one host: the system's authorities and `authorities`, or anybody (not `verify`).
+    """The TLS configuration for one host.
 
-    `certificates` are ours, each a file with a certificate and one with its key.
+    Attributes:
+        verify: verify the host's certificate.
+        ca_files: CA certificates in addition to the system's.
+        client_certificates: pairs of a file with a client certificate and a file with its key.
     """
 
     verify: bool = True
-    authorities: tuple[Path, ...] = ()
-    certificates: tuple[tuple[Path, Path], ...] = ()
+    ca_files: tuple[Path, ...] = ()
+    client_certificates: tuple[tuple[Path, Path], ...] = ()
 
     def context(self) -> ssl.SSLContext:
-        """What a handshake needs.
+        """Return a context for connections to the host.
 
         Raises:
             ConfigError: a file cannot be used.
         """
-        made = _verifying() if self.verify else _unverified()
-        made.set_alpn_protocols(["http/1.1"])
-        for file in self.authorities:
-            with _named(file, _NO_AUTHORITY):
-                made.load_verify_locations(cafile=file)
-        for certificate, key in self.certificates:
-            _readable(certificate)
-            _readable(key)
-            with _named(certificate, f"no certificate that fits its key {key}"):
-                made.load_cert_chain(certificate, key, password=lambda: "")  # nobody is asked for a passphrase
-        return made
+        context = _verifying_context() if self.verify else _unverified_context()
+        context.set_alpn_protocols(["http/1.1"])
+        for file in self.ca_files:
+            with _naming(file, _NOT_A_CA):
+                context.load_verify_locations(cafile=file)
+        for certificate, key in self.client_certificates:
+            for file in (certificate, key):
+                with _naming(file, "is unreadable"), file.open("rb"):
+                    pass
+            with _naming(certificate, f"does not contain a certificate that matches the key {key}"):
+                context.load_cert_chain(certificate, key, password=lambda: "")  # never prompt for a passphrase
+        return context
 
 
-def trust(host: str, settings: Host, *, own: bool, verify: bool, ca_file: str | None = None) -> TlsConfig:
-    """What certs.d folders and settings say of a host; our certificates only where it is the registry's `own`.
+def tls_config(
+    host: str, settings: HostSettings, *, is_registry: bool, verify: bool, ca_file: str | None = None
+) -> TlsConfig:
+    """Return the configuration for a host, from its certs.d directory (containers-certs.d(5)) and its settings.
+
+    Args:
+        host: `HOST[:PORT]`.
+        settings: the host's settings.
+        is_registry: the host is the registry itself. Client certificates are sent to no other host.
+        verify: verify the host's certificate.
+        ca_file: a PEM file with CA certificates for all hosts.
 
     Raises:
-        ConfigError: a folder cannot be read, or has half of a certificate and its key.
+        ConfigError: a directory cannot be read, or contains a certificate without its key or vice versa.
     """
-    files = [file for file in (ca_file, settings.ca_file) if file]
-    authorities = [Path(file).expanduser() for file in files]
+    ca_files = [Path(file).expanduser() for file in (ca_file, settings.ca_file) if file]
     pairs: list[tuple[Path, Path]] = []
     if settings.client_cert:
         certificate = Path(settings.client_cert).expanduser()
         pairs.append((certificate, Path(settings.client_key).expanduser() if settings.client_key else certificate))
-    for folder, names in _folder(host):
-        authorities += [folder / name for name in names if name.endswith(".crt")]
-        pairs += _pairs(folder, names)
-    return TlsConfig(verify, tuple(authorities), tuple(pairs) if own else ())
+    for directory, names in _certs_d(host):
+        ca_files += [directory / name for name in names if name.endswith(".crt")]
+        pairs += _client_certificates(directory, names)
+    return TlsConfig(verify, tuple(ca_files), tuple(pairs) if is_registry else ())
 
 
-def _folder(host: str) -> Iterator[tuple[Path, list[str]]]:
-    """The first certs.d folder of a host that is there, and its files (containers-certs.d(5))."""
+def _certs_d(host: str) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the first certs.d directory of a host that exists, with the names of its files."""
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     if not is_host(host):
-        return  # the name may come from a redirect, and becomes a path here
-    for place in (Path(home, "containers/certs.d"), *map(Path, _SYSTEM)):
+        return  # the host may be from a redirect, and becomes part of a path here
+    for parent in (Path(home, "containers/certs.d"), *map(Path, _SYSTEM)):
+        directory = parent / host
         try:
-            yield place / host, sorted(os.listdir(place / host))
+            yield directory, sorted(os.listdir(directory))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise ConfigError(f"{place / host} cannot be read: {os.strerror(error.errno or 0)}.") from None
+            raise ConfigError(f"{directory} cannot be read: {os.strerror(error.errno or 0)}.") from None
         return
 
 
-def _pairs(folder: Path, names: list[str]) -> Iterator[tuple[Path, Path]]:
-    """Certificates and keys of the same name; a lone one is a mistake that would show as a refused handshake."""
+def _client_certificates(directory: Path, names: list[str]) -> Iterator[tuple[Path, Path]]:
+    """Yield pairs of `NAME.cert` and `NAME.key`. A lone one is an error: it would only show as a failed handshake."""
     for name in names:
         stem, _, kind = name.rpartition(".")
         if kind == "cert" and f"{stem}.key" not in names:
             raise ConfigError(
-                f"{folder / name} is a client certificate without its key {stem}.key.",
-                hint="The certificate of an authority ends in .crt.",
+                f"{directory / name} is a client certificate without its key {stem}.key.",
+                hint="The name of a CA certificate ends in .crt.",
             )
         if kind == "key" and f"{stem}.cert" not in names:
-            raise ConfigError(f"{folder / name} is a key without its client certificate {stem}.cert.")
+            raise ConfigError(f"{directory / name} is a key without its client certificate {stem}.cert.")
         if kind == "cert":
-            yield folder / name, folder / f"{stem}.key"
+            yield directory / name, directory / f"{stem}.key"
 
 
 @contextmanager
-def _named(file: Path, otherwise: str) -> Iterator[None]:
-    """Errors of OpenSSL name no file.
+def _naming(file: Path, fault: str) -> Iterator[None]:
+    """Name the file in errors of OpenSSL, which do not.
 
     Raises:
-        ConfigError: with the file.
+        ConfigError: the file cannot be read, or cannot be used: `fault` says why.
     """
     try:
         yield
     except ssl.SSLError:
-        raise ConfigError(f"{file} is {otherwise}.") from None
+        raise ConfigError(f"{file} {fault}.") from None
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {os.strerror(error.errno or 0)}.") from None
 
 
-def _readable(file: Path) -> None:
-    with _named(file, "unreadable"), file.open("rb"):
-        pass
-
-
-def _verifying() -> ssl.SSLContext:
-    """The system's authorities, or those of SSL_CERT_FILE, which OpenSSL would ignore in silence if it were not there.
+def _verifying_context() -> ssl.SSLContext:
+    """Return a context with the system's CAs, or those of SSL_CERT_FILE.
 
     Raises:
-        ConfigError: it is not there.
+        ConfigError: SSL_CERT_FILE cannot be used, which OpenSSL would silently ignore.
     """
     context = ssl.create_default_context()
     if file := os.environ.get("SSL_CERT_FILE"):
-        with _named(Path(file), _NO_AUTHORITY):
+        with _naming(Path(file), _NOT_A_CA):
             context.load_verify_locations(cafile=file)
     return context
 
 
-def _unverified() -> ssl.SSLContext:
+def _unverified_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -143,16 +152,16 @@ def _unverified() -> ssl.SSLContext:
 
 
 async def speaks_plain_http(url: URL) -> bool:
-    """Whether the registry at this https URL does without TLS: a handshake tells."""
+    """Return whether the server at an https URL does not use TLS, by attempting a handshake."""
     try:
-        async with asyncio.timeout(5):
-            _, writer = await asyncio.open_connection(url.host, url.port, ssl=_unverified())
+        async with asyncio.timeout(_PROBE_TIMEOUT):
+            _, writer = await asyncio.open_connection(url.host, url.port, ssl=_unverified_context())
     except ssl.SSLError as error:
-        return "ALERT" not in (error.reason or "")  # an alert is TLS: it wants a certificate of ours, say
+        return "ALERT" not in (error.reason or "")  # an alert is TLS: it may require a client certificate
     except ConnectionResetError:
         return True
     except OSError:
-        return False  # nobody is there, or nobody answers: the request itself will say so
+        return False  # no server, or no answer: the request itself will fail
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()

@@ -1,26 +1,55 @@
-"""URLs that somebody else wrote: in headers, in manifests, in settings."""
+"""URLs from untrusted places: headers, manifests, settings."""
 
 from __future__ import annotations
 
+import re
+
+import aiohttp
 from yarl import URL
 
-_NOWHERE = URL()
-NO_URL = (ValueError, IndexError)  # what yarl raises; the latter for `//[]::@`
+from mirror.errors import TransferError
+
+_NO_BASE = URL()
+INVALID_URL = (ValueError, IndexError)  # what yarl raises; the latter for `//[]::@`
 
 
-def web_address(text: str, *, base: URL = _NOWHERE, encoded: bool = True) -> URL | None:
-    """The http or https URL that `text` is, seen from `base`; None where it is none.
+def parse_http_url(text: str, *, base: URL = _NO_BASE, encoded: bool = True) -> URL | None:
+    """Return the http or https URL in `text`, resolved against `base`; None if it is not one.
 
-    Who is named in it does not count: which credentials to use is ours to choose.
+    A user in it is removed: which credentials are sent where is not for others to choose.
 
     Args:
-        text: what was said.
-        base: where it was said (RFC 3986, 5).
-        encoded: leave it as it is, to the last byte, as a signed URL must be.
+        text: the URL or, with a base, a URL reference (RFC 3986, 5).
+        base: the URL of the document that it is from.
+        encoded: keep it byte for byte, as a signed URL requires.
     """
     try:
         url = base.join(URL(text, encoded=encoded)).with_user(None)
         usable = bool(url.scheme in ("http", "https") and url.host and url.port)
-    except NO_URL:
+    except INVALID_URL:
         return None
     return url if usable else None
+
+
+def location_of(response: aiohttp.ClientResponse) -> URL:
+    """Return the target of a response's `Location`: of a redirect, or of the next request of an upload session.
+
+    It is kept byte for byte, since it may be signed.
+
+    Raises:
+        TransferError: it is absent or not an http(s) URL, or it leads from https to http.
+    """
+    text = response.headers.get("Location", "")
+    target = parse_http_url(text, base=response.url) if text else None
+    who = response.url.authority
+    if target is None:
+        shown = re.sub(r"//[^/@]*@", "//", text.partition("?")[0])[:200]  # without what may be secret
+        raise TransferError(f"{who} redirected to {shown!r}, which is not an http(s) URL.")
+    if response.url.scheme == "https" and target.scheme == "http":
+        raise TransferError(f"{who} redirected from https to unencrypted http, to {target.host}.")
+    return target
+
+
+def redact(url: URL) -> str:
+    """Return a URL for messages and the log, without its query and user, which may be secret."""
+    return str(url.with_query(None).with_user(None))

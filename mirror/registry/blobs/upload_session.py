@@ -1,0 +1,230 @@
+"""One upload session: how much of a blob has arrived, and sending the rest (OCI distribution-spec, "Pushing blobs").
+
+The blob is read from its first byte even if only its end is sent, since the hash covers all of it; and the last batch
+is withheld until the hash is right. So whatever was cut and resumed, wrong content is never completed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import aiohttp
+from yarl import URL
+
+from mirror.content import stream
+from mirror.content.stream import Fetch
+from mirror.errors import MirrorError, TransferError
+from mirror.oci.descriptor import Descriptor
+from mirror.registry.http import Registry
+from mirror.registry.transport.urls import location_of
+
+_CREATED = frozenset({201, 204})  # old registries answer 204
+_ACCEPTED = frozenset({201, 202, 204})  # Amazon ECR answers a chunk with 201
+_DELETED = frozenset({200, 202, 204, 404})
+_RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,19})", re.ASCII)
+
+# Sizes of request bodies that are tried in turn: 64 MiB to 256 KiB
+_BODY_SIZES = tuple(size * 1024 * 1024 // 4 for size in (256, 64, 16, 4, 1))
+_MAX_AFTER_416 = 4 * 1024 * 1024  # bytes that ghcr.io accepts in one PATCH; it answers 416 to larger ones
+_MAX_RECOVERIES = 10  # of one session, after a refusal: one for each size, and some more
+_DELETE_TIMEOUT = 3  # seconds
+
+
+class UploadSession:
+    """An upload of one blob that is in progress.
+
+    `is_uncertain` is True if what has arrived must be asked for: the session was cut, has refused a request, or may be
+    closed already.
+    """
+
+    def __init__(
+        self, registry: Registry, scope: str, blob: Descriptor, opened: aiohttp.ClientResponse, batch: int
+    ) -> None:
+        """Begin with the registry's response to the POST that opened the session.
+
+        Args:
+            registry: the registry.
+            scope: what the requests need, for the token.
+            blob: the blob's descriptor.
+            opened: the response, with the session's Location.
+            batch: how many bytes are verified at a time.
+
+        Raises:
+            TransferError: the response has no valid Location.
+        """
+        self._registry, self._scope, self._blob, self._batch = registry, scope, blob, batch
+        self._url = location_of(opened)
+        min_size = opened.headers.get("OCI-Chunk-Min-Length", "")
+        self._min_body_size = int(min_size) if re.fullmatch("[0-9]{1,12}", min_size, re.ASCII) else 1
+        self._offset = 0  # bytes that have arrived
+        self._attempted_size = 0  # bytes of the latest request body
+        self._token_renewed = False
+        self.is_uncertain = False
+
+    async def query_offset(self) -> None:
+        """Ask how much has arrived; never assume less than what was accepted: Amazon ECR's Range stays behind.
+
+        distribution says `0-0` of an empty session, so that counts as no byte. If any of this is wrong, the registry
+        refuses the next chunk, or the digest is wrong in the end; either way another session is opened.
+
+        Raises:
+            TransferError: the registry could not be asked, or its response is impossible.
+        """
+        self.is_uncertain = True
+        async with self._registry.send("GET", self._url, scope=self._scope, expect=_ACCEPTED) as response:
+            self._update_location(response)
+            found = _RANGE.fullmatch(response.headers.get("Range", ""))
+        arrived = int(found[1]) + 1 if found and found[1] != "0" else 0
+        if arrived > self._blob.size:
+            what = f"{self._registry.name} has {arrived} bytes of {self._blob.digest}, which has {self._blob.size}"
+            raise TransferError(f"{what}.", status=416)
+        self._offset = max(self._offset, arrived)
+
+    async def send(self, fetch: Fetch) -> bool:
+        """Send what has not arrived. If a request is refused for its size, its offset or its token, adapt and go on.
+
+        Args:
+            fetch: opens the blob's content.
+
+        Returns:
+            True if one request carried the whole blob; otherwise the registry should be asked whether it has it.
+
+        Raises:
+            ContentError: the content does not match the descriptor; the registry does not get all of it.
+            TransferError: the registry refused.
+        """
+        for _ in range(_MAX_RECOVERIES):
+            try:
+                return await self._send_rest(fetch)
+            except TransferError as error:
+                if not await self._recover(error):
+                    raise
+        raise TransferError(
+            f"{self._registry.name} refused the upload of {self._blob.digest} {_MAX_RECOVERIES} times, although it was "
+            "adapted each time."
+        )
+
+    async def delete(self) -> None:
+        """Delete the session, as a courtesy: registries remove stale ones by themselves, some day."""
+        with suppress(MirrorError, TimeoutError):
+            async with (
+                asyncio.timeout(_DELETE_TIMEOUT),
+                self._registry.send("DELETE", self._url, scope=self._scope, expect=_DELETED),
+            ):
+                pass
+
+    # --- after a refusal -----------------------------------------------------------------------------------------
+
+    async def _recover(self, error: TransferError) -> bool:
+        """Adapt to a refusal. Return whether something has changed, so that another request may be accepted."""
+        if error.status not in (401, 413, 416):
+            return False
+        offset, renewed = self._offset, self._token_renewed
+        try:
+            await self.query_offset()
+            is_known = True
+        except TransferError as failure:
+            if failure.transient:
+                raise
+            is_known = False  # the session may be as before: the refusal may be a proxy's
+        if error.status == 401:  # the query has fetched the new token, for which a stream cannot wait
+            self._token_renewed = True
+            return is_known and not renewed
+        return self._offset > offset or self._reduce_body_size(error.status or 0)
+
+    def _reduce_body_size(self, status: int) -> bool:
+        """Make request bodies smaller, for all blobs from now on; return whether they are below the refused size."""
+        most = _MAX_AFTER_416 if status == 416 else self._attempted_size - 1
+        if self._attempted_size <= max(most, self._min_body_size):
+            return False
+        smaller = [size for size in _BODY_SIZES if size <= most]
+        if self._registry.max_body_size > most and smaller:  # else another blob's upload has reduced it
+            self._registry.max_body_size = smaller[0]
+        return self._registry.max_body_size <= most
+
+    @property
+    def _max_body_size(self) -> int:
+        return max(self._registry.max_body_size, self._min_body_size)
+
+    # --- requests ------------------------------------------------------------------------------------------------
+
+    async def _send_rest(self, fetch: Fetch) -> bool:
+        size = self._blob.size
+        async with fetch(0) as reader:
+            content = _Content(stream.verified(reader, self._blob, self._batch))
+            if not self._offset and 0 < size <= self._max_body_size:
+                await self._put(self._rate_limited(content.read(size)), size)
+                return True
+            await content.skip(self._offset)
+            while self._offset < size:
+                await self._patch(content, min(self._max_body_size, size - self._offset))
+            await content.finish()
+        # aiohttp repeats a short PUT if the connection was cut, and the first one may have closed the session.
+        self.is_uncertain = True
+        await self._put(b"", 0)
+        return False
+
+    async def _patch(self, content: _Content, count: int) -> None:
+        """Send one chunk. The response's Range is not used: at Amazon ECR, it stays at the first chunk."""
+        self._attempted_size = count
+        headers = _headers(count) | {"Content-Range": f"{self._offset}-{self._offset + count - 1}"}
+        data = self._rate_limited(content.read(count))
+        async with self._registry.send(
+            "PATCH", self._url, scope=self._scope, headers=headers, data=data, expect=_ACCEPTED
+        ) as response:
+            self._update_location(response)
+        self._offset += count
+
+    async def _put(self, data: bytes | AsyncIterator[memoryview], size: int) -> None:
+        """Send the last request of the session, which completes the blob."""
+        self._attempted_size = size
+        # The session's own query is returned as it is; `digest` is added.
+        separator = "&" if self._url.raw_query_string else "?"
+        url = URL(f"{self._url}{separator}digest={self._blob.digest}", encoded=True)
+        async with self._registry.send(
+            "PUT", url, scope=self._scope, headers=_headers(size), data=data, expect=_CREATED
+        ):
+            pass
+
+    async def _rate_limited(self, pieces: AsyncIterator[memoryview]) -> AsyncIterator[memoryview]:
+        async for piece in pieces:
+            await self._registry.limits.rate.take(len(piece))
+            yield piece
+
+    def _update_location(self, response: aiohttp.ClientResponse) -> None:
+        if "Location" in response.headers:
+            self._url = location_of(response)
+
+
+class _Content:
+    """A blob's content that is sent in several request bodies, one after the other."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    async def read(self, count: int) -> AsyncIterator[memoryview]:
+        """Yield the next `count` bytes."""
+        while count:
+            if not self._rest:
+                self._rest = memoryview(await anext(self._chunks))
+            piece, self._rest = self._rest[:count], self._rest[count:]
+            count -= len(piece)
+            yield piece
+
+    async def skip(self, count: int) -> None:
+        """Read and drop the next `count` bytes."""
+        async for _ in self.read(count):
+            pass
+
+    async def finish(self) -> None:
+        """Read to the end, where the content is found to be right or wrong."""
+        async for _ in self._chunks:
+            pass
+
+
+def _headers(size: int) -> dict[str, str]:
+    return {"Content-Type": "application/octet-stream", "Content-Length": str(size)}

@@ -1,0 +1,276 @@
+"""Requests to one registry: authenticated, throttled, with redirects followed.
+
+Credentials are sent to the registry's own origin (scheme, host and port) and to the token server that it names, nowhere
+else: redirects are followed here, and not by aiohttp, without `Authorization` as soon as the origin changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from mirror.errors import InvalidContent, TransferError
+from mirror.oci.reference import DOCKER_HUB
+from mirror.ratelimit import Quota
+from mirror.registry import push_errors
+from mirror.registry.auth.authenticator import Authenticator, FindCredentials, Rejection
+from mirror.registry.options import RegistryOptions
+from mirror.registry.transport.addresses import is_loopback
+from mirror.registry.transport.budget import SegmentBudget
+from mirror.registry.transport.errors import iter_body, translate_errors
+from mirror.registry.transport.rate_limit import RateLimit, rate_limited
+from mirror.registry.transport.request import Request
+from mirror.registry.transport.responses import response_error, retry_after
+from mirror.registry.transport.route import OpenSession, Route
+from mirror.registry.transport.throttle import Throttle
+from mirror.registry.transport.tls import speaks_plain_http
+from mirror.registry.transport.urls import location_of
+
+log = logging.getLogger(__name__)
+CONNECT_TIMEOUT = 30.0  # seconds
+_API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS = 10
+_TOKEN_CAP = 1024 * 1024  # bytes of a token server's response
+
+
+@dataclass(frozen=True, slots=True)
+class SharedLimits:
+    """What all registries of one command share: the budget of segments in flight, and the rate limit."""
+
+    segments: SegmentBudget
+    rate: RateLimit
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """One request before authentication: what is sent, and how its response is buffered."""
+
+    method: str
+    url: URL
+    headers: Mapping[str, str]
+    data: Any = None
+    buffer_size: int | None = None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it can be sent again: a stream cannot, it is used up."""
+        return isinstance(self.data, bytes | None)
+
+
+class Registry:
+    """One registry over HTTP.
+
+    Attributes:
+        name: the registry as in image names, `HOST[:PORT]`.
+        options: how to talk to it.
+        limits: what all registries of the command share.
+        supports_ranges: False once it has failed to answer a range request.
+        blob_repositories: a repository that is known to have a blob, by digest, for mounting.
+        max_body_size: the largest upload request in bytes, as set or found out.
+        quota: the pull quota in its latest response that had one.
+        pulls: how many manifests it has sent, which is what pull quotas count.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: RegistryOptions,
+        open_session: OpenSession,
+        find_credentials: FindCredentials,
+        limits: SharedLimits,
+        *,
+        insecure: bool = False,
+    ) -> None:
+        self.name, self.options, self.limits = name, options, limits
+        self.supports_ranges = True
+        self.blob_repositories: dict[str, str] = {}
+        self.max_body_size = options.chunk_size or sys.maxsize
+        self.quota: Quota | None = None
+        self.pulls = 0
+        self._host = _API_HOSTS.get(name, name)
+        self._insecure = insecure
+        self._find_credentials = find_credentials
+        self._throttle = Throttle(name)
+        self._route = Route(name, options, open_session, insecure=insecure)
+        self._auth: Authenticator | None = None
+        self._opening = asyncio.Lock()
+
+    @asynccontextmanager
+    async def send(
+        self,
+        method: str,
+        path: str | URL,
+        *,
+        scope: str | None,
+        expect: frozenset[int] = frozenset({200}),
+        headers: Mapping[str, str] | None = None,
+        data: Any = None,
+        buffer_size: int | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send one request, authenticated, and with the redirects of a GET or HEAD followed; yield the response.
+
+        Args:
+            method: the HTTP method.
+            path: a path below `/v2/`, or a whole URL that the registry has given.
+            scope: what the request needs, for the token; None: send no credentials.
+            expect: the statuses that are returned; every other one is an error.
+            headers: additional headers.
+            data: bytes, or an asynchronous iterator, which can be sent only once.
+            buffer_size: bytes of the response that are read ahead, at most; None: the client's default.
+
+        Raises:
+            Unauthorized: credentials are required, or other ones.
+            TransferError: the network failed, or the status is unexpected.
+        """
+        with translate_errors(Request(method, f"https://{self._host}", self._host)):
+            base = await self._open()
+        url = path if isinstance(path, URL) else URL(f"{base}/v2/{path}", encoded=True)
+        exchange = _Exchange(method, url, headers or {}, data, buffer_size)
+        request = Request.to(method, url)
+        with translate_errors(request):
+            async with AsyncExitStack() as stack:
+                # The response must begin in time, however slowly it arrives; an upload may take as long as it takes.
+                patience = CONNECT_TIMEOUT + 2 * self.options.timeout if exchange.is_repeatable else None
+                async with self._throttle.slot(), asyncio.timeout(patience):
+                    response = await self._send_authenticated(stack, exchange, scope)
+                    self._observe(response)
+                if response.status not in expect:
+                    error = await self.error(request, response)
+                    raise push_errors.explain_status(error, method, self.name, scope)
+                yield response
+
+    async def error(self, request: Request, response: aiohttp.ClientResponse) -> TransferError:
+        """Return the error for a response with an unexpected status, and log it with its URL."""
+        error = await response_error(request, response, self.name)
+        log.info("%s: %s", request, error)
+        return error
+
+    def iter_body(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Return the body of a response, rate-limited; it fails below the minimum rate.
+
+        Raises:
+            TransferError: the connection was cut, or the body arrives too slowly.
+        """
+        return self.rate_limited(iter_body(response), response)
+
+    def rate_limited(self, chunks: AsyncIterator[bytes], response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Return the chunks of a response's body, rate-limited, as `iter_body` does."""
+        return rate_limited(chunks, self.limits.rate, self.options.timeout, Request.of(response))
+
+    async def read(self, response: aiohttp.ClientResponse, cap: int, what: str) -> bytes:
+        """Return the whole body of a small response.
+
+        Args:
+            response: the response.
+            cap: the maximum size in bytes.
+            what: the beginning of the error message.
+
+        Raises:
+            InvalidContent: it is larger than `cap`.
+            TransferError: as `iter_body`.
+        """
+        chunks, size = [], 0
+        async for chunk in self.iter_body(response):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > cap:
+                raise InvalidContent(f"{what} has more than {cap} bytes.")
+        return b"".join(chunks)
+
+    async def _open(self) -> URL:
+        """Return the registry's base URL, after finding out its scheme once."""
+        async with self._opening:
+            if self._route.base is None:
+                base = URL(f"{await self._scheme()}://{self._host}")
+                self._auth = Authenticator(base, self._find_credentials, self._fetch_token)
+                self._route.base = base
+        return self._route.base
+
+    async def _scheme(self) -> str:
+        """Return http if that is set, or if TLS is optional (on loopback; insecure registries) and not used."""
+        if {"*", self.name} & self.options.plain_http or self.options.host(self.name).plain_http:
+            return "http"
+        url = URL(f"https://{self._host}")
+        tls_is_optional = self._insecure or is_loopback(url.host or "")
+        return "http" if tls_is_optional and await speaks_plain_http(url) else "https"
+
+    async def _send_authenticated(
+        self, stack: AsyncExitStack, exchange: _Exchange, scope: str | None
+    ) -> aiohttp.ClientResponse:
+        """Send a request, and again with what a challenge asks for."""
+        if scope is None:
+            return await self._follow_redirects(stack, exchange, None)
+        auth = self._auth
+        assert auth is not None, "opened before"
+        authorization = auth.authorization(scope)
+        response = await self._follow_redirects(stack, exchange, authorization)
+        for renewed in (False, True):
+            # A challenge from another host, to which the registry redirected, must not get the registry's credentials.
+            if not exchange.is_repeatable or not self._route.is_registry(response.url):
+                break
+            challenges = response.headers.getall("WWW-Authenticate", [])
+            rejection = Rejection(exchange.method, response.status, challenges, authorization)
+            authorization = await auth.authorization_after(rejection, scope, renewed=renewed)
+            if authorization is None:
+                break
+            response = await self._follow_redirects(stack, exchange, authorization)
+        return response
+
+    async def _follow_redirects(
+        self, stack: AsyncExitStack, exchange: _Exchange, authorization: str | None, origin: URL | None = None
+    ) -> aiohttp.ClientResponse:
+        """Send a request and follow redirects; `authorization` is sent only to `origin`, by default the registry's."""
+        home, url = (origin or self._route.base or URL()).origin(), exchange.url
+        for _ in range(_MAX_REDIRECTS):
+            headers = dict(exchange.headers)
+            if authorization and url.origin() == home:
+                headers["Authorization"] = authorization
+            response = await stack.enter_async_context(
+                self._route.request(
+                    exchange.method, url, headers=headers, data=exchange.data, buffer_size=exchange.buffer_size
+                )
+            )
+            if response.status not in _REDIRECTS or exchange.method not in ("GET", "HEAD"):
+                return response
+            url = location_of(response)
+        raise TransferError(f"{url.authority}: more than {_MAX_REDIRECTS} redirects.")
+
+    def _observe(self, response: aiohttp.ClientResponse) -> None:
+        """Take note of what any response says about the registry: throttling, and the pull quota."""
+        pause = retry_after(response.headers.get("Retry-After"))
+        if response.status == 429 or (response.status == 503 and pause is not None):
+            if self._route.is_registry(response.url):  # another host's answer does not speak for the registry
+                self._throttle.throttled(pause)
+        else:
+            self._throttle.succeeded()
+        if response.status == 200 and response.method == "GET" and "/manifests/" in response.url.path:
+            self.pulls += 1
+        quota = Quota.from_headers(response.headers)
+        if quota and quota != self.quota:
+            log.info("%s: %s.", self.name, quota)
+            self.quota = quota
+
+    async def _fetch_token(self, url: URL, authorization: str | None, form: Mapping[str, str] | None = None) -> bytes:
+        """Request a token: see `FetchToken`."""
+        exchange = _Exchange("POST" if form else "GET", url, {}, form)
+        request = replace(Request.to(exchange.method, url), subject="token request")
+        with translate_errors(request):
+            async with AsyncExitStack() as stack:
+                response = await self._follow_redirects(stack, exchange, authorization, origin=url)
+                if response.status != 200:
+                    scope = (form or url.query).get("scope")
+                    error = await self.error(request, response)
+                    raise push_errors.explain_status(error, "", self.name, scope)
+                try:
+                    return await self.read(response, _TOKEN_CAP, f"The token from {url.host}")
+                except InvalidContent as error:
+                    raise TransferError(str(error)) from None

@@ -1,0 +1,108 @@
+"""What a registry's refusal of a push means, and what to do about it, if the registry's own words do not say so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+
+from mirror.errors import BlobsUnknown, TransferError, Unauthorized
+from mirror.oci.descriptor import CONFIG_TYPES, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
+from mirror.oci.digest import Digest
+from mirror.oci.manifest import Document
+
+_MANIFEST_REJECTED = frozenset({400, 404, 415, 422})  # statuses with which registries reject a manifest
+_BLOB_UNKNOWN = re.compile(
+    r"\bBLOB_UNKNOWN|_BLOB_UNKNOWN\b|MANIFEST_INVALID [^;]*\b(?:blobs?|layers?)\b", re.IGNORECASE
+)
+_ECR = re.compile(r"[0-9]+\.dkr\.ecr[.-].*")
+_PUSH_SCOPE = re.compile(r"repository:([^ ]+):pull,push\b")
+_HINTS = {
+    401: "Log in there as a user who may push: mirror login {registry}",
+    403: "The user may not push to {registry}/{repository}, or the repository or its project does not exist: ask the "
+    "registry's administrator, or log in as another user: mirror login {registry}",
+    405: "{registry} takes no pushes: it is read-only, or a cache of another registry. Name the registry that does.",
+}
+_NO_CHUNKS = "It does not accept blobs in chunks: remove --chunk-size."
+
+
+def explain_status(error: TransferError, method: str, registry: str, scope: str | None) -> TransferError:
+    """Explain what a status means for a push; requests with other scopes, and GETs, are not part of one.
+
+    Args:
+        error: the error for the response.
+        method: the method of the request.
+        registry: the registry's name.
+        scope: the scope of the request.
+
+    Returns:
+        The same error, with a hint if there is one.
+    """
+    push = _PUSH_SCOPE.match(scope or "")
+    if not push or method == "GET":  # a GET is refused to a push for the same reasons as to a pull
+        return error
+    if (method, error.status) == ("PATCH", 405):
+        error.hint = _NO_CHUNKS
+    elif isinstance(error, Unauthorized) or not error.hint:  # the hint of `Unauthorized` is about pulls
+        hint = _HINTS.get(error.status or 0, "").format(registry=registry, repository=push[1])
+        error.hint = hint or error.hint
+    return error
+
+
+@contextmanager
+def explain_no_session(registry: str, repository: str) -> Iterator[None]:
+    """Explain why an upload session cannot be opened: the repository may not exist.
+
+    Raises:
+        TransferError: the same error, with a hint.
+    """
+    try:
+        yield
+    except TransferError as error:
+        is_ecr = _ECR.fullmatch(registry)  # it closes the connection
+        if "NAME_UNKNOWN" in error.said or (error.status is None and is_ecr):
+            command = f": aws ecr create-repository --repository-name {repository}" if is_ecr else "."
+            error.hint = (
+                f"{registry} does not create repositories by itself. Create {repository} there, and push again{command}"
+            )
+        raise
+
+
+def explain_manifest(error: TransferError, document: Document, pushed: Container[Digest]) -> TransferError:
+    """Explain why a manifest was rejected.
+
+    Args:
+        error: the error for the response.
+        document: the manifest.
+        pushed: the manifests that have been pushed to the repository before.
+
+    Returns:
+        `BlobsUnknown` if the registry lacks blobs of the manifest; otherwise the same error, perhaps with a hint.
+    """
+    if error.status not in _MANIFEST_REJECTED:
+        return error
+    if not document.is_index and _BLOB_UNKNOWN.search(error.said):
+        return BlobsUnknown(str(error), hint=error.hint, status=error.status, said=error.said)
+    error.hint = _manifest_hint(document, pushed) or error.hint
+    return error
+
+
+def _manifest_hint(document: Document, pushed: Container[Digest]) -> str | None:
+    child_types = {child.media_type for child in document.manifests}
+    if any(child.digest not in pushed for child in document.manifests):
+        return (
+            "The image is sparse: platforms are absent on purpose, and this registry wants all of them. "
+            "Pull it without --sparse, or with --all-platforms; where that cannot be done, push single platforms: "
+            "mirror copy oci:LAYOUT:NAME docker://TARGET --platform linux/amd64"
+        )
+    if document.media_type == OCI_INDEX and child_types & {DOCKER_LIST, DOCKER_MANIFEST}:
+        return (
+            "It is an OCI index of Docker images, which older versions of Quay reject. Update the registry, or pull "
+            "one platform at a time with --platform, which needs no index."
+        )
+    if document.config and document.config.media_type not in CONFIG_TYPES:
+        return (
+            f"It is an artifact with a config of type {document.config.media_type}. The registry's administrator can "
+            "allow it: in Quay, with ALLOWED_OCI_ARTIFACT_TYPES."
+        )
+    return None
