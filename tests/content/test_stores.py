@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from mirror.content import stream
@@ -23,6 +23,7 @@ from mirror.registry import Client, RegistryOptions, Repository
 from tests.support import images
 from tests.support.command import leftovers, wrong_blobs
 from tests.support.memory import descriptor_of, fetching, node_of
+from tests.support.profiles import examples
 from tests.support.registry import EmbeddedRegistry, serving
 from tests.support.strategies import digest_by
 
@@ -197,7 +198,7 @@ def test_many_may_put_at_once(store: Store) -> None:
 
 
 @given(st.binary(max_size=2000), st.lists(st.integers(0, 2000), max_size=4))
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("kind", ["layout", "registry"])
 def test_any_content_comes_back(
     tmp_path_factory: pytest.TempPathFactory, kind: str, data: bytes, cuts: list[int]
