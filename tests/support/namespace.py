@@ -6,20 +6,16 @@ on addresses that look private or public, and nothing that they try can leave th
 
 import ctypes
 import functools
-import multiprocessing
 import os
 import shutil
 import subprocess
-import traceback
-import warnings
 from collections.abc import Callable, Iterable, Mapping
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from tests.peers.programs import lacking
+from tests.support.fork import run_in_fork
 
-_LIMIT = 120  # seconds
 _NEW_MOUNTS, _NEW_USERS, _NEW_NETWORK = 0x00020000, 0x10000000, 0x40000000  # CLONE_NEWNS, _NEWUSER and _NEWNET
 
 
@@ -32,48 +28,23 @@ def isolated(*addresses: str, names: Mapping[str, str] | None = None) -> Callabl
             if not shutil.which("ip"):
                 lacking("ip is not installed")
 
-            def inside() -> None:
+            def inside() -> str:
+                try:
+                    _leave()
+                except OSError as error:
+                    return f"this machine gives out no network namespaces: {error}"
                 _furnish(addresses, names or {}, fixtures["tmp_path"])
                 test(**fixtures)
+                return ""
 
-            _run_apart(inside)
+            ended = run_in_fork(inside)  # only a process with a single thread may enter a namespace of users
+            assert ended.value is not None, ended
+            if ended.value:
+                lacking(ended.value)
 
         return run
 
     return decorate
-
-
-def _run_apart(action: Callable[[], None]) -> None:
-    """Run it in a fork, in namespaces of its own; only a process with a single thread may enter them."""
-    fork = multiprocessing.get_context("fork")
-    here, there = fork.Pipe()
-    child = fork.Process(target=_child, args=(action, there))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # our other threads wait, and hold nothing
-        child.start()
-    try:
-        assert here.poll(_LIMIT), "the test does not end"
-        outcome, text = here.recv()
-    finally:
-        child.kill()
-        child.join()
-    if outcome == "lacking":
-        lacking(text)
-    assert outcome == "passed", text
-
-
-def _child(action: Callable[[], None], result: Connection) -> None:
-    try:
-        _leave()
-    except OSError as error:
-        result.send(("lacking", f"this machine gives out no network namespaces: {error}"))
-        return
-    try:
-        action()
-    except BaseException:
-        result.send(("failed", traceback.format_exc()))
-    else:
-        result.send(("passed", ""))
 
 
 def _leave() -> None:
