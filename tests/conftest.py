@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 import mirror as package
+from tests.support import profiles
 
 pytest.register_assert_rewrite("tests.support.command", "tests.peers.programs", "tests.peers.layouts")
+profiles.load_profile()  # before the modules of tests are imported, whose decorators ask for it
 
 from tests.support.command import Mirror  # noqa: E402
 from tests.support.registry import EmbeddedRegistry, serving  # noqa: E402

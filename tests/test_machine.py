@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -29,6 +29,7 @@ from mirror import (
 )
 from tests.support.command import blob_path, blobs, lacking, names, wrong_blobs
 from tests.support.images import Image
+from tests.support.profiles import examples
 from tests.support.registry import (
     Action,
     Chunked,
@@ -74,7 +75,7 @@ def registries() -> Iterator[tuple[EmbeddedRegistry, EmbeddedRegistry]]:
 numbers = itertools.count()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(image=graphs())
 def test_any_graph_comes_back_as_it_was(
     registries: tuple[EmbeddedRegistry, EmbeddedRegistry], tmp_path: Path, image: Image
@@ -234,6 +235,4 @@ def _damage(path: Path, how: str) -> None:
 
 
 TestLayouts = Layouts.TestCase
-TestLayouts.settings = settings(
-    max_examples=12, stateful_step_count=20, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate)
-)
+TestLayouts.settings = examples(12, stateful_step_count=20, phases=(Phase.explicit, Phase.reuse, Phase.generate))

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror import PlatformSelection, PullOptions, copy_images, pull_image, push_images, verify_layout
@@ -15,6 +15,7 @@ from tests.peers.programs import lacking, needed
 from tests.support import debian_image, images
 from tests.support.command import blobs, entries, tree
 from tests.support.images import Image
+from tests.support.profiles import examples
 from tests.support.registry import EmbeddedRegistry, serving
 from tests.support.strategies import Family, families, graphs
 
@@ -53,7 +54,7 @@ def tags(layout: Path) -> dict[str, str]:
 
 
 @given(families(), st.booleans(), st.booleans())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_everything_arrives_and_comes_back(family: Family, first_api: bool, second_api: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out, back = Path(folder, "out"), Path(folder, "back")
@@ -97,7 +98,7 @@ def all_the_way_round(folder: Path, first: EmbeddedRegistry, second: EmbeddedReg
 
 
 @given(families(), st.booleans())
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_any_graph_and_what_refers_to_it_goes_all_the_way_round(family: Family, api: bool) -> None:
     with tempfile.TemporaryDirectory() as name, serving(EmbeddedRegistry(referrers=True)) as first:
         publish(family, first, api=True)
@@ -109,7 +110,7 @@ def test_any_graph_and_what_refers_to_it_goes_all_the_way_round(family: Family, 
 
 
 @given(graphs())
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_any_graph_goes_all_the_way_round_by_copies_alone(image: Image) -> None:
     with tempfile.TemporaryDirectory() as folder, serving(EmbeddedRegistry()) as registry:
         image.publish(registry, "a/b", "v1")

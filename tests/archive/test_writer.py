@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from mirror.archive.extents import Members
@@ -33,6 +33,7 @@ from tests.fs.test_directory import make
 from tests.support import images
 from tests.support.archives import IMAGE_NAME, OCI_LAYOUT, REF_NAME, unpacked
 from tests.support.memory import descriptor_of
+from tests.support.profiles import examples
 from tests.support.strategies import digest_by
 
 DATA = random.Random(3).randbytes(9_000_000)  # more than two batches
@@ -168,7 +169,7 @@ NODES = [Descriptor("x/y", Digest.of(data), len(data)) for data in SOME]
 
 @pytest.mark.parametrize("fetch", [filled, from_memory], ids=["files", "streams"])
 @given(order=st.permutations(range(len(SOME))))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_comes_first_the_archive_is_the_same(
     tmp_path: Path, fetch: Callable[..., Fetch], order: list[int]
 ) -> None:

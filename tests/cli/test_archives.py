@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tests.support import images, layouts
@@ -32,6 +32,7 @@ from tests.support.archives import (
 )
 from tests.support.command import Mirror, Result, assert_whole, blob_path, blobs, check_manners, entries, names, tree
 from tests.support.images import Image
+from tests.support.profiles import examples
 from tests.support.registry import EmbeddedRegistry, serving
 from tests.support.strategies import mutated
 
@@ -466,7 +467,7 @@ def test_the_bytes_are_on_the_disk_before_the_name(mirror: Mirror, tmp_path: Pat
 
 
 @given(st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("pack", [docker_old, docker_new])
 def test_no_change_of_bytes_is_a_traceback(
     tmp_path_factory: pytest.TempPathFactory, pack: Callable[[Saved], bytes], data: st.DataObject

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,16 @@ from tests.support.registry import (
 )
 
 MB = 1_000_000
-LARGE = images.Blob.of(
-    b"".join(random.Random(i).randbytes(MB) for i in range(200)), images.OCI_LAYER, images.digest_of(b"x")
-)
 MIDDLE = images.Blob.of(random.Random(5).randbytes(3 * MB), images.OCI_LAYER, images.digest_of(b"y"))
 IMAGE = images.image("linux/amd64", MIDDLE)
 MULTI = images.multi_arch()
+
+
+@cache
+def large(size: int) -> images.Blob:
+    """A blob of so many megabytes."""
+    data = b"".join(random.Random(number).randbytes(MB) for number in range(size))
+    return images.Blob.of(data, images.OCI_LAYER, images.digest_of(b"x"))
 
 
 def blob_requests(registry: EmbeddedRegistry, digest: str) -> list[Seen]:
@@ -68,7 +73,7 @@ def test_a_cut_within_a_run_costs_only_the_bytes_after_it(
 def test_a_link_that_is_cut_again_and_again_carries_a_blob_all_the_same(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
-    layer = images.Blob.of(LARGE.data[: 20 * MB], images.OCI_LAYER, images.digest_of(b"x"))
+    layer = large(20)
     images.image("linux/amd64", layer).publish(registry, "a", "v1")
     registry.fault(Fault(path=layer.digest, times=12, action=Cut(after=3 * MB // 2)))
     mirror("pull", f"{registry.host}/a:v1", "--all", "--retries", 1)
@@ -111,25 +116,26 @@ def test_a_server_without_ranges_sends_all_again(mirror: Mirror, registry: Embed
 
 def test_kill_9_at_nine_tenths_costs_the_last_tenth(mirror: Mirror, tmp_path: Path) -> None:
     """The server counts: 200 MB, one connection, silence after 180 MB, kill -9, once more."""
-    with serving(EmbeddedRegistry(tmp_path / "registry")) as registry:
-        images.image("linux/amd64", LARGE).publish(registry, "a", "v1")
-        registry.fault(Fault(path=LARGE.digest, times=1, action=Stall(after=180 * MB)))
+    layer = large(200)
+    with serving(EmbeddedRegistry()) as registry:
+        images.image("linux/amd64", layer).publish(registry, "a", "v1")
+        registry.fault(Fault(path=layer.digest, times=1, action=Stall(after=180 * MB)))
         process = mirror.start("pull", f"{registry.host}/a:v1", "--all", "--connections-per-blob", 1)
-        wait_for(lambda: [seen.sent for seen in blob_requests(registry, LARGE.digest)] == [180 * MB])
-        partial = tmp_path / "layout/.mirror/partial" / LARGE.digest.replace(":", "-")
+        wait_for(lambda: [seen.sent for seen in blob_requests(registry, layer.digest)] == [180 * MB])
+        partial = tmp_path / "layout/.mirror/partial" / layer.digest.replace(":", "-")
         wait_for(lambda: partial.stat().st_size > 170 * MB)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
         result = mirror("pull", f"{registry.host}/a:v1", "--all", "--json")
-        again = sum(seen.sent for seen in blob_requests(registry, LARGE.digest)[1:])
+        again = sum(seen.sent for seen in blob_requests(registry, layer.digest)[1:])
     assert again <= 20 * MB + 8 * 2**20
     assert result.json["resumed"] == 200 * MB - again
     assert_whole(tmp_path / "layout")
 
 
 def test_an_interrupted_pull_goes_on_by_the_byte(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
-    layer = images.Blob.of(LARGE.data[: 20 * MB], images.OCI_LAYER, images.digest_of(b"x"))
+    layer = large(20)
     images.image("linux/amd64", layer).publish(registry, "a", "v1")
     registry.fault(Fault(path=layer.digest, times=1, action=Stall(after=15 * MB)))
     process = mirror.start("pull", f"{registry.host}/a:v1", "--all")
@@ -149,7 +155,7 @@ def test_an_interrupted_pull_goes_on_by_the_byte(mirror: Mirror, registry: Embed
 def test_a_slow_blob_over_several_connections_is_the_same_blob(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
-    layer = images.Blob.of(LARGE.data[: 40 * MB], images.OCI_LAYER, images.digest_of(b"x"))
+    layer = large(40)
     images.image("linux/amd64", layer).publish(registry, "a", "v1")
     registry.fault(Fault(path=layer.digest, times=None, action=Slow(delay=0.01, rate=20 * MB)))
     mirror("pull", f"{registry.host}/a:v1", "--all", "--connections-per-blob", 4)
@@ -158,7 +164,7 @@ def test_a_slow_blob_over_several_connections_is_the_same_blob(
 
 
 def test_cuts_of_several_connections_cost_little(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
-    layer = images.Blob.of(LARGE.data[: 40 * MB], images.OCI_LAYER, images.digest_of(b"x"))
+    layer = large(40)
     images.image("linux/amd64", layer).publish(registry, "a", "v1")
     registry.fault(Fault(path=layer.digest, times=None, action=Slow(rate=40 * MB)))
     registry.fault(Fault(path=layer.digest, times=3, skip=5, action=Cut(after=MB)))

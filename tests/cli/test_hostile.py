@@ -56,7 +56,7 @@ class Gzipped(Action):
     """What a proxy does that wants to help."""
 
     def on_answer(self, call: Call, given: Answer) -> Answer:
-        return given.with_body(gzip.compress(given.data())).plus("Content-Encoding", "gzip")
+        return given.with_body(gzip.compress(given.body)).plus("Content-Encoding", "gzip")
 
 
 @dataclass(frozen=True)
@@ -596,7 +596,7 @@ class Lifetime(Action):
     text: bytes
 
     def on_answer(self, call: Call, given: Answer) -> Answer:
-        return given.with_body(given.data().replace(b'"expires_in": 300', b'"expires_in": ' + self.text))
+        return given.with_body(given.body.replace(b'"expires_in": 300', b'"expires_in": ' + self.text))
 
 
 def test_registry_that_is_never_satisfied_is_left(mirror: Mirror) -> None:

@@ -1,15 +1,17 @@
 """One suite for everything that content can be put into: a layout on a disk and a repository of a registry."""
 
 import asyncio
+import http.client
+import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from mirror.content import stream
@@ -20,13 +22,16 @@ from mirror.layout import Layout, LayoutWriter
 from mirror.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from mirror.oci.digest import Digest
 from mirror.registry import Client, RegistryOptions, Repository
+from tests.peers.programs import docker_registry
 from tests.support import images
 from tests.support.command import leftovers, wrong_blobs
 from tests.support.memory import descriptor_of, fetching, node_of
+from tests.support.profiles import examples
 from tests.support.registry import EmbeddedRegistry, serving
 from tests.support.strategies import digest_by
 
 T = TypeVar("T")
+_numbers = itertools.count()
 DATA = random.Random(2).randbytes(300_000)
 NODE = Descriptor("application/octet-stream", Digest.of(DATA), len(DATA))
 NOTHING = Descriptor("application/octet-stream", Digest.of(b""), 0)
@@ -73,45 +78,59 @@ class LayoutStore:
 
 
 class RegistryStore:
-    def __init__(self, registry: EmbeddedRegistry) -> None:
+    """A repository of its own in a registry that all tests share, looked at over plain HTTP."""
+
+    def __init__(self, host: str, contents: Callable[[str], dict[str, bytes]]) -> None:
         self.name = "v1"
-        self._registry = registry
+        self._host, self._repo = host, f"store/number-{next(_numbers)}"
+        self._contents = contents
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Both]:
         async with Client(RegistryOptions(jobs=64)) as client:
-            yield Repository(client.registry(self._registry.host), "a/b", jobs=64, push=True)
+            yield Repository(client.registry(self._host), self._repo, jobs=64, push=True)
 
     def held(self, node: Descriptor) -> bytes | None:
-        try:
-            if node.is_manifest:
-                return self._registry.get_manifest("a/b", node.digest)[0]
-            return self._registry.get_blob("a/b", node.digest)
-        except KeyError:
-            return None
+        found = self._get(f"{'manifests' if node.is_manifest else 'blobs'}/{node.digest}")
+        return found[0] if found else None
 
     def named(self) -> str | None:
-        return self._registry.tags("a/b").get(self.name)
+        found = self._get(f"manifests/{self.name}")
+        return found[1] if found else None
 
     def assert_clean(self) -> None:
-        for digest in self._registry.blobs("a/b"):
-            assert digest_by(digest.partition(":")[0], self._registry.get_blob("a/b", digest)) == digest
+        for digest, data in self._contents(self._repo).items():
+            assert digest_by(digest.partition(":")[0], data) == digest
+
+    def _get(self, path: str) -> tuple[bytes, str] | None:
+        """The content at a path, and the digest that the registry gives it."""
+        accept = {"Accept": f"{OCI_MANIFEST}, {OCI_INDEX}"}
+        with closing(http.client.HTTPConnection(self._host)) as connection:
+            connection.request("GET", f"/v2/{self._repo}/{path}", headers=accept)
+            response = connection.getresponse()
+            data = response.read()
+        assert response.status in (200, 404), data
+        return (data, response.headers["Docker-Content-Digest"]) if response.status == 200 else None
 
 
-@contextmanager
-def new_store(kind: str, path: Path) -> Iterator[Store]:
-    if kind == "layout":
-        yield LayoutStore(path)
-    else:
-        with serving(EmbeddedRegistry()) as running:
-            yield RegistryStore(running)
+KINDS = ["layout", "registry", pytest.param("docker-registry", marks=pytest.mark.peer)]
+MakeStore = Callable[[Path], Store]
 
 
-@pytest.fixture(params=["layout", "registry"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """An empty store of each kind."""
-    with new_store(request.param, tmp_path / "layout") as found:
-        yield found
+@pytest.fixture(params=KINDS, scope="module")
+def new_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeStore]:
+    """Make an empty store of each kind; `path` is for one that has a path."""
+    if request.param == "layout":
+        yield LayoutStore
+        return
+    embedded = request.param == "registry"
+    with serving(EmbeddedRegistry()) if embedded else docker_registry(tmp_path_factory.mktemp("peer")) as running:
+        yield lambda path: RegistryStore(running.host, running.contents)
+
+
+@pytest.fixture
+def store(new_store: MakeStore, tmp_path: Path) -> Store:
+    return new_store(tmp_path / "layout")
 
 
 def using(store: Store, action: Callable[[Both], Awaitable[T]]) -> T:
@@ -197,16 +216,15 @@ def test_many_may_put_at_once(store: Store) -> None:
 
 
 @given(st.binary(max_size=2000), st.lists(st.integers(0, 2000), max_size=4))
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@pytest.mark.parametrize("kind", ["layout", "registry"])
+@examples(10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_content_comes_back(
-    tmp_path_factory: pytest.TempPathFactory, kind: str, data: bytes, cuts: list[int]
+    tmp_path_factory: pytest.TempPathFactory, new_store: MakeStore, data: bytes, cuts: list[int]
 ) -> None:
     node = Descriptor("a/b", Digest.of(data), len(data))
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    with new_store(kind, tmp_path_factory.mktemp("any")) as store:
-        put(store, node, *(data[start:stop] for start, stop in pairwise(edges)))
-        assert (store.held(node), get(store, node)) == (data, data)
+    store = new_store(tmp_path_factory.mktemp("any"))
+    put(store, node, *(data[start:stop] for start, stop in pairwise(edges)))
+    assert (store.held(node), get(store, node)) == (data, data)
 
 
 # What is wrong

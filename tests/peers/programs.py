@@ -135,6 +135,11 @@ class DockerRegistry:
         folder = self.storage / "docker/registry/v2/repositories" / repo / "_manifests/tags"
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
+    def contents(self, repo: str) -> dict[str, bytes]:
+        """The blobs of a repository by their digests."""
+        links = self.storage.glob(f"docker/registry/v2/repositories/{repo}/_layers/*/*/link")
+        return {digest: self.blob(digest).read_bytes() for digest in (link.read_text() for link in links)}
+
     def blob(self, digest: str) -> Path:
         """The file in which a blob or a manifest is kept."""
         algorithm, hexadecimal = digest.split(":")
@@ -180,7 +185,7 @@ def docker_registry(folder: Path, storage: Path | None = None, **settings: Json)
 def _configuration(storage: Path, settings: Json) -> Json:
     return {
         "version": 0.1,
-        "storage": {"filesystem": {"rootdirectory": str(storage)}},
+        "storage": {"filesystem": {"rootdirectory": str(storage)}, "delete": {"enabled": True}},
         **settings,
         "http": {"addr": "127.0.0.1:0", "secret": "none", **settings.get("http", {})},
     }

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support import inprocess
+from tests.support import crash, inprocess
+from tests.support.fork import run_in_fork
 
 _CODES = {0, 1, 2, 3, 4, 130}
 _LIMIT = 60  # seconds after which a command hangs
@@ -89,13 +90,15 @@ class Mirror:
             env: variables to add to its environment.
             bound: in a process that obeys file modes even as root.
             process: in a process of its own.
-            module: what runs in a process of its own instead of `mirror`.
+            module: `tests.support.crash` takes a plan as its first argument, and may kill the process.
         """
         command = self.command(*args, module=module)
-        if self.in_process and not (bound or process or module != "mirror") and _suits_this_process(env or {}):
+        if bound or process or not self.in_process or not _suits_this_process(env or {}):
+            result = self.run(_bound(command) if bound else command, stdin, env)
+        elif module == "mirror":
             result = self._call(args, stdin, {**self.env, **(env or {})})
         else:
-            result = self.run(_bound(command) if bound else command, stdin, env)
+            result = self._crash(str(args[0]), args[1:], stdin, {**self.env, **(env or {})})
         assert result.code == code, f"{' '.join(command)}\n{result.code}: {result.out}\n{result.err}"
         if code in _CODES:
             check_manners(result)
@@ -106,6 +109,16 @@ class Mirror:
             [str(arg) for arg in args], cwd=self.folder, env=env, stdin=stdin.encode(), warning_options=_WARNINGS
         )
         return Result(code, out, err.decode())
+
+    def _crash(self, plan: str, args: Iterable[object], stdin: str, env: Mapping[str, str]) -> Result:
+        def planned() -> Result:
+            os.chdir(self.folder)
+            crash.prepare(plan)
+            return self._call(args, stdin, env)
+
+        ended = run_in_fork(planned)
+        assert not ended.error, ended.error
+        return ended.value or Result(-ended.signal, b"", "")
 
     def run(self, command: list[str], stdin: str = "", env: Mapping[str, str] | None = None) -> Result:
         """Run any command line as `mirror` is run, however it ends."""

@@ -25,16 +25,21 @@ Wrapper = Callable[[str, Call], Call]
 
 
 def main() -> NoReturn:
-    kind, _, text = sys.argv.pop(1).partition(":")
+    prepare(sys.argv.pop(1))
+    from mirror.cli import main as mirror
+
+    mirror()
+
+
+def prepare(plan: str) -> None:
+    """Make this machine fail as planned."""
+    kind, _, text = plan.partition(":")
     if kind == "free":
         os.fstatvfs = _free(os.fstatvfs, int(text))
     else:
         wrapper = _traced(Path(text)) if kind == "trace" else _failing(kind, int(text))
         for name in _CALLS:
             setattr(os, name, wrapper(name, getattr(os, name)))
-    from mirror.cli import main as mirror
-
-    mirror()
 
 
 def _failing(kind: str, wanted: int) -> Wrapper:

@@ -15,6 +15,7 @@ import tarfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -266,6 +267,7 @@ def artifact(artifact_type: str, *blobs: Blob, configuration: Blob = EMPTY, **fi
 # The sample
 
 
+@cache
 def seed_image() -> Image:
     """An image in the shape of redis:4.0 as it was published: types, sizes, formatting, history.
 

@@ -1,23 +1,22 @@
 """Networks that are nobody's: a test that runs in a network namespace of its own, with whatever addresses and names.
 
-The test starts itself again there, under `unshare`, with the same pytest: so registries and command find themselves on
-addresses that look private or public, and nothing that they try can leave the machine.
+The test runs in a fork of this process that has left the machine's network: so registries and command find themselves
+on addresses that look private or public, and nothing that they try can leave the machine.
 """
 
+import ctypes
 import functools
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.peers.programs import lacking
+from tests.support.fork import run_in_fork
 
-_INSIDE = "MIRROR_TEST_NAMESPACE"
-_LIMIT = 120  # seconds
-_UNSHARE = ("unshare", "--map-root-user", "--net", "--mount")
+_NEW_MOUNTS, _NEW_USERS, _NEW_NETWORK = 0x00020000, 0x10000000, 0x40000000  # CLONE_NEWNS, _NEWUSER and _NEWNET
 
 
 def isolated(*addresses: str, names: Mapping[str, str] | None = None) -> Callable[[Callable[..., None]], Any]:
@@ -26,28 +25,37 @@ def isolated(*addresses: str, names: Mapping[str, str] | None = None) -> Callabl
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)
         def run(**fixtures: Any) -> None:
-            if os.environ.get(_INSIDE):
+            if not shutil.which("ip"):
+                lacking("ip is not installed")
+
+            def inside() -> str:
+                try:
+                    _leave()
+                except OSError as error:
+                    return f"this machine gives out no network namespaces: {error}"
                 _furnish(addresses, names or {}, fixtures["tmp_path"])
                 test(**fixtures)
-            else:
-                _again(os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0], fixtures["tmp_path"] / "inside")
+                return ""
+
+            ended = run_in_fork(inside)  # only a process with a single thread may enter a namespace of users
+            assert ended.value is not None, ended
+            if ended.value:
+                lacking(ended.value)
 
         return run
 
     return decorate
 
 
-def _again(test: str, folder: Path) -> None:
-    if not shutil.which("unshare") or not shutil.which("ip"):
-        lacking("unshare or ip is not installed")
-    if subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False).returncode:
-        lacking("this machine gives out no network namespaces")
-    quiet = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}")  # and in nobody's way
-    command = [*_UNSHARE, sys.executable, "-m", "pytest", *quiet, test]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=_LIMIT, check=False, env={**os.environ, _INSIDE: "1"}
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def _leave() -> None:
+    """Enter new namespaces, as root of them."""
+    user, group = os.geteuid(), os.getegid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_NEW_USERS | _NEW_MOUNTS | _NEW_NETWORK):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
 
 
 def _furnish(addresses: Iterable[str], names: Mapping[str, str], folder: Path) -> None:

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from mirror.errors import MirrorError
 from tests.support import images
 from tests.support.images import Blob, Image, Json
+from tests.support.profiles import examples
 
 T = TypeVar("T")
-QUICK = settings(max_examples=60, deadline=None)
-THOROUGH = settings(max_examples=300, deadline=None)
+QUICK = examples(60)
+THOROUGH = examples(300)
 
 HEX = "0123456789abcdef"
 _LOWER = "abcxyz0189"

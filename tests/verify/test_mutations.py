@@ -5,16 +5,17 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror import verify_layout
 from mirror.report.findings import Verdict
 from tests.support import images, layouts
 from tests.support.images import Image
+from tests.support.profiles import examples
 from tests.support.strategies import graphs
 
-FEW = settings(max_examples=80, deadline=None)
+FEW = examples(80)
 LAYERED = images.index(
     [
         images.image("linux/amd64", images.layer(1, 600), images.layer(2, 100)),

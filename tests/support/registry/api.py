@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.support.images import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
-from tests.support.registry.messages import Answer, Body, Call, Refused, answer, answer_json, refuse
+from tests.support.registry.messages import Answer, Call, Refused, answer, answer_json, refuse
 from tests.support.registry.quirks import PROXY_PAGE, Quirks
 from tests.support.registry.routes import Route
 from tests.support.registry.storage import Repository, Store, digest_of, is_digest
@@ -27,7 +27,6 @@ class Options:
     read_only: bool = False
     page: int = 1000  # the most entries of a list in one answer
     referrers: bool = False  # the referrers API, and OCI-Subject
-    filters: bool = True  # artifactType is honoured there
     dashes: bool = False  # as GitLab has it: sha256-… is no tag but the digest sha256:…
     quirks: Quirks = field(default_factory=Quirks)
 
@@ -45,9 +44,6 @@ class Distribution:
             return await self._handler(call, route)
         except Refused as refused:
             return refused.answer
-
-    def close(self) -> None:
-        self._uploads.close()
 
     async def _handler(self, call: Call, route: Route | None) -> Answer:
         limit = self._options.quirks.body_limit
@@ -96,15 +92,9 @@ class Distribution:
         if not is_digest(route.reference):
             refuse(400, "DIGEST_INVALID", "not a digest", route.reference)
         found = self._referring(route)
-        kind = call.param("artifactType")
-        filtered = bool(kind and self._options.filters)
-        if filtered:
-            found = [node for node in found if node.get("artifactType") == kind]
         start = int(call.param("skip") or 0)
         document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found[start : start + self._options.page]}
         given = answer(200, json.dumps(document).encode(), Content_Type=OCI_INDEX)
-        if filtered:
-            given = given.plus("OCI-Filters-Applied", "artifactType")
         if len(found) > start + self._options.page:
             path = f"/v2/{route.repo}/referrers/{route.reference}"
             given = given.plus("Link", f'<{path}?skip={start + self._options.page}>; rel="next"')
@@ -115,7 +105,7 @@ class Distribution:
         repository = self._store.repository(route.repo) or Repository()
         found = []
         for digest, media_type in sorted(repository.manifests.items()):
-            data = self._store.contents.read(digest)
+            data = self._store.contents[digest]
             document = json.loads(data)
             if (document.get("subject") or {}).get("digest") == route.reference:
                 kind = document.get("artifactType") or document.get("config", {}).get("mediaType")
@@ -129,7 +119,7 @@ class Distribution:
         repository = self._repository(route.repo)
         digest = self._manifest(repository, route.reference)
         media_type = repository.manifests[digest]
-        body = self._store.contents.body(digest)
+        body = self._store.contents[digest]
         return answer(200, body, Content_Type=media_type, Docker_Content_Digest=digest)
 
     async def put_manifest(self, call: Call, route: Route) -> Answer:
@@ -142,7 +132,7 @@ class Distribution:
             refuse(400, "TAG_INVALID", "neither a tag nor a digest")
         media_type = call.headers.get("content-type", "application/octet-stream")
         self._check(route.repo, data, media_type)
-        self._store.contents.put(digest, data)
+        self._store.contents[digest] = data
         self._store.link_manifest(route.repo, digest, media_type, None if by_digest else route.reference)
         where = f"/v2/{route.repo}/manifests/{digest}"
         given = answer(201, Location=where, Docker_Content_Digest=digest)
@@ -150,16 +140,12 @@ class Distribution:
         return given.plus("OCI-Subject", subject["digest"]) if subject else given
 
     async def delete_manifest(self, call: Call, route: Route) -> Answer:
-        digest = self._manifest(self._repository(route.repo), route.reference)
-
-        def forget(repository: Repository) -> None:
-            if is_digest(route.reference):
-                del repository.manifests[digest]
-            gone = [tag for tag, of in repository.tags.items() if route.reference in (tag, of)]
-            for tag in gone:
-                del repository.tags[tag]
-
-        self._store.change(route.repo, forget)
+        repository = self._repository(route.repo)
+        digest = self._manifest(repository, route.reference)
+        if is_digest(route.reference):
+            del repository.manifests[digest]
+        for tag in [tag for tag, of in repository.tags.items() if route.reference in (tag, of)]:
+            del repository.tags[tag]
         return answer(202)
 
     def _check(self, repo: str, data: bytes, media_type: str) -> None:
@@ -198,13 +184,13 @@ class Distribution:
         if self._options.quirks.lying_head and call.method == "HEAD":
             return answer(200).without("Content-Length")
         self._blob(route)
-        body = self._store.contents.body(route.reference)
+        body = self._store.contents[route.reference]
         headers = {"Docker_Content_Digest": route.reference, "Accept_Ranges": "bytes"}
         return _ranged(call.headers.get("range", ""), body, headers)
 
     async def delete_blob(self, call: Call, route: Route) -> Answer:
         self._blob(route)
-        self._store.change(route.repo, lambda repository: repository.blobs.remove(route.reference))
+        self._repository(route.repo).blobs.remove(route.reference)
         return answer(202)
 
     # What has to be there
@@ -235,7 +221,7 @@ def _missing(document: dict[str, Any], repository: Repository) -> Iterator[str]:
     yield from (node["digest"] for node in children if node["digest"] not in repository.manifests)
 
 
-def _ranged(wanted: str, body: Body, headers: dict[str, str]) -> Answer:
+def _ranged(wanted: str, body: bytes, headers: dict[str, str]) -> Answer:
     """The whole body, or the one range of it that was asked for; what is no single range is ignored."""
     headers["Content_Type"] = "application/octet-stream"
     match = _RANGE.fullmatch(wanted)

@@ -204,7 +204,7 @@ class Flip(Action):
     at: int
 
     def on_answer(self, call: Call, given: Answer) -> Answer:
-        data = bytearray(given.data())
+        data = bytearray(given.body)
         data[self.at] ^= 1
         return replace(given, body=bytes(data))
 
@@ -226,7 +226,7 @@ class Extend(Action):
     data: bytes
 
     def on_answer(self, call: Call, given: Answer) -> Answer:
-        return given.with_body(given.data() + self.data)
+        return given.with_body(given.body + self.data)
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ class Chunked(Action):
     """No Content-Length: chunked encoding. Combines with every other action."""
 
     def on_answer(self, call: Call, given: Answer) -> Answer:
-        return replace(given.without("Content-Length"), body=given.data(), chunked=True)
+        return replace(given.without("Content-Length"), body=given.body, chunked=True)
 
 
 @dataclass(frozen=True)

@@ -3,34 +3,9 @@
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 Headers = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class FilePart:
-    """A part of a file, so that a large blob is served without holding it in memory."""
-
-    path: Path
-    start: int
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, part: slice) -> "FilePart":
-        start, stop, _ = part.indices(self.count)
-        return FilePart(self.path, self.start + start, max(stop - start, 0))
-
-    def read(self) -> bytes:
-        with self.path.open("rb") as file:
-            file.seek(self.start)
-            return file.read(self.count)
-
-
-Body = bytes | FilePart
 
 
 @dataclass(frozen=True)
@@ -73,7 +48,7 @@ class Answer:
     """
 
     status: int
-    body: Body = b""
+    body: bytes = b""
     headers: Headers = ()
     chunked: bool = False
     ending: Ending | None = None
@@ -89,16 +64,13 @@ class Answer:
     def plus(self, name: str, value: str) -> "Answer":
         return replace(self, headers=(*self.headers, (name, value)))
 
-    def with_body(self, body: Body) -> "Answer":
+    def with_body(self, body: bytes) -> "Answer":
         """Another body, with the Content-Length that is right for it."""
         bare = replace(self.without("Content-Length"), body=body)
         return bare if self.chunked else bare.plus("Content-Length", str(len(body)))
 
-    def data(self) -> bytes:
-        return self.body if isinstance(self.body, bytes) else self.body.read()
 
-
-def answer(status: int, body: Body = b"", **headers: str) -> Answer:
+def answer(status: int, body: bytes = b"", **headers: str) -> Answer:
     """An answer with its Content-Length; `Docker_Content_Digest="…"` names a header."""
     pairs = tuple((name.replace("_", "-"), value) for name, value in headers.items())
     return Answer(status, headers=pairs).with_body(body)

@@ -7,7 +7,6 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -23,11 +22,10 @@ from tests.support.registry.wire import Record, Seen, send
 
 
 class EmbeddedRegistry:
-    """A registry on a loopback address, in memory or in the folder `root`."""
+    """A registry on a loopback address that keeps everything in memory."""
 
     def __init__(
         self,
-        root: Path | None = None,
         *,
         auth: Auth | None = None,
         tls: ssl.SSLContext | None = None,
@@ -36,14 +34,13 @@ class EmbeddedRegistry:
         read_only: bool = False,
         page: int = 1000,
         referrers: bool = False,
-        filters: bool = True,
         dashes: bool = False,
         quirks: Quirks | None = None,
         address: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        self._store = Store(root)
-        options = Options(strict, relative_locations, read_only, page, referrers, filters, dashes, quirks or Quirks())
+        self._store = Store()
+        options = Options(strict, relative_locations, read_only, page, referrers, dashes, quirks or Quirks())
         self._api = Distribution(self._store, options)
         self._auth: Auth = auth or Open()
         self._tls = tls
@@ -71,7 +68,7 @@ class EmbeddedRegistry:
 
     def put_blob(self, repo: str, data: bytes, algorithm: str = "sha256") -> str:
         digest = digest_of(data, algorithm)
-        self._store.contents.put(digest, data)
+        self._store.contents[digest] = data
         self._store.link_blob(repo, digest)
         return digest
 
@@ -81,7 +78,7 @@ class EmbeddedRegistry:
         """Store a manifest under its digest, and under `reference` if that is a tag; nothing is checked."""
         digest = digest_of(data, algorithm)
         tag = None if reference is None or is_digest(reference) else reference
-        self._store.contents.put(digest, data)
+        self._store.contents[digest] = data
         self._store.link_manifest(repo, digest, media_type, tag)
         return digest
 
@@ -104,27 +101,31 @@ class EmbeddedRegistry:
     def blobs(self, repo: str) -> set[str]:
         return set(self._repository(repo).blobs)
 
+    def contents(self, repo: str) -> dict[str, bytes]:
+        """The blobs of a repository by their digests."""
+        return {digest: self._content(digest) for digest in self.blobs(repo)}
+
     def manifests(self, repo: str) -> set[str]:
         return set(self._repository(repo).manifests)
 
     def replace_blob(self, digest: str, data: bytes) -> None:
         """Serve other bytes under a digest, of a blob or a manifest."""
-        self._store.contents.put(digest, data)
+        self._store.contents[digest] = data
 
     def remove_manifest(self, repo: str, digest: str) -> None:
-        self._store.change(repo, lambda repository: repository.manifests.__delitem__(digest))
+        del self._repository(repo).manifests[digest]
 
     def remove_tag(self, repo: str, tag: str) -> None:
-        self._store.change(repo, lambda repository: repository.tags.__delitem__(tag))
+        del self._repository(repo).tags[tag]
 
     def remove_blob(self, repo: str, digest: str) -> None:
-        self._store.change(repo, lambda repository: repository.blobs.remove(digest))
+        self._repository(repo).blobs.remove(digest)
 
     def _repository(self, repo: str) -> Repository:
         return self._store.repository(repo) or Repository()
 
     def _content(self, digest: str) -> bytes:
-        return self._store.contents.read(digest)
+        return self._store.contents[digest]
 
     # What it saw
 
@@ -176,7 +177,6 @@ class EmbeddedRegistry:
                 if connection.transport:
                     connection.transport.abort()
             await runner.cleanup()
-            self._api.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()

@@ -19,7 +19,7 @@ class _Session:
     """An upload in progress. Every accepted chunk gives a new `_state`; to go on takes the latest."""
 
     repo: str
-    spool: Spool
+    spool: Spool = field(default_factory=Spool)
     states: list[str] = field(default_factory=lambda: [_state()])
     first: int | None = None  # the bytes of the first chunk
     short: bool = False  # a chunk was too short, and can only have been the last one
@@ -32,11 +32,6 @@ class Uploads:
         self._quirks = quirks
         self._sessions: dict[str, _Session] = {}
 
-    def close(self) -> None:
-        for session in self._sessions.values():
-            session.spool.discard()
-        self._sessions.clear()
-
     async def post_uploads(self, call: Call, route: Route) -> Answer:
         """Mount, upload at once, or start a session."""
         mount, digest = call.param("mount"), call.param("digest")
@@ -46,7 +41,7 @@ class Uploads:
             if not self._quirks.lying_head:
                 self._store.link_blob(route.repo, mount)
             return self._created(route.repo, mount)
-        session = _Session(route.repo, self._store.contents.spool())
+        session = _Session(route.repo)
         name = secrets.token_hex(16)
         self._sessions[name] = session
         if digest and not self._quirks.no_single_post:
@@ -72,7 +67,7 @@ class Uploads:
         self._check_start(call, route.reference, session)
         self._check_length(call, route.reference, session)
         await self._receive(call, session)
-        session.first = session.first or session.spool.size
+        session.first = session.first or len(session.spool.data)
         session.states.append(_state())
         return self._status(call, 201 if self._quirks.stuck_range else 202, route.reference, session)
 
@@ -82,7 +77,7 @@ class Uploads:
         return await self._finish(call, route.reference, session, call.param("digest") or "")
 
     async def delete_upload(self, call: Call, route: Route) -> Answer:
-        self._session(call, route, latest=False).spool.discard()
+        self._session(call, route, latest=False)
         del self._sessions[route.reference]
         return answer(204)
 
@@ -90,9 +85,8 @@ class Uploads:
         await self._receive(call, session)
         del self._sessions[name]
         if not is_digest(digest) or not session.spool.matches(digest):
-            session.spool.discard()
             refuse(400, "DIGEST_INVALID", "the content does not hash to the digest", {"digest": digest})
-        self._store.contents.keep(digest, session.spool)
+        self._store.contents[digest] = bytes(session.spool.data)
         self._store.link_blob(session.repo, digest)
         return self._created(session.repo, digest)
 
@@ -111,7 +105,7 @@ class Uploads:
         if wanted is None or self._quirks.appends:
             return
         match = re.fullmatch(r"(\d+)-(\d+)", wanted, re.ASCII)
-        if match is None or int(match[1]) != session.spool.size:
+        if match is None or int(match[1]) != len(session.spool.data):
             refused = refusal(416, "BLOB_UPLOAD_INVALID", "the chunk is out of order", wanted)
             raise Refused(self._located(refused, call, name, session))
 
@@ -140,7 +134,7 @@ class Uploads:
         """Where to go on, and what has arrived so far."""
         path = f"/v2/{session.repo}/blobs/uploads/{name}?_state={session.states[-1]}"
         location = path if self._relative else call.origin + path
-        size = session.first or 0 if self._quirks.stuck_range else session.spool.size
+        size = session.first or 0 if self._quirks.stuck_range else len(session.spool.data)
         if self._quirks.least_chunk:
             given = given.plus("OCI-Chunk-Min-Length", str(self._quirks.least_chunk))
         # An empty session says 0-0, as distribution does: the specification has no word for it.

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from tests.support.registry.messages import Answer, Body, Call, FilePart
+from tests.support.registry.messages import Answer, Call
 
 _PIECE = 1 << 20
 
@@ -91,9 +91,7 @@ async def _send(request: web.BaseRequest, given: Answer, record: Record) -> web.
     await response.prepare(request)
     if request.method != "HEAD":
         body = given.body if ending is None else given.body[: ending.after]
-        await (
-            _trickle(response, body, record, given.rate) if given.rate else _write(response, transport, body, record)
-        )
+        await (_trickle(response, body, record, given.rate) if given.rate else _write(response, body, record))
     if ending:
         await ending.leave(transport)
     elif not given.chunked and given.header("Content-Length") != str(len(given.body)):
@@ -102,37 +100,20 @@ async def _send(request: web.BaseRequest, given: Answer, record: Record) -> web.
     return response
 
 
-async def _write(response: web.StreamResponse, transport: asyncio.Transport, body: Body, record: Record) -> None:
+async def _write(response: web.StreamResponse, body: bytes, record: Record) -> None:
     """Bytes count before they leave: a client that has them all finds them all in the log."""
-    if isinstance(body, FilePart):
-        await _write_file(transport, body, record)
-        return
     for start in range(0, len(body), _PIECE):
         piece = body[start : start + _PIECE]
         record.sent += len(piece)
         await response.write(piece)
 
 
-async def _trickle(response: web.StreamResponse, body: Body, record: Record, rate: int) -> None:
+async def _trickle(response: web.StreamResponse, body: bytes, record: Record, rate: int) -> None:
     """At no more than so many bytes per second, whatever the time between two writes comes to."""
     loop = asyncio.get_running_loop()
     began, piece = loop.time(), max(1, rate // 50)
     for start in range(0, len(body), piece):
-        part = body[start : start + piece]
-        data = part if isinstance(part, bytes) else part.read()
+        data = body[start : start + piece]
         record.sent += len(data)
         await response.write(data)
         await asyncio.sleep(max(0.0, began + record.sent / rate - loop.time()))
-
-
-async def _write_file(transport: asyncio.Transport, part: FilePart, record: Record) -> None:
-    end = part.start + part.count
-    with part.path.open("rb") as file:
-        for start in range(part.start, end, _PIECE):
-            count = min(_PIECE, end - start)
-            record.sent += count
-            file.seek(start)
-            try:
-                await asyncio.get_running_loop().sendfile(transport, file, start, count)
-            finally:
-                record.sent -= start + count - file.tell()  # what never left

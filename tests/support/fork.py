@@ -1,0 +1,53 @@
+"""Run a function in a fork of this process: it may end there, or leave the machine's network, and nobody else does."""
+
+import multiprocessing
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_LIMIT = 120  # seconds after which it hangs
+
+
+@dataclass(frozen=True)
+class Ended(Generic[T]):
+    """How a fork ended: what the function returned, the traceback of what it raised, or the signal that killed it."""
+
+    value: T | None = None
+    error: str = ""
+    signal: int = 0
+
+
+def run_in_fork(action: Callable[[], T]) -> Ended[T]:
+    """Run a function in a fork, which has none of our threads, and wait for its end."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    child = context.Process(target=_child, args=(action, there))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # our other threads wait, and hold nothing
+        child.start()
+    there.close()
+    try:
+        assert here.poll(_LIMIT), "it does not end"
+        ended: Ended[T] = here.recv()
+    except EOFError:
+        child.join()
+        ended = Ended(signal=-(child.exitcode or 0))
+    finally:
+        here.close()
+        child.kill()
+        child.join()
+        child.close()
+    return ended
+
+
+def _child(action: Callable[[], T], result: Connection) -> None:
+    try:
+        ended = Ended(action())
+    except BaseException:
+        ended = Ended(error=traceback.format_exc())
+    result.send(ended)
