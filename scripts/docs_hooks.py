@@ -1,4 +1,4 @@
-"""What mkdocs does not do by itself: pages from the top of the repository, and a check that the API reference is complete."""
+"""What mkdocs does not do: take pages from the top of the repository, and refuse an incomplete API reference."""
 
 import posixpath
 import re
@@ -21,16 +21,6 @@ PLACES = {
 API = "reference/api.md"
 
 _LINK = re.compile(r"(?<=\]\()(?P<target>[^()#:\s]+)(?=[#)])")
-
-
-def on_config(config: MkDocsConfig) -> None:
-    """Put the design decisions into the navigation, so that a new one needs no entry there."""
-    decisions = sorted(path.name for path in (ROOT / "docs" / "adr").glob("0*.md"))
-    for section in config.nav or []:
-        for pages in section.values():
-            for entry in pages if isinstance(pages, list) else []:
-                if isinstance(entry, dict) and "adr" in entry.values():
-                    entry.update(dict.fromkeys(entry, [f"adr/{name}" for name in ["README.md", *decisions]]))
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
