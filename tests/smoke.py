@@ -7,8 +7,8 @@ import zipfile
 from pathlib import Path
 
 from mirror.version import VERSION
-from tests import images
-from tests.registry import EmbeddedRegistry, serving
+from tests.support import images
+from tests.support.registry import EmbeddedRegistry, serving
 
 _LIBRARY = """
 from importlib import metadata, resources, util

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.images import seed_image
-from tests.registry import EmbeddedRegistry, serving
+from tests.support.images import seed_image
+from tests.support.registry import EmbeddedRegistry, serving
 
 PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
 NEAR, FAR = "localhost:50001", "localhost:50002"  # the registries of the page; those that really run have other ports
