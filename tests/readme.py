@@ -1,6 +1,6 @@
 """`python -m tests.readme`: what README.md and docs/ say about the command is so; each disagreement is a line.
 
-With `--write`, the reference docs/commands.md is written anew from the help texts.
+With `--write`, the reference docs/reference/commands.md is written anew from the help texts.
 """
 
 import os
@@ -15,7 +15,7 @@ import click
 from mirror.cli import mirror
 
 ROOT = Path(__file__).parent.parent
-REFERENCE = Path("docs", "commands.md")
+REFERENCE = Path("docs", "reference", "commands.md")
 
 _WIDTH = int(mirror.context_settings.get("max_content_width", 80)) - 2  # columns of --help on a wide terminal
 _INTRODUCTION = """# Commands
@@ -64,7 +64,7 @@ def _options(context: click.Context) -> set[str]:
 
 
 def reference() -> str:
-    """docs/commands.md as it should be."""
+    """docs/reference/commands.md as it should be."""
     blocks = [("mirror", help_text()), *((f"mirror {name}", help_text(name)) for name in commands())]
     return _INTRODUCTION + "".join(f"\n## {title}\n\n```text\n{text}```\n" for title, text in blocks)
 

@@ -1,4 +1,4 @@
-"""The examples of docs/library.md run."""
+"""The examples of docs/how-to/library.md run."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import images, layouts
 
-DOCS = Path(__file__).parents[1] / "docs" / "library.md"
+DOCS = Path(__file__).parents[1] / "docs" / "how-to" / "library.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
 
 
@@ -28,7 +28,7 @@ def _is_there(name: str) -> bool:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_an_example_runs(tmp_path: Path, example: str) -> None:
-    layouts.write(tmp_path / "layout", images.multi_arch())
+    layouts.write(tmp_path / "layout", images.multi_arch(), name="docker.io/library/redis:4.0")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False
     )

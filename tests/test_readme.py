@@ -80,7 +80,7 @@ def test_command_in_running_text_is_looked_at() -> None:
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    (tmp_path / "docs").mkdir()
+    (tmp_path / readme.REFERENCE).parent.mkdir(parents=True)
     (tmp_path / "docs" / "other.md").write_text("# Other\n\n## How fast, and why?\n")
     return tmp_path / "README.md"
 
@@ -137,14 +137,14 @@ def test_reference_mentions_everything() -> None:
 
 def test_every_disagreement_names_its_page(page: Path) -> None:
     page.write_text(block("$ mirror pull redis:4.0 --nonsense"))
-    (page.parent / "docs" / "commands.md").write_text(readme.reference().replace("COMMAND", "COMAND"))
+    (page.parent / readme.REFERENCE).write_text(readme.reference().replace("COMMAND", "COMAND"))
     found = readme.disagreements(page.parent)
-    assert [line.partition(": ")[0] for line in found] == ["README.md", "docs/commands.md"]
+    assert [line.partition(": ")[0] for line in found] == ["README.md", "docs/reference/commands.md"]
 
 
 def test_changelog_may_tell_of_what_was(page: Path) -> None:
     page.write_text("")
-    (page.parent / "docs" / "commands.md").write_text(readme.reference())
+    (page.parent / readme.REFERENCE).write_text(readme.reference())
     (page.parent / "CHANGELOG.md").write_text("`mirror pull --old` is gone.\n")
     assert readme.disagreements(page.parent) == []
 

@@ -2,7 +2,7 @@
 
 One thread reads, hashes and writes, and where a core has nothing to do, it hashes beside. All of it takes place in one
 buffer, which stays in the core's cache, or by turns in two; the next blob comes in the same ones, for to allocate costs
-as much as to copy (docs/benchmarks.md).
+as much as to copy (docs/explanation/benchmarks.md).
 """
 
 from __future__ import annotations

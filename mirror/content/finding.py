@@ -1,6 +1,6 @@
 """A finding is a value: what, where, what was expected and found, whom it hurts, and what to do.
 
-Every kind is documented in docs/findings.md; programs rely on the words.
+Every kind is documented in docs/reference/findings.md; programs rely on the words.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ LOG_IN = "It needs credentials, or others: mirror login keeps them where mirror 
 class Finding:
     """One thing that is not as it should be.
 
-    `kind` is a stable word (docs/findings.md); `subject` a digest, a name or a path inside the store; `size` the bytes
+    `kind` is a stable word; `subject` a digest, a name or a path inside the store; `size` the bytes
     that the subject should have, where that is known; `images` the names of the images that need it, and `platforms`
     those of their platforms that do, where an index tells them apart. `advice` is a hint that fits better than that of
     its kind.

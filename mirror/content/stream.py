@@ -2,7 +2,8 @@
 
 Chunks from a network or a file are gathered into batches, and a batch is hashed (and written, where it is written) in
 one hop to a worker thread while the next one is being read: hashlib and write release the GIL, so both cores work.
-Hashing on the event loop costs a third more time; a hop for each chunk costs more still (docs/benchmarks.md).
+Hashing on the event loop costs a third more time; a hop for each chunk costs more still
+(docs/explanation/benchmarks.md).
 
 Sizes are checked before digests, and reading stops at the first byte too many.
 """

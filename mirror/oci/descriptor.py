@@ -63,7 +63,7 @@ class Platform:
         """Read a platform as a person types it, with the usual names of machines (`x86_64`, `aarch64`).
 
         Raises:
-            UsageError: it is not of the form os/arch[/variant][:os.version].
+            UsageError: it is not of the form `os/arch[/variant][:os.version]`.
         """
         names, _, version = text.partition(":")
         parts = names.lower().split("/")

@@ -1,4 +1,4 @@
-"""Records as JSON (docs/json.md)."""
+"""Records as JSON (docs/reference/json.md)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A record as a page of Markdown, line for line as the public generator writes it today.
 
 There is one difference: the generator prints Docker's media type for every manifest in an index; this page has its own
-(docs/records.md).
+(docs/reference/records.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Results as JSON (docs/json.md)."""
+"""Results as JSON (docs/reference/json.md)."""
 
 from __future__ import annotations
 

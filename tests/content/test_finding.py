@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 def documented() -> dict[str, list[str]]:
     """The rows of the table: severity, meaning, example and advice of each kind."""
-    rows = [line.strip("|").split("|") for line in (ROOT / "docs/findings.md").read_text().splitlines()]
+    rows = [line.strip("|").split("|") for line in (ROOT / "docs/reference/findings.md").read_text().splitlines()]
     cells = [[cell.strip() for cell in row] for row in rows if len(row) == 5]
     return {cell[0].strip("`"): cell[1:] for cell in cells if cell[0].startswith("`")}
 
@@ -33,7 +33,7 @@ def test_a_documented_kind_has_a_severity_a_meaning_an_example_and_the_advice_th
 
 
 def test_the_advice_for_registries_is_documented() -> None:
-    rows = [line.strip("|").split("|") for line in (ROOT / "docs/findings.md").read_text().splitlines()]
+    rows = [line.strip("|").split("|") for line in (ROOT / "docs/reference/findings.md").read_text().splitlines()]
     cells = [[cell.strip() for cell in row] for row in rows if len(row) == 2]
     documented = {kind.strip("`"): advice for kind, advice in cells if kind.startswith("`")}
     expected = {str(kind): advice for kind, advice in REGISTRY_HINTS.items()}
