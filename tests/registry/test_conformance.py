@@ -238,7 +238,7 @@ def test_a_blob_of_another_repository_is_mounted(peer: Peer) -> None:
     node = peer.sibling().put_blob(LAYER.data)
 
     async def put(repository: Repository) -> None:
-        repository.registry.known[node.digest] = peer.sibling().repo
+        repository.registry.blob_repositories[node.digest] = peer.sibling().repo
         await repository.put(node, unwanted)
 
     peer.using(put)
@@ -247,7 +247,7 @@ def test_a_blob_of_another_repository_is_mounted(peer: Peer) -> None:
 
 def test_what_cannot_be_mounted_is_uploaded(peer: Peer) -> None:
     async def put(repository: Repository) -> None:
-        repository.registry.known[NODE.digest] = peer.sibling().repo
+        repository.registry.blob_repositories[NODE.digest] = peer.sibling().repo
         await repository.put(NODE, stream.from_memory(LAYER.data, "a test"))
 
     peer.using(put)
