@@ -12,6 +12,6 @@
 `text`       … as text
 `junit`      a verification as JUnit XML
 
-Values contain no text for people. Their field names match the JSON (docs/reference/json.md), where they are in camelCase. Each
-JSON object has a `schema` such as `mirror.pull/1`; within one number, fields are only ever added.
+Values contain no text for people. Their field names match the JSON (docs/reference/json.md), where they are in
+camelCase. Each JSON object has a `schema` such as `mirror.pull/1`; within one number, fields are only ever added.
 """
