@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, NoReturn
 
 from mirror.errors import InvalidContent
@@ -16,6 +17,10 @@ from mirror.errors import InvalidContent
 JsonObject = dict[str, Any]
 
 MOST_VALUES = 2_000_000  # in one document: `[],[],…` takes twenty times its size in memory
+MOST_DEPTH = 200  # of objects and arrays; the interpreter's own limit differs between versions of Python
+_ESCAPE, _STRING = re.compile(rb"\\.", re.DOTALL), re.compile(rb'"[^"]*"')
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
+_PARENTHESES = bytes.maketrans(b"{[]}", b"(())")
 
 
 def loads(data: bytes, what: str) -> Any:
@@ -26,6 +31,8 @@ def loads(data: bytes, what: str) -> Any:
     """
     if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise InvalidContent(f"{what} has more than {MOST_VALUES} values.")
+    if _nests_deeper(data, MOST_DEPTH):
+        raise InvalidContent(f"{what} is nested too deep.")
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_constant, parse_float=_finite)
     except RecursionError:
@@ -59,6 +66,20 @@ def field(document: JsonObject, name: str, what: str) -> Any:
         if len(key) == length and key != name and key.casefold() == name.casefold():
             raise InvalidContent(f"{what} has the key {key!r}, which some readers take for {name!r}.")
     return document.get(name)
+
+
+def _nests_deeper(data: bytes, levels: int) -> bool:
+    """Return whether brackets nest in more levels. It peels off one level after another, without recursion."""
+    if data.count(b"[") + data.count(b"{") <= levels:
+        return False
+    plain = _ESCAPE.sub(b"", data) if b"\\" in data else data
+    brackets = _STRING.sub(b"", plain.translate(None, _NOT_STRUCTURE)).translate(_PARENTHESES)
+    for _ in range(levels):
+        inner = brackets.replace(b"()", b"")
+        if inner == brackets:
+            return brackets.startswith(b"(" * (levels + 1))  # never closed
+        brackets = inner
+    return bool(brackets)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> JsonObject:

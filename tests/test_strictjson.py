@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.errors import InvalidContent, MirrorError
-from mirror.strictjson import MOST_VALUES, field, load_object, loads
+from mirror.strictjson import MOST_DEPTH, MOST_VALUES, field, load_object, loads
 from tests.support.strategies import THOROUGH, json_values, nasty_text, outcome
 
 
@@ -168,3 +168,25 @@ def test_more_values_than_any_document_has_are_refused_before_they_fill_memory(v
     data = b"[" + (value + b",") * MOST_VALUES + value + b"]"
     with pytest.raises(InvalidContent, match="more than 2000000 values"):
         loads(data, "it")
+
+
+# Depth
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")])
+def test_nesting_has_a_limit_of_its_own(opening: bytes, closing: bytes) -> None:
+    levels = opening.count(b"[") + opening.count(b"{")
+    deepest = MOST_DEPTH // levels
+    loads(opening * deepest + b"1" + closing * deepest, "x")
+    with pytest.raises(InvalidContent, match="nested too deep"):
+        loads(opening * (deepest + 1) + b"1" + closing * (deepest + 1), "x")
+
+
+def test_brackets_in_strings_do_not_nest() -> None:
+    text = json.dumps({'a\\"[': "[{" * MOST_DEPTH + '\\"', "b\\": "[" * MOST_DEPTH})
+    assert loads(text.encode(), "x") == json.loads(text)
+
+
+def test_what_is_never_closed_is_not_parsed() -> None:
+    with pytest.raises(InvalidContent, match="nested too deep"):
+        loads(b"[" * 1_000_000, "x")
