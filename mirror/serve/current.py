@@ -14,11 +14,12 @@ from functools import partial
 
 from mirror.content.graph import MOST_BYTES
 from mirror.errors import MirrorError
+from mirror.fs.stamp import Stamp
 from mirror.layout import Entry, Layout
 from mirror.layout.index import CAP, entries
 from mirror.serve.catalog import Catalog, Repository
 from mirror.serve.content import RepositoryContent, survey
-from mirror.serve.store import Stamp, Store
+from mirror.serve.store import Store
 
 _PATIENCE = 1.0  # seconds until a repository with something broken in it is looked through again
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from typing import Self, TypeVar
 
 from mirror.concurrency import available_cpus, shielded
 from mirror.content.hashing import MISSING, BlobCheck, BlobFault, hash_blob, keep
+from mirror.fs.stamp import Stamp
 from mirror.layout import Layout
 from mirror.layout.blobs import BlobFile
 from mirror.oci.descriptor import Descriptor
@@ -28,31 +28,9 @@ from mirror.oci.digest import Digest
 R = TypeVar("R")
 
 _SMALL = 64 * 1024  # bytes that are hashed faster than they are remembered, and may wait in memory for a slow client
-_COARSEST = 3.0  # seconds: FAT keeps times to two of them, so a file may change twice and look the same
 _THREADS = 32  # that wait for disks; hashing has as many of them as there are cores
 _PASSING = frozenset({BlobFault.UNREADABLE, BlobFault.CHANGED})  # a stick that was loose may be read again
 _STOPPED = BlobCheck(BlobFault.UNREADABLE, "a readable file", "a server that is stopping")
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """The state of a file: as long as it is the same, so is what the file holds."""
-
-    device: int
-    inode: int
-    size: int
-    modified: int
-    changed: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Stamp:
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-    @property
-    def settled(self) -> bool:
-        """Whether a change that comes now would show. A time far ahead is another clock's, or another time zone's."""
-        now = time.time_ns()
-        return all(abs(now - at) > _COARSEST * 1e9 for at in (self.modified, self.changed))
 
 
 @dataclass(frozen=True, slots=True)

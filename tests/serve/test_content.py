@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.serve.store import Stamp
+from mirror.fs.stamp import Stamp
 from tests.images import OCI_LAYER, Blob, Image, image
 from tests.serve.running import (
     Server,
