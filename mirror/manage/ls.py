@@ -81,7 +81,7 @@ async def remove_image(path: Path | str, image: str) -> Removed:
     Layout.open(Path(path)).close()  # refuses what is no layout, before anything is created in it
     async with LayoutWriter.writing(Path(path), alone=True) as layout:
         entry = layout.find([image])[0]
-        gone = [*await _attached_to(layout, entry), entry]  # a cut leaves the image, to be removed again
+        gone = [*await _attached_to(layout, entry), entry]
         needed: set[Digest] = set()
         for other in layout.entries():
             if other not in gone:
@@ -89,8 +89,7 @@ async def remove_image(path: Path | str, image: str) -> Removed:
         own = {digest for one in gone for digest in await _reachable(layout, one.root)}
         doomed = own - needed
         sizes = {digest: size for digest in doomed if (size := layout.blobs.size(digest)) is not None}
-        for one in gone:
-            await layout.remove(one)
+        await layout.remove(gone)
         await layout.delete(sorted(sizes))
     return Removed(
         entry.name,
