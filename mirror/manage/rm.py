@@ -33,8 +33,7 @@ async def remove_image(path: Path | str, image: str) -> RemovedImage:
                 needed |= await needed_by(layout, other)
         own = {digest for one in removed for digest in await _reachable(layout, one.root)}
         sizes = {digest: size for digest in own - needed if (size := layout.blobs.size(digest)) is not None}
-        for one in removed:
-            await layout.remove(one)
+        await layout.remove(removed)
         await layout.delete(sorted(sizes))
     return RemovedImage(
         entry.name,
