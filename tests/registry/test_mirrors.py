@@ -1,5 +1,6 @@
 """Mirrors: who is asked, in which order, for what; what is remembered of a failure; and `registries.conf`."""
 
+import ast
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
+import mirror
 from mirror.config.hosts import HostSettings
 from mirror.config.registriesconf import RegistriesConf
 from mirror.content import stream
@@ -354,6 +356,18 @@ def test_mirrors_of_mirror_toml_replace_those_of_registries_conf(home: Path) -> 
     conf(home, EXAMPLE)
     options = RegistryOptions(hosts={"registry.com": HostSettings(mirrors=("own.internal",))})
     assert places("registry.com/a", options) == ["own.internal/a", "registry.com/a"]
+
+
+def test_repositories_are_opened_in_one_place_only() -> None:
+    """Whoever opens one past `open_source` and `open_target` would miss the mirrors, and what is blocked."""
+    package = Path(mirror.__file__).parent
+    others = [path for path in package.rglob("*.py") if not path.is_relative_to(package / "registry")]
+    users = [path for path in others if "from mirror.registry import" in path.read_text()]
+    assert users
+    for path in users:
+        calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+        names = {ast.unparse(called).rpartition(".")[2] for called in calls}
+        assert not names & {"Repository", "Registry", "registry"}, path
 
 
 # Which files
