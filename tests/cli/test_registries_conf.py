@@ -54,7 +54,7 @@ def blocked(mirror: Mirror, shop: EmbeddedRegistry) -> EmbeddedRegistry:
 def test_a_blocked_registry_is_refused_by_every_command(
     mirror: Mirror, blocked: EmbeddedRegistry, command: str
 ) -> None:
-    """Pushes too, as in containers/image."""
+    """Pushes too, although containers-registries.conf(5) only speaks of pulls."""
     refused = mirror(*(word.replace("HOST", blocked.host) for word in COMMANDS[command]), code=2)
     assert f"{blocked.host}/" in refused.err
     assert "is blocked by" in refused.err
