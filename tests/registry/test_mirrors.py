@@ -17,7 +17,7 @@ from mirror.errors import ConfigError, DigestMismatch, NotFound, StaleMirror, Tr
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.registry import Client, MirroredRepository, RegistryOptions, pull_source
+from mirror.registry import Client, MirroredRepository, RegistryOptions, open_source
 from mirror.registry.mirrors import repository as mirrored
 from mirror.registry.mirrors.endpoints import Endpoint, source_endpoints, target_endpoint
 from mirror.retry import RetryPolicy
@@ -69,7 +69,7 @@ class Pulling:
     async def _run(self, names: tuple[str, ...], retry: RetryPolicy) -> list[object]:
         async with Client(self.options) as client:
             self.notes = client.warnings
-            source = pull_source(client, Reference.parse(self.name))
+            source = open_source(client, Reference.parse(self.name))
             assert isinstance(source, MirroredRepository)
 
             async def fetch() -> bytes:
@@ -191,7 +191,7 @@ def test_what_follows_a_strangers_beginning_proves_nothing_about_a_mirror(three:
 
     async def run() -> None:
         async with Client(Pulling(three).options) as client:
-            source = pull_source(client, Reference.parse(f"{three[0].host}/a:v1"))
+            source = open_source(client, Reference.parse(f"{three[0].host}/a:v1"))
             with pytest.raises(DigestMismatch):
                 await resume(source)
             async with source.open_blob(NODE) as body:
@@ -500,7 +500,7 @@ def test_an_insecure_location_may_do_without_tls_and_its_neighbours_may_not(home
 
         async def run(name: str) -> bytes:
             async with Client(RegistryOptions()) as client:
-                source = pull_source(client, Reference.parse(f"0.0.0.0:{port}/{name}"))
+                source = open_source(client, Reference.parse(f"0.0.0.0:{port}/{name}"))
                 async with source.open_blob(NODE) as body:
                     return await stream.read(body, NODE)
 
