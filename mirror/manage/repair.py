@@ -31,7 +31,7 @@ from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.registry import Client, RegistryOptions, pull_source
+from mirror.registry import Client, RegistryOptions, open_source
 from mirror.report.findings import VerifyLevel, VerifyReport
 from mirror.report.repairs import RepairReport
 from mirror.retry import RetryPolicy
@@ -192,6 +192,6 @@ async def _open_source(stack: AsyncExitStack, text: str, options: RegistryOption
 
     def source_of(entry: Entry) -> Source:
         # Parsed again, so that docker.io/redis becomes docker.io/library/redis.
-        return pull_source(client, Reference.parse(str(target.place(entry))))
+        return open_source(client, Reference.parse(str(target.place(entry))))
 
     return source_of

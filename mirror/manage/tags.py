@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mirror.errors import UsageError
 from mirror.oci.reference import Reference
-from mirror.registry import Client, RegistryOptions, listing, pull_source
+from mirror.registry import Client, RegistryOptions, listing, open_source
 from mirror.report.images import TagList
 from mirror.retry import RetryPolicy
 
@@ -30,7 +30,7 @@ async def list_tags(name: str, options: RegistryOptions | None = None, retry: Re
     if reference.digest or name.endswith(f":{reference.tag}"):
         raise UsageError(f"{name!r} is an image, not a repository.", hint=f"Omit the tag: mirror tags {reference.name}")
     async with Client(options or RegistryOptions()) as client:
-        origin = pull_source(client, reference).origin  # not a mirror, which may have only some of the tags
+        origin = open_source(client, reference).origin  # not a mirror, which may have only some of the tags
         scope = f"repository:{origin.name}:pull"
         tags = await listing.list_tags(origin.registry, origin.name, scope, retry=retry or RetryPolicy())
     return TagList(reference.name, tuple(tags))

@@ -14,8 +14,6 @@ from mirror.registry.referrers.fallback import list_under_tag
 from mirror.registry.referrers.find import Found, Referrers
 from mirror.registry.repository import Repository
 
-pull_source, push_target = open_source, open_target  # their former names
-
 __all__ = [
     "Client",
     "Credentials",
@@ -28,6 +26,4 @@ __all__ = [
     "list_under_tag",
     "open_source",
     "open_target",
-    "pull_source",
-    "push_target",
 ]

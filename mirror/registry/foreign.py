@@ -64,19 +64,13 @@ class ForeignLayers:
         failed = self._failed.setdefault(node.digest, set())
         left = [url for url in dict.fromkeys(node.urls[:_MAX_URLS]) if url not in failed] or [node.urls[0]]
         try:
-            async with self._fetch(node, left[0]) as body:
-                yield body
+            async with open_foreign(self._registry, left[0]) as response:
+                origin = redact(response.url)
+                if response.content_length not in (None, node.size):
+                    raise SizeMismatch(f"{node.digest} from {origin}", want=node.size, got=response.content_length)
+                yield BlobReader(self._registry.iter_body(response), origin, last_modified(response))
         except MirrorError as error:
             failed.add(left[0])
             if len(left) == 1:
                 raise
             raise TransferError(f"{error} There is another URL to try.", transient=True) from error
-
-    @asynccontextmanager
-    async def _fetch(self, node: Descriptor, url: str) -> AsyncIterator[BlobReader]:
-        registry = self._registry
-        async with open_foreign(registry, url) as response:
-            origin = redact(response.url)
-            if response.content_length not in (None, node.size):
-                raise SizeMismatch(f"{node.digest} from {origin}", want=node.size, got=response.content_length)
-            yield BlobReader(registry.iter_body(response), origin, last_modified(response))

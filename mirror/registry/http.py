@@ -187,21 +187,20 @@ class Registry:
         return b"".join(chunks)
 
     async def _open(self) -> URL:
-        """Return the registry's base URL, after finding out its scheme once."""
+        """Return the registry's base URL, after choosing its scheme once.
+
+        It is http if that is set, or if TLS is optional (on loopback, and for insecure registries) and not used.
+        """
         async with self._opening:
             if self._route.base is None:
-                base = URL(f"{await self._scheme()}://{self._host}")
+                base = URL(f"https://{self._host}")
+                plain = {"*", self.name} & self.options.plain_http or self.options.host(self.name).plain_http
+                tls_is_optional = self._insecure or is_loopback(base.host or "")
+                if plain or (tls_is_optional and await speaks_plain_http(base)):
+                    base = URL(f"http://{self._host}")
                 self._auth = Authenticator(base, self._find_credentials, self._fetch_token)
                 self._route.base = base
         return self._route.base
-
-    async def _scheme(self) -> str:
-        """Return http if that is set, or if TLS is optional (on loopback; insecure registries) and not used."""
-        if {"*", self.name} & self.options.plain_http or self.options.host(self.name).plain_http:
-            return "http"
-        url = URL(f"https://{self._host}")
-        tls_is_optional = self._insecure or is_loopback(url.host or "")
-        return "http" if tls_is_optional and await speaks_plain_http(url) else "https"
 
     async def _send_authenticated(
         self, stack: AsyncExitStack, exchange: _Exchange, scope: str | None

@@ -15,7 +15,7 @@ from mirror.layout.referrers import FoundReferrers
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.registry import Client, ForeignLayers, MirroredRepository, Repository, pull_source
+from mirror.registry import Client, ForeignLayers, MirroredRepository, Repository, open_source
 from mirror.retry import RetryPolicy
 from mirror.stores.discovery import Discovery
 from mirror.stores.images import StoreImage
@@ -72,8 +72,8 @@ class RegistryImages:
         return FallbackSource(self.near, self.repository(_reference(image)))
 
     async def modified(self, reference: Reference, node: Descriptor) -> float | None:
-        """Return the time of a blob, as the repository that answered for the image says it."""
-        return await self.repository(reference).resolved_by.modified(node)
+        """Return the time of a blob, in seconds since the epoch; None if the registry does not say."""
+        return await self.repository(reference).modified(node)
 
     async def present(self, entry: Entry) -> Keep:
         return lambda _: True
@@ -100,7 +100,7 @@ class RegistryImages:
 
     def _opened(self, reference: Reference) -> tuple[Repository | MirroredRepository, Source]:
         if reference.name not in self._repositories:
-            repository = pull_source(self.client, reference)
+            repository = open_source(self.client, reference)
             content = ForeignLayers(repository, repository.origin.registry)
             self._repositories[reference.name] = (repository, content)
         return self._repositories[reference.name]

@@ -14,7 +14,7 @@ from mirror.errors import DigestMismatch, MirrorError, UsageError
 from mirror.layout.referrers import FoundReferrers, is_list
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.registry import Client, Repository, list_under_tag, push_target
+from mirror.registry import Client, Repository, list_under_tag, open_target
 from mirror.retry import RetryPolicy
 from mirror.stores.images import ImageStore, StoreImage
 from mirror.stores.remote import RegistryImages
@@ -98,7 +98,7 @@ class RegistryTarget(ImageTarget):
         """Return where an image is pushed; images of one repository share it."""
         place = self._place(image)
         if place.name not in self._repositories:
-            self._repositories[place.name] = push_target(self._client, place)
+            self._repositories[place.name] = open_target(self._client, place)
         return self._repositories[place.name]
 
     def sink(self, image: ImageTransfer) -> Sink:

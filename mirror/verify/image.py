@@ -26,7 +26,7 @@ from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.records import Record, image_configs
-from mirror.registry import Client, RegistryOptions, pull_source
+from mirror.registry import Client, RegistryOptions, open_source
 from mirror.report.findings import VerifiedImage, VerifyReport
 from mirror.retry import RetryPolicy
 from mirror.verify.expectations import Compared, Expectations, compare_all
@@ -70,7 +70,7 @@ async def verify_image(
     reference = Reference.parse(image)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(options))
-        source = pull_source(client, reference).origin
+        source = open_source(client, reference).origin
         root = await retry.run(lambda: source.resolve(reference.target))
         survey = _Survey(source, root, reference.stored, retry)
         await survey.walk()

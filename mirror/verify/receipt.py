@@ -11,7 +11,7 @@ from mirror.content.finding import Finding, Kind, Severity
 from mirror.content.store import Progress
 from mirror.errors import BrokenLayout, ContentError, NotFound
 from mirror.fs.directory import Directory
-from mirror.registry import Client, RegistryOptions, push_target
+from mirror.registry import Client, RegistryOptions, open_target
 from mirror.report.findings import VerifiedImage, VerifyReport
 from mirror.retry import RetryPolicy
 from mirror.verify.readback import read_back
@@ -48,7 +48,7 @@ async def verify_receipt(
     pushed = [image for image in images if image.error is None]
     async with Client(options) as client:
         # The images of one repository share one source.
-        sources = {image.reference.name: push_target(client, image.reference, push=False) for image in pushed}
+        sources = {image.reference.name: open_target(client, image.reference, push=False) for image in pushed}
         expected = [image.expected(sources[image.reference.name]) for image in pushed]
         found = await read_back(expected, jobs=options.jobs, retry=retry or RetryPolicy(), progress=progress)
     return VerifyReport(

@@ -369,46 +369,6 @@ def test_missing_image_is_asked_for_once(mirror: Mirror, shop: EmbeddedRegistry)
     assert shop.count("GET") == 1
 
 
-# Where settings of other tools say that it is
-
-
-def registries_conf(mirror: Mirror, text: str) -> None:
-    """What podman reads too."""
-    path = mirror.folder / "home/.config/containers/registries.conf"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def test_insecure_of_registries_conf_holds_for_every_command(mirror: Mirror) -> None:
-    with serving(EmbeddedRegistry(auth=Basic(USERS))) as registry:
-        IMAGE.publish(registry, "a", "v1")
-        host = strange(registry)
-        assert "--plain-http" in mirror("tags", f"{host}/a", "--retries", 0, code=1).err
-        registries_conf(mirror, f'[[registry]]\nlocation = "{host}"\ninsecure = true')
-        mirror("login", host, "--username", "ann", "--password-stdin", stdin=USERS["ann"])
-        assert mirror("tags", f"{host}/a").lines == ["v1"]
-        mirror("inspect", f"{host}/a:v1")
-        mirror("pull", f"{host}/a:v1", "--all")
-        mirror("push", "layout", f"{host}/b", "--receipt", "receipt.json")
-        mirror("verify", "--receipt", "receipt.json")
-        assert registry.tags("b/a") == {"v1": IMAGE.root}
-
-
-def test_blocked_of_registries_conf_holds_for_every_command(mirror: Mirror, shop: EmbeddedRegistry) -> None:
-    mirror("pull", f"{shop.host}/a:v1", "--all")
-    registries_conf(mirror, f'[[registry]]\nlocation = "{shop.host}"\nblocked = true')
-    shop.clear_log()
-    name = f"{shop.host}/a"
-    for command in (["pull", f"{name}:v1"], ["inspect", f"{name}:v1"], ["tags", name], ["push", "layout", shop.host]):
-        assert "is blocked by" in mirror(*command, code=2).err
-    assert shop.requests == []
-
-
-def test_tags_are_listed_where_a_repository_has_moved_to(mirror: Mirror, shop: EmbeddedRegistry) -> None:
-    registries_conf(mirror, f'[[registry]]\nprefix = "old.example/x"\nlocation = "{shop.host}"')
-    assert mirror("tags", "old.example/x/a").lines == ["v1"]
-
-
 def test_registry_at_an_ipv6_address(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(address="::1", auth=Basic(USERS))) as registry:
         IMAGE.publish(registry, "a", "v1")

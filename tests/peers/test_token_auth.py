@@ -119,7 +119,7 @@ def test_a_wrong_password_is_refused_by_the_token_server_in_words(
     env = write(tmp_path, guarded.host, auth=auth("reader", "guessed"))
     refused = mirror("pull", f"{guarded.host}/team/app:1", "-o", "layout", env=env, code=1).err
     assert "who is that?" in refused
-    assert f"{tmp_path}/config.json are not accepted" in refused
+    assert f"from {tmp_path}/config.json." in refused
     assert "guessed" not in refused
 
 

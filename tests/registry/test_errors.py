@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -179,7 +180,7 @@ def answer(status: int, body: bytes = b"", reason: str = "Reason", **headers: st
 
 
 def refused(status: int, body: bytes = b"", **headers: str) -> TransferError:
-    return asyncio.run(response_error(IT, answer(status, body, **headers), "registry.example:5000"))
+    return asyncio.run(response_error(IT, answer(status, body, **headers), "r.example"))
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
@@ -329,3 +330,107 @@ def test_however_a_server_hangs_up_it_may_want_a_certificate(error: Exception) -
         with pytest.raises(TransferError) as caught, translate_errors(request):
             raise error
         assert ("client certificate" in (caught.value.hint or "")) is hinted
+
+
+# Certificates, names and hints in words
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (9, "is not valid yet"),
+        (10, "has expired"),
+        (18, "is self-signed"),
+        (19, "is signed by a CA that is not trusted"),
+        (20, "is signed by a CA that is not trusted"),
+        (62, "is for another host name"),
+        (64, "is for another IP address"),
+        (79, "cannot be verified: invalid CA certificate"),
+    ],
+)
+def test_what_is_wrong_with_a_certificate_is_said_in_words(code: int, said: str) -> None:
+    cause = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed (_ssl.c:1006)")
+    cause.verify_code, cause.verify_message = code, "invalid CA certificate"
+    with pytest.raises(TransferError) as caught, translate_errors(IT):
+        raise aiohttp.ClientConnectorCertificateError(KEY, cause)
+    assert str(caught.value) == f"The certificate of registry.example:5000 {said}."
+    hint = caught.value.hint or ""
+    assert "--ca-file" in hint
+    assert ("clock" in hint) is (code in (9, 10))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "name not known"),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "temporary failure in name"),
+    ],
+)
+def test_a_name_that_cannot_be_resolved_may_be_the_lack_of_a_network(error: OSError, said: str) -> None:
+    with pytest.raises(TransferError) as caught, translate_errors(IT):
+        raise aiohttp.ClientConnectorDNSError(KEY, error)
+    assert str(caught.value).startswith(f"Cannot connect to registry.example:5000: {said}")
+    assert caught.value.hint == "There is no such host, or no network."
+
+
+def test_the_method_and_the_url_are_in_the_log_and_not_in_the_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "mirror")
+    with pytest.raises(TransferError) as caught, translate_errors(IT):
+        raise aiohttp.ClientConnectorError(KEY, REFUSED)
+    assert "https://" not in str(caught.value)
+    assert caplog.messages == [f"GET https://registry.example:5000/v2/: {caught.value}"]
+
+
+@pytest.mark.parametrize(
+    ("path", "subject"),
+    [
+        ("a/b/manifests/v1", "manifest a/b:v1"),
+        ("a/b/manifests/sha256:12", "manifest a/b@sha256:12"),
+        ("a/b/blobs/sha256:12", "blob sha256:12 in a/b"),
+        ("a/b/blobs/uploads/", "upload to a/b"),
+        ("a/b/blobs/uploads/1234?state=x", "upload to a/b"),
+        ("a/b/referrers/sha256:12", "referrers of sha256:12 in a/b"),
+        ("a/b/tags/list?n=1000", "tags of a/b"),
+        ("", ""),
+        ("_catalog", ""),
+    ],
+)
+def test_what_was_asked_for_is_said_in_the_words_of_the_specification(path: str, subject: str) -> None:
+    assert Request.to("GET", URL(f"https://registry.example/v2/{path}")).subject == subject
+
+
+def test_what_was_asked_for_is_part_of_a_refusal() -> None:
+    request = Request.to("GET", URL("https://registry.example:5000/v2/a/blobs/sha256:12"))
+    body = errors_of({"code": "BLOB_UNKNOWN", "message": "blob unknown"})
+    error = asyncio.run(response_error(request, answer(404, body), "registry.example:5000"))
+    assert str(error) == ("registry.example:5000 answered 404 Reason (blob sha256:12 in a): BLOB_UNKNOWN blob unknown.")
+
+
+def test_too_many_requests_are_a_reason_to_log_in() -> None:
+    page = b"<html>slow down</html>"
+    assert refused(429, page).hint == "Too many requests. Wait, or log in for a higher limit: mirror login r.example"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"<html><center>The plain HTTP request was sent to HTTPS port</center></html>",
+        b"<html>Reason: You're speaking plain HTTP to an SSL-enabled server port.</html>",
+    ],
+)
+def test_a_server_that_wants_tls_is_told_from_other_bad_requests(body: bytes) -> None:
+    plain = answer(400, body)
+    plain.url = URL("http://registry.example:5000/v2/")
+    error = asyncio.run(response_error(Request.of(plain), plain, "registry.example:5000"))
+    assert error.hint == "registry.example:5000 uses TLS: remove --plain-http, or plain_http from mirror.toml."
+    assert "uses TLS" not in (refused(400, body).hint or "")
+
+
+@pytest.mark.parametrize(("scheme", "said"), [("Basic", "Wrong user name or password"), ("Bearer", "not logged in")])
+def test_who_gave_credentials_is_not_told_to_give_some(scheme: str, said: str) -> None:
+    given = answer(401)
+    given.request_info.headers["Authorization"] = f"{scheme} abc"  # type: ignore[index]
+    error = asyncio.run(response_error(IT, given, "r.example"))
+    assert said in (error.hint or "")
+    assert (error.hint or "").endswith("mirror login r.example")

@@ -1,5 +1,6 @@
 """Mirrors: who is asked, in which order, for what; what is remembered of a failure; and `registries.conf`."""
 
+import ast
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
+import mirror
 from mirror.config.hosts import HostSettings
 from mirror.config.registriesconf import RegistriesConf
 from mirror.content import stream
@@ -15,7 +17,7 @@ from mirror.errors import ConfigError, DigestMismatch, NotFound, StaleMirror, Tr
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.registry import Client, MirroredRepository, RegistryOptions, pull_source
+from mirror.registry import Client, MirroredRepository, RegistryOptions, open_source
 from mirror.registry.mirrors import repository as mirrored
 from mirror.registry.mirrors.endpoints import Endpoint, source_endpoints, target_endpoint
 from mirror.retry import RetryPolicy
@@ -67,7 +69,7 @@ class Pulling:
     async def _run(self, names: tuple[str, ...], retry: RetryPolicy) -> list[object]:
         async with Client(self.options) as client:
             self.notes = client.warnings
-            source = pull_source(client, Reference.parse(self.name))
+            source = open_source(client, Reference.parse(self.name))
             assert isinstance(source, MirroredRepository)
 
             async def fetch() -> bytes:
@@ -189,7 +191,7 @@ def test_what_follows_a_strangers_beginning_proves_nothing_about_a_mirror(three:
 
     async def run() -> None:
         async with Client(Pulling(three).options) as client:
-            source = pull_source(client, Reference.parse(f"{three[0].host}/a:v1"))
+            source = open_source(client, Reference.parse(f"{three[0].host}/a:v1"))
             with pytest.raises(DigestMismatch):
                 await resume(source)
             async with source.open_blob(NODE) as body:
@@ -356,6 +358,18 @@ def test_mirrors_of_mirror_toml_replace_those_of_registries_conf(home: Path) -> 
     assert places("registry.com/a", options) == ["own.internal/a", "registry.com/a"]
 
 
+def test_repositories_are_opened_in_one_place_only() -> None:
+    """Whoever opens one past `open_source` and `open_target` would miss the mirrors, and what is blocked."""
+    package = Path(mirror.__file__).parent
+    others = [path for path in package.rglob("*.py") if not path.is_relative_to(package / "registry")]
+    users = [path for path in others if "from mirror.registry import" in path.read_text()]
+    assert users
+    for path in users:
+        calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+        names = {ast.unparse(called).rpartition(".")[2] for called in calls}
+        assert not names & {"Repository", "Registry", "registry"}, path
+
+
 # Which files
 
 
@@ -486,7 +500,7 @@ def test_an_insecure_location_may_do_without_tls_and_its_neighbours_may_not(home
 
         async def run(name: str) -> bytes:
             async with Client(RegistryOptions()) as client:
-                source = pull_source(client, Reference.parse(f"0.0.0.0:{port}/{name}"))
+                source = open_source(client, Reference.parse(f"0.0.0.0:{port}/{name}"))
                 async with source.open_blob(NODE) as body:
                     return await stream.read(body, NODE)
 

@@ -58,7 +58,7 @@ def target_endpoint(reference: Reference, conf: RegistriesConf) -> Endpoint:
     """Return where a repository is pushed to: itself; mirrors and locations are only for pulls, in podman, too.
 
     Raises:
-        UsageError: `registries.conf` blocks it.
+        UsageError: `registries.conf` blocks it; containers-registries.conf(5) only requires that of pulls.
     """
     table = _unblocked(reference, conf)
     return Endpoint(reference.registry, reference.repository, table is not None and table.endpoint.insecure)

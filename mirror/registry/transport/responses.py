@@ -27,12 +27,12 @@ _BEHIND_PROXY = "The registry behind a proxy may be down. Ask its administrator,
 _HINTS = {
     407: PROXY_AUTH_HINT,
     413: "Requests of this size are refused. Raise the limit: in nginx, client_max_body_size.",
-    429: "Too many requests: wait, or log in for a higher limit (mirror login {registry}).",
+    429: "Too many requests. Wait, or log in for a higher limit: mirror login {registry}",
     **dict.fromkeys((502, 503, 504), _BEHIND_PROXY),
 }
 _DISK_FULL = "The registry's log says why; its disk may be full."  # for a 500 without a message
-_NOT_LOGGED_IN = "The image does not exist, or you are not logged in: mirror login {registry}."
-_WRONG_CREDENTIALS = "Wrong user name or password, or no permission. Try mirror login {registry}."
+_NOT_LOGGED_IN = "The image does not exist, or you are not logged in: mirror login {registry}"
+_WRONG_CREDENTIALS = "Wrong user name or password, or no permission. Try: mirror login {registry}"
 _USES_TLS = "{host} uses TLS: remove --plain-http, or plain_http from mirror.toml."
 
 
@@ -57,10 +57,13 @@ async def response_error(request: Request, response: aiohttp.ClientResponse, reg
     if is_page and response.status in _SUCCESS:
         status += " with a web page"
     who = "the proxy" if response.status == 407 else _responder(response, is_page=is_page)
-    text = _redact(f"{who} answered {status}{request.about}{': ' + said if said else ''}.", response)
+    text = f"{who} answered {status}{request.about}{': ' + said if said else ''}."
+    scheme, _, secret = response.request_info.headers.get("Authorization", "").rpartition(" ")
+    if secret:  # which a server may repeat, like the signed queries of URLs
+        text = text.replace(secret, "[redacted]")
+    text = _QUERY.sub(r"\1?[redacted]", text)
     if response.status in (401, 403):
-        # A Bearer token may be anonymous; only Basic shows that the user gave credentials.
-        logged_in = response.request_info.headers.get("Authorization", "").lower().startswith("basic ")
+        logged_in = scheme.lower() == "basic"  # a Bearer token may be anonymous
         hint = (_WRONG_CREDENTIALS if logged_in else _NOT_LOGGED_IN).format(registry=registry)
         return Unauthorized(text, hint=hint, status=response.status, said=said)
     return TransferError(
@@ -100,14 +103,6 @@ def _responder(response: aiohttp.ClientResponse, *, is_page: bool) -> str:
         return host
     proxy = _PROXIES.match(response.headers.get("Server", "").lower())
     return f"a proxy{f' ({proxy[0]})' if proxy else ''} in front of {host}"
-
-
-def _redact(text: str, response: aiohttp.ClientResponse) -> str:
-    """Remove our token, and the signed queries of URLs, from what a server says."""
-    secret = response.request_info.headers.get("Authorization", "").rpartition(" ")[2]
-    if secret:
-        text = text.replace(secret, "[redacted]")
-    return _QUERY.sub(r"\1?[redacted]", text)
 
 
 def refuse_html(request: Request, response: aiohttp.ClientResponse, body: bytes) -> None:
