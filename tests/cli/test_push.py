@@ -335,7 +335,7 @@ def test_two_bare_tags_of_one_name_are_refused(mirror: Mirror, registry: Embedde
 
 @pytest.mark.parametrize("target", ["", "/", "UPPER/case Space", "http://127.0.0.1", "127.0.0.1:1/A", "a b"])
 def test_target_that_is_no_registry_is_refused(mirror: Mirror, stock: Stock, target: str) -> None:
-    assert "no registry" in mirror("push", stock.folder, target, code=2).err
+    assert "not a registry" in mirror("push", stock.folder, target, code=2).err
 
 
 def test_unknown_image_is_refused_and_those_there_are_listed(

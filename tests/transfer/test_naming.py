@@ -104,7 +104,10 @@ def test_an_image_without_a_tag_goes_by_its_digest_until_it_is_given_one() -> No
 def test_what_fits_no_image_is_mentioned(given: str | None, maps: list[str], strip: str, idle: list[str]) -> None:
     images = [Reference.parse(REDIS), Reference.parse("registry.internal/team/other:1")]
     said = NameMapping.parse(given, "", strip, maps).idle(images)
-    assert [sentence.split(", so")[0] for sentence in said] == [f"No image's name begins with {one}" for one in idle]
+    options = ["--map " + one for one in maps] + [f"--strip-prefix {strip}"]
+    assert [sentence.removesuffix(" matched no image.") for sentence in said] == [
+        next(option for option in options if option.split()[-1].partition("=")[0] == one) for one in idle
+    ]
 
 
 def test_an_image_of_an_unknown_repository_needs_a_name_or_a_prefix() -> None:
