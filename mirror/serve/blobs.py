@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from typing import Self, TypeVar
 
 from mirror.concurrency import available_cpus, shielded
 from mirror.content.hashing import MISSING, BlobCheck, BlobFault, hash_blob, keep
+from mirror.fs.filestate import FileState
 from mirror.layout import Layout
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -27,34 +27,9 @@ from mirror.oci.digest import Digest
 R = TypeVar("R")
 
 _SMALL = 64 * 1024  # bytes: hashed faster than cached, and small enough to wait in memory for a slow client
-_COARSEST = 3.0  # seconds: FAT stores times in steps of two, so a young file may change without a trace
 _THREADS = 32  # for disk access; at most one per CPU is hashing
 _TRANSIENT = frozenset({BlobFault.UNREADABLE, BlobFault.CHANGED})  # not cached: a loose drive may be readable again
 _STOPPED = BlobCheck(BlobFault.UNREADABLE, "a readable file", "a server that is shutting down")
-
-
-@dataclass(frozen=True, slots=True)
-class FileState:
-    """The state of a file. Two equal states mean that the content has not changed."""
-
-    device: int
-    inode: int
-    size: int
-    modified: int
-    changed: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> FileState:
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether a change made now would show in the times.
-
-        Times in the future do not count as recent: they come from another clock or time zone.
-        """
-        now = time.time_ns()
-        return all(abs(now - at) > _COARSEST * 1e9 for at in (self.modified, self.changed))
 
 
 @dataclass(frozen=True, slots=True)

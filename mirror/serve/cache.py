@@ -15,9 +15,10 @@ from functools import partial
 
 from mirror.content.graph import MOST_BYTES
 from mirror.errors import MirrorError
+from mirror.fs.filestate import FileState
 from mirror.layout import Entry, Layout
 from mirror.layout.index import CAP, entries
-from mirror.serve.blobs import BlobStore, FileState
+from mirror.serve.blobs import BlobStore
 from mirror.serve.catalog import Catalog, Repository
 from mirror.serve.content import RepositoryContent, read_content
 

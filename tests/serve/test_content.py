@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.serve.blobs import FileState
+from mirror.fs.filestate import FileState
 from tests.serve.running import (
     Server,
     age,
