@@ -25,7 +25,7 @@ _MOST = 100_000  # steps from an entry to a manifest, of all entries together
 def disagreements(files: Files) -> Iterator[Finding]:
     """What `manifest.json` lists and `index.json` does not lead to. What is wrong with the latter is said elsewhere."""
     try:
-        listed = list(docker_manifest.images_of(files.read(docker_manifest.FILE, MANIFEST_CAP) or b"[]"))
+        listed = list(docker_manifest.images_of(files.read(docker_manifest.FILE, docker_manifest.CAP) or b"[]"))
         named = _Named(files).found
     except BrokenArchive as error:
         yield _finding(Severity.UNVERIFIED, str(error))

@@ -56,7 +56,7 @@ class _Maker:
         self._tar = tar
         self._files: dict[str, Content] = {"oci-layout": index.OCI_LAYOUT}
         self._configs: dict[str, tuple[Descriptor, list[Digest]]] = {}
-        self._layers: dict[tuple[str, Digest], Descriptor] = {}
+        self._packed: dict[tuple[str, Digest], Digest] = {}
         self._made = 0
 
     def layout(self) -> dict[str, Content]:
@@ -67,7 +67,7 @@ class _Maker:
     def _entries(self) -> Iterator[JsonObject]:
         """What `index.json` would list: an entry for each name of each image."""
         taken: set[str] = set()
-        for image, found in docker_manifest.images_of(self._read(docker_manifest.FILE)):
+        for image, found in docker_manifest.images_of(self._read(docker_manifest.FILE, docker_manifest.CAP)):
             root = self._image(image)
             for called in [names.annotate(name, taken) for name in found] or [{}]:
                 taken.add(called.get(names.REF_NAME, ""))
@@ -97,19 +97,18 @@ class _Maker:
         return self._configs[name]
 
     def _layer(self, name: str, diff_id: Digest) -> Descriptor:
-        if (name, diff_id) not in self._layers:
-            member = self._member(name)
-            layer = self._layers[name, diff_id] = self._described(name, member, diff_id)
-            self._files[place(layer.digest)] = member
-        return self._layers[name, diff_id]
-
-    def _described(self, name: str, member: Extent, diff_id: Digest) -> Descriptor:
+        """Describe a layer. Only what is slow to find out is remembered: an archive may have 100,000 layers."""
+        member = self._member(name)
         head = self._tar.pread(member.offset, min(4, member.size))
+        media_type, digest = _LAYER, diff_id
         if head.startswith(_GZIP):
-            return Descriptor(f"{_LAYER}+gzip", self._unpacked(name, member, diff_id), member.size)
-        if head == _ZSTD:
+            if (name, diff_id) not in self._packed:
+                self._packed[name, diff_id] = self._unpacked(name, member, diff_id)
+            media_type, digest = f"{_LAYER}+gzip", self._packed[name, diff_id]
+        elif head == _ZSTD:
             raise InvalidContent(f"{name} is compressed by zstd, which docker never put there.")
-        return Descriptor(_LAYER, diff_id, member.size)
+        self._files[place(digest)] = member
+        return Descriptor(media_type, digest, member.size)
 
     def _unpacked(self, name: str, member: Extent, diff_id: Digest) -> Digest:
         """The digest of a compressed layer, whose content has been checked against its diff_id."""
@@ -131,8 +130,8 @@ class _Maker:
         for start in range(0, member.size, READ):
             yield self._tar.pread(member.offset + start, min(READ, member.size - start))
 
-    def _read(self, name: str) -> bytes:
-        return self._tar.read(self._member(name), MANIFEST_CAP)
+    def _read(self, name: str, cap: int = MANIFEST_CAP) -> bytes:
+        return self._tar.read(self._member(name), cap)
 
     def _member(self, name: str) -> Extent:
         try:

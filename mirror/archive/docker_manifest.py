@@ -14,6 +14,7 @@ from mirror.oci.reference import Reference
 from mirror.strictjson import JsonObject, field, loads
 
 FILE = "manifest.json"
+CAP = 64 * 1024 * 1024  # bytes: about as many images as an index.json can have
 
 Image = tuple[str, tuple[str, ...]]  # the paths of a config and of its layers, in order
 

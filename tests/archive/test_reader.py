@@ -250,6 +250,13 @@ def test_a_list_of_images_that_cannot_be_trusted_is_refused(tmp_path: Path, flaw
     assert str(caught.value).startswith(str(tmp_path / "images.tar"))
 
 
+def test_a_list_of_more_images_than_a_manifest_has_room_for_is_read(tmp_path: Path) -> None:
+    """10,000 images of ten layers make ten megabytes."""
+    listing = encode_list([{"Config": "c.json", "RepoTags": ["a/b:v1"], "Layers": ["l0", "l1"]}]) + b" " * 5_000_000
+    with opened(tmp_path, classic(listing=listing)) as archive:
+        assert [entry.name for entry in archive.entries()] == ["docker.io/a/b:v1"]
+
+
 def test_a_compressed_layer_that_unpacks_to_far_too_much_is_refused(tmp_path: Path) -> None:
     bomb = gzip.compress(bytes(200_000_000), 9)
     with pytest.raises(BrokenArchive, match="unpacks to more than any honest layer"):
