@@ -13,6 +13,7 @@ from mirror.content.graph import Keep, leaves
 from mirror.content.stream import BlobReader
 from mirror.errors import BrokenArchive
 from mirror.layout import Entry, index
+from mirror.layout.index import EntryFinder
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 
@@ -35,7 +36,7 @@ class Archive:
                 raise tar.fault
             self._files = Files(tar)
             index.check_layout_file(self._read("oci-layout", index.LAYOUT_CAP))
-            self._entries = index.entries(self._read("index.json", index.CAP))
+            self._entries = EntryFinder(index.entries(self._read("index.json", index.CAP)), str(self.path))
         except BaseException:
             tar.close()
             raise
@@ -53,7 +54,7 @@ class Archive:
 
     def entries(self) -> list[Entry]:
         """The images that it names, in its order."""
-        return list(self._entries)
+        return list(self._entries.entries)
 
     def find(self, texts: Iterable[str] = ()) -> list[Entry]:
         """The images that a person means by `texts`; all of them where none is named.
@@ -62,7 +63,7 @@ class Archive:
             NotFound: there is no such image, or none at all.
             UsageError: a text could mean several.
         """
-        return index.find_all(self.entries(), texts, str(self.path))
+        return self._entries.find_all(texts)
 
     def holds(self, digest: Digest) -> bool:
         """Whether something has this name. No proof of anything."""

@@ -32,6 +32,7 @@ from mirror.errors import InvalidContent, StorageError, UsageError
 from mirror.fs.atomic import AtomicFile
 from mirror.fs.directory import Directory, kind_name
 from mirror.layout import index
+from mirror.layout.index_editor import IndexEditor
 from mirror.oci import manifest
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -46,7 +47,7 @@ class ArchiveWriter:
     def __init__(self, output: Output, *, seekable: bool, for_docker: bool) -> None:
         self._output, self._seekable = output, seekable
         self._images: dict[Image, list[str]] | None = {} if for_docker else None  # with the names that docker gets
-        self._index = index.EMPTY
+        self._index = IndexEditor(index.EMPTY)
         self._there: dict[Digest, int] = {}  # with their sizes
         self._batch = batch_size(jobs=1)
         self._end = 0  # where the next one goes that has no place
@@ -149,7 +150,7 @@ class ArchiveWriter:
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
         """`Sink`: make `name` stand for `root` in the `index.json` to come."""
-        self._index, before = index.with_entry(self._index, name, root)
+        before = self._index.add(name, root)
         if self._images is not None:
             image = docker_manifest.paths_of(manifest.parse(data, root.media_type, root.digest))
             self._images.setdefault(image, []).extend([name] if Reference.parse(name).tag else [])
@@ -171,7 +172,7 @@ class ArchiveWriter:
         self._check_whole()
         if lacking := [digest for digest, size in self._places if self._there.get(digest) != size]:
             raise StorageError(f"The archive lacks {lacking[0]}, and {len(lacking) - 1} others.")
-        await self._file("index.json", self._index)
+        await self._file("index.json", b"".join(self._index.dump()))
         if self._images is not None:
             items = [docker_manifest.item(image, names) for image, names in self._images.items()]
             await self._file(docker_manifest.FILE, json.dumps(items).encode())

@@ -6,8 +6,9 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from mirror.errors import StorageError
@@ -126,6 +127,29 @@ class AtomicFile:
     def close(self) -> None:
         """Leave it as it is; what is locked is free again."""
         os.close(self._fd)
+
+
+def replace_file(folder: Directory, name: str, pieces: Iterable[bytes], *, temporary: Directory | None = None) -> None:
+    """Replace a file as a whole, durably; on an error, the old file stays.
+
+    Args:
+        folder: the directory of the file.
+        name: its name.
+        pieces: its content, written one after the other.
+        temporary: a directory of the same file system to write it in; by default, that of the file.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    file = AtomicFile.create(temporary or folder)
+    try:
+        rest = iter(pieces)
+        while some := [*islice(rest, _IOV_MAX)]:
+            file.write(some)
+    except BaseException:
+        file.discard()
+        raise
+    file.commit(folder, name)
 
 
 @contextmanager

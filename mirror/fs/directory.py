@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
 
@@ -149,13 +151,32 @@ class Directory:
         return os.open(name, _READ, dir_fd=self._fd)
 
     def read(self, name: str, cap: int) -> bytes:
-        """The whole of a small regular file.
+        """Return the content of a small regular file.
 
         Raises:
             FileNotFoundError: it is not there.
-            BrokenLayout: it is no regular file, or has more than `cap` bytes.
+            BrokenLayout: it is not a regular file, or has more than `cap` bytes.
             StorageError: it cannot be read.
         """
+        with self._open_regular(name) as file:
+            data = file.read(min(cap, os.fstat(file.fileno()).st_size) + 1)
+        if len(data) > cap:
+            raise BrokenLayout(f"{self.path / name} has more than {cap} bytes.")
+        return data
+
+    def hash(self, name: str) -> bytes:
+        """Return the SHA-256 of a regular file's content.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            BrokenLayout: it is not a regular file.
+            StorageError: it cannot be read.
+        """
+        with self._open_regular(name) as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
+    @contextmanager
+    def _open_regular(self, name: str) -> Iterator[BufferedReader]:
         path = self.path / name
         kind = self.kind(name)
         if kind not in (None, stat.S_IFREG):
@@ -168,10 +189,7 @@ class Directory:
             with os_errors(path):
                 raise
         with os_errors(path), os.fdopen(fd, "rb") as file:
-            data = file.read(min(cap, os.fstat(fd).st_size) + 1)
-        if len(data) > cap:
-            raise BrokenLayout(f"{path} has more than {cap} bytes.")
-        return data
+            yield file
 
     def open_with(self, name: str, flags: int, mode: int = 0o644) -> int:
         """A descriptor for `name`, opened in a way of one's own; the caller closes it.

@@ -14,6 +14,7 @@ from threading import Lock
 from mirror.content.hashing import MISSING, BlobCheck, BlobFault, hash_blob, not_a_file, unreadable
 from mirror.errors import BrokenLayout, StorageError
 from mirror.fs.directory import Directory, kind_name
+from mirror.fs.filestate import FileState
 from mirror.oci.digest import Digest
 
 
@@ -28,6 +29,11 @@ class BlobFile:
     def __init__(self, fd: int, status: os.stat_result) -> None:
         self.fd, self.size = fd, status.st_size
         self._status = status
+
+    @property
+    def state(self) -> FileState:
+        """The state of the file when it was opened."""
+        return FileState.of(self._status)
 
     def readinto(self, buffer: memoryview, /) -> int:
         return os.readv(self.fd, [buffer])

@@ -1,14 +1,16 @@
-"""`index.json`: the names that a layout's images have. Pure: bytes in, entries or changed bytes out.
+"""`index.json`, read: the images of a layout and their names. Pure: bytes in, entries out.
 
-It is an index like any other (OCI image-spec, image-layout.md), so `mirror.oci.manifest` parses it. What is changed are
-single entries; the others, and fields that we do not know, stay as they were.
+It is an index like any other (OCI image-spec, image-layout.md), so `mirror.oci.manifest` parses it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 from mirror.errors import BrokenLayout, ContentError, NotFound, UsageError
 from mirror.layout import names
@@ -16,6 +18,8 @@ from mirror.oci import manifest
 from mirror.oci.descriptor import OCI_INDEX, Descriptor
 from mirror.oci.reference import Reference
 from mirror.strictjson import JsonObject, load_object
+
+K = TypeVar("K", bound=Hashable)
 
 CAP = 64 * 1024 * 1024  # bytes of an index.json: about 100,000 images
 LAYOUT_CAP = 4096  # bytes of an oci-layout file
@@ -48,6 +52,13 @@ class Entry:
         )
 
     @property
+    def texts(self) -> set[str]:
+        """What is written in the entry that names the image: its digest, its annotations, its tag."""
+        annotations = self.root.annotations
+        found = (self.root.digest, annotations.get(names.IMAGE_NAME), annotations.get(names.REF_NAME), self.tag)
+        return {text for text in found if text is not None}
+
+    @property
     def kept(self) -> frozenset[str] | None:
         """The children of a sparse image that are here; None where nothing is absent on purpose."""
         text = self.root.annotations.get(names.SPARSE)
@@ -56,25 +67,6 @@ class Entry:
     def lacks(self, child: Descriptor) -> bool:
         """Whether a child of one of this image's indexes was left out on purpose."""
         return self.kept is not None and not child.is_index and child.digest not in self.kept
-
-    def is_called(self, text: str) -> bool:
-        """Whether a person who says `text` means this image."""
-        annotations = self.root.annotations
-        if text in (
-            self.root.digest,
-            annotations.get(names.IMAGE_NAME),
-            annotations.get(names.REF_NAME),
-            self.tag,
-        ):
-            return True
-        try:
-            asked = Reference.parse(text)
-        except UsageError:
-            return False
-        if asked.digest:
-            same_name = self.reference is not None and self.reference.name == asked.name
-            return same_name and self.root.digest == asked.digest and asked.tag in (None, self.tag)
-        return self.reference is not None and self.reference.stored == asked.stored
 
 
 def check_layout_file(data: bytes) -> None:
@@ -92,28 +84,112 @@ def check_layout_file(data: bytes) -> None:
 
 
 def entries(data: bytes) -> list[Entry]:
-    """The images that an `index.json` names.
+    """Return the images that an `index.json` names.
 
     Raises:
-        BrokenLayout: it is no valid index.
+        BrokenLayout: it is not a valid index.
     """
+    return parse(data)[1]
+
+
+def parse(data: bytes) -> tuple[JsonObject, list[Entry]]:
+    """Return the JSON object of an `index.json`, and the images that it names.
+
+    Raises:
+        BrokenLayout: it is not a valid index.
+    """
+    if len(data) > CAP:
+        raise BrokenLayout(f"index.json has {len(data)} bytes; {CAP} are the limit.")
     try:
-        document = manifest.parse(data, OCI_INDEX, "index.json", cap=CAP)
+        raw = load_object(data, "index.json")
+        document = manifest.parse_object(raw, OCI_INDEX, "index.json")
     except ContentError as error:
         raise BrokenLayout(str(error), hint=error.hint) from None
-    return [Entry.of(root) for root in document.manifests]
+    return raw, [Entry.of(root) for root in document.manifests]
 
 
-def find_all(found: list[Entry], texts: Iterable[str], where: str) -> list[Entry]:
-    """The images that a person means by `texts`; all of them where none is named.
+class EntryFinder:
+    """The entries of one store, found by the names that people use for them.
 
-    Raises:
-        NotFound: there is no such image, or none at all.
-        UsageError: a text could mean several.
+    Looking up a name costs the same however many entries there are; `where` names the store in messages.
     """
-    if not found:
-        raise NotFound(f"{where} has no images.", hint="Pull one into it first.")
-    return list(dict.fromkeys(find(found, text, where) for text in texts)) or found
+
+    def __init__(self, entries: Sequence[Entry], where: str) -> None:
+        self.entries = entries
+        self._where = where
+
+    def find_all(self, texts: Iterable[str]) -> list[Entry]:
+        """Return the images that `texts` name, each once; all images if `texts` is empty.
+
+        Raises:
+            NotFound: there is no such image, or no image at all.
+            UsageError: a text could mean several images.
+        """
+        if not self.entries:
+            raise NotFound(f"{self._where} has no images.", hint="Pull one into it first.")
+        return list(dict.fromkeys(map(self.find, texts))) or list(self.entries)
+
+    def find(self, text: str) -> Entry:
+        """Return the one image that `text` names: a digest, a name as it is stored, or a reference in any short form.
+
+        Raises:
+            NotFound: there is none; the message lists those that are there.
+            UsageError: there are several with different content.
+        """
+        matches = self._named(text) or self._ending_in(text)
+        if not matches:
+            there = ", ".join(entry.name for entry in self.entries[:10]) or "no images at all"
+            more = f" and {len(self.entries) - 10} more" if len(self.entries) > 10 else ""
+            raise NotFound(f"{self._where} has no image {text!r}.", hint=f"It has: {there}{more}.")
+        if len({entry.root.digest for entry in matches}) > 1:
+            both = ", ".join(f"{entry.name} ({entry.root.digest.short})" for entry in matches)
+            raise UsageError(f"{text!r} could be several images of {self._where}.", hint=f"Say which: {both}.")
+        return matches[0]
+
+    def _named(self, text: str) -> list[Entry]:
+        """Return the entries with this digest, annotation, tag or full name, in their order."""
+        places = {*self._by_text.get(text, ())}
+        with suppress(UsageError):
+            asked = Reference.parse(text)
+            if asked.digest:
+                pinned = self._by_digest.get((asked.name, asked.digest), ())
+                places.update(place for place in pinned if asked.tag in (None, self.entries[place].tag))
+            else:
+                places.update(self._by_reference.get(asked.stored, ()))
+        return [self.entries[place] for place in sorted(places)]
+
+    def _ending_in(self, text: str) -> list[Entry]:
+        """Return the entries whose names end in a short name, as `host/team/app:v1` ends in `app:v1`."""
+        alike = (self.entries[place] for place in self._by_last_part.get(text.rpartition("/")[2], ()))
+        return [entry for entry in alike if entry.name.endswith(f"/{text}")]
+
+    @cached_property
+    def _by_text(self) -> dict[str, list[int]]:
+        return _places((text, place) for place, entry in enumerate(self.entries) for text in entry.texts)
+
+    @cached_property
+    def _by_reference(self) -> dict[str, list[int]]:
+        found = enumerate(entry.reference for entry in self.entries)
+        return _places((reference.stored, place) for place, reference in found if reference)
+
+    @cached_property
+    def _by_digest(self) -> dict[tuple[str, str], list[int]]:
+        found = enumerate((entry.reference, entry.root.digest) for entry in self.entries)
+        return _places(((reference.name, digest), place) for place, (reference, digest) in found if reference)
+
+    @cached_property
+    def _by_last_part(self) -> dict[str, list[int]]:
+        return _places((entry.name.rpartition("/")[2], place) for place, entry in enumerate(self.entries))
+
+
+def find_all(found: Sequence[Entry], texts: Iterable[str], where: str) -> list[Entry]:
+    """Return the images that `texts` name; see `EntryFinder.find_all`."""
+    return EntryFinder(found, where).find_all(texts)
+
+
+def find(found: Sequence[Entry], text: str, where: str) -> Entry:
+    """Return the one image that `text` names; see `EntryFinder.find`."""
+    return EntryFinder(found, where).find(text)
 
 
 def called(chosen: Sequence[Entry], name: str | None, where: str) -> list[tuple[str, Entry]]:
@@ -147,74 +223,8 @@ def only(chosen: Sequence[Entry], name: str, where: str) -> Entry:
     return chosen[0]
 
 
-def find(found: Sequence[Entry], text: str, where: str) -> Entry:
-    """The one image that a person means by `text`.
-
-    Raises:
-        NotFound: there is none; the message lists those that are there.
-        UsageError: there are several with different content.
-    """
-    matches = [entry for entry in found if entry.is_called(text)]
-    if not matches:  # a short name of an image that is not Docker Hub's
-        matches = [entry for entry in found if entry.name.endswith(f"/{text}")]
-    if not matches:
-        there = ", ".join(entry.name for entry in found[:10]) or "no images at all"
-        more = f" and {len(found) - 10} more" if len(found) > 10 else ""
-        raise NotFound(f"{where} has no image {text!r}.", hint=f"It has: {there}{more}.")
-    if len({entry.root.digest for entry in matches}) > 1:
-        both = ", ".join(f"{entry.name} ({entry.root.digest.short})" for entry in matches)
-        raise UsageError(f"{text!r} could be several images of {where}.", hint=f"Say which: {both}.")
-    return matches[0]
-
-
-def with_entry(data: bytes, name: str, root: Descriptor) -> tuple[bytes, Entry | None]:
-    """A changed `index.json` in which `name` stands for `root`, and the entry that did so before.
-
-    `name` is a full name; or what an entry with the annotations of `root` is called, where they give no full one.
-
-    Raises:
-        BrokenLayout: `data` is no valid index.
-        InvalidReference: `name` is no image name.
-    """
-    old, new = entries(data), Entry.of(root)
-    if new.reference is None and new.name == name:  # a bare name may be another image's too: nothing is replaced
-        before = [entry for entry in old if entry.root.digest == root.digest and entry.name == name]
-        called = names.given(root.annotations)
-    else:
-        before = [entry for entry in old if entry.reference and entry.reference.stored == name]
-        taken = {entry.root.annotations.get(names.REF_NAME, "") for entry in old if entry not in before}
-        called = names.given(root.annotations)
-        if called.get(names.IMAGE_NAME) != name or called.get(names.REF_NAME) in taken:
-            called = names.annotate(name, taken)
-    fresh = replace(root, annotations={**called, **_ours(root)}).to_json()
-    document = load_object(data, "index.json")
-    kept = [raw for raw, entry in zip(document["manifests"] or [], old, strict=True) if entry not in before]
-    document["manifests"] = _inserted(kept, fresh)
-    return _dump(document), before[0] if before else None
-
-
-def without_entry(data: bytes, gone: Entry) -> bytes:
-    """A changed `index.json` without the entries that are called and point as `gone` does."""
-    document = load_object(data, "index.json")
-    pairs = zip(document["manifests"] or [], entries(data), strict=True)
-    document["manifests"] = [raw for raw, entry in pairs if entry != gone]
-    return _dump(document)
-
-
-def _inserted(kept: list[JsonObject], fresh: JsonObject) -> list[JsonObject]:
-    """Sorted by name as far as the others are, so that the order of arrival does not show in the bytes."""
-    name = _sort_key(fresh)
-    position = next((i for i, raw in enumerate(kept) if _sort_key(raw) > name), len(kept))
-    return [*kept[:position], fresh, *kept[position:]]
-
-
-def _sort_key(raw: JsonObject) -> str:
-    return str((raw.get("annotations") or {}).get(names.IMAGE_NAME, ""))
-
-
-def _ours(root: Descriptor) -> dict[str, str]:
-    return {key: text for key, text in root.annotations.items() if key not in names.given(root.annotations)}
-
-
-def _dump(document: JsonObject) -> bytes:
-    return json.dumps(document, indent=2).encode()
+def _places(pairs: Iterable[tuple[K, int]]) -> dict[K, list[int]]:
+    found: dict[K, list[int]] = {}
+    for key, place in pairs:
+        found.setdefault(key, []).append(place)
+    return found

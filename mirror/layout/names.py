@@ -9,7 +9,7 @@ Annotations are names only, never paths (CVE-2025-62725).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from mirror.errors import InvalidReference
@@ -51,7 +51,7 @@ def bare_tag(annotations: Mapping[str, str]) -> str | None:
     return text if text and is_tag(text) and full_name(annotations) is None else None
 
 
-def annotate(name: str, taken: set[str]) -> dict[str, str]:
+def annotate(name: str, taken: Container[str]) -> dict[str, str]:
     """The naming annotations for an image called `name`, where `taken` are the ref.names of other images.
 
     The tag alone serves most tools best; where it would collide, the full name; where it is illegal, nothing.

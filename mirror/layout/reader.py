@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,14 @@ from typing import Self
 
 from mirror.concurrency import shielded, to_thread_cancellable
 from mirror.content.graph import Keep
-from mirror.content.hashing import READ, BlobCheck, BlobFault
+from mirror.content.hashing import READ, BlobCheck, BlobFault, check_size, hash_blob
 from mirror.content.stream import BlobReader
 from mirror.errors import BrokenLayout, NotFound, StorageError
 from mirror.fs.directory import Directory, exists, is_directory, os_errors
+from mirror.fs.filestate import FileState
 from mirror.layout import index
 from mirror.layout.blobs import Blobs
-from mirror.layout.index import Entry
+from mirror.layout.index import Entry, EntryFinder
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 
@@ -31,10 +32,21 @@ class Layout:
     `damaged` collects the stored blobs that turned out to be bad when they were asked for.
     """
 
-    def __init__(self, root: Directory) -> None:
+    def __init__(self, root: Directory, *, remember: bool = True) -> None:
+        """Take over an open directory.
+
+        Args:
+            root: the layout's directory.
+            remember: whether a blob that was hashed need not be hashed again while its file stays as it is.
+        """
         self.root, self.path = root, root.path
         self.blobs = Blobs(root)
         self.damaged: dict[Digest, BlobCheck] = {}
+        self._verified: dict[Digest, FileState] = {}
+        self._remember = remember
+        self._entries = EntryFinder((), str(self.path))
+        self._parsed: Digest | None = None  # of the index.json that these are from
+        self._state: FileState | None = None
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -70,21 +82,33 @@ class Layout:
             raise BrokenLayout(f"{self.path} has no folder 'blobs'.")
 
     def entries(self) -> list[Entry]:
-        """The images that `index.json` names, in its order.
+        """Return the images that `index.json` names, in its order.
 
         Raises:
             BrokenLayout: it is missing or broken.
         """
-        return index.entries(self.read("index.json", index.CAP))
+        return list(self._finder().entries)
 
     def find(self, texts: Iterable[str] = ()) -> list[Entry]:
-        """The images that a person means by `texts`; all of them where none is named.
+        """Return the images that `texts` name; all images if `texts` is empty.
 
         Raises:
-            NotFound: there is no such image, or none at all.
-            UsageError: a text could mean several.
+            NotFound: there is no such image, or no image at all.
+            UsageError: a text could mean several images.
         """
-        return index.find_all(self.entries(), texts, str(self.path))
+        return self._finder().find_all(texts)
+
+    def _finder(self) -> EntryFinder:
+        """Return the parsed `index.json`, which is parsed again only if it has changed."""
+        status = self.root.status("index.json")
+        state = FileState.of(status) if status else None
+        if state is None or state != self._state:
+            data = self.read("index.json", index.CAP)
+            digest = Digest.of(data)
+            if digest != self._parsed:
+                self._entries, self._parsed = EntryFinder(index.entries(data), str(self.path)), digest
+            self._state = state if state and state.is_settled else None
+        return self._entries
 
     def holds(self, digest: Digest) -> bool:
         """Whether a file has this name. No proof of anything."""
@@ -99,13 +123,27 @@ class Layout:
         return self.find([name])[0].root
 
     async def has(self, node: Descriptor) -> bool:
-        """`BlobChecker`: whether the blob is here, hashed. A bad one is noted in `damaged`."""
-        verdict = await to_thread_cancellable(
-            lambda advance: self.blobs.examine(node.digest, node.size, advance=advance)
-        )
+        """`BlobChecker`: whether the blob is here, hashed. A bad one is noted in `damaged`.
+
+        A good one is hashed once, and again if its file has changed since.
+        """
+        verdict = await to_thread_cancellable(partial(self._check_blob, node))
         if verdict.flaw not in (None, BlobFault.MISSING):
             self.damaged[node.digest] = verdict
         return verdict.ok
+
+    def _check_blob(self, node: Descriptor, advance: Callable[[int], None]) -> BlobCheck:
+        opened = self.blobs.look(node.digest)
+        if isinstance(opened, BlobCheck):
+            return opened
+        state = opened.state
+        if self._verified.get(node.digest) == state:
+            return check_size(opened, node.size)
+        settled = state.is_settled
+        found = hash_blob(opened, node.digest, node.size, advance=advance)
+        if found.ok and settled and self._remember:
+            self._verified[node.digest] = state
+        return found
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:

@@ -3,7 +3,7 @@
     1. hold `.mirror/lock` shared; whoever gets it alone clears what dead writers left in `.mirror/tmp`
     2. each blob: a partial file (`mirror.layout.ingest`), hash while writing, fsync, rename into `blobs/`, fsync of
        that directory
-    3. the name last: `index.json` is replaced as a whole, under `.mirror/index.lock`
+    3. the name last, in `index.json`, which is written in batches (`mirror.layout.index_writer`)
 
 Deleting blobs needs the lock alone: a pull that is running may have decided to reuse one of them.
 """
@@ -13,18 +13,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import stat
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 from mirror.concurrency import to_thread, to_thread_cancellable
 from mirror.content.stream import BlobReader, Fetch, batch_size, batches, pipeline
 from mirror.errors import BrokenLayout, DigestMismatch, StorageError, UsageError
-from mirror.fs.atomic import AtomicFile
+from mirror.fs.atomic import AtomicFile, replace_file
 from mirror.fs.directory import Directory, Lock, exists, is_directory, os_errors
 from mirror.layout import index
-from mirror.layout.index import Entry
+from mirror.layout.index import Entry, EntryFinder
+from mirror.layout.index_editor import IndexEditor
+from mirror.layout.index_writer import IndexWriter
 from mirror.layout.ingest import Ingest, partial_size
 from mirror.layout.reader import Layout
 from mirror.oci.descriptor import Descriptor
@@ -45,13 +47,16 @@ class LayoutWriter(Layout):
     that earlier attempts had left, and that were of use.
     """
 
-    def __init__(self, root: Directory, own: Directory, temporary: Directory, partials: Directory, jobs: int) -> None:
-        super().__init__(root)
+    def __init__(
+        self, root: Directory, own: Directory, temporary: Directory, partials: Directory, jobs: int, *, keep_bad: bool
+    ) -> None:
+        super().__init__(root, remember=not keep_bad)
         self.aside: list[Path] = []
         self.resumed = 0
-        self._keep_bad = self._hard_links = False
+        self._keep_bad, self._hard_links = keep_bad, False
         self._own, self._temporary, self._partials = own, temporary, partials
         self._batch = batch_size(jobs)
+        self._index = IndexWriter(root, own, temporary, partial(self.read, "index.json", index.CAP))
 
     @classmethod
     @asynccontextmanager
@@ -64,7 +69,8 @@ class LayoutWriter(Layout):
             path: the folder.
             jobs: how many blobs are going to be written at once; they share one budget of memory.
             alone: keep every other writer out meanwhile.
-            keep_bad: what a blob replaces goes to quarantine, whatever it is.
+            keep_bad: what a blob replaces goes to quarantine, whatever it is; blobs are hashed whenever they are asked
+                for, since a disk that loses bits leaves a file's times alone.
             hard_links: blobs that are in a file of the same file system may be further names of that file. Whoever
                 changes it in place, which mirror never does, changes both.
 
@@ -82,21 +88,30 @@ class LayoutWriter(Layout):
             partials = stack.enter_context(own.sub("partial", create=True))
             lock = stack.enter_context(own.lock("lock"))
             await _acquire(lock, temporary, alone)
-            layout = cls(root, own, temporary, partials, jobs)
-            layout._keep_bad, layout._hard_links = keep_bad, hard_links
+            layout = cls(root, own, temporary, partials, jobs, keep_bad=keep_bad)
+            layout._hard_links = hard_links
             stack.callback(layout.blobs.close)
             await to_thread(layout._complete)
-            yield layout
+            async with layout._index.batches():
+                yield layout
 
     def _complete(self) -> None:
         """Create what a new layout lacks. `oci-layout` comes last: it says that the rest is there."""
-        with self._index_lock():
+        with self._index.locked():
             if self.root.kind("oci-layout") is None:
                 self.blobs.folder("sha256", create=True)
                 if self.root.kind("index.json") is None:
-                    self._replace("index.json", index.EMPTY)
-                self._replace("oci-layout", index.OCI_LAYOUT)
+                    replace_file(self.root, "index.json", [index.EMPTY], temporary=self._temporary)
+                replace_file(self.root, "oci-layout", [index.OCI_LAYOUT], temporary=self._temporary)
+        self._index.load()
         self.check()
+
+    def _finder(self) -> EntryFinder:
+        """Return the parsed `index.json`, with the names that are not written yet."""
+        entries = self._index.entries()
+        if entries is not self._entries.entries:
+            self._entries = EntryFinder(entries, str(self.path))
+        return self._entries
 
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
         """`Sink`: store verified bytes under their digest; see the steps at the top.
@@ -164,31 +179,37 @@ class LayoutWriter(Layout):
         return partial_size(self._partials, node)
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
-        """`Sink`: make `name` stand for `root` in `index.json`; the annotations of `root` are kept with it.
+        """`Sink`: make `name` stand for `root`, and keep the annotations of `root` with it.
+
+        The name is written to `index.json` with the next batch; see `mirror.layout.index_writer` and `flush`.
+
+        Returns:
+            What the name stood for before.
 
         Raises:
-            BrokenLayout: `index.json` has been broken meanwhile.
+            MirrorError: an earlier batch of names could not be written.
+        """
+        before = self._index.stage(lambda index: index.add(name, root))
+        return before.root.digest if before else None
+
+    async def flush(self) -> None:
+        """Write all names that have been given so far, durably.
+
+        Raises:
+            BrokenLayout: another program has broken `index.json`.
             StorageError: the disk refused.
         """
+        await self._index.flush()
 
-        def change() -> Digest | None:
-            with self._index_lock():
-                old = self.read("index.json", index.CAP)
-                new, before = index.with_entry(old, name, root)
-                if new != old:
-                    self._replace("index.json", new)
-            return before.root.digest if before else None
+    async def remove(self, entries: Iterable[Entry]) -> None:
+        """Remove entries from `index.json`, all at once; their blobs stay.
 
-        return await to_thread(change)
-
-    async def remove(self, entry: Entry) -> None:
-        """Take one entry out of `index.json`; its blobs stay."""
-
-        def change() -> None:
-            with self._index_lock():
-                self._replace("index.json", index.without_entry(self.read("index.json", index.CAP), entry))
-
-        await to_thread(change)
+        Raises:
+            MirrorError: as `flush`.
+        """
+        for entry in entries:
+            self._index.stage(partial(IndexEditor.remove, entry=entry))
+        await self._index.flush()
 
     async def delete(self, digests: Iterable[Digest]) -> None:
         """Delete blobs. The caller holds the layout alone, and knows that nothing names them."""
@@ -226,24 +247,12 @@ class LayoutWriter(Layout):
     def _move_aside(self, folder: Directory, digest: Digest) -> None:
         """What stands at a blob's path and is no file may be somebody's: keep it, out of the way."""
         with self._own.sub("quarantine", create=True) as quarantine:
-            taken = set(quarantine.names())
             name = f"{digest.algorithm}-{digest.encoded}"
-            while name in taken:
+            while quarantine.kind(name) is not None:
                 name += "+"
             folder.move(digest.encoded, quarantine, name)
             quarantine.sync()
             self.aside.append(quarantine.path / name)
-
-    def _replace(self, name: str, data: bytes) -> None:
-        temporary = AtomicFile.create(self._temporary)
-        temporary.write([data])
-        temporary.commit(self.root, name)
-
-    @contextmanager
-    def _index_lock(self) -> Iterator[None]:
-        with self._own.lock("index.lock") as lock:
-            lock.take()
-            yield
 
 
 def refuse_foreign(path: Path) -> None:

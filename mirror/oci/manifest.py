@@ -82,7 +82,11 @@ def parse(data: bytes, media_type: str | None, what: str, *, cap: int = MANIFEST
     """
     if len(data) > cap:
         raise InvalidContent(f"{what} has {len(data)} bytes, and {cap} are the most that a manifest may have.")
-    document = load_object(data, what)
+    return parse_object(load_object(data, what), media_type, what)
+
+
+def parse_object(document: JsonObject, media_type: str | None, what: str) -> Document:
+    """Parse a manifest or an index whose JSON has been read already; see `parse`."""
     found = _media_type(document, media_type, what)
     _check_version(document, what)
     if found in INDEX_TYPES:

@@ -167,7 +167,8 @@ class Verification:
         own.check_layout_file(store, self._fresh.append)
         entries = own.read_entries(store, self._fresh.append)
         own.check_names(entries, self._fresh.append)
-        return [index.find(entries, text, store.name) for text in self._images] or entries
+        finder = index.EntryFinder(entries, store.name)
+        return [finder.find(text) for text in self._images] or entries
 
     def _survey(self, store: VerifiableStore, chosen: Sequence[Entry]) -> Structure:
         """Step 2."""

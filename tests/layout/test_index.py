@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mirror.errors import BrokenLayout, InvalidReference, NotFound, UsageError
 from mirror.layout import index
 from mirror.layout.index import Entry
+from mirror.layout.index_editor import IndexEditor
 from mirror.layout.names import IMAGE_NAME, REF_NAME, SPARSE
 from mirror.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from mirror.oci.digest import Digest
@@ -60,8 +61,20 @@ def called(data: bytes) -> list[str]:
     return [entry.name for entry in index.entries(data)]
 
 
+def with_entry(data: bytes, name: str, node: Descriptor) -> tuple[bytes, Entry | None]:
+    editor = IndexEditor(data)
+    before = editor.add(name, node)
+    return b"".join(editor.dump()), before
+
+
+def without_entry(data: bytes, gone: Entry) -> bytes:
+    editor = IndexEditor(data)
+    editor.remove(gone)
+    return b"".join(editor.dump())
+
+
 def with_redis(data: bytes) -> bytes:
-    return index.with_entry(data, REDIS, root())[0]
+    return with_entry(data, REDIS, root())[0]
 
 
 # oci-layout
@@ -272,11 +285,68 @@ def test_one_content_under_two_names_is_one_image() -> None:
     assert find(index_of(raw("one", REDIS), raw("one", ref_name="4.0")), root("one").digest)
 
 
+def is_called(entry: Entry, text: str) -> bool:
+    """Whether `text` means this entry, without looking at any other one."""
+    annotations = entry.root.annotations
+    if text in (entry.root.digest, annotations.get(IMAGE_NAME), annotations.get(REF_NAME), entry.tag):
+        return True
+    try:
+        asked = Reference.parse(text)
+    except UsageError:
+        return False
+    if asked.digest:
+        same = entry.reference is not None and entry.reference.name == asked.name
+        return same and entry.root.digest == asked.digest and asked.tag in (None, entry.tag)
+    return entry.reference is not None and entry.reference.stored == asked.stored
+
+
+_roots = st.sampled_from([root("one"), root("two")])
+_image_names = st.sampled_from(
+    [None, REDIS, "quay.io/a/redis:4.0", "quay.io/a/redis:5", f"a.io/b@{root('one').digest}"]
+)
+_ref_names = st.sampled_from([None, "4.0", "5", "any name", "", "redis:4.0", "x/redis:4.0", "a.io/a/redis:4.0"])
+_texts = [
+    "4.0",
+    "",
+    "redis",
+    "redis:4.0",
+    "a/redis:4.0",
+    "quay.io/a/redis:4.0",
+    "any name",
+    "io/a/redis:4.0",
+    root("one").digest,
+    f"redis@{root('one').digest}",
+    f"redis:4.0@{root('two').digest}",
+    f"a.io/b@{root('one').digest}",
+    f"b@{root('one').digest}",
+]
+
+
+@given(st.lists(st.builds(raw, st.sampled_from(["one", "two"]), _image_names, _ref_names), max_size=5))
+@THOROUGH
+def test_the_dictionaries_find_what_a_look_at_every_entry_finds(raws: list[Json]) -> None:
+    found = index.entries(index_of(*raws))
+    finder = index.EntryFinder(found, "it")
+    for text in _texts:
+        matches = [entry for entry in found if is_called(entry, text)]
+        matches = matches or [entry for entry in found if entry.name.endswith(f"/{text}")]
+        one = outcome(partial(finder.find, text))
+        if len({entry.root.digest for entry in matches}) == 1:
+            assert one is matches[0]
+        else:
+            assert isinstance(one, UsageError if matches else NotFound)
+
+
+def test_images_that_are_named_twice_are_found_once() -> None:
+    found = index.entries(BOTH)
+    assert index.find_all(found, [REDIS, "quay.io/a/redis:4.0", "redis:4.0"], "it") == found
+
+
 # Writing an entry
 
 
 def changed(data: bytes, name: str, node: Descriptor) -> tuple[bytes, str | None]:
-    new, before = index.with_entry(data, name, node)
+    new, before = with_entry(data, name, node)
     return new, before.root.digest if before else None
 
 
@@ -355,7 +425,7 @@ def test_an_image_without_a_full_name_stays_as_it_is_beside_others(annotations: 
 def test_other_entries_and_unknown_fields_stay_as_they_were(others: list[Json], fields: Json, text: str) -> None:
     data = as_json({"schemaVersion": 2, "manifests": others, **fields})
     name = Reference.parse(text).stored
-    new, before = index.with_entry(data, name, root("new"))
+    new, before = with_entry(data, name, root("new"))
     document = json.loads(new)
     fresh = [entry for entry in document["manifests"] if (entry.get("annotations") or {}).get(IMAGE_NAME) == name]
     document["manifests"].remove(fresh[0])
@@ -410,12 +480,55 @@ def test_an_image_without_a_tag_is_called_by_its_digest() -> None:
 @pytest.mark.parametrize("name", ["", "No Name", "a\nb", "../x"])
 def test_a_name_that_is_none_is_not_written(name: str) -> None:
     with pytest.raises(InvalidReference):
-        index.with_entry(index.EMPTY, name, root())
+        with_entry(index.EMPTY, name, root())
 
 
 def test_an_index_with_null_for_its_list_can_be_written_to() -> None:
     new, _ = changed(b'{"schemaVersion":2,"manifests":null}', REDIS, root())
     assert called(new) == [REDIS]
+
+
+_names = st.sampled_from(["a.io/a:1", "a.io/b:1", "b.io/b:1", "b.io/b:2", REDIS])
+_kept = st.sampled_from([{}, {REF_NAME: "1"}, {REF_NAME: "any"}, {IMAGE_NAME: REDIS, REF_NAME: "4.0"}, {"x": "y"}])
+_theirs = st.builds(raw, st.sampled_from(["one", "two"]), st.none() | _names, st.none() | _names | st.just("1"))
+
+
+@given(
+    st.lists(_theirs, max_size=4),
+    st.lists(st.tuples(st.none() | _names, st.sampled_from(["one", "two"]), _kept), max_size=8),
+)
+@THOROUGH
+def test_many_changes_in_one_editor_are_as_many_in_as_many(theirs: list[Json], changes: list[Any]) -> None:
+    """With a parse and a dump between any two; `None` stands for the name that the entry has anyway."""
+    data = b"".join(IndexEditor(index_of(*theirs)).dump())
+    editor = IndexEditor(data)
+    for wanted, text, annotations in changes:
+        node = root(text, **annotations)
+        name = wanted or Entry.of(node).name
+        data, before = with_entry(data, name, node)
+        assert editor.add(name, node) == before
+        if text == "two":  # entries are asked for now and then
+            assert editor.entries() == index.entries(data)
+    assert b"".join(editor.dump()) == data
+    for entry in index.entries(data)[::2]:
+        data = without_entry(data, entry)
+        editor.remove(entry)
+    assert b"".join(editor.dump()) == data
+
+
+@pytest.mark.parametrize(
+    "data", [index.EMPTY, BOTH, index_of(x={"y": []}, z=[]), b'{"manifests":null,"schemaVersion":2}']
+)
+def test_the_file_looks_as_json_does(data: bytes) -> None:
+    document = json.loads(data)
+    document["manifests"] = document["manifests"] or []
+    assert b"".join(IndexEditor(data).dump()) == json.dumps(document, indent=2).encode()
+
+
+def test_a_name_with_another_tag_beside_it_is_the_one_that_was_asked_for() -> None:
+    """umoci leaves the whole name as it was when it gives an image another tag."""
+    new, _ = changed(index.EMPTY, "a.io/a:1", root(**{IMAGE_NAME: "a.io/a:1", REF_NAME: "2"}))
+    assert called(new) == ["a.io/a:1"]
 
 
 # Removing one
@@ -424,14 +537,14 @@ def test_an_index_with_null_for_its_list_can_be_written_to() -> None:
 def test_removing_takes_one_entry_and_nothing_else() -> None:
     some = [raw("z", ref_name="z", unknown=[1]), raw("one", REDIS, "4.0"), raw("a")]
     data = index_of(*some, unknown={"ü": 1})
-    new = index.without_entry(data, find(data, REDIS))
+    new = without_entry(data, find(data, REDIS))
     assert json.loads(new) == json.loads(index_of(some[0], some[2], unknown={"ü": 1}))
 
 
 def test_what_was_written_and_removed_leaves_no_trace() -> None:
     before = index_of(raw("z", ref_name="z"), raw("a"))
     new, _ = changed(before, REDIS, root())
-    assert json.loads(index.without_entry(new, find(new, REDIS))) == json.loads(before)
+    assert json.loads(without_entry(new, find(new, REDIS))) == json.loads(before)
 
 
 # Sparse images

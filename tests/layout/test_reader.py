@@ -4,16 +4,19 @@ import asyncio
 import json
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirror.content import stream
 from mirror.content.graph import walk
-from mirror.content.hashing import BlobFault
+from mirror.content.hashing import BlobCheck, BlobFault, Reader, hash_blob
 from mirror.errors import BrokenLayout, DigestMismatch, MirrorError, NotFound, StorageError
-from mirror.layout import Layout
+from mirror.layout import Layout, index
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from tests.fs.test_directory import ODD, make
@@ -280,6 +283,96 @@ def test_size_alone_is_no_proof(path: Path, layout: Layout) -> None:
     asyncio.run(layout.has(NODE))
     path.joinpath("blobs", *LAYER.split(":")).write_bytes(bytes(3000))
     assert not asyncio.run(layout.has(NODE))
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The digests of the blobs that were hashed, in order; no file is too young to be remembered."""
+    found: list[str] = []
+
+    def noted(opened: Reader | BlobCheck, digest: Digest, *args: Any, **fields: Any) -> BlobCheck:
+        found.append(digest)
+        return hash_blob(opened, digest, *args, **fields)
+
+    monkeypatch.setattr("mirror.layout.reader.hash_blob", noted)
+    monkeypatch.setattr("mirror.fs.filestate._COARSEST", -1.0)
+    return found
+
+
+def test_a_blob_is_hashed_once_however_often_it_is_asked_for(layout: Layout, hashed: list[str]) -> None:
+    assert all(asyncio.run(layout.has(NODE)) for _ in range(5))
+    assert hashed == [LAYER]
+
+
+def test_another_layout_that_is_opened_hashes_anew(path: Path, hashed: list[str]) -> None:
+    for _ in range(2):
+        with Layout.open(path) as found:
+            assert asyncio.run(found.has(NODE))
+    assert hashed == [LAYER, LAYER]
+
+
+def test_a_blob_of_another_size_is_not_the_one_that_was_hashed(layout: Layout, hashed: list[str]) -> None:
+    assert asyncio.run(layout.has(NODE))
+    assert not asyncio.run(layout.has(replace(NODE, size=2999)))
+    assert layout.damaged[NODE.digest].flaw is BlobFault.TOO_LONG
+
+
+def keeping_times(blob: Path, change: Callable[[Path], object]) -> None:
+    before = blob.stat()
+    change(blob)
+    os.utime(blob, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def replaced(blob: Path) -> None:
+    blob.unlink()
+    blob.write_bytes(bytes(3000))
+
+
+def linked(blob: Path) -> None:
+    blob.rename(blob.parent / "real")
+    blob.symlink_to("real")
+
+
+_changes: dict[str, Callable[[Path], object]] = {
+    "written": lambda blob: blob.write_bytes(bytes(3000)),
+    "written, with its time": lambda blob: keeping_times(blob, lambda blob: blob.write_bytes(bytes(3000))),
+    "replaced": replaced,
+    "cut": lambda blob: os.truncate(blob, 10),
+    "gone": Path.unlink,
+    "a link": linked,
+}
+
+
+@pytest.mark.usefixtures("hashed")
+@pytest.mark.parametrize("change", _changes)
+def test_a_blob_that_has_changed_is_hashed_again(path: Path, layout: Layout, change: str) -> None:
+    assert asyncio.run(layout.has(NODE))
+    time.sleep(0.02)  # the clock of the file system goes on
+    _changes[change](path.joinpath("blobs", *LAYER.split(":")))
+    assert not asyncio.run(layout.has(NODE))
+
+
+@pytest.mark.usefixtures("hashed")
+def test_a_blob_that_is_healed_is_right_again(path: Path, layout: Layout) -> None:
+    blob = path.joinpath("blobs", *LAYER.split(":"))
+    blob.write_bytes(bytes(3000))
+    assert not asyncio.run(layout.has(NODE))
+    blob.write_bytes(IMAGE.blobs[LAYER])
+    assert asyncio.run(layout.has(NODE))
+
+
+def test_index_json_is_parsed_again_only_if_it_has_changed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed, entries = [], index.entries
+    monkeypatch.setattr(index, "entries", lambda data: parsed.append(data) or entries(data))  # type: ignore[func-returns-value]
+    with Layout.open(path) as layout:
+        for _ in range(3):
+            assert [entry.name for entry in layout.entries()] == [NAME]
+            assert layout.find(["v1"])[0].name == NAME
+        assert len(parsed) == 1
+        file = path / "index.json"
+        keeping_times(file, lambda file: file.write_bytes(file.read_bytes().replace(b"v1", b"v2")))
+        assert [entry.name for entry in layout.entries()] == ["quay.io/a/b:v2"]
+        assert len(parsed) == 2
 
 
 # Nothing is written

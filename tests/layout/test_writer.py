@@ -364,6 +364,23 @@ def test_a_blob_is_there_when_it_has_been_put(path: Path) -> None:
     assert writing(path, asked) == [False, True]
 
 
+@pytest.mark.parametrize("keep_bad", [False, True])
+def test_only_a_repair_hashes_what_was_right_before(
+    path: Path, monkeypatch: pytest.MonkeyPatch, keep_bad: bool
+) -> None:
+    """A disk that loses bits leaves no trace in a file's times."""
+    monkeypatch.setattr("mirror.fs.filestate._COARSEST", -1.0)
+
+    async def main() -> None:
+        async with LayoutWriter.writing(path, keep_bad=keep_bad) as layout:
+            await put(layout)
+            assert await layout.has(NODE)
+            monkeypatch.setattr("os.readv", lambda fd, buffers: os.preadv(fd, buffers, 1))
+            assert await layout.has(NODE) is not keep_bad
+
+    asyncio.run(main())
+
+
 def test_blobs_are_put_side_by_side(path: Path) -> None:
     some = [hashlib.sha256(bytes([number])).digest() * 1000 for number in range(20)]
     nodes = [Descriptor("a/b", Digest.of(data), len(data)) for data in some]
@@ -472,7 +489,7 @@ def test_a_layout_that_another_completes_meanwhile_is_welcome(path: Path, monkey
 
 def test_removing_a_name_keeps_the_blobs(path: Path) -> None:
     async def remove(layout: LayoutWriter) -> None:
-        await layout.remove(layout.find([NAME])[0])
+        await layout.remove(layout.find([NAME]))
 
     writing(path, put_image)
     writing(path, remove, alone=True)
