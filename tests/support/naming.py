@@ -1,4 +1,4 @@
-"""A process that names images in a layout, and dies: `python -m tests.layout.naming FOLDER before|after|never N`
+"""A process that names images in a layout, and dies: `python -m tests.support.naming FOLDER before|after|never N`
 
 The process is killed in place of the N-th time that `index.json` is renamed to its place, or as soon as that is done.
 Each batch has as few names as there can be.
