@@ -14,7 +14,7 @@ from threading import Lock
 from mirror.content.hashing import MISSING, BlobCheck, BlobFault, hash_blob, not_a_file, unreadable
 from mirror.errors import BrokenLayout, StorageError
 from mirror.fs.directory import Directory, kind_name
-from mirror.fs.stamp import Stamp
+from mirror.fs.filestate import FileState
 from mirror.oci.digest import Digest
 
 
@@ -31,9 +31,9 @@ class BlobFile:
         self._status = status
 
     @property
-    def stamp(self) -> Stamp:
+    def state(self) -> FileState:
         """The state of the file when it was opened."""
-        return Stamp.of(self._status)
+        return FileState.of(self._status)
 
     def readinto(self, buffer: memoryview, /) -> int:
         return os.readv(self.fd, [buffer])

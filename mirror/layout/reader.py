@@ -18,7 +18,7 @@ from mirror.content.hashing import READ, BlobCheck, BlobFault, check_size, hash_
 from mirror.content.stream import BlobReader
 from mirror.errors import BrokenLayout, NotFound, StorageError
 from mirror.fs.directory import Directory, exists, is_directory, os_errors
-from mirror.fs.stamp import Stamp
+from mirror.fs.filestate import FileState
 from mirror.layout import index
 from mirror.layout.blobs import Blobs
 from mirror.layout.index import Entry, EntryFinder
@@ -42,11 +42,11 @@ class Layout:
         self.root, self.path = root, root.path
         self.blobs = Blobs(root)
         self.damaged: dict[Digest, BlobCheck] = {}
-        self._verified: dict[Digest, Stamp] = {}
+        self._verified: dict[Digest, FileState] = {}
         self._remember = remember
         self._entries = EntryFinder((), str(self.path))
         self._parsed: Digest | None = None  # of the index.json that these are from
-        self._stamp: Stamp | None = None
+        self._state: FileState | None = None
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -101,13 +101,13 @@ class Layout:
     def _finder(self) -> EntryFinder:
         """Return the parsed `index.json`, which is parsed again only if it has changed."""
         status = self.root.status("index.json")
-        stamp = Stamp.of(status) if status else None
-        if stamp is None or stamp != self._stamp:
+        state = FileState.of(status) if status else None
+        if state is None or state != self._state:
             data = self.read("index.json", index.CAP)
             digest = Digest.of(data)
             if digest != self._parsed:
                 self._entries, self._parsed = EntryFinder(index.entries(data), str(self.path)), digest
-            self._stamp = stamp if stamp and stamp.settled else None
+            self._state = state if state and state.is_settled else None
         return self._entries
 
     def holds(self, digest: Digest) -> bool:
@@ -136,13 +136,13 @@ class Layout:
         opened = self.blobs.look(node.digest)
         if isinstance(opened, BlobCheck):
             return opened
-        stamp = opened.stamp
-        if self._verified.get(node.digest) == stamp:
+        state = opened.state
+        if self._verified.get(node.digest) == state:
             return check_size(opened, node.size)
-        settled = stamp.settled
+        settled = state.is_settled
         found = hash_blob(opened, node.digest, node.size, advance=advance)
         if found.ok and settled and self._remember:
-            self._verified[node.digest] = stamp
+            self._verified[node.digest] = state
         return found
 
     @asynccontextmanager

@@ -26,7 +26,7 @@ async def remove_image(path: Path | str, image: str) -> RemovedImage:
     Layout.open(Path(path)).close()  # fails if it is not a layout, before anything is created in it
     async with LayoutWriter.writing(Path(path), alone=True) as layout:
         entry = layout.find([image])[0]
-        removed = [*await _own_referrers(layout, entry), entry]  # the image last, so that `rm` can be repeated
+        removed = [*await _own_referrers(layout, entry), entry]
         needed: set[Digest] = set()
         for other in layout.entries():
             if other not in removed:

@@ -19,7 +19,7 @@ from typing import Self, TypeVar
 
 from mirror.concurrency import available_cpus, shielded
 from mirror.content.hashing import MISSING, BlobCheck, BlobFault, hash_blob, keep
-from mirror.fs.stamp import Stamp
+from mirror.fs.filestate import FileState
 from mirror.layout import Layout
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -37,13 +37,13 @@ class OpenBlob:
     """A blob that is open for reading; the owner closes it."""
 
     fd: int
-    state: Stamp
+    state: FileState
     links: int
 
     @classmethod
     def of(cls, fd: int) -> OpenBlob:
         status = os.fstat(fd)
-        return cls(fd, Stamp.of(status), status.st_nlink)
+        return cls(fd, FileState.of(status), status.st_nlink)
 
     @property
     def unchanged(self) -> bool:
@@ -52,7 +52,7 @@ class OpenBlob:
         Adding or removing a hard link also updates ctime, but does not change the content.
         """
         status = os.fstat(self.fd)
-        now = Stamp.of(status)
+        now = FileState.of(status)
         if status.st_nlink != self.links:
             now = replace(now, changed=self.state.changed)
         return now == self.state
@@ -79,7 +79,7 @@ class BlobStore:
         self._blobs = [layout.blobs for layout in layouts]
         self._threads = ThreadPoolExecutor(_THREADS, "serve")
         self._hashing = asyncio.Semaphore(available_cpus())
-        self._checks: dict[tuple[int, Digest], tuple[Stamp, BlobCheck]] = {}
+        self._checks: dict[tuple[int, Digest], tuple[FileState, BlobCheck]] = {}
         self._locks: dict[tuple[int, Digest], asyncio.Lock] = {}
         self._stopping = Event()
 
@@ -165,7 +165,7 @@ class BlobStore:
             if self._stopping.is_set():
                 raise _StoppedError
 
-        cacheable = blob.state.settled
+        cacheable = blob.state.is_settled
         try:
             check = hash_blob(_BorrowedReader(blob), descriptor.digest, descriptor.size, advance=advance)
         except _StoppedError:

@@ -15,7 +15,7 @@ from functools import partial
 
 from mirror.content.graph import MOST_BYTES
 from mirror.errors import MirrorError
-from mirror.fs.stamp import Stamp
+from mirror.fs.filestate import FileState
 from mirror.layout import Entry, Layout
 from mirror.layout.index import CAP, entries
 from mirror.serve.blobs import BlobStore
@@ -78,7 +78,7 @@ class _IndexFile:
         self.layout = layout
         self.entries: list[Entry] = []
         self._data = b""
-        self._state: Stamp | None = None
+        self._state: FileState | None = None
         self._error = ""
 
     @property
@@ -100,12 +100,12 @@ class _IndexFile:
         else:
             self._error, self._data, self.entries = "", data, found
         # A second change within one tick of a coarse clock would not show, so a young file is read every time.
-        self._state = state if state and state.settled else None
+        self._state = state if state and state.is_settled else None
         return changed
 
-    def _current_state(self) -> Stamp | None:
+    def _current_state(self) -> FileState | None:
         try:
             status = self.layout.root.status("index.json")
         except MirrorError:
             return None
-        return Stamp.of(status) if status else None
+        return FileState.of(status) if status else None

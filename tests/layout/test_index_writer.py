@@ -26,7 +26,7 @@ from mirror.fs.directory import Directory
 from mirror.layout import Layout, LayoutWriter, index, index_editor, index_writer
 from mirror.oci.descriptor import OCI_INDEX, Descriptor
 from mirror.oci.digest import Digest
-from tests.layout import naming
+from tests.support import naming
 from tests.support.command import assert_whole, entries, lacking, leftovers, names, wrong_blobs
 
 ROOT = Descriptor(OCI_INDEX, Digest.of(b"root"), 4)
@@ -520,7 +520,7 @@ def test_whoever_writes_in_whatever_order_no_name_is_lost(
 
 
 def run(path: Path, when: str = "never", number: int = 0) -> int:
-    command = [sys.executable, "-m", "tests.layout.naming", str(path), when, str(number)]
+    command = [sys.executable, "-m", "tests.support.naming", str(path), when, str(number)]
     return subprocess.run(command, check=False, timeout=60).returncode
 
 

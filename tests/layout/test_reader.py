@@ -295,7 +295,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return hash_blob(opened, digest, *args, **fields)
 
     monkeypatch.setattr("mirror.layout.reader.hash_blob", noted)
-    monkeypatch.setattr("mirror.fs.stamp._COARSEST", -1.0)
+    monkeypatch.setattr("mirror.fs.filestate._COARSEST", -1.0)
     return found
 
 

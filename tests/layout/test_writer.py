@@ -369,7 +369,7 @@ def test_only_a_repair_hashes_what_was_right_before(
     path: Path, monkeypatch: pytest.MonkeyPatch, keep_bad: bool
 ) -> None:
     """A disk that loses bits leaves no trace in a file's times."""
-    monkeypatch.setattr("mirror.fs.stamp._COARSEST", -1.0)
+    monkeypatch.setattr("mirror.fs.filestate._COARSEST", -1.0)
 
     async def main() -> None:
         async with LayoutWriter.writing(path, keep_bad=keep_bad) as layout:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.fs.stamp import Stamp
+from mirror.fs.filestate import FileState
 from tests.serve.running import (
     Server,
     age,
@@ -200,11 +200,11 @@ def test_another_file_with_the_old_times_shows(old: tuple[Server, Path]) -> None
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """FAT keeps times to two seconds: a file that has just been written may change again and look the same."""
 
-    def of(status: os.stat_result) -> Stamp:
+    def of(status: os.stat_result) -> FileState:
         modified, changed = (at // 2_000_000_000 * 2_000_000_000 for at in (status.st_mtime_ns, status.st_ctime_ns))
-        return Stamp(status.st_dev, 1, status.st_size, modified, changed)
+        return FileState(status.st_dev, 1, status.st_size, modified, changed)
 
-    monkeypatch.setattr(Stamp, "of", of)
+    monkeypatch.setattr(FileState, "of", of)
 
 
 @pytest.mark.usefixtures("coarse")

@@ -1,0 +1,36 @@
+"""The state of a file, by which a change of its content shows."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+_COARSEST = 3.0  # seconds: FAT stores times in steps of two, so a young file may change without a trace
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """Device, inode, size and times of a file. Two equal states mean that the content has not changed.
+
+    That holds for a state that was settled when it was taken; a younger file must be read again.
+    """
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileState:
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a change made now would show in the times.
+
+        Times in the future do not count as recent: they come from another clock or time zone.
+        """
+        now = time.time_ns()
+        return all(abs(now - at) > _COARSEST * 1e9 for at in (self.modified, self.changed))
