@@ -1,6 +1,6 @@
-"""The `mirror` command: the only place that prints, draws bars and exits. One module for each command.
+"""The `mirror` command: the only place that prints, draws bars and exits, with one module for each command.
 
-Commands are imported when they are called: `mirror --version` loads none, and `mirror verify` no HTTP client.
+Commands are imported when they are called: `mirror --version` loads none of them, `mirror verify` no HTTP client.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from mirror.cli import console
 from mirror.errors import MirrorError, PartialFailure
 
 _COMMANDS = {
-    "pull": "Pull images from registries into a layout, every byte verified.",
+    "pull": "Pull images from registries into a layout, and verify every byte.",
     "verify": "Verify a layout offline: every byte and every link.",
-    "push": "Push a layout to a registry, digests preserved.",
-    "login": "Keep credentials for a registry, if it takes them.",
-    "logout": "Forget credentials for a registry.",
+    "push": "Push a layout or an archive to a registry; digests are preserved.",
+    "login": "Save credentials for a registry, if it accepts them.",
+    "logout": "Remove credentials for a registry.",
     "export": "Write images of a layout to an archive, for docker, podman, skopeo, containerd.",
     "import": "Read images from an archive of docker, podman, skopeo, containerd, nerdctl.",
     "copy": "Copy images between registries, layouts and archives.",
     "serve": "Serve layouts in place as a read-only registry.",
-    "ls": "List the images of a layout.",
-    "inspect": "Show what an image is: platforms, config, layers.",
-    "record": "Write down what an image consists of, to be carried apart and compared by verify.",
-    "prune": "Find what no image of a layout needs, and delete it.",
+    "ls": "List the images of a layout or an archive.",
+    "inspect": "Show what an image consists of: platforms, config, layers.",
+    "record": "Record what an image consists of, to be carried separately and compared by verify.",
+    "prune": "Find blobs that no image of a layout needs, and delete them.",
     "tags": "List the tags of a repository in a registry.",
-    "rm": "Remove an image from a layout, and the blobs that only it needs.",
+    "rm": "Remove an image from a layout, with the blobs that only it needs.",
     "completion": "Print the shell completion for bash, zsh or fish.",
 }
 
 _HELP = """Carry container images across an air gap, and prove that what arrived is what was published.
 
 \b
-  mirror pull redis:4.0 --all-platforms      from any registry into ./layout
+  mirror pull redis:4.0 --all-platforms      from any registry to ./layout
   mirror verify ./layout                     offline: every byte, every link
   mirror push ./layout registry.internal:5000
 
-Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (or, for verify, could not check),
-2 wrong usage or no such image, 3 content is not what it should be, 4 some images failed, 130 interrupted.
+Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure (verify: could not check), 2 wrong
+usage or no such image, 3 wrong content, 4 some images failed, 130 interrupted.
 """
 
 
@@ -69,7 +69,7 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name in _COMMANDS or name.startswith("-") or ctx.resilient_parsing:  # a shell that completes wants no word
+        if name in _COMMANDS or name.startswith("-") or ctx.resilient_parsing:  # completion must not print anything
             return super().resolve_command(ctx, args)
         from difflib import get_close_matches
 
@@ -83,7 +83,7 @@ class _Commands(click.Group):
 
 @contextmanager
 def _no_search() -> Iterator[None]:
-    """No search for garbage while a command is imported, nor ever in what is imported: 20 ms of every command."""
+    """Disable garbage collection while a command is imported, and for what is imported: it costs 20 ms."""
     gc.disable()
     try:
         yield
@@ -104,13 +104,13 @@ def mirror() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    if sys.stdout is None or sys.stderr is None:  # closed by whoever started us
+    if sys.stdout is None or sys.stderr is None:  # closed by the parent process
         if sys.stderr:
             _fail("stdout is closed.", None, 1)
         os._exit(1)
     code = _run()
-    if not sys.warnoptions:  # whoever asks for warnings wants to hear of what is left open
-        gc.freeze()  # the interpreter's last search for garbage takes 15 ms, before everything is freed anyway
+    if not sys.warnoptions:  # with warnings enabled, report what is left open
+        gc.freeze()  # the interpreter's last garbage collection takes 15 ms
     sys.exit(code)
 
 
@@ -120,8 +120,8 @@ def _run() -> int:
     except click.ClickException as error:
         return _fail(error.format_message(), _usage(error), 2)
     except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted.", "Run the same command again; a transfer into a layout or a registry goes on.", 130)
-        with suppress(OSError):  # Ctrl-C has ended whoever was reading, too
+        _fail("interrupted.", "Run the same command again to resume.", 130)
+        with suppress(OSError):  # Ctrl-C has ended the reader, too
             sys.stdout.flush()
         os._exit(130)  # without waiting for threads: see mirror.cli.run
     except PartialFailure as error:
@@ -130,13 +130,13 @@ def _run() -> int:
         return _fail(str(error), error.hint, error.exit_code)
     except BrokenPipeError:
         return _no_more_output()
-    except OSError as error:  # only the result itself is written outside of the library, whose errors are its own
+    except OSError as error:  # from writing the result: the library raises its own errors
         _no_more_output()
         return _fail(f"the result could not be written: {os.strerror(error.errno or 0)}.", None, 1)
 
 
 def _no_more_output() -> int:
-    """So that Python's own flush at the end is quiet."""
+    """Redirect stdout, so that the interpreter's last flush is silent."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 1
 

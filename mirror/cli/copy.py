@@ -23,16 +23,16 @@ _HELP = """Copy images between registries, layouts and archives, every byte veri
   mirror copy docker://redis:4.0 docker-archive:- | docker load
   docker save app:v1 | mirror copy - docker://registry.internal:5000/app:v1
 
-SRC and DST are written as skopeo writes them: docker://IMAGE, oci:PATH[:REF], oci-archive:PATH[:REF],
-docker-archive:PATH[:REF]; the path ends at the first colon. A plain name or path is guessed, and stderr says how: a
-folder with an index.json, or what looks like a path, is a layout; a file, or what ends in .tar, is an archive; all else
-is an image. Of SRC, REF (or @N, counted from 0) says which image, all of them where there is none; of DST, what to call
-the one that is copied: its tag, or its whole name.
+SRC and DST are written as in skopeo: docker://IMAGE, oci:PATH[:REF], oci-archive:PATH[:REF], docker-archive:PATH[:REF];
+the path ends at the first colon. The kind of a plain name or path is guessed, and stderr shows the guess: a directory
+with an index.json, or what looks like a path, is a layout; a file, or what ends in .tar, is an archive; everything else
+is an image. In SRC, REF (or @N, counted from 0) selects an image; without it, all images are copied. In DST, REF is the
+new name of the one image: its tag, or its full name.
 
-Every platform goes, unless --platform says otherwise, and what refers to an image goes with it; a docker-archive holds
-one platform and nothing besides.
+All platforms are copied, unless --platform selects some, and the referrers of an image are copied with it. A
+docker-archive holds one platform of each image and no referrers.
 
-Between layouts on one file system that can share blocks (btrfs, XFS), blobs take no room of their own.
+Layouts on one file system that can share blocks (btrfs, XFS) share the blobs' disk space.
 """
 
 
@@ -44,21 +44,21 @@ Between layouts on one file system that can share blocks (btrfs, XFS), blobs tak
     "some",
     multiple=True,
     metavar="OS/ARCH[/VARIANT][:OS.VERSION]",
-    help="A platform to copy; repeat it, or separate several by commas. [default: all; for docker, this host's]",
+    help="A platform to copy; repeat it, or use commas. [default: all; for docker-archive, this host's]",
 )
 @click.option("-a", "--all-platforms", "--all", "everything", is_flag=True, help="Copy every platform, the default.")
-@click.option("--as", "name", metavar="NAME", help="What to call the image in a layout or archive, where it is one.")
+@click.option("--as", "name", metavar="NAME", help="The name of the one image in a layout or archive.")
 @click.option(
     "--referrers/--no-referrers",
     default=True,
-    help="Copy what refers to the images too: signatures, attestations. [default: referrers]",
+    help="Copy the referrers of the images too: signatures, attestations. [default: referrers]",
 )
 @click.option(
     "--hard-links",
     is_flag=True,
-    help="Between layouts: blobs become further names of the same files. Who changes one in place changes both.",
+    help="Between layouts: make blobs hard links to the same files. A change of one in place changes both.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would move; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be transferred; write nothing.")
 @remote.with_jobs
 @remote.with_connections
 @remote.with_registry

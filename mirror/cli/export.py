@@ -12,7 +12,7 @@ from mirror.cli.run import run
 from mirror.oci.descriptor import Platform
 from mirror.transfer.export import ArchiveFormat, ExportOptions, export_layout
 
-_HELP = """Write images of a layout to an archive, every byte verified on its way.
+_HELP = """Write images of a layout to an archive, and verify every byte.
 
 \b
   mirror export ./layout images.tar              all images and platforms
@@ -20,13 +20,12 @@ _HELP = """Write images of a layout to an archive, every byte verified on its wa
   mirror export ./layout images.tar --format docker-archive
   mirror export ./layout - redis:4.0 --format docker-archive | docker load
 
-An oci-archive is the layout in a tar archive: for podman, skopeo, containerd and mirror, digests preserved. A
-docker-archive holds one platform of each image, and is what `docker load` takes, whichever way docker stores images;
-the others read it too. The same images make the same archive, to the byte. What refers to an image, such as its
-signatures, goes with it into an oci-archive; podman and skopeo load one with a single entry, so for them take one
-image, with --no-referrers.
+An oci-archive is a layout in a tar archive, for podman, skopeo, containerd and mirror; digests are preserved. A
+docker-archive holds one platform of each image, for `docker load` and the others. The same images make the same
+archive, byte for byte. The referrers of an image, such as signatures, are exported with it into an oci-archive. podman
+and skopeo load only an archive with one entry: for them, export one image with --no-referrers.
 
-FILE gets its name when it is whole. stdout gets one line for each image, NAME@DIGEST; where FILE is -, the archive.
+FILE appears when it is complete. stdout gets one line for each image, NAME@DIGEST; if FILE is -, it gets the archive.
 """
 
 
@@ -40,19 +39,19 @@ FILE gets its name when it is whole. stdout gets one line for each image, NAME@D
     type=click.Choice([str(form) for form in ArchiveFormat]),
     default=str(ArchiveFormat.OCI),
     show_default=True,
-    help="Which kind of archive.",
+    help="The kind of archive.",
 )
 @click.option(
     "--platform",
     metavar="OS/ARCH[/VARIANT][:OS.VERSION]",
-    help="The platform that goes into a docker-archive. [default: this host's]",
+    help="The platform for a docker-archive. [default: this host's]",
 )
 @click.option(
     "--referrers/--no-referrers",
     default=True,
-    help="Export what refers to the images too: signatures, attestations. [default: referrers]",
+    help="Export the referrers of the images too: signatures, attestations. [default: referrers]",
 )
-@click.option("--as", "name", metavar="NAME", help="What to call the image, where it is one.")
+@click.option("--as", "name", metavar="NAME", help="The name of the one image.")
 @options.with_output
 @options.with_json
 @click.pass_context

@@ -20,10 +20,10 @@ _HELP = """Read images from an archive into a layout, every byte verified.
   docker save redis:4.0 | mirror import - ./layout
   zcat images.tar.gz | mirror import - ./layout
 
-It reads what docker save (old and new), podman save, skopeo, nerdctl, ctr and an export write: a layout in a tar
-archive, or docker's own form. The archive is read in place and never unpacked; what a pipe brings is kept beside the
-layout meanwhile. What refers to an image, such as its signatures, comes with it. Run it again to go on after an
-interruption.
+It reads what docker save (old and new), podman save, skopeo, nerdctl, ctr and mirror export write: a layout in a tar
+archive, or docker's own format. The archive is read in place and never unpacked; input from a pipe is kept beside the
+layout in the meantime. The referrers of an image, such as signatures, are imported with it. Run it again to continue
+after an interruption.
 
 stdout gets one line for each image, NAME@DIGEST.
 """
@@ -33,7 +33,7 @@ stdout gets one line for each image, NAME@DIGEST.
 @click.argument("archive", metavar="FILE|-", type=options.Place(allow_dash=True, path_type=str))
 @click.argument("layout", metavar="DIR", type=options.Place())
 @click.argument("images", metavar="[IMAGE]...", nargs=-1)
-@click.option("--as", "name", metavar="NAME", help="What to call the image, where it is one.")
+@click.option("--as", "name", metavar="NAME", help="The name of the one image.")
 @options.with_output
 @options.with_json
 @click.pass_context

@@ -18,11 +18,11 @@ from mirror.retry import RetryPolicy
 _HELP = """Show what an image consists of: platforms, config and layers; in a registry, a layout or an archive.
 
 \b
-  mirror inspect redis:4.0            from its registry; no layer is fetched
+  mirror inspect redis:4.0            from its registry; layers are not fetched
   mirror inspect ./layout             every image of a layout
   mirror inspect ./layout redis:4.0
   mirror inspect images.tar           an archive, read in place
-  mirror inspect redis:4.0 --digest   the digest alone
+  mirror inspect redis:4.0 --digest   only the digest
   mirror inspect redis:4.0 --raw      the exact bytes of the manifest
 
 A directory with an index.json in it is a layout, and a file is an archive. If a directory or a file has the name of
@@ -34,7 +34,7 @@ the image that you mean, write docker://IMAGE.
 @click.argument("what", metavar="IMAGE|DIR|FILE", type=options.Place(path_type=str))
 @click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
 @click.option("--raw", is_flag=True, help="Print the exact bytes of the root manifest or index.")
-@click.option("--digest", is_flag=True, help="Print the digest of the root manifest or index alone.")
+@click.option("--digest", is_flag=True, help="Print only the digest of the root manifest or index.")
 @remote.with_registry
 @options.with_json
 @options.with_config

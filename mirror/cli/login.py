@@ -10,23 +10,24 @@ from mirror.cli.run import run
 from mirror.registry.login import log_in
 from mirror.retry import RetryPolicy
 
-_HELP = """Keep credentials for a registry, if it takes them.
+_HELP = """Save credentials for a registry, if it accepts them.
 
 \b
   mirror login registry.internal:5000
   mirror login quay.io/team --username robot --password-stdin < token
   mirror login docker.io --authfile ./auth.json
 
-The registry is asked first. The credentials go to the helper that the file names for this registry (credHelpers,
-credsStore), else into the file, mode 0600: the one of --authfile or REGISTRY_AUTH_FILE, else the first that knows the
-registry already, else docker's config.json, which docker, podman and skopeo read too.
+The credentials are checked with the registry first. They are saved by the helper that the file names for this registry
+(credHelpers, credsStore), or in the file itself, with mode 0600. The file is that of --authfile or REGISTRY_AUTH_FILE;
+otherwise the first one that has the registry already; otherwise docker's config.json, which docker, podman and skopeo
+read too.
 """
 
 
 @click.command(help=_HELP)
 @click.argument("registry", metavar="REGISTRY[/PATH]")
 @remote.with_registry
-@click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
 @options.with_json
 @options.with_config
 def command(

@@ -9,22 +9,22 @@ from mirror.cli.run import run
 from mirror.registry import RegistryOptions
 from mirror.registry.login import log_out
 
-_HELP = """Forget credentials for a registry, or for a path in it.
+_HELP = """Remove credentials for a registry, or for a path in it.
 
 \b
   mirror logout registry.internal:5000
   mirror logout --all --authfile ./auth.json
 
-They are removed from the file of --authfile or REGISTRY_AUTH_FILE; where neither is given, from all files in which
-credentials are looked for. A helper that keeps them is told to erase them.
+They are removed from the file of --authfile or REGISTRY_AUTH_FILE; if neither is set, from all files that credentials
+are read from. Credential helpers are told to erase them.
 """
 
 
 @click.command(help=_HELP)
 @click.argument("registry", metavar="[REGISTRY[/PATH]]", required=False)
-@click.option("-a", "--all", "everything", is_flag=True, help="Forget the credentials of all registries.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Remove the credentials of all registries.")
 @remote.with_authfile
-@click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
 @options.with_json
 @options.with_config
 @click.pass_context

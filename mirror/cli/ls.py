@@ -20,7 +20,7 @@ _HELP = """List the images of a layout or an archive: names, digests, platforms,
 
 @click.command(help=_HELP)
 @click.argument("what", metavar="DIR|FILE", type=options.Place(path_type=str))
-@click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
 @options.with_json
 def command(what: str, quiet: bool, as_json: bool) -> None:
     images = run(list_images(what))

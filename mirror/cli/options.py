@@ -1,4 +1,4 @@
-"""The flags that several commands share, and what they come to."""
+"""Options that several commands share, and what their values mean."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Place(click.Path):
-    """A path that a person typed. An empty one is a variable that was not set, and not the folder that one is in.
+    """A path. An empty one is refused, since it is probably an unset variable, not the current directory.
 
-    Whether anybody may read what is there, the library says, as it says all about disks: that is no wrong usage.
+    Whether it can be read is left to the library, whose errors have the right exit code.
     """
 
     def __init__(self, *, dir_okay: bool = True, allow_dash: bool = False, path_type: type[Path | str] = Path) -> None:
@@ -39,13 +39,13 @@ class Place(click.Path):
 
 
 def amount(text: str) -> int:
-    """Bytes, with curl's units (`k`, `M`, `G`), here powers of 1000 as in all that is printed; 0 for what is none."""
+    """Parse bytes with curl's units (`k`, `M`, `G`), as powers of 1000; 0 if the text is not a size."""
     found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([kKmMgG]?)B?", text, re.ASCII)
     return int(float(found[1]) * 1000 ** " kmg".index(found[2].lower() or " ")) if found else 0
 
 
 def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Before every other flag: the settings files become their defaults."""
+    """Make the settings files the defaults of all other options."""
     if ctx.resilient_parsing:
         return  # shell completion wants names, not settings
     from mirror.config import settings as config  # for those commands that have settings
@@ -79,26 +79,28 @@ def with_json(command: F) -> F:
 
 
 def with_each(command: F, *decorators: Callable[[F], F]) -> F:
-    """Decorate a command with several options in turn; --help lists the last of them first."""
+    """Decorate a command with several options; --help lists the last one first."""
     for decorator in decorators:
         command = decorator(command)
     return command
 
 
 def with_output(command: F) -> F:
-    """What to say on stderr."""
+    """Options for stderr."""
     return with_each(
         command,
-        click.option("--no-progress", is_flag=True, envvar="MIRROR_NO_PROGRESS", help="No bar, even on a terminal."),
-        click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors."),
+        click.option(
+            "--no-progress", is_flag=True, envvar="MIRROR_NO_PROGRESS", help="Show no progress bar, even on a terminal."
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="Print only results and errors."),
     )
 
 
 def stronger(ctx: click.Context, first: str, second: str) -> str | None:
-    """Of two flags that exclude each other, the one that was set where it counts more; None where neither is set.
+    """Return which of two conflicting options was set with higher precedence; None if neither was.
 
     Raises:
-        click.UsageError: both are set in the same place.
+        click.UsageError: both were set in the same place.
     """
     order = [ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP]
     sources = {name: ctx.get_parameter_source(name) for name in (first, second) if ctx.params.get(name)}
@@ -106,14 +108,14 @@ def stronger(ctx: click.Context, first: str, second: str) -> str | None:
         found = [name for name, where in sources.items() if where is source]
         if len(found) > 1:
             flags = " and ".join("--" + name.replace("_", "-") for name in found)
-            raise click.UsageError(f"{flags} exclude each other.", ctx)
+            raise click.UsageError(f"{flags} cannot be combined.", ctx)
         if found:
             return found[0]
     return None
 
 
 def image_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Shell completion: the images of the layout that the command line names."""
+    """Complete the names of the images in the layout on the command line."""
     import asyncio
 
     from mirror.manage.ls import list_images
@@ -122,7 +124,7 @@ def image_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list
     try:
         images = asyncio.run(list_images(folder)).images if folder else ()
     except MirrorError:
-        return []  # a completion has nobody to complain to
+        return []  # a completion cannot show errors
     return [image.name for image in images if image.name.startswith(incomplete)]
 
 
@@ -163,16 +165,18 @@ def check_stdin(ctx: click.Context) -> None:
         click.UsageError: stdin is one.
     """
     if sys.stdin.isatty():
-        raise click.UsageError("stdin is a terminal: name a file, or pipe an archive into it.", ctx)
+        raise click.UsageError(
+            "Refusing to read an archive from a terminal: name a file, or pipe an archive into it.", ctx
+        )
 
 
 def check_stdout(ctx: click.Context, *, as_json: bool) -> None:
     """Refuse to write an archive where it cannot go.
 
     Raises:
-        click.UsageError: stdout is a terminal, or has a JSON object to take.
+        click.UsageError: stdout is a terminal, or is needed for JSON.
     """
     if as_json:
         raise click.UsageError("--json and an archive cannot both go to stdout.", ctx)
     if sys.stdout.isatty():
-        raise click.UsageError("An archive is nothing for a terminal: name a file, or redirect stdout.", ctx)
+        raise click.UsageError("Refusing to write an archive to a terminal: name a file, or redirect stdout.", ctx)

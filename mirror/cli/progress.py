@@ -1,4 +1,4 @@
-"""Who hears how a command goes: bars on a terminal, silence elsewhere; the log on stderr, with --verbose all of it."""
+"""Progress bars on a terminal, and the log on stderr."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class _Log(logging.Handler):
 
 @contextmanager
 def progress(*, quiet: bool, no_progress: bool, verbose: bool = False) -> Iterator[Progress]:
-    """What a command reports to while it runs."""
+    """Show the progress and the log of a command."""
     if not sys.stderr.isatty() or quiet or no_progress:
         with _logging(lambda text: print(text, file=sys.stderr, flush=True), quiet=quiet, verbose=verbose):
             yield NoProgress()
         return
-    from mirror.cli.bar import Bars  # tqdm takes 30 ms to import, which nobody should wait for without a bar
+    from mirror.cli.bar import Bars  # tqdm takes 30 ms to import
 
     bars = Bars()
     try:

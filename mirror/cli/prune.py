@@ -15,17 +15,17 @@ from mirror.report import text
 _HELP = """Find the blobs of a layout that no image needs, and unfinished downloads; with --delete, delete them.
 
 \b
-  mirror prune ./layout            what would go; the layout is only read
+  mirror prune ./layout            what would be deleted; the layout is only read
   mirror prune ./layout --delete
 
-Where an image is broken, so that nobody can tell what it needs, nothing is deleted.
+If an image is broken, so that its blobs are not known, nothing is deleted.
 """
 
 
 @click.command(help=_HELP)
 @click.argument("layout", metavar="DIR", type=options.Place())
 @click.option("--delete", is_flag=True, help="Delete what was found.")
-@click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
 @options.with_json
 def command(layout: Path, delete: bool, quiet: bool, as_json: bool) -> None:
     with progress(quiet=quiet, no_progress=True):

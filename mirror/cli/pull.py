@@ -19,7 +19,7 @@ from mirror.oci.reference import Reference
 from mirror.retry import RetryPolicy
 from mirror.transfer.pull import PullOptions, pull_images
 
-_HELP = """Pull images from registries into an OCI image layout, every byte verified.
+_HELP = """Pull images from registries into an OCI image layout, and verify every byte.
 
 \b
   mirror pull redis:4.0                   this host's platform
@@ -27,10 +27,13 @@ _HELP = """Pull images from registries into an OCI image layout, every byte veri
   mirror pull redis:4.0 --platform linux/amd64,linux/arm/v7
   mirror pull quay.io/a/b:v1 ghcr.io/c/d@sha256:… -o /media/stick/layout
   mirror pull --from-file images.txt --keep-going
-  mirror pull redis:4.0 --all --dry-run   what would move; writes nothing
+  mirror pull redis:4.0 --all --dry-run   what would be transferred; writes nothing
 
-Run it again to go on after an interruption, to heal blobs that were damaged, or to update: what is there and hashes
-right is not fetched again. stdout gets one line for each image, NAME@DIGEST.
+Run it again to continue after an interruption, to repair damaged blobs, or to update: what is there and has the right
+hash is not fetched again. A long list is pulled in batches: an image that does not exist ends the call with exit
+code 2, and earlier images may have been pulled by then. With --keep-going, the others go on.
+
+stdout gets one line for each image, NAME@DIGEST.
 """
 
 
@@ -52,14 +55,14 @@ _DIGESTFILE = "Name another file with --digestfile."
     default=Path("layout"),
     envvar="MIRROR_OUTPUT",
     metavar="DIR",
-    help="The layout's folder.  [default: ./layout]",
+    help="The directory of the layout.  [default: ./layout]",
 )
 @click.option(
     "--platform",
     multiple=True,
     envvar="MIRROR_PLATFORM",
     metavar="OS/ARCH[/VARIANT][:OS.VERSION]",
-    help="A platform to pull; repeat it, or separate several by commas. [default: this host's]",
+    help="A platform to pull; repeat the option, or use commas. [default: this host's]",
 )
 @click.option(
     "-a", "--all-platforms", "--all", is_flag=True, envvar="MIRROR_ALL_PLATFORMS", help="Pull every platform."
@@ -68,13 +71,13 @@ _DIGESTFILE = "Name another file with --digestfile."
     "--sparse",
     is_flag=True,
     envvar="MIRROR_SPARSE",
-    help="With --platform: keep the published index, the other platforms absent on purpose.",
+    help="With --platform: keep the published index, and record the other platforms as intentionally absent.",
 )
 @click.option(
     "--referrers/--no-referrers",
     default=None,
     envvar="MIRROR_REFERRERS",
-    help="Pull what refers to the images too: signatures, attestations. [default: with --all-platforms]",
+    help="Pull the referrers of the images too: signatures, attestations. [default: with --all-platforms]",
 )
 @click.option(
     "--include-foreign",
@@ -82,8 +85,13 @@ _DIGESTFILE = "Name another file with --digestfile."
     envvar="MIRROR_INCLUDE_FOREIGN",
     help="Fetch foreign layers from the URLs in the manifest too, without credentials.",
 )
-@click.option("--keep-going", is_flag=True, envvar="MIRROR_KEEP_GOING", help="Go on when an image fails; exit 4.")
-@click.option("--dry-run", is_flag=True, help="Say what would move; write nothing.")
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    envvar="MIRROR_KEEP_GOING",
+    help="If an image fails, go on with the others; exit code 4.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be transferred; write nothing.")
 @click.option("--digestfile", type=options.Place(), metavar="FILE", help="Write the digests to FILE too.")
 @remote.with_jobs
 @remote.with_connections
@@ -127,7 +135,7 @@ def command(
             plain_http, insecure, jobs, (Reference.parse(name).registry for name in names)
         ),
     )
-    if digestfile and not os.access(digestfile.parent, os.W_OK):  # better found now than after an hour
+    if digestfile and not os.access(digestfile.parent, os.W_OK):  # better now than after an hour
         raise StorageError(f"{digestfile} cannot be written.", hint=_DIGESTFILE)
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         report = run(pull_images(names, output, pulling, bars))
@@ -146,13 +154,13 @@ def _choice(ctx: click.Context, platform: tuple[str, ...], sparse: bool) -> Plat
 
 
 def _read_names(file: TextIO | None) -> list[str]:
-    """One name a line; what follows a # is a comment."""
+    """Read one name per line; # starts a comment."""
     if file is None:
         return []
     try:
         lines = [line.partition("#")[0].strip() for line in file]
     except UnicodeDecodeError:
-        raise click.UsageError(f"{file.name} is no text file.") from None
+        raise click.UsageError(f"{file.name} is not a text file.") from None
     return [line for line in lines if line]
 
 

@@ -13,7 +13,7 @@ from mirror.retry import RetryPolicy
 from mirror.transfer.naming import NameMapping, PushTarget
 from mirror.transfer.push import PushOptions, push_images
 
-_HELP = """Push a layout to a registry, digests preserved.
+_HELP = """Push images of a layout or an archive to a registry; digests are preserved.
 
 \b
   mirror push ./layout registry.internal:5000
@@ -23,12 +23,12 @@ _HELP = """Push a layout to a registry, digests preserved.
   mirror push ./layout registry.internal:5000 --map docker.io=hub
   mirror push ./layout registry.internal:5000 --dry-run   what would go where
 
-docker.io/library/redis:4.0 becomes registry.internal:5000/hub/library/redis:4.0. Of several --map, the longest FROM
-that an image's name begins with counts; where there is none, --strip-prefix; --as beats both. The prefix comes last, in
-front of everything.
+With the prefix hub, docker.io/library/redis:4.0 becomes registry.internal:5000/hub/library/redis:4.0. If several --map
+match an image, the longest FROM is used; if none does, --strip-prefix is; --as replaces both. The prefix is always
+added in front.
 
-Blobs go first, then manifests, then indexes, the tag last; what the registry has is skipped; what was cut goes on where
-it was, if the registry has kept it; every tag is read back and compared. stdout gets one line for each image,
+Blobs are pushed first, then manifests, then indexes, the tag last. What the registry has is skipped, interrupted
+uploads are resumed if the registry has kept them, and every tag is read back and compared. stdout gets one line for each image,
 NAME:TAG@DIGEST.
 """
 
@@ -39,7 +39,9 @@ NAME:TAG@DIGEST.
 @click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
 @click.option("--as", "name", metavar="NAME[:TAG]", help="Push one image under another name.")
 @click.option("--prefix", metavar="PATH", default="", help="Put PATH in front of every name, as in REGISTRY/PATH.")
-@click.option("--strip-prefix", metavar="PATH", default="", help="Take PATH, such as library, off the front of names.")
+@click.option(
+    "--strip-prefix", metavar="PATH", default="", help="Remove PATH, such as library, from the beginning of names."
+)
 @click.option(
     "--map",
     "maps",
@@ -51,10 +53,15 @@ NAME:TAG@DIGEST.
     "--referrers/--no-referrers",
     default=True,
     envvar="MIRROR_REFERRERS",
-    help="Push what refers to the images too: signatures, attestations. [default: referrers]",
+    help="Push the referrers of the images too: signatures, attestations. [default: referrers]",
 )
-@click.option("--keep-going", is_flag=True, envvar="MIRROR_KEEP_GOING", help="Go on when an image fails; exit 4.")
-@click.option("--dry-run", is_flag=True, help="Say what would go where; push nothing.")
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    envvar="MIRROR_KEEP_GOING",
+    help="If an image fails, go on with the others; exit code 4.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be pushed where; push nothing.")
 @click.option(
     "--receipt",
     type=options.Place(),

@@ -19,18 +19,18 @@ from mirror.records.capture import RecordOptions, record_images
 from mirror.records.json import to_json
 from mirror.retry import RetryPolicy
 
-_HELP = """Write down what an image consists of: a digest record, to be carried apart and compared by verify.
+_HELP = """Record what an image consists of: a digest record, to be carried separately and compared by verify.
 
 \b
-  mirror record redis:4.0 -o redis.md   from its registry; fetches no layer
+  mirror record redis:4.0 -o redis.md   from its registry; layers are not fetched
   mirror record ./layout                every image of a layout
   mirror record ./layout redis:4.0
   mirror record images.tar              every image of an archive
   mirror verify ./layout --record redis.md
 
-The record is a page of Markdown in the form of docker-library/repo-info: the digest of the list and, for each platform,
+The record is a Markdown page in the format of docker-library/repo-info: the digest of the list and, for each platform,
 its manifest, image ID and layers with their sizes, entrypoint, command and history. Manifests and configs are verified
-before they are written down. A layer's Last Modified is what the registry says; in a layout it is the time of the file.
+before they are recorded. A layer's Last Modified is what the registry says; in a layout it is the time of the file.
 """
 
 
@@ -45,7 +45,7 @@ before they are written down. A layer's Last Modified is what the registry says;
     metavar="FILE",
     help="Write the record to FILE instead of stdout.",
 )
-@click.option("--as", "name", metavar="NAME", help="What to call the image in its record.")
+@click.option("--as", "name", metavar="NAME", help="The name of the one image in its record.")
 @remote.with_registry
 @options.with_json
 @options.with_config
@@ -68,13 +68,13 @@ def command(
 
 
 def _print(data: bytes) -> None:
-    """Markdown has tabs in it, and nothing else that a terminal would obey: records are escaped when they are built."""
+    """Write to stdout. Markdown contains tabs, but no other control characters: records are escaped when built."""
     sys.stdout.buffer.write(data)
     sys.stdout.flush()
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Replace a file as a whole, so that a full disk leaves the old one; /dev/stdout and the like are written to."""
+    """Replace a file atomically, so that a full disk leaves the old one; write to devices such as /dev/stdout."""
     try:
         if path.exists() and not path.is_file():
             path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""The flags of the commands that talk to registries."""
+"""The options of commands that talk to registries."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _PASSWORD_CAP = 64 * 1024  # bytes; tokens of some clouds have four thousand
 
 
 def _kept(ctx: click.Context, option: click.Parameter, value: object) -> None:
-    """What only this module needs is not a parameter of every command."""
+    """Keep a value for this module, so that it is not a parameter of every command."""
     ctx.meta[f"mirror.{option.name}"] = value
 
 
 def _rate(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
-    """Bytes per second."""
+    """Parse bytes per second."""
     rate = amount(value or "")
     if value is not None and rate < 1:
         raise click.BadParameter(
-            f"{value!r} is no rate; rates look like 500k or 10M, in bytes per second.", ctx, option
+            f"not a rate: {value!r}; rates look like 500k or 10M, in bytes per second.", ctx, option
         )
     _kept(ctx, option, rate or None)
 
@@ -51,31 +51,31 @@ def with_authfile(command: F) -> F:
         envvar="MIRROR_AUTHFILE",
         expose_value=False,
         callback=_kept,
-        help="Credentials file to use before podman's auth.json and docker's config.json.",
+        help="Credentials file to read before podman's auth.json and docker's config.json.",
     )(command)
 
 
 def authfile() -> Path | None:
-    """The credentials file of the command line, or of the settings."""
+    """Return the credentials file of the command line, or of the settings."""
     path: Path | None = click.get_current_context().meta["mirror.authfile"]
     return path.expanduser() if path else None
 
 
 def _chunk(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
-    """Bytes of one body."""
+    """Parse the bytes of one request body."""
     size = amount(value or "")
     if value is not None and size < 1:
-        raise click.BadParameter(f"{value!r} is no size; sizes look like 500k or 8M.", ctx, option)
+        raise click.BadParameter(f"not a size: {value!r}; sizes look like 500k or 8M.", ctx, option)
     _kept(ctx, option, size or None)
 
 
 def with_registry(command: F) -> F:
-    """How to talk to a registry."""
+    """Options for talking to a registry."""
     return _with_patience(_with_tls(_with_credentials(command)))
 
 
 def _with_credentials(command: F) -> F:
-    """Who we are."""
+    """Options for credentials."""
     return with_each(
         command,
         click.option(
@@ -91,22 +91,22 @@ def _with_credentials(command: F) -> F:
             metavar="NAME",
             expose_value=False,
             callback=_kept,
-            help="Who you are to the registry; the password is asked for. Beats all credentials files.",
+            help="User name for the registry; the password is asked for. Overrides all credentials files.",
         ),
         with_authfile,
     )
 
 
 def _with_tls(command: F) -> F:
-    """Whom to believe."""
+    """Options for TLS, and how much to log."""
     return with_each(
         command,
-        click.option("-v", "--verbose", is_flag=True, help="Say what is tried again, and why."),
+        click.option("-v", "--verbose", is_flag=True, help="Show requests, retries and their reasons."),
         click.option(
             "--insecure",
             is_flag=True,
             envvar="MIRROR_INSECURE",
-            help="Do not verify the registry's TLS certificate. Digests are verified all the same.",
+            help="Do not verify the registry's TLS certificate. Digests are still verified.",
         ),
         click.option(
             "--ca-file",
@@ -114,19 +114,19 @@ def _with_tls(command: F) -> F:
             envvar="MIRROR_CA_FILE",
             expose_value=False,
             callback=_kept,
-            help="Certificates of further authorities to believe, in PEM form.",
+            help="Additional CA certificates for all registries, in PEM format.",
         ),
         click.option(
             "--plain-http",
             is_flag=True,
             envvar="MIRROR_PLAIN_HTTP",
-            help="Use HTTP without TLS. Registries on loopback need no flag.",
+            help="Use HTTP without TLS. Not needed for registries on loopback.",
         ),
     )
 
 
 def _with_patience(command: F) -> F:
-    """How fast, for how long, how often."""
+    """Options for speed, timeouts and retries."""
     return with_each(
         command,
         click.option(
@@ -135,7 +135,7 @@ def _with_patience(command: F) -> F:
             envvar="MIRROR_LIMIT_RATE",
             expose_value=False,
             callback=_rate,
-            help="The most bytes per second, of all blobs together: 500k, 10M.",
+            help="Maximum bytes per second, for all blobs together: 500k, 10M.",
         ),
         click.option(
             "--timeout",
@@ -146,7 +146,7 @@ def _with_patience(command: F) -> F:
             envvar="MIRROR_TIMEOUT",
             expose_value=False,
             callback=_kept,
-            help="How long a registry may be silent before it is tried again.",
+            help="How long a registry may be silent before the request is retried.",
         ),
         click.option(
             "--retries",
@@ -155,7 +155,7 @@ def _with_patience(command: F) -> F:
             default=DEFAULT_RETRIES,
             show_default=True,
             envvar="MIRROR_RETRIES",
-            help="How often a request is tried again after a transient failure.",
+            help="How often a request is retried after a transient failure.",
         ),
     )
 
@@ -168,7 +168,7 @@ def with_connections(command: F) -> F:
         envvar="MIRROR_CONNECTIONS_PER_BLOB",
         expose_value=False,
         callback=_kept,
-        help="How many connections fetch one large blob.  [default: as many as help]",
+        help="How many connections fetch one large blob.  [default: found automatically]",
     )(command)
 
 
@@ -179,7 +179,7 @@ def with_chunks(command: F) -> F:
         envvar="MIRROR_CHUNK_SIZE",
         expose_value=False,
         callback=_chunk,
-        help="The most of a blob that one request carries: 500k, 8M.  [default: all, or what proxies let through]",
+        help="Maximum bytes of a blob in one request: 500k, 8M.  [default: all, or what proxies accept]",
     )(command)
 
 
@@ -192,15 +192,15 @@ def with_jobs(command: F) -> F:
         default=DEFAULT_JOBS,
         show_default=True,
         envvar="MIRROR_JOBS",
-        help="How many blobs move at once.",
+        help="How many blobs to transfer at once.",
     )(command)
 
 
 def registry_options(
     plain_http: bool, insecure: bool, jobs: int = DEFAULT_JOBS, registries: Iterable[str] = ()
 ) -> RegistryOptions:
-    """The options for registries, from flags and settings; `registries` are those that --username can be for."""
-    from mirror.registry import RegistryOptions  # and with it the HTTP client, which `verify` rarely needs
+    """Return the options for registries, from the command line and settings; --username is for one of `registries`."""
+    from mirror.registry import RegistryOptions  # loads the HTTP client, which `verify` rarely needs
 
     ctx = click.get_current_context()
     settings = ctx.find_object(Settings) or Settings()
@@ -222,7 +222,7 @@ def registry_options(
 
 
 def location_options(plain_http: bool, insecure: bool, what: str) -> RegistryOptions:
-    """The options for registries of a command that is about one location, which need not be in one."""
+    """Return the options for registries of a command about one location, which may be in a registry."""
     location = Location.parse(what)
     remote = location.transport is Transport.REGISTRY
     return registry_options(
@@ -236,24 +236,24 @@ def image_options(plain_http: bool, insecure: bool, image: str) -> RegistryOptio
 
 
 def _given(ctx: click.Context, registries: Iterable[str]) -> Mapping[str, Credentials]:
-    """The credentials of the command line, for the one registry that the command is about.
+    """Return the credentials of the command line, for the one registry of the command.
 
     Raises:
-        click.UsageError: it is about several, and credentials are for one.
+        click.UsageError: there are several registries.
     """
     if ctx.meta["mirror.username"] is None and not ctx.meta["mirror.password_stdin"]:
         return {}
     names = sorted(set(registries))
     if len(names) > 1:
-        raise click.UsageError(f"--username is for one registry, and there are several: {', '.join(names)}.", ctx)
+        raise click.UsageError(f"--username is for one registry, but there are several: {', '.join(names)}.", ctx)
     return {name: credentials() for name in names}
 
 
 def credentials() -> Credentials:
-    """The user and the password: from --username and --password-stdin, else from whoever sits at the terminal.
+    """Return user name and password, from --username and --password-stdin or from a prompt on the terminal.
 
     Raises:
-        click.UsageError: there is no password, or nobody to ask.
+        click.UsageError: there is no password, and no terminal to ask on.
     """
     from mirror.registry import Credentials
 
@@ -264,18 +264,18 @@ def credentials() -> Credentials:
             raise click.UsageError("--password-stdin needs --username.", ctx)
         return Credentials(user, _password(ctx))
     if not sys.stdin.isatty():
-        raise click.UsageError("Nobody is there to ask for a password: use --username and --password-stdin.", ctx)
+        raise click.UsageError("Not a terminal: pass --username and --password-stdin.", ctx)
     user = user or click.prompt("Username", err=True)
     return Credentials(user, click.prompt(f"Password of {user}", hide_input=True, err=True))
 
 
 def _password(ctx: click.Context) -> str:
-    """All of stdin, without the newline that ends it."""
+    """Read the password from stdin, without the newline that ends it."""
     try:
         text = sys.stdin.buffer.read(_PASSWORD_CAP + 1).decode()
     except UnicodeDecodeError:
-        raise click.UsageError("The password on stdin is no UTF-8.", ctx) from None
+        raise click.UsageError("The password on stdin is not UTF-8.", ctx) from None
     password = text.removesuffix("\n").removesuffix("\r")
     if not password or len(text) > _PASSWORD_CAP or not password.isprintable():
-        raise click.UsageError("There is no password on stdin: it should be one line, and nothing else.", ctx)
+        raise click.UsageError("The password on stdin must be one line, and nothing else.", ctx)
     return password

@@ -1,4 +1,4 @@
-"""Running a coroutine until it is done, or until somebody says stop."""
+"""Run a coroutine until it is done or interrupted."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from mirror.manage.tags import list_tags
 from mirror.report import text
 from mirror.retry import RetryPolicy
 
-_HELP = """List the tags of a repository in a registry, one a line, in the registry's order.
+_HELP = """List the tags of a repository in a registry, one per line, in the registry's order.
 
 \b
   mirror tags redis
@@ -21,7 +21,7 @@ _HELP = """List the tags of a repository in a registry, one a line, in the regis
 
 @click.command(help=_HELP)
 @click.argument("name", metavar="IMAGE")
-@click.option("-q", "--quiet", is_flag=True, help="Nothing but results and errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
 @remote.with_registry
 @options.with_json
 @options.with_config

@@ -24,10 +24,10 @@ from mirror.retry import RetryPolicy
 from mirror.stores.location import Location
 from mirror.verify import Verification
 
-_HELP = """Verify a layout offline: every byte is hashed, every link is followed, all findings come out of one run.
+_HELP = """Verify a layout offline: hash every byte, follow every link, and report all findings of one run.
 
 \b
-  mirror verify ./layout                     all that is stored
+  mirror verify ./layout                     everything that is stored
   mirror verify ./layout redis:4.0           one image
   mirror verify ./layout --level structure   quick: what is there, how large
   mirror verify ./layout --level layers      unpacked, compared with configs
@@ -41,10 +41,11 @@ _HELP = """Verify a layout offline: every byte is hashed, every link is followed
   mirror verify --receipt FILE               a registry, against a receipt
   mirror verify ./layout --repair --from registry.internal:5000
 
-The layout is only read. A layout can prove only that it agrees with itself: give it a digest or a record that came
-another way (see mirror record), or compare the digests that are printed with those that were published.
+The layout is only read. A layout can prove only that it agrees with itself; it cannot tell you whether it is the image
+you wanted. For that, pass a digest or a record that you received separately (see mirror record), or compare the printed
+digests with those that were published.
 
-Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found but something could not be checked.
+Exit codes: 0 ok, 3 not ok, 1 no fault was found but something could not be checked.
 """
 
 
@@ -62,43 +63,45 @@ Exit codes: 0 ok, 3 not ok, 1 nothing wrong was found but something could not be
     type=click.Choice([str(level) for level in VerifyLevel]),
     default="content",
     show_default=True,
-    help="How closely to look; each level includes those before it.",
+    help="How thoroughly to check; each level includes those before it.",
 )
-@click.option("--sample", metavar="N/T", help="Hash only the blobs of part N of T; all else is checked as ever.")
+@click.option(
+    "--sample", metavar="N/T", help="Hash only part N of T of the blobs; everything else is checked as usual."
+)
 @click.option(
     "--fail-on",
     type=click.Choice(["error", "warning"]),
     default="error",
     show_default=True,
-    help="From which severity on the verdict is not ok.",
+    help="The lowest severity that makes the verdict not ok.",
 )
-@click.option("--junit", type=options.Place(dir_okay=False), metavar="FILE", help="Write a JUnit report to FILE too.")
+@click.option("--junit", type=options.Place(dir_okay=False), metavar="FILE", help="Also write a JUnit report to FILE.")
 @click.option(
     "--record",
     "files",
     type=options.Place(dir_okay=False),
     multiple=True,
     metavar="FILE",
-    help="Compare images with the digest records in FILE; repeat it for several files.",
+    help="Compare images with the digest records in FILE; repeat the option for several files.",
 )
 @click.option(
     "--expect",
     "expected",
     multiple=True,
     metavar="IMAGE=DIGEST",
-    help="The digest that an image has to have; repeat it for several images.",
+    help="The digest that an image must have; repeat the option for several images.",
 )
 @click.option(
     "--repair",
     is_flag=True,
-    help="Fetch what is bad from --from, and verify again. Bad files go to .mirror/quarantine.",
+    help="Re-fetch damaged blobs from SOURCE, and verify again. Damaged files are moved to .mirror/quarantine.",
 )
 @click.option(
     "--from",
     "source",
     type=options.Place(path_type=str),
     metavar="SOURCE",
-    help="Where --repair finds what is right: a layout, an archive, or REGISTRY[/PREFIX].",
+    help="A good copy for --repair: a layout, an archive, or REGISTRY[/PREFIX].",
 )
 @remote.with_jobs
 @remote.with_registry
@@ -133,20 +136,20 @@ def command(
         what, images = place.where, (*([place.ref] if place.ref else []), *images)
     remotely = what is not None and what.startswith("docker://")
     for wrong, why in (
-        ((what is None) == (receipt is None), "Name either a layout or, with --receipt, the receipt of a push."),
-        (repair != (source is not None), "--repair and --from go together: what to do, and where it is right."),
-        (repair and (receipt or sample), "--repair is for a layout, and for all of it."),
+        ((what is None) == (receipt is None), "Name either a layout or archive, or a receipt with --receipt."),
+        (repair != (source is not None), "--repair needs --from SOURCE (a good copy), and --from needs --repair."),
+        (repair and (receipt or sample), "--repair cannot be combined with --receipt or --sample."),
         (
             receipt and (sample is not None or ctx.get_parameter_source("level") is not ParameterSource.DEFAULT),
-            "--level and --sample are not for a receipt: every byte of what it lists is hashed.",
+            "--level and --sample cannot be combined with --receipt, which hashes every byte.",
         ),
         (
             remotely and (images or sample or repair or level != VerifyLevel.CONTENT),
-            "An image of a registry is verified alone and whole, at level content.",
+            "docker://IMAGE is verified as a whole: no other names, --sample, --level or --repair.",
         ),
         (
             (files or expected) and (receipt or repair),
-            "--record and --expect are not for a receipt; after a repair, verify again with them.",
+            "--record and --expect cannot be combined with --receipt or --repair; verify again after a repair.",
         ),
     ):
         if wrong:
@@ -192,21 +195,21 @@ def _expected(ctx: click.Context, texts: tuple[str, ...]) -> dict[str, str]:
         try:
             Digest.parse(digest)
         except InvalidDigest as error:
-            raise click.UsageError(f"--expect wants IMAGE=DIGEST, such as redis:4.0=sha256:…: {error}", ctx) from None
+            raise click.UsageError(f"--expect must be IMAGE=DIGEST, such as redis:4.0=sha256:…: {error}", ctx) from None
         if found.setdefault(name, digest) != digest:
-            raise click.UsageError(f"--expect wants two digests of {name}.", ctx)
+            raise click.UsageError(f"--expect names two digests for {name}.", ctx)
     return found
 
 
 def _records(path: Path) -> list[Record]:
-    """The records of a file, of which no more is read than a record can have."""
+    """Return the records of a file; no more is read than a record can have."""
     try:
         with path.open("rb") as file:
             data = file.read(CAP + 1)
     except FileNotFoundError:
-        raise NotFound(f"There is no file {str(path)!r}.", hint="Name the file of a record with --record.") from None
+        raise NotFound(f"{path} does not exist.", hint="--record takes the file of a digest record.") from None
     except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}.", hint="Name the file of a record with --record.") from None
+        raise StorageError(f"{path}: {error.strerror}.", hint="--record takes the file of a digest record.") from None
     return parse_records(data, str(path))
 
 
@@ -217,7 +220,7 @@ async def _to_the_end(verification: Verification) -> VerifyReport:
 
 
 def _show(report: VerifyReport, *, fail_on: Severity, junit: Path | None, as_json: bool, quiet: bool) -> int:
-    """Print what was found, and give the exit code."""
+    """Show the report, and return the exit code."""
     report = replace(report, fail_on=fail_on)
     if junit:
         from mirror.report.junit import to_junit  # and the XML library, for this option alone
@@ -231,7 +234,7 @@ def _show(report: VerifyReport, *, fail_on: Severity, junit: Path | None, as_jso
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that somebody named.
+    """Write a file that the user named.
 
     Raises:
         StorageError: it cannot be written.
