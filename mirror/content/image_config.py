@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mirror.content.graph import read_small
 from mirror.content.store import Source
+from mirror.content.walk import read_small
 from mirror.errors import ContentError, InvalidContent
 from mirror.oci.descriptor import CONFIG_TYPES, Platform
 from mirror.oci.digest import Digest

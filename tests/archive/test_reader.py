@@ -11,7 +11,7 @@ import pytest
 
 from mirror.archive.reader import Archive
 from mirror.content import stream
-from mirror.content.graph import walk
+from mirror.content.walk import walk
 from mirror.errors import BrokenArchive, ContentError, DigestMismatch, NotFound, UsageError
 from mirror.oci.descriptor import OCI_MANIFEST, Descriptor
 from mirror.oci.digest import Digest
