@@ -277,7 +277,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "a platform for an oci-archive": (["--platform", "linux/amd64"], "--platform is for docker-archive"),
     "a format that nobody knows": (["--format", "zip"], "'zip' is not one of"),
     "an image that is not there": (["no/such"], "no image 'no/such'"),
-    "a name that is none": (["multi:v1", "--as", "A B"], "is no image name"),
+    "a name that is none": (["multi:v1", "--as", "A B"], "is not a valid image reference"),
 }
 
 
