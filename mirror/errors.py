@@ -13,6 +13,9 @@
     ├── ContentError            3  content that is not what it should be
     │   ├── InvalidDigest       3  text that is no digest
     │   ├── InvalidContent      3  JSON or a manifest that breaks its specification
+    │   │   ├── SizeConflict    3  … two descriptors that give one digest two sizes
+    │   │   ├── TypeConflict    3  … two descriptors that give one digest two types
+    │   │   └── LimitExceeded   3  … more manifests than a genuine image has
     │   ├── SizeMismatch        3  fewer or more bytes than the descriptor says
     │   ├── DigestMismatch      3  bytes that hash to something else
     │   ├── StaleMirror         3  … from a mirror, while there is somebody else to ask
@@ -120,6 +123,26 @@ class InvalidDigest(ContentError):
 
 class InvalidContent(ContentError):
     """JSON, a descriptor or a manifest that breaks its specification."""
+
+
+class SizeConflict(InvalidContent):
+    """Two descriptors that give one digest two sizes (`sizes`, in bytes)."""
+
+    def __init__(self, digest: str, sizes: tuple[int, int]) -> None:
+        super().__init__(f"Two manifests disagree about the size of {digest}: {sizes[0]} and {sizes[1]} bytes.")
+        self.sizes = sizes
+
+
+class TypeConflict(InvalidContent):
+    """Two descriptors that give one digest two media types (`types`), at least one of them a manifest's."""
+
+    def __init__(self, digest: str, types: tuple[str, str]) -> None:
+        super().__init__(f"Two manifests disagree about the type of {digest}: {types[0]} and {types[1]}.")
+        self.types = types
+
+
+class LimitExceeded(InvalidContent):
+    """An image with more manifests, or a deeper nesting of them, than any genuine image has."""
 
 
 class SizeMismatch(ContentError):

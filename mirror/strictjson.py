@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from mirror.errors import InvalidContent
@@ -24,48 +25,151 @@ _PARENTHESES = bytes.maketrans(b"{[]}", b"(())")
 
 
 def loads(data: bytes, what: str) -> Any:
-    """Parse one JSON document.
+    """Parse one JSON document; `what` names it in errors, and may be empty.
 
     Raises:
-        InvalidContent: no UTF-8, no JSON, a key twice, NaN or Infinity, nested too deep, absurd numbers, or too much.
+        InvalidContent: not UTF-8, not JSON, a key twice, NaN or Infinity, nested too deep, absurd numbers, or too much.
     """
     if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        raise InvalidContent(f"{what} has more than {MOST_VALUES} values.")
+        raise invalid(what, f"more than {MOST_VALUES} values")
     if _nests_deeper(data, MOST_DEPTH):
-        raise InvalidContent(f"{what} is nested too deep.")
+        raise invalid(what, "nested too deep")
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_constant, parse_float=_finite)
     except RecursionError:
-        raise InvalidContent(f"{what} is nested too deep.") from None
+        raise invalid(what, "nested too deep") from None
     except UnicodeDecodeError as error:
-        raise InvalidContent(f"{what} is not UTF-8: byte {error.start} is invalid.") from None
+        raise invalid(what, f"not UTF-8: byte {error.start} is invalid") from None
     except ValueError as error:  # JSONDecodeError, our own, and integers of more than 4300 digits
-        raise InvalidContent(f"{what} is not valid JSON: {error}.") from None
+        raise invalid(what, f"not valid JSON: {error}") from None
 
 
 def load_object(data: bytes, what: str) -> JsonObject:
-    """Parse one JSON document that has to be an object.
+    """Parse one JSON document that has to be an object; `Fields.load` also reads its fields.
 
     Raises:
-        InvalidContent: as `loads`, or the document is something else than an object.
+        InvalidContent: as `loads`, or the document is not an object.
     """
-    value = loads(data, what)
-    if not isinstance(value, dict):
-        raise InvalidContent(f"{what} should be a JSON object and is {_kind(value)}.")
-    return value
+    return Fields.load(data, what).document
 
 
-def field(document: JsonObject, name: str, what: str) -> Any:
-    """The value of a struct's field, None where it is absent.
+def invalid(what: str, problem: str, hint: str | None = None) -> InvalidContent:
+    """Return an error that says where the problem is: `sha256:…: layers[3]: 'size' is missing.`"""
+    return InvalidContent(f"{what}: {problem}." if what else f"{problem}.", hint=hint)
 
-    Raises:
-        InvalidContent: a key equals `name` in everything but its case: Go would read it, Python would not.
+
+class Fields:
+    """The fields of a JSON object, read by their types; one that is null is absent, as in Go.
+
+    A key that equals the name of a field in everything but its case is an error: Go reads it, Python does not.
     """
-    length = len(name)
-    for key in document:  # Go compares letter by letter, so only a key of the same length can be taken for it
-        if len(key) == length and key != name and key.casefold() == name.casefold():
-            raise InvalidContent(f"{what} has the key {key!r}, which some readers take for {name!r}.")
-    return document.get(name)
+
+    __slots__ = ("_others", "document", "what")
+
+    def __init__(self, value: object, what: str, keys: frozenset[str] = frozenset()) -> None:
+        """Take an object.
+
+        Args:
+            value: what should be an object.
+            what: names it in errors; may be empty.
+            keys: names of fields that differ in more than their case. Only other keys can be taken for a field.
+
+        Raises:
+            InvalidContent: the value is something else.
+        """
+        if not isinstance(value, dict):
+            raise invalid(what, f"not a JSON object but {_kind(value)}")
+        self.document: JsonObject = value
+        self.what = what
+        self._others = () if value.keys() <= keys else tuple(value.keys() - keys)
+
+    @classmethod
+    def load(cls, data: bytes, what: str, keys: frozenset[str] = frozenset()) -> Fields:
+        """Parse one JSON document that has to be an object.
+
+        Raises:
+            InvalidContent: as `loads`, or the document is not an object.
+        """
+        return cls(loads(data, what), what, keys)
+
+    def get(self, name: str) -> Any:
+        """Return the value of a field, whatever it is; None if it is absent."""
+        for key in self._others:  # Go compares letter by letter, so only a key of the same length can be taken for it
+            if len(key) == len(name) and key != name and key.casefold() == name.casefold():
+                raise self.invalid(f"some readers take the key {key[:80]!r} for {name!r}")
+        return self.document.get(name)
+
+    def string(self, name: str) -> str:
+        """Return a string; an empty one if it is absent."""
+        value = self.get(name)
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise self._wrong(name, "a string")
+        return value
+
+    def required(self, name: str) -> str:
+        """Return a string that has to be there."""
+        return self.string(name) or self.missing(name)
+
+    def integer(self, name: str) -> int:
+        """Return a number that has to be there, and that Go can hold: from 0 to 2^63 - 1."""
+        value = self.get(name)
+        if type(value) is not int or not 0 <= value < 2**63:  # True is an int in Python
+            raise self._wrong(name, "a number from 0 to 2^63 - 1")
+        return value
+
+    def array(self, name: str) -> list[Any]:
+        """Return a list of anything; an empty one if it is absent."""
+        value = self.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self._wrong(name, "a list")
+        return value
+
+    def strings(self, name: str) -> tuple[str, ...]:
+        """Return a list of strings; an empty one if it is absent."""
+        values = self.get(name)
+        if values is None:
+            return ()
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise self._wrong(name, "a list of strings")
+        return tuple(values)
+
+    def nested(self, name: str, keys: frozenset[str] = frozenset()) -> Fields | None:
+        """Return an object; None if it is absent."""
+        value = self.get(name)
+        return None if value is None else Fields(value, self.at(name), keys)
+
+    def objects(self, name: str) -> Iterator[Fields]:
+        """Yield the objects of a list; nothing if it is absent."""
+        for number, value in enumerate(self.array(name)):
+            yield Fields(value, self.at(f"{name}[{number}]"))
+
+    def mapping(self, name: str) -> dict[str, str]:
+        """Return an object whose values are strings; an empty one if it is absent."""
+        value = self.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+            raise self._wrong(name, "an object of strings")
+        return value
+
+    def at(self, place: str) -> str:
+        """Return the name of something inside the object."""
+        return f"{self.what}: {place}" if self.what else place
+
+    def invalid(self, problem: str, hint: str | None = None) -> InvalidContent:
+        """Return an error about the object."""
+        return invalid(self.what, problem, hint)
+
+    def missing(self, name: str) -> NoReturn:
+        """Raise the error that a field is not there."""
+        raise self.invalid(f"{name!r} is missing")
+
+    def _wrong(self, name: str, kind: str) -> InvalidContent:
+        return self.invalid(f"{name!r} is not {kind}")
 
 
 def _nests_deeper(data: bytes, levels: int) -> bool:
@@ -87,12 +191,12 @@ def _once(pairs: list[tuple[str, Any]]) -> JsonObject:
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:80]!r} stands twice in one object")
+        raise ValueError(f"the key {twice[:80]!r} occurs twice in one object")
     return found
 
 
 def _constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:

@@ -1,6 +1,7 @@
 """JSON from strangers: one meaning, or none."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.errors import InvalidContent, MirrorError
-from mirror.strictjson import MOST_DEPTH, MOST_VALUES, field, load_object, loads
+from mirror.strictjson import MOST_DEPTH, MOST_VALUES, Fields, JsonObject, load_object, loads
 from tests.support.strategies import THOROUGH, json_values, nasty_text, outcome
 
 
@@ -22,7 +23,7 @@ def test_what_json_can_say_is_understood(value: Any) -> None:
 @THOROUGH
 def test_any_bytes_are_json_or_a_clean_error(data: bytes) -> None:
     found = outcome(lambda: loads(data, "it"))
-    assert not isinstance(found, MirrorError) or str(found).startswith("it is")
+    assert not isinstance(found, MirrorError) or str(found).startswith("it: ")
 
 
 @pytest.mark.parametrize(
@@ -37,14 +38,14 @@ def test_any_bytes_are_json_or_a_clean_error(data: bytes) -> None:
     ],
 )
 def test_a_key_twice_is_refused(data: bytes) -> None:
-    with pytest.raises(InvalidContent, match="stands twice"):
+    with pytest.raises(InvalidContent, match="occurs twice"):
         loads(data, "it")
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
 def test_what_python_takes_for_a_number_is_refused(number: str) -> None:
     for text in (number, f"[{number}]", f'{{"size":{number}}}'):
-        with pytest.raises(InvalidContent, match="no JSON number"):
+        with pytest.raises(InvalidContent, match="not a JSON number"):
             loads(text.encode(), "it")
 
 
@@ -130,7 +131,7 @@ def test_a_key_twice_with_a_lone_surrogate_can_be_shown() -> None:
     ],
 )
 def test_what_is_no_object_is_named(data: bytes, kind: str) -> None:
-    with pytest.raises(InvalidContent, match=f"should be a JSON object and is {kind}"):
+    with pytest.raises(InvalidContent, match=f"^it: not a JSON object but {kind}[.]$"):
         load_object(data, "it")
 
 
@@ -142,25 +143,74 @@ def test_an_object_is_given() -> None:
 def test_a_key_that_go_would_take_for_another_is_refused(key: str) -> None:
     """Go folds case as Unicode does: the long s is an s, the Kelvin sign a k."""
     for document in ({key: 1}, {"size": 1, key: 2}, {key: 2, "size": 1}):
-        with pytest.raises(InvalidContent, match="some readers take for 'size'"):
-            field(document, "size", "it")
+        with pytest.raises(InvalidContent, match=r"some readers take the key .* for 'size'"):
+            Fields(document, "it").get("size")
 
 
 def test_the_kelvin_sign_is_a_k() -> None:
     with pytest.raises(InvalidContent):
-        field({"\N{KELVIN SIGN}ey": 1}, "key", "it")
+        Fields({"\N{KELVIN SIGN}ey": 1}, "it").get("key")
 
 
 @pytest.mark.parametrize("document", [{}, {"siz": 1, "sizes": 2, "size ": 3, "": 4}])
 def test_a_field_that_is_not_there_is_none(document: dict[str, int]) -> None:
-    assert field(document, "size", "it") is None
+    assert Fields(document, "it").get("size") is None
 
 
 @given(st.dictionaries(nasty_text, st.integers(), max_size=4), st.integers())
 @THOROUGH
 def test_a_field_is_found_beside_any_others(others: dict[str, int], value: int) -> None:
     rest = {key: number for key, number in others.items() if key.casefold() != "size"}
-    assert field({**rest, "size": value}, "size", "it") == value
+    assert Fields({**rest, "size": value}, "it").get("size") == value
+
+
+_keys = st.sampled_from(["size", "kind", "SIZE", "Kind", "\N{KELVIN SIGN}ind", "other", "Other"])
+
+
+@given(st.dictionaries(_keys, st.integers(), max_size=4), st.sampled_from(["size", "kind"]))
+@THOROUGH
+def test_to_name_the_fields_changes_nothing_but_the_time_it_takes(document: JsonObject, name: str) -> None:
+    fast, slow = (Fields(document, "it", keys) for keys in (frozenset({"size", "kind"}), frozenset[str]()))
+    assert repr(outcome(lambda: fast.get(name))) == repr(outcome(lambda: slow.get(name)))
+
+
+READ: dict[str, Callable[[Fields], object]] = {
+    "a string": lambda fields: fields.string("x"),
+    "a number from 0 to 2^63 - 1": lambda fields: fields.integer("x"),
+    "a list": lambda fields: fields.array("x"),
+    "a list of strings": lambda fields: fields.strings("x"),
+    "an object of strings": lambda fields: fields.mapping("x"),
+}
+
+
+@pytest.mark.parametrize("kind", READ)
+@pytest.mark.parametrize("value", ["a", 1, -1, 2**63, True, 1.5, ["a"], [1], {}, {"a": "b"}, {"a": 1}])
+def test_a_field_of_another_type_is_an_error_that_says_which_type_it_should_have(kind: str, value: object) -> None:
+    found = outcome(lambda: READ[kind](Fields({"x": value}, "it")))
+    if isinstance(found, InvalidContent):
+        assert str(found) == f"it: 'x' is not {kind}."
+    else:
+        assert found == (tuple(value) if isinstance(value, list) and kind == "a list of strings" else value)
+
+
+@pytest.mark.parametrize("document", [{}, {"x": None}])
+def test_a_field_that_is_null_is_absent(document: JsonObject) -> None:
+    fields = Fields(document, "it")
+    assert [fields.string("x"), fields.array("x"), fields.strings("x"), fields.mapping("x")] == ["", [], (), {}]
+    assert (fields.nested("x"), list(fields.objects("x"))) == (None, [])
+    with pytest.raises(InvalidContent, match=r"^it: 'x' is missing[.]$"):
+        fields.required("x")
+
+
+def test_an_error_says_where_it_is() -> None:
+    document = {"a": [{}, {"b": {"c": 1}}]}
+    _, second = Fields(document, "it").objects("a")
+    inner = second.nested("b")
+    assert inner
+    with pytest.raises(InvalidContent, match=r"^it: a\[1\]: b: 'c' is not a string[.]$"):
+        inner.string("c")
+    with pytest.raises(InvalidContent, match=r"^'a' is not a string[.]$"):
+        Fields(document, "").string("a")
 
 
 @pytest.mark.parametrize("value", [b"[]", b"{}", b"0", b'""'])

@@ -9,14 +9,13 @@ against what the image was built from. A layer that is compressed is unpacked on
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator
 
 from mirror.archive import docker_manifest
 from mirror.archive.docker_manifest import Image
 from mirror.archive.extents import Extent
-from mirror.archive.tar import Tar
-from mirror.content.hashing import READ
+from mirror.archive.tar import HEAD, Tar
+from mirror.content.decompress import READ, CorruptCompression, DecompressionBomb, compression, unpacked
 from mirror.content.image_config import diff_ids_of
 from mirror.errors import BrokenArchive, InvalidContent, InvalidDigest
 from mirror.layout import index, names
@@ -31,9 +30,7 @@ Content = Extent | bytes
 
 _HEX_NAME = re.compile(r"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?", re.ASCII)
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _MOST_MADE = 64 * 1024 * 1024  # bytes of all manifests that are made for one archive, and held in memory
-_EXPANSION, _ALLOWANCE = 200, 64 * 1024 * 1024  # times its size, and bytes more: what a layer may unpack to
 
 
 def as_layout(tar: Tar) -> dict[str, Content]:
@@ -99,29 +96,34 @@ class _Maker:
     def _layer(self, name: str, diff_id: Digest) -> Descriptor:
         """Describe a layer. Only what is slow to find out is remembered: an archive may have 100,000 layers."""
         member = self._member(name)
-        head = self._tar.pread(member.offset, min(4, member.size))
+        form = compression(self._tar.pread(member.offset, min(HEAD, member.size)))
         media_type, digest = _LAYER, diff_id
-        if head.startswith(_GZIP):
+        if form == "gzip":
             if (name, diff_id) not in self._packed:
                 self._packed[name, diff_id] = self._unpacked(name, member, diff_id)
             media_type, digest = f"{_LAYER}+gzip", self._packed[name, diff_id]
-        elif head == _ZSTD:
-            raise InvalidContent(f"{name} is compressed by zstd, which docker never put there.")
+        elif form:
+            raise InvalidContent(f"{name} is compressed with {form}, which docker never puts there.")
         self._files[place(digest)] = member
         return Descriptor(media_type, digest, member.size)
 
     def _unpacked(self, name: str, member: Extent, diff_id: Digest) -> Digest:
         """The digest of a compressed layer, whose content has been checked against its diff_id."""
-        packed, content, left = Digest.of(b"").hasher(), diff_id.hasher(), _EXPANSION * member.size + _ALLOWANCE
+        packed, content = Digest.of(b"").hasher(), diff_id.hasher()
+        chunks = self._chunks(member)
+
+        def read() -> bytes:
+            chunk = next(chunks, b"")
+            packed.update(chunk)
+            return chunk
+
         try:
-            for raw, plain in _gunzip(self._chunks(member)):
-                packed.update(raw)
-                content.update(plain)
-                left -= len(plain)
-                if left < 0:
-                    raise InvalidContent(f"{name} unpacks to more than any honest layer.")
-        except (zlib.error, EOFError):
-            raise InvalidContent(f"{name} is no valid gzip.") from None
+            for piece in unpacked(read, member.size):
+                content.update(piece)
+        except CorruptCompression as error:
+            raise InvalidContent(f"{name} is not valid gzip: {error}.") from None
+        except DecompressionBomb as error:
+            raise InvalidContent(f"{name} {error}, which no genuine layer does.") from None
         if not diff_id.matches(content):
             raise InvalidContent(f"{name} does not unpack to its diff_id {diff_id}.")
         return Digest(f"sha256:{packed.hexdigest()}")
@@ -138,19 +140,3 @@ class _Maker:
             return self._tar.members[name]
         except KeyError:
             raise InvalidContent(f"{name[:200]!r} is named and not there.") from None
-
-
-def _gunzip(chunks: Iterator[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Compressed bytes as they come, and what they unpack to, a piece at a time. Members may follow each other."""
-    member = zlib.decompressobj(wbits=31)
-    for chunk in chunks:
-        raw, rest, more = chunk, chunk, False
-        while rest or more:
-            if member.eof:
-                member = zlib.decompressobj(wbits=31)
-            plain = member.decompress(rest, READ)
-            yield raw, plain
-            raw, rest = b"", member.unconsumed_tail or member.unused_data
-            more = len(plain) == READ and not member.eof  # it may hold back what did not fit
-    if not member.eof:
-        raise EOFError

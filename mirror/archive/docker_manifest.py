@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mirror.errors import InvalidContent, InvalidReference
+from mirror.errors import InvalidReference
 from mirror.layout.blobs import place
 from mirror.oci.manifest import Document
 from mirror.oci.reference import Reference
-from mirror.strictjson import JsonObject, field, loads
+from mirror.strictjson import Fields, JsonObject, invalid, loads
 
 FILE = "manifest.json"
 CAP = 64 * 1024 * 1024  # bytes: about as many images as an index.json can have
+_KEYS = frozenset({"Config", "RepoTags", "Layers"})
 
 Image = tuple[str, tuple[str, ...]]  # the paths of a config and of its layers, in order
 
@@ -26,13 +27,12 @@ def images_of(data: bytes) -> Iterator[tuple[Image, list[str]]]:
         InvalidContent: it is no such list.
     """
     items = loads(data, FILE)
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise InvalidContent(f"{FILE} is no list of images.")
-    for item in items:
-        config = field(item, "Config", FILE)
-        if not isinstance(config, str):
-            raise InvalidContent(f"{FILE} has an image without a Config.")
-        yield (config, tuple(_texts(item, "Layers"))), [_name(text) for text in _texts(item, "RepoTags")]
+    if not isinstance(items, list):
+        raise invalid(FILE, "not a list of images")
+    for number, item in enumerate(items):
+        fields = Fields(item, f"{FILE}: [{number}]", _KEYS)
+        image = fields.required("Config"), fields.strings("Layers")
+        yield image, [_name(text) for text in fields.strings("RepoTags")]
 
 
 def paths_of(document: Document) -> Image:
@@ -47,18 +47,8 @@ def item(image: Image, names: Sequence[str]) -> JsonObject:
     return {"Config": config, "RepoTags": list(names), "Layers": list(layers)}
 
 
-def _texts(value: JsonObject, name: str) -> list[str]:
-    """A list of strings, which Go writes as null where it is empty."""
-    found = field(value, name, FILE)
-    if found is None:
-        return []
-    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-        raise InvalidContent(f"The {name} of {FILE} are no list of strings.")
-    return found
-
-
 def _name(text: str) -> str:
     try:
         return Reference.parse(text).stored
     except InvalidReference as error:
-        raise InvalidContent(f"{FILE} has a name that is none: {error}") from None
+        raise invalid(FILE, str(error).rstrip(".")) from None

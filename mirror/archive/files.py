@@ -47,15 +47,6 @@ class Files:
         content = self._contents.get(name)
         return content if content is None or isinstance(content, bytes) else self.tar.read(content, cap)
 
-    def read_blob(self, digest: Digest, cap: int) -> bytes | None:
-        """A small blob, not verified; None where it is not there, or has more than `cap` bytes.
-
-        Raises:
-            StorageError: it cannot be read.
-        """
-        piece = self.open(digest)
-        return None if piece is None or piece.size > cap else self.read(place(digest), cap)
-
     def open(self, digest: Digest) -> Piece | None:
         """The content that is there under this name, if any."""
         content = self._contents.get(place(digest))

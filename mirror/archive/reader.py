@@ -9,8 +9,9 @@ from types import TracebackType
 
 from mirror.archive.files import Files
 from mirror.archive.tar import Tar
-from mirror.content.graph import Keep, leaves
+from mirror.content.graph import Keep
 from mirror.content.stream import BlobReader
+from mirror.content.walk import leaves
 from mirror.errors import BrokenArchive
 from mirror.layout import Entry, index
 from mirror.layout.index import EntryFinder
@@ -76,7 +77,7 @@ class Archive:
             MirrorError: an index cannot be read.
         """
         indexes = await leaves(self, entry.root)
-        children = [child for node in indexes.nodes.values() for child in node.document.manifests if not child.is_index]
+        children = [child for child in indexes.children if not child.is_index]
         lacking = {child.digest for child in children if not self.holds(child.digest)}
         some = any(child.digest not in lacking and not child.attests for child in children)
         return lambda child: not entry.lacks(child) and not (some and child.digest in lacking)

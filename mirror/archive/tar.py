@@ -10,17 +10,12 @@ import stat
 from pathlib import Path
 
 from mirror.archive.extents import Extent, Members
+from mirror.content.decompress import compression
 from mirror.errors import BrokenArchive, NotFound, StorageError
 from mirror.fs.directory import kind_name, os_errors
 
-# What compressed files begin with: the name of the program, and the one that writes what was packed to its stdout.
-_PACKED = {
-    b"\x1f\x8b": ("gzip", "zcat"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "zstdcat"),
-    b"\xfd7zXZ\0": ("xz", "xzcat"),
-    b"BZh": ("bzip2", "bzcat"),
-    b"\x04\x22\x4d\x18": ("lz4", "lz4cat"),
-}
+# The programs that write what was compressed to their stdout.
+_CATS = {"gzip": "zcat", "zstd": "zstdcat", "xz": "xzcat", "bzip2": "bzcat", "lz4": "lz4cat"}
 HEAD = 8  # bytes that tell them apart
 
 
@@ -106,9 +101,8 @@ def refuse_packed(head: bytes, path: Path) -> None:
     Raises:
         BrokenArchive: `head` is what compressed files begin with.
     """
-    for magic, (program, cat) in _PACKED.items():
-        if head.startswith(magic):
-            raise BrokenArchive(
-                f"{path} is compressed by {program}, and mirror reads archives in place.",
-                hint=f"Unpack it on the way: {cat} {path} | mirror import - LAYOUT",
-            )
+    if form := compression(head):
+        raise BrokenArchive(
+            f"{path} is compressed with {form}, and mirror reads archives in place.",
+            hint=f"Unpack it on the way: {_CATS[form]} {path} | mirror import - LAYOUT",
+        )

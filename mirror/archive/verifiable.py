@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mirror.archive.consistency import disagreements
+from mirror.archive import docker_manifest
 from mirror.archive.files import Files
 from mirror.archive.tar import Tar
 from mirror.content.finding import Finding, Kind, Severity
@@ -54,7 +54,9 @@ class VerifiableArchive:
     def faults(self) -> Iterator[Finding]:
         if self._tar.fault:
             yield Finding(Kind.BROKEN_ARCHIVE, Severity.ERROR, self.name, "a whole tar archive", str(self._tar.fault))
-        yield from disagreements(self._files)
+
+    def docker_manifest(self) -> bytes | None:
+        return self._files.read(docker_manifest.FILE, docker_manifest.CAP)
 
     def leftovers(self) -> Iterator[Finding]:
         """What else an archive holds, docker's files for one, is nobody's business."""

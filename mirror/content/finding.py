@@ -98,7 +98,7 @@ HINTS: Mapping[Kind, str] = {
     Kind.RECORD_MISMATCH: _WHICH,
     Kind.RECORD_MISSING: "This may be the wrong layout, or the wrong record.",
     Kind.BAD_NAME: "Rename it.",
-    Kind.TOO_MANY: "Nobody publishes such images in earnest: do not trust where they came from.",
+    Kind.TOO_MANY: "No genuine image looks like this: do not trust where it came from.",
     Kind.BROKEN_CONFIG: _PUBLISHER,
     Kind.WRONG_PLATFORM: _PUBLISHER,
     Kind.LAYER_COUNT: _PUBLISHER,

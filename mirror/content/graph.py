@@ -1,7 +1,7 @@
-"""The walk: from a root to everything that has to move, before anything moves.
+"""What lies below a root, and the rules and limits of every walk to it. Pure: the caller reads the manifests.
 
-Manifests are small and capped, so the whole graph of them is fetched first, siblings at once. That gives totals, a
-plan that can be shown, each content once, and ranks: what is named always comes before what names it.
+Registries, layouts and archives are walked by the same rules, whether a walk stops at the first fault, as a copy does,
+or reports it and goes on, as verify does: no copy refuses, for its size or shape, what verify has accepted.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
-from mirror.concurrency import map_concurrently
-from mirror.content import stream
-from mirror.content.store import Source
-from mirror.errors import InvalidContent
-from mirror.oci import manifest
-from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
+from mirror.errors import LimitExceeded, MirrorError, SizeConflict, TypeConflict
+from mirror.oci.descriptor import MANIFEST_TYPES, Descriptor
 from mirror.oci.digest import Digest
-from mirror.oci.manifest import Node
-from mirror.retry import ONCE, RetryPolicy
+from mirror.oci.manifest import Document, Node
 
-# Limits against a hostile registry. The largest real images have some hundred manifests, two deep.
+# Limits against hostile content. The largest real images have some hundred manifests, in two levels.
 MOST_MANIFESTS = 10_000
 MOST_BYTES = 64 * 1024 * 1024  # of all manifests of one image, which are held in memory
-DEEPEST = 32
-_AT_ONCE = 8  # manifests fetched concurrently
+DEEPEST = 32  # levels, the root included
+
+# Who walks from many roots of one store, or once per platform, may follow one link several times. Indexes that share
+# their children can multiply without end; those of genuine images share some.
+FREE_LINKS = 1_000_000  # that may be followed whatever they are
+SHARED = 20  # times that each link may be followed besides, on average
 
 Keep = Callable[[Descriptor], bool]
+OnFault = Callable[[Descriptor, MirrorError], None]
 
 
 @dataclass(slots=True)
 class Graph:
-    """All that one root names.
+    """Everything below one root.
 
     `nodes` holds the manifests in the order in which they were found, `blobs` everything else; `foreign` the layers
     that live elsewhere and are left out, `absent` the children that were not to be followed.
@@ -49,16 +49,20 @@ class Graph:
         return sum(blob.size for blob in self.blobs.values())
 
     @property
+    def children(self) -> list[Descriptor]:
+        """What the indexes name, index by index, `absent` ones included."""
+        return [child for node in self.nodes.values() for child in node.document.manifests]
+
+    @property
     def kept(self) -> list[Digest]:
         """The children of its indexes that were followed, indexes themselves aside."""
-        children = [child for node in self.nodes.values() for child in node.document.manifests]
-        return [child.digest for child in children if not child.is_index and child.digest not in self.absent]
+        return [child.digest for child in self.children if not child.is_index and child.digest not in self.absent]
 
     def check_hashable(self) -> None:
         """Refuse what cannot be verified, before anything moves.
 
         Raises:
-            InvalidDigest: something is named by a digest that cannot be computed.
+            InvalidDigest: a digest uses an algorithm that cannot be computed.
         """
         for digest in (*self.nodes, *self.blobs):
             digest.hasher()
@@ -67,7 +71,7 @@ class Graph:
         return sorted(self.blobs.values(), key=lambda blob: (-blob.size, blob.digest))
 
     def ranks(self) -> list[list[Node]]:
-        """The manifests, rank by rank: each names only content of the ranks before it; the root is the last."""
+        """The manifests, rank by rank: each names only content of earlier ranks; the root is the last."""
         order: TopologicalSorter[Digest] = TopologicalSorter()
         for digest, node in self.nodes.items():
             order.add(digest, *(link.digest for link in node.document.links if link.digest in self.nodes))
@@ -80,130 +84,163 @@ class Graph:
         return ranks
 
     def manifests(self) -> Iterator[Descriptor]:
-        """The manifests, as `ranks` has them."""
+        """The manifests in the order of `ranks`."""
         for rank in self.ranks():
             yield from (node.descriptor for node in rank)
 
 
-async def walk(
-    source: Source, root: Descriptor, *, keep: Keep | None = None, foreign: bool = False, retry: RetryPolicy = ONCE
-) -> Graph:
-    """Fetch every manifest below `root` and note every blob.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that one walk may come to; `size` is bytes of manifests, as their descriptors declare them."""
 
-    Args:
-        source: where to read.
-        root: where to start.
-        keep: which children of an index to follow; all of them where it is None.
-        foreign: whether to treat foreign layers as blobs like any other.
-        retry: how stubborn to be with each manifest.
+    manifests: int = MOST_MANIFESTS
+    size: int = MOST_BYTES
+    levels: int = DEEPEST
 
-    Raises:
-        ContentError: a manifest is not what its digest names, is broken, or contradicts another one.
-        MirrorError: a manifest could not be read, or the graph is larger than any honest one.
+
+class Budget:
+    """How much of its limits a walk has used. `what` names the root in errors, `noun` what is counted."""
+
+    def __init__(self, what: str, limits: Limits | None = None, noun: str = "manifest") -> None:
+        self._what, self._limits, self._noun = what, limits or Limits(), noun
+        self._count = self._size = 0
+        self._level = 1
+
+    def take(self, size: int) -> None:
+        """Count one manifest of `size` bytes before it is read. Its size is checked when it is, so it costs no more.
+
+        Raises:
+            LimitExceeded: it is one too many, and is not counted.
+        """
+        if self._count >= self._limits.manifests:
+            raise LimitExceeded(f"{self._what} has more than {self._limits.manifests} {self._noun}s.")
+        if self._size + size > self._limits.size:
+            raise LimitExceeded(f"{self._what} has more than {self._limits.size} bytes of {self._noun}s.")
+        self._count += 1
+        self._size += size
+
+    def descend(self) -> None:
+        """Count one more level.
+
+        Raises:
+            LimitExceeded: it is one too many.
+        """
+        self._level += 1
+        if self._level > self._limits.levels:
+            raise LimitExceeded(f"The {self._noun}s of {self._what} nest more than {self._limits.levels} levels deep.")
+
+    def ascend(self) -> None:
+        """Begin again at the first level."""
+        self._level = 1
+
+
+def fail(node: Descriptor, error: MirrorError) -> None:
+    """End a walk at its first fault."""
+    raise error
+
+
+def ignore(node: Descriptor, error: MirrorError) -> None:
+    """Leave out what is wrong: who asks for it, or verifies it, is told."""
+
+
+class Walk:
+    """The bookkeeping of a walk: which links it has seen, where they lead, and the rules that it holds them to.
+
+        level = walk.enter(root)
+        while level:
+            level = walk.descend(read(node) for node in level)
+
+    `seen` has the first descriptor of every digest; `blobs`, `foreign` and `absent` are as in `Graph`. Several roots
+    may be entered in turn; what was read below one is not read again below the next.
     """
-    steps = _Walk(Graph(root), keep, foreign)
-    level = steps.sort_in([root])
-    for _ in range(DEEPEST):
-        nodes = await map_concurrently(level, lambda node: read_node(source, node, retry), _AT_ONCE)
-        level = [link for node in nodes for link in steps.add(node)]
+
+    def __init__(self, budget: Budget, *, foreign: bool = False, on_fault: OnFault = fail) -> None:
+        """Prepare a walk.
+
+        Args:
+            budget: what it may cost.
+            foreign: whether to treat foreign layers as blobs like any other.
+            on_fault: gets everything that is wrong, with the descriptor concerned; what it raises ends the walk. If it
+                returns, that descriptor is not followed.
+        """
+        self.seen: dict[Digest, Descriptor] = {}
+        self.blobs: dict[Digest, Descriptor] = {}
+        self.foreign: dict[Digest, Descriptor] = {}
+        self.absent: dict[Digest, Descriptor] = {}
+        self._budget, self._foreign, self._on_fault = budget, foreign, on_fault
+        self._full = False
+
+    def enter(self, root: Descriptor, keep: Keep | None = None) -> list[Descriptor]:
+        """Begin at a root; `keep` tells which children of indexes to follow. Return the manifests to read next."""
+        self._root, self._keep = root, keep
+        self._budget.ascend()
+        return self._sort_in([root])
+
+    def descend(self, documents: Iterable[Document | None]) -> list[Descriptor]:
+        """Take the manifests that were asked for, None for those that could not be read; return those to read next."""
+        level = [link for document in documents if document for link in self._below(document)]
         if not level:
-            return steps.found
-    raise InvalidContent(f"{root.digest} nests more than {DEEPEST} levels deep.")
+            return level
+        try:
+            self._budget.descend()
+        except LimitExceeded as error:
+            self._on_fault(self._root, error)
+            return []
+        return level
 
+    def follow(self, root: Descriptor, read: Callable[[Descriptor], Document | None], keep: Keep | None = None) -> None:
+        """Walk everything below a root whose manifests can be read without waiting."""
+        level = self.enter(root, keep)
+        while level:
+            level = self.descend(map(read, level))
 
-async def leaves(source: Source, root: Descriptor, retry: RetryPolicy = ONCE) -> Graph:
-    """Open nothing but the indexes below `root`; their other children are `absent`.
-
-    Raises:
-        MirrorError: as `walk`.
-    """
-    return await walk(source, root, keep=lambda child: child.is_index, retry=retry)
-
-
-async def read_node(source: Source, node: Descriptor, retry: RetryPolicy = ONCE) -> Node:
-    """Fetch, check and parse one manifest.
-
-    Raises:
-        MirrorError: as `walk`.
-    """
-    data = await read_small(source, node, retry)
-    return Node(node, data, manifest.parse(data, node.media_type, str(node.digest)))
-
-
-async def read_small(source: Source, node: Descriptor, retry: RetryPolicy = ONCE) -> bytes:
-    """The verified bytes of a manifest or a config.
-
-    Raises:
-        InvalidContent: it is larger than such a thing can be.
-        MirrorError: as `walk`.
-    """
-    if node.data is not None:
-        return node.data
-    if node.size > MANIFEST_CAP:
-        raise InvalidContent(f"{node.digest} has {node.size} bytes; {MANIFEST_CAP} are the most for its kind.")
-
-    async def read() -> bytes:
-        async with source.open_blob(node) as body:
-            return await stream.read(body, node)
-
-    return await retry.run(read)
-
-
-class _Walk:
-    """What a walk has seen so far, and the rules that it holds every link to."""
-
-    def __init__(self, found: Graph, keep: Keep | None, foreign: bool) -> None:
-        self.found = found
-        self._keep, self._foreign = keep, foreign
-        self._named: dict[Digest, Descriptor] = {}
-        self._manifests = self._bytes = 0
-
-    def add(self, node: Node) -> list[Descriptor]:
-        """Note a manifest that has been read, and return the manifests that it leads to."""
-        self.found.nodes[node.descriptor.digest] = node
-        if not (node.document.is_index and self._keep):
-            return self.sort_in(node.document.links)
-        for child in node.document.manifests:
+    def _below(self, document: Document) -> list[Descriptor]:
+        if not (document.is_index and self._keep):
+            return self._sort_in(document.links)
+        for child in document.manifests:
             if not self._keep(child):
-                self.found.absent.setdefault(child.digest, child)
-        return self.sort_in(filter(self._keep, node.document.manifests))
+                self.absent.setdefault(child.digest, child)
+        return self._sort_in(filter(self._keep, document.manifests))
 
-    def sort_in(self, links: Iterable[Descriptor]) -> list[Descriptor]:
-        """Note blobs, and return the manifests that are new."""
+    def _sort_in(self, links: Iterable[Descriptor]) -> list[Descriptor]:
+        """Note blobs, and return the manifests that are new and that the budget allows."""
         fresh = []
         for link in links:
-            new = self._agrees(link)
-            if link.is_manifest:
-                if new:
-                    self._count(link)
-                    fresh.append(link)
-            elif link.is_foreign and not self._foreign:
-                self.found.foreign.setdefault(link.digest, link)
-            else:
-                self.found.blobs.setdefault(link.digest, link)
+            is_new = link.digest not in self.seen
+            if not self._agrees(self.seen.setdefault(link.digest, link), link):
+                continue
+            if not link.is_manifest:
+                (self.foreign if link.is_foreign and not self._foreign else self.blobs).setdefault(link.digest, link)
+            elif is_new and self._affords(link):
+                fresh.append(link)
         return fresh
 
-    def _count(self, link: Descriptor) -> None:
-        """Before it is read: sizes are checked while reading, so what is declared is what it can cost."""
-        self._manifests += 1
-        self._bytes += link.size
-        if self._manifests > MOST_MANIFESTS:
-            raise InvalidContent(f"{self.found.root.digest} names more than {MOST_MANIFESTS} manifests.")
-        if self._bytes > MOST_BYTES:
-            raise InvalidContent(f"The manifests of {self.found.root.digest} have more than {MOST_BYTES} bytes in all.")
+    def _agrees(self, known: Descriptor, link: Descriptor) -> bool:
+        """Compare a descriptor with the first one of its digest: a digest has one size, and is one kind of content."""
+        if known.size != link.size:
+            self._on_fault(link, SizeConflict(link.digest, (known.size, link.size)))
+        elif not same_kind(known.media_type, link.media_type):
+            self._on_fault(link, TypeConflict(link.digest, (known.media_type, link.media_type)))
+        else:
+            return True
+        return False
 
-    def _agrees(self, link: Descriptor) -> bool:
-        """Whether this is the first link to its content.
+    def _affords(self, link: Descriptor) -> bool:
+        try:
+            self._budget.take(link.size)
+        except LimitExceeded as error:
+            if not self._full:  # once for all that follow
+                self._full = True
+                self._on_fault(self._root, error)
+            return False
+        return True
 
-        One digest has one size and one kind. The type of a blob is only a label, and may differ (docs/adr/0004).
-        """
-        other = self._named.setdefault(link.digest, link)
-        if other.size != link.size:
-            raise InvalidContent(
-                f"{link.digest} is said to have {other.size} bytes in one place and {link.size} in another."
-            )
-        if other.media_type != link.media_type and (other.is_manifest or link.is_manifest):
-            raise InvalidContent(
-                f"{link.digest} is called {other.media_type} in one place and {link.media_type} in another."
-            )
-        return other is link
+
+def same_kind(one: str, other: str) -> bool:
+    """Whether two media types may name one digest. That of a blob is only a label, and may differ (docs/adr/0004)."""
+    return one == other or MANIFEST_TYPES.isdisjoint((one, other))
+
+
+def affordable(nodes: Iterable[Descriptor], size: int = MOST_BYTES) -> list[Descriptor]:
+    """Return as many of some small blobs, such as configs, as have no more than `size` bytes together."""
+    return [node for node in nodes if (size := size - node.size) >= 0]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mirror.content.graph import read_small
 from mirror.content.store import Source
-from mirror.errors import ContentError, InvalidContent
+from mirror.content.walk import read_small
+from mirror.errors import ContentError
 from mirror.oci.descriptor import CONFIG_TYPES, Platform
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node
 from mirror.retry import ONCE, RetryPolicy
-from mirror.strictjson import JsonObject, field, load_object
+from mirror.strictjson import Fields, JsonObject, load_object
 
 
 def platform_of(config: bytes) -> Platform | None:
@@ -18,23 +18,20 @@ def platform_of(config: bytes) -> Platform | None:
     What a config says is no matter of copying it, so a broken one is no error here.
     """
     try:
-        found = Platform.from_json(load_object(config, "the config"), "the config")
+        found = Platform.from_fields(Fields.load(config, ""))
     except ContentError:
         return None
-    return found if found and found.known else None
+    return found if found.known else None
 
 
 def diff_ids_of(config: bytes, what: str) -> list[Digest]:
-    """The digests that the layers of an image have when they are unpacked.
+    """Return the digests that the layers of an image have when they are unpacked.
 
     Raises:
-        ContentError: they are none.
+        ContentError: the config is broken.
     """
-    rootfs = field(load_object(config, what), "rootfs", what)
-    found = field(rootfs, "diff_ids", what) if isinstance(rootfs, dict) else None
-    if not isinstance(found, list | None):
-        raise InvalidContent(f"The diff_ids of {what} are no list.")
-    return [Digest.parse(text) for text in found or []]
+    rootfs = Fields.load(config, what).nested("rootfs")
+    return [Digest.parse(text) for text in rootfs.array("diff_ids")] if rootfs else []
 
 
 async def read_config(source: Source, image: Node, retry: RetryPolicy = ONCE) -> bytes | None:
@@ -50,9 +47,9 @@ async def read_config(source: Source, image: Node, retry: RetryPolicy = ONCE) ->
 
 
 def summarize(config: bytes) -> JsonObject:
-    """The few fields of an image config that tell what the image runs; {} where it is broken."""
+    """Return the few fields of an image config that tell what the image runs; {} if it is broken."""
     try:
-        document = load_object(config, "the config")
+        document = load_object(config, "")
     except ContentError:
         return {}
     runtime = document.get("config")

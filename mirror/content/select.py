@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from mirror.content.graph import Graph, Keep, leaves, read_node, walk
+from mirror.content.graph import Graph, Keep
 from mirror.content.image_config import platform_of, read_config
 from mirror.content.store import Source
+from mirror.content.walk import leaves, read_node, walk
 from mirror.oci import platforms
 from mirror.oci.descriptor import Descriptor, Platform
 from mirror.oci.digest import Digest

@@ -120,6 +120,15 @@ class VerifiableStore(Protocol):
         """What is wrong with the store itself, whichever of its images is asked about."""
         ...
 
+    def docker_manifest(self) -> bytes | None:
+        """The `manifest.json` of an archive, from which docker loads images; None if there is none.
+
+        Raises:
+            ContentError: it is too large.
+            StorageError: it cannot be read.
+        """
+        ...
+
     def leftovers(self) -> Iterator[Finding]:
         """What is there beside the layout and has no use."""
         ...

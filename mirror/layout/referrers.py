@@ -8,12 +8,12 @@ entry like any other, so nothing can hide.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
-from mirror.content.graph import Graph, read_node, walk
+from mirror.content.graph import Graph
 from mirror.content.select import INDEX
 from mirror.content.store import Source
+from mirror.content.walk import walk
 from mirror.errors import InvalidDigest, MirrorError
 from mirror.layout import names
 from mirror.layout.index import Entry
@@ -135,13 +135,10 @@ class LayoutReferrers:
         return [entry for entry in found if entry]
 
     async def _read(self, subject: Digest, entry: Entry) -> Referrer:
-        try:
-            return Referrer(subject, entry, await walk(self._source, entry.root))
-        except MirrorError as error:
-            found = Graph(entry.root)
-            with suppress(MirrorError):  # what a damaged list names may have referrers, too
-                found.nodes[entry.root.digest] = await read_node(self._source, entry.root)
-            return Referrer(subject, entry, found, error)
+        """Read what is below an entry. What a list names may have referrers, too, even if the list is damaged."""
+        faults: list[MirrorError] = []
+        graph = await walk(self._source, entry.root, on_fault=lambda _, error: faults.append(error))
+        return Referrer(subject, entry, graph, next(iter(faults), None))
 
 
 def home(entry: Entry) -> str | None:

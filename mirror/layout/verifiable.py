@@ -57,6 +57,9 @@ class VerifiableLayout:
             if name not in _OWN and name.lower() in _OWN:
                 yield Finding(Kind.BAD_NAME, Severity.ERROR, name, name.lower(), name)
 
+    def docker_manifest(self) -> bytes | None:
+        return None
+
     def leftovers(self) -> Iterator[Finding]:
         try:
             with self._root.sub(".mirror") as own, own.sub("tmp") as temporary:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mirror.content.graph import Graph, walk
+from mirror.content.graph import Graph
 from mirror.content.image_config import platform_of, read_config, summarize
 from mirror.content.store import Source
+from mirror.content.walk import walk
 from mirror.errors import ContentError
 from mirror.layout.referrers import LayoutReferrers, Referrer, is_attachable
 from mirror.oci.descriptor import Descriptor
@@ -71,7 +72,7 @@ async def _inspect_local(store: LocalImages, images: Sequence[str]) -> list[Insp
 async def _inspect(
     source: Source, graph: Graph, name: str, annotations: JsonObject, retry: RetryPolicy = ONCE
 ) -> InspectedImage:
-    listed = {child.digest: child for node in graph.nodes.values() for child in node.document.manifests}
+    listed = {child.digest: child for child in graph.children}
     manifests = [
         await _manifest(source, node, listed.get(node.descriptor.digest, node.descriptor), retry)
         for node in graph.nodes.values()

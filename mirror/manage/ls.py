@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from mirror.content.graph import walk
 from mirror.content.select import platforms_there
+from mirror.content.walk import walk
 from mirror.errors import MirrorError, UsageError
 from mirror.layout import Entry
 from mirror.layout.referrers import LayoutReferrers, Referrer, is_attachable

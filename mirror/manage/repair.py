@@ -21,9 +21,9 @@ from mirror.concurrency import map_concurrently
 from mirror.content import copy
 from mirror.content.copy import CopyTask
 from mirror.content.finding import Finding, Kind
-from mirror.content.graph import walk
 from mirror.content.store import Progress, Source
 from mirror.content.stream import BlobReader
+from mirror.content.walk import walk
 from mirror.content.wrappers import FallbackSource, RepairSink
 from mirror.errors import InvalidDigest, MirrorError, NotFound, UsageError
 from mirror.fs.directory import exists, is_directory

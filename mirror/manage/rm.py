@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from mirror.content.graph import walk
+from mirror.content.walk import walk
 from mirror.errors import MirrorError
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.referrers import LayoutReferrers, is_attachable, walk_entry
@@ -72,16 +72,10 @@ async def _own_referrers(layout: Layout, entry: Entry) -> list[Entry]:
 
 
 async def _reachable(layout: Layout, root: Descriptor) -> set[Digest]:
-    """Return all that an image references, as far as its manifests can be read: a broken image is removable too."""
-    found: set[Digest] = set()
-    pending = [root]
-    while pending:
-        descriptor = pending.pop()
-        if descriptor.digest in found:
-            continue
-        found.add(descriptor.digest)
-        if descriptor.is_manifest:
-            with suppress(MirrorError):  # what a broken manifest references becomes orphans, which `prune` removes
-                graph = await walk(layout, descriptor, keep=lambda _: False)
-                pending.extend(link for node in graph.nodes.values() for link in node.document.links)
-    return found
+    """Return all that an image references, as far as its manifests can be read: a broken image is removable, too.
+
+    What a broken manifest references becomes orphans, which `prune` removes.
+    """
+    broken: set[Digest] = set()
+    graph = await walk(layout, root, foreign=True, on_fault=lambda node, _: broken.add(node.digest))
+    return {*graph.nodes, *graph.blobs, *broken}

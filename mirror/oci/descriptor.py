@@ -1,6 +1,6 @@
-"""Descriptors: how one piece of content names another (OCI image-spec, descriptor.md), and the media types we know.
+"""Descriptors: how one piece of content refers to another (OCI image-spec, descriptor.md), and known media types.
 
-A descriptor from outside is validated once, here. Fields that we do not know are ignored, never an error.
+A descriptor from outside is validated once, here. Unknown fields are ignored, as the specification demands.
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ import platform as _host
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
 
-from mirror.errors import InvalidContent, UsageError
+from mirror.errors import UsageError
 from mirror.oci.digest import Digest
-from mirror.strictjson import JsonObject
-from mirror.strictjson import field as _field
+from mirror.strictjson import Fields, JsonObject
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"  # withdrawn before 1.1, but there are some
+OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"  # withdrawn before 1.1, but some exist
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -37,9 +35,9 @@ SCHEMA1_TYPES = frozenset(
 )
 _FOREIGN = re.compile(r"application/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\b.*")
 
-MANIFEST_CAP = 4 * 1024 * 1024  # bytes; what registries accept for a manifest, and what we read of a config
+MANIFEST_CAP = 4 * 1024 * 1024  # bytes; what registries accept for a manifest, and the most that is read of a config
 
-# Docker's attestations: children of an index that say things about their sibling named here.
+# Docker's attestations are children of an index; this annotation has the digest of the sibling that they are about.
 ATTESTS = "vnd.docker.reference.digest"
 REFERENCE_TYPE = "vnd.docker.reference.type"
 
@@ -48,7 +46,7 @@ REFERENCE_TYPE = "vnd.docker.reference.type"
 class Platform:
     """What an image runs on: `os/architecture[/variant][:os.version]`.
 
-    `os_features` and `features` (of the machine, in Docker's lists alone) are kept, and choose nothing.
+    `os_features`, and the CPU's `features` in Docker's manifest lists, are kept, but do not affect selection.
     """
 
     os: str
@@ -60,16 +58,18 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """Read a platform as a person types it, with the usual names of machines (`x86_64`, `aarch64`).
+        """Parse a platform as people type it; `x86_64`, `aarch64` and the like are understood.
 
         Raises:
-            UsageError: it is not of the form `os/arch[/variant][:os.version]`.
+            UsageError: not of the form os/arch[/variant][:os.version].
         """
         names, _, version = text.partition(":")
         parts = names.lower().split("/")
+        if parts[0] in _ARCHITECTURES or parts[0] in _ALIASES:
+            raise UsageError(f"Unknown platform {text!r}.", hint=f"Did you mean {cls.parse(f'linux/{text}')}?")
         if len(parts) not in (2, 3) or not all(re.fullmatch(r"[a-z0-9_.-]+", part) for part in parts):
             raise UsageError(
-                f"{text!r} is no platform.",
+                f"Unknown platform {text!r}.",
                 hint="Platforms look like linux/amd64, linux/arm/v7 or windows/amd64:10.0.",
             )
         architecture, variant = _ALIASES.get(parts[1], (parts[1], None))
@@ -77,28 +77,23 @@ class Platform:
 
     @classmethod
     def host(cls) -> Platform:
-        """This machine's platform. Containers run Linux whatever the desktop is."""
+        """Return the platform of this machine; Linux on every operating system, since containers run it."""
         return cls.parse(f"linux/{_host.machine().lower() or 'amd64'}")
 
     @classmethod
-    def from_json(cls, value: object, what: str) -> Platform | None:
-        """A descriptor's `platform` object; None where there is none.
+    def from_fields(cls, fields: Fields) -> Platform:
+        """Read the `platform` of a descriptor, or that of an image config.
 
         Raises:
-            InvalidContent: it is no object, or its fields are no strings.
+            InvalidContent: a field is not a string, or not a list of strings.
         """
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            raise InvalidContent(f"The platform of {what} is no object.")
-        os, architecture = _text(value, "os", what), _text(value, "architecture", what)
         return cls(
-            os or "unknown",
-            architecture or "unknown",
-            _text(value, "variant", what) or None,
-            _text(value, "os.version", what) or None,
-            _texts(value, "os.features", f"the platform of {what}"),
-            _texts(value, "features", f"the platform of {what}"),
+            fields.string("os") or "unknown",
+            fields.string("architecture") or "unknown",
+            fields.string("variant") or None,
+            fields.string("os.version") or None,
+            fields.strings("os.features"),
+            fields.strings("features"),
         )
 
     @property
@@ -123,6 +118,7 @@ class Platform:
         return f"{self.os}/{self.architecture}{variant}{version}"
 
 
+_ARCHITECTURES = frozenset({"386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x"})
 _ALIASES: Mapping[str, tuple[str, str | None]] = {
     "x86_64": ("amd64", None),
     "x86-64": ("amd64", None),
@@ -136,11 +132,15 @@ _ALIASES: Mapping[str, tuple[str, str | None]] = {
 }
 
 
+_PLATFORM_KEYS = frozenset({"os", "architecture", "variant", "os.version", "os.features", "features"})
+_KEYS = frozenset({"mediaType", "digest", "size", "platform", "annotations", "urls", "artifactType", "data"})
+
+
 @dataclass(frozen=True, slots=True)
 class Descriptor:
     """A typed, sized and hashed pointer to content. `size` is in bytes.
 
-    `data` is the content itself where the descriptor embeds it; it has been checked against digest and size.
+    `data` is the content itself, if the descriptor embeds it; it has been checked against digest and size.
     """
 
     media_type: str
@@ -154,25 +154,24 @@ class Descriptor:
 
     @classmethod
     def from_json(cls, value: object, what: str) -> Descriptor:
-        """Validate one descriptor.
+        """Validate one descriptor; `what` names it in errors.
 
         Raises:
             InvalidDigest: its digest is outside the grammar.
-            InvalidContent: any other field is missing or of the wrong kind, or `data` is not what it says.
+            InvalidContent: another field is missing or has the wrong type, or `data` does not match the digest.
         """
-        if not isinstance(value, dict):
-            raise InvalidContent(f"{what} should be a descriptor and is no object.")
-        digest = Digest.parse(_field(value, "digest", what))
+        fields = Fields(value, what, _KEYS)
+        platform = fields.nested("platform", _PLATFORM_KEYS)
         found = cls(
-            media_type=_text(value, "mediaType", what) or _missing("mediaType", what),
-            digest=digest,
-            size=_size(value, what),
-            platform=Platform.from_json(_field(value, "platform", what), what),
-            annotations=annotations_of(value, what),
-            urls=_texts(value, "urls", what),
-            artifact_type=_text(value, "artifactType", what) or None,
+            media_type=fields.required("mediaType"),
+            digest=Digest.parse(fields.get("digest")),
+            size=fields.integer("size"),
+            platform=Platform.from_fields(platform) if platform else None,
+            annotations=fields.mapping("annotations"),
+            urls=fields.strings("urls"),
+            artifact_type=fields.string("artifactType") or None,
         )
-        return found if _field(value, "data", what) is None else _with_data(found, value["data"], what)
+        return found if fields.get("data") is None else _with_data(found, fields)
 
     @property
     def is_index(self) -> bool:
@@ -180,21 +179,21 @@ class Descriptor:
 
     @property
     def is_manifest(self) -> bool:
-        """Whether registries keep it under `/manifests/`, indexes included."""
+        """Whether it is a manifest or an index, which registries keep under `/manifests/`."""
         return self.media_type in MANIFEST_TYPES
 
     @property
     def is_foreign(self) -> bool:
-        """A layer that its licence keeps out of registries: it lives at `urls`, and nobody should push it."""
+        """Whether it is a layer that its licence keeps out of registries: it is fetched from `urls`, and not pushed."""
         return bool(_FOREIGN.fullmatch(self.media_type))
 
     @property
     def attests(self) -> str | None:
-        """The digest of the image that this attestation is about; None for everything else."""
+        """The digest of the image that this attestation is about; None for other content."""
         return self.annotations.get(ATTESTS) if REFERENCE_TYPE in self.annotations else None
 
     def to_json(self) -> JsonObject:
-        """The descriptor as JSON, without embedded data."""
+        """Return the descriptor as JSON, without embedded data and `urls`."""
         found: JsonObject = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
         if self.platform:
             found["platform"] = self.platform.to_json()
@@ -205,56 +204,13 @@ class Descriptor:
         return found
 
 
-def annotations_of(value: JsonObject, what: str) -> dict[str, str]:
-    """The `annotations` of a descriptor or manifest, {} where there are none.
-
-    Raises:
-        InvalidContent: they are no map of strings to strings.
-    """
-    found = _field(value, "annotations", what)
-    if found is None:
-        return {}
-    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
-        raise InvalidContent(f"The annotations of {what} are no map of strings.")
-    return found
-
-
-def _text(value: JsonObject, name: str, what: str) -> str:
-    found = _field(value, name, what)
-    if found is None:
-        return ""
-    if not isinstance(found, str):
-        raise InvalidContent(f"The {name} of {what} is no string.")
-    return found
-
-
-def _texts(value: JsonObject, name: str, what: str) -> tuple[str, ...]:
-    found = _field(value, name, what) or []
-    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-        raise InvalidContent(f"The {name} of {what} are no list of strings.")
-    return tuple(found)
-
-
-def _missing(name: str, what: str) -> NoReturn:
-    raise InvalidContent(f"{what} has no {name}.")
-
-
-def _size(value: JsonObject, what: str) -> int:
-    size: Any = _field(value, "size", what)
-    if type(size) is not int or not 0 <= size < 2**63:  # True is an int in Python, and 2**63 is none in Go
-        raise InvalidContent(f"The size of {what} is {str(size)[:40]}, which is no number of bytes.")
-    return size
-
-
-def _with_data(found: Descriptor, text: object, what: str) -> Descriptor:
+def _with_data(found: Descriptor, fields: Fields) -> Descriptor:
     try:
-        if not isinstance(text, str):
-            raise TypeError
-        data = base64.b64decode(text, validate=True)
-    except (TypeError, ValueError):
-        raise InvalidContent(f"The data embedded in {what} is no base64.") from None
+        data = base64.b64decode(fields.string("data"), validate=True)
+    except ValueError:
+        raise fields.invalid("'data' is not base64") from None
     hasher = found.digest.hasher()
     hasher.update(data)
     if len(data) != found.size or not found.digest.matches(hasher):
-        raise InvalidContent(f"The data embedded in {what} is not what its digest {found.digest} names.")
+        raise fields.invalid(f"'data' is not the content that {found.digest} names")
     return replace(found, data=data)

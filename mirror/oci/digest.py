@@ -1,7 +1,7 @@
-"""A digest: the name of some bytes that only those bytes have.
+"""Digests: names of content that no other content has.
 
-Grammar: OCI image-spec, descriptor.md, "Digests". A digest becomes a path and a URL, so nothing else in this package
-builds either from text that has not passed through `Digest.parse`.
+Grammar: OCI image-spec, descriptor.md, "Digests". A digest becomes part of a path and of a URL, so only text that has
+passed through `Digest.parse` may be used to build one.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _LONGEST = 256  # characters; a file name may have 255
 
 
 class Hasher(Protocol):
-    """What `hashlib` gives: feed it bytes, ask it for the hexadecimal digest."""
+    """A hash object of `hashlib`."""
 
     def update(self, data: bytes | memoryview, /) -> None: ...
     def hexdigest(self) -> str: ...
 
 
 class Digest(str):
-    """A validated digest, `algorithm:encoded`. It is its text, so it sorts, hashes and prints as such."""
+    """A validated digest, `algorithm:encoded`. It is a string, and sorts, hashes and prints as one."""
 
     __slots__ = ()
 
@@ -39,19 +39,19 @@ class Digest(str):
         """Validate `text`.
 
         Raises:
-            InvalidDigest: it is no string, breaks the grammar, or has the wrong length or case for its algorithm.
+            InvalidDigest: not a string, outside the grammar, or of the wrong length or case for its algorithm.
         """
         if not isinstance(text, str) or len(text) > _LONGEST or not _GRAMMAR.fullmatch(text):
-            raise InvalidDigest(f"{_shown(text)} is no digest.")
+            raise InvalidDigest(f"{_shown(text)} is not a valid digest.")
         algorithm, _, encoded = text.partition(":")
         form = _REGISTERED.get(algorithm)
         if form and not form.fullmatch(encoded):
-            raise InvalidDigest(f"{_shown(text)} is no {algorithm} digest.")
+            raise InvalidDigest(f"{_shown(text)} is not a valid {algorithm} digest.")
         return cls(text)
 
     @classmethod
     def of(cls, data: bytes) -> Digest:
-        """The SHA-256 digest of `data`."""
+        """Return the SHA-256 digest of `data`."""
         return cls("sha256:" + hashlib.sha256(data).hexdigest())
 
     @property
@@ -64,7 +64,7 @@ class Digest(str):
 
     @property
     def hashable(self) -> bool:
-        """Whether we can compute this algorithm, and so say anything about content named by it."""
+        """Whether the algorithm is supported, so that content can be verified against the digest."""
         return self.algorithm in _REGISTERED
 
     @property
@@ -73,19 +73,20 @@ class Digest(str):
         return self.encoded[:12]
 
     def hasher(self) -> Hasher:
-        """A fresh hash of this digest's own algorithm.
+        """Return a new hash object for the algorithm.
 
         Raises:
-            InvalidDigest: the algorithm is none that we can compute.
+            InvalidDigest: the algorithm is not supported.
         """
         if not self.hashable:
             raise InvalidDigest(
-                f"{self} uses {self.algorithm}, which mirror cannot compute.",
-                hint="Only sha256, sha384 and sha512 can be verified; unverified content is never stored.",
+                f"{self}: digest algorithm {self.algorithm} is not supported.",
+                hint="Supported are sha256, sha384 and sha512. Content that cannot be verified is never stored.",
             )
         return hashlib.new(self.algorithm, usedforsecurity=True)
 
     def matches(self, hasher: Hasher) -> bool:
+        """Return whether a hash object of this algorithm has seen exactly the content that the digest names."""
         return hasher.hexdigest() == self.encoded
 
 

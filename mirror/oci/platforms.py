@@ -1,4 +1,4 @@
-"""Choosing among the platforms of an image: pure, over the descriptors of an index."""
+"""Select among the platforms of an image. Pure: works on the descriptors of an index."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 from mirror.errors import NotFound
 from mirror.oci.descriptor import Descriptor, Platform
 
-# What runs where nobody names a variant, best first: containerd's and Docker's order for 32-bit ARM.
+# The preferred variants if none is requested, best first, as in containerd and Docker: 32-bit ARM.
 _ARM = ("v7", "v6", "v5", None)
 
 
 def select(children: Sequence[Descriptor], wanted: Iterable[Platform], image: str) -> list[Descriptor]:
-    """The children for the platforms wanted, one for each, in the published order.
+    """Return one child for each of the platforms wanted, in the published order.
 
     Raises:
-        NotFound: one of them is not there; the message lists those that are.
+        NotFound: there is none for one of them; the message lists the platforms that there are.
     """
     chosen: set[int] = set()
     for platform in wanted:
@@ -31,14 +31,14 @@ def select(children: Sequence[Descriptor], wanted: Iterable[Platform], image: st
 
 
 def with_attestations(children: Sequence[Descriptor], chosen: Iterable[Descriptor]) -> list[Descriptor]:
-    """The chosen children and the attestations about them, in the published order."""
+    """Return the chosen children and the attestations about them, in the published order."""
     images = list(chosen)
     digests = {child.digest for child in images}
     return [child for child in children if child in images or child.attests in digests]
 
 
 def fits(wanted: Platform, offered: Platform | None) -> bool:
-    """Whether an image for `offered` is one for `wanted`. What is not asked for does not have to match."""
+    """Return whether an image for `offered` suits `wanted`; a variant or version has to match only if it is wanted."""
     if offered is None or not offered.known or (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
         return False
     if wanted.os_version and wanted.os_version != offered.os_version:
@@ -47,16 +47,16 @@ def fits(wanted: Platform, offered: Platform | None) -> bool:
 
 
 def absent(wanted: Platform, offered: Iterable[Platform | None], image: str) -> NotFound:
-    """The error for a platform that is not there."""
+    """Return the error for a platform that an image does not have."""
     there = dict.fromkeys(str(platform) for platform in offered if platform and platform.known)
     return NotFound(
         f"{image} has no image for {wanted}.",
-        hint=f"It has: {', '.join(there)}." if there else "It names no platforms at all; try --all-platforms.",
+        hint=f"It has: {', '.join(there)}." if there else "It does not say its platforms; try --all-platforms.",
     )
 
 
 def _variant(platform: Platform) -> str | None:
-    """64-bit ARM is v8 unless something else is said."""
+    """Return the variant; 64-bit ARM is v8 by default."""
     return platform.variant or ("v8" if platform.architecture == "arm64" else None)
 
 

@@ -1,7 +1,7 @@
-"""Image names as people type them: `redis:4.0`, `localhost:5000/a/b:tag`, `name@sha256:…`, `docker://…`.
+"""Image references as people type them: `redis:4.0`, `localhost:5000/a/b:tag`, `name@sha256:…`, `docker://…`.
 
-Grammar: OCI distribution-spec, "Pulling manifests", and the reference grammar that docker made common (host, port and
-IPv6 literals). A name is data here; where its registry answers is `mirror.registry`'s business.
+Grammar: OCI distribution-spec, "Pulling manifests", and Docker's grammar for hosts, ports and IPv6 literals. This is
+pure data; `mirror.registry` finds the address of a registry.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?P<v6>[a-fA-F0-9:.]+)\])(?::
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
-LONGEST_NAME = 255  # characters of registry and repository together, as registries limit them
+LONGEST_NAME = 255  # characters of registry and repository together; registries have the same limit
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One image: a registry host, a repository in it, and a tag, a digest or both (then the digest decides)."""
+    """A registry host, a repository, and a tag, a digest, or both, in which case the digest decides."""
 
     registry: str
     repository: str
@@ -35,10 +35,10 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Read a name as a person types it; without tag and digest it means `latest`.
+        """Parse a reference as people type it; the tag is `latest` if there is neither tag nor digest.
 
         Raises:
-            InvalidReference: the name is outside the grammar.
+            InvalidReference: outside the grammar.
         """
         rest = text.removeprefix("docker://")
         rest, at, digest = rest.partition("@")
@@ -51,16 +51,20 @@ class Reference:
     def _check(self, text: str) -> None:
         name = f"{self.registry}/{self.repository}"
         if self.registry in ("http:", "https:"):
-            raise _invalid(text, f"names have no {self.registry}// in front")
+            raise _invalid(text, f"leave out the {self.registry}// in front")
+        if any(char.isspace() for char in text):
+            raise _invalid(text, "it contains a space")
+        if self.repository in ("", "library/"):
+            raise _invalid(text, "it has no repository")
         if not is_host(self.registry):
-            raise _invalid(text, f"{self.registry[:80]!r} is no registry host")
+            raise _invalid(text, f"{self.registry[:80]!r} is not a registry host")
         if not _REPOSITORY.fullmatch(self.repository):
-            why = "must be lower case" if self.repository != self.repository.lower() else "is not allowed"
+            why = "must be lower case" if self.repository != self.repository.lower() else "is not valid"
             raise _invalid(text, f"the repository {self.repository[:80]!r} {why}")
         if self.tag is not None and not _TAG.fullmatch(self.tag):
-            raise _invalid(text, f"{self.tag[:140]!r} is no tag")
+            raise _invalid(text, f"{self.tag[:140]!r} is not a valid tag")
         if len(name) > LONGEST_NAME:
-            raise _invalid(text, f"it is longer than {LONGEST_NAME} characters")
+            raise _invalid(text, f"registry and repository have more than {LONGEST_NAME} characters")
 
     @property
     def name(self) -> str:
@@ -69,23 +73,23 @@ class Reference:
 
     @property
     def target(self) -> str:
-        """What to ask the registry for: the digest where there is one, else the tag."""
+        """What to request from the registry: the digest if there is one, else the tag."""
         return self.digest or self.tag or "latest"
 
     @property
     def stored(self) -> str:
-        """The name under which a layout keeps the image: by its tag where it has one, else by its digest."""
+        """The name of the image in a layout: with its tag if it has one, else with its digest."""
         return f"{self.name}:{self.tag}" if self.tag else f"{self.name}@{self.digest}"
 
     @property
     def familiar(self) -> str:
-        """The shortest name that means the same, as docker shows it: `redis:4.0`."""
+        """The shortest equivalent name, as docker shows it: `redis:4.0`."""
         names = (self.repository.removeprefix("library/"), self.repository)
         short = (name for name in names if _split_registry(name) == (self.registry, self.repository))
         return str(self).replace(self.name, next(short, self.name), 1)
 
     def pinned(self, digest: Digest) -> str:
-        """`registry/repository:tag@digest`: the result line of a pull and of a push."""
+        """Return `registry/repository:tag@digest`, the result line of a pull and of a push."""
         return f"{self.name}{':' + self.tag if self.tag else ''}@{digest}"
 
     def __str__(self) -> str:
@@ -93,12 +97,12 @@ class Reference:
 
 
 def is_tag(text: str) -> bool:
-    """Whether `text` is a tag by the distribution specification's grammar."""
+    """Return whether `text` is a valid tag (OCI distribution-spec)."""
     return bool(_TAG.fullmatch(text))
 
 
 def is_host(text: str) -> bool:
-    """Whether `text` is a registry host, with or without a port."""
+    """Return whether `text` is a registry host, with or without a port."""
     found = _HOST.fullmatch(text)
     if not found:
         return False
@@ -114,7 +118,7 @@ def _is_ipv6(text: str) -> bool:
 
 
 def is_repository(text: str) -> bool:
-    """Whether `text` is a repository path by the distribution specification's grammar."""
+    """Return whether `text` is a valid repository name (OCI distribution-spec)."""
     return bool(_REPOSITORY.fullmatch(text))
 
 
@@ -124,7 +128,7 @@ def _split_tag(rest: str) -> tuple[str, str | None]:
 
 
 def _split_registry(rest: str) -> tuple[str, str]:
-    """Docker's rule: the first part is a host if it looks like one (a dot, a port, `localhost`, upper case)."""
+    """Split by Docker's rule: the first part is a host if it has a dot, a port or upper case, or is `localhost`."""
     first, slash, tail = rest.partition("/")
     looks_like_host = "." in first or ":" in first or first == "localhost" or first != first.lower()
     registry, repository = (first, tail) if slash and looks_like_host else (DOCKER_HUB, rest)
@@ -144,6 +148,6 @@ def _digest(text: str, digest: str) -> Digest:
 
 def _invalid(text: str, why: str) -> InvalidReference:
     return InvalidReference(
-        f"{text[:300]!r} is no image name: {why}.",
-        hint="Names look like redis:4.0, registry.internal:5000/team/app:v1 or name@sha256:….",
+        f"{text[:300]!r} is not a valid image reference: {why}.",
+        hint="Image references look like redis:4.0, registry.internal:5000/team/app:v1 or name@sha256:….",
     )

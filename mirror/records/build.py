@@ -20,7 +20,7 @@ from mirror.records.document import (
 )
 from mirror.records.formatting import format_platform, parse_platform, parse_rfc3339, whole_seconds
 from mirror.records.history import escape, instruction
-from mirror.strictjson import JsonObject, field, load_object
+from mirror.strictjson import Fields
 
 ModificationTimes = Mapping[Digest, float | None]  # seconds since the epoch
 
@@ -96,14 +96,14 @@ def _image(
     config, what = document.config, f"the config of {digest}"
     is_image = config is not None and config.media_type in CONFIG_TYPES
     data = configs.get(config.digest) if config and is_image else b"{}"
-    settings = None if data is None else load_object(data, what)
+    settings = None if data is None else Fields.load(data, what)
     image = RecordedImage(
         media_type=_media_type(document.media_type, digest),
         image_id=config.digest if config else None,
         layers=tuple(_layer(layer, modified) for layer in document.layers),
-        config=None if settings is None else _config(settings, what),
+        config=None if settings is None else _config(settings),
     )
-    platform = Platform.from_json(settings or {}, what) or _UNKNOWN
+    platform = Platform.from_fields(settings) if settings else _UNKNOWN
     return image, Platform(platform.os, platform.architecture)  # the generator prints no more of it
 
 
@@ -121,44 +121,24 @@ def _media_type(text: str, digest: Digest) -> str:
 # --- configs -----------------------------------------------------------------------------------------------------
 
 
-def _config(settings: JsonObject, what: str) -> RecordedConfig:
-    inner = field(settings, "config", what)
-    if not isinstance(inner, dict | None):
-        raise InvalidContent(f"{what}: config is not an object.")
-    inner = inner or {}
-    shell = _strings(inner, "Shell", what)
+def _config(settings: Fields) -> RecordedConfig:
+    inner = settings.nested("config") or Fields({}, settings.at("config"))
+    shell = _words(inner, "Shell")
     return RecordedConfig(
-        docker_version=escape(_string(settings, "docker_version", what)).replace("\n", "\\n") or None,
-        entrypoint=_strings(inner, "Entrypoint", what) or None,
-        command=_strings(inner, "Cmd", what),
+        docker_version=escape(settings.string("docker_version")).replace("\n", "\\n") or None,
+        entrypoint=_words(inner, "Entrypoint") or None,
+        command=_words(inner, "Cmd"),
         shell=shell,
-        history=tuple(_history(settings, shell or (), what)),
+        history=tuple(_history_entry(entry, shell or ()) for entry in settings.objects("history")),
     )
 
 
-def _history(settings: JsonObject, shell: tuple[str, ...], what: str) -> Iterator[HistoryEntry]:
-    entries = field(settings, "history", what)
-    if entries is None:
-        return
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise InvalidContent(f"{what}: history is not a list of objects.")
-    for entry in entries:
-        created = field(entry, "created", what)
-        seconds = parse_rfc3339(created) if isinstance(created, str) else None
-        yield HistoryEntry(seconds, instruction(_string(entry, "created_by", what), shell))
+def _history_entry(entry: Fields, shell: tuple[str, ...]) -> HistoryEntry:
+    created = entry.get("created")
+    seconds = parse_rfc3339(created) if isinstance(created, str) else None
+    return HistoryEntry(seconds, instruction(entry.string("created_by"), shell))
 
 
-def _strings(settings: JsonObject, name: str, what: str) -> tuple[str, ...] | None:
-    found = field(settings, name, what)
-    if found is None:
-        return None
-    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-        raise InvalidContent(f"{what}: {name} is not a list of strings.")
-    return tuple(found)
-
-
-def _string(settings: JsonObject, name: str, what: str) -> str:
-    found = field(settings, name, what) or ""
-    if not isinstance(found, str):
-        raise InvalidContent(f"{what}: {name} is not a string.")
-    return found
+def _words(settings: Fields, name: str) -> tuple[str, ...] | None:
+    """Return the words of a command; None if there is none, which is not the same as one without words."""
+    return None if settings.get(name) is None else settings.strings(name)

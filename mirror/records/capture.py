@@ -16,8 +16,9 @@ from pathlib import Path
 
 from mirror.archive.reader import Archive
 from mirror.concurrency import map_concurrently
-from mirror.content.graph import MOST_BYTES, Graph, read_small, walk
+from mirror.content.graph import MOST_BYTES, Graph, affordable
 from mirror.content.store import Source
+from mirror.content.walk import read_small, walk
 from mirror.errors import InvalidContent, UsageError
 from mirror.layout import Entry, Layout
 from mirror.layout.referrers import LayoutReferrers, is_attachable, walk_entry
@@ -109,7 +110,7 @@ async def _record(
 ) -> Record:
     documents = {digest: node.document for digest, node in graph.nodes.items()}
     configs = image_configs(documents)
-    if sum(config.size for config in configs.values()) > MOST_BYTES:
+    if len(affordable(configs.values())) < len(configs):
         raise InvalidContent(f"{name}: its configs have more than {MOST_BYTES} bytes in all.")
     contents = await map_concurrently(configs.values(), lambda config: read_small(source, config, retry), _CONCURRENCY)
     layers = {layer.digest: layer for one in documents.values() for layer in one.layers if not layer.is_foreign}

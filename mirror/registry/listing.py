@@ -20,7 +20,7 @@ from mirror.registry.transport.request import Request
 from mirror.registry.transport.responses import HTML_HINT, is_html
 from mirror.registry.transport.urls import parse_http_url
 from mirror.retry import ONCE, RetryPolicy
-from mirror.strictjson import field, load_object
+from mirror.strictjson import Fields, invalid
 
 MAX_PAGES = 2000
 MAX_TAGS = 500_000
@@ -171,15 +171,11 @@ async def list_tags(
     return list(tags)
 
 
-def _tags(data: bytes, what: str) -> list[str]:
+def _tags(data: bytes, what: str) -> tuple[str, ...]:
     if is_html(data):
         raise InvalidContent(f"{what} is a web page.", hint=HTML_HINT)
-    tags = field(load_object(data, what), "tags", what)
-    if tags is None:
-        return []  # Go encodes an empty list as null
-    if not isinstance(tags, list):
-        raise InvalidContent(f"{what} has no tags.")
+    tags = Fields.load(data, what).strings("tags")
     for tag in tags:
-        if not isinstance(tag, str) or not is_tag(tag):
-            raise InvalidContent(f"{what} contains {str(tag)[:140]!r}, which is not a valid tag.")
+        if not is_tag(tag):
+            raise invalid(what, f"{tag[:140]!r} is not a valid tag")
     return tags

@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from mirror.content.graph import MOST_BYTES
 from mirror.errors import MirrorError
 from mirror.fs.filestate import FileState
 from mirror.layout import Entry, Layout
@@ -64,10 +63,12 @@ class CatalogCache:
 
     async def _read(self, repository: Repository) -> RepositoryContent:
         cache = self._content  # of the catalog that `repository` is from: a reload meanwhile starts a new one
-        found = await self._store.run_in_thread(partial(read_content, repository.entries, self._store.read))
+        found = await self._store.run_in_thread(
+            partial(read_content, repository.name, repository.entries, self._store.read)
+        )
         cache[repository.name] = (found, time.monotonic())
-        if found.size > MOST_BYTES:
-            log.warning("%s: more than %d bytes of manifests; not all of it is served.", repository.name, MOST_BYTES)
+        if found.excess:
+            log.warning("%s Not all of it is served.", found.excess)
         return found
 
 

@@ -9,11 +9,12 @@ A broken image must not hide the others, so nothing is raised here; a request fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from mirror.content.graph import MOST_BYTES
-from mirror.errors import ContentError
+from mirror.content.graph import MOST_MANIFESTS, Budget, Limits, Walk
+from mirror.errors import ContentError, LimitExceeded, MirrorError
 from mirror.layout import Entry
 from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
@@ -31,41 +32,47 @@ class RepositoryContent:
         descriptors: everything that the images reference, by digest.
         referrers: the manifests with a `subject`, by the digest of that subject, sorted by their own.
         complete: False if a manifest could not be read, so that another attempt may find more.
-        size: bytes of manifests; no more than `MOST_BYTES` are read.
+        excess: which limit was reached, if any. What lies beyond it is not served.
     """
 
     descriptors: dict[Digest, Descriptor] = field(default_factory=dict)
     referrers: dict[Digest, list[Descriptor]] = field(default_factory=dict)
     complete: bool = True
-    size: int = 0
+    excess: str | None = None
 
 
-def read_content(entries: Iterable[Entry], read: ReadManifest) -> RepositoryContent:
+def read_content(name: str, entries: Sequence[Entry], read: ReadManifest) -> RepositoryContent:
     """Follow every entry of a repository.
 
     Args:
+        name: the name of the repository.
         entries: the images.
         read: returns the verified bytes of a manifest, None if there are none; blocks.
     """
     content = RepositoryContent()
+
+    def note_excess(_: Descriptor, error: MirrorError) -> None:
+        if isinstance(error, LimitExceeded):
+            content.excess = str(error)
+
+    # A hostile layout could exhaust memory: all images together may have as many bytes of manifests as one.
+    walk = Walk(Budget(name, Limits(manifests=MOST_MANIFESTS * len(entries))), on_fault=note_excess)
+    content.descriptors = walk.seen
     for entry in entries:
-        pending = [entry.root]
-        while pending:
-            descriptor = pending.pop()
-            if descriptor.digest in content.descriptors or entry.lacks(descriptor):
-                continue
-            content.descriptors[descriptor.digest] = descriptor
-            if descriptor.is_manifest and (document := _read_manifest(content, descriptor, read)):
-                pending.extend(document.links)
+        keep = partial(_has, entry)
+        walk.follow(entry.root, lambda descriptor: _read_manifest(content, descriptor, read), keep)
     for referrers in content.referrers.values():
         referrers.sort(key=lambda descriptor: descriptor.digest)
     return content
 
 
+def _has(entry: Entry, child: Descriptor) -> bool:
+    return not entry.lacks(child)
+
+
 def _read_manifest(content: RepositoryContent, descriptor: Descriptor, read: ReadManifest) -> Document | None:
     """Return a manifest, None if it cannot be read, and add it to the referrers if it has a subject."""
-    content.size += descriptor.size
-    if descriptor.size > MANIFEST_CAP or content.size > MOST_BYTES:  # a hostile layout could exhaust memory
+    if descriptor.size > MANIFEST_CAP:
         return None
     data = read(descriptor)
     if data is None:

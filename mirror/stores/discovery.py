@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from mirror.content.graph import read_node, walk
+from mirror.content.walk import read_node, walk
 from mirror.content.wrappers import FallbackSource, MemorySource
 from mirror.errors import MirrorError
 from mirror.layout import Entry, Layout, names

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mirror.content.graph import Keep, leaves, walk
+from mirror.content.graph import Keep
 from mirror.content.image_config import diff_ids_of, platform_of, read_config
 from mirror.content.select import SelectedImage
 from mirror.content.store import Source
+from mirror.content.walk import leaves, walk
 from mirror.errors import InvalidContent, UsageError
 from mirror.layout import Entry
 from mirror.oci import platforms

@@ -17,10 +17,10 @@ from mirror.oci.descriptor import CONFIG_TYPES, MANIFEST_TYPES, Descriptor, Plat
 from mirror.oci.digest import Digest
 
 # What is known of a blob, as bits: what it is called by those who name it, and how far it has been verified.
-INDEX, IMAGE, BLOB, FOREIGN, CONFIG, TAR, DONE = (1 << bit for bit in range(7))
-_KINDS = {INDEX: "an index", IMAGE: "a manifest", BLOB: "a blob"}
+INDEX, FOREIGN, CONFIG, TAR, DONE = (1 << bit for bit in range(5))
 
-_TYPES = [None, *sorted(MANIFEST_TYPES)]
+_TYPES = [None, *sorted(MANIFEST_TYPES)]  # None: the type of a blob, which is only a label (`graph.same_kind`)
+_TYPE_NUMBERS = {media_type: number for number, media_type in enumerate(_TYPES)}
 _TAR = re.compile(r"\btar\b")  # in the types of layers; other content of an image may be anything
 _SHA256 = "sha256:"
 _NOBODY = -1  # as a size: nobody says
@@ -45,7 +45,8 @@ class BlobTable:
     def __init__(self) -> None:
         self.marks = bytearray()
         self.sizes = array("q")
-        self.conflicts: dict[int, dict[int, None]] = {}
+        self.size_conflicts: dict[int, dict[int, None]] = {}
+        self.type_conflicts: dict[int, dict[str, None]] = {}
         self.files = self.size = 0
         self._numbers: dict[bytes | str, int] = {}
         self._keys: list[bytes | str] = []
@@ -113,15 +114,19 @@ class BlobTable:
         """
         number = self.note(node.digest)
         self.marks[number] |= _mark(node)
-        if node.is_manifest:
-            self._types[number] = self._types[number] or _TYPES.index(node.media_type)
         if node.platform:
             self._place(number, node.platform)
-        said = self.sizes[number]
+        said, kind = self.sizes[number], _TYPE_NUMBERS.get(node.media_type, 0)
         if said == _NOBODY:
-            self.sizes[number] = node.size
-        elif said != node.size:
-            self.conflicts.setdefault(number, {said: None})[node.size] = None
+            self.sizes[number], self._types[number] = node.size, kind
+            return number
+        if said != node.size:
+            self.size_conflicts.setdefault(number, {said: None})[node.size] = None
+        known = self._types[number]
+        if known != kind:
+            types = self.type_conflicts.setdefault(number, {_TYPES[known] or "a blob": None})
+            types[_TYPES[kind] or "a blob"] = None
+            self._types[number] = known or kind
         return number
 
     def announced(self) -> int:
@@ -145,10 +150,6 @@ class BlobTable:
         """What an index says that a manifest runs on."""
         position = self._platform[number]
         return self._platforms[position - 1] if position else None
-
-    def kinds(self, number: int) -> list[str]:
-        """What it is called by those who name it: one thing, or they contradict each other."""
-        return [name for mark, name in _KINDS.items() if self.marks[number] & mark]
 
     def _place(self, number: int, platform: Platform) -> None:
         position = self._positions.setdefault(platform, len(self._platforms))
@@ -221,7 +222,7 @@ class BlobTable:
 
 def _mark(node: Descriptor) -> int:
     if node.is_manifest:
-        return INDEX if node.is_index else IMAGE
+        return INDEX if node.is_index else 0
     if node.media_type in CONFIG_TYPES:
-        return BLOB | CONFIG
-    return BLOB | (FOREIGN if node.is_foreign else 0) | (TAR if _TAR.search(node.media_type) else 0)
+        return CONFIG
+    return (FOREIGN if node.is_foreign else 0) | (TAR if _TAR.search(node.media_type) else 0)

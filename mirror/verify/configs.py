@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.errors import ContentError, InvalidContent, InvalidDigest
+from mirror.errors import ContentError
 from mirror.oci.descriptor import CONFIG_TYPES, Platform
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document
-from mirror.strictjson import JsonObject, field, load_object
+from mirror.strictjson import Fields
 from mirror.text import count
 
 
@@ -26,15 +26,17 @@ class Config:
         Raises:
             ContentError: it is no config.
         """
-        self._subject = subject
-        self._document = load_object(data, "the config")
-        self.platform = Platform.from_json(self._document, "the config")
-        self.diff_ids = [] if self.is_attestation else _diff_ids(self._document)
+        self._subject, self._fields = subject, Fields.load(data, "")
+        self.platform = Platform.from_fields(self._fields)
+        # Nobody runs an attestation, so nothing has to agree.
+        self.is_attestation = self._fields.get("os") == self._fields.get("architecture") == "unknown"
+        self.diff_ids = [] if self.is_attestation else self._read_diff_ids()
 
-    @property
-    def is_attestation(self) -> bool:
-        """Nobody runs it, so nothing has to agree."""
-        return self._document.get("os") == self._document.get("architecture") == "unknown"
+    def _read_diff_ids(self) -> list[Digest]:
+        rootfs = self._fields.nested("rootfs") or self._fields.missing("rootfs")
+        if rootfs.get("type") != "layers":
+            raise rootfs.invalid("'type' is not 'layers'")
+        return [Digest.parse(text) for text in rootfs.array("diff_ids")]
 
     def compare(self, document: Document, offered: Platform | None) -> Iterator[Finding]:
         """Compare it with its manifest, and with the platform of its entry in an index."""
@@ -44,15 +46,16 @@ class Config:
             found = f"{len(self.diff_ids)} diff_ids in the config"
             yield self._finding(Kind.LAYER_COUNT, Severity.ERROR, count(len(document.layers), "layer"), found)
         yield from self._history(len(document.layers))
-        if offered and self.platform:
+        if offered:
             yield from self._platforms(offered, self.platform)
 
     def _history(self, layers: int) -> Iterator[Finding]:
-        history = field(self._document, "history", "the config") or []
-        if not isinstance(history, list) or not all(isinstance(step, dict) for step in history):
-            yield self._finding(Kind.BROKEN_CONFIG, Severity.ERROR, "a history that is a list", "something else")
+        try:
+            history = list(self._fields.objects("history"))
+        except ContentError as error:
+            yield broken(self._subject, error)
             return
-        steps = sum(not step.get("empty_layer") for step in history)
+        steps = sum(not step.document.get("empty_layer") for step in history)
         if history and steps != layers:
             found = f"{count(steps, 'step')} of the history with a layer"
             yield self._finding(Kind.HISTORY_COUNT, Severity.WARNING, count(layers, "layer"), found)
@@ -75,21 +78,6 @@ def applies(document: Document, offered: Platform | None) -> bool:
     """Whether a manifest is an image's, with a config that says what its layers unpack to."""
     attestation = offered is not None and not offered.known
     return document.config is not None and document.config.media_type in CONFIG_TYPES and not attestation
-
-
-def _diff_ids(document: JsonObject) -> list[Digest]:
-    rootfs = field(document, "rootfs", "the config")
-    if not isinstance(rootfs, dict) or rootfs.get("type") != "layers":
-        raise InvalidContent("its rootfs is not of the type 'layers'")
-    found = rootfs.get("diff_ids")
-    if found is None:
-        return []  # Go writes an empty list as null
-    if not isinstance(found, list):
-        raise InvalidContent("its diff_ids are no list")
-    try:
-        return [Digest.parse(text) for text in found]
-    except InvalidDigest as error:
-        raise InvalidContent(f"its diff_ids are no digests: {error}") from None
 
 
 def broken(subject: str, error: ContentError) -> Finding:

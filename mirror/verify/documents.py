@@ -69,7 +69,7 @@ class Documents:
         if data is None:
             return ()
         try:
-            document = manifest.parse(data, self._ledger.media_type(number), "it")
+            document = manifest.parse(data, self._ledger.media_type(number), "")
         except ContentError as error:
             self._error(number, Kind.BROKEN_MANIFEST, "a valid manifest", str(error))
             return ()

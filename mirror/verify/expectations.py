@@ -9,10 +9,11 @@ one that a mirror would call so, such as `registry.internal:5000/hub/library/red
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.content.graph import MOST_BYTES, MOST_MANIFESTS
+from mirror.content.graph import Budget, Walk, affordable, ignore
 from mirror.content.hashing import hash_blob, keep
 from mirror.content.store import VerifiableStore
 from mirror.errors import ContentError, InvalidContent, UsageError
@@ -243,15 +244,10 @@ def _describe(read: Read, entry: Entry) -> Record | None:
     documents = _documents(read, entry.root)
     if entry.root.digest not in documents:
         return None
-    configs: dict[Digest, bytes] = {}
-    left = MOST_BYTES
-    for digest, config in image_configs(documents).items():
-        left -= config.size
-        data = read(config) if left >= 0 else None
-        if data is not None:
-            configs[digest] = data
+    configs = {config.digest: read(config) for config in affordable(image_configs(documents).values())}
+    contents = {digest: data for digest, data in configs.items() if data is not None}
     try:
-        return build_record(entry.name, entry.root, documents, configs)
+        return build_record(entry.name, entry.root, documents, contents)
     except InvalidContent:
         return build_record(entry.name, entry.root, documents, {})  # a broken config has its digest all the same
 
@@ -259,18 +255,13 @@ def _describe(read: Read, entry: Entry) -> Record | None:
 def _documents(read: Read, root: Descriptor) -> dict[Digest, Document]:
     """The manifests below a root that are there and right, each once."""
     found: dict[Digest, Document] = {}
-    todo, left = [root], MOST_BYTES
-    while todo and len(found) < MOST_MANIFESTS and left >= 0:
-        node = todo.pop()
-        if node.digest in found or not node.is_manifest:
-            continue
-        left -= node.size
-        data = read(node) if left >= 0 else None
-        try:
-            document = None if data is None else parse(data, node.media_type, node.digest)
-        except ContentError:
-            continue
-        if document:
-            found[node.digest] = document
-            todo += reversed(document.manifests)
+
+    def document(node: Descriptor) -> Document | None:
+        data = read(node)
+        if data is not None:
+            with suppress(ContentError):
+                found[node.digest] = parse(data, node.media_type, node.digest)
+        return found.get(node.digest)
+
+    Walk(Budget(root.digest), on_fault=ignore).follow(root, document)
     return found

@@ -10,20 +10,20 @@ What a registry serves is all that there is, so there are no orphans and no name
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from mirror.concurrency import map_concurrently, to_thread
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.content.graph import DEEPEST, MOST_BYTES, MOST_MANIFESTS, Graph, read_node, read_small
+from mirror.content.graph import Graph, affordable
 from mirror.content.select import names
 from mirror.content.store import Progress, Source
-from mirror.errors import InvalidContent, InvalidDigest, MirrorError
+from mirror.content.walk import read_small, walk
+from mirror.errors import InvalidContent, InvalidDigest, LimitExceeded, MirrorError, SizeConflict, TypeConflict
 from mirror.layout import Entry
 from mirror.layout.names import ORIGIN
 from mirror.oci.descriptor import Descriptor
-from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.records import Record, image_configs
 from mirror.registry import Client, RegistryOptions, open_source
@@ -32,7 +32,7 @@ from mirror.retry import RetryPolicy
 from mirror.verify.expectations import Compared, Expectations, compare_all
 from mirror.verify.readback import Expected, finding_of, read_back
 
-_AT_ONCE = 8  # manifests fetched together
+_AT_ONCE = 8  # configs fetched together
 
 
 async def verify_image(
@@ -75,13 +75,13 @@ async def verify_image(
         survey = _Survey(source, root, reference.stored, retry)
         await survey.walk()
         compared = await survey.compared(reference, anchors) if anchors else Compared()
-        content = Expected(reference.stored, source, None, root.digest, tuple(survey.blobs.values()))
+        content = Expected(reference.stored, source, None, root.digest, tuple(survey.graph.blobs.values()))
         found = await read_back([content], jobs=options.jobs, retry=retry, progress=progress)
     return VerifyReport(
         path=f"docker://{reference}",
         images=(survey.verified(),),
         findings=(*survey.findings, *compared.findings, *found.findings),
-        files=len(survey.graph.nodes) + len(survey.blobs),
+        files=len(survey.graph.nodes) + len(survey.graph.blobs),
         size=survey.hashed() + found.size,
         seconds=time.monotonic() - started,
         fail_on=Severity(fail_on),
@@ -94,26 +94,21 @@ class _Survey:
 
     def __init__(self, source: Source, root: Descriptor, name: str, retry: RetryPolicy) -> None:
         self.graph, self.findings = Graph(root), list[Finding]()
-        self.blobs: dict[Digest, Descriptor] = {}
         self._source, self._name, self._retry = source, name, retry
-        self._sizes: dict[Digest, int] = {}
-        self._manifests = self._bytes = 0
-        self._full = False
 
     async def walk(self) -> None:
-        """Step 2."""
-        level = self._sort_in([self.graph.root])
-        for _ in range(DEEPEST):
-            below = await map_concurrently(level, self._links, _AT_ONCE)
-            level = self._sort_in(link for links in below for link in links)
-            if not level:
-                return
-        self._report(Kind.TOO_MANY, self.graph.root, f"at most {DEEPEST} levels", "more")
+        """Step 2. What a descriptor embeds is not what the registry serves, so it is fetched all the same."""
+        self.graph = await walk(
+            self._source, self.graph.root, embedded=False, retry=self._retry, on_fault=self._report_fault
+        )
+        for layer in self.graph.foreign.values():
+            found = "a layer that lives elsewhere"
+            self._report(Kind.ABSENT, layer, f"{layer.size} bytes", found, Severity.WARNING)
 
     async def compared(self, reference: Reference, anchors: Expectations) -> Compared:
         """Between 2 and 3: the image, held against what came another way."""
         documents = {digest: node.document for digest, node in self.graph.nodes.items()}
-        configs = _first(image_configs(documents).values(), MOST_BYTES)
+        configs = affordable(image_configs(documents).values())
         read = zip(configs, await map_concurrently(configs, self._config, _AT_ONCE), strict=True)
         contents = {config.digest: data for config, data in read if data is not None}
         contents |= {digest: node.data for digest, node in self.graph.nodes.items()}
@@ -130,69 +125,28 @@ class _Survey:
             return None
 
     def verified(self) -> VerifiedImage:
-        size = sum(blob.size for blob in self.blobs.values())
-        return VerifiedImage(self._name, self.graph.root.digest, names(self.graph), len(self.blobs), size)
+        blobs, size = len(self.graph.blobs), self.graph.size
+        return VerifiedImage(self._name, self.graph.root.digest, names(self.graph), blobs, size)
 
     def hashed(self) -> int:
         """The bytes of the manifests that could be read."""
         return sum(node.descriptor.size for node in self.graph.nodes.values())
 
-    async def _links(self, node: Descriptor) -> list[Descriptor]:
-        try:
-            read = await read_node(self._source, node, self._retry)
-        except InvalidContent as error:
+    def _report_fault(self, node: Descriptor, error: MirrorError) -> None:
+        """Turn what is wrong with one manifest, or with what names it, into a finding."""
+        if isinstance(error, SizeConflict):
+            self._report(Kind.SIZE_CONFLICT, node, "one size", ", ".join(f"{size} bytes" for size in error.sizes))
+        elif isinstance(error, TypeConflict):
+            self._report(Kind.TYPE_CONFLICT, node, "one kind", ", ".join(error.types))
+        elif isinstance(error, LimitExceeded):
+            self._report(Kind.TOO_MANY, node, "as many manifests as genuine images have", str(error))
+        elif isinstance(error, InvalidContent | InvalidDigest) and node.digest.hashable:
             self._report(Kind.BROKEN_MANIFEST, node, "a valid manifest", str(error))
-        except MirrorError as error:
-            self.findings.append(finding_of(error, node.digest, f"{node.size} bytes", (self._name,), size=node.size))
         else:
-            self.graph.nodes[node.digest] = read
-            return [replace(link, data=None) for link in read.document.links]  # what is embedded is not what is served
-        return []
-
-    def _sort_in(self, links: Iterable[Descriptor]) -> list[Descriptor]:
-        """Note what is new, and return the manifests among it that can be read."""
-        fresh = []
-        for link in links:
-            known = self._sizes.get(link.digest)
-            if known is None:
-                self._sizes[link.digest] = link.size
-                fresh += [link] if self._is_to_open(link) else []
-            elif known != link.size:
-                self._report(Kind.SIZE_CONFLICT, link, "one size", f"{known} bytes, {link.size} bytes")
-        return fresh
-
-    def _is_to_open(self, link: Descriptor) -> bool:
-        try:
-            link.digest.hasher()
-        except InvalidDigest as error:
-            self._report(Kind.UNHASHABLE, link, "a known algorithm", str(error), Severity.UNVERIFIED)
-            return False
-        if link.is_manifest:
-            return self._has_room(link)
-        if link.is_foreign:
-            self._report(Kind.ABSENT, link, f"{link.size} bytes", "a layer that lives elsewhere", Severity.WARNING)
-        else:
-            self.blobs[link.digest] = link
-        return False
-
-    def _has_room(self, link: Descriptor) -> bool:
-        """Whether a manifest may still be opened: no honest image has as many as that."""
-        self._manifests += 1
-        self._bytes += link.size
-        if self._manifests <= MOST_MANIFESTS and self._bytes <= MOST_BYTES:
-            return True
-        expected = f"at most {MOST_MANIFESTS} manifests with {MOST_BYTES} bytes in all"
-        if not self._full:
-            self._report(Kind.TOO_MANY, self.graph.root, expected, "more")
-        self._full = True
-        return False
+            found = finding_of(error, node.digest, f"{node.size} bytes", (self._name,), size=node.size)
+            self.findings.append(found)
 
     def _report(
         self, kind: Kind, node: Descriptor, expected: str, found: str, severity: Severity = Severity.ERROR
     ) -> None:
         self.findings.append(Finding(kind, severity, node.digest, expected, found, (self._name,), size=node.size))
-
-
-def _first(nodes: Iterable[Descriptor], size: int) -> list[Descriptor]:
-    """As many of them as have no more than `size` bytes together."""
-    return [node for node in nodes if (size := size - node.size) >= 0]

@@ -9,17 +9,17 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from mirror.content.graph import Graph
 from mirror.content.store import Source
-from mirror.errors import InvalidContent, InvalidDigest
+from mirror.errors import InvalidDigest
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference, is_host, is_repository, is_tag
 from mirror.oci.referrers import Tagged
 from mirror.report.json import to_json
-from mirror.strictjson import JsonObject, load_object
+from mirror.strictjson import Fields
 from mirror.verify.readback import Expected
 
 CAP = 256 * 1024 * 1024  # bytes of a receipt: several hundred thousand images
@@ -154,64 +154,55 @@ def parse_receipt(data: bytes, name: str) -> list[ReceiptImage]:
     Raises:
         InvalidContent: it is not a receipt, or one of another version.
     """
-    document = load_object(data, name)
-    if document.get("schema") != Receipt.schema:
-        raise InvalidContent(f"{name} is not a receipt: its schema is not {Receipt.schema}.")
-    images = _objects(document.get("images"), f"{name}: images")
+    fields = Fields.load(data, name)
+    if fields.get("schema") != Receipt.schema:
+        raise fields.invalid(f"not a receipt: 'schema' is not {Receipt.schema!r}")
+    if fields.get("images") is None:
+        fields.missing("images")
     try:
-        return [_parse_image(image, f"{name}: images[{number}]") for number, image in enumerate(images)]
+        return [_parse_image(image) for image in fields.objects("images")]
     except InvalidDigest as error:
-        raise InvalidContent(f"{name} is broken: {error}") from None
+        raise fields.invalid(str(error).rstrip(".")) from None
 
 
-def _parse_image(image: JsonObject, what: str) -> ReceiptImage:
-    digest, error, platforms = Digest.parse(image.get("digest")), image.get("error"), image.get("platforms")
+def _parse_image(image: Fields) -> ReceiptImage:
+    digest, error = Digest.parse(image.get("digest")), image.get("error")
     content = [
-        _content(str(part.get("kind")), Descriptor.from_json(part, f"{what}.content[{number}]"))
-        for number, part in enumerate(_objects(image.get("content"), f"{what}.content"))
+        _content(part.string("kind"), Descriptor.from_json(part.document, part.what))
+        for part in image.objects("content")
     ]
     if error is None and digest not in {part.digest for part in content}:
-        raise InvalidContent(f"{what}.content does not include its root {digest}.")
+        raise image.invalid(f"'content' does not include the root {digest}")
+    referrers = image.nested("referrers")
     return ReceiptImage.of(
-        source=str(image.get("source")),
-        reference=_parse_reference(image, digest, what),
+        source=image.string("source"),
+        reference=_parse_reference(image, digest),
         digest=digest,
-        platforms=tuple(map(str, platforms)) if isinstance(platforms, list) else (),
+        platforms=image.strings("platforms"),
         content=content,
         error=None if error is None else str(error),
-        referrers=_parse_referrers(image.get("referrers") or {}, f"{what}.referrers"),
+        referrers=_parse_referrers(referrers) if referrers else None,
     )
 
 
-def _parse_reference(image: JsonObject, digest: Digest, what: str) -> Reference:
-    registry, repository, tag = (image.get(name) for name in ("registry", "repository", "tag"))
-    if not isinstance(registry, str) or not is_host(registry):
-        raise InvalidContent(f"{what}.registry is not a valid registry host.")
-    if not isinstance(repository, str) or not is_repository(repository):
-        raise InvalidContent(f"{what}.repository is not a valid repository name.")
-    if tag is not None and (not isinstance(tag, str) or not is_tag(tag)):
-        raise InvalidContent(f"{what}.tag is not a valid tag.")
-    return Reference(registry, repository, tag, None if tag else digest)
+def _parse_reference(image: Fields, digest: Digest) -> Reference:
+    registry, repository, tag = (image.string(name) for name in ("registry", "repository", "tag"))
+    if not is_host(registry):
+        raise image.invalid("'registry' is not a registry host")
+    if not is_repository(repository):
+        raise image.invalid("'repository' is not a valid repository name")
+    if tag and not is_tag(tag):
+        raise image.invalid("'tag' is not a valid tag")
+    return Reference(registry, repository, tag or None, None if tag else digest)
 
 
-def _parse_referrers(referrers: object, what: str) -> ReceiptReferrers:
-    if not isinstance(referrers, dict):
-        raise InvalidContent(f"{what} is not an object.")
-    tags, error = _objects(referrers.get("tags", []), f"{what}.tags"), referrers.get("error")
-    parsed = tuple(_parse_tag(tag, f"{what}.tags[{number}]") for number, tag in enumerate(tags))
-    return ReceiptReferrers(parsed, None if error is None else str(error))
+def _parse_referrers(referrers: Fields) -> ReceiptReferrers:
+    error = referrers.get("error")
+    return ReceiptReferrers(tuple(map(_parse_tag, referrers.objects("tags"))), None if error is None else str(error))
 
 
-def _parse_tag(tag: JsonObject, what: str) -> Tagged:
-    name, members = tag.get("tag"), tag.get("members", [])
-    if not isinstance(name, str) or not is_tag(name):
-        raise InvalidContent(f"{what}.tag is not a valid tag.")
-    if not isinstance(members, list):
-        raise InvalidContent(f"{what}.members is not a list.")
-    return Tagged(name, Digest.parse(tag.get("digest")), tuple(map(Digest.parse, members)))
-
-
-def _objects(value: Any, what: str) -> list[JsonObject]:
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise InvalidContent(f"{what} is not a list of objects.")
-    return value
+def _parse_tag(tag: Fields) -> Tagged:
+    name = tag.required("tag")
+    if not is_tag(name):
+        raise tag.invalid("'tag' is not a valid tag")
+    return Tagged(name, Digest.parse(tag.get("digest")), tuple(map(Digest.parse, tag.array("members"))))

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.graph import FREE_LINKS, SHARED, Budget
 from mirror.content.store import VerifiableStore
-from mirror.errors import BrokenLayout, InvalidDigest, StorageError
+from mirror.errors import BrokenLayout, InvalidDigest, LimitExceeded, StorageError
 from mirror.layout import Entry
 from mirror.layout.referrers import chosen_from, is_attachable
 from mirror.oci.digest import Digest
@@ -22,8 +23,6 @@ from mirror.verify.blob_table import INDEX, BlobTable
 from mirror.verify.documents import Documents
 from mirror.verify.own import Report, unreadable
 
-# Links that are followed: indexes that share their children can multiply without end. Honest ones share some.
-FREE_LINKS, SHARED = 1_000_000, 20
 _ALGORITHMS = {"sha256", "sha384", "sha512"}
 
 
@@ -54,11 +53,12 @@ class Structure:
     def __init__(self, store: VerifiableStore, *, deep: bool, report: Report, proceed: Callable[[], None]) -> None:
         self.store, self.ledger = store, BlobTable()
         self.roots: list[Root] = []
+        self.is_whole = True  # False: limits were reached, so there may be more below the images
         self.about: list[tuple[int, Finding]] = []
         self.documents = Documents(store, self.ledger, lambda *pair: self.about.append(pair), deep=deep)
-        self._report, self._proceed = report, proceed
-        self._reached = array("I")  # of each blob, the last root from which it was reached, counted from 1
-        self._followed = 0
+        self.report, self.proceed = report, proceed
+        self.reached = array("I")  # of each blob, the last root from which it was reached, counted from 1
+        self.followed = 0
         self._names: dict[tuple[int, ...], tuple[str, ...]] = {}
 
     def images(self) -> Iterator[VerifiedImage]:
@@ -79,65 +79,20 @@ class Structure:
             same.setdefault((node.digest, node.media_type, node.size, entry.kept), Root()).entries.append(entry)
         self.roots = list(same.values())
         for position, root in enumerate(self.roots):
-            self._walk(position, root)
+            _Descent(self, position, root).walk()
+            self.ledger.forget_chains()
             advance(sum(entry.root.size for entry in root.entries))
-            if self._too_many():
+            if not self.may_follow():
+                self.is_whole = False
                 expected = f"no link that is followed more than {SHARED} times, on the average"
-                self._report(Finding(Kind.TOO_MANY, Severity.ERROR, "index.json", expected, "more"))
+                self.report(Finding(Kind.TOO_MANY, Severity.ERROR, "index.json", expected, "more"))
                 return
 
-    def _too_many(self) -> bool:
-        return self._followed > FREE_LINKS + SHARED * self.documents.count
+    def may_follow(self) -> bool:
+        """Whether the links followed so far are few enough for the links that there are."""
+        return self.followed <= FREE_LINKS + SHARED * self.documents.count
 
-    def _walk(self, position: int, root: Root) -> None:
-        """Note everything below one root. What hashes right cannot contain itself, so this ends."""
-        entry, ledger = root.entries[0], self.ledger
-        top = ledger.claim(entry.root)
-        whole = ledger.new_use(position, None)
-        uses = {(0, False): whole}
-        todo = deque([(top, whole)])
-        seen = set(todo)
-        self._name_top(top, root)
-        while todo and not self._too_many():
-            self._proceed()
-            number, use = todo.popleft()
-            self._need(number, use, position, root)
-            inside_index = bool(ledger.marks[number] & INDEX)
-            for child in self.documents.links(number):
-                below = self._use_below(child, root, position, uses) if inside_index else use
-                if not ledger.media_type(child):
-                    self._need(child, below, position, root)
-                elif (child, below) not in seen:
-                    seen.add((child, below))
-                    todo.append((child, below))
-        ledger.forget_chains()
-
-    def _need(self, number: int, use: int, position: int, root: Root) -> None:
-        self._followed += 1
-        self.ledger.add_use(number, use)
-        if number >= len(self._reached):
-            self._reached.extend([0] * (len(self.ledger) - len(self._reached)))
-        if self._reached[number] != position + 1:
-            self._reached[number] = position + 1
-            if not self.ledger.media_type(number):
-                root.blobs += 1
-                root.size += self.ledger.sizes[number]
-
-    def _use_below(self, child: int, root: Root, position: int, uses: dict[tuple[int, bool], int]) -> int:
-        """The use of an index's child: its platform, and whether it was left out on purpose."""
-        if self.ledger.marks[child] & INDEX:
-            return uses[0, False]
-        kept = root.entries[0].kept
-        key = self.ledger.place(child), kept is not None and self.ledger.digest(child) not in kept
-        if key not in uses:
-            platform = self.ledger.platform(child)
-            name = str(platform) if platform and platform.known else None
-            if name and not key[1]:
-                root.platforms[name] = None
-            uses[key] = self.ledger.new_use(position, name, key[1])
-        return uses[key]
-
-    def _name_top(self, top: int, root: Root) -> None:
+    def name_top(self, top: int, root: Root) -> None:
         """The platform of an image without an index; and what an entry should be."""
         node = root.entries[0].root
         if not node.is_manifest:
@@ -156,10 +111,10 @@ class Structure:
         """Note every other file below `blobs/`."""
         try:
             for algorithm, name in self.store.stored():
-                self._proceed()
+                self.proceed()
                 self._sort_in(algorithm, name)
         except StorageError as error:
-            self._report(unreadable("blobs", error))
+            self.report(unreadable("blobs", error))
         except BrokenLayout:
             return  # the store has said so among its faults
 
@@ -168,7 +123,7 @@ class Structure:
         try:
             self.ledger.note(Digest.parse(f"{algorithm}:{name}"))
         except InvalidDigest:
-            self._report(_misplaced(algorithm, name, path))
+            self.report(_misplaced(algorithm, name, path))
 
     # --- whom it hurts -------------------------------------------------------------------------------------------
 
@@ -176,12 +131,11 @@ class Structure:
         """What has been found about single blobs, and where those who name them contradict each other."""
         for number, finding in self.about:
             yield self.attributed(number, finding)
-        for number, sizes in self.ledger.conflicts.items():
+        for number, sizes in self.ledger.size_conflicts.items():
             found = ", ".join(f"{size} bytes" for size in list(sizes)[:10])
             yield self._conflict(number, Kind.SIZE_CONFLICT, "one size", found)
-        for number, mark in enumerate(self.ledger.marks):
-            if mark & 7 not in (0, 1, 2, 4):
-                yield self._conflict(number, Kind.TYPE_CONFLICT, "one kind", ", ".join(self.ledger.kinds(number)))
+        for number, types in self.ledger.type_conflicts.items():
+            yield self._conflict(number, Kind.TYPE_CONFLICT, "one kind", ", ".join(types))
 
     def _conflict(self, number: int, kind: Kind, expected: str, found: str) -> Finding:
         finding = Finding(kind, Severity.ERROR, self.ledger.digest(number), expected, found)
@@ -204,6 +158,89 @@ class Structure:
             names = dict.fromkeys(name for image in images for name in self.roots[image].names)
             self._names[images] = tuple(names)
         return self._names[images]
+
+
+class _Descent:
+    """The walk below one root, by the rules and limits of `mirror.content.graph`, but over numbers.
+
+    With descriptors, 100,000 blobs would take several times the memory; and a manifest that many images share would be
+    parsed for each of them, or kept.
+    """
+
+    def __init__(self, structure: Structure, position: int, root: Root) -> None:
+        self._structure, self._position, self._root = structure, position, root
+        self._ledger, self._kept = structure.ledger, root.entries[0].kept
+        self._whole = self._ledger.new_use(position, None)
+        self._uses: dict[tuple[int, bool], int] = {}  # by platform, and by whether it was left out on purpose
+        self._budget = Budget(root.entries[0].root.digest)
+        self._affordable: dict[int, bool] = {}  # manifests by number
+        self._seen: set[tuple[int, int]] = set()
+        self._full = False
+
+    def walk(self) -> None:
+        """Note everything below the root. What hashes right cannot contain itself, so this ends."""
+        top = self._ledger.claim(self._root.entries[0].root)
+        level = list(self._need([top], lambda _: self._whole))
+        self._structure.name_top(top, self._root)
+        while level:
+            level = [below for number, use in level for below in self._below(number, use)]
+            if level and not self._affords(self._budget.descend):
+                return
+
+    def _below(self, number: int, use: int) -> Iterator[tuple[int, int]]:
+        """Note what a manifest names; yield the manifests among it that are to be followed, each for one use."""
+        if self._structure.may_follow():
+            self._structure.proceed()
+            links = self._structure.documents.links(number)
+            inside_index = self._ledger.marks[number] & INDEX
+            yield from self._need(links, self._use_of if inside_index else lambda _: use)
+
+    def _need(self, links: Sequence[int], use_of: Callable[[int], int]) -> Iterator[tuple[int, int]]:
+        ledger, structure, root = self._ledger, self._structure, self._root
+        structure.reached.extend([0] * (len(ledger) - len(structure.reached)))
+        for number in links:
+            use, is_manifest = use_of(number), ledger.media_type(number)
+            if is_manifest and (number, use) in self._seen:
+                continue
+            structure.followed += 1
+            ledger.add_use(number, use)
+            if is_manifest:
+                self._seen.add((number, use))
+                if number not in self._affordable:
+                    self._affordable[number] = self._affords(partial(self._budget.take, ledger.sizes[number]))
+                if self._affordable[number]:
+                    yield number, use
+            elif structure.reached[number] != self._position + 1:
+                structure.reached[number] = self._position + 1
+                root.blobs += 1
+                root.size += ledger.sizes[number]
+
+    def _use_of(self, child: int) -> int:
+        """The use of an index's child: its platform, and whether it was left out on purpose."""
+        ledger = self._ledger
+        if ledger.marks[child] & INDEX:
+            return self._whole
+        key = ledger.place(child), self._kept is not None and ledger.digest(child) not in self._kept
+        if key not in self._uses:
+            platform = ledger.platform(child)
+            name = str(platform) if platform and platform.known else None
+            if name and not key[1]:
+                self._root.platforms[name] = None
+            self._uses[key] = ledger.new_use(self._position, name, key[1]) if name or key[1] else self._whole
+        return self._uses[key]
+
+    def _affords(self, spend: Callable[[], None]) -> bool:
+        """Whether the limits of a walk allow for more. The first time that they do not, that is a finding."""
+        try:
+            spend()
+        except LimitExceeded as error:
+            if not self._full:
+                digest, expected = self._root.entries[0].root.digest, "as many manifests as genuine images have"
+                found = Finding(Kind.TOO_MANY, Severity.ERROR, digest, expected, str(error), self._root.names)
+                self._structure.report(found)
+            self._full, self._structure.is_whole = True, False
+            return False
+        return True
 
 
 def _misplaced(algorithm: str, name: str, path: str) -> Finding:

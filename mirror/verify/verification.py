@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import closing
 from enum import StrEnum
 from functools import partial
@@ -17,14 +17,14 @@ from mirror.archive.verifiable import VerifiableArchive
 from mirror.concurrency import available_cpus, map_concurrently, shielded, to_thread
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.content.store import NoProgress, Progress, VerifiableStore
-from mirror.errors import BrokenArchive, UsageError
+from mirror.errors import BrokenArchive, ContentError, UsageError
 from mirror.fs.directory import exists, is_directory
 from mirror.layout import Entry, index
 from mirror.layout.verifiable import VerifiableLayout
 from mirror.records import Record
 from mirror.report.anchors import Anchored
 from mirror.report.findings import Sample, VerifyLevel, VerifyReport
-from mirror.verify import own
+from mirror.verify import consistency, own
 from mirror.verify.content import Content
 from mirror.verify.expectations import Expectations, compare_all, reading
 from mirror.verify.structure import Structure
@@ -89,6 +89,7 @@ class Verification:
         self._anchored: Sequence[Anchored] = ()
         self._findings: list[Finding] = []
         self._fresh: deque[Finding] = deque()
+        self._entries: Sequence[Entry] = ()
         self._structure: Structure | None = None
         self._stop = Event()
         self._advanced, self._told = [0] * self._threads, 0
@@ -165,7 +166,7 @@ class Verification:
     def _open(self, store: VerifiableStore) -> list[Entry]:
         """Step 1, and which images are meant."""
         own.check_layout_file(store, self._fresh.append)
-        entries = own.read_entries(store, self._fresh.append)
+        entries = self._entries = own.read_entries(store, self._fresh.append)
         own.check_names(entries, self._fresh.append)
         finder = index.EntryFinder(entries, store.name)
         return [finder.find(text) for text in self._images] or entries
@@ -175,11 +176,26 @@ class Verification:
         report, deep = self._fresh.append, self._level is VerifyLevel.LAYERS
         structure = self._structure = Structure(store, deep=deep, report=report, proceed=self._proceed)
         structure.walk(chosen, partial(self._advance, 0))
+        self._fresh.extend(self._compare_lists(structure))
         if not self._images:
             structure.find_orphans()
             self._fresh.extend(store.leftovers())
         self._fresh.extend(structure.about_all())
         return structure
+
+    def _compare_lists(self, structure: Structure) -> Iterable[Finding]:
+        """Where docker loads other images from an archive than those that were verified, that is a finding."""
+        store = structure.store
+        try:
+            listed = store.docker_manifest()
+        except ContentError as error:
+            return [consistency.finding(Severity.UNVERIFIED, str(error))]
+        if not listed:
+            return ()
+        if self._images:  # all images are compared, whichever are verified
+            structure = Structure(store, deep=False, report=lambda _: None, proceed=self._proceed)
+            structure.walk(self._entries)
+        return consistency.disagreements(listed, structure)
 
     def _look(self, structure: Structure, chosen: Sequence[Entry]) -> Content:
         """Step 3, and the anchors."""

@@ -277,7 +277,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "a platform for an oci-archive": (["--platform", "linux/amd64"], "--platform is for docker-archive"),
     "a format that nobody knows": (["--format", "zip"], "'zip' is not one of"),
     "an image that is not there": (["no/such"], "no image 'no/such'"),
-    "a name that is none": (["multi:v1", "--as", "A B"], "is no image name"),
+    "a name that is none": (["multi:v1", "--as", "A B"], "is not a valid image reference"),
 }
 
 
@@ -423,7 +423,7 @@ def test_what_cannot_be_imported_is_refused(
 
 def test_a_compressed_stream_is_refused_before_it_is_kept(mirror: Mirror, tmp_path: Path) -> None:
     result = shell(mirror, "echo hello | gzip | mirror import - back", code=3)
-    assert "stdin is compressed by gzip" in result.err
+    assert "stdin is compressed with gzip" in result.err
 
 
 def test_a_pipe_that_is_cut_is_refused(mirror: Mirror, tmp_path: Path) -> None:

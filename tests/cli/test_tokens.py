@@ -421,7 +421,7 @@ def test_a_broken_credentials_file_is_said_where_credentials_are_wanted(mirror: 
     folder.mkdir()
     (folder / "config.json").write_text("{")
     with registry(Bearer(ANN)) as running:
-        assert "config.json is not valid JSON" in pull(mirror, running, code=2)
+        assert "config.json: not valid JSON" in pull(mirror, running, code=2)
     with serving(EmbeddedRegistry()) as unguarded:
         IMAGE.publish(unguarded, "a", "v1")
         pull(mirror, unguarded)

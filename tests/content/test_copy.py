@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from mirror.content import copy, stream
 from mirror.content.copy import CopyTask, Plan
 from mirror.content.filecopy import copy_file
-from mirror.content.graph import walk
 from mirror.content.store import Source
 from mirror.content.stream import BlobReader, Fetch
+from mirror.content.walk import walk
 from mirror.content.wrappers import FallbackSource, ReadOnlySink
 from mirror.errors import ContentError, DigestMismatch, MirrorError, StorageError, TransferError, UsageError
 from mirror.oci.descriptor import Descriptor

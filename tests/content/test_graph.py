@@ -8,13 +8,25 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from mirror.content import graph
-from mirror.content.graph import Graph, leaves, walk
+from mirror.content.graph import Budget, Graph, Limits, Walk
 from mirror.content.stream import BlobReader
-from mirror.errors import ContentError, DigestMismatch, InvalidContent, MirrorError, SizeMismatch, TransferError
+from mirror.content.walk import leaves, walk
+from mirror.errors import (
+    ContentError,
+    DigestMismatch,
+    InvalidContent,
+    LimitExceeded,
+    MirrorError,
+    SizeConflict,
+    SizeMismatch,
+    TransferError,
+)
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.digest import Digest
+from mirror.oci.manifest import Document, parse
 from mirror.retry import RetryPolicy
 from tests.support import images
 from tests.support.images import RECORD, Blob, Image, encode
@@ -171,7 +183,7 @@ def test_one_digest_has_one_size_and_one_kind(other: dict[str, Any], first: bool
     nodes = [other, AMD64.descriptor()] if first else [AMD64.descriptor(), other]
     image = root_of(*nodes)
     source = MemorySource(image, AMD64)
-    with pytest.raises(ContentError, match=f"{AMD64.root} is (said to have|called)"):
+    with pytest.raises(ContentError, match=f"disagree about the (size|type) of {AMD64.root}"):
         walked(image, source)
     assert source.opened == [image.root]
 
@@ -180,13 +192,13 @@ def test_two_sizes_in_two_manifests_are_found_too() -> None:
     layer = images.layer(1, 100)
     liar = images.manifest(images.EMPTY, [Blob(b"", layer.media_type, layer.digest, 99)])
     image = images.index([AMD64, liar])
-    with pytest.raises(InvalidContent, match="is said to have"):
+    with pytest.raises(InvalidContent, match="disagree about the size"):
         walked(image)
 
 
 def test_a_layer_may_not_be_a_manifest_elsewhere() -> None:
     layered = images.manifest(images.EMPTY, [Blob.of(AMD64.data, images.OCI_LAYER)])
-    with pytest.raises(InvalidContent, match="is called"):
+    with pytest.raises(InvalidContent, match="disagree about the type"):
         walked(images.index([AMD64, layered]))
 
 
@@ -259,7 +271,7 @@ def children(count: int, size: int = 10) -> Iterable[dict[str, object]]:
 @pytest.mark.parametrize(
     ("nodes", "says"),
     [
-        (children(graph.MOST_MANIFESTS), "names more than 10000 manifests"),
+        (children(graph.MOST_MANIFESTS), "has more than 10000 manifests"),
         (children(17, MANIFEST_CAP), "more than 67108864 bytes"),
         (children(1, 2**62), "more than 67108864 bytes"),
         (children(2, 2**62), "more than 67108864 bytes"),
@@ -276,7 +288,7 @@ def test_a_fan_without_end_is_refused_before_it_is_fetched(nodes: Iterable[dict[
 def test_one_manifest_has_a_cap() -> None:
     image = root_of(*children(1, MANIFEST_CAP + 1))
     source = MemorySource(image)
-    with pytest.raises(InvalidContent, match=r"4194304 are the most"):
+    with pytest.raises(InvalidContent, match="at most 4194304"):
         walked(image, source)
     assert source.opened == [image.root]
 
@@ -295,6 +307,76 @@ def test_a_mesh_is_walked_in_as_many_requests_as_it_has_manifests() -> None:
     source = MemorySource(image)
     walked(image, source)
     assert len(source.opened) == len(set(source.opened)) == 43
+
+
+# Faults that do not end it
+
+
+def reachable(image: Image, digest: str, bad: set[str]) -> set[str]:
+    """The manifests that a walk comes to when it cannot read those that are bad."""
+    below = [] if digest in bad else json.loads(image.manifests[digest][0]).get("manifests", [])
+    return {digest}.union(*(reachable(image, child["digest"], bad) for child in below))
+
+
+@given(graphs(), st.data())
+@QUICK
+def test_a_walk_that_goes_on_reads_what_it_can_and_reports_each_fault_once(image: Image, data: st.DataObject) -> None:
+    bad = data.draw(st.sets(st.sampled_from(sorted(image.manifests))))
+    source = MemorySource(image)
+    source.contents |= {digest: b"?" * len(source.contents[digest]) for digest in bad}
+    faults: list[str] = []
+    found = walked(image, source, on_fault=lambda node, error: faults.append(node.digest))
+    there = reachable(image, image.root, bad)
+    assert set(found.nodes) == there - bad
+    assert sorted(faults) == sorted(there & bad)
+    assert sorted(source.opened) == sorted(there)
+
+
+def test_a_contradiction_is_reported_with_both_sides_and_the_first_is_followed() -> None:
+    layer = images.layer(1, 100)
+    liar = images.manifest(images.EMPTY, [Blob(b"", layer.media_type, layer.digest, 99)])
+    image = images.index([AMD64, liar, ARM64])
+    faults: list[MirrorError] = []
+    found = walked(image, on_fault=lambda node, error: faults.append(error))
+    assert [error.sizes for error in faults if isinstance(error, SizeConflict)] == [(layer.size, 99)]
+    assert len(faults) == 1
+    assert set(found.nodes) == set(image.manifests)
+
+
+# Limits
+
+
+@given(graphs(), st.builds(Limits, st.integers(0, 12), st.integers(0, 4000), st.integers(1, 5)))
+@QUICK
+def test_no_more_is_read_than_the_limits_allow_and_what_fits_is_read_whole(image: Image, limits: Limits) -> None:
+    read: list[Descriptor] = []
+    faults: list[MirrorError] = []
+
+    def document(node: Descriptor) -> Document:
+        read.append(node)
+        return parse(image.manifests[node.digest][0], node.media_type, node.digest)
+
+    Walk(Budget("it", limits), on_fault=lambda node, error: faults.append(error)).follow(descriptor_of(image), document)
+    assert len(read) == len({node.digest for node in read}) <= limits.manifests
+    assert sum(node.size for node in read) <= limits.size
+    every = walked(image)
+    assert bool(faults) == (len(read) < len(every.nodes))
+    assert len(faults) <= 2  # one for the number or the bytes, one for the depth
+    assert all(isinstance(error, LimitExceeded) for error in faults)
+    if faults:
+        with pytest.raises(LimitExceeded):
+            Walk(Budget("it", limits)).follow(descriptor_of(image), document)
+
+
+def test_what_is_too_large_does_not_use_up_what_is_left() -> None:
+    budget = Budget("it", Limits(manifests=2, size=100))
+    budget.take(60)
+    for _ in range(3):
+        with pytest.raises(LimitExceeded, match="it has more than 100 bytes of manifests"):
+            budget.take(41)
+    budget.take(40)
+    with pytest.raises(LimitExceeded, match="it has more than 2 manifests"):
+        budget.take(0)
 
 
 # Ranks of the real one

@@ -292,7 +292,7 @@ def test_an_interrupted_put_stores_nothing(store: Store) -> None:
 
 def test_what_cannot_be_hashed_is_not_stored(store: Store) -> None:
     node = Descriptor("a/b", Digest.parse("md5:9a0364b9e99bb480dd25e1f0284c8555"), 7)
-    with pytest.raises(InvalidDigest, match="cannot compute"):
+    with pytest.raises(InvalidDigest, match=r"digest algorithm .* is not supported"):
         put(store, node, b"content")
     store.assert_clean()
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from mirror.content import stream
-from mirror.content.graph import walk
 from mirror.content.hashing import BlobCheck, BlobFault, Reader, hash_blob
+from mirror.content.walk import walk
 from mirror.errors import BrokenLayout, DigestMismatch, MirrorError, NotFound, StorageError
 from mirror.layout import Layout, index
 from mirror.oci.descriptor import Descriptor

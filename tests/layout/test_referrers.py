@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from mirror.content.graph import walk
 from mirror.content.select import INDEX
+from mirror.content.walk import walk
 from mirror.layout import Entry
 from mirror.layout.names import IMAGE_NAME, ORIGIN, REF_NAME
 from mirror.layout.referrers import LayoutReferrers, Referrer, is_attachable, is_list, subjects_of

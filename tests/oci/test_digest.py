@@ -124,7 +124,7 @@ def test_content_matches_by_its_own_algorithm_only(algorithm: str) -> None:
 def test_an_algorithm_that_cannot_be_computed_says_so(text: str) -> None:
     digest = Digest.parse(text)
     assert not digest.hashable
-    with pytest.raises(InvalidDigest, match="cannot compute") as caught:
+    with pytest.raises(InvalidDigest, match=r"digest algorithm .* is not supported") as caught:
         digest.hasher()
     assert "never stored" in (caught.value.hint or "")
 

@@ -158,7 +158,7 @@ def test_the_body_may_not_contradict_the_announcement(announced: str, own: str) 
     if announced == own:
         assert parse(document, announced).media_type == own
         return
-    with pytest.raises(InvalidContent, match="was announced as"):
+    with pytest.raises(InvalidContent, match="announced as"):
         parse(document, announced)
 
 
@@ -170,7 +170,7 @@ def test_a_key_in_another_case_is_refused(key: str) -> None:
 
 def test_a_key_twice_is_refused() -> None:
     data = encode(IMAGE).replace(b'"layers"', b'"config":{},"layers"')
-    with pytest.raises(InvalidContent, match="stands twice"):
+    with pytest.raises(InvalidContent, match="occurs twice"):
         manifest.parse(data, None, "it")
 
 
@@ -236,7 +236,7 @@ def test_what_is_no_manifest_is_refused(document: object) -> None:
 
 @pytest.mark.parametrize("media_type", ["a/b", images.OCI_CONFIG, images.OCI_LAYER, "application/json"])
 def test_another_type_is_no_manifest(media_type: str) -> None:
-    with pytest.raises(InvalidContent, match="no manifest and no index"):
+    with pytest.raises(InvalidContent, match="neither a manifest nor an index"):
         parse({**IMAGE, "mediaType": media_type})
 
 
@@ -249,13 +249,13 @@ def test_a_media_type_of_another_kind_is_refused(media_type: object) -> None:
 @pytest.mark.parametrize("media_type", [images.OCI_MANIFEST, images.DOCKER_MANIFEST])
 def test_an_image_has_a_config(media_type: str) -> None:
     for document in (without(IMAGE, "config"), {**IMAGE, "config": None}):
-        with pytest.raises(InvalidContent, match="no config"):
+        with pytest.raises(InvalidContent, match="'config' is missing"):
             parse({**document, "mediaType": media_type})
 
 
 @pytest.mark.parametrize("value", [{}, "a", 1, True])
 def test_an_index_has_a_list_of_children(value: object) -> None:
-    with pytest.raises(InvalidContent, match="no list"):
+    with pytest.raises(InvalidContent, match="is not a list"):
         parse({**INDEX, "manifests": value})
 
 
@@ -268,7 +268,7 @@ def test_an_index_without_children_says_so() -> None:
 
 @pytest.mark.parametrize("value", [{}, "a", 1, True])
 def test_layers_are_a_list(value: object) -> None:
-    with pytest.raises(InvalidContent, match="no list"):
+    with pytest.raises(InvalidContent, match="is not a list"):
         parse({**IMAGE, "layers": value})
 
 
@@ -295,14 +295,14 @@ def test_a_broken_field_is_refused(name: str, value: object) -> None:
 
 
 def test_a_broken_layer_is_named() -> None:
-    with pytest.raises(InvalidContent, match=r"layers\[1\] of it"):
+    with pytest.raises(InvalidContent, match=r"it: layers\[1\]: "):
         parse({**IMAGE, "layers": [LAYER, {**LAYER, "size": -1}]})
 
 
 def test_a_manifest_at_the_cap_is_read_and_one_above_is_not() -> None:
     data = encode(IMAGE)
     assert manifest.parse(data.ljust(MANIFEST_CAP), None, "it").config
-    with pytest.raises(InvalidContent, match="are the most"):
+    with pytest.raises(InvalidContent, match="a manifest has at most"):
         manifest.parse(data.ljust(MANIFEST_CAP + 1), None, "it")
 
 

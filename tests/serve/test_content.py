@@ -1,5 +1,6 @@
 """What is served hashes to its digest, whatever happens to the files meanwhile."""
 
+import json
 import os
 import shutil
 import socket
@@ -23,7 +24,7 @@ from tests.serve.running import (
     sha256,
     write_index,
 )
-from tests.support.images import OCI_LAYER, Blob, Image, image
+from tests.support.images import OCI_LAYER, Blob, Image, image, index
 
 LARGE = Blob.of(os.urandom(200_000), OCI_LAYER)
 SMALL = Blob.of(b"small", OCI_LAYER)
@@ -69,6 +70,19 @@ def in_place(data: bytes) -> Callable[[Path], object]:
             file.write(data)
 
     return change
+
+
+def test_the_blobs_of_a_sparse_image_are_served_and_what_it_lacks_is_not(tmp_path: Path) -> None:
+    other = image("linux/arm64", SMALL)
+    both = index([APP, other])
+    layout = make_layout(tmp_path / "layout", {"docker.io/a/b:1": both})
+    named = {"io.containerd.image.name": "docker.io/a/b:1", "dev.oci-mirror.sparse": APP.root}
+    entry = {**both.descriptor(), "annotations": named}
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    with running(layout) as server:
+        assert server.get("/v2/a/b/manifests/1").body == both.data
+        assert server.get(path_of(LARGE.digest)).body == LARGE.data
+        assert server.get(f"/v2/a/b/manifests/{other.root}").status == 404
 
 
 # Every way to be wrong

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirror.content import decompress
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.content.hashing import hash_blob
 from mirror.oci.digest import Digest
-from mirror.verify import unpack
 from mirror.verify.unpack import Layer
 from tests.content.test_hashing import MemoryReader
 from tests.support.strategies import QUICK
@@ -137,7 +137,9 @@ def test_a_wrong_checksum_or_length_at_the_end_of_gzip_is_found(at: int) -> None
     assert kinds(findings(bytes(packed))) == [Kind.BROKEN_LAYER]
 
 
-@pytest.mark.parametrize("packed", [lzma.compress(TAR), b"BZh91AY&SY" + NOISE], ids=["xz", "bzip2"])
+@pytest.mark.parametrize(
+    "packed", [lzma.compress(TAR), b"BZh91AY&SY" + NOISE, b"\x04\x22\x4d\x18" + NOISE], ids=["xz", "bzip2", "lz4"]
+)
 def test_other_compressions_are_neither_right_nor_wrong(packed: bytes) -> None:
     (found,) = findings(packed)
     assert (found.kind, found.severity) == (Kind.UNKNOWN_COMPRESSION, Severity.UNVERIFIED)
@@ -184,8 +186,8 @@ def zeros(size: int) -> bytes:
 
 @pytest.fixture
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpack, "FREE", 8 << 20)
-    monkeypatch.setattr(unpack, "RATIO", 10)
+    monkeypatch.setattr(decompress, "FREE", 8 << 20)
+    monkeypatch.setattr(decompress, "RATIO", 10)
 
 
 @pytest.mark.usefixtures("small_limits")

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from mirror.concurrency import map_concurrently
-from mirror.content.graph import MOST_BYTES, read_node
+from mirror.content.graph import Budget, Limits
 from mirror.content.store import Source
-from mirror.errors import ContentError, InvalidContent, MirrorError, NotFound, TransferError
+from mirror.content.walk import read_node
+from mirror.errors import ContentError, LimitExceeded, MirrorError, NotFound, TransferError
 from mirror.oci import manifest
 from mirror.oci.descriptor import OCI_INDEX, Descriptor
 from mirror.oci.digest import Digest
@@ -96,8 +97,7 @@ class _Search:
         self._registry = repository.registry
         self._scope = f"repository:{repository.name}:pull"
         self._found = Found()
-        self._count = self._bytes = 0
-        self._most = MOST
+        self._budget = Budget(str(repository), noun="referrer")
         self._tags: frozenset[str] | None = None
         self._listed = False
         self._listing = asyncio.Lock()
@@ -107,16 +107,18 @@ class _Search:
     async def run(self, subjects: Sequence[Digest]) -> Found:
         asked: set[Digest] = set()
         level = list(dict.fromkeys(subjects))
-        self._most = max(MOST, _NORMAL * len(level))
+        limits = Limits(manifests=max(MOST, _NORMAL * len(level)), levels=DEEPEST)
+        self._budget = Budget(str(self._repository), limits, "referrer")
         self._most_pages = max(1, len(level) * len(_tags_of(level[:1], True)))  # more would cost more than asking
-        for _ in range(DEEPEST):
-            asked.update(level)
-            found = await map_concurrently(level, self._look, _AT_ONCE)
-            level = [digest for digest in dict.fromkeys(chain.from_iterable(found)) if digest not in asked]
-            if not level:
-                return self._finished()
-        deep = f"{self._repository}: referrers of referrers nest more than {DEEPEST} levels deep."
-        self._found.failures.setdefault(level[0], InvalidContent(deep))
+        try:
+            while level:
+                asked.update(level)
+                found = await map_concurrently(level, self._look, _AT_ONCE)
+                level = [digest for digest in dict.fromkeys(chain.from_iterable(found)) if digest not in asked]
+                if level:
+                    self._budget.descend()
+        except LimitExceeded as error:
+            self._found.failures.setdefault(level[0], error)
         return self._finished()
 
     def _finished(self) -> Found:
@@ -249,17 +251,10 @@ class _Search:
         """Count before anything is read.
 
         Raises:
-            InvalidContent: there are more than there can be.
+            LimitExceeded: there are more than there can be.
         """
         for node in nodes:
-            self._count += 1
-            self._bytes += node.size
-            if self._count > self._most:
-                raise InvalidContent(f"{self._repository} has more than {self._most} referrers of what is pulled.")
-            if self._bytes > MOST_BYTES:
-                raise InvalidContent(
-                    f"{self._repository}: the manifests of referrers have more than {MOST_BYTES} bytes."
-                )
+            self._budget.take(node.size)
 
     async def _read(self, subject: Digest, listed: Sequence[Descriptor]) -> list[Node]:
         once = {node.digest: node for node in listed}

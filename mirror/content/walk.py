@@ -1,0 +1,104 @@
+"""Walk a graph whose manifests have to be fetched: from a root to everything that has to move, before anything moves.
+
+Manifests are small and capped, so all of them are fetched first, siblings concurrently. That gives totals, a plan that
+can be shown, each content once, and ranks: content always comes before whatever names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mirror.concurrency import map_concurrently
+from mirror.content import stream
+from mirror.content.graph import Budget, Graph, Keep, OnFault, Walk, fail
+from mirror.content.store import Source
+from mirror.errors import InvalidContent, MirrorError
+from mirror.oci import manifest
+from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
+from mirror.oci.manifest import Node
+from mirror.retry import ONCE, RetryPolicy
+
+_AT_ONCE = 8  # manifests fetched concurrently
+
+
+async def walk(
+    source: Source,
+    root: Descriptor,
+    *,
+    keep: Keep | None = None,
+    foreign: bool = False,
+    embedded: bool = True,
+    retry: RetryPolicy = ONCE,
+    on_fault: OnFault = fail,
+) -> Graph:
+    """Fetch every manifest below `root` and note every blob.
+
+    Args:
+        source: where to read.
+        root: where to start.
+        keep: which children of an index to follow; None: all of them.
+        foreign: whether to treat foreign layers as blobs like any other.
+        embedded: whether manifests that others embed need not be fetched. The root's own data is used anyway.
+        retry: how often to try again, for each manifest.
+        on_fault: gets whatever is wrong; by default, the first fault ends the walk.
+
+    Raises:
+        ContentError: a manifest is not what its digest names, is broken, or contradicts another one.
+        MirrorError: a manifest could not be read, or the graph is larger than that of any genuine image.
+    """
+    steps = Walk(Budget(root.digest), foreign=foreign, on_fault=on_fault)
+    graph = Graph(root, blobs=steps.blobs, foreign=steps.foreign, absent=steps.absent)
+
+    async def read(node: Descriptor) -> Node | None:
+        try:
+            return await read_node(source, node if embedded or node is root else replace(node, data=None), retry)
+        except MirrorError as error:
+            on_fault(node, error)
+            return None
+
+    level = steps.enter(root, keep)
+    while level:
+        nodes = [node for node in await map_concurrently(level, read, _AT_ONCE) if node]
+        graph.nodes.update((node.descriptor.digest, node) for node in nodes)
+        level = steps.descend(node.document for node in nodes)
+    return graph
+
+
+async def leaves(source: Source, root: Descriptor, retry: RetryPolicy = ONCE) -> Graph:
+    """Open nothing but the indexes below `root`; their other children are `absent`.
+
+    Raises:
+        MirrorError: as `walk`.
+    """
+    return await walk(source, root, keep=lambda child: child.is_index, retry=retry)
+
+
+async def read_node(source: Source, node: Descriptor, retry: RetryPolicy = ONCE) -> Node:
+    """Fetch, check and parse one manifest.
+
+    Raises:
+        MirrorError: as `walk`.
+    """
+    data = await read_small(source, node, retry)
+    return Node(node, data, manifest.parse(data, node.media_type, str(node.digest)))
+
+
+async def read_small(source: Source, node: Descriptor, retry: RetryPolicy = ONCE) -> bytes:
+    """Return the verified bytes of a manifest or a config.
+
+    Raises:
+        InvalidDigest: its digest uses an algorithm that cannot be computed.
+        InvalidContent: it is larger than a manifest or a config may be.
+        MirrorError: as `walk`.
+    """
+    if node.data is not None:
+        return node.data
+    node.digest.hasher()
+    if node.size > MANIFEST_CAP:
+        raise InvalidContent(f"{node.digest} has {node.size} bytes; manifests and configs have at most {MANIFEST_CAP}.")
+
+    async def read() -> bytes:
+        async with source.open_blob(node) as body:
+            return await stream.read(body, node)
+
+    return await retry.run(read)
