@@ -28,8 +28,9 @@ match an image, the longest FROM is used; if none does, --strip-prefix is; --as 
 added in front.
 
 Blobs are pushed first, then manifests, then indexes, the tag last. What the registry has is skipped, interrupted
-uploads are resumed if the registry has kept them, and every tag is read back and compared. stdout gets one line for each image,
-NAME:TAG@DIGEST.
+uploads are resumed if the registry has kept them, and every tag is read back and compared.
+
+stdout gets one line for each image, NAME:TAG@DIGEST.
 """
 
 
