@@ -568,7 +568,7 @@ def test_an_image_whose_signature_cannot_be_read_goes_without(mirror: Mirror, si
     shutil.copytree(signed, tmp_path / "layout")
     blob_path(tmp_path / "layout", COSIGNED.root).write_bytes(b"{}")
     result = mirror("export", "layout", "one.tar", "app:v1", code=4)
-    assert "is whole, but may lack referrers" in result.err
+    assert "is complete, but may lack referrers" in result.err
     mirror("import", "one.tar", "back")
     assert blobs(tmp_path / "back") >= root(MULTI) | root(SIGNATURE)
 
@@ -585,7 +585,7 @@ def test_a_bad_signature_stands_in_no_images_way(
     if command == "import":
         subprocess.run(["tar", "-C", "layout", "-cf", "all.tar", "."], cwd=tmp_path, check=True)
     result = mirror(command, "layout" if command == "export" else "all.tar", target, "app:v1", code=4)
-    assert "is whole, but may lack referrers" in result.err
+    assert "is complete, but may lack referrers" in result.err
     if command == "export":
         mirror("import", "one.tar", "back")
     assert blobs(tmp_path / "back") >= root(MULTI) | root(SIGNATURE)

@@ -93,7 +93,7 @@ BAD = ["", "redis:4.0\n", "Redis:4.0", "a/../b", "redis@sha256:abc", "http://exa
 @pytest.mark.parametrize("typed", BAD)
 def test_bad_name_is_refused(mirror: Mirror, tmp_path: Path, typed: str) -> None:
     result = mirror("pull", typed, code=2)
-    assert "no image name" in result.err
+    assert "not a valid image reference" in result.err
     assert not (tmp_path / "layout").exists()
 
 

@@ -209,7 +209,7 @@ def test_bad_platform_is_refused(mirror: Mirror, platform: str) -> None:
 
 
 def test_platform_and_all_platforms_exclude_each_other(mirror: Mirror) -> None:
-    assert "exclude" in mirror("pull", "127.0.0.1:9/a", "--platform", HOST, "--all", code=2).err
+    assert "cannot be combined" in mirror("pull", "127.0.0.1:9/a", "--platform", HOST, "--all", code=2).err
 
 
 def test_flag_beats_the_environment(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:

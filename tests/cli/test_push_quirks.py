@@ -266,7 +266,7 @@ def test_chunks_are_as_long_as_the_registry_wants_them(mirror: Mirror, large: Sh
 
 @pytest.mark.parametrize("size", ["0", "-1", "8X", "x", "0.1", "٣"])
 def test_chunk_size_that_is_none_is_refused(mirror: Mirror, large: Shelf, size: str) -> None:
-    assert "no size" in mirror("push", large.layout, "127.0.0.1:1", "--chunk-size", size, code=2).err
+    assert "not a size" in mirror("push", large.layout, "127.0.0.1:1", "--chunk-size", size, code=2).err
 
 
 # Proxies

@@ -206,7 +206,7 @@ def test_what_cannot_be_recorded_is_said(mirror: Mirror, stock: Stock, registry:
     assert "left out" in mirror("record", stock.folder / "sparse", code=2).err
     assert "no other name can follow" in mirror("record", "redis:4.0", "redis:5.0", code=2).err
     assert "no image" in mirror("record", stock.layout, "redis:5.0", code=2).err
-    assert "no image name" in mirror("record", stock.layout, "--as", "Redis 4", code=2).err
+    assert "not a valid image reference" in mirror("record", stock.layout, "--as", "Redis 4", code=2).err
     images.index([odd_child()]).publish(registry, "a", "v1")
     assert "cannot be written in a record" in mirror("record", f"{registry.host}/a:v1", code=3).err
     assert "--output" in mirror("record", stock.layout, "-o", "nowhere/record.md", code=1).err

@@ -373,7 +373,7 @@ def test_a_broken_api_leaves_the_image_whole_and_is_not_kept_quiet(
     registry.fault(Fault(path=API, times=None, action=Status(500)))
     result = mirror("pull", name, "--all", "-q", "--retries", 1, code=4)
     assert result.lines == [f"{name}@{IMAGE.root}"]
-    assert "is whole, but may lack referrers" in result.err
+    assert "is complete, but may lack referrers" in result.err
     assert "500" in result.err
     assert registry.count("GET", API) == 2  # and not 66
     assert SIGNATURE.root in blobs(layout)  # what tags can tell is taken
