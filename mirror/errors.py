@@ -15,7 +15,10 @@
     │   ├── InvalidContent      3  JSON or a manifest that breaks its specification
     │   │   ├── SizeConflict    3  … two descriptors that give one digest two sizes
     │   │   ├── TypeConflict    3  … two descriptors that give one digest two types
-    │   │   └── LimitExceeded   3  … more manifests than a genuine image has
+    │   │   ├── LimitExceeded   3  … more manifests than a genuine image has
+    │   │   ├── CorruptCompression      3  … a compressed stream that is broken
+    │   │   ├── UnsupportedCompression  3  … a compression that cannot be unpacked here
+    │   │   └── DecompressionBomb       3  … content that unpacks to too much
     │   ├── SizeMismatch        3  fewer or more bytes than the descriptor says
     │   ├── DigestMismatch      3  bytes that hash to something else
     │   ├── StaleMirror         3  … from a mirror, while there is somebody else to ask
@@ -143,6 +146,22 @@ class TypeConflict(InvalidContent):
 
 class LimitExceeded(InvalidContent):
     """An image with more manifests, or a deeper nesting of them, than any genuine image has."""
+
+
+class CorruptCompression(InvalidContent):
+    """A compressed stream that breaks its format, or ends too early."""
+
+
+class UnsupportedCompression(InvalidContent):
+    """Content that may be right, but cannot be unpacked here."""
+
+
+class DecompressionBomb(InvalidContent):
+    """Content that unpacks to more than `limit` bytes."""
+
+    def __init__(self, text: str, *, limit: int) -> None:
+        super().__init__(text)
+        self.limit = limit
 
 
 class SizeMismatch(ContentError):

@@ -30,6 +30,12 @@ CODES = {
     "ContentError": 3,
     "InvalidDigest": 3,
     "InvalidContent": 3,
+    "SizeConflict": 3,
+    "TypeConflict": 3,
+    "LimitExceeded": 3,
+    "CorruptCompression": 3,
+    "UnsupportedCompression": 3,
+    "DecompressionBomb": 3,
     "SizeMismatch": 3,
     "DigestMismatch": 3,
     "StaleMirror": 3,
@@ -91,7 +97,15 @@ def test_a_wrong_mirror_is_not_asked_again_so_the_next_time_may_be_right() -> No
     assert StaleMirror("It broke.").transient is True
 
 
-SPECIAL = (PartialFailure, DigestMismatch, StaleMirror, SizeMismatch)
+SPECIAL = (
+    PartialFailure,
+    DigestMismatch,
+    StaleMirror,
+    SizeMismatch,
+    errors.SizeConflict,
+    errors.TypeConflict,
+    errors.DecompressionBomb,
+)
 
 
 @pytest.mark.parametrize("error", [error for error in tree() if error not in SPECIAL])

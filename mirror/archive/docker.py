@@ -15,9 +15,9 @@ from mirror.archive import docker_manifest
 from mirror.archive.docker_manifest import Image
 from mirror.archive.extents import Extent
 from mirror.archive.tar import HEAD, Tar
-from mirror.content.decompress import READ, CorruptCompression, DecompressionBomb, compression, unpacked
+from mirror.content.decompress import READ, compression, unpacked
 from mirror.content.image_config import diff_ids_of
-from mirror.errors import BrokenArchive, InvalidContent, InvalidDigest
+from mirror.errors import BrokenArchive, CorruptCompression, DecompressionBomb, InvalidContent, InvalidDigest
 from mirror.layout import index, names
 from mirror.layout.blobs import place
 from mirror.oci.descriptor import MANIFEST_CAP, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor

@@ -20,7 +20,7 @@ _HELP = """Read images from an archive into a layout, every byte verified.
   docker save redis:4.0 | mirror import - ./layout
   zcat images.tar.gz | mirror import - ./layout
 
-It reads what docker save (old and new), podman save, skopeo, nerdctl, ctr and mirror export write: a layout in a tar
+It reads what docker save (old and new), podman save, skopeo, nerdctl, ctr and this tool write: a layout in a tar
 archive, or docker's own format. The archive is read in place and never unpacked; input from a pipe is kept beside the
 layout in the meantime. The referrers of an image, such as signatures, are imported with it. Run it again to continue
 after an interruption.

@@ -18,7 +18,7 @@ from mirror.retry import RetryPolicy
 _HELP = """Show what an image consists of: platforms, config and layers; in a registry, a layout or an archive.
 
 \b
-  mirror inspect redis:4.0            from its registry; layers are not fetched
+  mirror inspect redis:4.0            from its registry; no layer is fetched
   mirror inspect ./layout             every image of a layout
   mirror inspect ./layout redis:4.0
   mirror inspect images.tar           an archive, read in place

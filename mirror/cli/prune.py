@@ -15,7 +15,7 @@ from mirror.report import text
 _HELP = """Find the blobs of a layout that no image needs, and unfinished downloads; with --delete, delete them.
 
 \b
-  mirror prune ./layout            what would be deleted; the layout is only read
+  mirror prune ./layout            what would be deleted; only reads
   mirror prune ./layout --delete
 
 If an image is broken, so that its blobs are not known, nothing is deleted.

@@ -27,7 +27,7 @@ _HELP = """Pull images from registries into an OCI image layout, and verify ever
   mirror pull redis:4.0 --platform linux/amd64,linux/arm/v7
   mirror pull quay.io/a/b:v1 ghcr.io/c/d@sha256:… -o /media/stick/layout
   mirror pull --from-file images.txt --keep-going
-  mirror pull redis:4.0 --all --dry-run   what would be transferred; writes nothing
+  mirror pull redis:4.0 --all --dry-run   what would move; writes nothing
 
 Run it again to continue after an interruption, to repair damaged blobs, or to update: what is there and has the right
 hash is not fetched again. A long list is pulled in batches: an image that does not exist ends the call with exit

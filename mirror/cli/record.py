@@ -22,7 +22,7 @@ from mirror.retry import RetryPolicy
 _HELP = """Record what an image consists of: a digest record, to be carried separately and compared by verify.
 
 \b
-  mirror record redis:4.0 -o redis.md   from its registry; layers are not fetched
+  mirror record redis:4.0 -o redis.md   from its registry; no layers
   mirror record ./layout                every image of a layout
   mirror record ./layout redis:4.0
   mirror record images.tar              every image of an archive

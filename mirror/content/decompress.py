@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from mirror.errors import InvalidContent
+from mirror.errors import CorruptCompression, DecompressionBomb, UnsupportedCompression
 from mirror.text import size as in_words
 
 FREE = 1024**3  # bytes that any layer may unpack to
@@ -29,22 +29,6 @@ _MAGIC = {
     b"\x04\x22\x4d\x18": "lz4",
 }
 _LONGEST_MAGIC = max(map(len, _MAGIC))
-
-
-class CorruptCompression(InvalidContent):
-    """A compressed stream that breaks its format, or ends too early."""
-
-
-class UnsupportedCompression(InvalidContent):
-    """Content that may be right, and cannot be unpacked here."""
-
-
-class DecompressionBomb(InvalidContent):
-    """Content that unpacks to more than `limit` bytes."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"unpacks to more than {in_words(limit)}")
-        self.limit = limit
 
 
 class _Decompressor(Protocol):
@@ -90,7 +74,7 @@ def unpacked(read: Callable[[], bytes], size: int) -> Iterator[bytes]:
     for piece in _pieces(read):
         left -= len(piece)
         if left < 0:
-            raise DecompressionBomb(limit)
+            raise DecompressionBomb(f"unpacks to more than {in_words(limit)}", limit=limit)
         yield piece
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mirror.content.decompress import READ, CorruptCompression, DecompressionBomb, UnsupportedCompression, unpacked
+from mirror.content.decompress import READ, unpacked
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.content.hashing import HashingReader
-from mirror.errors import InvalidContent, InvalidDigest
+from mirror.errors import CorruptCompression, DecompressionBomb, InvalidContent, InvalidDigest, UnsupportedCompression
 from mirror.oci.digest import Digest, Hasher
 from mirror.text import size as in_words
 from mirror.verify.tar import TarWatch

@@ -260,12 +260,11 @@ def test_a_config_of_other_bytes_is_an_error() -> None:
 # Layers that live elsewhere
 
 
-def test_foreign_layers_are_left_out_and_said_so() -> None:
+def test_foreign_layers_are_left_out_and_known() -> None:
     foreign = Blob.of(b"licensed", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
     found = choose(images.image("linux/amd64", images.layer(1, 100), foreign), all=True)
     assert foreign.digest not in found.graph.blobs
-    assert len(found.warnings) == 1
-    assert "1 foreign layer" in found.warnings[0]
+    assert list(found.graph.foreign) == [foreign.digest]
 
 
 def test_the_root_carries_no_bytes_into_the_entry() -> None:

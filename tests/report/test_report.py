@@ -306,14 +306,16 @@ def keys(value: object) -> Iterator[str]:
 @pytest.mark.parametrize("schema", DOCUMENTED)
 def test_every_field_is_documented_and_every_documented_field_is_there(schema: str) -> None:
     document = DOCUMENTED[schema]
-    row = next(line for line in (DOCS / "json.md").read_text().splitlines() if schema in line)
+    row = next(line for line in (DOCS / "reference" / "json.md").read_text().splitlines() if schema in line)
     documented = set(re.findall(r"`(\w+)`", row.rpartition(" | ")[2])) - {"ok"}
     assert document["schema"] == schema
     assert set(keys(document)) == documented | {"schema"}
 
 
 def test_the_fields_of_a_finding_are_documented() -> None:
-    text = (DOCS / "findings.md").read_text().partition("A finding has the fields")[2].partition("\n\n")[0]
+    text = (
+        (DOCS / "reference" / "findings.md").read_text().partition("A finding has the fields")[2].partition("\n\n")[0]
+    )
     assert set(finding().to_json()) == set(re.findall(r"`(\w+)`", text))
 
 
