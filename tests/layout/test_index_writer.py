@@ -506,7 +506,9 @@ def test_whoever_writes_in_whatever_order_no_name_is_lost(
                 else:
                     add_theirs(path)
 
-    asyncio.run(main())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mirror.layout.index_writer._PAUSE", 1000.0)  # the other tool takes no lock: no batch beside it
+        asyncio.run(main())
     theirs = sum(kind == "theirs" for kind, *_ in steps)
     found = entries(path)
     assert found.count(THEIRS) == theirs
