@@ -572,7 +572,3 @@ def test_places_are_written_as_skopeo_writes_them(mirror: Mirror, tmp_path: Path
     for place in ("oci:layout", "oci:layout:v1", "oci-archive:x.tar", "oci-archive:x.tar:v1"):
         assert f"quay.io/a/b:v1@{FIRST.root}" in mirror("verify", place).out
     assert "no image 'v2'" in mirror("verify", "oci:layout:v2", code=2).err
-    for command in (("ls", "x.tar"), ("push", "x.tar", "127.0.0.1:1")):
-        assert "mirror import x.tar" in mirror(*command, code=2).err
-    for asking in ("inspect", "record"):
-        assert "is a file here" in mirror(asking, "x.tar", code=2).err

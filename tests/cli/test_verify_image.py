@@ -111,4 +111,4 @@ def test_an_image_that_is_not_there_is_no_finding(mirror: Mirror, registry: Embe
 
 def test_an_image_of_a_registry_is_verified_alone(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     result = mirror("verify", f"docker://{shop.host}/team/app:v1", "other", code=2)
-    assert "verified alone" in result.err
+    assert "verified as a whole" in result.err
