@@ -361,8 +361,8 @@ def test_given_credentials_are_for_one_registry(mirror: Mirror) -> None:
     [
         (["--password-stdin"], "secret", "needs --username"),
         (["-u", "ann"], "secret", "--password-stdin"),
-        (["-u", "ann", "--password-stdin"], "", "no password"),
-        (["-u", "ann", "--password-stdin"], "\n", "no password"),
+        (["-u", "ann", "--password-stdin"], "", "password on stdin must be one line"),
+        (["-u", "ann", "--password-stdin"], "\n", "password on stdin must be one line"),
         (["-u", "ann", "--password-stdin"], "secret\nsecret\n", "one line"),
         (["-u", "ann", "--password-stdin"], "secret\0", "one line"),
         (["-u", "ann", "--password-stdin"], "secret" * 20_000, "one line"),
