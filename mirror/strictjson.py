@@ -81,7 +81,7 @@ class Fields:
             raise invalid(what, f"not a JSON object but {_kind(value)}")
         self.document: JsonObject = value
         self.what = what
-        self._others = () if value.keys() <= keys else tuple(value.keys() - keys)
+        self._others = () if value.keys() <= keys else tuple(key for key in value if key not in keys)
 
     @classmethod
     def load(cls, data: bytes, what: str, keys: frozenset[str] = frozenset()) -> Fields:
