@@ -1,7 +1,7 @@
-"""The members of a tar archive: where their bytes are, and all the ways in which a header can be hostile.
+"""The members of a tar archive: where their bytes are.
 
-Whatever two readers could understand differently, and whatever an archive of images has no honest use for, is refused:
-links, devices, sparse files, a name that comes twice or climbs out, a size that is none (docs/adr/0014).
+One pass over the headers finds them. Whatever two programs could understand differently, and whatever an archive of
+images does not need, is refused: links, devices, sparse files, names that occur twice or lead outside (docs/adr/0014).
 """
 
 from __future__ import annotations
@@ -14,44 +14,50 @@ from mirror.archive import header
 from mirror.archive.header import BLOCK, Header
 from mirror.errors import BrokenArchive
 
-MOST = 2_000_000  # headers; a member costs about 300 bytes of memory, and a layout of a million blobs is normal
-_WINDOW = 16 * 1024  # bytes read at once in search of headers
+MOST = 2_000_000  # headers; a member takes about 300 bytes of memory, and a layout may have a million blobs
+_WINDOW = 16 * 1024  # bytes read at once, since several small members fit in
 _ZEROS = bytes(BLOCK)
 
-# Docker before 25, and skopeo and podman to this day, keep a layer that two images share once, and link to it from the
-# folder of the other. These links alone are followed, and only to a file of the same archive.
+# Docker before 25, skopeo and podman store a layer that two images share once, and link to it from the directory of the
+# other. No other links are followed, and these only to a file of the same archive.
 _LINK = re.compile(r"[0-9a-f]{64}/layer\.tar", re.ASCII)
 _TARGET = re.compile(r"\.\./([0-9a-f]{64}(?:/layer)?\.tar)", re.ASCII)
 
 
 class Extent(NamedTuple):
-    """Where the bytes of a member are."""
+    """Where the content of a member is, in bytes."""
 
     offset: int
     size: int
 
 
 class Members:
-    """What one pass over the headers finds: the files `by_name`, and in `fault` why it did not come to the end.
+    """The files of an archive `by_name`, and in `fault` why its headers could not be read to the end.
 
-    `fault` is the rest of a sentence about the archive. Directories are passed over.
+    `fault` is the predicate of a sentence about the archive. Directories are skipped.
     """
 
     def __init__(self, pread: Callable[[int, int], bytes], size: int, most: int = MOST) -> None:
-        """Read the headers of an archive of `size` bytes; `pread` gives bytes at an offset, fewer at the end."""
+        """Read the headers.
+
+        Args:
+            pread: returns bytes at an offset, fewer at the end of the file.
+            size: of the file, in bytes.
+            most: how many headers there may be.
+        """
         self.by_name: dict[str, Extent] = {}
         self.fault: str | None = None
         self._pread, self._size, self._most = pread, size, most
         self._window, self._window_at, self._at = b"", 0, 0
         self._links: dict[str, str] = {}
-        self._fields: dict[str, str] = {}  # what extended headers say about the member that follows
+        self._fields: dict[str, str] = {}  # what extended headers say about the next member
         try:
-            self._walk()
+            self._read_headers()
             self._follow_links()
         except BrokenArchive as error:
-            self.fault = f"{error}, at byte {self._at}" if self._at else f"is no tar archive: it {error}"
+            self.fault = f"{error}, at byte {self._at}" if self._at else "is not a tar archive"
 
-    def _walk(self) -> None:
+    def _read_headers(self) -> None:
         count = 0
         while (block := self._block(self._at)) != _ZEROS:
             count += 1
@@ -59,26 +65,33 @@ class Members:
                 raise BrokenArchive(f"has more than {self._most} headers")
             self._at = self._take(header.parse(block))
         if self._fields or self._block(self._at + BLOCK, last=True) != _ZEROS:
-            raise BrokenArchive("ends in the middle")
+            raise BrokenArchive("ends unexpectedly")
 
     def _take(self, found: Header) -> int:
-        """Note one member, or what is said about the next; gives the offset of the header after it."""
+        """Note one member, or what a header says about the next one; return the offset of the header after it."""
         start = self._at + BLOCK
-        if found.kind in header.EXTENDED:
-            fields = header.fields(found, self._data(start, found))
+        if found.type in header.EXTENDED:
+            fields = header.extension(found, self._extended_data(start, found.size))
             if fields.keys() & self._fields.keys():
-                raise BrokenArchive("has two headers that say the same of one member")
+                raise BrokenArchive("has two extended headers that say the same about one member")
             self._fields |= fields
         else:
             found, self._fields = header.extended(found, self._fields), {}
             if start + found.size > self._size:
-                raise BrokenArchive(f"is cut in the middle of {found.name!r}")
+                raise BrokenArchive(f"is truncated in the middle of {found.name!r}")
             self._add(found, start)
-        end = start + found.size
-        return end + -end % BLOCK
+        return start + found.size + len(header.padding(found.size))
+
+    def _extended_data(self, start: int, size: int) -> bytes:
+        if size > header.EXTENDED_CAP:
+            raise BrokenArchive(f"has an extended header of {size} bytes; {header.EXTENDED_CAP} are the limit")
+        data = self._pread(start, size)
+        if len(data) < size:
+            raise BrokenArchive("is truncated in the middle of a header")
+        return data
 
     def _add(self, found: Header, start: int) -> None:
-        if found.kind == header.DIRECTORY:
+        if found.type == header.DIRECTORY:
             if found.name.rstrip("/") not in ("", "."):
                 _plain(found.name.rstrip("/"))
             if found.size:
@@ -87,56 +100,47 @@ class Members:
         name = _plain(found.name)
         if name in self.by_name or name in self._links:
             raise BrokenArchive(f"has two members {name!r}")
-        if found.kind == header.FILE:
+        if found.type == header.FILE:
             self.by_name[name] = Extent(start, found.size)
-        elif found.kind == header.SYMLINK and _LINK.fullmatch(name) and not found.size:
+        elif found.type == header.SYMLINK and _LINK.fullmatch(name) and not found.size:
             self._links[name] = found.link
         else:
-            raise BrokenArchive(f"has {header.kind_name(found.kind)} {name!r}, which no archive of images needs")
+            raise BrokenArchive(f"has {header.type_name(found.type)} {name!r}, which archives of images do not need")
 
     def _follow_links(self) -> None:
-        """A link leads to a file, never to another link: so there are no loops."""
+        """Give links the content of their targets, which are files and not links: so there are no loops."""
         found = {name: _TARGET.fullmatch(link) for name, link in self._links.items()}
         targets = {name: self.by_name.get(target[1]) for name, target in found.items() if target}
         for name, link in self._links.items():
-            member = targets.get(name)
-            if member is None:
-                raise BrokenArchive(f"has a link {name!r} to {link!r}, which is no layer of it")
-            self.by_name[name] = member
-
-    def _data(self, start: int, found: Header) -> bytes:
-        """What an extended header holds."""
-        if found.size > header.EXTENDED_CAP:
-            raise BrokenArchive(f"has an extended header of {found.size} bytes, and {header.EXTENDED_CAP} are the most")
-        data = self._pread(start, found.size)
-        if len(data) < found.size:
-            raise BrokenArchive("is cut in the middle of a header")
-        return data
+            extent = targets.get(name)
+            if extent is None:
+                raise BrokenArchive(f"has a link {name!r} to {link!r}, which is not one of its layers")
+            self.by_name[name] = extent
 
     def _block(self, at: int, *, last: bool = False) -> bytes:
-        """The block at an offset, out of a window that several small members share.
+        """Return the block at an offset.
 
-        The end of an archive is two blocks of zeros; where the file ends after one, it is taken for two.
+        An archive ends with two blocks of zeros; if the file ends after the first, the second (`last`) is not missed.
         """
-        place = at - self._window_at
-        if not 0 <= place <= len(self._window) - BLOCK:
-            self._window, self._window_at, place = self._pread(at, _WINDOW), at, 0
-        block = self._window[place : place + BLOCK]
+        position = at - self._window_at
+        if not 0 <= position <= len(self._window) - BLOCK:
+            self._window, self._window_at, position = self._pread(at, _WINDOW), at, 0
+        block = self._window[position : position + BLOCK]
         if len(block) < BLOCK and not (last and not block):
-            raise BrokenArchive("is cut: its end is missing")
+            raise BrokenArchive("is truncated: its end is missing")
         return block or _ZEROS
 
 
 def _plain(name: str) -> str:
-    """A name without the `./` that `tar -C layout .` begins it with.
+    """Return a name without the `./` at its beginning that `tar -C layout .` writes.
 
     Raises:
-        BrokenArchive: it is no relative path that goes straight down.
+        BrokenArchive: it is not a relative path without `.`, `..` and empty parts.
     """
     if not name.isprintable():
-        raise BrokenArchive(f"has a member whose name has control characters: {name[:200]!r}")
+        raise BrokenArchive(f"has a member whose name contains control characters: {name[:200]!r}")
     plain = name.removeprefix("./")
     parts = plain.split("/")
     if plain.startswith("/") or ".." in parts or "." in parts or "" in parts:
-        raise BrokenArchive(f"has a member {name[:200]!r}, whose name leads elsewhere")
+        raise BrokenArchive(f"has a member with an unsafe name: {name[:200]!r}")
     return plain

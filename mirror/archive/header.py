@@ -1,152 +1,172 @@
-"""Tar headers, read strictly and written plainly; bytes in, values out.
+"""Tar headers, parsed and built. Pure: bytes in, values out.
 
 POSIX.1-2017, pax, "ustar Interchange Format" and "pax Header Block"; long names and large sizes as GNU tar writes them.
-A header that two readers could take for two things is refused, like JSON that they could.
+
+A strict reader refuses what two programs could understand differently: that is how archives of images are read. A
+lenient one reads what it can, as container runtimes do: layers come from many tools. Errors are predicates of a
+sentence about the archive.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
 from mirror.errors import BrokenArchive
 
-BLOCK = 512  # bytes; what everything in a tar archive is a multiple of
+BLOCK = 512  # bytes; headers take one, and content is padded to whole ones
 END = bytes(2 * BLOCK)
-EXTENDED_CAP = 1024 * 1024  # bytes of one pax header or one long name, as Go's reader has it
+EXTENDED_CAP = 1024 * 1024  # bytes of a pax header or a long name, as in Go's archive/tar
 
-FILE, DIRECTORY, SYMLINK = b"0", b"5", b"2"
-_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK = b"x", b"g", b"L", b"K"
-EXTENDED = frozenset({_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK})  # headers that say something about another one
-_KINDS = {
+FILE, HARD_LINK, SYMLINK, DIRECTORY, SPARSE = b"0", b"1", b"2", b"5", b"S"
+WITHOUT_CONTENT = frozenset({HARD_LINK, SYMLINK, b"3", b"4", DIRECTORY, b"6"})  # whatever size their headers give
+PAX, PAX_GLOBAL, GNU_NAME, GNU_LINK = b"x", b"g", b"L", b"K"
+EXTENDED = frozenset({PAX, PAX_GLOBAL, GNU_NAME, GNU_LINK})  # their content describes other members
+
+_TYPES = {
     FILE: "a file",
-    b"1": "a hard link",
+    HARD_LINK: "a hard link",
     SYMLINK: "a symbolic link",
     b"3": "a device",
     b"4": "a device",
     b"6": "a FIFO",
-    b"S": "a sparse file",
+    SPARSE: "a sparse file",
 }
-
 _USTAR, _GNU = b"ustar\x0000", b"ustar  \x00"
 _OCTAL = re.compile(rb" *([0-7]+)[ \0]*")
+_LENIENT_OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")
 _LENGTH = re.compile(rb"([1-9][0-9]{0,7}) ")
-_MOST_IN_OCTAL = 0o77777777777  # bytes: 8 GiB less one, what eleven digits can say
-_LONGEST = 2**63 - 1  # bytes; a file cannot have more
+_OCTAL_CAP = 0o77777777777  # bytes: 8 GiB less one, the largest size in eleven octal digits
+_SIZE_CAP = 2**63 - 1  # bytes; no file can have more
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """One header block. `name` and `link` are as they stand there."""
+    """One header. `type` is the type flag, `size` the bytes of content that follow it."""
 
     name: str
-    kind: bytes
+    type: bytes
     size: int
     link: str
 
 
-def parse(block: bytes) -> Header:
-    """Read one header block that is not all zeros.
+def parse(block: bytes, *, strict: bool = True) -> Header:
+    """Parse a header block that is not all zeros.
 
     Raises:
-        BrokenArchive: it is none, or a field of it is garbage. The message is the end of a sentence.
+        BrokenArchive: strict: it is not a header. Otherwise: it has no valid size.
     """
-    if _number(block[148:156], "checksum") != sum(block) - sum(block[148:156]) + 8 * ord(" "):
-        _refuse("has a header whose checksum is wrong")
-    magic = block[257:265]
-    if magic not in (_USTAR, _GNU):
-        _refuse("has a header that is none of tar's")
-    name = _text(block[:100], "a name")
-    prefix = _text(block[345:500], "a name") if magic == _USTAR else ""
-    kind = block[156:157]
+    if strict:
+        if not has_right_checksum(block):
+            _refuse("has a header with a wrong checksum")
+        if block[257:265] not in (_USTAR, _GNU):
+            _refuse("has a header that is neither ustar nor GNU")
+    name = _text(block[:100], strict)
+    prefix = _text(block[345:500], strict) if block[257:263] == b"ustar\0" else ""
+    size = _number(block[124:136], strict)
+    if size is None:
+        _refuse("has a header with an invalid size")
     return Header(
         name=f"{prefix}/{name}" if prefix else name,
-        kind=FILE if kind == b"\0" else kind,
-        size=_number(block[124:136], "size"),
-        link=_text(block[157:257], "a link"),
+        type=FILE if block[156] == 0 else block[156:157],
+        size=size,
+        link=_text(block[157:257], strict),
     )
 
 
-def fields(found: Header, data: bytes) -> dict[str, str]:
-    """What an extended header says of the member after it: `path`, `linkpath`, `size`.
+def has_right_checksum(block: bytes) -> bool:
+    """Whether the checksum is right; it is computed with spaces in its own field."""
+    return _number(block[148:156], strict=True) == sum(block) - sum(block[148:156]) + 8 * ord(" ")
+
+
+def extension(header: Header, data: bytes, *, strict: bool = True) -> dict[str, str]:
+    """Return what an extended header says about the next member: `path`, `linkpath`, `size`, `GNU.sparse…`.
 
     Args:
-        found: the header itself.
+        header: the extended header.
         data: its content.
+        strict: whether to refuse contradictions and text that is not UTF-8.
 
     Raises:
-        BrokenArchive: it is garbage, or ambiguous. The message is the end of a sentence.
+        BrokenArchive: it is malformed, or, if strict, ambiguous.
     """
-    if found.kind in (_GNU_NAME, _GNU_LINK):
-        return {"path" if found.kind == _GNU_NAME else "linkpath": _decoded(data.rstrip(b"\0"), "a name")}
-    records = _records(data)
-    if found.kind == _PAX_GLOBAL and records:
-        _refuse("has a global header that says how all members are called, or how large they are")
-    return records
+    if header.type in (GNU_NAME, GNU_LINK):
+        text = data.rstrip(b"\0") if strict else data.partition(b"\0")[0]
+        return {"path" if header.type == GNU_NAME else "linkpath": _decode(text, strict)}
+    found: dict[str, str] = {}
+    for raw, value in _records(data):
+        key = raw.decode("ascii", "replace")
+        if key in ("path", "linkpath", "size") or key.startswith("GNU.sparse."):
+            if strict and key in found:
+                _refuse(f"has a pax header with two values of {key}")
+            found[key] = _decode(value, strict)
+    if strict and found and header.type == PAX_GLOBAL:
+        _refuse("has a global pax header with names or sizes")
+    return found
 
 
-def kind_name(kind: bytes) -> str:
-    """A word for what a header announces."""
-    return _KINDS.get(kind, f"something of the kind {kind!r}")
-
-
-def extended(header: Header, said: Mapping[str, str]) -> Header:
-    """A header with what the extended headers before it have said.
+def extended(header: Header, fields: Mapping[str, str], *, strict: bool = True) -> Header:
+    """Return a header with the fields that the extended headers before it have set.
 
     Raises:
-        BrokenArchive: they contradict each other, or ask for what is refused. The message is the end of a sentence.
+        BrokenArchive: the size is invalid; or, if strict, there are two sizes, or it is a sparse file.
     """
-    if "GNU.sparse" in said:
+    if strict and any(key.startswith("GNU.sparse.") for key in fields):
         _refuse(f"has a sparse file {header.name!r}")
     size = header.size
-    if "size" in said:
-        if not re.fullmatch(r"[0-9]{1,19}", said["size"], re.ASCII):
-            _refuse("has a pax header whose size is garbage")
-        size = int(said["size"])
-        # Readers that know no pax go by the header alone, and see other members (CVE-2025-62518).
-        if size > _LONGEST or (size <= _MOST_IN_OCTAL and size != header.size):
+    if "size" in fields:
+        if not re.fullmatch(r"[0-9]{1,20}", fields["size"], re.ASCII):
+            _refuse("has a pax header with an invalid size")
+        size = int(fields["size"])
+        # Programs that ignore pax headers go by the size in the header, and see other members (CVE-2025-62518).
+        if strict and (size > _SIZE_CAP or (size <= _OCTAL_CAP and size != header.size)):
             _refuse(f"has a member {header.name!r} with two sizes")
-    return Header(said.get("path", header.name), header.kind, size, said.get("linkpath", header.link))
+    name = fields.get("GNU.sparse.name") or fields.get("path", header.name)
+    return Header(name, header.type, size, fields.get("linkpath", header.link))
+
+
+def more_sparse_blocks(block: bytes, *, first: bool) -> bool:
+    """Whether the map of a GNU sparse file goes on in another block, after its header or after a block of its map."""
+    return block[482 if first else 504] != 0
+
+
+def type_name(flag: bytes) -> str:
+    """Return what to call members of a type in messages."""
+    return _TYPES.get(flag, f"a member of type {flag!r}")
 
 
 def build(name: str, size: int) -> bytes:
-    """The header of a regular file: nobody's, of no time, so that the same content is the same archive.
+    """Return the header of a regular file: without an owner and a time, so that the same content is the same archive.
 
-    With a pax header before it only where the name or the size does not fit: 100 characters, 8 GiB.
+    A pax header comes before it if the name has more than 100 characters, or the file 8 GiB or more.
     """
     data = _record("path", name) if len(name) > 100 else b""
-    data += _record("size", str(size)) if size > _MOST_IN_OCTAL else b""
-    block = _block(name[:100], size if size <= _MOST_IN_OCTAL else 0, FILE)
-    return _block(f"PaxHeaders/{name}"[:100], len(data), _PAX) + data + padding(len(data)) + block if data else block
+    data += _record("size", str(size)) if size > _OCTAL_CAP else b""
+    block = _block(name[:100], size if size <= _OCTAL_CAP else 0, FILE)
+    return _block(f"PaxHeaders/{name}"[:100], len(data), PAX) + data + padding(len(data)) + block if data else block
 
 
 def padding(size: int) -> bytes:
-    """The zeros that fill the last block of so many bytes."""
+    """Return the zeros after content of so many bytes."""
     return bytes(-size % BLOCK)
 
 
-def _records(data: bytes) -> dict[str, str]:
-    """Those records of a pax header that matter here, `LENGTH KEY=VALUE` and a newline each."""
-    found: dict[str, str] = {}
+def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the keys and values of a pax header: `LENGTH KEY=VALUE` and a newline each, LENGTH being that of all."""
     start = 0
     while start < len(data):
         length = _LENGTH.match(data, start)
         end = start + int(length[1]) if length else 0
         if length is None or not length.end() < end <= len(data) or data[end - 1] != ord("\n"):
-            _refuse("has a pax header that is none")
+            _refuse("has a malformed pax header")
         key, _, value = data[length.end() : end - 1].partition(b"=")
-        name = "GNU.sparse" if key.startswith(b"GNU.sparse.") else _decoded(key, "a pax header")
-        if name in ("path", "linkpath", "size") and name in found:
-            _refuse(f"has a pax header that says its {name} twice")
-        if name in ("path", "linkpath", "size", "GNU.sparse"):
-            found[name] = _decoded(value, "a name")
+        yield key, value
         start = end
-    return found
 
 
-def _block(name: str, size: int, kind: bytes) -> bytes:
+def _block(name: str, size: int, flag: bytes) -> bytes:
     fields = (
         name.encode().ljust(100, b"\0"),
         b"0000644\0",  # mode
@@ -155,7 +175,7 @@ def _block(name: str, size: int, kind: bytes) -> bytes:
         b"%011o\0" % size,
         b"%011o\0" % 0,  # mtime
         b" " * 8,  # checksum
-        kind,
+        flag,
         bytes(100),
         _USTAR,
     )
@@ -164,34 +184,34 @@ def _block(name: str, size: int, kind: bytes) -> bytes:
 
 
 def _record(key: str, value: str) -> bytes:
-    """One pax record. Its length counts its own digits too."""
     rest = f" {key}={value}\n".encode()
     length = len(rest)
-    while len(str(length)) + len(rest) != length:
+    while len(str(length)) + len(rest) != length:  # the length counts its own digits, too
         length = len(str(length)) + len(rest)
     return str(length).encode() + rest
 
 
-def _number(field: bytes, what: str) -> int:
-    if field[0] == 0x80:  # base 256: GNU tar's way with large numbers; 0xff would begin a negative one
-        number = int.from_bytes(field[1:], "big")
+def _number(field: bytes, strict: bool) -> int | None:
+    """Return a number in octal digits, or in binary after a byte of 0x80, as GNU tar writes large ones."""
+    if field[0] == 0x80 or (field[0] & 0xC0 == 0x80 and not strict):
+        number = int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
     else:
-        octal = _OCTAL.fullmatch(field)
-        number = int(octal[1], 8) if octal else -1
-    if not 0 <= number <= _LONGEST:
-        _refuse(f"has a header whose {what} is no number")
-    return number
+        octal = (_OCTAL if strict else _LENIENT_OCTAL).fullmatch(field)
+        if octal is None:
+            return None
+        number = int(octal[1] or b"0", 8)
+    return number if number <= _SIZE_CAP else None
 
 
-def _text(field: bytes, what: str) -> str:
-    return _decoded(field.partition(b"\0")[0], what)
+def _text(field: bytes, strict: bool) -> str:
+    return _decode(field.partition(b"\0")[0], strict)
 
 
-def _decoded(data: bytes, what: str) -> str:
+def _decode(text: bytes, strict: bool) -> str:
     try:
-        return data.decode()
+        return text.decode("utf-8", "strict" if strict else "surrogateescape")
     except UnicodeDecodeError:
-        _refuse(f"has {what} that is no UTF-8: {data[:80]!r}")
+        _refuse(f"has a name that is not UTF-8: {text[:80]!r}")
 
 
 def _refuse(why: str) -> NoReturn:

@@ -69,7 +69,7 @@ class ArchiveWriter:
             kind = folder.kind(path.name)
             if kind not in (None, stat.S_IFREG):
                 raise UsageError(f"{path} is {kind_name(kind or 0)}.", hint="Name a file, or - to write to stdout.")
-            temporary = AtomicFile.create(folder, prefix=f".{path.name[:200]}.")
+            temporary = AtomicFile.create(folder, beside=path.name)
             try:
                 archive = cls(temporary, seekable=True, for_docker=for_docker)
                 await archive._begin()

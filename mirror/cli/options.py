@@ -13,7 +13,8 @@ import click
 from click.core import ParameterSource
 
 from mirror.cli import console
-from mirror.errors import MirrorError
+from mirror.errors import MirrorError, StorageError
+from mirror.fs.atomic import write_output
 from mirror.report.json import to_json
 from mirror.report.text import Text
 from mirror.report.transfers import TransferReport
@@ -156,6 +157,18 @@ def _show_besides(report: TransferReport, *, quiet: bool) -> None:
     for text in report.remarks():
         console.warning(text, quiet=quiet)
     console.status(report.summary(), quiet=quiet)
+
+
+def write_file(path: Path, text: str, option: str) -> None:
+    """Write the file that the user named with an option.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        write_output(path, text.encode())
+    except StorageError as error:
+        raise StorageError(str(error), hint=error.hint or f"Name another file with {option}.") from None
 
 
 def check_stdin(ctx: click.Context) -> None:

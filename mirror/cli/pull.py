@@ -37,9 +37,6 @@ stdout gets one line for each image, NAME@DIGEST.
 """
 
 
-_DIGESTFILE = "Name another file with --digestfile."
-
-
 @click.command(help=_HELP)
 @click.argument("images", metavar="IMAGE...", nargs=-1)
 @click.option(
@@ -136,12 +133,13 @@ def command(
         ),
     )
     if digestfile and not os.access(digestfile.parent, os.W_OK):  # better now than after an hour
-        raise StorageError(f"{digestfile} cannot be written.", hint=_DIGESTFILE)
+        raise StorageError(f"{digestfile} cannot be written.", hint="Name another file with --digestfile.")
     with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
         report = run(pull_images(names, output, pulling, bars))
     options.show(report, quiet=quiet, as_json=as_json)
     if digestfile and not dry_run:
-        _write(digestfile, "".join(f"{image.digest}\n" for image in report.images if not image.failure))
+        digests = "".join(f"{image.digest}\n" for image in report.images if not image.failure)
+        options.write_file(digestfile, digests, "--digestfile")
     report.raise_failures()
 
 
@@ -162,10 +160,3 @@ def _read_names(file: TextIO | None) -> list[str]:
     except UnicodeDecodeError:
         raise click.UsageError(f"{file.name} is not a text file.") from None
     return [line for line in lines if line]
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}.", hint=_DIGESTFILE) from None

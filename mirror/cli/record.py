@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -12,8 +11,6 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.errors import StorageError
-from mirror.fs.atomic import replacing
 from mirror.records import markdown
 from mirror.records.capture import RecordOptions, record_images
 from mirror.records.json import to_json
@@ -64,25 +61,10 @@ def command(
     with progress(quiet=False, no_progress=True, verbose=verbose):
         found = run(record_images(what, images, recording))
     text = json.dumps(to_json(found), indent=2) + "\n" if as_json else "\n".join(map(markdown, found))
-    _write(file, text.encode()) if file else _print(text.encode())
+    options.write_file(file, text, "--output") if file else _print(text.encode())
 
 
 def _print(data: bytes) -> None:
     """Write to stdout. Markdown contains tabs, but no other control characters: records are escaped when built."""
     sys.stdout.buffer.write(data)
     sys.stdout.flush()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Replace a file atomically, so that a full disk leaves the old one; write to devices such as /dev/stdout."""
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)
-            return
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}.", hint="Name another file with --output.") from None
-    try:
-        with replacing(Path(os.path.realpath(path))) as file:
-            file.write(data)
-    except StorageError as error:
-        raise StorageError(str(error), hint=error.hint or "Name another file with --output.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -225,21 +224,9 @@ def _show(report: VerifyReport, *, fail_on: Severity, junit: Path | None, as_jso
     if junit:
         from mirror.report.junit import to_junit  # and the XML library, for this option alone
 
-        _write(junit, to_junit(report))
+        options.write_file(junit, to_junit(report), "--junit")
     console.result_json(report.to_json()) if as_json else console.result(report.lines())
     for text in report.repair.remarks() if report.repair else ():
         console.warning(text, quiet=quiet)
     console.status(report.summary(), quiet=quiet)
     return report.exit_code
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that the user named.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {os.strerror(error.errno or 0)}.") from None

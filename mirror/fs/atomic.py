@@ -1,4 +1,10 @@
-"""Files that are being written, and appear under a name that counts whole or not at all."""
+"""The one way to write a file durably: it appears under its name as a whole, or not at all.
+
+1. write a file with a temporary name, or go on with a partial one
+2. fsync it
+3. rename it, which replaces an older file of that name
+4. fsync its directory
+"""
 
 from __future__ import annotations
 
@@ -14,95 +20,105 @@ from pathlib import Path
 from mirror.errors import StorageError
 from mirror.fs.directory import Directory, is_directory, os_errors
 
-_IOV_MAX = 1024
-_RECENT = 16 * 1024 * 1024  # bytes: where the disk may be busy still; to search a whole large file each time is slow
+_IOV_MAX = 1024  # buffers in one call
+_RECENT = 16 * 1024 * 1024  # bytes that the disk may still be writing; searching all of a large file each time is slow
 _FICLONE = 0x40049409  # Linux, ioctl_ficlone(2): btrfs, XFS, bcachefs, ZFS, NFS 4.2
 
 
 class AtomicFile:
-    """A file that is being written, and has no name that counts until `commit`. `size` is how long it was found."""
+    """A file that is being written, until `commit` gives it its name. `size` is in bytes, when it was opened."""
 
-    def __init__(self, folder: Directory, name: str, fd: int) -> None:
-        self._folder, self._name, self._fd = folder, name, fd
+    def __init__(self, directory: Directory, name: str, fd: int) -> None:
+        self._directory, self._name, self._fd = directory, name, fd
         self.size = self._written = os.fstat(fd).st_size
 
     @classmethod
-    def create(cls, folder: Directory, mode: int = 0o644, prefix: str = "") -> AtomicFile:
-        """A new empty file with a name that nobody could have planted, after `prefix`.
+    def create(cls, directory: Directory, *, mode: int = 0o644, beside: str = "") -> AtomicFile:
+        """Create an empty file with a random temporary name.
+
+        Args:
+            directory: where to write it.
+            mode: its permissions, less the umask.
+            beside: the name of the file that it will replace; then the temporary name is a hidden one like it.
 
         Raises:
             StorageError: the disk refused.
         """
-        name = prefix + secrets.token_hex(8)
-        with os_errors(folder.path):
-            return cls(folder, name, folder.open_with(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+        name = (f".{beside[:200]}." if beside else "") + secrets.token_hex(8)
+        with os_errors(directory.path):
+            return cls(directory, name, directory.open_with(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
 
     @classmethod
-    def resume(cls, folder: Directory, name: str) -> AtomicFile | None:
-        """The file of this name, locked, to go on with, or a new one.
+    def resume(cls, directory: Directory, name: str) -> AtomicFile | None:
+        """Open and lock the file of this name, or create it.
 
         Returns:
-            None where somebody else is writing it, or where anything but a plain file with this one name has it:
-            whoever put a link or a FIFO there must not choose what we write to.
+            None if another process has locked it, or it is anything but a regular file with this one name: whoever put
+            a link or a FIFO there must not decide what is written to.
         """
         try:
-            fd = folder.open_with(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK)
-        except OSError:  # a full disk, too, which the file that is then created instead is going to report
+            fd = directory.open_with(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK)
+        except OSError:  # also a full disk, which `create` will report
             return None
-        if _is_ours(folder, name, fd):
-            return cls(folder, name, fd)
+        if _is_ours(directory, name, fd):
+            return cls(directory, name, fd)
         os.close(fd)
         return None
 
     @classmethod
-    def link(cls, folder: Directory, fd: int) -> AtomicFile | None:
-        """Another name for an open file, to be read and committed; None where it cannot have one here."""
+    def link(cls, directory: Directory, fd: int) -> AtomicFile | None:
+        """Give an open file another name here, to be read and committed; None if that is not possible."""
         name = secrets.token_hex(8)
         try:
-            folder.link(fd, name)
-        except OSError:  # another file system, somebody else's file, too many names
+            directory.link(fd, name)
+        except OSError:  # another file system, another user's file, or too many names
             return None
-        with os_errors(folder.path / name):
-            return cls(folder, name, folder.open_with(name, os.O_RDONLY))
+        with os_errors(directory.path / name):
+            return cls(directory, name, directory.open_with(name, os.O_RDONLY))
 
     def clone(self, fd: int) -> bool:
-        """Take over the content of an open file, sharing its blocks until either is written to; False where it cannot.
+        """Share the blocks of an open file until either is written to; False if the file system cannot do that.
 
-        Nothing is known of the content then: it has to be read.
+        The content is not known afterwards: it must be read.
         """
         try:
             fcntl.ioctl(self._fd, _FICLONE, fd)
-        except OSError:  # most file systems cannot; and nothing has changed
+        except OSError:  # most file systems cannot; nothing has changed
             return False
         self.size = os.fstat(self._fd).st_size
         return True
 
     def read(self, view: memoryview) -> int:
-        """The next bytes of what is there already, into `view`; 0 at its end."""
-        with os_errors(self._folder.path / self._name):
+        """Read the next bytes that are already there into `view`; return how many, 0 at the end."""
+        with os_errors(self._directory.path / self._name):
             return os.readv(self._fd, [view])
 
     def write(self, chunks: Sequence[bytes | memoryview]) -> None:
-        with os_errors(self._folder.path):
+        with os_errors(self._directory.path):
             write_all(self._fd, chunks)
             self._written += sum(map(len, chunks))
             _start_writeback(self._fd, self._written)
 
     def write_at(self, chunks: Sequence[bytes | memoryview], offset: int) -> None:
-        """Write wherever it belongs; several threads may, each elsewhere."""
-        with os_errors(self._folder.path):
+        """Write at an offset. Several threads may do so at once, each in another place."""
+        with os_errors(self._directory.path):
             write_all(self._fd, chunks, offset)
             _start_writeback(self._fd, offset + sum(map(len, chunks)))
 
     def truncate(self, size: int = 0) -> None:
-        """Forget what is beyond `size` bytes, and go on there."""
-        with os_errors(self._folder.path / self._name):
+        """Cut the file to `size` bytes, and go on writing there."""
+        with os_errors(self._directory.path / self._name):
             os.ftruncate(self._fd, size)
             os.lseek(self._fd, size, os.SEEK_SET)
         self.size = self._written = size
 
     def commit(self, target: Directory, name: str, modified: float | None = None) -> None:
-        """Make the bytes durable, then the name. On an error nothing is left.
+        """Make the content durable, then the name. On an error, nothing is left.
+
+        Args:
+            target: the directory of the file, in the same file system.
+            name: its name there.
+            modified: its time, in seconds since the epoch; by default, that of the last write.
 
         Raises:
             StorageError: the disk refused.
@@ -112,8 +128,8 @@ class AtomicFile:
                 if modified is not None:
                     os.utime(self._fd, (modified, modified))
                 os.fsync(self._fd)
-                _give_back(self._fd)
-            self._folder.move(self._name, target, name)
+                _drop_from_cache(self._fd)
+            self._directory.move(self._name, target, name)
         except BaseException:
             self.discard()
             raise
@@ -121,27 +137,35 @@ class AtomicFile:
         target.sync()
 
     def discard(self) -> None:
-        self._folder.remove(self._name)  # while it is locked: the next one to open this name gets a file of its own
+        self._directory.remove(self._name)  # while it is locked: the next to open this name gets a file of its own
         self.close()
 
     def close(self) -> None:
-        """Leave it as it is; what is locked is free again."""
+        """Close and unlock it; its content stays."""
         os.close(self._fd)
 
 
-def replace_file(folder: Directory, name: str, pieces: Iterable[bytes], *, temporary: Directory | None = None) -> None:
-    """Replace a file as a whole, durably; on an error, the old file stays.
+def replace_file(
+    directory: Directory,
+    name: str,
+    pieces: Iterable[bytes],
+    *,
+    temporary: Directory | None = None,
+    mode: int = 0o644,
+) -> None:
+    """Replace a file as a whole, durably. On an error, the old file stays.
 
     Args:
-        folder: the directory of the file.
+        directory: the directory of the file.
         name: its name.
-        pieces: its content, written one after the other.
-        temporary: a directory of the same file system to write it in; by default, that of the file.
+        pieces: its content, written in this order.
+        temporary: where to write it first, in the same file system; by default, in its own directory.
+        mode: its permissions, less the umask.
 
     Raises:
         StorageError: the disk refused.
     """
-    file = AtomicFile.create(temporary or folder)
+    file = AtomicFile.create(temporary or directory, mode=mode, beside="" if temporary else name)
     try:
         rest = iter(pieces)
         while some := [*islice(rest, _IOV_MAX)]:
@@ -149,23 +173,37 @@ def replace_file(folder: Directory, name: str, pieces: Iterable[bytes], *, tempo
     except BaseException:
         file.discard()
         raise
-    file.commit(folder, name)
+    file.commit(directory, name)
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write a file that a user named: as a whole, durably, and through links. Pipes and devices get the bytes directly.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with os_errors(path):
+        if path.exists() and not path.is_file() and not path.is_dir():  # such as /dev/stdout
+            path.write_bytes(data)
+            return
+    with replacing(Path(os.path.realpath(path))) as file:
+        file.write(data)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Replacement]:
-    """A file of a person's choice, to be written whole at the end: that it can be is found out now, not after an hour.
+    """Prepare to replace a file that a user named, so that an error shows now and not after an hour of work.
 
     Raises:
-        StorageError: its folder cannot be written to, or something else than a file has its name.
+        StorageError: its directory cannot be written to, or it is a link or anything else but a regular file.
     """
     if is_directory(path):
-        raise StorageError(f"{path} is a directory, and no file.", hint="Name a file in it.")
-    with Directory.open(path.parent) as folder:
-        if folder.kind(path.name) not in (None, stat.S_IFREG):
-            raise StorageError(f"{path} is no plain file, and is not replaced.", hint="Name another file.")
-        file = AtomicFile.create(folder)
-        replacement = Replacement(file, folder, path.name)
+        raise StorageError(f"{path} is a directory.", hint="Name a file in it.")
+    with Directory.open(path.parent) as directory:
+        if directory.kind(path.name) not in (None, stat.S_IFREG):
+            raise StorageError(f"{path} is not a regular file.", hint="Name another file.")
+        file = AtomicFile.create(directory, beside=path.name)
+        replacement = Replacement(file, directory, path.name)
         try:
             yield replacement
         finally:
@@ -174,65 +212,64 @@ def replacing(path: Path) -> Iterator[Replacement]:
 
 
 class Replacement:
-    """A file that is going to take the place of another one, or does not."""
+    """A file that will replace another one when it is written. `done` says whether it was."""
 
-    def __init__(self, file: AtomicFile, folder: Directory, name: str) -> None:
-        self._file, self._folder, self._name = file, folder, name
+    def __init__(self, file: AtomicFile, directory: Directory, name: str) -> None:
+        self._file, self._directory, self._name = file, directory, name
         self.done = False
 
     def write(self, data: bytes) -> None:
-        """Make `data` the whole content, durably.
+        """Write the whole content, durably.
 
         Raises:
             StorageError: the disk refused.
         """
         self._file.write([data])
         self.done = True
-        self._file.commit(self._folder, self._name)
-
-
-def _is_ours(folder: Directory, name: str, fd: int) -> bool:
-    """Whether an open file is plain, has one name only, is that name's, and nobody else has locked it."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    found, named = os.fstat(fd), folder.status(name)
-    same = named is not None and (found.st_dev, found.st_ino) == (named.st_dev, named.st_ino)
-    return same and stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+        self._file.commit(self._directory, self._name)
 
 
 def write_all(fd: int, chunks: Sequence[bytes | memoryview], offset: int | None = None) -> None:
-    """Write every byte to a file or a pipe, where it stands, or to a file at an offset.
+    """Write every byte to a file or a pipe, at its position or at an offset.
 
     Raises:
-        OSError: untranslated.
+        OSError: from the operating system, as it is.
     """
     views = [memoryview(chunk) for chunk in chunks if chunk]
     while views:
-        # The kernel takes at most IOV_MAX buffers in one call, and may take fewer bytes than it was given.
         some = views[:_IOV_MAX]
         written = os.writev(fd, some) if offset is None else os.pwritev(fd, some, offset)
         offset = None if offset is None else offset + written
         while views and written >= len(views[0]):
             written -= len(views.pop(0))
-        if written:
+        if written:  # the kernel may take fewer bytes than it is given
             views[0] = views[0][written:]
 
 
-def _start_writeback(fd: int, end: int) -> None:
-    """Let the disk begin now, so that the fsync at the end finds little left to do.
+def _is_ours(directory: Directory, name: str, fd: int) -> bool:
+    """Whether an open file can be locked, is regular, and has this name and no other."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    found, named = os.fstat(fd), directory.status(name)
+    same = named is not None and (found.st_dev, found.st_ino) == (named.st_dev, named.st_ino)
+    return same and stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
-    On Linux, DONTNEED starts to write what is dirty, without waiting, and gives back the memory of what is clean.
+
+def _start_writeback(fd: int, end: int) -> None:
+    """Make the disk start now, so that little is left for the fsync at the end.
+
+    On Linux, DONTNEED starts to write dirty pages without waiting, and frees clean ones.
     """
     start = max(end - _RECENT, 0)
-    _give_back(fd, start, end - start)
+    _drop_from_cache(fd, start, end - start)
 
 
-def _give_back(fd: int, start: int = 0, length: int = 0) -> None:
-    """Give back the memory of what is on the disk: of so many bytes, or, where that is 0, of all.
+def _drop_from_cache(fd: int, start: int = 0, length: int = 0) -> None:
+    """Free the page cache of so many bytes, all of them if `length` is 0.
 
-    A large pull does not push everything else out of the page cache, and to verify it is to read the disk.
+    So a large pull does not evict everything else, and verifying it reads the disk.
     """
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(fd, start, length, os.POSIX_FADV_DONTNEED)

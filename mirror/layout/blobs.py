@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from threading import Lock
 
-from mirror.content.hashing import MISSING, BlobCheck, BlobFault, hash_blob, not_a_file, unreadable
+from mirror.content.hashing import MISSING, BlobCheck, BlobFault, not_a_file, unreadable
 from mirror.errors import BrokenLayout, StorageError
 from mirror.fs.directory import Directory, kind_name
 from mirror.fs.filestate import FileState
@@ -66,12 +66,6 @@ class Blobs:
                 with self._root.sub("blobs", create=create) as blobs:
                     self._folders[algorithm] = blobs.sub(algorithm, create=create)
             return self._folders[algorithm]
-
-    def examine(
-        self, digest: Digest, size: int | None, *, advance: Callable[[int], None] = lambda _: None
-    ) -> BlobCheck:
-        """Hash one blob and compare it with its name; see `mirror.hash_blob.hash_blob`."""
-        return hash_blob(self.look(digest), digest, size, advance=advance)
 
     def look(self, digest: Digest) -> BlobFile | BlobCheck:
         """The blob's regular file, open, or what is there instead."""

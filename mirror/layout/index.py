@@ -182,45 +182,9 @@ class EntryFinder:
         return _places((entry.name.rpartition("/")[2], place) for place, entry in enumerate(self.entries))
 
 
-def find_all(found: Sequence[Entry], texts: Iterable[str], where: str) -> list[Entry]:
-    """Return the images that `texts` name; see `EntryFinder.find_all`."""
-    return EntryFinder(found, where).find_all(texts)
-
-
 def find(found: Sequence[Entry], text: str, where: str) -> Entry:
     """Return the one image that `text` names; see `EntryFinder.find`."""
     return EntryFinder(found, where).find(text)
-
-
-def called(chosen: Sequence[Entry], name: str | None, where: str) -> list[tuple[str, Entry]]:
-    """What each image is to be called elsewhere: as it is here, or `name`, where there is only one.
-
-    Raises:
-        InvalidReference: `name` is no image name.
-        UsageError: a full name would stand for two images, and one of them be lost.
-    """
-    if name is not None:
-        return [(Reference.parse(name).stored, only(chosen, name, where))]
-    named: dict[str, Entry] = {}
-    for entry in chosen:
-        other = named.setdefault(entry.name, entry)
-        if entry.reference and other.root.digest != entry.root.digest:
-            raise UsageError(
-                f"{where} has two images called {entry.name}.",
-                hint=f"Name one of them by its digest: {other.root.digest} or {entry.root.digest}.",
-            )
-    return [(entry.name, entry) for entry in chosen]
-
-
-def only(chosen: Sequence[Entry], name: str, where: str) -> Entry:
-    """The one image that there is to call `name`.
-
-    Raises:
-        UsageError: there are several.
-    """
-    if len(chosen) > 1:
-        raise UsageError(f"{where} has several images to call {name}.", hint="Name the one that is meant.")
-    return chosen[0]
 
 
 def _places(pairs: Iterable[tuple[K, int]]) -> dict[K, list[int]]:

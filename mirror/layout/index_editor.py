@@ -63,6 +63,9 @@ class IndexEditor:
             self._by_key.setdefault(_key(slot.entry), []).append(slot)
         self._count(self._slots, 1)
 
+    def __len__(self) -> int:
+        return len(self._slots) + len(self._new)
+
     def entries(self) -> list[Entry]:
         """Return the entries as they are now, in their order; the same list until the next change."""
         if self._entries is None:

@@ -1,7 +1,8 @@
 """`index.json` on disk, written in batches.
 
-To write the whole file for each name would cost more with every image. So changes are made in memory and staged, and
-what is staged is written every half second (less often if that takes long), and at the end:
+To write the whole file for each name would cost more with every image. So changes are made in memory and staged. What
+is staged is written every half second while the file is small. A larger one waits until it is worth writing: for more
+names, or half a minute, and ten times as long as writing takes. The rest is written at the end. Each batch:
 
     1. take `.mirror/index.lock`, as every mirror that writes to the layout does
     2. read the file; if it is not what was last read or written here, parse it, and make the staged changes in it
@@ -36,6 +37,10 @@ log = logging.getLogger(__name__)
 
 _PAUSE = 0.5  # seconds between two batches, at least
 _SHARE = 10  # times as long as the last batch took: so that writing takes at most a tenth of the time
+_GROWTH = (
+    32  # a batch adds one name to so many, or more: so that the bytes written grow with the names, not their square
+)
+_LONGEST = 30.0  # seconds after which fewer will do
 
 
 class IndexWriter:
@@ -128,7 +133,10 @@ class IndexWriter:
 
     async def _write_batches(self) -> None:
         while await self._more.wait():
+            end = time.monotonic() + _LONGEST
             await asyncio.sleep(max(_PAUSE, _SHARE * self._took))
+            while len(self._staged) * _GROWTH < len(self._editor) and time.monotonic() < end:
+                await asyncio.sleep(_PAUSE)
             self._more.clear()
             try:
                 await self.flush()
@@ -148,7 +156,7 @@ class IndexWriter:
             found = self._hash_of_file()
             other = None if found == self._seen else IndexEditor(self._read())
             with self._memory:
-                if other:
+                if other is not None:
                     for change in self._staged:
                         change(other)
                     self._editor = other

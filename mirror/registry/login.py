@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror.errors import NotFound, StorageError, Unauthorized, UsageError
-from mirror.fs.atomic import AtomicFile
+from mirror.fs.atomic import replace_file
 from mirror.fs.directory import Directory, Lock, os_errors
 from mirror.oci.reference import is_host, is_repository
 from mirror.registry import Client, Credentials, RegistryOptions
@@ -151,13 +151,7 @@ def _rewrite(path: Path, change: Callable[[AuthFile], AuthFile]) -> None:
         with Directory.open(target.parent) as folder, Lock(folder.open_with(".", os.O_RDONLY), target.parent) as lock:
             lock.take()  # another login that reads the file now would write it without our change
             file = change(AuthFile.read(target) or AuthFile(target))
-            temporary = AtomicFile.create(folder, 0o600)
-            try:
-                temporary.write([file.to_bytes()])
-            except BaseException:
-                temporary.discard()
-                raise
-            temporary.commit(folder, target.name)
+            replace_file(folder, target.name, [file.to_bytes()], mode=0o600)
         if before and os.geteuid() == 0:  # under sudo, the file stays its owner's
             os.chown(target, before.st_uid, before.st_gid)
     except StorageError as error:

@@ -9,18 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-_BLOCK = 512
+from mirror.archive import header
+from mirror.archive.header import BLOCK, Header
+from mirror.errors import BrokenArchive
+
 _MOST_NAMES = 500_000  # that are compared with each other, in some 50 MB of memory
-_LONGEST = 1024 * 1024  # bytes of one extended header
 _SHOWN = 3
-
-_DATALESS = frozenset(b"123456")  # links, devices, directories and FIFOs, whatever their size field says
-_LINKS, _HARD_LINK, _DIRECTORY = frozenset(b"12"), ord("1"), ord("5")
-_GLOBAL, _PAX, _LONG_NAME, _LONG_LINK, _SPARSE = map(ord, "gxLKS")
-
-
-class _NoTar(Exception):
-    """The bytes are no archive, or none any more."""
+_LINKS = frozenset({header.HARD_LINK, header.SYMLINK})
 
 
 class Names:
@@ -54,18 +49,18 @@ class TarWatch:
         self.twice, self.dangerous = Names(), Names()
         self.problem: str | None = None
         self._seen: set[int] = set()
-        self._extended: dict[str, str] = {}  # what extended headers say of the next member
+        self._fields: dict[str, str] = {}  # what extended headers say about the next member
         self._skip = self._padding = 0  # bytes to the next header, and those of them behind the member's data
         self._held = bytearray()  # the beginning of a block whose end is in the next piece
-        self._need = _BLOCK
+        self._need = BLOCK
         self._next: Callable[[bytes], None] = self._header
         self._zeros, self._any = 0, False
 
     def feed(self, piece: bytes) -> None:
         try:
             self._feed(piece)
-        except _NoTar as error:
-            self.problem = str(error)
+        except BrokenArchive as error:
+            self.problem = f"it {error}"
 
     def close(self) -> None:
         """Nothing comes any more. The last member may lack its padding: umoci leaves it out."""
@@ -92,7 +87,7 @@ class TarWatch:
 
     def _pass(self, size: int) -> None:
         """The data of a member comes next."""
-        self._padding = -size % _BLOCK
+        self._padding = -size % BLOCK
         self._skip = size + self._padding
 
     def _expect(self, size: int, then: Callable[[bytes], None]) -> None:
@@ -102,48 +97,39 @@ class TarWatch:
         if block[0] == 0 and not any(block):
             self._zeros += 1
             return
-        if not self._any and not _checks(block):
-            raise _NoTar("it does not begin with a tar header")
+        if not self._any and not header.has_right_checksum(block):
+            raise BrokenArchive("does not begin with a tar header")
         self._zeros, self._any = 0, True
-        kind, size = block[156], _number(block[124:136])
-        if kind in (_PAX, _LONG_NAME, _LONG_LINK) and 0 < size <= _LONGEST:
-            self._expect(size + -size % _BLOCK, lambda data: self._extend(kind, data[:size]))
+        found = header.parse(block, strict=False)
+        if found.type in header.EXTENDED:
+            if found.type != header.PAX_GLOBAL and 0 < found.size <= header.EXTENDED_CAP:
+                whole = found.size + -found.size % BLOCK
+                self._expect(whole, lambda data: self._extend(found, data[: found.size]))
+            else:
+                self._pass(found.size)
             return
-        self._pass(0 if kind in _DATALESS else size)
-        if kind not in (_GLOBAL, _PAX, _LONG_NAME, _LONG_LINK):
-            self._member(block, kind)
-        if kind == _SPARSE and block[482]:
+        found, self._fields = header.extended(found, self._fields, strict=False), {}
+        self._pass(0 if found.type in header.WITHOUT_CONTENT else found.size)
+        self._judge(found.name, found.type, found.link if found.type in _LINKS else None)
+        if found.type == header.SPARSE and header.more_sparse_blocks(block, first=True):
             data, self._skip = self._skip, 0
-            self._expect(_BLOCK, lambda block: self._sparse_map(block, data))
+            self._expect(BLOCK, lambda block: self._sparse_map(block, data))
 
     def _sparse_map(self, block: bytes, data: int) -> None:
         """GNU's old sparse files have more blocks between their header and their data."""
-        if not block[504]:
+        if not header.more_sparse_blocks(block, first=False):
             self._skip = data
-            self._expect(_BLOCK, self._header)
+            self._expect(BLOCK, self._header)
 
-    def _extend(self, kind: int, data: bytes) -> None:
-        self._expect(_BLOCK, self._header)
-        if kind == _LONG_NAME:
-            self._extended["path"] = _text(data)
-        elif kind == _LONG_LINK:
-            self._extended["linkpath"] = _text(data)
-        else:
-            self._extended.update(_records(data))
+    def _extend(self, found: Header, data: bytes) -> None:
+        self._expect(BLOCK, self._header)
+        self._fields |= header.extension(found, data, strict=False)
 
-    def _member(self, block: bytes, kind: int) -> None:
-        extended, self._extended = self._extended, {}
-        if "size" in extended and kind not in _DATALESS:
-            self._pass(_decimal(extended["size"]))
-        name = extended.get("GNU.sparse.name") or extended.get("path") or _name(block)
-        target = extended.get("linkpath") or _text(block[157:257]) if kind in _LINKS else None
-        self._judge(name, kind, target)
-
-    def _judge(self, name: str, kind: int, target: str | None) -> None:
+    def _judge(self, name: str, kind: bytes, target: str | None) -> None:
         path = name.strip("/").removeprefix("./")
         known = hash(path)
         if known in self._seen:
-            if kind != _DIRECTORY:
+            if kind != header.DIRECTORY:
                 self.twice.add(name)
         elif len(self._seen) < _MOST_NAMES:
             self._seen.add(known)
@@ -153,9 +139,9 @@ class TarWatch:
             self.dangerous.add(f"{name} -> {target}")
 
 
-def _link_escapes(path: str, kind: int, target: str) -> bool:
+def _link_escapes(path: str, kind: bytes, target: str) -> bool:
     """A hard link names a path of the archive. A symbolic link is read inside the container, where / is the root."""
-    if kind == _HARD_LINK:
+    if kind == header.HARD_LINK:
         return target.startswith("/") or _escapes(target)
     return not target.startswith("/") and _escapes(f"{path}/../{target}")
 
@@ -170,54 +156,3 @@ def _escapes(path: str) -> bool:
         if depth < 0:
             return True
     return False
-
-
-def _checks(block: bytes) -> bool:
-    """Whether the checksum of a header is right; it is computed as if its own field were spaces."""
-    try:
-        return _number(block[148:156]) == sum(block) - sum(block[148:156]) + 8 * ord(" ")
-    except _NoTar:
-        return False
-
-
-def _number(field: bytes) -> int:
-    """An octal number, or a binary one with the highest bit set."""
-    if field[0] & 0x80:
-        value = int.from_bytes(field, signed=True) if field[0] & 0x40 else int.from_bytes(field) & ~(0x80 << 88)
-    else:
-        try:
-            value = int(field.strip(b" \0") or b"0", 8)
-        except ValueError:
-            raise _NoTar("a header has no valid size") from None
-    if value < 0:
-        raise _NoTar("a header has a negative size")
-    return value
-
-
-def _decimal(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 20:
-        raise _NoTar("an extended header has no valid size")
-    return int(text)
-
-
-def _name(block: bytes) -> str:
-    name = _text(block[:100])
-    prefix = _text(block[345:500]) if block[257:263] == b"ustar\0" else ""
-    return f"{prefix}/{name}" if prefix else name
-
-
-def _text(field: bytes) -> str:
-    return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-
-
-def _records(data: bytes) -> dict[str, str]:
-    """The records `LENGTH KEY=VALUE\\n` of a pax header."""
-    found = {}
-    while data:
-        length, space, _ = data.partition(b" ")
-        if not space or not length.isdigit() or not len(length) < int(length[:20]) <= len(data):
-            raise _NoTar("an extended header is broken")
-        key, _, value = data[len(length) + 1 : int(length) - 1].partition(b"=")
-        found[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
-        data = data[int(length) :]
-    return found

@@ -133,7 +133,7 @@ def test_headers_about_nothing_count_too() -> None:
 @pytest.mark.parametrize("data", [b"", b"x", b"x" * 5000, bytes(100), b"\0" * BLOCK + b"x" * BLOCK])
 def test_what_is_no_archive_at_all_is_said_to_be_none(data: bytes) -> None:
     found = look(data)
-    assert (found.fault or "").startswith("is no tar archive")
+    assert (found.fault or "").startswith("is not a tar archive")
     assert found.by_name == {}
 
 
@@ -152,7 +152,7 @@ def test_no_change_of_bytes_is_more_than_a_fault(data: st.DataObject) -> None:
 
 def test_a_fault_before_the_first_member_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"hello" * 1000)
-    with pytest.raises(BrokenArchive, match=r"x is no tar archive: it has a header whose checksum is no number\.$"):
+    with pytest.raises(BrokenArchive, match=r"x is not a tar archive\.$"):
         Tar.open(tmp_path / "x")
 
 

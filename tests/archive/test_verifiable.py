@@ -226,7 +226,7 @@ def test_a_cut_archive_is_said_to_be_cut(tmp_path: Path) -> None:
     data = packed(with_folders(FILES))
     (finding,) = verify(tmp_path, data[: len(data) // 2]).findings
     assert finding.kind == "broken-archive"
-    assert "is cut" in finding.found
+    assert "is truncated" in finding.found
 
 
 def test_what_is_no_archive_of_images_is_an_error(tmp_path: Path) -> None:

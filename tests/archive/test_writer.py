@@ -374,7 +374,7 @@ def test_a_pipe_never_gets_the_end_of_a_wrong_blob(data: bytes, fetch: Callable[
     assert isinstance(error, DigestMismatch)
     assert len(got) < len(DATA)
     found = Members(lambda offset, size: got[offset : offset + size], len(got))
-    assert "is cut in the middle of" in (found.fault or "")
+    assert "is truncated in the middle of" in (found.fault or "")
     assert list(found.by_name) == ["oci-layout"]
 
 

@@ -407,7 +407,7 @@ def test_a_blob_that_was_damaged_in_the_layout_is_healed(mirror: Mirror, tmp_pat
         (["images.tar", "home"], 2, "not empty and is no OCI image layout"),
         (["images.tar", "back", "x:1"], 2, "no image 'x:1'"),
         (["packed.tar.gz", "back"], 3, "zcat packed.tar.gz | mirror import - LAYOUT"),
-        (["home.txt", "back"], 3, "is no tar archive"),
+        (["home.txt", "back"], 3, "is not a tar archive"),
     ],
 )
 def test_what_cannot_be_imported_is_refused(
@@ -429,7 +429,7 @@ def test_a_compressed_stream_is_refused_before_it_is_kept(mirror: Mirror, tmp_pa
 def test_a_pipe_that_is_cut_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     saved(tmp_path, oci_archive(AMD64, NAME))
     result = shell(mirror, "head -c 3000 images.tar | mirror import - back", code=3)
-    assert "stdin is cut" in result.err
+    assert "stdin is truncated" in result.err
     assert not (tmp_path / "back").exists()
 
 

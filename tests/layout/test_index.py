@@ -339,7 +339,7 @@ def test_the_dictionaries_find_what_a_look_at_every_entry_finds(raws: list[Json]
 
 def test_images_that_are_named_twice_are_found_once() -> None:
     found = index.entries(BOTH)
-    assert index.find_all(found, [REDIS, "quay.io/a/redis:4.0", "redis:4.0"], "it") == found
+    assert index.EntryFinder(found, "it").find_all([REDIS, "quay.io/a/redis:4.0", "redis:4.0"]) == found
 
 
 # Writing an entry
@@ -571,28 +571,3 @@ def test_only_children_that_were_not_kept_are_absent_on_purpose(
     sparse: str | None, ask: Callable[[Entry], bool], lacks: bool
 ) -> None:
     assert ask(entry_of(sparse)) is lacks
-
-
-# What images are called elsewhere
-
-
-def entries_of(*raws: Json) -> list[index.Entry]:
-    return index.entries(index_of(*raws))
-
-
-def test_images_are_called_elsewhere_as_they_are_here() -> None:
-    found = entries_of(raw("one", REDIS), raw("other", ref_name="1"), raw("third"))
-    assert [name for name, _ in index.called(found, None, "here")] == [REDIS, "1", root("third").digest]
-
-
-def test_one_image_may_be_called_something_else() -> None:
-    assert [name for name, _ in index.called(entries_of(raw()), "redis:4.0", "here")] == [REDIS]
-    with pytest.raises(UsageError, match="here has several images to call redis"):
-        index.called(entries_of(raw("one"), raw("other")), "redis:4.0", "here")
-
-
-def test_a_full_name_for_two_images_is_refused_and_a_bare_one_is_not() -> None:
-    with pytest.raises(UsageError, match=f"here has two images called {REDIS}"):
-        index.called(entries_of(raw("one", REDIS), raw("other", REDIS)), None, "here")
-    assert len(index.called(entries_of(raw("one", REDIS), raw("one", REDIS)), None, "here")) == 2
-    assert len(index.called(entries_of(raw("one", ref_name="1"), raw("other", ref_name="1")), None, "here")) == 2

@@ -42,8 +42,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches follow each other without a pause."""
-    monkeypatch.setattr(index_writer, "_PAUSE", 0.0)
+    """Batches follow each other with hardly a pause."""
+    monkeypatch.setattr(index_writer, "_PAUSE", 0.001)
     monkeypatch.setattr(index_writer, "_SHARE", 0)
 
 
@@ -152,6 +152,24 @@ def test_a_pause_is_as_long_as_ten_batches(path: Path, monkeypatch: pytest.Monke
     writing(path, name)
     assert len(times) == 3
     assert all(later - earlier >= 0.5 for earlier, later in pairwise(times))
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_more_names_there_are_the_more_are_written_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many, more = ([f"quay.io/{part}/b:v{number:03}" for number in range(320)] for part in "ab")
+    writing(path, lambda layout: tag(layout, *many))
+
+    async def name(layout: LayoutWriter) -> None:
+        await tag(layout, *more[:9])
+        await asyncio.sleep(0.05)
+        assert names(path) == many
+        await tag(layout, *more[9:11])
+        await until(lambda: len(names(path)) == 331)
+        monkeypatch.setattr(index_writer, "_LONGEST", 0.0)
+        await tag(layout, more[11])
+        await until(lambda: len(names(path)) == 332)
+
+    writing(path, name)
 
 
 def test_names_that_come_while_a_batch_is_written_are_in_the_next(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,130 @@
+"""Files that users name, and files that are replaced as a whole."""
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mirror.errors import StorageError
+from mirror.fs.atomic import replace_file, replacing, write_output
+from mirror.fs.directory import Directory
+from tests.fs.test_directory import ODD, make
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Directory]:
+    with Directory.open(tmp_path) as found:
+        yield found
+
+
+@pytest.mark.parametrize("count", [0, 1, 5000])
+def test_a_file_is_replaced_by_all_pieces_in_their_order(directory: Directory, count: int) -> None:
+    pieces = [b"%d," % number for number in range(count)]
+    (directory.path / "name").write_bytes(b"old")
+    replace_file(directory, "name", iter(pieces))
+    assert (directory.path / "name").read_bytes() == b"".join(pieces)
+    assert directory.names() == ["name"]
+
+
+def test_a_file_is_written_elsewhere_first_and_with_its_mode(directory: Directory) -> None:
+    with directory.sub("tmp", create=True) as temporary:
+        replace_file(directory, "name", [b"x"], temporary=temporary, mode=0o600)
+        assert temporary.names() == []
+    assert stat.S_IMODE((directory.path / "name").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("call", ["writev", "fsync", "rename", "open"])
+def test_a_file_that_cannot_be_replaced_stays(directory: Directory, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "no")
+
+    path = directory.path / "name"
+    path.write_bytes(b"old")
+    writes: list[Callable[[], None]] = [
+        lambda: replace_file(directory, "name", [b"new"]),
+        lambda: write_output(path, b"new"),
+    ]
+    for write in writes:
+        with monkeypatch.context() as broken:
+            broken.setattr(f"mirror.fs.directory.os.{call}", fail)
+            with pytest.raises(StorageError, match="No space left"):
+                write()
+        assert path.read_bytes() == b"old"
+        assert directory.names() == ["name"]
+
+
+def test_an_error_of_the_pieces_leaves_the_old_file(directory: Directory) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"new"
+        raise KeyError
+
+    (directory.path / "name").write_bytes(b"old")
+    with pytest.raises(KeyError):
+        replace_file(directory, "name", pieces())
+    assert (directory.path / "name").read_bytes() == b"old"
+    assert directory.names() == ["name"]
+
+
+# Files that users name
+
+
+@pytest.mark.parametrize("before", [None, b"old and longer"])
+def test_an_output_file_is_written_as_a_whole(tmp_path: Path, before: bytes | None) -> None:
+    path = tmp_path / "out"
+    if before:
+        path.write_bytes(before)
+    write_output(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_link_to_an_output_file_stays_a_link(tmp_path: Path, exists: bool) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere/out"
+    if exists:
+        target.write_bytes(b"old")
+    (tmp_path / "link").symlink_to("elsewhere/out")
+    write_output(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert target.read_bytes() == b"new"
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_gets_the_bytes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    read: list[bytes] = []
+    thread = threading.Thread(target=lambda: read.append((tmp_path / "fifo").read_bytes()))
+    thread.start()
+    write_output(tmp_path / "fifo", b"new")
+    thread.join()
+    assert read == [b"new"]
+
+
+@pytest.mark.parametrize("name", [".", "no/such/directory/out", "x" * 300])
+def test_an_output_file_that_is_impossible_is_an_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StorageError):
+        write_output(tmp_path / name, b"new")
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_only_a_regular_file_is_replaced(tmp_path: Path, kind: str) -> None:
+    make(tmp_path / "odd", kind)
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(StorageError), replacing(tmp_path / "odd"):
+        pytest.fail("the work has begun")
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_what_is_not_written_leaves_the_old_file(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"old")
+    with pytest.raises(KeyError), replacing(tmp_path / "out"):
+        raise KeyError
+    with replacing(tmp_path / "out"):
+        assert len(os.listdir(tmp_path)) == 2
+    assert os.listdir(tmp_path) == ["out"]
+    assert (tmp_path / "out").read_bytes() == b"old"

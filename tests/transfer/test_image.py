@@ -1,0 +1,40 @@
+"""What images are called in the store that they are copied to."""
+
+import pytest
+
+from mirror.errors import UsageError
+from mirror.layout import Entry
+from mirror.layout.names import IMAGE_NAME, REF_NAME
+from mirror.oci.descriptor import OCI_INDEX, Descriptor
+from mirror.oci.digest import Digest
+from mirror.stores.images import StoreImage
+from mirror.transfer.image import name_images
+
+REDIS = "docker.io/library/redis:4.0"
+
+
+def image(content: str, **annotations: str) -> StoreImage:
+    keys = {"name": IMAGE_NAME, "ref": REF_NAME}
+    data, named = content.encode(), {keys[key]: text for key, text in annotations.items()}
+    return StoreImage.of(Entry.of(Descriptor(OCI_INDEX, Digest.of(data), len(data), annotations=named)))
+
+
+def named(*images: StoreImage, given: str | None = None) -> list[str]:
+    return [found.name for found in name_images(images, given, "here")]
+
+
+def test_images_keep_their_names() -> None:
+    assert named(image("a", name=REDIS), image("b", ref="1"), image("c")) == [REDIS, "1", Digest.of(b"c")]
+
+
+def test_one_image_may_get_another_name() -> None:
+    assert named(image("a"), given="redis:4.0") == [REDIS]
+    with pytest.raises(UsageError, match=r"here contains 2 images, but redis:4\.0 names one"):
+        named(image("a"), image("b"), given="redis:4.0")
+
+
+def test_a_full_name_for_two_images_is_refused_and_a_bare_one_is_not() -> None:
+    with pytest.raises(UsageError, match=f"here has two images called {REDIS}"):
+        named(image("a", name=REDIS), image("b", name=REDIS))
+    assert named(image("a", name=REDIS), image("a", name=REDIS)) == [REDIS, REDIS]
+    assert named(image("a", ref="1"), image("b", ref="1")) == ["1", "1"]
