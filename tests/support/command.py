@@ -20,8 +20,6 @@ _CODES = {0, 1, 2, 3, 4, 130}
 _LIMIT = 60  # seconds after which a command hangs
 _AT_START = re.compile(r"PYTHON|LANG$|LC_|SSL_CERT_DIR$|TZ$")  # variables that count when a process starts
 _FRIENDLY = {"\n", "\t"}
-# Every warning fails a test, but for connections that the process ends with: a TLS peer's last word is not waited for.
-_WARNINGS = "error,ignore:unclosed <s:ResourceWarning,ignore:unclosed transport:ResourceWarning"
 
 Json = dict[str, Any]
 
@@ -69,7 +67,7 @@ class Mirror:
             "XDG_RUNTIME_DIR": str(home / "run"),
             "DOCKER_CONFIG": str(home / ".docker"),
             "LANG": "C.UTF-8",
-            "PYTHONWARNINGS": _WARNINGS,
+            "PYTHONWARNINGS": inprocess.WARNINGS,
         }
 
     def __call__(
@@ -105,9 +103,7 @@ class Mirror:
         return result
 
     def _call(self, args: Iterable[object], stdin: str, env: Mapping[str, str]) -> Result:
-        code, out, err = inprocess.run(
-            [str(arg) for arg in args], cwd=self.folder, env=env, stdin=stdin.encode(), warning_options=_WARNINGS
-        )
+        code, out, err = inprocess.run([str(arg) for arg in args], cwd=self.folder, env=env, stdin=stdin.encode())
         return Result(code, out, err.decode())
 
     def _crash(self, plan: str, args: Iterable[object], stdin: str, env: Mapping[str, str]) -> Result:
