@@ -77,8 +77,7 @@ class Mirror:
         stdin: str = "",
         env: Mapping[str, str] | None = None,
         bound: bool = False,
-        process: bool = False,
-        module: str = "mirror",
+        plan: str = "",
     ) -> Result:
         """Run it to its end and check its exit code.
 
@@ -87,16 +86,15 @@ class Mirror:
             stdin: what it reads.
             env: variables to add to its environment.
             bound: in a process that obeys file modes even as root.
-            process: in a process of its own.
-            module: `tests.support.crash` takes a plan as its first argument, and may kill the process.
+            plan: on a machine that fails, as `tests.support.crash` has it.
         """
-        command = self.command(*args, module=module)
-        if bound or process or not self.in_process or not _suits_this_process(env or {}):
+        command = self.command(*args)
+        if plan:
+            result = self.fail(plan, *args)
+        elif bound or not self.in_process or not _suits_this_process(env or {}):
             result = self.run(_bound(command) if bound else command, stdin, env)
-        elif module == "mirror":
-            result = self._call(args, stdin, {**self.env, **(env or {})})
         else:
-            result = self._crash(str(args[0]), args[1:], stdin, {**self.env, **(env or {})})
+            result = self._call(args, stdin, {**self.env, **(env or {})})
         assert result.code == code, f"{' '.join(command)}\n{result.code}: {result.out}\n{result.err}"
         if code in _CODES:
             check_manners(result)
@@ -106,11 +104,15 @@ class Mirror:
         code, out, err = inprocess.run([str(arg) for arg in args], cwd=self.folder, env=env, stdin=stdin.encode())
         return Result(code, out, err.decode())
 
-    def _crash(self, plan: str, args: Iterable[object], stdin: str, env: Mapping[str, str]) -> Result:
+    def fail(self, plan: str, *args: object) -> Result:
+        """Run it on a machine that fails, however it ends."""
+        if not self.in_process:
+            return self.run([sys.executable, "-m", "tests.support.crash", plan, *map(str, args)])
+
         def planned() -> Result:
             os.chdir(self.folder)
             crash.prepare(plan)
-            return self._call(args, stdin, env)
+            return self._call(args, "", self.env)
 
         ended = run_in_fork(planned)
         assert not ended.error, ended.error
@@ -140,8 +142,8 @@ class Mirror:
             env={**self.env, **(env or {})},
         )
 
-    def command(self, *args: object, module: str = "mirror") -> list[str]:
-        return [sys.executable, "-m", module, *map(str, args)]
+    def command(self, *args: object) -> list[str]:
+        return [sys.executable, "-m", "mirror", *map(str, args)]
 
 
 def _suits_this_process(env: Mapping[str, str]) -> bool:
