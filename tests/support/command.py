@@ -85,16 +85,16 @@ class Mirror:
             code: the expected exit code.
             stdin: what it reads.
             env: variables to add to its environment.
-            bound: in a process that obeys file modes even as root.
-            plan: on a machine that fails, as `tests.support.crash` has it.
+            bound: obeying file modes, even as root.
+            plan: on a machine that fails as planned, see `tests.support.crash`.
         """
         command = self.command(*args)
-        if plan:
-            result = self.fail(plan, *args)
-        elif bound or not self.in_process or not _suits_this_process(env or {}):
-            result = self.run(_bound(command) if bound else command, stdin, env)
-        else:
+        if plan or bound:
+            result = self.fail(plan or "modes", *args, stdin=stdin, env=env)
+        elif self.in_process and _suits_this_process(env or {}):
             result = self._call(args, stdin, {**self.env, **(env or {})})
+        else:
+            result = self.run(command, stdin, env)
         assert result.code == code, f"{' '.join(command)}\n{result.code}: {result.out}\n{result.err}"
         if code in _CODES:
             check_manners(result)
@@ -104,15 +104,15 @@ class Mirror:
         code, out, err = inprocess.run([str(arg) for arg in args], cwd=self.folder, env=env, stdin=stdin.encode())
         return Result(code, out, err.decode())
 
-    def fail(self, plan: str, *args: object) -> Result:
-        """Run it on a machine that fails, however it ends."""
+    def fail(self, plan: str, *args: object, stdin: str = "", env: Mapping[str, str] | None = None) -> Result:
+        """Run it on a machine that fails as planned, however it ends."""
         if not self.in_process:
-            return self.run([sys.executable, "-m", "tests.support.crash", plan, *map(str, args)])
+            return self.run([sys.executable, "-m", "tests.support.crash", plan, *map(str, args)], stdin, env)
 
         def planned() -> Result:
             os.chdir(self.folder)
             crash.prepare(plan)
-            return self._call(args, "", self.env)
+            return self._call(args, stdin, {**self.env, **(env or {})})
 
         ended = run_in_fork(planned)
         assert not ended.error, ended.error
@@ -149,13 +149,6 @@ class Mirror:
 def _suits_this_process(env: Mapping[str, str]) -> bool:
     """Not variables that an interpreter reads when it starts; nor threads, which cannot handle signals."""
     return threading.current_thread() is threading.main_thread() and not any(map(_AT_START.match, env))
-
-
-def _bound(command: list[str]) -> list[str]:
-    """Root reads and writes everything; without these capabilities it obeys file modes like anybody else."""
-    if os.geteuid() != 0:
-        return command
-    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
 
 
 def check_manners(result: Result) -> None:
