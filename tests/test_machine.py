@@ -5,8 +5,6 @@ import itertools
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -27,7 +25,7 @@ from mirror import (
     push_images,
     verify_layout,
 )
-from tests.support.command import blob_path, blobs, lacking, names, wrong_blobs
+from tests.support.command import Mirror, blob_path, blobs, lacking, names, wrong_blobs
 from tests.support.images import Image
 from tests.support.profiles import examples
 from tests.support.registry import (
@@ -168,12 +166,9 @@ class Layouts(RuleBasedStateMachine):
     def pull_and_kill(self, repository: str, moment: int, how: str) -> None:
         """SIGKILL at a call that makes something durable, visible or gone."""
         self._registry.clear_faults()
-        arguments = [f"{how}:{moment}", "pull", self._name(repository), "--all", "-j", "1", "-o", str(self._layout)]
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.support.crash", *arguments], capture_output=True, check=False
-        )
-        assert done.returncode in (0, -signal.SIGKILL), done.stderr
-        if done.returncode == 0:
+        done = Mirror(self._folder).fail(f"{how}:{moment}", "pull", self._name(repository), "--all", "-j", 1)
+        assert done.code in (0, -signal.SIGKILL), done.err
+        if done.code == 0:
             self._healed(repository)
 
     @rule(data=st.data(), how=st.sampled_from(["flip", "cut", "empty", "longer", "gone", "directory"]))

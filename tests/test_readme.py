@@ -1,14 +1,12 @@
 """The checker of README.md: it finds what is not so, and leaves alone what is. And the help texts themselves."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests import readme
+from tests.support.command import Mirror
 
 NAMES = list(readme.commands())
 
@@ -153,10 +151,9 @@ def test_changelog_may_tell_of_what_was(page: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [None, *NAMES])
-def test_reference_is_what_the_command_prints(name: str | None) -> None:
-    command = [sys.executable, "-m", "mirror", *([name] if name else []), "--help"]
-    done = subprocess.run(command, env={**os.environ, "COLUMNS": "100"}, capture_output=True, check=True, text=True)
-    assert f"```text\n{done.stdout}```" in readme.reference()
+def test_reference_is_what_the_command_prints(mirror: Mirror, name: str | None) -> None:
+    shown = mirror(*([name] if name else []), "--help", env={"COLUMNS": "100"}).out
+    assert f"```text\n{shown}```" in readme.reference()
 
 
 def examples(name: str | None) -> list[str]:

@@ -435,7 +435,7 @@ def test_a_pipe_that_is_cut_is_refused(mirror: Mirror, tmp_path: Path) -> None:
 
 def test_a_disk_without_room_is_found_before_anything_moves(mirror: Mirror, tmp_path: Path) -> None:
     saved(tmp_path, oci_archive(AMD64, NAME))
-    result = mirror("free:1000", "import", "images.tar", "back", module="tests.support.crash", code=1)
+    result = mirror("import", "images.tar", "back", plan="free:1000", code=1)
     assert "1.0 kB free" in result.err
     assert blobs(tmp_path / "back") == set()
 
@@ -449,7 +449,7 @@ def test_an_export_that_is_killed_leaves_the_old_file_or_the_new_one(
     mirror("export", "back", "x.tar")
     new = (tmp_path / "x.tar").read_bytes()
     (tmp_path / "x.tar").write_bytes(b"old")
-    result = mirror.run(mirror.command(f"{plan}:{number}", "export", "back", "x.tar", module="tests.support.crash"))
+    result = mirror.fail(f"{plan}:{number}", "export", "back", "x.tar")
     assert result.code in (0, -9)
     assert (tmp_path / "x.tar").read_bytes() in (b"old", new)
     mirror("export", "back", "x.tar")
@@ -458,7 +458,7 @@ def test_an_export_that_is_killed_leaves_the_old_file_or_the_new_one(
 
 def test_the_bytes_are_on_the_disk_before_the_name(mirror: Mirror, tmp_path: Path) -> None:
     mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
-    mirror("trace:calls", "export", "back", "x.tar", module="tests.support.crash")
+    mirror("export", "back", "x.tar", plan="trace:calls")
     fsync, rename, last = (tmp_path / "calls").read_text().splitlines()
     temporary = fsync.split()[1]
     assert (fsync.split()[0], Path(temporary).parent) == ("fsync", tmp_path)

@@ -57,7 +57,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         FIRST.publish(registry, "first", "v1")
         SECOND.publish(registry, "second", "v1")
         first, second = f"{registry.host}/first:v1", f"{registry.host}/second:v1"
-        mirror("trace:calls", *pull(first), module="tests.support.crash")
+        mirror(*pull(first), plan="trace:calls")
         mirror("verify", "layout")
         calls = (mirror.folder / "calls").read_text().splitlines()
         yield Scene(registry, first, second, calls, tree(mirror.folder / "layout"))
@@ -100,7 +100,7 @@ def moments(calls: list[str]) -> list[str]:
 def test_pull_killed_at_any_call_goes_on(mirror: Mirror, scene: Scene, layout: Path, part: int) -> None:
     assert len(scene.calls) > 20
     for moment in moments(scene.calls)[part::PARTS]:
-        mirror(moment, *pull(scene.first), module="tests.support.crash", code=-signal.SIGKILL)
+        mirror(*pull(scene.first), plan=moment, code=-signal.SIGKILL)
         assert_no_lie(layout)
         mirror(*pull(scene.first))
         assert tree(layout) == scene.clean
@@ -125,12 +125,12 @@ def test_update_killed_at_any_call_goes_on(
     moved, other = damaged(mirror, scene, registry)
     layout.rename(tmp_path / "before")
     shutil.copytree(tmp_path / "before", layout)
-    mirror("trace:calls", *pull(moved), module="tests.support.crash")
+    mirror(*pull(moved), plan="trace:calls")
     calls, clean = len((tmp_path / "calls").read_text().splitlines()), tree(layout)
     for number in range(part, calls, PARTS):
         shutil.rmtree(layout)
         shutil.copytree(tmp_path / "before", layout)
-        mirror(f"before:{number}", *pull(moved), module="tests.support.crash", code=-signal.SIGKILL)
+        mirror(*pull(moved), plan=f"before:{number}", code=-signal.SIGKILL)
         assert sorted(names(layout)) == sorted([moved, other])
         assert lacking(layout) == []
         assert set(wrong_blobs(layout)) <= {LAYER}
@@ -141,10 +141,10 @@ def test_update_killed_at_any_call_goes_on(
 
 def test_pull_killed_while_it_clears_what_another_left_goes_on(mirror: Mirror, scene: Scene, layout: Path) -> None:
     named = next(number for number, call in enumerate(scene.calls) if call.endswith("/index.json") and "rename" in call)
-    mirror(f"before:{named}", *pull(scene.first), module="tests.support.crash", code=-signal.SIGKILL)
+    mirror(*pull(scene.first), plan=f"before:{named}", code=-signal.SIGKILL)
     assert len(leftovers(layout)) == 1
-    mirror("before:0", *pull(scene.first), module="tests.support.crash", code=-signal.SIGKILL)
-    mirror("after:0", *pull(scene.first), module="tests.support.crash", code=-signal.SIGKILL)
+    mirror(*pull(scene.first), plan="before:0", code=-signal.SIGKILL)
+    mirror(*pull(scene.first), plan="after:0", code=-signal.SIGKILL)
     mirror(*pull(scene.first))
     assert tree(layout) == scene.clean
     assert leftovers(layout) == []
@@ -156,11 +156,11 @@ def test_rm_killed_at_any_call_leaves_the_others_whole(
     mirror(*pull(scene.first, scene.second))
     layout.rename(tmp_path / "before")
     shutil.copytree(tmp_path / "before", layout)
-    mirror("trace:calls", "rm", "layout", scene.first, module="tests.support.crash")
+    mirror("rm", "layout", scene.first, plan="trace:calls")
     for number in range(len((tmp_path / "calls").read_text().splitlines())):
         shutil.rmtree(layout)
         shutil.copytree(tmp_path / "before", layout)
-        mirror(f"before:{number}", "rm", "layout", scene.first, module="tests.support.crash", code=-signal.SIGKILL)
+        mirror("rm", "layout", scene.first, plan=f"before:{number}", code=-signal.SIGKILL)
         assert_no_lie(layout)
         assert scene.second in names(layout)
         assert {*SECOND.blobs, SECOND.root} <= blobs(layout)
@@ -201,7 +201,7 @@ def test_what_is_named_comes_before_what_names_it(scene: Scene) -> None:
 def test_disk_that_fails_at_any_call_is_said(mirror: Mirror, scene: Scene, layout: Path, part: int) -> None:
     for number in range(part, len(scene.calls), PARTS):
         error, text = (("ENOSPC", "space"), ("EIO", "error"))[number % 2]
-        result = mirror(f"{error}:{number}", *pull(scene.first), module="tests.support.crash", code=1)
+        result = mirror(*pull(scene.first), plan=f"{error}:{number}", code=1)
         assert text in result.err
         assert result.out == ""
         if layout.exists():
@@ -213,7 +213,7 @@ def test_disk_that_fails_at_any_call_is_said(mirror: Mirror, scene: Scene, layou
 
 def test_folder_that_cannot_be_synced_is_no_error(mirror: Mirror, scene: Scene, layout: Path) -> None:
     number = next(at for at, call in enumerate(scene.calls) if call.endswith("/blobs/sha256"))
-    mirror(f"EINVAL:{number}", *pull(scene.first), module="tests.support.crash")
+    mirror(*pull(scene.first), plan=f"EINVAL:{number}")
     assert tree(layout) == scene.clean
 
 

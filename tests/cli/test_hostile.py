@@ -386,7 +386,7 @@ def test_layer_of_four_exabytes_has_no_room(mirror: Mirror, scene: Scene) -> Non
 def test_huge_manifest_is_not_read_to_its_end(mirror: Mirror, scene: Scene, layout: Path, action: Action) -> None:
     huge = Body(b" " * (40 << 20))
     scene.registry.fault(Fault(path="/manifests/v1", times=None, action=(huge, action)))
-    result = mirror("pull", scene.name, "--all", "--retries", 0, module="mirror", code=3)
+    result = mirror("pull", scene.name, "--all", "--retries", 0, code=3)
     assert "4194304" in result.err
     assert not layout.exists()
     assert scene.registry.requests[0].sent < 30 << 20

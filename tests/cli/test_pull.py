@@ -528,14 +528,14 @@ def test_what_dead_pulls_left_is_cleared(mirror: Mirror, first: str, layout: Pat
 
 
 def test_full_disk_is_found_before_anything_moves(mirror: Mirror, shop: EmbeddedRegistry, first: str) -> None:
-    result = mirror("free:100", "pull", first, module="tests.support.crash", code=1)
+    result = mirror("pull", first, plan="free:100", code=1)
     assert "100 B free" in result.err
     assert shop.count("GET", f"/blobs/{LAYER}") == 0
 
 
 def test_full_disk_is_no_reason_where_nothing_is_missing(mirror: Mirror, first: str) -> None:
     mirror("pull", first)
-    mirror("free:0", "pull", first, module="tests.support.crash")
+    mirror("pull", first, plan="free:0")
 
 
 def test_file_system_that_holds_no_large_file_is_named(mirror: Mirror, first: str, layout: Path) -> None:

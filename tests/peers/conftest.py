@@ -7,13 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.programs import DockerRegistry, Program, Skopeo, docker_registry, needed
+from tests.peers.programs import DockerRegistry, MirrorHere, Program, Skopeo, docker_registry, needed
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Starting peers takes its time."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
-def mirror(tmp_path: Path) -> Program:
-    """The command as it is installed."""
-    return Program((str(Path(sysconfig.get_path("scripts"), "mirror")),), tmp_path)
+def mirror(tmp_path: Path, request: pytest.FixtureRequest) -> Program:
+    """The command; with --processes as it is installed."""
+    installed = (str(Path(sysconfig.get_path("scripts"), "mirror")),)
+    return (Program if request.config.getoption("--processes") else MirrorHere)(installed, tmp_path)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from typing import IO, Any, NoReturn
 
 import pytest
 
+from tests.support import inprocess
 from tests.support.images import Image, Remote
 
 _LIMIT = 120  # seconds after which a program hangs
@@ -64,23 +65,34 @@ class Program:
 
     def __call__(self, *args: object, code: int = 0, env: Mapping[str, str] | None = None, stdin: str = "") -> Result:
         """Run it to its end, which has to be `code`."""
-        done = subprocess.run(
-            [*self.command, *map(str, args)],
-            input=stdin.encode(),
-            capture_output=True,
-            cwd=self.folder,
-            env={**self._environment(), **(env or {})},
-            timeout=_LIMIT,
-            check=False,
-        )
-        result = Result(done.returncode, done.stdout, done.stderr.decode())
+        result = self._run([str(arg) for arg in args], {**self._environment(), **(env or {})}, stdin.encode())
         assert result.code == code, f"{self.command[0]} {args}: {result.code}\n{result.out}\n{result.err}"
         assert "Traceback" not in result.err, result.err
         return result
 
+    def _run(self, args: list[str], env: dict[str, str], stdin: bytes) -> Result:
+        done = subprocess.run(
+            [*self.command, *args],
+            input=stdin,
+            capture_output=True,
+            cwd=self.folder,
+            env=env,
+            timeout=_LIMIT,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout, done.stderr.decode())
+
     def _environment(self) -> dict[str, str]:
         path = os.environ.get("PATH", os.defpath)
         return {"PATH": path, "HOME": str(self.folder), "XDG_RUNTIME_DIR": str(self.folder), "LANG": "C.UTF-8"}
+
+
+class MirrorHere(Program):
+    """The command under test, run in this process."""
+
+    def _run(self, args: list[str], env: dict[str, str], stdin: bytes) -> Result:
+        code, out, err = inprocess.run(args, cwd=self.folder, env=env, stdin=stdin)
+        return Result(code, out, err.decode())
 
 
 class Skopeo(Program):

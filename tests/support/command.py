@@ -20,8 +20,6 @@ _CODES = {0, 1, 2, 3, 4, 130}
 _LIMIT = 60  # seconds after which a command hangs
 _AT_START = re.compile(r"PYTHON|LANG$|LC_|SSL_CERT_DIR$|TZ$")  # variables that count when a process starts
 _FRIENDLY = {"\n", "\t"}
-# Every warning fails a test, but for connections that the process ends with: a TLS peer's last word is not waited for.
-_WARNINGS = "error,ignore:unclosed <s:ResourceWarning,ignore:unclosed transport:ResourceWarning"
 
 Json = dict[str, Any]
 
@@ -69,7 +67,7 @@ class Mirror:
             "XDG_RUNTIME_DIR": str(home / "run"),
             "DOCKER_CONFIG": str(home / ".docker"),
             "LANG": "C.UTF-8",
-            "PYTHONWARNINGS": _WARNINGS,
+            "PYTHONWARNINGS": inprocess.WARNINGS,
         }
 
     def __call__(
@@ -79,8 +77,7 @@ class Mirror:
         stdin: str = "",
         env: Mapping[str, str] | None = None,
         bound: bool = False,
-        process: bool = False,
-        module: str = "mirror",
+        plan: str = "",
     ) -> Result:
         """Run it to its end and check its exit code.
 
@@ -88,33 +85,34 @@ class Mirror:
             code: the expected exit code.
             stdin: what it reads.
             env: variables to add to its environment.
-            bound: in a process that obeys file modes even as root.
-            process: in a process of its own.
-            module: `tests.support.crash` takes a plan as its first argument, and may kill the process.
+            bound: obeying file modes, even as root.
+            plan: on a machine that fails as planned, see `tests.support.crash`.
         """
-        command = self.command(*args, module=module)
-        if bound or process or not self.in_process or not _suits_this_process(env or {}):
-            result = self.run(_bound(command) if bound else command, stdin, env)
-        elif module == "mirror":
+        command = self.command(*args)
+        if plan or bound:
+            result = self.fail(plan or "modes", *args, stdin=stdin, env=env)
+        elif self.in_process and _suits_this_process(env or {}):
             result = self._call(args, stdin, {**self.env, **(env or {})})
         else:
-            result = self._crash(str(args[0]), args[1:], stdin, {**self.env, **(env or {})})
+            result = self.run(command, stdin, env)
         assert result.code == code, f"{' '.join(command)}\n{result.code}: {result.out}\n{result.err}"
         if code in _CODES:
             check_manners(result)
         return result
 
     def _call(self, args: Iterable[object], stdin: str, env: Mapping[str, str]) -> Result:
-        code, out, err = inprocess.run(
-            [str(arg) for arg in args], cwd=self.folder, env=env, stdin=stdin.encode(), warning_options=_WARNINGS
-        )
+        code, out, err = inprocess.run([str(arg) for arg in args], cwd=self.folder, env=env, stdin=stdin.encode())
         return Result(code, out, err.decode())
 
-    def _crash(self, plan: str, args: Iterable[object], stdin: str, env: Mapping[str, str]) -> Result:
+    def fail(self, plan: str, *args: object, stdin: str = "", env: Mapping[str, str] | None = None) -> Result:
+        """Run it on a machine that fails as planned, however it ends."""
+        if not self.in_process:
+            return self.run([sys.executable, "-m", "tests.support.crash", plan, *map(str, args)], stdin, env)
+
         def planned() -> Result:
             os.chdir(self.folder)
             crash.prepare(plan)
-            return self._call(args, stdin, env)
+            return self._call(args, stdin, {**self.env, **(env or {})})
 
         ended = run_in_fork(planned)
         assert not ended.error, ended.error
@@ -144,20 +142,13 @@ class Mirror:
             env={**self.env, **(env or {})},
         )
 
-    def command(self, *args: object, module: str = "mirror") -> list[str]:
-        return [sys.executable, "-m", module, *map(str, args)]
+    def command(self, *args: object) -> list[str]:
+        return [sys.executable, "-m", "mirror", *map(str, args)]
 
 
 def _suits_this_process(env: Mapping[str, str]) -> bool:
     """Not variables that an interpreter reads when it starts; nor threads, which cannot handle signals."""
     return threading.current_thread() is threading.main_thread() and not any(map(_AT_START.match, env))
-
-
-def _bound(command: list[str]) -> list[str]:
-    """Root reads and writes everything; without these capabilities it obeys file modes like anybody else."""
-    if os.geteuid() != 0:
-        return command
-    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
 
 
 def check_manners(result: Result) -> None:

@@ -7,8 +7,10 @@ The calls that make things durable, visible or gone (fsync, rename, unlink) are 
     after:N         SIGKILL as soon as it is done
     EIO:N           the call fails, with any error by its name
     free:BYTES      nothing fails; the file system says that it has so many bytes free
+    modes           nothing fails but what file modes forbid, which root does not have to obey
 """
 
+import ctypes
 import errno
 import itertools
 import os
@@ -18,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+_CAPABILITY_VERSION_3 = 0x20080522
+_DAC_OVERRIDE, _DAC_READ_SEARCH = 1 << 1, 1 << 2
 _CALLS = ("fsync", "rename", "unlink")
 
 Call = Callable[..., Any]
@@ -34,12 +38,26 @@ def main() -> NoReturn:
 def prepare(plan: str) -> None:
     """Make this machine fail as planned."""
     kind, _, text = plan.partition(":")
-    if kind == "free":
+    if kind == "modes":
+        _obey_modes()
+    elif kind == "free":
         os.fstatvfs = _free(os.fstatvfs, int(text))
     else:
         wrapper = _traced(Path(text)) if kind == "trace" else _failing(kind, int(text))
         for name in _CALLS:
             setattr(os, name, wrapper(name, getattr(os, name)))
+
+
+def _obey_modes() -> None:
+    """Give up the capabilities with which root reads and writes everything (capabilities(7), capset(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable; then the same of those from 32 on
+    libc.capget(header, sets)
+    for number in range(3):
+        sets[number] &= ~(_DAC_OVERRIDE | _DAC_READ_SEARCH)
+    if libc.capset(header, sets):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _failing(kind: str, wanted: int) -> Wrapper:

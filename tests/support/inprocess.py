@@ -22,6 +22,9 @@ from typing import Any, NoReturn, TextIO
 
 from mirror.cli import main
 
+# Every warning is an error, but for connections that a process ends with: a TLS peer's last word is not waited for.
+WARNINGS = "error,ignore:unclosed <s:ResourceWarning,ignore:unclosed transport:ResourceWarning"
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FLUSH_FAILED = 120  # the exit code of an interpreter that cannot flush stdout at its end
 
@@ -30,9 +33,7 @@ class _Exited(SystemExit):
     """`os._exit` was called. asyncio passes SystemExit through its loop, as it passes no other exception."""
 
 
-def run(
-    args: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: bytes, warning_options: str
-) -> tuple[int, bytes, bytes]:
+def run(args: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: bytes) -> tuple[int, bytes, bytes]:
     """Run `mirror ARGS` to its end and return its exit code, stdout and stderr.
 
     Args:
@@ -40,7 +41,6 @@ def run(
         cwd: the working directory.
         env: the whole environment.
         stdin: what the command reads, through a pipe.
-        warning_options: warning filters in the syntax of PYTHONWARNINGS.
     """
     with ExitStack() as stack:
         for swapped in (_collector(), _directory(cwd), _environment(env), _process_state()):
@@ -53,7 +53,7 @@ def run(
             _descriptors(source, out_fd, err_fd),
             _streams(args),
             _logging(),
-            _warnings(warning_options),
+            _warnings(),
         ):
             code = contextvars.copy_context().run(_main)
         return code, bytes(out.data), bytes(err.data)
@@ -256,10 +256,10 @@ def _text(fd: int, mode: str, errors: str, buffering: int = -1) -> TextIO:
 
 
 @contextmanager
-def _warnings(options: str) -> Iterator[None]:
-    """The filters of PYTHONWARNINGS, read by the function with which an interpreter reads them when it starts."""
+def _warnings() -> Iterator[None]:
+    """The filters of WARNINGS, read by the function with which an interpreter reads PYTHONWARNINGS when it starts."""
     before = sys.warnoptions
-    sys.warnoptions = options.split(",")
+    sys.warnoptions = WARNINGS.split(",")
     try:
         with warnings.catch_warnings():
             warnings.resetwarnings()
