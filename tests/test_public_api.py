@@ -88,7 +88,7 @@ SCREEN = {"click", "tqdm"}
 def loaded(statement: str) -> set[str]:
     """The modules of a fresh interpreter after a statement."""
     code = f"{statement}\nimport sys\nprint(*sys.modules)"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}  # loads its own
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}  # it loads modules
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     return set(done.stdout.split())
 
