@@ -1,7 +1,7 @@
-"""The names in a tar archive that passes by: nothing is extracted, and only headers are looked at.
+"""The names in a tar archive, read as it streams by: nothing is extracted, and only headers are parsed.
 
-POSIX ustar and pax (pax(1), "ustar Interchange Format"), with GNU's long names and sparse files. A name is dangerous
-where a careless tool would write outside of the folder that it unpacks into (CVE-2007-4559, CVE-2025-4517). Whiteouts
+POSIX ustar and pax (pax(1), "ustar Interchange Format"), with GNU's long names and sparse files. A name is dangerous if
+a careless tool would write outside of the directory that it unpacks into (CVE-2007-4559, CVE-2025-4517). Whiteouts
 (`.wh.…`) are names like others.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 _BLOCK = 512
-_MOST_NAMES = 500_000  # that are compared with each other, in some 50 MB of memory
+_MOST_NAMES = 500_000  # names that are compared with each other, in some 50 MB of memory
 _LONGEST = 1024 * 1024  # bytes of one extended header
 _SHOWN = 3
 
@@ -19,12 +19,12 @@ _LINKS, _HARD_LINK, _DIRECTORY = frozenset(b"12"), ord("1"), ord("5")
 _GLOBAL, _PAX, _LONG_NAME, _LONG_LINK, _SPARSE = map(ord, "gxLKS")
 
 
-class _NoTar(Exception):
-    """The bytes are no archive, or none any more."""
+class _NotATar(Exception):
+    """The bytes are not a tar archive, at least from here on."""
 
 
 class Names:
-    """Some names, of which the first few are shown."""
+    """Names, of which the first few are kept and the others counted."""
 
     def __init__(self) -> None:
         self._first: list[str] = []
@@ -43,20 +43,20 @@ class Names:
         return ", ".join(self._first) + (f" and {more} more" if more else "")
 
 
-class TarWatch:
-    """Feed it an archive in pieces, and close it.
+class TarScanner:
+    """Feed it an archive in pieces, then close it.
 
-    `twice` are the paths that occur more than once, directories aside; `dangerous` those that leave the archive's
-    folder, or whose link does; `problem` says why it is no archive.
+    `duplicates` are the paths that occur more than once, except directories; `dangerous` those that lead outside of the
+    directory, or whose link does; `problem` says why it is not a tar archive.
     """
 
     def __init__(self) -> None:
-        self.twice, self.dangerous = Names(), Names()
+        self.duplicates, self.dangerous = Names(), Names()
         self.problem: str | None = None
         self._seen: set[int] = set()
-        self._extended: dict[str, str] = {}  # what extended headers say of the next member
-        self._skip = self._padding = 0  # bytes to the next header, and those of them behind the member's data
-        self._held = bytearray()  # the beginning of a block whose end is in the next piece
+        self._extended: dict[str, str] = {}  # what extended headers say about the next member
+        self._skip = self._padding = 0  # bytes to the next header, and how many of them follow the data of the member
+        self._held = bytearray()  # the beginning of a block that continues in the next piece
         self._need = _BLOCK
         self._next: Callable[[bytes], None] = self._header
         self._zeros, self._any = 0, False
@@ -64,11 +64,11 @@ class TarWatch:
     def feed(self, piece: bytes) -> None:
         try:
             self._feed(piece)
-        except _NoTar as error:
+        except _NotATar as error:
             self.problem = str(error)
 
     def close(self) -> None:
-        """Nothing comes any more. The last member may lack its padding: umoci leaves it out."""
+        """End the archive. The last member may lack its padding: umoci leaves it out."""
         if self.problem is None and self._zeros < 2 and (self._held or self._skip > self._padding):
             self.problem = "it ends in the middle of a member"
 
@@ -91,7 +91,7 @@ class TarWatch:
             self._next(part)
 
     def _pass(self, size: int) -> None:
-        """The data of a member comes next."""
+        """Skip the data of a member."""
         self._padding = -size % _BLOCK
         self._skip = size + self._padding
 
@@ -103,7 +103,7 @@ class TarWatch:
             self._zeros += 1
             return
         if not self._any and not _checks(block):
-            raise _NoTar("it does not begin with a tar header")
+            raise _NotATar("it does not begin with a tar header")
         self._zeros, self._any = 0, True
         kind, size = block[156], _number(block[124:136])
         if kind in (_PAX, _LONG_NAME, _LONG_LINK) and 0 < size <= _LONGEST:
@@ -117,7 +117,7 @@ class TarWatch:
             self._expect(_BLOCK, lambda block: self._sparse_map(block, data))
 
     def _sparse_map(self, block: bytes, data: int) -> None:
-        """GNU's old sparse files have more blocks between their header and their data."""
+        """Skip the further blocks that GNU's old sparse files have between their header and their data."""
         if not block[504]:
             self._skip = data
             self._expect(_BLOCK, self._header)
@@ -144,7 +144,7 @@ class TarWatch:
         known = hash(path)
         if known in self._seen:
             if kind != _DIRECTORY:
-                self.twice.add(name)
+                self.duplicates.add(name)
         elif len(self._seen) < _MOST_NAMES:
             self._seen.add(known)
         if name.startswith("/") or _escapes(name):
@@ -154,14 +154,14 @@ class TarWatch:
 
 
 def _link_escapes(path: str, kind: int, target: str) -> bool:
-    """A hard link names a path of the archive. A symbolic link is read inside the container, where / is the root."""
+    """Return whether a link leads outside. For a symbolic link, unlike a hard link, / is the root of the image."""
     if kind == _HARD_LINK:
         return target.startswith("/") or _escapes(target)
     return not target.startswith("/") and _escapes(f"{path}/../{target}")
 
 
 def _escapes(path: str) -> bool:
-    """Whether a relative path leads above where it begins."""
+    """Return whether a relative path leads above its beginning."""
     if ".." not in path:
         return False
     depth = 0
@@ -173,30 +173,30 @@ def _escapes(path: str) -> bool:
 
 
 def _checks(block: bytes) -> bool:
-    """Whether the checksum of a header is right; it is computed as if its own field were spaces."""
+    """Return whether the checksum of a header is right; it is computed as if its own field were spaces."""
     try:
         return _number(block[148:156]) == sum(block) - sum(block[148:156]) + 8 * ord(" ")
-    except _NoTar:
+    except _NotATar:
         return False
 
 
 def _number(field: bytes) -> int:
-    """An octal number, or a binary one with the highest bit set."""
+    """Parse an octal number, or a binary one with the highest bit set."""
     if field[0] & 0x80:
         value = int.from_bytes(field, signed=True) if field[0] & 0x40 else int.from_bytes(field) & ~(0x80 << 88)
     else:
         try:
             value = int(field.strip(b" \0") or b"0", 8)
         except ValueError:
-            raise _NoTar("a header has no valid size") from None
+            raise _NotATar("a header has no valid size") from None
     if value < 0:
-        raise _NoTar("a header has a negative size")
+        raise _NotATar("a header has a negative size")
     return value
 
 
 def _decimal(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 20:
-        raise _NoTar("an extended header has no valid size")
+        raise _NotATar("an extended header has no valid size")
     return int(text)
 
 
@@ -211,12 +211,12 @@ def _text(field: bytes) -> str:
 
 
 def _records(data: bytes) -> dict[str, str]:
-    """The records `LENGTH KEY=VALUE\\n` of a pax header."""
+    """Parse the records `LENGTH KEY=VALUE\\n` of a pax header."""
     found = {}
     while data:
         length, space, _ = data.partition(b" ")
         if not space or not length.isdigit() or not len(length) < int(length[:20]) <= len(data):
-            raise _NoTar("an extended header is broken")
+            raise _NotATar("an extended header is broken")
         key, _, value = data[len(length) + 1 : int(length) - 1].partition(b"=")
         found[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
         data = data[int(length) :]
