@@ -204,7 +204,7 @@ _MESSAGES: Mapping[Kind, str | Callable[[Finding], str]] = {
 
 # --- what to do about it -----------------------------------------------------------------------------------------
 
-_REPAIR = "Run mirror verify LAYOUT --repair --from SOURCE; with a network, pulling the image again repairs it, too."
+_REPAIR = "Run mirror verify LAYOUT --repair --from SOURCE, or pull the image again if there is a network."
 _PUBLISHED = "This is how it was published; report it to the publisher."
 _HARMLESS = "Harmless."
 _WHICH = "Do not use the image before you know which of the two is right."
