@@ -8,7 +8,7 @@ from pathlib import Path
 from mirror.archive import docker_manifest
 from mirror.archive.files import Files
 from mirror.archive.tar import Tar
-from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.finding import Finding, Kind, Severity, reason
 from mirror.content.hashing import MISSING, BlobCheck, Reader
 from mirror.errors import BrokenArchive, BrokenLayout
 from mirror.oci.digest import Digest
@@ -53,7 +53,8 @@ class VerifiableArchive:
 
     def faults(self) -> Iterator[Finding]:
         if self._tar.fault:
-            yield Finding(Kind.BROKEN_ARCHIVE, Severity.ERROR, self.name, "a whole tar archive", str(self._tar.fault))
+            found = reason(self._tar.fault, self.name)
+            yield Finding(Kind.BROKEN_ARCHIVE, Severity.ERROR, self.name, "a whole tar archive", found)
 
     def docker_manifest(self) -> bytes | None:
         return self._files.read(docker_manifest.FILE, docker_manifest.CAP)

@@ -19,6 +19,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.records import CAP, Record, parse_records
 from mirror.report.findings import VerifyLevel, VerifyReport
+from mirror.report.verification_text import verification
 from mirror.retry import RetryPolicy
 from mirror.stores.location import Location
 from mirror.verify import Verification
@@ -225,8 +226,9 @@ def _show(report: VerifyReport, *, fail_on: Severity, junit: Path | None, as_jso
         from mirror.report.junit import to_junit  # and the XML library, for this option alone
 
         options.write_file(junit, to_junit(report), "--junit")
-    console.result_json(report.to_json()) if as_json else console.result(report.lines())
-    for text in report.repair.remarks() if report.repair else ():
-        console.warning(text, quiet=quiet)
-    console.status(report.summary(), quiet=quiet)
+    text = verification(report)
+    console.result_json(report.to_json()) if as_json else console.result(text.lines)
+    for warning in text.warnings:
+        console.warning(warning, quiet=quiet)
+    console.status(text.summary, quiet=quiet)
     return report.exit_code

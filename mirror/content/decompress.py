@@ -98,7 +98,7 @@ def _expand(data: bytes, read: Callable[[], bytes], format: _Format) -> Iterator
             yield member.decompress(data, _WRITE)
         except format.error as error:
             if "too much memory" in str(error):  # what zstd says of a frame with a larger window than we allow
-                raise UnsupportedCompression(f"it needs a zstd window of more than 2^{_WINDOW} bytes") from None
+                raise UnsupportedCompression(f"it needs a zstd window of more than {2**_WINDOW >> 20} MiB") from None
             raise CorruptCompression(str(error)[:200]) from None
         data = b""
         if member.eof:

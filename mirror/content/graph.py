@@ -113,9 +113,9 @@ class Budget:
             LimitExceeded: it is one too many, and is not counted.
         """
         if self._count >= self._limits.manifests:
-            raise LimitExceeded(f"{self._what} has more than {self._limits.manifests} {self._noun}s.")
+            raise LimitExceeded(f"{self._what}: more than {self._limits.manifests} {self._noun}s.")
         if self._size + size > self._limits.size:
-            raise LimitExceeded(f"{self._what} has more than {self._limits.size} bytes of {self._noun}s.")
+            raise LimitExceeded(f"{self._what}: more than {self._limits.size} bytes of {self._noun}s.")
         self._count += 1
         self._size += size
 
@@ -127,7 +127,7 @@ class Budget:
         """
         self._level += 1
         if self._level > self._limits.levels:
-            raise LimitExceeded(f"The {self._noun}s of {self._what} nest more than {self._limits.levels} levels deep.")
+            raise LimitExceeded(f"{self._what}: {self._noun}s nest more than {self._limits.levels} levels deep.")
 
     def ascend(self) -> None:
         """Begin again at the first level."""

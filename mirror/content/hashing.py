@@ -1,7 +1,7 @@
-"""Is this content what its name says? The one way to hash what a store holds, whatever kind of store it is.
+"""Check stored content against its digest, whatever kind of store it is in.
 
-A store opens a blob as a `Reader`, or says what stands there instead. Hashing reads into one reused buffer: no
-allocation for each read, and the GIL is released for both the read and the hash, so threads use all cores.
+A store opens a blob as a `Reader`, or returns what is there instead. Hashing reads into one reused buffer, without an
+allocation per read; the GIL is released for both the read and the hash, so threads use all cores.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 from mirror.errors import InvalidDigest
 from mirror.oci.digest import Digest, Hasher
 
-READ = 1024 * 1024  # bytes at a time: larger ones fall out of the cache, smaller ones cost system calls
+READ = 1024 * 1024  # bytes per read: larger ones fall out of the cache, smaller ones cost system calls
 
 
 class BlobFault(StrEnum):
@@ -34,12 +34,16 @@ class BlobFault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BlobCheck:
-    """What was found at a blob's place. `flaw` is None where all is well.
+    """The result of checking one blob.
 
-    `size` is bytes as they are stored, `hashed` those that were hashed to the end.
+    Attributes:
+        fault: what is wrong; None if nothing is.
+        expected, found: what should be there, and what is, as text.
+        size: bytes that are stored.
+        hashed: bytes that were hashed, if all of them were.
     """
 
-    flaw: BlobFault | None
+    fault: BlobFault | None
     expected: str = ""
     found: str = ""
     size: int = 0
@@ -47,7 +51,7 @@ class BlobCheck:
 
     @property
     def ok(self) -> bool:
-        return self.flaw is None
+        return self.fault is None
 
 
 MISSING = BlobCheck(BlobFault.MISSING, "a file", "nothing")
@@ -76,19 +80,19 @@ class Reader(Protocol):
         ...
 
     def changed(self) -> bool:
-        """Whether somebody has written to it since it was opened."""
+        """Return whether it has been written to since it was opened."""
         ...
 
     def close(self) -> None: ...
 
 
 class HashingReader:
-    """The bytes of a reader on their way, each of them hashed as it passes. `size` is what was announced."""
+    """A reader that hashes what it reads. `size` is the size that the blob had when it was opened."""
 
     def __init__(self, reader: Reader, hasher: Hasher, advance: Callable[[int], None]) -> None:
         self.size = reader.size
         self._reader, self._hasher, self._advance = reader, hasher, advance
-        self._left = reader.size + 1  # one more than there should be: a file that grows for ever is not read for ever
+        self._left = reader.size + 1  # a file that keeps growing is not read forever
 
     def readinto(self, buffer: memoryview, /) -> int:
         count = self._reader.readinto(buffer[: self._left])
@@ -97,8 +101,9 @@ class HashingReader:
         self._advance(count)
         return count
 
-    def as_announced(self) -> bool:
-        """Whether there were as many bytes as the size said, once all are read."""
+    @property
+    def complete(self) -> bool:
+        """Whether exactly `size` bytes have been read."""
         return self._left == 1
 
 
@@ -106,7 +111,7 @@ Through = Callable[[HashingReader], None]
 
 
 def check_size(opened: Reader | BlobCheck, size: int | None) -> BlobCheck:
-    """Compare the size alone, and close. None: whatever size it has is right."""
+    """Compare only the size of a blob, and close it; with None, every size is right."""
     if isinstance(opened, BlobCheck):
         return opened
     opened.close()
@@ -122,15 +127,15 @@ def hash_blob(
     advance: Callable[[int], None] = lambda _: None,
     through: Through | None = None,
 ) -> BlobCheck:
-    """Hash one blob, compare it with its name, and close it. Sizes are compared first.
+    """Compare the size of a blob, then hash it and compare it with its digest, and close it.
 
     Args:
-        opened: the blob, or what stands in its place.
-        digest: its name.
-        size: the bytes that it should have; None for an orphan, of which nobody says.
-        buffer: a scratch buffer, to be reused by one thread from call to call.
-        advance: called with the bytes that each read gave; what it raises ends the examination.
-        through: gets the bytes on their way, to do more with them; what it leaves is read and hashed after it.
+        opened: the blob, or what is there instead.
+        digest: its digest.
+        size: the bytes that it should have; None if no descriptor names it.
+        buffer: a scratch buffer, which one thread can use for many calls.
+        advance: gets the number of bytes of each read; what it raises ends the check.
+        through: reads the blob first, to do more with its bytes; the rest is read after it.
     """
     if isinstance(opened, BlobCheck):
         return opened
@@ -145,7 +150,7 @@ def hash_blob(
 
 
 def keep(data: bytearray) -> Through:
-    """For `hash_blob`: keep the content, whose size the caller has capped."""
+    """Return what makes `hash_blob` append the content to `data`; the caller has limited its size."""
 
     def through(passing: HashingReader) -> None:
         buffer = memoryview(bytearray(passing.size + 1))
@@ -159,8 +164,8 @@ def _sized(reader: Reader, size: int | None) -> BlobCheck:
     found = reader.size
     if size is None or found == size:
         return BlobCheck(None, size=found)
-    flaw = BlobFault.TOO_SHORT if found < size else BlobFault.TOO_LONG
-    return BlobCheck(flaw, f"{size} bytes", f"{found} bytes", found)
+    fault = BlobFault.TOO_SHORT if found < size else BlobFault.TOO_LONG
+    return BlobCheck(fault, f"{size} bytes", f"{found} bytes", found)
 
 
 def _hashed(
@@ -176,7 +181,7 @@ def _hashed(
     view = memoryview(buffer)
     while passing.readinto(view):
         pass
-    if not passing.as_announced() or reader.changed():
+    if not passing.complete or reader.changed():
         return BlobCheck(BlobFault.CHANGED, str(digest), _CHANGED, reader.size)
     if digest.matches(hasher):
         return BlobCheck(None, size=reader.size, hashed=reader.size)

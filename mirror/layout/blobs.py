@@ -98,9 +98,9 @@ class Blobs:
         if isinstance(opened, BlobFile):
             return opened.fd
         path = self._root.path / place(digest)
-        if opened.flaw is BlobFault.UNREADABLE:
+        if opened.fault is BlobFault.UNREADABLE:
             raise StorageError(f"{path}: {opened.found}.")
-        what = "is missing" if opened.flaw is BlobFault.MISSING else f"is {opened.found}, and should be a file"
+        what = "is missing" if opened.fault is BlobFault.MISSING else f"is {opened.found}, and should be a file"
         raise BrokenLayout(
             f"{path} {what}.", hint="Run `mirror verify` to see all that is wrong; pull it again to heal."
         )

@@ -80,7 +80,7 @@ def check_layout_file(data: bytes) -> None:
     except ContentError as error:
         raise BrokenLayout(str(error)) from None
     if version != VERSION:
-        raise BrokenLayout(f"oci-layout should say imageLayoutVersion {VERSION!r} and says {str(version)[:40]!r}.")
+        raise BrokenLayout(f"oci-layout: 'imageLayoutVersion' is {str(version)[:40]!r}, and should be {VERSION!r}.")
 
 
 def entries(data: bytes) -> list[Entry]:

@@ -128,7 +128,7 @@ class Layout:
         A good one is hashed once, and again if its file has changed since.
         """
         verdict = await to_thread_cancellable(partial(self._check_blob, node))
-        if verdict.flaw not in (None, BlobFault.MISSING):
+        if verdict.fault not in (None, BlobFault.MISSING):
             self.damaged[node.digest] = verdict
         return verdict.ok
 

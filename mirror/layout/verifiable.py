@@ -48,8 +48,8 @@ class VerifiableLayout:
         yield from self._other_cases()
         kind = self._root.kind("blobs")
         if kind != stat.S_IFDIR:
-            found = "nothing" if kind is None else kind_name(kind)
-            yield Finding(Kind.BROKEN_LAYOUT, Severity.ERROR, "blobs", "a directory", found)
+            found = None if kind is None else kind_name(kind)
+            yield Finding(Kind.BROKEN_LAYOUT, Severity.ERROR, "blobs", "directory", found)
 
     def _other_cases(self) -> Iterator[Finding]:
         """Names that are a layout's only where case does not count, such as on the stick that they came with."""
@@ -66,9 +66,8 @@ class VerifiableLayout:
                 left = temporary.names()
         except (FileNotFoundError, MirrorError):
             return
-        why = "a cut download, or one that is running"
         for name in left:
-            yield Finding(Kind.LEFTOVER, Severity.WARNING, f".mirror/tmp/{name}", "nothing", why)
+            yield Finding(Kind.LEFTOVER, Severity.WARNING, f".mirror/tmp/{name}", found="a file")
 
     def close(self) -> None:
         self._blobs.close()

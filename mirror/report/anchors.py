@@ -1,4 +1,4 @@
-"""What of an image agrees with something that came another way."""
+"""What agrees with something that is known about an image out of band."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mirror.strictjson import JsonObject
 class Anchored:
     """One comparison of one image.
 
-    `by` is what it was compared with, `agreed` what is the same on both sides; `whole` is whether nothing differs.
+    `by` is what it was compared with, `agreed` what is equal; `whole` is whether nothing differs.
     """
 
     by: str

@@ -199,15 +199,15 @@ def _content_response(request: Request, descriptor: Descriptor, media_type: str,
 def _content_error(name: str, descriptor: Descriptor, check: BlobCheck, unknown: str) -> ErrorResponse:
     """Return why content is not served. The client learns what is wrong with it, but no path of the server."""
     digest, repair = descriptor.digest, "Repair the layout: mirror verify DIR --repair --from SOURCE"
-    if check.flaw is BlobFault.MISSING:
+    if check.fault is BlobFault.MISSING:
         message = f"{name}: {digest} is missing from the layout."
         return ErrorResponse(404, unknown, message, warning=f"{message} {repair}")
-    message = f"{name}: {digest} is {check.flaw} (expected {check.expected}, found {check.found}) and is not served."
+    message = f"{name}: {digest} is {check.fault} (expected {check.expected}, found {check.found}) and is not served."
     return ErrorResponse(
         500,
         "UNKNOWN",
         message,
-        detail={"digest": digest, "fault": check.flaw, "expected": check.expected, "found": check.found},
+        detail={"digest": digest, "fault": check.fault, "expected": check.expected, "found": check.found},
         warning=f"{message} {repair}",
     )
 

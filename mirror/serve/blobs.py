@@ -98,7 +98,7 @@ class BlobStore:
             content = await self._open_in(layout, descriptor)
             if not isinstance(content, BlobCheck):
                 return content
-            if failed.flaw is BlobFault.MISSING:
+            if failed.fault is BlobFault.MISSING:
                 failed = content
         return failed
 
@@ -170,7 +170,7 @@ class BlobStore:
             check = hash_blob(_BorrowedReader(blob), descriptor.digest, descriptor.size, advance=advance)
         except _StoppedError:
             return _STOPPED
-        if cacheable and check.flaw not in _TRANSIENT:
+        if cacheable and check.fault not in _TRANSIENT:
             self._checks[key] = (blob.state, check)
         return check
 

@@ -68,10 +68,7 @@ def not_there(image: ImageTransfer, findings: Sequence[Finding]) -> MirrorError:
     """Return the error for an image that the registry does not give back as it was pushed."""
     first = findings[0]
     more = f", and {count(len(findings) - 1, 'more finding')}" if findings[1:] else ""
-    text = (
-        f"{image.place}, read back after the push: {first.subject} is {first.kind}: "
-        f"expected {first.expected}, found {first.found}{more}."
-    )
+    text = f"{image.place}, read back after the push: {first.subject}: {first.message}{more}."
     wrong = any(finding.severity is Severity.ERROR for finding in findings)
     return ContentError(text) if wrong else TransferError(text)
 

@@ -1,16 +1,16 @@
-"""Verify: is every byte of this store what its name says, and every link whole?
+"""Verify: does every byte of a store match its digest, and does every link lead somewhere?
 
-Nothing here is repaired, and nothing stops at the first fault: all findings come out of one run.
+Nothing is repaired, and nothing stops at the first fault: one run reports all findings.
 
-    `own`        1. the layout's own files, and the names of the images
-    `structure`  2. from every image down, each manifest: there, right, parsed (`documents`); and what nothing names.
-                    With --level layers, each config against its manifest and its index (`configs`)
-    `content`    3. every file: there, a file, of the right size. With --level structure, that is the end
-                 4. every file hashed, on all cores, largest first; with --level layers, unpacked too (`unpack`, `tar`)
-    (`mirror.verify.expectations`)  between 3 and 4: the images, held against what came another way
+    `metadata`      1. `oci-layout`, `index.json`, and the names of the images
+    `structure`     2. each manifest, from every image down (`documents`), and the files that no image names. With
+                       --level layers, each config is compared with its manifest and its index (`configs`)
+    `blobs`         3. every file: it is there, is a file, and has the right size; --level structure ends here
+    `expectations`     the images, compared with what is known about them out of band
+    `blobs`         4. every file hashed, on all cores, largest first; with --level layers, unpacked, too (`unpack`)
 
-What is known of blobs is kept in a `ledger`. A layout can prove only that it agrees with itself. Whether it is what was
-published, a digest from elsewhere tells.
+What is known about blobs is kept in a `blob_table`. A layout can prove only that it agrees with itself. Whether it is
+what was published, only something known out of band can tell: a digest or a record.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ async def verify_layout(
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> VerifyReport:
-    """Verify a layout, or an archive of one, to the end; see `Verification` for findings as they come.
+    """Verify a layout or an archive; see `Verification` for the arguments, and for findings as they come.
 
     Returns:
         All findings. A broken layout is a finding, not an error.
 
     Raises:
-        NotFound: there is no such folder or file, or no such image in it.
-        BrokenArchive: the file is something else than an archive; a broken archive is a finding.
-        UsageError: a level, a sample or a severity that there is not.
-        InvalidDigest: something in `expect` is no digest.
-        StorageError: the folder or the file itself cannot be read.
+        NotFound: there is no such directory or file, or no such image in it.
+        BrokenArchive: the file is not an archive; a broken archive is a finding.
+        UsageError: an unknown level, sample or severity.
+        InvalidDigest: a text in `expect` is not a digest.
+        StorageError: the directory or the file itself cannot be read.
     """
     verification = Verification(
         path,

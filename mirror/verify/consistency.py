@@ -1,4 +1,4 @@
-"""Whether the two lists of images in one archive agree.
+"""Compare the two lists of images in an archive.
 
 An archive for docker has two: `index.json`, which containerd reads and mirror verifies, and `manifest.json`, which
 older dockers load. If they lead to different content, one tool verifies what another one runs (as CVE-2021-41190).
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mirror.archive import docker_manifest
-from mirror.archive.docker_manifest import Image
-from mirror.content.finding import Finding, Kind, Severity
+from mirror.archive.docker_manifest import FILE, Image
+from mirror.content.finding import Finding, Kind, Severity, reason
 from mirror.errors import ContentError
 from mirror.layout.blobs import place
 from mirror.oci.descriptor import DOCKER_MANIFEST, OCI_MANIFEST
@@ -18,14 +18,14 @@ from mirror.verify.structure import Structure
 
 
 def disagreements(listed: bytes, structure: Structure) -> Iterator[Finding]:
-    """What `manifest.json` lists and `index.json` does not lead to. What is wrong with the latter is said elsewhere.
+    """Yield what `manifest.json` lists and `index.json` does not lead to; faults of the latter are found elsewhere.
 
     Args:
         listed: the content of `manifest.json`.
         structure: the archive, walked from every entry of its `index.json`.
     """
     if not structure.is_whole:
-        yield finding(Severity.UNVERIFIED, "more manifests than can be compared")
+        yield not_comparable(Severity.UNVERIFIED, "too many manifests")
         return
     named = _images(structure)
     everything = {image for images in named.values() for image in images}
@@ -33,18 +33,20 @@ def disagreements(listed: bytes, structure: Structure) -> Iterator[Finding]:
         for image, names in docker_manifest.images_of(listed):
             for name in names or [""]:
                 if image not in named.get(name, everything):
-                    yield finding(Severity.ERROR, f"another one {name}".rstrip())
+                    shown = name or "an image without a name"
+                    yield Finding(Kind.AMBIGUOUS_ARCHIVE, Severity.ERROR, FILE, shown, "another image")
     except ContentError as error:
-        yield finding(Severity.ERROR, str(error))
+        yield not_comparable(Severity.ERROR, reason(error, FILE))
 
 
-def finding(severity: Severity, found: str) -> Finding:
-    return Finding(Kind.AMBIGUOUS_ARCHIVE, severity, docker_manifest.FILE, "the same images as in index.json", found)
+def not_comparable(severity: Severity, found: str) -> Finding:
+    """Return the finding for a `manifest.json` that cannot be compared."""
+    return Finding(Kind.AMBIGUOUS_ARCHIVE, severity, FILE, None, found)
 
 
 def _images(structure: Structure) -> dict[str, set[Image]]:
-    """The images that `index.json` leads to, as `manifest.json` would list them, by the names of its entries."""
-    table = structure.ledger
+    """Return the images that `index.json` leads to, as `manifest.json` would list them, by the names of its entries."""
+    table = structure.table
     found: dict[str, set[Image]] = {name: set() for root in structure.roots for name in root.names}
     for number in range(len(table)):
         links = structure.documents.links(number)

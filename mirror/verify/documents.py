@@ -8,7 +8,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 
-from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.finding import Finding, Kind, Severity, reason
+from mirror.content.finding_text import Fact
 from mirror.content.hashing import BlobCheck, check_size, hash_blob, keep
 from mirror.content.image_config import platform_of
 from mirror.content.store import VerifiableStore
@@ -19,110 +20,108 @@ from mirror.oci.manifest import Document
 from mirror.verify.blob_table import CONFIG, BlobTable
 from mirror.verify.configs import Config, applies, broken
 
-About = Callable[[int, Finding], None]
+ReportBlob = Callable[[int, Finding], None]  # gets a finding about the blob of a number
 
 
 class Documents:
-    """What the manifests of a store say. `flawed` are the verdicts on what was read and is not right."""
+    """The manifests and indexes of a store. `faults` are the checks of those that are missing or damaged."""
 
-    def __init__(self, store: VerifiableStore, ledger: BlobTable, about: About, *, deep: bool) -> None:
-        self.flawed: list[tuple[int, BlobCheck]] = []
-        self._store, self._ledger, self._about, self._deep = store, ledger, about, deep
-        self._begins = array("I")  # of each blob, where its links are; 0: it has none, or was not opened yet
-        self._links = array("I", [0])  # of each manifest: how many, then the numbers of what it names
+    def __init__(self, store: VerifiableStore, table: BlobTable, report: ReportBlob, *, deep: bool) -> None:
+        self.faults: list[tuple[int, BlobCheck]] = []
+        self._store, self._table, self._report, self._deep = store, table, report, deep
+        self._begins = array("I")  # where the links of each blob begin; 0: it has none, or was not opened yet
+        self._links = array("I", [0])  # for each manifest: how many links it has, then the numbers of what it names
 
     @property
     def count(self) -> int:
-        """How many links there are in all."""
+        """The number of all links."""
         return len(self._links)
 
     def links(self, number: int) -> Sequence[int]:
-        """The numbers of what a manifest names, in its order; nothing for one that cannot be read, and for blobs."""
-        if not self._ledger.media_type(number):
+        """Return the numbers of what a manifest names, in its order; none for blobs and manifests that are broken."""
+        if not self._table.media_type(number):
             return ()
-        self._begins.extend([0] * (len(self._ledger) - len(self._begins)))
+        self._begins.extend([0] * (len(self._table) - len(self._begins)))
         if not self._begins[number]:
             self._begins[number] = len(self._links)
-            links = [self._claim(link) for link in self._named_by(number)]
+            links = [self._add(link) for link in self._open(number)]
             self._links.append(len(links))
             self._links.extend(links)
         begin = self._begins[number]
         return self._links[begin + 1 : begin + 1 + self._links[begin]]
 
-    def own_platform(self, number: int) -> Platform | None:
-        """The platform in the config of an image that no index names."""
+    def config_platform(self, number: int) -> Platform | None:
+        """Return the platform in the config of an image without an index."""
         for child in self.links(number)[:1]:
-            data = self._read(child) if self._ledger.marks[child] & CONFIG else None
+            data = self._read(child) if self._table.flags[child] & CONFIG else None
             return platform_of(data) if data is not None else None
         return None
 
-    def _claim(self, node: Descriptor) -> int:
-        number = self._ledger.claim(node)
-        first = self._ledger.platform(number)
+    def _add(self, node: Descriptor) -> int:
+        number = self._table.add(node)
+        first = self._table.platform(number)
         if self._deep and first and node.platform and _differ(first, node.platform):
-            self._error(number, Kind.WRONG_PLATFORM, "one platform", f"{first} and {node.platform}, in two indexes")
+            self._error(number, Kind.WRONG_PLATFORM, "one platform", (str(first), str(node.platform)))
         return number
 
-    def _named_by(self, number: int) -> Sequence[Descriptor]:
+    def _open(self, number: int) -> Sequence[Descriptor]:
+        """Read and check a manifest; return what it names."""
         self._check_size(number, Kind.BROKEN_MANIFEST)
         data = self._read(number)
         if data is None:
             return ()
         try:
-            document = manifest.parse(data, self._ledger.media_type(number), "")
+            document = manifest.parse(data, self._table.media_type(number), "")
         except ContentError as error:
-            self._error(number, Kind.BROKEN_MANIFEST, "a valid manifest", str(error))
+            self._error(number, Kind.BROKEN_MANIFEST, "a valid manifest", reason(error))
             return ()
-        self._check_subject(number, document)
-        if self._deep and applies(document, self._ledger.platform(number)):
+        subject = document.subject
+        if subject and not check_size(self._store.open(subject.digest), None).ok:
+            digest = self._table.digest(number)
+            self._report(number, Finding(Kind.DANGLING_SUBJECT, Severity.WARNING, digest, subject.digest))
+        if self._deep and applies(document, self._table.platform(number)):
             self._check_config(number, document)
         return document.links
 
     def _read(self, number: int) -> bytes | None:
-        """The bytes of something small that is right."""
-        digest, size = self._ledger.digest(number), self._ledger.said(number)
+        """Return the bytes of a manifest or config; None if it is too large, missing or damaged."""
+        digest, size = self._table.digest(number), self._table.size(number)
         if size is None or size > MANIFEST_CAP:
             return None
         data = bytearray()
-        verdict = hash_blob(self._store.open(digest), digest, size, through=keep(data))
-        if self._ledger.settle(number, verdict) and verdict.flaw:
-            self.flawed.append((number, verdict))
-        return bytes(data) if verdict.ok else None
+        check = hash_blob(self._store.open(digest), digest, size, through=keep(data))
+        if self._table.finish(number, check) and check.fault:
+            self.faults.append((number, check))
+        return bytes(data) if check.ok else None
 
     def _check_size(self, number: int, kind: Kind) -> None:
-        size = self._ledger.said(number) or 0
+        size = self._table.size(number) or 0
         if size > MANIFEST_CAP:
-            self._error(number, kind, f"at most {MANIFEST_CAP} bytes", f"{size} bytes")
-
-    def _check_subject(self, number: int, document: Document) -> None:
-        subject = document.subject
-        if subject and not check_size(self._store.open(subject.digest), None).ok:
-            expected, name = f"its subject {subject.digest}", self._ledger.digest(number)
-            self._about(number, Finding(Kind.DANGLING_SUBJECT, Severity.WARNING, name, expected, "nothing"))
+            found = f"it has {size} bytes, more than the limit of {MANIFEST_CAP}"
+            self._error(number, kind, f"at most {MANIFEST_CAP} bytes", found)
 
     def _check_config(self, number: int, document: Document) -> None:
-        """The config against the manifest; and what its layers should unpack to is noted."""
+        """Compare the config with the manifest, and note what the layers should unpack to."""
         assert document.config
-        own = self._ledger.claim(document.config)
-        self._check_size(own, Kind.BROKEN_CONFIG)
-        data = self._read(own)
+        config_number = self._table.add(document.config)
+        self._check_size(config_number, Kind.BROKEN_CONFIG)
+        data = self._read(config_number)
         if data is None:
             return
-        subject = str(self._ledger.digest(number))
         try:
-            config = Config(data, subject)
+            config = Config(data, self._table.digest(number))
         except ContentError as error:
-            self._about(number, broken(document.config.digest, error))
+            self._report(number, broken(document.config.digest, error))
             return
-        for finding in config.compare(document, self._ledger.platform(number)):
-            self._about(number, finding)
+        for finding in config.compare(document, self._table.platform(number)):
+            self._report(number, finding)
         if len(config.diff_ids) == len(document.layers):
             for layer, diff_id in zip(document.layers, config.diff_ids, strict=True):
-                self._ledger.want(self._ledger.claim(layer), diff_id)
+                self._table.add_diff_id(self._table.add(layer), diff_id)
 
-    def _error(self, number: int, kind: Kind, expected: str, found: str) -> None:
-        name = self._ledger.digest(number)
-        self._about(number, Finding(kind, Severity.ERROR, name, expected, found, size=self._ledger.said(number)))
+    def _error(self, number: int, kind: Kind, expected: str, found: Fact) -> None:
+        digest, size = self._table.digest(number), self._table.size(number)
+        self._report(number, Finding(kind, Severity.ERROR, digest, expected, found, size=size))
 
 
 def _differ(one: Platform, other: Platform) -> bool:

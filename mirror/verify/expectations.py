@@ -1,9 +1,9 @@
-"""What came another way, compared with what is there: digests that a person expects, and digest records.
+"""Compare images with what is known about them out of band: expected digests and digest records.
 
-Whoever can change a layout can make it agree with itself. What was carried apart from it, he cannot change.
+Somebody who can change a layout can make it agree with itself, but cannot change what was carried separately.
 
-A record is about the image of its name; else about the image of its digest, whatever that is called; else about the
-one that a mirror would call so, such as `registry.internal:5000/hub/library/redis:4.0` for `redis:4.0`.
+A record is about the image of its name; else about the image with its digest, whatever its name; else about the one
+that a mirror would give that name, such as `registry.internal:5000/hub/library/redis:4.0` for `redis:4.0`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.finding import Finding, Kind, Severity, reason
 from mirror.content.graph import Budget, Walk, affordable, ignore
 from mirror.content.hashing import hash_blob, keep
 from mirror.content.store import VerifiableStore
@@ -37,157 +37,154 @@ from mirror.records import (
 from mirror.report.anchors import Anchored
 from mirror.text import count
 
-Read = Callable[[Descriptor], bytes | None]  # small content, hashed; None where it is not there or not right
+Read = Callable[[Descriptor], bytes | None]  # verified small content; None if it is missing or damaged
 
 
 def reading(store: VerifiableStore) -> Read:
-    """What reads from a store that can be verified."""
+    """Return what reads small content from a store."""
 
     def read(node: Descriptor) -> bytes | None:
         if node.size > MANIFEST_CAP:
             return None
         data = bytearray()
-        verdict = hash_blob(store.open(node.digest), node.digest, node.size, through=keep(data))
-        return bytes(data) if verdict.ok else None
+        check = hash_blob(store.open(node.digest), node.digest, node.size, through=keep(data))
+        return bytes(data) if check.ok else None
 
     return read
 
 
 @dataclass(frozen=True, slots=True)
 class Expectations:
-    """What came another way. `expected` are the digests of roots, by the names of images."""
+    """What is known out of band: the digests of roots, by the names of images, and records."""
 
-    expected: Mapping[str, Digest] = field(default_factory=dict)
+    digests: Mapping[str, Digest] = field(default_factory=dict)
     records: Sequence[Record] = ()
 
     @classmethod
     def of(cls, expect: Mapping[str, str] | None, records: Sequence[Record]) -> Expectations:
-        """From what a person has said.
+        """Parse digests; see `verify_layout`.
 
         Raises:
-            InvalidDigest: something in `expect` is no digest.
+            InvalidDigest: a text in `expect` is not a digest.
         """
         return cls({name: Digest.parse(text) for name, text in (expect or {}).items()}, records)
 
     def __bool__(self) -> bool:
-        return bool(self.expected or self.records)
+        return bool(self.digests or self.records)
 
 
 @dataclass(slots=True)
 class Compared:
-    """What came out: findings, what agrees, and the places of the images that something was said about."""
+    """The result: findings, what agrees, and the positions of the images that something is known about."""
 
     findings: list[Finding] = field(default_factory=list)
     anchored: list[Anchored] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
 
 
-def compare_all(read: Read, entries: Sequence[Entry], anchors: Expectations, where: str) -> Compared:
-    """Compare images with what came another way.
+def compare_images(read: Read, entries: Sequence[Entry], expectations: Expectations, where: str) -> Compared:
+    """Compare images with what is known about them out of band.
 
     Args:
-        read: gives their manifests and configs; it may block.
+        read: returns their manifests and configs; may block.
         entries: the images that are verified.
-        anchors: what was said of them elsewhere.
-        where: what a person calls the place that they are in.
+        expectations: what is known about them.
+        where: the store, for messages.
     """
-    done = Compared()
-    for text, digest in anchors.expected.items():
-        _expect(done, entries, text, digest, where)
-    for record in anchors.records:
-        _hold_against(done, read, entries, record)
-    if anchors:
-        done.findings += _unanchored(read, entries, done.covered)
-    return done
+    result = Compared()
+    finder = index.EntryFinder(entries, where)
+    for text, digest in expectations.digests.items():
+        _compare_digest(result, finder, text, digest)
+    for record in expectations.records:
+        _compare_record(result, read, entries, record)
+    if expectations:
+        result.findings += _not_recorded(read, entries, result.covered)
+    return result
 
 
-def _unanchored(read: Read, entries: Sequence[Entry], covered: Collection[int]) -> Iterator[Finding]:
-    """The images that nothing was said about; signatures and the like of the others, and theirs, are no such images."""
-    attached = {(home(entry), entry.tag): place for place, entry in enumerate(entries) if is_attachable(entry)}
+def _not_recorded(read: Read, entries: Sequence[Entry], covered: Collection[int]) -> Iterator[Finding]:
+    """Yield a finding for each image that nothing is known about, unless it is a referrer of one of the others."""
+    attached = {(home(entry), entry.tag): number for number, entry in enumerate(entries) if is_attachable(entry)}
     todo, seen = list(covered), set(covered)
     while todo and attached:
         entry = entries[todo.pop()]
         for subject in filter(None, (*_documents(read, entry.root), published(entry))):
-            names_of = ((home(entry), tag) for tag in tags_about(subject))
-            fresh = {place for name in names_of if (place := attached.get(name)) is not None} - seen
+            tags = ((home(entry), tag) for tag in tags_about(subject))
+            fresh = {number for name in tags if (number := attached.get(name)) is not None} - seen
             seen |= fresh
             todo += fresh
-    for place, entry in enumerate(entries):
-        if place not in seen:
-            expected = "a digest or a record to compare it with"
-            yield Finding(Kind.NOT_RECORDED, Severity.WARNING, entry.name, expected, "neither", (entry.name,))
+    for number, entry in enumerate(entries):
+        if number not in seen:
+            yield Finding(Kind.NOT_RECORDED, Severity.WARNING, entry.name, "a digest or a record", images=(entry.name,))
 
 
-# --- digests that a person expects -------------------------------------------------------------------------------
+# --- expected digests --------------------------------------------------------------------------------------------
 
 
-def _expect(done: Compared, entries: Sequence[Entry], text: str, digest: Digest, where: str) -> None:
+def _compare_digest(result: Compared, finder: index.EntryFinder, text: str, digest: Digest) -> None:
     try:
-        entry = index.find(entries, text, where)
-    except UsageError as error:  # none, or several
-        done.findings.append(Finding(Kind.NOT_EXPECTED, Severity.ERROR, text, digest, str(error).rstrip(".")))
+        entry = finder.find(text)
+    except UsageError as error:  # no image, or several
+        result.findings.append(Finding(Kind.NOT_EXPECTED, Severity.ERROR, text, digest, reason(error)))
         return
-    done.covered.update(place for place, other in enumerate(entries) if other.root == entry.root)
-    found: str = entry.root.digest
-    if found == digest:
-        done.anchored.append(Anchored("--expect", entry.name, "the digest"))
+    result.covered.update(number for number, other in enumerate(finder.entries) if other.root == entry.root)
+    root = entry.root.digest
+    if root == digest:
+        result.anchored.append(Anchored("--expect", entry.name, "the digest"))
         return
-    if published(entry) == digest:
-        found += ", which calls itself a part of that, and cannot prove it"
-    done.findings.append(Finding(Kind.NOT_EXPECTED, Severity.ERROR, entry.name, digest, found, (entry.name,)))
+    found = (root, digest) if published(entry) == digest else root
+    result.findings.append(Finding(Kind.NOT_EXPECTED, Severity.ERROR, entry.name, digest, found, (entry.name,)))
 
 
 # --- records -----------------------------------------------------------------------------------------------------
 
 
-def _hold_against(done: Compared, read: Read, entries: Sequence[Entry], record: Record) -> None:
-    places = matching(record, entries)
-    if not places:
-        expected = f"an image of this name, or of the digest {record.digest}"
-        done.findings.append(Finding(Kind.RECORD_MISSING, Severity.ERROR, record.name, expected, "none"))
-    for place in places:
-        done.covered.add(place)
-        entry = entries[place]
+def _compare_record(result: Compared, read: Read, entries: Sequence[Entry], record: Record) -> None:
+    numbers = matching(record, entries)
+    if not numbers:
+        result.findings.append(Finding(Kind.RECORD_MISSING, Severity.ERROR, record.name, record.digest))
+    for number in numbers:
+        result.covered.add(number)
+        entry = entries[number]
         try:
-            found = _describe(read, entry)
+            found = _record_of(read, entry)
         except InvalidContent as error:
-            done.findings.append(_mismatch(record, entry, "", "what a record can say", str(error).rstrip(".")))
+            result.findings.append(_mismatch(record, entry, "", None, reason(error)))
             continue
-        result = _compare(record, entry, found)
-        done.findings += _judge(record, entry, result)
-        if result.agreed:
-            done.anchored.append(
-                Anchored(f"the record of {record.name}", entry.name, _sum(result), not result.differences)
-            )
+        comparison = _compare(record, entry, found)
+        result.findings += _findings(record, entry, comparison)
+        if comparison.agreed:
+            by, complete = f"the record of {record.name}", not comparison.differences
+            result.anchored.append(Anchored(by, entry.name, _agreed(comparison), complete))
 
 
 def _compare(record: Record, entry: Entry, found: Record | None) -> Comparison:
-    part = _is_part(entry, record)
+    is_partial = _is_part(entry, record)
     if found is not None:
-        result = compare(record, found, partial=part)
-        if part and not result.agreed["manifest"]:  # it calls itself a part, and has nothing of the whole
+        comparison = compare(record, found, partial=is_partial)
+        if is_partial and not comparison.agreed["manifest"]:  # it only claims to be a part
             return compare(record, found)
-        return result
-    result = Comparison(not_compared=[NotCompared("everything", Reason.NO_MANIFEST, entry.root.digest)])
-    if entry.root.digest != record.digest and not part:
-        result.differences.append(Difference("digest", record.digest, entry.root.digest))
-    return result
+        return comparison
+    comparison = Comparison(not_compared=[NotCompared("everything", Reason.NO_MANIFEST, entry.root.digest)])
+    if entry.root.digest != record.digest and not is_partial:
+        comparison.differences.append(Difference("digest", record.digest, entry.root.digest))
+    return comparison
 
 
 def matching(record: Record, entries: Sequence[Entry]) -> list[int]:
-    """The places of the images that a record is about, by the first of three ways that finds any."""
-    asked = Reference.parse(record.name)
-    ways: tuple[Callable[[Entry], bool], ...] = (
-        lambda entry: entry.reference is not None and entry.reference.stored == asked.stored,
+    """Return the positions of the images that a record is about, by the first of three rules that finds any."""
+    wanted = Reference.parse(record.name)
+    rules: tuple[Callable[[Entry], bool], ...] = (
+        lambda entry: entry.reference is not None and entry.reference.stored == wanted.stored,
         lambda entry: entry.root.digest == record.digest or _is_part(entry, record),
-        lambda entry: entry.reference is not None and _mirrors(entry.reference, asked),
+        lambda entry: entry.reference is not None and _is_mirrored(entry.reference, wanted),
     )
-    found = ([place for place, entry in enumerate(entries) if fits(entry)] for fits in ways)
+    found = ([number for number, entry in enumerate(entries) if fits(entry)] for fits in rules)
     return next(filter(None, found), [])
 
 
-def _mirrors(reference: Reference, asked: Reference) -> bool:
-    """Whether a name is that of the same image in another registry, perhaps below a prefix there."""
+def _is_mirrored(reference: Reference, asked: Reference) -> bool:
+    """Return whether a name is that of the same image in another registry, perhaps below a prefix there."""
     if reference.registry == asked.registry or asked.tag is None or reference.tag != asked.tag:
         return False
     short = asked.repository.removeprefix("library/") if asked.registry == DOCKER_HUB else asked.repository
@@ -195,51 +192,50 @@ def _mirrors(reference: Reference, asked: Reference) -> bool:
 
 
 def _is_part(entry: Entry, record: Record) -> bool:
-    """Whether an image is one platform of what was recorded, or an index that a pull of some platforms has built."""
+    """Return whether an image is one platform of what was recorded, or an index built by a pull of some platforms."""
     if entry.root.digest == record.digest:
         return False
-    own = {manifest.digest for manifest in record.manifests}
-    return published(entry) == record.digest or entry.root.digest in own
+    recorded = {manifest.digest for manifest in record.manifests}
+    return published(entry) == record.digest or entry.root.digest in recorded
 
 
-def _judge(record: Record, entry: Entry, result: Comparison) -> Iterator[Finding]:
+def _findings(record: Record, entry: Entry, result: Comparison) -> Iterator[Finding]:
     for one in result.differences:
         yield _mismatch(record, entry, one.where, one.recorded, one.found)
     reasons: dict[tuple[str, Severity], list[str]] = {}
     for gap in result.not_compared:
         reasons.setdefault(_reason(entry, gap), []).append(gap.where)
     for (why, severity), places in reasons.items():
-        yield Finding(Kind.NOT_COMPARED, severity, record.name, "; ".join(places), f"no way: {why}", (entry.name,))
+        yield Finding(Kind.NOT_COMPARED, severity, record.name, "; ".join(places), why, (entry.name,))
 
 
-def _mismatch(record: Record, entry: Entry, where: str, recorded: str, found: str) -> Finding:
+def _mismatch(record: Record, entry: Entry, where: str, recorded: str | None, found: str) -> Finding:
     subject = f"{record.name}: {where}" if where else record.name
     return Finding(Kind.RECORD_MISMATCH, Severity.ERROR, subject, recorded, found, (entry.name,))
 
 
 def _reason(entry: Entry, gap: NotCompared) -> tuple[str, Severity]:
-    """Why something could not be compared. What is missing hurts; what was never there does not."""
+    """Return why something could not be compared, and how bad that is: what was left out on purpose is fine."""
     if entry.kept is not None and gap.manifest not in entry.kept:
-        return "it was left out on purpose", Severity.WARNING
-    theirs = gap.reason in (Reason.NOT_SELECTED, Reason.NOT_RECORDED)
-    return gap.reason, Severity.WARNING if theirs else Severity.UNVERIFIED
+        return "left out on purpose", Severity.WARNING
+    is_fine = gap.reason in (Reason.NOT_SELECTED, Reason.NOT_RECORDED)
+    return gap.reason, Severity.WARNING if is_fine else Severity.UNVERIFIED
 
 
-def _sum(result: Comparison) -> str:
-    kinds = [kind for kind in ("manifest", "image ID", "layer", "config") if kind in result.agreed]
-    return ", ".join(
-        ["the digest"] * ("digest" in result.agreed) + [count(result.agreed[kind], kind) for kind in kinds]
-    )
+def _agreed(comparison: Comparison) -> str:
+    kinds = [kind for kind in ("manifest", "image ID", "layer", "config") if kind in comparison.agreed]
+    counts = [count(comparison.agreed[kind], kind) for kind in kinds]
+    return ", ".join(["the digest"] * ("digest" in comparison.agreed) + counts)
 
 
-# --- what is there -----------------------------------------------------------------------------------------------
+# --- the images --------------------------------------------------------------------------------------------------
 
 
-def _describe(read: Read, entry: Entry) -> Record | None:
-    """The image as a record, as far as it can be read; None where not even its root can.
+def _record_of(read: Read, entry: Entry) -> Record | None:
+    """Return the record of an image, as far as it can be read; None if its root cannot be read.
 
     Raises:
-        InvalidContent: something in a manifest cannot stand in a record.
+        InvalidContent: something in a manifest cannot be written in a record.
     """
     documents = _documents(read, entry.root)
     if entry.root.digest not in documents:
@@ -249,11 +245,11 @@ def _describe(read: Read, entry: Entry) -> Record | None:
     try:
         return build_record(entry.name, entry.root, documents, contents)
     except InvalidContent:
-        return build_record(entry.name, entry.root, documents, {})  # a broken config has its digest all the same
+        return build_record(entry.name, entry.root, documents, {})  # a broken config still has a digest
 
 
 def _documents(read: Read, root: Descriptor) -> dict[Digest, Document]:
-    """The manifests below a root that are there and right, each once."""
+    """Return the manifests below a root that can be read."""
     found: dict[Digest, Document] = {}
 
     def document(node: Descriptor) -> Document | None:

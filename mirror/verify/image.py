@@ -1,10 +1,10 @@
-"""Verify an image where it is, in a registry: every byte is fetched and hashed, and nothing is stored.
+"""Verify an image in its registry: every byte is fetched and hashed, and nothing is stored.
 
 1. resolve the name
-2. from the root down, each manifest: there, right, parsed; all held against what came another way
-3. every blob fetched and hashed (`mirror.verify.readback`)
+2. fetch and check each manifest, from the root down; compare the image with what is known out of band
+3. fetch and hash every blob (`mirror.verify.readback`)
 
-What a registry serves is all that there is, so there are no orphans and no names besides. Its mirrors are not asked.
+Mirrors of the registry are not used.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 
 from mirror.concurrency import map_concurrently, to_thread
-from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.finding import Finding, Kind, Severity, reason
+from mirror.content.finding_text import Fact
 from mirror.content.graph import Graph, affordable
 from mirror.content.select import names
 from mirror.content.store import Progress, Source
@@ -29,8 +31,8 @@ from mirror.records import Record, image_configs
 from mirror.registry import Client, RegistryOptions, open_source
 from mirror.report.findings import VerifiedImage, VerifyReport
 from mirror.retry import RetryPolicy
-from mirror.verify.expectations import Compared, Expectations, compare_all
-from mirror.verify.readback import Expected, finding_of, read_back
+from mirror.verify.expectations import Compared, Expectations, compare_images
+from mirror.verify.readback import Expected, finding_of, in_registry, read_back
 
 _AT_ONCE = 8  # configs fetched together
 
@@ -45,28 +47,28 @@ async def verify_image(
     records: Sequence[Record] = (),
     progress: Progress | None = None,
 ) -> VerifyReport:
-    """Verify an image in a registry to the end; all of its platforms.
+    """Verify an image in a registry, with all of its platforms.
 
     Args:
         image: its name.
-        options: how to talk to registries, and how much to read at once.
-        retry: how stubbornly.
+        options: how to connect to registries, and how many blobs to read at once.
+        retry: how often to try each request.
         fail_on: the least severity that makes the verdict `not ok`: `error` or `warning`.
         expect: the digest that the image has to have, by its name.
         records: digest records that it has to agree with; see `parse_records`.
-        progress: who wants to know how it goes.
+        progress: is told about the progress.
 
     Returns:
-        All findings. What cannot be fetched is one of them.
+        All findings. Content that cannot be fetched is one of them.
 
     Raises:
-        InvalidDigest: something in `expect` is no digest.
+        InvalidDigest: a text in `expect` is not a digest.
         NotFound: there is no such image.
-        ContentError: its root is no manifest, or another one than was asked for.
-        TransferError: the registry could not be asked.
+        ContentError: its root is not a manifest, or not the one that was requested.
+        TransferError: the registry did not answer, or refused.
     """
     options, retry, started = options or RegistryOptions(), retry or RetryPolicy(), time.monotonic()
-    anchors = Expectations.of(expect, records)
+    expectations = Expectations.of(expect, records)
     reference = Reference.parse(image)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(options))
@@ -74,13 +76,13 @@ async def verify_image(
         root = await retry.run(lambda: source.resolve(reference.target))
         survey = _Survey(source, root, reference.stored, retry)
         await survey.walk()
-        compared = await survey.compared(reference, anchors) if anchors else Compared()
+        compared = await survey.compare(reference, expectations) if expectations else Compared()
         content = Expected(reference.stored, source, None, root.digest, tuple(survey.graph.blobs.values()))
         found = await read_back([content], jobs=options.jobs, retry=retry, progress=progress)
     return VerifyReport(
         path=f"docker://{reference}",
         images=(survey.verified(),),
-        findings=(*survey.findings, *compared.findings, *found.findings),
+        findings=(*in_registry(*survey.findings, *compared.findings), *found.findings),
         files=len(survey.graph.nodes) + len(survey.graph.blobs),
         size=survey.hashed() + found.size,
         seconds=time.monotonic() - started,
@@ -90,23 +92,22 @@ async def verify_image(
 
 
 class _Survey:
-    """All below one root, as far as it can be read. What is wrong with a manifest ends the way below it alone."""
+    """All manifests below one root that can be read; and a finding for each that cannot."""
 
     def __init__(self, source: Source, root: Descriptor, name: str, retry: RetryPolicy) -> None:
         self.graph, self.findings = Graph(root), list[Finding]()
         self._source, self._name, self._retry = source, name, retry
 
     async def walk(self) -> None:
-        """Step 2. What a descriptor embeds is not what the registry serves, so it is fetched all the same."""
+        """Fetch the manifests; those that others embed, too, since they are not what the registry serves."""
         self.graph = await walk(
             self._source, self.graph.root, embedded=False, retry=self._retry, on_fault=self._report_fault
         )
         for layer in self.graph.foreign.values():
-            found = "a layer that lives elsewhere"
-            self._report(Kind.ABSENT, layer, f"{layer.size} bytes", found, Severity.WARNING)
+            self._report(Kind.ABSENT, layer, layer.size, "a foreign layer", Severity.WARNING)
 
-    async def compared(self, reference: Reference, anchors: Expectations) -> Compared:
-        """Between 2 and 3: the image, held against what came another way."""
+    async def compare(self, reference: Reference, expectations: Expectations) -> Compared:
+        """Compare the image with what is known about it out of band."""
         documents = {digest: node.document for digest, node in self.graph.nodes.items()}
         configs = affordable(image_configs(documents).values())
         read = zip(configs, await map_concurrently(configs, self._config, _AT_ONCE), strict=True)
@@ -115,10 +116,11 @@ class _Survey:
         root = replace(self.graph.root, annotations={ORIGIN: reference.pinned(self.graph.root.digest)})
         entry = Entry(root, reference, reference.tag)
         where = f"docker://{reference}"
-        return await to_thread(lambda: compare_all(lambda node: contents.get(node.digest), [entry], anchors, where))
+        work = partial(compare_images, lambda node: contents.get(node.digest), [entry], expectations, where)
+        return await to_thread(work)
 
     async def _config(self, config: Descriptor) -> bytes | None:
-        """The content of a config; where it is not to be had, step 3 says why."""
+        """Return the content of a config; None if it cannot be read, which step 3 reports."""
         try:
             return await read_small(self._source, config, self._retry)
         except MirrorError:
@@ -129,24 +131,23 @@ class _Survey:
         return VerifiedImage(self._name, self.graph.root.digest, names(self.graph), blobs, size)
 
     def hashed(self) -> int:
-        """The bytes of the manifests that could be read."""
+        """Return the bytes of the manifests that could be read."""
         return sum(node.descriptor.size for node in self.graph.nodes.values())
 
     def _report_fault(self, node: Descriptor, error: MirrorError) -> None:
-        """Turn what is wrong with one manifest, or with what names it, into a finding."""
+        """Report what is wrong with one manifest, or with the descriptors that name it."""
         if isinstance(error, SizeConflict):
-            self._report(Kind.SIZE_CONFLICT, node, "one size", ", ".join(f"{size} bytes" for size in error.sizes))
+            self._report(Kind.SIZE_CONFLICT, node, "one size", error.sizes)
         elif isinstance(error, TypeConflict):
-            self._report(Kind.TYPE_CONFLICT, node, "one kind", ", ".join(error.types))
+            self._report(Kind.TYPE_CONFLICT, node, "one type", error.types)
         elif isinstance(error, LimitExceeded):
-            self._report(Kind.TOO_MANY, node, "as many manifests as genuine images have", str(error))
+            self._report(Kind.TOO_MANY, node, "fewer manifests", reason(error, node.digest))
         elif isinstance(error, InvalidContent | InvalidDigest) and node.digest.hashable:
-            self._report(Kind.BROKEN_MANIFEST, node, "a valid manifest", str(error))
+            self._report(Kind.BROKEN_MANIFEST, node, "a valid manifest", reason(error, node.digest))
         else:
-            found = finding_of(error, node.digest, f"{node.size} bytes", (self._name,), size=node.size)
-            self.findings.append(found)
+            self.findings.append(finding_of(error, node.digest, node.size, (self._name,), size=node.size))
 
     def _report(
-        self, kind: Kind, node: Descriptor, expected: str, found: str, severity: Severity = Severity.ERROR
+        self, kind: Kind, node: Descriptor, expected: Fact, found: Fact, severity: Severity = Severity.ERROR
     ) -> None:
         self.findings.append(Finding(kind, severity, node.digest, expected, found, (self._name,), size=node.size))

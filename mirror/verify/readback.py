@@ -1,6 +1,6 @@
-"""Reading back what a registry should have: names are resolved, and every byte is fetched and hashed.
+"""Read back what a registry should have: tags are resolved, and every byte is fetched and hashed.
 
-What a registry says that it has is its word; this is the proof. All findings come out of one run.
+A HEAD response is only the registry's claim; this is the proof. One run reports all findings.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from itertools import chain
 
 from mirror.concurrency import map_concurrently
 from mirror.content import stream
-from mirror.content.finding import LOG_IN, REGISTRY_HINTS, Finding, Kind, Severity
+from mirror.content.finding import Finding, Kind, Place, Severity, reason
+from mirror.content.finding_text import Fact
 from mirror.content.store import NoProgress, Progress, Source
 from mirror.errors import (
     ContentError,
@@ -22,7 +23,6 @@ from mirror.errors import (
     NotFound,
     SizeMismatch,
     TransferError,
-    Unauthorized,
 )
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -30,14 +30,20 @@ from mirror.oci.manifest import raw_children
 from mirror.oci.referrers import Tagged
 from mirror.retry import RetryPolicy
 
-_SHUT = (None, 401, 403, 407)  # no answer, or none to us: what is asked next would come to the same
+_REFUSED = (None, 401, 403, 407)  # no response, or no permission: further requests would fail, too
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """An image as it should be: the tag or digest (`target`) by which `source` knows it, its root and its content.
+    """An image as it should be.
 
-    Where `target` is None, what it stands for is known already. `tags` are those of what refers to it.
+    Attributes:
+        name: the name of the image, for findings.
+        source: where to read it.
+        target: its tag or digest there; None if it has been resolved already.
+        digest: the digest of its root.
+        content: everything that it consists of.
+        tags: the tags of its referrers.
     """
 
     name: str
@@ -50,19 +56,16 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """What is not as it should be: `error` where it is wrong or missing, `unverified` where nobody could tell.
+    """The findings, the number of files that were checked, and the bytes that were hashed."""
 
-    Of `files` pieces of content it is known how they are; `size` bytes were hashed.
-    """
-
-    findings: list[Finding]
+    findings: tuple[Finding, ...]
     files: int
     size: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """One piece of content in one source, and the images that need it."""
+class _Part:
+    """A manifest or blob in one source, and the images that need it."""
 
     node: Descriptor
     source: Source
@@ -72,27 +75,27 @@ class _Piece:
 async def read_back(
     images: Sequence[Expected], *, jobs: int, retry: RetryPolicy, progress: Progress | None = None
 ) -> ReadBack:
-    """Resolve every name and hash every byte; what several images of one source share is read once.
+    """Resolve every tag and hash every byte; content that images of one source share is read once.
 
-    Where a registry cannot be reached, or refuses us an image by its name, one finding says so for the whole image.
+    If a registry cannot be reached or refuses access to an image, there is one finding for the whole image.
     """
     progress = progress or NoProgress()
-    found: dict[tuple[int, Digest, int], _Piece] = {}
+    found: dict[tuple[int, Digest, int], _Part] = {}
     for image in images:
         for node in image.content:
-            piece = found.setdefault((id(image.source), node.digest, node.size), _Piece(node, image.source))
-            piece.images.append(image.name)
-    largest_first = sorted(found.values(), key=lambda piece: -piece.node.size)
-    progress.plan("verifying", len(found), sum(piece.node.size for piece in largest_first))
+            part = found.setdefault((id(image.source), node.digest, node.size), _Part(node, image.source))
+            part.images.append(image.name)
+    largest_first = sorted(found.values(), key=lambda part: -part.node.size)
+    progress.plan("verifying", len(found), sum(part.node.size for part in largest_first))
     reading = _Reading(jobs, retry, progress)
     names = await map_concurrently(images, reading.resolve, jobs)
-    contents = await map_concurrently(largest_first, reading.examine, jobs)
-    findings = [*chain.from_iterable(names), *(finding for finding in contents if finding)]
+    contents = await map_concurrently(largest_first, reading.check, jobs)
+    findings = in_registry(*chain.from_iterable(names), *(finding for finding in contents if finding))
     return ReadBack(findings, reading.files, reading.size)
 
 
 class _Reading:
-    """One reading back: what it has come to, and the images of which nothing more is asked."""
+    """The state of reading back: what has been hashed, and the images that were given up."""
 
     def __init__(self, jobs: int, retry: RetryPolicy, progress: Progress) -> None:
         self.files = self.size = 0
@@ -100,49 +103,51 @@ class _Reading:
         self._retry, self._progress, self._batch = retry, progress, stream.batch_size(jobs)
 
     async def resolve(self, image: Expected) -> list[Finding]:
-        """Whether the name of an image and the tags of what refers to it stand for what they should."""
-        own = [Tagged(image.target, image.digest)] if image.target else []
+        """Check the tag of an image and those of its referrers."""
+        first = [Tagged(image.target, image.digest)] if image.target else []
         findings = []
-        for tag in (*own, *image.tags):
+        for tag in (*first, *image.tags):
             try:
                 root = await self._retry.run(partial(image.source.resolve, tag.tag))
             except MirrorError as error:
                 findings.append(_unresolved(error, tag, image.name))
-                if isinstance(error, TransferError) and error.status in _SHUT:
+                if isinstance(error, TransferError) and error.status in _REFUSED:
                     self._given_up.add(image.name)
                     break
             else:
                 findings += _moved(root, tag, image.name)
         return findings
 
-    async def examine(self, piece: _Piece) -> Finding | None:
-        """Whether a piece of content is there, and is what it should be."""
-        node, images = piece.node, self._hopeful(piece)
+    async def check(self, part: _Part) -> Finding | None:
+        """Check that content is there, and hashes to its digest."""
+        node, images = part.node, self._pending_images(part)
         if not images:
             return None
         self._progress.begin(node)
         try:
-            await self._retry.run(partial(_hash, node, piece.source, self._batch, self._progress))
+            await self._retry.run(partial(_hash, node, part.source, self._batch, self._progress))
         except MirrorError as error:
-            return self._failed(error, piece)
+            return self._failed(error, part)
         finally:
             self._progress.end(node)
         self._count(node.size)
         return None
 
-    def _failed(self, error: MirrorError, piece: _Piece) -> Finding | None:
-        images = tuple(dict.fromkeys(piece.images))
-        if isinstance(error, TransferError) and error.status is None and not error.transient:  # no connection at all
-            images = self._hopeful(piece)
+    def _failed(self, error: MirrorError, part: _Part) -> Finding | None:
+        images = tuple(dict.fromkeys(part.images))
+        if (
+            isinstance(error, TransferError) and error.status is None and not error.transient
+        ):  # there is no connection at all
+            images = self._pending_images(part)
             self._given_up.update(images)
-        finding = finding_of(error, piece.node.digest, f"{piece.node.size} bytes", images, piece.node.size)
+        finding = finding_of(error, part.node.digest, part.node.size, images, part.node.size)
         if finding.severity is Severity.ERROR:
-            self._count(piece.node.size if isinstance(error, DigestMismatch) else 0)
+            self._count(part.node.size if isinstance(error, DigestMismatch) else 0)
         return finding if images else None
 
-    def _hopeful(self, piece: _Piece) -> tuple[str, ...]:
-        """The images that need a piece, but for those whose one finding says already that nobody could tell."""
-        return tuple(name for name in dict.fromkeys(piece.images) if name not in self._given_up)
+    def _pending_images(self, part: _Part) -> tuple[str, ...]:
+        """Return the images that need the content, without those that were given up."""
+        return tuple(name for name in dict.fromkeys(part.images) if name not in self._given_up)
 
     def _count(self, size: int) -> None:
         self.files += 1
@@ -150,13 +155,13 @@ class _Reading:
 
 
 def _unresolved(error: MirrorError, tag: Tagged, image: str) -> Finding:
-    if isinstance(error, ContentError) and not isinstance(error, DigestMismatch):  # it is no manifest any more
-        return Finding(Kind.MOVED, Severity.ERROR, tag.tag, tag.digest, str(error).rstrip("."), (image,))
+    if isinstance(error, ContentError) and not isinstance(error, DigestMismatch):  # it is not a manifest any more
+        return Finding(Kind.MOVED, Severity.ERROR, tag.tag, tag.digest, reason(error), (image,))
     return finding_of(error, tag.tag, tag.digest, (image,))
 
 
 def _moved(root: Descriptor, tag: Tagged, image: str) -> Iterator[Finding]:
-    """A list of referrers may have got more members, and no fewer."""
+    """Yield findings for a tag with another digest. A list of referrers may have gained members, but not lost any."""
     if root.digest == tag.digest:
         return
     if not tag.members:
@@ -166,8 +171,7 @@ def _moved(root: Descriptor, tag: Tagged, image: str) -> Iterator[Finding]:
     there = {child["digest"] for child in listed}
     for digest in tag.members:
         if digest not in there:
-            found = f"{root.digest} without it"
-            yield _finding(Kind.MISSING, Severity.ERROR, tag.tag, f"a list with {digest}", found, (image,))
+            yield Finding(Kind.MISSING, Severity.ERROR, tag.tag, digest, root.digest, (image,))
 
 
 async def _hash(node: Descriptor, source: Source, size: int, progress: Progress) -> None:
@@ -191,32 +195,33 @@ async def _hash(node: Descriptor, source: Source, size: int, progress: Progress)
 
 
 def finding_of(
-    error: MirrorError, subject: str, expected: str, images: tuple[str, ...], size: int | None = None
+    error: MirrorError, subject: str, expected: Fact, images: tuple[str, ...], size: int | None = None
 ) -> Finding:
-    """What an error comes to where something should have been read from a registry."""
+    """Return the finding for content that could not be read from a registry.
+
+    Args:
+        error: what happened.
+        subject: the digest of the content, or a tag.
+        expected: its size, or the digest that the tag should have.
+        images: the affected images.
+        size: the bytes that it should have, if known.
+    """
+    severity, advice = Severity.ERROR, None
+    found: Fact = None
     if isinstance(error, NotFound) or (isinstance(error, TransferError) and error.status == 404):
-        return _finding(Kind.MISSING, Severity.ERROR, subject, expected, "nothing", images, size)
-    if isinstance(error, SizeMismatch):
+        kind = Kind.MISSING
+    elif isinstance(error, SizeMismatch):
         kind = Kind.TOO_SHORT if error.got is not None and error.got < error.want else Kind.TOO_LONG
-        found = "more" if error.got is None else f"{error.got} bytes"
-        return _finding(kind, Severity.ERROR, subject, expected, found, images, size)
-    if isinstance(error, DigestMismatch):
-        return _finding(Kind.CORRUPT, Severity.ERROR, subject, error.want, error.got, images, size)
-    if isinstance(error, InvalidDigest):
-        return Finding(Kind.UNHASHABLE, Severity.UNVERIFIED, subject, expected, str(error), images, size=size)
-    found = str(error).rstrip(".")
-    finding = _finding(Kind.UNREADABLE, Severity.UNVERIFIED, subject, expected, found, images, size)
-    return replace(finding, advice=LOG_IN if isinstance(error, Unauthorized) else error.hint or finding.advice)
+        found = error.got
+    elif isinstance(error, DigestMismatch):
+        kind, expected, found = Kind.CORRUPT, error.want, error.got
+    elif isinstance(error, InvalidDigest) and isinstance(subject, Digest):
+        kind, severity, expected, found = Kind.UNHASHABLE, Severity.UNVERIFIED, None, subject.algorithm
+    else:
+        kind, severity, found, advice = Kind.UNREADABLE, Severity.UNVERIFIED, reason(error), error.hint
+    return Finding(kind, severity, subject, expected, found, images, size=size, advice=advice)
 
 
-def _finding(
-    kind: Kind,
-    severity: Severity,
-    subject: str,
-    expected: str,
-    found: str,
-    images: tuple[str, ...],
-    size: int | None = None,
-) -> Finding:
-    """One with the advice that is right for a registry."""
-    return Finding(kind, severity, subject, expected, found, images, size=size, advice=REGISTRY_HINTS[kind])
+def in_registry(*findings: Finding) -> tuple[Finding, ...]:
+    """Return findings as those of a registry, for which other advice applies than for a layout."""
+    return tuple(replace(finding, place=Place.REGISTRY) for finding in findings)

@@ -14,7 +14,7 @@ from mirror.fs.directory import Directory
 from mirror.registry import Client, RegistryOptions, open_target
 from mirror.report.findings import VerifiedImage, VerifyReport
 from mirror.retry import RetryPolicy
-from mirror.verify.readback import read_back
+from mirror.verify.readback import in_registry, read_back
 from mirror.verify.receipt_document import CAP, ReceiptImage, parse_receipt
 
 
@@ -54,7 +54,7 @@ async def verify_receipt(
     return VerifyReport(
         path=str(path),
         images=tuple(map(_verified, images)),
-        findings=(*_failed_pushes(images), *found.findings),
+        findings=(*in_registry(*_failed_pushes(images)), *found.findings),
         files=found.files,
         size=found.size,
         seconds=time.monotonic() - started,
@@ -67,10 +67,9 @@ def _failed_pushes(images: Sequence[ReceiptImage]) -> Iterator[Finding]:
         name = image.reference.stored
         finding = partial(Finding, Kind.NOT_PUSHED, subject=name, images=(name,))
         if image.error is not None:
-            found = f"a failed push: {image.error.rstrip('.')}"
-            yield finding(severity=Severity.ERROR, expected=image.digest, found=found)
+            yield finding(severity=Severity.ERROR, expected=image.digest, found=image.error.rstrip("."))
         elif image.referrers.error is not None:
-            found = f"that some may be missing: {image.referrers.error.rstrip('.')}"
+            found = image.referrers.error.rstrip(".")
             yield finding(severity=Severity.WARNING, expected="all of its referrers", found=found)
 
 

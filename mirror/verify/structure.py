@@ -1,6 +1,6 @@
-"""Step 2: from every image down to what it needs, and then what nothing names.
+"""Step 2: everything that the images need, and then the files that no image names.
 
-`Structure` also answers whom a flaw hurts.
+`Structure` also knows which images are affected by a fault.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.finding import Finding, Kind, Severity, reason
+from mirror.content.finding_text import Fact
 from mirror.content.graph import FREE_LINKS, SHARED, Budget
 from mirror.content.store import VerifiableStore
 from mirror.errors import BrokenLayout, InvalidDigest, LimitExceeded, StorageError
@@ -21,14 +22,15 @@ from mirror.oci.referrers import subject_of
 from mirror.report.findings import VerifiedImage
 from mirror.verify.blob_table import INDEX, BlobTable
 from mirror.verify.documents import Documents
-from mirror.verify.own import Report, unreadable
+from mirror.verify.metadata import Report, unreadable
 
 _ALGORITHMS = {"sha256", "sha384", "sha512"}
+_MAX_CONFLICTS = 10  # sizes or types of one digest that a finding lists
 
 
 @dataclass(slots=True)
 class Root:
-    """The entries of `index.json` that are the same content: they are walked once. `blobs` and `size` are in all."""
+    """Entries of `index.json` with the same root, which is walked once. `blobs` and `size` are totals below it."""
 
     entries: list[Entry] = field(default_factory=list)
     platforms: dict[str, None] = field(default_factory=dict)
@@ -45,34 +47,43 @@ class Root:
 
 
 class Structure:
-    """What a store claims to hold, and what it does hold. Findings about single blobs wait in `about`.
+    """What the images of a store need, and what the store has.
 
-    `proceed` is called now and then; what it raises ends the work.
+    Findings about single blobs wait in `pending`, until it is known which images are affected.
     """
 
-    def __init__(self, store: VerifiableStore, *, deep: bool, report: Report, proceed: Callable[[], None]) -> None:
-        self.store, self.ledger = store, BlobTable()
+    def __init__(self, store: VerifiableStore, *, deep: bool, report: Report, checkpoint: Callable[[], None]) -> None:
+        """Prepare.
+
+        Args:
+            store: the store.
+            deep: whether to compare configs with their manifests.
+            report: gets the findings that are not about single blobs.
+            checkpoint: called often; what it raises ends the work.
+        """
+        self.store, self.table = store, BlobTable()
         self.roots: list[Root] = []
         self.is_whole = True  # False: limits were reached, so there may be more below the images
-        self.about: list[tuple[int, Finding]] = []
-        self.documents = Documents(store, self.ledger, lambda *pair: self.about.append(pair), deep=deep)
-        self.report, self.proceed = report, proceed
-        self.reached = array("I")  # of each blob, the last root from which it was reached, counted from 1
+        self.pending: list[tuple[int, Finding]] = []
+        self.documents = Documents(store, self.table, lambda *pair: self.pending.append(pair), deep=deep)
+        self.report, self.checkpoint = report, checkpoint
+        self.reached = array("I")  # the last root from which each blob was reached, counted from 1
         self.followed = 0
         self._names: dict[tuple[int, ...], tuple[str, ...]] = {}
 
     def images(self) -> Iterator[VerifiedImage]:
-        gone = {digest for root in self.roots for entry in root.entries for digest in chosen_from(entry)}
+        """Yield the images that were walked."""
+        published = {digest for root in self.roots for entry in root.entries for digest in chosen_from(entry)}
         for root in self.roots:
             for entry in root.entries:
                 subject = subject_of(entry.tag) if is_attachable(entry) else None
-                there = subject is not None and (subject in gone or self.ledger.named(subject))
-                yield root.image(entry, is_referrer=there)
+                is_known = subject is not None and (subject in published or self.table.has_manifest(subject))
+                yield root.image(entry, is_referrer=is_known)
 
     # --- what the images need ------------------------------------------------------------------------------------
 
     def walk(self, entries: Sequence[Entry], advance: Callable[[int], None] = lambda _: None) -> None:
-        """Note everything below the images; `advance` gets the bytes of each root when all below it is noted."""
+        """Walk from every image; `advance` gets the bytes of each root when everything below it is known."""
         same: dict[tuple[object, ...], Root] = {}
         for entry in entries:
             node = entry.root
@@ -80,80 +91,75 @@ class Structure:
         self.roots = list(same.values())
         for position, root in enumerate(self.roots):
             _Descent(self, position, root).walk()
-            self.ledger.forget_chains()
+            self.table.seal_uses()
             advance(sum(entry.root.size for entry in root.entries))
             if not self.may_follow():
                 self.is_whole = False
-                expected = f"no link that is followed more than {SHARED} times, on the average"
-                self.report(Finding(Kind.TOO_MANY, Severity.ERROR, "index.json", expected, "more"))
+                found = f"its images share manifests so often that each is read more than {SHARED} times on average"
+                self.report(Finding(Kind.TOO_MANY, Severity.ERROR, "index.json", "fewer links", found))
                 return
 
     def may_follow(self) -> bool:
-        """Whether the links followed so far are few enough for the links that there are."""
+        """Return whether the links followed so far are few enough for the number of different links."""
         return self.followed <= FREE_LINKS + SHARED * self.documents.count
 
-    def name_top(self, top: int, root: Root) -> None:
-        """The platform of an image without an index; and what an entry should be."""
+    def check_root(self, top: int, root: Root) -> None:
+        """Note the platform of an image without an index, and report a root that is neither manifest nor index."""
         node = root.entries[0].root
         if not node.is_manifest:
             expected = "a manifest or an index"
-            self.about.append(
-                (top, Finding(Kind.UNKNOWN_TYPE, Severity.WARNING, node.digest, expected, node.media_type))
-            )
+            found = Finding(Kind.UNKNOWN_TYPE, Severity.WARNING, node.digest, expected, node.media_type)
+            self.pending.append((top, found))
         elif not node.is_index:
-            platform = node.platform or self.documents.own_platform(top)
+            platform = node.platform or self.documents.config_platform(top)
             if platform:
                 root.platforms[str(platform)] = None
 
-    # --- what nothing names --------------------------------------------------------------------------------------
+    # --- what no image names -------------------------------------------------------------------------------------
 
     def find_orphans(self) -> None:
-        """Note every other file below `blobs/`."""
+        """Add every other file below `blobs/`."""
         try:
             for algorithm, name in self.store.stored():
-                self.proceed()
-                self._sort_in(algorithm, name)
+                self.checkpoint()
+                try:
+                    self.table.number(Digest.parse(f"{algorithm}:{name}"))
+                except InvalidDigest:
+                    self.report(_misplaced(algorithm, name))
         except StorageError as error:
             self.report(unreadable("blobs", error))
         except BrokenLayout:
-            return  # the store has said so among its faults
+            return  # reported with the faults of the store
 
-    def _sort_in(self, algorithm: str, name: str) -> None:
-        path = f"blobs/{algorithm}/{name}".rstrip("/")
-        try:
-            self.ledger.note(Digest.parse(f"{algorithm}:{name}"))
-        except InvalidDigest:
-            self.report(_misplaced(algorithm, name, path))
+    # --- which images are affected -------------------------------------------------------------------------------
 
-    # --- whom it hurts -------------------------------------------------------------------------------------------
+    def pending_findings(self) -> Iterator[Finding]:
+        """Yield the findings about single blobs, and those about descriptors that contradict each other."""
+        for number, finding in self.pending:
+            yield self.with_affected(number, finding)
+        for number, sizes in self.table.size_conflicts.items():
+            yield self._conflict(number, Kind.SIZE_CONFLICT, "one size", tuple(sizes)[:_MAX_CONFLICTS])
+        for number, types in self.table.type_conflicts.items():
+            yield self._conflict(number, Kind.TYPE_CONFLICT, "one type", tuple(types)[:_MAX_CONFLICTS])
 
-    def about_all(self) -> Iterator[Finding]:
-        """What has been found about single blobs, and where those who name them contradict each other."""
-        for number, finding in self.about:
-            yield self.attributed(number, finding)
-        for number, sizes in self.ledger.size_conflicts.items():
-            found = ", ".join(f"{size} bytes" for size in list(sizes)[:10])
-            yield self._conflict(number, Kind.SIZE_CONFLICT, "one size", found)
-        for number, types in self.ledger.type_conflicts.items():
-            yield self._conflict(number, Kind.TYPE_CONFLICT, "one kind", ", ".join(types))
+    def _conflict(self, number: int, kind: Kind, expected: str, found: Fact) -> Finding:
+        finding = Finding(kind, Severity.ERROR, self.table.digest(number), expected, found)
+        return self.with_affected(number, finding)
 
-    def _conflict(self, number: int, kind: Kind, expected: str, found: str) -> Finding:
-        finding = Finding(kind, Severity.ERROR, self.ledger.digest(number), expected, found)
-        return self.attributed(number, finding)
-
-    def attributed(self, number: int, finding: Finding) -> Finding:
-        """The finding, with the images and the platforms that it hurts: those that need it, or else could have it."""
-        uses = list(self.ledger.uses(number))
+    def with_affected(self, number: int, finding: Finding) -> Finding:
+        """Return the finding with the affected images and platforms: those that need the blob, or else may have it."""
+        uses = list(self.table.uses(number))
         uses = [use for use in uses if not use.optional] or uses
         images = tuple(dict.fromkeys(use.image for use in reversed(uses)))
         platforms = dict.fromkeys(use.platform for use in reversed(uses) if use.platform)
-        return replace(finding, images=self._called(images), platforms=tuple(platforms))
+        return replace(finding, images=self._names_of(images), platforms=tuple(platforms))
 
-    def needed(self, number: int) -> bool:
-        return any(not use.optional for use in self.ledger.uses(number))
+    def is_needed(self, number: int) -> bool:
+        """Return whether an image is incomplete without the blob."""
+        return any(not use.optional for use in self.table.uses(number))
 
-    def _called(self, images: tuple[int, ...]) -> tuple[str, ...]:
-        """The names of images; findings that hurt the same ones share them."""
+    def _names_of(self, images: tuple[int, ...]) -> tuple[str, ...]:
+        """Return the names of images; findings about the same images share one tuple."""
         if images not in self._names:
             names = dict.fromkeys(name for image in images for name in self.roots[image].names)
             self._names[images] = tuple(names)
@@ -161,95 +167,95 @@ class Structure:
 
 
 class _Descent:
-    """The walk below one root, by the rules and limits of `mirror.content.graph`, but over numbers.
+    """The walk below one root, by the rules and limits of `mirror.content.graph`, but over the numbers of blobs.
 
-    With descriptors, 100,000 blobs would take several times the memory; and a manifest that many images share would be
-    parsed for each of them, or kept.
+    With descriptors, 100,000 blobs would take several times the memory, and a manifest that many images share would be
+    parsed once per image.
     """
 
     def __init__(self, structure: Structure, position: int, root: Root) -> None:
         self._structure, self._position, self._root = structure, position, root
-        self._ledger, self._kept = structure.ledger, root.entries[0].kept
-        self._whole = self._ledger.new_use(position, None)
-        self._uses: dict[tuple[int, bool], int] = {}  # by platform, and by whether it was left out on purpose
+        self._table, self._kept = structure.table, root.entries[0].kept
+        self._whole = self._table.new_use(position, None)
+        self._uses: dict[tuple[int, bool], int] = {}  # by platform, and by whether that was left out on purpose
         self._budget = Budget(root.entries[0].root.digest)
         self._affordable: dict[int, bool] = {}  # manifests by number
         self._seen: set[tuple[int, int]] = set()
         self._full = False
 
     def walk(self) -> None:
-        """Note everything below the root. What hashes right cannot contain itself, so this ends."""
-        top = self._ledger.claim(self._root.entries[0].root)
+        """Note everything below the root. This ends, because content with a correct digest cannot contain itself."""
+        top = self._table.add(self._root.entries[0].root)
         level = list(self._need([top], lambda _: self._whole))
-        self._structure.name_top(top, self._root)
+        self._structure.check_root(top, self._root)
         while level:
             level = [below for number, use in level for below in self._below(number, use)]
             if level and not self._affords(self._budget.descend):
                 return
 
     def _below(self, number: int, use: int) -> Iterator[tuple[int, int]]:
-        """Note what a manifest names; yield the manifests among it that are to be followed, each for one use."""
+        """Note what a manifest names, and yield the manifests among it that are to be followed, each for one use."""
         if self._structure.may_follow():
-            self._structure.proceed()
+            self._structure.checkpoint()
             links = self._structure.documents.links(number)
-            inside_index = self._ledger.marks[number] & INDEX
+            inside_index = self._table.flags[number] & INDEX
             yield from self._need(links, self._use_of if inside_index else lambda _: use)
 
     def _need(self, links: Sequence[int], use_of: Callable[[int], int]) -> Iterator[tuple[int, int]]:
-        ledger, structure, root = self._ledger, self._structure, self._root
-        structure.reached.extend([0] * (len(ledger) - len(structure.reached)))
+        table, structure, root = self._table, self._structure, self._root
+        structure.reached.extend([0] * (len(table) - len(structure.reached)))
         for number in links:
-            use, is_manifest = use_of(number), ledger.media_type(number)
+            use, is_manifest = use_of(number), table.media_type(number)
             if is_manifest and (number, use) in self._seen:
                 continue
             structure.followed += 1
-            ledger.add_use(number, use)
+            table.add_use(number, use)
             if is_manifest:
                 self._seen.add((number, use))
                 if number not in self._affordable:
-                    self._affordable[number] = self._affords(partial(self._budget.take, ledger.sizes[number]))
+                    self._affordable[number] = self._affords(partial(self._budget.take, table.sizes[number]))
                 if self._affordable[number]:
                     yield number, use
             elif structure.reached[number] != self._position + 1:
                 structure.reached[number] = self._position + 1
                 root.blobs += 1
-                root.size += ledger.sizes[number]
+                root.size += table.sizes[number]
 
     def _use_of(self, child: int) -> int:
-        """The use of an index's child: its platform, and whether it was left out on purpose."""
-        ledger = self._ledger
-        if ledger.marks[child] & INDEX:
+        """Return the use of a child of an index: its platform, and whether it was left out on purpose."""
+        table = self._table
+        if table.flags[child] & INDEX:
             return self._whole
-        key = ledger.place(child), self._kept is not None and ledger.digest(child) not in self._kept
+        key = table.platform_number(child), self._kept is not None and table.digest(child) not in self._kept
         if key not in self._uses:
-            platform = ledger.platform(child)
+            platform = table.platform(child)
             name = str(platform) if platform and platform.known else None
             if name and not key[1]:
                 self._root.platforms[name] = None
-            self._uses[key] = ledger.new_use(self._position, name, key[1]) if name or key[1] else self._whole
+            self._uses[key] = table.new_use(self._position, name, key[1]) if name or key[1] else self._whole
         return self._uses[key]
 
     def _affords(self, spend: Callable[[], None]) -> bool:
-        """Whether the limits of a walk allow for more. The first time that they do not, that is a finding."""
+        """Return whether the limits of a walk allow for more; report it the first time that they do not."""
         try:
             spend()
         except LimitExceeded as error:
             if not self._full:
-                digest, expected = self._root.entries[0].root.digest, "as many manifests as genuine images have"
-                found = Finding(Kind.TOO_MANY, Severity.ERROR, digest, expected, str(error), self._root.names)
-                self._structure.report(found)
+                digest = self._root.entries[0].root.digest
+                found, images = reason(error, digest), self._root.names
+                self._structure.report(Finding(Kind.TOO_MANY, Severity.ERROR, digest, "fewer manifests", found, images))
             self._full, self._structure.is_whole = True, False
             return False
         return True
 
 
-def _misplaced(algorithm: str, name: str, path: str) -> Finding:
-    """A name below `blobs/` that is no digest."""
+def _misplaced(algorithm: str, name: str) -> Finding:
+    """Return the finding for a name below `blobs/` that is not a digest."""
+    path = f"blobs/{algorithm}/{name}".rstrip("/")
     if not name and algorithm in _ALGORITHMS:
-        return Finding(Kind.BROKEN_LAYOUT, Severity.ERROR, path, "a directory", "something else")
+        return Finding(Kind.BROKEN_LAYOUT, Severity.ERROR, path, "directory", "something else")
     try:
         Digest.parse(f"{algorithm}:{name}".lower())
     except InvalidDigest:
-        expected = "only files that are named by their digest"
-        return Finding(Kind.STRAY, Severity.WARNING, path, expected, "another name")
-    return Finding(Kind.BAD_NAME, Severity.ERROR, path, "lower case", "upper case")
+        return Finding(Kind.STRAY, Severity.WARNING, path, "a digest", name or algorithm)
+    return Finding(Kind.BAD_NAME, Severity.ERROR, path, path.lower(), path)

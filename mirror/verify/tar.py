@@ -1,7 +1,7 @@
-"""The names in a tar archive that passes by: nothing is extracted, and only headers are looked at.
+"""The names in a tar archive, read as it streams by: nothing is extracted, and only headers are parsed.
 
-POSIX ustar and pax (pax(1), "ustar Interchange Format"), with GNU's long names and sparse files. A name is dangerous
-where a careless tool would write outside of the folder that it unpacks into (CVE-2007-4559, CVE-2025-4517). Whiteouts
+POSIX ustar and pax (pax(1), "ustar Interchange Format"), with GNU's long names and sparse files. A name is dangerous if
+a careless tool would write outside of the directory that it unpacks into (CVE-2007-4559, CVE-2025-4517). Whiteouts
 (`.wh.…`) are names like others.
 """
 
@@ -13,13 +13,13 @@ from mirror.archive import header
 from mirror.archive.header import BLOCK, Header
 from mirror.errors import BrokenArchive
 
-_MOST_NAMES = 500_000  # that are compared with each other, in some 50 MB of memory
+_MOST_NAMES = 500_000  # names that are compared with each other, in some 50 MB of memory
 _SHOWN = 3
 _LINKS = frozenset({header.HARD_LINK, header.SYMLINK})
 
 
 class Names:
-    """Some names, of which the first few are shown."""
+    """Names, of which the first few are kept and the others counted."""
 
     def __init__(self) -> None:
         self._first: list[str] = []
@@ -38,20 +38,20 @@ class Names:
         return ", ".join(self._first) + (f" and {more} more" if more else "")
 
 
-class TarWatch:
-    """Feed it an archive in pieces, and close it.
+class TarScanner:
+    """Feed it an archive in pieces, then close it.
 
-    `twice` are the paths that occur more than once, directories aside; `dangerous` those that leave the archive's
-    folder, or whose link does; `problem` says why it is no archive.
+    `duplicates` are the paths that occur more than once, except directories; `dangerous` those that lead outside of the
+    directory, or whose link does; `problem` says why it is not a tar archive.
     """
 
     def __init__(self) -> None:
-        self.twice, self.dangerous = Names(), Names()
+        self.duplicates, self.dangerous = Names(), Names()
         self.problem: str | None = None
         self._seen: set[int] = set()
         self._fields: dict[str, str] = {}  # what extended headers say about the next member
-        self._skip = self._padding = 0  # bytes to the next header, and those of them behind the member's data
-        self._held = bytearray()  # the beginning of a block whose end is in the next piece
+        self._skip = self._padding = 0  # bytes to the next header, and how many of them follow the data of the member
+        self._held = bytearray()  # the beginning of a block that continues in the next piece
         self._need = BLOCK
         self._next: Callable[[bytes], None] = self._header
         self._zeros, self._any = 0, False
@@ -63,7 +63,7 @@ class TarWatch:
             self.problem = f"it {error}"
 
     def close(self) -> None:
-        """Nothing comes any more. The last member may lack its padding: umoci leaves it out."""
+        """End the archive. The last member may lack its padding: umoci leaves it out."""
         if self.problem is None and self._zeros < 2 and (self._held or self._skip > self._padding):
             self.problem = "it ends in the middle of a member"
 
@@ -86,7 +86,7 @@ class TarWatch:
             self._next(part)
 
     def _pass(self, size: int) -> None:
-        """The data of a member comes next."""
+        """Skip the data of a member."""
         self._padding = -size % BLOCK
         self._skip = size + self._padding
 
@@ -116,7 +116,7 @@ class TarWatch:
             self._expect(BLOCK, lambda block: self._sparse_map(block, data))
 
     def _sparse_map(self, block: bytes, data: int) -> None:
-        """GNU's old sparse files have more blocks between their header and their data."""
+        """Skip the further blocks that GNU's old sparse files have between their header and their data."""
         if not header.more_sparse_blocks(block, first=False):
             self._skip = data
             self._expect(BLOCK, self._header)
@@ -130,7 +130,7 @@ class TarWatch:
         known = hash(path)
         if known in self._seen:
             if kind != header.DIRECTORY:
-                self.twice.add(name)
+                self.duplicates.add(name)
         elif len(self._seen) < _MOST_NAMES:
             self._seen.add(known)
         if name.startswith("/") or _escapes(name):
@@ -140,14 +140,14 @@ class TarWatch:
 
 
 def _link_escapes(path: str, kind: bytes, target: str) -> bool:
-    """A hard link names a path of the archive. A symbolic link is read inside the container, where / is the root."""
+    """Return whether a link leads outside. For a symbolic link, unlike a hard link, / is the root of the image."""
     if kind == header.HARD_LINK:
         return target.startswith("/") or _escapes(target)
     return not target.startswith("/") and _escapes(f"{path}/../{target}")
 
 
 def _escapes(path: str) -> bool:
-    """Whether a relative path leads above where it begins."""
+    """Return whether a relative path leads above its beginning."""
     if ".." not in path:
         return False
     depth = 0

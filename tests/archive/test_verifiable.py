@@ -138,7 +138,7 @@ def test_a_hostile_archive_is_a_finding(tmp_path: Path, attack: str) -> None:
     assert report.exit_code == 3
     (finding,) = [finding for finding in report.findings if finding.severity == "error"]
     assert (finding.kind, finding.subject) == ("broken-archive", str(tmp_path / "images.tar"))
-    assert words in finding.found
+    assert words in finding.message
     assert report.images[0].digest == MULTI.root
 
 
@@ -149,7 +149,7 @@ def test_a_hostile_archive_in_dockers_own_form_is_a_finding(tmp_path: Path, atta
     report = verify(tmp_path, head + bytes(-len(head) % 512) + body)
     assert report.exit_code == 3
     assert [finding.kind for finding in report.findings if finding.severity == "error"] == ["broken-archive"]
-    assert words in report.findings[0].found
+    assert words in report.findings[0].message
     assert report.complete
 
 
@@ -226,7 +226,7 @@ def test_a_cut_archive_is_said_to_be_cut(tmp_path: Path) -> None:
     data = packed(with_folders(FILES))
     (finding,) = verify(tmp_path, data[: len(data) // 2]).findings
     assert finding.kind == "broken-archive"
-    assert "is truncated" in finding.found
+    assert "is truncated" in finding.message
 
 
 def test_what_is_no_archive_of_images_is_an_error(tmp_path: Path) -> None:

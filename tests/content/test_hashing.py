@@ -65,11 +65,11 @@ def test_what_could_not_be_opened_keeps_its_verdict() -> None:
     ("size", "flaw"), [(10, None), (None, None), (9, BlobFault.TOO_LONG), (11, BlobFault.TOO_SHORT)]
 )
 def test_to_measure_is_to_compare_sizes_and_read_nothing(size: int | None, flaw: BlobFault | None) -> None:
-    assert check_size(BrokenReader(), size).flaw is flaw
+    assert check_size(BrokenReader(), size).fault is flaw
 
 
 def test_what_cannot_be_read_is_not_right() -> None:
-    assert hash_blob(BrokenReader(), DIGEST, 10).flaw is BlobFault.UNREADABLE
+    assert hash_blob(BrokenReader(), DIGEST, 10).fault is BlobFault.UNREADABLE
 
 
 @pytest.mark.timeout(20)
@@ -84,7 +84,7 @@ def test_what_cannot_be_read_is_not_right() -> None:
     ids=["shrinks", "grows", "is written to", "grows for ever"],
 )
 def test_content_that_changes_while_it_is_read_is_neither_right_nor_wrong(reader: MemoryReader) -> None:
-    assert hash_blob(reader, DIGEST, 10).flaw is BlobFault.CHANGED
+    assert hash_blob(reader, DIGEST, 10).fault is BlobFault.CHANGED
 
 
 def test_content_is_kept_for_whom_wants_it() -> None:
@@ -100,7 +100,7 @@ def test_what_nobody_has_read_is_hashed_all_the_same(some: int) -> None:
 
     assert hash_blob(MemoryReader(), DIGEST, 10, through=through).ok
     wrong = hash_blob(MemoryReader(b"012345678X"), DIGEST, 10, through=through)
-    assert (wrong.flaw, wrong.found) == (BlobFault.CORRUPT, Digest.of(b"012345678X"))
+    assert (wrong.fault, wrong.found) == (BlobFault.CORRUPT, Digest.of(b"012345678X"))
 
 
 def test_a_buffer_serves_one_blob_after_the_other() -> None:

@@ -59,7 +59,7 @@ def examine(
 def test_a_blob_that_is_right_is_ok(root: Path, blobs: Blobs, algorithm: str, size: int) -> None:
     data = os.urandom(size)
     verdict = examine(blobs, store(root, data, digest_by(algorithm, data)), size)
-    assert (verdict.ok, verdict.flaw, verdict.size) == (True, None, size)
+    assert (verdict.ok, verdict.fault, verdict.size) == (True, None, size)
 
 
 def test_an_orphan_has_whatever_size_it_has(root: Path, blobs: Blobs) -> None:
@@ -103,19 +103,19 @@ def test_wrong_bytes_are_told_apart(
     root: Path, blobs: Blobs, data: bytes, flaw: BlobFault, expected: str, found: str
 ) -> None:
     verdict = examine(blobs, store(root, data), len(DATA))
-    assert (verdict.flaw, verdict.expected, verdict.found) == (flaw, expected, found)
+    assert (verdict.fault, verdict.expected, verdict.found) == (flaw, expected, found)
     assert verdict.size == len(data)
 
 
 def test_an_orphan_of_wrong_bytes_is_corrupt(root: Path, blobs: Blobs) -> None:
-    assert examine(blobs, store(root, DATA[:-1]), None).flaw is BlobFault.CORRUPT
+    assert examine(blobs, store(root, DATA[:-1]), None).fault is BlobFault.CORRUPT
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", ODD)
 def test_what_is_no_file_is_never_right(root: Path, blobs: Blobs, kind: str) -> None:
     make(path_of(root), kind)
-    assert examine(blobs, DIGEST, len(DATA)).flaw is BlobFault.NOT_A_FILE
+    assert examine(blobs, DIGEST, len(DATA)).fault is BlobFault.NOT_A_FILE
     assert blobs.size(DIGEST) is None
     with pytest.raises(BrokenLayout, match="should be a file"):
         blobs.open(DIGEST)
@@ -125,7 +125,7 @@ def test_a_link_to_the_right_bytes_is_not_right(root: Path, blobs: Blobs) -> Non
     (root / "right").write_bytes(DATA)
     path_of(root).symlink_to(root / "right")
     verdict = examine(blobs, DIGEST, len(DATA))
-    assert (verdict.flaw, verdict.found) == (BlobFault.NOT_A_FILE, "a symbolic link")
+    assert (verdict.fault, verdict.found) == (BlobFault.NOT_A_FILE, "a symbolic link")
 
 
 @pytest.mark.parametrize("where", ["blobs", "blobs/sha256"])
@@ -135,7 +135,7 @@ def test_a_folder_that_is_none_hides_no_blobs(root: Path, blobs: Blobs, where: s
     (root / where).rename(root / "real")
     (root / where).write_bytes(b"") if kind == "file" else make(root / where, kind)
     verdict = examine(blobs, DIGEST, len(DATA))
-    assert verdict.flaw is BlobFault.NOT_A_FILE
+    assert verdict.fault is BlobFault.NOT_A_FILE
     with pytest.raises(BrokenLayout):
         blobs.open(DIGEST)
 
@@ -145,7 +145,7 @@ def test_what_is_not_there_is_missing(root: Path, blobs: Blobs, gone: str) -> No
     (root / "blobs" / "sha256").rmdir()
     if gone == "blobs":
         (root / "blobs").rmdir()
-    assert examine(blobs, DIGEST, len(DATA)).flaw is BlobFault.MISSING
+    assert examine(blobs, DIGEST, len(DATA)).fault is BlobFault.MISSING
     assert blobs.size(DIGEST) is None
     with pytest.raises(BrokenLayout, match="is missing"):
         blobs.open(DIGEST)
@@ -153,7 +153,7 @@ def test_what_is_not_there_is_missing(root: Path, blobs: Blobs, gone: str) -> No
 
 def test_an_algorithm_that_cannot_be_computed_is_not_right(root: Path, blobs: Blobs) -> None:
     digest = store(root, DATA, "md5:781e5e245d69b566979b86e28d23f2c7")
-    assert examine(blobs, digest, len(DATA)).flaw is BlobFault.UNHASHABLE
+    assert examine(blobs, digest, len(DATA)).fault is BlobFault.UNHASHABLE
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
@@ -168,7 +168,7 @@ def test_what_cannot_be_read_is_not_right(
     blobs.folder("sha256")
     monkeypatch.setattr(f"mirror.layout.blobs.os.{call}", fail)
     verdict = examine(blobs, DIGEST, len(DATA))
-    assert verdict.flaw is BlobFault.UNREADABLE
+    assert verdict.fault is BlobFault.UNREADABLE
     assert verdict.found == os.strerror(number).lower()
 
 

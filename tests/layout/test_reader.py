@@ -276,7 +276,7 @@ def test_what_is_missing_is_not_there_and_not_damaged(layout: Layout) -> None:
 def test_what_is_wrong_is_not_there_and_noted(path: Path, layout: Layout, data: bytes, flaw: BlobFault) -> None:
     path.joinpath("blobs", *LAYER.split(":")).write_bytes(data)
     assert not asyncio.run(layout.has(NODE))
-    assert {digest: verdict.flaw for digest, verdict in layout.damaged.items()} == {LAYER: flaw}
+    assert {digest: verdict.fault for digest, verdict in layout.damaged.items()} == {LAYER: flaw}
 
 
 def test_size_alone_is_no_proof(path: Path, layout: Layout) -> None:
@@ -314,7 +314,7 @@ def test_another_layout_that_is_opened_hashes_anew(path: Path, hashed: list[str]
 def test_a_blob_of_another_size_is_not_the_one_that_was_hashed(layout: Layout, hashed: list[str]) -> None:
     assert asyncio.run(layout.has(NODE))
     assert not asyncio.run(layout.has(replace(NODE, size=2999)))
-    assert layout.damaged[NODE.digest].flaw is BlobFault.TOO_LONG
+    assert layout.damaged[NODE.digest].fault is BlobFault.TOO_LONG
 
 
 def keeping_times(blob: Path, change: Callable[[Path], object]) -> None:

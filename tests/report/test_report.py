@@ -36,6 +36,7 @@ from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedIm
 from mirror.report.repairs import RepairReport
 from mirror.report.server import ServerInfo
 from mirror.report.transfers import Amount, ReferrerSummary, Transferred, TransferReport
+from mirror.report.verification_text import verification
 from mirror.text import count, printable, seconds, size, table
 from tests.support.strategies import QUICK, nasty_text
 
@@ -190,7 +191,7 @@ def test_what_all_ends_with() -> None:
 
 
 def finding(severity: Severity = Severity.ERROR, kind: str = "missing", **fields: Any) -> Finding:
-    given = {"subject": DIGEST, "expected": "402 bytes", "found": "nothing", "images": (NAME,), "size": 402, **fields}
+    given = {"subject": DIGEST, "expected": 402, "images": (NAME,), "size": 402, **fields}
     return Finding(Kind(kind), severity, **given)
 
 
@@ -213,45 +214,51 @@ def verified(*findings: Finding, images: tuple[VerifiedImage, ...] | None = None
 def test_a_verdict_is_ok_not_ok_or_could_not_check(severities: list[Severity], verdict: Verdict, code: int) -> None:
     found = verified(*map(finding, severities))
     assert (found.verdict, found.exit_code) == (verdict, code)
-    assert str(verdict) in found.summary()
+    assert str(verdict) in verification(found).summary
 
 
-def test_findings_come_the_worst_first_under_the_images_that_they_hurt() -> None:
+def test_findings_come_the_worst_first_under_the_affected_images() -> None:
     found = verified(
         finding(Severity.WARNING, "orphan", images=()),
         finding(Severity.UNVERIFIED, "unreadable"),
         finding(Severity.ERROR, "missing"),
         finding(Severity.ERROR, "too-short", images=("a", "b")),
     )
-    heads = [line for line in found.lines() if not line.startswith(" ")]
+    heads = [line for line in verification(found).lines if not line.startswith(" ")]
     assert heads[:4] == [f"error: {NAME}", "error: a, b", f"unverified: {NAME}", "warning: layout"]
 
 
-def test_a_finding_says_what_was_expected_and_found() -> None:
-    line = next(line for line in verified(finding()).lines() if "missing" in line)
-    assert all(text in line for text in (DIGEST, "402 bytes", "nothing"))
+def test_a_finding_says_what_is_wrong_with_what() -> None:
+    line = next(line for line in verification(verified(finding())).lines if "missing" in line)
+    assert line == f"  missing      {DIGEST}: the file is not there (402 bytes)"
+
+
+def test_a_hint_names_the_layout_so_that_it_can_be_copied() -> None:
+    report = replace(verified(finding()), path="my layout")
+    assert any("mirror verify 'my layout' --repair" in line for line in verification(report).lines)
+    assert "mirror verify 'my layout' --repair" in report.to_json()["findings"][0]["hint"]
 
 
 def test_a_corrupt_blob_shows_both_digests_once() -> None:
-    lines = verified(finding(kind="corrupt", expected=DIGEST, found=OTHER)).lines()
+    lines = verification(verified(finding(kind="corrupt", expected=DIGEST, found=OTHER))).lines
     assert "".join(lines).count(DIGEST) == 1
-    assert OTHER in lines[-1]
+    assert f"               content hashes to {OTHER}" in lines
 
 
 def test_an_image_line_has_verdict_digest_and_what_is_missing() -> None:
-    line = verified(finding(), finding(size=98), finding(kind="corrupt")).lines()[-1]
+    line = verification(verified(finding(), finding(size=98), finding(kind="corrupt", found=OTHER))).lines[-1]
     assert line.startswith("not ok")
     assert all(text in line for text in (f"{NAME}@{OTHER}", "2 platforms", "14 blobs", "74.5 MB", "500 B missing"))
 
 
-def test_an_image_that_nothing_hurts_is_ok() -> None:
-    line = verified(finding(images=("another",))).lines()[-1]
+def test_an_image_that_is_not_affected_is_ok() -> None:
+    line = verification(verified(finding(images=("another",)))).lines[-1]
     assert line.startswith("ok ")
     assert "missing" not in line
 
 
 def test_a_report_without_images_says_so() -> None:
-    assert "0 images" in verified(images=()).summary()
+    assert "0 images" in verification(verified(images=())).summary
 
 
 # JSON, as documented
@@ -313,10 +320,9 @@ def test_every_field_is_documented_and_every_documented_field_is_there(schema: s
 
 
 def test_the_fields_of_a_finding_are_documented() -> None:
-    text = (
-        (DOCS / "reference" / "findings.md").read_text().partition("A finding has the fields")[2].partition("\n\n")[0]
-    )
-    assert set(finding().to_json()) == set(re.findall(r"`(\w+)`", text))
+    text = (DOCS / "reference" / "findings.md").read_text().partition("## Fields")[2].partition("\n\nAs text")[0]
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert set(finding().to_json()) == {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
 @pytest.mark.parametrize("schema", DOCUMENTED)

@@ -12,19 +12,19 @@ OTHERS = [Digest("sha256:" + "ab" * 30 + "cd00"), Digest("sha512:" + "ab" * 64),
 
 
 def test_digests_that_differ_in_their_last_byte_only_are_told_apart() -> None:
-    ledger = BlobTable()
-    numbers = [ledger.note(digest) for digest in TWINS]
+    table = BlobTable()
+    numbers = [table.number(digest) for digest in TWINS]
     assert numbers == [0, 1, 2]
-    assert [ledger.note(digest) for digest in reversed(TWINS)] == [2, 1, 0]
-    assert [ledger.digest(number) for number in numbers] == TWINS
+    assert [table.number(digest) for digest in reversed(TWINS)] == [2, 1, 0]
+    assert [table.digest(number) for number in numbers] == TWINS
 
 
 @THOROUGH
 @given(st.lists(st.sampled_from(TWINS + OTHERS)))
 def test_a_number_is_of_the_digest_that_got_it(digests: list[Digest]) -> None:
-    ledger = BlobTable()
-    numbers = {digest: ledger.note(digest) for digest in digests}
-    assert sorted(numbers.values()) == list(range(len(ledger))) == list(range(len(set(digests))))
+    table = BlobTable()
+    numbers = {digest: table.number(digest) for digest in digests}
+    assert sorted(numbers.values()) == list(range(len(table))) == list(range(len(set(digests))))
     for digest, number in numbers.items():
-        assert ledger.note(digest) == number
-        assert ledger.digest(number) == digest
+        assert table.number(digest) == number
+        assert table.digest(number) == digest

@@ -134,13 +134,13 @@ def test_a_structure_has_the_blobs_that_a_graph_has(image: Image) -> None:
         Held(contents_of([image])),  # type: ignore[arg-type]
         deep=False,
         report=lambda finding: pytest.fail(str(finding)),
-        proceed=lambda: None,
+        checkpoint=lambda: None,
     )
     structure.walk([Entry.of(root)])
     [found] = structure.images()
     assert (found.blobs, found.size) == (len(graph.blobs), graph.size)
-    assert len(structure.ledger) == len(graph.nodes) + len(graph.blobs)
-    assert json.dumps(sorted(map(str, structure.about_all()))) == "[]"
+    assert len(structure.table) == len(graph.nodes) + len(graph.blobs)
+    assert json.dumps(sorted(map(str, structure.pending_findings()))) == "[]"
 
 
 def test_a_descriptor_of_the_first_of_two_types_is_the_one_that_is_followed() -> None:

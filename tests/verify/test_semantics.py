@@ -200,4 +200,4 @@ def test_a_finding_names_the_images_and_the_platforms_that_it_hurts(tmp_path: Pa
 def test_a_finding_says_what_to_do(layout: Path) -> None:
     layouts.add(layout, LAYER.digest, b"")
     (finding,) = findings(layout)
-    assert "Pull the image again" in finding.hint
+    assert "pull the image again" in finding.hint

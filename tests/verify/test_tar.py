@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.verify.tar import TarWatch
+from mirror.verify.tar import TarScanner
 from tests.support.strategies import QUICK
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
@@ -32,16 +32,16 @@ def archive(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FOR
     return packed.getvalue()
 
 
-def watched(data: bytes, size: int = 1 << 20) -> TarWatch:
-    watch = TarWatch()
+def watched(data: bytes, size: int = 1 << 20) -> TarScanner:
+    watch = TarScanner()
     for start in range(0, len(data), size):
         watch.feed(data[start : start + size])
     watch.close()
     return watch
 
 
-def clean(watch: TarWatch) -> bool:
-    return watch.problem is None and not watch.twice and not watch.dangerous
+def clean(watch: TarScanner) -> bool:
+    return watch.problem is None and not watch.duplicates and not watch.dangerous
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -50,7 +50,7 @@ def test_a_clean_archive_is_clean_in_whatever_pieces_it_comes(form: int, size: i
     names = ["etc/passwd", "./usr/bin/sh", "usr/" + "d/" * 40 + "leaf", ".wh.gone", "etc/.wh..wh..opq", "ünïcode"]
     data = archive(*(member(name, random.Random(name).randbytes(700)) for name in names), form=form)
     watch = watched(data, size)
-    assert clean(watch), (watch.problem, str(watch.twice), str(watch.dangerous))
+    assert clean(watch), (watch.problem, str(watch.duplicates), str(watch.dangerous))
 
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -66,13 +66,13 @@ def test_long_names_and_targets_are_read(form: int, size: int) -> None:
     watch = watched(data, size)
     assert "../xxx" in str(watch.dangerous)
     assert "link -> ../xxx" in str(watch.dangerous)
-    assert not watch.twice
+    assert not watch.duplicates
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_paths_that_occur_twice_are_found_however_they_are_spelled(form: int) -> None:
     data = archive(member("a/b", b"1"), member("./a/b", b"2"), member("c"), member("c"), form=form)
-    assert str(watched(data).twice) == "./a/b, c"
+    assert str(watched(data).duplicates) == "./a/b, c"
 
 
 def test_folders_may_occur_twice() -> None:

@@ -1,0 +1,118 @@
+"""Steps 3 and 4: compare the sizes of all files below `blobs/`, then hash them, largest first, on all cores.
+
+A thread reads into one buffer of its own, so memory does not grow with the layout's bytes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from itertools import chain
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.finding_text import Fact
+from mirror.content.hashing import READ, BlobCheck, BlobFault, check_size, hash_blob
+from mirror.report.findings import Sample, VerifyLevel
+from mirror.verify.blob_table import DONE, FOREIGN, TAR
+from mirror.verify.metadata import Report
+from mirror.verify.structure import Structure
+
+if TYPE_CHECKING:
+    from mirror.verify.unpack import Layer
+
+_NOT_CHECKED = frozenset({BlobFault.UNREADABLE, BlobFault.UNHASHABLE, BlobFault.CHANGED})
+_SIZES = 64  # classes of size: class n has fewer than 2^n bytes
+
+
+class BlobVerification:
+    """The blobs of a structure, as they are stored. `count` and `size` are those to be hashed."""
+
+    def __init__(self, structure: Structure, report: Report, checkpoint: Callable[[], None]) -> None:
+        self.count = self.size = 0
+        self._structure, self._table, self._store = structure, structure.table, structure.store
+        self._report, self._checkpoint = report, checkpoint
+        self._by_size = [array("I") for _ in range(_SIZES)]
+        self._queue: Iterator[int] = iter(())
+        self._lock = Lock()
+
+    def check_sizes(
+        self, level: VerifyLevel, sample: Sample | None, advance: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Step 3: check that each blob is there, is a file, and has the right size; queue those to be hashed.
+
+        `advance` gets the bytes that each should have.
+        """
+        for number, check in self._structure.documents.faults:
+            self._report(self._finding(number, check))
+        for number in range(len(self._table)):
+            self._checkpoint()
+            size = self._table.size(number)
+            advance(size or 0)
+            if self._table.flags[number] & DONE:
+                self._report_orphan(number, size or 0)
+                continue
+            check = check_size(self._store.open(self._table.digest(number)), size)
+            sampled = sample is None or sample.takes(self._table.bucket(number, sample.of))
+            if check.ok and level is not VerifyLevel.STRUCTURE and sampled:
+                self._by_size[check.size.bit_length()].append(number)
+                self.count += 1
+                self.size += check.size
+            else:
+                self._finish(number, check)
+        self._queue = chain.from_iterable(reversed(self._by_size))
+
+    def hash(self, advance: Callable[[int], None], *, deep: bool) -> None:
+        """Step 4, for one thread of several: hash what is queued, until nothing is left."""
+        buffer = bytearray(READ)
+        while (number := self._next()) is not None:
+            digest, size = self._table.digest(number), self._table.size(number)
+            layer = self._layer(number) if deep else None
+            check = hash_blob(self._store.open(digest), digest, size, buffer=buffer, advance=advance, through=layer)
+            findings = list(layer.findings()) if layer and check.ok else []
+            with self._lock:
+                self._finish(number, check)
+                for finding in findings:
+                    self._report(self._structure.with_affected(number, finding))
+
+    def _next(self) -> int | None:
+        with self._lock:
+            return next(self._queue, None)
+
+    def _layer(self, number: int) -> Layer | None:
+        from mirror.verify.unpack import Layer  # and the libraries that decompress, for this level alone
+
+        diff_ids = list(self._table.diff_ids(number))
+        is_tar = bool(self._table.flags[number] & TAR)
+        return Layer(self._table.digest(number), self._table.sizes[number], diff_ids, tar=is_tar) if diff_ids else None
+
+    def _finish(self, number: int, check: BlobCheck) -> None:
+        self._table.finish(number, check)
+        if check.fault:
+            self._report(self._finding(number, check))
+        else:
+            self._report_orphan(number, check.size)
+
+    def _report_orphan(self, number: int, size: int) -> None:
+        if not self._table.is_used(number):
+            self._report(Finding(Kind.ORPHAN, Severity.WARNING, self._table.digest(number), "an image", size))
+
+    def _finding(self, number: int, check: BlobCheck) -> Finding:
+        """Return what a fault means: an error, unless it was left out on purpose or could not be checked."""
+        kind, severity = Kind(str(check.fault)), Severity.ERROR
+        digest, size = self._table.digest(number), self._table.size(number)
+        expected: Fact = check.expected
+        found: Fact = check.found
+        if check.fault in _NOT_CHECKED:
+            severity = Severity.UNVERIFIED
+        if check.fault is BlobFault.UNHASHABLE:
+            expected, found = None, digest.algorithm
+        elif check.fault in (BlobFault.TOO_SHORT, BlobFault.TOO_LONG):
+            expected, found = size, check.size
+        elif check.fault is BlobFault.MISSING:
+            expected, found = size, None
+            # A foreign layer, or what only a sparse image names, was left out on purpose.
+            if self._table.flags[number] & FOREIGN or not self._structure.is_needed(number):
+                kind, severity = Kind.ABSENT, Severity.WARNING
+        return self._structure.with_affected(number, Finding(kind, severity, digest, expected, found, size=size))
