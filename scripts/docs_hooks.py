@@ -1,4 +1,4 @@
-"""What mkdocs does not do: take pages from the top of the repository, and refuse an incomplete API reference."""
+"""Hooks for mkdocs: include pages from the top of the repository, and reject an incomplete API reference."""
 
 import posixpath
 import re
@@ -31,7 +31,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Make the links that are right in the repository right in the site."""
+    """Translate links that work in the repository to links that work in the site."""
     place = page.file.src_uri
     origin = next((name for name in PLACES if PLACES[name] == place and page.file.generated_by), f"docs/{place}")
 
@@ -45,7 +45,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> None:
-    """Refuse an API reference that lacks a public name."""
+    """Reject an API reference that lacks a public name."""
     if page.file.src_uri == API:
         missing = [name for name in mirror.__all__ if f'id="mirror.{name}"' not in html]
         if missing:
