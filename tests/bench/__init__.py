@@ -1,1 +1,1 @@
-"""Measurements against what a user would pick instead; `scripts/bench` runs them. They are no tests: nothing fails."""
+"""Benchmarks against the tools that a user would choose instead; `scripts/bench` runs them. Slow is not a failure."""

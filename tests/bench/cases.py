@@ -1,4 +1,4 @@
-"""What is measured: mirror's command, the other's, and the target."""
+"""The benchmarks: the command of mirror, the command to compare it with, and the target."""
 
 import os
 import shutil
@@ -52,14 +52,14 @@ PYTHON = "python -c pass"
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement: its commands, as they are run, and what gives its rows."""
+    """One benchmark: its commands, as they are run, and the function that returns its rows."""
 
     commands: Sequence[str]
     measure: "Callable[[Bench], list[Row]]"
 
 
 class Bench:
-    """What the cases share: a registry with the images in it, and a layout. `folder` holds everything."""
+    """The state that the benchmarks share: a registry with images, and a layout. Everything is below `folder`."""
 
     def __init__(self, folder: Path, pairs: int, host: str) -> None:
         self.folder, self.pairs, self.host = folder, pairs, host
@@ -68,7 +68,7 @@ class Bench:
 
     @cached_property
     def layout(self) -> Path:
-        """The bench image, as mirror has pulled it."""
+        """The benchmark image, pulled by mirror."""
         folder = self.folder / "layout"
         self._publish("tests.support.images", "--bench", self.host, "bench", "1")
         self._shell.run(PULL, HOST=self.host, FRESH=folder)
@@ -77,7 +77,7 @@ class Bench:
 
     @cached_property
     def archive(self) -> Path:
-        """The bench image, as mirror has exported it."""
+        """The benchmark image, exported by mirror."""
         path = self.folder / "images.tar"
         self._shell.run("mirror export $LAYOUT $ARCHIVE", LAYOUT=self.layout, ARCHIVE=path)
         warm(path)
@@ -105,7 +105,7 @@ class Bench:
         return rows
 
     def slow(self) -> list[Row]:
-        """A server that gives each connection 10 MB/s, 50 ms away; one blob of 400 MB."""
+        """Pull one blob of 400 MB over a link with 10 MB/s per connection and a round trip of 50 ms."""
         self._publish("tests.bench.large", self.host, "slow", "1", "400000000")
         with slow_link(self.host, 10_000_000, 0.025) as link:
 
@@ -140,7 +140,7 @@ class Bench:
         ]
 
     def limit(self) -> list[Row]:
-        """Content level against hashlib in memory: at least 0.8 of its speed."""
+        """Compare the content level with hashlib in memory: at least 0.8 of its speed."""
         layout = self._made("limit", "tests.bench.limit", "make")
         say("limit")
         command = [sys.executable, "-m", "tests.bench.limit", "measure", str(layout), str(self.pairs)]
@@ -161,7 +161,7 @@ class Bench:
         ]
 
     def structure(self) -> list[Row]:
-        """100,000 blobs in under 3 s and 300 MiB; and what a blob costs, between 1,000 and 200,000 of them."""
+        """Verify 100,000 blobs in less than 3 s and 300 MiB; and measure the memory per blob."""
         rows = []
         costs = {}
         for blobs in (1_000, 100_000, 200_000):
@@ -177,7 +177,7 @@ class Bench:
         return rows
 
     def _made(self, name: str, module: str, *before: str, after: Sequence[str] = ()) -> Path:
-        """A layout that a module of its own makes, in a process of its own."""
+        """Return a layout that another module creates, in a separate process."""
         folder = self.folder / name
         if not folder.exists():
             say(f"making {name}")
@@ -198,7 +198,7 @@ class Bench:
         return [table.wall("pull with nothing new, wall / mirror verify", pairs, 1.3, plus=0.3)]
 
     def archives(self) -> list[Row]:
-        """mirror syncs what it writes; tar does not, unless it is asked to."""
+        """Compare with tar, which does not sync what it writes, and with tar and sync; mirror always syncs."""
         exports = [
             (what, paired(f"export / {what}", self.pairs, lambda: self._write(EXPORT), partial(self._write, command)))
             for what, command in (("tar cf", TAR), ("tar cf and sync", TAR_SYNC))
@@ -215,7 +215,7 @@ class Bench:
         ]
 
     def serve(self) -> list[Row]:
-        """One blob of 2 GB, hashed before: throughput of at least 0.8 is a time of at most 1.25."""
+        """Serve one blob of 2 GB that has been hashed. A time of at most 1.25 is a throughput of at least 0.8."""
         self._publish("tests.bench.large", self.host, "large", "1")
         with self._space() as layout, self._space() as folder:
             self._shell.run(LARGE, HOST=self.host, FRESH=layout)
@@ -239,7 +239,7 @@ class Bench:
         return [table.cpu("mirror --version, CPU / python -c pass", pairs, 0.12)]
 
     def scale(self) -> list[Row]:
-        """A list a hundred times as long costs a hundred times as much."""
+        """Measure whether the cost of a list is linear in its length."""
         return scale.measure(self.folder)
 
     def _pull(self, command: str) -> Cost:
@@ -247,7 +247,7 @@ class Bench:
             return self._shell.run(command, HOST=self.host, FRESH=folder)
 
     def _push(self, command: str) -> Cost:
-        """Into a registry that has nothing, and has never been heard of."""
+        """Push to a new, empty registry."""
         layout = self.layout
         with self._space() as folder, docker_registry(folder) as host:
             return self._shell.run(command, HOST=host, LAYOUT=layout)

@@ -1,4 +1,4 @@
-"""Publish an image with one large layer of zeros, which is never held.
+"""Publish an image with one large layer of zeros, which is never held in memory.
 
 `python -m tests.bench.large HOST REPO TAG [BYTES]`
 """
@@ -37,7 +37,7 @@ def _layer(size: int) -> Blob:
 
 
 def _content(size: int) -> Iterator[bytes]:
-    """A tar archive that has nothing in it, of some whole megabytes."""
+    """Yield an empty tar archive of whole megabytes."""
     for _ in range(size // len(_ZEROS)):
         yield _ZEROS
 

@@ -1,4 +1,4 @@
-"""A layout whose layers are as compressible as real ones: `python -m tests.bench.layers DIR`."""
+"""Write a layout whose layers are as compressible as real ones: `python -m tests.bench.layers DIR`."""
 
 import random
 import sys
@@ -16,7 +16,7 @@ _LETTERS = b"etaoinshrdlucmfwypvbgkjqxz_-. 0123456789ETAOIN"
 
 
 def layer(seed: int, megabytes: int) -> Blob:
-    """Files of words, the common ones often, and some noise: gzip shrinks them to 0.4, as it does a base image."""
+    """Return files of words, frequent ones more often, and some noise: gzip shrinks them to 0.4, like a base image."""
     draw = random.Random(seed)
     words = [bytes(draw.choices(_LETTERS, k=draw.randint(2, 11))) + b" " for _ in range(_WORDS)]
     weights = [1 / rank for rank in range(1, _WORDS + 1)]

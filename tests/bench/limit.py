@@ -1,7 +1,7 @@
-"""Hashing a layout against hashing as many bytes in memory, on all cores, start-up excluded.
+"""Compare hashing a layout with hashing the same bytes in memory, on all cores, without start-up.
 
-`python -m tests.bench.limit make DIR` writes a layout of 4 GB; `… measure DIR PAIRS` prints a line of two numbers for
-each pair: the seconds of a verification, and those of hashlib with nothing to read.
+`python -m tests.bench.limit make DIR` writes a layout of 4 GB; `… measure DIR PAIRS` prints a line with two numbers for
+each pair: the seconds of a verification, and those of hashlib over bytes in memory.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _SIZES = [250_000_000] * 6 + [150_000_000] * 10 + [45_000_000] * 20
 
 
 def make(layout: Path) -> None:
-    """One image, whose layers are noise."""
+    """Write one image, whose layers are noise."""
     nodes = []
     for seed, size in enumerate(_SIZES):
         data = random.Random(seed).randbytes(size)
@@ -48,7 +48,7 @@ def measure(layout: Path, pairs: int) -> None:
 
 
 def _hash(contents: list[bytes]) -> None:
-    """The same bytes, largest first, on all cores."""
+    """Hash the same bytes, largest first, on all cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(hashlib.sha256, sorted(contents, key=len, reverse=True)))
 

@@ -1,7 +1,7 @@
-"""A slow link: `python -m tests.bench.link HOST:PORT RATE DELAY` is a way to a server that is slow and far.
+"""Simulate a slow link to a distant server: `python -m tests.bench.link HOST:PORT RATE DELAY`.
 
-Every connection brings at most RATE bytes per second, and what leaves on one side arrives DELAY seconds later on the
-other: a round trip takes twice as long.
+Each connection delivers at most RATE bytes per second. Data that leaves on one side arrives DELAY seconds later on the
+other, so a round trip takes twice as long.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _ON_THE_WAY = 8 * 1024 * 1024  # bytes that a link holds, at most
 
 @contextmanager
 def slow_link(host: str, rate: int, delay: float) -> Iterator[str]:
-    """Run a link in a process of its own; gives HOST:PORT of its near end."""
+    """Run a link in a separate process, and yield HOST:PORT of its near end."""
     command = [sys.executable, "-m", "tests.bench.link", host, str(rate), str(delay)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -46,7 +46,7 @@ async def _main(host: str, rate: int, delay: float) -> None:
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rate: int | None, delay: float) -> None:
-    """One direction: what is read leaves at the rate, and arrives after the delay."""
+    """Forward one direction: data leaves at the rate, and arrives after the delay."""
     loop = asyncio.get_running_loop()
     way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_ON_THE_WAY // _PIECE)
 

@@ -1,4 +1,4 @@
-"""Where a measurement was made, and with what."""
+"""The machine and the versions of the tools that a measurement was made with."""
 
 import os
 import platform
@@ -14,14 +14,14 @@ _PACKAGES = {name: name for name in ("docker-registry", "skopeo", "openssl", "ng
 
 
 def require_tools() -> None:
-    """End here where something to compare with is not installed."""
+    """Exit if a tool to compare with is not installed."""
     missing = [package for tool, package in _PACKAGES.items() if not shutil.which(tool)]
     if missing:
         raise SystemExit(f"Not installed: {', '.join(missing)}. On Debian: apt-get install {' '.join(missing)}")
 
 
 def describe(folder: Path) -> str:
-    """The machine in one line; `folder` is where the files were."""
+    """Return the machine in one line; `folder` is where the files were."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     parts = (
         f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB",

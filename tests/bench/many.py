@@ -1,4 +1,4 @@
-"""A layout of many small blobs: `python -m tests.bench.many DIR BLOBS [LAYERS]`, in all and in each image."""
+"""Write a layout with BLOBS small blobs, LAYERS in each image: `python -m tests.bench.many DIR BLOBS [LAYERS]`."""
 
 import sys
 from pathlib import Path

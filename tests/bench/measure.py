@@ -1,4 +1,4 @@
-"""What one run of a command costs, and how two commands compare."""
+"""Measure the cost of one run of a command, and compare two commands."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ SCRIPTS = Path(sys.executable).parent  # where `mirror` is installed
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one run: seconds on the wall, seconds of CPU (user and system), the most memory in bytes."""
+    """The cost of one run: wall time and CPU time (user and system) in seconds, peak memory in bytes."""
 
     wall: float
     cpu: float
@@ -28,15 +28,15 @@ Pairs = Sequence[tuple[Cost, Cost]]
 
 @dataclass(frozen=True)
 class Shell:
-    """Runs command lines in a folder of their own, where nobody's settings, credentials or caches count."""
+    """Runs command lines in a separate directory, without the user's settings, credentials or caches."""
 
     folder: Path
 
     def run(self, command: str, **names: object) -> Cost:
-        """Run one command line; `$NAME` in it is replaced by the shell. What was written before is on the disk first.
+        """Run one command line, in which the shell replaces `$NAME`. Earlier writes are synced to the disk first.
 
-        The memory that the kernel tells for a child is at least that of its parent when it was started. Therefore this
-        process stays small, and whatever builds images runs in processes of its own.
+        The kernel reports at least as much memory for a child as its parent had when it started the child. Therefore
+        this process stays small, and images are built in separate processes.
         """
         environment = {"HOME": str(self.folder), "PATH": f"{SCRIPTS}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
         environment |= {name: str(value) for name, value in names.items()}
@@ -60,7 +60,7 @@ class Shell:
 
 
 def paired(what: str, pairs: int, ours: Run, other: Run) -> Pairs:
-    """Run two commands in turn, each first every other time, so that drift and order hit both."""
+    """Run two commands in turn, alternating which one is first, so that drift and order affect both."""
     found = []
     for number in range(pairs):
         say(f"{what}, pair {number + 1} of {pairs}")
@@ -73,7 +73,7 @@ def paired(what: str, pairs: int, ours: Run, other: Run) -> Pairs:
 
 
 def warm(folder: Path) -> None:
-    """Read a file, or every file of a folder, so that all who come later find it in memory."""
+    """Read a file, or every file in a directory, so that it is in the page cache."""
     buffer = bytearray(1024 * 1024)
     for path in (folder, *folder.rglob("*")):
         if path.is_file():
@@ -83,7 +83,7 @@ def warm(folder: Path) -> None:
 
 
 def fresh(folder: Path) -> Callable[[], Path]:
-    """Names below `folder` that nothing has yet."""
+    """Return a function that returns unused names below `folder`."""
     numbers = count(1)
     return lambda: folder / f"fresh-{next(numbers)}"
 

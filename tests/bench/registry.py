@@ -1,4 +1,4 @@
-"""Debian's docker-registry on a free port of this machine, and the images in it."""
+"""Debian's docker-registry on a free port of this machine."""
 
 import http.client
 import socket
@@ -18,7 +18,7 @@ _PATIENCE = 30  # seconds
 
 @contextmanager
 def docker_registry(root: Path) -> Iterator[str]:
-    """Serve from the folder `root`; gives HOST:PORT."""
+    """Serve from the directory `root`, and yield HOST:PORT."""
     root.mkdir(parents=True, exist_ok=True)
     host = f"127.0.0.1:{free_port()}"
     settings = root / "config.yml"
@@ -41,7 +41,7 @@ def free_port() -> int:
 
 
 def wait_for(host: str, process: "subprocess.Popen[bytes]", root: Path) -> None:
-    """Ask until there is an answer: somebody else's program does not tell when it is ready."""
+    """Send requests until the server responds."""
     ending = time.monotonic() + _PATIENCE
     while process.poll() is None and time.monotonic() < ending:
         connection = http.client.HTTPConnection(host, timeout=_PATIENCE)

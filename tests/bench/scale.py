@@ -1,4 +1,4 @@
-"""Is the cost of an image the same, however many there are? 10², 10³ and 10⁴ names of one small image."""
+"""Measure whether the cost per image depends on their number: 10², 10³ and 10⁴ names of one small image."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""`mirror serve`, and nginx that serves the same files, each on a free port of this machine."""
+"""Run `mirror serve`, and nginx for the same files, each on a free port of this machine."""
 
 import subprocess
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ http {{
 
 @contextmanager
 def mirror_serve(layout: Path, port: int = 0) -> Iterator[str]:
-    """Gives HOST:PORT. Its log goes where nginx's goes: nowhere."""
+    """Serve a layout without a log, like nginx, and yield HOST:PORT."""
     command = [str(SCRIPTS / "mirror"), "serve", str(layout), "--listen", f"127.0.0.1:{port}", "--quiet"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -34,7 +34,7 @@ def mirror_serve(layout: Path, port: int = 0) -> Iterator[str]:
 
 @contextmanager
 def nginx(root: Path, folder: Path) -> Iterator[str]:
-    """Serve the files below `root`; gives HOST:PORT. What it needs itself is in `folder`."""
+    """Serve the files below `root`, and yield HOST:PORT. Its own files are in `folder`."""
     folder.mkdir()
     host = f"127.0.0.1:{free_port()}"
     settings = folder / "nginx.conf"

@@ -1,4 +1,4 @@
-"""The results: rows with a verdict, and the Markdown table that they make."""
+"""The results as rows of a Markdown table, with the targets on request."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ HEAD = ("what", "mirror", "other", "ratio", "target", "met")
 
 @dataclass(frozen=True)
 class Row:
-    """One line; `met` is None where there is no target."""
+    """One row of the table; `met` is None if there is no target."""
 
     what: str
     mirror: str
@@ -27,7 +27,7 @@ class Row:
 
 
 def wall(what: str, pairs: Pairs, most: float | None = None, plus: float = 0.0, stretch: float | None = None) -> Row:
-    """Seconds on the wall. The target is for the ratio; with `plus`, for what mirror may take beside the other."""
+    """Compare wall time. The target is for the ratio or, with `plus`, for mirror's seconds beyond the other's."""
     ours, other = _medians(pairs, lambda cost: cost.wall)
     ratio = _ratio(pairs, lambda cost: cost.wall)
     met = ours <= most * other + plus if most and plus else ratio <= most if most else None
@@ -38,7 +38,7 @@ def wall(what: str, pairs: Pairs, most: float | None = None, plus: float = 0.0, 
 
 
 def cpu(what: str, pairs: Pairs, most: float | None = None) -> Row:
-    """Seconds of CPU; the target is for mirror's own."""
+    """Compare CPU time; the target is for mirror's seconds."""
     ours, other = _medians(pairs, lambda cost: cost.cpu)
     ratio = _ratio(pairs, lambda cost: cost.cpu)
     target, met = (f"≤ {most:g} s", ours <= most) if most else ("", None)
@@ -46,13 +46,13 @@ def cpu(what: str, pairs: Pairs, most: float | None = None) -> Row:
 
 
 def seconds(what: str, ours: Iterable[Cost], most: float) -> Row:
-    """Seconds on the wall, with a target of their own."""
+    """Report mirror's wall time against a target in seconds."""
     mine = median(cost.wall for cost in ours)
     return Row(what, _seconds(mine), "", "", f"≤ {most:g} s", mine <= most)
 
 
 def memory(what: str, ours: Iterable[Cost], other: Iterable[Cost] = (), most: int | None = None) -> Row:
-    """The largest peak of all runs; the target is for mirror's own."""
+    """Compare the largest peak of all runs; the target is for mirror's."""
     mine = max(cost.memory for cost in ours)
     its = max((cost.memory for cost in other), default=None)
     target, met = (f"≤ {most / MIB:.0f} MiB", mine <= most) if most else ("", None)
@@ -60,14 +60,15 @@ def memory(what: str, ours: Iterable[Cost], other: Iterable[Cost] = (), most: in
     return Row(what, _mib(mine), _mib(its) if its else "", ratio, target, met)
 
 
-def render(rows: Iterable[Row]) -> str:
-    """A Markdown table."""
+def render(rows: Iterable[Row], *, targets: bool = False) -> str:
+    """Return a Markdown table; with `targets`, two more columns say what was aimed at and whether it was met."""
     lines = [HEAD, tuple("---" for _ in HEAD), *(row.cells() for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    shown = len(HEAD) if targets else HEAD.index("target")
+    return "\n".join(f"| {' | '.join(cells[:shown])} |" for cells in lines)
 
 
 def verdict(rows: Iterable[Row]) -> str:
-    """One sentence that says plainly which targets are missed."""
+    """Return a sentence that names the missed targets."""
     aimed = [row for row in rows if row.met is not None]
     missed = [row for row in aimed if not row.met]
     if not missed:
@@ -81,7 +82,7 @@ def _medians(pairs: Pairs, of: Callable[[Cost], float]) -> tuple[float, float]:
 
 
 def _ratio(pairs: Pairs, of: Callable[[Cost], float]) -> float:
-    """The median of the pairs' own ratios, which drift between the pairs leaves alone."""
+    """Return the median of the ratios of the pairs, which does not depend on drift between the pairs."""
     return median(of(ours) / of(other) for ours, other in pairs)
 
 

@@ -1,6 +1,6 @@
-"""A layout with many names of one small image: `python -m tests.bench.tags DIR NUMBER REPOSITORY LIST`.
+"""Write a layout with many names of one small image: `python -m tests.bench.tags DIR NUMBER REPOSITORY LIST`.
 
-LIST gets the names, a line each.
+The names are written to LIST, one per line.
 """
 
 import sys
