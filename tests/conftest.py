@@ -1,4 +1,4 @@
-"""What tests share: the real command, and a registry for it."""
+"""Fixtures that tests share: the real command, and a registry for it."""
 
 from collections.abc import Iterator
 from pathlib import Path

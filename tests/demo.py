@@ -1,6 +1,6 @@
 """The main job before your eyes: the real `mirror` on a sample image, from a registry to another and back.
 
-`python -m tests.demo`, or `scripts/demo`, which sets everything up first. Whatever it makes, it removes.
+`python -m tests.demo`, or `scripts/demo`, which sets everything up first. It removes everything that it creates.
 """
 
 import filecmp
@@ -34,7 +34,7 @@ class Unexpected(Exception):
 
 @dataclass
 class Stage:
-    """The folder in which everything happens, and the terminal on which it shows."""
+    """The directory in which everything happens, and the terminal that shows it."""
 
     folder: Path
     env: dict[str, str]
@@ -92,13 +92,13 @@ def main() -> NoReturn:
         sys.exit(_farewell("interrupted.", 130))
     except Unexpected as error:
         sys.exit(_farewell(str(error), 1))
-    except OSError as error:  # a full disk, or nobody who reads our lines
+    except OSError as error:  # a full disk, or a reader that has gone
         sys.exit(_farewell(str(error), 1))
     sys.exit(0)
 
 
 def _farewell(text: str, code: int) -> int:
-    """Say why the demo ends. Where nobody hears it, Python's own flush at exit must not complain either."""
+    """Say why the demo ends. If stderr is closed, Python's own flush at exit must not complain either."""
     try:
         sys.stdout.flush()
         print(f"\ndemo: {text}\n      All that it made is removed.", file=sys.stderr, flush=True)
@@ -108,7 +108,7 @@ def _farewell(text: str, code: int) -> int:
 
 
 def play() -> None:
-    """Everything, in a temporary folder that is gone afterwards.
+    """Run everything in a temporary directory, and remove it afterwards.
 
     Raises:
         Unexpected: a step did not end as it should.
@@ -129,7 +129,7 @@ def play() -> None:
 
 
 def _ignore_signals() -> None:
-    """Tidying up takes a moment, and nobody should stop it half way."""
+    """Ignore signals while the temporary directory is removed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
@@ -156,9 +156,9 @@ def _welcome(stage: Stage, image: Image, public: EmbeddedRegistry, private: Embe
 
 
 def _carry(stage: Stage, public: EmbeddedRegistry, private: EmbeddedRegistry) -> None:
-    stage.title("Pull every platform into a folder; each byte is checked against its digest")
+    stage.title("Pull every platform into a directory; each byte is checked against its digest")
     stage.mirror("pull", f"{public.host}/{REPOSITORY}:{TAG}", "--all-platforms")
-    stage.title("What is in the folder?")
+    stage.title("What is in the directory?")
     stage.mirror("ls", "./layout")
     stage.title("Carry it over the gap, and prove there, offline, that nothing changed")
     stage.mirror("verify", "./layout")
@@ -173,7 +173,7 @@ def _compare(stage: Stage, private: EmbeddedRegistry) -> None:
 
 
 def compare(layout: Path, other: Path) -> str:
-    """What two layouts have in common: everything.
+    """Check that two layouts have everything in common.
 
     Raises:
         Unexpected: they differ.

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs"]
 
-_START = r"(?:^|(?<=[.!?]\s))"  # of a sentence
+_START = r"(?:^|(?<=[^\d\s][.!?]\s))"  # of a sentence
 _NOT_A_QUESTION = r"(?![^.!?]*\?)"
 _CODE = re.compile(r"`[^`\n]+`")
 _COMPARATIVE = r"(?:longer|more|less|fewer|larger|smaller|older|newer|earlier|later|better|worse)"

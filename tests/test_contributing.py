@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md and the package say the same about the modules."""
+"""CONTRIBUTING.md and the import contract list the same packages."""
 
 import configparser
 import re

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def started(folder: Path, *command: str) -> "subprocess.Popen[str]":
-    """The demo with a folder for temporary files, and with settings around it that are not its own."""
+    """The demo with its own directory for temporary files, and with foreign settings around it."""
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -31,7 +31,7 @@ def started(folder: Path, *command: str) -> "subprocess.Popen[str]":
 
 
 def after(text: str, title: str) -> str:
-    """What is shown from a title to the next one."""
+    """Return the output from a title to the next one."""
     return text.partition(title)[2].partition("\n\n")[0]
 
 

@@ -123,7 +123,7 @@ class Layouts(RuleBasedStateMachine):
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         self._registry = self._stack.enter_context(serving(EmbeddedRegistry()))
         self._published: dict[str, Image] = {}
-        self._hurt: set[str] = set()  # blobs that this test has damaged, and nobody has healed
+        self._hurt: set[str] = set()  # blobs that this test has damaged, and that are not healed yet
 
     def teardown(self) -> None:
         self._stack.close()
@@ -201,7 +201,7 @@ class Layouts(RuleBasedStateMachine):
     def nothing_lies_but_what_was_damaged(self) -> None:
         if (self._layout / "index.json").exists():
             assert set(wrong_blobs(self._layout)) <= self._hurt
-            if not self._hurt:  # below a manifest that was damaged nobody can look
+            if not self._hurt:  # the content below a damaged manifest is unknown
                 assert lacking(self._layout) == []
             assert len(names(self._layout)) == len(set(names(self._layout)))
 

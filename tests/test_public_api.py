@@ -79,7 +79,7 @@ def test_the_version_is_a_version() -> None:
     assert [part.isdigit() for part in mirror.__version__.split(".")] == [True, True, True]
 
 
-# What is loaded
+# Loading
 
 HTTP = {"aiohttp", "yarl", "mirror.registry"}
 SCREEN = {"click", "tqdm"}
@@ -108,7 +108,7 @@ def test_nothing_is_loaded_that_is_not_needed(statement: str, unwanted: set[str]
     assert loaded(statement) & unwanted == set()
 
 
-# What is done
+# Operations
 
 
 def test_the_whole_way_round_as_a_program_goes_it(tmp_path: Path) -> None:

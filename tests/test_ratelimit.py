@@ -1,4 +1,4 @@
-"""What a registry says of how much may be pulled."""
+"""The rate limits that registries report."""
 
 import pytest
 from hypothesis import given

@@ -112,7 +112,7 @@ def test_missing_link_is_found(page: Path, target: str) -> None:
 
 def test_script_that_is_not_there_is_found(tmp_path: Path) -> None:
     script = tmp_path / "scripts" / "demo"
-    assert readme.missing_scripts("Type `scripts/demo`.", tmp_path) == ["scripts/demo is no script that can be run"]
+    assert readme.missing_scripts("Type `scripts/demo`.", tmp_path) == ["scripts/demo is not an executable script"]
     script.parent.mkdir()
     script.touch(mode=0o644)
     assert readme.missing_scripts("Type `scripts/demo`.", tmp_path) != []

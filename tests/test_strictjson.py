@@ -51,7 +51,7 @@ def test_what_python_takes_for_a_number_is_refused(number: str) -> None:
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "1" + "0" * 400 + ".0"])
 def test_a_number_that_overflows_is_refused(number: str) -> None:
-    """Read as infinite, it would be written as `Infinity`, which is no JSON."""
+    """Read as infinite, it would be written as `Infinity`, which is not valid JSON."""
     with pytest.raises(InvalidContent):
         loads(f"[{number}]".encode(), "it")
 

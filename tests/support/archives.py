@@ -1,4 +1,4 @@
-"""Archives of images as the tools write them, and as nobody honest does. Made without any code of mirror's."""
+"""Archives of images as tools write them, and hostile ones. Built without any code of mirror."""
 
 import gzip
 import io
@@ -31,7 +31,7 @@ def member(
     magic: bytes = b"ustar\x0000",
     checksum: bytes | None = None,
 ) -> bytes:
-    """One member, right but for what is said. `size` is a number, or the twelve bytes of the field."""
+    """Return one member, valid except for the given fields. `size` is a number, or the twelve bytes of the field."""
     number = len(data) if size is None else size
     field = b"%011o\0" % number if isinstance(number, int) else number
     block = b"".join(
@@ -129,7 +129,7 @@ def place(digest: str) -> str:
 
 
 def with_folders(files: Members) -> dict[str, bytes]:
-    """As tools pack a folder: directories first, sorted."""
+    """Return an archive as tools pack a directory: directories first, sorted."""
     return {"blobs/": b"", "blobs/sha256/": b"", **dict(sorted(files.items()))}
 
 
@@ -149,7 +149,7 @@ class Saved:
         return [diff_id.partition(":")[2] for diff_id in self.layers]
 
     def manifest(self) -> Json:
-        """What mirror makes of it, as far as it matters to others."""
+        """Return the archive that mirror writes, as far as other tools see a difference."""
         nodes = [
             {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": diff_id, "size": len(data)}
             for diff_id, data in self.layers.items()
@@ -158,7 +158,7 @@ class Saved:
 
 
 def docker_old(*images: Saved) -> bytes:
-    """`docker save` before 25: a folder for each layer, a link where an earlier image has the same one."""
+    """Return an archive of `docker save` before 25: a directory for each layer, a link to one of an earlier image."""
     files: dict[str, bytes] = {}
     links: dict[str, str] = {}
     seen: dict[str, str] = {}
@@ -190,7 +190,7 @@ def docker_archive(image: Saved) -> bytes:
 
 
 def crane_archive(image: Saved) -> bytes:
-    """What crane writes: compressed layers, and a config that is called by its whole digest."""
+    """Return an archive of crane: compressed layers, and a config that is named by its whole digest."""
     layers = {digest_of(data)[7:] + ".tar.gz": data for data in image.compressed.values()}
     listed = {"Config": f"sha256:{image.id}", "RepoTags": image.tags, "Layers": list(layers)}
     return packed({f"sha256:{image.id}": image.config.data, **layers, "manifest.json": encode_list([listed])})
@@ -223,7 +223,7 @@ def encode_list(items: list[Any]) -> bytes:
     return json.dumps(items).encode()
 
 
-# As nobody honest does
+# Hostile archives
 
 _GOOD = member("a", b"data")
 _HEX = "ab" * 32
@@ -245,7 +245,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a file that ends like a directory": (archive(_GOOD, member("blobs/", b"x")), "unsafe name"),
     "a name with a newline": (archive(_GOOD, member("x\ny", b"x")), "control characters"),
     "a name with an escape": (archive(_GOOD, member("\x1b[2Jx", b"x")), "control characters"),
-    "a name that is no UTF-8": (archive(_GOOD, member(b"\xff\xfe", b"x")), "not UTF-8"),
+    "a name that is not UTF-8": (archive(_GOOD, member(b"\xff\xfe", b"x")), "not UTF-8"),
     "a hard link": (archive(_GOOD, member("x", kind=b"1", link="a")), "a hard link 'x'"),
     "a symbolic link": (archive(_GOOD, member("x", kind=b"2", link="/etc/passwd")), "a symbolic link 'x'"),
     "a link in the place of a blob": (
@@ -272,7 +272,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         archive(_GOOD, pax(("GNU.sparse.major", "1"), ("GNU.sparse.realsize", "9")), member("x", b"x")),
         "a sparse file 'x'",
     ),
-    "a kind that nobody knows": (archive(_GOOD, member("x", kind=b"Z")), "of type b'Z'"),
+    "an unknown type": (archive(_GOOD, member("x", kind=b"Z")), "of type b'Z'"),
     "the same member twice": (archive(_GOOD, member("a", b"other")), "two members 'a'"),
     "the same member twice in two ways": (archive(_GOOD, member("./a", b"other")), "two members 'a'"),
     "a directory with content": (archive(_GOOD, member("d", b"x", kind=b"5")), "directory 'd' with content"),

@@ -1,4 +1,4 @@
-"""Certificates for the tests: one that nobody has signed, and an authority that signs for servers and clients."""
+"""Certificates for the tests: one that is self-signed, and an authority that signs for servers and clients."""
 
 import ssl
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def server_tls(file: Path, clients: Path | None = None) -> ssl.SSLContext:
 
 @dataclass(frozen=True)
 class Authority:
-    """Somebody who signs; his own certificate is in `file`."""
+    """A certificate authority; its own certificate is in `file`."""
 
     file: Path
     key: ec.EllipticCurvePrivateKey

@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended. `raw` is stdout as it came."""
+    """The result of a command. `raw` is stdout as bytes."""
 
     code: int
     raw: bytes
@@ -48,7 +48,7 @@ class Result:
 
 
 class Mirror:
-    """Runs `mirror` in a folder, with a home of its own and nothing of ours in its environment.
+    """Runs `mirror` in a directory, with its own home directory and a clean environment.
 
     A call runs it in this process, which takes a tenth of the time, or with `pytest --processes` in one of its own.
     """
@@ -152,7 +152,7 @@ def _suits_this_process(env: Mapping[str, str]) -> bool:
 
 
 def check_manners(result: Result) -> None:
-    """What holds for every command: no traceback, nothing that a terminal obeys, a word about every failure."""
+    """Check what every command promises: no traceback, no control characters, a message for every failure."""
     assert "Traceback" not in result.err, result.err
     assert "Warning:" not in result.err, result.err
     assert not {char for char in result.err if not char.isprintable()} - _FRIENDLY, repr(result.err)
@@ -184,7 +184,7 @@ def blobs(layout: Path) -> set[str]:
 
 
 def entries(layout: Path) -> list[Json]:
-    """What `index.json` lists."""
+    """Return the entries of `index.json`."""
     found: list[Json] = json.loads((layout / "index.json").read_bytes())["manifests"]
     return found
 
@@ -208,7 +208,7 @@ def _digest_at(layout: Path, digest: str) -> str | None:
 
 
 def lacking(layout: Path) -> list[str]:
-    """What the images of a layout name and it does not hold."""
+    """Return the digests that the images of a layout reference and that it lacks."""
     if not (layout / "index.json").exists():
         return []
     return [node["digest"] for entry in entries(layout) for node in _walk(layout, entry) if not _held(layout, node)]
@@ -241,6 +241,6 @@ def leftovers(layout: Path) -> list[str]:
 
 
 def partials(layout: Path) -> dict[str, bytes]:
-    """What has begun to arrive, by the digest that it is going to have."""
+    """Return the partial files, by the digest that they are going to have."""
     found = layout.glob(".mirror/partial/*")
     return {path.name.replace("-", ":", 1): path.read_bytes() for path in sorted(found)}

@@ -27,7 +27,7 @@ box.write_text(json.dumps(kept))
 
 
 def install(folder: Path, name: str) -> Path:
-    """Put `docker-credential-NAME` into a folder that is on the PATH; gives the file in which it notes its calls."""
+    """Put `docker-credential-NAME` into a directory on the PATH, and return the file in which it logs its calls."""
     program = folder / f"docker-credential-{name}"
     program.write_text(_SCRIPT.format(python=sys.executable, folder=str(folder), name=name))
     program.chmod(0o755)

@@ -1,7 +1,7 @@
 """A real image for several architectures, made of Debian's busybox-static, which needs nothing but a kernel.
 
-apt gets the packages from wherever this machine gets its own, with lists and a cache that are thrown away. What is
-installed, and for which architectures this machine is set up, does not matter.
+apt gets the packages from the sources of this machine, with temporary lists and a temporary cache. It does not matter
+which packages are installed, and for which architectures this machine is set up.
 """
 
 import gzip
@@ -35,7 +35,7 @@ class Unreachable(Exception):
 
 
 def build(folder: Path) -> Image:
-    """Fetch the packages into a folder, and make the image.
+    """Fetch the packages into a directory, and build the image.
 
     Raises:
         Unreachable: there is no apt, or it cannot reach its archive.
@@ -65,7 +65,7 @@ def _options(folder: Path) -> list[str]:
         "Dir::State::Status": folder / "state/status",
         "Dir::Cache": folder / "cache",
         "APT::Architecture": "amd64",
-        "APT::Sandbox::User": "root",  # apt's own user could not write into the folder
+        "APT::Sandbox::User": "root",  # apt's own user could not write to the directory
         "Acquire::Languages": "none",
         "Acquire::Retries": 2,
         "Acquire::http::Timeout": 20,
@@ -75,7 +75,7 @@ def _options(folder: Path) -> list[str]:
 
 
 def _apt(folder: Path, *args: str) -> str:
-    """What apt complained about, if it did."""
+    """Return the complaints of apt, if any."""
     try:
         done = subprocess.run(
             ["apt-get", *args],

@@ -1,4 +1,4 @@
-"""Run a function in a fork of this process: it may end there, or leave the machine's network, and nobody else does."""
+"""Run a function in a fork of this process: it may exit, or leave the machine's network, on its own."""
 
 import multiprocessing
 import traceback
@@ -15,7 +15,7 @@ _LIMIT = 120  # seconds after which it hangs
 
 @dataclass(frozen=True)
 class Ended(Generic[T]):
-    """How a fork ended: what the function returned, the traceback of what it raised, or the signal that killed it."""
+    """The result of a fork: the value of the function, the traceback of its exception, or the signal that killed it."""
 
     value: T | None = None
     error: str = ""

@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 
 class Target(Protocol):
-    """What an image is published to: an embedded registry, or one behind HTTP."""
+    """A registry that images are published to: the embedded one, or one behind HTTP."""
 
     def put_blob(self, repo: str, data: bytes) -> str: ...
     def put_manifest(self, repo: str, reference: str | None, data: bytes, media_type: str) -> str: ...
@@ -114,7 +114,7 @@ def layer(seed: int, size: int, docker: bool = False) -> Blob:
     """A gzip-compressed tar archive of exactly `size` bytes (at least 96) that holds one file.
 
     Random content does not shrink, so it is stored as it is, and its size can be computed. Small layers hold
-    an empty file. What is left goes into the gzip header, where readers skip it.
+    an empty file. The rest goes into the gzip header, where readers skip it.
     """
     archive_size = (size - 18 - 5 * -(-size // 0xFFFF)) // 512 * 512
     info = tarfile.TarInfo(f"{seed}.bin")
@@ -239,7 +239,7 @@ def multi_arch(
 
 
 def attestation(of: Image) -> Image:
-    """What BuildKit puts beside an image: a manifest for no platform, tied to the image by annotations."""
+    """Return an attestation of BuildKit: a manifest for no platform, tied to its image by annotations."""
     statement = encode({"_type": "https://in-toto.io/Statement/v0.1", "subject": [{"name": of.root}]})
     layers = [Blob.of(statement, IN_TOTO, digest_of(statement))]
     unknown = platform_of("unknown/unknown")
@@ -260,7 +260,7 @@ def cosign_tag(of: Image, kind: str = "sig") -> str:
 
 
 def artifact(artifact_type: str, *blobs: Blob, configuration: Blob = EMPTY, **fields: Any) -> Image:
-    """A manifest that is no image: a chart, a signature, anything."""
+    """Return a manifest of an artifact: a chart, a signature, anything but an image."""
     return manifest(configuration, blobs, artifactType=artifact_type, **fields)
 
 

@@ -1,8 +1,9 @@
 """Run the `mirror` command inside the test process, as a process of its own would run it.
 
-A call costs a tenth of an interpreter start. What a new process has to itself is swapped for the call and restored
-after it: file descriptors 0 to 2, environment, working directory, `sys.argv`, warning filters, logging, signal
-handlers, the limit of open files and what the garbage collector sees. `os._exit` ends the call, not the test process.
+A call costs a tenth of an interpreter start. The state of a new process is swapped in for the call, and the old state
+restored after it: file descriptors 0 to 2, environment, working directory, `sys.argv`, warning filters, logging, signal
+handlers, the limit of open files and the objects that the garbage collector sees. `os._exit` ends the call, not the
+test process.
 """
 
 import contextvars
@@ -86,7 +87,7 @@ def _flushed() -> bool:
     return True
 
 
-# What belongs to a process
+# The state of a process
 
 
 @contextmanager
@@ -152,7 +153,7 @@ def _exit(status: int) -> NoReturn:
 
 @contextmanager
 def _logging() -> Iterator[None]:
-    """What libraries log goes to stderr, as in a process without handlers, and the log of `mirror` starts afresh."""
+    """Send the logs of libraries to stderr, as in a process without handlers, and reset the log of `mirror`."""
     root, log = logging.getLogger(), logging.getLogger("mirror")
     before = log.handlers[:], log.level
     last_resort = logging.StreamHandler(sys.stderr)

@@ -1,4 +1,4 @@
-"""Networks that are nobody's: a test that runs in a network namespace of its own, with whatever addresses and names.
+"""Isolated networks: a test runs in its own network namespace, with any addresses and names.
 
 The test runs in a fork of this process that has left the machine's network: so registries and command find themselves
 on addresses that look private or public, and nothing that they try can leave the machine.

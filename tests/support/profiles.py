@@ -1,4 +1,4 @@
-"""How many examples Hypothesis draws: few by default, all of them in CI.
+"""The number of examples that Hypothesis draws: few by default, all of them in CI.
 
 `HYPOTHESIS_PROFILE=ci`, or `CI` in the environment, chooses the profile `ci`. A test states with `examples` how many it
 needs there; the profile `dev` draws a fifth of them.

@@ -65,7 +65,7 @@ class _Connection(BaseRequestHandler):
             _both_ways(self.request, server, bytes if tunnel else self._own)
 
     def _own(self, head: bytes) -> bytes:
-        """What is passed on of a head: not what is for the proxy itself."""
+        """Return the headers that are forwarded: all but those for the proxy itself."""
         self.server.credentials += [found.decode() for found in _CREDENTIALS.findall(head)]
         return _CREDENTIALS.sub(b"", head)
 

@@ -1,4 +1,4 @@
-"""What Hypothesis draws: names, JSON that nobody expects, documents that are nearly right, graphs of manifests."""
+"""Strategies for Hypothesis: names, unexpected JSON, documents that are nearly valid, graphs of manifests."""
 
 import base64
 import hashlib
@@ -180,7 +180,7 @@ def families(draw: st.DrawFn) -> Family:
 
 
 def outcome(work: Callable[[], T]) -> T | MirrorError:
-    """What some work gives, or the error of ours that it ends with; any other error is a bug."""
+    """Return the result of some work, or the `MirrorError` that it raises; any other error is a bug."""
     try:
         return work()
     except MirrorError as error:

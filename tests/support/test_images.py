@@ -1,4 +1,4 @@
-"""What tests rely on in the sample images without looking: a test of docker's types, say, is none without them."""
+"""Facts about the sample images that tests rely on: a test of docker's types, say, needs images with these types."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What tests ask of the embedded registry besides what every registry does: its faults, its log, its tokens.
+"""Features of the embedded registry that real registries do not have: its faults, its log, its tokens.
 
 A fault that does not strike, a request that is not counted and a token that opens everything would let a test pass that
 should fail. That the registry is one is shown by `tests/registry/test_conformance.py`.
@@ -88,7 +88,7 @@ def upload(registry: EmbeddedRegistry, data: bytes, digest: str) -> Reply:
     return ask(registry, "PUT", f"{start_upload(registry)}&digest={digest}", data)
 
 
-# Where real registries differ, and tests ask for the one or the other
+# Behaviours in which real registries differ
 
 
 def test_chunk_out_of_order_is_416(registry: EmbeddedRegistry) -> None:

@@ -1,7 +1,7 @@
 """A token server as docker-registry trusts one: RS256 tokens with the certificate in them, for Basic and OAuth2.
 
-with TokenServer.running(folder, {"ann": "secret"}) as server:
-    docker_registry(folder, auth={"token": server.settings()})
+with TokenServer.running(path, {"ann": "secret"}) as server:
+    docker_registry(path, auth={"token": server.settings()})
 
 It grants what `allowed` allows, and notes what it was asked.
 """
@@ -34,7 +34,7 @@ Allowed = Callable[[str | None, str, str], bool]
 
 @dataclass(frozen=True)
 class Asked:
-    """A request for a token: who asked, None for nobody; the scopes that were wanted."""
+    """A request for a token: the user, None if anonymous; the requested scopes."""
 
     method: str
     user: str | None
@@ -74,11 +74,11 @@ class TokenServer(ThreadingHTTPServer):
             thread.join()
 
     def change_key(self) -> None:
-        """From now on, tokens are signed by somebody whom nobody trusts."""
+        """Sign tokens with an untrusted key from now on."""
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
     def settings(self) -> dict[str, str]:
-        """What docker-registry is told about it."""
+        """Return the settings for docker-registry."""
         realm = f"http://127.0.0.1:{self.server_address[1]}/token"
         return {"realm": realm, "service": SERVICE, "issuer": ISSUER, "rootcertbundle": str(self._bundle)}
 

@@ -20,14 +20,14 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
 @dataclass(frozen=True)
 class Options:
-    """How the registry behaves where real ones differ."""
+    """The behaviour of the registry where real ones differ."""
 
     strict: bool = True  # a manifest is refused while something that it names is missing
     relative_locations: bool = False
     read_only: bool = False
     page: int = 1000  # the most entries of a list in one answer
     referrers: bool = False  # the referrers API, and OCI-Subject
-    dashes: bool = False  # as GitLab has it: sha256-… is no tag but the digest sha256:…
+    dashes: bool = False  # as GitLab has it: sha256-… is not a tag but the digest sha256:…
     quirks: Quirks = field(default_factory=Quirks)
 
 
@@ -149,7 +149,7 @@ class Distribution:
         return answer(202)
 
     def _check(self, repo: str, data: bytes, media_type: str) -> None:
-        """Refuse what is no manifest, and a manifest whose parts are not in this repository yet."""
+        """Refuse an invalid manifest, and a manifest whose parts are not in this repository yet."""
         try:
             document = json.loads(data)
         except (ValueError, RecursionError):
@@ -193,7 +193,7 @@ class Distribution:
         self._repository(route.repo).blobs.remove(route.reference)
         return answer(202)
 
-    # What has to be there
+    # References
 
     def _repository(self, name: str) -> Repository:
         found = self._store.repository(name)
@@ -222,7 +222,7 @@ def _missing(document: dict[str, Any], repository: Repository) -> Iterator[str]:
 
 
 def _ranged(wanted: str, body: bytes, headers: dict[str, str]) -> Answer:
-    """The whole body, or the one range of it that was asked for; what is no single range is ignored."""
+    """Return the whole body, or the one range that was requested; other forms of ranges are ignored."""
     headers["Content_Type"] = "application/octet-stream"
     match = _RANGE.fullmatch(wanted)
     if match is None or wanted == "bytes=-":

@@ -1,4 +1,4 @@
-"""Who may do what: nobody is asked, HTTP Basic, or a Bearer token from the registry's own `/token`."""
+"""Access to the embedded registry: anonymous, HTTP Basic, or a Bearer token from its own `/token`."""
 
 import base64
 import binascii
@@ -21,7 +21,7 @@ class Auth(Protocol):
 
 
 class Open:
-    """Everybody may do everything."""
+    """Every request is allowed."""
 
     def refuse(self, call: Call, needs: tuple[str, ...]) -> Answer | None:
         return None
@@ -101,8 +101,8 @@ class Bearer:
     """Opaque tokens that grant exactly what was asked for; without credentials only pull, if that.
 
     `identity_tokens` are taken by POST, each for its user; without any, POST is answered with `no_post`. `never` are
-    grants that nobody gets, though asking is no error. `fields` replace those of the token server's answer; None
-    removes one. With `one_scope` only the first scope counts.
+    grants that no client gets, though requesting them is not an error. `fields` replace those of the token server's
+    answer; None removes one. With `one_scope` only the first scope counts.
     """
 
     users: dict[str, str] = field(default_factory=dict)

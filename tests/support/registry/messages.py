@@ -1,4 +1,4 @@
-"""What goes in and out of the embedded registry: values without any I/O of their own."""
+"""Requests and responses of the embedded registry: values without I/O."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,7 +26,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a connection ends before its answer does: after so many body bytes, None for no answer at all."""
+    """A connection that ends before its response does: after so many body bytes, None for no response at all."""
 
     after: int | None
     leave: Callable[[Any], Awaitable[None]]

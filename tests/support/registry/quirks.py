@@ -1,4 +1,4 @@
-"""What real registries do otherwise than the specification says, each under a name of its own.
+"""Deviations of real registries from the specification, each under its own name.
 
 EmbeddedRegistry(quirks=Quirks(stuck_range=True))
 """
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Quirks:
-    """All of them are off by default; several can be had at once."""
+    """All of them are off by default; several can be combined."""
 
     stuck_range: bool = False
     """Amazon ECR: PATCH answers 201, and Range stays at the end of the first chunk though all of them are stored."""
 
     only_existing: bool = False
-    """Amazon ECR: a repository that nobody has created is unknown (404 NAME_UNKNOWN)."""
+    """Amazon ECR: a repository that has not been created is unknown (404 NAME_UNKNOWN)."""
 
     patch_limit: int | None = None
     """GitHub's ghcr.io: a PATCH with a Content-Range and more bytes than this (4 MiB) answers 416."""

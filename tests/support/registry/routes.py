@@ -36,7 +36,7 @@ def find_route(path: str) -> Route | None:
 
 
 def needed_rights(call: Call, route: Route | None) -> tuple[str, ...]:
-    """What a token must grant, one action each: `repository:name:pull`."""
+    """Return the grants that a token needs, one action each: `repository:name:pull`."""
     if route is None or route.kind == "base":
         return ()
     if route.kind == "catalog":

@@ -50,7 +50,7 @@ class EmbeddedRegistry:
         self._records: list[Record] = []
         self._handlers: set[asyncio.Task[Any]] = set()
 
-    # Where it is
+    # Its address
 
     @property
     def host(self) -> str:
@@ -64,7 +64,7 @@ class EmbeddedRegistry:
     def url(self) -> str:
         return f"{'https' if self._tls else 'http'}://{self.host}"
 
-    # What it holds
+    # Its content
 
     def put_blob(self, repo: str, data: bytes, algorithm: str = "sha256") -> str:
         digest = digest_of(data, algorithm)
@@ -127,7 +127,7 @@ class EmbeddedRegistry:
     def _content(self, digest: str) -> bytes:
         return self._store.contents[digest]
 
-    # What it saw
+    # Its log
 
     @property
     def requests(self) -> list[Seen]:
@@ -135,7 +135,7 @@ class EmbeddedRegistry:
         return [record.seen() for record in list(self._records)]
 
     def count(self, method: str, pattern: str = "") -> int:
-        """How many requests had this method and a path in which the regular expression is found."""
+        """Return the number of requests with this method and a path that matches the regular expression."""
         return sum(
             re.fullmatch(method, seen.method) is not None and re.search(pattern, seen.path) is not None
             for seen in self.requests
@@ -147,7 +147,7 @@ class EmbeddedRegistry:
     def clear_log(self) -> None:
         self._records.clear()
 
-    # What goes wrong
+    # Faults
 
     def fault(self, fault: Fault) -> None:
         self._script.add(fault)
@@ -170,7 +170,7 @@ class EmbeddedRegistry:
             yield self
         finally:
             self._bound = None
-            # Nobody waits for a stalled answer or for a client that keeps its connection.
+            # Do not wait for a stalled response, or for a client that keeps its connection.
             for task in self._handlers:
                 task.cancel()
             for connection in server.connections:
@@ -205,7 +205,7 @@ class EmbeddedRegistry:
         given = given or await self._answer_honestly(call)
         if given.ending is None:
             async for _ in call.body:
-                pass  # what nobody wanted to read is read all the same, or the client could not finish
+                pass  # read the rest of the body, or the client could not finish
         for action in actions:
             given = action.on_answer(call, given)
         return given

@@ -1,4 +1,4 @@
-"""What the embedded registry keeps, in memory.
+"""The content of the embedded registry, in memory.
 
 Content is stored once by digest; a repository only links to it. So a blob that was uploaded to one repository
 is unknown in another until it is mounted or uploaded there, as in every real registry.
@@ -38,7 +38,7 @@ class Spool:
 
 @dataclass
 class Repository:
-    """What one repository links to."""
+    """The content that one repository links to."""
 
     blobs: set[str] = field(default_factory=set)
     manifests: dict[str, str] = field(default_factory=dict)  # digest → media type

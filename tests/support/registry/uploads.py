@@ -49,7 +49,7 @@ class Uploads:
         return self._status(call, 202, name, session)
 
     def _mounts(self, call: Call, digest: str) -> bool:
-        """Whether a mount works out; where it does not, an upload begins."""
+        """Mount a blob if possible; otherwise begin an upload."""
         source, refusal = call.param("from"), self._quirks.mount_refusal
         if self._quirks.mount_wants_from and not source:
             refuse(400, "UNSUPPORTED", "mount without from")
@@ -119,7 +119,7 @@ class Uploads:
         session.short = quirks.least_chunk is not None and length < quirks.least_chunk
 
     async def _receive(self, call: Call, session: _Session) -> None:
-        """What has arrived stays in the session, also when the rest never comes."""
+        """Keep the bytes that have arrived in the session, even if the rest never does."""
         async for chunk in call.body:
             session.spool.write(chunk)
 
@@ -131,7 +131,7 @@ class Uploads:
         return self._located(answer(status, Docker_Upload_UUID=name), call, name, session)
 
     def _located(self, given: Answer, call: Call, name: str, session: _Session) -> Answer:
-        """Where to go on, and what has arrived so far."""
+        """Return the URL to continue at, and the bytes that have arrived so far."""
         path = f"/v2/{session.repo}/blobs/uploads/{name}?_state={session.states[-1]}"
         location = path if self._relative else call.origin + path
         size = session.first or 0 if self._quirks.stuck_range else len(session.spool.data)

@@ -70,11 +70,11 @@ class _Response(web.StreamResponse):
 
 
 async def send(request: web.BaseRequest, given: Answer, record: Record) -> web.StreamResponse:
-    """Send an answer, or as much of it as its ending allows. A client that is gone is no error."""
+    """Send an answer, or as much of it as its ending allows. A client that has disconnected is not an error."""
     try:
         return await _send(request, given, record)
     except ConnectionError:
-        return web.StreamResponse()  # aiohttp notices by itself that there is nobody to send it to
+        return web.StreamResponse()  # aiohttp notices that the client has disconnected
 
 
 async def _send(request: web.BaseRequest, given: Answer, record: Record) -> web.StreamResponse:
