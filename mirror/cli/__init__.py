@@ -1,6 +1,6 @@
-"""The `mirror` command: the only place that prints, draws bars and exits, with one module for each command.
+"""The `mirror` command, with one module for each subcommand. Only this package prints, draws bars and exits.
 
-Commands are imported when they are called: `mirror --version` loads none of them, `mirror verify` no HTTP client.
+A subcommand is imported when it is called: `mirror --version` loads none, and `mirror verify` no HTTP client.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import import_module
 from keyword import iskeyword
 from typing import NoReturn
@@ -18,7 +17,7 @@ import click
 
 from mirror import __version__
 from mirror.cli import console
-from mirror.errors import MirrorError, PartialFailure
+from mirror.errors import MirrorError
 
 _COMMANDS = {
     "pull": "Pull images from registries into a layout, and verify every byte.",
@@ -33,9 +32,9 @@ _COMMANDS = {
     "ls": "List the images of a layout or an archive.",
     "inspect": "Show what an image consists of: platforms, config, layers.",
     "record": "Record what an image consists of, to be carried separately and compared by verify.",
-    "prune": "Find blobs that no image of a layout needs, and delete them.",
+    "prune": "Find blobs that no image of a layout needs; with --delete, delete them.",
     "tags": "List the tags of a repository in a registry.",
-    "rm": "Remove an image from a layout, with the blobs that only it needs.",
+    "rm": "Remove an image from a layout, and the blobs that no other image needs.",
     "completion": "Print the shell completion for bash, zsh or fish.",
 }
 
@@ -52,7 +51,7 @@ usage or no such image, 3 wrong content, 4 some images failed, 130 interrupted.
 
 
 class _Commands(click.Group):
-    """A group whose commands are imported when they are called."""
+    """The group of subcommands, which are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -61,8 +60,12 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
-        with _no_search():
+        gc.disable()  # garbage collection during the import takes 20 ms
+        try:
             command: click.Command = import_module(f"mirror.cli.{module}").command
+        finally:
+            gc.freeze()
+            gc.enable()
         return command
 
     def resolve_command(
@@ -73,23 +76,12 @@ class _Commands(click.Group):
             return super().resolve_command(ctx, args)
         from difflib import get_close_matches
 
-        meant = "".join(f" Did you mean {near!r}?" for near in get_close_matches(name, _COMMANDS, 1))
-        raise click.UsageError(f"No such command {name!r}.{meant}", ctx)
+        suggestion = "".join(f" Did you mean {near!r}?" for near in get_close_matches(name, _COMMANDS, 1))
+        raise click.UsageError(f"No such command {name!r}.{suggestion}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
-
-
-@contextmanager
-def _no_search() -> Iterator[None]:
-    """Disable garbage collection while a command is imported, and for what is imported: it costs 20 ms."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 @click.group(
@@ -99,18 +91,18 @@ def _no_search() -> Iterator[None]:
 )
 @click.version_option(__version__, prog_name="mirror", message="%(prog)s %(version)s")
 def mirror() -> None:
-    """The group itself does nothing."""
+    """Do nothing: the subcommands do."""
 
 
 def main() -> NoReturn:
     """Run the command line and exit."""
     if sys.stdout is None or sys.stderr is None:  # closed by the parent process
         if sys.stderr:
-            _fail("stdout is closed.", None, 1)
+            console.error("stdout is closed.")
         os._exit(1)
     code = _run()
-    if not sys.warnoptions:  # with warnings enabled, report what is left open
-        gc.freeze()  # the interpreter's last garbage collection takes 15 ms
+    if not sys.warnoptions:  # with warnings enabled, the last garbage collection reports what was left open
+        gc.freeze()  # it takes 15 ms
     sys.exit(code)
 
 
@@ -118,34 +110,28 @@ def _run() -> int:
     try:
         return int(mirror.main(prog_name="mirror", standalone_mode=False) or 0)
     except click.ClickException as error:
-        return _fail(error.format_message(), _usage(error), 2)
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        return _fail(error.format_message(), f"For usage: {context.command_path} --help" if context else None, 2)
     except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted.", "Run the same command again to resume.", 130)
-        with suppress(OSError):  # Ctrl-C has ended the reader, too
+        console.error("interrupted.", "Run the same command again to resume.")
+        with suppress(OSError):  # Ctrl-C has ended the reader of a pipe, too
             sys.stdout.flush()
-        os._exit(130)  # without waiting for threads: see mirror.cli.run
-    except PartialFailure as error:
-        return _fail(str(error), error.hint, error.exit_code)
+        os._exit(130)  # without waiting for threads (see mirror.cli.run)
     except MirrorError as error:
         return _fail(str(error), error.hint, error.exit_code)
     except BrokenPipeError:
-        return _no_more_output()
+        _discard_stdout()
+        return 1
     except OSError as error:  # from writing the result: the library raises its own errors
-        _no_more_output()
+        _discard_stdout()
         return _fail(f"the result could not be written: {os.strerror(error.errno or 0)}.", None, 1)
-
-
-def _no_more_output() -> int:
-    """Redirect stdout, so that the interpreter's last flush is silent."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return 1
-
-
-def _usage(error: click.ClickException) -> str | None:
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    return f"For usage: {context.command_path} --help" if context else None
 
 
 def _fail(text: str, hint: str | None, code: int) -> int:
     console.error(text, hint)
     return code
+
+
+def _discard_stdout() -> None:
+    """Redirect stdout, so that the interpreter's last flush does not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,4 +1,4 @@
-"""Progress on a terminal: one bar for everything, and one line for each large blob on its way."""
+"""Progress on a terminal: one bar for the whole transfer, and one line for each large blob in progress."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tqdm import tqdm
 from mirror.oci.descriptor import Descriptor
 from mirror.text import count
 
-_LARGE = 8 * 1024 * 1024  # bytes from which on a blob has a line of its own
-_DELAY = 0.2  # seconds before a bar shows for what is local, and often over at once; a network may stall at once
+_LARGE = 8 * 1024 * 1024  # bytes from which a blob gets its own line
+_DELAY = 0.2  # seconds before the bar of local work appears, which is often over at once; transfers show one at once
 _FORMAT = "{desc:<18} {percentage:3.0f}% |{bar}| {n_fmt}B of {total_fmt}B  {rate_fmt}  {remaining} left"
-_NARROW = "{desc:<18} {percentage:3.0f}%  {remaining} left"  # where a bar and all numbers have no room
+_NARROW = "{desc:<18} {percentage:3.0f}%  {remaining} left"
 _TINY = "{percentage:3.0f}%  {remaining} left"
-_ROOM, _LITTLE = 72, 44  # columns that these need
-_MARGIN = 4  # columns that stay free, so that a ^C which the terminal echoes does not break the line
+_FORMAT_WIDTH, _NARROW_WIDTH = 72, 44  # columns
+_MARGIN = 4  # columns that stay free, so that a ^C echoed by the terminal does not break the line
 
 
 class Bars:
@@ -25,7 +25,7 @@ class Bars:
 
     def __init__(self) -> None:
         self._total: tqdm[NoReturn] | None = None
-        self._lines: dict[str, tqdm[NoReturn]] = {}
+        self._blobs: dict[str, tqdm[NoReturn]] = {}
 
     def plan(self, phase: str, blobs: int, size: int) -> None:
         self.close()
@@ -34,39 +34,39 @@ class Bars:
 
     def begin(self, node: Descriptor) -> None:
         if node.size >= _LARGE:
-            self._lines[node.digest] = _bar(f"  {node.digest.short}", node.size)
+            self._blobs[node.digest] = _bar(f"  {node.digest.short}", node.size)
 
     def advance(self, node: Descriptor | None, count: int) -> None:
-        for bar in (self._total, self._lines.get(node.digest) if node else None):
+        for bar in (self._total, self._blobs.get(node.digest) if node else None):
             if bar is not None:
                 bar.update(count)
 
     def end(self, node: Descriptor) -> None:
-        line = self._lines.pop(node.digest, None)
-        if line is not None:
-            line.close()
+        bar = self._blobs.pop(node.digest, None)
+        if bar is not None:
+            bar.close()
 
-    def say(self, text: str) -> None:
-        """A line above the bars."""
-        tqdm.write(text, file=sys.stderr)
+    def write(self, line: str) -> None:
+        """Write a line above the bars."""
+        tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
-        for bar in (*self._lines.values(), self._total):
+        for bar in (*self._blobs.values(), self._total):
             if bar is not None:
                 bar.close()
-        self._lines.clear()
+        self._blobs.clear()
         self._total = None
 
 
 def _bar(title: str, size: int, *, delay: float = 0) -> tqdm[NoReturn]:
-    screen = shutil.get_terminal_size()  # sensible where the terminal does not know its own size
+    screen = shutil.get_terminal_size()  # has defaults for terminals that do not know their size
     columns = screen.columns - _MARGIN
     return tqdm(
         desc=title,
         total=size,
         unit="B",
         unit_scale=True,
-        bar_format=_FORMAT if columns >= _ROOM else _NARROW if columns >= _LITTLE else _TINY,
+        bar_format=_FORMAT if columns >= _FORMAT_WIDTH else _NARROW if columns >= _NARROW_WIDTH else _TINY,
         leave=False,
         delay=delay,
         ncols=max(1, columns),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-_HELP = """Print the completion script for a shell: commands, flags, folders, and the images of a layout.
+_HELP = """Print a completion script for a shell: for commands, flags, directories, and the images of a layout.
 
 \b
   mirror completion bash >> ~/.bashrc
@@ -18,6 +18,6 @@ _HELP = """Print the completion script for a shell: commands, flags, folders, an
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    kind = get_completion_class(shell)
-    assert kind is not None, "click knows these three"
-    click.echo(kind(ctx.find_root().command, {}, "mirror", "_MIRROR_COMPLETE").source())
+    completion = get_completion_class(shell)
+    assert completion is not None, "click supports these three"
+    click.echo(completion(ctx.find_root().command, {}, "mirror", "_MIRROR_COMPLETE").source())

@@ -5,7 +5,8 @@
     hint:       what to do about the line above
     note:       a decision that changes what happens, such as which settings are used
 
-The kinds are coloured on a terminal, unless NO_COLOR is set (no-color.org). Bars are drawn by `mirror.cli.bar`.
+The kinds are coloured on a terminal, unless NO_COLOR is set (no-color.org). With --quiet, only results and errors are
+written. `mirror.cli.bar` draws progress bars.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from mirror.cli.context import kept
 from mirror.strictjson import JsonObject
 from mirror.text import printable
 
@@ -22,49 +24,50 @@ _COLOURS = {"error": "1;31", "warning": "1;33", "hint": "1;36", "note": "1", "in
 
 
 def labelled(kind: str, text: str) -> str:
-    """Return a line that starts with its kind; `text` may come from strangers, and is made printable."""
+    """Return a line that starts with its kind. `text` may be hostile and is made printable."""
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
     label = f"{kind}:" if plain else f"\033[{_COLOURS[kind]}m{kind}:\033[0m"
     return f"{label} {printable(text)}"
 
 
 def error(text: str, hint: str | None = None) -> None:
-    """Write an error to stderr, which even the quietest command shows."""
-    _write(labelled("error", text))
+    """Write an error to stderr, even with --quiet."""
+    write(labelled("error", text))
     if hint:
-        _write(labelled("hint", hint))
+        write(labelled("hint", hint))
 
 
-def warning(text: str, *, quiet: bool = False) -> None:
-    if not quiet:
-        _write(labelled("warning", text))
+def warning(text: str) -> None:
+    if not kept("quiet"):
+        write(labelled("warning", text))
 
 
-def note(text: str, *, quiet: bool = False) -> None:
-    if not quiet:
-        _write(labelled("note", text))
+def note(text: str) -> None:
+    if not kept("quiet"):
+        write(labelled("note", text))
 
 
-def status(text: str, *, quiet: bool) -> None:
+def status(text: str) -> None:
     """Write the line that sums up what was done, to stderr."""
-    if not quiet:
-        _write(printable(text))
+    if not kept("quiet"):
+        write(printable(text))
+
+
+def write(line: str) -> None:
+    """Write a line to stderr as it is."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def result(lines: Sequence[str]) -> None:
-    """Write result lines to stdout. They contain names and texts from strangers."""
+    """Write result lines to stdout. They contain names and other text that may be hostile."""
     for line in lines:
         sys.stdout.write(printable(line) + "\n")
     sys.stdout.flush()
 
 
 def result_json(document: JsonObject) -> None:
-    """Write the one JSON object to stdout, piece by piece, since it may be long. JSON escapes what has to be."""
+    """Write one JSON object to stdout, piece by piece, since it may be long. JSON escapes control characters."""
     for chunk in json.JSONEncoder(indent=2).iterencode(document):
         sys.stdout.write(chunk)
     sys.stdout.write("\n")
     sys.stdout.flush()
-
-
-def _write(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -7,9 +7,7 @@ import click
 from mirror.cli import console, options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.oci.descriptor import Platform
 from mirror.oci.reference import Reference
-from mirror.retry import RetryPolicy
 from mirror.stores.location import Location, Transport
 from mirror.transfer.copy import CopyOptions, copy_images
 
@@ -25,14 +23,14 @@ _HELP = """Copy images between registries, layouts and archives, every byte veri
 
 SRC and DST are written as in skopeo: docker://IMAGE, oci:PATH[:REF], oci-archive:PATH[:REF], docker-archive:PATH[:REF];
 the path ends at the first colon. The kind of a plain name or path is guessed, and stderr shows the guess: a directory
-with an index.json, or what looks like a path, is a layout; a file, or what ends in .tar, is an archive; everything else
-is an image. In SRC, REF (or @N, counted from 0) selects an image; without it, all images are copied. In DST, REF is the
-new name of the one image: its tag, or its full name.
+with an index.json, or a name that looks like a path, is a layout; a file, or a name that ends in .tar, is an archive;
+everything else is an image. In SRC, REF (or @N, counted from 0) selects an image; without it, all images are copied. In
+DST, REF is the new tag or full name of the image, if there is only one image.
 
 All platforms are copied, unless --platform selects some, and the referrers of an image are copied with it. A
-docker-archive holds one platform of each image and no referrers.
+docker-archive contains one platform of each image and no referrers.
 
-Layouts on one file system that can share blocks (btrfs, XFS) share the blobs' disk space.
+Two layouts on the same file system share the disk space of blobs if it supports shared blocks (btrfs, XFS).
 """
 
 
@@ -41,13 +39,15 @@ Layouts on one file system that can share blocks (btrfs, XFS) share the blobs' d
 @click.argument("target", metavar="DST", type=options.Place(path_type=str))
 @click.option(
     "--platform",
-    "some",
+    "platforms",  # not `platform`, which mirror.toml sets for pull
     multiple=True,
     metavar="OS/ARCH[/VARIANT][:OS.VERSION]",
-    help="A platform to copy; repeat it, or use commas. [default: all; for docker-archive, this host's]",
+    help="Platform to copy; repeat the option, or use commas. [default: all; for docker-archive, this host's]",
 )
-@click.option("-a", "--all-platforms", "--all", "everything", is_flag=True, help="Copy every platform, the default.")
-@click.option("--as", "name", metavar="NAME", help="The name of the one image in a layout or archive.")
+@click.option("-a", "--all-platforms", "--all", "all_", is_flag=True, help="Copy every platform, the default.")
+@click.option(
+    "--as", "name", metavar="NAME", help="Name of the image in a layout or archive, if there is only one image."
+)
 @click.option(
     "--referrers/--no-referrers",
     default=True,
@@ -56,7 +56,7 @@ Layouts on one file system that can share blocks (btrfs, XFS) share the blobs' d
 @click.option(
     "--hard-links",
     is_flag=True,
-    help="Between layouts: make blobs hard links to the same files. A change of one in place changes both.",
+    help="Between layouts: make blobs hard links to the same files. Changing one in place changes both.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be transferred; write nothing.")
 @remote.with_jobs
@@ -70,49 +70,34 @@ def command(
     ctx: click.Context,
     source: str,
     target: str,
-    some: tuple[str, ...],
-    everything: bool,
+    platforms: tuple[str, ...],
+    all_: bool,
     name: str | None,
     referrers: bool,
     hard_links: bool,
     dry_run: bool,
-    jobs: int,
-    retries: int,
-    plain_http: bool,
-    insecure: bool,
-    quiet: bool,
-    verbose: bool,
-    no_progress: bool,
-    as_json: bool,
 ) -> None:
-    options.stronger(ctx, "some", "everything")
+    options.stronger(ctx, "platforms", "all_")
     ends = [Location.parse(source), Location.parse(target)]
-    if _piped(ends[0]):
+    from_stdin, to_stdout = (end.where == "-" and end.transport.is_archive for end in ends)
+    if from_stdin:
         options.check_stdin(ctx)
-    if _piped(ends[1]):
-        options.check_stdout(ctx, as_json=as_json)
+    if to_stdout:
+        options.check_stdout(ctx)
     for end in ends:
         if end.remark:
-            console.note(end.remark, quiet=quiet)
-    names = [one.strip() for text in some for one in text.split(",")]
+            console.note(end.remark)
     hosts = [Reference.parse(end.where).registry for end in ends if end.transport is Transport.REGISTRY]
     copying = CopyOptions(
-        platforms=tuple(map(Platform.parse, names)),
+        platforms=options.parse_platforms(platforms),
         name=name,
         referrers=referrers,
         dry_run=dry_run,
         hard_links=hard_links,
-        retry=RetryPolicy(retries),
-        registries=remote.registry_options(plain_http, insecure, jobs, hosts),
+        retry=remote.retry_policy(),
+        registries=remote.registry_options(hosts),
     )
-    with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
+    with progress() as bars:
         report = run(copy_images(source, target, copying, bars))
-    if _piped(ends[1]):
-        options.show_beside(report, quiet=quiet)
-    else:
-        options.show(report, quiet=quiet, as_json=as_json)
+    options.show_transfer(report, lines_to_stderr=to_stdout)
     report.raise_failures()
-
-
-def _piped(end: Location) -> bool:
-    return end.where == "-" and end.transport.is_archive

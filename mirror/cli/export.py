@@ -21,9 +21,9 @@ _HELP = """Write images of a layout to an archive, and verify every byte.
   mirror export ./layout - redis:4.0 --format docker-archive | docker load
 
 An oci-archive is a layout in a tar archive, for podman, skopeo, containerd and mirror; digests are preserved. A
-docker-archive holds one platform of each image, for `docker load` and the others. The same images make the same
-archive, byte for byte. The referrers of an image, such as signatures, are exported with it into an oci-archive. podman
-and skopeo load only an archive with one entry: for them, export one image with --no-referrers.
+docker-archive contains one platform of each image, for `docker load` and the other tools. The same images produce the
+same archive, byte for byte. Referrers of an image, such as signatures, are exported to an oci-archive only. podman and
+skopeo load only an archive with one entry: for them, export one image with --no-referrers.
 
 FILE appears when it is complete. stdout gets one line for each image, NAME@DIGEST; if FILE is -, it gets the archive.
 """
@@ -39,19 +39,19 @@ FILE appears when it is complete. stdout gets one line for each image, NAME@DIGE
     type=click.Choice([str(form) for form in ArchiveFormat]),
     default=str(ArchiveFormat.OCI),
     show_default=True,
-    help="The kind of archive.",
+    help="Format of the archive.",
 )
 @click.option(
     "--platform",
     metavar="OS/ARCH[/VARIANT][:OS.VERSION]",
-    help="The platform for a docker-archive. [default: this host's]",
+    help="Platform for a docker-archive. [default: this host's]",
 )
 @click.option(
     "--referrers/--no-referrers",
     default=True,
     help="Export the referrers of the images too: signatures, attestations. [default: referrers]",
 )
-@click.option("--as", "name", metavar="NAME", help="The name of the one image.")
+@click.option("--as", "name", metavar="NAME", help="Name of the image in the archive, if there is only one image.")
 @options.with_output
 @options.with_json
 @click.pass_context
@@ -64,19 +64,13 @@ def command(
     platform: str | None,
     name: str | None,
     referrers: bool,
-    quiet: bool,
-    no_progress: bool,
-    as_json: bool,
 ) -> None:
     if platform and form != ArchiveFormat.DOCKER:
         raise click.UsageError("--platform is for docker-archive; an oci-archive keeps every platform.", ctx)
     if archive == "-":
-        options.check_stdout(ctx, as_json=as_json)
+        options.check_stdout(ctx)
     exporting = ExportOptions(ArchiveFormat(form), Platform.parse(platform) if platform else None, name, referrers)
-    with progress(quiet=quiet, no_progress=no_progress) as bars:
+    with progress() as bars:
         report = run(export_layout(layout, archive, images, exporting, bars))
-    if archive == "-":
-        options.show_beside(report, quiet=quiet)
-    else:
-        options.show(report, quiet=quiet, as_json=as_json)
+    options.show_transfer(report, lines_to_stderr=archive == "-")
     report.raise_failures()

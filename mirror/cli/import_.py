@@ -20,9 +20,9 @@ _HELP = """Read images from an archive into a layout, every byte verified.
   docker save redis:4.0 | mirror import - ./layout
   zcat images.tar.gz | mirror import - ./layout
 
-It reads what docker save (old and new), podman save, skopeo, nerdctl, ctr and this tool write: a layout in a tar
-archive, or docker's own format. The archive is read in place and never unpacked; input from a pipe is kept beside the
-layout in the meantime. The referrers of an image, such as signatures, are imported with it. Run it again to continue
+It reads the archives of docker save (old and new), podman save, skopeo, nerdctl, ctr and mirror: a layout in a tar
+archive, or docker's own format. An archive is read in place and never unpacked; input from a pipe is stored temporarily
+next to the layout. Referrers of an image, such as signatures, are imported with it. Run the command again to continue
 after an interruption.
 
 stdout gets one line for each image, NAME@DIGEST.
@@ -33,23 +33,14 @@ stdout gets one line for each image, NAME@DIGEST.
 @click.argument("archive", metavar="FILE|-", type=options.Place(allow_dash=True, path_type=str))
 @click.argument("layout", metavar="DIR", type=options.Place())
 @click.argument("images", metavar="[IMAGE]...", nargs=-1)
-@click.option("--as", "name", metavar="NAME", help="The name of the one image.")
+@click.option("--as", "name", metavar="NAME", help="Name of the image in the layout, if there is only one image.")
 @options.with_output
 @options.with_json
 @click.pass_context
-def command(
-    ctx: click.Context,
-    archive: str,
-    layout: Path,
-    images: tuple[str, ...],
-    name: str | None,
-    quiet: bool,
-    no_progress: bool,
-    as_json: bool,
-) -> None:
+def command(ctx: click.Context, archive: str, layout: Path, images: tuple[str, ...], name: str | None) -> None:
     if archive == "-":
         options.check_stdin(ctx)
-    with progress(quiet=quiet, no_progress=no_progress) as bars:
+    with progress() as bars:
         report = run(import_archive(archive, layout, images, ImportOptions(name), bars))
-    options.show(report, quiet=quiet, as_json=as_json)
+    options.show_transfer(report)
     report.raise_failures()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from mirror.cli import console, options, remote
-from mirror.cli.progress import progress
+from mirror.cli import options, remote
+from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
 from mirror.registry.login import log_in
-from mirror.retry import RetryPolicy
+from mirror.report.text import Text
 
 _HELP = """Save credentials for a registry, if it accepts them.
 
@@ -17,26 +17,21 @@ _HELP = """Save credentials for a registry, if it accepts them.
   mirror login quay.io/team --username robot --password-stdin < token
   mirror login docker.io --authfile ./auth.json
 
-The credentials are checked with the registry first. They are saved by the helper that the file names for this registry
-(credHelpers, credsStore), or in the file itself, with mode 0600. The file is that of --authfile or REGISTRY_AUTH_FILE;
-otherwise the first one that has the registry already; otherwise docker's config.json, which docker, podman and skopeo
-read too.
+The credentials are checked with the registry first. They are saved by the credential helper that the file sets for this
+registry (credHelpers, credsStore), or in the file itself, with mode 0600. The file is the one given with --authfile or
+REGISTRY_AUTH_FILE; otherwise the first one with an entry for the registry; otherwise docker's config.json, which
+podman and skopeo read too.
 """
 
 
 @click.command(help=_HELP)
 @click.argument("registry", metavar="REGISTRY[/PATH]")
 @remote.with_registry
-@click.option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
+@options.with_quiet
 @options.with_json
 @options.with_config
-def command(
-    registry: str, retries: int, plain_http: bool, insecure: bool, verbose: bool, quiet: bool, as_json: bool
-) -> None:
-    talking, who = remote.registry_options(plain_http, insecure), remote.credentials()
-    with progress(quiet=quiet, no_progress=True, verbose=verbose):
-        done = run(log_in(registry, who.user, who.password, talking, RetryPolicy(retries)))
-    console.result_json(done.to_json()) if as_json else console.result(done.lines())
-    for text in done.remarks():
-        console.warning(text, quiet=quiet)
-    console.status(done.summary(), quiet=quiet or as_json)
+def command(registry: str) -> None:
+    registries, credentials = remote.registry_options(), remote.credentials()
+    with log_to_stderr():
+        login = run(log_in(registry, credentials.user, credentials.password, registries, remote.retry_policy()))
+    options.show(login, Text(login.lines(), login.summary(), login.remarks()))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from mirror.cli import console, options, remote
+from mirror.cli import options, remote
 from mirror.cli.run import run
 from mirror.registry import RegistryOptions
 from mirror.registry.login import log_out
+from mirror.report.text import Text
 
 _HELP = """Remove credentials for a registry, or for a path in it.
 
@@ -15,22 +16,21 @@ _HELP = """Remove credentials for a registry, or for a path in it.
   mirror logout registry.internal:5000
   mirror logout --all --authfile ./auth.json
 
-They are removed from the file of --authfile or REGISTRY_AUTH_FILE; if neither is set, from all files that credentials
-are read from. Credential helpers are told to erase them.
+They are removed from the file given with --authfile or REGISTRY_AUTH_FILE; if neither is set, from all files that
+credentials are read from. Credential helpers are told to erase them.
 """
 
 
 @click.command(help=_HELP)
 @click.argument("registry", metavar="[REGISTRY[/PATH]]", required=False)
-@click.option("-a", "--all", "everything", is_flag=True, help="Remove the credentials of all registries.")
+@click.option("-a", "--all", "all_registries", is_flag=True, help="Remove the credentials of all registries.")
 @remote.with_authfile
-@click.option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
+@options.with_quiet
 @options.with_json
 @options.with_config
 @click.pass_context
-def command(ctx: click.Context, registry: str | None, everything: bool, quiet: bool, as_json: bool) -> None:
-    if (registry is None) is not everything:
+def command(ctx: click.Context, registry: str | None, all_registries: bool) -> None:
+    if (registry is None) is not all_registries:
         raise click.UsageError("Name a registry, or all of them with --all.", ctx)
-    done = run(log_out(registry, RegistryOptions(authfile=remote.authfile())))
-    console.result_json(done.to_json()) if as_json else console.result(done.lines())
-    console.status(done.summary(), quiet=quiet or as_json)
+    logout = run(log_out(registry, RegistryOptions(authfile=remote.authfile())))
+    options.show(logout, Text(logout.lines(), logout.summary()))

@@ -19,9 +19,9 @@ _HELP = """List the images of a layout or an archive: names, digests, platforms,
 
 
 @click.command(help=_HELP)
-@click.argument("what", metavar="DIR|FILE", type=options.Place(path_type=str))
-@click.option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
+@click.argument("location", metavar="DIR|FILE", type=options.Place(path_type=str))
+@options.with_quiet
 @options.with_json
-def command(what: str, quiet: bool, as_json: bool) -> None:
-    images = run(list_images(what))
-    options.show_result(images, text.image_list(images), quiet=quiet, as_json=as_json)
+def command(location: str) -> None:
+    images = run(list_images(location))
+    options.show(images, text.image_list(images))

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their values mean."""
+"""Options that several commands share, and how results are shown."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import click
 from click.core import ParameterSource
 
 from mirror.cli import console
+from mirror.cli.context import kept, kept_option
 from mirror.errors import MirrorError, StorageError
 from mirror.fs.atomic import write_output
+from mirror.oci.descriptor import Platform
 from mirror.report.json import to_json
 from mirror.report.text import Text
 from mirror.report.transfers import TransferReport
@@ -23,9 +25,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Place(click.Path):
-    """A path. An empty one is refused, since it is probably an unset variable, not the current directory.
+    """A path. An empty one is refused: it is more likely an unset variable than the current directory.
 
-    Whether it can be read is left to the library, whose errors have the right exit code.
+    Only the library opens it, so that its errors have the right exit codes.
     """
 
     def __init__(self, *, dir_okay: bool = True, allow_dash: bool = False, path_type: type[Path | str] = Path) -> None:
@@ -39,17 +41,31 @@ class Place(click.Path):
         return super().convert(value, param, ctx)
 
 
-def amount(text: str) -> int:
-    """Parse bytes with curl's units (`k`, `M`, `G`), as powers of 1000; 0 if the text is not a size."""
-    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([kKmMgG]?)B?", text, re.ASCII)
-    return int(float(found[1]) * 1000 ** " kmg".index(found[2].lower() or " ")) if found else 0
+def amount(kind: str, examples: str) -> Callable[[str], int]:
+    """Return a parser of bytes with curl's units (`k`, `M`, `G`), as powers of 1000; it raises click.BadParameter."""
+
+    def parse(text: str) -> int:
+        found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)([kKmMgG]?)B?", text, re.ASCII)
+        size = int(float(found[1]) * 1000 ** " kmg".index(found[2].lower() or " ")) if found else 0
+        if size < 1:
+            raise click.BadParameter(f"not a {kind}: {text!r}; {kind}s look like {examples}.")
+        return size
+
+    return parse
+
+
+def with_each(command: F, *decorators: Callable[[F], F]) -> F:
+    """Decorate a command with several options; --help lists the last one first."""
+    for decorator in decorators:
+        command = decorator(command)
+    return command
 
 
 def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     """Make the settings files the defaults of all other options."""
     if ctx.resilient_parsing:
-        return  # shell completion wants names, not settings
-    from mirror.config import settings as config  # for those commands that have settings
+        return  # completion needs no settings
+    from mirror.config import settings as config  # only for commands that have settings
 
     settings = config.load(path)
     ctx.obj = settings
@@ -60,41 +76,37 @@ def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
         console.note(f"settings from {', '.join(settings.files)}")
 
 
-def with_config(command: F) -> F:
-    return click.option(
-        "--config",
-        type=Place(dir_okay=False),
-        envvar="MIRROR_CONFIG",
-        is_eager=True,
-        expose_value=False,
-        callback=_load,
-        metavar="FILE",
-        help="Settings file to use instead of ./mirror.toml and ~/.config/mirror/mirror.toml.",
-    )(command)
-
-
-def with_json(command: F) -> F:
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of result lines.")(
-        command
-    )
-
-
-def with_each(command: F, *decorators: Callable[[F], F]) -> F:
-    """Decorate a command with several options; --help lists the last one first."""
-    for decorator in decorators:
-        command = decorator(command)
-    return command
+with_config = click.option(
+    "--config",
+    type=Place(dir_okay=False),
+    envvar="MIRROR_CONFIG",
+    is_eager=True,
+    expose_value=False,
+    callback=_load,
+    metavar="FILE",
+    help="Settings file to use instead of ./mirror.toml and ~/.config/mirror/mirror.toml.",
+)
+with_keep_going = click.option(
+    "--keep-going",
+    is_flag=True,
+    envvar="MIRROR_KEEP_GOING",
+    help="If an image fails, continue with the others; exit code 4.",
+)
+with_json = kept_option("--json", "as_json", is_flag=True, help="Print one JSON object instead of result lines.")
+with_quiet = kept_option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
 
 
 def with_output(command: F) -> F:
-    """Options for stderr."""
-    return with_each(
-        command,
-        click.option(
-            "--no-progress", is_flag=True, envvar="MIRROR_NO_PROGRESS", help="Show no progress bar, even on a terminal."
-        ),
-        click.option("-q", "--quiet", is_flag=True, help="Print only results and errors."),
+    """Add the options for stderr of commands with progress bars."""
+    no_progress = kept_option(
+        "--no-progress", is_flag=True, envvar="MIRROR_NO_PROGRESS", help="Show no progress bar, even on a terminal."
     )
+    return with_each(command, no_progress, with_quiet)
+
+
+def parse_platforms(texts: tuple[str, ...]) -> tuple[Platform, ...]:
+    """Parse the values of --platform, each of which may be a list with commas."""
+    return tuple(Platform.parse(name.strip()) for text in texts for name in text.split(","))
 
 
 def stronger(ctx: click.Context, first: str, second: str) -> str | None:
@@ -103,13 +115,12 @@ def stronger(ctx: click.Context, first: str, second: str) -> str | None:
     Raises:
         click.UsageError: both were set in the same place.
     """
-    order = [ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP]
     sources = {name: ctx.get_parameter_source(name) for name in (first, second) if ctx.params.get(name)}
-    for source in order:
+    for source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP):
         found = [name for name, where in sources.items() if where is source]
         if len(found) > 1:
-            flags = " and ".join("--" + name.replace("_", "-") for name in found)
-            raise click.UsageError(f"{flags} cannot be combined.", ctx)
+            flags = [max(option.opts, key=len) for option in ctx.command.params if option.name in found]
+            raise click.UsageError(f"{' and '.join(flags)} cannot be combined.", ctx)
         if found:
             return found[0]
     return None
@@ -121,42 +132,42 @@ def image_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list
 
     from mirror.manage.ls import list_images
 
-    folder = ctx.params.get("layout") or ctx.params.get("what")
+    layout = ctx.params.get("layout") or ctx.params.get("location")
     try:
-        images = asyncio.run(list_images(folder)).images if folder else ()
+        images = asyncio.run(list_images(layout)).images if layout else ()
     except MirrorError:
         return []  # a completion cannot show errors
     return [image.name for image in images if image.name.startswith(incomplete)]
 
 
-def show_result(result: object, text: Text, *, quiet: bool, as_json: bool) -> None:
+def show(result: object, text: Text) -> None:
     """Write a result to stdout, as lines or as one JSON object, and the rest of its text to stderr."""
-    console.result_json(to_json(result)) if as_json else console.result(text.lines)
+    show_result(result, text)
+    if text.summary and not kept("as_json"):
+        console.status(text.summary)
+
+
+def show_result(result: object, text: Text) -> None:
+    """As `show`, without the summary."""
+    console.result_json(to_json(result)) if kept("as_json") else console.result(text.lines)
     for warning in text.warnings:
-        console.warning(warning, quiet=quiet)
-    if text.summary:
-        console.status(text.summary, quiet=quiet or as_json)
+        console.warning(warning)
 
 
-def show(report: TransferReport, *, quiet: bool, as_json: bool) -> None:
-    """Show the result of a transfer, and what failed in it."""
-    console.result_json(report.to_json()) if as_json else console.result(report.lines())
-    _show_besides(report, quiet=quiet)
-
-
-def show_beside(report: TransferReport, *, quiet: bool) -> None:
-    """Show the same on stderr, since the archive goes to stdout."""
-    for line in report.lines():
-        console.status(line, quiet=quiet)
-    _show_besides(report, quiet=quiet)
-
-
-def _show_besides(report: TransferReport, *, quiet: bool) -> None:
+def show_transfer(report: TransferReport, *, lines_to_stderr: bool = False) -> None:
+    """Show the result of a transfer and its failures. If the archive goes to stdout, the lines go to stderr."""
+    if lines_to_stderr:
+        for line in report.lines():
+            console.status(line)
+    elif kept("as_json"):
+        console.result_json(report.to_json())
+    else:
+        console.result(report.lines())
     for text, hint in report.complaints():
         console.error(text, hint)
     for text in report.remarks():
-        console.warning(text, quiet=quiet)
-    console.status(report.summary(), quiet=quiet)
+        console.warning(text)
+    console.status(report.summary())
 
 
 def write_file(path: Path, text: str, option: str) -> None:
@@ -175,7 +186,7 @@ def check_stdin(ctx: click.Context) -> None:
     """Refuse to read an archive from a terminal.
 
     Raises:
-        click.UsageError: stdin is one.
+        click.UsageError: stdin is a terminal.
     """
     if sys.stdin.isatty():
         raise click.UsageError(
@@ -183,13 +194,13 @@ def check_stdin(ctx: click.Context) -> None:
         )
 
 
-def check_stdout(ctx: click.Context, *, as_json: bool) -> None:
+def check_stdout(ctx: click.Context) -> None:
     """Refuse to write an archive where it cannot go.
 
     Raises:
         click.UsageError: stdout is a terminal, or is needed for JSON.
     """
-    if as_json:
+    if kept("as_json"):
         raise click.UsageError("--json and an archive cannot both go to stdout.", ctx)
     if sys.stdout.isatty():
         raise click.UsageError("Refusing to write an archive to a terminal: name a file, or redirect stdout.", ctx)

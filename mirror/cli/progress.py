@@ -5,46 +5,45 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
-from mirror.cli.console import labelled
+from mirror.cli import console
+from mirror.cli.context import kept
 from mirror.content.store import NoProgress, Progress
 
 
-class _Log(logging.Handler):
-    def __init__(self, say: Callable[[str], None]) -> None:
-        super().__init__()
-        self._say = say
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._say(labelled("warning" if record.levelno >= logging.WARNING else "info", record.getMessage()))
-
-
 @contextmanager
-def progress(*, quiet: bool, no_progress: bool, verbose: bool = False) -> Iterator[Progress]:
-    """Show the progress and the log of a command."""
-    if not sys.stderr.isatty() or quiet or no_progress:
-        with _logging(lambda text: print(text, file=sys.stderr, flush=True), quiet=quiet, verbose=verbose):
+def progress() -> Iterator[Progress]:
+    """Show the log of a command and, on a terminal, progress bars; follow --quiet, --verbose and --no-progress."""
+    if not sys.stderr.isatty() or kept("quiet") or kept("no_progress"):
+        with log_to_stderr():
             yield NoProgress()
         return
     from mirror.cli.bar import Bars  # tqdm takes 30 ms to import
 
-    bars = Bars()
-    try:
-        with _logging(bars.say, quiet=quiet, verbose=verbose):
-            yield bars
-    finally:
-        bars.close()
+    with closing(Bars()) as bars, log_to_stderr(bars.write):
+        yield bars
 
 
 @contextmanager
-def _logging(say: Callable[[str], None], *, quiet: bool, verbose: bool) -> Iterator[None]:
-    log, handler = logging.getLogger("mirror"), _Log(say)
-    before = log.level
-    log.setLevel(logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING)
-    log.addHandler(handler)
+def log_to_stderr(write: Callable[[str], None] = console.write) -> Iterator[None]:
+    """Show the log of a command, for those without progress bars; follow --quiet and --verbose."""
+    logger, handler = logging.getLogger("mirror"), _LogHandler(write)
+    before = logger.level
+    logger.setLevel(logging.INFO if kept("verbose") else logging.ERROR if kept("quiet") else logging.WARNING)
+    logger.addHandler(handler)
     try:
         yield
     finally:
-        log.removeHandler(handler)
-        log.setLevel(before)
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+class _LogHandler(logging.Handler):
+    def __init__(self, write: Callable[[str], None]) -> None:
+        super().__init__()
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = "warning" if record.levelno >= logging.WARNING else "info"
+        self._write(console.labelled(kind, record.getMessage()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -14,9 +13,7 @@ from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.content.select import PlatformSelection
 from mirror.errors import StorageError
-from mirror.oci.descriptor import Platform
 from mirror.oci.reference import Reference
-from mirror.retry import RetryPolicy
 from mirror.transfer.pull import PullOptions, pull_images
 
 _HELP = """Pull images from registries into an OCI image layout, and verify every byte.
@@ -27,11 +24,12 @@ _HELP = """Pull images from registries into an OCI image layout, and verify ever
   mirror pull redis:4.0 --platform linux/amd64,linux/arm/v7
   mirror pull quay.io/a/b:v1 ghcr.io/c/d@sha256:… -o /media/stick/layout
   mirror pull --from-file images.txt --keep-going
-  mirror pull redis:4.0 --all --dry-run   what would move; writes nothing
+  mirror pull redis:4.0 --all --dry-run   show what would be transferred
 
-Run it again to continue after an interruption, to repair damaged blobs, or to update: what is there and has the right
-hash is not fetched again. A long list is pulled in batches: an image that does not exist ends the call with exit
-code 2, and earlier images may have been pulled by then. With --keep-going, the others go on.
+Run it again after an interruption, to repair damaged blobs, or to update: only missing and damaged blobs are fetched.
+
+If an image in the middle of a list does not exist, the command ends with exit code 2. Images that were complete by then
+are named in the layout, the rest are not. With --keep-going, the other images are pulled, and the exit code is 4.
 
 stdout gets one line for each image, NAME@DIGEST.
 """
@@ -43,7 +41,7 @@ stdout gets one line for each image, NAME@DIGEST.
     "--from-file",
     type=click.File("r"),
     metavar="FILE",
-    help="Read image names from FILE (- for stdin), one a line; # starts a comment.",
+    help="Read image names from FILE (- for stdin), one per line; # starts a comment.",
 )
 @click.option(
     "-o",
@@ -52,14 +50,14 @@ stdout gets one line for each image, NAME@DIGEST.
     default=Path("layout"),
     envvar="MIRROR_OUTPUT",
     metavar="DIR",
-    help="The directory of the layout.  [default: ./layout]",
+    help="Directory of the layout.  [default: ./layout]",
 )
 @click.option(
     "--platform",
     multiple=True,
     envvar="MIRROR_PLATFORM",
     metavar="OS/ARCH[/VARIANT][:OS.VERSION]",
-    help="A platform to pull; repeat the option, or use commas. [default: this host's]",
+    help="Platform to pull; repeat the option, or use commas. [default: this host's]",
 )
 @click.option(
     "-a", "--all-platforms", "--all", is_flag=True, envvar="MIRROR_ALL_PLATFORMS", help="Pull every platform."
@@ -82,12 +80,7 @@ stdout gets one line for each image, NAME@DIGEST.
     envvar="MIRROR_INCLUDE_FOREIGN",
     help="Fetch foreign layers from the URLs in the manifest too, without credentials.",
 )
-@click.option(
-    "--keep-going",
-    is_flag=True,
-    envvar="MIRROR_KEEP_GOING",
-    help="If an image fails, go on with the others; exit code 4.",
-)
+@options.with_keep_going
 @click.option("--dry-run", is_flag=True, help="Show what would be transferred; write nothing.")
 @click.option("--digestfile", type=options.Place(), metavar="FILE", help="Write the digests to FILE too.")
 @remote.with_jobs
@@ -110,51 +103,35 @@ def command(
     keep_going: bool,
     dry_run: bool,
     digestfile: Path | None,
-    jobs: int,
-    retries: int,
-    plain_http: bool,
-    insecure: bool,
-    quiet: bool,
-    verbose: bool,
-    no_progress: bool,
-    as_json: bool,
 ) -> None:
-    names = [*images, *_read_names(from_file)]
+    names = [*images, *(_read_names(from_file) if from_file else ())]
     if not names:
         raise click.UsageError("Name at least one image, such as redis:4.0.", ctx)
+    if options.stronger(ctx, "platform", "all_platforms") == "all_platforms":
+        selection = PlatformSelection(all=True, foreign=include_foreign)
+    else:
+        platforms = options.parse_platforms(platform)
+        selection = PlatformSelection(platforms=platforms, sparse=sparse, foreign=include_foreign)
     pulling = PullOptions(
-        platforms=replace(_choice(ctx, platform, sparse), foreign=include_foreign),
+        platforms=selection,
         referrers=referrers,
         keep_going=keep_going,
         dry_run=dry_run,
-        retry=RetryPolicy(retries),
-        registries=remote.registry_options(
-            plain_http, insecure, jobs, (Reference.parse(name).registry for name in names)
-        ),
+        retry=remote.retry_policy(),
+        registries=remote.registry_options(Reference.parse(name).registry for name in names),
     )
-    if digestfile and not os.access(digestfile.parent, os.W_OK):  # better now than after an hour
+    if digestfile and not os.access(digestfile.parent, os.W_OK):  # fail before a long transfer, not after it
         raise StorageError(f"{digestfile} cannot be written.", hint="Name another file with --digestfile.")
-    with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
+    with progress() as bars:
         report = run(pull_images(names, output, pulling, bars))
-    options.show(report, quiet=quiet, as_json=as_json)
+    options.show_transfer(report)
     if digestfile and not dry_run:
         digests = "".join(f"{image.digest}\n" for image in report.images if not image.failure)
         options.write_file(digestfile, digests, "--digestfile")
     report.raise_failures()
 
 
-def _choice(ctx: click.Context, platform: tuple[str, ...], sparse: bool) -> PlatformSelection:
-    which = options.stronger(ctx, "platform", "all_platforms")
-    if which == "all_platforms":
-        return PlatformSelection(all=True)
-    names = [name.strip() for text in platform for name in text.split(",")]
-    return PlatformSelection(platforms=tuple(map(Platform.parse, names)), sparse=sparse)
-
-
-def _read_names(file: TextIO | None) -> list[str]:
-    """Read one name per line; # starts a comment."""
-    if file is None:
-        return []
+def _read_names(file: TextIO) -> list[str]:
     try:
         lines = [line.partition("#")[0].strip() for line in file]
     except UnicodeDecodeError:

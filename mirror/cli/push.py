@@ -9,7 +9,6 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.retry import RetryPolicy
 from mirror.transfer.naming import NameMapping, PushTarget
 from mirror.transfer.push import PushOptions, push_images
 
@@ -21,14 +20,18 @@ _HELP = """Push images of a layout or an archive to a registry; digests are pres
   mirror push ./layout registry.internal:5000 redis:4.0   one image
   mirror push ./layout registry.internal:5000 redis:4.0 --as cache/redis:v4
   mirror push ./layout registry.internal:5000 --map docker.io=hub
-  mirror push ./layout registry.internal:5000 --dry-run   what would go where
+  mirror push ./layout registry.internal:5000 --dry-run   show the names
 
 With the prefix hub, docker.io/library/redis:4.0 becomes registry.internal:5000/hub/library/redis:4.0. If several --map
-match an image, the longest FROM is used; if none does, --strip-prefix is; --as replaces both. The prefix is always
-added in front.
+match an image, the longest FROM is used; if none matches, --strip-prefix is used. --as replaces both. The prefix is
+always put in front.
 
-Blobs are pushed first, then manifests, then indexes, the tag last. What the registry has is skipped, interrupted
-uploads are resumed if the registry has kept them, and every tag is read back and compared.
+Blobs are pushed first, then manifests, then indexes, the tag last. Content that the registry has is skipped,
+interrupted uploads are resumed if the registry has kept them, and every tag is read back and compared.
+
+If an IMAGE is not in the layout, nothing is pushed, and the exit code is 2. If an image in the middle cannot be pushed,
+the command ends with the exit code of that failure. Images that were complete by then have their tags in the registry,
+the rest do not. With --keep-going, the other images are pushed, and the exit code is 4.
 
 stdout gets one line for each image, NAME:TAG@DIGEST.
 """
@@ -56,12 +59,7 @@ stdout gets one line for each image, NAME:TAG@DIGEST.
     envvar="MIRROR_REFERRERS",
     help="Push the referrers of the images too: signatures, attestations. [default: referrers]",
 )
-@click.option(
-    "--keep-going",
-    is_flag=True,
-    envvar="MIRROR_KEEP_GOING",
-    help="If an image fails, go on with the others; exit code 4.",
-)
+@options.with_keep_going
 @click.option("--dry-run", is_flag=True, help="Show what would be pushed where; push nothing.")
 @click.option(
     "--receipt",
@@ -87,14 +85,6 @@ def command(
     keep_going: bool,
     dry_run: bool,
     receipt: Path | None,
-    jobs: int,
-    retries: int,
-    plain_http: bool,
-    insecure: bool,
-    quiet: bool,
-    verbose: bool,
-    no_progress: bool,
-    as_json: bool,
 ) -> None:
     pushing = PushOptions(
         mapping=NameMapping.parse(name, prefix, strip_prefix, maps),
@@ -102,10 +92,10 @@ def command(
         dry_run=dry_run,
         keep_going=keep_going,
         receipt=receipt,
-        retry=RetryPolicy(retries),
-        registries=remote.registry_options(plain_http, insecure, jobs, [PushTarget.parse(target).registry]),
+        retry=remote.retry_policy(),
+        registries=remote.registry_options([PushTarget.parse(target).registry]),
     )
-    with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
+    with progress() as bars:
         report = run(push_images(layout, target, images, pushing, bars))
-    options.show(report, quiet=quiet, as_json=as_json)
+    options.show_transfer(report)
     report.raise_failures()

@@ -11,17 +11,18 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_PATIENCE = 0.8  # seconds to clean up in; a disk may take minutes for an fsync
+_CLEANUP_TIME = 0.8  # seconds; an fsync on a slow disk may take minutes
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run `main`. SIGINT and SIGTERM cancel it, and it cleans up; a second one ends the process at once.
 
-    Where cleaning up takes too long, the process ends without: a thread that is killed in an fsync has been writing
-    what has no name yet, or has been verified. The layout is whole either way, and the next pull clears what is left.
+    If the cleanup takes too long, the process ends without it. That is safe: a thread that is killed during an fsync
+    is writing a file that has no final name yet, or has been verified. The layout is consistent either way, and the
+    next pull deletes what is left.
 
     Raises:
-        KeyboardInterrupt: it was cancelled. The loop is left as it is, since closing it is waiting for threads too;
+        KeyboardInterrupt: it was cancelled. The event loop is not closed, since that would wait for threads;
             `mirror.cli.main` exits without.
     """
     interrupted = False
@@ -34,7 +35,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             if interrupted:
                 os._exit(130)
             interrupted = True
-            loop.call_later(_PATIENCE, _leave)
+            loop.call_later(_CLEANUP_TIME, _exit)
             if task:
                 task.cancel()
 
@@ -56,6 +57,6 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     return result
 
 
-def _leave() -> None:
+def _exit() -> None:
     os.write(2, b"error: interrupted.\n")
     os._exit(130)

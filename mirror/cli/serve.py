@@ -14,9 +14,8 @@ from pathlib import Path
 import click
 
 from mirror.cli import console, options
-from mirror.cli.progress import progress
+from mirror.cli.progress import log_to_stderr
 from mirror.report import text
-from mirror.report.json import to_json
 from mirror.serve import ServeOptions, serve_layouts
 
 _HELP = """Serve layouts in place as a read-only registry: for docker, podman, containerd and skopeo.
@@ -32,11 +31,11 @@ registry. Nothing is written, so read-only media work. A blob is hashed before i
 its file changes; a corrupt blob is never served. index.json is read again when it changes.
 
 As soon as the server listens, stdout gets one line, HOST:PORT; stderr gets a line for each request. SIGTERM or Ctrl-C
-stops it with exit code 0 when transfers in progress are done, after at most 5 seconds; a second one stops it at once
-with exit code 130.
+stops the server with exit code 0 when transfers in progress are done, after at most 5 seconds; a second signal stops it
+at once with exit code 130.
 """
 
-_DISK_TIMEOUT = 5.0  # seconds that threads blocked on a disk get, after the requests in progress
+_DISK_TIMEOUT = 5.0  # seconds for threads that are blocked on a disk, after those for the requests in progress
 
 
 @click.command(help=_HELP)
@@ -59,26 +58,21 @@ _DISK_TIMEOUT = 5.0  # seconds that threads blocked on a disk get, after the req
 @click.option("-q", "--quiet", is_flag=True, help="Print only results, warnings and errors, no line for each request.")
 @options.with_json
 def command(
-    layouts: tuple[Path, ...],
-    listen: str,
-    cert: Path | None,
-    key: Path | None,
-    htpasswd: Path | None,
-    quiet: bool,
-    as_json: bool,
+    layouts: tuple[Path, ...], listen: str, cert: Path | None, key: Path | None, htpasswd: Path | None, quiet: bool
 ) -> None:
     _raise_file_limit()
     serving = ServeOptions(listen=listen, certificate=cert, key=key, htpasswd=htpasswd)
-    with progress(quiet=False, no_progress=True), _access_log(quiet):
-        asyncio.run(_serve(layouts, serving, quiet, as_json))
+    with log_to_stderr(), _access_log(quiet):
+        asyncio.run(_serve(layouts, serving, quiet))
 
 
-async def _serve(layouts: tuple[Path, ...], serving: ServeOptions, quiet: bool, as_json: bool) -> None:
+async def _serve(layouts: tuple[Path, ...], serving: ServeOptions, quiet: bool) -> None:
     stop = _stop_on_signals(serving.shutdown_timeout)
     async with serve_layouts(layouts, serving) as server:
         result = text.server_info(server)
-        console.status(result.summary, quiet=quiet)
-        console.result_json(to_json(server)) if as_json else console.result(result.lines)
+        if not quiet:
+            console.status(result.summary)
+        options.show_result(server, result)
         await stop.wait()
 
 
@@ -100,7 +94,7 @@ def _access_log(quiet: bool) -> Iterator[None]:
 
 class _AccessLogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        console.status(record.getMessage(), quiet=False)
+        console.status(record.getMessage())
 
 
 def _stop_on_signals(timeout: float) -> asyncio.Event:
@@ -119,7 +113,7 @@ def _stop_on_signals(timeout: float) -> asyncio.Event:
 
 
 def _raise_file_limit() -> None:
-    """Raise the limit of open files as far as the system allows: each connection is one, and each open blob another."""
+    """Raise the limit of open files as far as the system allows: each connection and each open blob is a file."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import click
@@ -20,7 +19,6 @@ from mirror.oci.reference import Reference
 from mirror.records import CAP, Record, parse_records
 from mirror.report.findings import VerifyLevel, VerifyReport
 from mirror.report.verification_text import verification
-from mirror.retry import RetryPolicy
 from mirror.stores.location import Location
 from mirror.verify import Verification
 
@@ -29,13 +27,13 @@ _HELP = """Verify a layout offline: hash every byte, follow every link, and repo
 \b
   mirror verify ./layout                     everything that is stored
   mirror verify ./layout redis:4.0           one image
-  mirror verify ./layout --level structure   quick: what is there, how large
+  mirror verify ./layout --level structure   quick: names and sizes only
   mirror verify ./layout --level layers      unpacked, compared with configs
-  mirror verify ./layout --sample 2/7        a seventh of the blobs
+  mirror verify ./layout --sample 2/7        one seventh of the blobs
   mirror verify ./layout --junit verify.xml  for CI
   mirror verify images.tar                   an archive, read in place
   mirror verify docker://redis:4.0           in its registry, nothing stored
-  mirror verify ./layout --record redis.md   is it what was published?
+  mirror verify ./layout --record redis.md   compared with a record
   mirror verify ./layout --expect redis:4.0=sha256:…
   mirror verify docker://registry.internal:5000/redis:4.0 --record redis.md
   mirror verify --receipt FILE               a registry, against a receipt
@@ -43,27 +41,27 @@ _HELP = """Verify a layout offline: hash every byte, follow every link, and repo
 
 The layout is only read. A layout can prove only that it agrees with itself; it cannot tell you whether it is the image
 you wanted. For that, pass a digest or a record that you received separately (see mirror record), or compare the printed
-digests with those that were published.
+digests with the published ones.
 
 Exit codes: 0 ok, 3 not ok, 1 no fault was found but something could not be checked.
 """
 
 
 @click.command(help=_HELP)
-@click.argument("what", metavar="DIR|FILE|docker://IMAGE", required=False, type=options.Place(path_type=str))
+@click.argument("location", metavar="DIR|FILE|docker://IMAGE", required=False, type=options.Place(path_type=str))
 @click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
 @click.option(
     "--receipt",
     type=options.Place(),
     metavar="FILE",
-    help="Check the registry against the receipt of a push, over the network, instead of a layout.",
+    help="Compare the registry with the receipt of a push, over the network, instead of verifying a layout.",
 )
 @click.option(
     "--level",
     type=click.Choice([str(level) for level in VerifyLevel]),
     default="content",
     show_default=True,
-    help="How thoroughly to check; each level includes those before it.",
+    help="Thoroughness; each level includes those before it.",
 )
 @click.option(
     "--sample", metavar="N/T", help="Hash only part N of T of the blobs; everything else is checked as usual."
@@ -73,7 +71,7 @@ Exit codes: 0 ok, 3 not ok, 1 no fault was found but something could not be chec
     type=click.Choice(["error", "warning"]),
     default="error",
     show_default=True,
-    help="The lowest severity that makes the verdict not ok.",
+    help="Lowest severity that makes the verdict not ok.",
 )
 @click.option("--junit", type=options.Place(dir_okay=False), metavar="FILE", help="Also write a JUnit report to FILE.")
 @click.option(
@@ -89,7 +87,7 @@ Exit codes: 0 ok, 3 not ok, 1 no fault was found but something could not be chec
     "expected",
     multiple=True,
     metavar="IMAGE=DIGEST",
-    help="The digest that an image must have; repeat the option for several images.",
+    help="Digest that an image must have; repeat the option for several images.",
 )
 @click.option(
     "--repair",
@@ -111,7 +109,7 @@ Exit codes: 0 ok, 3 not ok, 1 no fault was found but something could not be chec
 @click.pass_context
 def command(
     ctx: click.Context,
-    what: str | None,
+    location: str | None,
     images: tuple[str, ...],
     receipt: Path | None,
     level: str,
@@ -122,21 +120,13 @@ def command(
     expected: tuple[str, ...],
     repair: bool,
     source: str | None,
-    jobs: int,
-    retries: int,
-    plain_http: bool,
-    insecure: bool,
-    verbose: bool,
-    quiet: bool,
-    no_progress: bool,
-    as_json: bool,
 ) -> None:
-    if what and what.startswith(("oci:", "oci-archive:", "docker-archive:")):
-        place = Location.parse(what)
-        what, images = place.where, (*([place.ref] if place.ref else []), *images)
-    remotely = what is not None and what.startswith("docker://")
+    if location and location.startswith(("oci:", "oci-archive:", "docker-archive:")):
+        parsed = Location.parse(location)
+        location, images = parsed.where, (*([parsed.ref] if parsed.ref else []), *images)
+    in_registry = location is not None and location.startswith("docker://")
     for wrong, why in (
-        ((what is None) == (receipt is None), "Name either a layout or archive, or a receipt with --receipt."),
+        ((location is None) == (receipt is None), "Name either a layout or archive, or a receipt with --receipt."),
         (repair != (source is not None), "--repair needs --from SOURCE (a good copy), and --from needs --repair."),
         (repair and (receipt or sample), "--repair cannot be combined with --receipt or --sample."),
         (
@@ -144,7 +134,7 @@ def command(
             "--level and --sample cannot be combined with --receipt, which hashes every byte.",
         ),
         (
-            remotely and (images or sample or repair or level != VerifyLevel.CONTENT),
+            in_registry and (images or sample or repair or level != VerifyLevel.CONTENT),
             "docker://IMAGE is verified as a whole: no other names, --sample, --level or --repair.",
         ),
         (
@@ -154,81 +144,88 @@ def command(
     ):
         if wrong:
             raise click.UsageError(why, ctx)
-    expect = _expected(ctx, expected)
-    records = [record for file in files for record in _records(file)]
-    hosts = [Reference.parse(what).registry] if what and remotely else []
-    far = partial(remote.registry_options, plain_http, insecure, jobs, hosts)
-    show = partial(_show, fail_on=Severity(fail_on), junit=junit, as_json=as_json, quiet=quiet)
-    here: Verification | None = None
+    expect = _parse_expected(ctx, expected)
+    records = [record for file in files for record in _read_records(file)]
+    hosts = [Reference.parse(location).registry] if location and in_registry else []
+    local: Verification | None = None
     try:
-        with progress(quiet=quiet, verbose=verbose, no_progress=no_progress) as bars:
+        with progress() as bars:
             if receipt:
-                from mirror.verify.receipt import verify_receipt  # and with it, as with the next two, the HTTP client
+                from mirror.verify.receipt import verify_receipt  # this and the next two load the HTTP client
 
-                report = run(verify_receipt(receipt, far(), RetryPolicy(retries), bars))
-            elif what and source:
+                report = run(verify_receipt(receipt, remote.registry_options(), remote.retry_policy(), bars))
+            elif location and source:
                 from mirror.manage.repair import repair_layout
 
-                mending = partial(repair_layout, Path(what), source, images, level=level)
-                report = run(mending(options=far(), retry=RetryPolicy(retries), progress=bars))
-            elif what and remotely:
+                registries, retry = remote.registry_options(), remote.retry_policy()
+                repairing = repair_layout(
+                    Path(location), source, images, level=level, options=registries, retry=retry, progress=bars
+                )
+                report = run(repairing)
+            elif location and in_registry:
                 from mirror.verify.image import verify_image
 
-                asking = verify_image(what, far(), RetryPolicy(retries), expect=expect, records=records, progress=bars)
-                report = run(asking)
+                registries, retry = remote.registry_options(hosts), remote.retry_policy()
+                verifying = verify_image(location, registries, retry, expect=expect, records=records, progress=bars)
+                report = run(verifying)
             else:
-                begin = partial(Verification, what or "", images, level=level, sample=sample)
-                here = begin(expect=expect, records=records, progress=bars)
-                report = run(_to_the_end(here))
+                local = Verification(
+                    location or "",
+                    images,
+                    level=level,
+                    sample=sample,
+                    expect=expect,
+                    records=records,
+                    progress=bars,
+                )
+                report = run(_finish(local))
     except KeyboardInterrupt:
-        with suppress(BrokenPipeError):  # Ctrl-C has ended whoever was reading, too
-            if here:
-                show(here.report)
+        with suppress(BrokenPipeError):  # Ctrl-C has ended the reader of the pipe, too
+            if local:
+                _show(local.report, Severity(fail_on), junit)
         raise
-    ctx.exit(show(report))
+    ctx.exit(_show(report, Severity(fail_on), junit))
 
 
-def _expected(ctx: click.Context, texts: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _parse_expected(ctx: click.Context, texts: tuple[str, ...]) -> dict[str, str]:
+    expected: dict[str, str] = {}
     for text in texts:
         name, _, digest = text.partition("=")
         try:
             Digest.parse(digest)
         except InvalidDigest as error:
             raise click.UsageError(f"--expect must be IMAGE=DIGEST, such as redis:4.0=sha256:…: {error}", ctx) from None
-        if found.setdefault(name, digest) != digest:
+        if expected.setdefault(name, digest) != digest:
             raise click.UsageError(f"--expect names two digests for {name}.", ctx)
-    return found
+    return expected
 
 
-def _records(path: Path) -> list[Record]:
-    """Return the records of a file; no more is read than a record can have."""
+def _read_records(path: Path) -> list[Record]:
+    hint = "--record takes the file of a digest record."
     try:
         with path.open("rb") as file:
             data = file.read(CAP + 1)
     except FileNotFoundError:
-        raise NotFound(f"{path} does not exist.", hint="--record takes the file of a digest record.") from None
+        raise NotFound(f"{path} does not exist.", hint=hint) from None
     except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}.", hint="--record takes the file of a digest record.") from None
+        raise StorageError(f"{path}: {error.strerror}.", hint=hint) from None
     return parse_records(data, str(path))
 
 
-async def _to_the_end(verification: Verification) -> VerifyReport:
+async def _finish(verification: Verification) -> VerifyReport:
     async for _ in verification:
         pass
     return verification.report
 
 
-def _show(report: VerifyReport, *, fail_on: Severity, junit: Path | None, as_json: bool, quiet: bool) -> int:
-    """Show the report, and return the exit code."""
+def _show(report: VerifyReport, fail_on: Severity, junit: Path | None) -> int:
+    """Show a report, and return the exit code."""
     report = replace(report, fail_on=fail_on)
     if junit:
-        from mirror.report.junit import to_junit  # and the XML library, for this option alone
+        from mirror.report.junit import to_junit  # loads the XML library
 
         options.write_file(junit, to_junit(report), "--junit")
     text = verification(report)
-    console.result_json(report.to_json()) if as_json else console.result(text.lines)
-    for warning in text.warnings:
-        console.warning(warning, quiet=quiet)
-    console.status(text.summary, quiet=quiet)
+    options.show_result(report, text)
+    console.status(text.summary)
     return report.exit_code
