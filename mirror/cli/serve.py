@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -60,7 +60,9 @@ _DISK_TIMEOUT = 5.0  # seconds for threads that are blocked on a disk, after tho
 def command(
     layouts: tuple[Path, ...], listen: str, cert: Path | None, key: Path | None, htpasswd: Path | None, quiet: bool
 ) -> None:
-    _raise_file_limit()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # macOS reports "unlimited" and allows less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each connection and each open blob is a file
     serving = ServeOptions(listen=listen, certificate=cert, key=key, htpasswd=htpasswd)
     with log_to_stderr(), _access_log(quiet):
         asyncio.run(_serve(layouts, serving, quiet))
@@ -110,12 +112,3 @@ def _stop_on_signals(timeout: float) -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
     return stop
-
-
-def _raise_file_limit() -> None:
-    """Raise the limit of open files as far as the system allows: each connection and each open blob is a file."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):  # macOS reports "unlimited" and allows less
-        return

@@ -9,6 +9,7 @@
 `writer`     a response → the client: sendfile, slow disks, slow clients
 `htpasswd`   Basic authentication
 `handler`    one request: authenticate, respond, log
+`access`     the access log
 `listen`     listening sockets and TLS
 `server`     connections, limits and shutdown
 

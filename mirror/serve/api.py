@@ -1,7 +1,7 @@
-"""The pull side of the distribution specification: a request → a response, without a socket.
+"""The pull side of the OCI distribution-spec: a request → a response, without a socket.
 
-A path is split as it was sent; each part is decoded once and must then match its grammar. No part of a request path
-ever becomes a file path, and a path traversal is simply not a valid name. Page sizes are capped (CVE-2023-2253).
+A request path is split before it is decoded; each part is decoded once and must then match its grammar. No part of it
+is ever used as a file path, so a path traversal is just an invalid name. Page sizes are capped (CVE-2023-2253).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BLOB_TYPE = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request: a raw `path`, and the first value of each field of `query` and `headers` (names in lower case)."""
+    """A request: the `path` as sent, and the first value of each field of `query` and `headers` (in lower case)."""
 
     method: str
     path: str
@@ -38,7 +38,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A read-only registry: names from `cache`, content from `store`."""
+    """A read-only registry: names come from `cache`, content from `store`."""
 
     cache: CatalogCache
     store: BlobStore
@@ -57,64 +57,51 @@ class Api:
             case []:
                 return Response.json({})
             case ["_catalog"]:
-                return await self._catalog(request)
+                names = (await self.cache.catalog()).names(_namespace(request))
+                page, link = paginate("/v2/_catalog", names, request.query)
+                return Response.json({"repositories": page}, link)
             case [*name, "tags", "list"]:
                 return await self._tags(request, "/".join(name))
-            case [*name, "manifests", reference]:
-                return await self._manifest(request, "/".join(name), reference)
-            case [*name, "blobs", digest]:
-                return await self._blob(request, "/".join(name), digest)
+            case [*name, ("manifests" | "blobs") as kind, reference]:
+                return await self._content(request, "/".join(name), kind.removesuffix("s"), reference)
             case [*name, "referrers", digest]:
                 return await self._referrers(request, "/".join(name), digest)
         raise _not_found()
-
-    async def _catalog(self, request: Request) -> Response:
-        catalog = await self.cache.catalog()
-        names, link = paginate("/v2/_catalog", catalog.names(_namespace(request)), request.query)
-        return Response.json({"repositories": names}, link)
 
     async def _tags(self, request: Request, name: str) -> Response:
         repository = await self._repository(request, name)
         tags, link = paginate(f"/v2/{name}/tags/list", sorted(repository.tags), request.query)
         return Response.json({"name": name, "tags": tags}, {**link, **_namespace_header(request)})
 
-    async def _manifest(self, request: Request, name: str, reference: str) -> Response:
+    async def _content(self, request: Request, name: str, kind: str, reference: str) -> Response:
+        """Respond with a verified manifest or blob. HEAD verifies it too, since its 200 is a promise."""
         repository = await self._repository(request, name)
-        descriptor = repository.tags.get(reference) if is_tag(reference) else None
-        if ":" in reference:
+        if kind == "manifest" and ":" not in reference:
+            descriptor = repository.tags.get(reference) if is_tag(reference) else None
+        else:
             descriptor = (await self.cache.content(repository)).descriptors.get(_digest(reference))
-        if descriptor is None or not descriptor.is_manifest:
-            raise ErrorResponse(404, "MANIFEST_UNKNOWN", f"{name} has no manifest {reference[:256]!r}.")
-        return await self._content(request, name, descriptor, descriptor.media_type, "MANIFEST_UNKNOWN")
-
-    async def _blob(self, request: Request, name: str, digest: str) -> Response:
-        repository = await self._repository(request, name)
-        descriptor = (await self.cache.content(repository)).descriptors.get(_digest(digest))
-        if descriptor is None:
-            raise ErrorResponse(404, "BLOB_UNKNOWN", f"{name} has no blob {digest}.")
-        return await self._content(request, name, descriptor, _BLOB_TYPE, "BLOB_UNKNOWN")
-
-    async def _content(
-        self, request: Request, name: str, descriptor: Descriptor, media_type: str, unknown: str
-    ) -> Response:
-        """Respond with verified content. HEAD verifies too: its 200 is a promise."""
+        unknown = f"{kind.upper()}_UNKNOWN"
+        if descriptor is None or (kind == "manifest" and not descriptor.is_manifest):
+            raise ErrorResponse(404, unknown, f"{name} has no {kind} {reference[:256]!r}.")
         content = await self.store.open(descriptor)
         if isinstance(content, BlobCheck):
             raise _content_error(name, descriptor, content, unknown)
         try:
-            return _content_response(request, descriptor, media_type, content)
+            return _content_response(
+                request, descriptor, descriptor.media_type if kind == "manifest" else _BLOB_TYPE, content
+            )
         except BaseException:
             close(content)
             raise
 
     async def _referrers(self, request: Request, name: str, digest: str) -> Response:
         repository = await self._repository(request, name)
-        subject, kind, last = _digest(digest), request.query.get("artifactType"), request.query.get("last", "")
+        subject, wanted, last = _digest(digest), request.query.get("artifactType"), request.query.get("last", "")
         found = (await self.cache.content(repository)).referrers.get(subject, [])
-        referrers = [one for one in found if one.digest > last and (not kind or one.artifact_type == kind)]
+        referrers = [one for one in found if one.digest > last and (not wanted or one.artifact_type == wanted)]
         page = list(_referrers_page(referrers))
         headers = {"Content-Type": OCI_INDEX, **_namespace_header(request)}
-        if kind:
+        if wanted:
             headers["OCI-Filters-Applied"] = "artifactType"
         if len(page) < len(referrers):
             query = {**request.query, "last": referrers[len(page) - 1].digest}
@@ -126,7 +113,7 @@ class Api:
             raise ErrorResponse(404, "NAME_INVALID", f"Not a valid repository name: {name[:256]!r}.")
         repository = (await self.cache.catalog()).find(name, _namespace(request))
         if repository is None:
-            raise ErrorResponse(404, "NAME_UNKNOWN", f"There is no repository {name[:256]!r}.")
+            raise ErrorResponse(404, "NAME_UNKNOWN", f"This registry has no repository {name[:256]!r}.")
         return repository
 
 
@@ -134,7 +121,7 @@ def _split(path: str) -> list[str]:
     """Return the decoded parts of a path below `/v2/`; [] for `/v2/` itself.
 
     Raises:
-        ErrorResponse: no path of a registry looks like this.
+        ErrorResponse: it is not the path of a registry endpoint.
     """
     if path in ("/v2", "/v2/"):
         return []
@@ -150,7 +137,7 @@ def _split(path: str) -> list[str]:
 
 
 def _not_found() -> ErrorResponse:
-    return ErrorResponse(404, "UNSUPPORTED", "There is nothing at this path.")
+    return ErrorResponse(404, "UNSUPPORTED", "This registry has no such endpoint.")
 
 
 def _digest(text: str) -> Digest:
@@ -161,7 +148,7 @@ def _digest(text: str) -> Digest:
 
 
 def _namespace(request: Request) -> str | None:
-    """Return the registry that a client means (OCI distribution-spec, "Registry Proxying")."""
+    """Return the registry that a client asks a mirror for (OCI distribution-spec, "Registry Proxying")."""
     text = request.query.get("ns")
     if text is not None and not is_host(text):
         raise ErrorResponse(400, "NAME_INVALID", f"ns is not a registry host: {text[:256]!r}.")
@@ -173,7 +160,7 @@ def _namespace_header(request: Request) -> dict[str, str]:
 
 
 def _content_response(request: Request, descriptor: Descriptor, media_type: str, content: Content) -> Response:
-    """Respond with all of the content, with a range of it, or with 304 if the client has it."""
+    """Respond with the content, a range of it, or 304 if the client has it."""
     etag = f'"{descriptor.digest}"'
     headers = {
         "Content-Type": media_type,
@@ -185,7 +172,9 @@ def _content_response(request: Request, descriptor: Descriptor, media_type: str,
     if "if-none-match" in request.headers and matches_etag(request.headers["if-none-match"], etag):
         close(content)
         return Response(304, headers)
-    header = request.headers.get("range") if request.method == "GET" else None  # RFC 9110, 14.2: ignored elsewhere
+    header = (
+        request.headers.get("range") if request.method == "GET" else None
+    )  # RFC 9110, 14.2: ignored for other methods
     if request.headers.get("if-range", etag).strip() != etag:
         header = None
     wanted = parse_range(header, descriptor.size)
@@ -197,7 +186,7 @@ def _content_response(request: Request, descriptor: Descriptor, media_type: str,
 
 
 def _content_error(name: str, descriptor: Descriptor, check: BlobCheck, unknown: str) -> ErrorResponse:
-    """Return why content is not served. The client learns what is wrong with it, but no path of the server."""
+    """Return the error for content that is not served. It does not reveal paths of the server."""
     digest, repair = descriptor.digest, "Repair the layout: mirror verify DIR --repair --from SOURCE"
     if check.fault is BlobFault.MISSING:
         message = f"{name}: {digest} is missing from the layout."
@@ -213,7 +202,7 @@ def _content_error(name: str, descriptor: Descriptor, check: BlobCheck, unknown:
 
 
 def _referrers_page(referrers: list[Descriptor]) -> Iterator[JsonObject]:
-    """Yield as many descriptors as fit into an index of the maximum size, and at least one."""
+    """Yield as many descriptors as fit into an index of the maximum size, but at least one."""
     size = 0
     for number, descriptor in enumerate(referrers):
         item = descriptor.to_json()

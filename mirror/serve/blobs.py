@@ -1,8 +1,8 @@
 """The blobs of several layouts, each hashed before its first byte is served.
 
-The result of hashing a file is cached under the state of that file: device, inode, size and times. A file whose state
-changes is hashed again. A blob is sent from the descriptor that was checked, so the file cannot be swapped in between.
-Blobs of up to 64 KiB are hashed on every request and sent from memory.
+The result of hashing is cached with the state of the file: device, inode, size and times. A file whose state changes is
+hashed again. A blob is sent from the file descriptor that was hashed, so the file cannot be replaced in between. Blobs
+of up to 64 KiB are hashed on every request and sent from memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event
-from types import TracebackType
 from typing import Self, TypeVar
 
 from mirror.concurrency import available_cpus, shielded
@@ -26,9 +25,9 @@ from mirror.oci.digest import Digest
 
 R = TypeVar("R")
 
-_SMALL = 64 * 1024  # bytes: hashed faster than cached, and small enough to wait in memory for a slow client
-_THREADS = 32  # for disk access; at most one per CPU is hashing
-_TRANSIENT = frozenset({BlobFault.UNREADABLE, BlobFault.CHANGED})  # not cached: a loose drive may be readable again
+_SMALL = 64 * 1024  # bytes; hashing is cheaper than caching, and slow clients do not take much memory
+_THREADS = 32  # for reading; at most one per CPU hashes
+_TRANSIENT = frozenset({BlobFault.UNREADABLE, BlobFault.CHANGED})  # not cached: the next read may succeed
 _STOPPED = BlobCheck(BlobFault.UNREADABLE, "a readable file", "a server that is shutting down")
 
 
@@ -47,13 +46,10 @@ class OpenBlob:
 
     @property
     def unchanged(self) -> bool:
-        """Whether the content is still what it was when the blob was opened.
-
-        Adding or removing a hard link also updates ctime, but does not change the content.
-        """
+        """True while the file is in the state in which it was opened."""
         status = os.fstat(self.fd)
         now = FileState.of(status)
-        if status.st_nlink != self.links:
+        if status.st_nlink != self.links:  # a new or removed hard link updates ctime, but does not change the content
             now = replace(now, changed=self.state.changed)
         return now == self.state
 
@@ -73,7 +69,7 @@ def close(content: Content | BlobCheck) -> None:
 
 
 class BlobStore:
-    """The blobs of several layouts; each comes from the first layout with a good copy. Use it in `with`."""
+    """The blobs of several layouts, each from the first layout with a good copy. A context manager."""
 
     def __init__(self, layouts: Sequence[Layout]) -> None:
         self._blobs = [layout.blobs for layout in layouts]
@@ -86,13 +82,13 @@ class BlobStore:
     async def run_in_thread(self, work: Callable[[], R], discard: Callable[[R], None] = lambda _: None) -> R:
         """Run `work`, which may block on a disk, in a worker thread.
 
-        A cancellation waits for the thread, and passes a result that is no longer needed to `discard`.
+        A cancellation waits for the thread, and passes the unused result to `discard`.
         """
         running = asyncio.get_running_loop().run_in_executor(self._threads, work)
         return await shielded(running, unwanted=discard)
 
     async def open(self, descriptor: Descriptor) -> Content | BlobCheck:
-        """Return the verified content: bytes, or a blob that the caller closes; a failed check if there is none."""
+        """Return the verified content: bytes, or a blob that the caller closes; the failed check if there is none."""
         failed = MISSING
         for layout in range(len(self._blobs)):
             content = await self._open_in(layout, descriptor)
@@ -103,7 +99,7 @@ class BlobStore:
         return failed
 
     def read(self, descriptor: Descriptor) -> bytes | None:
-        """Return the verified bytes of a manifest, None if no layout has them. Blocks; the caller caps the size."""
+        """Return the verified bytes of a manifest; None if no layout has them. Blocks; the caller limits the size."""
         for blobs in self._blobs:
             data = bytearray()
             if hash_blob(blobs.look(descriptor.digest), descriptor.digest, descriptor.size, through=keep(data)).ok:
@@ -117,9 +113,7 @@ class BlobStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
         self._threads.shutdown()
 
@@ -150,8 +144,8 @@ class BlobStore:
     async def _check(self, key: tuple[int, Digest], descriptor: Descriptor, blob: OpenBlob) -> BlobCheck:
         """Return the cached result for this file in this state, or hash it.
 
-        Concurrent requests for a blob wait for one hash. It runs to its end even if its client disconnects, so that a
-        client that retries after a timeout is served at once.
+        Concurrent requests for a blob wait for one hash. It continues if its client disconnects, so that a client that
+        retries after a timeout is served at once.
         """
         async with self._locks.setdefault(key, asyncio.Lock()):
             state, check = self._checks.get(key, (None, None))
@@ -180,7 +174,7 @@ class _StoppedError(Exception):
 
 
 class _BorrowedReader:
-    """A `mirror.content.hashing.Reader` over an open blob that leaves it open."""
+    """A `mirror.content.hashing.Reader` of an open blob that does not close it."""
 
     def __init__(self, blob: OpenBlob) -> None:
         self.size = blob.state.size

@@ -1,8 +1,8 @@
 """The catalog, and what each repository contains, kept up to date with `index.json`.
 
-A layout may change while it is served: `mirror pull` replaces `index.json` as a whole, other tools write it in place.
-Its state is checked on every request, which costs one system call, and it is read again when it has changed. If it is
-broken, a warning is logged, and what was served before is still served.
+A layout may change while it is served: `mirror pull` replaces `index.json` atomically, other tools write it in place.
+Its state is checked on every request, which takes one system call, and it is read again when it has changed. If it is
+broken, a warning is logged, and the previous images are still served.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RETRY_AFTER = 1.0  # seconds until a repository with unreadable manifests is re
 
 
 class CatalogCache:
-    """The repositories of some layouts, and their content."""
+    """The repositories of the served layouts, and their content."""
 
     def __init__(self, layouts: Sequence[Layout], store: BlobStore) -> None:
         self._store = store
@@ -37,7 +37,7 @@ class CatalogCache:
         self._reloading, self._reading = asyncio.Lock(), asyncio.Lock()
 
     async def catalog(self) -> Catalog:
-        """Return the repositories, by each `index.json` as it is now, or was when it could last be read."""
+        """Return the repositories, according to each `index.json` as it was last readable."""
         if any(index.is_stale for index in self._indexes):
             async with self._reloading:
                 stale = [index for index in self._indexes if index.is_stale]
@@ -51,25 +51,23 @@ class CatalogCache:
 
     async def content(self, repository: Repository) -> RepositoryContent:
         """Return what a repository contains. It is read on first use, and again later if it was incomplete."""
-        found = self._cached(repository)
-        if found is None:
-            async with self._reading:
-                found = self._cached(repository) or await self._read(repository)
-        return found
+        content = self._cached(repository)
+        if content:
+            return content
+        async with self._reading:
+            content = self._cached(repository)
+            if content is None:
+                cache = self._content  # belongs to the catalog with `repository`; a reload meanwhile starts a new one
+                reading = partial(read_content, repository.name, repository.entries, self._store.read)
+                content = await self._store.run_in_thread(reading)
+                cache[repository.name] = (content, time.monotonic())
+                if content.excess:
+                    log.warning("%s Not all of it is served.", content.excess)
+        return content
 
     def _cached(self, repository: Repository) -> RepositoryContent | None:
-        found, since = self._content.get(repository.name, (None, 0.0))
-        return found if found and (found.complete or time.monotonic() - since < _RETRY_AFTER) else None
-
-    async def _read(self, repository: Repository) -> RepositoryContent:
-        cache = self._content  # of the catalog that `repository` is from: a reload meanwhile starts a new one
-        found = await self._store.run_in_thread(
-            partial(read_content, repository.name, repository.entries, self._store.read)
-        )
-        cache[repository.name] = (found, time.monotonic())
-        if found.excess:
-            log.warning("%s Not all of it is served.", found.excess)
-        return found
+        content, read_at = self._content.get(repository.name, (None, 0.0))
+        return content if content and (content.complete or time.monotonic() - read_at < _RETRY_AFTER) else None
 
 
 class _IndexFile:
@@ -87,7 +85,7 @@ class _IndexFile:
         return self._state is None or self._state != self._current_state()
 
     def reload(self) -> bool:
-        """Read the file again, and return whether the entries have changed. The same error is logged only once."""
+        """Read the file again. Return True if the entries have changed. The same error is logged only once."""
         state = self._current_state()
         try:
             data = self.layout.read("index.json", CAP)
@@ -96,11 +94,11 @@ class _IndexFile:
         except MirrorError as error:
             changed, message = False, str(error)
             if message != self._error:
-                log.warning("%s: %s The images that it had before are still served.", self.layout.path, message)
+                log.warning("%s: %s The previous images are still served.", self.layout.path, message)
             self._error = message
         else:
             self._error, self._data, self.entries = "", data, found
-        # A second change within one tick of a coarse clock would not show, so a young file is read every time.
+        # A second change within one tick of a coarse clock would go unnoticed, so a new file is read every time.
         self._state = state if state and state.is_settled else None
         return changed
 

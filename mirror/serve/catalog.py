@@ -1,14 +1,13 @@
-"""Which repository an image of a layout is served in. Pure: entries in, names out.
+"""The repositories in which the images of layouts are served. Pure: entries in, names out.
 
 An image can be requested in three ways:
 
-    library/redis                 by its path, as after `mirror push`; this is what a mirror for Docker Hub is asked for
-    docker.io/library/redis       by its full name, if that is a legal repository name (a host with a port is not)
-    library/redis?ns=docker.io    by its path and registry, as containerd asks a mirror
+    library/redis                 by its path, as docker does when it uses a mirror of Docker Hub
+    docker.io/library/redis       by its full name, if that is a valid repository name (a host with a port is not)
+    library/redis?ns=docker.io    by its path and registry, as containerd does when it uses a mirror
 
-A path belongs to one registry only, since otherwise a client that means one publisher could be given another's tags:
-to Docker Hub if it has that path, else to the registry that comes first. A full name takes precedence over a path that
-looks the same.
+If several registries have the same path, the path refers to Docker Hub if it is one of them, otherwise to the first:
+tags of different publishers must not be mixed. A full name takes precedence over a path that looks the same.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ from mirror.oci.descriptor import Descriptor
 from mirror.oci.reference import DOCKER_HUB, Reference, is_repository
 
 _SHOWN = 10  # names in one warning
-_LONGEST = 255  # characters of a repository (OCI distribution-spec, "Pulling manifests")
+_MAX_LENGTH = 255  # characters of a repository name (OCI distribution-spec, "Pulling manifests")
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """Images that are served under one name.
+    """A repository.
 
     Attributes:
-        registry: where they are from; "" if the layout does not say.
+        registry: the registry that its images come from; "" if the layout does not say.
         path: the repository in that registry.
-        entries: the images of all layouts, in order.
-        tags: what each tag refers to; if two images have the same tag, the first one gets it.
+        entries: its images in all layouts, in order.
+        tags: the root of each tag; if two images have the same tag, the first one.
     """
 
     registry: str
@@ -51,7 +50,7 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Every repository by each of its names. `warnings` say where names collide or cannot be served."""
+    """Every repository by each of its names, and `warnings` about names that collide or cannot be served."""
 
     by_name: Mapping[str, Repository] = field(default_factory=dict)
     by_registry: Mapping[tuple[str, str], Repository] = field(default_factory=dict)
@@ -63,19 +62,19 @@ class Catalog:
         warnings: list[str] = []
         repositories = _repositories(layouts, warnings)
         by_path = _by_path(repositories, warnings)
-        by_full_name = {one.name: one for one in repositories if one.registry and _is_legal(one.name)}
+        by_full_name = {one.name: one for one in repositories if one.registry and _is_valid(one.name)}
         by_registry = {(one.registry, one.path): one for one in repositories}
         return cls({**by_path, **by_full_name}, by_registry, tuple(warnings))
 
     def find(self, name: str, registry: str | None) -> Repository | None:
-        """Return the repository that a client means by `name`; `registry` is containerd's `ns`."""
+        """Return the repository that a client calls `name`; `registry` is containerd's `ns`."""
         if registry is None:
             return self.by_name.get(name)
         try:
             reference = Reference.parse(f"{registry}/{name}")
         except InvalidReference:
             return None
-        if reference.repository not in (name, f"library/{name}"):  # `registry` was parsed as a part of the path
+        if reference.repository not in (name, f"library/{name}"):  # `registry` was taken for a part of the path
             return None
         return self.by_registry.get((reference.registry, reference.repository))
 
@@ -86,7 +85,7 @@ class Catalog:
         return len({entry.name for entry in entries if not is_attachable(entry)})
 
     def names(self, registry: str | None) -> list[str]:
-        """Return each repository once, by its shortest name, in the order that the specification demands."""
+        """Return each repository once, by its shortest name, in the order that the specification requires."""
         if registry is not None:
             return sorted(one.path for one in self.by_registry.values() if self.find(one.path, registry) is one)
         shortest: dict[tuple[str, str], str] = {}
@@ -99,7 +98,9 @@ class Catalog:
 def _repositories(layouts: Iterable[tuple[Path, Sequence[Entry]]], warnings: list[str]) -> list[Repository]:
     entries: dict[tuple[str, str], list[Entry]] = {}
     for path, images in layouts:
-        default, unnamed = _directory_name(path), []
+        name = re.sub(r"[^a-z0-9]+", "-", path.resolve().name.lower()).strip("-")
+        default = name[:_MAX_LENGTH].rstrip("-") or "layout"  # the directory's name as a repository name
+        unnamed = []
         for entry in images:
             if not entry.root.is_manifest:
                 warnings.append(f"{path}: {entry.name} is not served: it is neither a manifest nor an index.")
@@ -118,12 +119,6 @@ def _repositories(layouts: Iterable[tuple[Path, Sequence[Entry]]], warnings: lis
     ]
 
 
-def _directory_name(layout: Path) -> str:
-    """Return the name of a directory as a repository name: lower case, with a dash for what is not allowed."""
-    name = re.sub(r"[^a-z0-9]+", "-", layout.resolve().name.lower()).strip("-")
-    return name[:_LONGEST].rstrip("-") or "layout"
-
-
 def _tags(name: str, entries: Sequence[Entry], warnings: list[str]) -> dict[str, Descriptor]:
     tags: dict[str, Descriptor] = {}
     for entry in entries:
@@ -139,19 +134,19 @@ def _tags(name: str, entries: Sequence[Entry], warnings: list[str]) -> dict[str,
 
 
 def _by_path(repositories: Sequence[Repository], warnings: list[str]) -> dict[str, Repository]:
-    """Assign each path to one repository. Docker asks its mirrors for Docker Hub's paths without naming Docker Hub."""
+    """Assign each path to one repository, of Docker Hub if possible: docker does not send a mirror the registry."""
     by_path: dict[str, Repository] = {}
-    for one in sorted(repositories, key=lambda one: one.registry != DOCKER_HUB):  # a stable sort: else in their order
-        if not _is_legal(one.path):
-            warnings.append(f"{one.name} is not served: its name is longer than {_LONGEST} characters.")
+    for one in sorted(repositories, key=lambda one: one.registry != DOCKER_HUB):  # stable: the rest keeps its order
+        if not _is_valid(one.path):
+            warnings.append(f"{one.name} is not served: its name is longer than {_MAX_LENGTH} characters.")
             continue
         first = by_path.setdefault(one.path, one)
         if first is not one:
-            has_full_name = one.registry and _is_legal(one.name)
+            has_full_name = one.registry and _is_valid(one.name)
             how = f"as {one.name}" if has_full_name else "to clients that send its registry (?ns=)"
             warnings.append(f"{one.path} refers to {first.name}; {one.name} is served only {how}.")
     return by_path
 
 
-def _is_legal(name: str) -> bool:
-    return len(name) <= _LONGEST and is_repository(name)
+def _is_valid(name: str) -> bool:
+    return len(name) <= _MAX_LENGTH and is_repository(name)

@@ -1,10 +1,11 @@
-"""What a repository contains: everything that its images reference, as far as their manifests can be read.
+"""The content of a repository: everything that its images reference, as far as their manifests can be read.
 
-A registry serves content only in the repositories that have it. The manifests are therefore read once, when a digest
-is first requested. That also finds the referrers: all manifests with a `subject` (OCI distribution-spec, "Listing
-Referrers"). The index under a referrers tag (`sha256-…`) is an entry like any other, so what it lists is found too.
+A registry serves content only from the repositories that contain it. The manifests are therefore read once, when a
+digest is first requested. This also finds the referrers: all manifests with a `subject` (OCI distribution-spec,
+"Listing Referrers"). The index under a referrers tag (`sha256-…`) is an entry like any other, so its referrers are
+found too.
 
-A broken image must not hide the others, so nothing is raised here; a request for a broken blob reports it.
+A broken image must not hide the others, so faults are not raised here; a request for the broken blob reports them.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ class RepositoryContent:
 
     Attributes:
         descriptors: everything that the images reference, by digest.
-        referrers: the manifests with a `subject`, by the digest of that subject, sorted by their own.
+        referrers: the manifests with a `subject`, by the digest of the subject, sorted by their own digest.
         complete: False if a manifest could not be read, so that another attempt may find more.
-        excess: which limit was reached, if any. What lies beyond it is not served.
+        excess: the limit that was exceeded, as a sentence; None if none was. Content beyond the limit is not served.
     """
 
     descriptors: dict[Digest, Descriptor] = field(default_factory=dict)
@@ -42,12 +43,12 @@ class RepositoryContent:
 
 
 def read_content(name: str, entries: Sequence[Entry], read: ReadManifest) -> RepositoryContent:
-    """Follow every entry of a repository.
+    """Read the manifests of a repository. Blocks.
 
     Args:
-        name: the name of the repository.
-        entries: the images.
-        read: returns the verified bytes of a manifest, None if there are none; blocks.
+        name: the name of the repository, for messages.
+        entries: the images in the repository.
+        read: returns the verified bytes of a manifest, None if they cannot be read.
     """
     content = RepositoryContent()
 
@@ -55,12 +56,12 @@ def read_content(name: str, entries: Sequence[Entry], read: ReadManifest) -> Rep
         if isinstance(error, LimitExceeded):
             content.excess = str(error)
 
-    # A hostile layout could exhaust memory: all images together may have as many bytes of manifests as one.
+    # All images together may have as many bytes of manifests as one: a hostile layout must not exhaust the memory.
     walk = Walk(Budget(name, Limits(manifests=MOST_MANIFESTS * len(entries))), on_fault=note_excess)
     content.descriptors = walk.seen
     for entry in entries:
         keep = partial(_has, entry)
-        walk.follow(entry.root, lambda descriptor: _read_manifest(content, descriptor, read), keep)
+        walk.follow(entry.root, partial(_read_manifest, content, read), keep)
     for referrers in content.referrers.values():
         referrers.sort(key=lambda descriptor: descriptor.digest)
     return content
@@ -70,8 +71,8 @@ def _has(entry: Entry, child: Descriptor) -> bool:
     return not entry.lacks(child)
 
 
-def _read_manifest(content: RepositoryContent, descriptor: Descriptor, read: ReadManifest) -> Document | None:
-    """Return a manifest, None if it cannot be read, and add it to the referrers if it has a subject."""
+def _read_manifest(content: RepositoryContent, read: ReadManifest, descriptor: Descriptor) -> Document | None:
+    """Return a manifest, None if it cannot be read. Add it to the referrers if it has a subject."""
     if descriptor.size > MANIFEST_CAP:
         return None
     data = read(descriptor)
@@ -81,9 +82,9 @@ def _read_manifest(content: RepositoryContent, descriptor: Descriptor, read: Rea
     try:
         document = manifest.parse(data, descriptor.media_type, str(descriptor.digest))
     except ContentError:
-        return None  # it is served as published; judging it is up to the client
+        return None  # it is served as published; the client decides
     if document.subject:
-        # As the referrers API wants it: with the manifest's own annotations and its artifact type.
+        # The referrers API requires the annotations and the artifact type of the manifest itself.
         kind = document.artifact_type or (document.config.media_type if document.config else None)
         referrer = replace(descriptor, artifact_type=kind, annotations=document.annotations, platform=None, data=None)
         content.referrers.setdefault(document.subject.digest, []).append(referrer)

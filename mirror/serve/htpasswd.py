@@ -1,8 +1,8 @@
 """Basic authentication against an htpasswd file (RFC 7617).
 
-Only bcrypt is supported, as written by `htpasswd -B`: the other hashes can be guessed millions of times per second. A
-correct password is cached under a key that exists only in this process, so it costs one bcrypt and not one for every
-blob. A wrong password costs a bcrypt each time, one at a time, and an unknown user costs as much as a known one.
+Only bcrypt is supported, as written by `htpasswd -B`: other hashes can be guessed millions of times per second. A
+correct password is cached as an HMAC under a random key, so bcrypt runs once and not for every blob. Wrong passwords
+are checked with bcrypt each time, one at a time; an unknown user takes as long as a known one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RunInThread = Callable[[Callable[[], bool]], Awaitable[bool]]
 
 
 class BasicAuth:
-    """Authenticates the users of an htpasswd file, given as user → bcrypt hash."""
+    """Authentication of the `users` of an htpasswd file, given as user → bcrypt hash."""
 
     def __init__(self, users: Mapping[str, bytes], run_in_thread: RunInThread) -> None:
         self._users, self._run_in_thread = users, run_in_thread
@@ -41,13 +41,13 @@ class BasicAuth:
         self._checking = asyncio.Lock()
 
     async def authenticate(self, authorization: str | None) -> str | None:
-        """Return the user that an Authorization header proves; None if it proves none."""
+        """Return the user that an Authorization header authenticates; None if it does not."""
         user, password = _parse(authorization)
         if not user:
             return None
         proof = hmac.digest(self._key, b"%d:%b:%b" % (len(user), user, password), hashlib.sha256)
         if proof not in self._correct:
-            async with self._checking:  # or bcrypt for guesses would take every CPU from known users
+            async with self._checking:  # so that guessing does not take every CPU from known users
                 if proof not in self._correct and not await self._run_in_thread(partial(self._check, user, password)):
                     return None
             self._correct[proof] = None
@@ -70,7 +70,7 @@ def read_users(path: Path) -> dict[str, bytes]:
     """Read the users of an htpasswd file, and their bcrypt hashes.
 
     Raises:
-        UsageError: the file cannot be read, has no users, or has a line that is not NAME:HASH with a bcrypt hash.
+        UsageError: the file cannot be read, has no users, or has a line that is not NAME:BCRYPT_HASH.
     """
     try:
         with path.open("rb") as file:
@@ -109,7 +109,7 @@ def _parse_line(line: bytes, path: Path, number: int) -> tuple[str, bytes]:
 
 
 def _parse(authorization: str | None) -> tuple[bytes, bytes]:
-    """Return the user and the password of a header; both empty if it has none."""
+    """Return the user and the password in a header; both are empty if it has none."""
     scheme, _, text = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return b"", b""

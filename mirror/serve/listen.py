@@ -1,4 +1,4 @@
-"""The address and the certificate of the server."""
+"""The listening socket of the server, and its TLS certificate."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mirror.errors import ListenError, UsageError
 from mirror.oci.reference import is_host
 
 _ADDRESS = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]+):(?P<port>[0-9]{1,5})", re.ASCII)
-_BACKLOG = 1024  # connections that wait to be accepted
+_BACKLOG = 1024  # connections waiting to be accepted
 
 
 def parse_address(text: str) -> tuple[str, int]:
     """Split `HOST:PORT`.
 
     Raises:
-        UsageError: it is not of that form.
+        UsageError: the text does not have that form.
     """
     found = _ADDRESS.fullmatch(text)
     if not found or int(found["port"]) >= 2**16 or not is_host(found["host"]):
@@ -36,7 +36,7 @@ def bind(host: str, port: int, timeout: float) -> socket.socket:
     On Linux, the system closes connections to clients that accept no byte for `timeout` seconds.
 
     Raises:
-        ListenError: the system refuses.
+        ListenError: the address is in use, or cannot be used.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -54,13 +54,13 @@ def bind(host: str, port: int, timeout: float) -> socket.socket:
 
 
 def format_address(listening: socket.socket) -> str:
-    """Return `HOST:PORT` of a socket, as it is written in front of an image name."""
+    """Return `HOST:PORT` of a socket, as used in image names."""
     host, port = listening.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """Load a certificate and its key, which may be in the same file; None if there is no certificate.
+    """Load a certificate and its key, which may be in the same file; return None without a certificate.
 
     Raises:
         UsageError: a file cannot be read, or certificate and key do not match.
@@ -72,7 +72,7 @@ def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
     files = " and ".join(str(file) for file in (certificate, key) if file)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # OpenSSL would ask for the password of an encrypted key on the terminal.
+        # Without `password`, OpenSSL would ask on the terminal for the password of an encrypted key.
         context.load_cert_chain(certificate, key, password=lambda: "")
     except ssl.SSLError as error:
         reason = (error.reason or "not PEM").lower().replace("_", " ")

@@ -1,4 +1,4 @@
-"""A response before it is sent: status, headers and body; error responses; pagination; ranges and conditions.
+"""Responses before they are sent: status, headers and body; errors; pagination; ranges and conditions.
 
 Specifications: OCI distribution-spec, "Error Codes" and "Content Discovery"; RFC 9110, 13 (conditions) and 14 (ranges).
 """
@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 
 from mirror.serve.blobs import Content, close
 
-MAX_PAGE = 10_000  # names on one page, whatever `n` says
+MAX_PAGE = 10_000  # names on one page, even if `n` is larger
 _NUMBER = re.compile(r"[0-9]{1,30}", re.ASCII)  # `int` would accept " 5 ", "1_000" and "٣" too
 _RANGE = re.compile(r"bytes=\s*([0-9]{0,30})-([0-9]{0,30})\s*", re.ASCII | re.IGNORECASE)
 _JSON = {"Content-Type": "application/json"}
@@ -22,7 +22,7 @@ _JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A status, headers, and `count` bytes of `body` from `start`; `warning` is for the log. `close` it when sent."""
+    """A status, headers, and `count` bytes of `body` from `start`; `warning` is for the log. `close` releases it."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Response:
 
 
 class ErrorResponse(Exception):
-    """An error in the form of the specification: a status, an error code and a message."""
+    """An error `response` in the form of the specification: a status, an error code and a message."""
 
     def __init__(
         self,
@@ -54,20 +54,16 @@ class ErrorResponse(Exception):
         warning: str = "",
     ) -> None:
         super().__init__(message)
-        self.status, self.code, self.detail = status, code, detail
-        self.headers, self.warning = headers or {}, warning
-
-    def response(self) -> Response:
-        error = {"code": self.code, "message": str(self)} | ({"detail": self.detail} if self.detail else {})
+        error = {"code": code, "message": message} | ({"detail": detail} if detail else {})
         data = json.dumps({"errors": [error]}).encode()
-        return Response(self.status, {**_JSON, **self.headers}, data, count=len(data), warning=self.warning)
+        self.response = Response(status, {**_JSON, **(headers or {})}, data, count=len(data), warning=warning)
 
 
 # Pagination
 
 
 def paginate(path: str, names: Sequence[str], query: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Return the page of the sorted `names` that `n` and `last` select, and the Link header of the next page.
+    """Return the page of the sorted `names` that `n` and `last` select, and the Link header for the next page.
 
     Raises:
         ErrorResponse: `n` is not a number.
@@ -92,9 +88,9 @@ def link_header(path: str, query: Mapping[str, str]) -> dict[str, str]:
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return start and length of the requested range; None for all of the content.
+    """Return start and length of the requested range; None for the whole content.
 
-    RFC 9110, 14.2 allows a server to ignore several ranges, other units and invalid ranges.
+    Multiple ranges, other units and invalid ranges are ignored, as RFC 9110, 14.2 allows.
 
     Raises:
         ErrorResponse: the range lies outside the content, or ends before it starts.
@@ -117,6 +113,6 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def matches_etag(header: str, etag: str) -> bool:
-    """Return whether an If-None-Match header lists `etag`."""
+    """Return True if an If-None-Match header lists `etag`."""
     tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
     return "*" in tags or etag in tags

@@ -1,9 +1,8 @@
-"""Write responses to clients: with sendfile if there is no TLS, and without blocking other clients.
+"""Responses to clients: sent with sendfile if there is no TLS, and without blocking other clients.
 
-A blob is sent in chunks. Before each chunk, the file must still be in the state in which it was hashed, and the chunk
-must be in the page cache: sendfile on a cold file would block the event loop until the disk responds, so a thread
-reads the chunk first. The client must accept each chunk in time; the system notices sooner if it accepts nothing at
-all (`listen.bind`).
+A blob is sent in chunks. Before each chunk, the file must still be in the state in which it was hashed. A chunk that is
+not in the page cache is first read by a thread, since sendfile would block the event loop. The client must accept each
+chunk in time; `listen.bind` sets a shorter limit for clients that accept nothing at all.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from aiohttp import web
 from mirror.serve.blobs import OpenBlob
 from mirror.serve.responses import Response
 
-_MIN_CHUNK, _MAX_CHUNK = 128 * 1024, 4 * 1024 * 1024  # bytes; larger chunks take fewer turns of the event loop
-_FAST, _SLOW = 0.5, 2.0  # seconds for a chunk: below, the next one is larger; above, it is smaller
+_MIN_CHUNK, _MAX_CHUNK = 128 * 1024, 4 * 1024 * 1024  # bytes; larger chunks need fewer event loop iterations
+_FAST, _SLOW = 0.5, 2.0  # seconds for a chunk: after a faster one the size doubles, after a slower one it halves
 _READ = 256 * 1024  # bytes read at a time without sendfile
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)
 
@@ -29,24 +28,16 @@ RunInThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 class ChangedError(Exception):
-    """A blob is no longer what was hashed, so the client must not receive all of it."""
+    """The file has changed since it was hashed, so the client must not receive all of it."""
 
     def __init__(self) -> None:
         super().__init__("the file has changed")
 
 
 class ResponseWriter:
-    """Writes one response to one client.
+    """A writer of one response, with additional `headers`. `sent` counts the bytes of the body.
 
-    Args:
-        request: what the client has asked.
-        response: the response.
-        headers: headers of every response.
-        timeout: seconds in which the client must accept 128 KiB.
-        run_in_thread: runs work that may block on a disk.
-
-    Attributes:
-        sent: bytes of the body that have been passed to the system.
+    The client must accept 128 KiB within `timeout` seconds. `run_in_thread` runs work that may block on a disk.
     """
 
     def __init__(
@@ -62,10 +53,10 @@ class ResponseWriter:
         self._timeout, self._run_in_thread = timeout, run_in_thread
 
     async def send(self) -> web.StreamResponse:
-        """Send all of the response.
+        """Send the whole response.
 
         Raises:
-            TimeoutError: the client does not accept it.
+            TimeoutError: the client does not accept it in time.
             ConnectionError: the client has disconnected.
             ChangedError: the file has changed.
         """
@@ -135,7 +126,7 @@ class ResponseWriter:
 
 
 def _is_cached(fd: int, offset: int, count: int) -> bool:
-    """Return whether both ends of a chunk are in the page cache; False if the system cannot tell."""
+    """Return True if both ends of a chunk are in the page cache; False if the system cannot tell."""
     if _NOWAIT is None:
         return False
     try:
