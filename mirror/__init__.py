@@ -9,23 +9,51 @@ The library behind the `mirror` command:
     report = asyncio.run(verify_layout("./layout"))
     print(report.verdict)
 
-What is listed in `__all__` is public. It is imported when it is first used, so that a program which only verifies
-never loads an HTTP client.
+The names in `__all__` are public. Except for the errors, they are imported on first use, so that a program which only
+verifies never loads an HTTP client. The library prints nothing; it logs to the logger `mirror` and those below it.
 """
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mirror.errors import (
+    BlobsUnknown,
+    BrokenArchive,
+    BrokenLayout,
+    ConfigError,
+    ContentError,
+    CorruptCompression,
+    DecompressionBomb,
+    DigestMismatch,
+    InvalidContent,
+    InvalidDigest,
+    InvalidRecord,
+    InvalidReference,
+    LimitExceeded,
+    ListenError,
+    MirrorError,
+    NotFound,
+    PartialFailure,
+    SizeConflict,
+    SizeMismatch,
+    StaleMirror,
+    StorageError,
+    TransferError,
+    TypeConflict,
+    Unauthorized,
+    UnsupportedCompression,
+    UsageError,
+)
 from mirror.version import VERSION
-
-__version__ = VERSION
 
 if TYPE_CHECKING:
     from mirror.content.finding import Finding
     from mirror.content.select import PlatformSelection
-    from mirror.errors import MirrorError
+    from mirror.content.store import Progress, Sink, Source
+    from mirror.layout import Layout
     from mirror.manage.inspect import InspectOptions, inspect_images
     from mirror.manage.ls import list_images
     from mirror.manage.prune import prune_layout
@@ -55,71 +83,40 @@ if TYPE_CHECKING:
     from mirror.verify.image import verify_image
     from mirror.verify.receipt import verify_receipt
 
-_HOMES = {
-    "PlatformSelection": "content.select",
-    "CopyOptions": "transfer.copy",
-    "Credentials": "registry",
-    "Descriptor": "oci.descriptor",
-    "Digest": "oci.digest",
-    "ExportOptions": "transfer.export",
-    "Finding": "content.finding",
-    "ArchiveFormat": "transfer.export",
-    "VerifyLevel": "report.findings",
-    "MirrorError": "errors",
-    "RegistryOptions": "registry",
-    "Platform": "oci.descriptor",
-    "PullOptions": "transfer.pull",
-    "PushOptions": "transfer.push",
-    "Record": "records",
-    "Reference": "oci.reference",
-    "NameMapping": "transfer.naming",
-    "RetryPolicy": "retry",
-    "Sample": "report.findings",
-    "ServeOptions": "serve",
-    "ServerInfo": "report.server",
-    "TransferReport": "report.transfers",
-    "Verification": "verify",
-    "VerifyReport": "report.findings",
-    "copy_images": "transfer.copy",
-    "export_layout": "transfer.export",
-    "ImportOptions": "transfer.import_",
-    "import_archive": "transfer.import_",
-    "InspectOptions": "manage.inspect",
-    "inspect_images": "manage.inspect",
-    "list_images": "manage.ls",
-    "log_in": "registry.login",
-    "log_out": "registry.login",
-    "parse_records": "records",
-    "prune_layout": "manage.prune",
-    "list_tags": "manage.tags",
-    "pull_image": "transfer.pull",
-    "pull_images": "transfer.pull",
-    "push_images": "transfer.push",
-    "RecordOptions": "records.capture",
-    "record_images": "records.capture",
-    "remove_image": "manage.rm",
-    "repair_layout": "manage.repair",
-    "serve_layouts": "serve",
-    "to_json": "report.json",
-    "verify_image": "verify.image",
-    "verify_layout": "verify",
-    "verify_receipt": "verify.receipt",
-}
+__version__ = VERSION
 
 __all__ = [
     "ArchiveFormat",
+    "BlobsUnknown",
+    "BrokenArchive",
+    "BrokenLayout",
+    "ConfigError",
+    "ContentError",
     "CopyOptions",
+    "CorruptCompression",
     "Credentials",
+    "DecompressionBomb",
     "Descriptor",
     "Digest",
+    "DigestMismatch",
     "ExportOptions",
     "Finding",
     "ImportOptions",
     "InspectOptions",
+    "InvalidContent",
+    "InvalidDigest",
+    "InvalidRecord",
+    "InvalidReference",
+    "Layout",
+    "LimitExceeded",
+    "ListenError",
     "MirrorError",
     "NameMapping",
+    "NotFound",
+    "PartialFailure",
     "Platform",
     "PlatformSelection",
+    "Progress",
     "PullOptions",
     "PushOptions",
     "Record",
@@ -130,7 +127,18 @@ __all__ = [
     "Sample",
     "ServeOptions",
     "ServerInfo",
+    "Sink",
+    "SizeConflict",
+    "SizeMismatch",
+    "Source",
+    "StaleMirror",
+    "StorageError",
+    "TransferError",
     "TransferReport",
+    "TypeConflict",
+    "Unauthorized",
+    "UnsupportedCompression",
+    "UsageError",
     "Verification",
     "VerifyLevel",
     "VerifyReport",
@@ -157,8 +165,50 @@ __all__ = [
     "verify_receipt",
 ]
 
+_MODULES = {  # the same as above, for the interpreter
+    "content.finding": ["Finding"],
+    "content.select": ["PlatformSelection"],
+    "content.store": ["Progress", "Sink", "Source"],
+    "layout": ["Layout"],
+    "manage.inspect": ["InspectOptions", "inspect_images"],
+    "manage.ls": ["list_images"],
+    "manage.prune": ["prune_layout"],
+    "manage.repair": ["repair_layout"],
+    "manage.rm": ["remove_image"],
+    "manage.tags": ["list_tags"],
+    "oci.descriptor": ["Descriptor", "Platform"],
+    "oci.digest": ["Digest"],
+    "oci.reference": ["Reference"],
+    "records": ["Record", "parse_records"],
+    "records.capture": ["RecordOptions", "record_images"],
+    "registry": ["Credentials", "RegistryOptions"],
+    "registry.login": ["log_in", "log_out"],
+    "report.findings": ["Sample", "VerifyLevel", "VerifyReport"],
+    "report.json": ["to_json"],
+    "report.server": ["ServerInfo"],
+    "report.transfers": ["TransferReport"],
+    "retry": ["RetryPolicy"],
+    "serve": ["ServeOptions", "serve_layouts"],
+    "transfer.copy": ["CopyOptions", "copy_images"],
+    "transfer.export": ["ArchiveFormat", "ExportOptions", "export_layout"],
+    "transfer.import_": ["ImportOptions", "import_archive"],
+    "transfer.naming": ["NameMapping"],
+    "transfer.pull": ["PullOptions", "pull_image", "pull_images"],
+    "transfer.push": ["PushOptions", "push_images"],
+    "verify": ["Verification", "verify_layout"],
+    "verify.image": ["verify_image"],
+    "verify.receipt": ["verify_receipt"],
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"mirror.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'mirror' has no attribute {name!r}")
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+if not TYPE_CHECKING:  # or type checkers would accept every name
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULE_OF:
+            return getattr(import_module(f"mirror.{_MODULE_OF[name]}"), name)
+        raise AttributeError(f"module 'mirror' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return [*__all__, *(name for name in globals() if name.startswith("__"))]

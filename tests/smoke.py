@@ -14,7 +14,7 @@ _LIBRARY = """
 from importlib import metadata, resources, util
 import mirror
 assert metadata.version("oci-mirror") == mirror.__version__
-assert dir(mirror) and all(getattr(mirror, name).__doc__ for name in mirror.__all__)
+assert set(mirror.__all__) < set(dir(mirror)) and all(getattr(mirror, name).__doc__ for name in mirror.__all__)
 assert resources.files("mirror").joinpath("py.typed").is_file()
 assert not any(map(util.find_spec, ["pytest", "mypy", "tests", "cryptography"])), "not a bare environment"
 """

@@ -1,8 +1,11 @@
 """The library: what is public is there, documented and typed, and loads no more than it needs."""
 
+import ast
 import asyncio
 import inspect
 import os
+import pydoc
+import re
 import subprocess
 import sys
 import typing
@@ -10,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import griffe
 import pytest
 
 import mirror
@@ -18,6 +22,7 @@ from mirror import (
     PlatformSelection,
     PullOptions,
     PushOptions,
+    errors,
     inspect_images,
     list_images,
     pull_image,
@@ -30,6 +35,8 @@ from tests.support import images
 from tests.support.registry import EmbeddedRegistry, serving
 
 IMAGE = images.multi_arch()
+PACKAGE = Path(mirror.__file__).parent
+MODULES = {path: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.rglob("*.py"))}
 PUBLIC = sorted(mirror.__all__)
 FUNCTIONS = [name for name in PUBLIC if not inspect.isclass(getattr(mirror, name))]
 
@@ -59,6 +66,39 @@ def test_a_public_function_says_what_it_raises_or_where_to_read_it(name: str) ->
     assert "Raises:" in text or "see `" in text
 
 
+def test_every_error_is_public() -> None:
+    found = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, MirrorError)}
+    assert found - set(PUBLIC) == set()
+
+
+def test_dir_lists_the_public_names_and_no_others() -> None:
+    assert sorted(name for name in dir(mirror) if not name.startswith("__")) == PUBLIC
+    assert "__version__" in dir(mirror)
+
+
+def test_help_describes_every_public_name() -> None:
+    text = pydoc.render_doc(mirror, renderer=pydoc.plaintext)  # type: ignore[attr-defined]
+    described = set(re.findall(r"^    (?:class |async )?(\w+)\(", text, re.MULTILINE))
+    assert set(PUBLIC) - described == set()
+
+
+def test_the_reference_describes_every_public_name() -> None:
+    package = griffe.load("mirror", search_paths=[PACKAGE.parent], allow_inspection=False)
+    described = {name for name in PUBLIC if package[name].is_public and package[name].has_docstring}
+    assert set(PUBLIC) - described == set()
+    assert "::: mirror\n" in (PACKAGE.parent / "docs" / "reference" / "api.md").read_text()
+
+
+def test_what_a_type_checker_imports_is_what_the_interpreter_imports() -> None:
+    imports = [node for node in ast.walk(MODULES[PACKAGE / "__init__.py"]) if isinstance(node, ast.ImportFrom)]
+    of_the_package = {node.module: node for node in imports if (node.module or "").startswith("mirror.")}
+    ours = {module: [name.name for name in node.names] for module, node in of_the_package.items()}
+    assert ours.pop("mirror.version") == ["VERSION"]
+    imported = ours.pop("mirror.errors")
+    assert ours == {f"mirror.{module}": names for module, names in mirror._MODULES.items()}
+    assert sorted([*imported, *mirror._MODULE_OF]) == PUBLIC
+
+
 def test_a_star_brings_all_public_names() -> None:
     space: dict[str, object] = {}
     exec("from mirror import *", space)  # as an interactive user would
@@ -77,6 +117,28 @@ def test_types_come_with_the_package() -> None:
 
 def test_the_version_is_a_version() -> None:
     assert [part.isdigit() for part in mirror.__version__.split(".")] == [True, True, True]
+
+
+# Logging
+
+
+def test_a_program_that_configures_no_logging_sees_nothing() -> None:
+    code = "import logging, mirror; logging.getLogger('mirror.layout.writer').warning('hello')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_logs_through_its_own_logger(path: Path) -> None:
+    nodes = list(ast.walk(MODULES[path]))
+    calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("getLogger")]
+    imported = {name.asname or name.name for node in nodes if isinstance(node, ast.ImportFrom) for name in node.names}
+    if path.parent != PACKAGE / "cli":  # the command shows what others log
+        assert {ast.unparse(call) for call in calls} <= {"logging.getLogger(__name__)"}
+    assert "log" not in imported
+    assert not any(isinstance(node, ast.Attribute) and node.attr == "log" for node in nodes)
+    if any(isinstance(node, ast.Name) and node.id == "log" for node in nodes):
+        assert "\nlog = logging.getLogger(__name__)\n" in path.read_text()
 
 
 # Loading

@@ -32,8 +32,7 @@ from mirror.layout.reader import Layout
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 
-log = logging.getLogger("mirror")
-log.addHandler(logging.NullHandler())  # a program that uses the library says itself what it wants to hear
+log = logging.getLogger(__name__)
 
 _PATIENCE = 30.0  # seconds to wait for another mirror: for any that deletes blobs, and before deleting for all
 _SILENCE = 0.5  # seconds after which whoever waits wonders why

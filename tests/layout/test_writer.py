@@ -565,7 +565,7 @@ def test_only_who_has_to_wait_says_so(
 
         with pytest.raises(StorageError) if held else nullcontext():
             writing(path, slow)
-    said = [record.getMessage() for record in caplog.records if record.name == "mirror"]
+    said = [record.getMessage() for record in caplog.records if record.name == "mirror.layout.writer"]
     assert said == ([f"{path} is in use by another mirror; waiting for it."] if held else [])
 
 
