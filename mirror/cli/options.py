@@ -110,10 +110,9 @@ def parse_platforms(texts: tuple[str, ...]) -> tuple[Platform, ...]:
 
 
 def stronger(ctx: click.Context, first: str, second: str) -> str | None:
-    """Return which of two conflicting options was set with higher precedence; None if neither was.
+    """Return which of two conflicting options was set with higher precedence; None if neither was set.
 
-    Raises:
-        click.UsageError: both were set in the same place.
+    It is an error if both were set in the same place.
     """
     sources = {name: ctx.get_parameter_source(name) for name in (first, second) if ctx.params.get(name)}
     for source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP):
@@ -171,11 +170,7 @@ def show_transfer(report: TransferReport, *, lines_to_stderr: bool = False) -> N
 
 
 def write_file(path: Path, text: str, option: str) -> None:
-    """Write the file that the user named with an option.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
+    """Write the file that the user named with `option`."""
     try:
         write_output(path, text.encode())
     except StorageError as error:
@@ -183,23 +178,14 @@ def write_file(path: Path, text: str, option: str) -> None:
 
 
 def check_stdin(ctx: click.Context) -> None:
-    """Refuse to read an archive from a terminal.
-
-    Raises:
-        click.UsageError: stdin is a terminal.
-    """
+    """Refuse to read an archive from a terminal."""
     if sys.stdin.isatty():
-        raise click.UsageError(
-            "Refusing to read an archive from a terminal: name a file, or pipe an archive into it.", ctx
-        )
+        text = "Refusing to read an archive from a terminal: name a file, or pipe an archive into it."
+        raise click.UsageError(text, ctx)
 
 
 def check_stdout(ctx: click.Context) -> None:
-    """Refuse to write an archive where it cannot go.
-
-    Raises:
-        click.UsageError: stdout is a terminal, or is needed for JSON.
-    """
+    """Refuse to write an archive to stdout if that is a terminal, or is needed for JSON."""
     if kept("as_json"):
         raise click.UsageError("--json and an archive cannot both go to stdout.", ctx)
     if sys.stdout.isatty():

@@ -10,6 +10,9 @@ from contextlib import closing, contextmanager
 from mirror.cli import console
 from mirror.cli.context import kept
 from mirror.content.store import NoProgress, Progress
+from mirror.text import printable
+
+ACCESS_LOG = "mirror.serve.access"  # its lines have a format of their own
 
 
 @contextmanager
@@ -45,5 +48,8 @@ class _LogHandler(logging.Handler):
         self._write = write
 
     def emit(self, record: logging.LogRecord) -> None:
-        kind = "warning" if record.levelno >= logging.WARNING else "info"
-        self._write(console.labelled(kind, record.getMessage()))
+        if record.name == ACCESS_LOG:
+            self._write(printable(record.getMessage()))
+        else:
+            kind = "warning" if record.levelno >= logging.WARNING else "info"
+            self._write(console.labelled(kind, record.getMessage()))

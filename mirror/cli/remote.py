@@ -121,11 +121,7 @@ def with_registry(command: F) -> F:
 
 
 def registry_options(registries: Iterable[str] = ()) -> RegistryOptions:
-    """Return the options for registries, from the command line and settings; --username is for one of `registries`.
-
-    Raises:
-        click.UsageError: there are credentials on the command line, but several registries.
-    """
+    """Return the options for registries, from the command line and settings. --username needs a single registry."""
     from mirror.registry import RegistryOptions  # loads the HTTP client, which `verify` rarely needs
 
     settings = click.get_current_context().find_object(Settings) or Settings()
@@ -165,11 +161,7 @@ def authfile() -> Path | None:
 
 
 def credentials() -> Credentials:
-    """Return user name and password, from --username and --password-stdin or from a prompt on the terminal.
-
-    Raises:
-        click.UsageError: the password is missing or not valid, or stdin is not a terminal.
-    """
+    """Return user name and password, from --username and --password-stdin or from prompts on the terminal."""
     from mirror.registry import Credentials
 
     ctx, user = click.get_current_context(), kept("username")

@@ -7,14 +7,13 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from mirror.cli import console, options
-from mirror.cli.progress import log_to_stderr
+from mirror.cli.progress import ACCESS_LOG, log_to_stderr
 from mirror.report import text
 from mirror.serve import ServeOptions, serve_layouts
 
@@ -64,7 +63,9 @@ def command(
     with suppress(OSError, ValueError):  # macOS reports "unlimited" and allows less
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each connection and each open blob is a file
     serving = ServeOptions(listen=listen, certificate=cert, key=key, htpasswd=htpasswd)
-    with log_to_stderr(), _access_log(quiet):
+    if not quiet:
+        logging.getLogger(ACCESS_LOG).setLevel(logging.INFO)
+    with log_to_stderr():
         asyncio.run(_serve(layouts, serving, quiet))
 
 
@@ -76,27 +77,6 @@ async def _serve(layouts: tuple[Path, ...], serving: ServeOptions, quiet: bool) 
             console.status(result.summary)
         options.show_result(server, result)
         await stop.wait()
-
-
-@contextmanager
-def _access_log(quiet: bool) -> Iterator[None]:
-    """Print a line to stderr for each request."""
-    logger, handler = logging.getLogger("mirror.serve.access"), _AccessLogHandler()
-    before = logger.level, logger.propagate
-    logger.propagate = False
-    logger.setLevel(logging.CRITICAL if quiet else logging.INFO)
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
-
-
-class _AccessLogHandler(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        console.status(record.getMessage())
 
 
 def _stop_on_signals(timeout: float) -> asyncio.Event:

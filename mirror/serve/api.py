@@ -80,16 +80,15 @@ class Api:
             descriptor = repository.tags.get(reference) if is_tag(reference) else None
         else:
             descriptor = (await self.cache.content(repository)).descriptors.get(_digest(reference))
-        unknown = f"{kind.upper()}_UNKNOWN"
+        unknown = f"{kind.upper()}_UNKNOWN"  # OCI distribution-spec, "Error Codes"
         if descriptor is None or (kind == "manifest" and not descriptor.is_manifest):
             raise ErrorResponse(404, unknown, f"{name} has no {kind} {reference[:256]!r}.")
         content = await self.store.open(descriptor)
         if isinstance(content, BlobCheck):
             raise _content_error(name, descriptor, content, unknown)
+        media_type = descriptor.media_type if kind == "manifest" else _BLOB_TYPE
         try:
-            return _content_response(
-                request, descriptor, descriptor.media_type if kind == "manifest" else _BLOB_TYPE, content
-            )
+            return _content_response(request, descriptor, media_type, content)
         except BaseException:
             close(content)
             raise
@@ -118,11 +117,7 @@ class Api:
 
 
 def _split(path: str) -> list[str]:
-    """Return the decoded parts of a path below `/v2/`; [] for `/v2/` itself.
-
-    Raises:
-        ErrorResponse: it is not the path of a registry endpoint.
-    """
+    """Return the decoded parts of a path below `/v2/`; [] for `/v2/` itself."""
     if path in ("/v2", "/v2/"):
         return []
     if not path.startswith("/v2/"):
@@ -172,15 +167,11 @@ def _content_response(request: Request, descriptor: Descriptor, media_type: str,
     if "if-none-match" in request.headers and matches_etag(request.headers["if-none-match"], etag):
         close(content)
         return Response(304, headers)
-    header = (
-        request.headers.get("range") if request.method == "GET" else None
-    )  # RFC 9110, 14.2: ignored for other methods
-    if request.headers.get("if-range", etag).strip() != etag:
-        header = None
-    wanted = parse_range(header, descriptor.size)
-    if wanted is None:
+    may_be_partial = request.method == "GET" and request.headers.get("if-range", etag).strip() == etag
+    requested = parse_range(request.headers.get("range") if may_be_partial else None, descriptor.size)
+    if requested is None:
         return Response(200, headers, content, count=descriptor.size)
-    start, count = wanted
+    start, count = requested
     headers["Content-Range"] = f"bytes {start}-{start + count - 1}/{descriptor.size}"
     return Response(206, headers, content, start, count)
 

@@ -101,11 +101,7 @@ class Handler:
 
 
 def _request(request: web.BaseRequest) -> Request:
-    """Convert aiohttp's request.
-
-    Raises:
-        ErrorResponse: the URL cannot be parsed, or its query has too many fields.
-    """
+    """Convert aiohttp's request. It is an error if the URL cannot be parsed, or its query has too many fields."""
     text = request.raw_path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     path, _, query = text.partition("?")
     try:
