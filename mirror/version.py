@@ -1,3 +1,3 @@
-"""Which version this is: for `--version`, for registries, and for receipts."""
+"""The version, for `--version`, registries and receipts."""
 
 VERSION = "0.1.0"

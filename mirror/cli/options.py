@@ -105,7 +105,7 @@ def with_output(command: F) -> F:
 
 
 def parse_platforms(texts: tuple[str, ...]) -> tuple[Platform, ...]:
-    """Parse the values of --platform, each of which may be a list with commas."""
+    """Parse the values of --platform; each may be a list with commas."""
     return tuple(Platform.parse(name.strip()) for text in texts for name in text.split(","))
 
 
