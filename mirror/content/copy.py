@@ -1,27 +1,26 @@
-"""The one way in which content is copied, between any two stores.
+"""The one copy of content, between any two stores.
 
-    plan       which blobs does the other side lack?
+    plan       find the blobs that the sinks lack
     execute    copy blobs, each read once; when an image has all of its blobs: its manifests, indexes and name
 
 Several images can be copied at once, and each may have its own source and sink: a pull has many sources and one sink,
 a push one source and many sinks. A blob that several images share is copied once to each sink, by one worker for all
-of them, so that a registry can mount for the second repository what the first has just received.
+of them, so that a registry can mount in the second repository what the first has just received.
 """
 
 from __future__ import annotations
 
-from asyncio import Lock, get_running_loop
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from asyncio import Lock
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic
 
 from mirror.concurrency import map_concurrently
 from mirror.content import stream
+from mirror.content.blob_transfer import BlobTransfer
 from mirror.content.graph import Graph
 from mirror.content.store import NoProgress, Progress, Sink, Source
-from mirror.content.stream import BlobReader, ReadInto
 from mirror.errors import BlobsUnknown, MirrorError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -29,17 +28,16 @@ from mirror.oci.manifest import Node
 from mirror.retry import RetryPolicy
 
 _MANIFESTS_AT_ONCE = 8
-_TELL = 0.1  # seconds between two reports of a thread's progress, so that the event loop can do other things
 
-BlobKey = tuple[int, Digest, int]  # a sink's id, and a blob with its size: an image that lies about it fails alone
+BlobKey = tuple[int, Digest, int]  # a sink's id, and a blob with its size: an image with a wrong size fails alone
 
 
 @dataclass(eq=False, slots=True)
 class CopyTask:
     """One image to copy: what, from where, to where, under which name.
 
-    After the copy, `replaced` is what the name stood for before, and `failure` why the image did not arrive. If an
-    `optional` task fails, the others go on in any case.
+    After the copy, `replaced` is what the name pointed to before, and `failure` the reason if the image did not
+    arrive. The failure of an `optional` task never stops the others.
     """
 
     source: Source
@@ -56,7 +54,7 @@ class CopyTask:
 class BlobMove:
     """One blob and the tasks that need it, those with the same sink side by side.
 
-    `arrived` is whether at least one sink has it now.
+    `arrived` is True once at least one sink has received it.
     """
 
     node: Descriptor
@@ -89,13 +87,9 @@ class Plan:
         """The blobs to copy, with each of their sinks."""
         return {_key(task, move.node) for move in self.moves for task in move.tasks}
 
-    def lacking(self) -> dict[int, int]:
-        """Return how many blobs each task still lacks, by its id."""
-        found = {id(task): 0 for task in self.tasks}
-        for move in self.moves:
-            for task in move.tasks:
-                found[id(task)] += 1
-        return found
+    def lacking(self) -> Counter[int]:
+        """Count the blobs that each task still lacks, by the task's id."""
+        return Counter(id(task) for move in self.moves for task in move.tasks)
 
 
 async def plan(
@@ -107,59 +101,59 @@ async def plan(
     known: set[BlobKey] | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """Ask every sink for every blob. Blobs are planned image by image, in each the largest first.
+    """Ask every sink for every blob. Blobs are planned image by image, each image's largest blob first.
 
     Args:
         tasks: the images.
-        jobs: how many blobs to ask for at once; to ask a layout is to hash.
+        jobs: how many blobs to check at once; a layout hashes each.
         retry: how often to ask again after a transient failure.
-        keep_going: keep the error of a sink that could not be asked in its tasks' `failure` and go on; blobs that only
-            they need are not planned.
-        known: blobs that are known to be in their sinks, from earlier plans; this adds those that are found there.
-        progress: is told.
+        keep_going: if a sink cannot be asked, note the error as its tasks' `failure` and go on; blobs that only those
+            tasks need are not planned.
+        known: blobs that earlier plans found in their sinks; those that this plan finds are added.
+        progress: notified of each blob.
 
     Raises:
         MirrorError: a sink could not be asked, unless `keep_going`.
     """
     progress = progress or NoProgress()
     known = set() if known is None else known
-    asked: dict[BlobKey, BlobMove] = {}
+    unknown: dict[BlobKey, BlobMove] = {}
     for task in tasks:
         for node in task.graph.largest_first():
             if (key := _key(task, node)) not in known:
-                asked.setdefault(key, BlobMove(node)).tasks.append(task)
-    progress.plan("checking", len(asked), sum(question.node.size for question in asked.values()))
+                unknown.setdefault(key, BlobMove(node)).tasks.append(task)
+    progress.plan("checking", len(unknown), sum(move.node.size for move in unknown.values()))
 
-    async def is_there(question: BlobMove) -> bool:
-        progress.begin(question.node)
+    async def is_there(move: BlobMove) -> bool:
+        progress.begin(move.node)
         try:
-            found = await retry.run(partial(question.tasks[0].sink.has, question.node))
+            found = await retry.run(partial(move.tasks[0].sink.has, move.node))
         except MirrorError as error:
             if not keep_going:
                 raise
             found = False
-            for task in question.tasks:
+            for task in move.tasks:
                 task.failure = task.failure or error
-        progress.advance(question.node, question.node.size)
-        progress.end(question.node)
+        progress.advance(move.node, move.node.size)
+        progress.end(move.node)
         return found
 
-    answers = await map_concurrently(asked.values(), is_there, jobs)
+    answers = await map_concurrently(unknown.values(), is_there, jobs)
     moves: dict[tuple[Digest, int], BlobMove] = {}
     reused: dict[Digest, Descriptor] = {}
-    for (key, question), found in zip(asked.items(), answers, strict=True):
+    for (key, asked), found in zip(unknown.items(), answers, strict=True):
+        node = asked.node
         if found:
             known.add(key)
-            reused[question.node.digest] = question.node
+            reused[node.digest] = node
         else:
-            move = moves.setdefault((question.node.digest, question.node.size), BlobMove(question.node))
-            move.tasks.extend(question.tasks)
+            moves.setdefault((node.digest, node.size), BlobMove(node)).tasks.extend(asked.tasks)
     wanted = [move for move in moves.values() if not all(task.failure for task in move.tasks)]
     return Plan(tasks, wanted, list(reused.values()))
 
 
 def in_order(plan: Plan) -> Iterator[Descriptor]:
-    """Yield everything that `execute` puts, in the order of one put at a time; repeated puts are repeated here."""
+    """Yield everything that `execute` puts if it puts one thing at a time; what it puts twice is yielded twice."""
     lacking = plan.lacking()
     for task in plan.tasks:
         if not lacking[id(task)]:
@@ -187,16 +181,16 @@ async def execute(
         plan: what to copy.
         jobs: how many blobs to copy at once.
         retry: how often to try again after a transient failure.
-        keep_going: keep the error of an image that fails in its task's `failure` and go on.
-        known: receives the blobs that arrive.
-        progress: is told.
+        keep_going: if an image fails, note the error as its task's `failure` and go on.
+        known: the blobs that arrive are added.
+        progress: notified of each blob.
 
     Raises:
         MirrorError: the first failure of a task that is not optional, unless `keep_going`.
     """
     executor = _Executor(plan, retry, keep_going, set() if known is None else known, progress or NoProgress())
     for task in plan.tasks:
-        await executor.finish_if_whole(task)
+        await executor.finish_if_complete(task)
     await map_concurrently(plan.moves, executor.move, jobs)
     plan.moves = [move for move in plan.moves if move.arrived]
 
@@ -212,12 +206,11 @@ class _Executor:
         self, plan: Plan, retry: RetryPolicy, keep_going: bool, known: set[BlobKey], progress: Progress
     ) -> None:
         self._retry, self._keep_going, self._known, self._progress = retry, keep_going, known, progress
-        self._lacking = plan.lacking()
-        progress.plan("copying", len(plan.moves), plan.size)
-        self._unnamed = list(reversed(plan.tasks))
-        self._whole: set[int] = set()
+        self._lacking, self._unnamed = plan.lacking(), deque(plan.tasks)
+        self._complete: set[int] = set()  # ids of tasks
         self._naming, self._repeating = Lock(), Lock()
         self._repeated: set[tuple[int, Digest]] = set()
+        progress.plan("copying", len(plan.moves), plan.size)
 
     async def move(self, move: BlobMove) -> None:
         """Copy one blob to every sink that lacks it, then finish the images that lacked nothing else."""
@@ -228,15 +221,14 @@ class _Executor:
         self._progress.end(move.node)
         for task in move.tasks:
             self._lacking[id(task)] -= 1
-            await self.finish_if_whole(task)
+            await self.finish_if_complete(task)
 
     async def _to_sink(self, node: Descriptor, sink: Sink, tasks: Sequence[CopyTask]) -> bool:
-        """Try the source of each task until one has the blob, and return whether one had."""
+        """Try the tasks' sources in turn until one delivers the blob; return False if none does."""
         errors = []
         for source in {id(task.source): task.source for task in tasks}.values():
             try:
-                transfer = _BlobTransfer(node, source, sink, self._progress)
-                await self._retry.run(transfer.attempt, transfer.reached)
+                await self._transfer(node, source, sink)
             except MirrorError as error:
                 errors.append(error)
             else:
@@ -245,119 +237,54 @@ class _Executor:
         self._fail(tasks, errors[0])
         return False
 
+    async def _transfer(self, node: Descriptor, source: Source, sink: Sink) -> None:
+        transfer = BlobTransfer(node, source, sink, self._progress)
+        await self._retry.run(transfer.attempt, lambda: transfer.furthest)
+
     def _fail(self, tasks: Iterable[CopyTask], error: MirrorError) -> None:
         for task in tasks:
             if not (self._keep_going or task.optional):
                 raise error
             task.failure = task.failure or error
 
-    async def finish_if_whole(self, task: CopyTask) -> None:
-        """Put the manifests, then the indexes, then the name of an image whose blobs are all there."""
+    async def finish_if_complete(self, task: CopyTask) -> None:
+        """Once all blobs of an image are there, put its manifests, then its indexes, then its name."""
         if not self._lacking[id(task)] and not task.failure:
             try:
-                await self._put_manifests(task)
-                self._whole.add(id(task))
+                for rank in task.graph.ranks():
+                    await map_concurrently(rank, partial(self._put_manifest, task), _MANIFESTS_AT_ONCE)
+                self._complete.add(id(task))
             except MirrorError as error:
                 self._fail([task], error)
         await self._name_in_order()
 
-    async def _put_manifests(self, task: CopyTask) -> None:
-        async def put(node: Node) -> None:
-            data = stream.from_memory(node.data, task.name)
-            try:
-                await self._retry.run(lambda: task.sink.put(node.descriptor, data))
-            except BlobsUnknown:
-                await self._put_again(task, [link for link in node.document.links if link.digest in task.graph.blobs])
-                await self._retry.run(lambda: task.sink.put(node.descriptor, data))
-
-        for rank in task.graph.ranks():
-            await map_concurrently(rank, put, _MANIFESTS_AT_ONCE)
+    async def _put_manifest(self, task: CopyTask, node: Node) -> None:
+        put = partial(task.sink.put, node.descriptor, stream.from_memory(node.data, task.name))
+        try:
+            await self._retry.run(put)
+        except BlobsUnknown:
+            await self._put_again(task, [link for link in node.document.links if link.digest in task.graph.blobs])
+            await self._retry.run(put)
 
     async def _put_again(self, task: CopyTask, blobs: Sequence[Descriptor]) -> None:
-        """Put blobs without asking that the sink said it had and does not have, once for all tasks that need them."""
+        """Put blobs that the sink claimed to have but lacks, without asking, once for all tasks that need them."""
         async with self._repeating:
             for node in blobs:
-                if (id(task.sink), node.digest) in self._repeated:
-                    continue
-                self._repeated.add((id(task.sink), node.digest))
-                self._progress.advance(node, -node.size)
-                transfer = _BlobTransfer(node, task.source, task.sink, self._progress)
-                await self._retry.run(transfer.attempt, transfer.reached)
+                if (id(task.sink), node.digest) not in self._repeated:
+                    self._repeated.add((id(task.sink), node.digest))
+                    self._progress.advance(node, -node.size)
+                    await self._transfer(node, task.source, task.sink)
 
     async def _name_in_order(self) -> None:
-        """Name images in the order of the tasks, whichever was whole first: the same call gives the same result."""
+        """Name images in the order of the tasks, not of their completion: the same call gives the same result."""
         async with self._naming:
-            while self._unnamed and (self._unnamed[-1].failure or id(self._unnamed[-1]) in self._whole):
-                task = self._unnamed.pop()
+            while self._unnamed and (self._unnamed[0].failure or id(self._unnamed[0]) in self._complete):
+                task = self._unnamed.popleft()
                 if task.failure:
                     continue
+                root = task.graph.nodes.get(task.root.digest)
+                tag = partial(task.sink.tag, task.name, task.root, root.data if root else b"")
                 try:
-                    await self._name(task)
+                    task.replaced = await self._retry.run(tag)
                 except MirrorError as error:
                     self._fail([task], error)
-
-    async def _name(self, task: CopyTask) -> None:
-        node = task.graph.nodes.get(task.root.digest)
-        data = node.data if node else b""
-        task.replaced = await self._retry.run(lambda: task.sink.tag(task.name, task.root, data))
-
-
-class _BlobTransfer:
-    """One blob from one source to one sink, attempt after attempt."""
-
-    def __init__(self, node: Descriptor, source: Source, sink: Sink, progress: Progress) -> None:
-        self._node, self._source, self._sink, self._progress = node, source, sink, progress
-        self._counted = self._furthest = 0
-
-    async def attempt(self) -> None:
-        try:
-            await self._sink.put(self._node, self._fetch)
-        except BaseException:
-            self._count(0)
-            raise
-        self._count(self._node.size)  # what a registry mounted was never read here
-
-    def reached(self) -> int:
-        """Return the bytes that the furthest attempt has read."""
-        return self._furthest
-
-    @asynccontextmanager
-    async def _fetch(self, start: int) -> AsyncIterator[BlobReader]:
-        async with _open(self._source, self._node, start) as body:
-            self._count(body.start)
-            yield replace(body, chunks=self._counted_chunks(body), fill=body.fill and self._counted_fill(body.fill))
-
-    async def _counted_chunks(self, body: BlobReader) -> AsyncIterator[bytes]:
-        async for chunk in body.chunks:
-            self._count(self._counted + len(chunk))
-            yield chunk
-
-    def _counted_fill(self, fill: ReadInto) -> ReadInto:
-        """Count in a thread, which wakes the event loop only now and then."""
-        loop, untold, told = get_running_loop(), 0, monotonic()
-
-        def counted(buffer: memoryview) -> int:
-            nonlocal untold, told
-            count = fill(buffer)
-            untold += count
-            if not count or monotonic() - told >= _TELL:
-                loop.call_soon_threadsafe(self._count_more, untold)
-                untold, told = 0, monotonic()
-            return count
-
-        return counted
-
-    def _count_more(self, count: int) -> None:
-        self._count(self._counted + count)
-
-    def _count(self, done: int) -> None:
-        self._progress.advance(self._node, done - self._counted)
-        self._counted, self._furthest = done, max(self._furthest, done)
-
-
-@asynccontextmanager
-async def _open(source: Source, node: Descriptor, start: int) -> AsyncIterator[BlobReader]:
-    """Open the content of `node`: from its own descriptor if it is embedded there, else from `source`."""
-    embedded = None if node.data is None else stream.from_memory(node.data, "its own descriptor")
-    async with embedded(start) if embedded else source.open_blob(node, start) as body:
-        yield body

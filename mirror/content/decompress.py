@@ -1,25 +1,24 @@
-"""Unpack layers as they pass: gzip of any number of members, zstd of any number of frames, or neither.
+"""Streaming decompression of layers: gzip with any number of members, zstd with any number of frames, or neither.
 
-As runtimes do, by the first bytes and not by the media type. Memory does not grow with what comes out. A layer may
-unpack to a great deal, but not without end (CVE-2017-14992).
+The format is recognized by the first bytes, not by the media type, as in container runtimes. Memory use does not depend
+on the unpacked size, and that size is limited (CVE-2017-14992).
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 from mirror.errors import CorruptCompression, DecompressionBomb, UnsupportedCompression
 from mirror.text import size as in_words
 
-FREE = 1024**3  # bytes that any layer may unpack to
-RATIO = 200  # to what a larger one may expand; zeros do 1000 in gzip and any number in zstd, real content 2 to 20
-MOST = 1024**4  # bytes that no layer unpacks to
-READ = 64 * 1024  # compressed bytes of one step; like those of _WRITE, they stay in the cache
-_WRITE = 256 * 1024  # unpacked bytes of one step
-_WINDOW = 27  # the largest window of zstd, as a power of two: 128 MiB, like the command line's own limit
+FREE = 1024**3  # unpacked bytes that every layer may have
+RATIO = 200  # the most that a larger layer may expand; real content: 2 to 20, zeros: 1000 in gzip, unlimited in zstd
+MOST = 1024**4  # unpacked bytes that no layer may exceed
+READ = 64 * 1024  # compressed bytes per step; these and the unpacked ones stay in the cache
+_WRITE = 256 * 1024  # unpacked bytes per step
+_WINDOW = 27  # the largest zstd window as a power of two: 128 MiB, the default limit of the zstd command
 
 _MAGIC = {
     b"\x1f\x8b": "gzip",
@@ -32,7 +31,7 @@ _LONGEST_MAGIC = max(map(len, _MAGIC))
 
 
 class _Decompressor(Protocol):
-    """One gzip member, or one zstd frame: what `bz2` and `lzma` call a decompressor."""
+    """A decompressor for one gzip member or one zstd frame, with the interface of those in `bz2` and `lzma`."""
 
     @property
     def eof(self) -> bool: ...
@@ -43,12 +42,7 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Format:
-    """How to begin with a member or a frame, and what is raised when it is broken."""
-
-    fresh: Callable[[], _Decompressor]
-    error: type[Exception]
+_Format = tuple[Callable[[], _Decompressor], type[Exception]]  # starts a member or a frame; the error if it is broken
 
 
 def compression(head: bytes) -> str | None:
@@ -59,16 +53,16 @@ def compression(head: bytes) -> str | None:
 
 
 def unpacked(read: Callable[[], bytes], size: int) -> Iterator[bytes]:
-    """Yield content piece by piece as it is unpacked; all of it is read, unless it is broken.
+    """Yield unpacked content piece by piece. The input is read to its end, unless it is broken.
 
     Args:
-        read: returns the bytes that come next, at most some megabytes; none at the end.
-        size: how many there are in all, which decides what they may unpack to.
+        read: returns the next bytes, at most a few megabytes; `b""` at the end.
+        size: bytes of the input, which determine how many it may unpack to.
 
     Raises:
-        CorruptCompression: they cannot be unpacked to their end.
-        UnsupportedCompression: they are compressed with something else, or need too much memory.
-        DecompressionBomb: they unpack to far more than the content of any genuine layer.
+        CorruptCompression: the input is corrupt or truncated.
+        UnsupportedCompression: the format is not supported, or it needs too much memory.
+        DecompressionBomb: the input unpacks to far more than any genuine layer.
     """
     left = limit = min(max(FREE, RATIO * size), MOST)
     for piece in _pieces(read):
@@ -82,22 +76,23 @@ def _pieces(read: Callable[[], bytes]) -> Iterator[bytes]:
     data = read()
     while len(data) < _LONGEST_MAGIC and (more := read()):
         data += more
-    format = _format(compression(data))
-    if format:
-        yield from _expand(data, read, format)
+    if name := compression(data):
+        yield from _expand(data, read, *_format(name))
         return
     while data:
         yield data
         data = read()
 
 
-def _expand(data: bytes, read: Callable[[], bytes], format: _Format) -> Iterator[bytes]:
-    member = format.fresh()
+def _expand(
+    data: bytes, read: Callable[[], bytes], start: Callable[[], _Decompressor], broken: type[Exception]
+) -> Iterator[bytes]:
+    member = start()
     while True:
         try:
             yield member.decompress(data, _WRITE)
-        except format.error as error:
-            if "too much memory" in str(error):  # what zstd says of a frame with a larger window than we allow
+        except broken as error:
+            if "too much memory" in str(error):  # zstd's message about a window that is larger than we allow
                 raise UnsupportedCompression(f"it needs a zstd window of more than {2**_WINDOW >> 20} MiB") from None
             raise CorruptCompression(str(error)[:200]) from None
         data = b""
@@ -105,35 +100,25 @@ def _expand(data: bytes, read: Callable[[], bytes], format: _Format) -> Iterator
             data = member.unused_data or read()
             if not data:
                 return
-            member = format.fresh()
+            member = start()
         elif member.needs_input:
             data = read()
             if not data:
                 raise CorruptCompression("it ends too early")
 
 
-def _format(name: str | None) -> _Format | None:
-    if name is None:
-        return None
+def _format(name: str) -> _Format:
     if name == "gzip":
-        return _gzip()
-    if name == "zstd":
-        return _zstd()
-    raise UnsupportedCompression(f"it is compressed with {name}")
+        from isal import igzip_lib  # twice as fast as zlib
 
-
-def _gzip() -> _Format:
-    from isal import igzip_lib  # twice as fast as zlib
-
-    error = cast(type[Exception], igzip_lib.IsalError)  # its stub takes the class for an instance
-    return _Format(lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP), error)
-
-
-def _zstd() -> _Format:
+        error = cast(type[Exception], igzip_lib.IsalError)  # its stub declares an instance
+        return lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP), error
+    if name != "zstd":
+        raise UnsupportedCompression(f"it is compressed with {name}")
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:
         from backports import zstd
 
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _WINDOW}
-    return _Format(lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError)
+    return lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError

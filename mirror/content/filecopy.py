@@ -1,15 +1,15 @@
-"""From one file to another: bytes that are on this machine already, hashed on their way, without the event loop.
+"""Copy a file to a file: bytes that are on this machine already are hashed on their way, without the event loop.
 
-One thread reads, hashes and writes, and where a core has nothing to do, it hashes beside. All of it takes place in one
-buffer, which stays in the core's cache, or by turns in two; the next blob comes in the same ones, for to allocate costs
-as much as to copy (docs/explanation/benchmarks.md).
+One thread reads, hashes and writes; if a core is idle, a second thread hashes. Two buffers are used in turn, or only
+one, which stays in the core's cache. They are kept for the next blob: an allocation costs as much as a copy
+(docs/explanation/benchmarks.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 
 from mirror.concurrency import available_cpus
@@ -17,43 +17,42 @@ from mirror.content.stream import BlobReader, ReadInto, Verifier
 from mirror.errors import SizeMismatch
 from mirror.oci.descriptor import Descriptor
 
-_SIZE = 1024 * 1024  # bytes of a buffer: what is hashed is in the cache still, and few calls are needed
-
-Write = Callable[[memoryview], None]
+_SIZE = 1024 * 1024  # bytes of a buffer: large enough for few calls, small enough to be hashed from the cache
 
 
 class CpuSlots:
-    """The cores of a machine: whoever pours is on one, and those that nobody is on can help."""
+    """The cores of the machine. Every copy occupies one, and may use another one while that is idle."""
 
     def __init__(self, count: int) -> None:
-        self.free = count  # below 0 where more pour than there are cores
+        self.free = count  # below 0 while there are more copies than cores
         self._lock = Lock()
 
     @contextmanager
-    def one(self) -> Iterator[None]:
+    def occupied(self) -> Iterator[None]:
+        """Occupy a core, free or not."""
         with self._lock:
             self.free -= 1
         try:
             yield
         finally:
-            self.give()
+            self.release()
 
-    def take(self) -> bool:
-        """Have one to help with, until it is given back; False where none is free."""
+    def acquire(self) -> bool:
+        """Occupy a core until `release`, or return False if none is free."""
         if self.free <= 0:
             return False
         with self._lock:
             self.free -= (found := self.free > 0)
         return found
 
-    def give(self) -> None:
+    def release(self) -> None:
         with self._lock:
             self.free += 1
 
 
 _CORES = CpuSlots(available_cpus())
-_SPARE: list[memoryview] = []  # buffers of those who have finished
-_SPARES = 4  # that are kept
+_SPARE: list[memoryview] = []  # buffers of finished copies
+_MOST_SPARE = 4
 
 
 def copy_file(
@@ -61,78 +60,75 @@ def copy_file(
     node: Descriptor,
     fill: ReadInto,
     check: Verifier,
-    write: Write,
+    write: Callable[[memoryview], None],
     advance: Callable[[int], None] = lambda _: None,
     at: int = 0,
 ) -> None:
-    """Pass on what a body can fill buffers with. Nobody gets the last bytes before all are known to be right.
+    """Read, hash and write content. The last bytes are written only after the digest has been verified.
 
     Args:
         body: the content, from its `start` on.
-        node: what it should be, from the first byte on.
+        node: its descriptor.
         fill: the body's.
         check: the hash of the bytes before `start`.
-        write: takes bytes, which are overwritten once it has returned.
-        advance: called with the bytes that each read gave; what it raises ends it all.
-        at: where in a file the first byte is going to be, so that pages are written whole: half of one costs as much.
+        write: writes bytes, and keeps no reference to them.
+        advance: called with the number of bytes of each read; what it raises ends the copy.
+        at: the offset in the target file of the first byte to write; writes end at page boundaries.
 
     Raises:
         SizeMismatch: there are more bytes than `node.size`, or fewer.
-        DigestMismatch: the bytes are not what the descriptor names.
+        DigestMismatch: the content does not match the digest.
     """
-    got, held = body.start, memoryview(b"")
-    with _CORES.one(), _buffers(node.size) as buffers, _Hashing(check) as hashing:
-        while count := fill(buffers.now[: _SIZE - at % _SIZE] if got < node.size else buffers.beyond):
+    got, last = body.start, memoryview(b"")
+    with _CORES.occupied(), _Buffers(node.size) as buffers, _Hashing(check) as hashing:
+        while count := fill(buffers.current[: _SIZE - at % _SIZE] if got < node.size else buffers.excess):
             got, at = got + count, at + count
             if got > node.size:
                 raise SizeMismatch(body.called(node), want=node.size, got=None)
             advance(count)
-            chunk = buffers.now[:count]
+            chunk = buffers.current[:count]
             if hashing.update(chunk, last=got == node.size):
-                buffers.turn()
+                buffers.swap()
             if got < node.size:
                 write(chunk)
             else:
-                held = chunk
+                last = chunk
         if got < node.size:
             raise SizeMismatch(body.called(node), want=node.size, got=got)
         check.finish(body.called(node))
-        write(held)
+        write(last)
 
 
 class _Buffers:
-    """Where the next bytes go: `now`. Those `beyond` the last ones go elsewhere, for the last ones wait in theirs."""
+    """Two buffers, used in turn. The next bytes go to `current`, a byte too many to `excess`."""
 
     def __init__(self, size: int) -> None:
         self._size = min(size, _SIZE)
-        self.now, self.other = self._another(), memoryview(b"")
-        self.beyond = memoryview(bytearray(1))
+        self.current, self._other = self._allocate(), memoryview(b"")
+        self.excess = memoryview(bytearray(1))
 
-    def turn(self) -> None:
-        """What is in the buffer is needed a while longer."""
-        self.now, self.other = self.other or self._another(), self.now
+    def swap(self) -> None:
+        """Keep the content of the current buffer until the next swap."""
+        self.current, self._other = self._other or self._allocate(), self.current
 
-    def give_back(self) -> None:
-        for buffer in (self.now, self.other):
-            if len(buffer) == _SIZE and len(_SPARE) < _SPARES:
+    def _allocate(self) -> memoryview:
+        with suppress(IndexError):
+            if self._size == _SIZE:
+                return _SPARE.pop()
+        return memoryview(bytearray(self._size))
+
+    def __enter__(self) -> _Buffers:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        for buffer in (self.current, self._other):
+            # After an error, its traceback may still refer to a buffer.
+            if error is None and len(buffer) == _SIZE and len(_SPARE) < _MOST_SPARE:
                 _SPARE.append(buffer)
-
-    def _another(self) -> memoryview:
-        try:
-            return _SPARE.pop() if self._size == _SIZE else memoryview(bytearray(self._size))
-        except IndexError:
-            return memoryview(bytearray(_SIZE))
-
-
-@contextmanager
-def _buffers(size: int) -> Iterator[_Buffers]:
-    buffers = _Buffers(size)
-    yield buffers
-    buffers.give_back()  # not after an error: who raised it may hold them still
 
 
 class _Hashing:
-    """Chunk after chunk is hashed: in a thread beside this one while a core is free, else here."""
+    """Hashes one chunk after another: in a second thread while a core is idle, otherwise in this one."""
 
     def __init__(self, check: Verifier) -> None:
         self._check = check
@@ -140,34 +136,31 @@ class _Hashing:
         self._running: Future[None] | None = None
 
     def update(self, chunk: memoryview, *, last: bool) -> bool:
-        """Begin with one when the one before is done. Nothing goes on beside the `last`: most content has no other.
+        """Hash a chunk once the previous one is done. The `last` one is not worth a thread: most content has no other.
 
         Returns:
-            Whether it is read still, until the next call.
+            True if the chunk is still being read, until the next call.
         """
-        self._wait()
-        if last or not _CORES.take():
+        if self._running:
+            self._running.result()
+        self._running = None
+        if last or not _CORES.acquire():
             self._check.update([chunk])
             return False
         try:
             self._thread = self._thread or ThreadPoolExecutor(1)
-            self._running = self._thread.submit(self._beside, chunk)
-        except RuntimeError:  # no more threads are to be had
-            _CORES.give()
+            self._running = self._thread.submit(self._hash_and_release, chunk)
+        except RuntimeError:  # no more threads are available
+            _CORES.release()
             self._thread = None
             self._check.update([chunk])
         return self._running is not None
 
-    def _beside(self, chunk: memoryview) -> None:
+    def _hash_and_release(self, chunk: memoryview) -> None:
         try:
             self._check.update([chunk])
         finally:
-            _CORES.give()
-
-    def _wait(self) -> None:
-        if self._running:
-            self._running.result()
-        self._running = None
+            _CORES.release()
 
     def __enter__(self) -> _Hashing:
         return self

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.content import copy, stream
+from mirror.content import blob_transfer, copy, stream
 from mirror.content.copy import CopyTask, Plan
 from mirror.content.filecopy import copy_file
 from mirror.content.store import Source
@@ -497,7 +497,7 @@ def test_progress_adds_up_whatever_is_tried_again(errors: list[MirrorError]) -> 
 
 @pytest.mark.parametrize("pause", [0.0, 1000.0])
 def test_progress_adds_up_where_threads_read(monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
-    monkeypatch.setattr(copy, "_TELL", pause)
+    monkeypatch.setattr(blob_transfer, "_REPORT_INTERVAL", pause)
 
     class Files(MemorySource):
         @asynccontextmanager

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.content import filecopy as pouring
+from mirror.content import filecopy
 from mirror.content.filecopy import CpuSlots, copy_file
 from mirror.content.stream import BlobReader, Verifier, single_chunk
 from mirror.errors import DigestMismatch, MirrorError, SizeMismatch, StorageError
@@ -29,9 +29,9 @@ SIZE = 1000
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[CpuSlots]:
     """With none to spare hashing goes on in the same thread, with many beside it; afterwards all are free again."""
     cores = CpuSlots(request.param)
-    monkeypatch.setattr(pouring, "_CORES", cores)
-    monkeypatch.setattr(pouring, "_SPARE", [])
-    monkeypatch.setattr(pouring, "_SIZE", SIZE)
+    monkeypatch.setattr(filecopy, "_CORES", cores)
+    monkeypatch.setattr(filecopy, "_SPARE", [])
+    monkeypatch.setattr(filecopy, "_SIZE", SIZE)
     yield cores
     assert cores.free == request.param
     assert [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPool")] == []
@@ -135,14 +135,14 @@ def test_pieces_end_where_pages_of_the_file_do(at: int) -> None:
 
 def test_whoever_pours_is_on_a_core_and_nobody_helps_beyond_them() -> None:
     two = CpuSlots(2)
-    with two.one():
-        assert two.take()
-        assert not two.take()
-        two.give()
-        with two.one(), two.one():  # more than there are cores, and all of them work
-            assert not two.take()
-        assert two.take()
-        two.give()
+    with two.occupied():
+        assert two.acquire()
+        assert not two.acquire()
+        two.release()
+        with two.occupied(), two.occupied():  # more than there are cores, and all of them work
+            assert not two.acquire()
+        assert two.acquire()
+        two.release()
     assert two.free == 2
 
 
@@ -156,12 +156,12 @@ def test_whoever_pours_is_on_a_core(cores: CpuSlots) -> None:
 
 def test_the_next_blob_comes_in_the_same_buffers() -> None:
     assert poured(DATA) == (DATA, None)
-    before = {id(buffer.obj) for buffer in pouring._SPARE}
+    before = {id(buffer.obj) for buffer in filecopy._SPARE}
     assert len(before) in (1, 2)  # the second is for a core that helps
     assert poured(DATA) == (DATA, None)
-    assert {id(buffer.obj) for buffer in pouring._SPARE} == before
+    assert {id(buffer.obj) for buffer in filecopy._SPARE} == before
     poured(DATA[:-1])  # an error's traceback may hold on to them
-    assert pouring._SPARE == []
+    assert filecopy._SPARE == []
 
 
 def test_no_more_buffers_are_kept_than_a_few_need() -> None:
@@ -182,7 +182,7 @@ def test_no_more_buffers_are_kept_than_a_few_need() -> None:
 
     with ThreadPoolExecutor(9, thread_name_prefix="test") as threads:
         assert [done.result() for done in [threads.submit(work) for _ in range(9)]] == [None] * 9
-    assert len(pouring._SPARE) <= pouring._SPARES + 1  # two may have asked at once
+    assert len(filecopy._SPARE) <= filecopy._MOST_SPARE + 1  # two may have asked at once
 
 
 def test_a_small_blob_takes_a_small_buffer() -> None:
@@ -195,7 +195,7 @@ def test_a_small_blob_takes_a_small_buffer() -> None:
     node = Descriptor("a/b", Digest.of(b"abc"), 3)
     copy_file(BlobReader(single_chunk(b""), "a test"), node, fill, Verifier(node), lambda _: None)
     assert seen == [3, 1]
-    assert pouring._SPARE == []
+    assert filecopy._SPARE == []
 
 
 @pytest.mark.parametrize("size", [0, 1, SIZE - 1, SIZE, SIZE + 1, len(DATA)])
