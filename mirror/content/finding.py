@@ -12,25 +12,25 @@ from mirror.content.finding_text import Fact
 from mirror.content.kinds import Kind, Place, Severity
 from mirror.strictjson import JsonObject
 
-NAMED = 50  # images of a finding, or platforms of an image, that JSON names; a base layer can belong to thousands
+NAMED = 50  # images and platforms per finding that JSON lists; a base layer can belong to thousands
 
 __all__ = ["Finding", "Kind", "Place", "Severity", "reason"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it should be.
+    """One problem that a verification found.
 
     Attributes:
         kind: a stable word.
         severity: how bad it is.
         subject: a digest, a name, or a path inside the store.
-        expected, found: what should be there, and what is; which facts these are depends on the kind.
+        expected, found: the facts behind the message; which ones depends on the kind.
         images: the names of the affected images.
         platforms: those of their platforms that are affected, if an index tells them apart.
         size: bytes that the subject should have, if known.
         place: where it was found.
-        advice: a hint that fits better than that of the kind.
+        advice: a better hint than that of the kind.
     """
 
     kind: Kind
@@ -46,12 +46,12 @@ class Finding:
 
     @property
     def message(self) -> str:
-        """What is wrong with the subject, as part of a sentence."""
+        """A description of the problem, as part of a sentence about the subject."""
         return finding_text.message(self)
 
     @property
     def hint(self) -> str:
-        """What to do about it. `LAYOUT` stands for the path of the layout."""
+        """Advice on what to do. `LAYOUT` stands for the path of the layout."""
         return self.advice or finding_text.hint(self.kind, self.place)
 
     def to_json(self) -> JsonObject:

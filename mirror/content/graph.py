@@ -1,7 +1,7 @@
-"""What lies below a root, and the rules and limits of every walk to it. Pure: the caller reads the manifests.
+"""The graph below a root, and the rules and limits of every walk. Pure: the caller reads the manifests.
 
-Registries, layouts and archives are walked by the same rules, whether a walk stops at the first fault, as a copy does,
-or reports it and goes on, as verify does: no copy refuses, for its size or shape, what verify has accepted.
+Registries, layouts and archives are walked by the same rules, whether a walk stops at the first fault (copy) or reports
+it and goes on (verify). So what verify accepts is never too large or oddly shaped for a copy.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from mirror.oci.descriptor import MANIFEST_TYPES, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document, Node
 
-# Limits against hostile content. The largest real images have some hundred manifests, in two levels.
+# Limits against hostile content. The largest genuine images have a few hundred manifests, in two levels.
 MOST_MANIFESTS = 10_000
 MOST_BYTES = 64 * 1024 * 1024  # of all manifests of one image, which are held in memory
-DEEPEST = 32  # levels, the root included
+DEEPEST = 32  # levels, including the root
 
-# Who walks from many roots of one store, or once per platform, may follow one link several times. Indexes that share
-# their children can multiply without end; those of genuine images share some.
-FREE_LINKS = 1_000_000  # that may be followed whatever they are
-SHARED = 20  # times that each link may be followed besides, on average
+# Walks from many roots of one store, or one per platform, may follow a link several times. If indexes share their
+# children, the number of paths can grow exponentially; the indexes of genuine images share few.
+FREE_LINKS = 1_000_000  # links that may be followed in any case
+SHARED = 20  # and how often each link may be followed, on average
 
 Keep = Callable[[Descriptor], bool]
 OnFault = Callable[[Descriptor, MirrorError], None]
@@ -33,8 +33,12 @@ OnFault = Callable[[Descriptor, MirrorError], None]
 class Graph:
     """Everything below one root.
 
-    `nodes` holds the manifests in the order in which they were found, `blobs` everything else; `foreign` the layers
-    that live elsewhere and are left out, `absent` the children that were not to be followed.
+    Attributes:
+        root: where the walk began.
+        nodes: the manifests, in the order in which they were found.
+        blobs: everything else.
+        foreign: layers that are kept elsewhere and left out.
+        absent: children of indexes that were not followed.
     """
 
     root: Descriptor
@@ -45,24 +49,24 @@ class Graph:
 
     @property
     def size(self) -> int:
-        """Bytes of all blobs."""
+        """Total bytes of the blobs."""
         return sum(blob.size for blob in self.blobs.values())
 
     @property
     def children(self) -> list[Descriptor]:
-        """What the indexes name, index by index, `absent` ones included."""
+        """The children of all indexes, index by index, including `absent` ones."""
         return [child for node in self.nodes.values() for child in node.document.manifests]
 
     @property
     def kept(self) -> list[Digest]:
-        """The children of its indexes that were followed, indexes themselves aside."""
+        """The digests of the children that were followed and are not indexes themselves."""
         return [child.digest for child in self.children if not child.is_index and child.digest not in self.absent]
 
     def check_hashable(self) -> None:
-        """Refuse what cannot be verified, before anything moves.
+        """Refuse content that cannot be verified, before anything is transferred.
 
         Raises:
-            InvalidDigest: a digest uses an algorithm that cannot be computed.
+            InvalidDigest: the algorithm of a digest is not supported.
         """
         for digest in (*self.nodes, *self.blobs):
             digest.hasher()
@@ -71,7 +75,7 @@ class Graph:
         return sorted(self.blobs.values(), key=lambda blob: (-blob.size, blob.digest))
 
     def ranks(self) -> list[list[Node]]:
-        """The manifests, rank by rank: each names only content of earlier ranks; the root is the last."""
+        """Return the manifests rank by rank: each references only earlier ranks; the root is the last."""
         order: TopologicalSorter[Digest] = TopologicalSorter()
         for digest, node in self.nodes.items():
             order.add(digest, *(link.digest for link in node.document.links if link.digest in self.nodes))
@@ -84,14 +88,14 @@ class Graph:
         return ranks
 
     def manifests(self) -> Iterator[Descriptor]:
-        """The manifests in the order of `ranks`."""
+        """Yield the manifests in the order of `ranks`."""
         for rank in self.ranks():
             yield from (node.descriptor for node in rank)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that one walk may come to; `size` is bytes of manifests, as their descriptors declare them."""
+    """The limits of one walk; `size` is the total bytes of manifests, as their descriptors declare them."""
 
     manifests: int = MOST_MANIFESTS
     size: int = MOST_BYTES
@@ -99,7 +103,7 @@ class Limits:
 
 
 class Budget:
-    """How much of its limits a walk has used. `what` names the root in errors, `noun` what is counted."""
+    """The use that a walk has made of its limits. Errors call the root `what`, and the things that are counted `noun`."""
 
     def __init__(self, what: str, limits: Limits | None = None, noun: str = "manifest") -> None:
         self._what, self._limits, self._noun = what, limits or Limits(), noun
@@ -107,10 +111,10 @@ class Budget:
         self._level = 1
 
     def take(self, size: int) -> None:
-        """Count one manifest of `size` bytes before it is read. Its size is checked when it is, so it costs no more.
+        """Count one manifest of `size` bytes before it is read; the read checks the size.
 
         Raises:
-            LimitExceeded: it is one too many, and is not counted.
+            LimitExceeded: it is one too many; it is not counted.
         """
         if self._count >= self._limits.manifests:
             raise LimitExceeded(f"{self._what}: more than {self._limits.manifests} {self._noun}s.")
@@ -130,38 +134,38 @@ class Budget:
             raise LimitExceeded(f"{self._what}: {self._noun}s nest more than {self._limits.levels} levels deep.")
 
     def ascend(self) -> None:
-        """Begin again at the first level."""
+        """Return to the first level."""
         self._level = 1
 
 
 def fail(node: Descriptor, error: MirrorError) -> None:
-    """End a walk at its first fault."""
+    """Raise the error, which ends the walk."""
     raise error
 
 
 def ignore(node: Descriptor, error: MirrorError) -> None:
-    """Leave out what is wrong: who asks for it, or verifies it, is told."""
+    """Leave out what is wrong; reading or verifying it reports the error."""
 
 
 class Walk:
-    """The bookkeeping of a walk: which links it has seen, where they lead, and the rules that it holds them to.
+    """The bookkeeping of a walk: the links seen so far, and the rules for them.
 
         level = walk.enter(root)
         while level:
             level = walk.descend(read(node) for node in level)
 
-    `seen` has the first descriptor of every digest; `blobs`, `foreign` and `absent` are as in `Graph`. Several roots
-    may be entered in turn; what was read below one is not read again below the next.
+    `seen` holds the first descriptor of every digest; `blobs`, `foreign` and `absent` are as in `Graph`. Several roots
+    may be entered in turn; manifests below an earlier root are not returned again.
     """
 
     def __init__(self, budget: Budget, *, foreign: bool = False, on_fault: OnFault = fail) -> None:
         """Prepare a walk.
 
         Args:
-            budget: what it may cost.
-            foreign: whether to treat foreign layers as blobs like any other.
-            on_fault: gets everything that is wrong, with the descriptor concerned; what it raises ends the walk. If it
-                returns, that descriptor is not followed.
+            budget: the limits.
+            foreign: treat foreign layers like other blobs.
+            on_fault: called with every error and the descriptor concerned. If it raises, the walk ends; if it returns,
+                the descriptor is not followed.
         """
         self.seen: dict[Digest, Descriptor] = {}
         self.blobs: dict[Digest, Descriptor] = {}
@@ -171,13 +175,13 @@ class Walk:
         self._full = False
 
     def enter(self, root: Descriptor, keep: Keep | None = None) -> list[Descriptor]:
-        """Begin at a root; `keep` tells which children of indexes to follow. Return the manifests to read next."""
+        """Start at a root; of the children of indexes, follow only those that `keep` accepts. Return what to read next."""
         self._root, self._keep = root, keep
         self._budget.ascend()
         return self._sort_in([root])
 
     def descend(self, documents: Iterable[Document | None]) -> list[Descriptor]:
-        """Take the manifests that were asked for, None for those that could not be read; return those to read next."""
+        """Process the manifests of a level, with None for those that could not be read; return what to read next."""
         level = [link for document in documents if document for link in self._below(document)]
         if not level:
             return level
@@ -189,7 +193,7 @@ class Walk:
         return level
 
     def follow(self, root: Descriptor, read: Callable[[Descriptor], Document | None], keep: Keep | None = None) -> None:
-        """Walk everything below a root whose manifests can be read without waiting."""
+        """Walk everything below a root, with a `read` that need not be awaited."""
         level = self.enter(root, keep)
         while level:
             level = self.descend(map(read, level))
@@ -203,7 +207,7 @@ class Walk:
         return self._sort_in(filter(self._keep, document.manifests))
 
     def _sort_in(self, links: Iterable[Descriptor]) -> list[Descriptor]:
-        """Note blobs, and return the manifests that are new and that the budget allows."""
+        """Note blobs; return the manifests that are new and within the budget."""
         fresh = []
         for link in links:
             is_new = link.digest not in self.seen
@@ -216,7 +220,7 @@ class Walk:
         return fresh
 
     def _agrees(self, known: Descriptor, link: Descriptor) -> bool:
-        """Compare a descriptor with the first one of its digest: a digest has one size, and is one kind of content."""
+        """Compare a descriptor with the first one of its digest: a digest has one size and one kind of content."""
         if known.size != link.size:
             self._on_fault(link, SizeConflict(link.digest, (known.size, link.size)))
         elif not same_kind(known.media_type, link.media_type):
@@ -229,7 +233,7 @@ class Walk:
         try:
             self._budget.take(link.size)
         except LimitExceeded as error:
-            if not self._full:  # once for all that follow
+            if not self._full:  # reported once
                 self._full = True
                 self._on_fault(self._root, error)
             return False
@@ -237,10 +241,10 @@ class Walk:
 
 
 def same_kind(one: str, other: str) -> bool:
-    """Whether two media types may name one digest. That of a blob is only a label, and may differ (docs/adr/0004)."""
+    """Return True if one digest may have both media types. A blob's type is only a label (docs/adr/0004)."""
     return one == other or MANIFEST_TYPES.isdisjoint((one, other))
 
 
 def affordable(nodes: Iterable[Descriptor], size: int = MOST_BYTES) -> list[Descriptor]:
-    """Return as many of some small blobs, such as configs, as have no more than `size` bytes together."""
+    """Return the small blobs, such as configs, that fit into `size` bytes together."""
     return [node for node in nodes if (size := size - node.size) >= 0]

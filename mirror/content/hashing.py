@@ -1,7 +1,7 @@
-"""Check stored content against its digest, whatever kind of store it is in.
+"""Check stored content against its digest, in any kind of store.
 
-A store opens a blob as a `Reader`, or returns what is there instead. Hashing reads into one reused buffer, without an
-allocation per read; the GIL is released for both the read and the hash, so threads use all cores.
+A store opens a blob as a `Reader`, or returns a `BlobCheck` that says what is there instead. Hashing reads into one
+reused buffer; reads and hashes release the GIL, so threads use all cores.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Protocol
 from mirror.errors import InvalidDigest
 from mirror.oci.digest import Digest, Hasher
 
-READ = 1024 * 1024  # bytes per read: larger ones fall out of the cache, smaller ones cost system calls
+READ = 1024 * 1024  # bytes per read: more would not stay in the cache, fewer would cost system calls
 
 
 class BlobFault(StrEnum):
-    """What can be wrong with a stored blob."""
+    """The ways in which a stored blob can be wrong."""
 
     MISSING = "missing"
     NOT_A_FILE = "not-a-file"
@@ -37,10 +37,10 @@ class BlobCheck:
     """The result of checking one blob.
 
     Attributes:
-        fault: what is wrong; None if nothing is.
+        fault: what is wrong, or None.
         expected, found: what should be there, and what is, as text.
         size: bytes that are stored.
-        hashed: bytes that were hashed, if all of them were.
+        hashed: `size` if all bytes were hashed, otherwise 0.
     """
 
     fault: BlobFault | None
@@ -55,7 +55,6 @@ class BlobCheck:
 
 
 MISSING = BlobCheck(BlobFault.MISSING, "a file", "nothing")
-_CHANGED = "other bytes from one moment to the next"
 
 
 def not_a_file(found: str) -> BlobCheck:
@@ -67,12 +66,12 @@ def unreadable(error: OSError) -> BlobCheck:
 
 
 class Reader(Protocol):
-    """A stored blob, open for one thread. `size` is bytes as they were when it was opened."""
+    """A stored blob, open for one thread. `size` is its bytes at the time when it was opened."""
 
     size: int
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Fill the buffer with the bytes that come next, as far as they go; 0 at the end.
+        """Read the next bytes into the buffer, and return how many; 0 at the end.
 
         Raises:
             OSError: it cannot be read.
@@ -80,19 +79,19 @@ class Reader(Protocol):
         ...
 
     def changed(self) -> bool:
-        """Return whether it has been written to since it was opened."""
+        """Return True if the blob has been written to since it was opened."""
         ...
 
     def close(self) -> None: ...
 
 
 class HashingReader:
-    """A reader that hashes what it reads. `size` is the size that the blob had when it was opened."""
+    """A reader that hashes what it reads. `size` is as in `Reader`."""
 
     def __init__(self, reader: Reader, hasher: Hasher, advance: Callable[[int], None]) -> None:
         self.size = reader.size
         self._reader, self._hasher, self._advance = reader, hasher, advance
-        self._left = reader.size + 1  # a file that keeps growing is not read forever
+        self._left = reader.size + 1  # so that a file that keeps growing is not read forever
 
     def readinto(self, buffer: memoryview, /) -> int:
         count = self._reader.readinto(buffer[: self._left])
@@ -103,7 +102,7 @@ class HashingReader:
 
     @property
     def complete(self) -> bool:
-        """Whether exactly `size` bytes have been read."""
+        """True if exactly `size` bytes have been read."""
         return self._left == 1
 
 
@@ -111,7 +110,7 @@ Through = Callable[[HashingReader], None]
 
 
 def check_size(opened: Reader | BlobCheck, size: int | None) -> BlobCheck:
-    """Compare only the size of a blob, and close it; with None, every size is right."""
+    """Compare only the size of a blob, and close it; None accepts every size."""
     if isinstance(opened, BlobCheck):
         return opened
     opened.close()
@@ -132,10 +131,10 @@ def hash_blob(
     Args:
         opened: the blob, or what is there instead.
         digest: its digest.
-        size: the bytes that it should have; None if no descriptor names it.
+        size: its size according to its descriptor; None if no descriptor names it.
         buffer: a scratch buffer, which one thread can use for many calls.
-        advance: gets the number of bytes of each read; what it raises ends the check.
-        through: reads the blob first, to do more with its bytes; the rest is read after it.
+        advance: called with the number of bytes of each read; what it raises ends the check.
+        through: processes the content first; any bytes that it does not read are read afterwards.
     """
     if isinstance(opened, BlobCheck):
         return opened
@@ -150,7 +149,7 @@ def hash_blob(
 
 
 def keep(data: bytearray) -> Through:
-    """Return what makes `hash_blob` append the content to `data`; the caller has limited its size."""
+    """Make `hash_blob` append the content to `data` (use as `through`); the caller limits its size."""
 
     def through(passing: HashingReader) -> None:
         buffer = memoryview(bytearray(passing.size + 1))
@@ -161,11 +160,10 @@ def keep(data: bytearray) -> Through:
 
 
 def _sized(reader: Reader, size: int | None) -> BlobCheck:
-    found = reader.size
-    if size is None or found == size:
-        return BlobCheck(None, size=found)
-    fault = BlobFault.TOO_SHORT if found < size else BlobFault.TOO_LONG
-    return BlobCheck(fault, f"{size} bytes", f"{found} bytes", found)
+    if size is None or reader.size == size:
+        return BlobCheck(None, size=reader.size)
+    fault = BlobFault.TOO_SHORT if reader.size < size else BlobFault.TOO_LONG
+    return BlobCheck(fault, f"{size} bytes", f"{reader.size} bytes", reader.size)
 
 
 def _hashed(
@@ -182,7 +180,7 @@ def _hashed(
     while passing.readinto(view):
         pass
     if not passing.complete or reader.changed():
-        return BlobCheck(BlobFault.CHANGED, str(digest), _CHANGED, reader.size)
+        return BlobCheck(BlobFault.CHANGED, str(digest), "content that changed while it was read", reader.size)
     if digest.matches(hasher):
         return BlobCheck(None, size=reader.size, hashed=reader.size)
     found = f"{digest.algorithm}:{hasher.hexdigest()}"

@@ -1,4 +1,4 @@
-"""What the config of an image says. Artifacts have other configs, or none, and then nothing is said."""
+"""Image configs: platform, diff_ids and a summary. Artifacts have other configs, or none."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from mirror.strictjson import Fields, JsonObject, load_object
 
 
 def platform_of(config: bytes) -> Platform | None:
-    """The platform that an image config names; None where it names none, or is broken.
-
-    What a config says is no matter of copying it, so a broken one is no error here.
-    """
+    """Return the platform of an image config; None if it has none or is broken, since that does not prevent a copy."""
     try:
         found = Platform.from_fields(Fields.load(config, ""))
     except ContentError:
@@ -25,7 +22,7 @@ def platform_of(config: bytes) -> Platform | None:
 
 
 def diff_ids_of(config: bytes, what: str) -> list[Digest]:
-    """Return the digests that the layers of an image have when they are unpacked.
+    """Return the diff_ids of an image config: the digests of the unpacked layers.
 
     Raises:
         ContentError: the config is broken.
@@ -35,10 +32,10 @@ def diff_ids_of(config: bytes, what: str) -> list[Digest]:
 
 
 async def read_config(source: Source, image: Node, retry: RetryPolicy = ONCE) -> bytes | None:
-    """The config of an image; None for artifacts, whose configs are something else.
+    """Return the verified config of an image; None for an artifact.
 
     Raises:
-        MirrorError: it could not be read, or is not what its digest names.
+        MirrorError: it could not be read, or does not match its descriptor.
     """
     config = image.document.config
     if config is None or config.media_type not in CONFIG_TYPES:
@@ -47,7 +44,7 @@ async def read_config(source: Source, image: Node, retry: RetryPolicy = ONCE) ->
 
 
 def summarize(config: bytes) -> JsonObject:
-    """Return the few fields of an image config that tell what the image runs; {} if it is broken."""
+    """Return the fields `created`, `entry` and `command` of an image config, if set; {} if it is broken."""
     try:
         document = load_object(config, "")
     except ContentError:

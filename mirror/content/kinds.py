@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How bad a finding is. `unverified` means that it could not be checked, which is not the same as fine."""
+    """The severity of a finding. `unverified`: could not be checked, which is not the same as fine."""
 
     ERROR = "error"
     UNVERIFIED = "unverified"
@@ -14,7 +14,7 @@ class Severity(StrEnum):
 
 
 class Place(StrEnum):
-    """Where something was verified, which decides what can be done about it."""
+    """The kind of store that was verified. It decides which advice applies."""
 
     LAYOUT = "layout"
     ARCHIVE = "archive"
@@ -22,7 +22,7 @@ class Place(StrEnum):
 
 
 class Kind(StrEnum):
-    """What can be found."""
+    """The kinds of findings."""
 
     MISSING = "missing"
     TOO_SHORT = "too-short"

@@ -1,14 +1,13 @@
-"""Which part of an image is wanted: all of it, one platform, or some (docs/adr/0005).
+"""Select the platforms of an image (docs/adr/0005).
 
 all platforms        the index as it was published
 one platform         its manifest becomes the root
-several              an index that we build: the source's type, the original order, attestations with their images
-sparse               the published index, with the other children absent on purpose
+several              a new index: same media type, same order, attestations with their images
+sparse               the published index; the other children are absent on purpose
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mirror.content.graph import Graph, Keep
@@ -22,14 +21,18 @@ from mirror.oci.manifest import Node, build_index, raw_children
 from mirror.retry import ONCE, RetryPolicy
 from mirror.strictjson import JsonObject
 
-INDEX = "dev.oci-mirror.index"  # annotation: the published index that a choice was made from
+INDEX = "dev.oci-mirror.index"  # annotation: the published index that the platforms were selected from
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformSelection:
-    """What a person asked for. Without `platforms` and `everything`, this host's platform.
+    """The requested platforms; by default, this host's.
 
-    `foreign`: the layers that live elsewhere, too.
+    Attributes:
+        platforms: the requested ones.
+        all: all platforms.
+        sparse: keep the published index.
+        foreign: also fetch foreign layers, from the URLs that the manifests give.
     """
 
     platforms: tuple[Platform, ...] = ()
@@ -44,9 +47,9 @@ class PlatformSelection:
 
 @dataclass(frozen=True, slots=True)
 class SelectedImage:
-    """What the choice came to: the root to keep, and all below it.
+    """The selected part of an image: its root, and everything below it.
 
-    `published` is the digest of the root that the image's name stood for.
+    `published` is the digest of the root that the image's name points to.
     """
 
     root: Descriptor
@@ -57,7 +60,7 @@ class SelectedImage:
 
     @property
     def subjects(self) -> list[Digest]:
-        """What others may refer to: everything published that is kept, and the root that the name stood for."""
+        """The digests that referrers may refer to: published manifests that are kept, and the published root."""
         built = self.root.digest if self.root.is_index and self.root.digest != self.published else None
         return [digest for digest in dict.fromkeys((self.published, *self.graph.nodes)) if digest != built]
 
@@ -70,32 +73,39 @@ async def select(
     retry: RetryPolicy = ONCE,
     there: Keep | None = None,
 ) -> SelectedImage:
-    """Walk the part of an image that is wanted; `there` says which children of its indexes the source has, if not all.
+    """Walk the requested part of an image.
+
+    Args:
+        source: where to read.
+        root: the published root.
+        choice: the requested platforms.
+        image: the name of the image, for messages.
+        retry: how often to try again, for each manifest.
+        there: accepts the children of indexes that the source has; None: it has all of them.
 
     Raises:
-        NotFound: a platform that was asked for is not there.
-        InvalidDigest: something is named by a digest that cannot be computed.
+        NotFound: the image does not have a requested platform.
+        InvalidDigest: the algorithm of a digest is not supported.
         MirrorError: as `walk`.
     """
     node = await read_node(source, root, retry)
-    if root.artifact_type is None:  # a HEAD does not tell it, and the entry has it
+    if root.artifact_type is None:  # a HEAD response does not tell it, and the entry in index.json has it
         root = replace(root, artifact_type=node.document.artifact_type)
     if node.document.is_index:
         chosen, keep = await _choose(source, node, choice, image, retry, there)
         graph = await walk(source, chosen, keep=keep, foreign=choice.foreign, retry=retry)
-        platforms_there, warnings = names(graph), []
+        present, warnings = names(graph), list[str]()
     else:
         chosen, graph = root, await walk(source, root, foreign=choice.foreign, retry=retry)
         offered = await _platform(source, node, graph, retry)
-        platforms_there, warnings = ((str(offered),) if offered else ()), _check(offered, choice, image)
+        present, warnings = ((str(offered),) if offered else ()), _check(offered, choice, image)
     graph.check_hashable()
-    return SelectedImage(replace(chosen, data=None), root.digest, graph, platforms_there, warnings)
+    return SelectedImage(replace(chosen, data=None), root.digest, graph, present, warnings)
 
 
 def names(graph: Graph) -> tuple[str, ...]:
-    """The platforms of a graph's images, as far as its indexes name them."""
-    children = [child for node in graph.nodes.values() for child in node.document.manifests]
-    offered = [child.platform for child in children if child.digest not in graph.absent]
+    """Return the platforms of a graph's images, as far as its indexes name them."""
+    offered = [child.platform for child in graph.children if child.digest not in graph.absent]
     known = [str(platform) for platform in offered if platform and platform.known]
     if not known and graph.root.platform:
         known = [str(graph.root.platform)]
@@ -103,26 +113,26 @@ def names(graph: Graph) -> tuple[str, ...]:
 
 
 async def platforms_there(source: Source, graph: Graph) -> tuple[str, ...]:
-    """As `names`; the platform of an image without an index comes from its config.
+    """Return the platforms of a graph's images: as `names`, or if there is no index, the config's.
 
     Raises:
         MirrorError: the config cannot be read.
     """
-    node = graph.nodes.get(graph.root.digest)
-    config = None if names(graph) or node is None else await read_config(source, node)
-    found = platform_of(config) if config else None
-    return (str(found),) if found else names(graph)
+    known, node = names(graph), graph.nodes.get(graph.root.digest)
+    config = None if known or node is None else await read_config(source, node)
+    platform = platform_of(config) if config else None
+    return (str(platform),) if platform else known
 
 
 async def _choose(
     source: Source, root: Node, choice: PlatformSelection, image: str, retry: RetryPolicy, there: Keep | None
 ) -> tuple[Descriptor, Keep | None]:
-    """The root for some platforms of an index, and which children to follow where that is the published one."""
+    """Return the root for the requested platforms of an index, and which children to follow (None: all)."""
     if choice.all:
         return root.descriptor, there
     whole = _children(await leaves(source, root.descriptor, retry))
     offered = [(child, raw) for child, raw in whole if there is None or there(child)]
-    children = [child for child, _ in offered]  # one manifest may stand there for several platforms
+    children = [child for child, _ in offered]  # one manifest may be listed for several platforms
     picked = platforms.select(children, choice.wanted, image)
     kept = platforms.with_attestations(children, picked)
     if len(kept) == len(whole):
@@ -132,11 +142,13 @@ async def _choose(
         return root.descriptor, lambda child: child.is_index or child.digest in digests
     if len(picked) == 1:
         return picked[0], None
-    return _index_of([raw for child, raw in offered if child in kept], root), None
+    media_type = root.document.media_type
+    data = build_index(media_type, [raw for child, raw in offered if child in kept], {INDEX: root.descriptor.digest})
+    return Descriptor(media_type, Digest.of(data), len(data), data=data), None
 
 
 def _children(indexes: Graph) -> list[tuple[Descriptor, JsonObject]]:
-    """What the indexes of an image offer, in the published order: parsed, and as it was published."""
+    """Return the descriptors in the indexes of an image, in order: parsed, and as they were published."""
     return [
         (child, raw)
         for node in indexes.nodes.values()
@@ -147,15 +159,8 @@ def _children(indexes: Graph) -> list[tuple[Descriptor, JsonObject]]:
     ]
 
 
-def _index_of(raw: Sequence[JsonObject], root: Node) -> Descriptor:
-    """An index of our own over some children, each with its descriptor as it was published."""
-    media_type = root.document.media_type
-    data = build_index(media_type, raw, {INDEX: root.descriptor.digest})
-    return Descriptor(media_type, Digest.of(data), len(data), data=data)
-
-
 async def _platform(source: Source, image: Node, graph: Graph, retry: RetryPolicy) -> Platform | None:
-    """The platform that the config of an image without an index names. The config is kept, not fetched once more."""
+    """Return the platform in the config of an image without an index; keep the config, so that it is fetched once."""
     data = await read_config(source, image, retry)
     if data is None or image.document.config is None:
         return None
@@ -164,13 +169,13 @@ async def _platform(source: Source, image: Node, graph: Graph, retry: RetryPolic
 
 
 def _check(offered: Platform | None, choice: PlatformSelection, image: str) -> list[str]:
-    """Whether an image for one platform is wanted. Artifacts are for none, and always wanted.
+    """Check that an image without an index is for the requested platform. Artifacts fit every platform.
 
     Returns:
-        A warning where it is not this host's, and no platform was asked for.
+        A warning if no platform was requested, and the image is not for this host's.
 
     Raises:
-        NotFound: it is not the platform that was asked for.
+        NotFound: the image is not for a requested platform.
     """
     if offered is None or choice.all:
         return []

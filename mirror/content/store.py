@@ -1,6 +1,6 @@
-"""Where content comes from and where it goes: the roles that registries, layouts and archives play.
+"""The protocols of stores: the roles that registries, layouts and archives play. A store may play several roles.
 
-`copy` knows only these. A store may play several roles; none of them knows who is on the other side.
+A copy knows only these protocols, and a store does not know the other side of a copy.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """Somewhere that content can be read from. Nothing that it says is checked yet."""
+    """A store that content can be read from. Nothing that it returns has been verified."""
 
     async def resolve(self, name: str) -> Descriptor:
-        """The root that `name` (a tag or a digest) stands for, its own bytes embedded where they were read anyway.
+        """Return the root that `name` (a tag or a digest) points to, with its bytes embedded if they were read anyway.
 
         Raises:
             NotFound: there is no such name.
@@ -29,87 +29,86 @@ class Source(Protocol):
         ...
 
     def open_blob(self, node: Descriptor, start: int = 0) -> AbstractAsyncContextManager[BlobReader]:
-        """The content of `node` from the byte `start` on; all of it where the store cannot begin in the middle.
+        """Open the content of `node` at the offset `start`, or at 0 if the store cannot seek.
 
         Raises:
-            MirrorError: it is not there, or cannot be read; during iteration too.
+            MirrorError: it is not there, or cannot be read; also during iteration.
         """
         ...
 
 
 class Dated(Source, Protocol):
-    """A source that can be asked when content was made, without giving the content."""
+    """A source that knows when content was created."""
 
     async def modified(self, node: Descriptor) -> float | None:
-        """When the blob `node` was made, in seconds since the epoch; None where nobody says.
+        """Return the time of the blob `node` in seconds since the epoch, or None if it is unknown.
 
         Raises:
-            MirrorError: it could not be asked.
+            MirrorError: the store could not be asked.
         """
         ...
 
 
 class BlobChecker(Protocol):
-    """Somewhere that can be asked what it holds."""
+    """A store that can be asked for a blob."""
 
     async def has(self, node: Descriptor) -> bool:
-        """Whether `node` need not be put: a layout has hashed it, a registry gives its word."""
+        """Return True if `node` need not be put: a layout has hashed it, a registry claims to have it."""
         ...
 
 
 class Sink(BlobChecker, Protocol):
-    """Somewhere that content can be put. It becomes visible only when it is whole and has been verified."""
+    """A store that content can be put into. It becomes visible only when it is complete and verified."""
 
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
-        """Take the content of `node`, verifying size and digest on the way.
+        """Store the content of `node`, and verify its size and digest on the way.
 
         Args:
-            node: what to take.
-            fetch: opens the content, at the offset from which on it is wanted; called where the content is needed.
+            node: the descriptor.
+            fetch: opens the content at an offset; not called if the store needs no content.
 
         Raises:
-            ContentError: the bytes are not what the descriptor says; nothing of them is kept.
+            ContentError: the content does not match the descriptor; nothing of it is kept.
             MirrorError: the store refused.
         """
         ...
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
-        """Make `name` stand for `root`, whose bytes are `data` and whose graph is there already.
+        """Make `name` point to `root`, whose bytes are `data` and whose graph is there already.
 
         Returns:
-            What the name stood for before, where the store knows.
+            The digest that the name pointed to before, if the store knows.
         """
         ...
 
 
 class VerifiableStore(Protocol):
-    """A store that can be verified: all that it holds can be listed, and read in the form of an OCI image layout.
+    """A store that can be verified: its content can be listed, and read in the form of an OCI image layout.
 
-    Calls block, and several threads call at once. Nothing is repaired, and nothing that is wrong with the content
-    raises: it is an answer.
+    Calls block, and come from several threads at once. Faulty content is neither repaired nor raised, but returned.
     """
 
     @property
     def name(self) -> str:
-        """What a person calls the store, for messages."""
+        """The name of the store, for messages."""
         ...
 
     def read(self, name: str, cap: int) -> bytes:
-        """The whole of a small file at the top: `oci-layout`, `index.json`.
+        """Return the content of a small file at the top: `oci-layout`, `index.json`.
 
         Raises:
             FileNotFoundError: it is not there.
-            BrokenLayout: something else than a file has its name, or it has more than `cap` bytes.
+            BrokenLayout: it is not a regular file, or has more than `cap` bytes.
             StorageError: it cannot be read.
         """
         ...
 
     def open(self, digest: Digest) -> Reader | BlobCheck:
-        """The blob of this name, or what stands in its place. Links are never followed."""
+        """Open the blob of this digest, or return what is there instead. Links are never followed."""
         ...
 
     def stored(self) -> Iterator[tuple[str, str]]:
-        """All names below `blobs/`, as (algorithm, encoded). Anything may stand there.
+        """Yield all names below `blobs/`, as (algorithm, encoded). They need not be digests.
 
         Raises:
             StorageError: a directory cannot be read.
@@ -117,11 +116,11 @@ class VerifiableStore(Protocol):
         ...
 
     def faults(self) -> Iterator[Finding]:
-        """What is wrong with the store itself, whichever of its images is asked about."""
+        """Yield what is wrong with the store itself, whichever images are verified."""
         ...
 
     def docker_manifest(self) -> bytes | None:
-        """The `manifest.json` of an archive, from which docker loads images; None if there is none.
+        """Return the `manifest.json` of an archive, from which docker loads images; None if there is none.
 
         Raises:
             ContentError: it is too large.
@@ -130,34 +129,34 @@ class VerifiableStore(Protocol):
         ...
 
     def leftovers(self) -> Iterator[Finding]:
-        """What is there beside the layout and has no use."""
+        """Yield what is there beside the layout and has no use."""
         ...
 
     def close(self) -> None: ...
 
 
 class Progress(Protocol):
-    """Who wants to know how a copy goes. Sizes are bytes; all calls come from the event loop's thread."""
+    """A receiver of progress reports. Sizes are bytes; all calls come from the event loop's thread."""
 
     def plan(self, phase: str, blobs: int, size: int) -> None:
-        """A phase begins, over so many blobs and bytes: `checking`, `copying`, `verifying`, `surveying` (of images)."""
+        """Begin a phase of so many blobs and bytes: `checking`, `copying`, `verifying`, `surveying` (images)."""
         ...
 
     def begin(self, node: Descriptor) -> None:
-        """A blob starts, or starts again."""
+        """Begin a blob, or begin it again."""
         ...
 
     def advance(self, node: Descriptor | None, count: int) -> None:
-        """`count` bytes more of it (None: of anything) are done; fewer than none when a blob has to start again."""
+        """Count bytes of a blob (None: of anything) as done; a negative count means that it starts again."""
         ...
 
     def end(self, node: Descriptor) -> None:
-        """It is done, or has failed."""
+        """End a blob, which is done or has failed."""
         ...
 
 
 class NoProgress:
-    """Progress for nobody."""
+    """Progress that is not shown."""
 
     def plan(self, phase: str, blobs: int, size: int) -> None: ...
     def begin(self, node: Descriptor) -> None: ...

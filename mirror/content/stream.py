@@ -1,17 +1,16 @@
-"""Bytes, checked as they pass.
+"""Streams of content that are verified as they pass.
 
-Chunks from a network or a file are gathered into batches, and a batch is hashed (and written, where it is written) in
-one hop to a worker thread while the next one is being read: hashlib and write release the GIL, so both cores work.
-Hashing on the event loop costs a third more time; a hop for each chunk costs more still
-(docs/explanation/benchmarks.md).
+Chunks from a network or a file are collected into batches. A worker thread hashes (and writes) a batch while the next
+one is read: hashlib and write release the GIL, so both cores work. Hashing on the event loop takes a third more time,
+and a call to a thread for each chunk even more (docs/explanation/benchmarks.md).
 
-Sizes are checked before digests, and reading stops at the first byte too many.
+Sizes are checked before digests, and reading stops at the first excess byte.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -22,28 +21,29 @@ from mirror.errors import DigestMismatch, SizeMismatch, TransferError
 from mirror.oci.descriptor import Descriptor
 
 Batch = list[bytes]
-ReadInto = Callable[[memoryview], int]  # puts the bytes that come next into a buffer, and says how many; 0 at the end
+ReadInto = Callable[[memoryview], int]  # reads the next bytes into a buffer, and returns how many; 0 at the end
 
-MEMORY = 32 * 1024 * 1024  # bytes; the one budget that all blobs in flight share, whatever their size
+MEMORY = 32 * 1024 * 1024  # bytes that all blobs in flight share
 _LARGEST, _SMALLEST = 4 * 1024 * 1024, 128 * 1024  # bytes of one batch
 
 
 def batch_size(jobs: int) -> int:
-    """How many bytes one batch may have when `jobs` blobs are in flight: each holds two, one read and one written."""
+    """Return the bytes of one batch if `jobs` blobs are in flight; each holds two, one read and one written."""
     return max(_SMALLEST, min(_LARGEST, MEMORY // (2 * jobs)))
 
 
 @dataclass(frozen=True, slots=True)
 class BlobReader:
-    """Content on its way, not yet checked.
+    """Content that is being read, not yet verified.
 
-    `origin` names where it comes from, for errors. `modified` is when the origin says it was made, in seconds since
-    the epoch. `start` is the offset of its first byte: what comes before is somewhere else already.
-
-    `file` is a descriptor of the regular file that the content is in, from its first byte to its last. Who takes all of
-    it can share it with that file instead of reading `chunks`, where the file system can, and hashes what it then has.
-
-    `fill` gives the same bytes as `chunks`, to whoever reads them in a thread: the one or the other is used.
+    Attributes:
+        chunks: the bytes.
+        origin: where they come from, for errors.
+        modified: when they were created, according to the origin, in seconds since the epoch.
+        start: the offset of the first byte in the blob.
+        file: a descriptor of a regular file with exactly this content. Instead of reading `chunks`, a receiver of the
+            whole content may share the blocks of that file, and must hash the result.
+        fill: reads the same bytes as `chunks` in a thread; only one of the two is used.
     """
 
     chunks: AsyncIterable[bytes]
@@ -57,12 +57,12 @@ class BlobReader:
         return f"{node.digest} from {self.origin}"
 
 
-# Opens content at an offset, or at 0 where that cannot be done: `BlobReader.start` says which.
+# Opens content at an offset, or at 0 if the origin cannot seek; see `BlobReader.start`.
 Fetch = Callable[[int], AbstractAsyncContextManager[BlobReader]]
 
 
 class Verifier:
-    """The hash of one piece of content on its way, and the verdict at its end."""
+    """The hash of content that is being read, and the verdict at its end."""
 
     def __init__(self, node: Descriptor) -> None:
         self._node = node
@@ -73,10 +73,10 @@ class Verifier:
             self._hasher.update(chunk)
 
     def finish(self, what: str) -> None:
-        """Give the verdict; `what` is how to call the content in an error.
+        """Compare the hash with the digest; errors call the content `what`.
 
         Raises:
-            DigestMismatch: the bytes are not what the descriptor names.
+            DigestMismatch: the content does not match the digest.
         """
         if not self._node.digest.matches(self._hasher):
             got = f"{self._node.digest.algorithm}:{self._hasher.hexdigest()}"
@@ -84,12 +84,12 @@ class Verifier:
 
 
 async def batches(body: BlobReader, node: Descriptor, size: int) -> AsyncIterator[Batch]:
-    """Gather chunks into batches of about `size` bytes, counting.
+    """Collect chunks into batches of about `size` bytes, and check the size of the content.
 
-    What has come before a cut is yielded before the cut is raised, so that nothing has to come twice.
+    What arrives before a connection is cut is yielded before the error is raised, so that it need not be sent again.
 
     Raises:
-        SizeMismatch: there are more bytes than `node.size` (as soon as one has come), or fewer.
+        SizeMismatch: there are more bytes than `node.size` (raised at the first one), or fewer.
         TransferError: the connection was cut.
     """
     got, held = body.start, 0
@@ -116,46 +116,46 @@ async def batches(body: BlobReader, node: Descriptor, size: int) -> AsyncIterato
 
 
 async def pipeline(source: AsyncIterator[Batch], *works: Callable[[Batch], None]) -> None:
-    """Run every one of `works` on each batch, each in a worker thread of its own, while the next batch is read.
+    """Run all `works` on each batch, each in its own worker thread, while the next batch is read.
 
-    None of them gets a batch before all are done with the one before. No hop outlives this call, however it ends: the
-    caller may close what they write to.
+    They start on a batch when all have finished the previous one. However this call ends, no thread is still at work
+    afterwards: the caller may close the files that they write to.
     """
-    hops: list[Future[None]] = []
+    running: list[Future[None]] = []
+
+    async def finish() -> None:
+        for work in running:
+            await asyncio.wrap_future(work)
+
     try:
         async for batch in source:
-            await _done(hops)
-            hops = [_submit(work, batch) for work in works]
-        await _done(hops)
+            await finish()
+            running = [_submit(work, batch) for work in works]
+        await finish()
     finally:
-        wait(hops)  # at most one batch of work; a file must not be closed under the thread that writes it
-
-
-async def _done(hops: Iterable[Future[None]]) -> None:
-    for hop in hops:
-        await asyncio.wrap_future(hop)
+        wait(running)  # blocks for at most one batch
 
 
 async def verified(body: BlobReader, node: Descriptor, size: int) -> AsyncIterator[bytes]:
-    """Pass content on to somebody who cannot take bytes back, such as a registry.
+    """Yield content for a receiver that cannot take bytes back, such as a registry.
 
-    The last batch is withheld until all bytes are known to be right, so a receiver who counts never gets a whole
-    wrong body.
+    The last batch is withheld until the digest has been verified, so a receiver that knows the size never gets a
+    complete wrong body.
 
     Raises:
         SizeMismatch: as `batches`.
-        DigestMismatch: the bytes are not what the descriptor names.
+        DigestMismatch: the content does not match the digest.
     """
     check = Verifier(node)
     ready: Batch = []
     async for batch in batches(body, node, size):
-        hop = _submit(check.update, batch)
+        hashing = _submit(check.update, batch)
         try:
             for chunk in ready:
                 yield chunk
-            await asyncio.wrap_future(hop)
+            await asyncio.wrap_future(hashing)
         finally:
-            wait([hop])
+            wait([hashing])
         ready = batch
     check.finish(body.called(node))
     for chunk in ready:
@@ -163,14 +163,14 @@ async def verified(body: BlobReader, node: Descriptor, size: int) -> AsyncIterat
 
 
 async def read(body: BlobReader, node: Descriptor) -> bytes:
-    """The whole of a small piece of content, checked. The caller has capped `node.size`.
+    """Return small content as a whole, verified. The caller limits `node.size`.
 
     Raises:
         SizeMismatch: as `batches`.
-        DigestMismatch: the bytes are not what the descriptor names.
+        DigestMismatch: the content does not match the digest.
     """
     if body.fill:
-        data = await to_thread(partial(_filled, body, node, body.fill))
+        data = await to_thread(partial(_read_all, body, node, body.fill))
     else:
         data = b"".join([chunk async for batch in batches(body, node, node.size or 1) for chunk in batch])
     check = Verifier(node)
@@ -179,7 +179,7 @@ async def read(body: BlobReader, node: Descriptor) -> bytes:
     return data
 
 
-def _filled(body: BlobReader, node: Descriptor, fill: ReadInto) -> bytes:
+def _read_all(body: BlobReader, node: Descriptor, fill: ReadInto) -> bytes:
     buffer, got = memoryview(bytearray(min(node.size + 1, _SMALLEST))), bytearray()
     while len(got) <= node.size and (count := fill(buffer)):
         got += buffer[:count]
@@ -189,13 +189,13 @@ def _filled(body: BlobReader, node: Descriptor, fill: ReadInto) -> bytes:
 
 
 async def single_chunk(data: bytes) -> AsyncIterator[bytes]:
-    """Bytes in hand as a stream."""
+    """Yield bytes that are in memory as one chunk, or none if there are none."""
     if data:
         yield data
 
 
 def from_memory(data: bytes, origin: str) -> Fetch:
-    """Content that is in memory, to be fetched from there."""
+    """Return a function that opens content in memory."""
 
     @asynccontextmanager
     async def fetch(start: int) -> AsyncIterator[BlobReader]:
@@ -205,14 +205,14 @@ def from_memory(data: bytes, origin: str) -> Fetch:
 
 
 def _submit(work: Callable[[Batch], None], batch: Batch) -> Future[None]:
-    """A hop to a worker thread that can be waited for without the event loop, unlike `run_in_executor`'s."""
+    """Run `work` in a worker thread; the result can be awaited without the event loop, unlike `run_in_executor`'s."""
     done: Future[None] = Future()
-    done.set_running_or_notify_cancel()  # a cancelled task must not cancel the hop: it could never be waited for
+    done.set_running_or_notify_cancel()  # a cancelled task must not cancel it: then it could not be waited for
 
     def run() -> None:
         try:
             work(batch)
-        except BaseException as error:  # raised again where the hop is awaited
+        except BaseException as error:  # raised again where the result is awaited
             done.set_exception(error)
         else:
             done.set_result(None)

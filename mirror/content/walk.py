@@ -1,7 +1,7 @@
-"""Walk a graph whose manifests have to be fetched: from a root to everything that has to move, before anything moves.
+"""Walk a graph whose manifests have to be fetched: find everything to transfer before anything is transferred.
 
-Manifests are small and capped, so all of them are fetched first, siblings concurrently. That gives totals, a plan that
-can be shown, each content once, and ranks: content always comes before whatever names it.
+Manifests are small, and their size is limited, so all of them are fetched first, siblings concurrently. This provides
+totals, a plan to show, deduplication, and ranks: content always comes before the manifests that reference it.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ async def walk(
     Args:
         source: where to read.
         root: where to start.
-        keep: which children of an index to follow; None: all of them.
-        foreign: whether to treat foreign layers as blobs like any other.
-        embedded: whether manifests that others embed need not be fetched. The root's own data is used anyway.
+        keep: selects the children of indexes to follow; None: all of them.
+        foreign: treat foreign layers like other blobs.
+        embedded: use manifests that are embedded in descriptors instead of fetching them. The root's are always used.
         retry: how often to try again, for each manifest.
-        on_fault: gets whatever is wrong; by default, the first fault ends the walk.
+        on_fault: called with every error; by default, the first one ends the walk.
 
     Raises:
-        ContentError: a manifest is not what its digest names, is broken, or contradicts another one.
+        ContentError: a manifest does not match its digest, is not valid, or contradicts another one.
         MirrorError: a manifest could not be read, or the graph is larger than that of any genuine image.
     """
     steps = Walk(Budget(root.digest), foreign=foreign, on_fault=on_fault)
@@ -65,7 +65,7 @@ async def walk(
 
 
 async def leaves(source: Source, root: Descriptor, retry: RetryPolicy = ONCE) -> Graph:
-    """Open nothing but the indexes below `root`; their other children are `absent`.
+    """Fetch only the indexes below `root`; their other children are `absent`.
 
     Raises:
         MirrorError: as `walk`.
@@ -87,7 +87,7 @@ async def read_small(source: Source, node: Descriptor, retry: RetryPolicy = ONCE
     """Return the verified bytes of a manifest or a config.
 
     Raises:
-        InvalidDigest: its digest uses an algorithm that cannot be computed.
+        InvalidDigest: the algorithm of its digest is not supported.
         InvalidContent: it is larger than a manifest or a config may be.
         MirrorError: as `walk`.
     """

@@ -1,4 +1,4 @@
-"""Stores laid over other stores: they change what one may do with a store, or where it reads, without its knowing."""
+"""Stores that wrap other stores, and change where they read or what may be done with them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from mirror.oci.digest import Digest
 
 
 class _Near(Source, BlobChecker, Protocol):
-    """Somewhere that can be read, and asked whether what it has is right."""
+    """A source that can verify what it has."""
 
 
 class _Far(Source, Protocol):
-    """Somewhere that tells what a name stands for without sending it."""
+    """A source that can resolve a name without sending the manifest."""
 
     async def peek(self, name: str) -> Descriptor | None: ...
 
 
 class FallbackSource:
-    """A source that reads what is near, if it is there and right, and everything else from far away."""
+    """A source that reads intact content from a near store, and everything else from a far one."""
 
     def __init__(self, near: _Near | None, far: _Far) -> None:
         self._near, self._far = near, far
 
     async def resolve(self, name: str) -> Descriptor:
-        """What a name stands for, only the far side knows; but it need not send what is near."""
+        """Resolve a name on the far side, which need not send a manifest that is near."""
         seen = await self._far.peek(name) if self._near else None
         if seen and self._near and await self._near.has(seen):
             return seen
@@ -44,13 +44,12 @@ class FallbackSource:
 
 
 class MemorySource:
-    """A source some of whose content is in memory already."""
+    """A source with some of its content in memory."""
 
     def __init__(self, contents: Mapping[Digest, bytes], far: Source) -> None:
         self._contents, self._far = contents, far
 
     async def resolve(self, name: str) -> Descriptor:
-        """What a name stands for, only the far side knows."""
         return await self._far.resolve(name)
 
     @asynccontextmanager
@@ -61,7 +60,7 @@ class MemorySource:
 
 
 class ReadOnlySink:
-    """A sink that can be asked and refuses to be written to. `sink` is None where there is nothing to ask yet."""
+    """A sink that refuses to be written to. `sink` answers what is there; None: nothing is."""
 
     def __init__(self, sink: BlobChecker | None) -> None:
         self._sink = sink
@@ -77,7 +76,7 @@ class ReadOnlySink:
 
 
 class RepairSink:
-    """A sink that takes what is known to be bad, and nothing else; what things are called stays as it is."""
+    """A sink that accepts only content that is known to be damaged, and keeps all names as they are."""
 
     def __init__(self, sink: Sink, bad: Container[Digest]) -> None:
         self._sink, self._bad = sink, bad
