@@ -1,15 +1,14 @@
-"""Docker's own archives, shown as the OCI image layouts that they would be.
+"""Docker archives, presented as OCI image layouts.
 
-`docker save` before 25, and skopeo and podman to this day, write no manifests: `manifest.json` lists, for each image,
-its config, its layers and its names. The manifest is made here, always the same one from the same config and layers,
-and says so. Layers are tar archives, so the diff_ids of the config are their digests: whoever reads one checks it
-against what the image was built from. A layer that is compressed is unpacked once, to check the same.
+`docker save` before version 25, skopeo and podman write no manifests: for each image, `manifest.json` lists its config,
+layers and names. The manifest is built here, always the same one for the same config and layers, with an annotation
+that says so. An uncompressed layer has the digest that is its diff_id in the config, so every reader verifies it
+against the config. A compressed layer is unpacked once to verify its diff_id.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from mirror.archive import docker_manifest
 from mirror.archive.docker_manifest import Image
@@ -25,19 +24,19 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import build_image, build_index
 from mirror.strictjson import JsonObject
 
-MADE_FROM = "dev.oci-mirror.made-from"  # annotation of a manifest: what it was made from, since it came without one
+MADE_FROM = "dev.oci-mirror.made-from"  # annotation: the format of the archive that the manifest was built from
 Content = Extent | bytes
 
 _HEX_NAME = re.compile(r"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?", re.ASCII)
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
-_MOST_MADE = 64 * 1024 * 1024  # bytes of all manifests that are made for one archive, and held in memory
+_MOST_MADE = 64 * 1024 * 1024  # bytes of all manifests built for one archive, which are held in memory
 
 
 def as_layout(tar: Tar) -> dict[str, Content]:
-    """The files of the layout that the archive would be: by name, where their bytes are, or the bytes themselves.
+    """Return the files of the equivalent layout by name: where their bytes are, or the bytes.
 
     Raises:
-        BrokenArchive: its `manifest.json`, or a config, is broken, or names what is not there.
+        BrokenArchive: its `manifest.json` or a config is not valid, or refers to a file that is not there.
         StorageError: it cannot be read.
     """
     try:
@@ -47,7 +46,7 @@ def as_layout(tar: Tar) -> dict[str, Content]:
 
 
 class _Maker:
-    """Makes the manifests of one archive. What several images share is looked at once."""
+    """Builds the manifests of one archive. Configs and compressed layers are read once, even if images share them."""
 
     def __init__(self, tar: Tar) -> None:
         self._tar = tar
@@ -57,35 +56,31 @@ class _Maker:
         self._made = 0
 
     def layout(self) -> dict[str, Content]:
-        entries = list(self._entries())
-        self._files["index.json"] = build_index(OCI_INDEX, entries, {})
-        return self._files
-
-    def _entries(self) -> Iterator[JsonObject]:
-        """What `index.json` would list: an entry for each name of each image."""
+        entries: list[JsonObject] = []  # one for each name of each image
         taken: set[str] = set()
         for image, found in docker_manifest.images_of(self._read(docker_manifest.FILE, docker_manifest.CAP)):
             root = self._image(image)
-            for called in [names.annotate(name, taken) for name in found] or [{}]:
-                taken.add(called.get(names.REF_NAME, ""))
-                yield {**root.to_json(), **({"annotations": called} if called else {})}
+            for extra in [names.annotate(name, taken) for name in found] or [{}]:
+                taken.add(extra.get(names.REF_NAME, ""))
+                entries.append({**root.to_json(), **({"annotations": extra} if extra else {})})
+        self._files["index.json"] = build_index(OCI_INDEX, entries, {})
+        return self._files
 
     def _image(self, image: Image) -> Descriptor:
-        """Make the manifest of one image."""
         config_name, layers = image
         config, diff_ids = self._config(config_name)
         if len(diff_ids) != len(layers):
-            raise InvalidContent(f"{config_name} has {len(diff_ids)} diff_ids, and {len(layers)} layers are listed.")
+            raise InvalidContent(f"{config_name} has {len(diff_ids)} diff_ids, but {len(layers)} layers are listed.")
         nodes = [self._layer(name, diff_id) for name, diff_id in zip(layers, diff_ids, strict=True)]
         made = build_image(config, nodes, {MADE_FROM: "docker-archive"})
         self._made += len(made)
         if self._made > _MOST_MADE or len(made) > MANIFEST_CAP:
-            raise InvalidContent(f"{docker_manifest.FILE} lists more than any honest archive holds.")
+            raise InvalidContent(f"{docker_manifest.FILE} lists more images than any genuine archive contains.")
         self._files[place(Digest.of(made))] = made
         return Descriptor(OCI_MANIFEST, Digest.of(made), len(made))
 
     def _config(self, name: str) -> tuple[Descriptor, list[Digest]]:
-        """A config and its diff_ids. Most tools name it by its digest, and then it is held to that."""
+        """Return a config and its diff_ids. If its file name is a digest, as most tools have it, that must be right."""
         if name not in self._configs:
             data, named = self._read(name), _HEX_NAME.fullmatch(name)
             digest = Digest(f"sha256:{named[1]}") if named else Digest.of(data)
@@ -94,7 +89,7 @@ class _Maker:
         return self._configs[name]
 
     def _layer(self, name: str, diff_id: Digest) -> Descriptor:
-        """Describe a layer. Only what is slow to find out is remembered: an archive may have 100,000 layers."""
+        """Describe a layer. Only what is slow to compute is kept in memory: an archive may have 100,000 layers."""
         member = self._member(name)
         form = compression(self._tar.pread(member.offset, min(HEAD, member.size)))
         media_type, digest = _LAYER, diff_id
@@ -103,14 +98,15 @@ class _Maker:
                 self._packed[name, diff_id] = self._unpacked(name, member, diff_id)
             media_type, digest = f"{_LAYER}+gzip", self._packed[name, diff_id]
         elif form:
-            raise InvalidContent(f"{name} is compressed with {form}, which docker never puts there.")
+            raise InvalidContent(f"{name} is compressed with {form}; docker archives contain only gzip.")
         self._files[place(digest)] = member
         return Descriptor(media_type, digest, member.size)
 
     def _unpacked(self, name: str, member: Extent, diff_id: Digest) -> Digest:
-        """The digest of a compressed layer, whose content has been checked against its diff_id."""
+        """Return the digest of a compressed layer, after checking its content against its diff_id."""
         packed, content = Digest.of(b"").hasher(), diff_id.hasher()
-        chunks = self._chunks(member)
+        starts = range(0, member.size, READ)
+        chunks = (self._tar.pread(member.offset + start, min(READ, member.size - start)) for start in starts)
 
         def read() -> bytes:
             chunk = next(chunks, b"")
@@ -128,10 +124,6 @@ class _Maker:
             raise InvalidContent(f"{name} does not unpack to its diff_id {diff_id}.")
         return Digest(f"sha256:{packed.hexdigest()}")
 
-    def _chunks(self, member: Extent) -> Iterator[bytes]:
-        for start in range(0, member.size, READ):
-            yield self._tar.pread(member.offset + start, min(READ, member.size - start))
-
     def _read(self, name: str, cap: int = MANIFEST_CAP) -> bytes:
         return self._tar.read(self._member(name), cap)
 
@@ -139,4 +131,4 @@ class _Maker:
         try:
             return self._tar.members[name]
         except KeyError:
-            raise InvalidContent(f"{name[:200]!r} is named and not there.") from None
+            raise InvalidContent(f"{name[:200]!r} is listed, but not in the archive.") from None

@@ -1,4 +1,4 @@
-"""`manifest.json`: docker's own list of the images in an archive. Pure: bytes in, values out.
+"""The `manifest.json` of a docker archive, which lists its images. Pure: bytes in, values out.
 
 [{"Config": PATH, "RepoTags": ["redis:4.0"], "Layers": [PATH, …]}, …]
 """
@@ -21,10 +21,10 @@ Image = tuple[str, tuple[str, ...]]  # the paths of a config and of its layers, 
 
 
 def images_of(data: bytes) -> Iterator[tuple[Image, list[str]]]:
-    """Each image that a `manifest.json` lists, and its full names.
+    """Yield the images in a `manifest.json`, with their full names.
 
     Raises:
-        InvalidContent: it is no such list.
+        InvalidContent: it is not such a list.
     """
     items = loads(data, FILE)
     if not isinstance(items, list):
@@ -32,23 +32,20 @@ def images_of(data: bytes) -> Iterator[tuple[Image, list[str]]]:
     for number, item in enumerate(items):
         fields = Fields(item, f"{FILE}: [{number}]", _KEYS)
         image = fields.required("Config"), fields.strings("Layers")
-        yield image, [_name(text) for text in fields.strings("RepoTags")]
+        try:
+            names = [Reference.parse(text).stored for text in fields.strings("RepoTags")]
+        except InvalidReference as error:
+            raise invalid(FILE, str(error).rstrip(".")) from None
+        yield image, names
 
 
 def paths_of(document: Document) -> Image:
-    """What a `manifest.json` says of an image whose content lies in a layout."""
+    """Return the paths of an image in a layout, as a `manifest.json` lists them."""
     assert document.config, "an image, not an artifact"
     return place(document.config.digest), tuple(place(layer.digest) for layer in document.layers)
 
 
 def item(image: Image, names: Sequence[str]) -> JsonObject:
-    """One image of a `manifest.json`."""
+    """Return the entry of an image in a `manifest.json`."""
     config, layers = image
     return {"Config": config, "RepoTags": list(names), "Layers": list(layers)}
-
-
-def _name(text: str) -> str:
-    try:
-        return Reference.parse(text).stored
-    except InvalidReference as error:
-        raise invalid(FILE, str(error).rstrip(".")) from None

@@ -1,7 +1,7 @@
-"""The members of a tar archive: where their bytes are.
+"""The extents of a tar archive's members: where their bytes are, found in one pass over the headers.
 
-One pass over the headers finds them. Whatever two programs could understand differently, and whatever an archive of
-images does not need, is refused: links, devices, sparse files, names that occur twice or lead outside (docs/adr/0014).
+Refused is whatever two programs could interpret differently, and whatever an image archive does not need: links,
+devices, sparse files, duplicate names, and names that lead outside (docs/adr/0014).
 """
 
 from __future__ import annotations
@@ -14,43 +14,45 @@ from mirror.archive import header
 from mirror.archive.header import BLOCK, Header
 from mirror.errors import BrokenArchive
 
-MOST = 2_000_000  # headers; a member takes about 300 bytes of memory, and a layout may have a million blobs
-_WINDOW = 16 * 1024  # bytes read at once, since several small members fit in
+MOST = 2_000_000  # headers; a layout may have a million blobs, and a member takes about 300 bytes of memory
+_WINDOW = 16 * 1024  # bytes per read: enough for several small members
 _ZEROS = bytes(BLOCK)
 
-# Docker before 25, skopeo and podman store a layer that two images share once, and link to it from the directory of the
-# other. No other links are followed, and these only to a file of the same archive.
+# Docker before version 25, skopeo and podman store a layer that two images share once, and link to it from the second
+# image's directory. Only such links are followed, and only to files of the same archive.
 _LINK = re.compile(r"[0-9a-f]{64}/layer\.tar", re.ASCII)
 _TARGET = re.compile(r"\.\./([0-9a-f]{64}(?:/layer)?\.tar)", re.ASCII)
 
 
 class Extent(NamedTuple):
-    """Where the content of a member is, in bytes."""
+    """The offset and size of a member's content, in bytes."""
 
     offset: int
     size: int
 
 
 class Members:
-    """The files of an archive `by_name`, and in `fault` why its headers could not be read to the end.
+    """The files of an archive, without directories.
 
-    `fault` is the predicate of a sentence about the archive. Directories are skipped.
+    Attributes:
+        by_name: where their content is.
+        fault: why the headers could not be read to the end, as the predicate of a sentence about the archive.
     """
 
     def __init__(self, pread: Callable[[int, int], bytes], size: int, most: int = MOST) -> None:
         """Read the headers.
 
         Args:
-            pread: returns bytes at an offset, fewer at the end of the file.
-            size: of the file, in bytes.
-            most: how many headers there may be.
+            pread: reads bytes at an offset, fewer at the end of the file.
+            size: the bytes of the file.
+            most: the largest number of headers that is accepted.
         """
         self.by_name: dict[str, Extent] = {}
         self.fault: str | None = None
         self._pread, self._size, self._most = pread, size, most
         self._window, self._window_at, self._at = b"", 0, 0
         self._links: dict[str, str] = {}
-        self._fields: dict[str, str] = {}  # what extended headers say about the next member
+        self._fields: dict[str, str] = {}  # of extended headers, for the next member
         try:
             self._read_headers()
             self._follow_links()
@@ -68,12 +70,12 @@ class Members:
             raise BrokenArchive("ends unexpectedly")
 
     def _take(self, found: Header) -> int:
-        """Note one member, or what a header says about the next one; return the offset of the header after it."""
+        """Process one header, a member's or an extended one; return the offset of the next."""
         start = self._at + BLOCK
         if found.type in header.EXTENDED:
             fields = header.extension(found, self._extended_data(start, found.size))
             if fields.keys() & self._fields.keys():
-                raise BrokenArchive("has two extended headers that say the same about one member")
+                raise BrokenArchive("has two extended headers with the same field for one member")
             self._fields |= fields
         else:
             found, self._fields = header.extended(found, self._fields), {}
@@ -108,7 +110,7 @@ class Members:
             raise BrokenArchive(f"has {header.type_name(found.type)} {name!r}, which archives of images do not need")
 
     def _follow_links(self) -> None:
-        """Give links the content of their targets, which are files and not links: so there are no loops."""
+        """Resolve links. Their targets are files, not other links, so there are no loops."""
         found = {name: _TARGET.fullmatch(link) for name, link in self._links.items()}
         targets = {name: self.by_name.get(target[1]) for name, target in found.items() if target}
         for name, link in self._links.items():
@@ -118,9 +120,9 @@ class Members:
             self.by_name[name] = extent
 
     def _block(self, at: int, *, last: bool = False) -> bytes:
-        """Return the block at an offset.
+        """Return the block at an offset; zeros for the `last` block if the file ends before it.
 
-        An archive ends with two blocks of zeros; if the file ends after the first, the second (`last`) is not missed.
+        An archive ends with two blocks of zeros, but some tools write only one.
         """
         position = at - self._window_at
         if not 0 <= position <= len(self._window) - BLOCK:
@@ -132,10 +134,10 @@ class Members:
 
 
 def _plain(name: str) -> str:
-    """Return a name without the `./` at its beginning that `tar -C layout .` writes.
+    """Return a name without the leading `./` that `tar -C layout .` writes.
 
     Raises:
-        BrokenArchive: it is not a relative path without `.`, `..` and empty parts.
+        BrokenArchive: it is not a relative path, or it has parts that are empty, `.` or `..`.
     """
     if not name.isprintable():
         raise BrokenArchive(f"has a member whose name contains control characters: {name[:200]!r}")

@@ -1,9 +1,9 @@
-"""The files of a layout that is in an archive: where the bytes of each are. Both forms of archive come to this.
+"""The files of the layout in an archive, and where their bytes are, for both archive formats:
 
-    an OCI image layout    skopeo and podman (oci-archive), docker from 25 on, containerd, nerdctl, mirror
-    docker's own form      docker before 25, skopeo and podman (docker-archive), crane
+    OCI image layout    skopeo and podman (oci-archive), docker since version 25, containerd, nerdctl, mirror
+    docker archive      docker before version 25, skopeo and podman (docker-archive), crane
 
-Where there is an `oci-layout`, the archive is the former, as containerd has it.
+As in containerd, an archive with an `oci-layout` file has the first format.
 """
 
 from __future__ import annotations
@@ -22,23 +22,32 @@ from mirror.fs.directory import os_errors
 from mirror.layout.blobs import place
 from mirror.oci.digest import Digest
 
-_CHUNK = 4 * 1024 * 1024  # bytes read at once for whoever copies: a batch, since each read is a hop to a thread
+_CHUNK = 4 * 1024 * 1024  # bytes per read of a copy: a whole batch, since each read is a call to a thread
 
 
 class Files:
-    """What an archive holds, in the form of a layout. It takes over the tar archive; close it."""
+    """The content of a tar archive in the form of a layout."""
 
     def __init__(self, tar: Tar) -> None:
-        """Look which form the archive has.
+        """Detect the format.
 
         Raises:
-            BrokenArchive: neither.
+            BrokenArchive: it is neither format.
         """
         self.tar = tar
-        self._contents = _contents(tar)
+        self._contents: Mapping[str, Content]
+        if "oci-layout" in tar.members:
+            self._contents = tar.members
+        elif docker_manifest.FILE in tar.members:
+            self._contents = docker.as_layout(tar)
+        else:
+            raise tar.fault or BrokenArchive(
+                f"{tar.path} is not an image archive: it has no oci-layout and no {docker_manifest.FILE}.",
+                hint=_hint(tar),
+            )
 
     def read(self, name: str, cap: int) -> bytes | None:
-        """A small file at the top; None where there is none.
+        """Return the content of a small file at the top; None if it is not there.
 
         Raises:
             BrokenArchive: it has more than `cap` bytes.
@@ -48,12 +57,12 @@ class Files:
         return content if content is None or isinstance(content, bytes) else self.tar.read(content, cap)
 
     def open(self, digest: Digest) -> Piece | None:
-        """The content that is there under this name, if any."""
+        """Open the blob of this digest; None if it is not there."""
         content = self._contents.get(place(digest))
         return None if content is None else Piece(self.tar, content)
 
     def stored(self) -> Iterator[tuple[str, str]]:
-        """All names below `blobs/`, as (algorithm, encoded)."""
+        """Yield all names below `blobs/`, as (algorithm, encoded)."""
         for name in self._contents:
             if name.startswith("blobs/"):
                 algorithm, _, encoded = name.removeprefix("blobs/").partition("/")
@@ -61,7 +70,7 @@ class Files:
 
 
 class Piece:
-    """The content of one file, to be read from front to back (`mirror.content.hashing.Reader`)."""
+    """The content of one file, read from start to end (`mirror.content.hashing.Reader`)."""
 
     def __init__(self, tar: Tar, content: Content) -> None:
         self._tar, self._content = tar, content
@@ -82,15 +91,15 @@ class Piece:
         return _state(self._tar) != self._state
 
     def close(self) -> None:
-        """The archive stays open."""
+        """Do nothing: the archive stays open."""
 
     async def chunks(self, start: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` on."""
+        """Yield the bytes from `start` on."""
         for done in range(start, self.size, _CHUNK):
             yield await to_thread(partial(self._at, done, min(_CHUNK, self.size - done)))
 
     def filler(self, start: int) -> ReadInto:
-        """What puts the bytes from `start` on into buffers."""
+        """Return a function that reads the bytes from `start` on into buffers."""
         self._done = start
 
         def fill(buffer: memoryview) -> int:
@@ -105,23 +114,13 @@ class Piece:
         return self._tar.pread(self._content.offset + start, count)
 
 
-def _contents(tar: Tar) -> Mapping[str, Content]:
-    if "oci-layout" in tar.members:
-        return tar.members
-    if docker_manifest.FILE in tar.members:
-        return docker.as_layout(tar)
-    raise tar.fault or BrokenArchive(
-        f"{tar.path} is no archive of images: it has no oci-layout and no {docker_manifest.FILE}.", hint=_hint(tar)
-    )
-
-
 def _hint(tar: Tar) -> str:
     below = next((name.rpartition("/")[0] for name in tar.members if name.endswith("/oci-layout")), None)
     if below:
-        return f"It has a layout below {below!r}. Pack that folder's content: tar -C {below} -cf ARCHIVE ."
+        return f"There is a layout in {below!r}. Pack the content of that directory: tar -C {below} -cf ARCHIVE ."
     if "repositories" in tar.members:
-        return "A docker before 1.10 wrote it. Load it into a docker of today, and save it again."
-    return "Archives of images are written by mirror export, docker save, podman save, skopeo, nerdctl and ctr."
+        return "It was written by docker before version 1.10. Load it into a current docker, and save it again."
+    return "mirror export, docker save, podman save, skopeo, nerdctl and ctr write image archives."
 
 
 def _state(tar: Tar) -> tuple[int, int]:

@@ -1,10 +1,9 @@
-"""Tar headers, parsed and built. Pure: bytes in, values out.
+"""Parse and build tar headers. Pure: bytes in, values out.
 
 POSIX.1-2017, pax, "ustar Interchange Format" and "pax Header Block"; long names and large sizes as GNU tar writes them.
 
-A strict reader refuses what two programs could understand differently: that is how archives of images are read. A
-lenient one reads what it can, as container runtimes do: layers come from many tools. Errors are predicates of a
-sentence about the archive.
+Image archives are read strictly: whatever two programs could interpret differently is refused. Layers come from many
+tools, and are read leniently, as container runtimes do. Errors are predicates of a sentence about the archive.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from typing import NoReturn
 
 from mirror.errors import BrokenArchive
 
-BLOCK = 512  # bytes; headers take one, and content is padded to whole ones
+BLOCK = 512  # bytes; a header is one block, and content is padded to whole blocks
 END = bytes(2 * BLOCK)
 EXTENDED_CAP = 1024 * 1024  # bytes of a pax header or a long name, as in Go's archive/tar
 
 FILE, HARD_LINK, SYMLINK, DIRECTORY, SPARSE = b"0", b"1", b"2", b"5", b"S"
-WITHOUT_CONTENT = frozenset({HARD_LINK, SYMLINK, b"3", b"4", DIRECTORY, b"6"})  # whatever size their headers give
+WITHOUT_CONTENT = frozenset({HARD_LINK, SYMLINK, b"3", b"4", DIRECTORY, b"6"})  # even if their headers give a size
 PAX, PAX_GLOBAL, GNU_NAME, GNU_LINK = b"x", b"g", b"L", b"K"
-EXTENDED = frozenset({PAX, PAX_GLOBAL, GNU_NAME, GNU_LINK})  # their content describes other members
+EXTENDED = frozenset({PAX, PAX_GLOBAL, GNU_NAME, GNU_LINK})  # their content describes the next member
 
 _TYPES = {
     FILE: "a file",
@@ -38,8 +37,8 @@ _USTAR, _GNU = b"ustar\x0000", b"ustar  \x00"
 _OCTAL = re.compile(rb" *([0-7]+)[ \0]*")
 _LENIENT_OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")
 _LENGTH = re.compile(rb"([1-9][0-9]{0,7}) ")
-_OCTAL_CAP = 0o77777777777  # bytes: 8 GiB less one, the largest size in eleven octal digits
-_SIZE_CAP = 2**63 - 1  # bytes; no file can have more
+_OCTAL_CAP = 0o77777777777  # bytes: 8 GiB minus one, the largest size in eleven octal digits
+_SIZE_CAP = 2**63 - 1  # bytes: the largest possible file
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def parse(block: bytes, *, strict: bool = True) -> Header:
     """Parse a header block that is not all zeros.
 
     Raises:
-        BrokenArchive: strict: it is not a header. Otherwise: it has no valid size.
+        BrokenArchive: it is not a header, or if not strict, it has no valid size.
     """
     if strict:
         if not has_right_checksum(block):
@@ -77,17 +76,17 @@ def parse(block: bytes, *, strict: bool = True) -> Header:
 
 
 def has_right_checksum(block: bytes) -> bool:
-    """Whether the checksum is right; it is computed with spaces in its own field."""
+    """Return True if the checksum is right; it is computed with spaces in its own field."""
     return _number(block[148:156], strict=True) == sum(block) - sum(block[148:156]) + 8 * ord(" ")
 
 
 def extension(header: Header, data: bytes, *, strict: bool = True) -> dict[str, str]:
-    """Return what an extended header says about the next member: `path`, `linkpath`, `size`, `GNU.sparse…`.
+    """Return the fields that an extended header sets for the next member: `path`, `linkpath`, `size`, `GNU.sparse…`.
 
     Args:
         header: the extended header.
         data: its content.
-        strict: whether to refuse contradictions and text that is not UTF-8.
+        strict: refuse contradictions and text that is not UTF-8.
 
     Raises:
         BrokenArchive: it is malformed, or, if strict, ambiguous.
@@ -108,10 +107,10 @@ def extension(header: Header, data: bytes, *, strict: bool = True) -> dict[str, 
 
 
 def extended(header: Header, fields: Mapping[str, str], *, strict: bool = True) -> Header:
-    """Return a header with the fields that the extended headers before it have set.
+    """Return a header with the fields that the extended headers before it set.
 
     Raises:
-        BrokenArchive: the size is invalid; or, if strict, there are two sizes, or it is a sparse file.
+        BrokenArchive: the size is invalid, or if strict, there are two sizes, or it is a sparse file.
     """
     if strict and any(key.startswith("GNU.sparse.") for key in fields):
         _refuse(f"has a sparse file {header.name!r}")
@@ -120,7 +119,7 @@ def extended(header: Header, fields: Mapping[str, str], *, strict: bool = True) 
         if not re.fullmatch(r"[0-9]{1,20}", fields["size"], re.ASCII):
             _refuse("has a pax header with an invalid size")
         size = int(fields["size"])
-        # Programs that ignore pax headers go by the size in the header, and see other members (CVE-2025-62518).
+        # Programs that ignore pax headers use the size in the header, and find other members (CVE-2025-62518).
         if strict and (size > _SIZE_CAP or (size <= _OCTAL_CAP and size != header.size)):
             _refuse(f"has a member {header.name!r} with two sizes")
     name = fields.get("GNU.sparse.name") or fields.get("path", header.name)
@@ -128,19 +127,19 @@ def extended(header: Header, fields: Mapping[str, str], *, strict: bool = True) 
 
 
 def more_sparse_blocks(block: bytes, *, first: bool) -> bool:
-    """Whether the map of a GNU sparse file goes on in another block, after its header or after a block of its map."""
+    """Return True if the map of a GNU sparse file continues in another block, after its header or after a map block."""
     return block[482 if first else 504] != 0
 
 
 def type_name(flag: bytes) -> str:
-    """Return what to call members of a type in messages."""
+    """Return the name of a member type for messages."""
     return _TYPES.get(flag, f"a member of type {flag!r}")
 
 
 def build(name: str, size: int) -> bytes:
-    """Return the header of a regular file: without an owner and a time, so that the same content is the same archive.
+    """Return the header of a regular file, without owner and time, so that archives are reproducible.
 
-    A pax header comes before it if the name has more than 100 characters, or the file 8 GiB or more.
+    A pax header precedes it if the name has more than 100 characters, or the file 8 GiB or more.
     """
     data = _record("path", name) if len(name) > 100 else b""
     data += _record("size", str(size)) if size > _OCTAL_CAP else b""
@@ -149,12 +148,12 @@ def build(name: str, size: int) -> bytes:
 
 
 def padding(size: int) -> bytes:
-    """Return the zeros after content of so many bytes."""
+    """Return the zeros that follow content of `size` bytes."""
     return bytes(-size % BLOCK)
 
 
 def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys and values of a pax header: `LENGTH KEY=VALUE` and a newline each, LENGTH being that of all."""
+    """Yield the keys and values of a pax header. A record is `LENGTH KEY=VALUE\n`; LENGTH counts the whole record."""
     start = 0
     while start < len(data):
         length = _LENGTH.match(data, start)
@@ -186,7 +185,7 @@ def _block(name: str, size: int, flag: bytes) -> bytes:
 def _record(key: str, value: str) -> bytes:
     rest = f" {key}={value}\n".encode()
     length = len(rest)
-    while len(str(length)) + len(rest) != length:  # the length counts its own digits, too
+    while len(str(length)) + len(rest) != length:  # the length includes its own digits
         length = len(str(length)) + len(rest)
     return str(length).encode() + rest
 

@@ -1,4 +1,4 @@
-"""One blob in an archive that is being written, and what archives are written to."""
+"""Write one blob to an archive; and the outputs of archives."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mirror.oci.descriptor import Descriptor
 
 
 class Output(Protocol):
-    """Somewhere that bytes are written to: anywhere in a file, one after the other in a pipe."""
+    """A file, which is written at any offset, or a pipe, which is written in order."""
 
     def write_at(self, chunks: Sequence[bytes | memoryview], offset: int) -> None: ...
     def truncate(self, size: int) -> None: ...
 
 
 class Pipe:
-    """An open pipe or file, which is not ours to close."""
+    """An open pipe or file, which stays open."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -32,11 +32,11 @@ class Pipe:
             write_all(self._fd, chunks)
 
     def truncate(self, size: int) -> None:
-        """A pipe has no more than was written."""
+        """Do nothing: a pipe has nothing after its end."""
 
 
 async def after(count: int, found: AsyncIterator[Batch]) -> AsyncIterator[Batch]:
-    """Batches without their first `count` bytes."""
+    """Yield batches without their first `count` bytes."""
     async for batch in found:
         rest: Batch = []
         for chunk in batch:
@@ -47,7 +47,7 @@ async def after(count: int, found: AsyncIterator[Batch]) -> AsyncIterator[Batch]
 
 
 def length(node: Descriptor) -> int:
-    """The bytes that a blob takes in an archive."""
+    """Return the bytes that a blob takes in an archive, with its header and padding."""
     return len(_header(node)) + node.size + len(header.padding(node.size))
 
 
@@ -56,10 +56,13 @@ def _header(node: Descriptor) -> bytes:
 
 
 class MemberWriter:
-    """A blob that is being written at `offset`: `size` bytes of it have come, and are hashed.
+    """A blob that is being written.
 
-    It is `sound` while it is known how many are written, and whoever goes on knows where; `partial_size` from its first
-    byte on.
+    Attributes:
+        node, offset: the blob, and where it starts in the archive.
+        size: bytes that have been received and hashed.
+        sound: the written part is known, so another attempt can resume.
+        partial_size: something has been written.
     """
 
     def __init__(self, node: Descriptor, offset: int) -> None:
@@ -74,29 +77,28 @@ class MemberWriter:
         self.size += sum(map(len, batch))
 
     def hold(self, output: Output, batch: Batch) -> None:
-        """Write what was waiting; `batch`, which is hashed elsewhere, waits from now on."""
+        """Write the batch that was held back, and hold back this one, which another thread hashes."""
         self._write(output, [])
         self._waiting, self.sound = [*batch], True
 
     def finish(self, output: Output, body: BlobReader) -> None:
-        """Give the verdict on all bytes, and write what waited for it; after that, there is no going on.
+        """Verify the digest, then write the rest. A failed attempt cannot be resumed.
 
         Raises:
-            DigestMismatch: they are wrong.
+            DigestMismatch: the content does not match the digest.
         """
         self.sound, self.partial_size = False, True
         self._check.finish(body.called(self.node))
         self._write(output, [self._padding])
 
     def take(self, output: Output, body: BlobReader, fill: ReadInto, advance: Callable[[int], None]) -> None:
-        """All of it, out of a file; see `copy_file`."""
+        """Copy the whole blob from a file; see `copy_file`."""
         self.sound = False
         at = self._next + sum(map(len, self._waiting))
         copy_file(body, self.node, fill, self._check, lambda view: self._write(output, [view]), advance, at)
         self._write(output, [self._padding])
 
     def _write(self, output: Output, chunks: Sequence[bytes | memoryview]) -> None:
-        """Write what was waiting, and this."""
         self.sound, self.partial_size = False, True
         chunks = [*self._waiting, *chunks]
         output.write_at(chunks, self._next)

@@ -1,11 +1,10 @@
-"""An archive as a source of content. It is read in place, whichever form it has."""
+"""Archives as sources of content, read in place."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
 
 from mirror.archive.files import Files
 from mirror.archive.tar import Tar
@@ -20,13 +19,13 @@ from mirror.oci.digest import Digest
 
 
 class Archive:
-    """An archive of images, open for reading. Use it in `with`."""
+    """An image archive, open for reading. Use it in `with`."""
 
     def __init__(self, tar: Tar) -> None:
-        """Take over a tar archive whose headers are right to the last one.
+        """Read the list of images. `tar` is closed with this object, also if this fails.
 
         Raises:
-            BrokenArchive: it holds no images, or is cut, or hostile.
+            BrokenArchive: it is not an image archive, or it is truncated or hostile.
             BrokenLayout: its `oci-layout` or `index.json` is broken.
             StorageError: it cannot be read.
         """
@@ -44,34 +43,34 @@ class Archive:
 
     @classmethod
     def open(cls, path: Path) -> Archive:
-        """Open the file that a person named.
+        """Open a file.
 
         Raises:
             NotFound: there is no such file.
-            ContentError: it is no archive of images, or a broken one.
+            ContentError: it is not a valid image archive.
             StorageError: it cannot be read.
         """
         return cls(Tar.open(path))
 
     def entries(self) -> list[Entry]:
-        """The images that it names, in its order."""
+        """Return the images, in order."""
         return list(self._entries.entries)
 
     def find(self, texts: Iterable[str] = ()) -> list[Entry]:
-        """The images that a person means by `texts`; all of them where none is named.
+        """Return the images with these names; all if no names are given.
 
         Raises:
             NotFound: there is no such image, or none at all.
-            UsageError: a text could mean several.
+            UsageError: a name is ambiguous.
         """
         return self._entries.find_all(texts)
 
     def holds(self, digest: Digest) -> bool:
-        """Whether something has this name. No proof of anything."""
+        """Return True if there is a file for this digest. Its content is not checked."""
         return self._files.open(digest) is not None
 
     async def there(self, entry: Entry) -> Keep:
-        """Which children of an image's indexes are here. Docker and containerd save an index whole, and what they have.
+        """Return which children of indexes are here. Docker and containerd save incomplete indexes.
 
         Raises:
             MirrorError: an index cannot be read.
@@ -83,30 +82,27 @@ class Archive:
         return lambda child: not entry.lacks(child) and not (some and child.digest in lacking)
 
     async def resolve(self, name: str) -> Descriptor:
-        """`Source`: the root of the image called `name`."""
+        """Return the root of an image (`Source`)."""
         return self.find([name])[0].root
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        """`Source`: a blob, not yet verified.
+        """Open a blob, not yet verified (`Source`).
 
         Raises:
-            BrokenArchive: it is missing, or of another size.
+            BrokenArchive: it is missing, or has another size.
             StorageError: it cannot be read.
         """
         piece = self._files.open(node.digest)
         if piece is None:
-            raise BrokenArchive(
-                f"{self.path} lacks {node.digest}.", hint="Run `mirror verify` to see all that it lacks."
-            )
-        if piece.size != node.size:  # said here, since a short body from a disk is no cut connection to try again
-            raise BrokenArchive(
-                f"{node.digest} from {self.path} should have {node.size} bytes and has {piece.size} bytes."
-            )
+            hint = f"Run mirror verify {self.path} to list everything that it lacks."
+            raise BrokenArchive(f"{self.path} lacks {node.digest}.", hint=hint)
+        if piece.size != node.size:  # not a `SizeMismatch`, which is retried like a cut connection
+            raise BrokenArchive(f"{self.path}: {node.digest} should have {node.size} bytes, but has {piece.size}.")
         yield BlobReader(piece.chunks(start), str(self.path), start=start, fill=piece.filler(start))
 
     async def modified(self, node: Descriptor) -> float | None:
-        """`Dated`: archives do not keep the times of blobs."""
+        """Return None: archives do not keep the times of blobs (`Dated`)."""
         return None
 
     def _read(self, name: str, cap: int) -> bytes:
@@ -121,7 +117,5 @@ class Archive:
     def __enter__(self) -> Archive:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

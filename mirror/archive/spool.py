@@ -1,8 +1,7 @@
-"""Archives from stdin. Content is read at offsets, which a pipe does not have.
+"""Archives from a path or from stdin. Content is read at offsets, which a pipe does not support.
 
-A file that a shell has opened is read in place. What comes through a pipe is kept in a file without a name while it is
-needed, on the file system that the images go to, where there has to be room for both. It is not stored as it comes: the
-list of images may be the last member, and nothing is stored that no image names.
+If stdin is a file, it is read in place. A pipe is first copied to an unnamed file in the file system of the target,
+which needs room for both: the list of images may be the last member, and nothing is stored that no image references.
 """
 
 from __future__ import annotations
@@ -26,32 +25,22 @@ STDIN = Path("stdin")
 
 
 async def opened(archive: Path | str, folder: Path) -> Archive:
-    """The archive that a person named; the text `-` is stdin, and `folder` is where its images go.
+    """Open an archive whose images go to the directory `folder`; the text `-` is stdin.
 
     Raises:
         NotFound: there is no such file.
-        ContentError: it is no archive of images, or a broken one.
+        ContentError: it is not a valid image archive.
         StorageError: it cannot be read, or there is no room for it.
     """
-    if archive == "-":
-        tar = await spooled(sys.stdin.fileno(), folder)
-        return await to_thread(partial(Archive, tar), unwanted=Archive.close)
-    return await to_thread(partial(Archive.open, Path(archive)), unwanted=Archive.close)
-
-
-async def spooled(fd: int, folder: Path) -> Tar:
-    """The archive that comes from an open file or a pipe; `folder` is where its images go.
-
-    Raises:
-        BrokenArchive: it is no tar archive.
-        StorageError: it cannot be read, or there is no room for it.
-    """
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return await to_thread(partial(Tar, os.dup(fd), STDIN), unwanted=Tar.close)
+    if archive != "-":
+        return await to_thread(partial(Archive.open, Path(archive)), unwanted=Archive.close)
+    stdin = sys.stdin.fileno()
+    if stat.S_ISREG(os.fstat(stdin).st_mode):
+        return await to_thread(lambda: Archive(Tar(os.dup(stdin), STDIN)), unwanted=Archive.close)
     near = next(path for path in (folder, *folder.absolute().parents) if exists(path) and is_directory(path))
     with os_errors(near), tempfile.TemporaryFile(dir=near, buffering=0) as file:
-        await to_thread_cancellable(partial(_copy, fd, file.fileno()))
-        return await to_thread(partial(Tar, os.dup(file.fileno()), STDIN), unwanted=Tar.close)
+        await to_thread_cancellable(partial(_copy, stdin, file.fileno()))
+        return await to_thread(lambda: Archive(Tar(os.dup(file.fileno()), STDIN)), unwanted=Archive.close)
 
 
 def _copy(source: int, target: int, advance: Callable[[int], None]) -> None:

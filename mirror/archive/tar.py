@@ -1,6 +1,6 @@
-"""A tar archive, read in place: one pass over its headers tells where the bytes of each member are.
+"""Tar archives, read in place: one pass over the headers finds the bytes of each member.
 
-Nothing is ever unpacked, so no name becomes a path (CVE-2007-4559, CVE-2025-4517, CVE-2021-29136).
+Nothing is unpacked, so a name never becomes a path (CVE-2007-4559, CVE-2025-4517, CVE-2021-29136).
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from mirror.content.decompress import compression
 from mirror.errors import BrokenArchive, NotFound, StorageError
 from mirror.fs.directory import kind_name, os_errors
 
-# The programs that write what was compressed to their stdout.
+# Programs that decompress a file to stdout.
 _CATS = {"gzip": "zcat", "zstd": "zstdcat", "xz": "xzcat", "bzip2": "bzcat", "lz4": "lz4cat"}
-HEAD = 8  # bytes that tell them apart
+HEAD = 8  # first bytes of a file that tell compression formats apart
 
 
 class Tar:
-    """An archive that is held open; close it. `path` is for messages only.
+    """An open tar archive; close it. `path` is for messages only.
 
-    `fault` is why its headers could not be read to their end; then `members` are those before.
+    `fault` is the error if its headers could not be read to the end; `members` are those before it.
     """
 
     def __init__(self, fd: int, path: Path) -> None:
-        """Read the headers of an open regular file, which belongs to this object from now on.
+        """Read the headers of an open regular file. It is closed with this object, also if this fails.
 
         Raises:
-            BrokenArchive: it is compressed, or no tar archive at all.
+            BrokenArchive: it is compressed, or not a tar archive.
             StorageError: it cannot be read.
         """
         self.fd, self.path = fd, path
@@ -46,44 +46,43 @@ class Tar:
 
     @classmethod
     def open(cls, path: Path) -> Tar:
-        """Open the file that a person named; here links may be followed.
+        """Open a file; links are followed.
 
         Raises:
             NotFound: there is no such file.
-            BrokenArchive: it is no tar archive.
-            StorageError: it cannot be read, or is no file.
+            BrokenArchive: it is not a tar archive.
+            StorageError: it cannot be read, or is not a regular file.
         """
         with os_errors(path):
             try:
-                fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not to wait for a FIFO's writer
+                fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # do not wait for the writer of a FIFO
             except FileNotFoundError:
                 raise NotFound(f"There is no file {str(path)!r}.") from None
         kind = stat.S_IFMT(os.fstat(fd).st_mode)
         if kind == stat.S_IFREG:
             return cls(fd, path)
         os.close(fd)
-        folder = f"A layout is copied by mirror copy {path} DST."
-        stream = "Give a stream to mirror import on stdin."
-        raise StorageError(
-            f"{path} is {kind_name(kind)}, and should be a file.", hint=folder if kind == stat.S_IFDIR else stream
-        )
+        hint = "To read a stream: mirror import - LAYOUT"
+        if kind == stat.S_IFDIR:
+            hint = f"An archive is a file. To copy a layout: mirror copy {path} DST"
+        raise StorageError(f"{path} is {kind_name(kind)}, not a file.", hint=hint)
 
     def read(self, member: Extent, cap: int) -> bytes:
-        """The whole of a small member.
+        """Return the content of a small member.
 
         Raises:
-            BrokenArchive: it has more than `cap` bytes, or the file has been cut since it was opened.
+            BrokenArchive: it has more than `cap` bytes, or the file has been truncated since it was opened.
             StorageError: it cannot be read.
         """
         if member.size > cap:
-            raise BrokenArchive(f"{self.path} has {member.size} bytes where {cap} are the most.")
+            raise BrokenArchive(f"{self.path} has a member of {member.size} bytes; {cap} are the limit.")
         data = self.pread(member.offset, member.size)
         if len(data) < member.size:
-            raise BrokenArchive(f"{self.path} has been cut while it was read.")
+            raise BrokenArchive(f"{self.path} was truncated while it was read.")
         return data
 
     def pread(self, offset: int, size: int) -> bytes:
-        """The bytes at `offset`, fewer where the file ends.
+        """Return bytes at an offset, fewer at the end of the file.
 
         Raises:
             StorageError: it cannot be read.
@@ -96,13 +95,13 @@ class Tar:
 
 
 def refuse_packed(head: bytes, path: Path) -> None:
-    """Refuse what is compressed: content can be read in place only where it is not.
+    """Refuse a compressed archive, since it cannot be read in place.
 
     Raises:
-        BrokenArchive: `head` is what compressed files begin with.
+        BrokenArchive: `head` is the start of a compressed file.
     """
     if form := compression(head):
         raise BrokenArchive(
-            f"{path} is compressed with {form}, and mirror reads archives in place.",
-            hint=f"Unpack it on the way: {_CATS[form]} {path} | mirror import - LAYOUT",
+            f"{path} is compressed with {form}, but mirror reads archives in place.",
+            hint=f"Decompress it: {_CATS[form]} {path} | mirror import - LAYOUT",
         )

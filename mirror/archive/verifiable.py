@@ -1,4 +1,4 @@
-"""An archive as something to verify (`mirror.content.store.VerifiableStore`), broken or not. It is read in place."""
+"""Archives that can be verified, even if they are broken (`mirror.content.store.VerifiableStore`)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mirror.oci.digest import Digest
 
 
 class VerifiableArchive:
-    """What an archive holds. Close it."""
+    """An image archive, open for verification; close it."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file that a person named.
+        """Open a file.
 
         Raises:
             NotFound: there is no such file.
-            BrokenArchive: it is no archive of images.
+            BrokenArchive: it is not an image archive.
             StorageError: it cannot be read.
         """
         self._tar = Tar.open(path)
@@ -60,7 +60,7 @@ class VerifiableArchive:
         return self._files.read(docker_manifest.FILE, docker_manifest.CAP)
 
     def leftovers(self) -> Iterator[Finding]:
-        """What else an archive holds, docker's files for one, is nobody's business."""
+        """Yield nothing: an archive may have other files, such as docker's."""
         return iter(())
 
     def close(self) -> None:

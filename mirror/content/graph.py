@@ -103,7 +103,7 @@ class Limits:
 
 
 class Budget:
-    """The use that a walk has made of its limits. Errors call the root `what`, and the things that are counted `noun`."""
+    """The part of its limits that a walk has used. Errors call the root `what`, and count so many of `noun`."""
 
     def __init__(self, what: str, limits: Limits | None = None, noun: str = "manifest") -> None:
         self._what, self._limits, self._noun = what, limits or Limits(), noun
@@ -175,7 +175,7 @@ class Walk:
         self._full = False
 
     def enter(self, root: Descriptor, keep: Keep | None = None) -> list[Descriptor]:
-        """Start at a root; of the children of indexes, follow only those that `keep` accepts. Return what to read next."""
+        """Start at a root, and return what to read first. `keep` selects the children of indexes to follow."""
         self._root, self._keep = root, keep
         self._budget.ascend()
         return self._sort_in([root])

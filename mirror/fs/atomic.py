@@ -1,8 +1,8 @@
-"""The one way to write a file durably: it appears under its name as a whole, or not at all.
+"""Durable writes: a file appears under its name complete, or not at all.
 
-1. write a file with a temporary name, or go on with a partial one
+1. write a file with a temporary name, or resume a partial one
 2. fsync it
-3. rename it, which replaces an older file of that name
+3. rename it, which replaces any older file
 4. fsync its directory
 """
 
@@ -20,13 +20,13 @@ from pathlib import Path
 from mirror.errors import StorageError
 from mirror.fs.directory import Directory, is_directory, os_errors
 
-_IOV_MAX = 1024  # buffers in one call
-_RECENT = 16 * 1024 * 1024  # bytes that the disk may still be writing; searching all of a large file each time is slow
+_IOV_MAX = 1024  # buffers per call
+_RECENT = 16 * 1024 * 1024  # bytes that may not be on the disk yet; going through all of a large file is slow
 _FICLONE = 0x40049409  # Linux, ioctl_ficlone(2): btrfs, XFS, bcachefs, ZFS, NFS 4.2
 
 
 class AtomicFile:
-    """A file that is being written, until `commit` gives it its name. `size` is in bytes, when it was opened."""
+    """A file that is being written, until `commit` gives it its name. `size` is its bytes when it was opened."""
 
     def __init__(self, directory: Directory, name: str, fd: int) -> None:
         self._directory, self._name, self._fd = directory, name, fd
@@ -39,7 +39,7 @@ class AtomicFile:
         Args:
             directory: where to write it.
             mode: its permissions, less the umask.
-            beside: the name of the file that it will replace; then the temporary name is a hidden one like it.
+            beside: the file that it will replace; the temporary name is then a hidden one like that.
 
         Raises:
             StorageError: the disk refused.
@@ -53,21 +53,21 @@ class AtomicFile:
         """Open and lock the file of this name, or create it.
 
         Returns:
-            None if another process has locked it, or it is anything but a regular file with this one name: whoever put
-            a link or a FIFO there must not decide what is written to.
+            None if another process has locked it, or it is not a regular file, or has other names: a stranger's link or
+            FIFO must not decide which file is written.
         """
         try:
             fd = directory.open_with(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK)
-        except OSError:  # also a full disk, which `create` will report
+        except OSError:  # including a full disk, which `create` reports
             return None
-        if _is_ours(directory, name, fd):
+        if _is_exclusive(directory, name, fd):
             return cls(directory, name, fd)
         os.close(fd)
         return None
 
     @classmethod
     def link(cls, directory: Directory, fd: int) -> AtomicFile | None:
-        """Give an open file another name here, to be read and committed; None if that is not possible."""
+        """Give an open file another name, to be read and committed; None if that is not possible."""
         name = secrets.token_hex(8)
         try:
             directory.link(fd, name)
@@ -79,7 +79,7 @@ class AtomicFile:
     def clone(self, fd: int) -> bool:
         """Share the blocks of an open file until either is written to; False if the file system cannot do that.
 
-        The content is not known afterwards: it must be read.
+        The content is unknown afterwards and must be read.
         """
         try:
             fcntl.ioctl(self._fd, _FICLONE, fd)
@@ -89,7 +89,7 @@ class AtomicFile:
         return True
 
     def read(self, view: memoryview) -> int:
-        """Read the next bytes that are already there into `view`; return how many, 0 at the end."""
+        """Read the next bytes into `view`, and return how many; 0 at the end."""
         with os_errors(self._directory.path / self._name):
             return os.readv(self._fd, [view])
 
@@ -100,25 +100,25 @@ class AtomicFile:
             _start_writeback(self._fd, self._written)
 
     def write_at(self, chunks: Sequence[bytes | memoryview], offset: int) -> None:
-        """Write at an offset. Several threads may do so at once, each in another place."""
+        """Write at an offset. Several threads may write at once, at different offsets."""
         with os_errors(self._directory.path):
             write_all(self._fd, chunks, offset)
             _start_writeback(self._fd, offset + sum(map(len, chunks)))
 
     def truncate(self, size: int = 0) -> None:
-        """Cut the file to `size` bytes, and go on writing there."""
+        """Truncate the file to `size` bytes, and continue to write there."""
         with os_errors(self._directory.path / self._name):
             os.ftruncate(self._fd, size)
             os.lseek(self._fd, size, os.SEEK_SET)
         self.size = self._written = size
 
     def commit(self, target: Directory, name: str, modified: float | None = None) -> None:
-        """Make the content durable, then the name. On an error, nothing is left.
+        """Make the content durable, then the name. After an error, no file is left.
 
         Args:
             target: the directory of the file, in the same file system.
             name: its name there.
-            modified: its time, in seconds since the epoch; by default, that of the last write.
+            modified: its modification time, in seconds since the epoch; by default, that of the last write.
 
         Raises:
             StorageError: the disk refused.
@@ -137,11 +137,11 @@ class AtomicFile:
         target.sync()
 
     def discard(self) -> None:
-        self._directory.remove(self._name)  # while it is locked: the next to open this name gets a file of its own
+        self._directory.remove(self._name)  # while it is locked, so that another process creates its own file
         self.close()
 
     def close(self) -> None:
-        """Close and unlock it; its content stays."""
+        """Close and unlock the file; it keeps its content."""
         os.close(self._fd)
 
 
@@ -153,13 +153,13 @@ def replace_file(
     temporary: Directory | None = None,
     mode: int = 0o644,
 ) -> None:
-    """Replace a file as a whole, durably. On an error, the old file stays.
+    """Replace a file as a whole, durably. After an error, the old file is still there.
 
     Args:
         directory: the directory of the file.
         name: its name.
         pieces: its content, written in this order.
-        temporary: where to write it first, in the same file system; by default, in its own directory.
+        temporary: where to write it first, in the same file system; by default, in `directory`.
         mode: its permissions, less the umask.
 
     Raises:
@@ -177,7 +177,7 @@ def replace_file(
 
 
 def write_output(path: Path, data: bytes) -> None:
-    """Write a file that a user named: as a whole, durably, and through links. Pipes and devices get the bytes directly.
+    """Replace a file as a whole, durably; links are followed. Pipes and devices are written directly.
 
     Raises:
         StorageError: it cannot be written.
@@ -192,10 +192,10 @@ def write_output(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Replacement]:
-    """Prepare to replace a file that a user named, so that an error shows now and not after an hour of work.
+    """Prepare to replace a file, so that an error is raised now and not after an hour of work.
 
     Raises:
-        StorageError: its directory cannot be written to, or it is a link or anything else but a regular file.
+        StorageError: its directory cannot be written to, or it is a link or not a regular file.
     """
     if is_directory(path):
         raise StorageError(f"{path} is a directory.", hint="Name a file in it.")
@@ -212,14 +212,14 @@ def replacing(path: Path) -> Iterator[Replacement]:
 
 
 class Replacement:
-    """A file that will replace another one when it is written. `done` says whether it was."""
+    """A file that replaces another one when it is written; then `done` is True."""
 
     def __init__(self, file: AtomicFile, directory: Directory, name: str) -> None:
         self._file, self._directory, self._name = file, directory, name
         self.done = False
 
     def write(self, data: bytes) -> None:
-        """Write the whole content, durably.
+        """Write the content as a whole, durably.
 
         Raises:
             StorageError: the disk refused.
@@ -230,10 +230,10 @@ class Replacement:
 
 
 def write_all(fd: int, chunks: Sequence[bytes | memoryview], offset: int | None = None) -> None:
-    """Write every byte to a file or a pipe, at its position or at an offset.
+    """Write every byte to a file or a pipe, at the current position or at an offset.
 
     Raises:
-        OSError: from the operating system, as it is.
+        OSError: untranslated.
     """
     views = [memoryview(chunk) for chunk in chunks if chunk]
     while views:
@@ -246,19 +246,19 @@ def write_all(fd: int, chunks: Sequence[bytes | memoryview], offset: int | None 
             views[0] = views[0][written:]
 
 
-def _is_ours(directory: Directory, name: str, fd: int) -> bool:
-    """Whether an open file can be locked, is regular, and has this name and no other."""
+def _is_exclusive(directory: Directory, name: str, fd: int) -> bool:
+    """Lock an open file; return True if that succeeds, and it is a regular file with this name and no other."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     found, named = os.fstat(fd), directory.status(name)
-    same = named is not None and (found.st_dev, found.st_ino) == (named.st_dev, named.st_ino)
-    return same and stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+    is_named = named is not None and os.path.samestat(found, named)
+    return is_named and stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
 def _start_writeback(fd: int, end: int) -> None:
-    """Make the disk start now, so that little is left for the fsync at the end.
+    """Make the disk start to write now, so that little is left for the fsync at the end.
 
     On Linux, DONTNEED starts to write dirty pages without waiting, and frees clean ones.
     """
@@ -267,9 +267,9 @@ def _start_writeback(fd: int, end: int) -> None:
 
 
 def _drop_from_cache(fd: int, start: int = 0, length: int = 0) -> None:
-    """Free the page cache of so many bytes, all of them if `length` is 0.
+    """Free `length` bytes of the page cache; 0: all that follow.
 
-    So a large pull does not evict everything else, and verifying it reads the disk.
+    Thus a large pull does not evict everything else, and a verification reads from the disk.
     """
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(fd, start, length, os.POSIX_FADV_DONTNEED)

@@ -1,7 +1,7 @@
-"""Directories held open, and locks.
+"""Open directories, and locks.
 
-A layout may come from a stranger's stick, so nothing here follows a link that stands inside it: every directory is
-opened relative to its parent with O_NOFOLLOW, and names are resolved against that descriptor (GHSA-8xwf-rjm4-xvhv).
+A layout may come from a stranger's USB drive, so links inside it are never followed: every directory is opened relative
+to its parent with O_NOFOLLOW, and names are resolved against that descriptor (GHSA-8xwf-rjm4-xvhv).
 """
 
 from __future__ import annotations
@@ -15,28 +15,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from types import TracebackType
+from typing import Self
 
 from mirror.errors import BrokenLayout, StorageError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# O_NONBLOCK, because opening a FIFO would wait for a writer until the end of days.
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # O_NONBLOCK: do not wait for the writer of a FIFO
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _HINTS = {
     errno.ENOSPC: "The disk is full. Free some space and run the same command again.",
     errno.EDQUOT: "Your quota is used up. Free some space and run the same command again.",
-    errno.EROFS: "The file system is read-only. Choose another folder.",
-    errno.EACCES: "Check who owns the folder and its permissions.",
-    errno.EPERM: "Check who owns the folder and its permissions.",
-    errno.EFBIG: "The file system cannot hold a file of this size; FAT ends at 4 GiB. Use exFAT or ext4.",
+    errno.EROFS: "The file system is read-only. Choose another directory.",
+    errno.EACCES: "Check the owner and the permissions of the directory.",
+    errno.EPERM: "Check the owner and the permissions of the directory.",
+    errno.EFBIG: "The file system does not support files of this size; FAT is limited to 4 GiB. Use exFAT or ext4.",
     errno.EIO: "The disk reports a hardware error.",
 }
 
 
-class os_errors:  # noqa: N801 - it reads as a function, and costs a third of what a generator does
-    """Turn the operating system's errors about `what` into ours.
+class os_errors:  # noqa: N801 - used like a function; a generator would take three times as long
+    """Translate the operating system's errors, with a message about `what`.
 
     Raises:
         StorageError: for any OSError inside.
@@ -57,17 +56,17 @@ class os_errors:  # noqa: N801 - it reads as a function, and costs a third of wh
 
 
 def is_directory(path: Path) -> bool:
-    """Whether a person's path is a directory; links may be followed.
+    """Return True if a path is a directory; links are followed.
 
     Raises:
-        StorageError: nobody may tell, such as below a folder that may not be entered.
+        StorageError: this cannot be determined, for example because permission is denied.
     """
     with os_errors(path):
         return path.is_dir()
 
 
 def exists(path: Path) -> bool:
-    """Whether anything has this path, a dangling link too.
+    """Return True if anything has this path, even a dangling link.
 
     Raises:
         StorageError: as `is_directory`.
@@ -76,15 +75,28 @@ def exists(path: Path) -> bool:
         return path.exists() or path.is_symlink()
 
 
-class Directory:
-    """A directory that is held open; close it, or use it in `with`. `path` is for messages only."""
+class _Opened:
+    """An open file or directory; close it, or use it in `with`. `path` is for messages only."""
 
     def __init__(self, fd: int, path: Path) -> None:
         self._fd, self.path = fd, path
 
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Directory(_Opened):
+    """An open directory."""
+
     @classmethod
     def open(cls, path: Path) -> Directory:
-        """Open the directory that a person named; here links may be followed.
+        """Open a directory; links are followed.
 
         Raises:
             StorageError: it cannot be opened.
@@ -97,41 +109,38 @@ class Directory:
 
         Raises:
             FileNotFoundError: it is not there, and `create` is false.
-            BrokenLayout: something else than a directory has its name.
+            BrokenLayout: it is not a directory.
             StorageError: it cannot be opened or created.
         """
         path = self.path / name
         try:
             if create:
-                self._make(name)
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o755, dir_fd=self._fd)
+                    self.sync()
             return Directory(os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd), path)
         except FileNotFoundError:
             raise
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EEXIST):
-                raise BrokenLayout(f"{path} is no directory.", hint="Links inside a layout are not followed.") from None
+                raise BrokenLayout(
+                    f"{path} is not a directory.", hint="Links inside a layout are not followed."
+                ) from None
             with os_errors(path):
                 raise
-
-    def _make(self, name: str) -> None:
-        try:
-            os.mkdir(name, 0o755, dir_fd=self._fd)
-        except FileExistsError:
-            return
-        self.sync()
 
     def names(self) -> list[str]:
         with os_errors(self.path):
             return sorted(os.listdir(self._fd))
 
     def each_name(self) -> Iterator[str]:
-        """All names, in the order of the disk: a million of them are not held at once."""
+        """Yield all names unsorted, without keeping a million of them in memory."""
         with os_errors(self.path), os.scandir(self._fd) as entries:
             for entry in entries:
                 yield entry.name
 
     def kind(self, name: str) -> int | None:
-        """The type bits of `name` (`stat.S_IFREG`, …), links not followed; None where it is not there."""
+        """Return the type bits of `name` (`stat.S_IFREG`, …), or None if it is not there; links are not followed."""
         status = self.status(name)
         return None if status is None else stat.S_IFMT(status.st_mode)
 
@@ -143,10 +152,10 @@ class Directory:
                 return None
 
     def open_file(self, name: str) -> int:
-        """A descriptor for reading `name`; the caller looks at its kind and closes it.
+        """Open `name` for reading; the caller checks its kind, and closes it.
 
         Raises:
-            OSError: untranslated, since what it means depends on who asks.
+            OSError: untranslated, since its meaning depends on the caller.
         """
         return os.open(name, _READ, dir_fd=self._fd)
 
@@ -180,7 +189,7 @@ class Directory:
         path = self.path / name
         kind = self.kind(name)
         if kind not in (None, stat.S_IFREG):
-            raise BrokenLayout(f"{path} is {kind_name(kind or 0)}, and should be a file.")
+            raise BrokenLayout(f"{path} is {kind_name(kind or 0)}, not a file.")
         try:
             fd = self.open_file(name)
         except FileNotFoundError:
@@ -192,18 +201,18 @@ class Directory:
             yield file
 
     def open_with(self, name: str, flags: int, mode: int = 0o644) -> int:
-        """A descriptor for `name`, opened in a way of one's own; the caller closes it.
+        """Open `name` with other flags; the caller closes it.
 
         Raises:
-            OSError: untranslated, since what it means depends on who asks.
+            OSError: untranslated, since its meaning depends on the caller.
         """
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=self._fd)
 
     def link(self, fd: int, name: str) -> None:
-        """Give an open file a name here, besides those that it has.
+        """Give an open file another name, in this directory.
 
         Raises:
-            OSError: untranslated, since what it means depends on who asks.
+            OSError: untranslated, since its meaning depends on the caller.
         """
         os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=self._fd, follow_symlinks=True)
 
@@ -212,21 +221,21 @@ class Directory:
             os.rename(name, new, src_dir_fd=self._fd, dst_dir_fd=target._fd)
 
     def remove(self, name: str) -> None:
-        """Unlink a file; one that is gone already is fine."""
+        """Unlink a file, if it is still there."""
         with os_errors(self.path / name), suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._fd)
 
     def sync(self) -> None:
-        """Make names durable. File systems that cannot sync a directory say EINVAL, and need not."""
-        try:
-            os.fsync(self._fd)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                with os_errors(self.path):
+        """Make the names durable."""
+        with os_errors(self.path):
+            try:
+                os.fsync(self._fd)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # the file system does not support it for directories
                     raise
 
     def free(self) -> int:
-        """Bytes that an ordinary user may still write to this file system."""
+        """Return the bytes that an unprivileged user may still write to this file system."""
         with os_errors(self.path):
             status = os.fstatvfs(self._fd)
             return status.f_bavail * status.f_frsize
@@ -235,50 +244,23 @@ class Directory:
         with os_errors(self.path / name):
             return Lock(os.open(name, _LOCK, 0o644, dir_fd=self._fd), self.path / name)
 
-    def close(self) -> None:
-        os.close(self._fd)
 
-    def __enter__(self) -> Directory:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class Lock:
-    """An advisory lock on a file (flock), released when it is closed or its process dies."""
-
-    def __init__(self, fd: int, path: Path) -> None:
-        self._fd, self.path = fd, path
+class Lock(_Opened):
+    """An advisory lock on a file (flock), which is released when it is closed or its process dies."""
 
     def take(self, *, shared: bool = False, wait: bool = True) -> bool:
-        """Lock; where that is not possible at once and `wait` is false, return False."""
+        """Take the lock; return False if another process has it and `wait` is false."""
         mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-        try:
-            fcntl.flock(self._fd, mode)
-        except BlockingIOError:
-            return False
-        except OSError:
-            with os_errors(self.path):
-                raise
-        return True
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        with os_errors(self.path):
+            try:
+                fcntl.flock(self._fd, mode)
+            except BlockingIOError:
+                return False
+            return True
 
 
 def kind_name(kind: int) -> str:
-    """A word for what stands where a file should."""
+    """Return the name of a file type, with its article."""
     names = {
         stat.S_IFREG: "a file",
         stat.S_IFDIR: "a directory",

@@ -1,4 +1,4 @@
-"""The state of a file, by which a change of its content shows."""
+"""The state of a file, which reveals changes of its content."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 import time
 from dataclasses import dataclass
 
-_COARSEST = 3.0  # seconds: FAT stores times in steps of two, so a young file may change without a trace
+_COARSEST = 3.0  # seconds: FAT stores times in steps of two, so a recent file may change without a trace
 
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """Device, inode, size and times of a file. Two equal states mean that the content has not changed.
+    """Device, inode, size and times of a file.
 
-    That holds for a state that was settled when it was taken; a younger file must be read again.
+    If a state was settled when it was taken, an equal one later means that the content has not changed. A more recent
+    file must be read again.
     """
 
     device: int
@@ -28,9 +29,9 @@ class FileState:
 
     @property
     def is_settled(self) -> bool:
-        """Whether a change made now would show in the times.
+        """True if a change made now would alter the times.
 
-        Times in the future do not count as recent: they come from another clock or time zone.
+        Times in the future are not recent: they come from another clock or time zone.
         """
         now = time.time_ns()
         return all(abs(now - at) > _COARSEST * 1e9 for at in (self.modified, self.changed))

@@ -221,15 +221,15 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "a key in another case": ({"config": 1, "Config": "c.json", "listing": b'[{"config":"x"}]'}, "'config'"),
     "no config": ({"Config": None}, "[0]: 'Config' is missing"),
     "a number for a config": ({"Config": 1}, "[0]: 'Config' is not a string"),
-    "a config that is not there": ({"Config": "d.json"}, "'d.json' is named and not there"),
-    "a config that leads out": ({"Config": "../../etc/passwd"}, "is named and not there"),
+    "a config that is not there": ({"Config": "d.json"}, "'d.json' is listed, but not in the archive"),
+    "a config that leads out": ({"Config": "../../etc/passwd"}, "is listed, but not in the archive"),
     "a config that is no JSON": ({"c.json": b"x"}, "not valid JSON"),
     "a config without layers": ({"c.json": b"{}"}, "0 diff_ids, and 2 layers"),
     "diff_ids that are no list": ({"c.json": b'{"rootfs":{"diff_ids":{}}}'}, "'diff_ids' is not a list"),
     "a diff_id that is none": ({"c.json": b'{"rootfs":{"diff_ids":["sha256:../../x","x"]}}'}, "is not a valid digest"),
     "too few layers": ({"Layers": ["l0"]}, "2 diff_ids, and 1 layers are listed"),
     "too many layers": ({"Layers": ["l0", "l1", "l1"]}, "2 diff_ids, and 3 layers are listed"),
-    "a layer that is not there": ({"Layers": ["l0", "l2"]}, "'l2' is named and not there"),
+    "a layer that is not there": ({"Layers": ["l0", "l2"]}, "'l2' is listed, but not in the archive"),
     "a layer that is no text": ({"Layers": ["l0", 1]}, "is not a list of strings"),
     "a name that is none": ({"RepoTags": ["A B"]}, "is not a valid image reference"),
     "names that are no list": ({"RepoTags": "a:1"}, "is not a list of strings"),
@@ -274,7 +274,7 @@ def test_a_list_that_makes_more_manifests_than_fit_in_memory_is_refused(
     item = {"Config": "c.json", "RepoTags": None, "Layers": ["l0"] * layers}
     listing = encode_list([item] * times)
     assert max(len(listing), len(config)) < 4 * 1024 * 1024
-    with pytest.raises(BrokenArchive, match="more than any honest archive"):
+    with pytest.raises(BrokenArchive, match="more images than any genuine archive"):
         opened(tmp_path, packed({"c.json": config, "l0": b"x", "manifest.json": listing}))
 
 
@@ -284,9 +284,9 @@ def test_a_list_that_makes_more_manifests_than_fit_in_memory_is_refused(
 @pytest.mark.parametrize(
     ("files", "words", "hint"),
     [
-        ({"readme": b"x"}, "no archive of images", "written by"),
-        ({"layout/oci-layout": b"x", "layout/index.json": b"x"}, "no archive of images", "tar -C layout -cf ARCHIVE ."),
-        ({"repositories": b"{}", "x/json": b"{}"}, "no archive of images", "before 1.10"),
+        ({"readme": b"x"}, "not an image archive", "write image archives"),
+        ({"layout/oci-layout": b"x", "layout/index.json": b"x"}, "not an image archive", "tar -C layout -cf ARCHIVE ."),
+        ({"repositories": b"{}", "x/json": b"{}"}, "not an image archive", "before version 1.10"),
         ({"oci-layout": b'{"imageLayoutVersion":"2.0.0"}'}, "imageLayoutVersion", ""),
         ({"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}, "has no index.json", ""),
         ({"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": b"{}"}, "index.json", ""),

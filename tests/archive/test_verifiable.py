@@ -230,5 +230,5 @@ def test_a_cut_archive_is_said_to_be_cut(tmp_path: Path) -> None:
 
 
 def test_what_is_no_archive_of_images_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(BrokenArchive, match="no archive of images"):
+    with pytest.raises(BrokenArchive, match="not an image archive"):
         verify(tmp_path, member("x", b"1") + bytes(1024))

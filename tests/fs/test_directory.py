@@ -69,7 +69,7 @@ def test_a_directory_that_is_not_there_is_not_created(folder: Directory) -> None
 def test_what_is_no_directory_is_refused(folder: Directory, kind: str, create: bool) -> None:
     path = folder.path / "sub"
     path.write_bytes(b"") if kind == "file" else make(path, kind)
-    with pytest.raises(BrokenLayout, match="is no directory"):
+    with pytest.raises(BrokenLayout, match="is not a directory"):
         folder.sub("sub", create=create)
 
 

@@ -294,7 +294,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a name twice by pax": (archive(_GOOD, pax(("path", "y"), ("path", "z")), member("x")), "two values of path"),
     "two pax headers": (
         archive(_GOOD, pax(("path", "y")), pax(("path", "z")), member("x")),
-        "say the same about one member",
+        "with the same field for one member",
     ),
     "a global name": (archive(_GOOD, pax(("path", "y"), kind=b"g"), member("x")), "global pax header"),
     "a pax header that is none": (
