@@ -237,7 +237,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "a gzip that is none": ({"l0": b"\x1f\x8b" + b"x" * 50}, "not valid gzip"),
     "another layer, compressed": ({"l0": PACKED_SECOND}, "does not unpack to its diff_id"),
     "zstd": ({"l0": b"\x28\xb5\x2f\xfd" + b"x" * 50}, "compressed with zstd"),
-    "a config of 5 MB": ({"c.json": b"{" + b" " * 5_000_000 + b"}"}, "4194304 are the most"),
+    "a config of 5 MB": ({"c.json": b"{" + b" " * 5_000_000 + b"}"}, "4194304 are the limit"),
 }
 
 
@@ -290,7 +290,7 @@ def test_a_list_that_makes_more_manifests_than_fit_in_memory_is_refused(
         ({"oci-layout": b'{"imageLayoutVersion":"2.0.0"}'}, "imageLayoutVersion", ""),
         ({"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}, "has no index.json", ""),
         ({"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": b"{}"}, "index.json", ""),
-        ({"oci-layout": b'{"imageLayoutVersion":"1.0.0"}' + b" " * 9999}, "4096 are the most", ""),
+        ({"oci-layout": b'{"imageLayoutVersion":"1.0.0"}' + b" " * 9999}, "4096 are the limit", ""),
     ],
 )
 def test_what_is_no_archive_of_images_is_refused(

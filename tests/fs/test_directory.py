@@ -155,7 +155,7 @@ def test_a_file_beyond_its_cap_is_refused(folder: Directory) -> None:
 @pytest.mark.parametrize("kind", ODD)
 def test_what_is_no_file_is_not_read(folder: Directory, kind: str) -> None:
     make(folder.path / "odd", kind)
-    with pytest.raises(BrokenLayout, match="should be a file"):
+    with pytest.raises(BrokenLayout, match="not a file"):
         folder.read("odd", 10)
 
 
