@@ -246,5 +246,5 @@ def same_kind(one: str, other: str) -> bool:
 
 
 def affordable(nodes: Iterable[Descriptor], size: int = MOST_BYTES) -> list[Descriptor]:
-    """Return the small blobs, such as configs, that fit into `size` bytes together."""
+    """Return the first of some small blobs, such as configs, that fit into `size` bytes together."""
     return [node for node in nodes if (size := size - node.size) >= 0]

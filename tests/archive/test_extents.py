@@ -1,4 +1,4 @@
-"""What one pass over the headers of a tar archive finds, and all that it refuses."""
+"""One pass over the headers of a tar archive: what it finds, and what it refuses."""
 
 import tarfile
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_a_folder_packed_from_inside_has_plain_names() -> None:
     assert contents(data) == {"blobs/x": b"1", "y": b""}
 
 
-def test_fields_of_pax_that_nobody_asked_for_are_passed_over() -> None:
+def test_fields_of_pax_without_a_meaning_here_are_ignored() -> None:
     data = archive(
         pax(("comment", "x"), kind=b"g"),
         pax(("mtime", "1.5"), ("SCHILY.xattr.user.x", b"\xff\0"), ("LIBARCHIVE.creationtime", "1")),
@@ -120,7 +120,7 @@ def test_a_hostile_archive_has_a_fault(attack: str) -> None:
     assert found.by_name == {"a": Extent(BLOCK, 4)}, "what comes before it is found"
 
 
-def test_more_headers_than_any_honest_archive_has_are_refused() -> None:
+def test_more_headers_than_any_genuine_archive_has_are_refused() -> None:
     data = archive(*(member(str(number)) for number in range(11)))
     assert look(data, most=11).fault is None
     assert look(data, most=10).fault == f"has more than 10 headers, at byte {10 * BLOCK}"

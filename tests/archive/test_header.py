@@ -1,4 +1,4 @@
-"""Headers that mirror writes: what tarfile reads in them, and that they say no more than they must."""
+"""Headers that mirror writes: tarfile reads them, and they contain no more than necessary."""
 
 import io
 import tarfile

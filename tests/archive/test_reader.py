@@ -56,7 +56,7 @@ def read(archive: Archive, node: Descriptor, start: int = 0) -> bytes:
 
 
 def content(archive: Archive, root: Descriptor) -> dict[str, bytes]:
-    """All that an image consists of, each piece hashed."""
+    """Everything that an image consists of, with its digests checked."""
 
     async def main() -> dict[str, bytes]:
         graph = await walk(archive, root)
@@ -152,7 +152,7 @@ def test_an_image_of_dockers_form_is_its_config_and_its_layers(tmp_path: Path, p
         }
 
 
-def test_the_same_image_is_the_same_manifest_whoever_saved_it(tmp_path: Path) -> None:
+def test_the_same_image_is_the_same_manifest_whichever_tool_saved_it(tmp_path: Path) -> None:
     roots = set()
     for pack in (docker_old, docker_archive):
         with opened(tmp_path, pack(SAVED)) as archive:
@@ -199,7 +199,7 @@ def test_a_config_that_is_not_what_its_name_says_is_found(tmp_path: Path) -> Non
 
 
 def classic(**changes: Any) -> bytes:
-    """A small archive of docker's form with something else in it."""
+    """A small docker archive with some of its files replaced."""
     files = {"c.json": SAVED.config.data, "l0": FIRST, "l1": SECOND}
     listed = {"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["l0", "l1"]}
     listed |= {key: value for key, value in changes.items() if key[0].isupper()}
@@ -223,16 +223,16 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "a number for a config": ({"Config": 1}, "[0]: 'Config' is not a string"),
     "a config that is not there": ({"Config": "d.json"}, "'d.json' is listed, but not in the archive"),
     "a config that leads out": ({"Config": "../../etc/passwd"}, "is listed, but not in the archive"),
-    "a config that is no JSON": ({"c.json": b"x"}, "not valid JSON"),
+    "a config that is not JSON": ({"c.json": b"x"}, "not valid JSON"),
     "a config without layers": ({"c.json": b"{}"}, "0 diff_ids, and 2 layers"),
-    "diff_ids that are no list": ({"c.json": b'{"rootfs":{"diff_ids":{}}}'}, "'diff_ids' is not a list"),
+    "diff_ids that are not a list": ({"c.json": b'{"rootfs":{"diff_ids":{}}}'}, "'diff_ids' is not a list"),
     "a diff_id that is none": ({"c.json": b'{"rootfs":{"diff_ids":["sha256:../../x","x"]}}'}, "is not a valid digest"),
     "too few layers": ({"Layers": ["l0"]}, "2 diff_ids, but 1 layers are listed"),
     "too many layers": ({"Layers": ["l0", "l1", "l1"]}, "2 diff_ids, but 3 layers are listed"),
     "a layer that is not there": ({"Layers": ["l0", "l2"]}, "'l2' is listed, but not in the archive"),
-    "a layer that is no text": ({"Layers": ["l0", 1]}, "is not a list of strings"),
+    "a layer that is not text": ({"Layers": ["l0", 1]}, "is not a list of strings"),
     "a name that is none": ({"RepoTags": ["A B"]}, "is not a valid image reference"),
-    "names that are no list": ({"RepoTags": "a:1"}, "is not a list of strings"),
+    "names that are not a list": ({"RepoTags": "a:1"}, "is not a list of strings"),
     "a gzip that is cut": ({"l0": PACKED_FIRST[:-9]}, "not valid gzip"),
     "a gzip that is none": ({"l0": b"\x1f\x8b" + b"x" * 50}, "not valid gzip"),
     "another layer, compressed": ({"l0": PACKED_SECOND}, "does not unpack to its diff_id"),

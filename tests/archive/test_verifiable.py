@@ -130,7 +130,7 @@ def test_a_layer_that_is_not_what_its_image_was_built_from_is_corrupt(tmp_path: 
 
 @pytest.mark.parametrize("attack", HOSTILE)
 def test_a_hostile_archive_is_a_finding(tmp_path: Path, attack: str) -> None:
-    """Whatever the attack, what comes before it is checked all the same."""
+    """Whatever the attack, everything before it is checked."""
     body, words = HOSTILE[attack]
     head = packed(FILES).rstrip(b"\0")
     whole = head + bytes(-len(head) % 512) + body
@@ -207,7 +207,7 @@ def test_a_list_for_docker_that_is_broken_is_found(tmp_path: Path, data: bytes) 
 
 
 def test_an_index_that_contains_itself_ends(tmp_path: Path) -> None:
-    """No digest allows that, so it is corrupt; to compare the lists must end all the same."""
+    """No digest allows that, so it is corrupt; the comparison of the lists must end nevertheless."""
     child = {"mediaType": images.OCI_INDEX, "digest": "sha256:" + "ab" * 32, "size": 0}
     data = images.encode({"schemaVersion": 2, "mediaType": images.OCI_INDEX, "manifests": [child]})
     files = layout({**child, "size": len(data)})

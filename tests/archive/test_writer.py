@@ -1,4 +1,4 @@
-"""Archives that mirror writes: their order, their bytes, and what is left where something fails."""
+"""Archives that mirror writes: their order, their bytes, and what is left after a failure."""
 
 import asyncio
 import io
@@ -139,7 +139,7 @@ def test_digests_that_are_longer_than_a_header_allows_are_written_by_pax(tmp_pat
     assert files[f"blobs/sha512/{digest.encoded}"] == b"data"
 
 
-def test_there_is_nothing_but_plain_files_of_nobody(tmp_path: Path) -> None:
+def test_there_are_only_regular_files_without_an_owner(tmp_path: Path) -> None:
     import tarfile
 
     write(tmp_path / "x", put_image)
@@ -152,7 +152,7 @@ def test_there_is_nothing_but_plain_files_of_nobody(tmp_path: Path) -> None:
 
 
 def filled(data: bytes, may_begin: asyncio.Event | None = None) -> Fetch:
-    """Content that threads read, as from a file, once it may."""
+    """Content that threads read, as from a file, once they may."""
 
     @asynccontextmanager
     async def fetch(start: int) -> AsyncIterator[BlobReader]:
@@ -182,7 +182,7 @@ def test_whatever_comes_first_the_archive_is_the_same(
 
 
 def test_content_that_has_its_place_comes_at_once(tmp_path: Path) -> None:
-    """The first one waits for the last, which would be for ever if they came in turn."""
+    """The first one waits for the last, which would take forever if they were written in turn."""
 
     async def arranged(archive: ArchiveWriter) -> None:
         archive.arrange(NODES, len(NODES))
@@ -200,7 +200,7 @@ def test_content_that_has_its_place_comes_at_once(tmp_path: Path) -> None:
 
 
 def test_pieces_end_where_pages_of_the_archive_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A header has 512 bytes, and moves all that comes after it off the pages."""
+    """A header has 512 bytes, so what follows it does not start at a page."""
     ends: list[int] = []
     write_at = AtomicFile.write_at
 
@@ -344,7 +344,7 @@ def test_a_folder_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None
 
 
 def piped(*steps: Callable[[ArchiveWriter], Awaitable[object]]) -> tuple[bytes, BaseException | None]:
-    """What a reader gets of an archive, and how writing it ended."""
+    """Return what a reader gets of an archive, and the error of the writer, if any."""
     read_end, write_end = os.pipe()
     error: list[BaseException] = []
 
@@ -421,7 +421,7 @@ def test_a_reader_that_is_gone_is_an_error_in_words() -> None:
 
 
 class Cutting:
-    """A source that breaks off after so many bytes, once; `ranges=False` begins at 0 whatever is asked."""
+    """A source that fails once after so many bytes; with `ranges=False`, it always starts at 0."""
 
     def __init__(self, after: int, *, ranges: bool = True, data: bytes = DATA) -> None:
         self.asked: list[int] = []

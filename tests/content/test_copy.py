@@ -1,4 +1,4 @@
-"""Content on its way between two stores: each blob once, nothing named before it is whole, whoever fails."""
+"""Copies between two stores: each blob once, and nothing is named before it is complete, whatever fails."""
 
 import asyncio
 import io
@@ -62,7 +62,7 @@ class Call:
 
 
 def copied(*pairs: tuple[Image, str], progress: Counter | None = None, **how: Any) -> Call:
-    """CopyTask images, each from a source of its own."""
+    """Copy images, each from a source of its own."""
 
     async def main() -> Call:
         call = Call(**how)
@@ -75,7 +75,7 @@ def copied(*pairs: tuple[Image, str], progress: Counter | None = None, **how: An
 
 
 def from_sources(image: Image, *sources: MemorySource, **how: Any) -> Call:
-    """CopyTask one image under several names, each from another source."""
+    """Copy one image under several names, each from another source."""
 
     async def main() -> Call:
         call = Call(**how)
@@ -91,7 +91,7 @@ def from_sources(image: Image, *sources: MemorySource, **how: Any) -> Call:
 
 
 def assert_whole(sink: MemorySink) -> None:
-    """Nothing came before what it names, and every name leads to all that is below it."""
+    """Check that nothing came before what it references, and that every name leads to a complete image."""
     assert sink.early == []
     todo = list(sink.names.values())
     while todo:
@@ -144,10 +144,10 @@ def test_of_what_fails_nothing_is_named_and_the_rest_arrives(some: list[Image], 
     bad = data.draw(st.sets(st.sampled_from(known), max_size=2))
     sink = MemorySink(refuse=lambda what: StorageError("It broke.") if what in bad else None)
     call = copied(*((image, f"name{n}") for n, image in enumerate(some)), sink=sink, keep_going=True)
-    hurt = [f"name{n}" for n, image in enumerate(some) if bad & {*image.blobs, *image.manifests}]
+    affected = [f"name{n}" for n, image in enumerate(some) if bad & {*image.blobs, *image.manifests}]
     assert_whole(sink)
-    assert [copy.name for copy in call.copies if copy.failure] == hurt
-    assert set(sink.names) == {copy.name for copy in call.copies} - set(hurt)
+    assert [copy.name for copy in call.copies if copy.failure] == affected
+    assert set(sink.names) == {copy.name for copy in call.copies} - set(affected)
 
 
 class Held(MemorySource):
@@ -180,7 +180,7 @@ class Watched(MemorySink):
 
 
 @pytest.mark.timeout(30)
-def test_names_appear_in_the_order_of_the_call_whoever_is_whole_first() -> None:
+def test_names_appear_in_the_order_of_the_call_whichever_is_complete_first() -> None:
     async def main() -> MemorySink:
         slow, sink = Held(FIRST), Watched(THIRD.root)
         call = Call(sink)
@@ -297,13 +297,13 @@ def test_one_digest_with_two_sizes_in_two_images_names_no_image_that_lies() -> N
     async def main() -> Call:
         call = Call(keep_going=True)
         source = MemorySource(liar, FIRST)
-        await call.add(FIRST, "honest", source)
+        await call.add(FIRST, "right", source)
         await call.add(liar, "liar", source)
         await call.run()
         return call
 
     call = asyncio.run(main())
-    assert call.sink.names == {"honest": FIRST.root}
+    assert call.sink.names == {"right": FIRST.root}
     assert isinstance(call.copies[1].failure, ContentError)
 
 
@@ -467,7 +467,7 @@ def test_a_sink_that_cannot_be_asked_ends_the_survey() -> None:
 @pytest.mark.parametrize("errors", [[], [BUSY, BUSY]])
 def test_progress_adds_up_whatever_is_tried_again(errors: list[MirrorError]) -> None:
     class Cut(MemorySource):
-        """Breaks off after a few bytes, as often as it is told to."""
+        """Fails after a few bytes, as often as it is told to."""
 
         @asynccontextmanager
         async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
@@ -505,7 +505,7 @@ def test_progress_adds_up_where_threads_read(monkeypatch: pytest.MonkeyPatch, pa
             async with super().open_blob(node, start) as body:
                 yield replace(body, fill=io.BytesIO(self.contents[node.digest][start:]).readinto)
 
-    class Pouring(MemorySink):
+    class Copying(MemorySink):
         async def put(self, node: Descriptor, fetch: Fetch) -> None:
             if node.is_manifest:
                 return await super().put(node, fetch)
@@ -527,7 +527,7 @@ def test_progress_adds_up_where_threads_read(monkeypatch: pytest.MonkeyPatch, pa
     image = images.image("linux/amd64", images.layer(1, 9_000_000))
 
     async def main() -> None:
-        call = Call(sink=Pouring(), jobs=1)
+        call = Call(sink=Copying(), jobs=1)
         await call.add(image, "name", Files(image))
         await call.run(counter)
 

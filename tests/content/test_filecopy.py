@@ -1,4 +1,4 @@
-"""From file to file: every byte is hashed and written in its order, and nobody gets the end of what is wrong."""
+"""Copies from file to file: bytes are hashed and written in order; the end of wrong content is never written."""
 
 import asyncio
 import hashlib
@@ -27,7 +27,7 @@ SIZE = 1000
 
 @pytest.fixture(params=[0, 2, 8], autouse=True)
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[CpuSlots]:
-    """With none to spare hashing goes on in the same thread, with many beside it; afterwards all are free again."""
+    """Without idle cores, the same thread hashes; with many, another one. Afterwards all are free again."""
     cores = CpuSlots(request.param)
     monkeypatch.setattr(filecopy, "_CORES", cores)
     monkeypatch.setattr(filecopy, "_SPARE", [])
@@ -38,7 +38,7 @@ def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def filling(data: bytes, most: int = SIZE) -> Callable[[memoryview], int]:
-    """A source that gives at most so many bytes at a time."""
+    """Return a function that reads at most so many bytes at a time."""
     left = data
 
     def fill(buffer: memoryview) -> int:
@@ -51,8 +51,8 @@ def filling(data: bytes, most: int = SIZE) -> Callable[[memoryview], int]:
     return fill
 
 
-def poured(data: bytes, node: Descriptor = NODE, start: int = 0, most: int = SIZE) -> tuple[bytes, MirrorError | None]:
-    """What was written, and how it ended."""
+def copied(data: bytes, node: Descriptor = NODE, start: int = 0, most: int = SIZE) -> tuple[bytes, MirrorError | None]:
+    """Copy content; return what was written, and the error, if any."""
     got = bytearray()
     check = Verifier(node)
     check.update([data[:start]])
@@ -68,12 +68,12 @@ def poured(data: bytes, node: Descriptor = NODE, start: int = 0, most: int = SIZ
 @pytest.mark.parametrize("most", [1, 333, SIZE])
 def test_content_of_any_size_arrives_however_it_is_read(size: int, most: int) -> None:
     data = DATA[:size]
-    assert poured(data, Descriptor("a/b", Digest.of(data), size), most=most) == (data, None)
+    assert copied(data, Descriptor("a/b", Digest.of(data), size), most=most) == (data, None)
 
 
 @pytest.mark.parametrize("start", [1, SIZE, len(DATA) - 1, len(DATA)])
 def test_what_is_there_already_is_hashed_and_not_written_again(start: int) -> None:
-    assert poured(DATA, start=start) == (DATA[start:], None)
+    assert copied(DATA, start=start) == (DATA[start:], None)
 
 
 @given(st.integers(0, len(DATA) - 1), st.integers(1, SIZE))
@@ -82,34 +82,34 @@ def test_what_is_there_already_is_hashed_and_not_written_again(start: int) -> No
 def test_any_wrong_byte_is_found_before_the_end_is_written(position: int, most: int) -> None:
     wrong = bytearray(DATA)
     wrong[position] ^= 1
-    got, error = poured(bytes(wrong), most=most)
+    got, error = copied(bytes(wrong), most=most)
     assert isinstance(error, DigestMismatch)
     assert str(error).startswith(f"{NODE.digest} from a test")
     assert len(got) < len(DATA)
 
 
 @pytest.mark.parametrize("size", [0, 1, SIZE, len(DATA) - 1])
-def test_what_ends_too_early_is_no_content(size: int) -> None:
-    got, error = poured(DATA[:size])
+def test_content_that_ends_too_early_is_refused(size: int) -> None:
+    got, error = copied(DATA[:size])
     assert isinstance(error, SizeMismatch)
     assert DATA.startswith(got)
 
 
 @pytest.mark.parametrize("more", [1, SIZE, 5 * SIZE])
 def test_what_goes_on_too_long_is_not_written_to_its_end(more: int) -> None:
-    got, error = poured(DATA + bytes(more))
+    got, error = copied(DATA + bytes(more))
     assert isinstance(error, SizeMismatch)
     assert len(got) < len(DATA)
 
 
 def test_a_size_beyond_all_memory_costs_nothing() -> None:
-    _, error = poured(b"", Descriptor("a/b", Digest.of(b""), 2**62))
+    _, error = copied(b"", Descriptor("a/b", Digest.of(b""), 2**62))
     assert isinstance(error, SizeMismatch)
 
 
 def test_content_is_hashed_by_the_algorithm_that_names_it() -> None:
     digest = Digest.parse("sha512:" + hashlib.sha512(DATA).hexdigest())
-    assert poured(DATA, Descriptor("a/b", digest, len(DATA))) == (DATA, None)
+    assert copied(DATA, Descriptor("a/b", digest, len(DATA))) == (DATA, None)
 
 
 def test_it_is_told_how_far_it_is() -> None:
@@ -133,7 +133,7 @@ def test_pieces_end_where_pages_of_the_file_do(at: int) -> None:
     assert [(at + end) % SIZE for end in accumulate(sizes[:-1])] == [0] * (len(sizes) - 1)
 
 
-def test_whoever_pours_is_on_a_core_and_nobody_helps_beyond_them() -> None:
+def test_no_more_threads_hash_than_there_are_idle_cores() -> None:
     two = CpuSlots(2)
     with two.occupied():
         assert two.acquire()
@@ -146,7 +146,7 @@ def test_whoever_pours_is_on_a_core_and_nobody_helps_beyond_them() -> None:
     assert two.free == 2
 
 
-def test_whoever_pours_is_on_a_core(cores: CpuSlots) -> None:
+def test_every_copy_occupies_a_core(cores: CpuSlots) -> None:
     before, seen = cores.free, list[int]()
     copy_file(
         BlobReader(single_chunk(b""), "a test"), NODE, filling(DATA), Verifier(NODE), lambda _: seen.append(cores.free)
@@ -155,12 +155,12 @@ def test_whoever_pours_is_on_a_core(cores: CpuSlots) -> None:
 
 
 def test_the_next_blob_comes_in_the_same_buffers() -> None:
-    assert poured(DATA) == (DATA, None)
+    assert copied(DATA) == (DATA, None)
     before = {id(buffer.obj) for buffer in filecopy._SPARE}
-    assert len(before) in (1, 2)  # the second is for a core that helps
-    assert poured(DATA) == (DATA, None)
+    assert len(before) in (1, 2)  # the second is used while another thread hashes
+    assert copied(DATA) == (DATA, None)
     assert {id(buffer.obj) for buffer in filecopy._SPARE} == before
-    poured(DATA[:-1])  # an error's traceback may hold on to them
+    copied(DATA[:-1])  # an error's traceback may refer to them
     assert filecopy._SPARE == []
 
 
@@ -212,12 +212,12 @@ def test_what_is_written_is_what_was_hashed_whatever_comes_after_the_end(size: i
     assert written == data
 
 
-def test_where_no_thread_is_to_be_had_it_goes_on_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_another_thread_the_copy_hashes_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    assert poured(DATA) == (DATA, None)
+    assert copied(DATA) == (DATA, None)
 
 
 @pytest.mark.parametrize("place", ["fill", "write", "advance"])
@@ -261,6 +261,6 @@ def test_several_at_once_do_not_get_in_each_others_way() -> None:
 
     async def main() -> list[tuple[bytes, MirrorError | None]]:
         pairs = zip(some, nodes, strict=True)
-        return await asyncio.gather(*(asyncio.to_thread(poured, data, node) for data, node in pairs))
+        return await asyncio.gather(*(asyncio.to_thread(copied, data, node) for data, node in pairs))
 
     assert asyncio.run(main()) == [(data, None) for data in some]

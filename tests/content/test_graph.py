@@ -1,4 +1,4 @@
-"""The walk: everything once, nothing that contradicts itself, no more than an honest image has."""
+"""The walk: everything once, no contradictions, and no more than a genuine image has."""
 
 import asyncio
 import json
@@ -239,7 +239,7 @@ def test_a_manifest_is_asked_for_again() -> None:
     assert source.opened.count(ARM64.root) == 3
 
 
-# What no honest image has
+# What no genuine image has
 
 
 def nested(levels: int) -> Image:
@@ -313,7 +313,7 @@ def test_a_mesh_is_walked_in_as_many_requests_as_it_has_manifests() -> None:
 
 
 def reachable(image: Image, digest: str, bad: set[str]) -> set[str]:
-    """The manifests that a walk comes to when it cannot read those that are bad."""
+    """Return the manifests that a walk reaches if it cannot read those that are bad."""
     below = [] if digest in bad else json.loads(image.manifests[digest][0]).get("manifests", [])
     return {digest}.union(*(reachable(image, child["digest"], bad) for child in below))
 
@@ -410,7 +410,7 @@ def test_the_real_redis_has_two_ranks() -> None:
 
 
 class Together(MemorySource):
-    """Answers nobody before both children have been asked for."""
+    """Answers no request before both children have been requested."""
 
     def __init__(self) -> None:
         super().__init__(BOTH)

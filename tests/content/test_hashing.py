@@ -1,4 +1,4 @@
-"""Is this content what its name says, whatever store it is from?"""
+"""Stored content is checked against its digest, whatever store it is in."""
 
 import errno
 from collections.abc import Callable
@@ -13,7 +13,7 @@ DIGEST = Digest.of(DATA)
 
 
 class MemoryReader:
-    """A blob in memory; `actual` is what is read where it differs from what was there when it was opened."""
+    """A blob in memory; `actual` is what is read, if it has changed since the blob was opened."""
 
     def __init__(self, data: bytes = DATA, *, actual: bytes | None = None, changed: bool = False) -> None:
         self.size, self._data = len(data), data if actual is None else actual
@@ -39,7 +39,7 @@ class BrokenReader(MemoryReader):
 
 
 class EndlessReader(MemoryReader):
-    """A file that somebody appends to for ever."""
+    """A file that another program keeps appending to."""
 
     def readinto(self, buffer: memoryview, /) -> int:
         return len(buffer)
@@ -87,14 +87,14 @@ def test_content_that_changes_while_it_is_read_is_neither_right_nor_wrong(reader
     assert hash_blob(reader, DIGEST, 10).fault is BlobFault.CHANGED
 
 
-def test_content_is_kept_for_whom_wants_it() -> None:
+def test_content_can_be_kept() -> None:
     data = bytearray()
     assert hash_blob(MemoryReader(), DIGEST, 10, through=keep(data)).ok
     assert data == DATA
 
 
 @pytest.mark.parametrize("some", [0, 1, 9, 10])
-def test_what_nobody_has_read_is_hashed_all_the_same(some: int) -> None:
+def test_what_through_does_not_read_is_hashed_all_the_same(some: int) -> None:
     def through(passing: HashingReader) -> None:
         passing.readinto(memoryview(bytearray(some)))
 

@@ -1,4 +1,4 @@
-"""Which part of an image is wanted, and what stays behind of it."""
+"""The platforms of an image that are selected, and what is left out."""
 
 import asyncio
 import json
@@ -99,7 +99,7 @@ def test_an_attestation_is_no_platform(platform: str) -> None:
 
 
 def test_one_manifest_for_two_platforms_is_found_by_either() -> None:
-    """Images that hold only data are published so."""
+    """Images that contain only data are published like this."""
     first, second = ({**AMD64.descriptor(), "platform": images.platform_of(name)} for name in ("linux/a", "linux/b"))
     image = images.index([AMD64, ARM], manifests=[first, second, ARM.descriptor()])
     for platform in ("linux/a", "linux/b"):

@@ -41,11 +41,11 @@ ROOT = descriptor_of(IMAGE)
 
 
 class Both(Sink, Source, Protocol):
-    """What a layout and a repository are: they can be written to and read."""
+    """A store that can be written to and read, such as a layout or a repository."""
 
 
 class Store(Protocol):
-    """One kind of store, seen from outside: what it holds is looked up without any code of mirror's."""
+    """One kind of store, seen from outside: its content is read without any code of mirror's."""
 
     name: str
 
@@ -365,7 +365,7 @@ def test_a_name_leads_to_what_it_was_given(store: Store) -> None:
     assert (found.digest, found.size, found.media_type) == (ROOT.digest, ROOT.size, OCI_MANIFEST)
 
 
-def test_a_name_that_nobody_gave_leads_nowhere(store: Store) -> None:
+def test_an_unknown_name_is_not_found(store: Store) -> None:
     put_image(store)
     with pytest.raises(MirrorError) as caught:
         using(store, lambda opened: opened.resolve("v2"))

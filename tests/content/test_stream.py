@@ -1,4 +1,4 @@
-"""Bytes on their way: counted, hashed, never passed on when they are wrong, and no thread left behind."""
+"""Streams: counted and hashed, never passed on when they are wrong, and no thread is left behind."""
 
 import asyncio
 import hashlib
@@ -36,7 +36,7 @@ def body(*chunks: bytes, failure: Exception | None = None) -> BlobReader:
 
 
 def filling(*chunks: bytes) -> BlobReader:
-    """Content that is read in a thread, by who has a buffer for it."""
+    """Content that a thread reads into its own buffer."""
     rest = [chunk for chunk in chunks if chunk]
 
     def fill(buffer: memoryview) -> int:
@@ -65,7 +65,7 @@ async def passed_on(source: AsyncIterator[bytes], got: list[bytes]) -> None:
 
 
 def run_verified(node: Descriptor, *chunks: bytes, size: int = 512) -> tuple[bytes, MirrorError | None]:
-    """What a receiver got, and how it ended."""
+    """Return what a receiver got, and the error, if any."""
     got: list[bytes] = []
     try:
         asyncio.run(passed_on(stream.verified(body(*chunks), node, size), got))
@@ -241,7 +241,7 @@ def test_embedded_content_is_streamed_like_any_other() -> None:
 
 
 class Slow:
-    """Work that tells when it has begun, goes on when it may, and then still has something to do."""
+    """Work that signals its start, waits until it may go on, and then does some more."""
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.partial_size, self.may_end = threading.Event(), threading.Event()
@@ -349,7 +349,7 @@ async def cancelled_when_running(task: "asyncio.Task[None]", work: Slow) -> None
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("then", [wait_for_ever, nothing_more])
 def test_overlap_has_no_hop_running_when_it_is_cancelled(then: type[AsyncIterator[None]]) -> None:
-    """While it reads, and while it waits for the last hop."""
+    """While it reads, and while it waits for the last thread."""
     work = Slow()
 
     async def main() -> list[bytes]:

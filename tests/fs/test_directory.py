@@ -1,4 +1,4 @@
-"""Directories held open: links are not followed, files appear whole, locks are held by one."""
+"""Open directories: links are not followed, files appear complete, and locks are exclusive."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Iterator[Directory]:
 
 
 def make(path: Path, kind: str) -> None:
-    """Something else than a file or a directory of ours."""
+    """Create something other than a regular file or a directory."""
     if kind == "fifo":
         os.mkfifo(path)
     elif kind == "socket":
@@ -74,7 +74,7 @@ def test_what_is_no_directory_is_refused(folder: Directory, kind: str, create: b
 
 
 def test_a_link_put_in_the_place_of_an_open_directory_is_not_followed(folder: Directory, tmp_path: Path) -> None:
-    """Names are resolved against what is open, not against a path."""
+    """Names are resolved against the open directory, not against a path."""
     with folder.sub("sub", create=True) as sub:
         (folder.path / "sub").rename(tmp_path / "moved")
         (folder.path / "sub").symlink_to(tmp_path)
