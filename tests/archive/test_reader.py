@@ -224,7 +224,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "a config that is not there": ({"Config": "d.json"}, "'d.json' is listed, but not in the archive"),
     "a config that leads out": ({"Config": "../../etc/passwd"}, "is listed, but not in the archive"),
     "a config that is not JSON": ({"c.json": b"x"}, "not valid JSON"),
-    "a config without layers": ({"c.json": b"{}"}, "0 diff_ids, and 2 layers"),
+    "a config without layers": ({"c.json": b"{}"}, "0 diff_ids, but 2 layers"),
     "diff_ids that are not a list": ({"c.json": b'{"rootfs":{"diff_ids":{}}}'}, "'diff_ids' is not a list"),
     "a diff_id that is none": ({"c.json": b'{"rootfs":{"diff_ids":["sha256:../../x","x"]}}'}, "is not a valid digest"),
     "too few layers": ({"Layers": ["l0"]}, "2 diff_ids, but 1 layers are listed"),
