@@ -1,6 +1,6 @@
 """The extents of a tar archive's members: where their bytes are, found in one pass over the headers.
 
-Refused is whatever two programs could interpret differently, and whatever an image archive does not need: links,
+It refuses whatever two programs could interpret differently, and whatever an image archive does not need: links,
 devices, sparse files, duplicate names, and names that lead outside (docs/adr/0014).
 """
 

@@ -153,7 +153,7 @@ def padding(size: int) -> bytes:
 
 
 def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys and values of a pax header. A record is `LENGTH KEY=VALUE\n`; LENGTH counts the whole record."""
+    """Yield the keys and values of a pax header. A record is `LENGTH KEY=VALUE` and a newline, LENGTH bytes in all."""
     start = 0
     while start < len(data):
         length = _LENGTH.match(data, start)

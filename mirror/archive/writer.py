@@ -66,18 +66,18 @@ class ArchiveWriter:
             StorageError: the disk refused.
         """
         path = Path(os.path.realpath(path))  # the target of a link is replaced, not the link
-        with Directory.open(path.parent) as folder:
-            kind = folder.kind(path.name)
+        with Directory.open(path.parent) as directory:
+            kind = directory.kind(path.name)
             if kind not in (None, stat.S_IFREG):
                 raise UsageError(f"{path} is {kind_name(kind or 0)}.", hint="Name a file, or - to write to stdout.")
-            temporary = AtomicFile.create(folder, beside=path.name)
+            temporary = AtomicFile.create(directory, beside=path.name)
             try:
                 async with cls(temporary, seekable=True, for_docker=for_docker)._completed() as archive:
                     yield archive
             except BaseException:
                 temporary.discard()
                 raise
-            await to_thread(partial(temporary.commit, folder, path.name))
+            await to_thread(partial(temporary.commit, directory, path.name))
 
     @classmethod
     def to_pipe(cls, fd: int, *, for_docker: bool = False) -> AbstractAsyncContextManager[ArchiveWriter]:
