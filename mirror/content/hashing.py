@@ -1,7 +1,7 @@
 """Check stored content against its digest, in any kind of store.
 
-A store opens a blob as a `Reader`, or returns a `BlobCheck` that says what is there instead. Hashing reads into one
-reused buffer; reads and hashes release the GIL, so threads use all cores.
+A store opens a blob as a `Reader`, or returns a `BlobCheck` with the fault. Hashing reads into one reused buffer; reads
+and hashes release the GIL, so threads use all cores.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def hash_blob(
     """Compare the size of a blob, then hash it and compare it with its digest, and close it.
 
     Args:
-        opened: the blob, or what is there instead.
+        opened: the blob, or the fault that kept it from being opened.
         digest: its digest.
         size: its size according to its descriptor; None if no descriptor names it.
         buffer: a scratch buffer, which one thread can use for many calls.

@@ -104,7 +104,7 @@ class VerifiableStore(Protocol):
         ...
 
     def open(self, digest: Digest) -> Reader | BlobCheck:
-        """Open the blob of this digest, or return what is there instead. Links are never followed."""
+        """Open the blob of this digest, or return the fault. Links are never followed."""
         ...
 
     def stored(self) -> Iterator[tuple[str, str]]:
@@ -129,7 +129,7 @@ class VerifiableStore(Protocol):
         ...
 
     def leftovers(self) -> Iterator[Finding]:
-        """Yield what is there beside the layout and has no use."""
+        """Yield files beside the layout that have no use."""
         ...
 
     def close(self) -> None: ...

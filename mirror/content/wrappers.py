@@ -60,7 +60,7 @@ class MemorySource:
 
 
 class ReadOnlySink:
-    """A sink that refuses to be written to. `sink` answers what is there; None: nothing is."""
+    """A sink that refuses to be written to. `sink` answers `has`; None: it has nothing yet."""
 
     def __init__(self, sink: BlobChecker | None) -> None:
         self._sink = sink
