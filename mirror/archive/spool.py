@@ -35,8 +35,8 @@ async def opened(archive: Path | str, folder: Path) -> Archive:
     """
     if archive == "-":
         tar = await spooled(sys.stdin.fileno(), folder)
-        return await to_thread(partial(Archive, tar), unwanted=Archive.close)
-    return await to_thread(partial(Archive.open, Path(archive)), unwanted=Archive.close)
+        return await to_thread(partial(Archive, tar), discard=Archive.close)
+    return await to_thread(partial(Archive.open, Path(archive)), discard=Archive.close)
 
 
 async def spooled(fd: int, folder: Path) -> Tar:
@@ -47,11 +47,11 @@ async def spooled(fd: int, folder: Path) -> Tar:
         StorageError: it cannot be read, or there is no room for it.
     """
     if stat.S_ISREG(os.fstat(fd).st_mode):
-        return await to_thread(partial(Tar, os.dup(fd), STDIN), unwanted=Tar.close)
+        return await to_thread(partial(Tar, os.dup(fd), STDIN), discard=Tar.close)
     near = next(path for path in (folder, *folder.absolute().parents) if exists(path) and is_directory(path))
     with os_errors(near), tempfile.TemporaryFile(dir=near, buffering=0) as file:
         await to_thread_cancellable(partial(_copy, fd, file.fileno()))
-        return await to_thread(partial(Tar, os.dup(file.fileno()), STDIN), unwanted=Tar.close)
+        return await to_thread(partial(Tar, os.dup(file.fileno()), STDIN), discard=Tar.close)
 
 
 def _copy(source: int, target: int, advance: Callable[[int], None]) -> None:
