@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from mirror.cli import console, options, remote
+from mirror.cli import options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.registry.login import log_in
+from mirror.report import login_text
 from mirror.retry import RetryPolicy
 
 _HELP = """Save credentials for a registry, if it accepts them.
@@ -36,7 +37,4 @@ def command(
     talking, who = remote.registry_options(plain_http, insecure), remote.credentials()
     with progress(quiet=quiet, no_progress=True, verbose=verbose):
         done = run(log_in(registry, who.user, who.password, talking, RetryPolicy(retries)))
-    console.result_json(done.to_json()) if as_json else console.result(done.lines())
-    for text in done.remarks():
-        console.warning(text, quiet=quiet)
-    console.status(done.summary(), quiet=quiet or as_json)
+    options.show_result(done, login_text.login(done), quiet=quiet, as_json=as_json)

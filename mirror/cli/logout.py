@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from mirror.cli import console, options, remote
+from mirror.cli import options, remote
 from mirror.cli.run import run
 from mirror.registry import RegistryOptions
 from mirror.registry.login import log_out
+from mirror.report import login_text
 
 _HELP = """Remove credentials for a registry, or for a path in it.
 
@@ -32,5 +33,4 @@ def command(ctx: click.Context, registry: str | None, everything: bool, quiet: b
     if (registry is None) is not everything:
         raise click.UsageError("Name a registry, or all of them with --all.", ctx)
     done = run(log_out(registry, RegistryOptions(authfile=remote.authfile())))
-    console.result_json(done.to_json()) if as_json else console.result(done.lines())
-    console.status(done.summary(), quiet=quiet or as_json)
+    options.show_result(done, login_text.logout(done), quiet=quiet, as_json=as_json)

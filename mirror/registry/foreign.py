@@ -1,8 +1,8 @@
-"""Foreign layers: blobs that a licence keeps out of registries, at the `urls` of their descriptors (OCI image-spec).
+"""Foreign layers: blobs whose licence forbids redistribution, fetched from the `urls` of their descriptors (OCI image-spec).
 
-The publisher of the manifest chose those URLs, so requests to them carry no credentials, whatever the servers ask for
-(CVE-2020-15157). They are subject to the same rules as redirects of the image's registry: a registry on the Internet
-cannot make us fetch from our own network.
+The publisher of the manifest chose those URLs, so requests to them never carry credentials (CVE-2020-15157), and the
+address rules for redirects of the image's registry apply: a registry on the Internet cannot make us send requests into
+our own network.
 """
 
 from __future__ import annotations
@@ -21,16 +21,12 @@ from mirror.registry.blobs.download import last_modified
 from mirror.registry.http import Registry
 from mirror.registry.transport.urls import parse_http_url, redact
 
-_MAX_URLS = 16  # of one layer that are tried
+_MAX_URLS = 16  # to try for one layer
 
 
 @asynccontextmanager
 async def open_foreign(registry: Registry, text: str) -> AsyncIterator[aiohttp.ClientResponse]:
-    """Open a URL from a manifest of `registry`, without credentials.
-
-    Raises:
-        TransferError: it is not an http(s) URL, or could not be fetched.
-    """
+    """Open a URL from a manifest of `registry`, without credentials."""
     url = parse_http_url(text)
     if url is None:
         raise TransferError(f"The URL of a foreign layer, {text[:200]!r}, is not an http(s) URL.")
@@ -39,11 +35,11 @@ async def open_foreign(registry: Registry, text: str) -> AsyncIterator[aiohttp.C
 
 
 class ForeignLayers:
-    """`Source`: a source whose foreign layers are fetched from their URLs, under the address rules of `registry`."""
+    """`Source`: another source, whose foreign layers are fetched from their URLs under the address rules of `registry`."""
 
     def __init__(self, source: Source, registry: Registry) -> None:
         self._source, self._registry = source, registry
-        self._failed: dict[Digest, set[str]] = {}  # URLs by layer
+        self._failed: dict[Digest, set[str]] = {}  # URLs by digest
 
     async def resolve(self, name: str) -> Descriptor:
         """`Source`: as the underlying source."""
@@ -51,11 +47,11 @@ class ForeignLayers:
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        """`Source`: open a blob or manifest, not yet verified; a foreign layer always from its beginning.
+        """`Source`: open a blob or manifest, not yet verified; a foreign layer is always read from its beginning.
 
         Raises:
             SizeMismatch: a server announces a different size from the descriptor's.
-            TransferError: it could not be fetched; transient if there are URLs that have not been tried.
+            TransferError: it could not be fetched; transient if there are more URLs to try.
         """
         if not (node.is_foreign and node.urls):
             async with self._source.open_blob(node, start) as body:

@@ -33,14 +33,14 @@ _ACCEPT = {
     "Accept": ", ".join(sorted(MANIFEST_TYPES, key=lambda name: (name.startswith("application/vnd.docker"), name)))
 }
 
-_ANY_STATUS = frozenset(range(200, 500)) - {429}  # a HEAD that fails does not matter: the GET will say why
+_ANY_STATUS = frozenset(range(200, 500)) - {429}  # if a HEAD fails, the GET will tell why
 
 
 class Repository:
-    """One repository; `open_source` and `open_target` create them.
+    """A repository of a registry; created by `open_source` and `open_target`.
 
-    `unlisted_referrers` are the manifests that were pushed without the registry confirming, with `OCI-Subject`, that it
-    lists them as referrers.
+    `unlisted_referrers` are pushed manifests that the registry does not list as referrers: its response had no
+    `OCI-Subject`.
     """
 
     def __init__(self, registry: Registry, name: str, *, jobs: int = 1, push: bool = False) -> None:
@@ -49,8 +49,8 @@ class Repository:
         Args:
             registry: its registry.
             name: its name in the registry, such as `library/redis`.
-            jobs: how many blobs are transferred at once, which limits the memory for each.
-            push: request tokens with the scope `pull,push`, not `pull`.
+            jobs: the number of blobs transferred at once, which limits the memory for each.
+            push: request tokens with the scope `pull,push` instead of `pull`.
         """
         self.registry, self.name = registry, name
         self.unlisted_referrers: set[str] = set()
@@ -65,7 +65,7 @@ class Repository:
 
     @property
     def resolved_by(self) -> Repository:
-        """The repository that has resolved a name; for a `MirroredRepository`, perhaps a mirror."""
+        """The repository that resolved a name; for a `MirroredRepository`, perhaps a mirror's."""
         return self
 
     def __str__(self) -> str:
@@ -76,12 +76,12 @@ class Repository:
     async def resolve(self, name: str) -> Descriptor:
         """`Source`: return the root descriptor of a tag or digest, with its bytes.
 
-        The digest is computed; `Docker-Content-Digest` is not used, since many registries get it wrong.
+        The digest is computed from the bytes: in many registries, `Docker-Content-Digest` is wrong.
 
         Raises:
             NotFound: there is no such image.
             ContentError: it is not a manifest, or does not match the digest.
-            TransferError: the registry could not be asked.
+            TransferError: the registry could not be reached, or refused.
         """
         what = f"{self}{'@' if ':' in name else ':'}{name}"
         path, expect = f"{self.name}/manifests/{name}", frozenset({200, 404})
@@ -91,20 +91,25 @@ class Repository:
                 raise NotFound(f"There is no image {what}.", hint=str(await self.registry.error(request, response)))
             data = await self.registry.read(response, MANIFEST_CAP, f"The manifest of {what}")
             refuse_html(request, response, data)
-        digest = _check_digest(data, name, what) if ":" in name else Digest.of(data)
+        digest = Digest.parse(name) if ":" in name else Digest.of(data)
+        hasher = digest.hasher()
+        hasher.update(data)
+        if not digest.matches(hasher):  # GHSA-qv35-3gw6-8q4j
+            actual = f"{digest.algorithm}:{hasher.hexdigest()}"
+            raise DigestMismatch(f"The manifest of {what}", want=digest, got=actual)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise InvalidContent(f"The manifest of {what} is compressed, although identity was requested.")
         document = manifest.parse(data, _content_type(response), f"The manifest of {what}")
         return Descriptor(document.media_type, digest, len(data), data=data, artifact_type=document.artifact_type)
 
     async def peek(self, name: str) -> Descriptor | None:
-        """Return the descriptor of a tag or digest as the registry claims by HEAD, which does not count as a pull.
+        """Return the descriptor of a tag or digest as claimed in the response to a HEAD, which does not count as a pull.
 
         Returns:
-            None if the registry does not say enough, or says that there is no such image.
+            None if there is no such image, or the response does not say enough.
 
         Raises:
-            TransferError: the registry could not be asked.
+            TransferError: the registry could not be reached.
         """
         path = f"{self.name}/manifests/{name}"
         async with self.registry.send("HEAD", path, scope=self._scope, headers=_ACCEPT, expect=_ANY_STATUS) as response:
@@ -123,7 +128,7 @@ class Repository:
 
         Args:
             node: its descriptor.
-            start: the offset in bytes to start at; the reader says where it does start.
+            start: the offset in bytes to start at; the reader says where it actually starts.
 
         Raises:
             SizeMismatch: the registry announces a different size from the descriptor's.
@@ -142,12 +147,12 @@ class Repository:
             yield BlobReader(self.registry.iter_body(response), str(self), last_modified(response))
 
     async def modified(self, node: Descriptor) -> float | None:
-        """`Dated`: return when a blob was last modified, as the registry says by HEAD, in seconds since the epoch.
+        """`Dated`: return when a blob was last modified, in seconds since the epoch; None if the registry does not say.
 
         Raises:
-            TransferError: it could not be asked, or has no such blob.
+            TransferError: it could not be reached, or has no such blob.
         """
-        # Some registries do not support HEAD, and the storage that others redirect to refuses it.
+        # Some registries do not support HEAD, and others redirect to storage that refuses it.
         expect = frozenset({200, 401, 403, 405})
         path = f"{self.name}/blobs/{node.digest}"
         async with self.registry.send("HEAD", path, scope=self._scope, expect=expect) as response:
@@ -159,7 +164,7 @@ class Repository:
         """`Sink`: return whether the registry says that it has the blob.
 
         Raises:
-            TransferError: it could not be asked.
+            TransferError: it could not be reached.
         """
         exists = bool(await self._uploader.exists(node))
         if exists:
@@ -167,15 +172,15 @@ class Repository:
         return exists
 
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
-        """`Sink`: push a manifest by its digest; mount a blob if the registry has it elsewhere, else upload it.
+        """`Sink`: push a manifest by digest, or a blob by mounting or uploading it.
 
         Args:
             node: its descriptor.
             fetch: opens its content.
 
         Raises:
-            ContentError: the content does not match the descriptor; the registry does not get all of it.
-            BlobsUnknown: the registry lacks blobs of the manifest; from now on nothing is mounted.
+            ContentError: the content does not match the descriptor; its upload is not completed.
+            BlobsUnknown: the registry lacks blobs of the manifest; from now on, nothing is mounted.
             TransferError: the registry refused.
         """
         if node.is_manifest:
@@ -188,7 +193,7 @@ class Repository:
         self.registry.blob_repositories.setdefault(node.digest, self.name)
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
-        """`Sink`: point a tag at `root`. A digest needs no tag: its manifest has been pushed already.
+        """`Sink`: point a tag at `root`. A digest as `name` is ignored: its manifest has been pushed already.
 
         Args:
             name: a tag or digest.
@@ -222,18 +227,8 @@ class Repository:
             raise explained from None
 
     async def close(self) -> None:
-        """Delete the upload sessions that were cut and not resumed."""
+        """Delete upload sessions that were interrupted and not resumed."""
         await self._uploader.close()
-
-
-def _check_digest(data: bytes, name: str, what: str) -> Digest:
-    """Return the requested digest, after checking that the bytes have it (GHSA-qv35-3gw6-8q4j)."""
-    digest = Digest.parse(name)
-    hasher = digest.hasher()
-    hasher.update(data)
-    if not digest.matches(hasher):
-        raise DigestMismatch(f"The manifest of {what}", want=digest, got=f"{digest.algorithm}:{hasher.hexdigest()}")
-    return digest
 
 
 def _content_type(response: aiohttp.ClientResponse) -> str | None:
