@@ -1,4 +1,4 @@
-"""Foreign layers: blobs whose licence forbids redistribution, fetched from the `urls` of their descriptors (OCI image-spec).
+"""Foreign layers: blobs whose licence keeps them out of registries, fetched from their `urls` (OCI image-spec).
 
 The publisher of the manifest chose those URLs, so requests to them never carry credentials (CVE-2020-15157), and the
 address rules for redirects of the image's registry apply: a registry on the Internet cannot make us send requests into
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-
-import aiohttp
 
 from mirror.content.store import Source
 from mirror.content.stream import BlobReader
@@ -24,18 +22,8 @@ from mirror.registry.transport.urls import parse_http_url, redact
 _MAX_URLS = 16  # to try for one layer
 
 
-@asynccontextmanager
-async def open_foreign(registry: Registry, text: str) -> AsyncIterator[aiohttp.ClientResponse]:
-    """Open a URL from a manifest of `registry`, without credentials."""
-    url = parse_http_url(text)
-    if url is None:
-        raise TransferError(f"The URL of a foreign layer, {text[:200]!r}, is not an http(s) URL.")
-    async with registry.send("GET", url.with_fragment(None), scope=None) as response:
-        yield response
-
-
 class ForeignLayers:
-    """`Source`: another source, whose foreign layers are fetched from their URLs under the address rules of `registry`."""
+    """`Source`: another source, whose foreign layers are fetched from their URLs by `registry`'s address rules."""
 
     def __init__(self, source: Source, registry: Registry) -> None:
         self._source, self._registry = source, registry
@@ -60,7 +48,10 @@ class ForeignLayers:
         failed = self._failed.setdefault(node.digest, set())
         left = [url for url in dict.fromkeys(node.urls[:_MAX_URLS]) if url not in failed] or [node.urls[0]]
         try:
-            async with open_foreign(self._registry, left[0]) as response:
+            url = parse_http_url(left[0])
+            if url is None:
+                raise TransferError(f"The URL of a foreign layer, {left[0][:200]!r}, is not an http(s) URL.")
+            async with self._registry.send("GET", url.with_fragment(None), scope=None) as response:  # no credentials
                 origin = redact(response.url)
                 if response.content_length not in (None, node.size):
                     raise SizeMismatch(f"{node.digest} from {origin}", want=node.size, got=response.content_length)
