@@ -25,8 +25,8 @@
     │   ├── BrokenLayout        3  a directory that is not a valid OCI image layout
     │   ├── BrokenArchive       3  a file that is not a valid archive of images
     │   └── InvalidRecord       3  a digest record that cannot be parsed, or contradicts itself
-    └── PartialFailure          4  some images, or some of their referrers, failed; if nothing succeeded, the code of the
-                                   first failure
+    └── PartialFailure          4  some images, or some of their referrers, failed; the code of the first failure if
+                                   nothing succeeded
 
 A message is one sentence: what happened, to what, and where. `hint` says what the user can do about it. Only
 `mirror.cli` turns errors into exit codes.
@@ -105,7 +105,7 @@ class Unauthorized(TransferError):
 
 
 class BlobsUnknown(TransferError):
-    """The registry rejected a manifest for lack of blobs that it claimed to have. They must be uploaded without asking."""
+    """The registry rejected a manifest for lack of blobs that it claimed to have. Upload them without asking."""
 
 
 class StorageError(MirrorError):

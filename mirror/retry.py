@@ -36,7 +36,7 @@ class RetryPolicy:
         Args:
             action: what to do.
             progress: returns the number of bytes transferred so far. An attempt that gets at least 1 MiB further than
-                any before resets the count, so a link that fails every minute can still carry a blob that takes an hour.
+                any before resets the count, so a blob that takes an hour survives a link that fails every minute.
 
         Raises:
             MirrorError: the last error of `action`, unchanged.

@@ -1,7 +1,6 @@
 """A strict JSON reader for untrusted input.
 
-Python's parser keeps the last of two equal keys and accepts NaN; Go's ignores case when it matches the keys of a struct.
-If two parsers can read one document differently, one tool verifies an image and another runs a different one
+Python's parser keeps the last of two equal keys and accepts NaN; Go's ignores the case of keys. If two parsers can read one document differently, one tool verifies an image and another runs a different one
 (CVE-2021-41190). So anything that is ambiguous is rejected here.
 """
 
@@ -35,7 +34,9 @@ def loads(data: bytes, what: str) -> Any:
     if _nests_deeper(data, MOST_DEPTH):
         raise invalid(what, "nested too deep")
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite)
+        return json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite
+        )
     except RecursionError:
         raise invalid(what, "nested too deep") from None
     except UnicodeDecodeError as error:
@@ -205,4 +206,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text[:40]} is too large for a number")
     return number
-

@@ -90,7 +90,7 @@ class RegistriesConf:
         return cls(tables)
 
     def find(self, name: str) -> RegistryConfig | None:
-        """Return the table with the longest prefix that matches `name`, `REGISTRY/REPOSITORY`; None if there is none."""
+        """Return the table with the longest prefix that matches `name`, `REGISTRY/REPOSITORY`, if there is one."""
         matching = [table for table in self._tables.values() if table.matching_prefix(name) is not None]
         return max(matching, key=lambda table: len(table.prefix), default=None)
 

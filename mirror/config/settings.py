@@ -63,7 +63,10 @@ def _is_network(text: str) -> bool:
 
 _BOOLEAN: _Rule = (lambda value: isinstance(value, bool), "true or false")
 _NUMBER: _Rule = (lambda value: type(value) is int and value >= 0, "a number")
-_SECONDS: _Rule = (lambda value: isinstance(value, int | float) and value is not True and value > 0, "a number of seconds")
+_SECONDS: _Rule = (
+    lambda value: isinstance(value, int | float) and value is not True and value > 0,
+    "a number of seconds",
+)
 _FILE: _Rule = (_is_string, "a file")
 _HOSTS: _Rule = (lambda value: _is_list(value, is_host), 'a list of hosts, such as ["registry.internal:5000"]')
 
@@ -86,7 +89,9 @@ _KEYS: Mapping[str, _Rule] = {
     "insecure": _HOSTS,
     "ca_file": _FILE,
     "host": (
-        lambda value: isinstance(value, dict) and all(is_host(name) and isinstance(value[name], dict) for name in value),
+        lambda value: (
+            isinstance(value, dict) and all(is_host(name) and isinstance(value[name], dict) for name in value)
+        ),
         'tables such as [host."registry.internal:5000"]',
     ),
 }

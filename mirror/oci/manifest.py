@@ -31,8 +31,7 @@ _KEYS = frozenset(
 class Document:
     """A parsed manifest or index.
 
-    `manifests` are the children of an index; `config` and `layers` are the content of a manifest. The `subject` need not
-    exist.
+    `manifests` are the children of an index, `config` and `layers` the content of a manifest. `subject` need not exist.
     """
 
     media_type: str

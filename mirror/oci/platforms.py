@@ -37,7 +37,7 @@ def with_attestations(children: Sequence[Descriptor], chosen: Iterable[Descripto
 
 
 def fits(wanted: Platform, offered: Platform | None) -> bool:
-    """Return whether an image for `offered` suits `wanted`; a variant or version must match only if `wanted` has one."""
+    """Return whether an image for `offered` suits `wanted`, whose variant and version may be None to match any."""
     if offered is None or not offered.known or (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
         return False
     if wanted.os_version and wanted.os_version != offered.os_version:

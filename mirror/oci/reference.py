@@ -121,7 +121,7 @@ def is_repository(text: str) -> bool:
 
 
 def _split_registry(rest: str) -> tuple[str, str]:
-    """Split off the registry: the first part, if it has a dot, a port or upper case, or is `localhost` (Docker's rule)."""
+    """Split off the registry: the first part if it has a dot, a port or upper case, or is `localhost`, as in Docker."""
     first, slash, tail = rest.partition("/")
     looks_like_host = "." in first or ":" in first or first == "localhost" or first != first.lower()
     registry, repository = (first, tail) if slash and looks_like_host else (DOCKER_HUB, rest)

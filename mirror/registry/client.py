@@ -26,8 +26,9 @@ _MAX_SEGMENTS = 10  # of all blobs that are fetched over several connections; ea
 class Client:
     """All registries of one command, and the connections to them; an asynchronous context manager.
 
-    Open repositories with `open_source` and `open_target`, which apply the mirrors and `registries.conf`. `warnings` are
-    sentences, such as about a mirror that was skipped.
+    Open repositories with `open_source` and `open_target`, which apply the mirrors and `registries.conf`.
+
+    `warnings` are sentences, such as about a mirror that was skipped.
     """
 
     def __init__(self, options: RegistryOptions) -> None:

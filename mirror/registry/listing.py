@@ -173,4 +173,3 @@ async def list_tags(
         if len(tags) > MAX_TAGS:
             raise InvalidContent(f"{what} has more than {MAX_TAGS} tags.")
     return list(tags)
-

@@ -61,7 +61,9 @@ def explain_no_session(registry: str, repository: str) -> Iterator[None]:
         is_ecr = _ECR.fullmatch(registry)  # it just closes the connection
         if "NAME_UNKNOWN" in error.said or (error.status is None and is_ecr):
             command = f": aws ecr create-repository --repository-name {repository}" if is_ecr else "."
-            error.hint = f"{registry} does not create repositories automatically. Create {repository} and push again{command}"
+            error.hint = (
+                f"{registry} does not create repositories automatically. Create {repository} and push again{command}"
+            )
         raise
 
 

@@ -101,7 +101,7 @@ class Repository:
         return Descriptor(document.media_type, digest, len(data), data=data, artifact_type=document.artifact_type)
 
     async def peek(self, name: str) -> Descriptor | None:
-        """Return the descriptor of a tag or digest as claimed in the response to a HEAD, which does not count as a pull.
+        """Return the descriptor of a tag or digest that a response to HEAD claims; a HEAD does not count as a pull.
 
         Returns:
             None if there is no such image, or the response does not say enough.

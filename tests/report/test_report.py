@@ -18,8 +18,8 @@ from mirror.oci.digest import Digest
 from mirror.ratelimit import Quota, Usage
 from mirror.records import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
 from mirror.records.json import to_json as records_json
-from mirror.report import text
 from mirror.registry.login import LoginResult, LogoutResult, StoredLogin
+from mirror.report import text
 from mirror.report.anchors import Anchored
 from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
 from mirror.report.images import (

@@ -29,7 +29,7 @@ _NO_POST = frozenset({401, 404, 405})
 
 
 class FetchToken(Protocol):
-    """Requests a token from a token server, by POST if there is a form, else by GET, and returns the response's body."""
+    """Request a token from a token server, by POST if there is a form, else by GET; return the response's body."""
 
     async def __call__(self, url: URL, authorization: str | None, form: Mapping[str, str] | None = None) -> bytes: ...
 

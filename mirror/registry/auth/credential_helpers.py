@@ -13,7 +13,6 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
 
 from mirror.concurrency import to_thread
 from mirror.errors import ConfigError, ContentError
@@ -88,8 +87,7 @@ class CredentialHelper:
         if program is None:
             raise self._unusable("is not installed")
         try:
-            # In our own session, since it may prompt the user on the terminal
-            with subprocess.Popen([program, action], stdin=PIPE, stdout=PIPE, stderr=DEVNULL) as process:
+            with _start(program, action) as process:
                 try:
                     output, _ = await to_thread(lambda: process.communicate(stdin.encode(), TIMEOUT), process.kill)
                 finally:
@@ -111,3 +109,9 @@ class CredentialHelper:
             f"The credential helper {self.program}, named in {self.file}, {what}, asked to {action} {server}.",
             hint=f"Try it by hand: printf %s {server} | {self.program} get",
         )
+
+
+def _start(program: str, action: str) -> subprocess.Popen[bytes]:
+    """Start a helper in our own session, since it may prompt the user on the terminal."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen([program, action], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)

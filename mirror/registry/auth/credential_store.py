@@ -75,7 +75,7 @@ def auth_files(authfile: Path | None = None) -> Iterator[AuthFile]:
 
 
 def _runtime_paths() -> list[Path]:
-    """Return the file of podman and skopeo, if any; without a login session, as under cron, it depends on the user ID."""
+    """Return the file of podman and skopeo, if any; without a session, as under cron, by user ID."""
     if directory := os.environ.get("XDG_RUNTIME_DIR"):
         return [Path(directory, "containers", "auth.json")]
     fallback = Path(f"/run/containers/{os.getuid()}/auth.json")

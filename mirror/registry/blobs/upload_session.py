@@ -36,8 +36,8 @@ _DELETE_TIMEOUT = 3  # seconds
 class UploadSession:
     """The upload of one blob.
 
-    `is_uncertain` is True if the registry must be asked how much has arrived: after an interruption, after a refusal, or
-    if the session may be complete already.
+    `is_uncertain` is True if the registry must be asked how much has arrived: after an interruption or a refusal, or if
+    the session may be complete already.
     """
 
     def __init__(
@@ -103,7 +103,8 @@ class UploadSession:
                 if not await self._recover(error):
                     raise
         raise TransferError(
-            f"{self._registry.name} refused the upload of {self._blob.digest} {_MAX_RECOVERIES} times, each time in another way."
+            f"{self._registry.name} refused the upload of {self._blob.digest} {_MAX_RECOVERIES} times, although the "
+            "requests were adapted."
         )
 
     async def delete(self) -> None:

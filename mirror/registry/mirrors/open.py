@@ -10,7 +10,7 @@ from mirror.registry.repository import Repository
 
 
 def open_source(client: Client, reference: Reference) -> Repository | MirroredRepository:
-    """Return the repository of an image for reading: from its mirrors first, then from the registry itself, its `origin`.
+    """Return the repository of an image for reading, from its mirrors or the registry itself (`origin`).
 
     Raises:
         UsageError: `registries.conf` blocks it.

@@ -130,7 +130,7 @@ class MirroredRepository:
     async def _try_all(
         self, action: Callable[[Repository], Awaitable[T]], name: str | None, digest: Digest | None
     ) -> tuple[Candidate, T]:
-        """Try an action at each candidate until it succeeds, last at those that have just failed; return where it did."""
+        """Try an action at each candidate until one succeeds; those that have just failed are tried last."""
         now = time.monotonic()
         able = [one for one in self._candidates if one.may_have(name) and digest not in one.wrong]
         failures: list[tuple[Candidate, MirrorError]] = []
@@ -145,7 +145,7 @@ class MirroredRepository:
     def _record_failure(
         self, candidate: Candidate, error: MirrorError, digest: Digest | None, *, is_whole: bool
     ) -> None:
-        """Record a failure. Wrong content is not this candidate's fault if its beginning is from elsewhere (not `is_whole`)."""
+        """Record a failure. Wrong content proves nothing if another candidate sent its beginning (not `is_whole`)."""
         if isinstance(error, ContentError) and not error.transient:
             if digest and is_whole and not candidate.is_origin:
                 candidate.wrong.add(digest)

@@ -244,7 +244,7 @@ class _Search:
             self._budget.take(node.size)
 
     async def _read(self, subject: Digest, listed: Sequence[Descriptor]) -> list[Node]:
-        """Return the listed referrers that exist and have the subject; lists are often out of date, and may be wrong."""
+        """Return the listed referrers that exist and have the subject; lists may be out of date, or wrong."""
         unique = {node.digest: node for node in listed}
         nodes = await map_concurrently(unique.values(), self._read_manifest, _AT_ONCE)
         kept = [node for node in nodes if node and node.document.subject and node.document.subject.digest == subject]

@@ -18,15 +18,15 @@ from mirror.registry.transport.urls import INVALID_URL
 
 
 def proxy_for(url: URL) -> URL | None:
-    """Return the proxy for a URL; None to connect directly, as always to this machine (like curl and Go).
+    """Return the proxy for a URL; None to connect directly, as always to loopback (like curl and Go).
 
     Raises:
-        ConfigError: the environment names a proxy that cannot be used.
+        ConfigError: the proxy in the environment cannot be used.
     """
     variable = f"{url.scheme.upper()}_PROXY"
     text = _environment(variable)
     if not text or is_loopback(url.host or "") or (url.scheme == "http" and "REQUEST_METHOD" in os.environ):
-        return None  # in a CGI script, the client sets HTTP_PROXY with a header `Proxy` (CVE-2016-5388)
+        return None  # in a CGI script, a client can set HTTP_PROXY with a `Proxy` header (CVE-2016-5388)
     return None if _is_exempt(url) else _parse(text, variable)
 
 
@@ -35,7 +35,7 @@ def _environment(variable: str) -> str:
 
 
 def _parse(text: str, variable: str) -> URL:
-    """Return a proxy's URL; the scheme may be missing. Errors do not show it: it may contain a password."""
+    """Return a proxy's URL, by default http. Errors do not show it, since it may contain a password."""
     try:
         proxy = URL(text if "://" in text else f"http://{text}")
         usable = bool(proxy.host and proxy.port)
@@ -47,7 +47,9 @@ def _parse(text: str, variable: str) -> URL:
             hint="Set it to an HTTP proxy, such as http://proxy.internal:3128.",
         )
     if not usable or proxy.scheme not in ("http", "https"):
-        raise ConfigError(f"{variable} is not a valid proxy URL.", hint="A valid one: http://proxy.internal:3128.")
+        raise ConfigError(
+            f"{variable} is not a valid proxy URL.", hint="Set it to an HTTP proxy, such as http://proxy.internal:3128."
+        )
     return proxy
 
 
@@ -62,7 +64,7 @@ def _is_exempt(url: URL) -> bool:
 
 
 def _matches(entry: str, host: str, port: int | None, address: Address | None) -> bool:
-    """Return whether an entry of NO_PROXY, a network, or an address or name with or without a port, covers a host."""
+    """Return whether an entry of NO_PROXY (a network, or an address or a name, with or without port) covers a host."""
     if address is not None:
         with suppress(ValueError):
             return address in ipaddress.ip_network(entry, strict=False)

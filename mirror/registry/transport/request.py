@@ -1,4 +1,4 @@
-"""What was requested, for messages and the log."""
+"""Descriptions of requests, for messages and the log."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _ENDPOINT = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers|tag
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it is described to the user: who was asked, and for what.
+    """The description of a request for the user.
 
     Attributes:
         method: the HTTP method.
         url: the URL without its query and user.
         host: the host, with its port unless that is the scheme's default.
-        subject: what was asked for, in the distribution specification's terms; empty for other URLs.
+        subject: the requested resource, in the terms of the distribution specification; empty for other URLs.
     """
 
     method: str

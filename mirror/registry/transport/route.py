@@ -1,4 +1,4 @@
-"""How URLs are reached on behalf of one registry: directly or through a proxy, over TLS, and only where allowed."""
+"""Connections on behalf of one registry: proxy, TLS, and address rules."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ OpenSession = Callable[[SocketFactory | None], aiohttp.ClientSession]  # a sessi
 
 
 class Route:
-    """How one registry, and the hosts that it redirects to, are reached.
+    """Connections to one registry, and to the hosts that it redirects to.
 
-    `base` is the registry's own URL, set once its scheme is known. There are separate connection pools for the registry
-    itself and for other hosts, and none is shared with another registry: an address that is allowed for one registry
-    may be forbidden for another.
+    `base` is the registry's own URL, set once its scheme is known. The registry and the other hosts have separate
+    connection pools, which no other registry shares: an address allowed for one registry may be forbidden for another.
     """
 
     def __init__(self, registry: str, options: RegistryOptions, open_session: OpenSession, *, insecure: bool) -> None:
@@ -68,7 +67,7 @@ class Route:
     def _session(self, url: URL, proxy: URL | None) -> aiohttp.ClientSession:
         if proxy is None:
             return self._registry_session if self.is_registry(url) else self._redirect_session
-        # The proxy resolves names, so only IP addresses can be checked.
+        # The proxy resolves names, so only literal IP addresses can be checked.
         if address := parse_address(url.host or ""):
             if self.is_registry(url):
                 self._addresses.registry_is_at(address)
@@ -89,7 +88,7 @@ class Route:
         return self._open_session(None)  # the user chose the proxy, which may be anywhere
 
     def _ssl(self, url: URL, proxy: URL | None) -> ssl.SSLContext | bool:
-        """Return aiohttp's `ssl` argument; True is its own default context."""
+        """Return aiohttp's `ssl` argument; True stands for its default context."""
         if url.scheme == "http":
             return True
         origin = url.origin()
@@ -111,7 +110,7 @@ class Route:
         is_registry = self.is_registry(url)
         host = self._registry if is_registry else url.authority
         settings = self._options.host(host)
-        # A flag covers the registry's host, on any port, but not the hosts that it redirects to.
+        # --insecure covers the registry's host, on any port, but not the hosts that it redirects to.
         flag = self._insecure or "*" in self._options.insecure
         by_flag = flag and self.base is not None and url.host == self.base.host
         verify = not (settings.insecure or host in self._options.insecure or by_flag)
