@@ -1,7 +1,8 @@
 """A strict JSON reader for untrusted input.
 
-Python's parser keeps the last of two equal keys and accepts NaN; Go's ignores the case of keys. If two parsers can read one document differently, one tool verifies an image and another runs a different one
-(CVE-2021-41190). So anything that is ambiguous is rejected here.
+Python's parser keeps the last of two equal keys and accepts NaN; Go's ignores the case of keys. If two parsers can read
+one document differently, one tool verifies an image and another runs a different one (CVE-2021-41190). So anything that
+is ambiguous is rejected here.
 """
 
 from __future__ import annotations

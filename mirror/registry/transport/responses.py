@@ -39,8 +39,8 @@ _USES_TLS = "{host} uses TLS: remove --plain-http, or plain_http from mirror.tom
 async def response_error(request: Request, response: aiohttp.ClientResponse, registry: str) -> TransferError:
     """Return the error for a response with an unexpected status.
 
-    The message quotes the error document (OCI distribution-spec, "Error Codes"), but not our credentials, signed queries
-    of URLs, or HTML pages.
+    The message quotes the error document (OCI distribution-spec, "Error Codes"), without credentials and signed
+    queries of URLs. HTML pages are not quoted.
 
     Args:
         request: what was requested, before any redirects.
