@@ -35,12 +35,7 @@ class ForeignLayers:
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        """`Source`: open a blob or manifest, not yet verified; a foreign layer is always read from its beginning.
-
-        Raises:
-            SizeMismatch: a server announces a different size from the descriptor's.
-            TransferError: it could not be fetched; transient if there are more URLs to try.
-        """
+        """`Source`: open a blob or manifest, not yet verified; a foreign layer is always read from its beginning."""
         if not (node.is_foreign and node.urls):
             async with self._source.open_blob(node, start) as body:
                 yield body

@@ -26,17 +26,7 @@ _HINTS = {
 
 
 def explain_status(error: TransferError, method: str, registry: str, scope: str | None) -> TransferError:
-    """Explain what a status means for a push.
-
-    Args:
-        error: the error for the response.
-        method: the method of the request.
-        registry: the registry's name.
-        scope: the scope of the request.
-
-    Returns:
-        The same error, with a hint if there is one.
-    """
+    """Add a hint to the error for a request of a push; other requests have other scopes."""
     push = _PUSH_SCOPE.match(scope or "")
     if not push or method == "GET":  # a GET during a push fails for the same reasons as during a pull
         return error
@@ -50,11 +40,7 @@ def explain_status(error: TransferError, method: str, registry: str, scope: str 
 
 @contextmanager
 def explain_no_session(registry: str, repository: str) -> Iterator[None]:
-    """Explain a failure to open an upload session: the repository may not exist.
-
-    Raises:
-        TransferError: the same error, with a hint.
-    """
+    """Add a hint to a failure to open an upload session: the repository may not exist."""
     try:
         yield
     except TransferError as error:
@@ -62,18 +48,13 @@ def explain_no_session(registry: str, repository: str) -> Iterator[None]:
         if "NAME_UNKNOWN" in error.said or (error.status is None and is_ecr):
             command = f": aws ecr create-repository --repository-name {repository}" if is_ecr else "."
             error.hint = (
-                f"{registry} does not create repositories automatically. Create {repository} and push again{command}"
+                f"{registry} does not create repositories by itself. Create {repository} there, and push again{command}"
             )
         raise
 
 
 def explain_manifest(error: TransferError, document: Document, pushed: Container[Digest]) -> TransferError:
-    """Explain why a manifest was rejected.
-
-    Args:
-        error: the error for the response.
-        document: the manifest.
-        pushed: the manifests that have been pushed to the repository so far.
+    """Explain why a manifest was rejected; `pushed` are the manifests pushed to the repository so far.
 
     Returns:
         `BlobsUnknown` if the registry lacks blobs of the manifest; otherwise the same error, perhaps with a hint.

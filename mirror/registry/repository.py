@@ -77,11 +77,6 @@ class Repository:
         """`Source`: return the root descriptor of a tag or digest, with its bytes.
 
         The digest is computed from the bytes: in many registries, `Docker-Content-Digest` is wrong.
-
-        Raises:
-            NotFound: there is no such image.
-            ContentError: it is not a manifest, or does not match the digest.
-            TransferError: the registry could not be reached, or refused.
         """
         what = f"{self}{'@' if ':' in name else ':'}{name}"
         path, expect = f"{self.name}/manifests/{name}", frozenset({200, 404})
@@ -122,16 +117,7 @@ class Repository:
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        """`Source`: open a blob or manifest, not yet verified.
-
-        Args:
-            node: its descriptor.
-            start: the offset in bytes to start at; the reader says where it actually starts.
-
-        Raises:
-            SizeMismatch: the registry announces a different size from the descriptor's.
-            TransferError: it could not be fetched; also during iteration.
-        """
+        """`Source`: open a blob or manifest, not yet verified, after a check of the announced size."""
         if not node.is_manifest:
             path = f"{self.name}/blobs/{node.digest}"
             async with download(self.registry, path, self._scope, node, start) as body:
@@ -145,11 +131,7 @@ class Repository:
             yield BlobReader(self.registry.iter_body(response), str(self), last_modified(response))
 
     async def modified(self, node: Descriptor) -> float | None:
-        """`Dated`: return when a blob was last modified, in seconds since the epoch; None if the registry does not say.
-
-        Raises:
-            TransferError: it could not be reached, or has no such blob.
-        """
+        """`Dated`: return when a blob was last modified, in seconds since the epoch; None if unknown."""
         # Some registries do not support HEAD, and others redirect to storage that refuses it.
         expect = frozenset({200, 401, 403, 405})
         path = f"{self.name}/blobs/{node.digest}"
@@ -159,11 +141,7 @@ class Repository:
     # --- sink ----------------------------------------------------------------------------------------------------
 
     async def has(self, node: Descriptor) -> bool:
-        """`Sink`: return whether the registry says that it has the blob.
-
-        Raises:
-            TransferError: it could not be reached.
-        """
+        """`Sink`: return whether the registry says that it has the blob."""
         exists = bool(await self._uploader.exists(node))
         if exists:
             self.registry.blob_repositories.setdefault(node.digest, self.name)
@@ -172,14 +150,8 @@ class Repository:
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
         """`Sink`: push a manifest by digest, or a blob by mounting or uploading it.
 
-        Args:
-            node: its descriptor.
-            fetch: opens its content.
-
         Raises:
-            ContentError: the content does not match the descriptor; its upload is not completed.
             BlobsUnknown: the registry lacks blobs of the manifest; from now on, nothing is mounted.
-            TransferError: the registry refused.
         """
         if node.is_manifest:
             async with fetch(0) as body:
@@ -191,17 +163,7 @@ class Repository:
         self.registry.blob_repositories.setdefault(node.digest, self.name)
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
-        """`Sink`: point a tag at `root`. A digest as `name` is ignored: its manifest has been pushed already.
-
-        Args:
-            name: a tag or digest.
-            root: the descriptor of a manifest.
-            data: the manifest's bytes.
-
-        Raises:
-            ContentError: `root` is not a manifest, so a registry cannot tag it.
-            TransferError: the registry refused.
-        """
+        """`Sink`: point a tag at `root`. A digest as `name` is ignored: its manifest has been pushed already."""
         if not root.is_manifest:
             raise ContentError(f"{root.digest} is not a manifest, so a registry cannot tag it.")
         if ":" not in name:

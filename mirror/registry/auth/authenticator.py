@@ -65,8 +65,12 @@ class Authenticator:
     def authorization(self, scope: str) -> str | None:
         """Return the `Authorization` header for a request with `scope`; None if none has been required."""
         scopes = Scopes.parse(scope)
-        token = self._token_for(scopes)
-        return token.header if token else self._permanent.get(scopes.repository)
+        usable = {  # for the same repository: others may have other credentials
+            key: token.header
+            for key, token in self._tokens.items()
+            if token.is_valid and key.repository == scopes.repository and key >= scopes
+        }
+        return usable.get(scopes) or next(iter(usable.values()), self._permanent.get(scopes.repository))
 
     async def authorization_after(self, rejection: Rejection, scope: str, *, renewed: bool) -> str | None:
         """Return another header to try after a response; None if that would not help.
@@ -188,12 +192,3 @@ class Authenticator:
 
     def _issued(self, header: str | None) -> Token | None:
         return next((token for token in self._tokens.values() if token.header == header), None)
-
-    def _token_for(self, scopes: Scopes) -> Token | None:
-        """Return a valid token for the same repository that covers `scopes`, preferably one for exactly these."""
-        usable = {
-            key: token
-            for key, token in self._tokens.items()
-            if token.is_valid and key.repository == scopes.repository and key >= scopes
-        }
-        return usable.get(scopes) or next(iter(usable.values()), None)

@@ -69,17 +69,15 @@ def auth_files(authfile: Path | None = None) -> Iterator[AuthFile]:
             raise ConfigError(f"The credentials file {path} does not exist.", hint="mirror login creates it.")
         yield file
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    for path in (*_runtime_paths(), Path(home, "containers", "auth.json"), docker_path()):
+    paths = [Path(home, "containers", "auth.json"), docker_path()]
+    if directory := os.environ.get("XDG_RUNTIME_DIR"):
+        paths.insert(0, Path(directory, "containers", "auth.json"))
+    else:  # there is no login session, as under cron
+        fallback = Path(f"/run/containers/{os.getuid()}/auth.json")
+        paths[:0] = [fallback] if os.access(fallback, os.R_OK) else []
+    for path in paths:
         if file := AuthFile.read(path):
             yield file
-
-
-def _runtime_paths() -> list[Path]:
-    """Return the file of podman and skopeo, if any; without a session, as under cron, by user ID."""
-    if directory := os.environ.get("XDG_RUNTIME_DIR"):
-        return [Path(directory, "containers", "auth.json")]
-    fallback = Path(f"/run/containers/{os.getuid()}/auth.json")
-    return [fallback] if os.access(fallback, os.R_OK) else []
 
 
 def explicit_path(authfile: Path | None) -> Path | None:

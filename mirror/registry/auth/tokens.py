@@ -83,13 +83,7 @@ class Token:
 
 
 def parse_token(body: bytes, what: str, requested: Scopes, challenge: Challenge) -> Token:
-    """Return the token in the response of a token server, from the time of the call on.
-
-    Args:
-        body: the body of the response.
-        what: the subject of error messages.
-        requested: see `Token`.
-        challenge: see `Token`.
+    """Return the token in the response of a token server, which has just arrived; `what` is the subject of errors.
 
     Raises:
         TransferError: there is no token in it.
@@ -99,8 +93,16 @@ def parse_token(body: bytes, what: str, requested: Scopes, challenge: Challenge)
     except ContentError as error:
         raise TransferError(str(error)) from None
     header = bearer(answer.get("token") or answer.get("access_token"), what)
-    lifetime = _lifetime(answer.get("expires_in"), answer.get("issued_at"))
-    return Token(header, time.monotonic() + lifetime - _MARGIN, requested, challenge)
+    expires_in = answer.get("expires_in")
+    lifetime = float(min(expires_in, _MAX_LIFETIME)) if isinstance(expires_in, int | float) else 0.0
+    # `issued_at` in the past shortens the lifetime, for responses from caches. Clocks may differ, so the lifetime is at
+    # least a minute, and `issued_at` in the future is ignored. A token that is kept too long is rejected and renewed.
+    try:
+        age = max(0.0, time.time() - datetime.fromisoformat(str(answer.get("issued_at"))).timestamp())  # RFC 3339
+    except (ValueError, OverflowError, OSError):
+        age = 0.0
+    expires = time.monotonic() + max(lifetime - age, _MIN_LIFETIME) - _MARGIN
+    return Token(header, expires, requested, challenge)
 
 
 def bearer(token: object, what: str) -> str:
@@ -112,17 +114,3 @@ def bearer(token: object, what: str) -> str:
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
         raise TransferError(f"{what} is missing or not a valid token.")
     return f"Bearer {token}"
-
-
-def _lifetime(expires_in: object, issued_at: object) -> float:
-    """Return a token's remaining lifetime in seconds, from its JSON fields.
-
-    An `issued_at` in the past shortens it, for responses from caches. Clocks may differ, so the lifetime is at least a
-    minute, and an `issued_at` in the future is ignored. A token that is kept too long is rejected and then renewed.
-    """
-    seconds = float(min(expires_in, _MAX_LIFETIME)) if isinstance(expires_in, int | float) else 0.0
-    try:
-        age = max(0.0, time.time() - datetime.fromisoformat(str(issued_at)).timestamp())  # RFC 3339
-    except (ValueError, OverflowError, OSError):
-        age = 0.0
-    return max(seconds - age, _MIN_LIFETIME)

@@ -31,29 +31,13 @@ class BlobUploader:
     """
 
     def __init__(self, registry: Registry, repository: str, scope: str, batch: int) -> None:
-        """Create an uploader.
-
-        Args:
-            registry: the registry.
-            repository: the repository's name.
-            scope: the token scope that the requests need.
-            batch: the number of bytes that are verified at a time.
-        """
+        """Create an uploader to `repository`; requests need `scope`, and `batch` bytes are verified at a time."""
         self._registry, self._repository, self._scope, self._batch = registry, repository, scope, batch
         self._interrupted: dict[Digest, UploadSession] = {}
         self.mounting = True
 
     async def put(self, blob: Descriptor, fetch: Fetch) -> None:
-        """Mount or upload a blob; an interrupted upload is resumed.
-
-        Args:
-            blob: its descriptor.
-            fetch: opens its content.
-
-        Raises:
-            ContentError: the content does not match the descriptor; the upload is not completed.
-            TransferError: the registry refused.
-        """
+        """Mount or upload a blob, whose content `fetch` opens; an interrupted upload is resumed."""
         session = self._interrupted.pop(blob.digest, None) or await self._mount_or_open(blob)
         sessions_left = _MAX_SESSIONS - 1
         while session and not await self._complete(session, blob, fetch, is_last=not sessions_left):
@@ -62,11 +46,7 @@ class BlobUploader:
             sessions_left -= 1
 
     async def exists(self, blob: Descriptor) -> bool | None:
-        """Return whether the registry says that it has the blob; None if it does not support HEAD.
-
-        Raises:
-            TransferError: it could not be reached.
-        """
+        """Return whether the registry says that it has the blob; None if it does not support HEAD."""
         expect = frozenset({200, 401, 404, 405})
         path = f"{self._repository}/blobs/{blob.digest}"
         async with self._registry.send("HEAD", path, scope=self._scope, expect=expect) as response:
@@ -87,22 +67,19 @@ class BlobUploader:
         """Return a new session; None if the registry has mounted the blob from another repository."""
         other = self._registry.blob_repositories.get(blob.digest, self._repository)
         if self.mounting and other != self._repository:
+            # Quay requires `from`, and Docker Hub the scope to pull from there.
+            path = f"{self._repository}/blobs/uploads/?mount={blob.digest}&from={other}"
+            scope = f"{self._scope} repository:{other}:pull"
             try:
-                return await self._mount(blob, other)
+                async with self._registry.send("POST", path, scope=scope, expect=_MOUNTED, data=b"") as response:
+                    if response.status == 201:
+                        return None
+                    return UploadSession(self._registry, self._scope, blob, response, self._batch)
             except TransferError as error:
                 if error.transient:
                     raise
                 # Harbor answers 401, others 404 or 405, if the blob cannot be mounted: upload it.
         return await self._open(blob)
-
-    async def _mount(self, blob: Descriptor, other: str) -> UploadSession | None:
-        # Quay requires `from`, and Docker Hub the scope to pull from there.
-        path = f"{self._repository}/blobs/uploads/?mount={blob.digest}&from={other}"
-        scope = f"{self._scope} repository:{other}:pull"
-        async with self._registry.send("POST", path, scope=scope, expect=_MOUNTED, data=b"") as response:
-            if response.status == 201:
-                return None
-            return UploadSession(self._registry, self._scope, blob, response, self._batch)
 
     async def _open(self, blob: Descriptor) -> UploadSession:
         path = f"{self._repository}/blobs/uploads/"

@@ -43,18 +43,7 @@ class UploadSession:
     def __init__(
         self, registry: Registry, scope: str, blob: Descriptor, opened: aiohttp.ClientResponse, batch: int
     ) -> None:
-        """Create a session from the response to the POST that opened it.
-
-        Args:
-            registry: the registry.
-            scope: the token scope that the requests need.
-            blob: the blob's descriptor.
-            opened: the response, with the session's Location.
-            batch: the number of bytes that are verified at a time.
-
-        Raises:
-            TransferError: the response has no valid Location.
-        """
+        """Create a session from the response to the POST that opened it; `batch` bytes are verified at a time."""
         self._registry, self._scope, self._blob, self._batch = registry, scope, blob, batch
         self._url = location_of(opened)
         min_size = opened.headers.get("OCI-Chunk-Min-Length", "")
@@ -69,9 +58,6 @@ class UploadSession:
 
         `0-0` counts as nothing, since distribution sends it for an empty session. If the result is wrong, the registry
         refuses the next chunk, or the digest does not match; either way, another session is opened.
-
-        Raises:
-            TransferError: the registry could not be reached, or its response is impossible.
         """
         self.is_uncertain = True
         async with self._registry.send("GET", self._url, scope=self._scope, expect=_ACCEPTED) as response:
@@ -86,15 +72,8 @@ class UploadSession:
     async def send(self, fetch: Fetch) -> bool:
         """Send the rest of the blob, and adapt to refusals because of a request's size, offset or token.
 
-        Args:
-            fetch: opens the blob's content.
-
         Returns:
             True if one request had the whole blob; if not, check that the registry has it.
-
-        Raises:
-            ContentError: the content does not match the descriptor; the upload is not completed.
-            TransferError: the registry refused.
         """
         for _ in range(_MAX_RECOVERIES):
             try:

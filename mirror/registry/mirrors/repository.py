@@ -59,13 +59,7 @@ class MirroredRepository:
     """`Source`: a repository with mirrors."""
 
     def __init__(self, mirrors: list[Candidate], origin: Candidate, warnings: list[str]) -> None:
-        """Create a source.
-
-        Args:
-            mirrors: the mirrors, in the order in which they are tried.
-            origin: the repository that they mirror.
-            warnings: a list to which a sentence is added for each mirror that is skipped.
-        """
+        """Create a source from mirrors in order of preference; `warnings` gets a sentence for each that is skipped."""
         self._candidates = [*mirrors, origin]
         self._warnings = warnings
         self._warned: set[tuple[Candidate, Digest | None]] = set()
@@ -81,22 +75,14 @@ class MirroredRepository:
         return next((one.repository for one in self._candidates if one.has_resolved), self.origin)
 
     async def resolve(self, name: str) -> Descriptor:
-        """`Source`: resolve a name at the first candidate that has it. A mirror's tags may be out of date.
-
-        Raises:
-            MirrorError: as `Repository.resolve`, if none has it.
-        """
+        """`Source`: resolve a name at the first candidate that has it. A mirror's tags may be out of date."""
         candidate, root = await self._try_all(lambda repository: repository.resolve(name), name, None)
         candidate.has_resolved = True
         log.info("%s was resolved by %s.", name, candidate.repository)
         return root
 
     async def peek(self, name: str) -> Descriptor | None:
-        """Return what the first candidate that answers claims; see `Repository.peek`.
-
-        Raises:
-            MirrorError: none answers.
-        """
+        """Return what the first candidate that answers claims; see `Repository.peek`."""
         return (await self._try_all(lambda repository: repository.peek(name), name, None))[1]
 
     @asynccontextmanager
@@ -105,7 +91,6 @@ class MirroredRepository:
 
         Raises:
             StaleMirror: a mirror's content proved wrong while it was read; the next attempt tries another candidate.
-            MirrorError: as `Repository.open_blob`, if none has it.
         """
         async with AsyncExitStack() as stack:
             candidate, body = await self._try_all(
@@ -120,11 +105,7 @@ class MirroredRepository:
                 raise
 
     async def modified(self, node: Descriptor) -> float | None:
-        """`Dated`: return what the first candidate that has the blob says; see `Repository.modified`.
-
-        Raises:
-            MirrorError: none has it.
-        """
+        """`Dated`: return what the first candidate that has the blob says."""
         return (await self._try_all(lambda repository: repository.modified(node), None, node.digest))[1]
 
     async def _try_all(

@@ -24,10 +24,17 @@ def proxy_for(url: URL) -> URL | None:
         ConfigError: the proxy in the environment cannot be used.
     """
     variable = f"{url.scheme.upper()}_PROXY"
-    text = _environment(variable)
-    if not text or is_loopback(url.host or "") or (url.scheme == "http" and "REQUEST_METHOD" in os.environ):
+    text, host = _environment(variable), (url.host or "").lower()
+    if not text or is_loopback(host) or (url.scheme == "http" and "REQUEST_METHOD" in os.environ):
         return None  # in a CGI script, a client can set HTTP_PROXY with a `Proxy` header (CVE-2016-5388)
-    return None if _is_exempt(url) else _parse(text, variable)
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    exempt = [entry.strip().lower() for entry in _environment("NO_PROXY").split(",")]
+    if any(entry == "*" or _matches(entry, host, url.port, address) for entry in exempt if entry):
+        return None
+    return _parse(text, variable)
 
 
 def _environment(variable: str) -> str:
@@ -51,16 +58,6 @@ def _parse(text: str, variable: str) -> URL:
             f"{variable} is not a valid proxy URL.", hint="Set it to an HTTP proxy, such as http://proxy.internal:3128."
         )
     return proxy
-
-
-def _is_exempt(url: URL) -> bool:
-    entries = [entry.strip().lower() for entry in _environment("NO_PROXY").split(",")]
-    host = (url.host or "").lower()
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        address = None
-    return any(entry == "*" or _matches(entry, host, url.port, address) for entry in entries if entry)
 
 
 def _matches(entry: str, host: str, port: int | None, address: Address | None) -> bool:

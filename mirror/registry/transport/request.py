@@ -32,7 +32,18 @@ class Request:
     @classmethod
     def to(cls, method: str, url: URL) -> Request:
         """Return the description of a request to `url`."""
-        return cls(method, redact(url), url.authority, _subject(url))
+        subject = ""
+        if found := _ENDPOINT.fullmatch(url.path):
+            name, kind, target = found["name"], found["kind"], found["target"]
+            if kind == "manifests":
+                subject = f"manifest {name}{'@' if ':' in target else ':'}{target}"
+            elif kind == "tags":
+                subject = f"tags of {name}"
+            elif target == "uploads":
+                subject = f"upload to {name}"
+            else:
+                subject = f"{'blob' if kind == 'blobs' else 'referrers of'} {target} in {name}"
+        return cls(method, redact(url), url.authority, subject)
 
     @classmethod
     def of(cls, response: aiohttp.ClientResponse) -> Request:
@@ -46,17 +57,3 @@ class Request:
 
     def __str__(self) -> str:
         return f"{self.method} {self.url}"
-
-
-def _subject(url: URL) -> str:
-    found = _ENDPOINT.fullmatch(url.path)
-    if not found:
-        return ""
-    name, kind, target = found["name"], found["kind"], found["target"]
-    if kind == "manifests":
-        return f"manifest {name}{'@' if ':' in target else ':'}{target}"
-    if kind == "tags":
-        return f"tags of {name}"
-    if target == "uploads":
-        return f"upload to {name}"
-    return f"{'blob' if kind == 'blobs' else 'referrers of'} {target} in {name}"

@@ -6,7 +6,6 @@ import os
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from functools import cached_property
 from typing import Any
 
 import aiohttp
@@ -36,6 +35,7 @@ class Route:
         self._insecure = insecure
         self._addresses = AddressPolicy(registry, options.host(registry).trusted_networks)
         self._default_tls = tls_config("", HostSettings(), is_registry=False, verify=True, ca_file=options.ca_file)
+        self._sessions: dict[SocketFactory | None, aiohttp.ClientSession] = {}  # None: through a proxy
         self._tls_configs: dict[URL, TlsConfig] = {}  # by origin
         self._contexts: dict[TlsConfig, ssl.SSLContext] = {}
 
@@ -65,27 +65,19 @@ class Route:
         )
 
     def _session(self, url: URL, proxy: URL | None) -> aiohttp.ClientSession:
+        is_registry = self.is_registry(url)
+        sockets: SocketFactory | None = None
         if proxy is None:
-            return self._registry_session if self.is_registry(url) else self._redirect_session
-        # The proxy resolves names, so only literal IP addresses can be checked.
-        if address := parse_address(url.host or ""):
-            if self.is_registry(url):
+            sockets = self._addresses.registry_socket if is_registry else self._addresses.redirect_socket
+        # The user chose the proxy, which may be anywhere. It resolves names, so only literal IP addresses are checked.
+        elif address := parse_address(url.host or ""):
+            if is_registry:
                 self._addresses.registry_is_at(address)
             else:
                 self._addresses.check_redirect(address)
-        return self._proxy_session
-
-    @cached_property
-    def _registry_session(self) -> aiohttp.ClientSession:
-        return self._open_session(self._addresses.registry_socket)
-
-    @cached_property
-    def _redirect_session(self) -> aiohttp.ClientSession:
-        return self._open_session(self._addresses.redirect_socket)
-
-    @cached_property
-    def _proxy_session(self) -> aiohttp.ClientSession:
-        return self._open_session(None)  # the user chose the proxy, which may be anywhere
+        if sockets not in self._sessions:
+            self._sessions[sockets] = self._open_session(sockets)
+        return self._sessions[sockets]
 
     def _ssl(self, url: URL, proxy: URL | None) -> ssl.SSLContext | bool:
         """Return aiohttp's `ssl` argument; True stands for its default context."""

@@ -31,7 +31,16 @@ class Throttle:
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Wait until a request may be sent; inside, call `throttled` or `succeeded` when it has a response."""
-        is_probe = await self._wait()
+        is_probe = False
+        while self._pauses and not is_probe:
+            remaining = self._paused_until - monotonic()
+            if remaining > 0:
+                await asyncio.sleep(remaining)
+            elif self._probing:
+                self._changed.clear()
+                await self._changed.wait()
+            else:
+                self._probing = is_probe = True
         try:
             yield
         finally:
@@ -54,17 +63,3 @@ class Throttle:
         if monotonic() >= self._paused_until:  # not for a request from before the pause
             self._pauses = 0
             self._changed.set()
-
-    async def _wait(self) -> bool:
-        """Wait for the end of the pause; return whether this request is the probe."""
-        while self._pauses:
-            remaining = self._paused_until - monotonic()
-            if remaining > 0:
-                await asyncio.sleep(remaining)
-            elif not self._probing:
-                self._probing = True
-                return True
-            else:
-                self._changed.clear()
-                await self._changed.wait()
-        return False
