@@ -24,7 +24,7 @@ from mirror.registry.transport.urls import parse_http_url
 FindCredentials = Callable[[str], Awaitable[Credentials | None]]
 
 _CLIENT_ID = "oci-mirror"
-# Responses of token servers that do not support POST: Google, Docker Hub, Artifactory (containerd, authorizer.go)
+# Not all token servers support POST: Google answers 404, Docker Hub 405, Artifactory 401 (containerd, authorizer.go).
 _NO_POST = frozenset({401, 404, 405})
 
 
