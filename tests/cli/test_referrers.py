@@ -335,14 +335,17 @@ def test_a_refusal_in_one_repository_says_nothing_of_others(mirror: Mirror, mode
     document = mirror("pull", *some, "--all", "--json").json
     assert [image["referrers"]["count"] for image in document["images"]] == [0, 1]
     (warning,) = document["warnings"]
-    assert "/closed has under tags" in warning
+    assert "/closed were searched for" in warning
 
 
 def test_every_repository_without_an_api_is_warned_of(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     some = [publish(registry, SMALL, repo=repo) for repo in ("one", "other")]
     registry.fault(Fault(path=API, times=None, action=Status(200, body=b"<html>")))
     warnings = mirror("pull", *some, "--all", "--json").json["warnings"]
-    assert [repo in " ".join(warnings) for repo in ("/one has", "/other has")] == [True, True]
+    assert [repo in " ".join(warnings) for repo in ("/one were searched for", "/other were searched for")] == [
+        True,
+        True,
+    ]
     assert registry.count("GET", API) == 1
 
 
