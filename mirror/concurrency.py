@@ -1,33 +1,34 @@
-"""Doing many things at once, with an end: all are done, or the first failure stops the rest and is raised itself."""
+"""Concurrency with asyncio and threads: what a call starts has ended when the call returns or raises."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from threading import Event
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def available_cpus() -> int:
-    """The processors that this process may run on: a container, or taskset, may leave it few of the machine's."""
+    """Return the number of CPUs that this process may use, which a container or taskset may restrict."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-async def map_concurrently(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_once: int) -> list[R]:
-    """Run `work` on every item, at most `at_once` of them together, started in the given order.
+async def map_concurrently(items: Iterable[T], work: Callable[[T], Awaitable[R]], limit: int) -> list[R]:
+    """Run `work` on every item, on at most `limit` at a time, started in the given order.
 
     Returns:
         The results, in the order of the items.
 
     Raises:
-        Exception: what the first failing `work` raised, after the others have been cancelled and have ended.
+        Exception: the first exception of `work`; all other calls have been cancelled and have ended.
     """
     queue = enumerate(items)
     results: dict[int, R] = {}
@@ -38,7 +39,7 @@ async def map_concurrently(items: Iterable[T], work: Callable[[T], Awaitable[R]]
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
+            for _ in range(limit):
                 group.create_task(worker())
     except BaseExceptionGroup as failed:
         raise _first(failed) from None
@@ -46,68 +47,63 @@ async def map_concurrently(items: Iterable[T], work: Callable[[T], Awaitable[R]]
 
 
 async def overlapped(
-    items: Iterable[T], first: Callable[[T], Awaitable[R]], then: Callable[[R], Awaitable[None]]
+    items: Iterable[T], produce: Callable[[T], Awaitable[R]], consume: Callable[[R], Awaitable[None]]
 ) -> None:
-    """Run `first` on every item and `then` on every result, in order; `first` runs up to two items ahead.
+    """Call `produce` on every item and `consume` on every result, in order; `produce` runs up to two items ahead.
 
     Raises:
-        Exception: what the first failing call raised, after the other has been cancelled and has ended.
+        Exception: the first exception of either; the other has been cancelled and has ended.
     """
     results: asyncio.Queue[tuple[R] | None] = asyncio.Queue(1)
 
-    async def produce() -> None:
+    async def producer() -> None:
         for item in items:
-            await results.put((await first(item),))
+            await results.put((await produce(item),))
         await results.put(None)
 
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(produce())
+            group.create_task(producer())
             while (result := await results.get()) is not None:
-                await then(*result)
+                await consume(*result)
     except BaseExceptionGroup as failed:
         raise _first(failed) from None
 
 
-async def to_thread(
-    work: Callable[[], R], on_cancel: Callable[[], None] = lambda: None, unwanted: Callable[[R], None] = lambda _: None
-) -> R:
-    """Run `work` in a worker thread, and never leave the thread behind; see `shielded`."""
-    return await shielded(asyncio.to_thread(work), on_cancel, unwanted)
-
-
 class BackgroundTasks:
-    """Tasks that help somebody, and end with the `async with` that they were started in."""
+    """Tasks that are cancelled at the end of the `async with`, which waits for them."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` beside whatever goes on. What it raises is its own affair, so it has to tell whom it concerns."""
+        """Run `work` in the background. Its exceptions are dropped, so it has to report failures itself."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def end(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for task in self._tasks:
             task.cancel()
         while self._tasks:
-            with suppress(asyncio.CancelledError):  # the tasks are about to end; what they use must not end before
+            with suppress(asyncio.CancelledError):  # a second cancellation must not leave them running
                 await asyncio.wait(self._tasks)
 
 
-@asynccontextmanager
-async def background_tasks() -> AsyncIterator[BackgroundTasks]:
-    """Somewhere to start tasks in that never outlive the body of the `async with`."""
-    found = BackgroundTasks()
-    try:
-        yield found
-    finally:
-        await found.end()
+async def to_thread(
+    work: Callable[[], R], on_cancel: Callable[[], None] = lambda: None, discard: Callable[[R], None] = lambda _: None
+) -> R:
+    """Run `work` in a worker thread, and wait for the thread even when cancelled; see `shielded`."""
+    return await shielded(asyncio.to_thread(work), on_cancel, discard)
 
 
 async def to_thread_cancellable(work: Callable[[Callable[[int], None]], R]) -> R:
-    """Run `work` in a worker thread; a cancellation ends it at its next call of the function that it is given."""
+    """Run `work` in a worker thread. Its argument is a function that raises CancelledError once this is cancelled."""
     stop = Event()
 
     def advance(_: int) -> None:
@@ -118,24 +114,28 @@ async def to_thread_cancellable(work: Callable[[Callable[[int], None]], R]) -> R
 
 
 async def shielded(
-    doing: Awaitable[R], on_cancel: Callable[[], None] = lambda: None, unwanted: Callable[[R], None] = lambda _: None
+    work: Awaitable[R], on_cancel: Callable[[], None] = lambda: None, discard: Callable[[R], None] = lambda _: None
 ) -> R:
-    """Await something that a thread does, to its end.
+    """Await the work of a thread to its end, even when cancelled.
 
-    A cancelled task leaves its thread running. What the thread uses, open files and locks, belongs to the caller, who
-    is going to close them. So a cancellation first calls `on_cancel`, which may make the thread end sooner, and waits.
-    What it has opened all the same, and nobody gets, goes to `unwanted`.
+    Cancelling a task does not stop its thread, which goes on using files and locks that the caller is about to close.
+    Therefore a cancellation waits for the thread before it is raised again.
+
+    Args:
+        work: awaits the thread.
+        on_cancel: called on cancellation, to make the thread end sooner.
+        discard: called with the result after a cancellation, to close what the thread has opened.
     """
-    task = asyncio.ensure_future(doing)
+    task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         on_cancel()
         while not task.done():
-            with suppress(asyncio.CancelledError):  # whoever is in a hurry has been heard already
+            with suppress(asyncio.CancelledError):  # cancelled again: still wait
                 await asyncio.wait([task])
-        if not task.cancelled() and task.exception() is None:  # which nobody else is going to ask
-            unwanted(task.result())
+        if not task.cancelled() and task.exception() is None:  # also marks the exception as retrieved
+            discard(task.result())
         raise
 
 

@@ -1,35 +1,35 @@
-"""Every way in which `mirror` fails, in one tree.
+"""The errors that `mirror` raises, with their exit codes.
 
-    MirrorError                 1  something failed
-    ├── UsageError              2  the person asked for something that cannot be
-    │   ├── InvalidReference    2  an image name that no registry can have
+    MirrorError                 1  the base class
+    ├── UsageError              2  a request that cannot be fulfilled
+    │   ├── InvalidReference    2  an image name outside the grammar
     │   ├── ConfigError         2  a settings file that cannot be used
-    │   └── NotFound            2  an image, a platform or a folder that does not exist
-    ├── TransferError           1  a registry could not be reached, or refused
-    │   ├── Unauthorized        1  … because of who we are
-    │   └── BlobsUnknown        1  … a manifest, since it lacks blobs that it said it had
+    │   └── NotFound            2  an image, platform or directory that does not exist
+    ├── TransferError           1  a registry that could not be reached, or refused
+    │   ├── Unauthorized        1  … for lack of valid credentials
+    │   └── BlobsUnknown        1  … a manifest, for lack of blobs that it claimed to have
     ├── StorageError            1  a disk that is full, read-only or broken
-    ├── ListenError             1  an address that a server cannot have
+    ├── ListenError             1  an address that a server cannot listen on
     ├── ContentError            3  content that is not what it should be
-    │   ├── InvalidDigest       3  text that is no digest
-    │   ├── InvalidContent      3  JSON or a manifest that breaks its specification
-    │   │   ├── SizeConflict    3  … two descriptors that give one digest two sizes
-    │   │   ├── TypeConflict    3  … two descriptors that give one digest two types
+    │   ├── InvalidDigest       3  text that is not a digest
+    │   ├── InvalidContent      3  JSON or a manifest that violates its specification
+    │   │   ├── SizeConflict    3  … two descriptors with one digest and two sizes
+    │   │   ├── TypeConflict    3  … two descriptors with one digest and two media types
     │   │   ├── LimitExceeded   3  … more manifests than a genuine image has
-    │   │   ├── CorruptCompression      3  … a compressed stream that is broken
-    │   │   ├── UnsupportedCompression  3  … a compression that cannot be unpacked here
-    │   │   └── DecompressionBomb       3  … content that unpacks to too much
+    │   │   ├── CorruptCompression      3  … a compressed stream that is corrupt
+    │   │   ├── UnsupportedCompression  3  … a compression that is not supported here
+    │   │   └── DecompressionBomb       3  … content that decompresses to too much
     │   ├── SizeMismatch        3  fewer or more bytes than the descriptor says
-    │   ├── DigestMismatch      3  bytes that hash to something else
-    │   ├── StaleMirror         3  … from a mirror, while there is somebody else to ask
-    │   ├── BrokenLayout        3  a folder that should be an OCI image layout and is not
-    │   ├── BrokenArchive       3  a file that should be an archive of images and is not
-    │   └── InvalidRecord       3  a digest record that cannot be understood, or contradicts itself
-    └── PartialFailure          4  some is done and some failed: of several images, or of what refers to them; where
-                                   nothing is done, the code of the first failure
+    │   ├── DigestMismatch      3  bytes with another digest
+    │   ├── StaleMirror         3  … from a mirror, while there are other sources to try
+    │   ├── BrokenLayout        3  a directory that is not a valid OCI image layout
+    │   ├── BrokenArchive       3  a file that is not a valid archive of images
+    │   └── InvalidRecord       3  a digest record that cannot be parsed, or contradicts itself
+    └── PartialFailure          4  some images, or some of their referrers, failed; the code of the first failure if
+                                   nothing succeeded
 
-The message is one sentence that says what happened, to what, and where; `hint` is what the person can do about it.
-Only `mirror.cli` turns an error into an exit.
+A message is one sentence: what happened, to what, and where. `hint` says what the user can do about it. Only
+`mirror.cli` turns errors into exit codes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from collections.abc import Sequence
 
 
 class MirrorError(Exception):
-    """The root of the tree: catch this to catch everything that `mirror` raises on purpose."""
+    """The base class of all errors that `mirror` raises on purpose."""
 
     exit_code = 1
 
@@ -48,12 +48,12 @@ class MirrorError(Exception):
 
     @property
     def transient(self) -> bool:
-        """Whether the same request may succeed when it is made again."""
+        """True if the same operation may succeed when it is repeated."""
         return False
 
 
 class UsageError(MirrorError):
-    """What was asked for cannot be: a flag, a name, a folder."""
+    """A request that cannot be fulfilled: a flag, a name or a path that does not make sense."""
 
     exit_code = 2
 
@@ -67,14 +67,16 @@ class ConfigError(UsageError):
 
 
 class NotFound(UsageError):
-    """An image, a platform or a folder that is not there."""
+    """An image, a platform or a directory that does not exist."""
 
 
 class TransferError(MirrorError):
-    """A request that a registry refused, or that never got an answer.
+    """A request that a registry refused or did not answer.
 
-    `status` is the HTTP status where there was one; `retry_after` the pause in seconds that the server asked for.
-    `said` is what it said in the specification's form: error codes, each with its message.
+    Attributes:
+        status: the HTTP status; None if there was no response.
+        retry_after: the pause in seconds that the server asked for.
+        said: the codes and messages of its error document (OCI distribution-spec, "Error Codes").
     """
 
     def __init__(
@@ -99,11 +101,11 @@ class TransferError(MirrorError):
 
 
 class Unauthorized(TransferError):
-    """The registry wants credentials, or others than it was given (401, 403)."""
+    """The registry requires credentials, or rejected those that it was given (401, 403)."""
 
 
 class BlobsUnknown(TransferError):
-    """The registry has said that it has blobs, and says now that it has not. They have to be put without asking."""
+    """The registry rejected a manifest for lack of blobs that it claimed to have. Upload them without asking."""
 
 
 class StorageError(MirrorError):
@@ -111,25 +113,25 @@ class StorageError(MirrorError):
 
 
 class ListenError(MirrorError):
-    """An address that is taken, or is not this machine's."""
+    """An address that is in use, or does not belong to this machine."""
 
 
 class ContentError(MirrorError):
-    """Bytes that are not what was named. Nothing of them is kept."""
+    """Content that is not what was requested. It is not kept."""
 
     exit_code = 3
 
 
 class InvalidDigest(ContentError):
-    """Text that should be a digest and is outside the grammar of the image specification."""
+    """Text outside the grammar of digests (OCI image-spec)."""
 
 
 class InvalidContent(ContentError):
-    """JSON, a descriptor or a manifest that breaks its specification."""
+    """JSON, a descriptor or a manifest that violates its specification."""
 
 
 class SizeConflict(InvalidContent):
-    """Two descriptors that give one digest two sizes (`sizes`, in bytes)."""
+    """Two descriptors with one digest and two sizes (`sizes`, in bytes)."""
 
     def __init__(self, digest: str, sizes: tuple[int, int]) -> None:
         super().__init__(f"Two manifests disagree about the size of {digest}: {sizes[0]} and {sizes[1]} bytes.")
@@ -137,7 +139,7 @@ class SizeConflict(InvalidContent):
 
 
 class TypeConflict(InvalidContent):
-    """Two descriptors that give one digest two media types (`types`), at least one of them a manifest's."""
+    """Two descriptors with one digest and two media types (`types`), at least one of them a manifest's."""
 
     def __init__(self, digest: str, types: tuple[str, str]) -> None:
         super().__init__(f"Two manifests disagree about the type of {digest}: {types[0]} and {types[1]}.")
@@ -149,15 +151,15 @@ class LimitExceeded(InvalidContent):
 
 
 class CorruptCompression(InvalidContent):
-    """A compressed stream that breaks its format, or ends too early."""
+    """A compressed stream that is malformed or truncated."""
 
 
 class UnsupportedCompression(InvalidContent):
-    """Content that may be right, but cannot be unpacked here."""
+    """Content that may be valid, but whose compression is not supported here."""
 
 
 class DecompressionBomb(InvalidContent):
-    """Content that unpacks to more than `limit` bytes."""
+    """Content that decompresses to more than `limit` bytes."""
 
     def __init__(self, text: str, *, limit: int) -> None:
         super().__init__(text)
@@ -165,9 +167,9 @@ class DecompressionBomb(InvalidContent):
 
 
 class SizeMismatch(ContentError):
-    """A body that is shorter or longer than its descriptor says. `want` and `got` are bytes.
+    """A body that is shorter or longer than its descriptor says.
 
-    `got` is None where reading stopped at the first byte too many.
+    `want` and `got` are bytes; `got` is None if reading stopped at the first excess byte.
     """
 
     def __init__(self, what: str, *, want: int, got: int | None) -> None:
@@ -178,24 +180,24 @@ class SizeMismatch(ContentError):
 
     @property
     def transient(self) -> bool:
-        """A short body is what a cut connection looks like; a long one is a lie, and stays one."""
+        """True for a short body, as after a cut connection; a long one stays wrong."""
         return self.got is not None and self.got < self.want
 
 
 class DigestMismatch(ContentError):
-    """A body of the right size that hashes to something else. `want` and `got` are digests."""
+    """A body of the right size with the wrong digest. `want` and `got` are digests."""
 
     def __init__(self, what: str, *, want: str, got: str) -> None:
         super().__init__(
             f"{what} does not match its digest: expected {want}, found {got}.",
-            hint="The bytes were changed on the way or at their source. Nothing of them was kept.",
+            hint="The content was changed in transit or at its source, and has been discarded.",
         )
         self.want = want
         self.got = got
 
 
 class StaleMirror(ContentError):
-    """A mirror has sent something else than what was named. It is not asked for it again, so asking again may help."""
+    """Wrong content from a mirror. It is not asked for that content again, so another attempt may succeed."""
 
     @property
     def transient(self) -> bool:
@@ -203,15 +205,15 @@ class StaleMirror(ContentError):
 
 
 class BrokenLayout(ContentError):
-    """A folder whose `oci-layout` or `index.json` cannot be trusted."""
+    """A directory whose `oci-layout` or `index.json` is invalid."""
 
 
 class BrokenArchive(ContentError):
-    """A file whose tar headers, or whose list of images, cannot be trusted."""
+    """A file whose tar headers or list of images are invalid."""
 
 
 class InvalidRecord(ContentError):
-    """A digest record with a line that cannot be understood, or that contradicts another one. `line` counts from 1."""
+    """A digest record with a line that cannot be parsed, or contradicts another one. `line` counts from 1."""
 
     def __init__(self, message: str, *, line: int | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -219,9 +221,9 @@ class InvalidRecord(ContentError):
 
 
 class PartialFailure(MirrorError):
-    """With --keep-going, images have failed (`failures`); or all are done, but not all that refers to them.
+    """Some images failed with --keep-going (`failures`), or some referrers of images that succeeded.
 
-    Where nothing is done, it counts as its first failure does.
+    If nothing succeeded (`nothing_done`), the exit code is that of the first failure.
     """
 
     exit_code = 4

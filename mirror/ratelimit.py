@@ -1,4 +1,4 @@
-"""Pull quotas: what a registry allows, and how much of it is left, as Docker Hub's `ratelimit-*` headers say.
+"""Pull quotas, from the `ratelimit-*` headers of Docker Hub and registries like it.
 
 `100;w=21600` means 100 pulls in six hours (https://docs.docker.com/docker-hub/usage/pulls/).
 """
@@ -16,7 +16,7 @@ _AMOUNT = re.compile(r"([0-9]{1,9})(?:\s*;\s*w=([0-9]{1,9}))?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Of `limit` pulls in `window` seconds (None: not specified), `remaining` are left."""
+    """A quota of `limit` pulls in `window` seconds (None: not specified); `remaining` of them are left."""
 
     limit: int
     remaining: int
@@ -38,9 +38,9 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a command has used of the quota of `registry`.
+    """A command's use of a registry's quota.
 
-    `cost` counts every manifest that was fetched, so it is an upper bound: some registries count fewer.
+    `cost` is the number of manifests fetched, an upper bound: some registries do not count all of them.
     """
 
     registry: str

@@ -1,4 +1,4 @@
-"""Retries: how often something that failed transiently is tried again, and after which delay."""
+"""Retries of operations that failed transiently."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mirror.errors import MirrorError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-_PROGRESS = 1024 * 1024  # bytes that count as progress; a server that sends a byte at a time soon uses up its attempts
+_PROGRESS = 1024 * 1024  # bytes that count as progress: a server that sends single bytes does not get more attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class RetryPolicy:
     """Retries with exponential backoff and jitter.
 
     Attributes:
-        retries: attempts after the first, without progress in between.
-        delay: seconds before the first retry, at most; it doubles with every retry.
-        max_delay: the longest delay in seconds, also if a server asks for a longer one (Retry-After).
+        retries: attempts after the first without progress.
+        delay: the longest delay before the first retry in seconds; it doubles with every retry.
+        max_delay: the longest delay in seconds, even if a server asks for a longer one (Retry-After).
     """
 
     retries: int = 4
@@ -35,9 +35,8 @@ class RetryPolicy:
 
         Args:
             action: what to do.
-            progress: returns how many bytes have been transferred so far. An attempt that got at least 1 MiB further
-                than any before resets the count: a link that is cut every minute still carries a blob that takes an
-                hour.
+            progress: returns the number of bytes transferred so far. An attempt that gets at least 1 MiB further than
+                any before resets the count, so a blob that takes an hour survives a link that fails every minute.
 
         Raises:
             MirrorError: the last error of `action`, unchanged.
@@ -51,15 +50,12 @@ class RetryPolicy:
                     attempt, furthest = 0, progress()
                 if not error.transient or attempt >= self.retries:
                     raise
-                delay = self._delay(attempt, getattr(error, "retry_after", None))
+                # Jitter: forty blobs that failed together must not come back together.
+                backoff = self.delay * 2**attempt * random.uniform(0.5, 1.0)
+                delay = min(self.max_delay, max(backoff, getattr(error, "retry_after", None) or 0.0))
                 log.info("%s Trying again in %.1f s.", error, delay)
             attempt += 1
             await asyncio.sleep(delay)
-
-    def _delay(self, attempt: int, requested: float | None) -> float:
-        # Jitter: forty blobs that failed together must not come back together.
-        own: float = self.delay * 2**attempt * random.uniform(0.5, 1.0)
-        return min(self.max_delay, max(own, requested or 0.0))
 
 
 ONCE = RetryPolicy(retries=0)

@@ -1,8 +1,8 @@
-"""JSON from strangers, read one way only.
+"""A strict JSON reader for untrusted input.
 
-Python's reader keeps the last of two equal keys and accepts NaN; Go's matches the keys of a struct without regard to
-case. A document that two readers understand differently is how one tool verifies what another one runs
-(CVE-2021-41190), so anything that could be read in two ways is refused here.
+Python's parser keeps the last of two equal keys and accepts NaN; Go's ignores the case of keys. If two parsers can read
+one document differently, one tool verifies an image and another runs a different one (CVE-2021-41190). So anything that
+is ambiguous is rejected here.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ def loads(data: bytes, what: str) -> Any:
     """Parse one JSON document; `what` names it in errors, and may be empty.
 
     Raises:
-        InvalidContent: not UTF-8, not JSON, a key twice, NaN or Infinity, nested too deep, absurd numbers, or too much.
+        InvalidContent: not UTF-8, not JSON, a duplicate key, NaN, a number out of range, nested too deep, or too large.
     """
     if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise invalid(what, f"more than {MOST_VALUES} values")
     if _nests_deeper(data, MOST_DEPTH):
         raise invalid(what, "nested too deep")
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_constant, parse_float=_finite)
+        return json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite
+        )
     except RecursionError:
         raise invalid(what, "nested too deep") from None
     except UnicodeDecodeError as error:
@@ -45,7 +47,7 @@ def loads(data: bytes, what: str) -> Any:
 
 
 def load_object(data: bytes, what: str) -> JsonObject:
-    """Parse one JSON document that has to be an object; `Fields.load` also reads its fields.
+    """Parse one JSON document that must be an object; `Fields.load` also reads its fields.
 
     Raises:
         InvalidContent: as `loads`, or the document is not an object.
@@ -54,38 +56,39 @@ def load_object(data: bytes, what: str) -> JsonObject:
 
 
 def invalid(what: str, problem: str, hint: str | None = None) -> InvalidContent:
-    """Return an error that says where the problem is: `sha256:…: layers[3]: 'size' is missing.`"""
+    """Return an error with its location, such as `sha256:…: layers[3]: 'size' is missing.`"""
     return InvalidContent(f"{what}: {problem}." if what else f"{problem}.", hint=hint)
 
 
 class Fields:
-    """The fields of a JSON object, read by their types; one that is null is absent, as in Go.
+    """A JSON object with typed access to its fields. As in Go, a field that is null is absent.
 
-    A key that equals the name of a field in everything but its case is an error: Go reads it, Python does not.
+    A key that differs from a field's name only in case is an error: Go would take it for the field, Python would not.
     """
 
     __slots__ = ("_others", "document", "what")
 
     def __init__(self, value: object, what: str, keys: frozenset[str] = frozenset()) -> None:
-        """Take an object.
+        """Wrap an object.
 
         Args:
-            value: what should be an object.
-            what: names it in errors; may be empty.
-            keys: names of fields that differ in more than their case. Only other keys can be taken for a field.
+            value: the parsed JSON value.
+            what: its name in errors; may be empty.
+            keys: known names of fields, which no other field's name equals but for case. They are not compared.
 
         Raises:
-            InvalidContent: the value is something else.
+            InvalidContent: the value is not an object.
         """
         if not isinstance(value, dict):
-            raise invalid(what, f"not a JSON object but {_kind(value)}")
+            kinds = {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+            raise invalid(what, f"not a JSON object but {kinds.get(type(value), 'null')}")
         self.document: JsonObject = value
         self.what = what
         self._others = () if value.keys() <= keys else tuple(key for key in value if key not in keys)
 
     @classmethod
     def load(cls, data: bytes, what: str, keys: frozenset[str] = frozenset()) -> Fields:
-        """Parse one JSON document that has to be an object.
+        """Parse one JSON document that must be an object.
 
         Raises:
             InvalidContent: as `loads`, or the document is not an object.
@@ -93,8 +96,8 @@ class Fields:
         return cls(loads(data, what), what, keys)
 
     def get(self, name: str) -> Any:
-        """Return the value of a field, whatever it is; None if it is absent."""
-        for key in self._others:  # Go compares letter by letter, so only a key of the same length can be taken for it
+        """Return the value of a field, of any type; None if it is absent."""
+        for key in self._others:  # Go folds single characters, so only keys of the same length can match
             if len(key) == len(name) and key != name and key.casefold() == name.casefold():
                 raise self.invalid(f"some readers take the key {key[:80]!r} for {name!r}")
         return self.document.get(name)
@@ -109,18 +112,18 @@ class Fields:
         return value
 
     def required(self, name: str) -> str:
-        """Return a string that has to be there."""
+        """Return a string that must not be absent or empty."""
         return self.string(name) or self.missing(name)
 
     def integer(self, name: str) -> int:
-        """Return a number that has to be there, and that Go can hold: from 0 to 2^63 - 1."""
+        """Return an integer that must not be absent, from 0 to 2^63 - 1 (an int64 in Go)."""
         value = self.get(name)
         if type(value) is not int or not 0 <= value < 2**63:  # True is an int in Python
             raise self._wrong(name, "a number from 0 to 2^63 - 1")
         return value
 
     def array(self, name: str) -> list[Any]:
-        """Return a list of anything; an empty one if it is absent."""
+        """Return a list with elements of any type; an empty one if it is absent."""
         value = self.get(name)
         if value is None:
             return []
@@ -143,7 +146,7 @@ class Fields:
         return None if value is None else Fields(value, self.at(name), keys)
 
     def objects(self, name: str) -> Iterator[Fields]:
-        """Yield the objects of a list; nothing if it is absent."""
+        """Yield the objects in a list; none if it is absent."""
         for number, value in enumerate(self.array(name)):
             yield Fields(value, self.at(f"{name}[{number}]"))
 
@@ -157,7 +160,7 @@ class Fields:
         return value
 
     def at(self, place: str) -> str:
-        """Return the name of something inside the object."""
+        """Return the location of a part of the object, for errors."""
         return f"{self.what}: {place}" if self.what else place
 
     def invalid(self, problem: str, hint: str | None = None) -> InvalidContent:
@@ -165,7 +168,7 @@ class Fields:
         return invalid(self.what, problem, hint)
 
     def missing(self, name: str) -> NoReturn:
-        """Raise the error that a field is not there."""
+        """Raise the error for a field that is absent."""
         raise self.invalid(f"{name!r} is missing")
 
     def _wrong(self, name: str, kind: str) -> InvalidContent:
@@ -173,7 +176,7 @@ class Fields:
 
 
 def _nests_deeper(data: bytes, levels: int) -> bool:
-    """Return whether brackets nest in more levels. It peels off one level after another, without recursion."""
+    """Return whether brackets nest deeper than `levels`. Removes the innermost pairs, level by level: no recursion."""
     if data.count(b"[") + data.count(b"{") <= levels:
         return False
     plain = _ESCAPE.sub(b"", data) if b"\\" in data else data
@@ -181,12 +184,12 @@ def _nests_deeper(data: bytes, levels: int) -> bool:
     for _ in range(levels):
         inner = brackets.replace(b"()", b"")
         if inner == brackets:
-            return brackets.startswith(b"(" * (levels + 1))  # never closed
+            return brackets.startswith(b"(" * (levels + 1))  # unbalanced
         brackets = inner
     return bool(brackets)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> JsonObject:
+def _unique(pairs: list[tuple[str, Any]]) -> JsonObject:
     found = dict(pairs)
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
@@ -204,8 +207,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text[:40]} is too large for a number")
     return number
-
-
-def _kind(value: object) -> str:
-    names = {list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-    return names.get(type(value), "null")

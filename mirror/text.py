@@ -1,4 +1,4 @@
-"""Small pieces of text that all results share."""
+"""Text formatting that all results share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _UNITS = ("kB", "MB", "GB", "TB", "PB")
 
 
 def size(count: int) -> str:
-    """Bytes for a person, in decimal units as registries and docker print them: 74.5 MB."""
+    """Return a number of bytes in decimal units, as registries and docker print them: 74.5 MB."""
     if count < 1000:
         return f"{count} B"
     value, power = count / 1000, 0
@@ -18,24 +18,24 @@ def size(count: int) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 image`, `2 images`."""
+    """Return a number with its noun: `1 image`, `2 images`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def seconds(duration: float) -> str:
-    """A duration for a person: 0.03 s, 2.4 s."""
+    """Return a duration with its unit: 0.03 s, 2.4 s."""
     return f"{duration:.2f} s" if duration < 1 else f"{duration:.1f} s"
 
 
 def printable(text: str) -> str:
-    """Text from a registry or a layout, with nothing in it that a terminal would obey: for `mirror.cli` to print."""
+    """Return text from an untrusted source with its control characters escaped, so that it is safe on a terminal."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
-    """Lines of aligned columns; those in `right` are aligned to the right."""
+    """Return the lines of a table; `right` are the numbers of the right-aligned columns."""
     cells = [list(head), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     flush = set(right)

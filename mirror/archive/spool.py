@@ -33,14 +33,14 @@ async def opened(archive: Path | str, folder: Path) -> Archive:
         StorageError: it cannot be read, or there is no room for it.
     """
     if archive != "-":
-        return await to_thread(partial(Archive.open, Path(archive)), unwanted=Archive.close)
+        return await to_thread(partial(Archive.open, Path(archive)), discard=Archive.close)
     stdin = sys.stdin.fileno()
     if stat.S_ISREG(os.fstat(stdin).st_mode):
-        return await to_thread(lambda: Archive(Tar(os.dup(stdin), STDIN)), unwanted=Archive.close)
+        return await to_thread(lambda: Archive(Tar(os.dup(stdin), STDIN)), discard=Archive.close)
     near = next(path for path in (folder, *folder.absolute().parents) if exists(path) and is_directory(path))
     with os_errors(near), tempfile.TemporaryFile(dir=near, buffering=0) as file:
         await to_thread_cancellable(partial(_copy, stdin, file.fileno()))
-        return await to_thread(lambda: Archive(Tar(os.dup(file.fileno()), STDIN)), unwanted=Archive.close)
+        return await to_thread(lambda: Archive(Tar(os.dup(file.fileno()), STDIN)), discard=Archive.close)
 
 
 def _copy(source: int, target: int, advance: Callable[[int], None]) -> None:

@@ -8,7 +8,7 @@ from mirror.cli import options, remote
 from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
 from mirror.registry.login import log_in
-from mirror.report.text import Text
+from mirror.report import login_text
 
 _HELP = """Save credentials for a registry, if it accepts them.
 
@@ -34,4 +34,4 @@ def command(registry: str) -> None:
     registries, credentials = remote.registry_options(), remote.credentials()
     with log_to_stderr():
         login = run(log_in(registry, credentials.user, credentials.password, registries, remote.retry_policy()))
-    options.show(login, Text(login.lines(), login.summary(), login.remarks()))
+    options.show(login, login_text.login(login))

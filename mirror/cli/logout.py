@@ -8,7 +8,7 @@ from mirror.cli import options, remote
 from mirror.cli.run import run
 from mirror.registry import RegistryOptions
 from mirror.registry.login import log_out
-from mirror.report.text import Text
+from mirror.report import login_text
 
 _HELP = """Remove credentials for a registry, or for a path in it.
 
@@ -33,4 +33,4 @@ def command(ctx: click.Context, registry: str | None, all_registries: bool) -> N
     if (registry is None) is not all_registries:
         raise click.UsageError("Name a registry, or all of them with --all.", ctx)
     logout = run(log_out(registry, RegistryOptions(authfile=remote.authfile())))
-    options.show(logout, Text(logout.lines(), logout.summary()))
+    options.show(logout, login_text.logout(logout))

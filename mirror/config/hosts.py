@@ -22,7 +22,7 @@ class HostSettings:
         client_key: a PEM file with the client certificate's key.
         trusted_networks: networks that the registry may redirect to, although they are more private than itself.
         mirrors: locations, `HOST[:PORT][/PATH]`, in the order in which they are tried.
-        mirror_tags: whether mirrors may resolve tags, too; if not, they only serve content by digest.
+        mirror_tags: mirrors may also resolve tags; otherwise, they only serve content by digest.
     """
 
     plain_http: bool = False

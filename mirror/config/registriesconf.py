@@ -1,7 +1,7 @@
-"""`registries.conf`, in which podman, buildah, skopeo and CRI-O configure mirrors (containers-registries.conf(5)).
+"""`registries.conf`, where podman, buildah, skopeo and CRI-O configure mirrors (containers-registries.conf(5)).
 
-The `[[registry]]` tables of version 2 are read, from the same files as in those tools; the longest prefix that matches
-wins. Short-name aliases and search registries are not used: a short name means what it means to docker.
+The `[[registry]]` tables of version 2 are read from the same files as in those tools; the longest matching prefix wins.
+Short-name aliases and search registries are ignored: short names are resolved as by docker.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mirror.errors import ConfigError
 
 _SYSTEM = Path("/etc/containers")
 _WILDCARD = re.compile(r"\*(?:\.[a-zA-Z0-9-]+)+", re.ASCII)
-# pull-from-mirror: whether a mirror is used for tags, and for digests
+# By pull-from-mirror: whether a mirror is used for tags, and for digests
 _PULL_FROM_MIRROR = {"": (True, True), "all": (True, True), "digest-only": (False, True), "tag-only": (True, False)}
 
 
@@ -30,8 +30,8 @@ class EndpointConfig:
     Attributes:
         location: `HOST[:PORT][/PATH]`; empty if the table has none.
         insecure: plain HTTP and unverified certificates are allowed.
-        tags: it may be asked for tags.
-        digests: it may be asked for content by digest.
+        tags: it is used to resolve tags.
+        digests: it is used for content by digest.
         proxy: the table sets a proxy for this location, which `mirror` does not support.
     """
 
@@ -47,11 +47,11 @@ class RegistryConfig:
     """One `[[registry]]` table.
 
     Attributes:
-        prefix: the beginning of the names that it applies to; `*.example.com` is every subdomain.
-        endpoint: the registry itself; without a location, names are used as they are.
+        prefix: the prefix of the names that it applies to; `*.example.com` matches all subdomains.
+        endpoint: the registry itself; if it has no location, names are not rewritten.
         mirrors: its mirrors, in the order in which they are tried.
         blocked: images of this registry must not be used.
-        file: the path of the file that the table is from.
+        file: the path of the file with the table.
     """
 
     prefix: str
@@ -61,7 +61,7 @@ class RegistryConfig:
     file: str
 
     def matching_prefix(self, name: str) -> str | None:
-        """Return the beginning of `name`, a `REGISTRY/REPOSITORY`, that this table matches; None if it does not."""
+        """Return the part of `name`, `REGISTRY/REPOSITORY`, that the prefix matches; None if it does not."""
         host = name.partition("/")[0]
         if self.prefix.startswith("*."):
             return host if host.partition(":")[0].endswith(self.prefix[1:]) else None
@@ -69,17 +69,17 @@ class RegistryConfig:
 
 
 class RegistriesConf:
-    """All `[[registry]]` tables of this machine and this user, by prefix."""
+    """The `[[registry]]` tables of this machine and this user, by prefix."""
 
     def __init__(self, tables: Mapping[str, RegistryConfig]) -> None:
         self._tables = tables
 
     @classmethod
     def load(cls) -> RegistriesConf:
-        """Read the existing files. A table of a later file replaces the one with the same prefix.
+        """Read the existing files; a table in a later file replaces an earlier one with the same prefix.
 
         Raises:
-            ConfigError: one of them cannot be used.
+            ConfigError: a file is invalid.
         """
         tables: dict[str, RegistryConfig] = {}
         for path in _files():
@@ -90,13 +90,13 @@ class RegistriesConf:
         return cls(tables)
 
     def find(self, name: str) -> RegistryConfig | None:
-        """Return the table with the longest prefix that matches `name`, a `REGISTRY/REPOSITORY`; None if none does."""
+        """Return the table with the longest prefix that matches `name`, `REGISTRY/REPOSITORY`, if there is one."""
         matching = [table for table in self._tables.values() if table.matching_prefix(name) is not None]
         return max(matching, key=lambda table: len(table.prefix), default=None)
 
 
 def _files() -> Iterator[Path]:
-    """Yield the main file, then the drop-ins; for a user with a main file, only the user's own drop-ins."""
+    """Yield the main file, then the drop-ins; if the user has a main file, only the user's drop-ins."""
     own = Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "containers")
     explicit = os.environ.get("CONTAINERS_REGISTRIES_CONF")
     main = Path(explicit) if explicit else own / "registries.conf"
@@ -111,25 +111,16 @@ def _files() -> Iterator[Path]:
 
 def _tables(path: Path) -> Iterator[RegistryConfig]:
     document = read_toml(path)
-    if _is_version_1(document):
+    # Version 1 is rejected only if it restricts registries; a mere list of search registries is harmless.
+    old = document.get("registries")
+    lists = [old.get(key) for key in ("insecure", "block")] if isinstance(old, dict) else []
+    if any(isinstance(table, dict) and table.get("registries") for table in lists):
         raise ConfigError(
             f"{path} lists insecure or blocked registries in version 1 of its format; mirror reads version 2.",
             hint="Write a [[registry]] table for each: see containers-registries.conf(5).",
         )
-    tables = document.get("registry", [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise ConfigError(f"{path}: registry should be a list of tables.")
-    for table in tables:
+    for table in _list(document, "registry", f"{path}: registry"):
         yield _registry(table, path)
-
-
-def _is_version_1(document: dict[str, Any]) -> bool:
-    """Return whether the document restricts registries in the way of version 1; a mere search list is harmless."""
-    old = document.get("registries")
-    if not isinstance(old, dict):
-        return False
-    lists = (old.get(key) for key in ("insecure", "block"))
-    return any(isinstance(one, dict) and one.get("registries") for one in lists)
 
 
 def _registry(table: dict[str, Any], path: Path) -> RegistryConfig:
@@ -140,9 +131,7 @@ def _registry(table: dict[str, Any], path: Path) -> RegistryConfig:
     if not endpoint.location and not prefix.startswith("*."):
         raise ConfigError(f"{path}: the registry {prefix!r} has no location.")
     by_digest = _boolean(table, "mirror-by-digest-only", path)
-    mirrors = table.get("mirror", [])
-    if not isinstance(mirrors, list) or not all(isinstance(mirror, dict) for mirror in mirrors):
-        raise ConfigError(f"{path}: the mirror of {prefix!r} should be a list of tables.")
+    mirrors = _list(table, "mirror", f"{path}: the mirror of {prefix!r}")
     endpoints = tuple(_mirror(mirror, by_digest, path) for mirror in mirrors)
     return RegistryConfig(prefix, endpoint, endpoints, _boolean(table, "blocked", path), str(path))
 
@@ -163,6 +152,13 @@ def _endpoint(table: dict[str, Any], path: Path) -> EndpointConfig:
     if location and not is_location(location):
         raise ConfigError(f"{path}: the location {location!r} is not a registry, namespace or repository.")
     return EndpointConfig(location, _boolean(table, "insecure", path), proxy=bool(_string(table, "proxy", path)))
+
+
+def _list(table: dict[str, Any], key: str, what: str) -> list[dict[str, Any]]:
+    value = table.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ConfigError(f"{what} should be a list of tables.")
+    return value
 
 
 def _string(table: dict[str, Any], key: str, path: Path) -> str:

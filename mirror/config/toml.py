@@ -1,4 +1,4 @@
-"""Reading TOML files; every way in which a file can be broken becomes a `ConfigError`."""
+"""Reading TOML files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mirror.errors import ConfigError
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the document in a TOML file.
+    """Return the content of a TOML file.
 
     Raises:
         ConfigError: the file cannot be read, or is not valid TOML.
@@ -21,5 +21,5 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
-    except (ValueError, RecursionError) as error:  # also wrong UTF-8, numbers of 5000 digits, deep nesting
+    except (ValueError, RecursionError) as error:  # including invalid UTF-8, numbers of 5000 digits, deep nesting
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None

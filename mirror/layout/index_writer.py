@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager, contextmanager
 from threading import Lock
 from typing import TypeVar
 
-from mirror.concurrency import background_tasks, to_thread
+from mirror.concurrency import BackgroundTasks, to_thread
 from mirror.errors import MirrorError, StorageError
 from mirror.fs.atomic import replace_file
 from mirror.fs.directory import Directory
@@ -120,7 +120,7 @@ class IndexWriter:
             MirrorError: as `flush`, if the body does not fail.
         """
         try:
-            async with background_tasks() as tasks:
+            async with BackgroundTasks() as tasks:
                 tasks.start(self._write_batches())
                 yield
         except BaseException:

@@ -1,6 +1,6 @@
-"""Descriptors: how one piece of content refers to another (OCI image-spec, descriptor.md), and known media types.
+"""Descriptors (OCI image-spec, descriptor.md), platforms and media types.
 
-A descriptor from outside is validated once, here. Unknown fields are ignored, as the specification demands.
+Untrusted descriptors are validated once, here. Unknown fields are ignored, as the specification requires.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import base64
 import platform as _host
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mirror.errors import UsageError
 from mirror.oci.digest import Digest
@@ -17,7 +17,7 @@ from mirror.strictjson import Fields, JsonObject
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"  # withdrawn before 1.1, but some exist
+OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"  # withdrawn before version 1.1, but some exist
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -35,18 +35,18 @@ SCHEMA1_TYPES = frozenset(
 )
 _FOREIGN = re.compile(r"application/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\b.*")
 
-MANIFEST_CAP = 4 * 1024 * 1024  # bytes; what registries accept for a manifest, and the most that is read of a config
+MANIFEST_CAP = 4 * 1024 * 1024  # bytes that registries accept for a manifest; also the limit for a config
 
-# Docker's attestations are children of an index; this annotation has the digest of the sibling that they are about.
-ATTESTS = "vnd.docker.reference.digest"
-REFERENCE_TYPE = "vnd.docker.reference.type"
+# Annotations of Docker's attestations, which are children of an index: the digest of the attested sibling, and a type
+_REFERENCE_DIGEST = "vnd.docker.reference.digest"
+_REFERENCE_TYPE = "vnd.docker.reference.type"
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What an image runs on: `os/architecture[/variant][:os.version]`.
+    """A platform, `os/architecture[/variant][:os.version]`.
 
-    `os_features`, and the CPU's `features` in Docker's manifest lists, are kept, but do not affect selection.
+    `os_features`, and the CPU's `features` in Docker's manifest lists, are kept but do not affect selection.
     """
 
     os: str
@@ -58,7 +58,7 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """Parse a platform as people type it; `x86_64`, `aarch64` and the like are understood.
+        """Parse a platform as users type it; aliases such as `x86_64` and `aarch64` are accepted.
 
         Raises:
             UsageError: not of the form os/arch[/variant][:os.version].
@@ -77,12 +77,12 @@ class Platform:
 
     @classmethod
     def host(cls) -> Platform:
-        """Return the platform of this machine; Linux on every operating system, since containers run it."""
+        """Return the platform of this machine, with Linux as the operating system everywhere, as in containers."""
         return cls.parse(f"linux/{_host.machine().lower() or 'amd64'}")
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Platform:
-        """Read the `platform` of a descriptor, or that of an image config.
+        """Return the platform in the `platform` of a descriptor, or in an image config.
 
         Raises:
             InvalidContent: a field is not a string, or not a list of strings.
@@ -119,7 +119,7 @@ class Platform:
 
 
 _ARCHITECTURES = frozenset({"386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x"})
-_ALIASES: Mapping[str, tuple[str, str | None]] = {
+_ALIASES: Mapping[str, tuple[str, str | None]] = {  # architecture and variant
     "x86_64": ("amd64", None),
     "x86-64": ("amd64", None),
     "aarch64": ("arm64", None),
@@ -130,17 +130,15 @@ _ALIASES: Mapping[str, tuple[str, str | None]] = {
     "i386": ("386", None),
     "i686": ("386", None),
 }
-
-
 _PLATFORM_KEYS = frozenset({"os", "architecture", "variant", "os.version", "os.features", "features"})
 _KEYS = frozenset({"mediaType", "digest", "size", "platform", "annotations", "urls", "artifactType", "data"})
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A typed, sized and hashed pointer to content. `size` is in bytes.
+    """A reference to content by digest, with its media type and its size in bytes.
 
-    `data` is the content itself, if the descriptor embeds it; it has been checked against digest and size.
+    `data` is the content itself, if the descriptor embeds it; it matches digest and size.
     """
 
     media_type: str
@@ -162,16 +160,25 @@ class Descriptor:
         """
         fields = Fields(value, what, _KEYS)
         platform = fields.nested("platform", _PLATFORM_KEYS)
-        found = cls(
-            media_type=fields.required("mediaType"),
-            digest=Digest.parse(fields.get("digest")),
-            size=fields.integer("size"),
+        media_type, digest = fields.required("mediaType"), Digest.parse(fields.get("digest"))
+        size, data = fields.integer("size"), None
+        if fields.get("data") is not None:
+            try:
+                data = base64.b64decode(fields.string("data"), validate=True)
+            except ValueError:
+                raise fields.invalid("'data' is not base64") from None
+            if len(data) != size or digest.compute(data) != digest:
+                raise fields.invalid(f"'data' is not the content that {digest} names")
+        return cls(
+            media_type=media_type,
+            digest=digest,
+            size=size,
             platform=Platform.from_fields(platform) if platform else None,
             annotations=fields.mapping("annotations"),
             urls=fields.strings("urls"),
             artifact_type=fields.string("artifactType") or None,
+            data=data,
         )
-        return found if fields.get("data") is None else _with_data(found, fields)
 
     @property
     def is_index(self) -> bool:
@@ -179,21 +186,21 @@ class Descriptor:
 
     @property
     def is_manifest(self) -> bool:
-        """Whether it is a manifest or an index, which registries keep under `/manifests/`."""
+        """True for manifests and indexes, which registries keep under `/manifests/`."""
         return self.media_type in MANIFEST_TYPES
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it is a layer that its licence keeps out of registries: it is fetched from `urls`, and not pushed."""
+        """True for layers whose licence keeps them out of registries: fetched from `urls`, not pushed."""
         return bool(_FOREIGN.fullmatch(self.media_type))
 
     @property
     def attests(self) -> str | None:
-        """The digest of the image that this attestation is about; None for other content."""
-        return self.annotations.get(ATTESTS) if REFERENCE_TYPE in self.annotations else None
+        """The digest of the image that this attestation describes; None if it is not an attestation."""
+        return self.annotations.get(_REFERENCE_DIGEST) if _REFERENCE_TYPE in self.annotations else None
 
     def to_json(self) -> JsonObject:
-        """Return the descriptor as JSON, without embedded data and `urls`."""
+        """Return the descriptor as JSON, without `data` and `urls`."""
         found: JsonObject = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
         if self.platform:
             found["platform"] = self.platform.to_json()
@@ -202,15 +209,3 @@ class Descriptor:
         if self.artifact_type:
             found["artifactType"] = self.artifact_type
         return found
-
-
-def _with_data(found: Descriptor, fields: Fields) -> Descriptor:
-    try:
-        data = base64.b64decode(fields.string("data"), validate=True)
-    except ValueError:
-        raise fields.invalid("'data' is not base64") from None
-    hasher = found.digest.hasher()
-    hasher.update(data)
-    if len(data) != found.size or not found.digest.matches(hasher):
-        raise fields.invalid(f"'data' is not the content that {found.digest} names")
-    return replace(found, data=data)

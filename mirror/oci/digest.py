@@ -1,7 +1,6 @@
-"""Digests: names of content that no other content has.
+"""Digests (OCI image-spec, descriptor.md, "Digests").
 
-Grammar: OCI image-spec, descriptor.md, "Digests". A digest becomes part of a path and of a URL, so only text that has
-passed through `Digest.parse` may be used to build one.
+Digests become parts of paths and URLs, so paths and URLs must only be built from digests that `Digest.parse` returned.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Protocol
 
 from mirror.errors import InvalidDigest
 
-# fullmatch, because `$` accepts a trailing newline. The encoded part has no dot and no slash: no traversal.
+# For fullmatch, since `$` accepts a trailing newline. The encoded part has no dot or slash: no path traversal.
 _GRAMMAR = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+", re.ASCII)
 _REGISTERED = {
     "sha256": re.compile(r"[a-f0-9]{64}"),
@@ -30,7 +29,7 @@ class Hasher(Protocol):
 
 
 class Digest(str):
-    """A validated digest, `algorithm:encoded`. It is a string, and sorts, hashes and prints as one."""
+    """A validated digest, `algorithm:encoded`."""
 
     __slots__ = ()
 
@@ -54,6 +53,12 @@ class Digest(str):
         """Return the SHA-256 digest of `data`."""
         return cls("sha256:" + hashlib.sha256(data).hexdigest())
 
+    def compute(self, data: bytes) -> Digest:
+        """Return the digest of `data` by the same algorithm; raises as `hasher`."""
+        hasher = self.hasher()
+        hasher.update(data)
+        return Digest(f"{self.algorithm}:{hasher.hexdigest()}")
+
     @property
     def algorithm(self) -> str:
         return self.partition(":")[0]
@@ -64,12 +69,12 @@ class Digest(str):
 
     @property
     def hashable(self) -> bool:
-        """Whether the algorithm is supported, so that content can be verified against the digest."""
+        """True if the algorithm is supported, so that content can be verified."""
         return self.algorithm in _REGISTERED
 
     @property
     def short(self) -> str:
-        """The first twelve characters, as people quote them. For display only."""
+        """The first twelve characters, for display only."""
         return self.encoded[:12]
 
     def hasher(self) -> Hasher:
@@ -86,7 +91,7 @@ class Digest(str):
         return hashlib.new(self.algorithm, usedforsecurity=True)
 
     def matches(self, hasher: Hasher) -> bool:
-        """Return whether a hash object of this algorithm has seen exactly the content that the digest names."""
+        """Return whether this is the digest of the data that `hasher`, of this algorithm, was updated with."""
         return hasher.hexdigest() == self.encoded
 
 

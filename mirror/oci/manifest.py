@@ -1,7 +1,7 @@
-"""Manifests and indexes, parsed from their bytes without I/O. The bytes themselves are kept and passed on unchanged.
+"""Manifests and indexes (OCI image-spec, manifest.md and image-index.md; Docker's schema 2).
 
-Rules: OCI image-spec, manifest.md and image-index.md; Docker's schema 2. A document that could be taken for both a
-manifest and an index is refused (CVE-2021-41190), as is schema 1, whose digest does not cover its bytes.
+A document that could be read as both a manifest and an index is rejected (CVE-2021-41190), and so is schema 1, whose
+digest does not cover its bytes.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ _KEYS = frozenset(
 class Document:
     """A parsed manifest or index.
 
-    `manifests` are the children of an index; `config` and `layers` the content of a manifest. `subject` is a weak
-    reference: what it names need not exist.
+    `manifests` are the children of an index, `config` and `layers` the content of a manifest. `subject` need not exist.
     """
 
     media_type: str
@@ -49,18 +48,18 @@ class Document:
 
     @property
     def kind(self) -> str | None:
-        """The artifact type (OCI image-spec, manifest.md, "artifactType"): its own, else that of its config."""
+        """The artifact type, by default the config's media type (OCI image-spec, manifest.md, "artifactType")."""
         return self.artifact_type or (self.config.media_type if self.config else None)
 
     @property
     def links(self) -> tuple[Descriptor, ...]:
-        """All content that has to exist for this document to be complete, in document order."""
+        """All content that the document requires, in document order."""
         return self.manifests + ((self.config,) if self.config else ()) + self.layers
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A manifest or an index: its descriptor, its exact bytes, and the document parsed from them."""
+    """A manifest or an index: descriptor, exact bytes, and parsed document."""
 
     descriptor: Descriptor
     data: bytes
@@ -72,13 +71,13 @@ def parse(data: bytes, media_type: str | None, what: str, *, cap: int = MANIFEST
 
     Args:
         data: the exact bytes.
-        media_type: the type from the descriptor or the Content-Type, if there is one.
-        what: names the document in errors; may be empty.
-        cap: the most bytes that are parsed at all.
+        media_type: the type from the descriptor or the Content-Type header, if there is one.
+        what: the name of the document in errors; may be empty.
+        cap: the maximum size in bytes.
 
     Raises:
-        InvalidContent: too large, not JSON, schema 1, not of the announced type, ambiguous, or broken.
-        InvalidDigest: a digest in it is outside the grammar.
+        InvalidContent: too large, not JSON, schema 1, not of the announced type, ambiguous, or otherwise invalid.
+        InvalidDigest: a digest in it is invalid.
     """
     if len(data) > cap:
         raise invalid(what, f"{len(data)} bytes; a manifest has at most {cap}")
@@ -86,28 +85,28 @@ def parse(data: bytes, media_type: str | None, what: str, *, cap: int = MANIFEST
 
 
 def parse_object(document: JsonObject, media_type: str | None, what: str) -> Document:
-    """Parse a manifest or an index whose JSON has been read already; see `parse`."""
+    """Parse a manifest or an index from its JSON object; see `parse`."""
     fields = Fields(document, what, _KEYS)
     found = _media_type(fields, media_type)
     version = fields.get("schemaVersion")
     if fields.string("mediaType") != OCI_ARTIFACT and (type(version) is not int or version != 2):
-        raise fields.invalid(f"'schemaVersion' is {str(version)[:40]}, and should be 2")
+        raise fields.invalid(f"'schemaVersion' is {str(version)[:40]}, but should be 2")
     return _parse_index(fields, found) if found in INDEX_TYPES else _parse_image(fields, found)
 
 
-def build_index(media_type: str, manifests: Sequence[JsonObject], extra: Mapping[str, str]) -> bytes:
-    """Return the bytes of a new index over descriptors as they were published; `extra` are its annotations.
+def build_index(media_type: str, manifests: Sequence[JsonObject], annotations: Mapping[str, str]) -> bytes:
+    """Return the bytes of a new index of `manifests`, descriptors with all published fields.
 
-    Docker's manifest lists have no annotations: there, only the entry in `index.json` has them.
+    `annotations` are left out of Docker's manifest lists, which have none.
     """
     document: JsonObject = {"schemaVersion": 2, "mediaType": media_type, "manifests": list(manifests)}
-    if media_type == OCI_INDEX and extra:
-        document["annotations"] = dict(extra)
+    if media_type == OCI_INDEX and annotations:
+        document["annotations"] = dict(annotations)
     return json.dumps(document, indent=2).encode()
 
 
 def build_image(config: Descriptor, layers: Sequence[Descriptor], annotations: Mapping[str, str]) -> bytes:
-    """Return the bytes of a new OCI manifest, for an image that came without one."""
+    """Return the bytes of a new OCI manifest, for an image without one."""
     document: JsonObject = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
@@ -119,12 +118,12 @@ def build_image(config: Descriptor, layers: Sequence[Descriptor], annotations: M
 
 
 def raw_children(data: bytes, what: str) -> list[JsonObject]:
-    """Return the descriptors of an index that has been parsed before, as JSON objects with all of their fields."""
+    """Return the descriptors in a valid index as JSON objects, with all of their fields."""
     return Fields.load(data, what).array("manifests")
 
 
 def _media_type(fields: Fields, announced: str | None) -> str:
-    """Decide what a document is: as announced, if its own mediaType agrees; else by that, or by its fields."""
+    """Return the media type: announced, from the document, or by its fields; the first two must agree."""
     own, version = fields.string("mediaType"), fields.get("schemaVersion")
     is_schema1 = (version == 1 and version is not True) or any(key.casefold() == "fslayers" for key in fields.document)
     if is_schema1 or announced in SCHEMA1_TYPES or own in SCHEMA1_TYPES:
@@ -149,8 +148,8 @@ def _media_type(fields: Fields, announced: str | None) -> str:
 def _parse_index(fields: Fields, media_type: str) -> Document:
     for name in ("config", "layers", "blobs"):
         if fields.get(name) is not None:
-            raise fields.invalid(f"an index that also has {name!r}: two readers could take it for two things")
-    if "manifests" not in fields.document:  # an empty list may be null, as Go writes it
+            raise fields.invalid(f"an index that also has {name!r} is ambiguous")
+    if "manifests" not in fields.document:  # Go writes an empty list as null
         fields.missing("manifests")
     return Document(
         media_type=media_type,
@@ -163,7 +162,7 @@ def _parse_index(fields: Fields, media_type: str) -> Document:
 
 def _parse_image(fields: Fields, media_type: str) -> Document:
     if fields.get("manifests") is not None:
-        raise fields.invalid("a manifest that also has 'manifests': two readers could take it for two things")
+        raise fields.invalid("a manifest that also has 'manifests' is ambiguous")
     is_artifact = media_type == OCI_ARTIFACT
     config = None if is_artifact else _descriptor(fields, "config")
     if config is None and not is_artifact:

@@ -1,4 +1,4 @@
-"""Select among the platforms of an image. Pure: works on the descriptors of an index."""
+"""Selection of platforms among the descriptors of an index."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Iterable, Sequence
 from mirror.errors import NotFound
 from mirror.oci.descriptor import Descriptor, Platform
 
-# The preferred variants if none is requested, best first, as in containerd and Docker: 32-bit ARM.
-_ARM = ("v7", "v6", "v5", None)
+_ARM_VARIANTS = ("v7", "v6", "v5", None)  # of 32-bit ARM, by default preference, as in containerd and Docker
 
 
 def select(children: Sequence[Descriptor], wanted: Iterable[Platform], image: str) -> list[Descriptor]:
-    """Return one child for each of the platforms wanted, in the published order.
+    """Return one child for each wanted platform, in the published order.
 
     Raises:
-        NotFound: there is none for one of them; the message lists the platforms that there are.
+        NotFound: there is none for one of them; the hint lists the available platforms.
     """
     chosen: set[int] = set()
     for platform in wanted:
@@ -31,14 +30,14 @@ def select(children: Sequence[Descriptor], wanted: Iterable[Platform], image: st
 
 
 def with_attestations(children: Sequence[Descriptor], chosen: Iterable[Descriptor]) -> list[Descriptor]:
-    """Return the chosen children and the attestations about them, in the published order."""
+    """Return the chosen children and their attestations, in the published order."""
     images = list(chosen)
     digests = {child.digest for child in images}
     return [child for child in children if child in images or child.attests in digests]
 
 
 def fits(wanted: Platform, offered: Platform | None) -> bool:
-    """Return whether an image for `offered` suits `wanted`; a variant or version has to match only if it is wanted."""
+    """Return whether an image for `offered` suits `wanted`, whose variant and version may be None to match any."""
     if offered is None or not offered.known or (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
         return False
     if wanted.os_version and wanted.os_version != offered.os_version:
@@ -47,11 +46,11 @@ def fits(wanted: Platform, offered: Platform | None) -> bool:
 
 
 def absent(wanted: Platform, offered: Iterable[Platform | None], image: str) -> NotFound:
-    """Return the error for a platform that an image does not have."""
-    there = dict.fromkeys(str(platform) for platform in offered if platform and platform.known)
+    """Return the error for a platform that is not available."""
+    available = dict.fromkeys(str(platform) for platform in offered if platform and platform.known)
     return NotFound(
         f"{image} has no image for {wanted}.",
-        hint=f"It has: {', '.join(there)}." if there else "It does not say its platforms; try --all-platforms.",
+        hint=f"It has: {', '.join(available)}." if available else "Its platforms are not known; try --all-platforms.",
     )
 
 
@@ -63,5 +62,5 @@ def _variant(platform: Platform) -> str | None:
 def _rank(wanted: Platform, offered: Platform | None) -> int:
     variant = offered.variant if offered else None
     if wanted.architecture == "arm" and wanted.variant is None:
-        return _ARM.index(variant) if variant in _ARM else len(_ARM)
+        return _ARM_VARIANTS.index(variant) if variant in _ARM_VARIANTS else len(_ARM_VARIANTS)
     return 0 if offered and _variant(offered) == _variant(wanted) else 1

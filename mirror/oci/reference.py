@@ -1,7 +1,6 @@
-"""Image references as people type them: `redis:4.0`, `localhost:5000/a/b:tag`, `name@sha256:…`, `docker://…`.
+"""Image references as users type them: `redis:4.0`, `localhost:5000/a/b:tag`, `name@sha256:…`, `docker://…`.
 
-Grammar: OCI distribution-spec, "Pulling manifests", and Docker's grammar for hosts, ports and IPv6 literals. This is
-pure data; `mirror.registry` finds the address of a registry.
+Grammar: OCI distribution-spec, "Pulling manifests", and Docker's grammar for hosts, ports and IPv6 literals.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?P<v6>[a-fA-F0-9:.]+)\])(?::
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
-LONGEST_NAME = 255  # characters of registry and repository together; registries have the same limit
+LONGEST_NAME = 255  # characters of registry and repository together, as in registries
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A registry host, a repository, and a tag, a digest, or both, in which case the digest decides."""
+    """A registry host, a repository, and a tag, a digest, or both; then the digest takes precedence."""
 
     registry: str
     repository: str
@@ -35,16 +34,20 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Parse a reference as people type it; the tag is `latest` if there is neither tag nor digest.
+        """Parse a reference as users type it; the tag is `latest` if there is neither tag nor digest.
 
         Raises:
             InvalidReference: outside the grammar.
         """
         rest = text.removeprefix("docker://")
         rest, at, digest = rest.partition("@")
-        rest, tag = _split_tag(rest)
-        registry, repository = _split_registry(rest)
-        found = cls(registry, repository, tag, _digest(text, digest) if at else None)
+        name, colon, last = rest.rpartition(":")
+        has_tag = bool(colon) and "/" not in last  # otherwise the colon precedes a port
+        registry, repository = _split_registry(name if has_tag else rest)
+        try:
+            found = cls(registry, repository, last if has_tag else None, Digest.parse(digest) if at else None)
+        except InvalidDigest as error:
+            raise _invalid(text, str(error).rstrip(".")) from None
         found._check(text)
         return found if found.tag or found.digest else replace(found, tag="latest")
 
@@ -73,7 +76,7 @@ class Reference:
 
     @property
     def target(self) -> str:
-        """What to request from the registry: the digest if there is one, else the tag."""
+        """The digest if there is one, else the tag: what is requested from the registry."""
         return self.digest or self.tag or "latest"
 
     @property
@@ -83,13 +86,13 @@ class Reference:
 
     @property
     def familiar(self) -> str:
-        """The shortest equivalent name, as docker shows it: `redis:4.0`."""
+        """The shortest equivalent reference, as docker shows it: `redis:4.0`."""
         names = (self.repository.removeprefix("library/"), self.repository)
         short = (name for name in names if _split_registry(name) == (self.registry, self.repository))
         return str(self).replace(self.name, next(short, self.name), 1)
 
     def pinned(self, digest: Digest) -> str:
-        """Return `registry/repository:tag@digest`, the result line of a pull and of a push."""
+        """Return the reference with a digest, as pull and push print it: `registry/repository:tag@digest`."""
         return f"{self.name}{':' + self.tag if self.tag else ''}@{digest}"
 
     def __str__(self) -> str:
@@ -104,17 +107,12 @@ def is_tag(text: str) -> bool:
 def is_host(text: str) -> bool:
     """Return whether `text` is a registry host, with or without a port."""
     found = _HOST.fullmatch(text)
-    if not found:
+    if not found or not 0 < int(found["port"] or 1) < 2**16:
         return False
-    return 0 < int(found["port"] or 1) < 2**16 and (found["v6"] is None or _is_ipv6(found["v6"]))
-
-
-def _is_ipv6(text: str) -> bool:
     try:
-        ipaddress.IPv6Address(text)
+        return found["v6"] is None or bool(ipaddress.IPv6Address(found["v6"]))
     except ValueError:
         return False
-    return True
 
 
 def is_repository(text: str) -> bool:
@@ -122,13 +120,8 @@ def is_repository(text: str) -> bool:
     return bool(_REPOSITORY.fullmatch(text))
 
 
-def _split_tag(rest: str) -> tuple[str, str | None]:
-    head, colon, tail = rest.rpartition(":")
-    return (head, tail) if colon and "/" not in tail else (rest, None)
-
-
 def _split_registry(rest: str) -> tuple[str, str]:
-    """Split by Docker's rule: the first part is a host if it has a dot, a port or upper case, or is `localhost`."""
+    """Split off the registry: the first part if it has a dot, a port or upper case, or is `localhost`, as in Docker."""
     first, slash, tail = rest.partition("/")
     looks_like_host = "." in first or ":" in first or first == "localhost" or first != first.lower()
     registry, repository = (first, tail) if slash and looks_like_host else (DOCKER_HUB, rest)
@@ -137,13 +130,6 @@ def _split_registry(rest: str) -> tuple[str, str]:
     if registry == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"
     return registry, repository
-
-
-def _digest(text: str, digest: str) -> Digest:
-    try:
-        return Digest.parse(digest)
-    except InvalidDigest as error:
-        raise _invalid(text, str(error).rstrip(".")) from None
 
 
 def _invalid(text: str, why: str) -> InvalidReference:

@@ -1,4 +1,4 @@
-"""Referrers of an image: manifests that have it as their `subject`, or a tag made from its digest. Pure.
+"""Referrers of an image: manifests with the image as `subject`, or with a tag derived from the image's digest.
 
 sha256-<hex>                      the referrers tag: an index of referrers, for registries without the API
                                   (OCI distribution-spec, "Referrers Tag Schema")
@@ -28,7 +28,7 @@ _ABOUT = re.compile(r"sha(?:256|384|512)-[0-9a-f]{64,128}(?:\.(?:sig|att|sbom))?
 class Tagged:
     """A tag and its digest.
 
-    For a list of referrers, `members` have to be in the list; others may be added to it, which changes its digest.
+    If it is a list of referrers, it must contain `members`; others may be added, which changes its digest.
     """
 
     tag: str
@@ -37,28 +37,28 @@ class Tagged:
 
 
 def referrers_tag(subject: Digest) -> str:
-    """Return the tag that lists the referrers of `subject` in registries without the referrers API."""
+    """Return the tag for the list of referrers of `subject`, in registries without the referrers API."""
     return _ILLEGAL.sub("-", f"{subject.algorithm[:32]}-{subject.encoded[:64]}")
 
 
 def cosign_tags(subject: Digest) -> list[str]:
-    """Return the tags under which cosign stores its data about `subject`; none if they would be too long for tags."""
+    """Return the tags under which cosign stores data about `subject`; none if they would be too long for tags."""
     stem = f"{subject.algorithm}-{subject.encoded}"
     return [tag for tag in (f"{stem}.{kind}" for kind in _COSIGN) if is_tag(tag)]
 
 
 def tags_about(subject: Digest) -> list[str]:
-    """Return every tag that is made from the digest of `subject`."""
+    """Return all tags that are derived from the digest of `subject`."""
     return [referrers_tag(subject), *cosign_tags(subject)]
 
 
 def is_about(tag: str | None) -> bool:
-    """Return whether a tag is made from the digest of another manifest."""
+    """Return whether a tag is derived from a digest."""
     return tag is not None and bool(_ABOUT.fullmatch(tag))
 
 
 def subject_of(tag: str | None) -> Digest | None:
-    """Return the digest that a tag is made from; None if there is none, or only the beginning of a long one."""
+    """Return the digest that a tag is derived from; None if there is none, or if the tag has only its beginning."""
     algorithm, _, encoded = (tag or "").partition(".")[0].partition("-")
     try:
         return Digest.parse(f"{algorithm}:{encoded}") if is_about(tag) else None
@@ -71,7 +71,7 @@ def is_referrers_tag(tag: str | None) -> bool:
 
 
 def described(node: Node) -> JsonObject:
-    """Return the descriptor of a referrer for a list of them: with its artifact type and all annotations."""
+    """Return the descriptor of a referrer for a list: with its artifact type and all annotations."""
     document = node.document
     found: JsonObject = {
         "mediaType": node.descriptor.media_type,
@@ -83,6 +83,6 @@ def described(node: Node) -> JsonObject:
 
 
 def list_of(nodes: Iterable[Node]) -> bytes:
-    """Return an index of referrers; the same referrers give the same bytes."""
+    """Return an index of referrers; the bytes do not depend on the order of `nodes`."""
     once = {node.descriptor.digest: node for node in nodes}
     return build_index(OCI_INDEX, [described(once[digest]) for digest in sorted(once)], {})

@@ -1,7 +1,7 @@
-"""Registries over HTTP, client side (OCI distribution-spec); only this package and `mirror.serve` import aiohttp.
+"""A client for registries (OCI distribution-spec). Only this package and `mirror.serve` import aiohttp.
 
 A `Client` holds the connections of one command; `open_source` and `open_target` return the repository of an image.
-`.importlinter` has the order of its modules, from top to bottom.
+`.importlinter` defines the layers of its modules.
 """
 
 from mirror.registry.client import Client

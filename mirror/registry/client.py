@@ -1,7 +1,8 @@
-"""The registries of one command, and the connections to them."""
+"""The registries of one command."""
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from functools import cached_property, partial
 from types import TracebackType
@@ -15,26 +16,26 @@ from mirror.ratelimit import Usage
 from mirror.registry.auth.credential_store import CredentialStore
 from mirror.registry.http import CONNECT_TIMEOUT, Registry, SharedLimits
 from mirror.registry.options import RegistryOptions
-from mirror.registry.transport.budget import SegmentBudget
 from mirror.registry.transport.rate_limit import RateLimit
 from mirror.registry.transport.route import SocketFactory
 
 _READ_BUFFER = 1024 * 1024  # bytes that aiohttp reads ahead on one connection, at most
+_MAX_SEGMENTS = 10  # of all blobs that are fetched over several connections; each is buffered in memory
 
 
 class Client:
     """All registries of one command, and the connections to them; an asynchronous context manager.
 
-    Repositories are opened with `open_source` and `open_target`, which apply the mirrors and `registries.conf`.
+    Open repositories with `open_source` and `open_target`, which apply the mirrors and `registries.conf`.
 
-    `warnings` are sentences about what did not stop the command, such as a mirror that was skipped.
+    `warnings` are sentences, such as about a mirror that was skipped.
     """
 
     def __init__(self, options: RegistryOptions) -> None:
         self.options = options
         self.warnings: list[str] = []
         self._registries: dict[tuple[str, bool, bool], Registry] = {}
-        self._limits = SharedLimits(SegmentBudget(), RateLimit(options.limit_rate))
+        self._limits = SharedLimits(asyncio.Semaphore(_MAX_SEGMENTS), RateLimit(options.limit_rate))
         self._credentials = CredentialStore(options.authfile, options.credentials)
         self._stack: AsyncExitStack | None = None
 
@@ -58,7 +59,7 @@ class Client:
             await self._stack.aclose()
 
     def quota_usage(self) -> list[Usage]:
-        """Return what has been used of the pull quotas of the registries that have one."""
+        """Return the use of pull quotas, of the registries that have one."""
         found = self._registries.values()
         return [Usage(registry.name, registry.pulls, registry.quota) for registry in found if registry.quota]
 
@@ -67,8 +68,8 @@ class Client:
 
         Args:
             host: `HOST[:PORT]`.
-            insecure: it may use plain HTTP, or have any certificate.
-            explicit: the user named this host, so the wildcard `*` in the options applies to it; not to mirrors.
+            insecure: allow plain HTTP and any certificate.
+            explicit: the user named this host, so the wildcard `*` in the options applies to it. False for mirrors.
         """
         if self._stack is None:
             raise RuntimeError("the client is not open")
@@ -80,16 +81,16 @@ class Client:
         return self._registries[key]
 
     def _open_session(self, sockets: SocketFactory | None) -> aiohttp.ClientSession:
-        assert self._stack is not None, "open"
+        assert self._stack is not None, "checked by `registry`"
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, socket_factory=sockets),  # concurrency is limited by the callers
-            auto_decompress=False,  # digests are of the bytes as they are transferred
+            auto_decompress=False,  # digests cover the bytes as transferred
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": self.options.user_agent, "Accept-Encoding": "identity"},
             read_bufsize=min(_READ_BUFFER, batch_size(self.options.jobs)),
             requote_redirect_url=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=self.options.timeout),
-            trust_env=False,  # it would send ~/.netrc to the hosts of redirects
+            trust_env=False,  # True would send credentials from ~/.netrc to redirect targets
         )
         self._stack.push_async_callback(session.close)
         return session

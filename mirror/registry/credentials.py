@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user and a password, or a token. The repr shows neither, so no traceback or log does.
+    """A user and a password, or a token. The repr hides them, so that tracebacks and logs do too.
 
     Attributes:
         user: the user name.
         password: the password.
         identity_token: a refresh token, which a token server accepts in place of a password (`identitytoken`).
         registry_token: a Bearer token for the registry itself (`registrytoken`).
-        source: where they were found, for messages: a file or a credential helper.
+        source: the file or credential helper that they are from, for messages.
     """
 
     user: str = field(repr=False)
@@ -26,7 +26,7 @@ class Credentials:
 
     @property
     def basic(self) -> str:
-        """The Basic `Authorization` header (RFC 7617); an identity token takes the place of the password."""
+        """The Basic `Authorization` header (RFC 7617); without a password, with the identity token."""
         pair = f"{self.user}:{self.password or self.identity_token}"
         return "Basic " + base64.b64encode(pair.encode()).decode()
 

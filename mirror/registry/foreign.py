@@ -1,16 +1,14 @@
-"""Foreign layers: blobs that a licence keeps out of registries, at the `urls` of their descriptors (OCI image-spec).
+"""Foreign layers: blobs whose licence keeps them out of registries, fetched from their `urls` (OCI image-spec).
 
-The publisher of the manifest chose those URLs, so requests to them carry no credentials, whatever the servers ask for
-(CVE-2020-15157). They are subject to the same rules as redirects of the image's registry: a registry on the Internet
-cannot make us fetch from our own network.
+The publisher of the manifest chose those URLs, so requests to them never carry credentials (CVE-2020-15157), and the
+address rules for redirects of the image's registry apply: a registry on the Internet cannot make us send requests into
+our own network.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-
-import aiohttp
 
 from mirror.content.store import Source
 from mirror.content.stream import BlobReader
@@ -21,29 +19,15 @@ from mirror.registry.blobs.download import last_modified
 from mirror.registry.http import Registry
 from mirror.registry.transport.urls import parse_http_url, redact
 
-_MAX_URLS = 16  # of one layer that are tried
-
-
-@asynccontextmanager
-async def open_foreign(registry: Registry, text: str) -> AsyncIterator[aiohttp.ClientResponse]:
-    """Open a URL from a manifest of `registry`, without credentials.
-
-    Raises:
-        TransferError: it is not an http(s) URL, or could not be fetched.
-    """
-    url = parse_http_url(text)
-    if url is None:
-        raise TransferError(f"The URL of a foreign layer, {text[:200]!r}, is not an http(s) URL.")
-    async with registry.send("GET", url.with_fragment(None), scope=None) as response:
-        yield response
+_MAX_URLS = 16  # to try for one layer
 
 
 class ForeignLayers:
-    """`Source`: a source whose foreign layers are fetched from their URLs, under the address rules of `registry`."""
+    """`Source`: another source, whose foreign layers are fetched from their URLs by `registry`'s address rules."""
 
     def __init__(self, source: Source, registry: Registry) -> None:
         self._source, self._registry = source, registry
-        self._failed: dict[Digest, set[str]] = {}  # URLs by layer
+        self._failed: dict[Digest, set[str]] = {}  # URLs by digest
 
     async def resolve(self, name: str) -> Descriptor:
         """`Source`: as the underlying source."""
@@ -51,12 +35,7 @@ class ForeignLayers:
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        """`Source`: open a blob or manifest, not yet verified; a foreign layer always from its beginning.
-
-        Raises:
-            SizeMismatch: a server announces a different size from the descriptor's.
-            TransferError: it could not be fetched; transient if there are URLs that have not been tried.
-        """
+        """`Source`: open a blob or manifest, not yet verified; a foreign layer is always read from its beginning."""
         if not (node.is_foreign and node.urls):
             async with self._source.open_blob(node, start) as body:
                 yield body
@@ -64,7 +43,10 @@ class ForeignLayers:
         failed = self._failed.setdefault(node.digest, set())
         left = [url for url in dict.fromkeys(node.urls[:_MAX_URLS]) if url not in failed] or [node.urls[0]]
         try:
-            async with open_foreign(self._registry, left[0]) as response:
+            url = parse_http_url(left[0])
+            if url is None:
+                raise TransferError(f"The URL of a foreign layer, {left[0][:200]!r}, is not an http(s) URL.")
+            async with self._registry.send("GET", url.with_fragment(None), scope=None) as response:  # no credentials
                 origin = redact(response.url)
                 if response.content_length not in (None, node.size):
                     raise SizeMismatch(f"{node.digest} from {origin}", want=node.size, got=response.content_length)

@@ -24,7 +24,6 @@ from mirror.registry import push_errors
 from mirror.registry.auth.authenticator import Authenticator, FindCredentials, Rejection
 from mirror.registry.options import RegistryOptions
 from mirror.registry.transport.addresses import is_loopback
-from mirror.registry.transport.budget import SegmentBudget
 from mirror.registry.transport.errors import iter_body, translate_errors
 from mirror.registry.transport.rate_limit import RateLimit, rate_limited
 from mirror.registry.transport.request import Request
@@ -44,15 +43,15 @@ _TOKEN_CAP = 1024 * 1024  # bytes of a token server's response
 
 @dataclass(frozen=True, slots=True)
 class SharedLimits:
-    """What all registries of one command share: the budget of segments in flight, and the rate limit."""
+    """Limits that all registries of one command share: the number of segments in flight, and the rate."""
 
-    segments: SegmentBudget
+    segments: asyncio.Semaphore
     rate: RateLimit
 
 
 @dataclass(frozen=True, slots=True)
 class _Exchange:
-    """One request before authentication: what is sent, and how its response is buffered."""
+    """A request, which may be sent several times: with other credentials, to other URLs."""
 
     method: str
     url: URL
@@ -62,7 +61,7 @@ class _Exchange:
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether it can be sent again: a stream cannot, it is used up."""
+        """False if the body is a stream, which is used up when sent."""
         return isinstance(self.data, bytes | None)
 
 
@@ -72,12 +71,12 @@ class Registry:
     Attributes:
         name: the registry as in image names, `HOST[:PORT]`.
         options: how to talk to it.
-        limits: what all registries of the command share.
-        supports_ranges: False once it has failed to answer a range request.
-        blob_repositories: a repository that is known to have a blob, by digest, for mounting.
-        max_body_size: the largest upload request in bytes, as set or found out.
-        quota: the pull quota in its latest response that had one.
-        pulls: how many manifests it has sent, which is what pull quotas count.
+        limits: the limits shared by all registries of the command.
+        supports_ranges: False once a range request has failed.
+        blob_repositories: by digest, a repository from which the blob can be mounted.
+        max_body_size: the maximum size of an upload request in bytes, as set or as found out.
+        quota: the pull quota in the latest response that had one.
+        pulls: the number of manifests fetched, which pull quotas count.
     """
 
     def __init__(
@@ -116,19 +115,19 @@ class Registry:
         data: Any = None,
         buffer_size: int | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send one request, authenticated, and with the redirects of a GET or HEAD followed; yield the response.
+        """Send a request with authentication, follow redirects of a GET or HEAD, and yield the response.
 
         Args:
             method: the HTTP method.
-            path: a path below `/v2/`, or a whole URL that the registry has given.
-            scope: what the request needs, for the token; None: send no credentials.
-            expect: the statuses that are returned; every other one is an error.
+            path: a path below `/v2/`, or a whole URL from the registry.
+            scope: the token scope that the request needs; None: send no credentials.
+            expect: the statuses to return; all others are errors.
             headers: additional headers.
             data: bytes, or an asynchronous iterator, which can be sent only once.
-            buffer_size: bytes of the response that are read ahead, at most; None: the client's default.
+            buffer_size: bytes of the response to read ahead, at most; None: the client's default.
 
         Raises:
-            Unauthorized: credentials are required, or other ones.
+            Unauthorized: credentials are required, or were rejected.
             TransferError: the network failed, or the status is unexpected.
         """
         with translate_errors(Request(method, f"https://{self._host}", self._host)):
@@ -138,9 +137,9 @@ class Registry:
         request = Request.to(method, url)
         with translate_errors(request):
             async with AsyncExitStack() as stack:
-                # The response must begin in time, however slowly it arrives; an upload may take as long as it takes.
-                patience = CONNECT_TIMEOUT + 2 * self.options.timeout if exchange.is_repeatable else None
-                async with self._throttle.slot(), asyncio.timeout(patience):
+                # Limits the time until the response begins. An upload may take as long as it needs.
+                timeout = CONNECT_TIMEOUT + 2 * self.options.timeout if exchange.is_repeatable else None
+                async with self._throttle.slot(), asyncio.timeout(timeout):
                     response = await self._send_authenticated(stack, exchange, scope)
                     self._observe(response)
                 if response.status not in expect:
@@ -172,7 +171,7 @@ class Registry:
         Args:
             response: the response.
             cap: the maximum size in bytes.
-            what: the beginning of the error message.
+            what: the subject of error messages.
 
         Raises:
             InvalidContent: it is larger than `cap`.
@@ -187,9 +186,9 @@ class Registry:
         return b"".join(chunks)
 
     async def _open(self) -> URL:
-        """Return the registry's base URL, after choosing its scheme once.
+        """Return the registry's base URL, and choose its scheme the first time.
 
-        It is http if that is set, or if TLS is optional (on loopback, and for insecure registries) and not used.
+        It is http if the settings say so, or if TLS is optional (loopback or insecure) and the server does not use it.
         """
         async with self._opening:
             if self._route.base is None:
@@ -205,7 +204,7 @@ class Registry:
     async def _send_authenticated(
         self, stack: AsyncExitStack, exchange: _Exchange, scope: str | None
     ) -> aiohttp.ClientResponse:
-        """Send a request, and again with what a challenge asks for."""
+        """Send a request; answer a challenge, and send it again."""
         if scope is None:
             return await self._follow_redirects(stack, exchange, None)
         auth = self._auth
@@ -213,7 +212,7 @@ class Registry:
         authorization = auth.authorization(scope)
         response = await self._follow_redirects(stack, exchange, authorization)
         for renewed in (False, True):
-            # A challenge from another host, to which the registry redirected, must not get the registry's credentials.
+            # The registry's credentials must not answer the challenge of another host, after a redirect.
             if not exchange.is_repeatable or not self._route.is_registry(response.url):
                 break
             challenges = response.headers.getall("WWW-Authenticate", [])
@@ -227,7 +226,7 @@ class Registry:
     async def _follow_redirects(
         self, stack: AsyncExitStack, exchange: _Exchange, authorization: str | None, origin: URL | None = None
     ) -> aiohttp.ClientResponse:
-        """Send a request and follow redirects; `authorization` is sent only to `origin`, by default the registry's."""
+        """Send a request and follow redirects. Only `origin`, by default the registry's, gets `authorization`."""
         home, url = (origin or self._route.base or URL()).origin(), exchange.url
         for _ in range(_MAX_REDIRECTS):
             headers = dict(exchange.headers)
@@ -244,10 +243,10 @@ class Registry:
         raise TransferError(f"{url.authority}: more than {_MAX_REDIRECTS} redirects.")
 
     def _observe(self, response: aiohttp.ClientResponse) -> None:
-        """Take note of what any response says about the registry: throttling, and the pull quota."""
+        """Record what a response says about throttling and the pull quota."""
         pause = retry_after(response.headers.get("Retry-After"))
         if response.status == 429 or (response.status == 503 and pause is not None):
-            if self._route.is_registry(response.url):  # another host's answer does not speak for the registry
+            if self._route.is_registry(response.url):  # not if another host answered, after a redirect
                 self._throttle.throttled(pause)
         else:
             self._throttle.succeeded()

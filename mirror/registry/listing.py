@@ -1,7 +1,7 @@
 """Paginated lists (OCI distribution-spec, "Listing Tags" and "Listing Referrers"; RFC 8288 for `Link`).
 
-The next page is wherever the `Link` header says. A short page need not be the last, and a registry may return
-everything at once (distribution 2 does). Pages, names and bytes are limited, since a registry can go on for ever.
+The `Link` header alone says where the next page is: a short page need not be the last, and a registry may return
+everything at once (distribution 2 does). Pages, tags and bytes are limited, since a registry could go on forever.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Page:
         status: the status of the response.
         data: the body; empty unless the status is 200.
         next_path: the path of the next page below `/v2/`; None if this is the last.
-        redirected: the response is from another URL than the one requested.
+        redirected: the response came from a URL other than the requested one.
     """
 
     status: int
@@ -63,11 +63,10 @@ async def pages(
     Args:
         registry: the registry.
         path: the first page's path below `/v2/`.
-        scope: what the requests need, for the token.
-        expect: the statuses that are returned for the first page. Those that are worth a retry are returned only after
-            a redirect.
+        scope: the token scope that the requests need.
+        expect: the statuses to return for the first page; transient ones only after a redirect.
         retry: retries of each page.
-        max_pages: how many pages to request, at most.
+        max_pages: the maximum number of pages.
 
     Raises:
         InvalidContent: the links between the pages are circular, or there are more pages or bytes than allowed.
@@ -79,7 +78,7 @@ async def pages(
     next_path: str | None = path
     while next_path is not None:
         if next_path in seen:
-            raise InvalidContent(f"{registry.name}: the pages of {what} go in a circle.")
+            raise InvalidContent(f"{registry.name}: the pages of {what} link in a circle.")
         if len(seen) == max_pages:
             raise InvalidContent(f"{registry.name}: {what} has more than {max_pages} pages.")
         seen.add(next_path)
@@ -107,12 +106,11 @@ async def _page(registry: Registry, path: str, scope: str, expect: frozenset[int
 def next_page(response: aiohttp.ClientResponse) -> str | None:
     """Return the path of the next page below `/v2/`; None if this is the last.
 
-    Only the path and query of a `Link` are used, and the next page is requested from the same registry: registries
-    behind a proxy name hosts and schemes that cannot be reached from outside, and one that names another host must not
-    make us send requests there, let alone credentials.
+    Only the path and query of the link are used, for a request to the same registry: behind a proxy, registries name
+    hosts that cannot be reached from outside, and no registry may send our requests and credentials to another host.
 
     Raises:
-        TransferError: it is outside of the registry's API.
+        TransferError: the link leads outside the registry's API.
     """
     for target, relations in parse_links(response.headers.getall("Link", [])):
         if "next" not in relations:
@@ -126,7 +124,7 @@ def next_page(response: aiohttp.ClientResponse) -> str | None:
 
 
 def parse_links(headers: Iterable[str]) -> list[tuple[str, frozenset[str]]]:
-    """Return the targets and relation types of `Link` headers, up to the first part of each that is malformed."""
+    """Return the targets and relation types in `Link` headers; each header is read up to its first malformed part."""
     links = []
     for header in headers:
         position = 0
@@ -135,7 +133,7 @@ def parse_links(headers: Iterable[str]) -> list[tuple[str, frozenset[str]]]:
             relations: str | None = None
             while (parameter := _PARAMETER.match(header, position)) and parameter.end() > position:
                 name, quoted, bare = parameter.groups()
-                if name.lower() == "rel" and relations is None:  # RFC 8288, 3.3: only the first one counts
+                if name.lower() == "rel" and relations is None:  # the first one counts (RFC 8288, 3.3)
                     relations = (bare or "") if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
                 position = parameter.end()
             links.append((link[1].strip(), frozenset((relations or "").lower().split())))
@@ -150,13 +148,13 @@ async def list_tags(
     Args:
         registry: the registry.
         repository: the repository's name.
-        scope: what the requests need, for the token.
+        scope: the token scope that the requests need.
         retry: retries of each page.
-        max_pages: how many pages to request, at most.
+        max_pages: the maximum number of pages.
 
     Raises:
         NotFound: the repository does not exist.
-        InvalidContent: the response is not a list of tags, or too long.
+        InvalidContent: the response is not a list of tags, or it is too long.
         TransferError: it could not be fetched.
     """
     tags: dict[str, None] = {}
@@ -165,17 +163,13 @@ async def list_tags(
     async for page in pages(registry, first, scope, expect=frozenset({200, 404}), retry=retry, max_pages=max_pages):
         if page.status == 404:
             raise NotFound(f"There is no repository {registry.name}/{repository}.")
-        tags.update(dict.fromkeys(_tags(page.data, what)))
+        if is_html(page.data):
+            raise InvalidContent(f"{what} is a web page.", hint=HTML_HINT)
+        found = Fields.load(page.data, what).strings("tags")
+        for tag in found:
+            if not is_tag(tag):
+                raise invalid(what, f"{tag[:140]!r} is not a valid tag")
+        tags.update(dict.fromkeys(found))
         if len(tags) > MAX_TAGS:
             raise InvalidContent(f"{what} has more than {MAX_TAGS} tags.")
     return list(tags)
-
-
-def _tags(data: bytes, what: str) -> tuple[str, ...]:
-    if is_html(data):
-        raise InvalidContent(f"{what} is a web page.", hint=HTML_HINT)
-    tags = Fields.load(data, what).strings("tags")
-    for tag in tags:
-        if not is_tag(tag):
-            raise invalid(what, f"{tag[:140]!r} is not a valid tag")
-    return tags

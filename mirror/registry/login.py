@@ -1,16 +1,17 @@
-"""Log in and out: check credentials with the registry, and store them where docker and podman find them, too.
+"""Log in and out: check credentials with the registry, and store them where docker and podman find them too.
 
-1. ask the registry, with the credentials
+1. check the credentials with a request to the registry
 2. choose the file: the explicit one, else the first with an entry for the registry, else docker's, which all tools read
-3. give them to the credential helper that the file sets for the registry, else write them into the file
+3. give them to the credential helper that the file names for the registry, else write them to the file
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from mirror.errors import NotFound, StorageError, Unauthorized, UsageError
 from mirror.fs.atomic import replace_file
@@ -19,8 +20,41 @@ from mirror.oci.reference import is_host, is_repository
 from mirror.registry import Client, Credentials, RegistryOptions
 from mirror.registry.auth import credential_store
 from mirror.registry.auth.authfile import AuthFile, normalize, prefixes, server_of
-from mirror.registry.login_results import LoginResult, LogoutResult, StoredLogin
 from mirror.retry import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLogin:
+    """The place where the credentials for a registry are stored.
+
+    Attributes:
+        registry: `REGISTRY[/PATH]`.
+        file: the path of the credentials file.
+        helper: the short name of the credential helper that stores them; None if the file itself does.
+    """
+
+    registry: str
+    file: str
+    helper: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoginResult(StoredLogin):
+    """A login. `checked` is True if the registry accepted the credentials; False if it does not require any."""
+
+    schema: ClassVar[str] = "mirror.login/1"
+
+    user: str
+    checked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutResult:
+    """The logins that were removed."""
+
+    schema: ClassVar[str] = "mirror.logout/1"
+
+    removed: tuple[StoredLogin, ...]
 
 
 async def log_in(
@@ -36,10 +70,10 @@ async def log_in(
         retry: retries of the check.
 
     Raises:
-        UsageError: `registry` is not a registry, or the user or password is not valid (RFC 7617).
+        UsageError: `registry` is not a registry, or the user or password is invalid (RFC 7617).
         Unauthorized: the registry rejects them; nothing was stored.
-        TransferError: the registry could not be asked.
-        ConfigError: a credentials file is not valid, or a helper fails.
+        TransferError: the registry could not be reached.
+        ConfigError: a credentials file is invalid, or a helper fails.
         StorageError: the file cannot be written.
     """
     options, name, credentials = options or RegistryOptions(), _parse(registry), Credentials(user, password)
@@ -48,14 +82,14 @@ async def log_in(
     try:
         checked = await (retry or RetryPolicy()).run(lambda: _check(name, credentials, options))
     except Unauthorized as error:
-        hint = "Check the user and the password; many registries want an access token in place of the password."
+        hint = "Check the user name and password. Many registries require an access token in place of the password."
         raise Unauthorized(str(error), hint=hint, status=error.status) from None
     file = _choose_file(name, options.authfile)
     helper = file.helper(name)
     if helper:
         await helper.store(server_of(name), credentials)
     _rewrite(file.path, lambda file: file.with_entry(name, None if helper else credentials))
-    return LoginResult(user, StoredLogin(name, str(file.path), helper.name if helper else None), checked)
+    return LoginResult(name, str(file.path), helper.name if helper else None, user, checked)
 
 
 async def log_out(registry: str | None = None, options: RegistryOptions | None = None) -> LogoutResult:
@@ -70,7 +104,7 @@ async def log_out(registry: str | None = None, options: RegistryOptions | None =
     Raises:
         UsageError: `registry` is not a registry.
         NotFound: there are no credentials for it.
-        ConfigError: a credentials file is not valid, or a helper fails.
+        ConfigError: a credentials file is invalid, or a helper fails.
         StorageError: a file cannot be written.
     """
     name = None if registry is None else _parse(registry)
@@ -78,8 +112,8 @@ async def log_out(registry: str | None = None, options: RegistryOptions | None =
     files = list(credential_store.auth_files(explicit))[: 1 if explicit else None]
     removed = []
     for file in files:
-        for one in file.names() if name is None else [name]:
-            removed += await _remove(file, one)
+        for each in file.names() if name is None else [name]:
+            removed += await _remove(file, each)
     if name and not removed:
         where = ", ".join(str(file.path) for file in files) or "any file"
         raise NotFound(f"There are no credentials for {name} in {where}.")
@@ -103,7 +137,7 @@ def _parse(registry: str) -> str:
 
 
 async def _check(name: str, credentials: Credentials, options: RegistryOptions) -> bool:
-    """Step 1: return whether the registry requires credentials at all. If it rejects these, this raises."""
+    """Return whether the registry requires credentials; raise if it rejects these (step 1)."""
     host = name.partition("/")[0]
     async with Client(replace(options, credentials={host: credentials})) as client:
         table = client.registries_conf.find(name)
@@ -113,7 +147,7 @@ async def _check(name: str, credentials: Credentials, options: RegistryOptions) 
 
 
 def _choose_file(name: str, authfile: Path | None) -> AuthFile:
-    """Step 2. A file with an entry for the registry is read before docker's, so a new entry there would be hidden."""
+    """Choose the file to write (step 2). A file with an entry for the registry would take precedence over docker's."""
     explicit = credential_store.explicit_path(authfile)
     if explicit is None:
         for file in credential_store.auth_files():
@@ -124,7 +158,7 @@ def _choose_file(name: str, authfile: Path | None) -> AuthFile:
 
 
 async def _remove(file: AuthFile, name: str) -> list[StoredLogin]:
-    """Remove the credentials for `name` from a file and its helper; return where they were, if anywhere."""
+    """Remove the credentials for `name` from a file and its helper; return where they were stored."""
     helper = file.helper(name)
     if helper and not await helper.get(server_of(name)):
         helper = None
@@ -143,16 +177,16 @@ def _rewrite(path: Path, change: Callable[[AuthFile], AuthFile]) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    target = Path(os.path.realpath(path))  # it may be a link, for users who keep their settings elsewhere
+    target = Path(os.path.realpath(path))  # it may be a symbolic link, which stays one
     try:
         with os_errors(target):
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             before = target.stat() if target.exists() else None
         with Directory.open(target.parent) as folder, Lock(folder.open_with(".", os.O_RDONLY), target.parent) as lock:
-            lock.take()  # another login that reads the file now would write it without our change
+            lock.take()  # otherwise a login at the same moment could overwrite this change
             file = change(AuthFile.read(target) or AuthFile(target))
             replace_file(folder, target.name, [file.to_bytes()], mode=0o600)
-        if before and os.geteuid() == 0:  # under sudo, the file stays its owner's
+        if before and os.geteuid() == 0:  # under sudo, keep the owner
             os.chown(target, before.st_uid, before.st_gid)
     except StorageError as error:
         raise StorageError(str(error), hint="Use another file with --authfile.") from None

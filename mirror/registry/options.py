@@ -1,4 +1,4 @@
-"""How to talk to registries."""
+"""Options for connections to registries."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from mirror.registry.credentials import Credentials
 
 @dataclass(frozen=True, slots=True)
 class RegistryOptions:
-    """How to talk to registries.
+    """Options for connections to registries.
 
     Attributes:
-        plain_http: hosts that are reached without TLS; `*` is every registry that the user names.
-        insecure: hosts whose certificates are not verified; `*` is every registry that the user names, but not the
-            mirrors and other hosts that it redirects to.
+        plain_http: hosts to connect to without TLS; `*` stands for every registry that the user names.
+        insecure: hosts whose certificates are not verified; `*` stands for every registry that the user names, but not
+            for mirrors or hosts that it redirects to.
         ca_file: a PEM file with CA certificates for all hosts, in addition to the system's.
-        hosts: settings of single hosts.
-        jobs: how many blobs are transferred at once; their read buffers share one memory budget.
+        hosts: settings by host.
+        jobs: the number of blobs transferred at once; their read buffers share one memory budget.
         user_agent: the User-Agent header.
-        connections_per_blob: connections that fetch one large blob; None: as many as make it faster.
-        timeout: seconds that a registry may be silent.
-        limit_rate: bytes per second of all bodies together; None: unlimited.
-        chunk_size: bytes of a blob that one upload request carries; None: all, or fewer if that is refused.
-        authfile: the credentials file that is used before all others.
+        connections_per_blob: the number of connections for one large blob; None: as many as make it faster.
+        timeout: seconds without data after which a connection fails.
+        limit_rate: the maximum rate of all transfers together in bytes per second; None: unlimited.
+        chunk_size: the maximum size of an upload request in bytes; None: unlimited, unless a request is refused.
+        authfile: the credentials file that takes precedence over all others.
         credentials: credentials by registry, which take precedence over all files.
     """
 
@@ -48,5 +48,5 @@ class RegistryOptions:
         return self.hosts.get(name, HostSettings())
 
     def without_wildcards(self) -> RegistryOptions:
-        """Return the options for a registry that the user did not name, such as a mirror."""
+        """Return these options for a registry that the user did not name, such as a mirror."""
         return replace(self, plain_http=self.plain_http - {"*"}, insecure=self.insecure - {"*"})

@@ -1,4 +1,4 @@
-"""What a registry's refusal of a push means, and what to do about it, if the registry's own words do not say so."""
+"""Hints for pushes that a registry refused, in case its own message does not say what to do."""
 
 from __future__ import annotations
 
@@ -23,26 +23,15 @@ _HINTS = {
     "registry's administrator, or log in as another user: mirror login {registry}",
     405: "{registry} takes no pushes: it is read-only, or a cache of another registry. Name the registry that does.",
 }
-_NO_CHUNKS = "It does not accept blobs in chunks: remove --chunk-size."
 
 
 def explain_status(error: TransferError, method: str, registry: str, scope: str | None) -> TransferError:
-    """Explain what a status means for a push; requests with other scopes, and GETs, are not part of one.
-
-    Args:
-        error: the error for the response.
-        method: the method of the request.
-        registry: the registry's name.
-        scope: the scope of the request.
-
-    Returns:
-        The same error, with a hint if there is one.
-    """
+    """Add a hint to the error for a request of a push; other requests have other scopes."""
     push = _PUSH_SCOPE.match(scope or "")
-    if not push or method == "GET":  # a GET is refused to a push for the same reasons as to a pull
+    if not push or method == "GET":  # a GET during a push fails for the same reasons as during a pull
         return error
     if (method, error.status) == ("PATCH", 405):
-        error.hint = _NO_CHUNKS
+        error.hint = f"{registry} does not accept uploads in chunks: remove --chunk-size."
     elif isinstance(error, Unauthorized) or not error.hint:  # the hint of `Unauthorized` is about pulls
         hint = _HINTS.get(error.status or 0, "").format(registry=registry, repository=push[1])
         error.hint = hint or error.hint
@@ -51,15 +40,11 @@ def explain_status(error: TransferError, method: str, registry: str, scope: str 
 
 @contextmanager
 def explain_no_session(registry: str, repository: str) -> Iterator[None]:
-    """Explain why an upload session cannot be opened: the repository may not exist.
-
-    Raises:
-        TransferError: the same error, with a hint.
-    """
+    """Add a hint to a failure to open an upload session: the repository may not exist."""
     try:
         yield
     except TransferError as error:
-        is_ecr = _ECR.fullmatch(registry)  # it closes the connection
+        is_ecr = _ECR.fullmatch(registry)  # it just closes the connection
         if "NAME_UNKNOWN" in error.said or (error.status is None and is_ecr):
             command = f": aws ecr create-repository --repository-name {repository}" if is_ecr else "."
             error.hint = (
@@ -69,12 +54,7 @@ def explain_no_session(registry: str, repository: str) -> Iterator[None]:
 
 
 def explain_manifest(error: TransferError, document: Document, pushed: Container[Digest]) -> TransferError:
-    """Explain why a manifest was rejected.
-
-    Args:
-        error: the error for the response.
-        document: the manifest.
-        pushed: the manifests that have been pushed to the repository before.
+    """Explain why a manifest was rejected; `pushed` are the manifests pushed to the repository so far.
 
     Returns:
         `BlobsUnknown` if the registry lacks blobs of the manifest; otherwise the same error, perhaps with a hint.
@@ -91,8 +71,8 @@ def _manifest_hint(document: Document, pushed: Container[Digest]) -> str | None:
     child_types = {child.media_type for child in document.manifests}
     if any(child.digest not in pushed for child in document.manifests):
         return (
-            "The image is sparse: platforms are absent on purpose, and this registry wants all of them. "
-            "Pull it without --sparse, or with --all-platforms; where that cannot be done, push single platforms: "
+            "The image is sparse: platforms are absent on purpose, and this registry requires all of them. "
+            "Pull it without --sparse, or with --all-platforms. If that is not possible, push single platforms: "
             "mirror copy oci:LAYOUT:NAME docker://TARGET --platform linux/amd64"
         )
     if document.media_type == OCI_INDEX and child_types & {DOCKER_LIST, DOCKER_MANIFEST}:

@@ -33,14 +33,14 @@ _ACCEPT = {
     "Accept": ", ".join(sorted(MANIFEST_TYPES, key=lambda name: (name.startswith("application/vnd.docker"), name)))
 }
 
-_ANY_STATUS = frozenset(range(200, 500)) - {429}  # a HEAD that fails does not matter: the GET will say why
+_ANY_STATUS = frozenset(range(200, 500)) - {429}  # if a HEAD fails, the GET will tell why
 
 
 class Repository:
-    """One repository; `open_source` and `open_target` create them.
+    """A repository of a registry; created by `open_source` and `open_target`.
 
-    `unlisted_referrers` are the manifests that were pushed without the registry confirming, with `OCI-Subject`, that it
-    lists them as referrers.
+    `unlisted_referrers` are pushed manifests that the registry does not list as referrers: its response had no
+    `OCI-Subject`.
     """
 
     def __init__(self, registry: Registry, name: str, *, jobs: int = 1, push: bool = False) -> None:
@@ -49,8 +49,8 @@ class Repository:
         Args:
             registry: its registry.
             name: its name in the registry, such as `library/redis`.
-            jobs: how many blobs are transferred at once, which limits the memory for each.
-            push: request tokens with the scope `pull,push`, not `pull`.
+            jobs: the number of blobs transferred at once, which limits the memory for each.
+            push: request tokens with the scope `pull,push` instead of `pull`.
         """
         self.registry, self.name = registry, name
         self.unlisted_referrers: set[str] = set()
@@ -65,7 +65,7 @@ class Repository:
 
     @property
     def resolved_by(self) -> Repository:
-        """The repository that has resolved a name; for a `MirroredRepository`, perhaps a mirror."""
+        """The repository that resolved a name; for a `MirroredRepository`, perhaps a mirror's."""
         return self
 
     def __str__(self) -> str:
@@ -76,12 +76,7 @@ class Repository:
     async def resolve(self, name: str) -> Descriptor:
         """`Source`: return the root descriptor of a tag or digest, with its bytes.
 
-        The digest is computed; `Docker-Content-Digest` is not used, since many registries get it wrong.
-
-        Raises:
-            NotFound: there is no such image.
-            ContentError: it is not a manifest, or does not match the digest.
-            TransferError: the registry could not be asked.
+        The digest is computed from the bytes: in many registries, `Docker-Content-Digest` is wrong.
         """
         what = f"{self}{'@' if ':' in name else ':'}{name}"
         path, expect = f"{self.name}/manifests/{name}", frozenset({200, 404})
@@ -91,20 +86,23 @@ class Repository:
                 raise NotFound(f"There is no image {what}.", hint=str(await self.registry.error(request, response)))
             data = await self.registry.read(response, MANIFEST_CAP, f"The manifest of {what}")
             refuse_html(request, response, data)
-        digest = _check_digest(data, name, what) if ":" in name else Digest.of(data)
+        wanted = Digest.parse(name) if ":" in name else None
+        digest = wanted.compute(data) if wanted else Digest.of(data)
+        if wanted and digest != wanted:  # GHSA-qv35-3gw6-8q4j
+            raise DigestMismatch(f"The manifest of {what}", want=wanted, got=digest)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise InvalidContent(f"The manifest of {what} is compressed, although identity was requested.")
         document = manifest.parse(data, _content_type(response), f"The manifest of {what}")
         return Descriptor(document.media_type, digest, len(data), data=data, artifact_type=document.artifact_type)
 
     async def peek(self, name: str) -> Descriptor | None:
-        """Return the descriptor of a tag or digest as the registry claims by HEAD, which does not count as a pull.
+        """Return the descriptor of a tag or digest that a response to HEAD claims; a HEAD does not count as a pull.
 
         Returns:
-            None if the registry does not say enough, or says that there is no such image.
+            None if there is no such image, or the response does not say enough.
 
         Raises:
-            TransferError: the registry could not be asked.
+            TransferError: the registry could not be reached.
         """
         path = f"{self.name}/manifests/{name}"
         async with self.registry.send("HEAD", path, scope=self._scope, headers=_ACCEPT, expect=_ANY_STATUS) as response:
@@ -119,16 +117,7 @@ class Repository:
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        """`Source`: open a blob or manifest, not yet verified.
-
-        Args:
-            node: its descriptor.
-            start: the offset in bytes to start at; the reader says where it does start.
-
-        Raises:
-            SizeMismatch: the registry announces a different size from the descriptor's.
-            TransferError: it could not be fetched; also during iteration.
-        """
+        """`Source`: open a blob or manifest, not yet verified, after a check of the announced size."""
         if not node.is_manifest:
             path = f"{self.name}/blobs/{node.digest}"
             async with download(self.registry, path, self._scope, node, start) as body:
@@ -142,12 +131,8 @@ class Repository:
             yield BlobReader(self.registry.iter_body(response), str(self), last_modified(response))
 
     async def modified(self, node: Descriptor) -> float | None:
-        """`Dated`: return when a blob was last modified, as the registry says by HEAD, in seconds since the epoch.
-
-        Raises:
-            TransferError: it could not be asked, or has no such blob.
-        """
-        # Some registries do not support HEAD, and the storage that others redirect to refuses it.
+        """`Dated`: return when a blob was last modified, in seconds since the epoch; None if unknown."""
+        # Some registries do not support HEAD, and others redirect to storage that refuses it.
         expect = frozenset({200, 401, 403, 405})
         path = f"{self.name}/blobs/{node.digest}"
         async with self.registry.send("HEAD", path, scope=self._scope, expect=expect) as response:
@@ -156,27 +141,17 @@ class Repository:
     # --- sink ----------------------------------------------------------------------------------------------------
 
     async def has(self, node: Descriptor) -> bool:
-        """`Sink`: return whether the registry says that it has the blob.
-
-        Raises:
-            TransferError: it could not be asked.
-        """
+        """`Sink`: return whether the registry says that it has the blob."""
         exists = bool(await self._uploader.exists(node))
         if exists:
             self.registry.blob_repositories.setdefault(node.digest, self.name)
         return exists
 
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
-        """`Sink`: push a manifest by its digest; mount a blob if the registry has it elsewhere, else upload it.
-
-        Args:
-            node: its descriptor.
-            fetch: opens its content.
+        """`Sink`: push a manifest by digest, or a blob by mounting or uploading it.
 
         Raises:
-            ContentError: the content does not match the descriptor; the registry does not get all of it.
-            BlobsUnknown: the registry lacks blobs of the manifest; from now on nothing is mounted.
-            TransferError: the registry refused.
+            BlobsUnknown: the registry lacks blobs of the manifest; from now on, nothing is mounted.
         """
         if node.is_manifest:
             async with fetch(0) as body:
@@ -188,17 +163,7 @@ class Repository:
         self.registry.blob_repositories.setdefault(node.digest, self.name)
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
-        """`Sink`: point a tag at `root`. A digest needs no tag: its manifest has been pushed already.
-
-        Args:
-            name: a tag or digest.
-            root: the descriptor of a manifest.
-            data: the manifest's bytes.
-
-        Raises:
-            ContentError: `root` is not a manifest, so a registry cannot tag it.
-            TransferError: the registry refused.
-        """
+        """`Sink`: point a tag at `root`. A digest as `name` is ignored: its manifest has been pushed already."""
         if not root.is_manifest:
             raise ContentError(f"{root.digest} is not a manifest, so a registry cannot tag it.")
         if ":" not in name:
@@ -222,18 +187,8 @@ class Repository:
             raise explained from None
 
     async def close(self) -> None:
-        """Delete the upload sessions that were cut and not resumed."""
+        """Delete upload sessions that were interrupted and not resumed."""
         await self._uploader.close()
-
-
-def _check_digest(data: bytes, name: str, what: str) -> Digest:
-    """Return the requested digest, after checking that the bytes have it (GHSA-qv35-3gw6-8q4j)."""
-    digest = Digest.parse(name)
-    hasher = digest.hasher()
-    hasher.update(data)
-    if not digest.matches(hasher):
-        raise DigestMismatch(f"The manifest of {what}", want=digest, got=f"{digest.algorithm}:{hasher.hexdigest()}")
-    return digest
 
 
 def _content_type(response: aiohttp.ClientResponse) -> str | None:

@@ -9,7 +9,7 @@
 `repairs`    what a repair fixed
 
 `json`       any of these as JSON
-`text`       … as text
+`text`       … as text; `verification_text` and `login_text` those of `verify`, `login` and `logout`
 `junit`      a verification as JUnit XML
 
 Values contain no text for people. Their field names match the JSON (docs/reference/json.md), where they are in

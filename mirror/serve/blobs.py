@@ -85,7 +85,7 @@ class BlobStore:
         A cancellation waits for the thread, and passes the unused result to `discard`.
         """
         running = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        return await shielded(running, unwanted=discard)
+        return await shielded(running, discard=discard)
 
     async def open(self, descriptor: Descriptor) -> Content | BlobCheck:
         """Return the verified content: bytes, or a blob that the caller closes; the failed check if there is none."""

@@ -111,7 +111,7 @@ class Verification:
         self._place = Place.ARCHIVE if is_file else Place.LAYOUT
         open_store: Callable[[Path], VerifiableStore] = VerifiableArchive if is_file else VerifiableLayout
         try:
-            opened = await to_thread(partial(open_store, self._path), unwanted=VerifiableStore.close)
+            opened = await to_thread(partial(open_store, self._path), discard=VerifiableStore.close)
         except BrokenArchive as error:
             if error.hint:  # it is not an archive, and the hint says what to do instead
                 raise

@@ -91,7 +91,7 @@ def test_what_the_registry_refuses_is_not_written(mirror: Mirror, guarded: Embed
     before = docker.read_bytes()
     refused = login(mirror, guarded.host, password="guessed", code=1)
     assert "401" in refused.err
-    assert "Check the user and the password" in refused.err
+    assert "Check the user name and password" in refused.err
     assert refused.out == ""
     assert docker.read_bytes() == before
 

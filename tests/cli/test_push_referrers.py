@@ -233,7 +233,7 @@ def test_a_list_that_is_overwritten_every_time_is_reported(
     private.fault(
         Fault(method="PUT", path=f"/manifests/{tag_of(IMAGE)}$", times=None, action=Rival(private, signature(IMAGE, 7)))
     )
-    assert "lists less than it was given" in mirror("push", layout, private.host, code=4).err
+    assert "does not list all referrers that were added" in mirror("push", layout, private.host, code=4).err
 
 
 def test_an_image_that_names_a_subject_itself_is_listed_too(

@@ -150,7 +150,7 @@ def test_podman_and_mirror_read_the_same_file(
     assert skopeo("inspect", "--raw", "docker://docker.io/made/app:1").raw == IMAGE.data
     pulled = mirror("pull", "docker.io/made/app:1", "--all-platforms", "-o", "layout")
     assert pulled.out == f"docker.io/made/app:1@{IMAGE.root}\n"
-    assert f"The mirror {second.host}/nothing/app was passed over" in pulled.err
+    assert f"The mirror {second.host}/nothing/app was skipped" in pulled.err
     assert mirror("ls", "layout").out.splitlines()[1].startswith("docker.io/made/app:1 ")
 
 
@@ -158,7 +158,7 @@ def test_a_mirror_that_is_nothing_but_a_bad_gateway(published: DockerRegistry, m
     with nginx(tmp_path / "nginx", PLAIN.replace("UPSTREAM", "127.0.0.1:1")) as host:
         conf(tmp_path, f'[[registry]]\nlocation = "{published.host}"\n[[registry.mirror]]\nlocation = "{host}"')
         pulled = mirror("pull", f"{published.host}/team/app:1", "--all-platforms", "-o", "layout")
-        assert f"The mirror {host}/team/app was passed over" in pulled.err
+        assert f"The mirror {host}/team/app was skipped" in pulled.err
         assert "502 Bad Gateway" in pulled.err
         assert_clean(mirror, "layout")
 

@@ -110,7 +110,7 @@ def test_who_fails_is_passed_over_and_named(three: list[EmbeddedRegistry], fault
     found = pulling.run("v1", "", retry=RetryPolicy(0) if isinstance(fault, Status) else SOON)
     assert [getattr(found[0], "digest", None), found[1]] == [IMAGE.root, DATA]
     assert len(pulling.notes) in (1, 2)
-    assert all(note.startswith(f"The mirror {three[1].host}/a was passed over: ") for note in pulling.notes)
+    assert all(note.startswith(f"The mirror {three[1].host}/a was skipped: ") for note in pulling.notes)
     assert asked([three[0]]) == [0]
 
 
@@ -156,7 +156,7 @@ def test_wrong_bytes_of_a_mirror_are_thrown_away_and_the_next_is_asked(
     assert pulling.run("", "") == [DATA, DATA]
     assert asked(three, "/blobs/") == [0, 1, 2]
     assert len(pulling.notes) == 1
-    assert f"The mirror {three[1].host}/a was passed over: {NODE.digest} from {three[1].host}/a" in pulling.notes[0]
+    assert f"The mirror {three[1].host}/a was skipped: {NODE.digest} from {three[1].host}/a" in pulling.notes[0]
 
 
 def test_each_lie_is_named_once(three: list[EmbeddedRegistry]) -> None:

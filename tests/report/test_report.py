@@ -18,6 +18,7 @@ from mirror.oci.digest import Digest
 from mirror.ratelimit import Quota, Usage
 from mirror.records import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
 from mirror.records.json import to_json as records_json
+from mirror.registry.login import LoginResult, LogoutResult, StoredLogin
 from mirror.report import text
 from mirror.report.anchors import Anchored
 from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
@@ -291,6 +292,8 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
     "mirror.verify/1": replace(
         verified(), repair=RepairReport("./good", (DIGEST,)), anchored=(Anchored("--expect", NAME, "the digest"),)
     ).to_json(),
+    "mirror.login/1": to_json(LoginResult("quay.io", "auth.json", None, "ann", True)),
+    "mirror.logout/1": to_json(LogoutResult((StoredLogin("quay.io", "auth.json", "pass"),))),
     "mirror.serve/1": to_json(ServerInfo("127.0.0.1:5000", "http://127.0.0.1:5000", ("layout",), ("a/b",), 1)),
     "mirror.ls/1": to_json(ImageList("layout", (LISTED,), 3000)),
     "mirror.rm/2": to_json(RemovedImage(NAME, DIGEST, Amount(2, 3000), 1)),

@@ -1,7 +1,7 @@
 """Authentication to one registry: Basic, and Bearer tokens (distribution, `docs/spec/auth/token.md` and `oauth.md`).
 
-Nothing is sent before the registry asks. Afterwards the answer is kept: Basic credentials per repository, a token per
-scope until it expires. A token is fetched once, however many requests wait for it.
+No credentials are sent before the registry asks for them. From then on, Basic credentials are kept per repository, and
+tokens per scope until they expire. A token is fetched only once, even if many requests wait for it.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _NO_POST = frozenset({401, 404, 405})
 
 
 class FetchToken(Protocol):
-    """Requests a token from a token server, by POST if there is a form, else by GET; returns the response's body."""
+    """Request a token from a token server, by POST if there is a form, else by GET; return the response's body."""
 
     async def __call__(self, url: URL, authorization: str | None, form: Mapping[str, str] | None = None) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A response that may call for other credentials.
+    """A response that may require other credentials.
 
     Attributes:
         method: the method of the request.
@@ -56,23 +56,27 @@ class Authenticator:
 
     def __init__(self, base: URL, find_credentials: FindCredentials, fetch_token: FetchToken) -> None:
         self._base, self._find_credentials, self._fetch_token = base, find_credentials, fetch_token
-        self._tokens: dict[Scopes, Token] = {}  # by the scopes that they are used for
+        self._tokens: dict[Scopes, Token] = {}  # by the scopes for which they are used
         self._permanent: dict[str, str] = {}  # headers that do not expire, by repository
-        self._no_head: set[str] = set()  # scopes in which every HEAD is rejected, whatever the token
-        self._failures: dict[str, TransferError] = {}  # the outcome of the last attempt to get a token, by scope
+        self._no_head: set[str] = set()  # scopes for which HEAD requests are rejected with any token
+        self._failures: dict[str, TransferError] = {}  # the last failure to get a token, by scope
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by scope
 
     def authorization(self, scope: str) -> str | None:
-        """Return the `Authorization` header for a request with `scope`; None if the registry has not asked for one."""
+        """Return the `Authorization` header for a request with `scope`; None if none has been required."""
         scopes = Scopes.parse(scope)
-        token = self._token_for(scopes)
-        return token.header if token else self._permanent.get(scopes.repository)
+        usable = {  # for the same repository: others may have other credentials
+            key: token.header
+            for key, token in self._tokens.items()
+            if token.is_valid and key.repository == scopes.repository and key >= scopes
+        }
+        return usable.get(scopes) or next(iter(usable.values()), self._permanent.get(scopes.repository))
 
     async def authorization_after(self, rejection: Rejection, scope: str, *, renewed: bool) -> str | None:
         """Return another header to try after a response; None if that would not help.
 
-        ECR Public answers 400, without a challenge, to an expired token (aws/containers-roadmap#2835). It answers 401
-        to every HEAD of a blob, whatever the token.
+        ECR Public answers 400, without a challenge, to an expired token (aws/containers-roadmap#2835), and 401 to every
+        HEAD of a blob.
 
         Raises:
             MirrorError: as `answer`.
@@ -91,30 +95,29 @@ class Authenticator:
     async def answer(
         self, challenges: Iterable[Challenge], scope: str, rejected: str | None, *, renewed: bool = False
     ) -> str | None:
-        """Get the header that the registry asks for.
+        """Answer a challenge.
 
         Args:
-            challenges: what the registry accepts.
-            scope: what the request needs, such as `repository:library/redis:pull`.
-            rejected: the header that the request had; None if it had none.
-            renewed: the rejected header was fetched for this very request, so only a scope that it lacks is a reason
-                to fetch another.
+            challenges: the challenges in the response.
+            scope: the scope that the request needs, such as `repository:library/redis:pull`.
+            rejected: the `Authorization` header of the request, if it had one.
+            renewed: the rejected header was fetched for this request, so another is fetched only if it lacks a scope.
 
         Returns:
             Another header to try; None if there is none.
 
         Raises:
-            Unauthorized: the token server does not accept the credentials.
+            Unauthorized: the token server rejects the credentials.
             TransferError: the token server could not be reached, or its response is invalid.
             ConfigError: the credentials cannot be read.
         """
         failure_before = self._failures.get(scope)
         async with self._locks[scope]:
             current, failure = self.authorization(scope), self._failures.get(scope)
-            if current not in (None, rejected):  # another request has fetched it meanwhile
+            if current not in (None, rejected):  # fetched by another request in the meantime
                 return current
             if failure is not None and failure is not failure_before:
-                raise failure  # another request has just tried: a broken server is not asked fifty times
+                raise failure  # of another request in the meantime; fifty would get the same
             try:
                 for challenge in challenges:
                     header = await self._answer(challenge, Scopes.parse(scope), rejected, renewed)
@@ -136,7 +139,7 @@ class Authenticator:
         return self._permanent.get(scopes.repository)
 
     async def _bearer(self, challenge: Challenge, scopes: Scopes, rejected: str | None, renewed: bool) -> str | None:
-        # Some servers honour only the first scope, so the one that was missing comes first.
+        # Some servers honour only the first scope, so the missing one comes first.
         wanted = Scopes.parse(challenge.parameters.get("scope", "")) | scopes
         old = self._issued(rejected)
         if renewed and old:
@@ -180,26 +183,12 @@ class Authenticator:
         return await self._fetch_token(url, found.basic if found else None)
 
     def _realm(self, text: str) -> URL:
-        """Return the token server's URL. It gets the credentials, so it must be no less secure than the registry."""
+        """Return the token server's URL, which must be as secure as the registry, since it gets the credentials."""
         realm = parse_http_url(text, encoded=False)
-        fault = None
-        if realm is None:
-            fault = "is not an http(s) URL"
-        elif self._base.scheme == "https" and realm.scheme == "http":
-            fault = "is not encrypted"
-        if realm is None or fault:
-            raise TransferError(f"{self._base.host} requires a token from {text[:200]!r}, which {fault}.")
+        if realm is None or (self._base.scheme == "https" and realm.scheme == "http"):
+            fault = "not encrypted" if realm else "not an http(s) URL"
+            raise TransferError(f"{self._base.host} requires a token from {text[:200]!r}, which is {fault}.")
         return realm
 
     def _issued(self, header: str | None) -> Token | None:
         return next((token for token in self._tokens.values() if token.header == header), None)
-
-    def _token_for(self, scopes: Scopes) -> Token | None:
-        """Return a valid token that covers `scopes`, for this repository: others may have other credentials."""
-        usable = [
-            (key, token)
-            for key, token in self._tokens.items()
-            if token.is_valid and key.repository == scopes.repository and key >= scopes
-        ]
-        usable.sort(key=lambda item: item[0] != scopes)  # one for exactly these scopes first
-        return next((token for _, token in usable), None)

@@ -5,7 +5,7 @@
      "credsStore": "secretservice"}             the credential helper for all others
 
 Keys are registries, registries with a path, or URLs of registries (docker's key for Docker Hub is
-`https://index.docker.io/v1/`). A path in a key is an extension of containers' format; helpers only know registries.
+`https://index.docker.io/v1/`). Only containers' format allows paths; credential helpers do not know them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HUB_SERVER = "https://index.docker.io/v1/"
 
 
 def normalize(key: str) -> str:
-    """Return `REGISTRY[/PATH]` for a key of a file, or for a registry as a user types it."""
+    """Return `REGISTRY[/PATH]` for a key of a credentials file, or for a registry as users type it."""
     bare = key.removeprefix("docker://").removeprefix("https://").removeprefix("http://").rstrip("/")
     host, slash, path = bare.partition("/")
     if key.startswith(("https://", "http://")):
@@ -39,7 +39,7 @@ def normalize(key: str) -> str:
 
 
 def server_of(name: str) -> str:
-    """Return the name by which docker, and therefore every credential helper, knows a registry."""
+    """Return the name of a registry in docker's files and in credential helpers."""
     return _HUB_SERVER if name == DOCKER_HUB else name
 
 
@@ -76,7 +76,7 @@ class AuthFile:
             raise ConfigError(str(error)) from None
 
     def names(self) -> list[str]:
-        """Return every `REGISTRY[/PATH]` that the file has an entry or a helper for."""
+        """Return every `REGISTRY[/PATH]` for which the file has an entry or a helper."""
         keys = [*self._section("auths"), *self._section("credHelpers")]
         return list(dict.fromkeys(map(normalize, keys)))
 
@@ -85,7 +85,7 @@ class AuthFile:
 
         Args:
             name: `REGISTRY[/REPOSITORY]`.
-            ask_helper: asks a credential helper about a server.
+            ask_helper: asks a credential helper for the credentials of a server.
 
         Raises:
             ConfigError: an entry is malformed, or a helper fails.
@@ -98,34 +98,34 @@ class AuthFile:
         return None
 
     def helper(self, name: str) -> CredentialHelper | None:
-        """Return the helper for a registry: its own, else the one for all; None for a path.
+        """Return the helper for a registry: its own, else the one for all others; None for a path.
 
         Raises:
-            ConfigError: the file's value is not a name.
+            ConfigError: its name is not a string.
         """
         if "/" in name:
             return None
         chosen: object = self.document.get("credsStore")
         for key, value in self._section("credHelpers").items():
             if normalize(key) == name:
-                chosen = value  # an empty one overrides credsStore: the credentials are in this file
+                chosen = value  # if empty, the file has the credentials, in spite of credsStore
         if chosen is not None and not isinstance(chosen, str):
             raise ConfigError(f"{self.path}: the credential helper for {name} should be a string.")
         return CredentialHelper(chosen, self.path) if chosen else None
 
     def has(self, name: str) -> bool:
-        """Return whether there is an entry; it may be the empty one that stands for a helper."""
+        """Return whether there is an entry, which is empty if a helper has the credentials."""
         return any(normalize(key) == name for key in self._section("auths"))
 
     def with_entry(self, name: str, credentials: Credentials | None) -> AuthFile:
-        """Return this file with credentials for `name`; with None, with the empty entry that stands for a helper."""
+        """Return this file with credentials for `name`; None: with an empty entry, since a helper has them."""
         entry = {"auth": credentials.basic.removeprefix("Basic ")} if credentials else {}
         rest = self.without_entry(name)
         auths = {**rest._section("auths"), server_of(name): entry}
         return AuthFile(self.path, {**rest.document, "auths": auths})
 
     def without_entry(self, name: str) -> AuthFile:
-        """Return this file without any entry for `name`, whatever its key; everything else is kept."""
+        """Return this file without any entry for `name`, under any spelling of its key."""
         kept = {key: entry for key, entry in self._section("auths").items() if normalize(key) != name}
         return AuthFile(self.path, {**self.document, "auths": kept})
 
@@ -134,7 +134,7 @@ class AuthFile:
         return json.dumps(self.document, indent="\t").encode() + b"\n"
 
     def _stored(self, name: str) -> Credentials | None:
-        """Return what the file itself stores: the exact key first; an empty entry does not hide another one."""
+        """Return credentials that the file itself has: under docker's key first, else under another spelling."""
         entries = self._section("auths")
         keys = [key for key in entries if normalize(key) == name]
         for key in sorted(keys, key=lambda key: key != server_of(name)):
@@ -148,11 +148,7 @@ class AuthFile:
 
 
 def _decode(entry: object, what: str, source: str) -> Credentials | None:
-    """Return the credentials in an entry of `auths`; None if it is empty.
-
-    Raises:
-        ConfigError: it is malformed.
-    """
+    """Return the credentials in an entry of `auths`; None if it is empty."""
     if not isinstance(entry, dict):
         return None
     fields = {name: entry.get(name) or "" for name in ("username", "password", "identitytoken", "registrytoken")}

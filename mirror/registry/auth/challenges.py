@@ -21,7 +21,7 @@ class Challenge:
 
 
 def parse_challenges(header: str) -> list[Challenge]:
-    """Return the challenges in one header, up to the first part that is malformed."""
+    """Return the challenges in one header, up to its first malformed part."""
     challenges: list[Challenge] = []
     position = _skip_separators(header, 0)
     while position < len(header):

@@ -1,7 +1,7 @@
-"""Credential helpers: programs called `docker-credential-*` that keep passwords in a keychain.
+"""Credential helpers: programs named `docker-credential-*` that store passwords, often in a keychain.
 
 The protocol is that of docker-credential-helpers: the action is the only argument; `get` and `erase` read the server
-from stdin, `store` reads JSON, `get` writes JSON. A helper's output is never shown: it may be the secret.
+from stdin, `store` reads JSON, `get` writes JSON. A helper's output is never shown, since it may contain a secret.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from mirror.strictjson import load_object
 TIMEOUT = 30.0  # seconds; the user may have to unlock a keychain
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)  # part of a program's name, never a path
-_TOKEN = "<token>"  # the user whose password is an identity token
+_TOKEN = "<token>"  # the user name that marks an identity token
 _NOT_FOUND = b"credentials not found in native keychain"
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialHelper:
-    """One helper by its short name; `file` is the credentials file that refers to it."""
+    """A helper by its short name; `file` is the credentials file that names it."""
 
     name: str
     file: Path
@@ -80,7 +80,7 @@ class CredentialHelper:
             raise self._failed("erase", server, f"failed with exit status {code}")
 
     async def _run(self, action: str, stdin: str) -> tuple[int, bytes]:
-        """Run the helper, and return its exit status and stdout; stderr is discarded, it may show the secret, too."""
+        """Run the helper, and return its exit status and stdout. stderr may contain a secret, and is discarded."""
         if not _NAME.fullmatch(self.name):
             raise self._unusable("does not have a valid name")
         program = shutil.which(self.program)
@@ -112,6 +112,6 @@ class CredentialHelper:
 
 
 def _start(program: str, action: str) -> subprocess.Popen[bytes]:
-    """Start a helper in our session, since it may prompt the user on the terminal."""
+    """Start a helper in our own session, since it may prompt the user on the terminal."""
     pipe = subprocess.PIPE
     return subprocess.Popen([program, action], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)

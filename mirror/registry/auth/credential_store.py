@@ -1,9 +1,9 @@
-"""Where credentials are found: those given to the command, else the files in the order of containers-auth.json(5).
+"""Finding credentials: those given to the command, else those in files, in the order of containers-auth.json(5).
 
 1. the file given with `--authfile`, else `REGISTRY_AUTH_FILE`
-2. `$XDG_RUNTIME_DIR/containers/auth.json`, to which podman and skopeo write
+2. `$XDG_RUNTIME_DIR/containers/auth.json`, written by podman and skopeo
 3. `$XDG_CONFIG_HOME/containers/auth.json`
-4. `$DOCKER_CONFIG/config.json`, to which docker writes
+4. `$DOCKER_CONFIG/config.json`, written by docker
 
 The first file with credentials for the repository, or for its registry, wins.
 """
@@ -20,7 +20,7 @@ from mirror.registry.auth.authfile import AuthFile
 from mirror.registry.auth.credential_helpers import CredentialHelper
 from mirror.registry.credentials import Credentials
 
-_CACHE_TIME = 60.0  # seconds that a helper's answer is kept: some helpers take a second, and many repositories ask
+_CACHE_TIME = 60.0  # seconds for which a helper's answer is reused for other repositories: some take a second
 
 
 class CredentialStore:
@@ -40,7 +40,7 @@ class CredentialStore:
         """Return the credentials for a repository, or for a registry as a whole; None if there are none.
 
         Raises:
-            ConfigError: a file is not valid, or a helper fails.
+            ConfigError: a file is invalid, or a helper fails.
         """
         if registry in self._given:
             return self._given[registry]
@@ -61,7 +61,7 @@ def auth_files(authfile: Path | None = None) -> Iterator[AuthFile]:
     """Yield the credentials files that exist, in the order in which they are searched.
 
     Raises:
-        ConfigError: one of them is not valid, or the explicit one does not exist.
+        ConfigError: one of them is invalid, or the explicit one does not exist.
     """
     if path := explicit_path(authfile):
         file = AuthFile.read(path)
@@ -69,25 +69,23 @@ def auth_files(authfile: Path | None = None) -> Iterator[AuthFile]:
             raise ConfigError(f"The credentials file {path} does not exist.", hint="mirror login creates it.")
         yield file
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    for path in (*_runtime_paths(), Path(home, "containers", "auth.json"), docker_path()):
+    paths = [Path(home, "containers", "auth.json"), docker_path()]
+    if directory := os.environ.get("XDG_RUNTIME_DIR"):
+        paths.insert(0, Path(directory, "containers", "auth.json"))
+    else:  # there is no login session, as under cron
+        fallback = Path(f"/run/containers/{os.getuid()}/auth.json")
+        paths[:0] = [fallback] if os.access(fallback, os.R_OK) else []
+    for path in paths:
         if file := AuthFile.read(path):
             yield file
 
 
-def _runtime_paths() -> list[Path]:
-    """Return where podman and skopeo store logins; without a session, as under cron, it depends on the user ID."""
-    if directory := os.environ.get("XDG_RUNTIME_DIR"):
-        return [Path(directory, "containers", "auth.json")]
-    fallback = Path(f"/run/containers/{os.getuid()}/auth.json")
-    return [fallback] if os.access(fallback, os.R_OK) else []
-
-
 def explicit_path(authfile: Path | None) -> Path | None:
-    """Return the credentials file that the user chose, with `--authfile` or in the environment."""
+    """Return the credentials file set with `--authfile` or in the environment, if any."""
     variable = os.environ.get("REGISTRY_AUTH_FILE")
     return authfile or (Path(variable) if variable else None)
 
 
 def docker_path() -> Path:
-    """Return docker's own file, which podman, skopeo, buildah and oras read, too."""
+    """Return the path of docker's own file, which podman, skopeo, buildah and oras read too."""
     return Path(os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker"), "config.json")

@@ -13,21 +13,21 @@ from mirror.strictjson import load_object
 
 _MIN_LIFETIME = 60.0  # seconds; also what the specification tells clients to assume
 _MAX_LIFETIME = 24 * 3600  # seconds
-_MARGIN = 10.0  # seconds before its end at which a token is renewed
+_MARGIN = 10.0  # seconds before its expiry at which a token is renewed
 
 
 @dataclass(frozen=True, slots=True)
 class Scopes:
-    """Resources, each with the actions on it: `repository:a:pull,push repository:b:pull`.
+    """Resources, each with actions: `repository:a:pull,push repository:b:pull`.
 
-    A resource may have no actions, such as the `aws` of ECR Public.
+    Resources may have no actions, such as `aws` at ECR Public.
     """
 
     parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Scopes:
-        """Parse scopes that are separated by spaces; the actions of one resource are merged."""
+        """Parse scopes separated by spaces; actions on the same resource are merged."""
         scopes = cls()
         for scope in text.split():
             resource, colon, actions = scope.rpartition(":")
@@ -42,7 +42,7 @@ class Scopes:
         return next(names, "").partition(":")[2]
 
     def __or__(self, other: Scopes) -> Scopes:
-        """Return the union, this one's resources first."""
+        """Return the union, with the resources of this one first."""
         merged: dict[str, dict[str, None]] = {}
         for resource, actions in (*self.parts, *other.parts):
             merged.setdefault(resource, {}).update(dict.fromkeys(actions))
@@ -67,7 +67,7 @@ class Token:
 
     Attributes:
         header: the `Authorization` header.
-        expires: the monotonic time at which it is to be renewed.
+        expires: the monotonic time from which it is renewed.
         requested: the scopes that it was requested with.
         challenge: the challenge that it answers.
     """
@@ -83,13 +83,7 @@ class Token:
 
 
 def parse_token(body: bytes, what: str, requested: Scopes, challenge: Challenge) -> Token:
-    """Return the token in a token server's response, which has just been received.
-
-    Args:
-        body: the response's body.
-        what: the beginning of error messages.
-        requested: the scopes that it was requested with.
-        challenge: the challenge that it answers.
+    """Return the token in the response of a token server, which has just arrived; `what` is the subject of errors.
 
     Raises:
         TransferError: there is no token in it.
@@ -99,8 +93,16 @@ def parse_token(body: bytes, what: str, requested: Scopes, challenge: Challenge)
     except ContentError as error:
         raise TransferError(str(error)) from None
     header = bearer(answer.get("token") or answer.get("access_token"), what)
-    lifetime = _lifetime(answer.get("expires_in"), answer.get("issued_at"))
-    return Token(header, time.monotonic() + lifetime - _MARGIN, requested, challenge)
+    expires_in = answer.get("expires_in")
+    lifetime = float(min(expires_in, _MAX_LIFETIME)) if isinstance(expires_in, int | float) else 0.0
+    # `issued_at` in the past shortens the lifetime, for responses from caches. Clocks may differ, so the lifetime is at
+    # least a minute, and `issued_at` in the future is ignored. A token that is kept too long is rejected and renewed.
+    try:
+        age = max(0.0, time.time() - datetime.fromisoformat(str(answer.get("issued_at"))).timestamp())  # RFC 3339
+    except (ValueError, OverflowError, OSError):
+        age = 0.0
+    expires = time.monotonic() + max(lifetime - age, _MIN_LIFETIME) - _MARGIN
+    return Token(header, expires, requested, challenge)
 
 
 def bearer(token: object, what: str) -> str:
@@ -112,18 +114,3 @@ def bearer(token: object, what: str) -> str:
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
         raise TransferError(f"{what} is missing or not a valid token.")
     return f"Bearer {token}"
-
-
-def _lifetime(expires_in: object, issued_at: object) -> float:
-    """Return the seconds that a token lives from now, from its JSON fields.
-
-    An `issued_at` in the past shortens it, for a response from a cache. That compares two clocks, one of which may be
-    wrong: so a token lives at least a minute, and an `issued_at` in the future changes nothing. A token that is kept
-    too long is rejected and then renewed.
-    """
-    seconds = float(min(expires_in, _MAX_LIFETIME)) if isinstance(expires_in, int | float) else 0.0
-    try:
-        age = max(0.0, time.time() - datetime.fromisoformat(str(issued_at)).timestamp())  # RFC 3339
-    except (ValueError, OverflowError, OSError):
-        age = 0.0
-    return max(seconds - age, _MIN_LIFETIME)

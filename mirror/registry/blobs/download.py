@@ -1,7 +1,6 @@
 """Downloading blobs (OCI distribution-spec, "Pulling blobs"), from the beginning or from where a download stopped.
 
-Every attempt starts at the registry's own URL, not at a signed one to which an earlier attempt was redirected: those
-expire.
+Every attempt starts at the registry's own URL: signed URLs from earlier redirects expire.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ async def download(
     Args:
         registry: the registry.
         path: the blob's path below `/v2/`.
-        scope: what the request needs, for the token.
+        scope: the token scope that the request needs.
         blob: its descriptor.
-        start: the offset in bytes to start at; a registry without range requests starts at 0.
+        start: the offset in bytes to start at; without support for range requests, the reader starts at 0.
 
     Raises:
         SizeMismatch: the registry announces a different size from the descriptor's.
@@ -48,7 +47,7 @@ async def download(
 async def _request(
     stack: AsyncExitStack, registry: Registry, path: str, scope: str, blob: Descriptor, start: int
 ) -> tuple[aiohttp.ClientResponse, int]:
-    """Return a response with the content, and the offset at which its body starts."""
+    """Return the response, and the offset at which its body starts."""
     if 0 < start < blob.size and registry.supports_ranges:
         request = registry.send("GET", path, scope=scope, headers=ranges.header(start), expect=ranges.STATUSES)
         attempt = await stack.enter_async_context(AsyncExitStack())
@@ -58,7 +57,7 @@ async def _request(
         registry.supports_ranges = False
         if response.status == 200:
             return response, 0
-        await attempt.aclose()  # 416, or another range
+        await attempt.aclose()  # a 416, or a 206 with another range
     return await stack.enter_async_context(registry.send("GET", path, scope=scope)), 0
 
 

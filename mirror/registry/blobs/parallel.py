@@ -1,16 +1,15 @@
-"""One large blob over several connections, where a single connection is the bottleneck (docs/adr/0017).
+"""Downloading one large blob over several connections, if a single one is the bottleneck (docs/adr/0017).
 
-A blob starts as a single stream. While it is slow and much of it is left, further connections fetch segments ahead of
-it; as long as more connections make it faster, more are opened. The bytes are delivered in order, so the reader sees
-one stream. Segments are buffered in memory, and all blobs share one budget of them.
+The bytes are delivered in order, so the reader sees one stream. Segments that arrive early are buffered in memory; all
+blobs share one budget of segments.
 
-    1. the first response is read, and its speed is measured
-    2. it is slow, and much is left: segments are requested, from a little ahead of it
-    3. the first response reaches the first segment. If the server has confirmed that segment, which proves that it
-       supports ranges, the segments take over; otherwise the first response goes on alone
-    4. at regular intervals: did more connections make it faster? Then open more, else keep the previous number
+    1. read the first response, which has the whole blob, and measure its speed
+    2. if it is slow, and much is left: request segments, starting a little ahead of it
+    3. when the first response reaches the first segment: if the server has confirmed that segment, and thereby that it
+       supports ranges, continue with the segments; otherwise with the first response alone
+    4. at regular intervals: if more connections made the download faster, open more; else go back to the number before
 
-A segment that is cut ends the whole download with a transient error; the next attempt resumes where this one stopped.
+If the connection of a segment is cut, the whole download fails with a transient error; the next attempt resumes it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from time import monotonic
 
 import aiohttp
 
-from mirror.concurrency import BackgroundTasks, background_tasks
+from mirror.concurrency import BackgroundTasks
 from mirror.errors import TransferError
 from mirror.registry.blobs import ranges
 from mirror.registry.blobs.segment import SEGMENT, Segment
@@ -30,31 +29,31 @@ from mirror.registry.http import Registry
 from mirror.registry.transport.errors import iter_body
 
 _MIN_INTERVAL = 0.7  # seconds between two measurements, at least
-_MIN_REMAINING = 16 * 1024 * 1024  # bytes that must be left for another connection to pay off
-_FAST = 32 * 1024 * 1024  # bytes per second at which a connection is not the bottleneck
-_MIN_SPEEDUP = 1.2  # more connections must be faster by this factor
+_MIN_REMAINING = 16 * 1024 * 1024  # bytes that must be left for more connections to pay off
+_FAST = 32 * 1024 * 1024  # bytes per second above which a connection is not the bottleneck
+_MIN_SPEEDUP = 1.2  # the factor by which more connections must be faster
 _MAX_CONNECTIONS = 8  # for one blob, unless the user sets a number
-_BUFFER = 256 * 1024  # bytes that are read ahead on a segment's connection
-_EXPIRED = frozenset({400, 401, 403, 404, 410})  # how storage answers a URL whose signature has expired
+_BUFFER = 256 * 1024  # bytes read ahead on a segment's connection
+_EXPIRED = frozenset({400, 401, 403, 404, 410})  # responses of storage to a URL whose signature has expired
 
 
 @asynccontextmanager
 async def chunks(
     registry: Registry, scope: str, first: aiohttp.ClientResponse, start: int, size: int
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Open the bytes of a blob from `start` on.
+    """Yield an iterator over the bytes of a blob from `start` on.
 
     Args:
         registry: the registry.
         scope: what requests for the blob need, for the token.
-        first: the response to a request for all of these bytes, of which none has been read.
+        first: the response to a request for these bytes, unread.
         start: the offset in bytes of the first response's body.
         size: the size of the blob in bytes.
     """
     if size - start < _MIN_REMAINING or registry.options.connections_per_blob == 1:
         yield iter_body(first)
         return
-    async with background_tasks() as tasks:
+    async with BackgroundTasks() as tasks:
         download = _ParallelDownload(registry, scope, first, start, size, tasks)
         try:
             yield download.chunks(iter_body(first))
@@ -63,7 +62,7 @@ async def chunks(
 
 
 class _ParallelDownload:
-    """One blob: its first response, and its segments in order."""
+    """The download of one blob: its first response, and its segments in order."""
 
     def __init__(
         self,
@@ -78,7 +77,7 @@ class _ParallelDownload:
         self._budget = registry.limits.segments
         self._url = first.url  # after redirects, which the segments skip
         self._size = size
-        self._delivered = self._requested = start  # offsets: up to where
+        self._delivered = self._requested = start  # offsets of the first byte not yet delivered, or requested
         self._received = 0  # bytes, over all connections
         self._segments: deque[Segment] = deque()
         self._scaler = ConnectionScaler(registry.options.connections_per_blob)
@@ -88,8 +87,15 @@ class _ParallelDownload:
         async for chunk in self._single(first):
             yield chunk
         while self._segments or self._delivered < self._size:
-            async for chunk in self._next_segment():
+            if not self._segments:
+                await self._request_segment()  # waits if other blobs have used up the budget
+            async for chunk in self._segments[0].chunks():
+                self._delivered += len(chunk)
                 yield chunk
+                await self._scale(other_connections=0)
+            self._segments.popleft()
+            self._budget.release()
+            await self._scale(other_connections=0)
 
     def close(self) -> None:
         """Drop the segments, and return them to the budget."""
@@ -98,7 +104,7 @@ class _ParallelDownload:
             self._budget.release()
 
     async def _single(self, first: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Steps 1 to 3: yield the first response, to its end, or to where the segments take over."""
+        """Yield the first response, to its end or to the first confirmed segment (steps 1 to 3)."""
         async for chunk in first:
             self._count(len(chunk))
             end = self._delivered + len(chunk)
@@ -115,41 +121,28 @@ class _ParallelDownload:
             yield chunk
             if not self._segments:
                 self._requested = end + SEGMENT
-            self._scale(other_connections=1)
-        self._delivered = self._size  # or it was too short, which its reader notices
+            await self._scale(other_connections=1)
+        self._delivered = self._size  # if it was too short, the reader notices
         self.close()
 
-    async def _next_segment(self) -> AsyncIterator[bytes]:
-        """Step 4: yield the next segment, while others are fetched."""
-        if not self._segments:
-            await self._budget.acquire()  # other blobs have all segments, and will return them
-            self._request_segment()
-        head = self._segments[0]
-        async for chunk in head.chunks():
-            self._delivered += len(chunk)
-            yield chunk
-            self._scale(other_connections=0)
-        self._segments.popleft()
-        self._budget.release()
-        self._scale(other_connections=0)
-
-    def _scale(self, other_connections: int) -> None:
-        """Decide how many connections there should be, and open them; `other_connections` fetch no segment."""
-        if self._registry.supports_ranges:
-            self._scaler.measure(self._received, self._size - self._requested)
+    async def _scale(self, other_connections: int) -> None:
+        """Decide on the number of connections, and request segments; `other_connections` are not used by segments."""
+        if not self._registry.supports_ranges:
+            return
+        self._scaler.measure(self._received, self._size - self._requested)
         wanted = self._scaler.connections
-        most = wanted + wanted // 2  # segments that are complete may wait for one that is not
+        max_segments = wanted + wanted // 2  # complete segments may have to wait for one that is not
         while (
-            self._registry.supports_ranges
-            and self._requested < self._size
-            and len(self._segments) < most
+            self._requested < self._size
+            and len(self._segments) < max_segments
             and other_connections + sum(not segment.done for segment in self._segments) < wanted
-            and self._budget.try_acquire()
+            and not self._budget.locked()
         ):
-            self._request_segment()
+            await self._request_segment()
 
-    def _request_segment(self) -> None:
-        """Start to fetch the next segment; all that is left if there will be only one connection."""
+    async def _request_segment(self) -> None:
+        """Start to fetch the next segment, within the budget; if there is to be one connection, all that is left."""
+        await self._budget.acquire()
         end = self._size if self._scaler.is_single else min(self._requested + SEGMENT, self._size)
         segment = Segment(self._requested, end - 1, self._size)
         self._requested = end
@@ -170,7 +163,7 @@ class _ParallelDownload:
             async with request as response:
                 yield response
         except TransferError as error:
-            if error.status in _EXPIRED:  # the next attempt starts at the registry
+            if error.status in _EXPIRED:  # the next attempt starts at the registry's own URL
                 raise TransferError(str(error), status=error.status, transient=True) from None
             raise
 
@@ -182,7 +175,7 @@ class _ParallelDownload:
 
 
 class ConnectionScaler:
-    """Decides how many connections a blob should have, by whether more of them have made it faster."""
+    """Decides how many connections a blob gets: more, as long as that makes it faster."""
 
     def __init__(self, fixed: int | None) -> None:
         self.connections = fixed or 1
@@ -192,7 +185,7 @@ class ConnectionScaler:
 
     @property
     def is_single(self) -> bool:
-        """Whether one connection is enough, and this is final."""
+        """True once the decision for a single connection is final."""
         return self._settled and self.connections == 1
 
     def stop(self) -> None:

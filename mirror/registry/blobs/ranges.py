@@ -1,7 +1,7 @@
 """Range requests (RFC 9110, 14), with strict checks of their responses.
 
-A 206 is accepted only with exactly one `Content-Range` that is exactly what was requested. Servers need not support
-ranges, so no other response is an error: the whole blob is requested, and this registry gets no further range requests.
+A 206 is accepted only with a single `Content-Range` that equals the requested range. Other responses are not errors,
+since servers need not support ranges: the whole blob is requested, and the registry gets no further range requests.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import aiohttp
 
 # ASCII digits only: int() also accepts "1_000", " 5 " and Arabic digits. A size has at most 19 of them.
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.ASCII)
-STATUSES = frozenset({200, 206, 416})  # of responses to a range request
+STATUSES = frozenset({200, 206, 416})  # expected for a range request
 
 
 def header(first: int, last: int | None = None) -> dict[str, str]:
-    """Return the `Range` header for the bytes from `first` to `last`, both inclusive; None: to the end."""
+    """Return the `Range` header for the bytes from `first` to `last` (inclusive; None: the end)."""
     return {"Range": f"bytes={first}-{'' if last is None else last}"}
 
 
 def matches(response: aiohttp.ClientResponse, first: int, last: int, size: int) -> bool:
-    """Return whether a response has exactly the bytes from `first` to `last` of a blob of `size` bytes."""
+    """Return whether a response has exactly the bytes from `first` to `last` (inclusive) of a blob of `size` bytes."""
     found = response.headers.getall("Content-Range", [])
     if response.status != 206 or len(found) != 1:
         return False

@@ -1,4 +1,4 @@
-"""A segment of a blob, fetched ahead of its turn and buffered in memory."""
+"""Segments of a blob, fetched ahead of time and buffered in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mirror.errors import MirrorError, TransferError
 from mirror.registry.blobs import ranges
 from mirror.registry.transport.request import Request
 
-SEGMENT = 4 * 1024 * 1024  # bytes of one segment, and the most of one that are buffered
+SEGMENT = 4 * 1024 * 1024  # bytes of one segment, and of its buffer
 
 OpenRange = Callable[[int, int], AbstractAsyncContextManager[aiohttp.ClientResponse]]
 
@@ -23,7 +23,7 @@ class Segment:
 
     Attributes:
         confirmed: the server has answered with exactly this range.
-        done: nothing more is coming: it is complete, or has failed.
+        done: the segment is complete, or has failed.
     """
 
     def __init__(self, first: int, last: int, size: int) -> None:
@@ -41,8 +41,8 @@ class Segment:
 
         Args:
             open_range: opens the response to a range request.
-            on_bytes: called with the number of bytes of each read.
-            on_unsupported: called if the server answers with anything but the requested range.
+            on_bytes: called with the size of each chunk received.
+            on_unsupported: called if the response is not the requested range.
         """
         try:
             async with open_range(self.first, self.last) as response:
@@ -76,7 +76,7 @@ class Segment:
             raise TransferError(f"{request.host}: the connection was cut{request.about}.", transient=True)
 
     async def is_confirmed(self) -> bool:
-        """Return whether the server sends this range, as soon as that is known."""
+        """Wait for the response, and return whether it is this range."""
         while not (self.confirmed or self.done):
             await self._wait()
         return self.confirmed

@@ -1,10 +1,10 @@
 """Uploading blobs (OCI distribution-spec, "Pushing blobs"; docs/adr/0013).
 
-1. mount    if another repository of the registry has the blob, the registry is asked to mount it
-2. open     an upload session; the latest Location in a response is always the next URL
-3. send     one PUT with the whole blob, or several PATCHes if one request body would be too large for a proxy
-4. resume   a session that was cut is kept, and asked how much has arrived when the blob is tried again
-5. delete   a session that will not be finished
+1. mount    the blob, if another repository of the registry has it
+2. open     an upload session; each request goes to the latest Location
+3. send     one PUT with the whole blob, or several PATCHes if a proxy does not accept so large a request
+4. resume   an interrupted session in the next attempt, after asking how much of the blob has arrived
+5. delete   a session that will not be completed
 """
 
 from __future__ import annotations
@@ -21,65 +21,45 @@ from mirror.registry.transport.request import Request
 _OPENED = frozenset({202})
 _MOUNTED = frozenset({201, 202})
 _MAX_SESSIONS = 3  # for one blob in one attempt
-_SESSION_GONE = frozenset({400, 404, 405, 410, 416})  # how a session answers that is of no more use
+_SESSION_GONE = frozenset({400, 404, 405, 410, 416})  # responses of a session that can no longer be used
 
 
 class BlobUploader:
-    """Uploads into one repository, with a memory of the sessions that were cut.
+    """Uploads blobs to one repository, and keeps interrupted sessions until `close`.
 
-    `mounting` says whether blobs may be mounted from other repositories. Call `close` at the end.
+    `mounting` says whether blobs may be mounted from other repositories.
     """
 
     def __init__(self, registry: Registry, repository: str, scope: str, batch: int) -> None:
-        """Create an uploader.
-
-        Args:
-            registry: the registry.
-            repository: the repository's name.
-            scope: what the requests need, for the token.
-            batch: how many bytes are verified at a time.
-        """
+        """Create an uploader to `repository`; requests need `scope`, and `batch` bytes are verified at a time."""
         self._registry, self._repository, self._scope, self._batch = registry, repository, scope, batch
         self._interrupted: dict[Digest, UploadSession] = {}
         self.mounting = True
 
     async def put(self, blob: Descriptor, fetch: Fetch) -> None:
-        """Mount or upload a blob; an upload that was cut is resumed.
-
-        Args:
-            blob: its descriptor.
-            fetch: opens its content.
-
-        Raises:
-            ContentError: the content does not match the descriptor; the registry does not get all of it.
-            TransferError: the registry refused.
-        """
+        """Mount or upload a blob, whose content `fetch` opens; an interrupted upload is resumed."""
         session = self._interrupted.pop(blob.digest, None) or await self._mount_or_open(blob)
         sessions_left = _MAX_SESSIONS - 1
         while session and not await self._complete(session, blob, fetch, is_last=not sessions_left):
-            # The session may be gone because everything has arrived, and only the response was lost.
+            # The session may be gone because the upload was complete, and only the response was lost.
             session = None if await self.exists(blob) else await self._open(blob)
             sessions_left -= 1
 
     async def exists(self, blob: Descriptor) -> bool | None:
-        """Return whether the registry says, by HEAD, that it has the blob; None if it does not say.
-
-        Raises:
-            TransferError: it could not be asked.
-        """
+        """Return whether the registry says that it has the blob; None if it does not support HEAD."""
         expect = frozenset({200, 401, 404, 405})
         path = f"{self._repository}/blobs/{blob.digest}"
         async with self._registry.send("HEAD", path, scope=self._scope, expect=expect) as response:
-            if response.status in (401, 405):  # some registries do not support HEAD
+            if response.status in (401, 405):
                 return None
             exists = response.status == 200
             if exists and response.content_type == "text/html" and response.content_length != blob.size:
-                # A proxy that answers everything with 200 and its own page
+                # from a proxy that answers every request with its own page
                 raise await self._registry.error(Request.of(response), response)
             return exists and response.headers.get("Content-Length", str(blob.size)) == str(blob.size)
 
     async def close(self) -> None:
-        """Delete the sessions that were cut and not resumed."""
+        """Delete interrupted sessions that were not resumed."""
         while self._interrupted:
             await self._interrupted.popitem()[1].delete()
 
@@ -87,22 +67,19 @@ class BlobUploader:
         """Return a new session; None if the registry has mounted the blob from another repository."""
         other = self._registry.blob_repositories.get(blob.digest, self._repository)
         if self.mounting and other != self._repository:
+            # Quay requires `from`, and Docker Hub the scope to pull from there.
+            path = f"{self._repository}/blobs/uploads/?mount={blob.digest}&from={other}"
+            scope = f"{self._scope} repository:{other}:pull"
             try:
-                return await self._mount(blob, other)
+                async with self._registry.send("POST", path, scope=scope, expect=_MOUNTED, data=b"") as response:
+                    if response.status == 201:
+                        return None
+                    return UploadSession(self._registry, self._scope, blob, response, self._batch)
             except TransferError as error:
                 if error.transient:
                     raise
-                # Harbor answers 401, others 404 or 405; an upload works all the same.
+                # Harbor answers 401, others 404 or 405, if the blob cannot be mounted: upload it.
         return await self._open(blob)
-
-    async def _mount(self, blob: Descriptor, other: str) -> UploadSession | None:
-        # Always with `from`: Quay fails without. And Docker Hub requires the scope to pull from it.
-        path = f"{self._repository}/blobs/uploads/?mount={blob.digest}&from={other}"
-        scope = f"{self._scope} repository:{other}:pull"
-        async with self._registry.send("POST", path, scope=scope, expect=_MOUNTED, data=b"") as response:
-            if response.status == 201:
-                return None
-            return UploadSession(self._registry, self._scope, blob, response, self._batch)
 
     async def _open(self, blob: Descriptor) -> UploadSession:
         path = f"{self._repository}/blobs/uploads/"
@@ -111,15 +88,15 @@ class BlobUploader:
                 return UploadSession(self._registry, self._scope, blob, response, self._batch)
 
     async def _complete(self, session: UploadSession, blob: Descriptor, fetch: Fetch, *, is_last: bool) -> bool:
-        """Send what a session lacks, and close it. Keep a session that is cut, delete one that fails.
+        """Send the rest of the blob, and complete the session; keep it after a transient error, delete it after others.
 
         Returns:
-            False if the session is of no more use, and another one may be.
+            False if the session is gone, and another one may succeed.
         """
         try:
             if session.is_uncertain:
                 await session.query_offset()
-            # distribution appends a chunk that is out of order, and does not refuse it: so ask whether it has the blob.
+            # distribution does not refuse a chunk that is out of order, but appends it: check that it has the blob.
             if not await session.send(fetch) and await self.exists(blob) is False:
                 name = f"{self._registry.name}/{self._repository}"
                 raise TransferError(f"{name}: {blob.digest} is not there after its upload.", transient=True)

@@ -1,7 +1,7 @@
-"""One upload session: how much of a blob has arrived, and sending the rest (OCI distribution-spec, "Pushing blobs").
+"""Upload sessions (OCI distribution-spec, "Pushing blobs").
 
-The blob is read from its first byte even if only its end is sent, since the hash covers all of it; and the last batch
-is withheld until the hash is right. So whatever was cut and resumed, wrong content is never completed.
+The blob is always read and hashed from its first byte, even if only the rest is sent, and the last batch is withheld
+until the hash matches. So even a resumed upload never completes with wrong content.
 """
 
 from __future__ import annotations
@@ -26,35 +26,24 @@ _ACCEPTED = frozenset({201, 202, 204})  # Amazon ECR answers a chunk with 201
 _DELETED = frozenset({200, 202, 204, 404})
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,19})", re.ASCII)
 
-# Sizes of request bodies that are tried in turn: 64 MiB to 256 KiB
+# Maximum request sizes to try in turn: 64 MiB to 256 KiB
 _BODY_SIZES = tuple(size * 1024 * 1024 // 4 for size in (256, 64, 16, 4, 1))
-_MAX_AFTER_416 = 4 * 1024 * 1024  # bytes that ghcr.io accepts in one PATCH; it answers 416 to larger ones
-_MAX_RECOVERIES = 10  # of one session, after a refusal: one for each size, and some more
+_MAX_AFTER_416 = 4 * 1024 * 1024  # bytes; ghcr.io answers 416 to larger PATCHes
+_MAX_RECOVERIES = 10  # of one session after refusals: one for each size, and some more
 _DELETE_TIMEOUT = 3  # seconds
 
 
 class UploadSession:
-    """An upload of one blob that is in progress.
+    """The upload of one blob.
 
-    `is_uncertain` is True if what has arrived must be asked for: the session was cut, has refused a request, or may be
-    closed already.
+    `is_uncertain` is True if the registry must be asked how much has arrived: after an interruption or a refusal, or if
+    the session may be complete already.
     """
 
     def __init__(
         self, registry: Registry, scope: str, blob: Descriptor, opened: aiohttp.ClientResponse, batch: int
     ) -> None:
-        """Begin with the registry's response to the POST that opened the session.
-
-        Args:
-            registry: the registry.
-            scope: what the requests need, for the token.
-            blob: the blob's descriptor.
-            opened: the response, with the session's Location.
-            batch: how many bytes are verified at a time.
-
-        Raises:
-            TransferError: the response has no valid Location.
-        """
+        """Create a session from the response to the POST that opened it; `batch` bytes are verified at a time."""
         self._registry, self._scope, self._blob, self._batch = registry, scope, blob, batch
         self._url = location_of(opened)
         min_size = opened.headers.get("OCI-Chunk-Min-Length", "")
@@ -65,13 +54,10 @@ class UploadSession:
         self.is_uncertain = False
 
     async def query_offset(self) -> None:
-        """Ask how much has arrived; never assume less than what was accepted: Amazon ECR's Range stays behind.
+        """Ask how much has arrived, but never assume less than was accepted: Amazon ECR's Range lags behind.
 
-        distribution says `0-0` of an empty session, so that counts as no byte. If any of this is wrong, the registry
-        refuses the next chunk, or the digest is wrong in the end; either way another session is opened.
-
-        Raises:
-            TransferError: the registry could not be asked, or its response is impossible.
+        `0-0` counts as nothing, since distribution sends it for an empty session. If the result is wrong, the registry
+        refuses the next chunk, or the digest does not match; either way, another session is opened.
         """
         self.is_uncertain = True
         async with self._registry.send("GET", self._url, scope=self._scope, expect=_ACCEPTED) as response:
@@ -84,17 +70,10 @@ class UploadSession:
         self._offset = max(self._offset, arrived)
 
     async def send(self, fetch: Fetch) -> bool:
-        """Send what has not arrived. If a request is refused for its size, its offset or its token, adapt and go on.
-
-        Args:
-            fetch: opens the blob's content.
+        """Send the rest of the blob, and adapt to refusals because of a request's size, offset or token.
 
         Returns:
-            True if one request carried the whole blob; otherwise the registry should be asked whether it has it.
-
-        Raises:
-            ContentError: the content does not match the descriptor; the registry does not get all of it.
-            TransferError: the registry refused.
+            True if one request had the whole blob; if not, check that the registry has it.
         """
         for _ in range(_MAX_RECOVERIES):
             try:
@@ -103,12 +82,12 @@ class UploadSession:
                 if not await self._recover(error):
                     raise
         raise TransferError(
-            f"{self._registry.name} refused the upload of {self._blob.digest} {_MAX_RECOVERIES} times, although it was "
-            "adapted each time."
+            f"{self._registry.name} refused the upload of {self._blob.digest} {_MAX_RECOVERIES} times, although the "
+            "requests were adapted."
         )
 
     async def delete(self) -> None:
-        """Delete the session, as a courtesy: registries remove stale ones by themselves, some day."""
+        """Delete the session, as a courtesy: registries remove stale ones in time."""
         with suppress(MirrorError, TimeoutError):
             async with (
                 asyncio.timeout(_DELETE_TIMEOUT),
@@ -119,7 +98,7 @@ class UploadSession:
     # --- after a refusal -----------------------------------------------------------------------------------------
 
     async def _recover(self, error: TransferError) -> bool:
-        """Adapt to a refusal. Return whether something has changed, so that another request may be accepted."""
+        """Adapt to a refusal; return whether another request may be accepted."""
         if error.status not in (401, 413, 416):
             return False
         offset, renewed = self._offset, self._token_renewed
@@ -129,19 +108,19 @@ class UploadSession:
         except TransferError as failure:
             if failure.transient:
                 raise
-            is_known = False  # the session may be as before: the refusal may be a proxy's
-        if error.status == 401:  # the query has fetched the new token, for which a stream cannot wait
+            is_known = False  # a proxy may have refused; the session is unchanged then
+        if error.status == 401:  # the query has renewed the token, which a request with a stream cannot
             self._token_renewed = True
             return is_known and not renewed
         return self._offset > offset or self._reduce_body_size(error.status or 0)
 
     def _reduce_body_size(self, status: int) -> bool:
-        """Make request bodies smaller, for all blobs from now on; return whether they are below the refused size."""
+        """Reduce the size of further requests, for all blobs; return whether they are below the refused size."""
         most = _MAX_AFTER_416 if status == 416 else self._attempted_size - 1
         if self._attempted_size <= max(most, self._min_body_size):
             return False
         smaller = [size for size in _BODY_SIZES if size <= most]
-        if self._registry.max_body_size > most and smaller:  # else another blob's upload has reduced it
+        if self._registry.max_body_size > most and smaller:  # otherwise another upload has reduced it
             self._registry.max_body_size = smaller[0]
         return self._registry.max_body_size <= most
 
@@ -162,13 +141,13 @@ class UploadSession:
             while self._offset < size:
                 await self._patch(content, min(self._max_body_size, size - self._offset))
             await content.finish()
-        # aiohttp repeats a short PUT if the connection was cut, and the first one may have closed the session.
+        # aiohttp repeats a short PUT after a cut connection, and the first one may have completed the session.
         self.is_uncertain = True
         await self._put(b"", 0)
         return False
 
     async def _patch(self, content: _Content, count: int) -> None:
-        """Send one chunk. The response's Range is not used: at Amazon ECR, it stays at the first chunk."""
+        """Send one chunk. The Range in the response is ignored: at Amazon ECR, it stays at the first chunk."""
         self._attempted_size = count
         headers = _headers(count) | {"Content-Range": f"{self._offset}-{self._offset + count - 1}"}
         data = self._rate_limited(content.read(count))
@@ -179,9 +158,8 @@ class UploadSession:
         self._offset += count
 
     async def _put(self, data: bytes | AsyncIterator[memoryview], size: int) -> None:
-        """Send the last request of the session, which completes the blob."""
+        """Send the last request, which completes the session."""
         self._attempted_size = size
-        # The session's own query is returned as it is; `digest` is added.
         separator = "&" if self._url.raw_query_string else "?"
         url = URL(f"{self._url}{separator}digest={self._blob.digest}", encoded=True)
         async with self._registry.send(
@@ -200,7 +178,7 @@ class UploadSession:
 
 
 class _Content:
-    """A blob's content that is sent in several request bodies, one after the other."""
+    """A blob's content, split over several requests."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
@@ -221,7 +199,7 @@ class _Content:
             pass
 
     async def finish(self) -> None:
-        """Read to the end, where the content is found to be right or wrong."""
+        """Read to the end, where the content is verified."""
         async for _ in self._chunks:
             pass
 

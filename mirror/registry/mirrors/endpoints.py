@@ -1,7 +1,7 @@
-"""Where the content of a repository is requested: its mirrors in order, then the registry itself (docs/adr/0011).
+"""The endpoints of a repository: its mirrors in order, then the registry itself (docs/adr/0011).
 
 Mirrors are set in mirror.toml, else in `registries.conf`, which can also rewrite the name of a registry, block it, or
-allow it to be insecure. The name under which an image is stored is always the one that was asked for.
+allow it to be insecure. Images are always stored under the requested name.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Endpoint:
     Attributes:
         registry: `HOST[:PORT]`.
         repository: the repository's name there.
-        insecure: the registry may use plain HTTP, or have any certificate.
-        tags: it may be asked for tags.
-        digests: it may be asked for content by digest.
+        insecure: plain HTTP and any certificate are allowed.
+        tags: it is used to resolve tags.
+        digests: it is used for content by digest.
     """
 
     registry: str
@@ -36,7 +36,7 @@ class Endpoint:
 def source_endpoints(
     reference: Reference, options: RegistryOptions, conf: RegistriesConf
 ) -> tuple[list[Endpoint], Endpoint]:
-    """Return the mirrors of a repository, and where the repository itself is.
+    """Return the mirrors of a repository, and the repository itself.
 
     Raises:
         UsageError: `registries.conf` blocks it.
@@ -48,17 +48,17 @@ def source_endpoints(
     if table and table.endpoint.location:
         origin = _rewrite(reference, table.endpoint, prefix, table.file)
     settings = options.host(reference.registry)
-    if settings.mirrors:  # they replace those of registries.conf
+    if settings.mirrors:  # in place of those in registries.conf
         configs = [EndpointConfig(location, tags=settings.mirror_tags) for location in settings.mirrors]
         return [_rewrite(reference, config, reference.registry, "mirror.toml") for config in configs], origin
     return [_rewrite(reference, mirror, prefix, table.file) for mirror in table.mirrors] if table else [], origin
 
 
 def target_endpoint(reference: Reference, conf: RegistriesConf) -> Endpoint:
-    """Return where a repository is pushed to: itself; mirrors and locations are only for pulls, in podman, too.
+    """Return the endpoint to push to: the repository itself. As in podman, mirrors and locations are only for pulls.
 
     Raises:
-        UsageError: `registries.conf` blocks it; containers-registries.conf(5) only requires that of pulls.
+        UsageError: `registries.conf` blocks it, which containers-registries.conf(5) only requires for pulls.
     """
     table = _unblocked(reference, conf)
     return Endpoint(reference.registry, reference.repository, table is not None and table.endpoint.insecure)
@@ -72,11 +72,7 @@ def _unblocked(reference: Reference, conf: RegistriesConf) -> RegistryConfig | N
 
 
 def _rewrite(reference: Reference, config: EndpointConfig, prefix: str, file: str) -> Endpoint:
-    """Return the endpoint for `reference` with `prefix` replaced by the configured location.
-
-    Raises:
-        ConfigError: the result is not a repository, or a proxy is set for the location.
-    """
+    """Return the endpoint for `reference`, with `prefix` replaced by the configured location."""
     registry, _, path = f"{config.location}{reference.name[len(prefix) :]}".partition("/")
     if not is_repository(path):
         raise ConfigError(f"{file} rewrites {reference.name} to {registry}/{path}, which is not a repository.")

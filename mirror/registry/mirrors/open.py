@@ -1,4 +1,4 @@
-"""The only ways to open a repository: both apply the mirrors, and the rules of `registries.conf`."""
+"""Opening repositories, by the mirrors and rules in the settings and `registries.conf`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from mirror.registry.repository import Repository
 
 
 def open_source(client: Client, reference: Reference) -> Repository | MirroredRepository:
-    """Return the repository of an image for reading: from its mirrors first, then from the registry itself.
-
-    Its `origin` is the registry itself, without mirrors.
+    """Return the repository of an image for reading, from its mirrors or the registry itself (`origin`).
 
     Raises:
         UsageError: `registries.conf` blocks it.
@@ -28,9 +26,9 @@ def open_source(client: Client, reference: Reference) -> Repository | MirroredRe
 
 
 def open_target(client: Client, reference: Reference, *, push: bool = True) -> Repository:
-    """Return the repository of an image for pushing to it or, without `push`, for reading back what was pushed.
+    """Return the repository of an image for pushing or, without `push`, for reading back what was pushed.
 
-    Mirrors and locations of `registries.conf` are not used: they are only for pulls.
+    Mirrors and locations in `registries.conf` are ignored: they are only for pulls.
 
     Raises:
         UsageError: `registries.conf` blocks it.

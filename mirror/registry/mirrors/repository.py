@@ -1,8 +1,7 @@
-"""A repository with mirrors: they are asked in order, then the registry itself (docs/adr/0011).
+"""A repository with mirrors, which are tried in order, the registry itself last (docs/adr/0011).
 
-A mirror is trusted no more than any registry. One that lacks the content, does not answer or sends wrong bytes is
-passed over with a warning, and the next one is asked. Each is asked with its own credentials, never with those of the
-registry that it mirrors.
+Mirrors are not trusted. One that lacks the content, does not answer or sends wrong bytes is skipped with a warning.
+Each gets only its own credentials, never those of the registry that it mirrors.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from mirror.registry.repository import Repository
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-_COOLDOWN = 60.0  # seconds for which an endpoint that did not answer is asked last
+_COOLDOWN = 60.0  # seconds for which an endpoint that did not answer is tried last
 
 
 @dataclass(eq=False, slots=True)
 class Candidate:
-    """A repository that may have the content, and what is known about it.
+    """A mirror, or the registry itself, and its failures so far.
 
     Attributes:
         repository: the repository.
-        endpoint: what it may be asked for.
+        endpoint: its settings.
         is_origin: it is the registry itself, not a mirror.
         has_resolved: it has resolved a name.
-        wrong: digests of which it has sent wrong content; it is not asked for them again.
-        failed: digests that it could not deliver; it is asked last for them.
-        cooldown_until: the monotonic time until which it is asked last.
+        wrong: digests for which it sent wrong content; it is not tried again for them.
+        failed: digests that it failed to deliver; it is tried last for them.
+        cooldown_until: the monotonic time until which it is tried last.
     """
 
     repository: Repository
@@ -50,7 +49,7 @@ class Candidate:
     cooldown_until: float = 0.0
 
     def may_have(self, name: str | None) -> bool:
-        """Return whether it may be asked for a tag or digest; or (None) for content, also if it resolved the tag."""
+        """Return whether to try it for a tag or digest; or (None) for content, also if it resolved the tag."""
         if name is None:
             return self.endpoint.digests or self.has_resolved
         return self.endpoint.digests if ":" in name else self.endpoint.tags
@@ -60,13 +59,7 @@ class MirroredRepository:
     """`Source`: a repository with mirrors."""
 
     def __init__(self, mirrors: list[Candidate], origin: Candidate, warnings: list[str]) -> None:
-        """Create a source.
-
-        Args:
-            mirrors: the mirrors, in the order in which they are asked.
-            origin: the repository that they mirror.
-            warnings: gets a sentence for each mirror that is skipped.
-        """
+        """Create a source from mirrors in order of preference; `warnings` gets a sentence for each that is skipped."""
         self._candidates = [*mirrors, origin]
         self._warnings = warnings
         self._warned: set[tuple[Candidate, Digest | None]] = set()
@@ -78,38 +71,29 @@ class MirroredRepository:
 
     @property
     def resolved_by(self) -> Repository:
-        """The first repository that has resolved a name; the origin if none has."""
+        """The first candidate that resolved a name; the origin if none did."""
         return next((one.repository for one in self._candidates if one.has_resolved), self.origin)
 
     async def resolve(self, name: str) -> Descriptor:
-        """`Source`: resolve a name at the first candidate that knows it. A mirror's tag may be out of date.
-
-        Raises:
-            MirrorError: as `Repository.resolve`, if none knows it.
-        """
-        candidate, root = await self._ask(lambda repository: repository.resolve(name), name, None)
+        """`Source`: resolve a name at the first candidate that has it. A mirror's tags may be out of date."""
+        candidate, root = await self._try_all(lambda repository: repository.resolve(name), name, None)
         candidate.has_resolved = True
         log.info("%s was resolved by %s.", name, candidate.repository)
         return root
 
     async def peek(self, name: str) -> Descriptor | None:
-        """Return what the first candidate that answers claims by HEAD; see `Repository.peek`.
-
-        Raises:
-            MirrorError: none could be asked.
-        """
-        return (await self._ask(lambda repository: repository.peek(name), name, None))[1]
+        """Return what the first candidate that answers claims; see `Repository.peek`."""
+        return (await self._try_all(lambda repository: repository.peek(name), name, None))[1]
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
         """`Source`: open a blob or manifest at the first candidate that has it.
 
         Raises:
-            StaleMirror: the reader found that a mirror's content is wrong; another one is asked the next time.
-            MirrorError: as `Repository.open_blob`, if none has it.
+            StaleMirror: a mirror's content proved wrong while it was read; the next attempt tries another candidate.
         """
         async with AsyncExitStack() as stack:
-            candidate, body = await self._ask(
+            candidate, body = await self._try_all(
                 lambda repository: stack.enter_async_context(repository.open_blob(node, start)), None, node.digest
             )
             try:
@@ -121,17 +105,13 @@ class MirroredRepository:
                 raise
 
     async def modified(self, node: Descriptor) -> float | None:
-        """`Dated`: return what the first candidate that has the blob says; see `Repository.modified`.
+        """`Dated`: return what the first candidate that has the blob says."""
+        return (await self._try_all(lambda repository: repository.modified(node), None, node.digest))[1]
 
-        Raises:
-            MirrorError: none has it.
-        """
-        return (await self._ask(lambda repository: repository.modified(node), None, node.digest))[1]
-
-    async def _ask(
+    async def _try_all(
         self, action: Callable[[Repository], Awaitable[T]], name: str | None, digest: Digest | None
     ) -> tuple[Candidate, T]:
-        """Perform an action at the first candidate at which it succeeds; those that have just failed are asked last."""
+        """Try an action at each candidate until one succeeds; those that have just failed are tried last."""
         now = time.monotonic()
         able = [one for one in self._candidates if one.may_have(name) and digest not in one.wrong]
         failures: list[tuple[Candidate, MirrorError]] = []
@@ -146,7 +126,7 @@ class MirroredRepository:
     def _record_failure(
         self, candidate: Candidate, error: MirrorError, digest: Digest | None, *, is_whole: bool
     ) -> None:
-        """Remember a failure. Wrong content proves nothing if its beginning is from elsewhere (not `is_whole`)."""
+        """Record a failure. Wrong content proves nothing if another candidate sent its beginning (not `is_whole`)."""
         if isinstance(error, ContentError) and not error.transient:
             if digest and is_whole and not candidate.is_origin:
                 candidate.wrong.add(digest)
@@ -158,11 +138,11 @@ class MirroredRepository:
         warning = candidate, digest if digest in candidate.wrong else None
         if not candidate.is_origin and warning not in self._warned:
             self._warned.add(warning)
-            self._warnings.append(f"The mirror {candidate.repository} was passed over: {error}")
+            self._warnings.append(f"The mirror {candidate.repository} was skipped: {error}")
 
 
 def _combined_error(failures: list[tuple[Candidate, MirrorError]]) -> MirrorError:
-    """Return the error if no candidate succeeded: the registry's own, with those of the mirrors in its hint."""
+    """Return the registry's own error, with those of the mirrors in its hint."""
     found = next((error for candidate, error in failures if candidate.is_origin), failures[-1][1])
     of_mirrors = [f"Mirror {one.repository}: {error}" for one, error in failures if not one.is_origin]
     if not of_mirrors:

@@ -1,19 +1,21 @@
-"""What refers to images of a repository, found in as few requests as can be.
+"""Finding the referrers of images, in as few requests as possible (OCI distribution-spec, "Listing Referrers").
 
-    1. the referrers API, for each subject; what its first refusal says of a registry is not asked again
-    2. the tags of the repository, listed once: they tell which referrers tags and which of cosign's there are
-    3. where they cannot be listed, or listing would cost more, a HEAD for each tag that there could be
-    4. each referrer's manifest, whose subject has to be the one that was asked about
-    5. the same for what was found, since a bill of materials may be signed too
+    1. the referrers API, for each subject; if a registry does not support it, it is asked only once
+    2. the tags of the repository, listed once, for referrers tags and cosign's tags
+    3. if they cannot be listed, or listing would take more requests: a HEAD for each possible tag
+    4. each referrer's manifest, whose subject must be the requested one
+    5. the same for the referrers found: a bill of materials may be signed, too
 
-OCI distribution-spec, "Listing Referrers". Nothing is filtered, by us or by the registry: all kinds are wanted.
+Nothing is filtered by artifact type, neither here nor by the registry.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 
 from mirror.concurrency import map_concurrently
@@ -25,27 +27,30 @@ from mirror.oci import manifest
 from mirror.oci.descriptor import OCI_INDEX, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node
-from mirror.oci.referrers import cosign_tags, referrers_tag
+from mirror.oci.referrers import cosign_tags, referrers_tag, tags_about
 from mirror.registry.listing import list_tags, pages
 from mirror.registry.repository import Repository
 from mirror.retry import ONCE, RetryPolicy
 
 # Limits against endless signatures (CVE-2023-33957, CVE-2024-29902).
-MOST = 4096  # referrers in one search, or as many as are normal for each subject where that is more
-_NORMAL = 64
-DEEPEST = 4
+MAX_REFERRERS = 4096  # in one search, but always at least `_MAX_PER_SUBJECT` for each subject
+MAX_DEPTH = 4
+_MAX_PER_SUBJECT = 64
 _AT_ONCE = 8
 
-_NO_API = frozenset({400, 404, 405, 406, 410, 501})  # what registries without the API answer; 404 is what they should
+_NO_API = frozenset({400, 404, 405, 406, 410, 501})  # responses of registries without the API; it should be 404
 _REFUSALS = frozenset({401, 403, 408, 429, 500, 502, 503, 504})
 
 
 @dataclass(slots=True)
 class Found:
-    """What refers to some subjects.
+    """The referrers of some subjects.
 
-    `referrers` are manifests by their subject, `tagged` the roots of cosign's tags, with the subject that each is
-    about. `failures` say, by subject, why there may be more than that; `warnings` are sentences.
+    Attributes:
+        referrers: manifests by subject.
+        tagged: by cosign's tag, its subject and root descriptor.
+        failures: by subject, the reason why there may be more referrers.
+        warnings: sentences.
     """
 
     referrers: dict[Digest, list[Node]] = field(default_factory=dict)
@@ -55,103 +60,81 @@ class Found:
 
 
 @dataclass(slots=True)
-class _Lesson:
-    """What has been learnt about the API of one registry. `api` is None as long as nobody has asked.
+class _ApiState:
+    """What is known about the referrers API of one registry.
 
-    `note` says what a registry does instead of having one, `trouble` what is wrong with the one that it has.
+    `supported` is None before the first request. `note` says what a registry without the API did instead; `error` is
+    that of an API that does not work.
     """
 
-    api: bool | None = None
+    supported: bool | None = None
     note: str = ""
-    trouble: MirrorError | None = None
-    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    error: MirrorError | None = None
+    first_request: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Referrers:
-    """Finds what refers to images, and learns about registries meanwhile. One for a whole command."""
+    """Finds referrers, and remembers which registries support the API; one object for a whole command."""
 
     def __init__(self, retry: RetryPolicy = ONCE) -> None:
         self._retry = retry
-        self._lessons: dict[str, _Lesson] = {}
+        self._states: dict[str, _ApiState] = {}
 
-    async def find(self, repository: Repository, subjects: Sequence[Digest], reading: Source | None = None) -> Found:
-        """Everything that refers to `subjects`, and what refers to that.
-
-        What cannot be found out is in `failures`, and everything else is found all the same.
+    async def find(self, repository: Repository, subjects: Sequence[Digest], source: Source | None = None) -> Found:
+        """Return all referrers of `subjects`, and the referrers of those; errors are in its `failures`.
 
         Args:
-            repository: where the subjects are.
+            repository: the repository of the subjects.
             subjects: the digests of manifests and indexes.
-            reading: where to read manifests; the repository itself where it is None.
+            source: a source to read manifests from; by default the repository.
         """
-        lesson = self._lessons.setdefault(repository.registry.name, _Lesson())
-        search = _Search(repository, reading or repository, lesson, self._retry)
-        return await search.run(subjects)
+        state = self._states.setdefault(repository.registry.name, _ApiState())
+        return await _Search(repository, source or repository, state, self._retry, subjects).run()
 
 
 class _Search:
-    """One search of one repository."""
+    """One search in one repository."""
 
-    def __init__(self, repository: Repository, reading: Source, lesson: _Lesson, retry: RetryPolicy) -> None:
-        self._repository, self._reading, self._lesson, self._retry = repository, reading, lesson, retry
-        self._registry = repository.registry
-        self._scope = f"repository:{repository.name}:pull"
+    def __init__(
+        self, repository: Repository, source: Source, state: _ApiState, retry: RetryPolicy, subjects: Sequence[Digest]
+    ) -> None:
+        self._repository, self._source, self._state, self._retry = repository, source, state, retry
+        self._registry, self._scope = repository.registry, f"repository:{repository.name}:pull"
+        self._subjects = list(dict.fromkeys(subjects))
+        limits = Limits(manifests=max(MAX_REFERRERS, _MAX_PER_SUBJECT * len(self._subjects)), levels=MAX_DEPTH)
+        self._budget = Budget(str(repository), limits, "referrer")
         self._found = Found()
-        self._budget = Budget(str(repository), noun="referrer")
+        self._refused = ""  # what this repository's API did instead of answering; others may be accessible
         self._tags: frozenset[str] | None = None
         self._listed = False
         self._listing = asyncio.Lock()
-        self._most_pages = 1
-        self._refused = ""
 
-    async def run(self, subjects: Sequence[Digest]) -> Found:
-        asked: set[Digest] = set()
-        level = list(dict.fromkeys(subjects))
-        limits = Limits(manifests=max(MOST, _NORMAL * len(level)), levels=DEEPEST)
-        self._budget = Budget(str(self._repository), limits, "referrer")
-        self._most_pages = max(1, len(level) * len(_tags_of(level[:1], True)))  # more would cost more than asking
+    async def run(self) -> Found:
+        level, seen = self._subjects, set(self._subjects)
         try:
             while level:
-                asked.update(level)
-                found = await map_concurrently(level, self._look, _AT_ONCE)
-                level = [digest for digest in dict.fromkeys(chain.from_iterable(found)) if digest not in asked]
+                found = await map_concurrently(level, self._find, _AT_ONCE)
+                level = [digest for digest in dict.fromkeys(chain.from_iterable(found)) if digest not in seen]
+                seen.update(level)
                 if level:
                     self._budget.descend()
         except LimitExceeded as error:
             self._found.failures.setdefault(level[0], error)
-        return self._finished()
-
-    def _finished(self) -> Found:
-        instead = self._refused or self._lesson.note
-        if instead:
+        if problem := self._refused or self._state.note:
             self._found.warnings.append(
-                f"{self._registry.name} {instead} where the referrers of an image should be listed; "
-                f"only those that {self._repository} has under tags were looked for."
+                f"{self._registry.name} {problem} when asked for referrers; "
+                f"only referrers under tags of {self._repository} were searched for."
             )
         return self._found
 
-    async def _look(self, subject: Digest) -> list[Digest]:
-        """Find what refers to one subject, and return the digests of that."""
+    async def _find(self, subject: Digest) -> list[Digest]:
+        """Record the referrers of one subject, and return their digests."""
         try:
-            return await self._find(subject)
+            listed = await self._by_tags(subject, await self._by_api(subject))
+            nodes = await self._read(subject, listed)
         except MirrorError as error:
             self._found.failures.setdefault(subject, error)
             return []
-
-    async def _find(self, subject: Digest) -> list[Digest]:
-        listed = await self._by_api(subject)
-        tags = [tag for tag in _tags_of([subject], listed is None) if await self._exists(tag)]
-        for tag in tags:
-            root = await self._resolve(tag)
-            if root is None or root.digest == subject:
-                # GitLab takes sha256-… for sha256:…, and gives the subject itself (oras-project/oras-go#1396).
-                continue
-            if tag == referrers_tag(subject):
-                listed = await self._children(root, tag)
-            else:
-                self._admit([root])
-                self._found.tagged[tag] = (subject, root)
-        nodes = await self._read(subject, listed or [])
         if nodes:
             self._found.referrers[subject] = nodes
         return [node.descriptor.digest for node in nodes]
@@ -159,27 +142,27 @@ class _Search:
     # --- 1. the API ----------------------------------------------------------------------------------------------
 
     async def _by_api(self, subject: Digest) -> list[Descriptor] | None:
-        """What the registry lists; None where it has no API."""
-        lesson = self._lesson
-        if lesson.api is None:
-            async with lesson.asking:
-                if lesson.api is None and not self._refused:
-                    return await self._ask(subject)
-        if lesson.trouble:
-            self._found.failures.setdefault(subject, lesson.trouble)
-        return await self._ask(subject) if lesson.api and not self._refused else None
+        """Return the referrers that the API lists; None if the registry does not support it."""
+        state = self._state
+        if state.supported is None:
+            async with state.first_request:
+                if state.supported is None and not self._refused:
+                    return await self._request(subject)
+        if state.error:
+            self._found.failures.setdefault(subject, state.error)
+        return await self._request(subject) if state.supported and not self._refused else None
 
-    async def _ask(self, subject: Digest) -> list[Descriptor] | None:
-        lesson = self._lesson
+    async def _request(self, subject: Digest) -> list[Descriptor] | None:
+        state = self._state
         try:
             listed = await self._list(subject)
         except TransferError as error:
-            # An API that is there and broken is no reason to leave out what tags can tell, nor to ask it forty times.
-            lesson.api, lesson.trouble = False, error
+            # The API does not work: fall back to tags, and do not try it for every subject.
+            state.supported, state.error = False, error
             self._found.failures.setdefault(subject, error)
             return None
-        if lesson.api is None and not self._refused:
-            lesson.api = listed is not None
+        if state.supported is None and not self._refused:
+            state.supported = listed is not None
         return listed
 
     async def _list(self, subject: Digest) -> list[Descriptor] | None:
@@ -190,16 +173,15 @@ class _Search:
             if page.status in _NO_API:
                 return None
             if page.status in (401, 403) and not page.redirected:
-                self._refused = f"answers {page.status}"  # in this repository; others may be open to us
+                self._refused = f"answered {page.status}"
                 return None
             if page.status != 200:
-                # GHCR sends us on into github.com, which answers 429 (artifacthub/hub#4785).
-                self._lesson.note = f"answers {page.status}"
+                self._state.note = f"answered {page.status}"  # GHCR redirects to github.com (artifacthub/hub#4785)
                 return None
             try:
                 children = manifest.parse(page.data, OCI_INDEX, path, cap=len(page.data)).manifests
             except ContentError:
-                self._lesson.note = "gives no index"
+                self._state.note = "did not send an index"
                 return None
             self._admit(children)
             listed += children
@@ -207,82 +189,79 @@ class _Search:
 
     # --- 2. and 3. tags ------------------------------------------------------------------------------------------
 
-    async def _exists(self, tag: str) -> bool:
+    async def _by_tags(self, subject: Digest, listed: list[Descriptor] | None) -> list[Descriptor]:
+        """Record cosign's tags. Return `listed`; if it is None, the content of the referrers tag."""
+        candidates = tags_about(subject) if listed is None else cosign_tags(subject)
+        for tag in [tag for tag in candidates if await self._has_tag(tag)]:
+            try:
+                root = await self._retry.run(partial(self._source.resolve, tag))
+            except NotFound:
+                continue
+            if root.digest == subject:  # GitLab takes sha256-… for sha256:… (oras-project/oras-go#1396)
+                continue
+            if tag == referrers_tag(subject):
+                listed = await self._children(root, tag)
+            else:
+                self._admit([root])
+                self._found.tagged[tag] = (subject, root)
+        return listed or []
+
+    async def _has_tag(self, tag: str) -> bool:
         async with self._listing:
             if not self._listed:
-                self._tags, self._listed = await self._list_tags(), True
+                self._listed = True
+                max_pages = max(1, sum(len(tags_about(subject)) for subject in self._subjects))  # no more than HEADs
+                with suppress(MirrorError):  # a registry may forbid to list tags, but allow to read them
+                    self._tags = frozenset(
+                        await list_tags(
+                            self._registry, self._repository.name, self._scope, retry=self._retry, max_pages=max_pages
+                        )
+                    )
         if self._tags is not None:
             return tag in self._tags
         path = f"{self._repository.name}/manifests/{tag}"
         expect = frozenset({200, 400, 401, 404, 405})
 
-        async def ask() -> bool:
+        async def request() -> bool:
             async with self._registry.send("HEAD", path, scope=self._scope, expect=expect) as response:
-                return response.status in (200, 401, 405)  # no HEAD here: to resolve it will tell
+                return response.status in (200, 401, 405)  # 401, 405: HEAD is not supported; resolving it will tell
 
-        return await self._retry.run(ask)
-
-    async def _list_tags(self) -> frozenset[str] | None:
-        try:
-            found = await list_tags(
-                self._registry, self._repository.name, self._scope, retry=self._retry, max_pages=self._most_pages
-            )
-        except MirrorError:
-            return None  # who may not list may ask
-        return frozenset(found)
-
-    async def _resolve(self, tag: str) -> Descriptor | None:
-        try:
-            return await self._retry.run(lambda: self._reading.resolve(tag))
-        except NotFound:
-            return None
+        return await self._retry.run(request)
 
     async def _children(self, root: Descriptor, tag: str) -> list[Descriptor]:
         if not root.is_index:
-            self._found.warnings.append(f"{self._repository}:{tag} is no list of referrers, and is not taken for one.")
+            self._found.warnings.append(f"{self._repository}:{tag} is not a list of referrers, and was ignored.")
             return []
-        children = (await read_node(self._reading, root, self._retry)).document.manifests
+        children = (await read_node(self._source, root, self._retry)).document.manifests
         self._admit(children)
         return list(children)
 
     # --- 4. manifests --------------------------------------------------------------------------------------------
 
     def _admit(self, nodes: Iterable[Descriptor]) -> None:
-        """Count before anything is read.
-
-        Raises:
-            LimitExceeded: there are more than there can be.
-        """
+        """Count referrers before they are read; raise LimitExceeded if there are too many."""
         for node in nodes:
             self._budget.take(node.size)
 
     async def _read(self, subject: Digest, listed: Sequence[Descriptor]) -> list[Node]:
-        once = {node.digest: node for node in listed}
-        nodes = await map_concurrently(once.values(), self._manifest, _AT_ONCE)
-        about = [node for node in nodes if node and node.document.subject and node.document.subject.digest == subject]
-        lacking = sum(node is None for node in nodes)
-        strays = len(nodes) - lacking - len(about)
-        # Whoever deletes a referrer rarely takes it out of the referrers tag; and a list can say what it likes.
-        for number, what in ((lacking, "not there"), (strays, "about something else")):
+        """Return the listed referrers that exist and have the subject; lists may be out of date, or wrong."""
+        unique = {node.digest: node for node in listed}
+        nodes = await map_concurrently(unique.values(), self._read_manifest, _AT_ONCE)
+        kept = [node for node in nodes if node and node.document.subject and node.document.subject.digest == subject]
+        missing = nodes.count(None)
+        for number, fault in ((missing, "do not exist"), (len(nodes) - missing - len(kept), "have another subject")):
             if number:
                 self._found.warnings.append(
-                    f"{self._repository}: {number} of the referrers listed for {subject} are {what}, and were left out."
+                    f"{self._repository}: {number} of the referrers listed for {subject} {fault}, and were left out."
                 )
-        return about
+        return kept
 
-    async def _manifest(self, node: Descriptor) -> Node | None:
+    async def _read_manifest(self, node: Descriptor) -> Node | None:
         if not node.is_manifest:
             return None
         try:
-            return await read_node(self._reading, node, self._retry)
+            return await read_node(self._source, node, self._retry)
         except TransferError as error:
             if error.status == 404:
                 return None
             raise
-
-
-def _tags_of(subjects: Sequence[Digest], fallback: bool) -> list[str]:
-    """The tags that things about `subjects` can have."""
-    return [
-        tag for digest in subjects for tag in (*([referrers_tag(digest)] if fallback else ()), *cosign_tags(digest))
-    ]

@@ -1,9 +1,9 @@
-"""Which addresses a registry may redirect to, checked at the moment of each connection (docs/adr/0010).
+"""Rules for the addresses that a registry may redirect to, checked at each connection (docs/adr/0010).
 
-A registry that the user named may be anywhere. Whatever it refers to (a token server, a redirect, an upload's Location)
-must not be more private than the registry itself: a registry on the Internet must not make us send requests into our
-own network, nor a registry on our network to this machine. Names are no use for this check: a name can be made to
-resolve to any address, and to a different one a moment later.
+A registry that the user named may be at any address. The hosts that it refers to (token servers, redirects, upload
+Locations) must not be more private than itself: a registry on the Internet must not make us send requests into our own
+network, nor a registry on our network to this machine. Addresses are checked, not names: a name can be made to resolve
+to any address, and to a different one a moment later.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mirror.config.hosts import Network
 Address = IPv4Address | IPv6Address
 AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]  # as getaddrinfo returns it
 
-# Where clouds serve a machine's credentials, apart from the link-local addresses.
+# Addresses, other than link-local ones, at which clouds serve the credentials of a machine
 _METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")))
 # IPv6 prefixes with an embedded IPv4 address, and the number of bits after it (RFC 4291, 6052, 8215, 3056).
 _EMBEDDED_IPV4 = (
@@ -36,7 +36,7 @@ _NUMERIC = re.compile(r"[0-9a-fx.]+", re.ASCII | re.IGNORECASE)
 
 
 class ForbiddenAddress(OSError):
-    """A connection that is refused by us; the text is a sentence without a full stop."""
+    """A connection that our rules forbid; the message is a sentence without a full stop."""
 
     def __init__(self, why: str, *, hint: str | None = None) -> None:
         super().__init__(why)
@@ -44,7 +44,7 @@ class ForbiddenAddress(OSError):
 
 
 class AddressScope(IntEnum):
-    """How private an address is; a higher value is more private."""
+    """The privacy of an address; higher values are more private."""
 
     PUBLIC = 0
     PRIVATE = 1
@@ -55,7 +55,7 @@ class AddressScope(IntEnum):
 
 
 def scope_of(address: Address) -> AddressScope:
-    """Return how private an address is; special addresses count as private."""
+    """Return the scope of an address; special addresses count as private."""
     plain = _unwrap(address)
     if plain.is_loopback or plain.is_unspecified:  # connecting to 0.0.0.0 reaches this machine
         return AddressScope.LOOPBACK
@@ -64,7 +64,7 @@ def scope_of(address: Address) -> AddressScope:
 
 
 def is_forbidden(address: Address) -> bool:
-    """Return whether no registry may redirect to `address`: a cloud's credentials may be there, a registry never is."""
+    """Return whether no registry may redirect to `address`, such as one that serves a cloud's credentials."""
     plain = _unwrap(address)
     if plain.is_link_local or plain.is_unspecified or plain.is_multicast or plain in _METADATA:
         return True
@@ -72,7 +72,7 @@ def is_forbidden(address: Address) -> bool:
 
 
 def _unwrap(address: Address) -> Address:
-    """Return the IPv4 address embedded in an IPv6 address; every other address as it is."""
+    """Return the IPv4 address embedded in an IPv6 address; other addresses unchanged."""
     if isinstance(address, IPv6Address) and int(address) > 1:
         for prefix, bits_after in _EMBEDDED_IPV4:
             if address in prefix:
@@ -81,10 +81,10 @@ def _unwrap(address: Address) -> Address:
 
 
 class AddressPolicy:
-    """The addresses to which one registry may redirect. It creates the sockets, so no connection escapes the check.
+    """Rules for the connections of one registry. It creates the sockets, so that every connection is checked.
 
-    The limit is the least private address at which the registry has been: a name that later resolves to a more private
-    one (DNS rebinding) gains nothing.
+    The limit is the registry's least private address so far, so that resolving its name to a more private one later
+    (DNS rebinding) does not help an attacker.
     """
 
     def __init__(self, registry: str, trusted: Sequence[Network] = ()) -> None:
@@ -95,13 +95,13 @@ class AddressPolicy:
         """Return a socket for a connection to the registry itself.
 
         Raises:
-            ForbiddenAddress: the registry was elsewhere before, and is on this machine now.
+            ForbiddenAddress: it was less private before, and is now loopback, or a forbidden address.
         """
         address = _address(info)
         before, now = self._registry_scope, scope_of(address)
         if before is not None and before < now and (now is AddressScope.LOOPBACK or is_forbidden(address)):
             raise ForbiddenAddress(
-                f"{self._registry} now resolves to {address}, but it resolved to a {before} address before"
+                f"{self._registry} now resolves to {address}, but resolved to a {before} address before"
             )
         self.registry_is_at(address)
         return _socket(info)
@@ -148,7 +148,7 @@ def _socket(info: AddressInfo) -> socket.socket:
 
 
 def parse_address(host: str) -> Address | None:
-    """Return the IP address in `host`, in any spelling that inet_aton knows (127.1, 0x7f000001); None for names."""
+    """Return the IP address in `host`, in any form that inet_aton accepts (127.1, 0x7f000001); None for names."""
     try:
         return ipaddress.ip_address(host.strip("[]").partition("%")[0])
     except ValueError:
@@ -160,7 +160,7 @@ def parse_address(host: str) -> Address | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine, judging by its name alone; nothing is looked up."""
+    """Return whether a host is this machine, judging by its name alone, without DNS."""
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True

@@ -1,6 +1,6 @@
-"""Network errors: what aiohttp and the operating system raise, as `TransferError`s in plain English.
+"""Network errors of aiohttp and the operating system as `TransferError`s in plain English.
 
-The sentences name the host; the method and the URL are logged at level INFO.
+Messages name the host; the method and the URL are logged at level INFO.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})  # statuses after which the same request may succeed
 PROXY_AUTH_HINT = "Put the proxy's credentials into its URL: HTTPS_PROXY=http://user:password@proxy.internal:3128."
-_HTTPS_PORT = 443  # the user gave no port; a registry without TLS would listen on another one
+_HTTPS_PORT = 443  # the default, if the user gave no port
 _NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 _UNKNOWN_CA = "is signed by a CA that is not trusted"
-# What is wrong with a certificate, by OpenSSL's X509_V_ERR_ codes (x509_vfy.h)
+# Faults of certificates, by OpenSSL's X509_V_ERR_ codes (x509_vfy.h)
 _CERTIFICATE_FAULTS = {
     9: "is not valid yet",
     10: "has expired",
@@ -43,16 +43,16 @@ _CLOCK_FAULTS = (9, 10)
 
 @contextmanager
 def translate_errors(request: Request) -> Iterator[None]:
-    """Turn aiohttp's errors during `request` into ours.
+    """Translate errors during `request`.
 
     Raises:
         TransferError: the network failed.
-        MirrorError: our own error, raised by the body that aiohttp was sending.
+        MirrorError: raised by the request's body while aiohttp was sending it.
     """
     try:
         yield
     except (aiohttp.ClientError, TimeoutError, OSError, EOFError) as error:
-        # aiohttp wraps what a body raises while it is sent in a connection error.
+        # aiohttp wraps exceptions of the request's body in a connection error.
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, MirrorError):
@@ -61,7 +61,7 @@ def translate_errors(request: Request) -> Iterator[None]:
         failure = _network_error(request, error)
         log.info("%s: %s", request, failure)
         raise failure from error
-    except ValueError as error:  # from yarl, idna or aiohttp, for URLs that a registry or the user gave
+    except ValueError as error:  # from yarl, idna or aiohttp, for URLs from a registry or the user
         raise TransferError(f"{request.host}: not a valid URL: {error}.") from error
 
 
@@ -69,7 +69,7 @@ async def iter_body(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """Yield a body in chunks as they arrive.
 
     Raises:
-        TransferError: as `translate_errors`; what was yielded before is usable.
+        TransferError: as `translate_errors`; the chunks before it are valid.
     """
     with translate_errors(Request.of(response)):
         async for chunk in response.content.iter_any():
@@ -86,7 +86,7 @@ def _network_error(request: Request, error: BaseException) -> TransferError:
         hint = None
         reset = isinstance(error, ConnectionResetError) or getattr(error, "errno", None) == errno.ECONNRESET
         if request.url.startswith("https://") and (reset or isinstance(error, aiohttp.ServerDisconnectedError)):
-            hint = f"If {host} requires a client certificate, put it into its certs.d directory."
+            hint = f"If {host} requires a client certificate, put it in the host's certs.d directory."
         return TransferError(f"{host}: the connection was cut{about}.", hint=hint, transient=True)
     if isinstance(error, aiohttp.ClientHttpProxyError):
         text = f"{host}: the proxy answered {error.status} {error.message.rstrip(' .')}."
@@ -96,7 +96,7 @@ def _network_error(request: Request, error: BaseException) -> TransferError:
         hint = f"{host} may use TLS: try without --plain-http." if request.url.startswith("http://") else None
         return TransferError(f"{host}: the response is not valid HTTP{about}.", hint=hint, transient=True)
     what = f"{type(error).__name__}: {error}"
-    if isinstance(error, aiohttp.InvalidURL):  # its own text has the whole URL, which may be signed
+    if isinstance(error, aiohttp.InvalidURL):  # its text contains the whole URL, which may be signed
         what = f"not a valid URL{f': {error.description}' if error.description else ''}"
     return TransferError(f"{host}: {what}.")
 

@@ -18,16 +18,23 @@ from mirror.registry.transport.urls import INVALID_URL
 
 
 def proxy_for(url: URL) -> URL | None:
-    """Return the proxy for a URL; None to connect directly, as always to this machine (like curl and Go).
+    """Return the proxy for a URL; None to connect directly, as always to loopback (like curl and Go).
 
     Raises:
-        ConfigError: the environment names a proxy that cannot be used.
+        ConfigError: the proxy in the environment cannot be used.
     """
     variable = f"{url.scheme.upper()}_PROXY"
-    text = _environment(variable)
-    if not text or is_loopback(url.host or "") or (url.scheme == "http" and "REQUEST_METHOD" in os.environ):
-        return None  # in a CGI script, the client sets HTTP_PROXY with a header `Proxy` (CVE-2016-5388)
-    return None if _is_exempt(url) else _parse(text, variable)
+    text, host = _environment(variable), (url.host or "").lower()
+    if not text or is_loopback(host) or (url.scheme == "http" and "REQUEST_METHOD" in os.environ):
+        return None  # in a CGI script, a client can set HTTP_PROXY with a `Proxy` header (CVE-2016-5388)
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    exempt = [entry.strip().lower() for entry in _environment("NO_PROXY").split(",")]
+    if any(entry == "*" or _matches(entry, host, url.port, address) for entry in exempt if entry):
+        return None
+    return _parse(text, variable)
 
 
 def _environment(variable: str) -> str:
@@ -35,7 +42,7 @@ def _environment(variable: str) -> str:
 
 
 def _parse(text: str, variable: str) -> URL:
-    """Return a proxy's URL; the scheme may be missing. Errors do not show it: it may contain a password."""
+    """Return a proxy's URL, by default http. Errors do not show it, since it may contain a password."""
     try:
         proxy = URL(text if "://" in text else f"http://{text}")
         usable = bool(proxy.host and proxy.port)
@@ -47,22 +54,14 @@ def _parse(text: str, variable: str) -> URL:
             hint="Set it to an HTTP proxy, such as http://proxy.internal:3128.",
         )
     if not usable or proxy.scheme not in ("http", "https"):
-        raise ConfigError(f"{variable} is not a valid proxy URL.", hint="A valid one: http://proxy.internal:3128.")
+        raise ConfigError(
+            f"{variable} is not a valid proxy URL.", hint="Set it to an HTTP proxy, such as http://proxy.internal:3128."
+        )
     return proxy
 
 
-def _is_exempt(url: URL) -> bool:
-    entries = [entry.strip().lower() for entry in _environment("NO_PROXY").split(",")]
-    host = (url.host or "").lower()
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        address = None
-    return any(entry == "*" or _matches(entry, host, url.port, address) for entry in entries if entry)
-
-
 def _matches(entry: str, host: str, port: int | None, address: Address | None) -> bool:
-    """Return whether an entry of NO_PROXY, a network, or an address or name with or without a port, covers a host."""
+    """Return whether an entry of NO_PROXY (a network, or an address or a name, with or without port) covers a host."""
     if address is not None:
         with suppress(ValueError):
             return address in ipaddress.ip_network(entry, strict=False)

@@ -1,4 +1,4 @@
-"""How fast bodies are transferred: not above the limit that the user set, not below a minimum."""
+"""The maximum and minimum rate of transfers."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from time import monotonic
 from mirror.errors import TransferError
 from mirror.registry.transport.request import Request
 
-MIN_RATE = 1024  # bytes per second; a server that sends more slowly, on average, is stalling
+MIN_RATE = 1024  # bytes per second, below which a server is stalling
 
 
 class RateLimit:
-    """A limit in bytes per second for all transfers together; None: unlimited."""
+    """The maximum rate of all transfers together in bytes per second; None: unlimited."""
 
     def __init__(self, rate: int | None) -> None:
         self._rate = rate
-        self._due = 0.0  # when everything taken so far has been paid for
+        self._due = 0.0  # the monotonic time until which the rate is used up
 
     async def take(self, count: int) -> None:
-        """Wait until `count` more bytes may pass."""
+        """Wait until `count` more bytes may be transferred."""
         if self._rate is None:
             return
         now = monotonic()
@@ -31,9 +31,9 @@ class RateLimit:
 async def rate_limited(
     chunks: AsyncIterator[bytes], limit: RateLimit, window: float, request: Request
 ) -> AsyncIterator[bytes]:
-    """Yield a body, rate-limited; fail if it arrives below the minimum rate.
+    """Yield a body, rate-limited; fail below the minimum rate, which catches servers that send single bytes.
 
-    Only time spent waiting for the server counts against it: a slow disk is not its fault.
+    Only time spent waiting for the server counts, not the time that writing the chunks takes.
 
     Args:
         chunks: the body.
@@ -42,8 +42,7 @@ async def rate_limited(
         request: what was requested.
 
     Raises:
-        TransferError: it is slower than `MIN_RATE`. A timeout alone does not catch a server that sends a byte now and
-            then.
+        TransferError: it is slower than `MIN_RATE`.
     """
     waited, received = 0.0, 0
     while True:

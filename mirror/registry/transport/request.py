@@ -1,4 +1,4 @@
-"""What was requested, for messages and the log."""
+"""Descriptions of requests, for messages and the log."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _ENDPOINT = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers|tag
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it is described to the user: who was asked, and for what.
+    """The description of a request for the user.
 
     Attributes:
         method: the HTTP method.
         url: the URL without its query and user.
         host: the host, with its port unless that is the scheme's default.
-        subject: what was asked for, in the distribution specification's terms; empty for other URLs.
+        subject: the requested resource, in the terms of the distribution specification; empty for other URLs.
     """
 
     method: str
@@ -32,7 +32,18 @@ class Request:
     @classmethod
     def to(cls, method: str, url: URL) -> Request:
         """Return the description of a request to `url`."""
-        return cls(method, redact(url), url.authority, _subject(url))
+        subject = ""
+        if found := _ENDPOINT.fullmatch(url.path):
+            name, kind, target = found["name"], found["kind"], found["target"]
+            if kind == "manifests":
+                subject = f"manifest {name}{'@' if ':' in target else ':'}{target}"
+            elif kind == "tags":
+                subject = f"tags of {name}"
+            elif target == "uploads":
+                subject = f"upload to {name}"
+            else:
+                subject = f"{'blob' if kind == 'blobs' else 'referrers of'} {target} in {name}"
+        return cls(method, redact(url), url.authority, subject)
 
     @classmethod
     def of(cls, response: aiohttp.ClientResponse) -> Request:
@@ -46,17 +57,3 @@ class Request:
 
     def __str__(self) -> str:
         return f"{self.method} {self.url}"
-
-
-def _subject(url: URL) -> str:
-    found = _ENDPOINT.fullmatch(url.path)
-    if not found:
-        return ""
-    name, kind, target = found["name"], found["kind"], found["target"]
-    if kind == "manifests":
-        return f"manifest {name}{'@' if ':' in target else ':'}{target}"
-    if kind == "tags":
-        return f"tags of {name}"
-    if target == "uploads":
-        return f"upload to {name}"
-    return f"{'blob' if kind == 'blobs' else 'referrers of'} {target} in {name}"

@@ -1,4 +1,4 @@
-"""Unexpected responses: HTTP statuses, error documents and HTML pages, as `TransferError`s in plain English."""
+"""Unexpected responses (HTTP statuses, error documents, HTML pages) as `TransferError`s in plain English."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ HTML_HINT = "It may be a login page, or a proxy's error page. Open the URL in a 
 _SUCCESS = range(200, 300)
 _QUERY = re.compile(r"(https?://[^\s?]*)\?[^\s\"'<>]*")
 _BODY_CAP = 64 * 1024  # bytes of an error's body that are read
-_MESSAGE_CAP = 500  # characters of what it says that are quoted
+_MESSAGE_CAP = 500  # characters of an error document that are quoted
 # Reverse proxies in front of registries, by the names in their Server headers.
 _PROXIES = re.compile(r"nginx|openresty|cloudflare|haproxy|envoy|istio-envoy|traefik|caddy|apache|varnish|squid|awselb")
-# What servers say to HTTP on their HTTPS port: Go's net/http, nginx, Apache.
+# In responses to HTTP on an HTTPS port: Go's net/http, nginx, Apache.
 _WANTS_TLS = re.compile(rb"HTTPS (?:server|port)|SSL-enabled server port", re.IGNORECASE)
 _BEHIND_PROXY = "The registry behind a proxy may be down. Ask its administrator, or run the command again later."
 _HINTS = {
@@ -39,12 +39,12 @@ _USES_TLS = "{host} uses TLS: remove --plain-http, or plain_http from mirror.tom
 async def response_error(request: Request, response: aiohttp.ClientResponse, registry: str) -> TransferError:
     """Return the error for a response with an unexpected status.
 
-    Its sentence quotes the error document of the distribution specification ("Error Codes"), if there is one, without
-    our credentials and without signed queries. Error pages in HTML are not quoted.
+    The message quotes the error document (OCI distribution-spec, "Error Codes"), without credentials and signed
+    queries of URLs. HTML pages are not quoted.
 
     Args:
         request: what was requested, before any redirects.
-        response: the response; up to 64 KiB of its body are read.
+        response: the response; at most 64 KiB of its body are read.
         registry: the name of the registry, for `mirror login`.
 
     Returns:
@@ -59,7 +59,7 @@ async def response_error(request: Request, response: aiohttp.ClientResponse, reg
     who = "the proxy" if response.status == 407 else _responder(response, is_page=is_page)
     text = f"{who} answered {status}{request.about}{': ' + said if said else ''}."
     scheme, _, secret = response.request_info.headers.get("Authorization", "").rpartition(" ")
-    if secret:  # which a server may repeat, like the signed queries of URLs
+    if secret:  # a server may repeat it, as it may repeat the signed queries of URLs
         text = text.replace(secret, "[redacted]")
     text = _QUERY.sub(r"\1?[redacted]", text)
     if response.status in (401, 403):
@@ -87,7 +87,7 @@ def _hint(response: aiohttp.ClientResponse, body: bytes, said: str, registry: st
 
 
 def _error_document(body: bytes) -> str:
-    """Return the codes and messages of an error document; empty if it is not one."""
+    """Return the codes and messages in an error document; empty if it is not one."""
     try:
         errors = json.loads(body)["errors"]
         text = "; ".join(f"{error['code']} {error.get('message') or ''}".strip(" .") for error in errors)
@@ -97,7 +97,7 @@ def _error_document(body: bytes) -> str:
 
 
 def _responder(response: aiohttp.ClientResponse, *, is_page: bool) -> str:
-    """Return who answered. HTML is from a proxy in front of the registry, whose Server header may name it."""
+    """Return who answered: HTML is from a proxy in front of the registry, which the Server header may name."""
     host = response.url.authority
     if not is_page:
         return host
@@ -106,23 +106,19 @@ def _responder(response: aiohttp.ClientResponse, *, is_page: bool) -> str:
 
 
 def refuse_html(request: Request, response: aiohttp.ClientResponse, body: bytes) -> None:
-    """Refuse an HTML page that came with a successful status in place of JSON.
-
-    Raises:
-        InvalidContent: `body` is HTML or XML.
-    """
+    """Raise InvalidContent if a successful response is an HTML page."""
     if is_html(body):
         who = _responder(response, is_page=True)
         raise InvalidContent(f"{who} answered {response.status} with a web page{request.about}.", hint=HTML_HINT)
 
 
 def is_html(body: bytes) -> bool:
-    """Return whether a body is HTML, or XML, rather than the JSON that registries send."""
+    """Return whether a body is HTML or XML, not JSON."""
     return body.lstrip().startswith(b"<")
 
 
 def retry_after(text: str | None) -> float | None:
-    """Return the seconds in a `Retry-After`, a number or a date (RFC 9110, 10.2.3); None if it is neither."""
+    """Return the delay in a `Retry-After` header in seconds (RFC 9110, 10.2.3); None if it is absent or malformed."""
     if text is None:
         return None
     if text.isascii() and text.isdigit():

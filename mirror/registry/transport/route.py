@@ -1,4 +1,4 @@
-"""How URLs are reached on behalf of one registry: directly or through a proxy, over TLS, and only where allowed."""
+"""Connections on behalf of one registry: proxy, TLS, and address rules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from functools import cached_property
 from typing import Any
 
 import aiohttp
@@ -24,11 +23,10 @@ OpenSession = Callable[[SocketFactory | None], aiohttp.ClientSession]  # a sessi
 
 
 class Route:
-    """How one registry, and the hosts that it redirects to, are reached.
+    """Connections to one registry, and to the hosts that it redirects to.
 
-    `base` is the registry's own URL, set once its scheme is known. There are separate connection pools for the registry
-    itself and for other hosts, and none is shared with another registry: an address that is allowed for one registry
-    may be forbidden for another.
+    `base` is the registry's own URL, set once its scheme is known. The registry and the other hosts have separate
+    connection pools, which no other registry shares: an address allowed for one registry may be forbidden for another.
     """
 
     def __init__(self, registry: str, options: RegistryOptions, open_session: OpenSession, *, insecure: bool) -> None:
@@ -37,6 +35,7 @@ class Route:
         self._insecure = insecure
         self._addresses = AddressPolicy(registry, options.host(registry).trusted_networks)
         self._default_tls = tls_config("", HostSettings(), is_registry=False, verify=True, ca_file=options.ca_file)
+        self._sessions: dict[SocketFactory | None, aiohttp.ClientSession] = {}  # None: through a proxy
         self._tls_configs: dict[URL, TlsConfig] = {}  # by origin
         self._contexts: dict[TlsConfig, ssl.SSLContext] = {}
 
@@ -66,30 +65,22 @@ class Route:
         )
 
     def _session(self, url: URL, proxy: URL | None) -> aiohttp.ClientSession:
+        is_registry = self.is_registry(url)
+        sockets: SocketFactory | None = None
         if proxy is None:
-            return self._registry_session if self.is_registry(url) else self._redirect_session
-        # The proxy resolves names, so only IP addresses can be checked.
-        if address := parse_address(url.host or ""):
-            if self.is_registry(url):
+            sockets = self._addresses.registry_socket if is_registry else self._addresses.redirect_socket
+        # The user chose the proxy, which may be anywhere. It resolves names, so only literal IP addresses are checked.
+        elif address := parse_address(url.host or ""):
+            if is_registry:
                 self._addresses.registry_is_at(address)
             else:
                 self._addresses.check_redirect(address)
-        return self._proxy_session
-
-    @cached_property
-    def _registry_session(self) -> aiohttp.ClientSession:
-        return self._open_session(self._addresses.registry_socket)
-
-    @cached_property
-    def _redirect_session(self) -> aiohttp.ClientSession:
-        return self._open_session(self._addresses.redirect_socket)
-
-    @cached_property
-    def _proxy_session(self) -> aiohttp.ClientSession:
-        return self._open_session(None)  # the user chose the proxy, which may be anywhere
+        if sockets not in self._sessions:
+            self._sessions[sockets] = self._open_session(sockets)
+        return self._sessions[sockets]
 
     def _ssl(self, url: URL, proxy: URL | None) -> ssl.SSLContext | bool:
-        """Return aiohttp's `ssl` argument; True is its own default context."""
+        """Return aiohttp's `ssl` argument; True stands for its default context."""
         if url.scheme == "http":
             return True
         origin = url.origin()
@@ -111,7 +102,7 @@ class Route:
         is_registry = self.is_registry(url)
         host = self._registry if is_registry else url.authority
         settings = self._options.host(host)
-        # A flag covers the registry's host, on any port, but not the hosts that it redirects to.
+        # --insecure covers the registry's host, on any port, but not the hosts that it redirects to.
         flag = self._insecure or "*" in self._options.insecure
         by_flag = flag and self.base is not None and url.host == self.base.host
         verify = not (settings.insecure or host in self._options.insecure or by_flag)

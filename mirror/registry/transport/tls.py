@@ -1,7 +1,7 @@
-"""TLS to registries: which CAs are trusted, which client certificate is sent, and whether a registry uses TLS at all.
+"""TLS to registries: trusted CAs, client certificates, and detection of registries without TLS.
 
-Settings for one host apply to that host alone: a CA in its certs.d directory is not trusted for others, and a client
-certificate is sent to the registry that it is for, never to hosts that the registry redirects to.
+Settings for one host apply to that host alone: a CA in its certs.d directory is not trusted for other hosts, and its
+client certificate is never sent to hosts that the registry redirects to.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mirror.oci.reference import is_host
 
 _SYSTEM = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 _NOT_A_CA = "does not contain a CA certificate in PEM form"
-_PROBE_TIMEOUT = 5  # seconds for finding out whether a registry uses TLS
+_PROBE_TIMEOUT = 5  # seconds for detecting whether a registry uses TLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class TlsConfig:
     Attributes:
         verify: verify the host's certificate.
         ca_files: CA certificates in addition to the system's.
-        client_certificates: pairs of a file with a client certificate and a file with its key.
+        client_certificates: pairs of files: a client certificate, and its key.
     """
 
     verify: bool = True
@@ -40,7 +40,7 @@ class TlsConfig:
     client_certificates: tuple[tuple[Path, Path], ...] = ()
 
     def context(self) -> ssl.SSLContext:
-        """Return a context for connections to the host.
+        """Return the SSL context for connections to the host.
 
         Raises:
             ConfigError: a file cannot be used.
@@ -67,7 +67,7 @@ def tls_config(
     Args:
         host: `HOST[:PORT]`.
         settings: the host's settings.
-        is_registry: the host is the registry itself. Client certificates are sent to no other host.
+        is_registry: the host is the registry itself; client certificates are not sent to other hosts.
         verify: verify the host's certificate.
         ca_file: a PEM file with CA certificates for all hosts.
 
@@ -89,7 +89,7 @@ def _certs_d(host: str) -> Iterator[tuple[Path, list[str]]]:
     """Yield the first certs.d directory of a host that exists, with the names of its files."""
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     if not is_host(host):
-        return  # the host may be from a redirect, and becomes part of a path here
+        return  # the host, part of a path here, may be from a redirect
     for parent in (Path(home, "containers/certs.d"), *map(Path, _SYSTEM)):
         directory = parent / host
         try:
@@ -102,13 +102,13 @@ def _certs_d(host: str) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _client_certificates(directory: Path, names: list[str]) -> Iterator[tuple[Path, Path]]:
-    """Yield pairs of `NAME.cert` and `NAME.key`. A lone one is an error: it would only show as a failed handshake."""
+    """Yield pairs of `NAME.cert` and `NAME.key`; one without the other is an error, before the handshake fails."""
     for name in names:
         stem, _, kind = name.rpartition(".")
         if kind == "cert" and f"{stem}.key" not in names:
             raise ConfigError(
                 f"{directory / name} is a client certificate without its key {stem}.key.",
-                hint="The name of a CA certificate ends in .crt.",
+                hint="If it is a CA certificate, rename it to end in .crt.",
             )
         if kind == "key" and f"{stem}.cert" not in names:
             raise ConfigError(f"{directory / name} is a key without its client certificate {stem}.cert.")
@@ -118,11 +118,7 @@ def _client_certificates(directory: Path, names: list[str]) -> Iterator[tuple[Pa
 
 @contextmanager
 def _naming(file: Path, fault: str) -> Iterator[None]:
-    """Name the file in errors of OpenSSL, which do not.
-
-    Raises:
-        ConfigError: the file cannot be read, or cannot be used: `fault` says why.
-    """
+    """Raise ConfigErrors that name the file, as OpenSSL's errors do not; `fault` is for a file that is not valid."""
     try:
         yield
     except ssl.SSLError:
@@ -132,14 +128,10 @@ def _naming(file: Path, fault: str) -> Iterator[None]:
 
 
 def _verifying_context() -> ssl.SSLContext:
-    """Return a context with the system's CAs, or those of SSL_CERT_FILE.
-
-    Raises:
-        ConfigError: SSL_CERT_FILE cannot be used, which OpenSSL would silently ignore.
-    """
+    """Return a context with the system's CAs, or those in SSL_CERT_FILE; OpenSSL would silently ignore a bad file."""
     context = ssl.create_default_context()
-    # The same on every Python: 3.13 and newer would refuse certificates that curl and skopeo accept, older versions an
-    # intermediate CA or the server's own certificate as a trust anchor.
+    # The same on all versions of Python: 3.13 and newer would reject certificates that curl and skopeo accept; older
+    # versions would not accept an intermediate CA, or the server's own certificate, as a trust anchor.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if file := os.environ.get("SSL_CERT_FILE"):
@@ -161,11 +153,11 @@ async def speaks_plain_http(url: URL) -> bool:
         async with asyncio.timeout(_PROBE_TIMEOUT):
             _, writer = await asyncio.open_connection(url.host, url.port, ssl=_unverified_context())
     except ssl.SSLError as error:
-        return "ALERT" not in (error.reason or "")  # an alert is TLS: it may require a client certificate
+        return "ALERT" not in (error.reason or "")  # an alert is TLS: a client certificate may be required
     except ConnectionResetError:
         return True
     except OSError:
-        return False  # no server, or no answer: the request itself will fail
+        return False  # the request will fail, too
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()

@@ -1,4 +1,4 @@
-"""URLs from untrusted places: headers, manifests, settings."""
+"""URLs from untrusted sources: headers and manifests."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from yarl import URL
 from mirror.errors import TransferError
 
 _NO_BASE = URL()
-INVALID_URL = (ValueError, IndexError)  # what yarl raises; the latter for `//[]::@`
+INVALID_URL = (ValueError, IndexError)  # raised by yarl; the latter for `//[]::@`
 
 
 def parse_http_url(text: str, *, base: URL = _NO_BASE, encoded: bool = True) -> URL | None:
     """Return the http or https URL in `text`, resolved against `base`; None if it is not one.
 
-    A user in it is removed: which credentials are sent where is not for others to choose.
+    User and password are removed: a URL must not decide which credentials are sent.
 
     Args:
         text: the URL or, with a base, a URL reference (RFC 3986, 5).
-        base: the URL of the document that it is from.
-        encoded: keep it byte for byte, as a signed URL requires.
+        base: the URL of the document that contains it.
+        encoded: keep it byte for byte, as signed URLs require.
     """
     try:
         url = base.join(URL(text, encoded=encoded)).with_user(None)
@@ -32,18 +32,16 @@ def parse_http_url(text: str, *, base: URL = _NO_BASE, encoded: bool = True) -> 
 
 
 def location_of(response: aiohttp.ClientResponse) -> URL:
-    """Return the target of a response's `Location`: of a redirect, or of the next request of an upload session.
-
-    It is kept byte for byte, since it may be signed.
+    """Return the URL in the `Location` of a redirect or an upload session, byte for byte, since it may be signed.
 
     Raises:
-        TransferError: it is absent or not an http(s) URL, or it leads from https to http.
+        TransferError: it is absent, not an http(s) URL, or a change from https to http.
     """
     text = response.headers.get("Location", "")
     target = parse_http_url(text, base=response.url) if text else None
     who = response.url.authority
     if target is None:
-        shown = re.sub(r"//[^/@]*@", "//", text.partition("?")[0])[:200]  # without what may be secret
+        shown = re.sub(r"//[^/@]*@", "//", text.partition("?")[0])[:200]  # without parts that may be secret
         raise TransferError(f"{who} redirected to {shown!r}, which is not an http(s) URL.")
     if response.url.scheme == "https" and target.scheme == "http":
         raise TransferError(f"{who} redirected from https to unencrypted http, to {target.host}.")
