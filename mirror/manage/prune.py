@@ -34,7 +34,7 @@ async def prune_layout(path: Path | str, *, delete: bool = False) -> PruneReport
     async with AsyncExitStack() as stack:
         layout = stack.enter_context(Layout.open(Path(path)))  # fails if it is not a layout, before it is written to
         if delete:
-            layout = await stack.enter_async_context(LayoutWriter.writing(Path(path), alone=True))
+            layout = await stack.enter_async_context(LayoutWriter.writing(Path(path), exclusive=True))
         needed: set[Digest] = set()
         for entry in layout.entries():
             needed |= await needed_by(layout, entry)

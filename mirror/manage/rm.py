@@ -24,7 +24,7 @@ async def remove_image(path: Path | str, image: str) -> RemovedImage:
         StorageError: the disk refused, or another mirror process has locked the layout.
     """
     Layout.open(Path(path)).close()  # fails if it is not a layout, before anything is created in it
-    async with LayoutWriter.writing(Path(path), alone=True) as layout:
+    async with LayoutWriter.writing(Path(path), exclusive=True) as layout:
         entry = layout.find([image])[0]
         removed = [*await _own_referrers(layout, entry), entry]
         needed: set[Digest] = set()

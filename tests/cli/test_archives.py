@@ -404,7 +404,7 @@ def test_a_blob_that_was_damaged_in_the_layout_is_healed(mirror: Mirror, tmp_pat
     [
         (["no.tar", "back"], 2, "There is no file 'no.tar'"),
         ([".", "back"], 1, "To copy a layout: mirror copy . DST"),
-        (["images.tar", "home"], 2, "not empty and is no OCI image layout"),
+        (["images.tar", "home"], 2, "not empty and not an OCI image layout"),
         (["images.tar", "back", "x:1"], 2, "no image 'x:1'"),
         (["packed.tar.gz", "back"], 3, "zcat packed.tar.gz | mirror import - LAYOUT"),
         (["home.txt", "back"], 3, "is not a tar archive"),

@@ -209,7 +209,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "hard links from an archive": (["a.tar", "oci:x", "--hard-links"], "from layout to layout"),
     "a number as a name": (["oci:layout", "oci:x:@1"], "not a name for an image"),
     "a plain word": (["oci:layout", "redis"], "could be a folder, or an image of Docker Hub"),
-    "no layout": (["oci:nothing", "oci:x"], "There is no folder 'nothing'"),
+    "no layout": (["oci:nothing", "oci:x"], "There is no directory 'nothing'"),
     "no archive": (["oci-archive:nothing.tar", "oci:x"], "There is no file 'nothing.tar'"),
     "another place": (["docker-daemon:redis:4.0", "oci:x"], "does not support"),
     "platforms that exclude each other": (["a", "b", "--all", "--platform", "linux/amd64"], "cannot be combined"),
