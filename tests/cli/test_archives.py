@@ -293,7 +293,7 @@ def test_an_image_without_a_full_name_needs_one_for_docker(mirror: Mirror, tmp_p
     bare = {**AMD64.descriptor(), "annotations": {REF_NAME: "1"}}
     mirror("import", saved(tmp_path, packed(layout(bare, content=[AMD64]))), "back")
     result = mirror("export", "back", "x.tar", "--format", "docker-archive", code=2)
-    assert "does not say which repository '1' is from" in result.err
+    assert "does not record the repository of '1'" in result.err
     assert "--as" in result.err
     mirror("export", "back", "x.tar", "--format", "docker-archive", "--as", NAME)
 

@@ -35,8 +35,8 @@ def goes(name: str, target: str = HOST, given: str | None = None, **how: str | l
 
 def place(image: Entry, target: str = HOST, given: str | None = None, **how: str | list[str]) -> str:
     maps = how.get("maps", [])
-    renaming = NameMapping.parse(given, str(how.get("prefix", "")), str(how.get("strip", "")), list(maps))
-    return str(PushTarget.parse(target, renaming).place(image))
+    mapping = NameMapping.parse(given, str(how.get("prefix", "")), str(how.get("strip", "")), list(maps))
+    return str(PushTarget.parse(target, mapping).place(image))
 
 
 REDIS = "docker.io/library/redis:4.0"
@@ -103,7 +103,7 @@ def test_an_image_without_a_tag_goes_by_its_digest_until_it_is_given_one() -> No
 )
 def test_what_fits_no_image_is_mentioned(given: str | None, maps: list[str], strip: str, idle: list[str]) -> None:
     images = [Reference.parse(REDIS), Reference.parse("registry.internal/team/other:1")]
-    said = NameMapping.parse(given, "", strip, maps).idle(images)
+    said = NameMapping.parse(given, "", strip, maps).unused(images)
     options = ["--map " + one for one in maps] + [f"--strip-prefix {strip}"]
     assert [sentence.removesuffix(" matched no image.") for sentence in said] == [
         next(option for option in options if option.split()[-1].partition("=")[0] == one) for one in idle
@@ -175,8 +175,8 @@ PARTS = st.lists(st.sampled_from(["a", "b", "aa", "library"]), min_size=1, max_s
 @QUICK
 @given(path=PARTS, source=PARTS, target=PARTS, strip=PARTS, prefix=PARTS)
 def test_whatever_the_rules_a_place_is_a_name(path: str, source: str, target: str, strip: str, prefix: str) -> None:
-    renaming = NameMapping.parse(None, prefix, strip, [f"{source}={target}"])
-    found = PushTarget.parse(HOST, renaming).place(entry(f"quay.io/{path}:v1"))
+    mapping = NameMapping.parse(None, prefix, strip, [f"{source}={target}"])
+    found = PushTarget.parse(HOST, mapping).place(entry(f"quay.io/{path}:v1"))
     assert Reference.parse(str(found)) == found
     assert found.repository.startswith(prefix)
 
