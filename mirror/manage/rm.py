@@ -45,10 +45,10 @@ async def remove_image(path: Path | str, image: str) -> RemovedImage:
 
 
 async def needed_by(layout: Layout, entry: Entry) -> set[Digest]:
-    """Return every manifest and blob that an image needs.
+    """Return the digests of all manifests and blobs that an image needs.
 
     Raises:
-        MirrorError: one of its manifests is broken, so the others below it are not known.
+        MirrorError: one of its manifests is broken, so what is below it is not known.
     """
     graph = await walk_entry(layout, entry)
     return {*graph.nodes, *graph.blobs}
@@ -57,13 +57,13 @@ async def needed_by(layout: Layout, entry: Entry) -> set[Digest]:
 async def _own_referrers(layout: Layout, entry: Entry) -> list[Entry]:
     """Return the entries that refer to one image, and to no other."""
     entries = layout.entries()
-    known = LayoutReferrers(layout, entries)
+    finder = LayoutReferrers(layout, entries)
     own: list[Entry] = []
     others: set[str] = set()
     for image in entries:
         if not is_attachable(image):
             with suppress(MirrorError):  # a broken image has no known referrers
-                found = [one.entry for one in await known.of(image, await walk_entry(layout, image))]
+                found = [one.entry for one in await finder.of(image, await walk_entry(layout, image))]
                 if image.name == entry.name:
                     own = found
                 else:
@@ -72,10 +72,7 @@ async def _own_referrers(layout: Layout, entry: Entry) -> list[Entry]:
 
 
 async def _reachable(layout: Layout, root: Descriptor) -> set[Digest]:
-    """Return all that an image references, as far as its manifests can be read: a broken image is removable, too.
-
-    What a broken manifest references becomes orphans, which `prune` removes.
-    """
+    """Return everything that an image references. Blobs of broken manifests are not known, and become orphans."""
     broken: set[Digest] = set()
     graph = await walk(layout, root, foreign=True, on_fault=lambda node, _: broken.add(node.digest))
     return {*graph.nodes, *graph.blobs, *broken}
