@@ -1,8 +1,6 @@
-"""The part of an image that docker loads: one platform, under a full name, without referrers."""
+"""The part of an image that docker loads: the manifest of one platform."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from mirror.content.graph import Keep
 from mirror.content.image_config import diff_ids_of, platform_of, read_config
@@ -13,9 +11,7 @@ from mirror.errors import InvalidContent, UsageError
 from mirror.layout import Entry
 from mirror.oci import platforms
 from mirror.oci.descriptor import Descriptor, Platform
-from mirror.oci.reference import Reference
 from mirror.retry import ONCE, RetryPolicy
-from mirror.transfer.image import ImageTransfer
 
 
 async def select_for_docker(
@@ -68,26 +64,3 @@ async def _choose(
     if len(candidates) == 1 and not platform:
         return candidates[0]
     return platforms.select(candidates, [platform or Platform.host()], entry.name)[0]
-
-
-def check_names(images: Sequence[ImageTransfer], where: str) -> None:
-    """Check that every image of the store `where` has a full name, as docker requires.
-
-    Raises:
-        UsageError: an image has no full name.
-    """
-    for image in images:
-        if not image.image.reference:
-            raise UsageError(
-                f"{where} does not record the repository of {image.name!r}, and docker would make one up.",
-                hint="Export it alone, and give it a name: --as registry.internal/team/app:v1.",
-            )
-
-
-def unnamed(images: Sequence[ImageTransfer]) -> list[str]:
-    """Return a warning for each image without a tag."""
-    return [
-        f"{image.name} has no tag, so docker loads it without a name."
-        for image in images
-        if not Reference.parse(image.name).tag
-    ]

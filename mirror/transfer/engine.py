@@ -100,9 +100,8 @@ class Engine:
         async def walk(image: ImageTransfer) -> None:
             try:
                 image.entry = await self._store.resolve(image.image)
-                manifests = self._store.manifests(image.image)
                 selection, retry = self._options.selection, self._options.retry
-                image.selected = await self._target.select(self._store, manifests, image, selection, retry)
+                image.selected = await self._target.select(self._store, image, selection, retry)
             except MirrorError as error:
                 if not self._options.keep_going:
                     raise

@@ -112,8 +112,8 @@ class PushTarget:
         mapping = mapping or NameMapping()
         return cls(registry, _joined(prefix, mapping.prefix), mapping)
 
-    def places(self, entries: Sequence[Entry]) -> dict[Reference, Entry]:
-        """Return the reference of each image in the registry; images with the same content may share one.
+    def places(self, entries: Sequence[Entry]) -> dict[Reference, list[Entry]]:
+        """Return the images by their references in the registry; images with the same content may share one.
 
         Raises:
             UsageError: two different images would have the same reference, or an image cannot have one.
@@ -122,13 +122,14 @@ class PushTarget:
             raise UsageError(
                 f"{len(entries)} images cannot all become {self.mapping.name}.", hint="Choose one of them."
             )
-        places: dict[Reference, Entry] = {}
+        places: dict[Reference, list[Entry]] = {}
         for entry in entries:
             place = self.place(entry)
-            other = places.setdefault(place, entry)
-            if other.root.digest != entry.root.digest:
+            same = places.setdefault(place, [])
+            same.append(entry)
+            if same[0].root.digest != entry.root.digest:
                 raise UsageError(
-                    f"{other.name} and {entry.name} would both become {place}.",
+                    f"{same[0].name} and {entry.name} would both become {place}.",
                     hint="Keep them apart with --map, or push them one at a time with --as.",
                 )
         return places

@@ -10,7 +10,7 @@ from mirror.concurrency import map_concurrently
 from mirror.content.copy import CopyTask
 from mirror.content.graph import Graph
 from mirror.content.select import PlatformSelection, SelectedImage
-from mirror.content.store import Progress, Sink, Source
+from mirror.content.store import Progress, Sink
 from mirror.content.wrappers import ReadOnlySink
 from mirror.errors import DigestMismatch, MirrorError, UsageError
 from mirror.layout import Entry
@@ -69,25 +69,16 @@ class RegistryTarget(ImageTarget):
         if isinstance(self._where, Reference):
             image = only(images, str(self._where), where)
             return [ImageTransfer(image, self._where.stored, self._where)]
-        entries = [image.entry for image in images if image.entry]
-        self._where.places(entries)
-        placed: dict[Reference, ImageTransfer] = {}
-        for entry in entries:
-            place, image = self._where.place(entry), StoreImage.of(entry)
-            first = placed.setdefault(place, ImageTransfer(image, place.stored, place))
-            if first.image is not image:
-                first.duplicates.append(image)
-        return list(placed.values())
+        placed = self._where.places([image.entry for image in images if image.entry])
+        return [
+            ImageTransfer(StoreImage.of(first), place.stored, place, [StoreImage.of(entry) for entry in duplicates])
+            for place, (first, *duplicates) in placed.items()
+        ]
 
     async def select(
-        self,
-        store: ImageStore,
-        manifests: Source,
-        image: ImageTransfer,
-        selection: PlatformSelection,
-        retry: RetryPolicy,
+        self, store: ImageStore, image: ImageTransfer, selection: PlatformSelection, retry: RetryPolicy
     ) -> SelectedImage:
-        selected = await super().select(store, manifests, image, selection, retry)
+        selected = await super().select(store, image, selection, retry)
         if image.at_target.digest not in (None, selected.root.digest):
             raise UsageError(f"{image.image.label} is {selected.root.digest}, and cannot become {image.place}.")
         registry = self.repository(image).registry

@@ -13,7 +13,7 @@ from mirror.content import copy
 from mirror.content.copy import Plan
 from mirror.content.graph import Graph
 from mirror.content.select import PlatformSelection, SelectedImage, select
-from mirror.content.store import Sink, Source
+from mirror.content.store import Sink
 from mirror.content.wrappers import ReadOnlySink
 from mirror.errors import UsageError
 from mirror.fs.directory import exists
@@ -25,7 +25,7 @@ from mirror.oci.reference import Reference, is_tag
 from mirror.report.transfers import check_room
 from mirror.retry import RetryPolicy
 from mirror.stores.images import ImageStore, StoreImage
-from mirror.transfer.docker_load import check_names, select_for_docker, unnamed
+from mirror.transfer.docker_load import select_for_docker
 from mirror.transfer.image import ImageTransfer, name_images, record
 
 FILES_AT_ONCE = min(available_cpus() + 1, 4)  # blobs copied from file to file: one per core, and one that waits for I/O
@@ -58,12 +58,7 @@ class ImageTarget(ABC):
         """
 
     async def select(
-        self,
-        store: ImageStore,
-        manifests: Source,
-        image: ImageTransfer,
-        selection: PlatformSelection,
-        retry: RetryPolicy,
+        self, store: ImageStore, image: ImageTransfer, selection: PlatformSelection, retry: RetryPolicy
     ) -> SelectedImage:
         """Walk the part of an image that is to be copied.
 
@@ -71,7 +66,8 @@ class ImageTarget(ABC):
             NotFound: the image does not exist for a requested platform.
             MirrorError: as `walk`.
         """
-        entry, present = image.at_source, await store.present(image.at_source)
+        entry, manifests = image.at_source, store.manifests(image.image)
+        present = await store.present(entry)
         selected = await select(manifests, entry.root, selection, image.image.label, retry, present)
         return record(entry, selected, store.holds if self.takes_foreign else lambda _: False)
 
@@ -198,25 +194,25 @@ class DockerArchiveTarget(ArchiveTarget):
 
     def place(self, images: Sequence[StoreImage], where: str) -> list[ImageTransfer]:
         placed = super().place(images, where)
-        if not self.renames:
-            check_names(placed, where)
+        for image in images:
+            if not (image.reference or self.renames):
+                raise UsageError(
+                    f"{where} does not record the repository of {image.name!r}, and docker would make one up.",
+                    hint="Export it alone, and give it a name: --as registry.internal/team/app:v1.",
+                )
         return placed
 
     async def select(
-        self,
-        store: ImageStore,
-        manifests: Source,
-        image: ImageTransfer,
-        selection: PlatformSelection,
-        retry: RetryPolicy,
+        self, store: ImageStore, image: ImageTransfer, selection: PlatformSelection, retry: RetryPolicy
     ) -> SelectedImage:
-        entry, platform = image.at_source, next(iter(selection.platforms), None)
-        present = await store.present(entry)
+        entry, manifests = image.at_source, store.manifests(image.image)
+        present, platform = await store.present(entry), next(iter(selection.platforms), None)
         selected = await select_for_docker(manifests, entry, image.name, present, platform, retry)
         return record(entry, selected, lambda _: False)
 
     def warnings(self, images: Sequence[ImageTransfer]) -> list[str]:
-        return unnamed(images)
+        untagged = [image.name for image in images if not Reference.parse(image.name).tag]
+        return [f"{name} has no tag, so docker loads it without a name." for name in untagged]
 
 
 _NOTHING = ReadOnlySink(None)
