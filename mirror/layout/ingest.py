@@ -13,7 +13,6 @@ the start, once.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -31,12 +30,6 @@ _READ = 1024 * 1024  # bytes at a time
 def partial_name(node: Descriptor) -> str:
     """Return the name of the partial file of a blob."""
     return f"{node.digest.algorithm}-{node.digest.encoded}"
-
-
-def partial_size(partials: Directory, node: Descriptor) -> int:
-    """Return how many bytes of a blob an earlier attempt has left, unverified."""
-    status = partials.status(partial_name(node))
-    return min(status.st_size, node.size) if status and stat.S_ISREG(status.st_mode) else 0
 
 
 class Ingest:

@@ -115,9 +115,9 @@ class LayoutReferrers:
 
     async def of(self, entry: Entry, graph: Graph) -> list[Referrer]:
         """Return what refers to one image, and what refers to that."""
-        found: dict[str, Referrer] = {}
         if not self._by_name:
             return []
+        found: dict[str, Referrer] = {}
         subjects = subjects_of(entry, graph)
         seen = set(subjects)
         for subject in subjects:  # grows below

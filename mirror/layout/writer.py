@@ -27,7 +27,7 @@ from mirror.layout import index
 from mirror.layout.index import Entry, EntryFinder
 from mirror.layout.index_editor import IndexEditor
 from mirror.layout.index_writer import IndexWriter
-from mirror.layout.ingest import Ingest, partial_size
+from mirror.layout.ingest import Ingest, partial_name
 from mirror.layout.reader import Layout
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -152,7 +152,8 @@ class LayoutWriter(Layout):
 
     def partial_size(self, node: Descriptor) -> int:
         """Return how many bytes of a blob an earlier attempt has left, unverified."""
-        return partial_size(self._partials, node)
+        status = self._partials.status(partial_name(node))
+        return min(status.st_size, node.size) if status and stat.S_ISREG(status.st_mode) else 0
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
         """`Sink`: make `name` point to `root`, and store the annotations of `root` with it.

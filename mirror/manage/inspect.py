@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mirror.content.image_config import platform_of, read_config, summarize
 from mirror.content.store import Source
 from mirror.content.walk import walk
 from mirror.errors import ContentError
-from mirror.layout.referrers import LayoutReferrers, Referrer, is_attachable
+from mirror.layout.referrers import LayoutReferrers, is_attachable
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.manifest import Node
 from mirror.registry import RegistryOptions
@@ -65,7 +65,14 @@ async def _inspect_local(store: LocalImages, images: Sequence[str]) -> list[Insp
             referrers = [] if is_attachable(entry) else await known.of(entry, graph)
             shown_as_referrers |= {other.entry.name for other in referrers}
             image = await _inspect(store.store, graph, entry.name, dict(entry.root.annotations))
-            found[entry.name] = replace(image, referrers=tuple(_inspected_referrers(referrers)))
+            inspected = [
+                InspectedReferrer(
+                    one.subject, _blob(node.descriptor), node.document.kind, None if one.is_list else one.entry.tag
+                )
+                for one in referrers
+                for node in filter(None, map(one.graph.nodes.get, one.members))
+            ]
+            found[entry.name] = replace(image, referrers=tuple(inspected))
     return [found[entry.name] for entry in chosen if entry.name in found]
 
 
@@ -104,13 +111,6 @@ async def _manifest(source: Source, node: Node, listed: Descriptor | None, retry
         settings=settings,
         subject=listed.attests,
     )
-
-
-def _inspected_referrers(referrers: Sequence[Referrer]) -> Iterator[InspectedReferrer]:
-    for referrer in referrers:
-        tag = None if referrer.is_list else referrer.entry.tag
-        for node in filter(None, map(referrer.graph.nodes.get, referrer.members)):
-            yield InspectedReferrer(referrer.subject, _blob(node.descriptor), node.document.kind, tag)
 
 
 def _blob(descriptor: Descriptor) -> Blob:

@@ -9,7 +9,6 @@ from mirror.content.walk import walk
 from mirror.errors import MirrorError
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.referrers import LayoutReferrers, is_attachable, walk_entry
-from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.report.layouts import RemovedImage
 from mirror.report.transfers import Amount
@@ -31,7 +30,10 @@ async def remove_image(path: Path | str, image: str) -> RemovedImage:
         for other in layout.entries():
             if other not in removed:
                 needed |= await needed_by(layout, other)
-        own = {digest for one in removed for digest in await _reachable(layout, one.root)}
+        own = set[Digest]()
+        for one in removed:  # a broken manifest can be removed too; its blobs are not known, and become orphans
+            graph = await walk(layout, one.root, foreign=True, on_fault=lambda node, _: own.add(node.digest))
+            own.update(graph.nodes, graph.blobs)
         sizes = {digest: size for digest in own - needed if (size := layout.blobs.size(digest)) is not None}
         await layout.remove(removed)
         await layout.delete(sorted(sizes))
@@ -69,10 +71,3 @@ async def _own_referrers(layout: Layout, entry: Entry) -> list[Entry]:
                 else:
                     others.update(one.name for one in found)
     return [one for one in own if one.name not in others]
-
-
-async def _reachable(layout: Layout, root: Descriptor) -> set[Digest]:
-    """Return everything that an image references. Blobs of broken manifests are not known, and become orphans."""
-    broken: set[Digest] = set()
-    graph = await walk(layout, root, foreign=True, on_fault=lambda node, _: broken.add(node.digest))
-    return {*graph.nodes, *graph.blobs, *broken}

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from mirror.concurrency import map_concurrently
-from mirror.content.copy import CopyTask
 from mirror.content.graph import Graph
 from mirror.content.select import PlatformSelection, SelectedImage
 from mirror.content.store import Progress, Sink
@@ -163,9 +162,11 @@ class RegistryTarget(ImageTarget):
         tasks = [task for _, copies in attached for task in copies.arrived()]
         graphs = [*(graph for graph, _ in attached), *(task.graph for task in tasks)]
         lists, failures = await self._list(repository, graphs)
-        for task in tasks:
-            if ":" not in task.name:
-                await self._read_back_tag(repository, task)
+        for task in (task for task in tasks if ":" not in task.name):  # cosign's tags
+            try:
+                await self._read_back_name(repository, task.name, task.root.digest, f"{repository}:{task.name}")
+            except MirrorError as error:
+                task.failure = error
         for _, copies in attached:
             copies.failures |= failures
             copies.lists |= lists
@@ -181,13 +182,6 @@ class RegistryTarget(ImageTarget):
             except MirrorError as error:
                 failures[subject] = error
         return lists, failures
-
-    async def _read_back_tag(self, repository: Repository, task: CopyTask) -> None:
-        """Read one of cosign's tags back. If it does not point to what was pushed, its task has failed."""
-        try:
-            await self._read_back_name(repository, task.name, task.root.digest, f"{repository}:{task.name}")
-        except MirrorError as error:
-            task.failure = error
 
     async def _read_back_content(self, images: Sequence[ImageTransfer]) -> None:
         """Read everything back: a receipt records only what was read."""
