@@ -151,7 +151,7 @@ def test_a_prefix_that_is_no_path_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", ":", "a:", ":v1", "A", "a@b", "a:b/c", f"a@{DIGEST}", "a/b:c d"])
 def test_a_name_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="not a name"):
+    with pytest.raises(UsageError, match="not a valid name"):
         NameMapping.parse(text, "", "", [])
 
 
