@@ -68,7 +68,7 @@ class Blobs:
             return self._folders[algorithm]
 
     def look(self, digest: Digest) -> BlobFile | BlobCheck:
-        """Open the blob's regular file, or return what is there instead."""
+        """Open the regular file of a blob; if there is none, return the fault."""
         try:
             folder = self.folder(digest.algorithm)
             fd = folder.open_file(digest.encoded)

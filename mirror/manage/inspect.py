@@ -24,7 +24,7 @@ from mirror.strictjson import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class InspectOptions:
-    """How to inspect: how often to try each request, and how to connect to a registry."""
+    """Options for inspecting: how often to try each request, and how to connect to a registry."""
 
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     registries: RegistryOptions = field(default_factory=RegistryOptions)

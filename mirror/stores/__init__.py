@@ -1,4 +1,4 @@
-"""Where images are: a location as a user types it, and the store that is opened there.
+"""Locations of images as users type them, and the stores that are opened there.
 
 `location`   parse `docker://IMAGE`, `oci:PATH`, `oci-archive:PATH`, `docker-archive:PATH`, or a plain name or path
 `images`     the interface of every store: its images by name, and their content

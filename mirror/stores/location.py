@@ -5,8 +5,7 @@
     oci-archive:PATH[:REF]        a layout in a tar archive
     docker-archive:PATH[:REF]     docker's own archive format
 
-PATH ends at the first colon; REF may contain more. For a plain name or path, the kind of location is guessed, and the
-user is told.
+PATH ends at the first colon; REF may contain more. For a plain name or path, the kind of location is guessed.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from mirror.transfer.target import ArchiveTarget, DockerArchiveTarget, ImageTarg
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """How to copy.
+    """Options for copying.
 
     Attributes:
         platforms: which platforms; all by default.

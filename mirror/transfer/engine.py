@@ -40,7 +40,7 @@ _ReferrerKey = tuple[int, str]  # a sink's id, and a name in it
 
 @dataclass(frozen=True, slots=True)
 class TransferOptions:
-    """How to transfer images.
+    """Options for a transfer.
 
     Attributes:
         selection: which platforms.

@@ -27,7 +27,7 @@ class ArchiveFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """How to export.
+    """Options for exporting.
 
     Attributes:
         format: the kind of archive.

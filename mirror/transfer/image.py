@@ -23,9 +23,9 @@ from mirror.transfer.referrers import ReferrerCopies, for_registry
 class ImageTransfer:
     """An image, from its name at the source to its result at the target.
 
-    `name` is its full name or tag at the target, `place` its reference there if that is a registry; `duplicates` are
-    further images of the source with the same content and place, of which only the referrers are copied. `entry` is set
-    when the image is resolved, `selected` when it has been walked, `task` when it is being copied.
+    `name` is its full name or tag at the target, `place` its reference there if that is a registry. `duplicates` are
+    other images of the source with the same content and place; only their referrers are copied. `entry` is set when
+    the image is resolved, `selected` when it has been walked, `task` when it is being copied.
     """
 
     image: StoreImage

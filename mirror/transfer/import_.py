@@ -18,7 +18,7 @@ from mirror.transfer.target import FILES_AT_ONCE, LayoutTarget
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """How to import.
+    """Options for importing.
 
     Attributes:
         name: the new name of the one image that is imported.

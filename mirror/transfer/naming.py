@@ -23,7 +23,7 @@ from mirror.oci.reference import LONGEST_NAME, Reference, is_host, is_repository
 
 @dataclass(frozen=True, slots=True)
 class NameMapping:
-    """How names change: `name` is NAME[:TAG], `maps` are pairs of FROM and TO; see the rules of the module."""
+    """The rules for names: `name` is NAME[:TAG], `maps` are pairs of FROM and TO; see the module."""
 
     name: str | None = None
     prefix: str = ""

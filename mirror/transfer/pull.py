@@ -23,7 +23,7 @@ from mirror.transfer.target import LayoutTarget
 
 @dataclass(frozen=True, slots=True)
 class PullOptions:
-    """How to pull.
+    """Options for pulling.
 
     Attributes:
         platforms: which platforms; this host's by default.

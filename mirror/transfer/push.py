@@ -27,7 +27,7 @@ from mirror.version import VERSION
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """How to push.
+    """Options for pushing.
 
     Attributes:
         mapping: the names of the images in the registry.
