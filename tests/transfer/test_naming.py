@@ -145,7 +145,7 @@ def test_one_beginning_with_two_ends_is_refused() -> None:
 def test_a_prefix_that_is_no_path_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not a repository path"):
         NameMapping.parse(None, text, "", [])
-    with pytest.raises(UsageError, match=r"not a name|not a repository path"):
+    with pytest.raises(UsageError, match=r"not a valid name|not a repository path"):
         NameMapping.parse(None, "", f"{text}/ ", [])
 
 
