@@ -7,6 +7,7 @@ import click
 from mirror.cli import console, options, remote
 from mirror.cli.progress import progress
 from mirror.cli.run import run
+from mirror.content.select import PlatformSelection
 from mirror.oci.reference import Reference
 from mirror.stores.location import Location, Transport
 from mirror.transfer.copy import CopyOptions, copy_images
@@ -89,7 +90,7 @@ def command(
             console.note(end.remark)
     hosts = [Reference.parse(end.where).registry for end in ends if end.transport is Transport.REGISTRY]
     copying = CopyOptions(
-        platforms=options.parse_platforms(platforms),
+        platforms=PlatformSelection(options.parse_platforms(platforms), all=not platforms),
         name=name,
         referrers=referrers,
         dry_run=dry_run,

@@ -9,6 +9,7 @@ import click
 from mirror.cli import options
 from mirror.cli.progress import progress
 from mirror.cli.run import run
+from mirror.content.select import PlatformSelection
 from mirror.oci.descriptor import Platform
 from mirror.transfer.export import ArchiveFormat, ExportOptions, export_layout
 
@@ -69,7 +70,8 @@ def command(
         raise click.UsageError("--platform is for docker-archive; an oci-archive keeps every platform.", ctx)
     if archive == "-":
         options.check_stdout(ctx)
-    exporting = ExportOptions(ArchiveFormat(form), Platform.parse(platform) if platform else None, name, referrers)
+    wanted = PlatformSelection((Platform.parse(platform),) if platform else (), all=not platform)
+    exporting = ExportOptions(ArchiveFormat(form), wanted, name, referrers)
     with progress() as bars:
         report = run(export_layout(layout, archive, images, exporting, bars))
     options.show_transfer(report, lines_to_stderr=archive == "-")

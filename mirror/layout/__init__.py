@@ -1,12 +1,15 @@
-"""OCI image layouts on a disk (OCI image-spec, image-layout.md).
+"""OCI image layouts on disk (OCI image-spec, image-layout.md).
 
-`folder`  directories held open, files that appear whole or not at all, locks
-`blobs`   content by digest: look, examine, open
-`names`   how images are called in a layout, by us and by every other tool
-`index`   index.json: its entries, and a changed copy of its bytes
-`reader`  a layout as a source; nothing is ever created
-`writer`  a layout as a sink
-`inventory` a layout as something to verify
+`blobs`           stored content by digest: find, open and list it
+`names`           the annotations that name the images of a layout, ours and those of other tools
+`index`           index.json, parsed: its entries, and finding them by name
+`index_editor`    index.json, changed in memory
+`index_writer`    index.json on disk, written in batches
+`reader`          a layout as a source; nothing is ever created
+`ingest`          a blob that is being written, and how an interrupted one resumes
+`writer`          a layout as a sink
+`referrers`       entries that refer to other entries
+`verifiable`      a layout as something to verify
 """
 
 from mirror.layout.index import Entry

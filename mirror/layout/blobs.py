@@ -1,6 +1,6 @@
-"""The `blobs/` of a layout, read.
+"""The stored content of a layout: `blobs/<algorithm>/<encoded>`, read.
 
-Opening follows no link, and what is open is looked at again (fstat), so nothing can be swapped in between.
+Opening follows no links, and an open file is checked again (fstat), so nothing can be swapped in between.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mirror.oci.digest import Digest
 
 
 def place(digest: Digest) -> str:
-    """The path of a blob below the top of a layout."""
+    """Return the path of a blob, relative to the layout's directory."""
     return f"blobs/{digest.algorithm}/{digest.encoded}"
 
 
@@ -47,7 +47,7 @@ class BlobFile:
 
 
 class Blobs:
-    """The blobs below one layout's root. Folders are opened when they are first needed, and never created here."""
+    """The blobs of one layout. Directories are opened on first use, and created only if `folder` is asked to."""
 
     def __init__(self, root: Directory) -> None:
         self._root = root
@@ -55,11 +55,11 @@ class Blobs:
         self._opening = Lock()  # several threads hash at once
 
     def folder(self, algorithm: str, *, create: bool = False) -> Directory:
-        """`blobs/<algorithm>`.
+        """Return the directory `blobs/<algorithm>`, which stays open until `close`.
 
         Raises:
-            FileNotFoundError: it is not there, and `create` is false.
-            BrokenLayout: a link or a file has its name.
+            FileNotFoundError: it does not exist, and `create` is false.
+            BrokenLayout: it is a link or a file.
         """
         with self._opening:
             if algorithm not in self._folders:
@@ -68,19 +68,27 @@ class Blobs:
             return self._folders[algorithm]
 
     def look(self, digest: Digest) -> BlobFile | BlobCheck:
-        """The blob's regular file, open, or what is there instead."""
+        """Open the regular file of a blob; if there is none, return the fault."""
         try:
             folder = self.folder(digest.algorithm)
+            fd = folder.open_file(digest.encoded)
         except FileNotFoundError:
             return MISSING
         except BrokenLayout:
-            return not_a_file(f"nothing: blobs/{digest.algorithm} is no directory")
+            return not_a_file(f"nothing: blobs/{digest.algorithm} is not a directory")
         except StorageError as error:
             return BlobCheck(BlobFault.UNREADABLE, "a readable file", str(error).rstrip("."))
-        return _open_in(folder, digest.encoded)
+        except OSError as error:
+            is_special = error.errno in (errno.ELOOP, errno.ENXIO)  # a link; a socket
+            return not_a_file(kind_name(folder.kind(digest.encoded) or 0)) if is_special else unreadable(error)
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode):
+            return BlobFile(fd, status)
+        os.close(fd)
+        return not_a_file(kind_name(stat.S_IFMT(status.st_mode)))
 
     def size(self, digest: Digest) -> int | None:
-        """The bytes that the blob's file has; None where there is no regular file. No proof of anything."""
+        """Return the size of the blob's file in bytes, unverified; None if there is no regular file."""
         opened = self.look(digest)
         if isinstance(opened, BlobCheck):
             return None
@@ -88,10 +96,10 @@ class Blobs:
         return opened.size
 
     def open(self, digest: Digest) -> int:
-        """A descriptor for reading the blob's regular file, which the caller closes.
+        """Return a descriptor for reading the blob's regular file; the caller closes it.
 
         Raises:
-            BrokenLayout: it is missing, or no regular file.
+            BrokenLayout: it is missing, or not a regular file.
             StorageError: it cannot be read.
         """
         opened = self.look(digest)
@@ -102,11 +110,11 @@ class Blobs:
             raise StorageError(f"{path}: {opened.found}.")
         what = "is missing" if opened.fault is BlobFault.MISSING else f"is {opened.found}, and should be a file"
         raise BrokenLayout(
-            f"{path} {what}.", hint="Run `mirror verify` to see all that is wrong; pull it again to heal."
+            f"{path} {what}.", hint=f"See everything that is wrong with the layout: mirror verify {self._root.path}"
         )
 
     def stored(self) -> Iterator[tuple[str, str]]:
-        """All names below `blobs/`, as (algorithm, encoded). Anything may stand there.
+        """Yield every name below `blobs/`, whatever has it, as (algorithm, encoded).
 
         Raises:
             StorageError: a directory cannot be read.
@@ -129,19 +137,3 @@ class Blobs:
         for folder in self._folders.values():
             folder.close()
         self._folders.clear()
-
-
-def _open_in(folder: Directory, name: str) -> BlobFile | BlobCheck:
-    try:
-        fd = folder.open_file(name)
-    except FileNotFoundError:
-        return MISSING
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
-            return not_a_file(kind_name(folder.kind(name) or 0))
-        return unreadable(error)
-    status = os.fstat(fd)
-    if stat.S_ISREG(status.st_mode):
-        return BlobFile(fd, status)
-    os.close(fd)
-    return not_a_file(kind_name(stat.S_IFMT(status.st_mode)))

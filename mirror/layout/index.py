@@ -1,12 +1,12 @@
-"""`index.json`, read: the images of a layout and their names. Pure: bytes in, entries out.
+"""`index.json`, parsed: the images of a layout and their names. Pure: bytes in, entries out.
 
-It is an index like any other (OCI image-spec, image-layout.md), so `mirror.oci.manifest` parses it.
+It is an image index (OCI image-spec, image-layout.md), so `mirror.oci.manifest` parses it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +30,7 @@ EMPTY = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One image of a layout: the descriptor of its root, and what it is called."""
+    """One image of a layout: the descriptor of its root, its full name if that is known, and its tag."""
 
     root: Descriptor
     reference: Reference | None
@@ -44,36 +44,35 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """What to call the image: its full name, else its tag or other name, else its digest."""
+        """The full name of the image, else its tag or other name, else its digest."""
         if self.reference:
             return self.reference.stored
-        return (
-            self.root.annotations.get(names.REF_NAME) or self.root.annotations.get(names.IMAGE_NAME) or self.root.digest
-        )
+        annotations = self.root.annotations
+        return annotations.get(names.REF_NAME) or annotations.get(names.IMAGE_NAME) or self.root.digest
 
     @property
     def texts(self) -> set[str]:
-        """What is written in the entry that names the image: its digest, its annotations, its tag."""
+        """Everything in the entry that names the image: its digest, its annotations, its tag."""
         annotations = self.root.annotations
         found = (self.root.digest, annotations.get(names.IMAGE_NAME), annotations.get(names.REF_NAME), self.tag)
         return {text for text in found if text is not None}
 
     @property
     def kept(self) -> frozenset[str] | None:
-        """The children of a sparse image that are here; None where nothing is absent on purpose."""
+        """The digests of the children that a sparse image has here; None if nothing is intentionally absent."""
         text = self.root.annotations.get(names.SPARSE)
         return None if text is None else frozenset(text.split(","))
 
     def lacks(self, child: Descriptor) -> bool:
-        """Whether a child of one of this image's indexes was left out on purpose."""
+        """Return whether a child of one of this image's indexes is intentionally absent."""
         return self.kept is not None and not child.is_index and child.digest not in self.kept
 
 
 def check_layout_file(data: bytes) -> None:
-    """Check the content of `oci-layout`.
+    """Check the content of an `oci-layout` file.
 
     Raises:
-        BrokenLayout: it is no JSON object with the one version that exists.
+        BrokenLayout: it is not a JSON object with the only existing version.
     """
     try:
         version = load_object(data, "oci-layout").get("imageLayoutVersion")
@@ -99,7 +98,7 @@ def parse(data: bytes) -> tuple[JsonObject, list[Entry]]:
         BrokenLayout: it is not a valid index.
     """
     if len(data) > CAP:
-        raise BrokenLayout(f"index.json has {len(data)} bytes; {CAP} are the limit.")
+        raise BrokenLayout(f"index.json has {len(data)} bytes; the limit is {CAP}.")
     try:
         raw = load_object(data, "index.json")
         document = manifest.parse_object(raw, OCI_INDEX, "index.json")
@@ -109,9 +108,9 @@ def parse(data: bytes) -> tuple[JsonObject, list[Entry]]:
 
 
 class EntryFinder:
-    """The entries of one store, found by the names that people use for them.
+    """Finds the entries of one store by the names that users type; `where` names the store in messages.
 
-    Looking up a name costs the same however many entries there are; `where` names the store in messages.
+    A lookup takes the same time however many entries there are.
     """
 
     def __init__(self, entries: Sequence[Entry], where: str) -> None:
@@ -126,69 +125,60 @@ class EntryFinder:
             UsageError: a text could mean several images.
         """
         if not self.entries:
-            raise NotFound(f"{self._where} has no images.", hint="Pull one into it first.")
+            raise NotFound(f"{self._where} has no images.", hint="Pull an image into it first.")
         return list(dict.fromkeys(map(self.find, texts))) or list(self.entries)
 
     def find(self, text: str) -> Entry:
         """Return the one image that `text` names: a digest, a name as it is stored, or a reference in any short form.
 
         Raises:
-            NotFound: there is none; the message lists those that are there.
+            NotFound: there is none; the hint lists the images that exist.
             UsageError: there are several with different content.
         """
-        matches = self._named(text) or self._ending_in(text)
+        matches = self._named(text)
+        if not matches:  # a short name is the end of a full one, as `app:v1` of `host/team/app:v1`
+            alike = (self.entries[position] for position in self._by_last_part.get(text.rpartition("/")[2], ()))
+            matches = [entry for entry in alike if entry.name.endswith(f"/{text}")]
         if not matches:
-            there = ", ".join(entry.name for entry in self.entries[:10]) or "no images at all"
+            existing = ", ".join(entry.name for entry in self.entries[:10]) or "no images at all"
             more = f" and {len(self.entries) - 10} more" if len(self.entries) > 10 else ""
-            raise NotFound(f"{self._where} has no image {text!r}.", hint=f"It has: {there}{more}.")
+            raise NotFound(f"{self._where} has no image {text!r}.", hint=f"It has: {existing}{more}.")
         if len({entry.root.digest for entry in matches}) > 1:
-            both = ", ".join(f"{entry.name} ({entry.root.digest.short})" for entry in matches)
-            raise UsageError(f"{text!r} could be several images of {self._where}.", hint=f"Say which: {both}.")
+            choices = ", ".join(f"{entry.name} ({entry.root.digest.short})" for entry in matches)
+            raise UsageError(f"{self._where} has several images called {text!r}.", hint=f"Choose one: {choices}.")
         return matches[0]
 
     def _named(self, text: str) -> list[Entry]:
         """Return the entries with this digest, annotation, tag or full name, in their order."""
-        places = {*self._by_text.get(text, ())}
+        positions = {*self._by_text.get(text, ())}
         with suppress(UsageError):
-            asked = Reference.parse(text)
-            if asked.digest:
-                pinned = self._by_digest.get((asked.name, asked.digest), ())
-                places.update(place for place in pinned if asked.tag in (None, self.entries[place].tag))
+            wanted = Reference.parse(text)
+            if wanted.digest:
+                pinned = self._by_digest.get((wanted.name, wanted.digest), ())
+                positions.update(position for position in pinned if wanted.tag in (None, self.entries[position].tag))
             else:
-                places.update(self._by_reference.get(asked.stored, ()))
-        return [self.entries[place] for place in sorted(places)]
-
-    def _ending_in(self, text: str) -> list[Entry]:
-        """Return the entries whose names end in a short name, as `host/team/app:v1` ends in `app:v1`."""
-        alike = (self.entries[place] for place in self._by_last_part.get(text.rpartition("/")[2], ()))
-        return [entry for entry in alike if entry.name.endswith(f"/{text}")]
+                positions.update(self._by_reference.get(wanted.stored, ()))
+        return [self.entries[position] for position in sorted(positions)]
 
     @cached_property
     def _by_text(self) -> dict[str, list[int]]:
-        return _places((text, place) for place, entry in enumerate(self.entries) for text in entry.texts)
+        return self._positions(lambda entry: entry.texts)
 
     @cached_property
     def _by_reference(self) -> dict[str, list[int]]:
-        found = enumerate(entry.reference for entry in self.entries)
-        return _places((reference.stored, place) for place, reference in found if reference)
+        return self._positions(lambda entry: [entry.reference.stored] if entry.reference else [])
 
     @cached_property
     def _by_digest(self) -> dict[tuple[str, str], list[int]]:
-        found = enumerate((entry.reference, entry.root.digest) for entry in self.entries)
-        return _places(((reference.name, digest), place) for place, (reference, digest) in found if reference)
+        return self._positions(lambda entry: [(entry.reference.name, entry.root.digest)] if entry.reference else [])
 
     @cached_property
     def _by_last_part(self) -> dict[str, list[int]]:
-        return _places((entry.name.rpartition("/")[2], place) for place, entry in enumerate(self.entries))
+        return self._positions(lambda entry: [entry.name.rpartition("/")[2]])
 
-
-def find(found: Sequence[Entry], text: str, where: str) -> Entry:
-    """Return the one image that `text` names; see `EntryFinder.find`."""
-    return EntryFinder(found, where).find(text)
-
-
-def _places(pairs: Iterable[tuple[K, int]]) -> dict[K, list[int]]:
-    found: dict[K, list[int]] = {}
-    for key, place in pairs:
-        found.setdefault(key, []).append(place)
-    return found
+    def _positions(self, keys: Callable[[Entry], Iterable[K]]) -> dict[K, list[int]]:
+        found: dict[K, list[int]] = {}
+        for position, entry in enumerate(self.entries):
+            for key in keys(entry):
+                found.setdefault(key, []).append(position)
+        return found

@@ -1,8 +1,8 @@
-"""`index.json`, changed in memory: a change costs the same, however many images there are. Pure: bytes in, bytes out.
+"""`index.json`, changed in memory. Pure: bytes in, bytes out.
 
-Only the entries that are added or removed change. All other entries, and fields that we do not know, stay as they were.
-A new entry is sorted in by its image name, as far as the others are sorted, so that the order in which images arrive
-does not show in the bytes; one that is replaced keeps its place.
+A change takes the same time, however many images there are. Entries that are not added or removed stay as they were,
+as do unknown fields. A new entry is inserted by its image name, as far as the others are sorted, so that the bytes do
+not depend on the order in which images arrive; an entry that is replaced keeps its position.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from mirror.oci.descriptor import Descriptor
 from mirror.oci.reference import Reference
 from mirror.strictjson import JsonObject
 
-_Key = tuple[str, str | None]  # a full name and None; or any other name, which several images may have, and a digest
+_Key = tuple[str, str | None]  # a full name, which is unique, and None; or any other name, and a digest
 
 
 @dataclass(eq=False, slots=True)
 class _Slot:
-    """The place of an entry in the list. `raw` is its JSON object, or the bytes of that as they are in the file."""
+    """An entry in the list. `raw` is its JSON object, or the bytes of that object as they are in the file."""
 
     entry: Entry
     raw: JsonObject | bytes
@@ -53,12 +53,12 @@ class IndexEditor:
         """
         self._document, found = parse(data)
         raws = self._document["manifests"] or []
-        self._document["manifests"] = []  # keeps its place among the other fields
+        self._document["manifests"] = []  # stays in its position among the other fields
         self._slots = [_Slot(entry, raw) for entry, raw in zip(found, raws, strict=True)]
-        self._new: list[_Slot] = []  # not sorted in yet
+        self._new: list[_Slot] = []  # not inserted yet
         self._entries: list[Entry] | None = found
         self._by_key: dict[_Key, list[_Slot]] = {}
-        self._ref_names: dict[str, int] = {}  # how many entries have each
+        self._ref_names: dict[str, int] = {}  # the number of entries with each ref.name
         for slot in self._slots:
             self._by_key.setdefault(_key(slot.entry), []).append(slot)
         self._count(self._slots, 1)
@@ -67,31 +67,31 @@ class IndexEditor:
         return len(self._slots) + len(self._new)
 
     def entries(self) -> list[Entry]:
-        """Return the entries as they are now, in their order; the same list until the next change."""
+        """Return the current entries, in their order; the same list until the next change."""
         if self._entries is None:
             self._entries = [slot.entry for slot in self._sorted() if not slot.gone]
         return self._entries
 
     def add(self, name: str, root: Descriptor) -> Entry | None:
-        """Make `name` stand for `root`, and return the entry that is replaced, if any.
+        """Make `name` point to `root`, and return the entry that is replaced, if any.
 
         Args:
-            name: a full name; or what an entry with the annotations of `root` is called, if they give no full name.
-            root: the image. Its annotations are kept, but for a ref.name that another entry has already.
+            name: a full name; or the name in the annotations of `root`, if they contain no full name.
+            root: the image. Its annotations are kept, except a ref.name that another entry already has.
 
         Raises:
             InvalidReference: `name` is not a valid image name.
         """
         new, given = Entry.of(root), names.given(root.annotations)
-        bare = new.reference is None and new.name == name  # may be what other images are called, too: those stay
+        bare = new.reference is None and new.name == name  # not unique: other images with this name stay
         name = name if bare else Reference.parse(name).stored
         replaced = self._by_key.pop((name, root.digest if bare else None), [])
         before = replaced[0].entry if replaced else None
         self._count(replaced, -1)
         fits = new.name == given.get(names.IMAGE_NAME) == name and given.get(names.REF_NAME) not in self._ref_names
-        called = given if bare or fits else names.annotate(name, self._ref_names)
-        ours = {key: text for key, text in root.annotations.items() if key not in given}
-        root = replace(root, annotations={**called, **ours}, urls=(), data=None)
+        naming = given if bare or fits else names.annotate(name, self._ref_names)
+        others = {key: text for key, text in root.annotations.items() if key not in given}
+        root = replace(root, annotations={**naming, **others}, urls=(), data=None)
         slot = _Slot(Entry.of(root), _dumped(root.to_json(), 4))
         if replaced and replaced[0].sort_key == slot.sort_key:
             replaced[0].entry, replaced[0].raw = slot.entry, slot.raw
@@ -115,7 +115,7 @@ class IndexEditor:
         self._entries = None
 
     def dump(self) -> list[bytes]:
-        """Return the bytes of the file as it is now, in pieces, most of which are the same as last time."""
+        """Return the bytes of the file, in pieces; the pieces of unchanged entries are reused."""
         pieces, before = [], b"{\n  "
         for key, value in self._document.items():
             pieces += [before, _dumped(key), b": "]
@@ -135,11 +135,11 @@ class IndexEditor:
     def _drop(self, slots: Iterable[_Slot]) -> None:
         for slot in slots:
             if slot.sort_key:
-                self._sorted()  # what came before it was taken away has its place by it
+                self._sorted()  # new entries find their position by it, so they are inserted first
             slot.gone = True
 
     def _sorted(self) -> list[_Slot]:
-        """Sort the new ones in: each goes before the first of the others whose name is greater."""
+        """Insert the new entries, each before the first of the others whose name is greater."""
         if self._new:
             new = sorted((slot for slot in self._new if not slot.gone), key=lambda slot: slot.sort_key)[::-1]
             merged: list[_Slot] = []

@@ -1,15 +1,15 @@
 """`index.json` on disk, written in batches.
 
-To write the whole file for each name would cost more with every image. So changes are made in memory and staged. What
-is staged is written every half second while the file is small. A larger one waits until it is worth writing: for more
-names, or half a minute, and ten times as long as writing takes. The rest is written at the end. Each batch:
+Writing the whole file for every name would take longer with every image. So changes are made in memory and staged.
+Staged changes are written every half second while the file is small. A larger file waits for more names, or for half a
+minute, and always for ten times as long as the last write took. The rest is written at the end. Each batch:
 
-    1. take `.mirror/index.lock`, as every mirror that writes to the layout does
-    2. read the file; if it is not what was last read or written here, parse it, and make the staged changes in it
+    1. take `.mirror/index.lock`, as every mirror process that writes to the layout does
+    2. hash the file; if it has changed since it was last read or written here, parse it and repeat the staged changes
     3. replace the file, durably
 
-So no change is lost that another mirror makes, or another tool between two batches. A batch that fails stays staged,
-and the next call raises its error.
+So no change is lost that another mirror process makes, or that another tool makes between two batches. A batch that
+fails stays staged, and the next call raises its error.
 """
 
 from __future__ import annotations
@@ -36,38 +36,36 @@ Change = Callable[[IndexEditor], R]
 log = logging.getLogger(__name__)
 
 _PAUSE = 0.5  # seconds between two batches, at least
-_SHARE = 10  # times as long as the last batch took: so that writing takes at most a tenth of the time
-_GROWTH = (
-    32  # a batch adds one name to so many, or more: so that the bytes written grow with the names, not their square
-)
-_LONGEST = 30.0  # seconds after which fewer will do
+_SHARE = 10  # pauses last this many times as long as the last batch took, so writing takes at most a tenth of the time
+_GROWTH = 32  # a batch has at least one change for this many entries, so the bytes written stay linear in the entries
+_LONGEST = 30.0  # seconds after which a smaller batch is written too
 
 
 class IndexWriter:
-    """The `index.json` of a layout that is open for writing."""
+    """The `index.json` of a layout that is open for writing. Call `load` before anything else."""
 
-    def __init__(self, root: Directory, own: Directory, temporary: Directory, read: Callable[[], bytes]) -> None:
-        """Call `load` next.
+    def __init__(self, root: Directory, metadata: Directory, temporary: Directory, read: Callable[[], bytes]) -> None:
+        """Prepare to write.
 
         Args:
             root: the layout's directory.
-            own: its `.mirror`, where the lock is.
-            temporary: where to write a file before it is moved to its place.
+            metadata: its `.mirror`, where the lock is.
+            temporary: where a file is written before it is moved to its final name.
             read: returns the bytes of `index.json`; raises BrokenLayout if there is none.
         """
-        self._root, self._own, self._temporary, self._read = root, own, temporary, read
-        self._memory = Lock()  # held to change what follows: the event loop and the thread that writes do
+        self._root, self._metadata, self._temporary, self._read = root, metadata, temporary, read
+        self._memory = Lock()  # guards the fields below, which the event loop and the writing thread change
         self._editor = IndexEditor(EMPTY)
-        self._seen: bytes | None = None  # SHA-256 of the file as it was read or written last
+        self._seen: bytes | None = None  # SHA-256 of the file when it was last read or written
         self._staged: list[Change[object]] = []
         self._flushing, self._more = asyncio.Lock(), asyncio.Event()
-        self._took = 0.0  # seconds, for the last batch
+        self._took = 0.0  # seconds that the last batch took
         self._failure: MirrorError | None = None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep every other mirror from writing to the layout's own files."""
-        with self._own.lock("index.lock") as lock:
+        """Keep every other mirror process from writing `oci-layout` and `index.json`."""
+        with self._metadata.lock("index.lock") as lock:
             lock.take()
             yield
 
@@ -86,24 +84,24 @@ class IndexWriter:
             return self._editor.entries()
 
     def stage(self, change: Change[R]) -> R:
-        """Make a change in memory, to be written with the next batch.
+        """Make a change in memory, to be written with the next batch, and return its result.
 
         Raises:
             MirrorError: an earlier batch could not be written.
         """
         self._raise_failure()
         with self._memory:
-            done = change(self._editor)
+            result = change(self._editor)
             self._staged.append(change)
         self._more.set()
-        return done
+        return result
 
     async def flush(self) -> None:
-        """Write what is staged now, durably.
+        """Write all staged changes now, durably.
 
         Raises:
             BrokenLayout: another program has broken the file.
-            StorageError: the disk refused, now or for an earlier batch.
+            StorageError: the disk refused this batch or an earlier one.
         """
         async with self._flushing:
             if self._staged:
@@ -114,10 +112,10 @@ class IndexWriter:
 
     @asynccontextmanager
     async def batches(self) -> AsyncIterator[None]:
-        """Write what is staged, in batches meanwhile and all of it at the end, also if the body fails.
+        """Write staged changes in batches while the body runs, and the rest at the end, even if the body fails.
 
         Raises:
-            MirrorError: as `flush`, if the body does not fail.
+            MirrorError: as `flush`, unless the body fails.
         """
         try:
             async with BackgroundTasks() as tasks:
@@ -127,7 +125,7 @@ class IndexWriter:
             try:
                 await self.flush()
             except MirrorError as error:
-                log.warning("%s The last images have no names yet.", error)
+                log.warning("%s The last images have not been named.", error)
             raise
         await self.flush()
 
@@ -153,33 +151,30 @@ class IndexWriter:
     def _write(self) -> None:
         """Write one batch, as described at the top."""
         with self.locked():
-            found = self._hash_of_file()
-            other = None if found == self._seen else IndexEditor(self._read())
+            try:
+                on_disk = self._root.hash("index.json")
+            except FileNotFoundError:
+                on_disk = None
+            changed = None if on_disk == self._seen else IndexEditor(self._read())
             with self._memory:
-                if other is not None:
+                if changed is not None:  # by another process
                     for change in self._staged:
-                        change(other)
-                    self._editor = other
+                        change(changed)
+                    self._editor = changed
                 count, pieces = len(self._staged), self._editor.dump()
-            wanted = hashlib.sha256()
+            hasher = hashlib.sha256()
             for piece in pieces:
-                wanted.update(piece)
-            if wanted.digest() != found:
-                self._check_size(sum(map(len, pieces)))
-                replace_file(self._root, "index.json", pieces, temporary=self._temporary)
+                hasher.update(piece)
+            if hasher.digest() != on_disk:
+                self._replace(pieces)
             else:
-                self._root.sync()  # a batch that failed may have got as far as the name
+                self._root.sync()  # an earlier batch may have failed after its rename
             with self._memory:
-                self._seen = wanted.digest()
+                self._seen = hasher.digest()
                 del self._staged[:count]
 
-    def _hash_of_file(self) -> bytes | None:
-        try:
-            return self._root.hash("index.json")
-        except FileNotFoundError:
-            return None
-
-    def _check_size(self, size: int) -> None:
-        if size > CAP:
+    def _replace(self, pieces: list[bytes]) -> None:
+        if sum(map(len, pieces)) > CAP:
             path = self._root.path / "index.json"
-            raise StorageError(f"{path} would have more than {CAP} bytes.", hint="Use several layouts for the images.")
+            raise StorageError(f"{path} would have more than {CAP} bytes.", hint="Split the images between layouts.")
+        replace_file(self._root, "index.json", pieces, temporary=self._temporary)

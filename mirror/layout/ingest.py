@@ -1,22 +1,25 @@
-"""A blob on its way into a layout, and how it goes on after a cut: `.mirror/partial/<algorithm>-<encoded>`.
+"""A blob that is being written into a layout, in `.mirror/partial/<algorithm>-<encoded>` until it is complete.
 
-    1. open the file of that name and lock it; where another mirror holds it, or what is there is no plain file of ours,
-       take a nameless one in `.mirror/tmp` instead, with which nobody goes on
-    2. hash what is there already: a partial file proves nothing by being there
-    3. go on from its end, hashing what is written
-    4. whole and right: it gets its name in `blobs/`. Wrong: it goes. Cut: it stays for the next attempt
+    1. open and lock that file; if another mirror process has locked it, or it is not a plain file of ours, write a
+       nameless file in `.mirror/tmp` instead, which cannot be resumed
+    2. hash what the file already has: the existence of a partial file proves nothing
+    3. fetch the rest, hashing what is written
+    4. if it is complete and correct, the writer moves it into `blobs/`; if it is wrong, delete it; if the transfer was
+       interrupted, keep it for the next attempt
 
-After a power cut a partial file may hold anything. Then the digest is wrong at the end, and it starts from zero, once.
+After a power cut, a partial file may have any content. The digest is wrong then, and the blob is fetched again from
+the start, once.
 """
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from mirror.concurrency import to_thread, to_thread_cancellable
 from mirror.content.filecopy import copy_file
-from mirror.content.stream import Batch, BlobReader, ReadInto, Verifier
-from mirror.errors import MirrorError, SizeMismatch, StorageError
+from mirror.content.stream import Batch, BlobReader, Fetch, ReadInto, Verifier, batches, pipeline
+from mirror.errors import DigestMismatch, MirrorError, SizeMismatch, StorageError
 from mirror.fs.atomic import AtomicFile
 from mirror.fs.directory import Directory
 from mirror.oci.descriptor import Descriptor
@@ -25,97 +28,118 @@ _READ = 1024 * 1024  # bytes at a time
 
 
 def partial_name(node: Descriptor) -> str:
-    """What the partial file of a blob is called."""
+    """Return the name of the partial file of a blob."""
     return f"{node.digest.algorithm}-{node.digest.encoded}"
 
 
 class Ingest:
-    """One blob that is being written. `size` is how far it has come, `reused` how much of that an earlier try left.
+    """One blob that is being written to `file`. `reused` is the number of bytes that an earlier attempt had left."""
 
-    `linked` is whether its file is another layout's too.
-    """
-
-    def __init__(self, node: Descriptor, partials: Directory, spare: Directory) -> None:
-        self.node, self._spare = node, spare
-        self.file: AtomicFile = AtomicFile.resume(partials, partial_name(node)) or AtomicFile.create(spare)
-        self.check = Verifier(node)
-        self.size = self.reused = 0
-        self.linked = False
-
-    def load(self, advance: Callable[[int], None] = lambda _: None) -> None:
-        """Step 2. What is longer than the blob can be is thrown away.
+    def __init__(
+        self, node: Descriptor, partials: Directory, temporary: Directory, *, batch: int, hard_link: bool
+    ) -> None:
+        """Open the partial file.
 
         Args:
-            advance: called with the bytes that each read gave; what it raises ends the loading.
+            node: the blob.
+            partials: where partial files are.
+            temporary: where files without a name are created.
+            batch: bytes to hash and write at once.
+            hard_link: whether the blob may become a hard link to a file of another layout.
+        """
+        self._verifier = Verifier(node)
+        self.file: AtomicFile = AtomicFile.resume(partials, partial_name(node)) or AtomicFile.create(temporary)
+        self.reused = self._size = 0  # bytes
+        self._node, self._temporary, self._batch, self._hard_link = node, temporary, batch, hard_link
+        self._linked = False  # whether `file` is another layout's file too
+
+    async def receive(self, fetch: Fetch) -> float | None:
+        """Complete the blob and verify it. If an earlier attempt left wrong bytes, fetch it again from the start.
+
+        Returns:
+            When the source says that it was last modified.
 
         Raises:
-            StorageError: it cannot be read.
+            ContentError: the bytes are not what the descriptor says.
+            StorageError: the disk refused.
         """
-        if self.file.size > self.node.size:
+        await to_thread_cancellable(self._load)
+        self.reused = self._size
+        try:
+            return await self._fetch(fetch)
+        except DigestMismatch:
+            if not self.reused:
+                raise
+            self._restart()
+            return await self._fetch(fetch)
+
+    async def _fetch(self, fetch: Fetch) -> float | None:
+        node = self._node
+        if self._size == node.size and self.reused:  # complete, but for its name: nothing to fetch
+            self._verifier.finish(f"{node.digest} from an earlier attempt")
+            return None
+        async with fetch(self._size) as body:
+            if body.start != self._size:
+                self._restart()
+            if body.file is not None and not self._size and await to_thread(partial(self._share, body.file)):
+                await to_thread_cancellable(self._load)
+            elif body.fill:
+                await to_thread_cancellable(partial(self._copy, body, body.fill))
+            else:
+                await pipeline(batches(body, node, self._batch), self._write)
+            self._verifier.finish(body.called(node))
+            return None if self._linked else body.modified
+
+    def _load(self, advance: Callable[[int], None]) -> None:
+        """Hash what the file has. A file that is larger than the blob is emptied."""
+        if self.file.size > self._node.size:
             self.file.truncate()
         view = memoryview(bytearray(min(_READ, self.file.size)))
         while view and (count := self.file.read(view)):
-            self.check.update([view[:count]])
-            self.size += count
+            self._verifier.update([view[:count]])
+            self._size += count
             advance(count)
-        self.reused = self.size
 
-    def share(self, fd: int, *, link: bool) -> bool:
-        """Step 3 in another way: take over an open file whole, as blocks that are shared, or as a further name of it.
-
-        What it holds is hashed here, under its new name.
+    def _share(self, fd: int) -> bool:
+        """Share the blocks of an open file of another layout, or link to it, instead of copying its bytes.
 
         Returns:
-            Whether that is possible. Where it is not, nothing has changed.
+            Whether that was possible; if not, nothing has changed.
 
         Raises:
-            SizeMismatch: the file has another size than the blob.
+            SizeMismatch: the file does not have the size of the blob.
         """
-        named = AtomicFile.link(self._spare, fd) if link else None
-        if named:
+        link = AtomicFile.link(self._temporary, fd) if self._hard_link else None
+        if link:
             self.file.discard()
-            self.file, self.linked = named, True
+            self.file, self._linked = link, True
         elif not self.file.clone(fd):
             return False
-        if self.file.size != self.node.size:
-            raise SizeMismatch(
-                f"{self.node.digest}, taken over from another layout,", want=self.node.size, got=self.file.size
-            )
+        if self.file.size != self._node.size:
+            what = f"{self._node.digest}, shared with another layout,"
+            raise SizeMismatch(what, want=self._node.size, got=self.file.size)
         return True
 
-    def restart(self) -> None:
-        """Forget everything that has come."""
-        self.file.truncate()
-        self.check = Verifier(self.node)
-        self.size = self.reused = 0
+    def _copy(self, body: BlobReader, fill: ReadInto, advance: Callable[[int], None]) -> None:
+        copy_file(body, self._node, fill, self._verifier, lambda view: self._store([view]), advance, at=self._size)
 
-    def write(self, batch: Batch) -> None:
-        self.check.update(batch)
+    def _write(self, batch: Batch) -> None:
+        self._verifier.update(batch)
         self._store(batch)
-
-    def take(self, body: BlobReader, fill: ReadInto, advance: Callable[[int], None]) -> None:
-        """Step 3 for what is in a file already; see `copy_file`."""
-        copy_file(body, self.node, fill, self.check, lambda view: self._store([view]), advance, at=self.size)
 
     def _store(self, batch: Sequence[bytes | memoryview]) -> None:
         self.file.write(batch)
-        self.size += sum(map(len, batch))
+        self._size += sum(map(len, batch))
+
+    def _restart(self) -> None:
+        self.file.truncate()
+        self._verifier = Verifier(self._node)
+        self._size = self.reused = 0
 
     def abandon(self, error: BaseException) -> None:
-        """Step 4, where it did not become whole: keep what the next attempt can go on with."""
-        wrong = isinstance(error, StorageError) or (isinstance(error, MirrorError) and not _was_cut(error))
-        if wrong or not self.size:
-            self.file.discard()
-        else:
+        """Keep an incomplete blob for the next attempt, unless its bytes are wrong or could not be written."""
+        interrupted = not isinstance(error, MirrorError) or error.transient or error.exit_code != 3
+        if self._size and interrupted and not isinstance(error, StorageError):
             self.file.close()
-
-
-def _was_cut(error: MirrorError) -> bool:
-    """Whether the bytes that have come may be right all the same."""
-    return error.transient or error.exit_code != 3
-
-
-def partial_size(partials: Directory, node: Descriptor) -> int:
-    """The bytes of a blob that have arrived by an earlier attempt, as far as its file's size tells."""
-    status = partials.status(partial_name(node))
-    return min(status.st_size, node.size) if status and stat.S_ISREG(status.st_mode) else 0
+        else:
+            self.file.discard()

@@ -1,9 +1,9 @@
-"""How images are called in a layout: by us, and by every tool whose layouts we read.
+"""The annotations that name images in a layout, as mirror and other tools write them.
 
     io.containerd.image.name             the full name       containerd, BuildKit, nerdctl, mirror
-    org.opencontainers.image.ref.name    a tag, or any name  everybody; its grammar has no `__`, which tags may have
+    org.opencontainers.image.ref.name    a tag, or any name  all tools; its grammar forbids `__`, which tags may contain
 
-Annotations are names only, never paths (CVE-2025-62725).
+Annotations are only ever used as names, never as paths (CVE-2025-62725).
 """
 
 from __future__ import annotations
@@ -18,21 +18,20 @@ from mirror.oci.reference import Reference, is_tag
 IMAGE_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
 
-# What mirror itself records with an image. Sidecar files get lost in copies; annotations travel.
-ORIGIN = "dev.oci-mirror.origin"  # registry/repository[:tag]@digest that was asked for, with the digest that it had
-SPARSE = "dev.oci-mirror.sparse"  # the children that were kept, by comma; the others are absent on purpose
-FOREIGN = "dev.oci-mirror.foreign"  # the foreign layers that are absent on purpose, by comma
+# Facts that mirror records with an image: annotations are copied with it, while sidecar files get lost.
+ORIGIN = "dev.oci-mirror.origin"  # registry/repository[:tag]@digest as it was pulled
+SPARSE = "dev.oci-mirror.sparse"  # the children that were kept, comma-separated; the others are intentionally absent
+FOREIGN = "dev.oci-mirror.foreign"  # the foreign layers that are intentionally absent, comma-separated
 
+# OCI image-spec, annotations.md, org.opencontainers.image.ref.name
 _PART = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
-_LEGAL = re.compile(
-    rf"{_PART}(?:/{_PART})*", re.ASCII
-)  # OCI image-spec, annotations.md, org.opencontainers.image.ref.name
+_VALID_REF_NAME = re.compile(rf"{_PART}(?:/{_PART})*", re.ASCII)
 
 
 def full_name(annotations: Mapping[str, str]) -> Reference | None:
-    """The image's whole name, where the annotations give one; a bare tag is none.
+    """Return the full name of an image; None if the annotations contain at most a tag.
 
-    umoci gives an image another tag by another ref.name and copies the rest, so the tag of a ref.name is the last word.
+    umoci changes the tag of an image by changing its ref.name only, so a tag in ref.name takes precedence.
     """
     ref_name = annotations.get(REF_NAME, "")
     for text in (annotations.get(IMAGE_NAME), ref_name):
@@ -46,22 +45,21 @@ def full_name(annotations: Mapping[str, str]) -> Reference | None:
 
 
 def bare_tag(annotations: Mapping[str, str]) -> str | None:
-    """The tag of an image whose layout does not say which repository it is from (skopeo, umoci, oras)."""
+    """Return the tag of an image whose layout does not record its repository (skopeo, umoci, oras), if any."""
     text = annotations.get(REF_NAME)
     return text if text and is_tag(text) and full_name(annotations) is None else None
 
 
 def annotate(name: str, taken: Container[str]) -> dict[str, str]:
-    """The naming annotations for an image called `name`, where `taken` are the ref.names of other images.
+    """Return the annotations that name an image `name`; `taken` are the ref.names of other images.
 
-    The tag alone serves most tools best; where it would collide, the full name; where it is illegal, nothing.
+    The ref.name is the tag, as most tools expect; the full name if the tag is taken; absent if it would not be valid.
     """
-    reference = Reference.parse(name)
-    short = reference.tag or name
+    short = Reference.parse(name).tag or name
     ref_name = name if short in taken else short
-    return {IMAGE_NAME: name} | ({REF_NAME: ref_name} if _LEGAL.fullmatch(ref_name) else {})
+    return {IMAGE_NAME: name} | ({REF_NAME: ref_name} if _VALID_REF_NAME.fullmatch(ref_name) else {})
 
 
 def given(annotations: Mapping[str, str]) -> dict[str, str]:
-    """Those annotations that name an image."""
+    """Return the annotations that name an image."""
     return {key: text for key, text in annotations.items() if key in (IMAGE_NAME, REF_NAME)}

@@ -1,4 +1,4 @@
-"""A layout as a source. Nothing is created, so layouts on read-only media work."""
+"""A layout as a source. Nothing is created, so read-only media work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from mirror.concurrency import shielded, to_thread_cancellable
@@ -27,9 +26,9 @@ from mirror.oci.digest import Digest
 
 
 class Layout:
-    """An OCI image layout, open for reading: make one with `Layout.open`, and use it in `with`.
+    """An OCI image layout, open for reading; see `Layout.open`. Close it, or use it in `with`.
 
-    `damaged` collects the stored blobs that turned out to be bad when they were asked for.
+    `damaged` collects the results of stored blobs that were asked for and are bad.
     """
 
     def __init__(self, root: Directory, *, remember: bool = True) -> None:
@@ -37,7 +36,7 @@ class Layout:
 
         Args:
             root: the layout's directory.
-            remember: whether a blob that was hashed need not be hashed again while its file stays as it is.
+            remember: hash a blob only once, as long as its file does not change.
         """
         self.root, self.path = root, root.path
         self.blobs = Blobs(root)
@@ -45,23 +44,23 @@ class Layout:
         self._verified: dict[Digest, FileState] = {}
         self._remember = remember
         self._entries = EntryFinder((), str(self.path))
-        self._parsed: Digest | None = None  # of the index.json that these are from
-        self._state: FileState | None = None
+        self._parsed: Digest | None = None  # of the index.json that `_entries` are from
+        self._state: FileState | None = None  # of that file
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open a layout.
 
         Raises:
-            NotFound: there is no such folder.
-            BrokenLayout: it is no layout, or its `oci-layout` or `index.json` is broken.
+            NotFound: there is no such directory.
+            BrokenLayout: it is not a layout, or its `oci-layout` or `index.json` is broken.
             StorageError: it cannot be read.
         """
         if not is_directory(path):
-            hint = "Pull an image first, or name another folder."
+            hint = "Pull an image first, or choose another directory."
             if exists(path):
-                hint = f"It is a file. Where it is an archive: mirror import {path} ./layout makes a layout of it."
-            raise NotFound(f"There is no folder {str(path)!r}.", hint=hint)
+                hint = f"It is a file. If it is an archive: mirror import {path} ./layout"
+            raise NotFound(f"There is no directory {str(path)!r}.", hint=hint)
         layout = cls(Directory.open(path))
         try:
             layout.check()
@@ -71,7 +70,7 @@ class Layout:
         return layout
 
     def check(self) -> None:
-        """Check `oci-layout`, `index.json` and that there are `blobs`.
+        """Check `oci-layout` and `index.json`, and that `blobs` is a directory.
 
         Raises:
             BrokenLayout: one of them is missing or broken.
@@ -79,7 +78,7 @@ class Layout:
         index.check_layout_file(self.read("oci-layout", index.LAYOUT_CAP))
         self.entries()
         if self.root.kind("blobs") != stat.S_IFDIR:
-            raise BrokenLayout(f"{self.path} has no folder 'blobs'.")
+            raise BrokenLayout(f"{self.path} has no directory 'blobs'.")
 
     def entries(self) -> list[Entry]:
         """Return the images that `index.json` names, in its order.
@@ -111,26 +110,26 @@ class Layout:
         return self._entries
 
     def holds(self, digest: Digest) -> bool:
-        """Whether a file has this name. No proof of anything."""
+        """Return whether there is a file for a blob, unverified."""
         return self.blobs.size(digest) is not None
 
     async def there(self, entry: Entry) -> Keep:
-        """Which children of an image's indexes should be here: all but those that are absent on purpose."""
+        """Return which children of an image's indexes should be here: all except intentionally absent ones."""
         return lambda child: not entry.lacks(child)
 
     async def resolve(self, name: str) -> Descriptor:
-        """`Source`: the root of the image called `name`."""
+        """`Source`: return the root of the image called `name`."""
         return self.find([name])[0].root
 
     async def has(self, node: Descriptor) -> bool:
-        """`BlobChecker`: whether the blob is here, hashed. A bad one is noted in `damaged`.
+        """`BlobChecker`: hash the blob, and return whether it is here and correct. A bad one is added to `damaged`.
 
-        A good one is hashed once, and again if its file has changed since.
+        A correct blob is hashed again only if its file has changed.
         """
-        verdict = await to_thread_cancellable(partial(self._check_blob, node))
-        if verdict.fault not in (None, BlobFault.MISSING):
-            self.damaged[node.digest] = verdict
-        return verdict.ok
+        check = await to_thread_cancellable(partial(self._check_blob, node))
+        if check.fault not in (None, BlobFault.MISSING):
+            self.damaged[node.digest] = check
+        return check.ok
 
     def _check_blob(self, node: Descriptor, advance: Callable[[int], None]) -> BlobCheck:
         opened = self.blobs.look(node.digest)
@@ -139,25 +138,25 @@ class Layout:
         state = opened.state
         if self._verified.get(node.digest) == state:
             return check_size(opened, node.size)
-        settled = state.is_settled
-        found = hash_blob(opened, node.digest, node.size, advance=advance)
-        if found.ok and settled and self._remember:
+        settled = state.is_settled  # asked before hashing: the file could change while it is read
+        check = hash_blob(opened, node.digest, node.size, advance=advance)
+        if check.ok and settled and self._remember:
             self._verified[node.digest] = state
-        return found
+        return check
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        """`Source`: a stored blob, not yet verified.
+        """`Source`: open a stored blob, unverified.
 
         Raises:
-            BrokenLayout: it is missing, or no regular file.
+            BrokenLayout: it is missing, not a regular file, or of the wrong size.
             StorageError: it cannot be read.
         """
         fd = self.blobs.open(node.digest)
         reading = asyncio.Lock()
         try:
             found = os.fstat(fd).st_size
-            if found != node.size:  # said here, since a short body from a disk is no cut connection to try again
+            if found != node.size:  # checked here: a short file is not an interrupted connection, so no retry helps
                 raise BrokenLayout(
                     f"{node.digest} from {self.path} should have {node.size} bytes and has {found} bytes."
                 )
@@ -166,48 +165,48 @@ class Layout:
             yield BlobReader(chunks, str(self.path), os.fstat(fd).st_mtime, start, file=fd, fill=fill)
         finally:
             try:
-                await shielded(reading.acquire())  # an upload that was given up reads in a task of its own
+                await shielded(reading.acquire())  # an upload that was cancelled may still be reading in its own task
             finally:
                 os.close(fd)
 
     def unfinished(self) -> dict[str, int]:
-        """Files that somebody began and has not finished, by their paths in the layout; sizes in bytes."""
+        """Return the size in bytes of each unfinished download and temporary file, by its path in the layout."""
         return self._files_in("partial", "tmp")
 
     def quarantined(self) -> dict[str, int]:
-        """What stood in the place of a blob and was none, and has been set aside, likewise."""
+        """Return the size in bytes of each file in quarantine, by its path in the layout."""
         return self._files_in("quarantine")
 
     def _files_in(self, *parts: str) -> dict[str, int]:
         found: dict[str, int] = {}
-        with suppress(FileNotFoundError), self.root.sub(".mirror") as own:
+        with suppress(FileNotFoundError), self.root.sub(".mirror") as metadata:
             for part in parts:
-                with suppress(FileNotFoundError), own.sub(part) as folder:
+                with suppress(FileNotFoundError), metadata.sub(part) as folder:
                     sizes = {name: folder.status(name) for name in folder.names()}
                     found |= {f".mirror/{part}/{name}": status.st_size for name, status in sizes.items() if status}
         return found
 
     async def modified(self, node: Descriptor) -> float | None:
-        """`Dated`: the time of a stored blob's file, which is the registry's where it gave one."""
+        """`Dated`: return the time of a stored blob's file, which is the registry's Last-Modified if it sent one."""
         try:
             fd = self.blobs.open(node.digest)
         except (BrokenLayout, StorageError):
-            return None  # what is wrong with it, verify says
+            return None  # verify reports what is wrong with it
         try:
             return os.fstat(fd).st_mtime
         finally:
             os.close(fd)
 
     def read(self, name: str, cap: int) -> bytes:
-        """A small file at the top of the layout.
+        """Return the content of a small file in the layout's directory.
 
         Raises:
-            BrokenLayout: it is missing, no file, or larger than `cap` bytes.
+            BrokenLayout: it is missing, not a regular file, or larger than `cap` bytes.
         """
         try:
             return self.root.read(name, cap)
         except FileNotFoundError:
-            raise BrokenLayout(f"{self.path} is no OCI image layout: it has no {name}.") from None
+            raise BrokenLayout(f"{self.path} is not an OCI image layout: it has no {name} file.") from None
 
     def close(self) -> None:
         self.blobs.close()
@@ -216,9 +215,7 @@ class Layout:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -228,7 +225,7 @@ def _fill(fd: int, path: Path, buffer: memoryview) -> int:
 
 
 async def _chunks(fd: int, reading: asyncio.Lock, path: Path) -> AsyncIterator[bytes]:
-    import aiofiles  # for pushing and inspecting only
+    import aiofiles  # only pushing and inspecting need it
 
     async with reading:
         file = await shielded(aiofiles.open(fd, "rb", buffering=0, closefd=False))

@@ -1,13 +1,13 @@
-"""Which entries of a layout refer to its images: lists of referrers, and cosign's tags (docs/adr/0012).
+"""Entries of a layout that refer to its images: lists of referrers, and cosign's tags (docs/adr/0012).
 
-They have names like images, so that other tools find them, and are copied with their image. An entry belongs to an
-image by its tag, which is made from a digest of that image, and by its repository. What belongs to no image is an
-entry like any other, so nothing can hide.
+They are named like images, so that other tools find them, and are copied with their image. An entry belongs to an
+image if its tag is made from a digest of that image, and both are in the same repository. An entry that belongs to no
+image is listed like an image, so nothing can hide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mirror.content.graph import Graph
@@ -25,7 +25,7 @@ from mirror.oci.referrers import is_about, is_referrers_tag, tags_about
 class Referrer:
     """An entry that refers to `subject`: a list of referrers, or one of cosign's tags, with everything below it.
 
-    `failure` says why that could not be read.
+    `failure` is the error if that could not be read completely.
     """
 
     subject: Digest
@@ -45,15 +45,15 @@ class Referrer:
 
 @dataclass(slots=True)
 class FoundReferrers:
-    """The referrers of some images. `failures` say, by subject, why there may be more; `warnings` are sentences."""
+    """The referrers of some images. `failures` say, by subject, why some may be missing; `warnings` are sentences."""
 
-    referrers: Sequence[Referrer] = ()
+    referrers: list[Referrer] = field(default_factory=list)
     failures: dict[Digest, MirrorError] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
 def members(entry: Entry, graph: Graph) -> tuple[Digest, ...]:
-    """Return the manifests of an entry that refer to its subject: those that it lists, or itself."""
+    """Return the manifests of an entry that refer to its subject: those that it lists, or its root."""
     if not is_list(entry):
         return (entry.root.digest,)
     root = graph.nodes.get(entry.root.digest)
@@ -70,32 +70,32 @@ async def walk_entry(source: Source, entry: Entry, *, foreign: bool = True) -> G
 
 
 def is_list(entry: Entry) -> bool:
-    """Return whether an entry is a list of referrers, by its name and kind."""
+    """Return whether an entry is a list of referrers, judging by its tag and type."""
     return entry.root.is_index and is_referrers_tag(entry.tag)
 
 
 def is_attachable(entry: Entry) -> bool:
-    """Return whether an entry can refer to another one, by its name and kind."""
+    """Return whether an entry can refer to another one, judging by its tag and type."""
     return is_list(entry) or (is_about(entry.tag) and not is_referrers_tag(entry.tag))
 
 
 def images_of(entries: list[Entry]) -> list[Entry]:
-    """Return those entries that are images for certain; all of them if none is."""
+    """Return the entries that cannot refer to others; all entries if there are none."""
     return [entry for entry in entries if not is_attachable(entry)] or entries
 
 
 def subjects_of(entry: Entry, graph: Graph) -> list[Digest]:
-    """Return what referrers of an image can refer to: its manifests, and the index that a platform was chosen from."""
+    """Return the digests that referrers of an image can refer to: its manifests, and the index it was chosen from."""
     return list(dict.fromkeys([*graph.nodes, *chosen_from(entry)]))
 
 
 def chosen_from(entry: Entry) -> list[Digest]:
-    """Return the digests of the image before some of its platforms were chosen, as the layout records them."""
+    """Return the recorded digests of the image before some of its platforms were selected."""
     return [digest for digest in (_digest(entry.root.annotations.get(INDEX, "")), published(entry)) if digest]
 
 
 def published(entry: Entry) -> Digest | None:
-    """Return the digest that the image had where it was pulled from, as the layout records it; None if it does not."""
+    """Return the recorded digest of the image where it was pulled from, if any."""
     return _digest(entry.root.annotations.get(names.ORIGIN, "").rpartition("@")[2])
 
 
@@ -115,14 +115,15 @@ class LayoutReferrers:
 
     async def of(self, entry: Entry, graph: Graph) -> list[Referrer]:
         """Return what refers to one image, and what refers to that."""
-        found: dict[str, Referrer] = {}
         if not self._by_name:
             return []
+        found: dict[str, Referrer] = {}
         subjects = subjects_of(entry, graph)
         seen = set(subjects)
-        for subject in subjects:  # grows meanwhile
-            for other in self._about(home(entry), subject):
-                if other.name in found or other == entry:
+        for subject in subjects:  # grows below
+            for tag in tags_about(subject):
+                other = self._by_name.get((home(entry), tag))
+                if other is None or other.name in found or other == entry:
                     continue
                 found[other.name] = referrer = await self._read(subject, other)
                 fresh = [digest for digest in referrer.members if digest not in seen]
@@ -130,17 +131,13 @@ class LayoutReferrers:
                 subjects += fresh
         return list(found.values())
 
-    def _about(self, home: str | None, subject: Digest) -> Sequence[Entry]:
-        found = (self._by_name.get((home, tag)) for tag in tags_about(subject))
-        return [entry for entry in found if entry]
-
     async def _read(self, subject: Digest, entry: Entry) -> Referrer:
-        """Read what is below an entry. What a list names may have referrers, too, even if the list is damaged."""
+        """Walk everything below an entry, even if parts are damaged: the rest may have referrers too."""
         faults: list[MirrorError] = []
         graph = await walk(self._source, entry.root, on_fault=lambda _, error: faults.append(error))
         return Referrer(subject, entry, graph, next(iter(faults), None))
 
 
 def home(entry: Entry) -> str | None:
-    """Return the repository that an entry is from, as far as the layout records it."""
+    """Return the recorded repository of an entry, if any."""
     return entry.reference.name if entry.reference else None

@@ -1,4 +1,4 @@
-"""A layout's folder as something to verify (`mirror.content.store.VerifiableStore`). It is only read."""
+"""A layout that is to be verified (`mirror.content.store.VerifiableStore`). It is only read."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from mirror.fs.directory import Directory, is_directory, kind_name
 from mirror.layout.blobs import Blobs
 from mirror.oci.digest import Digest
 
-_OWN = {"oci-layout", "index.json", "blobs"}
+_LAYOUT_NAMES = {"oci-layout", "index.json", "blobs"}
 
 
 class VerifiableLayout:
-    """What a layout's folder holds, broken or not. Close it."""
+    """The content of a layout's directory, broken or not. Close it."""
 
     def __init__(self, path: Path) -> None:
-        """Open the folder that a person named.
+        """Open a directory; the path may contain links.
 
         Raises:
-            NotFound: there is no such folder.
-            StorageError: the folder itself cannot be read.
+            NotFound: there is no such directory.
+            StorageError: the directory cannot be read.
         """
         if not is_directory(path):
-            raise NotFound(f"There is no folder {str(path)!r}.", hint="Name a layout, an archive, or docker://IMAGE.")
+            hint = "Choose a layout, an archive, or docker://IMAGE."
+            raise NotFound(f"There is no directory {str(path)!r}.", hint=hint)
         self._root = Directory.open(path)
         self._blobs = Blobs(self._root)
 
@@ -45,28 +46,24 @@ class VerifiableLayout:
         return self._blobs.stored()
 
     def faults(self) -> Iterator[Finding]:
-        yield from self._other_cases()
+        for name in self._root.names():
+            if name not in _LAYOUT_NAMES and name.lower() in _LAYOUT_NAMES:  # from a case-insensitive file system
+                yield Finding(Kind.BAD_NAME, Severity.ERROR, name, name.lower(), name)
         kind = self._root.kind("blobs")
         if kind != stat.S_IFDIR:
             found = None if kind is None else kind_name(kind)
             yield Finding(Kind.BROKEN_LAYOUT, Severity.ERROR, "blobs", "directory", found)
-
-    def _other_cases(self) -> Iterator[Finding]:
-        """Names that are a layout's only where case does not count, such as on the stick that they came with."""
-        for name in self._root.names():
-            if name not in _OWN and name.lower() in _OWN:
-                yield Finding(Kind.BAD_NAME, Severity.ERROR, name, name.lower(), name)
 
     def docker_manifest(self) -> bytes | None:
         return None
 
     def leftovers(self) -> Iterator[Finding]:
         try:
-            with self._root.sub(".mirror") as own, own.sub("tmp") as temporary:
-                left = temporary.names()
+            with self._root.sub(".mirror") as metadata, metadata.sub("tmp") as temporary:
+                names = temporary.names()
         except (FileNotFoundError, MirrorError):
             return
-        for name in left:
+        for name in names:
             yield Finding(Kind.LEFTOVER, Severity.WARNING, f".mirror/tmp/{name}", found="a file")
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mirror.content.image_config import platform_of, read_config, summarize
 from mirror.content.store import Source
 from mirror.content.walk import walk
 from mirror.errors import ContentError
-from mirror.layout.referrers import LayoutReferrers, Referrer, is_attachable
+from mirror.layout.referrers import LayoutReferrers, is_attachable
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.manifest import Node
 from mirror.registry import RegistryOptions
@@ -24,7 +24,7 @@ from mirror.strictjson import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class InspectOptions:
-    """How to inspect: how often to try each request, and how to talk to a registry."""
+    """Options for inspecting: how often to try each request, and how to connect to a registry."""
 
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     registries: RegistryOptions = field(default_factory=RegistryOptions)
@@ -37,8 +37,8 @@ async def inspect_images(
 
     Args:
         what: a location: an image name, a directory, an archive, or one with a prefix such as `oci:`.
-        images: which images of a layout or an archive; all of them if none is named.
-        options: how.
+        images: which images of a layout or an archive; all of them if empty.
+        options: how to inspect.
 
     Raises:
         NotFound: there is no such directory, archive or image.
@@ -59,41 +59,44 @@ async def _inspect_local(store: LocalImages, images: Sequence[str]) -> list[Insp
     chosen, known = store.entries(images), LayoutReferrers(store.store, store.store.entries())
     found: dict[str, InspectedImage] = {}
     shown_as_referrers: set[str] = set()
-    for entry in sorted(chosen, key=is_attachable):  # images first: they tell which entries refer to them
+    for entry in sorted(chosen, key=is_attachable):  # images first, to know which entries refer to them
         if images or entry.name not in shown_as_referrers:
             graph = await walk(store.store, entry.root, keep=await store.present(entry), foreign=True)
             referrers = [] if is_attachable(entry) else await known.of(entry, graph)
             shown_as_referrers |= {other.entry.name for other in referrers}
             image = await _inspect(store.store, graph, entry.name, dict(entry.root.annotations))
-            found[entry.name] = replace(image, referrers=tuple(_inspected_referrers(referrers)))
+            inspected = [
+                InspectedReferrer(
+                    one.subject, _blob(node.descriptor), node.document.kind, None if one.is_list else one.entry.tag
+                )
+                for one in referrers
+                for node in filter(None, map(one.graph.nodes.get, one.members))
+            ]
+            found[entry.name] = replace(image, referrers=tuple(inspected))
     return [found[entry.name] for entry in chosen if entry.name in found]
 
 
 async def _inspect(
     source: Source, graph: Graph, name: str, annotations: JsonObject, retry: RetryPolicy = ONCE
 ) -> InspectedImage:
-    listed = {child.digest: child for child in graph.children}
-    manifests = [
-        await _manifest(source, node, listed.get(node.descriptor.digest, node.descriptor), retry)
-        for node in graph.nodes.values()
-        if not node.document.is_index
-    ]
-    root = graph.nodes.get(graph.root.digest)
+    listed, root = {child.digest: child for child in graph.children}, graph.root
+    nodes = [node for node in graph.nodes.values() if not node.document.is_index]
     return InspectedImage(
         name=name,
-        digest=graph.root.digest,
-        media_type=graph.root.media_type,
-        size=graph.root.size,
-        manifests=tuple(manifests),
+        digest=root.digest,
+        media_type=root.media_type,
+        size=root.size,
+        manifests=tuple([await _manifest(source, node, listed.get(node.descriptor.digest), retry) for node in nodes]),
         blobs=len(graph.blobs),
         blob_size=graph.size,
         annotations=annotations,
-        raw=root.data if root else b"",
+        raw=graph.nodes[root.digest].data if root.digest in graph.nodes else b"",
     )
 
 
-async def _manifest(source: Source, node: Node, listed: Descriptor, retry: RetryPolicy) -> InspectedManifest:
-    """Describe one manifest; `listed` is its descriptor in the index, or its own."""
+async def _manifest(source: Source, node: Node, listed: Descriptor | None, retry: RetryPolicy) -> InspectedManifest:
+    """Describe one manifest; `listed` is its descriptor in an index, if it is in one."""
+    listed = listed or node.descriptor
     platform = listed.platform if listed.platform and listed.platform.known else None
     try:
         config = await read_config(source, node, retry) or b"{}"
@@ -108,13 +111,6 @@ async def _manifest(source: Source, node: Node, listed: Descriptor, retry: Retry
         settings=settings,
         subject=listed.attests,
     )
-
-
-def _inspected_referrers(referrers: Sequence[Referrer]) -> Iterator[InspectedReferrer]:
-    for referrer in referrers:
-        tag = None if referrer.is_list else referrer.entry.tag
-        for node in filter(None, map(referrer.graph.nodes.get, referrer.members)):
-            yield InspectedReferrer(referrer.subject, _blob(node.descriptor), node.document.kind, tag)
 
 
 def _blob(descriptor: Descriptor) -> Blob:

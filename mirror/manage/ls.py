@@ -21,9 +21,9 @@ async def list_images(what: Path | str) -> ImageList:
     """List the images of a layout or an archive with their platforms and sizes. Only manifests and configs are read.
 
     Raises:
-        UsageError: the location is a registry.
+        UsageError: the location is an image of a registry.
         NotFound: there is no such directory or file.
-        ContentError: it is not a layout or an archive of images, or a broken one.
+        ContentError: it is not a layout or an archive of images, or it is broken.
     """
     location = Location.parse(str(what), registry=False)
     if location.transport is Transport.REGISTRY:
@@ -35,34 +35,31 @@ async def list_images(what: Path | str) -> ImageList:
         store = await open_local(location, stack)
         entries = store.entries() if store.store.entries() else []  # an empty layout is not an error here
         listing = _Listing(store, entries)
-        # Images first: they tell which of the other entries refer to them, and are not listed themselves.
-        for number in sorted(range(len(entries)), key=lambda number: is_attachable(entries[number])):
-            await listing.add(number)
-    rows = [listing.rows[number] for number in sorted(listing.rows)]
-    return ImageList(str(what), tuple(rows), sum(listing.blobs.values()), len(listing.members))
+        rows: dict[int, ImageSummary] = {}
+        # Images first, to know which of the other entries refer to them: those are not listed themselves.
+        for position, entry in sorted(enumerate(entries), key=lambda pair: is_attachable(pair[1])):
+            if not (is_attachable(entry) and entry.name in listing.attached):
+                rows[position] = await listing.summarize(entry)
+    in_order = tuple(rows[position] for position in sorted(rows))
+    return ImageList(str(what), in_order, sum(listing.blobs.values()), len(listing.members))
 
 
 class _Listing:
-    """The rows of a list, by the positions of their entries, and what all of them have in common."""
+    """The blobs of all images so far, their referrers, and the names of the entries that those are in."""
 
     def __init__(self, store: LocalImages, entries: list[Entry]) -> None:
-        self.rows: dict[int, ImageSummary] = {}
         self.blobs: dict[Digest, int] = {}
         self.members: set[Digest] = set()
-        self._listed_as_referrers: set[str] = set()
-        self._store, self._entries = store, entries
-        self._referrers = LayoutReferrers(store.store, entries)
+        self.attached: set[str] = set()
+        self._store, self._referrers = store, LayoutReferrers(store.store, entries)
 
-    async def add(self, number: int) -> None:
-        entry = self._entries[number]
-        if is_attachable(entry) and entry.name in self._listed_as_referrers:
-            return
+    async def summarize(self, entry: Entry) -> ImageSummary:
         root, referrers = entry.root, list[Referrer]()
         try:
-            graph = await walk(self._store.store, entry.root, keep=await self._store.present(entry), foreign=True)
+            graph = await walk(self._store.store, root, keep=await self._store.present(entry), foreign=True)
             if not is_attachable(entry):
                 referrers = await self._referrers.of(entry, graph)
-            self._listed_as_referrers.update(other.entry.name for other in referrers)
+            self.attached.update(other.entry.name for other in referrers)
             members = {digest for other in referrers for digest in other.members}
             self.members |= members
             platforms = await platforms_there(self._store.store, graph)
@@ -70,11 +67,10 @@ class _Listing:
                 if other.failure:
                     raise other.failure
         except MirrorError as error:
-            self.rows[number] = ImageSummary(entry.name, root.digest, root.media_type, problem=str(error))
-            return
+            return ImageSummary(entry.name, root.digest, root.media_type, problem=str(error))
         for found in (graph, *(other.graph for other in referrers)):
             self.blobs.update((blob.digest, blob.size) for blob in found.blobs.values())
-        self.rows[number] = ImageSummary(
+        return ImageSummary(
             entry.name,
             root.digest,
             root.media_type,

@@ -1,7 +1,7 @@
-"""Find what no image of a layout needs, and delete it if asked to.
+"""Find everything that no image of a layout needs, and delete it if requested.
 
 1. Walk every image to find the blobs that are needed. If an image is broken, this is not known, and nothing is deleted.
-2. Every other blob is an orphan; downloads that were not finished are reported too.
+2. Every other blob is an orphan; unfinished downloads are reported too.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ async def prune_layout(path: Path | str, *, delete: bool = False) -> PruneReport
         StorageError: the disk refused, or another mirror process has locked the layout.
     """
     async with AsyncExitStack() as stack:
-        layout = stack.enter_context(Layout.open(Path(path)))  # fails if it is not a layout, before it is written to
+        layout = stack.enter_context(Layout.open(Path(path)))  # fails if it is not a layout, before anything is created
         if delete:
-            layout = await stack.enter_async_context(LayoutWriter.writing(Path(path), alone=True))
+            layout = await stack.enter_async_context(LayoutWriter.writing(Path(path), exclusive=True))
         needed: set[Digest] = set()
         for entry in layout.entries():
             needed |= await needed_by(layout, entry)

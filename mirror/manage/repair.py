@@ -2,17 +2,17 @@
 
 1. Verify.
 2. Walk every affected image, reading its manifests from the layout if they are intact, else from the source.
-3. Copy what is damaged. What was there before is moved to quarantine, and never deleted.
-4. Verify again: the verdict is about what is there now.
+3. Copy what is damaged. The damaged files are moved to quarantine, and never deleted.
+4. Verify again, to report the state of the repaired layout.
 
-The entries of `index.json` stay as they are: names, annotations and all.
+The entries of `index.json` do not change.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from mirror.archive.reader import Archive
 from mirror.concurrency import map_concurrently
 from mirror.content import copy
 from mirror.content.copy import CopyTask
-from mirror.content.finding import Finding, Kind
+from mirror.content.finding import Kind
 from mirror.content.store import Progress, Source
 from mirror.content.stream import BlobReader
 from mirror.content.walk import walk
@@ -41,9 +41,9 @@ from mirror.verify import verify_layout
 
 SourceOf = Callable[[Entry], Source]
 
-_CONCURRENCY = 4  # images that are walked
+_CONCURRENCY = 4  # images that are walked at once
 
-# Findings that the right bytes would fix. Mistakes of the publisher are in every copy.
+# Findings that the correct bytes fix. Mistakes of the publisher are in every copy.
 _REPAIRABLE = frozenset({Kind.MISSING, Kind.TOO_SHORT, Kind.TOO_LONG, Kind.CORRUPT, Kind.NOT_A_FILE, Kind.UNREADABLE})
 
 
@@ -61,16 +61,16 @@ async def repair_layout(
 
     Args:
         path: the directory of the layout.
-        source: where a good copy is: the directory of a layout, an archive, or `REGISTRY[/PREFIX]`, in which every
-            image is looked up under the name that a push to it would have used.
-        images: which images; by default all, and everything else that is stored.
+        source: a good copy: the directory of a layout, an archive, or `REGISTRY[/PREFIX]`, where each image is looked
+            up by the name that a push would have given it.
+        images: which images; by default all, and all other stored blobs.
         level: how thoroughly to verify, before and after.
         options: how to connect to a registry.
         retry: how often to try each request.
         progress: is told about the progress.
 
     Returns:
-        What is found afterwards, and what was repaired. An image that could not be repaired still has findings.
+        The findings after the repair, and what was repaired. An image that could not be repaired still has findings.
 
     Raises:
         NotFound: there is no such directory or image.
@@ -90,11 +90,13 @@ async def repair_layout(
         layout = await stack.enter_async_context(LayoutWriter.writing(folder, jobs=options.jobs, keep_bad=True))
         while damaged := _damaged(report) - tried:  # a manifest that was fetched may reference more that is missing
             tried |= damaged
-            tasks = await _plan(layout, source_of, _affected(layout.find(images), report), damaged, retry, failures)
+            affected = {name for finding in report.findings if finding.kind in _REPAIRABLE for name in finding.images}
+            entries = [entry for entry in layout.find(images) if entry.name in affected]
+            tasks = await _plan(layout, source_of, entries, damaged, retry, failures)
             plan = await copy.plan(tasks, jobs=options.jobs, retry=retry)
             await copy.execute(plan, jobs=options.jobs, retry=retry, keep_going=True, progress=progress)
             failures += [f"{task.name}: {task.failure}" for task in tasks if task.failure]
-            for digest in _damaged_orphans(report) if not images else ():
+            for digest in () if images else sorted(_damaged(report, orphans_only=True)):
                 await layout.quarantine(digest)
                 removed.add(digest)
             report = await verify_layout(folder, images, level=level, progress=progress)
@@ -102,28 +104,15 @@ async def repair_layout(
     return replace(report, repair=RepairReport(source, healed, tuple(map(str, layout.aside)), tuple(failures)))
 
 
-def _damaged(report: VerifyReport) -> set[Digest]:
-    findings = [finding for finding in report.findings if finding.kind in _REPAIRABLE]
-    return set(_digests(findings))
-
-
-def _damaged_orphans(report: VerifyReport) -> list[Digest]:
-    """Return damaged blobs that no image needs: no source has them, and their content does not match their names."""
-    kinds = _REPAIRABLE - {Kind.UNREADABLE, Kind.MISSING}
-    return list(_digests(finding for finding in report.findings if finding.kind in kinds and not finding.images))
-
-
-def _digests(findings: Collection[Finding] | Iterator[Finding]) -> Iterator[Digest]:
-    for finding in findings:
-        try:
-            yield Digest.parse(finding.subject)
-        except InvalidDigest:
-            continue  # a file at the top of the layout
-
-
-def _affected(entries: Sequence[Entry], report: VerifyReport) -> list[Entry]:
-    names = {name for finding in report.findings if finding.kind in _REPAIRABLE for name in finding.images}
-    return [entry for entry in entries if entry.name in names]
+def _damaged(report: VerifyReport, *, orphans_only: bool = False) -> set[Digest]:
+    """Return the digests of damaged blobs; of orphans, which no source has, only those with wrong content."""
+    kinds = _REPAIRABLE - {Kind.UNREADABLE, Kind.MISSING} if orphans_only else _REPAIRABLE
+    found = set()
+    for finding in report.findings:
+        if finding.kind in kinds and not (orphans_only and finding.images):
+            with suppress(InvalidDigest):  # a file such as index.json
+                found.add(Digest.parse(finding.subject))
+    return found
 
 
 async def _plan(
@@ -134,7 +123,7 @@ async def _plan(
     retry: RetryPolicy,
     failures: list[str],
 ) -> list[CopyTask]:
-    """Walk the affected images, and return what to copy. Images that cannot be walked are added to `failures`."""
+    """Walk images, and return the tasks that repair them. Errors of images that cannot be walked go to `failures`."""
 
     async def task(entry: Entry) -> CopyTask | None:
         try:
@@ -150,7 +139,7 @@ async def _plan(
 
 
 class _BlobSource:
-    """A source that is read by digest only."""
+    """A source that is only read by digest, for `FallbackSource`."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -166,7 +155,7 @@ class _BlobSource:
 
 
 async def _open_source(stack: AsyncExitStack, text: str, options: RegistryOptions) -> SourceOf:
-    """Open what --from names, until `stack` closes, and return the source for each image.
+    """Open the location after --from, until `stack` closes it, and return the source of each image.
 
     Raises:
         UsageError: it is not a layout, an archive or a registry.
@@ -177,10 +166,9 @@ async def _open_source(stack: AsyncExitStack, text: str, options: RegistryOption
     path = Path(os.path.expanduser(rest if explicit else text))
     if explicit or text.startswith((".", "/", "~")) or text.endswith(".tar") or exists(path):
         if not exists(path):
-            raise NotFound(f"There is no layout or archive {str(path)!r}.", hint="Name another source with --from.")
-        store = (
-            stack.enter_context(Layout.open(path)) if is_directory(path) else stack.enter_context(Archive.open(path))
-        )
+            raise NotFound(f"There is no layout or archive {str(path)!r}.", hint="Choose another source with --from.")
+        store: Layout | Archive = Layout.open(path) if is_directory(path) else Archive.open(path)
+        stack.callback(store.close)
         return lambda _: store
     host = text.removeprefix("docker://").partition("/")[0]
     if host == text.partition("/")[0] and host != "localhost" and not set(".:") & set(host):

@@ -9,7 +9,6 @@ from mirror.content.walk import walk
 from mirror.errors import MirrorError
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.referrers import LayoutReferrers, is_attachable, walk_entry
-from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.report.layouts import RemovedImage
 from mirror.report.transfers import Amount
@@ -24,14 +23,17 @@ async def remove_image(path: Path | str, image: str) -> RemovedImage:
         StorageError: the disk refused, or another mirror process has locked the layout.
     """
     Layout.open(Path(path)).close()  # fails if it is not a layout, before anything is created in it
-    async with LayoutWriter.writing(Path(path), alone=True) as layout:
+    async with LayoutWriter.writing(Path(path), exclusive=True) as layout:
         entry = layout.find([image])[0]
         removed = [*await _own_referrers(layout, entry), entry]
         needed: set[Digest] = set()
         for other in layout.entries():
             if other not in removed:
                 needed |= await needed_by(layout, other)
-        own = {digest for one in removed for digest in await _reachable(layout, one.root)}
+        own = set[Digest]()
+        for one in removed:  # a broken manifest can be removed too; its blobs are not known, and become orphans
+            graph = await walk(layout, one.root, foreign=True, on_fault=lambda node, _: own.add(node.digest))
+            own.update(graph.nodes, graph.blobs)
         sizes = {digest: size for digest in own - needed if (size := layout.blobs.size(digest)) is not None}
         await layout.remove(removed)
         await layout.delete(sorted(sizes))
@@ -45,10 +47,10 @@ async def remove_image(path: Path | str, image: str) -> RemovedImage:
 
 
 async def needed_by(layout: Layout, entry: Entry) -> set[Digest]:
-    """Return every manifest and blob that an image needs.
+    """Return the digests of all manifests and blobs that an image needs.
 
     Raises:
-        MirrorError: one of its manifests is broken, so the others below it are not known.
+        MirrorError: one of its manifests is broken, so what is below it is not known.
     """
     graph = await walk_entry(layout, entry)
     return {*graph.nodes, *graph.blobs}
@@ -57,25 +59,15 @@ async def needed_by(layout: Layout, entry: Entry) -> set[Digest]:
 async def _own_referrers(layout: Layout, entry: Entry) -> list[Entry]:
     """Return the entries that refer to one image, and to no other."""
     entries = layout.entries()
-    known = LayoutReferrers(layout, entries)
+    finder = LayoutReferrers(layout, entries)
     own: list[Entry] = []
     others: set[str] = set()
     for image in entries:
         if not is_attachable(image):
             with suppress(MirrorError):  # a broken image has no known referrers
-                found = [one.entry for one in await known.of(image, await walk_entry(layout, image))]
+                found = [one.entry for one in await finder.of(image, await walk_entry(layout, image))]
                 if image.name == entry.name:
                     own = found
                 else:
                     others.update(one.name for one in found)
     return [one for one in own if one.name not in others]
-
-
-async def _reachable(layout: Layout, root: Descriptor) -> set[Digest]:
-    """Return all that an image references, as far as its manifests can be read: a broken image is removable, too.
-
-    What a broken manifest references becomes orphans, which `prune` removes.
-    """
-    broken: set[Digest] = set()
-    graph = await walk(layout, root, foreign=True, on_fault=lambda node, _: broken.add(node.digest))
-    return {*graph.nodes, *graph.blobs, *broken}

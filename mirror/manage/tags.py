@@ -10,7 +10,7 @@ from mirror.retry import RetryPolicy
 
 
 async def list_tags(name: str, options: RegistryOptions | None = None, retry: RetryPolicy | None = None) -> TagList:
-    """Return the tags of a repository, in the registry's order.
+    """Return the tags of a repository, in the order of the registry.
 
     Args:
         name: an image name without tag and digest, such as `redis` or `quay.io/a/b`.

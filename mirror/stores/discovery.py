@@ -1,12 +1,12 @@
 """Find the referrers of images in registries, and make them into entries of a layout (docs/adr/0012).
 
-Each subject with referrers gets one entry, an index of them under the referrers tag; each of cosign's tags is an entry
-of its own. What the layout lists already is kept, even if the registry has forgotten it.
+Each subject with referrers gets one entry, an index of them under the referrers tag; each of cosign's tags becomes an
+entry of its own. Referrers that the layout already lists are kept, even if the registry no longer has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mirror.content.walk import read_node, walk
@@ -19,43 +19,39 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node
 from mirror.oci.reference import Reference
 from mirror.oci.referrers import list_of, referrers_tag
-from mirror.registry import Found, MirroredRepository, Referrers, Repository
+from mirror.registry import MirroredRepository, Referrers, Repository
 from mirror.retry import RetryPolicy
 
 
 class Discovery:
-    """Finds referrers for one command; `entries` are those of the layout that images are pulled into."""
-
-    def __init__(self, retry: RetryPolicy, entries: Iterable[Entry]) -> None:
-        self.retry, self.finder = retry, Referrers(retry)
-        self.entries: Mapping[str, Entry] = {entry.name: entry for entry in entries}
-
-    def search(self, name: str, repository: Repository | MirroredRepository, near: Layout | None) -> Search:
-        """Return a search of one repository, `name`; `near` is the layout, if it is there."""
-        return Search(self, name, repository, near)
-
-
-class Search:
-    """A search of one repository for everything that refers to some images, and for what refers to that."""
+    """A search of one repository for all referrers of some images, and the referrers of those."""
 
     def __init__(
-        self, shared: Discovery, name: str, repository: Repository | MirroredRepository, near: Layout | None
+        self,
+        name: str,
+        repository: Repository | MirroredRepository,
+        layout: Layout | None,
+        known: Mapping[str, Entry],
+        retry: RetryPolicy,
     ) -> None:
-        self._shared, self._name, self._repository, self._layout = shared, name, repository, near
-        self._near = FallbackSource(near, repository)
-        self._found = FoundReferrers([])
-        self._referrers: list[Referrer] = []
+        """Prepare a search.
 
-    async def run(self, subjects: Sequence[Digest]) -> FoundReferrers:
-        """Ask about `subjects`, the digests of the images' manifests and indexes. Failures are kept in the result."""
-        listed = await self._shared.finder.find(self._repository.resolved_by, subjects, self._near)
-        self._found = FoundReferrers(self._referrers, listed.failures, listed.warnings)
-        await self._make_lists(listed)
-        await self._make_tags(listed)
-        return self._found
+        Args:
+            name: the full name of the repository.
+            repository: where to search.
+            layout: the layout that images are pulled into, if it exists.
+            known: its entries, by name.
+            retry: how often to try each request.
+        """
+        self._name, self._repository, self._layout = name, repository, layout
+        self._known, self._retry = known, retry
+        self._source = FallbackSource(layout, repository)
+        self._found = FoundReferrers()
 
-    async def _make_lists(self, listed: Found) -> None:
-        """Make an index for each subject that has referrers."""
+    async def run(self, finder: Referrers, subjects: Sequence[Digest]) -> FoundReferrers:
+        """Search for referrers of `subjects`, the digests of the images' manifests. The result includes failures."""
+        listed = await finder.find(self._repository.resolved_by, subjects, self._source)
+        self._found = FoundReferrers([], listed.failures, listed.warnings)
         for subject in sorted(listed.referrers):
             name = f"{self._name}:{referrers_tag(subject)}"
             nodes = {node.descriptor.digest: node for node in listed.referrers[subject]}
@@ -64,42 +60,36 @@ class Search:
             data = list_of(nodes.values())
             root = Descriptor(OCI_INDEX, Digest.of(data), len(data), data=data)
             await self._add(subject, name, root, {digest: node.data for digest, node in nodes.items()})
-
-    async def _make_tags(self, listed: Found) -> None:
-        """Make an entry for each of cosign's tags."""
         for tag, (subject, root) in sorted(listed.tagged.items()):
             name = f"{self._name}:{tag}"
-            origin = {names.ORIGIN: f"{name}@{root.digest}"}
-            await self._add(subject, name, replace(root, annotations=origin), {})
+            await self._add(subject, name, replace(root, annotations={names.ORIGIN: f"{name}@{root.digest}"}), {})
+        return self._found
 
     async def _add(self, subject: Digest, name: str, root: Descriptor, contents: Mapping[Digest, bytes]) -> None:
         try:
-            graph = await walk(MemorySource(contents, self._near), root, retry=self._shared.retry)
+            graph = await walk(MemorySource(contents, self._source), root, retry=self._retry)
             graph.check_hashable()
         except MirrorError as error:
             self._found.failures.setdefault(subject, error)
             return
         reference = Reference.parse(name)
         root = replace(root, data=None, artifact_type=graph.nodes[root.digest].document.artifact_type)
-        self._referrers.append(Referrer(subject, Entry(root, reference, reference.tag), graph))
+        self._found.referrers.append(Referrer(subject, Entry(root, reference, reference.tag), graph))
 
     async def _listed_before(self, name: str) -> list[Node]:
-        """Return what the layout lists under a name: what a registry has forgotten is not forgotten here."""
-        entry, layout = self._shared.entries.get(name), self._layout
-        if entry is None or layout is None or not entry.root.is_index:
+        """Return the referrers that the layout lists under `name`, fetching those that are damaged there."""
+        entry = self._known.get(name)
+        if entry is None or self._layout is None or not entry.root.is_index:
             return []
         try:
-            listed = await read_node(layout, entry.root)
+            listed = await read_node(self._layout, entry.root)
         except MirrorError:
-            return []  # it is damaged, and is about to be replaced
-        nodes = [await self._kept(child, name) for child in listed.document.manifests if child.is_manifest]
-        return [node for node in nodes if node]
-
-    async def _kept(self, child: Descriptor, name: str) -> Node | None:
-        try:
-            return await read_node(self._near, child, self._shared.retry)
-        except MirrorError as error:
-            self._found.warnings.append(
-                f"{name}: its referrer {child.digest} is damaged and cannot be fetched again: {error}"
-            )
-            return None
+            return []  # damaged, and about to be replaced
+        nodes = []
+        for child in (child for child in listed.document.manifests if child.is_manifest):
+            try:
+                nodes.append(await read_node(self._source, child, self._retry))
+            except MirrorError as error:
+                text = f"{name}: its referrer {child.digest} is damaged and cannot be fetched again: {error}"
+                self._found.warnings.append(text)
+        return nodes

@@ -1,4 +1,4 @@
-"""What every store of images offers for reading, whether it is a registry, a layout or an archive."""
+"""The interface for reading images from any store: a registry, a layout or an archive."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from mirror.oci.reference import Reference
 
 @dataclass(frozen=True, slots=True)
 class StoreImage:
-    """An image of a store, before anything of it is read.
+    """An image of a store, before any of its content is read.
 
-    `label` is what the store calls it, or the user who asked for it. `entry` is None until a registry has been asked.
+    `label` is its name in messages, as in the layout or as the user typed it. `entry` is None for images of registries,
+    which have to be resolved first.
     """
 
     label: str
@@ -32,24 +33,24 @@ class StoreImage:
 
     @property
     def name(self) -> str:
-        """The name it keeps in another store."""
+        """The name of the image in another store, unless it is renamed."""
         if self.entry:
             return self.entry.name
-        assert self.reference is not None, "an image without an entry has been asked for by its reference"
+        assert self.reference is not None, "an image without an entry has a reference"
         return self.reference.stored
 
 
 class ImageStore(Protocol):
-    """Images that can be read. `name` is what to call the store in messages.
+    """Images that can be read. `name` is the store's name in messages.
 
-    `is_local` stores list the referrers of their images themselves; registries have to be asked for them.
+    `is_local`: finding the referrers of its images needs no network.
     """
 
     name: str
     is_local: bool
 
     def images(self, names: Sequence[str] = ()) -> list[StoreImage]:
-        """Return the images called `names`; all that the location means if there are none.
+        """Return the images called `names`; all images at the location if `names` is empty.
 
         Raises:
             NotFound: there is no such image, or none at all.
@@ -61,20 +62,20 @@ class ImageStore(Protocol):
         """Return the entry of an image: its root and names.
 
         Raises:
-            MirrorError: a registry could not be asked, or does not have it.
+            MirrorError: a registry could not be reached, or does not have the image.
         """
         ...
 
     def manifests(self, image: StoreImage) -> Source:
-        """Return where the manifests of an image are read."""
+        """Return the source of an image's manifests."""
         ...
 
     def source(self, image: StoreImage) -> Source:
-        """Return where its blobs are read."""
+        """Return the source of an image's blobs."""
         ...
 
     async def present(self, entry: Entry) -> Keep:
-        """Return which children of an image's indexes are here.
+        """Return a predicate: which children of an image's indexes the store has.
 
         Raises:
             MirrorError: an index cannot be read.
@@ -82,13 +83,14 @@ class ImageStore(Protocol):
         ...
 
     async def referrers(self, images: Sequence[tuple[Entry, SelectedImage]]) -> list[FoundReferrers]:
-        """Find the referrers of images, and theirs. Images may share a result.
+        """Find the referrers of images, and the referrers of those.
 
         Returns:
-            What was found, for each image. Failures are kept in it: an image without its referrers is still an image.
+            A result for each image; images may share one. It includes failures: an image without its referrers is
+            still complete.
         """
         ...
 
     def holds(self, digest: Digest) -> bool:
-        """Return whether something is stored under a digest; it is no proof of its content."""
+        """Return whether something is stored under a digest, unverified."""
         ...

@@ -21,7 +21,7 @@ from mirror.stores.location import Location, Transport
 
 
 class LocalImages:
-    """`ImageStore`: a layout or an archive; `location` says which of its images are meant, if not all."""
+    """`ImageStore`: the images of a layout or an archive, or the one image that `location` names."""
 
     is_local = True
 
@@ -31,23 +31,27 @@ class LocalImages:
         self._referrers: LayoutReferrers | None = None
 
     def images(self, names: Sequence[str] = ()) -> list[StoreImage]:
-        """`ImageStore`: entries that could refer to others, such as signatures, only if they are named."""
+        """`ImageStore`: all images, without entries that could refer to others, such as signatures, unless named."""
         entries = self.entries(names)
         return [StoreImage.of(entry) for entry in (entries if names else images_of(entries))]
 
     def entries(self, names: Sequence[str] = ()) -> list[Entry]:
-        """As `images`, but with all entries that could refer to others."""
-        if self._location.index is not None:
-            return [self._numbered(self._location.index)]
-        return self.store.find([self._location.ref] if self._location.ref else names)
+        """As `images`, but including all entries that could refer to others."""
+        number = self._location.index
+        if number is None:
+            return self.store.find([self._location.ref] if self._location.ref else names)
+        # skopeo's `@N` counts each digest once.
+        entries = list({entry.root.digest: entry for entry in reversed(self.store.entries())}.values())[::-1]
+        if number >= len(entries):
+            raise NotFound(f"{self.name} has no image @{number}.", hint=f"It has {len(entries)}, from @0 on.")
+        return [entries[number]]
 
     def unattached(self, attached: Collection[str]) -> list[StoreImage]:
         """Return the entries that could refer to an image but do not; `attached` are the names of those that do."""
         entries = self.store.entries()
         if self._location.ref or all(map(is_attachable, entries)):
             return []
-        loose = [entry for entry in entries if is_attachable(entry) and entry.name not in attached]
-        return [StoreImage.of(entry) for entry in loose]
+        return [StoreImage.of(entry) for entry in entries if is_attachable(entry) and entry.name not in attached]
 
     async def resolve(self, image: StoreImage) -> Entry:
         assert image.entry is not None, "local images have entries"
@@ -70,27 +74,16 @@ class LocalImages:
     def holds(self, digest: Digest) -> bool:
         return self.store.holds(digest)
 
-    def _numbered(self, number: int) -> Entry:
-        """skopeo's `@N`: the N-th image, counting each digest once."""
-        entries = list({entry.root.digest: entry for entry in reversed(self.store.entries())}.values())[::-1]
-        if number >= len(entries):
-            raise NotFound(f"{self.name} has no image @{number}.", hint=f"It has {len(entries)}, from @0 on.")
-        return entries[number]
-
 
 async def open_local(location: Location, stack: AsyncExitStack, near: Path | None = None) -> LocalImages:
-    """Open a layout or an archive; `near` is a directory on the file system that a pipe's content is kept on.
+    """Open a layout or an archive. If it is read from a pipe, its content is kept on the file system of `near`.
 
     Raises:
         NotFound: there is no such directory or file.
-        ContentError: it is not a layout or an archive of images, or a broken one.
+        ContentError: it is not a layout or an archive of images, or it is broken.
         StorageError: it cannot be read.
     """
     if location.transport is Transport.LAYOUT:
         return LocalImages(stack.enter_context(Layout.open(Path(location.where))), location)
-    return await open_archive(location, stack, near or Path(tempfile.gettempdir()))
-
-
-async def open_archive(location: Location, stack: AsyncExitStack, near: Path) -> LocalImages:
-    """As `open_local`, for what has to be an archive."""
-    return LocalImages(stack.enter_context(await opened(location.where, near)), location)
+    archive = await opened(location.where, near or Path(tempfile.gettempdir()))
+    return LocalImages(stack.enter_context(archive), location)

@@ -1,11 +1,11 @@
-"""Where images are, as skopeo and podman write it (containers-transports(5)), or as a plain name or path.
+"""Locations of images, as skopeo and podman write them (containers-transports(5)), or as a plain name or path.
 
     docker://IMAGE                an image in a registry
     oci:PATH[:REF]                an OCI image layout
     oci-archive:PATH[:REF]        a layout in a tar archive
     docker-archive:PATH[:REF]     docker's own archive format
 
-PATH ends at the first colon; REF may contain more. The kind of a plain name or path is guessed, and the guess is told.
+PATH ends at the first colon; REF may contain more. For a plain name or path, the kind of location is guessed.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Transport(StrEnum):
         return self in (Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
 
 
-# Those of skopeo that mirror does not support. Taken as images, they would be looked up on Docker Hub.
-_OTHERS = re.compile(r"(atomic|containers-storage|dir|docker-daemon|ostree|sif|tarball):")
-_PLAIN = {
+# skopeo's other transports. They must not be taken for image names, which would be looked up on Docker Hub.
+_UNSUPPORTED = re.compile(r"(atomic|containers-storage|dir|docker-daemon|ostree|sif|tarball):")
+_NOUNS = {
     Transport.REGISTRY: "an image of a registry",
     Transport.LAYOUT: "a layout",
     Transport.OCI_ARCHIVE: "an archive",
@@ -43,9 +43,9 @@ _PLAIN = {
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """One location. `where` is a path, or what follows `docker://`; `ref` says which image is meant, if anything does.
+    """One location. `where` is the path, or the text after `docker://`; `ref` names one of the images at the path.
 
-    `guessed` is whether the user typed a plain name or path.
+    `guessed`: the user typed a plain name or path.
     """
 
     transport: Transport
@@ -55,24 +55,24 @@ class Location:
 
     @classmethod
     def parse(cls, text: str, *, registry: bool = True) -> Location:
-        """Parse a location as a user types it. What is on the disk decides about a plain name.
+        """Parse a location as a user types it. A plain name is a path if that exists.
 
         Args:
             text: the location.
-            registry: whether a plain name that is not on the disk can be an image of a registry; if not, it is a path.
+            registry: whether a plain name can be an image of a registry; if not, it is always a path.
 
         Raises:
-            UsageError: it is not a location, or one that mirror cannot reach.
+            UsageError: it is not a valid location, or its kind is not supported.
         """
         if text.startswith("docker://"):
             return cls(Transport.REGISTRY, text.removeprefix("docker://")).checked()
         transport, colon, rest = text.partition(":")
         if colon and transport in (Transport.LAYOUT, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE):
             return cls(Transport(transport), *_split(text, rest))
-        if _OTHERS.match(text):
+        if _UNSUPPORTED.match(text):
             raise UsageError(
                 f"{text[:300]!r}: mirror does not support {transport}: locations.",
-                hint=f"skopeo copies between {transport}: and a layout, which it calls oci:PATH:TAG.",
+                hint=f"skopeo copies between {transport}: and a layout: oci:PATH:TAG.",
             )
         if not registry and text:
             path = os.path.expanduser(text)
@@ -80,30 +80,25 @@ class Location:
             return cls(Transport.OCI_ARCHIVE if is_archive else Transport.LAYOUT, path, guessed=True)
         return _guess(text)
 
-    @classmethod
-    def archive(cls, path: os.PathLike[str] | str) -> Location:
-        """The location of an archive, of whichever form."""
-        return cls(Transport.OCI_ARCHIVE, os.fspath(path))
-
     def checked(self) -> Location:
-        """Return the location itself, if the name of its image is valid.
+        """Return the location itself, after checking the image name of a registry location.
 
         Raises:
-            InvalidReference: it is not.
+            InvalidReference: the name is not valid.
         """
         Reference.parse(self.where)
         return self
 
     @property
     def index(self) -> int | None:
-        """The number of an image in an archive or a layout, counted from 0: skopeo's `@N`."""
+        """The position of an image in an archive or a layout, from 0: skopeo's `@N`. None if `ref` is a name."""
         found = re.fullmatch(r"@([0-9]{1,9})", self.ref or "", re.ASCII)
         return int(found[1]) if found else None
 
     @property
     def remark(self) -> str | None:
-        """What to tell the user about a guess."""
-        return f"taken as {_PLAIN[self.transport]}: {self}" if self.guessed else None
+        """A note for the user about a guess; None if nothing was guessed."""
+        return f"taken as {_NOUNS[self.transport]}: {self}" if self.guessed else None
 
     def __str__(self) -> str:
         slashes = "//" if self.transport is Transport.REGISTRY else ""
@@ -121,7 +116,7 @@ def _split(text: str, rest: str) -> tuple[str, str | None]:
 
 
 def _guess(text: str) -> Location:
-    """Guess by what is on the disk, then by what the text looks like; everything else is an image."""
+    """Guess by existing files, then by the form of the text; everything else is an image of a registry."""
     path = os.path.expanduser(text)
     if text == "-" or os.path.isfile(path):
         return Location(Transport.OCI_ARCHIVE, path, guessed=True)
@@ -132,11 +127,11 @@ def _guess(text: str) -> Location:
         if ":" in path:
             raise UsageError(
                 f"{text[:300]!r} does not exist, and a colon in a path is ambiguous.",
-                hint="Write what it is, such as oci:./layout:v1 or docker://redis:4.0.",
+                hint="State the kind of location, as in oci:./layout:v1 or docker://redis:4.0.",
             )
         return Location(Transport.OCI_ARCHIVE if text.endswith(".tar") else Transport.LAYOUT, path, guessed=True)
     try:
         return Location(Transport.REGISTRY, text, guessed=True).checked()
     except InvalidReference as error:
-        error.hint = f"If a path is meant: ./{text[:300]}. {error.hint}"
+        error.hint = f"If it is a path: ./{text[:300]}. {error.hint}"
         raise

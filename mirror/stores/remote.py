@@ -15,19 +15,16 @@ from mirror.layout.referrers import FoundReferrers
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.registry import Client, ForeignLayers, MirroredRepository, Repository, open_source
+from mirror.registry import Client, ForeignLayers, MirroredRepository, Referrers, Repository, open_source
 from mirror.retry import RetryPolicy
 from mirror.stores.discovery import Discovery
 from mirror.stores.images import StoreImage
 
-_AT_ONCE = 4  # repositories that are asked for referrers together
+_AT_ONCE = 4  # repositories that are searched for referrers concurrently
 
 
 class RegistryImages:
-    """`ImageStore`: images of any registries, each asked for by its reference.
-
-    `near` is a layout whose manifests need not be fetched again; `known` are the names of its images.
-    """
+    """`ImageStore`: images of any registries, by reference. Manifests that the layout `near` has are not fetched."""
 
     is_local = False
 
@@ -37,9 +34,8 @@ class RegistryImages:
         self.client, self.retry = client, retry
         self.name = str(references[0]) if len(references) == 1 else "the registries"
         self.near = near
-        entries = near.entries() if near else []
-        self._known = {entry.name for entry in entries}
-        self._discovery = Discovery(retry, entries)
+        self._known = {entry.name: entry for entry in near.entries()} if near else {}
+        self._finder = Referrers(retry)
         self._references = references
         self._repositories: dict[str, tuple[Repository | MirroredRepository, Source]] = {}
 
@@ -50,17 +46,17 @@ class RegistryImages:
     async def resolve(self, image: StoreImage) -> Entry:
         reference = _reference(image)
         repository = self.repository(reference)
-        # A HEAD before the GET pays only if the layout may have the manifest already.
-        asked = FallbackSource(self.near, repository) if reference.stored in self._known else repository
-        root = await self.retry.run(lambda: asked.resolve(reference.target))
+        # A HEAD before the GET is worthwhile only if the layout may already have the manifest.
+        source = FallbackSource(self.near, repository) if reference.stored in self._known else repository
+        root = await self.retry.run(lambda: source.resolve(reference.target))
         origin = {names.ORIGIN: reference.pinned(root.digest)}
         return Entry(replace(root, annotations=origin), reference, reference.tag)
 
     def repository(self, reference: Reference) -> Repository | MirroredRepository:
-        """Return the repository of an image, with its mirrors; images of one repository share it.
+        """Return the repository of an image, with its mirrors. Images of the same repository share it.
 
         Raises:
-            UsageError: settings forbid its use.
+            UsageError: the settings block it.
         """
         return self._opened(reference)[0]
 
@@ -68,18 +64,18 @@ class RegistryImages:
         return self._opened(_reference(image))[1]
 
     def manifests(self, image: StoreImage) -> Source:
-        """Return where the manifests of an image are read: in the layout if they are there, else in the registry."""
+        """Return a source that reads manifests from the layout if it has them, else from the registry."""
         return FallbackSource(self.near, self.repository(_reference(image)))
 
     async def modified(self, reference: Reference, node: Descriptor) -> float | None:
-        """Return the time of a blob, in seconds since the epoch; None if the registry does not say."""
+        """Return a blob's Last-Modified, in seconds since the epoch; None if the registry does not send it."""
         return await self.repository(reference).modified(node)
 
     async def present(self, entry: Entry) -> Keep:
         return lambda _: True
 
     async def referrers(self, images: Sequence[tuple[Entry, SelectedImage]]) -> list[FoundReferrers]:
-        """Each repository is asked once for all of its images."""
+        """`ImageStore`: each repository is searched once, for all of its images."""
         subjects: dict[str, list[Digest]] = {}
         repositories: dict[str, Reference] = {}
         for entry, selected in images:
@@ -88,8 +84,9 @@ class RegistryImages:
             subjects.setdefault(reference.name, []).extend(selected.subjects)
 
         async def find(reference: Reference) -> FoundReferrers:
-            search = self._discovery.search(reference.name, self.repository(reference), self.near)
-            return await search.run(subjects[reference.name])
+            repository = self.repository(reference)
+            discovery = Discovery(reference.name, repository, self.near, self._known, self.retry)
+            return await discovery.run(self._finder, subjects[reference.name])
 
         found = await map_concurrently(repositories.values(), find, _AT_ONCE)
         by_name = dict(zip(repositories, found, strict=True))

@@ -1,4 +1,4 @@
-"""Copy: from any place that images can be in to any other: registries, layouts, archives."""
+"""Copy: from any registry, layout or archive to any other."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from mirror.content.select import PlatformSelection
 from mirror.content.store import Progress
 from mirror.errors import UsageError
 from mirror.layout import Entry, names
-from mirror.oci.descriptor import Platform
 from mirror.oci.reference import DOCKER_HUB, Reference, is_tag
 from mirror.registry import Client, RegistryOptions
 from mirror.report.transfers import TransferReport
 from mirror.retry import RetryPolicy
 from mirror.stores.images import StoreImage
-from mirror.stores.local import LocalImages, open_local
+from mirror.stores.local import LocalImages
 from mirror.stores.location import Location, Transport
 from mirror.stores.open import open_images
 from mirror.stores.remote import RegistryImages
@@ -30,13 +29,19 @@ from mirror.transfer.target import ArchiveTarget, DockerArchiveTarget, ImageTarg
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """How to copy.
+    """Options for copying.
 
-    `platforms`: which ones, all that there are if none is named. `name`: what to call the one image that is copied.
-    `referrers`: whether to copy referrers too. `hard_links`: whether blobs may be hard links to another layout's files.
+    Attributes:
+        platforms: which platforms; all by default.
+        name: the new name of the one image that is copied, in a layout or an archive.
+        referrers: copy the referrers of the images too.
+        dry_run: only report what would be copied.
+        hard_links: let blobs be hard links to the files of the other layout.
+        retry: how often to try each request.
+        registries: how to connect to registries; `jobs` is how many blobs to copy at once.
     """
 
-    platforms: tuple[Platform, ...] = ()
+    platforms: PlatformSelection = field(default_factory=lambda: PlatformSelection(all=True))
     name: str | None = None
     referrers: bool = True
     dry_run: bool = False
@@ -48,67 +53,57 @@ class CopyOptions:
 async def copy_images(
     source: str, target: str, options: CopyOptions | None = None, progress: Progress | None = None
 ) -> TransferReport:
-    """Copy an image, or all images of a place, to another place, verifying every byte on its way.
+    """Copy one image, or all images of a layout or an archive, to another location, verifying every byte.
 
     Args:
-        source: where they are, as `mirror.stores.location` describes.
-        target: where they go.
+        source: a location such as `docker://redis:4.0`, `oci:./layout` or `oci-archive:images.tar:v1`.
+        target: the location to copy to.
         options: how; the defaults keep everything that the source has.
-        progress: is told.
+        progress: is told about the progress.
 
     Raises:
-        UsageError: no such place, image or platform, or a name that is missing or stands for two images.
-        ContentError: something is not what it should be; nothing of it was kept.
-        TransferError: a registry could not be reached or refused.
+        UsageError: a location, image or platform does not exist, or a name is missing or used twice.
+        ContentError: something does not match its digest or is not valid; none of it was kept.
+        TransferError: a registry could not be reached, or refused.
         StorageError: the disk is full or refused.
     """
     options = options or CopyOptions()
     start, end = Location.parse(source), Location.parse(target)
-    selection = PlatformSelection(options.platforms, all=not options.platforms)
     async with AsyncExitStack() as stack:
         client = None
         if Transport.REGISTRY in (start.transport, end.transport):
             client = await stack.enter_async_context(Client(options.registries))
-        goal = _target(start, end, options, client, stack)
-        goal.check(selection)
-        store = await _store(start, end, client, options, stack)
+        destination = _target(start, end, options, client, stack)
+        destination.check(options.platforms)
+        near = Path(end.where) if end.transport is Transport.LAYOUT else None
+        store = await open_images(start, stack, client, options.retry, near)
         transfer = TransferOptions(
-            selection=selection,
+            selection=options.platforms,
             referrers=options.referrers,
             dry_run=options.dry_run,
             jobs=options.registries.jobs,
             retry=options.retry,
         )
-        engine = Engine("copy", store, goal, transfer, progress)
-        await engine.run(stack, _placed(start, end, store, goal))
-        warnings = await _copy_unattached(engine, store, goal, options, stack)
+        engine = Engine("copy", store, destination, transfer, progress)
+        await engine.run(stack, _placed(start, end, store, destination))
+        warnings = await _copy_unattached(engine, store, destination, options, stack)
     report = engine.report()
     notes, quotas = (client.warnings, client.quota_usage()) if client else ([], [])
     return replace(report, warnings=(*report.warnings, *warnings, *notes), quotas=tuple(quotas))
 
 
-async def _store(
-    start: Location, end: Location, client: Client | None, options: CopyOptions, stack: AsyncExitStack
-) -> LocalImages | RegistryImages:
-    """Open the source. What comes through a pipe is kept beside the layout that it goes to."""
-    if start.transport is Transport.REGISTRY:
-        return await open_images(start, stack, client, options.retry)
-    near = Path(end.where) if end.transport is Transport.LAYOUT else None
-    return await open_local(start, stack, near)
-
-
 def _target(
     start: Location, end: Location, options: CopyOptions, client: Client | None, stack: AsyncExitStack
 ) -> ImageTarget:
-    """Make the target, checked as far as is possible now.
+    """Prepare the target; `stack` closes it.
 
     Raises:
-        UsageError: the images cannot be copied this way.
+        UsageError: the target is not valid, or the options do not fit.
     """
     if options.name and (end.ref or end.transport is Transport.REGISTRY):
-        raise UsageError(f"{end} says what the image is to be called, and so does --as.", hint="Say it once.")
+        raise UsageError(f"{end} names the image, and so does --as.", hint="Use one of them.")
     if end.index is not None:
-        raise UsageError(f"{end.ref} is not a name for an image.", hint="Numbers are for what is read.")
+        raise UsageError(f"{end.ref} is not a valid name for an image.", hint="Only a source can have a number.")
     if options.hard_links and (start.transport, end.transport) != (Transport.LAYOUT, Transport.LAYOUT):
         raise UsageError("--hard-links is for copies from layout to layout.")
     name = options.name or (end.ref if end.ref and not is_tag(end.ref) else None)
@@ -118,11 +113,11 @@ def _target(
         kind = DockerArchiveTarget if end.transport is Transport.DOCKER_ARCHIVE else ArchiveTarget
         return kind(end.where, name)
     place = Reference.parse(end.where)
-    # A plain word is a name in Docker Hub for every other tool; as a target, it is more likely a directory.
+    # For other tools, a plain word is an image of Docker Hub; as a target, it is more likely a directory.
     if end.guessed and place.registry == DOCKER_HUB and "docker.io/" not in end.where:
         raise UsageError(
-            f"{end.where!r} could be a folder, or an image of Docker Hub.",
-            hint=f"Say which: ./{end.where} or docker://{end.where}.",
+            f"{end.where!r} could be a directory, or an image of Docker Hub.",
+            hint=f"Choose one: ./{end.where} or docker://{end.where}",
         )
     assert client is not None, "opened for registries"
     target = RegistryTarget(client, place, options.retry)
@@ -133,7 +128,7 @@ def _target(
 def _placed(
     start: Location, end: Location, store: LocalImages | RegistryImages, target: ImageTarget
 ) -> list[ImageTransfer]:
-    """Decide what each image is called at the target. A REF there is a tag, or a full name."""
+    """Name the images at the target. Its REF is a tag or a full name."""
     images = store.images()
     if end.ref and is_tag(end.ref) and not isinstance(target, RegistryTarget):
         image, name = _tagged(only(images, end.ref, str(start)), end.ref)
@@ -144,7 +139,7 @@ def _placed(
 
 
 def _tagged(image: StoreImage, tag: str) -> tuple[StoreImage, str]:
-    """Give an image another tag. If its repository is unknown, the tag is its whole name, as with skopeo."""
+    """Give an image another tag. If its repository is unknown, the tag becomes its whole name, as in skopeo."""
     if image.reference:
         return image, f"{image.reference.name}:{tag}"
     assert image.entry is not None, "an image without a reference is in a layout or an archive"
@@ -161,7 +156,11 @@ async def _copy_unattached(
     options: CopyOptions,
     stack: AsyncExitStack,
 ) -> Sequence[str]:
-    """Copy entries that could refer to an image but refer to none here, unless the images are renamed."""
+    """Copy entries that could refer to an image but refer to none of these, unless images are renamed.
+
+    Returns:
+        A warning, if they were not copied.
+    """
     if not (options.referrers and target.takes_referrers and isinstance(store, LocalImages)):
         return []
     unattached = store.unattached(engine.attached)

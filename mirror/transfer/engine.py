@@ -1,13 +1,13 @@
 """One engine for pull, push, copy, export and import: images of any store are copied to any target.
 
-    1. name      decide what every image is called at the target, and refuse what would collide
+    1. name      name every image at the target, and refuse names that collide
     2. walk      find everything below each image, and its referrers
-    3. plan      ask the target for every blob, and its disk for space
+    3. plan      ask the target for every blob, and check the free space on its disk
     4. copy      blobs, manifests, indexes, names; referrers before their image
     5. finish    read tags back
 
-Steps 2 to 5 take a batch of images at a time. The next batch is walked while this one is copied, so a long list begins
-to transfer at once and takes bounded memory. An error ends the call; images that are whole by then are named.
+Steps 2 to 5 take a batch of images at a time. The next batch is walked while this one is copied, so a long list starts
+to transfer at once and takes bounded memory. An error ends the call; images that are complete by then are named.
 """
 
 from __future__ import annotations
@@ -22,27 +22,35 @@ from mirror.content import copy
 from mirror.content.copy import BlobKey, CopyTask
 from mirror.content.select import PlatformSelection
 from mirror.content.store import Progress
-from mirror.errors import MirrorError
+from mirror.errors import MirrorError, UsageError
 from mirror.oci.digest import Digest
 from mirror.report.transfers import TransferReport
 from mirror.retry import ONCE, RetryPolicy
 from mirror.stores.images import ImageStore
 from mirror.transfer.image import ImageTransfer
 from mirror.transfer.outcome import Outcome
-from mirror.transfer.referrers import ReferrerKey
+from mirror.transfer.referrers import ReferrerCopies
 from mirror.transfer.target import ImageTarget
 
-_FIRST_BATCH, _BATCH = 8, 32  # images; the first batch is small, so that the first blob need not wait for many walks
+_FIRST_BATCH, _BATCH = 8, 32  # images; the first batch is small, so that the first blob does not wait for many walks
 _WALKS_AT_ONCE = 4
+
+_ReferrerKey = tuple[int, str]  # a sink's id, and a name in it
 
 
 @dataclass(frozen=True, slots=True)
 class TransferOptions:
-    """How to transfer images.
+    """Options for a transfer.
 
-    `referrers`: whether they are copied with their images; `find_attached`: whether to find those of local images even
-    if not, so that they are not taken for images. `keep_going`: an image that fails does not stop the others. `jobs`:
-    how many blobs to copy at once.
+    Attributes:
+        selection: which platforms.
+        referrers: copy the referrers of each image with it.
+        find_attached: find the referrers of local images even if they are not copied, so that they do not count as
+            images.
+        keep_going: go on if an image fails.
+        dry_run: only plan.
+        jobs: how many blobs to copy at once.
+        retry: how often to try each request.
     """
 
     selection: PlatformSelection = field(default_factory=lambda: PlatformSelection(all=True))
@@ -55,9 +63,9 @@ class TransferOptions:
 
 
 class Engine:
-    """One transfer: the store that images come from, the target that they go to, and what has been done so far.
+    """One transfer from a store to a target.
 
-    `attached` are the names of entries that refer to one of the images; `outcome` is what has been done.
+    `attached` are the names of the entries that refer to one of the images; `outcome` is what has been done so far.
     """
 
     def __init__(
@@ -71,9 +79,9 @@ class Engine:
         self.attached: set[str] = set()
         self._store, self._target, self._options, self._progress = store, target, options, progress
         self._opened = False
-        self._known: set[BlobKey] = set()  # blobs that this transfer need not ask for again
-        self._names: set[str] = set()  # of images, which no referrer may take
-        self._named: dict[ReferrerKey, Digest] = {}
+        self._known: set[BlobKey] = set()  # blobs that the target is known to have
+        self._names: set[str] = set()  # of images; a referrer with such a name is copied as an image
+        self._named: dict[_ReferrerKey, Digest] = {}
         self.outcome = Outcome(verb, store.name)
 
     async def run(self, stack: AsyncExitStack, images: Sequence[ImageTransfer]) -> None:
@@ -87,14 +95,13 @@ class Engine:
         await overlapped(_batches(images), self._walk, lambda batch: self._copy(stack, batch))
 
     async def _walk(self, batch: Sequence[ImageTransfer]) -> Sequence[ImageTransfer]:
-        """Step 2. With `keep_going`, an image keeps its error."""
+        """Carry out step 2. With `keep_going`, the error of an image is kept in it."""
 
         async def walk(image: ImageTransfer) -> None:
             try:
                 image.entry = await self._store.resolve(image.image)
-                manifests = self._store.manifests(image.image)
                 selection, retry = self._options.selection, self._options.retry
-                image.selected = await self._target.select(self._store, manifests, image, selection, retry)
+                image.selected = await self._target.select(self._store, image, selection, retry)
             except MirrorError as error:
                 if not self._options.keep_going:
                     raise
@@ -112,64 +119,68 @@ class Engine:
         self.outcome.referrer_warnings += [text for one in shared.values() for text in one.warnings]
         for image, referrers in zip(images, found, strict=True):
             self.attached |= {one.entry.name for one in referrers.referrers}
-            image.referrers = self._target.referrers(image, referrers)
+            image.referrers = ReferrerCopies.of(image.copied, image.graph, referrers)
             for other in image.duplicates:
                 assert other.entry is not None, "only images with entries have duplicates"
                 entry = replace(other.entry, root=image.chosen.root)
                 more = (await self._store.referrers([(entry, image.chosen)]))[0]
                 self.attached |= {one.entry.name for one in more.referrers}
-                image.referrers.add(self._target.referrers(replace(image, image=other, entry=entry), more))
+                image.referrers.add(ReferrerCopies.of(entry, image.graph, more))
 
     async def _copy(self, stack: AsyncExitStack, batch: Sequence[ImageTransfer]) -> None:
-        """Steps 3 to 5."""
-        options, target = self._options, self._target
+        """Carry out steps 3 to 5."""
+        options, target, known, progress = self._options, self._target, self._known, self._progress
+        retry, keep_going = options.retry, options.keep_going
         walked = [image for image in batch if image.selected]
         if walked:
             if not self._opened:
                 await target.open(stack, dry_run=options.dry_run)
                 self._opened = True
             tasks = self._tasks(walked)
-            plan = await copy.plan(
-                tasks,
-                jobs=options.jobs,
-                retry=options.retry,
-                keep_going=options.keep_going,
-                known=self._known,
-                progress=self._progress,
-            )
-            jobs = target.prepare(plan, options.jobs, optional=len(tasks) > len(walked))
+            jobs = options.jobs
+            plan = await copy.plan(tasks, jobs=jobs, retry=retry, keep_going=keep_going, known=known, progress=progress)
+            jobs = target.prepare(plan, jobs, optional=len(tasks) > len(walked))
             if options.dry_run:
-                self._known |= plan.keys
+                known |= plan.keys
             else:
-                await copy.execute(
-                    plan,
-                    jobs=jobs,
-                    retry=options.retry,
-                    keep_going=options.keep_going,
-                    known=self._known,
-                    progress=self._progress,
-                )
+                await copy.execute(plan, jobs=jobs, retry=retry, keep_going=keep_going, known=known, progress=progress)
                 await target.finish(walked)
             self.outcome.count(plan, target)
         self.outcome.add(batch, target)
 
     def _tasks(self, images: Sequence[ImageTransfer]) -> list[CopyTask]:
-        """Referrers come first, so that a tag that moves is signed already."""
-        along: dict[ReferrerKey, CopyTask] = {}
+        """Return the tasks of a batch: referrers first, so that an image is signed before its tag moves."""
+        shared: dict[_ReferrerKey, CopyTask] = {}  # images may have referrers in common
         for image in images:
             if image.referrers and not (self._options.referrers and self._target.takes_referrers):
-                self.outcome.left_out |= {digest for copy in image.referrers.copies for digest in copy.members}
+                self.outcome.left_out |= {digest for one in image.referrers.referrers for digest in one.members}
                 image.referrers = None
             if image.referrers:
-                source, sink = self._store.source(image.image), self._target.sink(image)
-                image.referrers.to(source, sink, along, self._named, skip=self._names)
+                self._add_referrers(image, image.referrers, shared)
         return [
-            *along.values(),
+            *shared.values(),
             *(image.to(self._store.source(image.image), self._target.sink(image)) for image in images),
         ]
 
+    def _add_referrers(
+        self, image: ImageTransfer, copies: ReferrerCopies, shared: dict[_ReferrerKey, CopyTask]
+    ) -> None:
+        source, sink = self._store.source(image.image), self._target.sink(image)
+        for referrer in copies.referrers:
+            graph, name, root = self._target.place_referrer(image, referrer.entry, referrer.graph)
+            if name in self._names:
+                continue
+            key = (id(sink), name)
+            task = shared.setdefault(key, CopyTask(source, sink, graph, name, root, optional=True))
+            copies.tasks[referrer.entry.name] = task
+            if self._named.setdefault(key, root.digest) != root.digest:
+                raise UsageError(
+                    f"Two different referrers would both become {sink}:{name}.",
+                    hint="Push the images one at a time, each to its own prefix.",
+                )
+
     def report(self) -> TransferReport:
-        """Return what was done. Call it when the target has been closed."""
+        """Return what was done. Call it after the target has been closed."""
         return self.outcome.report(self._target, dry_run=self._options.dry_run)
 
 

@@ -1,26 +1,25 @@
-"""Export: from a layout into an archive that docker, podman, skopeo and containerd read."""
+"""Export: from a layout to an archive that docker, podman, skopeo and containerd read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
 from mirror.content.select import PlatformSelection
 from mirror.content.store import Progress
-from mirror.oci.descriptor import Platform
 from mirror.report.transfers import TransferReport
 from mirror.stores.images import StoreImage
-from mirror.stores.local import LocalImages, open_local
+from mirror.stores.local import open_local
 from mirror.stores.location import Location, Transport
 from mirror.transfer.engine import Engine, TransferOptions
 from mirror.transfer.target import FILES_AT_ONCE, ArchiveTarget, DockerArchiveTarget
 
 
 class ArchiveFormat(StrEnum):
-    """The kinds of archives, called as skopeo and podman call them."""
+    """The kinds of archives, named as in skopeo and podman."""
 
     OCI = "oci-archive"
     DOCKER = "docker-archive"
@@ -28,14 +27,17 @@ class ArchiveFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """How to export.
+    """Options for exporting.
 
-    `platform`: which image of an index goes into a docker-archive; None: this host's. `name`: what to call the one
-    image that is exported. `referrers`: whether to export the referrers of the images too.
+    Attributes:
+        format: the kind of archive.
+        platforms: which platforms; all by default. A docker-archive has only one: this host's by default.
+        name: the new name of the one image that is exported.
+        referrers: export the referrers of the images too.
     """
 
     format: ArchiveFormat = ArchiveFormat.OCI
-    platform: Platform | None = None
+    platforms: PlatformSelection = field(default_factory=lambda: PlatformSelection(all=True))
     name: str | None = None
     referrers: bool = True
 
@@ -51,45 +53,41 @@ async def export_layout(
 
     Args:
         layout: the layout's directory; it is only read.
-        archive: the file; the text `-` is stdout.
-        images: which images, with their referrers; everything if none is named.
-        options: how.
-        progress: is told.
+        archive: the file; `-` is stdout.
+        images: which images, with their referrers; everything in the layout if empty.
+        options: how to export.
+        progress: is told about the progress.
 
     Raises:
-        UsageError: no such image, platform or layout, or an image that docker cannot load.
-        ContentError: the layout is not what it should be. There is no archive then.
-        StorageError: the disk refused, or the reader of the pipe has gone.
+        UsageError: an image, a platform or the layout does not exist, or docker cannot load an image.
+        ContentError: the layout is broken; no archive was written.
+        StorageError: the disk refused, or the reader of the pipe has exited.
     """
     options = options or ExportOptions()
     for_docker = options.format is ArchiveFormat.DOCKER
     target = DockerArchiveTarget(archive, options.name) if for_docker else ArchiveTarget(archive, options.name)
+    target.check(options.platforms)
     transfer = TransferOptions(
-        selection=PlatformSelection((options.platform,) if options.platform else (), all=not options.platform),
+        selection=options.platforms,
         referrers=options.referrers and bool(images or for_docker),
         jobs=FILES_AT_ONCE,
     )
     async with AsyncExitStack() as stack:
         store = await open_local(Location(Transport.LAYOUT, str(layout)), stack)
+        if not images and (for_docker or not options.referrers):
+            chosen = store.images()  # without entries that refer to others
+        else:
+            chosen = [StoreImage.of(entry) for entry in store.entries(images)]
+        # In the order of the layout, so that the bytes of the archive do not depend on the order of the arguments.
+        positions = {entry: position for position, entry in enumerate(store.store.entries())}
+        chosen.sort(key=lambda image: positions[image.entry] if image.entry else 0)
         engine = Engine("export", store, target, transfer, progress)
-        heads_only = for_docker or not options.referrers
-        await engine.run(stack, target.place(_chosen(store, images, heads_only=heads_only), store.name))
+        await engine.run(stack, target.place(chosen, store.name))
     report = engine.report()
-    return replace(report, warnings=(*report.warnings, *_loadable_alone(report)))
-
-
-def _chosen(store: LocalImages, images: Sequence[str], *, heads_only: bool) -> list[StoreImage]:
-    """Return the images in the order of the layout: the order of the request does not show in the archive."""
-    chosen = store.images() if heads_only and not images else [StoreImage.of(one) for one in store.entries(images)]
-    positions = {entry: position for position, entry in enumerate(store.store.entries())}
-    return sorted(chosen, key=lambda image: positions[image.entry] if image.entry else 0)
-
-
-def _loadable_alone(report: TransferReport) -> list[str]:
-    """Return a warning for a user who wants to load one image, and does not get it alone."""
     if len(report.images) != 1 or not (report.images[0].referrers and report.images[0].referrers.count):
-        return []
-    return [
+        return report
+    warning = (
         "podman and skopeo load only an oci-archive with one entry, and each referrer of the image is another entry. "
         "To load it with them, export it with --no-referrers."
-    ]
+    )
+    return replace(report, warnings=(*report.warnings, warning))

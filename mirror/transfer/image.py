@@ -1,4 +1,4 @@
-"""One image on its way from one store to another, and the part of it that is copied."""
+"""One image that is transferred from one store to another, and the part of it that is copied."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.report.transfers import Transferred, pinned
 from mirror.stores.images import StoreImage
-from mirror.transfer.referrers import ReferrerCopies, taken_apart
+from mirror.transfer.referrers import ReferrerCopies, for_registry
 
 
 @dataclass(eq=False, slots=True)
 class ImageTransfer:
     """An image, from its name at the source to its result at the target.
 
-    `name` is its full name or tag in a layout or an archive, `place` the same in a registry; `duplicates` are further
-    images of the source with the same content and place, which only add their referrers. `entry` is known when the
-    source has been asked, `selected` when the image has been walked, `task` when it is being copied.
+    `name` is its full name or tag at the target, `place` its reference there if that is a registry. `duplicates` are
+    other images of the source with the same content and place; only their referrers are copied. `entry` is set when
+    the image is resolved, `selected` when it has been walked, `task` when it is being copied.
     """
 
     image: StoreImage
@@ -48,6 +48,11 @@ class ImageTransfer:
         return self.entry
 
     @property
+    def at_target(self) -> Reference:
+        assert self.place is not None, "pushed to a registry"
+        return self.place
+
+    @property
     def chosen(self) -> SelectedImage:
         assert self.selected is not None, "walked before"
         return self.selected
@@ -62,19 +67,17 @@ class ImageTransfer:
         return self.chosen.graph
 
     def to(self, source: Source, sink: Sink) -> CopyTask:
-        """Return the task that copies it."""
-        if self.place is None:
-            self.task = CopyTask(source, sink, self.graph, self.name, self.chosen.root)
-        elif is_list(self.copied):  # of a list of referrers, a registry gets what it lists
-            self.task = CopyTask(source, sink, *taken_apart(self.copied, self.graph))
+        """Return the task that copies the image."""
+        if self.place and is_list(self.copied):
+            self.task = CopyTask(source, sink, *for_registry(self.copied, self.graph))
         else:
-            self.task = CopyTask(source, sink, self.graph, self.place.target, self.chosen.root)
+            name = self.place.target if self.place else self.name
+            self.task = CopyTask(source, sink, self.graph, name, self.chosen.root)
         return self.task
 
     def result(self) -> Transferred:
-        digest: Digest | str = self.selected.root.digest if self.selected else ""
-        if not digest and self.image.entry:
-            digest = self.image.entry.root.digest
+        root = self.selected.root if self.selected else self.image.entry.root if self.image.entry else None
+        digest = root.digest if root else ""
         return Transferred(
             source=self.image.label,
             pinned=self.place.pinned(Digest(digest)) if self.place else pinned(self.name, digest),
@@ -87,11 +90,16 @@ class ImageTransfer:
 
 
 def name_images(images: Sequence[StoreImage], given: str | None, where: str) -> list[ImageTransfer]:
-    """Decide what images are called in a layout or an archive: as in their store, or `given` if there is only one.
+    """Name images in a layout or an archive: as in their store, or `given` if there is only one.
+
+    Args:
+        images: the images.
+        given: the name that the user gives, if any.
+        where: the store, for messages.
 
     Raises:
-        InvalidReference: `given` is not an image name.
-        UsageError: a full name would stand for two images, and one of them would be lost.
+        InvalidReference: `given` is not a valid image name.
+        UsageError: two images would have the same full name, and one of them would be lost.
     """
     if given is not None:
         return [ImageTransfer(only(images, given, where), Reference.parse(given).stored)]
@@ -101,16 +109,16 @@ def name_images(images: Sequence[StoreImage], given: str | None, where: str) -> 
         if image.entry and other.entry and image.reference and image.entry.root.digest != other.entry.root.digest:
             raise UsageError(
                 f"{where} has two images called {image.name}.",
-                hint=f"Name one of them by its digest: {other.entry.root.digest} or {image.entry.root.digest}.",
+                hint=f"Choose one by its digest: {other.entry.root.digest} or {image.entry.root.digest}.",
             )
     return [ImageTransfer(image, image.name) for image in images]
 
 
 def only(images: Sequence[StoreImage], name: str, where: str) -> StoreImage:
-    """Return the one image that can get a given name.
+    """Return the only image of `images`, the store `where`, which is to be called `name`.
 
     Raises:
-        UsageError: there are several.
+        UsageError: there are several images.
     """
     if len(images) > 1:
         shown = ", ".join(image.label for image in images[:3]) + (", …" if images[3:] else "")
@@ -121,23 +129,23 @@ def only(images: Sequence[StoreImage], name: str, where: str) -> StoreImage:
 
 
 def record(entry: Entry, selected: SelectedImage, holds: Callable[[Digest], bool]) -> SelectedImage:
-    """Record with an image what is intentionally absent from it and what it was chosen from, as annotations.
+    """Record in an image's annotations what is intentionally absent from it and what it was selected from.
 
     Args:
         entry: the image at its source.
-        selected: the part of it that is copied; foreign layers that the source holds are added to its graph.
-        holds: whether the source holds a foreign layer.
+        selected: the part of it that is copied; foreign layers that the source has are added to its graph.
+        holds: tells whether the source has a foreign layer.
     """
     graph = selected.graph
     for digest, layer in graph.foreign.items():
         if holds(digest):
             graph.blobs[digest] = layer
-    ours = (names.SPARSE, names.FOREIGN)
-    annotations = {key: text for key, text in entry.root.annotations.items() if key not in ours}
+    outdated = (names.SPARSE, names.FOREIGN)
+    annotations = {key: text for key, text in entry.root.annotations.items() if key not in outdated}
     if graph.absent:
         annotations[names.SPARSE] = ",".join(graph.kept)
-    if left := graph.foreign.keys() - graph.blobs.keys():
-        annotations[names.FOREIGN] = ",".join(sorted(left))
+    if omitted := graph.foreign.keys() - graph.blobs.keys():
+        annotations[names.FOREIGN] = ",".join(sorted(omitted))
     if selected.root.digest != selected.published:
         annotations[INDEX] = selected.published
     return replace(selected, root=replace(selected.root, annotations=annotations, data=None))

@@ -1,4 +1,4 @@
-"""What a transfer has done so far, counted image by image, and its report."""
+"""The results of a transfer so far, counted image by image, and its report."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PAST = {"pull": "pulled", "push": "pushed", "copy": "copied", "export": "export
 
 
 class Outcome:
-    """The result rows, blobs and warnings of one transfer, from the store called `where`.
+    """The result rows, blobs and warnings of one transfer from the store `where`.
 
-    `left_out` are referrers that were found, but that the target has no place for.
+    `left_out` are referrers that were found but not copied, because the target cannot hold them.
     """
 
     def __init__(self, verb: str, where: str) -> None:
@@ -33,26 +33,26 @@ class Outcome:
         self._reused: dict[Digest, int] = {}
         self._healed: set[Digest] = set()
         self._warnings: list[str] = []
-        # Images that may themselves refer to another of these images, by repository and tag.
+        # Images that may refer to another of these images, by repository and tag.
         self._attachable: dict[tuple[str | None, str | None], str] = {}
-        self._members: dict[str, int] = {}
-        self._referring: set[str] = set()
+        self._members: dict[str, int] = {}  # the number of manifests in each that refer to others
+        self._referring: set[str] = set()  # those that do refer to another image
 
     def expect(self, images: Sequence[ImageTransfer]) -> None:
-        """Note which of these images could refer to others, by their names alone."""
+        """Note which of these images could refer to others, judging by their names."""
         for image in images:
             if image.image.entry and is_attachable(image.image.entry):
                 self._attachable[home(image.image.entry), image.image.entry.tag] = image.image.label
 
     def count(self, plan: Plan, target: ImageTarget) -> None:
-        """Count the blobs of a plan, which has been carried out unless this is a dry run."""
+        """Count the blobs of a plan that has been carried out, or that would be in a dry run."""
         self._moved |= {(node.digest, node.size): None for node in plan.missing}
         self._reused |= {node.digest: node.size for node in plan.reused}
         if isinstance(target, LayoutTarget):
             self._healed |= target.lacking(plan)
 
     def add(self, images: Sequence[ImageTransfer], target: ImageTarget) -> None:
-        """Add the results of images, and forget everything else about them."""
+        """Add the results of images, and free everything else that they hold."""
         walked = [image for image in images if image.selected]
         for image in walked:
             self._warnings += image.chosen.warnings
@@ -73,40 +73,35 @@ class Outcome:
             self._referring |= {self._attachable[key] for key in keys if key in self._attachable}
 
     def _foreign(self, images: Sequence[ImageTransfer]) -> list[str]:
-        """Foreign layers are not in registries (OCI image-spec, layer.md, "Non-Distributable Layers")."""
-        left = [(image.image.label, len(image.graph.foreign.keys() - image.graph.blobs.keys())) for image in images]
+        """Return warnings about foreign layers (OCI image-spec, layer.md, "Non-Distributable Layers")."""
+        text = f"foreign layers stay where they are stored; they were not {_PAST[self._verb]}."
         if self._verb == "pull":
-            return [
-                f"{name}: {number} foreign layers, which registries do not keep, were left out. "
+            text = (
+                "foreign layers, which registries do not store, were left out. "
                 "--include-foreign fetches them from where they are stored."
-                for name, number in left
-                if number
-            ]
-        return [
-            f"{name}: {number} foreign layers stay where they are stored; they were not {_PAST[self._verb]}."
-            for name, number in left
-            if number
-        ]
+            )
+        omitted = [(image.image.label, len(image.graph.foreign.keys() - image.graph.blobs.keys())) for image in images]
+        return [f"{name}: {number} {text}" for name, number in omitted if number]
 
     def _parts(self, images: Sequence[ImageTransfer]) -> list[str]:
-        """Images that the store holds only a part of, without having recorded that."""
-        found = []
+        """Return warnings about images that the store has only partly, without a record of that."""
+        texts = []
         for image in images:
             absent = [child for child in image.graph.absent.values() if not image.at_source.lacks(child)]
             if absent and image.image.entry and image.chosen.root.digest == image.chosen.published:
-                there = len(image.graph.kept)
-                found.append(
-                    f"{image.name}: {self._where} has {there} of the {there + len(absent)} manifests of its index; "
+                kept = len(image.graph.kept)
+                texts.append(
+                    f"{image.name}: {self._where} has {kept} of the {kept + len(absent)} manifests of its index; "
                     "the others are recorded as absent."
                 )
-        return found
+        return texts
 
     def report(self, target: ImageTarget, *, dry_run: bool) -> TransferReport:
         writer = target.writer if isinstance(target, LayoutTarget) else None
-        left = self.left_out - {row.digest for row in self._rows}
-        stay = "stays" if len(left) == 1 else "stay"
-        if left:
-            text = f"{count(len(left), 'referrer')} of these images {stay} out: docker has no place for them."
+        left_out = self.left_out - {row.digest for row in self._rows}
+        if left_out:
+            stay = "stays" if len(left_out) == 1 else "stay"
+            text = f"{count(len(left_out), 'referrer')} of these images {stay} out: docker has no place for them."
             self.referrer_warnings.append(text)
         return TransferReport(
             verb=self._verb,

@@ -23,10 +23,15 @@ from mirror.transfer.target import LayoutTarget
 
 @dataclass(frozen=True, slots=True)
 class PullOptions:
-    """How to pull: which platforms, how often to try again, and how to talk to registries.
+    """Options for pulling.
 
-    `referrers`: whether to pull the referrers of the images too; None: with all platforms. `registries.jobs` is how
-    many blobs to fetch at once.
+    Attributes:
+        platforms: which platforms; this host's by default.
+        referrers: pull the referrers of the images too; None: only with all platforms.
+        keep_going: go on if an image fails.
+        dry_run: only report what would be pulled.
+        retry: how often to try each request.
+        registries: how to connect to registries; `jobs` is how many blobs to fetch at once.
     """
 
     platforms: PlatformSelection = field(default_factory=PlatformSelection)
@@ -51,22 +56,22 @@ async def pull_image(
 async def pull_images(
     images: Sequence[str], output: Path | str, options: PullOptions | None = None, progress: Progress | None = None
 ) -> TransferReport:
-    """Pull images into a layout, verifying every byte; a blob that several share is fetched once.
+    """Pull images into a layout, verifying every byte; a blob that several images share is fetched once.
 
     Args:
         images: names such as `redis:4.0`.
         output: the layout's directory, created if it does not exist.
         options: how; the defaults pull this host's platform.
-        progress: is told.
+        progress: is told about the progress.
 
     Returns:
-        What was done. With `keep_going`, its images may carry failures.
+        What was pulled. With `keep_going`, images that failed have a `failure`.
 
     Raises:
-        UsageError: an image or a platform does not exist, or the directory is not a layout. Images before it that were
-            complete by then are in the layout.
-        ContentError: something is not what it should be; nothing of it was kept.
-        TransferError: a registry could not be reached or refused.
+        UsageError: an image or a platform does not exist, or the directory is not a layout. Images that were complete
+            before the error are in the layout.
+        ContentError: something does not match its digest or is not valid; none of it was kept.
+        TransferError: a registry could not be reached, or refused.
         StorageError: the disk is full or refused.
     """
     options, path = options or PullOptions(), Path(output)
@@ -75,8 +80,8 @@ async def pull_images(
     target.check(options.platforms)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(options.registries))
-        there = stack.enter_context(Layout.open(path)) if exists(path / "oci-layout") else None
-        store = RegistryImages(client, references, options.retry, there)
+        layout = stack.enter_context(Layout.open(path)) if exists(path / "oci-layout") else None
+        store = RegistryImages(client, references, options.retry, layout)
         transfer = TransferOptions(
             selection=options.platforms,
             referrers=options.with_referrers,
@@ -92,10 +97,10 @@ async def pull_images(
 
 
 def _references(images: Sequence[str]) -> list[Reference]:
-    """Parse names; an image that is requested twice is pulled once.
+    """Parse names, and drop duplicates.
 
     Raises:
-        UsageError: two different images would have one name.
+        UsageError: two different images would have the same name.
     """
     references: dict[str, Reference] = {}
     for reference in map(Reference.parse, images):
@@ -103,6 +108,6 @@ def _references(images: Sequence[str]) -> list[Reference]:
         if other != reference:
             raise UsageError(
                 f"{other} and {reference} would both be called {reference.stored}.",
-                hint="A name stands for one image: pull them into two layouts, or by their digests alone.",
+                hint="Pull them into two layouts, or by digest only.",
             )
     return list(references.values())

@@ -1,4 +1,4 @@
-"""Push: from a layout or an archive into a registry, digests preserved."""
+"""Push: from a layout or an archive to a registry, with unchanged digests."""
 
 from __future__ import annotations
 
@@ -27,17 +27,22 @@ from mirror.version import VERSION
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """How to push: under which names, how often to try again, and how to talk to the registry.
+    """Options for pushing.
 
-    `referrers`: whether to push the referrers of the images too. `keep_going`: an image that fails does not stop the
-    others. `receipt`: the file that records what was pushed where, all of it read back. `registries.jobs` is how many
-    blobs to push at once.
+    Attributes:
+        mapping: the names of the images in the registry.
+        referrers: push the referrers of the images too.
+        keep_going: go on if an image fails.
+        dry_run: only report what would be pushed.
+        receipt: a file to write: a record of what was pushed where, after reading every byte back.
+        retry: how often to try each request.
+        registries: how to connect to the registry; `jobs` is how many blobs to push at once.
     """
 
     mapping: NameMapping = field(default_factory=NameMapping)
     referrers: bool = True
-    dry_run: bool = False
     keep_going: bool = False
+    dry_run: bool = False
     receipt: Path | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     registries: RegistryOptions = field(default_factory=RegistryOptions)
@@ -50,29 +55,29 @@ async def push_images(
     options: PushOptions | None = None,
     progress: Progress | None = None,
 ) -> TransferReport:
-    """Push images to a registry, verifying every byte on its way and every tag at the end.
+    """Push images to a registry, verifying every byte that is sent, and every tag at the end.
 
     Args:
         source: a layout's directory, an archive, or a location such as `oci:./layout`; it is only read.
         target: `REGISTRY[/PREFIX]`.
-        images: which images; all of them if none is named.
-        options: how.
-        progress: is told.
+        images: which images; everything in the source if empty.
+        options: how to push.
+        progress: is told about the progress.
 
     Returns:
-        What was done. With `keep_going`, its images may carry failures.
+        What was pushed. With `keep_going`, images that failed have a `failure`.
 
     Raises:
-        UsageError: no such image or layout, or two images that would land on one name.
-        ContentError: the source, or what the registry gave back, is not what it should be.
-        TransferError: the registry could not be reached or refused.
-        StorageError: the receipt could not be written.
+        UsageError: the source or an image does not exist, or two images would have the same name.
+        ContentError: the source is broken, or the registry does not serve what was pushed.
+        TransferError: the registry could not be reached, or refused.
+        StorageError: the source could not be read, or the receipt could not be written.
     """
-    options, began = options or PushOptions(), datetime.now(UTC)
+    options, started = options or PushOptions(), datetime.now(UTC)
     location, where = Location.parse(str(source), registry=False), PushTarget.parse(target, options.mapping)
     if location.transport is Transport.REGISTRY:
         raise UsageError(
-            f"push reads a layout or an archive, and {source} is an image of a registry.",
+            f"push reads a layout or an archive, but {source} is an image of a registry.",
             hint=f"From registry to registry: mirror copy {location} docker://{target}/NAME:TAG",
         )
     async with AsyncExitStack() as stack:
@@ -93,14 +98,14 @@ async def push_images(
         )
         entries = store.entries(images)
         engine = Engine("push", store, pushing, transfer, progress)
-        heads = [StoreImage.of(entry) for entry in entries if not is_attachable(entry)]
-        await engine.run(stack, pushing.place(heads, store.name))
-        by_name = bool(images) and not options.referrers  # what is named is wanted
-        alone = [entry for entry in entries if is_attachable(entry) and (by_name or entry.name not in engine.attached)]
-        await engine.run(stack, pushing.place([StoreImage.of(entry) for entry in alone], store.name))
+        certain = [StoreImage.of(entry) for entry in entries if not is_attachable(entry)]
+        await engine.run(stack, pushing.place(certain, store.name))
+        attached = set() if images and not options.referrers else engine.attached  # referrers that are named are pushed
+        rest = [StoreImage.of(entry) for entry in entries if is_attachable(entry) and entry.name not in attached]
+        await engine.run(stack, pushing.place(rest, store.name))
         if receipt and not options.dry_run:
-            written = Receipt(Tool(VERSION), began, datetime.now(UTC), str(source), tuple(pushing.receipts))
+            written = Receipt(Tool(VERSION), started, datetime.now(UTC), str(source), tuple(pushing.receipts))
             receipt.write(written.to_bytes())
     report = engine.report()
-    unused = where.renaming.idle([entry.reference for entry in entries if entry.reference])
+    unused = where.mapping.unused([entry.reference for entry in entries if entry.reference])
     return replace(report, warnings=(*unused, *report.warnings))

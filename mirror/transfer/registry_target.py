@@ -1,4 +1,4 @@
-"""Registries as the target of images: pushed with everything they reference, the tag last, and read back."""
+"""Registries as targets: an image is pushed with everything it references, the tag last, and read back."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from mirror.concurrency import map_concurrently
+from mirror.content.graph import Graph
 from mirror.content.select import PlatformSelection, SelectedImage
-from mirror.content.store import Progress, Sink, Source
+from mirror.content.store import Progress, Sink
 from mirror.content.wrappers import ReadOnlySink
 from mirror.errors import DigestMismatch, MirrorError, UsageError
-from mirror.layout.referrers import FoundReferrers, is_list
+from mirror.layout import Entry
+from mirror.layout.referrers import is_list
+from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.registry import Client, Repository, list_under_tag, open_target
@@ -20,21 +23,17 @@ from mirror.stores.images import ImageStore, StoreImage
 from mirror.stores.remote import RegistryImages
 from mirror.transfer.image import ImageTransfer, only
 from mirror.transfer.naming import PushTarget
-from mirror.transfer.receipts import expected, not_there, pushed, unlisted
-from mirror.transfer.referrers import ReferrerCopies, ReferrerCopy
+from mirror.transfer.receipts import mismatch, pushed, unlisted
+from mirror.transfer.referrers import for_registry
 from mirror.transfer.target import ImageTarget
 from mirror.verify.readback import read_back
 from mirror.verify.receipt_document import ReceiptImage
 
-_AT_ONCE = 4  # tags read back together
+_AT_ONCE = 4  # images that are read back concurrently
 
 
 class RegistryTarget(ImageTarget):
-    """Repositories of one registry.
-
-    `where` decides the place of each image, or is the place of the one image. With `receipt`, every byte is read back,
-    and `receipts` are what has been pushed.
-    """
+    """Repositories of one registry. `receipts` describe the pushed images, if `receipt` is set."""
 
     takes_foreign = False
     renames = True
@@ -49,6 +48,16 @@ class RegistryTarget(ImageTarget):
         receipt: bool = False,
         progress: Progress | None = None,
     ) -> None:
+        """Prepare to push.
+
+        Args:
+            client: connects to the registry.
+            where: names each image, or is the name of the one image.
+            retry: how often to try each request.
+            keep_going: keep the error of an image in it, and go on.
+            receipt: read every byte back.
+            progress: is told about reading back.
+        """
         self.receipts: list[ReceiptImage] = []
         self._client, self._where, self._retry = client, where, retry
         self._keep_going, self._receipt, self._progress = keep_going, receipt, progress
@@ -59,26 +68,17 @@ class RegistryTarget(ImageTarget):
         if isinstance(self._where, Reference):
             image = only(images, str(self._where), where)
             return [ImageTransfer(image, self._where.stored, self._where)]
-        entries = [image.entry for image in images if image.entry]
-        self._where.places(entries)
-        placed: dict[Reference, ImageTransfer] = {}
-        for entry in entries:
-            place, image = self._where.place(entry), StoreImage.of(entry)
-            first = placed.setdefault(place, ImageTransfer(image, place.stored, place))
-            if first.image is not image:
-                first.duplicates.append(image)
-        return list(placed.values())
+        placed = self._where.places([image.entry for image in images if image.entry])
+        return [
+            ImageTransfer(StoreImage.of(first), place.stored, place, [StoreImage.of(entry) for entry in duplicates])
+            for place, (first, *duplicates) in placed.items()
+        ]
 
     async def select(
-        self,
-        store: ImageStore,
-        manifests: Source,
-        image: ImageTransfer,
-        selection: PlatformSelection,
-        retry: RetryPolicy,
+        self, store: ImageStore, image: ImageTransfer, selection: PlatformSelection, retry: RetryPolicy
     ) -> SelectedImage:
-        selected = await super().select(store, manifests, image, selection, retry)
-        if self._place(image).digest not in (None, selected.root.digest):
+        selected = await super().select(store, image, selection, retry)
+        if image.at_target.digest not in (None, selected.root.digest):
             raise UsageError(f"{image.image.label} is {selected.root.digest}, and cannot become {image.place}.")
         registry = self.repository(image).registry
         if isinstance(store, RegistryImages) and image.image.reference:
@@ -88,15 +88,15 @@ class RegistryTarget(ImageTarget):
                     registry.blob_repositories.setdefault(digest, origin.name)
         return selected
 
-    def referrers(self, image: ImageTransfer, found: FoundReferrers) -> ReferrerCopies:
-        return ReferrerCopies.to_registry(image.copied, image.graph, found)
+    def place_referrer(self, image: ImageTransfer, referrer: Entry, graph: Graph) -> tuple[Graph, str, Descriptor]:
+        return for_registry(referrer, graph)
 
     async def open(self, stack: AsyncExitStack, *, dry_run: bool) -> None:
         self._dry = {} if dry_run else None
 
     def repository(self, image: ImageTransfer) -> Repository:
-        """Return where an image is pushed; images of one repository share it."""
-        place = self._place(image)
+        """Return the repository that an image is pushed to. Images of the same repository share it."""
+        place = image.at_target
         if place.name not in self._repositories:
             self._repositories[place.name] = open_target(self._client, place)
         return self._repositories[place.name]
@@ -108,25 +108,31 @@ class RegistryTarget(ImageTarget):
         return self._dry.setdefault(repository.name, ReadOnlySink(repository))
 
     async def finish(self, images: Sequence[ImageTransfer]) -> None:
-        """Read every tag back, list referrers that the registry does not list itself; for a receipt, read every byte.
+        """Read every tag back, and list referrers that the registry does not list; for a receipt, read every byte.
 
         Raises:
-            DigestMismatch: the registry serves something else than it was given.
-            MirrorError: it could not be asked, unless `keep_going`.
+            DigestMismatch: the registry serves something else than was pushed.
+            MirrorError: it could not be reached, unless `keep_going`.
         """
-        await self._each(self._read_back_name, images)
+
+        async def read_back_name(image: ImageTransfer) -> None:
+            if not is_list(image.copied):  # a list has become part of the registry's own list
+                place, root = image.at_target, image.chosen.root
+                await self._read_back_name(self.repository(image), place.target, root.digest, str(place))
+
+        await self._each(read_back_name, images)
         by_repository: dict[str, list[ImageTransfer]] = {}
         for image in images:
             if not image.failure:
-                by_repository.setdefault(self._place(image).name, []).append(image)
-        for some in by_repository.values():
-            await self._list_referrers(some)
+                by_repository.setdefault(image.at_target.name, []).append(image)
+        for neighbours in by_repository.values():
+            await self._list_referrers(neighbours)
         if self._receipt:
-            await self._read_back_all(images)
+            await self._read_back_content(images)
             self.receipts += [pushed(image, self.repository(image)) for image in images if not is_list(image.copied)]
 
     async def _each(self, step: Callable[[ImageTransfer], Awaitable[None]], images: Sequence[ImageTransfer]) -> None:
-        """Take a step with every image that has not failed; with `keep_going`, one that fails keeps its error."""
+        """Apply a step to every image that has not failed. With `keep_going`, an error is kept in its image."""
 
         async def attempt(image: ImageTransfer) -> None:
             try:
@@ -138,40 +144,38 @@ class RegistryTarget(ImageTarget):
 
         await map_concurrently([image for image in images if not image.failure], attempt, _AT_ONCE)
 
-    async def _read_back_name(self, image: ImageTransfer) -> None:
-        if is_list(image.copied):
-            return  # it has become part of the registry's own list
-        place, want = self._place(image), image.chosen.root.digest
-        got = await self._retry.run(partial(self.repository(image).resolve, place.target))
-        if got.digest != want:
-            raise DigestMismatch(f"{place}, read back after the push,", want=want, got=got.digest)
+    async def _read_back_name(self, repository: Repository, name: str, digest: Digest, what: str) -> None:
+        found = await self._retry.run(partial(repository.resolve, name))
+        if found.digest != digest:
+            raise DigestMismatch(f"{what}, read back after the push,", want=digest, got=found.digest)
 
     async def _list_referrers(self, images: Sequence[ImageTransfer]) -> None:
-        """List what the registry does not list itself under referrers tags, and read cosign's tags back."""
+        """List, under referrers tags, what the registry of these images does not list; read cosign's tags back."""
         repository = self.repository(images[0])
 
-        async def list_alone(image: ImageTransfer) -> None:
-            for error in (await self._list(repository, [image], []))[1].values():
+        async def list_members(image: ImageTransfer) -> None:
+            for error in (await self._list(repository, [image.graph]))[1].values():
                 raise error
 
-        await self._each(list_alone, [image for image in images if is_list(image.copied)])
-        along = [image for image in images if image.referrers]
-        copies = [copy for image in along if image.referrers for copy in image.referrers.arrived()]
-        lists, failures = await self._list(repository, along, copies)
-        for copy in copies:
-            if ":" not in copy.name:
-                await self._read_tag_back(repository, copy)
-        for image in along:
-            if image.referrers:
-                image.referrers.failures |= failures
-                image.referrers.lists |= lists
+        await self._each(list_members, [image for image in images if is_list(image.copied)])
+        attached = [(image.graph, image.referrers) for image in images if image.referrers]
+        tasks = [task for _, copies in attached for task in copies.arrived()]
+        graphs = [*(graph for graph, _ in attached), *(task.graph for task in tasks)]
+        lists, failures = await self._list(repository, graphs)
+        for task in (task for task in tasks if ":" not in task.name):  # cosign's tags
+            try:
+                await self._read_back_name(repository, task.name, task.root.digest, f"{repository}:{task.name}")
+            except MirrorError as error:
+                task.failure = error
+        for _, copies in attached:
+            copies.failures |= failures
+            copies.lists |= lists
 
     async def _list(
-        self, repository: Repository, images: Sequence[ImageTransfer], copies: Sequence[ReferrerCopy]
+        self, repository: Repository, graphs: Sequence[Graph]
     ) -> tuple[dict[Digest, Digest], dict[Digest, MirrorError]]:
-        """Return what the referrers tags stand for now, by subject, and likewise what failed."""
+        """Return the digests that referrers tags point to now, by subject, and the errors of those that failed."""
         lists, failures = dict[Digest, Digest](), dict[Digest, MirrorError]()
-        graphs = [*(image.graph for image in images), *(copy.graph for copy in copies)]
         for subject, nodes in sorted(unlisted(repository, graphs).items()):
             try:
                 lists[subject] = await list_under_tag(repository, subject, list(nodes.values()), self._retry)
@@ -179,39 +183,21 @@ class RegistryTarget(ImageTarget):
                 failures[subject] = error
         return lists, failures
 
-    async def _read_tag_back(self, repository: Repository, copy: ReferrerCopy) -> None:
-        """Read one of cosign's tags back; if it does not stand for what was pushed, its copy has failed."""
-        assert copy.task is not None, "it has arrived"
-        try:
-            got = await self._retry.run(lambda: repository.resolve(copy.name))
-            if got.digest != copy.root.digest:
-                what = f"{repository}:{copy.name}, read back after the push,"
-                raise DigestMismatch(what, want=copy.root.digest, got=got.digest)
-        except MirrorError as error:
-            copy.task.failure = error
-
-    async def _read_back_all(self, images: Sequence[ImageTransfer]) -> None:
-        """For a receipt, nothing counts as pushed that has not been read there."""
+    async def _read_back_content(self, images: Sequence[ImageTransfer]) -> None:
+        """Read everything back: a receipt records only what was read."""
         done = [image for image in images if not image.failure and not is_list(image.copied)]
-        found = await read_back(
-            [expected(image, self.repository(image)) for image in done],
-            jobs=self._client.options.jobs,
-            retry=self._retry,
-            progress=self._progress,
-        )
+        expected = [pushed(image, self.repository(image)).expected(self.repository(image)) for image in done]
+        jobs = self._client.options.jobs
+        found = await read_back(expected, jobs=jobs, retry=self._retry, progress=self._progress)
 
-        async def judge(image: ImageTransfer) -> None:
-            affecting = [finding for finding in found.findings if self._place(image).stored in finding.images]
+        async def check(image: ImageTransfer) -> None:
+            affecting = [finding for finding in found.findings if image.at_target.stored in finding.images]
             if affecting:
-                raise not_there(image, affecting)
+                raise mismatch(image, affecting)
 
-        await self._each(judge, done)
-
-    def _place(self, image: ImageTransfer) -> Reference:
-        assert image.place is not None, "placed before"
-        return image.place
+        await self._each(check, done)
 
     async def close(self) -> None:
-        """Close the connections to its repositories."""
+        """Close the connections to the repositories."""
         for repository in self._repositories.values():
             await repository.close()

@@ -1,4 +1,4 @@
-"""Where images go: into a layout or an archive. `mirror.transfer.registry_target` is the same for registries."""
+"""The targets of transfers: layouts and archives; `mirror.transfer.registry_target` has registries."""
 
 from __future__ import annotations
 
@@ -11,84 +11,89 @@ from mirror.archive.writer import ArchiveWriter, writing
 from mirror.concurrency import available_cpus
 from mirror.content import copy
 from mirror.content.copy import Plan
+from mirror.content.graph import Graph
 from mirror.content.select import PlatformSelection, SelectedImage, select
-from mirror.content.store import Sink, Source
+from mirror.content.store import Sink
 from mirror.content.wrappers import ReadOnlySink
 from mirror.errors import UsageError
 from mirror.fs.directory import exists
-from mirror.layout import Layout, LayoutWriter
-from mirror.layout.referrers import FoundReferrers
+from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.writer import refuse_foreign
+from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
+from mirror.oci.reference import Reference, is_tag
 from mirror.report.transfers import check_room
 from mirror.retry import RetryPolicy
 from mirror.stores.images import ImageStore, StoreImage
-from mirror.transfer.docker_load import check_names, select_for_docker, unnamed
+from mirror.transfer.docker_load import select_for_docker
 from mirror.transfer.image import ImageTransfer, name_images, record
-from mirror.transfer.referrers import ReferrerCopies
 
-FILES_AT_ONCE = min(available_cpus() + 1, 4)  # blobs copied from file to file together: all cores hash, one waits
+FILES_AT_ONCE = min(available_cpus() + 1, 4)  # blobs copied from file to file: one per core, and one that waits for I/O
 
 
 class ImageTarget(ABC):
-    """A place that images are copied to. `name` is what the one image is to be called there, if the user says so."""
+    """A store that images are copied to.
+
+    `takes_referrers`, `takes_foreign`: it can hold referrers, and foreign layers. `renames`: images may get new names.
+    """
 
     takes_referrers = True
     takes_foreign = True
     renames = False
 
     def check(self, selection: PlatformSelection) -> None:
-        """Check what can be checked without looking at an image.
+        """Check everything that does not depend on the images.
 
         Raises:
-            UsageError: the images cannot be copied this way.
+            UsageError: the target cannot be written to, or the platforms do not fit.
         """
         return
 
     @abstractmethod
     def place(self, images: Sequence[StoreImage], where: str) -> list[ImageTransfer]:
-        """Decide what the images of the store `where` are called here.
+        """Name the images of the store `where` at the target.
 
         Raises:
-            UsageError: a name is missing, or would stand for two images.
+            UsageError: a name is missing, or two images would have the same name.
         """
 
     async def select(
-        self,
-        store: ImageStore,
-        manifests: Source,
-        image: ImageTransfer,
-        selection: PlatformSelection,
-        retry: RetryPolicy,
+        self, store: ImageStore, image: ImageTransfer, selection: PlatformSelection, retry: RetryPolicy
     ) -> SelectedImage:
         """Walk the part of an image that is to be copied.
 
         Raises:
-            NotFound: a requested platform is not there.
+            NotFound: the image does not exist for a requested platform.
             MirrorError: as `walk`.
         """
-        entry, present = image.at_source, await store.present(image.at_source)
+        entry, manifests = image.at_source, store.manifests(image.image)
+        present = await store.present(entry)
         selected = await select(manifests, entry.root, selection, image.image.label, retry, present)
         return record(entry, selected, store.holds if self.takes_foreign else lambda _: False)
 
-    def referrers(self, image: ImageTransfer, found: FoundReferrers) -> ReferrerCopies:
-        """Decide what the referrers of an image are called here: entries in the same repository as the image's."""
-        renamed = image.name if image.name != image.at_source.name else None
-        return ReferrerCopies.beside(image.copied, image.graph, renamed, found)
+    def place_referrer(self, image: ImageTransfer, referrer: Entry, graph: Graph) -> tuple[Graph, str, Descriptor]:
+        """Return the part of a referrer that is copied, its name at the target, and its root.
+
+        It keeps its tag. If the image is renamed, it moves to the image's new repository, if that has a name.
+        """
+        name = referrer.name
+        if referrer.tag and not is_tag(image.name) and image.name != image.at_source.name:
+            name = f"{Reference.parse(image.name).name}:{referrer.tag}"
+        return graph, name, referrer.root
 
     @abstractmethod
     async def open(self, stack: AsyncExitStack, *, dry_run: bool) -> None:
-        """Open the target; `stack` closes it. It is opened when the first image is to be copied, and not before."""
+        """Open the target when the first image is about to be copied; `stack` closes it."""
 
     @abstractmethod
     def sink(self, image: ImageTransfer) -> Sink:
-        """Return where the content of an image goes."""
+        """Return the sink for the content of an image."""
 
     def prepare(self, plan: Plan, jobs: int, *, optional: bool) -> int:
-        """Get ready for a plan, of which `optional` tasks may fail.
+        """Prepare to carry out a plan; `optional`: it contains tasks that may fail.
 
         Returns:
-            How many blobs may come at once, at most `jobs`.
+            How many blobs may be copied at once, at most `jobs`.
 
         Raises:
             StorageError: there is not enough space.
@@ -96,16 +101,16 @@ class ImageTarget(ABC):
         return jobs
 
     async def finish(self, images: Sequence[ImageTransfer]) -> None:
-        """Do what is left to do for images that have been copied."""
+        """Complete the transfer of images that have been copied."""
         return
 
     def warnings(self, images: Sequence[ImageTransfer]) -> list[str]:
-        """Return what the user should know about these images, which have been copied."""
+        """Return warnings about images that have been copied."""
         return []
 
 
 class LayoutTarget(ImageTarget):
-    """A layout. `near` is the layout as it was found, for reading; `writer` is known once it is open."""
+    """A layout; `name` is the new name of the one image, if any. `writer` is set once it is open for writing."""
 
     writer: LayoutWriter | None = None
 
@@ -114,7 +119,7 @@ class LayoutTarget(ImageTarget):
     ) -> None:
         self.path, self.name, self._jobs, self._hard_links = path, name, jobs, hard_links
         self.renames = name is not None
-        self.before: dict[str, Digest] = {}  # what the names stood for
+        self._before: dict[str, Digest] = {}  # the digests that names pointed to before the transfer
         self._dry: ReadOnlySink | None = None
 
     def check(self, selection: PlatformSelection) -> None:
@@ -125,12 +130,12 @@ class LayoutTarget(ImageTarget):
 
     async def open(self, stack: AsyncExitStack, *, dry_run: bool) -> None:
         if dry_run:
-            there = stack.enter_context(Layout.open(self.path)) if exists(self.path / "oci-layout") else None
-            self._dry = ReadOnlySink(there)
+            layout = stack.enter_context(Layout.open(self.path)) if exists(self.path / "oci-layout") else None
+            self._dry = ReadOnlySink(layout)
             return
         writing = LayoutWriter.writing(self.path, jobs=self._jobs, hard_links=self._hard_links)
         self.writer = await stack.enter_async_context(writing)
-        self.before = {entry.name: entry.root.digest for entry in self.writer.entries()}
+        self._before = {entry.name: entry.root.digest for entry in self.writer.entries()}
 
     def sink(self, image: ImageTransfer) -> Sink:
         sink = self.writer or self._dry
@@ -144,14 +149,14 @@ class LayoutTarget(ImageTarget):
         return jobs
 
     def lacking(self, plan: Plan) -> set[Digest]:
-        """Return what images that the layout claimed to have did not have, after the plan has been carried out."""
-        known = [task for task in plan.tasks if self.before.get(task.name) == task.root.digest and not task.failure]
-        missing = {node.digest for node in plan.missing}
-        return {digest for task in known for digest in task.graph.blobs if digest in missing}
+        """Return the copied blobs of images that the layout already had, but not completely."""
+        known = [task for task in plan.tasks if self._before.get(task.name) == task.root.digest and not task.failure]
+        copied = {node.digest for node in plan.missing}
+        return {digest for task in known for digest in task.graph.blobs if digest in copied}
 
 
 class ArchiveTarget(ImageTarget):
-    """An OCI archive: a layout in a tar archive. The text `-` is stdout."""
+    """An OCI archive; `-` is stdout. `name` is the new name of the one image, if any."""
 
     for_docker = False
 
@@ -171,41 +176,43 @@ class ArchiveTarget(ImageTarget):
         return self._writer or _NOTHING
 
     def prepare(self, plan: Plan, jobs: int, *, optional: bool) -> int:
-        if not self._writer or optional:  # what may fail must not have a place of its own
+        if not self._writer or optional:  # a blob that may fail must not get a position in the file in advance
             return 1
         return self._writer.arrange(copy.in_order(plan), jobs)
 
 
 class DockerArchiveTarget(ArchiveTarget):
-    """An archive that docker loads: one platform of each image, by its full name, and no referrers."""
+    """An archive for `docker load`: one platform of each image, by its full name, and no referrers."""
 
     for_docker = True
     takes_referrers = False
 
     def check(self, selection: PlatformSelection) -> None:
         if len(selection.platforms) > 1:
-            raise UsageError("A docker-archive holds one platform of each image.", hint="An oci-archive holds several.")
+            message = "A docker-archive can contain only one platform of each image."
+            raise UsageError(message, hint="An oci-archive can contain several.")
 
     def place(self, images: Sequence[StoreImage], where: str) -> list[ImageTransfer]:
         placed = super().place(images, where)
-        check_names(placed, where, given=self.renames)
+        for image in images:
+            if not (image.reference or self.renames):
+                raise UsageError(
+                    f"{where} does not record the repository of {image.name!r}, and docker would make one up.",
+                    hint="Export it alone, and give it a name: --as registry.internal/team/app:v1.",
+                )
         return placed
 
     async def select(
-        self,
-        store: ImageStore,
-        manifests: Source,
-        image: ImageTransfer,
-        selection: PlatformSelection,
-        retry: RetryPolicy,
+        self, store: ImageStore, image: ImageTransfer, selection: PlatformSelection, retry: RetryPolicy
     ) -> SelectedImage:
-        entry, platform = image.at_source, next(iter(selection.platforms), None)
-        present = await store.present(entry)
+        entry, manifests = image.at_source, store.manifests(image.image)
+        present, platform = await store.present(entry), next(iter(selection.platforms), None)
         selected = await select_for_docker(manifests, entry, image.name, present, platform, retry)
         return record(entry, selected, lambda _: False)
 
     def warnings(self, images: Sequence[ImageTransfer]) -> list[str]:
-        return unnamed(images)
+        untagged = [image.name for image in images if not Reference.parse(image.name).tag]
+        return [f"{name} has no tag, so docker loads it without a name." for name in untagged]
 
 
 _NOTHING = ReadOnlySink(None)

@@ -293,7 +293,7 @@ def test_an_image_without_a_full_name_needs_one_for_docker(mirror: Mirror, tmp_p
     bare = {**AMD64.descriptor(), "annotations": {REF_NAME: "1"}}
     mirror("import", saved(tmp_path, packed(layout(bare, content=[AMD64]))), "back")
     result = mirror("export", "back", "x.tar", "--format", "docker-archive", code=2)
-    assert "does not say which repository '1' is from" in result.err
+    assert "does not record the repository of '1'" in result.err
     assert "--as" in result.err
     mirror("export", "back", "x.tar", "--format", "docker-archive", "--as", NAME)
 
@@ -404,7 +404,7 @@ def test_a_blob_that_was_damaged_in_the_layout_is_healed(mirror: Mirror, tmp_pat
     [
         (["no.tar", "back"], 2, "There is no file 'no.tar'"),
         ([".", "back"], 1, "To copy a layout: mirror copy . DST"),
-        (["images.tar", "home"], 2, "not empty and is no OCI image layout"),
+        (["images.tar", "home"], 2, "not empty and not an OCI image layout"),
         (["images.tar", "back", "x:1"], 2, "no image 'x:1'"),
         (["packed.tar.gz", "back"], 3, "zcat packed.tar.gz | mirror import - LAYOUT"),
         (["home.txt", "back"], 3, "is not a tar archive"),

@@ -188,7 +188,7 @@ def test_an_image_of_no_repository_is_called_by_its_tag_alone(mirror: Mirror, tm
     mirror("copy", "oci:theirs:latest", "oci:ours:v2")
     [annotations] = [entry["annotations"] for entry in entries(tmp_path / "ours")]
     assert (annotations[REF_NAME], IMAGE_NAME in annotations) == ("v2", False)
-    assert "does not say which repository" in mirror("copy", "oci:theirs", "docker-archive:d.tar", code=2).err
+    assert "does not record the repository" in mirror("copy", "oci:theirs", "docker-archive:d.tar", code=2).err
     mirror("copy", "oci:theirs", "docker-archive:d.tar:app:v1")
 
 
@@ -207,9 +207,9 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "two names": (["oci:layout", "oci:x:v1", "--as", "a/b:v1"], "so does --as"),
     "a name for a registry": (["oci:layout", "docker://localhost:1/a", "--as", "a/b"], "so does --as"),
     "hard links from an archive": (["a.tar", "oci:x", "--hard-links"], "from layout to layout"),
-    "a number as a name": (["oci:layout", "oci:x:@1"], "not a name for an image"),
-    "a plain word": (["oci:layout", "redis"], "could be a folder, or an image of Docker Hub"),
-    "no layout": (["oci:nothing", "oci:x"], "There is no folder 'nothing'"),
+    "a number as a name": (["oci:layout", "oci:x:@1"], "not a valid name for an image"),
+    "a plain word": (["oci:layout", "redis"], "could be a directory, or an image of Docker Hub"),
+    "no layout": (["oci:nothing", "oci:x"], "There is no directory 'nothing'"),
     "no archive": (["oci-archive:nothing.tar", "oci:x"], "There is no file 'nothing.tar'"),
     "another place": (["docker-daemon:redis:4.0", "oci:x"], "does not support"),
     "platforms that exclude each other": (["a", "b", "--all", "--platform", "linux/amd64"], "cannot be combined"),

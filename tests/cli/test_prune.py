@@ -125,5 +125,5 @@ def test_who_waits_for_another_mirror_says_so(
             fcntl.flock(other, fcntl.LOCK_UN)
             _, rest = waiting.communicate(timeout=30)
     assert waiting.returncode == 0
-    assert said == (b"" if quiet else b"warning: layout is in use by another mirror; waiting for it.\n")
+    assert said == (b"" if quiet else b"warning: layout is locked by another mirror process; waiting.\n")
     assert b"in use" not in rest

@@ -317,7 +317,7 @@ def test_two_repositories_cannot_put_two_signatures_under_one_tag(
         IMAGE.publish(other, "a/b", "v2")
         signature(IMAGE, 3).publish(other, "a/b", cosign_tag(IMAGE))
         mirror("pull", f"{other.host}/a/b:v2", "--all")
-    assert "Two different things" in mirror("push", layout, modern.host, code=2).err
+    assert "Two different referrers" in mirror("push", layout, modern.host, code=2).err
     assert modern.requests == []
 
 

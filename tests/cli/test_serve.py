@@ -245,7 +245,7 @@ def test_read_only_media_are_served_and_nothing_is_created(mirror: Mirror, layou
     ("arguments", "code", "word"),
     [
         ((), 2, "DIR"),
-        (("nowhere",), 2, "no folder"),
+        (("nowhere",), 2, "no directory"),
         (("empty",), 3, "oci-layout"),
         (("layout", "--listen", "x"), 2, "Not a valid address"),
         (("layout", "--cert", "none.pem"), 2, "none.pem"),

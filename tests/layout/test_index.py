@@ -217,7 +217,7 @@ BOTH = index_of(raw("one", REDIS, "4.0"), raw("other", "quay.io/a/redis:4.0", "q
 
 
 def find(data: bytes, text: str) -> Entry:
-    return index.find(index.entries(data), text, "it")
+    return index.EntryFinder(index.entries(data), "it").find(text)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_a_long_list_is_cut() -> None:
 
 
 def test_a_tag_of_two_images_could_be_either() -> None:
-    with pytest.raises(UsageError, match="could be several") as caught:
+    with pytest.raises(UsageError, match="has several images called") as caught:
         find(BOTH, "4.0")
     assert "quay.io/a/redis:4.0" in (caught.value.hint or "")
 

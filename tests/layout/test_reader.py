@@ -88,7 +88,7 @@ def test_an_empty_folder_is_no_layout(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["oci-layout", "index.json", "blobs"])
 def test_a_layout_has_all_three(path: Path, name: str) -> None:
     (path / name).rename(path / "gone")
-    with pytest.raises(BrokenLayout, match=f"no (folder )?'?{name}"):
+    with pytest.raises(BrokenLayout, match=f"no (directory )?'?{name}"):
         Layout.open(path)
 
 

@@ -47,9 +47,9 @@ def body(*chunks: bytes, failure: Exception | None = None, modified: float | Non
     return fetching(BlobReader(pieces(), "a test", modified))
 
 
-def writing(path: Path, action: Callable[[LayoutWriter], Awaitable[T]], *, alone: bool = False) -> T:
+def writing(path: Path, action: Callable[[LayoutWriter], Awaitable[T]], *, exclusive: bool = False) -> T:
     async def main() -> T:
-        async with LayoutWriter.writing(path, alone=alone) as layout:
+        async with LayoutWriter.writing(path, exclusive=exclusive) as layout:
             return await action(layout)
 
     return asyncio.run(main())
@@ -134,7 +134,7 @@ def test_a_folder_with_other_things_is_refused_and_untouched(path: Path) -> None
 @pytest.mark.parametrize("kind", ["file", "dangling", "link", "fifo"])
 def test_what_is_no_folder_is_refused(path: Path, kind: str) -> None:
     path.write_bytes(b"") if kind == "file" else make(path, kind)
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a directory"):
         writing(path, nothing)
 
 
@@ -492,7 +492,7 @@ def test_removing_a_name_keeps_the_blobs(path: Path) -> None:
         await layout.remove(layout.find([NAME]))
 
     writing(path, put_image)
-    writing(path, remove, alone=True)
+    writing(path, remove, exclusive=True)
     with Layout.open(path) as found:
         assert found.entries() == []
     assert path_of(path, ROOT).is_file()
@@ -501,7 +501,7 @@ def test_removing_a_name_keeps_the_blobs(path: Path) -> None:
 def test_deleting_takes_the_blobs_that_are_named(path: Path) -> None:
     writing(path, put_image)
     writing(path, put)
-    writing(path, lambda layout: layout.delete([NODE.digest]), alone=True)
+    writing(path, lambda layout: layout.delete([NODE.digest]), exclusive=True)
     assert not path_of(path).exists()
     assert path_of(path, ROOT).exists()
 
@@ -535,26 +535,26 @@ def test_a_folder_in_the_place_of_a_temporary_is_not_in_the_way(path: Path) -> N
     assert path_of(path).exists()
 
 
-@pytest.mark.parametrize("alone", [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("exclusive", [(True, False), (False, True), (True, True)])
 def test_who_wants_to_be_alone_keeps_others_out(
-    path: Path, monkeypatch: pytest.MonkeyPatch, alone: tuple[bool, bool]
+    path: Path, monkeypatch: pytest.MonkeyPatch, exclusive: tuple[bool, bool]
 ) -> None:
-    monkeypatch.setattr("mirror.layout.writer._PATIENCE", 0.0)
+    monkeypatch.setattr("mirror.layout.writer._LOCK_TIMEOUT", 0.0)
 
     async def second(_: LayoutWriter) -> None:
-        async with LayoutWriter.writing(path, alone=alone[1]):
+        async with LayoutWriter.writing(path, exclusive=exclusive[1]):
             pass
 
-    with pytest.raises(StorageError, match="in use by another mirror"):
-        writing(path, second, alone=alone[0])
+    with pytest.raises(StorageError, match="locked by another mirror process"):
+        writing(path, second, exclusive=exclusive[0])
 
 
 @pytest.mark.parametrize("held", [False, True])
 def test_only_who_has_to_wait_says_so(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, held: bool
 ) -> None:
-    monkeypatch.setattr("mirror.layout.writer._SILENCE", 0.05)
-    monkeypatch.setattr("mirror.layout.writer._PATIENCE", 0.2)
+    monkeypatch.setattr("mirror.layout.writer._WARN_AFTER", 0.05)
+    monkeypatch.setattr("mirror.layout.writer._LOCK_TIMEOUT", 0.2)
     writing(path, nothing)
     with (path / ".mirror/lock").open("r+b") as other:
         if held:
@@ -566,13 +566,13 @@ def test_only_who_has_to_wait_says_so(
         with pytest.raises(StorageError) if held else nullcontext():
             writing(path, slow)
     said = [record.getMessage() for record in caplog.records if record.name == "mirror.layout.writer"]
-    assert said == ([f"{path} is in use by another mirror; waiting for it."] if held else [])
+    assert said == ([f"{path} is locked by another mirror process; waiting."] if held else [])
 
 
 def test_who_comes_second_waits_for_the_first(path: Path) -> None:
     async def second(_: LayoutWriter) -> "asyncio.Task[None]":
         async def enter() -> None:
-            async with LayoutWriter.writing(path, alone=True) as layout:
+            async with LayoutWriter.writing(path, exclusive=True) as layout:
                 await put(layout)
 
         return asyncio.create_task(enter())
@@ -591,7 +591,7 @@ def test_who_comes_second_waits_for_the_first(path: Path) -> None:
 def test_a_lock_ends_with_a_failure(path: Path) -> None:
     for _ in range(2):
         with pytest.raises(DigestMismatch):
-            writing(path, lambda layout: layout.put(NODE, body(b"\0" * len(DATA))), alone=True)
+            writing(path, lambda layout: layout.put(NODE, body(b"\0" * len(DATA))), exclusive=True)
 
 
 def test_a_writer_that_is_done_has_closed_everything(path: Path) -> None:

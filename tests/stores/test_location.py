@@ -126,4 +126,4 @@ def test_whatever_is_typed_is_a_location_or_an_error_in_words(text: str) -> None
 def test_a_name_that_is_none_may_be_a_path() -> None:
     with pytest.raises(InvalidReference) as caught:
         Location.parse("Upper")
-    assert (caught.value.hint or "").startswith("If a path is meant: ./Upper. Image references look like ")
+    assert (caught.value.hint or "").startswith("If it is a path: ./Upper. Image references look like ")
