@@ -26,7 +26,7 @@ def pushed(image: ImageTransfer, repository: Repository) -> ReceiptImage:
     along = image.referrers
     graphs = [image.graph, *(copy.graph for copy in along.arrived())] if along else [image.graph]
     content = {part.digest: part for graph in graphs for part in receipt_content(graph)}
-    lacking = along.summary().failure if along else None
+    lacking = along.summary().error if along else None
     return ReceiptImage.of(
         image.image.label,
         place,

@@ -34,7 +34,7 @@ from mirror.records import (
     compare,
     image_configs,
 )
-from mirror.report.anchors import Anchored
+from mirror.report.findings import Agreement
 from mirror.text import count
 
 Read = Callable[[Descriptor], bytes | None]  # verified small content; None if it is missing or damaged
@@ -78,7 +78,7 @@ class Compared:
     """The result: findings, what agrees, and the positions of the images that something is known about."""
 
     findings: list[Finding] = field(default_factory=list)
-    anchored: list[Anchored] = field(default_factory=list)
+    anchored: list[Agreement] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
 
 
@@ -130,7 +130,7 @@ def _compare_digest(result: Compared, finder: index.EntryFinder, text: str, dige
     result.covered.update(number for number, other in enumerate(finder.entries) if other.root == entry.root)
     root = entry.root.digest
     if root == digest:
-        result.anchored.append(Anchored("--expect", entry.name, "the digest"))
+        result.anchored.append(Agreement("--expect", entry.name, "the digest"))
         return
     found = (root, digest) if published(entry) == digest else root
     result.findings.append(Finding(Kind.NOT_EXPECTED, Severity.ERROR, entry.name, digest, found, (entry.name,)))
@@ -155,7 +155,7 @@ def _compare_record(result: Compared, read: Read, entries: Sequence[Entry], reco
         result.findings += _findings(record, entry, comparison)
         if comparison.agreed:
             by, complete = f"the record of {record.name}", not comparison.differences
-            result.anchored.append(Anchored(by, entry.name, _agreed(comparison), complete))
+            result.anchored.append(Agreement(by, entry.name, _agreed(comparison), complete))
 
 
 def _compare(record: Record, entry: Entry, found: Record | None) -> Comparison:

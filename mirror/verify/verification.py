@@ -23,8 +23,7 @@ from mirror.fs.directory import exists, is_directory
 from mirror.layout import Entry, index
 from mirror.layout.verifiable import VerifiableLayout
 from mirror.records import Record
-from mirror.report.anchors import Anchored
-from mirror.report.findings import Sample, VerifyLevel, VerifyReport
+from mirror.report.findings import Agreement, Sample, VerifyLevel, VerifyReport
 from mirror.verify import consistency, metadata
 from mirror.verify.blobs import BlobVerification
 from mirror.verify.expectations import Expectations, compare_images, reading
@@ -87,7 +86,7 @@ class Verification:
             raise UsageError("A sample is a part of the content, which level 'structure' does not read.")
         self._progress, self._threads = progress or NoProgress(), threads or available_cpus()
         self._expectations = Expectations.of(expect, records)
-        self._anchored: Sequence[Anchored] = ()
+        self._anchored: Sequence[Agreement] = ()
         self._findings: list[Finding] = []
         self._fresh: deque[Finding] = deque()
         self._place = Place.LAYOUT
