@@ -40,7 +40,7 @@ class Difference:
 
 
 class Reason(StrEnum):
-    """Why values could not be compared."""
+    """A reason why values could not be compared."""
 
     NOT_SELECTED = "it is not among the selected platforms"
     NO_MANIFEST = "its manifest is not available"

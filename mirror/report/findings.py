@@ -13,7 +13,7 @@ from mirror.errors import UsageError
 
 
 class VerifyLevel(StrEnum):
-    """How thoroughly to check. Each level includes those before it."""
+    """Levels of thoroughness; each includes those before it."""
 
     STRUCTURE = "structure"  # which files are there, and their sizes; only manifests are hashed
     CONTENT = "content"  # every byte is hashed

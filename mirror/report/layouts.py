@@ -1,4 +1,4 @@
-"""What was removed from a layout: results of `rm` and `prune`. Sizes are bytes."""
+"""Content removed from a layout: results of `rm` and `prune`. Sizes are bytes."""
 
 from __future__ import annotations
 

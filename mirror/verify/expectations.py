@@ -56,7 +56,7 @@ def reading(store: VerifiableStore) -> Read:
 
 @dataclass(frozen=True, slots=True)
 class Expectations:
-    """What the user knows about images: the digests of roots, by image name, and records."""
+    """The expected digests of images, by name, and the records that they must agree with."""
 
     digests: Mapping[str, Digest] = field(default_factory=dict)
     records: Sequence[Record] = ()
@@ -84,12 +84,12 @@ class Compared:
 
 
 def compare_images(read: Read, entries: Sequence[Entry], expectations: Expectations, where: str) -> Compared:
-    """Compare images with what the user knows about them.
+    """Compare images with the expectations of the user.
 
     Args:
         read: reads their manifests and configs; may block.
         entries: the images.
-        expectations: what the user knows about them.
+        expectations: the expected digests, and the records.
         where: the name of the store, for messages.
     """
     result = Compared()

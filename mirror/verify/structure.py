@@ -42,7 +42,7 @@ class Root:
 
 
 class Structure:
-    """What the images of a store need, and what the store has.
+    """The blobs that the images of a store need, and those that the store has.
 
     Findings about single blobs are kept in `pending` until all images that they affect are known.
     """
