@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from mirror.report.findings import Sample, VerifyLevel, VerifyReport
     from mirror.report.json import to_json
     from mirror.report.server import ServerInfo
+    from mirror.report.text import to_text
     from mirror.report.transfers import TransferReport
     from mirror.retry import RetryPolicy
     from mirror.serve import ServeOptions, serve_layouts
@@ -160,6 +161,7 @@ __all__ = [
     "repair_layout",
     "serve_layouts",
     "to_json",
+    "to_text",
     "verify_image",
     "verify_layout",
     "verify_receipt",
@@ -186,6 +188,7 @@ _MODULES = {  # the same as above, for the interpreter
     "report.findings": ["Sample", "VerifyLevel", "VerifyReport"],
     "report.json": ["to_json"],
     "report.server": ["ServerInfo"],
+    "report.text": ["to_text"],
     "report.transfers": ["TransferReport"],
     "retry": ["RetryPolicy"],
     "serve": ["ServeOptions", "serve_layouts"],

@@ -29,6 +29,7 @@ from mirror import (
     pull_images,
     push_images,
     remove_image,
+    to_text,
     verify_layout,
 )
 from tests.support import images
@@ -176,11 +177,11 @@ def test_nothing_is_loaded_that_is_not_needed(statement: str, unwanted: set[str]
 def test_the_whole_way_round_as_a_program_goes_it(tmp_path: Path) -> None:
     async def main(source: str, target: str) -> None:
         pulled = await pull_image(f"{source}/a:v1", tmp_path / "layout", PullOptions(PlatformSelection(all=True)))
-        assert pulled.lines() == [f"{source}/a:v1@{IMAGE.root}"]
+        assert to_text(pulled).lines == [f"{source}/a:v1@{IMAGE.root}"]
         verified = await verify_layout(tmp_path / "layout")
         assert (verified.verdict, verified.findings) == ("ok", ())
         pushed = await push_images(tmp_path / "layout", f"{target}/mirror", options=PushOptions())
-        assert pushed.lines() == [f"{target}/mirror/a:v1@{IMAGE.root}"]
+        assert to_text(pushed).lines == [f"{target}/mirror/a:v1@{IMAGE.root}"]
 
     with serving(EmbeddedRegistry()) as source, serving(EmbeddedRegistry()) as target:
         IMAGE.publish(source, "a", "v1")

@@ -12,8 +12,8 @@ from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
 from mirror.errors import UsageError
 from mirror.manage.inspect import InspectOptions, inspect_images
-from mirror.report import text
 from mirror.report.images import InspectedImage, Inspection
+from mirror.report.text import to_text
 
 _HELP = """Show what an image consists of: platforms, config and layers; in a registry, a layout or an archive.
 
@@ -51,7 +51,8 @@ def command(ctx: click.Context, location: str, images: tuple[str, ...], raw: boo
     elif digest:
         console.result([_only(found).digest])
     else:
-        options.show(Inspection(tuple(found)), text.inspection(found))
+        inspection = Inspection(tuple(found))
+        options.show(inspection, to_text(inspection))
 
 
 def _only(found: list[InspectedImage]) -> InspectedImage:

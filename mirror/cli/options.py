@@ -18,7 +18,7 @@ from mirror.errors import MirrorError, StorageError
 from mirror.fs.atomic import write_output
 from mirror.oci.descriptor import Platform
 from mirror.report.json import to_json
-from mirror.report.text import Text
+from mirror.report.text import Text, to_text
 from mirror.report.transfers import TransferReport
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -155,18 +155,19 @@ def show_result(result: object, text: Text) -> None:
 
 def show_transfer(report: TransferReport, *, lines_to_stderr: bool = False) -> None:
     """Show the result of a transfer and its failures. If the archive goes to stdout, the lines go to stderr."""
+    text = to_text(report)
     if lines_to_stderr:
-        for line in report.lines():
+        for line in text.lines:
             console.status(line)
     elif kept("as_json"):
-        console.result_json(report.to_json())
+        console.result_json(to_json(report))
     else:
-        console.result(report.lines())
-    for text, hint in report.complaints():
-        console.error(text, hint)
-    for text in report.remarks():
-        console.warning(text)
-    console.status(report.summary())
+        console.result(text.lines)
+    for error, hint in text.errors:
+        console.error(error, hint)
+    for warning in text.warnings:
+        console.warning(warning)
+    console.status(text.summary)
 
 
 def write_file(path: Path, text: str, option: str) -> None:

@@ -126,7 +126,7 @@ def command(
         report = run(pull_images(names, output, pulling, bars))
     options.show_transfer(report)
     if digestfile and not dry_run:
-        digests = "".join(f"{image.digest}\n" for image in report.images if not image.failure)
+        digests = "".join(f"{image.digest}\n" for image in report.images if not image.error)
         options.write_file(digestfile, digests, "--digestfile")
     report.raise_failures()
 

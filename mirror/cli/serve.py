@@ -14,7 +14,7 @@ import click
 
 from mirror.cli import console, options
 from mirror.cli.progress import ACCESS_LOG, log_to_stderr
-from mirror.report import text
+from mirror.report.text import to_text
 from mirror.serve import ServeOptions, serve_layouts
 
 _HELP = """Serve layouts in place as a read-only registry: for docker, podman, containerd and skopeo.
@@ -72,7 +72,7 @@ def command(
 async def _serve(layouts: tuple[Path, ...], serving: ServeOptions, quiet: bool) -> None:
     stop = _stop_on_signals(serving.shutdown_timeout)
     async with serve_layouts(layouts, serving) as server:
-        result = text.server_info(server)
+        result = to_text(server)
         if not quiet:
             console.status(result.summary)
         options.show_result(server, result)

@@ -18,7 +18,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.records import CAP, Record, parse_records
 from mirror.report.findings import VerifyLevel, VerifyReport
-from mirror.report.verification_text import verification
+from mirror.report.text import to_text
 from mirror.stores.location import Location
 from mirror.verify import Verification
 
@@ -225,7 +225,7 @@ def _show(report: VerifyReport, fail_on: Severity, junit: Path | None) -> int:
         from mirror.report.junit import to_junit  # loads the XML library
 
         options.write_file(junit, to_junit(report), "--junit")
-    text = verification(report)
+    text = to_text(report)
     options.show_result(report, text)
     console.status(text.summary)
     return report.exit_code

@@ -32,8 +32,7 @@ from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.registry import Client, RegistryOptions, open_source
-from mirror.report.findings import VerifyLevel, VerifyReport
-from mirror.report.repairs import RepairReport
+from mirror.report.findings import RepairReport, VerifyLevel, VerifyReport
 from mirror.retry import RetryPolicy
 from mirror.stores.location import Transport
 from mirror.transfer.naming import PushTarget

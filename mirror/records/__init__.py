@@ -1,8 +1,8 @@
-"""Digest records: what an image consists of, as a page that a person can read and carry apart from the image.
+"""Digest records: pages that list what an image consists of, to be carried separately from it.
 
-A layout can prove only that it agrees with itself. A record that came out of band says what was published: the digest
-of the index and, for each platform, its manifest, image ID and layers with sizes, entrypoint, command and history.
-The format is that of docker-library/repo-info, which publishes such pages for Docker's official images.
+A layout can prove only that it agrees with itself. A record that was received separately says what was published: the
+digest of the index and, for each platform, its manifest, image ID and layers with sizes, entrypoint, command and
+history. The format is that of docker-library/repo-info, which publishes such pages for Docker's official images.
 
     `document`    the values
     `formatting`  sizes, dates, platforms and lists: value → text, text → value
@@ -14,7 +14,7 @@ The format is that of docker-library/repo-info, which publishes such pages for D
     `compare`     two records → the differences, side by side
     `capture`     an image of a registry or a layout → a record
 
-All but `capture` is pure: bytes in, values out.
+Only `capture` does I/O.
 """
 
 from mirror.records.build import ModificationTimes, build_record, image_configs

@@ -24,7 +24,7 @@ from mirror.strictjson import Fields
 
 ModificationTimes = Mapping[Digest, float | None]  # seconds since the epoch
 
-MEDIA_TYPE = re.compile(r"[!-_a-~]+(?: +[!-_a-~]+)*")  # what can be written between backticks on one line
+MEDIA_TYPE = re.compile(r"[!-_a-~]+(?: +[!-_a-~]+)*")  # fits between backticks on one line
 _UNKNOWN = Platform("unknown", "unknown")
 
 
@@ -35,22 +35,22 @@ def build_record(
     configs: Mapping[Digest, bytes],
     modified: ModificationTimes | None = None,
 ) -> Record:
-    """Build the record of an image, as far as its parts are available.
+    """Build the record of an image; parts that are not available are None in it.
 
     Args:
         name: the name in the record, with tag or digest.
-        root: its index or manifest, which must be in `documents`.
-        documents: its manifests and indexes. Without a manifest, its `image` is None.
-        configs: the bytes of its configs. Without a config, its `config` is None.
-        modified: the Last-Modified of layers.
+        root: the image's index or manifest, which must be in `documents`.
+        documents: its manifests and indexes.
+        configs: the bytes of its configs.
+        modified: the Last-Modified of its layers.
 
     Raises:
-        InvalidContent: a config is broken, or something cannot be written in a record.
+        InvalidContent: a config is broken, or a value cannot be written in a record.
     """
     document = documents[root.digest]
     children = list(_leaves(document, documents)) if document.is_index else [replace(root, platform=None)]
     available = dict.fromkeys(child.digest for child in children if child.digest in documents)
-    # Each manifest once: an index may list the same one forty thousand times.
+    # Parse each manifest once: an index may list the same one forty thousand times.
     images = {digest: _image(digest, documents[digest], configs, modified or {}) for digest in available}
     return Record(
         name=name,
@@ -92,24 +92,28 @@ def _manifest(child: Descriptor, found: tuple[RecordedImage, Platform] | None) -
 def _image(
     digest: Digest, document: Document, configs: Mapping[Digest, bytes], modified: ModificationTimes
 ) -> tuple[RecordedImage, Platform]:
-    """Return what a manifest says, and the platform in its config."""
-    config, what = document.config, f"the config of {digest}"
+    """Return the image of a manifest, and the platform in its config."""
+    config = document.config
     is_image = config is not None and config.media_type in CONFIG_TYPES
     data = configs.get(config.digest) if config and is_image else b"{}"
-    settings = None if data is None else Fields.load(data, what)
+    settings = None if data is None else Fields.load(data, f"the config of {digest}")
+    layers = (
+        RecordedLayer(
+            layer.digest,
+            layer.size,
+            _media_type(layer.media_type, layer.digest),
+            whole_seconds(modified.get(layer.digest)),
+        )
+        for layer in document.layers
+    )
     image = RecordedImage(
         media_type=_media_type(document.media_type, digest),
         image_id=config.digest if config else None,
-        layers=tuple(_layer(layer, modified) for layer in document.layers),
+        layers=tuple(layers),
         config=None if settings is None else _config(settings),
     )
     platform = Platform.from_fields(settings) if settings else _UNKNOWN
-    return image, Platform(platform.os, platform.architecture)  # the generator prints no more of it
-
-
-def _layer(layer: Descriptor, modified: ModificationTimes) -> RecordedLayer:
-    media_type = _media_type(layer.media_type, layer.digest)
-    return RecordedLayer(layer.digest, layer.size, media_type, whole_seconds(modified.get(layer.digest)))
+    return image, Platform(platform.os, platform.architecture)  # the generator prints only these two
 
 
 def _media_type(text: str, digest: Digest) -> str:
@@ -118,27 +122,22 @@ def _media_type(text: str, digest: Digest) -> str:
     return text
 
 
-# --- configs -----------------------------------------------------------------------------------------------------
-
-
 def _config(settings: Fields) -> RecordedConfig:
     inner = settings.nested("config") or Fields({}, settings.at("config"))
-    shell = _words(inner, "Shell")
+    shell, history = _words(inner, "Shell"), []
+    for entry in settings.objects("history"):
+        created = entry.get("created")
+        seconds = parse_rfc3339(created) if isinstance(created, str) else None
+        history.append(HistoryEntry(seconds, instruction(entry.string("created_by"), shell or ())))
     return RecordedConfig(
         docker_version=escape(settings.string("docker_version")).replace("\n", "\\n") or None,
         entrypoint=_words(inner, "Entrypoint") or None,
         command=_words(inner, "Cmd"),
         shell=shell,
-        history=tuple(_history_entry(entry, shell or ()) for entry in settings.objects("history")),
+        history=tuple(history),
     )
 
 
-def _history_entry(entry: Fields, shell: tuple[str, ...]) -> HistoryEntry:
-    created = entry.get("created")
-    seconds = parse_rfc3339(created) if isinstance(created, str) else None
-    return HistoryEntry(seconds, instruction(entry.string("created_by"), shell))
-
-
 def _words(settings: Fields, name: str) -> tuple[str, ...] | None:
-    """Return the words of a command; None if there is none, which is not the same as one without words."""
+    """Return the words of a command; None if there is no command, which is not the same as an empty one."""
     return None if settings.get(name) is None else settings.strings(name)

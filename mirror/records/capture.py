@@ -1,10 +1,10 @@
-"""Record what an image of a registry, a layout or an archive consists of.
+"""Record an image of a registry, a layout or an archive.
 
     1. walk the graph, verifying every manifest
     2. read and verify the configs
     3. get the date of every layer: Last-Modified from a HEAD request, or the time of a file in a layout
 
-Layers are not read: a record says what the manifests reference, and `verify` says whether the layers match.
+Layers are not read: a record lists what the manifests reference, and `verify` checks whether the layers match.
 """
 
 from __future__ import annotations
@@ -35,7 +35,13 @@ _CONCURRENCY = 8  # small requests
 
 @dataclass(frozen=True, slots=True)
 class RecordOptions:
-    """How to record: `name` is the name in the record, if there is one image; by default its own."""
+    """Options of `record_images`.
+
+    Attributes:
+        name: the name in the record, if there is only one image; by default the image's own name.
+        retry: how often to try each request.
+        registries: how to connect to registries.
+    """
 
     name: str | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -48,20 +54,24 @@ async def record_images(
     """Record an image of a registry, or images of a layout or an archive.
 
     Args:
-        what: a location: an image name, a directory, an archive, or one with a prefix such as `oci:`.
-        images: which images of a layout or an archive; by default all, without the referrers of these.
-        options: how.
+        what: an image name, a directory or an archive, or a location with a prefix such as `oci:`.
+        images: the images of a layout or archive; by default all except referrers of other images.
+        options: see `RecordOptions`.
 
     Raises:
         NotFound: there is no such directory, archive or image.
         UsageError: an image has no name, or some of its platforms were left out on purpose.
-        TransferError: the registry could not be reached, or refused.
+        TransferError: the registry could not be reached, or refused the request.
         ContentError: the layout, a manifest or a config is broken.
     """
     options = options or RecordOptions()
     async with opened_images(str(what), images, options.registries, options.retry) as store:
         if isinstance(store, LocalImages):
-            return await _record_local(store, images, options.name)
+            entries = store.entries(images) if images else await _without_referrers(store)
+            if options.name and len(entries) > 1:
+                text = f"{store.name}: {len(entries)} images cannot all be named {options.name!r}."
+                raise UsageError(text, hint="Choose one image.")
+            return [await _record_entry(store.store, entry, options.name) for entry in entries]
         image = store.images()[0]
         entry, source = await store.resolve(image), store.source(image)
         assert image.reference is not None, "registry images have references"
@@ -70,15 +80,8 @@ async def record_images(
         return [await _record(source, partial(store.modified, image.reference), graph, name, options.retry)]
 
 
-async def _record_local(store: LocalImages, images: Sequence[str], name: str | None) -> list[Record]:
-    entries = store.entries(images) if images else await _images(store)
-    if name and len(entries) > 1:
-        raise UsageError(f"{store.name}: {len(entries)} images cannot all be named {name!r}.", hint="Choose one image.")
-    return [await _record_entry(store.store, entry, name) for entry in entries]
-
-
-async def _images(store: LocalImages) -> list[Entry]:
-    """Return the entries without the referrers of other entries."""
+async def _without_referrers(store: LocalImages) -> list[Entry]:
+    """Return all entries that are not referrers of other entries."""
     entries = store.entries()
     referrers, found = LayoutReferrers(store.store, entries), set[str]()
     for entry in entries:
@@ -90,7 +93,8 @@ async def _images(store: LocalImages) -> list[Entry]:
 async def _record_entry(store: Layout | Archive, entry: Entry, name: str | None) -> Record:
     if name is None and entry.reference is None:
         raise UsageError(
-            f"{entry.name}: the layout does not say which repository it is from.", hint="Name the image with --as NAME."
+            f"{entry.name}: the layout does not say which repository the image is from.",
+            hint="Name the image with --as NAME.",
         )
     if entry.kept is not None:
         raise UsageError(
@@ -111,7 +115,7 @@ async def _record(
     documents = {digest: node.document for digest, node in graph.nodes.items()}
     configs = image_configs(documents)
     if len(affordable(configs.values())) < len(configs):
-        raise InvalidContent(f"{name}: its configs have more than {MOST_BYTES} bytes in all.")
+        raise InvalidContent(f"{name}: its configs have more than {MOST_BYTES} bytes in total.")
     contents = await map_concurrently(configs.values(), lambda config: read_small(source, config, retry), _CONCURRENCY)
     layers = {layer.digest: layer for one in documents.values() for layer in one.layers if not layer.is_foreign}
 

@@ -1,7 +1,7 @@
-"""Compare two records of one image, value by value: the one that was published, and the one of what is there.
+"""Compare two records of one image, value by value: the one that was published, and one of the image that was found.
 
-The dates of layers are not compared: they belong to a registry, not to the image. Values that only one side has are
-not compared either, and are listed.
+The dates of layers are not compared: they belong to a registry, not to the image. Values that only one record has are
+listed as not compared.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _RUN_PREFIX = re.compile(r"^(?:RUN )* *")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One value that differs: where, what the record says, and what was found."""
+    """One value that differs: its place in the image, the value in the record, and the value found."""
 
     where: str
     recorded: str
@@ -40,7 +40,7 @@ class Difference:
 
 
 class Reason(StrEnum):
-    """Why values could not be compared."""
+    """A reason why values could not be compared."""
 
     NOT_SELECTED = "it is not among the selected platforms"
     NO_MANIFEST = "its manifest is not available"
@@ -50,7 +50,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NotCompared:
-    """Values that only one side has: where, why, and in which manifest."""
+    """Values that only one record has: where, why, and in which manifest."""
 
     where: str
     reason: Reason
@@ -59,7 +59,7 @@ class NotCompared:
 
 @dataclass(slots=True)
 class Comparison:
-    """The result. `agreed` counts the values that are equal, by kind."""
+    """The result of a comparison. `agreed` counts the equal values by kind."""
 
     differences: list[Difference] = field(default_factory=list)
     not_compared: list[NotCompared] = field(default_factory=list)
@@ -71,8 +71,8 @@ def compare(recorded: Record, found: Record, *, partial: bool = False) -> Compar
 
     Args:
         recorded: the trusted record, which is complete.
-        found: what is there; a manifest without `image`, or an image without `config`, is not available.
-        partial: whether `found` has only some of the manifests, under another root, as after a pull of some platforms.
+        found: the record of the image that was found; parts that are not available are None.
+        partial: whether `found` has only some of the manifests under another root, as after a pull of some platforms.
     """
     comparer = _Comparer(partial, platforms=(recorded.media_type is None) is (found.media_type is None))
     if not partial:
@@ -87,12 +87,13 @@ def compare(recorded: Record, found: Record, *, partial: bool = False) -> Compar
         extra = found.manifests[index]
         comparer.compare(f"additional manifest {index + 1} ({extra.platform})", None, extra.digest)
     if order != sorted(order):
-        comparer.compare("order of the manifests", _numbers(sorted(order)), _numbers(order))
+        before, after = (", ".join(str(index + 1) for index in indexes) for indexes in (sorted(order), order))
+        comparer.compare("order of the manifests", before, after)
     return comparer.result
 
 
 def _partners(recorded: Sequence[RecordedManifest], found: Sequence[RecordedManifest]) -> list[int | None]:
-    """Return the index of the same manifest in `found`, by digest or else by platform, for each recorded one."""
+    """Return, for each recorded manifest, the index of its partner in `found`: by digest, or else by platform."""
     keys: tuple[Callable[[RecordedManifest], object], ...] = (
         lambda manifest: (manifest.digest, manifest.platform),
         lambda manifest: manifest.digest,
@@ -112,14 +113,14 @@ def _partners(recorded: Sequence[RecordedManifest], found: Sequence[RecordedMani
 
 
 class _Comparer:
-    """Compares part after part, and collects the result."""
+    """Compares one part after the other, and collects the result."""
 
     def __init__(self, partial: bool, platforms: bool) -> None:
         self.result = Comparison()
         self._partial, self._platforms = partial, platforms
 
     def compare(self, where: str, recorded: object, found: object, *, kind: str = "") -> bool:
-        """Compare one value. If both are equal, count it under `kind`, else note the difference."""
+        """Compare one value. If it is equal, count it under `kind`, otherwise note the difference."""
         if recorded == found:
             self.result.agreed.update([kind] if kind else [])
             return True
@@ -135,7 +136,7 @@ class _Comparer:
             return
         self.compare(f"{where}: digest", recorded.digest, found.digest, kind="manifest")
         if self._platforms and (found.platform.known or (found.image and found.image.config)):
-            # An index says more about a platform than a config; if only the config can tell, it must be available.
+            # Without a platform in the index, only the config has it.
             self.compare(f"{where}: platform", format_platform(recorded.platform), format_platform(found.platform))
         if recorded.image and found.image:
             self._compare_image(where, recorded.image, found.image, recorded.digest)
@@ -144,7 +145,7 @@ class _Comparer:
 
     def _compare_image(self, where: str, recorded: RecordedImage, found: RecordedImage, manifest: Digest) -> None:
         if (recorded.media_type, found.media_type) != (DOCKER_MANIFEST, OCI_MANIFEST):
-            # The public generator prints Docker's type for OCI manifests too; the digest covers the real one.
+            # The public generator prints Docker's type for OCI manifests, too; the digest covers the real one.
             self.compare(f"{where}: media type", recorded.media_type, found.media_type)
         self.compare(f"{where}: image ID", recorded.image_id, found.image_id, kind="image ID")
         for number, (ours, theirs) in enumerate(zip_longest(recorded.layers, found.layers), 1):
@@ -164,7 +165,7 @@ class _Comparer:
             with_sizes = recorded.size not in (None, found.size)
             texts = (f"{one.digest}, {one.size} bytes" if with_sizes else one.digest for one in (recorded, found))
             self.compare(f"{where}: digest", *texts)
-            return  # another layer: its other differences follow from that
+            return  # for another layer, the other differences follow
         agree = recorded.size is None or self.compare(f"{where}: size", recorded.size, found.size)
         agree &= self.compare(f"{where}: media type", recorded.media_type, found.media_type)
         self.result.agreed.update(["layer"] if agree else [])
@@ -175,38 +176,29 @@ class _Comparer:
         self.compare(f"{where}: entrypoint", recorded.entrypoint, found.entrypoint)
         self.compare(f"{where}: command", recorded.command, found.command)
         self.compare(f"{where}: shell", recorded.shell, found.shell)
-        self._compare_history(f"{where}: history", recorded.history, found.history)
-        self.result.agreed.update(["config"] if len(self.result.differences) == before else [])
-
-    def _compare_history(self, where: str, recorded: Sequence[HistoryEntry], found: Sequence[HistoryEntry]) -> None:
-        """Note only the first difference: most of those after it only repeat it."""
-        entries = list(zip_longest(recorded, found))
-        different = [number for number, pair in enumerate(entries) if _normalized(pair[0]) != _normalized(pair[1])]
-        if different:
-            ours, theirs = entries[different[0]]
+        steps = list(zip_longest(recorded.history, found.history))
+        different = [number for number, pair in enumerate(steps) if _normalized(pair[0]) != _normalized(pair[1])]
+        if different:  # note only the first step: the differences after it usually follow from it
             more = f" and {len(different) - 1} more" if len(different) > 1 else ""
-            self.compare(f"{where}, step {different[0] + 1}{more}", _entry_text(ours), _entry_text(theirs))
+            self.compare(f"{where}: history, step {different[0] + 1}{more}", *map(_step_text, steps[different[0]]))
+        self.result.agreed.update(["config"] if len(self.result.differences) == before else [])
 
     def _skip(self, where: str, reason: Reason, manifest: Digest) -> None:
         self.result.not_compared.append(NotCompared(where, reason, manifest))
 
 
 def _normalized(entry: HistoryEntry | None) -> tuple[int | None, str] | None:
-    """Return an entry without the RUN that older generators put before every instruction, and their spaces."""
+    """Return an entry without the RUN and the spaces that older generators put before every instruction."""
     if entry is None:
         return None
     arguments, newline, instruction = entry.command.rpartition("\n")
     return entry.created, arguments + newline + _RUN_PREFIX.sub("", instruction)
 
 
-def _entry_text(entry: HistoryEntry | None) -> str | None:
+def _step_text(entry: HistoryEntry | None) -> str | None:
     if entry is None:
         return None
     return f"{'no date' if entry.created is None else format_http_date(entry.created)}: {entry.command}"
-
-
-def _numbers(indexes: Sequence[int]) -> str:
-    return ", ".join(str(index + 1) for index in indexes)
 
 
 def _text(value: object) -> str:
@@ -216,16 +208,14 @@ def _text(value: object) -> str:
 
 
 def _excerpts(recorded: str, found: str) -> tuple[str, str]:
-    """Return both texts; of long ones, the part around the first difference."""
+    """Return both texts, shortened to the part around the first difference if they are long."""
     if max(len(recorded), len(found)) <= _MAX_SHOWN:
         return recorded, found
-    common = next(
-        (i for i, (a, b) in enumerate(zip(recorded, found, strict=False)) if a != b), min(len(recorded), len(found))
-    )
-    start = max(0, common - _CONTEXT)
-    return _excerpt(recorded, start), _excerpt(found, start)
-
-
-def _excerpt(text: str, start: int) -> str:
+    pairs = enumerate(zip(recorded, found, strict=False))
+    first = next((index for index, (ours, theirs) in pairs if ours != theirs), min(len(recorded), len(found)))
+    start = max(0, first - _CONTEXT)
     end = start + _MAX_SHOWN
-    return ("…" if start else "") + text[start:end] + ("…" if len(text) > end else "")
+    before, after = (
+        ("…" if start else "") + text[start:end] + ("…" if len(text) > end else "") for text in (recorded, found)
+    )
+    return before, after

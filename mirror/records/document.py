@@ -1,4 +1,4 @@
-"""The values of a record. Times are whole seconds since the epoch, sizes are bytes; None means not known."""
+"""The values of a record. Times are whole seconds since the epoch, sizes are bytes, None means unknown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mirror.oci.digest import Digest
 
 @dataclass(frozen=True, slots=True)
 class RecordedLayer:
-    """One layer, as it is transferred. `modified` is the registry's Last-Modified."""
+    """One layer, compressed as in the registry. `modified` is the registry's Last-Modified."""
 
     digest: Digest
     size: int | None
@@ -20,7 +20,7 @@ class RecordedLayer:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One entry of the history: a Dockerfile instruction, perhaps of several lines."""
+    """One entry of the history: a Dockerfile instruction of one or more lines."""
 
     created: int | None
     command: str
@@ -28,7 +28,7 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class RecordedConfig:
-    """What the config says about how the image was built and what it runs. An artifact's config says none of it."""
+    """The fields of a config about how the image was built and what it runs; an artifact's config has none of them."""
 
     docker_version: str | None = None
     entrypoint: tuple[str, ...] | None = None
@@ -39,7 +39,7 @@ class RecordedConfig:
 
 @dataclass(frozen=True, slots=True)
 class RecordedImage:
-    """What a manifest says. `image_id` is the digest of its config; `config` is None if it is not available."""
+    """The content of a manifest. `image_id` is the digest of its config; `config` is None if not available."""
 
     media_type: str | None
     image_id: Digest | None
@@ -48,12 +48,12 @@ class RecordedImage:
 
     @property
     def size(self) -> int:
-        """The bytes of the layers, as they are transferred."""
+        """The bytes of the compressed layers."""
         return sum(layer.size or 0 for layer in self.layers)
 
     @property
     def estimated_length(self) -> int:
-        """A lower bound of the characters on the page."""
+        """A lower bound for the number of characters on the page."""
         history = self.config.history if self.config else ()
         return sum(len(entry.command) for entry in history) + 100 * len(self.layers)
 
@@ -69,9 +69,9 @@ class RecordedManifest:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image.
+    """The record of one image.
 
-    `media_type` is that of its index. It is None for an image without an index; then the only manifest has `digest`.
+    `media_type` is that of its index; None for an image without an index, whose only manifest has the digest `digest`.
     """
 
     name: str
@@ -80,12 +80,8 @@ class Record:
     manifests: tuple[RecordedManifest, ...]
 
     @property
-    def repository(self) -> str:
-        return repository_of(self.name)
-
-    @property
     def estimated_length(self) -> int:
-        """A lower bound of the characters on the page. A manifest may be listed many times; it is measured once."""
+        """A lower bound for the number of characters on the page. Each manifest is measured only once."""
         images = {manifest.digest: manifest.image for manifest in self.manifests}
         lengths = {digest: image.estimated_length if image else 0 for digest, image in images.items()}
         return sum(lengths[manifest.digest] for manifest in self.manifests)

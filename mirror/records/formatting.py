@@ -1,7 +1,7 @@
 """Sizes, dates, platforms and lists as a record prints them, in both directions.
 
-Text must be exactly what would be written: `30.1 MB (30113134 bytes)` contradicts itself if any digit is changed, and a
-date must have the right day of the week. Parsers return None for text in another form; digits must be ASCII.
+Parsers accept only what would be written: a date must have the right day of the week, digits must be ASCII. They return
+None for any other text.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PLATFORM = re.compile(
 
 
 def format_size(size: int) -> str:
-    """Format bytes in the first unit of which there are at most 1000, and exactly: `30.1 MB (30113134 bytes)`."""
+    """Format bytes, rounded and exactly, as in `30.1 MB (30113134 bytes)`."""
     unit = 0
     while size // 1000**unit > 1000 and unit < len(_UNITS) - 1:
         unit += 1
@@ -45,7 +45,7 @@ def format_size(size: int) -> str:
 
 
 def parse_size(text: str) -> int | None:
-    """Return the bytes of a size. The rounded number may disagree: compare with `format_size`."""
+    """Return the bytes of a size. The rounded number is not checked: compare with `format_size`."""
     found = _SIZE.fullmatch(text)
     if not found or (found[3] is None) != (found[2] == "B"):
         return None
@@ -61,7 +61,7 @@ def format_http_date(seconds: int) -> str:
 
 
 def parse_http_date(text: str) -> int | None:
-    """Return the time of a date that exists and was on that day of the week."""
+    """Return the time of a date that exists and has the right day of the week."""
     found = HTTP_DATE.fullmatch(text)
     if not found or found[2] not in _MONTHS:
         return None
@@ -75,7 +75,7 @@ def parse_http_date(text: str) -> int | None:
 
 
 def parse_rfc3339(text: str) -> int | None:
-    """Return the time in a config, in whole seconds."""
+    """Return a time in a config (RFC 3339), rounded down."""
     found = _RFC3339.fullmatch(text)
     try:
         when = datetime.fromisoformat(f"{found[1]}T{found[2]}{found[3].upper()}") if found else None
@@ -85,7 +85,7 @@ def parse_rfc3339(text: str) -> int | None:
 
 
 def whole_seconds(time: float | None) -> int | None:
-    """Round down the time of a file or of a registry; None if it cannot be formatted as a date."""
+    """Round a time down; return None if it cannot be formatted as a date."""
     try:
         return None if time is None else _seconds(_EPOCH + timedelta(seconds=int(time)))
     except (ValueError, OverflowError):
@@ -122,9 +122,10 @@ def parse_platform(text: str) -> Platform | None:
 
 
 def format_list(values: Sequence[str]) -> str:
-    r"""Format a list as Perl's Mojo::JSON does, `["\/bin\/sh","-c"]`, with all that is not printable escaped."""
+    r"""Format a list as Perl's Mojo::JSON does, `["\/bin\/sh","-c"]`, and escape what is not printable."""
     text = json.dumps(list(values), ensure_ascii=False, separators=(",", ":")).replace("/", "\\/")
-    return "".join(char if char.isprintable() else _escape(char) for char in text)
+    text = text.replace("\x7f", "\\u007f")  # which json.dumps never escapes
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def parse_list(text: str) -> tuple[str, ...] | None:
@@ -135,8 +136,3 @@ def parse_list(text: str) -> tuple[str, ...] | None:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         return None
     return tuple(values)
-
-
-def _escape(char: str) -> str:
-    """Escape a character for JSON, which itself only demands it for control characters below U+0020."""
-    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"

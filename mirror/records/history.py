@@ -36,7 +36,7 @@ def instruction(created_by: str, shell: Sequence[str] = ()) -> str:
         split = _find_shell(text, counted.end(), shells)
         arguments, text = (f"# ARGS: {text[counted.end() : split]}\n", text[split + 1 :]) if split else ("", text)
     if text.startswith("|") and not arguments:
-        return escape(_UNCLEAR + text)  # arguments may contain spaces, so their end cannot be told
+        return escape(_UNCLEAR + text)  # arguments may contain spaces, so their end is unknown
     text = text.removeprefix(next(filter(text.startswith, shells), ""))
     if nop := _NOP.match(text):
         text = text[nop.end() :]
@@ -46,15 +46,15 @@ def instruction(created_by: str, shell: Sequence[str] = ()) -> str:
 
 
 def escape(text: str) -> str:
-    """Escape what a terminal would interpret, and lines that would be parsed as another part of a record.
+    """Escape terminal sequences, and lines that would be parsed as another part of a record.
 
-    A history is written by the image's author. Unescaped, an entry could end the block and continue with forged layers.
+    The image's author writes the history. Unescaped, an entry could end the block and continue with forged layers.
     """
     return "\n".join(map(_escape_line, text.split("\n")))
 
 
 def date_line(line: str) -> str | None:
-    """Return the date, valid or not, if a line of a record's history is one; None if it is part of a command."""
+    """Return the date, valid or not, of a date line in a record's history; None for a line of a command."""
     text = line.removeprefix("# ")
     return text if text != line and (text == NO_DATE or HTTP_DATE.fullmatch(text)) else None
 
@@ -70,9 +70,9 @@ def _escape_line(line: str) -> str:
 
 
 def _find_shell(text: str, start: int, shells: Sequence[str]) -> int:
-    """Return the position of the space before the shell, 0 if there is none.
+    """Return the position of the space before the shell, or 0 if there is no shell on the first line.
 
-    Not a regular expression, which could take exponential time with a hostile shell.
+    A regular expression could take exponential time with a hostile shell.
     """
     end = text.find("\n", start)
     positions = [text.find(f" {shell}", start) for shell in shells]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from mirror.records.document import Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
+from mirror.records.document import Record, RecordedImage
 from mirror.records.formatting import format_http_date
 from mirror.strictjson import JsonObject
 
@@ -15,54 +15,35 @@ def to_json(records: Iterable[Record]) -> JsonObject:
 
 
 def _record(record: Record) -> JsonObject:
-    return {
-        "name": record.name,
-        "digest": record.digest,
-        "mediaType": record.media_type,
-        "manifests": [_manifest(manifest) for manifest in record.manifests],
-    }
-
-
-def _manifest(manifest: RecordedManifest) -> JsonObject:
-    return {
-        "platform": manifest.platform.to_json(),
-        "digest": manifest.digest,
-        **(_image(manifest.image) if manifest.image else {}),
-    }
+    manifests = [
+        {
+            "platform": manifest.platform.to_json(),
+            "digest": manifest.digest,
+            **(_image(manifest.image) if manifest.image else {}),
+        }
+        for manifest in record.manifests
+    ]
+    return {"name": record.name, "digest": record.digest, "mediaType": record.media_type, "manifests": manifests}
 
 
 def _image(image: RecordedImage) -> JsonObject:
-    return {
-        "mediaType": image.media_type,
-        "totalSize": image.size,
-        "imageId": image.image_id,
-        **(_config(image.config) if image.config else {}),
-        "layers": [_layer(layer) for layer in image.layers],
-    }
-
-
-def _config(config: RecordedConfig) -> JsonObject:
-    return {
-        "dockerVersion": config.docker_version,
-        "entrypoint": _list(config.entrypoint),
-        "command": _list(config.command),
-        "shell": _list(config.shell),
-        "history": [{"created": _date(entry.created), "command": entry.command} for entry in config.history],
-    }
-
-
-def _layer(layer: RecordedLayer) -> JsonObject:
-    return {
-        "digest": layer.digest,
-        "size": layer.size,
-        "mediaType": layer.media_type,
-        "lastModified": _date(layer.modified),
-    }
+    document: JsonObject = {"mediaType": image.media_type, "totalSize": image.size, "imageId": image.image_id}
+    if config := image.config:
+        document["dockerVersion"] = config.docker_version
+        for name, words in ("entrypoint", config.entrypoint), ("command", config.command), ("shell", config.shell):
+            document[name] = None if words is None else list(words)
+        document["history"] = [{"created": _date(one.created), "command": one.command} for one in config.history]
+    document["layers"] = [
+        {
+            "digest": layer.digest,
+            "size": layer.size,
+            "mediaType": layer.media_type,
+            "lastModified": _date(layer.modified),
+        }
+        for layer in image.layers
+    ]
+    return document
 
 
 def _date(seconds: int | None) -> str | None:
     return None if seconds is None else format_http_date(seconds)
-
-
-def _list(words: Sequence[str] | None) -> list[str] | None:
-    return None if words is None else list(words)

@@ -1,7 +1,7 @@
-"""A record as a page of Markdown, line for line as the public generator writes it today.
+"""A record as a page of Markdown, line for line as the public generator writes it.
 
-There is one difference: the generator prints Docker's media type for every manifest in an index; this page has its own
-(docs/reference/records.md).
+There is one difference: for a manifest in an index, the generator always prints Docker's media type, this page the real
+one (docs/reference/records.md).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mirror.oci.digest import Digest
-from mirror.records.document import Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
+from mirror.records.document import Record, RecordedConfig, RecordedImage, RecordedManifest, repository_of
 from mirror.records.formatting import format_http_date, format_list, format_platform, format_size
 from mirror.records.history import FENCE, NO_DATE
 
@@ -59,12 +59,17 @@ def _section(record: Record, manifest: RecordedManifest) -> Iterator[str]:
     yield ""
     yield "-\tLayers:"
     for layer in image.layers:
-        yield from _layer(layer)
+        yield f"\t-\t`{layer.digest}`  "
+        if layer.modified is not None:
+            yield f"\t\tLast Modified: {format_http_date(layer.modified)}  "
+        if layer.size is not None:
+            yield f"\t\tSize: {format_size(layer.size)}  "
+        yield f"\t\tMIME: {layer.media_type}"
 
 
 def _pull(record: Record, digest: Digest) -> Iterator[str]:
     yield f"{FENCE}console"
-    yield f"$ docker pull {record.repository}@{digest}"
+    yield f"$ docker pull {repository_of(record.name)}@{digest}"
     yield FENCE
 
 
@@ -81,12 +86,3 @@ def _settings(image: RecordedImage, config: RecordedConfig) -> Iterator[str]:
     for name, values in lists.items():
         if values is not None:
             yield f"-\t{name}: `{format_list(values)}`"
-
-
-def _layer(layer: RecordedLayer) -> Iterator[str]:
-    yield f"\t-\t`{layer.digest}`  "
-    if layer.modified is not None:
-        yield f"\t\tLast Modified: {format_http_date(layer.modified)}  "
-    if layer.size is not None:
-        yield f"\t\tSize: {format_size(layer.size)}  "
-    yield f"\t\tMIME: {layer.media_type}"

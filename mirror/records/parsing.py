@@ -1,7 +1,7 @@
-"""Parse the page of a record. A line that the generator would not write is an error that shows it.
+"""Parse the page of a record. A line that the generator would not write is an error.
 
-No line is skipped, so nothing that has been added or removed goes unnoticed. What a page says twice must agree: a
-rounded size and its bytes, the total size and the layers, the list of platforms and their sections.
+No line is skipped, so nothing can be added or removed unnoticed. Values that occur twice must agree: a rounded size and
+its bytes, the total size and the layers, the list of platforms and their sections.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mirror.records.formatting import (
 from mirror.records.history import FENCE, NO_DATE, date_line, escape
 from mirror.records.markdown import TOTAL_NOTE
 
-CAP = 16 * 1024 * 1024  # bytes of a file of records; the largest published one has less than one MiB
+CAP = 16 * 1024 * 1024  # bytes of a file of records; the largest published one has less than 1 MiB
 _SHOWN = 100  # characters of a line that an error shows
 
 _BACKTICKS = re.compile(r"`(.*)`")
@@ -48,11 +48,11 @@ def parse_records(data: bytes, name: str) -> list[Record]:
     """Parse a file of records.
 
     Args:
-        data: its bytes.
-        name: the name of the file in errors.
+        data: the content of the file.
+        name: the name of the file, for errors.
 
     Raises:
-        InvalidRecord: it is too large or not UTF-8, or a line cannot be parsed or contradicts another one.
+        InvalidRecord: it is too large or not UTF-8, or a line cannot be parsed or contradicts another line.
     """
     if len(data) > CAP:
         raise InvalidRecord(f"{name} is not a file of records: it has more than {CAP} bytes.")
@@ -70,7 +70,7 @@ def parse_records(data: bytes, name: str) -> list[Record]:
 
 
 class _Lines:
-    """The lines of a file, consumed from the top. `number` is that of the last one taken, counted from 1."""
+    """The lines of a file, taken from the top. `number` is that of the last line taken, counted from 1."""
 
     def __init__(self, text: str, name: str) -> None:
         self._lines = text.removesuffix("\n").split("\n") if text else []
@@ -90,22 +90,27 @@ class _Lines:
         return self._lines[self.number - 1]
 
     def after(self, prefix: str) -> str | None:
-        """Take the next line if it begins with `prefix`, and return the rest; else return None."""
+        """Take the next line if it begins with `prefix`, and return the rest; otherwise return None."""
         if self.next is None or not self.next.startswith(prefix):
             return None
         return self.take().removeprefix(prefix)
 
     def expect(self, prefix: str, rest: str) -> str:
-        """Take the next line, which must begin with `prefix`, and return the rest; errors call that `rest`."""
+        """Take the next line, which must begin with `prefix`, and return the rest; `rest` describes it in errors."""
         line = self.take()
         if not line.startswith(prefix):
             self.fail(f"expected {prefix + rest!r}")
         return line.removeprefix(prefix)
 
     def exactly(self, line: str) -> None:
-        """Take a line with fixed text. Trailing spaces, which mean a line break in Markdown, may be missing."""
+        """Take a line with fixed text. Trailing spaces, a line break in Markdown, may be missing."""
         if self.take().rstrip(" ") != line.rstrip(" "):
             self.fail(f"expected {line!r}" if line else "expected an empty line")
+
+    def unquote(self, text: str) -> str:
+        """Return text without the backticks around it."""
+        found = _BACKTICKS.fullmatch(text)
+        return found[1] if found else self.fail("expected something in backticks")
 
     def fail(self, reason: str) -> NoReturn:
         """Raise an error that shows the last line taken."""
@@ -116,7 +121,7 @@ class _Lines:
 
 
 def _record(lines: _Lines) -> Record:
-    name = _unquote(lines, lines.expect("## ", "`name:tag`"))
+    name = lines.unquote(lines.expect("## ", "`name:tag`"))
     try:
         reference = Reference.parse(name)
     except InvalidReference:
@@ -136,21 +141,15 @@ def _record(lines: _Lines) -> Record:
     return Record(name, digest, media_type, manifests)
 
 
-def _unquote(lines: _Lines, text: str) -> str:
-    """Return text without the backticks around it."""
-    found = _BACKTICKS.fullmatch(text)
-    return found[1] if found else lines.fail("expected something in backticks")
-
-
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """The parts of one record's page, in their order on it."""
+    """The parts of one record, in the order of the page."""
 
     lines: _Lines
     name: str
 
     def pull(self) -> Digest:
-        """The block that shows how to pull by digest."""
+        """Parse the block that shows how to pull by digest."""
         self.lines.exactly(f"{FENCE}console")
         digest = self._digest(self.lines.expect(f"$ docker pull {repository_of(self.name)}@", "sha256:…"))
         self.lines.exactly(FENCE)
@@ -158,10 +157,10 @@ class _Page:
 
     def media_type(self) -> str | None:
         text = self.lines.after("-\tManifest MIME: ")
-        return None if text is None else self._media_type(_unquote(self.lines, text))
+        return None if text is None else self._media_type(self.lines.unquote(text))
 
     def platforms(self) -> list[Platform]:
-        """The list of platforms. The generator of 2017 did not print their number."""
+        """Parse the list of platforms. The generator of 2017 did not print their number."""
         count = self.lines.expect("-\tPlatforms:", " 2").strip(" ")
         if count and not _COUNT.fullmatch(count):
             self.lines.fail("expected a number of platforms")
@@ -173,7 +172,7 @@ class _Page:
         return found
 
     def section(self, platform: Platform, digest: Digest | None) -> RecordedManifest:
-        """The section of one platform. `digest` is that of an image without an index, which has one manifest."""
+        """Parse the section of one platform. `digest` is that of an image without an index, None with one."""
         self.lines.exactly("")
         self.lines.exactly(f"### `{self.name}` - {format_platform(platform)}")
         self.lines.exactly("")
@@ -185,9 +184,12 @@ class _Page:
     def _image(self) -> RecordedImage:
         docker_version = self.lines.after("-\tDocker Version: ")
         media_type = self.media_type()
-        total = self._total()
+        total_text = self.lines.expect("-\tTotal Size: ", "**…**").rstrip(" ")
+        has_asterisks = total_text.startswith("**") and total_text.endswith("**")
+        total = self._size(total_text[2:-2] if has_asterisks else "")
+        self.lines.exactly(TOTAL_NOTE)
         image_id = self.lines.after("-\tImage ID: ")
-        digest = None if image_id is None else self._digest(_unquote(self.lines, image_id))
+        digest = None if image_id is None else self._digest(self.lines.unquote(image_id))
         entrypoint, command, shell = map(self._list, ("Entrypoint", "Default Command", "`SHELL`"))
         self.lines.exactly("")
         history = tuple(self._history())
@@ -197,24 +199,18 @@ class _Page:
         version = escape(docker_version) if docker_version else None
         image = RecordedImage(media_type, digest, layers, RecordedConfig(version, entrypoint, command, shell, history))
         if image.size != total:
-            self.lines.fail(f"the layers above have {image.size} bytes in all, but their Total Size is {total}")
+            self.lines.fail(f"the layers above have {image.size} bytes in total, but their Total Size is {total}")
         return image
-
-    def _total(self) -> int:
-        text = self.lines.expect("-\tTotal Size: ", "**…**").rstrip(" ")
-        size = self._size(text[2:-2] if text.startswith("**") and text.endswith("**") else "")
-        self.lines.exactly(TOTAL_NOTE)
-        return size
 
     def _list(self, name: str) -> tuple[str, ...] | None:
         text = self.lines.after(f"-\t{name}: ")
         if text is None:
             return None
-        found = parse_list(_unquote(self.lines, text))
+        found = parse_list(self.lines.unquote(text))
         return self.lines.fail('expected a list of strings such as ["redis-server"]') if found is None else found
 
     def _history(self) -> Iterator[HistoryEntry]:
-        """The dockerfile block: each entry has a date as a comment, and one or more lines of an instruction."""
+        """Yield the entries of the dockerfile block: a date as a comment, then the lines of an instruction."""
         self.lines.exactly(f"{FENCE}dockerfile")
         while (line := self.lines.take()) != FENCE:
             date = date_line(line)
@@ -228,7 +224,7 @@ class _Page:
 
     def _layers(self) -> Iterator[RecordedLayer]:
         while (text := self.lines.after("\t-\t")) is not None:
-            digest = self._digest(_unquote(self.lines, text.rstrip(" ")))
+            digest = self._digest(self.lines.unquote(text.rstrip(" ")))
             date = self.lines.after("\t\tLast Modified: ")
             modified = None if date is None else self._date(date.rstrip(" "))
             text = self.lines.after("\t\tSize: ")

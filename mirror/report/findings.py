@@ -1,4 +1,4 @@
-"""The result of a verification: what was found, and how closely it was looked for."""
+"""The result of a verification: what was found, how thoroughly everything was checked, and what a repair fixed."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
-from mirror.content.finding import NAMED, Finding, Kind, Severity
+from mirror.content.finding import Finding, Kind, Severity
 from mirror.errors import UsageError
-from mirror.report.anchors import Anchored
-from mirror.report.repairs import RepairReport
-from mirror.strictjson import JsonObject
 
 
 class VerifyLevel(StrEnum):
-    """How closely to check. Each level includes those before it."""
+    """Levels of thoroughness; each includes those before it."""
 
-    STRUCTURE = "structure"  # what is there, and how large; only manifests are hashed
+    STRUCTURE = "structure"  # which files are there, and their sizes; only manifests are hashed
     CONTENT = "content"  # every byte is hashed
-    LAYERS = "layers"  # layers are unpacked, too, and compared with the configs
+    LAYERS = "layers"  # layers are also unpacked and compared with the configs
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One part of the blobs: `part` of `of`, counted from 1. All parts together cover every blob."""
+    """One part of the blobs: number `part` of `of`, counted from 1. Together, the parts cover every blob."""
 
     part: int
     of: int
@@ -34,17 +32,17 @@ class Sample:
         """Parse `n/t`.
 
         Raises:
-            UsageError: not of this form, or n is not from 1 to t.
+            UsageError: the text has another form, or n is not between 1 and t.
         """
         part, _, of = text.partition("/")
         if not (part.isascii() and part.isdigit() and of.isascii() and of.isdigit() and len(text) < 20):
             raise UsageError(
                 f"{text!r} is not a valid sample.", hint="Samples look like 2/7: the second of seven parts."
             )
-        found = cls(int(part), int(of))
-        if not 1 <= found.part <= found.of:
+        sample = cls(int(part), int(of))
+        if not 1 <= sample.part <= sample.of:
             raise UsageError(f"{text!r} is not a valid sample: its parts are 1/{of} to {of}/{of}.")
-        return found
+        return sample
 
     def takes(self, bucket: int) -> bool:
         """Return whether a blob of this bucket belongs to the part."""
@@ -55,7 +53,7 @@ class Sample:
 
 
 class Verdict(StrEnum):
-    """The overall result. What was not checked completely is never plainly `ok`."""
+    """The overall result. It is plainly `ok` only if everything was checked."""
 
     OK = "ok"
     STRUCTURE_OK = "structure ok"
@@ -70,9 +68,8 @@ class VerifiedImage:
     """One image that was verified.
 
     Attributes:
-        name, digest: its name, and the digest of its root.
-        platforms: its platforms.
-        blobs, size: how many blobs it has, and their bytes.
+        digest: that of its root.
+        blobs, size: the number of its blobs, and their bytes.
         is_referrer: whether it refers to another image, as a signature does.
     """
 
@@ -86,7 +83,7 @@ class VerifiedImage:
 
 @dataclass(slots=True)
 class Group:
-    """Findings that affect the same images. `missing` is the number of bytes that are not there."""
+    """Findings that affect the same images. `missing` is the number of missing bytes."""
 
     images: tuple[str, ...]
     findings: list[Finding] = field(default_factory=list)
@@ -100,9 +97,9 @@ class Group:
 
 
 def grouped(findings: Iterable[Finding]) -> list[Group]:
-    """Group findings by the affected images, in the order in which they came.
+    """Group findings by the affected images, in their order.
 
-    Thousands of findings may share one tuple of thousands of names, so equal tuples are compared only once.
+    Thousands of findings may share one tuple of thousands of names, so each tuple is hashed only once.
     """
     known: dict[int, Group] = {}
     groups: dict[tuple[str, ...], Group] = {}
@@ -115,22 +112,57 @@ def grouped(findings: Iterable[Finding]) -> list[Group]:
 
 
 @dataclass(frozen=True, slots=True)
+class Agreement:
+    """An image that agrees with a digest or record that was received separately.
+
+    Attributes:
+        by: what the image was compared with.
+        image: its name.
+        agreed: the values that are equal.
+        whole: whether nothing differs.
+    """
+
+    by: str
+    image: str
+    agreed: str
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """The result of a repair.
+
+    Attributes:
+        source: where blobs were fetched from.
+        healed: digests of the blobs that were damaged or missing, and are correct now.
+        moved_aside: where the damaged files were moved to.
+        failures: sentences about images that could not be repaired.
+    """
+
+    source: str
+    healed: tuple[str, ...] = ()
+    moved_aside: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyReport:
     """The result of verifying a store.
 
     Attributes:
         path: the layout or archive, the receipt, or docker://IMAGE.
         images: the images that were verified.
-        findings: what is not as it should be.
-        files: how many files below `blobs/` were checked.
-        size: how many bytes were hashed.
-        seconds: how long it took.
-        level, sample: how closely it was checked.
-        complete: False if the verification was interrupted, or has not ended yet.
-        fail_on: the least severity that makes the verdict `not ok`.
-        anchored: what agrees with something that is known out of band.
-        repair: what was repaired before, if requested.
+        findings: everything that is not as it should be.
+        files: the number of files that were checked.
+        size: the number of bytes that were hashed.
+        level, sample: how thoroughly the store was checked.
+        complete: False if the verification was interrupted, or is still running.
+        fail_on: the lowest severity that makes the verdict `not ok`.
+        anchored: the images that agree with a digest or record that was received separately.
+        repair: what was repaired before the verification, if a repair was requested.
     """
+
+    schema: ClassVar[str] = "mirror.verify/1"
 
     path: str
     images: tuple[VerifiedImage, ...]
@@ -142,7 +174,7 @@ class VerifyReport:
     sample: Sample | None = None
     complete: bool = True
     fail_on: Severity = Severity.ERROR
-    anchored: tuple[Anchored, ...] = ()
+    anchored: tuple[Agreement, ...] = ()
     repair: RepairReport | None = None
 
     @property
@@ -154,7 +186,7 @@ class VerifyReport:
         return {Verdict.NOT_OK: 3, Verdict.COULD_NOT_CHECK: 1, Verdict.INCOMPLETE: 1}.get(self.verdict, 0)
 
     def judge(self, groups: Iterable[Group]) -> Verdict:
-        """Return the verdict on some of the findings."""
+        """Return the verdict on some of the findings, such as those of one image."""
         severities = {severity for group in groups for severity in group.severities}
         if severities & {Severity.ERROR, self.fail_on}:
             return Verdict.NOT_OK
@@ -167,7 +199,7 @@ class VerifyReport:
         return Verdict.SAMPLE_OK if self.sample else Verdict.OK
 
     def by_image(self) -> Iterator[tuple[VerifiedImage, Verdict, list[Group]]]:
-        """Yield every image with its own verdict and the groups of findings that affect it."""
+        """Yield every image with its verdict and the findings that affect it."""
         affected: dict[str, list[Group]] = {}
         for group in grouped(self.findings):
             for name in group.images:
@@ -179,32 +211,3 @@ class VerifyReport:
     def hint(self, finding: Finding) -> str:
         """Return what to do about a finding, with the path of this layout."""
         return finding.hint.replace("LAYOUT", shlex.quote(self.path))
-
-    def to_json(self) -> JsonObject:
-        return {
-            "schema": "mirror.verify/1",
-            "path": self.path,
-            "verdict": str(self.verdict),
-            "level": str(self.level),
-            "sample": str(self.sample) if self.sample else None,
-            "complete": self.complete,
-            "images": [_image_json(image, verdict) for image, verdict, _ in self.by_image()],
-            "findings": [finding.to_json() | {"hint": self.hint(finding)} for finding in self.findings],
-            "anchored": [one.to_json() for one in self.anchored],
-            "files": self.files,
-            "size": self.size,
-            "seconds": round(self.seconds, 3),
-            "repair": self.repair.to_json() if self.repair else None,
-        }
-
-
-def _image_json(image: VerifiedImage, verdict: Verdict) -> JsonObject:
-    return {
-        "name": image.name,
-        "digest": image.digest,
-        "verdict": str(verdict),
-        "platforms": list(image.platforms[:NAMED]),
-        "morePlatforms": max(0, len(image.platforms) - NAMED),
-        "blobs": image.blobs,
-        "size": image.size,
-    }

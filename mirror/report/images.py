@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from mirror.strictjson import JsonObject
@@ -13,9 +13,9 @@ class ImageSummary:
     """One image of a layout.
 
     Attributes:
-        blobs, size: its blobs, without manifests and referrers.
+        blobs, size: the number of its blobs, and their bytes, without manifests and referrers.
         sparse: whether platforms were left out on purpose.
-        problem: why it cannot be read; then only name, digest and media type are known.
+        problem: why it cannot be read; if set, only name, digest and media type are known.
         referrers: the number of manifests that refer to it, or to its referrers.
     """
 
@@ -32,7 +32,7 @@ class ImageSummary:
 
 @dataclass(frozen=True, slots=True)
 class ImageList:
-    """The images of a layout. `size` includes referrers; blobs and referrers that images share count once."""
+    """The images of a layout. `size` includes referrers; what several images share counts once."""
 
     schema: ClassVar[str] = "mirror.ls/1"
 
@@ -56,7 +56,7 @@ class InspectedManifest:
     """One manifest of an image.
 
     Attributes:
-        settings: the fields of its config that say how it was built and what it runs.
+        settings: the fields of its config about how it was built and what it runs.
         subject: for an attestation, the digest of the manifest that it describes.
     """
 
@@ -74,7 +74,7 @@ class InspectedManifest:
 
 @dataclass(frozen=True, slots=True)
 class InspectedReferrer:
-    """A manifest that refers to `subject`: by its `subject` field, or by `tag`, as cosign stores it."""
+    """A manifest that refers to `subject`, either in its `subject` field or, as cosign does, by its `tag`."""
 
     subject: str
     manifest: Blob
@@ -88,9 +88,9 @@ class InspectedImage:
 
     Attributes:
         digest, media_type, size: those of its root manifest or index.
-        blobs, blob_size: all its blobs, without manifests.
+        blobs, blob_size: the number of its blobs, and their bytes, without manifests.
         annotations: those of its entry in the layout.
-        referrers: None if they were not looked for, as in a registry.
+        referrers: None if they were not looked up, as in a registry.
         raw: the bytes of its root.
     """
 
@@ -103,7 +103,7 @@ class InspectedImage:
     blob_size: int
     annotations: JsonObject
     referrers: tuple[InspectedReferrer, ...] | None = None
-    raw: bytes = b""
+    raw: bytes = field(default=b"", metadata={"json": False})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The result of a verification as a JUnit report: one test case for each image, and one for everything else."""
+"""A verification as JUnit XML: one test case for each image, and one for findings that affect no image."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from xml.sax.saxutils import escape, quoteattr
 
 from mirror.report.findings import Group, Verdict, VerifyReport, grouped
 
-_MOST = 1000  # findings of one case; --json lists all
-# Characters that XML 1.0 forbids even if they are escaped (section 2.2), and those that control terminals.
+_MAX_FINDINGS = 1000  # of one case; --json lists all
+# Characters that XML 1.0 forbids even if escaped (section 2.2), and those that control terminals.
 _FORBIDDEN = re.compile("[^\t\n\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def to_junit(report: VerifyReport) -> str:
-    """Return an XML document. `not ok` is a failure, `could not check` an error; warnings alone are output."""
+    """Return an XML document. `not ok` is a failure, `could not check` an error, a mere warning is output."""
     others = [group for group in grouped(report.findings) if not group.images]
     cases = [(report.path, report.judge(others), others)]
     cases += [(f"{image.name}@{image.digest}", verdict, groups) for image, verdict, groups in report.by_image()]
@@ -28,14 +28,13 @@ def to_junit(report: VerifyReport) -> str:
         f'<testsuite name={_attribute(name)} tests="{len(cases)}" failures="{failures}" errors="{errors}" '
         f'skipped="0" time="{report.seconds:.3f}">',
         *(line for case in cases for line in _case(report, *case)),
-        "</testsuite>",
-        "",
+        "</testsuite>\n",
     ]
     return "\n".join(lines)
 
 
 def _case(report: VerifyReport, name: str, verdict: Verdict, groups: Iterable[Group]) -> Iterator[str]:
-    findings = list(islice(chain.from_iterable(group.findings for group in groups), _MOST))
+    findings = list(islice(chain.from_iterable(group.findings for group in groups), _MAX_FINDINGS))
     sentences = [f"{one.severity}: {one.kind}: {one.subject}: {one.message}. {report.hint(one)}" for one in findings]
     text = escape(_clean("\n".join(sentences)))
     yield f'<testcase classname="mirror.verify" name={_attribute(name)}>'

@@ -1,4 +1,4 @@
-"""What was removed from a layout: results of `rm` and `prune`. Sizes are bytes."""
+"""Content removed from a layout: results of `rm` and `prune`. Sizes are bytes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class RemovedImage:
     """An image that was removed.
 
     Attributes:
-        deleted: the blobs that no other image needs, manifests included.
-        kept: how many blobs other images still need.
+        deleted: its blobs that no other image needs, manifests included.
+        kept: the number of its blobs that other images still need.
         referrers: the names of its referrers, which were removed too.
     """
 
@@ -35,7 +35,7 @@ class PrunedBlob:
 
 @dataclass(frozen=True, slots=True)
 class PrunedFile:
-    """A file by its path inside the layout."""
+    """A file: its path inside the layout, and its size."""
 
     file: str
     size: int
@@ -43,13 +43,13 @@ class PrunedFile:
 
 @dataclass(frozen=True, slots=True)
 class PruneReport:
-    """What no image of a layout needs.
+    """Everything in a layout that no image needs.
 
     Attributes:
         deleted: whether orphans and unfinished files were deleted.
         orphans: blobs that no image references.
         unfinished: partial downloads.
-        quarantined: what a repair has moved to quarantine; it is never deleted.
+        quarantined: files that a repair moved to quarantine; they are never deleted.
     """
 
     schema: ClassVar[str] = "mirror.prune/1"

@@ -1,4 +1,4 @@
-"""What is being served: the result of `serve`."""
+"""A running server: the result of `serve`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """A running server: `address` is HOST:PORT, `images` their number without referrers."""
+    """A running server. `address` is HOST:PORT, `images` the number of images without referrers."""
 
     schema: ClassVar[str] = "mirror.serve/1"
 

@@ -1,32 +1,63 @@
-"""Results as text for a person: one function for each kind."""
+"""Results as text for a person."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 
-from mirror.report.images import ImageList, ImageSummary, InspectedImage, InspectedManifest, InspectedReferrer, TagList
+from mirror.content.finding import Finding, Kind, Severity
+from mirror.report.findings import Group, Verdict, VerifiedImage, VerifyLevel, VerifyReport, grouped
+from mirror.report.images import ImageList, ImageSummary, InspectedImage, InspectedManifest, Inspection, TagList
 from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage
 from mirror.report.server import ServerInfo
-from mirror.text import count, size, table
+from mirror.report.transfers import Amount, TransferReport
+from mirror.text import count, seconds, size, table
 
 _MAX_PLATFORMS = 3  # in one row of a table; the others are counted
+
+# Of a verification:
+_KIND_WIDTH, _VERDICT_WIDTH = 12, 7
+_MAX_LINE = 120  # characters; a longer message gets a line of its own
+_MAX_FINE = 20  # lines for images that are fine: a healthy layout fits on one screen
+_MAX_NAMES = 3  # images, or platforms, that a line names
+_MAX_WARNINGS = 10  # of one kind in one group; errors are all shown
+_FINE = (Verdict.OK, Verdict.STRUCTURE_OK, Verdict.SAMPLE_OK)
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A result as text: `lines` for stdout, and a `summary` of one line and `warnings` for stderr."""
+    """A result as text.
+
+    Attributes:
+        lines: for stdout.
+        summary: one line for stderr; may be empty.
+        warnings: for stderr.
+        errors: what failed, each with a hint if there is one; for stderr, even with --quiet.
+    """
 
     lines: Sequence[str]
     summary: str = ""
     warnings: Sequence[str] = ()
+    errors: Sequence[tuple[str, str | None]] = ()
+
+
+@singledispatch
+def to_text(result: object) -> Text:
+    """Return a result as text.
+
+    Raises:
+        TypeError: it is not a result.
+    """
+    raise TypeError(f"not a result: {result!r}")
 
 
 # --- ls ----------------------------------------------------------------------------------------------------------
 
 
-def image_list(images: ImageList) -> Text:
+@to_text.register
+def _image_list(images: ImageList) -> Text:
     lines = table(["IMAGE", "DIGEST", "SIZE", "PLATFORMS"], map(image_row, images.images), right=[2])
     referrers = f", {count(images.referrers, 'referrer')}" if images.referrers else ""
     return Text(lines, f"{images.path}: {count(len(images.images), 'image')}{referrers}, {size(images.size)}.")
@@ -47,13 +78,13 @@ def image_row(image: ImageSummary) -> list[str]:
 # --- inspect -----------------------------------------------------------------------------------------------------
 
 
-def inspection(images: Sequence[InspectedImage]) -> Text:
-    """All about some images, with an empty line between them."""
-    lines = [line for image in images for line in (*_image(image), "")]
+@to_text.register
+def _inspection(inspection: Inspection) -> Text:
+    lines = [line for image in inspection.images for line in (*_inspected_image(image), "")]
     return Text(lines[:-1])
 
 
-def _image(image: InspectedImage) -> Iterator[str]:
+def _inspected_image(image: InspectedImage) -> Iterator[str]:
     yield image.name
     yield f"  digest    {image.digest}"
     yield f"  type      {image.media_type}"
@@ -63,7 +94,12 @@ def _image(image: InspectedImage) -> Iterator[str]:
     for manifest in image.manifests:
         yield from _manifest(manifest)
     for referrer in image.referrers or ():
-        yield from _referrer(referrer)
+        yield ""
+        yield f"referrer, {referrer.artifact_type or referrer.manifest.media_type}"
+        yield f"  manifest  {referrer.manifest.digest}"
+        yield f"  subject   {referrer.subject}"
+        if referrer.tag:
+            yield f"  tag       {referrer.tag}"
 
 
 def _manifest(manifest: InspectedManifest) -> Iterator[str]:
@@ -79,48 +115,187 @@ def _manifest(manifest: InspectedManifest) -> Iterator[str]:
         yield f"  {'layers' if number == 0 else '':<9} {layer.digest}  {size(layer.size):>9}"
 
 
-def _referrer(referrer: InspectedReferrer) -> Iterator[str]:
-    yield ""
-    yield f"referrer, {referrer.artifact_type or referrer.manifest.media_type}"
-    yield f"  manifest  {referrer.manifest.digest}"
-    yield f"  subject   {referrer.subject}"
-    if referrer.tag:
-        yield f"  tag       {referrer.tag}"
+# --- tags, rm, prune, serve --------------------------------------------------------------------------------------
 
 
-# --- tags, rm, prune ---------------------------------------------------------------------------------------------
-
-
-def tag_list(tags: TagList) -> Text:
+@to_text.register
+def _tag_list(tags: TagList) -> Text:
     return Text(tags.tags, f"{tags.name}: {count(len(tags.tags), 'tag')}.")
 
 
-def removed_image(removed: RemovedImage) -> Text:
+@to_text.register
+def _removed_image(removed: RemovedImage) -> Text:
     referrers = f" and {count(len(removed.referrers), 'referrer')}" if removed.referrers else ""
     deleted = f"{count(removed.deleted.blobs, 'blob')} deleted, {size(removed.deleted.size)} freed"
     kept = f"; {count(removed.kept, 'blob')} kept for other images" if removed.kept else ""
     return Text([f"{removed.name}@{removed.digest}"], f"removed {removed.name}{referrers}: {deleted}{kept}.")
 
 
-def pruned(report: PruneReport) -> Text:
+@to_text.register
+def _pruned(report: PruneReport) -> Text:
     lines = [f"{blob.digest}  {size(blob.size)}" for blob in report.orphans]
     lines += [f"{file.file}  {size(file.size)}" for file in report.unfinished]
-    amounts = [_amount(report.orphans, "blob")] if report.orphans else []
-    amounts += [_amount(report.unfinished, "unfinished file")] if report.unfinished else []
+    found = [_sum(report.orphans, "blob")] if report.orphans else []
+    found += [_sum(report.unfinished, "unfinished file")] if report.unfinished else []
     outcome = "deleted" if report.deleted else "would be deleted with --delete"
-    summary = f"{' and '.join(amounts)} {outcome}." if amounts else "nothing to prune."
+    summary = f"{' and '.join(found)} {outcome}." if found else "nothing to prune."
     if report.quarantined:
-        summary += f" {_amount(report.quarantined, 'file')} in quarantine: inspect and delete manually."
+        summary += f" {_sum(report.quarantined, 'file')} in quarantine: inspect and delete manually."
     return Text(lines, f"{report.path}: {summary}")
 
 
-def _amount(items: Sequence[PrunedBlob] | Sequence[PrunedFile], noun: str) -> str:
+def _sum(items: Sequence[PrunedBlob] | Sequence[PrunedFile], noun: str) -> str:
     return f"{count(len(items), noun)} ({size(sum(item.size for item in items))})"
 
 
-# --- serve -------------------------------------------------------------------------------------------------------
-
-
-def server_info(server: ServerInfo) -> Text:
+@to_text.register
+def _server_info(server: ServerInfo) -> Text:
     images = f"{count(server.images, 'image')} from {', '.join(server.layouts)}"
     return Text([server.address], f"serving {images} at {server.url}, read-only; press Ctrl-C to stop.")
+
+
+# --- pull, push, export, import, copy ----------------------------------------------------------------------------
+
+
+@to_text.register
+def _transfer(report: TransferReport) -> Text:
+    """One line for each image that was transferred; for a dry run of a push, where it would go."""
+    with_source = report.dry_run and report.verb == "push"
+    lines = [f"{image.source} -> {image.image}" if with_source else image.image for image in report.done]
+    errors = [(f"{image.source}: {image.error}", image.error.hint) for image in report.images if image.error]
+    errors += [
+        (f"{image.source} is complete, but may lack referrers: {error}", error.hint)
+        for image, error in report.incomplete
+    ]
+    warnings = [
+        *report.warnings,
+        *(
+            f"{image.source} now stands for {image.digest} (was {image.replaced})."
+            for image in report.images
+            if image.replaced and image.replaced != image.digest
+        ),
+        *(f"{path}: moved here from the place of a blob, because it was not a file." for path in report.moved_aside),
+        *(
+            f"{used.registry} limits pulls: this one uses at most {used.cost}, as the dry run did; {used.quota}."
+            for used in report.quotas
+            if report.dry_run
+        ),
+    ]
+    return Text(lines, _transfer_summary(report), warnings, errors)
+
+
+def _transfer_summary(report: TransferReport) -> str:
+    platforms = sum(len(image.platforms) for image in report.done)
+    # Referrers that were requested by name may also have been transferred with their images: count them once.
+    referrers = sum(image.referrers.count for image in report.done if image.referrers)
+    referrers = referrers or sum(image.as_referrer for image in report.done)
+    what = count(sum(not image.as_referrer for image in report.done), "image")
+    what += f", {count(platforms, 'platform')}" if platforms else ""
+    what += f", {count(referrers, 'referrer')}" if referrers else ""
+    past = "copied" if report.verb == "copy" else f"{report.verb}ed"
+    moved, reused = _amount(report.moved), _amount(report.reused)
+    if report.dry_run:
+        return f"would have {past} {what}: {moved} to move, {reused} there already."
+    notes = [f"{len(report.healed)} healed"] if report.healed else []
+    notes += [f"{size(report.resumed)} of it from an earlier attempt"] if report.resumed else []
+    noted = f" ({', '.join(notes)})" if notes else ""
+    return f"{past} {what}: {moved} moved{noted}, {reused} reused, in {seconds(report.seconds)}."
+
+
+def _amount(amount: Amount) -> str:
+    return f"{count(amount.blobs, 'blob')} ({size(amount.size)})" if amount.blobs else "0"
+
+
+# --- verify ------------------------------------------------------------------------------------------------------
+
+
+@to_text.register
+def _verification(report: VerifyReport) -> Text:
+    """The findings, the worst first and grouped by the affected images, then a line for each image."""
+    lines = [*_finding_lines(report), *_image_lines(report)]
+    lines += [
+        f"{'agrees' if one.whole else 'partly':<7} {one.image} with {one.by}: {one.agreed}" for one in report.anchored
+    ]
+    repair, warnings = report.repair, list[str]()
+    if repair:
+        warnings = [*repair.failures, *(f"the damaged file was moved to {path}" for path in repair.moved_aside)]
+    return Text(lines, _verification_summary(report), warnings)
+
+
+def _finding_lines(report: VerifyReport) -> Iterator[str]:
+    for severity in Severity:
+        groups = grouped(finding for finding in report.findings if finding.severity is severity)
+        for group in sorted(groups, key=lambda group: -len(group.findings)):
+            more = f" and {len(group.images) - _MAX_NAMES} more" if len(group.images) > _MAX_NAMES else ""
+            yield f"{severity}: {', '.join(group.images[:_MAX_NAMES]) or report.path}{more}"
+            yield from _group_lines(report, group)
+
+
+def _group_lines(report: VerifyReport, group: Group) -> Iterator[str]:
+    """Yield the findings of one group by kind and by what to do about them, which comes last."""
+    kinds: dict[tuple[Kind, str], list[Finding]] = {}
+    for finding in group.findings:
+        kinds.setdefault((finding.kind, report.hint(finding)), []).append(finding)
+    for (kind, hint), found in kinds.items():
+        shown = found[:_MAX_WARNINGS] if found[0].severity is Severity.WARNING else found
+        yield from (line for finding in shown for line in _lines(finding))
+        if len(found) > len(shown):
+            yield f"  {kind:<{_KIND_WIDTH}} … and {len(found) - len(shown)} more; --json lists all"
+        yield f"  {'':<{_KIND_WIDTH}} {hint}"
+
+
+def _lines(finding: Finding) -> Iterator[str]:
+    where = f" ({', '.join(finding.platforms[:_MAX_NAMES])})" if finding.platforms else ""
+    head, message = f"  {finding.kind:<{_KIND_WIDTH}} {finding.subject}{where}", finding.message
+    if len(head) + len(message) < _MAX_LINE:
+        yield f"{head}: {message}"
+    else:
+        yield head
+        yield f"  {'':<{_KIND_WIDTH}} {message}"
+
+
+def _image_lines(report: VerifyReport) -> Iterator[str]:
+    fine = 0
+    for image, verdict, groups in sorted(report.by_image(), key=lambda found: found[1] in _FINE):
+        fine += verdict in _FINE
+        if fine <= _MAX_FINE or verdict not in _FINE:
+            yield _image_line(image, verdict, sum(group.missing for group in groups))
+    if fine > _MAX_FINE:
+        yield f"… and {fine - _MAX_FINE} more images like these"
+
+
+def _image_line(image: VerifiedImage, verdict: Verdict, missing: int) -> str:
+    details = [count(len(image.platforms), "platform")] if image.platforms else []
+    details += [count(image.blobs, "blob"), size(image.size)]
+    exactly = f" ({missing} bytes)" if missing >= 1000 else ""  # exact: rounded sizes do not add up
+    details += [f"{size(missing)}{exactly} missing"] if missing else []
+    pinned = image.name if image.name.endswith(f"@{image.digest}") else f"{image.name}@{image.digest}"
+    return f"{verdict:<{_VERDICT_WIDTH}} {pinned} ({', '.join(details)})"
+
+
+def _verification_summary(report: VerifyReport) -> str:
+    tally = [sum(finding.severity is severity for finding in report.findings) for severity in Severity]
+    nouns = ("error", "unverified finding", "warning")
+    found = [count(number, noun) for number, noun in zip(tally, nouns, strict=True) if number]
+    referrers = sum(image.is_referrer for image in report.images)
+    images = count(len(report.images) - referrers, "image")
+    images += f", {count(referrers, 'referrer')}" if referrers else ""
+    repair = report.repair
+    repaired = f" {count(len(repair.healed), 'blob')} repaired from {repair.source}." if repair else ""
+    speed = f" ({size(int(report.size / report.seconds))}/s)" if report.seconds >= 1 else ""
+    return (
+        f"{report.path}: {report.verdict}{': ' if found else ''}{', '.join(found)}. {_scope(report)}: "
+        f"{images}, {count(report.files, 'file')}, "
+        f"{size(report.size)} hashed in {seconds(report.seconds)}{speed}.{repaired}"
+    )
+
+
+def _scope(report: VerifyReport) -> str:
+    """Return how thoroughly everything was checked, in words that do not promise more."""
+    what = {
+        VerifyLevel.STRUCTURE: "Structure only, blobs not read",
+        VerifyLevel.CONTENT: "Content",
+        VerifyLevel.LAYERS: "Content and layers",
+    }[report.level]
+    part = f" of sample {report.sample}" if report.sample else ""
+    return f"{what}{part}{'' if report.complete else ', interrupted'}"

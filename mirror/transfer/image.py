@@ -14,7 +14,7 @@ from mirror.layout import Entry, names
 from mirror.layout.referrers import is_list
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.report.transfers import Transferred, pinned
+from mirror.report.transfers import TransferredImage, pinned
 from mirror.stores.images import StoreImage
 from mirror.transfer.referrers import ReferrerCopies, for_registry
 
@@ -75,16 +75,16 @@ class ImageTransfer:
             self.task = CopyTask(source, sink, self.graph, name, self.chosen.root)
         return self.task
 
-    def result(self) -> Transferred:
+    def result(self) -> TransferredImage:
         root = self.selected.root if self.selected else self.image.entry.root if self.image.entry else None
         digest = root.digest if root else ""
-        return Transferred(
+        return TransferredImage(
             source=self.image.label,
-            pinned=self.place.pinned(Digest(digest)) if self.place else pinned(self.name, digest),
+            image=self.place.pinned(Digest(digest)) if self.place else pinned(self.name, digest),
             digest=digest,
             platforms=self.selected.platforms if self.selected else (),
             replaced=self.task.replaced if self.task else None,
-            failure=self.failure,
+            error=self.failure,
             referrers=self.referrers.summary() if self.referrers else None,
         )
 

@@ -10,7 +10,7 @@ from mirror.content.copy import Plan
 from mirror.layout.referrers import home, is_attachable, members, subjects_of
 from mirror.oci.digest import Digest
 from mirror.oci.referrers import tags_about
-from mirror.report.transfers import Amount, Transferred, TransferReport
+from mirror.report.transfers import Amount, TransferredImage, TransferReport
 from mirror.text import count
 from mirror.transfer.image import ImageTransfer
 from mirror.transfer.target import ImageTarget, LayoutTarget
@@ -28,7 +28,7 @@ class Outcome:
         self.referrer_warnings: list[str] = []
         self.left_out: set[Digest] = set()
         self._verb, self._where, self._started = verb, where, time.monotonic()
-        self._rows: list[Transferred] = []
+        self._rows: list[TransferredImage] = []
         self._moved: dict[tuple[Digest, int], None] = {}
         self._reused: dict[Digest, int] = {}
         self._healed: set[Digest] = set()
@@ -106,7 +106,7 @@ class Outcome:
         return TransferReport(
             verb=self._verb,
             images=tuple(
-                replace(row, referring=self._members.get(row.source, 0) if row.source in self._referring else 0)
+                replace(row, as_referrer=self._members.get(row.source, 0) if row.source in self._referring else 0)
                 for row in self._rows
             ),
             moved=Amount(len(self._moved), sum(size for _, size in self._moved)),
@@ -114,7 +114,7 @@ class Outcome:
             seconds=time.monotonic() - self._started,
             dry_run=dry_run,
             healed=tuple(sorted(self._healed | set(writer.damaged))) if writer else (),
-            aside=tuple(map(str, writer.aside)) if writer else (),
+            moved_aside=tuple(map(str, writer.aside)) if writer else (),
             resumed=writer.resumed if writer else 0,
             warnings=(*self._warnings, *self.referrer_warnings),
         )

@@ -25,7 +25,7 @@ def pushed(image: ImageTransfer, repository: Repository) -> ReceiptImage:
     graphs = [image.graph, *(task.graph for task in copies.arrived())] if copies else [image.graph]
     content = {part.digest: part for graph in graphs for part in receipt_content(graph)}
     tags = tuple(_tags(copies, unlisted(repository, graphs))) if copies else ()
-    failure = copies.summary().failure if copies else None
+    failure = copies.summary().error if copies else None
     referrers = ReceiptReferrers(tags, str(failure) if failure else None)
     return ReceiptImage.of(label, place, digest, image.chosen.platforms, tuple(content.values()), referrers=referrers)
 

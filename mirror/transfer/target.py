@@ -22,7 +22,7 @@ from mirror.layout.writer import refuse_foreign
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference, is_tag
-from mirror.report.transfers import check_room
+from mirror.report.transfers import check_free_space
 from mirror.retry import RetryPolicy
 from mirror.stores.images import ImageStore, StoreImage
 from mirror.transfer.docker_load import select_for_docker
@@ -145,7 +145,7 @@ class LayoutTarget(ImageTarget):
     def prepare(self, plan: Plan, jobs: int, *, optional: bool) -> int:
         if self.writer and not self._hard_links:
             missing = plan.size - sum(map(self.writer.partial_size, plan.missing))
-            check_room(self.path, self.writer.root.free(), missing)
+            check_free_space(self.path, self.writer.root.free(), missing)
         return jobs
 
     def lacking(self, plan: Plan) -> set[Digest]:

@@ -1,21 +1,22 @@
-"""Verify: does every byte of a store match its digest, and does every link lead somewhere?
+"""Verify that every byte of a store matches its digest, and that nothing is missing.
 
-Nothing is repaired, and nothing stops at the first fault: one run reports all findings.
+Nothing is repaired. One run reports all findings, instead of stopping at the first.
 
-    `metadata`      1. `oci-layout`, `index.json`, and the names of the images
-    `structure`     2. each manifest, from every image down (`documents`), and the files that no image names. With
-                       --level layers, each config is compared with its manifest and its index (`configs`)
-    `blobs`         3. every file: it is there, is a file, and has the right size; --level structure ends here
-    `expectations`     the images, compared with what is known about them out of band
-    `blobs`         4. every file hashed, on all cores, largest first; with --level layers, unpacked, too (`unpack`)
+    `metadata`      1. check `oci-layout`, `index.json` and the names of the images
+    `structure`     2. walk the manifests of every image (`documents`), and list the files that no image needs. With
+                       --level layers, compare each config with its manifest and its index (`configs`)
+    `blobs`         3. check that every blob is there, is a file, and has the right size; --level structure ends here
+    `expectations`     compare the images with expected digests and records
+    `blobs`         4. hash every blob in several threads, the largest first; with --level layers, unpack it (`unpack`)
 
-What is known about blobs is kept in a `blob_table`. A layout can prove only that it agrees with itself. Whether it is
-what was published, only something known out of band can tell: a digest or a record.
+All blobs are in a `blob_table`. A layout can prove only that it agrees with itself. Only a digest or a record that was
+received separately can prove that it is what was published.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from mirror.content.finding import Severity
@@ -39,7 +40,7 @@ async def verify_layout(
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> VerifyReport:
-    """Verify a layout or an archive; see `Verification` for the arguments, and for findings as they come.
+    """Verify a layout or an archive; see `Verification` for the arguments, and to get findings as they come.
 
     Returns:
         All findings. A broken layout is a finding, not an error.
@@ -51,17 +52,8 @@ async def verify_layout(
         InvalidDigest: a text in `expect` is not a digest.
         StorageError: the directory or the file itself cannot be read.
     """
-    verification = Verification(
-        path,
-        images,
-        level=level,
-        sample=sample,
-        fail_on=fail_on,
-        expect=expect,
-        records=records,
-        progress=progress,
-        threads=threads,
-    )
+    prepare = partial(Verification, path, images, level=level, sample=sample, fail_on=fail_on)
+    verification = prepare(expect=expect, records=records, progress=progress, threads=threads)
     async for _ in verification:
         pass
     return verification.report

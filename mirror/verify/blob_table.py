@@ -1,7 +1,7 @@
-"""Everything that a store names or holds, in few bytes each: a million blobs are a normal layout.
+"""All blobs of a store, in few bytes each: a normal layout may have a million.
 
-A blob is a number, and what is known about it is kept in arrays at that index: about 200 bytes, most of them to find
-the number of a digest. The uses of a blob are a chain; blobs that the same images use share the chain.
+A blob is a number, the index of its facts in several arrays. It takes about 200 bytes, most of them to find the number
+of a digest. The uses of a blob form a linked chain; blobs that are used by the same images share one chain.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from mirror.content.hashing import BlobCheck, BlobFault
 from mirror.oci.descriptor import CONFIG_TYPES, MANIFEST_TYPES, Descriptor, Platform
 from mirror.oci.digest import Digest
 
-# Flags of a blob: what the descriptors that name it say it is, and whether it has been verified.
+# Flags of a blob: its kind according to the descriptors that name it, and whether it has been checked.
 INDEX, FOREIGN, CONFIG, TAR, DONE = (1 << bit for bit in range(5))
 
-_TYPES = [None, *sorted(MANIFEST_TYPES)]  # None: the type of a blob, which is only a label (`graph.same_kind`)
+_TYPES = [None, *sorted(MANIFEST_TYPES)]  # None: not a manifest; other types are only labels (`graph.same_kind`)
 _TYPE_NUMBERS = {media_type: number for number, media_type in enumerate(_TYPES)}
-_TAR = re.compile(r"\btar\b")  # in the media types of layers that are tar archives
+_TAR = re.compile(r"\btar\b")  # in the media type of a layer that is a tar archive
 _SHA256 = "sha256:"
-_UNKNOWN = -1  # as a size: no descriptor names the blob
-_SHORT = 31  # bytes of a digest that form its key: a bytes object of 31 takes 64 bytes, one of 32 takes 80
+_UNKNOWN = -1  # the size of a blob that no descriptor names
+_SHORT = 31  # bytes of a digest in its key: a bytes object of length 31 takes 64 bytes, of length 32 it takes 80
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """An image (its position) that needs a blob, for one platform or for all. `optional`: it is complete without."""
+    """A use of a blob by an image, for one platform or all. `optional`: the image is complete without it."""
 
     image: int
     platform: str | None
@@ -39,7 +39,7 @@ class Use:
 class BlobTable:
     """The blobs of a store by number: 0, 1, … in the order in which they were added.
 
-    `files` of them were found, and `hashed` bytes hashed.
+    `files` counts those that were found, `hashed` the bytes that were hashed.
     """
 
     def __init__(self) -> None:
@@ -50,15 +50,15 @@ class BlobTable:
         self.files = self.hashed = 0
         self._numbers: dict[bytes | str, int] = {}
         self._keys: list[bytes | str] = []
-        self._last = bytearray()  # the last byte of each SHA-256, which its key lacks
-        self._use = array("I")  # the end of the chain of each blob; 0: no use
+        self._last = bytearray()  # the last byte of each SHA-256, which is not in its key
+        self._use = array("I")  # the end of the chain of each blob; 0: not used
         self._platform = array("I")  # 0: none
         self._types = bytearray()  # 0: not a manifest
         self._platforms: list[Platform] = []
         self._positions: dict[Platform, int] = {}
         self._chain_use, self._chain_before = array("I", [0]), array("I", [0])
         self._uses: list[Use] = []
-        self._extended: dict[int, int] = {}  # from the end of a chain and a use to that chain with the use
+        self._extended: dict[int, int] = {}  # (end of a chain, use) → end of the chain with that use
         self._diff_ids = bytearray()
         self._other_diff_ids: dict[int, list[Digest]] = {}
 
@@ -90,8 +90,8 @@ class BlobTable:
             return str(digest), 0
         raw = bytes.fromhex(digest[len(_SHA256) :])
         short, last = raw[:_SHORT], raw[_SHORT]
-        namesake = self._numbers.get(short)  # nobody finds content for two such digests, but anybody can write them
-        return (short if namesake is None or self._last[namesake] == last else raw), last
+        other = self._numbers.get(short)  # a manifest may name two digests that differ only in the last byte
+        return (short if other is None or self._last[other] == last else raw), last
 
     def digest(self, number: int) -> Digest:
         key = self._keys[number]
@@ -100,18 +100,21 @@ class BlobTable:
         return Digest(f"{_SHA256}{key[:_SHORT].hex()}{self._last[number]:02x}")
 
     def bucket(self, number: int, buckets: int) -> int:
-        """Return the part of a sample that the blob belongs to: the same in every run, and all of about one size."""
+        """Return the part of a sample that the blob belongs to: the same in every run, in parts of about equal size."""
         key = self._keys[number]
         return (zlib.crc32(key.encode()) if isinstance(key, str) else int.from_bytes(key[:8])) % buckets
 
-    # --- what descriptors say about a blob ----------------------------------------------------------------------
+    # --- descriptors --------------------------------------------------------------------------------------------
 
     def add(self, node: Descriptor) -> int:
-        """Note what a descriptor says about a blob, and return its number. If two disagree, the first one counts."""
+        """Add the blob of a descriptor, and return its number. If two descriptors disagree, the first one counts."""
         number = self.number(node.digest)
         self.flags[number] |= _flags(node)
-        if node.platform:
-            self._set_platform(number, node.platform)
+        if node.platform and not self._platform[number]:
+            position = self._positions.setdefault(node.platform, len(self._platforms))
+            if position == len(self._platforms):
+                self._platforms.append(node.platform)
+            self._platform[number] = position + 1
         size, kind = self.sizes[number], _TYPE_NUMBERS.get(node.media_type, 0)
         if size == _UNKNOWN:
             self.sizes[number], self._types[number] = node.size, kind
@@ -126,11 +129,11 @@ class BlobTable:
         return number
 
     def total_size(self) -> int:
-        """Return the bytes that all blobs together should have, as far as descriptors say."""
+        """Return the bytes of all blobs according to their descriptors."""
         return sum(size for size in self.sizes if size != _UNKNOWN)
 
     def size(self, number: int) -> int | None:
-        """Return the bytes that the blob should have; None if no descriptor names it."""
+        """Return the bytes of a blob according to its descriptor; None if no descriptor names it."""
         size = self.sizes[number]
         return None if size == _UNKNOWN else size
 
@@ -139,7 +142,7 @@ class BlobTable:
         return _TYPES[self._types[number]]
 
     def platform_number(self, number: int) -> int:
-        """Return the number of its platform, from 1 on; 0 if no descriptor gives one."""
+        """Return the number of a manifest's platform, from 1; 0 if no index gives one."""
         return self._platform[number]
 
     def platform(self, number: int) -> Platform | None:
@@ -147,14 +150,8 @@ class BlobTable:
         position = self._platform[number]
         return self._platforms[position - 1] if position else None
 
-    def _set_platform(self, number: int, platform: Platform) -> None:
-        position = self._positions.setdefault(platform, len(self._platforms))
-        if position == len(self._platforms):
-            self._platforms.append(platform)
-        self._platform[number] = self._platform[number] or position + 1
-
     def finish(self, number: int, check: BlobCheck) -> bool:
-        """Note the last check of a blob; return False if there was one before."""
+        """Count a checked blob; return False if it was checked before."""
         if self.flags[number] & DONE:
             return False
         self.flags[number] |= DONE
@@ -162,14 +159,14 @@ class BlobTable:
         self.hashed += check.hashed
         return True
 
-    # --- which images use it ------------------------------------------------------------------------------------
+    # --- uses ---------------------------------------------------------------------------------------------------
 
     def new_use(self, image: int, platform: str | None, optional: bool = False) -> int:
         self._uses.append(Use(image, platform, optional))
         return len(self._uses) - 1
 
     def add_use(self, number: int, use: int) -> None:
-        """Note a use of a blob. Blobs that get the same uses in the same order share a chain."""
+        """Add a use of a blob. Blobs with the same uses in the same order share a chain."""
         end = self._use[number]
         if end and self._chain_use[end] == use:
             return
@@ -181,23 +178,23 @@ class BlobTable:
         self._use[number] = self._extended[key]
 
     def seal_uses(self) -> None:
-        """Forget what is needed only to add the uses made so far to more blobs."""
+        """Free the memory that is needed only to add the existing uses to more blobs."""
         self._extended.clear()
 
     def is_used(self, number: int) -> bool:
         return self._use[number] != 0
 
     def uses(self, number: int) -> Iterator[Use]:
-        """Yield the uses of a blob, the last first; some may come twice."""
+        """Yield the uses of a blob in reverse order; some may occur twice."""
         end = self._use[number]
         while end:
             yield self._uses[self._chain_use[end]]
             end = self._chain_before[end]
 
-    # --- what a layer should unpack to ----------------------------------------------------------------------------
+    # --- diff_ids -----------------------------------------------------------------------------------------------
 
     def add_diff_id(self, number: int, diff_id: Digest) -> None:
-        """Note the diff_id that a config gives a layer."""
+        """Add a diff_id that a config gives a layer."""
         known = list(self.diff_ids(number))
         if diff_id in known:
             return

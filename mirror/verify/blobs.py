@@ -1,6 +1,6 @@
-"""Steps 3 and 4: compare the sizes of all files below `blobs/`, then hash them, largest first, on all cores.
+"""Steps 3 and 4: compare the sizes of all blobs, then hash them, the largest first, in several threads.
 
-A thread reads into one buffer of its own, so memory does not grow with the layout's bytes.
+Each thread reads into one buffer of its own, so memory does not grow with the size of the layout.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from mirror.verify.unpack import Layer
 
 _NOT_CHECKED = frozenset({BlobFault.UNREADABLE, BlobFault.UNHASHABLE, BlobFault.CHANGED})
-_SIZES = 64  # classes of size: class n has fewer than 2^n bytes
+_SIZE_CLASSES = 64  # class n: fewer than 2^n bytes
 
 
 class BlobVerification:
-    """The blobs of a structure, as they are stored. `count` and `size` are those to be hashed."""
+    """The verification of the blobs of a structure. `count` and `size` are those to be hashed."""
 
     def __init__(self, structure: Structure, report: Report, checkpoint: Callable[[], None]) -> None:
         self.count = self.size = 0
         self._structure, self._table, self._store = structure, structure.table, structure.store
         self._report, self._checkpoint = report, checkpoint
-        self._by_size = [array("I") for _ in range(_SIZES)]
+        self._by_size = [array("I") for _ in range(_SIZE_CLASSES)]
         self._queue: Iterator[int] = iter(())
         self._lock = Lock()
 
     def check_sizes(
         self, level: VerifyLevel, sample: Sample | None, advance: Callable[[int], None] = lambda _: None
     ) -> None:
-        """Step 3: check that each blob is there, is a file, and has the right size; queue those to be hashed.
+        """Check that each blob is a file of the right size (step 3), and queue those to be hashed.
 
-        `advance` gets the bytes that each should have.
+        `advance` gets the expected size of each blob.
         """
         for number, check in self._structure.documents.faults:
             self._report(self._finding(number, check))
@@ -64,9 +64,13 @@ class BlobVerification:
         self._queue = chain.from_iterable(reversed(self._by_size))
 
     def hash(self, advance: Callable[[int], None], *, deep: bool) -> None:
-        """Step 4, for one thread of several: hash what is queued, until nothing is left."""
+        """Hash queued blobs until none are left (step 4); several threads call it at once."""
         buffer = bytearray(READ)
-        while (number := self._next()) is not None:
+        while True:
+            with self._lock:
+                number = next(self._queue, None)
+            if number is None:
+                return
             digest, size = self._table.digest(number), self._table.size(number)
             layer = self._layer(number) if deep else None
             check = hash_blob(self._store.open(digest), digest, size, buffer=buffer, advance=advance, through=layer)
@@ -76,12 +80,8 @@ class BlobVerification:
                 for finding in findings:
                     self._report(self._structure.with_affected(number, finding))
 
-    def _next(self) -> int | None:
-        with self._lock:
-            return next(self._queue, None)
-
     def _layer(self, number: int) -> Layer | None:
-        from mirror.verify.unpack import Layer  # and the libraries that decompress, for this level alone
+        from mirror.verify.unpack import Layer  # loads decompression libraries, which only this level needs
 
         diff_ids = list(self._table.diff_ids(number))
         is_tar = bool(self._table.flags[number] & TAR)
@@ -99,7 +99,7 @@ class BlobVerification:
             self._report(Finding(Kind.ORPHAN, Severity.WARNING, self._table.digest(number), "an image", size))
 
     def _finding(self, number: int, check: BlobCheck) -> Finding:
-        """Return what a fault means: an error, unless it was left out on purpose or could not be checked."""
+        """Return the finding for a fault: an error, unless it was left out on purpose or could not be checked."""
         kind, severity = Kind(str(check.fault)), Severity.ERROR
         digest, size = self._table.digest(number), self._table.size(number)
         expected: Fact = check.expected
@@ -112,7 +112,7 @@ class BlobVerification:
             expected, found = size, check.size
         elif check.fault is BlobFault.MISSING:
             expected, found = size, None
-            # A foreign layer, or what only a sparse image names, was left out on purpose.
+            # Foreign layers, and blobs of platforms that a sparse image lacks, were left out on purpose.
             if self._table.flags[number] & FOREIGN or not self._structure.is_needed(number):
                 kind, severity = Kind.ABSENT, Severity.WARNING
         return self._structure.with_affected(number, Finding(kind, severity, digest, expected, found, size=size))

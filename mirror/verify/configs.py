@@ -1,7 +1,6 @@
-"""The config of an image, compared with the layers of its manifest and with its platform in an index.
+"""Compare the config of an image with the layers of its manifest, and with its platform in an index.
 
-OCI image-spec, config.md. The configs of artifacts and of attestations, whose platform is `unknown/unknown`, are not
-checked. Pure: bytes in, findings out.
+OCI image-spec, config.md. The configs of artifacts and of attestations (platform `unknown/unknown`) are not checked.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from mirror.text import count
 
 
 class Config:
-    """The config of an image, as far as it can be compared. `subject` is the digest of its manifest."""
+    """The config of an image. `subject` is the digest of its manifest."""
 
     def __init__(self, data: bytes, subject: str) -> None:
-        """Parse it.
+        """Parse a config.
 
         Raises:
             ContentError: it is not a valid config.
@@ -36,8 +35,8 @@ class Config:
                 raise rootfs.invalid("'type' is not 'layers'")
             self.diff_ids = [Digest.parse(text) for text in rootfs.array("diff_ids")]
 
-    def compare(self, document: Document, offered: Platform | None) -> Iterator[Finding]:
-        """Compare it with its manifest, and with the platform that an index gives that manifest."""
+    def compare(self, document: Document, listed: Platform | None) -> Iterator[Finding]:
+        """Compare the config with its manifest, and with the platform that an index gives the manifest."""
         if self._is_attestation:
             return
         layers = count(len(document.layers), "layer")
@@ -52,24 +51,24 @@ class Config:
             if history and steps != len(document.layers):
                 found = f"{count(steps, 'step')} with a layer"
                 yield self._finding(Kind.HISTORY_COUNT, Severity.WARNING, layers, found)
-        if offered:
-            yield from self._compare_platforms(offered, self._platform)
+        if listed:
+            yield from self._compare_platforms(listed, self._platform)
 
-    def _compare_platforms(self, offered: Platform, config: Platform) -> Iterator[Finding]:
-        pairs = [(offered.os, config.os), (offered.architecture, config.architecture)]
+    def _compare_platforms(self, listed: Platform, config: Platform) -> Iterator[Finding]:
+        pairs = [(listed.os, config.os), (listed.architecture, config.architecture)]
         differ = any(one != other for one, other in pairs if "unknown" not in (one, other))
-        if differ or (offered.variant and config.variant and offered.variant != config.variant):
-            yield self._finding(Kind.WRONG_PLATFORM, Severity.ERROR, str(offered), str(config))
-        elif bool(offered.variant) != bool(config.variant):
-            yield self._finding(Kind.VARIANT, Severity.WARNING, str(offered), str(config))
+        if differ or (listed.variant and config.variant and listed.variant != config.variant):
+            yield self._finding(Kind.WRONG_PLATFORM, Severity.ERROR, str(listed), str(config))
+        elif bool(listed.variant) != bool(config.variant):
+            yield self._finding(Kind.VARIANT, Severity.WARNING, str(listed), str(config))
 
     def _finding(self, kind: Kind, severity: Severity, expected: str, found: str) -> Finding:
         return Finding(kind, severity, self._subject, expected, found)
 
 
-def applies(document: Document, offered: Platform | None) -> bool:
-    """Return whether a manifest is that of an image, whose config says what its layers unpack to."""
-    is_attestation = offered is not None and not offered.known
+def applies(document: Document, listed: Platform | None) -> bool:
+    """Return whether a manifest is that of an image, with a config to compare."""
+    is_attestation = listed is not None and not listed.known
     return document.config is not None and document.config.media_type in CONFIG_TYPES and not is_attestation
 
 

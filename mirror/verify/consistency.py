@@ -1,7 +1,8 @@
 """Compare the two lists of images in an archive.
 
-An archive for docker has two: `index.json`, which containerd reads and mirror verifies, and `manifest.json`, which
-older dockers load. If they lead to different content, one tool verifies what another one runs (as CVE-2021-41190).
+A docker archive has two: `index.json`, which containerd reads and mirror verifies, and `manifest.json`, which older
+versions of docker load. If they lead to different content, one tool verifies what another one does not run (see
+CVE-2021-41190).
 """
 
 from __future__ import annotations
@@ -18,11 +19,9 @@ from mirror.verify.structure import Structure
 
 
 def disagreements(listed: bytes, structure: Structure) -> Iterator[Finding]:
-    """Yield what `manifest.json` lists and `index.json` does not lead to; faults of the latter are found elsewhere.
+    """Yield a finding for each image of `manifest.json`, given as `listed`, that `index.json` does not lead to.
 
-    Args:
-        listed: the content of `manifest.json`.
-        structure: the archive, walked from every entry of its `index.json`.
+    `structure` is the archive, walked from every entry of its `index.json`.
     """
     if not structure.is_whole:
         yield not_comparable(Severity.UNVERIFIED, "too many manifests")
@@ -45,14 +44,14 @@ def not_comparable(severity: Severity, found: str) -> Finding:
 
 
 def _images(structure: Structure) -> dict[str, set[Image]]:
-    """Return the images that `index.json` leads to, as `manifest.json` would list them, by the names of its entries."""
+    """Return the images of `index.json` as `manifest.json` would list them, by name."""
     table = structure.table
     found: dict[str, set[Image]] = {name: set() for root in structure.roots for name in root.names}
     for number in range(len(table)):
         links = structure.documents.links(number)
         if not links or table.media_type(number) not in (OCI_MANIFEST, DOCKER_MANIFEST):
             continue
-        config, *layers = (place(table.digest(link)) for link in links)  # both types of manifest have a config
+        config, *layers = (place(table.digest(link)) for link in links)  # both types have a config
         for root in {use.image for use in table.uses(number)}:
             for name in structure.roots[root].names:
                 found[name].add((config, tuple(layers)))

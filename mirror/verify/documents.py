@@ -1,6 +1,6 @@
-"""The manifests and indexes of a store: each is read, hashed and parsed once. What they name is kept as numbers.
+"""The manifests and indexes of a store. Each is read, hashed and parsed once; its links are kept as numbers.
 
-At level `layers`, the config of each image is read with its manifest, and the two are compared.
+At level `layers`, each manifest is also compared with its config.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from mirror.oci.manifest import Document
 from mirror.verify.blob_table import CONFIG, BlobTable
 from mirror.verify.configs import Config, applies, broken
 
-ReportBlob = Callable[[int, Finding], None]  # gets a finding about the blob of a number
+ReportBlob = Callable[[int, Finding], None]  # takes the number of a blob, and a finding about it
 
 
 class Documents:
-    """The manifests and indexes of a store. `faults` are the checks of those that are missing or damaged."""
+    """The manifests and indexes of a store. `faults` has the checks of those that are missing or damaged."""
 
     def __init__(self, store: VerifiableStore, table: BlobTable, report: ReportBlob, *, deep: bool) -> None:
         self.faults: list[tuple[int, BlobCheck]] = []
         self._store, self._table, self._report, self._deep = store, table, report, deep
-        self._begins = array("I")  # where the links of each blob begin; 0: it has none, or was not opened yet
-        self._links = array("I", [0])  # for each manifest: how many links it has, then the numbers of what it names
+        self._begins = array("I")  # where the links of each blob begin; 0: none, or not read yet
+        self._links = array("I", [0])  # for each manifest: the number of its links, then the links
 
     @property
     def count(self) -> int:
@@ -38,7 +38,7 @@ class Documents:
         return len(self._links)
 
     def links(self, number: int) -> Sequence[int]:
-        """Return the numbers of what a manifest names, in its order; none for blobs and manifests that are broken."""
+        """Return the numbers of the blobs that a manifest names, in order; none if it is broken, or not a manifest."""
         if not self._table.media_type(number):
             return ()
         self._begins.extend([0] * (len(self._table) - len(self._begins)))
@@ -59,13 +59,14 @@ class Documents:
 
     def _add(self, node: Descriptor) -> int:
         number = self._table.add(node)
-        first = self._table.platform(number)
-        if self._deep and first and node.platform and _differ(first, node.platform):
-            self._error(number, Kind.WRONG_PLATFORM, "one platform", (str(first), str(node.platform)))
+        if self._deep and node.platform and node.platform.known:
+            first, other = self._table.platform(number), node.platform
+            if first and first.known and (first.os, first.architecture) != (other.os, other.architecture):
+                self._error(number, Kind.WRONG_PLATFORM, "one platform", (str(first), str(other)))
         return number
 
     def _open(self, number: int) -> Sequence[Descriptor]:
-        """Read and check a manifest; return what it names."""
+        """Read and check a manifest; return its links."""
         self._check_size(number, Kind.BROKEN_MANIFEST)
         data = self._read(number)
         if data is None:
@@ -101,7 +102,7 @@ class Documents:
             self._error(number, kind, f"at most {MANIFEST_CAP} bytes", found)
 
     def _check_config(self, number: int, document: Document) -> None:
-        """Compare the config with the manifest, and note what the layers should unpack to."""
+        """Compare the config with the manifest, and note the diff_ids of the layers."""
         assert document.config
         config_number = self._table.add(document.config)
         self._check_size(config_number, Kind.BROKEN_CONFIG)
@@ -122,7 +123,3 @@ class Documents:
     def _error(self, number: int, kind: Kind, expected: str, found: Fact) -> None:
         digest, size = self._table.digest(number), self._table.size(number)
         self._report(number, Finding(kind, Severity.ERROR, digest, expected, found, size=size))
-
-
-def _differ(one: Platform, other: Platform) -> bool:
-    return one.known and other.known and (one.os, one.architecture) != (other.os, other.architecture)

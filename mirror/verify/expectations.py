@@ -1,9 +1,10 @@
-"""Compare images with what is known about them out of band: expected digests and digest records.
+"""Compare images with digests and records that were received separately.
 
-Somebody who can change a layout can make it agree with itself, but cannot change what was carried separately.
+An attacker who can change a layout can make it agree with itself, but cannot change a digest that the user got
+elsewhere.
 
-A record is about the image of its name; else about the image with its digest, whatever its name; else about the one
-that a mirror would give that name, such as `registry.internal:5000/hub/library/redis:4.0` for `redis:4.0`.
+A record applies to the image with its name; or else to the image with its digest, whatever its name; or else to the
+image with the name that a mirror would give it, such as `registry.internal:5000/hub/library/redis:4.0` for `redis:4.0`.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ from mirror.records import (
     compare,
     image_configs,
 )
-from mirror.report.anchors import Anchored
+from mirror.report.findings import Agreement
 from mirror.text import count
 
-Read = Callable[[Descriptor], bytes | None]  # verified small content; None if it is missing or damaged
+Read = Callable[[Descriptor], bytes | None]  # returns verified content; None if it is missing, damaged or large
 
 
 def reading(store: VerifiableStore) -> Read:
-    """Return what reads small content from a store."""
+    """Return a function that reads small content from a store."""
 
     def read(node: Descriptor) -> bytes | None:
         if node.size > MANIFEST_CAP:
@@ -55,14 +56,14 @@ def reading(store: VerifiableStore) -> Read:
 
 @dataclass(frozen=True, slots=True)
 class Expectations:
-    """What is known out of band: the digests of roots, by the names of images, and records."""
+    """The expected digests of images, by name, and the records that they must agree with."""
 
     digests: Mapping[str, Digest] = field(default_factory=dict)
     records: Sequence[Record] = ()
 
     @classmethod
     def of(cls, expect: Mapping[str, str] | None, records: Sequence[Record]) -> Expectations:
-        """Parse digests; see `verify_layout`.
+        """Parse the digests.
 
         Raises:
             InvalidDigest: a text in `expect` is not a digest.
@@ -75,21 +76,21 @@ class Expectations:
 
 @dataclass(slots=True)
 class Compared:
-    """The result: findings, what agrees, and the positions of the images that something is known about."""
+    """The result: findings, agreements, and the positions of the images that were compared."""
 
     findings: list[Finding] = field(default_factory=list)
-    anchored: list[Anchored] = field(default_factory=list)
+    agreements: list[Agreement] = field(default_factory=list)
     covered: set[int] = field(default_factory=set)
 
 
 def compare_images(read: Read, entries: Sequence[Entry], expectations: Expectations, where: str) -> Compared:
-    """Compare images with what is known about them out of band.
+    """Compare images with the expectations of the user.
 
     Args:
-        read: returns their manifests and configs; may block.
-        entries: the images that are verified.
-        expectations: what is known about them.
-        where: the store, for messages.
+        read: reads their manifests and configs; may block.
+        entries: the images.
+        expectations: the expected digests, and the records.
+        where: the name of the store, for messages.
     """
     result = Compared()
     finder = index.EntryFinder(entries, where)
@@ -103,7 +104,7 @@ def compare_images(read: Read, entries: Sequence[Entry], expectations: Expectati
 
 
 def _not_recorded(read: Read, entries: Sequence[Entry], covered: Collection[int]) -> Iterator[Finding]:
-    """Yield a finding for each image that nothing is known about, unless it is a referrer of one of the others."""
+    """Yield a finding for each image that was not compared, unless it is a referrer of one that was."""
     attached = {(home(entry), entry.tag): number for number, entry in enumerate(entries) if is_attachable(entry)}
     todo, seen = list(covered), set(covered)
     while todo and attached:
@@ -130,7 +131,7 @@ def _compare_digest(result: Compared, finder: index.EntryFinder, text: str, dige
     result.covered.update(number for number, other in enumerate(finder.entries) if other.root == entry.root)
     root = entry.root.digest
     if root == digest:
-        result.anchored.append(Anchored("--expect", entry.name, "the digest"))
+        result.agreements.append(Agreement("--expect", entry.name, "the digest"))
         return
     found = (root, digest) if published(entry) == digest else root
     result.findings.append(Finding(Kind.NOT_EXPECTED, Severity.ERROR, entry.name, digest, found, (entry.name,)))
@@ -140,7 +141,7 @@ def _compare_digest(result: Compared, finder: index.EntryFinder, text: str, dige
 
 
 def _compare_record(result: Compared, read: Read, entries: Sequence[Entry], record: Record) -> None:
-    numbers = matching(record, entries)
+    numbers = _matching(record, entries)
     if not numbers:
         result.findings.append(Finding(Kind.RECORD_MISSING, Severity.ERROR, record.name, record.digest))
     for number in numbers:
@@ -154,15 +155,18 @@ def _compare_record(result: Compared, read: Read, entries: Sequence[Entry], reco
         comparison = _compare(record, entry, found)
         result.findings += _findings(record, entry, comparison)
         if comparison.agreed:
-            by, complete = f"the record of {record.name}", not comparison.differences
-            result.anchored.append(Anchored(by, entry.name, _agreed(comparison), complete))
+            agreed = ["the digest"] if "digest" in comparison.agreed else []
+            kinds = (kind for kind in ("manifest", "image ID", "layer", "config") if kind in comparison.agreed)
+            agreed += [count(comparison.agreed[kind], kind) for kind in kinds]
+            by, whole = f"the record of {record.name}", not comparison.differences
+            result.agreements.append(Agreement(by, entry.name, ", ".join(agreed), whole))
 
 
 def _compare(record: Record, entry: Entry, found: Record | None) -> Comparison:
     is_partial = _is_part(entry, record)
     if found is not None:
         comparison = compare(record, found, partial=is_partial)
-        if is_partial and not comparison.agreed["manifest"]:  # it only claims to be a part
+        if is_partial and not comparison.agreed["manifest"]:  # nothing proves that it is a part
             return compare(record, found)
         return comparison
     comparison = Comparison(not_compared=[NotCompared("everything", Reason.NO_MANIFEST, entry.root.digest)])
@@ -171,8 +175,8 @@ def _compare(record: Record, entry: Entry, found: Record | None) -> Comparison:
     return comparison
 
 
-def matching(record: Record, entries: Sequence[Entry]) -> list[int]:
-    """Return the positions of the images that a record is about, by the first of three rules that finds any."""
+def _matching(record: Record, entries: Sequence[Entry]) -> list[int]:
+    """Return the positions of the images that a record applies to, by the first of three rules that finds any."""
     wanted = Reference.parse(record.name)
     rules: tuple[Callable[[Entry], bool], ...] = (
         lambda entry: entry.reference is not None and entry.reference.stored == wanted.stored,
@@ -183,16 +187,17 @@ def matching(record: Record, entries: Sequence[Entry]) -> list[int]:
     return next(filter(None, found), [])
 
 
-def _is_mirrored(reference: Reference, asked: Reference) -> bool:
-    """Return whether a name is that of the same image in another registry, perhaps below a prefix there."""
-    if reference.registry == asked.registry or asked.tag is None or reference.tag != asked.tag:
+def _is_mirrored(reference: Reference, original: Reference) -> bool:
+    """Return whether a name is that of the same image in another registry, perhaps below a prefix."""
+    if reference.registry == original.registry or original.tag is None or reference.tag != original.tag:
         return False
-    short = asked.repository.removeprefix("library/") if asked.registry == DOCKER_HUB else asked.repository
-    return reference.repository in (short, asked.repository) or reference.repository.endswith(f"/{asked.repository}")
+    name = original.repository
+    short = name.removeprefix("library/") if original.registry == DOCKER_HUB else name
+    return reference.repository in (short, name) or reference.repository.endswith(f"/{name}")
 
 
 def _is_part(entry: Entry, record: Record) -> bool:
-    """Return whether an image is one platform of what was recorded, or an index built by a pull of some platforms."""
+    """Return whether an image is one platform of the recorded image, or an index of some of its platforms."""
     if entry.root.digest == record.digest:
         return False
     recorded = {manifest.digest for manifest in record.manifests}
@@ -204,7 +209,12 @@ def _findings(record: Record, entry: Entry, result: Comparison) -> Iterator[Find
         yield _mismatch(record, entry, one.where, one.recorded, one.found)
     reasons: dict[tuple[str, Severity], list[str]] = {}
     for gap in result.not_compared:
-        reasons.setdefault(_reason(entry, gap), []).append(gap.where)
+        why, severity = str(gap.reason), Severity.UNVERIFIED
+        if entry.kept is not None and gap.manifest not in entry.kept:
+            why, severity = "left out on purpose", Severity.WARNING
+        elif gap.reason in (Reason.NOT_SELECTED, Reason.NOT_RECORDED):
+            severity = Severity.WARNING
+        reasons.setdefault((why, severity), []).append(gap.where)
     for (why, severity), places in reasons.items():
         yield Finding(Kind.NOT_COMPARED, severity, record.name, "; ".join(places), why, (entry.name,))
 
@@ -214,28 +224,14 @@ def _mismatch(record: Record, entry: Entry, where: str, recorded: str | None, fo
     return Finding(Kind.RECORD_MISMATCH, Severity.ERROR, subject, recorded, found, (entry.name,))
 
 
-def _reason(entry: Entry, gap: NotCompared) -> tuple[str, Severity]:
-    """Return why something could not be compared, and how bad that is: what was left out on purpose is fine."""
-    if entry.kept is not None and gap.manifest not in entry.kept:
-        return "left out on purpose", Severity.WARNING
-    is_fine = gap.reason in (Reason.NOT_SELECTED, Reason.NOT_RECORDED)
-    return gap.reason, Severity.WARNING if is_fine else Severity.UNVERIFIED
-
-
-def _agreed(comparison: Comparison) -> str:
-    kinds = [kind for kind in ("manifest", "image ID", "layer", "config") if kind in comparison.agreed]
-    counts = [count(comparison.agreed[kind], kind) for kind in kinds]
-    return ", ".join(["the digest"] * ("digest" in comparison.agreed) + counts)
-
-
 # --- the images --------------------------------------------------------------------------------------------------
 
 
 def _record_of(read: Read, entry: Entry) -> Record | None:
-    """Return the record of an image, as far as it can be read; None if its root cannot be read.
+    """Return the record of an image; None if its root cannot be read.
 
     Raises:
-        InvalidContent: something in a manifest cannot be written in a record.
+        InvalidContent: a value in a manifest cannot be written in a record.
     """
     documents = _documents(read, entry.root)
     if entry.root.digest not in documents:
@@ -245,11 +241,11 @@ def _record_of(read: Read, entry: Entry) -> Record | None:
     try:
         return build_record(entry.name, entry.root, documents, contents)
     except InvalidContent:
-        return build_record(entry.name, entry.root, documents, {})  # a broken config still has a digest
+        return build_record(entry.name, entry.root, documents, {})  # the digest of a broken config can be compared
 
 
 def _documents(read: Read, root: Descriptor) -> dict[Digest, Document]:
-    """Return the manifests below a root that can be read."""
+    """Return all readable manifests below a root."""
     found: dict[Digest, Document] = {}
 
     def document(node: Descriptor) -> Document | None:

@@ -1,7 +1,7 @@
 """Verify an image in its registry: every byte is fetched and hashed, and nothing is stored.
 
 1. resolve the name
-2. fetch and check each manifest, from the root down; compare the image with what is known out of band
+2. fetch and check each manifest, from the root down; compare the image with expected digests and records
 3. fetch and hash every blob (`mirror.verify.readback`)
 
 Mirrors of the registry are not used.
@@ -34,7 +34,7 @@ from mirror.retry import RetryPolicy
 from mirror.verify.expectations import Compared, Expectations, compare_images
 from mirror.verify.readback import Expected, finding_of, in_registry, read_back
 
-_AT_ONCE = 8  # configs fetched together
+_CONCURRENCY = 8  # configs fetched at once
 
 
 async def verify_image(
@@ -50,22 +50,22 @@ async def verify_image(
     """Verify an image in a registry, with all of its platforms.
 
     Args:
-        image: its name.
+        image: the name of the image.
         options: how to connect to registries, and how many blobs to read at once.
         retry: how often to try each request.
-        fail_on: the least severity that makes the verdict `not ok`: `error` or `warning`.
-        expect: the digest that the image has to have, by its name.
-        records: digest records that it has to agree with; see `parse_records`.
-        progress: is told about the progress.
+        fail_on: the lowest severity that makes the verdict `not ok`: `error` or `warning`.
+        expect: the digest that the image must have, by its name.
+        records: digest records that the image must agree with; see `parse_records`.
+        progress: gets the progress.
 
     Returns:
-        All findings. Content that cannot be fetched is one of them.
+        All findings, including content that cannot be fetched.
 
     Raises:
         InvalidDigest: a text in `expect` is not a digest.
         NotFound: there is no such image.
-        ContentError: its root is not a manifest, or not the one that was requested.
-        TransferError: the registry did not answer, or refused.
+        ContentError: its root is not a manifest, or not the requested one.
+        TransferError: the registry did not answer, or refused the request.
     """
     options, retry, started = options or RegistryOptions(), retry or RetryPolicy(), time.monotonic()
     expectations = Expectations.of(expect, records)
@@ -77,29 +77,30 @@ async def verify_image(
         survey = _Survey(source, root, reference.stored, retry)
         await survey.walk()
         compared = await survey.compare(reference, expectations) if expectations else Compared()
-        content = Expected(reference.stored, source, None, root.digest, tuple(survey.graph.blobs.values()))
+        graph = survey.graph
+        content = Expected(reference.stored, source, None, root.digest, tuple(graph.blobs.values()))
         found = await read_back([content], jobs=options.jobs, retry=retry, progress=progress)
     return VerifyReport(
         path=f"docker://{reference}",
-        images=(survey.verified(),),
+        images=(VerifiedImage(reference.stored, root.digest, names(graph), len(graph.blobs), graph.size),),
         findings=(*in_registry(*survey.findings, *compared.findings), *found.findings),
-        files=len(survey.graph.nodes) + len(survey.graph.blobs),
-        size=survey.hashed() + found.size,
+        files=len(graph.nodes) + len(graph.blobs),
+        size=sum(node.descriptor.size for node in graph.nodes.values()) + found.size,
         seconds=time.monotonic() - started,
         fail_on=Severity(fail_on),
-        anchored=tuple(compared.anchored),
+        anchored=tuple(compared.agreements),
     )
 
 
 class _Survey:
-    """All manifests below one root that can be read; and a finding for each that cannot."""
+    """All manifests below one root that can be fetched, and a finding for each that cannot."""
 
     def __init__(self, source: Source, root: Descriptor, name: str, retry: RetryPolicy) -> None:
         self.graph, self.findings = Graph(root), list[Finding]()
         self._source, self._name, self._retry = source, name, retry
 
     async def walk(self) -> None:
-        """Fetch the manifests; those that others embed, too, since they are not what the registry serves."""
+        """Fetch the manifests from the registry, even those that are embedded in others."""
         self.graph = await walk(
             self._source, self.graph.root, embedded=False, retry=self._retry, on_fault=self._report_fault
         )
@@ -107,10 +108,10 @@ class _Survey:
             self._report(Kind.ABSENT, layer, layer.size, "a foreign layer", Severity.WARNING)
 
     async def compare(self, reference: Reference, expectations: Expectations) -> Compared:
-        """Compare the image with what is known about it out of band."""
+        """Compare the image with expected digests and records."""
         documents = {digest: node.document for digest, node in self.graph.nodes.items()}
         configs = affordable(image_configs(documents).values())
-        read = zip(configs, await map_concurrently(configs, self._config, _AT_ONCE), strict=True)
+        read = zip(configs, await map_concurrently(configs, self._config, _CONCURRENCY), strict=True)
         contents = {config.digest: data for config, data in read if data is not None}
         contents |= {digest: node.data for digest, node in self.graph.nodes.items()}
         root = replace(self.graph.root, annotations={ORIGIN: reference.pinned(self.graph.root.digest)})
@@ -120,22 +121,14 @@ class _Survey:
         return await to_thread(work)
 
     async def _config(self, config: Descriptor) -> bytes | None:
-        """Return the content of a config; None if it cannot be read, which step 3 reports."""
+        """Return the content of a config; None if it cannot be fetched, which step 3 reports."""
         try:
             return await read_small(self._source, config, self._retry)
         except MirrorError:
             return None
 
-    def verified(self) -> VerifiedImage:
-        blobs, size = len(self.graph.blobs), self.graph.size
-        return VerifiedImage(self._name, self.graph.root.digest, names(self.graph), blobs, size)
-
-    def hashed(self) -> int:
-        """Return the bytes of the manifests that could be read."""
-        return sum(node.descriptor.size for node in self.graph.nodes.values())
-
     def _report_fault(self, node: Descriptor, error: MirrorError) -> None:
-        """Report what is wrong with one manifest, or with the descriptors that name it."""
+        """Report a fault of a manifest, or of the descriptors that name it."""
         if isinstance(error, SizeConflict):
             self._report(Kind.SIZE_CONFLICT, node, "one size", error.sizes)
         elif isinstance(error, TypeConflict):

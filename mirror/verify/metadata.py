@@ -29,7 +29,7 @@ def check_layout_file(store: VerifiableStore, report: Report) -> None:
 
 
 def read_entries(store: VerifiableStore, report: Report) -> list[Entry]:
-    """Return the images that `index.json` names; none if it is broken."""
+    """Return the entries of `index.json`; none if it is broken."""
     name = "index.json"
     try:
         entries = index.entries(store.read(name, index.CAP))
@@ -47,10 +47,10 @@ def read_entries(store: VerifiableStore, report: Report) -> list[Entry]:
 
 
 def check_names(entries: Iterable[Entry], report: Report) -> None:
-    """Report names that deceive or collide.
+    """Report misleading and ambiguous names.
 
-    A name that moves a cursor or hides text is an error, and so is a full name of two digests. A bare `ref.name` of two
-    images is legal, but many tools find images only by it.
+    A name with control characters is an error, and so is a full name with two digests. Two images may share a bare
+    `ref.name`, but many tools find images only by it, so this is a warning.
     """
     full: dict[str, dict[str, None]] = {}
     bare: dict[str, dict[str, str]] = {}

@@ -1,6 +1,6 @@
-"""Read back what a registry should have: tags are resolved, and every byte is fetched and hashed.
+"""Read images back from a registry: resolve every tag, fetch and hash every byte, and report all findings.
 
-A HEAD response is only the registry's claim; this is the proof. One run reports all findings.
+A HEAD response is only the registry's claim; this is the proof.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _REFUSED = (None, 401, 403, 407)  # no response, or no permission: further reque
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """An image as it should be.
+    """An image that a registry should have.
 
     Attributes:
-        name: the name of the image, for findings.
+        name: its name, for findings.
         source: where to read it.
-        target: its tag or digest there; None if it has been resolved already.
+        target: its tag or digest in `source`; None if it was resolved before.
         digest: the digest of its root.
-        content: everything that it consists of.
+        content: all of its manifests and blobs.
         tags: the tags of its referrers.
     """
 
@@ -56,7 +56,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """The findings, the number of files that were checked, and the bytes that were hashed."""
+    """The findings, the number of blobs that were checked, and the bytes that were hashed."""
 
     findings: tuple[Finding, ...]
     files: int
@@ -75,9 +75,9 @@ class _Part:
 async def read_back(
     images: Sequence[Expected], *, jobs: int, retry: RetryPolicy, progress: Progress | None = None
 ) -> ReadBack:
-    """Resolve every tag and hash every byte; content that images of one source share is read once.
+    """Resolve every tag and hash every byte. Content that images of one source share is read once.
 
-    If a registry cannot be reached or refuses access to an image, there is one finding for the whole image.
+    If a registry cannot be reached, or refuses access to an image, there is one finding for the whole image.
     """
     progress = progress or NoProgress()
     found: dict[tuple[int, Digest, int], _Part] = {}
@@ -95,7 +95,7 @@ async def read_back(
 
 
 class _Reading:
-    """The state of reading back: what has been hashed, and the images that were given up."""
+    """The state of reading back: the numbers so far, and the images that were given up."""
 
     def __init__(self, jobs: int, retry: RetryPolicy, progress: Progress) -> None:
         self.files = self.size = 0
@@ -103,7 +103,7 @@ class _Reading:
         self._retry, self._progress, self._batch = retry, progress, stream.batch_size(jobs)
 
     async def resolve(self, image: Expected) -> list[Finding]:
-        """Check the tag of an image and those of its referrers."""
+        """Check the tags of an image and of its referrers."""
         first = [Tagged(image.target, image.digest)] if image.target else []
         findings = []
         for tag in (*first, *image.tags):
@@ -119,7 +119,7 @@ class _Reading:
         return findings
 
     async def check(self, part: _Part) -> Finding | None:
-        """Check that content is there, and hashes to its digest."""
+        """Check that content is there and hashes to its digest."""
         node, images = part.node, self._pending_images(part)
         if not images:
             return None
@@ -135,9 +135,8 @@ class _Reading:
 
     def _failed(self, error: MirrorError, part: _Part) -> Finding | None:
         images = tuple(dict.fromkeys(part.images))
-        if (
-            isinstance(error, TransferError) and error.status is None and not error.transient
-        ):  # there is no connection at all
+        is_offline = isinstance(error, TransferError) and error.status is None and not error.transient
+        if is_offline:  # the registry cannot be reached at all
             images = self._pending_images(part)
             self._given_up.update(images)
         finding = finding_of(error, part.node.digest, part.node.size, images, part.node.size)
@@ -146,7 +145,7 @@ class _Reading:
         return finding if images else None
 
     def _pending_images(self, part: _Part) -> tuple[str, ...]:
-        """Return the images that need the content, without those that were given up."""
+        """Return the images that need the content and were not given up."""
         return tuple(name for name in dict.fromkeys(part.images) if name not in self._given_up)
 
     def _count(self, size: int) -> None:
@@ -155,7 +154,7 @@ class _Reading:
 
 
 def _unresolved(error: MirrorError, tag: Tagged, image: str) -> Finding:
-    if isinstance(error, ContentError) and not isinstance(error, DigestMismatch):  # it is not a manifest any more
+    if isinstance(error, ContentError) and not isinstance(error, DigestMismatch):  # it is no longer a manifest
         return Finding(Kind.MOVED, Severity.ERROR, tag.tag, tag.digest, reason(error), (image,))
     return finding_of(error, tag.tag, tag.digest, (image,))
 
@@ -168,9 +167,9 @@ def _moved(root: Descriptor, tag: Tagged, image: str) -> Iterator[Finding]:
         yield Finding(Kind.MOVED, Severity.ERROR, tag.tag, tag.digest, root.digest, (image,))
         return
     listed = raw_children(root.data, tag.tag) if root.is_index and root.data else []
-    there = {child["digest"] for child in listed}
+    present = {child["digest"] for child in listed}
     for digest in tag.members:
-        if digest not in there:
+        if digest not in present:
             yield Finding(Kind.MISSING, Severity.ERROR, tag.tag, digest, root.digest, (image,))
 
 
@@ -200,11 +199,11 @@ def finding_of(
     """Return the finding for content that could not be read from a registry.
 
     Args:
-        error: what happened.
+        error: why it could not be read.
         subject: the digest of the content, or a tag.
-        expected: its size, or the digest that the tag should have.
+        expected: the size of the content, or the digest of the tag.
         images: the affected images.
-        size: the bytes that it should have, if known.
+        size: the expected size of the content, if known.
     """
     severity, advice = Severity.ERROR, None
     found: Fact = None
@@ -223,5 +222,5 @@ def finding_of(
 
 
 def in_registry(*findings: Finding) -> tuple[Finding, ...]:
-    """Return findings as those of a registry, for which other advice applies than for a layout."""
+    """Mark findings as those of a registry, which get other hints than those of a layout."""
     return tuple(replace(finding, place=Place.REGISTRY) for finding in findings)

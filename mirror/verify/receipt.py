@@ -27,19 +27,18 @@ async def verify_receipt(
     """Check that registries still have what a receipt lists: every name is resolved, every byte fetched and hashed.
 
     Args:
-        path: the receipt.
+        path: the file of the receipt.
         options: how to connect to registries, and how many blobs to read at once.
         retry: how often to try each request.
-        progress: is told about the progress.
+        progress: gets the progress.
 
     Returns:
-        What was found, as for a layout. Images whose push failed according to the receipt are findings, and are not
-        looked for.
+        All findings. An image whose push failed, according to the receipt, is a finding, and is not read.
 
     Raises:
         NotFound: there is no such file.
-        ContentError: it is not a receipt.
-        StorageError: it cannot be read.
+        ContentError: the file is not a receipt, or lists no images.
+        StorageError: the file cannot be read.
     """
     path, options, started = Path(path), options or RegistryOptions(), time.monotonic()
     images = parse_receipt(_read(path), str(path))
@@ -51,9 +50,14 @@ async def verify_receipt(
         sources = {image.reference.name: open_target(client, image.reference, push=False) for image in pushed}
         expected = [image.expected(sources[image.reference.name]) for image in pushed]
         found = await read_back(expected, jobs=options.jobs, retry=retry or RetryPolicy(), progress=progress)
+    verified = []
+    for image in images:
+        blobs = [part.size for part in image.content if part.kind not in ("index", "manifest")]
+        name = image.reference.stored
+        verified.append(VerifiedImage(name, image.digest, image.platforms, len(blobs), sum(blobs)))
     return VerifyReport(
         path=str(path),
-        images=tuple(map(_verified, images)),
+        images=tuple(verified),
         findings=(*in_registry(*_failed_pushes(images)), *found.findings),
         files=found.files,
         size=found.size,
@@ -62,7 +66,7 @@ async def verify_receipt(
 
 
 def _failed_pushes(images: Sequence[ReceiptImage]) -> Iterator[Finding]:
-    """Yield a finding for each image that, according to the receipt, was not pushed completely."""
+    """Yield a finding for each image that was not pushed completely, according to the receipt."""
     for image in images:
         name = image.reference.stored
         finding = partial(Finding, Kind.NOT_PUSHED, subject=name, images=(name,))
@@ -71,12 +75,6 @@ def _failed_pushes(images: Sequence[ReceiptImage]) -> Iterator[Finding]:
         elif image.referrers.error is not None:
             found = image.referrers.error.rstrip(".")
             yield finding(severity=Severity.WARNING, expected="all of its referrers", found=found)
-
-
-def _verified(image: ReceiptImage) -> VerifiedImage:
-    blobs = [part for part in image.content if part.kind not in ("index", "manifest")]
-    size = sum(blob.size for blob in blobs)
-    return VerifiedImage(image.reference.stored, image.digest, image.platforms, len(blobs), size)
 
 
 def _read(path: Path) -> bytes:

@@ -1,6 +1,6 @@
-"""The receipt of a push, as JSON: what was pushed where, digest by digest, and read back.
+"""The receipt of a push, in JSON: the digests that were pushed and read back, and where.
 
-When it is parsed later, it has been stored or handed on, so it is validated like all external input.
+A receipt that is parsed comes from outside, so it is validated like all input.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CAP = 256 * 1024 * 1024  # bytes of a receipt: several hundred thousand images
 
 @dataclass(frozen=True, slots=True)
 class ReceiptContent:
-    """One part of an image; `kind` is index, manifest, config or layer."""
+    """A manifest or blob of an image; `kind` is index, manifest, config or layer."""
 
     kind: str
     media_type: str
@@ -41,7 +41,7 @@ class ReceiptContent:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptReferrers:
-    """The tags by which the referrers of an image are found; `error` is why some may be missing."""
+    """The tags of an image's referrers; `error` is why some may be missing."""
 
     tags: tuple[Tagged, ...] = ()
     error: str | None = None
@@ -56,7 +56,7 @@ class ReceiptImage:
         image: its result line, NAME:TAG@DIGEST.
         registry, repository, tag: where it was pushed to.
         digest: that of its root.
-        content: everything that it and its referrers consist of; empty if the push failed.
+        content: all of its manifests and blobs and those of its referrers; empty if the push failed.
         error: why the push failed.
     """
 
@@ -83,7 +83,7 @@ class ReceiptImage:
         error: str | None = None,
         referrers: ReceiptReferrers | None = None,
     ) -> ReceiptImage:
-        """Describe the image that was pushed to `reference`."""
+        """Return the entry of an image that was pushed to `reference`."""
         return cls(
             source=source,
             image=reference.pinned(digest),
@@ -99,18 +99,18 @@ class ReceiptImage:
 
     @property
     def reference(self) -> Reference:
-        """The name that was pushed: with its tag, or else with its digest."""
+        """The name that was pushed, with its tag, or else with its digest."""
         return Reference(self.registry, self.repository, self.tag, None if self.tag else self.digest)
 
     def expected(self, source: Source) -> Expected:
-        """Return what must be read back from `source`, the repository that it was pushed to."""
+        """Return what must be read back from `source`, the repository that the image was pushed to."""
         reference, content = self.reference, tuple(part.descriptor for part in self.content)
         return Expected(reference.stored, source, reference.target, self.digest, content, self.referrers.tags)
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """What has written a receipt."""
+    """The tool that wrote a receipt."""
 
     version: str
     name: str = "oci-mirror"
@@ -118,7 +118,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What one push did, and when."""
+    """The receipt of one push."""
 
     schema: ClassVar[str] = "mirror.receipt/1"
 
@@ -133,7 +133,7 @@ class Receipt:
 
 
 def receipt_content(graph: Graph) -> Iterator[ReceiptContent]:
-    """Yield the parts of an image, the root first, without those that are absent on purpose."""
+    """Yield the manifests and blobs of an image, the root first, without those left out on purpose."""
     configs = {node.document.config.digest for node in graph.nodes.values() if node.document.config}
     kinds = {digest: "index" if node.document.is_index else "manifest" for digest, node in graph.nodes.items()}
     kinds |= {digest: "config" if digest in configs else "layer" for digest in graph.blobs}
@@ -173,7 +173,8 @@ def _parse_image(image: Fields) -> ReceiptImage:
     ]
     if error is None and digest not in {part.digest for part in content}:
         raise image.invalid(f"'content' does not include the root {digest}")
-    referrers = image.nested("referrers")
+    referrers = image.nested("referrers") or Fields({}, image.at("referrers"))
+    missing = referrers.get("error")
     return ReceiptImage.of(
         source=image.string("source"),
         reference=_parse_reference(image, digest),
@@ -181,7 +182,9 @@ def _parse_image(image: Fields) -> ReceiptImage:
         platforms=image.strings("platforms"),
         content=content,
         error=None if error is None else str(error),
-        referrers=_parse_referrers(referrers) if referrers else None,
+        referrers=ReceiptReferrers(
+            tuple(map(_parse_tag, referrers.objects("tags"))), None if missing is None else str(missing)
+        ),
     )
 
 
@@ -194,11 +197,6 @@ def _parse_reference(image: Fields, digest: Digest) -> Reference:
     if tag and not is_tag(tag):
         raise image.invalid("'tag' is not a valid tag")
     return Reference(registry, repository, tag or None, None if tag else digest)
-
-
-def _parse_referrers(referrers: Fields) -> ReceiptReferrers:
-    error = referrers.get("error")
-    return ReceiptReferrers(tuple(map(_parse_tag, referrers.objects("tags"))), None if error is None else str(error))
 
 
 def _parse_tag(tag: Fields) -> Tagged:

@@ -1,17 +1,16 @@
-"""Step 2: everything that the images need, and then the files that no image names.
+"""Step 2: find everything that the images need, then the files that no image needs.
 
-`Structure` also knows which images are affected by a fault.
+`Structure` also knows which images a fault affects.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from mirror.content.finding import Finding, Kind, Severity, reason
-from mirror.content.finding_text import Fact
 from mirror.content.graph import FREE_LINKS, SHARED, Budget
 from mirror.content.store import VerifiableStore
 from mirror.errors import BrokenLayout, InvalidDigest, LimitExceeded, StorageError
@@ -30,7 +29,7 @@ _MAX_CONFLICTS = 10  # sizes or types of one digest that a finding lists
 
 @dataclass(slots=True)
 class Root:
-    """Entries of `index.json` with the same root, which is walked once. `blobs` and `size` are totals below it."""
+    """Entries of `index.json` with the same root, which is walked once. `blobs` and `size` are totals of its blobs."""
 
     entries: list[Entry] = field(default_factory=list)
     platforms: dict[str, None] = field(default_factory=dict)
@@ -41,29 +40,25 @@ class Root:
     def names(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(entry.name for entry in self.entries))
 
-    def image(self, entry: Entry, *, is_referrer: bool) -> VerifiedImage:
-        platforms = tuple(self.platforms)
-        return VerifiedImage(entry.name, entry.root.digest, platforms, self.blobs, self.size, is_referrer)
-
 
 class Structure:
-    """What the images of a store need, and what the store has.
+    """The blobs that the images of a store need, and those that the store has.
 
-    Findings about single blobs wait in `pending`, until it is known which images are affected.
+    Findings about single blobs are kept in `pending` until all images that they affect are known.
     """
 
     def __init__(self, store: VerifiableStore, *, deep: bool, report: Report, checkpoint: Callable[[], None]) -> None:
-        """Prepare.
+        """Prepare a walk.
 
         Args:
             store: the store.
             deep: whether to compare configs with their manifests.
             report: gets the findings that are not about single blobs.
-            checkpoint: called often; what it raises ends the work.
+            checkpoint: called often; an exception from it ends the walk.
         """
         self.store, self.table = store, BlobTable()
         self.roots: list[Root] = []
-        self.is_whole = True  # False: limits were reached, so there may be more below the images
+        self.is_whole = True  # False: a limit was reached, so there may be more below the images
         self.pending: list[tuple[int, Finding]] = []
         self.documents = Documents(store, self.table, lambda *pair: self.pending.append(pair), deep=deep)
         self.report, self.checkpoint = report, checkpoint
@@ -78,12 +73,13 @@ class Structure:
             for entry in root.entries:
                 subject = subject_of(entry.tag) if is_attachable(entry) else None
                 is_known = subject is not None and (subject in published or self.table.has_manifest(subject))
-                yield root.image(entry, is_referrer=is_known)
+                platforms = tuple(root.platforms)
+                yield VerifiedImage(entry.name, entry.root.digest, platforms, root.blobs, root.size, is_known)
 
     # --- what the images need ------------------------------------------------------------------------------------
 
     def walk(self, entries: Sequence[Entry], advance: Callable[[int], None] = lambda _: None) -> None:
-        """Walk from every image; `advance` gets the bytes of each root when everything below it is known."""
+        """Walk all images. `advance` gets the size of each root manifest once everything below it is known."""
         same: dict[tuple[object, ...], Root] = {}
         for entry in entries:
             node = entry.root
@@ -100,22 +96,10 @@ class Structure:
                 return
 
     def may_follow(self) -> bool:
-        """Return whether the links followed so far are few enough for the number of different links."""
+        """Return whether the limit of followed links is not reached; it grows with the number of different links."""
         return self.followed <= FREE_LINKS + SHARED * self.documents.count
 
-    def check_root(self, top: int, root: Root) -> None:
-        """Note the platform of an image without an index, and report a root that is neither manifest nor index."""
-        node = root.entries[0].root
-        if not node.is_manifest:
-            expected = "a manifest or an index"
-            found = Finding(Kind.UNKNOWN_TYPE, Severity.WARNING, node.digest, expected, node.media_type)
-            self.pending.append((top, found))
-        elif not node.is_index:
-            platform = node.platform or self.documents.config_platform(top)
-            if platform:
-                root.platforms[str(platform)] = None
-
-    # --- what no image names -------------------------------------------------------------------------------------
+    # --- what no image needs -------------------------------------------------------------------------------------
 
     def find_orphans(self) -> None:
         """Add every other file below `blobs/`."""
@@ -129,7 +113,7 @@ class Structure:
         except StorageError as error:
             self.report(unreadable("blobs", error))
         except BrokenLayout:
-            return  # reported with the faults of the store
+            return  # one of the store's faults, which step 1 reports
 
     # --- which images are affected -------------------------------------------------------------------------------
 
@@ -137,64 +121,66 @@ class Structure:
         """Yield the findings about single blobs, and those about descriptors that contradict each other."""
         for number, finding in self.pending:
             yield self.with_affected(number, finding)
-        for number, sizes in self.table.size_conflicts.items():
-            yield self._conflict(number, Kind.SIZE_CONFLICT, "one size", tuple(sizes)[:_MAX_CONFLICTS])
-        for number, types in self.table.type_conflicts.items():
-            yield self._conflict(number, Kind.TYPE_CONFLICT, "one type", tuple(types)[:_MAX_CONFLICTS])
-
-    def _conflict(self, number: int, kind: Kind, expected: str, found: Fact) -> Finding:
-        finding = Finding(kind, Severity.ERROR, self.table.digest(number), expected, found)
-        return self.with_affected(number, finding)
+        conflicts: Iterable[tuple[Kind, str, Mapping[int, Iterable[int | str]]]] = (
+            (Kind.SIZE_CONFLICT, "one size", self.table.size_conflicts),
+            (Kind.TYPE_CONFLICT, "one type", self.table.type_conflicts),
+        )
+        for kind, expected, by_number in conflicts:
+            for number, values in by_number.items():
+                found = tuple(values)[:_MAX_CONFLICTS]
+                finding = Finding(kind, Severity.ERROR, self.table.digest(number), expected, found)
+                yield self.with_affected(number, finding)
 
     def with_affected(self, number: int, finding: Finding) -> Finding:
-        """Return the finding with the affected images and platforms: those that need the blob, or else may have it."""
+        """Return the finding with the affected images and platforms: those that need the blob, or else use it."""
         uses = list(self.table.uses(number))
         uses = [use for use in uses if not use.optional] or uses
         images = tuple(dict.fromkeys(use.image for use in reversed(uses)))
         platforms = dict.fromkeys(use.platform for use in reversed(uses) if use.platform)
-        return replace(finding, images=self._names_of(images), platforms=tuple(platforms))
+        if images not in self._names:  # findings about the same images share one tuple of names
+            self._names[images] = tuple(dict.fromkeys(name for image in images for name in self.roots[image].names))
+        return replace(finding, images=self._names[images], platforms=tuple(platforms))
 
     def is_needed(self, number: int) -> bool:
         """Return whether an image is incomplete without the blob."""
         return any(not use.optional for use in self.table.uses(number))
 
-    def _names_of(self, images: tuple[int, ...]) -> tuple[str, ...]:
-        """Return the names of images; findings about the same images share one tuple."""
-        if images not in self._names:
-            names = dict.fromkeys(name for image in images for name in self.roots[image].names)
-            self._names[images] = tuple(names)
-        return self._names[images]
-
 
 class _Descent:
-    """The walk below one root, by the rules and limits of `mirror.content.graph`, but over the numbers of blobs.
+    """The walk below one root, by the rules and limits of `mirror.content.graph`, but over numbers of blobs.
 
-    With descriptors, 100,000 blobs would take several times the memory, and a manifest that many images share would be
-    parsed once per image.
+    Descriptors would take several times the memory, and a manifest that many images share would be parsed once per
+    image.
     """
 
     def __init__(self, structure: Structure, position: int, root: Root) -> None:
         self._structure, self._position, self._root = structure, position, root
         self._table, self._kept = structure.table, root.entries[0].kept
         self._whole = self._table.new_use(position, None)
-        self._uses: dict[tuple[int, bool], int] = {}  # by platform, and by whether that was left out on purpose
+        self._uses: dict[tuple[int, bool], int] = {}  # by platform number, and whether it was left out on purpose
         self._budget = Budget(root.entries[0].root.digest)
         self._affordable: dict[int, bool] = {}  # manifests by number
         self._seen: set[tuple[int, int]] = set()
         self._full = False
 
     def walk(self) -> None:
-        """Note everything below the root. This ends, because content with a correct digest cannot contain itself."""
-        top = self._table.add(self._root.entries[0].root)
+        """Walk everything below the root. This ends, because content with a correct digest cannot contain itself."""
+        node = self._root.entries[0].root
+        top = self._table.add(node)
         level = list(self._need([top], lambda _: self._whole))
-        self._structure.check_root(top, self._root)
+        if not node.is_manifest:
+            expected = "a manifest or an index"
+            finding = Finding(Kind.UNKNOWN_TYPE, Severity.WARNING, node.digest, expected, node.media_type)
+            self._structure.pending.append((top, finding))
+        elif not node.is_index and (platform := node.platform or self._structure.documents.config_platform(top)):
+            self._root.platforms[str(platform)] = None
         while level:
             level = [below for number, use in level for below in self._below(number, use)]
             if level and not self._affords(self._budget.descend):
                 return
 
     def _below(self, number: int, use: int) -> Iterator[tuple[int, int]]:
-        """Note what a manifest names, and yield the manifests among it that are to be followed, each for one use."""
+        """Yield the manifests below a manifest that are to be walked next, each with its use."""
         if self._structure.may_follow():
             self._structure.checkpoint()
             links = self._structure.documents.links(number)
@@ -202,6 +188,7 @@ class _Descent:
             yield from self._need(links, self._use_of if inside_index else lambda _: use)
 
     def _need(self, links: Sequence[int], use_of: Callable[[int], int]) -> Iterator[tuple[int, int]]:
+        """Note that the root needs some blobs, and yield the manifests among them that are new, each with its use."""
         table, structure, root = self._table, self._structure, self._root
         structure.reached.extend([0] * (len(table) - len(structure.reached)))
         for number in links:
@@ -222,7 +209,7 @@ class _Descent:
                 root.size += table.sizes[number]
 
     def _use_of(self, child: int) -> int:
-        """Return the use of a child of an index: its platform, and whether it was left out on purpose."""
+        """Return the use of a child of an index, one for each platform."""
         table = self._table
         if table.flags[child] & INDEX:
             return self._whole
@@ -236,7 +223,7 @@ class _Descent:
         return self._uses[key]
 
     def _affords(self, spend: Callable[[], None]) -> bool:
-        """Return whether the limits of a walk allow for more; report it the first time that they do not."""
+        """Return whether the limits of a walk allow more; report it the first time that they do not."""
         try:
             spend()
         except LimitExceeded as error:

@@ -1,8 +1,8 @@
-"""The names in a tar archive, read as it streams by: nothing is extracted, and only headers are parsed.
+"""The names in a tar archive, scanned in one pass: nothing is extracted, and only headers are parsed.
 
 POSIX ustar and pax (pax(1), "ustar Interchange Format"), with GNU's long names and sparse files. A name is dangerous if
-a careless tool would write outside of the directory that it unpacks into (CVE-2007-4559, CVE-2025-4517). Whiteouts
-(`.wh.…`) are names like others.
+a careless tool would write outside its target directory (CVE-2007-4559, CVE-2025-4517). Whiteouts (`.wh.…`) are names
+like any other.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from mirror.archive import header
 from mirror.archive.header import BLOCK, Header
 from mirror.errors import BrokenArchive
 
-_MOST_NAMES = 500_000  # names that are compared with each other, in some 50 MB of memory
+_MAX_NAMES = 500_000  # that are checked for duplicates, in about 50 MB of memory
 _SHOWN = 3
 _LINKS = frozenset({header.HARD_LINK, header.SYMLINK})
 
 
 class Names:
-    """Names, of which the first few are kept and the others counted."""
+    """A count of names, and the first few of them."""
 
     def __init__(self) -> None:
         self._first: list[str] = []
@@ -39,19 +39,19 @@ class Names:
 
 
 class TarScanner:
-    """Feed it an archive in pieces, then close it.
+    """A scanner: feed it an archive in pieces, then close it.
 
-    `duplicates` are the paths that occur more than once, except directories; `dangerous` those that lead outside of the
-    directory, or whose link does; `problem` says why it is not a tar archive.
+    `duplicates` are the paths, except of directories, that occur more than once; `dangerous` those that lead outside
+    the target directory, or whose link does; `problem` says why the content is not a tar archive.
     """
 
     def __init__(self) -> None:
         self.duplicates, self.dangerous = Names(), Names()
         self.problem: str | None = None
         self._seen: set[int] = set()
-        self._fields: dict[str, str] = {}  # what extended headers say about the next member
-        self._skip = self._padding = 0  # bytes to the next header, and how many of them follow the data of the member
-        self._held = bytearray()  # the beginning of a block that continues in the next piece
+        self._fields: dict[str, str] = {}  # of extended headers, for the next member
+        self._skip = self._padding = 0  # bytes to the next header, and how many of them are padding
+        self._held = bytearray()  # the beginning of a block whose rest is in the next piece
         self._need = BLOCK
         self._next: Callable[[bytes], None] = self._header
         self._zeros, self._any = 0, False
@@ -116,7 +116,7 @@ class TarScanner:
             self._expect(BLOCK, lambda block: self._sparse_map(block, data))
 
     def _sparse_map(self, block: bytes, data: int) -> None:
-        """Skip the further blocks that GNU's old sparse files have between their header and their data."""
+        """Skip the blocks between the header and the data of an old GNU sparse file."""
         if not header.more_sparse_blocks(block, first=False):
             self._skip = data
             self._expect(BLOCK, self._header)
@@ -131,7 +131,7 @@ class TarScanner:
         if known in self._seen:
             if kind != header.DIRECTORY:
                 self.duplicates.add(name)
-        elif len(self._seen) < _MOST_NAMES:
+        elif len(self._seen) < _MAX_NAMES:
             self._seen.add(known)
         if name.startswith("/") or _escapes(name):
             self.dangerous.add(name)
@@ -140,14 +140,14 @@ class TarScanner:
 
 
 def _link_escapes(path: str, kind: bytes, target: str) -> bool:
-    """Return whether a link leads outside. For a symbolic link, unlike a hard link, / is the root of the image."""
+    """Return whether a link leads outside. In a symbolic link, unlike a hard link, / is the root of the image."""
     if kind == header.HARD_LINK:
         return target.startswith("/") or _escapes(target)
     return not target.startswith("/") and _escapes(f"{path}/../{target}")
 
 
 def _escapes(path: str) -> bool:
-    """Return whether a relative path leads above its beginning."""
+    """Return whether a relative path leads above its starting point."""
     if ".." not in path:
         return False
     depth = 0

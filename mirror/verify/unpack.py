@@ -1,4 +1,4 @@
-"""The content of a layer: unpacked in one pass while the file is hashed, and compared with what the config says."""
+"""The content of a layer: unpacked while the blob is hashed, in one pass, and compared with the diff_ids of configs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mirror.verify.tar import TarScanner
 
 
 class Layer:
-    """A layer to be unpacked: give it to `hash_blob` as `through`, and ask for its findings if the blob is right."""
+    """A layer to unpack: pass it to `hash_blob` as `through`, then get its findings if the blob is intact."""
 
     def __init__(self, digest: Digest, size: int, diff_ids: Sequence[Digest], *, tar: bool) -> None:
         self._digest, self._size, self._diff_ids = digest, size, diff_ids
@@ -22,7 +22,7 @@ class Layer:
         self._error: InvalidContent | None = None
 
     def __call__(self, passing: HashingReader) -> None:
-        """Unpack what is read. Errors are kept for later: a blob that is corrupt gets only that finding."""
+        """Unpack the blob. Errors are kept for `findings`: a corrupt blob gets no other finding than that."""
         view = memoryview(bytearray(READ))
         hashers = list(filter(None, self._hashers.values()))
         try:
@@ -35,21 +35,20 @@ class Layer:
             self._error = error
 
     def findings(self) -> Iterator[Finding]:
-        """Yield what is wrong; names inside of the archive only if the content is right."""
-        if self._error:
-            yield self._failed(self._error)
+        """Yield what is wrong with the content; the names in it are checked only if it matches the diff_ids."""
+        error = self._error
+        if isinstance(error, DecompressionBomb):
+            yield Finding(Kind.BOMB, Severity.ERROR, self._digest, error.limit, "more")
+        elif isinstance(error, UnsupportedCompression):
+            expected = "gzip, zstd or no compression"
+            yield Finding(Kind.UNKNOWN_COMPRESSION, Severity.UNVERIFIED, self._digest, expected, reason(error))
+        elif error:
+            expected = "a layer that can be unpacked"
+            yield Finding(Kind.BROKEN_LAYER, Severity.ERROR, self._digest, expected, reason(error))
+        if error:
             return
         wrong = [finding for diff_id in self._diff_ids for finding in self._compare(diff_id)]
         yield from wrong or self._check_names()
-
-    def _failed(self, error: InvalidContent) -> Finding:
-        if isinstance(error, DecompressionBomb):
-            return Finding(Kind.BOMB, Severity.ERROR, self._digest, error.limit, "more")
-        if isinstance(error, UnsupportedCompression):
-            expected = "gzip, zstd or no compression"
-            return Finding(Kind.UNKNOWN_COMPRESSION, Severity.UNVERIFIED, self._digest, expected, reason(error))
-        expected = "a layer that can be unpacked"
-        return Finding(Kind.BROKEN_LAYER, Severity.ERROR, self._digest, expected, reason(error))
 
     def _compare(self, diff_id: Digest) -> Iterator[Finding]:
         hasher = self._hashers[diff_id.algorithm]

@@ -1,4 +1,4 @@
-"""One verification, from its beginning to its end, or until its reader stops."""
+"""A verification of a layout or archive, whose findings can be read as they come."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from mirror.fs.directory import exists, is_directory
 from mirror.layout import Entry, index
 from mirror.layout.verifiable import VerifiableLayout
 from mirror.records import Record
-from mirror.report.anchors import Anchored
-from mirror.report.findings import Sample, VerifyLevel, VerifyReport
+from mirror.report.findings import Agreement, Sample, VerifyLevel, VerifyReport
 from mirror.verify import consistency, metadata
 from mirror.verify.blobs import BlobVerification
 from mirror.verify.expectations import Expectations, compare_images, reading
@@ -36,18 +35,18 @@ _TICK = 0.1  # seconds between two updates of the progress
 
 
 class _Stopped(Exception):
-    """The reader of the findings has stopped."""
+    """The caller no longer reads findings."""
 
 
 class Verification:
-    """A verification of a layout or an archive: iterate over it once, for the findings as they come.
+    """A verification of a layout or an archive. Iterate over it, once, to get the findings as they come.
 
         verification = Verification("./layout", level="layers")
         async for finding in verification:
             print(finding.kind, finding.subject)
         print(verification.report.verdict)
 
-    `report` is available at any time; until the iteration ends, it is marked as not complete.
+    `report` is available at any time; it is complete when the iteration has ended.
     """
 
     def __init__(
@@ -66,15 +65,15 @@ class Verification:
         """Prepare a verification; nothing is read yet.
 
         Args:
-            path: the layout's directory, or the file of an archive, in any form; it is only read.
-            images: which images; by default all of them, and everything else below `blobs/`.
-            level: how closely to check: `structure`, `content` or `layers`.
-            sample: hash only this part of the blobs, `n/t`; the structure is verified completely.
-            fail_on: the least severity that makes the verdict `not ok`: `error` or `warning`.
-            expect: digests that images have to have, by their names.
-            records: digest records that images have to agree with; see `parse_records`.
-            progress: is told about the progress.
-            threads: how many files to read at once; by default one per core.
+            path: the directory of a layout, or the file of an archive in any format; it is only read.
+            images: the images to verify; by default all of them, and everything else below `blobs/`.
+            level: how thoroughly to check: `structure`, `content` or `layers`.
+            sample: the part of the blobs to hash, as `n/t`; the structure is verified completely.
+            fail_on: the lowest severity that makes the verdict `not ok`: `error` or `warning`.
+            expect: digests that images must have, by image name.
+            records: digest records that images must agree with; see `parse_records`.
+            progress: gets the progress.
+            threads: how many files to read at once; by default one per CPU.
 
         Raises:
             UsageError: an unknown level, sample or severity.
@@ -87,7 +86,7 @@ class Verification:
             raise UsageError("A sample is a part of the content, which level 'structure' does not read.")
         self._progress, self._threads = progress or NoProgress(), threads or available_cpus()
         self._expectations = Expectations.of(expect, records)
-        self._anchored: Sequence[Anchored] = ()
+        self._agreements: Sequence[Agreement] = ()
         self._findings: list[Finding] = []
         self._fresh: deque[Finding] = deque()
         self._place = Place.LAYOUT
@@ -113,7 +112,7 @@ class Verification:
         try:
             opened = await to_thread(partial(open_store, self._path), discard=VerifiableStore.close)
         except BrokenArchive as error:
-            if error.hint:  # it is not an archive, and the hint says what to do instead
+            if error.hint:  # not an archive; the hint says what to do instead
                 raise
             path = str(self._path)
             found = Finding(Kind.BROKEN_ARCHIVE, Severity.ERROR, path, "an archive of images", reason(error, path))
@@ -130,13 +129,13 @@ class Verification:
                         yield self._note(self._fresh.popleft())
                 work.result()
             finally:
-                self._stop.set()  # a thread cannot be cancelled: it checks this after every read
-                await shielded(work)  # and until then it uses the store
+                self._stop.set()  # threads cannot be cancelled: they check this after every read,
+                await shielded(work)  # and use the store until then
         self._seconds = time.monotonic() - self._started
 
     @property
     def report(self) -> VerifyReport:
-        """What is known so far."""
+        """The report, with the findings so far."""
         structure = self._structure
         fresh = (replace(finding, place=self._place) for finding in self._fresh)
         return VerifyReport(
@@ -150,7 +149,7 @@ class Verification:
             sample=self._sample,
             complete=self._seconds is not None,
             fail_on=self._fail_on,
-            anchored=tuple(self._anchored),
+            anchored=tuple(self._agreements),
         )
 
     def _note(self, finding: Finding) -> Finding:
@@ -192,7 +191,7 @@ class Verification:
         return structure
 
     def _compare_lists(self, structure: Structure) -> Iterable[Finding]:
-        """Return findings if docker would load other images from an archive than those that are verified."""
+        """Return findings for images that docker would load from an archive, but that are not verified."""
         store = structure.store
         try:
             listed = store.docker_manifest()
@@ -206,31 +205,31 @@ class Verification:
         return consistency.disagreements(listed, structure)
 
     def _check_sizes(self, structure: Structure, selected: Sequence[Entry]) -> BlobVerification:
-        """Run step 3, and compare the images with what is known about them out of band."""
+        """Run step 3, and compare the images with expected digests and records."""
         blobs = BlobVerification(structure, self._fresh.append, self._checkpoint)
         blobs.check_sizes(self._level, self._sample, partial(self._advance, 0))
         compared = compare_images(reading(structure.store), selected, self._expectations, structure.store.name)
         self._fresh.extend(compared.findings)
-        self._anchored = compared.anchored
+        self._agreements = compared.agreements
         return blobs
 
     async def _hash(self, blobs: BlobVerification, slot: int) -> None:
-        """Run step 4 in one thread of several."""
+        """Run step 4 in one of several threads."""
         await to_thread(partial(blobs.hash, partial(self._advance, slot), deep=self._level is VerifyLevel.LAYERS))
 
     def _advance(self, slot: int, count: int) -> None:
-        """Note progress; called by threads, each with a slot of its own."""
+        """Count progress. Each thread has a slot of its own."""
         self._checkpoint()
         self._advanced[slot] += count
 
     def _plan(self, phase: str, blobs: int, size: int) -> None:
-        """Begin a phase. No thread is running now."""
+        """Begin a phase; no threads are running."""
         self._tell()
         self._advanced, self._told = [0] * self._threads, 0
         self._progress.plan(phase, blobs, size)
 
     def _tell(self) -> None:
-        """Tell the progress what the threads have done."""
+        """Report the progress of the threads."""
         now = sum(self._advanced)
         if now != self._told:
             self._progress.advance(None, now - self._told)
@@ -242,7 +241,7 @@ class Verification:
 
 
 def _rank(finding: Finding) -> tuple[int, str, str]:
-    """Return a sort key: the worst first, and the same order in every run."""
+    """Return the sort key of a finding: the worst first, and the same order in every run."""
     return list(Severity).index(finding.severity), finding.subject, finding.kind
 
 

@@ -349,7 +349,7 @@ def test_an_archive_on_stdout_is_alone_there(mirror: Mirror, stock: Stock) -> No
 def test_an_image_that_has_moved_is_said_to_have(mirror: Mirror, tmp_path: Path) -> None:
     mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
     result = mirror("import", saved(tmp_path, oci_archive(ARM, NAME)), "back")
-    assert f"{NAME} has moved: it was {AMD64.root} and is now {ARM.root}." in result.err
+    assert f"{NAME} now stands for {ARM.root} (was {AMD64.root})." in result.err
 
 
 # What is wrong

@@ -271,7 +271,7 @@ def test_an_image_that_has_moved_is_noticed(mirror: Mirror, registry: EmbeddedRe
     MULTI.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--all")
     IMAGE.publish(registry, "a", "v1")
-    assert "has moved" in mirror("pull", f"{registry.host}/a:v1", "--all").err
+    assert "now stands for" in mirror("pull", f"{registry.host}/a:v1", "--all").err
     assert_whole(tmp_path / "layout")
 
 

@@ -13,6 +13,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document
 from mirror.oci.manifest import parse as parse_manifest
 from mirror.records import HistoryEntry, Reason, Record, build_record, compare, markdown, parse_records
+from mirror.records.document import repository_of
 from mirror.records.json import to_json
 from tests.support.images import DOCKER_LAYER, RECORD
 from tests.support.strategies import outcome
@@ -45,7 +46,7 @@ def record() -> Record:
 
 def test_the_list_is_the_one_that_was_published(record: Record) -> None:
     assert record.name == "redis:4.0"
-    assert record.repository == "redis"
+    assert repository_of(record.name) == "redis"
     assert record.digest == Digest.of(LIST)
     assert record.media_type == json.loads(LIST)["mediaType"] == DOCKER_LIST
 
@@ -184,7 +185,7 @@ def caught(page: bytes) -> bool:
 @pytest.mark.parametrize(("start", "end"), [place for place in PLACES if place[1] - place[0] != 64])
 def test_a_size_with_one_digit_changed_contradicts_the_page_itself(start: int, end: int) -> None:
     place = end - 1
-    with pytest.raises(InvalidRecord, match=r"record\.md, line \d+: .*(contradicts itself|bytes in all)"):
+    with pytest.raises(InvalidRecord, match=r"record\.md, line \d+: .*(contradicts itself|bytes in total)"):
         parse_records(with_other_digit(place), "record.md")
 
 

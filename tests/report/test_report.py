@@ -13,15 +13,13 @@ from hypothesis import strategies as st
 
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.errors import ContentError, MirrorError, PartialFailure, StorageError
-from mirror.oci.descriptor import Descriptor, Platform
+from mirror.oci.descriptor import Platform
 from mirror.oci.digest import Digest
 from mirror.ratelimit import Quota, Usage
 from mirror.records import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
 from mirror.records.json import to_json as records_json
 from mirror.registry.login import LoginResult, LogoutResult, StoredLogin
-from mirror.report import text
-from mirror.report.anchors import Anchored
-from mirror.report.findings import Verdict, VerifiedImage, VerifyReport
+from mirror.report.findings import Agreement, RepairReport, Verdict, VerifiedImage, VerifyReport
 from mirror.report.images import (
     Blob,
     ImageList,
@@ -34,10 +32,9 @@ from mirror.report.images import (
 )
 from mirror.report.json import to_json
 from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage
-from mirror.report.repairs import RepairReport
 from mirror.report.server import ServerInfo
-from mirror.report.transfers import Amount, ReferrerSummary, Transferred, TransferReport
-from mirror.report.verification_text import verification
+from mirror.report.text import image_row, to_text
+from mirror.report.transfers import Amount, ReferrerSummary, TransferredImage, TransferReport
 from mirror.text import count, printable, seconds, size, table
 from tests.support.strategies import QUICK, nasty_text
 
@@ -116,12 +113,12 @@ def test_a_cell_cannot_break_out_of_its_line(rows: list[list[str]]) -> None:
 # Transfers
 
 
-def transferred(name: str = NAME, **fields: Any) -> Transferred:
-    given = {"source": name, "pinned": f"{name}@{DIGEST}", "digest": DIGEST, "platforms": ("linux/amd64",), **fields}
-    return Transferred(**given)
+def transferred(name: str = NAME, **fields: Any) -> TransferredImage:
+    given = {"source": name, "image": f"{name}@{DIGEST}", "digest": DIGEST, "platforms": ("linux/amd64",), **fields}
+    return TransferredImage(**given)
 
 
-def report(*images: Transferred, verb: str = "pull", **fields: Any) -> TransferReport:
+def report(*images: TransferredImage, verb: str = "pull", **fields: Any) -> TransferReport:
     amounts = {"moved": Amount(2, 3000), "reused": Amount(), "seconds": 1.23456, **fields}
     return TransferReport(verb=verb, images=images or (transferred(),), **amounts)
 
@@ -130,15 +127,12 @@ FAILURE, CORRUPT = StorageError("The disk is full."), ContentError("It is not wh
 
 
 def test_an_amount_counts_blobs_and_bytes() -> None:
-    blobs = [Descriptor("a/b", DIGEST, 1000), Descriptor("a/b", OTHER, 500)]
-    assert Amount.of(blobs) == Amount(2, 1500)
-    assert "2 blobs" in str(Amount.of(blobs))
-    assert "1.5 kB" in str(Amount.of(blobs))
+    assert "2 blobs (1.5 kB) moved, 0 reused" in to_text(report(moved=Amount(2, 1500))).summary
 
 
 def test_result_lines_are_the_images_that_are_done() -> None:
-    found = report(transferred("a"), transferred("b", failure=FAILURE), transferred("c"))
-    assert found.lines() == [f"a@{DIGEST}", f"c@{DIGEST}"]
+    found = report(transferred("a"), transferred("b", error=FAILURE), transferred("c"))
+    assert to_text(found).lines == [f"a@{DIGEST}", f"c@{DIGEST}"]
 
 
 def test_the_summary_has_the_numbers() -> None:
@@ -151,40 +145,40 @@ def test_the_summary_has_the_numbers() -> None:
         "1 blob (10 B) reused",
         "1.2 s",
     ):
-        assert part in found.summary()
+        assert part in to_text(found).summary
 
 
 def test_the_summary_counts_what_is_done() -> None:
-    assert "pushed 1 image" in report(transferred("a"), transferred("b", failure=FAILURE), verb="push").summary()
+    assert "pushed 1 image" in to_text(report(transferred("a"), transferred("b", error=FAILURE), verb="push")).summary
 
 
 @pytest.mark.parametrize("verb", ["pull", "push"])
 def test_a_dry_run_says_what_would_be(verb: str) -> None:
-    summary = report(verb=verb, dry_run=True).summary()
+    summary = to_text(report(verb=verb, dry_run=True)).summary
     assert summary.startswith(f"would have {verb}ed 1 image")
     assert "to move" in summary
 
 
 @pytest.mark.parametrize(("replaced", "said"), [(None, False), (DIGEST, False), (OTHER, True)])
-def test_a_name_that_moved_is_remarked(replaced: str | None, said: bool) -> None:
-    remarks = report(transferred(replaced=replaced)).remarks()
-    assert len(remarks) == said
-    assert not said or (NAME in remarks[0] and OTHER in remarks[0] and DIGEST in remarks[0])
+def test_a_name_that_moved_is_a_warning(replaced: str | None, said: bool) -> None:
+    warnings = to_text(report(transferred(replaced=replaced))).warnings
+    assert warnings == ([f"{NAME} now stands for {DIGEST} (was {OTHER})."] if said else [])
 
 
-def test_warnings_and_what_was_moved_aside_are_remarked() -> None:
-    remarks = report(warnings=("Careful.",), aside=("layout/.mirror/quarantine/x",)).remarks()
-    assert remarks[0] == "Careful."
-    assert "layout/.mirror/quarantine/x" in remarks[1]
+def test_what_was_moved_aside_is_a_warning_like_others() -> None:
+    found = report(warnings=("Careful.",), moved_aside=("layout/.mirror/quarantine/x",))
+    warnings = to_text(found).warnings
+    assert warnings[0] == "Careful."
+    assert "layout/.mirror/quarantine/x" in warnings[1]
 
 
 def test_what_all_ends_with() -> None:
     report(transferred("a")).raise_failures()
     with pytest.raises(PartialFailure, match="2 of 2 images failed") as caught:
-        report(transferred("a", failure=CORRUPT), transferred("b", failure=FAILURE)).raise_failures()
+        report(transferred("a", error=CORRUPT), transferred("b", error=FAILURE)).raise_failures()
     assert (caught.value.failures, caught.value.exit_code) == ((CORRUPT, FAILURE), 3)
     with pytest.raises(PartialFailure, match="1 of 2 images failed") as caught:
-        report(transferred("a"), transferred("b", failure=FAILURE)).raise_failures()
+        report(transferred("a"), transferred("b", error=FAILURE)).raise_failures()
     assert (caught.value.failures, caught.value.exit_code) == ((FAILURE,), 4)
 
 
@@ -215,7 +209,7 @@ def verified(*findings: Finding, images: tuple[VerifiedImage, ...] | None = None
 def test_a_verdict_is_ok_not_ok_or_could_not_check(severities: list[Severity], verdict: Verdict, code: int) -> None:
     found = verified(*map(finding, severities))
     assert (found.verdict, found.exit_code) == (verdict, code)
-    assert str(verdict) in verification(found).summary
+    assert str(verdict) in to_text(found).summary
 
 
 def test_findings_come_the_worst_first_under_the_affected_images() -> None:
@@ -225,41 +219,41 @@ def test_findings_come_the_worst_first_under_the_affected_images() -> None:
         finding(Severity.ERROR, "missing"),
         finding(Severity.ERROR, "too-short", images=("a", "b")),
     )
-    heads = [line for line in verification(found).lines if not line.startswith(" ")]
+    heads = [line for line in to_text(found).lines if not line.startswith(" ")]
     assert heads[:4] == [f"error: {NAME}", "error: a, b", f"unverified: {NAME}", "warning: layout"]
 
 
 def test_a_finding_says_what_is_wrong_with_what() -> None:
-    line = next(line for line in verification(verified(finding())).lines if "missing" in line)
+    line = next(line for line in to_text(verified(finding())).lines if "missing" in line)
     assert line == f"  missing      {DIGEST}: the file is not there (402 bytes)"
 
 
 def test_a_hint_names_the_layout_so_that_it_can_be_copied() -> None:
     report = replace(verified(finding()), path="my layout")
-    assert any("mirror verify 'my layout' --repair" in line for line in verification(report).lines)
-    assert "mirror verify 'my layout' --repair" in report.to_json()["findings"][0]["hint"]
+    assert any("mirror verify 'my layout' --repair" in line for line in to_text(report).lines)
+    assert "mirror verify 'my layout' --repair" in to_json(report)["findings"][0]["hint"]
 
 
 def test_a_corrupt_blob_shows_both_digests_once() -> None:
-    lines = verification(verified(finding(kind="corrupt", expected=DIGEST, found=OTHER))).lines
+    lines = to_text(verified(finding(kind="corrupt", expected=DIGEST, found=OTHER))).lines
     assert "".join(lines).count(DIGEST) == 1
     assert f"               content hashes to {OTHER}" in lines
 
 
 def test_an_image_line_has_verdict_digest_and_what_is_missing() -> None:
-    line = verification(verified(finding(), finding(size=98), finding(kind="corrupt", found=OTHER))).lines[-1]
+    line = to_text(verified(finding(), finding(size=98), finding(kind="corrupt", found=OTHER))).lines[-1]
     assert line.startswith("not ok")
     assert all(text in line for text in (f"{NAME}@{OTHER}", "2 platforms", "14 blobs", "74.5 MB", "500 B missing"))
 
 
 def test_an_image_that_is_not_affected_is_ok() -> None:
-    line = verification(verified(finding(images=("another",)))).lines[-1]
+    line = to_text(verified(finding(images=("another",)))).lines[-1]
     assert line.startswith("ok ")
     assert "missing" not in line
 
 
 def test_a_report_without_images_says_so() -> None:
-    assert "0 images" in verification(verified(images=())).summary
+    assert "0 images" in to_text(verified(images=())).summary
 
 
 # JSON, as documented
@@ -277,7 +271,6 @@ LISTED = ImageSummary(NAME, DIGEST, "a/b", ("linux/amd64",), 2, 3000)
 LAYER = RecordedLayer(DIGEST, 5, "a/b", 0)
 CONFIG = RecordedConfig("17", ("a",), ("b",), ("c",), (HistoryEntry(0, "RUN a"),))
 MANIFEST = RecordedManifest(Platform("linux", "arm", "v7"), DIGEST, RecordedImage("a/b", OTHER, (LAYER,), CONFIG))
-ANCHORED = (Anchored("--expect", NAME, "the digest"),)
 PRUNED = PruneReport(
     path="layout",
     deleted=False,
@@ -287,11 +280,13 @@ PRUNED = PruneReport(
 )
 DOCUMENTED: dict[str, dict[str, Any]] = {
     "mirror.record/1": records_json([Record("redis:4.0", DIGEST, "a/b", (MANIFEST,))]),
-    "mirror.pull/1": report(transferred(referrers=ReferrerSummary(1, 10)), healed=(DIGEST,), quotas=(USAGE,)).to_json(),
-    "mirror.push/1": report(transferred(referrers=ReferrerSummary(1, 10)), verb="push", quotas=(USAGE,)).to_json(),
-    "mirror.verify/1": replace(
-        verified(), repair=RepairReport("./good", (DIGEST,)), anchored=(Anchored("--expect", NAME, "the digest"),)
-    ).to_json(),
+    "mirror.pull/1": to_json(report(transferred(referrers=ReferrerSummary(1, 10)), healed=(DIGEST,), quotas=(USAGE,))),
+    "mirror.push/1": to_json(report(transferred(referrers=ReferrerSummary(1, 10)), verb="push", quotas=(USAGE,))),
+    "mirror.verify/1": to_json(
+        replace(
+            verified(), repair=RepairReport("./good", (DIGEST,)), anchored=(Agreement("--expect", NAME, "the digest"),)
+        )
+    ),
     "mirror.login/1": to_json(LoginResult("quay.io", "auth.json", None, "ann", True)),
     "mirror.logout/1": to_json(LogoutResult((StoredLogin("quay.io", "auth.json", "pass"),))),
     "mirror.serve/1": to_json(ServerInfo("127.0.0.1:5000", "http://127.0.0.1:5000", ("layout",), ("a/b",), 1)),
@@ -335,18 +330,18 @@ def test_results_are_json(schema: str) -> None:
 
 
 def test_a_dry_run_says_what_it_costs_and_a_pull_does_not() -> None:
-    said = "docker.io counts pulls: this plan costs 3 at most, as the dry run did, and 74 of 100 pulls in 6 h are left."
-    assert report(dry_run=True, quotas=(USAGE,)).remarks() == [said]
-    assert report(quotas=(USAGE,)).remarks() == []
+    said = "docker.io limits pulls: this one uses at most 3, as the dry run did; 74 of 100 pulls in 6 h are left."
+    assert to_text(report(dry_run=True, quotas=(USAGE,))).warnings == [said]
+    assert to_text(report(quotas=(USAGE,))).warnings == []
 
 
 def test_what_an_earlier_attempt_brought_is_said() -> None:
     found = report(moved=Amount(2, 3000), resumed=2000, healed=(DIGEST,))
-    assert "2 blobs (3.0 kB) moved (1 healed, 2.0 kB of it from an earlier attempt)" in found.summary()
+    assert "2 blobs (3.0 kB) moved (1 healed, 2.0 kB of it from an earlier attempt)" in to_text(found).summary
 
 
 def test_a_failure_is_in_the_json_as_a_sentence() -> None:
-    found = report(transferred(failure=FAILURE), transferred()).to_json()["images"]
+    found = to_json(report(transferred(error=FAILURE), transferred()))["images"]
     assert [image["error"] for image in found] == ["The disk is full.", None]
 
 
@@ -354,14 +349,16 @@ def test_json_has_whole_digests_and_exact_bytes() -> None:
     listing = ImageList("layout", (LISTED,), 3000)
     assert to_json(listing)["images"][0]["digest"] == DIGEST
     assert to_json(listing)["size"] == 3000
-    assert DIGEST.short in text.image_list(listing).lines[1]
-    assert "3.0 kB" in text.image_list(listing).lines[1]
+    assert DIGEST.short in to_text(listing).lines[1]
+    assert "3.0 kB" in to_text(listing).lines[1]
 
 
-def test_what_is_no_result_has_no_json() -> None:
+def test_what_is_not_a_result_has_neither_json_nor_text() -> None:
     for value in (1, "text", ImageList):
         with pytest.raises(TypeError, match="not a result"):
             to_json(value)
+        with pytest.raises(TypeError, match="not a result"):
+            to_text(value)
 
 
 # Tables
@@ -377,12 +374,12 @@ def test_what_is_no_result_has_no_json() -> None:
     ],
 )
 def test_a_row_names_a_few_platforms(platforms: tuple[str, ...], shown: str) -> None:
-    assert shown in text.image_row(ImageSummary(NAME, DIGEST, "a/b", platforms))
+    assert shown in image_row(ImageSummary(NAME, DIGEST, "a/b", platforms))
 
 
 def test_a_row_tells_what_is_sparse_or_broken() -> None:
-    assert any("sparse" in cell for cell in text.image_row(ImageSummary(NAME, DIGEST, "a/b", sparse=True)))
-    broken = text.image_row(ImageSummary(NAME, DIGEST, "a/b", problem="It broke."))
+    assert any("sparse" in cell for cell in image_row(ImageSummary(NAME, DIGEST, "a/b", sparse=True)))
+    broken = image_row(ImageSummary(NAME, DIGEST, "a/b", problem="It broke."))
     assert any("broken" in cell for cell in broken)
 
 
@@ -390,20 +387,20 @@ def test_an_inspected_image_shows_all_of_its_parts() -> None:
     blob, config = Blob(DIGEST, "a/b", 5), Blob(OTHER, "a/c", 7)
     manifest = InspectedManifest("linux/amd64", blob, config, (blob, blob), {"entry": ["sh", "-c", "a b"]})
     image = InspectedImage(NAME, DIGEST, "a/b", 5, (manifest,), 3, 17, {"x": "y"})
-    shown = "\n".join(text.inspection([image]).lines)
+    shown = "\n".join(to_text(Inspection((image,))).lines)
     assert all(one in shown for one in (NAME, DIGEST, OTHER, "linux/amd64", "2 layers", "sh -c 'a b'", "x  y"))
     assert manifest.size == 17
 
 
 def test_an_attestation_names_its_image() -> None:
     manifest = InspectedManifest(None, Blob(DIGEST, "a/b", 5), None, (), {}, subject=OTHER)
-    lines = text.inspection([replace(inspected(), manifests=(manifest,))]).lines
+    lines = to_text(Inspection((replace(inspected(), manifests=(manifest,)),))).lines
     assert any(f"attestation of {OTHER}" in line for line in lines)
 
 
 @pytest.mark.parametrize(("kept", "said"), [(0, False), (3, True)])
 def test_removing_says_what_went_and_what_stayed(kept: int, said: bool) -> None:
-    removed = text.removed_image(RemovedImage(NAME, DIGEST, Amount(2, 3000), kept))
+    removed = to_text(RemovedImage(NAME, DIGEST, Amount(2, 3000), kept))
     assert removed.lines == [f"{NAME}@{DIGEST}"]
     assert "2 blobs deleted, 3.0 kB freed" in removed.summary
     assert ("3 blobs kept for other images" in removed.summary) is said
@@ -412,37 +409,34 @@ def test_removing_says_what_went_and_what_stayed(kept: int, said: bool) -> None:
 # Referrers
 
 
-def with_referrers(*companions: ReferrerSummary | None, failure: MirrorError | None = None) -> TransferReport:
-    images = tuple(
-        Transferred(NAME, f"{NAME}@{DIGEST}", DIGEST, (), failure=failure, referrers=one) for one in companions
-    )
-    return TransferReport("pull", images, Amount(), Amount(), 0.1)
+def with_referrers(*referrers: ReferrerSummary | None, error: MirrorError | None = None) -> TransferReport:
+    return report(*(transferred(platforms=(), error=error, referrers=one) for one in referrers), moved=Amount())
 
 
 def test_referrers_are_counted_in_the_summary_where_there_are_any() -> None:
-    assert "2 images, 3 referrers:" in with_referrers(ReferrerSummary(1), ReferrerSummary(2)).summary()
-    assert "1 image:" in with_referrers(ReferrerSummary()).summary()
+    assert "2 images, 3 referrers:" in to_text(with_referrers(ReferrerSummary(1), ReferrerSummary(2))).summary
+    assert "1 image:" in to_text(with_referrers(ReferrerSummary())).summary
 
 
 def test_an_image_without_all_of_its_referrers_is_done_and_the_command_is_not() -> None:
-    report = with_referrers(ReferrerSummary(1, 10, StorageError("no room", hint="Make some.")), ReferrerSummary(2))
-    assert len(report.lines()) == 2
-    assert report.complaints() == [(f"{NAME} is complete, but may lack referrers: no room", "Make some.")]
+    found = with_referrers(ReferrerSummary(1, 10, StorageError("no room", hint="Make some.")), ReferrerSummary(2))
+    assert len(to_text(found).lines) == 2
+    assert to_text(found).errors == [(f"{NAME} is complete, but may lack referrers: no room", "Make some.")]
     with pytest.raises(PartialFailure, match="1 image may lack referrers") as caught:
-        report.raise_failures()
+        found.raise_failures()
     assert caught.value.exit_code == 4
 
 
 def test_an_image_that_failed_is_not_called_whole() -> None:
-    report = with_referrers(ReferrerSummary(failure=StorageError("no room")), failure=StorageError("worse"))
-    assert report.complaints() == [(f"{NAME}: worse", None)]
+    found = with_referrers(ReferrerSummary(error=StorageError("no room")), error=StorageError("worse"))
+    assert to_text(found).errors == [(f"{NAME}: worse", None)]
 
 
 def test_json_tells_apart_what_is_not_there_and_what_was_not_looked_for() -> None:
-    first, second = with_referrers(ReferrerSummary(1, 10), None).to_json()["images"]
+    first, second = to_json(with_referrers(ReferrerSummary(1, 10), None))["images"]
     assert (first["referrers"], second["referrers"]) == ({"count": 1, "size": 10, "error": None}, None)
 
 
 def test_a_row_of_ls_notes_referrers_beside_other_things() -> None:
-    row = text.image_row(ImageSummary(NAME, DIGEST, "a/b", ("linux/amd64",), sparse=True, referrers=2))
+    row = image_row(ImageSummary(NAME, DIGEST, "a/b", ("linux/amd64",), sparse=True, referrers=2))
     assert row[-1] == "linux/amd64 (sparse, 2 referrers)"

@@ -11,6 +11,7 @@ import pytest
 from mirror import verify_layout
 from mirror.content.finding import Kind, Severity
 from mirror.report.findings import VerifyReport
+from mirror.report.json import to_json
 from mirror.verify import structure
 from tests.support import images, layouts
 from tests.support.command import Mirror
@@ -136,7 +137,7 @@ def test_one_image_of_a_hundred_thousand_names_is_walked_once(tmp_path: Path) ->
     report = verified(tmp_path)
     assert kinds(report) == {Kind.MISSING}
     assert len(report.findings) == 3000
-    found = report.to_json()["findings"][0]
+    found = to_json(report)["findings"][0]
     assert (len(found["images"]), found["moreImages"]) == (50, 19_950)
 
 
@@ -148,7 +149,7 @@ def test_an_absurd_size_is_no_reason_to_take_memory(tmp_path: Path, size: int, m
     layouts.write_index(tmp_path, [put(tmp_path, {"manifests": [there, missing(2, size=size)]})])
     report = verified(tmp_path)
     assert {Kind.TOO_SHORT, Kind.MISSING} <= kinds(report)
-    json.dumps(report.to_json())
+    json.dumps(to_json(report))
 
 
 @pytest.mark.parametrize("name", ["a\x1b]0;owned\x07", "\x9b2J", "a\nok b", "\u202eb", "a\udcff", "<&\"'>\0]]>"])
