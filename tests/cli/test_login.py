@@ -347,7 +347,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(mirror: Mirror, basic: EmbeddedRe
     words = mirror.command("login", basic.host, "-u", "ann", "--password-stdin")
     # The file would have more than 50 bytes: what is too large for the limit fails as on a full disk.
     limited = ["bash", "-c", 'trap "" XFSZ; ulimit -f 0; "$@" 2>&1 | cat', "bash", *words]
-    done = mirror.run(limited, stdin=PASSWORD, env={"PYTHONDONTWRITEBYTECODE": "1"})  # or Python leaves cut files behind
+    done = mirror.run(limited, stdin=PASSWORD, env={"PYTHONDONTWRITEBYTECODE": "1"})
     assert "File too large" in done.out
     assert docker.read_bytes() == before
     assert list(docker.parent.iterdir()) == [docker]
