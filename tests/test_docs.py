@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +32,7 @@ def is_there(name: str) -> bool:
         return module != "mirror" and is_there(module) and hasattr(import_module(module), rest)
 
 
+@cache
 def classes() -> dict[str, set[str]]:
     """Return the classes of the package, with their attributes and methods."""
     found: dict[str, set[str]] = {}

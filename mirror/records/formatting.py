@@ -17,7 +17,7 @@ from mirror.oci.descriptor import Platform
 from mirror.strictjson import loads
 
 _UNITS = ("B", "KB", "MB", "GB", "TB")
-_SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9])?) (B|KB|MB|GB|TB)(?: \(([0-9]{1,19}) bytes\))?")
+_SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9])?) (B|KB|MB|GB|TB)(?: \(([0-9]{1,25}) bytes\))?")  # a total may exceed 2^63
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -176,7 +176,7 @@ def _transfer(report: TransferReport) -> Text:
         ),
         *(f"{path}: moved here from the place of a blob, because it was not a file." for path in report.moved_aside),
         *(
-            f"{used.registry} limits pulls: this one uses at most {used.cost}, as the dry run did; {used.quota}."
+            f"{used.registry} limits pulls: this pull uses at most {used.cost}, as did the dry run; {used.quota}."
             for used in report.quotas
             if report.dry_run
         ),

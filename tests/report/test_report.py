@@ -330,7 +330,7 @@ def test_results_are_json(schema: str) -> None:
 
 
 def test_a_dry_run_says_what_it_costs_and_a_pull_does_not() -> None:
-    said = "docker.io limits pulls: this one uses at most 3, as the dry run did; 74 of 100 pulls in 6 h are left."
+    said = "docker.io limits pulls: this pull uses at most 3, as did the dry run; 74 of 100 pulls in 6 h are left."
     assert to_text(report(dry_run=True, quotas=(USAGE,))).warnings == [said]
     assert to_text(report(quotas=(USAGE,))).warnings == []
 
