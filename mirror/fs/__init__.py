@@ -1,0 +1,1 @@
+"""Atomic and durable file operations, which know nothing of images."""

@@ -1,0 +1,1 @@
+"""Operations on one store; copies between stores are in `mirror.transfer`."""

@@ -245,7 +245,7 @@ def test_a_quota_is_shown_and_a_dry_run_counts_with_it(mirror: Mirror, registry:
     registry.fault(Fault(path="/manifests/", times=None, action=HUB))
     dry = mirror("pull", f"{registry.host}/a:v1", "--all", "--dry-run")
     pulls = registry.count("GET", "/manifests/")
-    assert f"this plan costs {pulls} at most" in dry.err
+    assert f"this pull uses at most {pulls}" in dry.err
     assert "76 of 100 pulls in 6 h are left" in dry.err
     result = mirror("pull", f"{registry.host}/a:v1", "--all", "-v")
     assert "76 of 100 pulls in 6 h are left" in result.err
