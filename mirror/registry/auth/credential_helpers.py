@@ -74,10 +74,8 @@ class CredentialHelper:
         program = shutil.which(self.program)
         if program is None:
             raise self._unusable("is not installed")
-        pipe, null = subprocess.PIPE, subprocess.DEVNULL
         try:
-            # In our own session, since it may prompt the user on the terminal.
-            with subprocess.Popen([program, action], stdin=pipe, stdout=pipe, stderr=null) as process:
+            with _start(program, action) as process:
                 try:
                     output, _ = await to_thread(lambda: process.communicate(stdin.encode(), TIMEOUT), process.kill)
                 finally:
@@ -99,3 +97,9 @@ class CredentialHelper:
             f"The credential helper {self.program}, named in {self.file}, {what}, asked to {action} {server}.",
             hint=f"Try it by hand: printf %s {server} | {self.program} get",
         )
+
+
+def _start(program: str, action: str) -> subprocess.Popen[bytes]:
+    """Start a helper in our own session, since it may prompt the user on the terminal."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen([program, action], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
