@@ -40,7 +40,7 @@ class Repository:
     """A repository of a registry; created by `open_source` and `open_target`."""
 
     def __init__(self, registry: Registry, name: str, *, jobs: int = 1, push: bool = False) -> None:
-        """Create a repository; nothing is requested yet. The number of `jobs` limits the memory for each blob."""
+        """Create a repository; `jobs` is the number of blobs transferred at once, which limits the memory for each."""
         self.registry, self.name = registry, name
         self.unlisted_referrers: set[str] = set()  # pushed manifests without `OCI-Subject` in the response
         self._scope = f"repository:{name}:{'pull,push' if push else 'pull'}"

@@ -54,7 +54,7 @@ class Found:
 
 @dataclass(slots=True)
 class _ApiState:
-    """What is known about the referrers API of one registry."""
+    """The state of the referrers API of one registry."""
 
     supported: bool | None = None  # None before the first request
     note: str = ""  # what a registry without the API did instead
