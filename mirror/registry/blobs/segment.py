@@ -14,7 +14,7 @@ from mirror.registry.transport.request import Request
 
 SEGMENT = 4 * 1024 * 1024  # bytes of one segment, and of its buffer
 
-# Opens the response for a range, after a check that it is this range
+# Opens the response to a range request; fails if the response is not this range
 OpenRange = Callable[[int, int], AbstractAsyncContextManager[aiohttp.ClientResponse]]
 
 

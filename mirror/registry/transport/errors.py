@@ -128,7 +128,7 @@ def _certificate_error(error: aiohttp.ClientConnectorCertificateError) -> Transf
     if what is None:
         said = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) and code else str(cause)
         what = f"cannot be verified: {said.rstrip('.')}"
-    clock = "Check this machine's clock. " if code in (9, 10) else ""
+    clock = "Check this machine's clock. " if code in (9, 10) else ""  # not valid yet, or expired
     return TransferError(
         f"The certificate of {host} {what}.",
         hint=f"{clock}Add its CA certificate with --ca-file FILE. To connect without verification: --insecure for the "
