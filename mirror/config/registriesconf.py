@@ -25,40 +25,24 @@ _PULL_FROM_MIRROR = {"": (True, True), "all": (True, True), "digest-only": (Fals
 
 @dataclass(frozen=True, slots=True)
 class EndpointConfig:
-    """The location of a registry or mirror, as configured.
+    """The location of a registry or mirror, as configured."""
 
-    Attributes:
-        location: `HOST[:PORT][/PATH]`; empty if the table has none.
-        insecure: plain HTTP and unverified certificates are allowed.
-        tags: it is used to resolve tags.
-        digests: it is used for content by digest.
-        proxy: the table sets a proxy for this location, which `mirror` does not support.
-    """
-
-    location: str
-    insecure: bool = False
-    tags: bool = True
-    digests: bool = True
-    proxy: bool = False
+    location: str  # `HOST[:PORT][/PATH]`; empty if the table has none
+    insecure: bool = False  # plain HTTP and unverified certificates are allowed
+    tags: bool = True  # it is used to resolve tags
+    digests: bool = True  # it is used for content by digest
+    proxy: bool = False  # the table sets a proxy for this location, which `mirror` does not support
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryConfig:
-    """One `[[registry]]` table.
+    """One `[[registry]]` table."""
 
-    Attributes:
-        prefix: the prefix of the names that it applies to; `*.example.com` matches all subdomains.
-        endpoint: the registry itself; if it has no location, names are not rewritten.
-        mirrors: its mirrors, in the order in which they are tried.
-        blocked: images of this registry must not be used.
-        file: the path of the file with the table.
-    """
-
-    prefix: str
-    endpoint: EndpointConfig
-    mirrors: tuple[EndpointConfig, ...]
-    blocked: bool
-    file: str
+    prefix: str  # of the names that it applies to; `*.example.com` matches all subdomains
+    endpoint: EndpointConfig  # the registry itself; if it has no location, names are not rewritten
+    mirrors: tuple[EndpointConfig, ...]  # in the order in which they are tried
+    blocked: bool  # images of this registry must not be used
+    file: str  # the path of the file with the table
 
     def matching_prefix(self, name: str) -> str | None:
         """Return the part of `name`, `REGISTRY/REPOSITORY`, that the prefix matches; None if it does not."""
@@ -76,11 +60,7 @@ class RegistriesConf:
 
     @classmethod
     def load(cls) -> RegistriesConf:
-        """Read the existing files; a table in a later file replaces an earlier one with the same prefix.
-
-        Raises:
-            ConfigError: a file is invalid.
-        """
+        """Read the existing files; a table in a later file replaces an earlier one with the same prefix."""
         tables: dict[str, RegistryConfig] = {}
         for path in _files():
             in_file: dict[str, RegistryConfig] = {}

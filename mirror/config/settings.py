@@ -24,23 +24,14 @@ FILE = "mirror.toml"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The merged content of the settings files.
+    """The merged content of the settings files."""
 
-    Attributes:
-        values: defaults for the flags of the same names.
-        plain_http: hosts to connect to without TLS.
-        insecure: hosts whose certificates are not verified.
-        hosts: the `[host."…"]` tables.
-        files: the paths of the files that took effect.
-        ignored: for each key that was ignored, a sentence with the reason.
-    """
-
-    values: Mapping[str, Any] = field(default_factory=dict)
-    plain_http: frozenset[str] = frozenset()
-    insecure: frozenset[str] = frozenset()
-    hosts: Mapping[str, HostSettings] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
-    ignored: tuple[str, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)  # defaults for the flags of the same names
+    plain_http: frozenset[str] = frozenset()  # hosts to connect to without TLS
+    insecure: frozenset[str] = frozenset()  # hosts whose certificates are not verified
+    hosts: Mapping[str, HostSettings] = field(default_factory=dict)  # the `[host."…"]` tables
+    files: tuple[str, ...] = ()  # the paths of the files that took effect
+    ignored: tuple[str, ...] = ()  # for each key that was ignored, a sentence with the reason
 
 
 _Rule = tuple[Callable[[Any], bool], str]  # the check of a value, and what the value should be
@@ -116,11 +107,7 @@ _WEAKENING = ("authfile", "ca_file", "host", *_HOST_LISTS)  # authfile: the file
 
 
 def load(explicit: Path | None = None) -> Settings:
-    """Read the settings files that exist; if `explicit` is given, only that one.
-
-    Raises:
-        ConfigError: the explicit file does not exist, or a file is invalid.
-    """
+    """Read the settings files that exist; if `explicit` is given, only that one, which must exist."""
     if explicit:
         return _merge([(explicit, read(explicit), True)])
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
@@ -133,11 +120,7 @@ def load(explicit: Path | None = None) -> Settings:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the validated content of one settings file, with its `host` tables as `HostSettings`.
-
-    Raises:
-        ConfigError: as `load`.
-    """
+    """Return the validated content of one settings file, with its `host` tables as `HostSettings`."""
     values = read_toml(path)
     _check(str(path), values, _KEYS)
     if "ca_file" in values:

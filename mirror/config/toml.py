@@ -10,11 +10,7 @@ from mirror.errors import ConfigError
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the content of a TOML file.
-
-    Raises:
-        ConfigError: the file cannot be read, or is not valid TOML.
-    """
+    """Return the content of a TOML file."""
     import tomllib  # only if there is a file to read: the import takes 5 ms
 
     try:

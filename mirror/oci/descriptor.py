@@ -27,12 +27,8 @@ INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
 IMAGE_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT})
 MANIFEST_TYPES = INDEX_TYPES | IMAGE_TYPES
 CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
-SCHEMA1_TYPES = frozenset(
-    {
-        "application/vnd.docker.distribution.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v1+prettyjws",
-    }
-)
+_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1"
+SCHEMA1_TYPES = frozenset({f"{_SCHEMA1}+json", f"{_SCHEMA1}+prettyjws"})
 _FOREIGN = re.compile(r"application/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\b.*")
 
 MANIFEST_CAP = 4 * 1024 * 1024  # bytes that registries accept for a manifest; also the limit for a config
@@ -68,10 +64,8 @@ class Platform:
         if parts[0] in _ARCHITECTURES or parts[0] in _ALIASES:
             raise UsageError(f"Unknown platform {text!r}.", hint=f"Did you mean {cls.parse(f'linux/{text}')}?")
         if len(parts) not in (2, 3) or not all(re.fullmatch(r"[a-z0-9_.-]+", part) for part in parts):
-            raise UsageError(
-                f"Unknown platform {text!r}.",
-                hint="Platforms look like linux/amd64, linux/arm/v7 or windows/amd64:10.0.",
-            )
+            hint = "Platforms look like linux/amd64, linux/arm/v7 or windows/amd64:10.0."
+            raise UsageError(f"Unknown platform {text!r}.", hint=hint)
         architecture, variant = _ALIASES.get(parts[1], (parts[1], None))
         return cls(parts[0], architecture, parts[2] if len(parts) == 3 else variant, version or None)
 
@@ -120,15 +114,11 @@ class Platform:
 
 _ARCHITECTURES = frozenset({"386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x"})
 _ALIASES: Mapping[str, tuple[str, str | None]] = {  # architecture and variant
-    "x86_64": ("amd64", None),
-    "x86-64": ("amd64", None),
+    **dict.fromkeys(("x86_64", "x86-64"), ("amd64", None)),
     "aarch64": ("arm64", None),
-    "armhf": ("arm", "v7"),
-    "armv7l": ("arm", "v7"),
-    "armel": ("arm", "v6"),
-    "armv6l": ("arm", "v6"),
-    "i386": ("386", None),
-    "i686": ("386", None),
+    **dict.fromkeys(("armhf", "armv7l"), ("arm", "v7")),
+    **dict.fromkeys(("armel", "armv6l"), ("arm", "v6")),
+    **dict.fromkeys(("i386", "i686"), ("386", None)),
 }
 _PLATFORM_KEYS = frozenset({"os", "architecture", "variant", "os.version", "os.features", "features"})
 _KEYS = frozenset({"mediaType", "digest", "size", "platform", "annotations", "urls", "artifactType", "data"})
@@ -170,9 +160,9 @@ class Descriptor:
             if len(data) != size or digest.compute(data) != digest:
                 raise fields.invalid(f"'data' is not the content that {digest} names")
         return cls(
-            media_type=media_type,
-            digest=digest,
-            size=size,
+            media_type,
+            digest,
+            size,
             platform=Platform.from_fields(platform) if platform else None,
             annotations=fields.mapping("annotations"),
             urls=fields.strings("urls"),

@@ -67,17 +67,10 @@ class Node:
 
 
 def parse(data: bytes, media_type: str | None, what: str, *, cap: int = MANIFEST_CAP) -> Document:
-    """Parse a manifest or an index.
+    """Parse the exact bytes of a manifest or an index of at most `cap` bytes.
 
-    Args:
-        data: the exact bytes.
-        media_type: the type from the descriptor or the Content-Type header, if there is one.
-        what: the name of the document in errors; may be empty.
-        cap: the maximum size in bytes.
-
-    Raises:
-        InvalidContent: too large, not JSON, schema 1, not of the announced type, ambiguous, or otherwise invalid.
-        InvalidDigest: a digest in it is invalid.
+    `media_type` is from the descriptor or the Content-Type header, if there is one; `what` names the document in errors
+    (InvalidContent, InvalidDigest), and may be empty.
     """
     if len(data) > cap:
         raise invalid(what, f"{len(data)} bytes; a manifest has at most {cap}")
@@ -95,12 +88,9 @@ def parse_object(document: JsonObject, media_type: str | None, what: str) -> Doc
 
 
 def build_index(media_type: str, manifests: Sequence[JsonObject], annotations: Mapping[str, str]) -> bytes:
-    """Return the bytes of a new index of `manifests`, descriptors with all published fields.
-
-    `annotations` are left out of Docker's manifest lists, which have none.
-    """
+    """Return the bytes of a new index of `manifests`, descriptors with all published fields."""
     document: JsonObject = {"schemaVersion": 2, "mediaType": media_type, "manifests": list(manifests)}
-    if media_type == OCI_INDEX and annotations:
+    if media_type == OCI_INDEX and annotations:  # Docker's manifest lists have none
         document["annotations"] = dict(annotations)
     return json.dumps(document, indent=2).encode()
 

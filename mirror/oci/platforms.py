@@ -11,11 +11,7 @@ _ARM_VARIANTS = ("v7", "v6", "v5", None)  # of 32-bit ARM, by default preference
 
 
 def select(children: Sequence[Descriptor], wanted: Iterable[Platform], image: str) -> list[Descriptor]:
-    """Return one child for each wanted platform, in the published order.
-
-    Raises:
-        NotFound: there is none for one of them; the hint lists the available platforms.
-    """
+    """Return one child for each wanted platform, in the published order; raise the error `absent` if there is none."""
     chosen: set[int] = set()
     for platform in wanted:
         best = min(

@@ -52,7 +52,6 @@ class Reference:
         return found if found.tag or found.digest else replace(found, tag="latest")
 
     def _check(self, text: str) -> None:
-        name = f"{self.registry}/{self.repository}"
         if self.registry in ("http:", "https:"):
             raise _invalid(text, f"leave out the {self.registry}// in front")
         if any(char.isspace() for char in text):
@@ -66,7 +65,7 @@ class Reference:
             raise _invalid(text, f"the repository {self.repository[:80]!r} {why}")
         if self.tag is not None and not _TAG.fullmatch(self.tag):
             raise _invalid(text, f"{self.tag[:140]!r} is not a valid tag")
-        if len(name) > LONGEST_NAME:
+        if len(self.name) > LONGEST_NAME:
             raise _invalid(text, f"registry and repository have more than {LONGEST_NAME} characters")
 
     @property

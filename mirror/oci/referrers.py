@@ -26,14 +26,11 @@ _ABOUT = re.compile(r"sha(?:256|384|512)-[0-9a-f]{64,128}(?:\.(?:sig|att|sbom))?
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """A tag and its digest.
-
-    If it is a list of referrers, it must contain `members`; others may be added, which changes its digest.
-    """
+    """A tag and its digest."""
 
     tag: str
     digest: Digest
-    members: tuple[Digest, ...] = ()
+    members: tuple[Digest, ...] = ()  # must be in it if it is a list of referrers; an added one changes the digest
 
 
 def referrers_tag(subject: Digest) -> str:

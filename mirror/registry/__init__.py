@@ -7,8 +7,7 @@ A `Client` holds the connections of one command; `open_source` and `open_target`
 from mirror.registry.client import Client
 from mirror.registry.credentials import Credentials
 from mirror.registry.foreign import ForeignLayers
-from mirror.registry.mirrors.open import open_source, open_target
-from mirror.registry.mirrors.repository import MirroredRepository
+from mirror.registry.mirrors.repository import MirroredRepository, open_source, open_target
 from mirror.registry.options import RegistryOptions
 from mirror.registry.referrers.fallback import list_under_tag
 from mirror.registry.referrers.find import Found, Referrers

@@ -27,13 +27,11 @@ class Client:
     """All registries of one command, and the connections to them; an asynchronous context manager.
 
     Open repositories with `open_source` and `open_target`, which apply the mirrors and `registries.conf`.
-
-    `warnings` are sentences, such as about a mirror that was skipped.
     """
 
     def __init__(self, options: RegistryOptions) -> None:
         self.options = options
-        self.warnings: list[str] = []
+        self.warnings: list[str] = []  # sentences, such as about a mirror that was skipped
         self._registries: dict[tuple[str, bool, bool], Registry] = {}
         self._limits = SharedLimits(asyncio.Semaphore(_MAX_SEGMENTS), RateLimit(options.limit_rate))
         self._credentials = CredentialStore(options.authfile, options.credentials)
@@ -41,11 +39,7 @@ class Client:
 
     @cached_property
     def registries_conf(self) -> RegistriesConf:
-        """The content of `registries.conf`.
-
-        Raises:
-            ConfigError: it cannot be used.
-        """
+        """The content of `registries.conf`."""
         return RegistriesConf.load()
 
     async def __aenter__(self) -> Self:
@@ -66,10 +60,8 @@ class Client:
     def registry(self, host: str, *, insecure: bool = False, explicit: bool = True) -> Registry:
         """Return the registry at a host, the same object for the same arguments; `registries.conf` is not consulted.
 
-        Args:
-            host: `HOST[:PORT]`.
-            insecure: allow plain HTTP and any certificate.
-            explicit: the user named this host, so the wildcard `*` in the options applies to it. False for mirrors.
+        `insecure` allows plain HTTP and any certificate. The wildcard `*` in the options applies only if the user named
+        the host (`explicit`); it does not apply to mirrors.
         """
         if self._stack is None:
             raise RuntimeError("the client is not open")

@@ -66,18 +66,7 @@ class _Exchange:
 
 
 class Registry:
-    """One registry over HTTP.
-
-    Attributes:
-        name: the registry as in image names, `HOST[:PORT]`.
-        options: how to talk to it.
-        limits: the limits shared by all registries of the command.
-        supports_ranges: False once a range request has failed.
-        blob_repositories: by digest, a repository from which the blob can be mounted.
-        max_body_size: the maximum size of an upload request in bytes, as set or as found out.
-        quota: the pull quota in the latest response that had one.
-        pulls: the number of manifests fetched, which pull quotas count.
-    """
+    """One registry over HTTP; `name` is as in image names, `HOST[:PORT]`."""
 
     def __init__(
         self,
@@ -90,11 +79,11 @@ class Registry:
         insecure: bool = False,
     ) -> None:
         self.name, self.options, self.limits = name, options, limits
-        self.supports_ranges = True
-        self.blob_repositories: dict[str, str] = {}
-        self.max_body_size = options.chunk_size or sys.maxsize
-        self.quota: Quota | None = None
-        self.pulls = 0
+        self.supports_ranges = True  # until a range request fails
+        self.blob_repositories: dict[str, str] = {}  # by digest, a repository from which the blob can be mounted
+        self.max_body_size = options.chunk_size or sys.maxsize  # bytes of an upload request, as set or as found out
+        self.quota: Quota | None = None  # in the latest response that had one
+        self.pulls = 0  # the number of manifests fetched, which pull quotas count
         self._host = _API_HOSTS.get(name, name)
         self._insecure = insecure
         self._find_credentials = find_credentials
@@ -125,10 +114,6 @@ class Registry:
             headers: additional headers.
             data: bytes, or an asynchronous iterator, which can be sent only once.
             buffer_size: bytes of the response to read ahead, at most; None: the client's default.
-
-        Raises:
-            Unauthorized: credentials are required, or were rejected.
-            TransferError: the network failed, or the status is unexpected.
         """
         with translate_errors(Request(method, f"https://{self._host}", self._host)):
             base = await self._open()
@@ -154,11 +139,7 @@ class Registry:
         return error
 
     def iter_body(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """Return the body of a response, rate-limited; it fails below the minimum rate.
-
-        Raises:
-            TransferError: the connection was cut, or the body arrives too slowly.
-        """
+        """Return the body of a response, rate-limited; it fails below the minimum rate."""
         return self.rate_limited(iter_body(response), response)
 
     def rate_limited(self, chunks: AsyncIterator[bytes], response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -166,17 +147,7 @@ class Registry:
         return rate_limited(chunks, self.limits.rate, self.options.timeout, Request.of(response))
 
     async def read(self, response: aiohttp.ClientResponse, cap: int, what: str) -> bytes:
-        """Return the whole body of a small response.
-
-        Args:
-            response: the response.
-            cap: the maximum size in bytes.
-            what: the subject of error messages.
-
-        Raises:
-            InvalidContent: it is larger than `cap`.
-            TransferError: as `iter_body`.
-        """
+        """Return the whole body of a small response, of at most `cap` bytes; `what` is the subject of errors."""
         chunks, size = [], 0
         async for chunk in self.iter_body(response):
             chunks.append(chunk)

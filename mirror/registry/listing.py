@@ -34,19 +34,12 @@ _PARAMETER = re.compile(r'\s*;\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]*)\s*(?:=\s*(?:"((?
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list.
-
-    Attributes:
-        status: the status of the response.
-        data: the body; empty unless the status is 200.
-        next_path: the path of the next page below `/v2/`; None if this is the last.
-        redirected: the response came from a URL other than the requested one.
-    """
+    """One page of a list."""
 
     status: int
-    data: bytes
-    next_path: str | None
-    redirected: bool
+    data: bytes  # empty unless the status is 200
+    next_path: str | None  # below `/v2/`; None if this is the last page
+    redirected: bool  # the response came from a URL other than the requested one
 
 
 async def pages(
@@ -58,19 +51,9 @@ async def pages(
     retry: RetryPolicy = ONCE,
     max_pages: int = MAX_PAGES,
 ) -> AsyncIterator[Page]:
-    """Yield the pages of a list.
+    """Yield the pages of a list, from `path` below `/v2/` on; `retry` is for each page.
 
-    Args:
-        registry: the registry.
-        path: the first page's path below `/v2/`.
-        scope: the token scope that the requests need.
-        expect: the statuses to return for the first page; transient ones only after a redirect.
-        retry: retries of each page.
-        max_pages: the maximum number of pages.
-
-    Raises:
-        InvalidContent: the links between the pages are circular, or there are more pages or bytes than allowed.
-        TransferError: a page could not be fetched.
+    The first page may have any of the statuses `expect`, a transient one only after a redirect.
     """
     seen: set[str] = set()
     size = 0
@@ -108,9 +91,6 @@ def next_page(response: aiohttp.ClientResponse) -> str | None:
 
     Only the path and query of the link are used, for a request to the same registry: behind a proxy, registries name
     hosts that cannot be reached from outside, and no registry may send our requests and credentials to another host.
-
-    Raises:
-        TransferError: the link leads outside the registry's API.
     """
     for target, relations in parse_links(response.headers.getall("Link", [])):
         if "next" not in relations:
@@ -143,20 +123,7 @@ def parse_links(headers: Iterable[str]) -> list[tuple[str, frozenset[str]]]:
 async def list_tags(
     registry: Registry, repository: str, scope: str, *, retry: RetryPolicy = ONCE, max_pages: int = MAX_PAGES
 ) -> list[str]:
-    """Return all tags of a repository, each once, in the registry's order.
-
-    Args:
-        registry: the registry.
-        repository: the repository's name.
-        scope: the token scope that the requests need.
-        retry: retries of each page.
-        max_pages: the maximum number of pages.
-
-    Raises:
-        NotFound: the repository does not exist.
-        InvalidContent: the response is not a list of tags, or it is too long.
-        TransferError: it could not be fetched.
-    """
+    """Return all tags of a repository, each once, in the registry's order; `retry` is for each page."""
     tags: dict[str, None] = {}
     what = f"The list of tags of {registry.name}/{repository}"
     first = f"{repository}/tags/list?n={_PAGE_SIZE}"

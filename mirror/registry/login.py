@@ -121,11 +121,7 @@ async def log_out(registry: str | None = None, options: RegistryOptions | None =
 
 
 def _parse(registry: str) -> str:
-    """Return `REGISTRY[/PATH]` as in the keys of credentials files.
-
-    Raises:
-        UsageError: it is not a registry.
-    """
+    """Return `REGISTRY[/PATH]` as in the keys of credentials files."""
     name = normalize(registry)
     host, _, path = name.partition("/")
     if not is_host(host) or (path and not is_repository(path)):
@@ -160,10 +156,10 @@ def _choose_file(name: str, authfile: Path | None) -> AuthFile:
 async def _remove(file: AuthFile, name: str) -> list[StoredLogin]:
     """Remove the credentials for `name` from a file and its helper; return where they were stored."""
     helper = file.helper(name)
-    if helper and not await helper.get(server_of(name)):
-        helper = None
-    if helper:
+    if helper and await helper.get(server_of(name)):
         await helper.erase(server_of(name))
+    else:
+        helper = None
     if file.has(name):
         _rewrite(file.path, lambda file: file.without_entry(name))
     elif not helper:
@@ -172,11 +168,7 @@ async def _remove(file: AuthFile, name: str) -> list[StoredLogin]:
 
 
 def _rewrite(path: Path, change: Callable[[AuthFile], AuthFile]) -> None:
-    """Change a file as it is now, atomically, readable only by its owner.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
+    """Change a file as it is now, atomically, readable only by its owner."""
     target = Path(os.path.realpath(path))  # it may be a symbolic link, which stays one
     try:
         with os_errors(target):

@@ -54,10 +54,9 @@ def explain_no_session(registry: str, repository: str) -> Iterator[None]:
 
 
 def explain_manifest(error: TransferError, document: Document, pushed: Container[Digest]) -> TransferError:
-    """Explain why a manifest was rejected; `pushed` are the manifests pushed to the repository so far.
+    """Return the error for a manifest that was rejected: BlobsUnknown if blobs are missing, or one with a hint.
 
-    Returns:
-        `BlobsUnknown` if the registry lacks blobs of the manifest; otherwise the same error, perhaps with a hint.
+    `pushed` are the manifests pushed to the repository so far.
     """
     if error.status not in _MANIFEST_REJECTED:
         return error

@@ -37,23 +37,12 @@ _ANY_STATUS = frozenset(range(200, 500)) - {429}  # if a HEAD fails, the GET wil
 
 
 class Repository:
-    """A repository of a registry; created by `open_source` and `open_target`.
-
-    `unlisted_referrers` are pushed manifests that the registry does not list as referrers: its response had no
-    `OCI-Subject`.
-    """
+    """A repository of a registry; created by `open_source` and `open_target`."""
 
     def __init__(self, registry: Registry, name: str, *, jobs: int = 1, push: bool = False) -> None:
-        """Create a repository; nothing is requested yet.
-
-        Args:
-            registry: its registry.
-            name: its name in the registry, such as `library/redis`.
-            jobs: the number of blobs transferred at once, which limits the memory for each.
-            push: request tokens with the scope `pull,push` instead of `pull`.
-        """
+        """Create a repository; `jobs` is the number of blobs transferred at once, which limits the memory for each."""
         self.registry, self.name = registry, name
-        self.unlisted_referrers: set[str] = set()
+        self.unlisted_referrers: set[str] = set()  # pushed manifests without `OCI-Subject` in the response
         self._scope = f"repository:{name}:{'pull,push' if push else 'pull'}"
         self._uploader = BlobUploader(registry, name, self._scope, batch_size(jobs))
         self._pushed_manifests: set[Digest] = set()
@@ -98,11 +87,7 @@ class Repository:
     async def peek(self, name: str) -> Descriptor | None:
         """Return the descriptor of a tag or digest that a response to HEAD claims; a HEAD does not count as a pull.
 
-        Returns:
-            None if there is no such image, or the response does not say enough.
-
-        Raises:
-            TransferError: the registry could not be reached.
+        Return None if there is no such image, or the response does not say enough.
         """
         path = f"{self.name}/manifests/{name}"
         async with self.registry.send("HEAD", path, scope=self._scope, headers=_ACCEPT, expect=_ANY_STATUS) as response:
@@ -148,11 +133,7 @@ class Repository:
         return exists
 
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
-        """`Sink`: push a manifest by digest, or a blob by mounting or uploading it.
-
-        Raises:
-            BlobsUnknown: the registry lacks blobs of the manifest; from now on, nothing is mounted.
-        """
+        """`Sink`: push a manifest by digest, or a blob by mounting or uploading it."""
         if node.is_manifest:
             async with fetch(0) as body:
                 data = await stream.read(body, node)
@@ -182,7 +163,7 @@ class Repository:
         except TransferError as error:
             document = manifest.parse(data, media_type, name)
             explained = push_errors.explain_manifest(error, document, self._pushed_manifests)
-            if isinstance(explained, BlobsUnknown):
+            if isinstance(explained, BlobsUnknown):  # from now on, nothing is mounted
                 self._uploader.mounting = False
             raise explained from None
 

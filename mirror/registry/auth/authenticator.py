@@ -36,19 +36,12 @@ class FetchToken(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A response that may require other credentials.
-
-    Attributes:
-        method: the method of the request.
-        status: the status of the response.
-        challenges: its `WWW-Authenticate` headers.
-        authorization: the request's `Authorization` header.
-    """
+    """A response that may require other credentials."""
 
     method: str
     status: int
-    challenges: Sequence[str] = ()
-    authorization: str | None = field(default=None, repr=False)
+    challenges: Sequence[str] = ()  # the `WWW-Authenticate` headers
+    authorization: str | None = field(default=None, repr=False)  # the header of the request
 
 
 class Authenticator:
@@ -77,9 +70,6 @@ class Authenticator:
 
         ECR Public answers 400, without a challenge, to an expired token (aws/containers-roadmap#2835), and 401 to every
         HEAD of a blob.
-
-        Raises:
-            MirrorError: as `answer`.
         """
         if rejection.status == 400 and not rejection.challenges and not renewed:
             token = self._issued(rejection.authorization)
@@ -95,21 +85,9 @@ class Authenticator:
     async def answer(
         self, challenges: Iterable[Challenge], scope: str, rejected: str | None, *, renewed: bool = False
     ) -> str | None:
-        """Answer a challenge.
+        """Return another header than `rejected` to try; None if there is none.
 
-        Args:
-            challenges: the challenges in the response.
-            scope: the scope that the request needs, such as `repository:library/redis:pull`.
-            rejected: the `Authorization` header of the request, if it had one.
-            renewed: the rejected header was fetched for this request, so another is fetched only if it lacks a scope.
-
-        Returns:
-            Another header to try; None if there is none.
-
-        Raises:
-            Unauthorized: the token server rejects the credentials.
-            TransferError: the token server could not be reached, or its response is invalid.
-            ConfigError: the credentials cannot be read.
+        If `renewed`, the rejected header was fetched for this request: another is fetched only if it lacks a scope.
         """
         failure_before = self._failures.get(scope)
         async with self._locks[scope]:
@@ -157,7 +135,12 @@ class Authenticator:
         return token.header
 
     async def _request_token(self, challenge: Challenge, wanted: Scopes, found: Credentials | None) -> Token:
-        realm = self._realm(challenge.parameters["realm"])
+        text = challenge.parameters["realm"]
+        realm = parse_http_url(text, encoded=False)
+        # The token server must be as secure as the registry, since it gets the credentials.
+        if realm is None or (self._base.scheme == "https" and realm.scheme == "http"):
+            fault = "not encrypted" if realm else "not an http(s) URL"
+            raise TransferError(f"{self._base.host} requires a token from {text[:200]!r}, which is {fault}.")
         service = {name: text for name, text in challenge.parameters.items() if name == "service"}
         try:
             body = await self._request_token_body(realm, service, wanted, found)
@@ -181,14 +164,6 @@ class Authenticator:
                     raise
         url = realm.extend_query([*service.items(), *(("scope", scope) for scope in wanted)])
         return await self._fetch_token(url, found.basic if found else None)
-
-    def _realm(self, text: str) -> URL:
-        """Return the token server's URL, which must be as secure as the registry, since it gets the credentials."""
-        realm = parse_http_url(text, encoded=False)
-        if realm is None or (self._base.scheme == "https" and realm.scheme == "http"):
-            fault = "not encrypted" if realm else "not an http(s) URL"
-            raise TransferError(f"{self._base.host} requires a token from {text[:200]!r}, which is {fault}.")
-        return realm
 
     def _issued(self, header: str | None) -> Token | None:
         return next((token for token in self._tokens.values() if token.header == header), None)

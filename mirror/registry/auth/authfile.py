@@ -59,11 +59,7 @@ class AuthFile:
 
     @classmethod
     def read(cls, path: Path) -> AuthFile | None:
-        """Read the file at `path`; None if it does not exist.
-
-        Raises:
-            ConfigError: it cannot be read, or is not valid.
-        """
+        """Read the file at `path`; None if it does not exist."""
         try:
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -77,32 +73,19 @@ class AuthFile:
 
     def names(self) -> list[str]:
         """Return every `REGISTRY[/PATH]` for which the file has an entry or a helper."""
-        keys = [*self._section("auths"), *self._section("credHelpers")]
-        return list(dict.fromkeys(map(normalize, keys)))
+        return list(dict.fromkeys(map(normalize, [*self._section("auths"), *self._section("credHelpers")])))
 
     async def find(self, name: str, ask_helper: AskHelper = CredentialHelper.get) -> Credentials | None:
-        """Return the credentials for a repository or registry, from the most specific key that has any.
-
-        Args:
-            name: `REGISTRY[/REPOSITORY]`.
-            ask_helper: asks a credential helper for the credentials of a server.
-
-        Raises:
-            ConfigError: an entry is malformed, or a helper fails.
-        """
+        """Return the credentials for `REGISTRY[/REPOSITORY]`, from the most specific key that has any."""
         for key in prefixes(name):
             helper = self.helper(key)
-            found = (await ask_helper(helper, server_of(key)) if helper else None) or self._stored(key)
-            if found:
+            found = await ask_helper(helper, server_of(key)) if helper else None
+            if found := found or self._stored(key):
                 return found
         return None
 
     def helper(self, name: str) -> CredentialHelper | None:
-        """Return the helper for a registry: its own, else the one for all others; None for a path.
-
-        Raises:
-            ConfigError: its name is not a string.
-        """
+        """Return the helper for a registry: its own, else the one for all others; None for a path."""
         if "/" in name:
             return None
         chosen: object = self.document.get("credsStore")
@@ -164,5 +147,4 @@ def _decode(entry: object, what: str, source: str) -> Credentials | None:
         if not colon:
             raise ConfigError(f"{what} has no password.")
         password = password.rstrip("\0")
-    found = Credentials(user, password, fields["identitytoken"], fields["registrytoken"], source)
-    return found if found else None
+    return Credentials(user, password, fields["identitytoken"], fields["registrytoken"], source) or None

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_SEPARATORS = re.compile(r"[\s,]*")  # lists may have empty elements (RFC 9110, 5.6.1)
-_PARAMETER = re.compile(r'([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))')
-_SCHEME = re.compile(
-    r"([A-Za-z][A-Za-z0-9_-]*)(?=[\s,]|$)(?:\s+[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$)))?"
-)  # with its token68
+# After separators: lists may have empty elements (RFC 9110, 5.6.1). A scheme is matched with its token68.
+_PARAMETER = re.compile(r'[\s,]*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))')
+_SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9_-]*)(?=[\s,]|$)(?:\s+[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$)))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +21,14 @@ class Challenge:
 def parse_challenges(header: str) -> list[Challenge]:
     """Return the challenges in one header, up to its first malformed part."""
     challenges: list[Challenge] = []
-    position = _skip_separators(header, 0)
+    position = 0
     while position < len(header):
-        if challenges and (parameter := _PARAMETER.match(header, position)):
-            name, quoted, bare = parameter.groups()
+        if challenges and (found := _PARAMETER.match(header, position)):
+            name, quoted, bare = found.groups()
             challenges[-1].parameters[name.lower()] = bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-            position = _skip_separators(header, parameter.end())
-        elif scheme := _SCHEME.match(header, position):
-            challenges.append(Challenge(scheme[1].lower(), {}))
-            position = _skip_separators(header, scheme.end())
+        elif found := _SCHEME.match(header, position):
+            challenges.append(Challenge(found[1].lower(), {}))
         else:
             break
+        position = found.end()
     return challenges
-
-
-def _skip_separators(header: str, position: int) -> int:
-    separators = _SEPARATORS.match(header, position)
-    return separators.end() if separators else position

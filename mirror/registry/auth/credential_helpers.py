@@ -38,11 +38,7 @@ class CredentialHelper:
         return f"docker-credential-{self.name}"
 
     async def get(self, server: str) -> Credentials | None:
-        """Return the credentials for a server; None if the helper has none.
-
-        Raises:
-            ConfigError: the helper is not installed, fails, times out, or its output is malformed.
-        """
+        """Return the credentials for a server; None if the helper has none. If it fails, raise ConfigError."""
         code, output = await self._run("get", server)
         if code:
             if _NOT_FOUND in output:
@@ -59,22 +55,14 @@ class CredentialHelper:
         return Credentials(user, "" if token else secret, source=self.program, **token) if secret else None
 
     async def store(self, server: str, credentials: Credentials) -> None:
-        """Store a user and a password.
-
-        Raises:
-            ConfigError: as `get`.
-        """
+        """Store a user and a password."""
         document = {"ServerURL": server, "Username": credentials.user, "Secret": credentials.password}
         code, _ = await self._run("store", json.dumps(document))
         if code:
             raise self._failed("store", server, f"failed with exit status {code}")
 
     async def erase(self, server: str) -> None:
-        """Remove the credentials for a server, if there are any.
-
-        Raises:
-            ConfigError: as `get`.
-        """
+        """Remove the credentials for a server, if there are any."""
         code, output = await self._run("erase", server)
         if code and _NOT_FOUND not in output:
             raise self._failed("erase", server, f"failed with exit status {code}")

@@ -24,12 +24,7 @@ _CACHE_TIME = 60.0  # seconds for which a helper's answer is reused for other re
 
 
 class CredentialStore:
-    """Finds credentials for registries.
-
-    Args:
-        authfile: the file given with `--authfile`.
-        given: credentials by registry, which take precedence over all files.
-    """
+    """Finds credentials: those `given` by registry, else those in files, first in `authfile` (`--authfile`)."""
 
     def __init__(self, authfile: Path | None = None, given: Mapping[str, Credentials] | None = None) -> None:
         self._authfile = authfile
@@ -37,11 +32,7 @@ class CredentialStore:
         self._cache: dict[tuple[CredentialHelper, str], tuple[float, Credentials | None]] = {}
 
     async def find(self, registry: str, repository: str = "") -> Credentials | None:
-        """Return the credentials for a repository, or for a registry as a whole; None if there are none.
-
-        Raises:
-            ConfigError: a file is invalid, or a helper fails.
-        """
+        """Return the credentials for a repository, or for a registry as a whole; None if there are none."""
         if registry in self._given:
             return self._given[registry]
         for file in auth_files(self._authfile):
@@ -58,11 +49,7 @@ class CredentialStore:
 
 
 def auth_files(authfile: Path | None = None) -> Iterator[AuthFile]:
-    """Yield the credentials files that exist, in the order in which they are searched.
-
-    Raises:
-        ConfigError: one of them is invalid, or the explicit one does not exist.
-    """
+    """Yield the credentials files that exist, in the order in which they are searched; the explicit one must exist."""
     if path := explicit_path(authfile):
         file = AuthFile.read(path)
         if file is None:

@@ -63,19 +63,12 @@ class Scopes:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token from a token server.
-
-    Attributes:
-        header: the `Authorization` header.
-        expires: the monotonic time from which it is renewed.
-        requested: the scopes that it was requested with.
-        challenge: the challenge that it answers.
-    """
+    """A token from a token server, as an `Authorization` header."""
 
     header: str = field(repr=False)
-    expires: float
+    expires: float  # the monotonic time from which it is renewed
     requested: Scopes
-    challenge: Challenge
+    challenge: Challenge  # which it answers
 
     @property
     def is_valid(self) -> bool:
@@ -83,11 +76,7 @@ class Token:
 
 
 def parse_token(body: bytes, what: str, requested: Scopes, challenge: Challenge) -> Token:
-    """Return the token in the response of a token server, which has just arrived; `what` is the subject of errors.
-
-    Raises:
-        TransferError: there is no token in it.
-    """
+    """Return the token in the response of a token server, which has just arrived; `what` is the subject of errors."""
     try:
         answer = load_object(body, what)
     except ContentError as error:
@@ -106,11 +95,7 @@ def parse_token(body: bytes, what: str, requested: Scopes, challenge: Challenge)
 
 
 def bearer(token: object, what: str) -> str:
-    """Return the `Authorization` header for a token (RFC 6750, 2.1).
-
-    Raises:
-        TransferError: it is absent, or not a printable ASCII string.
-    """
+    """Return the `Authorization` header for a token (RFC 6750, 2.1), which must be a printable ASCII string."""
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
         raise TransferError(f"{what} is missing or not a valid token.")
     return f"Bearer {token}"

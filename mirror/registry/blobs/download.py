@@ -22,18 +22,9 @@ from mirror.registry.http import Registry
 async def download(
     registry: Registry, path: str, scope: str, blob: Descriptor, start: int
 ) -> AsyncIterator[BlobReader]:
-    """Open a blob, not yet verified.
+    """Open a blob, not yet verified, after a check of the announced size.
 
-    Args:
-        registry: the registry.
-        path: the blob's path below `/v2/`.
-        scope: the token scope that the request needs.
-        blob: its descriptor.
-        start: the offset in bytes to start at; without support for range requests, the reader starts at 0.
-
-    Raises:
-        SizeMismatch: the registry announces a different size from the descriptor's.
-        TransferError: it could not be fetched; also during iteration.
+    The reader starts at the byte `start`; if the registry does not support range requests, at 0.
     """
     async with AsyncExitStack() as stack:
         response, start = await _request(stack, registry, path, scope, blob, start)

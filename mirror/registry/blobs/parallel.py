@@ -41,15 +41,7 @@ _EXPIRED = frozenset({400, 401, 403, 404, 410})  # responses of storage to a URL
 async def chunks(
     registry: Registry, scope: str, first: aiohttp.ClientResponse, start: int, size: int
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Yield an iterator over the bytes of a blob from `start` on.
-
-    Args:
-        registry: the registry.
-        scope: what requests for the blob need, for the token.
-        first: the response to a request for these bytes, unread.
-        start: the offset in bytes of the first response's body.
-        size: the size of the blob in bytes.
-    """
+    """Yield an iterator over the bytes of a blob of `size` bytes, from `start` on; `first` is the response, unread."""
     if size - start < _MIN_REMAINING or registry.options.connections_per_blob == 1:
         yield iter_body(first)
         return
@@ -144,10 +136,10 @@ class _ParallelDownload:
         """Start to fetch the next segment, within the budget; if there is to be one connection, all that is left."""
         await self._budget.acquire()
         end = self._size if self._scaler.is_single else min(self._requested + SEGMENT, self._size)
-        segment = Segment(self._requested, end - 1, self._size)
+        segment = Segment(self._requested, end - 1)
         self._requested = end
         self._segments.append(segment)
-        self._tasks.start(segment.fetch(self._open_range, self._count, self._ranges_unsupported))
+        self._tasks.start(segment.fetch(self._open_range, self._count))
 
     @asynccontextmanager
     async def _open_range(self, first: int, last: int) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -161,6 +153,9 @@ class _ParallelDownload:
         )
         try:
             async with request as response:
+                if not ranges.matches(response, first, last, self._size):
+                    self._registry.supports_ranges = False
+                    raise TransferError(f"{response.url.host} does not support range requests.", transient=True)
                 yield response
         except TransferError as error:
             if error.status in _EXPIRED:  # the next attempt starts at the registry's own URL
@@ -169,9 +164,6 @@ class _ParallelDownload:
 
     def _count(self, count: int) -> None:
         self._received += count
-
-    def _ranges_unsupported(self) -> None:
-        self._registry.supports_ranges = False
 
 
 class ConnectionScaler:
@@ -193,12 +185,7 @@ class ConnectionScaler:
         self.connections, self._settled = 1, True
 
     def measure(self, received: int, remaining: int) -> None:
-        """Decide again, once enough time has passed and enough bytes have arrived.
-
-        Args:
-            received: bytes received so far.
-            remaining: bytes that have not been requested yet.
-        """
+        """Decide again, once enough bytes were `received` in enough time; `remaining` bytes are not requested yet."""
         seconds, count = monotonic() - self._since, received - self._received
         if self._settled or seconds < _MIN_INTERVAL or count < (self.connections - 1) * SEGMENT:
             return

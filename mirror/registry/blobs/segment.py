@@ -10,46 +10,31 @@ from contextlib import AbstractAsyncContextManager
 import aiohttp
 
 from mirror.errors import MirrorError, TransferError
-from mirror.registry.blobs import ranges
 from mirror.registry.transport.request import Request
 
 SEGMENT = 4 * 1024 * 1024  # bytes of one segment, and of its buffer
 
+# Opens the response to a range request; fails if the response is not this range
 OpenRange = Callable[[int, int], AbstractAsyncContextManager[aiohttp.ClientResponse]]
 
 
 class Segment:
-    """The bytes from `first` to `last`, both inclusive, of a blob of `size` bytes.
+    """The bytes from `first` to `last`, both inclusive, of a blob."""
 
-    Attributes:
-        confirmed: the server has answered with exactly this range.
-        done: the segment is complete, or has failed.
-    """
-
-    def __init__(self, first: int, last: int, size: int) -> None:
-        self.first, self.last, self._size = first, last, size
-        self.confirmed = self.done = False
+    def __init__(self, first: int, last: int) -> None:
+        self.first, self.last = first, last
+        self.confirmed = False  # the server has answered with exactly this range
+        self.done = False  # the segment is complete, or has failed
         self._failure: MirrorError | None = None
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._changed, self._has_room = asyncio.Event(), asyncio.Event()
 
-    async def fetch(
-        self, open_range: OpenRange, on_bytes: Callable[[int], None], on_unsupported: Callable[[], None]
-    ) -> None:
-        """Fetch the segment; errors are raised by `chunks`.
-
-        Args:
-            open_range: opens the response to a range request.
-            on_bytes: called with the size of each chunk received.
-            on_unsupported: called if the response is not the requested range.
-        """
+    async def fetch(self, open_range: OpenRange, on_bytes: Callable[[int], None]) -> None:
+        """Fetch the segment, and call `on_bytes` with the size of each chunk; errors are raised by `chunks`."""
         try:
             async with open_range(self.first, self.last) as response:
-                self.confirmed = ranges.matches(response, self.first, self.last, self._size)
-                if not self.confirmed:
-                    on_unsupported()
-                    raise TransferError(f"{response.url.host} does not support range requests.", transient=True)
+                self.confirmed = True
                 await self._receive(response, on_bytes)
         except MirrorError as error:
             self._failure = error
@@ -82,11 +67,7 @@ class Segment:
         return self.confirmed
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the bytes as they arrive.
-
-        Raises:
-            MirrorError: it could not be fetched.
-        """
+        """Yield the bytes as they arrive."""
         while True:
             while self._chunks:
                 chunk = self._chunks.popleft()

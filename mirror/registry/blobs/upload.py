@@ -25,16 +25,13 @@ _SESSION_GONE = frozenset({400, 404, 405, 410, 416})  # responses of a session t
 
 
 class BlobUploader:
-    """Uploads blobs to one repository, and keeps interrupted sessions until `close`.
-
-    `mounting` says whether blobs may be mounted from other repositories.
-    """
+    """Uploads blobs to one repository, and keeps interrupted sessions until `close`."""
 
     def __init__(self, registry: Registry, repository: str, scope: str, batch: int) -> None:
         """Create an uploader to `repository`; requests need `scope`, and `batch` bytes are verified at a time."""
         self._registry, self._repository, self._scope, self._batch = registry, repository, scope, batch
         self._interrupted: dict[Digest, UploadSession] = {}
-        self.mounting = True
+        self.mounting = True  # blobs may be mounted from other repositories
 
     async def put(self, blob: Descriptor, fetch: Fetch) -> None:
         """Mount or upload a blob, whose content `fetch` opens; an interrupted upload is resumed."""
@@ -88,11 +85,7 @@ class BlobUploader:
                 return UploadSession(self._registry, self._scope, blob, response, self._batch)
 
     async def _complete(self, session: UploadSession, blob: Descriptor, fetch: Fetch, *, is_last: bool) -> bool:
-        """Send the rest of the blob, and complete the session; keep it after a transient error, delete it after others.
-
-        Returns:
-            False if the session is gone, and another one may succeed.
-        """
+        """Complete a session; keep it after a transient error. Return False if it is gone, and another may succeed."""
         try:
             if session.is_uncertain:
                 await session.query_offset()

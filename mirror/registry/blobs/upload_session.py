@@ -34,11 +34,7 @@ _DELETE_TIMEOUT = 3  # seconds
 
 
 class UploadSession:
-    """The upload of one blob.
-
-    `is_uncertain` is True if the registry must be asked how much has arrived: after an interruption or a refusal, or if
-    the session may be complete already.
-    """
+    """The upload of one blob."""
 
     def __init__(
         self, registry: Registry, scope: str, blob: Descriptor, opened: aiohttp.ClientResponse, batch: int
@@ -51,6 +47,7 @@ class UploadSession:
         self._offset = 0  # bytes that have arrived
         self._attempted_size = 0  # bytes of the latest request body
         self._token_renewed = False
+        # True if the registry must be asked how much has arrived, or the session may be complete already.
         self.is_uncertain = False
 
     async def query_offset(self) -> None:
@@ -72,8 +69,7 @@ class UploadSession:
     async def send(self, fetch: Fetch) -> bool:
         """Send the rest of the blob, and adapt to refusals because of a request's size, offset or token.
 
-        Returns:
-            True if one request had the whole blob; if not, check that the registry has it.
+        Return True if one request had the whole blob; if not, check that the registry has it.
         """
         for _ in range(_MAX_RECOVERIES):
             try:
@@ -133,14 +129,17 @@ class UploadSession:
     async def _send_rest(self, fetch: Fetch) -> bool:
         size = self._blob.size
         async with fetch(0) as reader:
-            content = _Content(stream.verified(reader, self._blob, self._batch))
+            chunks = stream.verified(reader, self._blob, self._batch)
+            content = _Content(chunks)
             if not self._offset and 0 < size <= self._max_body_size:
                 await self._put(self._rate_limited(content.read(size)), size)
                 return True
-            await content.skip(self._offset)
+            async for _ in content.read(self._offset):
+                pass
             while self._offset < size:
                 await self._patch(content, min(self._max_body_size, size - self._offset))
-            await content.finish()
+            async for _ in chunks:  # to the end, where the content is verified
+                pass
         # aiohttp repeats a short PUT after a cut connection, and the first one may have completed the session.
         self.is_uncertain = True
         await self._put(b"", 0)
@@ -192,16 +191,6 @@ class _Content:
             piece, self._rest = self._rest[:count], self._rest[count:]
             count -= len(piece)
             yield piece
-
-    async def skip(self, count: int) -> None:
-        """Read and drop the next `count` bytes."""
-        async for _ in self.read(count):
-            pass
-
-    async def finish(self) -> None:
-        """Read to the end, where the content is verified."""
-        async for _ in self._chunks:
-            pass
 
 
 def _headers(size: int) -> dict[str, str]:

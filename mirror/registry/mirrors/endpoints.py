@@ -16,32 +16,19 @@ from mirror.registry.options import RegistryOptions
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A repository at a registry.
+    """A repository at a registry."""
 
-    Attributes:
-        registry: `HOST[:PORT]`.
-        repository: the repository's name there.
-        insecure: plain HTTP and any certificate are allowed.
-        tags: it is used to resolve tags.
-        digests: it is used for content by digest.
-    """
-
-    registry: str
+    registry: str  # `HOST[:PORT]`
     repository: str
-    insecure: bool = False
-    tags: bool = True
-    digests: bool = True
+    insecure: bool = False  # plain HTTP and any certificate are allowed
+    tags: bool = True  # it is used to resolve tags
+    digests: bool = True  # it is used for content by digest
 
 
 def source_endpoints(
     reference: Reference, options: RegistryOptions, conf: RegistriesConf
 ) -> tuple[list[Endpoint], Endpoint]:
-    """Return the mirrors of a repository, and the repository itself.
-
-    Raises:
-        UsageError: `registries.conf` blocks it.
-        ConfigError: a setting leads to an invalid repository.
-    """
+    """Return the mirrors of a repository, and the repository itself."""
     table = _unblocked(reference, conf)
     prefix = (table.matching_prefix(reference.name) if table else None) or ""
     origin = Endpoint(reference.registry, reference.repository, table is not None and table.endpoint.insecure)
@@ -55,18 +42,14 @@ def source_endpoints(
 
 
 def target_endpoint(reference: Reference, conf: RegistriesConf) -> Endpoint:
-    """Return the endpoint to push to: the repository itself. As in podman, mirrors and locations are only for pulls.
-
-    Raises:
-        UsageError: `registries.conf` blocks it, which containers-registries.conf(5) only requires for pulls.
-    """
+    """Return the endpoint to push to: the repository itself. As in podman, mirrors and locations are only for pulls."""
     table = _unblocked(reference, conf)
     return Endpoint(reference.registry, reference.repository, table is not None and table.endpoint.insecure)
 
 
 def _unblocked(reference: Reference, conf: RegistriesConf) -> RegistryConfig | None:
     table = conf.find(reference.name)
-    if table and table.blocked:
+    if table and table.blocked:  # containers-registries.conf(5) only requires this for pulls
         raise UsageError(f"{reference.name} is blocked by {table.file}.")
     return table
 

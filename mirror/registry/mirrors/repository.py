@@ -17,7 +17,9 @@ from mirror.content.stream import BlobReader
 from mirror.errors import ContentError, MirrorError, NotFound, StaleMirror, TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.registry.mirrors.endpoints import Endpoint
+from mirror.oci.reference import Reference
+from mirror.registry.client import Client
+from mirror.registry.mirrors.endpoints import Endpoint, source_endpoints, target_endpoint
 from mirror.registry.repository import Repository
 
 T = TypeVar("T")
@@ -28,25 +30,15 @@ _COOLDOWN = 60.0  # seconds for which an endpoint that did not answer is tried l
 
 @dataclass(eq=False, slots=True)
 class Candidate:
-    """A mirror, or the registry itself, and its failures so far.
-
-    Attributes:
-        repository: the repository.
-        endpoint: its settings.
-        is_origin: it is the registry itself, not a mirror.
-        has_resolved: it has resolved a name.
-        wrong: digests for which it sent wrong content; it is not tried again for them.
-        failed: digests that it failed to deliver; it is tried last for them.
-        cooldown_until: the monotonic time until which it is tried last.
-    """
+    """A mirror, or the registry itself, and its failures so far."""
 
     repository: Repository
     endpoint: Endpoint
-    is_origin: bool = False
-    has_resolved: bool = False
-    wrong: set[Digest] = field(default_factory=set)
-    failed: set[Digest] = field(default_factory=set)
-    cooldown_until: float = 0.0
+    is_origin: bool = False  # it is the registry itself, not a mirror
+    has_resolved: bool = False  # it has resolved a name
+    wrong: set[Digest] = field(default_factory=set)  # it sent wrong content for these, and is not tried again for them
+    failed: set[Digest] = field(default_factory=set)  # it failed to deliver these, and is tried last for them
+    cooldown_until: float = 0.0  # the monotonic time until which it is tried last
 
     def may_have(self, name: str | None) -> bool:
         """Return whether to try it for a tag or digest; or (None) for content, also if it resolved the tag."""
@@ -87,11 +79,7 @@ class MirroredRepository:
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        """`Source`: open a blob or manifest at the first candidate that has it.
-
-        Raises:
-            StaleMirror: a mirror's content proved wrong while it was read; the next attempt tries another candidate.
-        """
+        """`Source`: open a blob or manifest at the first candidate that has it."""
         async with AsyncExitStack() as stack:
             candidate, body = await self._try_all(
                 lambda repository: stack.enter_async_context(repository.open_blob(node, start)), None, node.digest
@@ -100,7 +88,7 @@ class MirroredRepository:
                 yield body
             except (ContentError, TransferError) as error:
                 self._record_failure(candidate, error, node.digest, is_whole=body.start == 0)
-                if node.digest in candidate.wrong:
+                if node.digest in candidate.wrong:  # the next attempt tries another candidate
                     raise StaleMirror(str(error), hint=error.hint) from error
                 raise
 
@@ -151,3 +139,26 @@ def _combined_error(failures: list[tuple[Candidate, MirrorError]]) -> MirrorErro
         found = TransferError(str(found), hint=found.hint, transient=True)
     found.hint = " ".join(filter(None, (found.hint, *of_mirrors)))
     return found
+
+
+def open_source(client: Client, reference: Reference) -> Repository | MirroredRepository:
+    """Return the repository of an image for reading, from its mirrors or the registry itself (`origin`)."""
+    mirrors, origin = source_endpoints(reference, client.options, client.registries_conf)
+    is_rewritten = origin.registry != reference.registry
+    itself = _repository(client, origin, explicit=not is_rewritten)
+    if not mirrors:
+        return itself
+    candidates = [Candidate(_repository(client, endpoint, explicit=False), endpoint) for endpoint in mirrors]
+    return MirroredRepository(candidates, Candidate(itself, origin, is_origin=True), client.warnings)
+
+
+def open_target(client: Client, reference: Reference, *, push: bool = True) -> Repository:
+    """Return the repository of an image for pushing or, without `push`, for reading back what was pushed."""
+    endpoint = target_endpoint(reference, client.registries_conf)
+    registry = client.registry(endpoint.registry, insecure=endpoint.insecure)
+    return Repository(registry, endpoint.repository, jobs=client.options.jobs, push=push)
+
+
+def _repository(client: Client, endpoint: Endpoint, *, explicit: bool) -> Repository:
+    registry = client.registry(endpoint.registry, insecure=endpoint.insecure, explicit=explicit)
+    return Repository(registry, endpoint.repository)

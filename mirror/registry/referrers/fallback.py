@@ -25,14 +25,9 @@ _ATTEMPTS = 2
 async def list_under_tag(
     repository: Repository, subject: Digest, nodes: Sequence[Node], retry: RetryPolicy = ONCE
 ) -> Digest:
-    """Add `nodes` to the list under the referrers tag of `subject`, and keep its other entries unchanged.
+    """Add `nodes` to the list under the referrers tag of `subject`, and return the list's digest.
 
-    Returns:
-        The digest of the list.
-
-    Raises:
-        TransferError: the tag is something else, or other clients keep replacing it.
-        MirrorError: the registry could not be reached, or refused.
+    Its other entries are unchanged.
     """
     tag = referrers_tag(subject)
     for attempt in range(_ATTEMPTS + 1):

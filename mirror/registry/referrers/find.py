@@ -44,32 +44,21 @@ _REFUSALS = frozenset({401, 403, 408, 429, 500, 502, 503, 504})
 
 @dataclass(slots=True)
 class Found:
-    """The referrers of some subjects.
+    """The referrers of some subjects."""
 
-    Attributes:
-        referrers: manifests by subject.
-        tagged: by cosign's tag, its subject and root descriptor.
-        failures: by subject, the reason why there may be more referrers.
-        warnings: sentences.
-    """
-
-    referrers: dict[Digest, list[Node]] = field(default_factory=dict)
-    tagged: dict[str, tuple[Digest, Descriptor]] = field(default_factory=dict)
-    failures: dict[Digest, MirrorError] = field(default_factory=dict)
+    referrers: dict[Digest, list[Node]] = field(default_factory=dict)  # by subject
+    tagged: dict[str, tuple[Digest, Descriptor]] = field(default_factory=dict)  # cosign's tags: subject and root
+    failures: dict[Digest, MirrorError] = field(default_factory=dict)  # by subject: why there may be more referrers
     warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _ApiState:
-    """What is known about the referrers API of one registry.
+    """The state of the referrers API of one registry."""
 
-    `supported` is None before the first request. `note` says what a registry without the API did instead; `error` is
-    that of an API that does not work.
-    """
-
-    supported: bool | None = None
-    note: str = ""
-    error: MirrorError | None = None
+    supported: bool | None = None  # None before the first request
+    note: str = ""  # what a registry without the API did instead
+    error: MirrorError | None = None  # of an API that does not work
     first_request: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -81,12 +70,9 @@ class Referrers:
         self._states: dict[str, _ApiState] = {}
 
     async def find(self, repository: Repository, subjects: Sequence[Digest], source: Source | None = None) -> Found:
-        """Return all referrers of `subjects`, and the referrers of those; errors are in its `failures`.
+        """Return all referrers of `subjects` in a repository, and the referrers of those; errors are in `failures`.
 
-        Args:
-            repository: the repository of the subjects.
-            subjects: the digests of manifests and indexes.
-            source: a source to read manifests from; by default the repository.
+        Manifests are read from `source`, by default the repository.
         """
         state = self._states.setdefault(repository.registry.name, _ApiState())
         return await _Search(repository, source or repository, state, self._retry, subjects).run()
@@ -210,19 +196,16 @@ class _Search:
         async with self._listing:
             if not self._listed:
                 self._listed = True
-                max_pages = max(1, sum(len(tags_about(subject)) for subject in self._subjects))  # no more than HEADs
+                most = max(1, sum(len(tags_about(subject)) for subject in self._subjects))  # no more than HEADs
+                name = self._repository.name
                 with suppress(MirrorError):  # a registry may forbid to list tags, but allow to read them
-                    self._tags = frozenset(
-                        await list_tags(
-                            self._registry, self._repository.name, self._scope, retry=self._retry, max_pages=max_pages
-                        )
-                    )
+                    tags = await list_tags(self._registry, name, self._scope, retry=self._retry, max_pages=most)
+                    self._tags = frozenset(tags)
         if self._tags is not None:
             return tag in self._tags
-        path = f"{self._repository.name}/manifests/{tag}"
-        expect = frozenset({200, 400, 401, 404, 405})
 
         async def request() -> bool:
+            path, expect = f"{self._repository.name}/manifests/{tag}", frozenset({200, 400, 401, 404, 405})
             async with self._registry.send("HEAD", path, scope=self._scope, expect=expect) as response:
                 return response.status in (200, 401, 405)  # 401, 405: HEAD is not supported; resolving it will tell
 

@@ -92,11 +92,7 @@ class AddressPolicy:
         self._registry_scope: AddressScope | None = None
 
     def registry_socket(self, info: AddressInfo) -> socket.socket:
-        """Return a socket for a connection to the registry itself.
-
-        Raises:
-            ForbiddenAddress: it was less private before, and is now loopback, or a forbidden address.
-        """
+        """Return a socket for the registry, unless it was less private before, and is now loopback or forbidden."""
         address = _address(info)
         before, now = self._registry_scope, scope_of(address)
         if before is not None and before < now and (now is AddressScope.LOOPBACK or is_forbidden(address)):
@@ -112,25 +108,16 @@ class AddressPolicy:
         self._registry_scope = scope if self._registry_scope is None else min(self._registry_scope, scope)
 
     def redirect_socket(self, info: AddressInfo) -> socket.socket:
-        """Return a socket for a connection to a host that the registry redirected to.
-
-        Raises:
-            ForbiddenAddress: as `check_redirect`.
-        """
+        """Return a socket for a connection to a host that the registry redirected to; see `check_redirect`."""
         self.check_redirect(_address(info))
         return _socket(info)
 
     def check_redirect(self, address: Address) -> None:
-        """Check that the registry may redirect to `address`. A registry behind a proxy counts as public.
-
-        Raises:
-            ForbiddenAddress: it may not.
-        """
+        """Raise ForbiddenAddress if the registry may not redirect to `address`; behind a proxy, it counts as public."""
         if is_forbidden(address):
             raise ForbiddenAddress(f"no registry may redirect to {address}")
         own, scope = self._registry_scope or AddressScope.PUBLIC, scope_of(address)
-        plain = _unwrap(address)
-        trusted = any(form in network for network in self._trusted for form in (address, plain))
+        trusted = any(form in network for network in self._trusted for form in (address, _unwrap(address)))
         if scope > own and not trusted:
             raise ForbiddenAddress(
                 f"{self._registry} is at a {own} address and may not redirect to {address}, a {scope} one",

@@ -38,17 +38,11 @@ _CERTIFICATE_FAULTS = {
     62: "is for another host name",
     64: "is for another IP address",
 }
-_CLOCK_FAULTS = (9, 10)
 
 
 @contextmanager
 def translate_errors(request: Request) -> Iterator[None]:
-    """Translate errors during `request`.
-
-    Raises:
-        TransferError: the network failed.
-        MirrorError: raised by the request's body while aiohttp was sending it.
-    """
+    """Translate errors during `request`; a MirrorError of the request's body, while it was sent, is raised as it is."""
     try:
         yield
     except (aiohttp.ClientError, TimeoutError, OSError, EOFError) as error:
@@ -66,11 +60,7 @@ def translate_errors(request: Request) -> Iterator[None]:
 
 
 async def iter_body(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Yield a body in chunks as they arrive.
-
-    Raises:
-        TransferError: as `translate_errors`; the chunks before it are valid.
-    """
+    """Yield a body in chunks as they arrive; those before an error are valid."""
     with translate_errors(Request.of(response)):
         async for chunk in response.content.iter_any():
             yield chunk
@@ -138,7 +128,7 @@ def _certificate_error(error: aiohttp.ClientConnectorCertificateError) -> Transf
     if what is None:
         said = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) and code else str(cause)
         what = f"cannot be verified: {said.rstrip('.')}"
-    clock = "Check this machine's clock. " if code in _CLOCK_FAULTS else ""
+    clock = "Check this machine's clock. " if code in (9, 10) else ""  # not valid yet, or expired
     return TransferError(
         f"The certificate of {host} {what}.",
         hint=f"{clock}Add its CA certificate with --ca-file FILE. To connect without verification: --insecure for the "

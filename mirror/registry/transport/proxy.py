@@ -18,11 +18,7 @@ from mirror.registry.transport.urls import INVALID_URL
 
 
 def proxy_for(url: URL) -> URL | None:
-    """Return the proxy for a URL; None to connect directly, as always to loopback (like curl and Go).
-
-    Raises:
-        ConfigError: the proxy in the environment cannot be used.
-    """
+    """Return the proxy for a URL; None to connect directly, as always to loopback (like curl and Go)."""
     variable = f"{url.scheme.upper()}_PROXY"
     text, host = _environment(variable), (url.host or "").lower()
     if not text or is_loopback(host) or (url.scheme == "http" and "REQUEST_METHOD" in os.environ):
@@ -48,15 +44,12 @@ def _parse(text: str, variable: str) -> URL:
         usable = bool(proxy.host and proxy.port)
     except INVALID_URL:
         usable = False
+    hint = "Set it to an HTTP proxy, such as http://proxy.internal:3128."
     if usable and proxy.scheme.startswith("socks"):
-        raise ConfigError(
-            f"{variable} is a SOCKS proxy ({proxy.scheme}); SOCKS proxies are not supported.",
-            hint="Set it to an HTTP proxy, such as http://proxy.internal:3128.",
-        )
+        what = f"is a SOCKS proxy ({proxy.scheme}); SOCKS proxies are not supported"
+        raise ConfigError(f"{variable} {what}.", hint=hint)
     if not usable or proxy.scheme not in ("http", "https"):
-        raise ConfigError(
-            f"{variable} is not a valid proxy URL.", hint="Set it to an HTTP proxy, such as http://proxy.internal:3128."
-        )
+        raise ConfigError(f"{variable} is not a valid proxy URL.", hint=hint)
     return proxy
 
 

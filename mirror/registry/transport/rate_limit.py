@@ -31,18 +31,9 @@ class RateLimit:
 async def rate_limited(
     chunks: AsyncIterator[bytes], limit: RateLimit, window: float, request: Request
 ) -> AsyncIterator[bytes]:
-    """Yield a body, rate-limited; fail below the minimum rate, which catches servers that send single bytes.
+    """Yield a body, rate-limited; fail below `MIN_RATE`, which catches servers that send single bytes.
 
-    Only time spent waiting for the server counts, not the time that writing the chunks takes.
-
-    Args:
-        chunks: the body.
-        limit: the maximum rate.
-        window: seconds of waiting over which the rate is averaged.
-        request: what was requested.
-
-    Raises:
-        TransferError: it is slower than `MIN_RATE`.
+    The rate is averaged over `window` seconds spent waiting for the server; writing the chunks does not count.
     """
     waited, received = 0.0, 0
     while True:

@@ -15,19 +15,12 @@ _ENDPOINT = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers|tag
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The description of a request for the user.
-
-    Attributes:
-        method: the HTTP method.
-        url: the URL without its query and user.
-        host: the host, with its port unless that is the scheme's default.
-        subject: the requested resource, in the terms of the distribution specification; empty for other URLs.
-    """
+    """The description of a request for the user."""
 
     method: str
-    url: str
-    host: str
-    subject: str = ""
+    url: str  # without its query and user
+    host: str  # with its port unless that is the scheme's default
+    subject: str = ""  # the requested resource, in the terms of the distribution specification; empty for other URLs
 
     @classmethod
     def to(cls, method: str, url: URL) -> Request:

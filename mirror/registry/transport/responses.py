@@ -37,18 +37,10 @@ _USES_TLS = "{host} uses TLS: remove --plain-http, or plain_http from mirror.tom
 
 
 async def response_error(request: Request, response: aiohttp.ClientResponse, registry: str) -> TransferError:
-    """Return the error for a response with an unexpected status.
+    """Return the error for a response with an unexpected status; `request` is from before any redirects.
 
     The message quotes the error document (OCI distribution-spec, "Error Codes"), without credentials and signed
     queries of URLs. HTML pages are not quoted.
-
-    Args:
-        request: what was requested, before any redirects.
-        response: the response; at most 64 KiB of its body are read.
-        registry: the name of the registry, for `mirror login`.
-
-    Returns:
-        `Unauthorized` for a 401 or 403, otherwise a `TransferError`; transient if the same request may succeed later.
     """
     body = await response.content.read(_BODY_CAP)
     said = _error_document(body)

@@ -46,12 +46,7 @@ class Route:
     def request(
         self, method: str, url: URL, *, headers: dict[str, str], data: Any = None, buffer_size: int | None = None
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Send one request, without following redirects.
-
-        Raises:
-            ConfigError: settings or files for the connection cannot be used.
-            ForbiddenAddress: the registry may not redirect to this URL.
-        """
+        """Send one request, without following redirects, if the address rules allow it."""
         proxy = proxy_for(url)
         return self._session(url, proxy).request(
             method,

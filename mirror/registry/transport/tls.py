@@ -27,24 +27,14 @@ _PROBE_TIMEOUT = 5  # seconds for detecting whether a registry uses TLS
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
-    """The TLS configuration for one host.
-
-    Attributes:
-        verify: verify the host's certificate.
-        ca_files: CA certificates in addition to the system's.
-        client_certificates: pairs of files: a client certificate, and its key.
-    """
+    """The TLS configuration for one host."""
 
     verify: bool = True
-    ca_files: tuple[Path, ...] = ()
-    client_certificates: tuple[tuple[Path, Path], ...] = ()
+    ca_files: tuple[Path, ...] = ()  # in addition to the system's
+    client_certificates: tuple[tuple[Path, Path], ...] = ()  # each with its key
 
     def context(self) -> ssl.SSLContext:
-        """Return the SSL context for connections to the host.
-
-        Raises:
-            ConfigError: a file cannot be used.
-        """
+        """Return the SSL context for connections to the host."""
         context = _verifying_context() if self.verify else _unverified_context()
         context.set_alpn_protocols(["http/1.1"])
         for file in self.ca_files:
@@ -64,15 +54,7 @@ def tls_config(
 ) -> TlsConfig:
     """Return the configuration for a host, from its certs.d directory (containers-certs.d(5)) and its settings.
 
-    Args:
-        host: `HOST[:PORT]`.
-        settings: the host's settings.
-        is_registry: the host is the registry itself; client certificates are not sent to other hosts.
-        verify: verify the host's certificate.
-        ca_file: a PEM file with CA certificates for all hosts.
-
-    Raises:
-        ConfigError: a directory cannot be read, or contains a certificate without its key or vice versa.
+    `ca_file` is for all hosts. Client certificates are not sent to hosts other than the registry itself.
     """
     ca_files = [Path(file).expanduser() for file in (ca_file, settings.ca_file) if file]
     pairs: list[tuple[Path, Path]] = []

@@ -14,14 +14,10 @@ INVALID_URL = (ValueError, IndexError)  # raised by yarl; the latter for `//[]::
 
 
 def parse_http_url(text: str, *, base: URL = _NO_BASE, encoded: bool = True) -> URL | None:
-    """Return the http or https URL in `text`, resolved against `base`; None if it is not one.
+    """Return the http or https URL in `text`, resolved against `base` (RFC 3986, 5); None if it is not one.
 
-    User and password are removed: a URL must not decide which credentials are sent.
-
-    Args:
-        text: the URL or, with a base, a URL reference (RFC 3986, 5).
-        base: the URL of the document that contains it.
-        encoded: keep it byte for byte, as signed URLs require.
+    User and password are removed: a URL must not decide which credentials are sent. If `encoded`, the rest is kept byte
+    for byte, as signed URLs require.
     """
     try:
         url = base.join(URL(text, encoded=encoded)).with_user(None)
@@ -32,11 +28,7 @@ def parse_http_url(text: str, *, base: URL = _NO_BASE, encoded: bool = True) -> 
 
 
 def location_of(response: aiohttp.ClientResponse) -> URL:
-    """Return the URL in the `Location` of a redirect or an upload session, byte for byte, since it may be signed.
-
-    Raises:
-        TransferError: it is absent, not an http(s) URL, or a change from https to http.
-    """
+    """Return the URL in the `Location` of a redirect or an upload session, byte for byte, since it may be signed."""
     text = response.headers.get("Location", "")
     target = parse_http_url(text, base=response.url) if text else None
     who = response.url.authority
