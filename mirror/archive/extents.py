@@ -40,13 +40,7 @@ class Members:
     """
 
     def __init__(self, pread: Callable[[int, int], bytes], size: int, most: int = MOST) -> None:
-        """Read the headers.
-
-        Args:
-            pread: reads bytes at an offset, fewer at the end of the file.
-            size: the bytes of the file.
-            most: the largest number of headers that is accepted.
-        """
+        """Read up to `most` headers of a file of `size` bytes. `pread` reads bytes at an offset, fewer at its end."""
         self.by_name: dict[str, Extent] = {}
         self.fault: str | None = None
         self._pread, self._size, self._most = pread, size, most
@@ -134,11 +128,7 @@ class Members:
 
 
 def _plain(name: str) -> str:
-    """Return a name without the leading `./` that `tar -C layout .` writes.
-
-    Raises:
-        BrokenArchive: it is not a relative path, or it has parts that are empty, `.` or `..`.
-    """
+    """Return a safe name without the leading `./` that `tar -C layout .` writes."""
     if not name.isprintable():
         raise BrokenArchive(f"has a member whose name contains control characters: {name[:200]!r}")
     plain = name.removeprefix("./")

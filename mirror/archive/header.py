@@ -52,11 +52,7 @@ class Header:
 
 
 def parse(block: bytes, *, strict: bool = True) -> Header:
-    """Parse a header block that is not all zeros.
-
-    Raises:
-        BrokenArchive: it is not a header, or if not strict, it has no valid size.
-    """
+    """Parse a header block that is not all zeros. Its size must be valid, even if not strict."""
     if strict:
         if not has_right_checksum(block):
             _refuse("has a header with a wrong checksum")
@@ -81,15 +77,9 @@ def has_right_checksum(block: bytes) -> bool:
 
 
 def extension(header: Header, data: bytes, *, strict: bool = True) -> dict[str, str]:
-    """Return the fields that an extended header sets for the next member: `path`, `linkpath`, `size`, `GNU.sparse…`.
+    """Return the fields that an extended header with content `data` sets for the next member.
 
-    Args:
-        header: the extended header.
-        data: its content.
-        strict: refuse contradictions and text that is not UTF-8.
-
-    Raises:
-        BrokenArchive: it is malformed, or, if strict, ambiguous.
+    These are `path`, `linkpath`, `size` and `GNU.sparse…`. If strict, contradictions and invalid UTF-8 are refused.
     """
     if header.type in (GNU_NAME, GNU_LINK):
         text = data.rstrip(b"\0") if strict else data.partition(b"\0")[0]
@@ -107,11 +97,7 @@ def extension(header: Header, data: bytes, *, strict: bool = True) -> dict[str, 
 
 
 def extended(header: Header, fields: Mapping[str, str], *, strict: bool = True) -> Header:
-    """Return a header with the fields that the extended headers before it set.
-
-    Raises:
-        BrokenArchive: the size is invalid, or if strict, there are two sizes, or it is a sparse file.
-    """
+    """Return a header with the fields that the extended headers before it set."""
     if strict and any(key.startswith("GNU.sparse.") for key in fields):
         _refuse(f"has a sparse file {header.name!r}")
     size = header.size

@@ -82,11 +82,7 @@ class MemberWriter:
         self._waiting, self.sound = [*batch], True
 
     def finish(self, output: Output, body: BlobReader) -> None:
-        """Verify the digest, then write the rest. A failed attempt cannot be resumed.
-
-        Raises:
-            DigestMismatch: the content does not match the digest.
-        """
+        """Verify the digest, then write the rest. A failed attempt cannot be resumed."""
         self.sound, self.partial_size = False, True
         self._check.finish(body.called(self.node))
         self._write(output, [self._padding])

@@ -22,13 +22,7 @@ class Archive:
     """An image archive, open for reading. Use it in `with`."""
 
     def __init__(self, tar: Tar) -> None:
-        """Read the list of images. `tar` is closed with this object, also if this fails.
-
-        Raises:
-            BrokenArchive: it is not an image archive, or it is truncated or hostile.
-            BrokenLayout: its `oci-layout` or `index.json` is broken.
-            StorageError: it cannot be read.
-        """
+        """Read the list of images. `tar` is closed with this object, also if this fails."""
         self.path = tar.path
         self._tar = tar
         try:
@@ -43,13 +37,7 @@ class Archive:
 
     @classmethod
     def open(cls, path: Path) -> Archive:
-        """Open a file.
-
-        Raises:
-            NotFound: there is no such file.
-            ContentError: it is not a valid image archive.
-            StorageError: it cannot be read.
-        """
+        """Open a file."""
         return cls(Tar.open(path))
 
     def entries(self) -> list[Entry]:
@@ -57,12 +45,7 @@ class Archive:
         return list(self._entries.entries)
 
     def find(self, texts: Iterable[str] = ()) -> list[Entry]:
-        """Return the images with these names; all if no names are given.
-
-        Raises:
-            NotFound: there is no such image, or none at all.
-            UsageError: a name is ambiguous.
-        """
+        """Return the images with these names; all if no names are given."""
         return self._entries.find_all(texts)
 
     def holds(self, digest: Digest) -> bool:
@@ -70,11 +53,7 @@ class Archive:
         return self._files.open(digest) is not None
 
     async def there(self, entry: Entry) -> Keep:
-        """Return which children of indexes are here. Docker and containerd save incomplete indexes.
-
-        Raises:
-            MirrorError: an index cannot be read.
-        """
+        """Return which children of indexes are here. Docker and containerd save incomplete indexes."""
         indexes = await leaves(self, entry.root)
         children = [child for child in indexes.children if not child.is_index]
         lacking = {child.digest for child in children if not self.holds(child.digest)}
@@ -87,12 +66,7 @@ class Archive:
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        """Open a blob, not yet verified (`Source`).
-
-        Raises:
-            BrokenArchive: it is missing, or has another size.
-            StorageError: it cannot be read.
-        """
+        """Open a blob of the right size, not yet verified (`Source`)."""
         piece = self._files.open(node.digest)
         if piece is None:
             hint = f"Run mirror verify {self.path} to list everything that it lacks."

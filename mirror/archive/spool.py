@@ -25,13 +25,7 @@ STDIN = Path("stdin")
 
 
 async def opened(archive: Path | str, folder: Path) -> Archive:
-    """Open an archive whose images go to the directory `folder`; the text `-` is stdin.
-
-    Raises:
-        NotFound: there is no such file.
-        ContentError: it is not a valid image archive.
-        StorageError: it cannot be read, or there is no room for it.
-    """
+    """Open an archive whose images go to the directory `folder`; the text `-` is stdin."""
     if archive != "-":
         return await to_thread(partial(Archive.open, Path(archive)), discard=Archive.close)
     stdin = sys.stdin.fileno()

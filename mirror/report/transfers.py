@@ -116,11 +116,7 @@ class TransferReport:
 
 
 def check_free_space(path: Path, free: int, needed: int) -> None:
-    """Check that a transfer fits on the disk, before it begins.
-
-    Raises:
-        StorageError: it does not fit.
-    """
+    """Check that a transfer fits on the disk, before it begins."""
     if needed > free:
         raise StorageError(
             f"{path} has {size(free)} free, but {size(needed)} are needed.",

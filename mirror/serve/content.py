@@ -43,13 +43,7 @@ class RepositoryContent:
 
 
 def read_content(name: str, entries: Sequence[Entry], read: ReadManifest) -> RepositoryContent:
-    """Read the manifests of a repository. Blocks.
-
-    Args:
-        name: the name of the repository, for messages.
-        entries: the images in the repository.
-        read: returns the verified bytes of a manifest, None if they cannot be read.
-    """
+    """Read the manifests of a repository; `read` returns verified bytes, None if they cannot be read. Blocks."""
     content = RepositoryContent()
 
     def note_excess(_: Descriptor, error: MirrorError) -> None:

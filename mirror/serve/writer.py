@@ -53,13 +53,7 @@ class ResponseWriter:
         self._timeout, self._run_in_thread = timeout, run_in_thread
 
     async def send(self) -> web.StreamResponse:
-        """Send the whole response.
-
-        Raises:
-            TimeoutError: the client does not accept it in time.
-            ConnectionError: the client has disconnected.
-            ChangedError: the file has changed.
-        """
+        """Send the whole response. TimeoutError, ConnectionError and `ChangedError` mean that it is incomplete."""
         response, status = self._response, self._response.status
         if status != 304:
             self._headers["Content-Length"] = str(response.count)
