@@ -32,11 +32,9 @@ class Extent(NamedTuple):
 
 
 class Members:
-    """The files of an archive, without directories.
+    """The files of an archive, without directories, `by_name`.
 
-    Attributes:
-        by_name: where their content is.
-        fault: why the headers could not be read to the end, as the predicate of a sentence about the archive.
+    `fault` says why the headers could not be read to the end, as the predicate of a sentence about the archive.
     """
 
     def __init__(self, pread: Callable[[int, int], bytes], size: int, most: int = MOST) -> None:

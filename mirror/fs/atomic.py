@@ -102,7 +102,7 @@ class AtomicFile:
         self.size = self._written = size
 
     def commit(self, target: Directory, name: str, modified: float | None = None) -> None:
-        """Make the content durable, then its name in `target`, on the same file system. After an error, no file is left.
+        """Make the content durable, then its name in `target` (same file system). After an error, no file is left.
 
         `modified` is its modification time, in seconds since the epoch; by default, that of the last write.
         """

@@ -27,19 +27,12 @@ ReadManifest = Callable[[Descriptor], bytes | None]
 
 @dataclass(slots=True)
 class RepositoryContent:
-    """The content of one repository.
-
-    Attributes:
-        descriptors: everything that the images reference, by digest.
-        referrers: the manifests with a `subject`, by the digest of the subject, sorted by their own digest.
-        complete: False if a manifest could not be read, so that another attempt may find more.
-        excess: the limit that was exceeded, as a sentence; None if none was. Content beyond the limit is not served.
-    """
+    """The content of one repository: everything that its images reference, and the manifests with a `subject`."""
 
     descriptors: dict[Digest, Descriptor] = field(default_factory=dict)
-    referrers: dict[Digest, list[Descriptor]] = field(default_factory=dict)
-    complete: bool = True
-    excess: str | None = None
+    referrers: dict[Digest, list[Descriptor]] = field(default_factory=dict)  # by subject, sorted by their own digest
+    complete: bool = True  # False if a manifest could not be read, so that another attempt may find more
+    excess: str | None = None  # a sentence about the limit that was exceeded; content beyond it is not served
 
 
 def read_content(name: str, entries: Sequence[Entry], read: ReadManifest) -> RepositoryContent:
@@ -54,15 +47,10 @@ def read_content(name: str, entries: Sequence[Entry], read: ReadManifest) -> Rep
     walk = Walk(Budget(name, Limits(manifests=MOST_MANIFESTS * len(entries))), on_fault=note_excess)
     content.descriptors = walk.seen
     for entry in entries:
-        keep = partial(_has, entry)
-        walk.follow(entry.root, partial(_read_manifest, content, read), keep)
+        walk.follow(entry.root, partial(_read_manifest, content, read), lambda child, of=entry: not of.lacks(child))
     for referrers in content.referrers.values():
         referrers.sort(key=lambda descriptor: descriptor.digest)
     return content
-
-
-def _has(entry: Entry, child: Descriptor) -> bool:
-    return not entry.lacks(child)
 
 
 def _read_manifest(content: RepositoryContent, read: ReadManifest, descriptor: Descriptor) -> Document | None:

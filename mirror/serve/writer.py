@@ -30,9 +30,6 @@ RunInThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 class ChangedError(Exception):
     """The file has changed since it was hashed, so the client must not receive all of it."""
 
-    def __init__(self) -> None:
-        super().__init__("the file has changed")
-
 
 class ResponseWriter:
     """A writer of one response, with additional `headers`. `sent` counts the bytes of the body.
