@@ -85,9 +85,7 @@ class _Commands(click.Group):
 
 
 @click.group(
-    cls=_Commands,
-    help=_HELP,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    cls=_Commands, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(__version__, prog_name="mirror", message="%(prog)s %(version)s")
 def mirror() -> None:

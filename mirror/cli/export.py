@@ -43,9 +43,7 @@ FILE appears when it is complete. stdout gets one line for each image, NAME@DIGE
     help="Format of the archive.",
 )
 @click.option(
-    "--platform",
-    metavar="OS/ARCH[/VARIANT][:OS.VERSION]",
-    help="Platform for a docker-archive. [default: this host's]",
+    "--platform", metavar="OS/ARCH[/VARIANT][:OS.VERSION]", help="Platform for a docker-archive. [default: this host's]"
 )
 @options.with_referrers("Export", default=True)
 @click.option("--as", "name", metavar="NAME", help="Name of the image in the archive, if there is only one image.")

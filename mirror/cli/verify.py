@@ -170,13 +170,7 @@ def command(
                 report = run(verifying)
             else:
                 local = Verification(
-                    location or "",
-                    images,
-                    level=level,
-                    sample=sample,
-                    expect=expect,
-                    records=records,
-                    progress=bars,
+                    location or "", images, level=level, sample=sample, expect=expect, records=records, progress=bars
                 )
                 report = run(_finish(local))
     except KeyboardInterrupt:

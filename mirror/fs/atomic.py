@@ -129,12 +129,7 @@ class AtomicFile:
 
 
 def replace_file(
-    directory: Directory,
-    name: str,
-    pieces: Iterable[bytes],
-    *,
-    temporary: Directory | None = None,
-    mode: int = 0o644,
+    directory: Directory, name: str, pieces: Iterable[bytes], *, temporary: Directory | None = None, mode: int = 0o644
 ) -> None:
     """Replace a file as a whole, durably. After an error, the old file is still there.
 

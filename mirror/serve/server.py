@@ -120,11 +120,7 @@ def _warn_of_exposure(host: str, tls: bool, users: bool) -> None:
 
 @asynccontextmanager
 async def _running(
-    handler: Handler,
-    store: BlobStore,
-    listening: socket.socket,
-    tls: ssl.SSLContext | None,
-    options: ServeOptions,
+    handler: Handler, store: BlobStore, listening: socket.socket, tls: ssl.SSLContext | None, options: ServeOptions
 ) -> AsyncIterator[None]:
     server_log = logging.Logger("mirror.serve.aiohttp", logging.WARNING)  # not registered, so without other handlers
     server_log.addHandler(_ServerLogHandler())
