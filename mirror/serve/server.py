@@ -23,7 +23,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from mirror.errors import UsageError
 from mirror.layout import Layout
-from mirror.report.server import ServerInfo
+from mirror.report.layouts import ServerInfo
 from mirror.serve import access, htpasswd, listen
 from mirror.serve.api import Api
 from mirror.serve.blobs import BlobStore
