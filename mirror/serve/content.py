@@ -47,10 +47,14 @@ def read_content(name: str, entries: Sequence[Entry], read: ReadManifest) -> Rep
     walk = Walk(Budget(name, Limits(manifests=MOST_MANIFESTS * len(entries))), on_fault=note_excess)
     content.descriptors = walk.seen
     for entry in entries:
-        walk.follow(entry.root, partial(_read_manifest, content, read), lambda child, of=entry: not of.lacks(child))
+        walk.follow(entry.root, partial(_read_manifest, content, read), partial(_has, entry))
     for referrers in content.referrers.values():
         referrers.sort(key=lambda descriptor: descriptor.digest)
     return content
+
+
+def _has(entry: Entry, child: Descriptor) -> bool:
+    return not entry.lacks(child)
 
 
 def _read_manifest(content: RepositoryContent, read: ReadManifest, descriptor: Descriptor) -> Document | None:

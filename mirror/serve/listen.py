@@ -46,12 +46,6 @@ def bind(host: str, port: int, timeout: float) -> socket.socket:
     return listening
 
 
-def format_address(listening: socket.socket) -> str:
-    """Return `HOST:PORT` of a socket, as used in image names."""
-    host, port = listening.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
     """Load a certificate and its key, which may be in the same file; return None without a certificate."""
     if certificate is None:

@@ -98,7 +98,8 @@ async def serve_layouts(
         auth = BasicAuth(users, store.run_in_thread) if users else None
         handler = Handler(Api(cache, store), auth, options.send_timeout)
         listening = stack.enter_context(listen.bind(host, port, options.send_timeout))
-        address = listen.format_address(listening)
+        bound, port = listening.getsockname()[:2]
+        address = f"[{bound}]:{port}" if ":" in bound else f"{bound}:{port}"
         async with _running(handler, store, listening, tls, options):
             if host not in ("localhost", "::1") and not host.startswith("127."):
                 _warn_of_exposure(host, tls is not None, users is not None)
