@@ -2,6 +2,9 @@
 
 A layout may come from a stranger's USB drive, so links inside it are never followed: every directory is opened relative
 to its parent with O_NOFOLLOW, and names are resolved against that descriptor (GHSA-8xwf-rjm4-xvhv).
+
+Errors of the operating system are raised as `StorageError`, and anything that is of the wrong kind as `BrokenLayout`,
+unless a docstring says otherwise.
 """
 
 from __future__ import annotations

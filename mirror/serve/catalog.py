@@ -31,7 +31,7 @@ _MAX_LENGTH = 255  # characters of a repository name (OCI distribution-spec, "Pu
 class Repository:
     """A repository, with its images in all layouts, in order."""
 
-    registry: str  # that its images come from; "" if the layout does not say
+    registry: str  # where its images come from; "" if the layout does not say
     path: str  # in that registry
     entries: tuple[Entry, ...]
     tags: Mapping[str, Descriptor]  # the root of each tag; if two images have the same tag, the first one

@@ -50,7 +50,7 @@ class ResponseWriter:
         self._timeout, self._run_in_thread = timeout, run_in_thread
 
     async def send(self) -> web.StreamResponse:
-        """Send the whole response. TimeoutError, ConnectionError and `ChangedError` mean that it is incomplete."""
+        """Send the whole response. TimeoutError, ConnectionError or `ChangedError`: the client got only a part."""
         response, status = self._response, self._response.status
         if status != 304:
             self._headers["Content-Length"] = str(response.count)
