@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from mirror.registry.login import log_in, log_out
     from mirror.report.findings import Sample, VerifyLevel, VerifyReport
     from mirror.report.json import to_json
-    from mirror.report.server import ServerInfo
+    from mirror.report.layouts import ServerInfo
     from mirror.report.text import to_text
     from mirror.report.transfers import TransferReport
     from mirror.retry import RetryPolicy
@@ -187,7 +187,7 @@ _MODULES = {  # the same as above, for the interpreter
     "registry.login": ["log_in", "log_out"],
     "report.findings": ["Sample", "VerifyLevel", "VerifyReport"],
     "report.json": ["to_json"],
-    "report.server": ["ServerInfo"],
+    "report.layouts": ["ServerInfo"],
     "report.text": ["to_text"],
     "report.transfers": ["TransferReport"],
     "retry": ["RetryPolicy"],

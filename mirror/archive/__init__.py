@@ -6,8 +6,7 @@
 `docker_manifest`   `manifest.json`, docker's list of images
 `docker`            docker archives, presented as a layout
 `files`             where the bytes of each file of the layout are
-`reader`            an archive as a source
-`spool`             … from stdin
+`reader`            an archive as a source, from a file or from stdin
 `verifiable`        an archive as a store that can be verified
 `member_writer`     one blob of an archive that is being written
 `writer`            an archive as a sink

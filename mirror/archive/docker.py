@@ -33,12 +33,7 @@ _MOST_MADE = 64 * 1024 * 1024  # bytes of all manifests built for one archive, w
 
 
 def as_layout(tar: Tar) -> dict[str, Content]:
-    """Return the files of the equivalent layout by name: where their bytes are, or the bytes.
-
-    Raises:
-        BrokenArchive: its `manifest.json` or a config is not valid, or refers to a file that is not there.
-        StorageError: it cannot be read.
-    """
+    """Return the files of the equivalent layout by name: where their bytes are, or the bytes."""
     try:
         return _Maker(tar).layout()
     except (InvalidContent, InvalidDigest) as error:

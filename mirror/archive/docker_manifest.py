@@ -21,11 +21,7 @@ Image = tuple[str, tuple[str, ...]]  # the paths of a config and of its layers, 
 
 
 def images_of(data: bytes) -> Iterator[tuple[Image, list[str]]]:
-    """Yield the images in a `manifest.json`, with their full names.
-
-    Raises:
-        InvalidContent: it is not such a list.
-    """
+    """Yield the images in a `manifest.json`, with their full names."""
     items = loads(data, FILE)
     if not isinstance(items, list):
         raise invalid(FILE, "not a list of images")

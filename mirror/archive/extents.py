@@ -32,21 +32,13 @@ class Extent(NamedTuple):
 
 
 class Members:
-    """The files of an archive, without directories.
+    """The files of an archive, without directories, `by_name`.
 
-    Attributes:
-        by_name: where their content is.
-        fault: why the headers could not be read to the end, as the predicate of a sentence about the archive.
+    `fault` says why the headers could not be read to the end, as the predicate of a sentence about the archive.
     """
 
     def __init__(self, pread: Callable[[int, int], bytes], size: int, most: int = MOST) -> None:
-        """Read the headers.
-
-        Args:
-            pread: reads bytes at an offset, fewer at the end of the file.
-            size: the bytes of the file.
-            most: the largest number of headers that is accepted.
-        """
+        """Read up to `most` headers of a file of `size` bytes. `pread` reads bytes at an offset, fewer at its end."""
         self.by_name: dict[str, Extent] = {}
         self.fault: str | None = None
         self._pread, self._size, self._most = pread, size, most
@@ -134,11 +126,7 @@ class Members:
 
 
 def _plain(name: str) -> str:
-    """Return a name without the leading `./` that `tar -C layout .` writes.
-
-    Raises:
-        BrokenArchive: it is not a relative path, or it has parts that are empty, `.` or `..`.
-    """
+    """Return a safe name without the leading `./` that `tar -C layout .` writes."""
     if not name.isprintable():
         raise BrokenArchive(f"has a member whose name contains control characters: {name[:200]!r}")
     plain = name.removeprefix("./")

@@ -29,11 +29,7 @@ class Files:
     """The content of a tar archive in the form of a layout."""
 
     def __init__(self, tar: Tar) -> None:
-        """Detect the format.
-
-        Raises:
-            BrokenArchive: it is neither format.
-        """
+        """Detect the format."""
         self.tar = tar
         self._contents: Mapping[str, Content]
         if "oci-layout" in tar.members:
@@ -47,12 +43,7 @@ class Files:
             )
 
     def read(self, name: str, cap: int) -> bytes | None:
-        """Return the content of a small file at the top; None if it is not there.
-
-        Raises:
-            BrokenArchive: it has more than `cap` bytes.
-            StorageError: it cannot be read.
-        """
+        """Return the content of a file of up to `cap` bytes at the top; None if it is not there."""
         content = self._contents.get(name)
         return content if content is None or isinstance(content, bytes) else self.tar.read(content, cap)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
 
 from mirror.errors import BrokenArchive
 
@@ -52,21 +51,17 @@ class Header:
 
 
 def parse(block: bytes, *, strict: bool = True) -> Header:
-    """Parse a header block that is not all zeros.
-
-    Raises:
-        BrokenArchive: it is not a header, or if not strict, it has no valid size.
-    """
+    """Parse a header block that is not all zeros. Its size must be valid, even if not strict."""
     if strict:
         if not has_right_checksum(block):
-            _refuse("has a header with a wrong checksum")
+            raise BrokenArchive("has a header with a wrong checksum")
         if block[257:265] not in (_USTAR, _GNU):
-            _refuse("has a header that is neither ustar nor GNU")
+            raise BrokenArchive("has a header that is neither ustar nor GNU")
     name = _text(block[:100], strict)
     prefix = _text(block[345:500], strict) if block[257:263] == b"ustar\0" else ""
     size = _number(block[124:136], strict)
     if size is None:
-        _refuse("has a header with an invalid size")
+        raise BrokenArchive("has a header with an invalid size")
     return Header(
         name=f"{prefix}/{name}" if prefix else name,
         type=FILE if block[156] == 0 else block[156:157],
@@ -81,15 +76,9 @@ def has_right_checksum(block: bytes) -> bool:
 
 
 def extension(header: Header, data: bytes, *, strict: bool = True) -> dict[str, str]:
-    """Return the fields that an extended header sets for the next member: `path`, `linkpath`, `size`, `GNU.sparse…`.
+    """Return the fields that an extended header with content `data` sets for the next member.
 
-    Args:
-        header: the extended header.
-        data: its content.
-        strict: refuse contradictions and text that is not UTF-8.
-
-    Raises:
-        BrokenArchive: it is malformed, or, if strict, ambiguous.
+    These are `path`, `linkpath`, `size` and `GNU.sparse…`. If strict, contradictions and invalid UTF-8 are refused.
     """
     if header.type in (GNU_NAME, GNU_LINK):
         text = data.rstrip(b"\0") if strict else data.partition(b"\0")[0]
@@ -99,29 +88,25 @@ def extension(header: Header, data: bytes, *, strict: bool = True) -> dict[str, 
         key = raw.decode("ascii", "replace")
         if key in ("path", "linkpath", "size") or key.startswith("GNU.sparse."):
             if strict and key in found:
-                _refuse(f"has a pax header with two values of {key}")
+                raise BrokenArchive(f"has a pax header with two values of {key}")
             found[key] = _decode(value, strict)
     if strict and found and header.type == PAX_GLOBAL:
-        _refuse("has a global pax header with names or sizes")
+        raise BrokenArchive("has a global pax header with names or sizes")
     return found
 
 
 def extended(header: Header, fields: Mapping[str, str], *, strict: bool = True) -> Header:
-    """Return a header with the fields that the extended headers before it set.
-
-    Raises:
-        BrokenArchive: the size is invalid, or if strict, there are two sizes, or it is a sparse file.
-    """
+    """Return a header with the fields that the extended headers before it set."""
     if strict and any(key.startswith("GNU.sparse.") for key in fields):
-        _refuse(f"has a sparse file {header.name!r}")
+        raise BrokenArchive(f"has a sparse file {header.name!r}")
     size = header.size
     if "size" in fields:
         if not re.fullmatch(r"[0-9]{1,20}", fields["size"], re.ASCII):
-            _refuse("has a pax header with an invalid size")
+            raise BrokenArchive("has a pax header with an invalid size")
         size = int(fields["size"])
         # Programs that ignore pax headers use the size in the header, and find other members (CVE-2025-62518).
         if strict and (size > _SIZE_CAP or (size <= _OCTAL_CAP and size != header.size)):
-            _refuse(f"has a member {header.name!r} with two sizes")
+            raise BrokenArchive(f"has a member {header.name!r} with two sizes")
     name = fields.get("GNU.sparse.name") or fields.get("path", header.name)
     return Header(name, header.type, size, fields.get("linkpath", header.link))
 
@@ -132,7 +117,6 @@ def more_sparse_blocks(block: bytes, *, first: bool) -> bool:
 
 
 def type_name(flag: bytes) -> str:
-    """Return the name of a member type for messages."""
     return _TYPES.get(flag, f"a member of type {flag!r}")
 
 
@@ -159,7 +143,7 @@ def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         length = _LENGTH.match(data, start)
         end = start + int(length[1]) if length else 0
         if length is None or not length.end() < end <= len(data) or data[end - 1] != ord("\n"):
-            _refuse("has a malformed pax header")
+            raise BrokenArchive("has a malformed pax header")
         key, _, value = data[length.end() : end - 1].partition(b"=")
         yield key, value
         start = end
@@ -210,8 +194,4 @@ def _decode(text: bytes, strict: bool) -> str:
     try:
         return text.decode("utf-8", "strict" if strict else "surrogateescape")
     except UnicodeDecodeError:
-        _refuse(f"has a name that is not UTF-8: {text[:80]!r}")
-
-
-def _refuse(why: str) -> NoReturn:
-    raise BrokenArchive(why)
+        raise BrokenArchive(f"has a name that is not UTF-8: {text[:80]!r}") from None

@@ -56,18 +56,13 @@ def _header(node: Descriptor) -> bytes:
 
 
 class MemberWriter:
-    """A blob that is being written.
-
-    Attributes:
-        node, offset: the blob, and where it starts in the archive.
-        size: bytes that have been received and hashed.
-        sound: the written part is known, so another attempt can resume.
-        partial_size: something has been written.
-    """
+    """A blob that is being written to an archive, from `offset` on."""
 
     def __init__(self, node: Descriptor, offset: int) -> None:
-        self.node, self.offset = node, offset
-        self.size, self.sound, self.partial_size = 0, True, False
+        self.node = node
+        self.size = 0  # bytes that have been received and hashed
+        self.sound = True  # the written part is known, so another attempt can resume
+        self.partial_size = False  # something has been written
         self._waiting: list[bytes | memoryview] = [_header(node)]
         self._padding = header.padding(node.size)
         self._check, self._next = Verifier(node), offset
@@ -82,11 +77,7 @@ class MemberWriter:
         self._waiting, self.sound = [*batch], True
 
     def finish(self, output: Output, body: BlobReader) -> None:
-        """Verify the digest, then write the rest. A failed attempt cannot be resumed.
-
-        Raises:
-            DigestMismatch: the content does not match the digest.
-        """
+        """Verify the digest, then write the rest. A failed attempt cannot be resumed."""
         self.sound, self.partial_size = False, True
         self._check.finish(body.called(self.node))
         self._write(output, [self._padding])

@@ -1,34 +1,44 @@
-"""Archives as sources of content, read in place."""
+"""Archives as sources of content, read in place, at offsets.
+
+A pipe does not support offsets, so stdin is first copied to an unnamed file in the file system of the target, unless it
+is a file. That needs room for both: the list of images may be the last member, and nothing is stored that no image
+references.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from mirror.archive.files import Files
-from mirror.archive.tar import Tar
+from mirror.archive.tar import HEAD, Tar, refuse_packed
+from mirror.concurrency import to_thread, to_thread_cancellable
 from mirror.content.graph import Keep
+from mirror.content.hashing import READ
 from mirror.content.stream import BlobReader
 from mirror.content.walk import leaves
 from mirror.errors import BrokenArchive
+from mirror.fs.atomic import write_all
+from mirror.fs.directory import exists, is_directory, os_errors
 from mirror.layout import Entry, index
 from mirror.layout.index import EntryFinder
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
+
+_STDIN = Path("stdin")
 
 
 class Archive:
     """An image archive, open for reading. Use it in `with`."""
 
     def __init__(self, tar: Tar) -> None:
-        """Read the list of images. `tar` is closed with this object, also if this fails.
-
-        Raises:
-            BrokenArchive: it is not an image archive, or it is truncated or hostile.
-            BrokenLayout: its `oci-layout` or `index.json` is broken.
-            StorageError: it cannot be read.
-        """
+        """Read the list of images. `tar` is closed with this object, also if this fails."""
         self.path = tar.path
         self._tar = tar
         try:
@@ -43,13 +53,7 @@ class Archive:
 
     @classmethod
     def open(cls, path: Path) -> Archive:
-        """Open a file.
-
-        Raises:
-            NotFound: there is no such file.
-            ContentError: it is not a valid image archive.
-            StorageError: it cannot be read.
-        """
+        """Open a file."""
         return cls(Tar.open(path))
 
     def entries(self) -> list[Entry]:
@@ -57,12 +61,7 @@ class Archive:
         return list(self._entries.entries)
 
     def find(self, texts: Iterable[str] = ()) -> list[Entry]:
-        """Return the images with these names; all if no names are given.
-
-        Raises:
-            NotFound: there is no such image, or none at all.
-            UsageError: a name is ambiguous.
-        """
+        """Return the images with these names; all if no names are given."""
         return self._entries.find_all(texts)
 
     def holds(self, digest: Digest) -> bool:
@@ -70,11 +69,7 @@ class Archive:
         return self._files.open(digest) is not None
 
     async def there(self, entry: Entry) -> Keep:
-        """Return which children of indexes are here. Docker and containerd save incomplete indexes.
-
-        Raises:
-            MirrorError: an index cannot be read.
-        """
+        """Return which children of indexes are here. Docker and containerd save incomplete indexes."""
         indexes = await leaves(self, entry.root)
         children = [child for child in indexes.children if not child.is_index]
         lacking = {child.digest for child in children if not self.holds(child.digest)}
@@ -87,12 +82,7 @@ class Archive:
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        """Open a blob, not yet verified (`Source`).
-
-        Raises:
-            BrokenArchive: it is missing, or has another size.
-            StorageError: it cannot be read.
-        """
+        """Open a blob of the right size, not yet verified (`Source`)."""
         piece = self._files.open(node.digest)
         if piece is None:
             hint = f"Run mirror verify {self.path} to list everything that it lacks."
@@ -119,3 +109,25 @@ class Archive:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+async def opened(archive: Path | str, folder: Path) -> Archive:
+    """Open an archive whose images go to the directory `folder`; the text `-` is stdin."""
+    if archive != "-":
+        return await to_thread(partial(Archive.open, Path(archive)), discard=Archive.close)
+    stdin = sys.stdin.fileno()
+    if stat.S_ISREG(os.fstat(stdin).st_mode):
+        return await to_thread(lambda: Archive(Tar(os.dup(stdin), _STDIN)), discard=Archive.close)
+    near = next(path for path in (folder, *folder.absolute().parents) if exists(path) and is_directory(path))
+    with os_errors(near), tempfile.TemporaryFile(dir=near, buffering=0) as file:
+        await to_thread_cancellable(partial(_copy, stdin, file.fileno()))
+        return await to_thread(lambda: Archive(Tar(os.dup(file.fileno()), _STDIN)), discard=Archive.close)
+
+
+def _copy(source: int, target: int, advance: Callable[[int], None]) -> None:
+    chunk = os.read(source, READ)
+    refuse_packed(chunk[:HEAD], _STDIN)
+    while chunk:
+        write_all(target, [chunk])
+        advance(len(chunk))
+        chunk = os.read(source, READ)

@@ -26,12 +26,7 @@ class Tar:
     """
 
     def __init__(self, fd: int, path: Path) -> None:
-        """Read the headers of an open regular file. It is closed with this object, also if this fails.
-
-        Raises:
-            BrokenArchive: it is compressed, or not a tar archive.
-            StorageError: it cannot be read.
-        """
+        """Read the headers of an open regular file. It is closed with this object, also if this fails."""
         self.fd, self.path = fd, path
         try:
             refuse_packed(self.pread(0, HEAD), path)
@@ -46,13 +41,7 @@ class Tar:
 
     @classmethod
     def open(cls, path: Path) -> Tar:
-        """Open a file; links are followed.
-
-        Raises:
-            NotFound: there is no such file.
-            BrokenArchive: it is not a tar archive.
-            StorageError: it cannot be read, or is not a regular file.
-        """
+        """Open a file; links are followed."""
         with os_errors(path):
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # do not wait for the writer of a FIFO
@@ -68,12 +57,7 @@ class Tar:
         raise StorageError(f"{path} is {kind_name(kind)}, not a file.", hint=hint)
 
     def read(self, member: Extent, cap: int) -> bytes:
-        """Return the content of a small member.
-
-        Raises:
-            BrokenArchive: it has more than `cap` bytes, or the file has been truncated since it was opened.
-            StorageError: it cannot be read.
-        """
+        """Return the content of a member of up to `cap` bytes."""
         if member.size > cap:
             raise BrokenArchive(f"{self.path} has a member of {member.size} bytes; {cap} are the limit.")
         data = self.pread(member.offset, member.size)
@@ -82,11 +66,7 @@ class Tar:
         return data
 
     def pread(self, offset: int, size: int) -> bytes:
-        """Return bytes at an offset, fewer at the end of the file.
-
-        Raises:
-            StorageError: it cannot be read.
-        """
+        """Return bytes at an offset, fewer at the end of the file."""
         with os_errors(self.path):
             return os.pread(self.fd, size, offset)
 
@@ -95,11 +75,7 @@ class Tar:
 
 
 def refuse_packed(head: bytes, path: Path) -> None:
-    """Refuse a compressed archive, since it cannot be read in place.
-
-    Raises:
-        BrokenArchive: `head` is the start of a compressed file.
-    """
+    """Refuse a compressed archive, since it cannot be read in place."""
     if form := compression(head):
         raise BrokenArchive(
             f"{path} is compressed with {form}, but mirror reads archives in place.",

@@ -18,13 +18,7 @@ class VerifiableArchive:
     """An image archive, open for verification; close it."""
 
     def __init__(self, path: Path) -> None:
-        """Open a file.
-
-        Raises:
-            NotFound: there is no such file.
-            BrokenArchive: it is not an image archive.
-            StorageError: it cannot be read.
-        """
+        """Open a file."""
         self._tar = Tar.open(path)
         try:
             self._files = Files(self._tar)

@@ -59,12 +59,7 @@ class ArchiveWriter:
     @classmethod
     @asynccontextmanager
     async def to_file(cls, path: Path, *, for_docker: bool = False) -> AsyncIterator[ArchiveWriter]:
-        """Write a file, which gets its name when it is complete and durable.
-
-        Raises:
-            UsageError: the path is something other than a regular file.
-            StorageError: the disk refused.
-        """
+        """Write a file, which gets its name when it is complete and durable."""
         path = Path(os.path.realpath(path))  # the target of a link is replaced, not the link
         with Directory.open(path.parent) as directory:
             kind = directory.kind(path.name)
@@ -81,11 +76,7 @@ class ArchiveWriter:
 
     @classmethod
     def to_pipe(cls, fd: int, *, for_docker: bool = False) -> AbstractAsyncContextManager[ArchiveWriter]:
-        """Write to an open pipe. After a failure, the archive is truncated in the middle of a member.
-
-        Raises:
-            StorageError: the reader has closed the pipe, or the disk refused.
-        """
+        """Write to an open pipe. After a failure, the archive is truncated in the middle of a member."""
         return cls(Pipe(fd), seekable=False, for_docker=for_docker)._completed()
 
     @asynccontextmanager
@@ -107,12 +98,7 @@ class ArchiveWriter:
     def arrange(self, nodes: Iterable[Descriptor], jobs: int) -> int:
         """Assign offsets to content in advance if the output is a file. Then all of it has to be put.
 
-        Args:
-            nodes: the content, in the order of the archive.
-            jobs: how many blobs the caller wants to put at once.
-
-        Returns:
-            How many blobs may be put at once.
+        Return how many blobs may be put at once: `jobs` in a file, one in a pipe.
         """
         if not self._seekable:
             return 1
@@ -129,9 +115,7 @@ class ArchiveWriter:
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
         """Write verified content, once; an interrupted put is resumed by the next one (`Sink`).
 
-        Raises:
-            ContentError: the content does not match the descriptor. In a pipe, the archive cannot be completed then.
-            StorageError: the disk refused.
+        In a pipe, the archive cannot be completed after content that does not match its descriptor.
         """
         offset = self._offsets.get((node.digest, node.size))
         async with self._locks[offset]:
@@ -182,11 +166,7 @@ class ArchiveWriter:
 
 
 def writing(archive: Path | str, *, for_docker: bool) -> AbstractAsyncContextManager[ArchiveWriter]:
-    """Open an archive for writing; the text `-` is stdout. See `ArchiveWriter.to_file` and `to_pipe`.
-
-    Raises:
-        UsageError: the file name says that the archive is compressed.
-    """
+    """Open an archive for writing; the text `-` is stdout. See `ArchiveWriter.to_file` and `to_pipe`."""
     if archive == "-":
         return ArchiveWriter.to_pipe(sys.stdout.fileno(), for_docker=for_docker)
     if tool := _TOOLS.get(Path(archive).suffix.lower()):

@@ -85,9 +85,7 @@ class _Commands(click.Group):
 
 
 @click.group(
-    cls=_Commands,
-    help=_HELP,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    cls=_Commands, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(__version__, prog_name="mirror", message="%(prog)s %(version)s")
 def mirror() -> None:
@@ -111,27 +109,19 @@ def _run() -> int:
         return int(mirror.main(prog_name="mirror", standalone_mode=False) or 0)
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
-        return _fail(error.format_message(), f"For usage: {context.command_path} --help" if context else None, 2)
+        console.error(error.format_message(), f"For usage: {context.command_path} --help" if context else None)
+        return 2
     except (click.Abort, KeyboardInterrupt):
         console.error("interrupted.", "Run the same command again to resume.")
         with suppress(OSError):  # Ctrl-C has ended the reader of a pipe, too
             sys.stdout.flush()
         os._exit(130)  # without waiting for threads (see mirror.cli.run)
     except MirrorError as error:
-        return _fail(str(error), error.hint, error.exit_code)
-    except BrokenPipeError:
-        _discard_stdout()
-        return 1
+        console.error(str(error), error.hint)
+        return error.exit_code
     except OSError as error:  # from writing the result: the library raises its own errors
-        _discard_stdout()
-        return _fail(f"the result could not be written: {os.strerror(error.errno or 0)}.", None, 1)
-
-
-def _fail(text: str, hint: str | None, code: int) -> int:
-    console.error(text, hint)
-    return code
-
-
-def _discard_stdout() -> None:
-    """Redirect stdout, so that the interpreter's last flush does not fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter's last flush does not fail
+        if isinstance(error, BrokenPipeError):
+            return 1
+        console.error(f"the result could not be written: {os.strerror(error.errno or 0)}.")
+        return 1

@@ -49,17 +49,13 @@ Two layouts on the same file system share the disk space of blobs if it supports
 @click.option(
     "--as", "name", metavar="NAME", help="Name of the image in a layout or archive, if there is only one image."
 )
-@click.option(
-    "--referrers/--no-referrers",
-    default=True,
-    help="Copy the referrers of the images too: signatures, attestations. [default: referrers]",
-)
+@options.with_referrers("Copy", default=True)
 @click.option(
     "--hard-links",
     is_flag=True,
     help="Between layouts: make blobs hard links to the same files. Changing one in place changes both.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be transferred; write nothing.")
+@options.with_dry_run
 @remote.with_jobs
 @remote.with_connections
 @remote.with_registry

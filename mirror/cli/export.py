@@ -33,7 +33,7 @@ FILE appears when it is complete. stdout gets one line for each image, NAME@DIGE
 @click.command(help=_HELP)
 @click.argument("layout", metavar="DIR", type=options.Place())
 @click.argument("archive", metavar="FILE|-", type=options.Place(allow_dash=True, path_type=str))
-@click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
+@options.with_images
 @click.option(
     "--format",
     "form",
@@ -43,15 +43,9 @@ FILE appears when it is complete. stdout gets one line for each image, NAME@DIGE
     help="Format of the archive.",
 )
 @click.option(
-    "--platform",
-    metavar="OS/ARCH[/VARIANT][:OS.VERSION]",
-    help="Platform for a docker-archive. [default: this host's]",
+    "--platform", metavar="OS/ARCH[/VARIANT][:OS.VERSION]", help="Platform for a docker-archive. [default: this host's]"
 )
-@click.option(
-    "--referrers/--no-referrers",
-    default=True,
-    help="Export the referrers of the images too: signatures, attestations. [default: referrers]",
-)
+@options.with_referrers("Export", default=True)
 @click.option("--as", "name", metavar="NAME", help="Name of the image in the archive, if there is only one image.")
 @options.with_output
 @options.with_json

@@ -13,7 +13,6 @@ from mirror.cli.run import run
 from mirror.errors import UsageError
 from mirror.manage.inspect import InspectOptions, inspect_images
 from mirror.report.images import InspectedImage, Inspection
-from mirror.report.text import to_text
 
 _HELP = """Show what an image consists of: platforms, config and layers; in a registry, a layout or an archive.
 
@@ -32,7 +31,7 @@ or file, write docker://IMAGE.
 
 @click.command(help=_HELP)
 @click.argument("location", metavar="IMAGE|DIR|FILE", type=options.Place(path_type=str))
-@click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
+@options.with_images
 @click.option("--raw", is_flag=True, help="Print the exact bytes of the image's manifest or index.")
 @click.option("--digest", is_flag=True, help="Print only the digest of the image's manifest or index.")
 @remote.with_registry
@@ -51,8 +50,7 @@ def command(ctx: click.Context, location: str, images: tuple[str, ...], raw: boo
     elif digest:
         console.result([_only(found).digest])
     else:
-        inspection = Inspection(tuple(found))
-        options.show(inspection, to_text(inspection))
+        options.show(Inspection(tuple(found)))
 
 
 def _only(found: list[InspectedImage]) -> InspectedImage:

@@ -7,7 +7,6 @@ import click
 from mirror.cli import options
 from mirror.cli.run import run
 from mirror.manage.ls import list_images
-from mirror.report.text import to_text
 
 _HELP = """List the images of a layout or an archive: names, digests, platforms, sizes. Only manifests are read.
 
@@ -24,4 +23,4 @@ _HELP = """List the images of a layout or an archive: names, digests, platforms,
 @options.with_json
 def command(location: str) -> None:
     images = run(list_images(location))
-    options.show(images, to_text(images))
+    options.show(images)

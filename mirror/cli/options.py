@@ -76,6 +76,20 @@ def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
         console.note(f"settings from {', '.join(settings.files)}")
 
 
+def image_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the names of the images in the layout on the command line."""
+    import asyncio
+
+    from mirror.manage.ls import list_images
+
+    layout = ctx.params.get("layout") or ctx.params.get("location")
+    try:
+        images = asyncio.run(list_images(layout)).images if layout else ()
+    except MirrorError:
+        return []  # a completion cannot show errors
+    return [image.name for image in images if image.name.startswith(incomplete)]
+
+
 with_config = click.option(
     "--config",
     type=Place(dir_okay=False),
@@ -92,8 +106,16 @@ with_keep_going = click.option(
     envvar="MIRROR_KEEP_GOING",
     help="If an image fails, continue with the others; exit code 4.",
 )
+with_images = click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=image_names)
+with_dry_run = click.option("--dry-run", is_flag=True, help="Show what would be transferred; write nothing.")
 with_json = kept_option("--json", "as_json", is_flag=True, help="Print one JSON object instead of result lines.")
 with_quiet = kept_option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
+
+
+def with_referrers(verb: str, shown_default: str = "referrers", **attributes: Any) -> Callable[[F], F]:
+    """Return a decorator that adds --referrers to a command that transfers images."""
+    help_text = f"{verb} the referrers of the images too: signatures, attestations. [default: {shown_default}]"
+    return click.option("--referrers/--no-referrers", help=help_text, **attributes)
 
 
 def with_output(command: F) -> F:
@@ -125,22 +147,9 @@ def stronger(ctx: click.Context, first: str, second: str) -> str | None:
     return None
 
 
-def image_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the names of the images in the layout on the command line."""
-    import asyncio
-
-    from mirror.manage.ls import list_images
-
-    layout = ctx.params.get("layout") or ctx.params.get("location")
-    try:
-        images = asyncio.run(list_images(layout)).images if layout else ()
-    except MirrorError:
-        return []  # a completion cannot show errors
-    return [image.name for image in images if image.name.startswith(incomplete)]
-
-
-def show(result: object, text: Text) -> None:
+def show(result: object, text: Text | None = None) -> None:
     """Write a result to stdout, as lines or as one JSON object, and the rest of its text to stderr."""
+    text = text or to_text(result)
     show_result(result, text)
     if text.summary and not kept("as_json"):
         console.status(text.summary)

@@ -10,7 +10,6 @@ from mirror.cli import options
 from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
 from mirror.manage.prune import prune_layout
-from mirror.report.text import to_text
 
 _HELP = """Find the blobs of a layout that no image needs, and unfinished downloads; with --delete, delete them.
 
@@ -30,4 +29,4 @@ Nothing is deleted if an image is broken, since it is not known which blobs it n
 def command(layout: Path, delete: bool) -> None:
     with log_to_stderr():
         report = run(prune_layout(layout, delete=delete))
-    options.show(report, to_text(report))
+    options.show(report)

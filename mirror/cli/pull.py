@@ -68,12 +68,7 @@ stdout gets one line for each image, NAME@DIGEST.
     envvar="MIRROR_SPARSE",
     help="With --platform: keep the published index, and record the other platforms as intentionally absent.",
 )
-@click.option(
-    "--referrers/--no-referrers",
-    default=None,
-    envvar="MIRROR_REFERRERS",
-    help="Pull the referrers of the images too: signatures, attestations. [default: with --all-platforms]",
-)
+@options.with_referrers("Pull", "with --all-platforms", default=None, envvar="MIRROR_REFERRERS")
 @click.option(
     "--include-foreign",
     is_flag=True,
@@ -81,7 +76,7 @@ stdout gets one line for each image, NAME@DIGEST.
     help="Fetch foreign layers from the URLs in the manifest too, without credentials.",
 )
 @options.with_keep_going
-@click.option("--dry-run", is_flag=True, help="Show what would be transferred; write nothing.")
+@options.with_dry_run
 @click.option("--digestfile", type=options.Place(), metavar="FILE", help="Write the digests to FILE too.")
 @remote.with_jobs
 @remote.with_connections
@@ -133,7 +128,6 @@ def command(
 
 def _read_names(file: TextIO) -> list[str]:
     try:
-        lines = [line.partition("#")[0].strip() for line in file]
+        return [name for line in file if (name := line.partition("#")[0].strip())]
     except UnicodeDecodeError:
         raise click.UsageError(f"{file.name} is not a text file.") from None
-    return [line for line in lines if line]

@@ -40,7 +40,7 @@ stdout gets one line for each image, NAME:TAG@DIGEST.
 @click.command(help=_HELP)
 @click.argument("layout", metavar="DIR|FILE", type=options.Place(path_type=str))
 @click.argument("target", metavar="REGISTRY[/PREFIX]")
-@click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
+@options.with_images
 @click.option("--as", "name", metavar="NAME[:TAG]", help="Push one image under another name.")
 @click.option("--prefix", metavar="PATH", default="", help="Put PATH in front of every name, as in REGISTRY/PATH.")
 @click.option(
@@ -53,12 +53,7 @@ stdout gets one line for each image, NAME:TAG@DIGEST.
     multiple=True,
     help="Replace the beginning of names: docker.io/library=hub. Can be repeated.",
 )
-@click.option(
-    "--referrers/--no-referrers",
-    default=True,
-    envvar="MIRROR_REFERRERS",
-    help="Push the referrers of the images too: signatures, attestations. [default: referrers]",
-)
+@options.with_referrers("Push", default=True, envvar="MIRROR_REFERRERS")
 @options.with_keep_going
 @click.option("--dry-run", is_flag=True, help="Show what would be pushed where; push nothing.")
 @click.option(

@@ -33,7 +33,7 @@ before they are recorded. The Last Modified of a layer comes from the registry; 
 
 @click.command(help=_HELP)
 @click.argument("location", metavar="IMAGE|DIR|FILE", type=options.Place(path_type=str))
-@click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
+@options.with_images
 @click.option(
     "-o",
     "--output",

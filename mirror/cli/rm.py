@@ -10,7 +10,6 @@ from mirror.cli import options
 from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
 from mirror.manage.rm import remove_image
-from mirror.report.text import to_text
 
 _HELP = """Remove an image from a layout: its entry, and the referrers and blobs that no other image needs.
 
@@ -29,4 +28,4 @@ Nothing is removed if another image is broken, since it is not known which blobs
 def command(layout: Path, image: str) -> None:
     with log_to_stderr():
         removed = run(remove_image(layout, image))
-    options.show(removed, to_text(removed))
+    options.show(removed)

@@ -19,11 +19,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
     If the cleanup takes too long, the process ends without it. That is safe: a thread that is killed during an fsync
     is writing a file that has no final name yet, or has been verified. The layout is consistent either way, and the
-    next pull deletes what is left.
-
-    Raises:
-        KeyboardInterrupt: it was cancelled. The event loop is not closed, since that would wait for threads;
-            `mirror.cli.main` exits without.
+    next pull deletes what is left. KeyboardInterrupt is raised without closing the event loop, which would wait for
+    threads; `mirror.cli.main` exits without.
     """
     interrupted = False
 

@@ -9,7 +9,6 @@ from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
 from mirror.manage.tags import list_tags
 from mirror.oci.reference import Reference
-from mirror.report.text import to_text
 
 _HELP = """List the tags of a repository in a registry, one per line, in the registry's order.
 
@@ -29,4 +28,4 @@ def command(name: str) -> None:
     registries = remote.registry_options([Reference.parse(name).registry])
     with log_to_stderr():
         tags = run(list_tags(name, registries, remote.retry_policy()))
-    options.show(tags, to_text(tags))
+    options.show(tags)

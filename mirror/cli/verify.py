@@ -49,7 +49,7 @@ Exit codes: 0 ok, 3 not ok, 1 no fault was found but something could not be chec
 
 @click.command(help=_HELP)
 @click.argument("location", metavar="DIR|FILE|docker://IMAGE", required=False, type=options.Place(path_type=str))
-@click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=options.image_names)
+@options.with_images
 @click.option(
     "--receipt",
     type=options.Place(),
@@ -170,13 +170,7 @@ def command(
                 report = run(verifying)
             else:
                 local = Verification(
-                    location or "",
-                    images,
-                    level=level,
-                    sample=sample,
-                    expect=expect,
-                    records=records,
-                    progress=bars,
+                    location or "", images, level=level, sample=sample, expect=expect, records=records, progress=bars
                 )
                 report = run(_finish(local))
     except KeyboardInterrupt:

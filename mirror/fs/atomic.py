@@ -34,27 +34,16 @@ class AtomicFile:
 
     @classmethod
     def create(cls, directory: Directory, *, mode: int = 0o644, beside: str = "") -> AtomicFile:
-        """Create an empty file with a random temporary name.
-
-        Args:
-            directory: where to write it.
-            mode: its permissions, less the umask.
-            beside: the file that it will replace; the temporary name is then a hidden one like that.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Create an empty file with a random temporary name, a hidden one like `beside` if that is given."""
         name = (f".{beside[:200]}." if beside else "") + secrets.token_hex(8)
         with os_errors(directory.path):
             return cls(directory, name, directory.open_with(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
 
     @classmethod
     def resume(cls, directory: Directory, name: str) -> AtomicFile | None:
-        """Open and lock the file of this name, or create it.
+        """Open and lock the file of this name, or create it; None if another process has locked it.
 
-        Returns:
-            None if another process has locked it, or it is not a regular file, or has other names: a stranger's link or
-            FIFO must not decide which file is written.
+        None also if it is not a regular file, or has other names: a stranger's link must not decide what is written.
         """
         try:
             fd = directory.open_with(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK)
@@ -113,15 +102,9 @@ class AtomicFile:
         self.size = self._written = size
 
     def commit(self, target: Directory, name: str, modified: float | None = None) -> None:
-        """Make the content durable, then the name. After an error, no file is left.
+        """Make the content durable, then its name in `target` (same file system). After an error, no file is left.
 
-        Args:
-            target: the directory of the file, in the same file system.
-            name: its name there.
-            modified: its modification time, in seconds since the epoch; by default, that of the last write.
-
-        Raises:
-            StorageError: the disk refused.
+        `modified` is its modification time, in seconds since the epoch; by default, that of the last write.
         """
         try:
             with os_errors(target.path / name):
@@ -146,24 +129,11 @@ class AtomicFile:
 
 
 def replace_file(
-    directory: Directory,
-    name: str,
-    pieces: Iterable[bytes],
-    *,
-    temporary: Directory | None = None,
-    mode: int = 0o644,
+    directory: Directory, name: str, pieces: Iterable[bytes], *, temporary: Directory | None = None, mode: int = 0o644
 ) -> None:
     """Replace a file as a whole, durably. After an error, the old file is still there.
 
-    Args:
-        directory: the directory of the file.
-        name: its name.
-        pieces: its content, written in this order.
-        temporary: where to write it first, in the same file system; by default, in `directory`.
-        mode: its permissions, less the umask.
-
-    Raises:
-        StorageError: the disk refused.
+    It is first written in `temporary`, in the same file system; by default, in `directory`.
     """
     file = AtomicFile.create(temporary or directory, mode=mode, beside="" if temporary else name)
     try:
@@ -177,11 +147,7 @@ def replace_file(
 
 
 def write_output(path: Path, data: bytes) -> None:
-    """Replace a file as a whole, durably; links are followed. Pipes and devices are written directly.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
+    """Replace a file as a whole, durably; links are followed. Pipes and devices are written directly."""
     with os_errors(path):
         if path.exists() and not path.is_file() and not path.is_dir():  # such as /dev/stdout
             path.write_bytes(data)
@@ -192,11 +158,7 @@ def write_output(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Replacement]:
-    """Prepare to replace a file, so that an error is raised now and not after an hour of work.
-
-    Raises:
-        StorageError: its directory cannot be written to, or it is a link or not a regular file.
-    """
+    """Prepare to replace a regular file, so that an error is raised now and not after an hour of work."""
     if is_directory(path):
         raise StorageError(f"{path} is a directory.", hint="Name a file in it.")
     with Directory.open(path.parent) as directory:
@@ -219,22 +181,14 @@ class Replacement:
         self.done = False
 
     def write(self, data: bytes) -> None:
-        """Write the content as a whole, durably.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Write the content as a whole, durably."""
         self._file.write([data])
         self.done = True
         self._file.commit(self._directory, self._name)
 
 
 def write_all(fd: int, chunks: Sequence[bytes | memoryview], offset: int | None = None) -> None:
-    """Write every byte to a file or a pipe, at the current position or at an offset.
-
-    Raises:
-        OSError: untranslated.
-    """
+    """Write every byte to a file or a pipe, at the current position or at an offset. OSError is not translated."""
     views = [memoryview(chunk) for chunk in chunks if chunk]
     while views:
         some = views[:_IOV_MAX]
@@ -258,12 +212,9 @@ def _is_exclusive(directory: Directory, name: str, fd: int) -> bool:
 
 
 def _start_writeback(fd: int, end: int) -> None:
-    """Make the disk start to write now, so that little is left for the fsync at the end.
-
-    On Linux, DONTNEED starts to write dirty pages without waiting, and frees clean ones.
-    """
+    """Make the disk start to write now, so that little is left for the fsync at the end."""
     start = max(end - _RECENT, 0)
-    _drop_from_cache(fd, start, end - start)
+    _drop_from_cache(fd, start, end - start)  # Linux starts to write dirty pages without waiting, and frees clean ones
 
 
 def _drop_from_cache(fd: int, start: int = 0, length: int = 0) -> None:

@@ -2,6 +2,9 @@
 
 A layout may come from a stranger's USB drive, so links inside it are never followed: every directory is opened relative
 to its parent with O_NOFOLLOW, and names are resolved against that descriptor (GHSA-8xwf-rjm4-xvhv).
+
+Errors of the operating system are raised as `StorageError`, and anything that is of the wrong kind as `BrokenLayout`,
+unless a docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -56,21 +59,13 @@ class os_errors:  # noqa: N801 - used like a function; a generator would take th
 
 
 def is_directory(path: Path) -> bool:
-    """Return True if a path is a directory; links are followed.
-
-    Raises:
-        StorageError: this cannot be determined, for example because permission is denied.
-    """
+    """Return True if a path is a directory; links are followed."""
     with os_errors(path):
         return path.is_dir()
 
 
 def exists(path: Path) -> bool:
-    """Return True if anything has this path, even a dangling link.
-
-    Raises:
-        StorageError: as `is_directory`.
-    """
+    """Return True if anything has this path, even a dangling link."""
     with os_errors(path):
         return path.exists() or path.is_symlink()
 
@@ -96,22 +91,12 @@ class Directory(_Opened):
 
     @classmethod
     def open(cls, path: Path) -> Directory:
-        """Open a directory; links are followed.
-
-        Raises:
-            StorageError: it cannot be opened.
-        """
+        """Open a directory; links are followed."""
         with os_errors(path):
             return cls(os.open(path, _DIRECTORY), path)
 
     def sub(self, name: str, *, create: bool = False) -> Directory:
-        """Open the directory `name` inside this one.
-
-        Raises:
-            FileNotFoundError: it is not there, and `create` is false.
-            BrokenLayout: it is not a directory.
-            StorageError: it cannot be opened or created.
-        """
+        """Open the directory `name` inside this one; FileNotFoundError if it is not there and not to be created."""
         path = self.path / name
         try:
             if create:
@@ -152,21 +137,11 @@ class Directory(_Opened):
                 return None
 
     def open_file(self, name: str) -> int:
-        """Open `name` for reading; the caller checks its kind, and closes it.
-
-        Raises:
-            OSError: untranslated, since its meaning depends on the caller.
-        """
+        """Open `name` for reading; the caller checks its kind, closes it, and translates OSError."""
         return os.open(name, _READ, dir_fd=self._fd)
 
     def read(self, name: str, cap: int) -> bytes:
-        """Return the content of a small regular file.
-
-        Raises:
-            FileNotFoundError: it is not there.
-            BrokenLayout: it is not a regular file, or has more than `cap` bytes.
-            StorageError: it cannot be read.
-        """
+        """Return the content of a small regular file; FileNotFoundError if it is not there."""
         with self._open_regular(name) as file:
             data = file.read(min(cap, os.fstat(file.fileno()).st_size) + 1)
         if len(data) > cap:
@@ -174,13 +149,7 @@ class Directory(_Opened):
         return data
 
     def hash(self, name: str) -> bytes:
-        """Return the SHA-256 of a regular file's content.
-
-        Raises:
-            FileNotFoundError: it is not there.
-            BrokenLayout: it is not a regular file.
-            StorageError: it cannot be read.
-        """
+        """Return the SHA-256 of a regular file's content; FileNotFoundError if it is not there."""
         with self._open_regular(name) as file:
             return hashlib.file_digest(file, "sha256").digest()
 
@@ -201,19 +170,11 @@ class Directory(_Opened):
             yield file
 
     def open_with(self, name: str, flags: int, mode: int = 0o644) -> int:
-        """Open `name` with other flags; the caller closes it.
-
-        Raises:
-            OSError: untranslated, since its meaning depends on the caller.
-        """
+        """Open `name` with other flags; the caller closes it, and translates OSError."""
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=self._fd)
 
     def link(self, fd: int, name: str) -> None:
-        """Give an open file another name, in this directory.
-
-        Raises:
-            OSError: untranslated, since its meaning depends on the caller.
-        """
+        """Give an open file another name, in this directory. OSError is not translated."""
         os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=self._fd, follow_symlinks=True)
 
     def move(self, name: str, target: Directory, new: str) -> None:

@@ -1,8 +1,7 @@
 """Results as values, and their forms: text for a person, JSON or JUnit XML for a program.
 
 `images`     the images of a layout or a registry: `ls`, `inspect`, `tags`
-`layouts`    content removed from a layout: `rm`, `prune`
-`server`     what is being served: `serve`
+`layouts`    what was removed from a layout, or is being served: `rm`, `prune`, `serve`
 `transfers`  what was transferred: `pull`, `push`, `export`, `import`, `copy`
 `findings`   what a verification found, and what a repair fixed
 

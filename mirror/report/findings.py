@@ -65,20 +65,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VerifiedImage:
-    """One image that was verified.
-
-    Attributes:
-        digest: that of its root.
-        blobs, size: the number of its blobs, and their bytes.
-        is_referrer: whether it refers to another image, as a signature does.
-    """
+    """One image that was verified: the digest of its root, the number of its blobs, and their bytes."""
 
     name: str
     digest: str
     platforms: tuple[str, ...]
     blobs: int
     size: int
-    is_referrer: bool = False
+    is_referrer: bool = False  # it refers to another image, as a signature does
 
 
 @dataclass(slots=True)
@@ -113,36 +107,22 @@ def grouped(findings: Iterable[Finding]) -> list[Group]:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """An image that agrees with a digest or record that was received separately.
+    """An image that agrees with a digest or record that was received separately."""
 
-    Attributes:
-        by: what the image was compared with.
-        image: its name.
-        agreed: the values that are equal.
-        whole: whether nothing differs.
-    """
-
-    by: str
+    by: str  # what the image was compared with
     image: str
-    agreed: str
-    whole: bool = True
+    agreed: str  # the values that are equal
+    whole: bool = True  # nothing differs
 
 
 @dataclass(frozen=True, slots=True)
 class RepairReport:
-    """The result of a repair.
+    """The result of a repair."""
 
-    Attributes:
-        source: where blobs were fetched from.
-        healed: digests of the blobs that were damaged or missing, and are correct now.
-        moved_aside: where the damaged files were moved to.
-        failures: sentences about images that could not be repaired.
-    """
-
-    source: str
-    healed: tuple[str, ...] = ()
-    moved_aside: tuple[str, ...] = ()
-    failures: tuple[str, ...] = ()
+    source: str  # where blobs were fetched from
+    healed: tuple[str, ...] = ()  # digests of the blobs that were damaged or missing, and are correct now
+    moved_aside: tuple[str, ...] = ()  # where the damaged files were moved to
+    failures: tuple[str, ...] = ()  # sentences about images that could not be repaired
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,7 @@ from mirror.strictjson import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class ImageSummary:
-    """One image of a layout.
-
-    Attributes:
-        blobs, size: the number of its blobs, and their bytes, without manifests and referrers.
-        sparse: whether platforms were left out on purpose.
-        problem: why it cannot be read; if set, only name, digest and media type are known.
-        referrers: the number of manifests that refer to it, or to its referrers.
-    """
+    """One image of a layout. `blobs` and `size` are without manifests and referrers."""
 
     name: str
     digest: str
@@ -25,9 +18,9 @@ class ImageSummary:
     platforms: tuple[str, ...] = ()
     blobs: int = 0
     size: int = 0
-    sparse: bool = False
-    problem: str | None = None
-    referrers: int = 0
+    sparse: bool = False  # platforms were left out on purpose
+    problem: str | None = None  # why it cannot be read; if set, only name, digest and media type are known
+    referrers: int = 0  # manifests that refer to it, or to its referrers
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +46,14 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class InspectedManifest:
-    """One manifest of an image.
-
-    Attributes:
-        settings: the fields of its config about how it was built and what it runs.
-        subject: for an attestation, the digest of the manifest that it describes.
-    """
+    """One manifest of an image."""
 
     platform: str | None
     manifest: Blob
     config: Blob | None
     layers: tuple[Blob, ...]
-    settings: JsonObject
-    subject: str | None = None
+    settings: JsonObject  # the fields of its config about how it was built and what it runs
+    subject: str | None = None  # for an attestation, the digest of the manifest that it describes
 
     @property
     def size(self) -> int:
@@ -84,15 +72,7 @@ class InspectedReferrer:
 
 @dataclass(frozen=True, slots=True)
 class InspectedImage:
-    """One image.
-
-    Attributes:
-        digest, media_type, size: those of its root manifest or index.
-        blobs, blob_size: the number of its blobs, and their bytes, without manifests.
-        annotations: those of its entry in the layout.
-        referrers: None if they were not looked up, as in a registry.
-        raw: the bytes of its root.
-    """
+    """One image: its root manifest or index, and the number of its blobs and their bytes, without manifests."""
 
     name: str
     digest: str
@@ -101,9 +81,9 @@ class InspectedImage:
     manifests: tuple[InspectedManifest, ...]
     blobs: int
     blob_size: int
-    annotations: JsonObject
-    referrers: tuple[InspectedReferrer, ...] | None = None
-    raw: bytes = field(default=b"", metadata={"json": False})
+    annotations: JsonObject  # those of its entry in the layout
+    referrers: tuple[InspectedReferrer, ...] | None = None  # None if they were not looked up, as in a registry
+    raw: bytes = field(default=b"", metadata={"json": False})  # the bytes of its root
 
 
 @dataclass(frozen=True, slots=True)

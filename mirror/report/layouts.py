@@ -1,4 +1,4 @@
-"""Content removed from a layout: results of `rm` and `prune`. Sizes are bytes."""
+"""Layouts as a whole: results of `rm`, `prune` and `serve`. Sizes are bytes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,15 @@ from mirror.report.transfers import Amount
 
 @dataclass(frozen=True, slots=True)
 class RemovedImage:
-    """An image that was removed.
-
-    Attributes:
-        deleted: its blobs that no other image needs, manifests included.
-        kept: the number of its blobs that other images still need.
-        referrers: the names of its referrers, which were removed too.
-    """
+    """An image that was removed."""
 
     schema: ClassVar[str] = "mirror.rm/2"
 
     name: str
     digest: str
-    deleted: Amount
-    kept: int
-    referrers: tuple[str, ...] = ()
+    deleted: Amount  # its blobs that no other image needs, manifests included
+    kept: int  # its blobs that other images still need
+    referrers: tuple[str, ...] = ()  # the names of its referrers, which were removed too
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +37,25 @@ class PrunedFile:
 
 @dataclass(frozen=True, slots=True)
 class PruneReport:
-    """Everything in a layout that no image needs.
-
-    Attributes:
-        deleted: whether orphans and unfinished files were deleted.
-        orphans: blobs that no image references.
-        unfinished: partial downloads.
-        quarantined: files that a repair moved to quarantine; they are never deleted.
-    """
+    """Everything in a layout that no image needs."""
 
     schema: ClassVar[str] = "mirror.prune/1"
 
     path: str
-    deleted: bool
-    orphans: tuple[PrunedBlob, ...]
-    unfinished: tuple[PrunedFile, ...]
-    quarantined: tuple[PrunedFile, ...]
+    deleted: bool  # orphans and unfinished files were deleted
+    orphans: tuple[PrunedBlob, ...]  # blobs that no image references
+    unfinished: tuple[PrunedFile, ...]  # partial downloads
+    quarantined: tuple[PrunedFile, ...]  # files that a repair moved to quarantine; they are never deleted
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """A running server. `address` is HOST:PORT, `images` the number of images without referrers."""
+
+    schema: ClassVar[str] = "mirror.serve/1"
+
+    address: str
+    url: str
+    layouts: tuple[str, ...]
+    repositories: tuple[str, ...]
+    images: int

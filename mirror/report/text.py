@@ -10,8 +10,7 @@ from functools import singledispatch
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.report.findings import Group, Verdict, VerifiedImage, VerifyLevel, VerifyReport, grouped
 from mirror.report.images import ImageList, ImageSummary, InspectedImage, InspectedManifest, Inspection, TagList
-from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage
-from mirror.report.server import ServerInfo
+from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, ServerInfo
 from mirror.report.transfers import Amount, TransferReport
 from mirror.text import count, seconds, size, table
 
@@ -80,8 +79,7 @@ def image_row(image: ImageSummary) -> list[str]:
 
 @to_text.register
 def _inspection(inspection: Inspection) -> Text:
-    lines = [line for image in inspection.images for line in (*_inspected_image(image), "")]
-    return Text(lines[:-1])
+    return Text([line for image in inspection.images for line in (*_inspected_image(image), "")][:-1])
 
 
 def _inspected_image(image: InspectedImage) -> Iterator[str]:

@@ -30,24 +30,16 @@ class ReferrerSummary:
 
 @dataclass(frozen=True, slots=True)
 class TransferredImage:
-    """One image.
+    """One image."""
 
-    Attributes:
-        source: its name at the source; for a pull, the name that was requested.
-        image: its result line, NAME@DIGEST.
-        replaced: the other digest that the name stood for before.
-        error: why it was not transferred.
-        referrers: None if they were not requested.
-        as_referrer: the number of referrers that it consists of, if it refers to another of the images; else 0.
-    """
-
-    source: str
-    image: str
+    source: str  # its name at the source; for a pull, the name that was requested
+    image: str  # its result line, NAME@DIGEST
     digest: str
     platforms: tuple[str, ...]
-    replaced: str | None = None
-    error: MirrorError | None = None
-    referrers: ReferrerSummary | None = None
+    replaced: str | None = None  # the other digest that the name stood for before
+    error: MirrorError | None = None  # why it was not transferred
+    referrers: ReferrerSummary | None = None  # None if they were not requested
+    # The number of referrers that it consists of, if it refers to another of the images; else 0.
     as_referrer: int = field(default=0, metadata={"json": False})
 
 
@@ -116,11 +108,7 @@ class TransferReport:
 
 
 def check_free_space(path: Path, free: int, needed: int) -> None:
-    """Check that a transfer fits on the disk, before it begins.
-
-    Raises:
-        StorageError: it does not fit.
-    """
+    """Check that a transfer fits on the disk, before it begins."""
     if needed > free:
         raise StorageError(
             f"{path} has {size(free)} free, but {size(needed)} are needed.",

@@ -44,11 +44,7 @@ class Api:
     store: BlobStore
 
     async def respond(self, request: Request) -> Response:
-        """Respond to one request.
-
-        Raises:
-            ErrorResponse: the response is an error.
-        """
+        """Respond to one request; `ErrorResponse` is raised for errors."""
         parts = _split(request.path)
         if request.method not in _METHODS:
             message = f"This registry is read-only; it supports {' and '.join(_METHODS)}."

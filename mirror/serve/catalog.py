@@ -29,19 +29,12 @@ _MAX_LENGTH = 255  # characters of a repository name (OCI distribution-spec, "Pu
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A repository.
+    """A repository, with its images in all layouts, in order."""
 
-    Attributes:
-        registry: the registry that its images come from; "" if the layout does not say.
-        path: the repository in that registry.
-        entries: its images in all layouts, in order.
-        tags: the root of each tag; if two images have the same tag, the first one.
-    """
-
-    registry: str
-    path: str
+    registry: str  # where its images come from; "" if the layout does not say
+    path: str  # in that registry
     entries: tuple[Entry, ...]
-    tags: Mapping[str, Descriptor]
+    tags: Mapping[str, Descriptor]  # the root of each tag; if two images have the same tag, the first one
 
     @property
     def name(self) -> str:
@@ -122,9 +115,7 @@ def _repositories(layouts: Iterable[tuple[Path, Sequence[Entry]]], warnings: lis
 def _tags(name: str, entries: Sequence[Entry], warnings: list[str]) -> dict[str, Descriptor]:
     tags: dict[str, Descriptor] = {}
     for entry in entries:
-        if entry.tag is None:
-            continue
-        first = tags.setdefault(entry.tag, entry.root)
+        first = tags.setdefault(entry.tag, entry.root) if entry.tag else entry.root
         if first.digest != entry.root.digest:
             warnings.append(
                 f"{name}:{entry.tag} exists twice: the tag is served as {first.digest}; "

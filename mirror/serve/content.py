@@ -27,29 +27,16 @@ ReadManifest = Callable[[Descriptor], bytes | None]
 
 @dataclass(slots=True)
 class RepositoryContent:
-    """The content of one repository.
-
-    Attributes:
-        descriptors: everything that the images reference, by digest.
-        referrers: the manifests with a `subject`, by the digest of the subject, sorted by their own digest.
-        complete: False if a manifest could not be read, so that another attempt may find more.
-        excess: the limit that was exceeded, as a sentence; None if none was. Content beyond the limit is not served.
-    """
+    """The content of one repository: everything that its images reference, and the manifests with a `subject`."""
 
     descriptors: dict[Digest, Descriptor] = field(default_factory=dict)
-    referrers: dict[Digest, list[Descriptor]] = field(default_factory=dict)
-    complete: bool = True
-    excess: str | None = None
+    referrers: dict[Digest, list[Descriptor]] = field(default_factory=dict)  # by subject, sorted by their own digest
+    complete: bool = True  # False if a manifest could not be read, so that another attempt may find more
+    excess: str | None = None  # a sentence about the limit that was exceeded; content beyond it is not served
 
 
 def read_content(name: str, entries: Sequence[Entry], read: ReadManifest) -> RepositoryContent:
-    """Read the manifests of a repository. Blocks.
-
-    Args:
-        name: the name of the repository, for messages.
-        entries: the images in the repository.
-        read: returns the verified bytes of a manifest, None if they cannot be read.
-    """
+    """Read the manifests of a repository; `read` returns verified bytes, None if they cannot be read. Blocks."""
     content = RepositoryContent()
 
     def note_excess(_: Descriptor, error: MirrorError) -> None:
@@ -60,8 +47,7 @@ def read_content(name: str, entries: Sequence[Entry], read: ReadManifest) -> Rep
     walk = Walk(Budget(name, Limits(manifests=MOST_MANIFESTS * len(entries))), on_fault=note_excess)
     content.descriptors = walk.seen
     for entry in entries:
-        keep = partial(_has, entry)
-        walk.follow(entry.root, partial(_read_manifest, content, read), keep)
+        walk.follow(entry.root, partial(_read_manifest, content, read), partial(_has, entry))
     for referrers in content.referrers.values():
         referrers.sort(key=lambda descriptor: descriptor.digest)
     return content

@@ -87,7 +87,7 @@ class Handler:
         except ConnectionError:
             entry.outcome = "aborted: the client disconnected"
         except (ChangedError, OSError) as error:
-            reason = str(error) if isinstance(error, ChangedError) else os.strerror(error.errno or 0)
+            reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "the file has changed"
             entry.outcome = f"aborted: {reason}"
             log.warning("%s: transfer aborted: %s.", response.headers.get("Docker-Content-Digest"), reason)
         except asyncio.CancelledError:

@@ -67,11 +67,7 @@ class BasicAuth:
 
 
 def read_users(path: Path) -> dict[str, bytes]:
-    """Read the users of an htpasswd file, and their bcrypt hashes.
-
-    Raises:
-        UsageError: the file cannot be read, has no users, or has a line that is not NAME:BCRYPT_HASH.
-    """
+    """Read the users of an htpasswd file, and their bcrypt hashes."""
     try:
         with path.open("rb") as file:
             data = file.read(_CAP + 1)

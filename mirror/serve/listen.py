@@ -16,11 +16,7 @@ _BACKLOG = 1024  # connections waiting to be accepted
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Split `HOST:PORT`.
-
-    Raises:
-        UsageError: the text does not have that form.
-    """
+    """Split `HOST:PORT`."""
     found = _ADDRESS.fullmatch(text)
     if not found or int(found["port"]) >= 2**16 or not is_host(found["host"]):
         raise UsageError(
@@ -34,9 +30,6 @@ def bind(host: str, port: int, timeout: float) -> socket.socket:
     """Return a listening socket. If a name has several addresses, IPv4 is preferred.
 
     On Linux, the system closes connections to clients that accept no byte for `timeout` seconds.
-
-    Raises:
-        ListenError: the address is in use, or cannot be used.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -53,18 +46,8 @@ def bind(host: str, port: int, timeout: float) -> socket.socket:
     return listening
 
 
-def format_address(listening: socket.socket) -> str:
-    """Return `HOST:PORT` of a socket, as used in image names."""
-    host, port = listening.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """Load a certificate and its key, which may be in the same file; return None without a certificate.
-
-    Raises:
-        UsageError: a file cannot be read, or certificate and key do not match.
-    """
+    """Load a certificate and its key, which may be in the same file; return None without a certificate."""
     if certificate is None:
         if key is not None:
             raise UsageError(f"{key} is a key without a certificate.", hint="Name the certificate with --cert.")

@@ -63,11 +63,7 @@ class ErrorResponse(Exception):
 
 
 def paginate(path: str, names: Sequence[str], query: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Return the page of the sorted `names` that `n` and `last` select, and the Link header for the next page.
-
-    Raises:
-        ErrorResponse: `n` is not a number.
-    """
+    """Return the page of the sorted `names` that `n` and `last` select, and the Link header for the next page."""
     text = query.get("n", str(MAX_PAGE))
     if not _NUMBER.fullmatch(text):
         raise ErrorResponse(400, "UNSUPPORTED", f"n is not a number: {text[:40]!r}.")
@@ -91,9 +87,6 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     """Return start and length of the requested range; None for the whole content.
 
     Multiple ranges, other units and invalid ranges are ignored, as RFC 9110, 14.2 allows.
-
-    Raises:
-        ErrorResponse: the range lies outside the content, or ends before it starts.
     """
     found = _RANGE.fullmatch(header or "")
     if not found or found[0].count("-") != 1 or not (found[1] or found[2]):

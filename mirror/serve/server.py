@@ -23,7 +23,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from mirror.errors import UsageError
 from mirror.layout import Layout
-from mirror.report.server import ServerInfo
+from mirror.report.layouts import ServerInfo
 from mirror.serve import access, htpasswd, listen
 from mirror.serve.api import Api
 from mirror.serve.blobs import BlobStore
@@ -98,7 +98,8 @@ async def serve_layouts(
         auth = BasicAuth(users, store.run_in_thread) if users else None
         handler = Handler(Api(cache, store), auth, options.send_timeout)
         listening = stack.enter_context(listen.bind(host, port, options.send_timeout))
-        address = listen.format_address(listening)
+        bound, port = listening.getsockname()[:2]
+        address = f"[{bound}]:{port}" if ":" in bound else f"{bound}:{port}"
         async with _running(handler, store, listening, tls, options):
             if host not in ("localhost", "::1") and not host.startswith("127."):
                 _warn_of_exposure(host, tls is not None, users is not None)
@@ -120,11 +121,7 @@ def _warn_of_exposure(host: str, tls: bool, users: bool) -> None:
 
 @asynccontextmanager
 async def _running(
-    handler: Handler,
-    store: BlobStore,
-    listening: socket.socket,
-    tls: ssl.SSLContext | None,
-    options: ServeOptions,
+    handler: Handler, store: BlobStore, listening: socket.socket, tls: ssl.SSLContext | None, options: ServeOptions
 ) -> AsyncIterator[None]:
     server_log = logging.Logger("mirror.serve.aiohttp", logging.WARNING)  # not registered, so without other handlers
     server_log.addHandler(_ServerLogHandler())

@@ -30,9 +30,6 @@ RunInThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 class ChangedError(Exception):
     """The file has changed since it was hashed, so the client must not receive all of it."""
 
-    def __init__(self) -> None:
-        super().__init__("the file has changed")
-
 
 class ResponseWriter:
     """A writer of one response, with additional `headers`. `sent` counts the bytes of the body.
@@ -53,13 +50,7 @@ class ResponseWriter:
         self._timeout, self._run_in_thread = timeout, run_in_thread
 
     async def send(self) -> web.StreamResponse:
-        """Send the whole response.
-
-        Raises:
-            TimeoutError: the client does not accept it in time.
-            ConnectionError: the client has disconnected.
-            ChangedError: the file has changed.
-        """
+        """Send the whole response. TimeoutError, ConnectionError or `ChangedError`: the client got only a part."""
         response, status = self._response, self._response.status
         if status != 304:
             self._headers["Content-Length"] = str(response.count)

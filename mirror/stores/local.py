@@ -7,8 +7,7 @@ from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from mirror.archive.reader import Archive
-from mirror.archive.spool import opened
+from mirror.archive.reader import Archive, opened
 from mirror.content.graph import Keep
 from mirror.content.select import SelectedImage
 from mirror.content.store import Source

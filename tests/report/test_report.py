@@ -31,8 +31,7 @@ from mirror.report.images import (
     TagList,
 )
 from mirror.report.json import to_json
-from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage
-from mirror.report.server import ServerInfo
+from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, ServerInfo
 from mirror.report.text import image_row, to_text
 from mirror.report.transfers import Amount, ReferrerSummary, TransferredImage, TransferReport
 from mirror.text import count, printable, seconds, size, table

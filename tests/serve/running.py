@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror import ServeOptions, serve_layouts
-from mirror.report.server import ServerInfo
+from mirror.report.layouts import ServerInfo
 from tests.support.images import Image, Json, digest_of
 
 IMAGE_NAME = "io.containerd.image.name"
