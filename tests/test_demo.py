@@ -35,6 +35,7 @@ def after(text: str, title: str) -> str:
     return text.partition(title)[2].partition("\n\n")[0]
 
 
+@pytest.mark.slow
 def test_demo_shows_the_whole_way_and_leaves_nothing_behind(tmp_path: Path) -> None:
     with started(tmp_path, str(ROOT / "scripts" / "demo")) as process:
         shown, _ = process.communicate()
@@ -56,6 +57,7 @@ def test_demo_shows_the_whole_way_and_leaves_nothing_behind(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     with started(tmp_path, sys.executable, "-m", "tests.demo") as process:

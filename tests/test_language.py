@@ -16,6 +16,7 @@ def report(paths: list[Path]) -> str:
     return "\n".join([f"{len(found)} to rewrite:", *found]) if found else ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_the_package_is_in_plain_english(part: str) -> None:
     if found := report(files([f"mirror/{part}"])):

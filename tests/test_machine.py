@@ -73,6 +73,7 @@ def registries() -> Iterator[tuple[EmbeddedRegistry, EmbeddedRegistry]]:
 numbers = itertools.count()
 
 
+@pytest.mark.slow
 @examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(image=graphs())
 def test_any_graph_comes_back_as_it_was(

@@ -83,6 +83,7 @@ def test_help_describes_every_public_name() -> None:
     assert set(PUBLIC) - described == set()
 
 
+@pytest.mark.slow
 def test_the_reference_describes_every_public_name() -> None:
     package = griffe.load("mirror", search_paths=[PACKAGE.parent], allow_inspection=False)
     described = {name for name in PUBLIC if package[name].is_public and package[name].has_docstring}
@@ -156,6 +157,7 @@ def loaded(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "unwanted"),
     [

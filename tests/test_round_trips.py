@@ -53,6 +53,7 @@ def tags(layout: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @given(families(), st.booleans(), st.booleans())
 @examples(40)
 def test_everything_arrives_and_comes_back(family: Family, first_api: bool, second_api: bool) -> None:
@@ -97,6 +98,7 @@ def all_the_way_round(folder: Path, first: EmbeddedRegistry, second: EmbeddedReg
     return folder / "four"
 
 
+@pytest.mark.slow
 @given(families(), st.booleans())
 @examples(25)
 def test_any_graph_and_what_refers_to_it_goes_all_the_way_round(family: Family, api: bool) -> None:
@@ -109,6 +111,7 @@ def test_any_graph_and_what_refers_to_it_goes_all_the_way_round(family: Family, 
                 assert {*one.manifests, *one.blobs} <= blobs(last)
 
 
+@pytest.mark.slow
 @given(graphs())
 @examples(25)
 def test_any_graph_goes_all_the_way_round_by_copies_alone(image: Image) -> None:
@@ -137,6 +140,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_image_goes_all_the_way_round(kind: str, tmp_path: Path) -> None:
     with serving(EmbeddedRegistry()) as first, serving(EmbeddedRegistry()) as second:
@@ -146,6 +150,7 @@ def test_every_kind_of_image_goes_all_the_way_round(kind: str, tmp_path: Path) -
         assert tags(last) == {"v1": KINDS[kind].root}
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 def test_a_real_image_goes_all_the_way_round_through_an_archive(tmp_path: Path) -> None:
     needed("apt-get")

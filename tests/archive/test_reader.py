@@ -257,6 +257,7 @@ def test_a_list_of_more_images_than_a_manifest_has_room_for_is_read(tmp_path: Pa
         assert [entry.name for entry in archive.entries()] == ["docker.io/a/b:v1"]
 
 
+@pytest.mark.slow
 def test_a_compressed_layer_that_unpacks_to_far_too_much_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +267,7 @@ def test_a_compressed_layer_that_unpacks_to_far_too_much_is_refused(
         opened(tmp_path, classic(l0=bomb))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layers", "times"), [(20_000, 25), (40_000, 1)])
 def test_a_list_that_makes_more_manifests_than_fit_in_memory_is_refused(
     tmp_path: Path, layers: int, times: int

@@ -167,6 +167,7 @@ SOME = [random.Random(number).randbytes(number * 100_000) for number in range(8)
 NODES = [Descriptor("x/y", Digest.of(data), len(data)) for data in SOME]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fetch", [filled, from_memory], ids=["files", "streams"])
 @given(order=st.permutations(range(len(SOME))))
 @examples(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -451,6 +452,7 @@ def attempts(source: Fetch) -> Callable[[ArchiveWriter], Awaitable[object]]:
     return main
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1, 4_000_000, 8_999_999])
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_member_that_was_cut_goes_on_where_it_was(tmp_path: Path, after: int, ranges: bool) -> None:

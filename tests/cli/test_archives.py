@@ -135,6 +135,7 @@ def two_images() -> bytes:
     return packed(layout(named(AMD64, "quay.io/a/a:1"), named(ARM, "quay.io/a/b:1"), content=[AMD64, ARM]))
 
 
+@pytest.mark.slow
 def test_an_image_may_go_through_pipes(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
     result = shell(mirror, f"mirror export {stock.folder} - multi:v1 | mirror import - back")
     assert result.lines == [f"{stock.name('multi')}@{MULTI.root}"]
@@ -466,6 +467,7 @@ def test_the_bytes_are_on_the_disk_before_the_name(mirror: Mirror, tmp_path: Pat
     assert last == f"fsync {tmp_path}"
 
 
+@pytest.mark.slow
 @given(st.data())
 @examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("pack", [docker_old, docker_new])

@@ -465,6 +465,7 @@ def mirrored(mirror: Mirror, registry: EmbeddedRegistry, *mirrors: str, more: st
     (mirror.folder / "own.toml").write_text(settings)
 
 
+@pytest.mark.slow
 def test_mirror_that_lies_about_a_blob(mirror: Mirror, tmp_path: Path) -> None:
     """Poisoned mirror: the bytes are thrown away, it is named, and somebody else is asked"""
     with serving_image() as registry, serving_image() as liar, serving_image() as good:
@@ -546,6 +547,7 @@ FLOODS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("much", FLOODS)
 def test_endless_answers(mirror: Mirror, much: str) -> None:
     """CVE-2026-22815"""
@@ -553,6 +555,7 @@ def test_endless_answers(mirror: Mirror, much: str) -> None:
         assert len(pull(mirror, host, code=3 if "manifest" in much else 1).err) < 1000
 
 
+@pytest.mark.slow
 def test_compressed_answers_stay_compressed(mirror: Mirror) -> None:
     """CVE-2025-69223: what was not asked for is not unpacked, so a bomb cannot go off"""
     import gzip

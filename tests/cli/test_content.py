@@ -168,6 +168,7 @@ def content_of(image: Image) -> dict[str, bytes]:
 REPOS = [build.__name__.replace("_", "-") for build in BUILDERS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repo", REPOS)
 def test_image_is_stored_as_published(journey: Journey, repo: str) -> None:
     image = journey.images[repo]

@@ -153,6 +153,7 @@ def test_what_docker_saved_goes_straight_to_a_registry(mirror: Mirror, other: Em
     assert other.tags("busybox") == {"1.36": line.rpartition("@")[2]}
 
 
+@pytest.mark.slow
 def test_images_are_meant_by_number_too(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     for repo, image in (("a", AMD64), ("b", ARM)):
         image.publish(registry, repo, "v1")
@@ -250,6 +251,7 @@ def shell(mirror: Mirror, command: str) -> Result:
     return result
 
 
+@pytest.mark.slow
 def test_an_archive_goes_through_a_pipe(mirror: Mirror, source: str, other: EmbeddedRegistry) -> None:
     shell(mirror, f"mirror copy docker://{source} oci-archive:- | mirror copy - docker://{other.host}/team/app:v1")
     assert held(other) == everything(MULTI)
@@ -282,6 +284,7 @@ def test_a_registry_that_serves_something_else_afterwards_is_noticed(
 # Cuts, lies and dry runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1, 30_000, 59_999])
 def test_a_cut_on_the_way_into_an_archive_costs_no_byte_twice(
     mirror: Mirror, source: str, registry: EmbeddedRegistry, tmp_path: Path, after: int

@@ -96,6 +96,7 @@ def moments(calls: list[str]) -> list[str]:
     return [f"before:{number}" for number, _ in numbered] + after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_pull_killed_at_any_call_goes_on(mirror: Mirror, scene: Scene, layout: Path, part: int) -> None:
     assert len(scene.calls) > 20
@@ -118,6 +119,7 @@ def damaged(mirror: Mirror, scene: Scene, registry: EmbeddedRegistry) -> tuple[s
     return moved, other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_update_killed_at_any_call_goes_on(
     mirror: Mirror, scene: Scene, registry: EmbeddedRegistry, layout: Path, tmp_path: Path, part: int
@@ -150,6 +152,7 @@ def test_pull_killed_while_it_clears_what_another_left_goes_on(mirror: Mirror, s
     assert leftovers(layout) == []
 
 
+@pytest.mark.slow
 def test_rm_killed_at_any_call_leaves_the_others_whole(
     mirror: Mirror, scene: Scene, layout: Path, tmp_path: Path
 ) -> None:
@@ -197,6 +200,7 @@ def test_what_is_named_comes_before_what_names_it(scene: Scene) -> None:
 # A disk that fails
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_disk_that_fails_at_any_call_is_said(mirror: Mirror, scene: Scene, layout: Path, part: int) -> None:
     for number in range(part, len(scene.calls), PARTS):
@@ -228,6 +232,7 @@ def finish(process: "subprocess.Popen[bytes]") -> Result:
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(6))
 def test_two_pulls_at_once_leave_both_images(mirror: Mirror, scene: Scene, layout: Path, attempt: int) -> None:
     running = [mirror.start("pull", name, "--all") for name in (scene.first, scene.second)]
@@ -237,6 +242,7 @@ def test_two_pulls_at_once_leave_both_images(mirror: Mirror, scene: Scene, layou
     assert mirror("verify", "layout", "--json").json["findings"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(4))
 def test_same_pull_three_times_at_once_is_one_pull(mirror: Mirror, scene: Scene, layout: Path, attempt: int) -> None:
     running = [mirror.start("pull", scene.first, "--all") for _ in range(3)]
@@ -274,6 +280,7 @@ def stalled(scene: Scene, action: Action, path: str = f"/blobs/{LAYER}", method:
     return event
 
 
+@pytest.mark.slow
 def test_pull_leaves_the_partials_of_a_running_pull_alone(mirror: Mirror, scene: Scene, layout: Path) -> None:
     gate = Gate(1000)
     began = stalled(scene, gate)
@@ -287,6 +294,7 @@ def test_pull_leaves_the_partials_of_a_running_pull_alone(mirror: Mirror, scene:
     assert_whole(layout)
 
 
+@pytest.mark.slow
 def test_verify_beside_a_running_pull_is_ok(mirror: Mirror, scene: Scene, layout: Path) -> None:
     mirror("pull", scene.second, "--all")
     gate = Gate(1000)
@@ -302,6 +310,7 @@ def test_verify_beside_a_running_pull_is_ok(mirror: Mirror, scene: Scene, layout
 # Ctrl-C
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_pull_ends_and_goes_on(mirror: Mirror, scene: Scene, layout: Path, number: signal.Signals) -> None:
     began = stalled(scene, Stall(1000))
@@ -317,6 +326,7 @@ def test_interrupted_pull_ends_and_goes_on(mirror: Mirror, scene: Scene, layout:
     assert tree(layout) == scene.clean
 
 
+@pytest.mark.slow
 def test_interrupt_ends_a_walk(mirror: Mirror, scene: Scene, layout: Path) -> None:
     began = stalled(scene, Stall(None), "/manifests/v1")
     running = mirror.start("pull", scene.first, "--all")
@@ -326,6 +336,7 @@ def test_interrupt_ends_a_walk(mirror: Mirror, scene: Scene, layout: Path) -> No
     assert not layout.exists()
 
 
+@pytest.mark.slow
 def test_interrupt_ends_a_pause_before_the_next_attempt(mirror: Mirror, scene: Scene, layout: Path) -> None:
     began = stalled(scene, Status(429, (("Retry-After", "3600"),)))
     running = mirror.start("pull", scene.first, "--all", "-v")
@@ -338,6 +349,7 @@ def test_interrupt_ends_a_pause_before_the_next_attempt(mirror: Mirror, scene: S
     assert_whole(layout)
 
 
+@pytest.mark.slow
 def test_interrupted_push_leaves_no_tag(mirror: Mirror, scene: Scene, registry: EmbeddedRegistry) -> None:
     mirror("pull", scene.first, "--all")
     event = threading.Event()
@@ -363,6 +375,7 @@ class Arrived(Action):
         return call
 
 
+@pytest.mark.slow
 def test_killed_push_leaves_no_tag(mirror: Mirror, scene: Scene, registry: EmbeddedRegistry) -> None:
     mirror("pull", scene.first, "--all")
     for path in (f"digest={LAYER}", "/manifests/sha256", "/manifests/v1"):

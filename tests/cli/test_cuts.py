@@ -136,6 +136,7 @@ def gets(requests: list[Seen]) -> list[Seen]:
     return [seen for seen in requests if seen.method == "GET"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Cut, Reset])
 @pytest.mark.parametrize("position", range(4))
 def test_a_connection_cut_anywhere(
@@ -148,6 +149,7 @@ def test_a_connection_cut_anywhere(
             assert_comes_through(registry, run, request, kind(after=places[position]), {0, 1} if whole else {1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Cut, Reset])
 def test_a_connection_cut_before_any_answer(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, kind: type[Cut] | type[Reset]
@@ -156,6 +158,7 @@ def test_a_connection_cut_before_any_answer(
         assert_comes_through(registry, run, request, kind(after=None), {0, 1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", [None, *range(3)])
 def test_silence_anywhere(registry: EmbeddedRegistry, requests: list[Seen], run: Run, position: int | None) -> None:
     for request in gets(requests):
@@ -163,6 +166,7 @@ def test_silence_anywhere(registry: EmbeddedRegistry, requests: list[Seen], run:
         assert_comes_through(registry, run, request, Stall(after=after), {1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [-1, 1, 1000, 2**62])
 def test_a_wrong_content_length(registry: EmbeddedRegistry, requests: list[Seen], run: Run, change: int) -> None:
     for request in gets(requests):
@@ -171,6 +175,7 @@ def test_a_wrong_content_length(registry: EmbeddedRegistry, requests: list[Seen]
             assert_comes_through(registry, run, request, length, {1, 3})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", [Header("Content-Length", None), Chunked()])
 def test_a_missing_content_length_is_fine(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, action: Action
@@ -179,6 +184,7 @@ def test_a_missing_content_length_is_fine(
         assert_comes_through(registry, run, request, action, {0})
 
 
+@pytest.mark.slow
 def test_a_doubled_content_length(registry: EmbeddedRegistry, requests: list[Seen], run: Run) -> None:
     """Two that differ are how a request is smuggled (RFC 9112, 6.3); two that agree may be refused or not."""
     for request in gets(requests):
@@ -187,6 +193,7 @@ def test_a_doubled_content_length(registry: EmbeddedRegistry, requests: list[See
             assert_comes_through(registry, run, request, doubled, {1, 3} if length > request.sent else {0, 1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
 def test_a_flipped_bit(registry: EmbeddedRegistry, requests: list[Seen], run: Run, place: str) -> None:
     for request in gets(requests):
@@ -198,6 +205,7 @@ def test_a_flipped_bit(registry: EmbeddedRegistry, requests: list[Seen], run: Ru
                 assert_comes_through(registry, run, request, Flip(at), codes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
 def test_what_passes_is_an_error_in_words_and_then_well(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, code: int
@@ -208,6 +216,7 @@ def test_what_passes_is_an_error_in_words_and_then_well(
         assert_comes_through(registry, run, request, page, codes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [429, 500, 502, 503, 504])
 def test_what_passes_is_not_even_noticed_where_it_may_be_tried_again(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, code: int
@@ -219,6 +228,7 @@ def test_what_passes_is_not_even_noticed_where_it_may_be_tried_again(
         assert tree(Path("struck")) == tree(Path("clean"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 405, 410, 418, 451, 501])
 def test_what_does_not_pass_is_an_error_in_words(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, code: int
@@ -229,6 +239,7 @@ def test_what_does_not_pass_is_an_error_in_words(
         assert_comes_through(registry, run, request, page, codes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lie",
     [

@@ -70,6 +70,7 @@ def test_a_cut_within_a_run_costs_only_the_bytes_after_it(
     assert_whole(tmp_path / "layout")
 
 
+@pytest.mark.slow
 def test_a_link_that_is_cut_again_and_again_carries_a_blob_all_the_same(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_server_without_ranges_sends_all_again(mirror: Mirror, registry: Embed
     assert_whole(tmp_path / "layout")
 
 
+@pytest.mark.slow
 def test_kill_9_at_nine_tenths_costs_the_last_tenth(mirror: Mirror, tmp_path: Path) -> None:
     """The server counts: 200 MB, one connection, silence after 180 MB, kill -9, once more."""
     layer = large(200)
@@ -134,6 +136,7 @@ def test_kill_9_at_nine_tenths_costs_the_last_tenth(mirror: Mirror, tmp_path: Pa
     assert_whole(tmp_path / "layout")
 
 
+@pytest.mark.slow
 def test_an_interrupted_pull_goes_on_by_the_byte(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     layer = large(20)
     images.image("linux/amd64", layer).publish(registry, "a", "v1")
@@ -152,6 +155,7 @@ def test_an_interrupted_pull_goes_on_by_the_byte(mirror: Mirror, registry: Embed
 # Several connections
 
 
+@pytest.mark.slow
 def test_a_slow_blob_over_several_connections_is_the_same_blob(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
@@ -163,6 +167,7 @@ def test_a_slow_blob_over_several_connections_is_the_same_blob(
     assert blob_path(tmp_path / "layout", layer.digest).read_bytes() == layer.data
 
 
+@pytest.mark.slow
 def test_cuts_of_several_connections_cost_little(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     layer = large(40)
     images.image("linux/amd64", layer).publish(registry, "a", "v1")
@@ -176,6 +181,7 @@ def test_cuts_of_several_connections_cost_little(mirror: Mirror, registry: Embed
 # Registries that are busy
 
 
+@pytest.mark.slow
 def test_a_pause_that_a_registry_asks_for_is_kept_by_all(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     """Eight blobs at once; whoever is refused, the others do not ask before the pause is over."""
     many = images.image("linux/amd64", *(images.layer(number, 1000) for number in range(24)))
@@ -186,6 +192,7 @@ def test_a_pause_that_a_registry_asks_for_is_kept_by_all(mirror: Mirror, registr
     assert len(refused) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["seconds", "date"])
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_understood_in_both_forms(
@@ -206,6 +213,7 @@ def test_what_does_not_pass_is_not_tried_again(mirror: Mirror, registry: Embedde
     assert len(blob_requests(registry, MIDDLE.digest)) == 1
 
 
+@pytest.mark.slow
 def test_silence_is_a_cut(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     IMAGE.publish(registry, "a", "v1")
     registry.fault(Fault(path=MIDDLE.digest, times=1, action=Stall(after=2 * MB)))
@@ -214,6 +222,7 @@ def test_silence_is_a_cut(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: 
     assert_whole(tmp_path / "layout")
 
 
+@pytest.mark.slow
 def test_a_byte_now_and_then_is_no_answer(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     MULTI.publish(registry, "a", "v1")
     registry.fault(Fault(path="/manifests/", times=None, action=Slow(rate=50)))
@@ -230,6 +239,7 @@ def test_a_rate_that_is_none_is_refused(mirror: Mirror, rate: str) -> None:
     assert "rate" in mirror("pull", "a:v1", "--limit-rate", rate, code=2).err
 
 
+@pytest.mark.slow
 def test_a_rate_limit_holds(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     IMAGE.publish(registry, "a", "v1")
     began = time.monotonic()

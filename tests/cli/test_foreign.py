@@ -107,6 +107,7 @@ def test_pulling_without_it_later_loses_nothing(
     assert tree(layout) == before
 
 
+@pytest.mark.slow
 def test_every_url_is_tried(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path) -> None:
     gone = f"{host.url}/v2/files/blobs/{images.digest_of(b'gone')}"
     bad = ["ftp://127.0.0.1/x", "http://127.0.0.1:9/x", gone, "http://[", "file:///etc/passwd"]

@@ -101,6 +101,7 @@ def test_jobs_have_bounds(mirror: Mirror, value: str) -> None:
     mirror("pull", "127.0.0.1:9/a", "-j", value, code=2)
 
 
+@pytest.mark.slow
 def test_closed_pipe_is_quiet(mirror: Mirror) -> None:
     line = f"{shlex.join(mirror.command('pull', '--help'))} | true"
     result = mirror.run(["bash", "-c", line])
@@ -108,6 +109,7 @@ def test_closed_pipe_is_quiet(mirror: Mirror) -> None:
     assert "Traceback" not in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [["--help"], ["completion", "bash"], ["ls", "layout"], ["inspect", "layout", "--raw"]])
 def test_stdout_that_fails_is_said(mirror: Mirror, registry: EmbeddedRegistry, args: list[str]) -> None:
     images.image("linux/amd64").publish(registry, "a", "v1")
@@ -208,6 +210,7 @@ def test_completion_of_nothing_is_quiet(mirror: Mirror) -> None:
     complete(mirror, "pul", "")  # which is no command: whatever is offered, nobody is scolded
 
 
+@pytest.mark.slow
 def test_bash_takes_the_script(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / "completion.bash").write_text(mirror("completion", "bash").out)
     lines = "source completion.bash; COMP_WORDS=(mirror insp); COMP_CWORD=1; _mirror_completion mirror; echo $COMPREPLY"
@@ -228,6 +231,7 @@ def test_every_failure_starts_with_its_kind_and_hints_stand_on_lines_of_their_ow
     assert [line.partition(" ")[0] for line in lines] == ["error:", "hint:"]
 
 
+@pytest.mark.slow
 def test_kinds_are_coloured_on_a_terminal_alone(mirror: Mirror) -> None:
     command = shlex.join(mirror.command("verify", "missing"))
     for variables, coloured in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):

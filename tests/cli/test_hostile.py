@@ -183,6 +183,7 @@ def lies(tmp_path_factory: pytest.TempPathFactory) -> Lies:
     return Lies(dict(zip(WRONG, errors, strict=True)), left, tree(layout), tree(mirror.folder / "clean"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", WRONG)
 def test_wrong_bytes_of_a_layer_are_never_kept(lies: Lies, lie: str) -> None:
     error = lies.errors[lie]
@@ -202,6 +203,7 @@ def test_lie_about_a_layer_ends_with_its_code(mirror: Mirror, scene: Scene, lie:
     fail(mirror, scene.name, code)
 
 
+@pytest.mark.slow
 def test_length_that_is_too_small_is_one_clear_sentence(mirror: Mirror, scene: Scene) -> None:
     scene.registry.fault(Fault(method="GET", path=LAYER, times=None, action=Header("Content-Length", "10")))
     result = mirror.run(mirror.command("pull", scene.name, "--all", "--retries", 0))
@@ -363,6 +365,7 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> Refusals:
     return Refusals(dict(zip(BROKEN, errors, strict=True)), fetched, folder / "layout")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flaw", BROKEN)
 def test_broken_manifest_is_refused_in_one_sentence(refusals: Refusals, flaw: str) -> None:
     error = refusals.errors[flaw]
@@ -579,6 +582,7 @@ def test_broken_token_is_refused(mirror: Mirror, flaw: str) -> None:
         fail(mirror, f"{registry.host}/a:v1", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lifetime", [b"-5", b'"soon"', b"1e9", b"[]"])
 def test_strange_lifetime_of_a_token_does_no_harm(mirror: Mirror, lifetime: bytes) -> None:
     auth = Bearer(anonymous_pull=True)
@@ -674,6 +678,7 @@ MANGLED: dict[str, Action] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", MANGLED)
 def test_mangled_answer_is_an_error_or_harmless(mirror: Mirror, scene: Scene, answer: str) -> None:
     scene.registry.fault(Fault(method="GET", path=LAYER, times=None, action=MANGLED[answer]))

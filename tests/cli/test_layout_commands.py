@@ -52,6 +52,7 @@ def layout(stock: Stock, tmp_path: Path) -> Path:
 # ls
 
 
+@pytest.mark.slow
 def test_ls_is_a_table(mirror: Mirror, stock: Stock) -> None:
     result = mirror("ls", stock.folder)
     head, *rows = result.lines
@@ -243,6 +244,7 @@ def test_last_image_leaves_an_empty_layout(mirror: Mirror, stock: Stock, layout:
     assert_whole(layout)
 
 
+@pytest.mark.slow
 def test_second_name_of_an_image_keeps_it(mirror: Mirror, stock: Stock, layout: Path) -> None:
     mirror("pull", f"{stock.single.rpartition(':')[0]}@{SINGLE.root}", "--all")
     mirror("rm", "layout", stock.single)

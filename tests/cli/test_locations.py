@@ -24,6 +24,7 @@ def stock(mirror: Mirror, registry: EmbeddedRegistry) -> str:
 PLACES = ["layout", "oci:layout", "oci:layout:v1", "x.tar", "oci-archive:x.tar", "oci-archive:x.tar:v1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [*PLACES, "docker://"])
 def test_inspect_and_record_read_any_location(mirror: Mirror, stock: str, place: str) -> None:
     where = f"docker://{stock}" if place == "docker://" else place

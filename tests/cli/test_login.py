@@ -193,6 +193,7 @@ def at_terminal(mirror: Mirror, answers: str, *args: str) -> tuple[int, str, str
     return os.waitstatus_to_exitcode(status), shown.decode(), (mirror.folder / "stdout").read_text()
 
 
+@pytest.mark.slow
 def test_a_person_is_asked_and_the_password_is_not_shown(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
     code, shown, out = at_terminal(mirror, f"ann\n{PASSWORD}\n", "login", basic.host)
     assert code == 0, shown
@@ -203,6 +204,7 @@ def test_a_person_is_asked_and_the_password_is_not_shown(mirror: Mirror, basic: 
     assert read(docker)["auths"] == {basic.host: entry()}
 
 
+@pytest.mark.slow
 def test_a_person_who_has_said_who_is_asked_for_the_password_alone(mirror: Mirror, basic: EmbeddedRegistry) -> None:
     IMAGE.publish(basic, "a", "v1")
     code, shown, _ = at_terminal(
@@ -308,6 +310,7 @@ def test_root_does_not_take_the_file_away_from_its_owner(mirror: Mirror, basic: 
     assert (docker.stat().st_uid, docker.stat().st_gid) == (1234, 1235)
 
 
+@pytest.mark.slow
 def test_logins_at_the_same_time_are_all_kept(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
     names = [f"{basic.host}/team{number}" for number in range(12)]
     with ThreadPoolExecutor(6) as pool:
@@ -341,6 +344,7 @@ def test_a_folder_that_cannot_be_written_is_said(mirror: Mirror, basic: Embedded
     assert list(docker.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_file_as_it_was(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
     write(docker, {"auths": {"other.io": entry()}})
     before = docker.read_bytes()
@@ -441,6 +445,7 @@ def test_logout_is_of_one_or_of_all(mirror: Mirror, args: list[str]) -> None:
     mirror("logout", *args, code=2)
 
 
+@pytest.mark.slow
 def test_no_password_can_be_on_the_command_line(mirror: Mirror) -> None:
     for command in ("login", "pull", "push", "inspect"):
         assert "--password " not in mirror(command, "--help").out

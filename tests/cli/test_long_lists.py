@@ -54,6 +54,7 @@ def test_the_first_blob_comes_before_the_hundredth_image_has_been_walked(
     assert len(set(tags_asked(seen[:first]))) < 100
 
 
+@pytest.mark.slow
 def test_a_dry_run_walks_all_of_them(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     listed_images = listed(mirror.folder, registry, 150)
     result = mirror("pull", "--from-file", listed_images, "--platform", "linux/amd64", "--dry-run", "--json")
@@ -62,6 +63,7 @@ def test_a_dry_run_walks_all_of_them(mirror: Mirror, registry: EmbeddedRegistry)
     assert set(tags_asked(registry.requests)) == {name(number) for number in range(150)}
 
 
+@pytest.mark.slow
 def test_an_image_in_the_middle_that_does_not_exist_ends_the_call(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     path = listed(mirror.folder, registry, 150)
     path.write_text(path.read_text().replace(name(100), "missing"))
@@ -74,6 +76,7 @@ def test_an_image_in_the_middle_that_does_not_exist_ends_the_call(mirror: Mirror
         assert f"{registry.host}/a:{name(149)}" not in names(layout)
 
 
+@pytest.mark.slow
 def test_with_keep_going_only_the_missing_image_is_lacking(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     path = listed(mirror.folder, registry, 60)
     path.write_text(path.read_text().replace(name(30), "missing"))
@@ -85,6 +88,7 @@ def test_with_keep_going_only_the_missing_image_is_lacking(mirror: Mirror, regis
     mirror("verify", "layout")
 
 
+@pytest.mark.slow
 def test_a_blob_that_images_of_different_batches_share_is_fetched_and_counted_once(mirror: Mirror) -> None:
     shared = images.layer(1, 5000)
     with serving(EmbeddedRegistry()) as registry:

@@ -96,6 +96,7 @@ def test_nothing_is_sent_before_the_registry_asks(mirror: Mirror, registry: Embe
     assert not any("authorization" in seen.headers for seen in registry.requests)
 
 
+@pytest.mark.slow
 def test_password_shows_nowhere(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
     login(mirror, "ann", USERS["ann"], guarded.host)
     guarded.fault(Fault(path=LAYER, times=2, action=Status(503)))
@@ -323,6 +324,7 @@ def layer_of(fault: str) -> str:
     return max(FAULTY[fault].blobs, key=lambda digest: len(FAULTY[fault].blobs[digest]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", PASSING)
 def test_passing_fault_of_a_blob_is_tried_again(recovered: tuple[EmbeddedRegistry, Path], fault: str) -> None:
     registry, layout = recovered
@@ -357,6 +359,7 @@ def test_refusal_is_not_tried_again(mirror: Mirror, shop: EmbeddedRegistry, tmp_
     assert_whole(tmp_path / "layout")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("retries", [0, 2])
 def test_retries_are_counted(mirror: Mirror, shop: EmbeddedRegistry, retries: int) -> None:
     shop.fault(Fault(path=LAYER, times=None, action=Status(503, NOW)))

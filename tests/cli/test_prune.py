@@ -109,6 +109,7 @@ def test_a_folder_that_is_no_layout_is_refused(mirror: Mirror, tmp_path: Path) -
     assert list((tmp_path / "other").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quiet", [False, True])
 @pytest.mark.parametrize("command", ["prune layout --delete", "rm layout {image}", "pull {image}"])
 def test_who_waits_for_another_mirror_says_so(

@@ -77,6 +77,7 @@ def test_quiet_still_says_what_failed(mirror: Mirror, shop: EmbeddedRegistry) ->
     assert "no image" in mirror("pull", f"{shop.host}/first:v9", "-q", code=2).err
 
 
+@pytest.mark.slow
 def test_json_is_all_of_stdout(mirror: Mirror, first: str, second: str) -> None:
     document = mirror("pull", first, second, "--json").json
     assert document["schema"] == "mirror.pull/1"
@@ -538,6 +539,7 @@ def test_full_disk_is_no_reason_where_nothing_is_missing(mirror: Mirror, first: 
     mirror("pull", first, plan="free:0")
 
 
+@pytest.mark.slow
 def test_file_system_that_holds_no_large_file_is_named(mirror: Mirror, first: str, layout: Path) -> None:
     command = ["prlimit", "--fsize=4000", *mirror.command("pull", first)]
     done = mirror.run(command, env={"PYTHONDONTWRITEBYTECODE": "1"})  # or Python leaves cut files behind

@@ -416,6 +416,7 @@ PASSING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("request_line", "fault"),
     [
@@ -466,6 +467,7 @@ def test_other_manifest_read_back_is_found(mirror: Mirror, registry: EmbeddedReg
     assert THIRD.root in result.err
 
 
+@pytest.mark.slow
 def test_tag_that_is_gone_when_read_back_is_found(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     registry.fault(Fault(method="GET", path="/manifests/v1", times=None, action=Status(404)))
     result = mirror.run(mirror.command("push", stock.folder, registry.host, stock.names[0]))
@@ -491,6 +493,7 @@ def test_upload_to_no_web_address_is_refused(
 # Credentials
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("auth", [Basic({"ann": "secret"}), Bearer({"ann": "secret"})])
 @pytest.mark.parametrize("asks", [None, 'Basic realm="give"', 'Bearer realm="{}/token",service="x"'])
 def test_upload_at_another_origin_gets_no_credentials(

@@ -84,6 +84,7 @@ def blob_bytes(registry: EmbeddedRegistry) -> int:
     return sum(seen.received for seen in registry.requests if "/blobs/" in seen.path)
 
 
+@pytest.mark.slow
 @WAYS
 @pytest.mark.parametrize("part", range(2))
 def test_push_that_is_cut_anywhere_is_finished_by_the_next(layout: Path, chunk: int | None, part: int) -> None:
@@ -101,6 +102,7 @@ def test_push_that_is_cut_anywhere_is_finished_by_the_next(layout: Path, chunk: 
             assert blob_bytes(registry) == missing
 
 
+@pytest.mark.slow
 @WAYS
 @pytest.mark.parametrize("relative", [True, False])
 def test_push_that_is_cut_anywhere_goes_on_by_itself(layout: Path, chunk: int | None, relative: bool) -> None:

@@ -404,6 +404,7 @@ def test_a_tag_of_cosign_that_has_moved_is_found(mirror: Mirror, receipted: Embe
     assert (found["kind"], found["expected"], found["found"]) == ("moved", PLAIN.root, CHILD.root)
 
 
+@pytest.mark.slow
 def test_a_list_may_get_longer_and_not_shorter(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
     others(receipted, IMAGE, signature(IMAGE, 7), SIGNATURE)
     assert checked(mirror, 0) == []

@@ -46,6 +46,7 @@ def state(folder: Path) -> object:
     return tree(folder), times
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["verify", "ls", "inspect", "push", "pull --dry-run"])
 def test_reading_works_and_creates_nothing(mirror: Mirror, shop: EmbeddedRegistry, medium: Path, command: str) -> None:
     before = state(medium)
@@ -59,6 +60,7 @@ def test_reading_works_and_creates_nothing(mirror: Mirror, shop: EmbeddedRegistr
     assert state(medium) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["pull", "rm"])
 def test_writing_is_refused_and_changes_nothing(
     mirror: Mirror, shop: EmbeddedRegistry, medium: Path, command: str

@@ -101,6 +101,7 @@ def kinds(result: Result) -> list[tuple[str, str]]:
 # Writing
 
 
+@pytest.mark.slow
 def test_a_record_from_a_registry_has_the_lines_of_the_published_one(page: str) -> None:
     assert page.splitlines() == expected_page().splitlines()
 
@@ -192,6 +193,7 @@ def test_a_hostile_config_moves_no_terminal(mirror: Mirror, registry: EmbeddedRe
     mirror("verify", "layout", "--record", "a.md")
 
 
+@pytest.mark.slow
 def test_an_index_that_names_one_manifest_many_times_is_no_record(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     """Two megabytes of manifests would be a page of gigabytes."""
     child = images.manifest(images.config("linux", "amd64"), [images.EMPTY] * 5000)
@@ -264,6 +266,7 @@ def from_registry(mirror: Mirror, name: str, page: str, *args: object, code: int
     return mirror("verify", f"docker://{name}", "--record", "carried.md", *args, "--retries", 0, code=code)
 
 
+@pytest.mark.slow
 def test_what_a_registry_serves_is_held_against_what_came_another_way(mirror: Mirror, stock: Stock, page: str) -> None:
     out = from_registry(mirror, stock.name, page, "--expect", f"redis:4.0={SEED.root}").out
     agrees = "the digest, 2 manifests, 2 image IDs, 12 layers, 2 configs"

@@ -78,6 +78,7 @@ def counted(mirror: Mirror, *args: object, code: int = 0) -> int:
 # What comes along
 
 
+@pytest.mark.slow
 def test_everything_that_refers_to_an_image_comes_along(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     name = publish(modern, IMAGE, SIGNATURE, BILL, OVER, signature(CHILD))
     PLAIN.publish(modern, "a/b", cosign_tag(CHILD, "att"))
@@ -122,6 +123,7 @@ def test_the_same_comes_by_the_api_and_by_tags(mirror: Mirror, tmp_path: Path) -
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_pulling_again_changes_nothing(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     name = publish(modern, IMAGE, SIGNATURE, BILL, OVER)
     SIGNATURE.publish(modern, "a/b", cosign_tag(IMAGE))
@@ -246,6 +248,7 @@ def test_one_refusal_counts_for_all_repositories_of_a_registry(mirror: Mirror, r
     assert asked(registry) == (1, 5, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
 def test_where_tags_cannot_be_listed_each_is_asked_for(mirror: Mirror, registry: EmbeddedRegistry, status: int) -> None:
     name = publish(registry)
@@ -308,6 +311,7 @@ def test_ghcr_sends_us_into_github_which_has_enough_of_us(mirror: Mirror, regist
     assert result.json["images"][0]["referrers"] == {"count": 1, "size": 82, "error": None}
 
 
+@pytest.mark.slow
 def test_gitlab_takes_the_tag_for_the_digest(mirror: Mirror, layout: Path) -> None:
     """oras-project/oras-go#1396: the children of the image must not become its referrers."""
     with running(dashes=True) as registry:
@@ -368,6 +372,7 @@ def test_what_is_no_index_is_no_api(mirror: Mirror, registry: EmbeddedRegistry, 
     assert document["images"][0]["referrers"]["count"] == 1
 
 
+@pytest.mark.slow
 def test_a_broken_api_leaves_the_image_whole_and_is_not_kept_quiet(
     mirror: Mirror, registry: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -391,6 +396,7 @@ def test_json_says_why_referrers_may_lack(mirror: Mirror, registry: EmbeddedRegi
     assert "500" in document["images"][0]["referrers"]["error"]
 
 
+@pytest.mark.slow
 def test_a_failing_api_is_tried_again(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     name = publish(modern, IMAGE, SIGNATURE)
     modern.fault(Fault(path=API, times=1, action=Status(503)))
@@ -499,6 +505,7 @@ def fake(number: int) -> images.Json:
     return {"mediaType": images.OCI_MANIFEST, "digest": digest, "size": 500, "artifactType": "a"}
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_referrers_are_refused_before_any_is_fetched(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -562,6 +569,7 @@ def test_annotations_of_strangers_reach_no_terminal(mirror: Mirror, modern: Embe
 # In the layout
 
 
+@pytest.mark.slow
 def test_ls_counts_them_and_does_not_list_them(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     name = publish(modern, IMAGE, SIGNATURE, BILL, OVER)
     PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
@@ -587,6 +595,7 @@ def test_inspect_shows_them(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     assert mirror("inspect", name, "--json").json["images"][0]["referrers"] is None  # nobody has looked
 
 
+@pytest.mark.slow
 def test_rm_takes_them_along(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     name = publish(modern, IMAGE, SIGNATURE, BILL, OVER)
     PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
@@ -599,6 +608,7 @@ def test_rm_takes_them_along(mirror: Mirror, modern: EmbeddedRegistry, layout: P
     assert tree(layout) == before
 
 
+@pytest.mark.slow
 def test_rm_leaves_what_another_image_has_too(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     both = publish(modern, IMAGE, SIGNATURE, signature(CHILD))
     one = publish(modern, CHILD, tag="one")
@@ -650,6 +660,7 @@ def test_an_absolute_link_of_the_api_cannot_lead_away(mirror: Mirror, modern: Em
 CUTS = [Cut(None), Cut(1), Flip(0), Status(500), Status(429, body=b"<html>")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", CUTS, ids=[str(number) for number in range(len(CUTS))])
 def test_whatever_happens_to_any_request_the_image_is_whole_and_the_next_pull_has_all(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path, action: Action

@@ -50,6 +50,7 @@ def blocked(mirror: Mirror, shop: EmbeddedRegistry) -> EmbeddedRegistry:
     return shop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_blocked_registry_is_refused_by_every_command(
     mirror: Mirror, blocked: EmbeddedRegistry, command: str

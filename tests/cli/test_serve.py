@@ -46,6 +46,7 @@ def get(host: str, path: str, tls: ssl.SSLContext | None = None, **headers: str)
         return answer.status, answer.read()
 
 
+@pytest.mark.slow
 def test_address_comes_on_stdout_and_the_log_on_stderr(mirror: Mirror, layout: Path) -> None:
     with served(mirror, "layout", *FREE) as process:
         assert process.host.startswith("127.0.0.1:")
@@ -58,6 +59,7 @@ def test_address_comes_on_stdout_and_the_log_on_stderr(mirror: Mirror, layout: P
     assert len(process.lines) == 2
 
 
+@pytest.mark.slow
 def test_quiet_is_quiet_and_still_says_what_is_broken(mirror: Mirror, layout: Path) -> None:
     replace_file(blob_path(layout, IMAGE.root), b"x" * len(IMAGE.data))
     with served(mirror, "layout", "-q", *FREE) as process:
@@ -69,6 +71,7 @@ def test_quiet_is_quiet_and_still_says_what_is_broken(mirror: Mirror, layout: Pa
     assert IMAGE.root in process.lines[0]
 
 
+@pytest.mark.slow
 def test_json_is_one_object(mirror: Mirror, layout: Path) -> None:
     with subprocess.Popen(
         mirror.command("serve", layout, "--json", *FREE),
@@ -90,6 +93,7 @@ def test_json_is_one_object(mirror: Mirror, layout: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_it_and_frees_the_address(mirror: Mirror, layout: Path, number: signal.Signals) -> None:
     with served(mirror, "layout", *FREE) as process:
@@ -99,6 +103,7 @@ def test_signal_ends_it_and_frees_the_address(mirror: Mirror, layout: Path, numb
         assert again.end() == 0
 
 
+@pytest.mark.slow
 def test_transfer_is_finished_after_the_first_signal(mirror: Mirror, layout: Path) -> None:
     with served(mirror, "layout", *FREE) as process, asking(process.host) as connection:
         head = connection.recv(1000)
@@ -109,6 +114,7 @@ def test_transfer_is_finished_after_the_first_signal(mirror: Mirror, layout: Pat
         assert process.popen.wait(30) == 0
 
 
+@pytest.mark.slow
 def test_second_signal_ends_it_at_once(mirror: Mirror, layout: Path) -> None:
     with served(mirror, "layout", *FREE) as process, asking(process.host) as connection:
         assert connection.recv(1000)
@@ -127,6 +133,7 @@ def asking(host: str) -> Iterator[socket.socket]:
         yield connection
 
 
+@pytest.mark.slow
 def test_tls_and_a_password(mirror: Mirror, layout: Path, tmp_path: Path) -> None:
     self_signed(tmp_path / "server.pem", "localhost")
     (tmp_path / "users").write_text(f"ann:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}\n")
@@ -140,6 +147,7 @@ def test_tls_and_a_password(mirror: Mirror, layout: Path, tmp_path: Path) -> Non
     assert not any("secret" in line or "YW5u" in line for line in process.lines)
 
 
+@pytest.mark.slow
 def test_hostile_text_in_a_request_does_not_reach_the_terminal(mirror: Mirror, layout: Path) -> None:
     with served(mirror, "layout", *FREE) as process:
         name, _, port = process.host.rpartition(":")
@@ -155,6 +163,7 @@ def test_hostile_text_in_a_request_does_not_reach_the_terminal(mirror: Mirror, l
 # Many files
 
 
+@pytest.mark.slow
 def test_limit_of_open_files_is_raised(mirror: Mirror, layout: Path) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with serving(["sh", "-c", 'ulimit -Sn 64; exec "$@"', "sh", *mirror.command("serve", layout, *FREE)],
@@ -164,6 +173,7 @@ def test_limit_of_open_files_is_raised(mirror: Mirror, layout: Path) -> None:
         assert process.end() == 0
 
 
+@pytest.mark.slow
 def test_connections_beyond_the_limit_are_closed_and_the_others_served(mirror: Mirror, layout: Path) -> None:
     limited = ["sh", "-c", 'ulimit -n 200; exec "$@"', "sh", *mirror.command("serve", layout, *FREE)]
     with serving(limited, mirror.folder, mirror.env) as process:
@@ -178,6 +188,7 @@ def test_connections_beyond_the_limit_are_closed_and_the_others_served(mirror: M
     assert any("ulimit -n" in line for line in process.lines)
 
 
+@pytest.mark.slow
 def test_where_files_run_out_that_is_said_once(mirror: Mirror, layout: Path) -> None:
     limited = ["sh", "-c", 'ulimit -n 40; exec "$@"', "sh", *mirror.command("serve", layout, *FREE)]
     with serving(limited, mirror.folder, mirror.env) as process:
@@ -224,6 +235,7 @@ def until_answered(host: str) -> bool:
 # What cannot be
 
 
+@pytest.mark.slow
 def test_read_only_media_are_served_and_nothing_is_created(mirror: Mirror, layout: Path) -> None:
     before = tree(layout), {path: path.stat().st_mtime_ns for path in layout.rglob("*")}
     for path in (layout, *layout.rglob("*")):
@@ -263,6 +275,7 @@ def test_what_cannot_be_is_said_in_a_sentence(
     assert result.out == ""
 
 
+@pytest.mark.slow
 def test_address_that_is_taken_is_said(mirror: Mirror, layout: Path) -> None:
     with served(mirror, "layout", *FREE) as process:
         result = mirror("serve", layout, "--listen", process.host, code=1)

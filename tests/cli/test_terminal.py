@@ -75,6 +75,7 @@ class Terminal:
             return b""
 
 
+@pytest.mark.slow
 def test_bars_show_the_whole_and_each_large_blob(mirror: Mirror, shop: EmbeddedRegistry, gate: Gate) -> None:
     terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all")
     terminal.read_until("copying")
@@ -84,6 +85,7 @@ def test_bars_show_the_whole_and_each_large_blob(mirror: Mirror, shop: EmbeddedR
     assert terminal.shown.rstrip().splitlines()[-1].rpartition("\r")[2].startswith("pulled 1 image")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [21, 40, 47, 48, 60, 75, 76, 80])
 def test_no_number_is_cut_where_there_is_little_room(
     mirror: Mirror, shop: EmbeddedRegistry, gate: Gate, columns: int
@@ -99,6 +101,7 @@ def test_no_number_is_cut_where_there_is_little_room(
     assert all(bool(re.match(r" *[0-9]+%", bar)) is (columns < 48) for bar in bars)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--no-progress", "-q"])
 def test_no_bars_where_nobody_wants_them(mirror: Mirror, shop: EmbeddedRegistry, flag: str) -> None:
     terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all", flag)
@@ -112,6 +115,7 @@ def test_no_bars_without_a_terminal(mirror: Mirror, shop: EmbeddedRegistry, gate
     assert "copying" not in mirror("pull", f"{shop.host}/a:v1", "--all").err
 
 
+@pytest.mark.slow
 def test_interrupt_leaves_the_terminal_tidy(mirror: Mirror, shop: EmbeddedRegistry, gate: Gate, tmp_path: Path) -> None:
     terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all")
     terminal.read_until("copying")
@@ -121,6 +125,7 @@ def test_interrupt_leaves_the_terminal_tidy(mirror: Mirror, shop: EmbeddedRegist
     assert leftovers(tmp_path / "layout") == []
 
 
+@pytest.mark.slow
 def test_an_interrupted_verdict_stands_on_a_line_of_its_own(mirror: Mirror, tmp_path: Path) -> None:
     layer, size = images.layer(1, 300), 40_000_000_000  # without a block on the disk, and a minute's reading
     image = images.image("linux/amd64", layer)

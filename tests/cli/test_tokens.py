@@ -195,6 +195,7 @@ def test_an_identity_token_is_posted(mirror: Mirror) -> None:
     assert auth.asked[0].credentials is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 404, 405])
 def test_a_token_server_without_post_gets_a_get(mirror: Mirror, status: int) -> None:
     auth = Bearer({"ann": "identity"}, no_post=status)
@@ -204,6 +205,7 @@ def test_a_token_server_without_post_gets_a_get(mirror: Mirror, status: int) -> 
     assert [asked.method for asked in auth.asked] == ["POST", "GET"]
 
 
+@pytest.mark.slow
 def test_an_identity_token_of_a_helper_is_posted(mirror: Mirror, tmp_path: Path) -> None:
     auth = Bearer(identity_tokens={"identity": "ann"})
     install(tmp_path, "box")
@@ -290,6 +292,7 @@ def test_where_a_token_server_sends_an_identity_token_on_to_nobody_follows(mirro
 # ECR Public
 
 
+@pytest.mark.slow
 def test_ecr_public_asks_for_aws_and_its_expired_token_is_renewed_once(mirror: Mirror) -> None:
     auth = EcrPublic(anonymous_pull=True)
     with registry(auth, MANY) as running:
@@ -310,6 +313,7 @@ def test_a_400_that_stays_one_is_an_error_after_one_more_token(mirror: Mirror) -
     assert len(auth.asked) == 2
 
 
+@pytest.mark.slow
 def test_a_push_where_head_is_refused_whatever_the_token(mirror: Mirror) -> None:
     """50 blobs, each of which HEAD says 401 about: that is no reason for 50 tokens."""
     auth = EcrPublic(ANN, anonymous_pull=True)
@@ -325,6 +329,7 @@ def test_a_push_where_head_is_refused_whatever_the_token(mirror: Mirror) -> None
 # Secrets on the way
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("where", "skip"), [("^/v2/", 1), ("^/token", 0)])
 def test_no_secret_shows_whatever_goes_wrong(mirror: Mirror, where: str, skip: int) -> None:
     auth = Bearer(ANN, identity_tokens={"identity": "ann"})
@@ -374,6 +379,7 @@ def test_what_cannot_be_a_password_is_refused(mirror: Mirror, flags: list[str], 
     assert "secret" not in err
 
 
+@pytest.mark.slow
 def test_an_authfile_beats_the_others(mirror: Mirror, tmp_path: Path) -> None:
     with registry(Bearer(ANN)) as running:
         write(mirror, {running.host: entry("ann", "wrong")})

@@ -64,6 +64,7 @@ DAMAGE: dict[str, tuple[Callable[[EmbeddedRegistry, str], None], str, str, int]]
 PARTS = {"layer": LAYER, "manifest": ARM.root, "config": next(iter(AMD64.blobs))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("part", PARTS)
 def test_what_a_registry_serves_wrong_is_found(mirror: Mirror, shop: EmbeddedRegistry, damage: str, part: str) -> None:

@@ -424,6 +424,7 @@ LEVELS: dict[str, Callable[[], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [list(some) for n in range(5) for some in itertools.combinations(LEVELS, n)])
 def test_a_flag_beats_a_variable_beats_the_current_folder_beats_the_users_own(
     registry: EmbeddedRegistry, levels: list[str]

@@ -64,6 +64,7 @@ def copied(data: bytes, node: Descriptor = NODE, start: int = 0, most: int = SIZ
     return bytes(got), None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, SIZE - 1, SIZE, SIZE + 1, 2 * SIZE, 3 * SIZE + 7, len(DATA)])
 @pytest.mark.parametrize("most", [1, 333, SIZE])
 def test_content_of_any_size_arrives_however_it_is_read(size: int, most: int) -> None:
@@ -76,6 +77,7 @@ def test_what_is_there_already_is_hashed_and_not_written_again(start: int) -> No
     assert copied(DATA, start=start) == (DATA[start:], None)
 
 
+@pytest.mark.slow
 @given(st.integers(0, len(DATA) - 1), st.integers(1, SIZE))
 @QUICK
 @pytest.mark.usefixtures("cores")

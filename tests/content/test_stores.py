@@ -200,6 +200,7 @@ def test_the_same_again_changes_nothing(store: Store) -> None:
     store.assert_clean()
 
 
+@pytest.mark.slow
 def test_many_may_put_at_once(store: Store) -> None:
     some = [random.Random(number).randbytes(5000) for number in range(20)]
     nodes = [Descriptor("a/b", Digest.of(data), len(data)) for data in some]
@@ -319,6 +320,7 @@ def test_what_is_present_is_present(store: Store) -> None:
     assert get(store, NODE) == DATA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, NODE.size - 1, NODE.size + 1, 2**62])
 def test_content_of_another_size_is_not_what_was_asked_for(store: Store, size: int) -> None:
     other = Descriptor(NODE.media_type, NODE.digest, size)
@@ -347,6 +349,7 @@ def put_image(store: Store) -> Digest | None:
     return using(store, all_of_it)
 
 
+@pytest.mark.slow
 def test_a_name_comes_after_content(store: Store) -> None:
     assert put_image(store) is None
     assert (store.named(), store.held(ROOT)) == (IMAGE.root, IMAGE.data)

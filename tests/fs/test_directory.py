@@ -64,6 +64,7 @@ def test_a_directory_that_is_not_there_is_not_created(folder: Directory) -> None
     assert folder.names() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("create", [False, True])
 @pytest.mark.parametrize("kind", ["file", *(odd for odd in ODD if odd != "directory")])
 def test_what_is_no_directory_is_refused(folder: Directory, kind: str, create: bool) -> None:

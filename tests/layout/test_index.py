@@ -493,6 +493,7 @@ _kept = st.sampled_from([{}, {REF_NAME: "1"}, {REF_NAME: "any"}, {IMAGE_NAME: RE
 _theirs = st.builds(raw, st.sampled_from(["one", "two"]), st.none() | _names, st.none() | _names | st.just("1"))
 
 
+@pytest.mark.slow
 @given(
     st.lists(_theirs, max_size=4),
     st.lists(st.tuples(st.none() | _names, st.sampled_from(["one", "two"]), _kept), max_size=8),

@@ -101,6 +101,7 @@ def add_theirs(path: Path, **fields: object) -> None:
 # Batches
 
 
+@pytest.mark.slow
 def test_names_are_written_when_the_layout_is_closed(path: Path, written: list[list[str]]) -> None:
     async def name(layout: LayoutWriter) -> None:
         await tag(layout, *NAMES)
@@ -133,6 +134,7 @@ def test_names_are_written_while_there_are_more(path: Path) -> None:
     writing(path, name)
 
 
+@pytest.mark.slow
 def test_a_pause_is_as_long_as_ten_batches(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_writer, "_PAUSE", 0.01)
     replace, times = atomic.replace_file, []
@@ -504,6 +506,7 @@ _steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(_steps)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whoever_writes_in_whatever_order_no_name_is_lost(
@@ -544,6 +547,7 @@ def run(path: Path, when: str = "never", number: int = 0) -> int:
     return subprocess.run(command, check=False, timeout=60).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("number", range(len(naming.NAMES) + 1))  # the first is the empty index of a new layout
 def test_after_a_kill_between_two_batches_what_is_named_is_whole_and_the_rest_goes_on(

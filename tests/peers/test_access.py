@@ -47,6 +47,7 @@ def test_a_pull_with_a_password(locked: DockerRegistry, mirror: Program, tmp_pat
     assert_clean(mirror, "layout")
 
 
+@pytest.mark.slow
 def test_a_push_with_a_password(
     registry: DockerRegistry, locked: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
@@ -56,6 +57,7 @@ def test_a_push_with_a_password(
     assert skopeo.raw(f"docker://{registry.host}/new/team/app:1") == IMAGE.data
 
 
+@pytest.mark.slow
 def test_a_push_that_mounts_with_a_password(
     registry: DockerRegistry, locked: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
@@ -76,6 +78,7 @@ def assert_refused(refused: str, host: str) -> None:
     assert "guessed" not in refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("password", [None, "guessed"])
 def test_a_pull_without_the_password_is_refused(
     locked: DockerRegistry, mirror: Program, tmp_path: Path, password: str | None
@@ -87,6 +90,7 @@ def test_a_pull_without_the_password_is_refused(
     assert not list(tmp_path.glob("layout/blobs/*/*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("password", [None, "guessed"])
 def test_a_push_without_the_password_is_refused(
     registry: DockerRegistry, locked: DockerRegistry, mirror: Program, tmp_path: Path, password: str | None
@@ -141,6 +145,7 @@ def encrypted(registry: DockerRegistry, certificate: dict[str, str], tmp_path: P
         yield running
 
 
+@pytest.mark.slow
 def test_insecure_pulls_from_a_registry_with_a_certificate_of_its_own(
     encrypted: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
@@ -149,6 +154,7 @@ def test_insecure_pulls_from_a_registry_with_a_certificate_of_its_own(
     assert {one.status for one in encrypted.requests() if "/referrers/" not in one.path} == {200}  # this one has no API
 
 
+@pytest.mark.slow
 def test_insecure_pushes_to_a_registry_with_a_certificate_of_its_own(
     registry: DockerRegistry, encrypted: DockerRegistry, mirror: Program, skopeo: Skopeo
 ) -> None:

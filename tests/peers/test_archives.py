@@ -48,6 +48,7 @@ def test_skopeo_copies_every_platform_out_of_an_oci_archive(
     assert root(tmp_path / "copy") == IMAGE.root
 
 
+@pytest.mark.slow
 def test_skopeo_finds_one_image_of_an_oci_archive_without_a_name(
     layout: Path, mirror: Program, skopeo: Skopeo, second: DockerRegistry
 ) -> None:
@@ -68,6 +69,7 @@ def test_skopeo_reads_a_docker_archive(
     assert config_of(part(IMAGE, platform).data) in copied(tmp_path / "copy")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
 def test_podman_loads_what_mirror_exports(layout: Path, mirror: Program, podman: Program, form: str) -> None:
     mirror("export", layout, "images.tar", "--format", form, "--as", NAME)
@@ -81,6 +83,7 @@ def test_podman_loads_what_mirror_exports(layout: Path, mirror: Program, podman:
 # What they write
 
 
+@pytest.mark.slow
 def test_mirror_imports_an_oci_archive_of_skopeo(layout: Path, skopeo: Skopeo, mirror: Program, tmp_path: Path) -> None:
     skopeo.copy(f"oci:{layout}:1", f"oci-archive:theirs.tar:{NAME}", "--all")
     assert mirror("import", "theirs.tar", "back").out == f"{NAME}@{IMAGE.root}\n"
@@ -89,6 +92,7 @@ def test_mirror_imports_an_oci_archive_of_skopeo(layout: Path, skopeo: Skopeo, m
     assert_clean(mirror, "theirs.tar")
 
 
+@pytest.mark.slow
 def test_mirror_imports_a_docker_archive_of_skopeo(
     layout: Path, skopeo: Skopeo, mirror: Program, tmp_path: Path
 ) -> None:
@@ -108,6 +112,7 @@ def layers_of(path: Path) -> set[str]:
     return {digest_of(files[name]) for each in json.loads(files["manifest.json"]) for name in each["Layers"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
 def test_mirror_imports_what_podman_saves(
     layout: Path, mirror: Program, podman: Program, tmp_path: Path, form: str
@@ -144,6 +149,7 @@ def test_the_samples_of_docker_save_are_what_skopeo_takes_for_such(
 # All the way round
 
 
+@pytest.mark.slow
 def test_every_digest_survives_registry_layout_archive_layout_registry(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ def assert_nothing_wrong_is_kept(layout: Path, digest: str) -> None:
     assert not list(layout.glob(".mirror/tmp/*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", [0, 1500, -1])
 def test_a_flipped_bit_in_a_layer_is_never_stored(
     registry: DockerRegistry, mirror: Program, tmp_path: Path, position: int
@@ -62,6 +63,7 @@ def test_a_mended_registry_completes_what_was_refused(
     assert stored(tmp_path / "layout") == everything(IMAGE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [-1, 1])
 def test_a_layer_of_another_size_is_never_stored(
     registry: DockerRegistry, mirror: Program, tmp_path: Path, extra: int
@@ -75,6 +77,7 @@ def test_a_layer_of_another_size_is_never_stored(
     assert_nothing_wrong_is_kept(tmp_path / "layout", digest)
 
 
+@pytest.mark.slow
 def test_a_config_that_has_rotted_is_never_stored(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     child = next(data for data, media_type in IMAGE.manifests.values() if media_type == OCI_MANIFEST)
     digest = json.loads(child)["config"]["digest"]
@@ -85,6 +88,7 @@ def test_a_config_that_has_rotted_is_never_stored(registry: DockerRegistry, mirr
     assert_nothing_wrong_is_kept(tmp_path / "layout", digest)
 
 
+@pytest.mark.slow
 def test_a_manifest_that_has_rotted_is_never_stored(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     """It is still a manifest, of another size for its first layer."""
     digest, data = next((digest, data) for digest, (data, kind) in IMAGE.manifests.items() if kind == OCI_MANIFEST)
@@ -127,6 +131,7 @@ def test_the_other_image_is_kept_where_one_has_rotted(
     assert mirror("verify", "layout", "--json").json["verdict"] == "ok"
 
 
+@pytest.mark.slow
 def test_damage_in_a_layout_is_healed_from_docker_registry(
     registry: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
@@ -140,6 +145,7 @@ def test_damage_in_a_layout_is_healed_from_docker_registry(
     assert_clean(mirror, "layout")
 
 
+@pytest.mark.slow
 def test_damage_in_a_layout_never_reaches_docker_registry(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:

@@ -28,23 +28,27 @@ def test_a_pull_stores_what_docker_registry_has(layout: Path, mirror: Program) -
     assert_clean(mirror, "layout")
 
 
+@pytest.mark.slow
 def test_skopeo_copies_every_platform_out_of_a_layout(layout: Path, skopeo: Skopeo, tmp_path: Path) -> None:
     skopeo.copy(f"oci:{layout}:1", "dir:copy", "--all")
     assert copied(tmp_path / "copy") == everything(IMAGE)
     assert root(tmp_path / "copy") == IMAGE.root
 
 
+@pytest.mark.slow
 def test_skopeo_copies_a_layout_to_a_registry(layout: Path, skopeo: Skopeo, second: DockerRegistry) -> None:
     skopeo.copy(f"oci:{layout}:1", f"docker://{second.host}/app:1", "--all")
     assert skopeo.raw(f"docker://{second.host}/app:1") == IMAGE.data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", THREE)
 def test_skopeo_picks_a_platform_out_of_a_layout(layout: Path, skopeo: Skopeo, tmp_path: Path, platform: str) -> None:
     skopeo.copy(f"oci:{layout}:1", "dir:copy", platform=platform)
     assert copied(tmp_path / "copy") == everything(part(IMAGE, platform))
 
 
+@pytest.mark.slow
 def test_skopeo_inspects_a_layout(layout: Path, skopeo: Skopeo) -> None:
     assert skopeo.raw(f"oci:{layout}:1") == IMAGE.data
     amd64 = skopeo("--override-os=linux", "--override-arch=amd64", "inspect", f"oci:{layout}:1").json
@@ -52,6 +56,7 @@ def test_skopeo_inspects_a_layout(layout: Path, skopeo: Skopeo) -> None:
     assert (amd64["Architecture"], amd64["Layers"]) == ("amd64", layers)
 
 
+@pytest.mark.slow
 def test_skopeo_inspects_one_platform(
     registry: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
@@ -60,6 +65,7 @@ def test_skopeo_inspects_one_platform(
     assert (found["Digest"], found["Architecture"]) == (part(IMAGE, "linux/arm/v7").root, "arm")
 
 
+@pytest.mark.slow
 def test_umoci_lists_the_tags_of_a_layout(
     layout: Path, registry: DockerRegistry, mirror: Program, umoci: Program
 ) -> None:
@@ -73,6 +79,7 @@ def test_umoci_unpacks_one_platform(registry: DockerRegistry, mirror: Program, u
     assert tree(tmp_path / "bundle/rootfs") == files(AMD64)
 
 
+@pytest.mark.slow
 def test_umoci_does_not_mind_what_mirror_keeps_in_a_layout(layout: Path, umoci: Program, mirror: Program) -> None:
     umoci("gc", "--layout", layout)
     assert stored(layout) == everything(IMAGE)

@@ -46,6 +46,7 @@ def test_what_skopeo_copied_verifies(copy: Copy, mirror: Program) -> None:
     assert listed(mirror, "layout") == {"1": AMD64.root}
 
 
+@pytest.mark.slow
 def test_what_skopeo_copied_of_every_platform_verifies(copy: Copy, mirror: Program, tmp_path: Path) -> None:
     copy(IMAGE, "1", "--all")
     result = assert_clean(mirror, "layout")
@@ -53,6 +54,7 @@ def test_what_skopeo_copied_of_every_platform_verifies(copy: Copy, mirror: Progr
     assert stored(tmp_path / "layout") == everything(IMAGE)
 
 
+@pytest.mark.slow
 def test_two_tags_of_skopeo_verify(copy: Copy, mirror: Program) -> None:
     copy(IMAGE, "1", "--all")
     copy(OTHER, "2")
@@ -69,6 +71,7 @@ def test_an_image_that_skopeo_wrote_without_a_name_is_called_by_its_digest(
     assert listed(mirror, "layout") == {OTHER.root: OTHER.root}
 
 
+@pytest.mark.slow
 def test_a_docker_image_that_skopeo_turned_into_oci_verifies(
     registry: DockerRegistry, skopeo: Skopeo, mirror: Program
 ) -> None:
@@ -95,6 +98,7 @@ def test_a_layout_that_umoci_has_just_made_is_no_pass(mirror: Program, umoci: Pr
     assert "no-images" in mirror("verify", "layout", code=3).out
 
 
+@pytest.mark.slow
 def test_mirror_pulls_into_a_layout_that_umoci_has_just_made(
     registry: DockerRegistry, mirror: Program, umoci: Program
 ) -> None:
@@ -105,6 +109,7 @@ def test_mirror_pulls_into_a_layout_that_umoci_has_just_made(
     assert listed(mirror, "layout") == {name: IMAGE.root}
 
 
+@pytest.mark.slow
 def test_what_umoci_repacked_out_of_ours_verifies(
     registry: DockerRegistry, mirror: Program, umoci: Program, tmp_path: Path
 ) -> None:
@@ -119,6 +124,7 @@ def test_what_umoci_repacked_out_of_ours_verifies(
     assert listed(mirror, "layout") == {name: AMD64.root, f"{registry.host}/app:2": repacked}
 
 
+@pytest.mark.slow
 def test_a_tag_that_umoci_added_is_a_name_of_its_own(registry: DockerRegistry, mirror: Program, umoci: Program) -> None:
     name = registry.publish(AMD64, "app", "1")
     mirror("pull", name, "--platform", "linux/amd64", "-o", "layout")
@@ -171,6 +177,7 @@ def test_mirror_adds_to_what_umoci_wrote(
     assert tree(umoci.folder / "two/rootfs") == files(OTHER)
 
 
+@pytest.mark.slow
 def test_skopeo_adds_to_what_mirror_wrote(
     copy: Copy, registry: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
@@ -182,6 +189,7 @@ def test_skopeo_adds_to_what_mirror_wrote(
     assert stored(tmp_path / "layout") == everything(IMAGE, OTHER)
 
 
+@pytest.mark.slow
 def test_mirror_removes_what_skopeo_wrote(copy: Copy, mirror: Program, tmp_path: Path) -> None:
     copy(IMAGE, "1", "--all")
     copy(OTHER, "2")
@@ -190,6 +198,7 @@ def test_mirror_removes_what_skopeo_wrote(copy: Copy, mirror: Program, tmp_path:
     assert stored(tmp_path / "layout") == everything(OTHER)
 
 
+@pytest.mark.slow
 def test_what_skopeo_wrote_is_pushed(copy: Copy, mirror: Program, skopeo: Skopeo, second: DockerRegistry) -> None:
     copy(IMAGE, "1", "--all")
     pushed = mirror("push", "layout", f"{second.host}/team/app").out

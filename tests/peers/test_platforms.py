@@ -16,6 +16,7 @@ DOCKER = multi_arch(THREE, docker=True)
 BOTH = pytest.mark.parametrize("published", [OCI, DOCKER], ids=["oci", "docker"])
 
 
+@pytest.mark.slow
 @BOTH
 def test_one_platform_goes_both_ways(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, published: Image
@@ -31,6 +32,7 @@ def test_one_platform_goes_both_ways(
     assert skopeo.raw(f"docker://{second.host}/app:1") == wanted.data
 
 
+@pytest.mark.slow
 def test_one_platform_remembers_the_index_that_it_came_from(
     registry: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
@@ -39,6 +41,7 @@ def test_one_platform_remembers_the_index_that_it_came_from(
     assert annotations["dev.oci-mirror.index"] == OCI.root
 
 
+@pytest.mark.slow
 @BOTH
 def test_two_of_three_platforms_go_both_ways(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, published: Image
@@ -54,6 +57,7 @@ def test_two_of_three_platforms_go_both_ways(
     assert copied(tmp_path / "copy") == everything(*children) | {ours}
 
 
+@pytest.mark.slow
 @BOTH
 def test_our_own_index_says_what_it_was_made_of(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, published: Image
@@ -79,6 +83,7 @@ def test_two_platforms_are_read_out_of_the_layout_by_skopeo(
     assert copied(tmp_path / "copy") == everything(part(OCI, "linux/arm64"))
 
 
+@pytest.mark.slow
 def test_a_sparse_image_keeps_the_published_index(
     registry: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
@@ -92,6 +97,7 @@ def test_a_sparse_image_keeps_the_published_index(
     assert copied(tmp_path / "copy") == everything(kept[1])
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_sparse_image_is_refused_in_words_that_help(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, published: Image
@@ -106,6 +112,7 @@ def test_a_sparse_image_is_refused_in_words_that_help(
     assert second.tags("app") == []
 
 
+@pytest.mark.slow
 def test_a_platform_that_is_not_there_lists_those_that_are(registry: DockerRegistry, mirror: Program) -> None:
     refused = mirror("pull", registry.publish(OCI, "app", "1"), "--platform", "linux/s390x", "-o", "layout", code=2)
     assert all(platform in refused.err for platform in ("linux/s390x", *THREE))

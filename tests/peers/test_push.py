@@ -31,6 +31,7 @@ def blobs_sent(requests: list[Request]) -> list[Request]:
     return [one for one in requests if one.method in ("POST", "PATCH", "PUT") and "/blobs/" in one.path]
 
 
+@pytest.mark.slow
 @BOTH
 def test_every_platform_arrives_byte_for_byte(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, published: Image
@@ -53,6 +54,7 @@ def test_an_image_without_an_index_arrives_byte_for_byte(
     assert skopeo.raw(f"docker://{second.host}/app:1") == published.data
 
 
+@pytest.mark.slow
 def test_several_images_arrive_below_a_prefix(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo
 ) -> None:
@@ -66,6 +68,7 @@ def test_several_images_arrive_below_a_prefix(
         assert skopeo.raw(f"docker://{second.host}/hub/mirror/{path}") == one.data
 
 
+@pytest.mark.slow
 def test_one_named_image_arrives_alone(registry: DockerRegistry, second: DockerRegistry, mirror: Program) -> None:
     names = [registry.publish(OCI, "team/app", tag) for tag in ("1", "2")]
     mirror("pull", *names, "--all-platforms", "-o", "layout")
@@ -73,6 +76,7 @@ def test_one_named_image_arrives_alone(registry: DockerRegistry, second: DockerR
     assert second.tags("team/app") == ["2"]
 
 
+@pytest.mark.slow
 def test_an_image_pulled_by_digest_is_found_by_its_digest(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo
 ) -> None:
@@ -83,6 +87,7 @@ def test_an_image_pulled_by_digest_is_found_by_its_digest(
     assert skopeo.raw(f"docker://{second.host}/team/app@{OCI.root}") == OCI.data
 
 
+@pytest.mark.slow
 def test_attestations_and_nested_indexes_arrive(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
@@ -95,6 +100,7 @@ def test_attestations_and_nested_indexes_arrive(
         assert skopeo.raw(f"docker://{second.host}/app@{digest}") == data
 
 
+@pytest.mark.slow
 def test_an_artifact_arrives(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
@@ -105,6 +111,7 @@ def test_an_artifact_arrives(
     assert skopeo.raw(f"docker://{second.host}/chart:1") == chart.data
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_second_push_sends_no_blob(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, published: Image
@@ -120,6 +127,7 @@ def test_a_second_push_sends_no_blob(
     assert blobs_sent(second.requests(before)) == []
 
 
+@pytest.mark.slow
 def test_a_blob_is_mounted_from_another_repository(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo
 ) -> None:
@@ -135,6 +143,7 @@ def test_a_blob_is_mounted_from_another_repository(
         assert skopeo.raw(f"docker://{second.host}/{repo}:1") == OCI.data
 
 
+@pytest.mark.slow
 def test_a_blob_is_mounted_from_a_repository_of_an_earlier_push(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program
 ) -> None:
@@ -157,6 +166,7 @@ def test_a_dry_run_puts_nothing_into_the_registry(
     assert second.tags("app") == []
 
 
+@pytest.mark.slow
 def test_the_tag_is_the_last_that_docker_registry_gets(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program
 ) -> None:
@@ -169,6 +179,7 @@ def test_the_tag_is_the_last_that_docker_registry_gets(
     assert written[-2] == f"/v2/app/manifests/{OCI.root}"
 
 
+@pytest.mark.slow
 def test_what_was_pushed_is_pulled_back_the_same(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
@@ -179,6 +190,7 @@ def test_what_was_pushed_is_pulled_back_the_same(
     assert stored(tmp_path / "again") == stored(tmp_path / "layout") == everything(DOCKER)
 
 
+@pytest.mark.slow
 def test_what_was_pushed_is_unpacked_by_umoci(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, umoci: Program, tmp_path: Path
 ) -> None:
@@ -190,6 +202,7 @@ def test_what_was_pushed_is_unpacked_by_umoci(
     assert tree(tmp_path / "bundle/rootfs") == files(part(DOCKER, "linux/arm64"))
 
 
+@pytest.mark.slow
 def test_a_layer_larger_than_a_batch_arrives(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
@@ -214,6 +227,7 @@ def layout(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> Path:
     return tmp_path / "layout"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["1m", "100k"])
 def test_nginx_that_lets_no_large_bodies_through(
     second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, layout: Path, limit: str
@@ -233,6 +247,7 @@ def test_nginx_that_lets_no_large_bodies_through(
     assert copied(tmp_path / "copy") == everything(LARGE)
 
 
+@pytest.mark.slow
 def test_size_that_nginx_lets_through_is_found_out_once(
     second: DockerRegistry, mirror: Program, tmp_path: Path, layout: Path
 ) -> None:
@@ -243,6 +258,7 @@ def test_size_that_nginx_lets_through_is_found_out_once(
     assert second.tags("app") == ["1"]
 
 
+@pytest.mark.slow
 def test_proxy_whose_registry_is_away_is_asked_again_and_named(mirror: Program, tmp_path: Path, layout: Path) -> None:
     with nginx(tmp_path / "nginx", "127.0.0.1:1") as proxy:
         refused = mirror("push", layout, proxy.host, "--retries", 1, code=1)
@@ -252,6 +268,7 @@ def test_proxy_whose_registry_is_away_is_asked_again_and_named(mirror: Program, 
     assert {one.status for one in tried} == {502}
 
 
+@pytest.mark.slow
 def test_proxy_that_fails_for_a_while_is_asked_until_it_is_well(
     second: DockerRegistry, mirror: Program, tmp_path: Path, layout: Path
 ) -> None:
@@ -271,6 +288,7 @@ def test_proxy_that_fails_for_a_while_is_asked_until_it_is_well(
 # In chunks, and cut
 
 
+@pytest.mark.slow
 def test_chunks_arrive_byte_for_byte(
     second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, layout: Path
 ) -> None:
@@ -282,6 +300,7 @@ def test_chunks_arrive_byte_for_byte(
     assert copied(tmp_path / "copy") == everything(LARGE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--chunk-size", "500k")], ids=["whole", "chunked"])
 @pytest.mark.parametrize("after", [0, 1, 400_000, 700_000, 2_999_999])
 def test_upload_that_is_cut_is_right_in_the_end(
@@ -366,6 +385,7 @@ class _Relay:
 # Read by others
 
 
+@pytest.mark.slow
 def test_what_was_pushed_is_pulled_by_podman(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
@@ -379,6 +399,7 @@ def test_what_was_pushed_is_pulled_by_podman(
     assert found in {OCI.root, part(OCI, "linux/arm64").root}
 
 
+@pytest.mark.slow
 def test_receipt_of_a_push_is_right_about_docker_registry(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program
 ) -> None:

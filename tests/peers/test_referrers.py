@@ -82,6 +82,7 @@ def check_signature(folder: Path, subject: Image) -> None:
     assert critical["image"]["docker-manifest-digest"] == subject.root
 
 
+@pytest.mark.slow
 def test_everything_goes_around_through_two_registries(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def everything_in(layout: Path) -> set[str]:
     return {path.name for path in layout.glob("blobs/*/*")}
 
 
+@pytest.mark.slow
 def test_the_list_of_a_registry_without_the_api_is_what_the_specification_wants(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo
 ) -> None:
@@ -116,6 +118,7 @@ def test_the_list_of_a_registry_without_the_api_is_what_the_specification_wants(
     }
 
 
+@pytest.mark.slow
 def test_a_second_push_changes_nothing(registry: DockerRegistry, second: DockerRegistry, mirror: Program) -> None:
     mirror("pull", publish(registry), "--all-platforms", "-o", "layout")
     mirror("push", "layout", second.host)
@@ -125,6 +128,7 @@ def test_a_second_push_changes_nothing(registry: DockerRegistry, second: DockerR
     assert puts == [f"/v2/team/app/manifests/{cosign_tag(APP)}"]  # a tag is put again, a list that is whole is not
 
 
+@pytest.mark.slow
 def test_skopeo_finds_the_image_and_its_signature_in_the_layout(
     registry: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ def busybox(tmp_path: Path) -> Image:
         lacking(str(error))
 
 
+@pytest.mark.slow
 def test_a_real_image_goes_all_the_way_round(
     busybox: Image,
     registry: DockerRegistry,

@@ -53,6 +53,7 @@ def host(layout: Path, tmp_path: Path) -> Iterator[str]:
 # skopeo
 
 
+@pytest.mark.slow
 @BOTH
 def test_skopeo_copies_every_platform_byte_for_byte(
     host: str, skopeo: Skopeo, tmp_path: Path, published: Image
@@ -62,6 +63,7 @@ def test_skopeo_copies_every_platform_byte_for_byte(
     assert root(tmp_path / "copy") == published.root
 
 
+@pytest.mark.slow
 def test_skopeo_inspects_and_lists(host: str, skopeo: Skopeo) -> None:
     assert skopeo("list-tags", "--tls-verify=false", f"docker://{host}/team/app").json["Tags"] == ["docker", "oci"]
     assert skopeo.raw(f"docker://{host}/team/app@{OCI.root}") == OCI.data
@@ -70,11 +72,13 @@ def test_skopeo_inspects_and_lists(host: str, skopeo: Skopeo) -> None:
     assert seen["Architecture"] == "amd64"
 
 
+@pytest.mark.slow
 def test_skopeo_copies_from_a_whole_name(host: str, skopeo: Skopeo, tmp_path: Path) -> None:
     skopeo.copy(f"docker://{host}/docker.io/team/app:oci", "dir:copy", "--all", "--preserve-digests")
     assert root(tmp_path / "copy") == OCI.root
 
 
+@pytest.mark.slow
 def test_skopeo_may_not_write(host: str, skopeo: Skopeo) -> None:
     command = ("copy", "--src-tls-verify=false", "--dest-tls-verify=false")
     source, target = f"docker://{host}/team/app:oci", f"docker://{host}/team/new:1"
@@ -82,6 +86,7 @@ def test_skopeo_may_not_write(host: str, skopeo: Skopeo) -> None:
     assert "405" in refused.err or "read-only" in refused.err
 
 
+@pytest.mark.slow
 def test_layout_of_skopeo_is_served_under_the_name_of_its_folder(
     registry: DockerRegistry, skopeo: Skopeo, tmp_path: Path
 ) -> None:
@@ -101,6 +106,7 @@ def runroot() -> Iterator[str]:
         yield folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["podman", "buildah"])
 def test_engine_pulls(host: str, tmp_path: Path, runroot: str, name: str) -> None:
     flags = ("--root", tmp_path / "root", "--runroot", runroot, "--storage-driver", "vfs")
@@ -130,6 +136,7 @@ def cache(host: str, tmp_path: Path) -> Iterator[DockerRegistry]:
         yield running
 
 
+@pytest.mark.slow
 @BOTH
 def test_docker_registry_caches_what_is_served(
     cache: DockerRegistry, skopeo: Skopeo, tmp_path: Path, published: Image
@@ -147,6 +154,7 @@ def curl(tmp_path: Path) -> Program:
     return Program((needed("curl"), "-sS"), tmp_path)
 
 
+@pytest.mark.slow
 def test_curl_fetches_ranges(host: str, curl: Program) -> None:
     url = f"http://{host}/v2/team/large/blobs/{LARGE.digest}"
     assert curl("-f", url).raw == DATA
@@ -156,6 +164,7 @@ def test_curl_fetches_ranges(host: str, curl: Program) -> None:
     assert curl("-o", "/dev/null", "-w", "%{http_code}", "-r", f"{len(DATA)}-", url).out == "416"
 
 
+@pytest.mark.slow
 def test_curl_resumes(host: str, curl: Program, tmp_path: Path) -> None:
     (tmp_path / "part").write_bytes(DATA[:500_000])
     curl("-f", "-C", "-", "-o", "part", f"http://{host}/v2/team/large/blobs/{LARGE.digest}")
@@ -165,6 +174,7 @@ def test_curl_resumes(host: str, curl: Program, tmp_path: Path) -> None:
 # mirror
 
 
+@pytest.mark.slow
 @BOTH
 def test_mirror_pulls_what_it_serves(host: str, mirror: Program, tmp_path: Path, published: Image) -> None:
     mirror("pull", f"{host}/{PATHS[published.root]}", "--all-platforms", "-o", "again")
@@ -173,6 +183,7 @@ def test_mirror_pulls_what_it_serves(host: str, mirror: Program, tmp_path: Path,
     assert listed(mirror, "again") == {f"{host}/{PATHS[published.root]}": published.root}
 
 
+@pytest.mark.slow
 def test_mirror_pulls_over_tls_with_a_password(mirror: Program, layout: Path, tmp_path: Path) -> None:
     from tests.support.certificate import self_signed
 
@@ -190,6 +201,7 @@ def test_mirror_pulls_over_tls_with_a_password(mirror: Program, layout: Path, tm
     assert stored(tmp_path / "again") == everything(OCI)
 
 
+@pytest.mark.slow
 def test_artifacts_are_served_to_skopeo(skopeo: Skopeo, tmp_path: Path) -> None:
     chart = artifact("application/vnd.cncf.helm.chart", layer(1, 500))
     with served(tmp_path, make_layout(tmp_path / "served", {"docker.io/team/chart:1": chart})) as process:

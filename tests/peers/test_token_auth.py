@@ -61,6 +61,7 @@ def auth(user: str, password: str | None = None) -> str:
     return base64.b64encode(f"{user}:{USERS[user] if password is None else password}".encode()).decode()
 
 
+@pytest.mark.slow
 def test_a_pull_and_a_push_with_tokens(guarded: Guarded, mirror: Program, skopeo: Skopeo, tmp_path: Path) -> None:
     env = write(tmp_path, guarded.host, auth=auth("carrier"))
     mirror("pull", f"{guarded.host}/team/app:1", "--all-platforms", "-o", "layout", env=env)
@@ -74,6 +75,7 @@ def test_a_pull_and_a_push_with_tokens(guarded: Guarded, mirror: Program, skopeo
     ]
 
 
+@pytest.mark.slow
 def test_fifty_blobs_at_once_need_one_token(guarded: Guarded, mirror: Program, tmp_path: Path) -> None:
     guarded.open.publish(MANY, "public/many", "1")
     mirror("pull", f"{guarded.host}/public/many:1", "-o", "layout", "-j", 50, "--platform", "linux/amd64")
@@ -88,6 +90,7 @@ def test_an_identity_token_is_good_for_pull_and_push(guarded: Guarded, mirror: P
     assert guarded.open.tags("new/team/app") == ["1"]
 
 
+@pytest.mark.slow
 def test_a_push_that_mounts_has_a_token_for_both_repositories(
     guarded: Guarded, mirror: Program, tmp_path: Path
 ) -> None:
@@ -101,6 +104,7 @@ def test_a_push_that_mounts_has_a_token_for_both_repositories(
     assert mounted.count(201) == len(IMAGE.blobs)
 
 
+@pytest.mark.slow
 def test_what_is_not_granted_is_refused_by_the_registry_in_words(
     guarded: Guarded, mirror: Program, tmp_path: Path
 ) -> None:
@@ -113,6 +117,7 @@ def test_what_is_not_granted_is_refused_by_the_registry_in_words(
     assert guarded.open.tags("new/team/app") == []
 
 
+@pytest.mark.slow
 def test_a_wrong_password_is_refused_by_the_token_server_in_words(
     guarded: Guarded, mirror: Program, tmp_path: Path
 ) -> None:
@@ -123,6 +128,7 @@ def test_a_wrong_password_is_refused_by_the_token_server_in_words(
     assert "guessed" not in refused
 
 
+@pytest.mark.slow
 def test_the_registry_checks_signatures_and_is_not_asked_for_ever(
     guarded: Guarded, mirror: Program, tmp_path: Path
 ) -> None:
@@ -133,6 +139,7 @@ def test_the_registry_checks_signatures_and_is_not_asked_for_ever(
     assert [one.status for one in guarded.registry.requests()] == [401, 401]
 
 
+@pytest.mark.slow
 def test_what_is_public_needs_no_credentials(guarded: Guarded, mirror: Program, tmp_path: Path) -> None:
     mirror("pull", f"{guarded.host}/public/app:1", "--all-platforms", "-o", "layout")
     assert mirror("pull", f"{guarded.host}/team/app:1", "-o", "other", code=1).out == ""
@@ -148,6 +155,7 @@ def log_in(mirror: Program, host: str, *flags: str, user: str = "carrier", code:
     return done.out
 
 
+@pytest.mark.slow
 def test_skopeo_uses_what_mirror_login_wrote(guarded: Guarded, mirror: Program, skopeo: Skopeo, tmp_path: Path) -> None:
     image = f"docker://{guarded.host}/team/app:1"
     skopeo("inspect", "--tls-verify=false", "--raw", image, code=1)
@@ -156,6 +164,7 @@ def test_skopeo_uses_what_mirror_login_wrote(guarded: Guarded, mirror: Program, 
     assert skopeo("login", "--get-login", "--authfile", "auth.json", guarded.host).out == "carrier\n"
 
 
+@pytest.mark.slow
 def test_skopeo_uses_what_mirror_login_wrote_without_a_named_file(
     guarded: Guarded, mirror: Program, skopeo: Skopeo
 ) -> None:
@@ -163,6 +172,7 @@ def test_skopeo_uses_what_mirror_login_wrote_without_a_named_file(
     assert skopeo.raw(f"docker://{guarded.host}/team/app:1") == IMAGE.data
 
 
+@pytest.mark.slow
 def test_skopeo_uses_a_path_that_mirror_logged_in_to(
     guarded: Guarded, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
@@ -173,6 +183,7 @@ def test_skopeo_uses_a_path_that_mirror_logged_in_to(
     mirror("pull", f"{guarded.host}/team/app:1", "--all-platforms", "-o", "layout", env=env)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--authfile", "auth.json"], []], ids=["named", "default"])
 def test_mirror_uses_what_skopeo_login_wrote_and_removes_it(
     guarded: Guarded, mirror: Program, skopeo: Skopeo, flags: list[str]
@@ -188,12 +199,14 @@ def test_mirror_uses_what_skopeo_login_wrote_and_removes_it(
     skopeo("login", "--get-login", *flags, guarded.host, code=1)
 
 
+@pytest.mark.slow
 def test_skopeo_logs_out_where_mirror_logged_in(guarded: Guarded, mirror: Program, skopeo: Skopeo) -> None:
     log_in(mirror, guarded.host, "--authfile", "auth.json")
     skopeo("logout", "--authfile", "auth.json", guarded.host)
     mirror("pull", f"{guarded.host}/team/app:1", "-o", "layout", "--authfile", "auth.json", code=1)
 
 
+@pytest.mark.slow
 def test_a_password_that_the_registry_does_not_take_is_not_written(
     guarded: Guarded, mirror: Program, tmp_path: Path
 ) -> None:

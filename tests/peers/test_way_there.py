@@ -67,6 +67,7 @@ def certs_d(folder: Path, host: str, *, ours: bool = True) -> None:
             (place / f"client.{kind}").write_bytes((nginx / f"client.{kind}").read_bytes())
 
 
+@pytest.mark.slow
 def test_a_client_certificate_of_certs_d(
     terminated: str, published: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_client_certificate_of_certs_d(
     assert published.tags("new/team/app") == ["1"]
 
 
+@pytest.mark.slow
 def test_a_client_certificate_of_mirror_toml(terminated: str, mirror: Program, tmp_path: Path) -> None:
     settings = tmp_path / "nginx/own.toml"
     settings.write_text(
@@ -87,6 +89,7 @@ def test_a_client_certificate_of_mirror_toml(terminated: str, mirror: Program, t
     assert_clean(mirror, "layout")
 
 
+@pytest.mark.slow
 def test_without_a_client_certificate_nginx_says_what_it_wants(
     terminated: str, published: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
@@ -97,6 +100,7 @@ def test_without_a_client_certificate_nginx_says_what_it_wants(
     assert published.requests(start) == []
 
 
+@pytest.mark.slow
 def test_ca_file_is_enough_where_nobody_asks_who_we_are(
     published: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
@@ -119,6 +123,7 @@ def conf(folder: Path, text: str) -> None:
     path.write_text(text)
 
 
+@pytest.mark.slow
 def test_nginx_as_a_caching_mirror(
     published: DockerRegistry, second: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
@@ -138,6 +143,7 @@ def test_nginx_as_a_caching_mirror(
     assert second.requests() == []
 
 
+@pytest.mark.slow
 def test_podman_and_mirror_read_the_same_file(
     published: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
@@ -154,6 +160,7 @@ def test_podman_and_mirror_read_the_same_file(
     assert mirror("ls", "layout").out.splitlines()[1].startswith("docker.io/made/app:1 ")
 
 
+@pytest.mark.slow
 def test_a_mirror_that_is_nothing_but_a_bad_gateway(published: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     with nginx(tmp_path / "nginx", PLAIN.replace("UPSTREAM", "127.0.0.1:1")) as host:
         conf(tmp_path, f'[[registry]]\nlocation = "{published.host}"\n[[registry.mirror]]\nlocation = "{host}"')
@@ -166,6 +173,7 @@ def test_a_mirror_that_is_nothing_but_a_bad_gateway(published: DockerRegistry, m
 # nginx says no
 
 
+@pytest.mark.slow
 def test_a_bad_gateway_is_tried_again_and_named(mirror: Program, tmp_path: Path) -> None:
     with nginx(tmp_path / "nginx", PLAIN.replace("UPSTREAM", "127.0.0.1:1")) as host:
         failed = mirror("pull", f"{host}/team/app:1", "-o", "layout", "--retries", 1, code=1)
@@ -174,6 +182,7 @@ def test_a_bad_gateway_is_tried_again_and_named(mirror: Program, tmp_path: Path)
         assert (tmp_path / "nginx/access.log").read_text().count("GET /v2/team/app/manifests/1 502") == 2
 
 
+@pytest.mark.slow
 def test_an_upload_that_is_too_large_for_nginx_is_an_error_that_names_it(
     published: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
@@ -194,6 +203,7 @@ def port(host: str) -> str:
     return host.partition(":")[2]
 
 
+@pytest.mark.slow
 def test_squid_takes_us_to_a_plain_registry(published: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     """Nobody but squid knows the name."""
     with squid({"registry.test": "127.0.0.1"}) as proxy:
@@ -205,6 +215,7 @@ def test_squid_takes_us_to_a_plain_registry(published: DockerRegistry, mirror: P
     assert published.tags("new/team/app") == ["1"]
 
 
+@pytest.mark.slow
 def test_squid_takes_us_to_a_registry_with_tls(published: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     """CONNECT; the handshake, client certificate and all, is with the registry."""
     folder = tmp_path / "nginx"
@@ -219,6 +230,7 @@ def test_squid_takes_us_to_a_registry_with_tls(published: DockerRegistry, mirror
     assert stored(tmp_path / "layout") == everything(IMAGE)
 
 
+@pytest.mark.slow
 def test_squid_wants_credentials(published: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     htpasswd = Program((needed("htpasswd"),), tmp_path)
     secrets = Path(f"/tmp/{tmp_path.name}-{tmp_path.parent.name}.htpasswd")
@@ -243,6 +255,7 @@ def test_squid_wants_credentials(published: DockerRegistry, mirror: Program, tmp
     assert stored(tmp_path / "layout") == everything(IMAGE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_squid_forbids_it(mirror: Program, scheme: str) -> None:
     with squid({"registry.test": "127.0.0.1"}, "http_access deny all") as proxy:
@@ -253,6 +266,7 @@ def test_squid_forbids_it(mirror: Program, scheme: str) -> None:
     assert "<html" not in refused.err.lower()
 
 
+@pytest.mark.slow
 def test_no_proxy_goes_past_squid(published: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     with squid({}, "http_access deny all") as proxy:
         env = {"HTTP_PROXY": f"http://{proxy}", "NO_PROXY": f"0.0.0.0/8,10.0.0.0/8:{port(published.host)}"}

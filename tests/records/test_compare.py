@@ -196,6 +196,7 @@ def test_a_record_agrees_with_itself(record: Record) -> None:
     assert compare(record, record).differences == []
 
 
+@pytest.mark.slow
 @strategies.THOROUGH
 @given(drawn.records(), st.data())
 def test_any_single_figure_that_is_changed_is_found(record: Record, data: st.DataObject) -> None:

@@ -32,12 +32,14 @@ def test_what_is_written_is_read_as_the_same(record: Record) -> None:
     assert parse_records(markdown(record).encode(), "it") == [record]
 
 
+@pytest.mark.slow
 @strategies.QUICK
 @given(st.lists(drawn.records(), min_size=2, max_size=3))
 def test_several_records_make_one_file(records: list[Record]) -> None:
     assert parse_records("\n".join(map(markdown, records)).encode(), "it") == records
 
 
+@pytest.mark.slow
 @strategies.QUICK
 @given(drawn.records())
 def test_nothing_that_is_written_moves_a_terminal(record: Record) -> None:
@@ -200,6 +202,7 @@ def _in_history(lines: bytes) -> bytes:
     return SEED.replace(b"```dockerfile\n", b"```dockerfile\n" + lines, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEAVY)
 def test_a_large_page_takes_no_longer_than_its_bytes(name: str) -> None:
     page = HEAVY[name]()

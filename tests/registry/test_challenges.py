@@ -128,6 +128,7 @@ def test_what_comes_before_the_mistake_counts(header: str, realms: list[str]) ->
     assert [realm for realm in found if realm is not None] == realms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "part",
     [

@@ -184,6 +184,7 @@ def slowly(registry: EmbeddedRegistry, *more: Action, times: int | None = None, 
     registry.fault(Fault(path=path, times=times, action=(*more, Slow(rate=20_000))))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("start", [0, 1, 4999, 9500])
 @pytest.mark.parametrize("connections", [None, 1, 2, 5, 20])
@@ -209,6 +210,7 @@ def test_one_connection_is_one_request(registry: EmbeddedRegistry) -> None:
     assert asked(registry) == [None]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("lie", [RequestHeader("Range"), *LIARS.values()])
 def test_who_lies_about_parts_is_read_to_its_end(registry: EmbeddedRegistry, lie: Action) -> None:
@@ -217,6 +219,7 @@ def test_who_lies_about_parts_is_read_to_its_end(registry: EmbeddedRegistry, lie
     assert download(registry, 0, 5000, connections=4) == [(0, DATA), (0, DATA)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("refusal", [Status(429), Status(503), Cut(after=None)])
 def test_a_registry_that_has_no_more_to_give_gives_one_stream(registry: EmbeddedRegistry, refusal: Action) -> None:

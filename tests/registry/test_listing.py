@@ -72,6 +72,7 @@ def test_a_link_that_makes_no_sense_spoils_no_other_header() -> None:
     assert parse_links(["<<<", "<a>; rel=next"]) == [("a", frozenset({"next"}))]
 
 
+@pytest.mark.slow
 @given(st.lists(nasty_text | st.text('<>;,="\\ rel next', max_size=60), max_size=3))
 @THOROUGH
 def test_no_link_header_is_too_strange(headers: list[str]) -> None:

@@ -100,6 +100,7 @@ def test_mirrors_are_asked_in_order_and_then_the_registry_itself(three: list[Emb
     assert asked(three) == [1, 3, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [Status(404), Status(500), Status(401), Status(403), Status(429), Cut(None), Cut(0), Status(200, body=b"<html>")],

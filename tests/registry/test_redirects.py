@@ -239,6 +239,7 @@ def test_what_is_written_is_not_sent_on(registry: EmbeddedRegistry, code: int) -
         assert other.requests == []
 
 
+@pytest.mark.slow
 def test_a_server_that_never_comes_to_its_answer_is_left(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     """CVE-2026-22815: 102 Processing, and again, and again."""
 

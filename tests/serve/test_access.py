@@ -97,6 +97,7 @@ def test_user_and_password_are_told_apart(layout: Path, tmp_path: Path) -> None:
         assert server.get("/v2/", Authorization=basic("a", "b:cc")).status == 401
 
 
+@pytest.mark.slow
 def test_those_who_are_known_do_not_wait_for_those_who_guess(layout: Path, tmp_path: Path) -> None:
     """Each guess costs a second or so of bcrypt; a known password costs none."""
     known = basic("ann", PASSWORD)

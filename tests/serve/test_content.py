@@ -146,6 +146,7 @@ def test_healed_content_is_served_again(server: Server, layout: Path, node: Blob
     assert server.get(path_of(node.digest)).body == node.data
 
 
+@pytest.mark.slow
 def test_manifest_that_was_broken_at_first_leads_to_its_blobs_when_healed(layout: Path) -> None:
     root = blob_path(layout, APP.root)
     replace_file(root, flipped(APP.data))
@@ -193,6 +194,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path
 AGED = [Blob.of(bytes([number]) * 100_000, OCI_LAYER) for number in range(3)]
 
 
+@pytest.mark.slow
 def test_change_in_place_with_the_old_times_shows(old: tuple[Server, Path]) -> None:
     server, layout = old
     path = blob_path(layout, AGED[0].digest)
@@ -293,6 +295,7 @@ def test_blob_is_right_where_the_system_has_less(layout: Path, monkeypatch: pyte
 # Many at once
 
 
+@pytest.mark.slow
 def test_many_who_ask_at_once_for_a_blob_that_was_not_hashed_all_get_it(server: Server) -> None:
     found: list[str] = []
     threads = [

@@ -124,6 +124,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", BROKEN)
 def test_request_that_is_none_is_answered_in_words_and_closed(layout: Path, how: str) -> None:
     with running(layout, idle_timeout=2.0) as server:
@@ -177,6 +178,7 @@ def ask(server: Server, path: str, receive: int = 4096) -> socket.socket:
     return connection
 
 
+@pytest.mark.slow
 def test_client_that_takes_nothing_is_let_go(layout: Path) -> None:
     with running(layout, send_timeout=1.0) as server:
         server.get(BLOB)
@@ -188,6 +190,7 @@ def test_client_that_takes_nothing_is_let_go(layout: Path) -> None:
         wait_for(lambda: open_files() <= files)
 
 
+@pytest.mark.slow
 def test_client_that_asks_again_and_again_and_reads_nothing_is_let_go(layout: Path) -> None:
     with running(layout, send_timeout=1.0) as server:
         connection = server.connect()
@@ -205,6 +208,7 @@ def test_client_that_asks_again_and_again_and_reads_nothing_is_let_go(layout: Pa
         connection.close()
 
 
+@pytest.mark.slow
 def test_client_that_is_slow_but_takes_something_gets_all(layout: Path) -> None:
     """Its pauses are shorter than the patience that it gets, and all of them together are longer."""
     with running(layout, send_timeout=4.0) as server, ask(server, BLOB, receive=200_000) as connection:
@@ -215,6 +219,7 @@ def test_client_that_is_slow_but_takes_something_gets_all(layout: Path) -> None:
         assert count + drain(connection) > HUGE.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [b"", b"GET /v2/ HTTP/1.1\r\n", b"GET /v2/ HTTP/1.1\r\nX: "])
 def test_request_that_never_ends_is_closed(layout: Path, start: bytes) -> None:
     """One byte now and then does not help (slowloris)."""
@@ -235,6 +240,7 @@ def test_request_that_never_ends_is_closed(layout: Path, start: bytes) -> None:
                 break
 
 
+@pytest.mark.slow
 def test_upload_that_never_ends_is_closed(layout: Path) -> None:
     with running(layout, idle_timeout=2.0) as server, server.connect() as connection:
         connection.sendall(b"PUT /v2/a/b/manifests/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
@@ -243,6 +249,7 @@ def test_upload_that_never_ends_is_closed(layout: Path) -> None:
         assert connection.recv(65536) == b""
 
 
+@pytest.mark.slow
 def test_others_are_served_while_many_sleep(layout: Path) -> None:
     with running(layout) as server:
         sleeping = [ask(server, BLOB) for _ in range(150)] + [server.connect() for _ in range(150)]

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.serve.process import serving
 from tests.serve.running import make_layout
 from tests.support.command import Mirror
@@ -103,6 +105,7 @@ def memory(pid: int, field: str) -> int:
     return int(found[1]) * 1024
 
 
+@pytest.mark.slow
 def test_ten_thousand_requests_over_two_hundred_connections(mirror: Mirror, tmp_path: Path) -> None:
     make_layout(tmp_path / "layout", {"docker.io/a/b:1": APP, "docker.io/a/huge:1": HUGE})
     command = mirror.command("serve", "layout", "--listen", "127.0.0.1:0")

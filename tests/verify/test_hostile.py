@@ -55,6 +55,7 @@ def measured(layout: Path, *flags: str) -> tuple[int, int]:
     return exit_code, memory
 
 
+@pytest.mark.slow
 def test_an_index_of_a_hundred_thousand_entries_is_read_in_bounded_memory(tmp_path: Path) -> None:
     entries = [named(missing(number), f"registry.example/team/image-{number}:v1") for number in range(100_000)]
     layouts.write_index(tmp_path, entries)
@@ -69,6 +70,7 @@ def test_an_index_beyond_its_own_cap_is_broken(tmp_path: Path) -> None:
     assert kinds(verified(tmp_path)) == {Kind.BROKEN_INDEX}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [b"[]", b"{}"])
 def test_an_index_that_would_fill_memory_is_broken(tmp_path: Path, value: bytes) -> None:
     layouts.write_index(tmp_path, [])
@@ -80,6 +82,7 @@ def test_an_index_that_would_fill_memory_is_broken(tmp_path: Path, value: bytes)
     assert memory < MOST_MEMORY
 
 
+@pytest.mark.slow
 def test_indexes_at_their_cap_are_read(tmp_path: Path) -> None:
     children = [{"mediaType": "a", "digest": images.digest_of(b"%d" % number), "size": 5} for number in range(38_000)]
     node = put(tmp_path, {"manifests": children})
@@ -131,6 +134,7 @@ def test_indexes_that_share_their_children_without_end_are_found(
     assert report.verdict == "not ok"
 
 
+@pytest.mark.slow
 def test_one_image_of_a_hundred_thousand_names_is_walked_once(tmp_path: Path) -> None:
     shared = put(tmp_path, {"manifests": [missing(number) for number in range(3000)]})
     layouts.write_index(tmp_path, [named(shared, f"a.example/b-{number}:v1") for number in range(20_000)])

@@ -105,6 +105,7 @@ def test_a_sample_of_nothing_is_refused(mirror: Mirror, layout: Path) -> None:
 # Samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 2, 7, 100])
 def test_over_all_samples_every_blob_is_hashed_once(layout: Path, parts: int) -> None:
     sizes = [verified(layout, sample=f"{part + 1}/{parts}").size for part in range(parts)]
@@ -243,6 +244,7 @@ def test_an_unfinished_report_is_never_ok(layout: Path) -> None:
     assert (report.verdict, report.exit_code) == (Verdict.INCOMPLETE, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_verification_shows_what_it_has_found(mirror: Mirror, layout: Path, number: int) -> None:
     layout.joinpath("blobs", *LAYERS[0].digest.split(":")).unlink()

@@ -83,6 +83,7 @@ def served(image: Image, layout: Path) -> bool:
     return read_content("a/b", entries, lambda node: contents.get(node.digest)).excess is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("refuses", [copied, verified, served])
 def test_each_walk_accepts_what_is_inside_the_limits_and_refuses_what_is_beyond(

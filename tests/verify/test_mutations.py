@@ -37,6 +37,7 @@ def changed(draw: st.DataObject, data: bytes) -> bytes:
     return data[:at] + (b"\0" + data[at:] if how == "add" else data[at + 1 :])
 
 
+@pytest.mark.slow
 @FEW
 @given(root=graphs(), draw=st.data())
 def test_any_changed_byte_of_a_blob_is_found_at_every_level_that_reads_it(root: Image, draw: st.DataObject) -> None:

@@ -213,6 +213,7 @@ def test_much_content_that_does_not_shrink_much_is_no_bomb() -> None:
     assert findings(packed, content, is_tar=False) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_ten_gigabytes_of_zeros_are_a_bomb() -> None:
     """Ten megabytes of members that are a megabyte of zeros each."""
