@@ -111,9 +111,6 @@ async def plan(
             tasks need are not planned.
         known: blobs that earlier plans found in their sinks; those that this plan finds are added.
         progress: notified of each blob.
-
-    Raises:
-        MirrorError: a sink could not be asked, unless `keep_going`.
     """
     progress = progress or NoProgress()
     known = set() if known is None else known
@@ -175,18 +172,10 @@ async def execute(
     known: set[BlobKey] | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Carry out a plan. Nothing is named before everything that it references is there.
+    """Carry out a plan, `jobs` blobs at once. Nothing is named before everything that it references is there.
 
-    Args:
-        plan: what to copy.
-        jobs: how many blobs to copy at once.
-        retry: how often to try again after a transient failure.
-        keep_going: if an image fails, note the error as its task's `failure` and go on.
-        known: the blobs that arrive are added.
-        progress: notified of each blob.
-
-    Raises:
-        MirrorError: the first failure of a task that is not optional, unless `keep_going`.
+    The blobs that arrive are added to `known`. The first error of a task that is not optional is raised; with
+    `keep_going`, it only becomes the task's `failure`.
     """
     executor = _Executor(plan, retry, keep_going, set() if known is None else known, progress or NoProgress())
     for task in plan.tasks:

@@ -95,11 +95,7 @@ async def copy_images(
 def _target(
     start: Location, end: Location, options: CopyOptions, client: Client | None, stack: AsyncExitStack
 ) -> ImageTarget:
-    """Prepare the target; `stack` closes it.
-
-    Raises:
-        UsageError: the target is not valid, or the options do not fit.
-    """
+    """Prepare the target; `stack` closes it."""
     if options.name and (end.ref or end.transport is Transport.REGISTRY):
         raise UsageError(f"{end} names the image, and so does --as.", hint="Use one of them.")
     if end.index is not None:
@@ -156,11 +152,7 @@ async def _copy_unattached(
     options: CopyOptions,
     stack: AsyncExitStack,
 ) -> Sequence[str]:
-    """Copy entries that could refer to an image but refer to none of these, unless images are renamed.
-
-    Returns:
-        A warning, if they were not copied.
-    """
+    """Copy entries that refer to other images than these; if images are renamed, return a warning instead."""
     if not (options.referrers and target.takes_referrers and isinstance(store, LocalImages)):
         return []
     unattached = store.unattached(engine.attached)

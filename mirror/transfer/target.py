@@ -42,30 +42,17 @@ class ImageTarget(ABC):
     renames = False
 
     def check(self, selection: PlatformSelection) -> None:
-        """Check everything that does not depend on the images.
-
-        Raises:
-            UsageError: the target cannot be written to, or the platforms do not fit.
-        """
+        """Raise UsageError if the target cannot be written to, or the platforms do not fit, whatever the images are."""
         return
 
     @abstractmethod
     def place(self, images: Sequence[StoreImage], where: str) -> list[ImageTransfer]:
-        """Name the images of the store `where` at the target.
-
-        Raises:
-            UsageError: a name is missing, or two images would have the same name.
-        """
+        """Name the images of the store `where` at the target; raise UsageError if a name is missing or used twice."""
 
     async def select(
         self, store: ImageStore, image: ImageTransfer, selection: PlatformSelection, retry: RetryPolicy
     ) -> SelectedImage:
-        """Walk the part of an image that is to be copied.
-
-        Raises:
-            NotFound: the image does not exist for a requested platform.
-            MirrorError: as `walk`.
-        """
+        """Walk the part of an image that is to be copied."""
         entry, manifests = image.at_source, store.manifests(image.image)
         present = await store.present(entry)
         selected = await select(manifests, entry.root, selection, image.image.label, retry, present)
@@ -90,13 +77,9 @@ class ImageTarget(ABC):
         """Return the sink for the content of an image."""
 
     def prepare(self, plan: Plan, jobs: int, *, optional: bool) -> int:
-        """Prepare to carry out a plan; `optional`: it contains tasks that may fail.
+        """Prepare to carry out a plan, and return how many blobs may be copied at once, at most `jobs`.
 
-        Returns:
-            How many blobs may be copied at once, at most `jobs`.
-
-        Raises:
-            StorageError: there is not enough space.
+        `optional`: it contains tasks that may fail. Raise StorageError if there is not enough space.
         """
         return jobs
 
