@@ -251,18 +251,15 @@ class _Executor:
         put = partial(task.sink.put, node.descriptor, stream.from_memory(node.data, task.name))
         try:
             await self._retry.run(put)
-        except BlobsUnknown:
-            await self._put_again(task, [link for link in node.document.links if link.digest in task.graph.blobs])
+        except BlobsUnknown:  # the sink claimed to have them: put them without asking, once for all tasks
+            async with self._repeating:
+                for link in node.document.links:
+                    key = (id(task.sink), link.digest)
+                    if link.digest in task.graph.blobs and key not in self._repeated:
+                        self._repeated.add(key)
+                        self._progress.advance(link, -link.size)
+                        await self._transfer(link, task.source, task.sink)
             await self._retry.run(put)
-
-    async def _put_again(self, task: CopyTask, blobs: Sequence[Descriptor]) -> None:
-        """Put blobs that the sink claimed to have but lacks, without asking, once for all tasks that need them."""
-        async with self._repeating:
-            for node in blobs:
-                if (id(task.sink), node.digest) not in self._repeated:
-                    self._repeated.add((id(task.sink), node.digest))
-                    self._progress.advance(node, -node.size)
-                    await self._transfer(node, task.source, task.sink)
 
     async def _name_in_order(self) -> None:
         """Name images in the order of the tasks, not of their completion: the same call gives the same result."""

@@ -15,11 +15,10 @@ from mirror.oci.reference import DOCKER_HUB, Reference, is_tag
 from mirror.registry import Client, RegistryOptions
 from mirror.report.transfers import TransferReport
 from mirror.retry import RetryPolicy
-from mirror.stores.images import StoreImage
+from mirror.stores.images import ImageStore, StoreImage
 from mirror.stores.local import LocalImages
 from mirror.stores.location import Location, Transport
 from mirror.stores.open import open_images
-from mirror.stores.remote import RegistryImages
 from mirror.text import count
 from mirror.transfer.engine import Engine, TransferOptions
 from mirror.transfer.image import ImageTransfer, only
@@ -121,9 +120,7 @@ def _target(
     return target
 
 
-def _placed(
-    start: Location, end: Location, store: LocalImages | RegistryImages, target: ImageTarget
-) -> list[ImageTransfer]:
+def _placed(start: Location, end: Location, store: ImageStore, target: ImageTarget) -> list[ImageTransfer]:
     """Name the images at the target. Its REF is a tag or a full name."""
     images = store.images()
     if end.ref and is_tag(end.ref) and not isinstance(target, RegistryTarget):
@@ -146,11 +143,7 @@ def _tagged(image: StoreImage, tag: str) -> tuple[StoreImage, str]:
 
 
 async def _copy_unattached(
-    engine: Engine,
-    store: LocalImages | RegistryImages,
-    target: ImageTarget,
-    options: CopyOptions,
-    stack: AsyncExitStack,
+    engine: Engine, store: ImageStore, target: ImageTarget, options: CopyOptions, stack: AsyncExitStack
 ) -> Sequence[str]:
     """Copy entries that refer to other images than these; if images are renamed, return a warning instead."""
     if not (options.referrers and target.takes_referrers and isinstance(store, LocalImages)):

@@ -11,16 +11,11 @@ from mirror.errors import InvalidContent, UsageError
 from mirror.layout import Entry
 from mirror.oci import platforms
 from mirror.oci.descriptor import Descriptor, Platform
-from mirror.retry import ONCE, RetryPolicy
+from mirror.retry import RetryPolicy
 
 
 async def select_for_docker(
-    source: Source,
-    entry: Entry,
-    name: str,
-    present: Keep,
-    platform: Platform | None,
-    retry: RetryPolicy = ONCE,
+    source: Source, entry: Entry, name: str, present: Keep, platform: Platform | None, retry: RetryPolicy
 ) -> SelectedImage:
     """Select and walk the one manifest of an image that docker is going to load as `name`.
 
