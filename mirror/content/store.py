@@ -109,7 +109,10 @@ class VerifiableStore(Protocol):
         ...
 
     def docker_manifest(self) -> bytes | None:
-        """Return the `manifest.json` of an archive, from which docker loads images; None if there is none."""
+        """Return the `manifest.json` of an archive, from which docker loads images; None if there is none.
+
+        Raise ContentError if it is too large.
+        """
         ...
 
     def leftovers(self) -> Iterator[Finding]:
