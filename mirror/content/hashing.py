@@ -125,8 +125,8 @@ def hash_blob(
     """Compare the size of a blob, then hash it and compare it with its digest, and close it.
 
     `size` is None if no descriptor names the blob. One thread can use one `buffer` for many calls. `advance` is called
-    with the number of bytes of each read; what it raises ends the check. `through` processes the content first; any bytes
-    that it does not read are read afterwards.
+    with the number of bytes of each read; what it raises ends the check. `through` processes the content first; the
+    bytes that it does not read are read afterwards.
     """
     if isinstance(opened, BlobCheck):
         return opened
