@@ -111,9 +111,6 @@ async def plan(
             tasks need are not planned.
         known: blobs that earlier plans found in their sinks; those that this plan finds are added.
         progress: notified of each blob.
-
-    Raises:
-        MirrorError: a sink could not be asked, unless `keep_going`.
     """
     progress = progress or NoProgress()
     known = set() if known is None else known
@@ -175,18 +172,10 @@ async def execute(
     known: set[BlobKey] | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Carry out a plan. Nothing is named before everything that it references is there.
+    """Carry out a plan, `jobs` blobs at once. Nothing is named before everything that it references is there.
 
-    Args:
-        plan: what to copy.
-        jobs: how many blobs to copy at once.
-        retry: how often to try again after a transient failure.
-        keep_going: if an image fails, note the error as its task's `failure` and go on.
-        known: the blobs that arrive are added.
-        progress: notified of each blob.
-
-    Raises:
-        MirrorError: the first failure of a task that is not optional, unless `keep_going`.
+    The blobs that arrive are added to `known`. The first error of a task that is not optional is raised; with
+    `keep_going`, it only becomes the task's `failure`.
     """
     executor = _Executor(plan, retry, keep_going, set() if known is None else known, progress or NoProgress())
     for task in plan.tasks:
@@ -262,18 +251,15 @@ class _Executor:
         put = partial(task.sink.put, node.descriptor, stream.from_memory(node.data, task.name))
         try:
             await self._retry.run(put)
-        except BlobsUnknown:
-            await self._put_again(task, [link for link in node.document.links if link.digest in task.graph.blobs])
+        except BlobsUnknown:  # the sink claimed to have them: put them without asking, once for all tasks
+            async with self._repeating:
+                for link in node.document.links:
+                    key = (id(task.sink), link.digest)
+                    if link.digest in task.graph.blobs and key not in self._repeated:
+                        self._repeated.add(key)
+                        self._progress.advance(link, -link.size)
+                        await self._transfer(link, task.source, task.sink)
             await self._retry.run(put)
-
-    async def _put_again(self, task: CopyTask, blobs: Sequence[Descriptor]) -> None:
-        """Put blobs that the sink claimed to have but lacks, without asking, once for all tasks that need them."""
-        async with self._repeating:
-            for node in blobs:
-                if (id(task.sink), node.digest) not in self._repeated:
-                    self._repeated.add((id(task.sink), node.digest))
-                    self._progress.advance(node, -node.size)
-                    await self._transfer(node, task.source, task.sink)
 
     async def _name_in_order(self) -> None:
         """Name images in the order of the tasks, not of their completion: the same call gives the same result."""

@@ -55,14 +55,9 @@ def compression(head: bytes) -> str | None:
 def unpacked(read: Callable[[], bytes], size: int) -> Iterator[bytes]:
     """Yield unpacked content piece by piece. The input is read to its end, unless it is broken.
 
-    Args:
-        read: returns the next bytes, at most a few megabytes; `b""` at the end.
-        size: bytes of the input, which determine how many it may unpack to.
-
-    Raises:
-        CorruptCompression: the input is corrupt or truncated.
-        UnsupportedCompression: the format is not supported, or it needs too much memory.
-        DecompressionBomb: the input unpacks to far more than any genuine layer.
+    `read` returns the next bytes, at most a few megabytes; `b""` at the end. The `size` of the input in bytes
+    determines how many it may unpack to: raise DecompressionBomb if there are more. Other errors are CorruptCompression
+    and UnsupportedCompression.
     """
     left = limit = min(max(FREE, RATIO * size), MOST)
     for piece in _pieces(read):

@@ -74,10 +74,6 @@ def copy_file(
         write: writes bytes, and keeps no reference to them.
         advance: called with the number of bytes of each read; what it raises ends the copy.
         at: the offset in the target file of the first byte to write; writes end at page boundaries.
-
-    Raises:
-        SizeMismatch: there are more bytes than `node.size`, or fewer.
-        DigestMismatch: the content does not match the digest.
     """
     got, last = body.start, memoryview(b"")
     with _CORES.occupied(), _Buffers(node.size) as buffers, _Hashing(check) as hashing:
@@ -136,10 +132,9 @@ class _Hashing:
         self._running: Future[None] | None = None
 
     def update(self, chunk: memoryview, *, last: bool) -> bool:
-        """Hash a chunk once the previous one is done. The `last` one is not worth a thread: most content has no other.
+        """Hash a chunk once the previous one is done, and return True if it is still being read, until the next call.
 
-        Returns:
-            True if the chunk is still being read, until the next call.
+        The `last` chunk is not worth a thread: most content has no other.
         """
         if self._running:
             self._running.result()

@@ -63,11 +63,7 @@ class Graph:
         return [child.digest for child in self.children if not child.is_index and child.digest not in self.absent]
 
     def check_hashable(self) -> None:
-        """Refuse content that cannot be verified, before anything is transferred.
-
-        Raises:
-            InvalidDigest: the algorithm of a digest is not supported.
-        """
+        """Raise InvalidDigest if some content cannot be verified, before anything is transferred."""
         for digest in (*self.nodes, *self.blobs):
             digest.hasher()
 
@@ -111,11 +107,7 @@ class Budget:
         self._level = 1
 
     def take(self, size: int) -> None:
-        """Count one manifest of `size` bytes before it is read; the read checks the size.
-
-        Raises:
-            LimitExceeded: it is one too many; it is not counted.
-        """
+        """Count one manifest of `size` bytes before it is read, or raise LimitExceeded; the read checks the size."""
         if self._count >= self._limits.manifests:
             raise LimitExceeded(f"{self._what}: more than {self._limits.manifests} {self._noun}s.")
         if self._size + size > self._limits.size:
@@ -124,11 +116,7 @@ class Budget:
         self._size += size
 
     def descend(self) -> None:
-        """Count one more level.
-
-        Raises:
-            LimitExceeded: it is one too many.
-        """
+        """Count one more level, or raise LimitExceeded."""
         self._level += 1
         if self._level > self._limits.levels:
             raise LimitExceeded(f"{self._what}: {self._noun}s nest more than {self._limits.levels} levels deep.")
@@ -155,18 +143,11 @@ class Walk:
             level = walk.descend(read(node) for node in level)
 
     `seen` holds the first descriptor of every digest; `blobs`, `foreign` and `absent` are as in `Graph`. Several roots
-    may be entered in turn; manifests below an earlier root are not returned again.
+    may be entered in turn; manifests below an earlier root are not returned again. `on_fault` is called with every
+    error and the descriptor concerned: if it raises, the walk ends; if it returns, the descriptor is not followed.
     """
 
     def __init__(self, budget: Budget, *, foreign: bool = False, on_fault: OnFault = fail) -> None:
-        """Prepare a walk.
-
-        Args:
-            budget: the limits.
-            foreign: treat foreign layers like other blobs.
-            on_fault: called with every error and the descriptor concerned. If it raises, the walk ends; if it returns,
-                the descriptor is not followed.
-        """
         self.seen: dict[Digest, Descriptor] = {}
         self.blobs: dict[Digest, Descriptor] = {}
         self.foreign: dict[Digest, Descriptor] = {}

@@ -71,11 +71,7 @@ class Reader(Protocol):
     size: int
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Read the next bytes into the buffer, and return how many; 0 at the end.
-
-        Raises:
-            OSError: it cannot be read.
-        """
+        """Read the next bytes into the buffer, and return how many; 0 at the end."""
         ...
 
     def changed(self) -> bool:
@@ -128,13 +124,9 @@ def hash_blob(
 ) -> BlobCheck:
     """Compare the size of a blob, then hash it and compare it with its digest, and close it.
 
-    Args:
-        opened: the blob, or the fault that kept it from being opened.
-        digest: its digest.
-        size: its size according to its descriptor; None if no descriptor names it.
-        buffer: a scratch buffer, which one thread can use for many calls.
-        advance: called with the number of bytes of each read; what it raises ends the check.
-        through: processes the content first; any bytes that it does not read are read afterwards.
+    `size` is None if no descriptor names the blob. One thread can use one `buffer` for many calls. `advance` is called
+    with the number of bytes of each read; what it raises ends the check. `through` processes the content first; the
+    bytes that it does not read are read afterwards.
     """
     if isinstance(opened, BlobCheck):
         return opened

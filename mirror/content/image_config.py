@@ -22,21 +22,13 @@ def platform_of(config: bytes) -> Platform | None:
 
 
 def diff_ids_of(config: bytes, what: str) -> list[Digest]:
-    """Return the diff_ids of an image config: the digests of the unpacked layers.
-
-    Raises:
-        ContentError: the config is broken.
-    """
+    """Return the diff_ids of an image config, the digests of the unpacked layers; raise ContentError if broken."""
     rootfs = Fields.load(config, what).nested("rootfs")
     return [Digest.parse(text) for text in rootfs.array("diff_ids")] if rootfs else []
 
 
 async def read_config(source: Source, image: Node, retry: RetryPolicy = ONCE) -> bytes | None:
-    """Return the verified config of an image; None for an artifact.
-
-    Raises:
-        MirrorError: it could not be read, or does not match its descriptor.
-    """
+    """Return the verified config of an image; None for an artifact."""
     config = image.document.config
     if config is None or config.media_type not in CONFIG_TYPES:
         return None

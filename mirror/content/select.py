@@ -73,20 +73,10 @@ async def select(
     retry: RetryPolicy = ONCE,
     there: Keep | None = None,
 ) -> SelectedImage:
-    """Walk the requested part of an image.
+    """Walk the requested part of the image below the published `root`; errors call it `image`.
 
-    Args:
-        source: where to read.
-        root: the published root.
-        choice: the requested platforms.
-        image: the name of the image, for messages.
-        retry: how often to try again, for each manifest.
-        there: accepts the children of indexes that the source has; None: it has all of them.
-
-    Raises:
-        NotFound: the image does not have a requested platform.
-        InvalidDigest: the algorithm of a digest is not supported.
-        MirrorError: as `walk`.
+    `there` accepts the children of indexes that the source has; None: it has all of them. Raise NotFound if the image
+    does not have a requested platform.
     """
     node = await read_node(source, root, retry)
     if root.artifact_type is None:  # a HEAD response does not tell it, and the entry in index.json has it
@@ -113,11 +103,7 @@ def names(graph: Graph) -> tuple[str, ...]:
 
 
 async def platforms_there(source: Source, graph: Graph) -> tuple[str, ...]:
-    """Return the platforms of a graph's images: as `names`, or if there is no index, the config's.
-
-    Raises:
-        MirrorError: the config cannot be read.
-    """
+    """Return the platforms of a graph's images: as `names`, or if there is no index, the config's."""
     known, node = names(graph), graph.nodes.get(graph.root.digest)
     config = None if known or node is None else await read_config(source, node)
     platform = platform_of(config) if config else None
@@ -171,11 +157,7 @@ async def _platform(source: Source, image: Node, graph: Graph, retry: RetryPolic
 def _check(offered: Platform | None, choice: PlatformSelection, image: str) -> list[str]:
     """Check that an image without an index is for the requested platform. Artifacts fit every platform.
 
-    Returns:
-        A warning if no platform was requested, and the image is not for this host's.
-
-    Raises:
-        NotFound: the image is not for a requested platform.
+    If no platform was requested, and the image is not for this host's, return a warning.
     """
     if offered is None or choice.all:
         return []

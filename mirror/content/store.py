@@ -41,11 +41,7 @@ class Dated(Source, Protocol):
     """A source that knows when content was created."""
 
     async def modified(self, node: Descriptor) -> float | None:
-        """Return the time of the blob `node` in seconds since the epoch, or None if it is unknown.
-
-        Raises:
-            MirrorError: the store could not be asked.
-        """
+        """Return the time of the blob `node` in seconds since the epoch, or None if it is unknown."""
         ...
 
 
@@ -96,10 +92,7 @@ class VerifiableStore(Protocol):
     def read(self, name: str, cap: int) -> bytes:
         """Return the content of a small file at the top: `oci-layout`, `index.json`.
 
-        Raises:
-            FileNotFoundError: it is not there.
-            BrokenLayout: it is not a regular file, or has more than `cap` bytes.
-            StorageError: it cannot be read.
+        Raise FileNotFoundError if it is not there, and BrokenLayout if it is not a regular file of at most `cap` bytes.
         """
         ...
 
@@ -108,11 +101,7 @@ class VerifiableStore(Protocol):
         ...
 
     def stored(self) -> Iterator[tuple[str, str]]:
-        """Yield all names below `blobs/`, as (algorithm, encoded). They need not be digests.
-
-        Raises:
-            StorageError: a directory cannot be read.
-        """
+        """Yield all names below `blobs/`, as (algorithm, encoded). They need not be digests."""
         ...
 
     def faults(self) -> Iterator[Finding]:
@@ -122,9 +111,7 @@ class VerifiableStore(Protocol):
     def docker_manifest(self) -> bytes | None:
         """Return the `manifest.json` of an archive, from which docker loads images; None if there is none.
 
-        Raises:
-            ContentError: it is too large.
-            StorageError: it cannot be read.
+        Raise ContentError if it is too large.
         """
         ...
 

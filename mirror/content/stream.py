@@ -73,24 +73,16 @@ class Verifier:
             self._hasher.update(chunk)
 
     def finish(self, what: str) -> None:
-        """Compare the hash with the digest; errors call the content `what`.
-
-        Raises:
-            DigestMismatch: the content does not match the digest.
-        """
+        """Raise DigestMismatch if the content does not match the digest; the error calls it `what`."""
         if not self._node.digest.matches(self._hasher):
             got = f"{self._node.digest.algorithm}:{self._hasher.hexdigest()}"
             raise DigestMismatch(what, want=self._node.digest, got=got)
 
 
 async def batches(body: BlobReader, node: Descriptor, size: int) -> AsyncIterator[Batch]:
-    """Collect chunks into batches of about `size` bytes, and check the size of the content.
+    """Collect chunks into batches of about `size` bytes; raise SizeMismatch at the first excess byte, or at the end.
 
     What arrives before a connection is cut is yielded before the error is raised, so that it need not be sent again.
-
-    Raises:
-        SizeMismatch: there are more bytes than `node.size` (raised at the first one), or fewer.
-        TransferError: the connection was cut.
     """
     got, held = body.start, 0
     batch: Batch = []
@@ -141,10 +133,6 @@ async def verified(body: BlobReader, node: Descriptor, size: int) -> AsyncIterat
 
     The last batch is withheld until the digest has been verified, so a receiver that knows the size never gets a
     complete wrong body.
-
-    Raises:
-        SizeMismatch: as `batches`.
-        DigestMismatch: the content does not match the digest.
     """
     check = Verifier(node)
     ready: Batch = []
@@ -163,12 +151,7 @@ async def verified(body: BlobReader, node: Descriptor, size: int) -> AsyncIterat
 
 
 async def read(body: BlobReader, node: Descriptor) -> bytes:
-    """Return small content as a whole, verified. The caller limits `node.size`.
-
-    Raises:
-        SizeMismatch: as `batches`.
-        DigestMismatch: the content does not match the digest.
-    """
+    """Return small content as a whole, verified. The caller limits `node.size`."""
     if body.fill:
         data = await to_thread(partial(_read_all, body, node, body.fill))
     else:

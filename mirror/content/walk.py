@@ -41,10 +41,6 @@ async def walk(
         embedded: use manifests that are embedded in descriptors instead of fetching them. The root's are always used.
         retry: how often to try again, for each manifest.
         on_fault: called with every error; by default, the first one ends the walk.
-
-    Raises:
-        ContentError: a manifest does not match its digest, is not valid, or contradicts another one.
-        MirrorError: a manifest could not be read, or the graph is larger than that of any genuine image.
     """
     steps = Walk(Budget(root.digest), foreign=foreign, on_fault=on_fault)
     graph = Graph(root, blobs=steps.blobs, foreign=steps.foreign, absent=steps.absent)
@@ -65,32 +61,18 @@ async def walk(
 
 
 async def leaves(source: Source, root: Descriptor, retry: RetryPolicy = ONCE) -> Graph:
-    """Fetch only the indexes below `root`; their other children are `absent`.
-
-    Raises:
-        MirrorError: as `walk`.
-    """
+    """Fetch only the indexes below `root`; their other children are `absent`."""
     return await walk(source, root, keep=lambda child: child.is_index, retry=retry)
 
 
 async def read_node(source: Source, node: Descriptor, retry: RetryPolicy = ONCE) -> Node:
-    """Fetch, check and parse one manifest.
-
-    Raises:
-        MirrorError: as `walk`.
-    """
+    """Fetch, check and parse one manifest."""
     data = await read_small(source, node, retry)
     return Node(node, data, manifest.parse(data, node.media_type, str(node.digest)))
 
 
 async def read_small(source: Source, node: Descriptor, retry: RetryPolicy = ONCE) -> bytes:
-    """Return the verified bytes of a manifest or a config.
-
-    Raises:
-        InvalidDigest: the algorithm of its digest is not supported.
-        InvalidContent: it is larger than a manifest or a config may be.
-        MirrorError: as `walk`.
-    """
+    """Return the verified bytes of a manifest or a config, which must not be larger than those may be."""
     if node.data is not None:
         return node.data
     node.digest.hasher()

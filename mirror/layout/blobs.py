@@ -55,12 +55,7 @@ class Blobs:
         self._opening = Lock()  # several threads hash at once
 
     def folder(self, algorithm: str, *, create: bool = False) -> Directory:
-        """Return the directory `blobs/<algorithm>`, which stays open until `close`.
-
-        Raises:
-            FileNotFoundError: it does not exist, and `create` is false.
-            BrokenLayout: it is a link or a file.
-        """
+        """Return the directory `blobs/<algorithm>`, open until `close`; raise FileNotFoundError if there is none."""
         with self._opening:
             if algorithm not in self._folders:
                 with self._root.sub("blobs", create=create) as blobs:
@@ -96,12 +91,7 @@ class Blobs:
         return opened.size
 
     def open(self, digest: Digest) -> int:
-        """Return a descriptor for reading the blob's regular file; the caller closes it.
-
-        Raises:
-            BrokenLayout: it is missing, or not a regular file.
-            StorageError: it cannot be read.
-        """
+        """Return a descriptor of the blob's regular file, which the caller closes; raise BrokenLayout without one."""
         opened = self.look(digest)
         if isinstance(opened, BlobFile):
             return opened.fd
@@ -114,11 +104,7 @@ class Blobs:
         )
 
     def stored(self) -> Iterator[tuple[str, str]]:
-        """Yield every name below `blobs/`, whatever has it, as (algorithm, encoded).
-
-        Raises:
-            StorageError: a directory cannot be read.
-        """
+        """Yield every name below `blobs/`, whatever has it, as (algorithm, encoded)."""
         try:
             with self._root.sub("blobs") as blobs:
                 algorithms = blobs.names()

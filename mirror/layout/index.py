@@ -69,11 +69,7 @@ class Entry:
 
 
 def check_layout_file(data: bytes) -> None:
-    """Check the content of an `oci-layout` file.
-
-    Raises:
-        BrokenLayout: it is not a JSON object with the only existing version.
-    """
+    """Check the content of an `oci-layout` file; raise BrokenLayout if it is not valid."""
     try:
         version = load_object(data, "oci-layout").get("imageLayoutVersion")
     except ContentError as error:
@@ -83,20 +79,12 @@ def check_layout_file(data: bytes) -> None:
 
 
 def entries(data: bytes) -> list[Entry]:
-    """Return the images that an `index.json` names.
-
-    Raises:
-        BrokenLayout: it is not a valid index.
-    """
+    """Return the images that an `index.json` names; raise BrokenLayout if it is not valid."""
     return parse(data)[1]
 
 
 def parse(data: bytes) -> tuple[JsonObject, list[Entry]]:
-    """Return the JSON object of an `index.json`, and the images that it names.
-
-    Raises:
-        BrokenLayout: it is not a valid index.
-    """
+    """Return the JSON object of an `index.json`, and the images in it; raise BrokenLayout if it is not valid."""
     if len(data) > CAP:
         raise BrokenLayout(f"index.json has {len(data)} bytes; the limit is {CAP}.")
     try:
@@ -118,12 +106,7 @@ class EntryFinder:
         self._where = where
 
     def find_all(self, texts: Iterable[str]) -> list[Entry]:
-        """Return the images that `texts` name, each once; all images if `texts` is empty.
-
-        Raises:
-            NotFound: there is no such image, or no image at all.
-            UsageError: a text could mean several images.
-        """
+        """Return the images that `texts` name, each once; all images if `texts` is empty. Errors are as in `find`."""
         if not self.entries:
             raise NotFound(f"{self._where} has no images.", hint="Pull an image into it first.")
         return list(dict.fromkeys(map(self.find, texts))) or list(self.entries)
@@ -131,9 +114,7 @@ class EntryFinder:
     def find(self, text: str) -> Entry:
         """Return the one image that `text` names: a digest, a name as it is stored, or a reference in any short form.
 
-        Raises:
-            NotFound: there is none; the hint lists the images that exist.
-            UsageError: there are several with different content.
+        Raise NotFound if there is none, and UsageError if there are several with different content.
         """
         matches = self._named(text)
         if not matches:  # a short name is the end of a full one, as `app:v1` of `host/team/app:v1`

@@ -46,11 +46,7 @@ class IndexEditor:
     """A parsed `index.json` that can be changed and written again."""
 
     def __init__(self, data: bytes) -> None:
-        """Parse the file.
-
-        Raises:
-            BrokenLayout: it is not a valid index.
-        """
+        """Parse the file; raise BrokenLayout if it is not valid."""
         self._document, found = parse(data)
         raws = self._document["manifests"] or []
         self._document["manifests"] = []  # stays in its position among the other fields
@@ -75,12 +71,8 @@ class IndexEditor:
     def add(self, name: str, root: Descriptor) -> Entry | None:
         """Make `name` point to `root`, and return the entry that is replaced, if any.
 
-        Args:
-            name: a full name; or the name in the annotations of `root`, if they contain no full name.
-            root: the image. Its annotations are kept, except a ref.name that another entry already has.
-
-        Raises:
-            InvalidReference: `name` is not a valid image name.
+        `name` is a full name, or the name in the annotations of `root` if they contain no full name. The annotations
+        are kept, except a ref.name that another entry already has.
         """
         new, given = Entry.of(root), names.given(root.annotations)
         bare = new.reference is None and new.name == name  # not unique: other images with this name stay

@@ -42,17 +42,13 @@ _LONGEST = 30.0  # seconds after which a smaller batch is written too
 
 
 class IndexWriter:
-    """The `index.json` of a layout that is open for writing. Call `load` before anything else."""
+    """The `index.json` of the layout `root`, open for writing. Call `load` before anything else.
+
+    `metadata` is its `.mirror`, where the lock is; files are written in `temporary` before they get their final name.
+    `read` returns the bytes of `index.json`.
+    """
 
     def __init__(self, root: Directory, metadata: Directory, temporary: Directory, read: Callable[[], bytes]) -> None:
-        """Prepare to write.
-
-        Args:
-            root: the layout's directory.
-            metadata: its `.mirror`, where the lock is.
-            temporary: where a file is written before it is moved to its final name.
-            read: returns the bytes of `index.json`; raises BrokenLayout if there is none.
-        """
         self._root, self._metadata, self._temporary, self._read = root, metadata, temporary, read
         self._memory = Lock()  # guards the fields below, which the event loop and the writing thread change
         self._editor = IndexEditor(EMPTY)
@@ -70,11 +66,7 @@ class IndexWriter:
             yield
 
     def load(self) -> None:
-        """Read the file.
-
-        Raises:
-            BrokenLayout: it is missing, or not a valid index.
-        """
+        """Read the file; raise BrokenLayout if it is missing or not valid."""
         data = self._read()
         self._editor, self._seen = IndexEditor(data), hashlib.sha256(data).digest()
 
@@ -86,8 +78,7 @@ class IndexWriter:
     def stage(self, change: Change[R]) -> R:
         """Make a change in memory, to be written with the next batch, and return its result.
 
-        Raises:
-            MirrorError: an earlier batch could not be written.
+        If an earlier batch could not be written, raise its error.
         """
         self._raise_failure()
         with self._memory:
@@ -97,12 +88,7 @@ class IndexWriter:
         return result
 
     async def flush(self) -> None:
-        """Write all staged changes now, durably.
-
-        Raises:
-            BrokenLayout: another program has broken the file.
-            StorageError: the disk refused this batch or an earlier one.
-        """
+        """Write all staged changes now, durably; raise the error of this batch or an earlier one."""
         async with self._flushing:
             if self._staged:
                 started = time.monotonic()
@@ -112,11 +98,7 @@ class IndexWriter:
 
     @asynccontextmanager
     async def batches(self) -> AsyncIterator[None]:
-        """Write staged changes in batches while the body runs, and the rest at the end, even if the body fails.
-
-        Raises:
-            MirrorError: as `flush`, unless the body fails.
-        """
+        """Write staged changes in batches while the body runs, and the rest at the end, even if the body fails."""
         try:
             async with BackgroundTasks() as tasks:
                 tasks.start(self._write_batches())

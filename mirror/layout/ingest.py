@@ -33,20 +33,15 @@ def partial_name(node: Descriptor) -> str:
 
 
 class Ingest:
-    """One blob that is being written to `file`. `reused` is the number of bytes that an earlier attempt had left."""
+    """One blob that is being written to `file`. `reused` is the number of bytes that an earlier attempt had left.
+
+    `batch` is how many bytes to hash and write at once. With `hard_link`, the blob may become a hard link to a file of
+    another layout.
+    """
 
     def __init__(
         self, node: Descriptor, partials: Directory, temporary: Directory, *, batch: int, hard_link: bool
     ) -> None:
-        """Open the partial file.
-
-        Args:
-            node: the blob.
-            partials: where partial files are.
-            temporary: where files without a name are created.
-            batch: bytes to hash and write at once.
-            hard_link: whether the blob may become a hard link to a file of another layout.
-        """
         self._verifier = Verifier(node)
         self.file: AtomicFile = AtomicFile.resume(partials, partial_name(node)) or AtomicFile.create(temporary)
         self.reused = self._size = 0  # bytes
@@ -54,14 +49,9 @@ class Ingest:
         self._linked = False  # whether `file` is another layout's file too
 
     async def receive(self, fetch: Fetch) -> float | None:
-        """Complete the blob and verify it. If an earlier attempt left wrong bytes, fetch it again from the start.
+        """Complete the blob, verify it, and return when the source says that it was last modified.
 
-        Returns:
-            When the source says that it was last modified.
-
-        Raises:
-            ContentError: the bytes are not what the descriptor says.
-            StorageError: the disk refused.
+        If an earlier attempt left wrong bytes, fetch it again from the start.
         """
         await to_thread_cancellable(self._load)
         self.reused = self._size
@@ -101,14 +91,7 @@ class Ingest:
             advance(count)
 
     def _share(self, fd: int) -> bool:
-        """Share the blocks of an open file of another layout, or link to it, instead of copying its bytes.
-
-        Returns:
-            Whether that was possible; if not, nothing has changed.
-
-        Raises:
-            SizeMismatch: the file does not have the size of the blob.
-        """
+        """Share the blocks of an open file of another layout, or link to it; return False if that is not possible."""
         link = AtomicFile.link(self._temporary, fd) if self._hard_link else None
         if link:
             self.file.discard()

@@ -28,16 +28,11 @@ from mirror.oci.digest import Digest
 class Layout:
     """An OCI image layout, open for reading; see `Layout.open`. Close it, or use it in `with`.
 
-    `damaged` collects the results of stored blobs that were asked for and are bad.
+    `damaged` collects the results of stored blobs that were asked for and are bad. With `remember`, a blob is hashed
+    only once, as long as its file does not change.
     """
 
     def __init__(self, root: Directory, *, remember: bool = True) -> None:
-        """Take over an open directory.
-
-        Args:
-            root: the layout's directory.
-            remember: hash a blob only once, as long as its file does not change.
-        """
         self.root, self.path = root, root.path
         self.blobs = Blobs(root)
         self.damaged: dict[Digest, BlobCheck] = {}
@@ -70,11 +65,7 @@ class Layout:
         return layout
 
     def check(self) -> None:
-        """Check `oci-layout` and `index.json`, and that `blobs` is a directory.
-
-        Raises:
-            BrokenLayout: one of them is missing or broken.
-        """
+        """Raise BrokenLayout if `oci-layout` or `index.json` is not valid, or `blobs` is not a directory."""
         index.check_layout_file(self.read("oci-layout", index.LAYOUT_CAP))
         self.entries()
         if self.root.kind("blobs") != stat.S_IFDIR:
@@ -146,12 +137,7 @@ class Layout:
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        """`Source`: open a stored blob, unverified.
-
-        Raises:
-            BrokenLayout: it is missing, not a regular file, or of the wrong size.
-            StorageError: it cannot be read.
-        """
+        """`Source`: open a stored blob, unverified; raise BrokenLayout if it is missing or of the wrong size."""
         fd = self.blobs.open(node.digest)
         reading = asyncio.Lock()
         try:
@@ -198,11 +184,7 @@ class Layout:
             os.close(fd)
 
     def read(self, name: str, cap: int) -> bytes:
-        """Return the content of a small file in the layout's directory.
-
-        Raises:
-            BrokenLayout: it is missing, not a regular file, or larger than `cap` bytes.
-        """
+        """Return a small file of the layout's directory; raise BrokenLayout if it is missing or exceeds `cap` bytes."""
         try:
             return self.root.read(name, cap)
         except FileNotFoundError:

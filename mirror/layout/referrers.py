@@ -61,11 +61,7 @@ def members(entry: Entry, graph: Graph) -> tuple[Digest, ...]:
 
 
 async def walk_entry(source: Source, entry: Entry, *, foreign: bool = True) -> Graph:
-    """Walk everything below an entry, except children that are intentionally absent.
-
-    Raises:
-        MirrorError: as `walk`.
-    """
+    """Walk everything below an entry, except children that are intentionally absent."""
     return await walk(source, entry.root, keep=lambda child: not entry.lacks(child), foreign=foreign)
 
 

@@ -20,12 +20,7 @@ class VerifiableLayout:
     """The content of a layout's directory, broken or not. Close it."""
 
     def __init__(self, path: Path) -> None:
-        """Open a directory; the path may contain links.
-
-        Raises:
-            NotFound: there is no such directory.
-            StorageError: the directory cannot be read.
-        """
+        """Open a directory; the path may contain links. Raise NotFound if there is no such directory."""
         if not is_directory(path):
             hint = "Choose a layout, an archive, or docker://IMAGE."
             raise NotFound(f"There is no directory {str(path)!r}.", hint=hint)

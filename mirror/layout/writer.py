@@ -94,11 +94,7 @@ class LayoutWriter(Layout):
                 yield layout
 
     async def _acquire(self, lock: Lock, exclusive: bool) -> None:
-        """Take the lock as step 1 says.
-
-        Raises:
-            StorageError: another writer does not release it.
-        """
+        """Take the lock as step 1 says."""
         if lock.take(wait=False):
             _clear(self._temporary)
         warning = asyncio.get_running_loop().call_later(
@@ -133,12 +129,7 @@ class LayoutWriter(Layout):
         return self._entries
 
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
-        """`Sink`: store verified bytes under their digest, as described at the top.
-
-        Raises:
-            ContentError: the bytes are not what the descriptor says; none of them are kept.
-            StorageError: the disk refused.
-        """
+        """`Sink`: store verified bytes under their digest, as described at the top."""
         if node.is_manifest and await self.has(node):  # a copy does not ask before it puts manifests
             return
         ingest = Ingest(node, self._partials, self._temporary, batch=self._batch, hard_link=self._hard_links)
@@ -156,34 +147,19 @@ class LayoutWriter(Layout):
         return min(status.st_size, node.size) if status and stat.S_ISREG(status.st_mode) else 0
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
-        """`Sink`: make `name` point to `root`, and store the annotations of `root` with it.
+        """`Sink`: make `name` point to `root`, store the annotations of `root` with it, and return the previous digest.
 
         The name is written to `index.json` with the next batch; see `mirror.layout.index_writer` and `flush`.
-
-        Returns:
-            What the name pointed to before.
-
-        Raises:
-            MirrorError: an earlier batch of names could not be written.
         """
         before = self._index.stage(lambda index: index.add(name, root))
         return before.root.digest if before else None
 
     async def flush(self) -> None:
-        """Write all names so far to `index.json`, durably.
-
-        Raises:
-            BrokenLayout: another program has broken `index.json`.
-            StorageError: the disk refused.
-        """
+        """Write all names so far to `index.json`, durably."""
         await self._index.flush()
 
     async def remove(self, entries: Iterable[Entry]) -> None:
-        """Remove entries from `index.json`, all at once; their blobs stay.
-
-        Raises:
-            MirrorError: as `flush`.
-        """
+        """Remove entries from `index.json`, all at once; their blobs stay."""
         for entry in entries:
             self._index.stage(partial(IndexEditor.remove, entry=entry))
         await self._index.flush()
@@ -229,11 +205,9 @@ class LayoutWriter(Layout):
 
 
 def refuse_foreign(path: Path) -> None:
-    """Refuse a directory that a layout must not be written to; a directory that does not exist is fine.
+    """Raise UsageError if a directory contains other things than a layout, or is a file; it need not exist.
 
-    Raises:
-        UsageError: it contains other things, or is not a directory.
-        BrokenLayout: it was a layout once; writing to it would lose the names of its images.
+    If it was a layout once, raise BrokenLayout: writing to it would lose the names of its images.
     """
     if not exists(path):
         return

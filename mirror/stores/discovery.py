@@ -24,7 +24,10 @@ from mirror.retry import RetryPolicy
 
 
 class Discovery:
-    """A search of one repository for all referrers of some images, and the referrers of those."""
+    """A search of one repository for all referrers of some images, and the referrers of those.
+
+    `layout` is where the images are pulled into, if it exists, and `known` are its entries by name.
+    """
 
     def __init__(
         self,
@@ -34,15 +37,6 @@ class Discovery:
         known: Mapping[str, Entry],
         retry: RetryPolicy,
     ) -> None:
-        """Prepare a search.
-
-        Args:
-            name: the full name of the repository.
-            repository: where to search.
-            layout: the layout that images are pulled into, if it exists.
-            known: its entries, by name.
-            retry: how often to try each request.
-        """
         self._name, self._repository, self._layout = name, repository, layout
         self._known, self._retry = known, retry
         self._source = FallbackSource(layout, repository)

@@ -50,20 +50,11 @@ class ImageStore(Protocol):
     is_local: bool
 
     def images(self, names: Sequence[str] = ()) -> list[StoreImage]:
-        """Return the images called `names`; all images at the location if `names` is empty.
-
-        Raises:
-            NotFound: there is no such image, or none at all.
-            UsageError: a name could mean several images.
-        """
+        """Return the images called `names`; all images at the location if `names` is empty."""
         ...
 
     async def resolve(self, image: StoreImage) -> Entry:
-        """Return the entry of an image: its root and names.
-
-        Raises:
-            MirrorError: a registry could not be reached, or does not have the image.
-        """
+        """Return the entry of an image: its root and names."""
         ...
 
     def manifests(self, image: StoreImage) -> Source:
@@ -75,19 +66,13 @@ class ImageStore(Protocol):
         ...
 
     async def present(self, entry: Entry) -> Keep:
-        """Return a predicate: which children of an image's indexes the store has.
-
-        Raises:
-            MirrorError: an index cannot be read.
-        """
+        """Return a predicate: which children of an image's indexes the store has."""
         ...
 
     async def referrers(self, images: Sequence[tuple[Entry, SelectedImage]]) -> list[FoundReferrers]:
-        """Find the referrers of images, and the referrers of those.
+        """Find the referrers of images, and the referrers of those; return a result for each image.
 
-        Returns:
-            A result for each image; images may share one. It includes failures: an image without its referrers is
-            still complete.
+        Images may share one. It includes failures: an image without its referrers is still complete.
         """
         ...
 

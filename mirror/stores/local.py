@@ -75,13 +75,7 @@ class LocalImages:
 
 
 async def open_local(location: Location, stack: AsyncExitStack, near: Path | None = None) -> LocalImages:
-    """Open a layout or an archive. If it is read from a pipe, its content is kept on the file system of `near`.
-
-    Raises:
-        NotFound: there is no such directory or file.
-        ContentError: it is not a layout or an archive of images, or it is broken.
-        StorageError: it cannot be read.
-    """
+    """Open a layout or an archive. If it is read from a pipe, its content is kept on the file system of `near`."""
     if location.transport is Transport.LAYOUT:
         return LocalImages(stack.enter_context(Layout.open(Path(location.where))), location)
     archive = await opened(location.where, near or Path(tempfile.gettempdir()))

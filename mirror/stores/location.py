@@ -57,12 +57,8 @@ class Location:
     def parse(cls, text: str, *, registry: bool = True) -> Location:
         """Parse a location as a user types it. A plain name is a path if that exists.
 
-        Args:
-            text: the location.
-            registry: whether a plain name can be an image of a registry; if not, it is always a path.
-
-        Raises:
-            UsageError: it is not a valid location, or its kind is not supported.
+        Otherwise, it can be an image of a registry, unless `registry` is false. Raise UsageError if the location is not
+        valid or not supported.
         """
         if text.startswith("docker://"):
             return cls(Transport.REGISTRY, text.removeprefix("docker://")).checked()
@@ -81,11 +77,7 @@ class Location:
         return _guess(text)
 
     def checked(self) -> Location:
-        """Return the location itself, after checking the image name of a registry location.
-
-        Raises:
-            InvalidReference: the name is not valid.
-        """
+        """Return the location itself, after checking the image name of a registry location."""
         Reference.parse(self.where)
         return self
 

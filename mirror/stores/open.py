@@ -19,17 +19,9 @@ from mirror.stores.remote import RegistryImages
 async def opened_images(
     what: str, images: Sequence[str], registries: RegistryOptions, retry: RetryPolicy
 ) -> AsyncIterator[LocalImages | RegistryImages]:
-    """Open the images at a location, with a client if it is in a registry.
+    """Open the images at a location as a user types it, with a client if it is in a registry.
 
-    Args:
-        what: the location, as a user types it.
-        images: names of images of a layout or an archive.
-        registries: how to connect to a registry.
-        retry: how often to try each request.
-
-    Raises:
-        UsageError: the location is an image of a registry, and `images` is not empty.
-        MirrorError: there is nothing at the location, or it cannot be read.
+    Raise UsageError if it is one image of a registry, and `images` names others.
     """
     location = Location.parse(what)
     remote = location.transport is Transport.REGISTRY
@@ -46,17 +38,9 @@ async def opened_images(
 async def open_images(
     location: Location, stack: AsyncExitStack, client: Client | None, retry: RetryPolicy, near: Path | None = None
 ) -> LocalImages | RegistryImages:
-    """Open the images at a location.
+    """Open the images at a location; `stack` closes what is opened, and a registry needs the `client`.
 
-    Args:
-        location: where they are.
-        stack: closes what is opened.
-        client: for a registry.
-        retry: how often to try each request.
-        near: a path on the file system that keeps the content of an archive from a pipe.
-
-    Raises:
-        MirrorError: there is nothing at the location, or it cannot be read.
+    `near` is a path on the file system that keeps the content of an archive from a pipe.
     """
     if location.transport is not Transport.REGISTRY:
         return await open_local(location, stack, near)

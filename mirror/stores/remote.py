@@ -53,11 +53,7 @@ class RegistryImages:
         return Entry(replace(root, annotations=origin), reference, reference.tag)
 
     def repository(self, reference: Reference) -> Repository | MirroredRepository:
-        """Return the repository of an image, with its mirrors. Images of the same repository share it.
-
-        Raises:
-            UsageError: the settings block it.
-        """
+        """Return the repository of an image, with its mirrors. Images of the same repository share it."""
         return self._opened(reference)[0]
 
     def source(self, image: StoreImage) -> Source:

@@ -1,4 +1,4 @@
-"""Images from one store to another: `pull`, `push`, `copy`, `export`, `import_` choose a source, a target and options.
+"""Images from one store to another. `pull`, `push`, `copy`, `export` and `import_` choose source, target and options.
 
 `engine`            carries them out, in batches: find, select, plan, copy, name
 `target`            layouts and archives as targets; `registry_target` for registries, which reads every tag back

@@ -15,11 +15,10 @@ from mirror.oci.reference import DOCKER_HUB, Reference, is_tag
 from mirror.registry import Client, RegistryOptions
 from mirror.report.transfers import TransferReport
 from mirror.retry import RetryPolicy
-from mirror.stores.images import StoreImage
+from mirror.stores.images import ImageStore
 from mirror.stores.local import LocalImages
 from mirror.stores.location import Location, Transport
 from mirror.stores.open import open_images
-from mirror.stores.remote import RegistryImages
 from mirror.text import count
 from mirror.transfer.engine import Engine, TransferOptions
 from mirror.transfer.image import ImageTransfer, only
@@ -95,11 +94,7 @@ async def copy_images(
 def _target(
     start: Location, end: Location, options: CopyOptions, client: Client | None, stack: AsyncExitStack
 ) -> ImageTarget:
-    """Prepare the target; `stack` closes it.
-
-    Raises:
-        UsageError: the target is not valid, or the options do not fit.
-    """
+    """Prepare the target; `stack` closes it."""
     if options.name and (end.ref or end.transport is Transport.REGISTRY):
         raise UsageError(f"{end} names the image, and so does --as.", hint="Use one of them.")
     if end.index is not None:
@@ -125,42 +120,29 @@ def _target(
     return target
 
 
-def _placed(
-    start: Location, end: Location, store: LocalImages | RegistryImages, target: ImageTarget
-) -> list[ImageTransfer]:
+def _placed(start: Location, end: Location, store: ImageStore, target: ImageTarget) -> list[ImageTransfer]:
     """Name the images at the target. Its REF is a tag or a full name."""
     images = store.images()
-    if end.ref and is_tag(end.ref) and not isinstance(target, RegistryTarget):
-        image, name = _tagged(only(images, end.ref, str(start)), end.ref)
-        if isinstance(target, DockerArchiveTarget):
-            return target.place([image], str(start))
-        return [ImageTransfer(image, name)]
-    return target.place(images, str(start))
-
-
-def _tagged(image: StoreImage, tag: str) -> tuple[StoreImage, str]:
-    """Give an image another tag. If its repository is unknown, the tag becomes its whole name, as in skopeo."""
+    if not (end.ref and is_tag(end.ref)) or isinstance(target, RegistryTarget):
+        return target.place(images, str(start))
+    image, name = only(images, end.ref, str(start)), end.ref
     if image.reference:
-        return image, f"{image.reference.name}:{tag}"
-    assert image.entry is not None, "an image without a reference is in a layout or an archive"
-    given = names.given(image.entry.root.annotations)
-    kept = {key: text for key, text in image.entry.root.annotations.items() if key not in given}
-    entry = Entry.of(replace(image.entry.root, annotations={**kept, names.REF_NAME: tag}))
-    return replace(image, entry=entry), tag
+        name = f"{image.reference.name}:{end.ref}"
+    else:  # its repository is unknown, so the tag becomes its whole name, as in skopeo
+        assert image.entry is not None, "an image without a reference is in a layout or an archive"
+        root = image.entry.root
+        annotations = {key: text for key, text in root.annotations.items() if key not in names.given(root.annotations)}
+        annotations[names.REF_NAME] = end.ref
+        image = replace(image, entry=Entry.of(replace(root, annotations=annotations)))
+    if isinstance(target, DockerArchiveTarget):
+        return target.place([image], str(start))
+    return [ImageTransfer(image, name)]
 
 
 async def _copy_unattached(
-    engine: Engine,
-    store: LocalImages | RegistryImages,
-    target: ImageTarget,
-    options: CopyOptions,
-    stack: AsyncExitStack,
+    engine: Engine, store: ImageStore, target: ImageTarget, options: CopyOptions, stack: AsyncExitStack
 ) -> Sequence[str]:
-    """Copy entries that could refer to an image but refer to none of these, unless images are renamed.
-
-    Returns:
-        A warning, if they were not copied.
-    """
+    """Copy entries that refer to other images than these; if images are renamed, return a warning instead."""
     if not (options.referrers and target.takes_referrers and isinstance(store, LocalImages)):
         return []
     unattached = store.unattached(engine.attached)

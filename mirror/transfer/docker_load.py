@@ -11,30 +11,16 @@ from mirror.errors import InvalidContent, UsageError
 from mirror.layout import Entry
 from mirror.oci import platforms
 from mirror.oci.descriptor import Descriptor, Platform
-from mirror.retry import ONCE, RetryPolicy
+from mirror.retry import RetryPolicy
 
 
 async def select_for_docker(
-    source: Source,
-    entry: Entry,
-    name: str,
-    present: Keep,
-    platform: Platform | None,
-    retry: RetryPolicy = ONCE,
+    source: Source, entry: Entry, name: str, present: Keep, platform: Platform | None, retry: RetryPolicy
 ) -> SelectedImage:
-    """Select and walk the one manifest of an image that docker is going to load.
+    """Select and walk the one manifest of an image that docker is going to load as `name`.
 
-    Args:
-        source: where to read.
-        entry: the image in its store.
-        name: its name in docker.
-        present: which children of its indexes the store has.
-        platform: the platform to select; None: this host's, if there are several.
-        retry: how often to try each request.
-
-    Raises:
-        NotFound: the image does not exist for this platform.
-        UsageError: docker cannot load it.
+    `present` accepts the children of its indexes that the store has. Without `platform`, and if there are several, the
+    one for this host is selected. Raise UsageError if docker cannot load it.
     """
     chosen = await _choose(source, entry, present, platform, retry)
     graph = await walk(source, chosen, retry=retry)

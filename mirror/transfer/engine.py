@@ -40,17 +40,10 @@ _ReferrerKey = tuple[int, str]  # a sink's id, and a name in it
 
 @dataclass(frozen=True, slots=True)
 class TransferOptions:
-    """Options for a transfer.
+    """Options for a transfer, as in `PullOptions` and `CopyOptions`.
 
-    Attributes:
-        selection: which platforms.
-        referrers: copy the referrers of each image with it.
-        find_attached: find the referrers of local images even if they are not copied, so that they do not count as
-            images.
-        keep_going: go on if an image fails.
-        dry_run: only plan.
-        jobs: how many blobs to copy at once.
-        retry: how often to try each request.
+    With `find_attached`, the referrers of local images are found even if they are not copied, so that they do not count
+    as images.
     """
 
     selection: PlatformSelection = field(default_factory=lambda: PlatformSelection(all=True))
@@ -85,11 +78,7 @@ class Engine:
         self.outcome = Outcome(verb, store.name)
 
     async def run(self, stack: AsyncExitStack, images: Sequence[ImageTransfer]) -> None:
-        """Transfer images. `stack` closes the target, which makes what was copied durable.
-
-        Raises:
-            MirrorError: an image failed, unless `keep_going`.
-        """
+        """Transfer images. `stack` closes the target, which makes what was copied durable."""
         self._names.update(image.name for image in images)
         self.outcome.expect(images)
         await overlapped(_batches(images), self._walk, lambda batch: self._copy(stack, batch))

@@ -68,9 +68,7 @@ async def export_layout(
     target = DockerArchiveTarget(archive, options.name) if for_docker else ArchiveTarget(archive, options.name)
     target.check(options.platforms)
     transfer = TransferOptions(
-        selection=options.platforms,
-        referrers=options.referrers and bool(images or for_docker),
-        jobs=FILES_AT_ONCE,
+        selection=options.platforms, referrers=options.referrers and bool(images or for_docker), jobs=FILES_AT_ONCE
     )
     async with AsyncExitStack() as stack:
         store = await open_local(Location(Transport.LAYOUT, str(layout)), stack)

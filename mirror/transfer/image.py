@@ -90,16 +90,9 @@ class ImageTransfer:
 
 
 def name_images(images: Sequence[StoreImage], given: str | None, where: str) -> list[ImageTransfer]:
-    """Name images in a layout or an archive: as in their store, or `given` if there is only one.
+    """Name images of the store `where` in a layout or an archive: as in their store, or `given` if there is only one.
 
-    Args:
-        images: the images.
-        given: the name that the user gives, if any.
-        where: the store, for messages.
-
-    Raises:
-        InvalidReference: `given` is not a valid image name.
-        UsageError: two images would have the same full name, and one of them would be lost.
+    Raise UsageError if two images would have the same full name, and one of them would be lost.
     """
     if given is not None:
         return [ImageTransfer(only(images, given, where), Reference.parse(given).stored)]
@@ -115,11 +108,7 @@ def name_images(images: Sequence[StoreImage], given: str | None, where: str) -> 
 
 
 def only(images: Sequence[StoreImage], name: str, where: str) -> StoreImage:
-    """Return the only image of `images`, the store `where`, which is to be called `name`.
-
-    Raises:
-        UsageError: there are several images.
-    """
+    """Return the only image of the store `where`, to be called `name`; raise UsageError if there are several."""
     if len(images) > 1:
         shown = ", ".join(image.label for image in images[:3]) + (", …" if images[3:] else "")
         raise UsageError(
@@ -131,10 +120,7 @@ def only(images: Sequence[StoreImage], name: str, where: str) -> StoreImage:
 def record(entry: Entry, selected: SelectedImage, holds: Callable[[Digest], bool]) -> SelectedImage:
     """Record in an image's annotations what is intentionally absent from it and what it was selected from.
 
-    Args:
-        entry: the image at its source.
-        selected: the part of it that is copied; foreign layers that the source has are added to its graph.
-        holds: tells whether the source has a foreign layer.
+    Foreign layers that the source `holds` are added to its graph.
     """
     graph = selected.graph
     for digest, layer in graph.foreign.items():

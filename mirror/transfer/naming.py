@@ -93,11 +93,7 @@ class PushTarget:
 
     @classmethod
     def parse(cls, text: str, mapping: NameMapping | None = None) -> PushTarget:
-        """Parse a target as a user types it.
-
-        Raises:
-            UsageError: it is not a registry host, with or without a path.
-        """
+        """Parse a target as a user types it."""
         registry, _, prefix = text.removeprefix("docker://").rstrip("/").partition("/")
         if registry in ("http:", "https:"):
             raise UsageError(
@@ -115,8 +111,7 @@ class PushTarget:
     def places(self, entries: Sequence[Entry]) -> dict[Reference, list[Entry]]:
         """Return the images by their references in the registry; images with the same content may share one.
 
-        Raises:
-            UsageError: two different images would have the same reference, or an image cannot have one.
+        Raise UsageError if two different images would have the same reference.
         """
         if self.mapping.name is not None and len(entries) > 1:
             raise UsageError(
@@ -135,12 +130,7 @@ class PushTarget:
         return places
 
     def place(self, entry: Entry) -> Reference:
-        """Return the reference of one image in the registry.
-
-        Raises:
-            UsageError: the layout does not record its repository, nothing is left of its path, or the full name is too
-                long.
-        """
+        """Return the reference of one image in the registry; raise UsageError if it cannot have one."""
         path, tag = self.mapping.path(entry.reference) if entry.reference else "", entry.tag
         if self.mapping.name is not None:
             path, _, given = self.mapping.name.partition(":")

@@ -97,11 +97,7 @@ async def pull_images(
 
 
 def _references(images: Sequence[str]) -> list[Reference]:
-    """Parse names, and drop duplicates.
-
-    Raises:
-        UsageError: two different images would have the same name.
-    """
+    """Parse names, and drop duplicates."""
     references: dict[str, Reference] = {}
     for reference in map(Reference.parse, images):
         other = references.setdefault(reference.stored, reference)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from mirror.content.finding import Finding, Severity
 from mirror.content.graph import Graph
@@ -13,31 +13,26 @@ from mirror.oci.referrers import Tagged, referrers_tag
 from mirror.registry import Repository
 from mirror.text import count
 from mirror.transfer.image import ImageTransfer
-from mirror.transfer.referrers import ReferrerCopies
 from mirror.verify.receipt_document import ReceiptImage, ReceiptReferrers, receipt_content
 
 
 def pushed(image: ImageTransfer, repository: Repository) -> ReceiptImage:
     """Return the receipt of an image in a repository."""
-    label, place, digest, copies = image.image.label, image.at_target, image.at_source.root.digest, image.referrers
+    label, place, digest = image.image.label, image.at_target, image.at_source.root.digest
     if image.failure or image.selected is None:
         return ReceiptImage.of(label, place, digest, error=str(image.failure))
-    graphs = [image.graph, *(task.graph for task in copies.arrived())] if copies else [image.graph]
+    graphs, tags, failure = [image.graph], list[Tagged](), ""
+    if copies := image.referrers:
+        tasks = list(copies.arrived())
+        graphs += [task.graph for task in tasks]
+        tags += [Tagged(task.name, task.root.digest) for task in tasks if ":" not in task.name]  # cosign's
+        for subject, members in sorted(unlisted(repository, graphs).items()):  # without the referrers API
+            if subject in copies.lists:
+                tags.append(Tagged(referrers_tag(subject), copies.lists[subject], tuple(members)))
+        failure = str(copies.summary().error or "")
     content = {part.digest: part for graph in graphs for part in receipt_content(graph)}
-    tags = tuple(_tags(copies, unlisted(repository, graphs))) if copies else ()
-    failure = copies.summary().error if copies else None
-    referrers = ReceiptReferrers(tags, str(failure) if failure else None)
+    referrers = ReceiptReferrers(tuple(tags), failure or None)
     return ReceiptImage.of(label, place, digest, image.chosen.platforms, tuple(content.values()), referrers=referrers)
-
-
-def _tags(copies: ReferrerCopies, unlisted: Mapping[Digest, Iterable[Digest]]) -> Iterator[Tagged]:
-    """Yield the tags that lead to referrers: cosign's, and the lists in a registry without the referrers API."""
-    for task in copies.arrived():
-        if ":" not in task.name:
-            yield Tagged(task.name, task.root.digest)
-    for subject, members in sorted(unlisted.items()):
-        if subject in copies.lists:
-            yield Tagged(referrers_tag(subject), copies.lists[subject], tuple(members))
 
 
 def unlisted(repository: Repository, graphs: Iterable[Graph]) -> dict[Digest, dict[Digest, Node]]:

@@ -33,7 +33,11 @@ _AT_ONCE = 4  # images that are read back concurrently
 
 
 class RegistryTarget(ImageTarget):
-    """Repositories of one registry. `receipts` describe the pushed images, if `receipt` is set."""
+    """Repositories of one registry. `where` names each image, or is the name of the one image.
+
+    With `receipt`, every byte is read back, and `receipts` describe the pushed images. With `keep_going`, the error of
+    an image is kept in it.
+    """
 
     takes_foreign = False
     renames = True
@@ -48,16 +52,6 @@ class RegistryTarget(ImageTarget):
         receipt: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        """Prepare to push.
-
-        Args:
-            client: connects to the registry.
-            where: names each image, or is the name of the one image.
-            retry: how often to try each request.
-            keep_going: keep the error of an image in it, and go on.
-            receipt: read every byte back.
-            progress: is told about reading back.
-        """
         self.receipts: list[ReceiptImage] = []
         self._client, self._where, self._retry = client, where, retry
         self._keep_going, self._receipt, self._progress = keep_going, receipt, progress
@@ -108,12 +102,7 @@ class RegistryTarget(ImageTarget):
         return self._dry.setdefault(repository.name, ReadOnlySink(repository))
 
     async def finish(self, images: Sequence[ImageTransfer]) -> None:
-        """Read every tag back, and list referrers that the registry does not list; for a receipt, read every byte.
-
-        Raises:
-            DigestMismatch: the registry serves something else than was pushed.
-            MirrorError: it could not be reached, unless `keep_going`.
-        """
+        """Read every tag back, and list referrers that the registry does not list; for a receipt, read every byte."""
 
         async def read_back_name(image: ImageTransfer) -> None:
             if not is_list(image.copied):  # a list has become part of the registry's own list

@@ -35,37 +35,26 @@ class ImageTarget(ABC):
     """A store that images are copied to.
 
     `takes_referrers`, `takes_foreign`: it can hold referrers, and foreign layers. `renames`: images may get new names.
+    `name` is the new name of the one image, if any.
     """
 
+    name: str | None = None
     takes_referrers = True
     takes_foreign = True
     renames = False
 
     def check(self, selection: PlatformSelection) -> None:
-        """Check everything that does not depend on the images.
-
-        Raises:
-            UsageError: the target cannot be written to, or the platforms do not fit.
-        """
+        """Raise UsageError if the target cannot be written to, or the platforms do not fit, whatever the images are."""
         return
 
-    @abstractmethod
     def place(self, images: Sequence[StoreImage], where: str) -> list[ImageTransfer]:
-        """Name the images of the store `where` at the target.
-
-        Raises:
-            UsageError: a name is missing, or two images would have the same name.
-        """
+        """Name the images of the store `where` at the target; raise UsageError if a name is missing or used twice."""
+        return name_images(images, self.name, where)
 
     async def select(
         self, store: ImageStore, image: ImageTransfer, selection: PlatformSelection, retry: RetryPolicy
     ) -> SelectedImage:
-        """Walk the part of an image that is to be copied.
-
-        Raises:
-            NotFound: the image does not exist for a requested platform.
-            MirrorError: as `walk`.
-        """
+        """Walk the part of an image that is to be copied."""
         entry, manifests = image.at_source, store.manifests(image.image)
         present = await store.present(entry)
         selected = await select(manifests, entry.root, selection, image.image.label, retry, present)
@@ -90,13 +79,9 @@ class ImageTarget(ABC):
         """Return the sink for the content of an image."""
 
     def prepare(self, plan: Plan, jobs: int, *, optional: bool) -> int:
-        """Prepare to carry out a plan; `optional`: it contains tasks that may fail.
+        """Prepare to carry out a plan, and return how many blobs may be copied at once, at most `jobs`.
 
-        Returns:
-            How many blobs may be copied at once, at most `jobs`.
-
-        Raises:
-            StorageError: there is not enough space.
+        `optional`: it contains tasks that may fail. Raise StorageError if there is not enough space.
         """
         return jobs
 
@@ -110,7 +95,7 @@ class ImageTarget(ABC):
 
 
 class LayoutTarget(ImageTarget):
-    """A layout; `name` is the new name of the one image, if any. `writer` is set once it is open for writing."""
+    """A layout. `writer` is set once it is open for writing."""
 
     writer: LayoutWriter | None = None
 
@@ -124,9 +109,6 @@ class LayoutTarget(ImageTarget):
 
     def check(self, selection: PlatformSelection) -> None:
         refuse_foreign(self.path)
-
-    def place(self, images: Sequence[StoreImage], where: str) -> list[ImageTransfer]:
-        return name_images(images, self.name, where)
 
     async def open(self, stack: AsyncExitStack, *, dry_run: bool) -> None:
         if dry_run:
@@ -156,7 +138,7 @@ class LayoutTarget(ImageTarget):
 
 
 class ArchiveTarget(ImageTarget):
-    """An OCI archive; `-` is stdout. `name` is the new name of the one image, if any."""
+    """An OCI archive; `-` is stdout."""
 
     for_docker = False
 
@@ -164,9 +146,6 @@ class ArchiveTarget(ImageTarget):
         self.archive, self.name = archive, name
         self.renames = name is not None
         self._writer: ArchiveWriter | None = None
-
-    def place(self, images: Sequence[StoreImage], where: str) -> list[ImageTransfer]:
-        return name_images(images, self.name, where)
 
     async def open(self, stack: AsyncExitStack, *, dry_run: bool) -> None:
         if not dry_run:
