@@ -1,4 +1,4 @@
-"""Retries of operations that failed transiently."""
+"""Retries: how often, and after how long. Errors say themselves whether they are `transient`."""
 
 from __future__ import annotations
 

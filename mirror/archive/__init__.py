@@ -10,4 +10,6 @@
 `verifiable`        an archive as a store that can be verified
 `member_writer`     one blob of an archive that is being written
 `writer`            an archive as a sink
+
+A new kind of archive is recognised by its content in `files`, and by its name in `mirror.stores.location`.
 """

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how results are shown."""
+"""Options that several commands share, and how results are shown. `remote` has those about registries."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from mirror.concurrency import map_concurrently
 from mirror.content import stream
-from mirror.content.graph import Budget, Graph, Keep, OnFault, Walk, fail
+from mirror.content.graph import Graph, Keep, OnFault, Walk, fail
+from mirror.content.limits import Budget
 from mirror.content.store import Source
 from mirror.errors import InvalidContent, MirrorError
 from mirror.oci import manifest

@@ -1,11 +1,11 @@
 """OCI image layouts on disk (OCI image-spec, image-layout.md).
 
-`blobs`           stored content by digest: find, open and list it
+`blobs`           stored content by digest: find, open and list it, unverified
 `names`           the annotations that name the images of a layout, ours and those of other tools
 `index`           index.json, parsed: its entries, and finding them by name
 `index_editor`    index.json, changed in memory
 `index_writer`    index.json on disk, written in batches
-`reader`          a layout as a source; nothing is ever created
+`reader`          a layout as a source; `has` hashes a blob before it is reused
 `ingest`          a blob that is being written, and how an interrupted one resumes
 `writer`          a layout as a sink
 `referrers`       entries that refer to other entries

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from mirror.archive.reader import Archive
 from mirror.concurrency import map_concurrently
-from mirror.content.graph import MOST_BYTES, Graph, affordable
+from mirror.content.graph import Graph
+from mirror.content.limits import MOST_BYTES, affordable
 from mirror.content.store import Source
 from mirror.content.walk import read_small, walk
 from mirror.errors import InvalidContent, UsageError

@@ -12,7 +12,7 @@ import aiohttp
 
 from mirror.config.registriesconf import RegistriesConf
 from mirror.content.stream import batch_size
-from mirror.ratelimit import Usage
+from mirror.quota import Usage
 from mirror.registry.auth.credential_store import CredentialStore
 from mirror.registry.http import CONNECT_TIMEOUT, Registry, SharedLimits
 from mirror.registry.options import RegistryOptions

@@ -1,7 +1,8 @@
 """Requests to one registry: authenticated, throttled, with redirects followed.
 
 Credentials are sent to the registry's own origin (scheme, host and port) and to the token server that it names, nowhere
-else: redirects are followed here, and not by aiohttp, without `Authorization` as soon as the origin changes.
+else: redirects are followed here, and not by aiohttp, without `Authorization` as soon as the origin changes. Headers
+of all requests are set in `mirror.registry.client`.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from yarl import URL
 
 from mirror.errors import InvalidContent, TransferError
 from mirror.oci.reference import DOCKER_HUB
-from mirror.ratelimit import Quota
+from mirror.quota import Quota
 from mirror.registry import push_errors
 from mirror.registry.auth.authenticator import Authenticator, FindCredentials, Rejection
 from mirror.registry.options import RegistryOptions
 from mirror.registry.transport.addresses import is_loopback
 from mirror.registry.transport.errors import iter_body, translate_errors
 from mirror.registry.transport.rate_limit import RateLimit, rate_limited
-from mirror.registry.transport.request import Request
+from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.responses import response_error, retry_after
 from mirror.registry.transport.route import OpenSession, Route
 from mirror.registry.transport.throttle import Throttle

@@ -16,7 +16,7 @@ import aiohttp
 from mirror.errors import InvalidContent, NotFound, TransferError
 from mirror.oci.reference import is_tag
 from mirror.registry.http import Registry
-from mirror.registry.transport.request import Request
+from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.responses import HTML_HINT, is_html
 from mirror.registry.transport.urls import parse_http_url
 from mirror.retry import ONCE, RetryPolicy

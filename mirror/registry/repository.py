@@ -26,7 +26,7 @@ from mirror.registry import push_errors
 from mirror.registry.blobs.download import download, last_modified
 from mirror.registry.blobs.upload import BlobUploader
 from mirror.registry.http import Registry
-from mirror.registry.transport.request import Request
+from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.responses import refuse_html
 
 _ACCEPT = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror.errors import MirrorError, PartialFailure, StorageError
-from mirror.ratelimit import Usage
+from mirror.quota import Usage
 from mirror.text import count, size
 
 

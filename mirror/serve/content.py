@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from mirror.content.graph import MOST_MANIFESTS, Budget, Limits, Walk
+from mirror.content.graph import Walk
+from mirror.content.limits import MOST_MANIFESTS, Budget, Limits
 from mirror.errors import ContentError, LimitExceeded, MirrorError
 from mirror.layout import Entry
 from mirror.oci import manifest

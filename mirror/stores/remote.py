@@ -17,7 +17,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.registry import Client, ForeignLayers, MirroredRepository, Referrers, Repository, open_source
 from mirror.retry import RetryPolicy
-from mirror.stores.discovery import Discovery
+from mirror.stores.find_referrers import Discovery
 from mirror.stores.images import StoreImage
 
 _AT_ONCE = 4  # repositories that are searched for referrers concurrently

@@ -1,4 +1,4 @@
-"""Pull: from registries into a layout."""
+"""Pull: from registries into a layout. `mirror.transfer.engine` carries it out."""
 
 from __future__ import annotations
 

@@ -14,8 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mirror.content.finding import Finding, Kind, Severity, reason
-from mirror.content.graph import Budget, Walk, affordable, ignore
+from mirror.content.graph import Walk, ignore
 from mirror.content.hashing import hash_blob, keep
+from mirror.content.limits import Budget, affordable
 from mirror.content.store import VerifiableStore
 from mirror.errors import ContentError, InvalidContent, UsageError
 from mirror.layout import Entry, index

@@ -18,7 +18,8 @@ from functools import partial
 from mirror.concurrency import map_concurrently, to_thread
 from mirror.content.finding import Finding, Kind, Severity, reason
 from mirror.content.finding_text import Fact
-from mirror.content.graph import Graph, affordable
+from mirror.content.graph import Graph
+from mirror.content.limits import affordable
 from mirror.content.select import names
 from mirror.content.store import Progress, Source
 from mirror.content.walk import read_small, walk

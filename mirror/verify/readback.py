@@ -1,6 +1,7 @@
 """Read images back from a registry: resolve every tag, fetch and hash every byte, and report all findings.
 
-A HEAD response is only the registry's claim; this is the proof.
+A HEAD response is only the registry's claim; this is the proof, for receipts and `verify docker://IMAGE`. Every push
+reads its tags back in `mirror.transfer.registry_target`.
 """
 
 from __future__ import annotations

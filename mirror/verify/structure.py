@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from mirror.content.finding import Finding, Kind, Severity, reason
-from mirror.content.graph import FREE_LINKS, SHARED, Budget
+from mirror.content.limits import FREE_LINKS, SHARED, Budget
 from mirror.content.store import VerifiableStore
 from mirror.errors import BrokenLayout, InvalidDigest, LimitExceeded, StorageError
 from mirror.layout import Entry

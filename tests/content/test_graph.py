@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.content import graph
-from mirror.content.graph import Budget, Graph, Limits, Walk
+from mirror.content import limits
+from mirror.content.graph import Graph, Walk
+from mirror.content.limits import Budget, Limits
 from mirror.content.stream import BlobReader
 from mirror.content.walk import leaves, walk
 from mirror.errors import (
@@ -271,7 +272,7 @@ def children(count: int, size: int = 10) -> Iterable[dict[str, object]]:
 @pytest.mark.parametrize(
     ("nodes", "says"),
     [
-        (children(graph.MOST_MANIFESTS), "more than 10000 manifests"),
+        (children(limits.MOST_MANIFESTS), "more than 10000 manifests"),
         (children(17, MANIFEST_CAP), "more than 67108864 bytes"),
         (children(1, 2**62), "more than 67108864 bytes"),
         (children(2, 2**62), "more than 67108864 bytes"),

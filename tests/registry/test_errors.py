@@ -21,7 +21,7 @@ from yarl import URL
 from mirror.errors import DigestMismatch, MirrorError, StorageError, TransferError, Unauthorized
 from mirror.registry.transport.addresses import ForbiddenAddress
 from mirror.registry.transport.errors import translate_errors
-from mirror.registry.transport.request import Request
+from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.responses import response_error
 from mirror.registry.transport.urls import redact
 from tests.support.strategies import THOROUGH, json_values, nasty_text

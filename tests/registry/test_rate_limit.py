@@ -7,7 +7,7 @@ import pytest
 
 from mirror.errors import TransferError
 from mirror.registry.transport.rate_limit import MIN_RATE, RateLimit, rate_limited
-from mirror.registry.transport.request import Request
+from mirror.registry.transport.request_text import Request
 
 REQUEST = Request("GET", "https://registry.example/x", "registry.example")
 

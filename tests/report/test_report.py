@@ -15,7 +15,7 @@ from mirror.content.finding import Finding, Kind, Severity
 from mirror.errors import ContentError, MirrorError, PartialFailure, StorageError
 from mirror.oci.descriptor import Platform
 from mirror.oci.digest import Digest
-from mirror.ratelimit import Quota, Usage
+from mirror.quota import Quota, Usage
 from mirror.records import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
 from mirror.records.json import to_json as records_json
 from mirror.registry.login import LoginResult, LogoutResult, StoredLogin

@@ -10,8 +10,8 @@ from hypothesis import given
 
 from mirror import verify_layout
 from mirror.content.finding import Kind
-from mirror.content.graph import DEEPEST, MOST_BYTES, MOST_MANIFESTS
 from mirror.content.hashing import MISSING, BlobCheck, Reader
+from mirror.content.limits import DEEPEST, MOST_BYTES, MOST_MANIFESTS
 from mirror.content.walk import walk
 from mirror.errors import LimitExceeded, MirrorError
 from mirror.layout import Entry, index

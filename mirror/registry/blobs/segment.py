@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 import aiohttp
 
 from mirror.errors import MirrorError, TransferError
-from mirror.registry.transport.request import Request
+from mirror.registry.transport.request_text import Request
 
 SEGMENT = 4 * 1024 * 1024  # bytes of one segment, and of its buffer
 

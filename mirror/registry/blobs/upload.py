@@ -16,7 +16,7 @@ from mirror.oci.digest import Digest
 from mirror.registry import push_errors
 from mirror.registry.blobs.upload_session import UploadSession
 from mirror.registry.http import Registry
-from mirror.registry.transport.request import Request
+from mirror.registry.transport.request_text import Request
 
 _OPENED = frozenset({202})
 _MOUNTED = frozenset({201, 202})

@@ -19,7 +19,7 @@ from functools import partial
 from itertools import chain
 
 from mirror.concurrency import map_concurrently
-from mirror.content.graph import Budget, Limits
+from mirror.content.limits import Budget, Limits
 from mirror.content.store import Source
 from mirror.content.walk import read_node
 from mirror.errors import ContentError, LimitExceeded, MirrorError, NotFound, TransferError

@@ -17,7 +17,7 @@ import aiohttp
 
 from mirror.errors import MirrorError, TransferError
 from mirror.registry.transport.addresses import ForbiddenAddress
-from mirror.registry.transport.request import Request
+from mirror.registry.transport.request_text import Request
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from time import monotonic
 
 from mirror.errors import TransferError
-from mirror.registry.transport.request import Request
+from mirror.registry.transport.request_text import Request
 
 MIN_RATE = 1024  # bytes per second, below which a server is stalling
 

@@ -11,7 +11,7 @@ import aiohttp
 
 from mirror.errors import InvalidContent, TransferError, Unauthorized
 from mirror.registry.transport.errors import PROXY_AUTH_HINT, TRANSIENT
-from mirror.registry.transport.request import Request
+from mirror.registry.transport.request_text import Request
 
 HTML_HINT = "It may be a login page, or a proxy's error page. Open the URL in a browser, or check NO_PROXY."
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror.ratelimit import Quota
+from mirror.quota import Quota
 from tests.support.strategies import QUICK, nasty_text
 
 
