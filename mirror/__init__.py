@@ -56,17 +56,17 @@ if TYPE_CHECKING:
     from mirror.layout import Layout
     from mirror.manage.inspect import InspectOptions, inspect_images
     from mirror.manage.ls import list_images
-    from mirror.manage.prune import prune_layout
-    from mirror.manage.repair import repair_layout
+    from mirror.manage.prune import PruneOptions, prune_layout
+    from mirror.manage.repair import RepairOptions, repair_layout
     from mirror.manage.rm import remove_image
-    from mirror.manage.tags import list_tags
+    from mirror.manage.tags import TagOptions, list_tags
     from mirror.oci.descriptor import Descriptor, Platform
     from mirror.oci.digest import Digest
     from mirror.oci.reference import Reference
     from mirror.records import Record, parse_records
     from mirror.records.capture import RecordOptions, record_images
     from mirror.registry import Credentials, RegistryOptions
-    from mirror.registry.login import log_in, log_out
+    from mirror.registry.login import LoginOptions, log_in, log_out
     from mirror.report.findings import Sample, VerifyLevel, VerifyReport
     from mirror.report.json import to_json
     from mirror.report.layouts import ServerInfo
@@ -80,7 +80,7 @@ if TYPE_CHECKING:
     from mirror.transfer.naming import NameMapping
     from mirror.transfer.pull import PullOptions, pull_image, pull_images
     from mirror.transfer.push import PushOptions, push_images
-    from mirror.verify import Verification, verify_layout
+    from mirror.verify import Verification, VerifyOptions, verify_layout
     from mirror.verify.image import verify_image
     from mirror.verify.receipt import verify_receipt
 
@@ -111,6 +111,7 @@ __all__ = [
     "Layout",
     "LimitExceeded",
     "ListenError",
+    "LoginOptions",
     "MirrorError",
     "NameMapping",
     "NotFound",
@@ -118,12 +119,14 @@ __all__ = [
     "Platform",
     "PlatformSelection",
     "Progress",
+    "PruneOptions",
     "PullOptions",
     "PushOptions",
     "Record",
     "RecordOptions",
     "Reference",
     "RegistryOptions",
+    "RepairOptions",
     "RetryPolicy",
     "Sample",
     "ServeOptions",
@@ -134,6 +137,7 @@ __all__ = [
     "Source",
     "StaleMirror",
     "StorageError",
+    "TagOptions",
     "TransferError",
     "TransferReport",
     "TypeConflict",
@@ -142,6 +146,7 @@ __all__ = [
     "UsageError",
     "Verification",
     "VerifyLevel",
+    "VerifyOptions",
     "VerifyReport",
     "copy_images",
     "export_layout",
@@ -174,17 +179,17 @@ _MODULES = {  # the same as above, for the interpreter
     "layout": ["Layout"],
     "manage.inspect": ["InspectOptions", "inspect_images"],
     "manage.ls": ["list_images"],
-    "manage.prune": ["prune_layout"],
-    "manage.repair": ["repair_layout"],
+    "manage.prune": ["PruneOptions", "prune_layout"],
+    "manage.repair": ["RepairOptions", "repair_layout"],
     "manage.rm": ["remove_image"],
-    "manage.tags": ["list_tags"],
+    "manage.tags": ["TagOptions", "list_tags"],
     "oci.descriptor": ["Descriptor", "Platform"],
     "oci.digest": ["Digest"],
     "oci.reference": ["Reference"],
     "records": ["Record", "parse_records"],
     "records.capture": ["RecordOptions", "record_images"],
     "registry": ["Credentials", "RegistryOptions"],
-    "registry.login": ["log_in", "log_out"],
+    "registry.login": ["LoginOptions", "log_in", "log_out"],
     "report.findings": ["Sample", "VerifyLevel", "VerifyReport"],
     "report.json": ["to_json"],
     "report.layouts": ["ServerInfo"],
@@ -198,7 +203,7 @@ _MODULES = {  # the same as above, for the interpreter
     "transfer.naming": ["NameMapping"],
     "transfer.pull": ["PullOptions", "pull_image", "pull_images"],
     "transfer.push": ["PushOptions", "push_images"],
-    "verify": ["Verification", "verify_layout"],
+    "verify": ["Verification", "VerifyOptions", "verify_layout"],
     "verify.image": ["verify_image"],
     "verify.receipt": ["verify_receipt"],
 }

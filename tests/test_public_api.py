@@ -67,6 +67,17 @@ def test_a_public_function_says_what_it_raises_or_where_to_read_it(name: str) ->
     assert "Raises:" in text or "see `" in text
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_public_function_takes_its_settings_as_one_value(name: str) -> None:
+    parameters = inspect.signature(getattr(mirror, name)).parameters
+    assert [one.name for one in parameters.values() if one.kind is one.KEYWORD_ONLY] == []
+    if "options" in parameters:
+        kind = parameters["options"].annotation.removesuffix(" | None")
+        assert kind in PUBLIC
+        assert kind.endswith("Options")
+        assert kind != "RegistryOptions"
+
+
 def test_every_error_is_public() -> None:
     found = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, MirrorError)}
     assert found - set(PUBLIC) == set()

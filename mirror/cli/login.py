@@ -7,7 +7,7 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
-from mirror.registry.login import log_in
+from mirror.registry.login import LoginOptions, log_in
 from mirror.report import login_text
 
 _HELP = """Save credentials for a registry, if it accepts them.
@@ -31,7 +31,7 @@ podman and skopeo read too.
 @options.with_json
 @options.with_config
 def command(registry: str) -> None:
-    registries, credentials = remote.registry_options(), remote.credentials()
+    login_options, credentials = LoginOptions(remote.retry_policy(), remote.registry_options()), remote.credentials()
     with log_to_stderr():
-        login = run(log_in(registry, credentials.user, credentials.password, registries, remote.retry_policy()))
+        login = run(log_in(registry, credentials.user, credentials.password, login_options))
     options.show(login, login_text.login(login))

@@ -7,7 +7,7 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.run import run
 from mirror.registry import RegistryOptions
-from mirror.registry.login import log_out
+from mirror.registry.login import LoginOptions, log_out
 from mirror.report import login_text
 
 _HELP = """Remove credentials for a registry, or for a path in it.
@@ -32,5 +32,5 @@ credentials are read from. Credential helpers are told to erase them.
 def command(ctx: click.Context, registry: str | None, all_registries: bool) -> None:
     if (registry is None) is not all_registries:
         raise click.UsageError("Name a registry, or all of them with --all.", ctx)
-    logout = run(log_out(registry, RegistryOptions(authfile=remote.authfile())))
+    logout = run(log_out(registry, LoginOptions(registries=RegistryOptions(authfile=remote.authfile()))))
     options.show(logout, login_text.logout(logout))

@@ -9,7 +9,7 @@ import click
 from mirror.cli import options
 from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
-from mirror.manage.prune import prune_layout
+from mirror.manage.prune import PruneOptions, prune_layout
 
 _HELP = """Find the blobs of a layout that no image needs, and unfinished downloads; with --delete, delete them.
 
@@ -28,5 +28,5 @@ Nothing is deleted if an image is broken, since it is not known which blobs it n
 @options.with_json
 def command(layout: Path, delete: bool) -> None:
     with log_to_stderr():
-        report = run(prune_layout(layout, delete=delete))
+        report = run(prune_layout(layout, PruneOptions(delete)))
     options.show(report)

@@ -7,7 +7,7 @@ import click
 from mirror.cli import options, remote
 from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
-from mirror.manage.tags import list_tags
+from mirror.manage.tags import TagOptions, list_tags
 from mirror.oci.reference import Reference
 
 _HELP = """List the tags of a repository in a registry, one per line, in the registry's order.
@@ -25,7 +25,7 @@ _HELP = """List the tags of a repository in a registry, one per line, in the reg
 @options.with_json
 @options.with_config
 def command(name: str) -> None:
-    registries = remote.registry_options([Reference.parse(name).registry])
+    tag_options = TagOptions(remote.retry_policy(), remote.registry_options([Reference.parse(name).registry]))
     with log_to_stderr():
-        tags = run(list_tags(name, registries, remote.retry_policy()))
+        tags = run(list_tags(name, tag_options))
     options.show(tags)

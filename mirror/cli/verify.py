@@ -20,7 +20,7 @@ from mirror.records import CAP, Record, parse_records
 from mirror.report.findings import VerifyLevel, VerifyReport
 from mirror.report.text import to_text
 from mirror.stores.location import Location
-from mirror.verify import Verification
+from mirror.verify import Verification, VerifyOptions
 
 _HELP = """Verify a layout offline: hash every byte, follow every link, and report all findings of one run.
 
@@ -144,41 +144,42 @@ def command(
     ):
         if wrong:
             raise click.UsageError(why, ctx)
-    expect = _parse_expected(ctx, expected)
-    records = [record for file in files for record in _read_records(file)]
-    hosts = [Reference.parse(location).registry] if location and in_registry else []
+    checks = VerifyOptions(
+        level=level,
+        sample=sample,
+        fail_on=fail_on,
+        expect=_parse_expected(ctx, expected),
+        records=[record for file in files for record in _read_records(file)],
+    )
+    if receipt or in_registry:
+        hosts = [Reference.parse(location).registry] if location else []
+        checks = replace(checks, retry=remote.retry_policy(), registries=remote.registry_options(hosts))
     local: Verification | None = None
     try:
         with progress() as bars:
             if receipt:
                 from mirror.verify.receipt import verify_receipt  # this and the next two load the HTTP client
 
-                report = run(verify_receipt(receipt, remote.registry_options(), remote.retry_policy(), bars))
+                report = run(verify_receipt(receipt, checks, bars))
             elif location and source:
-                from mirror.manage.repair import repair_layout
+                from mirror.manage.repair import RepairOptions, repair_layout
 
-                registries, retry = remote.registry_options(), remote.retry_policy()
-                repairing = repair_layout(
-                    Path(location), source, images, level=level, options=registries, retry=retry, progress=bars
-                )
-                report = run(repairing)
+                repair_options = RepairOptions(level, remote.retry_policy(), remote.registry_options())
+                report = run(repair_layout(location, source, images, repair_options, bars))
+                report = replace(report, fail_on=Severity(fail_on))
             elif location and in_registry:
                 from mirror.verify.image import verify_image
 
-                registries, retry = remote.registry_options(hosts), remote.retry_policy()
-                verifying = verify_image(location, registries, retry, expect=expect, records=records, progress=bars)
-                report = run(verifying)
+                report = run(verify_image(location, checks, bars))
             else:
-                local = Verification(
-                    location or "", images, level=level, sample=sample, expect=expect, records=records, progress=bars
-                )
+                local = Verification(location or "", images, checks, bars)
                 report = run(_finish(local))
     except KeyboardInterrupt:
         with suppress(BrokenPipeError):  # Ctrl-C has ended the reader of the pipe, too
             if local:
-                _show(local.report, Severity(fail_on), junit)
+                _show(local.report, junit)
         raise
-    ctx.exit(_show(report, Severity(fail_on), junit))
+    ctx.exit(_show(report, junit))
 
 
 def _parse_expected(ctx: click.Context, texts: tuple[str, ...]) -> dict[str, str]:
@@ -212,9 +213,8 @@ async def _finish(verification: Verification) -> VerifyReport:
     return verification.report
 
 
-def _show(report: VerifyReport, fail_on: Severity, junit: Path | None) -> int:
+def _show(report: VerifyReport, junit: Path | None) -> int:
     """Show a report, and return the exit code."""
-    report = replace(report, fail_on=fail_on)
     if junit:
         from mirror.report.junit import to_junit  # loads the XML library
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from mirror.errors import InvalidDigest
@@ -17,23 +18,31 @@ from mirror.oci.digest import Digest
 from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport
 
 
-async def prune_layout(path: Path | str, *, delete: bool = False) -> PruneReport:
-    """Find blobs that no image of a layout needs, and unfinished downloads; delete them if `delete` is set.
+@dataclass(frozen=True, slots=True)
+class PruneOptions:
+    """Options for pruning.
+
+    Attributes:
+        delete: delete what is found; otherwise the layout is only read.
+    """
+
+    delete: bool = False
+
+
+async def prune_layout(path: Path | str, options: PruneOptions | None = None) -> PruneReport:
+    """Find blobs that no image of a layout needs, and unfinished downloads; delete them if requested.
 
     Below `blobs/`, only files named by a digest are ever deleted. Files in quarantine are reported, but kept.
-
-    Args:
-        path: the directory of the layout.
-        delete: whether to delete; otherwise the layout is only read.
 
     Raises:
         NotFound: there is no such directory.
         ContentError: an image is broken, so what it needs is not known. Nothing has been deleted.
         StorageError: the disk refused, or another mirror process has locked the layout.
     """
+    options = options or PruneOptions()
     async with AsyncExitStack() as stack:
         layout = stack.enter_context(Layout.open(Path(path)))  # fails if it is not a layout, before anything is created
-        if delete:
+        if options.delete:
             layout = await stack.enter_async_context(LayoutWriter.writing(Path(path), exclusive=True))
         needed: set[Digest] = set()
         for entry in layout.entries():
@@ -46,7 +55,7 @@ async def prune_layout(path: Path | str, *, delete: bool = False) -> PruneReport
         quarantined = layout.quarantined()
     return PruneReport(
         path=str(path),
-        deleted=delete,
+        deleted=options.delete,
         orphans=tuple(PrunedBlob(digest, size) for digest, size in sorted(orphans.items())),
         unfinished=_files(unfinished),
         quarantined=_files(quarantined),

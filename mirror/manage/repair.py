@@ -13,10 +13,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mirror.archive.reader import Archive
 from mirror.concurrency import map_concurrently
 from mirror.content import copy
 from mirror.content.copy import CopyTask
@@ -26,7 +25,7 @@ from mirror.content.stream import BlobReader
 from mirror.content.walk import walk
 from mirror.content.wrappers import FallbackSource, RepairSink
 from mirror.errors import InvalidDigest, MirrorError, NotFound, UsageError
-from mirror.fs.directory import exists, is_directory
+from mirror.fs.directory import exists
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -34,9 +33,10 @@ from mirror.oci.reference import Reference
 from mirror.registry import Client, RegistryOptions, open_source
 from mirror.report.findings import RepairReport, VerifyLevel, VerifyReport
 from mirror.retry import RetryPolicy
-from mirror.stores.location import Transport
+from mirror.stores.local import open_local
+from mirror.stores.location import Location
 from mirror.transfer.naming import PushTarget
-from mirror.verify import verify_layout
+from mirror.verify import VerifyOptions, verify_layout
 
 SourceOf = Callable[[Entry], Source]
 
@@ -46,14 +46,26 @@ _CONCURRENCY = 4  # images that are walked at once
 _REPAIRABLE = frozenset({Kind.MISSING, Kind.TOO_SHORT, Kind.TOO_LONG, Kind.CORRUPT, Kind.NOT_A_FILE, Kind.UNREADABLE})
 
 
+@dataclass(frozen=True, slots=True)
+class RepairOptions:
+    """Options for repairing.
+
+    Attributes:
+        level: how thoroughly to verify, before and after.
+        retry: how often to try each request.
+        registries: how to connect to a registry; `jobs` is how many blobs to fetch at once.
+    """
+
+    level: VerifyLevel | str = VerifyLevel.CONTENT
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    registries: RegistryOptions = field(default_factory=RegistryOptions)
+
+
 async def repair_layout(
     path: Path | str,
     source: str,
     images: Sequence[str] = (),
-    *,
-    level: VerifyLevel | str = VerifyLevel.CONTENT,
-    options: RegistryOptions | None = None,
-    retry: RetryPolicy | None = None,
+    options: RepairOptions | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Verify a layout, fetch what is damaged from `source`, and verify it again.
@@ -63,9 +75,7 @@ async def repair_layout(
         source: a good copy: the directory of a layout, an archive, or `REGISTRY[/PREFIX]`, where each image is looked
             up by the name that a push would have given it.
         images: which images; by default all, and all other stored blobs.
-        level: how thoroughly to verify, before and after.
-        options: how to connect to a registry.
-        retry: how often to try each request.
+        options: how; the defaults hash every byte.
         progress: is told about the progress.
 
     Returns:
@@ -73,32 +83,33 @@ async def repair_layout(
 
     Raises:
         NotFound: there is no such directory or image.
-        UsageError: `source` is not a layout, an archive or a registry.
+        UsageError: `source` is not a layout, an archive or a registry, or the level is unknown.
         ContentError: `oci-layout` or `index.json` is broken, which no source can fix.
         StorageError: the disk refused.
     """
-    folder, options, retry = Path(path), options or RegistryOptions(), retry or RetryPolicy()
-    report = await verify_layout(folder, images, level=level, progress=progress)
+    folder, options = Path(path), options or RepairOptions()
+    verifying, retry, jobs = VerifyOptions(level=options.level), options.retry, options.registries.jobs
+    report = await verify_layout(folder, images, verifying, progress)
     if not _damaged(report):
         return replace(report, repair=RepairReport(source))
     Layout.open(folder).close()  # fails if it is not a layout, before it is written to
     tried, removed = set[Digest](), set[Digest]()
     failures: list[str] = []
     async with AsyncExitStack() as stack:
-        source_of = await _open_source(stack, source, options)
-        layout = await stack.enter_async_context(LayoutWriter.writing(folder, jobs=options.jobs, keep_bad=True))
+        source_of = await _open_source(stack, source, options.registries)
+        layout = await stack.enter_async_context(LayoutWriter.writing(folder, jobs=jobs, keep_bad=True))
         while damaged := _damaged(report) - tried:  # a manifest that was fetched may reference more that is missing
             tried |= damaged
             affected = {name for finding in report.findings if finding.kind in _REPAIRABLE for name in finding.images}
             entries = [entry for entry in layout.find(images) if entry.name in affected]
             tasks = await _plan(layout, source_of, entries, damaged, retry, failures)
-            plan = await copy.plan(tasks, jobs=options.jobs, retry=retry)
-            await copy.execute(plan, jobs=options.jobs, retry=retry, keep_going=True, progress=progress)
+            plan = await copy.plan(tasks, jobs=jobs, retry=retry)
+            await copy.execute(plan, jobs=jobs, retry=retry, keep_going=True, progress=progress)
             failures += [f"{task.name}: {task.failure}" for task in tasks if task.failure]
             for digest in () if images else sorted(_damaged(report, orphans_only=True)):
                 await layout.quarantine(digest)
                 removed.add(digest)
-            report = await verify_layout(folder, images, level=level, progress=progress)
+            report = await verify_layout(folder, images, verifying, progress)
     healed = tuple(sorted(tried - removed - _damaged(report)))
     return replace(report, repair=RepairReport(source, healed, tuple(map(str, layout.aside)), tuple(failures)))
 
@@ -154,21 +165,14 @@ class _BlobSource:
 
 
 async def _open_source(stack: AsyncExitStack, text: str, options: RegistryOptions) -> SourceOf:
-    """Open the location after --from, until `stack` closes it, and return the source of each image.
-
-    Raises:
-        UsageError: it is not a layout, an archive or a registry.
-        MirrorError: it cannot be opened.
-    """
-    transport, colon, rest = text.partition(":")
-    explicit = bool(colon) and transport in (Transport.LAYOUT, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
-    path = Path(os.path.expanduser(rest if explicit else text))
+    """Open the location after --from, until `stack` closes it, and return the source of each image."""
+    path = Path(os.path.expanduser(text))
+    explicit = text.startswith(("oci:", "oci-archive:", "docker-archive:"))
     if explicit or text.startswith((".", "/", "~")) or text.endswith(".tar") or exists(path):
-        if not exists(path):
+        if not explicit and not exists(path):
             raise NotFound(f"There is no layout or archive {str(path)!r}.", hint="Choose another source with --from.")
-        store: Layout | Archive = Layout.open(path) if is_directory(path) else Archive.open(path)
-        stack.callback(store.close)
-        return lambda _: store
+        local = await open_local(Location.parse(text, registry=False), stack)
+        return lambda _: local.store
     host = text.removeprefix("docker://").partition("/")[0]
     if host == text.partition("/")[0] and host != "localhost" and not set(".:") & set(host):
         raise UsageError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -57,17 +57,27 @@ class LogoutResult:
     removed: tuple[StoredLogin, ...]
 
 
-async def log_in(
-    registry: str, user: str, password: str, options: RegistryOptions | None = None, retry: RetryPolicy | None = None
-) -> LoginResult:
+@dataclass(frozen=True, slots=True)
+class LoginOptions:
+    """Options for logging in and out. `log_out` uses only the `authfile` of `registries`.
+
+    Attributes:
+        retry: how often to try the check of the credentials.
+        registries: how to connect to the registry; `authfile` is the file to change.
+    """
+
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    registries: RegistryOptions = field(default_factory=RegistryOptions)
+
+
+async def log_in(registry: str, user: str, password: str, options: LoginOptions | None = None) -> LoginResult:
     """Store credentials for a registry, or for a path in it, if the registry accepts them.
 
     Args:
         registry: `REGISTRY[/PATH]`, such as `quay.io/team`.
         user: the user name.
         password: the password, or an access token.
-        options: how to talk to the registry.
-        retry: retries of the check.
+        options: how to check the credentials, and the file to store them in.
 
     Raises:
         UsageError: `registry` is not a registry, or the user or password is invalid (RFC 7617).
@@ -76,15 +86,15 @@ async def log_in(
         ConfigError: a credentials file is invalid, or a helper fails.
         StorageError: the file cannot be written.
     """
-    options, name, credentials = options or RegistryOptions(), _parse(registry), Credentials(user, password)
+    options, name, credentials = options or LoginOptions(), _parse(registry), Credentials(user, password)
     if not user or ":" in user or not user.isprintable() or not password:
         raise UsageError("A user name must not contain colons or control characters, and a password must not be empty.")
     try:
-        checked = await (retry or RetryPolicy()).run(lambda: _check(name, credentials, options))
+        checked = await options.retry.run(lambda: _check(name, credentials, options.registries))
     except Unauthorized as error:
         hint = "Check the user name and password. Many registries require an access token in place of the password."
         raise Unauthorized(str(error), hint=hint, status=error.status) from None
-    file = _choose_file(name, options.authfile)
+    file = _choose_file(name, options.registries.authfile)
     helper = file.helper(name)
     if helper:
         await helper.store(server_of(name), credentials)
@@ -92,14 +102,12 @@ async def log_in(
     return LoginResult(name, str(file.path), helper.name if helper else None, user, checked)
 
 
-async def log_out(registry: str | None = None, options: RegistryOptions | None = None) -> LogoutResult:
+async def log_out(registry: str | None = None, options: LoginOptions | None = None) -> LogoutResult:
     """Remove the credentials for a registry, or for a path in it.
 
     They are removed from the file in `options` or `REGISTRY_AUTH_FILE`, else from all files that are searched.
 
-    Args:
-        registry: `REGISTRY[/PATH]`; None: all of them.
-        options: their `authfile` is used.
+    `registry` is `REGISTRY[/PATH]`; None: all of them.
 
     Raises:
         UsageError: `registry` is not a registry.
@@ -108,7 +116,7 @@ async def log_out(registry: str | None = None, options: RegistryOptions | None =
         StorageError: a file cannot be written.
     """
     name = None if registry is None else _parse(registry)
-    explicit = credential_store.explicit_path((options or RegistryOptions()).authfile)
+    explicit = credential_store.explicit_path((options or LoginOptions()).registries.authfile)
     files = list(credential_store.auth_files(explicit))[: 1 if explicit else None]
     removed = []
     for file in files:

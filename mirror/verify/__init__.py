@@ -15,30 +15,22 @@ received separately can prove that it is what was published.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
-from mirror.content.finding import Severity
 from mirror.content.store import Progress
-from mirror.records import Record
-from mirror.report.findings import Sample, VerifyLevel, VerifyReport
+from mirror.report.findings import VerifyReport
+from mirror.verify.options import VerifyOptions
 from mirror.verify.verification import Verification
 
-__all__ = ["Verification", "verify_layout"]
+__all__ = ["Verification", "VerifyOptions", "verify_layout"]
 
 
 async def verify_layout(
     path: Path | str,
     images: Sequence[str] = (),
-    *,
-    level: VerifyLevel | str = VerifyLevel.CONTENT,
-    sample: Sample | str | None = None,
-    fail_on: Severity | str = Severity.ERROR,
-    expect: Mapping[str, str] | None = None,
-    records: Sequence[Record] = (),
+    options: VerifyOptions | None = None,
     progress: Progress | None = None,
-    threads: int | None = None,
 ) -> VerifyReport:
     """Verify a layout or an archive; see `Verification` for the arguments, and to get findings as they come.
 
@@ -52,8 +44,7 @@ async def verify_layout(
         InvalidDigest: a text in `expect` is not a digest.
         StorageError: the directory or the file itself cannot be read.
     """
-    prepare = partial(Verification, path, images, level=level, sample=sample, fail_on=fail_on)
-    verification = prepare(expect=expect, records=records, progress=progress, threads=threads)
+    verification = Verification(path, images, options, progress)
     async for _ in verification:
         pass
     return verification.report

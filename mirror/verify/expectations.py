@@ -63,13 +63,13 @@ class Expectations:
     records: Sequence[Record] = ()
 
     @classmethod
-    def of(cls, expect: Mapping[str, str] | None, records: Sequence[Record]) -> Expectations:
+    def of(cls, expect: Mapping[str, str], records: Sequence[Record]) -> Expectations:
         """Parse the digests.
 
         Raises:
             InvalidDigest: a text in `expect` is not a digest.
         """
-        return cls({name: Digest.parse(text) for name, text in (expect or {}).items()}, records)
+        return cls({name: Digest.parse(text) for name, text in expect.items()}, records)
 
     def __bool__(self) -> bool:
         return bool(self.digests or self.records)

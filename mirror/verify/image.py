@@ -10,7 +10,6 @@ Mirrors of the registry are not used.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -28,59 +27,51 @@ from mirror.layout import Entry
 from mirror.layout.names import ORIGIN
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.reference import Reference
-from mirror.records import Record, image_configs
+from mirror.records import image_configs
 from mirror.registry import Client, RegistryOptions, open_source
 from mirror.report.findings import VerifiedImage, VerifyReport
 from mirror.retry import RetryPolicy
 from mirror.verify.expectations import Compared, Expectations, compare_images
+from mirror.verify.options import VerifyOptions, one_of
 from mirror.verify.readback import Expected, finding_of, in_registry, read_back
 
 _CONCURRENCY = 8  # configs fetched at once
 
 
 async def verify_image(
-    image: str,
-    options: RegistryOptions | None = None,
-    retry: RetryPolicy | None = None,
-    *,
-    fail_on: Severity | str = Severity.ERROR,
-    expect: Mapping[str, str] | None = None,
-    records: Sequence[Record] = (),
-    progress: Progress | None = None,
+    image: str, options: VerifyOptions | None = None, progress: Progress | None = None
 ) -> VerifyReport:
     """Verify an image in a registry, with all of its platforms.
 
     Args:
         image: the name of the image.
-        options: how to connect to registries, and how many blobs to read at once.
-        retry: how often to try each request.
-        fail_on: the lowest severity that makes the verdict `not ok`: `error` or `warning`.
-        expect: the digest that the image must have, by its name.
-        records: digest records that the image must agree with; see `parse_records`.
+        options: what to compare the image with, and how to connect; `VerifyOptions` lists the attributes that are used.
         progress: gets the progress.
 
     Returns:
         All findings, including content that cannot be fetched.
 
     Raises:
+        UsageError: an unknown severity.
         InvalidDigest: a text in `expect` is not a digest.
         NotFound: there is no such image.
         ContentError: its root is not a manifest, or not the requested one.
         TransferError: the registry did not answer, or refused the request.
     """
-    options, retry, started = options or RegistryOptions(), retry or RetryPolicy(), time.monotonic()
-    expectations = Expectations.of(expect, records)
+    options, started = options or VerifyOptions(), time.monotonic()
+    fail_on, registries = one_of(Severity, options.fail_on), options.registries or RegistryOptions()
+    expectations = Expectations.of(options.expect, options.records)
     reference = Reference.parse(image)
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(Client(options))
+        client = await stack.enter_async_context(Client(registries))
         source = open_source(client, reference).origin
-        root = await retry.run(lambda: source.resolve(reference.target))
-        survey = _Survey(source, root, reference.stored, retry)
+        root = await options.retry.run(lambda: source.resolve(reference.target))
+        survey = _Survey(source, root, reference.stored, options.retry)
         await survey.walk()
         compared = await survey.compare(reference, expectations) if expectations else Compared()
         graph = survey.graph
         content = Expected(reference.stored, source, None, root.digest, tuple(graph.blobs.values()))
-        found = await read_back([content], jobs=options.jobs, retry=retry, progress=progress)
+        found = await read_back([content], jobs=registries.jobs, retry=options.retry, progress=progress)
     return VerifyReport(
         path=f"docker://{reference}",
         images=(VerifiedImage(reference.stored, root.digest, names(graph), len(graph.blobs), graph.size),),
@@ -88,7 +79,7 @@ async def verify_image(
         files=len(graph.nodes) + len(graph.blobs),
         size=sum(node.descriptor.size for node in graph.nodes.values()) + found.size,
         seconds=time.monotonic() - started,
-        fail_on=Severity(fail_on),
+        fail_on=fail_on,
         anchored=tuple(compared.agreements),
     )
 

@@ -13,43 +13,41 @@ from mirror.errors import BrokenLayout, ContentError, NotFound
 from mirror.fs.directory import Directory
 from mirror.registry import Client, RegistryOptions, open_target
 from mirror.report.findings import VerifiedImage, VerifyReport
-from mirror.retry import RetryPolicy
+from mirror.verify.options import VerifyOptions, one_of
 from mirror.verify.readback import in_registry, read_back
 from mirror.verify.receipt_document import CAP, ReceiptImage, parse_receipt
 
 
 async def verify_receipt(
-    path: Path | str,
-    options: RegistryOptions | None = None,
-    retry: RetryPolicy | None = None,
-    progress: Progress | None = None,
+    path: Path | str, options: VerifyOptions | None = None, progress: Progress | None = None
 ) -> VerifyReport:
     """Check that registries still have what a receipt lists: every name is resolved, every byte fetched and hashed.
 
     Args:
         path: the file of the receipt.
-        options: how to connect to registries, and how many blobs to read at once.
-        retry: how often to try each request.
+        options: how to connect to registries; `VerifyOptions` lists the attributes that are used.
         progress: gets the progress.
 
     Returns:
         All findings. An image whose push failed, according to the receipt, is a finding, and is not read.
 
     Raises:
+        UsageError: an unknown severity.
         NotFound: there is no such file.
         ContentError: the file is not a receipt, or lists no images.
         StorageError: the file cannot be read.
     """
-    path, options, started = Path(path), options or RegistryOptions(), time.monotonic()
+    path, options, started = Path(path), options or VerifyOptions(), time.monotonic()
+    fail_on, registries = one_of(Severity, options.fail_on), options.registries or RegistryOptions()
     images = parse_receipt(_read(path), str(path))
     if not images:
         raise ContentError(f"{path} lists no images.")
     pushed = [image for image in images if image.error is None]
-    async with Client(options) as client:
+    async with Client(registries) as client:
         # The images of one repository share one source.
         sources = {image.reference.name: open_target(client, image.reference, push=False) for image in pushed}
         expected = [image.expected(sources[image.reference.name]) for image in pushed]
-        found = await read_back(expected, jobs=options.jobs, retry=retry or RetryPolicy(), progress=progress)
+        found = await read_back(expected, jobs=registries.jobs, retry=options.retry, progress=progress)
     verified = []
     for image in images:
         blobs = [part.size for part in image.content if part.kind not in ("index", "manifest")]
@@ -62,6 +60,7 @@ async def verify_receipt(
         files=found.files,
         size=found.size,
         seconds=time.monotonic() - started,
+        fail_on=fail_on,
     )
 
 

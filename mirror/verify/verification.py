@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import TypeVar
 
 from mirror.archive.verifiable import VerifiableArchive
 from mirror.concurrency import available_cpus, map_concurrently, shielded, to_thread
@@ -22,14 +20,12 @@ from mirror.errors import BrokenArchive, ContentError, UsageError
 from mirror.fs.directory import exists, is_directory
 from mirror.layout import Entry, index
 from mirror.layout.verifiable import VerifiableLayout
-from mirror.records import Record
 from mirror.report.findings import Agreement, Sample, VerifyLevel, VerifyReport
 from mirror.verify import consistency, metadata
 from mirror.verify.blobs import BlobVerification
 from mirror.verify.expectations import Expectations, compare_images, reading
+from mirror.verify.options import VerifyOptions, one_of
 from mirror.verify.structure import Structure
-
-T = TypeVar("T", bound=StrEnum)
 
 _TICK = 0.1  # seconds between two updates of the progress
 
@@ -41,7 +37,7 @@ class _Stopped(Exception):
 class Verification:
     """A verification of a layout or an archive. Iterate over it, once, to get the findings as they come.
 
-        verification = Verification("./layout", level="layers")
+        verification = Verification("./layout", options=VerifyOptions(level="layers"))
         async for finding in verification:
             print(finding.kind, finding.subject)
         print(verification.report.verdict)
@@ -53,39 +49,29 @@ class Verification:
         self,
         path: Path | str,
         images: Sequence[str] = (),
-        *,
-        level: VerifyLevel | str = VerifyLevel.CONTENT,
-        sample: Sample | str | None = None,
-        fail_on: Severity | str = Severity.ERROR,
-        expect: Mapping[str, str] | None = None,
-        records: Sequence[Record] = (),
+        options: VerifyOptions | None = None,
         progress: Progress | None = None,
-        threads: int | None = None,
     ) -> None:
         """Prepare a verification; nothing is read yet.
 
         Args:
             path: the directory of a layout, or the file of an archive in any format; it is only read.
             images: the images to verify; by default all of them, and everything else below `blobs/`.
-            level: how thoroughly to check: `structure`, `content` or `layers`.
-            sample: the part of the blobs to hash, as `n/t`; the structure is verified completely.
-            fail_on: the lowest severity that makes the verdict `not ok`: `error` or `warning`.
-            expect: digests that images must have, by image name.
-            records: digest records that images must agree with; see `parse_records`.
+            options: what to check, and how; the defaults hash every byte.
             progress: gets the progress.
-            threads: how many files to read at once; by default one per CPU.
 
         Raises:
             UsageError: an unknown level, sample or severity.
             InvalidDigest: a text in `expect` is not a digest.
         """
+        options = options or VerifyOptions()
         self._path, self._images = Path(path), images
-        self._level, self._fail_on = _one_of(VerifyLevel, level), _one_of(Severity, fail_on)
-        self._sample = Sample.parse(sample) if isinstance(sample, str) else sample
+        self._level, self._fail_on = one_of(VerifyLevel, options.level), one_of(Severity, options.fail_on)
+        self._sample = Sample.parse(options.sample) if isinstance(options.sample, str) else options.sample
         if self._sample and self._level is VerifyLevel.STRUCTURE:
             raise UsageError("A sample is a part of the content, which level 'structure' does not read.")
-        self._progress, self._threads = progress or NoProgress(), threads or available_cpus()
-        self._expectations = Expectations.of(expect, records)
+        self._progress, self._threads = progress or NoProgress(), options.threads or available_cpus()
+        self._expectations = Expectations.of(options.expect, options.records)
         self._agreements: Sequence[Agreement] = ()
         self._findings: list[Finding] = []
         self._fresh: deque[Finding] = deque()
@@ -243,10 +229,3 @@ class Verification:
 def _rank(finding: Finding) -> tuple[int, str, str]:
     """Return the sort key of a finding: the worst first, and the same order in every run."""
     return list(Severity).index(finding.severity), finding.subject, finding.kind
-
-
-def _one_of(kind: type[T], text: str) -> T:
-    try:
-        return kind(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is not one of {', '.join(kind)}.") from None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mirror import verify_layout
+from mirror import VerifyOptions, verify_layout
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.report.findings import VerifyReport
 from tests.support import images, layouts
@@ -19,7 +19,7 @@ AMD64 = {"architecture": "amd64", "os": "linux"}
 
 
 def verified(path: Path, level: str = "layers", **fields: Any) -> VerifyReport:
-    return asyncio.run(verify_layout(path, level=level, **fields))
+    return asyncio.run(verify_layout(path, options=VerifyOptions(level, **fields)))
 
 
 def found(tmp_path: Path, *roots: Image, level: str = "layers") -> list[Finding]:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from mirror import Finding, Verification, verify_layout
+from mirror import Finding, Progress, Verification, VerifyOptions, verify_layout
 from mirror.content.finding import Kind, Severity
 from mirror.errors import UsageError
 from mirror.report.findings import Sample, Verdict, VerifyLevel, VerifyReport
@@ -35,8 +35,8 @@ def flip(layout: Path, digest: str) -> None:
     path.write_bytes(data)
 
 
-def verified(layout: Path, **options: Any) -> VerifyReport:
-    return asyncio.run(verify_layout(layout, **options))
+def verified(layout: Path, progress: Progress | None = None, **options: Any) -> VerifyReport:
+    return asyncio.run(verify_layout(layout, options=VerifyOptions(**options), progress=progress))
 
 
 # Levels
@@ -83,7 +83,7 @@ def test_a_structure_that_is_right_is_never_plainly_ok(mirror: Mirror, layout: P
 
 
 @pytest.mark.parametrize("options", [{"level": "all"}, {"fail_on": "x"}, {"sample": "8/7"}, {"sample": "0/7"}])
-def test_what_there_is_not_is_a_wrong_usage(layout: Path, options: dict[str, str]) -> None:
+def test_what_there_is_not_is_a_wrong_usage(layout: Path, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         verified(layout, **options)
 
@@ -208,7 +208,7 @@ def test_findings_come_one_by_one_and_then_the_report_is_complete(layout: Path) 
     layout.joinpath("blobs", *LAYERS[1].digest.split(":")).unlink()
 
     async def main() -> None:
-        verification = Verification(layout, level=VerifyLevel.LAYERS)
+        verification = Verification(layout, options=VerifyOptions(VerifyLevel.LAYERS))
         assert not verification.report.complete
         seen: list[Finding] = []
         async for finding in verification:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from mirror import verify_layout
+from mirror import VerifyOptions, verify_layout
 from mirror.content.finding import Kind
 from mirror.content.hashing import MISSING, BlobCheck, Reader
 from mirror.content.limits import DEEPEST, MOST_BYTES, MOST_MANIFESTS
@@ -73,7 +73,7 @@ def copied(image: Image, layout: Path) -> bool:
 
 
 def verified(image: Image, layout: Path) -> bool:
-    report = asyncio.run(verify_layout(layout, level="structure"))
+    report = asyncio.run(verify_layout(layout, options=VerifyOptions(level="structure")))
     return any(finding.kind is Kind.TOO_MANY for finding in report.findings)
 
 

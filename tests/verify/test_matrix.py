@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror import verify_layout
+from mirror import VerifyOptions, verify_layout
 from mirror.errors import BrokenArchive
 from mirror.report.findings import Verdict
 from tests.support import images
@@ -116,7 +116,7 @@ FORMS = {"folder": folder, "archive": archive}
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("level", ["structure", "content", "layers"])
 def test_what_is_whole_is_whole_in_every_form(tmp_path: Path, form: str, level: str) -> None:
-    report = asyncio.run(verify_layout(FORMS[form](whole(), tmp_path), level=level))
+    report = asyncio.run(verify_layout(FORMS[form](whole(), tmp_path), options=VerifyOptions(level=level)))
     assert [finding.severity for finding in report.findings if finding.severity != "warning"] == []
 
 
@@ -132,7 +132,7 @@ def test_every_damage_to_every_file_is_found_in_every_form(tmp_path: Path, form:
         with pytest.raises(BrokenArchive):  # then it is no archive of images at all
             asyncio.run(verify_layout(target))
         return
-    report = asyncio.run(verify_layout(target, level="layers"))
+    report = asyncio.run(verify_layout(target, options=VerifyOptions(level="layers")))
     assert report.verdict is Verdict.NOT_OK
     errors = {(finding.kind, finding.subject) for finding in report.findings if finding.severity == "error"}
     if ":" in KINDS[kind]:

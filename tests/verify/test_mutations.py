@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror import verify_layout
+from mirror import VerifyOptions, verify_layout
 from mirror.report.findings import Verdict
 from tests.support import images, layouts
 from tests.support.images import Image
@@ -25,7 +25,7 @@ LAYERED = images.index(
 
 
 def verdict_of(layout: Path, level: str) -> Verdict:
-    return asyncio.run(verify_layout(layout, level=level)).verdict
+    return asyncio.run(verify_layout(layout, options=VerifyOptions(level=level))).verdict
 
 
 def changed(draw: st.DataObject, data: bytes) -> bytes:
