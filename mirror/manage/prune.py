@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +57,12 @@ async def prune_layout(path: Path | str, options: PruneOptions | None = None) ->
         path=str(path),
         deleted=options.delete,
         orphans=tuple(PrunedBlob(digest, size) for digest, size in sorted(orphans.items())),
-        unfinished=_files(unfinished),
-        quarantined=_files(quarantined),
+        unfinished=tuple(PrunedFile(name, size) for name, size in sorted(unfinished.items())),
+        quarantined=tuple(PrunedFile(name, size) for name, size in sorted(quarantined.items())),
     )
 
 
 def _stored(layout: Layout) -> Iterator[tuple[Digest, int]]:
-    """Yield the digest and the size of every blob file."""
     for algorithm, encoded in layout.blobs.stored():
         try:
             digest = Digest.parse(f"{algorithm}:{encoded}")
@@ -72,7 +71,3 @@ def _stored(layout: Layout) -> Iterator[tuple[Digest, int]]:
         size = layout.blobs.size(digest)
         if size is not None:
             yield digest, size
-
-
-def _files(sizes: Mapping[str, int]) -> tuple[PrunedFile, ...]:
-    return tuple(PrunedFile(name, size) for name, size in sorted(sizes.items()))

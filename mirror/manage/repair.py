@@ -165,7 +165,6 @@ class _BlobSource:
 
 
 async def _open_source(stack: AsyncExitStack, text: str, options: RegistryOptions) -> SourceOf:
-    """Open the location after --from, until `stack` closes it, and return the source of each image."""
     path = Path(os.path.expanduser(text))
     explicit = text.startswith(("oci:", "oci-archive:", "docker-archive:"))
     if explicit or text.startswith((".", "/", "~")) or text.endswith(".tar") or exists(path):

@@ -47,11 +47,7 @@ async def remove_image(path: Path | str, image: str) -> RemovedImage:
 
 
 async def needed_by(layout: Layout, entry: Entry) -> set[Digest]:
-    """Return the digests of all manifests and blobs that an image needs.
-
-    Raises:
-        MirrorError: one of its manifests is broken, so what is below it is not known.
-    """
+    """Return the digests of all manifests and blobs that an image needs; raise MirrorError if one is broken."""
     graph = await walk_entry(layout, entry)
     return {*graph.nodes, *graph.blobs}
 

@@ -19,14 +19,7 @@ Only `capture` does I/O.
 
 from mirror.records.build import ModificationTimes, build_record, image_configs
 from mirror.records.compare import Comparison, Difference, NotCompared, Reason, compare
-from mirror.records.document import (
-    HistoryEntry,
-    Record,
-    RecordedConfig,
-    RecordedImage,
-    RecordedLayer,
-    RecordedManifest,
-)
+from mirror.records.document import Record
 from mirror.records.markdown import markdown
 from mirror.records.parsing import CAP, parse_records
 
@@ -34,15 +27,10 @@ __all__ = [
     "CAP",
     "Comparison",
     "Difference",
-    "HistoryEntry",
     "ModificationTimes",
     "NotCompared",
     "Reason",
     "Record",
-    "RecordedConfig",
-    "RecordedImage",
-    "RecordedLayer",
-    "RecordedManifest",
     "build_record",
     "compare",
     "image_configs",

@@ -10,14 +10,7 @@ from mirror.errors import InvalidContent
 from mirror.oci.descriptor import CONFIG_TYPES, Descriptor, Platform
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document
-from mirror.records.document import (
-    HistoryEntry,
-    Record,
-    RecordedConfig,
-    RecordedImage,
-    RecordedLayer,
-    RecordedManifest,
-)
+from mirror.records.document import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
 from mirror.records.formatting import format_platform, parse_platform, parse_rfc3339, whole_seconds
 from mirror.records.history import escape, instruction
 from mirror.strictjson import Fields
@@ -35,14 +28,7 @@ def build_record(
     configs: Mapping[Digest, bytes],
     modified: ModificationTimes | None = None,
 ) -> Record:
-    """Build the record of an image; parts that are not available are None in it.
-
-    Args:
-        name: the name in the record, with tag or digest.
-        root: the image's index or manifest, which must be in `documents`.
-        documents: its manifests and indexes.
-        configs: the bytes of its configs.
-        modified: the Last-Modified of its layers.
+    """Build the record of an image; parts that are not available are None in it. `root` must be in `documents`.
 
     Raises:
         InvalidContent: a config is broken, or a value cannot be written in a record.

@@ -31,6 +31,8 @@ from mirror.retry import ONCE, RetryPolicy
 from mirror.stores.local import LocalImages
 from mirror.stores.open import opened_images
 
+DateOf = Callable[[Descriptor], Awaitable[float | None]]  # returns the Last-Modified of a layer
+
 _CONCURRENCY = 8  # small requests
 
 
@@ -82,7 +84,6 @@ async def record_images(
 
 
 async def _without_referrers(store: LocalImages) -> list[Entry]:
-    """Return all entries that are not referrers of other entries."""
     entries = store.entries()
     referrers, found = LayoutReferrers(store.store, entries), set[str]()
     for entry in entries:
@@ -106,29 +107,20 @@ async def _record_entry(store: Layout | Archive, entry: Entry, name: str | None)
     return await _record(store, store.modified, graph, Reference.parse(name or entry.name), ONCE)
 
 
-async def _record(
-    source: Source,
-    date_of: Callable[[Descriptor], Awaitable[float | None]],
-    graph: Graph,
-    name: Reference,
-    retry: RetryPolicy,
-) -> Record:
+async def _record(source: Source, date_of: DateOf, graph: Graph, name: Reference, retry: RetryPolicy) -> Record:
     documents = {digest: node.document for digest, node in graph.nodes.items()}
     configs = image_configs(documents)
     if len(affordable(configs.values())) < len(configs):
         raise InvalidContent(f"{name}: its configs have more than {MOST_BYTES} bytes in total.")
     contents = await map_concurrently(configs.values(), lambda config: read_small(source, config, retry), _CONCURRENCY)
     layers = {layer.digest: layer for one in documents.values() for layer in one.layers if not layer.is_foreign}
-
-    async def modified(layer: Descriptor) -> float | None:
-        return await retry.run(lambda: date_of(layer))
-
+    dates = await map_concurrently(layers.values(), lambda layer: retry.run(lambda: date_of(layer)), _CONCURRENCY)
     record = build_record(
         name.familiar,
         graph.root,
         documents,
         dict(zip(configs, contents, strict=True)),
-        dict(zip(layers, await map_concurrently(layers.values(), modified, _CONCURRENCY), strict=True)),
+        dict(zip(layers, dates, strict=True)),
     )
     if record.estimated_length > CAP:
         raise InvalidContent(f"{name}: its record would have more than {CAP} bytes, the maximum.")

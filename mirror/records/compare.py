@@ -15,14 +15,7 @@ from itertools import zip_longest
 
 from mirror.oci.descriptor import DOCKER_MANIFEST, OCI_MANIFEST
 from mirror.oci.digest import Digest
-from mirror.records.document import (
-    HistoryEntry,
-    Record,
-    RecordedConfig,
-    RecordedImage,
-    RecordedLayer,
-    RecordedManifest,
-)
+from mirror.records.document import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
 from mirror.records.formatting import format_http_date, format_list, format_platform
 
 _MAX_SHOWN = 120  # characters of a text, around the first difference
@@ -67,12 +60,9 @@ class Comparison:
 
 
 def compare(recorded: Record, found: Record, *, partial: bool = False) -> Comparison:
-    """Compare a record with what was found.
+    """Compare a trusted, complete record with that of the image that was found.
 
-    Args:
-        recorded: the trusted record, which is complete.
-        found: the record of the image that was found; parts that are not available are None.
-        partial: whether `found` has only some of the manifests under another root, as after a pull of some platforms.
+    `partial`: `found` has only some of the manifests under another root, as after a pull of some platforms.
     """
     comparer = _Comparer(partial, platforms=(recorded.media_type is None) is (found.media_type is None))
     if not partial:

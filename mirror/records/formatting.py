@@ -1,4 +1,4 @@
-"""Sizes, dates, platforms and lists as a record prints them, in both directions.
+"""Sizes, dates, platforms and lists as a record prints them, in both directions. Times are seconds since the epoch.
 
 Parsers accept only what would be written: a date must have the right day of the week, digits must be ASCII. They return
 None for any other text.
@@ -21,7 +21,7 @@ _SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9])?) (B|KB|MB|GB|TB)(?: \(([0-9]{1,25}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT")
+HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}:[0-9]{2}:[0-9]{2}) GMT")
 _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -31,8 +31,6 @@ _WORDS = rf"{_WORD}(?:, {_WORD})*"
 _PLATFORM = re.compile(
     rf"({_WORD})(?: version ({_WORD}))?(?: ft\. ({_WORDS}))?; ({_WORD})(?: variant ({_WORD}))?(?: ft\. ({_WORDS}))?"
 )
-
-# --- sizes -------------------------------------------------------------------------------------------------------
 
 
 def format_size(size: int) -> str:
@@ -52,9 +50,6 @@ def parse_size(text: str) -> int | None:
     return int(found[3] or found[1].partition(".")[0])
 
 
-# --- dates: seconds since the epoch -------------------------------------------------------------------------------
-
-
 def format_http_date(seconds: int) -> str:
     """Format a time as `Wed, 13 Sep 2017 08:40:50 GMT` (RFC 9110, 5.6.7)."""
     return format_datetime(_EPOCH + timedelta(seconds=seconds), usegmt=True)
@@ -65,13 +60,8 @@ def parse_http_date(text: str) -> int | None:
     found = HTTP_DATE.fullmatch(text)
     if not found or found[2] not in _MONTHS:
         return None
-    day, year, hour, minute, second = map(int, found.group(1, 3, 4, 5, 6))
-    try:
-        when = datetime(year, _MONTHS.index(found[2]) + 1, day, hour, minute, second, tzinfo=UTC)
-    except ValueError:
-        return None
-    seconds = _seconds(when)
-    return seconds if format_http_date(seconds) == text else None
+    seconds = parse_rfc3339(f"{found[3]}-{_MONTHS.index(found[2]) + 1:02}-{found[1]}T{found[4]}Z")
+    return seconds if seconds is not None and format_http_date(seconds) == text else None
 
 
 def parse_rfc3339(text: str) -> int | None:
@@ -96,9 +86,6 @@ def _seconds(when: datetime) -> int:
     return (when - _EPOCH) // timedelta(seconds=1)
 
 
-# --- platforms ---------------------------------------------------------------------------------------------------
-
-
 def format_platform(platform: Platform) -> str:
     """Format a platform as `linux; arm variant v7` or `windows version 10.0.26100.33438; amd64`."""
     system = [platform.os]
@@ -118,9 +105,6 @@ def parse_platform(text: str) -> Platform | None:
     return Platform(found[1], found[4], found[5], found[2], os_features, features)
 
 
-# --- lists of strings --------------------------------------------------------------------------------------------
-
-
 def format_list(values: Sequence[str]) -> str:
     r"""Format a list as Perl's Mojo::JSON does, `["\/bin\/sh","-c"]`, and escape what is not printable."""
     text = json.dumps(list(values), ensure_ascii=False, separators=(",", ":")).replace("/", "\\/")
@@ -133,6 +117,5 @@ def parse_list(text: str) -> tuple[str, ...] | None:
         values = loads(text.encode(), "the list")
     except ContentError:
         return None
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        return None
-    return tuple(values)
+    is_list = isinstance(values, list) and all(isinstance(value, str) for value in values)
+    return tuple(values) if is_list else None

@@ -23,12 +23,7 @@ _UNCLEAR = "# unable to parse image command string further:\n"
 
 
 def instruction(created_by: str, shell: Sequence[str] = ()) -> str:
-    """Return the Dockerfile instruction of one history entry, escaped.
-
-    Args:
-        created_by: the entry's `created_by`.
-        shell: the `SHELL` of the config, which replaces /bin/sh.
-    """
+    """Return the Dockerfile instruction of one history entry, escaped. The `SHELL` of a config replaces /bin/sh."""
     shells = [_DEFAULT_SHELL, *([" ".join(shell) + " "] if shell else [])]
     text = created_by.removeprefix("RUN ")
     arguments = ""

@@ -17,11 +17,7 @@ TOTAL_NOTE = "\t(compressed transfer size, not on-disk size)"
 
 
 def markdown(record: Record) -> str:
-    """Return the page of one record. Several pages, separated by empty lines, make one file.
-
-    Raises:
-        ValueError: a manifest or a config is not available.
-    """
+    """Return the page of one record, which must be complete. Several pages, with empty lines between, make one file."""
     return "".join(f"{line}\n" for line in _page(record))
 
 

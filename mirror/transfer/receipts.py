@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from mirror.content.finding import Finding, Severity
 from mirror.content.graph import Graph
@@ -18,9 +19,9 @@ from mirror.verify.receipt_document import ReceiptImage, ReceiptReferrers, recei
 
 def pushed(image: ImageTransfer, repository: Repository) -> ReceiptImage:
     """Return the receipt of an image in a repository."""
-    label, place, digest = image.image.label, image.at_target, image.at_source.root.digest
+    receipt = ReceiptImage.of(image.image.label, image.at_target, image.at_source.root.digest)
     if image.failure or image.selected is None:
-        return ReceiptImage.of(label, place, digest, error=str(image.failure))
+        return replace(receipt, error=str(image.failure))
     graphs, tags, failure = [image.graph], list[Tagged](), ""
     if copies := image.referrers:
         tasks = list(copies.arrived())
@@ -32,7 +33,8 @@ def pushed(image: ImageTransfer, repository: Repository) -> ReceiptImage:
         failure = str(copies.summary().error or "")
     content = {part.digest: part for graph in graphs for part in receipt_content(graph)}
     referrers = ReceiptReferrers(tuple(tags), failure or None)
-    return ReceiptImage.of(label, place, digest, image.chosen.platforms, tuple(content.values()), referrers=referrers)
+    platforms = tuple(image.chosen.platforms)
+    return replace(receipt, platforms=platforms, content=tuple(content.values()), referrers=referrers)
 
 
 def unlisted(repository: Repository, graphs: Iterable[Graph]) -> dict[Digest, dict[Digest, Node]]:

@@ -27,10 +27,7 @@ __all__ = ["Verification", "VerifyOptions", "verify_layout"]
 
 
 async def verify_layout(
-    path: Path | str,
-    images: Sequence[str] = (),
-    options: VerifyOptions | None = None,
-    progress: Progress | None = None,
+    path: Path | str, images: Sequence[str] = (), options: VerifyOptions | None = None, progress: Progress | None = None
 ) -> VerifyReport:
     """Verify a layout or an archive; see `Verification` for the arguments, and to get findings as they come.
 

@@ -141,10 +141,6 @@ class BlobTable:
         """Return the type of a manifest or an index; None for other blobs."""
         return _TYPES[self._types[number]]
 
-    def platform_number(self, number: int) -> int:
-        """Return the number of a manifest's platform, from 1; 0 if no index gives one."""
-        return self._platform[number]
-
     def platform(self, number: int) -> Platform | None:
         """Return the platform that an index gives a manifest."""
         position = self._platform[number]

@@ -37,9 +37,7 @@ class BlobVerification:
         self._queue: Iterator[int] = iter(())
         self._lock = Lock()
 
-    def check_sizes(
-        self, level: VerifyLevel, sample: Sample | None, advance: Callable[[int], None] = lambda _: None
-    ) -> None:
+    def check_sizes(self, level: VerifyLevel, sample: Sample | None, advance: Callable[[int], None]) -> None:
         """Check that each blob is a file of the right size (step 3), and queue those to be hashed.
 
         `advance` gets the expected size of each blob.
@@ -113,6 +111,6 @@ class BlobVerification:
         elif check.fault is BlobFault.MISSING:
             expected, found = size, None
             # Foreign layers, and blobs of platforms that a sparse image lacks, were left out on purpose.
-            if self._table.flags[number] & FOREIGN or not self._structure.is_needed(number):
+            if self._table.flags[number] & FOREIGN or all(use.optional for use in self._table.uses(number)):
                 kind, severity = Kind.ABSENT, Severity.WARNING
         return self._structure.with_affected(number, Finding(kind, severity, digest, expected, found, size=size))

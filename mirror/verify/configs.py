@@ -20,11 +20,6 @@ class Config:
     """The config of an image. `subject` is the digest of its manifest."""
 
     def __init__(self, data: bytes, subject: str) -> None:
-        """Parse a config.
-
-        Raises:
-            ContentError: it is not a valid config.
-        """
         self._subject, self._fields = subject, Fields.load(data, "")
         self._platform = Platform.from_fields(self._fields)
         self._is_attestation = self._fields.get("os") == self._fields.get("architecture") == "unknown"

@@ -26,16 +26,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document, parse
 from mirror.oci.reference import DOCKER_HUB, Reference
 from mirror.oci.referrers import tags_about
-from mirror.records import (
-    Comparison,
-    Difference,
-    NotCompared,
-    Reason,
-    Record,
-    build_record,
-    compare,
-    image_configs,
-)
+from mirror.records import Comparison, Difference, NotCompared, Reason, Record, build_record, compare, image_configs
 from mirror.report.findings import Agreement
 from mirror.text import count
 
@@ -64,11 +55,6 @@ class Expectations:
 
     @classmethod
     def of(cls, expect: Mapping[str, str], records: Sequence[Record]) -> Expectations:
-        """Parse the digests.
-
-        Raises:
-            InvalidDigest: a text in `expect` is not a digest.
-        """
         return cls({name: Digest.parse(text) for name, text in expect.items()}, records)
 
     def __bool__(self) -> bool:
@@ -85,14 +71,7 @@ class Compared:
 
 
 def compare_images(read: Read, entries: Sequence[Entry], expectations: Expectations, where: str) -> Compared:
-    """Compare images with the expectations of the user.
-
-    Args:
-        read: reads their manifests and configs; may block.
-        entries: the images.
-        expectations: the expected digests, and the records.
-        where: the name of the store, for messages.
-    """
+    """Compare images with the expectations of the user. `read` may block; `where` is the store, for messages."""
     result = Compared()
     finder = index.EntryFinder(entries, where)
     for text, digest in expectations.digests.items():
@@ -120,9 +99,6 @@ def _not_recorded(read: Read, entries: Sequence[Entry], covered: Collection[int]
             yield Finding(Kind.NOT_RECORDED, Severity.WARNING, entry.name, "a digest or a record", images=(entry.name,))
 
 
-# --- expected digests --------------------------------------------------------------------------------------------
-
-
 def _compare_digest(result: Compared, finder: index.EntryFinder, text: str, digest: Digest) -> None:
     try:
         entry = finder.find(text)
@@ -136,9 +112,6 @@ def _compare_digest(result: Compared, finder: index.EntryFinder, text: str, dige
         return
     found = (root, digest) if published(entry) == digest else root
     result.findings.append(Finding(Kind.NOT_EXPECTED, Severity.ERROR, entry.name, digest, found, (entry.name,)))
-
-
-# --- records -----------------------------------------------------------------------------------------------------
 
 
 def _compare_record(result: Compared, read: Read, entries: Sequence[Entry], record: Record) -> None:
@@ -225,15 +198,8 @@ def _mismatch(record: Record, entry: Entry, where: str, recorded: str | None, fo
     return Finding(Kind.RECORD_MISMATCH, Severity.ERROR, subject, recorded, found, (entry.name,))
 
 
-# --- the images --------------------------------------------------------------------------------------------------
-
-
 def _record_of(read: Read, entry: Entry) -> Record | None:
-    """Return the record of an image; None if its root cannot be read.
-
-    Raises:
-        InvalidContent: a value in a manifest cannot be written in a record.
-    """
+    """Return the record of an image; None if its root cannot be read."""
     documents = _documents(read, entry.root)
     if entry.root.digest not in documents:
         return None
@@ -246,7 +212,6 @@ def _record_of(read: Read, entry: Entry) -> Record | None:
 
 
 def _documents(read: Read, root: Descriptor) -> dict[Digest, Document]:
-    """Return all readable manifests below a root."""
     found: dict[Digest, Document] = {}
 
     def document(node: Descriptor) -> Document | None:

@@ -49,11 +49,7 @@ class VerifyOptions:
 
 
 def one_of(kind: type[T], text: str) -> T:
-    """Return the member of an enumeration with this value.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """Return the member of an enumeration with this value. If there is none, raise UsageError."""
     try:
         return kind(text)
     except ValueError:

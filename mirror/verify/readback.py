@@ -36,15 +36,9 @@ _REFUSED = (None, 401, 403, 407)  # no response, or no permission: further reque
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """An image that a registry should have.
+    """An image that a registry should have: the digest of its root, all of its content, and the tags of its referrers.
 
-    Attributes:
-        name: its name, for findings.
-        source: where to read it.
-        target: its tag or digest in `source`; None if it was resolved before.
-        digest: the digest of its root.
-        content: all of its manifests and blobs.
-        tags: the tags of its referrers.
+    `target` is its tag or digest in `source`; None if it was resolved before.
     """
 
     name: str
@@ -53,15 +47,6 @@ class Expected:
     digest: Digest
     content: tuple[Descriptor, ...]
     tags: tuple[Tagged, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ReadBack:
-    """The findings, the number of blobs that were checked, and the bytes that were hashed."""
-
-    findings: tuple[Finding, ...]
-    files: int
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +73,18 @@ async def read_back(
             part.images.append(image.name)
     largest_first = sorted(found.values(), key=lambda part: -part.node.size)
     progress.plan("verifying", len(found), sum(part.node.size for part in largest_first))
-    reading = _Reading(jobs, retry, progress)
+    reading = ReadBack(jobs, retry, progress)
     names = await map_concurrently(images, reading.resolve, jobs)
     contents = await map_concurrently(largest_first, reading.check, jobs)
-    findings = in_registry(*chain.from_iterable(names), *(finding for finding in contents if finding))
-    return ReadBack(findings, reading.files, reading.size)
+    reading.findings = in_registry(*chain.from_iterable(names), *(finding for finding in contents if finding))
+    return reading
 
 
-class _Reading:
-    """The state of reading back: the numbers so far, and the images that were given up."""
+class ReadBack:
+    """The findings, the number of blobs that were checked, and the bytes that were hashed."""
 
     def __init__(self, jobs: int, retry: RetryPolicy, progress: Progress) -> None:
+        self.findings: tuple[Finding, ...] = ()
         self.files = self.size = 0
         self._given_up: set[str] = set()
         self._retry, self._progress, self._batch = retry, progress, stream.batch_size(jobs)
@@ -111,7 +97,11 @@ class _Reading:
             try:
                 root = await self._retry.run(partial(image.source.resolve, tag.tag))
             except MirrorError as error:
-                findings.append(_unresolved(error, tag, image.name))
+                if isinstance(error, ContentError) and not isinstance(error, DigestMismatch):  # not a manifest any more
+                    found = reason(error)
+                    findings.append(Finding(Kind.MOVED, Severity.ERROR, tag.tag, tag.digest, found, (image.name,)))
+                else:
+                    findings.append(finding_of(error, tag.tag, tag.digest, (image.name,)))
                 if isinstance(error, TransferError) and error.status in _REFUSED:
                     self._given_up.add(image.name)
                     break
@@ -154,12 +144,6 @@ class _Reading:
         self.size += size
 
 
-def _unresolved(error: MirrorError, tag: Tagged, image: str) -> Finding:
-    if isinstance(error, ContentError) and not isinstance(error, DigestMismatch):  # it is no longer a manifest
-        return Finding(Kind.MOVED, Severity.ERROR, tag.tag, tag.digest, reason(error), (image,))
-    return finding_of(error, tag.tag, tag.digest, (image,))
-
-
 def _moved(root: Descriptor, tag: Tagged, image: str) -> Iterator[Finding]:
     """Yield findings for a tag with another digest. A list of referrers may have gained members, but not lost any."""
     if root.digest == tag.digest:
@@ -197,14 +181,9 @@ async def _hash(node: Descriptor, source: Source, size: int, progress: Progress)
 def finding_of(
     error: MirrorError, subject: str, expected: Fact, images: tuple[str, ...], size: int | None = None
 ) -> Finding:
-    """Return the finding for content that could not be read from a registry.
+    """Return the finding for content or a tag that could not be read from a registry.
 
-    Args:
-        error: why it could not be read.
-        subject: the digest of the content, or a tag.
-        expected: the size of the content, or the digest of the tag.
-        images: the affected images.
-        size: the expected size of the content, if known.
+    `expected` is the size of the content, or the digest of the tag.
     """
     severity, advice = Severity.ERROR, None
     found: Fact = None

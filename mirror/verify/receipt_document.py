@@ -6,8 +6,8 @@ A receipt that is parsed comes from outside, so it is validated like all input.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import ClassVar
 
@@ -33,10 +33,6 @@ class ReceiptContent:
     media_type: str
     digest: Digest
     size: int
-
-    @property
-    def descriptor(self) -> Descriptor:
-        return Descriptor(self.media_type, self.digest, self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,36 +62,15 @@ class ReceiptImage:
     repository: str
     tag: str | None
     digest: Digest
-    platforms: tuple[str, ...]
-    content: tuple[ReceiptContent, ...]
-    error: str | None
-    referrers: ReceiptReferrers
+    platforms: tuple[str, ...] = ()
+    content: tuple[ReceiptContent, ...] = ()
+    error: str | None = None
+    referrers: ReceiptReferrers = ReceiptReferrers()
 
     @classmethod
-    def of(
-        cls,
-        source: str,
-        reference: Reference,
-        digest: Digest,
-        platforms: Sequence[str] = (),
-        content: Sequence[ReceiptContent] = (),
-        *,
-        error: str | None = None,
-        referrers: ReceiptReferrers | None = None,
-    ) -> ReceiptImage:
-        """Return the entry of an image that was pushed to `reference`."""
-        return cls(
-            source=source,
-            image=reference.pinned(digest),
-            registry=reference.registry,
-            repository=reference.repository,
-            tag=reference.tag,
-            digest=digest,
-            platforms=tuple(platforms),
-            content=tuple(content),
-            error=error,
-            referrers=referrers or ReceiptReferrers(),
-        )
+    def of(cls, source: str, place: Reference, digest: Digest) -> ReceiptImage:
+        """Return the entry of an image that was pushed to `place`, without its content."""
+        return cls(source, place.pinned(digest), place.registry, place.repository, place.tag, digest)
 
     @property
     def reference(self) -> Reference:
@@ -104,8 +79,9 @@ class ReceiptImage:
 
     def expected(self, source: Source) -> Expected:
         """Return what must be read back from `source`, the repository that the image was pushed to."""
-        reference, content = self.reference, tuple(part.descriptor for part in self.content)
-        return Expected(reference.stored, source, reference.target, self.digest, content, self.referrers.tags)
+        content = tuple(Descriptor(part.media_type, part.digest, part.size) for part in self.content)
+        name, target = self.reference.stored, self.reference.target
+        return Expected(name, source, target, self.digest, content, self.referrers.tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +121,8 @@ def _content(kind: str, descriptor: Descriptor) -> ReceiptContent:
     return ReceiptContent(kind, descriptor.media_type, descriptor.digest, descriptor.size)
 
 
-# --- parsing -----------------------------------------------------------------------------------------------------
-
-
 def parse_receipt(data: bytes, name: str) -> list[ReceiptImage]:
-    """Return the images of a receipt.
-
-    Raises:
-        InvalidContent: it is not a receipt, or one of another version.
-    """
+    """Return the images of a receipt. Raise InvalidContent for another document or version."""
     fields = Fields.load(data, name)
     if fields.get("schema") != Receipt.schema:
         raise fields.invalid(f"not a receipt: 'schema' is not {Receipt.schema!r}")
@@ -175,12 +144,10 @@ def _parse_image(image: Fields) -> ReceiptImage:
         raise image.invalid(f"'content' does not include the root {digest}")
     referrers = image.nested("referrers") or Fields({}, image.at("referrers"))
     missing = referrers.get("error")
-    return ReceiptImage.of(
-        source=image.string("source"),
-        reference=_parse_reference(image, digest),
-        digest=digest,
+    return replace(
+        ReceiptImage.of(image.string("source"), _parse_reference(image, digest), digest),
         platforms=image.strings("platforms"),
-        content=content,
+        content=tuple(content),
         error=None if error is None else str(error),
         referrers=ReceiptReferrers(
             tuple(map(_parse_tag, referrers.objects("tags"))), None if missing is None else str(missing)

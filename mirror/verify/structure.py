@@ -16,6 +16,7 @@ from mirror.content.store import VerifiableStore
 from mirror.errors import BrokenLayout, InvalidDigest, LimitExceeded, StorageError
 from mirror.layout import Entry
 from mirror.layout.referrers import chosen_from, is_attachable
+from mirror.oci.descriptor import Platform
 from mirror.oci.digest import Digest
 from mirror.oci.referrers import subject_of
 from mirror.report.findings import VerifiedImage
@@ -44,18 +45,12 @@ class Root:
 class Structure:
     """The blobs that the images of a store need, and those that the store has.
 
-    Findings about single blobs are kept in `pending` until all images that they affect are known.
+    Findings about single blobs are kept in `pending` until all images that they affect are known; `report` gets all
+    others. `checkpoint` is called often: an exception from it ends the walk. With `deep`, configs are compared with
+    their manifests.
     """
 
     def __init__(self, store: VerifiableStore, *, deep: bool, report: Report, checkpoint: Callable[[], None]) -> None:
-        """Prepare a walk.
-
-        Args:
-            store: the store.
-            deep: whether to compare configs with their manifests.
-            report: gets the findings that are not about single blobs.
-            checkpoint: called often; an exception from it ends the walk.
-        """
         self.store, self.table = store, BlobTable()
         self.roots: list[Root] = []
         self.is_whole = True  # False: a limit was reached, so there may be more below the images
@@ -75,8 +70,6 @@ class Structure:
                 is_known = subject is not None and (subject in published or self.table.has_manifest(subject))
                 platforms = tuple(root.platforms)
                 yield VerifiedImage(entry.name, entry.root.digest, platforms, root.blobs, root.size, is_known)
-
-    # --- what the images need ------------------------------------------------------------------------------------
 
     def walk(self, entries: Sequence[Entry], advance: Callable[[int], None] = lambda _: None) -> None:
         """Walk all images. `advance` gets the size of each root manifest once everything below it is known."""
@@ -99,8 +92,6 @@ class Structure:
         """Return whether the limit of followed links is not reached; it grows with the number of different links."""
         return self.followed <= FREE_LINKS + SHARED * self.documents.count
 
-    # --- what no image needs -------------------------------------------------------------------------------------
-
     def find_orphans(self) -> None:
         """Add every other file below `blobs/`."""
         try:
@@ -114,8 +105,6 @@ class Structure:
             self.report(unreadable("blobs", error))
         except BrokenLayout:
             return  # one of the store's faults, which step 1 reports
-
-    # --- which images are affected -------------------------------------------------------------------------------
 
     def pending_findings(self) -> Iterator[Finding]:
         """Yield the findings about single blobs, and those about descriptors that contradict each other."""
@@ -141,10 +130,6 @@ class Structure:
             self._names[images] = tuple(dict.fromkeys(name for image in images for name in self.roots[image].names))
         return replace(finding, images=self._names[images], platforms=tuple(platforms))
 
-    def is_needed(self, number: int) -> bool:
-        """Return whether an image is incomplete without the blob."""
-        return any(not use.optional for use in self.table.uses(number))
-
 
 class _Descent:
     """The walk below one root, by the rules and limits of `mirror.content.graph`, but over numbers of blobs.
@@ -157,7 +142,7 @@ class _Descent:
         self._structure, self._position, self._root = structure, position, root
         self._table, self._kept = structure.table, root.entries[0].kept
         self._whole = self._table.new_use(position, None)
-        self._uses: dict[tuple[int, bool], int] = {}  # by platform number, and whether it was left out on purpose
+        self._uses: dict[tuple[Platform | None, bool], int] = {}  # by platform, and whether it was left out on purpose
         self._budget = Budget(root.entries[0].root.digest)
         self._affordable: dict[int, bool] = {}  # manifests by number
         self._seen: set[tuple[int, int]] = set()
@@ -213,9 +198,9 @@ class _Descent:
         table = self._table
         if table.flags[child] & INDEX:
             return self._whole
-        key = table.platform_number(child), self._kept is not None and table.digest(child) not in self._kept
+        platform = table.platform(child)
+        key = platform, self._kept is not None and table.digest(child) not in self._kept
         if key not in self._uses:
-            platform = table.platform(child)
             name = str(platform) if platform and platform.known else None
             if name and not key[1]:
                 self._root.platforms[name] = None
@@ -237,7 +222,6 @@ class _Descent:
 
 
 def _misplaced(algorithm: str, name: str) -> Finding:
-    """Return the finding for a name below `blobs/` that is not a digest."""
     path = f"blobs/{algorithm}/{name}".rstrip("/")
     if not name and algorithm in _ALGORITHMS:
         return Finding(Kind.BROKEN_LAYOUT, Severity.ERROR, path, "directory", "something else")

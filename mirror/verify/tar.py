@@ -86,7 +86,6 @@ class TarScanner:
             self._next(part)
 
     def _pass(self, size: int) -> None:
-        """Skip the data of a member."""
         self._padding = -size % BLOCK
         self._skip = size + self._padding
 

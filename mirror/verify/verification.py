@@ -84,13 +84,7 @@ class Verification:
         self._seconds: float | None = None
 
     async def __aiter__(self) -> AsyncGenerator[Finding, None]:
-        """Yield the findings as they come.
-
-        Raises:
-            NotFound: there is no such directory or file, or no such image in it.
-            BrokenArchive: the file is not an archive; a broken archive is a finding.
-            StorageError: the directory or the file itself cannot be read.
-        """
+        """Yield the findings as they come. The errors are those of `verify_layout`."""
         self._started = time.monotonic()
         is_file = exists(self._path) and not is_directory(self._path)
         self._place = Place.ARCHIVE if is_file else Place.LAYOUT
@@ -123,11 +117,12 @@ class Verification:
     def report(self) -> VerifyReport:
         """The report, with the findings so far."""
         structure = self._structure
-        fresh = (replace(finding, place=self._place) for finding in self._fresh)
+        findings = [*self._findings, *(replace(finding, place=self._place) for finding in self._fresh)]
+        severities = list(Severity)  # the worst first; the rest of the key makes every run list them in the same order
         return VerifyReport(
             path=str(self._path),
             images=tuple(structure.images()) if structure else (),
-            findings=tuple(sorted([*self._findings, *fresh], key=_rank)),
+            findings=tuple(sorted(findings, key=lambda one: (severities.index(one.severity), one.subject, one.kind))),
             files=structure.table.files if structure else 0,
             size=structure.table.hashed if structure else 0,
             seconds=self._seconds or time.monotonic() - self._started,
@@ -152,7 +147,9 @@ class Verification:
             blobs = await to_thread(partial(self._check_sizes, structure, selected))
             self._plan("verifying", blobs.count, blobs.size)
             slots = range(min(self._threads, blobs.count))
-            await map_concurrently(slots, partial(self._hash, blobs), self._threads)
+            deep = self._level is VerifyLevel.LAYERS
+            work = [partial(blobs.hash, partial(self._advance, slot), deep=deep) for slot in slots]
+            await map_concurrently(work, to_thread, self._threads)
         except _Stopped:
             return
 
@@ -199,10 +196,6 @@ class Verification:
         self._agreements = compared.agreements
         return blobs
 
-    async def _hash(self, blobs: BlobVerification, slot: int) -> None:
-        """Run step 4 in one of several threads."""
-        await to_thread(partial(blobs.hash, partial(self._advance, slot), deep=self._level is VerifyLevel.LAYERS))
-
     def _advance(self, slot: int, count: int) -> None:
         """Count progress. Each thread has a slot of its own."""
         self._checkpoint()
@@ -215,7 +208,6 @@ class Verification:
         self._progress.plan(phase, blobs, size)
 
     def _tell(self) -> None:
-        """Report the progress of the threads."""
         now = sum(self._advanced)
         if now != self._told:
             self._progress.advance(None, now - self._told)
@@ -224,8 +216,3 @@ class Verification:
     def _checkpoint(self) -> None:
         if self._stop.is_set():
             raise _Stopped
-
-
-def _rank(finding: Finding) -> tuple[int, str, str]:
-    """Return the sort key of a finding: the worst first, and the same order in every run."""
-    return list(Severity).index(finding.severity), finding.subject, finding.kind

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from mirror.oci.descriptor import Platform
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.records import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
+from mirror.records.document import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
 from mirror.records.history import escape
 from tests.support import strategies
 

@@ -10,16 +10,8 @@ from mirror.errors import InvalidContent
 from mirror.oci.descriptor import OCI_INDEX, Descriptor, Platform
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import parse as parse_manifest
-from mirror.records import (
-    HistoryEntry,
-    Record,
-    RecordedConfig,
-    RecordedImage,
-    build_record,
-    compare,
-    markdown,
-    parse_records,
-)
+from mirror.records import build_record, compare, markdown, parse_records
+from mirror.records.document import HistoryEntry, Record, RecordedConfig, RecordedImage
 from tests.support import images
 from tests.support.images import Blob, Image
 

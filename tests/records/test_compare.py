@@ -9,18 +9,8 @@ from hypothesis import strategies as st
 
 from mirror.oci.descriptor import Platform
 from mirror.oci.digest import Digest
-from mirror.records import (
-    Difference,
-    HistoryEntry,
-    NotCompared,
-    Reason,
-    Record,
-    RecordedConfig,
-    RecordedImage,
-    RecordedLayer,
-    RecordedManifest,
-    compare,
-)
+from mirror.records import Difference, NotCompared, Reason, compare
+from mirror.records.document import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
 from tests.records import drawn
 from tests.support import strategies
 

@@ -12,8 +12,8 @@ from mirror.oci.descriptor import DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Plat
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document
 from mirror.oci.manifest import parse as parse_manifest
-from mirror.records import HistoryEntry, Reason, Record, build_record, compare, markdown, parse_records
-from mirror.records.document import repository_of
+from mirror.records import Reason, build_record, compare, markdown, parse_records
+from mirror.records.document import HistoryEntry, Record, repository_of
 from mirror.records.json import to_json
 from tests.support.images import DOCKER_LAYER, RECORD
 from tests.support.strategies import outcome

@@ -16,7 +16,7 @@ from mirror.errors import ContentError, MirrorError, PartialFailure, StorageErro
 from mirror.oci.descriptor import Platform
 from mirror.oci.digest import Digest
 from mirror.quota import Quota, Usage
-from mirror.records import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
+from mirror.records.document import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
 from mirror.records.json import to_json as records_json
 from mirror.registry.login import LoginResult, LogoutResult, StoredLogin
 from mirror.report.findings import Agreement, RepairReport, Verdict, VerifiedImage, VerifyReport
