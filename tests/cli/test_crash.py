@@ -29,6 +29,7 @@ from tests.support.command import (
     tree,
     wrong_blobs,
 )
+from tests.support.profiles import every
 from tests.support.registry import Action, EmbeddedRegistry, Fault, Stall, Status, serving
 from tests.support.registry.messages import Answer, Call
 
@@ -100,7 +101,7 @@ def moments(calls: list[str]) -> list[str]:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_pull_killed_at_any_call_goes_on(mirror: Mirror, scene: Scene, layout: Path, part: int) -> None:
     assert len(scene.calls) > 20
-    for moment in moments(scene.calls)[part::PARTS]:
+    for moment in every(moments(scene.calls)[part::PARTS]):
         mirror(*pull(scene.first), plan=moment, code=-signal.SIGKILL)
         assert_no_lie(layout)
         mirror(*pull(scene.first))
@@ -129,7 +130,7 @@ def test_update_killed_at_any_call_goes_on(
     shutil.copytree(tmp_path / "before", layout)
     mirror(*pull(moved), plan="trace:calls")
     calls, clean = len((tmp_path / "calls").read_text().splitlines()), tree(layout)
-    for number in range(part, calls, PARTS):
+    for number in every(range(part, calls, PARTS)):
         shutil.rmtree(layout)
         shutil.copytree(tmp_path / "before", layout)
         mirror(*pull(moved), plan=f"before:{number}", code=-signal.SIGKILL)
@@ -203,7 +204,7 @@ def test_what_is_named_comes_before_what_names_it(scene: Scene) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_disk_that_fails_at_any_call_is_said(mirror: Mirror, scene: Scene, layout: Path, part: int) -> None:
-    for number in range(part, len(scene.calls), PARTS):
+    for number in every(range(part, len(scene.calls), PARTS)):
         error, text = (("ENOSPC", "space"), ("EIO", "error"))[number % 2]
         result = mirror(*pull(scene.first), plan=f"{error}:{number}", code=1)
         assert text in result.err

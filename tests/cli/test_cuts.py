@@ -16,6 +16,7 @@ import pytest
 from mirror.cli import _run
 from tests.support import images
 from tests.support.command import lacking, leftovers, tree, wrong_blobs
+from tests.support.profiles import every
 from tests.support.registry import (
     Action,
     Chunked,
@@ -142,7 +143,7 @@ def gets(requests: list[Seen]) -> list[Seen]:
 def test_a_connection_cut_anywhere(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, kind: type[Cut] | type[Reset], position: int
 ) -> None:
-    for request in gets(requests):
+    for request in every(gets(requests)):
         places = positions(request.sent)
         if position < len(places):
             whole = places[position] == request.sent
@@ -154,14 +155,14 @@ def test_a_connection_cut_anywhere(
 def test_a_connection_cut_before_any_answer(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, kind: type[Cut] | type[Reset]
 ) -> None:
-    for request in requests:
+    for request in every(requests):
         assert_comes_through(registry, run, request, kind(after=None), {0, 1})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("position", [None, *range(3)])
 def test_silence_anywhere(registry: EmbeddedRegistry, requests: list[Seen], run: Run, position: int | None) -> None:
-    for request in gets(requests):
+    for request in every(gets(requests)):
         after = None if position is None else positions(request.sent)[min(position, len(positions(request.sent)) - 2)]
         assert_comes_through(registry, run, request, Stall(after=after), {1})
 
@@ -169,7 +170,7 @@ def test_silence_anywhere(registry: EmbeddedRegistry, requests: list[Seen], run:
 @pytest.mark.slow
 @pytest.mark.parametrize("change", [-1, 1, 1000, 2**62])
 def test_a_wrong_content_length(registry: EmbeddedRegistry, requests: list[Seen], run: Run, change: int) -> None:
-    for request in gets(requests):
+    for request in every(gets(requests)):
         if request.sent:
             length = Header("Content-Length", str(request.sent + change))
             assert_comes_through(registry, run, request, length, {1, 3})
@@ -180,14 +181,14 @@ def test_a_wrong_content_length(registry: EmbeddedRegistry, requests: list[Seen]
 def test_a_missing_content_length_is_fine(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, action: Action
 ) -> None:
-    for request in gets(requests):
+    for request in every(gets(requests)):
         assert_comes_through(registry, run, request, action, {0})
 
 
 @pytest.mark.slow
 def test_a_doubled_content_length(registry: EmbeddedRegistry, requests: list[Seen], run: Run) -> None:
     """Two that differ are how a request is smuggled (RFC 9112, 6.3); two that agree may be refused or not."""
-    for request in gets(requests):
+    for request in every(gets(requests)):
         for length in (request.sent, request.sent + 1):
             doubled = Header("Content-Length", str(length), add=True)
             assert_comes_through(registry, run, request, doubled, {1, 3} if length > request.sent else {0, 1})
@@ -196,7 +197,7 @@ def test_a_doubled_content_length(registry: EmbeddedRegistry, requests: list[See
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
 def test_a_flipped_bit(registry: EmbeddedRegistry, requests: list[Seen], run: Run, place: str) -> None:
-    for request in gets(requests):
+    for request in every(gets(requests)):
         if request.sent:
             at = {"first": 0, "middle": request.sent // 2, "last": -1}[place]
             named = request.path.rpartition("/")[2] != "v1"  # by its tag, a manifest may be any; it has to be one
@@ -210,7 +211,7 @@ def test_a_flipped_bit(registry: EmbeddedRegistry, requests: list[Seen], run: Ru
 def test_what_passes_is_an_error_in_words_and_then_well(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, code: int
 ) -> None:
-    for request in gets(requests):
+    for request in every(gets(requests)):
         page = Status(code, body=HTML, content_type="text/html")
         codes = {0, 1} if request.path in ("/v2/", "/v2") else {1}
         assert_comes_through(registry, run, request, page, codes)
@@ -221,7 +222,7 @@ def test_what_passes_is_an_error_in_words_and_then_well(
 def test_what_passes_is_not_even_noticed_where_it_may_be_tried_again(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, code: int
 ) -> None:
-    for request in requests:
+    for request in every(requests):
         shutil.rmtree("struck", ignore_errors=True)
         strike(registry, request, Status(code, (("Retry-After", "0"),), HTML, "text/html"))
         assert run(*pull(registry, "struck")).code == 0
@@ -233,7 +234,7 @@ def test_what_passes_is_not_even_noticed_where_it_may_be_tried_again(
 def test_what_does_not_pass_is_an_error_in_words(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, code: int
 ) -> None:
-    for request in gets(requests):
+    for request in every(gets(requests)):
         page = Status(code, body=HTML, content_type="text/html")
         codes = {0, 1, 2} if request.path in ("/v2/", "/v2") or "/manifests/" in request.path else {1}
         assert_comes_through(registry, run, request, page, codes)

@@ -10,6 +10,7 @@ import pytest
 from mirror import MirrorError, PushOptions, RegistryOptions, RetryPolicy, TransferReport, push_images
 from tests.support import images
 from tests.support.command import Mirror
+from tests.support.profiles import every
 from tests.support.registry import Cut, EmbeddedRegistry, Fault, Quirks, Reset, Seen, serving
 
 IMAGE = images.multi_arch(["linux/amd64", "linux/arm64"])
@@ -90,7 +91,7 @@ def blob_bytes(registry: EmbeddedRegistry) -> int:
 def test_push_that_is_cut_anywhere_is_finished_by_the_next(layout: Path, chunk: int | None, part: int) -> None:
     requests = clean(layout, chunk)
     assert len(requests) > 15
-    for number, after in list(moments(requests))[part::2]:
+    for number, after in every(list(moments(requests))[part::2]):
         with serving(EmbeddedRegistry()) as registry:
             registry.fault(Fault(skip=number, action=Cut(after)))
             assert ends(layout, registry, chunk) in (1, 0 if registry.tags("a") else 1)
@@ -106,7 +107,7 @@ def test_push_that_is_cut_anywhere_is_finished_by_the_next(layout: Path, chunk: 
 @WAYS
 @pytest.mark.parametrize("relative", [True, False])
 def test_push_that_is_cut_anywhere_goes_on_by_itself(layout: Path, chunk: int | None, relative: bool) -> None:
-    for number, after in moments(clean(layout, chunk)):
+    for number, after in every(moments(clean(layout, chunk))):
         with serving(EmbeddedRegistry(relative_locations=relative)) as registry:
             registry.fault(Fault(skip=number, action=Reset(after) if relative else Cut(after)))
             push(layout, registry, chunk, retries=1)

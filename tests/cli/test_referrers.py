@@ -12,6 +12,7 @@ from mirror.registry.referrers import find as referrers
 from tests.support import images
 from tests.support.command import Mirror, assert_whole, blobs, entries, names, tree
 from tests.support.images import Image, cosign_tag, signature
+from tests.support.profiles import every
 from tests.support.registry import Cut, EmbeddedRegistry, Fault, Flip, Header, Redirect, Status, serving
 from tests.support.registry.faults import Action
 from tests.support.registry.messages import Answer, Call, answer, answer_json
@@ -672,7 +673,7 @@ def test_whatever_happens_to_any_request_the_image_is_whole_and_the_next_pull_ha
     mirror("pull", name, "--all", "-j", 1, "-o", "clean")
     asked = [seen for seen in modern.requests if seen.path.rpartition("/")[2] not in own or API in seen.path]
     assert len(asked) >= 7  # the API twice and more, tags, two manifests, their blobs
-    for seen in asked:
+    for seen in every(asked):
         shutil.rmtree(layout, ignore_errors=True)
         modern.clear_faults()
         modern.fault(Fault(method=seen.method, path=f"{seen.path}$", action=action))

@@ -14,8 +14,9 @@ from tests.serve.process import serving
 from tests.serve.running import make_layout
 from tests.support.command import Mirror
 from tests.support.images import OCI_LAYER, Blob, Image, image
+from tests.support.profiles import scaled
 
-CONNECTIONS, SLOW, REQUESTS = 200, 20, 10_000
+CONNECTIONS, SLOW, REQUESTS = 200, 20, scaled(10_000)
 SIZES = (0, 10, 5_000, 70_000, 300_000, 2_000_000)
 APP = image("linux/amd64", *(Blob.of(random.Random(size).randbytes(size), OCI_LAYER) for size in SIZES))
 HUGE = image("linux/amd64", Blob.of(bytes(60_000_000), OCI_LAYER))

@@ -1,13 +1,16 @@
-"""The number of examples that Hypothesis draws: few by default, all of them in CI.
+"""How thorough the tests are: everything in CI, a fifth of it elsewhere.
 
-`HYPOTHESIS_PROFILE=ci`, or `CI` in the environment, chooses the profile `ci`. A test states with `examples` how many it
-needs there; the profile `dev` draws a fifth of them.
+`HYPOTHESIS_PROFILE=ci`, or `CI` in the environment, chooses the profile `ci`; the default is `dev`. `examples` sets how
+many examples Hypothesis draws; `every` and `scaled` are for tests that try all cases of a kind, or a large number.
 """
 
 import os
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from hypothesis import settings
+
+T = TypeVar("T")
 
 settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True)
 settings.register_profile("dev", max_examples=20, deadline=None)
@@ -21,3 +24,13 @@ def load_profile() -> None:
 def examples(count: int, **others: Any) -> settings:
     """Return settings for a test that draws `count` examples in CI; `others` are more of Hypothesis' settings."""
     return settings(max_examples=max(2, count * settings().max_examples // 100), **others)
+
+
+def every(cases: Iterable[T]) -> list[T]:
+    """Return all cases in CI, and each fifth elsewhere: for tests that try whatever can happen."""
+    return list(cases)[:: 100 // settings().max_examples]
+
+
+def scaled(count: int) -> int:
+    """Return a large number for CI, and a fifth of it elsewhere."""
+    return count * settings().max_examples // 100
