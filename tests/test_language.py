@@ -29,6 +29,7 @@ def test_the_documentation_is_in_plain_english(page: str) -> None:
         pytest.fail(found, pytrace=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["support", "bench", "demo.py", "readme.py", "tutorial.py", "smoke.py", "conftest.py"])
 def test_the_tools_of_the_tests_are_in_plain_english(part: str) -> None:
     if found := report(files([f"tests/{part}"])):

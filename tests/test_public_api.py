@@ -88,6 +88,7 @@ def test_dir_lists_the_public_names_and_no_others() -> None:
     assert "__version__" in dir(mirror)
 
 
+@pytest.mark.slow
 def test_help_describes_every_public_name() -> None:
     text = pydoc.render_doc(mirror, renderer=pydoc.plaintext)  # type: ignore[attr-defined]
     described = set(re.findall(r"^    (?:class |async )?(\w+)\(", text, re.MULTILINE))

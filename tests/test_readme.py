@@ -140,6 +140,7 @@ def test_every_disagreement_names_its_page(page: Path) -> None:
     assert [line.partition(": ")[0] for line in found] == ["README.md", "docs/reference/commands.md"]
 
 
+@pytest.mark.slow
 def test_changelog_may_tell_of_what_was(page: Path) -> None:
     page.write_text("")
     (page.parent / readme.REFERENCE).write_text(readme.reference())

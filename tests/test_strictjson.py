@@ -13,6 +13,7 @@ from mirror.strictjson import MOST_DEPTH, MOST_VALUES, Fields, JsonObject, load_
 from tests.support.strategies import THOROUGH, json_values, nasty_text, outcome
 
 
+@pytest.mark.slow
 @given(json_values)
 @THOROUGH
 def test_what_json_can_say_is_understood(value: Any) -> None:
@@ -56,6 +57,7 @@ def test_a_number_that_overflows_is_refused(number: str) -> None:
         loads(f"[{number}]".encode(), "it")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1_000, 100_000])
 @pytest.mark.parametrize("pair", ["[]", '{"a":}'])
 def test_depth_is_a_clean_error(depth: int, pair: str) -> None:

@@ -37,6 +37,7 @@ _part = st.text("abü-_.:0", min_size=1, max_size=90).filter(lambda part: part.s
 _names = st.lists(_part, min_size=1, max_size=3).map("/".join)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @given(st.dictionaries(_names, st.binary(max_size=1500), max_size=8))
 @THOROUGH
@@ -137,6 +138,7 @@ def test_what_is_no_archive_at_all_is_said_to_be_none(data: bytes) -> None:
     assert found.by_name == {}
 
 
+@pytest.mark.slow
 @given(st.data())
 @THOROUGH
 def test_no_change_of_bytes_is_more_than_a_fault(data: st.DataObject) -> None:

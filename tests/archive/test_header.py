@@ -22,6 +22,7 @@ def read(head: bytes) -> tarfile.TarInfo:
     return found
 
 
+@pytest.mark.slow
 @given(
     st.text("abc/019-", min_size=1, max_size=300).filter(lambda name: name.strip("/") == name), st.integers(0, 2**62)
 )

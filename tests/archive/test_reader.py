@@ -88,6 +88,7 @@ def test_images_are_found_by_their_names(tmp_path: Path) -> None:
             archive.find(["v2"])
 
 
+@pytest.mark.slow
 def test_a_blob_is_read_from_the_middle_on(tmp_path: Path) -> None:
     blob = images.layer(7, 3_000_000)
     image = images.image("linux/amd64", blob)

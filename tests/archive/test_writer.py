@@ -364,10 +364,12 @@ def piped(*steps: Callable[[ArchiveWriter], Awaitable[object]]) -> tuple[bytes, 
     return asyncio.run(main()), next(iter(error), None)
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_the_same_bytes_as_a_file(tmp_path: Path) -> None:
     assert piped(put(DATA)) == (write(tmp_path / "x", put(DATA)), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", FLIPPED)
 @pytest.mark.parametrize("fetch", [filled, lambda data: from_memory(data, "a test")])
 def test_a_pipe_never_gets_the_end_of_a_wrong_blob(data: bytes, fetch: Callable[..., Fetch]) -> None:

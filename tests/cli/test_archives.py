@@ -90,6 +90,7 @@ def root(image: Image) -> set[str]:
 # There and back
 
 
+@pytest.mark.slow
 def test_a_layout_comes_back_as_it_was(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
     result = mirror("export", stock.folder, "images.tar")
     assert result.lines == sorted(f"{stock.name(repo)}@{digest}" for repo, digest in roots(stock).items())
@@ -106,6 +107,7 @@ def roots(stock: Stock) -> dict[str, str]:
     return dict(zip((name[len(stock.host) + 1 : -3] for name in names(stock.folder)), digests, strict=True))
 
 
+@pytest.mark.slow
 def test_an_export_is_the_same_to_the_byte_whoever_asks_in_which_order(
     mirror: Mirror, stock: Stock, tmp_path: Path
 ) -> None:
@@ -122,6 +124,7 @@ def test_one_image_is_exported_alone(mirror: Mirror, stock: Stock, tmp_path: Pat
     assert blobs(tmp_path / "back") == root(MULTI)
 
 
+@pytest.mark.slow
 def test_an_image_may_be_called_something_else(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
     assert mirror("export", stock.folder, "one.tar", "multi:v1", "--as", NAME).lines == [f"{NAME}@{MULTI.root}"]
     assert mirror("import", "one.tar", "back", "--as", "quay.io/x/y").lines == [f"quay.io/x/y:latest@{MULTI.root}"]
@@ -144,6 +147,7 @@ def test_an_image_may_go_through_pipes(mirror: Mirror, stock: Stock, tmp_path: P
     shell(mirror, f"mirror export {stock.folder} - multi:v1 2>/dev/null | cmp - one.tar")
 
 
+@pytest.mark.slow
 def test_a_sparse_image_stays_sparse(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     MULTI.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64", "--sparse")
@@ -153,6 +157,7 @@ def test_a_sparse_image_stays_sparse(mirror: Mirror, registry: EmbeddedRegistry,
     assert mirror("verify", "a.tar", "--json").json["verdict"] == "ok"
 
 
+@pytest.mark.slow
 def test_names_that_are_no_full_ones_come_back_as_they_were(mirror: Mirror, tmp_path: Path) -> None:
     """skopeo knows tags only; some of its archives have no name at all, and two images may have one bare tag."""
     bare = [{**image.descriptor(), "annotations": {REF_NAME: "1"}} for image in (AMD64, ARM)]
@@ -179,6 +184,7 @@ def test_one_full_name_for_two_images_is_refused(mirror: Mirror, tmp_path: Path)
 # What other tools write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "wanted"),
     [
@@ -422,11 +428,13 @@ def test_what_cannot_be_imported_is_refused(
     assert not (tmp_path / "back").exists()
 
 
+@pytest.mark.slow
 def test_a_compressed_stream_is_refused_before_it_is_kept(mirror: Mirror, tmp_path: Path) -> None:
     result = shell(mirror, "echo hello | gzip | mirror import - back", code=3)
     assert "stdin is compressed with gzip" in result.err
 
 
+@pytest.mark.slow
 def test_a_pipe_that_is_cut_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     saved(tmp_path, oci_archive(AMD64, NAME))
     result = shell(mirror, "head -c 3000 images.tar | mirror import - back", code=3)
@@ -441,6 +449,7 @@ def test_a_disk_without_room_is_found_before_anything_moves(mirror: Mirror, tmp_
     assert blobs(tmp_path / "back") == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", ["before", "after"])
 @pytest.mark.parametrize("number", range(4))
 def test_an_export_that_is_killed_leaves_the_old_file_or_the_new_one(
@@ -502,6 +511,7 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder / "layout"
 
 
+@pytest.mark.slow
 def test_what_refers_to_an_image_goes_into_an_archive_and_out_of_it(
     mirror: Mirror, signed: Path, tmp_path: Path
 ) -> None:
@@ -514,6 +524,7 @@ def test_what_refers_to_an_image_goes_into_an_archive_and_out_of_it(
     assert "2 referrers" in mirror("ls", "back").out
 
 
+@pytest.mark.slow
 def test_what_refers_to_an_image_is_called_after_it(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
     mirror("export", signed, "one.tar", "app:v1", "--as", "quay.io/x/y:v2")
     mirror("import", "one.tar", "back")
@@ -544,6 +555,7 @@ def test_what_docker_has_no_place_for_is_mentioned(mirror: Mirror, signed: Path,
     assert "stay out" not in said[1]
 
 
+@pytest.mark.slow
 def test_an_image_that_podman_loads_goes_without_its_signatures(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
     assert "export it with --no-referrers" in mirror("export", signed, "x.tar", "app:v1").err
     assert mirror("export", signed, "x.tar", "app:v1", "--no-referrers").err.count("\n") == 1

@@ -156,6 +156,7 @@ def test_realm_theft_by_a_registry_without_our_credentials(mirror: Mirror, thief
     assert secrets_of(thief) == []
 
 
+@pytest.mark.slow
 def test_upload_location_credential_leak(mirror: Mirror, thief: EmbeddedRegistry) -> None:
     """CVE-2026-50151"""
     with serving_image() as source:
@@ -180,6 +181,7 @@ def test_mirror_gets_no_credentials_of_the_origin(
     assert secrets_of(thief) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 def test_proxy_credentials_stay_with_the_proxy(mirror: Mirror, tmp_path: Path, secure: bool) -> None:
     """CVE-2018-18074: what is for the proxy is not for the registry, and does not show"""
@@ -236,6 +238,7 @@ METADATA = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["redirect", "realm", "token redirect", "upload"])
 def test_metadata_and_nowhere_are_never_asked(mirror: Mirror, way: str) -> None:
     """CVE-2026-33540, CVE-2026-50151: even a registry on this very machine may not send us there"""
@@ -263,6 +266,7 @@ PLACES = [
 NAMES = {"rebind.test": "127.0.0.1", "registry.test": "1.2.3.4", "lan.test": "10.0.0.1", "store.test": "1.2.3.5"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @isolated("10.0.0.1/32", names=NAMES)
 def test_registry_on_our_network_cannot_reach_this_machine(mirror: Mirror, tmp_path: Path, way: str) -> None:
@@ -270,6 +274,7 @@ def test_registry_on_our_network_cannot_reach_this_machine(mirror: Mirror, tmp_p
     assert_out_of_reach(mirror, "10.0.0.1", "127.0.0.1", PLACES, way)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @isolated("1.2.3.4/32", "10.0.0.1/32", names=NAMES)
 def test_registry_on_the_internet_cannot_reach_our_network(mirror: Mirror, tmp_path: Path, way: str) -> None:
@@ -277,6 +282,7 @@ def test_registry_on_the_internet_cannot_reach_our_network(mirror: Mirror, tmp_p
     assert_out_of_reach(mirror, "1.2.3.4", "10.0.0.1", ["10.0.0.1", "lan.test", "167772161", "10.1"], way)
 
 
+@pytest.mark.slow
 @isolated("1.2.3.4/32", "10.0.0.1/32", names=NAMES)
 def test_upload_cannot_be_led_into_our_network(mirror: Mirror, tmp_path: Path) -> None:
     """CVE-2026-50151"""
@@ -294,6 +300,7 @@ def assert_out_of_reach(mirror: Mirror, own: str, address: str, hosts: Sequence[
         assert all("Not connecting" in error or "not a valid URL" in error for error in errors), "\n".join(errors)
 
 
+@pytest.mark.slow
 @isolated("1.2.3.4/32", names=NAMES)
 def test_names_of_the_registry_itself_may_mean_anything(mirror: Mirror, tmp_path: Path) -> None:
     """The person has named it: a registry on this machine under a name is no attack"""
@@ -314,6 +321,7 @@ def test_on_premises_registry_with_its_token_server_on_another_port(mirror: Mirr
         assert server.count("GET", "^/token$") > 0
 
 
+@pytest.mark.slow
 @isolated("10.0.0.1/32", "10.9.0.1/32", "192.168.7.1/32", names=NAMES)
 def test_on_premises_registry_with_token_server_and_storage_on_other_private_hosts(
     mirror: Mirror, tmp_path: Path
@@ -332,6 +340,7 @@ def test_on_premises_registry_with_token_server_and_storage_on_other_private_hos
         assert secrets_of(storage) == []
 
 
+@pytest.mark.slow
 @isolated("1.2.3.4/32", "1.2.3.5/32", "10.0.0.1/32", names=NAMES)
 def test_public_registry_with_token_server_and_storage_on_other_public_hosts(mirror: Mirror, tmp_path: Path) -> None:
     """Over-blocking: Docker Hub's way"""
@@ -347,6 +356,7 @@ def test_public_registry_with_token_server_and_storage_on_other_public_hosts(mir
         pull(mirror, f"registry.test:{registry.host.partition(':')[2]}", "--plain-http", code=0)
 
 
+@pytest.mark.slow
 @isolated("1.2.3.4/32", "10.0.0.1/32", names=NAMES)
 def test_person_may_allow_a_public_registry_its_private_storage(mirror: Mirror, tmp_path: Path) -> None:
     """Over-blocking: what the error says to do works"""
@@ -370,6 +380,7 @@ def test_settings_that_came_with_the_data_trust_no_network(mirror: Mirror, tmp_p
 # Redirects
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target", ["file:///etc/passwd", "ftp://127.0.0.1/", "gopher://127.0.0.1:70/", "data:,x", "unix:/x"]
 )

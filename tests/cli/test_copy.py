@@ -53,6 +53,7 @@ def root_of(location: Path) -> str:
 PLACES = {"registry": "docker://{host}/copy/of:v2", "layout": "oci:end:v2", "archive": "oci-archive:end.tar:v2"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", PLACES)
 @pytest.mark.parametrize("end", PLACES)
 def test_an_image_is_copied_whole_from_anywhere_to_anywhere(
@@ -78,6 +79,7 @@ def expected_name(source: str, other: EmbeddedRegistry, end: str) -> str:
     return f"{other.host}/copy/of:v2" if end == "registry" else f"{source[:-3]}:v2"
 
 
+@pytest.mark.slow
 def test_all_images_of_a_layout_go_where_none_is_named(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
@@ -91,6 +93,7 @@ def test_all_images_of_a_layout_go_where_none_is_named(
     assert tree(tmp_path / "back") == tree(tmp_path / "layout")
 
 
+@pytest.mark.slow
 def test_an_archive_is_the_one_that_export_writes(mirror: Mirror, source: str, tmp_path: Path) -> None:
     mirror("copy", f"docker://{source}", "oci:layout")
     mirror("copy", "oci:layout", "oci-archive:one.tar")
@@ -98,6 +101,7 @@ def test_an_archive_is_the_one_that_export_writes(mirror: Mirror, source: str, t
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_second_copy_moves_nothing(mirror: Mirror, source: str, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("copy", f"docker://{source}", "oci:layout")
     registry.clear_log()
@@ -120,6 +124,7 @@ def test_several_platforms_go_in_an_index_of_our_own(mirror: Mirror, source: str
     assert everything(MULTI) <= blobs(tmp_path / "layout")
 
 
+@pytest.mark.slow
 def test_a_platform_that_is_absent_on_purpose_is_not_there(mirror: Mirror, source: str, tmp_path: Path) -> None:
     mirror("pull", source, "--platform", "linux/arm64", "--sparse", "-o", "sparse")
     result = mirror("copy", "oci:sparse", "oci:other", "--platform", "linux/amd64", code=2)
@@ -166,6 +171,7 @@ def test_images_are_meant_by_number_too(mirror: Mirror, registry: EmbeddedRegist
 # What it is called
 
 
+@pytest.mark.slow
 def test_a_tag_keeps_the_repository_and_a_name_does_not(mirror: Mirror, source: str, tmp_path: Path) -> None:
     mirror("copy", f"docker://{source}", "oci:layout:stable")
     mirror("copy", f"docker://{source}", "oci:layout:quay.io/other/app:v9")
@@ -225,6 +231,7 @@ def test_what_cannot_be_is_said_in_words(mirror: Mirror, tmp_path: Path, mistake
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_guesses_are_said(mirror: Mirror, source: str) -> None:
     result = mirror("copy", source, "./layout")
     assert f"note: taken as an image of a registry: docker://{source}\n" in result.err
@@ -376,6 +383,7 @@ def test_a_bad_file_is_not_linked_to(mirror: Mirror, layout: Path, tmp_path: Pat
     assert os.stat(path).st_nlink == 1
 
 
+@pytest.mark.slow
 def test_linked_blobs_are_healed_without_touching_the_other_layout(
     mirror: Mirror, layout: Path, source: str, tmp_path: Path
 ) -> None:
@@ -403,6 +411,7 @@ def signed() -> Iterator[EmbeddedRegistry]:
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("api", [True, False])
 @pytest.mark.parametrize(
     "stops", [[], ["oci:one:v1"], ["oci-archive:one.tar:v1"], ["oci:one", "oci:two:v7", "two.tar"]]
@@ -420,6 +429,7 @@ def test_what_refers_to_an_image_goes_with_it(
         assert (AMD64.root.replace(":", "-") in end.tags("hub/app")) is not api
 
 
+@pytest.mark.slow
 def test_what_refers_to_an_image_is_called_after_it(mirror: Mirror, signed: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("copy", f"docker://{signed.host}/team/app:v1", "oci:layout", "--as", "quay.io/other/app:v2")
     assert sorted(names(tmp_path / "layout")) == [
@@ -437,6 +447,7 @@ def test_nothing_goes_along_where_that_is_not_wanted(mirror: Mirror, signed: Emb
     assert blobs(tmp_path / "layout") == everything(MULTI)
 
 
+@pytest.mark.slow
 def test_an_image_that_may_lack_what_refers_to_it_is_whole_all_the_same(
     mirror: Mirror, signed: EmbeddedRegistry, tmp_path: Path
 ) -> None:

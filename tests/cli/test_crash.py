@@ -142,6 +142,7 @@ def test_update_killed_at_any_call_goes_on(
         assert leftovers(layout) == []
 
 
+@pytest.mark.slow
 def test_pull_killed_while_it_clears_what_another_left_goes_on(mirror: Mirror, scene: Scene, layout: Path) -> None:
     named = next(number for number, call in enumerate(scene.calls) if call.endswith("/index.json") and "rename" in call)
     mirror(*pull(scene.first), plan=f"before:{named}", code=-signal.SIGKILL)
@@ -216,6 +217,7 @@ def test_disk_that_fails_at_any_call_is_said(mirror: Mirror, scene: Scene, layou
             shutil.rmtree(layout)
 
 
+@pytest.mark.slow
 def test_folder_that_cannot_be_synced_is_no_error(mirror: Mirror, scene: Scene, layout: Path) -> None:
     number = next(at for at, call in enumerate(scene.calls) if call.endswith("/blobs/sha256"))
     mirror(*pull(scene.first), plan=f"EINVAL:{number}")

@@ -55,6 +55,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 # Cuts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [Cut, Reset])
 def test_a_cut_within_a_run_costs_only_the_bytes_after_it(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path, cut: type[Action]
@@ -106,6 +107,7 @@ def test_a_corrupt_partial_file_is_fetched_again_once(
     assert_whole(tmp_path / "layout")
 
 
+@pytest.mark.slow
 def test_a_server_without_ranges_sends_all_again(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     IMAGE.publish(registry, "a", "v1")
     registry.fault(Fault(path=MIDDLE.digest, times=1, action=Cut(after=2 * MB)))
@@ -250,6 +252,7 @@ def test_a_rate_limit_holds(mirror: Mirror, registry: EmbeddedRegistry) -> None:
 HUB = (Header("ratelimit-limit", "100;w=21600"), Header("ratelimit-remaining", "76;w=21600"))
 
 
+@pytest.mark.slow
 def test_a_quota_is_shown_and_a_dry_run_counts_with_it(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     MULTI.publish(registry, "a", "v1")
     registry.fault(Fault(path="/manifests/", times=None, action=HUB))
@@ -266,6 +269,7 @@ def test_a_quota_is_shown_and_a_dry_run_counts_with_it(mirror: Mirror, registry:
     }
 
 
+@pytest.mark.slow
 def test_an_image_that_has_not_moved_costs_no_pull(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     MULTI.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--all")
@@ -277,6 +281,7 @@ def test_an_image_that_has_not_moved_costs_no_pull(mirror: Mirror, registry: Emb
     assert tree(tmp_path / "layout") == before
 
 
+@pytest.mark.slow
 def test_an_image_that_has_moved_is_noticed(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     MULTI.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--all")
@@ -285,6 +290,7 @@ def test_an_image_that_has_moved_is_noticed(mirror: Mirror, registry: EmbeddedRe
     assert_whole(tmp_path / "layout")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lie",
     [

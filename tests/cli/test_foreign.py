@@ -95,6 +95,7 @@ def test_a_foreign_layer_comes_from_its_url(
     assert mirror("verify", "layout", "--json").json["findings"] == []
 
 
+@pytest.mark.slow
 def test_pulling_without_it_later_loses_nothing(
     mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -115,6 +116,7 @@ def test_every_url_is_tried(mirror: Mirror, registry: EmbeddedRegistry, host: Em
     assert LICENSED.digest in blobs(layout)
 
 
+@pytest.mark.slow
 def test_wrong_bytes_are_not_kept_and_the_next_url_is_tried(
     mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -158,6 +160,7 @@ def test_a_layer_without_urls_is_asked_of_the_registry(
 # As nobody
 
 
+@pytest.mark.slow
 def test_a_401_gets_no_credentials(mirror: Mirror, layout: Path) -> None:
     """CVE-2020-15157"""
     for auth in (Basic({"me": "secret"}), Bearer({"me": "secret"})):
@@ -216,6 +219,7 @@ def test_a_redirect_is_followed_and_ends(mirror: Mirror, registry: EmbeddedRegis
     assert "is not an http(s) URL" in mirror("pull", file, "--all", "--include-foreign", "-o", "other", code=1).err
 
 
+@pytest.mark.slow
 def test_a_busy_host_is_tried_again(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry) -> None:
     host.fault(Fault(path=LICENSED.digest, action=Status(503)))
     mirror("pull", publish(registry, url(host)), "--all", "--include-foreign")

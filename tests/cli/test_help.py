@@ -20,6 +20,7 @@ def test_version_is_one_line(mirror: Mirror) -> None:
     assert mirror("--version").out == f"mirror {__version__}\n"
 
 
+@pytest.mark.slow
 def test_installed_command_is_the_same(mirror: Mirror) -> None:
     script = Path(sys.executable).with_name("mirror")
     assert mirror.run([str(script), "--version"]).out == f"mirror {__version__}\n"
@@ -121,6 +122,7 @@ def test_stdout_that_fails_is_said(mirror: Mirror, registry: EmbeddedRegistry, a
     assert "Traceback" not in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", ["ls layout", "verify layout", "pull NAME --all", "--version"])
 def test_closed_stdout_is_no_traceback(mirror: Mirror, registry: EmbeddedRegistry, args: str) -> None:
     images.image("linux/amd64").publish(registry, "a", "v1")
@@ -145,6 +147,7 @@ def test_broken_settings_are_named(mirror: Mirror, tmp_path: Path, text: str) ->
     assert "mirror.toml" in mirror("pull", "127.0.0.1:9/a", code=2).err
 
 
+@pytest.mark.slow
 def test_flag_beats_environment_beats_folder_beats_home(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
@@ -218,6 +221,7 @@ def test_bash_takes_the_script(mirror: Mirror, tmp_path: Path) -> None:
     assert mirror.run(["bash", "-c", lines], env={"PATH": path}).out == "inspect\n"
 
 
+@pytest.mark.slow
 def test_garbage_is_searched_for_again_when_a_command_is_imported(mirror: Mirror) -> None:
     code = "import gc; from mirror import cli; cli.mirror.get_command(None, 'ls'); print(gc.isenabled())"
     assert mirror.run([sys.executable, "-c", code]).out == "True\n"

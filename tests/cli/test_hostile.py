@@ -196,6 +196,7 @@ def test_rerun_heals_every_lie(lies: Lies) -> None:
     assert lies.healed == lies.clean
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", ["last bit", "more, chunked", "compressed", "a web page", "no content", "part of it"])
 def test_lie_about_a_layer_ends_with_its_code(mirror: Mirror, scene: Scene, lie: str) -> None:
     action, code = WRONG[lie]
@@ -214,6 +215,7 @@ def test_length_that_is_too_small_is_one_clear_sentence(mirror: Mirror, scene: S
     assert_heals(mirror, scene)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", ["first bit", "more, chunked"])
 @pytest.mark.parametrize("node", [CONFIG, SECOND, IMAGE.root], ids=["config", "manifest", "index"])
 def test_wrong_bytes_of_anything_are_never_kept(mirror: Mirror, scene: Scene, node: str, lie: str) -> None:
@@ -445,6 +447,7 @@ def test_redirect_is_followed(mirror: Mirror, scene: Scene, elsewhere: EmbeddedR
     assert elsewhere.requests[0].target.endswith("?sig=a%2Fb%3D%20c")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target",
     ["file:///etc/passwd", "ftp://127.0.0.1/x", "//", "http://[::1", "", "\x1b[31m"],
@@ -655,6 +658,7 @@ def test_missing_image_behind_a_web_page_is_missing(mirror: Mirror, scene: Scene
     assert "hotel" not in fail(mirror, scene.name, 2).err
 
 
+@pytest.mark.slow
 def test_names_of_a_layout_cannot_command_a_terminal(mirror: Mirror, scene: Scene, layout: Path) -> None:
     mirror("pull", scene.name, "--all")
     document = json.loads((layout / "index.json").read_bytes())

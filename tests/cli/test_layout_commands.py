@@ -104,6 +104,7 @@ def test_missing_folder_is_a_usage_error(mirror: Mirror, command: tuple[str, ...
     assert "nowhere" in mirror(verb, "./nowhere", *rest, code=2).err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
 def test_broken_layout_is_wrong_content(mirror: Mirror, layout: Path, command: tuple[str, ...], name: str) -> None:

@@ -32,6 +32,7 @@ def test_inspect_and_record_read_any_location(mirror: Mirror, stock: str, place:
     assert f"sha256:{IMAGE.root.removeprefix('sha256:')}" in mirror("record", where).out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_ls_and_verify_and_push_read_layouts_and_archives(
     mirror: Mirror, stock: str, registry: EmbeddedRegistry, place: str
@@ -62,6 +63,7 @@ def test_names_after_an_image_of_a_registry_are_refused(mirror: Mirror, command:
     assert "no other name can follow it" in mirror(command, "127.0.0.1:1/a", "b", code=2).err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("inspect",), ("record",), ("pull",)])
 def test_a_registry_that_registries_conf_blocks_is_read_by_no_command(
     mirror: Mirror, stock: str, registry: EmbeddedRegistry, command: tuple[str, ...]

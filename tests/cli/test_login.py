@@ -69,6 +69,7 @@ def write(path: Path, document: object) -> None:
 # Logging in
 
 
+@pytest.mark.slow
 def test_login_writes_what_pull_and_push_need(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
     mirror("pull", f"{guarded.host}/team/a:v1", "--all", code=1)
     done = login(mirror, guarded.host)
@@ -110,6 +111,7 @@ def test_a_registry_that_nobody_answers_for_is_not_logged_in_to(mirror: Mirror, 
     assert not docker.parent.exists()
 
 
+@pytest.mark.slow
 def test_a_registry_that_is_busy_is_asked_again(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
     guarded.fault(Fault(action=Status(503)))
     login(mirror, guarded.host)
@@ -335,6 +337,7 @@ def test_a_broken_entry_is_replaced(mirror: Mirror, basic: EmbeddedRegistry, doc
     assert read(docker)["auths"] == {basic.host: entry()}
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_said(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
     docker.parent.mkdir(mode=0o500)
     words = ("login", basic.host, "-u", "ann", "--password-stdin")
@@ -360,6 +363,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(mirror: Mirror, basic: EmbeddedRe
 # Helpers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", ["credHelpers", "credsStore"])
 def test_a_helper_gets_the_password_and_the_file_does_not(
     mirror: Mirror, basic: EmbeddedRegistry, docker: Path, tmp_path: Path, named: str
@@ -427,6 +431,7 @@ def test_logout_of_what_is_not_logged_in_is_an_error(mirror: Mirror, docker: Pat
     assert read(docker) == {"auths": {"quay.io/team": entry()}}
 
 
+@pytest.mark.slow
 def test_logout_of_all(mirror: Mirror, docker: Path, tmp_path: Path) -> None:
     podman = Path(mirror.env["XDG_CONFIG_HOME"], "containers", "auth.json")
     write(podman, {"auths": {"quay.io/team": entry()}})

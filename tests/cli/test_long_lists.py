@@ -42,6 +42,7 @@ def tags_asked(seen: list[Seen]) -> list[str]:
     return [one.path.rpartition("/")[2] for one in seen if "/manifests/v" in one.path]
 
 
+@pytest.mark.slow
 def test_the_first_blob_comes_before_the_hundredth_image_has_been_walked(
     mirror: Mirror, registry: EmbeddedRegistry
 ) -> None:

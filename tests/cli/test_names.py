@@ -36,6 +36,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
             yield Hub(registry, proxy, {"HTTPS_PROXY": proxy.url, "SSL_CERT_FILE": str(pem)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "full"),
     [
@@ -58,6 +59,7 @@ def test_name_is_understood(mirror: Mirror, hub: Hub, tmp_path: Path, typed: str
     assert names(tmp_path / "layout") == [full]
 
 
+@pytest.mark.slow
 def test_digest_alone_names_the_image(mirror: Mirror, hub: Hub, tmp_path: Path) -> None:
     full = f"docker.io/library/redis@{DIGEST}"
     assert mirror("pull", f"redis@{DIGEST}", "--all", env=hub.env).lines == [full]

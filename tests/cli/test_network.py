@@ -52,6 +52,7 @@ def guarded(request: pytest.FixtureRequest) -> Iterator[EmbeddedRegistry]:
         yield registry
 
 
+@pytest.mark.slow
 def test_credentials_open_a_registry_both_ways(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
     login(mirror, "ann", USERS["ann"], "other.example", guarded.host)
     mirror("pull", f"{guarded.host}/a:v1", "--all")
@@ -202,6 +203,7 @@ def secure(tmp_path: Path) -> Iterator[EmbeddedRegistry]:
         yield registry
 
 
+@pytest.mark.slow
 def test_self_signed_certificate_needs_a_flag(mirror: Mirror, secure: EmbeddedRegistry) -> None:
     assert "--insecure" in mirror("pull", f"{secure.host}/a:v1", "--all", "--retries", 0, code=1).err
     assert secure.requests == []
@@ -220,6 +222,7 @@ def test_certificate_of_another_host_is_refused(mirror: Mirror, secure: Embedded
     assert "certificate" in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
 def test_proxy_is_used(mirror: Mirror, shop: EmbeddedRegistry, variable: str) -> None:
     with proxying({"registry.test:5000": shop.host}) as proxy:
@@ -344,6 +347,7 @@ def test_nothing_half_is_left_of_passing_faults(recovered: tuple[EmbeddedRegistr
     assert_whole(recovered[1])
 
 
+@pytest.mark.slow
 def test_passing_fault_of_a_token_is_tried_again(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(auth=Bearer(anonymous_pull=True))) as registry:
         IMAGE.publish(registry, "a", "v1")

@@ -166,6 +166,7 @@ def test_sparse_keeps_attestations_with_their_image(mirror: Mirror, shop: Embedd
     assert there == {OTHER}
 
 
+@pytest.mark.slow
 def test_sparse_image_grows_by_pulling_more(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("pull", f"{shop.host}/whole:v1", "--platform", OTHER, "--sparse")
     mirror("pull", f"{shop.host}/whole:v1", "--all")

@@ -47,6 +47,7 @@ def test_what_nobody_needs_goes(mirror: Mirror, layout: Path) -> None:
     assert "nothing to prune" in mirror("prune", "layout", "--delete").err
 
 
+@pytest.mark.slow
 def test_unfinished_downloads_go(mirror: Mirror, layout: Path) -> None:
     partial = layout / ".mirror/partial" / SECOND.root.replace(":", "-")
     partial.write_bytes(b"half")
@@ -62,6 +63,7 @@ def test_unfinished_downloads_go(mirror: Mirror, layout: Path) -> None:
     assert list(layout.glob(".mirror/tmp/*")) == []
 
 
+@pytest.mark.slow
 def test_what_is_no_blob_stays(mirror: Mirror, layout: Path) -> None:
     (layout / "blobs/sha256/README").write_text("mine")
     (layout / "blobs/sha256" / ("A" * 64)).write_text("mine too")
@@ -80,6 +82,7 @@ def test_what_is_no_blob_stays(mirror: Mirror, layout: Path) -> None:
     assert (layout / ".mirror/quarantine/x").exists()
 
 
+@pytest.mark.slow
 def test_a_corrupt_blob_that_is_needed_stays(mirror: Mirror, layout: Path) -> None:
     layer = max(FIRST.blobs, key=lambda digest: len(FIRST.blobs[digest]))
     blob_path(layout, layer).write_bytes(b"wrong")
@@ -87,6 +90,7 @@ def test_a_corrupt_blob_that_is_needed_stays(mirror: Mirror, layout: Path) -> No
     assert blob_path(layout, layer).read_bytes() == b"wrong"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["gone", "changed"])
 def test_below_a_broken_manifest_nobody_can_tell_and_nothing_goes(mirror: Mirror, layout: Path, how: str) -> None:
     manifest = next(digest for digest in FIRST.manifests if digest != FIRST.root)
@@ -96,6 +100,7 @@ def test_below_a_broken_manifest_nobody_can_tell_and_nothing_goes(mirror: Mirror
     assert blobs(layout) == before
 
 
+@pytest.mark.slow
 def test_read_only_media_can_be_asked(mirror: Mirror, layout: Path) -> None:
     shutil.rmtree(layout / ".mirror")
     mirror("prune", "layout")

@@ -89,6 +89,7 @@ def test_json_is_all_of_stdout(mirror: Mirror, first: str, second: str) -> None:
     assert document["dryRun"] is False
 
 
+@pytest.mark.slow
 def test_verbose_says_what_is_retried(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     FIRST.publish(registry, "a", "v1")
     registry.fault(Fault(path=LAYER, action=Status(503)))
@@ -357,6 +358,7 @@ def test_layout_of_another_tool_keeps_its_images(mirror: Mirror, first: str, lay
 # How images are called
 
 
+@pytest.mark.slow
 def test_moved_tag_is_said(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     name = f"{registry.host}/a:v1"
     FIRST.publish(registry, "a", "v1")
@@ -389,6 +391,7 @@ def test_tag_that_is_no_ref_name_has_none(mirror: Mirror, registry: EmbeddedRegi
     mirror("rm", "layout", f"{registry.host}/a:v1__2")
 
 
+@pytest.mark.slow
 def test_entries_do_not_depend_on_the_order_of_the_calls(mirror: Mirror, first: str, second: str) -> None:
     mirror("pull", first, "-o", "one")
     mirror("pull", second, "-o", "one")
@@ -428,6 +431,7 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncate, append, flip, Path.unlink])
 def test_bad_blob_is_fetched_again_and_said(
     mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path, damage: object
@@ -444,6 +448,7 @@ def test_bad_blob_is_fetched_again_and_said(
     assert tree(layout) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip, Path.unlink])
 def test_bad_manifest_is_written_again(mirror: Mirror, first: str, layout: Path, damage: object) -> None:
     mirror("pull", first)
@@ -477,6 +482,7 @@ def bound_socket(path: Path) -> None:
     (path.parent / path.name[:8]).rename(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("node", "plant"),
     [
@@ -528,12 +534,14 @@ def test_what_dead_pulls_left_is_cleared(mirror: Mirror, first: str, layout: Pat
     assert leftovers(layout) == []
 
 
+@pytest.mark.slow
 def test_full_disk_is_found_before_anything_moves(mirror: Mirror, shop: EmbeddedRegistry, first: str) -> None:
     result = mirror("pull", first, plan="free:100", code=1)
     assert "100 B free" in result.err
     assert shop.count("GET", f"/blobs/{LAYER}") == 0
 
 
+@pytest.mark.slow
 def test_full_disk_is_no_reason_where_nothing_is_missing(mirror: Mirror, first: str) -> None:
     mirror("pull", first)
     mirror("pull", first, plan="free:0")

@@ -76,6 +76,7 @@ def sent(registry: EmbeddedRegistry) -> int:
 # What arrives
 
 
+@pytest.mark.slow
 def test_all_images_arrive_as_they_are(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     result = mirror("push", stock.folder, registry.host)
     host = registry.host
@@ -146,6 +147,7 @@ def test_sparse_image_is_refused_by_a_registry_that_wants_all(mirror: Mirror, re
         assert strict.tags("a") == {}
 
 
+@pytest.mark.slow
 def test_subset_that_we_built_arrives(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     images.multi_arch(["linux/amd64", "linux/arm64", "linux/s390x"]).publish(registry, "a", "v1")
     line = mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64,linux/amd64").out
@@ -171,6 +173,7 @@ def test_json_is_all_of_stdout(mirror: Mirror, registry: EmbeddedRegistry, stock
     assert document["moved"] == {"blobs": len(FIRST.blobs), "size": sum(map(len, FIRST.blobs.values()))}
 
 
+@pytest.mark.slow
 def test_the_platform_of_an_image_without_an_index_is_said(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     images.image("linux/arm64").publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1")
@@ -203,6 +206,7 @@ def test_dry_run_sends_nothing(mirror: Mirror, registry: EmbeddedRegistry, stock
 NOTHING = {"blobs": 0, "size": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "status"), [(".*", 502), ("POST|PUT|PATCH", 403)])
 def test_what_was_never_sent_has_not_moved(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, method: str, status: int
@@ -233,6 +237,7 @@ def test_each_failure_is_said_once(
 # What it is spared
 
 
+@pytest.mark.slow
 def test_second_push_sends_no_blob_byte(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     mirror("push", stock.folder, registry.host)
     registry.clear_log()
@@ -297,6 +302,7 @@ def test_two_images_on_one_name_are_refused(mirror: Mirror, registry: EmbeddedRe
     assert registry.requests == []
 
 
+@pytest.mark.slow
 def test_one_image_under_two_names_is_pushed_once(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     with serving(EmbeddedRegistry()) as other:
         FIRST.publish(other, "first", "v1")

@@ -139,6 +139,7 @@ def cut_layer(layout: Path, after: int, chunk: int | None = None, quirks: Quirks
         return Went(bodies, registry)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [2, 700, SIZE - 1])
 def test_upload_that_was_cut_goes_on_by_the_byte(layout: Path, after: int) -> None:
     went = cut_layer(layout, after)
@@ -149,6 +150,7 @@ def test_upload_that_was_cut_goes_on_by_the_byte(layout: Path, after: int) -> No
     ]
 
 
+@pytest.mark.slow
 def test_chunk_that_was_cut_goes_on_by_the_byte(layout: Path) -> None:
     went = cut_layer(layout, 10, CHUNKED)
     places = [place for _, place, _ in went.bodies]
@@ -162,6 +164,7 @@ def test_upload_whose_answer_was_lost_is_not_sent_again(layout: Path) -> None:
     assert blob_bytes(went.registry) == sum(map(len, IMAGE.blobs.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 700])
 @pytest.mark.parametrize(
     "quirks",

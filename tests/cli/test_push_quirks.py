@@ -74,6 +74,7 @@ def taken(registry: EmbeddedRegistry) -> list[int]:
 # Amazon ECR
 
 
+@pytest.mark.slow
 def test_range_that_sticks_at_the_first_chunk_makes_nothing_go_twice(mirror: Mirror, large: Shelf) -> None:
     with having(stuck_range=True) as registry:
         mirror("push", large.layout, registry.host, "--chunk-size", MIB, "-j", 1)
@@ -140,6 +141,7 @@ def test_refused_manifest_is_never_changed(mirror: Mirror, tmp_path: Path) -> No
     assert {seen.path.rpartition("/")[2] for seen in puts} <= set(MIXED.manifests)
 
 
+@pytest.mark.slow
 def test_mount_says_where_from(mirror: Mirror, large: Shelf) -> None:
     with having(mount_wants_from=True) as registry:
         push_twice(mirror, large, registry)
@@ -213,6 +215,7 @@ def test_relative_addresses_with_queries_are_gone_on_with(mirror: Mirror, large:
         assert len(states) == len(set(states))  # always the latest
 
 
+@pytest.mark.slow
 def test_manifest_whose_index_is_sparse_says_what_to_do(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     IMAGE.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64", "--sparse")
@@ -272,6 +275,7 @@ def test_chunk_size_that_is_none_is_refused(mirror: Mirror, large: Shelf, size: 
 # Proxies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [MIB, 4 * MIB, MIB // 2])
 def test_proxy_that_refuses_large_bodies_gets_smaller_ones(mirror: Mirror, large: Shelf, limit: int) -> None:
     with having(body_limit=limit) as registry:

@@ -47,6 +47,7 @@ def read(mirror: Mirror, name: str = "receipt.json") -> Json:
 # What it says
 
 
+@pytest.mark.slow
 def test_receipt_lists_everything_by_its_digest(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     for image, published in zip(read(mirror)["images"], (FIRST, SECOND), strict=True):
         assert image["digest"] == published.root
@@ -121,6 +122,7 @@ def test_blob_that_cannot_be_read_back_right_is_no_success(
     assert {path.name for path in mirror.folder.iterdir()} == {"home"}
 
 
+@pytest.mark.slow
 def test_receipt_of_before_stays_where_a_push_fails(mirror: Mirror, pushed: EmbeddedRegistry, stock: Path) -> None:
     before = read(mirror)
     fault(pushed, f"/first/blobs/{SHARED.digest}", Flip(5))
@@ -171,6 +173,7 @@ def findings(document: Json) -> set[tuple[str, str, str]]:
     return {(found["kind"], found["severity"], found["subject"]) for found in document["findings"]}
 
 
+@pytest.mark.slow
 def test_registry_that_has_it_all_is_ok(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     document = verify(mirror, 0)
     assert (document["verdict"], document["findings"]) == ("ok", [])
@@ -212,6 +215,7 @@ def test_tag_that_has_moved_is_found(mirror: Mirror, pushed: EmbeddedRegistry) -
     assert f"not ok  {pushed.host}/first:v1" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 403, 500, 429])
 def test_registry_that_does_not_say_could_not_be_checked(mirror: Mirror, pushed: EmbeddedRegistry, status: int) -> None:
     fault(pushed, f"/blobs/{SHARED.digest}", Status(status, (("Retry-After", "0"),)))
@@ -233,6 +237,7 @@ def test_registry_that_is_away_could_not_be_checked(mirror: Mirror, stock: Path)
     assert all("Is it running" in found["hint"] for found in document["findings"])
 
 
+@pytest.mark.slow
 def test_passing_fault_is_tried_again(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     pushed.fault(Fault(method="GET", path=f"/blobs/{SHARED.digest}", action=Cut(10)))
     mirror("verify", "--receipt", "receipt.json")
@@ -264,6 +269,7 @@ def test_where_all_have_failed_that_is_what_is_found(mirror: Mirror, pushed: Emb
 # What to do about it, and what was looked at
 
 
+@pytest.mark.slow
 def test_only_what_was_hashed_is_counted(mirror: Mirror, pushed: EmbeddedRegistry, stock: Path) -> None:
     whole = verify(mirror, 0)
     assert whole["size"] == sum(piece["size"] for image in read(mirror)["images"] for piece in image["content"])
@@ -288,6 +294,7 @@ def test_what_is_corrupt_has_another_digest_and_has_to_be_deleted_first(
     assert f"content hashes to {images.digest_of(wrong)}" in shown
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_pushed_again(mirror: Mirror, pushed: EmbeddedRegistry, stock: Path) -> None:
     pushed.remove_blob("first", SHARED.digest)
     pushed.remove_manifest("second", SECOND.root)

@@ -84,6 +84,7 @@ def test_the_list_of_the_layout_is_none_of_the_registrys_business(
     assert modern.manifests("a/b").isdisjoint(lists)
 
 
+@pytest.mark.slow
 def test_each_manifest_has_its_own_type(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     mirror("push", layout, modern.host)
     for seen in modern.requests:
@@ -92,12 +93,14 @@ def test_each_manifest_has_its_own_type(mirror: Mirror, modern: EmbeddedRegistry
             assert seen.headers["content-type"] == media_type == json.loads(data)["mediaType"]
 
 
+@pytest.mark.slow
 def test_the_tag_is_the_last_of_all(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     mirror("push", layout, modern.host)
     assert writes(modern)[-1] == "v1"
     assert writes(modern).index(cosign_tag(IMAGE)) < len(writes(modern)) - 1
 
 
+@pytest.mark.slow
 def test_a_second_push_sends_no_blob(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     mirror("push", layout, modern.host)
     modern.clear_log()
@@ -105,6 +108,7 @@ def test_a_second_push_sends_no_blob(mirror: Mirror, modern: EmbeddedRegistry, l
     assert [seen.method for seen in modern.requests if "/blobs/uploads" in seen.path] == []
 
 
+@pytest.mark.slow
 def test_one_image_takes_its_own_along(
     mirror: Mirror, modern: EmbeddedRegistry, source: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -116,6 +120,7 @@ def test_one_image_takes_its_own_along(
     assert modern.manifests("c/d") == {CHILD.root, signature(CHILD, 9).root}
 
 
+@pytest.mark.slow
 def test_no_referrers_means_none(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     document = mirror("push", layout, modern.host, "--no-referrers", "--json").json
     assert document["images"][0]["referrers"] is None
@@ -123,6 +128,7 @@ def test_no_referrers_means_none(mirror: Mirror, modern: EmbeddedRegistry, layou
     assert modern.tags("a/b") == {"v1": IMAGE.root}
 
 
+@pytest.mark.slow
 def test_a_dry_run_counts_them(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     document = mirror("push", layout, modern.host, "--dry-run", "--json").json
     assert document["images"][0]["referrers"]["count"] == 4
@@ -132,6 +138,7 @@ def test_a_dry_run_counts_them(mirror: Mirror, modern: EmbeddedRegistry, layout:
 # Without it
 
 
+@pytest.mark.slow
 def test_without_the_api_they_are_listed_under_tags(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
     mirror("push", layout, private.host)
     tags = {tag_of(one) for one in (IMAGE, CHILD, BILL)}
@@ -165,6 +172,7 @@ def others(registry: EmbeddedRegistry, subject: Image, *some: Image, **fields: o
     registry.put_manifest("a/b", tag_of(subject), images.encode(document), images.OCI_INDEX)
 
 
+@pytest.mark.slow
 def test_what_others_have_listed_stays_as_it_is(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
     theirs = signature(IMAGE, 7)
     others(private, IMAGE, theirs, SIGNATURE, annotations={"who": "them"})
@@ -179,6 +187,7 @@ def test_what_others_have_listed_stays_as_it_is(mirror: Mirror, private: Embedde
     assert json.loads(private.get_manifest("a/b", tag_of(IMAGE))[0])["annotations"] == {"who": "them"}
 
 
+@pytest.mark.slow
 def test_a_second_push_lists_nothing_twice(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
     mirror("push", layout, private.host)
     before = private.get_manifest("a/b", tag_of(IMAGE))
@@ -188,6 +197,7 @@ def test_a_second_push_lists_nothing_twice(mirror: Mirror, private: EmbeddedRegi
     assert not any(seen.path.endswith(tag_of(IMAGE)) for seen in private.requests if seen.method == "PUT")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taken", [PLAIN, images.index([CHILD], docker=True)], ids=["manifest", "docker"])
 def test_a_tag_that_is_something_else_is_left_alone_and_reported(
     mirror: Mirror, private: EmbeddedRegistry, layout: Path, taken: Image
@@ -200,6 +210,7 @@ def test_a_tag_that_is_something_else_is_left_alone_and_reported(
     assert set(listed(private, CHILD)) == {BILL.root}
 
 
+@pytest.mark.slow
 def test_gitlab_has_no_place_for_the_list_and_it_is_said(mirror: Mirror, layout: Path) -> None:
     with serving(EmbeddedRegistry(dashes=True)) as gitlab:
         result = mirror("push", layout, gitlab.host, code=4)
@@ -218,6 +229,7 @@ class Rival(Action):
         return given
 
 
+@pytest.mark.slow
 def test_a_list_that_was_overwritten_meanwhile_is_merged_again(
     mirror: Mirror, private: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -227,6 +239,7 @@ def test_a_list_that_was_overwritten_meanwhile_is_merged_again(
     assert set(listed(private, IMAGE)) == {theirs.root, SIGNATURE.root}
 
 
+@pytest.mark.slow
 def test_a_list_that_is_overwritten_every_time_is_reported(
     mirror: Mirror, private: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -236,6 +249,7 @@ def test_a_list_that_is_overwritten_every_time_is_reported(
     assert "does not list all referrers that were added" in mirror("push", layout, private.host, code=4).err
 
 
+@pytest.mark.slow
 def test_an_image_that_names_a_subject_itself_is_listed_too(
     mirror: Mirror, source: EmbeddedRegistry, private: EmbeddedRegistry
 ) -> None:
@@ -252,6 +266,7 @@ def test_an_image_that_names_a_subject_itself_is_listed_too(
 # What fails
 
 
+@pytest.mark.slow
 def test_a_refused_referrer_leaves_the_image_whole_and_is_not_kept_quiet(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -265,6 +280,7 @@ def test_a_refused_referrer_leaves_the_image_whole_and_is_not_kept_quiet(
     assert SIGNATURE.root in modern.manifests("a/b")
 
 
+@pytest.mark.slow
 def test_what_a_referrer_lacks_has_not_moved(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     lost = PLAIN.blobs.keys() - IMAGE.blobs.keys()
     for digest in lost:
@@ -273,6 +289,7 @@ def test_what_a_referrer_lacks_has_not_moved(mirror: Mirror, modern: EmbeddedReg
     assert moved["blobs"] == len(modern.blobs("a/b"))
 
 
+@pytest.mark.slow
 def test_a_damaged_referrer_leaves_the_image_whole(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     path = blob_path(layout, BILL.root)
     path.write_bytes(path.read_bytes().replace(b"notary", b"Notary"))
@@ -283,6 +300,7 @@ def test_a_damaged_referrer_leaves_the_image_whole(mirror: Mirror, modern: Embed
     assert "broken" in mirror("ls", "layout").out
 
 
+@pytest.mark.slow
 def test_cosigns_tags_are_read_back(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     modern.fault(Fault(method="GET", path=f"/manifests/{cosign_tag(IMAGE)}", times=None, action=Flip(-3)))
     result = mirror("push", layout, modern.host, code=4)
@@ -292,6 +310,7 @@ def test_cosigns_tags_are_read_back(mirror: Mirror, modern: EmbeddedRegistry, la
 # What is attached to nothing
 
 
+@pytest.mark.slow
 def test_a_list_without_its_image_goes_by_its_members(
     mirror: Mirror, source: EmbeddedRegistry, private: EmbeddedRegistry
 ) -> None:
@@ -303,12 +322,14 @@ def test_a_list_without_its_image_goes_by_its_members(
     assert set(listed(private, IMAGE)) == {theirs.root, SIGNATURE.root}  # not one list in place of another
 
 
+@pytest.mark.slow
 def test_what_is_named_goes_by_itself(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     result = mirror("push", layout, modern.host, cosign_tag(IMAGE))
     assert result.lines == [f"{modern.host}/a/b:{cosign_tag(IMAGE)}@{PLAIN.root}"]
     assert modern.manifests("a/b") == {PLAIN.root}
 
 
+@pytest.mark.slow
 def test_two_repositories_cannot_put_two_signatures_under_one_tag(
     mirror: Mirror, modern: EmbeddedRegistry, source: EmbeddedRegistry, layout: Path, tmp_path: Path
 ) -> None:
@@ -321,12 +342,14 @@ def test_two_repositories_cannot_put_two_signatures_under_one_tag(
     assert modern.requests == []
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_on_the_way_around(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
     mirror("push", layout, private.host)
     mirror("pull", f"{private.host}/a/b:v1", "--all", "-o", "back")
     assert blobs(mirror.folder / "back") == blobs(layout)
 
 
+@pytest.mark.slow
 def test_one_image_from_two_repositories_takes_along_what_both_have(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -342,6 +365,7 @@ def test_one_image_from_two_repositories_takes_along_what_both_have(
 # Receipts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("referrers", [True, False], ids=["with the API", "without it"])
 def test_a_receipt_has_read_back_what_refers_to_the_image_too(mirror: Mirror, layout: Path, referrers: bool) -> None:
     with serving(EmbeddedRegistry(referrers=referrers)) as registry:
@@ -370,6 +394,7 @@ def checked(mirror: Mirror, code: int) -> list[Json]:
     return findings
 
 
+@pytest.mark.slow
 def test_a_receipt_has_the_tags_by_which_referrers_are_found(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
     (image,) = json.loads((mirror.folder / "receipt.json").read_bytes())["images"]
     there = receipted.tags("a/b")
@@ -381,12 +406,14 @@ def test_a_receipt_has_the_tags_by_which_referrers_are_found(mirror: Mirror, rec
     assert checked(mirror, 0) == []
 
 
+@pytest.mark.slow
 def test_a_second_push_has_them_in_its_receipt_too(mirror: Mirror, receipted: EmbeddedRegistry, layout: Path) -> None:
     first = json.loads((mirror.folder / "receipt.json").read_bytes())["images"]
     mirror("push", layout, receipted.host, "--receipt", "again.json")
     assert json.loads((mirror.folder / "again.json").read_bytes())["images"] == first
 
 
+@pytest.mark.slow
 def test_tags_of_referrers_that_are_gone_are_found(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
     for tag in (tag_of(IMAGE), cosign_tag(IMAGE)):
         receipted.remove_tag("a/b", tag)
@@ -398,6 +425,7 @@ def test_tags_of_referrers_that_are_gone_are_found(mirror: Mirror, receipted: Em
     assert {one["hint"] for one in found} == {"Push the image again from its layout."}
 
 
+@pytest.mark.slow
 def test_a_tag_of_cosign_that_has_moved_is_found(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
     CHILD.publish(receipted, "a/b", cosign_tag(IMAGE))
     (found,) = checked(mirror, 3)
@@ -416,6 +444,7 @@ def test_a_list_may_get_longer_and_not_shorter(mirror: Mirror, receipted: Embedd
     assert [one["subject"] for one in checked(mirror, 3)] == [tag_of(IMAGE)]
 
 
+@pytest.mark.slow
 def test_an_older_receipt_knows_no_tags(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
     receipt = json.loads((mirror.folder / "receipt.json").read_bytes())
     for image in receipt["images"]:
@@ -425,6 +454,7 @@ def test_an_older_receipt_knows_no_tags(mirror: Mirror, receipted: EmbeddedRegis
     assert checked(mirror, 0) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [
@@ -446,6 +476,7 @@ def test_referrers_that_may_be_lacking_are_a_warning(
     mirror("verify", "--receipt", "receipt.json", "--fail-on", "warning", code=3)
 
 
+@pytest.mark.slow
 def test_a_receipt_without_referrers_has_none(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     mirror("push", layout, modern.host, "--no-referrers", "--receipt", "receipt.json")
     (image,) = json.loads((mirror.folder / "receipt.json").read_bytes())["images"]

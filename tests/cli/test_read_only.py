@@ -74,6 +74,7 @@ def test_writing_is_refused_and_changes_nothing(
     assert state(medium) == before
 
 
+@pytest.mark.slow
 def test_unreadable_folder_is_could_not_check(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("pull", f"{shop.host}/a:v1", "--all")
     os.chmod(tmp_path / "layout/blobs/sha256", 0)

@@ -120,6 +120,7 @@ def test_no_layer_is_fetched_for_a_record(mirror: Mirror, stock: Stock) -> None:
     assert len(layers) == 6
 
 
+@pytest.mark.slow
 def test_a_layout_is_only_read(mirror: Mirror, stock: Stock) -> None:
     before = tree(stock.layout)
     mirror("record", stock.layout)
@@ -147,6 +148,7 @@ def test_json_gives_the_same_as_data(mirror: Mirror, stock: Stock) -> None:
     assert amd64["history"][1] == {"created": "Wed, 13 Sep 2017 08:40:50 GMT", "command": 'CMD ["bash"]'}
 
 
+@pytest.mark.slow
 def test_several_images_make_one_file_that_verifies(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     for repo in ("a", "b"):
         images.multi_arch(sizes=[300 if repo == "a" else 400]).publish(registry, repo, "v1")
@@ -245,12 +247,14 @@ def test_a_record_made_here_and_carried_apart_is_checked_there(mirror: Mirror, s
     ]
 
 
+@pytest.mark.slow
 def test_an_archive_is_held_against_a_record_in_place(mirror: Mirror, stock: Stock, page: str) -> None:
     mirror("export", stock.layout, "images.tar")
     assert "12 layers, 2 configs" in check(mirror, page, Path("images.tar")).out
     check(mirror, page.replace(ORDER[4], OTHER), Path("images.tar"), code=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["structure", "content", "layers"])
 def test_a_record_is_compared_at_every_level(mirror: Mirror, stock: Stock, page: str, level: str) -> None:
     check(mirror, page, stock.layout, "--level", level)
@@ -287,6 +291,7 @@ def test_a_tag_that_has_moved_is_caught_though_its_registry_is_whole(
     assert f"the record has {SEED.root}, the image sha256:" in result.out
 
 
+@pytest.mark.slow
 def test_what_a_registry_has_lost_is_not_taken_for_agreement(
     mirror: Mirror, registry: EmbeddedRegistry, page: str
 ) -> None:
@@ -540,6 +545,7 @@ def test_an_image_that_no_record_can_be_made_of_does_not_agree(
 # Digests that a person expects
 
 
+@pytest.mark.slow
 def test_a_digest_that_is_expected_is_compared(mirror: Mirror, stock: Stock) -> None:
     for name in (stock.name, "redis:4.0", "4.0"):
         out = mirror("verify", stock.layout, "--expect", f"{name}={SEED.root}").out

@@ -112,6 +112,7 @@ def index_of(layout: Path, digest: str) -> list[images.Json]:
     return found
 
 
+@pytest.mark.slow
 def test_the_same_comes_by_the_api_and_by_tags(mirror: Mirror, tmp_path: Path) -> None:
     found = []
     for referrers_api in (True, False):
@@ -137,6 +138,7 @@ def test_pulling_again_changes_nothing(mirror: Mirror, modern: EmbeddedRegistry,
     assert modern.count("GET", "/manifests/") == 0
 
 
+@pytest.mark.slow
 def test_what_the_registry_has_forgotten_is_kept(mirror: Mirror, layout: Path) -> None:
     with running(referrers=True) as registry:
         name = publish(registry, SMALL, signature(SMALL))
@@ -162,6 +164,7 @@ def test_two_tags_of_a_repository_share_what_refers_to_them(
     assert len(entries(layout)) == 3
 
 
+@pytest.mark.slow
 def test_two_repositories_have_their_own(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     first = publish(modern, SMALL, signature(SMALL))
     second = publish(modern, SMALL, signature(SMALL, 1), repo="c/d")
@@ -175,6 +178,7 @@ def test_two_repositories_have_their_own(mirror: Mirror, modern: EmbeddedRegistr
 # Who asks for it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "looked"),
     [
@@ -193,12 +197,14 @@ def test_all_platforms_mean_referrers_unless_it_is_said(
     assert (modern.count("GET", API) > 0, modern.count("GET", TAGS) > 0) == (looked, looked)
 
 
+@pytest.mark.slow
 def test_the_settings_file_can_ask_for_it(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     name = publish(modern, IMAGE, SIGNATURE)
     (mirror.folder / "mirror.toml").write_text("referrers = false\n")
     assert mirror("pull", name, "--all", "--json").json["images"][0]["referrers"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platforms", ["linux/a0", "linux/a0,linux/a1"])
 def test_a_choice_of_platforms_has_those_of_what_is_kept_and_of_the_published_index(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path, platforms: str
@@ -210,6 +216,7 @@ def test_a_choice_of_platforms_has_those_of_what_is_kept_and_of_the_published_in
     assert mirror("ls", "layout", "--json").json["images"][0]["referrers"] == 2  # the entry records the index
 
 
+@pytest.mark.slow
 def test_a_dry_run_counts_them_and_writes_nothing(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     name = publish(modern, IMAGE, SIGNATURE)
     assert "1 referrer" in mirror("pull", name, "--all", "--dry-run").err
@@ -224,6 +231,7 @@ def asked(registry: EmbeddedRegistry) -> tuple[int, int, int]:
     return registry.count("GET", API), registry.count("GET", TAGS), registry.count("HEAD", "/manifests/")
 
 
+@pytest.mark.slow
 def test_with_the_api_each_subject_is_one_request_and_all_tags_are_one(
     mirror: Mirror, modern: EmbeddedRegistry
 ) -> None:
@@ -234,6 +242,7 @@ def test_with_the_api_each_subject_is_one_request_and_all_tags_are_one(
     assert modern.count("GET", "/manifests/") == SUBJECTS + 2
 
 
+@pytest.mark.slow
 def test_without_the_api_it_is_one_refusal_and_one_list(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     name = publish(registry)
     publish_list(registry, IMAGE, SIGNATURE)
@@ -243,6 +252,7 @@ def test_without_the_api_it_is_one_refusal_and_one_list(mirror: Mirror, registry
     assert registry.count("GET", "/manifests/") == SUBJECTS + 3  # with the list, and its referrer
 
 
+@pytest.mark.slow
 def test_one_refusal_counts_for_all_repositories_of_a_registry(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     some = [publish(registry, SMALL, repo=f"a/r{number}") for number in range(5)]
     mirror("pull", *some, "--all")
@@ -288,6 +298,7 @@ def test_pages_of_referrers_are_all_read(mirror: Mirror) -> None:
 # What registries do otherwise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [400, 404, 405, 406, 501])
 def test_no_api_is_no_news(mirror: Mirror, registry: EmbeddedRegistry, status: int) -> None:
     name = publish(registry)
@@ -298,6 +309,7 @@ def test_no_api_is_no_news(mirror: Mirror, registry: EmbeddedRegistry, status: i
     assert document["warnings"] == []
 
 
+@pytest.mark.slow
 def test_ghcr_sends_us_into_github_which_has_enough_of_us(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     """artifacthub/hub#4785"""
     name = publish(registry)
@@ -323,6 +335,7 @@ def test_gitlab_takes_the_tag_for_the_digest(mirror: Mirror, layout: Path) -> No
     assert names(layout) == [name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 403])
 def test_an_api_that_will_not_know_us_is_a_warning(mirror: Mirror, registry: EmbeddedRegistry, status: int) -> None:
     name = publish(registry)
@@ -363,6 +376,7 @@ def test_the_pause_that_another_host_asks_for_is_not_the_registrys(mirror: Mirro
         assert "is left alone" not in mirror("pull", name, "--all", "-v").err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [b"<html>Sign in</html>", b"[]", b'{"schemaVersion": 2, "config": {}}', b""])
 def test_what_is_no_index_is_no_api(mirror: Mirror, registry: EmbeddedRegistry, body: bytes) -> None:
     name = publish(registry)
@@ -389,6 +403,7 @@ def test_a_broken_api_leaves_the_image_whole_and_is_not_kept_quiet(
     assert_whole(layout)
 
 
+@pytest.mark.slow
 def test_json_says_why_referrers_may_lack(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     name = publish(registry)
     registry.fault(Fault(path=API, times=None, action=Status(500)))
@@ -447,6 +462,7 @@ def test_a_corrupt_referrer_leaves_the_image_whole(mirror: Mirror, modern: Embed
     assert_whole(layout)
 
 
+@pytest.mark.slow
 def test_a_corrupt_blob_of_a_referrer_leaves_the_image_whole(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -470,6 +486,7 @@ def test_a_tag_that_is_no_list_is_not_taken_for_one(mirror: Mirror, registry: Em
     assert document["images"][0]["referrers"]["count"] == 0
 
 
+@pytest.mark.slow
 def test_a_blob_that_a_referrer_lies_about_spoils_only_that(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -520,6 +537,7 @@ def test_a_hundred_thousand_referrers_are_refused_before_any_is_fetched(
     assert names(layout) == [name]
 
 
+@pytest.mark.slow
 def test_endless_pages_of_referrers_end(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     class Endless(Action):
         def on_call(self, call: Call) -> Answer:
@@ -629,6 +647,7 @@ def test_what_is_about_nothing_that_is_here_is_listed(mirror: Mirror, modern: Em
     assert tag in mirror("ls", "layout").out
 
 
+@pytest.mark.slow
 def test_what_claims_to_be_about_itself_cannot_hide(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     """Two entries, each under a tag that is made from a digest in the other one."""
     first = images.index([CHILD])

@@ -63,6 +63,7 @@ def test_a_blocked_registry_is_refused_by_every_command(
     assert blocked.requests == []
 
 
+@pytest.mark.slow
 def test_a_blocked_registry_repairs_nothing(mirror: Mirror, blocked: EmbeddedRegistry, tmp_path: Path) -> None:
     blob_path(tmp_path / "layout", LAYER).unlink()
     refused = mirror("verify", "layout", "--repair", "--from", f"docker://{blocked.host}", code=3)
@@ -87,6 +88,7 @@ def strange(registry: EmbeddedRegistry) -> str:
     return f"0.0.0.0:{registry.host.partition(':')[2]}"
 
 
+@pytest.mark.slow
 def test_insecure_holds_for_every_command(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(auth=Basic(USERS))) as registry:
         IMAGE.publish(registry, "a", "v1")

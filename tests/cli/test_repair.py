@@ -54,6 +54,7 @@ def content(folder: Path) -> dict[str, bytes | str]:
     return {name: data for name, data in tree(folder).items() if not name.startswith(".mirror")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("digest", [LAYER, CHILD, IMAGE.root])
 def test_what_is_bad_is_healed_from_a_registry(
@@ -67,6 +68,7 @@ def test_what_is_bad_is_healed_from_a_registry(
     assert got <= {digest, "v2", ""}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["./good", "good.tar", "oci:good", "oci-archive:good.tar"])
 @pytest.mark.parametrize("digest", [LAYER, IMAGE.root])
 def test_layouts_and_archives_are_sources_too(mirror: Mirror, layout: Path, source: str, digest: str) -> None:
@@ -75,6 +77,7 @@ def test_layouts_and_archives_are_sources_too(mirror: Mirror, layout: Path, sour
     assert content(layout) == content(layout.parent / "good")
 
 
+@pytest.mark.slow
 def test_a_home_is_found_in_a_source(mirror: Mirror, layout: Path) -> None:
     flip(blob_path(layout, LAYER))
     assert "There is no" in mirror("verify", "layout", "--repair", "--from", "~nobody-here/x", code=2).err
@@ -82,6 +85,7 @@ def test_a_home_is_found_in_a_source(mirror: Mirror, layout: Path) -> None:
     assert content(layout) == content(layout.parent / "good")
 
 
+@pytest.mark.slow
 def test_everything_can_be_gone_but_the_names(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     for digest in EVERYTHING:
         blob_path(layout, digest).unlink()
@@ -89,6 +93,7 @@ def test_everything_can_be_gone_but_the_names(mirror: Mirror, registry: Embedded
     assert content(layout) == content(layout.parent / "good")
 
 
+@pytest.mark.slow
 def test_what_was_bad_is_kept(mirror: Mirror, layout: Path) -> None:
     flip(blob_path(layout, LAYER))
     bad = blob_path(layout, LAYER).read_bytes()
@@ -98,6 +103,7 @@ def test_what_was_bad_is_kept(mirror: Mirror, layout: Path) -> None:
     assert str(kept.relative_to(layout.parent)) in result.err
 
 
+@pytest.mark.slow
 def test_a_bad_blob_that_nobody_needs_is_set_aside(mirror: Mirror, layout: Path) -> None:
     orphan = "sha256:" + "0" * 64
     blob_path(layout, orphan).write_bytes(b"something else")
@@ -120,6 +126,7 @@ def test_nothing_is_touched_without_repair(mirror: Mirror, layout: Path) -> None
     assert tree(layout) == before
 
 
+@pytest.mark.slow
 def test_names_of_other_tools_stay_as_they_are(mirror: Mirror, layout: Path) -> None:
     document = json.loads((layout / "index.json").read_bytes())
     document["manifests"][0]["annotations"] = {"org.opencontainers.image.ref.name": "v1", "mine": "yes"}
@@ -129,6 +136,7 @@ def test_names_of_other_tools_stay_as_they_are(mirror: Mirror, layout: Path) -> 
     assert entries(layout)[0]["annotations"] == {"org.opencontainers.image.ref.name": "v1", "mine": "yes"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", [Flip(0), Status(404)])
 def test_a_source_that_has_it_no_better_heals_nothing(
     mirror: Mirror, registry: EmbeddedRegistry, layout: Path, lie: Flip | Status
@@ -142,6 +150,7 @@ def test_a_source_that_has_it_no_better_heals_nothing(
     assert wrong_blobs(layout) in ([LAYER], [])  # as it was, or set aside already
 
 
+@pytest.mark.slow
 def test_one_image_is_repaired_and_no_other(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     other = images.image("linux/amd64", images.layer(55, 400))
     other.publish(registry, "other", "v1")
@@ -153,6 +162,7 @@ def test_one_image_is_repaired_and_no_other(mirror: Mirror, registry: EmbeddedRe
     assert wrong_blobs(layout) == [LAYER]
 
 
+@pytest.mark.slow
 def test_a_platform_that_is_absent_on_purpose_stays_absent(
     mirror: Mirror, registry: EmbeddedRegistry, layout: Path
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_repository_that_is_not_there_is_named(mirror: Mirror, shop: EmbeddedR
     assert f"no repository {shop.host}/a/c" in mirror("tags", f"{shop.host}/a/c", code=2).err
 
 
+@pytest.mark.slow
 def test_a_page_is_tried_again(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     shop.fault(Fault(path="/tags/list", skip=1, action=Status(503)))
     assert mirror("tags", f"{shop.host}/a/b").lines == TAGS

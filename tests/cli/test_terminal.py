@@ -110,6 +110,7 @@ def test_no_bars_where_nobody_wants_them(mirror: Mirror, shop: EmbeddedRegistry,
     assert "\x1b" not in terminal.shown
 
 
+@pytest.mark.slow
 def test_no_bars_without_a_terminal(mirror: Mirror, shop: EmbeddedRegistry, gate: Gate) -> None:
     gate.opened.set()
     assert "copying" not in mirror("pull", f"{shop.host}/a:v1", "--all").err

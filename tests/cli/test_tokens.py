@@ -47,6 +47,7 @@ def pull(mirror: Mirror, running: EmbeddedRegistry, *flags: object, code: int = 
 # How many tokens
 
 
+@pytest.mark.slow
 def test_fifty_blobs_at_once_need_one_token(mirror: Mirror) -> None:
     auth = Bearer(anonymous_pull=True)
     with registry(auth, MANY) as running:
@@ -84,6 +85,7 @@ class Slow(Bearer):
         return await super().serve(call)
 
 
+@pytest.mark.slow
 def test_fifty_blobs_that_are_refused_at_once_need_one_more(mirror: Mirror) -> None:
     auth = Slow(anonymous_pull=True)
     with registry(auth, MANY) as running:
@@ -93,6 +95,7 @@ def test_fifty_blobs_that_are_refused_at_once_need_one_more(mirror: Mirror) -> N
     assert len(auth.asked) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("users", [{}, ANN], ids=["anonymous", "ann"])
 def test_tokens_that_end_before_they_should_are_renewed(mirror: Mirror, users: dict[str, str]) -> None:
     """They are believed to live for five minutes, and are void after some blobs, three times."""
@@ -105,6 +108,7 @@ def test_tokens_that_end_before_they_should_are_renewed(mirror: Mirror, users: d
     assert [asked.scopes for asked in auth.asked] == [("repository:a:pull",)] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("issued", ["1970-01-01T00:00:00Z", "2200-01-01T00:00:00Z", "nonsense", 5, None])
 def test_a_clock_that_is_wrong_costs_no_token_for_each_request(mirror: Mirror, issued: object) -> None:
     auth = Bearer(anonymous_pull=True, fields={"issued_at": issued})
@@ -165,6 +169,7 @@ def test_mounts_are_asked_for_with_both_repositories(mirror: Mirror) -> None:
 # Who is asked, and how
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{}, {"token": None}])
 def test_tokens_of_both_names_are_understood(mirror: Mirror, fields: dict[str, object]) -> None:
     with registry(Bearer(anonymous_pull=True, fields=fields)) as running:
@@ -344,6 +349,7 @@ def test_no_secret_shows_whatever_goes_wrong(mirror: Mirror, where: str, skip: i
 # Given on the command line
 
 
+@pytest.mark.slow
 def test_username_and_password_from_stdin(mirror: Mirror) -> None:
     with registry(Bearer(ANN)) as running:
         pull(mirror, running, "--username", "ann", "--password-stdin", stdin=f"{ANN['ann']}\n")

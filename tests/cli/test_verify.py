@@ -541,6 +541,7 @@ def test_seed_without_its_blobs_misses_exactly_those(mirror: Mirror, tmp_path: P
 # Healing
 
 
+@pytest.mark.slow
 def test_pulling_again_heals_every_damage_at_once(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     hows = [how for how, _, severity in DAMAGES.values() if severity == "error"]
     image = images.image("linux/amd64", *(images.layer(seed, 400) for seed in range(len(hows))))

@@ -115,6 +115,7 @@ def test_broken_oci_layout_is_found_and_the_rest_is_verified(mirror: Mirror, lay
     assert report["images"][0]["digest"] == IMAGE.root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flaw", INDEX)
 def test_broken_index_is_found(mirror: Mirror, layout: Path, flaw: str) -> None:
     (layout / "index.json").write_bytes(INDEX[flaw])

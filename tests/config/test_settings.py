@@ -494,6 +494,7 @@ def test_going_on_may_be_a_setting(registry: EmbeddedRegistry) -> None:
     assert platforms() == ["all"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "variables", "flags", "tries"),
     [

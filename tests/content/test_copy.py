@@ -115,6 +115,7 @@ def test_blobs_come_first_then_manifests_then_indexes_then_the_name(jobs: int) -
     assert_whole(sink)
 
 
+@pytest.mark.slow
 @given(st.lists(graphs(), min_size=1, max_size=4), st.integers(1, 5))
 @QUICK
 def test_whatever_is_copied_arrives_whole_and_in_order(some: list[Image], jobs: int) -> None:
@@ -126,6 +127,7 @@ def test_whatever_is_copied_arrives_whole_and_in_order(some: list[Image], jobs: 
         assert all(call.sink.puts(digest) == 1 for digest in image.blobs)
 
 
+@pytest.mark.slow
 @given(st.lists(graphs(), min_size=1, max_size=4), st.data())
 @QUICK
 def test_the_order_in_which_one_thing_at_a_time_comes_is_known_before(some: list[Image], data: st.DataObject) -> None:
@@ -137,6 +139,7 @@ def test_the_order_in_which_one_thing_at_a_time_comes_is_known_before(some: list
     ]
 
 
+@pytest.mark.slow
 @given(st.lists(graphs(), min_size=1, max_size=4), st.data())
 @QUICK
 def test_of_what_fails_nothing_is_named_and_the_rest_arrives(some: list[Image], data: st.DataObject) -> None:

@@ -299,6 +299,7 @@ def test_a_blob_may_have_any_size() -> None:
     assert walked(image).size == 2**62 + 2
 
 
+@pytest.mark.slow
 def test_a_mesh_is_walked_in_as_many_requests_as_it_has_manifests() -> None:
     """Twenty levels, each index naming both of the level below: a million paths, forty-one manifests."""
     pair = [AMD64, ARM64]

@@ -245,6 +245,7 @@ WRONG: dict[str, tuple[tuple[bytes, ...], type[ContentError]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flaw", WRONG)
 @pytest.mark.parametrize("there", [False, True], ids=["absent", "present"])
 def test_wrong_bytes_are_refused_and_not_stored(store: Store, flaw: str, there: bool) -> None:

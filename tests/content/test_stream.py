@@ -302,6 +302,7 @@ def test_overlap_gives_each_batch_to_all_works_at_once() -> None:
     assert done == [[b"\0", b"\1", b"\2"]] * 2
 
 
+@pytest.mark.slow
 def test_overlap_has_no_hop_running_when_one_of_several_works_fails() -> None:
     slow, broken = Slow(), Slow(MirrorError("The disk is full."))
     broken.may_end.set()

@@ -156,6 +156,7 @@ def test_an_empty_list_may_be_null() -> None:
     assert index.entries(b'{"schemaVersion":2,"manifests":null}') == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [
@@ -190,6 +191,7 @@ def test_a_broken_index_is_a_broken_layout(data: bytes) -> None:
         index.entries(data)
 
 
+@pytest.mark.slow
 @given(documents().map(as_json) | json_values.map(as_json) | mutated(index_of(raw(image_name=REDIS, ref_name="4.0"))))
 @THOROUGH
 def test_any_bytes_are_an_index_or_a_broken_layout(data: bytes) -> None:
@@ -322,6 +324,7 @@ _texts = [
 ]
 
 
+@pytest.mark.slow
 @given(st.lists(st.builds(raw, st.sampled_from(["one", "two"]), _image_names, _ref_names), max_size=5))
 @THOROUGH
 def test_the_dictionaries_find_what_a_look_at_every_entry_finds(raws: list[Json]) -> None:
@@ -416,6 +419,7 @@ def test_an_image_without_a_full_name_stays_as_it_is_beside_others(annotations: 
     }
 
 
+@pytest.mark.slow
 @given(
     st.lists(descriptors(), max_size=5),
     st.dictionaries(st.sampled_from(["annotations2", "x", "ü", ""]), json_values, max_size=3),

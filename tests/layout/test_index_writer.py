@@ -112,6 +112,7 @@ def test_names_are_written_when_the_layout_is_closed(path: Path, written: list[l
     assert written == [NAMES]
 
 
+@pytest.mark.slow
 def test_many_names_are_few_batches_and_one_reading(
     path: Path, written: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +157,7 @@ def test_a_pause_is_as_long_as_ten_batches(path: Path, monkeypatch: pytest.Monke
     assert all(later - earlier >= 0.5 for earlier, later in pairwise(times))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eager")
 def test_the_more_names_there_are_the_more_are_written_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many, more = ([f"quay.io/{part}/b:v{number:03}" for number in range(320)] for part in "ab")

@@ -90,6 +90,7 @@ def test_the_tag_is_the_ref_name_unless_it_is_taken_or_illegal(
     assert found.get(REF_NAME) == ref_name
 
 
+@pytest.mark.slow
 @given(names(), st.sets(st.sampled_from(["latest", "a", "aZ0_"])))
 @THOROUGH
 def test_what_we_call_an_image_is_read_as_the_same_and_legal(text: str, taken: set[str]) -> None:
@@ -102,6 +103,7 @@ def test_what_we_call_an_image_is_read_as_the_same_and_legal(text: str, taken: s
     assert found.get(REF_NAME) not in taken
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from([IMAGE_NAME, REF_NAME]), nasty_text))
 @THOROUGH
 def test_whatever_an_image_is_called_is_a_name_or_none(annotations: dict[str, str]) -> None:

@@ -69,6 +69,7 @@ def clones(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[bytes], bytes
 Clones = Callable[[Callable[[bytes], bytes]], None]
 
 
+@pytest.mark.slow
 def test_blocks_are_shared_where_that_can_be(tmp_path: Path, clones: Clones) -> None:
     clones(lambda data: data)
     origin = Origin(tmp_path / "file")

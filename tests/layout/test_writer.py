@@ -549,6 +549,7 @@ def test_who_wants_to_be_alone_keeps_others_out(
         writing(path, second, exclusive=exclusive[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", [False, True])
 def test_only_who_has_to_wait_says_so(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, held: bool

@@ -30,6 +30,7 @@ def encoded(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
+@pytest.mark.slow
 @given(descriptors() | json_values)
 @THOROUGH
 def test_any_json_is_a_descriptor_or_a_clean_error(value: Any) -> None:
@@ -39,6 +40,7 @@ def test_any_json_is_a_descriptor_or_a_clean_error(value: Any) -> None:
     )
 
 
+@pytest.mark.slow
 @given(descriptors())
 @THOROUGH
 def test_what_is_written_is_read_as_the_same(value: Any) -> None:

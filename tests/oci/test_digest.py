@@ -84,6 +84,7 @@ def test_a_value_that_is_no_text_is_refused(value: object) -> None:
         Digest.parse(value)
 
 
+@pytest.mark.slow
 @given(nasty_text | any_digest.map(lambda text: text + "\n") | st.from_regex(r"[a-z0-9+._-]+:[a-zA-Z0-9=_-]+"))
 @THOROUGH
 def test_what_passes_is_one_harmless_file_name(text: str) -> None:
@@ -97,6 +98,7 @@ def test_what_passes_is_one_harmless_file_name(text: str) -> None:
     assert max(len(digest.algorithm), len(digest.encoded)) <= 255
 
 
+@pytest.mark.slow
 @given(any_digest)
 @THOROUGH
 def test_text_and_parts_come_back(text: str) -> None:

@@ -35,6 +35,7 @@ def without(document: dict[str, Any], *names: str) -> dict[str, Any]:
 # Anything
 
 
+@pytest.mark.slow
 @given(documents() | json_values, st.none() | st.sampled_from(TYPES))
 @THOROUGH
 def test_any_json_is_a_manifest_or_a_clean_error(document: Any, media_type: str | None) -> None:
@@ -47,6 +48,7 @@ def test_any_json_is_a_manifest_or_a_clean_error(document: Any, media_type: str 
         assert len(str(found)) < 2_000
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from([images.multi_arch().data, images.image("linux/amd64", images.layer(1, 100)).data]).flatmap(mutated)
 )

@@ -151,12 +151,14 @@ def test_upper_case_in_a_repository_is_explained() -> None:
         Reference.parse("quay.io/Redis")
 
 
+@pytest.mark.slow
 def test_a_name_of_a_megabyte_is_refused_in_few_words() -> None:
     with pytest.raises(InvalidReference) as caught:
         Reference.parse("a/" * 500_000)
     assert len(str(caught.value)) < 2_000
 
 
+@pytest.mark.slow
 @given(names())
 @THOROUGH
 def test_a_name_comes_back_as_it_was_understood(text: str) -> None:

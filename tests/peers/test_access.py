@@ -40,6 +40,7 @@ def login(folder: Path, host: str, password: str = PASSWORD) -> dict[str, str]:
     return {"DOCKER_CONFIG": str(folder)}
 
 
+@pytest.mark.slow
 def test_a_pull_with_a_password(locked: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     env = login(tmp_path, locked.host)
     mirror("pull", f"{locked.host}/team/app:1", "--all-platforms", "-o", "layout", env=env)
@@ -103,6 +104,7 @@ def test_a_push_without_the_password_is_refused(
     assert registry.tags("new/team/app") == []
 
 
+@pytest.mark.slow
 def test_a_password_for_another_registry_is_not_sent(locked: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     env = login(tmp_path, "127.0.0.1:1")
     refused = mirror("pull", f"{locked.host}/team/app:1", "-o", "layout", env=env, code=1)
@@ -163,6 +165,7 @@ def test_insecure_pushes_to_a_registry_with_a_certificate_of_its_own(
     assert skopeo.raw(f"docker://{encrypted.host}/new/team/app:1") == IMAGE.data
 
 
+@pytest.mark.slow
 def test_a_certificate_that_nobody_vouches_for_is_refused(
     encrypted: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
@@ -174,6 +177,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
     assert encrypted.requests() == []
 
 
+@pytest.mark.slow
 def test_a_push_past_a_certificate_that_nobody_vouches_for_is_refused(
     registry: DockerRegistry, encrypted: DockerRegistry, mirror: Program
 ) -> None:
@@ -184,6 +188,7 @@ def test_a_push_past_a_certificate_that_nobody_vouches_for_is_refused(
     assert encrypted.requests() == []
 
 
+@pytest.mark.slow
 def test_plain_http_to_a_registry_that_speaks_tls_is_refused_in_words(
     encrypted: DockerRegistry, mirror: Program
 ) -> None:

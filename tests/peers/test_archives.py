@@ -39,6 +39,7 @@ def images_of(podman: Program) -> dict[str, list[str]]:
 # What mirror writes
 
 
+@pytest.mark.slow
 def test_skopeo_copies_every_platform_out_of_an_oci_archive(
     layout: Path, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
@@ -57,6 +58,7 @@ def test_skopeo_finds_one_image_of_an_oci_archive_without_a_name(
     assert skopeo.raw(f"docker://{second.host}/app:1") == IMAGE.data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", THREE)
 def test_skopeo_reads_a_docker_archive(
     layout: Path, mirror: Program, skopeo: Skopeo, tmp_path: Path, platform: str
@@ -127,6 +129,7 @@ def test_mirror_imports_what_podman_saves(
     assert_clean(mirror, "theirs.tar")
 
 
+@pytest.mark.slow
 def test_podman_loads_again_what_mirror_has_imported(podman: Program, mirror: Program, tmp_path: Path) -> None:
     saved = Saved(1, "quay.io/team/app:1")
     (tmp_path / "images.tar").write_bytes(docker_old(saved))

@@ -50,6 +50,7 @@ def test_a_flipped_bit_in_a_layer_is_never_stored(
     assert_nothing_wrong_is_kept(tmp_path / "layout", digest)
 
 
+@pytest.mark.slow
 def test_a_mended_registry_completes_what_was_refused(
     registry: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_manifest_that_has_rotted_is_never_stored(registry: DockerRegistry, mi
     assert not (tmp_path / "layout").exists() or stored(tmp_path / "layout") == set()
 
 
+@pytest.mark.slow
 def test_a_pull_by_digest_of_what_has_rotted_is_refused(
     registry: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
@@ -109,6 +111,7 @@ def test_a_pull_by_digest_of_what_has_rotted_is_refused(
     assert not (tmp_path / "layout").exists() or stored(tmp_path / "layout") == set()
 
 
+@pytest.mark.slow
 def test_a_layer_that_the_registry_has_lost_is_named(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     digest = layer_of(IMAGE)
     name = registry.publish(IMAGE, "app", "1")
@@ -118,6 +121,7 @@ def test_a_layer_that_the_registry_has_lost_is_named(registry: DockerRegistry, m
     assert_nothing_wrong_is_kept(tmp_path / "layout", digest)
 
 
+@pytest.mark.slow
 def test_the_other_image_is_kept_where_one_has_rotted(
     registry: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:

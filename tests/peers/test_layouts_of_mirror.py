@@ -22,6 +22,7 @@ def layout(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> Path:
     return tmp_path / "layout"
 
 
+@pytest.mark.slow
 def test_a_pull_stores_what_docker_registry_has(layout: Path, mirror: Program) -> None:
     assert stored(layout) == everything(IMAGE)
     assert tagged(layout) == {"1": IMAGE.root}
@@ -73,6 +74,7 @@ def test_umoci_lists_the_tags_of_a_layout(
     assert set(umoci("ls", "--layout", layout).out.split()) == {"1", "1.1"}
 
 
+@pytest.mark.slow
 def test_umoci_unpacks_one_platform(registry: DockerRegistry, mirror: Program, umoci: Program, tmp_path: Path) -> None:
     mirror("pull", registry.publish(IMAGE, "app", "1"), "--platform", "linux/amd64", "-o", "layout")
     umoci("unpack", "--rootless", "--image", "layout:1", "bundle")

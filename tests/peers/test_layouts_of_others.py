@@ -133,6 +133,7 @@ def test_a_tag_that_umoci_added_is_a_name_of_its_own(registry: DockerRegistry, m
     assert listed(mirror, "layout") == {name: AMD64.root, f"{registry.host}/app:2": AMD64.root}
 
 
+@pytest.mark.slow
 def test_mirror_adds_to_what_skopeo_wrote(
     copy: Copy, registry: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
@@ -146,6 +147,7 @@ def test_mirror_adds_to_what_skopeo_wrote(
     assert skopeo.raw("oci:layout:2") == OTHER.data
 
 
+@pytest.mark.slow
 def test_mirror_adds_an_image_whose_tag_skopeo_has_taken(
     copy: Copy, registry: DockerRegistry, mirror: Program, skopeo: Skopeo
 ) -> None:
@@ -158,12 +160,14 @@ def test_mirror_adds_an_image_whose_tag_skopeo_has_taken(
     assert skopeo.raw(f"oci:layout:{name}") == OTHER.data
 
 
+@pytest.mark.slow
 def test_mirror_reuses_the_blobs_that_skopeo_wrote(copy: Copy, registry: DockerRegistry, mirror: Program) -> None:
     copy(IMAGE, "1", "--all")
     report = mirror("pull", f"{registry.host}/team/app:1", "--all", "-o", "layout", "--json").json
     assert (report["moved"]["blobs"], report["reused"]["blobs"]) == (0, len(IMAGE.blobs))
 
 
+@pytest.mark.slow
 def test_mirror_adds_to_what_umoci_wrote(
     written: str, registry: DockerRegistry, mirror: Program, umoci: Program
 ) -> None:
@@ -206,6 +210,7 @@ def test_what_skopeo_wrote_is_pushed(copy: Copy, mirror: Program, skopeo: Skopeo
     assert skopeo.raw(f"docker://{second.host}/team/app:1") == IMAGE.data
 
 
+@pytest.mark.slow
 def test_what_umoci_wrote_goes_round(
     written: str, mirror: Program, second: DockerRegistry, umoci: Program, tmp_path: Path
 ) -> None:

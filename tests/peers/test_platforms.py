@@ -75,6 +75,7 @@ def test_our_own_index_says_what_it_was_made_of(
     assert document.get("annotations") == own
 
 
+@pytest.mark.slow
 def test_two_platforms_are_read_out_of_the_layout_by_skopeo(
     registry: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:

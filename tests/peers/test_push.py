@@ -45,6 +45,7 @@ def test_every_platform_arrives_byte_for_byte(
     assert skopeo.raw(f"docker://{second.host}/team/app:1") == published.data
 
 
+@pytest.mark.slow
 @ONE_EACH
 def test_an_image_without_an_index_arrives_byte_for_byte(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, published: Image
@@ -157,6 +158,7 @@ def test_a_blob_is_mounted_from_a_repository_of_an_earlier_push(
     assert {(one.method, one.status) for one in sent} == {("POST", 201)}
 
 
+@pytest.mark.slow
 def test_a_dry_run_puts_nothing_into_the_registry(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program
 ) -> None:

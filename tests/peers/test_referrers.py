@@ -155,12 +155,14 @@ def test_a_signature_of_another_image_is_none_of_this_one(tmp_path: Path) -> Non
         check_signature(folder, APP)
 
 
+@pytest.mark.slow
 def test_tags_of_docker_registry_are_listed(registry: DockerRegistry, mirror: Program) -> None:
     publish(registry)
     lists = {APP.root.replace(":", "-"), BILL.root.replace(":", "-")}
     assert set(mirror("tags", f"{registry.host}/team/app").out.split()) == {"1", cosign_tag(APP), *lists}
 
 
+@pytest.mark.slow
 def test_few_requests_tell_that_there_is_nothing(registry: DockerRegistry, mirror: Program) -> None:
     name = registry.publish(APP, "team/app", "1")
     start = len(registry.requests())

@@ -82,6 +82,7 @@ def test_fifty_blobs_at_once_need_one_token(guarded: Guarded, mirror: Program, t
     assert [(asked.user, asked.scopes) for asked in guarded.tokens.asked] == [(None, ("repository:public/many:pull",))]
 
 
+@pytest.mark.slow
 def test_an_identity_token_is_good_for_pull_and_push(guarded: Guarded, mirror: Program, tmp_path: Path) -> None:
     env = write(tmp_path, guarded.host, auth=auth("carrier", ""), identitytoken="identity")
     mirror("pull", f"{guarded.host}/team/app:1", "--all-platforms", "-o", "layout", env=env)

@@ -180,6 +180,7 @@ def test_a_hostile_history_is_compared_in_the_time_that_its_bytes_take() -> None
     assert compare(long, RECORD).differences
 
 
+@pytest.mark.slow
 @strategies.QUICK
 @given(drawn.records())
 def test_a_record_agrees_with_itself(record: Record) -> None:

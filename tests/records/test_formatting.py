@@ -138,6 +138,7 @@ def test_lists_are_written_as_the_generator_does(values: list[str], text: str) -
     assert formatting.parse_list(text) == tuple(values)
 
 
+@pytest.mark.slow
 @strategies.THOROUGH
 @given(st.lists(drawn.texts, max_size=3))
 def test_any_list_comes_back_from_printable_text(values: list[str]) -> None:

@@ -26,6 +26,7 @@ def error_of(page: bytes) -> InvalidRecord:
 # Round trips
 
 
+@pytest.mark.slow
 @strategies.THOROUGH
 @given(drawn.records())
 def test_what_is_written_is_read_as_the_same(record: Record) -> None:

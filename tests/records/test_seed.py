@@ -210,6 +210,7 @@ BLOCKS = [block.span(1) for block in re.finditer(rb"```dockerfile\n(.*?)```\n", 
 IN_HISTORY = [start + digit.start() for start, end in BLOCKS for digit in re.finditer(rb"[0-9]", PAGE[start:end])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(8))
 def test_a_history_with_one_digit_changed_is_caught_where_the_config_is_there(record: Record, part: int) -> None:
     """Digests in commands, versions, dates: every digit of the dockerfile blocks."""

@@ -65,6 +65,7 @@ _token = st.text("abcXYZ019-_", min_size=1, max_size=8).filter(lambda text: text
 _value = st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=12)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(_token, st.dictionaries(_token.map(str.lower), _value, min_size=1, max_size=3)), max_size=3))
 @THOROUGH
 def test_what_is_written_by_the_book_is_read(challenges: list[tuple[str, dict[str, str]]]) -> None:

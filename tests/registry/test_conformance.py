@@ -263,6 +263,7 @@ async def unwanted(start: int) -> AsyncIterator[BlobReader]:
 # Manifests and tags
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", [IMAGE, MULTI, DOCKER], ids=["one platform", "an index", "docker's types"])
 def test_an_image_is_found_by_tag_and_digest(peer: Peer, image: Image) -> None:
     peer.publish(image, "v1")
@@ -321,6 +322,7 @@ def test_a_manifest_under_another_digest_is_refused(peer: Peer) -> None:
     assert (reply.status, reply.code) == (400, "DIGEST_INVALID")
 
 
+@pytest.mark.slow
 def test_a_tag_moves(peer: Peer) -> None:
     peer.publish(MULTI, "v1")
     peer.publish(IMAGE, "v1")
@@ -328,6 +330,7 @@ def test_a_tag_moves(peer: Peer) -> None:
     assert peer.resolve(MULTI.root).data == MULTI.data
 
 
+@pytest.mark.slow
 def test_all_tags_are_listed_whatever_the_pages(peer: Peer) -> None:
     names = [f"v{number}" for number in range(8)]
     peer.publish(IMAGE, *names)
@@ -339,6 +342,7 @@ def test_the_tags_of_nothing_are_not_found(peer: Peer) -> None:
         peer.tags()
 
 
+@pytest.mark.slow
 def test_what_is_deleted_is_gone(peer: Peer) -> None:
     peer.publish(IMAGE, "v1", "v2")
     assert peer.ask("DELETE", f"/v2/{peer.repo}/manifests/{IMAGE.root}").status == 202
@@ -352,6 +356,7 @@ def test_what_is_deleted_is_gone(peer: Peer) -> None:
 # Referrers
 
 
+@pytest.mark.slow
 def test_referrers_are_listed_under_a_tag_where_there_is_no_api(peer: Peer, mirror: Mirror, tmp_path: Path) -> None:
     note = images.artifact("application/vnd.example.note", images.layer(9, 100), subject=IMAGE.descriptor())
     with serving(EmbeddedRegistry(referrers=True)) as source:

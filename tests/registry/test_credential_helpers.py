@@ -62,6 +62,7 @@ def failure(name: str, server: str = "quay.io") -> str:
 # The protocol
 
 
+@pytest.mark.slow
 def test_a_helper_gives_back_what_it_was_given(path: Path) -> None:
     install(path, "box")
     helper = CredentialHelper("box", Path("config.json"))
@@ -126,6 +127,7 @@ def test_a_helper_that_fails_is_named_and_not_repeated(path: Path, code: str, wh
     assert why in failure("box")
 
 
+@pytest.mark.slow
 def test_a_helper_that_does_not_end_is_ended(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credential_helpers, "TIMEOUT", 0.2)
     script(path, "box", f"{SECRET}; sys.stdout.flush(); time.sleep(1000)")
@@ -211,6 +213,7 @@ def test_a_helper_that_is_no_name_is_an_error(tmp_path: Path, document: dict[str
         user("quay.io")
 
 
+@pytest.mark.slow
 def test_forty_repositories_ask_a_helper_once(path: Path, tmp_path: Path) -> None:
     log = install(path, "box")
     configure(tmp_path, credsStore="box")

@@ -203,6 +203,7 @@ def test_several_connections_are_several_requests(registry: EmbeddedRegistry) ->
     assert sum(seen.sent for seen in registry.requests) < 1.5 * SIZE
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_one_connection_is_one_request(registry: EmbeddedRegistry) -> None:
     slowly(registry)
@@ -247,6 +248,7 @@ def test_segments_save_the_redirect(registry: EmbeddedRegistry) -> None:
     assert [target for target in targets if "signature" not in target] == [f"/v2/a/blobs/{NODE.digest}"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_a_reader_that_stops_stops_all_connections(registry: EmbeddedRegistry) -> None:
     async def main() -> int:

@@ -240,6 +240,7 @@ def test_a_signed_query_does_not_show() -> None:
     assert "registry.example:5000 answered 500 Reason" in str(refused(500))
 
 
+@pytest.mark.slow
 @given(json_values.map(lambda value: json.dumps({"errors": value}).encode()) | st.binary())
 @THOROUGH
 def test_any_body_of_an_error_is_an_error(body: bytes) -> None:

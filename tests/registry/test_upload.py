@@ -195,6 +195,7 @@ def test_a_range_that_lies_is_found_out_by_the_digest(registry: EmbeddedRegistry
     cut_at(registry, 4000, Header("Range", text))
 
 
+@pytest.mark.slow
 @QUICK
 @given(text=nasty_text)
 def test_whatever_a_range_says_the_blob_is_right_in_the_end(text: str) -> None:

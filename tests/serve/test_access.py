@@ -66,6 +66,7 @@ def test_right_password_opens(layout: Path, secrets: Path) -> None:
         assert not any(PASSWORD in line or "Basic" in line for line in server.logged + server.said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "header",
     [

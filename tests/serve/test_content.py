@@ -115,6 +115,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("digest", [LARGE.digest, SMALL.digest, APP.root], ids=["large", "small", "manifest"])
 @pytest.mark.parametrize("how", DAMAGE)
@@ -223,6 +224,7 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FileState, "of", of)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("coarse")
 def test_change_in_the_tick_of_a_coarse_clock_shows(layout: Path) -> None:
     path = blob_path(layout, LARGE.digest)
@@ -234,6 +236,7 @@ def test_change_in_the_tick_of_a_coarse_clock_shows(layout: Path) -> None:
             in_place(LARGE.data)(path)
 
 
+@pytest.mark.slow
 def test_change_while_a_blob_is_sent_cuts_the_connection(server: Server, layout: Path) -> None:
     with asking(server, HUGE, "a/big") as connection:
         head = connection.recv(1000)
@@ -245,6 +248,7 @@ def test_change_while_a_blob_is_sent_cuts_the_connection(server: Server, layout:
     assert server.get(path_of(HUGE.digest, "a/big")).status == 500
 
 
+@pytest.mark.slow
 def test_truncation_while_a_blob_is_sent_cuts_the_connection(server: Server, layout: Path) -> None:
     with asking(server, HUGE, "a/big") as connection:
         connection.recv(1000)
@@ -281,6 +285,7 @@ def received(connection: socket.socket) -> int:
 # Systems that have less
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lacks", ["sendfile", "preadv2"])
 def test_blob_is_right_where_the_system_has_less(layout: Path, monkeypatch: pytest.MonkeyPatch, lacks: str) -> None:
     if lacks == "sendfile":
@@ -309,6 +314,7 @@ def test_many_who_ask_at_once_for_a_blob_that_was_not_hashed_all_get_it(server: 
     assert found == [HUGE.digest] * 12
 
 
+@pytest.mark.slow
 def test_no_file_stays_open(server: Server, layout: Path) -> None:
     server.get(path_of(LARGE.digest))
     before = open_files()
@@ -361,6 +367,7 @@ def test_new_image_is_served_at_once(server: Server, layout: Path) -> None:
     assert server.get(path_of(LARGE.digest)).status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("coarse")
 def test_changes_of_index_json_in_one_tick_are_all_seen(server: Server, layout: Path) -> None:
     for number in range(50):

@@ -331,6 +331,7 @@ def test_artifact_type_of_an_image_is_that_of_its_config(tmp_path: Path) -> None
     assert kinds == {bare.root: "application/vnd.oci.image.config.v1+json", of_index.root: None}
 
 
+@pytest.mark.slow
 def test_many_referrers_come_in_pages(tmp_path: Path) -> None:
     text = "x" * 1_500_000
     some = [about(APP, "a/b", bytes([number]), annotations={"text": text}) for number in range(5)]

@@ -272,6 +272,7 @@ def test_transfer_that_runs_is_finished_before_the_end(layout: Path) -> None:
             assert rest.result() > HUGE.size
 
 
+@pytest.mark.slow
 def test_transfer_that_sleeps_does_not_hold_up_the_end(layout: Path) -> None:
     with running(layout, shutdown_timeout=0.5) as server:
         sleeping = [ask(server, BLOB) for _ in range(10)] + [server.connect() for _ in range(10)]

@@ -1,4 +1,4 @@
-"""How thorough the tests are: everything in CI, a fifth of it elsewhere.
+"""The amount of testing: everything in CI, a fifth of it elsewhere.
 
 `HYPOTHESIS_PROFILE=ci`, or `CI` in the environment, chooses the profile `ci`; the default is `dev`. `examples` sets how
 many examples Hypothesis draws; `every` and `scaled` are for tests that try all cases of a kind, or a large number.

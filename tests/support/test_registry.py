@@ -376,6 +376,7 @@ def test_reset_upload_is_a_reset(registry: EmbeddedRegistry) -> None:
         upload(registry, DATA, DIGEST)
 
 
+@pytest.mark.slow
 def test_stall_sends_so_many_bytes_and_then_nothing(stored: EmbeddedRegistry) -> None:
     go_wrong(stored, Stall(7))
     connection = http.client.HTTPConnection(stored.host, timeout=0.3)

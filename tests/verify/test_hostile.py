@@ -65,6 +65,7 @@ def test_an_index_of_a_hundred_thousand_entries_is_read_in_bounded_memory(tmp_pa
     assert memory < 2 * MOST_MEMORY
 
 
+@pytest.mark.slow
 def test_an_index_beyond_its_own_cap_is_broken(tmp_path: Path) -> None:
     layouts.write_index(tmp_path, [])
     (tmp_path / "index.json").write_bytes(b'{"schemaVersion":2,"manifests":[]' + b" " * (64 << 20) + b"}")
@@ -100,6 +101,7 @@ def test_an_index_beyond_its_cap_is_not_read(tmp_path: Path) -> None:
     assert kinds(verified(tmp_path)) == {Kind.BROKEN_MANIFEST}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("levels", "errors"), [(31, {Kind.MISSING}), (32, {Kind.MISSING, Kind.TOO_MANY}), (1000, {Kind.TOO_MANY})]
 )
@@ -123,6 +125,7 @@ def test_an_index_that_says_it_contains_itself_is_corrupt(tmp_path: Path) -> Non
     assert kinds(verified(tmp_path)) == {Kind.CORRUPT}
 
 
+@pytest.mark.slow
 def test_indexes_that_share_their_children_without_end_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

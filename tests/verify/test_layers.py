@@ -48,6 +48,7 @@ def test_images_that_are_right_are_ok(tmp_path: Path) -> None:
     assert (report.findings, report.verdict) == ((), "ok")
 
 
+@pytest.mark.slow
 def test_the_published_image_of_2017_has_configs_without_a_variant_and_nothing_worse(tmp_path: Path) -> None:
     findings = found(tmp_path, images.seed_image())
     assert kinds(findings) == [(Kind.VARIANT, Severity.WARNING)]

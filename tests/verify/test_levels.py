@@ -113,6 +113,7 @@ def test_over_all_samples_every_blob_is_hashed_once(layout: Path, parts: int) ->
     assert sum(sizes) - (parts - 1) * manifests == sum(map(len, IMAGE.blobs.values())) + manifests
 
 
+@pytest.mark.slow
 def test_a_damaged_blob_is_found_in_one_of_the_samples_always_the_same(layout: Path) -> None:
     flip(layout, LAYERS[0].digest)
     found = [[verified(layout, sample=Sample(part, 5)).verdict for part in range(1, 6)] for _ in range(2)]
@@ -136,6 +137,7 @@ def test_a_blob_outside_of_the_sample_has_to_be_there(layout: Path) -> None:
 # Warnings that count
 
 
+@pytest.mark.slow
 def test_a_warning_fails_where_it_is_told_to(mirror: Mirror, layout: Path) -> None:
     mirror("verify", layout, "--fail-on", "warning")
     layouts.add(layout, images.digest_of(b"orphan"), b"orphan")
@@ -161,6 +163,7 @@ def test_junit_has_a_case_for_each_image_and_one_for_the_layout(mirror: Mirror, 
     assert all(len(case) == 0 for case in suite)
 
 
+@pytest.mark.slow
 def test_junit_tells_failures_errors_and_warnings_apart(mirror: Mirror, layout: Path) -> None:
     other = images.image("linux/arm64", images.layer(99, 300))
     layouts.write(layout, IMAGE, other, contents={images.digest_of(b"orphan"): b"orphan"})
@@ -183,6 +186,7 @@ def test_a_junit_file_that_cannot_be_written_is_an_error_in_words(mirror: Mirror
 # One screen
 
 
+@pytest.mark.slow
 def test_a_healthy_layout_of_many_images_fits_on_a_screen(mirror: Mirror, tmp_path: Path) -> None:
     many = [images.image("linux/amd64", images.layer(seed, 100)) for seed in range(100)]
     layouts.write(tmp_path / "layout", *many)
@@ -191,6 +195,7 @@ def test_a_healthy_layout_of_many_images_fits_on_a_screen(mirror: Mirror, tmp_pa
     assert "80 more images" in result.lines[-1]
 
 
+@pytest.mark.slow
 def test_an_image_that_is_not_ok_is_always_shown_and_first(mirror: Mirror, tmp_path: Path) -> None:
     many = [images.image("linux/amd64", images.layer(seed, 100)) for seed in range(100)]
     layout = layouts.write(tmp_path / "layout", *many)

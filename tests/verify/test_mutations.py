@@ -53,6 +53,7 @@ def test_any_changed_byte_of_a_blob_is_found_at_every_level_that_reads_it(root: 
             assert verdict_of(layout, "structure") is Verdict.NOT_OK
 
 
+@pytest.mark.slow
 @FEW
 @given(draw=st.data())
 def test_any_changed_byte_of_a_real_image_is_found_at_level_layers(draw: st.DataObject) -> None:
@@ -63,6 +64,7 @@ def test_any_changed_byte_of_a_real_image_is_found_at_level_layers(draw: st.Data
         assert verdict_of(layout, "layers") is Verdict.NOT_OK
 
 
+@pytest.mark.slow
 @FEW
 @given(draw=st.data())
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
