@@ -139,6 +139,7 @@ def test_a_cancelled_thread_has_ended_before_anybody_goes_on(failing: bool) -> N
     assert asyncio.run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="others have no way to leave a process few processors")
 def test_only_the_processors_that_are_left_to_us_count() -> None:
     one = min(os.sched_getaffinity(0))

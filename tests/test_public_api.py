@@ -188,6 +188,7 @@ def test_nothing_is_loaded_that_is_not_needed(statement: str, unwanted: set[str]
 # Operations
 
 
+@pytest.mark.slow
 def test_the_whole_way_round_as_a_program_goes_it(tmp_path: Path) -> None:
     async def main(source: str, target: str) -> None:
         pulled = await pull_image(f"{source}/a:v1", tmp_path / "layout", PullOptions(PlatformSelection(all=True)))
@@ -203,6 +204,7 @@ def test_the_whole_way_round_as_a_program_goes_it(tmp_path: Path) -> None:
         assert target.tags("mirror/a") == {"v1": IMAGE.root}
 
 
+@pytest.mark.slow
 def test_a_layout_is_listed_inspected_and_emptied(tmp_path: Path) -> None:
     async def main(source: str) -> None:
         everything = PullOptions(PlatformSelection(all=True))
@@ -225,6 +227,7 @@ def test_a_layout_is_listed_inspected_and_emptied(tmp_path: Path) -> None:
     assert list((tmp_path / "layout" / "blobs" / "sha256").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_every_failure_is_one_tree(tmp_path: Path) -> None:
     attempts: list[Callable[[], Coroutine[Any, Any, object]]] = [
         lambda: pull_image("No Name", tmp_path / "layout"),

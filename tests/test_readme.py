@@ -133,6 +133,7 @@ def test_reference_mentions_everything() -> None:
     assert readme.unmentioned([readme.reference()]) == []
 
 
+@pytest.mark.slow
 def test_every_disagreement_names_its_page(page: Path) -> None:
     page.write_text(block("$ mirror pull redis:4.0 --nonsense"))
     (page.parent / readme.REFERENCE).write_text(readme.reference().replace("COMMAND", "COMAND"))

@@ -169,6 +169,7 @@ def test_a_field_is_found_beside_any_others(others: dict[str, int], value: int) 
 _keys = st.sampled_from(["size", "kind", "SIZE", "Kind", "\N{KELVIN SIGN}ind", "other", "Other"])
 
 
+@pytest.mark.slow
 @given(st.dictionaries(_keys, st.integers(), max_size=4), st.sampled_from(["size", "kind"]))
 @THOROUGH
 def test_to_name_the_fields_changes_nothing_but_the_time_it_takes(document: JsonObject, name: str) -> None:

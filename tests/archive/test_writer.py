@@ -118,6 +118,7 @@ def test_what_is_put_twice_is_there_once(tmp_path: Path) -> None:
     assert write(tmp_path / "x", at_once).count(DATA[:5000]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arranged", [False, True])
 def test_content_that_is_there_in_another_size_is_not_there(tmp_path: Path, arranged: bool) -> None:
     other = Descriptor("x/y", NODE.digest, NODE.size + 1)
@@ -233,6 +234,7 @@ def test_content_that_has_a_place_and_does_not_come_is_missed(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_member_that_was_cut_goes_on_in_its_place(tmp_path: Path) -> None:
     source = Cutting(5_000_000)
 
@@ -274,6 +276,7 @@ def test_a_wrong_byte_leaves_no_archive(tmp_path: Path, data: bytes, there: bool
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == ({"x.tar": b"before"} if there else {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("next_one", [put(DATA), put(b"other")], ids=["again", "another"])
 def test_what_was_torn_is_written_over_in_a_file(
     tmp_path: Path, next_one: Callable[[ArchiveWriter], Awaitable[object]]

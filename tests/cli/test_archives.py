@@ -117,6 +117,7 @@ def test_an_export_is_the_same_to_the_byte_whoever_asks_in_which_order(
     assert len({(tmp_path / name).read_bytes() for name in ("a.tar", "b.tar", "c.tar")}) == 1
 
 
+@pytest.mark.slow
 def test_one_image_is_exported_alone(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
     mirror("export", stock.folder, "one.tar", "multi:v1")
     mirror("import", "one.tar", "back")
@@ -442,6 +443,7 @@ def test_a_pipe_that_is_cut_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     assert not (tmp_path / "back").exists()
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_is_found_before_anything_moves(mirror: Mirror, tmp_path: Path) -> None:
     saved(tmp_path, oci_archive(AMD64, NAME))
     result = mirror("import", "images.tar", "back", plan="free:1000", code=1)
@@ -466,6 +468,7 @@ def test_an_export_that_is_killed_leaves_the_old_file_or_the_new_one(
     assert (tmp_path / "x.tar").read_bytes() == new
 
 
+@pytest.mark.slow
 def test_the_bytes_are_on_the_disk_before_the_name(mirror: Mirror, tmp_path: Path) -> None:
     mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
     mirror("export", "back", "x.tar", plan="trace:calls")
@@ -535,6 +538,7 @@ def test_what_refers_to_an_image_is_called_after_it(mirror: Mirror, signed: Path
     assert len(names(tmp_path / "again")) == 3
 
 
+@pytest.mark.slow
 def test_signatures_are_not_counted_as_images(mirror: Mirror, signed: Path) -> None:
     assert mirror("verify", signed).err.splitlines()[-1].startswith(f"{signed}: ok. Content: 2 images, 2 referrers, ")
     for step, past in ((("export", signed, "all.tar"), "exported"), (("import", "all.tar", "back"), "imported")):
@@ -587,6 +591,7 @@ def test_an_image_whose_signature_cannot_be_read_goes_without(mirror: Mirror, si
     assert blobs(tmp_path / "back") >= root(MULTI) | root(SIGNATURE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["flipped", "gone"])
 @pytest.mark.parametrize("command", ["export", "import"])
 def test_a_bad_signature_stands_in_no_images_way(

@@ -171,6 +171,7 @@ def test_upload_location_credential_leak(mirror: Mirror, thief: EmbeddedRegistry
     assert secrets_of(thief) == []
 
 
+@pytest.mark.slow
 def test_mirror_gets_no_credentials_of_the_origin(
     mirror: Mirror, guarded: EmbeddedRegistry, thief: EmbeddedRegistry
 ) -> None:
@@ -311,6 +312,7 @@ def test_names_of_the_registry_itself_may_mean_anything(mirror: Mirror, tmp_path
 # What must go on working: over-blocking
 
 
+@pytest.mark.slow
 def test_on_premises_registry_with_its_token_server_on_another_port(mirror: Mirror) -> None:
     """Over-blocking: no flag is needed"""
     tokens = Bearer(USERS)
@@ -369,6 +371,7 @@ def test_person_may_allow_a_public_registry_its_private_storage(mirror: Mirror, 
         pull(mirror, registry, "--plain-http", "--config", "own.toml", code=0)
 
 
+@pytest.mark.slow
 def test_settings_that_came_with_the_data_trust_no_network(mirror: Mirror, tmp_path: Path) -> None:
     """CVE-2025-66034: a mirror.toml in the current folder may be a stranger's"""
     with serving_image() as registry, serving_image() as thief:
@@ -491,6 +494,7 @@ def test_mirror_that_lies_about_a_blob(mirror: Mirror, tmp_path: Path) -> None:
         assert registry.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", ["another image", "no JSON"])
 def test_mirror_that_lies_about_a_pinned_digest(mirror: Mirror, lie: str) -> None:
     """GHSA-qv35-3gw6-8q4j"""

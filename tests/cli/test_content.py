@@ -277,6 +277,7 @@ def foreign() -> tuple[Blob, Image]:
     return layer, Image(root, images.DOCKER_MANIFEST, {root: (data, images.DOCKER_MANIFEST)}, held)
 
 
+@pytest.mark.slow
 def test_foreign_layer_is_left_out_and_said(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     layer, image = foreign()
     image.publish(registry, "a", "v1")
@@ -286,6 +287,7 @@ def test_foreign_layer_is_left_out_and_said(mirror: Mirror, registry: EmbeddedRe
     assert (finding["kind"], finding["severity"], finding["subject"]) == ("absent", "warning", layer.digest)
 
 
+@pytest.mark.slow
 def test_foreign_layer_is_not_pushed(
     mirror: Mirror, registry: EmbeddedRegistry, private: EmbeddedRegistry, tmp_path: Path
 ) -> None:

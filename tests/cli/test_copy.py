@@ -112,12 +112,14 @@ def test_a_second_copy_moves_nothing(mirror: Mirror, source: str, registry: Embe
 # What goes
 
 
+@pytest.mark.slow
 def test_one_platform_goes_where_it_is_asked_for(mirror: Mirror, source: str, tmp_path: Path) -> None:
     mirror("copy", f"docker://{source}", "oci:layout", "--platform", "linux/arm64")
     assert root_of(tmp_path / "layout") == ARM.root
     assert blobs(tmp_path / "layout") == everything(ARM)
 
 
+@pytest.mark.slow
 def test_several_platforms_go_in_an_index_of_our_own(mirror: Mirror, source: str, tmp_path: Path) -> None:
     mirror("copy", f"docker://{source}", "oci-archive:some.tar", "--platform", "linux/arm64,linux/amd64")
     mirror("copy", "some.tar", "oci:layout")
@@ -135,6 +137,7 @@ def test_a_platform_that_is_absent_on_purpose_is_not_there(mirror: Mirror, sourc
     mirror("verify", "other")
 
 
+@pytest.mark.slow
 def test_docker_gets_one_platform_by_its_whole_name(mirror: Mirror, source: str, tmp_path: Path) -> None:
     target = "docker-archive:docker.tar:app:v3"
     mirror("copy", f"docker://{source}", target, "--platform", "linux/arm64")
@@ -183,6 +186,7 @@ def test_a_tag_keeps_the_repository_and_a_name_does_not(mirror: Mirror, source: 
     ]
 
 
+@pytest.mark.slow
 def test_an_image_of_no_repository_is_called_by_its_tag_alone(mirror: Mirror, tmp_path: Path) -> None:
     files = {**AMD64.blobs, **{digest: data for digest, (data, _) in AMD64.manifests.items()}}
     for digest, data in files.items():
@@ -199,6 +203,7 @@ def test_an_image_of_no_repository_is_called_by_its_tag_alone(mirror: Mirror, tm
     mirror("copy", "oci:theirs", "docker-archive:d.tar:app:v1")
 
 
+@pytest.mark.slow
 def test_several_images_cannot_have_one_name(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     for repo in ("a", "b"):
         AMD64.publish(registry, repo, "v1")
@@ -279,6 +284,7 @@ def test_within_one_registry_blobs_are_mounted(mirror: Mirror, source: str, regi
     assert registry.count("PUT", "/blobs/uploads/") == 0
 
 
+@pytest.mark.slow
 def test_a_registry_that_serves_something_else_afterwards_is_noticed(
     mirror: Mirror, source: str, other: EmbeddedRegistry
 ) -> None:
@@ -312,6 +318,7 @@ def test_wrong_bytes_of_a_registry_leave_no_archive(
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
 
 
+@pytest.mark.slow
 def test_wrong_bytes_of_a_layout_reach_no_registry(
     mirror: Mirror, source: str, other: EmbeddedRegistry, tmp_path: Path
 ) -> None:
@@ -322,6 +329,7 @@ def test_wrong_bytes_of_a_layout_reach_no_registry(
     assert LARGEST not in held(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["oci:new", "oci-archive:new.tar", "docker-archive:new.tar", "registry", "oci:old"])
 def test_a_dry_run_writes_nothing(
     mirror: Mirror, source: str, other: EmbeddedRegistry, tmp_path: Path, target: str
@@ -349,11 +357,13 @@ def inodes(layout: Path) -> dict[str, int]:
     return {digest: os.stat(blob_path(layout, digest)).st_ino for digest in blobs(layout)}
 
 
+@pytest.mark.slow
 def test_nothing_is_shared_where_nobody_asks(mirror: Mirror, layout: Path, tmp_path: Path) -> None:
     mirror("copy", "oci:layout", "oci:other")
     assert not set(inodes(layout).values()) & set(inodes(tmp_path / "other").values())
 
 
+@pytest.mark.slow
 def test_blobs_become_further_names_of_the_same_files(mirror: Mirror, layout: Path, tmp_path: Path) -> None:
     stats = {digest: os.stat(blob_path(layout, digest)).st_mtime_ns for digest in blobs(layout)}
     mirror("copy", "oci:layout", "oci:other", "--hard-links")
@@ -371,6 +381,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_bad_file_is_not_linked_to(mirror: Mirror, layout: Path, tmp_path: Path, damage: str) -> None:
     path = blob_path(layout, LARGEST)
@@ -442,6 +453,7 @@ def test_what_refers_to_an_image_is_called_after_it(mirror: Mirror, signed: Embe
     mirror("verify", "again")
 
 
+@pytest.mark.slow
 def test_nothing_goes_along_where_that_is_not_wanted(mirror: Mirror, signed: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("copy", f"docker://{signed.host}/team/app:v1", "oci:layout", "--no-referrers")
     assert blobs(tmp_path / "layout") == everything(MULTI)

@@ -83,6 +83,7 @@ def test_a_link_that_is_cut_again_and_again_carries_a_blob_all_the_same(
     assert_whole(tmp_path / "layout")
 
 
+@pytest.mark.slow
 def test_a_failed_pull_goes_on_by_the_byte(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     IMAGE.publish(registry, "a", "v1")
     registry.fault(Fault(path=MIDDLE.digest, times=1, action=Cut(after=2 * MB)))
@@ -95,6 +96,7 @@ def test_a_failed_pull_goes_on_by_the_byte(mirror: Mirror, registry: EmbeddedReg
     assert_whole(tmp_path / "layout")
 
 
+@pytest.mark.slow
 def test_a_corrupt_partial_file_is_fetched_again_once(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:

@@ -84,6 +84,7 @@ def test_what_is_left_out_is_recorded_and_said(
 # Fetched
 
 
+@pytest.mark.slow
 def test_a_foreign_layer_comes_from_its_url(
     mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_wrong_bytes_everywhere_are_an_error(
     assert names(layout) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "bad", ["file:///etc/passwd", "ftp://127.0.0.1/x", "", "http://", "//x", "http://a:99999/", "\x1b"]
 )
@@ -148,6 +150,7 @@ def test_only_web_addresses_are_fetched(mirror: Mirror, registry: EmbeddedRegist
     assert "is not an http(s) URL" in result.err
 
 
+@pytest.mark.slow
 def test_a_layer_without_urls_is_asked_of_the_registry(
     mirror: Mirror, registry: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -194,6 +197,7 @@ def test_the_registry_itself_is_asked_as_nobody_where_a_url_leads_there(mirror: 
         assert [("authorization" in one.headers, one.status) for one in seen] == [(False, 401)]
 
 
+@pytest.mark.slow
 def test_nor_where_a_redirect_does(mirror: Mirror, host: EmbeddedRegistry) -> None:
     with serving(EmbeddedRegistry(auth=Basic({"me": "secret"}))) as registry:
         registry.put_blob("files", LICENSED.data)
@@ -203,11 +207,13 @@ def test_nor_where_a_redirect_does(mirror: Mirror, host: EmbeddedRegistry) -> No
         assert not any("authorization" in seen.headers for seen in registry.requests if "/files/" in seen.path)
 
 
+@pytest.mark.slow
 def test_credentials_in_a_url_are_nobodys(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry) -> None:
     mirror("pull", publish(registry, url(host).replace("//", "//me:secret@")), "--all", "--include-foreign")
     assert not sent_credentials(host)
 
 
+@pytest.mark.slow
 def test_a_redirect_is_followed_and_ends(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry) -> None:
     host.fault(Fault(path="/old", times=None, action=Redirect(url(host))))
     mirror("pull", publish(registry, f"{host.url}/old"), "--all", "--include-foreign")
@@ -228,6 +234,7 @@ def test_a_busy_host_is_tried_again(mirror: Mirror, registry: EmbeddedRegistry, 
 # On the far side
 
 
+@pytest.mark.slow
 def test_what_was_fetched_is_not_pushed_and_it_is_said(
     mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry
 ) -> None:

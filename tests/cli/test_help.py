@@ -89,6 +89,7 @@ def test_an_option_is_not_taken_for_a_command(mirror: Mirror, option: str) -> No
     assert f"No such option '{option}'" in mirror("--", option, code=2).err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["verify", "ls", "inspect", "prune"])
 def test_what_nobody_may_read_is_no_wrong_usage(mirror: Mirror, tmp_path: Path, command: str) -> None:
     (tmp_path / "secret").mkdir(mode=0)
@@ -197,6 +198,7 @@ def test_flags_are_completed(mirror: Mirror) -> None:
     assert set(complete(mirror, "pull", "--dry")) == {"--dry-run"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [["verify"], ["rm"], ["inspect"], ["push"]], ids=lambda words: words[0])
 def test_images_of_a_layout_are_completed(mirror: Mirror, registry: EmbeddedRegistry, before: list[str]) -> None:
     for name in ("one", "two"):

@@ -248,6 +248,7 @@ TOLERATED: dict[str, tuple[str, Action | tuple[Action, ...]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("oddity", TOLERATED)
 def test_oddity_is_tolerated(mirror: Mirror, scene: Scene, oddity: str) -> None:
     path, action = TOLERATED[oddity]
@@ -403,6 +404,7 @@ def test_manifest_of_another_type_than_announced_is_refused(mirror: Mirror, scen
     fail(mirror, scene.name, 3)
 
 
+@pytest.mark.slow
 def test_type_of_a_child_is_its_descriptors(mirror: Mirror, scene: Scene) -> None:
     wrong = Header("Content-Type", images.DOCKER_LIST)
     scene.registry.fault(Fault(path=f"/manifests/{FIRST}", times=None, action=wrong))
@@ -439,6 +441,7 @@ def redirect(registry: EmbeddedRegistry, url: str, code: int = 307, path: str = 
     registry.fault(Fault(method="GET", path=path, times=None, action=Redirect(url, code)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [302, 303, 307])
 def test_redirect_is_followed(mirror: Mirror, scene: Scene, elsewhere: EmbeddedRegistry, code: int) -> None:
     redirect(scene.registry, f"{elsewhere.url}/v2/store/blobs/{LAYER}?sig=a%2Fb%3D%20c", code)
@@ -469,6 +472,7 @@ def test_wrong_bytes_from_elsewhere_are_never_kept(mirror: Mirror, scene: Scene,
     fail(mirror, scene.name, 3)
 
 
+@pytest.mark.slow
 def test_redirect_to_plain_http_is_refused(mirror: Mirror, elsewhere: EmbeddedRegistry, tmp_path: Path) -> None:
     with serving(EmbeddedRegistry(tls=self_signed(tmp_path / "server.pem"))) as registry:
         IMAGE.publish(registry, "a", "v1")
@@ -501,6 +505,7 @@ def got_credentials(registry: EmbeddedRegistry) -> list[str]:
     return [seen.headers[name] for seen in registry.requests for name in names if name in seen.headers]
 
 
+@pytest.mark.slow
 def test_redirect_takes_no_credentials_along(
     mirror: Mirror, guarded: EmbeddedRegistry, elsewhere: EmbeddedRegistry
 ) -> None:
@@ -511,6 +516,7 @@ def test_redirect_takes_no_credentials_along(
     assert got_credentials(elsewhere) == []
 
 
+@pytest.mark.slow
 def test_redirect_to_another_name_of_the_same_machine_takes_no_credentials_along(
     mirror: Mirror, guarded: EmbeddedRegistry
 ) -> None:

@@ -236,6 +236,7 @@ def test_image_is_named_by_its_digest_too(mirror: Mirror, stock: Stock, layout: 
     assert stock.multi not in names(layout)
 
 
+@pytest.mark.slow
 def test_last_image_leaves_an_empty_layout(mirror: Mirror, stock: Stock, layout: Path) -> None:
     for name in (stock.chart, stock.multi, stock.single):
         mirror("rm", "layout", name)

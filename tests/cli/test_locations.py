@@ -43,10 +43,12 @@ def test_ls_and_verify_and_push_read_layouts_and_archives(
     assert registry.tags("copy/team/app") == {"v1": IMAGE.root}
 
 
+@pytest.mark.slow
 def test_ls_of_a_registry_names_the_command_that_lists_tags(mirror: Mirror, stock: str) -> None:
     assert f"mirror tags {stock.rpartition(':')[0]}" in mirror("ls", f"docker://{stock}", code=2).err
 
 
+@pytest.mark.slow
 def test_push_of_an_image_of_a_registry_names_the_command_that_copies_it(mirror: Mirror, stock: str) -> None:
     assert f"mirror copy docker://{stock}" in mirror("push", f"docker://{stock}", "127.0.0.1:1", code=2).err
 

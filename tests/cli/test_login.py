@@ -260,6 +260,7 @@ def test_a_file_that_knows_other_registries_stays_as_it_is(
     assert read(docker) == {"auths": {basic.host: entry()}}
 
 
+@pytest.mark.slow
 def test_a_path_has_credentials_of_its_own(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
     login(mirror, guarded.host, user="bob")
     login(mirror, f"{guarded.host}/team", user="ann")

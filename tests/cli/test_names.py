@@ -66,11 +66,13 @@ def test_digest_alone_names_the_image(mirror: Mirror, hub: Hub, tmp_path: Path) 
     assert names(tmp_path / "layout") == [full]
 
 
+@pytest.mark.slow
 def test_hub_is_asked_at_its_own_host(mirror: Mirror, hub: Hub) -> None:
     mirror("pull", "redis:4.0", "--all", env=hub.env)
     assert set(hub.proxy.asked) == {"CONNECT registry-1.docker.io:443"}
 
 
+@pytest.mark.slow
 def test_digest_decides_and_tag_names(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     IMAGE.publish(registry, "a", "v1")
     other = images.image("linux/amd64", images.layer(2, 200))
@@ -122,6 +124,7 @@ def test_file_names_images(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Pat
     assert found == [f"{shop.host}/a:v1@{DIGEST}", f"{shop.host}/b:v2@{DIGEST}"]
 
 
+@pytest.mark.slow
 def test_stdin_names_images(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("pull", "--from-file", "-", "--all", stdin=f"{shop.host}/a:v1\n{shop.host}/b:v2")
     assert names(tmp_path / "layout") == [f"{shop.host}/a:v1", f"{shop.host}/b:v2"]

@@ -60,12 +60,14 @@ def test_credentials_open_a_registry_both_ways(mirror: Mirror, guarded: Embedded
     assert guarded.tags("copy/a") == {"v1": IMAGE.root}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["http://{}", "https://{}/v2/"])
 def test_credentials_are_found_under_a_url(mirror: Mirror, guarded: EmbeddedRegistry, form: str) -> None:
     login(mirror, "ann", USERS["ann"], form.format(guarded.host))
     mirror("pull", f"{guarded.host}/a:v1", "--all")
 
 
+@pytest.mark.slow
 def test_credentials_are_found_at_home(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
     login(mirror, "ann", USERS["ann"], guarded.host)
     mirror("pull", f"{guarded.host}/a:v1", "--all", env={"DOCKER_CONFIG": ""})
@@ -90,6 +92,7 @@ def test_credentials_of_another_host_stay_at_home(mirror: Mirror, guarded: Embed
     assert not any("Basic" in seen.headers.get("authorization", "") for seen in guarded.requests)
 
 
+@pytest.mark.slow
 def test_nothing_is_sent_before_the_registry_asks(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     IMAGE.publish(registry, "a", "v1")
     login(mirror, "ann", "secret", registry.host)
@@ -106,6 +109,7 @@ def test_password_shows_nowhere(mirror: Mirror, guarded: EmbeddedRegistry) -> No
     assert not any(secret in result.err + result.out for secret in (USERS["ann"], auth))
 
 
+@pytest.mark.slow
 def test_anonymous_token_is_fetched_once(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(auth=Bearer(anonymous_pull=True))) as registry:
         IMAGE.publish(registry, "a", "v1")
@@ -113,6 +117,7 @@ def test_anonymous_token_is_fetched_once(mirror: Mirror) -> None:
     assert registry.count("GET", "^/token$") == 1
 
 
+@pytest.mark.slow
 def test_expired_token_is_renewed(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(auth=Bearer(USERS))) as registry:
         IMAGE.publish(registry, "a", "v1")
@@ -126,6 +131,7 @@ def challenge(registry: EmbeddedRegistry) -> str:
     return f'Bearer realm="{registry.url}/token",service="embedded",scope="repository:a:pull",error="invalid_token"'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "header",
     [
@@ -142,6 +148,7 @@ def test_challenges_of_all_shapes_are_answered(mirror: Mirror, header: str) -> N
         mirror("pull", f"{registry.host}/a:v1", "--all")
 
 
+@pytest.mark.slow
 def test_token_server_may_be_another_host(mirror: Mirror) -> None:
     tokens = Bearer(USERS)
     with serving(EmbeddedRegistry(auth=tokens)) as server, serving(EmbeddedRegistry(auth=tokens)) as registry:
@@ -212,6 +219,7 @@ def test_self_signed_certificate_needs_a_flag(mirror: Mirror, secure: EmbeddedRe
     assert secure.tags("copy/a") == {"v1": IMAGE.root}
 
 
+@pytest.mark.slow
 def test_trusted_certificate_needs_no_flag(mirror: Mirror, secure: EmbeddedRegistry) -> None:
     mirror("pull", f"{secure.host}/a:v1", "--all", env={"SSL_CERT_FILE": "server.pem"})
 
@@ -231,6 +239,7 @@ def test_proxy_is_used(mirror: Mirror, shop: EmbeddedRegistry, variable: str) ->
     assert set(proxy.asked) == {"GET registry.test:5000"}
 
 
+@pytest.mark.slow
 def test_proxy_is_used_for_a_push(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     mirror("pull", f"{shop.host}/a:v1", "--all")
     with (

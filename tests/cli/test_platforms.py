@@ -76,6 +76,7 @@ def test_single_platform_records_its_index(mirror: Mirror, shop: EmbeddedRegistr
     mirror("verify", "layout")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["-a", "--all-platforms"])
 def test_all_platforms_keep_the_index(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path, flag: str) -> None:
     mirror("pull", f"{shop.host}/whole:v1", flag)
@@ -218,6 +219,7 @@ def test_flag_beats_the_environment(mirror: Mirror, shop: EmbeddedRegistry, tmp_
     assert root(tmp_path / "layout")["digest"] == CHILDREN[OTHER].root
 
 
+@pytest.mark.slow
 def test_environment_chooses_platforms(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("pull", f"{shop.host}/whole:v1", env={"MIRROR_PLATFORM": f"{OTHER},linux/arm/v7"})
     assert kept(tmp_path / "layout")[:2] == [CHILDREN["linux/arm/v7"].root, CHILDREN[OTHER].root]

@@ -28,6 +28,7 @@ def layout(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> Path:
 OLD = {SECOND.root, *SECOND.blobs}
 
 
+@pytest.mark.slow
 def test_what_would_go_is_said_and_nothing_is_touched(mirror: Mirror, layout: Path) -> None:
     before = tree(layout)
     result = mirror("prune", "layout")
@@ -37,6 +38,7 @@ def test_what_would_go_is_said_and_nothing_is_touched(mirror: Mirror, layout: Pa
     assert tree(layout) == before
 
 
+@pytest.mark.slow
 def test_what_nobody_needs_goes(mirror: Mirror, layout: Path) -> None:
     found = mirror("prune", "layout", "--delete", "--json").json
     assert {orphan["digest"] for orphan in found["orphans"]} == OLD

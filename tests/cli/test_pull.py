@@ -57,6 +57,7 @@ def second(shop: EmbeddedRegistry) -> str:
 # What is said
 
 
+@pytest.mark.slow
 def test_result_is_one_line_an_image(mirror: Mirror, first: str, second: str) -> None:
     result = mirror("pull", second, first)
     assert result.lines == [f"{second}@{SECOND.root}", f"{first}@{FIRST.root}"]
@@ -96,6 +97,7 @@ def test_verbose_says_what_is_retried(mirror: Mirror, registry: EmbeddedRegistry
     assert "503" in mirror("pull", f"{registry.host}/a:v1", "-v").err
 
 
+@pytest.mark.slow
 def test_digestfile_gets_the_digests(mirror: Mirror, first: str, second: str, tmp_path: Path) -> None:
     mirror("pull", first, second, "--digestfile", "digests")
     assert (tmp_path / "digests").read_text() == f"{FIRST.root}\n{SECOND.root}\n"
@@ -125,6 +127,7 @@ def test_manifests_are_fetched_once(mirror: Mirror, shop: EmbeddedRegistry) -> N
     assert shop.count("GET", "/manifests/") == len(MULTI.manifests)
 
 
+@pytest.mark.slow
 def test_second_pull_moves_no_blob_byte(mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path) -> None:
     mirror("pull", first)
     before = tree(layout)
@@ -135,6 +138,7 @@ def test_second_pull_moves_no_blob_byte(mirror: Mirror, shop: EmbeddedRegistry, 
     assert tree(layout) == before
 
 
+@pytest.mark.slow
 def test_second_pull_keeps_the_blobs_untouched(mirror: Mirror, first: str, layout: Path) -> None:
     mirror("pull", first)
     before = {digest: blob_path(layout, digest).stat() for digest in blobs(layout)}
@@ -251,6 +255,7 @@ def test_dry_run_fails_as_the_pull_would(mirror: Mirror, first: str, layout: Pat
 # Where it goes
 
 
+@pytest.mark.slow
 def test_output_is_created_with_its_parents(mirror: Mirror, first: str, tmp_path: Path) -> None:
     mirror("pull", first, "-o", "a/b/c")
     assert_whole(tmp_path / "a/b/c")
@@ -268,6 +273,7 @@ def test_output_may_be_a_link_to_a_folder(mirror: Mirror, first: str, tmp_path: 
     assert_whole(tmp_path / "stick")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lost+found", ".mirror"])
 def test_empty_stick_is_no_foreign_folder(mirror: Mirror, first: str, layout: Path, name: str) -> None:
     (layout / name).mkdir(parents=True)
@@ -297,6 +303,7 @@ def test_dangling_link_is_no_output(mirror: Mirror, first: str, layout: Path) ->
     assert not layout.exists()
 
 
+@pytest.mark.slow
 def test_folder_that_cannot_be_written_is_an_error(mirror: Mirror, first: str, tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o555)
@@ -372,17 +379,20 @@ def test_moved_tag_is_said(mirror: Mirror, registry: EmbeddedRegistry, layout: P
     mirror("verify", "layout")
 
 
+@pytest.mark.slow
 def test_tag_that_stayed_is_not_said(mirror: Mirror, first: str) -> None:
     mirror("pull", first)
     assert "moved:" not in mirror("pull", first).err
 
 
+@pytest.mark.slow
 def test_same_tag_of_two_repositories_has_two_ref_names(mirror: Mirror, first: str, second: str, layout: Path) -> None:
     mirror("pull", first, second)
     ref_names = [entry["annotations"]["org.opencontainers.image.ref.name"] for entry in entries(layout)]
     assert ref_names == ["v1", second]
 
 
+@pytest.mark.slow
 def test_tag_that_is_no_ref_name_has_none(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     FIRST.publish(registry, "a", "v1__2")
     mirror("pull", f"{registry.host}/a:v1__2")
@@ -399,6 +409,7 @@ def test_entries_do_not_depend_on_the_order_of_the_calls(mirror: Mirror, first: 
     assert tree(mirror.folder / "one") == tree(mirror.folder / "two")
 
 
+@pytest.mark.slow
 def test_tag_and_digest_are_two_images(mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path) -> None:
     pinned = f"{shop.host}/first@{FIRST.root}"
     mirror("pull", first, pinned)
@@ -516,6 +527,7 @@ def test_what_is_no_file_is_moved_aside(
     assert {path: now[path] for path in before} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["blobs/sha256", "blobs", ".mirror", ".mirror/tmp", "index.json", "oci-layout"])
 def test_link_inside_a_layout_is_not_followed(mirror: Mirror, first: str, second: str, layout: Path, name: str) -> None:
     mirror("pull", first)
@@ -527,6 +539,7 @@ def test_link_inside_a_layout_is_not_followed(mirror: Mirror, first: str, second
     assert (tree(outside) if outside.is_dir() else outside.read_bytes()) == before
 
 
+@pytest.mark.slow
 def test_what_dead_pulls_left_is_cleared(mirror: Mirror, first: str, layout: Path) -> None:
     mirror("pull", first)
     (layout / ".mirror/tmp/0123456789abcdef").write_text("half a blob")

@@ -99,6 +99,7 @@ def test_blobs_then_manifests_then_index_then_tag(mirror: Mirror, registry: Embe
     assert order[-2:] == [FIRST.root, "v1"]
 
 
+@pytest.mark.slow
 def test_no_tag_names_what_is_not_there_yet(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     mirror("push", stock.folder, registry.host)
     arrived: set[str] = set()
@@ -122,6 +123,7 @@ def test_prefix_comes_first(mirror: Mirror, registry: EmbeddedRegistry, stock: S
     assert registry.tags(f"{prefix}/team/second") == {"v2": SECOND.root}
 
 
+@pytest.mark.slow
 def test_image_pinned_by_digest_arrives_without_a_tag(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     FIRST.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a@{FIRST.root}", "--all")
@@ -130,6 +132,7 @@ def test_image_pinned_by_digest_arrives_without_a_tag(mirror: Mirror, registry: 
     assert registry.manifests("b/a") == set(FIRST.manifests)
 
 
+@pytest.mark.slow
 def test_sparse_image_arrives_at_a_registry_that_allows_it(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     FIRST.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64", "--sparse")
@@ -139,6 +142,7 @@ def test_sparse_image_arrives_at_a_registry_that_allows_it(mirror: Mirror, regis
         assert len(lax.manifests("a")) == 2
 
 
+@pytest.mark.slow
 def test_sparse_image_is_refused_by_a_registry_that_wants_all(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     FIRST.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64", "--sparse")
@@ -165,6 +169,7 @@ def test_locations_of_both_kinds_are_followed(mirror: Mirror, stock: Stock, rela
 # What is said
 
 
+@pytest.mark.slow
 def test_json_is_all_of_stdout(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     document = mirror("push", stock.folder, registry.host, stock.names[0], "--json").json
     assert document["schema"] == "mirror.push/1"
@@ -261,6 +266,7 @@ def test_shared_blob_is_sent_once_and_mounted(mirror: Mirror, registry: Embedded
     assert mounts == [LAYER]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [Status(401), Status(404), Status(405), Status(202)])
 def test_registry_that_cannot_mount_gets_an_upload(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, answer: Action
@@ -363,6 +369,7 @@ def test_layout_without_images_is_refused(mirror: Mirror, registry: EmbeddedRegi
 # A layout that is broken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("node", "how"),
     [
@@ -393,6 +400,7 @@ def damage(path: Path, how: str) -> None:
         path.symlink_to(path.parents[3] / "outside")
 
 
+@pytest.mark.slow
 def test_broken_image_does_not_hold_up_a_whole_one(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, layout: Path
 ) -> None:
@@ -401,6 +409,7 @@ def test_broken_image_does_not_hold_up_a_whole_one(
     assert registry.tags("team/second") == {"v2": SECOND.root}
 
 
+@pytest.mark.slow
 def test_push_leaves_the_layout_alone(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     shutil.rmtree(layout / ".mirror")
     before = tree(layout)
@@ -465,6 +474,7 @@ def test_read_only_registry_is_said(mirror: Mirror, stock: Stock) -> None:
         assert "405" in mirror("push", stock.folder, registry.host, code=1).err
 
 
+@pytest.mark.slow
 def test_other_manifest_read_back_is_found(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     page = Status(200, content_type=images.OCI_MANIFEST, body=THIRD.data)
     registry.fault(Fault(method="GET", path="/manifests/v1", times=None, action=page))
@@ -539,6 +549,7 @@ def test_upload_without_encryption_is_refused(
     assert registry.requests == []
 
 
+@pytest.mark.slow
 def test_token_for_a_mount_covers_both_repositories(mirror: Mirror, stock: Stock) -> None:
     with serving(EmbeddedRegistry(auth=Bearer({"ann": "secret"}))) as registry:
         login(mirror, registry)

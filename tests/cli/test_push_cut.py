@@ -158,6 +158,7 @@ def test_chunk_that_was_cut_goes_on_by_the_byte(layout: Path) -> None:
     assert sum(size for _, _, size in went.bodies[1:]) == SIZE - 10
 
 
+@pytest.mark.slow
 def test_upload_whose_answer_was_lost_is_not_sent_again(layout: Path) -> None:
     went = cut_layer(layout, SIZE)
     assert went.bodies == [("PUT", None, SIZE)]

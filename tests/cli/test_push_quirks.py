@@ -166,6 +166,7 @@ def push_twice(mirror: Mirror, shelf: Shelf, registry: EmbeddedRegistry) -> None
         assert_whole(registry, shelf.image, repo)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 404, 405, 202])
 def test_refused_mount_becomes_an_upload(mirror: Mirror, large: Shelf, status: int) -> None:
     with having(mount_refusal=status) as registry:
@@ -189,11 +190,13 @@ def test_blobs_that_head_lies_about_are_sent_without_asking(mirror: Mirror, larg
         assert registry.count("PUT", "/manifests/v1") == 1
 
 
+@pytest.mark.slow
 def test_blobs_that_mount_lies_about_are_sent_without_it(mirror: Mirror, large: Shelf) -> None:
     with having(lying_head=True) as registry:
         push_twice(mirror, large, registry)
 
 
+@pytest.mark.slow
 def test_blobs_that_are_lacking_for_ever_are_sent_once_more_and_no_more(mirror: Mirror, large: Shelf) -> None:
     lacking = json.dumps({"errors": [{"code": "MANIFEST_INVALID", "message": "blob unknown"}]}).encode()
     with serving(EmbeddedRegistry()) as registry:
@@ -227,6 +230,7 @@ def test_manifest_whose_index_is_sparse_says_what_to_do(mirror: Mirror, registry
     assert "mirror copy oci:LAYOUT:NAME docker://TARGET --platform linux/amd64" in result.err
 
 
+@pytest.mark.slow
 def test_platform_of_a_sparse_image_can_be_pushed_alone(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     IMAGE.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64", "--sparse")
@@ -285,6 +289,7 @@ def test_proxy_that_refuses_large_bodies_gets_smaller_ones(mirror: Mirror, large
         assert max(taken(registry)) <= limit
 
 
+@pytest.mark.slow
 def test_proxy_in_front_of_a_registry_without_status_gets_smaller_bodies(mirror: Mirror, large: Shelf) -> None:
     with having(body_limit=MIB, no_status=True) as registry:
         mirror("push", large.layout, registry.host)
@@ -378,6 +383,7 @@ def test_chunks_that_nobody_may_send_are_refused_with_the_same_words(mirror: Mir
         assert "may not push to" in mirror("push", large.layout, registry.host, "--chunk-size", MIB, code=1).err
 
 
+@pytest.mark.slow
 def test_source_that_is_forbidden_is_not_taken_for_the_target(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     IMAGE.publish(registry, "a", "v1")
     registry.fault(Fault(method="GET", path="/blobs/", times=None, action=Status(403)))
@@ -393,6 +399,7 @@ def test_token_that_is_not_given_for_a_push_is_explained(mirror: Mirror, large: 
         assert f"may not push to {registry.host}/a," in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", [IMAGE, CHART], ids=["image", "artifact"])
 @pytest.mark.parametrize("there", [True, False])
 def test_registry_that_takes_no_pushes_says_so(
@@ -411,6 +418,7 @@ def test_registry_that_takes_no_pushes_says_so(
 # Tokens
 
 
+@pytest.mark.slow
 def test_token_that_ends_before_the_blob_is_sent_is_renewed(mirror: Mirror, large: Shelf) -> None:
     auth = Bearer({"ann": "secret"})
     with serving(EmbeddedRegistry(auth=auth)) as registry:
@@ -429,6 +437,7 @@ def test_token_that_ends_before_the_blob_is_sent_is_renewed(mirror: Mirror, larg
         ]
 
 
+@pytest.mark.slow
 def test_upload_that_is_unauthorized_for_ever_ends(mirror: Mirror, large: Shelf) -> None:
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(method="PUT", path="digest=", times=None, action=Status(401)))

@@ -62,6 +62,7 @@ def test_receipt_lists_everything_by_its_digest(mirror: Mirror, pushed: Embedded
         }
 
 
+@pytest.mark.slow
 def test_receipt_says_what_each_piece_is(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     kinds = {piece["digest"]: piece["kind"] for piece in read(mirror)["images"][0]["content"]}
     assert kinds[FIRST.root] == "index"
@@ -89,6 +90,7 @@ def test_every_byte_is_read_back_once_for_a_receipt(mirror: Mirror, registry: Em
     assert len(blobs) == len(set(blobs))
 
 
+@pytest.mark.slow
 def test_without_a_receipt_no_blob_is_read_back(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
     mirror("push", stock, registry.host)
     assert registry.count("GET", "/blobs/") == 0
@@ -107,6 +109,7 @@ def fault(registry: EmbeddedRegistry, path: str, *action: Any) -> None:
     registry.fault(Fault(method="GET", path=path, times=None, action=action))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("action", "code"), [(Flip(5), 3), (Status(404), 3), (Status(403), 1), (Status(500), 1), (Cut(100), 1)]
 )
@@ -183,6 +186,7 @@ def test_registry_that_has_it_all_is_ok(mirror: Mirror, pushed: EmbeddedRegistry
     assert f"ok      {pushed.host}/first:v1@{FIRST.root}" in text.out
 
 
+@pytest.mark.slow
 def test_blob_that_has_changed_is_found(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     pushed.replace_blob(SHARED.digest, bytes(SHARED.size))
     document = verify(mirror, 3)
@@ -191,12 +195,14 @@ def test_blob_that_has_changed_is_found(mirror: Mirror, pushed: EmbeddedRegistry
     assert len(document["findings"]) == 2  # in each repository
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "kind"), [(2999, "too-short"), (3001, "too-long")])
 def test_blob_of_another_size_is_found(mirror: Mirror, pushed: EmbeddedRegistry, size: int, kind: str) -> None:
     pushed.replace_blob(SHARED.digest, bytes(size))
     assert findings(verify(mirror, 3)) == {(kind, "error", SHARED.digest)}
 
 
+@pytest.mark.slow
 def test_blob_that_is_gone_is_found_and_whom_it_hurts(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     pushed.remove_blob("first", SHARED.digest)
     document = verify(mirror, 3)
@@ -204,6 +210,7 @@ def test_blob_that_is_gone_is_found_and_whom_it_hurts(mirror: Mirror, pushed: Em
     assert [found["images"] for found in document["findings"]] == [[f"{pushed.host}/first:v1"]]
 
 
+@pytest.mark.slow
 def test_tag_that_has_moved_is_found(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     SECOND.publish(pushed, "first", "v1")
     document = verify(mirror, 3)
@@ -282,6 +289,7 @@ def test_only_what_was_hashed_is_counted(mirror: Mirror, pushed: EmbeddedRegistr
     assert "Content: 2 images, 0 files, 0 B hashed" in mirror("verify", "--receipt", "receipt.json", code=1).err
 
 
+@pytest.mark.slow
 def test_what_is_corrupt_has_another_digest_and_has_to_be_deleted_first(
     mirror: Mirror, pushed: EmbeddedRegistry
 ) -> None:
@@ -304,6 +312,7 @@ def test_what_is_missing_is_pushed_again(mirror: Mirror, pushed: EmbeddedRegistr
     verify(mirror, 0)
 
 
+@pytest.mark.slow
 def test_size_that_is_wrong_is_a_number(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     pushed.replace_blob(SHARED.digest, bytes(2999))
     assert {found["found"] for found in verify(mirror, 3)["findings"]} == {"2999 bytes"}
@@ -330,6 +339,7 @@ def test_registry_that_refuses_is_one_finding_for_each_image(
     assert pushed.count("GET", "/blobs/") == 0
 
 
+@pytest.mark.slow
 def test_image_that_is_refused_leaves_the_others_to_be_looked_at(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     fault(pushed, "/first/manifests/v1", Status(403))
     pushed.replace_blob(SHARED.digest, bytes(SHARED.size))
@@ -338,6 +348,7 @@ def test_image_that_is_refused_leaves_the_others_to_be_looked_at(mirror: Mirror,
     assert pushed.count("GET", "/first/blobs/") == 0
 
 
+@pytest.mark.slow
 def test_storage_that_cannot_be_reached_is_one_finding(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     fault(pushed, "/first/blobs/", Redirect("http://127.0.0.1:1/x"))
     document = verify(mirror, 1, "--jobs", 4)
@@ -345,6 +356,7 @@ def test_storage_that_cannot_be_reached_is_one_finding(mirror: Mirror, pushed: E
     assert {image["verdict"] for image in document["images"]} == {"could not check", "ok"}
 
 
+@pytest.mark.slow
 def test_hints_of_different_causes_are_all_shown(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     fault(pushed, f"/first/blobs/{SHARED.digest}", Status(403))
     fault(pushed, f"/first/manifests/{FIRST.root}", Status(500))
@@ -353,6 +365,7 @@ def test_hints_of_different_causes_are_all_shown(mirror: Mirror, pushed: Embedde
     assert "log says why" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--level", "structure"], ["--level", "content"], ["--sample", "1/7"]])
 def test_a_receipt_is_always_verified_whole(mirror: Mirror, pushed: EmbeddedRegistry, flags: list[str]) -> None:
     assert flags[0] in mirror("verify", "--receipt", "receipt.json", *flags, code=2).err
@@ -381,6 +394,7 @@ def tagged(**fields: object) -> Json:
     return {"tag": "x", "digest": FIRST.root, **fields}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -419,6 +433,7 @@ def test_receipt_that_is_no_receipt_is_refused_in_words(mirror: Mirror, data: by
     mirror("verify", "--receipt", "receipt.json", code=3)
 
 
+@pytest.mark.slow
 def test_fields_that_nobody_knows_change_nothing(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     changed(mirror, lambda receipt: (receipt.update(more=1), receipt["images"][0].update(more=[2])))
     verify(mirror, 0)

@@ -62,6 +62,7 @@ def writes(registry: EmbeddedRegistry) -> list[str]:
 # With the API
 
 
+@pytest.mark.slow
 def test_referrers_go_by_their_digests(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     result = mirror("push", layout, modern.host)
     assert result.lines == [f"{modern.host}/a/b:v1@{IMAGE.root}"]
@@ -71,6 +72,7 @@ def test_referrers_go_by_their_digests(mirror: Mirror, modern: EmbeddedRegistry,
     assert modern.tags("a/b") == {"v1": IMAGE.root, cosign_tag(IMAGE): PLAIN.root}
 
 
+@pytest.mark.slow
 def test_the_list_of_the_layout_is_none_of_the_registrys_business(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path
 ) -> None:

@@ -174,6 +174,7 @@ def test_a_layer_that_the_registry_has_lost_is_an_error(mirror: Mirror, registry
     assert "404" in mirror("record", f"{registry.host}/a:v1", code=1).err
 
 
+@pytest.mark.slow
 def test_what_an_index_has_besides_images_is_recorded(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     image = images.image("linux/amd64", images.layer(1, 300))
     images.index([image, images.attestation(image)]).publish(registry, "a", "v1")
@@ -236,6 +237,7 @@ def test_a_layout_setting_is_no_place_for_a_record(mirror: Mirror, stock: Stock)
 # The whole way
 
 
+@pytest.mark.slow
 def test_a_record_made_here_and_carried_apart_is_checked_there(mirror: Mirror, stock: Stock, page: str) -> None:
     result = check(mirror, page, stock.layout)
     agrees = "the digest, 2 manifests, 2 image IDs, 12 layers, 2 configs"
@@ -328,6 +330,7 @@ def test_a_record_with_one_digit_of_a_size_changed_is_caught(
     assert re.search(r"carried\.md, line \d+: ", error)
 
 
+@pytest.mark.slow
 def test_an_image_that_was_swapped_is_caught_though_it_agrees_with_itself(
     mirror: Mirror, registry: EmbeddedRegistry, page: str
 ) -> None:
@@ -409,6 +412,7 @@ def test_the_image_of_the_name_counts_more_than_one_of_the_digest(mirror: Mirror
 # What a record does not cover, and what cannot be compared
 
 
+@pytest.mark.slow
 def test_images_that_no_record_covers_are_said(mirror: Mirror, stock: Stock, page: str) -> None:
     layout = renamed(stock, mirror, {FULL: "docker.io/library/redis:4.0"})
     index = json.loads((layout / "index.json").read_bytes())
@@ -421,6 +425,7 @@ def test_images_that_no_record_covers_are_said(mirror: Mirror, stock: Stock, pag
     assert kinds(mirror("verify", layout, "--json")) == []
 
 
+@pytest.mark.slow
 def test_signatures_are_neither_recorded_nor_missed(mirror: Mirror) -> None:
     image = images.multi_arch()
     with serving(EmbeddedRegistry(referrers=True)) as registry:
@@ -508,6 +513,7 @@ def test_the_real_manifests_and_the_real_record_agree_as_far_as_they_can_be_comp
     assert {one["kind"] for one in result.json["findings"]} == {"missing", "not-compared"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", [0, 1])
 def test_a_manifest_that_cannot_be_read_is_not_taken_for_agreement(
     mirror: Mirror, stock: Stock, page: str, position: int
@@ -520,6 +526,7 @@ def test_a_manifest_that_cannot_be_read_is_not_taken_for_agreement(
     assert not any(kind == "record-mismatch" for kind, _ in kinds(result))
 
 
+@pytest.mark.slow
 def test_a_config_that_was_changed_on_the_disk_is_not_compared(mirror: Mirror, stock: Stock, page: str) -> None:
     layout = mirror.folder / "copy"
     shutil.copytree(stock.layout, layout)

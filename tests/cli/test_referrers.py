@@ -91,6 +91,7 @@ def test_everything_that_refers_to_an_image_comes_along(mirror: Mirror, modern: 
     mirror("verify", "layout")
 
 
+@pytest.mark.slow
 def test_they_are_entries_that_other_tools_find(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     name = publish(modern, SMALL, signature(SMALL), signature(SMALL, 1))
     PLAIN.publish(modern, "a/b", cosign_tag(SMALL))
@@ -153,6 +154,7 @@ def test_what_the_registry_has_forgotten_is_kept(mirror: Mirror, layout: Path) -
     assert_whole(layout)
 
 
+@pytest.mark.slow
 def test_two_tags_of_a_repository_share_what_refers_to_them(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -347,6 +349,7 @@ def test_an_api_that_will_not_know_us_is_a_warning(mirror: Mirror, registry: Emb
     assert registry.count("GET", API) == 1
 
 
+@pytest.mark.slow
 def test_a_refusal_in_one_repository_says_nothing_of_others(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     some = [publish(modern, SMALL, signature(SMALL), repo=repo) for repo in ("closed", "open")]
     modern.fault(Fault(path="/closed/referrers/", times=None, action=Status(403)))
@@ -356,6 +359,7 @@ def test_a_refusal_in_one_repository_says_nothing_of_others(mirror: Mirror, mode
     assert "/closed were searched for" in warning
 
 
+@pytest.mark.slow
 def test_every_repository_without_an_api_is_warned_of(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     some = [publish(registry, SMALL, repo=repo) for repo in ("one", "other")]
     registry.fault(Fault(path=API, times=None, action=Status(200, body=b"<html>")))
@@ -568,6 +572,7 @@ def test_referrers_of_many_megabytes_are_refused_before_any_is_fetched(
     assert modern.count("GET", "/manifests/") <= 1
 
 
+@pytest.mark.slow
 def test_a_chain_of_referrers_ends(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     chain = [CHILD]
     for _ in range(9):
@@ -578,6 +583,7 @@ def test_a_chain_of_referrers_ends(mirror: Mirror, modern: EmbeddedRegistry, lay
     assert sum(one.root in blobs(layout) for one in chain[1:]) == referrers.MAX_DEPTH
 
 
+@pytest.mark.slow
 def test_annotations_of_strangers_reach_no_terminal(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     evil = images.artifact("a/b\x1b[31m", images.Blob.of(b"x", "a/b"), subject=CHILD.subject())
     name = publish(modern, CHILD, evil)
@@ -599,6 +605,7 @@ def test_ls_counts_them_and_does_not_list_them(mirror: Mirror, modern: EmbeddedR
     assert "1 image, 4 referrers" in result.err
 
 
+@pytest.mark.slow
 def test_inspect_shows_them(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     name = publish(modern, CHILD, signature(CHILD))
     PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
@@ -639,6 +646,7 @@ def test_rm_leaves_what_another_image_has_too(mirror: Mirror, modern: EmbeddedRe
     mirror("verify", "layout")
 
 
+@pytest.mark.slow
 def test_what_is_about_nothing_that_is_here_is_listed(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     publish(modern, CHILD, signature(CHILD))
     tag = tag_of(CHILD)
@@ -659,6 +667,7 @@ def test_what_claims_to_be_about_itself_cannot_hide(mirror: Mirror, modern: Embe
     assert len(mirror("ls", "layout").lines) == 3
 
 
+@pytest.mark.slow
 def test_a_name_that_was_asked_for_is_an_image(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     name = publish(modern, CHILD)
     PLAIN.publish(modern, "a/b", cosign_tag(CHILD))

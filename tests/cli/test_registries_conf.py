@@ -71,6 +71,7 @@ def test_a_blocked_registry_repairs_nothing(mirror: Mirror, blocked: EmbeddedReg
     assert blocked.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["mirror", "location"])
 def test_a_record_is_made_where_the_image_is(mirror: Mirror, shop: EmbeddedRegistry, mode: str) -> None:
     """The registry itself is not reachable behind an air gap; its mirror, or its new location, is."""

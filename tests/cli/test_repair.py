@@ -112,6 +112,7 @@ def test_a_bad_blob_that_nobody_needs_is_set_aside(mirror: Mirror, layout: Path)
     assert (layout / ".mirror/quarantine" / orphan.replace(":", "-")).read_bytes() == b"something else"
 
 
+@pytest.mark.slow
 def test_a_layout_that_is_right_is_left_alone(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     shutil.rmtree(layout / ".mirror")
     mirror("verify", "layout", "--repair", "--from", registry.host)
@@ -119,6 +120,7 @@ def test_a_layout_that_is_right_is_left_alone(mirror: Mirror, registry: Embedded
     assert not (layout / ".mirror").exists()
 
 
+@pytest.mark.slow
 def test_nothing_is_touched_without_repair(mirror: Mirror, layout: Path) -> None:
     flip(blob_path(layout, LAYER))
     before = tree(layout)
@@ -173,6 +175,7 @@ def test_a_platform_that_is_absent_on_purpose_stays_absent(
     assert blobs(layout.parent / "sparse") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["oci-layout", "index.json"])
 def test_what_says_what_is_in_a_layout_cannot_be_made_up(mirror: Mirror, layout: Path, name: str) -> None:
     flip(blob_path(layout, LAYER))
@@ -182,6 +185,7 @@ def test_what_says_what_is_in_a_layout_cannot_be_made_up(mirror: Mirror, layout:
     assert tree(layout) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -199,6 +203,7 @@ def test_what_cannot_be_meant_is_said(mirror: Mirror, layout: Path, words: list[
     assert tree(layout) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["good2", "good2.tar", "./good2", "oci:good2"])
 def test_a_source_that_is_mistyped_is_asked_of_nobody(mirror: Mirror, layout: Path, source: str) -> None:
     flip(blob_path(layout, LAYER))
@@ -207,6 +212,7 @@ def test_a_source_that_is_mistyped_is_asked_of_nobody(mirror: Mirror, layout: Pa
     assert tree(layout) == before
 
 
+@pytest.mark.slow
 def test_what_nobody_needs_is_set_aside_and_not_called_healed(mirror: Mirror, layout: Path) -> None:
     digest = images.digest_of(b"an orphan")
     layouts.add(layout, digest, b"another")

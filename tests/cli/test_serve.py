@@ -253,6 +253,7 @@ def test_read_only_media_are_served_and_nothing_is_created(mirror: Mirror, layou
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [

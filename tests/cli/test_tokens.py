@@ -139,6 +139,7 @@ def test_a_scope_that_is_found_missing_is_asked_for_too(mirror: Mirror) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_subset_of_what_was_asked_for_is_no_error_at_the_token_server(mirror: Mirror) -> None:
     """Who may not push can still read what is there."""
     auth = Bearer(ANN, never=frozenset({"repository:b/a:push"}))
@@ -152,6 +153,7 @@ def test_a_subset_of_what_was_asked_for_is_no_error_at_the_token_server(mirror: 
     assert len(auth.asked) < 5
 
 
+@pytest.mark.slow
 def test_mounts_are_asked_for_with_both_repositories(mirror: Mirror) -> None:
     auth = Bearer(ANN)
     with registry(auth) as running:
@@ -176,6 +178,7 @@ def test_tokens_of_both_names_are_understood(mirror: Mirror, fields: dict[str, o
         pull(mirror, running)
 
 
+@pytest.mark.slow
 def test_without_credentials_the_token_is_anonymous(mirror: Mirror) -> None:
     auth = Bearer(anonymous_pull=True)
     with registry(auth) as running:
@@ -184,6 +187,7 @@ def test_without_credentials_the_token_is_anonymous(mirror: Mirror) -> None:
     assert [asked.credentials for asked in auth.asked] == [None]
 
 
+@pytest.mark.slow
 def test_an_identity_token_is_posted(mirror: Mirror) -> None:
     auth = Bearer(identity_tokens={"identity": "ann"})
     with registry(auth) as running:

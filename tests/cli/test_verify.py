@@ -142,6 +142,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
 EXITS = {"error": 3, "unverified": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("node", NODES)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_found(mirror: Mirror, stock: Stock, layout: Path, damage: str, node: str) -> None:
@@ -237,6 +238,7 @@ def test_swapped_blobs_are_both_corrupt(mirror: Mirror, layout: Path) -> None:
     assert set(found) == {("corrupt", TWIN.digest), ("corrupt", SHARED.digest)}
 
 
+@pytest.mark.slow
 def test_error_beats_what_could_not_be_checked(mirror: Mirror, layout: Path) -> None:
     forbid(blob_path(layout, TWIN.digest))
     flip(0)(blob_path(layout, CONFIG))
@@ -305,6 +307,7 @@ def test_what_nothing_names_is_found(mirror: Mirror, layout: Path, stranger: str
     assert finding["images"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["link", "directory", "fifo", "socket", "unreadable"])
 def test_damaged_orphan_is_found(mirror: Mirror, layout: Path, damage: str) -> None:
     how, kind, severity = DAMAGES[damage]
@@ -484,12 +487,14 @@ def sparse(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> Path:
     return tmp_path / "layout"
 
 
+@pytest.mark.slow
 def test_child_left_out_on_purpose_is_no_error(mirror: Mirror, sparse: Path) -> None:
     report = mirror("verify", sparse, "--json").json
     assert {finding["severity"] for finding in report["findings"]} <= {"warning"}
     assert report["images"][0]["platforms"] == ["linux/amd64"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("node", ["index", "manifest", "config", "layer"])
 def test_recorded_child_that_is_gone_is_an_error(mirror: Mirror, sparse: Path, node: str) -> None:
     delete(blob_path(sparse, NODES[node]))
@@ -497,6 +502,7 @@ def test_recorded_child_that_is_gone_is_an_error(mirror: Mirror, sparse: Path, n
     assert [(item["kind"], item["subject"]) for item in serious(report)] == [("missing", NODES[node])]
 
 
+@pytest.mark.slow
 def test_child_that_nobody_recorded_as_absent_is_an_error(mirror: Mirror, sparse: Path) -> None:
     call(sparse, 0, ref="v1")
     missing = [child for child in FIRST.manifests if child not in (CHILD, FIRST.root)]
@@ -567,6 +573,7 @@ def test_a_name_that_moves_terminals_is_an_error(mirror: Mirror, tmp_path: Path,
     assert mirror("verify", "layout", code=3).out.isascii()
 
 
+@pytest.mark.slow
 def test_places_are_written_as_skopeo_writes_them(mirror: Mirror, tmp_path: Path) -> None:
     layouts.write(tmp_path / "layout", FIRST, name="quay.io/a/b:v1")
     mirror("export", "layout", "x.tar")

@@ -155,6 +155,7 @@ def test_own_file_that_is_none_is_found(
     assert serious(mirror("verify", "layout", "--json", code=3).json) == [(kind, name)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["oci-layout", "index.json"])
 def test_own_file_that_cannot_be_read_is_no_pass(mirror: Mirror, layout: Path, name: str) -> None:
     (layout / name).chmod(0)

@@ -498,6 +498,7 @@ def test_progress_adds_up_whatever_is_tried_again(errors: list[MirrorError]) -> 
     assert counter.open == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", [0.0, 1000.0])
 def test_progress_adds_up_where_threads_read(monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
     monkeypatch.setattr(blob_transfer, "_REPORT_INTERVAL", pause)

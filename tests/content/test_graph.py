@@ -66,6 +66,7 @@ def root_of(*nodes: object, **fields: object) -> Image:
 # Everything, once
 
 
+@pytest.mark.slow
 @given(graphs())
 @QUICK
 def test_the_walk_finds_what_recursion_finds(image: Image) -> None:
@@ -76,6 +77,7 @@ def test_the_walk_finds_what_recursion_finds(image: Image) -> None:
     assert found.size == sum(len(image.blobs[digest]) for digest in found.blobs)
 
 
+@pytest.mark.slow
 @given(graphs())
 @QUICK
 def test_everything_named_comes_before_what_names_it(image: Image) -> None:
@@ -269,6 +271,7 @@ def children(count: int, size: int = 10) -> Iterable[dict[str, object]]:
         yield {"mediaType": images.OCI_MANIFEST, "digest": f"sha256:{number:064x}", "size": size}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("nodes", "says"),
     [

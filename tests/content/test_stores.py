@@ -193,6 +193,7 @@ def test_content_is_stored_under_the_algorithm_that_names_it(store: Store, algor
     assert store.held(node) == DATA
 
 
+@pytest.mark.slow
 def test_the_same_again_changes_nothing(store: Store) -> None:
     for _ in range(2):
         put(store, NODE, DATA)
@@ -216,6 +217,7 @@ def test_many_may_put_at_once(store: Store) -> None:
     store.assert_clean()
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=2000), st.lists(st.integers(0, 2000), max_size=4))
 @examples(10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_content_comes_back(
@@ -376,6 +378,7 @@ def test_an_unknown_name_is_not_found(store: Store) -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_name_may_be_given_again(store: Store) -> None:
     for _ in range(2):
         put_image(store)

@@ -107,6 +107,7 @@ def test_wrong_content_is_never_passed_on_whole(chunks: tuple[bytes, ...], error
     assert len(got) < NODE.size
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=3000), st.lists(st.integers(0, 3000), max_size=8), st.integers(1, 4000))
 @QUICK
 def test_right_content_passes_however_it_is_cut(data: bytes, cuts: list[int], size: int) -> None:
@@ -284,6 +285,7 @@ async def fail_once_running(work: Slow) -> AsyncIterator[None]:
     yield
 
 
+@pytest.mark.slow
 def test_overlap_works_on_every_batch_in_order() -> None:
     work = Slow()
     work.may_end.set()
@@ -361,6 +363,7 @@ def test_overlap_has_no_hop_running_when_it_is_cancelled(then: type[AsyncIterato
     assert asyncio.run(main()) == [b"\0"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(30)
 def test_verified_has_no_hop_running_when_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Slow()
@@ -374,6 +377,7 @@ def test_verified_has_no_hop_running_when_it_is_cancelled(monkeypatch: pytest.Mo
     assert asyncio.run(main()) == len(DATA)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(30)
 def test_verified_has_no_hop_running_when_its_reader_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Slow()

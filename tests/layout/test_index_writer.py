@@ -125,6 +125,7 @@ def test_many_names_are_few_batches_and_one_reading(
     assert len(parsed) == 2  # the empty one, and the new layout's
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eager")
 def test_names_are_written_while_there_are_more(path: Path) -> None:
     async def name(layout: LayoutWriter) -> None:
@@ -281,6 +282,7 @@ def test_what_is_whole_gets_its_name_when_the_rest_is_cancelled(path: Path) -> N
     assert leftovers(path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eager")
 def test_a_cancellation_while_a_batch_is_written_leaves_nothing_open(
     path: Path, monkeypatch: pytest.MonkeyPatch

@@ -125,6 +125,7 @@ def test_a_huge_oci_layout_is_refused(path: Path, size: int) -> None:
         Layout.open(path)
 
 
+@pytest.mark.slow
 def test_a_huge_index_is_refused_without_reading_it(path: Path) -> None:
     os.truncate(path / "index.json", 1 << 40)
     with pytest.raises(BrokenLayout, match="more than"):

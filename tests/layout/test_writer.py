@@ -433,6 +433,7 @@ def test_an_index_that_broke_meanwhile_is_not_replaced(path: Path) -> None:
     assert (path / "index.json").read_bytes() == b"{"
 
 
+@pytest.mark.slow
 def test_names_written_at_once_by_many_are_all_there(path: Path) -> None:
     """Each in a thread of its own with a layout of its own, as processes would."""
     names = [f"quay.io/a/b:{number}" for number in range(12)]

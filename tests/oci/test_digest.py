@@ -137,6 +137,7 @@ def test_a_label_of_another_algorithm_does_not_make_content_right() -> None:
         Digest.parse("sha512:" + hashlib.sha256(b"content").hexdigest())
 
 
+@pytest.mark.slow
 @given(digests(), digests())
 @THOROUGH
 def test_digests_are_equal_as_their_text_is(one: str, other: str) -> None:

@@ -40,6 +40,7 @@ def written(mirror: Program, umoci: Program) -> str:
     return tagged(umoci.folder / "layout")["1"]
 
 
+@pytest.mark.slow
 def test_what_skopeo_copied_verifies(copy: Copy, mirror: Program) -> None:
     copy(AMD64, "1")
     assert_clean(mirror, "layout")
@@ -63,6 +64,7 @@ def test_two_tags_of_skopeo_verify(copy: Copy, mirror: Program) -> None:
     assert assert_clean_image(mirror, "2") == [OTHER.root]
 
 
+@pytest.mark.slow
 def test_an_image_that_skopeo_wrote_without_a_name_is_called_by_its_digest(
     registry: DockerRegistry, skopeo: Skopeo, mirror: Program
 ) -> None:

@@ -112,6 +112,7 @@ def test_platforms_are_written_and_read(text: str, platform: Platform) -> None:
     assert formatting.parse_platform(text) == platform
 
 
+@pytest.mark.slow
 @given(drawn.platforms)
 def test_any_platform_comes_back(platform: Platform) -> None:
     assert formatting.parse_platform(formatting.format_platform(platform)) == platform

@@ -173,6 +173,7 @@ def test_what_follows_a_record_has_to_be_another_one() -> None:
     assert "PS: all the best" in str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [1, 84 * 1024 * 1024])
 def test_a_file_that_is_too_large_is_refused_unread(extra: int) -> None:
     assert f"more than {CAP} bytes" in str(error_of(b"\xff" * (CAP + extra)))

@@ -155,6 +155,7 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # Blobs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [b"", b"x", LAYER.data, bytes(3_000_000)], ids=len)
 def test_a_blob_comes_back(peer: Peer, data: bytes) -> None:
     node = peer.put_blob(data)
@@ -200,6 +201,7 @@ def test_head_tells_size_and_digest(peer: Peer) -> None:
 # Uploads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [None, 70_000, 69_999, 20_000], ids=str)
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_a_blob_is_uploaded_whole_and_in_chunks(peer: Peer, chunk: int | None, algorithm: str) -> None:
@@ -276,6 +278,7 @@ def test_an_image_is_found_by_tag_and_digest(peer: Peer, image: Image) -> None:
     assert (peeked.digest, peeked.size, peeked.media_type) == (image.root, len(image.data), image.root_media_type)
 
 
+@pytest.mark.slow
 def test_an_image_is_pushed(peer: Peer) -> None:
     async def push(repository: Repository) -> None:
         for digest, data in MULTI.blobs.items():
@@ -383,6 +386,7 @@ def test_nobody_gets_in_without_the_password(guarded: str) -> None:
             locked.put(NODE, LAYER.data, options)
 
 
+@pytest.mark.slow
 def test_who_knows_the_password_gets_in(guarded: str) -> None:
     locked, options = Peer(guarded, "team/app"), RegistryOptions(credentials={guarded: ANN})
     locked.put(NODE, LAYER.data, options)

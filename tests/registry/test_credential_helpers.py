@@ -106,6 +106,7 @@ def test_what_a_helper_does_not_know_is_no_error(path: Path, code: str) -> None:
 SECRET = "print(json.dumps({'Username': 'ann', 'Secret': 'secret'}))"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "why"),
     [
@@ -179,6 +180,7 @@ def named(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_helper_of_a_registry_beats_the_one_for_all(named: Path, tmp_path: Path) -> None:
     configure(tmp_path, credsStore="one", credHelpers={"quay.io": "two", "https://gcr.io": "two", "ghcr.io": ""})
     assert user("quay.io", "a/b") == "two quay.io"
@@ -187,12 +189,14 @@ def test_the_helper_of_a_registry_beats_the_one_for_all(named: Path, tmp_path: P
     assert user("ghcr.io") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["docker.io", "index.docker.io", "https://index.docker.io/v1/"])
 def test_docker_hub_has_the_name_that_docker_gave_it(named: Path, tmp_path: Path, key: str) -> None:
     configure(tmp_path, credHelpers={key: "two"})
     assert user("docker.io", "library/redis") == "two https://index.docker.io/v1/"
 
 
+@pytest.mark.slow
 def test_a_helper_that_knows_nothing_leaves_the_file_to_say(path: Path, tmp_path: Path) -> None:
     script(path, "box", NOT_FOUND)
     configure(tmp_path, credsStore="box", auths={"quay.io": {"auth": "YW5uOnNlY3JldA=="}, "other.io": {}})

@@ -78,6 +78,7 @@ def test_an_entry_is_for_its_own_host_alone(folder: Path, key: str, registry: st
     assert find(registry) == (ANN if known else None)
 
 
+@pytest.mark.slow
 @given(st.text(min_size=1).filter(lambda user: ":" not in user), st.text().filter(lambda text: "\0" not in text))
 @THOROUGH
 def test_user_and_password_come_back(user: str, password: str) -> None:

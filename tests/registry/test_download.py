@@ -195,6 +195,7 @@ def test_several_connections_bring_the_same_bytes(
     assert download(registry, start, connections=connections) == [(start, DATA[start:])]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_several_connections_are_several_requests(registry: EmbeddedRegistry) -> None:
     slowly(registry)
@@ -229,6 +230,7 @@ def test_a_registry_that_has_no_more_to_give_gives_one_stream(registry: Embedded
     assert download(registry, 0, connections=4) == [(0, DATA)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("fault", [Cut(after=100), Status(503), Status(403), Truncate(1), RequestHeader("Range")])
 def test_a_segment_that_fails_is_a_cut(registry: EmbeddedRegistry, fault: Action) -> None:
@@ -239,6 +241,7 @@ def test_a_segment_that_fails_is_a_cut(registry: EmbeddedRegistry, fault: Action
     assert caught.value.transient
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_segments_save_the_redirect(registry: EmbeddedRegistry) -> None:
     registry.fault(Fault(path=f"{NODE.digest}$", action=Redirect(f"/v2/a/blobs/{NODE.digest}?signature=1")))

@@ -284,6 +284,7 @@ def test_retry_after_that_is_nonsense_is_ignored(text: str) -> None:
     assert refused(429, Retry_After=text).retry_after is None
 
 
+@pytest.mark.slow
 @given(nasty_text | st.text("0123456789 :,+-GMTWedOct", max_size=40))
 @THOROUGH
 def test_any_retry_after_is_a_pause_or_none(text: str) -> None:

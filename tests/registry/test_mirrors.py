@@ -359,6 +359,7 @@ def test_mirrors_of_mirror_toml_replace_those_of_registries_conf(home: Path) -> 
     assert places("registry.com/a", options) == ["own.internal/a", "registry.com/a"]
 
 
+@pytest.mark.slow
 def test_repositories_are_opened_in_one_place_only() -> None:
     """Whoever opens one past `open_source` and `open_target` would miss the mirrors, and what is blocked."""
     package = Path(mirror.__file__).parent
@@ -493,6 +494,7 @@ def test_no_file_is_a_traceback(text: str) -> None:
 # An insecure registry of registries.conf: without TLS, or with any certificate
 
 
+@pytest.mark.slow
 def test_an_insecure_location_may_do_without_tls_and_its_neighbours_may_not(home: Path) -> None:
     with serving(EmbeddedRegistry(address="127.0.0.1")) as registry:
         port = registry.host.partition(":")[2]

@@ -56,6 +56,7 @@ def test_a_byte_now_and_then_is_a_server_that_holds_us_up(clock: Clock) -> None:
     assert clock.now < 120
 
 
+@pytest.mark.slow
 def test_a_server_that_becomes_slow_is_found_out_too(clock: Clock) -> None:
     async def tired() -> AsyncIterator[bytes]:
         async for chunk in pieces(clock, 100, 10_000_000, 1.0):

@@ -193,6 +193,7 @@ def test_credentials_in_an_address_of_the_registry_are_not_taken(registry: Embed
     assert sent == {None, "Basic " + base64.b64encode(b"ann:secret").decode()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [f"{'a' * 64}.localhost", f"{'a' * 64}.localhost:5000", f"{'a' * 64}.invalid"])
 def test_no_name_of_a_registry_is_a_traceback(home: Path, name: str) -> None:
     assert not (home / "config.json").exists()

@@ -437,6 +437,7 @@ def guarded() -> Iterator[EmbeddedRegistry]:
         yield running
 
 
+@pytest.mark.slow
 def test_fifty_requests_at_once_fetch_one_token(guarded: EmbeddedRegistry) -> None:
     async def fifty(client: Client) -> list[bytes]:
         repository = Repository(client.registry(guarded.host), "a")

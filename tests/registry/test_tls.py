@@ -91,6 +91,7 @@ def test_the_folder_of_one_host_vouches_for_nobody_else(home: Path, authority: A
         assert registry.count("GET", "/blobs/") == 1
 
 
+@pytest.mark.slow
 def test_a_redirects_target_has_a_folder_of_its_own(home: Path, authority: Authority) -> None:
     with secure(authority) as registry:
         strange = registry.host.replace("127.0.0.1", "localhost")
@@ -116,6 +117,7 @@ def test_an_authority_may_be_named(
         assert asyncio.run(fetch(registry.host, options)) == DATA
 
 
+@pytest.mark.slow
 def test_the_authority_of_a_flag_is_believed_about_everybody(authority: Authority) -> None:
     """A registry and its token server often have one."""
     with secure(authority) as registry:
@@ -174,6 +176,7 @@ def test_settings_have_our_certificate(home: Path, authority: Authority, clients
         assert asyncio.run(fetch(registry.host, RegistryOptions(hosts={registry.host: host}))) == DATA
 
 
+@pytest.mark.slow
 def test_our_certificate_is_shown_to_nobody_to_whom_the_registry_sends_us(
     home: Path, authority: Authority, clients: Authority
 ) -> None:

@@ -304,6 +304,7 @@ def test_a_deletion_that_fails_hides_nothing(registry: EmbeddedRegistry, fault: 
 # Sizes of bodies
 
 
+@pytest.mark.slow
 def test_uploads_at_once_find_out_one_size() -> None:
     large = [bytes([number]) * 2_000_000 for number in range(4)]
     nodes = [Descriptor("a/b", Digest.of(data), len(data)) for data in large]

@@ -133,12 +133,14 @@ def test_content_that_is_wrong_is_500_and_never_bytes(
     assert any(digest in text and "mirror verify DIR --repair" in text for text in server.said)
 
 
+@pytest.mark.slow
 @BOTH
 def test_range_of_what_is_wrong_is_500(server: Server, layout: Path, node: Blob) -> None:
     replace_file(blob_path(layout, node.digest), flipped(node.data))
     assert server.get(path_of(node.digest), Range="bytes=0-0").status == 500
 
 
+@pytest.mark.slow
 @BOTH
 def test_healed_content_is_served_again(server: Server, layout: Path, node: Blob) -> None:
     replace_file(blob_path(layout, node.digest), flipped(node.data))
@@ -160,6 +162,7 @@ def test_manifest_that_was_broken_at_first_leads_to_its_blobs_when_healed(layout
         assert server.get(path_of(LARGE.digest)).status == 200
 
 
+@pytest.mark.slow
 @BOTH
 def test_missing_content_is_404_and_said(server: Server, layout: Path, node: Blob) -> None:
     blob_path(layout, node.digest).unlink()
@@ -168,6 +171,7 @@ def test_missing_content_is_404_and_said(server: Server, layout: Path, node: Blo
     assert any(node.digest in text and "missing" in text for text in server.said)
 
 
+@pytest.mark.slow
 def test_missing_folder_of_blobs_is_404(layout: Path) -> None:
     with running(layout) as server:
         assert server.get("/v2/a/b/tags/list").status == 200
@@ -256,6 +260,7 @@ def test_truncation_while_a_blob_is_sent_cuts_the_connection(server: Server, lay
         assert received(connection) < HUGE.size
 
 
+@pytest.mark.slow
 def test_replacement_while_a_blob_is_sent_does_not_matter(server: Server, layout: Path) -> None:
     """What is sent is read from the file that was hashed, not from whatever has its name now."""
     with asking(server, HUGE, "a/big") as connection:
@@ -340,6 +345,7 @@ def settles(true: Callable[[], bool]) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_nothing_is_written_into_the_layout(layout: Path) -> None:
     def state() -> dict[str, tuple[int, int]]:
         return {str(path): (path.lstat().st_mtime_ns, path.lstat().st_ctime_ns) for path in layout.rglob("*")}
@@ -375,6 +381,7 @@ def test_changes_of_index_json_in_one_tick_are_all_seen(server: Server, layout: 
         assert server.get("/v2/a/b/tags/list").json["tags"] == [str(number)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schemaVersion": 2, "manifests": [{}]}', None])
 def test_broken_index_json_keeps_the_images_and_is_said_once(server: Server, layout: Path, text: str | None) -> None:
     index = layout / "index.json"

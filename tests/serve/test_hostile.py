@@ -79,6 +79,7 @@ PATHS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_path_that_is_none_is_refused_as_json(server: Server, path: str) -> None:
     reply = server.get(path)
@@ -262,6 +263,7 @@ def test_others_are_served_while_many_sleep(layout: Path) -> None:
 # The end
 
 
+@pytest.mark.slow
 def test_transfer_that_runs_is_finished_before_the_end(layout: Path) -> None:
     with ThreadPoolExecutor() as pool:
         with running(layout) as server:

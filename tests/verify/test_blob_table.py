@@ -1,5 +1,6 @@
 """Every digest has a number of its own, however it was made up."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ def test_digests_that_differ_in_their_last_byte_only_are_told_apart() -> None:
     assert [table.digest(number) for number in numbers] == TWINS
 
 
+@pytest.mark.slow
 @THOROUGH
 @given(st.lists(st.sampled_from(TWINS + OTHERS)))
 def test_a_number_is_of_the_digest_that_got_it(digests: list[Digest]) -> None:

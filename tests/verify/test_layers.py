@@ -175,6 +175,7 @@ def test_a_foreign_layer_that_is_not_here_is_not_unpacked(tmp_path: Path) -> Non
     assert [finding.kind for finding in verified(layout).findings] == [Kind.ABSENT]
 
 
+@pytest.mark.slow
 def test_many_layers_are_unpacked_by_many_threads(tmp_path: Path) -> None:
     layers = [images.layer(seed, 500 + seed) for seed in range(60)]
     right = images.image("linux/amd64", *layers)

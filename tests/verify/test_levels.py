@@ -65,6 +65,7 @@ def test_structure_finds_orphans(layout: Path) -> None:
     assert [finding.kind for finding in verified(layout, level="structure").findings] == [Kind.ORPHAN]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("level", "said"), [("structure", "Structure only"), ("content", "Content:"), ("layers", "layers")]
 )
@@ -121,6 +122,7 @@ def test_a_damaged_blob_is_found_in_one_of_the_samples_always_the_same(layout: P
     assert sorted(found[0]) == [Verdict.NOT_OK] + 4 * [Verdict.SAMPLE_OK]
 
 
+@pytest.mark.slow
 def test_a_sample_says_that_it_is_one(mirror: Mirror, layout: Path) -> None:
     result = mirror("verify", layout, "--sample", "2/7")
     assert "sample 2/7" in result.err

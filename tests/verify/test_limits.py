@@ -126,6 +126,7 @@ class Bytes:
     def close(self) -> None: ...
 
 
+@pytest.mark.slow
 @given(graphs())
 @QUICK
 def test_a_structure_has_the_blobs_that_a_graph_has(image: Image) -> None:
