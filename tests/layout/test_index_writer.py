@@ -28,6 +28,7 @@ from mirror.oci.descriptor import OCI_INDEX, Descriptor
 from mirror.oci.digest import Digest
 from tests.support import naming
 from tests.support.command import assert_whole, entries, lacking, leftovers, names, wrong_blobs
+from tests.support.profiles import every
 
 ROOT = Descriptor(OCI_INDEX, Digest.of(b"root"), 4)
 OTHER = Descriptor(OCI_INDEX, Digest.of(b"other"), 5)
@@ -553,7 +554,7 @@ def run(path: Path, when: str = "never", number: int = 0) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("number", range(len(naming.NAMES) + 1))  # the first is the empty index of a new layout
+@pytest.mark.parametrize("number", every(range(len(naming.NAMES) + 1)))  # the first is the empty index of a new layout
 def test_after_a_kill_between_two_batches_what_is_named_is_whole_and_the_rest_goes_on(
     path: Path, when: str, number: int
 ) -> None:

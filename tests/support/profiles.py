@@ -1,4 +1,4 @@
-"""The amount of testing: everything in CI, a fifth of it elsewhere.
+"""The amount of testing: everything in CI, a tenth of it elsewhere.
 
 `HYPOTHESIS_PROFILE=ci`, or `CI` in the environment, chooses the profile `ci`; the default is `dev`. `examples` sets how
 many examples Hypothesis draws; `every` and `scaled` are for tests that try all cases of a kind, or a large number.
@@ -13,7 +13,7 @@ from hypothesis import settings
 T = TypeVar("T")
 
 settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True)
-settings.register_profile("dev", max_examples=20, deadline=None)
+settings.register_profile("dev", max_examples=10, deadline=None)
 
 
 def load_profile() -> None:
@@ -27,10 +27,10 @@ def examples(count: int, **others: Any) -> settings:
 
 
 def every(cases: Iterable[T]) -> list[T]:
-    """Return all cases in CI, and each fifth elsewhere: for tests that try whatever can happen."""
+    """Return all cases in CI, and each tenth elsewhere: for tests that try whatever can happen."""
     return list(cases)[:: 100 // settings().max_examples]
 
 
 def scaled(count: int) -> int:
-    """Return a large number for CI, and a fifth of it elsewhere."""
+    """Return a large number for CI, and a tenth of it elsewhere."""
     return count * settings().max_examples // 100
