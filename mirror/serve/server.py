@@ -207,6 +207,8 @@ def _log_exhaustion(fallback: ExceptionHandler | None) -> ExceptionHandler:
             if loop.time() - logged >= _QUIET_TIME:
                 logged = loop.time()
                 log.warning("New connections must wait: %s (ulimit -n).", os.strerror(error.errno))
+        elif isinstance(error, ValueError) and "._start_serving(" in context["message"]:
+            pass  # a second after such an error, asyncio goes on to accept, even if the listener is closed by then
         else:
             fallback(loop, context) if fallback else loop.default_exception_handler(context)
 
