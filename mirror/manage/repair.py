@@ -34,7 +34,7 @@ from mirror.registry import Client, RegistryOptions, open_source
 from mirror.report.findings import RepairReport, VerifyLevel, VerifyReport
 from mirror.retry import RetryPolicy
 from mirror.stores.local import open_local
-from mirror.stores.location import Location
+from mirror.stores.location import LOCAL_PREFIXES, Location
 from mirror.transfer.naming import PushTarget
 from mirror.verify import VerifyOptions, verify_layout
 
@@ -166,7 +166,7 @@ class _BlobSource:
 
 async def _open_source(stack: AsyncExitStack, text: str, options: RegistryOptions) -> SourceOf:
     path = Path(os.path.expanduser(text))
-    explicit = text.startswith(("oci:", "oci-archive:", "docker-archive:"))
+    explicit = text.startswith(LOCAL_PREFIXES)
     if explicit or text.startswith((".", "/", "~")) or text.endswith(".tar") or exists(path):
         if not explicit and not exists(path):
             raise NotFound(f"There is no layout or archive {str(path)!r}.", hint="Choose another source with --from.")

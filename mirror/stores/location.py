@@ -32,6 +32,7 @@ class Transport(StrEnum):
         return self in (Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
 
 
+LOCAL_PREFIXES = tuple(f"{kind}:" for kind in Transport if kind is not Transport.REGISTRY)
 # skopeo's other transports. They must not be taken for image names, which would be looked up on Docker Hub.
 _UNSUPPORTED = re.compile(r"(atomic|containers-storage|dir|docker-daemon|ostree|sif|tarball):")
 _NOUNS = {

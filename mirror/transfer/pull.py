@@ -65,7 +65,7 @@ async def pull_images(
         progress: is told about the progress.
 
     Returns:
-        What was pulled. With `keep_going`, images that failed have a `failure`.
+        What was pulled. With `keep_going`, images that failed have an `error`.
 
     Raises:
         UsageError: an image or a platform does not exist, or the directory is not a layout. Images that were complete

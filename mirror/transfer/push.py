@@ -65,7 +65,7 @@ async def push_images(
         progress: is told about the progress.
 
     Returns:
-        What was pushed. With `keep_going`, images that failed have a `failure`.
+        What was pushed. With `keep_going`, images that failed have an `error`.
 
     Raises:
         UsageError: the source or an image does not exist, or two images would have the same name.
