@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import mirror as package
+from mirror.concurrency import available_cpus
 from tests.support import profiles
 
 pytest.register_assert_rewrite("tests.support.command", "tests.peers.programs", "tests.peers.layouts")
@@ -26,6 +27,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if under_test != _CHECKOUT:
         raise pytest.UsageError(f"mirror is imported from {under_test}, not from this checkout: run scripts/setup")
     Mirror.in_process = not config.getoption("--processes")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return three workers for two CPUs: some tests wait more than they compute."""
+    return available_cpus() * 3 // 2
 
 
 @pytest.fixture
