@@ -6,17 +6,13 @@ At shutdown, no new connections are accepted, and requests in progress get a few
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
-import resource
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -25,6 +21,7 @@ from mirror.errors import UsageError
 from mirror.layout import Layout
 from mirror.report.layouts import ServerInfo
 from mirror.serve import access, htpasswd, listen
+from mirror.serve.accept import Acceptor
 from mirror.serve.api import Api
 from mirror.serve.blobs import BlobStore
 from mirror.serve.cache import CatalogCache
@@ -33,13 +30,7 @@ from mirror.serve.htpasswd import BasicAuth
 
 log = logging.getLogger(__name__)
 
-ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
-
-_HANDSHAKE_TIMEOUT = 10.0  # seconds for TLS
 _LINGERING_TIME = 2.0  # seconds to read the rest of a refused upload, so that the client sees the response
-_MAX_CONNECTIONS = 16_384  # if the limit of open files allows it
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_QUIET_TIME = 10.0  # seconds before the same warning is logged again
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +125,12 @@ async def _running(
         lingering_time=_LINGERING_TIME,
         logger=server_log,
     )
-    connections = _ConnectionLimit(server, _max_connections())
-    loop = asyncio.get_running_loop()
-    timeout, previous = _HANDSHAKE_TIMEOUT if tls else None, loop.get_exception_handler()
-    listener = await loop.create_server(connections, sock=listening, ssl=tls, ssl_handshake_timeout=timeout)
-    loop.set_exception_handler(_log_exhaustion(previous))
+    acceptor = Acceptor(listening, server, tls)
+    acceptor.start()
     try:
         yield
     finally:
-        loop.remove_reader(listening)  # first: closing the listener does not close the connections it has accepted
-        connections.closed = True
-        await _run_pending_callbacks()
-        listener.close()
+        await acceptor.stop()
         server.pre_shutdown()
         await handler.finish(options.shutdown_timeout)
         store.stop()
@@ -154,65 +139,8 @@ async def _running(
             if connection.transport:
                 connection.transport.abort()
         await server.shutdown(1)
-        await _run_pending_callbacks()
-        loop.set_exception_handler(previous)
-
-
-async def _run_pending_callbacks() -> None:
-    """Let the event loop hand over the connections that it has accepted, and close those that were aborted."""
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-def _max_connections() -> int:
-    """Return half of the files that may be open, since each connection may have a blob open, less a reserve."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY:
-        return _MAX_CONNECTIONS
-    reserve = max(128, min(300, files // 4))  # asyncio accepts 100 connections before it asks `_ConnectionLimit`
-    return max(16, min(_MAX_CONNECTIONS, (files - reserve) // 2))
-
-
-class _ConnectionLimit:
-    """A factory for the protocols of new connections, up to a maximum and until `closed`; all others are aborted."""
-
-    def __init__(self, server: web.Server, maximum: int) -> None:
-        self.closed = self._full = False
-        self._server, self._maximum = server, maximum
-
-    def __call__(self) -> asyncio.Protocol:
-        was_full, self._full = self._full, len(self._server.connections) >= self._maximum
-        if self._full and not was_full and not self.closed:
-            log.warning("Refusing new connections: the limit of open files is reached (ulimit -n).")
-        return _AbortedProtocol() if self.closed or self._full else self._server()
-
-
-class _AbortedProtocol(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
-
-
-def _log_exhaustion(fallback: ExceptionHandler | None) -> ExceptionHandler:
-    """Return an exception handler that logs one line if no connection can be accepted; asyncio logs every attempt.
-
-    asyncio tries again after a second. Other exceptions go to `fallback`.
-    """
-    logged = -_QUIET_TIME
-
-    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        nonlocal logged
-        error = context.get("exception")
-        if isinstance(error, OSError) and error.errno in _EXHAUSTED and "socket" in context:
-            if loop.time() - logged >= _QUIET_TIME:
-                logged = loop.time()
-                log.warning("New connections must wait: %s (ulimit -n).", os.strerror(error.errno))
-        elif isinstance(error, ValueError) and "._start_serving(" in context["message"]:
-            pass  # a second after such an error, asyncio goes on to accept, even if the listener is closed by then
-        else:
-            fallback(loop, context) if fallback else loop.default_exception_handler(context)
-
-    return handle
+        for _ in range(10):  # let the event loop close the connections that were aborted
+            await asyncio.sleep(0)
 
 
 class _ServerLogHandler(logging.Handler):

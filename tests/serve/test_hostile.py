@@ -1,17 +1,14 @@
 """Clients that mean no good, or are just slow: nobody else is hurt, and nothing but images is told."""
 
-import asyncio
 import re
 import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mirror.serve.server import _log_exhaustion
 from tests.serve.running import Server, make_layout, open_files, running
 from tests.support.images import OCI_LAYER, Blob, image
 
@@ -296,20 +293,3 @@ def drain(connection: socket.socket) -> int:
     except ConnectionError:
         pass
     return count
-
-
-def test_a_listener_that_is_closed_before_asyncio_accepts_again_is_not_an_error() -> None:
-    """asyncio waits a second if no file can be opened, and does not notice that the listener is closed meanwhile."""
-    failures: list[dict[str, Any]] = []
-
-    async def close_and_wait() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(_log_exhaustion(lambda _, context: failures.append(context)))
-        closed = socket.socket()
-        closed.close()
-        loop.call_soon(loop._start_serving, asyncio.Protocol, closed)  # type: ignore[attr-defined]
-        loop.call_soon(int, "x")
-        await asyncio.sleep(0.01)
-
-    asyncio.run(close_and_wait())
-    assert ["int" in context["message"] for context in failures] == [True]
