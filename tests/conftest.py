@@ -12,7 +12,10 @@ from tests.support import profiles
 pytest.register_assert_rewrite("tests.support.command", "tests.peers.programs", "tests.peers.layouts")
 profiles.load_profile()  # before the modules of tests are imported, whose decorators ask for it
 
+from tests.peers.programs import lacking, needed  # noqa: E402
+from tests.support import debian_image  # noqa: E402
 from tests.support.command import Mirror  # noqa: E402
+from tests.support.images import Image  # noqa: E402
 from tests.support.registry import EmbeddedRegistry, serving  # noqa: E402
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
@@ -45,3 +48,15 @@ def registry() -> Iterator[EmbeddedRegistry]:
     """An empty registry."""
     with serving(EmbeddedRegistry()) as running:
         yield running
+
+
+@pytest.fixture
+def busybox(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Image:
+    """Debian's busybox for three architectures; all workers share the packages."""
+    needed("apt-get")
+    needed("dpkg-deb")
+    folder = tmp_path_factory.getbasetemp()
+    try:
+        return debian_image.build((folder if worker_id == "master" else folder.parent) / "debian")
+    except debian_image.Unreachable as error:
+        lacking(str(error))

@@ -31,6 +31,7 @@ from tests.support.archives import (
     with_folders,
 )
 from tests.support.memory import descriptor_of
+from tests.support.profiles import every
 
 NAME = "quay.io/a/b:v1"
 MULTI = images.multi_arch()
@@ -269,7 +270,7 @@ def test_a_compressed_layer_that_unpacks_to_far_too_much_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("layers", "times"), [(20_000, 25), (40_000, 1)])
+@pytest.mark.parametrize(("layers", "times"), every([(40_000, 1), (20_000, 25)]))
 def test_a_list_that_makes_more_manifests_than_fit_in_memory_is_refused(
     tmp_path: Path, layers: int, times: int
 ) -> None:

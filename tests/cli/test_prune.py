@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import images
 from tests.support.command import Mirror, assert_whole, blob_path, blobs, partials, tree
+from tests.support.profiles import every
 from tests.support.registry import EmbeddedRegistry
 
 FIRST = images.multi_arch()
@@ -118,7 +119,7 @@ def test_a_folder_that_is_no_layout_is_refused(mirror: Mirror, tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("quiet", [False, True])
-@pytest.mark.parametrize("command", ["prune layout --delete", "rm layout {image}", "pull {image}"])
+@pytest.mark.parametrize("command", every(["prune layout --delete", "rm layout {image}", "pull {image}"]))
 def test_who_waits_for_another_mirror_says_so(
     mirror: Mirror, layout: Path, registry: EmbeddedRegistry, command: str, quiet: bool
 ) -> None:

@@ -166,7 +166,7 @@ def test_upload_whose_answer_was_lost_is_not_sent_again(layout: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [1, 700])
+@pytest.mark.parametrize("after", every([700, 1]))
 @pytest.mark.parametrize(
     "quirks",
     [Quirks(appends=True), Quirks(no_status=True), Quirks(stuck_range=True), Quirks(appends=True, stuck_range=True)],

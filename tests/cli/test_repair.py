@@ -9,6 +9,7 @@ import pytest
 
 from tests.support import images, layouts
 from tests.support.command import Mirror, blob_path, blobs, entries, tree, wrong_blobs
+from tests.support.profiles import every
 from tests.support.registry import EmbeddedRegistry, Fault, Flip, Status
 
 IMAGE = images.multi_arch()
@@ -55,7 +56,7 @@ def content(folder: Path) -> dict[str, bytes | str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", every(DAMAGES))
 @pytest.mark.parametrize("digest", [LAYER, CHILD, IMAGE.root])
 def test_what_is_bad_is_healed_from_a_registry(
     mirror: Mirror, registry: EmbeddedRegistry, layout: Path, damage: str, digest: str

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.layouts import assert_clean, copied, everything, files, listed, part, root, stored, tree
-from tests.peers.programs import DockerRegistry, Program, Skopeo, lacking, needed
+from tests.peers.programs import DockerRegistry, Program, Skopeo
 from tests.support import debian_image
 from tests.support.debian_image import PLATFORMS
 from tests.support.images import Image
@@ -16,18 +16,6 @@ pytestmark = pytest.mark.peer
 
 REPO = "debian/busybox"
 MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64/v8"}
-
-
-@pytest.fixture
-def busybox(tmp_path: Path) -> Image:
-    """Debian's busybox for three architectures."""
-    needed("apt-get")
-    needed("dpkg-deb")
-    (tmp_path / "debian").mkdir()
-    try:
-        return debian_image.build(tmp_path / "debian")
-    except debian_image.Unreachable as error:
-        lacking(str(error))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from mirror.records import CAP, Record, markdown, parse_records
 from tests.records import drawn
 from tests.support import strategies
 from tests.support.images import RECORD
+from tests.support.profiles import every
 
 SEED = (RECORD / "record.md").read_bytes()
 LINES = SEED.split(b"\n")
@@ -205,7 +206,7 @@ def _in_history(lines: bytes) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", HEAVY)
+@pytest.mark.parametrize("name", every(HEAVY))
 def test_a_large_page_takes_no_longer_than_its_bytes(name: str) -> None:
     page = HEAVY[name]()
     started = time.process_time()

@@ -25,6 +25,7 @@ from tests.serve.running import (
     write_index,
 )
 from tests.support.images import OCI_LAYER, Blob, Image, image, index
+from tests.support.profiles import every
 
 LARGE = Blob.of(os.urandom(200_000), OCI_LAYER)
 SMALL = Blob.of(b"small", OCI_LAYER)
@@ -118,7 +119,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("digest", [LARGE.digest, SMALL.digest, APP.root], ids=["large", "small", "manifest"])
-@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("how", every(DAMAGE))
 def test_content_that_is_wrong_is_500_and_never_bytes(
     server: Server, layout: Path, how: str, digest: str, method: str
 ) -> None:

@@ -4,6 +4,7 @@ apt gets the packages from the sources of this machine, with temporary lists and
 which packages are installed, and for which architectures this machine is set up.
 """
 
+import fcntl
 import gzip
 import json
 import os
@@ -35,12 +36,15 @@ class Unreachable(Exception):
 
 
 def build(folder: Path) -> Image:
-    """Fetch the packages into a directory, and build the image.
+    """Build the image; the first caller fetches the packages into the directory, and others wait for them.
 
     Raises:
         Unreachable: there is no apt, or it cannot reach its archive.
     """
-    packages = _fetch(folder)
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        packages = _fetched(folder) or _fetch(folder)
     return index(_image(PLATFORMS[architecture], package) for architecture, package in packages.items())
 
 
@@ -49,15 +53,19 @@ def _fetch(folder: Path) -> Mapping[str, Path]:
     options = _options(folder)
     said = _apt(folder, *options, "update")
     said += _apt(folder, *options, "download", *(f"{PACKAGE}:{architecture}" for architecture in PLATFORMS))
-    packages = {architecture: list(folder.glob(f"{PACKAGE}_*_{architecture}.deb")) for architecture in PLATFORMS}
-    if not all(packages.values()):
+    if not (packages := _fetched(folder)):
         raise Unreachable(f"apt-get could not fetch {PACKAGE}: {said}")
-    return {architecture: found[0] for architecture, found in packages.items()}
+    return packages
+
+
+def _fetched(folder: Path) -> Mapping[str, Path] | None:
+    found = {architecture: list(folder.glob(f"{PACKAGE}_*_{architecture}.deb")) for architecture in PLATFORMS}
+    return {architecture: paths[0] for architecture, paths in found.items()} if all(found.values()) else None
 
 
 def _options(folder: Path) -> list[str]:
     for name in ("state/lists/partial", "cache/archives/partial"):
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "state/status").touch()
     settings = {
         "Dir::State": folder / "state",
