@@ -212,7 +212,7 @@ def test_a_blob_is_uploaded_whole_and_in_chunks(peer: Peer, chunk: int | None, a
 
 
 @pytest.mark.parametrize("chunk", [None, 20_000], ids=str)
-def test_wrong_content_is_not_uploaded(peer: Peer, chunk: int | None) -> None:
+def test_wrong_content_is_not_stored(peer: Peer, chunk: int | None) -> None:
     with pytest.raises(DigestMismatch):
         peer.put(NODE, LAYER.data[:-1] + b"x", RegistryOptions(chunk_size=chunk))
     assert not peer.has(NODE)
