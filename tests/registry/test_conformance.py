@@ -1,6 +1,6 @@
 """Tests of the client against two registries: the embedded one of all other tests, and Debian's docker-registry.
 
-Other tests may rely on the behavior that both have in common. Every test has its own repository, so one registry of
+Other tests may rely on the behaviour that both have in common. Every test has its own repository, so one registry of
 each kind is enough.
 """
 
