@@ -297,7 +297,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         "with the same field for one member",
     ),
     "a name in a global pax header": (archive(_GOOD, pax(("path", "y"), kind=b"g"), member("x")), "global pax header"),
-    "a pax header without a record": (
+    "a pax header with invalid content": (
         archive(_GOOD, member("p", b"hello", kind=b"x"), member("x")),
         "malformed pax header",
     ),
