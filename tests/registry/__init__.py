@@ -1,1 +1,1 @@
-"""The HTTP client of registries: challenges, credentials, errors, redirects, proxies."""
+"""Tests of the registry client: authentication, errors, redirects, proxies, downloads, uploads."""

@@ -1,4 +1,4 @@
-"""Which addresses a registry may send us to, whatever they are called, and at the moment of the connection."""
+"""Tests of the addresses that a registry may redirect to: their spelling, name resolution, and connections."""
 
 import asyncio
 import socket
@@ -68,7 +68,7 @@ PUBLIC, PRIVATE, LOOPBACK = AddressScope.PUBLIC, AddressScope.PRIVATE, AddressSc
         ("2002:808:808::1", PUBLIC),
     ],
 )
-def test_an_address_is_public_private_or_this_machine(address: str, found: AddressScope) -> None:
+def test_address_scope_is_public_private_or_loopback(address: str, found: AddressScope) -> None:
     assert scope_of(ip_address(address)) is found
 
 
@@ -93,7 +93,7 @@ def test_an_address_is_public_private_or_this_machine(address: str, found: Addre
         "2002:a9fe:a9fe::",
     ],
 )
-def test_nobody_may_send_us_to_metadata_or_to_nowhere(address: str) -> None:
+def test_redirect_to_metadata_or_special_purpose_address_is_refused(address: str) -> None:
     assert is_forbidden(ip_address(address))
     policy = at("127.0.0.1")
     with pytest.raises(ForbiddenAddress, match="no registry may redirect"):
@@ -121,31 +121,31 @@ def test_ordinary_addresses_are_not_forbidden(address: str) -> None:
         ("10.0.0.1", "10.0.0.1"),
     ],
 )
-def test_an_address_is_known_in_every_spelling(host: str, address: str) -> None:
+def test_unusual_spellings_of_addresses_are_parsed(host: str, address: str) -> None:
     assert parse_address(host) == ip_address(address)
 
 
 @pytest.mark.parametrize(
     "host", ["", "registry.example", "localhost", "1.2.3.4.example", "dead.beef", "127.0.0.256", "f"]
 )
-def test_a_name_is_no_address(host: str) -> None:
+def test_host_name_is_not_parsed_as_an_address(host: str) -> None:
     assert parse_address(host) is None
 
 
 @given(st.ip_addresses())
 @QUICK
-def test_every_address_has_a_reach_and_a_verdict(address: Any) -> None:
+def test_any_address_can_be_classified(address: Any) -> None:
     assert scope_of(address) in AddressScope
     assert is_forbidden(address) in (True, False)
 
 
 @given(st.text(max_size=40))
 @QUICK
-def test_no_host_is_a_traceback(host: str) -> None:
+def test_parse_address_never_raises(host: str) -> None:
     parse_address(host)
 
 
-# Bounds
+# Redirects and DNS rebinding
 
 
 def info(address: str) -> AddressInfo:
@@ -154,7 +154,7 @@ def info(address: str) -> AddressInfo:
 
 
 def at(*addresses: str, trusted: str = "") -> AddressPolicy:
-    """The policy of a registry that was at these addresses, one after the other."""
+    """Return the policy of a registry that was at these addresses, one after the other."""
     policy = AddressPolicy("registry.example", [ip_network(trusted)] if trusted else [])
     for address in addresses:
         policy.registry_socket(info(address)).close()
@@ -166,7 +166,7 @@ ORDER = ["8.8.8.8", "10.0.0.1", "127.0.0.1"]
 
 @pytest.mark.parametrize("own", ORDER)
 @pytest.mark.parametrize("other", ORDER)
-def test_nothing_is_more_private_than_the_registry_itself(own: str, other: str) -> None:
+def test_redirect_target_must_not_be_more_private_than_the_registry(own: str, other: str) -> None:
     if ORDER.index(other) <= ORDER.index(own):
         at(own).redirect_socket(info(other)).close()
     else:
@@ -174,7 +174,7 @@ def test_nothing_is_more_private_than_the_registry_itself(own: str, other: str) 
             at(own).redirect_socket(info(other))
 
 
-def test_a_registry_that_moves_inwards_gains_nothing() -> None:
+def test_registry_that_moves_to_a_private_address_is_refused() -> None:
     """DNS rebinding: the same name, first on the Internet, then on this machine."""
     policy = at("8.8.8.8")
     with pytest.raises(ForbiddenAddress, match="now resolves to"):
@@ -185,16 +185,16 @@ def test_a_registry_that_moves_inwards_gains_nothing() -> None:
         policy.redirect_socket(info("10.0.0.1"))
 
 
-def test_a_registry_with_a_public_and_a_private_address_can_be_reached_by_both() -> None:
+def test_registry_may_have_a_public_and_a_private_address() -> None:
     at("2606:4700::1", "10.0.0.1", "2606:4700::1")
 
 
-def test_a_registry_that_was_reached_by_a_proxy_is_taken_for_public() -> None:
+def test_registry_behind_a_proxy_counts_as_public() -> None:
     with pytest.raises(ForbiddenAddress):
         at().check_redirect(ip_address("10.0.0.1"))
 
 
-def test_a_person_can_trust_a_network_but_not_with_metadata() -> None:
+def test_trusted_networks_allow_private_but_not_metadata_addresses() -> None:
     policy = at("8.8.8.8", trusted="0.0.0.0/0")
     policy.redirect_socket(info("10.0.0.1")).close()
     policy.redirect_socket(info("::ffff:127.0.0.1")).close()
@@ -202,14 +202,14 @@ def test_a_person_can_trust_a_network_but_not_with_metadata() -> None:
         policy.redirect_socket(info("169.254.169.254"))
 
 
-def test_what_to_do_is_said() -> None:
+def test_hint_shows_the_setting_for_trusted_networks() -> None:
     with pytest.raises(ForbiddenAddress) as caught:
         at("8.8.8.8").redirect_socket(info("10.0.0.1"))
     assert caught.value.hint
     assert '[host."registry.example"] trusted_networks = ["10.0.0.1"]' in caught.value.hint
 
 
-# Connections. All of loopback is loopback, so some of it plays a larger world.
+# Connections. Some addresses of 127.0.0.0/8 stand for public and private ones.
 
 DATA = b"content"
 NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
@@ -252,8 +252,8 @@ async def fetch(host: str, **settings: Any) -> bytes:
         return await stream.read(body, NODE)
 
 
-def sent_on(registry: EmbeddedRegistry, host: str, other: EmbeddedRegistry) -> str:
-    """The port of `other` under another host; `registry` sends us there."""
+def redirect_blobs(registry: EmbeddedRegistry, host: str, other: EmbeddedRegistry) -> str:
+    """Let `registry` redirect blobs to `host` at the port of `other`, and return `host`."""
     registry.fault(Fault(path="/blobs/", action=Redirect(f"http://{host}:{other.host.partition(':')[2]}{PATH}")))
     return host
 
@@ -270,27 +270,27 @@ def sent_on(registry: EmbeddedRegistry, host: str, other: EmbeddedRegistry) -> s
         ("127.0.0.3", "lan.test"),
     ],
 )
-def test_no_connection_is_made_inwards(
+def test_redirect_to_a_more_private_host_makes_no_connection(
     world: dict[str, list[str]], public: EmbeddedRegistry, address: str, host: str
 ) -> None:
     world.update({"inside.test": ["127.0.0.1"], "lan.test": ["127.0.0.3"], "mixed.test": ["127.0.0.3", "127.0.0.1"]})
     world.update({"localhost": ["127.0.0.1"], "localhost.": ["127.0.0.1"]})
     with serving(EmbeddedRegistry(address=address)) as inner:
         inner.put_blob("a", DATA)
-        sent_on(public, host, inner)
+        redirect_blobs(public, host, inner)
         with pytest.raises(TransferError, match="Not connecting"):
             asyncio.run(fetch(public.host))
         assert inner.requests == []
 
 
 @pytest.mark.parametrize("names", [["127.0.0.4"], ["127.0.0.1", "127.0.0.4"]])
-def test_of_a_name_only_the_addresses_that_may_be_are_used(
+def test_only_allowed_addresses_of_a_name_are_used(
     world: dict[str, list[str]], public: EmbeddedRegistry, names: list[str]
 ) -> None:
     world["cdn.test"] = names
     with serving(EmbeddedRegistry(address="127.0.0.4")) as other:
         other.put_blob("a", DATA)
-        sent_on(public, "cdn.test", other)
+        redirect_blobs(public, "cdn.test", other)
         assert asyncio.run(fetch(public.host)) == DATA
 
 
@@ -298,18 +298,18 @@ FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
 
 async def fetch_foreign(host: str, url: str) -> bytes:
-    """A foreign layer that a manifest of the registry says to be at a URL."""
+    """Fetch a foreign layer, for which a manifest of the registry has this URL."""
     node = Descriptor(FOREIGN, NODE.digest, NODE.size, urls=(url,))
     async with Client(RegistryOptions(plain_http=frozenset({"*"}))) as client:
         repository = Repository(client.registry(host), "a")
-        async with repository.open_blob(NODE) as body:  # now it is known where the registry is
+        async with repository.open_blob(NODE) as body:  # now the client knows the address of the registry
             await stream.read(body, NODE)
         async with ForeignLayers(repository, repository.registry).open_blob(node) as body:
             return await stream.read(body, node)
 
 
 @pytest.mark.parametrize(("address", "allowed"), [("127.0.0.1", False), ("127.0.0.3", False), ("127.0.0.4", True)])
-def test_no_manifest_leads_inwards(
+def test_foreign_layer_url_cannot_lead_to_a_more_private_address(
     world: dict[str, list[str]], public: EmbeddedRegistry, address: str, allowed: bool
 ) -> None:
     world["layers.test"] = [address]
@@ -325,32 +325,32 @@ def test_no_manifest_leads_inwards(
         assert len(other.requests) == (2 if allowed else 0)
 
 
-def test_a_trusted_network_may_be_more_private(world: dict[str, list[str]], public: EmbeddedRegistry) -> None:
+def test_redirect_into_a_trusted_network_is_followed(world: dict[str, list[str]], public: EmbeddedRegistry) -> None:
     with serving(EmbeddedRegistry(address="127.0.0.3")) as inner:
         inner.put_blob("a", DATA)
-        sent_on(public, "127.0.0.3", inner)
+        redirect_blobs(public, "127.0.0.3", inner)
         assert asyncio.run(fetch(public.host, trusted_networks=(ip_network("127.0.0.3/32"),))) == DATA
 
 
 @pytest.mark.parametrize(
     "host", ["2130706433", "127.1", "0x7f.1", "0", "0.0.0.0", "169.254.169.254", "[::ffff:127.0.0.1]"]
 )
-def test_no_spelling_of_an_address_gets_inwards(public: EmbeddedRegistry, host: str) -> None:
+def test_unusual_spelling_of_an_address_does_not_bypass_the_check(public: EmbeddedRegistry, host: str) -> None:
     with serving(EmbeddedRegistry(address="127.0.0.1")) as inner:
         inner.put_blob("a", DATA)
-        sent_on(public, host, inner)
+        redirect_blobs(public, host, inner)
         with pytest.raises(TransferError):
             asyncio.run(fetch(public.host))
         assert inner.requests == []
 
 
-def test_a_connection_of_one_registry_is_not_used_for_another(
+def test_connection_to_one_registry_is_not_reused_for_another(
     world: dict[str, list[str]], public: EmbeddedRegistry
 ) -> None:
-    """The machine's own registry may be asked by name; the public one may not send us there over its connection."""
+    """The local registry may be used directly; a redirect of a public one must not use the open connection to it."""
     with serving(EmbeddedRegistry(address="127.0.0.1")) as inner:
         inner.put_blob("a", DATA)
-        sent_on(public, "127.0.0.1", inner)
+        redirect_blobs(public, "127.0.0.1", inner)
 
         async def both() -> None:
             async with Client(RegistryOptions()) as client:

@@ -1,4 +1,4 @@
-"""Challenges and tokens: what a registry asks for, and what is sent because of it."""
+"""Tests of challenges and tokens: token requests, lifetimes, scopes and Authorization headers."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ def challenge(realm: str = REALM, **parameters: str) -> list[Challenge]:
 
 
 class Dialogue:
-    """An authenticator, and the token server that it asks. Credentials may be one for each repository."""
+    """An authenticator and its token server, which gives the answers in order and repeats the last one."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Dialogue:
         return self.auth.authorization(scope)
 
     def scopes(self) -> list[list[str]]:
-        """What was asked for, each time."""
+        """Return the scopes of each token request."""
         return [url.query.getall("scope", []) for url, _ in self.asked]
 
 
@@ -83,27 +83,25 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return now
 
 
-def test_nothing_is_sent_before_the_registry_asks() -> None:
+def test_no_authorization_is_sent_before_a_challenge() -> None:
     assert Dialogue({"token": "t"}, credentials=ANN).header() is None
 
 
-def test_a_token_is_for_its_scope_alone() -> None:
+def test_token_is_used_only_for_its_scope() -> None:
     dialogue = Dialogue({"token": "t"})
     assert dialogue.answer(challenge(service="s"))
     assert (dialogue.header(PULL), dialogue.header(PUSH)) == ("Bearer t", None)
 
 
 @pytest.mark.parametrize("answer", [{"token": "t"}, {"access_token": "t"}, {"token": "t", "access_token": "other"}])
-def test_a_token_has_two_names(answer: dict[str, str]) -> None:
+def test_token_is_read_from_token_or_access_token(answer: dict[str, str]) -> None:
     dialogue = Dialogue(answer)
     dialogue.answer(challenge())
     assert dialogue.header() == "Bearer t"
 
 
 @pytest.mark.parametrize(("credentials", "header"), [(None, None), (ANN, "Basic YW5uOnNlOmNyZXQ=")])
-def test_the_token_server_gets_the_credentials_if_there_are_any(
-    credentials: Credentials | None, header: str | None
-) -> None:
+def test_token_request_has_credentials_if_there_are_any(credentials: Credentials | None, header: str | None) -> None:
     dialogue = Dialogue({"token": "t"}, credentials=credentials)
     dialogue.answer(challenge())
     assert dialogue.asked[0][1] == header
@@ -122,7 +120,7 @@ def test_the_token_server_gets_the_credentials_if_there_are_any(
         ({"service": "a b&c=d"}, PULL, [("service", "a b&c=d"), ("scope", PULL)]),
     ],
 )
-def test_the_missing_scope_is_asked_for_first(
+def test_scope_of_the_challenge_comes_first_in_the_token_request(
     parameters: dict[str, str], scope: str, query: list[tuple[str, str]]
 ) -> None:
     dialogue = Dialogue({"token": "t"})
@@ -137,7 +135,7 @@ def test_the_query_of_a_realm_is_kept() -> None:
     assert list(dialogue.asked[0][0].query.items()) == [("account", "x"), ("scope", PULL)]
 
 
-def test_fifty_that_wait_make_one_request() -> None:
+def test_concurrent_answers_share_one_token_request() -> None:
     dialogue = Dialogue({"token": "t"})
 
     async def main() -> list[str | None]:
@@ -147,7 +145,7 @@ def test_fifty_that_wait_make_one_request() -> None:
     assert len(dialogue.asked) == 1
 
 
-def test_fifty_that_wait_for_a_server_in_trouble_ask_it_once_and_may_ask_again() -> None:
+def test_failed_token_request_is_shared_and_can_be_repeated() -> None:
     dialogue = Dialogue(TransferError("busy", transient=True), {"token": "t"})
 
     async def main() -> list[str | BaseException | None]:
@@ -159,14 +157,14 @@ def test_fifty_that_wait_for_a_server_in_trouble_ask_it_once_and_may_ask_again()
     assert dialogue.answer(challenge()) == "Bearer t"
 
 
-def test_a_token_that_is_refused_is_renewed_and_not_used_again() -> None:
+def test_refused_token_is_replaced() -> None:
     dialogue = Dialogue({"token": "one"}, {"token": "two"})
     dialogue.answer(challenge())
     assert dialogue.answer(challenge(), refused="Bearer one")
     assert dialogue.header() == "Bearer two"
 
 
-def test_a_token_server_that_gives_what_was_refused_ends_the_dialogue() -> None:
+def test_refused_token_that_is_issued_again_is_not_used() -> None:
     dialogue = Dialogue({"token": "t"})
     dialogue.answer(challenge())
     assert not dialogue.answer(challenge(), refused="Bearer t")
@@ -175,7 +173,7 @@ def test_a_token_server_that_gives_what_was_refused_ends_the_dialogue() -> None:
 # Lifetimes
 
 
-def lives(clock: SimpleNamespace, after: float, **fields: object) -> bool:
+def valid_after(clock: SimpleNamespace, after: float, **fields: object) -> bool:
     dialogue = Dialogue({"token": "t", **fields})
     dialogue.answer(challenge())
     clock.seconds += after
@@ -195,11 +193,11 @@ def lives(clock: SimpleNamespace, after: float, **fields: object) -> bool:
         {"expires_in": [300]},
     ],
 )
-def test_a_token_lives_a_minute_at_least_and_no_longer_unless_it_says_so(
+def test_token_without_a_longer_lifetime_is_valid_for_a_minute(
     clock: SimpleNamespace, fields: dict[str, object]
 ) -> None:
-    assert lives(clock, 45, **fields)
-    assert not lives(clock, 60, **fields)
+    assert valid_after(clock, 45, **fields)
+    assert not valid_after(clock, 60, **fields)
 
 
 @pytest.mark.parametrize(
@@ -208,19 +206,17 @@ def test_a_token_lives_a_minute_at_least_and_no_longer_unless_it_says_so(
         (0, 300),
         (100, 200),
         (230, 70),
-        (290, 60),  # a minute at least, so that a wrong clock does no harm
+        (290, 60),  # at least a minute, in case a clock is wrong
         (100_000, 60),
         (-50, 300),
         (-100_000, 300),
     ],
 )
-def test_a_lifetime_counts_from_the_time_of_issue_where_that_makes_sense(
-    clock: SimpleNamespace, age: float, left: float
-) -> None:
+def test_lifetime_counts_from_issued_at_if_that_is_plausible(clock: SimpleNamespace, age: float, left: float) -> None:
     issued = (NOW - timedelta(seconds=age)).isoformat()
-    assert lives(clock, left - 15, expires_in=300, issued_at=issued)
+    assert valid_after(clock, left - 15, expires_in=300, issued_at=issued)
     clock.seconds = 0
-    assert not lives(clock, left, expires_in=300, issued_at=issued)
+    assert not valid_after(clock, left, expires_in=300, issued_at=issued)
 
 
 @pytest.mark.parametrize(
@@ -231,33 +227,33 @@ def test_a_lifetime_counts_from_the_time_of_issue_where_that_makes_sense(
         (NOW - timedelta(seconds=100)).astimezone(timezone(timedelta(hours=-7))).isoformat(),
     ],
 )
-def test_times_of_issue_have_many_forms(clock: SimpleNamespace, text: str) -> None:
-    assert lives(clock, 180, expires_in=300, issued_at=text)
+def test_issued_at_is_parsed_in_several_formats(clock: SimpleNamespace, text: str) -> None:
+    assert valid_after(clock, 180, expires_in=300, issued_at=text)
     clock.seconds = 0
-    assert not lives(clock, 210, expires_in=300, issued_at=text)
+    assert not valid_after(clock, 210, expires_in=300, issued_at=text)
 
 
 @pytest.mark.parametrize(
     "issued", ["", "yesterday", None, 0, 1772366400, [], {}, True, "9999-99-99T00:00:00Z", "0001-01-01"]
 )
-def test_a_time_of_issue_that_is_none_changes_nothing(clock: SimpleNamespace, issued: object) -> None:
-    assert lives(clock, 280, expires_in=300, issued_at=issued)
+def test_invalid_issued_at_is_ignored(clock: SimpleNamespace, issued: object) -> None:
+    assert valid_after(clock, 280, expires_in=300, issued_at=issued)
 
 
 @pytest.mark.parametrize("lifetime", [300, 300.0])
-def test_a_token_is_renewed_a_little_before_its_end(clock: SimpleNamespace, lifetime: float) -> None:
-    assert lives(clock, 280, expires_in=lifetime)
-    assert not lives(clock, 299, expires_in=lifetime)
+def test_token_is_renewed_shortly_before_it_expires(clock: SimpleNamespace, lifetime: float) -> None:
+    assert valid_after(clock, 280, expires_in=lifetime)
+    assert not valid_after(clock, 299, expires_in=lifetime)
 
 
 @pytest.mark.parametrize("lifetime", ["1" + "0" * 400, "1e300", "9007199254740993", "1" * 4000])
-def test_absurd_lifetimes_do_no_harm(clock: SimpleNamespace, lifetime: str) -> None:
+def test_huge_lifetimes_are_accepted(clock: SimpleNamespace, lifetime: str) -> None:
     dialogue = Dialogue(b'{"token":"t","expires_in":%s}' % lifetime.encode())
     dialogue.answer(challenge())
     assert dialogue.header() == "Bearer t"
 
 
-# Nonsense from a token server
+# Invalid responses of a token server
 
 BROKEN = [
     b"",
@@ -282,14 +278,14 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("body", BROKEN)
-def test_a_broken_token_is_a_failed_transfer(body: bytes) -> None:
+def test_invalid_token_response_is_a_transfer_error(body: bytes) -> None:
     dialogue = Dialogue(body)
     with pytest.raises(TransferError):
         dialogue.answer(challenge())
     assert dialogue.header() is None
 
 
-def test_a_token_server_that_fails_fails_the_request() -> None:
+def test_failed_token_request_fails_the_request() -> None:
     dialogue = Dialogue(TransferError("busy", transient=True))
     with pytest.raises(TransferError, match="busy"):
         dialogue.answer(challenge())
@@ -313,19 +309,19 @@ def test_a_token_server_that_fails_fails_the_request() -> None:
         "HTTP://auth.example/token",
     ],
 )
-def test_a_realm_that_is_no_safe_web_address_is_refused(realm: str) -> None:
+def test_unsafe_realm_is_refused(realm: str) -> None:
     dialogue = Dialogue({"token": "t"}, credentials=ANN)
     with pytest.raises(TransferError, match="requires a token from"):
         dialogue.answer(challenge(realm))
     assert dialogue.asked == []
 
 
-def test_a_realm_may_be_plain_where_the_registry_is() -> None:
+def test_realm_may_use_plain_http_if_the_registry_does() -> None:
     dialogue = Dialogue({"token": "t"}, base="http://127.0.0.1:5000")
     assert dialogue.answer(challenge("http://127.0.0.1:5001/token"))
 
 
-# Which challenge is answered
+# Choice of a challenge
 
 
 @pytest.mark.parametrize(
@@ -342,7 +338,7 @@ def test_a_realm_may_be_plain_where_the_registry_is() -> None:
         ([*challenge(), Challenge("basic", {})], ANN, "Bearer t"),
     ],
 )
-def test_the_first_challenge_that_can_be_answered_is(
+def test_first_challenge_that_can_be_answered_is_used(
     challenges: list[Challenge], credentials: Credentials | None, header: str | None
 ) -> None:
     dialogue = Dialogue({"token": "t"}, credentials=credentials)
@@ -350,18 +346,18 @@ def test_the_first_challenge_that_can_be_answered_is(
     assert dialogue.header() == header
 
 
-def test_basic_is_tried_once() -> None:
+def test_basic_credentials_are_tried_once() -> None:
     dialogue = Dialogue({}, credentials=ANN)
     assert dialogue.answer([Challenge("basic", {})]) == dialogue.header() == ANN.basic
     assert dialogue.answer([Challenge("basic", {})], refused=ANN.basic) is None
 
 
-def test_basic_that_is_refused_leaves_the_next_challenge() -> None:
+def test_next_challenge_is_answered_after_basic_was_refused() -> None:
     dialogue = Dialogue({"token": "t"}, credentials=ANN)
     assert dialogue.answer([Challenge("basic", {}), *challenge()], refused=ANN.basic) == "Bearer t"
 
 
-def test_each_repository_has_its_own_credentials() -> None:
+def test_repositories_can_have_different_credentials() -> None:
     bob = Credentials("bob", "other")
     dialogue = Dialogue({"token": "t"}, credentials={"library/redis": ANN, "a/b": bob})
     for scope, who in ((PULL, ANN), (PUSH, bob)):
@@ -371,7 +367,7 @@ def test_each_repository_has_its_own_credentials() -> None:
     assert dialogue.header("repository:c:pull") is None
 
 
-def test_credentials_that_cannot_be_read_fail_the_request() -> None:
+def test_unreadable_credentials_fail_the_request() -> None:
     async def broken(_: str) -> Credentials | None:
         raise ConfigError("broken")
 
@@ -382,7 +378,7 @@ def test_credentials_that_cannot_be_read_fail_the_request() -> None:
     assert dialogue.asked == []
 
 
-def test_credentials_that_the_token_server_refuses_are_named_by_their_source() -> None:
+def test_hint_has_the_source_of_refused_credentials() -> None:
     who = Credentials("ann", "se:cret", source="/home/ann/auth.json")
     dialogue = Dialogue(Unauthorized("no", status=401, hint="?"), credentials=who)
     with pytest.raises(Unauthorized) as raised:
@@ -410,25 +406,25 @@ def test_an_identity_token_is_posted_in_a_form() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 404, 405])
-def test_a_token_server_without_post_is_asked_by_get(status: int) -> None:
+def test_token_request_falls_back_from_post_to_get(status: int) -> None:
     dialogue = Dialogue(TransferError("no", status=status), {"token": "t"}, credentials=ROBOT)
     assert dialogue.answer(challenge()) == "Bearer t"
     assert dialogue.asked[1] == (URL(REALM).extend_query([("scope", PULL)]), ROBOT.basic)
 
 
 @pytest.mark.parametrize("status", [400, 403, 500, None])
-def test_a_post_that_fails_otherwise_fails_the_request(status: int | None) -> None:
+def test_other_errors_of_a_token_post_fail_the_request(status: int | None) -> None:
     dialogue = Dialogue(TransferError("no", status=status), credentials=ROBOT)
     with pytest.raises(TransferError):
         dialogue.answer(challenge())
     assert len(dialogue.asked) == 1
 
 
-def test_an_identity_token_is_no_password_for_the_registry() -> None:
+def test_identity_token_does_not_answer_a_basic_challenge() -> None:
     assert Dialogue({}, credentials=ROBOT).answer([Challenge("basic", {})]) is None
 
 
-def test_a_registry_token_goes_to_the_registry_and_not_to_the_token_server() -> None:
+def test_registry_token_is_sent_to_the_registry_without_a_token_request() -> None:
     dialogue = Dialogue({}, credentials=Credentials("", "", registry_token="direct"))
     assert dialogue.answer(challenge()) == dialogue.header() == "Bearer direct"
     assert dialogue.answer(challenge(), refused="Bearer direct") is None
@@ -458,7 +454,7 @@ def test_a_registry_token_with_a_line_break_is_refused() -> None:
         (":", ""),
     ],
 )
-def test_scopes_of_one_resource_are_one(text: str, written: str) -> None:
+def test_scopes_of_one_resource_are_merged(text: str, written: str) -> None:
     assert str(Scopes.parse(text)) == written
 
 
@@ -476,18 +472,18 @@ def test_scopes_of_one_resource_are_one(text: str, written: str) -> None:
         ("repository:a:pull", "aws", False),
     ],
 )
-def test_a_token_covers_what_it_was_asked_for(wide: str, narrow: str, covered: bool) -> None:
+def test_wider_scopes_cover_narrower_ones(wide: str, narrow: str, covered: bool) -> None:
     assert (Scopes.parse(wide) >= Scopes.parse(narrow)) is covered
 
 
-def test_a_token_to_push_is_good_for_pulling() -> None:
+def test_push_token_is_used_for_pulling() -> None:
     dialogue = Dialogue({"token": "t"})
     dialogue.answer(challenge(), "repository:a:pull,push")
     assert dialogue.header("repository:a:pull") == "Bearer t"
     assert dialogue.header("repository:b:pull") is None
 
 
-def test_a_token_to_mount_is_good_for_the_same_again_and_for_less() -> None:
+def test_mount_token_is_reused_for_mounts_and_pushes_to_its_target() -> None:
     dialogue = Dialogue({"token": "one"}, {"token": "two"})
     mount = "repository:a:pull,push repository:b:pull"
     dialogue.answer(challenge(), mount)
@@ -496,14 +492,14 @@ def test_a_token_to_mount_is_good_for_the_same_again_and_for_less() -> None:
     assert dialogue.header("repository:b:pull") is None, "b may have other credentials"
 
 
-def test_a_wide_token_that_is_refused_for_less_makes_way_for_an_exact_one() -> None:
+def test_refused_wider_token_is_replaced_by_an_exact_one() -> None:
     dialogue = Dialogue({"token": "wide"}, {"token": "exact"})
     dialogue.answer(challenge(), "repository:a:pull,push")
     assert dialogue.answer(challenge(), "repository:a:pull", refused="Bearer wide") == "Bearer exact"
     assert dialogue.header("repository:a:pull") == "Bearer exact"
 
 
-def test_what_was_found_missing_is_merged_in_and_comes_first() -> None:
+def test_insufficient_scope_adds_the_missing_scope_in_first_place() -> None:
     dialogue = Dialogue({"token": "one"}, {"token": "two"})
     dialogue.answer(challenge(scope=PULL))
     missing = challenge(scope="repository:other:pull", error="insufficient_scope")
@@ -511,54 +507,54 @@ def test_what_was_found_missing_is_merged_in_and_comes_first() -> None:
     assert dialogue.scopes() == [[PULL], ["repository:other:pull", PULL]]
 
 
-def test_several_scopes_in_one_challenge_are_several() -> None:
+def test_scopes_of_a_challenge_are_split_at_spaces() -> None:
     dialogue = Dialogue({"token": "t"})
     dialogue.answer(challenge(scope="repository:x:pull aws"))
     assert dialogue.scopes() == [["repository:x:pull", "aws", PULL]]
 
 
-def test_a_new_token_that_is_refused_is_not_asked_for_again_without_a_reason() -> None:
+def test_refused_new_token_is_not_renewed_without_a_reason() -> None:
     dialogue = Dialogue({"token": "one"}, {"token": "two"})
     dialogue.answer(challenge(scope=PULL))
     assert dialogue.answer(challenge(scope=PULL), refused="Bearer one", again=True) is None
     assert len(dialogue.asked) == 1
-    assert dialogue.header() == "Bearer one", "another request may be luckier"
+    assert dialogue.header() == "Bearer one", "another request may succeed with it"
 
 
-def expired(dialogue: Dialogue, header: str) -> str | None:
-    """What follows a 400 without a challenge."""
+def after_expiry(dialogue: Dialogue, header: str) -> str | None:
+    """Return the Authorization header of the request that follows a 400 without a challenge."""
     rejection = Rejection("GET", 400, authorization=header)
     return asyncio.run(dialogue.auth.authorization_after(rejection, PULL, renewed=False))
 
 
-def test_a_token_is_renewed_as_it_was_asked_for() -> None:
-    """ECR Public does not say again what it wants when a token has expired."""
+def test_expired_token_is_renewed_by_the_same_request() -> None:
+    """ECR Public sends no challenge when a token has expired."""
     dialogue = Dialogue({"token": "one"}, {"token": "two"})
     dialogue.answer(challenge(service="public.ecr.aws", scope="aws"))
-    assert expired(dialogue, "Bearer one") == dialogue.header() == "Bearer two"
+    assert after_expiry(dialogue, "Bearer one") == dialogue.header() == "Bearer two"
     assert dialogue.asked[0][0] == dialogue.asked[1][0]
     assert dialogue.scopes()[1] == ["aws", PULL]
 
 
-def test_what_is_no_token_is_not_renewed() -> None:
+def test_basic_credentials_are_not_renewed() -> None:
     dialogue = Dialogue({}, credentials=ANN)
     dialogue.answer([Challenge("basic", {})])
-    assert expired(dialogue, ANN.basic) is None
+    assert after_expiry(dialogue, ANN.basic) is None
 
 
-def test_repositories_do_not_wait_for_each_other() -> None:
-    """One token server that is slow for one repository holds up no other."""
+def test_token_requests_of_two_repositories_run_concurrently() -> None:
+    """A token server that is slow for one repository does not delay another one."""
     both = asyncio.Barrier(2)
 
     async def fetch(url: URL, authorization: str | None, form: Mapping[str, str] | None = None) -> bytes:
         async with both:
             return b'{"token":"t"}'
 
-    async def nobody(_: str) -> Credentials | None:
+    async def no_credentials(_: str) -> Credentials | None:
         return None
 
     async def main() -> None:
-        auth = Authenticator(URL("https://r.example"), nobody, fetch)
+        auth = Authenticator(URL("https://r.example"), no_credentials, fetch)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             for scope in (PULL, PUSH):
                 group.create_task(auth.answer(challenge(), scope, None))

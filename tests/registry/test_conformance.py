@@ -1,7 +1,7 @@
-"""The client against two registries: the embedded one of all other tests, and Debian's docker-registry.
+"""Tests of the client against two registries: the embedded one of all other tests, and Debian's docker-registry.
 
-What both do alike, all tests may rely on. Every test has a repository of its own, so one registry of each kind serves
-them all.
+Other tests may rely on the behaviour that both have in common. Every test has its own repository, so one registry of
+each kind is enough.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class Peer:
     repo: str
 
     def publish(self, image: Image, *tags: str) -> None:
-        """Put an image there without the client under test."""
+        """Upload an image without the client under test."""
         with closing(Remote(self.host)) as remote:
             for tag in tags:
                 image.publish(remote, self.repo, tag)
@@ -78,7 +78,7 @@ class Peer:
         return Peer(self.host, f"{self.repo}/sibling")
 
     def ask(self, method: str, target: str, body: bytes | None = None, **headers: str) -> Reply:
-        """Make one request on a connection of its own; `Content_Type="…"` names a header."""
+        """Make one request on a new connection; `Content_Type="…"` is the header Content-Type."""
         with closing(http.client.HTTPConnection(self.host, timeout=5)) as connection:
             parts = urlsplit(target)
             path = f"{parts.path}?{parts.query}" if parts.query else parts.path
@@ -87,7 +87,7 @@ class Peer:
             return Reply(response.status, response.headers, response.read())
 
     def using(self, action: Callable[[Repository], Awaitable[T]], options: RegistryOptions | None = None) -> T:
-        """Run an action of the client."""
+        """Run an action on the client's view of the repository."""
 
         async def main() -> T:
             async with Client(options or RegistryOptions()) as client:
@@ -126,7 +126,7 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module", params=["embedded", pytest.param("docker-registry", marks=pytest.mark.peer)])
 def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a registry that lets in nobody but Ann."""
+    """The address of a registry with HTTP Basic whose only user is ann."""
     folder = tmp_path_factory.mktemp("guarded")
     users = folder / "htpasswd"
     users.write_bytes(b"ann:" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)))
@@ -148,7 +148,7 @@ def peer(host: str) -> Peer:
 
 @pytest.fixture(autouse=True)
 def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """We have no credentials."""
+    """Run without credentials."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
 
 
@@ -157,18 +157,18 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data", [b"", b"x", LAYER.data, bytes(3_000_000)], ids=len)
-def test_a_blob_comes_back(peer: Peer, data: bytes) -> None:
+def test_stored_blob_is_downloaded(peer: Peer, data: bytes) -> None:
     node = peer.put_blob(data)
     assert peer.has(node)
     assert peer.get(node) == data
 
 
 @pytest.mark.parametrize("start", [0, 1, 69_999])
-def test_a_blob_goes_on_from_any_byte(peer: Peer, start: int) -> None:
+def test_download_starts_at_any_offset(peer: Peer, start: int) -> None:
     assert peer.get(peer.put_blob(LAYER.data), start) == LAYER.data[start:]
 
 
-def test_a_blob_is_unknown_where_nobody_has_put_it(peer: Peer) -> None:
+def test_missing_blob_is_unknown(peer: Peer) -> None:
     node = peer.put_blob(LAYER.data)
     for other in (Descriptor("a/b", Digest.parse(UNKNOWN), 7), replace(node, size=node.size + 1)):
         assert not peer.has(other)
@@ -183,14 +183,14 @@ def test_a_blob_is_unknown_where_nobody_has_put_it(peer: Peer) -> None:
     ("wanted", "first", "last"),
     [("10-", 10, 69_999), ("10-19", 10, 19), ("-5", 69_995, 69_999), ("69990-80000", 69_990, 69_999)],
 )
-def test_a_range_is_answered_as_asked(peer: Peer, wanted: str, first: int, last: int) -> None:
+def test_response_has_the_requested_range(peer: Peer, wanted: str, first: int, last: int) -> None:
     node = peer.put_blob(LAYER.data)
     reply = peer.ask("GET", f"/v2/{peer.repo}/blobs/{node.digest}", Range=f"bytes={wanted}")
     assert (reply.status, reply.headers["Content-Range"]) == (206, f"bytes {first}-{last}/70000")
     assert reply.body == LAYER.data[first : last + 1]
 
 
-def test_head_tells_size_and_digest(peer: Peer) -> None:
+def test_head_response_has_size_and_digest(peer: Peer) -> None:
     node = peer.put_blob(LAYER.data)
     reply = peer.ask("HEAD", f"/v2/{peer.repo}/blobs/{node.digest}")
     assert (reply.status, reply.headers["Content-Length"], reply.body) == (200, "70000", b"")
@@ -212,13 +212,13 @@ def test_a_blob_is_uploaded_whole_and_in_chunks(peer: Peer, chunk: int | None, a
 
 
 @pytest.mark.parametrize("chunk", [None, 20_000], ids=str)
-def test_wrong_content_does_not_arrive(peer: Peer, chunk: int | None) -> None:
+def test_wrong_content_is_not_stored(peer: Peer, chunk: int | None) -> None:
     with pytest.raises(DigestMismatch):
         peer.put(NODE, LAYER.data[:-1] + b"x", RegistryOptions(chunk_size=chunk))
     assert not peer.has(NODE)
 
 
-def test_the_registry_itself_refuses_wrong_content(peer: Peer) -> None:
+def test_registry_refuses_wrong_content(peer: Peer) -> None:
     started = peer.ask("POST", f"/v2/{peer.repo}/blobs/uploads/")
     assert started.status == 202
     reply = peer.ask("PUT", f"{started.headers['Location']}&digest={NODE.digest}", b"other")
@@ -226,7 +226,7 @@ def test_the_registry_itself_refuses_wrong_content(peer: Peer) -> None:
     assert not peer.has(NODE)
 
 
-def test_a_session_knows_what_has_arrived_and_can_be_given_up(peer: Peer) -> None:
+def test_upload_reports_its_progress_and_can_be_cancelled(peer: Peer) -> None:
     location = peer.ask("POST", f"/v2/{peer.repo}/blobs/uploads/").headers["Location"]
     sent = peer.ask("PATCH", location, b"abc", Content_Type="application/octet-stream", Content_Range="0-2")
     assert (sent.status, sent.headers["Range"]) == (202, "0-2")
@@ -247,7 +247,7 @@ def test_a_blob_of_another_repository_is_mounted(peer: Peer) -> None:
     assert peer.get(node) == LAYER.data
 
 
-def test_what_cannot_be_mounted_is_uploaded(peer: Peer) -> None:
+def test_blob_that_cannot_be_mounted_is_uploaded(peer: Peer) -> None:
     async def put(repository: Repository) -> None:
         repository.registry.blob_repositories[NODE.digest] = peer.sibling().repo
         await repository.put(NODE, stream.from_memory(LAYER.data, "a test"))
@@ -258,7 +258,7 @@ def test_what_cannot_be_mounted_is_uploaded(peer: Peer) -> None:
 
 @asynccontextmanager
 async def unwanted(start: int) -> AsyncIterator[BlobReader]:
-    raise AssertionError("the content was asked for")
+    raise AssertionError("the content was requested")
     yield
 
 
@@ -295,7 +295,7 @@ def test_an_image_is_pushed(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("name", ["v2", UNKNOWN])
-def test_an_image_that_is_not_there_is_not_found(peer: Peer, name: str) -> None:
+def test_missing_image_is_not_found(peer: Peer, name: str) -> None:
     peer.publish(IMAGE, "v1")
     for place in (peer, peer.sibling()):
         with pytest.raises(NotFound) as caught:
@@ -305,7 +305,7 @@ def test_an_image_that_is_not_there_is_not_found(peer: Peer, name: str) -> None:
 
 
 @pytest.mark.parametrize("image", [IMAGE, MULTI], ids=["layers", "children"])
-def test_a_manifest_before_its_content_is_refused(peer: Peer, image: Image) -> None:
+def test_manifest_is_refused_before_its_content_is_uploaded(peer: Peer, image: Image) -> None:
     with pytest.raises(TransferError, match="MANIFEST_BLOB_UNKNOWN"):
         peer.put(descriptor_of(image), image.data)
     with pytest.raises(NotFound):
@@ -313,12 +313,12 @@ def test_a_manifest_before_its_content_is_refused(peer: Peer, image: Image) -> N
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff"])
-def test_what_is_not_a_manifest_is_refused(peer: Peer, data: bytes) -> None:
+def test_invalid_manifest_is_refused(peer: Peer, data: bytes) -> None:
     reply = peer.ask("PUT", f"/v2/{peer.repo}/manifests/v1", data, Content_Type=images.OCI_MANIFEST)
     assert (reply.status, reply.code) == (400, "MANIFEST_INVALID")
 
 
-def test_a_manifest_under_another_digest_is_refused(peer: Peer) -> None:
+def test_manifest_with_a_wrong_digest_is_refused(peer: Peer) -> None:
     peer.publish(IMAGE, "v1")
     target = f"/v2/{peer.repo}/manifests/{UNKNOWN}"
     reply = peer.ask("PUT", target, IMAGE.data, Content_Type=images.OCI_MANIFEST)
@@ -326,7 +326,7 @@ def test_a_manifest_under_another_digest_is_refused(peer: Peer) -> None:
 
 
 @pytest.mark.slow
-def test_a_tag_moves(peer: Peer) -> None:
+def test_tag_can_move_to_another_image(peer: Peer) -> None:
     peer.publish(MULTI, "v1")
     peer.publish(IMAGE, "v1")
     assert peer.resolve("v1").digest == IMAGE.root
@@ -334,19 +334,19 @@ def test_a_tag_moves(peer: Peer) -> None:
 
 
 @pytest.mark.slow
-def test_all_tags_are_listed_whatever_the_pages(peer: Peer) -> None:
+def test_tags_of_all_pages_are_listed(peer: Peer) -> None:
     names = [f"v{number}" for number in range(8)]
     peer.publish(IMAGE, *names)
     assert sorted(peer.tags()) == names
 
 
-def test_the_tags_of_nothing_are_not_found(peer: Peer) -> None:
+def test_tags_of_a_missing_repository_are_not_found(peer: Peer) -> None:
     with pytest.raises(NotFound, match="no repository"):
         peer.tags()
 
 
 @pytest.mark.slow
-def test_what_is_deleted_is_gone(peer: Peer) -> None:
+def test_deleted_manifest_and_blob_are_not_found(peer: Peer) -> None:
     peer.publish(IMAGE, "v1", "v2")
     assert peer.ask("DELETE", f"/v2/{peer.repo}/manifests/{IMAGE.root}").status == 202
     assert peer.ask("DELETE", f"/v2/{peer.repo}/blobs/{NODE.digest}").status == 202
@@ -360,7 +360,7 @@ def test_what_is_deleted_is_gone(peer: Peer) -> None:
 
 
 @pytest.mark.slow
-def test_referrers_are_listed_under_a_tag_where_there_is_no_api(peer: Peer, mirror: Mirror, tmp_path: Path) -> None:
+def test_referrers_are_listed_under_a_tag_without_the_referrers_api(peer: Peer, mirror: Mirror, tmp_path: Path) -> None:
     note = images.artifact("application/vnd.example.note", images.layer(9, 100), subject=IMAGE.descriptor())
     with serving(EmbeddedRegistry(referrers=True)) as source:
         IMAGE.publish(source, "a", "v1")
@@ -373,10 +373,10 @@ def test_referrers_are_listed_under_a_tag_where_there_is_no_api(peer: Peer, mirr
     assert {*IMAGE.manifests, *note.manifests} <= blobs(tmp_path / "layout")
 
 
-# Who may do it
+# Access
 
 
-def test_nobody_gets_in_without_the_password(guarded: str) -> None:
+def test_access_without_the_password_is_refused(guarded: str) -> None:
     locked = Peer(guarded, "team/app")
     wrong = RegistryOptions(credentials={guarded: Credentials("ann", "guessed")})
     for options in (RegistryOptions(), wrong):
@@ -387,7 +387,7 @@ def test_nobody_gets_in_without_the_password(guarded: str) -> None:
 
 
 @pytest.mark.slow
-def test_who_knows_the_password_gets_in(guarded: str) -> None:
+def test_access_with_the_password_is_granted(guarded: str) -> None:
     locked, options = Peer(guarded, "team/app"), RegistryOptions(credentials={guarded: ANN})
     locked.put(NODE, LAYER.data, options)
     assert locked.using(lambda repository: repository.has(NODE), options)

@@ -1,4 +1,4 @@
-"""Credential helpers: real programs on the PATH, spoken to as docker does, and never repeated."""
+"""Tests of credential helpers: programs on the PATH that are called as docker calls them."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ NOT_FOUND = "print('credentials not found in native keychain'); sys.exit(1)"
 
 @pytest.fixture(autouse=True)
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the PATH, and a home with docker's folder."""
+    """Return a directory on the PATH, and set a home directory with `.docker`."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
@@ -35,7 +35,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def script(folder: Path, name: str, code: str) -> None:
-    """A helper that does this."""
+    """Write a helper that runs this code."""
     program = folder / f"docker-credential-{name}"
     program.write_text(
         f"#!{sys.executable}\nimport json, sys, time\naction, server = sys.argv[1], sys.stdin.read()\n{code}\n"
@@ -48,7 +48,7 @@ def get(name: str, server: str = "quay.io") -> Credentials | None:
 
 
 def failure(name: str, server: str = "quay.io") -> str:
-    """What a person reads when the helper fails, whatever is asked of it."""
+    """Return the message and the hint of a failed helper; neither may contain the secret."""
     with pytest.raises(ConfigError) as raised:
         get(name, server)
     text = f"{raised.value} {raised.value.hint}"
@@ -63,7 +63,7 @@ def failure(name: str, server: str = "quay.io") -> str:
 
 
 @pytest.mark.slow
-def test_a_helper_gives_back_what_it_was_given(path: Path) -> None:
+def test_helper_stores_finds_and_erases_credentials(path: Path) -> None:
     install(path, "box")
     helper = CredentialHelper("box", Path("config.json"))
 
@@ -79,7 +79,7 @@ def test_a_helper_gives_back_what_it_was_given(path: Path) -> None:
     asyncio.run(main())
 
 
-def test_the_secret_is_on_no_command_line(path: Path) -> None:
+def test_secret_is_sent_through_stdin_and_not_as_an_argument(path: Path) -> None:
     log = install(path, "box")
     asyncio.run(CredentialHelper("box", Path("config.json")).store("quay.io", ANN))
     seen = [json.loads(line) for line in log.read_text().splitlines()]
@@ -87,7 +87,7 @@ def test_the_secret_is_on_no_command_line(path: Path) -> None:
     assert json.loads(seen[0]["stdin"]) == {"ServerURL": "quay.io", "Username": "ann", "Secret": "secret"}
 
 
-def test_the_user_token_means_an_identity_token(path: Path) -> None:
+def test_secret_of_the_user_token_is_an_identity_token(path: Path) -> None:
     script(path, "box", "print(json.dumps({'ServerURL': server, 'Username': '<token>', 'Secret': 'abc'}))")
     found = get("box")
     assert found == Credentials("<token>", "", identity_token="abc")
@@ -95,12 +95,12 @@ def test_the_user_token_means_an_identity_token(path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [NOT_FOUND, 'print(\'{"Username":"","Secret":""}\')'])
-def test_what_a_helper_does_not_know_is_no_error(path: Path, code: str) -> None:
+def test_helper_without_credentials_is_not_an_error(path: Path, code: str) -> None:
     script(path, "box", code)
     assert get("box") is None
 
 
-# What goes wrong
+# Failures
 
 
 SECRET = "print(json.dumps({'Username': 'ann', 'Secret': 'secret'}))"
@@ -123,29 +123,29 @@ SECRET = "print(json.dumps({'Username': 'ann', 'Secret': 'secret'}))"
         ("print(json.dumps({'username': 'ann', 'secret': 'secret'}))", "printed no Username or no Secret"),
     ],
 )
-def test_a_helper_that_fails_is_named_and_not_repeated(path: Path, code: str, why: str) -> None:
+def test_error_names_the_failed_helper_and_hides_its_output(path: Path, code: str, why: str) -> None:
     script(path, "box", code)
     assert why in failure("box")
 
 
 @pytest.mark.slow
-def test_a_helper_that_does_not_end_is_ended(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_helper_that_hangs_times_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credential_helpers, "TIMEOUT", 0.2)
     script(path, "box", f"{SECRET}; sys.stdout.flush(); time.sleep(1000)")
     assert "has not answered for 0.2 s" in failure("box")
 
 
-def test_a_helper_that_reads_nothing_is_heard(path: Path) -> None:
+def test_helper_may_ignore_its_stdin(path: Path) -> None:
     (path / "docker-credential-box").write_text('#!/bin/sh\necho \'{"Username":"ann","Secret":"secret"}\'\n')
     (path / "docker-credential-box").chmod(0o755)
     assert get("box") == ANN
 
 
-def test_a_helper_that_is_not_there_is_named() -> None:
+def test_error_names_the_missing_helper() -> None:
     assert "is not installed" in failure("absent")
 
 
-def test_a_helper_that_is_no_program_is_named(path: Path) -> None:
+def test_error_names_the_helper_that_cannot_be_run(path: Path) -> None:
     (path / "docker-credential-box").write_bytes(b"\x7fELF nothing")
     (path / "docker-credential-box").chmod(0o755)
     assert "cannot be run" in failure("box")
@@ -154,13 +154,13 @@ def test_a_helper_that_is_no_program_is_named(path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../evil", "/bin/evil", "a/b", "", ".", "..", "-x", "a b", "a\nb", "a\0b", "ä", "a;b"]
 )
-def test_a_helper_is_the_name_of_a_program_and_no_path(path: Path, tmp_path: Path, name: str) -> None:
+def test_invalid_helper_name_is_refused(path: Path, tmp_path: Path, name: str) -> None:
     script(tmp_path, "evil", SECRET)
     with pytest.raises(ConfigError, match="does not have a valid name"):
         get(name)
 
 
-# Which helper
+# Choice of a helper
 
 
 def configure(tmp_path: Path, **document: Any) -> None:
@@ -174,14 +174,14 @@ def user(registry: str, repository: str = "") -> str | None:
 
 @pytest.fixture
 def named(path: Path) -> Path:
-    """Two helpers that know everything, each by its own name."""
+    """Install two helpers with credentials for every server; the user begins with the helper's name."""
     for name in ("one", "two"):
         script(path, name, f"print(json.dumps({{'Username': '{name} ' + server, 'Secret': 'x'}}))")
     return path
 
 
 @pytest.mark.slow
-def test_the_helper_of_a_registry_beats_the_one_for_all(named: Path, tmp_path: Path) -> None:
+def test_helper_of_a_registry_takes_precedence_over_the_default(named: Path, tmp_path: Path) -> None:
     configure(tmp_path, credsStore="one", credHelpers={"quay.io": "two", "https://gcr.io": "two", "ghcr.io": ""})
     assert user("quay.io", "a/b") == "two quay.io"
     assert user("gcr.io") == "two gcr.io"
@@ -191,34 +191,34 @@ def test_the_helper_of_a_registry_beats_the_one_for_all(named: Path, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["docker.io", "index.docker.io", "https://index.docker.io/v1/"])
-def test_docker_hub_has_the_name_that_docker_gave_it(named: Path, tmp_path: Path, key: str) -> None:
+def test_helper_gets_the_v1_url_of_docker_hub(named: Path, tmp_path: Path, key: str) -> None:
     configure(tmp_path, credHelpers={key: "two"})
     assert user("docker.io", "library/redis") == "two https://index.docker.io/v1/"
 
 
 @pytest.mark.slow
-def test_a_helper_that_knows_nothing_leaves_the_file_to_say(path: Path, tmp_path: Path) -> None:
+def test_auths_are_used_if_the_helper_has_no_credentials(path: Path, tmp_path: Path) -> None:
     script(path, "box", NOT_FOUND)
     configure(tmp_path, credsStore="box", auths={"quay.io": {"auth": "YW5uOnNlY3JldA=="}, "other.io": {}})
     assert user("quay.io") == "ann"
     assert user("other.io") is None
 
 
-def test_an_entry_for_a_path_is_more_exact_than_a_helper(named: Path, tmp_path: Path) -> None:
+def test_entry_for_a_path_takes_precedence_over_a_helper(named: Path, tmp_path: Path) -> None:
     configure(tmp_path, credHelpers={"quay.io": "two"}, auths={"quay.io/team": {"auth": "YW5uOnNlY3JldA=="}})
     assert user("quay.io", "team/app") == "ann"
     assert user("quay.io", "other/app") == "two quay.io"
 
 
 @pytest.mark.parametrize("document", [{"credsStore": 1}, {"credHelpers": {"quay.io": ["x"]}}, {"credsStore": True}])
-def test_a_helper_that_is_no_name_is_an_error(tmp_path: Path, document: dict[str, Any]) -> None:
+def test_helper_that_is_not_a_string_is_an_error(tmp_path: Path, document: dict[str, Any]) -> None:
     configure(tmp_path, **document)
     with pytest.raises(ConfigError, match="should be a string"):
         user("quay.io")
 
 
 @pytest.mark.slow
-def test_forty_repositories_ask_a_helper_once(path: Path, tmp_path: Path) -> None:
+def test_helper_is_called_once_for_all_repositories_of_a_registry(path: Path, tmp_path: Path) -> None:
     log = install(path, "box")
     configure(tmp_path, credsStore="box")
 

@@ -1,4 +1,4 @@
-"""Who we are: what stands in containers' auth.json and docker's config.json, and which file counts."""
+"""Tests of the credentials in containers' auth.json and docker's config.json, and of the order of these files."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ _HOME = ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CON
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Docker's own folder, empty, in a home without any other file."""
+    """Return Docker's directory, empty, in a home directory without other files."""
     for name in _HOME:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -73,7 +73,7 @@ ANN = Credentials("ann", "secret")
         ("https://index.docker.io/v1/", "quay.io", False),
     ],
 )
-def test_an_entry_is_for_its_own_host_alone(folder: Path, key: str, registry: str, known: bool) -> None:
+def test_entry_is_used_only_for_its_host(folder: Path, key: str, registry: str, known: bool) -> None:
     write(folder, {key: auth()})
     assert find(registry) == (ANN if known else None)
 
@@ -81,14 +81,14 @@ def test_an_entry_is_for_its_own_host_alone(folder: Path, key: str, registry: st
 @pytest.mark.slow
 @given(st.text(min_size=1).filter(lambda user: ":" not in user), st.text().filter(lambda text: "\0" not in text))
 @THOROUGH
-def test_user_and_password_come_back(user: str, password: str) -> None:
-    """Whatever is in them; the first colon divides them."""
+def test_basic_header_encodes_any_user_and_password(user: str, password: str) -> None:
+    """The first colon ends the user name."""
     found = Credentials(user, password).basic.removeprefix("Basic ")
     assert base64.b64decode(found).decode() == f"{user}:{password}"
 
 
 @pytest.mark.parametrize("password", ["a:b:c", "", "pässwörd", "p\0\0"])
-def test_strange_passwords_are_read(folder: Path, password: str) -> None:
+def test_unusual_passwords_are_read(folder: Path, password: str) -> None:
     write(folder, {"quay.io": auth(password=password)})
     found = find("quay.io")
     assert found
@@ -127,7 +127,7 @@ def test_without_a_file_there_are_no_credentials() -> None:
 
 
 @pytest.mark.parametrize("text", ["é", "not base64!", "YW5u", "YW5uOnNlY3JldA", "//8=", "YW5uOnNlY3JldA==\n", 1, ["a"]])
-def test_a_broken_entry_is_named(folder: Path, text: object) -> None:
+def test_error_names_the_invalid_entry(folder: Path, text: object) -> None:
     write(folder, {"quay.io": {"auth": text}})
     with pytest.raises(ConfigError, match=r"config\.json: the auth entry of 'quay\.io'"):
         find("quay.io")
@@ -136,26 +136,26 @@ def test_a_broken_entry_is_named(folder: Path, text: object) -> None:
 @pytest.mark.parametrize(
     "data", [b"[]", b"null", b"{", b"\xff", b'{"auths":{},"auths":{}}', b"[" * 100_000, b'{"a":NaN}']
 )
-def test_a_broken_file_is_named(folder: Path, data: bytes) -> None:
+def test_error_names_the_invalid_file(folder: Path, data: bytes) -> None:
     (folder / "config.json").write_bytes(data)
     with pytest.raises(ConfigError, match=r"config\.json"):
         find("quay.io")
 
 
-def test_a_file_that_cannot_be_read_is_named(folder: Path) -> None:
+def test_unreadable_file_is_an_error(folder: Path) -> None:
     (folder / "config.json").mkdir()
     with pytest.raises(ConfigError, match="cannot be read"):
         find("quay.io")
 
 
-def nobody(_: int) -> None:
+def no_such_user(_: int) -> None:
     raise KeyError("no such user")
 
 
-def test_nobody_without_a_home_has_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container with any uid has no entry in passwd."""
+def test_missing_home_directory_means_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may run with a user ID that is not in passwd."""
     monkeypatch.delenv("HOME")
-    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.setattr("pwd.getpwuid", no_such_user)
     assert find("quay.io") is None
 
 
@@ -183,14 +183,14 @@ def test_a_registry_token_is_found(folder: Path) -> None:
     assert find("quay.io") == Credentials("", "", registry_token="token")
 
 
-def test_user_and_password_in_plain_are_found(folder: Path) -> None:
-    """As Kubernetes' dockerconfigjson has them."""
+def test_plain_user_and_password_are_found(folder: Path) -> None:
+    """The form of Kubernetes' dockerconfigjson."""
     write(folder, {"quay.io": {"username": "ann", "password": "secret"}})
     assert find("quay.io") == ANN
 
 
 @pytest.mark.parametrize("field", ["identitytoken", "registrytoken", "username", "password"])
-def test_a_field_that_is_no_text_is_named(folder: Path, field: str) -> None:
+def test_error_names_the_field_that_is_not_a_string(folder: Path, field: str) -> None:
     write(folder, {"quay.io": {field: ["secret"]}})
     with pytest.raises(ConfigError, match=field) as raised:
         find("quay.io")
@@ -229,14 +229,14 @@ PATHS = {
         ("docker.io", "bitnami/redis", "hub"),
     ],
 )
-def test_the_longest_path_counts(folder: Path, registry: str, repository: str, user: str) -> None:
+def test_entry_with_the_longest_path_is_used(folder: Path, registry: str, repository: str, user: str) -> None:
     write(folder, PATHS)
     found = find(registry, repository)
     assert found
     assert found.user == user
 
 
-def test_a_path_in_a_url_is_that_of_an_api_and_no_repository(folder: Path) -> None:
+def test_path_in_a_url_is_not_a_repository(folder: Path) -> None:
     write(folder, {"https://quay.io/team": auth()})
     assert find("quay.io", "other") == ANN
 
@@ -249,12 +249,12 @@ def test_prefixes_lead_from_the_repository_to_the_registry(host: str, repository
     assert all(longer.rpartition("/")[0] == shorter for longer, shorter in itertools.pairwise(found))
 
 
-# Which file
+# Order of files
 
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """A file in every place, with the place as the user of quay.io, in the order in which they count."""
+    """Write a file in every place, with the place as the user of quay.io; return them in order of precedence."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "variable.json"))
@@ -269,7 +269,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     return paths
 
 
-def test_files_count_in_their_order(places: dict[str, Path]) -> None:
+def test_files_are_used_in_order(places: dict[str, Path]) -> None:
     for user, path in places.items():
         found = find("quay.io", "a/b")
         assert found
@@ -278,7 +278,7 @@ def test_files_count_in_their_order(places: dict[str, Path]) -> None:
     assert find("quay.io", "a/b") is None
 
 
-def test_the_named_file_beats_the_one_in_the_environment(places: dict[str, Path], tmp_path: Path) -> None:
+def test_given_file_replaces_the_one_of_the_environment(places: dict[str, Path], tmp_path: Path) -> None:
     named = write(tmp_path, {"quay.io": auth("named")}, "named.json")
     found = find("quay.io", named=named)
     assert found
@@ -286,7 +286,7 @@ def test_the_named_file_beats_the_one_in_the_environment(places: dict[str, Path]
     assert find("quay.io", named=write(tmp_path, {}, "named.json")) == Credentials("run", "secret")
 
 
-def test_an_earlier_file_with_the_registry_beats_a_later_one_with_the_path(places: dict[str, Path]) -> None:
+def test_earlier_file_wins_over_a_longer_path_in_a_later_file(places: dict[str, Path]) -> None:
     path = places["docker"]
     write(path.parent, {"quay.io/a/b": auth("exact")}, path.name)
     found = find("quay.io", "a/b")
@@ -294,7 +294,7 @@ def test_an_earlier_file_with_the_registry_beats_a_later_one_with_the_path(place
     assert found.user == "variable"
 
 
-def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_given_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"absent\.json does not exist"):
         find("quay.io", named=tmp_path / "absent.json")
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "gone.json"))
@@ -302,7 +302,7 @@ def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch:
         find("quay.io")
 
 
-def test_without_a_session_the_folder_by_user_id_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runtime_directory_defaults_to_the_one_of_the_user_id(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     looked: list[object] = []
     monkeypatch.setattr("mirror.registry.auth.credential_store.os.access", lambda path, mode: looked.append(path))
@@ -310,7 +310,7 @@ def test_without_a_session_the_folder_by_user_id_is_looked_at(monkeypatch: pytes
     assert looked == [Path(f"/run/containers/{os.getuid()}/auth.json")]
 
 
-def test_given_credentials_beat_every_file_for_their_registry_alone(places: dict[str, Path]) -> None:
+def test_given_credentials_take_precedence_for_their_registry_only(places: dict[str, Path]) -> None:
     keyring = CredentialStore(given={"quay.io": ANN})
     assert asyncio.run(keyring.find("quay.io", "a/b")) == ANN
     assert asyncio.run(keyring.find("other.io")) is None
@@ -319,7 +319,7 @@ def test_given_credentials_beat_every_file_for_their_registry_alone(places: dict
 # Changes
 
 
-def test_what_is_written_is_read_and_everything_else_stays() -> None:
+def test_new_entry_is_found_and_other_fields_are_kept() -> None:
     before = {"HttpHeaders": {"X": "1"}, "auths": {"other.io": {"auth": "x", "email": "y"}}, "psFormat": 1.5}
     file = AuthFile(Path("config.json"), before)
     after = file.with_entry("quay.io", ANN)
@@ -329,26 +329,26 @@ def test_what_is_written_is_read_and_everything_else_stays() -> None:
 
 
 @pytest.mark.parametrize("key", ["docker.io", "index.docker.io", "https://index.docker.io/v1/", "registry-1.docker.io"])
-def test_one_registry_has_one_key_afterwards(key: str) -> None:
+def test_new_entry_replaces_all_keys_of_docker_hub(key: str) -> None:
     file = AuthFile(Path("config.json"), {"auths": {key: auth("old"), "docker.io/library": auth("library")}})
     after = file.with_entry("docker.io", ANN).document["auths"]
     assert after == {"docker.io/library": auth("library"), "https://index.docker.io/v1/": auth()}
     assert list(file.without_entry("docker.io").document["auths"]) == ["docker.io/library"]
 
 
-def test_a_file_without_entries_gets_them() -> None:
+def test_entry_is_added_to_a_file_without_auths() -> None:
     documents: list[JsonObject] = [{}, {"auths": None}, {"auths": []}]
     for document in documents:
         assert AuthFile(Path("x"), document).with_entry("quay.io", ANN).document == {"auths": {"quay.io": auth()}}
 
 
-def test_text_that_is_no_unicode_is_written_as_it_came() -> None:
+def test_lone_surrogate_is_written_unchanged() -> None:
     file = AuthFile(Path("x"), json.loads('{"a":"\\ud800"}'))
     assert json.loads(file.to_bytes()) == {"a": "\ud800"}
 
 
 @given(st.text(min_size=1).filter(lambda user: ":" not in user), st.text(min_size=1))
-def test_any_user_and_password_survive_a_file(user: str, password: str) -> None:
+def test_any_user_and_password_are_read_back(user: str, password: str) -> None:
     file = AuthFile(Path("x")).with_entry("quay.io", Credentials(user, password))
     found = asyncio.run(AuthFile(Path("x"), json.loads(file.to_bytes())).find("quay.io"))
     assert found
@@ -358,7 +358,7 @@ def test_any_user_and_password_survive_a_file(user: str, password: str) -> None:
 # Secrets
 
 
-def test_nothing_secret_shows() -> None:
+def test_repr_has_no_secrets() -> None:
     secret = Credentials("ann", "secret", "secret", "secret", "file")
     for text in (
         repr(secret),

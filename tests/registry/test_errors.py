@@ -1,4 +1,4 @@
-"""Whatever aiohttp raises and registries answer becomes a sentence of ours."""
+"""Tests of error messages and hints for errors of aiohttp and error responses of registries."""
 
 import asyncio
 import errno
@@ -36,11 +36,11 @@ TLS = ssl.SSLError(1, "wrong version number")
 
 IT = Request.to("GET", URL("https://registry.example:5000/v2/"))
 
-Case = tuple[Exception, bool, str]  # the error, whether it may pass, what is said of it
+Case = tuple[Exception, bool, str]  # the error, whether it is transient, a part of its message
 
 
 def cases() -> Iterator[Case]:
-    """One error of every class that aiohttp has."""
+    """Yield an error of every class of aiohttp, and errors that aiohttp passes on."""
     yield aiohttp.ClientError("odd"), False, "ClientError"
     yield aiohttp.ClientResponseError(INFO, (), status=400, message="bad"), True, "not valid HTTP"
     yield aiohttp.ContentTypeError(INFO, ()), True, "not valid HTTP"
@@ -77,7 +77,7 @@ def cases() -> Iterator[Case]:
     )
     yield aiohttp.ClientHttpProxyError(INFO, (), status=503, message="Busy"), True, "the proxy answered 503"
     yield ForbiddenAddress("it is private"), False, "Not connecting: it is private"
-    # and what comes through it from below
+    # errors of lower layers
     yield TimeoutError(), True, "stopped answering"
     yield ConnectionResetError(errno.ECONNRESET, "reset"), True, "the connection was cut"
     yield BrokenPipeError(errno.EPIPE, "pipe"), True, "the connection was cut"
@@ -88,11 +88,11 @@ def cases() -> Iterator[Case]:
     yield UnicodeError("label empty or too long"), False, "label"
 
 
-NEWER = {"UploadAbortedError"}  # not in every version of aiohttp that we take
+NEWER = {"UploadAbortedError"}  # not in every supported version of aiohttp
 
 
 @pytest.mark.parametrize(("error", "transient", "says"), list(cases()), ids=lambda value: type(value).__name__)
-def test_every_error_of_the_network_has_words(error: Exception, transient: bool, says: str) -> None:
+def test_every_network_error_has_a_message(error: Exception, transient: bool, says: str) -> None:
     with pytest.raises(TransferError, match=r"\.$") as caught, translate_errors(IT):
         raise error
     assert says in str(caught.value)
@@ -107,13 +107,13 @@ def descendants(of: type[Exception]) -> Iterator[type[Exception]]:
             yield from descendants(child)
 
 
-def test_no_class_of_aiohttp_is_left_out() -> None:
+def test_cases_cover_every_error_class_of_aiohttp() -> None:
     known = {type(error).__name__ for error, _, _ in cases()} | NEWER
     assert {error.__name__ for error in descendants(aiohttp.ClientError)} <= known
 
 
 @pytest.mark.parametrize("name", sorted(NEWER))
-def test_newer_errors_have_words_too(name: str) -> None:
+def test_newer_network_errors_have_a_message(name: str) -> None:
     error = getattr(aiohttp.client_exceptions, name, None)
     if error is None:
         pytest.skip(f"this aiohttp has no {name}")
@@ -132,14 +132,14 @@ def test_newer_errors_have_words_too(name: str) -> None:
         (aiohttp.ClientConnectorError(SECURE, REFUSED), "--plain-http"),
     ],
 )
-def test_what_a_person_can_do_is_said(error: Exception, hint: str) -> None:
+def test_network_errors_have_a_hint(error: Exception, hint: str) -> None:
     with pytest.raises(TransferError) as caught, translate_errors(IT):
         raise error
     assert hint in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("wrapper", [aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionResetError])
-def test_our_own_error_comes_out_of_a_body_that_was_being_sent(wrapper: type[Exception]) -> None:
+def test_own_error_in_a_request_body_is_unwrapped(wrapper: type[Exception]) -> None:
     own = DigestMismatch("It", want="a", got="b")
 
     def send() -> None:
@@ -155,14 +155,14 @@ def test_our_own_error_comes_out_of_a_body_that_was_being_sent(wrapper: type[Exc
     assert caught.value is own
 
 
-def test_our_own_errors_and_bugs_pass_as_they_are() -> None:
+def test_own_errors_and_bugs_are_not_translated() -> None:
     for error in (StorageError("full"), ZeroDivisionError("a bug")):
         with pytest.raises(type(error)) as caught, translate_errors(IT):
             raise error
         assert caught.value is error
 
 
-# Answers
+# Error responses
 
 
 def answer(status: int, body: bytes = b"", reason: str = "Reason", **headers: str) -> aiohttp.ClientResponse:
@@ -184,18 +184,18 @@ def refused(status: int, body: bytes = b"", **headers: str) -> TransferError:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_what_may_pass_is_transient(status: int) -> None:
+def test_temporary_statuses_are_transient(status: int) -> None:
     assert refused(status).transient
 
 
 @pytest.mark.parametrize("status", [300, 304, 400, 401, 403, 404, 405, 409, 410, 413, 416, 418, 501, 505, 999])
-def test_what_stays_is_not(status: int) -> None:
+def test_other_statuses_are_not_transient(status: int) -> None:
     assert not refused(status).transient
     assert refused(status).status == status
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_who_is_not_let_in_is_told_about_credentials(status: int) -> None:
+def test_hint_of_401_and_403_is_to_log_in(status: int) -> None:
     error = refused(status)
     assert isinstance(error, Unauthorized)
     assert "mirror login" in (error.hint or "")
@@ -227,15 +227,15 @@ def errors_of(*some: object) -> bytes:
         (b"\xff\xfe", "Reason."),
     ],
 )
-def test_what_a_registry_says_is_quoted_if_it_is_in_its_form(body: bytes, said: str) -> None:
+def test_only_well_formed_errors_of_a_registry_are_quoted(body: bytes, said: str) -> None:
     assert str(refused(400, body)).endswith(said)
 
 
-def test_a_long_speech_is_cut() -> None:
+def test_long_message_is_truncated() -> None:
     assert len(str(refused(400, errors_of({"code": "A", "message": "x" * 50_000})))) < 700
 
 
-def test_a_signed_query_does_not_show() -> None:
+def test_query_of_the_url_is_not_shown() -> None:
     assert "secret" not in str(refused(500))
     assert "registry.example:5000 answered 500 Reason" in str(refused(500))
 
@@ -243,7 +243,7 @@ def test_a_signed_query_does_not_show() -> None:
 @pytest.mark.slow
 @given(json_values.map(lambda value: json.dumps({"errors": value}).encode()) | st.binary())
 @THOROUGH
-def test_any_body_of_an_error_is_an_error(body: bytes) -> None:
+def test_any_error_body_can_be_read(body: bytes) -> None:
     assert refused(400, body).status == 400
 
 
@@ -255,7 +255,7 @@ def test_retry_after_is_seconds_or_a_date(text: str, seconds: float) -> None:
     assert refused(429, Retry_After=text).retry_after == seconds
 
 
-def test_a_date_to_come_is_so_many_seconds_away() -> None:
+def test_future_retry_after_date_is_converted_to_seconds() -> None:
     found = refused(503, Retry_After="Wed, 21 Oct 2099 07:28:00 GMT").retry_after
     assert found
     assert found > 1_000_000
@@ -280,37 +280,37 @@ def test_a_date_to_come_is_so_many_seconds_away() -> None:
         "Wed, 21 Oct 2015 07:28:00 -0000",
     ],
 )
-def test_retry_after_that_is_nonsense_is_ignored(text: str) -> None:
+def test_invalid_retry_after_is_ignored(text: str) -> None:
     assert refused(429, Retry_After=text).retry_after is None
 
 
 @pytest.mark.slow
 @given(nasty_text | st.text("0123456789 :,+-GMTWedOct", max_size=40))
 @THOROUGH
-def test_any_retry_after_is_a_pause_or_none(text: str) -> None:
+def test_any_retry_after_can_be_parsed(text: str) -> None:
     found = refused(429, Retry_After=text).retry_after
     assert found is None or found >= 0
 
 
-def test_a_long_number_is_a_long_pause() -> None:
+def test_huge_retry_after_is_capped() -> None:
     assert refused(429, Retry_After="9" * 5000).retry_after == 999_999_999.0
 
 
-def test_a_url_is_shown_without_what_is_nobodys_business() -> None:
+def test_redact_removes_credentials_and_query() -> None:
     assert redact(URL("https://u:p@host:1/a%2Fb?X-Signature=s", encoded=True)) == "https://host:1/a%2Fb"
 
 
-def test_a_token_that_a_registry_repeats_does_not_show() -> None:
+def test_token_in_an_error_response_is_redacted() -> None:
     body = b'{"errors": [{"code": "DENIED", "message": "abc.def is no good"}]}'
     assert ": DENIED [redacted] is no good." in str(refused(403, body))
 
 
-def test_signatures_of_addresses_that_a_registry_repeats_do_not_show() -> None:
+def test_query_of_a_url_in_an_error_response_is_redacted() -> None:
     body = b'{"errors": [{"code": "GONE", "message": "see https://cdn.example/x?sig=abc&y=z, now"}]}'
     assert "see https://cdn.example/x?[redacted] now." in str(refused(410, body))
 
 
-def test_the_refusal_of_a_proxy_is_not_taken_for_the_registrys() -> None:
+def test_407_is_reported_as_a_response_of_the_proxy() -> None:
     error = refused(407)
     assert "the proxy answered 407" in str(error)
     assert "HTTPS_PROXY" in (error.hint or "")
@@ -325,8 +325,8 @@ def test_the_refusal_of_a_proxy_is_not_taken_for_the_registrys() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_however_a_server_hangs_up_it_may_want_a_certificate(error: Exception) -> None:
-    """Which of them it is depends on who is faster."""
+def test_hint_of_a_closed_tls_connection_mentions_client_certificates(error: Exception) -> None:
+    """The error depends on whether the client or the server is faster."""
     for scheme, hinted in (("https", True), ("http", False)):
         request = Request.to("GET", URL(f"{scheme}://registry.internal/v2/"))
         with pytest.raises(TransferError) as caught, translate_errors(request):
@@ -334,7 +334,7 @@ def test_however_a_server_hangs_up_it_may_want_a_certificate(error: Exception) -
         assert ("client certificate" in (caught.value.hint or "")) is hinted
 
 
-# Certificates, names and hints in words
+# Certificates, host names and subjects of requests
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_however_a_server_hangs_up_it_may_want_a_certificate(error: Exception) -
         (79, "cannot be verified: invalid CA certificate"),
     ],
 )
-def test_what_is_wrong_with_a_certificate_is_said_in_words(code: int, said: str) -> None:
+def test_message_explains_the_certificate_error(code: int, said: str) -> None:
     cause = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed (_ssl.c:1006)")
     cause.verify_code, cause.verify_message = code, "invalid CA certificate"
     with pytest.raises(TransferError) as caught, translate_errors(IT):
@@ -368,14 +368,14 @@ def test_what_is_wrong_with_a_certificate_is_said_in_words(code: int, said: str)
         (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "temporary failure in name"),
     ],
 )
-def test_a_name_that_cannot_be_resolved_may_be_the_lack_of_a_network(error: OSError, said: str) -> None:
+def test_hint_of_an_unresolved_name_mentions_the_network(error: OSError, said: str) -> None:
     with pytest.raises(TransferError) as caught, translate_errors(IT):
         raise aiohttp.ClientConnectorDNSError(KEY, error)
     assert str(caught.value).startswith(f"Cannot connect to registry.example:5000: {said}")
     assert caught.value.hint == "There is no such host, or no network."
 
 
-def test_the_method_and_the_url_are_in_the_log_and_not_in_the_sentence(caplog: pytest.LogCaptureFixture) -> None:
+def test_method_and_url_are_logged_but_not_in_the_message(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "mirror")
     with pytest.raises(TransferError) as caught, translate_errors(IT):
         raise aiohttp.ClientConnectorError(KEY, REFUSED)
@@ -397,18 +397,18 @@ def test_the_method_and_the_url_are_in_the_log_and_not_in_the_sentence(caplog: p
         ("_catalog", ""),
     ],
 )
-def test_what_was_asked_for_is_said_in_the_words_of_the_specification(path: str, subject: str) -> None:
+def test_subject_of_a_request_uses_terms_of_the_specification(path: str, subject: str) -> None:
     assert Request.to("GET", URL(f"https://registry.example/v2/{path}")).subject == subject
 
 
-def test_what_was_asked_for_is_part_of_a_refusal() -> None:
+def test_subject_of_the_request_is_in_the_message() -> None:
     request = Request.to("GET", URL("https://registry.example:5000/v2/a/blobs/sha256:12"))
     body = errors_of({"code": "BLOB_UNKNOWN", "message": "blob unknown"})
     error = asyncio.run(response_error(request, answer(404, body), "registry.example:5000"))
     assert str(error) == ("registry.example:5000 answered 404 Reason (blob sha256:12 in a): BLOB_UNKNOWN blob unknown.")
 
 
-def test_too_many_requests_are_a_reason_to_log_in() -> None:
+def test_hint_of_429_is_to_wait_or_log_in() -> None:
     page = b"<html>slow down</html>"
     assert refused(429, page).hint == "Too many requests. Wait, or log in for a higher limit: mirror login r.example"
 
@@ -421,7 +421,7 @@ def test_too_many_requests_are_a_reason_to_log_in() -> None:
         b"<html>Reason: You're speaking plain HTTP to an SSL-enabled server port.</html>",
     ],
 )
-def test_a_server_that_wants_tls_is_told_from_other_bad_requests(body: bytes) -> None:
+def test_400_for_plain_http_at_a_tls_port_has_its_own_hint(body: bytes) -> None:
     plain = answer(400, body)
     plain.url = URL("http://registry.example:5000/v2/")
     error = asyncio.run(response_error(Request.of(plain), plain, "registry.example:5000"))
@@ -430,7 +430,7 @@ def test_a_server_that_wants_tls_is_told_from_other_bad_requests(body: bytes) ->
 
 
 @pytest.mark.parametrize(("scheme", "said"), [("Basic", "Wrong user name or password"), ("Bearer", "not logged in")])
-def test_who_gave_credentials_is_not_told_to_give_some(scheme: str, said: str) -> None:
+def test_hint_of_401_depends_on_the_authorization_that_was_sent(scheme: str, said: str) -> None:
     given = answer(401)
     given.request_info.headers["Authorization"] = f"{scheme} abc"  # type: ignore[index]
     error = asyncio.run(response_error(IT, given, "r.example"))

@@ -1,4 +1,4 @@
-"""Lists in pages: what a `Link` header says, and how much a registry can make us read."""
+"""Tests of lists in pages: `Link` headers, and limits of pages, tags and bytes."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ def registry() -> Iterator[EmbeddedRegistry]:
 
 
 class Endless(Action):
-    """Page after page, each with a link to another one."""
+    """Answers with endless pages, each with a link to the next."""
 
     def on_call(self, call: Call) -> Answer:
         number = int(call.param("last") or 0) + 1
@@ -68,33 +68,33 @@ def test_link_headers_are_parsed(header: str, found: list[tuple[str, set[str]]])
     assert parse_links([header]) == [(target, frozenset(relations)) for target, relations in found]
 
 
-def test_a_link_that_makes_no_sense_spoils_no_other_header() -> None:
+def test_invalid_link_header_does_not_affect_another_one() -> None:
     assert parse_links(["<<<", "<a>; rel=next"]) == [("a", frozenset({"next"}))]
 
 
 @pytest.mark.slow
 @given(st.lists(nasty_text | st.text('<>;,="\\ rel next', max_size=60), max_size=3))
 @THOROUGH
-def test_no_link_header_is_too_strange(headers: list[str]) -> None:
+def test_any_link_header_can_be_parsed(headers: list[str]) -> None:
     assert all("<" not in target or ">" not in target for target, _ in parse_links(headers))
 
 
 @pytest.mark.parametrize("evil", ["<a>" + ";" * 9999, '<a>;x="' + "\\" * 9999, "<" * 9999, "<a>;" + " " * 9999 + "!"])
-def test_long_link_headers_cost_no_more_than_their_length(evil: str) -> None:
+def test_long_hostile_link_header_is_parsed_quickly(evil: str) -> None:
     assert len(parse_links([evil])) <= 1
 
 
-# Caps
+# Limits
 
 
-def test_endless_pages_end(registry: EmbeddedRegistry) -> None:
+def test_too_many_pages_are_refused(registry: EmbeddedRegistry) -> None:
     registry.fault(Fault(path="/tags/list", times=None, action=Endless()))
     with pytest.raises(InvalidContent, match="more than 5 pages"):
         tags_of(registry, max_pages=5)
     assert registry.count("GET", "/tags/list") == 5
 
 
-def test_more_names_than_there_can_be_are_refused(registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_tags_are_refused(registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "MAX_TAGS", 3)
     registry.fault(Fault(path="/tags/list", times=None, action=Endless()))
     with pytest.raises(InvalidContent, match="more than 3 tags"):
@@ -102,21 +102,21 @@ def test_more_names_than_there_can_be_are_refused(registry: EmbeddedRegistry, mo
     assert registry.count("GET", "/tags/list") == 4
 
 
-def test_more_bytes_than_there_can_be_are_refused(registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_bytes_are_refused(registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "MAX_BYTES", 100)
     registry.fault(Fault(path="/tags/list", times=None, action=Endless()))
     with pytest.raises(InvalidContent, match="more than 100 bytes"):
         tags_of(registry)
 
 
-def test_one_page_with_everything_is_taken(registry: EmbeddedRegistry) -> None:
-    everything = [f"v{number}" for number in range(20_000)]  # distribution 2 does not know pages
+def test_single_page_with_all_tags_is_accepted(registry: EmbeddedRegistry) -> None:
+    everything = [f"v{number}" for number in range(20_000)]  # distribution 2 has no pages
     body = json.dumps({"name": "a", "tags": [*everything, *everything]}).encode()
     registry.fault(Fault(path="/tags/list", action=Status(200, body=body)))
     assert tags_of(registry) == everything
 
 
-def test_a_web_page_in_place_of_tags_is_called_one(registry: EmbeddedRegistry) -> None:
+def test_web_page_in_place_of_tags_is_reported(registry: EmbeddedRegistry) -> None:
     page = Status(200, body=b"\n<html>Log in", content_type="text/html")
     registry.fault(Fault(path="/tags/list", times=None, action=page))
     with pytest.raises(InvalidContent, match="is a web page") as caught:

@@ -1,4 +1,4 @@
-"""Mirrors: who is asked, in which order, for what; what is remembered of a failure; and `registries.conf`."""
+"""Tests of registry mirrors: their order, failures, wrong content, tags, and `registries.conf`."""
 
 import ast
 import asyncio
@@ -44,7 +44,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def three() -> Iterator[list[EmbeddedRegistry]]:
-    """The registry itself, and two mirrors of it."""
+    """Yield a registry and two mirrors of it."""
     with serving(EmbeddedRegistry()) as origin, serving(EmbeddedRegistry()) as one, serving(EmbeddedRegistry()) as two:
         for registry in (origin, one, two):
             registry.put_blob("a", DATA)
@@ -53,7 +53,7 @@ def three() -> Iterator[list[EmbeddedRegistry]]:
 
 
 class Pulling:
-    """A source with mirrors, and what it notes."""
+    """A source with mirrors, and its warnings."""
 
     def __init__(self, three: list[EmbeddedRegistry], **settings: object) -> None:
         hosts = [registry.host for registry in three[1:]]
@@ -63,7 +63,7 @@ class Pulling:
         self.notes: list[str] = []
 
     def run(self, *names: str, retry: RetryPolicy = SOON) -> list[object]:
-        """Resolve a name, or fetch the blob where it is empty."""
+        """Resolve each name in turn; for an empty name, fetch the blob."""
         return asyncio.run(self._run(names, retry))
 
     async def _run(self, names: tuple[str, ...], retry: RetryPolicy) -> list[object]:
@@ -82,22 +82,22 @@ class Pulling:
             return found
 
 
-def asked(three: list[EmbeddedRegistry], path: str = "") -> list[int]:
+def request_counts(three: list[EmbeddedRegistry], path: str = "") -> list[int]:
     return [registry.count("GET", path) for registry in three]
 
 
 # Order
 
 
-def test_mirrors_are_asked_in_order_and_then_the_registry_itself(three: list[EmbeddedRegistry]) -> None:
+def test_mirrors_are_tried_in_order_before_the_registry(three: list[EmbeddedRegistry]) -> None:
     assert Pulling(three).run("") == [DATA]
-    assert asked(three) == [0, 1, 0]
+    assert request_counts(three) == [0, 1, 0]
     three[1].fault(Fault(times=None, action=Status(404)))
     assert Pulling(three).run("") == [DATA]
-    assert asked(three) == [0, 2, 1]
+    assert request_counts(three) == [0, 2, 1]
     three[2].fault(Fault(times=None, action=Status(404)))
     assert Pulling(three).run("") == [DATA]
-    assert asked(three) == [1, 3, 2]
+    assert request_counts(three) == [1, 3, 2]
 
 
 @pytest.mark.slow
@@ -105,17 +105,17 @@ def test_mirrors_are_asked_in_order_and_then_the_registry_itself(three: list[Emb
     "fault",
     [Status(404), Status(500), Status(401), Status(403), Status(429), Cut(None), Cut(0), Status(200, body=b"<html>")],
 )
-def test_who_fails_is_passed_over_and_named(three: list[EmbeddedRegistry], fault: Status | Cut) -> None:
+def test_failed_mirror_is_skipped_with_a_warning(three: list[EmbeddedRegistry], fault: Status | Cut) -> None:
     three[1].fault(Fault(times=None, action=fault))
     pulling = Pulling(three)
     found = pulling.run("v1", "", retry=RetryPolicy(0) if isinstance(fault, Status) else SOON)
     assert [getattr(found[0], "digest", None), found[1]] == [IMAGE.root, DATA]
     assert len(pulling.notes) in (1, 2)
     assert all(note.startswith(f"The mirror {three[1].host}/a was skipped: ") for note in pulling.notes)
-    assert asked([three[0]]) == [0]
+    assert request_counts([three[0]]) == [0]
 
 
-def test_who_does_not_answer_is_asked_last_for_a_while(
+def test_mirror_without_response_is_tried_last_for_a_while(
     three: list[EmbeddedRegistry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three[1].fault(Fault(times=None, action=Cut(None)))
@@ -127,49 +127,49 @@ def test_who_does_not_answer_is_asked_last_for_a_while(
     monkeypatch.setattr(mirrored, "_COOLDOWN", 0.0)
     Pulling(three).run("v1", "")
     assert three[1].count("GET") > 2 * tried
-    assert asked([three[0]]) == [0]
+    assert request_counts([three[0]]) == [0]
 
 
-def test_an_unreachable_registry_does_not_matter_while_a_mirror_has_it(three: list[EmbeddedRegistry]) -> None:
-    """Behind an air gap there is nothing but the mirror, and it may hiccup."""
+def test_failing_registry_does_not_matter_if_a_mirror_has_the_blob(three: list[EmbeddedRegistry]) -> None:
+    """Behind an air gap only the mirror can be reached, and it may fail once."""
     three[0].fault(Fault(times=None, action=Status(403)))
     three[1].fault(Fault(times=1, action=Status(503)))
     three[2].fault(Fault(times=None, action=Status(404)))
     assert Pulling(three).run("") == [DATA]
 
 
-def test_where_nobody_has_it_the_registrys_own_word_counts_and_all_are_named(three: list[EmbeddedRegistry]) -> None:
+def test_missing_image_is_an_error_of_the_registry_that_names_all_mirrors(three: list[EmbeddedRegistry]) -> None:
     with pytest.raises(NotFound, match=f"There is no image {three[0].host}/a:v2") as caught:
         Pulling(three).run("v2")
     for registry in three[1:]:
         assert f"Mirror {registry.host}/a: There is no image" in (caught.value.hint or "")
 
 
-# Lies
+# Wrong content
 
 
 @pytest.mark.parametrize("lie", [Flip(0), Extend(b"x"), Truncate(1)])
-def test_wrong_bytes_of_a_mirror_are_thrown_away_and_the_next_is_asked(
+def test_wrong_content_of_a_mirror_is_fetched_again_from_the_next(
     three: list[EmbeddedRegistry], lie: Flip | Extend | Truncate
 ) -> None:
     three[1].fault(Fault(path="/blobs/", times=None, action=lie))
     pulling = Pulling(three)
     assert pulling.run("", "") == [DATA, DATA]
-    assert asked(three, "/blobs/") == [0, 1, 2]
+    assert request_counts(three, "/blobs/") == [0, 1, 2]
     assert len(pulling.notes) == 1
     assert f"The mirror {three[1].host}/a was skipped: {NODE.digest} from {three[1].host}/a" in pulling.notes[0]
 
 
-def test_each_lie_is_named_once(three: list[EmbeddedRegistry]) -> None:
+def test_wrong_content_of_each_mirror_is_reported_once(three: list[EmbeddedRegistry]) -> None:
     for registry in three[1:]:
         registry.fault(Fault(path="/blobs/", times=None, action=Flip(0)))
     pulling = Pulling(three)
     assert pulling.run("", "") == [DATA, DATA]
-    assert asked(three, "/blobs/") == [2, 1, 1]
+    assert request_counts(three, "/blobs/") == [2, 1, 1]
     assert len(pulling.notes) == 2
 
 
-def test_without_retries_a_lie_is_wrong_content(three: list[EmbeddedRegistry]) -> None:
+def test_wrong_content_of_a_mirror_is_an_error_without_retries(three: list[EmbeddedRegistry]) -> None:
     three[1].fault(Fault(path="/blobs/", times=None, action=Flip(0)))
     with pytest.raises(StaleMirror) as caught:
         Pulling(three).run("", retry=RetryPolicy(0))
@@ -177,7 +177,7 @@ def test_without_retries_a_lie_is_wrong_content(three: list[EmbeddedRegistry]) -
 
 
 async def resume(source: Source) -> None:
-    """Fetch the rest of what begins wrong."""
+    """Fetch the rest of a blob whose first bytes are wrong."""
     async with source.open_blob(NODE, 10) as body:
         assert body.start == 10
         check = stream.Verifier(NODE)
@@ -187,8 +187,8 @@ async def resume(source: Source) -> None:
         check.finish("it")
 
 
-def test_what_follows_a_strangers_beginning_proves_nothing_about_a_mirror(three: list[EmbeddedRegistry]) -> None:
-    """A partial of an earlier run may be what is wrong."""
+def test_mirror_is_not_skipped_if_the_resumed_part_may_be_wrong(three: list[EmbeddedRegistry]) -> None:
+    """The first bytes are from an earlier run, and may be the wrong ones."""
 
     async def run() -> None:
         async with Client(Pulling(three).options) as client:
@@ -199,10 +199,10 @@ def test_what_follows_a_strangers_beginning_proves_nothing_about_a_mirror(three:
                 assert await stream.read(body, NODE) == DATA
 
     asyncio.run(run())
-    assert asked(three) == [0, 2, 0]
+    assert request_counts(three) == [0, 2, 0]
 
 
-def test_a_pinned_digest_is_compared_whoever_answers(three: list[EmbeddedRegistry]) -> None:
+def test_pinned_digest_is_checked_for_mirrors_too(three: list[EmbeddedRegistry]) -> None:
     """GHSA-qv35-3gw6-8q4j."""
     three[1].fault(Fault(path="/manifests/", times=None, action=Status(200, body=OTHER.data)))
     pulling = Pulling(three)
@@ -214,22 +214,22 @@ def test_a_pinned_digest_is_compared_whoever_answers(three: list[EmbeddedRegistr
 # Tags
 
 
-def test_of_a_tag_a_mirror_may_have_an_old_idea(three: list[EmbeddedRegistry]) -> None:
-    """The default, as everywhere; what is named by a digest cannot be old."""
+def test_tag_of_a_mirror_may_be_out_of_date(three: list[EmbeddedRegistry]) -> None:
+    """The default, as in other tools."""
     OTHER.publish(three[0], "a", "v1")
     assert getattr(Pulling(three).run("v1")[0], "digest", None) == IMAGE.root
-    assert asked(three) == [0, 1, 0]
+    assert request_counts(three) == [0, 1, 0]
 
 
-def test_tags_may_be_the_registrys_alone(three: list[EmbeddedRegistry]) -> None:
+def test_mirror_tags_false_resolves_tags_at_the_registry(three: list[EmbeddedRegistry]) -> None:
     OTHER.publish(three[0], "a", "v1")
     found = Pulling(three, mirror_tags=False).run("v1", "")
     assert getattr(found[0], "digest", None) == OTHER.root
-    assert asked(three, "/manifests/") == [1, 0, 0]
-    assert asked(three, "/blobs/") == [0, 1, 0]
+    assert request_counts(three, "/manifests/") == [1, 0, 0]
+    assert request_counts(three, "/blobs/") == [0, 1, 0]
 
 
-# mirror.toml and registries.conf: where a name leads
+# Endpoints from mirror.toml and registries.conf
 
 
 def conf(home: Path, text: str, name: str = ".config/containers/registries.conf") -> Path:
@@ -249,11 +249,11 @@ def shown(endpoint: Endpoint) -> str:
     return " ".join([f"{endpoint.registry}/{endpoint.repository}", *(mark for mark, on in marks.items() if on)])
 
 
-def test_without_settings_a_name_leads_to_itself() -> None:
+def test_name_without_settings_has_only_its_own_endpoint() -> None:
     assert places("redis") == ["docker.io/library/redis"]
 
 
-def test_mirrors_of_a_host_stand_before_its_repositories() -> None:
+def test_mirror_of_a_host_is_a_prefix_of_its_repositories() -> None:
     hosts = {"docker.io": HostSettings(mirrors=("mirror.internal:5000/hub", "[::1]:5000"), mirror_tags=False)}
     assert places("redis", RegistryOptions(hosts=hosts)) == [
         "mirror.internal:5000/hub/library/redis no tags",
@@ -332,13 +332,13 @@ blocked = true
         ("deep.wild.com/z", ["deep.wild.com/z insecure"]),
     ],
 )
-def test_registries_conf_means_what_its_manual_says(home: Path, name: str, found: list[str]) -> None:
-    """containers-registries.conf(5), with its own example."""
+def test_registries_conf_follows_its_manual(home: Path, name: str, found: list[str]) -> None:
+    """The example of containers-registries.conf(5), and more."""
     conf(home, EXAMPLE)
     assert places(name) == found
 
 
-def test_what_is_blocked_is_neither_pulled_nor_pushed(home: Path) -> None:
+def test_blocked_registry_is_refused_for_pull_and_push(home: Path) -> None:
     path = conf(home, EXAMPLE)
     for ask in (lambda reference, rules: source_endpoints(reference, RegistryOptions(), rules), target_endpoint):
         with pytest.raises(UsageError, match=r"evil\.com/a is blocked by") as caught:
@@ -346,8 +346,8 @@ def test_what_is_blocked_is_neither_pulled_nor_pushed(home: Path) -> None:
         assert str(path) in str(caught.value)
 
 
-def test_a_push_goes_to_the_registry_itself(home: Path) -> None:
-    """Mirrors and locations are for reading, in podman too."""
+def test_push_ignores_mirrors_and_locations(home: Path) -> None:
+    """Mirrors and locations are for reading only, as in podman."""
     conf(home, EXAMPLE)
     assert shown(target_endpoint(Reference.parse("example.com/foo/a"), RegistriesConf.load())) == "example.com/foo/a"
     assert shown(target_endpoint(Reference.parse("x.wild.com/a"), RegistriesConf.load())) == "x.wild.com/a insecure"
@@ -360,8 +360,8 @@ def test_mirrors_of_mirror_toml_replace_those_of_registries_conf(home: Path) -> 
 
 
 @pytest.mark.slow
-def test_repositories_are_opened_in_one_place_only() -> None:
-    """Whoever opens one past `open_source` and `open_target` would miss the mirrors, and what is blocked."""
+def test_repositories_are_opened_by_open_source_and_open_target_only() -> None:
+    """Other code that opens a repository would ignore mirrors and blocked registries."""
     package = Path(mirror.__file__).parent
     others = [path for path in package.rglob("*.py") if not path.is_relative_to(package / "registry")]
     users = [path for path in others if "from mirror.registry import" in path.read_text()]
@@ -372,7 +372,7 @@ def test_repositories_are_opened_in_one_place_only() -> None:
         assert not names & {"Repository", "Registry", "registry"}, path
 
 
-# Which files
+# Files
 
 
 def one(location: str) -> str:
@@ -397,7 +397,7 @@ USER, SYSTEM = ".config/containers/registries.conf", "etc/registries.conf"
         ({"named.conf": "named.com", f"{SYSTEM}.d/1.conf": "dropped.com"}, "dropped.com"),
     ],
 )
-def test_files_are_read_from_where_podman_reads_them(
+def test_files_have_the_locations_and_the_order_of_podman(
     home: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], winner: str
 ) -> None:
     """containers-registries.conf.d(5)."""
@@ -408,13 +408,13 @@ def test_files_are_read_from_where_podman_reads_them(
     assert places("a.com/x") == [f"{winner}/x"]
 
 
-def test_a_named_file_has_to_be_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_file_of_the_environment_variable_is_an_error(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(home / "missing.conf"))
     with pytest.raises(ConfigError, match=r"missing\.conf cannot be read"):
         RegistriesConf.load()
 
 
-def test_within_a_file_the_first_table_counts(home: Path) -> None:
+def test_first_table_with_a_prefix_is_used(home: Path) -> None:
     conf(home, one("first.com") + "\n" + one("second.com"))
     assert places("a.com/x") == ["first.com/x"]
 
@@ -442,7 +442,7 @@ def test_within_a_file_the_first_table_counts(home: Path) -> None:
         ('[registries.insecure]\nregistries = ["a.com"]', "version 1 of its format"),
     ],
 )
-def test_a_broken_file_is_named(home: Path, text: str, match: str) -> None:
+def test_error_names_the_invalid_file(home: Path, text: str, match: str) -> None:
     path = conf(home, text)
     with pytest.raises(ConfigError, match=match) as caught:
         RegistriesConf.load()
@@ -458,8 +458,8 @@ def test_a_broken_file_is_named(home: Path, text: str, match: str) -> None:
         "",
     ],
 )
-def test_what_is_not_about_registries_is_not_used(home: Path, text: str) -> None:
-    """Short names mean what they mean to docker; version 1 with nothing but a search list is what old systems have."""
+def test_other_settings_of_registries_conf_are_ignored(home: Path, text: str) -> None:
+    """Short names follow docker's rules; old systems have a version 1 file with only a search list."""
     conf(home, text)
     assert places("x") == ["docker.io/library/x"]
 
@@ -471,7 +471,7 @@ def test_what_is_not_about_registries_is_not_used(home: Path, text: str) -> None
         ('[[registry]]\nlocation = "a.com"\nproxy = "http://p:1"', "a.com/x", "sets a proxy for"),
     ],
 )
-def test_what_cannot_be_done_is_said_where_it_matters(home: Path, text: str, name: str, match: str) -> None:
+def test_unsupported_setting_is_an_error_for_its_registry_only(home: Path, text: str, name: str, match: str) -> None:
     conf(home, text)
     with pytest.raises(ConfigError, match=match):
         places(name)
@@ -480,7 +480,7 @@ def test_what_cannot_be_done_is_said_where_it_matters(home: Path, text: str, nam
 
 @given(nasty_text)
 @QUICK
-def test_no_file_is_a_traceback(text: str) -> None:
+def test_any_file_is_read_or_refused(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         path = Path.home() / "nasty.conf"
         path.write_text(f"[[registry]]\nprefix = '''{text}'''\nlocation = '''{text}'''", errors="replace")
@@ -495,7 +495,7 @@ def test_no_file_is_a_traceback(text: str) -> None:
 
 
 @pytest.mark.slow
-def test_an_insecure_location_may_do_without_tls_and_its_neighbours_may_not(home: Path) -> None:
+def test_insecure_applies_only_to_its_location(home: Path) -> None:
     with serving(EmbeddedRegistry(address="127.0.0.1")) as registry:
         port = registry.host.partition(":")[2]
         registry.put_blob("open", DATA)

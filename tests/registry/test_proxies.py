@@ -1,4 +1,4 @@
-"""HTTP_PROXY, HTTPS_PROXY and NO_PROXY, as curl and Go understand them."""
+"""Tests of HTTP_PROXY, HTTPS_PROXY and NO_PROXY, which mean the same as for curl and Go."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ PLAIN, SECURE = "http://registry.example:5000/v2/", "https://registry.example/v2
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No proxy but those that a test sets."""
+    """Remove all proxies from the environment."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name == "REQUEST_METHOD":
             monkeypatch.delenv(name)
@@ -54,7 +54,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"ALL_PROXY": PROXY}, PLAIN, False),
     ],
 )
-def test_the_environment_says_which_proxy_is_used(
+def test_environment_selects_the_proxy(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str, used: bool
 ) -> None:
     for name, text in variables.items():
@@ -62,7 +62,7 @@ def test_the_environment_says_which_proxy_is_used(
     assert proxy_for(URL(url)) == (URL(PROXY) if used else None)
 
 
-def test_credentials_of_a_proxy_stay_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_url_keeps_its_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://ann:secret@proxy.example:3128")
     assert proxy_for(URL(PLAIN)) == URL("http://ann:secret@proxy.example:3128")
 
@@ -75,9 +75,7 @@ async def ask(host: str = "registry.invalid:80") -> None:
 @pytest.mark.parametrize(
     "proxy", ["://", "http://[::1", "http://u:hidden@127.0.0.1:99999", "ftp://hidden:1", "http://", "u:hidden@"]
 )
-def test_an_address_of_no_proxy_is_a_clean_error_that_does_not_show_it(
-    monkeypatch: pytest.MonkeyPatch, proxy: str
-) -> None:
+def test_invalid_proxy_url_is_an_error_that_does_not_show_it(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy)
     with pytest.raises(ConfigError, match="HTTP_PROXY is not a valid proxy URL") as caught:
         asyncio.run(ask())
@@ -85,7 +83,7 @@ def test_an_address_of_no_proxy_is_a_clean_error_that_does_not_show_it(
 
 
 @pytest.mark.parametrize("scheme", ["socks4", "socks5", "socks5h"])
-def test_a_socks_proxy_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+def test_socks_proxy_is_refused(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     monkeypatch.setenv("http_proxy", f"{scheme}://ann:hidden@127.0.0.1:1")
     with pytest.raises(ConfigError, match=f"SOCKS proxy .{scheme}.") as caught:
         asyncio.run(ask())
@@ -93,7 +91,7 @@ def test_a_socks_proxy_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, sche
 
 
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "127.0.0.1:1", "ann:hidden@127.0.0.1:1"])
-def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+def test_error_names_the_unreachable_proxy(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy)
     with pytest.raises(TransferError, match=r"Cannot connect to the proxy 127\.0\.0\.1:1") as caught:
         asyncio.run(ask())
@@ -134,7 +132,7 @@ def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, pro
         ("10.0.0.0/99, [::, http://registry.example", "registry.example", False),
     ],
 )
-def test_no_proxy_means_what_it_means_in_go(
+def test_no_proxy_has_the_same_meaning_as_in_go(
     monkeypatch: pytest.MonkeyPatch, no_proxy: str, host: str, straight: bool
 ) -> None:
     """golang.org/x/net/http/httpproxy: `Config.NoProxy`."""
@@ -145,7 +143,7 @@ def test_no_proxy_means_what_it_means_in_go(
 
 @given(nasty_text, nasty_text)
 @QUICK
-def test_no_environment_is_a_traceback(proxy: str, no_proxy: str) -> None:
+def test_any_environment_is_used_or_refused(proxy: str, no_proxy: str) -> None:
     clean = [text.encode("utf-8", "replace").decode().replace("\0", "") for text in (proxy, no_proxy)]
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -156,13 +154,13 @@ def test_no_environment_is_a_traceback(proxy: str, no_proxy: str) -> None:
         proxy_for(URL(PLAIN))
 
 
-def test_upper_case_beats_lower_case(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upper_case_variable_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://lower.example:1")
     monkeypatch.setenv("HTTP_PROXY", PROXY)
     assert proxy_for(URL(PLAIN)) == URL(PROXY)
 
 
-def test_a_cgi_script_takes_no_proxy_from_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_http_proxy_is_ignored_in_a_cgi_script(monkeypatch: pytest.MonkeyPatch) -> None:
     """CVE-2016-5388."""
     monkeypatch.setenv("REQUEST_METHOD", "GET")
     monkeypatch.setenv("HTTP_PROXY", PROXY)
@@ -170,8 +168,8 @@ def test_a_cgi_script_takes_no_proxy_from_its_client(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "167772161", "10.1", "0x0a000001", "[fd12::1]", "169.254.169.254"])
-def test_through_a_proxy_addresses_are_checked_too(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    """The proxy looks names up, so nothing is known of them; but nobody has to look these up."""
+def test_addresses_in_redirects_are_checked_behind_a_proxy_too(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Names are resolved by the proxy, but addresses are known before."""
     with serving(EmbeddedRegistry()) as registry, proxying({"registry.example:5000": registry.host}) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         registry.fault(Fault(times=None, action=Redirect(f"http://{host}:5000/v2/")))
@@ -180,7 +178,7 @@ def test_through_a_proxy_addresses_are_checked_too(monkeypatch: pytest.MonkeyPat
     assert proxy.asked == ["GET registry.example:5000"]
 
 
-def test_a_private_registry_behind_a_proxy_may_send_us_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_registry_behind_a_proxy_may_redirect_to_a_private_address(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(EmbeddedRegistry()) as registry:
         hosts = {"10.0.0.1:5000": registry.host, "10.0.0.2:5000": registry.host}
         with proxying(hosts) as proxy:
@@ -191,7 +189,7 @@ def test_a_private_registry_behind_a_proxy_may_send_us_to_another(monkeypatch: p
     assert proxy.asked == ["GET 10.0.0.1:5000", "GET 10.0.0.2:5000"]
 
 
-def test_what_is_said_of_a_registrys_tls_is_not_said_of_its_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_insecure_registry_behind_an_https_proxy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "https://127.0.0.1:1")
 
     async def pull() -> None:

@@ -1,4 +1,4 @@
-"""Bytes that come too slowly, and bytes that may not come faster."""
+"""Tests of the minimum rate and the rate limit of downloads."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ REQUEST = Request("GET", "https://registry.example/x", "registry.example")
 
 
 class Clock:
-    """Time that passes as it is told to, also while somebody sleeps."""
+    """A clock that tests move, and that `asyncio.sleep` moves without waiting."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
@@ -37,7 +37,7 @@ async def pieces(clock: Clock, count: int, size: int, seconds: float) -> AsyncIt
 
 
 def take(clock: Clock, chunks: AsyncIterator[bytes], limit: int | None = None, disk: float = 0.0) -> int:
-    """Read all, on a disk that needs so many seconds for each chunk."""
+    """Read all chunks, on a disk that needs `disk` seconds for each, and return their size."""
 
     async def main() -> int:
         got = 0
@@ -49,7 +49,7 @@ def take(clock: Clock, chunks: AsyncIterator[bytes], limit: int | None = None, d
     return asyncio.run(main())
 
 
-def test_a_byte_now_and_then_is_a_server_that_holds_us_up(clock: Clock) -> None:
+def test_server_below_the_minimum_rate_is_an_error(clock: Clock) -> None:
     with pytest.raises(TransferError, match=r"registry\.example sends only 0 bytes per second") as caught:
         take(clock, pieces(clock, 1000, 1, 5.0))
     assert caught.value.transient
@@ -57,7 +57,7 @@ def test_a_byte_now_and_then_is_a_server_that_holds_us_up(clock: Clock) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_becomes_slow_is_found_out_too(clock: Clock) -> None:
+def test_server_that_becomes_slow_is_an_error(clock: Clock) -> None:
     async def tired() -> AsyncIterator[bytes]:
         async for chunk in pieces(clock, 100, 10_000_000, 1.0):
             yield chunk
@@ -68,20 +68,20 @@ def test_a_server_that_becomes_slow_is_found_out_too(clock: Clock) -> None:
         take(clock, tired())
 
 
-def test_a_slow_link_is_slow_and_alive(clock: Clock) -> None:
+def test_slow_link_above_the_minimum_rate_is_accepted(clock: Clock) -> None:
     assert take(clock, pieces(clock, 1000, 2 * MIN_RATE, 1.0)) == 2000 * MIN_RATE
 
 
-def test_a_slow_disk_is_not_the_fault_of_the_server(clock: Clock) -> None:
+def test_slow_disk_does_not_count_as_a_slow_server(clock: Clock) -> None:
     assert take(clock, pieces(clock, 100, 10, 0.001), disk=1000.0) == 1000
 
 
-def test_no_more_bytes_come_than_may(clock: Clock) -> None:
+def test_rate_does_not_exceed_the_limit(clock: Clock) -> None:
     assert take(clock, pieces(clock, 100, 1000, 0.0), limit=500) == 100_000
     assert clock.now == pytest.approx(200)
 
 
-def test_a_limit_is_shared(clock: Clock) -> None:
+def test_limit_is_shared_by_concurrent_downloads(clock: Clock) -> None:
     async def main() -> None:
         limit = RateLimit(1000)
         async with asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""Where a registry sends us, and who hears of our credentials there."""
+"""Tests of redirects: their targets, and the credentials that are sent there."""
 
 import asyncio
 import base64
@@ -35,7 +35,7 @@ def answer(text: str, url: str = FROM) -> aiohttp.ClientResponse:
     return cast(aiohttp.ClientResponse, given)
 
 
-# Addresses
+# Locations
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def answer(text: str, url: str = FROM) -> aiohttp.ClientResponse:
         ("https://[::1]:5000/x", "https://[::1]:5000/x"),
     ],
 )
-def test_an_address_is_taken_as_it_is_to_the_last_byte(text: str, url: str) -> None:
+def test_location_is_resolved_without_changing_its_encoding(text: str, url: str) -> None:
     assert str(location_of(answer(text))) == url
 
 
@@ -71,23 +71,23 @@ def test_an_address_is_taken_as_it_is_to_the_last_byte(text: str, url: str) -> N
         "https://℀.example/x",
     ],
 )
-def test_an_address_that_no_registry_should_give_is_refused(text: str) -> None:
+def test_invalid_or_insecure_location_is_refused(text: str) -> None:
     with pytest.raises(TransferError, match="redirected"):
         location_of(answer(text))
 
 
-def test_no_address_at_all_is_refused() -> None:
+def test_missing_location_is_refused() -> None:
     bare = answer("")
     del bare.headers["Location"]  # type: ignore[attr-defined]
     with pytest.raises(TransferError, match="is not an http"):
         location_of(bare)
 
 
-def test_plain_stays_plain() -> None:
+def test_plain_http_may_redirect_to_plain_http() -> None:
     assert str(location_of(answer("http://127.0.0.1:2/x", "http://127.0.0.1:1/"))) == "http://127.0.0.1:2/x"
 
 
-def test_a_signed_query_does_not_show_in_an_error() -> None:
+def test_query_of_the_url_is_not_in_the_error() -> None:
     with pytest.raises(TransferError) as caught:
         location_of(answer("ftp://x", "https://registry.example/v2/?X-Signature=secret"))
     assert "secret" not in str(caught.value)
@@ -115,23 +115,23 @@ def test_a_signed_query_does_not_show_in_an_error() -> None:
         ("registry.example", False),
     ],
 )
-def test_this_machine_is_known_by_its_name_alone(host: str, here: bool) -> None:
+def test_only_common_names_of_loopback_are_recognized(host: str, here: bool) -> None:
     assert is_loopback(host) is here
 
 
-# Real ones
+# Redirects over real connections
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Docker's folder."""
+    """Return an empty directory for docker's configuration."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     return tmp_path
 
 
 @pytest.fixture
 def registry(home: Path) -> Iterator[EmbeddedRegistry]:
-    """A registry that wants credentials, which we have."""
+    """A registry that requires credentials, which the client has."""
     with serving(EmbeddedRegistry(auth=Basic({"ann": "secret"}))) as running:
         text = base64.b64encode(b"ann:secret").decode()
         (home / "config.json").write_text(json.dumps({"auths": {running.host: {"auth": text}}}))
@@ -147,7 +147,7 @@ async def fetch(host: str) -> bytes:
 
 
 def redirect(registry: EmbeddedRegistry, target: str, times: int | None = None) -> None:
-    """Send on whoever has said who he is."""
+    """Redirect requests for blobs, but for the first, which gets the challenge."""
     registry.fault(Fault(method="GET", path="/blobs/", skip=1, times=times, action=Redirect(target)))
 
 
@@ -178,7 +178,7 @@ def redirect(registry: EmbeddedRegistry, target: str, times: int | None = None) 
         "http://u:p@localhost:1/x",
     ],
 )
-def test_no_address_that_a_registry_gives_is_a_traceback(registry: EmbeddedRegistry, target: str) -> None:
+def test_any_redirect_target_is_followed_or_refused(registry: EmbeddedRegistry, target: str) -> None:
     redirect(registry, target, times=1)
     try:
         assert asyncio.run(fetch(registry.host)) == DATA
@@ -186,7 +186,7 @@ def test_no_address_that_a_registry_gives_is_a_traceback(registry: EmbeddedRegis
         assert len(str(error)) < 2_000  # noqa: PT017 either is right
 
 
-def test_credentials_in_an_address_of_the_registry_are_not_taken(registry: EmbeddedRegistry) -> None:
+def test_credentials_in_a_redirect_url_are_ignored(registry: EmbeddedRegistry) -> None:
     redirect(registry, f"http://eve:evil@{registry.host}{PATH}?again", times=1)
     assert asyncio.run(fetch(registry.host)) == DATA
     sent = {seen.headers.get("authorization") for seen in registry.requests}
@@ -195,13 +195,13 @@ def test_credentials_in_an_address_of_the_registry_are_not_taken(registry: Embed
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [f"{'a' * 64}.localhost", f"{'a' * 64}.localhost:5000", f"{'a' * 64}.invalid"])
-def test_no_name_of_a_registry_is_a_traceback(home: Path, name: str) -> None:
+def test_invalid_registry_name_is_an_error(home: Path, name: str) -> None:
     assert not (home / "config.json").exists()
     with pytest.raises(MirrorError):
         asyncio.run(fetch(name))
 
 
-def test_another_port_is_another_place_and_gets_no_credentials(registry: EmbeddedRegistry) -> None:
+def test_credentials_are_not_sent_to_another_port(registry: EmbeddedRegistry) -> None:
     with serving(EmbeddedRegistry()) as other:
         other.put_blob("a", DATA)
         redirect(registry, f"{other.url}{PATH}")
@@ -209,7 +209,7 @@ def test_another_port_is_another_place_and_gets_no_credentials(registry: Embedde
         assert [seen.headers.get("authorization") for seen in other.requests] == [None]
 
 
-def test_who_comes_back_to_the_registry_is_known_there(registry: EmbeddedRegistry) -> None:
+def test_redirect_back_to_the_registry_sends_its_credentials_again(registry: EmbeddedRegistry) -> None:
     with serving(EmbeddedRegistry()) as other:
         other.fault(Fault(action=Redirect(f"{registry.url}{PATH}")))
         redirect(registry, f"{other.url}{PATH}", times=1)
@@ -225,8 +225,8 @@ def test_ten_redirects_are_followed_and_no_more(registry: EmbeddedRegistry) -> N
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_what_is_written_is_not_sent_on(registry: EmbeddedRegistry, code: int) -> None:
-    """A stream could not be sent twice, and nobody else should get it."""
+def test_upload_does_not_follow_redirects(registry: EmbeddedRegistry, code: int) -> None:
+    """A stream cannot be sent twice, and only the registry should get it."""
 
     async def push() -> None:
         async with Client(RegistryOptions()) as client:
@@ -241,8 +241,8 @@ def test_what_is_written_is_not_sent_on(registry: EmbeddedRegistry, code: int) -
 
 
 @pytest.mark.slow
-def test_a_server_that_never_comes_to_its_answer_is_left(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    """CVE-2026-22815: 102 Processing, and again, and again."""
+def test_endless_102_responses_time_out(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """CVE-2026-22815: an endless series of 102 Processing."""
 
     async def run() -> None:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

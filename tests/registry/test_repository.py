@@ -1,4 +1,4 @@
-"""A repository as a source and a sink, over a real connection: what is asked, what is believed, what is sent."""
+"""Tests of a repository as a source and a sink, over a real connection."""
 
 import asyncio
 import gzip
@@ -55,7 +55,7 @@ ROOT = descriptor_of(IMAGE)
 
 @pytest.fixture(autouse=True)
 def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """We have no credentials."""
+    """Run without credentials."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
 
 
@@ -102,10 +102,10 @@ def seen(registry: EmbeddedRegistry, method: str, path: str = "") -> list[Seen]:
     return [one for one in registry.requests if one.method == method and path in one.path]
 
 
-# What is asked
+# Requests
 
 
-def test_all_kinds_of_manifests_are_accepted_and_nothing_compressed(registry: EmbeddedRegistry) -> None:
+def test_request_accepts_all_manifest_types_without_compression(registry: EmbeddedRegistry) -> None:
     resolve(registry)
     headers = seen(registry, "GET", "/manifests/")[0].headers
     accepted = headers["accept"].split(", ")
@@ -116,23 +116,23 @@ def test_all_kinds_of_manifests_are_accepted_and_nothing_compressed(registry: Em
     assert "authorization" not in headers
 
 
-def test_manifests_by_digest_are_asked_for_among_the_manifests(registry: EmbeddedRegistry) -> None:
+def test_manifest_by_digest_is_fetched_from_the_manifest_endpoint(registry: EmbeddedRegistry) -> None:
     assert fetch(registry, ROOT) == IMAGE.data
     assert [one.path for one in seen(registry, "GET", "/v2/a/")] == [f"/v2/a/manifests/{IMAGE.root}"]
 
 
-# What a name stands for
+# Manifests
 
 
 @pytest.mark.parametrize("name", ["v1", IMAGE.root])
-def test_a_root_comes_with_its_bytes(registry: EmbeddedRegistry, name: str) -> None:
+def test_resolved_descriptor_has_the_bytes_of_the_manifest(registry: EmbeddedRegistry, name: str) -> None:
     found = resolve(registry, name)
     assert (found.digest, found.size, found.media_type) == (ROOT.digest, ROOT.size, ROOT.media_type)
     assert found.data == IMAGE.data
 
 
 @pytest.mark.parametrize("name", ["v2", "sha256:" + "0" * 64])
-def test_a_name_that_is_not_there_is_not_found(registry: EmbeddedRegistry, name: str) -> None:
+def test_missing_image_is_not_found(registry: EmbeddedRegistry, name: str) -> None:
     with pytest.raises(NotFound, match="There is no image") as caught:
         resolve(registry, name)
     assert caught.value.exit_code == 2
@@ -152,7 +152,7 @@ def test_a_name_that_is_not_there_is_not_found(registry: EmbeddedRegistry, name:
         Chunked(),
     ],
 )
-def test_what_registries_get_wrong_about_a_tag_is_no_matter(registry: EmbeddedRegistry, action: Action) -> None:
+def test_wrong_or_missing_manifest_headers_are_tolerated(registry: EmbeddedRegistry, action: Action) -> None:
     fault(registry, "GET", "/manifests/", action)
     assert resolve(registry).digest == IMAGE.root
 
@@ -171,20 +171,20 @@ def test_what_registries_get_wrong_about_a_tag_is_no_matter(registry: EmbeddedRe
         Truncate(1),
     ],
 )
-def test_an_answer_that_is_no_such_manifest_is_refused(registry: EmbeddedRegistry, action: Action) -> None:
+def test_invalid_manifest_response_is_refused(registry: EmbeddedRegistry, action: Action) -> None:
     fault(registry, "GET", "/manifests/", action)
     with pytest.raises(InvalidContent):
         resolve(registry)
 
 
 @pytest.mark.parametrize("name", ["v1", IMAGE.root])
-def test_a_web_page_in_place_of_a_manifest_is_called_one(registry: EmbeddedRegistry, name: str) -> None:
+def test_web_page_in_place_of_a_manifest_is_reported(registry: EmbeddedRegistry, name: str) -> None:
     fault(registry, "GET", "/manifests/", Status(200, body=b" <!DOCTYPE html>Log in", content_type="text/html"))
     with pytest.raises(InvalidContent, match=rf"{registry.host} answered 200 with a web page \(manifest a.{name}\)"):
         resolve(registry, name)
 
 
-def test_a_pinned_digest_is_what_counts(registry: EmbeddedRegistry) -> None:
+def test_manifest_with_a_wrong_digest_is_refused(registry: EmbeddedRegistry) -> None:
     other = images.image("linux/arm64", images.layer(2, 100))
     registry.replace_blob(IMAGE.root, other.data)
     with pytest.raises(DigestMismatch) as caught:
@@ -193,32 +193,32 @@ def test_a_pinned_digest_is_what_counts(registry: EmbeddedRegistry) -> None:
 
 
 @pytest.mark.parametrize("extra", [(), (Chunked(),)])
-def test_a_manifest_beyond_the_cap_is_not_read_to_its_end(
-    registry: EmbeddedRegistry, extra: tuple[Action, ...]
-) -> None:
+def test_manifest_over_the_size_limit_is_refused(registry: EmbeddedRegistry, extra: tuple[Action, ...]) -> None:
     fault(registry, "GET", "/manifests/", Status(200, body=bytes(MANIFEST_CAP + 1)), *extra)
     with pytest.raises(InvalidContent, match="more than 4194304 bytes"):
         resolve(registry)
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, Unauthorized), (403, Unauthorized), (500, TransferError)])
-def test_a_refusal_is_no_missing_image(registry: EmbeddedRegistry, status: int, error: type[MirrorError]) -> None:
+def test_refused_request_is_not_reported_as_a_missing_image(
+    registry: EmbeddedRegistry, status: int, error: type[MirrorError]
+) -> None:
     fault(registry, "GET", "/manifests/", Status(status))
     with pytest.raises(error, match=str(status)):
         resolve(registry)
 
 
-# What a blob is
+# Blobs
 
 
 @pytest.mark.parametrize("action", [Chunked(), Header("Content-Length", None), Header("Content-Type", "text/html")])
-def test_a_length_that_is_missing_is_tolerated(registry: EmbeddedRegistry, action: Action) -> None:
+def test_missing_content_length_is_tolerated(registry: EmbeddedRegistry, action: Action) -> None:
     fault(registry, "GET", "/blobs/", action)
     assert fetch(registry) == DATA
 
 
 @pytest.mark.parametrize("action", [Extend(b"x"), Truncate(1), Header("Content-Length", str(2**62))])
-def test_a_length_that_is_wrong_is_enough(registry: EmbeddedRegistry, action: Action) -> None:
+def test_wrong_content_length_is_a_size_mismatch(registry: EmbeddedRegistry, action: Action) -> None:
     fault(registry, "GET", "/blobs/", action)
     with pytest.raises(SizeMismatch):
         fetch(registry)
@@ -232,7 +232,7 @@ def test_a_length_that_is_wrong_is_enough(registry: EmbeddedRegistry, action: Ac
         ((Flip(-1),), DigestMismatch),
     ],
 )
-def test_a_body_that_is_wrong_is_refused(
+def test_wrong_blob_content_is_refused(
     registry: EmbeddedRegistry, action: tuple[Action, ...], error: type[MirrorError]
 ) -> None:
     fault(registry, "GET", "/blobs/", *action)
@@ -240,7 +240,7 @@ def test_a_body_that_is_wrong_is_refused(
         fetch(registry)
 
 
-def test_nothing_is_decompressed_on_the_way(registry: EmbeddedRegistry) -> None:
+def test_content_encoding_is_not_decoded(registry: EmbeddedRegistry) -> None:
     packed = gzip.compress(DATA)
     node = Descriptor("a/b", Digest.of(packed), len(packed))
     registry.put_blob("a", packed)
@@ -248,13 +248,13 @@ def test_nothing_is_decompressed_on_the_way(registry: EmbeddedRegistry) -> None:
     assert fetch(registry, node) == packed
 
 
-def test_a_blob_that_is_not_there_is_an_error(registry: EmbeddedRegistry) -> None:
+def test_missing_blob_is_an_error(registry: EmbeddedRegistry) -> None:
     with pytest.raises(TransferError, match="404") as caught:
         fetch(registry, Descriptor("a/b", Digest.of(b"absent"), 6))
     assert not caught.value.transient
 
 
-def test_the_time_that_a_registry_gives_is_taken(registry: EmbeddedRegistry) -> None:
+def test_modification_time_is_read_from_last_modified(registry: EmbeddedRegistry) -> None:
     async def modified(repository: Repository) -> float | None:
         async with repository.open_blob(NODE) as opened:
             return opened.modified
@@ -270,11 +270,11 @@ def test_the_time_that_a_registry_gives_is_taken(registry: EmbeddedRegistry) -> 
         ((), None),
         ((Header("Last-Modified", "yesterday"),), None),
         ((Status(401),), None),
-        ((Status(403),), None),  # the storage that a registry sends us on to may refuse HEAD
+        ((Status(403),), None),  # the storage to which a registry redirects may refuse HEAD
         ((Status(405),), None),
     ],
 )
-def test_the_time_can_be_asked_for_without_the_content(
+def test_modification_time_is_available_without_the_content(
     registry: EmbeddedRegistry, action: tuple[Action, ...], time: float | None
 ) -> None:
     registry.put_blob("a", DATA)
@@ -283,19 +283,19 @@ def test_the_time_can_be_asked_for_without_the_content(
     assert registry.count("GET", "/blobs/") == 0
 
 
-def test_the_time_of_a_blob_that_is_lost_is_an_error(registry: EmbeddedRegistry) -> None:
+def test_modification_time_of_a_missing_blob_is_an_error(registry: EmbeddedRegistry) -> None:
     with pytest.raises(TransferError, match="404"):
         using(registry, lambda repository: repository.modified(Descriptor("a/b", Digest.of(b"absent"), 6)))
 
 
 @given(nasty_text | st.text("0123456789 :,+-GMTWedOct", max_size=40))
 @QUICK
-def test_any_time_that_a_registry_gives_is_a_time_or_none(text: str) -> None:
+def test_any_last_modified_can_be_parsed(text: str) -> None:
     found = last_modified(answer(200, Last_Modified=text))
     assert found is None or found >= 0
 
 
-# Whether a blob is there
+# Existence of blobs
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_any_time_that_a_registry_gives_is_a_time_or_none(text: str) -> None:
         ((Status(405),), False),
     ],
 )
-def test_the_word_of_a_registry_is_taken_where_it_gives_one(
+def test_head_response_shows_whether_a_blob_exists(
     registry: EmbeddedRegistry, action: tuple[Action, ...], there: bool
 ) -> None:
     fault(registry, "HEAD", "/blobs/", *action)
@@ -317,26 +317,26 @@ def test_the_word_of_a_registry_is_taken_where_it_gives_one(
 
 
 @pytest.mark.parametrize("status", [400, 403, 500, 503])
-def test_a_registry_that_cannot_say_is_an_error(registry: EmbeddedRegistry, status: int) -> None:
+def test_other_statuses_of_head_are_errors(registry: EmbeddedRegistry, status: int) -> None:
     fault(registry, "HEAD", "/blobs/", Status(status))
     with pytest.raises(TransferError):
         using(registry, lambda repository: repository.has(NODE))
 
 
-# What is sent
+# Uploads
 
 
 @pytest.mark.parametrize("relative", [False, True])
-def test_a_blob_goes_in_one_request_to_where_the_session_is(relative: bool) -> None:
+def test_blob_is_sent_in_one_request_to_the_upload_location(relative: bool) -> None:
     with serving(EmbeddedRegistry(relative_locations=relative)) as target:
         using(target, lambda repository: repository.put(NODE, body()))
         assert target.get_blob("a", NODE.digest) == DATA
         put = seen(target, "PUT")[0]
         assert (put.received, put.query["digest"]) == (len(DATA), [NODE.digest])
-        assert len(put.query) > 1  # what the session's own address had
+        assert len(put.query) > 1  # the query of the location is kept
 
 
-def test_a_manifest_is_sent_as_its_own_type(registry: EmbeddedRegistry) -> None:
+def test_manifest_is_sent_with_its_media_type(registry: EmbeddedRegistry) -> None:
     index = images.index([IMAGE], docker=True)
     root = descriptor_of(index)
 
@@ -349,19 +349,19 @@ def test_a_manifest_is_sent_as_its_own_type(registry: EmbeddedRegistry) -> None:
     assert {one.headers["content-type"] for one in seen(registry, "PUT")} == {images.DOCKER_LIST}
 
 
-def test_a_digest_needs_no_tag(registry: EmbeddedRegistry) -> None:
+def test_tagging_with_a_digest_sends_no_request(registry: EmbeddedRegistry) -> None:
     using(registry, lambda repository: repository.tag(IMAGE.root, ROOT, IMAGE.data))
     assert registry.requests == []
 
 
-def test_what_is_no_manifest_gets_no_tag(registry: EmbeddedRegistry) -> None:
+def test_blob_cannot_be_tagged(registry: EmbeddedRegistry) -> None:
     with pytest.raises(ContentError, match="is not a manifest"):
         using(registry, lambda repository: repository.tag("v2", NODE, DATA))
     assert "v2" not in registry.tags("a")
 
 
 @pytest.mark.parametrize("status", [413, 500])
-def test_a_refused_upload_is_an_error_of_its_status(registry: EmbeddedRegistry, status: int) -> None:
+def test_error_of_a_refused_upload_has_its_status(registry: EmbeddedRegistry, status: int) -> None:
     fault(registry, "PUT", "/blobs/", Status(status, body=b"<html>nginx</html>", content_type="text/html"))
     with pytest.raises(TransferError, match=str(status)) as caught:
         using(registry, lambda repository: repository.put(NODE, body()))
@@ -370,7 +370,7 @@ def test_a_refused_upload_is_an_error_of_its_status(registry: EmbeddedRegistry, 
 
 
 @pytest.mark.parametrize("code", [200, 202, 404])
-def test_an_upload_without_an_address_is_an_error(registry: EmbeddedRegistry, code: int) -> None:
+def test_upload_response_without_location_is_an_error(registry: EmbeddedRegistry, code: int) -> None:
     fault(registry, "POST", "/uploads/", Status(code))
     with pytest.raises(TransferError):
         using(registry, lambda repository: repository.put(NODE, body()))
@@ -380,7 +380,7 @@ def test_an_upload_without_an_address_is_an_error(registry: EmbeddedRegistry, co
 
 
 def to_two_repositories(registry: EmbeddedRegistry) -> None:
-    """Put the same blob into one repository, then into another of the same registry."""
+    """Upload the same blob to two repositories of a registry."""
 
     async def main() -> None:
         async with Client(RegistryOptions()) as client:
@@ -391,7 +391,7 @@ def to_two_repositories(registry: EmbeddedRegistry) -> None:
     asyncio.run(main())
 
 
-def test_a_blob_is_sent_once_and_mounted_elsewhere(registry: EmbeddedRegistry) -> None:
+def test_blob_is_sent_once_and_mounted_in_another_repository(registry: EmbeddedRegistry) -> None:
     to_two_repositories(registry)
     assert registry.get_blob("other", NODE.digest) == DATA
     assert len(seen(registry, "PUT")) == 1
@@ -399,25 +399,25 @@ def test_a_blob_is_sent_once_and_mounted_elsewhere(registry: EmbeddedRegistry) -
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 400])
-def test_a_registry_that_cannot_mount_gets_the_blob_again(registry: EmbeddedRegistry, status: int) -> None:
+def test_blob_is_sent_again_if_the_registry_cannot_mount_it(registry: EmbeddedRegistry, status: int) -> None:
     registry.fault(Fault(method="POST", path="mount=", times=None, action=Status(status)))
     to_two_repositories(registry)
     assert registry.get_blob("other", NODE.digest) == DATA
     assert len(seen(registry, "PUT")) == 2
 
 
-def test_a_mount_that_is_answered_by_a_session_becomes_an_upload(registry: EmbeddedRegistry) -> None:
+def test_mount_that_starts_a_session_becomes_an_upload(registry: EmbeddedRegistry) -> None:
     async def main() -> None:
         async with Client(RegistryOptions()) as client:
             known = client.registry(registry.host)
-            known.blob_repositories[NODE.digest] = "gone"  # it was there, and has been deleted meanwhile
+            known.blob_repositories[NODE.digest] = "gone"  # the blob has been deleted from there
             await Repository(known, "other", push=True).put(NODE, body())
 
     asyncio.run(main())
     assert registry.get_blob("other", NODE.digest) == DATA
 
 
-def test_a_registry_that_is_busy_is_asked_to_mount_again_later(registry: EmbeddedRegistry) -> None:
+def test_503_response_to_a_mount_is_a_transient_error(registry: EmbeddedRegistry) -> None:
     registry.fault(Fault(method="POST", path="mount=", times=None, action=Status(503)))
     with pytest.raises(TransferError) as caught:
         to_two_repositories(registry)
@@ -438,7 +438,7 @@ def guarded() -> Iterator[EmbeddedRegistry]:
 
 
 @pytest.mark.slow
-def test_fifty_requests_at_once_fetch_one_token(guarded: EmbeddedRegistry) -> None:
+def test_fifty_concurrent_requests_fetch_one_token(guarded: EmbeddedRegistry) -> None:
     async def fifty(client: Client) -> list[bytes]:
         repository = Repository(client.registry(guarded.host), "a")
         return await asyncio.gather(*(read(repository) for _ in range(50)))
@@ -451,32 +451,32 @@ def test_fifty_requests_at_once_fetch_one_token(guarded: EmbeddedRegistry) -> No
     assert guarded.count("GET", "/token") == 1
 
 
-def test_what_an_anonymous_token_does_not_grant_is_refused_and_not_asked_for_ever(guarded: EmbeddedRegistry) -> None:
+def test_insufficient_anonymous_token_is_not_requested_endlessly(guarded: EmbeddedRegistry) -> None:
     with pytest.raises(Unauthorized):
         using(guarded, lambda repository: repository.put(NODE, body()), repo="b")
     assert len(guarded.requests) < 8
 
 
-def test_a_token_server_of_endless_words_is_a_failed_transfer(guarded: EmbeddedRegistry) -> None:
+def test_huge_token_response_is_an_error(guarded: EmbeddedRegistry) -> None:
     fault(guarded, "GET", "/token", Status(200, body=b'{"token":"' + b"x" * 2_000_000 + b'"}'))
     with pytest.raises(TransferError, match="more than"):
         resolve(guarded)
 
 
-def test_a_token_server_that_refuses_is_named(guarded: EmbeddedRegistry) -> None:
+def test_error_of_the_token_server_names_the_token_request(guarded: EmbeddedRegistry) -> None:
     fault(guarded, "GET", "/token", Status(500, body=json.dumps({"errors": [{"code": "BROKEN"}]}).encode()))
     with pytest.raises(TransferError, match=r"answered 500 .*token request.*BROKEN"):
         resolve(guarded)
 
 
-# Where a registry is
+# Connections
 
 
-def test_a_registry_on_this_machine_may_be_plain_without_a_flag(registry: EmbeddedRegistry) -> None:
+def test_loopback_registry_may_use_plain_http_without_a_flag(registry: EmbeddedRegistry) -> None:
     assert resolve(registry).digest == IMAGE.root
 
 
-def test_a_registry_that_is_not_there_is_named() -> None:
+def test_error_names_the_unreachable_registry() -> None:
     async def main() -> None:
         async with Client(RegistryOptions()) as client:
             await Repository(client.registry("127.0.0.1:1"), "a").resolve("v1")
@@ -485,6 +485,6 @@ def test_a_registry_that_is_not_there_is_named() -> None:
         asyncio.run(main())
 
 
-def test_a_client_that_is_not_open_is_a_mistake_of_ours() -> None:
+def test_client_that_is_not_open_is_a_programming_error() -> None:
     with pytest.raises(RuntimeError):
         Client(RegistryOptions()).registry("quay.io")

@@ -1,4 +1,4 @@
-"""One pause for all: what a registry that is overloaded gets to see."""
+"""Tests of the pause that all requests to an overloaded registry share."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from mirror.registry.transport.throttle import Throttle
 
 
 class Clock:
-    """Time that passes only while somebody sleeps."""
+    """A clock that advances only while a task sleeps."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -32,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
 
 
 async def ask(backoff: Throttle, clock: Clock, asked: list[float], refusals: list[float | None]) -> None:
-    """One request, which is refused as long as there are refusals."""
+    """Make one request, and repeat it as long as there are refusals."""
     while True:
         async with backoff.slot():
             asked.append(clock.now)
@@ -43,26 +43,26 @@ async def ask(backoff: Throttle, clock: Clock, asked: list[float], refusals: lis
             backoff.throttled(refusals.pop(0))
 
 
-def test_nobody_waits_for_nothing(clock: Clock) -> None:
+def test_request_without_a_pause_does_not_wait(clock: Clock) -> None:
     asked: list[float] = []
     asyncio.run(ask(Throttle("host"), clock, asked, []))
     assert asked == [1000.0]
 
 
-def test_a_pause_that_is_asked_for_is_kept(clock: Clock) -> None:
+def test_requested_pause_is_kept(clock: Clock) -> None:
     asked: list[float] = []
     asyncio.run(ask(Throttle("host"), clock, asked, [20.0]))
     assert asked[1] - asked[0] >= 20
 
 
 @pytest.mark.parametrize("asked_for", [61.0, 1e9])
-def test_a_pause_has_an_end(clock: Clock, asked_for: float) -> None:
+def test_pause_is_limited_to_a_minute(clock: Clock, asked_for: float) -> None:
     asked: list[float] = []
     asyncio.run(ask(Throttle("host"), clock, asked, [asked_for]))
     assert 60 <= asked[1] - asked[0] < 61
 
 
-def test_pauses_that_nobody_asked_for_grow(clock: Clock) -> None:
+def test_pauses_without_a_requested_length_grow(clock: Clock) -> None:
     asked: list[float] = []
     asyncio.run(ask(Throttle("host"), clock, asked, [None] * 8))
     pauses = [after - before for before, after in pairwise(asked)]
@@ -71,7 +71,7 @@ def test_pauses_that_nobody_asked_for_grow(clock: Clock) -> None:
     assert all(pause <= 60.1 for pause in pauses)
 
 
-def test_forty_who_come_later_do_not_find_out_for_themselves(clock: Clock) -> None:
+def test_only_one_of_forty_requests_is_tried_after_a_pause(clock: Clock) -> None:
     asked: list[float] = []
 
     async def main() -> None:
@@ -86,12 +86,12 @@ def test_forty_who_come_later_do_not_find_out_for_themselves(clock: Clock) -> No
     asyncio.run(main())
     assert len(asked) == 42
     assert asked[0] >= 1030
-    assert asked[1] >= asked[0] + 30  # one alone went ahead, twice
+    assert asked[1] >= asked[0] + 30  # a single request was tried, twice
     assert asked[2] >= asked[1] + 30
     assert asked[3] >= asked[2]
 
 
-def test_one_who_went_ahead_and_was_cut_lets_another_go(clock: Clock) -> None:
+def test_next_request_is_tried_if_the_first_one_is_cut(clock: Clock) -> None:
     async def main() -> list[float]:
         backoff, asked = Throttle("host"), list[float]()
         async with backoff.slot():
@@ -105,7 +105,7 @@ def test_one_who_went_ahead_and_was_cut_lets_another_go(clock: Clock) -> None:
     assert len(asyncio.run(main())) == 1
 
 
-def test_what_is_refused_together_is_one_refusal(clock: Clock) -> None:
+def test_concurrent_refusals_count_once(clock: Clock) -> None:
     backoff = Throttle("host")
     for _ in range(50):
         backoff.throttled(None)
@@ -114,7 +114,7 @@ def test_what_is_refused_together_is_one_refusal(clock: Clock) -> None:
     assert asked[0] < 1002
 
 
-def test_an_answer_to_what_was_asked_before_does_not_end_a_pause(clock: Clock) -> None:
+def test_response_to_an_earlier_request_does_not_end_a_pause(clock: Clock) -> None:
     backoff, asked = Throttle("host"), list[float]()
     backoff.throttled(10.0)
     backoff.succeeded()

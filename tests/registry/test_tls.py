@@ -1,4 +1,4 @@
-"""Whom to believe about a host, and who we are to it: certs.d, authorities, client certificates."""
+"""Tests of TLS: certs.d, certificate authorities, client certificates, and `insecure`."""
 
 import asyncio
 import errno
@@ -26,7 +26,7 @@ PATH = f"/v2/a/blobs/{NODE.digest}"
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home without anything, in `tmp_path`."""
+    """Return an empty home directory, which is `tmp_path`."""
     for name in ("XDG_CONFIG_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -49,7 +49,7 @@ def secure(authority: Authority, *, clients: Authority | None = None) -> Iterato
 
 
 def certs_d(home: Path, host: str, **files: Path) -> Path:
-    """A folder for `host` with copies of files; `client_key` becomes client.key."""
+    """Make a directory for `host` with copies of files; `client_key` becomes client.key."""
     folder = home / ".config/containers/certs.d" / host
     folder.mkdir(parents=True, exist_ok=True)
     for name, file in files.items():
@@ -71,17 +71,17 @@ def refused(host: str, options: RegistryOptions | None = None) -> MirrorError:
     return caught.value
 
 
-# Authorities
+# Certificate authorities
 
 
-def test_a_folder_has_authorities_of_its_host(home: Path, authority: Authority) -> None:
+def test_certs_d_has_certificate_authorities_for_its_host(home: Path, authority: Authority) -> None:
     with secure(authority) as registry:
         assert "certificate" in str(refused(registry.host))
         certs_d(home, registry.host, ca_crt=authority.file)
         assert asyncio.run(fetch(registry.host)) == DATA
 
 
-def test_the_folder_of_one_host_vouches_for_nobody_else(home: Path, authority: Authority) -> None:
+def test_certificate_authority_of_one_host_is_not_used_for_another(home: Path, authority: Authority) -> None:
     with secure(authority) as registry:
         certs_d(home, registry.host, ca_crt=authority.file)
         strange = registry.host.replace("127.0.0.1", "localhost")
@@ -92,7 +92,7 @@ def test_the_folder_of_one_host_vouches_for_nobody_else(home: Path, authority: A
 
 
 @pytest.mark.slow
-def test_a_redirects_target_has_a_folder_of_its_own(home: Path, authority: Authority) -> None:
+def test_redirect_target_has_its_own_directory_in_certs_d(home: Path, authority: Authority) -> None:
     with secure(authority) as registry:
         strange = registry.host.replace("127.0.0.1", "localhost")
         certs_d(home, registry.host, ca_crt=authority.file)
@@ -102,7 +102,7 @@ def test_a_redirects_target_has_a_folder_of_its_own(home: Path, authority: Autho
 
 
 @pytest.mark.parametrize("where", ["flag", "host", "SSL_CERT_FILE"])
-def test_an_authority_may_be_named(
+def test_ca_file_is_set_by_flag_host_or_environment(
     monkeypatch: pytest.MonkeyPatch, home: Path, authority: Authority, where: str
 ) -> None:
     file = str(authority.file)
@@ -118,8 +118,8 @@ def test_an_authority_may_be_named(
 
 
 @pytest.mark.slow
-def test_the_authority_of_a_flag_is_believed_about_everybody(authority: Authority) -> None:
-    """A registry and its token server often have one."""
+def test_ca_file_of_the_flag_is_used_for_all_hosts(authority: Authority) -> None:
+    """A registry and its token server often share a certificate authority."""
     with secure(authority) as registry:
         strange = registry.host.replace("127.0.0.1", "localhost")
         registry.fault(Fault(path="/blobs/", action=Redirect(f"https://{strange}{PATH}")))
@@ -127,7 +127,7 @@ def test_the_authority_of_a_flag_is_believed_about_everybody(authority: Authorit
 
 
 @pytest.mark.parametrize("first", ["XDG_CONFIG_HOME", "HOME"])
-def test_the_first_folder_that_is_there_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: str) -> None:
+def test_first_existing_directory_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: str) -> None:
     config = tmp_path / "xdg" if first == "XDG_CONFIG_HOME" else tmp_path / ".config"
     if first == "XDG_CONFIG_HOME":
         monkeypatch.setenv(first, str(config))
@@ -141,7 +141,7 @@ def test_the_first_folder_that_is_there_counts(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("host", ["../../secret", "..", "a/b", "", "a.example:5000/..", "\0", "a\nb"])
-def test_no_name_of_a_host_leads_out_of_the_folders(host: str, home: Path) -> None:
+def test_host_name_cannot_lead_out_of_certs_d(host: str, home: Path) -> None:
     """The host may come from a redirect."""
     (home / "secret").mkdir()
     (home / "secret/a.key").touch()
@@ -159,7 +159,7 @@ def clients(tmp_path: Path) -> Authority:
     return authority
 
 
-def test_a_folder_has_our_certificate(home: Path, authority: Authority, clients: Authority) -> None:
+def test_client_certificate_is_read_from_certs_d(home: Path, authority: Authority, clients: Authority) -> None:
     with secure(authority, clients=clients) as registry:
         folder = certs_d(home, registry.host, ca_crt=authority.file)
         assert isinstance(refused(registry.host), TransferError)
@@ -169,7 +169,9 @@ def test_a_folder_has_our_certificate(home: Path, authority: Authority, clients:
 
 
 @pytest.mark.parametrize("apart", [True, False])
-def test_settings_have_our_certificate(home: Path, authority: Authority, clients: Authority, apart: bool) -> None:
+def test_client_certificate_is_read_from_the_settings(
+    home: Path, authority: Authority, clients: Authority, apart: bool
+) -> None:
     certificate, key = ("client.cert", str(home / "client.key")) if apart else ("client.pem", None)
     with secure(authority, clients=clients) as registry:
         host = HostSettings(ca_file=str(authority.file), client_cert=str(home / certificate), client_key=key)
@@ -177,10 +179,10 @@ def test_settings_have_our_certificate(home: Path, authority: Authority, clients
 
 
 @pytest.mark.slow
-def test_our_certificate_is_shown_to_nobody_to_whom_the_registry_sends_us(
+def test_client_certificate_is_not_shown_to_redirect_targets(
     home: Path, authority: Authority, clients: Authority
 ) -> None:
-    """Even where the other one has a folder with it: it would act for us on whatever the registry says."""
+    """Not even if certs.d has one for the target: the registry could make the client act for its user there."""
     with secure(authority) as registry, secure(authority, clients=clients) as other:
         for host in (registry.host, other.host):
             folder = {"client_cert": home / "client.cert", "client_key": home / "client.key"}
@@ -190,13 +192,13 @@ def test_our_certificate_is_shown_to_nobody_to_whom_the_registry_sends_us(
         assert other.requests == []
 
 
-def test_what_a_server_may_want_that_hangs_up_is_said(home: Path, authority: Authority, clients: Authority) -> None:
+def test_hint_mentions_the_missing_client_certificate(home: Path, authority: Authority, clients: Authority) -> None:
     with secure(authority, clients=clients) as registry:
         certs_d(home, registry.host, ca_crt=authority.file)
         assert "requires a client certificate" in (refused(registry.host).hint or "")
 
 
-def test_a_loopback_registry_that_wants_a_certificate_is_not_taken_for_a_plain_one(
+def test_loopback_registry_that_requires_a_certificate_does_not_get_plain_http(
     home: Path, authority: Authority, clients: Authority
 ) -> None:
     with secure(authority, clients=clients) as registry:
@@ -206,7 +208,7 @@ def test_a_loopback_registry_that_wants_a_certificate_is_not_taken_for_a_plain_o
 # Without verification
 
 
-def test_insecure_is_said_of_the_registry_and_of_nobody_else(tmp_path: Path) -> None:
+def test_insecure_does_not_apply_to_redirect_targets_on_other_hosts(tmp_path: Path) -> None:
     with (
         serving(EmbeddedRegistry(tls=self_signed(tmp_path / "one.pem", "localhost"))) as registry,
     ):
@@ -221,7 +223,7 @@ def test_insecure_is_said_of_the_registry_and_of_nobody_else(tmp_path: Path) -> 
             assert f'insecure = ["{strange}"]' in (error.hint or "")
 
 
-def test_the_flag_holds_for_other_ports_of_the_registrys_host(tmp_path: Path) -> None:
+def test_insecure_flag_applies_to_other_ports_of_the_same_host(tmp_path: Path) -> None:
     """A registry and its token server on one machine, both with certificates of their own."""
     tls = self_signed(tmp_path / "one.pem", "localhost")
     with serving(EmbeddedRegistry(tls=tls)) as registry, serving(EmbeddedRegistry(tls=tls)) as other:
@@ -232,7 +234,7 @@ def test_the_flag_holds_for_other_ports_of_the_registrys_host(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("way", ["list", "table"])
-def test_a_host_to_which_a_registry_sends_us_may_be_excused_by_name(tmp_path: Path, way: str) -> None:
+def test_redirect_target_can_be_insecure_by_name(tmp_path: Path, way: str) -> None:
     tls = self_signed(tmp_path / "one.pem", "localhost")
     with serving(EmbeddedRegistry(tls=tls)) as registry:
         registry.put_blob("a", DATA)
@@ -244,11 +246,11 @@ def test_a_host_to_which_a_registry_sends_us_may_be_excused_by_name(tmp_path: Pa
         assert asyncio.run(fetch(registry.host, both)) == DATA
 
 
-# Files that cannot be used: each is named
+# Files that cannot be used
 
 
 def broken(home: Path, **files: bytes | None) -> MirrorError:
-    """What is said where a folder for a registry has these files."""
+    """Return the error for a registry whose directory has these files."""
     folder = home / ".config/containers/certs.d/127.0.0.1:1"
     folder.mkdir(parents=True)
     for name, data in files.items():
@@ -257,39 +259,39 @@ def broken(home: Path, **files: bytes | None) -> MirrorError:
     return refused("127.0.0.1:1")
 
 
-def test_a_certificate_without_its_key_is_named(home: Path) -> None:
+def test_error_names_the_certificate_without_a_key(home: Path) -> None:
     error = broken(home, client_cert=b"")
     assert isinstance(error, ConfigError)
     assert "client.cert is a client certificate without its key client.key" in str(error)
     assert ".crt" in (error.hint or "")
 
 
-def test_a_key_without_its_certificate_is_named(home: Path) -> None:
+def test_error_names_the_key_without_a_certificate(home: Path) -> None:
     assert "client.key is a key without its client certificate client.cert" in str(broken(home, client_key=b""))
 
 
 @pytest.mark.parametrize("data", [b"", b"no PEM", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
-def test_an_authority_that_is_none_is_named(home: Path, data: bytes) -> None:
+def test_error_names_the_invalid_ca_file(home: Path, data: bytes) -> None:
     error = broken(home, ca_crt=data)
     assert isinstance(error, ConfigError)
     assert str(home / ".config/containers/certs.d/127.0.0.1:1/ca.crt") in str(error)
 
 
-def test_a_key_of_another_certificate_is_named(home: Path, clients: Authority) -> None:
+def test_error_names_the_certificate_that_does_not_match_its_key(home: Path, clients: Authority) -> None:
     certificate = (home / "client.cert").read_bytes()
     clients.sign(home / "other.pem")
     error = broken(home, client_cert=certificate, client_key=(home / "other.key").read_bytes())
     assert "client.cert does not contain a certificate that matches the key" in str(error)
 
 
-def test_a_key_with_a_passphrase_is_named_and_nobody_is_asked_for_it(home: Path, clients: Authority) -> None:
+def test_key_with_a_passphrase_is_an_error_without_a_prompt(home: Path, clients: Authority) -> None:
     clients.sign(home / "closed.pem", passphrase=b"open")
     files = {name: (home / f"closed.{name}").read_bytes() for name in ("cert", "key")}
     assert "client.cert" in str(broken(home, client_cert=files["cert"], client_key=files["key"]))
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "flag", "host"])
-def test_an_authority_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, home: Path, variable: str) -> None:
+def test_error_names_the_missing_ca_file(monkeypatch: pytest.MonkeyPatch, home: Path, variable: str) -> None:
     file = str(home / "missing.pem")
     options = RegistryOptions()
     if variable == "SSL_CERT_FILE":
@@ -303,16 +305,16 @@ def test_an_authority_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch
     assert f"{file} cannot be read: No such file or directory." in str(error)
 
 
-def test_a_folder_that_cannot_be_read_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_the_unreadable_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: object) -> list[str]:
-        raise PermissionError(errno.EACCES, "Permission denied")  # root, who runs CI, reads everything
+        raise PermissionError(errno.EACCES, "Permission denied")  # simulated: root, the user of CI, may read everything
 
     folder = certs_d(home, "127.0.0.1:1")
     monkeypatch.setattr("mirror.registry.transport.tls.os.listdir", refuse)
     assert f"{folder} cannot be read: Permission denied." in str(refused("127.0.0.1:1"))
 
 
-def test_a_context_verifies_unless_it_is_told_not_to() -> None:
+def test_context_verifies_by_default() -> None:
     made = TlsConfig().context()
     assert (made.check_hostname, made.verify_mode) == (True, ssl.CERT_REQUIRED)
     assert TlsConfig(verify=False).context().verify_mode == ssl.CERT_NONE

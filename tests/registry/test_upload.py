@@ -1,4 +1,4 @@
-"""Uploads: where a session goes on, what is believed of it, and that no wrong body is ever completed."""
+"""Tests of uploads: locations, progress, resuming, wrong content, and errors of pushes."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ WAYS = pytest.mark.parametrize("chunk", [None, 3000], ids=["whole", "chunked"])
 
 @pytest.fixture(autouse=True)
 def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """We have no credentials."""
+    """Run without credentials."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
 
 
@@ -55,7 +55,7 @@ def using(registry: EmbeddedRegistry, action: Callable[[Repository], Awaitable[T
 def put(
     registry: EmbeddedRegistry, data: bytes = DATA, node: Descriptor = NODE, chunk: int | None = None, times: int = 1
 ) -> None:
-    """Put a blob, as often as it is cut, and clear up at the end."""
+    """Upload a blob in at most `times` attempts, and close the repository."""
 
     async def attempts(repository: Repository) -> None:
         try:
@@ -70,7 +70,7 @@ def put(
 
 
 def body(data: bytes = DATA) -> Fetch:
-    """Content that comes in several pieces, as from a disk."""
+    """Return content that is read in several pieces, as from a disk."""
 
     @asynccontextmanager
     async def fetch(start: int) -> AsyncIterator[BlobReader]:
@@ -87,7 +87,7 @@ def seen(registry: EmbeddedRegistry, methods: str = "PUT PATCH") -> list[Seen]:
     return [one for one in registry.requests if one.method in methods.split()]
 
 
-# Addresses
+# Locations
 
 
 @pytest.mark.parametrize(
@@ -102,14 +102,14 @@ def seen(registry: EmbeddedRegistry, methods: str = "PUT PATCH") -> list[Seen]:
         ("?x=1", f"/v2/a/blobs/uploads/?x=1&digest={NODE.digest}"),
     ],
 )
-def test_an_address_stays_as_it_is_and_gets_the_digest(registry: EmbeddedRegistry, location: str, target: str) -> None:
+def test_location_is_kept_and_gets_the_digest(registry: EmbeddedRegistry, location: str, target: str) -> None:
     registry.fault(Fault(method="POST", action=Status(202, (("Location", location),))))
     registry.fault(Fault(method="PUT", action=Status(201)))
     put(registry)
     assert [one.target for one in seen(registry)] == [target]
 
 
-def test_the_latest_address_is_where_it_goes_on(registry: EmbeddedRegistry) -> None:
+def test_next_request_is_sent_to_the_latest_location(registry: EmbeddedRegistry) -> None:
     registry.fault(Fault(method="POST", action=Status(202, (("Location", "/1"),))))
     for number in range(1, 5):
         registry.fault(
@@ -122,7 +122,7 @@ def test_the_latest_address_is_where_it_goes_on(registry: EmbeddedRegistry) -> N
     assert [one.path for one in seen(registry, "PUT")] == ["/5"]
 
 
-def test_an_answer_without_an_address_leaves_it_as_it_was(registry: EmbeddedRegistry) -> None:
+def test_response_without_location_keeps_the_previous_one(registry: EmbeddedRegistry) -> None:
     registry.fault(Fault(method="POST", action=Status(202, (("Location", "/1"),))))
     registry.fault(Fault(method="PATCH", times=None, action=Status(202)))
     registry.fault(Fault(method="PUT", action=Status(201)))
@@ -133,10 +133,10 @@ def test_an_answer_without_an_address_leaves_it_as_it_was(registry: EmbeddedRegi
 
 @WAYS
 @pytest.mark.parametrize("cut", [False, True])
-def test_another_origin_never_gets_our_credentials(
+def test_credentials_are_not_sent_to_another_origin(
     tmp_path: Path, registry: EmbeddedRegistry, chunk: int | None, cut: bool
 ) -> None:
-    """Neither the content, nor the question how much has arrived, nor the deletion."""
+    """Requests for the content, the progress and the deletion have no Authorization header."""
     with serving(EmbeddedRegistry(auth=Basic({"ann": "secret"}))) as guarded:
         auths = {guarded.host: {"auth": "YW5uOnNlY3JldA=="}}
         (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
@@ -151,11 +151,11 @@ def test_another_origin_never_gets_our_credentials(
     assert not any("authorization" in one.headers for one in registry.requests)
 
 
-# How much has arrived
+# Progress
 
 
 def cut_at(registry: EmbeddedRegistry, after: int, *answer: Header) -> list[tuple[str, str | None]]:
-    """Cut the first body, answer the question how much has arrived, and see what is sent then."""
+    """Cut the first body, change the response about the progress, and return the requests with a body."""
     registry.fault(Fault(method="PUT", path="digest", action=Cut(after)))
     if answer:
         registry.fault(Fault(method="GET", path="/uploads/", action=answer))
@@ -164,52 +164,50 @@ def cut_at(registry: EmbeddedRegistry, after: int, *answer: Header) -> list[tupl
     return [(one.method, one.headers.get("content-range")) for one in seen(registry)]
 
 
-def test_what_has_arrived_is_not_sent_again(registry: EmbeddedRegistry) -> None:
+def test_received_bytes_are_not_sent_again(registry: EmbeddedRegistry) -> None:
     assert cut_at(registry, 4000) == [("PUT", None), ("PATCH", f"4000-{SIZE - 1}"), ("PUT", None)]
 
 
 @pytest.mark.parametrize("text", ["0-3999", "bytes=0-3999"])
-def test_a_range_is_understood_in_both_forms(registry: EmbeddedRegistry, text: str) -> None:
+def test_range_is_parsed_in_both_forms(registry: EmbeddedRegistry, text: str) -> None:
     assert cut_at(registry, 4000, Header("Range", text))[1] == ("PATCH", f"4000-{SIZE - 1}")
 
 
 @pytest.mark.parametrize(
     "text", [None, "", "0-0", "4000", "1-3999", "0-3999,", "0- 3999", "0-٣", "0-1_0", "0-" + "9" * 30, "-3999", "0--1"]
 )
-def test_a_range_that_says_nothing_begins_anew_and_is_right_in_the_end(
-    registry: EmbeddedRegistry, text: str | None
-) -> None:
-    """The session has 4000 bytes, whatever is said of it: it is appended to, refused for its digest, and replaced."""
+def test_invalid_range_restarts_the_upload(registry: EmbeddedRegistry, text: str | None) -> None:
+    """The session has 4000 bytes: the whole blob is appended, refused because of its digest, and sent again."""
     encoded = None if text is None else text.encode().decode("latin-1")
     assert cut_at(registry, 4000, Header("Range", encoded))[-1] == ("PUT", None)
 
 
 @pytest.mark.parametrize("text", [f"0-{SIZE}", "0-9999999999"])
-def test_more_than_there_is_cannot_have_arrived(registry: EmbeddedRegistry, text: str) -> None:
+def test_range_beyond_the_blob_starts_another_session(registry: EmbeddedRegistry, text: str) -> None:
     assert cut_at(registry, 4000, Header("Range", text)) == [("PUT", None), ("PUT", None)]
     assert registry.count("POST") == 2
 
 
 @pytest.mark.parametrize("text", ["0-99", "0-8000"])
-def test_a_range_that_lies_is_found_out_by_the_digest(registry: EmbeddedRegistry, text: str) -> None:
+def test_wrong_range_is_detected_by_the_digest(registry: EmbeddedRegistry, text: str) -> None:
     cut_at(registry, 4000, Header("Range", text))
 
 
 @pytest.mark.slow
 @QUICK
 @given(text=nasty_text)
-def test_whatever_a_range_says_the_blob_is_right_in_the_end(text: str) -> None:
+def test_blob_is_stored_correctly_after_any_range(text: str) -> None:
     value = "".join(char for char in text if char.isprintable() and ord(char) < 256).strip()
     with serving(EmbeddedRegistry()) as registry:
         cut_at(registry, 4000, Header("Range", value))
 
 
-# What is wrong
+# Wrong content
 
 
 @WAYS
 @pytest.mark.parametrize("data", [WRONG, DATA[:-1] + b"x", DATA[:-1], DATA + b"x"])
-def test_a_wrong_body_is_never_completed(registry: EmbeddedRegistry, data: bytes, chunk: int | None) -> None:
+def test_upload_of_wrong_content_is_not_completed(registry: EmbeddedRegistry, data: bytes, chunk: int | None) -> None:
     with pytest.raises(ContentError):
         put(registry, data, chunk=chunk)
     assert registry.blobs("a") == set()
@@ -219,10 +217,10 @@ def test_a_wrong_body_is_never_completed(registry: EmbeddedRegistry, data: bytes
 
 @WAYS
 @pytest.mark.parametrize("after", [100, 9000, SIZE])
-def test_content_that_has_changed_since_it_was_cut_is_never_completed(
+def test_resumed_upload_of_changed_content_is_not_completed(
     registry: EmbeddedRegistry, chunk: int | None, after: int
 ) -> None:
-    """Even where all of it has arrived, and only the end is missing."""
+    """Not even if all bytes have arrived, and only the last request is missing."""
     registry.fault(Fault(method="PUT|PATCH", path="/uploads/", action=Cut(min(after, chunk or after))))
 
     async def attempts(repository: Repository) -> None:
@@ -233,7 +231,7 @@ def test_content_that_has_changed_since_it_was_cut_is_never_completed(
             await repository.put(NODE, body(DATA[:-1] + b"x"))
 
     if after == SIZE and chunk is None:
-        return  # then it has been completed, rightly
+        return  # the first attempt has been completed
     using(registry, attempts, chunk)
     assert [one for one in seen(registry, "PUT") if one.status == 201] == []
     assert registry.blobs("a") == set()
@@ -248,7 +246,7 @@ def test_an_empty_blob_is_checked_before_it_is_completed(registry: EmbeddedRegis
     assert seen(registry) == []
 
 
-def test_a_chunked_upload_that_is_not_there_in_the_end_is_no_success(registry: EmbeddedRegistry) -> None:
+def test_chunked_upload_is_an_error_if_the_blob_is_missing_afterwards(registry: EmbeddedRegistry) -> None:
     registry.fault(Fault(method="HEAD", times=None, action=Status(404)))
     with pytest.raises(TransferError, match="not there after its upload") as caught:
         put(registry, chunk=3000)
@@ -256,13 +254,13 @@ def test_a_chunked_upload_that_is_not_there_in_the_end_is_no_success(registry: E
 
 
 @pytest.mark.parametrize("status", [401, 405])
-def test_a_registry_without_head_is_taken_at_its_word(registry: EmbeddedRegistry, status: int) -> None:
+def test_chunked_upload_succeeds_if_head_is_not_supported(registry: EmbeddedRegistry, status: int) -> None:
     registry.fault(Fault(method="HEAD", times=None, action=Status(status)))
     put(registry, chunk=3000)
     assert registry.get_blob("a", NODE.digest) == DATA
 
 
-# Sessions end
+# End of sessions
 
 
 def test_a_cancelled_upload_is_deleted(registry: EmbeddedRegistry) -> None:
@@ -280,7 +278,7 @@ def test_a_cancelled_upload_is_deleted(registry: EmbeddedRegistry) -> None:
     assert [one.status for one in seen(registry, "DELETE")] == [204]
 
 
-def test_an_upload_that_nobody_tries_again_is_deleted_at_the_end(registry: EmbeddedRegistry) -> None:
+def test_abandoned_upload_is_deleted_when_the_repository_is_closed(registry: EmbeddedRegistry) -> None:
     registry.fault(Fault(method="PUT", times=None, action=Cut(100)))
 
     async def give_up(repository: Repository) -> None:
@@ -295,7 +293,7 @@ def test_an_upload_that_nobody_tries_again_is_deleted_at_the_end(registry: Embed
 
 
 @pytest.mark.parametrize("fault", [Status(405), Status(500), Cut(None)])
-def test_a_deletion_that_fails_hides_nothing(registry: EmbeddedRegistry, fault: Status | Cut) -> None:
+def test_failed_deletion_does_not_hide_the_error(registry: EmbeddedRegistry, fault: Status | Cut) -> None:
     registry.fault(Fault(method="DELETE", times=None, action=fault))
     with pytest.raises(DigestMismatch):
         put(registry, WRONG)
@@ -305,7 +303,7 @@ def test_a_deletion_that_fails_hides_nothing(registry: EmbeddedRegistry, fault: 
 
 
 @pytest.mark.slow
-def test_uploads_at_once_find_out_one_size() -> None:
+def test_concurrent_uploads_find_the_same_chunk_size() -> None:
     large = [bytes([number]) * 2_000_000 for number in range(4)]
     nodes = [Descriptor("a/b", Digest.of(data), len(data)) for data in large]
 
@@ -320,7 +318,7 @@ def test_uploads_at_once_find_out_one_size() -> None:
         assert registry.blobs("a") == {node.digest for node in nodes}
 
 
-# What push_errors mean
+# Explanation of push errors
 
 
 @pytest.mark.parametrize(
@@ -334,9 +332,7 @@ def test_uploads_at_once_find_out_one_size() -> None:
         ("r.example", 403, "DENIED", False),
     ],
 )
-def test_a_repository_that_is_not_there_is_to_be_created(
-    host: str, status: int | None, said: str, helped: bool
-) -> None:
+def test_hint_of_a_missing_repository_is_to_create_it(host: str, status: int | None, said: str, helped: bool) -> None:
     with pytest.raises(TransferError) as caught, push_errors.explain_no_session(host, "team/app"):
         raise TransferError("no", status=status, said=said)
     assert ("Create team/app there" in (caught.value.hint or "")) is helped
@@ -361,7 +357,7 @@ INDEX = manifest.parse(images.index([IMAGE]).data, images.OCI_INDEX, "an index")
         ("", False),
     ],
 )
-def test_blobs_that_are_lacking_are_told_from_other_push_errors(said: str, lacking: bool) -> None:
+def test_missing_blobs_are_distinguished_from_other_push_errors(said: str, lacking: bool) -> None:
     found = push_errors.explain_manifest(TransferError("no", status=400, said=said), DOCUMENT, set())
     assert isinstance(found, BlobsUnknown) is lacking
     assert (str(found), found.status, found.said) == ("no", 400, said)
@@ -372,11 +368,11 @@ def test_blobs_that_are_lacking_are_told_from_other_push_errors(said: str, lacki
 
 
 @pytest.mark.parametrize("status", [None, 401, 403, 413, 429, 500])
-def test_what_is_refused_for_other_reasons_is_not_explained(status: int | None) -> None:
+def test_other_statuses_are_not_explained(status: int | None) -> None:
     found = push_errors.explain_manifest(TransferError("no", status=status, said="MANIFEST_BLOB_UNKNOWN"), INDEX, set())
     assert found.hint is None
 
 
 @given(said=st.text())
-def test_whatever_is_said_is_no_failure_of_ours(said: str) -> None:
+def test_any_error_text_can_be_explained(said: str) -> None:
     push_errors.explain_manifest(TransferError("no", status=400, said=said), DOCUMENT, set())

@@ -1,4 +1,4 @@
-"""URLs in headers and manifests are whatever somebody likes to write there."""
+"""Tests of parsing untrusted URLs, from headers and manifests."""
 
 import pytest
 from hypothesis import example, given
@@ -12,13 +12,13 @@ BASE = URL("https://registry.example:5000/v2/a/tags/list?n=100")
 
 
 @pytest.mark.parametrize("text", ["//[]::@", "http://[]@/x", "http://[]:5@", "http://[/", "http://@:80/", "http:///x"])
-def test_what_breaks_a_parser_of_urls_is_no_address(text: str) -> None:
+def test_url_that_breaks_parsers_is_refused(text: str) -> None:
     assert parse_http_url(text, base=BASE) is None
     assert parse_http_url(text) is None
 
 
 @pytest.mark.parametrize("text", ["", "x", "//host/x", "ftp://host/x", "file:///etc/passwd", "http://host:0/x"])
-def test_an_address_alone_needs_a_scheme_of_the_web_and_a_host(text: str) -> None:
+def test_url_without_base_needs_an_http_scheme_and_a_host(text: str) -> None:
     assert parse_http_url(text) is None
 
 
@@ -32,7 +32,7 @@ def test_an_address_alone_needs_a_scheme_of_the_web_and_a_host(text: str) -> Non
         ("https://user:secret@cdn.example/x", "https://cdn.example/x"),
     ],
 )
-def test_an_address_stays_as_it_was_said_but_for_who_is_named_in_it(text: str, address: str) -> None:
+def test_url_keeps_its_encoding_and_loses_its_credentials(text: str, address: str) -> None:
     assert str(parse_http_url(text, base=BASE)) == address
 
 
@@ -43,7 +43,7 @@ def test_an_address_stays_as_it_was_said_but_for_who_is_named_in_it(text: str, a
     )
 )
 @example("//[]::@")
-def test_nothing_that_can_be_written_is_more_than_no_address(text: str) -> None:
+def test_parsed_url_has_an_http_scheme_and_a_host_but_no_user(text: str) -> None:
     for encoded in (True, False):
         found = parse_http_url(text, base=BASE, encoded=encoded)
         assert found is None or (found.scheme in ("http", "https") and found.host and not found.user)

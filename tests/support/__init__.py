@@ -1,1 +1,1 @@
-"""Tools that the tests share: the command, sample images, stores in memory, servers, and machines that fail."""
+"""Tools that the tests share: the command, sample images, stores in memory, servers, and simulated failures."""

@@ -1,4 +1,4 @@
-"""Archives of images as tools write them, and hostile ones. Built without any code of mirror."""
+"""Archives of images as tools write them, and hostile ones; built without any code of mirror."""
 
 import gzip
 import io
@@ -17,7 +17,7 @@ IMAGE_NAME, REF_NAME = "io.containerd.image.name", "org.opencontainers.image.ref
 Members = Mapping[str, bytes]
 
 
-# By hand
+# Built by hand
 
 
 def member(
@@ -55,7 +55,7 @@ def member(
 
 
 def pax(*records: tuple[str | bytes, str | bytes], kind: bytes = b"x") -> bytes:
-    """A pax header before another member."""
+    """Return a pax header, which precedes another member."""
     return member("PaxHeaders/x", b"".join(record(*each) for each in records), kind=kind)
 
 
@@ -77,11 +77,11 @@ def _bytes(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode()
 
 
-# By tarfile
+# Built with tarfile
 
 
 def packed(files: Members, form: int = tarfile.USTAR_FORMAT, links: Mapping[str, str] | None = None) -> bytes:
-    """A tar archive; what ends with a slash is a directory."""
+    """Return a tar archive; a name that ends with a slash is a directory."""
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w", format=form) as tar:
         for name, data in files.items():
@@ -97,7 +97,7 @@ def packed(files: Members, form: int = tarfile.USTAR_FORMAT, links: Mapping[str,
 
 
 def unpacked(data: bytes) -> dict[str, bytes]:
-    """The files of an archive, in its order."""
+    """Return the files of an archive, in its order."""
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         return {info.name: tar.extractfile(info).read() for info in tar if info.isreg()}  # type: ignore[union-attr]
 
@@ -106,12 +106,12 @@ def unpacked(data: bytes) -> dict[str, bytes]:
 
 
 def named(image: Image, name: str) -> Json:
-    """The entry of an image in `index.json`, called in full and by its tag."""
+    """Return the entry of an image in `index.json`, with its full name and its tag."""
     return {**image.descriptor(), "annotations": {IMAGE_NAME: name, REF_NAME: name.rpartition(":")[2]}}
 
 
 def layout(*entries: Json, content: Iterable[Image] = ()) -> dict[str, bytes]:
-    """The files of an OCI image layout with these entries."""
+    """Return the files of an OCI image layout with these entries."""
     whole = encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries)})
     files = {"oci-layout": OCI_LAYOUT, "index.json": whole}
     for image in content:
@@ -134,7 +134,7 @@ def with_folders(files: Members) -> dict[str, bytes]:
 
 
 class Saved:
-    """An image as docker keeps it: a config, and layers that are not compressed."""
+    """An image as docker stores it: a config, and uncompressed layers."""
 
     def __init__(self, seed: int, *tags: str, sizes: Iterable[int] = (3000, 200), shared: Iterable[Blob] = ()) -> None:
         self.tags = list(tags)
@@ -149,7 +149,7 @@ class Saved:
         return [diff_id.partition(":")[2] for diff_id in self.layers]
 
     def manifest(self) -> Json:
-        """Return the archive that mirror writes, as far as other tools see a difference."""
+        """Return the fields of the manifest for this image: config and layers."""
         nodes = [
             {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": diff_id, "size": len(data)}
             for diff_id, data in self.layers.items()
@@ -181,7 +181,7 @@ def docker_old(*images: Saved) -> bytes:
 
 
 def docker_archive(image: Saved) -> bytes:
-    """`podman save` and `skopeo copy … docker-archive:`: layers by their diff_ids, links for the older docker."""
+    """Return an archive of `podman save` or `skopeo`: layers named by diff_ids, and links for older docker versions."""
     files = {f"{name}.tar": data for name, data in zip(image.hexes, image.layers.values(), strict=True)}
     links = {f"{digest_of(name.encode())[7:]}/layer.tar": f"../{name}.tar" for name in image.hexes}
     files[f"{image.id}.json"] = image.config.data
@@ -190,14 +190,14 @@ def docker_archive(image: Saved) -> bytes:
 
 
 def crane_archive(image: Saved) -> bytes:
-    """Return an archive of crane: compressed layers, and a config that is named by its whole digest."""
+    """Return an archive of crane: compressed layers, and a config named by its full digest."""
     layers = {digest_of(data)[7:] + ".tar.gz": data for data in image.compressed.values()}
     listed = {"Config": f"sha256:{image.id}", "RepoTags": image.tags, "Layers": list(layers)}
     return packed({f"sha256:{image.id}": image.config.data, **layers, "manifest.json": encode_list([listed])})
 
 
 def docker_new(image: Saved) -> bytes:
-    """`docker save` from 25 on: a layout whose layers are not compressed, `manifest.json` beside it."""
+    """Return an archive of `docker save` since 25: a layout with uncompressed layers, and `manifest.json`."""
     manifest = encode({"schemaVersion": 2, "mediaType": OCI_MANIFEST, **image.manifest()})
     root = {"mediaType": OCI_MANIFEST, "digest": digest_of(manifest), "size": len(manifest)}
     annotations = {IMAGE_NAME: f"docker.io/library/{image.tags[0]}", REF_NAME: image.tags[0].partition(":")[2]}
@@ -213,7 +213,7 @@ def docker_new(image: Saved) -> bytes:
 
 
 def containerd_archive(image: Image, name: str, *present: Image) -> bytes:
-    """`ctr export` and `nerdctl save`: an index whole, with those of its platforms that are there."""
+    """Return an archive of `ctr export` or `nerdctl save`: a whole index, and the platforms that are present."""
     files = layout(named(image, name), content=present or [image])
     files[place(image.root)] = image.data
     return packed(with_folders({**files, "manifest.json": b"[]"}))
@@ -238,11 +238,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     ),
     "a name that climbs out by its prefix": (archive(_GOOD, member("x", prefix=b"a/..")), "unsafe name"),
     "an absolute name": (archive(_GOOD, member("/etc/passwd", b"x")), "unsafe name"),
-    "an absolute name after a dot": (archive(_GOOD, member(".//etc/passwd", b"x")), "unsafe name"),
+    "an absolute name after a dot and a slash": (archive(_GOOD, member(".//etc/passwd", b"x")), "unsafe name"),
     "a directory that climbs out": (archive(_GOOD, member("../up/", kind=b"5")), "unsafe name"),
     "an empty name": (archive(_GOOD, member("", b"x")), "unsafe name"),
-    "a name in two ways": (archive(_GOOD, member("blobs//x", b"x")), "unsafe name"),
-    "a file that ends like a directory": (archive(_GOOD, member("blobs/", b"x")), "unsafe name"),
+    "a name with an empty part": (archive(_GOOD, member("blobs//x", b"x")), "unsafe name"),
+    "a file with a slash at its end": (archive(_GOOD, member("blobs/", b"x")), "unsafe name"),
     "a name with a newline": (archive(_GOOD, member("x\ny", b"x")), "control characters"),
     "a name with an escape": (archive(_GOOD, member("\x1b[2Jx", b"x")), "control characters"),
     "a name that is not UTF-8": (archive(_GOOD, member(b"\xff\xfe", b"x")), "not UTF-8"),
@@ -252,11 +252,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         archive(_GOOD, member(f"blobs/sha256/{_HEX}", kind=b"2", link="/etc/passwd")),
         "a symbolic link",
     ),
-    "a layer that is a link out": (
+    "a layer that is a link out of the archive": (
         archive(_GOOD, member(f"{_HEX}/layer.tar", kind=b"2", link="../../../etc/passwd")),
         "not one of its layers",
     ),
-    "a layer that is a link to nothing": (
+    "a layer that is a link to a missing member": (
         archive(_GOOD, member(f"{_HEX}/layer.tar", kind=b"2", link=f"../{'cd' * 32}/layer.tar")),
         "not one of its layers",
     ),
@@ -274,7 +274,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     ),
     "an unknown type": (archive(_GOOD, member("x", kind=b"Z")), "of type b'Z'"),
     "the same member twice": (archive(_GOOD, member("a", b"other")), "two members 'a'"),
-    "the same member twice in two ways": (archive(_GOOD, member("./a", b"other")), "two members 'a'"),
+    "the same member twice in two spellings": (archive(_GOOD, member("./a", b"other")), "two members 'a'"),
     "a directory with content": (archive(_GOOD, member("d", b"x", kind=b"5")), "directory 'd' with content"),
     "a negative size": (archive(_GOOD, member("x", size=b"-0000000001\0")), "an invalid size"),
     "a negative size in base 256": (archive(_GOOD, member("x", size=b"\xff" * 12)), "an invalid size"),
@@ -288,7 +288,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         "truncated in the middle",
     ),
     "a negative size by pax": (archive(_GOOD, pax(("size", "-1")), member("x")), "an invalid size"),
-    "a size of digits that are none": (archive(_GOOD, pax(("size", "٣")), member("x")), "an invalid size"),
+    "a size in other digits than ASCII": (archive(_GOOD, pax(("size", "٣")), member("x")), "an invalid size"),
     "a size of 2**63 by pax": (archive(_GOOD, pax(("size", str(2**63))), member("x")), "two sizes"),
     "two sizes": (archive(_GOOD, pax(("size", "1024")), member("x", b"y" * 1024, size=0)), "two sizes"),
     "a name twice by pax": (archive(_GOOD, pax(("path", "y"), ("path", "z")), member("x")), "two values of path"),
@@ -296,8 +296,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         archive(_GOOD, pax(("path", "y")), pax(("path", "z")), member("x")),
         "with the same field for one member",
     ),
-    "a global name": (archive(_GOOD, pax(("path", "y"), kind=b"g"), member("x")), "global pax header"),
-    "a pax header that is none": (
+    "a name in a global pax header": (archive(_GOOD, pax(("path", "y"), kind=b"g"), member("x")), "global pax header"),
+    "a pax header with invalid content": (
         archive(_GOOD, member("p", b"hello", kind=b"x"), member("x")),
         "malformed pax header",
     ),
@@ -310,7 +310,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         "malformed pax header",
     ),
     "a pax bomb": (archive(_GOOD, pax(("path", "x" * 2_000_000)), member("x")), "extended header of"),
-    "a pax header about nothing": (archive(_GOOD, pax(("path", "y"))), "ends unexpectedly"),
+    "a pax header without a member": (archive(_GOOD, pax(("path", "y"))), "ends unexpectedly"),
     "a name bomb": (archive(_GOOD, member("L", b"x" * 2_000_000, kind=b"L"), member("x")), "extended header of"),
     "a wrong checksum": (archive(_GOOD, member("x", checksum=b"000001\0 ")), "a wrong checksum"),
     "another magic": (archive(_GOOD, member("x", magic=b"visor  \0")), "neither ustar nor GNU"),

@@ -1,4 +1,4 @@
-"""Certificates for the tests: one that is self-signed, and an authority that signs for servers and clients."""
+"""Certificates for tests: self-signed ones, and an authority that signs those of servers and clients."""
 
 import ssl
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ _PKCS8 = serialization.PrivateFormat.PKCS8
 
 
 def self_signed(file: Path, *hosts: str) -> ssl.SSLContext:
-    """A server's TLS for these names and 127.0.0.1; a client that trusts `file` trusts it."""
+    """Return a server's TLS context for these names and 127.0.0.1, and write its certificate and key to `file`."""
     key = ec.generate_private_key(ec.SECP256R1())
     file.write_bytes(_private(key) + _certificate(key, key, (*hosts, "127.0.0.1"), ca=True))
     return server_tls(file)
 
 
 def server_tls(file: Path, clients: Path | None = None) -> ssl.SSLContext:
-    """A server's TLS with the certificate and key in `file`; it wants a client's that is signed by one in `clients`."""
+    """Return a server's TLS context with the certificate and key in `file`; `clients` has the CA of its clients."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
     if clients:
@@ -34,7 +34,7 @@ def server_tls(file: Path, clients: Path | None = None) -> ssl.SSLContext:
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority; its own certificate is in `file`."""
+    """A certificate authority whose own certificate is in `file`."""
 
     file: Path
     key: ec.EllipticCurvePrivateKey
@@ -46,7 +46,7 @@ class Authority:
         return cls(file, key)
 
     def sign(self, file: Path, *hosts: str, passphrase: bytes | None = None) -> Path:
-        """A certificate for these names and addresses, its key before it; both in `file`, and apart beside it."""
+        """Write a key and its certificate for these hosts to `file`, and separately to `.key` and `.cert` beside it."""
         key = ec.generate_private_key(ec.SECP256R1())
         private = _private(key, passphrase)
         certificate = _certificate(key, self.key, hosts, issuer=self.file.stem)

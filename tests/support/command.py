@@ -1,4 +1,4 @@
-"""The `mirror` command as a person calls it, and what it leaves on a disk, read without any code of its own."""
+"""Run the `mirror` command as a user does, and read its layouts without its own code."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from tests.support import crash, inprocess
 from tests.support.fork import run_in_fork
 
 _CODES = {0, 1, 2, 3, 4, 130}
-_LIMIT = 60  # seconds after which a command hangs
+_LIMIT = 60  # seconds until a command counts as hanging
 _AT_START = re.compile(r"PYTHON|LANG$|LC_|SSL_CERT_DIR$|TZ$")  # variables that count when a process starts
 _FRIENDLY = {"\n", "\t"}
 
@@ -50,7 +50,7 @@ class Result:
 class Mirror:
     """Runs `mirror` in a directory, with its own home directory and a clean environment.
 
-    A call runs it in this process, which takes a tenth of the time, or with `pytest --processes` in one of its own.
+    A call runs it in this process, which takes a tenth of the time, or in a new one with `pytest --processes`.
     """
 
     in_process = True
@@ -85,8 +85,8 @@ class Mirror:
             code: the expected exit code.
             stdin: what it reads.
             env: variables to add to its environment.
-            bound: obeying file modes, even as root.
-            plan: on a machine that fails as planned, see `tests.support.crash`.
+            bound: whether file modes apply even to root.
+            plan: the failures to simulate, see `tests.support.crash`.
         """
         command = self.command(*args)
         if plan or bound:
@@ -105,7 +105,7 @@ class Mirror:
         return Result(code, out, err.decode())
 
     def fail(self, plan: str, *args: object, stdin: str = "", env: Mapping[str, str] | None = None) -> Result:
-        """Run it on a machine that fails as planned, however it ends."""
+        """Run it with simulated failures, without a check of its exit code."""
         if not self.in_process:
             return self.run([sys.executable, "-m", "tests.support.crash", plan, *map(str, args)], stdin, env)
 
@@ -119,7 +119,7 @@ class Mirror:
         return ended.value or Result(-ended.signal, b"", "")
 
     def run(self, command: list[str], stdin: str = "", env: Mapping[str, str] | None = None) -> Result:
-        """Run any command line as `mirror` is run, however it ends."""
+        """Run any command line as `mirror` is run, without a check of its exit code."""
         done = subprocess.run(
             command,
             input=stdin.encode(),
@@ -132,7 +132,7 @@ class Mirror:
         return Result(done.returncode, done.stdout, done.stderr.decode())
 
     def start(self, *args: object, env: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
-        """Start it and go on."""
+        """Start it without waiting for its end."""
         return subprocess.Popen(
             self.command(*args),
             stdin=subprocess.DEVNULL,
@@ -147,7 +147,7 @@ class Mirror:
 
 
 def _suits_this_process(env: Mapping[str, str]) -> bool:
-    """Not variables that an interpreter reads when it starts; nor threads, which cannot handle signals."""
+    """Exclude variables that Python reads when it starts, and threads, which cannot handle signals."""
     return threading.current_thread() is threading.main_thread() and not any(map(_AT_START.match, env))
 
 
@@ -156,14 +156,14 @@ def check_manners(result: Result) -> None:
     assert "Traceback" not in result.err, result.err
     assert "Warning:" not in result.err, result.err
     assert not {char for char in result.err if not char.isprintable()} - _FRIENDLY, repr(result.err)
-    assert result.code == 0 or result.err.strip(), "a failure without a word"
+    assert result.code == 0 or result.err.strip(), "a failure without a message"
 
 
 # Layouts
 
 
 def tree(folder: Path) -> dict[str, bytes | str]:
-    """Everything below a layout but mirror's own locks: the bytes of files, the kind of everything else."""
+    """Return everything below a layout except mirror's own files: the bytes of files, the type of other entries."""
     found: dict[str, bytes | str] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -179,7 +179,7 @@ def blob_path(layout: Path, digest: str) -> Path:
 
 
 def blobs(layout: Path) -> set[str]:
-    """The digests under which something is stored."""
+    """Return the digests of all stored blobs, which may be wrong."""
     return {f"{path.parent.name}:{path.name}" for path in layout.glob("blobs/*/*")}
 
 
@@ -190,12 +190,12 @@ def entries(layout: Path) -> list[Json]:
 
 
 def names(layout: Path) -> list[str]:
-    """The full names of the images."""
+    """Return the full names of the images."""
     return [entry["annotations"]["io.containerd.image.name"] for entry in entries(layout)]
 
 
 def wrong_blobs(layout: Path) -> list[str]:
-    """Stored blobs that do not hash to their names."""
+    """Return the names of stored blobs that do not match their digest."""
     return [digest for digest in sorted(blobs(layout)) if _digest_at(layout, digest) != digest]
 
 
@@ -230,7 +230,7 @@ def _walk(layout: Path, node: Json) -> Iterator[Json]:
 
 
 def assert_whole(layout: Path) -> None:
-    """No wrong byte under a digest, no name for something incomplete, nothing half written left behind."""
+    """Check that all blobs match their digests, all named images are complete, and no temporary files remain."""
     assert wrong_blobs(layout) == []
     assert lacking(layout) == []
     assert leftovers(layout) == []
@@ -241,6 +241,6 @@ def leftovers(layout: Path) -> list[str]:
 
 
 def partials(layout: Path) -> dict[str, bytes]:
-    """Return the partial files, by the digest that they are going to have."""
+    """Return the partial files by the digests of their blobs."""
     found = layout.glob(".mirror/partial/*")
     return {path.name.replace("-", ":", 1): path.read_bytes() for path in sorted(found)}

@@ -1,13 +1,13 @@
-"""The `mirror` command on a machine that fails: `python -m tests.support.crash PLAN ARGUMENT...`
+"""Run the `mirror` command with simulated failures: `python -m tests.support.crash PLAN ARGUMENT...`
 
 The calls that make things durable, visible or gone (fsync, rename, unlink) are counted from 0. Plans:
 
     trace:FILE      nothing fails; FILE gets a line for each call
-    before:N        SIGKILL in place of the call
-    after:N         SIGKILL as soon as it is done
-    EIO:N           the call fails, with any error by its name
-    free:BYTES      nothing fails; the file system says that it has so many bytes free
-    modes           nothing fails but what file modes forbid, which root does not have to obey
+    before:N        SIGKILL instead of the call
+    after:N         SIGKILL after the call
+    EIO:N           the call fails with this error; all names of errors are valid
+    free:BYTES      nothing fails; the file system reports this number of free bytes
+    modes           file modes apply even to root
 """
 
 import ctypes
@@ -36,7 +36,7 @@ def main() -> NoReturn:
 
 
 def prepare(plan: str) -> None:
-    """Make this machine fail as planned."""
+    """Simulate the failures of a plan in this process."""
     kind, _, text = plan.partition(":")
     if kind == "modes":
         _obey_modes()
@@ -52,7 +52,7 @@ def _obey_modes() -> None:
     """Give up the capabilities with which root reads and writes everything (capabilities(7), capset(2))."""
     libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable; then the same of those from 32 on
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable; then the same for capabilities from 32 on
     libc.capget(header, sets)
     for number in range(3):
         sets[number] &= ~(_DAC_OVERRIDE | _DAC_READ_SEARCH)
@@ -92,7 +92,7 @@ def _traced(log: Path) -> Wrapper:
 
 
 def _named(source: int | str, target: str = "", **folders: int) -> str:
-    """The whole paths of a call, of descriptors too."""
+    """Return the full paths of a call, also for file descriptors."""
     if isinstance(source, int):
         return os.readlink(f"/proc/self/fd/{source}")
     inside = [*folders.values(), None, None]

@@ -1,4 +1,4 @@
-"""A credential helper that works: it keeps what it is given in a file, and notes what it was asked."""
+"""A working credential helper, which keeps credentials in a file and logs its calls."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A real image for several architectures, made of Debian's busybox-static, which needs nothing but a kernel.
+"""A real image for several architectures, made of Debian's busybox-static, which needs only a kernel.
 
 apt gets the packages from the sources of this machine, with temporary lists and a temporary cache. It does not matter
 which packages are installed, and for which architectures this machine is set up.
@@ -32,7 +32,7 @@ _LIMIT = 120  # seconds
 
 
 class Unreachable(Exception):
-    """The packages could not be fetched; the text is what apt said."""
+    """The packages could not be fetched; the text has the messages of apt."""
 
 
 def build(folder: Path) -> Image:
@@ -49,7 +49,7 @@ def build(folder: Path) -> Image:
 
 
 def _fetch(folder: Path) -> Mapping[str, Path]:
-    """The packages by their architectures. One list that is not there is none of our business; a package is."""
+    """Return the packages by their architectures. A missing package list is not an error; a missing package is."""
     options = _options(folder)
     said = _apt(folder, *options, "update")
     said += _apt(folder, *options, "download", *(f"{PACKAGE}:{architecture}" for architecture in PLATFORMS))
@@ -101,7 +101,7 @@ def _apt(folder: Path, *args: str) -> str:
 
 
 def _image(platform: str, package: Path) -> Image:
-    """The files of a package as the one layer of an image."""
+    """Return an image with one layer, the files of a package."""
     archive = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], capture_output=True, check=True).stdout
     layer = Blob.of(gzip.compress(archive, mtime=0), OCI_LAYER, digest_of(archive))
     configuration = config(
@@ -115,7 +115,7 @@ def _image(platform: str, package: Path) -> Image:
 
 
 def write_layout(image: Image, folder: Path, tag: str) -> None:
-    """An image as an OCI image layout, as the specification describes it."""
+    """Write an image as an OCI image layout, as the specification describes it."""
     blobs = folder / "blobs/sha256"
     blobs.mkdir(parents=True)
     for data in (*image.blobs.values(), *(data for data, _ in image.manifests.values())):

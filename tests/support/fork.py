@@ -1,4 +1,4 @@
-"""Run a function in a fork of this process: it may exit, or leave the machine's network, on its own."""
+"""Run a function in a fork of this process, where it may exit or leave the machine's network."""
 
 import multiprocessing
 import traceback
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_LIMIT = 120  # seconds after which it hangs
+_LIMIT = 120  # seconds until it counts as hanging
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class Ended(Generic[T]):
 
 
 def run_in_fork(action: Callable[[], T]) -> Ended[T]:
-    """Run a function in a fork, which has none of our threads, and wait for its end."""
+    """Run a function in a fork, which has a single thread, and wait for its end."""
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(action, there))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # our other threads wait, and hold nothing
+        warnings.simplefilter("ignore", DeprecationWarning)  # the other threads are idle and hold no locks
         child.start()
     there.close()
     try:
-        assert here.poll(_LIMIT), "it does not end"
+        assert here.poll(_LIMIT), "the fork does not end"
         ended: Ended[T] = here.recv()
     except EOFError:
         child.join()

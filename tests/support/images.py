@@ -65,7 +65,7 @@ class Blob:
         return cls(data, media_type, digest_of(data), len(data), diff_id)
 
     def descriptor(self, embed: bool = False, **fields: object) -> Json:
-        """Names the blob; `embed` puts its content into the descriptor too."""
+        """Return the descriptor of the blob; `embed` adds its content."""
         node = {"mediaType": self.media_type, "size": self.size, "digest": self.digest, **fields}
         return {**node, "data": base64.b64encode(self.data).decode()} if embed else node
 
@@ -75,13 +75,13 @@ EMPTY = Blob.of(b"{}", "application/vnd.oci.empty.v1+json")
 
 @dataclass(frozen=True)
 class Image:
-    """An image or an index with all that is below it; among the manifests, children come before parents."""
+    """An image or an index with all its content; among the manifests, children come before parents."""
 
     root: str
     root_media_type: str
     manifests: dict[str, tuple[bytes, str]]
     blobs: dict[str, bytes] = field(repr=False)
-    platform: Mapping[str, str] | None = None  # what an index says of this child
+    platform: Mapping[str, str] | None = None  # the platform of this child in an index
     annotations: Mapping[str, str] | None = None
 
     def descriptor(self) -> Json:
@@ -90,7 +90,7 @@ class Image:
         return node | ({"annotations": dict(self.annotations)} if self.annotations else {})
 
     def subject(self) -> Json:
-        """Names the image in a manifest that is about it."""
+        """Return the `subject` of a manifest that refers to this image."""
         return {"mediaType": self.root_media_type, "size": len(self.data), "digest": self.root}
 
     @property
@@ -99,7 +99,7 @@ class Image:
         return self.manifests[self.root][0]
 
     def publish(self, target: Target, repo: str, tag: str | None) -> str:
-        """Blobs, then manifests, then the tag if it has one; gives the digest of the root."""
+        """Upload blobs, then manifests, then the tag if there is one; return the digest of the root."""
         for data in self.blobs.values():
             target.put_blob(repo, data)
         for data, media_type in self.manifests.values():
@@ -212,13 +212,13 @@ def _rooted(below: Image, document: Json, media_type: str, indent: int | None) -
 
 
 def platform_of(text: str) -> dict[str, str]:
-    """`linux/arm/v7` as an index spells it."""
+    """Return a platform such as `linux/arm/v7` as in an index."""
     os, architecture, *variant = text.split("/")
     return {"architecture": architecture, "os": os} | ({"variant": variant[0]} if variant else {})
 
 
 def image(platform: str, *layers: Blob, docker: bool = False) -> Image:
-    """An image for one platform."""
+    """Return an image for one platform."""
     configuration = config(*platform.split("/"), layers=layers, docker=docker)
     return manifest(configuration, layers, platform_of(platform), docker)
 
@@ -271,7 +271,7 @@ def artifact(artifact_type: str, *blobs: Blob, configuration: Blob = EMPTY, **fi
 def seed_image() -> Image:
     """An image in the shape of redis:4.0 as it was published: types, sizes, formatting, history.
 
-    The layers hold random bytes, so the digests are others.
+    The layers hold random bytes, so the digests are different.
     """
     sections = (RECORD / "record.md").read_text().split("\n### ")[1:]
     names = {"linux/amd64": "manifest-linux-amd64.json", "linux/arm/v7": "manifest-linux-arm-v7.json"}
@@ -316,7 +316,7 @@ def _step(when: str, text: str) -> Json:
     return step if command in ("ADD", "COPY", "RUN") else {**step, "empty_layer": True}
 
 
-# The big one
+# The big image
 
 BENCH_PLATFORMS = ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/s390x")
 BENCH_SIZES = (150_000_000, 80_000_000, 40_000_000, 20_000_000, 9_000_000, 1_000_000)
@@ -330,7 +330,7 @@ def publish_bench(target: Target, repo: str, tag: str) -> str:
         for position, size in enumerate(BENCH_SIZES):
             one = layer(1000 * number + position, size + 1009 * number)
             target.put_blob(repo, one.data)
-            layers.append(replace(one, data=b""))  # sent, and forgotten
+            layers.append(replace(one, data=b""))  # uploaded, so the data can be released
         children.append(image(platform, *layers))
     whole = index(children)
     unsent = {digest: data for digest, data in whole.blobs.items() if data}
@@ -373,7 +373,7 @@ class Remote:
     def _ask(self, method: str, target: str, data: bytes = b"", media_type: str = "") -> http.client.HTTPResponse:
         self._connection.request(method, target, data, {"Content-Type": media_type} if media_type else {})
         response = self._connection.getresponse()
-        response.read()  # or the connection could not be used again
+        response.read()  # otherwise the connection cannot be used again
         return response
 
 

@@ -23,7 +23,7 @@ from typing import Any, NoReturn, TextIO
 
 from mirror.cli import main
 
-# Every warning is an error, but for connections that a process ends with: a TLS peer's last word is not waited for.
+# Every warning is an error, except for open connections at exit: the command does not wait for the end of TLS.
 WARNINGS = "error,ignore:unclosed <s:ResourceWarning,ignore:unclosed transport:ResourceWarning"
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -31,7 +31,7 @@ _FLUSH_FAILED = 120  # the exit code of an interpreter that cannot flush stdout 
 
 
 class _Exited(SystemExit):
-    """`os._exit` was called. asyncio passes SystemExit through its loop, as it passes no other exception."""
+    """`os._exit` was called. A SystemExit, because asyncio's loop does not catch it."""
 
 
 def run(args: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: bytes) -> tuple[int, bytes, bytes]:
@@ -61,20 +61,20 @@ def run(args: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: bytes)
 
 
 def _main() -> int:
-    """Run it as `python -m mirror` does, down to the last search for garbage, and return the exit code."""
+    """Run it as `python -m mirror` does, with garbage collection at the end, and return the exit code."""
     try:
         main()
     except _Exited as exited:
-        return int(str(exited.code))  # without a flush, without a last search
+        return int(str(exited.code))  # without flushing and garbage collection
     except SystemExit as exited:
         code = exited.code
-    except BaseException:  # the interpreter prints it and goes on to its end
+    except BaseException:  # the interpreter prints it and exits as usual
         traceback.print_exc()
         code = 1
     if isinstance(code, str):
         print(code, file=sys.stderr)
         code = 1
-    gc.collect()  # warns of what was left open
+    gc.collect()  # warns about unclosed resources
     return (code or 0) if _flushed() else _FLUSH_FAILED
 
 
@@ -92,7 +92,7 @@ def _flushed() -> bool:
 
 @contextmanager
 def _collector() -> Iterator[None]:
-    """The collector sees only what the command makes: the last search is quick and finds none of the test's garbage."""
+    """Let the garbage collector see only the objects of the command: it is quick, and finds no garbage of the test."""
     gc.freeze()
     try:
         yield
@@ -130,7 +130,7 @@ def _replace(env: Mapping[str, str]) -> None:
 
 @contextmanager
 def _process_state() -> Iterator[None]:
-    """Signal handlers, the limit of open files, `os._exit`, and the hooks with which pytest catches stray errors."""
+    """Swap signal handlers, the limit of open files, `os._exit`, and the hooks by which pytest catches stray errors."""
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     hooks = os._exit, sys.unraisablehook, threading.excepthook
@@ -169,7 +169,7 @@ def _logging() -> Iterator[None]:
 
 
 def _is_of_the_command(record: logging.LogRecord) -> bool:
-    """Servers of the test log in threads of their own; what `mirror` logs has handlers."""
+    """Exclude servers of the test, which log in other threads, and the log of `mirror`, which has handlers."""
     return record.thread == threading.main_thread().ident and record.name.partition(".")[0] != "mirror"
 
 
@@ -177,7 +177,7 @@ def _is_of_the_command(record: logging.LogRecord) -> bool:
 
 
 class _Fed:
-    """The end of a pipe from which `data` can be read."""
+    """A pipe from which `data` can be read."""
 
     def __init__(self, data: bytes) -> None:
         self._source, self._target = os.pipe()
@@ -189,7 +189,7 @@ class _Fed:
         return self._source
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._source)  # a command that has not read it all breaks the pipe
+        os.close(self._source)  # breaks the pipe if the command has not read everything
         self._thread.join()
 
     def _write(self) -> None:
@@ -198,7 +198,7 @@ class _Fed:
 
 
 class _Collected:
-    """The end of a pipe into which can be written; afterwards `data` has it all."""
+    """A pipe for writing; afterwards `data` has everything that was written."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -221,7 +221,7 @@ class _Collected:
 
 @contextmanager
 def _descriptors(*fds: int) -> Iterator[None]:
-    """Put these in place of the file descriptors 0, 1 and 2."""
+    """Replace the file descriptors 0, 1 and 2 by these."""
     before = [os.dup(number) for number in range(len(fds))]
     try:
         for number, fd in enumerate(fds):
@@ -235,7 +235,7 @@ def _descriptors(*fds: int) -> Iterator[None]:
 
 @contextmanager
 def _streams(args: Sequence[str]) -> Iterator[None]:
-    """`sys.argv` and text streams over the file descriptors, made as Python makes them where LANG is C.UTF-8."""
+    """Set `sys.argv`, and text streams over the file descriptors as Python opens them if LANG is C.UTF-8."""
     before = sys.argv, sys.stdin, sys.stdout, sys.stderr
     sys.argv = ["mirror", *args]
     sys.stdin = _text(0, "r", "surrogateescape")
@@ -258,7 +258,7 @@ def _text(fd: int, mode: str, errors: str, buffering: int = -1) -> TextIO:
 
 @contextmanager
 def _warnings() -> Iterator[None]:
-    """The filters of WARNINGS, read by the function with which an interpreter reads PYTHONWARNINGS when it starts."""
+    """Set the filters of WARNINGS, with the function by which Python reads PYTHONWARNINGS at its start."""
     before = sys.warnoptions
     sys.warnoptions = WARNINGS.split(",")
     try:

@@ -1,4 +1,4 @@
-"""Layouts as other tools write them, made for a purpose: whatever is in them, right or wrong."""
+"""Layouts as other tools write them, valid or not."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ VERSION = '{"imageLayoutVersion":"1.0.0"}'
 
 
 def add(layout: Path, digest: str, data: bytes) -> Path:
-    """A file below `blobs/`, whatever is in it."""
+    """Write a file below `blobs/`; its content need not match the digest."""
     path = layout.joinpath("blobs", *digest.split(":"))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -18,7 +18,7 @@ def add(layout: Path, digest: str, data: bytes) -> Path:
 
 
 def write(layout: Path, *roots: Image, contents: Mapping[str, bytes] | None = None, **annotations: str) -> Path:
-    """A layout of images with all that is below them, all called the same; `contents` are more blobs."""
+    """Write a layout of images with all their blobs, each with these annotations; `contents` are more blobs."""
     for root in roots:
         for digest, data in {**root.blobs, **{name: data for name, (data, _) in root.manifests.items()}}.items():
             add(layout, digest, data)

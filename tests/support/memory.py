@@ -1,4 +1,4 @@
-"""Stores in memory that note what was done to them, in order: doubles of a registry and a layout; and progress."""
+"""Test doubles that record their calls: a source, a sink and a progress display."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -13,7 +13,7 @@ from tests.support.images import Blob, Image, Json
 
 
 def descriptor_of(image: Image) -> Descriptor:
-    """The root of an image."""
+    """Return the descriptor of the root of an image."""
     return Descriptor.from_json(image.descriptor(), "the root")
 
 
@@ -22,7 +22,7 @@ def node_of(blob: Blob) -> Descriptor:
 
 
 def contents_of(images: Iterable[Image]) -> dict[str, bytes]:
-    """Every blob and manifest by its digest."""
+    """Return every blob and manifest by its digest."""
     found: dict[str, bytes] = {}
     for image in images:
         found |= image.blobs
@@ -31,7 +31,7 @@ def contents_of(images: Iterable[Image]) -> dict[str, bytes]:
 
 
 class MemorySource:
-    """Serves what it was given. `opened` notes every digest that was read; `errors` are raised instead, each once."""
+    """Serves images. `opened` records every digest that was read; `errors` are raised first, each once."""
 
     def __init__(self, *images: Image, errors: Mapping[str, list[MirrorError]] | None = None) -> None:
         self.contents = contents_of(images)
@@ -55,7 +55,7 @@ class MemorySource:
 
 
 class MemorySink:
-    """Takes what is right. `events` notes puts and tags in order; `early` whatever named something not yet there."""
+    """Stores valid content. `events` records puts and tags in order; `early` those that came before their content."""
 
     def __init__(self, held: Iterable[str] = (), refuse: Callable[[str], MirrorError | None] | None = None) -> None:
         self.held: dict[str, bytes] = dict.fromkeys(held, b"")
@@ -97,14 +97,14 @@ class MemorySink:
 
 
 def links(data: bytes) -> list[Json]:
-    """All descriptors that a manifest or an index has to have there; absent children of a sparse one included."""
+    """Return the descriptors of all content that a manifest or an index references, of every platform."""
     document: Json = json.loads(data)
     config = [document["config"]] if "config" in document else []
     return [*document.get("manifests", ()), *config, *document.get("layers", ())]
 
 
 def fetching(body: BlobReader) -> Fetch:
-    """A body that was made by hand, whatever offset is asked for."""
+    """Return a fetch function that gives this body for every offset."""
 
     @asynccontextmanager
     async def fetch(start: int) -> AsyncIterator[BlobReader]:
@@ -114,7 +114,7 @@ def fetching(body: BlobReader) -> Fetch:
 
 
 class Counter:
-    """Progress that adds up."""
+    """Progress that counts bytes."""
 
     def __init__(self) -> None:
         self.planned: dict[str, tuple[int, int]] = {}

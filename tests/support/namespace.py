@@ -1,7 +1,7 @@
 """Isolated networks: a test runs in its own network namespace, with any addresses and names.
 
-The test runs in a fork of this process that has left the machine's network: so registries and command find themselves
-on addresses that look private or public, and nothing that they try can leave the machine.
+The test runs in a fork of this process that has left the machine's network. Registries and the command can have any
+private or public addresses, and no packet can leave the machine.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ _NEW_MOUNTS, _NEW_USERS, _NEW_NETWORK = 0x00020000, 0x10000000, 0x40000000  # CL
 
 
 def isolated(*addresses: str, names: Mapping[str, str] | None = None) -> Callable[[Callable[..., None]], Any]:
-    """Run a test in a namespace of its own that has these addresses besides 127.0.0.1, and knows these names."""
+    """Run a test in its own network namespace with 127.0.0.1 and these addresses, where these names resolve."""
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)
@@ -32,12 +32,12 @@ def isolated(*addresses: str, names: Mapping[str, str] | None = None) -> Callabl
                 try:
                     _leave()
                 except OSError as error:
-                    return f"this machine gives out no network namespaces: {error}"
+                    return f"this machine does not allow network namespaces: {error}"
                 _furnish(addresses, names or {}, fixtures["tmp_path"])
                 test(**fixtures)
                 return ""
 
-            ended = run_in_fork(inside)  # only a process with a single thread may enter a namespace of users
+            ended = run_in_fork(inside)  # only a process with a single thread may enter a user namespace
             assert ended.value is not None, ended
             if ended.value:
                 lacking(ended.value)
@@ -48,7 +48,7 @@ def isolated(*addresses: str, names: Mapping[str, str] | None = None) -> Callabl
 
 
 def _leave() -> None:
-    """Enter new namespaces, as root of them."""
+    """Enter new namespaces as their root user."""
     user, group = os.geteuid(), os.getegid()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_NEW_USERS | _NEW_MOUNTS | _NEW_NETWORK):

@@ -1,7 +1,7 @@
-"""A process that names images in a layout, and dies: `python -m tests.support.naming FOLDER before|after|never N`
+"""Name images in a layout until the process is killed: `python -m tests.support.naming FOLDER before|after|never N`
 
-The process is killed in place of the N-th time that `index.json` is renamed to its place, or as soon as that is done.
-Each batch has as few names as there can be.
+The process is killed instead of a rename of `index.json`, or after it, when N renames have been done before. Each
+batch has as few names as possible.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ NAMES = [f"quay.io/a/b:v{number}" for number in range(5)]
 
 
 async def name_all(path: Path) -> None:
-    """Store and name the images, one after the other, each name in a batch of its own."""
+    """Store and name the images, one after the other, each name in a separate batch."""
     async with LayoutWriter.writing(path) as layout:
         for name, image in zip(NAMES, IMAGES, strict=True):
             for digest, data in image.blobs.items():

@@ -1,4 +1,4 @@
-"""An HTTP proxy on a loopback address, which also knows where the hosts of a test really are."""
+"""An HTTP proxy on a loopback address, which maps the host names of a test to real addresses."""
 
 import re
 import socket
@@ -12,9 +12,9 @@ _CREDENTIALS = re.compile(rb"Proxy-Authorization: (.*)\r\n")
 
 
 class Proxy(ThreadingTCPServer):
-    """`hosts` are the names that it can reach: `registry.test:5000` → `127.0.0.1:41234`.
+    """A proxy that reaches `hosts` only: `registry.test:5000` → `127.0.0.1:41234`.
 
-    `asked` is what it was asked, `credentials` what came as Proxy-Authorization; it keeps that for itself.
+    `asked` records the requests, `credentials` the values of Proxy-Authorization, which is not forwarded.
     """
 
     daemon_threads = True

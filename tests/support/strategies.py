@@ -46,7 +46,7 @@ nasty_text = st.text(st.characters() | st.sampled_from("\0\n\r\t\x1b/\\:@._-%"),
 
 @st.composite
 def names(draw: st.DrawFn) -> str:
-    """A whole image name with a registry, and a tag, a digest or both."""
+    """A full image name with a registry, and possibly with a tag and a digest."""
     tag, digest = draw(st.none() | tags), draw(st.none() | any_digest)
     name = f"{draw(hosts)}/{draw(repositories)}"
     return f"{name}{':' + tag if tag else ''}{'@' + digest if digest else ''}"
@@ -75,7 +75,7 @@ _types = st.sampled_from(
 
 @st.composite
 def descriptors(draw: st.DrawFn) -> Json:
-    """A descriptor that is right."""
+    """A valid descriptor."""
     data = draw(st.binary(max_size=20))
     node: Json = {"mediaType": draw(_types.filter(bool)), "digest": images.digest_of(data), "size": len(data)}
     extras = {
@@ -107,7 +107,7 @@ _keys = st.sampled_from([*_KEYS, *map(str.title, _KEYS), "fsLayers", "signatures
 
 @st.composite
 def documents(draw: st.DrawFn) -> Json:
-    """A manifest or an index in which each field may be right, missing or anything."""
+    """A manifest or an index in which each field may be valid, missing or anything else."""
     right: Json = {"schemaVersion": 2, "mediaType": draw(_types), draw(st.sampled_from(["manifests", "layers"])): []}
     nodes = st.lists(descriptors() | json_values, max_size=3)
     changes = draw(st.dictionaries(_keys, st.one_of(json_values, descriptors(), nodes), max_size=4))
@@ -130,7 +130,7 @@ def mutated(original: bytes) -> st.SearchStrategy[bytes]:
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Image:
-    """An index over manifests and indexes that share blobs and children as it happens."""
+    """An index over manifests and indexes that share blobs and children at random."""
     blobs = [Blob.of(f"blob {number}".encode() * number, "x/y") for number in range(draw(st.integers(1, 6)))]
     nodes: list[Image] = []
     for number in range(draw(st.integers(1, 5))):
@@ -144,10 +144,10 @@ def graphs(draw: st.DrawFn) -> Image:
 
 @dataclass(frozen=True)
 class Family:
-    """An image, things with a subject, and things under cosign's tags; what is nested comes after what it is about."""
+    """An image, its referrers, and artifacts under cosign's tags; a referrer comes after its subject."""
 
     image: Image
-    referring: tuple[tuple[Image, Image], ...]  # what refers, and to what
+    referring: tuple[tuple[Image, Image], ...]  # pairs of referrer and subject
     tagged: tuple[tuple[str, Image], ...]
 
 

@@ -1,4 +1,4 @@
-"""Facts about the sample images that tests rely on: a test of docker's types, say, needs images with these types."""
+"""Tests of properties of the sample images that other tests rely on."""
 
 import json
 from collections.abc import Iterator

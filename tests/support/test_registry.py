@@ -1,7 +1,7 @@
-"""Features of the embedded registry that real registries do not have: its faults, its log, its tokens.
+"""Tests of the embedded registry's own features: faults, log and tokens.
 
-A fault that does not strike, a request that is not counted and a token that opens everything would let a test pass that
-should fail. That the registry is one is shown by `tests/registry/test_conformance.py`.
+Without these tests, others could pass that should fail: because of a fault that has no effect, a request that is not
+counted, or a token that grants everything. `tests/registry/test_conformance.py` tests the rest of the registry.
 """
 
 import base64
@@ -55,7 +55,7 @@ class Reply:
 
 
 def ask(registry: EmbeddedRegistry, method: str, target: str, body: bytes | None = None, **headers: str) -> Reply:
-    """One request on a connection of its own; `Content_Type="…"` names a header."""
+    """Make one request on a new connection; `Content_Type="…"` is the header Content-Type."""
     connection = http.client.HTTPConnection(registry.host, timeout=5)
     try:
         target = target.removeprefix(registry.url)
@@ -136,7 +136,7 @@ def referrers_of(registry: EmbeddedRegistry, query: str = "") -> tuple[list[str]
     return [node["artifactType"] for node in json.loads(reply.body)["manifests"]], reply
 
 
-def test_referrers_come_in_pages() -> None:
+def test_referrers_are_listed_in_pages() -> None:
     with serving(EmbeddedRegistry(referrers=True, page=2)) as registry:
         for number in range(3):
             registry.put_manifest("a/b", None, referring(DIGEST, f"x/{number}"), TYPE)
@@ -148,7 +148,7 @@ def test_referrers_come_in_pages() -> None:
 
 
 @pytest.mark.parametrize("dashes", [True, False])
-def test_a_tag_of_a_digest_is_that_digest_only_at_gitlab(dashes: bool) -> None:
+def test_tag_in_digest_form_names_the_digest_only_with_dashes(dashes: bool) -> None:
     with serving(EmbeddedRegistry(dashes=dashes)) as registry:
         digest = registry.put_manifest("a/b", None, referring(DIGEST, "x/y"), TYPE)
         reply = ask(registry, "GET", f"/v2/a/b/manifests/{digest.replace(':', '-')}")
@@ -254,27 +254,27 @@ def test_blob_bytes_are_counted(stored: EmbeddedRegistry) -> None:
 # Faults
 
 
-def go_wrong(registry: EmbeddedRegistry, *action: Action, method: str = "GET") -> None:
+def add_fault(registry: EmbeddedRegistry, *action: Action, method: str = "GET") -> None:
     registry.fault(Fault(method=method, path="/blobs/", action=action))
 
 
-def test_fault_strikes_after_skip_and_as_often_as_it_says(stored: EmbeddedRegistry) -> None:
+def test_fault_affects_the_given_number_of_requests_after_skip(stored: EmbeddedRegistry) -> None:
     stored.fault(Fault(method="GET", path=f"{DIGEST}$", skip=1, times=2, action=Status(500)))
     assert [ask(stored, "GET", BLOB).status for _ in range(4)] == [200, 500, 500, 200]
 
 
-def test_fault_strikes_for_ever(stored: EmbeddedRegistry) -> None:
+def test_fault_with_times_none_affects_all_requests(stored: EmbeddedRegistry) -> None:
     stored.fault(Fault(times=None, action=Status(500)))
     assert [ask(stored, "GET", BLOB).status for _ in range(3)] == [500, 500, 500]
 
 
-def test_fault_leaves_other_requests_alone(stored: EmbeddedRegistry) -> None:
+def test_fault_does_not_affect_other_requests(stored: EmbeddedRegistry) -> None:
     stored.fault(Fault(method="PUT", path="/blobs/", action=Status(500)))
     assert ask(stored, "GET", BLOB).status == 200
 
 
 def test_fault_can_be_cleared(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, Status(500))
+    add_fault(stored, Status(500))
     stored.clear_faults()
     assert ask(stored, "GET", BLOB).status == 200
 
@@ -285,7 +285,7 @@ def test_fault_can_match_the_query(stored: EmbeddedRegistry) -> None:
 
 
 def test_status_has_headers_and_body(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, Status(429, (("Retry-After", "1"),), b"<html>", "text/html"))
+    add_fault(stored, Status(429, (("Retry-After", "1"),), b"<html>", "text/html"))
     reply = ask(stored, "GET", BLOB)
     assert (reply.status, reply.headers["Retry-After"], reply.headers["Content-Type"], reply.body) == (
         429,
@@ -296,52 +296,52 @@ def test_status_has_headers_and_body(stored: EmbeddedRegistry) -> None:
 
 
 def test_status_on_put_stores_nothing(registry: EmbeddedRegistry) -> None:
-    go_wrong(registry, Status(503), method="PUT")
+    add_fault(registry, Status(503), method="PUT")
     assert (upload(registry, DATA, DIGEST).status, registry.blobs("a/b")) == (503, set())
 
 
 def test_redirect_points_elsewhere(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, Redirect("http://127.0.0.1:1/x"))
+    add_fault(stored, Redirect("http://127.0.0.1:1/x"))
     reply = ask(stored, "GET", BLOB)
     assert (reply.status, reply.location) == (307, "http://127.0.0.1:1/x")
 
 
 @pytest.mark.parametrize("after", [0, 1, 99])
-def test_cut_sends_so_many_bytes(stored: EmbeddedRegistry, after: int) -> None:
-    go_wrong(stored, Cut(after))
+def test_cut_sends_the_given_number_of_bytes(stored: EmbeddedRegistry, after: int) -> None:
+    add_fault(stored, Cut(after))
     with pytest.raises(http.client.IncompleteRead) as error:
         ask(stored, "GET", BLOB)
     assert error.value.partial == DATA[:after]
 
 
 def test_cut_counts_what_was_sent(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, Cut(7))
+    add_fault(stored, Cut(7))
     with pytest.raises(http.client.IncompleteRead):
         ask(stored, "GET", BLOB)
     assert stored.blob_bytes_sent() == 7
 
 
-def test_cut_at_the_end_is_a_whole_answer(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, Cut(100))
+def test_cut_at_the_end_sends_the_whole_response(stored: EmbeddedRegistry) -> None:
+    add_fault(stored, Cut(100))
     assert ask(stored, "GET", BLOB).body == DATA
 
 
-def test_cut_before_everything_answers_nothing(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, Cut(None))
+def test_cut_before_the_response_sends_nothing(stored: EmbeddedRegistry) -> None:
+    add_fault(stored, Cut(None))
     with pytest.raises(http.client.RemoteDisconnected):
         ask(stored, "GET", BLOB)
     assert stored.requests[0].status == 0
 
 
-def test_chunked_cut_is_noticed(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, Chunked(), Cut(7))
+def test_cut_of_a_chunked_response_is_noticed(stored: EmbeddedRegistry) -> None:
+    add_fault(stored, Chunked(), Cut(7))
     with pytest.raises(http.client.IncompleteRead):
         ask(stored, "GET", BLOB)
 
 
 @pytest.mark.parametrize("after", [0, 1, 99])
 def test_cut_upload_is_not_finished(stored: EmbeddedRegistry, after: int) -> None:
-    go_wrong(stored, Cut(after), method="PUT")
+    add_fault(stored, Cut(after), method="PUT")
     with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
         upload(stored, b"x" * 100, digest_of(b"x" * 100))
     assert stored.blobs("a/b") == {DIGEST}
@@ -349,7 +349,7 @@ def test_cut_upload_is_not_finished(stored: EmbeddedRegistry, after: int) -> Non
 
 def test_cut_chunk_can_be_resumed(stored: EmbeddedRegistry) -> None:
     location = start_upload(stored)
-    go_wrong(stored, Cut(4), method="PATCH")
+    add_fault(stored, Cut(4), method="PATCH")
     with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
         ask(stored, "PATCH", location, DATA, Content_Range="0-99")
     status = ask(stored, "GET", location)
@@ -357,28 +357,28 @@ def test_cut_chunk_can_be_resumed(stored: EmbeddedRegistry) -> None:
     assert ask(stored, "PUT", f"{status.location}&digest={DIGEST}", DATA[4:]).status == 201
 
 
-def test_cut_after_the_last_byte_loses_only_the_answer(registry: EmbeddedRegistry) -> None:
-    go_wrong(registry, Cut(100), method="PUT")
+def test_cut_after_the_last_byte_loses_only_the_response(registry: EmbeddedRegistry) -> None:
+    add_fault(registry, Cut(100), method="PUT")
     with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
         upload(registry, DATA, DIGEST)
     assert registry.blobs("a/b") == {DIGEST}
 
 
 def test_reset_is_a_reset(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, Reset(None))
+    add_fault(stored, Reset(None))
     with pytest.raises(ConnectionResetError):
         ask(stored, "GET", BLOB)
 
 
 def test_reset_upload_is_a_reset(registry: EmbeddedRegistry) -> None:
-    go_wrong(registry, Reset(1), method="PUT")
+    add_fault(registry, Reset(1), method="PUT")
     with pytest.raises(ConnectionError):
         upload(registry, DATA, DIGEST)
 
 
 @pytest.mark.slow
-def test_stall_sends_so_many_bytes_and_then_nothing(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, Stall(7))
+def test_stall_sends_the_given_number_of_bytes_and_then_nothing(stored: EmbeddedRegistry) -> None:
+    add_fault(stored, Stall(7))
     connection = http.client.HTTPConnection(stored.host, timeout=0.3)
     connection.request("GET", BLOB)
     with connection.getresponse() as response:
@@ -389,25 +389,25 @@ def test_stall_sends_so_many_bytes_and_then_nothing(stored: EmbeddedRegistry) ->
 
 
 def test_flip_changes_one_bit(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, Flip(3))
+    add_fault(stored, Flip(3))
     assert ask(stored, "GET", BLOB).body == DATA[:3] + b"2" + DATA[4:]
 
 
-def test_truncated_body_has_its_own_length(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, Truncate(1))
+def test_truncated_body_has_a_matching_length(stored: EmbeddedRegistry) -> None:
+    add_fault(stored, Truncate(1))
     reply = ask(stored, "GET", BLOB)
     assert (reply.body, reply.headers["Content-Length"]) == (DATA[:-1], "99")
 
 
-def test_extended_body_has_its_own_length(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, Extend(b"!"))
+def test_extended_body_has_a_matching_length(stored: EmbeddedRegistry) -> None:
+    add_fault(stored, Extend(b"!"))
     reply = ask(stored, "GET", BLOB)
     assert (reply.body, reply.headers["Content-Length"]) == (DATA + b"!", "101")
 
 
 @pytest.mark.parametrize("actions", [(Chunked(), Truncate(1)), (Truncate(1), Chunked())])
 def test_chunked_body_has_no_length(stored: EmbeddedRegistry, actions: tuple[Action, ...]) -> None:
-    go_wrong(stored, *actions)
+    add_fault(stored, *actions)
     reply = ask(stored, "GET", BLOB)
     assert (reply.body, reply.headers["Content-Length"]) == (DATA[:-1], None)
 
@@ -415,33 +415,33 @@ def test_chunked_body_has_no_length(stored: EmbeddedRegistry, actions: tuple[Act
 @pytest.mark.parametrize("value", ["sha256:wrong", None])
 @pytest.mark.parametrize("name", ["Docker-Content-Digest", "Content-Type"])
 def test_header_is_set_or_removed(stored: EmbeddedRegistry, name: str, value: str | None) -> None:
-    go_wrong(stored, Header(name, value))
+    add_fault(stored, Header(name, value))
     assert ask(stored, "GET", BLOB).headers[name] == value
 
 
-def test_header_is_doubled(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, Header("Content-Range", "bytes 0-1/2"), Header("Content-Range", "x", add=True))
+def test_header_can_be_sent_twice(stored: EmbeddedRegistry) -> None:
+    add_fault(stored, Header("Content-Range", "bytes 0-1/2"), Header("Content-Range", "x", add=True))
     assert ask(stored, "GET", BLOB).headers.get_all("Content-Range") == ["bytes 0-1/2", "x"]
 
 
 def test_too_large_length_ends_with_the_connection(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, Header("Content-Length", "101"))
+    add_fault(stored, Header("Content-Length", "101"))
     with pytest.raises(http.client.IncompleteRead):
         ask(stored, "GET", BLOB)
 
 
 def test_body_without_length_ends_with_the_connection(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, Header("Content-Length", None))
+    add_fault(stored, Header("Content-Length", None))
     reply = ask(stored, "GET", BLOB)
     assert (reply.body, reply.headers["Transfer-Encoding"]) == (DATA, None)
 
 
 def test_range_can_be_ignored(stored: EmbeddedRegistry) -> None:
-    go_wrong(stored, RequestHeader("Range"))
+    add_fault(stored, RequestHeader("Range"))
     assert ask(stored, "GET", BLOB, Range="bytes=10-").status == 200
 
 
 def test_authorization_can_be_ignored(guarded: EmbeddedRegistry) -> None:
-    go_wrong(guarded, RequestHeader("Authorization"))
+    add_fault(guarded, RequestHeader("Authorization"))
     pull = token(guarded, "repository:a/b:pull")
     assert ask(guarded, "GET", BLOB, Authorization=pull).status == 401

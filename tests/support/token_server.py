@@ -1,9 +1,9 @@
-"""A token server as docker-registry trusts one: RS256 tokens with the certificate in them, for Basic and OAuth2.
+"""A token server for docker-registry: RS256 tokens that contain the certificate, for Basic and OAuth2.
 
 with TokenServer.running(path, {"ann": "secret"}) as server:
     docker_registry(path, auth={"token": server.settings()})
 
-It grants what `allowed` allows, and notes what it was asked.
+It grants the rights that `allowed` allows, and records its requests.
 """
 
 import base64
@@ -42,7 +42,7 @@ class Asked:
 
 
 class TokenServer(ThreadingHTTPServer):
-    """`users` have passwords, and `identities` are identity tokens of users; `allowed` is asked who, where and what."""
+    """A server with passwords of `users` and identity tokens of users; `allowed` gets user, repository and action."""
 
     daemon_threads = True
 
@@ -138,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: what was asked is in `asked`."""
+        """Log nothing: the requests are in `asked`."""
 
 
 def _user(users: dict[str, str], header: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""A small, real OCI registry for tests, the demo and measurements; and on request a faulty one.
+"""A small OCI registry for tests, the demo and measurements, into which faults can be injected.
 
 with serving(EmbeddedRegistry()) as registry:
     digest = registry.put_blob("library/redis", b"...")

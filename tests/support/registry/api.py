@@ -1,4 +1,4 @@
-"""The distribution specification over a store: every method here answers one endpoint."""
+"""The endpoints of the distribution specification, each answered by a method of `Distribution`."""
 
 import json
 import re
@@ -22,12 +22,12 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 class Options:
     """The behaviour of the registry where real ones differ."""
 
-    strict: bool = True  # a manifest is refused while something that it names is missing
+    strict: bool = True  # a manifest is refused while content that it references is missing
     relative_locations: bool = False
     read_only: bool = False
-    page: int = 1000  # the most entries of a list in one answer
+    page: int = 1000  # the maximum number of entries in a page
     referrers: bool = False  # the referrers API, and OCI-Subject
-    dashes: bool = False  # as GitLab has it: sha256-… is not a tag but the digest sha256:…
+    dashes: bool = False  # GitLab: sha256-… is not a tag but the digest sha256:…
     quirks: Quirks = field(default_factory=Quirks)
 
 
@@ -72,7 +72,7 @@ class Distribution:
         return self._listed(call, f"/v2/{route.repo}/tags/list", {"name": route.repo}, "tags", tags)
 
     def _listed(self, call: Call, path: str, document: dict[str, Any], key: str, names: list[str]) -> Answer:
-        """One page of a list in lexical order, and a Link to the next if there is more."""
+        """Return one page of a list in lexical order, with a Link to the next page if there is one."""
         asked = call.param("n")
         if asked is not None and not re.fullmatch("[0-9]{1,9}", asked):
             refuse(400, "PAGINATION_NUMBER_INVALID", "n is not a number")
@@ -86,7 +86,7 @@ class Distribution:
         return given
 
     async def get_referrers(self, call: Call, route: Route) -> Answer:
-        """Manifests with this subject, as an index, in pages."""
+        """Return the manifests with this subject, as an index, in pages."""
         if not self._options.referrers:
             refuse(404, "UNSUPPORTED", "no such endpoint")
         if not is_digest(route.reference):
@@ -101,7 +101,7 @@ class Distribution:
         return given
 
     def _referring(self, route: Route) -> list[dict[str, Any]]:
-        """The descriptors of what names a manifest as its subject; the manifest itself need not be here."""
+        """Return the descriptors of manifests with this subject; the subject itself need not exist."""
         repository = self._store.repository(route.repo) or Repository()
         found = []
         for digest, media_type in sorted(repository.manifests.items()):
@@ -169,7 +169,7 @@ class Distribution:
             refuse(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", {"digest": missing[0]})
 
     def _check_kind(self, document: dict[str, Any], media_type: str) -> None:
-        """Refuse what this registry does not know, though others do."""
+        """Refuse types that only some registries refuse, see `Quirks`."""
         quirks = self._options.quirks
         children = {child.get("mediaType") for child in document.get("manifests", ())}
         if quirks.uniform_index and media_type == OCI_INDEX and children & {DOCKER_LIST, DOCKER_MANIFEST}:
@@ -213,7 +213,7 @@ class Distribution:
 
 
 def _missing(document: dict[str, Any], repository: Repository) -> Iterator[str]:
-    """The digests that a manifest names and its repository lacks; layers with URLs may be elsewhere."""
+    """Yield the digests that a manifest references and its repository lacks; layers with URLs may be elsewhere."""
     layers = [layer for layer in document.get("layers", ()) if not layer.get("urls")]
     config = [document["config"]] if "config" in document else []
     yield from (node["digest"] for node in config + layers if node["digest"] not in repository.blobs)

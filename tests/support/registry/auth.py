@@ -14,10 +14,10 @@ from tests.support.registry.messages import Answer, Call, answer_json, refusal
 
 class Auth(Protocol):
     def refuse(self, call: Call, needs: tuple[str, ...]) -> Answer | None:
-        """The 401 for a call that may not have what it needs (`repository:name:pull` …), else None."""
+        """Return a 401 if a call does not have the rights that it needs (`repository:name:pull` …), else None."""
 
     async def serve(self, call: Call) -> Answer | None:
-        """The answer of an endpoint of its own, such as `/token`."""
+        """Answer a call to an endpoint of authentication, such as `/token`; return None for other calls."""
 
 
 class Open:
@@ -31,7 +31,7 @@ class Open:
 
 
 def _credentials(call: Call) -> tuple[str, str] | None:
-    """The user and password of an Authorization: Basic header."""
+    """Return the user and password of an Authorization: Basic header."""
     scheme, _, encoded = call.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -72,7 +72,7 @@ class _Token:
 
 
 def scopes(needs: Iterable[str]) -> str:
-    """`repository:a:pull`, `repository:a:push` → `repository:a:pull,push`, as a challenge spells it."""
+    """Join grants as in a challenge: `repository:a:pull`, `repository:a:push` → `repository:a:pull,push`."""
     actions: dict[str, list[str]] = {}
     for need in needs:
         resource, _, action = need.rpartition(":")
@@ -81,7 +81,7 @@ def scopes(needs: Iterable[str]) -> str:
 
 
 def _grants(texts: Iterable[str]) -> frozenset[str]:
-    """The single grants of some scopes."""
+    """Split scopes into single grants."""
     split = (text.rpartition(":") for text in texts)
     return frozenset(f"{resource}:{action}" for resource, _, actions in split for action in actions.split(","))
 
@@ -98,18 +98,18 @@ class Asked:
 
 @dataclass
 class Bearer:
-    """Opaque tokens that grant exactly what was asked for; without credentials only pull, if that.
+    """Opaque tokens that grant the requested scopes; clients without credentials get pull, with `anonymous_pull`.
 
-    `identity_tokens` are taken by POST, each for its user; without any, POST is answered with `no_post`. `never` are
-    grants that no client gets, though requesting them is not an error. `fields` replace those of the token server's
-    answer; None removes one. With `one_scope` only the first scope counts.
+    `identity_tokens` are accepted by POST, each for its user; without any, POST gets the status `no_post`. `never` are
+    grants that no client gets, though requesting them is not an error. `fields` replace those of the token response;
+    None removes one. With `one_scope` only the first scope is granted.
     """
 
     users: dict[str, str] = field(default_factory=dict)
     anonymous_pull: bool = False
     expires_in: float = 300
     service: str = "embedded"
-    token_realm: str | None = None  # another server's; by default the registry's own /token
+    token_realm: str | None = None  # the URL of another token server; by default the registry's own /token
     identity_tokens: dict[str, str] = field(default_factory=dict)
     no_post: int = 404
     never: frozenset[str] = frozenset()
@@ -119,7 +119,7 @@ class Bearer:
     _tokens: dict[str, _Token] = field(default_factory=dict, repr=False)
 
     def expire(self) -> None:
-        """Every token that was given so far is void."""
+        """Invalidate all tokens that were issued so far."""
         self._tokens.clear()
 
     def refuse(self, call: Call, needs: tuple[str, ...]) -> Answer | None:
@@ -180,14 +180,14 @@ class Bearer:
 
 
 class _Everything(frozenset[str]):
-    """Grants that are enough for whatever is needed."""
+    """Grants that include every other grant."""
 
     def issuperset(self, s: Iterable[object]) -> bool:
         return True
 
 
 class EcrPublic(Bearer):
-    """Amazon's: its scope is `aws` and stands for everything, a void token is answered 400, HEAD of a blob 401."""
+    """Amazon ECR Public: the scope `aws` grants everything, an invalid token gets a 400, HEAD of a blob a 401."""
 
     def refuse(self, call: Call, needs: tuple[str, ...]) -> Answer | None:
         if call.method == "HEAD" and "/blobs/" in call.path:

@@ -1,7 +1,7 @@
-"""Faults on purpose: what goes wrong, for which requests, at which attempt.
+"""Injected faults: their actions, the requests that they affect, and how often.
 
-A fault is one action or several. An action may change the call before the registry sees it, or answer in its
-place; and it may change the answer before a byte of it is sent. A new kind of fault is one more small class.
+A fault has one action or several. An action may change the request before the registry sees it, or respond to it
+instead; and it may change the response before the first byte is sent. A new kind of fault is one more small class.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from tests.support.registry.messages import Answer, Call, Ending, HangUp, Header
 
 @dataclass(frozen=True)
 class Action:
-    """Does nothing; a fault overrides one or both hooks."""
+    """An action that does nothing; subclasses override one or both methods."""
 
     def on_call(self, call: Call) -> Call | Answer:
         return call
@@ -29,10 +29,10 @@ class Action:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """Applies to the requests whose method and path match: first `skip` of them pass, then `times` go wrong.
+    """A fault for requests whose method and path match: the first `skip` of them succeed, the next `times` fail.
 
     `method` is a regular expression for the whole method; `path` one that is searched in the path, and in the
-    path with its query. `times=None` goes on for ever. Every request that matches counts, refused ones too.
+    path with its query. With `times=None` all later requests fail. Every request that matches counts, refused ones too.
     """
 
     action: Action | tuple[Action, ...]
@@ -53,7 +53,7 @@ class Fault:
 
 
 class Script:
-    """The faults of a registry and how often each of them was met."""
+    """The faults of a registry, and the number of requests that matched each."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
@@ -67,7 +67,7 @@ class Script:
         self._met.clear()
 
     def actions(self, method: str, path: str, target: str) -> list[Action]:
-        """The actions of every fault that strikes now; counts the attempt."""
+        """Count a request, and return the actions of all faults that affect it."""
         struck: list[Action] = []
         for number, fault in enumerate(self._faults):
             if fault.matches(method, path, target):
@@ -77,12 +77,12 @@ class Script:
         return struck
 
 
-# Answers in place of the registry
+# Responses instead of the registry's
 
 
 @dataclass(frozen=True)
 class Status(Action):
-    """The registry does nothing and answers this."""
+    """The registry does nothing and sends this response."""
 
     code: int
     headers: Headers = ()
@@ -105,7 +105,7 @@ class Redirect(Action):
 
 @dataclass(frozen=True)
 class RequestHeader(Action):
-    """The registry sees another request: without Range it answers 200, without Authorization 401."""
+    """Changes or removes a request header: without Range the response is 200, without Authorization 401."""
 
     name: str
     value: str | None = None
@@ -129,11 +129,11 @@ async def _at_most(body: AsyncIterator[bytes], count: int, ending: Ending) -> As
 
 @dataclass(frozen=True)
 class _Break(Action):
-    """Ends the connection after so many bytes of a body.
+    """Ends the connection after `after` bytes of a body.
 
-    GET: after that many bytes of the answer's body. Uploads: after that many bytes of the request's body; one
-    that is not longer is carried out, and its answer is lost. HEAD and DELETE: the answer is lost.
-    `after=None` ends any of them at once: nothing is carried out, nothing is answered.
+    GET: the bytes of the response body. Uploads: the bytes of the request body; a request whose body is not longer
+    is carried out, and its response is lost. HEAD and DELETE: the response is lost. `after=None` ends the connection
+    at once: the request is not carried out, and there is no response.
     """
 
     after: int | None = 0
@@ -152,7 +152,7 @@ class _Break(Action):
 
 @dataclass(frozen=True)
 class Cut(_Break):
-    """The connection is closed."""
+    """Closes the connection."""
 
     async def leave(self, transport: asyncio.Transport) -> None:
         transport.close()
@@ -160,10 +160,10 @@ class Cut(_Break):
 
 @dataclass(frozen=True)
 class Reset(_Break):
-    """The connection is reset (RST), as by a firewall; what is still on its way may be lost."""
+    """Resets the connection (RST), as a firewall does; bytes in transit may be lost."""
 
     async def leave(self, transport: asyncio.Transport) -> None:
-        for _ in range(1000):  # what was sent before goes out first; a client that does not read has a second
+        for _ in range(1000):  # wait until earlier bytes are sent, or for a second if the client does not read
             if transport.get_write_buffer_size() == 0 or transport.is_closing():
                 break
             await asyncio.sleep(0.001)
@@ -174,18 +174,18 @@ class Reset(_Break):
 
 @dataclass(frozen=True)
 class Stall(_Break):
-    """Silence: the connection is held until the registry stops."""
+    """Keeps the connection open and sends nothing until the registry stops."""
 
     async def leave(self, transport: asyncio.Transport) -> None:
         await asyncio.get_running_loop().create_future()
 
 
-# Links that are slow
+# Slow responses
 
 
 @dataclass(frozen=True)
 class Slow(Action):
-    """The answer leaves after `delay` seconds, and at `rate` bytes per second over each connection."""
+    """Sends the response after `delay` seconds, and at `rate` bytes per second over each connection."""
 
     delay: float = 0
     rate: int | None = None
@@ -194,12 +194,12 @@ class Slow(Action):
         return replace(given, delay=self.delay, rate=self.rate)
 
 
-# Answers that are wrong
+# Wrong responses
 
 
 @dataclass(frozen=True)
 class Flip(Action):
-    """One bit of the body is another; a negative position counts from the end."""
+    """Changes one bit of the body; a negative position counts from the end."""
 
     at: int
 
@@ -211,7 +211,7 @@ class Flip(Action):
 
 @dataclass(frozen=True)
 class Truncate(Action):
-    """The last bytes are missing, and Content-Length agrees."""
+    """Removes the last bytes of the body; Content-Length matches."""
 
     count: int
 
@@ -221,7 +221,7 @@ class Truncate(Action):
 
 @dataclass(frozen=True)
 class Extend(Action):
-    """More bytes follow, and Content-Length agrees."""
+    """Appends bytes to the body; Content-Length matches."""
 
     data: bytes
 
@@ -231,7 +231,7 @@ class Extend(Action):
 
 @dataclass(frozen=True)
 class Chunked(Action):
-    """No Content-Length: chunked encoding. Combines with every other action."""
+    """Uses chunked encoding without Content-Length. Works with every other action."""
 
     def on_answer(self, call: Call, given: Answer) -> Answer:
         return replace(given.without("Content-Length"), body=given.body, chunked=True)
@@ -241,7 +241,7 @@ class Chunked(Action):
 class Header(Action):
     """Sets a response header, adds one more of it, or removes it.
 
-    Without Content-Length and not chunked, the body ends with the connection.
+    If a response has neither Content-Length nor chunked encoding, the connection is closed after the body.
     """
 
     name: str

@@ -10,7 +10,7 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Call:
-    """A request as the registry understands it; header names are lower case."""
+    """A parsed request; header names are lower case."""
 
     method: str
     path: str
@@ -42,9 +42,9 @@ class HangUp(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer, so that a fault can change any part of it before the first byte leaves.
+    """A whole response, so that a fault can change any part of it before the first byte is sent.
 
-    It leaves after `delay` seconds, and its body at no more than `rate` bytes per second.
+    It is sent after `delay` seconds, and its body at no more than `rate` bytes per second.
     """
 
     status: int
@@ -65,13 +65,13 @@ class Answer:
         return replace(self, headers=(*self.headers, (name, value)))
 
     def with_body(self, body: bytes) -> "Answer":
-        """Another body, with the Content-Length that is right for it."""
+        """Replace the body, with a Content-Length that matches."""
         bare = replace(self.without("Content-Length"), body=body)
         return bare if self.chunked else bare.plus("Content-Length", str(len(body)))
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> Answer:
-    """An answer with its Content-Length; `Docker_Content_Digest="…"` names a header."""
+    """Return a response with Content-Length; `Docker_Content_Digest="…"` is the header Docker-Content-Digest."""
     pairs = tuple((name.replace("_", "-"), value) for name, value in headers.items())
     return Answer(status, headers=pairs).with_body(body)
 
@@ -81,7 +81,7 @@ def answer_json(status: int, document: object, **headers: str) -> Answer:
 
 
 class Refused(Exception):
-    """Raised by a handler to answer with an error; carries that answer."""
+    """Raised by a handler to respond with an error."""
 
     def __init__(self, refusal: Answer) -> None:
         super().__init__(refusal.status)
@@ -89,7 +89,7 @@ class Refused(Exception):
 
 
 def refusal(status: int, code: str, message: str, detail: object = None, **headers: str) -> Answer:
-    """The specification's JSON for an error."""
+    """Return an error response with the JSON of the specification."""
     error = {"code": code, "message": message, "detail": detail}
     return answer_json(status, {"errors": [error]}, **headers)
 

@@ -1,4 +1,4 @@
-"""Deviations of real registries from the specification, each under its own name.
+"""Deviations of real registries from the specification.
 
 EmbeddedRegistry(quirks=Quirks(stuck_range=True))
 """
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Quirks:
-    """All of them are off by default; several can be combined."""
+    """Deviations that are off by default, and can be combined."""
 
     stuck_range: bool = False
-    """Amazon ECR: PATCH answers 201, and Range stays at the end of the first chunk though all of them are stored."""
+    """Amazon ECR: PATCH answers 201, and Range stays at the end of the first chunk although all chunks are stored."""
 
     only_existing: bool = False
     """Amazon ECR: a repository that has not been created is unknown (404 NAME_UNKNOWN)."""
@@ -23,34 +23,34 @@ class Quirks:
     """Older Quay: an OCI index over Docker manifests is invalid."""
 
     config_types: frozenset[str] | None = None
-    """Quay: a manifest whose config has another type than these is invalid."""
+    """Quay: a manifest is invalid unless the type of its config is among these."""
 
     mount_wants_from: bool = False
-    """Quay: a mount that does not say from where fails."""
+    """Quay: a mount without `from` fails."""
 
     mount_refusal: int | None = None
-    """Harbor answers 401 to a mount, others 404 or 405; 202 begins an upload."""
+    """The status of the response to a mount: 401 in Harbor, 404 or 405 in others; 202 starts an upload."""
 
     lying_head: bool = False
-    """Artifactory: HEAD and mount find every blob, there or not; what is missing, only the manifest's PUT tells."""
+    """Artifactory: HEAD and mount succeed for every blob; only the PUT of a manifest shows which are missing."""
 
     appends: bool = False
-    """distribution: a body that does not begin where the upload ends is appended all the same."""
+    """distribution: a chunk that does not begin at the end of the received bytes is appended nevertheless."""
 
     old_created: bool = False
-    """Old registries answer 204 where the specification says 201."""
+    """Old registries: the status of a completed upload is 204 instead of 201."""
 
     no_single_post: bool = False
-    """A POST that has the whole blob in its body is answered by 202, as if it had none."""
+    """A POST with the whole blob in its body gets a 202, as if the body were empty."""
 
     no_status: bool = False
-    """A GET of an upload is unknown (404)."""
+    """A GET of an upload gets a 404."""
 
     least_chunk: int | None = None
-    """A chunk that is shorter than this, and not the last one, is refused; OCI-Chunk-Min-Length says so."""
+    """A chunk shorter than this is refused unless it is the last one; OCI-Chunk-Min-Length has the value."""
 
     body_limit: int | None = None
-    """nginx in front of the registry: a larger body answers 413 with a page in HTML, and is not passed on."""
+    """nginx in front of the registry: a larger body gets a 413 with an HTML page, and is not forwarded."""
 
 
 PROXY_PAGE = b"<html><head><title>413 Request Entity Too Large</title></head><body>nginx/1.22.1</body></html>"

@@ -1,4 +1,4 @@
-"""The embedded registry as tests see it: its content, its log of requests, its faults, and how to run it."""
+"""The embedded registry: its content, its log of requests, its faults, and how to run it."""
 
 import asyncio
 import re
@@ -54,7 +54,7 @@ class EmbeddedRegistry:
 
     @property
     def host(self) -> str:
-        """`127.0.0.1:PORT` while the registry runs; `[::1]:PORT` where that is its address."""
+        """`127.0.0.1:PORT` while the registry runs; `[::1]:PORT` if that is its address."""
         if self._bound is None:
             raise RuntimeError("the registry is not running")
         address, port = self._bound
@@ -131,7 +131,7 @@ class EmbeddedRegistry:
 
     @property
     def requests(self) -> list[Seen]:
-        """Every request so far in order of arrival; the last bytes of one count before they leave."""
+        """Every request so far in order of arrival; bytes of responses are counted before they are sent."""
         return [record.seen() for record in list(self._records)]
 
     def count(self, method: str, pattern: str = "") -> int:
@@ -155,7 +155,7 @@ class EmbeddedRegistry:
     def clear_faults(self) -> None:
         self._script.clear()
 
-    # How it runs
+    # Running
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator["EmbeddedRegistry"]:

@@ -1,7 +1,7 @@
 """The content of the embedded registry, in memory.
 
-Content is stored once by digest; a repository only links to it. So a blob that was uploaded to one repository
-is unknown in another until it is mounted or uploaded there, as in every real registry.
+Content is stored once by digest, and repositories link to it. A blob that was uploaded to one repository is unknown
+in another one until it is mounted or uploaded there, as in every real registry.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ def digest_of(data: bytes, algorithm: str = "sha256") -> str:
 
 
 class Spool:
-    """Content on its way in, and its hash so far."""
+    """Content that is being uploaded, and its hash so far."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -45,7 +45,7 @@ class Repository:
     tags: dict[str, str] = field(default_factory=dict)
 
     def find(self, reference: str) -> str | None:
-        """The digest of a manifest by tag or digest."""
+        """Return the digest of a manifest by its tag or digest."""
         digest = self.tags.get(reference, reference)
         return digest if digest in self.manifests else None
 
@@ -61,7 +61,7 @@ class Store:
         return self.repositories.get(name)
 
     def change(self, name: str) -> Repository:
-        """A repository that is about to be changed; the first change makes it."""
+        """Return a repository that is going to be changed, and create it if necessary."""
         return self.repositories.setdefault(name, Repository())
 
     def link_blob(self, name: str, digest: str) -> None:

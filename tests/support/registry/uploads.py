@@ -16,13 +16,13 @@ def _state() -> str:
 
 @dataclass
 class _Session:
-    """An upload in progress. Every accepted chunk gives a new `_state`; to go on takes the latest."""
+    """An upload in progress. Every accepted chunk gives a new `_state`; the next request needs the latest one."""
 
     repo: str
     spool: Spool = field(default_factory=Spool)
     states: list[str] = field(default_factory=lambda: [_state()])
     first: int | None = None  # the bytes of the first chunk
-    short: bool = False  # a chunk was too short, and can only have been the last one
+    short: bool = False  # a chunk was too short, so it must be the last one
 
 
 class Uploads:
@@ -100,7 +100,7 @@ class Uploads:
         return session
 
     def _check_start(self, call: Call, name: str, session: _Session) -> None:
-        """A body that does not begin where the last one ended is refused before it is read."""
+        """Refuse a body that does not begin where the last one ended, before it is read."""
         wanted = call.headers.get("content-range")
         if wanted is None or self._quirks.appends:
             return
@@ -110,7 +110,7 @@ class Uploads:
             raise Refused(self._located(refused, call, name, session))
 
     def _check_length(self, call: Call, name: str, session: _Session) -> None:
-        """A chunk that is too long or too short for this registry is refused before it is read."""
+        """Refuse a chunk that is too long or too short for this registry, before it is read."""
         length, quirks = int(call.headers.get("content-length", 0)), self._quirks
         too_long = quirks.patch_limit is not None and length > quirks.patch_limit and "content-range" in call.headers
         if too_long or session.short:
@@ -119,7 +119,7 @@ class Uploads:
         session.short = quirks.least_chunk is not None and length < quirks.least_chunk
 
     async def _receive(self, call: Call, session: _Session) -> None:
-        """Keep the bytes that have arrived in the session, even if the rest never does."""
+        """Keep the bytes that have arrived in the session, even if the rest never arrives."""
         async for chunk in call.body:
             session.spool.write(chunk)
 
@@ -131,11 +131,11 @@ class Uploads:
         return self._located(answer(status, Docker_Upload_UUID=name), call, name, session)
 
     def _located(self, given: Answer, call: Call, name: str, session: _Session) -> Answer:
-        """Return the URL to continue at, and the bytes that have arrived so far."""
+        """Add the URL of the next request, and the range of bytes that have arrived so far."""
         path = f"/v2/{session.repo}/blobs/uploads/{name}?_state={session.states[-1]}"
         location = path if self._relative else call.origin + path
         size = session.first or 0 if self._quirks.stuck_range else len(session.spool.data)
         if self._quirks.least_chunk:
             given = given.plus("OCI-Chunk-Min-Length", str(self._quirks.least_chunk))
-        # An empty session says 0-0, as distribution does: the specification has no word for it.
+        # The Range of an empty session is 0-0, as in distribution: the specification does not define it.
         return given.plus("Location", location).plus("Range", f"0-{max(size - 1, 0)}")

@@ -1,4 +1,4 @@
-"""Between aiohttp and our own values: requests in, answers out, byte by byte as the answer says."""
+"""Conversion between aiohttp and the requests and responses of the embedded registry."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Seen:
-    """A request that the registry got. `status` is 0 where the connection ended without an answer."""
+    """A request that the registry got. `status` is 0 if the connection ended without a response."""
 
     method: str
     path: str
@@ -27,7 +27,7 @@ class Seen:
 
 
 class Record:
-    """A request in the making; `seen()` is what is known of it so far."""
+    """A request in progress; `seen()` returns its current state."""
 
     def __init__(self, request: web.BaseRequest) -> None:
         self.method = request.method
@@ -51,7 +51,7 @@ class Record:
 
 
 class _Response(web.StreamResponse):
-    """Sends the headers of an answer as they are: no length of its own, no default Content-Type."""
+    """Sends the given headers only: no computed Content-Length, no default Content-Type."""
 
     _length_check = False
 
@@ -70,7 +70,7 @@ class _Response(web.StreamResponse):
 
 
 async def send(request: web.BaseRequest, given: Answer, record: Record) -> web.StreamResponse:
-    """Send an answer, or as much of it as its ending allows. A client that has disconnected is not an error."""
+    """Send a response, or the part of it before its ending. A client that has disconnected is not an error."""
     try:
         return await _send(request, given, record)
     except ConnectionError:
@@ -95,13 +95,13 @@ async def _send(request: web.BaseRequest, given: Answer, record: Record) -> web.
     if ending:
         await ending.leave(transport)
     elif not given.chunked and given.header("Content-Length") != str(len(given.body)):
-        transport.close()  # the length is unknown or wrong: only the end of the connection tells
+        transport.close()  # the length is unknown or wrong: the end of the connection marks the end of the body
     await response.write_eof()
     return response
 
 
 async def _write(response: web.StreamResponse, body: bytes, record: Record) -> None:
-    """Bytes count before they leave: a client that has them all finds them all in the log."""
+    """Write a body, and count bytes before they are sent: the log is complete when the client has them all."""
     for start in range(0, len(body), _PIECE):
         piece = body[start : start + _PIECE]
         record.sent += len(piece)
@@ -109,7 +109,7 @@ async def _write(response: web.StreamResponse, body: bytes, record: Record) -> N
 
 
 async def _trickle(response: web.StreamResponse, body: bytes, record: Record, rate: int) -> None:
-    """At no more than so many bytes per second, whatever the time between two writes comes to."""
+    """Write a body at no more than `rate` bytes per second on average."""
     loop = asyncio.get_running_loop()
     began, piece = loop.time(), max(1, rate // 50)
     for start in range(0, len(body), piece):
