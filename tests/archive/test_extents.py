@@ -149,7 +149,7 @@ def test_members_of_a_mutated_archive_stay_inside_the_file(data: st.DataObject) 
         assert 0 <= at <= at + size <= len(changed)
 
 
-# The file
+# Opening files
 
 
 def test_a_fault_before_the_first_member_is_an_error(tmp_path: Path) -> None:

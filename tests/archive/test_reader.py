@@ -72,7 +72,7 @@ def content(archive: Archive, root: Descriptor) -> dict[str, bytes]:
 # Layouts in a tar archive
 
 
-@pytest.mark.parametrize("pack", [packed, lambda files: packed(with_folders(files))], ids=["order of mirror", "sorted"])
+@pytest.mark.parametrize("pack", [packed, lambda files: packed(with_folders(files))], ids=["in our order", "sorted"])
 def test_a_layout_in_an_archive_is_read(tmp_path: Path, pack: Callable[[dict[str, bytes]], bytes]) -> None:
     with opened(tmp_path, pack(layout(named(MULTI, NAME), content=[MULTI]))) as archive:
         (entry,) = archive.entries()
@@ -202,7 +202,7 @@ def test_config_that_does_not_match_its_digest_is_found(tmp_path: Path) -> None:
 
 
 def classic(**changes: Any) -> bytes:
-    """A small docker archive with some of its files replaced."""
+    """Return a small docker archive with some of its files replaced."""
     files = {"c.json": SAVED.config.data, "l0": FIRST, "l1": SECOND}
     listed = {"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["l0", "l1"]}
     listed |= {key: value for key, value in changes.items() if key[0].isupper()}

@@ -263,9 +263,9 @@ FLIPPED = [bytes([DATA[0] ^ 1]) + DATA[1:], DATA[:-1] + bytes([DATA[-1] ^ 1])]
 
 
 @pytest.mark.parametrize(
-    "data", [*FLIPPED, DATA[:-1], DATA + b"x", b""], ids=["first", "last", "short", "long", "empty"]
+    "data", [*FLIPPED, DATA[:-1], DATA + b"x", b""], ids=["first", "last", "short", "long", "none"]
 )
-@pytest.mark.parametrize("there", [False, True], ids=["new", "over an existing file"])
+@pytest.mark.parametrize("there", [False, True], ids=["new", "over another"])
 @pytest.mark.parametrize("fetch", [filled, lambda data: from_memory(data, "a test")])
 def test_wrong_content_leaves_no_new_archive(
     tmp_path: Path, data: bytes, there: bool, fetch: Callable[..., Fetch]

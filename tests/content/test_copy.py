@@ -539,9 +539,7 @@ def test_progress_adds_up_if_threads_read(monkeypatch: pytest.MonkeyPatch, pause
     size = sum(map(len, image.blobs.values()))
     assert counter.done["copying"] == size
     assert reported[0] >= 9_000_000
-    assert sum(0 < step < 9_000_000 for step in steps) >= (
-        9 if pause == 0 else 0
-    )  # progress is also reported before the end
+    assert sum(0 < step < 9_000_000 for step in steps) >= (9 if pause == 0 else 0)  # reported before the end
 
 
 def test_progress_has_nothing_to_copy_if_the_sink_has_all_blobs() -> None:

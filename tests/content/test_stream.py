@@ -242,7 +242,7 @@ def test_embedded_content_is_streamed_like_any_other() -> None:
 
 
 class Slow:
-    """Work that signals its start, waits until it may go on, and then does some more."""
+    """Work that signals its start, waits for `may_end`, and then computes for a while."""
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.started, self.may_end = threading.Event(), threading.Event()

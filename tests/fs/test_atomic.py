@@ -71,7 +71,7 @@ def test_error_of_the_source_keeps_the_old_file(directory: Directory) -> None:
     assert directory.names() == ["name"]
 
 
-# Files that users name
+# Output files
 
 
 @pytest.mark.parametrize("before", [None, b"old and longer"])

@@ -226,7 +226,7 @@ def test_modification_time_can_be_given(folder: Directory) -> None:
     assert write(folder, "name", [b"data"], modified=1_500_000_000.0).stat().st_mtime == 1_500_000_000
 
 
-def test_a_file_is_replaced_as_a_whole(folder: Directory) -> None:
+def test_open_reader_sees_the_old_content_of_a_replaced_file(folder: Directory) -> None:
     path = write(folder, "name", [b"old"])
     with path.open("rb") as reader:
         write(folder, "name", [b"new and longer"])
@@ -290,7 +290,7 @@ def test_parent_of_a_new_directory_is_synced(folder: Directory, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(("number", "fails"), [(errno.EINVAL, False), (errno.EIO, True), (errno.ENOSPC, True)])
-def test_directory_sync_may_be_unsupported_but_must_not_fail(
+def test_unsupported_directory_sync_is_ignored_but_errors_are_raised(
     folder: Directory, monkeypatch: pytest.MonkeyPatch, number: int, fails: bool
 ) -> None:
     def fail(_: int) -> None:

@@ -248,7 +248,7 @@ def test_invalid_name_is_refused_and_the_others_are_written(path: Path) -> None:
     assert names(path) == NAMES[:2]
 
 
-# Endings
+# Errors and cancellation
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), MirrorError("x"), asyncio.CancelledError()], ids=repr)
@@ -316,7 +316,7 @@ def test_cancellation_during_a_batch_leaves_no_open_files(path: Path, monkeypatc
     assert leftovers(path) == []
 
 
-# A disk that fails
+# Disk errors
 
 
 @pytest.mark.parametrize("call", ["writev", "fsync", "rename", "open"])
@@ -540,7 +540,7 @@ def test_no_name_is_lost_by_writers_in_any_order(
     assert all(entry["digest"] in flushed[name] for name, entry in zip(called, ours, strict=True))
 
 
-# Kill -9
+# Killed processes
 
 
 def run(path: Path, when: str = "never", number: int = 0) -> int:

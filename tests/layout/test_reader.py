@@ -374,7 +374,7 @@ def test_index_json_is_parsed_again_only_if_it_has_changed(path: Path, monkeypat
         assert len(parsed) == 2
 
 
-# Nothing is written
+# No writes
 
 
 def test_reading_changes_nothing(path: Path) -> None:

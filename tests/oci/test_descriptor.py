@@ -310,6 +310,6 @@ def test_features_of_a_platform_are_kept_but_not_printed() -> None:
 
 
 @pytest.mark.parametrize("value", [{}, {"os": "unknown", "architecture": "unknown"}, {"os": "linux"}, {"os": ""}])
-def test_incomplete_platform_is_unknown(value: object) -> None:
+def test_incomplete_or_unknown_platform_is_not_known(value: object) -> None:
     found = Platform.from_fields(Fields(value, "it"))
     assert not found.known

@@ -32,7 +32,7 @@ def without(document: dict[str, Any], *names: str) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key not in names}
 
 
-# Anything
+# Random documents
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ def test_unsupported_transports_of_skopeo_are_an_error(text: str) -> None:
         Location.parse(text)
 
 
-# Guesses
+# Texts without a prefix
 
 
 def test_directory_with_an_index_json_is_a_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
