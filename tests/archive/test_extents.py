@@ -1,4 +1,4 @@
-"""One pass over the headers of a tar archive: what it finds, and what it refuses."""
+"""Tests of reading the headers of a tar archive: the members that are found, and the faults."""
 
 import tarfile
 from pathlib import Path
@@ -24,13 +24,13 @@ def look(data: bytes, most: int = extents.MOST) -> Members:
 
 
 def contents(data: bytes) -> dict[str, bytes]:
-    """The files of an archive by the places that were found, which has no fault."""
+    """Return the files of an archive, read from the offsets that were found; there must be no fault."""
     found = look(data)
     assert found.fault is None
     return {name: data[at : at + size] for name, (at, size) in found.by_name.items()}
 
 
-# What is right
+# Valid archives
 
 
 _part = st.text("abü-_.:0", min_size=1, max_size=90).filter(lambda part: part.strip("."))
@@ -41,7 +41,7 @@ _names = st.lists(_part, min_size=1, max_size=3).map("/".join)
 @pytest.mark.parametrize("form", FORMS)
 @given(st.dictionaries(_names, st.binary(max_size=1500), max_size=8))
 @THOROUGH
-def test_what_python_packs_is_found(form: str, files: dict[str, bytes]) -> None:
+def test_members_packed_by_tarfile_are_found(form: str, files: dict[str, bytes]) -> None:
     try:
         data = packed(files, FORMS[form])
     except ValueError:
@@ -55,7 +55,7 @@ def test_names_and_sizes_of_any_length_are_found(form: str) -> None:
     assert contents(packed({name: b"x" * 70_000, "y": b""}, FORMS[form])) == {name: b"x" * 70_000, "y": b""}
 
 
-def test_members_behind_one_that_is_too_large_for_a_header_are_found() -> None:
+def test_members_after_a_9_gib_member_are_found() -> None:
     large = tarfile.TarInfo("large")
     large.size = 9 * 1024**3
     for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
@@ -74,12 +74,12 @@ def test_members_behind_one_that_is_too_large_for_a_header_are_found() -> None:
         assert found.by_name["last"].size == 1
 
 
-def test_a_folder_packed_from_inside_has_plain_names() -> None:
+def test_leading_dot_slash_is_removed_from_names() -> None:
     data = archive(member("./", kind=b"5"), member("./blobs/", kind=b"5"), member("./blobs/x", b"1"), member("./y"))
     assert contents(data) == {"blobs/x": b"1", "y": b""}
 
 
-def test_fields_of_pax_without_a_meaning_here_are_ignored() -> None:
+def test_irrelevant_pax_fields_are_ignored() -> None:
     data = archive(
         pax(("comment", "x"), kind=b"g"),
         pax(("mtime", "1.5"), ("SCHILY.xattr.user.x", b"\xff\0"), ("LIBARCHIVE.creationtime", "1")),
@@ -88,7 +88,7 @@ def test_fields_of_pax_without_a_meaning_here_are_ignored() -> None:
     assert contents(data) == {"x": b"1"}
 
 
-def test_a_layer_that_is_kept_once_is_found_by_both_names() -> None:
+def test_symbolic_link_to_a_layer_has_the_content_of_the_layer() -> None:
     other = "cd" * 32
     data = archive(
         member(f"{HEX}/layer.tar", b"layer"), member(f"{other}/layer.tar", kind=b"2", link=f"../{HEX}/layer.tar")
@@ -96,20 +96,20 @@ def test_a_layer_that_is_kept_once_is_found_by_both_names() -> None:
     assert contents(data) == {f"{HEX}/layer.tar": b"layer", f"{other}/layer.tar": b"layer"}
 
 
-def test_a_link_may_come_before_its_layer() -> None:
+def test_symbolic_link_may_precede_its_layer() -> None:
     data = archive(member(f"{HEX}/layer.tar", kind=b"2", link=f"../{HEX}.tar"), member(f"{HEX}.tar", b"layer"))
     assert contents(data)[f"{HEX}/layer.tar"] == b"layer"
 
 
-def test_what_comes_after_the_end_is_nothing() -> None:
+def test_bytes_after_the_end_of_the_archive_are_ignored() -> None:
     assert contents(archive(member("x")) + b"tail" * 999) == {"x": b""}
 
 
-def test_one_block_of_zeros_at_the_end_of_the_file_is_an_end() -> None:
+def test_one_zero_block_at_the_end_of_the_file_ends_the_archive() -> None:
     assert contents(member("x", b"1") + END[:BLOCK]) == {"x": b"1"}
 
 
-# What is refused
+# Faults
 
 
 @pytest.mark.parametrize("attack", HOSTILE)
@@ -118,21 +118,21 @@ def test_a_hostile_archive_has_a_fault(attack: str) -> None:
     found = look(data)
     assert words in (found.fault or "")
     assert "at byte" in (found.fault or "")
-    assert found.by_name == {"a": Extent(BLOCK, 4)}, "what comes before it is found"
+    assert found.by_name == {"a": Extent(BLOCK, 4)}, "members before the fault are found"
 
 
-def test_more_headers_than_any_genuine_archive_has_are_refused() -> None:
+def test_too_many_headers_are_a_fault() -> None:
     data = archive(*(member(str(number)) for number in range(11)))
     assert look(data, most=11).fault is None
     assert look(data, most=10).fault == f"has more than 10 headers, at byte {10 * BLOCK}"
 
 
-def test_headers_about_nothing_count_too() -> None:
+def test_pax_headers_without_a_member_count_towards_the_limit() -> None:
     assert "more than 10" in (look(archive(*[pax(("mtime", "1"))] * 11), most=10).fault or "")
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"x" * 5000, bytes(100), b"\0" * BLOCK + b"x" * BLOCK])
-def test_what_is_no_archive_at_all_is_said_to_be_none(data: bytes) -> None:
+def test_other_data_is_reported_as_not_a_tar_archive(data: bytes) -> None:
     found = look(data)
     assert (found.fault or "").startswith("is not a tar archive")
     assert found.by_name == {}
@@ -141,7 +141,7 @@ def test_what_is_no_archive_at_all_is_said_to_be_none(data: bytes) -> None:
 @pytest.mark.slow
 @given(st.data())
 @THOROUGH
-def test_no_change_of_bytes_is_more_than_a_fault(data: st.DataObject) -> None:
+def test_members_of_a_mutated_archive_stay_inside_the_file(data: st.DataObject) -> None:
     original = archive(pax(("path", "y" * 200)), member("x", b"1"), member("d/", kind=b"5"), member("z", b"2"))
     changed = data.draw(mutated(original))
     for name, (at, size) in look(changed).by_name.items():
@@ -149,7 +149,7 @@ def test_no_change_of_bytes_is_more_than_a_fault(data: st.DataObject) -> None:
         assert 0 <= at <= at + size <= len(changed)
 
 
-# The file
+# Opening files
 
 
 def test_a_fault_before_the_first_member_is_an_error(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_fault_before_the_first_member_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("magic", "cat"), [(b"\x1f\x8b\x08", "zcat"), (b"\x28\xb5\x2f\xfd", "zstdcat"), (b"\xfd7zXZ\0", "xzcat")]
 )
-def test_what_is_compressed_is_refused_with_the_words_that_help(tmp_path: Path, magic: bytes, cat: str) -> None:
+def test_compressed_archive_is_refused_with_a_command_to_unpack_it(tmp_path: Path, magic: bytes, cat: str) -> None:
     path = tmp_path / "x.tar.z"
     path.write_bytes(magic.ljust(2000, b"x"))
     with pytest.raises(BrokenArchive, match="compressed") as caught:
@@ -170,18 +170,18 @@ def test_what_is_compressed_is_refused_with_the_words_that_help(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "directory"])
-def test_something_else_than_a_file_is_refused(tmp_path: Path, kind: str) -> None:
+def test_path_that_is_not_a_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
     make(tmp_path / "x", kind)
     with pytest.raises(StorageError):
         Tar.open(tmp_path / "x")
 
 
-def test_a_file_that_is_not_there_is_not_there(tmp_path: Path) -> None:
+def test_missing_archive_raises_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         Tar.open(tmp_path / "x")
 
 
-def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+def test_archive_that_shrinks_during_a_read_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(archive(member("x", b"y" * 5000)))
     tar = Tar.open(path)

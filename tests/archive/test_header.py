@@ -1,4 +1,4 @@
-"""Headers that mirror writes: tarfile reads them, and they contain no more than necessary."""
+"""Tests of the tar headers that mirror writes: tarfile can read them, and they have no needless blocks."""
 
 import io
 import tarfile
@@ -12,7 +12,7 @@ from mirror.archive.extents import Members
 from tests.support.archives import END
 from tests.support.strategies import THOROUGH
 
-LARGE = 8 * 1024**3  # bytes from which on a header alone does not do
+LARGE = 8 * 1024**3  # the smallest size that does not fit into a ustar header
 
 
 def read(head: bytes) -> tarfile.TarInfo:
@@ -27,7 +27,7 @@ def read(head: bytes) -> tarfile.TarInfo:
     st.text("abc/019-", min_size=1, max_size=300).filter(lambda name: name.strip("/") == name), st.integers(0, 2**62)
 )
 @THOROUGH
-def test_tarfile_reads_what_is_written(name: str, size: int) -> None:
+def test_tarfile_reads_written_headers(name: str, size: int) -> None:
     found = read(header.build(name, size))
     assert (found.name, found.size) == (name, size)
     assert (found.type, found.mode, found.uid, found.gid, found.uname, found.gname) == (b"0", 0o644, 0, 0, "", "")
@@ -38,14 +38,14 @@ def test_tarfile_reads_what_is_written(name: str, size: int) -> None:
     ("name", "size", "blocks"),
     [("x" * 100, LARGE - 1, 1), ("x" * 101, 0, 3), ("x", LARGE, 3), ("x" * 200, LARGE, 3), ("x" * 600, 0, 4)],
 )
-def test_a_pax_header_is_written_only_where_it_is_needed(name: str, size: int, blocks: int) -> None:
+def test_pax_header_is_written_only_if_needed(name: str, size: int, blocks: int) -> None:
     head = header.build(name, size)
     assert len(head) == blocks * header.BLOCK
     assert all(head[at + 257 : at + 265] == b"ustar\x0000" for at in {0, len(head) - header.BLOCK})
 
 
 @pytest.mark.parametrize("size", [0, LARGE - 1, LARGE, 2**62])
-def test_mirror_reads_what_it_writes(size: int) -> None:
+def test_mirror_reads_its_own_headers(size: int) -> None:
     name = "blobs/sha512/" + "ab" * 64
     data = header.build(name, size)
     last = header.build("last", 0) + header.END

@@ -1,4 +1,4 @@
-"""Archives of every tool, read as layouts."""
+"""Tests of reading image archives of different tools as layouts."""
 
 import asyncio
 import gzip
@@ -57,7 +57,7 @@ def read(archive: Archive, node: Descriptor, start: int = 0) -> bytes:
 
 
 def content(archive: Archive, root: Descriptor) -> dict[str, bytes]:
-    """Everything that an image consists of, with its digests checked."""
+    """Return all content of an image; check the digests."""
 
     async def main() -> dict[str, bytes]:
         graph = await walk(archive, root)
@@ -90,7 +90,7 @@ def test_images_are_found_by_their_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_blob_is_read_from_the_middle_on(tmp_path: Path) -> None:
+def test_blob_can_be_read_from_any_offset(tmp_path: Path) -> None:
     blob = images.layer(7, 3_000_000)
     image = images.image("linux/amd64", blob)
     node = Descriptor("x/y", Digest.parse(blob.digest), blob.size)
@@ -99,7 +99,7 @@ def test_a_blob_is_read_from_the_middle_on(tmp_path: Path) -> None:
             assert read(archive, node, start) == blob.data[start:]
 
 
-def test_what_is_missing_or_of_another_size_is_an_error(tmp_path: Path) -> None:
+def test_missing_blob_or_blob_of_another_size_is_an_error(tmp_path: Path) -> None:
     with opened(tmp_path, oci_archive(MULTI, NAME)) as archive:
         with pytest.raises(BrokenArchive, match="lacks sha256:"):
             read(archive, Descriptor("x/y", Digest.of(b"x"), 1))
@@ -107,7 +107,7 @@ def test_what_is_missing_or_of_another_size_is_an_error(tmp_path: Path) -> None:
             read(archive, Descriptor("x/y", Digest.parse(MULTI.root), 5))
 
 
-def test_a_wrong_byte_is_found(tmp_path: Path) -> None:
+def test_wrong_byte_in_a_blob_is_found(tmp_path: Path) -> None:
     image = images.image("linux/amd64", images.layer(1, 500))
     data = oci_archive(image, NAME)
     blob = next(iter(image.blobs.values()))
@@ -118,14 +118,14 @@ def test_a_wrong_byte_is_found(tmp_path: Path) -> None:
         content(archive, descriptor_of(image))
 
 
-def test_docker_saves_layouts_since_25(tmp_path: Path) -> None:
+def test_docker_25_archive_is_read_as_a_layout(tmp_path: Path) -> None:
     with opened(tmp_path, docker_new(SAVED)) as archive:
         (entry,) = archive.entries()
         assert entry.name == "docker.io/library/busybox:1.36"
         assert set(SAVED.layers) <= content(archive, entry.root).keys()
 
 
-def test_containerd_saves_an_index_with_the_platforms_that_it_has(tmp_path: Path) -> None:
+def test_containerd_archive_with_some_platforms_of_an_index_is_read(tmp_path: Path) -> None:
     child = images.image("linux/amd64", images.layer(1, 100))
     index = images.index([child, images.image("linux/arm64", images.layer(2, 100))])
     with opened(tmp_path, containerd_archive(index, NAME, child)) as archive:
@@ -134,11 +134,13 @@ def test_containerd_saves_an_index_with_the_platforms_that_it_has(tmp_path: Path
         assert archive.holds(Digest.parse(child.root))
 
 
-# Docker's own form
+# Archives with a manifest.json of Docker
 
 
 @pytest.mark.parametrize("pack", [docker_old, docker_archive], ids=["docker save", "podman save"])
-def test_an_image_of_dockers_form_is_its_config_and_its_layers(tmp_path: Path, pack: Callable[[Saved], bytes]) -> None:
+def test_docker_archive_image_becomes_a_manifest_of_its_config_and_layers(
+    tmp_path: Path, pack: Callable[[Saved], bytes]
+) -> None:
     with opened(tmp_path, pack(SAVED)) as archive:
         first, second = archive.entries()
         assert [first.name, second.name] == ["docker.io/library/busybox:1.36", "docker.io/library/busybox:latest"]
@@ -154,7 +156,7 @@ def test_an_image_of_dockers_form_is_its_config_and_its_layers(tmp_path: Path, p
         }
 
 
-def test_the_same_image_is_the_same_manifest_whichever_tool_saved_it(tmp_path: Path) -> None:
+def test_manifest_of_an_image_does_not_depend_on_the_tool_that_saved_it(tmp_path: Path) -> None:
     roots = set()
     for pack in (docker_old, docker_archive):
         with opened(tmp_path, pack(SAVED)) as archive:
@@ -162,7 +164,7 @@ def test_the_same_image_is_the_same_manifest_whichever_tool_saved_it(tmp_path: P
     assert len(roots) == 1
 
 
-def test_images_that_share_a_layer_share_it_in_the_archive(tmp_path: Path) -> None:
+def test_layer_shared_by_two_images_is_found_for_the_second_image(tmp_path: Path) -> None:
     data = docker_old(SAVED, OTHER)
     assert data.count(FIRST) == 1
     with opened(tmp_path, data) as archive:
@@ -180,13 +182,13 @@ def test_a_compressed_layer_keeps_its_digest(tmp_path: Path) -> None:
         assert types == {"application/vnd.oci.image.layer.v1.tar+gzip"}
 
 
-def test_an_image_without_a_name_is_called_by_its_digest(tmp_path: Path) -> None:
+def test_image_without_a_name_is_named_by_its_digest(tmp_path: Path) -> None:
     with opened(tmp_path, docker_old(Saved(1))) as archive:
         (entry,) = archive.entries()
         assert (entry.name, entry.root.media_type) == (entry.root.digest, OCI_MANIFEST)
 
 
-def test_a_layer_that_is_not_what_its_image_was_built_from_is_found(tmp_path: Path) -> None:
+def test_layer_that_does_not_match_its_diff_id_is_found(tmp_path: Path) -> None:
     with (
         opened(tmp_path, docker_old(SAVED).replace(FIRST, FIRST[:-1] + b"x")) as archive,
         pytest.raises(DigestMismatch),
@@ -194,14 +196,14 @@ def test_a_layer_that_is_not_what_its_image_was_built_from_is_found(tmp_path: Pa
         content(archive, archive.entries()[0].root)
 
 
-def test_a_config_that_is_not_what_its_name_says_is_found(tmp_path: Path) -> None:
+def test_config_that_does_not_match_its_digest_is_found(tmp_path: Path) -> None:
     data = docker_old(SAVED).replace(b'"created":"2020', b'"created":"2021')
     with opened(tmp_path, data) as archive, pytest.raises(DigestMismatch):
         content(archive, archive.entries()[0].root)
 
 
 def classic(**changes: Any) -> bytes:
-    """A small docker archive with some of its files replaced."""
+    """Return a small docker archive with some of its files replaced."""
     files = {"c.json": SAVED.config.data, "l0": FIRST, "l1": SECOND}
     listed = {"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["l0", "l1"]}
     listed |= {key: value for key, value in changes.items() if key[0].isupper()}
@@ -210,33 +212,33 @@ def classic(**changes: Any) -> bytes:
     return packed({**files, "manifest.json": listing})
 
 
-def test_any_names_will_do_for_config_and_layers(tmp_path: Path) -> None:
+def test_config_and_layers_may_have_any_file_names(tmp_path: Path) -> None:
     with opened(tmp_path, classic()) as archive:
         assert content(archive, archive.entries()[0].root).keys() >= SAVED.layers.keys()
 
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
-    "no JSON": ({"listing": b"["}, "not valid JSON"),
-    "no list": ({"listing": b"{}"}, "not a list of images"),
+    "invalid JSON": ({"listing": b"["}, "not valid JSON"),
+    "an object for the list": ({"listing": b"{}"}, "not a list of images"),
     "a list of lists": ({"listing": b"[[]]"}, "[0]: not a JSON object"),
-    "a key twice": ({"listing": b'[{"Config":"c.json","Config":"d.json"}]'}, "twice"),
+    "a duplicate key": ({"listing": b'[{"Config":"c.json","Config":"d.json"}]'}, "twice"),
     "a key in another case": ({"config": 1, "Config": "c.json", "listing": b'[{"config":"x"}]'}, "'config'"),
-    "no config": ({"Config": None}, "[0]: 'Config' is missing"),
+    "a missing config": ({"Config": None}, "[0]: 'Config' is missing"),
     "a number for a config": ({"Config": 1}, "[0]: 'Config' is not a string"),
-    "a config that is not there": ({"Config": "d.json"}, "'d.json' is listed, but not in the archive"),
-    "a config that leads out": ({"Config": "../../etc/passwd"}, "is listed, but not in the archive"),
+    "a config that is not in the archive": ({"Config": "d.json"}, "'d.json' is listed, but not in the archive"),
+    "a config path outside of the archive": ({"Config": "../../etc/passwd"}, "is listed, but not in the archive"),
     "a config that is not JSON": ({"c.json": b"x"}, "not valid JSON"),
     "a config without layers": ({"c.json": b"{}"}, "0 diff_ids, but 2 layers"),
     "diff_ids that are not a list": ({"c.json": b'{"rootfs":{"diff_ids":{}}}'}, "'diff_ids' is not a list"),
-    "a diff_id that is none": ({"c.json": b'{"rootfs":{"diff_ids":["sha256:../../x","x"]}}'}, "is not a valid digest"),
+    "an invalid diff_id": ({"c.json": b'{"rootfs":{"diff_ids":["sha256:../../x","x"]}}'}, "is not a valid digest"),
     "too few layers": ({"Layers": ["l0"]}, "2 diff_ids, but 1 layers are listed"),
     "too many layers": ({"Layers": ["l0", "l1", "l1"]}, "2 diff_ids, but 3 layers are listed"),
-    "a layer that is not there": ({"Layers": ["l0", "l2"]}, "'l2' is listed, but not in the archive"),
-    "a layer that is not text": ({"Layers": ["l0", 1]}, "is not a list of strings"),
-    "a name that is none": ({"RepoTags": ["A B"]}, "is not a valid image reference"),
+    "a layer that is not in the archive": ({"Layers": ["l0", "l2"]}, "'l2' is listed, but not in the archive"),
+    "a number for a layer": ({"Layers": ["l0", 1]}, "is not a list of strings"),
+    "an invalid name": ({"RepoTags": ["A B"]}, "is not a valid image reference"),
     "names that are not a list": ({"RepoTags": "a:1"}, "is not a list of strings"),
-    "a gzip that is cut": ({"l0": PACKED_FIRST[:-9]}, "not valid gzip"),
-    "a gzip that is none": ({"l0": b"\x1f\x8b" + b"x" * 50}, "not valid gzip"),
+    "a truncated gzip": ({"l0": PACKED_FIRST[:-9]}, "not valid gzip"),
+    "an invalid gzip": ({"l0": b"\x1f\x8b" + b"x" * 50}, "not valid gzip"),
     "another layer, compressed": ({"l0": PACKED_SECOND}, "does not unpack to its diff_id"),
     "zstd": ({"l0": b"\x28\xb5\x2f\xfd" + b"x" * 50}, "compressed with zstd"),
     "a config of 5 MB": ({"c.json": b"{" + b" " * 5_000_000 + b"}"}, "4194304 are the limit"),
@@ -244,7 +246,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("flaw", BROKEN)
-def test_a_list_of_images_that_cannot_be_trusted_is_refused(tmp_path: Path, flaw: str) -> None:
+def test_broken_docker_archive_is_refused(tmp_path: Path, flaw: str) -> None:
     changes, words = BROKEN[flaw]
     with pytest.raises(BrokenArchive) as caught:
         opened(tmp_path, classic(**changes))
@@ -252,17 +254,15 @@ def test_a_list_of_images_that_cannot_be_trusted_is_refused(tmp_path: Path, flaw
     assert str(caught.value).startswith(str(tmp_path / "images.tar"))
 
 
-def test_a_list_of_more_images_than_a_manifest_has_room_for_is_read(tmp_path: Path) -> None:
-    """10,000 images of ten layers make ten megabytes."""
+def test_manifest_json_may_be_larger_than_the_limit_of_oci_manifests(tmp_path: Path) -> None:
+    """Archives of 10,000 images with ten layers have a manifest.json of ten megabytes."""
     listing = encode_list([{"Config": "c.json", "RepoTags": ["a/b:v1"], "Layers": ["l0", "l1"]}]) + b" " * 5_000_000
     with opened(tmp_path, classic(listing=listing)) as archive:
         assert [entry.name for entry in archive.entries()] == ["docker.io/a/b:v1"]
 
 
 @pytest.mark.slow
-def test_a_compressed_layer_that_unpacks_to_far_too_much_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_layer_that_is_a_gzip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decompress, "FREE", 64 << 20)
     bomb = gzip.compress(bytes(200_000_000), 9)
     with pytest.raises(BrokenArchive, match=r"l0 unpacks to more than 67\.1 MB, which no genuine layer does"):
@@ -271,9 +271,7 @@ def test_a_compressed_layer_that_unpacks_to_far_too_much_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("layers", "times"), every([(40_000, 1), (20_000, 25)]))
-def test_a_list_that_makes_more_manifests_than_fit_in_memory_is_refused(
-    tmp_path: Path, layers: int, times: int
-) -> None:
+def test_manifest_json_with_too_many_layers_is_refused(tmp_path: Path, layers: int, times: int) -> None:
     config = images.encode({"rootfs": {"diff_ids": ["sha256:" + "ab" * 32] * layers}})
     item = {"Config": "c.json", "RepoTags": None, "Layers": ["l0"] * layers}
     listing = encode_list([item] * times)
@@ -282,7 +280,7 @@ def test_a_list_that_makes_more_manifests_than_fit_in_memory_is_refused(
         opened(tmp_path, packed({"c.json": config, "l0": b"x", "manifest.json": listing}))
 
 
-# What is none
+# Tar files that are not image archives
 
 
 @pytest.mark.parametrize(
@@ -297,7 +295,7 @@ def test_a_list_that_makes_more_manifests_than_fit_in_memory_is_refused(
         ({"oci-layout": b'{"imageLayoutVersion":"1.0.0"}' + b" " * 9999}, "4096 are the limit", ""),
     ],
 )
-def test_what_is_no_archive_of_images_is_refused(
+def test_tar_that_is_not_a_valid_image_archive_is_refused(
     tmp_path: Path, files: dict[str, bytes], words: str, hint: str
 ) -> None:
     with pytest.raises(ContentError, match=words) as caught:
@@ -305,6 +303,6 @@ def test_what_is_no_archive_of_images_is_refused(
     assert hint in (caught.value.hint or "")
 
 
-def test_an_archive_without_images_is_opened_and_has_none(tmp_path: Path) -> None:
+def test_find_in_an_archive_without_images_is_an_error(tmp_path: Path) -> None:
     with opened(tmp_path, packed(layout())) as archive, pytest.raises(UsageError, match="no images"):
         archive.find()

@@ -1,4 +1,4 @@
-"""Archives are verified in place: what is wrong with one is a finding."""
+"""Tests of verifying archives in place: their faults are findings."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ def verify(tmp_path: Path, data: bytes) -> VerifyReport:
     path.write_bytes(data)
     before = path.stat().st_mtime_ns
     report = asyncio.run(verify_layout(path))
-    assert (path.stat().st_mtime_ns, path.read_bytes()) == (before, data)  # to be read does not count
+    assert (path.stat().st_mtime_ns, path.read_bytes()) == (before, data)
     assert [file.name for file in tmp_path.iterdir()] == ["images.tar"]
     return report
 
@@ -62,18 +62,18 @@ def kinds(report: VerifyReport) -> list[tuple[str, str]]:
     ],
     ids=["oci-archive", "sorted", "docker save", "two images", "podman save", "crane"],
 )
-def test_a_right_archive_is_ok(tmp_path: Path, data: bytes) -> None:
+def test_valid_archive_is_ok(tmp_path: Path, data: bytes) -> None:
     report = verify(tmp_path, data)
     assert (report.verdict, kinds(report)) == ("ok", [])
     assert report.path == str(tmp_path / "images.tar")
 
 
 @pytest.mark.parametrize("data", [docker_new(SAVED), containerd_archive(MULTI, NAME)], ids=["docker", "containerd"])
-def test_a_right_archive_of_the_newer_form_is_ok(tmp_path: Path, data: bytes) -> None:
+def test_valid_archive_of_docker_25_or_containerd_is_ok(tmp_path: Path, data: bytes) -> None:
     assert verify(tmp_path, data).verdict == "ok"
 
 
-def test_everything_in_it_is_hashed(tmp_path: Path) -> None:
+def test_all_blobs_of_an_archive_are_hashed(tmp_path: Path) -> None:
     report = verify(tmp_path, packed(FILES))
     assert report.files == len(MULTI.blobs) + len(MULTI.manifests)
     assert report.size == sum(map(len, FILES.values())) - len(FILES["oci-layout"]) - len(FILES["index.json"])
@@ -97,7 +97,7 @@ def changed(name: str, data: bytes | None) -> bytes:
         (changed(place(MULTI.root), None), "missing"),
     ],
 )
-def test_what_is_wrong_with_a_blob_is_a_finding(tmp_path: Path, data: bytes, kind: str) -> None:
+def test_fault_of_a_blob_is_a_finding(tmp_path: Path, data: bytes, kind: str) -> None:
     report = verify(tmp_path, data)
     assert report.exit_code == 3
     errors = [finding for finding in report.findings if finding.severity == "error"]
@@ -113,16 +113,16 @@ def test_what_is_wrong_with_a_blob_is_a_finding(tmp_path: Path, data: bytes, kin
         ("oci-layout", b" " * 5000, "broken-layout"),
     ],
 )
-def test_what_is_wrong_with_its_own_files_is_a_finding(tmp_path: Path, name: str, data: bytes, kind: str) -> None:
+def test_fault_of_a_layout_file_is_a_finding(tmp_path: Path, name: str, data: bytes, kind: str) -> None:
     assert (kind, name) in kinds(verify(tmp_path, changed(name, data)))
 
 
-def test_an_orphan_and_a_stray_are_told_apart(tmp_path: Path) -> None:
+def test_orphan_and_stray_are_different_findings(tmp_path: Path) -> None:
     report = verify(tmp_path, packed({**FILES, place(images.digest_of(b"x")): b"x", "blobs/README": b"", "notes": b""}))
     assert kinds(report) == [("stray", "blobs/README"), ("orphan", images.digest_of(b"x"))]
 
 
-def test_a_layer_that_is_not_what_its_image_was_built_from_is_corrupt(tmp_path: Path) -> None:
+def test_layer_that_does_not_match_its_diff_id_is_corrupt(tmp_path: Path) -> None:
     diff_id, layer = next(iter(SAVED.layers.items()))
     report = verify(tmp_path, docker_old(SAVED).replace(layer, layer[:-1] + b"x"))
     assert kinds(report) == [("corrupt", diff_id)]
@@ -130,7 +130,7 @@ def test_a_layer_that_is_not_what_its_image_was_built_from_is_corrupt(tmp_path: 
 
 @pytest.mark.parametrize("attack", HOSTILE)
 def test_a_hostile_archive_is_a_finding(tmp_path: Path, attack: str) -> None:
-    """Whatever the attack, everything before it is checked."""
+    """Members before the attack are verified, too."""
     body, words = HOSTILE[attack]
     head = packed(FILES).rstrip(b"\0")
     whole = head + bytes(-len(head) % 512) + body
@@ -143,7 +143,7 @@ def test_a_hostile_archive_is_a_finding(tmp_path: Path, attack: str) -> None:
 
 
 @pytest.mark.parametrize("attack", HOSTILE)
-def test_a_hostile_archive_in_dockers_own_form_is_a_finding(tmp_path: Path, attack: str) -> None:
+def test_hostile_docker_archive_is_a_finding(tmp_path: Path, attack: str) -> None:
     body, words = HOSTILE[attack]
     head = docker_old(SAVED).rstrip(b"\0")
     report = verify(tmp_path, head + bytes(-len(head) % 512) + body)
@@ -153,14 +153,14 @@ def test_a_hostile_archive_in_dockers_own_form_is_a_finding(tmp_path: Path, atta
     assert report.complete
 
 
-def test_a_list_for_docker_of_what_is_not_there_is_a_finding(tmp_path: Path) -> None:
+def test_manifest_json_with_missing_layers_is_a_finding(tmp_path: Path) -> None:
     files = {name: data for name, data in unpacked(docker_old(SAVED)).items() if not name.endswith("layer.tar")}
     report = verify(tmp_path, packed(files))
     assert kinds(report) == [("broken-archive", str(tmp_path / "images.tar"))]
     assert report.exit_code == 3
 
 
-# Two lists of images
+# Archives with an index.json and a manifest.json
 
 NEWER = unpacked(docker_new(SAVED))
 (LISTED,) = json.loads(NEWER["manifest.json"])
@@ -180,13 +180,13 @@ def relisted(*items: Any) -> bytes:
     ],
     ids=["another config", "another order", "fewer layers", "without a name"],
 )
-def test_a_list_for_docker_that_leads_elsewhere_is_found(tmp_path: Path, listed: dict[str, Any]) -> None:
+def test_manifest_json_that_contradicts_index_json_is_found(tmp_path: Path, listed: dict[str, Any]) -> None:
     report = verify(tmp_path, relisted(listed))
     assert ("ambiguous-archive", "manifest.json") in kinds(report)
     assert report.exit_code == 3
 
 
-def test_names_that_are_swapped_in_the_list_for_docker_are_found(tmp_path: Path) -> None:
+def test_swapped_names_in_manifest_json_are_found(tmp_path: Path) -> None:
     children = [images.image("linux/amd64", images.layer(seed, 100)) for seed in (1, 2)]
     tags = ["quay.io/a/b:1", "quay.io/a/b:2"]
     files = layout(*map(named, children, tags), content=children)
@@ -201,13 +201,13 @@ def test_names_that_are_swapped_in_the_list_for_docker_are_found(tmp_path: Path)
 @pytest.mark.parametrize(
     "data", [b"{", b"{}", b'[{"Config":"x","Config":"y"}]', b'[{"Config":"x","RepoTags":["A B"]}]']
 )
-def test_a_list_for_docker_that_is_broken_is_found(tmp_path: Path, data: bytes) -> None:
+def test_broken_manifest_json_is_found(tmp_path: Path, data: bytes) -> None:
     report = verify(tmp_path, packed({**NEWER, "manifest.json": data}))
     assert kinds(report) == [("ambiguous-archive", "manifest.json")]
 
 
-def test_an_index_that_contains_itself_ends(tmp_path: Path) -> None:
-    """No digest allows that, so it is corrupt; the comparison of the lists must end nevertheless."""
+def test_verification_of_an_index_that_contains_itself_ends(tmp_path: Path) -> None:
+    """Such an index is always corrupt, but its comparison with manifest.json must end, too."""
     child = {"mediaType": images.OCI_INDEX, "digest": "sha256:" + "ab" * 32, "size": 0}
     data = images.encode({"schemaVersion": 2, "mediaType": images.OCI_INDEX, "manifests": [child]})
     files = layout({**child, "size": len(data)})
@@ -215,20 +215,20 @@ def test_an_index_that_contains_itself_ends(tmp_path: Path) -> None:
     assert [kind for kind, _ in kinds(report)] == ["corrupt"]
 
 
-def test_lists_as_docker_writes_them_agree(tmp_path: Path) -> None:
+def test_manifest_json_of_docker_agrees_with_index_json(tmp_path: Path) -> None:
     assert kinds(verify(tmp_path, relisted(LISTED))) == []
 
 
-# Archives that are none
+# Broken archives
 
 
-def test_a_cut_archive_is_said_to_be_cut(tmp_path: Path) -> None:
+def test_truncated_archive_is_reported_as_truncated(tmp_path: Path) -> None:
     data = packed(with_folders(FILES))
     (finding,) = verify(tmp_path, data[: len(data) // 2]).findings
     assert finding.kind == "broken-archive"
     assert "is truncated" in finding.message
 
 
-def test_what_is_no_archive_of_images_is_an_error(tmp_path: Path) -> None:
+def test_tar_that_is_not_an_image_archive_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BrokenArchive, match="not an image archive"):
         verify(tmp_path, member("x", b"1") + bytes(1024))

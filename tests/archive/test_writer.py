@@ -1,4 +1,4 @@
-"""Archives that mirror writes: their order, their bytes, and what is left after a failure."""
+"""Tests of writing archives: the order of members, their bytes, and the files that a failure leaves."""
 
 import asyncio
 import io
@@ -67,10 +67,10 @@ def put_image(sink: Sink) -> Awaitable[object]:
     return main()
 
 
-# What is right
+# Content
 
 
-def test_what_is_named_comes_before_what_names_it(tmp_path: Path) -> None:
+def test_blobs_precede_the_manifest_and_index_json(tmp_path: Path) -> None:
     files = unpacked(write(tmp_path / "x", put_image))
     first, *blobs, root, last = files
     assert (first, last) == ("oci-layout", "index.json")
@@ -81,7 +81,7 @@ def test_what_is_named_comes_before_what_names_it(tmp_path: Path) -> None:
     assert entry == {**entry, "digest": IMAGE.root, "annotations": {IMAGE_NAME: NAME, REF_NAME: "v1"}}
 
 
-def test_the_same_content_is_the_same_archive(tmp_path: Path) -> None:
+def test_same_content_makes_identical_archives(tmp_path: Path) -> None:
     assert write(tmp_path / "x", put_image) == write(tmp_path / "y", put_image)
 
 
@@ -104,12 +104,12 @@ def test_an_image_with_two_names_is_listed_once_for_docker(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 4 * 1024 * 1024, len(DATA)])
-def test_content_of_any_size_comes_back(tmp_path: Path, size: int) -> None:
+def test_content_of_any_size_is_stored_unchanged(tmp_path: Path, size: int) -> None:
     files = unpacked(write(tmp_path / "x", put(DATA[:size]), put(b"after it")))
     assert [data for name, data in files.items() if name.startswith("blobs/")] == [DATA[:size], b"after it"]
 
 
-def test_what_is_put_twice_is_there_once(tmp_path: Path) -> None:
+def test_blob_that_is_put_several_times_is_stored_once(tmp_path: Path) -> None:
     async def at_once(archive: ArchiveWriter) -> None:
         assert not await archive.has(NODE)
         await asyncio.gather(*(archive.put(NODE, from_memory(DATA, "a test")) for _ in range(3)))
@@ -120,10 +120,10 @@ def test_what_is_put_twice_is_there_once(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arranged", [False, True])
-def test_content_that_is_there_in_another_size_is_not_there(tmp_path: Path, arranged: bool) -> None:
+def test_another_size_for_a_stored_digest_is_refused(tmp_path: Path, arranged: bool) -> None:
     other = Descriptor("x/y", NODE.digest, NODE.size + 1)
 
-    async def lies(archive: ArchiveWriter) -> None:
+    async def put_with_another_size(archive: ArchiveWriter) -> None:
         if arranged:
             archive.arrange([NODE], 4)
         await archive.put(NODE, from_memory(DATA, "a test"))
@@ -131,16 +131,16 @@ def test_content_that_is_there_in_another_size_is_not_there(tmp_path: Path, arra
         with pytest.raises(InvalidContent, match=f"should have {other.size}"):
             await archive.put(other, from_memory(DATA, "a test"))
 
-    assert write(tmp_path / "x", lies) == write(tmp_path / "y", put(DATA))
+    assert write(tmp_path / "x", put_with_another_size) == write(tmp_path / "y", put(DATA))
 
 
-def test_digests_that_are_longer_than_a_header_allows_are_written_by_pax(tmp_path: Path) -> None:
+def test_blob_with_a_digest_too_long_for_a_ustar_header_is_stored(tmp_path: Path) -> None:
     digest = Digest(digest_by("sha512", b"data"))
     files = unpacked(write(tmp_path / "x", put(b"data", Descriptor("x/y", digest, 4))))
     assert files[f"blobs/sha512/{digest.encoded}"] == b"data"
 
 
-def test_there_are_only_regular_files_without_an_owner(tmp_path: Path) -> None:
+def test_members_are_regular_files_without_owner_or_time(tmp_path: Path) -> None:
     import tarfile
 
     write(tmp_path / "x", put_image)
@@ -149,11 +149,11 @@ def test_there_are_only_regular_files_without_an_owner(tmp_path: Path) -> None:
         assert tar.format == tarfile.USTAR_FORMAT or not tar.pax_headers
 
 
-# Places that are known before
+# Archives whose members are arranged before their content arrives
 
 
 def filled(data: bytes, may_begin: asyncio.Event | None = None) -> Fetch:
-    """Content that threads read, as from a file, once they may."""
+    """Return content that threads can read, as from a file, after `may_begin` is set."""
 
     @asynccontextmanager
     async def fetch(start: int) -> AsyncIterator[BlobReader]:
@@ -172,7 +172,7 @@ NODES = [Descriptor("x/y", Digest.of(data), len(data)) for data in SOME]
 @pytest.mark.parametrize("fetch", [filled, from_memory], ids=["files", "streams"])
 @given(order=st.permutations(range(len(SOME))))
 @examples(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_comes_first_the_archive_is_the_same(
+def test_arranged_archive_does_not_depend_on_the_order_of_puts(
     tmp_path: Path, fetch: Callable[..., Fetch], order: list[int]
 ) -> None:
     async def arranged(archive: ArchiveWriter) -> None:
@@ -183,8 +183,8 @@ def test_whatever_comes_first_the_archive_is_the_same(
     assert write(tmp_path / "x", arranged) == write(tmp_path / "y", *map(put, SOME))
 
 
-def test_content_that_has_its_place_comes_at_once(tmp_path: Path) -> None:
-    """The first one waits for the last, which would take forever if they were written in turn."""
+def test_arranged_blobs_are_written_concurrently(tmp_path: Path) -> None:
+    """The first blobs wait for the last, so writing one after the other would never end."""
 
     async def arranged(archive: ArchiveWriter) -> None:
         archive.arrange(NODES, len(NODES))
@@ -201,8 +201,8 @@ def test_content_that_has_its_place_comes_at_once(tmp_path: Path) -> None:
     assert write(tmp_path / "x", arranged) == write(tmp_path / "y", *map(put, SOME))
 
 
-def test_pieces_end_where_pages_of_the_archive_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A header has 512 bytes, so what follows it does not start at a page."""
+def test_writes_end_at_page_boundaries_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header has 512 bytes, so content after it does not start at a page boundary."""
     ends: list[int] = []
     write_at = AtomicFile.write_at
 
@@ -223,7 +223,7 @@ def test_pieces_end_where_pages_of_the_archive_do(tmp_path: Path, monkeypatch: p
     assert [end % 2**20 for end in inside] == [0] * 8
 
 
-def test_content_that_has_a_place_and_does_not_come_is_missed(tmp_path: Path) -> None:
+def test_missing_arranged_blob_is_an_error(tmp_path: Path) -> None:
     async def arranged(archive: ArchiveWriter) -> None:
         archive.arrange(NODES, 4)
         for node, data in zip(NODES[1:], SOME[1:], strict=True):
@@ -235,8 +235,8 @@ def test_content_that_has_a_place_and_does_not_come_is_missed(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_member_that_was_cut_goes_on_in_its_place(tmp_path: Path) -> None:
-    source = Cutting(5_000_000)
+def test_interrupted_arranged_blob_is_resumed(tmp_path: Path) -> None:
+    source = InterruptedSource(5_000_000)
 
     async def arranged(archive: ArchiveWriter) -> None:
         archive.arrange([NODE, NODES[1]], 4)
@@ -249,7 +249,7 @@ def test_a_member_that_was_cut_goes_on_in_its_place(tmp_path: Path) -> None:
     assert source.asked == [0, 5_000_000]
 
 
-def test_a_pipe_has_no_places() -> None:
+def test_arrange_has_no_effect_on_a_pipe() -> None:
     async def arranged(archive: ArchiveWriter) -> None:
         assert archive.arrange(NODES, 4) == 1
         await archive.put(NODES[1], filled(SOME[1]))
@@ -257,7 +257,7 @@ def test_a_pipe_has_no_places() -> None:
     assert piped(arranged) == piped(put(SOME[1]))
 
 
-# Where something fails
+# Failures
 
 FLIPPED = [bytes([DATA[0] ^ 1]) + DATA[1:], DATA[:-1] + bytes([DATA[-1] ^ 1])]
 
@@ -267,7 +267,9 @@ FLIPPED = [bytes([DATA[0] ^ 1]) + DATA[1:], DATA[:-1] + bytes([DATA[-1] ^ 1])]
 )
 @pytest.mark.parametrize("there", [False, True], ids=["new", "over another"])
 @pytest.mark.parametrize("fetch", [filled, lambda data: from_memory(data, "a test")])
-def test_a_wrong_byte_leaves_no_archive(tmp_path: Path, data: bytes, there: bool, fetch: Callable[..., Fetch]) -> None:
+def test_wrong_content_leaves_no_new_archive(
+    tmp_path: Path, data: bytes, there: bool, fetch: Callable[..., Fetch]
+) -> None:
     path = tmp_path / "x.tar"
     if there:
         path.write_bytes(b"before")
@@ -278,18 +280,20 @@ def test_a_wrong_byte_leaves_no_archive(tmp_path: Path, data: bytes, there: bool
 
 @pytest.mark.slow
 @pytest.mark.parametrize("next_one", [put(DATA), put(b"other")], ids=["again", "another"])
-def test_what_was_torn_is_written_over_in_a_file(
+def test_blob_with_a_wrong_digest_is_overwritten_in_a_file(
     tmp_path: Path, next_one: Callable[[ArchiveWriter], Awaitable[object]]
 ) -> None:
-    async def torn(archive: ArchiveWriter) -> None:
+    async def put_wrong_content(archive: ArchiveWriter) -> None:
         with pytest.raises(DigestMismatch):
-            await archive.put(NODE, Cutting(len(DATA), data=FLIPPED[1]))
+            await archive.put(NODE, InterruptedSource(len(DATA), data=FLIPPED[1]))
 
-    assert write(tmp_path / "x", put(b"first"), torn, next_one) == write(tmp_path / "y", put(b"first"), next_one)
+    assert write(tmp_path / "x", put(b"first"), put_wrong_content, next_one) == write(
+        tmp_path / "y", put(b"first"), next_one
+    )
 
 
 @pytest.mark.parametrize("from_file", [False, True])
-def test_an_interrupted_archive_is_gone(tmp_path: Path, from_file: bool) -> None:
+def test_cancelled_archive_leaves_no_file(tmp_path: Path, from_file: bool) -> None:
     @asynccontextmanager
     async def stalls(start: int) -> AsyncIterator[BlobReader]:
         async def chunks() -> AsyncIterator[bytes]:
@@ -325,13 +329,13 @@ def test_an_interrupted_archive_is_gone(tmp_path: Path, from_file: bool) -> None
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory"])
-def test_nothing_but_a_file_is_replaced(tmp_path: Path, kind: str) -> None:
+def test_only_a_regular_file_is_replaced(tmp_path: Path, kind: str) -> None:
     make(tmp_path / "x", kind)
     with pytest.raises(UsageError, match=r"x is a (FIFO|directory)\."):
         write(tmp_path / "x")
 
 
-def test_a_link_is_followed_to_where_the_file_should_be(tmp_path: Path) -> None:
+def test_archive_is_written_to_the_target_of_a_symbolic_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "x").symlink_to("real/y")
     write(tmp_path / "x", put(b"data"))
@@ -339,7 +343,7 @@ def test_a_link_is_followed_to_where_the_file_should_be(tmp_path: Path) -> None:
     assert (tmp_path / "real/y").is_file()
 
 
-def test_a_folder_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None:
+def test_missing_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MirrorError, match="No such file or directory"):
         write(tmp_path / "no/x")
 
@@ -348,7 +352,7 @@ def test_a_folder_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None
 
 
 def piped(*steps: Callable[[ArchiveWriter], Awaitable[object]]) -> tuple[bytes, BaseException | None]:
-    """Return what a reader gets of an archive, and the error of the writer, if any."""
+    """Write an archive to a pipe; return the bytes that arrive, and the error of the writer, if any."""
     read_end, write_end = os.pipe()
     error: list[BaseException] = []
 
@@ -384,18 +388,18 @@ def test_a_pipe_never_gets_the_end_of_a_wrong_blob(data: bytes, fetch: Callable[
     assert list(found.by_name) == ["oci-layout"]
 
 
-def test_a_pipe_that_is_torn_takes_no_more() -> None:
-    async def goes_on(archive: ArchiveWriter) -> None:
+def test_pipe_refuses_content_after_an_incomplete_blob() -> None:
+    async def put_again(archive: ArchiveWriter) -> None:
         with pytest.raises(DigestMismatch):
             await archive.put(NODE, from_memory(FLIPPED[1], "a test"))
         with pytest.raises(StorageError, match="in the middle of a blob"):
             await archive.put(NODE, from_memory(DATA, "a test"))
 
-    _, error = piped(goes_on)
+    _, error = piped(put_again)
     assert isinstance(error, StorageError)
 
 
-def test_a_small_wrong_blob_leaves_no_trace_in_a_pipe() -> None:
+def test_small_wrong_blob_is_not_written_to_a_pipe() -> None:
     wrong = Descriptor("x/y", Digest.of(b"right"), 5)
     read_end, write_end = os.pipe()
 
@@ -410,7 +414,7 @@ def test_a_small_wrong_blob_leaves_no_trace_in_a_pipe() -> None:
         assert b"wrong" not in reader.read()
 
 
-def test_a_reader_that_is_gone_is_an_error_in_words() -> None:
+def test_broken_pipe_is_an_error() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
 
@@ -423,11 +427,11 @@ def test_a_reader_that_is_gone_is_an_error_in_words() -> None:
     os.close(write_end)
 
 
-# What is cut goes on
+# Interrupted content
 
 
-class Cutting:
-    """A source that fails once after so many bytes; with `ranges=False`, it always starts at 0."""
+class InterruptedSource:
+    """A source that fails once after this number of bytes; with `ranges=False`, it always starts at 0."""
 
     def __init__(self, after: int, *, ranges: bool = True, data: bytes = DATA) -> None:
         self.asked: list[int] = []
@@ -460,37 +464,37 @@ def attempts(source: Fetch) -> Callable[[ArchiveWriter], Awaitable[object]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1, 4_000_000, 8_999_999])
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_member_that_was_cut_goes_on_where_it_was(tmp_path: Path, after: int, ranges: bool) -> None:
-    source = Cutting(after, ranges=ranges)
+def test_interrupted_blob_is_requested_again_from_its_offset(tmp_path: Path, after: int, ranges: bool) -> None:
+    source = InterruptedSource(after, ranges=ranges)
     assert write(tmp_path / "cut.tar", attempts(source)) == write(tmp_path / "clean.tar", put(DATA))
     assert source.asked == [0, after]
 
 
-def test_what_turns_out_wrong_after_a_cut_is_no_archive(tmp_path: Path) -> None:
+def test_wrong_content_after_an_interruption_leaves_no_archive(tmp_path: Path) -> None:
     with pytest.raises(DigestMismatch):
-        write(tmp_path / "x.tar", attempts(Cutting(5_000_000, data=DATA[:-1] + b"?")))
+        write(tmp_path / "x.tar", attempts(InterruptedSource(5_000_000, data=DATA[:-1] + b"?")))
     assert list(tmp_path.iterdir()) == []
 
 
 def cut_then_another(after: int) -> Callable[[ArchiveWriter], Awaitable[object]]:
     async def steps(archive: ArchiveWriter) -> None:
         with pytest.raises(TransferError):
-            await archive.put(NODE, Cutting(after))
+            await archive.put(NODE, InterruptedSource(after))
         await put(b"other")(archive)
 
     return steps
 
 
 @pytest.mark.parametrize("after", [0, 8_999_999])
-def test_what_could_not_be_had_leaves_room_for_others_in_a_file(tmp_path: Path, after: int) -> None:
+def test_interrupted_blob_is_overwritten_by_the_next_blob_in_a_file(tmp_path: Path, after: int) -> None:
     assert write(tmp_path / "x.tar", cut_then_another(after)) == write(tmp_path / "y.tar", put(b"other"))
 
 
-def test_after_a_cut_nothing_else_can_follow_in_a_pipe() -> None:
+def test_pipe_refuses_another_blob_after_an_interrupted_blob() -> None:
     _, error = piped(cut_then_another(5_000_000))
     assert isinstance(error, StorageError)
     assert "middle of a blob" in str(error)
 
 
-def test_what_was_refused_before_its_first_byte_leaves_room_for_others_in_a_pipe(tmp_path: Path) -> None:
+def test_pipe_accepts_another_blob_after_a_failure_before_the_first_byte(tmp_path: Path) -> None:
     assert piped(cut_then_another(0)) == (write(tmp_path / "y.tar", put(b"other")), None)

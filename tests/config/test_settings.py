@@ -1,4 +1,4 @@
-"""Settings: which file counts, what may stand in it, and who beats whom."""
+"""Tests of settings: their files, keys and values, and their precedence."""
 
 import itertools
 import os
@@ -41,7 +41,7 @@ DEFAULTS = {
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder, and an empty home."""
+    """Change to an empty current directory, with a home without files."""
     for name in list(os.environ):
         if name.startswith("MIRROR_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -55,7 +55,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def own(text: str | bytes) -> Path:
-    """The user's own settings."""
+    """Write the settings file of the user."""
     path = Path.home() / ".config" / "mirror" / "mirror.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text.encode() if isinstance(text, str) else text)
@@ -63,7 +63,7 @@ def own(text: str | bytes) -> Path:
 
 
 def local(text: str | bytes) -> Path:
-    """Settings in the current folder."""
+    """Write a settings file in the current directory."""
     Path("mirror.toml").write_bytes(text.encode() if isinstance(text, str) else text)
     return Path("mirror.toml")
 
@@ -76,32 +76,32 @@ def test_without_files_there_are_no_settings() -> None:
     assert (found.values, found.files, found.ignored) == ({}, (), ())
 
 
-def test_the_current_folder_beats_the_users_own_key_by_key() -> None:
+def test_local_file_overrides_the_users_file_key_by_key() -> None:
     own('output = "own"\njobs = 2')
     local('output = "local"\nretries = 1')
     assert config.load().values == {"output": "local", "jobs": 2, "retries": 1}
 
 
-def test_a_named_file_is_the_only_one(tmp_path: Path) -> None:
+def test_given_file_replaces_the_other_files(tmp_path: Path) -> None:
     own("jobs = 2")
     local("retries = 1")
     (tmp_path / "other.toml").write_text("sparse = true")
     assert config.load(tmp_path / "other.toml").values == {"sparse": True}
 
 
-def test_files_that_were_used_are_named() -> None:
+def test_used_files_are_listed() -> None:
     path = own("jobs = 2")
     local("jobs = 3")
     assert config.load().files == (str(path), "mirror.toml")
 
 
-def test_a_file_that_says_nothing_was_not_used() -> None:
+def test_file_without_settings_is_not_listed() -> None:
     own("")
     local("# jobs = 3\n")
     assert config.load().files == ()
 
 
-def test_the_users_folder_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_file_is_found_by_xdg_config_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own("jobs = 2")
     (tmp_path / "xdg" / "mirror").mkdir(parents=True)
     (tmp_path / "xdg" / "mirror" / "mirror.toml").write_text("jobs = 5")
@@ -118,23 +118,23 @@ def test_the_users_folder_may_be_elsewhere(tmp_path: Path, monkeypatch: pytest.M
         ('platform = ["a/b"]', "all_platforms = false", {"all_platforms": False}),
     ],
 )
-def test_platforms_and_all_of_them_answer_one_question(first: str, second: str, values: dict[str, Any]) -> None:
+def test_platform_and_all_platforms_override_each_other(first: str, second: str, values: dict[str, Any]) -> None:
     own(first)
     local(second)
     assert config.load().values == values
 
 
-# What weakens security
+# Settings that weaken security
 
 
 @pytest.mark.parametrize("key", ["plain_http", "insecure"])
-def test_what_weakens_counts_from_the_users_own_file(key: str) -> None:
+def test_insecure_setting_of_the_users_file_is_used(key: str) -> None:
     own(f'{key} = ["registry.internal:5000"]')
     assert getattr(config.load(), key) == {"registry.internal:5000"}
 
 
 @pytest.mark.parametrize("key", ["plain_http", "insecure"])
-def test_what_weakens_is_ignored_in_the_current_folder_and_said(key: str) -> None:
+def test_insecure_setting_of_the_local_file_is_ignored_and_reported(key: str) -> None:
     own(f'{key} = ["mine.internal"]')
     local(f'{key} = ["evil.example"]\njobs = 3')
     found = config.load()
@@ -145,18 +145,18 @@ def test_what_weakens_is_ignored_in_the_current_folder_and_said(key: str) -> Non
 
 
 @pytest.mark.parametrize("key", ["plain_http", "insecure"])
-def test_a_file_of_nothing_but_ignored_keys_was_not_used(key: str) -> None:
+def test_file_with_only_ignored_keys_is_not_listed(key: str) -> None:
     local(f'{key} = ["evil.example"]')
     assert config.load().files == ()
 
 
 @pytest.mark.parametrize("key", ["plain_http", "insecure"])
-def test_what_weakens_counts_from_a_file_that_a_person_names(key: str) -> None:
+def test_insecure_setting_of_a_given_file_is_used(key: str) -> None:
     assert getattr(config.load(local(f'{key} = ["registry.internal"]')), key) == {"registry.internal"}
 
 
-def test_the_current_folder_is_the_current_folder_even_as_a_link_to_the_users_own() -> None:
-    """What is trusted is the place where it was found."""
+def test_local_link_to_the_users_file_is_a_local_file() -> None:
+    """Trust depends on the place where the file was found."""
     Path("mirror.toml").symlink_to(own('insecure = ["mine.internal"]'))
     found = config.load()
     assert found.insecure == {"mine.internal"}
@@ -164,7 +164,7 @@ def test_the_current_folder_is_the_current_folder_even_as_a_link_to_the_users_ow
 
 
 @pytest.mark.parametrize("line", ['ca_file = "evil.pem"', '[host."docker.io"]\nmirrors = ["evil.example"]'])
-def test_whom_to_believe_is_not_told_by_the_current_folder(line: str) -> None:
+def test_ca_file_and_mirrors_of_the_local_file_are_ignored(line: str) -> None:
     own('ca_file = "mine.pem"\n[host."docker.io"]\nmirrors = ["mine.example"]')
     local(line)
     found = config.load()
@@ -220,7 +220,7 @@ def test_settings_of_a_host_are_read() -> None:
         ('ca_file = ""', "ca_file should be a file"),
     ],
 )
-def test_a_table_of_a_host_that_is_wrong_is_named(table: str, match: str) -> None:
+def test_error_in_a_host_table_contains_the_host(table: str, match: str) -> None:
     own(f'[host."a.internal"]\n{table}')
     with pytest.raises(ConfigError, match=match) as caught:
         config.load()
@@ -228,13 +228,13 @@ def test_a_table_of_a_host_that_is_wrong_is_named(table: str, match: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["host = 1", 'host = ["a"]', "host.a = 1", '[host."http://a"]', '[host."a/b"]'])
-def test_a_host_is_a_table_with_the_name_of_a_host(text: str) -> None:
+def test_host_settings_must_be_tables_with_valid_host_names(text: str) -> None:
     own(text)
     with pytest.raises(ConfigError, match="host should be tables"):
         config.load()
 
 
-# What is wrong with a file
+# Invalid files
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_host_is_a_table_with_the_name_of_a_host(text: str) -> None:
         ("progress", "no_progress"),
     ],
 )
-def test_an_unknown_key_is_an_error_with_the_nearest_right_one(key: str, near: str) -> None:
+def test_unknown_key_is_an_error_that_suggests_the_nearest_key(key: str, near: str) -> None:
     with pytest.raises(ConfigError, match=f"unknown key '{key}'") as caught:
         config.load(local(f"{key} = 1"))
     assert caught.value.hint == f"Did you mean {near!r}?"
@@ -261,7 +261,7 @@ def test_an_unknown_key_is_an_error_with_the_nearest_right_one(key: str, near: s
 
 @given(nasty_text)
 @QUICK
-def test_any_unknown_key_is_a_clean_error(key: str) -> None:
+def test_error_for_any_unknown_key_is_printable(key: str) -> None:
     quoted = "".join(f"\\U{ord(char):08x}" for char in key if not 0xD800 <= ord(char) < 0xE000)
     with pytest.raises(ConfigError) as caught:
         config.load(local(f'"{quoted}x" = 1'))
@@ -306,7 +306,7 @@ def test_sections_are_unknown_keys(section: str) -> None:
     ],
 )
 @pytest.mark.parametrize("write", [own, local])
-def test_a_value_of_another_kind_is_an_error(write: Callable[[str], Path], line: str) -> None:
+def test_invalid_value_is_an_error_with_the_file_and_the_key(write: Callable[[str], Path], line: str) -> None:
     path = write(line)
     with pytest.raises(ConfigError, match=f"{re.escape(str(path))}: {line.partition(' ')[0]} should be"):
         config.load()
@@ -325,46 +325,46 @@ def test_broken_toml_is_an_error_that_names_the_file(write: Callable[[bytes], Pa
 @pytest.mark.parametrize(
     "text", ["[" * 1000 + "]" * 1000, "[" * 100_000 + "]" * 100_000, "{a=" * 1000 + "1" + "}" * 1000, "1" * 5000]
 )
-def test_depth_and_huge_numbers_are_a_clean_error(text: str) -> None:
-    """A file in the current folder may have come from a stranger."""
+def test_deep_nesting_or_huge_number_is_a_config_error(text: str) -> None:
+    """A file in the current directory may come from an attacker."""
     with pytest.raises(ConfigError):
         config.load(local(f"platform = {text}"))
 
 
-def test_a_file_that_a_person_names_has_to_be_there(tmp_path: Path) -> None:
+def test_given_file_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         config.load(tmp_path / "missing.toml")
 
 
-def test_a_folder_is_no_file_of_settings(tmp_path: Path) -> None:
+def test_given_directory_is_an_error_and_a_local_one_is_ignored(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         config.load(tmp_path)
     Path("mirror.toml").mkdir()
     assert config.load().files == ()
 
 
-# Where a home cannot be found or entered
+# A missing or inaccessible home
 
 
-def nobody(_: int) -> None:
+def no_user(_: int) -> None:
     raise KeyError("no such user")
 
 
-def test_nobody_without_a_home_has_no_settings_of_his_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container with any uid has no entry in passwd."""
+def test_local_file_is_read_without_a_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The uid of a container may have no entry in passwd."""
     local("jobs = 3")
     monkeypatch.delenv("HOME")
-    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.setattr("pwd.getpwuid", no_user)
     assert config.load().values == {"jobs": 3}
 
 
 @pytest.mark.parametrize("home", ["x" * 300, "/dev/null"])
-def test_a_home_that_cannot_be_looked_into_is_no_traceback(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+def test_inaccessible_home_is_ignored_or_a_clear_error(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
     monkeypatch.setenv("HOME", home)
     try:
         assert config.load().values == {}
     except (ConfigError, StorageError) as error:
-        assert home in str(error)  # noqa: PT017 either is right
+        assert home in str(error)  # noqa: PT017 both are correct
 
 
 # The documented file
@@ -375,7 +375,7 @@ def uncommented() -> str:
     return "\n".join(line[2:] for line in lines if re.match(r"# (\w+ = |\[host\.)", line))
 
 
-def test_every_key_is_documented_and_nothing_else(tmp_path: Path) -> None:
+def test_documented_keys_are_exactly_the_known_keys(tmp_path: Path) -> None:
     (tmp_path / "all.toml").write_text(uncommented())
     found = config.read(tmp_path / "all.toml")
     assert set(found) == set(config._KEYS)
@@ -383,7 +383,7 @@ def test_every_key_is_documented_and_nothing_else(tmp_path: Path) -> None:
     assert {field.name for field in fields(HostSettings)} == set(config._HOST_KEYS)
 
 
-def test_the_documented_defaults_of_a_host_are_its_defaults(tmp_path: Path) -> None:
+def test_documented_values_of_a_host_are_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "all.toml").write_text(uncommented())
     host = config.read(tmp_path / "all.toml")["host"]["docker.io"]
     assert (host.plain_http, host.insecure, host.mirror_tags) == (False, False, True)
@@ -395,7 +395,7 @@ def test_the_documented_values_are_the_defaults(tmp_path: Path) -> None:
     assert {key: values[key] for key in DEFAULTS} == DEFAULTS
 
 
-def test_the_documented_file_says_nothing_by_itself() -> None:
+def test_documented_file_sets_nothing() -> None:
     assert config.read(DOCUMENTED) == {}
 
 
@@ -404,7 +404,7 @@ def test_the_documented_file_says_nothing_by_itself() -> None:
 
 @pytest.fixture(scope="module")
 def registry() -> Iterator[EmbeddedRegistry]:
-    """A registry with one image of two platforms."""
+    """Start a registry with one image of two platforms."""
     with serving(EmbeddedRegistry()) as running:
         IMAGE.publish(running, "a", "v1")
         yield running
@@ -426,7 +426,7 @@ LEVELS: dict[str, Callable[[], object]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("levels", [list(some) for n in range(5) for some in itertools.combinations(LEVELS, n)])
-def test_a_flag_beats_a_variable_beats_the_current_folder_beats_the_users_own(
+def test_flag_overrides_variable_overrides_local_file_overrides_users_file(
     registry: EmbeddedRegistry, levels: list[str]
 ) -> None:
     for level in levels:
@@ -439,7 +439,7 @@ def test_a_flag_beats_a_variable_beats_the_current_folder_beats_the_users_own(
 
 
 def platforms(layout: str = "layout") -> list[str]:
-    """What was pulled: the root's digest tells."""
+    """Return `["all"]`, or the digest of the only platform that was pulled."""
     digest = entries(Path(layout))[0]["digest"]
     return ["all"] if digest == IMAGE.root else [digest]
 
@@ -465,7 +465,7 @@ AMD64, ARM = ([child] for child in list(IMAGE.manifests)[:2])
         ("", {"MIRROR_PLATFORM": "linux/arm,linux/amd64"}, [], ["all"]),
     ],
 )
-def test_platforms_are_set_where_it_counts_most(
+def test_platforms_with_the_highest_precedence_are_pulled(
     registry: EmbeddedRegistry, files: str, variables: dict[str, str], flags: list[str], pulled: list[str]
 ) -> None:
     local(files)
@@ -474,7 +474,7 @@ def test_platforms_are_set_where_it_counts_most(
 
 
 @pytest.mark.parametrize("line", ["", "all_platforms = true"])
-def test_two_flags_that_exclude_each_other_are_refused(registry: EmbeddedRegistry, line: str) -> None:
+def test_flags_all_and_platform_cannot_be_combined(registry: EmbeddedRegistry, line: str) -> None:
     local(line)
     result = run("pull", f"{registry.host}/a:v1", "--all", "--platform", "linux/amd64", code=2)
     assert "cannot be combined" in result.stderr
@@ -487,7 +487,7 @@ def test_sparse_may_be_a_setting(registry: EmbeddedRegistry) -> None:
     assert entries(Path("layout"))[0]["annotations"]["dev.oci-mirror.sparse"] == ARM[0]
 
 
-def test_going_on_may_be_a_setting(registry: EmbeddedRegistry) -> None:
+def test_keep_going_may_be_a_setting(registry: EmbeddedRegistry) -> None:
     local("keep_going = true\nall_platforms = true")
     result = run("pull", f"{registry.host}/a:v2", f"{registry.host}/a:v1", "-q", code=1)
     assert isinstance(result.exception, PartialFailure)
@@ -504,7 +504,7 @@ def test_going_on_may_be_a_setting(registry: EmbeddedRegistry) -> None:
         ("retries = 5", {"MIRROR_RETRIES": "5"}, ["--retries", "0"], 1),
     ],
 )
-def test_retries_are_counted_as_set(files: str, variables: dict[str, str], flags: list[str], tries: int) -> None:
+def test_number_of_retries_can_be_set(files: str, variables: dict[str, str], flags: list[str], tries: int) -> None:
     local(files)
     with serving(EmbeddedRegistry()) as busy:
         busy.fault(Fault(path="/manifests/", times=None, action=Status(503)))
@@ -525,7 +525,7 @@ def test_retries_are_counted_as_set(files: str, variables: dict[str, str], flags
         ("", {"MIRROR_ALL_PLATFORMS": "perhaps"}, [], "all"),
     ],
 )
-def test_a_value_out_of_range_is_refused_wherever_it_is_set(
+def test_value_out_of_range_is_refused_in_file_variable_and_flag(
     registry: EmbeddedRegistry, files: str, variables: dict[str, str], flags: list[str], word: str
 ) -> None:
     local(files)
@@ -534,7 +534,7 @@ def test_a_value_out_of_range_is_refused_wherever_it_is_set(
     assert not Path("layout").exists()
 
 
-def test_files_that_were_used_and_keys_that_were_not_are_announced(registry: EmbeddedRegistry) -> None:
+def test_used_files_and_ignored_keys_are_printed(registry: EmbeddedRegistry) -> None:
     path = own("jobs = 2")
     local('retries = 1\ninsecure = ["evil.example"]')
     result = run("pull", f"{registry.host}/a:v1", "--all", "--dry-run")
@@ -542,7 +542,7 @@ def test_files_that_were_used_and_keys_that_were_not_are_announced(registry: Emb
     assert "insecure is ignored" in result.stderr
 
 
-def test_the_variable_for_the_file_names_the_only_one(registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_file_in_mirror_config_replaces_the_other_files(registry: EmbeddedRegistry, tmp_path: Path) -> None:
     local("jobs = 0")
     (tmp_path / "other.toml").write_text('output = "other"')
     run("pull", f"{registry.host}/a:v1", "--all", "-q", env={"MIRROR_CONFIG": str(tmp_path / "other.toml")})

@@ -1,4 +1,4 @@
-"""Copies between two stores: each blob once, and nothing is named before it is complete, whatever fails."""
+"""Tests of copies between stores: each blob is copied once, and only complete images are tagged."""
 
 import asyncio
 import io
@@ -41,7 +41,7 @@ def blob_of(image: Image, size: int) -> str:
 
 
 class Call:
-    """Several images, copied as one call would."""
+    """Several images that are copied with one plan."""
 
     def __init__(self, sink: MemorySink | None = None, jobs: int = 4, times: int = 0, keep_going: bool = False) -> None:
         self.sink = sink or MemorySink()
@@ -90,8 +90,8 @@ def from_sources(image: Image, *sources: MemorySource, **how: Any) -> Call:
     return asyncio.run(main())
 
 
-def assert_whole(sink: MemorySink) -> None:
-    """Check that nothing came before what it references, and that every name leads to a complete image."""
+def assert_complete(sink: MemorySink) -> None:
+    """Check that manifests arrived after the content they reference, and that each tag has a complete image."""
     assert sink.early == []
     todo = list(sink.names.values())
     while todo:
@@ -112,15 +112,15 @@ def test_blobs_come_first_then_manifests_then_indexes_then_the_name(jobs: int) -
     assert set(kinds[:-4]) == {"blob"}
     assert set(kinds[-4:-2]) == set(image.manifests) - {image.root}
     assert kinds[-2:] == [image.root, "name"]
-    assert_whole(sink)
+    assert_complete(sink)
 
 
 @pytest.mark.slow
 @given(st.lists(graphs(), min_size=1, max_size=4), st.integers(1, 5))
 @QUICK
-def test_whatever_is_copied_arrives_whole_and_in_order(some: list[Image], jobs: int) -> None:
+def test_random_images_arrive_complete_and_in_order(some: list[Image], jobs: int) -> None:
     call = copied(*((image, f"name{number}") for number, image in enumerate(some)), jobs=jobs)
-    assert_whole(call.sink)
+    assert_complete(call.sink)
     assert [what for kind, what in call.sink.events if kind == "tag"] == [f"name{n}" for n in range(len(some))]
     for image in some:
         assert {digest: call.sink.held[digest] for digest in image.blobs} == image.blobs
@@ -130,7 +130,7 @@ def test_whatever_is_copied_arrives_whole_and_in_order(some: list[Image], jobs: 
 @pytest.mark.slow
 @given(st.lists(graphs(), min_size=1, max_size=4), st.data())
 @QUICK
-def test_the_order_in_which_one_thing_at_a_time_comes_is_known_before(some: list[Image], data: st.DataObject) -> None:
+def test_in_order_predicts_the_order_of_writes_with_one_job(some: list[Image], data: st.DataObject) -> None:
     some += data.draw(st.lists(st.sampled_from(some), max_size=2))
     held = data.draw(st.sets(st.sampled_from(["", *(digest for image in some for digest in image.blobs)])))
     call = copied(*((image, f"name{n}") for n, image in enumerate(some)), sink=MemorySink(held=held), jobs=1)
@@ -142,34 +142,34 @@ def test_the_order_in_which_one_thing_at_a_time_comes_is_known_before(some: list
 @pytest.mark.slow
 @given(st.lists(graphs(), min_size=1, max_size=4), st.data())
 @QUICK
-def test_of_what_fails_nothing_is_named_and_the_rest_arrives(some: list[Image], data: st.DataObject) -> None:
+def test_failed_images_are_not_tagged_and_the_others_arrive(some: list[Image], data: st.DataObject) -> None:
     known = sorted({digest for image in some for digest in (*image.blobs, *image.manifests)})
     bad = data.draw(st.sets(st.sampled_from(known), max_size=2))
     sink = MemorySink(refuse=lambda what: StorageError("It broke.") if what in bad else None)
     call = copied(*((image, f"name{n}") for n, image in enumerate(some)), sink=sink, keep_going=True)
     affected = [f"name{n}" for n, image in enumerate(some) if bad & {*image.blobs, *image.manifests}]
-    assert_whole(sink)
+    assert_complete(sink)
     assert [copy.name for copy in call.copies if copy.failure] == affected
     assert set(sink.names) == {copy.name for copy in call.copies} - set(affected)
 
 
-class Held(MemorySource):
-    """Serves its blobs when it is told to."""
+class PausedSource(MemorySource):
+    """A source that serves blobs after `go_on` is set."""
 
     def __init__(self, image: Image) -> None:
         super().__init__(image)
-        self.partial_size, self.go_on = asyncio.Event(), asyncio.Event()
+        self.started, self.go_on = asyncio.Event(), asyncio.Event()
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        self.partial_size.set()
+        self.started.set()
         await self.go_on.wait()
         async with super().open_blob(node, start) as body:
             yield body
 
 
-class Watched(MemorySink):
-    """Tells when something arrives."""
+class WatchedSink(MemorySink):
+    """A sink that sets `arrived` after the content with this digest arrived."""
 
     def __init__(self, awaited: str) -> None:
         super().__init__()
@@ -183,9 +183,9 @@ class Watched(MemorySink):
 
 
 @pytest.mark.timeout(30)
-def test_names_appear_in_the_order_of_the_call_whichever_is_complete_first() -> None:
+def test_tags_are_set_in_the_order_of_the_call() -> None:
     async def main() -> MemorySink:
-        slow, sink = Held(FIRST), Watched(THIRD.root)
+        slow, sink = PausedSource(FIRST), WatchedSink(THIRD.root)
         call = Call(sink)
         await call.add(FIRST, "slow", slow)
         await call.add(THIRD, "quick")
@@ -200,13 +200,13 @@ def test_names_appear_in_the_order_of_the_call_whichever_is_complete_first() -> 
 
 
 @pytest.mark.timeout(30)
-def test_what_is_interrupted_names_nothing() -> None:
+def test_cancelled_copy_sets_no_tag() -> None:
     async def main() -> MemorySink:
-        slow = Held(FIRST)
+        slow = PausedSource(FIRST)
         call = Call()
         await call.add(FIRST, "name", slow)
         running = asyncio.create_task(call.run())
-        await slow.partial_size.wait()
+        await slow.started.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -215,7 +215,7 @@ def test_what_is_interrupted_names_nothing() -> None:
     assert asyncio.run(main()).names == {}
 
 
-# Each once
+# Each blob once
 
 
 def test_a_blob_of_several_images_is_fetched_once() -> None:
@@ -229,10 +229,10 @@ def test_a_blob_of_several_images_is_fetched_once() -> None:
     source, sink = asyncio.run(main())
     assert sorted(source.opened) == sorted({*FIRST.blobs, *SECOND.blobs})
     assert sink.puts(SHARED.digest) == 1
-    assert_whole(sink)
+    assert_complete(sink)
 
 
-def test_a_blob_goes_to_every_sink_that_lacks_it() -> None:
+def test_blob_is_copied_to_every_sink_that_lacks_it() -> None:
     async def main() -> tuple[Call, MemorySink]:
         call, other = Call(), MemorySink()
         await call.add(FIRST, "one")
@@ -242,30 +242,30 @@ def test_a_blob_goes_to_every_sink_that_lacks_it() -> None:
 
     call, other = asyncio.run(main())
     assert call.sink.puts(SHARED.digest) == other.puts(SHARED.digest) == 1
-    assert_whole(call.sink)
-    assert_whole(other)
+    assert_complete(call.sink)
+    assert_complete(other)
     assert call.plan.size == sum(len(data) for data in (FIRST.blobs | SECOND.blobs).values())
 
 
-def test_what_is_there_already_is_not_fetched() -> None:
+def test_blobs_that_the_sink_has_are_not_fetched() -> None:
     call = copied((FIRST, "name"), sink=MemorySink(held=FIRST.blobs))
     assert [what for _, what in call.sink.events] == [*FIRST.manifests, "name"]
     assert {node.digest for node in call.plan.reused} == set(FIRST.blobs)
     assert (call.plan.missing, call.plan.size) == ([], 0)
 
 
-def test_a_sink_is_asked_once_for_each_blob_and_for_no_manifest() -> None:
+def test_sink_is_checked_once_for_each_blob_but_not_for_manifests() -> None:
     sink = copied((FIRST, "one"), (SECOND, "other")).sink
     assert sorted(sink.asked) == sorted({*FIRST.blobs, *SECOND.blobs})
 
 
-def test_manifests_are_written_again() -> None:
+def test_manifests_that_the_sink_has_are_written_again() -> None:
     everything = {*FIRST.blobs, *FIRST.manifests}
     sink = copied((FIRST, "name"), sink=MemorySink(held=everything)).sink
     assert {what for kind, what in sink.events if kind == "put"} == set(FIRST.manifests)
 
 
-def test_embedded_content_comes_from_its_descriptor() -> None:
+def test_content_embedded_in_a_descriptor_is_not_fetched() -> None:
     image = images.artifact("application/vnd.example", images.layer(1, 100))
 
     async def main() -> tuple[MemorySource, MemorySink]:
@@ -279,7 +279,7 @@ def test_embedded_content_comes_from_its_descriptor() -> None:
     assert sink.held[images.EMPTY.digest] == b"{}"
 
 
-def test_the_plan_goes_image_by_image_the_largest_blob_first() -> None:
+def test_plan_orders_blobs_by_image_with_the_largest_first() -> None:
     call = copied((SECOND, "one"), (FIRST, "other"))
     sizes = [node.size for node in call.plan.missing]
     assert sizes[:3] == sorted(sizes[:3], reverse=True)
@@ -287,14 +287,14 @@ def test_the_plan_goes_image_by_image_the_largest_blob_first() -> None:
     assert sizes[3] == 300
 
 
-def test_the_name_that_moved_tells_what_it_was() -> None:
+def test_moved_tag_reports_the_digest_that_it_replaced() -> None:
     sink = MemorySink()
     sink.names["name"] = FIRST.root
     call = copied((SECOND, "name"), sink=sink)
     assert (call.copies[0].replaced, sink.names) == (FIRST.root, {"name": SECOND.root})
 
 
-def test_one_digest_with_two_sizes_in_two_images_names_no_image_that_lies() -> None:
+def test_image_with_a_wrong_size_of_a_shared_blob_is_not_tagged() -> None:
     liar = images.manifest(images.EMPTY, [Blob(b"", SHARED.media_type, SHARED.digest, SHARED.size + 1)])
 
     async def main() -> Call:
@@ -328,16 +328,16 @@ def test_sources_are_tried_in_turn() -> None:
     assert (first.opened.count(digest), second.opened) == (1, [digest])
 
 
-def test_a_source_of_wrong_bytes_is_not_the_last_word() -> None:
+def test_next_source_is_tried_after_wrong_bytes() -> None:
     digest = blob_of(FIRST, 300)
     first, second = MemorySource(FIRST), MemorySource(FIRST)
     first.contents[digest] = bytes(300)
     call = from_sources(FIRST, first, second)
     assert call.sink.held[digest] == FIRST.blobs[digest]
-    assert_whole(call.sink)
+    assert_complete(call.sink)
 
 
-def test_when_no_source_has_it_the_first_one_says_why() -> None:
+def test_failure_of_all_sources_is_the_error_of_the_first() -> None:
     digest = blob_of(FIRST, 300)
     first, second = MemorySource(FIRST), lacking(FIRST, digest)
     first.contents[digest] = bytes(300)
@@ -346,7 +346,7 @@ def test_when_no_source_has_it_the_first_one_says_why() -> None:
     assert call.sink.names == {}
 
 
-def test_a_source_is_tried_as_often_as_it_may_before_the_next() -> None:
+def test_source_is_retried_before_the_next_source_is_tried() -> None:
     digest = blob_of(FIRST, 300)
     first, second = MemorySource(FIRST, errors={digest: [BUSY] * 3}), MemorySource(FIRST)
     from_sources(FIRST, first, second, times=2)
@@ -360,15 +360,15 @@ def failing(image: Image, digest: str, *errors: MirrorError) -> MemorySource:
     return MemorySource(image, errors={digest: list(errors)})
 
 
-def test_a_transient_failure_is_tried_again() -> None:
+def test_transient_failure_is_retried() -> None:
     digest = blob_of(FIRST, 300)
     call = from_sources(FIRST, failing(FIRST, digest, BUSY, BUSY), times=2)
     assert call.sink.names == {"name0": FIRST.root}
-    assert_whole(call.sink)
+    assert_complete(call.sink)
 
 
 @pytest.mark.parametrize("digest", [SHARED.digest, *FIRST.manifests, "name"])
-def test_a_sink_that_is_busy_is_asked_again(digest: str) -> None:
+def test_busy_sink_is_retried(digest: str) -> None:
     left = [BUSY, BUSY]
     sink = MemorySink(refuse=lambda what: left.pop() if what == digest and left else None)
     assert copied((FIRST, "name"), sink=sink, times=2).sink.names == {"name": FIRST.root}
@@ -382,22 +382,22 @@ def test_the_first_failure_ends_the_call(digest: str) -> None:
         copied((FIRST, "one"), (SECOND, "other"), sink=sink, jobs=1)
     assert caught.value is error
     assert "one" not in sink.names
-    assert_whole(sink)
+    assert_complete(sink)
 
 
 @pytest.mark.parametrize("digest", [blob_of(FIRST, 300), *FIRST.manifests, "one"])
 @pytest.mark.parametrize("jobs", [1, 4])
-def test_with_keep_going_the_others_go_on(digest: str, jobs: int) -> None:
+def test_keep_going_copies_the_other_images(digest: str, jobs: int) -> None:
     error = StorageError("It broke.")
     sink = MemorySink(refuse=lambda what: error if what == digest else None)
     call = copied((FIRST, "one"), (SECOND, "other"), (THIRD, "third"), sink=sink, jobs=jobs, keep_going=True)
     assert [copy.failure for copy in call.copies] == [error, None, None]
     assert sink.names == {"other": SECOND.root, "third": THIRD.root}
-    assert_whole(sink)
+    assert_complete(sink)
 
 
 def with_optional(refused: str) -> Call:
-    """Two images and something optional, which shares a blob with the first."""
+    """Copy two images and an optional one, which shares a blob with the first, to a sink that refuses a digest."""
 
     async def main() -> Call:
         call = Call(MemorySink(refuse=lambda what: BUSY if what == refused else None))
@@ -410,32 +410,32 @@ def with_optional(refused: str) -> Call:
     return asyncio.run(main())
 
 
-def test_what_is_optional_fails_alone() -> None:
+def test_failed_optional_image_does_not_affect_the_others() -> None:
     call = with_optional(blob_of(SECOND, 400))
     assert [bool(copy.failure) for copy in call.copies] == [False, True, False]
     assert [*call.sink.names] == ["one", "third"]
 
 
-def test_a_blob_that_is_not_only_optional_stops_everything() -> None:
+def test_failed_blob_of_optional_and_required_images_ends_the_call() -> None:
     with pytest.raises(TransferError):
         with_optional(SHARED.digest)
 
 
-def test_with_keep_going_a_shared_blob_fails_all_that_need_it() -> None:
+def test_failed_shared_blob_fails_every_image_that_needs_it() -> None:
     sink = MemorySink(refuse=lambda what: GONE if what == SHARED.digest else None)
     call = copied((FIRST, "one"), (THIRD, "third"), (SECOND, "other"), sink=sink, keep_going=True)
     assert [copy.failure for copy in call.copies] == [GONE, None, GONE]
     assert sink.names == {"third": THIRD.root}
 
 
-def test_an_image_that_has_failed_moves_nothing_more() -> None:
+def test_no_more_blobs_of_a_failed_image_are_copied() -> None:
     digest = blob_of(FIRST, 500)  # the largest, so the first
     sink = MemorySink(refuse=lambda what: GONE if what == digest else None)
     copied((FIRST, "one"), sink=sink, jobs=1, keep_going=True)
     assert sink.events == []
 
 
-def test_what_has_not_arrived_has_not_moved() -> None:
+def test_blobs_that_were_not_copied_are_removed_from_the_plan() -> None:
     call = with_optional(blob_of(SECOND, 400))
     assert {node.digest for node in call.plan.missing} == call.sink.held.keys() - {
         digest for image in (FIRST, THIRD) for digest in image.manifests
@@ -443,7 +443,7 @@ def test_what_has_not_arrived_has_not_moved() -> None:
 
 
 @pytest.mark.parametrize("keep_going", [True, False])
-def test_a_blob_that_arrives_in_one_of_two_places_has_moved(keep_going: bool) -> None:
+def test_blob_that_arrives_in_one_of_two_sinks_stays_in_the_plan(keep_going: bool) -> None:
     async def main() -> Call:
         call = Call(keep_going=keep_going)
         await call.add(FIRST, "one")
@@ -455,22 +455,22 @@ def test_a_blob_that_arrives_in_one_of_two_places_has_moved(keep_going: bool) ->
     assert {node.digest for node in asyncio.run(main()).plan.missing} == set(FIRST.blobs)
 
 
-def test_a_sink_that_cannot_be_asked_ends_the_survey() -> None:
-    class Unasked(MemorySink):
+def test_failed_check_of_the_sink_ends_the_call() -> None:
+    class FailingSink(MemorySink):
         async def has(self, node: Descriptor) -> bool:
             raise GONE
 
     with pytest.raises(TransferError):
-        copied((FIRST, "name"), sink=Unasked())
+        copied((FIRST, "name"), sink=FailingSink())
 
 
 # Progress
 
 
 @pytest.mark.parametrize("errors", [[], [BUSY, BUSY]])
-def test_progress_adds_up_whatever_is_tried_again(errors: list[MirrorError]) -> None:
-    class Cut(MemorySource):
-        """Fails after a few bytes, as often as it is told to."""
+def test_progress_adds_up_with_and_without_retries(errors: list[MirrorError]) -> None:
+    class InterruptedSource(MemorySource):
+        """A source that fails after ten bytes, once for each error that is left."""
 
         @asynccontextmanager
         async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
@@ -486,7 +486,7 @@ def test_progress_adds_up_whatever_is_tried_again(errors: list[MirrorError]) -> 
 
     async def main() -> Counter:
         call, counter = Call(times=2), Counter()
-        await call.add(FIRST, "name", Cut(FIRST))
+        await call.add(FIRST, "name", InterruptedSource(FIRST))
         await call.run(counter)
         return counter
 
@@ -500,7 +500,7 @@ def test_progress_adds_up_whatever_is_tried_again(errors: list[MirrorError]) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pause", [0.0, 1000.0])
-def test_progress_adds_up_where_threads_read(monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
+def test_progress_adds_up_if_threads_read(monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
     monkeypatch.setattr(blob_transfer, "_REPORT_INTERVAL", pause)
 
     class Files(MemorySource):
@@ -518,14 +518,14 @@ def test_progress_adds_up_where_threads_read(monkeypatch: pytest.MonkeyPatch, pa
                 got = bytearray()
                 await asyncio.to_thread(copy_file, body, node, body.fill, stream.Verifier(node), got.extend)
             await asyncio.sleep(0)
-            return told.append(counter.done["copying"])
+            return reported.append(counter.done["copying"])
 
     class Noting(Counter):
         def advance(self, node: Descriptor | None, count: int) -> None:
             super().advance(node, count)
             steps.append(count)
 
-    told: list[int] = []
+    reported: list[int] = []
     steps: list[int] = []
     counter = Noting()
     image = images.image("linux/amd64", images.layer(1, 9_000_000))
@@ -538,20 +538,20 @@ def test_progress_adds_up_where_threads_read(monkeypatch: pytest.MonkeyPatch, pa
     asyncio.run(main())
     size = sum(map(len, image.blobs.values()))
     assert counter.done["copying"] == size
-    assert told[0] >= 9_000_000
-    assert sum(0 < step < 9_000_000 for step in steps) >= (9 if pause == 0 else 0)  # before the end, and not only then
+    assert reported[0] >= 9_000_000
+    assert sum(0 < step < 9_000_000 for step in steps) >= (9 if pause == 0 else 0)  # reported before the end
 
 
-def test_progress_has_nothing_to_copy_where_all_is_there() -> None:
+def test_progress_has_nothing_to_copy_if_the_sink_has_all_blobs() -> None:
     counter = Counter()
     copied((FIRST, "name"), sink=MemorySink(held=FIRST.blobs), progress=counter)
     assert counter.planned["copying"] == (0, 0)
 
 
-# Stores over stores
+# Wrappers of stores
 
 
-def test_a_dry_run_asks_and_never_writes() -> None:
+def test_read_only_sink_checks_but_never_writes() -> None:
     sink = MemorySink(held=[SHARED.digest])
     dry = ReadOnlySink(sink)
     assert asyncio.run(dry.has(node_of(SHARED)))
@@ -567,14 +567,14 @@ def test_a_dry_run_asks_and_never_writes() -> None:
 
 
 class Near(MemorySource):
-    """A source that knows whether what it has is right."""
+    """A source that checks the digest of its content."""
 
     async def has(self, node: Descriptor) -> bool:
         return node.digest in self.contents and Digest.of(self.contents[node.digest]) == node.digest
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_what_is_near_and_right_is_not_fetched_from_far(broken: bool) -> None:
+def test_fallback_source_prefers_correct_content_of_the_near_source(broken: bool) -> None:
     near, far = Near(FIRST), MemorySource(FIRST)
     if broken:
         near.contents[FIRST.root] = b"x" * len(near.contents[FIRST.root])
@@ -583,7 +583,7 @@ def test_what_is_near_and_right_is_not_fetched_from_far(broken: bool) -> None:
     assert far.opened == ([FIRST.root] if broken else [])
 
 
-def test_without_anything_near_all_comes_from_far() -> None:
+def test_fallback_source_without_a_near_source_reads_the_far_source() -> None:
     far = MemorySource(FIRST)
     asyncio.run(walk(FallbackSource(None, far), descriptor_of(FIRST)))
     assert set(far.opened) == set(FIRST.manifests)

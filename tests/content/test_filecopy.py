@@ -1,4 +1,4 @@
-"""Copies from file to file: bytes are hashed and written in order; the end of wrong content is never written."""
+"""Tests of copies from file to file: bytes are hashed and written in order; wrong content is never completed."""
 
 import asyncio
 import hashlib
@@ -28,7 +28,7 @@ SIZE = 1000
 
 @pytest.fixture(params=[0, 2, 8], autouse=True)
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[CpuSlots]:
-    """Without idle cores, the same thread hashes; with many, another one. Afterwards all are free again."""
+    """Set the number of idle cores: if it is 0, the same thread hashes. Check that all are free afterwards."""
     cores = CpuSlots(request.param)
     monkeypatch.setattr(filecopy, "_CORES", cores)
     monkeypatch.setattr(filecopy, "_SPARE", [])
@@ -39,7 +39,7 @@ def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def filling(data: bytes, most: int = SIZE) -> Callable[[memoryview], int]:
-    """Return a function that reads at most so many bytes at a time."""
+    """Return a function that reads at most `most` bytes at a time."""
     left = data
 
     def fill(buffer: memoryview) -> int:
@@ -68,13 +68,13 @@ def copied(data: bytes, node: Descriptor = NODE, start: int = 0, most: int = SIZ
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, SIZE - 1, SIZE, SIZE + 1, 2 * SIZE, 3 * SIZE + 7, len(DATA)])
 @pytest.mark.parametrize("most", every([333, 1, SIZE]))
-def test_content_of_any_size_arrives_however_it_is_read(size: int, most: int) -> None:
+def test_content_of_any_size_is_copied_with_reads_of_any_size(size: int, most: int) -> None:
     data = DATA[:size]
     assert copied(data, Descriptor("a/b", Digest.of(data), size), most=most) == (data, None)
 
 
 @pytest.mark.parametrize("start", [1, SIZE, len(DATA) - 1, len(DATA)])
-def test_what_is_there_already_is_hashed_and_not_written_again(start: int) -> None:
+def test_existing_bytes_are_hashed_and_not_written_again(start: int) -> None:
     assert copied(DATA, start=start) == (DATA[start:], None)
 
 
@@ -99,30 +99,32 @@ def test_content_that_ends_too_early_is_refused(size: int) -> None:
 
 
 @pytest.mark.parametrize("more", [1, SIZE, 5 * SIZE])
-def test_what_goes_on_too_long_is_not_written_to_its_end(more: int) -> None:
+def test_content_that_is_too_long_is_not_written_to_its_end(more: int) -> None:
     got, error = copied(DATA + bytes(more))
     assert isinstance(error, SizeMismatch)
     assert len(got) < len(DATA)
 
 
-def test_a_size_beyond_all_memory_costs_nothing() -> None:
+def test_huge_size_in_a_descriptor_does_not_allocate_memory() -> None:
     _, error = copied(b"", Descriptor("a/b", Digest.of(b""), 2**62))
     assert isinstance(error, SizeMismatch)
 
 
-def test_content_is_hashed_by_the_algorithm_that_names_it() -> None:
+def test_content_is_hashed_with_the_algorithm_of_its_digest() -> None:
     digest = Digest.parse("sha512:" + hashlib.sha512(DATA).hexdigest())
     assert copied(DATA, Descriptor("a/b", digest, len(DATA))) == (DATA, None)
 
 
-def test_it_is_told_how_far_it_is() -> None:
-    told: list[int] = []
-    copy_file(BlobReader(single_chunk(b""), "a test"), NODE, filling(DATA), Verifier(NODE), lambda _: None, told.append)
-    assert told == [SIZE] * 10
+def test_progress_is_reported_after_each_chunk() -> None:
+    reported: list[int] = []
+    copy_file(
+        BlobReader(single_chunk(b""), "a test"), NODE, filling(DATA), Verifier(NODE), lambda _: None, reported.append
+    )
+    assert reported == [SIZE] * 10
 
 
 @pytest.mark.parametrize("at", [1, 512, SIZE - 1, SIZE, 7 * SIZE + 300])
-def test_pieces_end_where_pages_of_the_file_do(at: int) -> None:
+def test_writes_end_at_page_boundaries_of_the_file(at: int) -> None:
     sizes: list[int] = []
     copy_file(
         BlobReader(single_chunk(b""), "a test"),
@@ -136,13 +138,13 @@ def test_pieces_end_where_pages_of_the_file_do(at: int) -> None:
     assert [(at + end) % SIZE for end in accumulate(sizes[:-1])] == [0] * (len(sizes) - 1)
 
 
-def test_no_more_threads_hash_than_there_are_idle_cores() -> None:
+def test_slots_are_limited_to_the_idle_cores() -> None:
     two = CpuSlots(2)
     with two.occupied():
         assert two.acquire()
         assert not two.acquire()
         two.release()
-        with two.occupied(), two.occupied():  # more than there are cores, and all of them work
+        with two.occupied(), two.occupied():  # three copies on two cores
             assert not two.acquire()
         assert two.acquire()
         two.release()
@@ -157,7 +159,7 @@ def test_every_copy_occupies_a_core(cores: CpuSlots) -> None:
     assert max(seen) == before - 1
 
 
-def test_the_next_blob_comes_in_the_same_buffers() -> None:
+def test_buffers_are_reused_for_the_next_blob() -> None:
     assert copied(DATA) == (DATA, None)
     before = {id(buffer.obj) for buffer in filecopy._SPARE}
     assert len(before) in (1, 2)  # the second is used while another thread hashes
@@ -167,7 +169,7 @@ def test_the_next_blob_comes_in_the_same_buffers() -> None:
     assert filecopy._SPARE == []
 
 
-def test_no_more_buffers_are_kept_than_a_few_need() -> None:
+def test_number_of_spare_buffers_is_limited() -> None:
     started = threading.Barrier(9)
 
     def fill_of(data: bytes) -> Callable[[memoryview], int]:
@@ -185,7 +187,7 @@ def test_no_more_buffers_are_kept_than_a_few_need() -> None:
 
     with ThreadPoolExecutor(9, thread_name_prefix="test") as threads:
         assert [done.result() for done in [threads.submit(work) for _ in range(9)]] == [None] * 9
-    assert len(filecopy._SPARE) <= filecopy._MOST_SPARE + 1  # two may have asked at once
+    assert len(filecopy._SPARE) <= filecopy._MOST_SPARE + 1  # two threads may check the limit at once
 
 
 def test_a_small_blob_takes_a_small_buffer() -> None:
@@ -202,7 +204,7 @@ def test_a_small_blob_takes_a_small_buffer() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, SIZE - 1, SIZE, SIZE + 1, len(DATA)])
-def test_what_is_written_is_what_was_hashed_whatever_comes_after_the_end(size: int) -> None:
+def test_buffer_content_after_the_bytes_read_is_not_written(size: int) -> None:
     data, written = DATA[:size], bytearray()
     node, fill = Descriptor("a/b", Digest.of(data), size), filling(data)
 
@@ -215,7 +217,7 @@ def test_what_is_written_is_what_was_hashed_whatever_comes_after_the_end(size: i
     assert written == data
 
 
-def test_without_another_thread_the_copy_hashes_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copy_hashes_in_its_own_thread_if_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -224,7 +226,7 @@ def test_without_another_thread_the_copy_hashes_itself(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("place", ["fill", "write", "advance"])
-def test_what_fails_on_the_way_is_raised_as_it_is(place: str) -> None:
+def test_error_during_a_copy_is_raised_unchanged(place: str) -> None:
     fill, calls = filling(DATA), 0
 
     def fail() -> None:
@@ -258,7 +260,7 @@ def test_what_fails_on_the_way_is_raised_as_it_is(place: str) -> None:
     assert len(written) <= 2 * SIZE
 
 
-def test_several_at_once_do_not_get_in_each_others_way() -> None:
+def test_concurrent_copies_do_not_affect_each_other() -> None:
     some = [random.Random(number).randbytes(SIZE * number + number) for number in range(12)]
     nodes = [Descriptor("a/b", Digest.of(data), len(data)) for data in some]
 

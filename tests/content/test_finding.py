@@ -1,4 +1,4 @@
-"""The kinds of findings: each has a word, a text, a hint, a place in the documentation, and a line that finds it."""
+"""Tests of the kinds of findings: their messages, hints and documentation."""
 
 import re
 from pathlib import Path
@@ -78,13 +78,13 @@ EXAMPLES = [
 
 
 def rows(columns: int) -> list[list[str]]:
-    """The cells of the tables of the documentation that have so many columns, without their heads."""
+    """Return the rows of the documented tables with this number of columns, without their heads."""
     lines = (ROOT / "docs/reference/findings.md").read_text().splitlines()
     cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `"))
     return [row for row in cells if len(row) == columns]
 
 
-def test_the_documentation_has_each_kind_with_the_text_and_the_hint_that_are_given() -> None:
+def test_every_kind_is_documented_with_its_message_and_hint() -> None:
     expected = [
         [f"`{one.kind}`", str(one.severity), f"{one.subject}: {one.message}", HINTS[one.kind]] for one in EXAMPLES
     ]
@@ -103,7 +103,7 @@ def test_the_hints_for_archives_and_registries_are_documented() -> None:
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_a_kind_can_be_found(kind: Kind) -> None:
+def test_every_kind_is_used_in_the_package(kind: Kind) -> None:
     modules = [path for path in (ROOT / "mirror").rglob("*.py") if path.name not in ("kinds.py", "finding_text.py")]
     used = {name for path in modules for name in re.findall(r"\bKind\.([A-Z_]+)", path.read_text())}
     assert kind.name in used or str(kind) in set(BlobFault)
@@ -172,23 +172,23 @@ def test_every_fault_of_a_blob_is_a_kind(fault: BlobFault) -> None:
         ),
     ],
 )
-def test_the_text_follows_from_the_facts(finding: Finding, text: str) -> None:
+def test_message_depends_on_the_fields_of_the_finding(finding: Finding, text: str) -> None:
     assert finding.message == text
 
 
-def test_a_finding_of_many_images_names_fifty_in_json_and_counts_the_rest() -> None:
+def test_json_lists_fifty_images_and_counts_the_rest() -> None:
     images = tuple(map(str, range(250)))
     found = Finding(Kind.MISSING, Severity.ERROR, "sha256:0", 402, images=images).to_json()
     assert (found["images"], found["moreImages"]) == (list(images[:50]), 200)
 
 
-def test_json_has_the_facts_as_text_beside_the_message() -> None:
+def test_json_contains_the_expected_and_found_values_as_text() -> None:
     found = Finding(Kind.SIZE_CONFLICT, Severity.ERROR, LAYER, None, (1, 2)).to_json()
     assert (found["expected"], found["found"]) == ("nothing", "1 bytes, 2 bytes")
     assert found["message"] == "two manifests disagree about its size: 1 and 2 bytes"
 
 
-def test_the_reason_in_a_finding_does_not_name_the_subject_again() -> None:
+def test_reason_does_not_repeat_the_subject() -> None:
     assert reason(InvalidContent("index.json: not valid JSON."), "index.json") == "not valid JSON"
     assert reason(InvalidContent("x.tar ends too early."), "x.tar") == "ends too early"
     assert reason(InvalidContent("x.tar: gone."), "y.tar") == "x.tar: gone"

@@ -1,4 +1,4 @@
-"""The walk: everything once, no contradictions, and no more than a genuine image has."""
+"""Tests of walking the manifests of an image: the content that is found, contradictions, and limits."""
 
 import asyncio
 import json
@@ -44,35 +44,35 @@ def walked(image: Image, source: MemorySource | None = None, **how: Any) -> Grap
     return asyncio.run(walk(source or MemorySource(image), descriptor_of(image), **how))
 
 
-def naive(image: Image, digest: str) -> tuple[set[str], set[str]]:
-    """The manifests and blobs below a manifest, by recursion."""
+def recursive(image: Image, digest: str) -> tuple[set[str], set[str]]:
+    """Return the manifests and blobs below a manifest by recursion."""
     document = json.loads(image.manifests[digest][0])
     manifests, blobs = {digest}, {node["digest"] for node in document.get("layers", [])}
     if "config" in document:
         blobs.add(document["config"]["digest"])
     for child in document.get("manifests", []):
-        below = naive(image, child["digest"])
+        below = recursive(image, child["digest"])
         manifests, blobs = manifests | below[0], blobs | below[1]
     return manifests, blobs
 
 
 def root_of(*nodes: object, **fields: object) -> Image:
-    """An index over descriptors as they are given, right or wrong."""
+    """Return an index of these descriptors, whether they are valid or not."""
     data = encode({"schemaVersion": 2, "mediaType": images.OCI_INDEX, "manifests": list(nodes), **fields})
     root = images.digest_of(data)
     return Image(root, images.OCI_INDEX, {root: (data, images.OCI_INDEX)}, {})
 
 
-# Everything, once
+# Complete images
 
 
 @pytest.mark.slow
 @given(graphs())
 @QUICK
-def test_the_walk_finds_what_recursion_finds(image: Image) -> None:
+def test_walk_finds_the_same_content_as_a_recursion(image: Image) -> None:
     source = MemorySource(image)
     found = walked(image, source)
-    assert (set(found.nodes), set(found.blobs)) == naive(image, image.root)
+    assert (set(found.nodes), set(found.blobs)) == recursive(image, image.root)
     assert sorted(source.opened) == sorted(found.nodes)
     assert found.size == sum(len(image.blobs[digest]) for digest in found.blobs)
 
@@ -80,7 +80,7 @@ def test_the_walk_finds_what_recursion_finds(image: Image) -> None:
 @pytest.mark.slow
 @given(graphs())
 @QUICK
-def test_everything_named_comes_before_what_names_it(image: Image) -> None:
+def test_ranks_order_children_before_their_parents(image: Image) -> None:
     seen: set[str] = set()
     ranks = walked(image).ranks()
     for rank in ranks:
@@ -90,7 +90,7 @@ def test_everything_named_comes_before_what_names_it(image: Image) -> None:
     assert [node.descriptor.digest for node in ranks[-1]] == [image.root]
 
 
-def test_bytes_are_kept_as_they_came() -> None:
+def test_bytes_of_manifests_are_kept_unchanged() -> None:
     image = images.index([AMD64], indent=7, newField="ü")
     found = walked(image)
     assert {digest: node.data for digest, node in found.nodes.items()} == {
@@ -98,7 +98,7 @@ def test_bytes_are_kept_as_they_came() -> None:
     }
 
 
-def test_the_largest_blob_comes_first() -> None:
+def test_largest_first_sorts_blobs_by_size() -> None:
     found = walked(images.multi_arch(sizes=[100, 3000, 700]))
     sizes = [blob.size for blob in found.largest_first()]
     assert sizes == sorted(sizes, reverse=True)
@@ -114,23 +114,23 @@ def test_an_empty_index_is_a_graph() -> None:
     assert [*walked(images.index([])).nodes] == [images.index([]).root]
 
 
-def test_a_root_that_is_no_manifest_is_a_blob() -> None:
+def test_root_with_an_unknown_media_type_is_a_blob() -> None:
     root = Descriptor("something/else", Digest.of(b"data"), 4)
     found = asyncio.run(walk(MemorySource(), root))
     assert ([*found.nodes], [*found.blobs]) == ([], [root.digest])
 
 
-def test_unknown_types_are_blobs() -> None:
+def test_content_with_unknown_media_types_is_a_blob() -> None:
     image = images.artifact("application/vnd.example", Blob.of(b"data", "never/heard-of"))
     assert {blob.media_type for blob in walked(image).blobs.values()} == {"never/heard-of", images.EMPTY.media_type}
 
 
-def test_one_blob_may_have_two_labels() -> None:
+def test_blob_may_have_two_media_types() -> None:
     image = images.manifest(images.EMPTY, [Blob.of(images.EMPTY.data, "text/plain")])
     assert [*walked(image).blobs] == [images.EMPTY.digest]
 
 
-def test_a_dangling_subject_is_not_looked_for() -> None:
+def test_subject_is_not_fetched() -> None:
     subject = {"mediaType": images.OCI_MANIFEST, "digest": images.digest_of(b"gone"), "size": 4}
     image = images.artifact("application/vnd.example", images.layer(1, 100), subject=subject)
     source = MemorySource(image)
@@ -146,7 +146,7 @@ def test_an_embedded_manifest_is_not_fetched() -> None:
     assert source.opened == [image.root]
 
 
-def test_foreign_layers_are_left_out_unless_they_are_wanted() -> None:
+def test_foreign_layers_are_blobs_only_on_request() -> None:
     foreign = Blob.of(b"licensed", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
     image = images.image("windows/amd64", images.layer(1, 100), foreign)
     assert [*walked(image).foreign] == [foreign.digest]
@@ -154,17 +154,17 @@ def test_foreign_layers_are_left_out_unless_they_are_wanted() -> None:
     assert foreign.digest in walked(image, foreign=True).blobs
 
 
-# Parts of it
+# Selected manifests
 
 
-def test_what_is_not_kept_is_absent_and_not_fetched() -> None:
+def test_manifests_that_keep_rejects_are_absent_and_not_fetched() -> None:
     source = MemorySource(BOTH)
     found = walked(BOTH, source, keep=lambda child: child.digest == AMD64.root)
     assert ([*found.nodes], [*found.absent], found.kept) == ([BOTH.root, AMD64.root], [ARM64.root], [AMD64.root])
     assert ARM64.root not in source.opened
 
 
-def test_leaves_opens_indexes_only_and_keeps_the_published_order() -> None:
+def test_leaves_fetches_only_indexes() -> None:
     image = images.index([images.index([ARM64]), AMD64])
     source = MemorySource(image)
     found = asyncio.run(leaves(source, descriptor_of(image)))
@@ -172,7 +172,7 @@ def test_leaves_opens_indexes_only_and_keeps_the_published_order() -> None:
     assert set(found.absent) == {AMD64.root, ARM64.root}
 
 
-# What contradicts itself
+# Contradictions and errors
 
 WRONG_SIZE = {**AMD64.descriptor(), "size": len(AMD64.data) + 1}
 OTHER_TYPE = {**AMD64.descriptor(), "mediaType": images.DOCKER_MANIFEST}
@@ -182,7 +182,7 @@ AS_AN_INDEX = {**AMD64.descriptor(), "mediaType": images.OCI_INDEX}
 
 @pytest.mark.parametrize("other", [WRONG_SIZE, OTHER_TYPE, AS_A_BLOB, AS_AN_INDEX])
 @pytest.mark.parametrize("first", [True, False])
-def test_one_digest_has_one_size_and_one_kind(other: dict[str, Any], first: bool) -> None:
+def test_digest_with_two_sizes_or_types_is_an_error(other: dict[str, Any], first: bool) -> None:
     nodes = [other, AMD64.descriptor()] if first else [AMD64.descriptor(), other]
     image = root_of(*nodes)
     source = MemorySource(image, AMD64)
@@ -191,7 +191,7 @@ def test_one_digest_has_one_size_and_one_kind(other: dict[str, Any], first: bool
     assert source.opened == [image.root]
 
 
-def test_two_sizes_in_two_manifests_are_found_too() -> None:
+def test_layer_with_different_sizes_in_two_manifests_is_an_error() -> None:
     layer = images.layer(1, 100)
     liar = images.manifest(images.EMPTY, [Blob(b"", layer.media_type, layer.digest, 99)])
     image = images.index([AMD64, liar])
@@ -199,14 +199,14 @@ def test_two_sizes_in_two_manifests_are_found_too() -> None:
         walked(image)
 
 
-def test_a_layer_may_not_be_a_manifest_elsewhere() -> None:
+def test_digest_that_is_a_layer_and_a_manifest_is_an_error() -> None:
     layered = images.manifest(images.EMPTY, [Blob.of(AMD64.data, images.OCI_LAYER)])
     with pytest.raises(InvalidContent, match="disagree about the type"):
         walked(images.index([AMD64, layered]))
 
 
 @pytest.mark.parametrize("media_type", [images.DOCKER_MANIFEST, images.OCI_INDEX, images.DOCKER_LIST])
-def test_a_manifest_is_of_the_type_that_its_parent_says(media_type: str) -> None:
+def test_manifest_of_another_type_than_in_its_descriptor_is_an_error(media_type: str) -> None:
     image = root_of({**AMD64.descriptor(), "mediaType": media_type})
     with pytest.raises(InvalidContent):
         walked(image, MemorySource(image, AMD64))
@@ -222,7 +222,7 @@ def test_a_manifest_is_of_the_type_that_its_parent_says(media_type: str) -> None
         (AMD64.data.replace(b"a", b"b"), DigestMismatch),
     ],
 )
-def test_a_manifest_of_other_bytes_ends_the_walk(data: bytes, error: type[MirrorError]) -> None:
+def test_manifest_with_wrong_bytes_ends_the_walk(data: bytes, error: type[MirrorError]) -> None:
     source = MemorySource(BOTH)
     source.contents[AMD64.root] = data
     with pytest.raises(error, match=AMD64.root):
@@ -236,13 +236,13 @@ def test_a_missing_manifest_ends_the_walk() -> None:
         walked(BOTH, source)
 
 
-def test_a_manifest_is_asked_for_again() -> None:
+def test_manifest_is_fetched_again_after_transient_errors() -> None:
     source = MemorySource(BOTH, errors={ARM64.root: [BUSY, BUSY]})
     assert len(walked(BOTH, source, retry=RetryPolicy(retries=2, delay=0)).nodes) == 3
     assert source.opened.count(ARM64.root) == 3
 
 
-# What no genuine image has
+# Limits of depth, number and size
 
 
 def nested(levels: int) -> Image:
@@ -252,13 +252,13 @@ def nested(levels: int) -> Image:
     return image
 
 
-def test_thirty_two_levels_are_walked_and_no_more() -> None:
+def test_walk_is_limited_to_32_levels() -> None:
     assert len(walked(nested(32)).nodes) == 32
     with pytest.raises(InvalidContent, match="levels deep"):
         walked(nested(33))
 
 
-def test_a_thousand_levels_cost_thirty_two_requests() -> None:
+def test_index_with_1000_levels_causes_at_most_33_requests() -> None:
     image = nested(1000)
     source = MemorySource(image)
     with pytest.raises(InvalidContent, match="levels deep"):
@@ -281,7 +281,9 @@ def children(count: int, size: int = 10) -> Iterable[dict[str, object]]:
         (children(2, 2**62), "more than 67108864 bytes"),
     ],
 )
-def test_a_fan_without_end_is_refused_before_it_is_fetched(nodes: Iterable[dict[str, object]], says: str) -> None:
+def test_children_that_exceed_the_limits_are_refused_before_the_fetch(
+    nodes: Iterable[dict[str, object]], says: str
+) -> None:
     image = root_of(*nodes)
     source = MemorySource(image)
     with pytest.raises(InvalidContent, match=says):
@@ -289,7 +291,7 @@ def test_a_fan_without_end_is_refused_before_it_is_fetched(nodes: Iterable[dict[
     assert source.opened == [image.root]
 
 
-def test_one_manifest_has_a_cap() -> None:
+def test_manifest_larger_than_4_mib_is_refused_before_the_fetch() -> None:
     image = root_of(*children(1, MANIFEST_CAP + 1))
     source = MemorySource(image)
     with pytest.raises(InvalidContent, match="at most 4194304"):
@@ -303,8 +305,8 @@ def test_a_blob_may_have_any_size() -> None:
 
 
 @pytest.mark.slow
-def test_a_mesh_is_walked_in_as_many_requests_as_it_has_manifests() -> None:
-    """Twenty levels, each index naming both of the level below: a million paths, forty-one manifests."""
+def test_mesh_of_indexes_is_walked_with_one_request_per_manifest() -> None:
+    """The 20 levels have two indexes each, with both manifests of the level below: a million paths."""
     pair = [AMD64, ARM64]
     for level in range(20):
         pair = [images.index(pair, annotations={"at": f"{level}{side}"}) for side in "ab"]
@@ -314,18 +316,18 @@ def test_a_mesh_is_walked_in_as_many_requests_as_it_has_manifests() -> None:
     assert len(source.opened) == len(set(source.opened)) == 43
 
 
-# Faults that do not end it
+# Walks that continue after faults
 
 
 def reachable(image: Image, digest: str, bad: set[str]) -> set[str]:
-    """Return the manifests that a walk reaches if it cannot read those that are bad."""
+    """Return the manifests that a walk reaches if it cannot read the bad manifests."""
     below = [] if digest in bad else json.loads(image.manifests[digest][0]).get("manifests", [])
     return {digest}.union(*(reachable(image, child["digest"], bad) for child in below))
 
 
 @given(graphs(), st.data())
 @QUICK
-def test_a_walk_that_goes_on_reads_what_it_can_and_reports_each_fault_once(image: Image, data: st.DataObject) -> None:
+def test_walk_with_on_fault_reads_the_rest_and_reports_each_fault_once(image: Image, data: st.DataObject) -> None:
     bad = data.draw(st.sets(st.sampled_from(sorted(image.manifests))))
     source = MemorySource(image)
     source.contents |= {digest: b"?" * len(source.contents[digest]) for digest in bad}
@@ -337,7 +339,7 @@ def test_a_walk_that_goes_on_reads_what_it_can_and_reports_each_fault_once(image
     assert sorted(source.opened) == sorted(there)
 
 
-def test_a_contradiction_is_reported_with_both_sides_and_the_first_is_followed() -> None:
+def test_walk_with_on_fault_continues_after_a_size_conflict() -> None:
     layer = images.layer(1, 100)
     liar = images.manifest(images.EMPTY, [Blob(b"", layer.media_type, layer.digest, 99)])
     image = images.index([AMD64, liar, ARM64])
@@ -348,12 +350,12 @@ def test_a_contradiction_is_reported_with_both_sides_and_the_first_is_followed()
     assert set(found.nodes) == set(image.manifests)
 
 
-# Limits
+# Budgets
 
 
 @given(graphs(), st.builds(Limits, st.integers(0, 12), st.integers(0, 4000), st.integers(1, 5)))
 @QUICK
-def test_no_more_is_read_than_the_limits_allow_and_what_fits_is_read_whole(image: Image, limits: Limits) -> None:
+def test_walk_reads_no_more_than_the_limits_allow(image: Image, limits: Limits) -> None:
     read: list[Descriptor] = []
     faults: list[MirrorError] = []
 
@@ -373,7 +375,7 @@ def test_no_more_is_read_than_the_limits_allow_and_what_fits_is_read_whole(image
             Walk(Budget("it", limits)).follow(descriptor_of(image), document)
 
 
-def test_what_is_too_large_does_not_use_up_what_is_left() -> None:
+def test_refused_size_does_not_reduce_the_budget() -> None:
     budget = Budget("it", Limits(manifests=2, size=100))
     budget.take(60)
     for _ in range(3):
@@ -384,7 +386,7 @@ def test_what_is_too_large_does_not_use_up_what_is_left() -> None:
         budget.take(0)
 
 
-# Ranks of the real one
+# The published redis image
 
 
 def real() -> tuple[MemorySource, Descriptor]:
@@ -415,7 +417,7 @@ def test_the_real_redis_has_two_ranks() -> None:
 
 
 class Together(MemorySource):
-    """Answers no request before both children have been requested."""
+    """A source that serves the children after both have been requested."""
 
     def __init__(self) -> None:
         super().__init__(BOTH)
@@ -430,5 +432,5 @@ class Together(MemorySource):
 
 
 @pytest.mark.timeout(30)
-def test_siblings_are_fetched_at_once() -> None:
+def test_siblings_are_fetched_concurrently() -> None:
     assert len(walked(BOTH, Together()).nodes) == 3

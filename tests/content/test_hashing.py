@@ -1,4 +1,4 @@
-"""Stored content is checked against its digest, whatever store it is in."""
+"""Tests of checking stored content against its digest, independent of the kind of store."""
 
 import errno
 from collections.abc import Callable
@@ -13,7 +13,7 @@ DIGEST = Digest.of(DATA)
 
 
 class MemoryReader:
-    """A blob in memory; `actual` is what is read, if it has changed since the blob was opened."""
+    """A blob in memory; `actual` is its content if it was changed after the blob was opened."""
 
     def __init__(self, data: bytes = DATA, *, actual: bytes | None = None, changed: bool = False) -> None:
         self.size, self._data = len(data), data if actual is None else actual
@@ -45,18 +45,18 @@ class EndlessReader(MemoryReader):
         return len(buffer)
 
 
-def test_what_is_right_is_ok() -> None:
+def test_correct_blob_is_ok() -> None:
     assert hash_blob(MemoryReader(), DIGEST, len(DATA)) == BlobCheck(None, size=len(DATA), hashed=len(DATA))
 
 
 @pytest.mark.parametrize("look", [lambda reader: hash_blob(reader, DIGEST, 10), lambda reader: check_size(reader, 10)])
 @pytest.mark.parametrize("reader", [MemoryReader(), MemoryReader(b"short"), BrokenReader()])
-def test_what_was_opened_is_closed(reader: MemoryReader, look: Callable[[MemoryReader], BlobCheck]) -> None:
+def test_reader_is_closed(reader: MemoryReader, look: Callable[[MemoryReader], BlobCheck]) -> None:
     look(reader)
     assert reader.closed
 
 
-def test_what_could_not_be_opened_keeps_its_verdict() -> None:
+def test_result_of_a_failed_open_is_returned_unchanged() -> None:
     assert hash_blob(MISSING, DIGEST, 10) is MISSING
     assert check_size(MISSING, 10) is MISSING
 
@@ -64,11 +64,11 @@ def test_what_could_not_be_opened_keeps_its_verdict() -> None:
 @pytest.mark.parametrize(
     ("size", "flaw"), [(10, None), (None, None), (9, BlobFault.TOO_LONG), (11, BlobFault.TOO_SHORT)]
 )
-def test_to_measure_is_to_compare_sizes_and_read_nothing(size: int | None, flaw: BlobFault | None) -> None:
+def test_check_size_compares_sizes_without_reading(size: int | None, flaw: BlobFault | None) -> None:
     assert check_size(BrokenReader(), size).fault is flaw
 
 
-def test_what_cannot_be_read_is_not_right() -> None:
+def test_read_error_makes_a_blob_unreadable() -> None:
     assert hash_blob(BrokenReader(), DIGEST, 10).fault is BlobFault.UNREADABLE
 
 
@@ -83,18 +83,18 @@ def test_what_cannot_be_read_is_not_right() -> None:
     ],
     ids=["shrinks", "grows", "is written to", "grows for ever"],
 )
-def test_content_that_changes_while_it_is_read_is_neither_right_nor_wrong(reader: MemoryReader) -> None:
+def test_content_that_changes_during_the_read_is_reported_as_changed(reader: MemoryReader) -> None:
     assert hash_blob(reader, DIGEST, 10).fault is BlobFault.CHANGED
 
 
-def test_content_can_be_kept() -> None:
+def test_keep_collects_the_content() -> None:
     data = bytearray()
     assert hash_blob(MemoryReader(), DIGEST, 10, through=keep(data)).ok
     assert data == DATA
 
 
 @pytest.mark.parametrize("some", [0, 1, 9, 10])
-def test_what_through_does_not_read_is_hashed_all_the_same(some: int) -> None:
+def test_bytes_that_through_does_not_read_are_hashed_too(some: int) -> None:
     def through(passing: HashingReader) -> None:
         passing.readinto(memoryview(bytearray(some)))
 
@@ -103,7 +103,7 @@ def test_what_through_does_not_read_is_hashed_all_the_same(some: int) -> None:
     assert (wrong.fault, wrong.found) == (BlobFault.CORRUPT, Digest.of(b"012345678X"))
 
 
-def test_a_buffer_serves_one_blob_after_the_other() -> None:
+def test_buffer_can_be_reused_for_several_blobs() -> None:
     buffer = bytearray(7)
     for data in (b"long and longer", b"short", b""):
         assert hash_blob(MemoryReader(data), Digest.of(data), len(data), buffer=buffer).ok

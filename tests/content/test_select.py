@@ -1,4 +1,4 @@
-"""The platforms of an image that are selected, and what is left out."""
+"""Tests of selecting platforms of an image."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ def document_of(found: SelectedImage) -> Json:
 
 
 def listed(found: SelectedImage) -> list[str]:
-    """The children of the root, in its order."""
+    """Return the digests of the children of the root, in order."""
     return [child["digest"] for child in document_of(found)["manifests"]]
 
 
@@ -43,7 +43,7 @@ def roots(some: Iterable[Image]) -> list[str]:
     return [one.root for one in some]
 
 
-# All of it
+# All platforms
 
 
 def test_all_platforms_keep_the_index_as_published() -> None:
@@ -55,13 +55,13 @@ def test_all_platforms_keep_the_index_as_published() -> None:
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-def test_a_choice_that_comes_to_everything_keeps_the_published_index(sparse: bool) -> None:
+def test_selection_of_every_platform_keeps_the_published_index(sparse: bool) -> None:
     found = choose(ATTESTED, *NAMES, sparse=sparse)
     assert found.root.digest == ATTESTED.root
     assert not found.graph.absent
 
 
-# One
+# One platform
 
 
 def test_one_platform_makes_its_manifest_the_root() -> None:
@@ -72,12 +72,12 @@ def test_one_platform_makes_its_manifest_the_root() -> None:
     assert sorted(set(source.opened)) == sorted([PLAIN.root, ARM.root])
 
 
-def test_nothing_asked_for_is_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_platform_is_that_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Platform, "host", lambda: Platform.parse("linux/arm/v7"))
     assert choose(PLAIN).root.digest == ARM.root
 
 
-def test_one_platform_twice_is_one() -> None:
+def test_platform_that_is_given_twice_selects_one_manifest() -> None:
     assert choose(PLAIN, "linux/arm", "linux/arm/v7").root.digest == ARM.root
 
 
@@ -86,14 +86,14 @@ def test_a_platform_in_a_nested_index_is_found() -> None:
     assert choose(image, "linux/arm/v7").root.digest == ARM.root
 
 
-def test_a_platform_that_is_not_there_lists_those_that_are() -> None:
+def test_error_for_a_missing_platform_lists_the_available_platforms() -> None:
     with pytest.raises(NotFound, match="it has no image for linux/riscv64") as caught:
         choose(ATTESTED, "linux/amd64", "linux/riscv64")
     assert caught.value.hint == f"It has: {', '.join(NAMES)}."
 
 
 @pytest.mark.parametrize("platform", ["unknown/unknown", "linux/unknown"])
-def test_an_attestation_is_no_platform(platform: str) -> None:
+def test_attestation_cannot_be_selected_as_a_platform(platform: str) -> None:
     with pytest.raises(NotFound):
         choose(ATTESTED, platform)
 
@@ -106,7 +106,7 @@ def test_one_manifest_for_two_platforms_is_found_by_either() -> None:
         assert choose(image, platform).root.digest == AMD64.root
 
 
-# Several
+# Several platforms
 
 
 @pytest.mark.parametrize("docker", [False, True])
@@ -126,14 +126,14 @@ def test_several_platforms_keep_the_published_order() -> None:
     assert found.platforms == tuple(names)
 
 
-def test_attestations_stay_with_their_image() -> None:
+def test_attestations_of_selected_images_are_kept() -> None:
     found = choose(ATTESTED, "linux/arm64", "linux/amd64")
     names = ["linux/amd64", "linux/arm64/v8"]
     assert listed(found) == [*roots(CHILDREN[name] for name in names), *roots(ABOUT[name] for name in names)]
     assert found.platforms == tuple(names)
 
 
-def test_descriptors_stay_as_they_were_published() -> None:
+def test_descriptors_in_a_reduced_index_are_unchanged() -> None:
     strange = {**AMD64.descriptor(), "newField": {"ü": [1, None]}, "annotations": {"a": "b"}}
     others = [CHILDREN[name].descriptor() for name in NAMES if name != "linux/amd64"]
     image = images.index(CHILDREN.values(), manifests=[strange, *others])
@@ -141,22 +141,22 @@ def test_descriptors_stay_as_they_were_published() -> None:
     assert document_of(found)["manifests"] == [strange, ARM.descriptor()]
 
 
-def test_an_index_of_ours_says_where_it_comes_from_and_what_it_has_not_got() -> None:
+def test_reduced_index_is_annotated_with_the_published_digest() -> None:
     found = choose(PLAIN, "linux/arm64", "linux/amd64")
     assert document_of(found)["annotations"] == {"dev.oci-mirror.index": PLAIN.root}
 
 
-def test_a_manifest_list_of_ours_has_no_annotations() -> None:
+def test_reduced_manifest_list_has_no_annotations() -> None:
     found = choose(images.multi_arch(NAMES, docker=True), "linux/arm64", "linux/amd64")
     assert "annotations" not in document_of(found)
 
 
-def test_the_same_choice_gives_the_same_digest_in_any_order() -> None:
+def test_order_of_the_platforms_does_not_change_the_digest() -> None:
     one, other = choose(PLAIN, "linux/arm", "linux/amd64"), choose(PLAIN, "linux/amd64", "linux/arm/v7")
     assert one.root.digest == other.root.digest
 
 
-def test_an_index_of_ours_gathers_what_is_nested() -> None:
+def test_reduced_index_contains_manifests_of_nested_indexes() -> None:
     inner = images.index([ARM, CHILDREN["linux/s390x"]])
     found = choose(images.index([AMD64, inner, CHILDREN["linux/arm64/v8"]]), "linux/arm", "linux/amd64")
     assert set(listed(found)) == {AMD64.root, ARM.root}
@@ -173,7 +173,7 @@ def test_one_manifest_for_two_platforms_is_listed_for_both() -> None:
 # Sparse
 
 
-def test_sparse_keeps_the_published_index_and_fetches_what_is_wanted() -> None:
+def test_sparse_keeps_the_published_index_and_fetches_selected_manifests() -> None:
     source = MemorySource(ATTESTED)
     found = choose(ATTESTED, "linux/amd64", source=source, sparse=True)
     kept = [AMD64.root, ABOUT["linux/amd64"].root]
@@ -184,7 +184,7 @@ def test_sparse_keeps_the_published_index_and_fetches_what_is_wanted() -> None:
     assert set(source.opened) == {ATTESTED.root, *kept}
 
 
-def test_sparse_keeps_nested_indexes_whole() -> None:
+def test_sparse_keeps_nested_indexes_unchanged() -> None:
     inner = images.index([ARM, CHILDREN["linux/s390x"]])
     image = images.index([AMD64, inner])
     found = choose(image, "linux/arm", sparse=True)
@@ -196,37 +196,37 @@ def test_sparse_keeps_nested_indexes_whole() -> None:
 
 
 @pytest.mark.parametrize("docker", [False, True])
-def test_an_image_without_an_index_is_for_the_platform_of_its_config(docker: bool) -> None:
+def test_image_without_an_index_has_the_platform_of_its_config(docker: bool) -> None:
     image = images.image("linux/arm/v7", images.layer(1, 100, docker), docker=docker)
     found = choose(image, "linux/arm/v7")
     assert (found.root.digest, found.published, found.platforms) == (image.root, image.root, ("linux/arm/v7",))
 
 
-def test_another_platform_than_the_one_asked_for_is_an_error() -> None:
+def test_image_for_another_platform_than_the_selected_one_is_an_error() -> None:
     with pytest.raises(NotFound, match="no image for linux/amd64") as caught:
         choose(ARM, "linux/amd64")
     assert caught.value.hint == "It has: linux/arm/v7."
 
 
-def test_one_of_two_platforms_that_is_not_there_is_an_error() -> None:
+def test_one_missing_platform_of_two_is_an_error() -> None:
     with pytest.raises(NotFound, match="no image for linux/amd64"):
         choose(ARM, "linux/arm/v7", "linux/amd64")
 
 
-def test_another_platform_than_this_host_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_for_another_platform_than_the_host_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Platform, "host", lambda: Platform.parse("linux/amd64"))
     found = choose(ARM)
     assert found.root.digest == ARM.root
     assert found.warnings == ["it has no index: it is for linux/arm/v7 only, and this host is linux/amd64."]
 
 
-def test_all_platforms_of_an_image_without_an_index_is_that_image() -> None:
+def test_all_platforms_of_an_image_without_an_index_select_that_image() -> None:
     found = choose(ARM, all=True)
     assert (found.root.digest, found.platforms, found.warnings) == (ARM.root, ("linux/arm/v7",), [])
 
 
 @pytest.mark.parametrize("choice", [{}, {"all": True}, {"platforms": (Platform.parse("linux/amd64"),)}])
-def test_an_artifact_is_for_no_platform_and_always_wanted(choice: dict[str, Any]) -> None:
+def test_artifact_has_no_platform_and_is_always_selected(choice: dict[str, Any]) -> None:
     image = images.artifact("application/vnd.example", images.layer(1, 100))
     found = asyncio.run(selection.select(MemorySource(image), descriptor_of(image), PlatformSelection(**choice), "it"))
     assert (found.root.digest, found.platforms, found.warnings) == (image.root, (), [])
@@ -236,7 +236,7 @@ def test_an_artifact_is_for_no_platform_and_always_wanted(choice: dict[str, Any]
     "data",
     [b"", b"no json", b"[]", b"{}", b'{"os":1}', b'{"os":"linux"}', b'{"os":"linux","os":"windows"}', b"\xff"],
 )
-def test_a_config_that_says_nothing_is_no_matter_of_copying(data: bytes) -> None:
+def test_image_with_a_config_without_a_valid_platform_is_selected(data: bytes) -> None:
     image = images.manifest(Blob.of(data, images.OCI_CONFIG), [images.layer(1, 100)])
     assert choose(image, "linux/amd64").platforms == ()
 
@@ -249,7 +249,7 @@ def test_the_config_is_fetched_once() -> None:
     assert source.opened.count(config.digest) == 1
 
 
-def test_a_config_of_other_bytes_is_an_error() -> None:
+def test_config_with_wrong_bytes_is_an_error() -> None:
     source = MemorySource(AMD64)
     config = json.loads(AMD64.data)["config"]["digest"]
     source.contents[config] = source.contents[config].replace(b"amd64", b"arm64")
@@ -257,24 +257,24 @@ def test_a_config_of_other_bytes_is_an_error() -> None:
         choose(AMD64, "linux/amd64", source=source)
 
 
-# Layers that live elsewhere
+# Foreign layers and embedded data
 
 
-def test_foreign_layers_are_left_out_and_known() -> None:
+def test_foreign_layers_are_listed_separately_from_blobs() -> None:
     foreign = Blob.of(b"licensed", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
     found = choose(images.image("linux/amd64", images.layer(1, 100), foreign), all=True)
     assert foreign.digest not in found.graph.blobs
     assert list(found.graph.foreign) == [foreign.digest]
 
 
-def test_the_root_carries_no_bytes_into_the_entry() -> None:
+def test_embedded_data_is_removed_from_the_root_descriptor() -> None:
     root = Descriptor(PLAIN.root_media_type, descriptor_of(PLAIN).digest, len(PLAIN.data), data=PLAIN.data)
     found = asyncio.run(selection.select(MemorySource(PLAIN), root, PlatformSelection(all=True), "it"))
     assert found.root.data is None
     assert encode(json.loads(PLAIN.data)) == found.graph.nodes[found.root.digest].data
 
 
-# What a config tells
+# Summaries of configs
 
 
 @pytest.mark.parametrize(
@@ -289,5 +289,5 @@ def test_the_root_carries_no_bytes_into_the_entry() -> None:
         (b'{"config":[]}', {}),
     ],
 )
-def test_a_config_tells_what_an_image_runs(data: bytes, told: Json) -> None:
+def test_summary_of_a_config_has_the_date_and_the_command(data: bytes, told: Json) -> None:
     assert summarize(data) == told

@@ -1,4 +1,4 @@
-"""One suite for everything that content can be put into: a layout on a disk and a repository of a registry."""
+"""Tests that run with each kind of store: a layout on a disk, and a repository of a registry."""
 
 import asyncio
 import http.client
@@ -45,7 +45,7 @@ class Both(Sink, Source, Protocol):
 
 
 class Store(Protocol):
-    """One kind of store, seen from outside: its content is read without any code of mirror's."""
+    """A store of one kind, and methods that inspect it."""
 
     name: str
 
@@ -78,7 +78,7 @@ class LayoutStore:
 
 
 class RegistryStore:
-    """A repository of its own in a registry that all tests share, looked at over plain HTTP."""
+    """A new repository in a registry that all tests share; it is inspected over plain HTTP."""
 
     def __init__(self, host: str, contents: Callable[[str], dict[str, bytes]]) -> None:
         self.name = "v1"
@@ -103,7 +103,7 @@ class RegistryStore:
             assert digest_by(digest.partition(":")[0], data) == digest
 
     def _get(self, path: str) -> tuple[bytes, str] | None:
-        """The content at a path, and the digest that the registry gives it."""
+        """Return the content at a path, and its digest as in the header of the response."""
         accept = {"Accept": f"{OCI_MANIFEST}, {OCI_INDEX}"}
         with closing(http.client.HTTPConnection(self._host)) as connection:
             connection.request("GET", f"/v2/{self._repo}/{path}", headers=accept)
@@ -119,7 +119,7 @@ MakeStore = Callable[[Path], Store]
 
 @pytest.fixture(params=KINDS, scope="module")
 def new_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeStore]:
-    """Make an empty store of each kind; `path` is for one that has a path."""
+    """Return a function that makes an empty store of one kind; only a layout needs the path."""
     if request.param == "layout":
         yield LayoutStore
         return
@@ -169,17 +169,17 @@ def thirds(data: bytes) -> tuple[bytes, ...]:
     return data[:step], data[step : 2 * step], data[2 * step :]
 
 
-# What is right
+# Correct content
 
 
 @pytest.mark.parametrize("chunks", [(DATA,), thirds(DATA), (b"", DATA, b"")], ids=["one", "three", "empty ones"])
-def test_right_bytes_are_stored(store: Store, chunks: tuple[bytes, ...]) -> None:
+def test_correct_content_is_stored(store: Store, chunks: tuple[bytes, ...]) -> None:
     put(store, NODE, *chunks)
     assert store.held(NODE) == DATA
     store.assert_clean()
 
 
-def test_nothing_at_all_is_content_too(store: Store) -> None:
+def test_empty_content_is_stored(store: Store) -> None:
     put(store, NOTHING)
     assert store.held(NOTHING) == b""
     assert has(store, NOTHING)
@@ -187,14 +187,14 @@ def test_nothing_at_all_is_content_too(store: Store) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_content_is_stored_under_the_algorithm_that_names_it(store: Store, algorithm: str) -> None:
+def test_content_is_stored_under_the_algorithm_of_its_digest(store: Store, algorithm: str) -> None:
     node = Descriptor("a/b", Digest.parse(digest_by(algorithm, DATA)), len(DATA))
     put(store, node, DATA)
     assert store.held(node) == DATA
 
 
 @pytest.mark.slow
-def test_the_same_again_changes_nothing(store: Store) -> None:
+def test_second_put_of_the_same_content_changes_nothing(store: Store) -> None:
     for _ in range(2):
         put(store, NODE, DATA)
     assert store.held(NODE) == DATA
@@ -202,7 +202,7 @@ def test_the_same_again_changes_nothing(store: Store) -> None:
 
 
 @pytest.mark.slow
-def test_many_may_put_at_once(store: Store) -> None:
+def test_concurrent_puts_are_stored(store: Store) -> None:
     some = [random.Random(number).randbytes(5000) for number in range(20)]
     nodes = [Descriptor("a/b", Digest.of(data), len(data)) for data in some]
 
@@ -220,7 +220,7 @@ def test_many_may_put_at_once(store: Store) -> None:
 @pytest.mark.slow
 @given(st.binary(max_size=2000), st.lists(st.integers(0, 2000), max_size=4))
 @examples(10, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_content_comes_back(
+def test_random_content_is_stored_and_read_back(
     tmp_path_factory: pytest.TempPathFactory, new_store: MakeStore, data: bytes, cuts: list[int]
 ) -> None:
     node = Descriptor("a/b", Digest.of(data), len(data))
@@ -230,7 +230,7 @@ def test_any_content_comes_back(
     assert (store.held(node), get(store, node)) == (data, data)
 
 
-# What is wrong
+# Wrong content
 
 FLIPPED = [bytes([DATA[0] ^ 1]) + DATA[1:], DATA[:-1] + bytes([DATA[-1] ^ 1])]
 WRONG: dict[str, tuple[tuple[bytes, ...], type[ContentError]]] = {
@@ -243,7 +243,7 @@ WRONG: dict[str, tuple[tuple[bytes, ...], type[ContentError]]] = {
     "one too many": ((DATA + b"\0",), SizeMismatch),
     "one too many at the end": ((DATA, b"\0"), SizeMismatch),
     "twice": ((DATA, DATA), SizeMismatch),
-    "none": ((), SizeMismatch),
+    "no chunks": ((), SizeMismatch),
 }
 
 
@@ -260,21 +260,21 @@ def test_wrong_bytes_are_refused_and_not_stored(store: Store, flaw: str, there: 
     store.assert_clean()
 
 
-def test_one_byte_where_there_should_be_none_is_refused(store: Store) -> None:
+def test_one_byte_for_an_empty_blob_is_refused(store: Store) -> None:
     with pytest.raises(SizeMismatch):
         put(store, NOTHING, b"x")
     assert store.held(NOTHING) is None
 
 
 @pytest.mark.parametrize("chunks", [(), thirds(DATA)[:1], thirds(DATA)[:2]])
-def test_a_body_that_breaks_off_is_refused_and_not_stored(store: Store, chunks: tuple[bytes, ...]) -> None:
+def test_interrupted_body_is_refused_and_not_stored(store: Store, chunks: tuple[bytes, ...]) -> None:
     with pytest.raises(MirrorError, match="It broke"):
         put(store, NODE, *chunks, failure=MirrorError("It broke."))
     assert store.held(NODE) is None
     store.assert_clean()
 
 
-def test_an_interrupted_put_stores_nothing(store: Store) -> None:
+def test_cancelled_put_stores_nothing(store: Store) -> None:
     async def interrupted(opened: Both) -> None:
         begun = asyncio.Event()
 
@@ -294,30 +294,30 @@ def test_an_interrupted_put_stores_nothing(store: Store) -> None:
     store.assert_clean()
 
 
-def test_what_cannot_be_hashed_is_not_stored(store: Store) -> None:
+def test_unsupported_digest_algorithm_is_refused(store: Store) -> None:
     node = Descriptor("a/b", Digest.parse("md5:9a0364b9e99bb480dd25e1f0284c8555"), 7)
     with pytest.raises(InvalidDigest, match=r"digest algorithm .* is not supported"):
         put(store, node, b"content")
     store.assert_clean()
 
 
-def test_after_wrong_bytes_the_right_ones_are_taken(store: Store) -> None:
+def test_correct_content_is_stored_after_wrong_content(store: Store) -> None:
     with pytest.raises(ContentError):
         put(store, NODE, FLIPPED[0])
     put(store, NODE, DATA)
     assert store.held(NODE) == DATA
 
 
-# Asking and reading
+# Checks and reads
 
 
-def test_what_is_absent_is_absent(store: Store) -> None:
+def test_absent_blob_is_not_found(store: Store) -> None:
     assert not has(store, NODE)
     with pytest.raises(MirrorError):
         get(store, NODE)
 
 
-def test_what_is_present_is_present(store: Store) -> None:
+def test_stored_blob_is_found_and_read(store: Store) -> None:
     put(store, NODE, DATA)
     assert has(store, NODE)
     assert get(store, NODE) == DATA
@@ -325,7 +325,7 @@ def test_what_is_present_is_present(store: Store) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [0, NODE.size - 1, NODE.size + 1, 2**62])
-def test_content_of_another_size_is_not_what_was_asked_for(store: Store, size: int) -> None:
+def test_stored_blob_is_not_found_with_another_size(store: Store, size: int) -> None:
     other = Descriptor(NODE.media_type, NODE.digest, size)
     put(store, NODE, DATA)
     assert not has(store, other)
@@ -333,12 +333,12 @@ def test_content_of_another_size_is_not_what_was_asked_for(store: Store, size: i
         get(store, other)
 
 
-def test_asking_stores_nothing(store: Store) -> None:
+def test_has_stores_nothing(store: Store) -> None:
     has(store, NODE)
     assert store.held(NODE) is None
 
 
-# Manifests and names
+# Manifests and tags
 
 
 def put_image(store: Store) -> Digest | None:
@@ -353,25 +353,25 @@ def put_image(store: Store) -> Digest | None:
 
 
 @pytest.mark.slow
-def test_a_name_comes_after_content(store: Store) -> None:
+def test_image_is_stored_and_tagged(store: Store) -> None:
     assert put_image(store) is None
     assert (store.named(), store.held(ROOT)) == (IMAGE.root, IMAGE.data)
     assert store.held(node_of(LAYER)) == LAYER.data
     store.assert_clean()
 
 
-def test_a_manifest_has_no_name_before_it_is_given_one(store: Store) -> None:
+def test_put_of_a_blob_sets_no_tag(store: Store) -> None:
     put(store, node_of(LAYER), LAYER.data)
     assert store.named() is None
 
 
-def test_a_name_leads_to_what_it_was_given(store: Store) -> None:
+def test_tag_resolves_to_its_manifest(store: Store) -> None:
     put_image(store)
     found = using(store, lambda opened: opened.resolve(store.name))
     assert (found.digest, found.size, found.media_type) == (ROOT.digest, ROOT.size, OCI_MANIFEST)
 
 
-def test_an_unknown_name_is_not_found(store: Store) -> None:
+def test_unknown_tag_is_not_found(store: Store) -> None:
     put_image(store)
     with pytest.raises(MirrorError) as caught:
         using(store, lambda opened: opened.resolve("v2"))
@@ -379,13 +379,13 @@ def test_an_unknown_name_is_not_found(store: Store) -> None:
 
 
 @pytest.mark.slow
-def test_a_name_may_be_given_again(store: Store) -> None:
+def test_tag_can_be_set_again(store: Store) -> None:
     for _ in range(2):
         put_image(store)
     assert store.named() == IMAGE.root
 
 
-def test_a_name_may_move(store: Store) -> None:
+def test_tag_can_be_moved(store: Store) -> None:
     index = images.index([IMAGE])
     root = descriptor_of(index)
 
@@ -405,7 +405,7 @@ def test_a_wrong_manifest_is_refused_and_not_stored(store: Store, data: bytes) -
     assert store.held(ROOT) is None
 
 
-def test_a_manifest_is_kept_to_the_byte(store: Store) -> None:
+def test_manifest_is_stored_byte_for_byte(store: Store) -> None:
     image = images.manifest(images.EMPTY, [], indent=7, annotations={"ü": "\n"}, newField=[1.5])
     put(store, node_of(images.EMPTY), b"{}")
     put(store, descriptor_of(image), image.data)

@@ -1,4 +1,4 @@
-"""Streams: counted and hashed, never passed on when they are wrong, and no thread is left behind."""
+"""Tests of streams: wrong content is never passed on completely, and no thread is left running."""
 
 import asyncio
 import hashlib
@@ -36,7 +36,7 @@ def body(*chunks: bytes, failure: Exception | None = None) -> BlobReader:
 
 
 def filling(*chunks: bytes) -> BlobReader:
-    """Content that a thread reads into its own buffer."""
+    """Return content that a thread reads into its own buffer."""
     rest = [chunk for chunk in chunks if chunk]
 
     def fill(buffer: memoryview) -> int:
@@ -59,16 +59,16 @@ async def collect(source: AsyncIterator[bytes]) -> bytes:
     return b"".join([chunk async for chunk in source])
 
 
-async def passed_on(source: AsyncIterator[bytes], got: list[bytes]) -> None:
+async def collect_into(source: AsyncIterator[bytes], got: list[bytes]) -> None:
     async for chunk in source:
         got.append(chunk)
 
 
 def run_verified(node: Descriptor, *chunks: bytes, size: int = 512) -> tuple[bytes, MirrorError | None]:
-    """Return what a receiver got, and the error, if any."""
+    """Return the content that was passed on, and the error, if any."""
     got: list[bytes] = []
     try:
-        asyncio.run(passed_on(stream.verified(body(*chunks), node, size), got))
+        asyncio.run(collect_into(stream.verified(body(*chunks), node, size), got))
     except MirrorError as error:
         return b"".join(got), error
     return b"".join(got), None
@@ -93,7 +93,7 @@ WRONG: list[tuple[tuple[bytes, ...], type[MirrorError]]] = [
 
 @pytest.mark.parametrize("source", [body, filling])
 @pytest.mark.parametrize(("chunks", "error"), WRONG)
-def test_wrong_content_is_never_read(
+def test_read_refuses_wrong_content(
     chunks: tuple[bytes, ...], error: type[MirrorError], source: Callable[..., BlobReader]
 ) -> None:
     with pytest.raises(error, match="from a test"):
@@ -101,7 +101,7 @@ def test_wrong_content_is_never_read(
 
 
 @pytest.mark.parametrize(("chunks", "error"), WRONG)
-def test_wrong_content_is_never_passed_on_whole(chunks: tuple[bytes, ...], error: type[MirrorError]) -> None:
+def test_verified_never_passes_on_all_of_wrong_content(chunks: tuple[bytes, ...], error: type[MirrorError]) -> None:
     got, raised = run_verified(NODE, *chunks)
     assert isinstance(raised, error)
     assert len(got) < NODE.size
@@ -110,7 +110,7 @@ def test_wrong_content_is_never_passed_on_whole(chunks: tuple[bytes, ...], error
 @pytest.mark.slow
 @given(st.binary(max_size=3000), st.lists(st.integers(0, 3000), max_size=8), st.integers(1, 4000))
 @QUICK
-def test_right_content_passes_however_it_is_cut(data: bytes, cuts: list[int], size: int) -> None:
+def test_correct_content_passes_in_chunks_of_any_size(data: bytes, cuts: list[int], size: int) -> None:
     node = Descriptor("a/b", Digest.of(data), len(data))
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     chunks = [data[start:stop] for start, stop in pairwise(edges)]
@@ -119,13 +119,13 @@ def test_right_content_passes_however_it_is_cut(data: bytes, cuts: list[int], si
     assert asyncio.run(stream.read(filling(*chunks), node)) == data
 
 
-def test_empty_content_is_right() -> None:
+def test_empty_content_is_accepted() -> None:
     node = Descriptor("a/b", Digest.of(b""), 0)
     assert run_verified(node) == (b"", None)
     assert asyncio.run(stream.read(body(b"", b""), node)) == b""
 
 
-def test_empty_content_may_not_have_a_byte() -> None:
+def test_one_byte_for_empty_content_is_refused() -> None:
     node = Descriptor("a/b", Digest.of(b""), 0)
     got, error = run_verified(node, b"x")
     assert got == b""
@@ -133,7 +133,7 @@ def test_empty_content_may_not_have_a_byte() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
-def test_content_is_hashed_by_the_algorithm_that_names_it(algorithm: str) -> None:
+def test_content_is_hashed_with_the_algorithm_of_its_digest(algorithm: str) -> None:
     node = Descriptor("a/b", Digest.parse(digest_by(algorithm, DATA)), len(DATA))
     assert asyncio.run(stream.read(body(DATA), node)) == DATA
     with pytest.raises(DigestMismatch, match=f"found {algorithm}:"):
@@ -176,14 +176,14 @@ def test_filling_stops_at_the_first_byte_too_many() -> None:
 
 
 @pytest.mark.parametrize("source", [body, filling])
-def test_a_size_beyond_all_memory_costs_nothing(source: Callable[..., BlobReader]) -> None:
+def test_huge_size_in_a_descriptor_does_not_allocate_memory(source: Callable[..., BlobReader]) -> None:
     node = Descriptor("a/b", NODE.digest, 2**62)
     with pytest.raises(SizeMismatch) as caught:
         asyncio.run(stream.read(source(DATA), node))
     assert (caught.value.want, caught.value.got) == (2**62, len(DATA))
 
 
-def test_wrong_digests_are_both_named() -> None:
+def test_digest_mismatch_has_both_digests() -> None:
     with pytest.raises(DigestMismatch) as caught:
         asyncio.run(stream.read(body(FLIPPED), NODE))
     assert (caught.value.want, caught.value.got) == (NODE.digest, Digest.of(FLIPPED))
@@ -200,7 +200,7 @@ def gathered(size: int, *chunks: bytes) -> list[Batch]:
 
 
 @pytest.mark.parametrize("size", [1, 511, 512, 513, 1024, 10_000])
-def test_batches_are_about_the_size_asked_for(size: int) -> None:
+def test_batches_have_about_the_requested_size(size: int) -> None:
     found = gathered(size, *(DATA[start : start + 512] for start in range(0, len(DATA), 512)))
     assert b"".join(chunk for batch in found for chunk in batch) == DATA
     assert all(size <= sum(map(len, batch)) < size + 512 for batch in found[:-1])
@@ -212,7 +212,7 @@ def test_chunks_are_not_copied() -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 4, 64, 1000])
-def test_blobs_in_flight_share_one_budget(jobs: int) -> None:
+def test_batches_of_concurrent_blobs_fit_into_the_memory_budget(jobs: int) -> None:
     assert stream.batch_size(jobs) * 2 * min(jobs, 64) <= stream.MEMORY
     assert stream.batch_size(jobs) >= 128 * 1024
 
@@ -220,17 +220,17 @@ def test_blobs_in_flight_share_one_budget(jobs: int) -> None:
 # Passing on
 
 
-def test_the_last_batch_is_withheld_until_all_is_known_to_be_right() -> None:
+def test_last_batch_is_withheld_until_the_digest_is_verified() -> None:
     got, error = run_verified(NODE, *halves(DATA[:-1] + b"\0"), size=1024)
     assert isinstance(error, DigestMismatch)
     assert got == DATA[:1024]
 
 
-def test_what_fails_while_it_is_read_fails_as_it_is() -> None:
+def test_error_of_the_source_is_raised_unchanged() -> None:
     got: list[bytes] = []
     source = stream.verified(body(*halves(DATA), failure=MirrorError("It broke.")), NODE, 1024)
     with pytest.raises(MirrorError, match="It broke"):
-        asyncio.run(passed_on(source, got))
+        asyncio.run(collect_into(source, got))
     assert sum(map(len, got)) < len(DATA)
 
 
@@ -238,19 +238,19 @@ def test_embedded_content_is_streamed_like_any_other() -> None:
     assert asyncio.run(collect(stream.verified(BlobReader(stream.single_chunk(DATA), "a test"), NODE, 512))) == DATA
 
 
-# Threads: work that is under way is over before anybody goes on
+# Threads: running work ends before the caller continues
 
 
 class Slow:
-    """Work that signals its start, waits until it may go on, and then does some more."""
+    """Work that signals its start, waits for `may_end`, and then computes for a while."""
 
     def __init__(self, failure: Exception | None = None) -> None:
-        self.partial_size, self.may_end = threading.Event(), threading.Event()
+        self.started, self.may_end = threading.Event(), threading.Event()
         self.done: list[bytes] = []
         self._failure = failure
 
     def __call__(self, batch: Batch) -> None:
-        self.partial_size.set()
+        self.started.set()
         self.may_end.wait(10)
         hashlib.pbkdf2_hmac("sha256", b"", b"", 50_000)
         if self._failure:
@@ -258,7 +258,7 @@ class Slow:
         self.done += batch
 
     async def is_running(self) -> None:
-        await asyncio.to_thread(self.partial_size.wait, 10)
+        await asyncio.to_thread(self.started.wait, 10)
 
 
 async def read_then(step: AsyncIterator[None], count: int = 1) -> AsyncIterator[Batch]:
@@ -286,18 +286,18 @@ async def fail_once_running(work: Slow) -> AsyncIterator[None]:
 
 
 @pytest.mark.slow
-def test_overlap_works_on_every_batch_in_order() -> None:
+def test_pipeline_processes_every_batch_in_order() -> None:
     work = Slow()
     work.may_end.set()
     asyncio.run(stream.pipeline(read_then(nothing_more(), 5), work))
     assert work.done == [b"\0", b"\1", b"\2", b"\3", b"\4"]
 
 
-def test_overlap_gives_each_batch_to_all_works_at_once() -> None:
+def test_pipeline_runs_all_works_on_a_batch_concurrently() -> None:
     together, done = threading.Barrier(2, timeout=10), [list[bytes](), list[bytes]()]
 
     def work(number: int, batch: Batch) -> None:
-        together.wait()  # broken, and an error, where one work comes after the other
+        together.wait()  # times out with an error if one work runs after the other
         done[number] += batch
 
     asyncio.run(stream.pipeline(read_then(nothing_more(), 3), partial(work, 0), partial(work, 1)))
@@ -305,7 +305,7 @@ def test_overlap_gives_each_batch_to_all_works_at_once() -> None:
 
 
 @pytest.mark.slow
-def test_overlap_has_no_hop_running_when_one_of_several_works_fails() -> None:
+def test_pipeline_waits_for_the_other_work_if_one_fails() -> None:
     slow, broken = Slow(), Slow(MirrorError("The disk is full."))
     broken.may_end.set()
     threading.Timer(0.2, slow.may_end.set).start()
@@ -314,10 +314,10 @@ def test_overlap_has_no_hop_running_when_one_of_several_works_fails() -> None:
     assert slow.done == [b"\0"]
 
 
-def test_overlap_reads_the_next_batch_meanwhile() -> None:
+def test_pipeline_reads_the_next_batch_during_the_work() -> None:
     async def reads_on() -> AsyncIterator[None]:
         await work.is_running()
-        work.may_end.set()  # the hop is held until the reader has come here
+        work.may_end.set()  # the work waits until the reader has reached this line
         return
         yield
 
@@ -326,7 +326,7 @@ def test_overlap_reads_the_next_batch_meanwhile() -> None:
     assert work.done == [b"\0"]
 
 
-def test_overlap_has_no_hop_running_when_its_reader_fails() -> None:
+def test_pipeline_waits_for_the_work_if_the_reader_fails() -> None:
     work = Slow()
     with pytest.raises(MirrorError, match="It broke"):
         asyncio.run(stream.pipeline(read_then(fail_once_running(work)), work))
@@ -334,7 +334,7 @@ def test_overlap_has_no_hop_running_when_its_reader_fails() -> None:
 
 
 @pytest.mark.parametrize("failing_at", [1, 2])
-def test_overlap_raises_what_the_work_raises(failing_at: int) -> None:
+def test_pipeline_raises_the_error_of_the_work(failing_at: int) -> None:
     work = Slow(MirrorError("The disk is full."))
     work.may_end.set()
     with pytest.raises(MirrorError, match="The disk is full"):
@@ -351,8 +351,8 @@ async def cancelled_when_running(task: "asyncio.Task[None]", work: Slow) -> None
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("then", [wait_for_ever, nothing_more])
-def test_overlap_has_no_hop_running_when_it_is_cancelled(then: type[AsyncIterator[None]]) -> None:
-    """While it reads, and while it waits for the last thread."""
+def test_cancelled_pipeline_waits_for_the_work(then: type[AsyncIterator[None]]) -> None:
+    """It is cancelled while it reads, and while it waits for the last thread."""
     work = Slow()
 
     async def main() -> list[bytes]:
@@ -365,12 +365,12 @@ def test_overlap_has_no_hop_running_when_it_is_cancelled(then: type[AsyncIterato
 
 @pytest.mark.slow
 @pytest.mark.timeout(30)
-def test_verified_has_no_hop_running_when_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelled_verified_waits_for_the_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Slow()
     monkeypatch.setattr(stream.Verifier, "update", lambda _, batch: work(batch))
 
     async def main() -> int:
-        task = asyncio.create_task(passed_on(stream.verified(body(DATA), NODE, 512), []))
+        task = asyncio.create_task(collect_into(stream.verified(body(DATA), NODE, 512), []))
         await cancelled_when_running(task, work)
         return sum(map(len, work.done))
 
@@ -379,7 +379,7 @@ def test_verified_has_no_hop_running_when_it_is_cancelled(monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 @pytest.mark.timeout(30)
-def test_verified_has_no_hop_running_when_its_reader_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_verified_waits_for_the_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Slow()
     monkeypatch.setattr(stream.Verifier, "update", lambda _, batch: work(batch))
     work.may_end.set()

@@ -1,4 +1,4 @@
-"""Files that users name, and files that are replaced as a whole."""
+"""Tests of replacing files atomically, and of writing output files."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ def directory(tmp_path: Path) -> Iterator[Directory]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 5000])
-def test_a_file_is_replaced_by_all_pieces_in_their_order(directory: Directory, count: int) -> None:
+def test_file_is_replaced_by_all_chunks_in_order(directory: Directory, count: int) -> None:
     pieces = [b"%d," % number for number in range(count)]
     (directory.path / "name").write_bytes(b"old")
     replace_file(directory, "name", iter(pieces))
@@ -30,7 +30,7 @@ def test_a_file_is_replaced_by_all_pieces_in_their_order(directory: Directory, c
     assert directory.names() == ["name"]
 
 
-def test_a_file_is_written_elsewhere_first_and_with_its_mode(directory: Directory) -> None:
+def test_replaced_file_has_its_mode_and_leaves_no_temporary_file(directory: Directory) -> None:
     with directory.sub("tmp", create=True) as temporary:
         replace_file(directory, "name", [b"x"], temporary=temporary, mode=0o600)
         assert temporary.names() == []
@@ -38,7 +38,9 @@ def test_a_file_is_written_elsewhere_first_and_with_its_mode(directory: Director
 
 
 @pytest.mark.parametrize("call", ["writev", "fsync", "rename", "open"])
-def test_a_file_that_cannot_be_replaced_stays(directory: Directory, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_failed_replacement_keeps_the_old_file(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
     def fail(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, "no")
 
@@ -57,7 +59,7 @@ def test_a_file_that_cannot_be_replaced_stays(directory: Directory, monkeypatch:
         assert directory.names() == ["name"]
 
 
-def test_an_error_of_the_pieces_leaves_the_old_file(directory: Directory) -> None:
+def test_error_of_the_source_keeps_the_old_file(directory: Directory) -> None:
     def pieces() -> Iterator[bytes]:
         yield b"new"
         raise KeyError
@@ -69,11 +71,11 @@ def test_an_error_of_the_pieces_leaves_the_old_file(directory: Directory) -> Non
     assert directory.names() == ["name"]
 
 
-# Files that users name
+# Output files
 
 
 @pytest.mark.parametrize("before", [None, b"old and longer"])
-def test_an_output_file_is_written_as_a_whole(tmp_path: Path, before: bytes | None) -> None:
+def test_output_file_is_replaced_completely(tmp_path: Path, before: bytes | None) -> None:
     path = tmp_path / "out"
     if before:
         path.write_bytes(before)
@@ -95,7 +97,7 @@ def test_a_link_to_an_output_file_stays_a_link(tmp_path: Path, exists: bool) -> 
 
 
 @pytest.mark.timeout(20)
-def test_a_pipe_gets_the_bytes(tmp_path: Path) -> None:
+def test_output_can_be_written_to_a_fifo(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     read: list[bytes] = []
     thread = threading.Thread(target=lambda: read.append((tmp_path / "fifo").read_bytes()))
@@ -106,7 +108,7 @@ def test_a_pipe_gets_the_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".", "no/such/directory/out", "x" * 300])
-def test_an_output_file_that_is_impossible_is_an_error(tmp_path: Path, name: str) -> None:
+def test_invalid_output_path_is_an_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(StorageError):
         write_output(tmp_path / name, b"new")
 
@@ -116,11 +118,11 @@ def test_only_a_regular_file_is_replaced(tmp_path: Path, kind: str) -> None:
     make(tmp_path / "odd", kind)
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(StorageError), replacing(tmp_path / "odd"):
-        pytest.fail("the work has begun")
+        pytest.fail("`replacing` accepted the path")
     assert sorted(os.listdir(tmp_path)) == before
 
 
-def test_what_is_not_written_leaves_the_old_file(tmp_path: Path) -> None:
+def test_replacing_without_a_write_keeps_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(b"old")
     with pytest.raises(KeyError), replacing(tmp_path / "out"):
         raise KeyError

@@ -1,4 +1,4 @@
-"""Open directories: links are not followed, files appear complete, and locks are exclusive."""
+"""Tests of open directories: links are not followed, files appear complete, and locks are exclusive."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from mirror.fs.directory import Directory, kind_name, os_errors
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Directory]:
-    """An open directory inside another one."""
+    """Open a directory inside another one."""
     (tmp_path / "root").mkdir()
     with Directory.open(tmp_path / "root") as found:
         yield found
@@ -29,7 +29,7 @@ def make(path: Path, kind: str) -> None:
         os.mkfifo(path)
     elif kind == "socket":
         here = os.getcwd()
-        os.chdir(path.parent)  # the path of a socket may have a hundred characters
+        os.chdir(path.parent)  # the path of a socket must have less than about 100 characters
         with socket.socket(socket.AF_UNIX) as bound:
             bound.bind(path.name)
         os.chdir(here)
@@ -58,7 +58,7 @@ def test_a_directory_is_created_once_and_opened_again(folder: Directory) -> None
     assert stat.S_IMODE((folder.path / "sub").stat().st_mode) & 0o700 == 0o700
 
 
-def test_a_directory_that_is_not_there_is_not_created(folder: Directory) -> None:
+def test_missing_directory_is_not_created_by_default(folder: Directory) -> None:
     with pytest.raises(FileNotFoundError):
         folder.sub("sub")
     assert folder.names() == []
@@ -67,14 +67,14 @@ def test_a_directory_that_is_not_there_is_not_created(folder: Directory) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("create", [False, True])
 @pytest.mark.parametrize("kind", ["file", *(odd for odd in ODD if odd != "directory")])
-def test_what_is_no_directory_is_refused(folder: Directory, kind: str, create: bool) -> None:
+def test_path_that_is_not_a_directory_is_refused(folder: Directory, kind: str, create: bool) -> None:
     path = folder.path / "sub"
     path.write_bytes(b"") if kind == "file" else make(path, kind)
     with pytest.raises(BrokenLayout, match="is not a directory"):
         folder.sub("sub", create=create)
 
 
-def test_a_link_put_in_the_place_of_an_open_directory_is_not_followed(folder: Directory, tmp_path: Path) -> None:
+def test_link_that_replaces_an_open_directory_is_not_followed(folder: Directory, tmp_path: Path) -> None:
     """Names are resolved against the open directory, not against a path."""
     with folder.sub("sub", create=True) as sub:
         (folder.path / "sub").rename(tmp_path / "moved")
@@ -86,7 +86,7 @@ def test_a_link_put_in_the_place_of_an_open_directory_is_not_followed(folder: Di
     assert not (tmp_path / "name").exists()
 
 
-def test_the_directory_that_a_person_names_may_be_a_link(tmp_path: Path) -> None:
+def test_directory_that_the_user_names_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     with Directory.open(tmp_path / "link") as found:
@@ -94,7 +94,7 @@ def test_the_directory_that_a_person_names_may_be_a_link(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["missing", "file"])
-def test_a_directory_that_cannot_be_opened_is_a_clean_error(tmp_path: Path, name: str) -> None:
+def test_directory_that_cannot_be_opened_is_a_storage_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match=name):
         Directory.open(tmp_path / name)
@@ -106,7 +106,7 @@ def test_names_are_sorted(folder: Directory) -> None:
     assert folder.names() == ["a", "b", "c"]
 
 
-# What stands at a name
+# Kinds of files
 
 
 @pytest.mark.parametrize(
@@ -120,20 +120,20 @@ def test_names_are_sorted(folder: Directory) -> None:
         ("link to a directory", stat.S_IFLNK, "a symbolic link"),
     ],
 )
-def test_kinds_are_told_without_following_links(folder: Directory, kind: str, bits: int, word: str) -> None:
+def test_kind_does_not_follow_links(folder: Directory, kind: str, bits: int, word: str) -> None:
     make(folder.path / "odd", kind)
     assert folder.kind("odd") == bits
     assert kind_name(bits) == word
 
 
-def test_of_what_is_not_there_nothing_is_told(folder: Directory) -> None:
+def test_kind_and_status_of_a_missing_file_are_none(folder: Directory) -> None:
     assert (folder.kind("missing"), folder.status("missing")) == (None, None)
 
 
 @pytest.mark.parametrize(
     ("bits", "word"), [(stat.S_IFREG, "a file"), (stat.S_IFBLK, "a device"), (0, "something else")]
 )
-def test_other_kinds_have_words_too(bits: int, word: str) -> None:
+def test_other_kinds_of_files_have_names(bits: int, word: str) -> None:
     assert kind_name(bits) == word
 
 
@@ -141,12 +141,12 @@ def test_other_kinds_have_words_too(bits: int, word: str) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 10])
-def test_a_small_file_is_read_up_to_its_cap(folder: Directory, size: int) -> None:
+def test_file_up_to_the_limit_is_read(folder: Directory, size: int) -> None:
     (folder.path / "file").write_bytes(b"x" * size)
     assert folder.read("file", 10) == b"x" * size
 
 
-def test_a_file_beyond_its_cap_is_refused(folder: Directory) -> None:
+def test_file_larger_than_the_limit_is_refused(folder: Directory) -> None:
     (folder.path / "file").write_bytes(b"x" * 11)
     with pytest.raises(BrokenLayout, match="more than 10 bytes"):
         folder.read("file", 10)
@@ -154,13 +154,13 @@ def test_a_file_beyond_its_cap_is_refused(folder: Directory) -> None:
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", ODD)
-def test_what_is_no_file_is_not_read(folder: Directory, kind: str) -> None:
+def test_path_that_is_not_a_regular_file_is_not_read(folder: Directory, kind: str) -> None:
     make(folder.path / "odd", kind)
     with pytest.raises(BrokenLayout, match="not a file"):
         folder.read("odd", 10)
 
 
-def test_a_file_that_is_not_there_is_not_read(folder: Directory) -> None:
+def test_read_of_a_missing_file_is_an_error(folder: Directory) -> None:
     with pytest.raises(FileNotFoundError):
         folder.read("missing", 10)
 
@@ -192,7 +192,7 @@ def test_a_file_appears_with_all_its_bytes(folder: Directory, chunks: list[bytes
     assert folder.names() == ["name"]
 
 
-def test_a_disk_may_take_few_bytes_at_a_time(folder: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_writes_are_continued(folder: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     def few(fd: int, views: Sequence[memoryview]) -> int:
         return os.write(fd, b"".join(views)[:3])
 
@@ -200,7 +200,7 @@ def test_a_disk_may_take_few_bytes_at_a_time(folder: Directory, monkeypatch: pyt
     assert write(folder, "name", [b"ab", b"cdefg", b"h"]).read_bytes() == b"abcdefgh"
 
 
-def test_nothing_has_a_name_before_it_is_committed(folder: Directory) -> None:
+def test_file_has_no_name_before_the_commit(folder: Directory) -> None:
     temporary = AtomicFile.create(folder)
     temporary.write([b"data"])
     assert "name" not in folder.names()
@@ -208,25 +208,25 @@ def test_nothing_has_a_name_before_it_is_committed(folder: Directory) -> None:
     assert folder.names() == []
 
 
-def test_names_of_temporaries_cannot_be_foreseen(folder: Directory) -> None:
+def test_temporary_files_have_different_names(folder: Directory) -> None:
     some = [AtomicFile.create(folder) for _ in range(20)]
     assert len(folder.names()) == 20
     for temporary in some:
         temporary.discard()
 
 
-def test_everybody_may_read_what_is_written(folder: Directory) -> None:
+def test_written_file_is_readable_by_all_users(folder: Directory) -> None:
     before = os.umask(0o022)
     path = write(folder, "name", [b"data"])
     os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
-def test_the_time_of_the_origin_is_kept(folder: Directory) -> None:
+def test_modification_time_can_be_given(folder: Directory) -> None:
     assert write(folder, "name", [b"data"], modified=1_500_000_000.0).stat().st_mtime == 1_500_000_000
 
 
-def test_a_file_is_replaced_as_a_whole(folder: Directory) -> None:
+def test_open_reader_sees_the_old_content_of_a_replaced_file(folder: Directory) -> None:
     path = write(folder, "name", [b"old"])
     with path.open("rb") as reader:
         write(folder, "name", [b"new and longer"])
@@ -241,7 +241,7 @@ def test_a_link_at_the_name_is_replaced_and_not_written_through(folder: Director
     assert folder.kind("name") == stat.S_IFREG
 
 
-def test_a_commit_that_fails_leaves_nothing(folder: Directory) -> None:
+def test_failed_commit_leaves_no_temporary_file(folder: Directory) -> None:
     make(folder.path / "name", "directory")
     with pytest.raises(StorageError):
         write(folder, "name", [b"data"])
@@ -249,7 +249,7 @@ def test_a_commit_that_fails_leaves_nothing(folder: Directory) -> None:
 
 
 @pytest.mark.parametrize("call", ["fsync", "utime", "rename"])
-def test_a_disk_that_fails_leaves_nothing(folder: Directory, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_disk_error_leaves_no_temporary_file(folder: Directory, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "broken")
 
@@ -262,14 +262,14 @@ def test_a_disk_that_fails_leaves_nothing(folder: Directory, monkeypatch: pytest
     assert folder.names() == []
 
 
-def test_bytes_are_durable_before_their_name_and_the_name_at_the_end(
+def test_file_is_synced_before_the_rename_and_the_directory_after_it(
     folder: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
     fsync, rename = os.fsync, os.rename
 
     def synced(fd: int) -> None:
-        steps.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else f"file of {os.fstat(fd).st_size} bytes")
+        steps.append("directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else f"file of {os.fstat(fd).st_size} bytes")
         fsync(fd)
 
     def renamed(*args: Any, **kwargs: Any) -> None:
@@ -279,10 +279,10 @@ def test_bytes_are_durable_before_their_name_and_the_name_at_the_end(
     monkeypatch.setattr("mirror.fs.directory.os.fsync", synced)
     monkeypatch.setattr("mirror.fs.directory.os.rename", renamed)
     write(folder, "name", [b"data"])
-    assert steps == ["file of 4 bytes", "name", "folder"]
+    assert steps == ["file of 4 bytes", "name", "directory"]
 
 
-def test_a_new_directory_is_durable_in_its_parent(folder: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parent_of_a_new_directory_is_synced(folder: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr("mirror.fs.directory.os.fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
     folder.sub("sub", create=True).close()
@@ -290,7 +290,7 @@ def test_a_new_directory_is_durable_in_its_parent(folder: Directory, monkeypatch
 
 
 @pytest.mark.parametrize(("number", "fails"), [(errno.EINVAL, False), (errno.EIO, True), (errno.ENOSPC, True)])
-def test_a_disk_that_cannot_sync_directories_need_not(
+def test_unsupported_directory_sync_is_ignored_but_errors_are_raised(
     folder: Directory, monkeypatch: pytest.MonkeyPatch, number: int, fails: bool
 ) -> None:
     def fail(_: int) -> None:
@@ -304,7 +304,7 @@ def test_a_disk_that_cannot_sync_directories_need_not(
         folder.sync()
 
 
-# Moving, removing, room
+# Moving, removing, free space
 
 
 def test_a_file_moves_between_open_directories(folder: Directory) -> None:
@@ -314,14 +314,14 @@ def test_a_file_moves_between_open_directories(folder: Directory) -> None:
     assert (folder.path / "sub" / "other").read_bytes() == b"data"
 
 
-def test_removing_what_is_gone_is_fine(folder: Directory) -> None:
+def test_removing_a_missing_file_is_allowed(folder: Directory) -> None:
     (folder.path / "name").write_bytes(b"")
     for _ in range(2):
         folder.remove("name")
     assert folder.names() == []
 
 
-def test_room_is_known(folder: Directory) -> None:
+def test_free_space_is_known(folder: Directory) -> None:
     assert folder.free() > 0
 
 
@@ -338,7 +338,7 @@ def test_room_is_known(folder: Directory) -> None:
         (errno.EMFILE, ""),
     ],
 )
-def test_every_failure_of_a_disk_says_what_to_do(number: int, hint: str) -> None:
+def test_system_errors_become_storage_errors_with_hints(number: int, hint: str) -> None:
     with pytest.raises(StorageError, match=f"it: {os.strerror(number)}") as caught, os_errors("it"):
         raise OSError(number, "words of the system")
     assert hint in (caught.value.hint or "")
@@ -348,21 +348,21 @@ def test_every_failure_of_a_disk_says_what_to_do(number: int, hint: str) -> None
 # Locks
 
 
-def test_a_lock_is_held_by_one(folder: Directory) -> None:
+def test_exclusive_lock_excludes_all_other_locks(folder: Directory) -> None:
     with folder.lock("lock") as one, folder.lock("lock") as other:
         assert one.take(wait=False)
         assert not other.take(wait=False)
         assert not other.take(shared=True, wait=False)
 
 
-def test_a_lock_may_be_shared(folder: Directory) -> None:
+def test_shared_lock_excludes_only_exclusive_locks(folder: Directory) -> None:
     with folder.lock("lock") as one, folder.lock("lock") as other:
         assert one.take(shared=True, wait=False)
         assert other.take(shared=True, wait=False)
         assert not other.take(wait=False)
 
 
-def test_a_lock_ends_with_its_holder(folder: Directory) -> None:
+def test_lock_is_released_when_it_is_closed(folder: Directory) -> None:
     with folder.lock("lock") as one:
         assert one.take(wait=False)
     with folder.lock("lock") as other:

@@ -1,1 +1,1 @@
-"""The layout on a disk, floor by floor: folders, blobs, names, the index, reading, writing."""
+"""Tests of layouts on a disk: directories, blobs, names, the index, reading and writing."""

@@ -1,4 +1,4 @@
-"""Is what stands at a blob's path what its name says? Every answer, and never a guess."""
+"""Tests of checking the files of blobs in a layout."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ DIGEST = Digest.of(DATA)
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder with an empty `blobs/sha256`."""
+    """Create a directory with an empty `blobs/sha256`."""
     (tmp_path / "blobs" / "sha256").mkdir(parents=True)
     return tmp_path
 
@@ -51,18 +51,18 @@ def examine(
     return hash_blob(blobs.look(digest), digest, size, advance=advance)
 
 
-# What is right
+# Correct blobs
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
 @pytest.mark.parametrize("size", [0, 1, 10, READ - 1, READ, READ + 1, 3 * READ])
-def test_a_blob_that_is_right_is_ok(root: Path, blobs: Blobs, algorithm: str, size: int) -> None:
+def test_correct_blob_is_ok(root: Path, blobs: Blobs, algorithm: str, size: int) -> None:
     data = os.urandom(size)
     verdict = examine(blobs, store(root, data, digest_by(algorithm, data)), size)
     assert (verdict.ok, verdict.fault, verdict.size) == (True, None, size)
 
 
-def test_an_orphan_has_whatever_size_it_has(root: Path, blobs: Blobs) -> None:
+def test_size_of_an_orphan_is_not_checked(root: Path, blobs: Blobs) -> None:
     assert examine(blobs, store(root, DATA), None).ok
 
 
@@ -73,7 +73,7 @@ def test_every_byte_that_is_read_is_counted(root: Path, blobs: Blobs) -> None:
     assert sum(counted) == len(data)
 
 
-def test_an_examination_ends_when_it_is_told_to(root: Path, blobs: Blobs) -> None:
+def test_interrupted_check_closes_the_blob(root: Path, blobs: Blobs) -> None:
     def stop(_: int) -> None:
         raise KeyboardInterrupt
 
@@ -82,10 +82,10 @@ def test_an_examination_ends_when_it_is_told_to(root: Path, blobs: Blobs) -> Non
     blobs.folder("sha256")
     with pytest.raises(KeyboardInterrupt):
         examine(blobs, DIGEST, len(DATA), advance=stop)
-    assert len(os.listdir("/dev/fd")) == open_before + 1  # the folder
+    assert len(os.listdir("/dev/fd")) == open_before + 1  # the directory of the algorithm
 
 
-# What is wrong
+# Faults
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_an_examination_ends_when_it_is_told_to(root: Path, blobs: Blobs) -> Non
         (DATA[:-1] + b"8", BlobFault.CORRUPT, DIGEST, Digest.of(DATA[:-1] + b"8")),
     ],
 )
-def test_wrong_bytes_are_told_apart(
+def test_fault_describes_the_wrong_content(
     root: Path, blobs: Blobs, data: bytes, flaw: BlobFault, expected: str, found: str
 ) -> None:
     verdict = examine(blobs, store(root, data), len(DATA))
@@ -107,13 +107,13 @@ def test_wrong_bytes_are_told_apart(
     assert verdict.size == len(data)
 
 
-def test_an_orphan_of_wrong_bytes_is_corrupt(root: Path, blobs: Blobs) -> None:
+def test_orphan_with_wrong_bytes_is_corrupt(root: Path, blobs: Blobs) -> None:
     assert examine(blobs, store(root, DATA[:-1]), None).fault is BlobFault.CORRUPT
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", ODD)
-def test_what_is_no_file_is_never_right(root: Path, blobs: Blobs, kind: str) -> None:
+def test_blob_path_that_is_not_a_regular_file_is_a_fault(root: Path, blobs: Blobs, kind: str) -> None:
     make(path_of(root), kind)
     assert examine(blobs, DIGEST, len(DATA)).fault is BlobFault.NOT_A_FILE
     assert blobs.size(DIGEST) is None
@@ -121,7 +121,7 @@ def test_what_is_no_file_is_never_right(root: Path, blobs: Blobs, kind: str) -> 
         blobs.open(DIGEST)
 
 
-def test_a_link_to_the_right_bytes_is_not_right(root: Path, blobs: Blobs) -> None:
+def test_symbolic_link_to_correct_content_is_a_fault(root: Path, blobs: Blobs) -> None:
     (root / "right").write_bytes(DATA)
     path_of(root).symlink_to(root / "right")
     verdict = examine(blobs, DIGEST, len(DATA))
@@ -130,7 +130,7 @@ def test_a_link_to_the_right_bytes_is_not_right(root: Path, blobs: Blobs) -> Non
 
 @pytest.mark.parametrize("where", ["blobs", "blobs/sha256"])
 @pytest.mark.parametrize("kind", ["file", "link", "link to a directory", "dangling"])
-def test_a_folder_that_is_none_hides_no_blobs(root: Path, blobs: Blobs, where: str, kind: str) -> None:
+def test_file_or_link_instead_of_a_blob_directory_is_a_fault(root: Path, blobs: Blobs, where: str, kind: str) -> None:
     store(root, DATA)
     (root / where).rename(root / "real")
     (root / where).write_bytes(b"") if kind == "file" else make(root / where, kind)
@@ -141,7 +141,7 @@ def test_a_folder_that_is_none_hides_no_blobs(root: Path, blobs: Blobs, where: s
 
 
 @pytest.mark.parametrize("gone", ["blobs/sha256", "blobs"])
-def test_what_is_not_there_is_missing(root: Path, blobs: Blobs, gone: str) -> None:
+def test_blob_without_its_directory_is_missing(root: Path, blobs: Blobs, gone: str) -> None:
     (root / "blobs" / "sha256").rmdir()
     if gone == "blobs":
         (root / "blobs").rmdir()
@@ -151,14 +151,14 @@ def test_what_is_not_there_is_missing(root: Path, blobs: Blobs, gone: str) -> No
         blobs.open(DIGEST)
 
 
-def test_an_algorithm_that_cannot_be_computed_is_not_right(root: Path, blobs: Blobs) -> None:
+def test_blob_of_an_unsupported_algorithm_is_unhashable(root: Path, blobs: Blobs) -> None:
     digest = store(root, DATA, "md5:781e5e245d69b566979b86e28d23f2c7")
     assert examine(blobs, digest, len(DATA)).fault is BlobFault.UNHASHABLE
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
 @pytest.mark.parametrize("call", ["readv", "open"])
-def test_what_cannot_be_read_is_not_right(
+def test_blob_with_a_read_error_is_unreadable(
     root: Path, blobs: Blobs, monkeypatch: pytest.MonkeyPatch, number: int, call: str
 ) -> None:
     def fail(*_: object, **__: object) -> int:
@@ -172,7 +172,7 @@ def test_what_cannot_be_read_is_not_right(
     assert verdict.found == os.strerror(number).lower()
 
 
-def test_what_cannot_be_opened_says_so(root: Path, blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_opening_a_blob_contains_the_reason(root: Path, blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> int:
         raise OSError(errno.EACCES, "no")
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_opened_says_so(root: Path, blobs: Blobs, monkeypatch: py
         blobs.open(DIGEST)
 
 
-def test_a_name_that_no_disk_can_hold_is_not_right(blobs: Blobs) -> None:
+def test_digest_too_long_for_a_file_name_is_a_fault(blobs: Blobs) -> None:
     digest = Digest.parse("a:" + "b" * 254)
     assert not examine(blobs, digest, 1).ok
 
@@ -191,16 +191,16 @@ def test_a_name_that_no_disk_can_hold_is_not_right(blobs: Blobs) -> None:
 # Reading
 
 
-def test_an_open_blob_gives_its_bytes(root: Path, blobs: Blobs) -> None:
+def test_opened_blob_can_be_read(root: Path, blobs: Blobs) -> None:
     with os.fdopen(blobs.open(store(root, DATA)), "rb") as file:
         assert file.read() == DATA
     assert blobs.size(DIGEST) == len(DATA)
 
 
-# Everything that is stored
+# Stored files
 
 
-def test_all_names_are_listed_whatever_stands_there(root: Path, blobs: Blobs) -> None:
+def test_stored_lists_all_file_names(root: Path, blobs: Blobs) -> None:
     store(root, DATA)
     store(root, b"", digest_by("sha512", b""))
     (root / "blobs" / "sha256" / "not a digest").write_bytes(b"")
@@ -212,12 +212,12 @@ def test_all_names_are_listed_whatever_stands_there(root: Path, blobs: Blobs) ->
     assert {("sha256", "not a digest"), ("file", ""), ("link", "")} <= found
 
 
-def test_without_blobs_nothing_is_stored(tmp_path: Path) -> None:
+def test_stored_is_empty_without_a_blobs_directory(tmp_path: Path) -> None:
     with Directory.open(tmp_path) as folder:
         assert list(Blobs(folder).stored()) == []
 
 
-def test_looking_creates_nothing(root: Path, blobs: Blobs) -> None:
+def test_checks_create_no_files(root: Path, blobs: Blobs) -> None:
     looks: list[Callable[[], object]] = [
         lambda: examine(blobs, Digest.parse("sha512:" + "0" * 128), 1),
         lambda: blobs.size(DIGEST),
@@ -228,6 +228,6 @@ def test_looking_creates_nothing(root: Path, blobs: Blobs) -> None:
     assert sorted(path.name for path in root.rglob("*")) == ["blobs", "sha256"]
 
 
-def test_a_new_folder_is_created_when_asked_for(root: Path, blobs: Blobs) -> None:
+def test_directory_of_an_algorithm_is_created_on_request(root: Path, blobs: Blobs) -> None:
     blobs.folder("sha512", create=True)
     assert stat.S_ISDIR((root / "blobs" / "sha512").stat().st_mode)

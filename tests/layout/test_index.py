@@ -1,4 +1,4 @@
-"""index.json: whoever wrote it is understood, and of what others wrote nothing is lost."""
+"""Tests of index.json: entries of all tools are understood, and kept by changes."""
 
 import json
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def root(text: str = "root", **annotations: str) -> Descriptor:
 
 
 def raw(text: str = "root", image_name: str | None = None, ref_name: str | None = None, **fields: object) -> Json:
-    """An entry as another tool writes it."""
+    """Return an entry as another tool writes it."""
     pairs = {IMAGE_NAME: image_name, REF_NAME: ref_name}
     annotations = {key: name for key, name in pairs.items() if name is not None}
     node = root(text).to_json()
@@ -88,7 +88,7 @@ def with_redis(data: bytes) -> bytes:
         b'{ "imageLayoutVersion" : "1.0.0", "more": 1 }',
     ],
 )
-def test_the_one_version_is_understood(data: bytes) -> None:
+def test_layout_version_1_0_0_is_accepted(data: bytes) -> None:
     index.check_layout_file(data)
 
 
@@ -148,11 +148,11 @@ def test_entries_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, {"mediaType": OCI_INDEX}, {"annotations": {"a": "b"}}, {"unknown": [1.5]}])
-def test_an_index_may_say_more_or_less(fields: Json) -> None:
+def test_optional_and_unknown_fields_of_an_index_are_accepted(fields: Json) -> None:
     assert index.entries(index_of(**fields)) == []
 
 
-def test_an_empty_list_may_be_null() -> None:
+def test_list_of_entries_may_be_null() -> None:
     assert index.entries(b'{"schemaVersion":2,"manifests":null}') == []
 
 
@@ -195,7 +195,7 @@ def test_a_broken_index_is_a_broken_layout(data: bytes) -> None:
 @given(documents().map(as_json) | json_values.map(as_json) | mutated(index_of(raw(image_name=REDIS, ref_name="4.0"))))
 @THOROUGH
 def test_any_bytes_are_an_index_or_a_broken_layout(data: bytes) -> None:
-    """And what is an index can be changed."""
+    """An index that can be read can be changed, too."""
     found = outcome(lambda: index.entries(data))
     new = outcome(partial(with_redis, data))
     if isinstance(found, BrokenLayout):
@@ -205,8 +205,8 @@ def test_any_bytes_are_an_index_or_a_broken_layout(data: bytes) -> None:
         assert REDIS in called(new)
 
 
-def test_depth_that_can_be_read_can_be_written() -> None:
-    """Wherever the limit of the reader is, what it lets pass comes out again."""
+def test_nested_json_that_can_be_read_can_be_written() -> None:
+    """The depths are around the limit of the reader."""
     for depth in (10, 300, 600, 900, 960, 970, 980, 990):
         data = index_of(x=None).replace(b"null", b"[" * depth + b"]" * depth)
         new = outcome(partial(with_redis, data))
@@ -252,43 +252,43 @@ def test_an_image_is_found_by_each_of_its_names(text: str) -> None:
         "no name \x1b[2J",
     ],
 )
-def test_what_is_not_there_lists_what_is(text: str) -> None:
+def test_error_for_a_missing_image_lists_the_images(text: str) -> None:
     with pytest.raises(NotFound, match="it has no image") as caught:
         find(BOTH, text)
     assert caught.value.hint == f"It has: {REDIS}, quay.io/a/redis:4.0."
     assert str(caught.value).isprintable()
 
 
-def test_in_an_empty_layout_nothing_is_found() -> None:
+def test_error_for_an_empty_layout_says_that_there_are_no_images() -> None:
     with pytest.raises(NotFound) as caught:
         find(index_of(), "redis")
     assert "no images at all" in (caught.value.hint or "")
 
 
-def test_a_long_list_is_cut() -> None:
+def test_long_list_of_images_is_shortened() -> None:
     many = index_of(*(raw(str(number), f"quay.io/a:{number}") for number in range(12)))
     with pytest.raises(NotFound) as caught:
         find(many, "redis")
     assert "quay.io/a:9 and 2 more" in (caught.value.hint or "")
 
 
-def test_a_tag_of_two_images_could_be_either() -> None:
+def test_tag_of_two_images_is_ambiguous() -> None:
     with pytest.raises(UsageError, match="has several images called") as caught:
         find(BOTH, "4.0")
     assert "quay.io/a/redis:4.0" in (caught.value.hint or "")
 
 
-def test_a_tag_of_one_image_is_enough() -> None:
+def test_image_is_found_by_its_tag_alone() -> None:
     data = index_of(raw("one", ref_name="4.0"), raw("other", ref_name="5.0"))
     assert find(data, "5.0").root.digest == root("other").digest
 
 
-def test_one_content_under_two_names_is_one_image() -> None:
+def test_digest_with_two_names_is_not_ambiguous() -> None:
     assert find(index_of(raw("one", REDIS), raw("one", ref_name="4.0")), root("one").digest)
 
 
 def is_called(entry: Entry, text: str) -> bool:
-    """Whether `text` means this entry, without looking at any other one."""
+    """Return whether `text` refers to this entry, independent of other entries."""
     annotations = entry.root.annotations
     if text in (entry.root.digest, annotations.get(IMAGE_NAME), annotations.get(REF_NAME), entry.tag):
         return True
@@ -327,7 +327,7 @@ _texts = [
 @pytest.mark.slow
 @given(st.lists(st.builds(raw, st.sampled_from(["one", "two"]), _image_names, _ref_names), max_size=5))
 @THOROUGH
-def test_the_dictionaries_find_what_a_look_at_every_entry_finds(raws: list[Json]) -> None:
+def test_finder_finds_the_same_entries_as_a_linear_search(raws: list[Json]) -> None:
     found = index.entries(index_of(*raws))
     finder = index.EntryFinder(found, "it")
     for text in _texts:
@@ -340,7 +340,7 @@ def test_the_dictionaries_find_what_a_look_at_every_entry_finds(raws: list[Json]
             assert isinstance(one, UsageError if matches else NotFound)
 
 
-def test_images_that_are_named_twice_are_found_once() -> None:
+def test_image_that_is_requested_twice_is_found_once() -> None:
     found = index.entries(BOTH)
     assert index.EntryFinder(found, "it").find_all([REDIS, "quay.io/a/redis:4.0", "redis:4.0"]) == found
 
@@ -353,13 +353,13 @@ def changed(data: bytes, name: str, node: Descriptor) -> tuple[bytes, str | None
     return new, before.root.digest if before else None
 
 
-def test_a_new_image_is_named_for_every_tool() -> None:
+def test_new_image_has_both_name_annotations() -> None:
     new, before = changed(index.EMPTY, REDIS, root())
     assert before is None
     assert raw_entries(new) == [raw(image_name=REDIS, ref_name="4.0")]
 
 
-def test_what_is_known_of_its_origin_goes_with_it() -> None:
+def test_origin_annotation_is_kept_and_names_are_replaced() -> None:
     new, _ = changed(index.EMPTY, REDIS, root(**{"dev.oci-mirror.origin": "there", REF_NAME: "x", IMAGE_NAME: "y/z"}))
     assert raw_entries(new)[0]["annotations"] == {
         IMAGE_NAME: REDIS,
@@ -377,37 +377,37 @@ def test_what_is_known_of_its_origin_goes_with_it() -> None:
         raw("old", image_name="redis:4.0"),
     ],
 )
-def test_pulling_again_replaces_the_entry_whoever_wrote_it(old: Json) -> None:
+def test_entry_of_any_tool_with_the_same_name_is_replaced(old: Json) -> None:
     new, before = changed(index_of(raw("a", "a.io/a:1"), old, raw("z", "z.io/z:1")), REDIS, root("new"))
     assert before == root("old").digest
     assert called(new) == ["a.io/a:1", REDIS, "z.io/z:1"]
     assert raw_entries(new)[1]["digest"] == root("new").digest
 
 
-def test_an_image_that_is_there_twice_is_there_once_afterwards() -> None:
+def test_two_entries_with_the_same_name_are_replaced_by_one() -> None:
     new, before = changed(index_of(raw("one", REDIS), raw("other", REDIS)), REDIS, root("new"))
     assert (before, called(new)) == (root("one").digest, [REDIS])
 
 
-def test_the_same_again_changes_nothing() -> None:
+def test_adding_the_same_image_again_changes_nothing() -> None:
     once, _ = changed(index.EMPTY, REDIS, root())
     assert changed(once, REDIS, root()) == (once, root().digest)
 
 
-def test_an_image_that_has_its_names_already_keeps_them() -> None:
-    """Its tag alone is another image's in the layout that it comes from."""
+def test_existing_name_annotations_are_kept() -> None:
+    """The ref name is a full name because another image has the tag in the layout that it comes from."""
     named = root(**{IMAGE_NAME: REDIS, REF_NAME: REDIS})
     assert raw_entries(changed(index.EMPTY, REDIS, named)[0]) == [raw(image_name=REDIS, ref_name=REDIS)]
 
 
-def test_names_that_are_taken_are_not_kept() -> None:
+def test_ref_name_of_another_image_is_not_kept() -> None:
     old = index_of(raw("old", "a.io/a:4.0", "4.0"))
     new, _ = changed(old, REDIS, root(**{IMAGE_NAME: REDIS, REF_NAME: "4.0"}))
     assert raw_entries(new)[1] == raw(image_name=REDIS, ref_name=REDIS)
 
 
 @pytest.mark.parametrize("annotations", [{REF_NAME: "4.0"}, {REF_NAME: "any name"}, {}], ids=["tag", "name", "none"])
-def test_an_image_without_a_full_name_stays_as_it_is_beside_others(annotations: dict[str, str]) -> None:
+def test_images_without_full_names_keep_their_annotations(annotations: dict[str, str]) -> None:
     one, other = root("one", **annotations), root("other", **annotations)
     data, before = index.EMPTY, None
     for node in (one, other, one):
@@ -426,7 +426,7 @@ def test_an_image_without_a_full_name_stays_as_it_is_beside_others(annotations: 
     names(),
 )
 @QUICK
-def test_other_entries_and_unknown_fields_stay_as_they_were(others: list[Json], fields: Json, text: str) -> None:
+def test_other_entries_and_unknown_fields_are_unchanged(others: list[Json], fields: Json, text: str) -> None:
     data = as_json({"schemaVersion": 2, "manifests": others, **fields})
     name = Reference.parse(text).stored
     new, before = with_entry(data, name, root("new"))
@@ -439,7 +439,7 @@ def test_other_entries_and_unknown_fields_stay_as_they_were(others: list[Json], 
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_the_order_of_arrival_does_not_show(order: tuple[int, ...]) -> None:
+def test_order_of_adding_does_not_change_the_index(order: tuple[int, ...]) -> None:
     some = ["a.io/a:1", "b.io/b:2", REDIS]
     data = index.EMPTY
     for number in order:
@@ -448,12 +448,12 @@ def test_the_order_of_arrival_does_not_show(order: tuple[int, ...]) -> None:
     assert raw_entries(data) == [raw(name, name, name.rpartition(":")[2]) for name in some]
 
 
-def test_entries_of_others_keep_their_places() -> None:
+def test_entries_of_other_tools_keep_their_order() -> None:
     new, _ = changed(index_of(raw("z", ref_name="z"), raw("a", ref_name="a")), REDIS, root())
     assert called(new) == ["z", "a", REDIS]
 
 
-def test_one_tag_of_two_repositories_has_two_names() -> None:
+def test_same_tag_of_two_repositories_has_two_ref_names() -> None:
     once, _ = changed(index.EMPTY, REDIS, root("one"))
     twice, before = changed(once, "quay.io/a/b:4.0", root("other"))
     assert before is None
@@ -461,20 +461,20 @@ def test_one_tag_of_two_repositories_has_two_names() -> None:
     assert find(twice, "quay.io/a/b:4.0").root.digest == root("other").digest
 
 
-def test_a_bare_tag_of_another_tool_is_another_image() -> None:
+def test_bare_tag_of_another_tool_is_not_replaced() -> None:
     new, before = changed(index_of(raw("theirs", ref_name="4.0")), REDIS, root("ours"))
     assert before is None
     assert [entry["annotations"][REF_NAME] for entry in raw_entries(new)] == ["4.0", REDIS]
 
 
 @pytest.mark.parametrize("tag", ["__x", "a__b", "x."])
-def test_a_tag_that_is_no_legal_ref_name_is_in_the_full_name_alone(tag: str) -> None:
+def test_tag_that_is_not_a_legal_ref_name_is_only_in_the_full_name(tag: str) -> None:
     new, _ = changed(index.EMPTY, f"quay.io/a:{tag}", root())
     assert raw_entries(new)[0]["annotations"] == {IMAGE_NAME: f"quay.io/a:{tag}"}
     assert called(new) == [f"quay.io/a:{tag}"]
 
 
-def test_an_image_without_a_tag_is_called_by_its_digest() -> None:
+def test_image_without_a_tag_is_named_by_its_digest() -> None:
     name = f"quay.io/a@{root().digest}"
     new, _ = changed(index.EMPTY, name, root())
     assert raw_entries(new)[0]["annotations"] == {IMAGE_NAME: name, REF_NAME: name}
@@ -482,12 +482,12 @@ def test_an_image_without_a_tag_is_called_by_its_digest() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "No Name", "a\nb", "../x"])
-def test_a_name_that_is_none_is_not_written(name: str) -> None:
+def test_invalid_name_is_not_written(name: str) -> None:
     with pytest.raises(InvalidReference):
         with_entry(index.EMPTY, name, root())
 
 
-def test_an_index_with_null_for_its_list_can_be_written_to() -> None:
+def test_image_can_be_added_to_a_null_list() -> None:
     new, _ = changed(b'{"schemaVersion":2,"manifests":null}', REDIS, root())
     assert called(new) == [REDIS]
 
@@ -503,8 +503,8 @@ _theirs = st.builds(raw, st.sampled_from(["one", "two"]), st.none() | _names, st
     st.lists(st.tuples(st.none() | _names, st.sampled_from(["one", "two"]), _kept), max_size=8),
 )
 @THOROUGH
-def test_many_changes_in_one_editor_are_as_many_in_as_many(theirs: list[Json], changes: list[Any]) -> None:
-    """With a parse and a dump between any two; `None` stands for the name that the entry has anyway."""
+def test_one_editor_makes_the_same_changes_as_one_editor_per_change(theirs: list[Json], changes: list[Any]) -> None:
+    """`None` in `changes` stands for the name that the entry already has."""
     data = b"".join(IndexEditor(index_of(*theirs)).dump())
     editor = IndexEditor(data)
     for wanted, text, annotations in changes:
@@ -512,7 +512,7 @@ def test_many_changes_in_one_editor_are_as_many_in_as_many(theirs: list[Json], c
         name = wanted or Entry.of(node).name
         data, before = with_entry(data, name, node)
         assert editor.add(name, node) == before
-        if text == "two":  # entries are asked for now and then
+        if text == "two":  # read the entries between some changes
             assert editor.entries() == index.entries(data)
     assert b"".join(editor.dump()) == data
     for entry in index.entries(data)[::2]:
@@ -524,29 +524,29 @@ def test_many_changes_in_one_editor_are_as_many_in_as_many(theirs: list[Json], c
 @pytest.mark.parametrize(
     "data", [index.EMPTY, BOTH, index_of(x={"y": []}, z=[]), b'{"manifests":null,"schemaVersion":2}']
 )
-def test_the_file_looks_as_json_does(data: bytes) -> None:
+def test_index_is_formatted_like_json_dumps(data: bytes) -> None:
     document = json.loads(data)
     document["manifests"] = document["manifests"] or []
     assert b"".join(IndexEditor(data).dump()) == json.dumps(document, indent=2).encode()
 
 
-def test_a_name_with_another_tag_beside_it_is_the_one_that_was_asked_for() -> None:
-    """umoci leaves the whole name as it was when it gives an image another tag."""
+def test_given_name_is_used_despite_another_tag_in_the_ref_name() -> None:
+    """umoci does not change the full name when it gives an image another tag."""
     new, _ = changed(index.EMPTY, "a.io/a:1", root(**{IMAGE_NAME: "a.io/a:1", REF_NAME: "2"}))
     assert called(new) == ["a.io/a:1"]
 
 
-# Removing one
+# Removing an entry
 
 
-def test_removing_takes_one_entry_and_nothing_else() -> None:
+def test_remove_removes_only_the_given_entry() -> None:
     some = [raw("z", ref_name="z", unknown=[1]), raw("one", REDIS, "4.0"), raw("a")]
     data = index_of(*some, unknown={"ü": 1})
     new = without_entry(data, find(data, REDIS))
     assert json.loads(new) == json.loads(index_of(some[0], some[2], unknown={"ü": 1}))
 
 
-def test_what_was_written_and_removed_leaves_no_trace() -> None:
+def test_adding_and_removing_an_image_restores_the_index() -> None:
     before = index_of(raw("z", ref_name="z"), raw("a"))
     new, _ = changed(before, REDIS, root())
     assert json.loads(without_entry(new, find(new, REDIS))) == json.loads(before)
@@ -572,7 +572,7 @@ _absent: list[tuple[str | None, Callable[[Entry], bool], bool]] = [
 
 
 @pytest.mark.parametrize(("sparse", "ask", "lacks"), _absent)
-def test_only_children_that_were_not_kept_are_absent_on_purpose(
+def test_sparse_entry_lacks_only_manifests_that_were_not_kept(
     sparse: str | None, ask: Callable[[Entry], bool], lacks: bool
 ) -> None:
     assert ask(entry_of(sparse)) is lacks

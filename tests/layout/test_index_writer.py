@@ -1,4 +1,4 @@
-"""Names are written in batches: none is lost, whoever else writes to index.json and whenever a process dies."""
+"""Tests of writing names in batches: other writers of index.json and killed processes lose no names."""
 
 import asyncio
 import errno
@@ -43,14 +43,14 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches follow each other with hardly a pause."""
+    """Make the pauses between batches very short."""
     monkeypatch.setattr(index_writer, "_PAUSE", 0.001)
     monkeypatch.setattr(index_writer, "_SHARE", 0)
 
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The names in `index.json` after each time that it was written."""
+    """Record the names in `index.json` after each write."""
     found: list[list[str]] = []
     replace = atomic.replace_file
 
@@ -63,7 +63,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
-    """The first batches fail with these errors of the disk."""
+    """Make the first batches fail with these errno values."""
     left, replace = [*numbers], atomic.replace_file
 
     def fail(*args: Any, **fields: Any) -> None:
@@ -87,13 +87,13 @@ async def tag(layout: LayoutWriter, *some: str, root: Descriptor = ROOT) -> list
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Let others work until it holds."""
+    """Wait until the condition holds."""
     while not holds():
         await asyncio.sleep(0.01)
 
 
 def add_theirs(path: Path, **fields: object) -> None:
-    """What another tool does: read `index.json`, and write it in place."""
+    """Add an entry as another tool does: write `index.json` in place."""
     document = json.loads((path / "index.json").read_bytes())
     document["manifests"].append(THEIRS)
     (path / "index.json").write_text(json.dumps({**document, **fields}))
@@ -114,7 +114,7 @@ def test_names_are_written_when_the_layout_is_closed(path: Path, written: list[l
 
 
 @pytest.mark.slow
-def test_many_names_are_few_batches_and_one_reading(
+def test_many_names_need_few_batches_and_parses(
     path: Path, written: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed, parse = [], index.parse
@@ -122,13 +122,13 @@ def test_many_names_are_few_batches_and_one_reading(
     many = sorted(f"quay.io/a/b:v{number}" for number in range(3000))
     writing(path, lambda layout: tag(layout, *many))
     assert names(path) == many
-    assert len(written) <= 20  # one each half second, on a slow machine
-    assert len(parsed) == 2  # the empty one, and the new layout's
+    assert len(written) <= 20  # one every half second on a slow machine
+    assert len(parsed) == 2  # the empty index, and the index of the new layout
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("eager")
-def test_names_are_written_while_there_are_more(path: Path) -> None:
+def test_names_are_written_before_the_layout_is_closed(path: Path) -> None:
     async def name(layout: LayoutWriter) -> None:
         for number, one in enumerate(NAMES):
             await tag(layout, one)
@@ -138,7 +138,7 @@ def test_names_are_written_while_there_are_more(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_pause_is_as_long_as_ten_batches(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pause_is_ten_times_as_long_as_a_batch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_writer, "_PAUSE", 0.01)
     replace, times = atomic.replace_file, []
 
@@ -161,7 +161,7 @@ def test_a_pause_is_as_long_as_ten_batches(path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("eager")
-def test_the_more_names_there_are_the_more_are_written_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_grow_with_the_number_of_names(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many, more = ([f"quay.io/{part}/b:v{number:03}" for number in range(320)] for part in "ab")
     writing(path, lambda layout: tag(layout, *many))
 
@@ -178,7 +178,7 @@ def test_the_more_names_there_are_the_more_are_written_at_once(path: Path, monke
     writing(path, name)
 
 
-def test_names_that_come_while_a_batch_is_written_are_in_the_next(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_added_during_a_batch_are_in_the_next_batch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace, began, may_end = atomic.replace_file, threading.Event(), threading.Event()
 
     def slow(*args: Any, **fields: Any) -> None:
@@ -202,20 +202,20 @@ def test_names_that_come_while_a_batch_is_written_are_in_the_next(path: Path, mo
     assert names(path) == NAMES[:2]
 
 
-def test_a_flush_writes_what_is_staged_and_nothing_twice(path: Path, written: list[list[str]]) -> None:
+def test_flush_writes_only_new_names(path: Path, written: list[list[str]]) -> None:
     async def name(layout: LayoutWriter) -> None:
         await layout.flush()
         await tag(layout, NAMES[0])
         await layout.flush()
         await layout.flush()
-        await tag(layout, NAMES[0])  # it stands for that already
+        await tag(layout, NAMES[0])  # the image already has this name
         await layout.flush()
 
     writing(path, name)
     assert written == [NAMES[:1]]
 
 
-def test_names_count_before_they_are_written(path: Path) -> None:
+def test_names_are_found_before_they_are_written(path: Path) -> None:
     async def name(layout: LayoutWriter) -> None:
         assert await tag(layout, NAMES[1], NAMES[0], root=OTHER) == [None, None]
         assert await tag(layout, NAMES[1]) == [OTHER.digest]
@@ -231,13 +231,13 @@ def test_names_count_before_they_are_written(path: Path) -> None:
     writing(path, name)
 
 
-def test_many_names_are_removed_at_once(path: Path, written: list[list[str]]) -> None:
+def test_many_names_are_removed_in_one_write(path: Path, written: list[list[str]]) -> None:
     writing(path, lambda layout: tag(layout, *NAMES))
     writing(path, lambda layout: layout.remove(layout.find(NAMES[1:])))
     assert written == [NAMES, NAMES[:1]]
 
 
-def test_an_impossible_name_is_refused_at_once_and_the_others_are_written(path: Path) -> None:
+def test_invalid_name_is_refused_and_the_others_are_written(path: Path) -> None:
     async def name(layout: LayoutWriter) -> None:
         await tag(layout, NAMES[0])
         with pytest.raises(InvalidReference):
@@ -248,11 +248,11 @@ def test_an_impossible_name_is_refused_at_once_and_the_others_are_written(path: 
     assert names(path) == NAMES[:2]
 
 
-# Endings
+# Errors and cancellation
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), MirrorError("x"), asyncio.CancelledError()], ids=repr)
-def test_what_is_whole_gets_its_name_when_the_rest_fails(path: Path, error: BaseException) -> None:
+def test_staged_names_are_written_after_an_error(path: Path, error: BaseException) -> None:
     async def fail(layout: LayoutWriter) -> None:
         await tag(layout, *NAMES)
         raise error
@@ -262,7 +262,7 @@ def test_what_is_whole_gets_its_name_when_the_rest_fails(path: Path, error: Base
     assert names(path) == NAMES
 
 
-def test_what_is_whole_gets_its_name_when_the_rest_is_cancelled(path: Path) -> None:
+def test_staged_names_are_written_after_a_cancellation(path: Path) -> None:
     async def main() -> None:
         staged = asyncio.Event()
 
@@ -285,9 +285,7 @@ def test_what_is_whole_gets_its_name_when_the_rest_is_cancelled(path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("eager")
-def test_a_cancellation_while_a_batch_is_written_leaves_nothing_open(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cancellation_during_a_batch_leaves_no_open_files(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace, began = atomic.replace_file, threading.Event()
 
     def slow(*args: Any, **fields: Any) -> None:
@@ -318,13 +316,11 @@ def test_a_cancellation_while_a_batch_is_written_leaves_nothing_open(
     assert leftovers(path) == []
 
 
-# A disk that fails
+# Disk errors
 
 
 @pytest.mark.parametrize("call", ["writev", "fsync", "rename", "open"])
-def test_a_full_disk_is_an_error_and_names_stay_as_they_were(
-    path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
+def test_full_disk_is_an_error_and_keeps_the_old_names(path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     def fail(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, "no")
 
@@ -342,7 +338,7 @@ def test_a_full_disk_is_an_error_and_names_stay_as_they_were(
     assert names(path) == NAMES[:2]
 
 
-def test_a_batch_that_failed_is_written_with_the_next(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_batch_is_written_with_the_next_batch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def name(layout: LayoutWriter) -> None:
         failing(monkeypatch, errno.ENOSPC)
         await tag(layout, NAMES[0])
@@ -356,13 +352,11 @@ def test_a_batch_that_failed_is_written_with_the_next(path: Path, monkeypatch: p
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("then", ["tag", "flush", "close"])
-def test_a_batch_that_failed_in_the_background_is_said_once(
-    path: Path, monkeypatch: pytest.MonkeyPatch, then: str
-) -> None:
+def test_error_of_a_background_batch_is_raised_once(path: Path, monkeypatch: pytest.MonkeyPatch, then: str) -> None:
     async def name(layout: LayoutWriter) -> None:
         failing(monkeypatch, errno.EIO)
         await tag(layout, NAMES[0])
-        await until(lambda: names(path) == NAMES[:1])  # by the next batch, but not in silence
+        await until(lambda: names(path) == NAMES[:1])  # the next batch writes it, but the error must be raised
         if then != "close":
             with pytest.raises(StorageError):
                 await (tag(layout, NAMES[1]) if then == "tag" else layout.flush())
@@ -376,7 +370,7 @@ def test_a_batch_that_failed_in_the_background_is_said_once(
     assert names(path) == [NAMES[0], *([] if then == "close" else NAMES[2:3])]
 
 
-def test_the_first_failure_is_the_one_that_is_raised(
+def test_first_error_is_raised_and_a_later_error_is_logged(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def name(layout: LayoutWriter) -> None:
@@ -386,12 +380,14 @@ def test_the_first_failure_is_the_one_that_is_raised(
 
     with pytest.raises(KeyError):
         writing(path, name)
-    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(said) == 1
-    assert os.strerror(errno.ENOSPC) in said[0]
+    logged = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(logged) == 1
+    assert os.strerror(errno.ENOSPC) in logged[0]
 
 
-def test_a_rename_that_was_not_made_durable_is_by_the_next_batch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_sync_of_the_directory_is_repeated_by_the_next_flush(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced, sync = [], Directory.sync
 
     def once_broken(folder: Directory) -> None:
@@ -411,7 +407,7 @@ def test_a_rename_that_was_not_made_durable_is_by_the_next_batch(path: Path, mon
     assert synced.count(path) == 2
 
 
-def test_an_index_that_would_be_too_large_to_read_is_not_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_index_larger_than_the_limit_is_not_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_writer, "CAP", 1000)
     writing(path, lambda layout: tag(layout, *NAMES[:2]))
     with pytest.raises(StorageError, match=r"index\.json would have more than 1000 bytes"):
@@ -419,10 +415,10 @@ def test_an_index_that_would_be_too_large_to_read_is_not_written(path: Path, mon
     assert names(path) == NAMES[:2]
 
 
-# Others who write
+# Other writers
 
 
-def test_what_another_tool_writes_between_two_batches_stays(path: Path) -> None:
+def test_changes_of_another_tool_between_batches_are_kept(path: Path) -> None:
     async def name(layout: LayoutWriter) -> None:
         await tag(layout, NAMES[1])
         await layout.flush()
@@ -437,7 +433,7 @@ def test_what_another_tool_writes_between_two_batches_stays(path: Path) -> None:
         assert [entry.name for entry in layout.entries()] == [*NAMES[:2], THEIRS["digest"]]
 
 
-def test_what_another_tool_removes_between_two_batches_does_not_come_back(path: Path) -> None:
+def test_names_removed_by_another_tool_between_batches_stay_removed(path: Path) -> None:
     async def name(layout: LayoutWriter) -> None:
         await tag(layout, NAMES[0])
         await layout.flush()
@@ -450,7 +446,7 @@ def test_what_another_tool_removes_between_two_batches_does_not_come_back(path: 
     assert names(path) == [NAMES[1]]
 
 
-def test_a_change_that_leaves_size_and_times_as_they_were_is_seen(path: Path) -> None:
+def test_change_that_keeps_size_and_times_is_detected(path: Path) -> None:
     async def name(layout: LayoutWriter) -> None:
         await tag(layout, NAMES[0])
         await layout.flush()
@@ -465,7 +461,7 @@ def test_a_change_that_leaves_size_and_times_as_they_were_is_seen(path: Path) ->
 
 
 @pytest.mark.parametrize("data", [b"{", b"", b"[]", None])
-def test_an_index_that_another_tool_broke_is_left_alone(path: Path, data: bytes | None) -> None:
+def test_index_broken_by_another_tool_is_not_overwritten(path: Path, data: bytes | None) -> None:
     async def name(layout: LayoutWriter) -> None:
         await tag(layout, NAMES[0])
         (path / "index.json").unlink()
@@ -479,7 +475,7 @@ def test_an_index_that_another_tool_broke_is_left_alone(path: Path, data: bytes 
 
 
 @pytest.mark.usefixtures("eager")
-def test_an_index_that_another_tool_broke_stops_a_long_pull(path: Path) -> None:
+def test_index_broken_by_another_tool_stops_the_writer(path: Path) -> None:
     async def name(layout: LayoutWriter) -> None:
         (path / "index.json").write_bytes(b"{")
         while True:
@@ -490,7 +486,7 @@ def test_an_index_that_another_tool_broke_stops_a_long_pull(path: Path) -> None:
         writing(path, name)
 
 
-def test_one_tag_of_two_repositories_has_two_ref_names_though_another_mirror_wrote_the_first(path: Path) -> None:
+def test_concurrent_writers_give_different_ref_names_to_the_same_tag(path: Path) -> None:
     async def main() -> None:
         async with LayoutWriter.writing(path) as one, LayoutWriter.writing(path) as other:
             await tag(one, "quay.io/one:v1")
@@ -514,7 +510,7 @@ _steps = st.lists(
 @pytest.mark.slow
 @given(_steps)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whoever_writes_in_whatever_order_no_name_is_lost(
+def test_no_name_is_lost_by_writers_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, steps: Sequence[Any]
 ) -> None:
     path = tmp_path_factory.mktemp("layout")
@@ -533,7 +529,7 @@ def test_whoever_writes_in_whatever_order_no_name_is_lost(
                     add_theirs(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirror.layout.index_writer._PAUSE", 1000.0)  # the other tool takes no lock: no batch beside it
+        patch.setattr("mirror.layout.index_writer._PAUSE", 1000.0)  # no batch meanwhile: the other tool takes no lock
         asyncio.run(main())
     theirs = sum(kind == "theirs" for kind, *_ in steps)
     found = entries(path)
@@ -544,7 +540,7 @@ def test_whoever_writes_in_whatever_order_no_name_is_lost(
     assert all(entry["digest"] in flushed[name] for name, entry in zip(called, ours, strict=True))
 
 
-# Kill -9
+# Killed processes
 
 
 def run(path: Path, when: str = "never", number: int = 0) -> int:
@@ -555,9 +551,7 @@ def run(path: Path, when: str = "never", number: int = 0) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("number", every(range(len(naming.NAMES) + 1)))  # the first is the empty index of a new layout
-def test_after_a_kill_between_two_batches_what_is_named_is_whole_and_the_rest_goes_on(
-    path: Path, when: str, number: int
-) -> None:
+def test_killed_writer_names_only_complete_images_and_can_be_repeated(path: Path, when: str, number: int) -> None:
     assert run(path, when, number) == -signal.SIGKILL
     assert (wrong_blobs(path), lacking(path)) == ([], [])
     if (path / "index.json").exists():

@@ -1,4 +1,4 @@
-"""A blob that was cut goes on where it stopped, whatever stands where its partial file should be."""
+"""Tests of partial files: interrupted blobs are continued, and bad partial files are replaced."""
 
 import asyncio
 import fcntl
@@ -25,9 +25,9 @@ CUT = TransferError("The connection was cut.", transient=True)
 
 
 class Origin:
-    """Gives the content in small chunks, and notes from where on it was asked for.
+    """A source that sends small chunks, and records the requested offsets.
 
-    `failure` comes after `after` bytes, once; `ranges=False` begins at 0 whatever is asked; `data` may be wrong.
+    `failure` is raised once, after `after` bytes; with `ranges=False`, it always starts at 0; `data` may be wrong.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class Origin:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A new layout."""
+    """Create a new layout."""
     put(tmp_path / "layout", Origin(b""), Descriptor("a/b", Digest.of(b""), 0))
     return tmp_path / "layout"
 
 
 def put(path: Path, origin: Origin, node: Descriptor = NODE) -> int:
-    """Put a blob as one process would; gives the bytes that an earlier one had left for it."""
+    """Put a blob as a new process does; return the number of bytes that came from a partial file."""
 
     async def main() -> int:
         async with LayoutWriter.writing(path) as layout:
@@ -82,7 +82,7 @@ def assert_stored(path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", [1, 999, 50_000, 99_999])
-def test_a_cut_costs_only_the_bytes_after_it(path: Path, after: int) -> None:
+def test_interrupted_blob_is_continued_at_its_offset(path: Path, after: int) -> None:
     origin = Origin(after=after)
     with pytest.raises(TransferError):
         put(path, origin)
@@ -92,13 +92,13 @@ def test_a_cut_costs_only_the_bytes_after_it(path: Path, after: int) -> None:
     assert_stored(path)
 
 
-def test_a_cut_before_the_first_byte_leaves_nothing(path: Path) -> None:
+def test_failure_before_the_first_byte_leaves_no_partial_file(path: Path) -> None:
     with pytest.raises(TransferError):
         put(path, Origin(after=0))
     assert partials(path) == {}
 
 
-def test_an_interrupted_put_leaves_what_was_written(path: Path) -> None:
+def test_blob_can_be_put_after_a_cancelled_put(path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         put(path, Origin(after=5000, failure=asyncio.CancelledError()))
     assert DATA.startswith(partials(path).get(NODE.digest, b""))
@@ -106,7 +106,7 @@ def test_an_interrupted_put_leaves_what_was_written(path: Path) -> None:
     assert_stored(path)
 
 
-def test_what_a_killed_process_left_is_used(path: Path) -> None:
+def test_partial_file_of_a_killed_process_is_used(path: Path) -> None:
     plant(path, DATA[:70_000])
     origin = Origin()
     assert put(path, origin) == 70_000
@@ -114,7 +114,7 @@ def test_what_a_killed_process_left_is_used(path: Path) -> None:
     assert_stored(path)
 
 
-def test_a_blob_that_had_come_whole_is_asked_of_nobody(path: Path) -> None:
+def test_complete_partial_file_is_used_without_a_request(path: Path) -> None:
     plant(path, DATA)
     origin = Origin()
     assert put(path, origin) == len(DATA)
@@ -125,7 +125,7 @@ def test_a_blob_that_had_come_whole_is_asked_of_nobody(path: Path) -> None:
 @pytest.mark.parametrize(
     ("there", "asked"), [(bytes(70_000), [70_000, 0]), (bytes(len(DATA)), [0]), (DATA + b"!", [0])]
 )
-def test_a_partial_file_that_is_wrong_is_fetched_again_once(path: Path, there: bytes, asked: list[int]) -> None:
+def test_blob_with_a_wrong_partial_file_is_fetched_again_once(path: Path, there: bytes, asked: list[int]) -> None:
     plant(path, there)
     origin = Origin()
     assert put(path, origin) == 0
@@ -133,7 +133,7 @@ def test_a_partial_file_that_is_wrong_is_fetched_again_once(path: Path, there: b
     assert_stored(path)
 
 
-def test_a_source_that_is_wrong_is_asked_twice_and_no_more(path: Path) -> None:
+def test_source_with_wrong_content_is_requested_at_most_twice(path: Path) -> None:
     plant(path, DATA[:10])
     origin = Origin(bytes(len(DATA)))
     with pytest.raises(DigestMismatch):
@@ -144,7 +144,7 @@ def test_a_source_that_is_wrong_is_asked_twice_and_no_more(path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [DATA[:10], bytes(10)])
-def test_a_source_without_ranges_begins_again(path: Path, there: bytes) -> None:
+def test_source_without_ranges_starts_again_at_0(path: Path, there: bytes) -> None:
     plant(path, there)
     origin = Origin(ranges=False)
     assert put(path, origin) == 0
@@ -153,20 +153,20 @@ def test_a_source_without_ranges_begins_again(path: Path, there: bytes) -> None:
 
 
 @pytest.mark.parametrize("failure", [SizeMismatch("It", want=1, got=None), StorageError("The disk is full.")])
-def test_what_is_wrong_or_on_a_disk_that_fails_does_not_stay(path: Path, failure: MirrorError) -> None:
+def test_size_mismatch_or_disk_error_leaves_no_partial_file(path: Path, failure: MirrorError) -> None:
     with pytest.raises(type(failure)):
         put(path, Origin(after=5000, failure=failure))
     assert partials(path) == {}
 
 
-def test_what_came_before_a_refusal_stays(path: Path) -> None:
+def test_partial_file_is_kept_after_an_authorization_error(path: Path) -> None:
     with pytest.raises(Unauthorized):
         put(path, Origin(after=5000, failure=Unauthorized("The token has expired.", status=401)))
     assert partials(path) == {NODE.digest: DATA[:5000]}
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "fifo", "directory", "hard link"])
-def test_what_was_planted_is_neither_written_nor_read(path: Path, tmp_path: Path, kind: str) -> None:
+def test_planted_link_or_special_file_is_neither_read_nor_written(path: Path, tmp_path: Path, kind: str) -> None:
     victim, name = tmp_path / "victim", plant(path, b"")
     victim.write_bytes(b"secret")
     name.unlink()
@@ -185,7 +185,7 @@ def test_what_was_planted_is_neither_written_nor_read(path: Path, tmp_path: Path
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_what_another_mirror_is_writing_is_left_to_it(path: Path) -> None:
+def test_partial_file_locked_by_another_process_is_not_used(path: Path) -> None:
     with plant(path, DATA[:10]).open("r+b") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         origin = Origin()
@@ -195,7 +195,7 @@ def test_what_another_mirror_is_writing_is_left_to_it(path: Path) -> None:
     assert blob_path(path, NODE.digest).read_bytes() == DATA
 
 
-def test_how_much_has_come_is_known_beforehand(path: Path) -> None:
+def test_partial_size_is_that_of_the_file_up_to_the_blob_size(path: Path) -> None:
     async def main() -> list[int]:
         async with LayoutWriter.writing(path) as layout:
             before = layout.partial_size(NODE)

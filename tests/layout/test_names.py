@@ -1,4 +1,4 @@
-"""How images are called in a layout, by us and by everybody else."""
+"""Tests of the names of images in layouts, as written by mirror and by other tools."""
 
 import re
 
@@ -23,7 +23,7 @@ LEGAL = re.compile(f"{_COMPONENT}(/{_COMPONENT})*", re.ASCII)
         (REDIS, "4.0", REDIS),  # BuildKit, containerd, mirror
         (REDIS, REDIS, REDIS),
         (REDIS, None, REDIS),
-        (None, REDIS, REDIS),  # skopeo and podman with a whole name
+        (None, REDIS, REDIS),  # skopeo and podman with a full name
         (None, "index.docker.io/library/redis:4.0", REDIS),  # crane
         (None, "redis:4.0", REDIS),
         (None, "quay.io/a/b", "quay.io/a/b:latest"),
@@ -41,9 +41,7 @@ LEGAL = re.compile(f"{_COMPONENT}(/{_COMPONENT})*", re.ASCII)
         ("../../etc/passwd", "4.0", None),
     ],
 )
-def test_whole_names_of_every_tool_are_understood(
-    image_name: str | None, ref_name: str | None, whole: str | None
-) -> None:
+def test_full_names_of_all_tools_are_read(image_name: str | None, ref_name: str | None, whole: str | None) -> None:
     pairs = {IMAGE_NAME: image_name, REF_NAME: ref_name}
     found = full_name({key: text for key, text in pairs.items() if text is not None})
     assert (found.stored if found else None) == whole
@@ -61,7 +59,7 @@ def test_whole_names_of_every_tool_are_understood(
         ({}, None),
     ],
 )
-def test_a_bare_tag_is_a_name_without_a_repository(annotations: dict[str, str], tag: str | None) -> None:
+def test_bare_tag_is_a_ref_name_without_a_repository(annotations: dict[str, str], tag: str | None) -> None:
     assert bare_tag(annotations) == tag
 
 
@@ -82,9 +80,7 @@ def test_a_bare_tag_is_a_name_without_a_repository(annotations: dict[str, str], 
         (f"quay.io/a/b@{DIGEST}", set(), f"quay.io/a/b@{DIGEST}"),
     ],
 )
-def test_the_tag_is_the_ref_name_unless_it_is_taken_or_illegal(
-    name: str, taken: set[str], ref_name: str | None
-) -> None:
+def test_tag_is_the_ref_name_unless_it_is_taken_or_illegal(name: str, taken: set[str], ref_name: str | None) -> None:
     found = annotate(name, taken)
     assert found[IMAGE_NAME] == name
     assert found.get(REF_NAME) == ref_name
@@ -93,7 +89,7 @@ def test_the_tag_is_the_ref_name_unless_it_is_taken_or_illegal(
 @pytest.mark.slow
 @given(names(), st.sets(st.sampled_from(["latest", "a", "aZ0_"])))
 @THOROUGH
-def test_what_we_call_an_image_is_read_as_the_same_and_legal(text: str, taken: set[str]) -> None:
+def test_written_names_are_legal_and_read_as_the_same_name(text: str, taken: set[str]) -> None:
     name = Reference.parse(text).stored
     found = annotate(name, taken)
     read = full_name(found)
@@ -106,6 +102,6 @@ def test_what_we_call_an_image_is_read_as_the_same_and_legal(text: str, taken: s
 @pytest.mark.slow
 @given(st.dictionaries(st.sampled_from([IMAGE_NAME, REF_NAME]), nasty_text))
 @THOROUGH
-def test_whatever_an_image_is_called_is_a_name_or_none(annotations: dict[str, str]) -> None:
+def test_full_name_of_any_annotations_is_a_valid_name_or_none(annotations: dict[str, str]) -> None:
     found = full_name(annotations)
     assert found is None or Reference.parse(str(found)) == found

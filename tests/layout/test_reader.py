@@ -1,4 +1,4 @@
-"""A layout as a source: refused where it is none, read as it is, and never written to."""
+"""Tests of reading layouts: invalid layouts are refused, and nothing is written."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ CALLED = {"io.containerd.image.name": NAME, "org.opencontainers.image.ref.name":
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A layout that holds one image, written without any code of mirror's."""
+    """Create a layout with one image, without the code of mirror."""
     folder = tmp_path / "layout"
     (folder / "blobs" / "sha256").mkdir(parents=True)
     (folder / "oci-layout").write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
@@ -54,7 +54,7 @@ NODE = Descriptor(images.OCI_LAYER, Digest.parse(LAYER), 3000)
 
 
 def snapshot(path: Path) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of everything."""
+    """Return the names, sizes and times of all files."""
     found = [path, *sorted(path.rglob("*"))]
     return [(str(one), one.lstat().st_size, one.lstat().st_mtime_ns) for one in found]
 
@@ -64,29 +64,29 @@ async def content(layout: Layout, node: Descriptor) -> bytes:
         return await stream.read(body, node)
 
 
-# What is no layout
+# Invalid layouts
 
 
 @pytest.mark.parametrize("name", ["missing", "file", "dangling"])
-def test_what_is_no_folder_is_not_found(tmp_path: Path, name: str) -> None:
+def test_path_that_is_not_a_directory_is_not_found(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "dangling").symlink_to("nowhere")
     with pytest.raises(NotFound, match=name):
         Layout.open(tmp_path / name)
 
 
-def test_a_folder_that_cannot_even_be_looked_for_is_a_clean_error(tmp_path: Path) -> None:
+def test_path_that_is_too_long_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MirrorError, match="xxx"):
         Layout.open(tmp_path / ("x" * 300))
 
 
-def test_an_empty_folder_is_no_layout(tmp_path: Path) -> None:
+def test_empty_directory_is_a_broken_layout(tmp_path: Path) -> None:
     with pytest.raises(BrokenLayout, match="has no oci-layout"):
         Layout.open(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["oci-layout", "index.json", "blobs"])
-def test_a_layout_has_all_three(path: Path, name: str) -> None:
+def test_layout_without_one_of_its_parts_is_broken(path: Path, name: str) -> None:
     (path / name).rename(path / "gone")
     with pytest.raises(BrokenLayout, match=f"no (directory )?'?{name}"):
         Layout.open(path)
@@ -95,7 +95,7 @@ def test_a_layout_has_all_three(path: Path, name: str) -> None:
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("name", ["oci-layout", "index.json"])
 @pytest.mark.parametrize("kind", ODD)
-def test_what_should_be_a_file_is_one(path: Path, name: str, kind: str) -> None:
+def test_layout_files_must_be_regular_files(path: Path, name: str, kind: str) -> None:
     (path / name).unlink()
     make(path / name, kind)
     with pytest.raises(BrokenLayout):
@@ -103,7 +103,7 @@ def test_what_should_be_a_file_is_one(path: Path, name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["oci-layout", "index.json"])
-def test_a_link_to_what_would_be_right_is_not_followed(path: Path, name: str) -> None:
+def test_symbolic_link_to_a_valid_layout_file_is_not_followed(path: Path, name: str) -> None:
     (path / name).rename(path / "real")
     (path / name).symlink_to("real")
     with pytest.raises(BrokenLayout, match="a symbolic link"):
@@ -111,7 +111,7 @@ def test_a_link_to_what_would_be_right_is_not_followed(path: Path, name: str) ->
 
 
 @pytest.mark.parametrize("kind", ["file", "link to a directory", "dangling"])
-def test_blobs_is_a_real_folder(path: Path, kind: str) -> None:
+def test_blobs_must_be_a_directory(path: Path, kind: str) -> None:
     (path / "blobs").rename(path / "real")
     (path / "blobs").write_bytes(b"") if kind == "file" else make(path / "blobs", kind)
     with pytest.raises(BrokenLayout):
@@ -132,7 +132,7 @@ def test_a_huge_index_is_refused_without_reading_it(path: Path) -> None:
         Layout.open(path)
 
 
-def test_a_layout_that_is_refused_is_closed(path: Path) -> None:
+def test_refused_layout_leaves_no_open_files(path: Path) -> None:
     (path / "index.json").write_bytes(b"")
     before = len(os.listdir("/dev/fd"))
     with pytest.raises(BrokenLayout):
@@ -140,7 +140,7 @@ def test_a_layout_that_is_refused_is_closed(path: Path) -> None:
     assert len(os.listdir("/dev/fd")) == before
 
 
-def test_other_files_are_no_error(path: Path) -> None:
+def test_other_files_are_ignored(path: Path) -> None:
     (path / "manifest.json").write_bytes(b"[]")
     (path / "blobs" / "sha256" / "README").write_bytes(b"")
     (path / ".DS_Store").mkdir()
@@ -148,7 +148,7 @@ def test_other_files_are_no_error(path: Path) -> None:
         assert len(found.entries()) == 1
 
 
-def test_a_layout_may_be_reached_by_a_link(path: Path, tmp_path: Path) -> None:
+def test_path_of_a_layout_may_be_a_link(path: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("layout")
     with Layout.open(tmp_path / "link") as found:
         assert [entry.name for entry in found.entries()] == [NAME]
@@ -162,7 +162,7 @@ def test_an_image_is_resolved_to_its_root(layout: Layout) -> None:
     assert (found.digest, found.size, found.media_type) == (ROOT.digest, ROOT.size, ROOT.media_type)
 
 
-def test_all_images_are_meant_where_none_is_named(layout: Layout) -> None:
+def test_find_without_names_returns_all_images(layout: Layout) -> None:
     assert [entry.name for entry in layout.find()] == [NAME]
     assert [entry.name for entry in layout.find([NAME, "v1", ROOT.digest])] == [NAME]
 
@@ -174,7 +174,7 @@ def test_an_empty_layout_has_no_images(path: Path, texts: list[str]) -> None:
         found.find(texts)
 
 
-def test_a_whole_image_is_walked_and_read(layout: Layout) -> None:
+def test_complete_image_is_walked_and_read(layout: Layout) -> None:
     graph = asyncio.run(walk(layout, ROOT))
     assert {digest: node.data for digest, node in graph.nodes.items()} == {
         digest: data for digest, (data, _) in IMAGE.manifests.items()
@@ -182,7 +182,7 @@ def test_a_whole_image_is_walked_and_read(layout: Layout) -> None:
     assert {digest: asyncio.run(content(layout, node)) for digest, node in graph.blobs.items()} == IMAGE.blobs
 
 
-def test_a_blob_comes_with_its_time(path: Path, layout: Layout) -> None:
+def test_opened_blob_has_its_modification_time(path: Path, layout: Layout) -> None:
     async def modified() -> float | None:
         async with layout.open_blob(NODE) as body:
             return body.modified
@@ -191,13 +191,13 @@ def test_a_blob_comes_with_its_time(path: Path, layout: Layout) -> None:
     assert asyncio.run(modified()) == 1_500_000_000
 
 
-def test_the_time_of_a_blob_can_be_asked_for(path: Path, layout: Layout) -> None:
+def test_modified_returns_the_time_of_a_blob_or_none(path: Path, layout: Layout) -> None:
     os.utime(path.joinpath("blobs", *LAYER.split(":")), (1, 1_500_000_000))
     assert asyncio.run(layout.modified(NODE)) == 1_500_000_000
     assert asyncio.run(layout.modified(Descriptor("a/b", Digest.of(b"absent"), 6))) is None
 
 
-def test_a_blob_that_is_wrong_is_seen_by_who_reads_it(path: Path, layout: Layout) -> None:
+def test_wrong_blob_is_detected_when_it_is_read(path: Path, layout: Layout) -> None:
     blob = path.joinpath("blobs", *LAYER.split(":"))
     blob.write_bytes(bytes(3000))
     with pytest.raises(DigestMismatch, match=LAYER):
@@ -205,7 +205,7 @@ def test_a_blob_that_is_wrong_is_seen_by_who_reads_it(path: Path, layout: Layout
 
 
 @pytest.mark.parametrize("kind", ["missing", *ODD])
-def test_what_is_no_blob_is_not_read(path: Path, layout: Layout, kind: str) -> None:
+def test_missing_blob_or_special_file_is_not_read(path: Path, layout: Layout, kind: str) -> None:
     blob = path.joinpath("blobs", *LAYER.split(":"))
     blob.unlink()
     if kind != "missing":
@@ -214,9 +214,7 @@ def test_what_is_no_blob_is_not_read(path: Path, layout: Layout, kind: str) -> N
         asyncio.run(content(layout, NODE))
 
 
-def test_a_disk_that_fails_while_it_is_read_is_a_clean_error(
-    path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_error_of_the_disk_is_a_storage_error(path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
         async def read(self, _: int) -> bytes:
             raise OSError(5, "broken")
@@ -239,7 +237,7 @@ def test_a_disk_that_fails_while_it_is_read_is_a_clean_error(
             asyncio.run(reading)
 
 
-def test_reading_a_part_leaves_nothing_open(layout: Layout) -> None:
+def test_reading_a_part_of_a_blob_leaves_no_open_files(layout: Layout) -> None:
     async def part() -> None:
         async with layout.open_blob(NODE) as body:
             async for _ in body.chunks:
@@ -251,15 +249,15 @@ def test_reading_a_part_leaves_nothing_open(layout: Layout) -> None:
     assert len(os.listdir("/dev/fd")) == before
 
 
-# Asking
+# Checks of blobs
 
 
-def test_what_is_right_is_there(layout: Layout) -> None:
+def test_has_accepts_a_correct_blob(layout: Layout) -> None:
     assert asyncio.run(layout.has(NODE))
     assert layout.damaged == {}
 
 
-def test_what_is_missing_is_not_there_and_not_damaged(layout: Layout) -> None:
+def test_missing_blob_is_absent_but_not_damaged(layout: Layout) -> None:
     absent = Descriptor("a/b", Digest.of(b"absent"), 6)
     assert not asyncio.run(layout.has(absent))
     assert layout.damaged == {}
@@ -274,13 +272,13 @@ def test_what_is_missing_is_not_there_and_not_damaged(layout: Layout) -> None:
         (bytes(3000), BlobFault.CORRUPT),
     ],
 )
-def test_what_is_wrong_is_not_there_and_noted(path: Path, layout: Layout, data: bytes, flaw: BlobFault) -> None:
+def test_wrong_blob_is_absent_and_damaged(path: Path, layout: Layout, data: bytes, flaw: BlobFault) -> None:
     path.joinpath("blobs", *LAYER.split(":")).write_bytes(data)
     assert not asyncio.run(layout.has(NODE))
     assert {digest: verdict.fault for digest, verdict in layout.damaged.items()} == {LAYER: flaw}
 
 
-def test_size_alone_is_no_proof(path: Path, layout: Layout) -> None:
+def test_has_detects_wrong_content_of_the_right_size(path: Path, layout: Layout) -> None:
     asyncio.run(layout.has(NODE))
     path.joinpath("blobs", *LAYER.split(":")).write_bytes(bytes(3000))
     assert not asyncio.run(layout.has(NODE))
@@ -288,7 +286,7 @@ def test_size_alone_is_no_proof(path: Path, layout: Layout) -> None:
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The digests of the blobs that were hashed, in order; no file is too young to be remembered."""
+    """Record the digests of hashed blobs, in order; let results for new files be remembered, too."""
     found: list[str] = []
 
     def noted(opened: Reader | BlobCheck, digest: Digest, *args: Any, **fields: Any) -> BlobCheck:
@@ -300,19 +298,19 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_a_blob_is_hashed_once_however_often_it_is_asked_for(layout: Layout, hashed: list[str]) -> None:
+def test_repeated_checks_hash_a_blob_once(layout: Layout, hashed: list[str]) -> None:
     assert all(asyncio.run(layout.has(NODE)) for _ in range(5))
     assert hashed == [LAYER]
 
 
-def test_another_layout_that_is_opened_hashes_anew(path: Path, hashed: list[str]) -> None:
+def test_newly_opened_layout_hashes_again(path: Path, hashed: list[str]) -> None:
     for _ in range(2):
         with Layout.open(path) as found:
             assert asyncio.run(found.has(NODE))
     assert hashed == [LAYER, LAYER]
 
 
-def test_a_blob_of_another_size_is_not_the_one_that_was_hashed(layout: Layout, hashed: list[str]) -> None:
+def test_remembered_hash_does_not_apply_to_another_size(layout: Layout, hashed: list[str]) -> None:
     assert asyncio.run(layout.has(NODE))
     assert not asyncio.run(layout.has(replace(NODE, size=2999)))
     assert layout.damaged[NODE.digest].fault is BlobFault.TOO_LONG
@@ -338,9 +336,9 @@ _changes: dict[str, Callable[[Path], object]] = {
     "written": lambda blob: blob.write_bytes(bytes(3000)),
     "written, with its time": lambda blob: keeping_times(blob, lambda blob: blob.write_bytes(bytes(3000))),
     "replaced": replaced,
-    "cut": lambda blob: os.truncate(blob, 10),
-    "gone": Path.unlink,
-    "a link": linked,
+    "truncated": lambda blob: os.truncate(blob, 10),
+    "removed": Path.unlink,
+    "replaced by a link": linked,
 }
 
 
@@ -348,13 +346,13 @@ _changes: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("change", _changes)
 def test_a_blob_that_has_changed_is_hashed_again(path: Path, layout: Layout, change: str) -> None:
     assert asyncio.run(layout.has(NODE))
-    time.sleep(0.02)  # the clock of the file system goes on
+    time.sleep(0.02)  # the clock of the file system advances
     _changes[change](path.joinpath("blobs", *LAYER.split(":")))
     assert not asyncio.run(layout.has(NODE))
 
 
 @pytest.mark.usefixtures("hashed")
-def test_a_blob_that_is_healed_is_right_again(path: Path, layout: Layout) -> None:
+def test_repaired_blob_is_accepted(path: Path, layout: Layout) -> None:
     blob = path.joinpath("blobs", *LAYER.split(":"))
     blob.write_bytes(bytes(3000))
     assert not asyncio.run(layout.has(NODE))
@@ -376,7 +374,7 @@ def test_index_json_is_parsed_again_only_if_it_has_changed(path: Path, monkeypat
         assert len(parsed) == 2
 
 
-# Nothing is written
+# No writes
 
 
 def test_reading_changes_nothing(path: Path) -> None:
@@ -394,7 +392,7 @@ def test_reading_changes_nothing(path: Path) -> None:
     assert stat.S_ISDIR(path.stat().st_mode)
 
 
-def test_a_hostile_name_is_no_path(path: Path) -> None:
+def test_hostile_name_is_not_used_as_a_path(path: Path) -> None:
     annotations = {"org.opencontainers.image.ref.name": "../../../etc/passwd", "org.opencontainers.image.title": "/x"}
     entry = {**IMAGE.descriptor(), "annotations": annotations}
     (path / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))

@@ -1,4 +1,4 @@
-"""Which entries are about which image: by their tag and their repository, whoever wrote the layout."""
+"""Tests of finding the entries that refer to an image, by their tags and repositories."""
 
 import asyncio
 
@@ -31,7 +31,7 @@ def entry_of(image: Image, tag: str, repo: str | None = "quay.io/a/b", **annotat
     return Entry.of(Descriptor(root.media_type, root.digest, root.size, annotations={**named, **annotations}))
 
 
-def about(entry: Entry, image: Image, *others: tuple[Entry, Image]) -> list[Referrer]:
+def referrers_of(entry: Entry, image: Image, *others: tuple[Entry, Image]) -> list[Referrer]:
     source = MemorySource(image, *(one for _, one in others))
 
     async def main() -> list[Referrer]:
@@ -45,10 +45,10 @@ LIST = images.index([SIGNATURE])
 
 
 @pytest.mark.parametrize("repo", ["quay.io/a/b", None])
-def test_a_list_and_cosigns_tags_are_about_their_image(repo: str | None) -> None:
+def test_referrers_list_and_cosign_tag_refer_to_their_image(repo: str | None) -> None:
     image = entry_of(IMAGE, "v1", repo)
     listed, signed = entry_of(LIST, tag_of(IMAGE), repo), entry_of(PLAIN, cosign_tag(IMAGE), repo)
-    found = about(image, IMAGE, (listed, LIST), (signed, PLAIN))
+    found = referrers_of(image, IMAGE, (listed, LIST), (signed, PLAIN))
     assert [(one.entry, one.subject, one.is_list) for one in found] == [
         (listed, IMAGE.root, True),
         (signed, IMAGE.root, False),
@@ -56,44 +56,44 @@ def test_a_list_and_cosigns_tags_are_about_their_image(repo: str | None) -> None
     assert [one.members for one in found] == [(SIGNATURE.root,), (PLAIN.root,)]
 
 
-def test_what_is_about_a_referrer_is_about_the_image_too() -> None:
+def test_referrers_of_a_referrer_are_found() -> None:
     over = images.index([OVER])
     entries = [(entry_of(LIST, tag_of(IMAGE)), LIST), (entry_of(over, tag_of(SIGNATURE)), over)]
-    assert len(about(entry_of(IMAGE, "v1"), IMAGE, *entries)) == 2
+    assert len(referrers_of(entry_of(IMAGE, "v1"), IMAGE, *entries)) == 2
 
 
 @pytest.mark.parametrize("repo", ["quay.io/c/d", "docker.io/a/b", None])
-def test_another_repository_has_nothing_to_say(repo: str | None) -> None:
-    assert about(entry_of(IMAGE, "v1"), IMAGE, (entry_of(PLAIN, cosign_tag(IMAGE), repo), PLAIN)) == []
+def test_entries_of_another_repository_are_not_referrers(repo: str | None) -> None:
+    assert referrers_of(entry_of(IMAGE, "v1"), IMAGE, (entry_of(PLAIN, cosign_tag(IMAGE), repo), PLAIN)) == []
 
 
-def test_a_tag_of_another_digest_is_about_another_image() -> None:
-    assert about(entry_of(IMAGE, "v1"), IMAGE, (entry_of(PLAIN, cosign_tag(SIGNATURE)), PLAIN)) == []
+def test_tag_for_another_digest_is_not_a_referrer() -> None:
+    assert referrers_of(entry_of(IMAGE, "v1"), IMAGE, (entry_of(PLAIN, cosign_tag(SIGNATURE)), PLAIN)) == []
 
 
-def test_a_list_has_to_be_an_index() -> None:
+def test_referrers_list_must_be_an_index() -> None:
     entry = entry_of(PLAIN, tag_of(IMAGE))
     assert not is_list(entry)
     assert not is_attachable(entry)
-    assert about(entry_of(IMAGE, "v1"), IMAGE, (entry, PLAIN)) == []
+    assert referrers_of(entry_of(IMAGE, "v1"), IMAGE, (entry, PLAIN)) == []
 
 
-def test_what_cannot_be_read_is_attached_all_the_same() -> None:
+def test_unreadable_referrers_list_is_found_with_its_failure() -> None:
     gone = images.index([signature(IMAGE, 5)])
     bare = Image(gone.root, gone.root_media_type, {gone.root: gone.manifests[gone.root]}, {})
-    (found,) = about(entry_of(IMAGE, "v1"), IMAGE, (entry_of(gone, tag_of(IMAGE)), bare))
+    (found,) = referrers_of(entry_of(IMAGE, "v1"), IMAGE, (entry_of(gone, tag_of(IMAGE)), bare))
     assert found.failure is not None
     assert found.members == (signature(IMAGE, 5).root,)
 
 
 @pytest.mark.parametrize("recorded", [{INDEX: SIGNATURE.root}, {ORIGIN: f"quay.io/a/b:v1@{SIGNATURE.root}"}])
-def test_the_index_that_a_platform_was_chosen_from_counts(recorded: dict[str, str]) -> None:
+def test_published_index_of_a_selected_platform_is_a_subject(recorded: dict[str, str]) -> None:
     image, source = entry_of(IMAGE, "v1", **recorded), MemorySource(IMAGE)
     graph = asyncio.run(walk(source, image.root))
     assert subjects_of(image, graph) == [IMAGE.root, SIGNATURE.root]
 
 
 @pytest.mark.parametrize("recorded", [{INDEX: "../../x"}, {ORIGIN: "nonsense"}, {ORIGIN: "a@b@"}])
-def test_nonsense_in_annotations_is_no_subject(recorded: dict[str, str]) -> None:
+def test_invalid_annotations_are_not_subjects(recorded: dict[str, str]) -> None:
     image = entry_of(IMAGE, "v1", **recorded)
     assert subjects_of(image, asyncio.run(walk(MemorySource(IMAGE), image.root))) == [Digest(IMAGE.root)]

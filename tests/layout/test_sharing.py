@@ -1,4 +1,4 @@
-"""Blobs that share blocks, or a whole file, with another layout: what gets the name has been hashed under it."""
+"""Tests of blobs that share blocks, or the whole file, with another layout: they are hashed, too."""
 
 import asyncio
 import errno
@@ -26,7 +26,7 @@ FICLONE = 0x40049409
 
 
 class Origin:
-    """Content that is in a file of its own. `read` is what of it came as bytes."""
+    """A source with its content in a file; `read` contains the bytes that were streamed instead of shared."""
 
     def __init__(self, path: Path, data: bytes = DATA) -> None:
         path.write_bytes(data)
@@ -53,7 +53,7 @@ def put(layout: Path, origin: Origin, *, hard_links: bool = False) -> None:
 
 @pytest.fixture
 def clones(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[bytes], bytes]], None]:
-    """A file system that shares blocks, as far as one can tell without one; what it makes of the content is given."""
+    """Return a function that simulates a file system with shared blocks; its argument changes the content."""
 
     def install(become: Callable[[bytes], bytes]) -> None:
         def ioctl(fd: int, request: int, source: int) -> int:
@@ -70,7 +70,7 @@ Clones = Callable[[Callable[[bytes], bytes]], None]
 
 
 @pytest.mark.slow
-def test_blocks_are_shared_where_that_can_be(tmp_path: Path, clones: Clones) -> None:
+def test_blocks_are_shared_if_the_file_system_supports_it(tmp_path: Path, clones: Clones) -> None:
     clones(lambda data: data)
     origin = Origin(tmp_path / "file")
     put(tmp_path / "layout", origin)
@@ -88,7 +88,7 @@ WRONG: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_a_file_system_makes_of_it_is_hashed(tmp_path: Path, clones: Clones, wrong: str) -> None:
+def test_content_of_shared_blocks_is_hashed(tmp_path: Path, clones: Clones, wrong: str) -> None:
     clones(WRONG[wrong])
     with pytest.raises(ContentError):
         put(tmp_path / "layout", Origin(tmp_path / "file"))
@@ -96,7 +96,7 @@ def test_what_a_file_system_makes_of_it_is_hashed(tmp_path: Path, clones: Clones
 
 
 @pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSPC])
-def test_bytes_are_copied_where_blocks_cannot_be_shared(
+def test_bytes_are_copied_if_blocks_cannot_be_shared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     def refuse(*_: object) -> int:
@@ -109,7 +109,7 @@ def test_bytes_are_copied_where_blocks_cannot_be_shared(
     assert origin.read == DATA
 
 
-def test_what_has_come_already_goes_on_from_there(tmp_path: Path, clones: Clones) -> None:
+def test_partial_file_is_continued_without_sharing_blocks(tmp_path: Path, clones: Clones) -> None:
     clones(lambda data: data)
     put(tmp_path / "layout", Origin(tmp_path / "file"))
     blob_path(tmp_path / "layout", NODE.digest).unlink()
@@ -123,7 +123,7 @@ def test_what_has_come_already_goes_on_from_there(tmp_path: Path, clones: Clones
 # Hard links
 
 
-def test_a_linked_blob_is_the_same_file(tmp_path: Path) -> None:
+def test_hard_linked_blob_is_the_same_file(tmp_path: Path) -> None:
     origin = Origin(tmp_path / "file")
     put(tmp_path / "layout", origin, hard_links=True)
     assert_whole(tmp_path / "layout")
@@ -132,7 +132,7 @@ def test_a_linked_blob_is_the_same_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_file_gets_no_name_and_is_left_as_it_is(tmp_path: Path, wrong: str) -> None:
+def test_file_with_wrong_content_is_neither_linked_nor_changed(tmp_path: Path, wrong: str) -> None:
     bad = WRONG[wrong](DATA)
     origin = Origin(tmp_path / "file", bad)
     with pytest.raises(ContentError):
@@ -141,16 +141,16 @@ def test_a_wrong_file_gets_no_name_and_is_left_as_it_is(tmp_path: Path, wrong: s
     assert list((tmp_path / "layout/.mirror/tmp").iterdir()) == []
 
 
-def test_the_size_of_a_wrong_file_is_said(tmp_path: Path) -> None:
+def test_error_for_a_file_of_the_wrong_size_contains_both_sizes(tmp_path: Path) -> None:
     with pytest.raises(SizeMismatch, match="should have 3000000 bytes and has 2999999 bytes"):
         put(tmp_path / "layout", Origin(tmp_path / "file", DATA[:-1]), hard_links=True)
 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    """A folder on another file system."""
+    """Create a directory on another file system."""
     if not os.path.isdir("/dev/shm") or os.stat("/dev/shm").st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is one file system here")
+        pytest.skip("there is only one file system")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         yield Path(folder)
 

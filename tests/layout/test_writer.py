@@ -1,4 +1,4 @@
-"""A layout as a sink: what is in it is right, what has a name is whole, and what is somebody's stays."""
+"""Tests of writing layouts: creation, blobs, names, and concurrent writers."""
 
 import asyncio
 import errno
@@ -86,7 +86,7 @@ def path(tmp_path: Path) -> Path:
 # Opening
 
 
-def test_a_new_layout_is_whole_at_once(path: Path) -> None:
+def test_new_layout_is_complete(path: Path) -> None:
     writing(path, nothing)
     assert (path / "oci-layout").read_bytes() == b'{"imageLayoutVersion":"1.0.0"}'
     assert json.loads((path / "index.json").read_bytes())["manifests"] == []
@@ -95,7 +95,7 @@ def test_a_new_layout_is_whole_at_once(path: Path) -> None:
         assert found.entries() == []
 
 
-def test_parents_are_created(tmp_path: Path) -> None:
+def test_parent_directories_are_created(tmp_path: Path) -> None:
     writing(tmp_path / "a" / "b" / "c", nothing)
     assert (tmp_path / "a" / "b" / "c" / "oci-layout").is_file()
 
@@ -108,7 +108,7 @@ def test_opening_again_changes_nothing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [[], [".mirror/tmp"], [".mirror/tmp", "blobs/sha256"], ["lost+found"]])
-def test_a_creation_that_was_cut_is_completed(path: Path, there: list[str]) -> None:
+def test_interrupted_creation_is_completed(path: Path, there: list[str]) -> None:
     for name in there:
         (path / name).mkdir(parents=True)
     writing(path, put_image)
@@ -116,14 +116,14 @@ def test_a_creation_that_was_cut_is_completed(path: Path, there: list[str]) -> N
         assert [entry.name for entry in found.entries()] == [NAME]
 
 
-def test_a_creation_that_was_cut_before_oci_layout_is_completed(path: Path) -> None:
+def test_creation_interrupted_before_oci_layout_is_completed(path: Path) -> None:
     writing(path, nothing)
     (path / "oci-layout").unlink()
     writing(path, nothing)
     assert (path / "oci-layout").is_file()
 
 
-def test_a_folder_with_other_things_is_refused_and_untouched(path: Path) -> None:
+def test_directory_with_other_files_is_refused_and_unchanged(path: Path) -> None:
     path.mkdir()
     (path / "thesis.txt").write_bytes(b"mine")
     with pytest.raises(UsageError, match="is not empty"):
@@ -132,18 +132,18 @@ def test_a_folder_with_other_things_is_refused_and_untouched(path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["file", "dangling", "link", "fifo"])
-def test_what_is_no_folder_is_refused(path: Path, kind: str) -> None:
+def test_path_that_is_not_a_directory_is_refused(path: Path, kind: str) -> None:
     path.write_bytes(b"") if kind == "file" else make(path, kind)
     with pytest.raises(UsageError, match="is not a directory"):
         writing(path, nothing)
 
 
-def test_a_folder_that_cannot_even_be_looked_for_is_a_clean_error(tmp_path: Path) -> None:
+def test_path_that_is_too_long_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MirrorError, match="xxx"):
         writing(tmp_path / ("x" * 300), nothing)
 
 
-def test_a_folder_that_is_a_link_is_written_to(path: Path, tmp_path: Path) -> None:
+def test_link_to_a_directory_is_accepted(path: Path, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     path.symlink_to("real")
     writing(path, put_image)
@@ -152,8 +152,8 @@ def test_a_folder_that_is_a_link_is_written_to(path: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["oci-layout", "index.json"])
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff"])
-def test_a_broken_layout_is_refused_and_untouched(path: Path, name: str, data: bytes) -> None:
-    """Its other images would be forgotten."""
+def test_broken_layout_is_refused_and_unchanged(path: Path, name: str, data: bytes) -> None:
+    """Writing to it would lose its other images."""
     writing(path, put_image)
     (path / name).write_bytes(data)
     with pytest.raises(BrokenLayout):
@@ -163,7 +163,7 @@ def test_a_broken_layout_is_refused_and_untouched(path: Path, name: str, data: b
 
 
 @pytest.mark.parametrize("gone", [["oci-layout"], ["oci-layout", "index.json"]])
-def test_a_layout_without_oci_layout_is_refused_and_can_be_mended(path: Path, gone: list[str]) -> None:
+def test_layout_without_oci_layout_is_refused_with_a_command_to_repair_it(path: Path, gone: list[str]) -> None:
     writing(path, put_image)
     for name in gone:
         (path / name).unlink()
@@ -175,7 +175,7 @@ def test_a_layout_without_oci_layout_is_refused_and_can_be_mended(path: Path, go
 
 @pytest.mark.parametrize("name", [".mirror", ".mirror/tmp", "blobs"])
 @pytest.mark.parametrize("kind", ["file", "link to a directory", "dangling"])
-def test_a_link_in_a_layout_leads_nobody_outside(path: Path, name: str, kind: str) -> None:
+def test_file_or_link_instead_of_a_layout_directory_is_refused(path: Path, name: str, kind: str) -> None:
     writing(path, nothing)
     (path / name).rename(path.parent / "real")
     (path / name).write_bytes(b"") if kind == "file" else make(path / name, kind)
@@ -184,7 +184,7 @@ def test_a_link_in_a_layout_leads_nobody_outside(path: Path, name: str, kind: st
     assert list((path / "another").iterdir() if (path / "another").exists() else []) == []
 
 
-def test_a_linked_folder_of_blobs_leads_nobody_outside(path: Path, tmp_path: Path) -> None:
+def test_link_to_a_directory_of_blobs_is_not_followed(path: Path, tmp_path: Path) -> None:
     writing(path, nothing)
     (path / "blobs" / "sha256").rmdir()
     (tmp_path / "outside").mkdir()
@@ -195,7 +195,7 @@ def test_a_linked_folder_of_blobs_leads_nobody_outside(path: Path, tmp_path: Pat
     assert leftovers(path) == []
 
 
-def test_asking_whether_a_folder_may_be_written_to_creates_nothing(path: Path) -> None:
+def test_refuse_foreign_creates_no_files(path: Path) -> None:
     refuse_foreign(path)
     assert not path.exists()
     path.mkdir()
@@ -213,13 +213,13 @@ def test_a_blob_is_stored_under_its_digest(path: Path) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
-def test_a_blob_goes_where_its_algorithm_says(path: Path, algorithm: str) -> None:
+def test_blob_is_stored_in_the_directory_of_its_algorithm(path: Path, algorithm: str) -> None:
     node = Descriptor("a/b", Digest.parse(digest_by(algorithm, DATA)), len(DATA))
     writing(path, lambda layout: layout.put(node, body(DATA)))
     assert (path / "blobs" / algorithm / node.digest.encoded).read_bytes() == DATA
 
 
-def test_a_large_blob_in_many_chunks_is_stored_whole(path: Path) -> None:
+def test_large_blob_in_many_chunks_is_stored(path: Path) -> None:
     chunks = [hashlib.sha256(bytes([number])).digest() * 4096 for number in range(100)]
     data = b"".join(chunks)
     node = Descriptor("a/b", Digest.of(data), len(data))
@@ -227,12 +227,12 @@ def test_a_large_blob_in_many_chunks_is_stored_whole(path: Path) -> None:
     assert path_of(path, node).read_bytes() == data
 
 
-def test_the_time_of_the_origin_is_kept(path: Path) -> None:
+def test_modification_time_of_the_source_is_kept(path: Path) -> None:
     writing(path, lambda layout: layout.put(NODE, body(DATA, modified=1_500_000_000)))
     assert path_of(path).stat().st_mtime == 1_500_000_000
 
 
-def test_everybody_may_read_a_blob(path: Path) -> None:
+def test_written_files_are_readable_by_all_users(path: Path) -> None:
     before = os.umask(0o022)
     writing(path, put_image)
     os.umask(before)
@@ -254,14 +254,14 @@ def test_wrong_bytes_are_never_stored(path: Path, chunks: Sequence[bytes], there
     assert_clean(path)
 
 
-def test_a_body_that_breaks_off_leaves_nothing(path: Path) -> None:
+def test_interrupted_body_leaves_no_files(path: Path) -> None:
     with pytest.raises(MirrorError, match="It broke"):
         writing(path, lambda layout: layout.put(NODE, body(DATA[:10], failure=MirrorError("It broke."))))
     assert not path_of(path).exists()
     assert_clean(path)
 
 
-def test_a_put_that_is_interrupted_leaves_nothing(path: Path) -> None:
+def test_cancelled_put_leaves_no_files(path: Path) -> None:
     async def interrupted(layout: LayoutWriter) -> None:
         begun = asyncio.Event()
 
@@ -283,7 +283,7 @@ def test_a_put_that_is_interrupted_leaves_nothing(path: Path) -> None:
 
 @pytest.mark.parametrize("call", ["writev", "fsync", "rename", "open"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
-def test_a_disk_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
+def test_disk_error_leaves_no_files(path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
     def fail(*_: object, **__: object) -> int:
         raise OSError(number, "no")
 
@@ -300,7 +300,7 @@ def test_a_disk_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("data", [b"", DATA[:-1], DATA + b"\0", b"\0" * len(DATA)])
-def test_a_blob_that_is_wrong_is_replaced(path: Path, data: bytes) -> None:
+def test_wrong_blob_is_replaced(path: Path, data: bytes) -> None:
     writing(path, put)
     path_of(path).write_bytes(data)
     writing(path, put)
@@ -308,14 +308,14 @@ def test_a_blob_that_is_wrong_is_replaced(path: Path, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_what_is_no_file_is_moved_aside_and_kept(path: Path, kind: str) -> None:
-    async def put_and_tell(layout: LayoutWriter) -> list[Path]:
+def test_path_that_is_not_a_regular_file_is_moved_to_quarantine(path: Path, kind: str) -> None:
+    async def put_and_list_aside(layout: LayoutWriter) -> list[Path]:
         await put(layout)
         return layout.aside
 
     writing(path, nothing)
     make(path_of(path), kind)
-    aside = writing(path, put_and_tell)
+    aside = writing(path, put_and_list_aside)
     kept = path / ".mirror" / "quarantine" / f"sha256-{NODE.digest.encoded}"
     assert aside == [kept]
     assert stat.S_IFMT(kept.lstat().st_mode) != stat.S_IFREG
@@ -323,7 +323,7 @@ def test_what_is_no_file_is_moved_aside_and_kept(path: Path, kind: str) -> None:
     assert path_of(path).lstat().st_mode & stat.S_IFREG
 
 
-def test_nothing_that_was_moved_aside_is_overwritten(path: Path) -> None:
+def test_files_in_quarantine_are_not_overwritten(path: Path) -> None:
     writing(path, nothing)
     for _ in range(3):
         path_of(path).mkdir()
@@ -332,7 +332,7 @@ def test_nothing_that_was_moved_aside_is_overwritten(path: Path) -> None:
     assert len(list((path / ".mirror" / "quarantine").iterdir())) == 3
 
 
-def test_the_target_of_a_link_is_not_touched(path: Path, tmp_path: Path) -> None:
+def test_target_of_a_link_at_a_blob_path_is_unchanged(path: Path, tmp_path: Path) -> None:
     (tmp_path / "passwd").write_bytes(b"secret")
     writing(path, nothing)
     path_of(path).symlink_to(tmp_path / "passwd")
@@ -340,7 +340,7 @@ def test_the_target_of_a_link_is_not_touched(path: Path, tmp_path: Path) -> None
     assert (tmp_path / "passwd").read_bytes() == b"secret"
 
 
-def test_a_manifest_that_is_right_is_not_written_again(path: Path) -> None:
+def test_correct_manifest_is_not_written_again(path: Path) -> None:
     writing(path, put_image)
     before = path_of(path, ROOT).stat()
     writing(path, put_image)
@@ -348,14 +348,14 @@ def test_a_manifest_that_is_right_is_not_written_again(path: Path) -> None:
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_a_manifest_that_is_wrong_is_written_again(path: Path) -> None:
+def test_wrong_manifest_is_written_again(path: Path) -> None:
     writing(path, put_image)
     path_of(path, ROOT).write_bytes(b"{}")
     writing(path, put_image)
     assert path_of(path, ROOT).read_bytes() == IMAGE.data
 
 
-def test_a_blob_is_there_when_it_has_been_put(path: Path) -> None:
+def test_has_finds_a_blob_after_put(path: Path) -> None:
     async def asked(layout: LayoutWriter) -> list[bool]:
         before = await layout.has(NODE)
         await put(layout)
@@ -365,10 +365,8 @@ def test_a_blob_is_there_when_it_has_been_put(path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep_bad", [False, True])
-def test_only_a_repair_hashes_what_was_right_before(
-    path: Path, monkeypatch: pytest.MonkeyPatch, keep_bad: bool
-) -> None:
-    """A disk that loses bits leaves no trace in a file's times."""
+def test_only_a_repair_hashes_checked_blobs_again(path: Path, monkeypatch: pytest.MonkeyPatch, keep_bad: bool) -> None:
+    """A disk that loses bits does not change the times of the file."""
     monkeypatch.setattr("mirror.fs.filestate._COARSEST", -1.0)
 
     async def main() -> None:
@@ -381,7 +379,7 @@ def test_only_a_repair_hashes_what_was_right_before(
     asyncio.run(main())
 
 
-def test_blobs_are_put_side_by_side(path: Path) -> None:
+def test_blobs_can_be_put_concurrently(path: Path) -> None:
     some = [hashlib.sha256(bytes([number])).digest() * 1000 for number in range(20)]
     nodes = [Descriptor("a/b", Digest.of(data), len(data)) for data in some]
 
@@ -397,7 +395,7 @@ def test_blobs_are_put_side_by_side(path: Path) -> None:
 # Names
 
 
-def test_a_name_is_written_for_every_tool(path: Path) -> None:
+def test_name_is_written_in_both_annotations(path: Path) -> None:
     writing(path, put_image)
     entry = json.loads((path / "index.json").read_bytes())["manifests"][0]
     assert entry["digest"] == ROOT.digest
@@ -405,7 +403,7 @@ def test_a_name_is_written_for_every_tool(path: Path) -> None:
     assert entry["annotations"]["org.opencontainers.image.ref.name"] == "v1"
 
 
-def test_a_name_that_moves_tells_what_it_was(path: Path) -> None:
+def test_tag_returns_the_digest_that_the_name_had(path: Path) -> None:
     other = Descriptor(images.OCI_INDEX, Digest.of(b"other"), 5)
 
     async def twice(layout: LayoutWriter) -> list[Digest | None]:
@@ -416,14 +414,14 @@ def test_a_name_that_moves_tells_what_it_was(path: Path) -> None:
         assert [entry.root.digest for entry in found.entries()] == [other.digest]
 
 
-def test_a_name_that_stays_leaves_the_file_alone(path: Path) -> None:
+def test_unchanged_name_does_not_rewrite_index_json(path: Path) -> None:
     writing(path, put_image)
     before = (path / "index.json").stat().st_ino
     writing(path, lambda layout: layout.tag(NAME, ROOT, b""))
     assert (path / "index.json").stat().st_ino == before
 
 
-def test_an_index_that_broke_meanwhile_is_not_replaced(path: Path) -> None:
+def test_index_broken_by_another_process_is_not_replaced(path: Path) -> None:
     async def broken(layout: LayoutWriter) -> None:
         (path / "index.json").write_bytes(b"{")
         await layout.tag(NAME, ROOT, b"")
@@ -434,8 +432,8 @@ def test_an_index_that_broke_meanwhile_is_not_replaced(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_names_written_at_once_by_many_are_all_there(path: Path) -> None:
-    """Each in a thread of its own with a layout of its own, as processes would."""
+def test_names_of_concurrent_writers_are_all_written(path: Path) -> None:
+    """Each writer has its own thread and opens the layout itself, as processes do."""
     names = [f"quay.io/a/b:{number}" for number in range(12)]
 
     def name(one: str) -> None:
@@ -450,14 +448,14 @@ def test_names_written_at_once_by_many_are_all_there(path: Path) -> None:
         assert sorted(entry.name for entry in found.entries()) == sorted(names)
 
 
-def elsewhere(action: Callable[[], object]) -> None:
-    """Do something as another process would, while this one is in the middle of something."""
+def in_another_thread(action: Callable[[], object]) -> None:
+    """Call the function in another thread, as another process would do it meanwhile."""
     thread = threading.Thread(target=action)
     thread.start()
     thread.join()
 
 
-def test_a_folder_that_another_creates_meanwhile_is_welcome(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directory_that_is_created_concurrently_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.is_dir
 
     def looked_at(self: Path) -> bool:
@@ -471,14 +469,14 @@ def test_a_folder_that_another_creates_meanwhile_is_welcome(path: Path, monkeypa
     assert path_of(path, ROOT).is_file()
 
 
-def test_a_layout_that_another_completes_meanwhile_is_welcome(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layout_that_is_completed_concurrently_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, done = Directory.names, threading.Event()
 
     def looked_at(self: Directory) -> list[str]:
         answer = real(self)
         if self.path == path and not done.is_set():
             done.set()
-            elsewhere(lambda: writing(path, put_image))
+            in_another_thread(lambda: writing(path, put_image))
         return answer
 
     path.mkdir()
@@ -499,7 +497,7 @@ def test_removing_a_name_keeps_the_blobs(path: Path) -> None:
     assert path_of(path, ROOT).is_file()
 
 
-def test_deleting_takes_the_blobs_that_are_named(path: Path) -> None:
+def test_delete_removes_only_the_given_blobs(path: Path) -> None:
     writing(path, put_image)
     writing(path, put)
     writing(path, lambda layout: layout.delete([NODE.digest]), exclusive=True)
@@ -510,7 +508,7 @@ def test_deleting_takes_the_blobs_that_are_named(path: Path) -> None:
 # Several writers
 
 
-def test_what_dead_writers_left_is_cleared(path: Path) -> None:
+def test_temporary_files_of_ended_writers_are_removed(path: Path) -> None:
     writing(path, nothing)
     (path / ".mirror" / "tmp" / "0123456789abcdef").write_bytes(b"half of a blob")
     (path / ".mirror" / "tmp" / "link").symlink_to(path / "oci-layout")
@@ -519,7 +517,7 @@ def test_what_dead_writers_left_is_cleared(path: Path) -> None:
     assert (path / "oci-layout").is_file()
 
 
-def test_what_living_writers_hold_is_not_cleared(path: Path) -> None:
+def test_temporary_files_of_running_writers_are_kept(path: Path) -> None:
     async def second(_: LayoutWriter) -> list[str]:
         temporary = path / ".mirror" / "tmp" / "0123456789abcdef"
         temporary.write_bytes(b"half of a blob")
@@ -529,15 +527,15 @@ def test_what_living_writers_hold_is_not_cleared(path: Path) -> None:
     assert writing(path, second) == ["0123456789abcdef"]
 
 
-def test_a_folder_in_the_place_of_a_temporary_is_not_in_the_way(path: Path) -> None:
+def test_directory_among_temporary_files_is_ignored(path: Path) -> None:
     writing(path, nothing)
-    (path / ".mirror" / "tmp" / "folder").mkdir()
+    (path / ".mirror" / "tmp" / "directory").mkdir()
     writing(path, put)
     assert path_of(path).exists()
 
 
 @pytest.mark.parametrize("exclusive", [(True, False), (False, True), (True, True)])
-def test_who_wants_to_be_alone_keeps_others_out(
+def test_exclusive_writer_excludes_other_writers(
     path: Path, monkeypatch: pytest.MonkeyPatch, exclusive: tuple[bool, bool]
 ) -> None:
     monkeypatch.setattr("mirror.layout.writer._LOCK_TIMEOUT", 0.0)
@@ -552,7 +550,7 @@ def test_who_wants_to_be_alone_keeps_others_out(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("held", [False, True])
-def test_only_who_has_to_wait_says_so(
+def test_waiting_is_logged_only_if_the_lock_is_held(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, held: bool
 ) -> None:
     monkeypatch.setattr("mirror.layout.writer._WARN_AFTER", 0.05)
@@ -567,11 +565,11 @@ def test_only_who_has_to_wait_says_so(
 
         with pytest.raises(StorageError) if held else nullcontext():
             writing(path, slow)
-    said = [record.getMessage() for record in caplog.records if record.name == "mirror.layout.writer"]
-    assert said == ([f"{path} is locked by another mirror process; waiting."] if held else [])
+    logged = [record.getMessage() for record in caplog.records if record.name == "mirror.layout.writer"]
+    assert logged == ([f"{path} is locked by another mirror process; waiting."] if held else [])
 
 
-def test_who_comes_second_waits_for_the_first(path: Path) -> None:
+def test_exclusive_writer_waits_for_the_current_writer(path: Path) -> None:
     async def second(_: LayoutWriter) -> "asyncio.Task[None]":
         async def enter() -> None:
             async with LayoutWriter.writing(path, exclusive=True) as layout:
@@ -590,13 +588,13 @@ def test_who_comes_second_waits_for_the_first(path: Path) -> None:
     assert path_of(path).exists()
 
 
-def test_a_lock_ends_with_a_failure(path: Path) -> None:
+def test_lock_is_released_after_a_failure(path: Path) -> None:
     for _ in range(2):
         with pytest.raises(DigestMismatch):
             writing(path, lambda layout: layout.put(NODE, body(b"\0" * len(DATA))), exclusive=True)
 
 
-def test_a_writer_that_is_done_has_closed_everything(path: Path) -> None:
+def test_closed_writer_leaves_no_open_files(path: Path) -> None:
     writing(path, put_image)
     before = len(os.listdir("/dev/fd"))
     writing(path, put_image)
@@ -605,7 +603,7 @@ def test_a_writer_that_is_done_has_closed_everything(path: Path) -> None:
     assert len(os.listdir("/dev/fd")) == before
 
 
-def test_every_new_folder_is_durable_in_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parents_of_new_directories_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: set[Path] = set()
     real = Directory.sync
 
@@ -619,6 +617,6 @@ def test_every_new_folder_is_durable_in_its_parent(tmp_path: Path, monkeypatch: 
     assert {tmp_path, tmp_path / "a", path, path / "blobs", path / "blobs" / "sha256"} <= synced
 
 
-def test_bytes_in_hand_are_put_like_any_other(path: Path) -> None:
+def test_bytes_from_memory_can_be_put(path: Path) -> None:
     writing(path, lambda layout: layout.put(NODE, stream.from_memory(DATA, "a test")))
     assert path_of(path).read_bytes() == DATA

@@ -1,4 +1,4 @@
-"""Descriptors: validated once, here, and believed afterwards."""
+"""Tests of parsing and writing descriptors and platforms."""
 
 import base64
 from dataclasses import replace
@@ -33,7 +33,7 @@ def encoded(data: bytes) -> str:
 @pytest.mark.slow
 @given(descriptors() | json_values)
 @THOROUGH
-def test_any_json_is_a_descriptor_or_a_clean_error(value: Any) -> None:
+def test_any_json_is_a_descriptor_or_a_content_error(value: Any) -> None:
     found = outcome(lambda: Descriptor.from_json(value, "it"))
     assert isinstance(found, ContentError) or (
         found_fields(found) == (value["mediaType"], value["digest"], value["size"])
@@ -43,14 +43,14 @@ def test_any_json_is_a_descriptor_or_a_clean_error(value: Any) -> None:
 @pytest.mark.slow
 @given(descriptors())
 @THOROUGH
-def test_what_is_written_is_read_as_the_same(value: Any) -> None:
+def test_written_descriptor_is_read_as_the_same(value: Any) -> None:
     found = outcome(lambda: Descriptor.from_json(value, "it"))
     if isinstance(found, Descriptor):
         assert Descriptor.from_json(found.to_json(), "it") == replace(found, urls=(), data=None)
 
 
 @pytest.mark.parametrize("value", [None, [], "a", 1, True, [NODE]])
-def test_what_is_no_object_is_refused(value: object) -> None:
+def test_value_that_is_not_an_object_is_refused(value: object) -> None:
     with pytest.raises(InvalidContent):
         Descriptor.from_json(value, "it")
 
@@ -63,7 +63,7 @@ def test_required_field_may_not_be_missing(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["MediaType", "DIGEST", "Size", "Data", "URLs", "Platform", "Annotations"])
 def test_a_field_in_another_case_is_refused(name: str) -> None:
-    """A reader in Go would take it, and see another descriptor than we do."""
+    """Readers in Go ignore the case of keys, so they would read another descriptor."""
     with pytest.raises(ContentError, match="some readers take"):
         parse(**{name: None})
 
@@ -72,12 +72,12 @@ def test_a_field_in_another_case_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 2**53 + 1, 2**62, 2**63 - 1])
-def test_sizes_that_64_bits_hold_are_taken(size: int) -> None:
+def test_sizes_below_2_to_the_power_of_63_are_accepted(size: int) -> None:
     assert parse(size=size).size == size
 
 
 @pytest.mark.parametrize("size", [-1, -(2**63), 2**63, 2**64, 10**400, 1.0, 7.5, True, False, "7", None, [7], {}])
-def test_what_is_no_number_of_bytes_is_refused(size: object) -> None:
+def test_invalid_size_is_refused(size: object) -> None:
     with pytest.raises(InvalidContent, match="'size' is not a number from 0") as caught:
         parse(size=size)
     assert len(str(caught.value)) < 200
@@ -124,21 +124,21 @@ def test_a_bad_digest_is_refused(digest: object) -> None:
         ("platform", {"os": "linux", "architecture": "amd64", "features": [1]}),
     ],
 )
-def test_a_field_of_another_kind_is_refused(name: str, value: object) -> None:
+def test_field_of_a_wrong_type_or_value_is_refused(name: str, value: object) -> None:
     with pytest.raises(InvalidContent):
         parse(**{name: value})
 
 
-def test_unknown_fields_and_types_are_no_error() -> None:
+def test_unknown_fields_and_media_types_are_accepted() -> None:
     found = parse(mediaType="application/vnd.example.never+heard", newField={"a": [1.5, None]}, artifactType="x/y")
     assert (found.media_type, found.artifact_type) == ("application/vnd.example.never+heard", "x/y")
 
 
-def test_null_is_as_good_as_absent() -> None:
+def test_optional_fields_may_be_null() -> None:
     assert parse(urls=None, annotations=None, platform=None, data=None, artifactType=None) == parse()
 
 
-def test_annotations_are_kept_as_they_are() -> None:
+def test_annotations_are_kept_unchanged() -> None:
     annotations = {"org.opencontainers.image.title": "../../etc/passwd", "": "\x1b[0m", "ü": ""}
     assert parse(annotations=annotations).annotations == annotations
 
@@ -155,7 +155,7 @@ def test_embedded_data_may_be_empty() -> None:
     assert parse(digest=images.digest_of(b""), size=0, data="").data == b""
 
 
-def test_the_empty_descriptor_carries_its_two_bytes() -> None:
+def test_empty_descriptor_contains_its_two_bytes() -> None:
     assert Descriptor.from_json(images.EMPTY.descriptor(embed=True), "it").data == b"{}"
 
 
@@ -178,30 +178,30 @@ def test_the_empty_descriptor_carries_its_two_bytes() -> None:
         {},
     ],
 )
-def test_data_that_is_no_base64_is_refused(text: object) -> None:
-    """Python's decoder skips what it does not know, unless it is told not to."""
+def test_invalid_base64_is_refused(text: object) -> None:
+    """Python's decoder skips unknown characters by default."""
     with pytest.raises(InvalidContent, match=r"'data' is not (base64|a string)"):
         parse(data=text)
 
 
 @pytest.mark.parametrize("data", [b"Content", b"", b"conten", b"content!"])
-def test_data_that_is_something_else_is_refused(data: bytes) -> None:
+def test_embedded_data_with_other_content_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidContent, match="is not the content that"):
         parse(data=encoded(data))
 
 
 @pytest.mark.parametrize("size", [len(DATA) - 1, len(DATA) + 1, 2**62])
-def test_data_of_another_size_than_declared_is_refused(size: int) -> None:
+def test_embedded_data_of_another_size_is_refused(size: int) -> None:
     with pytest.raises(InvalidContent, match="is not the content that"):
         parse(data=encoded(DATA), size=size)
 
 
-def test_data_under_an_algorithm_that_cannot_be_computed_is_refused() -> None:
+def test_embedded_data_with_an_unsupported_algorithm_is_refused() -> None:
     with pytest.raises(InvalidDigest, match=r"digest algorithm .* is not supported"):
         parse(digest="md5:9a0364b9e99bb480dd25e1f0284c8555", data=encoded(DATA))
 
 
-def test_data_is_not_written_again() -> None:
+def test_embedded_data_is_not_written() -> None:
     assert "data" not in parse(data=encoded(DATA)).to_json()
 
 
@@ -225,12 +225,12 @@ def test_data_is_not_written_again() -> None:
         ("something/unknown", False, False, False),
     ],
 )
-def test_the_media_type_tells_the_kind(media_type: str, is_index: bool, is_manifest: bool, is_foreign: bool) -> None:
+def test_media_type_determines_the_kind(media_type: str, is_index: bool, is_manifest: bool, is_foreign: bool) -> None:
     found = parse(mediaType=media_type)
     assert (found.is_index, found.is_manifest, found.is_foreign) == (is_index, is_manifest, is_foreign)
 
 
-def test_an_attestation_names_its_image() -> None:
+def test_attestation_has_the_digest_of_its_image() -> None:
     tied = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": "sha256:a"}
     assert parse(annotations=tied).attests == "sha256:a"
     assert parse(annotations={"vnd.docker.reference.digest": "sha256:a"}).attests is None
@@ -257,7 +257,7 @@ def test_an_attestation_names_its_image() -> None:
         ("linux/mips64le", Platform("linux", "mips64le")),
     ],
 )
-def test_platforms_are_read_as_people_type_them(text: str, platform: Platform) -> None:
+def test_common_spellings_of_platforms_are_accepted(text: str, platform: Platform) -> None:
     assert Platform.parse(text) == platform
 
 
@@ -276,7 +276,7 @@ def test_platforms_are_read_as_people_type_them(text: str, platform: Platform) -
         ":1",
     ],
 )
-def test_what_is_no_platform_is_refused(text: str) -> None:
+def test_invalid_platform_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="Unknown platform"):
         Platform.parse(text)
 
@@ -285,14 +285,14 @@ def test_what_is_no_platform_is_refused(text: str) -> None:
     ("text", "meant"),
     [("amd64", "linux/amd64"), ("x86_64", "linux/amd64"), ("arm/v7", "linux/arm/v7"), ("armhf", "linux/arm/v7")],
 )
-def test_a_platform_without_its_os_is_answered_with_the_one_that_was_meant(text: str, meant: str) -> None:
+def test_error_for_a_platform_without_an_os_suggests_the_full_one(text: str, meant: str) -> None:
     with pytest.raises(UsageError, match=f"Unknown platform '{text}'") as caught:
         Platform.parse(text)
     assert caught.value.hint == f"Did you mean {meant}?"
 
 
 @pytest.mark.parametrize("text", ["linux/amd64", "linux/arm/v7", "windows/amd64:10.0", "linux/arm64/v8:1"])
-def test_a_platform_prints_as_it_is_typed(text: str) -> None:
+def test_platform_is_unchanged_as_text_and_as_json(text: str) -> None:
     platform = Platform.parse(text)
     assert str(platform) == text
     assert Platform.from_fields(Fields(platform.to_json(), "it")) == platform
@@ -303,13 +303,13 @@ def test_the_host_runs_linux() -> None:
     assert Platform.host().known
 
 
-def test_features_of_a_platform_are_kept_and_choose_nothing() -> None:
+def test_features_of_a_platform_are_kept_but_not_printed() -> None:
     value = {"os": "windows", "architecture": "amd64", "os.features": ["win32k"], "features": ["sse4"]}
     found = Platform.from_fields(Fields(value, "it"))
     assert (found.to_json(), str(found)) == (value, "windows/amd64")
 
 
 @pytest.mark.parametrize("value", [{}, {"os": "unknown", "architecture": "unknown"}, {"os": "linux"}, {"os": ""}])
-def test_a_platform_that_says_nothing_is_unknown(value: object) -> None:
+def test_incomplete_or_unknown_platform_is_not_known(value: object) -> None:
     found = Platform.from_fields(Fields(value, "it"))
     assert not found.known

@@ -1,4 +1,4 @@
-"""Digests: whatever passes is safe in a path and in a URL, and means what it says."""
+"""Tests of digests: accepted digests are safe in paths and URLs, and match only their content."""
 
 import hashlib
 
@@ -73,13 +73,13 @@ def test_digest_of_the_specification_is_accepted(text: str) -> None:
         "a:" + "b" * 300,
     ],
 )
-def test_text_that_is_no_digest_is_refused(text: str) -> None:
+def test_invalid_digest_is_refused(text: str) -> None:
     with pytest.raises(InvalidDigest):
         Digest.parse(text)
 
 
 @pytest.mark.parametrize("value", [None, True, 5, 1.5, b"sha256:00", ["a:b"], {"a": "b"}])
-def test_a_value_that_is_no_text_is_refused(value: object) -> None:
+def test_value_that_is_not_text_is_refused(value: object) -> None:
     with pytest.raises(InvalidDigest):
         Digest.parse(value)
 
@@ -87,7 +87,7 @@ def test_a_value_that_is_no_text_is_refused(value: object) -> None:
 @pytest.mark.slow
 @given(nasty_text | any_digest.map(lambda text: text + "\n") | st.from_regex(r"[a-z0-9+._-]+:[a-zA-Z0-9=_-]+"))
 @THOROUGH
-def test_what_passes_is_one_harmless_file_name(text: str) -> None:
+def test_accepted_digest_is_safe_as_a_file_name(text: str) -> None:
     digest = outcome(lambda: Digest.parse(text))
     if not isinstance(digest, Digest):
         assert isinstance(digest, InvalidDigest)
@@ -101,7 +101,7 @@ def test_what_passes_is_one_harmless_file_name(text: str) -> None:
 @pytest.mark.slow
 @given(any_digest)
 @THOROUGH
-def test_text_and_parts_come_back(text: str) -> None:
+def test_digest_keeps_its_text_and_parts(text: str) -> None:
     digest = Digest.parse(text)
     assert f"{digest.algorithm}:{digest.encoded}" == str(digest) == text
     assert digest.encoded.startswith(digest.short)
@@ -112,7 +112,7 @@ def test_the_digest_of_bytes_is_their_sha256() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
-def test_content_matches_by_its_own_algorithm_only(algorithm: str) -> None:
+def test_digest_matches_only_its_content_and_algorithm(algorithm: str) -> None:
     digest = Digest.parse(digest_by(algorithm, b"content"))
     right, wrong, other = digest.hasher(), digest.hasher(), hashlib.md5(b"content")
     right.update(b"con")
@@ -123,7 +123,7 @@ def test_content_matches_by_its_own_algorithm_only(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["md5:900150983cd24fb0d6963f7d28e17f72", "blake3:abc", "sha1:00", "sha256+b64u:xyz"])
-def test_an_algorithm_that_cannot_be_computed_says_so(text: str) -> None:
+def test_hasher_of_an_unsupported_algorithm_is_an_error(text: str) -> None:
     digest = Digest.parse(text)
     assert not digest.hashable
     with pytest.raises(InvalidDigest, match=r"digest algorithm .* is not supported") as caught:
@@ -131,8 +131,7 @@ def test_an_algorithm_that_cannot_be_computed_says_so(text: str) -> None:
     assert "never stored" in (caught.value.hint or "")
 
 
-def test_a_label_of_another_algorithm_does_not_make_content_right() -> None:
-    """The first half of a SHA-512 is no SHA-256, and a SHA-256 called sha512 has the wrong length."""
+def test_sha256_digest_with_the_prefix_sha512_is_refused() -> None:
     with pytest.raises(InvalidDigest):
         Digest.parse("sha512:" + hashlib.sha256(b"content").hexdigest())
 
@@ -140,12 +139,12 @@ def test_a_label_of_another_algorithm_does_not_make_content_right() -> None:
 @pytest.mark.slow
 @given(digests(), digests())
 @THOROUGH
-def test_digests_are_equal_as_their_text_is(one: str, other: str) -> None:
+def test_digests_are_equal_if_their_texts_are_equal(one: str, other: str) -> None:
     assert (Digest.parse(one) == Digest.parse(other)) is (one == other)
     assert len({Digest.parse(one), one}) == 1
 
 
-def test_the_message_escapes_what_a_terminal_would_obey() -> None:
+def test_error_message_escapes_control_characters() -> None:
     with pytest.raises(InvalidDigest) as caught:
         Digest.parse("\x1b[2J\n" * 100)
     assert str(caught.value).isprintable()

@@ -1,4 +1,4 @@
-"""Manifests: one reading, or none; and the real ones of redis:4.0 to the byte."""
+"""Tests of manifests: valid ones are read, ambiguous or broken ones are refused."""
 
 import json
 from typing import Any
@@ -32,13 +32,13 @@ def without(document: dict[str, Any], *names: str) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key not in names}
 
 
-# Anything
+# Random documents
 
 
 @pytest.mark.slow
 @given(documents() | json_values, st.none() | st.sampled_from(TYPES))
 @THOROUGH
-def test_any_json_is_a_manifest_or_a_clean_error(document: Any, media_type: str | None) -> None:
+def test_any_json_is_a_manifest_or_a_content_error(document: Any, media_type: str | None) -> None:
     found = outcome(lambda: parse(document, media_type))
     if isinstance(found, Document):
         assert (found.media_type in INDEX_TYPES) is found.is_index
@@ -53,18 +53,18 @@ def test_any_json_is_a_manifest_or_a_clean_error(document: Any, media_type: str 
     st.sampled_from([images.multi_arch().data, images.image("linux/amd64", images.layer(1, 100)).data]).flatmap(mutated)
 )
 @THOROUGH
-def test_a_mutated_manifest_is_a_manifest_or_a_clean_error(data: bytes) -> None:
+def test_mutated_manifest_has_valid_links_or_is_refused(data: bytes) -> None:
     found = outcome(lambda: manifest.parse(data, None, "it"))
     for link in found.links if isinstance(found, Document) else ():
         assert Digest.parse(link.digest) == link.digest
         assert 0 <= link.size < 2**63
 
 
-# What is understood
+# Valid manifests
 
 
 @pytest.mark.parametrize("media_type", [images.OCI_INDEX, images.DOCKER_LIST])
-def test_an_index_gives_its_children_in_order(media_type: str) -> None:
+def test_links_of_an_index_are_its_children_in_order(media_type: str) -> None:
     children = [images.image(platform).descriptor() for platform in ("linux/arm64", "linux/amd64", "linux/386")]
     found = parse({**INDEX, "mediaType": media_type, "manifests": children})
     assert found.is_index
@@ -72,51 +72,51 @@ def test_an_index_gives_its_children_in_order(media_type: str) -> None:
 
 
 @pytest.mark.parametrize("media_type", [images.OCI_MANIFEST, images.DOCKER_MANIFEST])
-def test_a_manifest_gives_its_config_and_layers(media_type: str) -> None:
+def test_links_of_a_manifest_are_its_config_and_layers(media_type: str) -> None:
     found = parse({**IMAGE, "mediaType": media_type})
     assert not found.is_index
     assert [link.digest for link in found.links] == [CONFIG["digest"], LAYER["digest"]]
 
 
-def test_an_artifact_manifest_gives_its_blobs() -> None:
+def test_links_of_an_artifact_manifest_are_its_blobs() -> None:
     found = parse({"mediaType": ARTIFACT, "artifactType": "a/b", "blobs": [LAYER], "subject": CONFIG})
     assert [link.digest for link in found.links] == [LAYER["digest"]]
     assert (found.artifact_type, found.subject and found.subject.digest) == ("a/b", CONFIG["digest"])
 
 
-def test_an_artifact_manifest_may_hold_nothing() -> None:
+def test_artifact_manifest_may_be_empty() -> None:
     assert parse({"mediaType": ARTIFACT}).links == ()
 
 
 @pytest.mark.parametrize(
     "document", [INDEX, {**IMAGE, "layers": []}, without(IMAGE, "layers"), {**IMAGE, "layers": None}]
 )
-def test_empty_lists_are_no_error(document: dict[str, Any]) -> None:
+def test_empty_lists_are_accepted(document: dict[str, Any]) -> None:
     assert parse(document).manifests == parse(document).layers == ()
 
 
-def test_an_index_in_an_index_is_a_child_like_any_other() -> None:
+def test_index_may_contain_an_index() -> None:
     inner = images.index([]).descriptor()
     assert [child.is_index for child in parse({**INDEX, "manifests": [inner]}).manifests] == [True]
 
 
 @pytest.mark.parametrize(("document", "kind"), [(INDEX, images.OCI_INDEX), (IMAGE, images.OCI_MANIFEST)])
-def test_without_media_type_the_fields_tell(document: dict[str, Any], kind: str) -> None:
+def test_kind_without_a_media_type_depends_on_the_fields(document: dict[str, Any], kind: str) -> None:
     assert parse(without(document, "mediaType")).media_type == kind
 
 
 @pytest.mark.parametrize("document", [INDEX, IMAGE])
 @pytest.mark.parametrize("announced", [None, "", "application/json", "application/octet-stream", "text/plain"])
-def test_an_announcement_that_names_no_kind_is_no_matter(document: dict[str, Any], announced: str | None) -> None:
+def test_announced_type_that_is_not_a_manifest_type_is_ignored(document: dict[str, Any], announced: str | None) -> None:
     assert parse(document, announced).media_type == document["mediaType"]
 
 
-def test_the_announced_type_stands_where_the_body_names_none() -> None:
+def test_announced_type_is_used_if_the_body_has_none() -> None:
     bare = without(IMAGE, "mediaType")
     assert parse(bare, images.DOCKER_MANIFEST).media_type == images.DOCKER_MANIFEST
 
 
-def test_subject_annotations_and_artifact_type_are_given() -> None:
+def test_subject_annotations_and_artifact_type_are_read() -> None:
     more = {"subject": {**LAYER, "mediaType": images.OCI_MANIFEST}, "annotations": {"a": "b"}, "artifactType": "c/d"}
     found = parse({**IMAGE, **more})
     assert (found.subject and found.subject.digest, found.annotations, found.artifact_type) == (
@@ -126,20 +126,20 @@ def test_subject_annotations_and_artifact_type_are_given() -> None:
     )
 
 
-def test_a_subject_is_a_weak_link() -> None:
+def test_subject_is_not_among_the_links() -> None:
     assert LAYER["digest"] not in [link.digest for link in parse({**INDEX, "subject": LAYER}).links]
 
 
-def test_unknown_fields_are_no_error() -> None:
+def test_unknown_fields_are_accepted() -> None:
     assert parse({**IMAGE, "newField": {"manifests": []}, "history": [1.5]}).config
 
 
-# What could be read in two ways (CVE-2021-41190)
+# Ambiguous manifests (CVE-2021-41190)
 
 
 @pytest.mark.parametrize("media_type", [None, images.OCI_INDEX, images.DOCKER_LIST])
 @pytest.mark.parametrize("key", ["config", "layers", "blobs", "Config", "LAYERS", "layer\N{LATIN SMALL LETTER LONG S}"])
-def test_an_index_with_a_manifests_fields_is_refused(media_type: str | None, key: str) -> None:
+def test_index_with_fields_of_a_manifest_is_refused(media_type: str | None, key: str) -> None:
     own = {"mediaType": media_type} if media_type else {}
     with pytest.raises(InvalidContent):
         parse({**without(INDEX, "mediaType"), **own, key: CONFIG}, media_type)
@@ -147,7 +147,7 @@ def test_an_index_with_a_manifests_fields_is_refused(media_type: str | None, key
 
 @pytest.mark.parametrize("media_type", [None, images.OCI_MANIFEST, images.DOCKER_MANIFEST, ARTIFACT])
 @pytest.mark.parametrize("key", ["manifests", "Manifests", "MANIFESTS", "manifestS"])
-def test_a_manifest_with_an_indexs_fields_is_refused(media_type: str | None, key: str) -> None:
+def test_manifest_with_fields_of_an_index_is_refused(media_type: str | None, key: str) -> None:
     own = {"mediaType": media_type} if media_type else {}
     with pytest.raises(InvalidContent):
         parse({**without(IMAGE, "mediaType"), **own, key: []}, media_type)
@@ -155,7 +155,7 @@ def test_a_manifest_with_an_indexs_fields_is_refused(media_type: str | None, key
 
 @pytest.mark.parametrize("announced", TYPES)
 @pytest.mark.parametrize("own", TYPES)
-def test_the_body_may_not_contradict_the_announcement(announced: str, own: str) -> None:
+def test_body_must_not_contradict_the_announced_type(announced: str, own: str) -> None:
     document = {**(INDEX if own in INDEX_TYPES else IMAGE), "mediaType": own}
     if announced == own:
         assert parse(document, announced).media_type == own
@@ -170,7 +170,7 @@ def test_a_key_in_another_case_is_refused(key: str) -> None:
         parse({**IMAGE, key: None})
 
 
-def test_a_key_twice_is_refused() -> None:
+def test_duplicate_key_is_refused() -> None:
     data = encode(IMAGE).replace(b'"layers"', b'"config":{},"layers"')
     with pytest.raises(InvalidContent, match="occurs twice"):
         manifest.parse(data, None, "it")
@@ -200,7 +200,7 @@ OLD = {"schemaVersion": 1, "name": "a", "tag": "b", "fsLayers": [{"blobSum": LAY
         (without(OLD, "schemaVersion"), None),
     ],
 )
-def test_schema_1_is_refused_by_name(document: dict[str, Any], announced: str | None) -> None:
+def test_schema_1_is_refused_with_a_hint(document: dict[str, Any], announced: str | None) -> None:
     with pytest.raises(InvalidContent, match="schema 1") as caught:
         parse(document, announced)
     assert "re-push" in (caught.value.hint or "")
@@ -212,7 +212,7 @@ def test_schema_1_in_another_case_is_refused(key: str) -> None:
         parse({**IMAGE, key: OLD["fsLayers"]})
 
 
-# What is broken
+# Broken manifests
 
 
 @pytest.mark.parametrize("version", [0, 3, -1, 2.0, "2", True, False, [2], 10**400])
@@ -223,7 +223,7 @@ def test_another_schema_version_is_refused(document: dict[str, Any], version: ob
 
 
 @pytest.mark.parametrize("document", [INDEX, IMAGE])
-def test_no_schema_version_is_refused(document: dict[str, Any]) -> None:
+def test_missing_schema_version_is_refused(document: dict[str, Any]) -> None:
     with pytest.raises(InvalidContent, match="schemaVersion"):
         parse(without(document, "schemaVersion"))
 
@@ -231,45 +231,45 @@ def test_no_schema_version_is_refused(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "document", [{}, [], None, 1, "a", {"schemaVersion": 2}, {"layers": []}, {"a": {"config": {}}}]
 )
-def test_what_is_no_manifest_is_refused(document: object) -> None:
+def test_json_that_is_not_a_manifest_is_refused(document: object) -> None:
     with pytest.raises(InvalidContent):
         parse(document)
 
 
 @pytest.mark.parametrize("media_type", ["a/b", images.OCI_CONFIG, images.OCI_LAYER, "application/json"])
-def test_another_type_is_no_manifest(media_type: str) -> None:
+def test_other_media_types_are_refused(media_type: str) -> None:
     with pytest.raises(InvalidContent, match="neither a manifest nor an index"):
         parse({**IMAGE, "mediaType": media_type})
 
 
 @pytest.mark.parametrize("media_type", [1, True, [], {}, 1.5])
-def test_a_media_type_of_another_kind_is_refused(media_type: object) -> None:
+def test_media_type_that_is_not_text_is_refused(media_type: object) -> None:
     with pytest.raises(InvalidContent):
         parse({**IMAGE, "mediaType": media_type})
 
 
 @pytest.mark.parametrize("media_type", [images.OCI_MANIFEST, images.DOCKER_MANIFEST])
-def test_an_image_has_a_config(media_type: str) -> None:
+def test_image_without_a_config_is_refused(media_type: str) -> None:
     for document in (without(IMAGE, "config"), {**IMAGE, "config": None}):
         with pytest.raises(InvalidContent, match="'config' is missing"):
             parse({**document, "mediaType": media_type})
 
 
 @pytest.mark.parametrize("value", [{}, "a", 1, True])
-def test_an_index_has_a_list_of_children(value: object) -> None:
+def test_children_that_are_not_a_list_are_refused(value: object) -> None:
     with pytest.raises(InvalidContent, match="is not a list"):
         parse({**INDEX, "manifests": value})
 
 
-def test_an_index_without_children_says_so() -> None:
-    """Go writes its empty list as null; a list that is not there at all is no index."""
+def test_list_of_children_may_be_null_but_not_missing() -> None:
+    """Go writes an empty list as null."""
     assert parse({**INDEX, "manifests": None}).links == ()
     with pytest.raises(InvalidContent):
         parse(without(INDEX, "manifests"))
 
 
 @pytest.mark.parametrize("value", [{}, "a", 1, True])
-def test_layers_are_a_list(value: object) -> None:
+def test_layers_that_are_not_a_list_are_refused(value: object) -> None:
     with pytest.raises(InvalidContent, match="is not a list"):
         parse({**IMAGE, "layers": value})
 
@@ -296,22 +296,22 @@ def test_a_broken_field_is_refused(name: str, value: object) -> None:
         parse({**IMAGE, name: value})
 
 
-def test_a_broken_layer_is_named() -> None:
+def test_error_for_a_broken_layer_contains_its_position() -> None:
     with pytest.raises(InvalidContent, match=r"it: layers\[1\]: "):
         parse({**IMAGE, "layers": [LAYER, {**LAYER, "size": -1}]})
 
 
-def test_a_manifest_at_the_cap_is_read_and_one_above_is_not() -> None:
+def test_manifest_up_to_the_size_limit_is_read() -> None:
     data = encode(IMAGE)
     assert manifest.parse(data.ljust(MANIFEST_CAP), None, "it").config
     with pytest.raises(InvalidContent, match="a manifest has at most"):
         manifest.parse(data.ljust(MANIFEST_CAP + 1), None, "it")
 
 
-# What we build
+# Indexes that mirror builds
 
 
-def test_a_built_index_keeps_its_children_as_they_were_published() -> None:
+def test_built_index_keeps_its_children_unchanged() -> None:
     child = {**images.image("linux/amd64").descriptor(), "newField": ["ü", 1], "urls": ["https://example.invalid"]}
     data = manifest.build_index(images.OCI_INDEX, [child], {"from": "there"})
     assert manifest.raw_children(data, "it") == [child]
@@ -323,13 +323,13 @@ def test_a_built_manifest_list_has_no_annotations() -> None:
     assert json.loads(data) == {"schemaVersion": 2, "mediaType": images.DOCKER_LIST, "manifests": []}
 
 
-def test_the_same_choice_gives_the_same_bytes() -> None:
+def test_same_children_make_an_index_of_the_same_bytes() -> None:
     children = [images.image(platform).descriptor() for platform in ("linux/arm64", "linux/amd64")]
     one, other = (manifest.build_index(images.OCI_INDEX, children, {"a": "b"}) for _ in range(2))
     assert one == other
 
 
-# The seed
+# The published manifests of redis:4.0
 
 
 def test_the_real_list_has_its_published_digest() -> None:

@@ -1,4 +1,4 @@
-"""Which child of an index is the one for a platform."""
+"""Tests of selecting the children of an index by platform."""
 
 import pytest
 
@@ -47,15 +47,15 @@ def chosen(offered: list[str | None], *wanted: str) -> list[str]:
         ("linux/amd64", "linux/unknown", False),
     ],
 )
-def test_what_is_asked_for_has_to_match(wanted: str, offered: str, fit: bool) -> None:
+def test_offered_platform_must_have_the_requested_fields(wanted: str, offered: str, fit: bool) -> None:
     assert fits(Platform.parse(wanted), Platform.parse(offered)) is fit
 
 
-def test_no_platform_fits_nothing() -> None:
+def test_child_without_a_platform_does_not_fit() -> None:
     assert not fits(Platform.parse("linux/amd64"), None)
 
 
-def test_unknown_matches_nothing_not_even_itself() -> None:
+def test_unknown_platform_does_not_fit_itself() -> None:
     unknown = Platform("unknown", "unknown")
     assert not fits(unknown, unknown)
 
@@ -75,11 +75,11 @@ def test_unknown_matches_nothing_not_even_itself() -> None:
         (["windows/amd64:10.0.1", "windows/amd64:10.0.2"], "windows/amd64:10.0.2", "windows/amd64:10.0.2"),
     ],
 )
-def test_of_several_that_fit_the_best_is_taken(offered: list[str | None], wanted: str, best: str) -> None:
+def test_best_of_several_fitting_platforms_is_selected(offered: list[str | None], wanted: str, best: str) -> None:
     assert chosen(offered, wanted) == [best]
 
 
-def test_of_equals_the_first_published_is_taken() -> None:
+def test_first_of_equal_platforms_is_selected() -> None:
     children = [child("linux/amd64", name="one"), child("linux/amd64", name="other")]
     assert select(children, [Platform.parse("linux/amd64")], "it") == [children[0]]
 
@@ -89,24 +89,24 @@ def test_the_published_order_is_kept() -> None:
     assert chosen(offered, "linux/amd64", "linux/arm64", "linux/s390x") == ["linux/s390x", "linux/amd64", "linux/arm64"]
 
 
-def test_a_platform_asked_for_twice_is_taken_once() -> None:
+def test_child_that_fits_two_requested_platforms_is_selected_once() -> None:
     assert chosen(["linux/arm/v7", "linux/amd64"], "linux/arm/v7", "linux/arm") == ["linux/arm/v7"]
 
 
-def test_a_platform_that_is_not_there_lists_those_that_are() -> None:
+def test_error_for_a_missing_platform_lists_the_available_platforms() -> None:
     with pytest.raises(NotFound, match="it has no image for linux/riscv64") as caught:
         chosen(["linux/amd64", None, "linux/arm/v7", "linux/amd64", "unknown/unknown"], "linux/amd64", "linux/riscv64")
     assert caught.value.hint == "It has: linux/amd64, linux/arm/v7."
 
 
 @pytest.mark.parametrize("offered", [[], [None], ["unknown/unknown"]])
-def test_where_no_platform_is_named_all_of_them_is_the_advice(offered: list[str | None]) -> None:
+def test_hint_for_an_index_without_platforms_is_all_platforms(offered: list[str | None]) -> None:
     with pytest.raises(NotFound) as caught:
         chosen(offered, "linux/amd64")
     assert "--all-platforms" in (caught.value.hint or "")
 
 
-def test_attestations_stay_with_their_image() -> None:
+def test_attestations_of_selected_images_are_added_in_the_published_order() -> None:
     amd64, arm64 = child("linux/amd64"), child("linux/arm64")
     about_amd64, about_arm64 = child("unknown/unknown", about=amd64), child("unknown/unknown", about=arm64)
     children = [about_arm64, amd64, arm64, about_amd64]

@@ -1,4 +1,4 @@
-"""Image names: what people type, what they mean, what is refused."""
+"""Tests of image names: parsing, completing and refusing them."""
 
 import pytest
 from hypothesis import example, given
@@ -49,7 +49,7 @@ LONGEST_TAG = "t" * 128
         ("localhost", "docker.io/library/localhost:latest"),
     ],
 )
-def test_names_mean_what_docker_means(text: str, whole: str) -> None:
+def test_names_are_completed_as_docker_does(text: str, whole: str) -> None:
     assert str(Reference.parse(text)) == whole
 
 
@@ -139,7 +139,7 @@ def test_names_outside_the_grammar_are_refused(text: str) -> None:
     assert "Image references look like" in (caught.value.hint or "")
 
 
-def test_a_name_may_have_255_characters_and_no_more() -> None:
+def test_name_has_at_most_255_characters() -> None:
     longest = "localhost:5000/" + "a" * 240
     assert Reference.parse(longest).name == longest
     with pytest.raises(InvalidReference, match="more than 255"):
@@ -152,7 +152,7 @@ def test_upper_case_in_a_repository_is_explained() -> None:
 
 
 @pytest.mark.slow
-def test_a_name_of_a_megabyte_is_refused_in_few_words() -> None:
+def test_error_for_a_name_of_a_megabyte_is_short() -> None:
     with pytest.raises(InvalidReference) as caught:
         Reference.parse("a/" * 500_000)
     assert len(str(caught.value)) < 2_000
@@ -161,7 +161,7 @@ def test_a_name_of_a_megabyte_is_refused_in_few_words() -> None:
 @pytest.mark.slow
 @given(names())
 @THOROUGH
-def test_a_name_comes_back_as_it_was_understood(text: str) -> None:
+def test_printed_name_is_parsed_as_the_same_name(text: str) -> None:
     found = Reference.parse(text)
     assert Reference.parse(str(found)) == found
     assert Reference.parse(f"docker://{text}") == found
@@ -172,7 +172,7 @@ def test_a_name_comes_back_as_it_was_understood(text: str) -> None:
 @example("[" + ":" * 20 + "]/a")
 @example("a@b@c:d/e")
 @THOROUGH
-def test_any_text_is_a_name_or_a_clean_error(text: str) -> None:
+def test_any_text_is_a_name_or_a_printable_error(text: str) -> None:
     found = outcome(lambda: Reference.parse(text))
     assert isinstance(found, Reference | InvalidReference)
     assert str(found).isprintable()
@@ -183,7 +183,7 @@ def test_any_text_is_a_name_or_a_clean_error(text: str) -> None:
     ("text", "target"),
     [("redis", "latest"), ("redis:4.0", "4.0"), (f"redis@{DIGEST}", DIGEST), (f"redis:4.0@{DIGEST}", DIGEST)],
 )
-def test_the_digest_decides_what_is_asked_for(text: str, target: str) -> None:
+def test_target_is_the_digest_or_else_the_tag(text: str, target: str) -> None:
     assert Reference.parse(text).target == target
 
 
@@ -195,7 +195,7 @@ def test_the_digest_decides_what_is_asked_for(text: str, target: str) -> None:
         (f"redis@{DIGEST}", f"docker.io/library/redis@{DIGEST}"),
     ],
 )
-def test_the_tag_names_what_is_stored(text: str, stored: str) -> None:
+def test_stored_name_has_the_tag_or_else_the_digest(text: str, stored: str) -> None:
     assert Reference.parse(text).stored == stored
 
 
@@ -206,7 +206,7 @@ def test_the_tag_names_what_is_stored(text: str, stored: str) -> None:
         (f"redis@{DIGEST}", f"docker.io/library/redis@{DIGEST}"),
     ],
 )
-def test_the_result_line_has_name_tag_and_digest(text: str, pinned: str) -> None:
+def test_pinned_name_includes_the_digest(text: str, pinned: str) -> None:
     assert Reference.parse(text).pinned(Digest.parse(DIGEST)) == pinned
 
 
@@ -221,23 +221,23 @@ def test_the_result_line_has_name_tag_and_digest(text: str, pinned: str) -> None
         ("localhost:5000/library/redis:4.0", "localhost:5000/library/redis:4.0"),
     ],
 )
-def test_the_familiar_name_is_the_shortest_that_means_the_same(text: str, familiar: str) -> None:
+def test_familiar_name_is_the_shortest_equivalent_name(text: str, familiar: str) -> None:
     assert Reference.parse(text).familiar == familiar
 
 
 @given(names())
-def test_a_familiar_name_means_the_same(text: str) -> None:
+def test_familiar_name_is_parsed_as_the_same_name(text: str) -> None:
     found = Reference.parse(text)
     assert Reference.parse(found.familiar) == found
 
 
 @pytest.mark.parametrize("text", ["redis", "redis\n", "a/b"])
-def test_grammars_take_the_whole_text(text: str) -> None:
+def test_grammars_match_the_whole_text(text: str) -> None:
     assert is_tag(text) is (text == "redis")
     assert is_host(text) is (text == "redis")
     assert is_repository(text) is ("\n" not in text)
 
 
-def test_a_url_is_no_name() -> None:
+def test_url_is_refused_with_a_hint() -> None:
     with pytest.raises(InvalidReference, match="leave out the https:// in front"):
         Reference.parse("https://quay.io/a/b:v1")

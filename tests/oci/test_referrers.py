@@ -1,4 +1,4 @@
-"""The tags that are made from digests, and the list of what refers to an image."""
+"""Tests of tags that are made from digests, and of lists of referrers."""
 
 import json
 
@@ -28,14 +28,14 @@ def test_a_tag_has_no_more_than_64_characters_of_the_digest() -> None:
     assert referrers_tag(SHA512) == "sha512-" + "b" * 64
 
 
-def test_what_a_tag_may_not_have_is_a_dash() -> None:
+def test_characters_that_are_illegal_in_tags_become_dashes() -> None:
     long = Digest.parse("multihash+base58_with.a-name.of.40.chars:abc=_-")
     assert referrers_tag(long) == "multihash-base58_with.a-name.of.-abc-_-"
 
 
 @given(any_digest | st.from_regex(r"[a-z0-9]{1,9}([+._-][a-z0-9]{1,9}){0,5}:[a-zA-Z0-9=_-]{1,90}", fullmatch=True))
 @QUICK
-def test_every_digest_makes_tags(text: str) -> None:
+def test_tags_of_any_digest_are_valid(text: str) -> None:
     digest = Digest.parse(text)
     assert is_tag(referrers_tag(digest))
     assert all(map(is_tag, cosign_tags(digest)))
@@ -57,7 +57,7 @@ def test_tags_made_from_digests_are_recognized(text: str) -> None:
 @pytest.mark.parametrize(
     "tag", [None, "", "v1", "sha256-abc", f"x-{'a' * 64}", f"sha256-{'A' * 64}", f"sha256-{'a' * 64}.x"]
 )
-def test_other_tags_are_not(tag: str | None) -> None:
+def test_other_tags_are_not_recognized(tag: str | None) -> None:
     assert not is_about(tag)
     assert not is_referrers_tag(tag)
 
@@ -69,7 +69,7 @@ def test_a_list_is_sorted_and_has_each_referrer_once() -> None:
     assert digests == sorted(one.descriptor.digest for one in some)
 
 
-def test_a_list_says_what_each_referrer_is() -> None:
+def test_list_describes_each_referrer() -> None:
     signed = images.signature(IMAGE)
     (child,) = json.loads(list_of([node(signed)]))["manifests"]
     assert child == {
@@ -82,13 +82,13 @@ def test_a_list_says_what_each_referrer_is() -> None:
     assert child["mediaType"] in MANIFEST_TYPES
 
 
-def test_what_has_no_artifact_type_is_what_its_config_is() -> None:
+def test_artifact_type_defaults_to_the_media_type_of_the_config() -> None:
     old = images.manifest(images.Blob.of(b"{}", "application/vnd.acme"), [], subject=IMAGE.subject())
     (child,) = json.loads(list_of([node(old)]))["manifests"]
     assert child["artifactType"] == "application/vnd.acme"
 
 
-def test_an_index_has_an_artifact_type_only_if_it_says_so() -> None:
+def test_artifact_type_of_an_index_has_no_default() -> None:
     plain = images.index([IMAGE], subject=IMAGE.subject())
     named = images.index([IMAGE], subject=IMAGE.subject(), artifactType="a/b")
     kinds = {
