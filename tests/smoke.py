@@ -48,7 +48,7 @@ def check_content(wheel: Path) -> None:
 
 
 def check_round_trip(mirror: Path) -> None:
-    """Carry an image from one registry to another, by way of a layout."""
+    """Move an image from one registry to another, through a layout."""
     image = images.multi_arch()
     with (
         tempfile.TemporaryDirectory(prefix="mirror-smoke-") as directory,
