@@ -29,12 +29,12 @@ _PATIENCE = 2.0  # seconds that an interrupted command has to end
 
 
 class Unexpected(Exception):
-    """A step that did not end as it should."""
+    """A step with another result than expected."""
 
 
 @dataclass
 class Stage:
-    """The directory in which everything happens, and the terminal that shows it."""
+    """The directory in which the commands run, and the terminal that shows them."""
 
     folder: Path
     env: dict[str, str]
@@ -92,7 +92,7 @@ def main() -> NoReturn:
         sys.exit(_farewell("interrupted.", 130))
     except Unexpected as error:
         sys.exit(_farewell(str(error), 1))
-    except OSError as error:  # a full disk, or a reader that has gone
+    except OSError as error:  # a full disk, or a closed stdout
         sys.exit(_farewell(str(error), 1))
     sys.exit(0)
 
@@ -111,7 +111,7 @@ def play() -> None:
     """Run everything in a temporary directory, and remove it afterwards.
 
     Raises:
-        Unexpected: a step did not end as it should.
+        Unexpected: a step has another result than expected.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mirror-demo-")))
@@ -142,7 +142,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return {**env, **own, "PATH": path, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
-# The steps
+# Steps
 
 
 def _welcome(stage: Stage, image: Image, public: EmbeddedRegistry, private: EmbeddedRegistry) -> None:

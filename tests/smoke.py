@@ -21,11 +21,11 @@ assert not any(map(util.find_spec, ["pytest", "mypy", "tests", "cryptography"]))
 
 
 class Failed(Exception):
-    """The package is not as it should be."""
+    """A check of the package failed."""
 
 
 def main(arguments: list[str]) -> int:
-    """Try everything. Return the exit code."""
+    """Run all checks, and return the exit code."""
     wheel, binaries = map(Path, arguments)
     try:
         check_content(wheel)

@@ -22,7 +22,7 @@ def test_any_json_value_is_parsed(value: Any) -> None:
 
 @given(st.binary(max_size=200) | st.text(max_size=50).map(str.encode))
 @THOROUGH
-def test_any_bytes_are_json_or_an_error_with_a_prefix(data: bytes) -> None:
+def test_any_bytes_are_json_or_an_error_that_names_the_document(data: bytes) -> None:
     found = outcome(lambda: loads(data, "it"))
     assert not isinstance(found, MirrorError) or str(found).startswith("it: ")
 
@@ -110,7 +110,7 @@ def test_the_error_names_the_position_of_an_invalid_byte() -> None:
 
 @pytest.mark.parametrize("data", [b'"\\ud800"', b'{"\\udfff":"\\ud800x"}'])
 def test_a_lone_surrogate_is_kept(data: bytes) -> None:
-    """The grammar of JSON allows it; it is also unchanged when it is written."""
+    """The grammar of JSON allows it. It is unchanged after writing and reading."""
     value = loads(data, "it")
     assert loads(json.dumps(value).encode(), "it") == value
 
