@@ -1,4 +1,4 @@
-"""Fixtures that tests share: the real command, and a registry for it."""
+"""Fixtures that tests share: the `mirror` command, and a registry for it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from mirror.concurrency import available_cpus
 from tests.support import profiles
 
 pytest.register_assert_rewrite("tests.support.command", "tests.peers.programs", "tests.peers.layouts")
-profiles.load_profile()  # before the modules of tests are imported, whose decorators ask for it
+profiles.load_profile()  # first: decorators in the test modules use the profile
 
 from tests.peers.programs import lacking, needed  # noqa: E402
 from tests.support import debian_image  # noqa: E402
@@ -22,7 +22,7 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--processes", action="store_true", help="run every mirror command in a process of its own")
+    parser.addoption("--processes", action="store_true", help="run every mirror command in a separate process")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,4 +1,4 @@
-"""The main job before your eyes: the real `mirror` on a sample image, from a registry to another and back.
+"""Show the main task: the real `mirror` moves a sample image from one registry to another and back.
 
 `python -m tests.demo`, or `scripts/demo`, which sets everything up first. It removes everything that it creates.
 """
@@ -24,17 +24,17 @@ from tests.support.registry import EmbeddedRegistry, serving
 REPOSITORY, TAG = "redis", "4.0"
 BOLD, DIM, GREEN, RED = "1", "2", "32", "31"
 
-_PAUSE = 1.0  # seconds in which a person reads what comes next
+_PAUSE = 1.0  # seconds to read the next command
 _PATIENCE = 2.0  # seconds that an interrupted command has to end
 
 
 class Unexpected(Exception):
-    """A step that did not end as it should."""
+    """A step with another result than expected."""
 
 
 @dataclass
 class Stage:
-    """The directory in which everything happens, and the terminal that shows it."""
+    """The directory in which the commands run, and the terminal that shows them."""
 
     folder: Path
     env: dict[str, str]
@@ -51,10 +51,10 @@ class Stage:
         print(f"\033[{colour}m{text}\033[0m" if coloured else text, flush=True)
 
     def mirror(self, *args: str, code: int = 0) -> None:
-        """Run the command as a person would, with its real output; it has to end with `code`.
+        """Run the command with its output on the terminal, and check that it exits with `code`.
 
         Raises:
-            Unexpected: it did not.
+            Unexpected: it exits with another code.
         """
         command = ["mirror", *args]
         self.say(f"$ {shlex.join(command)}", GREEN)
@@ -92,13 +92,13 @@ def main() -> NoReturn:
         sys.exit(_farewell("interrupted.", 130))
     except Unexpected as error:
         sys.exit(_farewell(str(error), 1))
-    except OSError as error:  # a full disk, or a reader that has gone
+    except OSError as error:  # a full disk, or a closed stdout
         sys.exit(_farewell(str(error), 1))
     sys.exit(0)
 
 
 def _farewell(text: str, code: int) -> int:
-    """Say why the demo ends. If stderr is closed, Python's own flush at exit must not complain either."""
+    """Print why the demo ends. If stderr is closed, the flush at the exit of Python must not fail either."""
     try:
         sys.stdout.flush()
         print(f"\ndemo: {text}\n      All that it made is removed.", file=sys.stderr, flush=True)
@@ -111,13 +111,13 @@ def play() -> None:
     """Run everything in a temporary directory, and remove it afterwards.
 
     Raises:
-        Unexpected: a step did not end as it should.
+        Unexpected: a step has another result than expected.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mirror-demo-")))
         public = stack.enter_context(serving(EmbeddedRegistry()))
         private = stack.enter_context(serving(EmbeddedRegistry()))
-        stack.callback(_ignore_signals)  # entered last, so the first thing to happen when it ends
+        stack.callback(_ignore_signals)  # entered last, so it is called first
         stage = Stage(folder, _environment(folder))
         image = seed_image()
         image.publish(public, REPOSITORY, TAG)
@@ -135,14 +135,14 @@ def _ignore_signals() -> None:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """`mirror` on the PATH; no settings, credentials or proxies of the person who watches."""
+    """Return an environment with `mirror` on the PATH, and without the user's settings, credentials and proxies."""
     env = {name: text for name, text in os.environ.items() if not name.startswith("MIRROR_")}
     own = {name: str(folder / "home") for name in ("XDG_CONFIG_HOME", "DOCKER_CONFIG")}
     path = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
     return {**env, **own, "PATH": path, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
-# The steps
+# Steps
 
 
 def _welcome(stage: Stage, image: Image, public: EmbeddedRegistry, private: EmbeddedRegistry) -> None:
@@ -173,7 +173,7 @@ def _compare(stage: Stage, private: EmbeddedRegistry) -> None:
 
 
 def compare(layout: Path, other: Path) -> str:
-    """Check that two layouts have everything in common.
+    """Check that two layouts have the same image and the same blobs.
 
     Raises:
         Unexpected: they differ.
@@ -188,7 +188,7 @@ def compare(layout: Path, other: Path) -> str:
 
 
 def root_digest(layout: Path) -> str:
-    """The digest of the only image."""
+    """Return the digest of the only image."""
     (entry,) = json.loads((layout / "index.json").read_bytes())["manifests"]
     return str(entry["digest"])
 
@@ -208,7 +208,7 @@ def _damage_and_heal(stage: Stage, public: EmbeddedRegistry) -> None:
 
 
 def flip_a_bit(layout: Path) -> str:
-    """Damage the largest layer, and say where."""
+    """Damage the largest layer, and return a sentence that says where."""
     blob = max(blob_folder(layout).iterdir(), key=lambda path: path.stat().st_size)
     middle = blob.stat().st_size // 2
     with blob.open("r+b") as file:

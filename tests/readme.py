@@ -29,7 +29,7 @@ _SCRIPT = re.compile(r"(?<![\w/.])scripts/[\w-]+")
 _OPERATORS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>"})
 
 
-# The commands as they are
+# Commands
 
 
 def commands() -> dict[str, click.Command]:
@@ -211,7 +211,7 @@ def disagreements(root: Path = ROOT) -> list[str]:
     for page in pages(root):
         text = page.read_text()
         wrong = broken_links(page, root)
-        if page.name != "CHANGELOG.md" and page.parent.name != "adr":  # these tell about the past
+        if page.name != "CHANGELOG.md" and page.parent.name != "adr":  # these also describe earlier versions
             wrong += [*wrong_lines(text), *missing_scripts(text, root)]
         found += [f"{page.relative_to(root)}: {why}" for why in wrong]
     path = root / REFERENCE

@@ -21,11 +21,11 @@ assert not any(map(util.find_spec, ["pytest", "mypy", "tests", "cryptography"]))
 
 
 class Failed(Exception):
-    """The package is not as it should be."""
+    """A check of the package failed."""
 
 
 def main(arguments: list[str]) -> int:
-    """Try everything. Return the exit code."""
+    """Run all checks, and return the exit code."""
     wheel, binaries = map(Path, arguments)
     try:
         check_content(wheel)
@@ -48,7 +48,7 @@ def check_content(wheel: Path) -> None:
 
 
 def check_round_trip(mirror: Path) -> None:
-    """Carry an image from one registry to another, by way of a layout."""
+    """Move an image from one registry to another, through a layout."""
     image = images.multi_arch()
     with (
         tempfile.TemporaryDirectory(prefix="mirror-smoke-") as directory,

@@ -1,4 +1,4 @@
-"""`scripts/commit-message`: which subjects it takes."""
+"""Tests of `scripts/commit-message`, which checks the subject of a commit."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Many things at once: all are done, or the first failure ends the rest."""
+"""Tests of concurrent tasks and threads, their failures and their cancellation, and of the number of CPUs."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from mirror.concurrency import map_concurrently, to_thread
 from mirror.errors import MirrorError, StorageError
 
 
-def test_results_come_in_the_order_of_the_items() -> None:
+def test_results_have_the_order_of_the_items() -> None:
     async def later(number: int) -> int:
         for _ in range(10 - number):
             await asyncio.sleep(0)
@@ -21,14 +21,14 @@ def test_results_come_in_the_order_of_the_items() -> None:
     assert asyncio.run(map_concurrently(range(10), later, 4)) == [number * 2 for number in range(10)]
 
 
-def test_nothing_is_done_of_nothing() -> None:
+def test_no_items_give_no_results() -> None:
     async def work(_: int) -> None: ...
 
     assert asyncio.run(map_concurrently([], work, 4)) == []
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 100])
-def test_no_more_run_together_than_may(at_once: int) -> None:
+def test_number_of_items_that_run_at_once_is_limited(at_once: int) -> None:
     running = most = 0
 
     async def work(_: int) -> None:
@@ -53,7 +53,7 @@ def test_items_start_in_their_order() -> None:
     assert started == list(range(20))
 
 
-def test_the_first_failure_is_raised_itself_and_the_others_have_ended() -> None:
+def test_first_failure_is_raised_after_the_other_items_have_ended() -> None:
     ended: list[int] = []
 
     async def work(number: int) -> None:
@@ -71,7 +71,7 @@ def test_the_first_failure_is_raised_itself_and_the_others_have_ended() -> None:
     assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
-def test_of_two_failures_one_is_raised() -> None:
+def test_only_the_first_of_several_failures_is_raised() -> None:
     async def work(number: int) -> None:
         raise MirrorError(f"number {number}")
 
@@ -79,7 +79,7 @@ def test_of_two_failures_one_is_raised() -> None:
         asyncio.run(map_concurrently(range(5), work, 3))
 
 
-def test_what_is_cancelled_ends_all() -> None:
+def test_cancellation_ends_all_items() -> None:
     running = 0
 
     async def work(_: int) -> None:
@@ -105,11 +105,11 @@ def test_what_is_cancelled_ends_all() -> None:
 # Threads
 
 
-def test_a_thread_gives_its_result() -> None:
+def test_function_runs_in_another_thread_and_its_result_is_returned() -> None:
     assert asyncio.run(to_thread(lambda: threading.current_thread() is threading.main_thread())) is False
 
 
-def test_a_thread_gives_its_failure() -> None:
+def test_failure_in_a_thread_is_raised() -> None:
     def work() -> None:
         raise StorageError("The disk is full.")
 
@@ -118,7 +118,7 @@ def test_a_thread_gives_its_failure() -> None:
 
 
 @pytest.mark.parametrize("failing", [False, True])
-def test_a_cancelled_thread_has_ended_before_anybody_goes_on(failing: bool) -> None:
+def test_cancellation_waits_until_the_thread_has_ended(failing: bool) -> None:
     begun, stop, ended = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
@@ -141,7 +141,7 @@ def test_a_cancelled_thread_has_ended_before_anybody_goes_on(failing: bool) -> N
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="others have no way to leave a process few processors")
-def test_only_the_processors_that_are_left_to_us_count() -> None:
+def test_available_cpus_are_those_that_the_process_may_use() -> None:
     one = min(os.sched_getaffinity(0))
     code = (
         f"import os; os.sched_setaffinity(0, [{one}]); from mirror import concurrency as c; print(c.available_cpus())"

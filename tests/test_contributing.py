@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md and the import contract list the same packages."""
+"""Tests that CONTRIBUTING.md and the import contract list the same packages."""
 
 import configparser
 import re
@@ -11,7 +11,7 @@ PACKAGE = Path(mirror.__file__).parent
 
 
 def layers() -> list[str]:
-    """Return the modules at the top of the package in the order of the import contract, without those to come."""
+    """Return the modules at the top of the package in the order of the import contract, if they exist."""
     contracts = configparser.ConfigParser()
     contracts.read(ROOT / ".importlinter")
     (contract,) = (one for one in contracts.values() if one.get("containers", "").strip() == "mirror")
@@ -33,11 +33,11 @@ def test_every_package_is_listed_in_the_order_of_the_import_contract() -> None:
     assert listed() == layers()
 
 
-def test_the_contract_knows_every_package() -> None:
+def test_import_contract_contains_every_package() -> None:
     there = {path.stem for path in PACKAGE.iterdir() if exists(path.stem)} - {"__init__", "__main__"}
     assert set(layers()) == there
 
 
-def test_at_most_eight_modules_lie_flat_at_the_top() -> None:
+def test_at_most_eight_modules_are_outside_of_packages() -> None:
     flat = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
     assert len(flat) <= 8

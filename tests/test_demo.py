@@ -1,4 +1,4 @@
-"""`scripts/demo`: what it shows is true, and it leaves nothing behind."""
+"""Tests of `scripts/demo`: its output is right, and it leaves no files behind."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def started(folder: Path, *command: str) -> "subprocess.Popen[str]":
-    """The demo with its own directory for temporary files, and with foreign settings around it."""
+    """Start the demo with a separate directory for temporary files, and with settings that it has to ignore."""
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -36,7 +36,7 @@ def after(text: str, title: str) -> str:
 
 
 @pytest.mark.slow
-def test_demo_shows_the_whole_way_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_demo_shows_every_step_and_leaves_no_files_behind(tmp_path: Path) -> None:
     with started(tmp_path, str(ROOT / "scripts" / "demo")) as process:
         shown, _ = process.communicate()
     assert process.returncode == 0, shown
@@ -59,11 +59,11 @@ def test_demo_shows_the_whole_way_and_leaves_nothing_behind(tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+def test_interrupted_demo_leaves_no_files_behind(tmp_path: Path, number: signal.Signals) -> None:
     with started(tmp_path, sys.executable, "-m", "tests.demo") as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("$ mirror pull"):  # the first step: on a busy machine, the others might be over too soon
+            if line.startswith("$ mirror pull"):  # not a later step, which might end before the signal arrives
                 break
         assert list(tmp_path.iterdir()) != []
         process.send_signal(number)
@@ -75,7 +75,7 @@ def test_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signal.S
 
 
 @pytest.mark.parametrize("other", [{"one": b"same size 2"}, {"one": b"same size 1", "two": b""}])
-def test_layouts_that_differ_are_not_called_the_same(tmp_path: Path, other: dict[str, bytes]) -> None:
+def test_comparison_of_different_layouts_fails(tmp_path: Path, other: dict[str, bytes]) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     for layout, files in ((first, {"one": b"same size 1"}), (second, other)):
         demo.blob_folder(layout).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""README and docs/ name only modules, classes, functions and files that exist."""
+"""Tests that README and docs/ name only modules, classes, functions and files that exist."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]}
-PRESENT = [page for page in PAGES if page != "CHANGELOG.md"]  # the changelog also has names of the past
+PRESENT = [page for page in PAGES if page != "CHANGELOG.md"]  # the changelog also names what was removed
 
 _SPAN = re.compile(r"`([^`\n]+)`")
 _FILE = re.compile(r"(?<![\w./-])(?:mirror|tests|scripts|requirements|docs)/[\w./-]*\w")
@@ -19,17 +19,17 @@ _CLASS = re.compile(r"[A-Z][A-Za-z]*[a-z][A-Za-z]*(?:\.[a-z_]+)?")
 
 
 def modules(text: str) -> set[str]:
-    """Return the dotted names in code, and `name` in `module` as one."""
+    """Return the dotted names in code spans; "`name` in `module`" is also one."""
     dotted = {name for name in _SPAN.findall(text) if re.fullmatch(r"mirror(?:\.\w+)+", name)} - {"mirror.toml"}
     return dotted | {f"{module}.{name}" for name, module in re.findall(r"`(\w+)`\s+in\s+`(mirror[\w.]+)`", text)}
 
 
-def is_there(name: str) -> bool:
+def name_exists(name: str) -> bool:
     module, _, rest = name.rpartition(".")
     try:
         return find_spec(name) is not None or hasattr(import_module(module), rest)
     except ImportError:
-        return module != "mirror" and is_there(module) and hasattr(import_module(module), rest)
+        return module != "mirror" and name_exists(module) and hasattr(import_module(module), rest)
 
 
 @cache
@@ -53,7 +53,7 @@ def _members(node: ast.ClassDef) -> set[str]:
 
 @pytest.mark.parametrize("page", PRESENT)
 def test_every_module_in_the_documentation_exists(page: str) -> None:
-    assert {name for name in modules(PAGES[page]) if not is_there(name)} == set()
+    assert {name for name in modules(PAGES[page]) if not name_exists(name)} == set()
 
 
 @pytest.mark.parametrize("page", PRESENT)
@@ -79,7 +79,7 @@ def test_the_decisions_are_listed_with_their_titles() -> None:
     assert {f"docs/adr/{file}": f"# {number} {title}" for number, file, title in rows} == titles
 
 
-def test_names_that_are_not_there_are_found() -> None:
+def test_missing_names_are_found() -> None:
     text = "`mirror.stream.overlap`, `mirror.layout.reader.Nothing` and `nothing` in `mirror.retry`"
     assert modules(text) == {
         "mirror.stream.overlap",
@@ -87,4 +87,4 @@ def test_names_that_are_not_there_are_found() -> None:
         "mirror.retry.nothing",
         "mirror.retry",
     }
-    assert {name for name in modules(text) if is_there(name)} == {"mirror.retry"}
+    assert {name for name in modules(text) if name_exists(name)} == {"mirror.retry"}

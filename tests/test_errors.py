@@ -1,4 +1,4 @@
-"""The tree of errors: every class has its exit code, and tells whether to try again."""
+"""Tests of the exceptions: exit codes, messages, and whether a retry may help."""
 
 import re
 from collections.abc import Iterator
@@ -56,12 +56,12 @@ def test_every_error_has_its_exit_code() -> None:
     assert {error.__name__: error.exit_code for error in tree()} == CODES
 
 
-def test_the_drawing_shows_every_error_and_its_code() -> None:
+def test_docstring_lists_every_error_and_its_exit_code() -> None:
     drawn = re.findall(r"^[ │├└─]*(\w+) +(\d) ", errors.__doc__ or "", re.MULTILINE)
     assert {name: int(code) for name, code in drawn} == CODES
 
 
-def test_the_drawing_shows_who_descends_from_whom() -> None:
+def test_docstring_shows_the_base_of_every_error() -> None:
     parents: dict[int, str] = {}
     for indent, name in re.findall(r"^([ │├└─]*)(\w+) +\d ", errors.__doc__ or "", re.MULTILINE):
         parents[len(indent)] = name
@@ -70,30 +70,31 @@ def test_the_drawing_shows_who_descends_from_whom() -> None:
         assert not above or above[-1] == bases[0]
 
 
-def test_the_hint_is_kept_apart_from_the_message() -> None:
+def test_hint_is_not_part_of_the_message() -> None:
     error = MirrorError("It broke.", hint="Mend it.")
     assert (str(error), error.hint) == ("It broke.", "Mend it.")
 
 
 @pytest.mark.parametrize(("got", "again"), [(0, True), (9, True), (11, False), (None, False)])
-def test_only_a_short_body_may_be_right_the_next_time(got: int | None, again: bool) -> None:
+def test_size_mismatch_is_transient_only_if_the_body_is_short(got: int | None, again: bool) -> None:
     assert SizeMismatch("It", want=10, got=got).transient is again
 
 
 @pytest.mark.parametrize(("got", "says"), [(9, "has 9 bytes"), (None, "has more")])
-def test_a_wrong_size_says_both_sizes(got: int | None, says: str) -> None:
+def test_size_mismatch_names_both_sizes(got: int | None, says: str) -> None:
     text = str(SizeMismatch("It", want=10, got=got))
     assert "10 bytes" in text
     assert says in text
 
 
-def test_a_wrong_digest_says_both_digests_and_stays_wrong() -> None:
+def test_digest_mismatch_names_both_digests_and_is_not_transient() -> None:
     error = DigestMismatch("It", want="sha256:a", got="sha256:b")
     assert (error.want, error.got, error.transient) == ("sha256:a", "sha256:b", False)
     assert "expected sha256:a, found sha256:b" in str(error)
 
 
-def test_a_wrong_mirror_is_not_asked_again_so_the_next_time_may_be_right() -> None:
+def test_stale_mirror_is_transient() -> None:
+    """The next attempt does not use that mirror."""
     assert StaleMirror("It broke.").transient is True
 
 
@@ -109,16 +110,16 @@ SPECIAL = (
 
 
 @pytest.mark.parametrize("error", [error for error in tree() if error not in SPECIAL])
-def test_nothing_is_tried_again_unless_somebody_says_so(error: type[MirrorError]) -> None:
+def test_errors_are_not_transient_by_default(error: type[MirrorError]) -> None:
     assert error("It broke.").transient is False
 
 
 @pytest.mark.parametrize("error", [TransferError, Unauthorized])
-def test_a_transfer_keeps_status_and_pause(error: type[TransferError]) -> None:
+def test_transfer_error_has_status_and_retry_after(error: type[TransferError]) -> None:
     raised = error("It broke.", status=429, transient=True, retry_after=7.0)
     assert (raised.status, raised.transient, raised.retry_after) == (429, True, 7.0)
 
 
-def test_some_failed_carries_the_failures() -> None:
+def test_partial_failure_has_the_failures() -> None:
     failures = [MirrorError("one"), SizeMismatch("It", want=1, got=0)]
     assert PartialFailure("2 of 3 images failed.", failures).failures == tuple(failures)

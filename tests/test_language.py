@@ -1,4 +1,4 @@
-"""The package and the documentation have none of the habits that `tests.language` finds."""
+"""Tests of `tests.language`, and that the package and the documentation have none of the habits that it finds."""
 
 from pathlib import Path
 
@@ -102,7 +102,7 @@ def test_good_english_is_left_alone(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["What it holds.", "Whether it is there.", "How to pull.", "One that is there.", "That."]
 )
-def test_a_docstring_begins_with_a_verb_or_a_noun(text: str) -> None:
+def test_a_docstring_that_begins_badly_is_found(text: str) -> None:
     assert docstring(text)
 
 
@@ -113,7 +113,7 @@ def test_a_docstring_that_begins_well_is_left_alone(text: str) -> None:
     assert docstring(text) == []
 
 
-def test_a_hit_has_its_line_the_reason_and_what_to_write() -> None:
+def test_a_hit_has_a_line_a_reason_and_an_alternative() -> None:
     (hit,) = hits([Text(10, "The first line.\n\n    The third: it is no image.\n")])
     assert (hit.line, "it is no image" in hit.found) == (12, True)
     assert str(hit).startswith("12: “")
@@ -164,7 +164,7 @@ $ nobody
 """
 
 
-def test_the_prose_of_a_page_is_text_and_its_headings_and_code_are_not() -> None:
+def test_headings_and_code_of_a_page_are_not_prose() -> None:
     assert [text for text in prose(PAGE) if text.text.strip("-")] == [
         Text(3, "A paragraph with x and bold\nwords."),
         Text(10, "one item"),

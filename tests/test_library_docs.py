@@ -1,4 +1,4 @@
-"""The examples of docs/how-to/library.md run."""
+"""Tests of the names and examples in docs/how-to/library.md."""
 
 import re
 import subprocess
@@ -15,13 +15,13 @@ DOCS = Path(__file__).parents[1] / "docs" / "how-to" / "library.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
 
 
-def test_every_name_is_there() -> None:
+def test_every_name_in_the_guide_exists() -> None:
     names = set(re.findall(r"`(mirror(?:\.\w+)+)`", DOCS.read_text()))
     assert len(names) >= 3
-    assert {name for name in names if not _is_there(name)} == set()
+    assert {name for name in names if not _exists(name)} == set()
 
 
-def _is_there(name: str) -> bool:
+def _exists(name: str) -> bool:
     module, _, rest = name.rpartition(".")
     return hasattr(import_module(module), rest) or find_spec(name) is not None
 

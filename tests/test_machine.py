@@ -1,4 +1,4 @@
-"""Random images, random misfortune: whatever happens in whatever order, the layout never lies, and a pull heals it."""
+"""Tests with random images, faults and damage in random order: layouts stay consistent, and a pull repairs them."""
 
 import asyncio
 import itertools
@@ -54,7 +54,7 @@ HURRIED = PullOptions(
 
 @pytest.fixture(scope="module", autouse=True)
 def nobody() -> Iterator[None]:
-    """We have no credentials and no settings."""
+    """Run without the user's credentials and settings."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as home:
         for name in ("HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "DOCKER_CONFIG"):
             patch.setenv(name, home)
@@ -76,7 +76,7 @@ numbers = itertools.count()
 @pytest.mark.slow
 @examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(image=graphs())
-def test_any_graph_comes_back_as_it_was(
+def test_any_graph_is_unchanged_after_push_and_pull(
     registries: tuple[EmbeddedRegistry, EmbeddedRegistry], tmp_path: Path, image: Image
 ) -> None:
     here, there = registries
@@ -96,7 +96,7 @@ def test_any_graph_comes_back_as_it_was(
         }
 
 
-# A machine of misfortunes
+# Random operations, faults and damage
 
 FAULTS: list[Action] = [
     Cut(after=None),
@@ -116,7 +116,7 @@ FAULTS: list[Action] = [
 
 
 class Layouts(RuleBasedStateMachine):
-    """One layout, two images whose tags move, and everything that can go wrong on the way."""
+    """One layout, two images whose tags move, faults of the registry, killed pulls and damaged files."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class Layouts(RuleBasedStateMachine):
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         self._registry = self._stack.enter_context(serving(EmbeddedRegistry()))
         self._published: dict[str, Image] = {}
-        self._hurt: set[str] = set()  # blobs that this test has damaged, and that are not healed yet
+        self._damaged: set[str] = set()  # blobs that are damaged by this test and not repaired yet
 
     def teardown(self) -> None:
         self._stack.close()
@@ -152,7 +152,7 @@ class Layouts(RuleBasedStateMachine):
         skip=st.integers(0, 8),
         times=st.integers(1, 3),
     )
-    def pull_with_misfortune(self, repository: str, action: Action, skip: int, times: int) -> None:
+    def pull_with_fault(self, repository: str, action: Action, skip: int, times: int) -> None:
         self._registry.clear_faults()
         self._registry.fault(Fault(action=action, skip=skip, times=times))
         try:
@@ -165,7 +165,7 @@ class Layouts(RuleBasedStateMachine):
         repository=st.sampled_from(["one", "two"]), moment=st.integers(0, 40), how=st.sampled_from(["before", "after"])
     )
     def pull_and_kill(self, repository: str, moment: int, how: str) -> None:
-        """SIGKILL at a call that makes something durable, visible or gone."""
+        """Kill a pull before or after a call that syncs, renames or removes files."""
         self._registry.clear_faults()
         done = Mirror(self._folder).fail(f"{how}:{moment}", "pull", self._name(repository), "--all", "-j", 1)
         assert done.code in (0, -signal.SIGKILL), done.err
@@ -178,10 +178,10 @@ class Layouts(RuleBasedStateMachine):
         if there:
             digest = data.draw(st.sampled_from(there))
             _damage(blob_path(self._layout, digest), how)
-            self._hurt.add(digest)
+            self._damaged.add(digest)
 
     @rule(data=st.data(), how=st.sampled_from(["flip", "cut", "longer", "gone"]))
-    def damage_what_has_begun(self, data: st.DataObject, how: str) -> None:
+    def damage_partial_file(self, data: st.DataObject, how: str) -> None:
         found = sorted((self._layout / ".mirror/partial").glob("*"))
         if found:
             _damage(data.draw(st.sampled_from(found)), how)
@@ -199,10 +199,10 @@ class Layouts(RuleBasedStateMachine):
             assert blob_path(self._layout, digest).read_bytes() == content
 
     @invariant()
-    def nothing_lies_but_what_was_damaged(self) -> None:
+    def only_damaged_blobs_are_wrong(self) -> None:
         if (self._layout / "index.json").exists():
-            assert set(wrong_blobs(self._layout)) <= self._hurt
-            if not self._hurt:  # the content below a damaged manifest is unknown
+            assert set(wrong_blobs(self._layout)) <= self._damaged
+            if not self._damaged:  # the content below a damaged manifest is unknown
                 assert lacking(self._layout) == []
             assert len(names(self._layout)) == len(set(names(self._layout)))
 
@@ -211,7 +211,7 @@ class Layouts(RuleBasedStateMachine):
         return {**image.blobs, **{digest: data for digest, (data, _) in image.manifests.items()}}
 
     def _healed(self, repository: str) -> None:
-        self._hurt -= set(self._content(repository))
+        self._damaged -= set(self._content(repository))
 
 
 def _damage(path: Path, how: str) -> None:

@@ -1,4 +1,4 @@
-"""The files around the package agree with each other: dependencies and their lock, source and documentation."""
+"""Tests that dependencies agree with their lock, and the source with the documentation."""
 
 import re
 import tomllib
@@ -27,14 +27,14 @@ def locked(group: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("group", LOCKS)
-def test_the_lock_has_what_the_project_needs(group: str) -> None:
+def test_the_lock_satisfies_the_requirements_of_the_project(group: str) -> None:
     versions = locked(group)
     for requirement in map(Requirement, NEEDED[group]):
         assert versions.get(canonicalize_name(requirement.name), "none") in requirement.specifier
 
 
 @pytest.mark.parametrize("group", LOCKS)
-def test_everything_in_the_lock_has_a_hash(group: str) -> None:
+def test_every_package_in_the_lock_has_a_hash(group: str) -> None:
     entries = re.split(r"^(?=[\w.-]+==)", lock(group), flags=re.MULTILINE)[1:]
     assert [entry.splitlines()[0] for entry in entries if "--hash=sha256:" not in entry] == []
 

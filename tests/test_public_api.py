@@ -1,4 +1,4 @@
-"""The library: what is public is there, documented and typed, and loads no more than it needs."""
+"""Tests of the library: public names are documented and typed, and an import loads only the modules that it needs."""
 
 import ast
 import asyncio
@@ -46,7 +46,7 @@ FUNCTIONS = [name for name in PUBLIC if not inspect.isclass(getattr(mirror, name
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_a_public_name_is_there_and_documented(name: str) -> None:
+def test_a_public_name_exists_and_is_documented(name: str) -> None:
     found = getattr(mirror, name)
     assert (inspect.getdoc(found) or "").strip()
     assert found.__module__.startswith("mirror.")
@@ -62,13 +62,13 @@ def test_a_public_function_is_typed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_public_function_says_what_it_raises_or_where_to_read_it(name: str) -> None:
+def test_a_public_function_documents_its_exceptions(name: str) -> None:
     text = inspect.getdoc(getattr(mirror, name)) or ""
     assert "Raises:" in text or "see `" in text
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_public_function_takes_its_settings_as_one_value(name: str) -> None:
+def test_a_public_function_takes_its_settings_as_one_options_object(name: str) -> None:
     parameters = inspect.signature(getattr(mirror, name)).parameters
     assert [one.name for one in parameters.values() if one.kind is one.KEYWORD_ONLY] == []
     if "options" in parameters:
@@ -103,7 +103,7 @@ def test_the_reference_describes_every_public_name() -> None:
     assert "::: mirror\n" in (PACKAGE.parent / "docs" / "reference" / "api.md").read_text()
 
 
-def test_what_a_type_checker_imports_is_what_the_interpreter_imports() -> None:
+def test_type_checker_and_interpreter_import_the_same_names() -> None:
     imports = [node for node in ast.walk(MODULES[PACKAGE / "__init__.py"]) if isinstance(node, ast.ImportFrom)]
     of_the_package = {node.module: node for node in imports if (node.module or "").startswith("mirror.")}
     ours = {module: [name.name for name in node.names] for module, node in of_the_package.items()}
@@ -113,30 +113,30 @@ def test_what_a_type_checker_imports_is_what_the_interpreter_imports() -> None:
     assert sorted([*imported, *mirror._MODULE_OF]) == PUBLIC
 
 
-def test_a_star_brings_all_public_names() -> None:
+def test_star_import_imports_all_public_names() -> None:
     space: dict[str, object] = {}
     exec("from mirror import *", space)  # as an interactive user would
     assert set(PUBLIC) <= space.keys()
 
 
 @pytest.mark.parametrize("name", ["nothing", "_private", "aiohttp"])
-def test_what_is_not_public_is_not_there(name: str) -> None:
+def test_access_to_an_unknown_name_raises_attribute_error(name: str) -> None:
     with pytest.raises(AttributeError, match=name):
         getattr(mirror, name)
 
 
-def test_types_come_with_the_package() -> None:
+def test_the_package_has_a_py_typed_file() -> None:
     assert (Path(mirror.__file__).parent / "py.typed").is_file()
 
 
-def test_the_version_is_a_version() -> None:
+def test_the_version_has_three_numbers() -> None:
     assert [part.isdigit() for part in mirror.__version__.split(".")] == [True, True, True]
 
 
 # Logging
 
 
-def test_a_program_that_configures_no_logging_sees_nothing() -> None:
+def test_nothing_is_printed_if_the_program_configures_no_logging() -> None:
     code = "import logging, mirror; logging.getLogger('mirror.layout.writer').warning('hello')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
@@ -147,7 +147,7 @@ def test_a_module_logs_through_its_own_logger(path: Path) -> None:
     nodes = list(ast.walk(MODULES[path]))
     calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("getLogger")]
     imported = {name.asname or name.name for node in nodes if isinstance(node, ast.ImportFrom) for name in node.names}
-    if path.parent != PACKAGE / "cli":  # the command shows what others log
+    if path.parent != PACKAGE / "cli":  # the command shows the logs of other modules
         assert {ast.unparse(call) for call in calls} <= {"logging.getLogger(__name__)"}
     assert "log" not in imported
     assert not any(isinstance(node, ast.Attribute) and node.attr == "log" for node in nodes)
@@ -162,7 +162,7 @@ SCREEN = {"click", "tqdm"}
 
 
 def loaded(statement: str) -> set[str]:
-    """Return the modules of a fresh interpreter after a statement; coverage, which has modules of its own, is off."""
+    """Return the modules of a new interpreter after a statement, without coverage, which loads more modules."""
     code = f"{statement}\nimport sys\nprint(*sys.modules)"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
@@ -181,7 +181,7 @@ def loaded(statement: str) -> set[str]:
         ("import mirror.cli.verify, mirror.cli.ls, mirror.cli.rm", HTTP | {"http.client", "xml"}),
     ],
 )
-def test_nothing_is_loaded_that_is_not_needed(statement: str, unwanted: set[str]) -> None:
+def test_an_import_loads_no_unneeded_modules(statement: str, unwanted: set[str]) -> None:
     assert loaded(statement) & unwanted == set()
 
 
@@ -189,7 +189,7 @@ def test_nothing_is_loaded_that_is_not_needed(statement: str, unwanted: set[str]
 
 
 @pytest.mark.slow
-def test_the_whole_way_round_as_a_program_goes_it(tmp_path: Path) -> None:
+def test_an_image_is_pulled_verified_and_pushed(tmp_path: Path) -> None:
     async def main(source: str, target: str) -> None:
         pulled = await pull_image(f"{source}/a:v1", tmp_path / "layout", PullOptions(PlatformSelection(all=True)))
         assert to_text(pulled).lines == [f"{source}/a:v1@{IMAGE.root}"]
@@ -228,7 +228,7 @@ def test_a_layout_is_listed_inspected_and_emptied(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_failure_is_one_tree(tmp_path: Path) -> None:
+def test_every_failure_is_a_mirror_error(tmp_path: Path) -> None:
     attempts: list[Callable[[], Coroutine[Any, Any, object]]] = [
         lambda: pull_image("No Name", tmp_path / "layout"),
         lambda: pull_image("127.0.0.1:1/a", tmp_path / "layout", PullOptions(retry=mirror.RetryPolicy(0))),

@@ -1,4 +1,4 @@
-"""The rate limits that registries report."""
+"""Tests of the rate limits that registries report."""
 
 import pytest
 from hypothesis import given
@@ -18,22 +18,22 @@ def test_limit_remainder_and_window_are_read() -> None:
     assert str(found) == "76 of 100 pulls in 6 h are left"
 
 
-def test_a_window_need_not_be_said() -> None:
+def test_the_window_is_optional() -> None:
     assert quota("100", "0") == Quota(100, 0)
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1_000", "٣", "100;w=", "100;w=x", "9" * 30, "100\n", "100;w=1;x"])
-def test_what_cannot_be_understood_is_nothing(text: str) -> None:
+def test_an_invalid_header_gives_no_quota(text: str) -> None:
     assert quota(text, "1") is None
     assert quota("1", text) is None
 
 
-def test_nothing_is_nothing() -> None:
+def test_missing_headers_give_no_quota() -> None:
     assert Quota.from_headers({}) is None
 
 
 @QUICK
 @given(limit=nasty_text | st.just("100"), remaining=nasty_text)
-def test_any_headers_are_read_or_not(limit: str, remaining: str) -> None:
+def test_any_headers_give_a_quota_or_none(limit: str, remaining: str) -> None:
     found = quota(limit, remaining)
     assert found is None or found.limit >= 0

@@ -1,4 +1,4 @@
-"""The checker of README.md: it finds what is not so, and leaves alone what is. And the help texts themselves."""
+"""Tests of `tests.readme`, which compares the documentation with the commands, and of the help texts."""
 
 import re
 from pathlib import Path
@@ -31,7 +31,7 @@ def block(*lines: str, kind: str = "console") -> str:
         "mirror rm --help",
     ],
 )
-def test_right_line_is_left_alone(line: str) -> None:
+def test_valid_command_line_is_accepted(line: str) -> None:
     assert readme.wrong_lines(block(f"$ {line}")) == []
 
 
@@ -50,13 +50,13 @@ def test_right_line_is_left_alone(line: str) -> None:
         ('mirror ls "./layout', "No closing quotation"),
     ],
 )
-def test_wrong_line_is_found(line: str, why: str) -> None:
+def test_invalid_command_line_is_found(line: str, why: str) -> None:
     (found,) = readme.wrong_lines(block(f"$ {line} "))
     assert found.startswith(line)
     assert why in found
 
 
-def test_output_is_no_command_line() -> None:
+def test_output_is_not_read_as_a_command_line() -> None:
     assert list(readme.command_lines(block("$ mirror ls ./layout", "mirror nonsense --here"))) == ["mirror ls ./layout"]
 
 
@@ -64,11 +64,11 @@ def test_line_without_a_prompt_is_a_command_line() -> None:
     assert readme.wrong_lines(block("cd somewhere", "mirror pull --nonsense x", kind="sh")) != []
 
 
-def test_continued_line_is_one_line() -> None:
+def test_continuation_line_belongs_to_the_command_line() -> None:
     assert readme.wrong_lines(block("$ mirror pull redis:4.0 \\", "    --nonsense")) != []
 
 
-def test_command_in_running_text_is_looked_at() -> None:
+def test_command_in_running_text_is_checked() -> None:
     assert readme.wrong_lines("`mirror sync` is not there, nor is `mirror pull IMAGE... --nonsense`.") != []
     assert readme.wrong_lines("`mirror push DIR REGISTRY[/PREFIX]` and `mirror verify --json` and mirror.toml.") == []
 
@@ -96,7 +96,7 @@ def page(tmp_path: Path) -> Path:
         "# Here\n\n[text](#here)",
     ],
 )
-def test_right_link_is_left_alone(page: Path, link: str) -> None:
+def test_valid_link_is_accepted(page: Path, link: str) -> None:
     page.write_text(f"{link}\n")
     assert readme.broken_links(page, page.parent) == []
 
@@ -104,13 +104,13 @@ def test_right_link_is_left_alone(page: Path, link: str) -> None:
 @pytest.mark.parametrize(
     "target", ["nowhere.md", "docs/nowhere.md#other", "docs/other.md#nowhere", "#nowhere", "../outside.md"]
 )
-def test_missing_link_is_found(page: Path, target: str) -> None:
+def test_broken_link_is_found(page: Path, target: str) -> None:
     (page.parent.parent / "outside.md").touch()
     page.write_text(f"See [this]({target}).\n")
     assert readme.broken_links(page, page.parent) == [f"the link {target} leads nowhere"]
 
 
-def test_script_that_is_not_there_is_found(tmp_path: Path) -> None:
+def test_missing_or_not_executable_script_is_found(tmp_path: Path) -> None:
     script = tmp_path / "scripts" / "demo"
     assert readme.missing_scripts("Type `scripts/demo`.", tmp_path) == ["scripts/demo is not an executable script"]
     script.parent.mkdir()
@@ -124,7 +124,7 @@ def test_unmentioned_command_is_found() -> None:
     assert "mirror inspect is mentioned nowhere" in readme.unmentioned(["mirror pull", "mirror inspection"])
 
 
-def test_flag_is_not_mentioned_by_a_longer_one() -> None:
+def test_longer_flag_does_not_count_as_a_mention() -> None:
     assert "mirror pull --all is mentioned nowhere" in readme.unmentioned(["--all-platforms"])
     assert "mirror pull --all is mentioned nowhere" not in readme.unmentioned(["`--all`"])
 
@@ -142,7 +142,7 @@ def test_every_disagreement_names_its_page(page: Path) -> None:
 
 
 @pytest.mark.slow
-def test_changelog_may_tell_of_what_was(page: Path) -> None:
+def test_changelog_may_name_a_removed_flag(page: Path) -> None:
     page.write_text("")
     (page.parent / readme.REFERENCE).write_text(readme.reference())
     (page.parent / "CHANGELOG.md").write_text("`mirror pull --old` is gone.\n")
@@ -153,13 +153,13 @@ def test_changelog_may_tell_of_what_was(page: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [None, *NAMES])
-def test_reference_is_what_the_command_prints(mirror: Mirror, name: str | None) -> None:
+def test_reference_has_the_output_of_help(mirror: Mirror, name: str | None) -> None:
     shown = mirror(*([name] if name else []), "--help", env={"COLUMNS": "100"}).out
     assert f"```text\n{shown}```" in readme.reference()
 
 
 def examples(name: str | None) -> list[str]:
-    """The command lines in a help text, without the words beside them."""
+    """Return the command lines in a help text, without the comments beside them."""
     found = re.findall(r"\b(mirror [a-z].*)$", readme.help_text(name).partition("Options:")[0], re.MULTILINE)
     return [re.split(r"\s{2,}", line)[0] for line in found if not line.startswith("mirror [")]
 
@@ -171,7 +171,7 @@ def test_help_has_an_example(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [None, *NAMES])
-def test_every_example_is_a_right_line(name: str | None) -> None:
+def test_every_example_is_a_valid_command_line(name: str | None) -> None:
     shown = [line for line in examples(name) if "[OPTIONS]" not in line]
     assert {line: why for line in shown if (why := readme.complaint(line))} == {}
 

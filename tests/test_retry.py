@@ -1,4 +1,4 @@
-"""Trying again: what, how often, after which pause."""
+"""Tests of retries: after which errors, how often, and after which pause."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,7 +23,7 @@ PATIENT = RetryPolicy(retries=4, delay=0.0)
 
 
 class Action:
-    """Fails with each of some errors, then succeeds."""
+    """An action that raises each of the given errors, then succeeds."""
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)
@@ -38,7 +38,7 @@ class Action:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that were asked for; none is made."""
+    """Replace `asyncio.sleep`, and return the list of the requested pauses."""
     asked: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -49,13 +49,13 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.parametrize("failures", range(5))
-def test_it_goes_on_until_it_succeeds(failures: int) -> None:
+def test_an_action_is_retried_until_it_succeeds(failures: int) -> None:
     action = Action(*[BUSY] * failures)
     assert asyncio.run(PATIENT.run(action)) == "done"
     assert action.calls == failures + 1
 
 
-def test_it_gives_up_with_the_last_error() -> None:
+def test_the_last_error_is_raised_after_all_retries() -> None:
     action = Action(*[BUSY] * 4, last := SizeMismatch("It", want=2, got=1))
     with pytest.raises(SizeMismatch) as caught:
         asyncio.run(PATIENT.run(action))
@@ -64,7 +64,7 @@ def test_it_gives_up_with_the_last_error() -> None:
 
 
 @pytest.mark.parametrize("retries", [0, 1])
-def test_once_is_once(retries: int) -> None:
+def test_an_action_is_called_once_and_once_per_retry(retries: int) -> None:
     action = Action(BUSY, BUSY)
     with pytest.raises(TransferError):
         asyncio.run((RetryPolicy(retries, 0.0) if retries else ONCE).run(action))
@@ -87,7 +87,7 @@ def test_once_is_once(retries: int) -> None:
         ValueError("a bug of ours"),
     ],
 )
-def test_what_stays_wrong_is_not_tried_again(error: Exception) -> None:
+def test_an_error_that_is_not_transient_is_not_retried(error: Exception) -> None:
     action = Action(error)
     with pytest.raises(type(error)):
         asyncio.run(PATIENT.run(action))
@@ -100,7 +100,8 @@ def test_pauses_double_and_half_of_each_is_random(pauses: list[float]) -> None:
     assert len(pauses) == 4
 
 
-def test_many_that_failed_together_do_not_come_back_together(pauses: list[float]) -> None:
+def test_pauses_after_the_same_error_differ(pauses: list[float]) -> None:
+    """Clients that failed together should not retry together."""
     for _ in range(20):
         asyncio.run(RetryPolicy(retries=1, delay=1.0).run(Action(BUSY)))
     assert len(set(pauses)) > 1
@@ -117,7 +118,7 @@ def test_many_that_failed_together_do_not_come_back_together(pauses: list[float]
         (float("inf"), lambda pause: pause == 60.0),
     ],
 )
-def test_a_server_gets_the_pause_that_it_asks_for_up_to_a_minute(
+def test_retry_after_is_respected_up_to_a_minute(
     pauses: list[float], asked: float | None, given: Callable[[float], bool]
 ) -> None:
     error = TransferError("busy", status=429, transient=True, retry_after=asked)
@@ -126,14 +127,14 @@ def test_a_server_gets_the_pause_that_it_asks_for_up_to_a_minute(
     assert given(pauses[0])
 
 
-def test_a_hundred_attempts_never_wait_longer_than_may(pauses: list[float]) -> None:
+def test_the_longest_pause_is_a_minute(pauses: list[float]) -> None:
     with pytest.raises(MirrorError):
         asyncio.run(RetryPolicy(retries=100).run(Action(*[BUSY] * 101)))
     assert len(pauses) == 100
     assert max(pauses) == 60.0
 
 
-def test_interrupting_a_pause_ends_it() -> None:
+def test_cancellation_ends_a_pause() -> None:
     async def main() -> None:
         action = Action(BUSY)
         task = asyncio.create_task(RetryPolicy(delay=1000.0).run(action))
@@ -146,19 +147,19 @@ def test_interrupting_a_pause_ends_it() -> None:
     asyncio.run(main())
 
 
-def test_an_attempt_that_came_further_begins_the_count_anew(pauses: list[float]) -> None:
+def test_progress_resets_the_count_of_retries(pauses: list[float]) -> None:
     action = Action(*[BUSY] * 50)
     assert asyncio.run(PATIENT.run(action, lambda: action.calls * 2**20)) == "done"
 
 
-def test_a_byte_at_a_time_is_no_progress() -> None:
+def test_progress_of_a_few_bytes_does_not_reset_the_count() -> None:
     action = Action(*[BUSY] * 50)
     with pytest.raises(TransferError):
         asyncio.run(PATIENT.run(action, lambda: action.calls * 100))
     assert action.calls == 5
 
 
-def test_what_was_reached_before_does_not_count() -> None:
+def test_attempts_without_progress_do_not_reset_the_count() -> None:
     action = Action(*[BUSY] * 50)
     with pytest.raises(TransferError):
         asyncio.run(PATIENT.run(action, lambda: 2**30))

@@ -1,4 +1,4 @@
-"""Registry, layout, archive, layout, registry, layout: whatever set out is there at the end, byte for byte."""
+"""Tests of round trips through registries, layouts and archives: every manifest and blob arrives unchanged."""
 
 import asyncio
 import tempfile
@@ -22,7 +22,7 @@ EVERYTHING = PullOptions(platforms=PlatformSelection(all=True))
 
 
 def publish(family: Family, registry: EmbeddedRegistry, api: bool) -> None:
-    """As its publisher would: without the API, the lists are theirs to keep."""
+    """Publish an image with its referrers; without the referrers API, the publisher pushes the list as a tag."""
     family.image.publish(registry, "a/b", "v1")
     for one, _ in family.referring:
         one.publish(registry, "a/b", None)
@@ -45,7 +45,7 @@ def pulled(registry: EmbeddedRegistry, layout: Path) -> TransferReport:
 
 
 def tags(layout: Path) -> dict[str, str]:
-    """The tags of a layout with one repository."""
+    """Return the tags of a layout with one repository, and their digests."""
     return {
         entry["annotations"]["io.containerd.image.name"].rpartition(":")[2]: entry["digest"]
         for entry in entries(layout)
@@ -55,7 +55,9 @@ def tags(layout: Path) -> dict[str, str]:
 @pytest.mark.slow
 @given(families(), st.booleans(), st.booleans())
 @examples(40)
-def test_everything_arrives_and_comes_back(family: Family, first_api: bool, second_api: bool) -> None:
+def test_image_and_referrers_are_unchanged_after_push_and_pull(
+    family: Family, first_api: bool, second_api: bool
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out, back = Path(folder, "out"), Path(folder, "back")
         with serving(EmbeddedRegistry(referrers=first_api)) as registry:
@@ -83,8 +85,8 @@ def copied(source: str, target: str) -> TransferReport:
     return report
 
 
-def all_the_way_round(folder: Path, first: EmbeddedRegistry, second: EmbeddedRegistry) -> Path:
-    """The last of the layouts; each leg by the command that a person would take for it."""
+def round_trip(folder: Path, first: EmbeddedRegistry, second: EmbeddedRegistry) -> Path:
+    """Pull, copy to an archive, copy back, push and pull again. Return the last layout."""
     name = f"{first.host}/a/b:v1"
     asyncio.run(pull_image(name, folder / "one", EVERYTHING)).raise_failures()
     copied(f"oci:{folder}/one", f"oci-archive:{folder}/two.tar")
@@ -100,11 +102,11 @@ def all_the_way_round(folder: Path, first: EmbeddedRegistry, second: EmbeddedReg
 @pytest.mark.slow
 @given(families(), st.booleans())
 @examples(25)
-def test_any_graph_and_what_refers_to_it_goes_all_the_way_round(family: Family, api: bool) -> None:
+def test_any_image_with_referrers_survives_the_round_trip(family: Family, api: bool) -> None:
     with tempfile.TemporaryDirectory() as name, serving(EmbeddedRegistry(referrers=True)) as first:
         publish(family, first, api=True)
         with serving(EmbeddedRegistry(referrers=api)) as second:
-            last = all_the_way_round(Path(name), first, second)
+            last = round_trip(Path(name), first, second)
             for one in (family.image, *(one for one, _ in family.referring), *(one for _, one in family.tagged)):
                 assert {digest: second.get_manifest("a/b", digest) for digest in one.manifests} == one.manifests
                 assert {*one.manifests, *one.blobs} <= blobs(last)
@@ -113,14 +115,14 @@ def test_any_graph_and_what_refers_to_it_goes_all_the_way_round(family: Family, 
 @pytest.mark.slow
 @given(graphs())
 @examples(25)
-def test_any_graph_goes_all_the_way_round_by_copies_alone(image: Image) -> None:
+def test_any_graph_survives_a_round_trip_of_copies(image: Image) -> None:
     with tempfile.TemporaryDirectory() as folder, serving(EmbeddedRegistry()) as registry:
         image.publish(registry, "a/b", "v1")
         stops = [f"docker://{registry.host}/a/b:v1", *(f"{stop.format(folder=folder)}" for stop in STOPS)]
         stops[4:4] = [f"docker://{registry.host}/c/d:v2"]
         for source, target in pairwise(stops):
             copied(source, target)
-        assert held(registry, "c/d") == held(registry, "a/b") == everything(image)
+        assert stored(registry, "c/d") == stored(registry, "a/b") == everything(image)
         assert blobs(Path(folder, "last")) == everything(image)
         assert asyncio.run(verify_layout(Path(folder, "last"))).exit_code == 0
 
@@ -141,25 +143,25 @@ KINDS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", every(KINDS))
-def test_every_kind_of_image_goes_all_the_way_round(kind: str, tmp_path: Path) -> None:
+def test_every_kind_of_image_survives_the_round_trip(kind: str, tmp_path: Path) -> None:
     with serving(EmbeddedRegistry()) as first, serving(EmbeddedRegistry()) as second:
         KINDS[kind].publish(first, "a/b", "v1")
-        last = all_the_way_round(tmp_path, first, second)
-        assert held(second, "a/b") == blobs(last) == everything(KINDS[kind])
+        last = round_trip(tmp_path, first, second)
+        assert stored(second, "a/b") == blobs(last) == everything(KINDS[kind])
         assert tags(last) == {"v1": KINDS[kind].root}
 
 
 @pytest.mark.slow
 @pytest.mark.peer
-def test_a_real_image_goes_all_the_way_round_through_an_archive(tmp_path: Path, busybox: Image) -> None:
+def test_a_real_image_survives_the_round_trip(tmp_path: Path, busybox: Image) -> None:
     with serving(EmbeddedRegistry()) as first, serving(EmbeddedRegistry()) as second:
         busybox.publish(first, "a/b", "v1")
-        assert blobs(all_the_way_round(tmp_path, first, second)) == everything(busybox)
+        assert blobs(round_trip(tmp_path, first, second)) == everything(busybox)
 
 
 def everything(image: Image) -> set[str]:
     return {*image.manifests, *image.blobs}
 
 
-def held(registry: EmbeddedRegistry, repo: str) -> set[str]:
+def stored(registry: EmbeddedRegistry, repo: str) -> set[str]:
     return registry.blobs(repo) | registry.manifests(repo)

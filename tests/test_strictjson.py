@@ -1,4 +1,4 @@
-"""JSON from strangers: one meaning, or none."""
+"""Tests of the JSON parser, which refuses documents that other parsers may read differently."""
 
 import json
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from tests.support.strategies import THOROUGH, json_values, nasty_text, outcome
 @pytest.mark.slow
 @given(json_values)
 @THOROUGH
-def test_what_json_can_say_is_understood(value: Any) -> None:
+def test_any_json_value_is_parsed(value: Any) -> None:
     assert loads(json.dumps(value).encode(), "it") == value
 
 
 @given(st.binary(max_size=200) | st.text(max_size=50).map(str.encode))
 @THOROUGH
-def test_any_bytes_are_json_or_a_clean_error(data: bytes) -> None:
+def test_any_bytes_are_json_or_an_error_that_names_the_document(data: bytes) -> None:
     found = outcome(lambda: loads(data, "it"))
     assert not isinstance(found, MirrorError) or str(found).startswith("it: ")
 
@@ -38,13 +38,13 @@ def test_any_bytes_are_json_or_a_clean_error(data: bytes) -> None:
         b'{"":1,"":2}',
     ],
 )
-def test_a_key_twice_is_refused(data: bytes) -> None:
+def test_a_duplicate_key_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidContent, match="occurs twice"):
         loads(data, "it")
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
-def test_what_python_takes_for_a_number_is_refused(number: str) -> None:
+def test_nan_and_infinity_are_refused(number: str) -> None:
     for text in (number, f"[{number}]", f'{{"size":{number}}}'):
         with pytest.raises(InvalidContent, match="not a JSON number"):
             loads(text.encode(), "it")
@@ -60,12 +60,12 @@ def test_a_number_that_overflows_is_refused(number: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", [1_000, 100_000])
 @pytest.mark.parametrize("pair", ["[]", '{"a":}'])
-def test_depth_is_a_clean_error(depth: int, pair: str) -> None:
+def test_deep_nesting_is_refused(depth: int, pair: str) -> None:
     with pytest.raises(InvalidContent):
         loads((pair[:-1] * depth + "1" + pair[-1] * depth).encode(), "it")
 
 
-def test_a_number_of_5000_digits_is_a_clean_error() -> None:
+def test_a_number_of_5000_digits_is_refused() -> None:
     with pytest.raises(InvalidContent):
         loads(b'{"size":' + b"1" * 5000 + b"}", "it")
 
@@ -98,24 +98,24 @@ def test_a_number_of_5000_digits_is_a_clean_error() -> None:
         b'"\xed\xa0\x80"',
     ],
 )
-def test_what_is_no_json_is_refused(data: bytes) -> None:
+def test_invalid_json_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidContent):
         loads(data, "it")
 
 
-def test_the_place_of_a_byte_that_is_no_utf8_is_named() -> None:
+def test_the_error_names_the_position_of_an_invalid_byte() -> None:
     with pytest.raises(InvalidContent, match="byte 2 is invalid"):
         loads(b'{"\xff":1}', "it")
 
 
 @pytest.mark.parametrize("data", [b'"\\ud800"', b'{"\\udfff":"\\ud800x"}'])
-def test_a_lone_surrogate_does_no_harm(data: bytes) -> None:
-    """JSON's grammar allows it. It is kept as it is, and written as it was."""
+def test_a_lone_surrogate_is_kept(data: bytes) -> None:
+    """The grammar of JSON allows it. It is unchanged after writing and reading."""
     value = loads(data, "it")
     assert loads(json.dumps(value).encode(), "it") == value
 
 
-def test_a_key_twice_with_a_lone_surrogate_can_be_shown() -> None:
+def test_the_error_about_a_duplicate_key_is_printable() -> None:
     with pytest.raises(InvalidContent) as caught:
         loads(b'{"\\ud800\\u001b":1,"\\ud800\\u001b":2}', "it")
     assert str(caught.value).isprintable()
@@ -132,30 +132,30 @@ def test_a_key_twice_with_a_lone_surrogate_can_be_shown() -> None:
         (b"null", "null"),
     ],
 )
-def test_what_is_no_object_is_named(data: bytes, kind: str) -> None:
+def test_the_error_names_the_type_of_a_document_that_is_not_an_object(data: bytes, kind: str) -> None:
     with pytest.raises(InvalidContent, match=f"^it: not a JSON object but {kind}[.]$"):
         load_object(data, "it")
 
 
-def test_an_object_is_given() -> None:
+def test_an_object_is_returned() -> None:
     assert load_object(b'{"a":{"b":[null]}}', "it") == {"a": {"b": [None]}}
 
 
 @pytest.mark.parametrize("key", ["SIZE", "Size", "sizE", "\N{LATIN SMALL LETTER LONG S}ize"])
-def test_a_key_that_go_would_take_for_another_is_refused(key: str) -> None:
-    """Go folds case as Unicode does: the long s is an s, the Kelvin sign a k."""
+def test_a_key_that_go_would_accept_for_a_field_is_refused(key: str) -> None:
+    """Go ignores case, also of Unicode: the long s matches an s, and the Kelvin sign a k."""
     for document in ({key: 1}, {"size": 1, key: 2}, {key: 2, "size": 1}):
         with pytest.raises(InvalidContent, match=r"some readers take the key .* for 'size'"):
             Fields(document, "it").get("size")
 
 
-def test_the_kelvin_sign_is_a_k() -> None:
+def test_the_kelvin_sign_is_compared_as_a_k() -> None:
     with pytest.raises(InvalidContent):
         Fields({"\N{KELVIN SIGN}ey": 1}, "it").get("key")
 
 
 @pytest.mark.parametrize("document", [{}, {"siz": 1, "sizes": 2, "size ": 3, "": 4}])
-def test_a_field_that_is_not_there_is_none(document: dict[str, int]) -> None:
+def test_a_missing_field_is_none(document: dict[str, int]) -> None:
     assert Fields(document, "it").get("size") is None
 
 
@@ -172,7 +172,7 @@ _keys = st.sampled_from(["size", "kind", "SIZE", "Kind", "\N{KELVIN SIGN}ind", "
 @pytest.mark.slow
 @given(st.dictionaries(_keys, st.integers(), max_size=4), st.sampled_from(["size", "kind"]))
 @THOROUGH
-def test_to_name_the_fields_changes_nothing_but_the_time_it_takes(document: JsonObject, name: str) -> None:
+def test_names_of_the_known_fields_do_not_change_the_result(document: JsonObject, name: str) -> None:
     fast, slow = (Fields(document, "it", keys) for keys in (frozenset({"size", "kind"}), frozenset[str]()))
     assert repr(outcome(lambda: fast.get(name))) == repr(outcome(lambda: slow.get(name)))
 
@@ -188,7 +188,7 @@ READ: dict[str, Callable[[Fields], object]] = {
 
 @pytest.mark.parametrize("kind", READ)
 @pytest.mark.parametrize("value", ["a", 1, -1, 2**63, True, 1.5, ["a"], [1], {}, {"a": "b"}, {"a": 1}])
-def test_a_field_of_another_type_is_an_error_that_says_which_type_it_should_have(kind: str, value: object) -> None:
+def test_the_error_names_the_expected_type_of_a_field(kind: str, value: object) -> None:
     found = outcome(lambda: READ[kind](Fields({"x": value}, "it")))
     if isinstance(found, InvalidContent):
         assert str(found) == f"it: 'x' is not {kind}."
@@ -205,7 +205,7 @@ def test_a_field_that_is_null_is_absent(document: JsonObject) -> None:
         fields.required("x")
 
 
-def test_an_error_says_where_it_is() -> None:
+def test_an_error_has_the_path_of_the_field() -> None:
     document = {"a": [{}, {"b": {"c": 1}}]}
     _, second = Fields(document, "it").objects("a")
     inner = second.nested("b")
@@ -217,7 +217,7 @@ def test_an_error_says_where_it_is() -> None:
 
 
 @pytest.mark.parametrize("value", [b"[]", b"{}", b"0", b'""'])
-def test_more_values_than_any_document_has_are_refused_before_they_fill_memory(value: bytes) -> None:
+def test_a_document_with_too_many_values_is_refused(value: bytes) -> None:
     data = b"[" + (value + b",") * MOST_VALUES + value + b"]"
     with pytest.raises(InvalidContent, match="more than 2000000 values"):
         loads(data, "it")
@@ -227,7 +227,7 @@ def test_more_values_than_any_document_has_are_refused_before_they_fill_memory(v
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")])
-def test_nesting_has_a_limit_of_its_own(opening: bytes, closing: bytes) -> None:
+def test_the_depth_of_nesting_is_limited(opening: bytes, closing: bytes) -> None:
     levels = opening.count(b"[") + opening.count(b"{")
     deepest = MOST_DEPTH // levels
     loads(opening * deepest + b"1" + closing * deepest, "x")
@@ -240,6 +240,6 @@ def test_brackets_in_strings_do_not_nest() -> None:
     assert loads(text.encode(), "x") == json.loads(text)
 
 
-def test_what_is_never_closed_is_not_parsed() -> None:
+def test_a_million_unclosed_brackets_are_refused_as_too_deep() -> None:
     with pytest.raises(InvalidContent, match="nested too deep"):
         loads(b"[" * 1_000_000, "x")

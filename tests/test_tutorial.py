@@ -1,4 +1,4 @@
-"""The tutorial shows what the commands print."""
+"""Tests of docs/tutorial.md."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests import tutorial
 
 
 @pytest.mark.slow
-def test_the_tutorial_shows_what_the_commands_print() -> None:
+def test_the_tutorial_shows_the_output_of_the_commands() -> None:
     page = tutorial.PAGE.read_text()
     assert tutorial.without_durations(tutorial.replayed(page)) == tutorial.without_durations(page), (
         "update the page with: python -m tests.tutorial --write"

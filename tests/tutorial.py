@@ -18,7 +18,7 @@ from tests.support.images import seed_image
 from tests.support.registry import EmbeddedRegistry, serving
 
 PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
-NEAR, FAR = "localhost:50001", "localhost:50002"  # the registries of the page; those that really run have other ports
+NEAR, FAR = "localhost:50001", "localhost:50002"  # in the page; the registries that run here have other ports
 
 _STEP = re.compile(r"^```console\n(?P<block>.*?)^```$|^<!-- run: (?P<action>\w+) -->$", re.MULTILINE | re.DOTALL)
 _DURATION = re.compile(r"\d+\.\d+ s\b")

@@ -25,7 +25,7 @@ _ABOUT = (
 def main() -> None:
     options = _options()
     require_tools()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or the registries would outlive this process
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unlike a kill, this ends the registries
     with _folder(options.keep) as folder, docker_registry(folder / "registry") as host:
         bench = Bench(folder, options.pairs, host)
         rows = [row for name in options.only for row in CASES[name].measure(bench)]

@@ -1,4 +1,4 @@
-"""The table of `scripts/bench`, from invented numbers."""
+"""Tests of the table of `scripts/bench`, with invented numbers."""
 
 from tests.bench.measure import Cost
 from tests.bench.table import MIB, cpu, memory, render, verdict, wall
@@ -8,17 +8,17 @@ FAST = wall("pull", PAIRS, 0.45, stretch=0.35)
 SLOW = wall("push", PAIRS, 0.3)
 
 
-def test_a_ratio_is_the_median_of_the_pairs_own_ratios() -> None:
+def test_a_ratio_is_the_median_of_the_ratios_of_the_pairs() -> None:
     assert FAST.cells() == ("pull", "1.50 s", "4.00 s", "0.38", "≤ 0.45 (stretch 0.35: no)", "yes")
 
 
-def test_a_missed_target_is_said_plainly() -> None:
+def test_a_missed_target_is_reported() -> None:
     assert SLOW.cells()[-1] == "**no**"
     assert verdict([FAST, SLOW]) == "1 of 2 targets are MISSED: push (0.38, ≤ 0.3)."
     assert verdict([FAST]) == "All 1 targets are met."
 
 
-def test_what_has_no_target_is_neither_met_nor_missed() -> None:
+def test_a_row_without_a_target_is_neither_met_nor_missed() -> None:
     assert cpu("pull", PAIRS).cells()[-2:] == ("", "")
     assert verdict([FAST, cpu("pull", PAIRS)]) == "All 1 targets are met."
 
@@ -29,7 +29,7 @@ def test_memory_is_the_largest_peak() -> None:
     assert row.cells() == ("pull", "90 MiB", "30 MiB", "3.00", "≤ 64 MiB", "**no**")
 
 
-def test_an_allowance_is_added_to_what_the_other_takes() -> None:
+def test_an_allowance_is_added_to_the_time_of_the_other_command() -> None:
     assert wall("again", PAIRS, 0.3, plus=0.3).met
     assert not wall("again", PAIRS, 0.3, plus=0.2).met
 

@@ -1,1 +1,1 @@
-"""Digest records, floor by floor: text forms, history, the page, comparison."""
+"""Tests of digest records."""

@@ -1,4 +1,4 @@
-"""What Hypothesis draws: records that could be of an image, and what a hostile config may hold."""
+"""Hypothesis strategies: records of images, and text from hostile configs."""
 
 from hypothesis import strategies as st
 
@@ -9,7 +9,7 @@ from mirror.records.document import HistoryEntry, Record, RecordedConfig, Record
 from mirror.records.history import escape
 from tests.support import strategies
 
-# Every date that has four digits for its year.
+# Dates whose year has at most four digits.
 times = st.integers(-62135596800, 253402300799)
 sizes = st.integers(0, 2**63 - 1) | st.integers(0, 2000)
 digests = strategies.any_digest.map(Digest)
@@ -19,7 +19,7 @@ _features = st.lists(_word, max_size=3).map(tuple)
 platforms = st.builds(Platform, _word, _word, st.none() | _word, st.none() | _word, _features, _features)
 media_types = st.from_regex(r"[!-_a-~]{1,12}( {1,2}[!-_a-~]{1,5})?", fullmatch=True)
 
-# Text as a stranger's config may have it, and made of what a record consists of.
+# Text from hostile configs, also with the syntax of records.
 _PARTS = [
     "```",
     "\n",
@@ -60,7 +60,7 @@ def images(draw: st.DrawFn) -> RecordedImage:
 
 @st.composite
 def records(draw: st.DrawFn) -> Record:
-    """The record of an image with a list, or of one without."""
+    """Draw the record of an image with or without a manifest list."""
     digest, media_type = draw(digests), draw(st.none() | media_types)
     name = Reference.parse(draw(strategies.names()).partition("@")[0]).familiar
     if media_type is None:

@@ -1,4 +1,4 @@
-"""A record of what manifests and configs say, hostile ones too; and of images in the shapes of today."""
+"""Tests of records that are built from manifests and configs, also from hostile ones."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -19,7 +19,7 @@ LAYER = images.layer(1, 300)
 
 
 def record_of(image: Image, *, without: Collection[str] = (), modified: Mapping[str, float] | None = None) -> Record:
-    """What `build_record` makes of a whole image; `without` are digests that are not available."""
+    """Return the record of an image; `without` are the digests of missing manifests and configs."""
     documents = {
         Digest(digest): parse_manifest(data, media_type, "it")
         for digest, (data, media_type) in image.manifests.items()
@@ -47,13 +47,13 @@ def config_of(**fields: Any) -> RecordedConfig:
     return found
 
 
-# Today's shapes
+# A current image
 
 CPUS = ["amd64", "arm/v5", "arm/v6", "arm/v7", "arm64/v8", "386", "ppc64le", "riscv64", "s390x"]
 WINDOWS = ["10.0.26100.33438", "10.0.20348.5622"]
 
 
-def todays_image() -> Image:
+def current_image() -> Image:
     """Twenty manifests in an OCI index: nine for Linux, an attestation for each, two for Windows."""
     children = []
     for number, cpu in enumerate(CPUS):
@@ -72,11 +72,11 @@ def todays_image() -> Image:
     return images.index(children)
 
 
-TODAY = todays_image()
+CURRENT = current_image()
 
 
-def test_an_image_of_today_is_recorded_as_it_is_published() -> None:
-    lines = markdown(record_of(TODAY)).splitlines()
+def test_the_record_of_a_current_image_has_the_published_format() -> None:
+    lines = markdown(record_of(CURRENT)).splitlines()
     assert lines[6:9] == [f"-\tManifest MIME: `{OCI_INDEX}`", "-\tPlatforms: 20", "\t-\tlinux; amd64"]
     assert lines.count("\t-\tunknown; unknown") == len(CPUS)
     assert lines[26:28] == [
@@ -91,56 +91,56 @@ def test_an_image_of_today_is_recorded_as_it_is_published() -> None:
     assert {"\t\tSize: 300.0 B  ", "\t\tSize: 1000.0 B  ", "\t\tSize: 1.0 KB (1001 bytes)  "} <= set(lines)
 
 
-def test_an_image_of_today_is_read_as_it_was_recorded() -> None:
-    record = record_of(TODAY)
+def test_the_record_of_a_current_image_is_read_back() -> None:
+    record = record_of(CURRENT)
     assert parse_records(markdown(record).encode(), "it") == [record]
     assert len(record.manifests) == 20
 
 
 def test_an_attestation_has_an_image_id_and_an_empty_history() -> None:
-    attestation = record_of(TODAY).manifests[1]
+    attestation = record_of(CURRENT).manifests[1]
     assert attestation.platform == Platform("unknown", "unknown")
     assert attestation.image
     assert attestation.image.image_id
     assert attestation.image.config == RecordedConfig()
 
 
-def test_a_record_that_calls_oci_manifests_docker_s_agrees_all_the_same() -> None:
-    """As the public generator does, whatever they are."""
-    record = record_of(TODAY)
+def test_an_oci_manifest_that_is_recorded_with_the_docker_type_agrees() -> None:
+    """The public generator writes the Docker type for both."""
+    record = record_of(CURRENT)
     page = markdown(record).replace(images.OCI_MANIFEST, images.DOCKER_MANIFEST)
     result = compare(parse_records(page.encode(), "it")[0], record)
     assert result.differences == []
     assert result.agreed["manifest"] == 20
 
 
-def test_a_record_that_calls_docker_s_manifests_oci_does_not_agree() -> None:
+def test_a_docker_manifest_that_is_recorded_with_the_oci_type_differs() -> None:
     record = record_of(images.multi_arch(docker=True))
     page = markdown(record).replace(images.DOCKER_MANIFEST, images.OCI_MANIFEST)
     differences = compare(parse_records(page.encode(), "it")[0], record).differences
     assert [one.found for one in differences] == [images.DOCKER_MANIFEST] * 2
 
 
-# Images without a list, and indexes in indexes
+# Images without an index, and nested indexes
 
 
-def test_an_image_without_a_list_has_one_platform_by_its_config() -> None:
+def test_an_image_without_an_index_has_the_platform_of_its_config() -> None:
     record = record_of(images.image("linux/arm/v7", LAYER))
     assert (record.media_type, record.manifests[0].digest) == (None, record.digest)
-    assert record.manifests[0].platform == Platform("linux", "arm")  # as records of such images have it
+    assert record.manifests[0].platform == Platform("linux", "arm")  # records of such images have no variant
     lines = markdown(record).splitlines()
     assert lines[6:10] == ["-\tPlatforms: 1", "\t-\tlinux; arm", "", "### `some/image:tag` - linux; arm"]
     assert sum(line.startswith("$ docker pull") for line in lines) == 1
     assert parse_records(markdown(record).encode(), "it") == [record]
 
 
-def test_an_index_in_an_index_stands_for_its_children_once() -> None:
+def test_the_children_of_a_nested_index_are_recorded_once() -> None:
     inner = images.index([images.image("linux/arm64", LAYER)])
     outer = images.index([images.image("linux/amd64", LAYER), inner, inner])
     assert [str(one.platform) for one in record_of(outer).manifests] == ["linux/amd64", "linux/arm64"]
 
 
-def test_a_child_without_a_platform_is_named_by_its_config() -> None:
+def test_a_child_without_a_platform_has_the_platform_of_its_config() -> None:
     bare = images.manifest(images.config("linux", "s390x", layers=[LAYER]), [LAYER])
     artifact = images.artifact("a/b", images.EMPTY)
     record = record_of(images.index([bare, artifact]))
@@ -162,17 +162,17 @@ def test_features_of_a_platform_are_recorded() -> None:
     assert "\t-\twindows version 10.0 ft. win32k; amd64" in markdown(record).splitlines()
 
 
-def test_dates_of_layers_are_whole_seconds_where_they_are_known() -> None:
+def test_dates_of_layers_are_whole_seconds_or_unknown() -> None:
     image = images.image("linux/amd64", LAYER)
     assert only(record_of(image, modified={LAYER.digest: 1505292050.75})).layers[0].modified == 1505292050
     assert only(record_of(image)).layers[0].modified is None
     assert "Last Modified" not in markdown(record_of(image))
 
 
-# What is not available
+# Missing documents
 
 
-def test_what_is_not_at_hand_is_unknown_and_cannot_be_written() -> None:
+def test_a_record_with_a_missing_manifest_cannot_be_written() -> None:
     image = images.multi_arch()
     first, second = list(image.manifests)[:2]
     config = str(json.loads(image.manifests[second][0])["config"]["digest"])
@@ -187,7 +187,7 @@ def test_what_is_not_at_hand_is_unknown_and_cannot_be_written() -> None:
 # Configs
 
 
-def test_what_a_config_says_is_recorded() -> None:
+def test_the_fields_of_a_config_are_recorded() -> None:
     found = config_of(
         docker_version="23.0.6",
         config={"Entrypoint": ["/a"], "Cmd": [], "Shell": ["sh"]},
@@ -197,7 +197,7 @@ def test_what_a_config_says_is_recorded() -> None:
     assert found == RecordedConfig("23.0.6", ("/a",), (), ("sh",), steps)
 
 
-def test_nulls_and_empty_entrypoints_are_as_good_as_absent() -> None:
+def test_nulls_and_empty_entrypoints_are_recorded_as_absent() -> None:
     assert config_of(docker_version="", config={"Entrypoint": [], "Cmd": None}, history=None) == RecordedConfig()
     assert config_of(config=None) == RecordedConfig()
 
@@ -216,24 +216,24 @@ def test_nulls_and_empty_entrypoints_are_as_good_as_absent() -> None:
         {"docker_version": 17},
     ],
 )
-def test_a_config_of_another_shape_is_refused(fields: dict[str, Any]) -> None:
+def test_an_invalid_config_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidContent):
         config_of(**fields)
 
 
 @pytest.mark.parametrize("created", [17, "yesterday", None, "", "9999-99-99T00:00:00Z"])
-def test_a_date_that_is_none_is_unknown(created: object) -> None:
+def test_an_invalid_date_is_unknown(created: object) -> None:
     assert config_of(history=[{"created": created, "created_by": "X y"}]).history == (HistoryEntry(None, "X y"),)
 
 
-def test_a_docker_version_of_many_lines_stays_on_its_own() -> None:
+def test_newlines_in_the_docker_version_are_escaped() -> None:
     config = images.config("linux", "amd64", layers=[LAYER], docker_version="17\n-\tImage ID: `x`\x1b[2J")
     record = record_of(images.manifest(config, [LAYER]))
     assert parse_records(markdown(record).encode(), "it") == [record]
     assert "-\tDocker Version: 17\\n-\tImage ID: `x`\\x1b[2J" in markdown(record).splitlines()
 
 
-def test_a_hostile_history_forges_nothing() -> None:
+def test_a_hostile_history_does_not_add_layers() -> None:
     forged = "/bin/sh -c #(nop) A b\n```\n\n-\tLayers:\n\t-\t`sha256:" + "0" * 64 + "`  "
     config = images.config("linux", "amd64", layers=[LAYER], history=[{"created_by": forged}])
     record = record_of(images.manifest(config, [LAYER]))
@@ -251,13 +251,13 @@ def test_a_hostile_history_forges_nothing() -> None:
         {"os": "\x1b[2J", "architecture": "amd64"},
     ],
 )
-def test_a_platform_that_would_be_read_as_another_cannot_be_recorded(platform: dict[str, str]) -> None:
+def test_a_platform_that_the_format_cannot_express_is_refused(platform: dict[str, str]) -> None:
     with pytest.raises(InvalidContent, match="cannot be written in a record"):
         record_of(images.index([images.manifest(images.config("linux", "amd64"), [], platform)]))
 
 
 @pytest.mark.parametrize("media_type", ["a/b`\n", "a\tb", "é/ü", " a/b", "a/b ", "\x1b[2J/x"])
-def test_a_media_type_that_is_no_line_cannot_be_recorded(media_type: str) -> None:
+def test_a_media_type_that_the_format_cannot_express_is_refused(media_type: str) -> None:
     blob = Blob.of(b"x", media_type)
     with pytest.raises(InvalidContent, match="cannot be written in a record"):
         record_of(images.manifest(images.config("linux", "amd64"), [blob]))

@@ -1,4 +1,4 @@
-"""Two records of one image: each figure that differs is shown side by side, and nothing else is."""
+"""Tests of the comparison of two records of one image."""
 
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -83,7 +83,7 @@ CHANGES: dict[str, tuple[Record, str, str, str]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_figure_that_differs_is_shown_side_by_side(name: str) -> None:
+def test_a_difference_has_its_place_and_both_values(name: str) -> None:
     changed, where, recorded, found = CHANGES[name]
     [difference] = compare(changed, RECORD).differences
     assert where in difference.where
@@ -91,7 +91,7 @@ def test_a_figure_that_differs_is_shown_side_by_side(name: str) -> None:
     assert found in difference.found
 
 
-def test_what_agrees_is_counted() -> None:
+def test_values_that_agree_are_counted() -> None:
     result = compare(RECORD, RECORD)
     assert result.agreed == {"digest": 1, "manifest": 2, "image ID": 2, "layer": 4, "config": 2}
     assert (result.differences, result.not_compared) == ([], [])
@@ -99,17 +99,17 @@ def test_what_agrees_is_counted() -> None:
     assert compare(with_config(shell=None), RECORD).agreed["config"] == 1
 
 
-def test_the_dates_of_layers_are_nobody_s_proof() -> None:
+def test_the_dates_of_layers_are_not_compared() -> None:
     assert compare(with_layer(modified=99), RECORD).differences == []
 
 
-def test_a_size_that_the_record_does_not_say_is_said() -> None:
+def test_a_size_that_is_not_recorded_is_not_compared() -> None:
     result = compare(with_layer(size=None), RECORD)
     assert result.differences == []
     assert result.not_compared == [NotCompared(f"{FIRST}: sizes of layers", Reason.NOT_RECORDED, ONE)]
 
 
-def test_what_is_not_at_hand_is_said_and_is_no_difference() -> None:
+def test_missing_manifests_and_configs_are_not_compared() -> None:
     result = compare(RECORD, with_image(config=None))
     assert result.not_compared == [NotCompared(f"{FIRST}: entrypoint, command and history", Reason.NO_CONFIG, ONE)]
     result = compare(RECORD, with_manifest(image=None))
@@ -117,7 +117,7 @@ def test_what_is_not_at_hand_is_said_and_is_no_difference() -> None:
     assert result.differences == []
 
 
-def test_the_platform_of_a_lone_image_is_its_config_s_to_say() -> None:
+def test_the_platform_of_a_single_image_without_config_is_not_compared() -> None:
     lone = replace(RECORD, media_type=None, manifests=RECORD.manifests[:1])
     unknown = replace(
         lone, manifests=(RecordedManifest(Platform("unknown", "unknown"), ONE, replace(IMAGE, config=None)),)
@@ -125,8 +125,8 @@ def test_the_platform_of_a_lone_image_is_its_config_s_to_say() -> None:
     assert compare(lone, unknown).differences == []
 
 
-def test_a_part_of_an_image_is_compared_for_what_it_has() -> None:
-    lone = replace(RECORD.manifests[1], platform=Platform("linux", "arm"))  # of configs, no variant is recorded
+def test_a_partial_image_is_compared_without_the_missing_platforms() -> None:
+    lone = replace(RECORD.manifests[1], platform=Platform("linux", "arm"))  # records of single images have no variant
     part = Record("a:b", TWO, None, (lone,))
     result = compare(RECORD, part, partial=True)
     assert result.differences == []
@@ -136,7 +136,7 @@ def test_a_part_of_an_image_is_compared_for_what_it_has() -> None:
     assert difference.where == f"{FIRST}: image ID"
 
 
-def test_a_manifest_that_the_record_does_not_know_is_a_difference_even_in_a_part() -> None:
+def test_an_additional_manifest_is_a_difference_also_in_a_partial_image() -> None:
     extra = RecordedManifest(Platform("linux", "s390x"), ZERO, IMAGE)
     for part in (False, True):
         found = replace(RECORD, manifests=(*RECORD.manifests, extra))
@@ -150,7 +150,7 @@ def test_manifests_in_another_order_are_one_difference() -> None:
     assert compare(RECORD, swapped).differences == [Difference("order of the manifests", "1, 2", "2, 1")]
 
 
-def test_attestations_are_told_apart_by_their_digests() -> None:
+def test_attestations_are_distinguished_by_their_digests() -> None:
     unknown = Platform("unknown", "unknown")
     many = replace(RECORD, manifests=tuple(RecordedManifest(unknown, digest, IMAGE) for digest in (ZERO, ONE, TWO)))
     second = replace(many.manifests[1], digest=Digest("sha256:" + "f" * 64))
@@ -161,13 +161,13 @@ def test_attestations_are_told_apart_by_their_digests() -> None:
 
 
 @pytest.mark.parametrize("older", ["RUN COPY a b # buildkit", " COPY a b # buildkit", "RUN RUN  COPY a b # buildkit"])
-def test_what_older_generators_put_before_an_instruction_is_no_difference(older: str) -> None:
+def test_prefixes_of_older_generators_are_not_a_difference(older: str) -> None:
     now = with_config(history=(HistoryEntry(0, "COPY a b # buildkit"),))
     assert compare(with_config(history=(HistoryEntry(0, older),)), now).differences == []
     assert compare(with_config(history=(HistoryEntry(0, f"{older} c"),)), now).differences
 
 
-def test_of_long_texts_the_part_that_differs_is_shown() -> None:
+def test_a_difference_in_a_long_text_is_shown_with_its_context() -> None:
     start, end = "RUN " + "a" * 5000, "b" * 5000
     one, other = (with_config(history=(HistoryEntry(0, start + char + end),)) for char in "xy")
     [difference] = compare(one, other).differences
@@ -175,7 +175,8 @@ def test_of_long_texts_the_part_that_differs_is_shown() -> None:
     assert difference.found == "…" + "a" * 40 + "y" + "b" * 79 + "…"
 
 
-def test_a_hostile_history_is_compared_in_the_time_that_its_bytes_take() -> None:
+def test_a_command_of_four_megabytes_is_compared() -> None:
+    """An algorithm that backtracks takes days."""
     long = with_config(history=(HistoryEntry(0, "RUN " * 1_000_000),))
     assert compare(long, RECORD).differences
 
@@ -190,7 +191,7 @@ def test_a_record_agrees_with_itself(record: Record) -> None:
 @pytest.mark.slow
 @strategies.THOROUGH
 @given(drawn.records(), st.data())
-def test_any_single_figure_that_is_changed_is_found(record: Record, data: st.DataObject) -> None:
+def test_a_change_of_any_single_value_is_found(record: Record, data: st.DataObject) -> None:
     places = [place for place in leaves(record) if place[-1] not in ("name", "modified")]
     place = data.draw(st.sampled_from(places))
     changed = altered(record, place)
@@ -200,7 +201,7 @@ def test_any_single_figure_that_is_changed_is_found(record: Record, data: st.Dat
 
 
 def leaves(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of all figures of a record."""
+    """Return the paths of all values of a record."""
     if is_dataclass(value) and not isinstance(value, type):
         return [leaf for one in fields(value) for leaf in leaves(getattr(value, one.name), (*path, one.name))]
     if isinstance(value, tuple):
@@ -209,7 +210,7 @@ def leaves(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def altered(value: Any, path: tuple[Any, ...]) -> Any:
-    """The record with one figure changed."""
+    """Return the record with one changed value."""
     key, *rest = path
     inner = value[key] if isinstance(value, tuple) else getattr(value, key)
     new = altered(inner, tuple(rest)) if rest else other(inner, key)

@@ -1,4 +1,4 @@
-"""Sizes, dates, platforms and lists as the generator prints them, in both directions."""
+"""Tests of sizes, dates, platforms and lists in the format of the public generator, written and read."""
 
 import json
 
@@ -11,12 +11,12 @@ from mirror.records import formatting
 from tests.records import drawn
 from tests.support import strategies
 
-# Figures as they stand in published records.
+# Sizes from published records, and limits of the units.
 SIZES = {
     0: "0.0 B",
     32: "32.0 B",
     999: "999.0 B",
-    1000: "1000.0 B",  # a unit is left only when there is more than a thousand of it
+    1000: "1000.0 B",  # the next unit begins above a thousand
     1001: "1.0 KB (1001 bytes)",
     2415: "2.4 KB (2415 bytes)",
     85312: "85.3 KB (85312 bytes)",
@@ -52,12 +52,12 @@ def test_sizes_are_written_and_read(count: int, text: str) -> None:
 
 
 @given(drawn.sizes)
-def test_any_size_comes_back(count: int) -> None:
+def test_any_size_is_read_back(count: int) -> None:
     assert formatting.parse_size(formatting.format_size(count)) == count
 
 
 @pytest.mark.parametrize("text", ["", "1 PB", "1.0 kB (1000 bytes)", "1.0 KB", "98.0 B (98 bytes)", "1.00 B", "٣.0 B"])
-def test_what_is_no_size_is_none(text: str) -> None:
+def test_an_invalid_size_is_none(text: str) -> None:
     assert formatting.parse_size(text) is None
 
 
@@ -68,7 +68,7 @@ def test_dates_are_written_and_read(seconds: int, text: str) -> None:
 
 
 @given(drawn.times)
-def test_any_date_comes_back(seconds: int) -> None:
+def test_any_date_is_read_back(seconds: int) -> None:
     assert formatting.parse_http_date(formatting.format_http_date(seconds)) == seconds
 
 
@@ -79,7 +79,7 @@ def test_any_date_comes_back(seconds: int) -> None:
         ("2017-09-13T08:40:50.999999999Z", 1505292050),
         ("2017-09-13t10:40:50+02:00", 1505292050),
         ("0001-01-01T00:00:00Z", -62135596800),
-        ("0001-01-01T00:00:00+02:00", None),  # before all time
+        ("0001-01-01T00:00:00+02:00", None),  # before the year 1
         ("9999-12-31T23:59:59-02:00", None),
         ("2017-09-31T08:40:50Z", None),
         ("2017-09-13", None),
@@ -102,7 +102,7 @@ def test_any_text_is_a_time_or_none(text: str) -> None:
     ("time", "seconds"),
     [(None, None), (1.9, 1), (0.0, 0), (float("nan"), None), (float("inf"), None), (1e300, None), (4e11, None)],
 )
-def test_a_time_of_which_no_date_can_be_made_is_none(time: float | None, seconds: int | None) -> None:
+def test_whole_seconds_of_a_time_outside_of_the_calendar_are_none(time: float | None, seconds: int | None) -> None:
     assert formatting.whole_seconds(time) == seconds
 
 
@@ -114,12 +114,12 @@ def test_platforms_are_written_and_read(text: str, platform: Platform) -> None:
 
 @pytest.mark.slow
 @given(drawn.platforms)
-def test_any_platform_comes_back(platform: Platform) -> None:
+def test_any_platform_is_read_back(platform: Platform) -> None:
     assert formatting.parse_platform(formatting.format_platform(platform)) == platform
 
 
 @pytest.mark.parametrize("text", ["", "linux", "linux;amd64", "linux; ", "linux; arm variant ", "a b; c", "a; b; c"])
-def test_what_is_no_platform_is_none(text: str) -> None:
+def test_an_invalid_platform_is_none(text: str) -> None:
     assert formatting.parse_platform(text) is None
 
 
@@ -133,7 +133,7 @@ def test_what_is_no_platform_is_none(text: str) -> None:
         ([], "[]"),
     ],
 )
-def test_lists_are_written_as_the_generator_does(values: list[str], text: str) -> None:
+def test_lists_are_written_and_read(values: list[str], text: str) -> None:
     assert formatting.format_list(values) == text
     assert json.loads(text) == values
     assert formatting.parse_list(text) == tuple(values)
@@ -142,12 +142,12 @@ def test_lists_are_written_as_the_generator_does(values: list[str], text: str) -
 @pytest.mark.slow
 @strategies.THOROUGH
 @given(st.lists(drawn.texts, max_size=3))
-def test_any_list_comes_back_from_printable_text(values: list[str]) -> None:
+def test_any_list_is_written_as_printable_text_and_read_back(values: list[str]) -> None:
     text = formatting.format_list(values)
     assert text.isprintable()
     assert formatting.parse_list(text) == tuple(values)
 
 
 @pytest.mark.parametrize("text", ["", "null", '"a"', "[1]", "[null]", "[[]]", '["a"', "NaN", '["a"] x'])
-def test_what_is_no_list_of_strings_is_none(text: str) -> None:
+def test_an_invalid_list_is_none(text: str) -> None:
     assert formatting.parse_list(text) is None

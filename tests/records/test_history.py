@@ -1,4 +1,4 @@
-"""The history of a config as lines of a Dockerfile, in the forms that builders have left."""
+"""Tests of the history of a config as lines of a Dockerfile, in the formats of several builders."""
 
 import time
 
@@ -32,11 +32,11 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize(("created_by", "text"), WRITTEN.items())
-def test_a_step_is_shown_as_it_stood_in_the_dockerfile(created_by: str, text: str) -> None:
+def test_a_step_is_shown_as_an_instruction_of_a_dockerfile(created_by: str, text: str) -> None:
     assert instruction(created_by) == text
 
 
-def test_the_shell_of_the_config_is_left_out_as_sh_is() -> None:
+def test_the_shell_of_the_config_is_omitted_like_sh() -> None:
     prefix = " ".join(POWERSHELL)
     assert instruction(f"{prefix} #(nop)  ENV A=b", POWERSHELL) == "ENV A=b"
     assert instruction(f"{prefix} Write-Host 1", POWERSHELL) == "RUN Write-Host 1"
@@ -56,13 +56,13 @@ def test_the_shell_of_the_config_is_left_out_as_sh_is() -> None:
         ("RUN é 火", "RUN é 火"),
     ],
 )
-def test_a_history_cannot_forge_the_rest_of_the_page_nor_move_a_terminal(text: str, shown: str) -> None:
+def test_record_syntax_and_control_characters_are_escaped(text: str, shown: str) -> None:
     assert escape(text) == shown
 
 
 @strategies.THOROUGH
 @given(drawn.texts)
-def test_escaped_text_is_printable_ends_no_block_and_stays_as_it_is(text: str) -> None:
+def test_escaped_text_is_printable_and_cannot_end_its_block(text: str) -> None:
     shown = escape(text)
     assert all(line.replace("\t", "").isprintable() for line in shown.split("\n"))
     assert not any(line == "```" or date_line(line) for line in shown.split("\n"))
@@ -79,7 +79,7 @@ def test_escaped_text_is_printable_ends_no_block_and_stays_as_it_is(text: str) -
         ("#(nop)" + " " * 3_000_000, ()),
     ],
 )
-def test_a_hostile_history_takes_no_longer_than_its_bytes(created_by: str, shell: tuple[str, ...]) -> None:
+def test_a_hostile_step_is_read_in_linear_time(created_by: str, shell: tuple[str, ...]) -> None:
     started = time.process_time()
     instruction(created_by, shell)
-    assert time.process_time() - started < 10  # what tries every place with every shell takes days
+    assert time.process_time() - started < 10  # trying every position with every shell takes days

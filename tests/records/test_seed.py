@@ -1,4 +1,4 @@
-"""The record of redis:4.0 as it was published in 2017, read to the last figure: the real manifests are the judge."""
+"""Tests of the record of redis:4.0, published in 2017, against the manifests of this image."""
 
 import json
 import re
@@ -24,7 +24,7 @@ FILES = ["manifest-linux-amd64.json", "manifest-linux-arm-v7.json"]
 MANIFESTS = [(RECORD / name).read_bytes() for name in FILES]
 NUMBERS = [0, 1]
 
-# What else the page says, as a person reads it there.
+# More values of the page, copied by hand.
 FIRST_DAY = "Wed, 13 Sep 2017 08:40:50 GMT"
 COMMANDS = [
     (FIRST_DAY, "ADD file:bdab114a5717b42a5e02e6f602d5eeb48fc998a60d200704b4da1a7ce8552775 in / "),
@@ -44,14 +44,14 @@ def record() -> Record:
     return found
 
 
-def test_the_list_is_the_one_that_was_published(record: Record) -> None:
+def test_name_digest_and_type_are_those_of_the_list(record: Record) -> None:
     assert record.name == "redis:4.0"
     assert repository_of(record.name) == "redis"
     assert record.digest == Digest.of(LIST)
     assert record.media_type == json.loads(LIST)["mediaType"] == DOCKER_LIST
 
 
-def test_the_manifests_are_those_of_the_list_in_its_order(record: Record) -> None:
+def test_the_manifests_are_those_of_the_list_in_the_same_order(record: Record) -> None:
     published = [(node["digest"], node["platform"]) for node in json.loads(LIST)["manifests"]]
     assert [(one.digest, one.platform.to_json()) for one in record.manifests] == published
     assert [one.digest for one in record.manifests] == [Digest.of(data) for data in MANIFESTS]
@@ -82,7 +82,7 @@ def test_the_dates_of_the_layers_are_read(record: Record, number: int) -> None:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_what_the_image_runs_is_read(record: Record, number: int) -> None:
+def test_docker_version_entrypoint_and_command_are_read(record: Record, number: int) -> None:
     image = record.manifests[number].image
     assert image
     assert image.config
@@ -107,15 +107,15 @@ def test_the_history_is_read_step_by_step(record: Record, number: int) -> None:
         assert image.config.history[1] == HistoryEntry(1505292050, 'CMD ["bash"]')
 
 
-def test_only_the_number_of_platforms_is_written_otherwise(record: Record) -> None:
+def test_the_written_page_differs_only_in_the_number_of_platforms(record: Record) -> None:
     assert markdown(record) == PAGE.decode().replace("-\tPlatforms:\n", "-\tPlatforms: 2\n")
 
 
-def test_both_forms_of_the_list_of_platforms_are_read_as_the_same(record: Record) -> None:
+def test_the_page_with_the_number_of_platforms_gives_the_same_record(record: Record) -> None:
     assert parse_records(markdown(record).encode(), "it") == [record]
 
 
-# Against the real manifests, without the configs, which nobody has any more
+# Against the real manifests; the configs are lost
 
 
 def found_without_configs() -> Record:
@@ -126,7 +126,7 @@ def found_without_configs() -> Record:
     return build_record("redis:4.0", root, documents, {})
 
 
-def test_the_real_manifests_agree_with_the_record_and_the_absent_configs_are_said(record: Record) -> None:
+def test_the_real_manifests_agree_and_missing_configs_are_reported(record: Record) -> None:
     result = compare(record, found_without_configs())
     assert result.differences == []
     assert result.agreed == {"digest": 1, "manifest": 2, "image ID": 2, "layer": 12}
@@ -137,11 +137,11 @@ def test_the_real_manifests_agree_with_the_record_and_the_absent_configs_are_sai
     assert {one.reason for one in result.not_compared} == {Reason.NO_CONFIG}
 
 
-# Every figure, with one digit changed
+# Every digest and size with one changed digit
 
 
-def figures() -> list[tuple[int, int]]:
-    """The place of every digest and size, each by a digit in it: the first, one in the middle and the last."""
+def positions() -> list[tuple[int, int]]:
+    """Return start and end of every digest and size in the page."""
     head, *blocks = re.split(rb"(```dockerfile\n.*?```\n)", PAGE, flags=re.DOTALL)
     shown = head + b"".join(block if i % 2 else b"." * len(block) for i, block in enumerate(blocks))
     places = []
@@ -151,7 +151,7 @@ def figures() -> list[tuple[int, int]]:
     return places
 
 
-PLACES = figures()
+PLACES = positions()
 
 
 def with_other_digit(place: int) -> bytes:
@@ -160,21 +160,21 @@ def with_other_digit(place: int) -> bytes:
     return PAGE[:place] + other + PAGE[place + 1 :]
 
 
-def test_every_figure_of_the_page_is_among_those_that_are_changed() -> None:
+def test_every_digest_and_size_of_the_page_is_found() -> None:
     digests = 1 + 2 + 2 + 12
-    sizes = (2 + 12) + (2 + 8)  # rounded, and exactly where that is more than bytes
+    sizes = (2 + 12) + (2 + 8)  # rounded; and exact, if it is more than 1000 bytes
     assert len(PLACES) == digests + sizes
 
 
 @pytest.mark.parametrize(("start", "end"), PLACES)
-def test_a_figure_with_one_digit_changed_is_caught(start: int, end: int) -> None:
+def test_a_changed_digit_in_a_digest_or_size_is_detected(start: int, end: int) -> None:
     for place in sorted({start, (start + end) // 2, end - 1}):
         if PAGE[place : place + 1] == b".":
             continue
-        assert caught(with_other_digit(place)), PAGE[start:end]
+        assert is_detected(with_other_digit(place)), PAGE[start:end]
 
 
-def caught(page: bytes) -> bool:
+def is_detected(page: bytes) -> bool:
     try:
         [changed] = parse_records(page, "record.md")
     except InvalidRecord as error:
@@ -183,19 +183,19 @@ def caught(page: bytes) -> bool:
 
 
 @pytest.mark.parametrize(("start", "end"), [place for place in PLACES if place[1] - place[0] != 64])
-def test_a_size_with_one_digit_changed_contradicts_the_page_itself(start: int, end: int) -> None:
+def test_a_changed_digit_in_a_size_contradicts_the_page_itself(start: int, end: int) -> None:
     place = end - 1
     with pytest.raises(InvalidRecord, match=r"record\.md, line \d+: .*(contradicts itself|bytes in total)"):
         parse_records(with_other_digit(place), "record.md")
 
 
-def test_the_rounded_figure_alone_is_enough_to_contradict_the_bytes() -> None:
+def test_a_changed_rounded_size_contradicts_the_exact_size() -> None:
     with pytest.raises(InvalidRecord, match=r"line 20: .*39372240 bytes are '39\.4 MB \(39372240 bytes\)'"):
         parse_records(PAGE.replace(b"39.4 MB", b"39.5 MB"), "record.md")
 
 
-def test_a_change_that_keeps_the_page_consistent_is_caught_by_the_manifests() -> None:
-    """Whoever forges a size forges the total too."""
+def test_a_consistent_change_of_a_size_is_detected_by_the_manifests() -> None:
+    """An attacker would also change the total."""
     page = PAGE.replace(b"(2090 bytes)", b"(2091 bytes)").replace(b"(39372240 bytes)", b"(39372241 bytes)")
     [forged] = parse_records(page, "record.md")
     [difference] = compare(forged, found_without_configs()).differences
@@ -212,23 +212,23 @@ IN_HISTORY = [start + digit.start() for start, end in BLOCKS for digit in re.fin
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(8))
-def test_a_history_with_one_digit_changed_is_caught_where_the_config_is_there(record: Record, part: int) -> None:
+def test_a_changed_digit_in_the_history_is_detected(record: Record, part: int) -> None:
     """Digests in commands, versions, dates: every digit of the dockerfile blocks."""
     for place in IN_HISTORY[part::8]:
         found = outcome(partial(parse_records, with_other_digit(place), "record.md"))
-        if isinstance(found, InvalidRecord):  # a date on a day of the week that it was not
+        if isinstance(found, InvalidRecord):  # a wrong day of the week
             assert found.line == PAGE.count(b"\n", 0, place) + 1
         else:
             assert isinstance(found, list)
             assert compare(found[0], record).differences
 
 
-def test_a_platform_that_was_swapped_is_caught(record: Record) -> None:
+def test_swapped_platforms_are_detected(record: Record) -> None:
     swapped = replace(record, manifests=record.manifests[::-1])
     assert [one.where for one in compare(swapped, record).differences] == ["order of the manifests"]
 
 
-def test_a_platform_that_was_taken_away_is_caught(record: Record) -> None:
+def test_a_removed_platform_is_detected(record: Record) -> None:
     shorter = replace(record, manifests=record.manifests[:1])
     [difference] = compare(shorter, record).differences
     assert (difference.recorded, difference.found) == ("nothing", record.manifests[1].digest)

@@ -301,8 +301,8 @@ def test_redact_removes_credentials_and_query() -> None:
 
 
 def test_token_in_an_error_response_is_redacted() -> None:
-    body = b'{"errors": [{"code": "DENIED", "message": "abc.def is no good"}]}'
-    assert ": DENIED [redacted] is no good." in str(refused(403, body))
+    body = b'{"errors": [{"code": "DENIED", "message": "abc.def is invalid"}]}'
+    assert ": DENIED [redacted] is invalid." in str(refused(403, body))
 
 
 def test_query_of_a_url_in_an_error_response_is_redacted() -> None:

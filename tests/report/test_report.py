@@ -1,4 +1,4 @@
-"""Results: what a person reads, what a program reads, and that both say the same."""
+"""Tests of results as text and as JSON."""
 
 import json
 import re
@@ -59,13 +59,13 @@ NAME = "docker.io/library/redis:4.0"
         (2**62, "4611.7 PB"),
     ],
 )
-def test_sizes_are_decimal_as_registries_print_them(number: int, text: str) -> None:
+def test_sizes_have_decimal_units(number: int, text: str) -> None:
     assert size(number) == text
 
 
 @given(st.integers(0, 10**17))
 @QUICK
-def test_a_size_never_needs_the_next_unit(number: int) -> None:
+def test_a_size_is_less_than_1000_of_its_unit(number: int) -> None:
     value, unit = size(number).split()
     assert float(value) < 1000 or unit == "PB"
 
@@ -76,19 +76,19 @@ def test_nouns_agree_with_their_numbers(number: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(("duration", "text"), [(0.0, "0.00 s"), (0.034, "0.03 s"), (1.0, "1.0 s"), (61.26, "61.3 s")])
-def test_durations_are_as_exact_as_they_are_short(duration: float, text: str) -> None:
+def test_durations_below_a_second_have_two_decimals(duration: float, text: str) -> None:
     assert seconds(duration) == text
 
 
 @given(nasty_text)
 @QUICK
-def test_nothing_that_is_printed_commands_a_terminal(text: str) -> None:
+def test_any_text_is_made_printable(text: str) -> None:
     assert printable(text).isprintable()
     assert not text.isprintable() or printable(text) == text
 
 
 @pytest.mark.parametrize("text", ["\x1b[2J", "\r", "\x07", "\u202e", "\ud800", "\x9b", "\u2028"])
-def test_what_a_terminal_obeys_is_escaped(text: str) -> None:
+def test_characters_that_control_a_terminal_are_escaped(text: str) -> None:
     assert printable(f"a{text}b").startswith("a\\")
 
 
@@ -97,13 +97,13 @@ def test_a_table_is_aligned() -> None:
     assert lines == ["NAME       SIZE", "a           1 B", "longer  10.0 MB"]
 
 
-def test_a_table_without_rows_is_its_head() -> None:
+def test_a_table_without_rows_has_only_a_header() -> None:
     assert table(["NAME", "SIZE"], []) == ["NAME  SIZE"]
 
 
 @given(st.lists(st.lists(nasty_text, min_size=2, max_size=2), max_size=4))
 @QUICK
-def test_a_cell_cannot_break_out_of_its_line(rows: list[list[str]]) -> None:
+def test_any_cell_stays_on_its_line(rows: list[list[str]]) -> None:
     lines = table(["A", "B"], rows)
     assert len(lines) == len(rows) + 1
     assert all(line.isprintable() for line in lines)
@@ -129,12 +129,12 @@ def test_an_amount_counts_blobs_and_bytes() -> None:
     assert "2 blobs (1.5 kB) moved, 0 reused" in to_text(report(moved=Amount(2, 1500))).summary
 
 
-def test_result_lines_are_the_images_that_are_done() -> None:
+def test_result_lines_do_not_have_failed_images() -> None:
     found = report(transferred("a"), transferred("b", error=FAILURE), transferred("c"))
     assert to_text(found).lines == [f"a@{DIGEST}", f"c@{DIGEST}"]
 
 
-def test_the_summary_has_the_numbers() -> None:
+def test_the_summary_counts_images_platforms_and_blobs() -> None:
     found = report(transferred("a", platforms=("x/y", "x/z")), transferred("b"), reused=Amount(1, 10), healed=(DIGEST,))
     for part in (
         "pulled 2 images",
@@ -147,31 +147,31 @@ def test_the_summary_has_the_numbers() -> None:
         assert part in to_text(found).summary
 
 
-def test_the_summary_counts_what_is_done() -> None:
+def test_the_summary_does_not_count_failed_images() -> None:
     assert "pushed 1 image" in to_text(report(transferred("a"), transferred("b", error=FAILURE), verb="push")).summary
 
 
 @pytest.mark.parametrize("verb", ["pull", "push"])
-def test_a_dry_run_says_what_would_be(verb: str) -> None:
+def test_the_summary_of_a_dry_run_says_what_would_happen(verb: str) -> None:
     summary = to_text(report(verb=verb, dry_run=True)).summary
     assert summary.startswith(f"would have {verb}ed 1 image")
     assert "to move" in summary
 
 
 @pytest.mark.parametrize(("replaced", "said"), [(None, False), (DIGEST, False), (OTHER, True)])
-def test_a_name_that_moved_is_a_warning(replaced: str | None, said: bool) -> None:
+def test_a_name_with_another_digest_than_before_is_a_warning(replaced: str | None, said: bool) -> None:
     warnings = to_text(report(transferred(replaced=replaced))).warnings
     assert warnings == ([f"{NAME} now stands for {DIGEST} (was {OTHER})."] if said else [])
 
 
-def test_what_was_moved_aside_is_a_warning_like_others() -> None:
+def test_files_in_quarantine_are_a_warning() -> None:
     found = report(warnings=("Careful.",), moved_aside=("layout/.mirror/quarantine/x",))
     warnings = to_text(found).warnings
     assert warnings[0] == "Careful."
     assert "layout/.mirror/quarantine/x" in warnings[1]
 
 
-def test_what_all_ends_with() -> None:
+def test_exit_code_depends_on_whether_all_images_failed() -> None:
     report(transferred("a")).raise_failures()
     with pytest.raises(PartialFailure, match="2 of 2 images failed") as caught:
         report(transferred("a", error=CORRUPT), transferred("b", error=FAILURE)).raise_failures()
@@ -205,13 +205,15 @@ def verified(*findings: Finding, images: tuple[VerifiedImage, ...] | None = None
         ([Severity.UNVERIFIED, Severity.ERROR, Severity.WARNING], Verdict.NOT_OK, 3),
     ],
 )
-def test_a_verdict_is_ok_not_ok_or_could_not_check(severities: list[Severity], verdict: Verdict, code: int) -> None:
+def test_the_worst_finding_determines_verdict_and_exit_code(
+    severities: list[Severity], verdict: Verdict, code: int
+) -> None:
     found = verified(*map(finding, severities))
     assert (found.verdict, found.exit_code) == (verdict, code)
     assert str(verdict) in to_text(found).summary
 
 
-def test_findings_come_the_worst_first_under_the_affected_images() -> None:
+def test_findings_are_listed_by_severity_and_by_affected_images() -> None:
     found = verified(
         finding(Severity.WARNING, "orphan", images=()),
         finding(Severity.UNVERIFIED, "unreadable"),
@@ -222,24 +224,24 @@ def test_findings_come_the_worst_first_under_the_affected_images() -> None:
     assert heads[:4] == [f"error: {NAME}", "error: a, b", f"unverified: {NAME}", "warning: layout"]
 
 
-def test_a_finding_says_what_is_wrong_with_what() -> None:
+def test_a_finding_has_its_kind_digest_and_reason() -> None:
     line = next(line for line in to_text(verified(finding())).lines if "missing" in line)
     assert line == f"  missing      {DIGEST}: the file is not there (402 bytes)"
 
 
-def test_a_hint_names_the_layout_so_that_it_can_be_copied() -> None:
+def test_the_command_in_a_hint_has_the_quoted_path_of_the_layout() -> None:
     report = replace(verified(finding()), path="my layout")
     assert any("mirror verify 'my layout' --repair" in line for line in to_text(report).lines)
     assert "mirror verify 'my layout' --repair" in to_json(report)["findings"][0]["hint"]
 
 
-def test_a_corrupt_blob_shows_both_digests_once() -> None:
+def test_a_finding_of_a_corrupt_blob_has_both_digests() -> None:
     lines = to_text(verified(finding(kind="corrupt", expected=DIGEST, found=OTHER))).lines
     assert "".join(lines).count(DIGEST) == 1
     assert f"               content hashes to {OTHER}" in lines
 
 
-def test_an_image_line_has_verdict_digest_and_what_is_missing() -> None:
+def test_the_line_of_an_image_has_verdict_digest_and_missing_bytes() -> None:
     line = to_text(verified(finding(), finding(size=98), finding(kind="corrupt", found=OTHER))).lines[-1]
     assert line.startswith("not ok")
     assert all(text in line for text in (f"{NAME}@{OTHER}", "2 platforms", "14 blobs", "74.5 MB", "500 B missing"))
@@ -251,7 +253,7 @@ def test_an_image_that_is_not_affected_is_ok() -> None:
     assert "missing" not in line
 
 
-def test_a_report_without_images_says_so() -> None:
+def test_a_report_without_images_has_a_count_of_0() -> None:
     assert "0 images" in to_text(verified(images=())).summary
 
 
@@ -308,7 +310,7 @@ def keys(value: object) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("schema", DOCUMENTED)
-def test_every_field_is_documented_and_every_documented_field_is_there(schema: str) -> None:
+def test_json_has_exactly_the_documented_fields(schema: str) -> None:
     document = DOCUMENTED[schema]
     row = next(line for line in (DOCS / "reference" / "json.md").read_text().splitlines() if schema in line)
     documented = set(re.findall(r"`(\w+)`", row.rpartition(" | ")[2])) - {"ok"}
@@ -323,28 +325,28 @@ def test_the_fields_of_a_finding_are_documented() -> None:
 
 
 @pytest.mark.parametrize("schema", DOCUMENTED)
-def test_results_are_json(schema: str) -> None:
+def test_results_can_be_serialized_as_json(schema: str) -> None:
     document = DOCUMENTED[schema]
     assert json.loads(json.dumps(document)) == document
 
 
-def test_a_dry_run_says_what_it_costs_and_a_pull_does_not() -> None:
-    said = "docker.io limits pulls: this pull uses at most 3, as did the dry run; 74 of 100 pulls in 6 h are left."
-    assert to_text(report(dry_run=True, quotas=(USAGE,))).warnings == [said]
+def test_a_dry_run_reports_the_rate_limit_and_a_pull_does_not() -> None:
+    warning = "docker.io limits pulls: this pull uses at most 3, as did the dry run; 74 of 100 pulls in 6 h are left."
+    assert to_text(report(dry_run=True, quotas=(USAGE,))).warnings == [warning]
     assert to_text(report(quotas=(USAGE,))).warnings == []
 
 
-def test_what_an_earlier_attempt_brought_is_said() -> None:
+def test_the_summary_has_the_bytes_of_an_earlier_attempt() -> None:
     found = report(moved=Amount(2, 3000), resumed=2000, healed=(DIGEST,))
     assert "2 blobs (3.0 kB) moved (1 healed, 2.0 kB of it from an earlier attempt)" in to_text(found).summary
 
 
-def test_a_failure_is_in_the_json_as_a_sentence() -> None:
+def test_json_has_the_message_of_a_failure() -> None:
     found = to_json(report(transferred(error=FAILURE), transferred()))["images"]
     assert [image["error"] for image in found] == ["The disk is full.", None]
 
 
-def test_json_has_whole_digests_and_exact_bytes() -> None:
+def test_json_has_whole_digests_and_exact_sizes() -> None:
     listing = ImageList("layout", (LISTED,), 3000)
     assert to_json(listing)["images"][0]["digest"] == DIGEST
     assert to_json(listing)["size"] == 3000
@@ -352,7 +354,7 @@ def test_json_has_whole_digests_and_exact_bytes() -> None:
     assert "3.0 kB" in to_text(listing).lines[1]
 
 
-def test_what_is_not_a_result_has_neither_json_nor_text() -> None:
+def test_values_that_are_not_results_are_refused() -> None:
     for value in (1, "text", ImageList):
         with pytest.raises(TypeError, match="not a result"):
             to_json(value)
@@ -372,11 +374,11 @@ def test_what_is_not_a_result_has_neither_json_nor_text() -> None:
         (("a/b", "a/c", "a/d", "a/e", "a/f"), "a/b, a/c, a/d + 2 more"),
     ],
 )
-def test_a_row_names_a_few_platforms(platforms: tuple[str, ...], shown: str) -> None:
+def test_a_row_names_at_most_three_platforms(platforms: tuple[str, ...], shown: str) -> None:
     assert shown in image_row(ImageSummary(NAME, DIGEST, "a/b", platforms))
 
 
-def test_a_row_tells_what_is_sparse_or_broken() -> None:
+def test_a_row_marks_sparse_and_broken_images() -> None:
     assert any("sparse" in cell for cell in image_row(ImageSummary(NAME, DIGEST, "a/b", sparse=True)))
     broken = image_row(ImageSummary(NAME, DIGEST, "a/b", problem="It broke."))
     assert any("broken" in cell for cell in broken)
@@ -398,7 +400,7 @@ def test_an_attestation_names_its_image() -> None:
 
 
 @pytest.mark.parametrize(("kept", "said"), [(0, False), (3, True)])
-def test_removing_says_what_went_and_what_stayed(kept: int, said: bool) -> None:
+def test_the_result_of_a_removal_counts_deleted_and_kept_blobs(kept: int, said: bool) -> None:
     removed = to_text(RemovedImage(NAME, DIGEST, Amount(2, 3000), kept))
     assert removed.lines == [f"{NAME}@{DIGEST}"]
     assert "2 blobs deleted, 3.0 kB freed" in removed.summary
@@ -412,12 +414,12 @@ def with_referrers(*referrers: ReferrerSummary | None, error: MirrorError | None
     return report(*(transferred(platforms=(), error=error, referrers=one) for one in referrers), moved=Amount())
 
 
-def test_referrers_are_counted_in_the_summary_where_there_are_any() -> None:
+def test_the_summary_counts_referrers_if_there_are_any() -> None:
     assert "2 images, 3 referrers:" in to_text(with_referrers(ReferrerSummary(1), ReferrerSummary(2))).summary
     assert "1 image:" in to_text(with_referrers(ReferrerSummary())).summary
 
 
-def test_an_image_without_all_of_its_referrers_is_done_and_the_command_is_not() -> None:
+def test_an_image_that_lacks_referrers_is_listed_but_the_command_fails() -> None:
     found = with_referrers(ReferrerSummary(1, 10, StorageError("no room", hint="Make some.")), ReferrerSummary(2))
     assert len(to_text(found).lines) == 2
     assert to_text(found).errors == [(f"{NAME} is complete, but may lack referrers: no room", "Make some.")]
@@ -426,16 +428,16 @@ def test_an_image_without_all_of_its_referrers_is_done_and_the_command_is_not() 
     assert caught.value.exit_code == 4
 
 
-def test_an_image_that_failed_is_not_called_whole() -> None:
+def test_a_failed_image_is_not_reported_as_complete() -> None:
     found = with_referrers(ReferrerSummary(error=StorageError("no room")), error=StorageError("worse"))
     assert to_text(found).errors == [(f"{NAME}: worse", None)]
 
 
-def test_json_tells_apart_what_is_not_there_and_what_was_not_looked_for() -> None:
+def test_json_has_null_for_referrers_that_were_not_requested() -> None:
     first, second = to_json(with_referrers(ReferrerSummary(1, 10), None))["images"]
     assert (first["referrers"], second["referrers"]) == ({"count": 1, "size": 10, "error": None}, None)
 
 
-def test_a_row_of_ls_notes_referrers_beside_other_things() -> None:
+def test_a_row_has_referrers_beside_other_notes() -> None:
     row = image_row(ImageSummary(NAME, DIGEST, "a/b", ("linux/amd64",), sparse=True, referrers=2))
     assert row[-1] == "linux/amd64 (sparse, 2 referrers)"

@@ -1,4 +1,4 @@
-"""What images are called in the store that they are copied to."""
+"""Tests of the names that copied images get in the target."""
 
 import pytest
 
@@ -27,13 +27,13 @@ def test_images_keep_their_names() -> None:
     assert named(image("a", name=REDIS), image("b", ref="1"), image("c")) == [REDIS, "1", Digest.of(b"c")]
 
 
-def test_one_image_may_get_another_name() -> None:
+def test_a_single_image_may_get_another_name() -> None:
     assert named(image("a"), given="redis:4.0") == [REDIS]
     with pytest.raises(UsageError, match=r"here contains 2 images, but redis:4\.0 names one"):
         named(image("a"), image("b"), given="redis:4.0")
 
 
-def test_a_full_name_for_two_images_is_refused_and_a_bare_one_is_not() -> None:
+def test_a_duplicate_full_name_is_refused_but_a_duplicate_tag_is_not() -> None:
     with pytest.raises(UsageError, match=f"here has two images called {REDIS}"):
         named(image("a", name=REDIS), image("b", name=REDIS))
     assert named(image("a", name=REDIS), image("a", name=REDIS)) == [REDIS, REDIS]

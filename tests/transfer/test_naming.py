@@ -1,4 +1,4 @@
-"""Where images go: which of several rules counts, and what is refused before anything moves."""
+"""Tests of the destinations of pushed images: the precedence of the rules, and the names that are refused."""
 
 import pytest
 from hypothesis import given
@@ -28,8 +28,8 @@ def bare(tag: str) -> Entry:
 How = dict[str, str | list[str]]
 
 
-def goes(name: str, target: str = HOST, given: str | None = None, **how: str | list[str]) -> str:
-    """Where an image goes, without its registry."""
+def destination_of(name: str, target: str = HOST, given: str | None = None, **how: str | list[str]) -> str:
+    """Return the destination of an image, without its registry."""
     return place(entry(name), target, given, **how).removeprefix(f"{HOST}/")
 
 
@@ -71,19 +71,19 @@ REDIS = "docker.io/library/redis:4.0"
         ("kv:1", {"prefix": "top"}, "top/kv:1"),
     ],
 )
-def test_the_first_rule_that_applies_counts(given: str | None, how: How, path: str) -> None:
-    assert goes(REDIS, HOST, given, **how) == path
+def test_the_rule_with_the_highest_precedence_applies(given: str | None, how: How, path: str) -> None:
+    assert destination_of(REDIS, HOST, given, **how) == path
 
 
-def test_the_target_s_path_comes_before_the_prefix() -> None:
-    assert goes(REDIS, f"{HOST}/a", prefix="b") == "a/b/library/redis:4.0"
+def test_the_path_of_the_target_comes_before_the_prefix() -> None:
+    assert destination_of(REDIS, f"{HOST}/a", prefix="b") == "a/b/library/redis:4.0"
 
 
-def test_an_image_without_a_tag_goes_by_its_digest_until_it_is_given_one() -> None:
+def test_an_image_without_a_tag_is_pushed_by_digest_unless_a_tag_is_given() -> None:
     name = f"docker.io/library/redis@{DIGEST}"
-    assert goes(name) == f"library/redis@{DIGEST}"
-    assert goes(name, given="kv") == f"kv@{DIGEST}"
-    assert goes(name, given="kv:1") == "kv:1"
+    assert destination_of(name) == f"library/redis@{DIGEST}"
+    assert destination_of(name, given="kv") == f"kv@{DIGEST}"
+    assert destination_of(name, given="kv:1") == "kv:1"
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,15 @@ def test_an_image_without_a_tag_goes_by_its_digest_until_it_is_given_one() -> No
             ["docker.io/library=hub", "docker.io=x"],
             "library",
             [],
-        ),  # the longer one decides
+        ),  # the longer mapping applies
         (None, ["lib=hub", "quay.io=q"], "", ["lib", "quay.io"]),
         (None, ["quay.io/library=hub"], "redis", ["quay.io/library", "redis"]),
-        ("kv", ["lib=hub"], "quay.io", []),  # with a name that is given, they are not asked
+        ("kv", ["lib=hub"], "quay.io", []),  # they have no effect if a name is given
     ],
 )
-def test_what_fits_no_image_is_mentioned(given: str | None, maps: list[str], strip: str, idle: list[str]) -> None:
+def test_options_that_match_no_image_are_reported(
+    given: str | None, maps: list[str], strip: str, idle: list[str]
+) -> None:
     images = [Reference.parse(REDIS), Reference.parse("registry.internal/team/other:1")]
     said = NameMapping.parse(given, "", strip, maps).unused(images)
     options = ["--map " + one for one in maps] + [f"--strip-prefix {strip}"]
@@ -118,31 +120,31 @@ def test_an_image_of_an_unknown_repository_needs_a_name_or_a_prefix() -> None:
         place(bare("v7"))
 
 
-def test_nothing_left_of_a_path_is_refused_unless_there_is_a_prefix() -> None:
+def test_an_empty_path_is_refused_unless_there_is_a_prefix() -> None:
     with pytest.raises(UsageError, match="the repository of"):
-        goes(REDIS, strip="library/redis")
-    assert goes(REDIS, strip="library/redis", prefix="kv") == "kv:4.0"
+        destination_of(REDIS, strip="library/redis")
+    assert destination_of(REDIS, strip="library/redis", prefix="kv") == "kv:4.0"
 
 
 def test_a_name_that_becomes_too_long_is_refused() -> None:
     with pytest.raises(UsageError, match="longer than 255"):
-        goes(REDIS, prefix="/".join(["a" * 30] * 8))
+        destination_of(REDIS, prefix="/".join(["a" * 30] * 8))
 
 
 @pytest.mark.parametrize("text", ["", "=", "a", "=b", "A/B=b", "a=B", "a b=c", "a=c:1", "a:b=c", "../x=y", "a=../y"])
-def test_a_mapping_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_mapping_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not a mapping"):
         NameMapping.parse(None, "", "", [text])
 
 
-def test_one_beginning_with_two_ends_is_refused() -> None:
+def test_two_mappings_of_the_same_path_are_refused_unless_they_are_equal() -> None:
     with pytest.raises(UsageError, match="'b' and to 'c'"):
         NameMapping.parse(None, "", "", ["a=b", "a=c"])
     assert NameMapping.parse(None, "", "", ["a=b", "a=b"]).maps == (("a", "b"),)
 
 
 @pytest.mark.parametrize("text", ["A", "a b", "a:1", "../a", "a//b"])
-def test_a_prefix_that_is_no_path_is_refused(text: str) -> None:
+def test_an_invalid_prefix_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not a repository path"):
         NameMapping.parse(None, text, "", [])
     with pytest.raises(UsageError, match=r"not a valid name|not a repository path"):
@@ -150,18 +152,18 @@ def test_a_prefix_that_is_no_path_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", ":", "a:", ":v1", "A", "a@b", "a:b/c", f"a@{DIGEST}", "a/b:c d"])
-def test_a_name_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_name_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not a valid name"):
         NameMapping.parse(text, "", "", [])
 
 
-def test_one_name_is_for_one_image() -> None:
+def test_one_name_for_two_images_is_refused() -> None:
     destination = PushTarget.parse(HOST, NameMapping.parse("a", "", "", []))
     with pytest.raises(UsageError, match="2 images"):
         destination.places([entry(REDIS), entry("docker.io/library/redis:5.0")])
 
 
-def test_images_that_a_mapping_brings_together_are_refused_together() -> None:
+def test_two_images_with_the_same_destination_are_refused() -> None:
     images = [entry("docker.io/a/b:1"), entry("quay.io/a/b:1", Digest.of(b"other"))]
     with pytest.raises(UsageError, match=r"docker\.io/a/b:1 and quay\.io/a/b:1 would both become"):
         PushTarget.parse(HOST).places(images)
@@ -174,7 +176,9 @@ PARTS = st.lists(st.sampled_from(["a", "b", "aa", "library"]), min_size=1, max_s
 
 @QUICK
 @given(path=PARTS, source=PARTS, target=PARTS, strip=PARTS, prefix=PARTS)
-def test_whatever_the_rules_a_place_is_a_name(path: str, source: str, target: str, strip: str, prefix: str) -> None:
+def test_the_destination_is_a_valid_name_with_any_rules(
+    path: str, source: str, target: str, strip: str, prefix: str
+) -> None:
     mapping = NameMapping.parse(None, prefix, strip, [f"{source}={target}"])
     found = PushTarget.parse(HOST, mapping).place(entry(f"quay.io/{path}:v1"))
     assert Reference.parse(str(found)) == found
@@ -182,7 +186,7 @@ def test_whatever_the_rules_a_place_is_a_name(path: str, source: str, target: st
 
 
 @pytest.mark.parametrize("text", ["http://registry.internal:5000", "https://registry.internal/a"])
-def test_a_url_is_no_target(text: str) -> None:
+def test_a_url_as_the_target_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="in front") as caught:
         PushTarget.parse(text)
     assert "Remove it" in (caught.value.hint or "")
