@@ -9,8 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mirror.strictjson import JsonObject
-
 _AMOUNT = re.compile(r"([0-9]{1,9})(?:\s*;\s*w=([0-9]{1,9}))?", re.ASCII)
 
 
@@ -46,8 +44,3 @@ class Usage:
     registry: str
     cost: int
     quota: Quota
-
-    def to_json(self) -> JsonObject:
-        quota = self.quota
-        amounts = {"limit": quota.limit, "remaining": quota.remaining, "window": quota.window}
-        return {"registry": self.registry, "cost": self.cost, **amounts}

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from mirror.content import finding_text
 from mirror.content.finding_text import Fact
 from mirror.content.kinds import Kind, Place, Severity
-from mirror.strictjson import JsonObject
 
 NAMED = 50  # images and platforms per finding that JSON lists; a base layer can belong to thousands
 
@@ -53,22 +52,6 @@ class Finding:
     def hint(self) -> str:
         """Advice on what to do. `LAYOUT` stands for the path of the layout."""
         return self.advice or finding_text.hint(self.kind, self.place)
-
-    def to_json(self) -> JsonObject:
-        return {
-            "kind": str(self.kind),
-            "severity": str(self.severity),
-            "subject": self.subject,
-            "size": self.size,
-            "message": self.message,
-            "expected": finding_text.fact(self.expected),
-            "found": finding_text.fact(self.found),
-            "images": list(self.images[:NAMED]),
-            "moreImages": max(0, len(self.images) - NAMED),
-            "platforms": list(self.platforms[:NAMED]),
-            "morePlatforms": max(0, len(self.platforms) - NAMED),
-            "hint": self.hint,
-        }
 
 
 def reason(error: Exception, subject: str = "") -> str:

@@ -7,8 +7,10 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mirror.content.finding import NAMED
+from mirror.content import finding_text
+from mirror.content.finding import NAMED, Finding
 from mirror.errors import MirrorError
+from mirror.quota import Usage
 from mirror.report.findings import VerifyReport
 from mirror.strictjson import JsonObject
 
@@ -16,17 +18,19 @@ from mirror.strictjson import JsonObject
 def to_json(result: object) -> JsonObject:
     """Return a result as a JSON object: its fields in camelCase, after its `schema` if it has one.
 
-    Fields with the metadata `json: False` are left out. Values with a JSON form of their own, such as findings, have a
-    method `to_json`.
+    Fields with the metadata `json: False` are left out.
 
     Raises:
         TypeError: it is not a result.
     """
     if isinstance(result, VerifyReport):
         return _verification(result)
-    if hasattr(result, "to_json"):
-        own_form: JsonObject = result.to_json()
-        return own_form
+    if isinstance(result, Finding):
+        return _finding(result)
+    if isinstance(result, Usage):
+        quota = result.quota
+        amounts = {"limit": quota.limit, "remaining": quota.remaining, "window": quota.window}
+        return {"registry": result.registry, "cost": result.cost, **amounts}
     if not is_dataclass(result) or isinstance(result, type):
         raise TypeError(f"not a result: {result!r}")
     schema = getattr(result, "schema", None)
@@ -73,10 +77,27 @@ def _verification(report: VerifyReport) -> JsonObject:
         "sample": str(report.sample) if report.sample else None,
         "complete": report.complete,
         "images": images,
-        "findings": [finding.to_json() | {"hint": report.hint(finding)} for finding in report.findings],
+        "findings": [_finding(finding) | {"hint": report.hint(finding)} for finding in report.findings],
         "anchored": _value(report.anchored),
         "files": report.files,
         "size": report.size,
         "seconds": _value(report.seconds),
         "repair": _value(report.repair),
+    }
+
+
+def _finding(finding: Finding) -> JsonObject:
+    return {
+        "kind": str(finding.kind),
+        "severity": str(finding.severity),
+        "subject": finding.subject,
+        "size": finding.size,
+        "message": finding.message,
+        "expected": finding_text.fact(finding.expected),
+        "found": finding_text.fact(finding.found),
+        "images": list(finding.images[:NAMED]),
+        "moreImages": max(0, len(finding.images) - NAMED),
+        "platforms": list(finding.platforms[:NAMED]),
+        "morePlatforms": max(0, len(finding.platforms) - NAMED),
+        "hint": finding.hint,
     }

@@ -74,14 +74,11 @@ class Outcome:
 
     def _foreign(self, images: Sequence[ImageTransfer]) -> list[str]:
         """Return warnings about foreign layers (OCI image-spec, layer.md, "Non-Distributable Layers")."""
-        text = f"foreign layers stay where they are stored; they were not {_PAST[self._verb]}."
+        text = f"not {_PAST[self._verb]}: such layers stay where they are stored."
         if self._verb == "pull":
-            text = (
-                "foreign layers, which registries do not store, were left out. "
-                "--include-foreign fetches them from where they are stored."
-            )
+            text = "left out: registries do not store such layers. --include-foreign fetches them from their URLs."
         omitted = [(image.image.label, len(image.graph.foreign.keys() - image.graph.blobs.keys())) for image in images]
-        return [f"{name}: {number} {text}" for name, number in omitted if number]
+        return [f"{name}: {count(number, 'foreign layer')} {text}" for name, number in omitted if number]
 
     def _parts(self, images: Sequence[ImageTransfer]) -> list[str]:
         """Return warnings about images that the store has only partly, without a record of that."""

@@ -10,6 +10,7 @@ from mirror.content.finding_text import ARCHIVE_HINTS, HINTS, REGISTRY_HINTS
 from mirror.content.hashing import BlobFault
 from mirror.errors import InvalidContent
 from mirror.oci.digest import Digest
+from mirror.report.json import to_json
 
 ROOT = Path(__file__).parents[2]
 LAYER, MANIFEST, OTHER = (Digest(f"sha256:{short}…") for short in ("382eae952932", "dbc6a7ed5f21", "065132d9f705"))
@@ -178,12 +179,12 @@ def test_message_depends_on_the_fields_of_the_finding(finding: Finding, text: st
 
 def test_json_lists_fifty_images_and_counts_the_rest() -> None:
     images = tuple(map(str, range(250)))
-    found = Finding(Kind.MISSING, Severity.ERROR, "sha256:0", 402, images=images).to_json()
+    found = to_json(Finding(Kind.MISSING, Severity.ERROR, "sha256:0", 402, images=images))
     assert (found["images"], found["moreImages"]) == (list(images[:50]), 200)
 
 
 def test_json_contains_the_expected_and_found_values_as_text() -> None:
-    found = Finding(Kind.SIZE_CONFLICT, Severity.ERROR, LAYER, None, (1, 2)).to_json()
+    found = to_json(Finding(Kind.SIZE_CONFLICT, Severity.ERROR, LAYER, None, (1, 2)))
     assert (found["expected"], found["found"]) == ("nothing", "1 bytes, 2 bytes")
     assert found["message"] == "two manifests disagree about its size: 1 and 2 bytes"
 

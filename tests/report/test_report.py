@@ -321,7 +321,7 @@ def test_json_has_exactly_the_documented_fields(schema: str) -> None:
 def test_the_fields_of_a_finding_are_documented() -> None:
     text = (DOCS / "reference" / "findings.md").read_text().partition("## Fields")[2].partition("\n\nAs text")[0]
     rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
-    assert set(finding().to_json()) == {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert set(to_json(finding())) == {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
 @pytest.mark.parametrize("schema", DOCUMENTED)
