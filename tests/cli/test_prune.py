@@ -127,11 +127,11 @@ def test_command_that_waits_for_the_lock_warns_unless_quiet(
         words = command.format(image=f"{registry.host}/a:v1").split()
         with mirror.start(*words, *(["-q"] if quiet else [])) as waiting:
             assert waiting.stderr
-            said = b"" if quiet else waiting.stderr.readline()
+            warning = b"" if quiet else waiting.stderr.readline()
             with pytest.raises(subprocess.TimeoutExpired):
                 waiting.wait(1)
             fcntl.flock(other, fcntl.LOCK_UN)
             _, rest = waiting.communicate(timeout=30)
     assert waiting.returncode == 0
-    assert said == (b"" if quiet else b"warning: layout is locked by another mirror process; waiting.\n")
+    assert warning == (b"" if quiet else b"warning: layout is locked by another mirror process; waiting.\n")
     assert b"in use" not in rest

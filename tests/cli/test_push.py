@@ -199,8 +199,8 @@ def test_mapping_that_matches_no_image_causes_a_warning(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock
 ) -> None:
     mappings = ("--map", "frist=team/a", "--map", "first=team/b", "--strip-prefix", "library", "--dry-run")
-    said = mirror("push", stock.folder, registry.host, stock.names[0], *mappings).err.splitlines()
-    assert said[:-1] == [
+    lines = mirror("push", stock.folder, registry.host, stock.names[0], *mappings).err.splitlines()
+    assert lines[:-1] == [
         "warning: --map frist=team/a matched no image.",
         "warning: --strip-prefix library matched no image.",
     ]
@@ -241,8 +241,8 @@ def test_each_failure_is_reported_once(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, flags: tuple[str, ...]
 ) -> None:
     registry.fault(Fault(method="POST", times=None, action=Status(400)))
-    said = mirror("push", stock.folder, registry.host, *stock.names[:2], "-j", 1, *flags, code=1).err
-    assert [said.count(f"(upload to {name})") for name in ("first", "team/second")] == [1, len(flags)]
+    err = mirror("push", stock.folder, registry.host, *stock.names[:2], "-j", 1, *flags, code=1).err
+    assert [err.count(f"(upload to {name})") for name in ("first", "team/second")] == [1, len(flags)]
 
 
 # Unnecessary uploads

@@ -249,7 +249,7 @@ def test_status_204_is_accepted_instead_of_201(mirror: Mirror, large: StoredImag
         assert_whole(registry, IMAGE)
 
 
-def test_post_request_has_no_body(mirror: Mirror, large: StoredImage) -> None:
+def test_post_request_that_starts_an_upload_has_no_body(mirror: Mirror, large: StoredImage) -> None:
     with registry_with(no_single_post=True) as registry:
         mirror("push", large.layout, registry.host)
         posts = [seen for seen in registry.requests if seen.method == "POST"]

@@ -502,7 +502,7 @@ def test_tag_that_is_not_a_list_of_referrers_is_a_warning(mirror: Mirror, regist
 def test_wrong_size_in_a_referrer_does_not_affect_the_image(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path
 ) -> None:
-    liar = images.encode(
+    manifest = images.encode(
         {
             "schemaVersion": 2,
             "mediaType": images.OCI_MANIFEST,
@@ -512,7 +512,7 @@ def test_wrong_size_in_a_referrer_does_not_affect_the_image(
         }
     )
     name = publish(modern, CHILD)
-    modern.put_manifest("a/b", None, liar, images.OCI_MANIFEST)
+    modern.put_manifest("a/b", None, manifest, images.OCI_MANIFEST)
     result = mirror("pull", name, "--all", code=4)
     assert result.lines == [f"{name}@{CHILD.root}"]
     assert_whole(layout)

@@ -192,7 +192,7 @@ def test_connections_beyond_the_limit_are_closed_and_the_others_served(mirror: M
 def test_serve_warns_once_and_recovers_when_files_run_out(mirror: Mirror, layout: Path) -> None:
     with serving(with_few_files(mirror, layout), mirror.folder, mirror.env) as process:
         held = hold_connections(process.host)
-        assert until(lambda: any("connections must wait" in line for line in process.lines))
+        assert wait_until(lambda: any("connections must wait" in line for line in process.lines))
         time.sleep(1.5)  # the next attempt to accept fails, too
         for connection in held:
             connection.close()
@@ -206,7 +206,7 @@ def test_serve_warns_once_and_recovers_when_files_run_out(mirror: Mirror, layout
 def test_serve_can_be_stopped_when_files_have_run_out(mirror: Mirror, layout: Path) -> None:
     with serving(with_few_files(mirror, layout), mirror.folder, mirror.env) as process:
         held = hold_connections(process.host)
-        assert until(lambda: any("connections must wait" in line for line in process.lines))
+        assert wait_until(lambda: any("connections must wait" in line for line in process.lines))
         assert process.end() == 0
         for connection in held:
             connection.close()
@@ -214,7 +214,7 @@ def test_serve_can_be_stopped_when_files_have_run_out(mirror: Mirror, layout: Pa
 
 
 def with_few_files(mirror: Mirror, layout: Path) -> list[str]:
-    """A command that serves a layout, and may open fewer files than it would accept connections."""
+    """A command that serves a layout and may open only a few files."""
     return ["sh", "-c", 'ulimit -n 22; exec "$@"', "sh", *mirror.command("serve", layout, *FREE)]
 
 
@@ -223,7 +223,7 @@ def hold_connections(host: str) -> list[socket.socket]:
     return [socket.create_connection((name, int(port)), timeout=30) for _ in range(90)]
 
 
-def until(true: Callable[[], bool]) -> bool:
+def wait_until(true: Callable[[], bool]) -> bool:
     for _ in range(100):
         if true():
             return True

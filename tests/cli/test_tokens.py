@@ -247,8 +247,10 @@ def test_each_repository_has_its_own_credentials(mirror: Mirror) -> None:
             mirror, {f"{running.host}/{path}".rstrip("/"): entry(user, users[user]) for path, user in entries.items()}
         )
         mirror("pull", *(f"{running.host}/{name}:v1" for name in names), "--all")
-    who = {asked.scopes[0]: asked.credentials and asked.credentials[0] for asked in auth.asked}
-    assert who == {f"repository:{name}:pull": user for name, user in zip(names, ["ann", "bob", "all"], strict=True)}
+    users_of_scopes = {asked.scopes[0]: asked.credentials and asked.credentials[0] for asked in auth.asked}
+    assert users_of_scopes == {
+        f"repository:{name}:pull": user for name, user in zip(names, ["ann", "bob", "all"], strict=True)
+    }
 
 
 def test_basic_authentication_uses_the_credentials_of_each_repository(mirror: Mirror) -> None:

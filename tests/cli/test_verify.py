@@ -172,7 +172,7 @@ def kinds(report: Json) -> list[tuple[str, str]]:
     return [(finding["kind"], finding["subject"]) for finding in report["findings"]]
 
 
-def test_whole_layout_is_ok(mirror: Mirror, stock: Stock) -> None:
+def test_undamaged_layout_is_ok(mirror: Mirror, stock: Stock) -> None:
     report = mirror("verify", stock.folder, "--json").json
     assert (report["verdict"], report["findings"]) == ("ok", [])
     assert report["files"] == len({*FIRST.blobs, *SECOND.blobs}) + len(FIRST.manifests) + 1
@@ -503,7 +503,7 @@ def test_missing_content_of_a_sparse_image_is_an_error(mirror: Mirror, sparse: P
 
 
 @pytest.mark.slow
-def test_missing_child_without_an_annotation_is_an_error(mirror: Mirror, sparse: Path) -> None:
+def test_missing_child_without_the_sparse_annotation_is_an_error(mirror: Mirror, sparse: Path) -> None:
     set_names(sparse, 0, ref="v1")
     missing = [child for child in FIRST.manifests if child not in (CHILD, FIRST.root)]
     assert kinds(mirror("verify", sparse, "--json", code=3).json) == [("missing", missing[0])]
