@@ -1,4 +1,4 @@
-"""Which platforms of an image come along."""
+"""Tests of the selection of platforms in `mirror pull`."""
 
 import json
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def root(layout: Path) -> dict[str, Any]:
 
 
 def kept(layout: Path) -> list[str]:
-    """The digests that the root index names, in its order."""
+    """The digests in the root index, in its order."""
     data = blob_path(layout, root(layout)["digest"]).read_bytes()
     return [node["digest"] for node in json.loads(data)["manifests"]]
 
@@ -93,12 +93,14 @@ def test_all_platforms_keep_the_index(mirror: Mirror, shop: EmbeddedRegistry, tm
         ("LINUX/ARM/V5", "linux/arm/v5"),
     ],
 )
-def test_platform_is_understood(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path, asked: str, found: str) -> None:
+def test_platform_option_is_normalized(
+    mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path, asked: str, found: str
+) -> None:
     mirror("pull", f"{shop.host}/whole:v1", "--platform", asked)
     assert root(tmp_path / "layout")["digest"] == CHILDREN[found].root
 
 
-def test_os_version_chooses(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_os_version_selects_the_platform(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("pull", f"{shop.host}/windows:v1", "--platform", "windows/amd64:10.0.20348.2")
     assert root(tmp_path / "layout")["digest"] == WINDOWS[1].root
 
@@ -107,7 +109,7 @@ def test_os_version_chooses(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Pa
     "flags",
     [["--platform", f"{OTHER},linux/arm/v7"], ["--platform", "linux/arm/v7", "--platform", f" {OTHER} "]],
 )
-def test_several_platforms_make_an_index(
+def test_several_platforms_are_stored_as_a_new_index(
     mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path, flags: list[str]
 ) -> None:
     mirror("pull", f"{shop.host}/whole:v1", *flags)
@@ -120,7 +122,7 @@ def test_several_platforms_make_an_index(
     mirror("verify", "layout")
 
 
-def test_our_index_keeps_descriptors_as_published(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_new_index_keeps_the_published_descriptors(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("pull", f"{shop.host}/whole:v1", "--platform", f"{OTHER},linux/arm/v7")
     ours = json.loads(blob_path(tmp_path / "layout", root(tmp_path / "layout")["digest"]).read_bytes())
     published = json.loads(WHOLE.data)["manifests"]
@@ -128,7 +130,9 @@ def test_our_index_keeps_descriptors_as_published(mirror: Mirror, shop: Embedded
     assert ours["annotations"] == {"dev.oci-mirror.index": WHOLE.root}
 
 
-def test_docker_list_stays_a_docker_list(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_subset_of_a_docker_manifest_list_is_a_docker_manifest_list(
+    mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path
+) -> None:
     mirror("pull", f"{shop.host}/docker:v1", "--platform", "linux/arm/v5,linux/arm/v6")
     assert root(tmp_path / "layout")["mediaType"] == images.DOCKER_LIST
     data = blob_path(tmp_path / "layout", root(tmp_path / "layout")["digest"]).read_bytes()
@@ -148,7 +152,7 @@ def test_platform_of_a_nested_index_is_found(mirror: Mirror, shop: EmbeddedRegis
 
 
 @pytest.mark.parametrize("image", ["whole", "nested"])
-def test_sparse_keeps_the_index_without_the_others(
+def test_sparse_keeps_the_index_and_omits_the_other_platforms(
     mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path, image: str
 ) -> None:
     published = {"whole": WHOLE, "nested": NESTED}[image]
@@ -161,14 +165,16 @@ def test_sparse_keeps_the_index_without_the_others(
     assert "sparse" in mirror("ls", "layout").out
 
 
-def test_sparse_keeps_attestations_with_their_image(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_sparse_stores_only_the_attestation_of_the_selected_platform(
+    mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path
+) -> None:
     mirror("pull", f"{shop.host}/whole:v1", "--platform", OTHER, "--sparse")
     there = {name for name, image in ATTESTATIONS.items() if image.root in blobs(tmp_path / "layout")}
     assert there == {OTHER}
 
 
 @pytest.mark.slow
-def test_sparse_image_grows_by_pulling_more(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_pull_of_all_platforms_completes_a_sparse_image(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("pull", f"{shop.host}/whole:v1", "--platform", OTHER, "--sparse")
     mirror("pull", f"{shop.host}/whole:v1", "--all")
     assert "dev.oci-mirror.sparse" not in root(tmp_path / "layout")["annotations"]
@@ -178,7 +184,7 @@ def test_sparse_image_grows_by_pulling_more(mirror: Mirror, shop: EmbeddedRegist
 @pytest.mark.parametrize(
     "flags", [["--platform", "linux/riscv64"], ["--platform", f"{HOST},linux/riscv64"], ["--platform", "linux/arm/v8"]]
 )
-def test_missing_platform_lists_those_there(
+def test_error_for_a_missing_platform_lists_the_available_ones(
     mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path, flags: list[str]
 ) -> None:
     result = mirror("pull", f"{shop.host}/whole:v1", *flags, code=2)
@@ -187,21 +193,25 @@ def test_missing_platform_lists_those_there(
     assert not (tmp_path / "layout").exists()
 
 
-def test_missing_host_platform_lists_those_there(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_error_for_a_missing_host_platform_lists_the_available_ones(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     assert f"It has: {OTHER}" in mirror("pull", f"{shop.host}/foreign:v1", code=2).err
 
 
-def test_image_without_an_index_is_taken_with_a_warning(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_single_platform_image_for_another_host_is_pulled_with_a_warning(
+    mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path
+) -> None:
     assert OTHER in mirror("pull", f"{shop.host}/other:v1").err
     assert root(tmp_path / "layout")["digest"] == CHILDREN[OTHER].root
 
 
-def test_image_without_an_index_for_this_host_is_no_warning(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_single_platform_image_for_this_host_causes_no_warning(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     result = mirror("pull", f"{shop.host}/host:v1", "--json")
     assert result.json["warnings"] == []
 
 
-def test_image_without_an_index_for_another_platform_is_refused(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_single_platform_image_is_refused_if_it_lacks_the_requested_platform(
+    mirror: Mirror, shop: EmbeddedRegistry
+) -> None:
     assert f"It has: {OTHER}" in mirror("pull", f"{shop.host}/other:v1", "--platform", HOST, code=2).err
 
 
@@ -214,12 +224,12 @@ def test_platform_and_all_platforms_exclude_each_other(mirror: Mirror) -> None:
     assert "cannot be combined" in mirror("pull", "127.0.0.1:9/a", "--platform", HOST, "--all", code=2).err
 
 
-def test_flag_beats_the_environment(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_platform_option_overrides_the_environment(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("pull", f"{shop.host}/whole:v1", "--platform", OTHER, env={"MIRROR_ALL_PLATFORMS": "1"})
     assert root(tmp_path / "layout")["digest"] == CHILDREN[OTHER].root
 
 
 @pytest.mark.slow
-def test_environment_chooses_platforms(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_environment_variable_selects_the_platforms(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("pull", f"{shop.host}/whole:v1", env={"MIRROR_PLATFORM": f"{OTHER},linux/arm/v7"})
     assert kept(tmp_path / "layout")[:2] == [CHILDREN["linux/arm/v7"].root, CHILDREN[OTHER].root]

@@ -1,4 +1,4 @@
-"""What nobody needs goes when that is asked for, and nothing else ever does."""
+"""Tests of `mirror prune`: the files that it deletes and the files that it keeps."""
 
 import fcntl
 import shutil
@@ -18,7 +18,7 @@ SECOND = images.image("linux/amd64", images.layer(7, 500))
 
 @pytest.fixture
 def layout(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> Path:
-    """An image, and what is left of another one that its name stood for before."""
+    """A layout with an image, and the unreferenced blobs of an image that had the same name before."""
     SECOND.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--all")
     FIRST.publish(registry, "a", "v1")
@@ -30,7 +30,7 @@ OLD = {SECOND.root, *SECOND.blobs}
 
 
 @pytest.mark.slow
-def test_what_would_go_is_said_and_nothing_is_touched(mirror: Mirror, layout: Path) -> None:
+def test_prune_without_delete_lists_orphans_and_changes_nothing(mirror: Mirror, layout: Path) -> None:
     before = tree(layout)
     result = mirror("prune", "layout")
     assert {line.split()[0] for line in result.lines} == OLD
@@ -40,7 +40,7 @@ def test_what_would_go_is_said_and_nothing_is_touched(mirror: Mirror, layout: Pa
 
 
 @pytest.mark.slow
-def test_what_nobody_needs_goes(mirror: Mirror, layout: Path) -> None:
+def test_prune_deletes_unreferenced_blobs(mirror: Mirror, layout: Path) -> None:
     found = mirror("prune", "layout", "--delete", "--json").json
     assert {orphan["digest"] for orphan in found["orphans"]} == OLD
     assert found["deleted"] is True
@@ -51,7 +51,7 @@ def test_what_nobody_needs_goes(mirror: Mirror, layout: Path) -> None:
 
 
 @pytest.mark.slow
-def test_unfinished_downloads_go(mirror: Mirror, layout: Path) -> None:
+def test_prune_deletes_unfinished_downloads(mirror: Mirror, layout: Path) -> None:
     partial = layout / ".mirror/partial" / SECOND.root.replace(":", "-")
     partial.write_bytes(b"half")
     (layout / ".mirror/tmp/0123").write_bytes(b"other half")
@@ -67,13 +67,13 @@ def test_unfinished_downloads_go(mirror: Mirror, layout: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_no_blob_stays(mirror: Mirror, layout: Path) -> None:
+def test_prune_keeps_files_that_are_not_blobs(mirror: Mirror, layout: Path) -> None:
     (layout / "blobs/sha256/README").write_text("mine")
     (layout / "blobs/sha256" / ("A" * 64)).write_text("mine too")
     (layout / "blobs/sha256" / ("a" * 64)).mkdir()
     (layout / "notes.txt").write_text("mine")
     (layout / ".mirror/quarantine").mkdir()
-    (layout / ".mirror/quarantine/x").write_text("somebody's")
+    (layout / ".mirror/quarantine/x").write_text("their file")
     assert "1 file (10 B) in quarantine: inspect" in mirror("prune", "layout", "--delete").err
     assert "nothing to prune. 1 file (10 B) in quarantine" in mirror("prune", "layout").err
     document = mirror("prune", "layout", "--json").json
@@ -86,7 +86,7 @@ def test_what_is_no_blob_stays(mirror: Mirror, layout: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_corrupt_blob_that_is_needed_stays(mirror: Mirror, layout: Path) -> None:
+def test_prune_keeps_a_corrupt_blob_that_is_referenced(mirror: Mirror, layout: Path) -> None:
     layer = max(FIRST.blobs, key=lambda digest: len(FIRST.blobs[digest]))
     blob_path(layout, layer).write_bytes(b"wrong")
     mirror("prune", "layout", "--delete")
@@ -95,7 +95,7 @@ def test_a_corrupt_blob_that_is_needed_stays(mirror: Mirror, layout: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["gone", "changed"])
-def test_below_a_broken_manifest_nobody_can_tell_and_nothing_goes(mirror: Mirror, layout: Path, how: str) -> None:
+def test_prune_deletes_nothing_if_a_manifest_is_missing_or_broken(mirror: Mirror, layout: Path, how: str) -> None:
     manifest = next(digest for digest in FIRST.manifests if digest != FIRST.root)
     blob_path(layout, manifest).unlink() if how == "gone" else blob_path(layout, manifest).write_bytes(b"{}")
     before = blobs(layout)
@@ -104,13 +104,13 @@ def test_below_a_broken_manifest_nobody_can_tell_and_nothing_goes(mirror: Mirror
 
 
 @pytest.mark.slow
-def test_read_only_media_can_be_asked(mirror: Mirror, layout: Path) -> None:
+def test_prune_without_delete_creates_no_mirror_directory(mirror: Mirror, layout: Path) -> None:
     shutil.rmtree(layout / ".mirror")
     mirror("prune", "layout")
     assert not (layout / ".mirror").exists()
 
 
-def test_a_folder_that_is_no_layout_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+def test_directory_without_a_layout_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     mirror("prune", "other", "--delete", code=3)
     mirror("prune", "nowhere", "--delete", code=2)
@@ -120,7 +120,7 @@ def test_a_folder_that_is_no_layout_is_refused(mirror: Mirror, tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.parametrize("quiet", [False, True])
 @pytest.mark.parametrize("command", every(["prune layout --delete", "rm layout {image}", "pull {image}"]))
-def test_who_waits_for_another_mirror_says_so(
+def test_command_that_waits_for_the_lock_warns_unless_quiet(
     mirror: Mirror, layout: Path, registry: EmbeddedRegistry, command: str, quiet: bool
 ) -> None:
     with (layout / ".mirror/lock").open("r+b") as other:
@@ -128,11 +128,11 @@ def test_who_waits_for_another_mirror_says_so(
         words = command.format(image=f"{registry.host}/a:v1").split()
         with mirror.start(*words, *(["-q"] if quiet else [])) as waiting:
             assert waiting.stderr
-            said = b"" if quiet else waiting.stderr.readline()
+            warning = b"" if quiet else waiting.stderr.readline()
             with pytest.raises(subprocess.TimeoutExpired):
                 waiting.wait(1)
             fcntl.flock(other, fcntl.LOCK_UN)
             _, rest = waiting.communicate(timeout=30)
     assert waiting.returncode == 0
-    assert said == (b"" if quiet else b"warning: layout is locked by another mirror process; waiting.\n")
+    assert warning == (b"" if quiet else b"warning: layout is locked by another mirror process; waiting.\n")
     assert b"in use" not in rest

@@ -1,4 +1,4 @@
-"""Pulling: what is said, what is written, what is fetched, and what is left alone."""
+"""Tests of `mirror pull`: its output, its requests and the layout that it writes."""
 
 import json
 import os
@@ -30,7 +30,7 @@ LAYER = SHARED.digest
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[EmbeddedRegistry]:
-    """Never changed by a test; its log is."""
+    """A registry whose images no test changes; tests clear its log."""
     with serving(EmbeddedRegistry()) as registry:
         FIRST.publish(registry, "first", "v1")
         SECOND.publish(registry, "second", "v1")
@@ -54,32 +54,32 @@ def second(shop: EmbeddedRegistry) -> str:
     return f"{shop.host}/second:v1"
 
 
-# What is said
+# Output
 
 
 @pytest.mark.slow
-def test_result_is_one_line_an_image(mirror: Mirror, first: str, second: str) -> None:
+def test_stdout_has_one_line_per_image(mirror: Mirror, first: str, second: str) -> None:
     result = mirror("pull", second, first)
     assert result.lines == [f"{second}@{SECOND.root}", f"{first}@{FIRST.root}"]
 
 
-def test_summary_counts(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_summary_counts_images_platforms_and_blobs(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     summary = mirror("pull", f"{shop.host}/multi:v1", "--all").err
     size = sum(map(len, MULTI.blobs.values())) / 1000
     assert f"1 image, 2 platforms: {len(MULTI.blobs)} blobs ({size:.1f} kB) moved" in summary
 
 
-def test_quiet_says_nothing_but_results(mirror: Mirror, first: str) -> None:
+def test_quiet_prints_only_results(mirror: Mirror, first: str) -> None:
     result = mirror("pull", first, "-q")
     assert (result.lines, result.err) == ([f"{first}@{FIRST.root}"], "")
 
 
-def test_quiet_still_says_what_failed(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_quiet_still_reports_errors(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     assert "no image" in mirror("pull", f"{shop.host}/first:v9", "-q", code=2).err
 
 
 @pytest.mark.slow
-def test_json_is_all_of_stdout(mirror: Mirror, first: str, second: str) -> None:
+def test_stdout_is_one_json_document(mirror: Mirror, first: str, second: str) -> None:
     document = mirror("pull", first, second, "--json").json
     assert document["schema"] == "mirror.pull/1"
     assert [image["image"] for image in document["images"]] == [f"{first}@{FIRST.root}", f"{second}@{SECOND.root}"]
@@ -91,14 +91,14 @@ def test_json_is_all_of_stdout(mirror: Mirror, first: str, second: str) -> None:
 
 
 @pytest.mark.slow
-def test_verbose_says_what_is_retried(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_verbose_reports_retries(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     FIRST.publish(registry, "a", "v1")
     registry.fault(Fault(path=LAYER, action=Status(503)))
     assert "503" in mirror("pull", f"{registry.host}/a:v1", "-v").err
 
 
 @pytest.mark.slow
-def test_digestfile_gets_the_digests(mirror: Mirror, first: str, second: str, tmp_path: Path) -> None:
+def test_digestfile_contains_the_digests(mirror: Mirror, first: str, second: str, tmp_path: Path) -> None:
     mirror("pull", first, second, "--digestfile", "digests")
     assert (tmp_path / "digests").read_text() == f"{FIRST.root}\n{SECOND.root}\n"
 
@@ -112,7 +112,7 @@ def test_failed_pull_writes_no_digestfile(mirror: Mirror, shop: EmbeddedRegistry
     assert not (tmp_path / "digests").exists()
 
 
-# What is fetched
+# Requests
 
 
 def test_every_blob_is_fetched_once(mirror: Mirror, shop: EmbeddedRegistry, first: str, second: str) -> None:
@@ -128,7 +128,7 @@ def test_manifests_are_fetched_once(mirror: Mirror, shop: EmbeddedRegistry) -> N
 
 
 @pytest.mark.slow
-def test_second_pull_moves_no_blob_byte(mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path) -> None:
+def test_second_pull_fetches_no_blobs(mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path) -> None:
     mirror("pull", first)
     before = tree(layout)
     shop.clear_log()
@@ -139,7 +139,7 @@ def test_second_pull_moves_no_blob_byte(mirror: Mirror, shop: EmbeddedRegistry, 
 
 
 @pytest.mark.slow
-def test_second_pull_keeps_the_blobs_untouched(mirror: Mirror, first: str, layout: Path) -> None:
+def test_second_pull_does_not_rewrite_blobs(mirror: Mirror, first: str, layout: Path) -> None:
     mirror("pull", first)
     before = {digest: blob_path(layout, digest).stat() for digest in blobs(layout)}
     mirror("pull", first)
@@ -158,7 +158,7 @@ def test_blobs_of_another_image_are_reused(
     assert names(layout) == [first, second]
 
 
-def test_one_bad_image_stops_before_any_blob_moves(
+def test_missing_image_stops_the_pull_before_any_layer_is_fetched(
     mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path
 ) -> None:
     result = mirror("pull", first, f"{shop.host}/nothing:v1", f"{shop.host}/multi:v1", code=2)
@@ -168,7 +168,9 @@ def test_one_bad_image_stops_before_any_blob_moves(
     assert not layout.exists()
 
 
-def test_keep_going_takes_what_is_there(mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path) -> None:
+def test_keep_going_pulls_the_remaining_images(
+    mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path
+) -> None:
     missing = f"{shop.host}/nothing:v1"
     result = mirror("pull", missing, first, "--keep-going", "--digestfile", "digests", code=4)
     assert result.lines == [f"{first}@{FIRST.root}"]
@@ -178,14 +180,14 @@ def test_keep_going_takes_what_is_there(mirror: Mirror, shop: EmbeddedRegistry, 
     assert_whole(layout)
 
 
-def test_keep_going_says_in_json_what_failed(mirror: Mirror, shop: EmbeddedRegistry, first: str) -> None:
+def test_keep_going_reports_errors_in_json(mirror: Mirror, shop: EmbeddedRegistry, first: str) -> None:
     document = mirror("pull", f"{shop.host}/nothing:v1", first, "--keep-going", "--json", code=4).json
     assert "no image" in document["images"][0]["error"]
     assert document["images"][1]["error"] is None
 
 
 @pytest.mark.parametrize("others", [[], ["nothing:v2"]])
-def test_keep_going_ends_with_the_failure_where_all_fail(
+def test_keep_going_returns_the_error_code_if_all_images_fail(
     mirror: Mirror, shop: EmbeddedRegistry, layout: Path, others: list[str]
 ) -> None:
     missing = [f"{shop.host}/{name}" for name in ["nothing:v1", *others]]
@@ -194,7 +196,7 @@ def test_keep_going_ends_with_the_failure_where_all_fail(
     assert all(name in result.err for name in missing)
 
 
-def test_keep_going_survives_a_bad_blob(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+def test_keep_going_continues_after_a_corrupt_blob(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     FIRST.publish(registry, "first", "v1")
     MULTI.publish(registry, "multi", "v1")
     registry.replace_blob(LAYER, SHARED.data[:-1] + b"?")
@@ -205,7 +207,7 @@ def test_keep_going_survives_a_bad_blob(mirror: Mirror, registry: EmbeddedRegist
     assert_whole(layout)
 
 
-def test_failed_image_is_not_named(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+def test_failed_image_is_not_added_to_the_index(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     FIRST.publish(registry, "first", "v1")
     registry.remove_blob("first", LAYER)
     mirror("pull", f"{registry.host}/first:v1", code=1)
@@ -216,7 +218,7 @@ def test_failed_image_is_not_named(mirror: Mirror, registry: EmbeddedRegistry, l
 # A dry run
 
 
-def test_dry_run_says_what_would_move(mirror: Mirror, shop: EmbeddedRegistry, layout: Path) -> None:
+def test_dry_run_reports_the_blobs_to_fetch(mirror: Mirror, shop: EmbeddedRegistry, layout: Path) -> None:
     shop.clear_log()
     result = mirror("pull", f"{shop.host}/multi:v1", "--all", "--dry-run")
     assert result.lines == [f"{shop.host}/multi:v1@{MULTI.root}"]
@@ -225,7 +227,7 @@ def test_dry_run_says_what_would_move(mirror: Mirror, shop: EmbeddedRegistry, la
     assert shop.count("GET", "/blobs/") == 0
 
 
-def test_dry_run_says_what_is_there_already(mirror: Mirror, first: str, second: str, layout: Path) -> None:
+def test_dry_run_reports_stored_blobs_as_reused(mirror: Mirror, first: str, second: str, layout: Path) -> None:
     mirror("pull", first)
     before = tree(layout), os.stat(layout).st_mtime_ns
     document = mirror("pull", second, "--dry-run", "--json").json
@@ -235,7 +237,7 @@ def test_dry_run_says_what_is_there_already(mirror: Mirror, first: str, second: 
     assert (tree(layout), os.stat(layout).st_mtime_ns) == before
 
 
-def test_dry_run_knows_that_a_stored_blob_is_bad(mirror: Mirror, first: str, layout: Path) -> None:
+def test_dry_run_detects_a_corrupt_stored_blob(mirror: Mirror, first: str, layout: Path) -> None:
     mirror("pull", first)
     blob_path(layout, LAYER).write_bytes(bytes(SHARED.size))
     assert mirror("pull", first, "--dry-run", "--json").json["moved"] == {"blobs": 1, "size": SHARED.size}
@@ -252,7 +254,7 @@ def test_dry_run_fails_as_the_pull_would(mirror: Mirror, first: str, layout: Pat
     mirror("pull", first, "--dry-run", code=2)
 
 
-# Where it goes
+# The output directory
 
 
 @pytest.mark.slow
@@ -261,28 +263,30 @@ def test_output_is_created_with_its_parents(mirror: Mirror, first: str, tmp_path
     assert_whole(tmp_path / "a/b/c")
 
 
-def test_environment_names_the_output(mirror: Mirror, first: str, tmp_path: Path) -> None:
+def test_environment_variable_sets_the_output_directory(mirror: Mirror, first: str, tmp_path: Path) -> None:
     mirror("pull", first, env={"MIRROR_OUTPUT": "elsewhere"})
     assert names(tmp_path / "elsewhere") == [first]
 
 
-def test_output_may_be_a_link_to_a_folder(mirror: Mirror, first: str, tmp_path: Path) -> None:
-    (tmp_path / "stick").mkdir()
-    (tmp_path / "layout").symlink_to("stick")
+def test_output_may_be_a_symlink_to_a_directory(mirror: Mirror, first: str, tmp_path: Path) -> None:
+    (tmp_path / "drive").mkdir()
+    (tmp_path / "layout").symlink_to("drive")
     mirror("pull", first)
-    assert_whole(tmp_path / "stick")
+    assert_whole(tmp_path / "drive")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lost+found", ".mirror"])
-def test_empty_stick_is_no_foreign_folder(mirror: Mirror, first: str, layout: Path, name: str) -> None:
+def test_output_that_contains_only_an_ignored_directory_is_accepted(
+    mirror: Mirror, first: str, layout: Path, name: str
+) -> None:
     (layout / name).mkdir(parents=True)
     mirror("pull", first)
     assert_whole(layout)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "blobs.old", "index.html"])
-def test_foreign_folder_is_refused(mirror: Mirror, first: str, layout: Path, name: str) -> None:
+def test_output_directory_with_other_files_is_refused(mirror: Mirror, first: str, layout: Path, name: str) -> None:
     layout.mkdir()
     (layout / name).write_text("precious")
     before = tree(layout)
@@ -291,20 +295,20 @@ def test_foreign_folder_is_refused(mirror: Mirror, first: str, layout: Path, nam
     assert sorted(os.listdir(layout)) == [name]
 
 
-def test_file_is_no_output(mirror: Mirror, first: str, layout: Path) -> None:
+def test_file_as_output_is_refused(mirror: Mirror, first: str, layout: Path) -> None:
     layout.write_text("precious")
     mirror("pull", first, code=2)
     assert layout.read_text() == "precious"
 
 
-def test_dangling_link_is_no_output(mirror: Mirror, first: str, layout: Path) -> None:
+def test_dangling_symlink_as_output_is_refused(mirror: Mirror, first: str, layout: Path) -> None:
     layout.symlink_to("nowhere")
     mirror("pull", first, code=2)
     assert not layout.exists()
 
 
 @pytest.mark.slow
-def test_folder_that_cannot_be_written_is_an_error(mirror: Mirror, first: str, tmp_path: Path) -> None:
+def test_output_in_a_read_only_directory_is_an_error(mirror: Mirror, first: str, tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o555)
     assert "Permission denied" in mirror("pull", first, "-o", "locked/layout", code=1, bound=True).err
@@ -322,7 +326,7 @@ def test_broken_layout_is_refused(mirror: Mirror, shop: EmbeddedRegistry, layout
 
 
 def make_layout(layout: Path) -> None:
-    """A layout with an image in it, as another tool writes it."""
+    """Write a layout with an image as another tool writes it."""
     for digest, data in {**SECOND.blobs, SECOND.root: SECOND.data}.items():
         path = blob_path(layout, digest)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -333,7 +337,7 @@ def make_layout(layout: Path) -> None:
     (layout / "oci-layout").write_text('{ "imageLayoutVersion": "1.0.0" }\n')
 
 
-def test_layout_that_lost_its_oci_layout_is_refused(mirror: Mirror, first: str, layout: Path) -> None:
+def test_layout_without_oci_layout_file_is_refused(mirror: Mirror, first: str, layout: Path) -> None:
     make_layout(layout)
     (layout / "oci-layout").unlink()
     before = tree(layout)
@@ -362,11 +366,11 @@ def test_layout_of_another_tool_keeps_its_images(mirror: Mirror, first: str, lay
     mirror("verify", "layout")
 
 
-# How images are called
+# Names of images
 
 
 @pytest.mark.slow
-def test_moved_tag_is_said(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+def test_moved_tag_is_reported(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     name = f"{registry.host}/a:v1"
     FIRST.publish(registry, "a", "v1")
     mirror("pull", name)
@@ -380,7 +384,7 @@ def test_moved_tag_is_said(mirror: Mirror, registry: EmbeddedRegistry, layout: P
 
 
 @pytest.mark.slow
-def test_tag_that_stayed_is_not_said(mirror: Mirror, first: str) -> None:
+def test_unchanged_tag_is_not_reported(mirror: Mirror, first: str) -> None:
     mirror("pull", first)
     assert "moved:" not in mirror("pull", first).err
 
@@ -393,7 +397,9 @@ def test_same_tag_of_two_repositories_has_two_ref_names(mirror: Mirror, first: s
 
 
 @pytest.mark.slow
-def test_tag_that_is_no_ref_name_has_none(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+def test_tag_that_is_not_a_valid_ref_name_gets_no_ref_name_annotation(
+    mirror: Mirror, registry: EmbeddedRegistry, layout: Path
+) -> None:
     FIRST.publish(registry, "a", "v1__2")
     mirror("pull", f"{registry.host}/a:v1__2")
     assert "org.opencontainers.image.ref.name" not in entries(layout)[0]["annotations"]
@@ -402,7 +408,7 @@ def test_tag_that_is_no_ref_name_has_none(mirror: Mirror, registry: EmbeddedRegi
 
 
 @pytest.mark.slow
-def test_entries_do_not_depend_on_the_order_of_the_calls(mirror: Mirror, first: str, second: str) -> None:
+def test_one_pull_of_two_images_gives_the_same_layout_as_two_pulls(mirror: Mirror, first: str, second: str) -> None:
     mirror("pull", first, "-o", "one")
     mirror("pull", second, "-o", "one")
     mirror("pull", first, second, "-o", "two")
@@ -410,7 +416,9 @@ def test_entries_do_not_depend_on_the_order_of_the_calls(mirror: Mirror, first: 
 
 
 @pytest.mark.slow
-def test_tag_and_digest_are_two_images(mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path) -> None:
+def test_tag_and_digest_of_one_image_are_two_entries(
+    mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path
+) -> None:
     pinned = f"{shop.host}/first@{FIRST.root}"
     mirror("pull", first, pinned)
     assert sorted(names(layout)) == sorted([first, pinned])
@@ -425,7 +433,7 @@ def test_two_digests_under_one_name_are_refused(mirror: Mirror, registry: Embedd
     assert not layout.exists()
 
 
-# Healing
+# Damaged layouts
 
 
 def truncate(path: Path) -> None:
@@ -444,7 +452,7 @@ def flip(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncate, append, flip, Path.unlink])
-def test_bad_blob_is_fetched_again_and_said(
+def test_damaged_blob_is_fetched_again_and_reported(
     mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path, damage: object
 ) -> None:
     mirror("pull", first)
@@ -461,7 +469,7 @@ def test_bad_blob_is_fetched_again_and_said(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip, Path.unlink])
-def test_bad_manifest_is_written_again(mirror: Mirror, first: str, layout: Path, damage: object) -> None:
+def test_damaged_manifest_is_written_again(mirror: Mirror, first: str, layout: Path, damage: object) -> None:
     mirror("pull", first)
     before = tree(layout)
     assert callable(damage)
@@ -507,7 +515,7 @@ def bound_socket(path: Path) -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:unclosed")
-def test_what_is_no_file_is_moved_aside(
+def test_blob_path_that_is_not_a_regular_file_is_moved_aside(
     mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path, node: str, plant: object
 ) -> None:
     mirror("pull", first)
@@ -540,7 +548,7 @@ def test_link_inside_a_layout_is_not_followed(mirror: Mirror, first: str, second
 
 
 @pytest.mark.slow
-def test_what_dead_pulls_left_is_cleared(mirror: Mirror, first: str, layout: Path) -> None:
+def test_temporary_files_of_a_killed_pull_are_removed(mirror: Mirror, first: str, layout: Path) -> None:
     mirror("pull", first)
     (layout / ".mirror/tmp/0123456789abcdef").write_text("half a blob")
     mirror("pull", first)
@@ -548,20 +556,20 @@ def test_what_dead_pulls_left_is_cleared(mirror: Mirror, first: str, layout: Pat
 
 
 @pytest.mark.slow
-def test_full_disk_is_found_before_anything_moves(mirror: Mirror, shop: EmbeddedRegistry, first: str) -> None:
+def test_full_disk_is_detected_before_layers_are_fetched(mirror: Mirror, shop: EmbeddedRegistry, first: str) -> None:
     result = mirror("pull", first, plan="free:100", code=1)
     assert "100 B free" in result.err
     assert shop.count("GET", f"/blobs/{LAYER}") == 0
 
 
 @pytest.mark.slow
-def test_full_disk_is_no_reason_where_nothing_is_missing(mirror: Mirror, first: str) -> None:
+def test_full_disk_does_not_matter_if_no_blob_is_missing(mirror: Mirror, first: str) -> None:
     mirror("pull", first)
     mirror("pull", first, plan="free:0")
 
 
 @pytest.mark.slow
-def test_file_system_that_holds_no_large_file_is_named(mirror: Mirror, first: str, layout: Path) -> None:
+def test_file_that_is_too_large_for_the_file_system_is_an_error(mirror: Mirror, first: str, layout: Path) -> None:
     command = ["prlimit", "--fsize=4000", *mirror.command("pull", first)]
     done = mirror.run(command, env={"PYTHONDONTWRITEBYTECODE": "1"})  # or Python leaves cut files behind
     assert done.code == 1

@@ -1,4 +1,4 @@
-"""Pushing: what the registry gets, in which order, and what it is spared."""
+"""Tests of `mirror push`: the content that it uploads, the order of requests, and errors."""
 
 import json
 import re
@@ -38,7 +38,7 @@ CONFIG = str(json.loads(FIRST.manifests[FIRST_MANIFEST][0])["config"]["digest"])
 
 @dataclass(frozen=True)
 class Stock:
-    """A layout with first:v1, team/second:v2 and third:v1, and the names that they have in it."""
+    """A layout with first:v1, team/second:v2 and third:v1, and their names in it."""
 
     folder: Path
     names: tuple[str, str, str]
@@ -64,21 +64,21 @@ def layout(stock: Stock, tmp_path: Path) -> Path:
 
 
 def writes(registry: EmbeddedRegistry) -> list[str]:
-    """What changed the registry, in order: blobs, manifests and tags, each by its name."""
+    """The successful PUT requests, in order: digests of blobs, digests and tags of manifests."""
     done = [seen for seen in registry.requests if seen.method == "PUT" and seen.status == 201]
     return [seen.query["digest"][0] if "digest" in seen.query else seen.path.rpartition("/")[2] for seen in done]
 
 
 def sent(registry: EmbeddedRegistry) -> int:
-    """Blob bytes that arrived."""
+    """The number of blob bytes that the registry received."""
     return sum(seen.received for seen in registry.requests if "/blobs/" in seen.path)
 
 
-# What arrives
+# Content
 
 
 @pytest.mark.slow
-def test_all_images_arrive_as_they_are(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+def test_all_images_are_pushed_unchanged(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     result = mirror("push", stock.folder, registry.host)
     host = registry.host
     assert sorted(result.lines) == [
@@ -101,7 +101,7 @@ def test_blobs_then_manifests_then_index_then_tag(mirror: Mirror, registry: Embe
 
 
 @pytest.mark.slow
-def test_no_tag_names_what_is_not_there_yet(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+def test_tag_is_put_after_all_blobs_of_its_image(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     mirror("push", stock.folder, registry.host)
     arrived: set[str] = set()
     for seen in registry.requests:
@@ -113,19 +113,21 @@ def test_no_tag_names_what_is_not_there_yet(mirror: Mirror, registry: EmbeddedRe
             assert {f"{repo} {digest}" for digest in image.blobs} <= arrived
 
 
-def test_one_image_is_chosen(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+def test_push_of_one_image_pushes_only_that_image(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     assert mirror("push", stock.folder, registry.host, "v2").lines == [f"{registry.host}/team/second:v2@{SECOND.root}"]
     assert registry.blobs("first") == set()
 
 
 @pytest.mark.parametrize("prefix", ["hub", "a/b"])
-def test_prefix_comes_first(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, prefix: str) -> None:
+def test_prefix_of_the_target_precedes_the_repository(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, prefix: str
+) -> None:
     mirror("push", stock.folder, f"docker://{registry.host}/{prefix}/", stock.names[1])
     assert registry.tags(f"{prefix}/team/second") == {"v2": SECOND.root}
 
 
 @pytest.mark.slow
-def test_image_pinned_by_digest_arrives_without_a_tag(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_image_pinned_by_digest_is_pushed_without_a_tag(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     FIRST.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a@{FIRST.root}", "--all")
     assert mirror("push", "layout", f"{registry.host}/b").lines == [f"{registry.host}/b/a@{FIRST.root}"]
@@ -134,7 +136,7 @@ def test_image_pinned_by_digest_arrives_without_a_tag(mirror: Mirror, registry: 
 
 
 @pytest.mark.slow
-def test_sparse_image_arrives_at_a_registry_that_allows_it(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_sparse_image_is_pushed_to_a_registry_that_accepts_it(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     FIRST.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64", "--sparse")
     with serving(EmbeddedRegistry(strict=False)) as lax:
@@ -144,7 +146,9 @@ def test_sparse_image_arrives_at_a_registry_that_allows_it(mirror: Mirror, regis
 
 
 @pytest.mark.slow
-def test_sparse_image_is_refused_by_a_registry_that_wants_all(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_sparse_image_is_refused_by_a_registry_that_needs_every_manifest(
+    mirror: Mirror, registry: EmbeddedRegistry
+) -> None:
     FIRST.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64", "--sparse")
     with serving(EmbeddedRegistry()) as strict:
@@ -153,7 +157,7 @@ def test_sparse_image_is_refused_by_a_registry_that_wants_all(mirror: Mirror, re
 
 
 @pytest.mark.slow
-def test_subset_that_we_built_arrives(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_index_of_selected_platforms_can_be_pushed(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     images.multi_arch(["linux/amd64", "linux/arm64", "linux/s390x"]).publish(registry, "a", "v1")
     line = mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64,linux/amd64").out
     mirror("push", "layout", f"{registry.host}/b")
@@ -161,17 +165,17 @@ def test_subset_that_we_built_arrives(mirror: Mirror, registry: EmbeddedRegistry
 
 
 @pytest.mark.parametrize("relative", [True, False])
-def test_locations_of_both_kinds_are_followed(mirror: Mirror, stock: Stock, relative: bool) -> None:
+def test_relative_and_absolute_upload_locations_are_followed(mirror: Mirror, stock: Stock, relative: bool) -> None:
     with serving(EmbeddedRegistry(relative_locations=relative)) as registry:
         mirror("push", stock.folder, registry.host, stock.names[1])
         assert registry.tags("team/second") == {"v2": SECOND.root}
 
 
-# What is said
+# Output
 
 
 @pytest.mark.slow
-def test_json_is_all_of_stdout(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+def test_stdout_is_one_json_document(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     document = mirror("push", stock.folder, registry.host, stock.names[0], "--json").json
     assert document["schema"] == "mirror.push/1"
     assert document["images"][0]["source"] == stock.names[0]
@@ -180,7 +184,7 @@ def test_json_is_all_of_stdout(mirror: Mirror, registry: EmbeddedRegistry, stock
 
 
 @pytest.mark.slow
-def test_the_platform_of_an_image_without_an_index_is_said(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_platform_of_an_image_without_an_index_is_reported(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     images.image("linux/arm64").publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1")
     document = mirror("push", "layout", f"{registry.host}/b", "--receipt", "r.json", "--json").json
@@ -188,20 +192,22 @@ def test_the_platform_of_an_image_without_an_index_is_said(mirror: Mirror, regis
     assert json.loads((mirror.folder / "r.json").read_text())["images"][0]["platforms"] == ["linux/arm64"]
 
 
-def test_quiet_says_nothing_but_results(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+def test_quiet_prints_nothing_to_stderr(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     assert mirror("push", stock.folder, registry.host, stock.names[0], "-q").err == ""
 
 
-def test_a_mapping_that_fits_no_image_is_mentioned(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+def test_mapping_that_matches_no_image_causes_a_warning(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock
+) -> None:
     mappings = ("--map", "frist=team/a", "--map", "first=team/b", "--strip-prefix", "library", "--dry-run")
-    said = mirror("push", stock.folder, registry.host, stock.names[0], *mappings).err.splitlines()
-    assert said[:-1] == [
+    lines = mirror("push", stock.folder, registry.host, stock.names[0], *mappings).err.splitlines()
+    assert lines[:-1] == [
         "warning: --map frist=team/a matched no image.",
         "warning: --strip-prefix library matched no image.",
     ]
 
 
-def test_dry_run_sends_nothing(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+def test_dry_run_sends_only_head_requests(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     document = mirror("push", stock.folder, registry.host, stock.names[0], "--dry-run", "--json").json
     assert document["dryRun"] is True
     assert document["moved"]["blobs"] == len(FIRST.blobs)
@@ -214,7 +220,7 @@ NOTHING = {"blobs": 0, "size": 0}
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "status"), [(".*", 502), ("POST|PUT|PATCH", 403)])
-def test_what_was_never_sent_has_not_moved(
+def test_failed_uploads_are_not_counted_as_moved(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, method: str, status: int
 ) -> None:
     registry.fault(Fault(method=method, times=None, action=Status(status)))
@@ -223,7 +229,7 @@ def test_what_was_never_sent_has_not_moved(
     assert mirror("push", stock.folder, registry.host, *flags, "--json", code=1).json["moved"] == NOTHING
 
 
-def test_a_dry_run_moves_nothing_for_images_that_cannot_go(
+def test_dry_run_does_not_count_blobs_of_images_that_fail(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock
 ) -> None:
     registry.fault(Fault(times=None, action=Status(502)))
@@ -232,19 +238,19 @@ def test_a_dry_run_moves_nothing_for_images_that_cannot_go(
 
 
 @pytest.mark.parametrize("flags", [(), ("--keep-going",)])
-def test_each_failure_is_said_once(
+def test_each_failure_is_reported_once(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, flags: tuple[str, ...]
 ) -> None:
     registry.fault(Fault(method="POST", times=None, action=Status(400)))
-    said = mirror("push", stock.folder, registry.host, *stock.names[:2], "-j", 1, *flags, code=1).err
-    assert [said.count(f"(upload to {name})") for name in ("first", "team/second")] == [1, len(flags)]
+    err = mirror("push", stock.folder, registry.host, *stock.names[:2], "-j", 1, *flags, code=1).err
+    assert [err.count(f"(upload to {name})") for name in ("first", "team/second")] == [1, len(flags)]
 
 
-# What it is spared
+# Unnecessary uploads
 
 
 @pytest.mark.slow
-def test_second_push_sends_no_blob_byte(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+def test_second_push_sends_no_blobs(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     mirror("push", stock.folder, registry.host)
     registry.clear_log()
     document = mirror("push", stock.folder, registry.host, "--json").json
@@ -253,7 +259,7 @@ def test_second_push_sends_no_blob_byte(mirror: Mirror, registry: EmbeddedRegist
     assert document["moved"] == {"blobs": 0, "size": 0}
 
 
-def test_blob_that_is_there_is_not_sent(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+def test_blob_that_the_registry_has_is_not_sent(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     registry.put_blob("first", SHARED.data)
     mirror("push", stock.folder, registry.host, stock.names[0])
     assert LAYER not in writes(registry)
@@ -269,7 +275,7 @@ def test_shared_blob_is_sent_once_and_mounted(mirror: Mirror, registry: Embedded
 
 @pytest.mark.slow
 @pytest.mark.parametrize("answer", [Status(401), Status(404), Status(405), Status(202)])
-def test_registry_that_cannot_mount_gets_an_upload(
+def test_blob_is_uploaded_if_the_registry_cannot_mount_it(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, answer: Action
 ) -> None:
     if answer == Status(202):
@@ -282,14 +288,14 @@ def test_registry_that_cannot_mount_gets_an_upload(
 
 @dataclass(frozen=True)
 class WithoutMount(Action):
-    """A registry that knows no mount starts an upload."""
+    """Treat a request to mount a blob as the start of an upload."""
 
     def on_call(self, call: Call) -> Call:
         return Call(call.method, call.path, {}, call.headers, call.origin, call.body)
 
 
 @pytest.mark.parametrize("status", [401, 405])
-def test_registry_without_head_gets_an_upload(
+def test_blob_is_uploaded_if_the_registry_does_not_support_head(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, status: int
 ) -> None:
     registry.fault(Fault(method="HEAD", path="/blobs/", times=None, action=Status(status)))
@@ -297,10 +303,10 @@ def test_registry_without_head_gets_an_upload(
     assert registry.tags("team/second") == {"v2": SECOND.root}
 
 
-# What is refused before the first byte
+# Errors before the first upload
 
 
-def test_two_images_on_one_name_are_refused(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+def test_two_images_with_the_same_target_are_refused(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     with serving(EmbeddedRegistry()) as other:
         THIRD.publish(other, "first", "v1")
         mirror("pull", f"{other.host}/first:v1", "--all")
@@ -310,7 +316,9 @@ def test_two_images_on_one_name_are_refused(mirror: Mirror, registry: EmbeddedRe
 
 
 @pytest.mark.slow
-def test_one_image_under_two_names_is_pushed_once(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+def test_image_with_two_names_and_one_target_is_pushed_once(
+    mirror: Mirror, registry: EmbeddedRegistry, layout: Path
+) -> None:
     with serving(EmbeddedRegistry()) as other:
         FIRST.publish(other, "first", "v1")
         mirror("pull", f"{other.host}/first:v1", "--all")
@@ -319,27 +327,33 @@ def test_one_image_under_two_names_is_pushed_once(mirror: Mirror, registry: Embe
 
 
 def rename(layout: Path, position: int, name: str) -> None:
-    """As other tools call an image."""
+    """Replace the annotations of an entry by a ref name, as other tools write it."""
     index = json.loads((layout / "index.json").read_bytes())
     index["manifests"][position]["annotations"] = {"org.opencontainers.image.ref.name": name}
     (layout / "index.json").write_text(json.dumps(index))
 
 
-def test_bare_tag_takes_the_prefix_for_its_repository(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+def test_bare_tag_is_pushed_to_the_repository_in_the_target(
+    mirror: Mirror, registry: EmbeddedRegistry, layout: Path
+) -> None:
     rename(layout, 0, "v7")
     assert mirror("push", "layout", f"{registry.host}/my/app", "v7").lines == [
         f"{registry.host}/my/app:v7@{FIRST.root}"
     ]
 
 
-def test_bare_tag_without_a_prefix_is_refused(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+def test_bare_tag_without_a_repository_in_the_target_is_refused(
+    mirror: Mirror, registry: EmbeddedRegistry, layout: Path
+) -> None:
     rename(layout, 0, "v7")
     result = mirror("push", "layout", registry.host, "v7", code=2)
     assert "repository" in result.err
     assert registry.requests == []
 
 
-def test_two_bare_tags_of_one_name_are_refused(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+def test_two_images_with_the_same_bare_tag_are_refused(
+    mirror: Mirror, registry: EmbeddedRegistry, layout: Path
+) -> None:
     rename(layout, 0, "v7")
     rename(layout, 2, "v7")
     mirror("push", "layout", f"{registry.host}/my/app", code=2)
@@ -347,18 +361,18 @@ def test_two_bare_tags_of_one_name_are_refused(mirror: Mirror, registry: Embedde
 
 
 @pytest.mark.parametrize("target", ["", "/", "UPPER/case Space", "http://127.0.0.1", "127.0.0.1:1/A", "a b"])
-def test_target_that_is_no_registry_is_refused(mirror: Mirror, stock: Stock, target: str) -> None:
+def test_invalid_target_is_refused(mirror: Mirror, stock: Stock, target: str) -> None:
     assert "not a registry" in mirror("push", stock.folder, target, code=2).err
 
 
-def test_unknown_image_is_refused_and_those_there_are_listed(
+def test_error_for_an_unknown_image_lists_the_images_of_the_layout(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock
 ) -> None:
     assert stock.names[0] in mirror("push", stock.folder, registry.host, "nothing", code=2).err
     assert registry.requests == []
 
 
-def test_missing_folder_is_refused(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_missing_layout_is_refused(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     mirror("push", "nowhere", registry.host, code=2)
 
 
@@ -367,7 +381,7 @@ def test_layout_without_images_is_refused(mirror: Mirror, registry: EmbeddedRegi
     mirror("push", "layout", registry.host, code=2)
 
 
-# A layout that is broken
+# Damaged layouts
 
 
 @pytest.mark.slow
@@ -380,12 +394,12 @@ def test_layout_without_images_is_refused(mirror: Mirror, registry: EmbeddedRegi
         *((FIRST.root, how) for how in ("flip", "truncate", "delete")),
     ],
 )
-def test_broken_content_never_arrives(
+def test_damaged_content_is_not_pushed(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, layout: Path, node: str, how: str
 ) -> None:
     damage(blob_path(layout, node), how)
     result = mirror("push", "layout", registry.host, stock.names[0], "-v", code=3)
-    assert "rying again" not in result.err  # what is wrong on a disk stays wrong
+    assert "rying again" not in result.err  # a retry does not repair a file
     assert registry.tags("first") == {}
     assert node not in registry.blobs("first") | registry.manifests("first")
 
@@ -402,7 +416,7 @@ def damage(path: Path, how: str) -> None:
 
 
 @pytest.mark.slow
-def test_broken_image_does_not_hold_up_a_whole_one(
+def test_undamaged_image_of_a_damaged_layout_can_be_pushed(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, layout: Path
 ) -> None:
     damage(blob_path(layout, FIRST.root), "delete")
@@ -411,7 +425,7 @@ def test_broken_image_does_not_hold_up_a_whole_one(
 
 
 @pytest.mark.slow
-def test_push_leaves_the_layout_alone(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+def test_push_does_not_change_the_layout(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     shutil.rmtree(layout / ".mirror")
     before = tree(layout)
     mirror("push", "layout", registry.host)
@@ -419,7 +433,7 @@ def test_push_leaves_the_layout_alone(mirror: Mirror, registry: EmbeddedRegistry
     assert not (layout / ".mirror").exists()
 
 
-# A registry that fails
+# Errors of the registry
 
 
 PASSING = {
@@ -445,7 +459,7 @@ PASSING = {
         ]
     ),
 )
-def test_passing_fault_is_tried_again(
+def test_request_is_retried_after_a_temporary_fault(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, request_line: str, fault: str
 ) -> None:
     method, path = request_line.split(" ")
@@ -456,7 +470,7 @@ def test_passing_fault_is_tried_again(
 
 
 @pytest.mark.parametrize("path", [f"digest={LAYER}", f"/manifests/{FIRST_MANIFEST}", f"/manifests/{FIRST.root}"])
-def test_no_tag_appears_where_something_is_refused(
+def test_tag_is_not_put_if_the_registry_refuses_content(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, path: str
 ) -> None:
     registry.fault(Fault(method="PUT", path=path, times=None, action=Status(400)))
@@ -464,7 +478,7 @@ def test_no_tag_appears_where_something_is_refused(
     assert registry.tags("first") == {}
 
 
-def test_html_of_a_proxy_is_not_quoted(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+def test_html_error_page_is_not_quoted(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     page = Status(413, content_type="text/html", body=b"<html>too large</html>")
     registry.fault(Fault(method="PUT", times=None, action=page))
     result = mirror("push", stock.folder, registry.host, code=1)
@@ -472,13 +486,15 @@ def test_html_of_a_proxy_is_not_quoted(mirror: Mirror, registry: EmbeddedRegistr
     assert "<" not in result.err
 
 
-def test_read_only_registry_is_said(mirror: Mirror, stock: Stock) -> None:
+def test_push_to_a_read_only_registry_reports_status_405(mirror: Mirror, stock: Stock) -> None:
     with serving(EmbeddedRegistry(read_only=True)) as registry:
         assert "405" in mirror("push", stock.folder, registry.host, code=1).err
 
 
 @pytest.mark.slow
-def test_other_manifest_read_back_is_found(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+def test_different_manifest_under_the_tag_after_a_push_is_an_error(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock
+) -> None:
     page = Status(200, content_type=images.OCI_MANIFEST, body=THIRD.data)
     registry.fault(Fault(method="GET", path="/manifests/v1", times=None, action=page))
     result = mirror("push", stock.folder, registry.host, stock.names[0], code=3)
@@ -487,7 +503,7 @@ def test_other_manifest_read_back_is_found(mirror: Mirror, registry: EmbeddedReg
 
 
 @pytest.mark.slow
-def test_tag_that_is_gone_when_read_back_is_found(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+def test_missing_tag_after_a_push_is_an_error(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     registry.fault(Fault(method="GET", path="/manifests/v1", times=None, action=Status(404)))
     result = mirror.run(mirror.command("push", stock.folder, registry.host, stock.names[0]))
     assert result.code in (1, 2, 3)
@@ -495,13 +511,13 @@ def test_tag_that_is_gone_when_read_back_is_found(mirror: Mirror, registry: Embe
     assert result.out == ""
 
 
-def test_upload_without_a_location_is_said(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+def test_upload_response_without_location_is_an_error(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     registry.fault(Fault(method="POST", times=None, action=Header("Location", None)))
     mirror("push", stock.folder, registry.host, code=1)
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/", "http://[", "\x1b[2J"])
-def test_upload_to_no_web_address_is_refused(
+def test_upload_location_that_is_not_an_http_url_is_refused(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, location: str
 ) -> None:
     registry.fault(Fault(method="POST", times=None, action=Status(202, (("Location", location),))))
@@ -515,7 +531,7 @@ def test_upload_to_no_web_address_is_refused(
 @pytest.mark.slow
 @pytest.mark.parametrize("auth", [Basic({"ann": "secret"}), Bearer({"ann": "secret"})])
 @pytest.mark.parametrize("asks", every(['Bearer realm="{}/token",service="x"', 'Basic realm="give"', None]))
-def test_upload_at_another_origin_gets_no_credentials(
+def test_credentials_are_not_sent_to_an_upload_location_at_another_origin(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, auth: Basic | Bearer, asks: str | None
 ) -> None:
     with serving(EmbeddedRegistry(auth=auth)) as guarded:
@@ -542,7 +558,7 @@ def test_redirected_upload_is_refused(mirror: Mirror, registry: EmbeddedRegistry
     assert other.requests == []
 
 
-def test_upload_without_encryption_is_refused(
+def test_upload_location_with_http_is_refused_if_the_registry_uses_https(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, tmp_path: Path
 ) -> None:
     with serving(EmbeddedRegistry(tls=self_signed(tmp_path / "server.pem"))) as secure:
@@ -562,7 +578,7 @@ def test_token_for_a_mount_covers_both_repositories(mirror: Mirror, stock: Stock
     assert writes(registry).count(LAYER) == 1
 
 
-def test_requests_stay_within_what_is_needed(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
+def test_push_makes_no_unnecessary_requests(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     mirror("push", stock.folder, registry.host, stock.names[0])
     methods = [seen.method for seen in registry.requests]
     blobs, manifests = len(FIRST.blobs), len(FIRST.manifests)

@@ -1,4 +1,4 @@
-"""A push that is cut, at every request and interesting byte: no tag is early, and the next push sends the rest."""
+"""Tests of pushes that are cut at each request: the tag is put last, and the next push sends the rest."""
 
 import asyncio
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ WAYS = pytest.mark.parametrize("chunk", [WHOLE, CHUNKED], ids=["whole", "chunked
 
 @pytest.fixture(autouse=True)
 def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """We have no credentials."""
+    """Configure no credentials."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
 
 
@@ -36,28 +36,28 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def push(layout: Path, registry: EmbeddedRegistry, chunk: int | None, retries: int = 0) -> TransferReport:
-    """One blob after the other, so that every push makes the same requests."""
+    """Push one blob after the other, so that every push makes the same requests."""
     options = PushOptions(retry=RetryPolicy(retries, delay=0), registries=RegistryOptions(jobs=1, chunk_size=chunk))
     return asyncio.run(push_images(layout, registry.host, options=options))
 
 
-def clean(layout: Path, chunk: int | None) -> list[Seen]:
-    """The requests of a push that nothing happens to."""
+def requests_without_faults(layout: Path, chunk: int | None) -> list[Seen]:
+    """The requests of a push that is not cut."""
     with serving(EmbeddedRegistry()) as registry:
         push(layout, registry, chunk)
         return registry.requests
 
 
-def moments(requests: list[Seen]) -> Iterator[tuple[int, int | None]]:
-    """Every request, refused before it begins, and cut after 0, 1, n-1 and n bytes of its body or of its answer's."""
+def cuts(requests: list[Seen]) -> Iterator[tuple[int, int | None]]:
+    """Yield each request with None (refused) and with 0, 1, n-1 and n of the bytes of its body or response (cut)."""
     for number, seen in enumerate(requests):
         size = seen.sent if seen.method == "GET" else seen.received
         yield number, None
         yield from ((number, after) for after in sorted({0, 1, size - 1, size}) if after >= 0)
 
 
-def ends(layout: Path, registry: EmbeddedRegistry, chunk: int | None) -> int:
-    """The exit code of a push. Where a connection that was open before is cut, aiohttp asks again by itself."""
+def exit_code_of_push(layout: Path, registry: EmbeddedRegistry, chunk: int | None) -> int:
+    """The exit code of a push; if a reused connection is cut, aiohttp repeats the request by itself."""
     try:
         push(layout, registry, chunk)
     except MirrorError as error:
@@ -66,8 +66,8 @@ def ends(layout: Path, registry: EmbeddedRegistry, chunk: int | None) -> int:
     return 0
 
 
-def assert_never_early(registry: EmbeddedRegistry) -> None:
-    """Where there is a tag, there is all that it stands for."""
+def assert_tag_is_complete(registry: EmbeddedRegistry) -> None:
+    """Check that all content of the image exists if its tag exists."""
     if registry.tags("a"):
         assert registry.tags("a") == {"v1": IMAGE.root}
         assert registry.manifests("a") == set(IMAGE.manifests)
@@ -81,21 +81,21 @@ def assert_whole(registry: EmbeddedRegistry) -> None:
 
 
 def blob_bytes(registry: EmbeddedRegistry) -> int:
-    """Bytes of blobs that have come in."""
+    """The number of blob bytes that the registry received."""
     return sum(seen.received for seen in registry.requests if "/blobs/" in seen.path)
 
 
 @pytest.mark.slow
 @WAYS
 @pytest.mark.parametrize("part", range(2))
-def test_push_that_is_cut_anywhere_is_finished_by_the_next(layout: Path, chunk: int | None, part: int) -> None:
-    requests = clean(layout, chunk)
+def test_next_push_completes_a_push_that_was_cut(layout: Path, chunk: int | None, part: int) -> None:
+    requests = requests_without_faults(layout, chunk)
     assert len(requests) > 15
-    for number, after in every(list(moments(requests))[part::2]):
+    for number, after in every(list(cuts(requests))[part::2]):
         with serving(EmbeddedRegistry()) as registry:
             registry.fault(Fault(skip=number, action=Cut(after)))
-            assert ends(layout, registry, chunk) in (1, 0 if registry.tags("a") else 1)
-            assert_never_early(registry)
+            assert exit_code_of_push(layout, registry, chunk) in (1, 0 if registry.tags("a") else 1)
+            assert_tag_is_complete(registry)
             missing = sum(len(data) for digest, data in IMAGE.blobs.items() if digest not in registry.blobs("a"))
             registry.clear_log()
             push(layout, registry, chunk)
@@ -106,8 +106,8 @@ def test_push_that_is_cut_anywhere_is_finished_by_the_next(layout: Path, chunk: 
 @pytest.mark.slow
 @WAYS
 @pytest.mark.parametrize("relative", [True, False])
-def test_push_that_is_cut_anywhere_goes_on_by_itself(layout: Path, chunk: int | None, relative: bool) -> None:
-    for number, after in every(moments(clean(layout, chunk))):
+def test_push_resumes_after_a_cut_connection(layout: Path, chunk: int | None, relative: bool) -> None:
+    for number, after in every(cuts(requests_without_faults(layout, chunk))):
         with serving(EmbeddedRegistry(relative_locations=relative)) as registry:
             registry.fault(Fault(skip=number, action=Reset(after) if relative else Cut(after)))
             push(layout, registry, chunk, retries=1)
@@ -115,17 +115,17 @@ def test_push_that_is_cut_anywhere_goes_on_by_itself(layout: Path, chunk: int | 
 
 
 @dataclass(frozen=True)
-class Went:
-    """How a layer went whose first body was cut."""
+class CutUpload:
+    """The requests that uploaded a layer, the first of them cut."""
 
-    bodies: list[tuple[str, str | None, int]]  # of each: the method, the Content-Range and the Content-Length
+    bodies: list[tuple[str, str | None, int]]  # method, Content-Range and Content-Length
     registry: EmbeddedRegistry
 
 
-def cut_layer(layout: Path, after: int, chunk: int | None = None, quirks: Quirks | None = None) -> Went:
-    """Cut the first body of the layer after so many bytes, and let the push go on."""
+def cut_layer(layout: Path, after: int, chunk: int | None = None, quirks: Quirks | None = None) -> CutUpload:
+    """Push, and cut the first request body of the layer after some bytes."""
     with serving(EmbeddedRegistry(quirks=quirks)) as registry:
-        first = clean(layout, chunk)
+        first = requests_without_faults(layout, chunk)
         number = next(i for i, seen in enumerate(first) if seen.received)  # the largest blob comes first
         registry.fault(Fault(skip=number, action=Cut(after)))
         push(layout, registry, chunk, retries=2)
@@ -136,14 +136,14 @@ def cut_layer(layout: Path, after: int, chunk: int | None = None, quirks: Quirks
             for seen in registry.requests
             if seen.path.endswith(address) and seen.method in ("PUT", "PATCH")
         ]
-        return Went(bodies, registry)
+        return CutUpload(bodies, registry)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [2, 700, SIZE - 1])
-def test_upload_that_was_cut_goes_on_by_the_byte(layout: Path, after: int) -> None:
-    went = cut_layer(layout, after)
-    assert went.bodies == [
+def test_cut_upload_resumes_at_the_exact_byte(layout: Path, after: int) -> None:
+    upload = cut_layer(layout, after)
+    assert upload.bodies == [
         ("PUT", None, SIZE),
         ("PATCH", f"{after}-{SIZE - 1}", SIZE - after),
         ("PUT", None, 0),
@@ -151,18 +151,18 @@ def test_upload_that_was_cut_goes_on_by_the_byte(layout: Path, after: int) -> No
 
 
 @pytest.mark.slow
-def test_chunk_that_was_cut_goes_on_by_the_byte(layout: Path) -> None:
-    went = cut_layer(layout, 10, CHUNKED)
-    places = [place for _, place, _ in went.bodies]
+def test_cut_chunk_resumes_at_the_exact_byte(layout: Path) -> None:
+    upload = cut_layer(layout, 10, CHUNKED)
+    places = [place for _, place, _ in upload.bodies]
     assert places[:2] == [f"0-{CHUNKED - 1}", f"10-{9 + CHUNKED}"]
-    assert sum(size for _, _, size in went.bodies[1:]) == SIZE - 10
+    assert sum(size for _, _, size in upload.bodies[1:]) == SIZE - 10
 
 
 @pytest.mark.slow
-def test_upload_whose_answer_was_lost_is_not_sent_again(layout: Path) -> None:
-    went = cut_layer(layout, SIZE)
-    assert went.bodies == [("PUT", None, SIZE)]
-    assert blob_bytes(went.registry) == sum(map(len, IMAGE.blobs.values()))
+def test_upload_with_a_lost_response_is_not_sent_again(layout: Path) -> None:
+    upload = cut_layer(layout, SIZE)
+    assert upload.bodies == [("PUT", None, SIZE)]
+    assert blob_bytes(upload.registry) == sum(map(len, IMAGE.blobs.values()))
 
 
 @pytest.mark.slow
@@ -173,14 +173,14 @@ def test_upload_whose_answer_was_lost_is_not_sent_again(layout: Path) -> None:
     ids=["appends", "no status", "stuck range", "appends and stuck range"],
 )
 @WAYS
-def test_upload_that_was_cut_is_right_in_the_end_at_every_registry(
+def test_cut_upload_is_completed_at_registries_with_quirks(
     layout: Path, quirks: Quirks, after: int, chunk: int | None
 ) -> None:
     cut_layer(layout, after, chunk, quirks)
 
 
 @pytest.mark.parametrize("retries", [0, 1])
-def test_session_that_nobody_finishes_is_deleted(layout: Path, retries: int) -> None:
+def test_unfinished_upload_session_is_deleted(layout: Path, retries: int) -> None:
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(method="PUT", path=f"digest={LAYER}", times=None, action=Cut(700)))
         registry.fault(Fault(method="PATCH", times=None, action=Cut(0)))
@@ -191,7 +191,7 @@ def test_session_that_nobody_finishes_is_deleted(layout: Path, retries: int) -> 
         assert (opened, deleted) == (1, [204])
 
 
-def test_registry_that_does_not_delete_sessions_changes_nothing(layout: Path) -> None:
+def test_push_error_is_reported_if_the_upload_session_cannot_be_deleted(layout: Path) -> None:
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(method="PUT", path="digest=", times=None, action=Cut(700)))
         registry.fault(Fault(method="DELETE", times=None, action=Cut(None)))

@@ -1,4 +1,4 @@
-"""Registries that do otherwise than the specification says: each quirk that is known, and what a push makes of it."""
+"""Tests of pushes to registries that deviate from the specification, and to proxies."""
 
 import json
 from collections.abc import Iterator
@@ -30,8 +30,8 @@ MIXED = images.index([images.image("linux/amd64", images.layer(3, 200, docker=Tr
 CHART = images.artifact("application/vnd.example.chart", images.layer(5, 700))
 
 
-class Shelf:
-    """A layout with one image, called a:v1."""
+class StoredImage:
+    """A layout with one image, `a:v1`."""
 
     def __init__(self, folder: Path, image: images.Image) -> None:
         self.mirror, self.image = Mirror(folder), image
@@ -42,12 +42,12 @@ class Shelf:
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    return Shelf(tmp_path_factory.mktemp("large"), IMAGE)
+def large(tmp_path_factory: pytest.TempPathFactory) -> StoredImage:
+    return StoredImage(tmp_path_factory.mktemp("large"), IMAGE)
 
 
 @contextmanager
-def having(**quirks: object) -> Iterator[EmbeddedRegistry]:
+def registry_with(**quirks: object) -> Iterator[EmbeddedRegistry]:
     with serving(EmbeddedRegistry(quirks=Quirks(**quirks))) as registry:  # type: ignore[arg-type]
         yield registry
 
@@ -62,8 +62,8 @@ def patches(registry: EmbeddedRegistry) -> list[Seen]:
     return [seen for seen in registry.requests if seen.method == "PATCH"]
 
 
-def taken(registry: EmbeddedRegistry) -> list[int]:
-    """The bytes of the bodies of blobs that were accepted."""
+def accepted_sizes(registry: EmbeddedRegistry) -> list[int]:
+    """The sizes of the blob bodies that the registry accepted."""
     return [
         seen.received
         for seen in registry.requests
@@ -75,18 +75,18 @@ def taken(registry: EmbeddedRegistry) -> list[int]:
 
 
 @pytest.mark.slow
-def test_range_that_sticks_at_the_first_chunk_makes_nothing_go_twice(mirror: Mirror, large: Shelf) -> None:
-    with having(stuck_range=True) as registry:
+def test_chunks_are_sent_once_if_the_range_header_stays_at_the_first_chunk(mirror: Mirror, large: StoredImage) -> None:
+    with registry_with(stuck_range=True) as registry:
         mirror("push", large.layout, registry.host, "--chunk-size", MIB, "-j", 1)
         assert_whole(registry, IMAGE)
         assert [seen.headers["content-range"].partition("-")[0] for seen in patches(registry)[:6]] == [
             str(number * MIB) for number in range(6)
         ]
-        assert sum(taken(registry)) == sum(map(len, IMAGE.blobs.values()))
+        assert sum(accepted_sizes(registry)) == sum(map(len, IMAGE.blobs.values()))
 
 
-def test_repository_that_does_not_exist_is_to_be_created(mirror: Mirror, large: Shelf) -> None:
-    with having(only_existing=True) as registry:
+def test_error_for_a_missing_repository_says_to_create_it(mirror: Mirror, large: StoredImage) -> None:
+    with registry_with(only_existing=True) as registry:
         result = mirror("push", large.layout, registry.host, code=1)
         assert "NAME_UNKNOWN" in result.err
         assert "Create a there" in result.err
@@ -95,16 +95,16 @@ def test_repository_that_does_not_exist_is_to_be_created(mirror: Mirror, large: 
 # GitHub's registry
 
 
-def test_chunk_that_is_too_long_for_ghcr_is_made_shorter(mirror: Mirror, large: Shelf) -> None:
-    with having(patch_limit=4 * MIB) as registry:
+def test_chunk_above_the_limit_of_ghcr_is_sent_in_smaller_chunks(mirror: Mirror, large: StoredImage) -> None:
+    with registry_with(patch_limit=4 * MIB) as registry:
         mirror("push", large.layout, registry.host, "--chunk-size", "5.5M")
         assert_whole(registry, IMAGE)
         assert [seen.status for seen in patches(registry)] == [416, 202, 202]
-        assert max(taken(registry)) == 4 * MIB
+        assert max(accepted_sizes(registry)) == 4 * MIB
 
 
-def test_blob_of_any_size_goes_to_ghcr_in_one_put(mirror: Mirror, large: Shelf) -> None:
-    with having(patch_limit=4 * MIB) as registry:
+def test_blob_above_the_chunk_limit_of_ghcr_is_sent_in_one_put(mirror: Mirror, large: StoredImage) -> None:
+    with registry_with(patch_limit=4 * MIB) as registry:
         mirror("push", large.layout, registry.host)
         assert_whole(registry, IMAGE)
         assert patches(registry) == []
@@ -113,20 +113,20 @@ def test_blob_of_any_size_goes_to_ghcr_in_one_put(mirror: Mirror, large: Shelf) 
 # Quay
 
 
-def test_index_over_docker_images_that_quay_refuses_says_what_to_do(mirror: Mirror, tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, MIXED)
-    with having(uniform_index=True) as registry:
-        result = mirror("push", shelf.layout, registry.host, code=1)
+def test_quay_error_for_an_index_of_docker_images_has_a_hint(mirror: Mirror, tmp_path: Path) -> None:
+    stored = StoredImage(tmp_path, MIXED)
+    with registry_with(uniform_index=True) as registry:
+        result = mirror("push", stored.layout, registry.host, code=1)
         assert registry.tags("a") == {}
     assert "MANIFEST_INVALID" in result.err
     assert "Quay" in result.err
     assert "--platform" in result.err
 
 
-def test_artifact_that_quay_does_not_list_says_what_to_do(mirror: Mirror, tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, CHART)
-    with having(config_types=frozenset({images.OCI_CONFIG})) as registry:
-        result = mirror("push", shelf.layout, registry.host, code=1)
+def test_quay_error_for_an_artifact_type_has_a_hint(mirror: Mirror, tmp_path: Path) -> None:
+    stored = StoredImage(tmp_path, CHART)
+    with registry_with(config_types=frozenset({images.OCI_CONFIG})) as registry:
+        result = mirror("push", stored.layout, registry.host, code=1)
         assert registry.tags("a") == {}
     kind = json.loads(CHART.data)["config"]["mediaType"]
     assert kind in result.err
@@ -134,16 +134,16 @@ def test_artifact_that_quay_does_not_list_says_what_to_do(mirror: Mirror, tmp_pa
 
 
 def test_refused_manifest_is_never_changed(mirror: Mirror, tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, MIXED)
-    with having(uniform_index=True) as registry:
-        mirror("push", shelf.layout, registry.host, code=1)
+    stored = StoredImage(tmp_path, MIXED)
+    with registry_with(uniform_index=True) as registry:
+        mirror("push", stored.layout, registry.host, code=1)
         puts = [seen for seen in registry.requests if seen.method == "PUT" and "/manifests/" in seen.path]
     assert {seen.path.rpartition("/")[2] for seen in puts} <= set(MIXED.manifests)
 
 
 @pytest.mark.slow
-def test_mount_says_where_from(mirror: Mirror, large: Shelf) -> None:
-    with having(mount_wants_from=True) as registry:
+def test_mount_request_names_the_source_repository(mirror: Mirror, large: StoredImage) -> None:
+    with registry_with(mount_wants_from=True) as registry:
         push_twice(mirror, large, registry)
         mounts = [seen for seen in registry.requests if "mount" in seen.query]
         assert mounts
@@ -153,35 +153,35 @@ def test_mount_says_where_from(mirror: Mirror, large: Shelf) -> None:
 # Mounts that are refused
 
 
-def push_twice(mirror: Mirror, shelf: Shelf, registry: EmbeddedRegistry) -> None:
-    """To two repositories in one run: the second could have its blobs from the first."""
-    both = shelf.mirror.folder / "both"
+def push_twice(mirror: Mirror, stored: StoredImage, registry: EmbeddedRegistry) -> None:
+    """Push to two repositories in one run, so that the second can mount blobs of the first."""
+    both = stored.mirror.folder / "both"
     if not both.exists():
         with serving(EmbeddedRegistry()) as source:
             for repo in ("a", "b"):
-                shelf.image.publish(source, repo, "v1")
-            shelf.mirror("pull", f"{source.host}/a:v1", f"{source.host}/b:v1", "--all", "-o", both)
+                stored.image.publish(source, repo, "v1")
+            stored.mirror("pull", f"{source.host}/a:v1", f"{source.host}/b:v1", "--all", "-o", both)
     mirror("push", both, registry.host, "-j", 1)
     for repo in ("a", "b"):
-        assert_whole(registry, shelf.image, repo)
+        assert_whole(registry, stored.image, repo)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 404, 405, 202])
-def test_refused_mount_becomes_an_upload(mirror: Mirror, large: Shelf, status: int) -> None:
-    with having(mount_refusal=status) as registry:
+def test_blob_is_uploaded_after_a_refused_mount(mirror: Mirror, large: StoredImage, status: int) -> None:
+    with registry_with(mount_refusal=status) as registry:
         push_twice(mirror, large, registry)
         mounts = [seen for seen in registry.requests if "mount" in seen.query]
         posts = registry.count("POST", "/b/blobs/uploads/")
         assert {seen.status for seen in mounts} == {status}
-        assert posts == len(IMAGE.blobs) * (1 if status == 202 else 2)  # what a mount began is gone on with
+        assert posts == len(IMAGE.blobs) * (1 if status == 202 else 2)  # a 202 has already started the upload
 
 
 # Artifactory
 
 
-def test_blobs_that_head_lies_about_are_sent_without_asking(mirror: Mirror, large: Shelf) -> None:
-    with having(lying_head=True) as registry:
+def test_blobs_are_uploaded_if_head_wrongly_finds_them(mirror: Mirror, large: StoredImage) -> None:
+    with registry_with(lying_head=True) as registry:
         result = mirror("push", large.layout, registry.host, "--json")
         assert_whole(registry, IMAGE)
         assert "rying again" not in result.err
@@ -191,26 +191,26 @@ def test_blobs_that_head_lies_about_are_sent_without_asking(mirror: Mirror, larg
 
 
 @pytest.mark.slow
-def test_blobs_that_mount_lies_about_are_sent_without_it(mirror: Mirror, large: Shelf) -> None:
-    with having(lying_head=True) as registry:
+def test_blobs_are_uploaded_if_head_and_mount_wrongly_find_them(mirror: Mirror, large: StoredImage) -> None:
+    with registry_with(lying_head=True) as registry:
         push_twice(mirror, large, registry)
 
 
 @pytest.mark.slow
-def test_blobs_that_are_lacking_for_ever_are_sent_once_more_and_no_more(mirror: Mirror, large: Shelf) -> None:
+def test_blobs_are_sent_at_most_twice_if_the_manifest_is_always_refused(mirror: Mirror, large: StoredImage) -> None:
     lacking = json.dumps({"errors": [{"code": "MANIFEST_INVALID", "message": "blob unknown"}]}).encode()
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(method="PUT", path="/manifests/sha", times=None, action=Status(404, body=lacking)))
         result = mirror("push", large.layout, registry.host, "-j", 1, code=1)
         assert registry.tags("a") == {}
-        assert len(taken(registry)) <= 2 * len(IMAGE.blobs)
+        assert len(accepted_sizes(registry)) <= 2 * len(IMAGE.blobs)
     assert "MANIFEST_INVALID" in result.err
 
 
 # distribution
 
 
-def test_relative_addresses_with_queries_are_gone_on_with(mirror: Mirror, large: Shelf) -> None:
+def test_each_chunk_goes_to_the_latest_relative_location(mirror: Mirror, large: StoredImage) -> None:
     with serving(EmbeddedRegistry(relative_locations=True)) as registry:
         mirror("push", large.layout, registry.host, "--chunk-size", "2M")
         assert_whole(registry, IMAGE)
@@ -219,7 +219,7 @@ def test_relative_addresses_with_queries_are_gone_on_with(mirror: Mirror, large:
 
 
 @pytest.mark.slow
-def test_manifest_whose_index_is_sparse_says_what_to_do(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_error_for_a_sparse_index_has_a_hint(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     IMAGE.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64", "--sparse")
     with serving(EmbeddedRegistry()) as strict:
@@ -231,7 +231,7 @@ def test_manifest_whose_index_is_sparse_says_what_to_do(mirror: Mirror, registry
 
 
 @pytest.mark.slow
-def test_platform_of_a_sparse_image_can_be_pushed_alone(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_one_platform_of_a_sparse_image_can_be_copied(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     IMAGE.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--platform", "linux/arm64", "--sparse")
     with serving(EmbeddedRegistry()) as strict:
@@ -240,39 +240,39 @@ def test_platform_of_a_sparse_image_can_be_pushed_alone(mirror: Mirror, registry
         assert strict.tags("a")["v1"] in IMAGE.manifests.keys() - {IMAGE.root}
 
 
-# Old registries, and those that know less
+# Old registries, and registries with fewer features
 
 
-def test_created_may_be_204(mirror: Mirror, large: Shelf) -> None:
-    with having(old_created=True) as registry:
+def test_status_204_is_accepted_instead_of_201(mirror: Mirror, large: StoredImage) -> None:
+    with registry_with(old_created=True) as registry:
         mirror("push", large.layout, registry.host)
         assert_whole(registry, IMAGE)
 
 
-def test_no_blob_is_sent_with_the_first_post(mirror: Mirror, large: Shelf) -> None:
-    with having(no_single_post=True) as registry:
+def test_post_request_that_starts_an_upload_has_no_body(mirror: Mirror, large: StoredImage) -> None:
+    with registry_with(no_single_post=True) as registry:
         mirror("push", large.layout, registry.host)
         posts = [seen for seen in registry.requests if seen.method == "POST"]
         assert {seen.headers["content-length"] for seen in posts} == {"0"}
         assert_whole(registry, IMAGE)
 
 
-def test_upload_that_answers_created_without_any_content_is_no_upload(mirror: Mirror, large: Shelf) -> None:
+def test_status_201_before_any_content_was_sent_is_an_error(mirror: Mirror, large: StoredImage) -> None:
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(method="POST", times=None, action=Status(201)))
         mirror("push", large.layout, registry.host, code=1)
         assert registry.tags("a") == {}
 
 
-def test_chunks_are_as_long_as_the_registry_wants_them(mirror: Mirror, large: Shelf) -> None:
-    with having(least_chunk=2 * MIB) as registry:
+def test_chunks_have_the_minimum_length_of_the_registry(mirror: Mirror, large: StoredImage) -> None:
+    with registry_with(least_chunk=2 * MIB) as registry:
         mirror("push", large.layout, registry.host, "--chunk-size", "64K")
         assert_whole(registry, IMAGE)
         assert [seen.received for seen in patches(registry)] == [2 * MIB] * 3
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "8X", "x", "0.1", "٣"])
-def test_chunk_size_that_is_none_is_refused(mirror: Mirror, large: Shelf, size: str) -> None:
+def test_invalid_chunk_size_is_refused(mirror: Mirror, large: StoredImage, size: str) -> None:
     assert "not a size" in mirror("push", large.layout, "127.0.0.1:1", "--chunk-size", size, code=2).err
 
 
@@ -281,23 +281,23 @@ def test_chunk_size_that_is_none_is_refused(mirror: Mirror, large: Shelf, size: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", [MIB, 4 * MIB, MIB // 2])
-def test_proxy_that_refuses_large_bodies_gets_smaller_ones(mirror: Mirror, large: Shelf, limit: int) -> None:
-    with having(body_limit=limit) as registry:
+def test_smaller_bodies_are_sent_if_a_proxy_refuses_large_ones(mirror: Mirror, large: StoredImage, limit: int) -> None:
+    with registry_with(body_limit=limit) as registry:
         mirror("push", large.layout, registry.host)
         assert_whole(registry, IMAGE)
-        assert sum(taken(registry)) == sum(map(len, IMAGE.blobs.values()))
-        assert max(taken(registry)) <= limit
+        assert sum(accepted_sizes(registry)) == sum(map(len, IMAGE.blobs.values()))
+        assert max(accepted_sizes(registry)) <= limit
 
 
 @pytest.mark.slow
-def test_proxy_in_front_of_a_registry_without_status_gets_smaller_bodies(mirror: Mirror, large: Shelf) -> None:
-    with having(body_limit=MIB, no_status=True) as registry:
+def test_smaller_bodies_are_sent_if_the_registry_has_no_upload_status(mirror: Mirror, large: StoredImage) -> None:
+    with registry_with(body_limit=MIB, no_status=True) as registry:
         mirror("push", large.layout, registry.host)
         assert_whole(registry, IMAGE)
 
 
-def test_proxy_that_refuses_every_body_is_named(mirror: Mirror, large: Shelf) -> None:
-    with having(body_limit=1000) as registry:
+def test_error_names_the_proxy_that_refuses_every_body(mirror: Mirror, large: StoredImage) -> None:
+    with registry_with(body_limit=1000) as registry:
         result = mirror("push", large.layout, registry.host, code=1)
         assert registry.tags("a") == {}
         assert f"a proxy (nginx) in front of {registry.host} answered 413" in result.err
@@ -306,7 +306,7 @@ def test_proxy_that_refuses_every_body_is_named(mirror: Mirror, large: Shelf) ->
 
 
 @pytest.mark.parametrize("server", ["nginx/1.2", "cloudflare", "\x1b[2Jnginx", "unheard/1", ""])
-def test_proxy_is_named_only_where_it_is_known(mirror: Mirror, large: Shelf, server: str) -> None:
+def test_proxy_is_named_only_if_it_is_known(mirror: Mirror, large: StoredImage, server: str) -> None:
     page = Status(403, content_type="text/html", body=b"<html><h1>\x1b[31mForbidden</h1></html>")
     with serving(EmbeddedRegistry()) as registry:
         header = () if not server else (Header("Server", server.replace("\x1b", "\\x1b")),)
@@ -321,8 +321,8 @@ PAGE = Status(200, content_type="text/html", body=b"<html><body>Welcome</body></
 
 
 @pytest.mark.parametrize(("method", "action"), [("POST", PAGE), ("HEAD", PAGE), ("HEAD", (PAGE, Chunked()))])
-def test_web_page_of_a_proxy_that_answers_everything_is_said(
-    mirror: Mirror, large: Shelf, method: str, action: Action | tuple[Action, ...]
+def test_error_explains_a_web_page_from_a_proxy(
+    mirror: Mirror, large: StoredImage, method: str, action: Action | tuple[Action, ...]
 ) -> None:
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(method=method, times=None, action=action))
@@ -332,8 +332,8 @@ def test_web_page_of_a_proxy_that_answers_everything_is_said(
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-def test_registry_that_a_proxy_cannot_reach_is_somebody_elses_to_mend(
-    mirror: Mirror, large: Shelf, status: int
+def test_gateway_error_has_a_hint_to_run_the_command_again_later(
+    mirror: Mirror, large: StoredImage, status: int
 ) -> None:
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(times=None, action=Status(status)))
@@ -342,33 +342,35 @@ def test_registry_that_a_proxy_cannot_reach_is_somebody_elses_to_mend(
 
 
 @pytest.mark.parametrize(("body", "said"), [(b"", True), (b'{"errors": [{"code": "UNKNOWN"}]}', False)])
-def test_registry_that_breaks_without_a_word_has_a_log(mirror: Mirror, large: Shelf, body: bytes, said: bool) -> None:
+def test_hint_to_the_log_is_given_only_for_an_empty_error_response(
+    mirror: Mirror, large: StoredImage, body: bytes, said: bool
+) -> None:
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(method="POST", times=None, action=Status(500, body=body)))
         result = mirror("push", large.layout, registry.host, "--retries", 0, code=1)
     assert ("log" in result.err) is said
 
 
-def test_registry_that_takes_no_chunks_is_to_get_none(mirror: Mirror, large: Shelf) -> None:
+def test_error_for_refused_chunks_says_to_remove_chunk_size(mirror: Mirror, large: StoredImage) -> None:
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(method="PATCH", times=None, action=Status(405)))
         result = mirror("push", large.layout, registry.host, "--chunk-size", MIB, code=1)
     assert "remove --chunk-size" in result.err
 
 
-def test_push_to_where_nobody_listens_says_what_to_look_at(mirror: Mirror, large: Shelf) -> None:
+def test_refused_connection_has_a_hint_to_check_the_address(mirror: Mirror, large: StoredImage) -> None:
     result = mirror("push", large.layout, "127.0.0.1:1", "--retries", 0, code=1)
     assert "Is it running, and is the address right?" in result.err
     assert "--plain-http" not in result.err  # which would go to the same port
 
 
-# Who may not push
+# Missing permissions
 
 
 @pytest.mark.parametrize(("status", "said"), [(401, "as a user who may push: mirror login"), (403, "may not push to")])
 @pytest.mark.parametrize(("method", "path"), [("HEAD|POST", "/blobs/"), ("PUT", "digest="), ("PUT", "/manifests/")])
-def test_who_may_not_push_is_not_told_about_pulls(
-    mirror: Mirror, large: Shelf, method: str, path: str, status: int, said: str
+def test_error_for_missing_push_permission_has_no_hint_about_pulls(
+    mirror: Mirror, large: StoredImage, method: str, path: str, status: int, said: str
 ) -> None:
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(method=method, path=path, times=None, action=Status(status)))
@@ -377,14 +379,16 @@ def test_who_may_not_push_is_not_told_about_pulls(
     assert "image does not exist" not in result.err
 
 
-def test_chunks_that_nobody_may_send_are_refused_with_the_same_words(mirror: Mirror, large: Shelf) -> None:
+def test_forbidden_chunk_is_reported_as_missing_push_permission(mirror: Mirror, large: StoredImage) -> None:
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(method="PATCH", times=None, action=Status(403)))
         assert "may not push to" in mirror("push", large.layout, registry.host, "--chunk-size", MIB, code=1).err
 
 
 @pytest.mark.slow
-def test_source_that_is_forbidden_is_not_taken_for_the_target(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_forbidden_source_is_not_reported_as_missing_push_permission(
+    mirror: Mirror, registry: EmbeddedRegistry
+) -> None:
     IMAGE.publish(registry, "a", "v1")
     registry.fault(Fault(method="GET", path="/blobs/", times=None, action=Status(403)))
     with serving(EmbeddedRegistry()) as target:
@@ -392,7 +396,7 @@ def test_source_that_is_forbidden_is_not_taken_for_the_target(mirror: Mirror, re
     assert "may not push" not in result.err
 
 
-def test_token_that_is_not_given_for_a_push_is_explained(mirror: Mirror, large: Shelf) -> None:
+def test_refused_token_is_reported_as_missing_push_permission(mirror: Mirror, large: StoredImage) -> None:
     with serving(EmbeddedRegistry(auth=Bearer({"ann": "secret"}))) as registry:
         registry.fault(Fault(path="/token", times=None, action=Status(403)))
         result = mirror("push", large.layout, registry.host, code=1)
@@ -402,14 +406,14 @@ def test_token_that_is_not_given_for_a_push_is_explained(mirror: Mirror, large: 
 @pytest.mark.slow
 @pytest.mark.parametrize("image", [IMAGE, CHART], ids=["image", "artifact"])
 @pytest.mark.parametrize("there", [True, False])
-def test_registry_that_takes_no_pushes_says_so(
+def test_error_says_that_the_registry_takes_no_pushes(
     mirror: Mirror, tmp_path: Path, image: images.Image, there: bool
 ) -> None:
-    shelf = Shelf(tmp_path, image)
+    stored = StoredImage(tmp_path, image)
     with serving(EmbeddedRegistry(read_only=True)) as registry:
         if there:
             image.publish(registry, "a", "v1")
-        result = mirror("push", shelf.layout, registry.host, code=1)
+        result = mirror("push", stored.layout, registry.host, code=1)
         assert f"{registry.host} takes no pushes: it is read-only, or a cache" in result.err
     assert "ALLOWED_OCI_ARTIFACT_TYPES" not in result.err
     assert ".." not in result.err
@@ -419,7 +423,7 @@ def test_registry_that_takes_no_pushes_says_so(
 
 
 @pytest.mark.slow
-def test_token_that_ends_before_the_blob_is_sent_is_renewed(mirror: Mirror, large: Shelf) -> None:
+def test_token_that_expires_before_an_upload_is_renewed(mirror: Mirror, large: StoredImage) -> None:
     auth = Bearer({"ann": "secret"})
     with serving(EmbeddedRegistry(auth=auth)) as registry:
         folder = Path(mirror.env["DOCKER_CONFIG"])
@@ -438,7 +442,7 @@ def test_token_that_ends_before_the_blob_is_sent_is_renewed(mirror: Mirror, larg
 
 
 @pytest.mark.slow
-def test_upload_that_is_unauthorized_for_ever_ends(mirror: Mirror, large: Shelf) -> None:
+def test_upload_ends_after_repeated_401_responses(mirror: Mirror, large: StoredImage) -> None:
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(method="PUT", path="digest=", times=None, action=Status(401)))
         mirror("push", large.layout, registry.host, "-j", 1, code=1)

@@ -1,4 +1,4 @@
-"""Receipts: what was pushed is read back, every byte; and the registry can be checked against that later."""
+"""Tests of receipts: a push reads all content back, and verify compares the registry with the receipt."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pushed(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> EmbeddedRegistry:
-    """A registry with both images, and `receipt.json` about them."""
+    """A registry with both images; `receipt.json` lists them."""
     mirror("push", stock, registry.host, "--receipt", "receipt.json")
     registry.clear_log()
     return registry
@@ -44,11 +44,11 @@ def read(mirror: Mirror, name: str = "receipt.json") -> Json:
     return found
 
 
-# What it says
+# Content of a receipt
 
 
 @pytest.mark.slow
-def test_receipt_lists_everything_by_its_digest(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+def test_receipt_lists_all_content_with_media_type_digest_and_size(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     for image, published in zip(read(mirror)["images"], (FIRST, SECOND), strict=True):
         assert image["digest"] == published.root
         assert image["image"] == f"{pushed.host}/{image['repository']}:{image['tag']}@{published.root}"
@@ -63,14 +63,14 @@ def test_receipt_lists_everything_by_its_digest(mirror: Mirror, pushed: Embedded
 
 
 @pytest.mark.slow
-def test_receipt_says_what_each_piece_is(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+def test_receipt_has_the_kind_of_each_blob_and_manifest(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     kinds = {piece["digest"]: piece["kind"] for piece in read(mirror)["images"][0]["content"]}
     assert kinds[FIRST.root] == "index"
     assert kinds[SHARED.digest] == "layer"
     assert sorted(kinds.values()).count("config") == sorted(kinds.values()).count("manifest") == 2
 
 
-def test_receipt_says_when_and_by_what(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+def test_receipt_has_the_times_and_the_version_of_the_tool(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     receipt = read(mirror)
     assert receipt["schema"] == "mirror.receipt/1"
     assert receipt["tool"] == {"name": "oci-mirror", "version": __version__}
@@ -80,7 +80,7 @@ def test_receipt_says_when_and_by_what(mirror: Mirror, pushed: EmbeddedRegistry)
     assert timedelta() <= finished - started < timedelta(minutes=2)
 
 
-def test_every_byte_is_read_back_once_for_a_receipt(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
+def test_push_with_receipt_reads_all_content_back_once(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
     mirror("push", stock, registry.host, "--receipt", "receipt.json")
     gets = [seen.path for seen in registry.requests if seen.method == "GET"]
     for repo, image in (("first", FIRST), ("second", SECOND)):
@@ -91,7 +91,7 @@ def test_every_byte_is_read_back_once_for_a_receipt(mirror: Mirror, registry: Em
 
 
 @pytest.mark.slow
-def test_without_a_receipt_no_blob_is_read_back(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
+def test_push_without_receipt_reads_no_blob_back(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
     mirror("push", stock, registry.host)
     assert registry.count("GET", "/blobs/") == 0
 
@@ -102,7 +102,7 @@ def test_dry_run_writes_no_receipt(mirror: Mirror, registry: EmbeddedRegistry, s
     assert {path.name for path in mirror.folder.iterdir()} == {"home"}
 
 
-# What it is never written for
+# Pushes that fail
 
 
 def fault(registry: EmbeddedRegistry, path: str, *action: Any) -> None:
@@ -113,10 +113,10 @@ def fault(registry: EmbeddedRegistry, path: str, *action: Any) -> None:
 @pytest.mark.parametrize(
     ("action", "code"), [(Flip(5), 3), (Status(404), 3), (Status(403), 1), (Status(500), 1), (Cut(100), 1)]
 )
-def test_blob_that_cannot_be_read_back_right_is_no_success(
+def test_push_with_receipt_fails_if_a_blob_is_not_read_back_correctly(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Path, action: Any, code: int
 ) -> None:
-    """The registry has said by HEAD, or by its answer to the upload, that it has the blob."""
+    """The response to HEAD or to the upload has confirmed that the registry has the blob."""
     fault(registry, f"/first/blobs/{SHARED.digest}", action)
     result = mirror("push", stock, registry.host, "--receipt", "receipt.json", "--retries", 0, code=code)
     assert SHARED.digest in result.err
@@ -126,14 +126,14 @@ def test_blob_that_cannot_be_read_back_right_is_no_success(
 
 
 @pytest.mark.slow
-def test_receipt_of_before_stays_where_a_push_fails(mirror: Mirror, pushed: EmbeddedRegistry, stock: Path) -> None:
+def test_failed_push_keeps_the_previous_receipt(mirror: Mirror, pushed: EmbeddedRegistry, stock: Path) -> None:
     before = read(mirror)
     fault(pushed, f"/first/blobs/{SHARED.digest}", Flip(5))
     mirror("push", stock, pushed.host, "--receipt", "receipt.json", code=3)
     assert read(mirror) == before
 
 
-def test_images_that_fail_are_listed_too(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
+def test_receipt_lists_images_that_failed(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
     fault(registry, f"/first/blobs/{SHARED.digest}", Flip(5))
     result = mirror("push", stock, registry.host, "--receipt", "receipt.json", "--keep-going", code=4)
     assert result.lines == [f"{registry.host}/second:v2@{SECOND.root}"]
@@ -145,7 +145,7 @@ def test_images_that_fail_are_listed_too(mirror: Mirror, registry: EmbeddedRegis
 
 
 @pytest.mark.parametrize("name", ["no/such/folder/r.json", "home", "link", "fifo"])
-def test_receipt_that_cannot_be_written_is_found_out_before_anything_moves(
+def test_receipt_that_cannot_be_written_stops_the_push_before_any_request(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Path, name: str
 ) -> None:
     (mirror.folder / "link").symlink_to("elsewhere")
@@ -156,16 +156,14 @@ def test_receipt_that_cannot_be_written_is_found_out_before_anything_moves(
     assert not (mirror.folder / "elsewhere").exists()
 
 
-def test_receipt_of_a_push_that_is_refused_leaves_nothing_behind(
-    mirror: Mirror, registry: EmbeddedRegistry, stock: Path
-) -> None:
+def test_refused_push_creates_no_receipt(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
     mirror("push", stock, registry.host, "nothing", "--receipt", "receipt.json", code=2)
     registry.fault(Fault(method="POST", times=None, action=Status(403)))
     mirror("push", stock, registry.host, "--receipt", "receipt.json", code=1)
     assert {path.name for path in mirror.folder.iterdir()} == {"home"}
 
 
-# The registry, checked against it
+# Verification of the registry
 
 
 def verify(mirror: Mirror, code: int, *flags: object) -> Json:
@@ -177,7 +175,7 @@ def findings(document: Json) -> set[tuple[str, str, str]]:
 
 
 @pytest.mark.slow
-def test_registry_that_has_it_all_is_ok(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+def test_registry_with_all_content_is_ok(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     document = verify(mirror, 0)
     assert (document["verdict"], document["findings"]) == ("ok", [])
     assert {image["digest"] for image in document["images"]} == {FIRST.root, SECOND.root}
@@ -187,7 +185,7 @@ def test_registry_that_has_it_all_is_ok(mirror: Mirror, pushed: EmbeddedRegistry
 
 
 @pytest.mark.slow
-def test_blob_that_has_changed_is_found(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+def test_changed_blob_is_found(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     pushed.replace_blob(SHARED.digest, bytes(SHARED.size))
     document = verify(mirror, 3)
     assert document["verdict"] == "not ok"
@@ -203,7 +201,7 @@ def test_blob_of_another_size_is_found(mirror: Mirror, pushed: EmbeddedRegistry,
 
 
 @pytest.mark.slow
-def test_blob_that_is_gone_is_found_and_whom_it_hurts(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+def test_missing_blob_is_found_with_the_affected_images(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     pushed.remove_blob("first", SHARED.digest)
     document = verify(mirror, 3)
     assert findings(document) == {("missing", "error", SHARED.digest)}
@@ -211,7 +209,7 @@ def test_blob_that_is_gone_is_found_and_whom_it_hurts(mirror: Mirror, pushed: Em
 
 
 @pytest.mark.slow
-def test_tag_that_has_moved_is_found(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+def test_moved_tag_is_found(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     SECOND.publish(pushed, "first", "v1")
     document = verify(mirror, 3)
     (found,) = document["findings"]
@@ -224,14 +222,14 @@ def test_tag_that_has_moved_is_found(mirror: Mirror, pushed: EmbeddedRegistry) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 403, 500, 429])
-def test_registry_that_does_not_say_could_not_be_checked(mirror: Mirror, pushed: EmbeddedRegistry, status: int) -> None:
+def test_error_response_for_a_blob_means_could_not_check(mirror: Mirror, pushed: EmbeddedRegistry, status: int) -> None:
     fault(pushed, f"/blobs/{SHARED.digest}", Status(status, (("Retry-After", "0"),)))
     document = verify(mirror, 1)
     assert document["verdict"] == "could not check"
     assert findings(document) == {("unreadable", "unverified", SHARED.digest)}
 
 
-def test_registry_that_is_away_could_not_be_checked(mirror: Mirror, stock: Path) -> None:
+def test_unreachable_registry_means_could_not_check(mirror: Mirror, stock: Path) -> None:
     with serving(EmbeddedRegistry()) as gone:
         host = gone.host
         mirror("push", stock, host, "--receipt", "receipt.json")
@@ -245,12 +243,12 @@ def test_registry_that_is_away_could_not_be_checked(mirror: Mirror, stock: Path)
 
 
 @pytest.mark.slow
-def test_passing_fault_is_tried_again(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+def test_request_is_retried_after_a_temporary_fault(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     pushed.fault(Fault(method="GET", path=f"/blobs/{SHARED.digest}", action=Cut(10)))
     mirror("verify", "--receipt", "receipt.json")
 
 
-def test_images_that_have_failed_are_not_looked_for_and_not_ok(
+def test_images_that_were_not_pushed_are_not_requested_and_not_ok(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Path
 ) -> None:
     registry.fault(Fault(method="PUT", path="/first/manifests/v1", times=None, action=Status(400)))
@@ -266,31 +264,31 @@ def test_images_that_have_failed_are_not_looked_for_and_not_ok(
     assert "Push it again" in found["hint"]
 
 
-def test_where_all_have_failed_that_is_what_is_found(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+def test_receipt_of_only_failed_images_is_checked_without_requests(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     changed(mirror, lambda receipt: [image.update(error="it did not", content=[]) for image in receipt["images"]])
     document = verify(mirror, 3)
     assert {found["kind"] for found in document["findings"]} == {"not-pushed"}
     assert pushed.requests == []
 
 
-# What to do about it, and what was looked at
+# Hints and counts
 
 
 @pytest.mark.slow
-def test_only_what_was_hashed_is_counted(mirror: Mirror, pushed: EmbeddedRegistry, stock: Path) -> None:
+def test_only_hashed_bytes_are_counted(mirror: Mirror, pushed: EmbeddedRegistry, stock: Path) -> None:
     whole = verify(mirror, 0)
     assert whole["size"] == sum(piece["size"] for image in read(mirror)["images"] for piece in image["content"])
     pushed.remove_blob("first", SHARED.digest)
     found = verify(mirror, 3)
     assert (found["size"], found["files"]) == (whole["size"] - SHARED.size, whole["files"])
-    pushed.replace_blob(SHARED.digest, bytes(SHARED.size))  # hashed, and wrong
+    pushed.replace_blob(SHARED.digest, bytes(SHARED.size))  # is hashed although it is wrong
     assert verify(mirror, 3)["size"] == found["size"]
     fault(pushed, "/", Status(401))
     assert "Content: 2 images, 0 files, 0 B hashed" in mirror("verify", "--receipt", "receipt.json", code=1).err
 
 
 @pytest.mark.slow
-def test_what_is_corrupt_has_another_digest_and_has_to_be_deleted_first(
+def test_corrupt_blob_is_reported_with_its_digest_and_a_hint_to_delete_it(
     mirror: Mirror, pushed: EmbeddedRegistry
 ) -> None:
     wrong = bytes(SHARED.size)
@@ -303,7 +301,7 @@ def test_what_is_corrupt_has_another_digest_and_has_to_be_deleted_first(
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_pushed_again(mirror: Mirror, pushed: EmbeddedRegistry, stock: Path) -> None:
+def test_hint_for_missing_content_is_to_push_again(mirror: Mirror, pushed: EmbeddedRegistry, stock: Path) -> None:
     pushed.remove_blob("first", SHARED.digest)
     pushed.remove_manifest("second", SECOND.root)
     hints = {found["hint"] for found in verify(mirror, 3)["findings"]}
@@ -313,19 +311,19 @@ def test_what_is_missing_is_pushed_again(mirror: Mirror, pushed: EmbeddedRegistr
 
 
 @pytest.mark.slow
-def test_size_that_is_wrong_is_a_number(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+def test_wrong_size_is_reported_in_bytes(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     pushed.replace_blob(SHARED.digest, bytes(2999))
     assert {found["found"] for found in verify(mirror, 3)["findings"]} == {"2999 bytes"}
 
 
-def test_tag_that_is_no_manifest_any_more_has_moved(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+def test_tag_with_corrupt_content_is_reported_as_moved(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     fault(pushed, "/first/manifests/v1", Flip(0))
     (found,) = verify(mirror, 3)["findings"]
     assert (found["kind"], found["subject"], found["expected"]) == ("moved", "v1", FIRST.root)
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_registry_that_refuses_is_one_finding_for_each_image(
+def test_refusal_by_the_registry_is_one_finding_per_image(
     mirror: Mirror, pushed: EmbeddedRegistry, status: int
 ) -> None:
     fault(pushed, "/", Status(status))
@@ -340,7 +338,7 @@ def test_registry_that_refuses_is_one_finding_for_each_image(
 
 
 @pytest.mark.slow
-def test_image_that_is_refused_leaves_the_others_to_be_looked_at(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+def test_other_images_are_checked_if_one_is_refused(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     fault(pushed, "/first/manifests/v1", Status(403))
     pushed.replace_blob(SHARED.digest, bytes(SHARED.size))
     document = verify(mirror, 3)
@@ -349,7 +347,7 @@ def test_image_that_is_refused_leaves_the_others_to_be_looked_at(mirror: Mirror,
 
 
 @pytest.mark.slow
-def test_storage_that_cannot_be_reached_is_one_finding(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+def test_unreachable_blob_storage_is_one_finding(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     fault(pushed, "/first/blobs/", Redirect("http://127.0.0.1:1/x"))
     document = verify(mirror, 1, "--jobs", 4)
     assert [found["images"] for found in document["findings"]] == [[f"{pushed.host}/first:v1"]]
@@ -367,12 +365,14 @@ def test_hints_of_different_causes_are_all_shown(mirror: Mirror, pushed: Embedde
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--level", "structure"], ["--level", "content"], ["--sample", "1/7"]])
-def test_a_receipt_is_always_verified_whole(mirror: Mirror, pushed: EmbeddedRegistry, flags: list[str]) -> None:
+def test_options_for_partial_verification_are_refused_with_a_receipt(
+    mirror: Mirror, pushed: EmbeddedRegistry, flags: list[str]
+) -> None:
     assert flags[0] in mirror("verify", "--receipt", "receipt.json", *flags, code=2).err
     assert pushed.requests == []
 
 
-# Receipts that are none
+# Invalid receipts
 
 
 def test_layout_and_receipt_are_not_verified_together(mirror: Mirror, stock: Path) -> None:
@@ -380,7 +380,7 @@ def test_layout_and_receipt_are_not_verified_together(mirror: Mirror, stock: Pat
     assert "--receipt" in mirror("verify", code=2).err
 
 
-def test_receipt_that_is_not_there_is_said(mirror: Mirror) -> None:
+def test_missing_receipt_is_an_error(mirror: Mirror) -> None:
     assert "There is no file" in mirror("verify", "--receipt", "x.json", code=2).err
 
 
@@ -421,20 +421,20 @@ def tagged(**fields: object) -> Json:
         lambda receipt: receipt["images"][0].update(referrers={"tags": [tagged(members="x")]}),
     ],
 )
-def test_receipt_that_is_broken_is_refused_in_words(mirror: Mirror, pushed: EmbeddedRegistry, change: Any) -> None:
+def test_receipt_with_an_invalid_field_is_refused(mirror: Mirror, pushed: EmbeddedRegistry, change: Any) -> None:
     changed(mirror, change)
     assert "receipt.json" in mirror("verify", "--receipt", "receipt.json", code=3).err
     assert pushed.requests == []
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b'{"schema": NaN}', b"[" * 100_000])
-def test_receipt_that_is_no_receipt_is_refused_in_words(mirror: Mirror, data: bytes) -> None:
+def test_file_that_is_not_a_receipt_is_refused(mirror: Mirror, data: bytes) -> None:
     (mirror.folder / "receipt.json").write_bytes(data)
     mirror("verify", "--receipt", "receipt.json", code=3)
 
 
 @pytest.mark.slow
-def test_fields_that_nobody_knows_change_nothing(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
+def test_unknown_fields_of_a_receipt_are_ignored(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     changed(mirror, lambda receipt: (receipt.update(more=1), receipt["images"][0].update(more=[2])))
     verify(mirror, 0)
 
@@ -449,7 +449,7 @@ def layout(stock: Path, tmp_path: Path) -> Path:
     return tmp_path / "layout"
 
 
-def test_image_that_is_broken_fails_alone(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+def test_damaged_image_does_not_stop_the_others(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     blob_path(layout, FIRST.root).unlink()
     result = mirror("push", layout, registry.host, "--keep-going", "--json", code=4)
     first, second = result.json["images"]
@@ -461,7 +461,7 @@ def test_image_that_is_broken_fails_alone(mirror: Mirror, registry: EmbeddedRegi
 
 
 @pytest.mark.parametrize("request_line", ["HEAD /first/", "POST /first/", "PUT /first/manifests/", "GET /first/"])
-def test_image_that_the_registry_refuses_fails_alone(
+def test_image_that_the_registry_refuses_does_not_stop_the_others(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Path, request_line: str
 ) -> None:
     method, path = request_line.split()
@@ -472,7 +472,7 @@ def test_image_that_the_registry_refuses_fails_alone(
     assert registry.tags("second") == {"v2": SECOND.root}
 
 
-def test_where_all_fail_the_first_failure_is_the_result(
+def test_keep_going_returns_the_error_code_if_all_images_fail(
     mirror: Mirror, registry: EmbeddedRegistry, layout: Path
 ) -> None:
     for image in (FIRST, SECOND):
@@ -480,7 +480,9 @@ def test_where_all_fail_the_first_failure_is_the_result(
     assert mirror("push", layout, registry.host, "--keep-going", code=3).out == ""
 
 
-def test_without_it_nothing_goes_on(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+def test_push_without_keep_going_stops_at_the_first_error(
+    mirror: Mirror, registry: EmbeddedRegistry, layout: Path
+) -> None:
     before = tree(layout)
     blob_path(layout, FIRST.root).unlink()
     mirror("push", layout, registry.host, code=3)
@@ -491,7 +493,7 @@ def test_without_it_nothing_goes_on(mirror: Mirror, registry: EmbeddedRegistry, 
 # Names
 
 
-def test_dry_run_shows_where_each_image_goes(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
+def test_dry_run_shows_the_target_of_each_image(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
     result = mirror("push", stock, registry.host, "--map", "second=other", "--prefix", "p", "--dry-run")
     host = registry.host
     names = mirror("ls", stock, "--json").json["images"]
@@ -502,7 +504,7 @@ def test_dry_run_shows_where_each_image_goes(mirror: Mirror, registry: EmbeddedR
     assert registry.tags("p/other") == {}
 
 
-def test_images_arrive_under_the_names_that_they_were_given(
+def test_images_are_pushed_under_the_names_given_by_options(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Path
 ) -> None:
     mirror("push", stock, registry.host, "--map", "first=team/a", "--strip-prefix", "x", "--prefix", "p")
@@ -513,16 +515,12 @@ def test_images_arrive_under_the_names_that_they_were_given(
 
 
 @pytest.mark.parametrize("flags", [["--as", "x"], ["--as", "A", "v1"], ["--map", "x"], ["--prefix", "A"]])
-def test_names_that_are_none_are_refused(
-    mirror: Mirror, registry: EmbeddedRegistry, stock: Path, flags: list[str]
-) -> None:
+def test_invalid_names_are_refused(mirror: Mirror, registry: EmbeddedRegistry, stock: Path, flags: list[str]) -> None:
     mirror("push", stock, registry.host, *flags, code=2)
     assert registry.requests == []
 
 
-def test_images_that_would_land_on_one_name_are_refused(
-    mirror: Mirror, registry: EmbeddedRegistry, stock: Path
-) -> None:
+def test_images_with_the_same_target_are_refused(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
     with serving(EmbeddedRegistry()) as source:
         for repo, image in (("one/app", FIRST), ("two/app", SECOND)):
             image.publish(source, repo, "v1")

@@ -1,4 +1,4 @@
-"""What refers to an image goes with it into a registry, and is found there: by the API, or under tags."""
+"""Tests of pushes of referrers, which registries list by the referrers API or under tags."""
 
 import json
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def layout(mirror: Mirror, source: EmbeddedRegistry) -> Path:
 
 
 def listed(registry: EmbeddedRegistry, subject: Image, repo: str = "a/b") -> dict[str, images.Json]:
-    """What the tag of a subject lists, by digest."""
+    """The entries of the list of referrers of a subject, by digest."""
     nodes = json.loads(registry.get_manifest(repo, tag_of(subject))[0])["manifests"]
     return {node["digest"]: node for node in nodes}
 
@@ -63,7 +63,7 @@ def writes(registry: EmbeddedRegistry) -> list[str]:
 
 
 @pytest.mark.slow
-def test_referrers_go_by_their_digests(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_referrers_are_pushed_by_digest(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     result = mirror("push", layout, modern.host)
     assert result.lines == [f"{modern.host}/a/b:v1@{IMAGE.root}"]
     assert "2 platforms, 4 referrers" in result.err
@@ -73,7 +73,7 @@ def test_referrers_go_by_their_digests(mirror: Mirror, modern: EmbeddedRegistry,
 
 
 @pytest.mark.slow
-def test_the_list_of_the_layout_is_none_of_the_registrys_business(
+def test_list_of_referrers_is_not_pushed_if_the_registry_has_the_api(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path
 ) -> None:
     mirror("push", layout, modern.host)
@@ -87,7 +87,7 @@ def test_the_list_of_the_layout_is_none_of_the_registrys_business(
 
 
 @pytest.mark.slow
-def test_each_manifest_has_its_own_type(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_each_manifest_is_put_with_its_media_type(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     mirror("push", layout, modern.host)
     for seen in modern.requests:
         if seen.method == "PUT" and "/manifests/" in seen.path:
@@ -96,7 +96,7 @@ def test_each_manifest_has_its_own_type(mirror: Mirror, modern: EmbeddedRegistry
 
 
 @pytest.mark.slow
-def test_the_tag_is_the_last_of_all(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_tag_of_the_image_is_put_last(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     mirror("push", layout, modern.host)
     assert writes(modern)[-1] == "v1"
     assert writes(modern).index(cosign_tag(IMAGE)) < len(writes(modern)) - 1
@@ -111,7 +111,7 @@ def test_a_second_push_sends_no_blob(mirror: Mirror, modern: EmbeddedRegistry, l
 
 
 @pytest.mark.slow
-def test_one_image_takes_its_own_along(
+def test_push_of_one_image_pushes_only_its_referrers(
     mirror: Mirror, modern: EmbeddedRegistry, source: EmbeddedRegistry, layout: Path
 ) -> None:
     CHILD.publish(source, "c/d", "v1")
@@ -123,7 +123,7 @@ def test_one_image_takes_its_own_along(
 
 
 @pytest.mark.slow
-def test_no_referrers_means_none(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_no_referrers_option_pushes_no_referrers(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     document = mirror("push", layout, modern.host, "--no-referrers", "--json").json
     assert document["images"][0]["referrers"] is None
     assert modern.manifests("a/b") == set(IMAGE.manifests)
@@ -131,17 +131,19 @@ def test_no_referrers_means_none(mirror: Mirror, modern: EmbeddedRegistry, layou
 
 
 @pytest.mark.slow
-def test_a_dry_run_counts_them(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_dry_run_counts_referrers(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     document = mirror("push", layout, modern.host, "--dry-run", "--json").json
     assert document["images"][0]["referrers"]["count"] == 4
     assert modern.manifests("a/b") == set()
 
 
-# Without it
+# Without the API
 
 
 @pytest.mark.slow
-def test_without_the_api_they_are_listed_under_tags(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
+def test_referrers_are_listed_under_tags_without_the_api(
+    mirror: Mirror, private: EmbeddedRegistry, layout: Path
+) -> None:
     mirror("push", layout, private.host)
     tags = {tag_of(one) for one in (IMAGE, CHILD, BILL)}
     assert set(private.tags("a/b")) == {"v1", cosign_tag(IMAGE), *tags}
@@ -165,8 +167,8 @@ def private() -> Iterator[EmbeddedRegistry]:
         yield running
 
 
-def others(registry: EmbeddedRegistry, subject: Image, *some: Image, **fields: object) -> None:
-    """What somebody else has listed."""
+def publish_list(registry: EmbeddedRegistry, subject: Image, *some: Image, **fields: object) -> None:
+    """Publish referrers and a list of them, as another program does."""
     nodes = [{**one.descriptor(), "unknown": 1} for one in some]
     document = {"schemaVersion": 2, "mediaType": images.OCI_INDEX, "manifests": nodes, **fields}
     for one in some:
@@ -175,13 +177,13 @@ def others(registry: EmbeddedRegistry, subject: Image, *some: Image, **fields: o
 
 
 @pytest.mark.slow
-def test_what_others_have_listed_stays_as_it_is(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
+def test_existing_entries_of_a_list_are_kept(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
     theirs = signature(IMAGE, 7)
-    others(private, IMAGE, theirs, SIGNATURE, annotations={"who": "them"})
+    publish_list(private, IMAGE, theirs, SIGNATURE, annotations={"who": "them"})
     before = private.get_manifest("a/b", tag_of(IMAGE))
     mirror("push", layout, private.host)
     assert private.get_manifest("a/b", tag_of(IMAGE)) == before  # nothing was missing
-    others(private, IMAGE, theirs, annotations={"who": "them"})
+    publish_list(private, IMAGE, theirs, annotations={"who": "them"})
     mirror("push", layout, private.host)
     found = listed(private, IMAGE)
     assert [*found] == [theirs.root, SIGNATURE.root]
@@ -190,7 +192,7 @@ def test_what_others_have_listed_stays_as_it_is(mirror: Mirror, private: Embedde
 
 
 @pytest.mark.slow
-def test_a_second_push_lists_nothing_twice(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
+def test_second_push_does_not_change_the_list(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
     mirror("push", layout, private.host)
     before = private.get_manifest("a/b", tag_of(IMAGE))
     private.clear_log()
@@ -201,7 +203,7 @@ def test_a_second_push_lists_nothing_twice(mirror: Mirror, private: EmbeddedRegi
 
 @pytest.mark.slow
 @pytest.mark.parametrize("taken", [PLAIN, images.index([CHILD], docker=True)], ids=["manifest", "docker"])
-def test_a_tag_that_is_something_else_is_left_alone_and_reported(
+def test_tag_with_other_content_is_reported_and_not_replaced_by_a_list(
     mirror: Mirror, private: EmbeddedRegistry, layout: Path, taken: Image
 ) -> None:
     taken.publish(private, "a/b", tag_of(IMAGE))
@@ -213,49 +215,52 @@ def test_a_tag_that_is_something_else_is_left_alone_and_reported(
 
 
 @pytest.mark.slow
-def test_gitlab_has_no_place_for_the_list_and_it_is_said(mirror: Mirror, layout: Path) -> None:
+def test_list_that_gitlab_cannot_store_is_reported(mirror: Mirror, layout: Path) -> None:
     with serving(EmbeddedRegistry(dashes=True)) as gitlab:
         result = mirror("push", layout, gitlab.host, code=4)
         assert "is something else" in result.err
         assert gitlab.get_manifest("a/b", IMAGE.root) == (IMAGE.data, images.OCI_INDEX)
 
 
-class Rival(Action):
-    """Somebody else puts their list in place of ours, right after it has come."""
+class OverwriteList(Action):
+    """Replace a pushed list by another one right after it arrived."""
 
     def __init__(self, registry: EmbeddedRegistry, *some: Image) -> None:
         self._registry, self._some = registry, some
 
     def on_answer(self, call: Call, given: Answer) -> Answer:
-        others(self._registry, IMAGE, *self._some)
+        publish_list(self._registry, IMAGE, *self._some)
         return given
 
 
 @pytest.mark.slow
-def test_a_list_that_was_overwritten_meanwhile_is_merged_again(
+def test_list_overwritten_by_another_process_is_merged_again(
     mirror: Mirror, private: EmbeddedRegistry, layout: Path
 ) -> None:
     theirs = signature(IMAGE, 7)
-    private.fault(Fault(method="PUT", path=f"/manifests/{tag_of(IMAGE)}$", action=Rival(private, theirs)))
+    private.fault(Fault(method="PUT", path=f"/manifests/{tag_of(IMAGE)}$", action=OverwriteList(private, theirs)))
     mirror("push", layout, private.host)
     assert set(listed(private, IMAGE)) == {theirs.root, SIGNATURE.root}
 
 
 @pytest.mark.slow
-def test_a_list_that_is_overwritten_every_time_is_reported(
-    mirror: Mirror, private: EmbeddedRegistry, layout: Path
-) -> None:
+def test_list_that_is_always_overwritten_is_reported(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
     private.fault(
-        Fault(method="PUT", path=f"/manifests/{tag_of(IMAGE)}$", times=None, action=Rival(private, signature(IMAGE, 7)))
+        Fault(
+            method="PUT",
+            path=f"/manifests/{tag_of(IMAGE)}$",
+            times=None,
+            action=OverwriteList(private, signature(IMAGE, 7)),
+        )
     )
     assert "does not list all referrers that were added" in mirror("push", layout, private.host, code=4).err
 
 
 @pytest.mark.slow
-def test_an_image_that_names_a_subject_itself_is_listed_too(
+def test_child_with_a_subject_is_listed_as_a_referrer(
     mirror: Mirror, source: EmbeddedRegistry, private: EmbeddedRegistry
 ) -> None:
-    """BuildKit's attestations of today are children of the index, and have a subject (moby/buildkit#5573)."""
+    """Recent attestations of BuildKit are children of the index and have a subject (moby/buildkit#5573)."""
     attestation = images.artifact(
         "application/vnd.docker.attestation", images.Blob.of(b"{}", "a/b"), subject=CHILD.subject()
     )
@@ -265,11 +270,11 @@ def test_an_image_that_names_a_subject_itself_is_listed_too(
     assert set(listed(private, CHILD, "e/f")) == {attestation.root}
 
 
-# What fails
+# Errors
 
 
 @pytest.mark.slow
-def test_a_refused_referrer_leaves_the_image_whole_and_is_not_kept_quiet(
+def test_refused_referrer_is_reported_and_the_image_is_pushed(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path
 ) -> None:
     modern.fault(Fault(method="PUT", path=SIGNATURE.root, times=None, action=Status(400)))
@@ -283,7 +288,9 @@ def test_a_refused_referrer_leaves_the_image_whole_and_is_not_kept_quiet(
 
 
 @pytest.mark.slow
-def test_what_a_referrer_lacks_has_not_moved(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_missing_blobs_of_a_referrer_are_not_counted_as_moved(
+    mirror: Mirror, modern: EmbeddedRegistry, layout: Path
+) -> None:
     lost = PLAIN.blobs.keys() - IMAGE.blobs.keys()
     for digest in lost:
         blob_path(layout, digest).unlink()
@@ -292,7 +299,9 @@ def test_what_a_referrer_lacks_has_not_moved(mirror: Mirror, modern: EmbeddedReg
 
 
 @pytest.mark.slow
-def test_a_damaged_referrer_leaves_the_image_whole(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_damaged_referrer_is_not_pushed_but_the_image_is(
+    mirror: Mirror, modern: EmbeddedRegistry, layout: Path
+) -> None:
     path = blob_path(layout, BILL.root)
     path.write_bytes(path.read_bytes().replace(b"notary", b"Notary"))
     result = mirror("push", layout, modern.host, code=4)
@@ -303,39 +312,39 @@ def test_a_damaged_referrer_leaves_the_image_whole(mirror: Mirror, modern: Embed
 
 
 @pytest.mark.slow
-def test_cosigns_tags_are_read_back(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_cosign_tags_are_read_back(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     modern.fault(Fault(method="GET", path=f"/manifests/{cosign_tag(IMAGE)}", times=None, action=Flip(-3)))
     result = mirror("push", layout, modern.host, code=4)
     assert "may lack referrers" in result.err
 
 
-# What is attached to nothing
+# Referrers without their image, and from several repositories
 
 
 @pytest.mark.slow
-def test_a_list_without_its_image_goes_by_its_members(
+def test_list_without_its_image_is_merged_with_the_list_in_the_registry(
     mirror: Mirror, source: EmbeddedRegistry, private: EmbeddedRegistry
 ) -> None:
-    others(source, IMAGE, SIGNATURE)
+    publish_list(source, IMAGE, SIGNATURE)
     mirror("pull", f"{source.host}/a/b:{tag_of(IMAGE)}", "--all", "--no-referrers")
     theirs = signature(IMAGE, 7)
-    others(private, IMAGE, theirs)
+    publish_list(private, IMAGE, theirs)
     mirror("push", "layout", private.host)
-    assert set(listed(private, IMAGE)) == {theirs.root, SIGNATURE.root}  # not one list in place of another
+    assert set(listed(private, IMAGE)) == {theirs.root, SIGNATURE.root}  # the lists are merged
 
 
 @pytest.mark.slow
-def test_what_is_named_goes_by_itself(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_referrer_can_be_pushed_alone_by_its_tag(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     result = mirror("push", layout, modern.host, cosign_tag(IMAGE))
     assert result.lines == [f"{modern.host}/a/b:{cosign_tag(IMAGE)}@{PLAIN.root}"]
     assert modern.manifests("a/b") == {PLAIN.root}
 
 
 @pytest.mark.slow
-def test_two_repositories_cannot_put_two_signatures_under_one_tag(
+def test_two_different_signatures_for_one_tag_are_refused(
     mirror: Mirror, modern: EmbeddedRegistry, source: EmbeddedRegistry, layout: Path, tmp_path: Path
 ) -> None:
-    """Of Docker Hub's a/b and another registry's a/b, the signatures differ; neither must win in silence."""
+    """The repositories a/b of two registries have different signatures; neither may silently replace the other."""
     with serving(EmbeddedRegistry()) as other:
         IMAGE.publish(other, "a/b", "v2")
         signature(IMAGE, 3).publish(other, "a/b", cosign_tag(IMAGE))
@@ -345,14 +354,14 @@ def test_two_repositories_cannot_put_two_signatures_under_one_tag(
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_on_the_way_around(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
+def test_push_and_pull_give_the_same_blobs(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
     mirror("push", layout, private.host)
     mirror("pull", f"{private.host}/a/b:v1", "--all", "-o", "back")
     assert blobs(mirror.folder / "back") == blobs(layout)
 
 
 @pytest.mark.slow
-def test_one_image_from_two_repositories_takes_along_what_both_have(
+def test_image_from_two_repositories_is_pushed_with_the_referrers_of_both(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path
 ) -> None:
     with serving(EmbeddedRegistry(referrers=True)) as other:
@@ -369,7 +378,7 @@ def test_one_image_from_two_repositories_takes_along_what_both_have(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("referrers", [True, False], ids=["with the API", "without it"])
-def test_a_receipt_has_read_back_what_refers_to_the_image_too(mirror: Mirror, layout: Path, referrers: bool) -> None:
+def test_receipt_covers_referrers(mirror: Mirror, layout: Path, referrers: bool) -> None:
     with serving(EmbeddedRegistry(referrers=referrers)) as registry:
         mirror("push", layout, registry.host, "--receipt", "receipt.json")
         (image,) = json.loads((mirror.folder / "receipt.json").read_bytes())["images"]
@@ -385,7 +394,7 @@ def test_a_receipt_has_read_back_what_refers_to_the_image_too(mirror: Mirror, la
 
 @pytest.fixture
 def receipted(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> EmbeddedRegistry:
-    """A registry without the API, and `receipt.json` about it."""
+    """A registry without the API; `receipt.json` lists its content."""
     mirror("push", layout, private.host, "--receipt", "receipt.json")
     return private
 
@@ -397,7 +406,7 @@ def checked(mirror: Mirror, code: int) -> list[Json]:
 
 
 @pytest.mark.slow
-def test_a_receipt_has_the_tags_by_which_referrers_are_found(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
+def test_receipt_has_the_tags_of_referrers(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
     (image,) = json.loads((mirror.folder / "receipt.json").read_bytes())["images"]
     there = receipted.tags("a/b")
     lists = [(IMAGE, SIGNATURE), (CHILD, BILL), (BILL, OVER)]
@@ -409,14 +418,16 @@ def test_a_receipt_has_the_tags_by_which_referrers_are_found(mirror: Mirror, rec
 
 
 @pytest.mark.slow
-def test_a_second_push_has_them_in_its_receipt_too(mirror: Mirror, receipted: EmbeddedRegistry, layout: Path) -> None:
+def test_receipt_of_a_second_push_lists_the_same_images(
+    mirror: Mirror, receipted: EmbeddedRegistry, layout: Path
+) -> None:
     first = json.loads((mirror.folder / "receipt.json").read_bytes())["images"]
     mirror("push", layout, receipted.host, "--receipt", "again.json")
     assert json.loads((mirror.folder / "again.json").read_bytes())["images"] == first
 
 
 @pytest.mark.slow
-def test_tags_of_referrers_that_are_gone_are_found(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
+def test_missing_tags_of_referrers_are_found(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
     for tag in (tag_of(IMAGE), cosign_tag(IMAGE)):
         receipted.remove_tag("a/b", tag)
     found = checked(mirror, 3)
@@ -428,17 +439,17 @@ def test_tags_of_referrers_that_are_gone_are_found(mirror: Mirror, receipted: Em
 
 
 @pytest.mark.slow
-def test_a_tag_of_cosign_that_has_moved_is_found(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
+def test_moved_cosign_tag_is_found(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
     CHILD.publish(receipted, "a/b", cosign_tag(IMAGE))
     (found,) = checked(mirror, 3)
     assert (found["kind"], found["expected"], found["found"]) == ("moved", PLAIN.root, CHILD.root)
 
 
 @pytest.mark.slow
-def test_a_list_may_get_longer_and_not_shorter(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
-    others(receipted, IMAGE, signature(IMAGE, 7), SIGNATURE)
+def test_list_of_referrers_may_gain_entries_but_not_lose_them(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
+    publish_list(receipted, IMAGE, signature(IMAGE, 7), SIGNATURE)
     assert checked(mirror, 0) == []
-    others(receipted, IMAGE, signature(IMAGE, 7))
+    publish_list(receipted, IMAGE, signature(IMAGE, 7))
     (found,) = checked(mirror, 3)
     assert (found["kind"], found["subject"]) == ("missing", tag_of(IMAGE))
     assert SIGNATURE.root in found["expected"]
@@ -447,7 +458,7 @@ def test_a_list_may_get_longer_and_not_shorter(mirror: Mirror, receipted: Embedd
 
 
 @pytest.mark.slow
-def test_an_older_receipt_knows_no_tags(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
+def test_receipt_without_tags_of_referrers_is_accepted(mirror: Mirror, receipted: EmbeddedRegistry) -> None:
     receipt = json.loads((mirror.folder / "receipt.json").read_bytes())
     for image in receipt["images"]:
         del image["referrers"]
@@ -466,7 +477,7 @@ def test_an_older_receipt_knows_no_tags(mirror: Mirror, receipted: EmbeddedRegis
     ],
     ids=["a referrer", "a list", "a tag"],
 )
-def test_referrers_that_may_be_lacking_are_a_warning(
+def test_referrers_that_were_not_pushed_are_a_warning(
     mirror: Mirror, private: EmbeddedRegistry, layout: Path, fault: Fault
 ) -> None:
     private.fault(fault)
@@ -479,7 +490,7 @@ def test_referrers_that_may_be_lacking_are_a_warning(
 
 
 @pytest.mark.slow
-def test_a_receipt_without_referrers_has_none(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_receipt_of_a_push_without_referrers_lists_none(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     mirror("push", layout, modern.host, "--no-referrers", "--receipt", "receipt.json")
     (image,) = json.loads((mirror.folder / "receipt.json").read_bytes())["images"]
     assert {piece["digest"] for piece in image["content"]} == {*IMAGE.manifests, *IMAGE.blobs}

@@ -1,4 +1,4 @@
-"""Layouts on media that cannot be written to: everything that only reads works, and creates nothing."""
+"""Tests of commands on read-only layouts: reading works and creates nothing, writing is refused."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def shop() -> Iterator[EmbeddedRegistry]:
 
 @pytest.fixture(params=["as pulled", "without .mirror"])
 def medium(request: pytest.FixtureRequest, mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> Iterator[Path]:
-    """A layout of which every file and folder is read-only, in a folder that is, too."""
+    """A read-only directory with a read-only layout."""
     folder = tmp_path / "medium"
     mirror("pull", f"{shop.host}/a:v1", "--all", "-o", folder / "layout")
     if request.param == "without .mirror":
@@ -41,14 +41,16 @@ def change(folder: Path, bits: int, *, take: bool) -> None:
 
 
 def state(folder: Path) -> object:
-    """All that a write would change."""
+    """The content and the modification times below a directory."""
     times = {str(path): path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))}
     return tree(folder), times
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["verify", "ls", "inspect", "push", "pull --dry-run"])
-def test_reading_works_and_creates_nothing(mirror: Mirror, shop: EmbeddedRegistry, medium: Path, command: str) -> None:
+def test_reading_commands_work_and_create_nothing(
+    mirror: Mirror, shop: EmbeddedRegistry, medium: Path, command: str
+) -> None:
     before = state(medium)
     with serving(EmbeddedRegistry()) as private:
         full = {
@@ -62,7 +64,7 @@ def test_reading_works_and_creates_nothing(mirror: Mirror, shop: EmbeddedRegistr
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["pull", "rm"])
-def test_writing_is_refused_and_changes_nothing(
+def test_writing_commands_are_refused_and_change_nothing(
     mirror: Mirror, shop: EmbeddedRegistry, medium: Path, command: str
 ) -> None:
     before = state(medium)
@@ -75,7 +77,9 @@ def test_writing_is_refused_and_changes_nothing(
 
 
 @pytest.mark.slow
-def test_unreadable_folder_is_could_not_check(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_unreadable_blobs_directory_means_could_not_check(
+    mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path
+) -> None:
     mirror("pull", f"{shop.host}/a:v1", "--all")
     os.chmod(tmp_path / "layout/blobs/sha256", 0)
     report = mirror("verify", "layout", "--json", code=1, bound=True).json

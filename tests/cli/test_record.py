@@ -1,4 +1,4 @@
-"""mirror record, and what verify makes of it: a record made here, carried apart, checked there."""
+"""Tests of `mirror record`, and of `mirror verify` with `--record` and `--expect`."""
 
 import json
 import os
@@ -23,7 +23,7 @@ HEX = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Stock:
-    """The image in the shape of the published one: in a registry that knows its dates, and in layouts."""
+    """An image with the structure of the published one: in a registry that sends its dates, and in layouts."""
 
     folder: Path
     registry: EmbeddedRegistry
@@ -35,7 +35,7 @@ class Stock:
 
 
 def published_order() -> list[str]:
-    """The digests of our image in the order in which the published page has those of its own, from the root on."""
+    """The digests of the seed image, in the order of the digests in the published page."""
     document = json.loads(SEED.data)
     order = [SEED.root]
     for child in document["manifests"]:
@@ -48,7 +48,7 @@ ORDER = published_order()
 
 
 def expected_page(name: str = "redis:4.0") -> str:
-    """The published page as it is for our image: its digests in the places of the others, and all else the same."""
+    """The published page with the digests of the seed image in place of its own."""
     outside = re.sub(r"```dockerfile\n.*?```\n", "", PUBLISHED, flags=re.DOTALL)
     theirs = [f"sha256:{found}" for found in HEX.findall(outside)]
     assert len(theirs) == len(ORDER) == 17
@@ -58,8 +58,8 @@ def expected_page(name: str = "redis:4.0") -> str:
     return page.replace("docker pull redis@", f"docker pull {name.rpartition(':')[0]}@")
 
 
-def dated(registry: EmbeddedRegistry) -> None:
-    """The layers of the image have the dates that the published ones had."""
+def add_dates(registry: EmbeddedRegistry) -> None:
+    """Send the dates of the published layers with the layers of the seed image."""
     dates = iter(re.findall("Last Modified: (.*?) *\n", PUBLISHED))
     for child in json.loads(SEED.data)["manifests"]:
         for node in json.loads(SEED.manifests[child["digest"]][0])["layers"]:
@@ -72,7 +72,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stock]:
     folder = tmp_path_factory.mktemp("stock")
     with serving(EmbeddedRegistry()) as registry:
         SEED.publish(registry, "library/redis", "4.0")
-        dated(registry)
+        add_dates(registry)
         name = f"{registry.host}/library/redis:4.0"
         mirror = Mirror(folder)
         mirror("pull", name, "--all")
@@ -88,7 +88,7 @@ def page(stock: Stock) -> str:
 
 
 def check(mirror: Mirror, page: str, layout: Path, *args: object, code: int = 0) -> Result:
-    """Verify a layout with a page that somebody has carried."""
+    """Verify a layout with the text of a record."""
     path = mirror.folder / "carried.md"
     path.write_text(page)
     return mirror("verify", layout, "--record", path, *args, code=code)
@@ -102,16 +102,16 @@ def kinds(result: Result) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_record_from_a_registry_has_the_lines_of_the_published_one(page: str) -> None:
+def test_record_from_a_registry_has_the_lines_of_the_published_record(page: str) -> None:
     assert page.splitlines() == expected_page().splitlines()
 
 
-def test_a_record_from_a_layout_has_the_same_lines_and_the_dates_of_its_files(mirror: Mirror, stock: Stock) -> None:
+def test_record_from_a_layout_has_the_same_lines_and_the_dates_of_the_files(mirror: Mirror, stock: Stock) -> None:
     assert mirror("record", stock.layout, "--as", "redis:4.0").out == expected_page()
     assert mirror("record", stock.layout).out == expected_page(stock.name)
 
 
-def test_no_layer_is_fetched_for_a_record(mirror: Mirror, stock: Stock) -> None:
+def test_record_does_not_fetch_layers(mirror: Mirror, stock: Stock) -> None:
     before = len(stock.registry.requests)
     mirror("record", stock.name)
     seen = stock.registry.requests[before:]
@@ -121,13 +121,13 @@ def test_no_layer_is_fetched_for_a_record(mirror: Mirror, stock: Stock) -> None:
 
 
 @pytest.mark.slow
-def test_a_layout_is_only_read(mirror: Mirror, stock: Stock) -> None:
+def test_record_does_not_change_the_layout(mirror: Mirror, stock: Stock) -> None:
     before = tree(stock.layout)
     mirror("record", stock.layout)
     assert tree(stock.layout) == before
 
 
-def test_json_gives_the_same_as_data(mirror: Mirror, stock: Stock) -> None:
+def test_json_output_has_the_data_of_the_record(mirror: Mirror, stock: Stock) -> None:
     document = mirror("record", stock.name, "--as", "redis:4.0", "--json").json
     assert document["schema"] == "mirror.record/1"
     [record] = document["records"]
@@ -149,7 +149,7 @@ def test_json_gives_the_same_as_data(mirror: Mirror, stock: Stock) -> None:
 
 
 @pytest.mark.slow
-def test_several_images_make_one_file_that_verifies(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_record_of_several_images_is_one_file_that_verifies(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     for repo in ("a", "b"):
         images.multi_arch(sizes=[300 if repo == "a" else 400]).publish(registry, repo, "v1")
     mirror("pull", f"{registry.host}/a:v1", f"{registry.host}/b:v1", "--all")
@@ -160,7 +160,7 @@ def test_several_images_make_one_file_that_verifies(mirror: Mirror, registry: Em
 
 
 @pytest.mark.parametrize("action", [Status(401), Status(403), Status(405), Header("Last-Modified", "yesterday")])
-def test_a_registry_that_says_no_date_gives_a_record_without(
+def test_record_has_no_dates_if_the_registry_sends_none(
     mirror: Mirror, registry: EmbeddedRegistry, action: Any
 ) -> None:
     images.image("linux/amd64", images.layer(1, 300)).publish(registry, "a", "v1")
@@ -168,14 +168,14 @@ def test_a_registry_that_says_no_date_gives_a_record_without(
     assert "Last Modified" not in mirror("record", f"{registry.host}/a:v1").out
 
 
-def test_a_layer_that_the_registry_has_lost_is_an_error(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_missing_layer_in_the_registry_is_an_error(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     images.image("linux/amd64", images.layer(1, 300)).publish(registry, "a", "v1")
     registry.fault(Fault(method="HEAD", path="/blobs/", times=None, action=Status(404)))
     assert "404" in mirror("record", f"{registry.host}/a:v1", code=1).err
 
 
 @pytest.mark.slow
-def test_what_an_index_has_besides_images_is_recorded(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_attestations_of_an_index_are_recorded(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     image = images.image("linux/amd64", images.layer(1, 300))
     images.index([image, images.attestation(image)]).publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--all")
@@ -185,7 +185,7 @@ def test_what_an_index_has_besides_images_is_recorded(mirror: Mirror, registry: 
     assert "2 manifests, 2 image IDs, 2 layers, 2 configs" in mirror("verify", "layout", "--record", "a.md").out
 
 
-def test_a_hostile_config_moves_no_terminal(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_record_has_no_control_characters_of_a_hostile_config(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     evil = "\x1b]0;evil\x07\n```\n# Wed, 13 Sep 2017 08:40:50 GMT\r\ud800"
     settings: dict[str, Any] = {"history": [{"created_by": evil}], "config": {"Cmd": [evil]}, "docker_version": evil}
     config = images.config("linux", "amd64", **settings)
@@ -197,8 +197,8 @@ def test_a_hostile_config_moves_no_terminal(mirror: Mirror, registry: EmbeddedRe
 
 
 @pytest.mark.slow
-def test_an_index_that_names_one_manifest_many_times_is_no_record(mirror: Mirror, registry: EmbeddedRegistry) -> None:
-    """Two megabytes of manifests would be a page of gigabytes."""
+def test_index_with_many_copies_of_one_manifest_is_refused(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    """Two megabytes of manifests would make a page of gigabytes."""
     child = images.manifest(images.config("linux", "amd64"), [images.EMPTY] * 5000)
     images.index([child] * 9000).publish(registry, "library/redis", "4.0")
     name = f"{registry.host}/library/redis:4.0"
@@ -207,7 +207,7 @@ def test_an_index_that_names_one_manifest_many_times_is_no_record(mirror: Mirror
     check(mirror, PUBLISHED, Path("layout"), code=3)
 
 
-def test_what_cannot_be_recorded_is_said(mirror: Mirror, stock: Stock, registry: EmbeddedRegistry) -> None:
+def test_errors_of_record_name_the_cause(mirror: Mirror, stock: Stock, registry: EmbeddedRegistry) -> None:
     assert "left out" in mirror("record", stock.folder / "sparse", code=2).err
     assert "no other name can follow" in mirror("record", "redis:4.0", "redis:5.0", code=2).err
     assert "no image" in mirror("record", stock.layout, "redis:5.0", code=2).err
@@ -217,7 +217,7 @@ def test_what_cannot_be_recorded_is_said(mirror: Mirror, stock: Stock, registry:
     assert "--output" in mirror("record", stock.layout, "-o", "nowhere/record.md", code=1).err
 
 
-def test_an_image_that_the_layout_does_not_name_wants_a_name(mirror: Mirror, stock: Stock) -> None:
+def test_image_without_a_full_name_needs_the_option_as(mirror: Mirror, stock: Stock) -> None:
     layout = mirror.folder / "nameless"
     shutil.copytree(stock.layout, layout)
     index = json.loads((layout / "index.json").read_bytes())
@@ -227,18 +227,18 @@ def test_an_image_that_the_layout_does_not_name_wants_a_name(mirror: Mirror, sto
     assert mirror("record", layout, "--as", "redis:4.0").out == expected_page()
 
 
-def test_a_layout_setting_is_no_place_for_a_record(mirror: Mirror, stock: Stock) -> None:
+def test_record_ignores_the_output_setting(mirror: Mirror, stock: Stock) -> None:
     """`output` in mirror.toml is the layout that pull writes."""
     (mirror.folder / "mirror.toml").write_text('output = "elsewhere"\n')
     assert mirror("record", stock.layout).out
     assert not (mirror.folder / "elsewhere").exists()
 
 
-# The whole way
+# Verification
 
 
 @pytest.mark.slow
-def test_a_record_made_here_and_carried_apart_is_checked_there(mirror: Mirror, stock: Stock, page: str) -> None:
+def test_layout_agrees_with_its_record(mirror: Mirror, stock: Stock, page: str) -> None:
     result = check(mirror, page, stock.layout)
     agrees = "the digest, 2 manifests, 2 image IDs, 12 layers, 2 configs"
     assert f"agrees  {stock.name} with the record of redis:4.0: {agrees}" in result.lines
@@ -250,7 +250,7 @@ def test_a_record_made_here_and_carried_apart_is_checked_there(mirror: Mirror, s
 
 
 @pytest.mark.slow
-def test_an_archive_is_held_against_a_record_in_place(mirror: Mirror, stock: Stock, page: str) -> None:
+def test_archive_is_compared_with_a_record(mirror: Mirror, stock: Stock, page: str) -> None:
     mirror("export", stock.layout, "images.tar")
     assert "12 layers, 2 configs" in check(mirror, page, Path("images.tar")).out
     check(mirror, page.replace(ORDER[4], OTHER), Path("images.tar"), code=3)
@@ -263,7 +263,7 @@ def test_a_record_is_compared_at_every_level(mirror: Mirror, stock: Stock, page:
     check(mirror, page.replace(ORDER[4], OTHER), stock.layout, "--level", level, code=3)
 
 
-def test_a_record_is_for_verifying_a_layout(mirror: Mirror, stock: Stock, page: str) -> None:
+def test_record_cannot_be_combined_with_repair(mirror: Mirror, stock: Stock, page: str) -> None:
     assert "after a repair" in check(mirror, page, stock.layout, "--repair", "--from", stock.layout, code=2).err
 
 
@@ -273,7 +273,9 @@ def from_registry(mirror: Mirror, name: str, page: str, *args: object, code: int
 
 
 @pytest.mark.slow
-def test_what_a_registry_serves_is_held_against_what_came_another_way(mirror: Mirror, stock: Stock, page: str) -> None:
+def test_image_in_a_registry_is_compared_with_a_record_and_expected_digests(
+    mirror: Mirror, stock: Stock, page: str
+) -> None:
     out = from_registry(mirror, stock.name, page, "--expect", f"redis:4.0={SEED.root}").out
     agrees = "the digest, 2 manifests, 2 image IDs, 12 layers, 2 configs"
     assert f"agrees  {stock.name} with the record of redis:4.0: {agrees}" in out
@@ -285,7 +287,7 @@ def test_what_a_registry_serves_is_held_against_what_came_another_way(mirror: Mi
     assert kinds(result) == [("not-expected", "error")]
 
 
-def test_a_tag_that_has_moved_is_caught_though_its_registry_is_whole(
+def test_moved_tag_in_a_registry_does_not_agree_with_the_record(
     mirror: Mirror, registry: EmbeddedRegistry, page: str
 ) -> None:
     images.multi_arch(docker=True).publish(registry, "library/redis", "4.0")
@@ -294,7 +296,7 @@ def test_a_tag_that_has_moved_is_caught_though_its_registry_is_whole(
 
 
 @pytest.mark.slow
-def test_what_a_registry_has_lost_is_not_taken_for_agreement(
+def test_missing_content_in_a_registry_is_reported_as_not_compared(
     mirror: Mirror, registry: EmbeddedRegistry, page: str
 ) -> None:
     SEED.publish(registry, "library/redis", "4.0")
@@ -306,9 +308,7 @@ def test_what_a_registry_has_lost_is_not_taken_for_agreement(
 
 
 @pytest.mark.parametrize("position", range(len(ORDER)))
-def test_a_record_with_one_digit_of_a_digest_changed_is_caught(
-    mirror: Mirror, stock: Stock, page: str, position: int
-) -> None:
+def test_changed_digit_of_a_digest_in_a_record_is_found(mirror: Mirror, stock: Stock, page: str, position: int) -> None:
     digest = ORDER[position]
     other = digest[:-1] + ("0" if digest[-1] != "0" else "1")
     result = check(mirror, page.replace(digest, other, 1), stock.layout, "--json", code=3)
@@ -320,9 +320,7 @@ SIZES = sorted(set(re.findall(r"(?<=\()[0-9]+(?= bytes\))|[0-9.]+(?= [KM]?B)", P
 
 
 @pytest.mark.parametrize("figure", SIZES)
-def test_a_record_with_one_digit_of_a_size_changed_is_caught(
-    mirror: Mirror, stock: Stock, page: str, figure: str
-) -> None:
+def test_changed_digit_of_a_size_in_a_record_is_found(mirror: Mirror, stock: Stock, page: str, figure: str) -> None:
     other = ("2" if figure[0] != "2" else "3") + figure[1:]
     changed = re.sub(rf"(?<![0-9.]){re.escape(figure)}(?= )", other, page, count=1)
     assert changed != page
@@ -331,7 +329,7 @@ def test_a_record_with_one_digit_of_a_size_changed_is_caught(
 
 
 @pytest.mark.slow
-def test_an_image_that_was_swapped_is_caught_though_it_agrees_with_itself(
+def test_replaced_image_that_is_valid_does_not_agree_with_the_record(
     mirror: Mirror, registry: EmbeddedRegistry, page: str
 ) -> None:
     images.multi_arch(docker=True).publish(registry, "library/redis", "4.0")
@@ -341,7 +339,7 @@ def test_an_image_that_was_swapped_is_caught_though_it_agrees_with_itself(
     assert f"the record has {SEED.root}, the image sha256:" in result.out
 
 
-# Which image a record is about
+# The image of a record
 
 
 def renamed(stock: Stock, mirror: Mirror, annotations: dict[str, str]) -> Path:
@@ -389,7 +387,7 @@ OTHER = SEED.root[:-1] + ("0" if SEED.root[-1] != "0" else "1")
         ("registry.internal:5000/hub/library/redis:4.1", "record-missing"),
     ],
 )
-def test_an_image_that_has_changed_is_found_by_its_name_alone(
+def test_changed_image_is_matched_only_by_its_name(
     mirror: Mirror, stock: Stock, page: str, name: str, kind: str
 ) -> None:
     layout = renamed(stock, mirror, {FULL: name})
@@ -397,8 +395,8 @@ def test_an_image_that_has_changed_is_found_by_its_name_alone(
     assert (kind, "error") in kinds(result)
 
 
-def test_the_image_of_the_name_counts_more_than_one_of_the_digest(mirror: Mirror, stock: Stock, page: str) -> None:
-    """Or whoever swaps the image would keep the old one beside it under another name."""
+def test_match_by_name_has_priority_over_match_by_digest(mirror: Mirror, stock: Stock, page: str) -> None:
+    """Otherwise, an attacker could keep the old image under another name beside the new one."""
     layout = renamed(stock, mirror, {FULL: "docker.io/library/old:4.0"})
     index = json.loads((layout / "index.json").read_bytes())
     child = json.loads(SEED.data)["manifests"][0]
@@ -409,11 +407,11 @@ def test_the_image_of_the_name_counts_more_than_one_of_the_digest(mirror: Mirror
     assert ("not-recorded", "warning") in kinds(result)
 
 
-# What a record does not cover, and what cannot be compared
+# Content without a record, and content that cannot be compared
 
 
 @pytest.mark.slow
-def test_images_that_no_record_covers_are_said(mirror: Mirror, stock: Stock, page: str) -> None:
+def test_images_without_a_record_are_a_warning(mirror: Mirror, stock: Stock, page: str) -> None:
     layout = renamed(stock, mirror, {FULL: "docker.io/library/redis:4.0"})
     index = json.loads((layout / "index.json").read_bytes())
     child = json.loads(SEED.data)["manifests"][0]
@@ -426,7 +424,7 @@ def test_images_that_no_record_covers_are_said(mirror: Mirror, stock: Stock, pag
 
 
 @pytest.mark.slow
-def test_signatures_are_neither_recorded_nor_missed(mirror: Mirror) -> None:
+def test_signatures_are_not_recorded_and_cause_no_finding(mirror: Mirror) -> None:
     image = images.multi_arch()
     with serving(EmbeddedRegistry(referrers=True)) as registry:
         image.publish(registry, "a", "v1")
@@ -442,15 +440,13 @@ def test_signatures_are_neither_recorded_nor_missed(mirror: Mirror) -> None:
 
 
 @pytest.mark.parametrize("layout", ["part", "sparse"])
-def test_platforms_that_were_left_out_are_said_and_are_no_fault(
-    mirror: Mirror, stock: Stock, page: str, layout: str
-) -> None:
+def test_omitted_platforms_are_a_warning(mirror: Mirror, stock: Stock, page: str, layout: str) -> None:
     result = check(mirror, page, stock.folder / layout, "--json")
     assert ("not-compared", "warning") in kinds(result)
     assert "1 image ID, 6 layers, 1 config" in result.json["anchored"][0]["agreed"]
 
 
-def test_a_part_is_compared_with_what_the_record_says_of_it(mirror: Mirror, stock: Stock, page: str) -> None:
+def test_partial_image_is_compared_with_its_part_of_the_record(mirror: Mirror, stock: Stock, page: str) -> None:
     digest = ORDER[-1]
     result = check(mirror, page.replace(digest, OTHER), stock.folder / "part", "--json", code=3)
     [mismatch] = [one for one in result.json["findings"] if one["kind"] == "record-mismatch"]
@@ -459,10 +455,10 @@ def test_a_part_is_compared_with_what_the_record_says_of_it(mirror: Mirror, stoc
 
 
 @pytest.mark.parametrize("children", [[], [images.image("linux/amd64", images.layer(1, 300))]])
-def test_what_only_calls_itself_a_part_does_not_agree(
+def test_false_claim_to_be_a_partial_image_does_not_agree(
     mirror: Mirror, registry: EmbeddedRegistry, page: str, children: list[Image]
 ) -> None:
-    """Whoever swaps an image writes its annotations too."""
+    """An attacker who replaces an image can write its annotations, too."""
     images.index(children, docker=True).publish(registry, "library/redis", "4.0")
     mirror("pull", f"{registry.host}/library/redis:4.0", "--all")
     path = mirror.folder / "layout" / "index.json"
@@ -475,7 +471,7 @@ def test_what_only_calls_itself_a_part_does_not_agree(
 
 
 def manifests_alone(folder: Path) -> Path:
-    """The real manifests of 2017, and nothing that they name."""
+    """Write a layout with the manifests of the published image, without its blobs."""
     layout = folder / "real"
     files = ["manifest-list.json", "manifest-linux-amd64.json", "manifest-linux-arm-v7.json"]
     for data in [(RECORD / name).read_bytes() for name in files]:
@@ -490,7 +486,7 @@ def manifests_alone(folder: Path) -> Path:
     return layout
 
 
-def test_the_real_manifests_and_the_real_record_agree_as_far_as_they_can_be_compared(mirror: Mirror) -> None:
+def test_published_manifests_without_blobs_agree_with_the_published_record(mirror: Mirror) -> None:
     result = check(mirror, PUBLISHED, manifests_alone(mirror.folder), "--json", code=3)
     missing = [one for one in result.json["findings"] if one["kind"] == "missing"]
     assert len(missing) == 2 + 12
@@ -515,9 +511,7 @@ def test_the_real_manifests_and_the_real_record_agree_as_far_as_they_can_be_comp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("position", [0, 1])
-def test_a_manifest_that_cannot_be_read_is_not_taken_for_agreement(
-    mirror: Mirror, stock: Stock, page: str, position: int
-) -> None:
+def test_missing_manifest_is_reported_as_not_compared(mirror: Mirror, stock: Stock, page: str, position: int) -> None:
     layout = mirror.folder / "copy"
     shutil.copytree(stock.layout, layout)
     blob_path(layout, ORDER[position]).unlink()
@@ -527,7 +521,7 @@ def test_a_manifest_that_cannot_be_read_is_not_taken_for_agreement(
 
 
 @pytest.mark.slow
-def test_a_config_that_was_changed_on_the_disk_is_not_compared(mirror: Mirror, stock: Stock, page: str) -> None:
+def test_corrupt_config_is_not_compared(mirror: Mirror, stock: Stock, page: str) -> None:
     layout = mirror.folder / "copy"
     shutil.copytree(stock.layout, layout)
     path = blob_path(layout, ORDER[2])
@@ -536,24 +530,22 @@ def test_a_config_that_was_changed_on_the_disk_is_not_compared(mirror: Mirror, s
 
 
 def odd_child() -> Image:
-    """A manifest for a platform that a record would show as another one."""
+    """A manifest whose platform a record would show as another one."""
     return images.manifest(images.config("linux", "amd64"), [], {"os": "a; b", "architecture": "c"})
 
 
-def test_an_image_that_no_record_can_be_made_of_does_not_agree(
-    mirror: Mirror, registry: EmbeddedRegistry, page: str
-) -> None:
+def test_image_that_cannot_be_recorded_does_not_agree(mirror: Mirror, registry: EmbeddedRegistry, page: str) -> None:
     images.index([odd_child()]).publish(registry, "library/redis", "4.0")
     mirror("pull", f"{registry.host}/library/redis:4.0", "--all")
     result = check(mirror, page, Path("layout"), "--json", code=3)
     assert ("record-mismatch", "error") in kinds(result)
 
 
-# Digests that a person expects
+# Expected digests
 
 
 @pytest.mark.slow
-def test_a_digest_that_is_expected_is_compared(mirror: Mirror, stock: Stock) -> None:
+def test_expected_digest_is_compared(mirror: Mirror, stock: Stock) -> None:
     for name in (stock.name, "redis:4.0", "4.0"):
         out = mirror("verify", stock.layout, "--expect", f"{name}={SEED.root}").out
         assert f"agrees  {stock.name} with --expect: the digest" in out
@@ -563,32 +555,32 @@ def test_a_digest_that_is_expected_is_compared(mirror: Mirror, stock: Stock) -> 
         assert (finding["expected"], finding["found"]) == (OTHER, SEED.root)
 
 
-def test_an_image_that_is_expected_and_not_there_is_an_error(mirror: Mirror, stock: Stock) -> None:
+def test_missing_expected_image_is_an_error(mirror: Mirror, stock: Stock) -> None:
     result = mirror("verify", stock.layout, "--expect", f"redis:5.0={SEED.root}", "--json", code=3)
     assert ("not-expected", "error") in kinds(result)
     assert ("not-recorded", "warning") in kinds(result)
 
 
-def test_a_part_cannot_prove_what_it_is_a_part_of(mirror: Mirror, stock: Stock) -> None:
+def test_partial_image_does_not_match_the_expected_digest_of_its_index(mirror: Mirror, stock: Stock) -> None:
     result = mirror("verify", stock.folder / "part", "--expect", f"{stock.name}={SEED.root}", "--json", code=3)
     [finding] = result.json["findings"]
     assert f"claims to be one platform of {SEED.root}" in finding["message"]
 
 
 @pytest.mark.parametrize("text", ["redis:4.0", "redis:4.0=", "redis:4.0=sha256:abc", "=", "redis=4.0"])
-def test_what_is_expected_has_to_be_a_digest(mirror: Mirror, stock: Stock, text: str) -> None:
+def test_invalid_expectation_is_refused(mirror: Mirror, stock: Stock, text: str) -> None:
     assert "IMAGE=DIGEST" in mirror("verify", stock.layout, "--expect", text, code=2).err
 
 
-def test_one_image_has_one_digest(mirror: Mirror, stock: Stock) -> None:
+def test_two_expected_digests_for_one_image_are_refused(mirror: Mirror, stock: Stock) -> None:
     both = ("--expect", f"a={SEED.root}", "--expect", f"a={OTHER}")
     assert "two digests" in mirror("verify", stock.layout, *both, code=2).err
 
 
-# Records that are none
+# Invalid records
 
 
-def test_a_record_that_cannot_be_read_stops_everything(mirror: Mirror, stock: Stock) -> None:
+def test_missing_or_invalid_record_is_an_error(mirror: Mirror, stock: Stock) -> None:
     assert "--record" in mirror("verify", stock.layout, "--record", "absent.md", code=2).err
     (mirror.folder / "evil.md").write_bytes(b"## `\x1b[2Jevil`\r\n")
     assert "evil.md, line 1" in mirror("verify", stock.layout, "--record", "evil.md", code=3).err
@@ -596,7 +588,7 @@ def test_a_record_that_cannot_be_read_stops_everything(mirror: Mirror, stock: St
     mirror("verify", stock.layout, "--record", "binary.md", code=3)
 
 
-def test_of_an_endless_file_no_more_is_read_than_a_record_can_have(mirror: Mirror, stock: Stock) -> None:
+def test_endless_file_as_record_is_refused(mirror: Mirror, stock: Stock) -> None:
     assert "more than" in mirror("verify", stock.layout, "--record", "/dev/zero", code=3).err
 
 

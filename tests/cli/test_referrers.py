@@ -1,4 +1,4 @@
-"""What refers to an image comes with it, in few requests, whatever kind of registry it is in."""
+"""Tests of pulls of referrers: from the API or from tags, in few requests, and with limits."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def tag_of(subject: Image) -> str:
 def publish(
     registry: EmbeddedRegistry, image: Image = IMAGE, *referring: Image, repo: str = "a/b", tag: str = "v1"
 ) -> str:
-    """An image and things with a subject, which a registry with the API lists by itself."""
+    """Publish an image and its referrers, which a registry with the API lists by itself."""
     image.publish(registry, repo, tag)
     for one in referring:
         one.publish(registry, repo, None)
@@ -44,7 +44,7 @@ def publish(
 
 
 def publish_list(registry: EmbeddedRegistry, subject: Image, *referring: Image, repo: str = "a/b") -> None:
-    """What those who push do for registries without the API."""
+    """Publish referrers and a list of them, as clients do for registries without the API."""
     for one in referring:
         one.publish(registry, repo, None)
     nodes = [{**one.descriptor(), "artifactType": "x/y", "annotations": {"a": "b"}} for one in referring]
@@ -70,17 +70,17 @@ def layout(tmp_path: Path) -> Path:
     return tmp_path / "layout"
 
 
-def counted(mirror: Mirror, *args: object, code: int = 0) -> int:
-    """How many referrers a pull says that the one image has."""
+def count_referrers(mirror: Mirror, *args: object, code: int = 0) -> int:
+    """The number of referrers that a pull reports for its only image."""
     (image,) = mirror("pull", *args, "--json", code=code).json["images"]
     return int(image["referrers"]["count"])
 
 
-# What comes along
+# Pulled referrers
 
 
 @pytest.mark.slow
-def test_everything_that_refers_to_an_image_comes_along(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_pull_fetches_all_referrers_of_an_image(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     name = publish(modern, IMAGE, SIGNATURE, BILL, OVER, signature(CHILD))
     PLAIN.publish(modern, "a/b", cosign_tag(CHILD, "att"))
     result = mirror("pull", name, "--all")
@@ -92,7 +92,9 @@ def test_everything_that_refers_to_an_image_comes_along(mirror: Mirror, modern: 
 
 
 @pytest.mark.slow
-def test_they_are_entries_that_other_tools_find(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_referrers_are_entries_with_the_tags_that_other_tools_use(
+    mirror: Mirror, modern: EmbeddedRegistry, layout: Path
+) -> None:
     name = publish(modern, SMALL, signature(SMALL), signature(SMALL, 1))
     PLAIN.publish(modern, "a/b", cosign_tag(SMALL))
     mirror("pull", name, "--all")
@@ -114,7 +116,7 @@ def index_of(layout: Path, digest: str) -> list[images.Json]:
 
 
 @pytest.mark.slow
-def test_the_same_comes_by_the_api_and_by_tags(mirror: Mirror, tmp_path: Path) -> None:
+def test_api_and_tags_give_the_same_content(mirror: Mirror, tmp_path: Path) -> None:
     found = []
     for referrers_api in (True, False):
         with running(referrers=referrers_api) as registry:
@@ -133,20 +135,20 @@ def test_pulling_again_changes_nothing(mirror: Mirror, modern: EmbeddedRegistry,
     mirror("pull", name, "--all")
     before = tree(layout)
     modern.clear_log()
-    assert counted(mirror, name, "--all") == 3
+    assert count_referrers(mirror, name, "--all") == 3
     assert tree(layout) == before
     assert modern.blob_bytes_sent() == 0
     assert modern.count("GET", "/manifests/") == 0
 
 
 @pytest.mark.slow
-def test_what_the_registry_has_forgotten_is_kept(mirror: Mirror, layout: Path) -> None:
+def test_referrers_removed_from_the_registry_are_kept(mirror: Mirror, layout: Path) -> None:
     with running(referrers=True) as registry:
         name = publish(registry, SMALL, signature(SMALL))
         mirror("pull", name, "--all")
         registry.remove_manifest("a/b", signature(SMALL).root)
         signature(SMALL, 1).publish(registry, "a/b", None)
-        assert counted(mirror, name, "--all") == 2
+        assert count_referrers(mirror, name, "--all") == 2
     (entry,) = [
         entry for entry in entries(layout) if entry["annotations"]["io.containerd.image.name"].endswith(tag_of(SMALL))
     ]
@@ -155,9 +157,7 @@ def test_what_the_registry_has_forgotten_is_kept(mirror: Mirror, layout: Path) -
 
 
 @pytest.mark.slow
-def test_two_tags_of_a_repository_share_what_refers_to_them(
-    mirror: Mirror, modern: EmbeddedRegistry, layout: Path
-) -> None:
+def test_two_tags_of_one_image_share_their_referrers(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     first = publish(modern, SMALL, signature(SMALL))
     second = publish(modern, SMALL, tag="v2")
     document = mirror("pull", first, second, "--all", "--json").json
@@ -167,7 +167,7 @@ def test_two_tags_of_a_repository_share_what_refers_to_them(
 
 
 @pytest.mark.slow
-def test_two_repositories_have_their_own(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_each_repository_has_its_own_referrers(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     first = publish(modern, SMALL, signature(SMALL))
     second = publish(modern, SMALL, signature(SMALL, 1), repo="c/d")
     document = mirror("pull", first, second, "--all", "--json").json
@@ -177,7 +177,7 @@ def test_two_repositories_have_their_own(mirror: Mirror, modern: EmbeddedRegistr
     assert ([image["referrers"] for image in listing["images"]], listing["referrers"]) == ([1, 1], 2)
 
 
-# Who asks for it
+# Options
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ def test_two_repositories_have_their_own(mirror: Mirror, modern: EmbeddedRegistr
         (["--platform", "linux/a0", "--referrers"], True),
     ],
 )
-def test_all_platforms_mean_referrers_unless_it_is_said(
+def test_referrers_are_pulled_by_default_only_with_all_platforms(
     mirror: Mirror, modern: EmbeddedRegistry, flags: list[str], looked: bool
 ) -> None:
     name = publish(modern, IMAGE, SIGNATURE)
@@ -200,7 +200,7 @@ def test_all_platforms_mean_referrers_unless_it_is_said(
 
 
 @pytest.mark.slow
-def test_the_settings_file_can_ask_for_it(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+def test_settings_file_can_disable_referrers(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     name = publish(modern, IMAGE, SIGNATURE)
     (mirror.folder / "mirror.toml").write_text("referrers = false\n")
     assert mirror("pull", name, "--all", "--json").json["images"][0]["referrers"] is None
@@ -208,101 +208,103 @@ def test_the_settings_file_can_ask_for_it(mirror: Mirror, modern: EmbeddedRegist
 
 @pytest.mark.slow
 @pytest.mark.parametrize("platforms", ["linux/a0", "linux/a0,linux/a1"])
-def test_a_choice_of_platforms_has_those_of_what_is_kept_and_of_the_published_index(
+def test_selected_platforms_have_the_referrers_of_their_images_and_the_index(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path, platforms: str
 ) -> None:
     name = publish(modern, IMAGE, SIGNATURE, signature(CHILD), signature(CHILDREN[5]))
-    assert counted(mirror, name, "--platform", platforms, "--referrers") == 2
+    assert count_referrers(mirror, name, "--platform", platforms, "--referrers") == 2
     assert {SIGNATURE.root, signature(CHILD).root} <= blobs(layout)
     assert signature(CHILDREN[5]).root not in blobs(layout)
     assert mirror("ls", "layout", "--json").json["images"][0]["referrers"] == 2  # the entry records the index
 
 
 @pytest.mark.slow
-def test_a_dry_run_counts_them_and_writes_nothing(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_dry_run_counts_referrers_and_writes_nothing(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     name = publish(modern, IMAGE, SIGNATURE)
     assert "1 referrer" in mirror("pull", name, "--all", "--dry-run").err
     assert not layout.exists()
 
 
-# How few requests
+# Number of requests
 
 
-def asked(registry: EmbeddedRegistry) -> tuple[int, int, int]:
-    """Requests to the API, for lists of tags, and HEADs."""
+def request_counts(registry: EmbeddedRegistry) -> tuple[int, int, int]:
+    """The number of requests to the API, for lists of tags, and by HEAD."""
     return registry.count("GET", API), registry.count("GET", TAGS), registry.count("HEAD", "/manifests/")
 
 
 @pytest.mark.slow
-def test_with_the_api_each_subject_is_one_request_and_all_tags_are_one(
-    mirror: Mirror, modern: EmbeddedRegistry
-) -> None:
+def test_api_needs_one_request_per_subject_and_one_for_all_tags(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     name = publish(modern, IMAGE, SIGNATURE)
     PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
     mirror("pull", name, "--all")
-    assert asked(modern) == (SUBJECTS + 1, 1, 0)  # the signature may be signed, too
+    assert request_counts(modern) == (SUBJECTS + 1, 1, 0)  # the signature may be signed, too
     assert modern.count("GET", "/manifests/") == SUBJECTS + 2
 
 
 @pytest.mark.slow
-def test_without_the_api_it_is_one_refusal_and_one_list(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_missing_api_needs_one_api_request_and_one_list_of_tags(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     name = publish(registry)
     publish_list(registry, IMAGE, SIGNATURE)
     PLAIN.publish(registry, "a/b", cosign_tag(CHILD))
-    assert counted(mirror, name, "--all") == 2
-    assert asked(registry) == (1, 1, 0)
+    assert count_referrers(mirror, name, "--all") == 2
+    assert request_counts(registry) == (1, 1, 0)
     assert registry.count("GET", "/manifests/") == SUBJECTS + 3  # with the list, and its referrer
 
 
 @pytest.mark.slow
-def test_one_refusal_counts_for_all_repositories_of_a_registry(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_missing_api_is_requested_once_for_all_repositories_of_a_registry(
+    mirror: Mirror, registry: EmbeddedRegistry
+) -> None:
     some = [publish(registry, SMALL, repo=f"a/r{number}") for number in range(5)]
     mirror("pull", *some, "--all")
-    assert asked(registry) == (1, 5, 0)
+    assert request_counts(registry) == (1, 5, 0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("status", every([405, 401, 403, 404]))
-def test_where_tags_cannot_be_listed_each_is_asked_for(mirror: Mirror, registry: EmbeddedRegistry, status: int) -> None:
+def test_each_tag_is_requested_if_tags_cannot_be_listed(
+    mirror: Mirror, registry: EmbeddedRegistry, status: int
+) -> None:
     name = publish(registry)
     publish_list(registry, IMAGE, SIGNATURE)
     PLAIN.publish(registry, "a/b", cosign_tag(CHILD))
     registry.fault(Fault(path=TAGS, times=None, action=Status(status)))
-    assert counted(mirror, name, "--all") == 2
-    # The signature's own tags are asked for, too: it may be signed.
-    assert asked(registry) == (1, 1, 4 * (SUBJECTS + 1))
+    assert count_referrers(mirror, name, "--all") == 2
+    # The tags of the signature are requested, too: it may be signed.
+    assert request_counts(registry) == (1, 1, 4 * (SUBJECTS + 1))
 
 
-def test_where_listing_costs_more_than_asking_it_ends(mirror: Mirror) -> None:
+def test_listing_stops_if_it_needs_more_requests_than_the_tags_themselves(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(page=1)) as registry:
         name = publish(registry, CHILD)
         for number in range(20):
             CHILD.publish(registry, "a/b", f"other{number}")
         PLAIN.publish(registry, "a/b", cosign_tag(CHILD))
-        assert counted(mirror, name, "--platform", "linux/a0", "--referrers") == 1
-        assert asked(registry) == (1, 4, 4)
+        assert count_referrers(mirror, name, "--platform", "linux/a0", "--referrers") == 1
+        assert request_counts(registry) == (1, 4, 4)
 
 
-def test_registries_without_head_are_asked_by_get(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_get_is_used_if_the_registry_does_not_support_head(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     name = publish(registry, CHILD)
     PLAIN.publish(registry, "a/b", cosign_tag(CHILD))
     registry.fault(Fault(path=TAGS, times=None, action=Status(404)))
     registry.fault(Fault(method="HEAD", times=None, action=Status(405)))
-    assert counted(mirror, name, "--platform", "linux/a0", "--referrers") == 1
+    assert count_referrers(mirror, name, "--platform", "linux/a0", "--referrers") == 1
 
 
-def test_pages_of_referrers_are_all_read(mirror: Mirror) -> None:
+def test_all_pages_of_referrers_are_read(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(page=2, referrers=True)) as registry:
         name = publish(registry, CHILD, *(signature(CHILD, number) for number in range(5)))
-        assert counted(mirror, name, "--platform", "linux/a0", "--referrers") == 5
+        assert count_referrers(mirror, name, "--platform", "linux/a0", "--referrers") == 5
 
 
-# What registries do otherwise
+# Deviating registries
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("status", every([404, 400, 405, 406, 501]))
-def test_no_api_is_no_news(mirror: Mirror, registry: EmbeddedRegistry, status: int) -> None:
+def test_missing_api_causes_no_warning(mirror: Mirror, registry: EmbeddedRegistry, status: int) -> None:
     name = publish(registry)
     publish_list(registry, IMAGE, SIGNATURE)
     registry.fault(Fault(path=API, times=None, action=Status(status)))
@@ -312,7 +314,7 @@ def test_no_api_is_no_news(mirror: Mirror, registry: EmbeddedRegistry, status: i
 
 
 @pytest.mark.slow
-def test_ghcr_sends_us_into_github_which_has_enough_of_us(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_redirect_of_ghcr_to_github_that_answers_429_is_a_warning(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     """artifacthub/hub#4785"""
     name = publish(registry)
     publish_list(registry, IMAGE, SIGNATURE)
@@ -327,7 +329,7 @@ def test_ghcr_sends_us_into_github_which_has_enough_of_us(mirror: Mirror, regist
 
 
 @pytest.mark.slow
-def test_gitlab_takes_the_tag_for_the_digest(mirror: Mirror, layout: Path) -> None:
+def test_gitlab_response_with_the_image_itself_gives_no_referrers(mirror: Mirror, layout: Path) -> None:
     """oras-project/oras-go#1396: the children of the image must not become its referrers."""
     with running(dashes=True) as registry:
         name = publish(registry)
@@ -339,7 +341,7 @@ def test_gitlab_takes_the_tag_for_the_digest(mirror: Mirror, layout: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 403])
-def test_an_api_that_will_not_know_us_is_a_warning(mirror: Mirror, registry: EmbeddedRegistry, status: int) -> None:
+def test_refused_api_request_is_a_warning(mirror: Mirror, registry: EmbeddedRegistry, status: int) -> None:
     name = publish(registry)
     publish_list(registry, IMAGE, SIGNATURE)
     registry.fault(Fault(path=API, times=None, action=Status(status)))
@@ -350,7 +352,7 @@ def test_an_api_that_will_not_know_us_is_a_warning(mirror: Mirror, registry: Emb
 
 
 @pytest.mark.slow
-def test_a_refusal_in_one_repository_says_nothing_of_others(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+def test_refused_api_request_does_not_affect_other_repositories(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     some = [publish(modern, SMALL, signature(SMALL), repo=repo) for repo in ("closed", "open")]
     modern.fault(Fault(path="/closed/referrers/", times=None, action=Status(403)))
     document = mirror("pull", *some, "--all", "--json").json
@@ -360,7 +362,7 @@ def test_a_refusal_in_one_repository_says_nothing_of_others(mirror: Mirror, mode
 
 
 @pytest.mark.slow
-def test_every_repository_without_an_api_is_warned_of(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_broken_api_causes_a_warning_for_each_repository(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     some = [publish(registry, SMALL, repo=repo) for repo in ("one", "other")]
     registry.fault(Fault(path=API, times=None, action=Status(200, body=b"<html>")))
     warnings = mirror("pull", *some, "--all", "--json").json["warnings"]
@@ -371,8 +373,8 @@ def test_every_repository_without_an_api_is_warned_of(mirror: Mirror, registry: 
     assert registry.count("GET", API) == 1
 
 
-def test_the_pause_that_another_host_asks_for_is_not_the_registrys(mirror: Mirror, registry: EmbeddedRegistry) -> None:
-    """Or every request to ghcr.io would wait a minute for github.com."""
+def test_retry_after_of_another_host_does_not_delay_the_registry(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    """Otherwise, every request to ghcr.io would wait a minute because of github.com."""
     name = publish(registry, SMALL)
     with running() as github:
         github.fault(Fault(times=None, action=Status(429, (("Retry-After", "50"),))))
@@ -382,7 +384,9 @@ def test_the_pause_that_another_host_asks_for_is_not_the_registrys(mirror: Mirro
 
 @pytest.mark.slow
 @pytest.mark.parametrize("body", [b"<html>Sign in</html>", b"[]", b'{"schemaVersion": 2, "config": {}}', b""])
-def test_what_is_no_index_is_no_api(mirror: Mirror, registry: EmbeddedRegistry, body: bytes) -> None:
+def test_api_response_that_is_not_an_index_is_a_warning(
+    mirror: Mirror, registry: EmbeddedRegistry, body: bytes
+) -> None:
     name = publish(registry)
     publish_list(registry, IMAGE, SIGNATURE)
     registry.fault(Fault(path=API, times=None, action=Status(200, body=body, content_type="text/html")))
@@ -392,7 +396,7 @@ def test_what_is_no_index_is_no_api(mirror: Mirror, registry: EmbeddedRegistry, 
 
 
 @pytest.mark.slow
-def test_a_broken_api_leaves_the_image_whole_and_is_not_kept_quiet(
+def test_failing_api_is_reported_and_the_image_is_complete(
     mirror: Mirror, registry: EmbeddedRegistry, layout: Path
 ) -> None:
     name = publish(registry)
@@ -402,13 +406,13 @@ def test_a_broken_api_leaves_the_image_whole_and_is_not_kept_quiet(
     assert result.lines == [f"{name}@{IMAGE.root}"]
     assert "is complete, but may lack referrers" in result.err
     assert "500" in result.err
-    assert registry.count("GET", API) == 2  # and not 66
-    assert SIGNATURE.root in blobs(layout)  # what tags can tell is taken
+    assert registry.count("GET", API) == 2  # one retry, and no request for the other subjects
+    assert SIGNATURE.root in blobs(layout)  # found by its tag
     assert_whole(layout)
 
 
 @pytest.mark.slow
-def test_json_says_why_referrers_may_lack(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_json_has_the_reason_for_missing_referrers(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     name = publish(registry)
     registry.fault(Fault(path=API, times=None, action=Status(500)))
     document = mirror("pull", name, "--all", "--json", "--retries", 0, code=4).json
@@ -417,17 +421,17 @@ def test_json_says_why_referrers_may_lack(mirror: Mirror, registry: EmbeddedRegi
 
 
 @pytest.mark.slow
-def test_a_failing_api_is_tried_again(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+def test_api_request_is_retried(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     name = publish(modern, IMAGE, SIGNATURE)
     modern.fault(Fault(path=API, times=1, action=Status(503)))
-    assert counted(mirror, name, "--all") == 1
+    assert count_referrers(mirror, name, "--all") == 1
 
 
-# What is not what it should be
+# Invalid referrers
 
 
 class Listing(Action):
-    """The API lists this, whatever the subject is."""
+    """Let the API list these descriptors for each subject."""
 
     def __init__(self, *nodes: images.Json) -> None:
         self._nodes = nodes
@@ -437,7 +441,9 @@ class Listing(Action):
         return answer(200, images.encode(document), Content_Type=images.OCI_INDEX)
 
 
-def test_what_is_about_something_else_is_left_out(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_referrers_with_another_subject_are_omitted_with_a_warning(
+    mirror: Mirror, modern: EmbeddedRegistry, layout: Path
+) -> None:
     name = publish(modern, CHILD, SIGNATURE)
     PLAIN.publish(modern, "a/b", None)
     modern.fault(Fault(path=API, times=None, action=Listing(SIGNATURE.descriptor(), PLAIN.descriptor())))
@@ -448,7 +454,9 @@ def test_what_is_about_something_else_is_left_out(mirror: Mirror, modern: Embedd
     assert blobs(layout).isdisjoint({SIGNATURE.root, PLAIN.root})
 
 
-def test_what_is_listed_and_gone_is_left_out(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_listed_referrers_that_are_missing_are_omitted_with_a_warning(
+    mirror: Mirror, registry: EmbeddedRegistry
+) -> None:
     name = publish(registry, CHILD)
     publish_list(registry, CHILD, signature(CHILD), signature(CHILD, 1))
     registry.remove_manifest("a/b", signature(CHILD).root)
@@ -457,7 +465,7 @@ def test_what_is_listed_and_gone_is_left_out(mirror: Mirror, registry: EmbeddedR
     assert "1 of the referrers listed" in document["warnings"][0]
 
 
-def test_a_corrupt_referrer_leaves_the_image_whole(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_image_is_complete_if_a_referrer_is_corrupt(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     name = publish(modern, CHILD, signature(CHILD))
     modern.fault(Fault(path=f"/manifests/{signature(CHILD).root}", times=None, action=Flip(3)))
     result = mirror("pull", name, "--all", code=4)
@@ -467,7 +475,7 @@ def test_a_corrupt_referrer_leaves_the_image_whole(mirror: Mirror, modern: Embed
 
 
 @pytest.mark.slow
-def test_a_corrupt_blob_of_a_referrer_leaves_the_image_whole(
+def test_image_is_complete_if_a_blob_of_a_referrer_is_corrupt(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path
 ) -> None:
     blob = next(digest for digest in signature(CHILD).blobs if digest != images.EMPTY.digest)
@@ -479,10 +487,10 @@ def test_a_corrupt_blob_of_a_referrer_leaves_the_image_whole(
     assert sorted(names(layout)) == sorted([name, name.replace("v1", cosign_tag(CHILD))])
     assert_whole(layout)
     modern.clear_faults()
-    assert counted(mirror, name, "--all") == 2
+    assert count_referrers(mirror, name, "--all") == 2
 
 
-def test_a_tag_that_is_no_list_is_not_taken_for_one(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_tag_that_is_not_a_list_of_referrers_is_a_warning(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     name = publish(registry, CHILD)
     PLAIN.publish(registry, "a/b", tag_of(CHILD))
     document = mirror("pull", name, "--all", "--json").json
@@ -491,10 +499,10 @@ def test_a_tag_that_is_no_list_is_not_taken_for_one(mirror: Mirror, registry: Em
 
 
 @pytest.mark.slow
-def test_a_blob_that_a_referrer_lies_about_spoils_only_that(
+def test_wrong_size_in_a_referrer_does_not_affect_the_image(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path
 ) -> None:
-    liar = images.encode(
+    manifest = images.encode(
         {
             "schemaVersion": 2,
             "mediaType": images.OCI_MANIFEST,
@@ -504,14 +512,14 @@ def test_a_blob_that_a_referrer_lies_about_spoils_only_that(
         }
     )
     name = publish(modern, CHILD)
-    modern.put_manifest("a/b", None, liar, images.OCI_MANIFEST)
+    modern.put_manifest("a/b", None, manifest, images.OCI_MANIFEST)
     result = mirror("pull", name, "--all", code=4)
     assert result.lines == [f"{name}@{CHILD.root}"]
     assert_whole(layout)
     mirror("verify", "layout")
 
 
-def test_a_subject_cannot_be_a_path(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+def test_path_as_the_digest_of_a_referrer_is_refused(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     evil = {"mediaType": images.OCI_MANIFEST, "size": 2, "digest": "sha256:../../../../etc/passwd"}
     name = publish(modern, CHILD)
     modern.fault(Fault(path=API, times=None, action=Listing(evil)))
@@ -519,7 +527,7 @@ def test_a_subject_cannot_be_a_path(mirror: Mirror, modern: EmbeddedRegistry) ->
     assert "did not send an index" in document["warnings"][0]
 
 
-# Endless signatures
+# Limits
 
 
 def fake(number: int) -> images.Json:
@@ -542,7 +550,7 @@ def test_a_hundred_thousand_referrers_are_refused_before_any_is_fetched(
 
 
 @pytest.mark.slow
-def test_endless_pages_of_referrers_end(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+def test_endless_pages_of_referrers_are_refused(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     class Endless(Action):
         def on_call(self, call: Call) -> Answer:
             number = int(call.param("skip") or 0) + 1
@@ -573,7 +581,7 @@ def test_referrers_of_many_megabytes_are_refused_before_any_is_fetched(
 
 
 @pytest.mark.slow
-def test_a_chain_of_referrers_ends(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_depth_of_a_chain_of_referrers_is_limited(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     chain = [CHILD]
     for _ in range(9):
         chain.append(signature(chain[-1]))
@@ -584,10 +592,10 @@ def test_a_chain_of_referrers_ends(mirror: Mirror, modern: EmbeddedRegistry, lay
 
 
 @pytest.mark.slow
-def test_annotations_of_strangers_reach_no_terminal(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+def test_control_characters_of_referrers_are_not_printed(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     evil = images.artifact("a/b\x1b[31m", images.Blob.of(b"x", "a/b"), subject=CHILD.subject())
     name = publish(modern, CHILD, evil)
-    assert counted(mirror, name, "--all") == 1
+    assert count_referrers(mirror, name, "--all") == 1
     assert "\x1b" not in mirror("inspect", "layout").out
 
 
@@ -595,7 +603,7 @@ def test_annotations_of_strangers_reach_no_terminal(mirror: Mirror, modern: Embe
 
 
 @pytest.mark.slow
-def test_ls_counts_them_and_does_not_list_them(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+def test_ls_counts_referrers_and_does_not_list_them(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     name = publish(modern, IMAGE, SIGNATURE, BILL, OVER)
     PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
     mirror("pull", name, "--all")
@@ -606,7 +614,7 @@ def test_ls_counts_them_and_does_not_list_them(mirror: Mirror, modern: EmbeddedR
 
 
 @pytest.mark.slow
-def test_inspect_shows_them(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+def test_inspect_shows_referrers(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     name = publish(modern, CHILD, signature(CHILD))
     PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
     mirror("pull", name, "--all")
@@ -618,11 +626,11 @@ def test_inspect_shows_them(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     }
     text = mirror("inspect", "layout").out
     assert signature(CHILD).root in text
-    assert mirror("inspect", name, "--json").json["images"][0]["referrers"] is None  # nobody has looked
+    assert mirror("inspect", name, "--json").json["images"][0]["referrers"] is None  # not requested
 
 
 @pytest.mark.slow
-def test_rm_takes_them_along(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_rm_removes_referrers(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     name = publish(modern, IMAGE, SIGNATURE, BILL, OVER)
     PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
     other = publish(modern, SMALL, tag="other")
@@ -635,7 +643,7 @@ def test_rm_takes_them_along(mirror: Mirror, modern: EmbeddedRegistry, layout: P
 
 
 @pytest.mark.slow
-def test_rm_leaves_what_another_image_has_too(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
+def test_rm_keeps_referrers_of_another_image(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     both = publish(modern, IMAGE, SIGNATURE, signature(CHILD))
     one = publish(modern, CHILD, tag="one")
     mirror("pull", both, one, "--all")
@@ -647,7 +655,7 @@ def test_rm_leaves_what_another_image_has_too(mirror: Mirror, modern: EmbeddedRe
 
 
 @pytest.mark.slow
-def test_what_is_about_nothing_that_is_here_is_listed(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+def test_ls_shows_referrers_whose_image_is_missing(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     publish(modern, CHILD, signature(CHILD))
     tag = tag_of(CHILD)
     publish_list(modern, CHILD, signature(CHILD))
@@ -656,7 +664,7 @@ def test_what_is_about_nothing_that_is_here_is_listed(mirror: Mirror, modern: Em
 
 
 @pytest.mark.slow
-def test_what_claims_to_be_about_itself_cannot_hide(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+def test_ls_shows_images_that_claim_to_refer_to_each_other(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     """Two entries, each under a tag that is made from a digest in the other one."""
     first = images.index([CHILD])
     second = images.index([CHILDREN[1]])
@@ -668,14 +676,14 @@ def test_what_claims_to_be_about_itself_cannot_hide(mirror: Mirror, modern: Embe
 
 
 @pytest.mark.slow
-def test_a_name_that_was_asked_for_is_an_image(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+def test_referrer_that_is_pulled_by_its_name_is_an_image(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     name = publish(modern, CHILD)
     PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
     signed = f"{modern.host}/a/b:{cosign_tag(CHILD)}"
     assert mirror("pull", name, signed, "--all").lines == [f"{name}@{CHILD.root}", f"{signed}@{PLAIN.root}"]
 
 
-def test_an_absolute_link_of_the_api_cannot_lead_away(mirror: Mirror, modern: EmbeddedRegistry) -> None:
+def test_absolute_link_to_another_host_is_requested_from_the_registry(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     name = publish(modern, CHILD, signature(CHILD))
     with running() as stranger:
         modern.fault(Fault(path=API, times=None, action=Header("Link", f"<{stranger.url}/v2/x>; rel=next")))
@@ -691,10 +699,10 @@ CUTS = [Cut(None), Cut(1), Flip(0), Status(500), Status(429, body=b"<html>")]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("action", CUTS, ids=[str(number) for number in range(len(CUTS))])
-def test_whatever_happens_to_any_request_the_image_is_whole_and_the_next_pull_has_all(
+def test_image_is_complete_after_any_failure_and_the_next_pull_has_the_rest(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path, action: Action
 ) -> None:
-    """The requests for referrers, one after the other; those for the image have tests of their own."""
+    """Fail each request for referrers in turn; other tests cover the requests for the image."""
     name = publish(modern, CHILD, signature(CHILD))
     PLAIN.publish(modern, "a/b", cosign_tag(CHILD))
     own = {*CHILD.manifests, *CHILD.blobs, "v1"}

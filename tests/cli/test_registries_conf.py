@@ -1,4 +1,4 @@
-"""`registries.conf` holds for every command: what it blocks is refused, what it allows or rewrites is used."""
+"""Tests of `registries.conf` with every command: blocked, insecure, mirrored and moved registries."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def shop(registry: EmbeddedRegistry) -> EmbeddedRegistry:
 
 
 def registries_conf(mirror: Mirror, text: str) -> Path:
-    """What podman reads too."""
+    """Write the file in the home directory that podman reads, too."""
     path = mirror.folder / "home/.config/containers/registries.conf"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -55,7 +55,7 @@ def blocked(mirror: Mirror, shop: EmbeddedRegistry) -> EmbeddedRegistry:
 def test_a_blocked_registry_is_refused_by_every_command(
     mirror: Mirror, blocked: EmbeddedRegistry, command: str
 ) -> None:
-    """Pushes too, although containers-registries.conf(5) only speaks of pulls."""
+    """Check pushes too, although containers-registries.conf(5) mentions only pulls."""
     refused = mirror(*(word.replace("HOST", blocked.host) for word in COMMANDS[command]), code=2)
     assert f"{blocked.host}/" in refused.err
     assert "is blocked by" in refused.err
@@ -64,7 +64,7 @@ def test_a_blocked_registry_is_refused_by_every_command(
 
 
 @pytest.mark.slow
-def test_a_blocked_registry_repairs_nothing(mirror: Mirror, blocked: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_blocked_registry_is_not_used_for_repair(mirror: Mirror, blocked: EmbeddedRegistry, tmp_path: Path) -> None:
     blob_path(tmp_path / "layout", LAYER).unlink()
     refused = mirror("verify", "layout", "--repair", "--from", f"docker://{blocked.host}", code=3)
     assert "is blocked by" in refused.err + refused.out
@@ -73,7 +73,9 @@ def test_a_blocked_registry_repairs_nothing(mirror: Mirror, blocked: EmbeddedReg
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["mirror", "location"])
-def test_a_record_is_made_where_the_image_is(mirror: Mirror, shop: EmbeddedRegistry, mode: str) -> None:
+def test_record_uses_the_mirror_or_the_location_of_a_registry(
+    mirror: Mirror, shop: EmbeddedRegistry, mode: str
+) -> None:
     """The registry itself is not reachable behind an air gap; its mirror, or its new location, is."""
     lines = {
         "mirror": f'location = "127.0.0.1:1/x"\n[[registry.mirror]]\nlocation = "{shop.host}"',
@@ -84,16 +86,16 @@ def test_a_record_is_made_where_the_image_is(mirror: Mirror, shop: EmbeddedRegis
     assert mirror("record", "old.example/x/a:v1").out == expected
 
 
-def strange(registry: EmbeddedRegistry) -> str:
-    """A name that leads to this machine and does not look like it."""
+def address_not_known_as_local(registry: EmbeddedRegistry) -> str:
+    """An address of this machine that does not count as a local one."""
     return f"0.0.0.0:{registry.host.partition(':')[2]}"
 
 
 @pytest.mark.slow
-def test_insecure_holds_for_every_command(mirror: Mirror) -> None:
+def test_insecure_applies_to_every_command(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(auth=Basic(USERS))) as registry:
         IMAGE.publish(registry, "a", "v1")
-        host = strange(registry)
+        host = address_not_known_as_local(registry)
         assert "--plain-http" in mirror("tags", f"{host}/a", "--retries", 0, code=1).err
         registries_conf(mirror, f'[[registry]]\nlocation = "{host}"\ninsecure = true')
         mirror("login", host, "--username", "ann", "--password-stdin", stdin=USERS["ann"])
@@ -106,6 +108,6 @@ def test_insecure_holds_for_every_command(mirror: Mirror) -> None:
         assert registry.tags("b/a") == {"v1": IMAGE.root}
 
 
-def test_tags_are_listed_where_a_repository_has_moved_to(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_tags_are_listed_from_the_location_of_a_prefix(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     registries_conf(mirror, f'[[registry]]\nprefix = "old.example/x"\nlocation = "{shop.host}"')
     assert mirror("tags", "old.example/x/a").lines == ["v1"]

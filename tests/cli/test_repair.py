@@ -1,4 +1,4 @@
-"""What is bad is fetched again, and only that; what was bad is kept; names stay; the verdict is about the result."""
+"""Tests of `mirror verify --repair`: damaged blobs are moved to quarantine and fetched again."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-def to_folder(path: Path) -> None:
+def to_directory(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
@@ -46,19 +46,19 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "longer": lambda path: path.write_bytes(path.read_bytes() + b"!"),
     "empty": lambda path: path.write_bytes(b""),
     "gone": Path.unlink,
-    "a folder": to_folder,
+    "a directory": to_directory,
 }
 
 
 def content(folder: Path) -> dict[str, bytes | str]:
-    """A layout without mirror's own corner of it."""
+    """The files of a layout, without those in `.mirror`."""
     return {name: data for name, data in tree(folder).items() if not name.startswith(".mirror")}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", every(DAMAGES))
 @pytest.mark.parametrize("digest", [LAYER, CHILD, IMAGE.root])
-def test_what_is_bad_is_healed_from_a_registry(
+def test_damaged_blob_is_repaired_from_a_registry(
     mirror: Mirror, registry: EmbeddedRegistry, layout: Path, damage: str, digest: str
 ) -> None:
     DAMAGES[damage](blob_path(layout, digest))
@@ -72,22 +72,24 @@ def test_what_is_bad_is_healed_from_a_registry(
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["./good", "good.tar", "oci:good", "oci-archive:good.tar"])
 @pytest.mark.parametrize("digest", [LAYER, IMAGE.root])
-def test_layouts_and_archives_are_sources_too(mirror: Mirror, layout: Path, source: str, digest: str) -> None:
+def test_damaged_blob_is_repaired_from_a_layout_or_an_archive(
+    mirror: Mirror, layout: Path, source: str, digest: str
+) -> None:
     flip(blob_path(layout, digest))
     assert f"1 blob repaired from {source}" in mirror("verify", "layout", "--repair", "--from", source).err
     assert content(layout) == content(layout.parent / "good")
 
 
 @pytest.mark.slow
-def test_a_home_is_found_in_a_source(mirror: Mirror, layout: Path) -> None:
+def test_tilde_in_a_source_is_expanded(mirror: Mirror, layout: Path) -> None:
     flip(blob_path(layout, LAYER))
-    assert "There is no" in mirror("verify", "layout", "--repair", "--from", "~nobody-here/x", code=2).err
+    assert "There is no" in mirror("verify", "layout", "--repair", "--from", "~no-such-user/x", code=2).err
     mirror("verify", "layout", "--repair", "--from", "~/good", env={"HOME": str(layout.parent)})
     assert content(layout) == content(layout.parent / "good")
 
 
 @pytest.mark.slow
-def test_everything_can_be_gone_but_the_names(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+def test_layout_without_any_blobs_is_repaired(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     for digest in EVERYTHING:
         blob_path(layout, digest).unlink()
     mirror("verify", "layout", "--repair", "--from", registry.host)
@@ -95,7 +97,7 @@ def test_everything_can_be_gone_but_the_names(mirror: Mirror, registry: Embedded
 
 
 @pytest.mark.slow
-def test_what_was_bad_is_kept(mirror: Mirror, layout: Path) -> None:
+def test_damaged_blob_is_moved_to_quarantine(mirror: Mirror, layout: Path) -> None:
     flip(blob_path(layout, LAYER))
     bad = blob_path(layout, LAYER).read_bytes()
     result = mirror("verify", "layout", "--repair", "--from", "./good")
@@ -105,7 +107,7 @@ def test_what_was_bad_is_kept(mirror: Mirror, layout: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_bad_blob_that_nobody_needs_is_set_aside(mirror: Mirror, layout: Path) -> None:
+def test_corrupt_orphan_is_moved_to_quarantine(mirror: Mirror, layout: Path) -> None:
     orphan = "sha256:" + "0" * 64
     blob_path(layout, orphan).write_bytes(b"something else")
     result = mirror("verify", "layout", "--repair", "--from", "./good", "--json").json
@@ -114,7 +116,7 @@ def test_a_bad_blob_that_nobody_needs_is_set_aside(mirror: Mirror, layout: Path)
 
 
 @pytest.mark.slow
-def test_a_layout_that_is_right_is_left_alone(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+def test_repair_of_an_undamaged_layout_does_nothing(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     shutil.rmtree(layout / ".mirror")
     mirror("verify", "layout", "--repair", "--from", registry.host)
     assert registry.requests == []
@@ -122,7 +124,7 @@ def test_a_layout_that_is_right_is_left_alone(mirror: Mirror, registry: Embedded
 
 
 @pytest.mark.slow
-def test_nothing_is_touched_without_repair(mirror: Mirror, layout: Path) -> None:
+def test_verify_without_repair_changes_nothing(mirror: Mirror, layout: Path) -> None:
     flip(blob_path(layout, LAYER))
     before = tree(layout)
     mirror("verify", "layout", code=3)
@@ -130,7 +132,7 @@ def test_nothing_is_touched_without_repair(mirror: Mirror, layout: Path) -> None
 
 
 @pytest.mark.slow
-def test_names_of_other_tools_stay_as_they_are(mirror: Mirror, layout: Path) -> None:
+def test_repair_keeps_the_annotations_of_other_tools(mirror: Mirror, layout: Path) -> None:
     document = json.loads((layout / "index.json").read_bytes())
     document["manifests"][0]["annotations"] = {"org.opencontainers.image.ref.name": "v1", "mine": "yes"}
     (layout / "index.json").write_text(json.dumps(document))
@@ -141,7 +143,7 @@ def test_names_of_other_tools_stay_as_they_are(mirror: Mirror, layout: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lie", [Flip(0), Status(404)])
-def test_a_source_that_has_it_no_better_heals_nothing(
+def test_source_with_a_corrupt_or_missing_blob_repairs_nothing(
     mirror: Mirror, registry: EmbeddedRegistry, layout: Path, lie: Flip | Status
 ) -> None:
     flip(blob_path(layout, LAYER))
@@ -150,11 +152,11 @@ def test_a_source_that_has_it_no_better_heals_nothing(
     assert result.json["repair"]["healed"] == []
     assert len(result.json["repair"]["failures"]) == 1
     assert [finding["subject"] for finding in result.json["findings"]] == [LAYER]
-    assert wrong_blobs(layout) in ([LAYER], [])  # as it was, or set aside already
+    assert wrong_blobs(layout) in ([LAYER], [])  # unchanged, or already in quarantine
 
 
 @pytest.mark.slow
-def test_one_image_is_repaired_and_no_other(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+def test_repair_of_one_image_does_not_repair_others(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     other = images.image("linux/amd64", images.layer(55, 400))
     other.publish(registry, "other", "v1")
     mirror("pull", f"{registry.host}/other:v1", "--all", "--no-referrers")
@@ -166,7 +168,7 @@ def test_one_image_is_repaired_and_no_other(mirror: Mirror, registry: EmbeddedRe
 
 
 @pytest.mark.slow
-def test_a_platform_that_is_absent_on_purpose_stays_absent(
+def test_repair_does_not_fetch_the_omitted_platforms_of_a_sparse_image(
     mirror: Mirror, registry: EmbeddedRegistry, layout: Path
 ) -> None:
     mirror("pull", f"{registry.host}/team/app:v1", "--platform", "linux/amd64", "--sparse", "-o", "sparse")
@@ -178,7 +180,7 @@ def test_a_platform_that_is_absent_on_purpose_stays_absent(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["oci-layout", "index.json"])
-def test_what_says_what_is_in_a_layout_cannot_be_made_up(mirror: Mirror, layout: Path, name: str) -> None:
+def test_broken_oci_layout_or_index_is_not_repaired(mirror: Mirror, layout: Path, name: str) -> None:
     flip(blob_path(layout, LAYER))
     (layout / name).write_text("{")
     before = tree(layout)
@@ -197,7 +199,7 @@ def test_what_says_what_is_in_a_layout_cannot_be_made_up(mirror: Mirror, layout:
         ["layout", "--repair", "--from", "./good", "--sample", "1/2"],
     ],
 )
-def test_what_cannot_be_meant_is_said(mirror: Mirror, layout: Path, words: list[str]) -> None:
+def test_invalid_options_are_refused(mirror: Mirror, layout: Path, words: list[str]) -> None:
     flip(blob_path(layout, LAYER))
     before = tree(layout)
     mirror("verify", *words, code=2)
@@ -206,7 +208,7 @@ def test_what_cannot_be_meant_is_said(mirror: Mirror, layout: Path, words: list[
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["good2", "good2.tar", "./good2", "oci:good2"])
-def test_a_source_that_is_mistyped_is_asked_of_nobody(mirror: Mirror, layout: Path, source: str) -> None:
+def test_missing_source_is_refused(mirror: Mirror, layout: Path, source: str) -> None:
     flip(blob_path(layout, LAYER))
     before = tree(layout)
     assert "There is no " in mirror("verify", "layout", "--repair", "--from", source, code=2).err
@@ -214,7 +216,7 @@ def test_a_source_that_is_mistyped_is_asked_of_nobody(mirror: Mirror, layout: Pa
 
 
 @pytest.mark.slow
-def test_what_nobody_needs_is_set_aside_and_not_called_healed(mirror: Mirror, layout: Path) -> None:
+def test_corrupt_orphan_is_not_reported_as_healed(mirror: Mirror, layout: Path) -> None:
     digest = images.digest_of(b"an orphan")
     layouts.add(layout, digest, b"another")
     result = mirror("verify", "layout", "--repair", "--from", "./good", "--json").json

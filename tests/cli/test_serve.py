@@ -1,4 +1,4 @@
-"""`mirror serve` as a person and a script see it."""
+"""Tests of `mirror serve`: its output, signals, the limit of open files, and errors."""
 
 import http.client
 import json
@@ -47,7 +47,7 @@ def get(host: str, path: str, tls: ssl.SSLContext | None = None, **headers: str)
 
 
 @pytest.mark.slow
-def test_address_comes_on_stdout_and_the_log_on_stderr(mirror: Mirror, layout: Path) -> None:
+def test_address_is_on_stdout_and_the_log_on_stderr(mirror: Mirror, layout: Path) -> None:
     with served(mirror, "layout", *FREE) as process:
         assert process.host.startswith("127.0.0.1:")
         assert get(process.host, "/v2/library/redis/manifests/4.0") == (200, IMAGE.data)
@@ -60,7 +60,7 @@ def test_address_comes_on_stdout_and_the_log_on_stderr(mirror: Mirror, layout: P
 
 
 @pytest.mark.slow
-def test_quiet_is_quiet_and_still_says_what_is_broken(mirror: Mirror, layout: Path) -> None:
+def test_quiet_logs_only_corrupt_content(mirror: Mirror, layout: Path) -> None:
     replace_file(blob_path(layout, IMAGE.root), b"x" * len(IMAGE.data))
     with served(mirror, "layout", "-q", *FREE) as process:
         assert get(process.host, "/v2/")[0] == 200
@@ -95,7 +95,7 @@ def test_json_is_one_object(mirror: Mirror, layout: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_it_and_frees_the_address(mirror: Mirror, layout: Path, number: signal.Signals) -> None:
+def test_signal_stops_the_server_and_frees_the_address(mirror: Mirror, layout: Path, number: signal.Signals) -> None:
     with served(mirror, "layout", *FREE) as process:
         assert process.end(number) == 0
     with served(mirror, "layout", "--listen", process.host) as again:
@@ -105,7 +105,7 @@ def test_signal_ends_it_and_frees_the_address(mirror: Mirror, layout: Path, numb
 
 @pytest.mark.slow
 def test_transfer_is_finished_after_the_first_signal(mirror: Mirror, layout: Path) -> None:
-    with served(mirror, "layout", *FREE) as process, asking(process.host) as connection:
+    with served(mirror, "layout", *FREE) as process, open_download(process.host) as connection:
         head = connection.recv(1000)
         process.popen.terminate()
         time.sleep(0.3)
@@ -115,8 +115,8 @@ def test_transfer_is_finished_after_the_first_signal(mirror: Mirror, layout: Pat
 
 
 @pytest.mark.slow
-def test_second_signal_ends_it_at_once(mirror: Mirror, layout: Path) -> None:
-    with served(mirror, "layout", *FREE) as process, asking(process.host) as connection:
+def test_second_signal_stops_the_server_immediately(mirror: Mirror, layout: Path) -> None:
+    with served(mirror, "layout", *FREE) as process, open_download(process.host) as connection:
         assert connection.recv(1000)
         process.popen.terminate()
         time.sleep(0.3)
@@ -125,7 +125,7 @@ def test_second_signal_ends_it_at_once(mirror: Mirror, layout: Path) -> None:
 
 
 @contextmanager
-def asking(host: str) -> Iterator[socket.socket]:
+def open_download(host: str) -> Iterator[socket.socket]:
     name, _, port = host.rpartition(":")
     with socket.create_connection((name, int(port)), timeout=30) as connection:
         path = f"/v2/a/large/blobs/{LARGE.digest}"
@@ -134,7 +134,7 @@ def asking(host: str) -> Iterator[socket.socket]:
 
 
 @pytest.mark.slow
-def test_tls_and_a_password(mirror: Mirror, layout: Path, tmp_path: Path) -> None:
+def test_https_with_a_password(mirror: Mirror, layout: Path, tmp_path: Path) -> None:
     self_signed(tmp_path / "server.pem", "localhost")
     (tmp_path / "users").write_text(f"ann:{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}\n")
     trusted = ssl.create_default_context(cafile=str(tmp_path / "server.pem"))
@@ -189,10 +189,10 @@ def test_connections_beyond_the_limit_are_closed_and_the_others_served(mirror: M
 
 
 @pytest.mark.slow
-def test_when_files_run_out_serve_warns_once_and_recovers(mirror: Mirror, layout: Path) -> None:
+def test_serve_warns_once_and_recovers_when_files_run_out(mirror: Mirror, layout: Path) -> None:
     with serving(with_few_files(mirror, layout), mirror.folder, mirror.env) as process:
         held = hold_connections(process.host)
-        assert until(lambda: any("connections must wait" in line for line in process.lines))
+        assert wait_until(lambda: any("connections must wait" in line for line in process.lines))
         time.sleep(1.5)  # the next attempt to accept fails, too
         for connection in held:
             connection.close()
@@ -206,7 +206,7 @@ def test_when_files_run_out_serve_warns_once_and_recovers(mirror: Mirror, layout
 def test_serve_can_be_stopped_when_files_have_run_out(mirror: Mirror, layout: Path) -> None:
     with serving(with_few_files(mirror, layout), mirror.folder, mirror.env) as process:
         held = hold_connections(process.host)
-        assert until(lambda: any("connections must wait" in line for line in process.lines))
+        assert wait_until(lambda: any("connections must wait" in line for line in process.lines))
         assert process.end() == 0
         for connection in held:
             connection.close()
@@ -214,7 +214,7 @@ def test_serve_can_be_stopped_when_files_have_run_out(mirror: Mirror, layout: Pa
 
 
 def with_few_files(mirror: Mirror, layout: Path) -> list[str]:
-    """A command that serves a layout, and may open fewer files than it would accept connections."""
+    """A command that serves a layout and may open only a few files."""
     return ["sh", "-c", 'ulimit -n 22; exec "$@"', "sh", *mirror.command("serve", layout, *FREE)]
 
 
@@ -223,7 +223,7 @@ def hold_connections(host: str) -> list[socket.socket]:
     return [socket.create_connection((name, int(port)), timeout=30) for _ in range(90)]
 
 
-def until(true: Callable[[], bool]) -> bool:
+def wait_until(true: Callable[[], bool]) -> bool:
     for _ in range(100):
         if true():
             return True
@@ -232,7 +232,7 @@ def until(true: Callable[[], bool]) -> bool:
 
 
 def held_open(host: str) -> tuple[socket.socket, bytes]:
-    """A connection over which something was asked, and the answer; empty where it was closed instead."""
+    """Open a connection, and return it with the response, or with no bytes if it was closed."""
     name, _, port = host.rpartition(":")
     connection = socket.create_connection((name, int(port)), timeout=30)
     try:
@@ -250,11 +250,11 @@ def until_answered(host: str) -> bool:
     return False
 
 
-# What cannot be
+# Read-only layouts and errors
 
 
 @pytest.mark.slow
-def test_read_only_media_are_served_and_nothing_is_created(mirror: Mirror, layout: Path) -> None:
+def test_read_only_layout_is_served_and_not_changed(mirror: Mirror, layout: Path) -> None:
     before = tree(layout), {path: path.stat().st_mtime_ns for path in layout.rglob("*")}
     for path in (layout, *layout.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
@@ -285,7 +285,7 @@ def test_read_only_media_are_served_and_nothing_is_created(mirror: Mirror, layou
         (("layout", "--listen", "192.0.2.1:5000"), 1, "Cannot listen on"),
     ],
 )
-def test_what_cannot_be_is_said_in_a_sentence(
+def test_invalid_arguments_are_refused(
     mirror: Mirror, layout: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, word: str
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -295,7 +295,7 @@ def test_what_cannot_be_is_said_in_a_sentence(
 
 
 @pytest.mark.slow
-def test_address_that_is_taken_is_said(mirror: Mirror, layout: Path) -> None:
+def test_address_in_use_is_an_error(mirror: Mirror, layout: Path) -> None:
     with served(mirror, "layout", *FREE) as process:
         result = mirror("serve", layout, "--listen", process.host, code=1)
         assert "in use" in result.err

@@ -1,4 +1,4 @@
-"""`mirror tags`: every page, in the registry's order, and no registry that has us turn pages for ever."""
+"""Tests of `mirror tags`: pages, links, and invalid responses."""
 
 import base64
 import json
@@ -17,15 +17,15 @@ TAGS = [f"v{number}" for number in range(7)]
 
 @pytest.fixture
 def shop() -> Iterator[EmbeddedRegistry]:
-    """Seven tags, three to a page."""
+    """A registry with seven tags, three per page."""
     with serving(EmbeddedRegistry(page=3)) as registry:
         for tag in TAGS:
             IMAGE.publish(registry, "a/b", tag)
         yield registry
 
 
-def answering(registry: EmbeddedRegistry, document: object, *headers: tuple[str, str]) -> None:
-    """Whatever list is asked for, this is the answer."""
+def serve_list(registry: EmbeddedRegistry, document: object, *headers: tuple[str, str]) -> None:
+    """Send this document as each list of tags."""
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     action = Status(200, headers, body, "application/json")
     registry.fault(Fault(path="/tags/list", times=None, action=action))
@@ -48,12 +48,12 @@ def test_json_has_the_name_and_the_tags(mirror: Mirror, shop: EmbeddedRegistry) 
     assert mirror("tags", f"docker://{name}", "--json").json == {"schema": "mirror.tags/1", "name": name, "tags": TAGS}
 
 
-def test_the_tags_are_counted_unless_it_is_to_be_quiet(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_tags_are_counted_unless_quiet(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     assert "7 tags" in mirror("tags", f"{shop.host}/a/b").err
     assert mirror("tags", f"{shop.host}/a/b", "-q").err == ""
 
 
-def test_no_more_than_a_thousand_are_asked_for_at_once(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_request_is_for_at_most_a_thousand_tags(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     mirror("tags", f"{shop.host}/a/b")
     asked = shop.requests[0].query["n"]
     assert [int(count) <= 1000 for count in asked] == [True]  # ECR refuses more
@@ -64,18 +64,18 @@ def test_a_tag_in_the_name_is_refused(mirror: Mirror, shop: EmbeddedRegistry) ->
         assert f"mirror tags {shop.host}/a/b" in mirror("tags", f"{shop.host}/{name}", code=2).err
 
 
-def test_a_registry_is_no_repository(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_registry_without_a_repository_is_refused(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     assert f"mirror tags {shop.host}/team/app" in mirror("tags", shop.host, code=2).err
     assert shop.requests == []
     assert shop.requests == []
 
 
-def test_a_repository_that_is_not_there_is_named(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_error_names_the_missing_repository(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     assert f"no repository {shop.host}/a/c" in mirror("tags", f"{shop.host}/a/c", code=2).err
 
 
 @pytest.mark.slow
-def test_a_page_is_tried_again(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_request_for_a_page_is_retried(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     shop.fault(Fault(path="/tags/list", skip=1, action=Status(503)))
     assert mirror("tags", f"{shop.host}/a/b").lines == TAGS
 
@@ -89,9 +89,9 @@ def test_a_page_is_tried_again(mirror: Mirror, shop: EmbeddedRegistry) -> None:
         '</v2/x>; rel="prev", </v2/a/b/tags/list?n=3&last=v6>; rel="next"',
     ],
 )
-def test_links_come_in_many_forms(mirror: Mirror, shop: EmbeddedRegistry, link: str) -> None:
+def test_links_of_several_forms_are_followed(mirror: Mirror, shop: EmbeddedRegistry, link: str) -> None:
     shop.fault(Fault(path="/tags/list", action=Header("Link", link)))
-    assert mirror("tags", f"{shop.host}/a/b").lines == TAGS[:3]  # and then nothing comes after v6
+    assert mirror("tags", f"{shop.host}/a/b").lines == TAGS[:3]  # there are no tags after v6
 
 
 def test_an_absolute_link_is_followed(mirror: Mirror, shop: EmbeddedRegistry) -> None:
@@ -112,7 +112,7 @@ def test_a_short_or_empty_page_is_not_the_end(mirror: Mirror, shop: EmbeddedRegi
     assert mirror("tags", f"{shop.host}/a/b").lines == TAGS[5:]
 
 
-def test_another_origin_gets_nothing_at_all(mirror: Mirror) -> None:
+def test_link_to_another_origin_is_requested_from_the_registry(mirror: Mirror) -> None:
     with (
         serving(EmbeddedRegistry()) as stranger,
         serving(EmbeddedRegistry(page=3, auth=Basic({"me": "secret"}))) as shop,
@@ -122,17 +122,17 @@ def test_another_origin_gets_nothing_at_all(mirror: Mirror) -> None:
         sign_in(mirror, shop.host)
         link = f'<{stranger.url}/v2/a/b/tags/list?n=3&last=v2>; rel="next"'
         shop.fault(Fault(path="/tags/list", skip=1, action=Header("Link", link)))
-        assert mirror("tags", f"{shop.host}/a/b").lines == TAGS  # the registry itself goes on with its list
+        assert mirror("tags", f"{shop.host}/a/b").lines == TAGS  # from the registry itself
         assert stranger.requests == []
 
 
 @pytest.mark.parametrize("link", ["<http://[>; rel=next", "<file:///etc/passwd>; rel=next", "</etc/passwd>; rel=next"])
-def test_a_link_out_of_the_api_is_refused(mirror: Mirror, shop: EmbeddedRegistry, link: str) -> None:
+def test_link_outside_the_api_is_refused(mirror: Mirror, shop: EmbeddedRegistry, link: str) -> None:
     shop.fault(Fault(path="/tags/list", times=None, action=Header("Link", link)))
     assert "is not a valid link to a next page" in mirror("tags", f"{shop.host}/a/b", code=1).err
 
 
-def test_pages_in_a_circle_end(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_link_to_the_same_page_is_an_error(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     link = "</v2/a/b/tags/list?n=1000>; rel=next"
     shop.fault(Fault(path="/tags/list", times=None, action=Header("Link", link)))
     assert "in a circle" in mirror("tags", f"{shop.host}/a/b", code=3).err
@@ -153,25 +153,25 @@ def test_pages_in_a_circle_end(mirror: Mirror, shop: EmbeddedRegistry) -> None:
         b'{"tags": [], "tags": ["a"]}',
     ],
 )
-def test_what_is_no_list_of_tags_is_refused(mirror: Mirror, shop: EmbeddedRegistry, document: object) -> None:
-    answering(shop, document)
+def test_invalid_list_of_tags_is_refused(mirror: Mirror, shop: EmbeddedRegistry, document: object) -> None:
+    serve_list(shop, document)
     result = mirror("tags", f"{shop.host}/a/b", code=3)
     assert "list of tags" in result.err
     assert result.out == ""
 
 
-def test_a_list_without_tags_has_none(mirror: Mirror, shop: EmbeddedRegistry) -> None:
-    answering(shop, {"name": "a/b"})
+def test_list_without_the_field_tags_is_empty(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    serve_list(shop, {"name": "a/b"})
     result = mirror("tags", f"{shop.host}/a/b")
     assert (result.out, "0 tags" in result.err) == ("", True)
 
 
-def test_what_no_registry_should_answer_is_said(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_unexpected_status_is_reported(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     shop.fault(Fault(path="/tags/list", times=None, action=Status(405)))
     assert "405" in mirror("tags", f"{shop.host}/a/b", code=1).err
 
 
-def test_the_user_of_the_command_line_is_asked_for(mirror: Mirror) -> None:
+def test_credentials_of_the_command_line_are_used(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(auth=Basic({"me": "secret"}))) as registry:
         IMAGE.publish(registry, "a/b", "v1")
         words = ("tags", f"{registry.host}/a/b", "-u", "me", "--password-stdin", "--retries", 0)

@@ -1,4 +1,4 @@
-"""On a terminal: bars while it runs, and nothing of them in the results."""
+"""Tests of the progress bars on a terminal."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def shop() -> Iterator[EmbeddedRegistry]:
 
 @pytest.fixture
 def gate(shop: EmbeddedRegistry) -> Iterator[Gate]:
-    """The layer comes to a halt in its middle until the gate opens."""
+    """A gate in the middle of the layer, where its response stops until the gate opens."""
     held = Gate(6_000_000)
     shop.fault(Fault(method="GET", path=LARGE.digest, action=held))
     yield held
@@ -55,14 +55,14 @@ class Terminal:
         self.shown = ""
 
     def read_until(self, text: str) -> None:
-        """Read what the person sees until `text` is part of it."""
+        """Read the output of the terminal until it contains `text`."""
         while text not in self.shown:
             data = self._read()
-            assert data, f"it ended and showed only {self.shown!r}"
+            assert data, f"the command ended and showed only {self.shown!r}"
             self.shown += data.decode()
 
     def finish(self) -> tuple[int, str]:
-        """Its exit code and its stdout, after the terminal has shown everything."""
+        """Read the rest of the output, and return the exit code and stdout."""
         while data := self._read():
             self.shown += data.decode()
         out, _ = self.process.communicate(timeout=60)
@@ -77,7 +77,7 @@ class Terminal:
 
 
 @pytest.mark.slow
-def test_bars_show_the_whole_and_each_large_blob(mirror: Mirror, shop: EmbeddedRegistry, gate: Gate) -> None:
+def test_bars_show_the_total_and_each_large_blob(mirror: Mirror, shop: EmbeddedRegistry, gate: Gate) -> None:
     terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all")
     terminal.read_until("copying")
     terminal.read_until(LARGE.digest[7:19])
@@ -88,7 +88,7 @@ def test_bars_show_the_whole_and_each_large_blob(mirror: Mirror, shop: EmbeddedR
 
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", every([47, 21, 40, 48, 60, 75, 76, 80]))
-def test_no_number_is_cut_where_there_is_little_room(
+def test_numbers_of_bars_are_not_cut_in_a_narrow_terminal(
     mirror: Mirror, shop: EmbeddedRegistry, gate: Gate, columns: int
 ) -> None:
     terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all", columns=columns)
@@ -104,7 +104,7 @@ def test_no_number_is_cut_where_there_is_little_room(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--no-progress", "-q"])
-def test_no_bars_where_nobody_wants_them(mirror: Mirror, shop: EmbeddedRegistry, flag: str) -> None:
+def test_options_disable_bars(mirror: Mirror, shop: EmbeddedRegistry, flag: str) -> None:
     terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all", flag)
     assert terminal.finish()[0] == 0
     assert "copying" not in terminal.shown
@@ -118,7 +118,9 @@ def test_no_bars_without_a_terminal(mirror: Mirror, shop: EmbeddedRegistry, gate
 
 
 @pytest.mark.slow
-def test_interrupt_leaves_the_terminal_tidy(mirror: Mirror, shop: EmbeddedRegistry, gate: Gate, tmp_path: Path) -> None:
+def test_interrupt_is_reported_and_leaves_no_temporary_files(
+    mirror: Mirror, shop: EmbeddedRegistry, gate: Gate, tmp_path: Path
+) -> None:
     terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all")
     terminal.read_until("copying")
     terminal.process.terminate()
@@ -128,8 +130,8 @@ def test_interrupt_leaves_the_terminal_tidy(mirror: Mirror, shop: EmbeddedRegist
 
 
 @pytest.mark.slow
-def test_an_interrupted_verdict_stands_on_a_line_of_its_own(mirror: Mirror, tmp_path: Path) -> None:
-    layer, size = images.layer(1, 300), 40_000_000_000  # without a block on the disk, and a minute's reading
+def test_verdict_of_an_interrupted_verify_is_on_its_own_line(mirror: Mirror, tmp_path: Path) -> None:
+    layer, size = images.layer(1, 300), 40_000_000_000  # a file with a hole; to read it takes a minute
     image = images.image("linux/amd64", layer)
     folder = layouts.write(tmp_path / "layout", image)
     os.truncate(blob_path(folder, layer.digest), size)

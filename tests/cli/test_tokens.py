@@ -1,4 +1,4 @@
-"""The token flow of the running command, against token servers of every kind; asserted on what they received."""
+"""Tests of tokens: the requests that registries and token servers of several kinds receive."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ ANN = {"ann": "pass:word"}
 
 
 def write(mirror: Mirror, auths: dict[str, object], **fields: object) -> None:
-    """Docker's config.json."""
+    """Write Docker's config.json."""
     folder = Path(mirror.env["DOCKER_CONFIG"])
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"auths": auths, **fields}))
@@ -44,7 +44,7 @@ def pull(mirror: Mirror, running: EmbeddedRegistry, *flags: object, code: int = 
     return mirror("pull", f"{running.host}/a:v1", "--all", *flags, code=code, stdin=stdin).err
 
 
-# How many tokens
+# Number of tokens
 
 
 @pytest.mark.slow
@@ -58,7 +58,7 @@ def test_fifty_blobs_at_once_need_one_token(mirror: Mirror) -> None:
 
 @dataclass(frozen=True)
 class Expire(Action):
-    """Every token that was given so far is void."""
+    """Revoke all tokens that were issued so far."""
 
     auth: Bearer
 
@@ -68,7 +68,7 @@ class Expire(Action):
 
 
 class Slow(Bearer):
-    """Its second token takes until forty requests have been refused for the want of it."""
+    """A token server that issues its second token after the registry has refused forty requests."""
 
     refused = 0
 
@@ -86,7 +86,7 @@ class Slow(Bearer):
 
 
 @pytest.mark.slow
-def test_fifty_blobs_that_are_refused_at_once_need_one_more(mirror: Mirror) -> None:
+def test_fifty_blobs_refused_at_once_need_one_more_token(mirror: Mirror) -> None:
     auth = Slow(anonymous_pull=True)
     with registry(auth, MANY) as running:
         running.fault(Fault(path="/blobs/", skip=1, action=Expire(auth)))
@@ -97,8 +97,8 @@ def test_fifty_blobs_that_are_refused_at_once_need_one_more(mirror: Mirror) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("users", [{}, ANN], ids=["anonymous", "ann"])
-def test_tokens_that_end_before_they_should_are_renewed(mirror: Mirror, users: dict[str, str]) -> None:
-    """They are believed to live for five minutes, and are void after some blobs, three times."""
+def test_tokens_that_expire_early_are_renewed(mirror: Mirror, users: dict[str, str]) -> None:
+    """Revoke tokens three times, although their lifetime is five minutes."""
     auth = Bearer(users, anonymous_pull=not users)
     with registry(auth, MANY) as running:
         for blobs in (5, 20, 40):
@@ -110,14 +110,14 @@ def test_tokens_that_end_before_they_should_are_renewed(mirror: Mirror, users: d
 
 @pytest.mark.slow
 @pytest.mark.parametrize("issued", ["1970-01-01T00:00:00Z", "2200-01-01T00:00:00Z", "nonsense", 5, None])
-def test_a_clock_that_is_wrong_costs_no_token_for_each_request(mirror: Mirror, issued: object) -> None:
+def test_wrong_time_of_issue_does_not_cause_more_token_requests(mirror: Mirror, issued: object) -> None:
     auth = Bearer(anonymous_pull=True, fields={"issued_at": issued})
     with registry(auth, MANY) as running:
         pull(mirror, running)
     assert len(auth.asked) == 1
 
 
-def test_a_registry_that_never_is_content_is_asked_a_few_times(mirror: Mirror) -> None:
+def test_registry_that_rejects_each_token_gets_two_requests(mirror: Mirror) -> None:
     auth = Bearer(ANN, never=frozenset({"repository:a:pull"}))
     with registry(auth) as running:
         write(mirror, {running.host: entry("ann", ANN["ann"])})
@@ -126,7 +126,7 @@ def test_a_registry_that_never_is_content_is_asked_a_few_times(mirror: Mirror) -
     assert len(auth.asked) == 1
 
 
-def test_a_scope_that_is_found_missing_is_asked_for_too(mirror: Mirror) -> None:
+def test_scope_of_a_challenge_is_added_to_the_token_request(mirror: Mirror) -> None:
     auth = Bearer(ANN, one_scope=True)
     with registry(auth) as running:
         write(mirror, {running.host: entry("ann", ANN["ann"])})
@@ -140,8 +140,8 @@ def test_a_scope_that_is_found_missing_is_asked_for_too(mirror: Mirror) -> None:
 
 
 @pytest.mark.slow
-def test_a_subset_of_what_was_asked_for_is_no_error_at_the_token_server(mirror: Mirror) -> None:
-    """Who may not push can still read what is there."""
+def test_token_with_fewer_scopes_is_accepted(mirror: Mirror) -> None:
+    """Without permission to push, a client can still read the stored blobs."""
     auth = Bearer(ANN, never=frozenset({"repository:b/a:push"}))
     with registry(auth) as running:
         write(mirror, {running.host: entry("ann", ANN["ann"])})
@@ -154,7 +154,7 @@ def test_a_subset_of_what_was_asked_for_is_no_error_at_the_token_server(mirror: 
 
 
 @pytest.mark.slow
-def test_mounts_are_asked_for_with_both_repositories(mirror: Mirror) -> None:
+def test_token_for_a_mount_has_the_scopes_of_both_repositories(mirror: Mirror) -> None:
     auth = Bearer(ANN)
     with registry(auth) as running:
         IMAGE.publish(running, "b", "v1")
@@ -168,12 +168,12 @@ def test_mounts_are_asked_for_with_both_repositories(mirror: Mirror) -> None:
     assert any(len(scopes) == 2 for scopes in asked)
 
 
-# Who is asked, and how
+# Token requests
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fields", [{}, {"token": None}])
-def test_tokens_of_both_names_are_understood(mirror: Mirror, fields: dict[str, object]) -> None:
+def test_token_is_read_from_either_field(mirror: Mirror, fields: dict[str, object]) -> None:
     with registry(Bearer(anonymous_pull=True, fields=fields)) as running:
         pull(mirror, running)
 
@@ -188,7 +188,7 @@ def test_without_credentials_the_token_is_anonymous(mirror: Mirror) -> None:
 
 
 @pytest.mark.slow
-def test_an_identity_token_is_posted(mirror: Mirror) -> None:
+def test_identity_token_is_sent_by_post(mirror: Mirror) -> None:
     auth = Bearer(identity_tokens={"identity": "ann"})
     with registry(auth) as running:
         write(mirror, {running.host: {**entry("ann", ""), "identitytoken": "identity"}})
@@ -206,7 +206,7 @@ def test_an_identity_token_is_posted(mirror: Mirror) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 404, 405])
-def test_a_token_server_without_post_gets_a_get(mirror: Mirror, status: int) -> None:
+def test_token_is_requested_by_get_if_post_is_refused(mirror: Mirror, status: int) -> None:
     auth = Bearer({"ann": "identity"}, no_post=status)
     with registry(auth) as running:
         write(mirror, {running.host: {**entry("ann", ""), "identitytoken": "identity"}})
@@ -215,7 +215,7 @@ def test_a_token_server_without_post_gets_a_get(mirror: Mirror, status: int) -> 
 
 
 @pytest.mark.slow
-def test_an_identity_token_of_a_helper_is_posted(mirror: Mirror, tmp_path: Path) -> None:
+def test_identity_token_of_a_credential_helper_is_sent_by_post(mirror: Mirror, tmp_path: Path) -> None:
     auth = Bearer(identity_tokens={"identity": "ann"})
     install(tmp_path, "box")
     with registry(auth) as running:
@@ -226,7 +226,7 @@ def test_an_identity_token_of_a_helper_is_posted(mirror: Mirror, tmp_path: Path)
     assert [asked.form["refresh_token"] for asked in auth.asked] == ["identity"]
 
 
-def test_a_registry_token_is_sent_to_the_registry_alone(mirror: Mirror) -> None:
+def test_registry_token_is_sent_only_to_the_registry(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry()) as elsewhere, registry(Bearer(token_realm=f"{elsewhere.url}/token")) as running:
         write(mirror, {running.host: {"registrytoken": "direct"}})
         pull(mirror, running, code=1)
@@ -247,11 +247,13 @@ def test_each_repository_has_its_own_credentials(mirror: Mirror) -> None:
             mirror, {f"{running.host}/{path}".rstrip("/"): entry(user, users[user]) for path, user in entries.items()}
         )
         mirror("pull", *(f"{running.host}/{name}:v1" for name in names), "--all")
-    who = {asked.scopes[0]: asked.credentials and asked.credentials[0] for asked in auth.asked}
-    assert who == {f"repository:{name}:pull": user for name, user in zip(names, ["ann", "bob", "all"], strict=True)}
+    users_of_scopes = {asked.scopes[0]: asked.credentials and asked.credentials[0] for asked in auth.asked}
+    assert users_of_scopes == {
+        f"repository:{name}:pull": user for name, user in zip(names, ["ann", "bob", "all"], strict=True)
+    }
 
 
-def test_basic_with_credentials_for_each_repository(mirror: Mirror) -> None:
+def test_basic_authentication_uses_the_credentials_of_each_repository(mirror: Mirror) -> None:
     users = {"ann": "one", "bob": "two"}
     with serving(EmbeddedRegistry(auth=Basic(users))) as running:
         for name in ("a", "b"):
@@ -263,7 +265,7 @@ def test_basic_with_credentials_for_each_repository(mirror: Mirror) -> None:
     assert sent - {("a", None), ("b", None)} == wanted
 
 
-def test_credentials_go_to_the_registry_and_its_token_server_alone(mirror: Mirror) -> None:
+def test_credentials_are_sent_only_to_the_token_server(mirror: Mirror) -> None:
     auth = Bearer(ANN)
     with (
         serving(EmbeddedRegistry()) as storage,
@@ -286,8 +288,8 @@ def test_credentials_go_to_the_registry_and_its_token_server_alone(mirror: Mirro
         assert not any(seen.headers.get("authorization") == basic for seen in running.requests)
 
 
-def test_where_a_token_server_sends_an_identity_token_on_to_nobody_follows(mirror: Mirror) -> None:
-    """A 307 repeats the request, and the form of a POST has the identity token in it."""
+def test_redirect_of_a_token_request_is_not_followed(mirror: Mirror) -> None:
+    """A redirect with 307 would repeat the POST, whose form contains the identity token."""
     with (
         serving(EmbeddedRegistry()) as elsewhere,
         registry(Bearer(ANN, identity_tokens={"identity": "ann"})) as running,
@@ -302,7 +304,7 @@ def test_where_a_token_server_sends_an_identity_token_on_to_nobody_follows(mirro
 
 
 @pytest.mark.slow
-def test_ecr_public_asks_for_aws_and_its_expired_token_is_renewed_once(mirror: Mirror) -> None:
+def test_ecr_public_token_has_the_scope_aws_and_is_renewed_once(mirror: Mirror) -> None:
     auth = EcrPublic(anonymous_pull=True)
     with registry(auth, MANY) as running:
         pull(mirror, running)
@@ -313,7 +315,7 @@ def test_ecr_public_asks_for_aws_and_its_expired_token_is_renewed_once(mirror: M
         assert [asked.scopes for asked in auth.asked] == [("aws", "repository:a:pull")] * 2
 
 
-def test_a_400_that_stays_one_is_an_error_after_one_more_token(mirror: Mirror) -> None:
+def test_repeated_status_400_is_an_error_after_one_more_token(mirror: Mirror) -> None:
     auth = Bearer(anonymous_pull=True)
     with registry(auth) as running:
         running.fault(Fault(path="/blobs/", times=None, action=Status(400)))
@@ -323,8 +325,8 @@ def test_a_400_that_stays_one_is_an_error_after_one_more_token(mirror: Mirror) -
 
 
 @pytest.mark.slow
-def test_a_push_where_head_is_refused_whatever_the_token(mirror: Mirror) -> None:
-    """50 blobs, each of which HEAD says 401 about: that is no reason for 50 tokens."""
+def test_push_with_refused_head_requests_needs_few_tokens(mirror: Mirror) -> None:
+    """Let HEAD return 401 for each of 50 blobs; that must not cause 50 token requests."""
     auth = EcrPublic(ANN, anonymous_pull=True)
     with registry(auth, MANY) as running:
         write(mirror, {running.host: entry("ann", ANN["ann"])})
@@ -335,12 +337,12 @@ def test_a_push_where_head_is_refused_whatever_the_token(mirror: Mirror) -> None
     assert len(auth.asked) <= 2
 
 
-# Secrets on the way
+# Secrets in messages
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("where", "skip"), [("^/v2/", 1), ("^/token", 0)])
-def test_no_secret_shows_whatever_goes_wrong(mirror: Mirror, where: str, skip: int) -> None:
+def test_secrets_are_not_printed_in_errors(mirror: Mirror, where: str, skip: int) -> None:
     auth = Bearer(ANN, identity_tokens={"identity": "ann"})
     with registry(auth) as running:
         write(mirror, {running.host: {**entry("ann", ""), "identitytoken": "identity"}})
@@ -350,11 +352,11 @@ def test_no_secret_shows_whatever_goes_wrong(mirror: Mirror, where: str, skip: i
     assert not any(token in err for token in auth._tokens)
 
 
-# Given on the command line
+# Credentials of the command line
 
 
 @pytest.mark.slow
-def test_username_and_password_from_stdin(mirror: Mirror) -> None:
+def test_username_option_and_password_from_stdin_are_used(mirror: Mirror) -> None:
     with registry(Bearer(ANN)) as running:
         pull(mirror, running, "--username", "ann", "--password-stdin", stdin=f"{ANN['ann']}\n")
         push = ["push", "layout", f"{running.host}/b", "-u", "ann", "--password-stdin"]
@@ -364,7 +366,7 @@ def test_username_and_password_from_stdin(mirror: Mirror) -> None:
         assert raw == IMAGE.data
 
 
-def test_given_credentials_are_for_one_registry(mirror: Mirror) -> None:
+def test_credentials_of_the_command_line_for_two_registries_are_refused(mirror: Mirror) -> None:
     names = ["127.0.0.1:9/a", "127.0.0.1:8/a"]
     result = mirror("pull", *names, "-u", "ann", "--password-stdin", stdin="secret", code=2)
     assert "127.0.0.1:8, 127.0.0.1:9" in result.err
@@ -383,14 +385,14 @@ def test_given_credentials_are_for_one_registry(mirror: Mirror) -> None:
         (["-u", "ann", "--password-stdin"], "secret" * 20_000, "one line"),
     ],
 )
-def test_what_cannot_be_a_password_is_refused(mirror: Mirror, flags: list[str], stdin: str, said: str) -> None:
+def test_invalid_password_options_are_refused(mirror: Mirror, flags: list[str], stdin: str, said: str) -> None:
     err = mirror("pull", "127.0.0.1:9/a", *flags, stdin=stdin, code=2).err
     assert said in err
     assert "secret" not in err
 
 
 @pytest.mark.slow
-def test_an_authfile_beats_the_others(mirror: Mirror, tmp_path: Path) -> None:
+def test_authfile_overrides_the_docker_config(mirror: Mirror, tmp_path: Path) -> None:
     with registry(Bearer(ANN)) as running:
         write(mirror, {running.host: entry("ann", "wrong")})
         (tmp_path / "auth.json").write_text(json.dumps({"auths": {running.host: entry("ann", ANN["ann"])}}))
@@ -405,13 +407,13 @@ def test_an_authfile_beats_the_others(mirror: Mirror, tmp_path: Path) -> None:
             mirror("pull", f"{running.host}/a:v1", "--all", "-o", number, *flags, env=env)
 
 
-def test_an_authfile_that_is_not_there_is_said(mirror: Mirror) -> None:
+def test_missing_authfile_is_an_error(mirror: Mirror) -> None:
     with registry(Bearer(ANN)) as running:
         assert "absent.json does not exist" in pull(mirror, running, "--authfile", "absent.json", code=2)
 
 
-def test_an_authfile_in_settings_that_came_with_the_data_is_ignored(mirror: Mirror, tmp_path: Path) -> None:
-    """It names programs, which would be run."""
+def test_authfile_in_settings_of_the_working_directory_is_ignored(mirror: Mirror, tmp_path: Path) -> None:
+    """An authfile can name credential helpers, which are programs to run."""
     log = install(tmp_path, "box")
     with registry(Bearer(ANN)) as running:
         (tmp_path / "auth.json").write_text(json.dumps({"credHelpers": {running.host: "box"}}))
@@ -424,7 +426,7 @@ def test_an_authfile_in_settings_that_came_with_the_data_is_ignored(mirror: Mirr
         assert log.exists()
 
 
-def test_a_wrong_password_is_said_with_the_file_that_has_it(mirror: Mirror) -> None:
+def test_error_for_a_wrong_password_names_its_file(mirror: Mirror) -> None:
     with registry(Bearer(ANN)) as running:
         write(mirror, {running.host: entry("ann", "guessed")})
         err = pull(mirror, running, code=1)
@@ -432,7 +434,7 @@ def test_a_wrong_password_is_said_with_the_file_that_has_it(mirror: Mirror) -> N
     assert "guessed" not in err
 
 
-def test_a_broken_credentials_file_is_said_where_credentials_are_wanted(mirror: Mirror) -> None:
+def test_broken_credentials_file_is_an_error_if_credentials_are_needed(mirror: Mirror) -> None:
     folder = Path(mirror.env["DOCKER_CONFIG"])
     folder.mkdir()
     (folder / "config.json").write_text("{")
@@ -443,7 +445,7 @@ def test_a_broken_credentials_file_is_said_where_credentials_are_wanted(mirror: 
         pull(mirror, unguarded)
 
 
-def test_a_credential_helper_that_is_not_there_is_said(mirror: Mirror) -> None:
+def test_missing_credential_helper_is_an_error(mirror: Mirror) -> None:
     with registry(Bearer(anonymous_pull=True)) as running:
         write(mirror, {}, credsStore="desktop.exe")
         err = pull(mirror, running, code=2)

@@ -1,4 +1,4 @@
-"""The fault matrix of verify: every damage to every kind of content, and whom it hurts. A new damage is one line."""
+"""Tests of `mirror verify` with every kind of damage to every kind of content."""
 
 import json
 import os
@@ -27,7 +27,7 @@ NODES = {"index": FIRST.root, "manifest": CHILD, "config": CONFIG, "layer": TWIN
 
 @dataclass(frozen=True)
 class Stock:
-    """A whole layout with two images, and their names."""
+    """An undamaged layout with two images, and their names."""
 
     folder: Path
     first: str
@@ -72,7 +72,7 @@ def empty(path: Path) -> None:
 
 
 def flip(part: float) -> Callable[[Path], None]:
-    """One bit, so far into the file: 0 is the first byte, 1 the last."""
+    """Return a function that flips a bit of the first byte (0), the last byte (1) or a byte between."""
 
     def flip_at(path: Path) -> None:
         data = bytearray(path.read_bytes())
@@ -83,7 +83,7 @@ def flip(part: float) -> Callable[[Path], None]:
 
 
 def link(path: Path) -> None:
-    """To the very same bytes, elsewhere."""
+    """Move the file elsewhere, and link to it."""
     outside = path.parents[3] / "outside"
     path.rename(outside)
     path.symlink_to(outside)
@@ -110,7 +110,7 @@ def fifo(path: Path) -> None:
 
 
 def listening(path: Path) -> None:
-    """A socket; its path has at most 107 characters, so it is made nearby."""
+    """Bind a socket from inside its directory, because its path has at most 107 characters."""
     path.unlink()
     here = os.getcwd()
     os.chdir(path.parent)
@@ -172,7 +172,7 @@ def kinds(report: Json) -> list[tuple[str, str]]:
     return [(finding["kind"], finding["subject"]) for finding in report["findings"]]
 
 
-def test_whole_layout_is_ok(mirror: Mirror, stock: Stock) -> None:
+def test_undamaged_layout_is_ok(mirror: Mirror, stock: Stock) -> None:
     report = mirror("verify", stock.folder, "--json").json
     assert (report["verdict"], report["findings"]) == ("ok", [])
     assert report["files"] == len({*FIRST.blobs, *SECOND.blobs}) + len(FIRST.manifests) + 1
@@ -188,12 +188,12 @@ def test_whole_layout_is_ok(mirror: Mirror, stock: Stock) -> None:
 
 
 def line_about(lines: list[str], text: str) -> str:
-    """The only line with this in it."""
+    """The only line with this text."""
     (found,) = [line for line in lines if text in line]
     return found
 
 
-def test_result_is_for_people_too(mirror: Mirror, stock: Stock) -> None:
+def test_text_output_has_one_line_per_image(mirror: Mirror, stock: Stock) -> None:
     result = mirror("verify", stock.folder)
     assert len(result.lines) == 2
     assert "ok" in line_about(result.lines, f"{stock.first}@{FIRST.root}").split()
@@ -201,7 +201,7 @@ def test_result_is_for_people_too(mirror: Mirror, stock: Stock) -> None:
     assert "2 images" in result.err
 
 
-def test_finding_is_for_people_too(mirror: Mirror, stock: Stock, layout: Path) -> None:
+def test_text_output_describes_the_finding(mirror: Mirror, stock: Stock, layout: Path) -> None:
     flip(0)(blob_path(layout, TWIN.digest))
     result = mirror("verify", "layout", code=3)
     found = images.digest_of(blob_path(layout, TWIN.digest).read_bytes())
@@ -212,7 +212,7 @@ def test_finding_is_for_people_too(mirror: Mirror, stock: Stock, layout: Path) -
     assert "1 error" in result.err
 
 
-def test_quiet_says_nothing_but_results(mirror: Mirror, stock: Stock) -> None:
+def test_quiet_prints_nothing_to_stderr(mirror: Mirror, stock: Stock) -> None:
     assert mirror("verify", stock.folder, "-q").err == ""
 
 
@@ -239,27 +239,27 @@ def test_swapped_blobs_are_both_corrupt(mirror: Mirror, layout: Path) -> None:
 
 
 @pytest.mark.slow
-def test_error_beats_what_could_not_be_checked(mirror: Mirror, layout: Path) -> None:
+def test_error_has_priority_over_content_that_could_not_be_checked(mirror: Mirror, layout: Path) -> None:
     forbid(blob_path(layout, TWIN.digest))
     flip(0)(blob_path(layout, CONFIG))
     mirror("verify", "layout", code=3, bound=True)
 
 
-def test_what_hangs_on_a_lost_index_is_an_orphan(mirror: Mirror, layout: Path) -> None:
+def test_content_of_a_missing_index_is_reported_as_orphans(mirror: Mirror, layout: Path) -> None:
     delete(blob_path(layout, FIRST.root))
     report = mirror("verify", "layout", "--json", code=3).json
     orphans = {subject for kind, subject in kinds(report) if kind == "orphan"}
     assert orphans == {*FIRST.blobs, *FIRST.manifests} - {FIRST.root, *SECOND.blobs}
 
 
-def test_one_image_is_verified_alone(mirror: Mirror, stock: Stock, layout: Path) -> None:
+def test_verify_of_one_image_ignores_damage_to_others(mirror: Mirror, stock: Stock, layout: Path) -> None:
     flip(0)(blob_path(layout, TWIN.digest))
     assert mirror("verify", "layout", stock.second, "--json").json["findings"] == []
     mirror("verify", "layout", stock.first, code=3)
     mirror("verify", "layout", stock.first, stock.second, code=3)
 
 
-def test_unknown_image_lists_those_there(mirror: Mirror, stock: Stock) -> None:
+def test_error_for_an_unknown_image_lists_the_images_of_the_layout(mirror: Mirror, stock: Stock) -> None:
     assert stock.second in mirror("verify", stock.folder, "nothing", code=2).err
 
 
@@ -272,7 +272,7 @@ def test_verify_changes_nothing(mirror: Mirror, layout: Path) -> None:
     assert (tree(layout), sorted(os.listdir(layout))) == before
 
 
-# What nothing names
+# Unreferenced files
 
 
 def add(layout: Path, name: str, data: bytes = b"orphan") -> None:
@@ -298,7 +298,7 @@ STRANGERS: dict[str, tuple[str, str, str, str]] = {
 
 
 @pytest.mark.parametrize("stranger", STRANGERS)
-def test_what_nothing_names_is_found(mirror: Mirror, layout: Path, stranger: str) -> None:
+def test_unreferenced_file_is_found(mirror: Mirror, layout: Path, stranger: str) -> None:
     name, kind, severity, subject = STRANGERS[stranger]
     add(layout, name)
     code = {"warning": 0, **EXITS}[severity]
@@ -321,20 +321,20 @@ def test_leftover_is_a_warning(mirror: Mirror, layout: Path) -> None:
     assert kinds(mirror("verify", "layout", "--json").json) == [("leftover", ".mirror/tmp/half")]
 
 
-def test_other_files_beside_the_layout_are_nobodys_business(mirror: Mirror, layout: Path) -> None:
+def test_other_files_in_the_directory_of_the_layout_are_ignored(mirror: Mirror, layout: Path) -> None:
     (layout / "README").write_text("hello")
     (layout / "ingest").mkdir()
     assert mirror("verify", "layout", "--json").json["findings"] == []
 
 
-# Images made for a purpose
+# Unusual images
 
 
 Contents = dict[str, bytes]
 
 
 def make(layout: Path, *roots: Image, contents: Contents | None = None, annotations: Json | None = None) -> None:
-    """A layout as another tool writes it, of images with all that is below them."""
+    """Write a layout as another tool does, with images and their content."""
     for root in roots:
         for digest, data in {**root.blobs, **{name: data for name, (data, _) in root.manifests.items()}}.items():
             add(layout, digest.replace(":", "/"), data)
@@ -363,14 +363,14 @@ def test_dangling_subject_is_a_warning(mirror: Mirror, tmp_path: Path) -> None:
     )
 
 
-def test_foreign_layer_that_is_not_here_is_a_warning(mirror: Mirror, tmp_path: Path) -> None:
+def test_missing_foreign_layer_is_a_warning(mirror: Mirror, tmp_path: Path) -> None:
     layer = {**images.layer(1, 100).descriptor(), "urls": ["http://127.0.0.1:9/"]}
     layer["mediaType"] = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
     make(tmp_path / "layout", rooted({"config": images.EMPTY.descriptor(), "layers": [layer]}))
     assert kinds(mirror("verify", "layout", "--json").json) == [("absent", layer["digest"])]
 
 
-def test_foreign_layer_that_is_here_is_hashed(mirror: Mirror, tmp_path: Path) -> None:
+def test_stored_foreign_layer_is_hashed(mirror: Mirror, tmp_path: Path) -> None:
     layer = images.layer(1, 100).descriptor(urls=["http://127.0.0.1:9/"])
     layer["mediaType"] = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
     image = rooted({"config": images.EMPTY.descriptor(), "layers": [layer]})
@@ -410,7 +410,7 @@ def test_unknown_algorithm_is_never_ok(mirror: Mirror, tmp_path: Path, there: bo
         {"config": images.EMPTY.descriptor(), "Layers": []},
     ],
 )
-def test_broken_manifest_of_the_right_digest_is_found(mirror: Mirror, tmp_path: Path, document: Json) -> None:
+def test_broken_manifest_with_a_correct_digest_is_found(mirror: Mirror, tmp_path: Path, document: Json) -> None:
     image = rooted(document)
     make(tmp_path / "layout", image)
     report = mirror("verify", "layout", "--json", code=3).json
@@ -418,7 +418,7 @@ def test_broken_manifest_of_the_right_digest_is_found(mirror: Mirror, tmp_path: 
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b"{" * 100_000, b" " * (5 << 20)], ids=len)
-def test_root_that_is_no_manifest_is_found(mirror: Mirror, tmp_path: Path, data: bytes) -> None:
+def test_root_that_is_not_a_manifest_is_found(mirror: Mirror, tmp_path: Path, data: bytes) -> None:
     root = images.digest_of(data)
     make(tmp_path / "layout", Image(root, images.OCI_MANIFEST, {root: (data, images.OCI_MANIFEST)}, {}))
     assert kinds(mirror("verify", "layout", "--json", code=3).json) == [("broken-manifest", root)]
@@ -438,10 +438,10 @@ def test_two_sizes_of_one_digest_are_found(mirror: Mirror, tmp_path: Path) -> No
     assert ("size-conflict", digest) in kinds(mirror("verify", "layout", "--json", code=3).json)
 
 
-# How images are called
+# Names of images
 
 
-def call(layout: Path, position: int, **annotations: str) -> None:
+def set_names(layout: Path, position: int, **annotations: str) -> None:
     index = json.loads((layout / "index.json").read_bytes())
     keys = {"name": "io.containerd.image.name", "ref": "org.opencontainers.image.ref.name"}
     named = {keys[key]: text for key, text in annotations.items()}
@@ -450,8 +450,8 @@ def call(layout: Path, position: int, **annotations: str) -> None:
 
 
 def test_one_full_name_for_two_images_is_an_error(mirror: Mirror, layout: Path) -> None:
-    call(layout, 0, name="docker.io/library/a:v1", ref="v1")
-    call(layout, 1, name="docker.io/library/a:v1", ref="v1")
+    set_names(layout, 0, name="docker.io/library/a:v1", ref="v1")
+    set_names(layout, 1, name="docker.io/library/a:v1", ref="v1")
     report = mirror("verify", "layout", "--json", code=3).json
     assert [(item["kind"], item["subject"]) for item in serious(report)] == [
         ("name-conflict", "docker.io/library/a:v1")
@@ -459,19 +459,19 @@ def test_one_full_name_for_two_images_is_an_error(mirror: Mirror, layout: Path) 
 
 
 def test_one_bare_tag_for_two_images_is_a_warning(mirror: Mirror, layout: Path) -> None:
-    call(layout, 0, ref="v1")
-    call(layout, 1, ref="v1")
+    set_names(layout, 0, ref="v1")
+    set_names(layout, 1, ref="v1")
     assert kinds(mirror("verify", "layout", "--json").json) == [("ambiguous-name", "v1")]
 
 
 def test_one_tag_of_two_repositories_is_a_warning(mirror: Mirror, layout: Path) -> None:
-    call(layout, 0, name="docker.io/library/a:v1", ref="v1")
-    call(layout, 1, name="docker.io/library/b:v1", ref="v1")
+    set_names(layout, 0, name="docker.io/library/a:v1", ref="v1")
+    set_names(layout, 1, name="docker.io/library/b:v1", ref="v1")
     assert kinds(mirror("verify", "layout", "--json").json) == [("ambiguous-name", "v1")]
 
 
-def test_image_without_a_name_is_called_by_its_digest(mirror: Mirror, layout: Path) -> None:
-    call(layout, 0)
+def test_image_without_a_name_is_named_by_its_digest(mirror: Mirror, layout: Path) -> None:
+    set_names(layout, 0)
     assert mirror("verify", "layout", "--json").json["images"][0]["name"] == FIRST.root
     mirror("verify", "layout", FIRST.root)
 
@@ -481,14 +481,14 @@ def test_image_without_a_name_is_called_by_its_digest(mirror: Mirror, layout: Pa
 
 @pytest.fixture
 def sparse(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> Path:
-    """FIRST, of which only linux/amd64 is here."""
+    """A sparse layout with only the platform linux/amd64 of FIRST."""
     FIRST.publish(registry, "first", "v1")
     mirror("pull", f"{registry.host}/first:v1", "--platform", "linux/amd64", "--sparse")
     return tmp_path / "layout"
 
 
 @pytest.mark.slow
-def test_child_left_out_on_purpose_is_no_error(mirror: Mirror, sparse: Path) -> None:
+def test_omitted_child_of_a_sparse_image_is_not_an_error(mirror: Mirror, sparse: Path) -> None:
     report = mirror("verify", sparse, "--json").json
     assert {finding["severity"] for finding in report["findings"]} <= {"warning"}
     assert report["images"][0]["platforms"] == ["linux/amd64"]
@@ -496,15 +496,15 @@ def test_child_left_out_on_purpose_is_no_error(mirror: Mirror, sparse: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("node", ["index", "manifest", "config", "layer"])
-def test_recorded_child_that_is_gone_is_an_error(mirror: Mirror, sparse: Path, node: str) -> None:
+def test_missing_content_of_a_sparse_image_is_an_error(mirror: Mirror, sparse: Path, node: str) -> None:
     delete(blob_path(sparse, NODES[node]))
     report = mirror("verify", sparse, "--json", code=3).json
     assert [(item["kind"], item["subject"]) for item in serious(report)] == [("missing", NODES[node])]
 
 
 @pytest.mark.slow
-def test_child_that_nobody_recorded_as_absent_is_an_error(mirror: Mirror, sparse: Path) -> None:
-    call(sparse, 0, ref="v1")
+def test_missing_child_without_the_sparse_annotation_is_an_error(mirror: Mirror, sparse: Path) -> None:
+    set_names(sparse, 0, ref="v1")
     missing = [child for child in FIRST.manifests if child not in (CHILD, FIRST.root)]
     assert kinds(mirror("verify", sparse, "--json", code=3).json) == [("missing", missing[0])]
 
@@ -518,7 +518,7 @@ RECORD = {
 }
 
 
-def test_seed_without_its_blobs_misses_exactly_those(mirror: Mirror, tmp_path: Path) -> None:
+def test_all_missing_blobs_of_the_seed_are_reported(mirror: Mirror, tmp_path: Path) -> None:
     files: dict[str, Any] = {name: (images.RECORD / name).read_bytes() for name in RECORD}
     listed = files["manifest-list.json"]
     manifests = {images.digest_of(data): (data, RECORD[name]) for name, data in files.items()}
@@ -544,11 +544,11 @@ def test_seed_without_its_blobs_misses_exactly_those(mirror: Mirror, tmp_path: P
     assert "14 errors" in result.err
 
 
-# Healing
+# Repair by a pull
 
 
 @pytest.mark.slow
-def test_pulling_again_heals_every_damage_at_once(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_second_pull_repairs_every_kind_of_damage(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     hows = [how for how, _, severity in DAMAGES.values() if severity == "error"]
     image = images.image("linux/amd64", *(images.layer(seed, 400) for seed in range(len(hows))))
     image.publish(registry, "a", "v1")
@@ -566,7 +566,7 @@ def test_pulling_again_heals_every_damage_at_once(mirror: Mirror, registry: Embe
 
 
 @pytest.mark.parametrize("name", ["x\x1b[31m", "x\u202e", "x\nok  fake@sha256:0"])
-def test_a_name_that_moves_terminals_is_an_error(mirror: Mirror, tmp_path: Path, name: str) -> None:
+def test_name_with_unprintable_characters_is_an_error(mirror: Mirror, tmp_path: Path, name: str) -> None:
     layouts.write(tmp_path / "layout", FIRST, ref=name)
     result = mirror("verify", "layout", "--json", code=3)
     assert [(one["kind"], one["severity"]) for one in result.json["findings"]] == [("bad-name", "error")]
@@ -574,7 +574,7 @@ def test_a_name_that_moves_terminals_is_an_error(mirror: Mirror, tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_places_are_written_as_skopeo_writes_them(mirror: Mirror, tmp_path: Path) -> None:
+def test_locations_in_the_syntax_of_skopeo_are_accepted(mirror: Mirror, tmp_path: Path) -> None:
     layouts.write(tmp_path / "layout", FIRST, name="quay.io/a/b:v1")
     mirror("export", "layout", "x.tar")
     for place in ("oci:layout", "oci:layout:v1", "oci-archive:x.tar", "oci-archive:x.tar:v1"):

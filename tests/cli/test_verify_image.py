@@ -1,4 +1,4 @@
-"""mirror verify docker://IMAGE: every byte that a registry serves, and nothing on the disk."""
+"""Tests of `mirror verify docker://IMAGE`, which reads all content from the registry and writes no files."""
 
 from collections.abc import Callable
 
@@ -67,7 +67,7 @@ PARTS = {"layer": LAYER, "manifest": ARM.root, "config": next(iter(AMD64.blobs))
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("part", PARTS)
-def test_what_a_registry_serves_wrong_is_found(mirror: Mirror, shop: EmbeddedRegistry, damage: str, part: str) -> None:
+def test_damaged_content_in_a_registry_is_found(mirror: Mirror, shop: EmbeddedRegistry, damage: str, part: str) -> None:
     how, kind, severity, code = DAMAGE[damage]
     how(shop, PARTS[part])
     report = verify(mirror, shop, code)
@@ -75,7 +75,7 @@ def test_what_a_registry_serves_wrong_is_found(mirror: Mirror, shop: EmbeddedReg
     assert report["findings"][0]["images"] == [f"{shop.host}/team/app:v1"]
 
 
-def test_all_findings_come_out_of_one_run(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_all_findings_are_reported_in_one_run(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     flip(shop, LAYER)
     lose(shop, SHARED)
     lose(shop, ARM.root)
@@ -99,17 +99,17 @@ def test_sizes_that_contradict_each_other_are_a_finding(mirror: Mirror, registry
     assert found(verify(mirror, registry, 3)) == [("size-conflict", "error", ARM.root)]
 
 
-def test_what_is_embedded_is_fetched_all_the_same(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_blob_is_fetched_although_its_data_is_embedded(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     image = images.artifact("a/b", images.Blob.of(b"x", "x/y"))
     image.publish(registry, "team/app", "v1")
     lose(registry, images.EMPTY.digest)
     assert found(verify(mirror, registry, 3)) == [("missing", "error", images.EMPTY.digest)]
 
 
-def test_an_image_that_is_not_there_is_no_finding(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_missing_image_is_an_error_and_not_a_finding(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     assert "There is no image" in mirror("verify", f"docker://{registry.host}/a/b:v1", code=2).err
 
 
-def test_an_image_of_a_registry_is_verified_alone(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_second_argument_after_a_registry_image_is_refused(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     result = mirror("verify", f"docker://{shop.host}/team/app:v1", "other", code=2)
     assert "verified as a whole" in result.err

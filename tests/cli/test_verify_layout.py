@@ -1,4 +1,4 @@
-"""A layout's own two files, broken in every way that JSON and a disk allow."""
+"""Tests of `mirror verify` with invalid `oci-layout` and `index.json` files."""
 
 import json
 import os
@@ -17,7 +17,7 @@ GOOD = '{"imageLayoutVersion":"1.0.0"}'
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Path:
-    """A whole layout with one image, as another tool writes it."""
+    """A valid layout with one image, as another tool writes it."""
     folder = tmp_path / "layout"
     for digest, data in {**IMAGE.blobs, IMAGE.root: IMAGE.data}.items():
         path = blob_path(folder, digest)
@@ -33,7 +33,7 @@ def index(**fields: Any) -> bytes:
 
 
 def entry(**fields: Any) -> bytes:
-    """An index whose only entry has some fields of its own."""
+    """An index whose only entry has these fields changed."""
     return index(manifests=[{**IMAGE.descriptor(), **fields}])
 
 
@@ -43,7 +43,7 @@ def serious(report: Json) -> list[tuple[str, str]]:
 
 OCI_LAYOUT: dict[str, bytes] = {
     "empty": b"",
-    "no JSON": b"{",
+    "not JSON": b"{",
     "a list": b"[]",
     "null": b"null",
     "text": b'"1.0.0"',
@@ -62,7 +62,7 @@ OCI_LAYOUT: dict[str, bytes] = {
 
 INDEX: dict[str, bytes] = {
     "empty": b"",
-    "no JSON": b'{"schemaVersion": 2, "manifests": [',
+    "not JSON": b'{"schemaVersion": 2, "manifests": [',
     "a list": b"[]",
     "null": b"null",
     "a number": b"7",
@@ -102,7 +102,7 @@ INDEX: dict[str, bytes] = {
     "a platform that is text": entry(platform="linux/amd64"),
     "a platform with a number": entry(platform={"os": 1, "architecture": "amd64"}),
     "urls that are text": entry(urls="http://127.0.0.1:9"),
-    "data that is no base64": entry(data="?"),
+    "data that is not base64": entry(data="?"),
     "data of something else": entry(data="e30="),
 }
 
@@ -121,7 +121,7 @@ def test_broken_index_is_found(mirror: Mirror, layout: Path, flaw: str) -> None:
     (layout / "index.json").write_bytes(INDEX[flaw])
     report = mirror("verify", "layout", "--json", code=3).json
     assert serious(report) == [("broken-index", "index.json")]
-    assert report["files"] == len(IMAGE.blobs) + 1  # what nothing names any more is hashed all the same
+    assert report["files"] == len(IMAGE.blobs) + 1  # unreferenced blobs are hashed, too
 
 
 def gone(path: Path) -> None:
@@ -148,7 +148,7 @@ def link(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"), [("oci-layout", "broken-layout"), ("index.json", "broken-index")], ids=["oci-layout", "index"]
 )
-def test_own_file_that_is_none_is_found(
+def test_oci_layout_or_index_that_is_not_a_regular_file_is_found(
     mirror: Mirror, layout: Path, name: str, kind: str, how: Callable[[Path], None]
 ) -> None:
     how(layout / name)
@@ -157,14 +157,14 @@ def test_own_file_that_is_none_is_found(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["oci-layout", "index.json"])
-def test_own_file_that_cannot_be_read_is_no_pass(mirror: Mirror, layout: Path, name: str) -> None:
+def test_unreadable_oci_layout_or_index_is_reported(mirror: Mirror, layout: Path, name: str) -> None:
     (layout / name).chmod(0)
     assert serious(mirror("verify", "layout", "--json", code=1, bound=True).json) == [("unreadable", name)]
 
 
 @pytest.mark.parametrize("name", ["blobs", "blobs/sha256"])
 @pytest.mark.parametrize("how", ["gone", "file", "link"])
-def test_folder_of_blobs_that_is_none_is_found(mirror: Mirror, layout: Path, name: str, how: str) -> None:
+def test_missing_or_replaced_blobs_directory_is_an_error(mirror: Mirror, layout: Path, name: str, how: str) -> None:
     (layout / name).rename(layout.parent / "outside")
     if how == "file":
         (layout / name).touch()
@@ -176,19 +176,19 @@ def test_folder_of_blobs_that_is_none_is_found(mirror: Mirror, layout: Path, nam
 
 
 @pytest.mark.parametrize("manifests", [[], None])
-def test_layout_without_images_never_passes(mirror: Mirror, layout: Path, manifests: list[Json] | None) -> None:
+def test_layout_without_images_is_not_ok(mirror: Mirror, layout: Path, manifests: list[Json] | None) -> None:
     (layout / "index.json").write_bytes(index(manifests=manifests))
     assert serious(mirror("verify", "layout", "--json", code=3).json) == [("no-images", "index.json")]
 
 
-def test_empty_folder_never_passes(mirror: Mirror, tmp_path: Path) -> None:
+def test_empty_directory_is_not_ok(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     report = mirror("verify", "empty", "--json", code=3).json
     assert report["verdict"] == "not ok"
     assert {kind for kind, _ in serious(report)} == {"broken-layout", "broken-index"}
 
 
-def test_unknown_fields_are_no_error(mirror: Mirror, layout: Path) -> None:
+def test_unknown_fields_are_ignored(mirror: Mirror, layout: Path) -> None:
     (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0", "new": [1]}\n')
     (layout / "index.json").write_bytes(index(new={"a": [1.5, None]}, annotations={"a": "b"}))
     assert mirror("verify", "layout", "--json").json["findings"] == []
