@@ -11,7 +11,7 @@ from mirror import MirrorError, PushOptions, RegistryOptions, RetryPolicy, Trans
 from tests.support import images
 from tests.support.command import Mirror
 from tests.support.profiles import every
-from tests.support.registry import Cut, EmbeddedRegistry, Fault, Quirks, Reset, Seen, serving
+from tests.support.registry import Cut, EmbeddedRegistry, Fault, Quirks, Reset, Seen, Status, serving
 
 IMAGE = images.multi_arch(["linux/amd64", "linux/arm64"])
 LAYER = max(IMAGE.blobs, key=lambda digest: len(IMAGE.blobs[digest]))
@@ -194,6 +194,6 @@ def test_unfinished_upload_session_is_deleted(layout: Path, retries: int) -> Non
 def test_push_error_is_reported_if_the_upload_session_cannot_be_deleted(layout: Path) -> None:
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(method="PUT", path="digest=", times=None, action=Cut(700)))
-        registry.fault(Fault(method="DELETE", times=None, action=Cut(None)))
+        registry.fault(Fault(method="DELETE", times=None, action=Status(403)))
         with pytest.raises(MirrorError, match="the connection was cut"):
             push(layout, registry, WHOLE)

@@ -67,7 +67,6 @@ def test_a_tag_in_the_name_is_refused(mirror: Mirror, shop: EmbeddedRegistry) ->
 def test_registry_without_a_repository_is_refused(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     assert f"mirror tags {shop.host}/team/app" in mirror("tags", shop.host, code=2).err
     assert shop.requests == []
-    assert shop.requests == []
 
 
 def test_error_names_the_missing_repository(mirror: Mirror, shop: EmbeddedRegistry) -> None:
