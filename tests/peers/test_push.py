@@ -57,7 +57,7 @@ def test_an_image_without_an_index_arrives_byte_for_byte(
 
 
 @pytest.mark.slow
-def test_several_images_arrive_below_a_prefix(
+def test_several_images_are_pushed_below_a_prefix(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo
 ) -> None:
     names = [registry.publish(OCI, "team/app", "1"), registry.publish(DOCKER, "team/app", "2")]
@@ -71,7 +71,9 @@ def test_several_images_arrive_below_a_prefix(
 
 
 @pytest.mark.slow
-def test_one_named_image_arrives_alone(registry: DockerRegistry, second: DockerRegistry, mirror: Program) -> None:
+def test_push_of_one_name_sends_only_that_image(
+    registry: DockerRegistry, second: DockerRegistry, mirror: Program
+) -> None:
     names = [registry.publish(OCI, "team/app", tag) for tag in ("1", "2")]
     mirror("pull", *names, "--all-platforms", "-o", "layout")
     mirror("push", "layout", second.host, names[1])
@@ -90,7 +92,7 @@ def test_image_pulled_by_digest_is_pushed_by_digest_without_a_tag(
 
 
 @pytest.mark.slow
-def test_attestations_and_nested_indexes_arrive(
+def test_attestations_and_nested_indexes_are_pushed_unchanged(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
     amd64 = part(OCI, "linux/amd64")
@@ -103,7 +105,7 @@ def test_attestations_and_nested_indexes_arrive(
 
 
 @pytest.mark.slow
-def test_an_artifact_arrives(
+def test_artifact_is_pushed_unchanged(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
     chart = artifact("application/vnd.example.chart", layer(5, 700), configuration=EMPTY)
@@ -204,7 +206,7 @@ def test_umoci_unpacks_a_pushed_image(
 
 
 @pytest.mark.slow
-def test_a_layer_larger_than_a_batch_arrives(
+def test_layer_larger_than_a_batch_is_pushed_unchanged(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
     large = image("linux/amd64", layer(1, 9_000_000), layer(2, 4 * 1024 * 1024), layer(3, 4 * 1024 * 1024 + 1))

@@ -119,7 +119,7 @@ def test_fallback_tag_lists_the_referrer_as_specified(
 
 
 @pytest.mark.slow
-def test_second_push_moves_no_blob_and_rewrites_only_a_tag(
+def test_second_push_does_not_rewrite_the_lists_of_referrers(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program
 ) -> None:
     mirror("pull", publish(registry), "--all-platforms", "-o", "layout")

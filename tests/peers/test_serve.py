@@ -108,7 +108,7 @@ def runroot() -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["podman", "buildah"])
-def test_engine_pulls(host: str, tmp_path: Path, runroot: str, name: str) -> None:
+def test_podman_and_buildah_pull(host: str, tmp_path: Path, runroot: str, name: str) -> None:
     flags = ("--root", tmp_path / "root", "--runroot", runroot, "--storage-driver", "vfs")
     engine = Program((needed(name),), tmp_path)
     policy = tmp_path / "policy.json"
