@@ -1,4 +1,4 @@
-"""The peers as fixtures: a test that asks for one which is not installed is skipped, or fails in CI."""
+"""Fixtures for the peers: tests whose peer is not installed are skipped, or fail in CI."""
 
 import sysconfig
 import tempfile
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.programs import DockerRegistry, MirrorHere, Program, Skopeo, docker_registry, needed
+from tests.peers.programs import DockerRegistry, InProcessMirror, Program, Skopeo, docker_registry, needed
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Starting peers takes its time."""
+    """Mark all tests in this directory as slow, because starting a peer takes time."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.slow)
@@ -19,9 +19,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def mirror(tmp_path: Path, request: pytest.FixtureRequest) -> Program:
-    """The command; with --processes as it is installed."""
+    """The `mirror` command, run in this process; with --processes, the installed command."""
     installed = (str(Path(sysconfig.get_path("scripts"), "mirror")),)
-    return (Program if request.config.getoption("--processes") else MirrorHere)(installed, tmp_path)
+    return (Program if request.config.getoption("--processes") else InProcessMirror)(installed, tmp_path)
 
 
 @pytest.fixture
@@ -43,14 +43,14 @@ def registry(tmp_path: Path) -> Iterator[DockerRegistry]:
 
 @pytest.fixture
 def second(tmp_path: Path) -> Iterator[DockerRegistry]:
-    """Another one."""
+    """A second empty docker-registry."""
     with docker_registry(tmp_path / "second") as running:
         yield running
 
 
 @pytest.fixture
 def podman(tmp_path: Path) -> Iterator[Program]:
-    """podman with a store of its own, which needs nothing of the machine but to be root."""
-    with tempfile.TemporaryDirectory(prefix="podman-") as run:  # its path may have fifty characters
+    """podman with a separate store, for which it only has to run as root."""
+    with tempfile.TemporaryDirectory(prefix="podman-") as run:  # podman limits this path to 50 characters
         store = (f"--root={tmp_path / 'store'}", f"--runroot={run}", "--storage-driver=vfs")
         yield Program((needed("podman"), *store, "--cgroup-manager=cgroupfs", "--events-backend=none"), tmp_path)

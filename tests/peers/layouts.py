@@ -1,4 +1,4 @@
-"""What images consist of, and what lies on the disk, read without any code of ours."""
+"""Helpers that read images and layouts without code under test."""
 
 import json
 import tarfile
@@ -17,12 +17,12 @@ THREE = ("linux/amd64", "linux/arm64", "linux/arm/v7")
 
 
 def everything(*images: Image) -> set[str]:
-    """The digests of all that images consist of."""
+    """Return the digests of all manifests and blobs of images."""
     return {digest for image in images for digest in (*image.manifests, *image.blobs)}
 
 
 def part(image: Image, platform: str) -> Image:
-    """The image for one platform of an index."""
+    """Return the image for one platform of an index."""
     wanted = platform_of(platform)
     children = json.loads(image.data)["manifests"]
     node = next(child for child in children if child["platform"] == wanted)
@@ -35,7 +35,7 @@ def part(image: Image, platform: str) -> Image:
 
 
 def files(image: Image) -> dict[str, bytes]:
-    """The regular files in the layers of an image for one platform."""
+    """Return the regular files in the layers of an image for one platform."""
     found = {}
     for node in json.loads(image.data)["layers"]:
         with tarfile.open(fileobj=BytesIO(image.blobs[node["digest"]])) as archive:
@@ -46,58 +46,58 @@ def files(image: Image) -> dict[str, bytes]:
     return found
 
 
-# Folders
+# Directories
 
 
 def digests(folder: Path) -> set[str]:
-    """What the files below a folder hash to."""
+    """Return the digests of all files below a directory."""
     return {digest_of(path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 
 
 def stored(layout: Path) -> set[str]:
-    """The blobs of a layout, each of which has the name that its content gives it."""
+    """Return the digests of the blobs of a layout, and check that each matches the content."""
     found = {f"sha256:{path.name}" for path in (layout / "blobs/sha256").iterdir()}
     assert found == digests(layout / "blobs")
     return found
 
 
 def copied(folder: Path) -> set[str]:
-    """What a folder written by `skopeo copy … dir:` holds."""
+    """Return the digests of the files that `skopeo copy … dir:` wrote."""
     return digests(folder) - {digest_of((folder / "version").read_bytes())}
 
 
 def root(folder: Path) -> str:
-    """The digest of the image in such a folder."""
+    """Return the digest of the image that `skopeo copy … dir:` wrote."""
     return digest_of((folder / "manifest.json").read_bytes())
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """The regular files below a folder."""
+    """Return the regular files below a directory."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def entries(layout: Path) -> list[Json]:
-    """What `index.json` lists."""
+    """Return the descriptors in `index.json`."""
     found: list[Json] = json.loads((layout / "index.json").read_bytes())["manifests"]
     return found
 
 
 def tagged(layout: Path) -> dict[str, str]:
-    """The digests by the names that skopeo and umoci go by."""
+    """Return the digests by the tags that skopeo and umoci use."""
     return {entry["annotations"][REF_NAME]: entry["digest"] for entry in entries(layout)}
 
 
-# mirror's own words
+# Output of mirror
 
 
-def assert_clean(mirror: Program, layout: str, *, but: str | None = None) -> Result:
-    """`mirror verify` finds nothing at all to say against a layout, but perhaps one kind of warning."""
+def assert_clean(mirror: Program, layout: str, *, except_for: str | None = None) -> Result:
+    """Check that `mirror verify` has no findings for a layout, except for one kind of warning."""
     result = mirror("verify", layout, "--level", "layers", "--json")
     assert result.json["verdict"] == "ok"
-    assert {finding["kind"] for finding in result.json["findings"]} == ({but} if but else set())
+    assert {finding["kind"] for finding in result.json["findings"]} == ({except_for} if except_for else set())
     return result
 
 
 def listed(mirror: Program, layout: str) -> dict[str, str]:
-    """The digests by the names that `mirror ls` gives."""
+    """Return the digests by the names that `mirror ls` prints."""
     return {image["name"]: image["digest"] for image in mirror("ls", layout, "--json").json["images"]}

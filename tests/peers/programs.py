@@ -1,4 +1,4 @@
-"""Programs that are not ours: Debian's docker-registry, skopeo, umoci and nginx, each a process of its own."""
+"""Run other projects' programs as processes: Debian's docker-registry, skopeo, umoci and nginx."""
 
 import json
 import os
@@ -20,19 +20,19 @@ import pytest
 from tests.support import inprocess
 from tests.support.images import Image, Remote
 
-_LIMIT = 120  # seconds after which a program hangs
+_LIMIT = 120  # seconds until a program counts as hung
 _REQUEST = re.compile(r'"([A-Z]+) (\S+) HTTP/1\.1" (\d{3})')
 
 Json = dict[str, Any]
 
 
 def needed(program: str) -> str:
-    """Where a peer is installed; without it the test is skipped, or fails where peers are required."""
+    """Return the path of a peer; if it is not installed, skip the test, or fail if peers are required."""
     return shutil.which(program) or lacking(f"{program} is not installed")
 
 
 def lacking(why: str) -> NoReturn:
-    """Something outside of this repository is not there."""
+    """Skip the test because something outside of this repository is missing, or fail if peers are required."""
     if os.environ.get("MIRROR_PEERS") == "required":
         pytest.fail(why, pytrace=False)
     pytest.skip(why)
@@ -40,7 +40,7 @@ def lacking(why: str) -> NoReturn:
 
 @dataclass(frozen=True)
 class Result:
-    """How a program ended. `raw` is its stdout as it came."""
+    """The exit code and the output of a program; `raw` is its stdout in bytes."""
 
     code: int
     raw: bytes
@@ -58,13 +58,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Program:
-    """A command, run in a folder that is its home too, with nothing of ours in its environment."""
+    """A command that runs in its home directory, with a minimal environment."""
 
     command: tuple[str, ...]
     folder: Path
 
     def __call__(self, *args: object, code: int = 0, env: Mapping[str, str] | None = None, stdin: str = "") -> Result:
-        """Run it to its end, which has to be `code`."""
+        """Run the command, and check that it exits with `code`."""
         result = self._run([str(arg) for arg in args], {**self._environment(), **(env or {})}, stdin.encode())
         assert result.code == code, f"{self.command[0]} {args}: {result.code}\n{result.out}\n{result.err}"
         assert "Traceback" not in result.err, result.err
@@ -87,7 +87,7 @@ class Program:
         return {"PATH": path, "HOME": str(self.folder), "XDG_RUNTIME_DIR": str(self.folder), "LANG": "C.UTF-8"}
 
 
-class MirrorHere(Program):
+class InProcessMirror(Program):
     """The command under test, run in this process."""
 
     def _run(self, args: list[str], env: dict[str, str], stdin: bytes) -> Result:
@@ -96,16 +96,16 @@ class MirrorHere(Program):
 
 
 class Skopeo(Program):
-    """skopeo, trusting registries on loopback as they are."""
+    """skopeo, which does not verify TLS of registries on loopback."""
 
     def copy(self, source: str, target: str, *flags: str, platform: str = "") -> None:
-        """Copy an image; of an index that for `platform`, or all of them with the flag `--all`."""
+        """Copy an image; of an index, copy the image for `platform`, or all images with the flag `--all`."""
         override = zip(("os", "arch", "variant"), platform.split("/") if platform else (), strict=False)
         general = ["--insecure-policy", *(f"--override-{name}={value}" for name, value in override)]
         self(*general, "copy", "--src-tls-verify=false", "--dest-tls-verify=false", *flags, source, target)
 
     def raw(self, image: str) -> bytes:
-        """The manifest that a name stands for, byte for byte."""
+        """Return the manifest that a name refers to, byte for byte."""
         return self("inspect", "--tls-verify=false", "--raw", image).raw
 
 
@@ -130,7 +130,7 @@ class DockerRegistry:
     log: Path = field(repr=False)
 
     def publish(self, image: Image, repo: str, tag: str) -> str:
-        """Put an image there without any program under test; gives the name under which it is found."""
+        """Upload an image without code under test, and return its name."""
         remote = Remote(self.host)
         try:
             image.publish(remote, repo, tag)
@@ -139,7 +139,7 @@ class DockerRegistry:
         return f"{self.host}/{repo}:{tag}"
 
     def requests(self, start: int = 0) -> list[Request]:
-        """What has been asked, and answered, since there were `start` requests."""
+        """Return the answered requests, without the first `start`."""
         found = _REQUEST.findall(self.log.read_text())
         return [Request(method, path, int(status)) for method, path, status in found[start:]]
 
@@ -148,12 +148,12 @@ class DockerRegistry:
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
     def contents(self, repo: str) -> dict[str, bytes]:
-        """The blobs of a repository by their digests."""
+        """Return the blobs of a repository by their digests."""
         links = self.storage.glob(f"docker/registry/v2/repositories/{repo}/_layers/*/*/link")
         return {digest: self.blob(digest).read_bytes() for digest in (link.read_text() for link in links)}
 
     def blob(self, digest: str) -> Path:
-        """The file in which a blob or a manifest is kept."""
+        """Return the path of the file that holds a blob or a manifest."""
         algorithm, hexadecimal = digest.split(":")
         return self.storage / "docker/registry/v2/blobs" / algorithm / hexadecimal[:2] / hexadecimal / "data"
 
@@ -162,14 +162,14 @@ class DockerRegistry:
 def docker_registry(folder: Path, storage: Path | None = None, **settings: Json) -> Iterator[DockerRegistry]:
     """Run docker-registry on a free port of loopback; `settings` are sections of its configuration.
 
-    The access log goes to a file, where a request is noted before its answer leaves. The port is in the other log,
-    which is read to its end, so that the registry never waits for a reader.
+    The access log goes to a file, and has a request before its response is sent. The port is in the log on stderr,
+    which is read to its end, so that the registry never blocks on a full pipe.
     """
     program = needed("docker-registry")
     folder.mkdir(parents=True, exist_ok=True)
     storage = storage or folder / "storage"
     configuration, log = folder / "config.json", folder / "access.log"
-    configuration.write_text(json.dumps(_configuration(storage, settings)))  # YAML has JSON in it
+    configuration.write_text(json.dumps(_configuration(storage, settings)))  # JSON is valid YAML
     with (
         log.open("wb") as access,
         subprocess.Popen(
@@ -207,7 +207,7 @@ def _read_log(lines: IO[str], addresses: "Queue[str]") -> None:
     for line in lines:
         if found := re.search(r"listening on (127\.0\.0\.1:\d+)", line):
             addresses.put(found[1])
-    addresses.put("")  # it has ended, so nobody shall wait for it
+    addresses.put("")  # the registry has ended: stop waiting for its address
 
 
 # nginx
@@ -215,13 +215,13 @@ def _read_log(lines: IO[str], addresses: "Queue[str]") -> None:
 
 @dataclass(frozen=True)
 class Nginx:
-    """A running nginx that passes requests on, and notes them in `log`."""
+    """A running nginx that forwards requests, and writes them to `log`."""
 
     host: str
     log: Path = field(repr=False)
 
     def requests(self) -> list[Request]:
-        """What has been asked, and answered, so far."""
+        """Return the requests that have been answered so far."""
         return [Request(method, path, int(status)) for method, path, status in _REQUEST.findall(self.log.read_text())]
 
 
@@ -229,7 +229,7 @@ class Nginx:
 def nginx(folder: Path, upstream: str, settings: str = "") -> Iterator[Nginx]:
     """Run nginx in front of the server `upstream`; `settings` are lines of its `server` section.
 
-    It listens on a port that was free a moment ago, since it does not tell which one it has taken by itself.
+    The port is chosen here, because nginx does not report a port that it chose itself.
     """
     program = needed("nginx")
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""nginx and squid, each a process of its own on a free port of loopback."""
+"""Run nginx and squid as processes on free ports of loopback."""
 
 import os
 import socket
@@ -11,14 +11,14 @@ from pathlib import Path
 
 from tests.peers.programs import needed
 
-_LIMIT = 30  # seconds in which a server is there, or does not come
+_LIMIT = 30  # seconds for a server to start or to stop
 
 
 @contextmanager
 def nginx(folder: Path, server: str, **files: str) -> Iterator[str]:
-    """Run nginx with one `server` block, in which PORT and FOLDER are filled in; gives its address.
+    """Run nginx with one `server` block, in which PORT and FOLDER are replaced, and yield its address.
 
-    Its access log is `FOLDER/access.log`, a line `METHOD PATH STATUS CACHE` for each request.
+    The access log, `FOLDER/access.log`, has a line `METHOD PATH STATUS CACHE` for each request.
     """
     program = needed("nginx")
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,9 +43,9 @@ def nginx(folder: Path, server: str, **files: str) -> Iterator[str]:
 
 @contextmanager
 def squid(hosts: dict[str, str], rules: str = "http_access allow all") -> Iterator[str]:
-    """Run squid as a forward proxy that knows some hosts, a name and its address; gives its address.
+    """Run squid as a forward proxy that resolves `hosts`, addresses by name, and yield its own address.
 
-    It gives up root by itself, so its files are where everybody can read them.
+    squid drops root privileges, so its files must be readable by all users.
     """
     program = needed("squid")
     port = _free_port()

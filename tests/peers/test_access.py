@@ -1,4 +1,4 @@
-"""A docker-registry that asks who we are, and one that speaks TLS."""
+"""Tests of docker-registry with a password, and with TLS."""
 
 import base64
 import ipaddress
@@ -21,7 +21,7 @@ USER, PASSWORD = "carrier", "pa:ss wörd"
 
 @pytest.fixture
 def locked(registry: DockerRegistry, tmp_path: Path) -> Iterator[DockerRegistry]:
-    """What the open registry has, behind a user and a password; team/app:1 is there."""
+    """A registry with the storage of the open one, team/app:1, and a password."""
     registry.publish(IMAGE, "team/app", "1")
     secrets = tmp_path / "htpasswd"
     htpasswd = Program((needed("htpasswd"),), tmp_path)
@@ -32,7 +32,7 @@ def locked(registry: DockerRegistry, tmp_path: Path) -> Iterator[DockerRegistry]
 
 
 def login(folder: Path, host: str, password: str = PASSWORD) -> dict[str, str]:
-    """What `docker login` leaves behind, and the environment that leads there."""
+    """Write the file that `docker login` writes, and return the environment that selects it."""
     secret = base64.b64encode(f"{USER}:{password}".encode()).decode()
     folder = folder / "docker"
     folder.mkdir()
@@ -41,7 +41,7 @@ def login(folder: Path, host: str, password: str = PASSWORD) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_pull_with_a_password(locked: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
+def test_pull_with_a_password_succeeds(locked: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     env = login(tmp_path, locked.host)
     mirror("pull", f"{locked.host}/team/app:1", "--all-platforms", "-o", "layout", env=env)
     assert stored(tmp_path / "layout") == everything(IMAGE)
@@ -49,7 +49,7 @@ def test_a_pull_with_a_password(locked: DockerRegistry, mirror: Program, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_push_with_a_password(
+def test_push_with_a_password_succeeds(
     registry: DockerRegistry, locked: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
     mirror("pull", f"{registry.host}/team/app:1", "--all-platforms", "-o", "layout")
@@ -59,7 +59,7 @@ def test_a_push_with_a_password(
 
 
 @pytest.mark.slow
-def test_a_push_that_mounts_with_a_password(
+def test_push_with_a_password_mounts_blobs(
     registry: DockerRegistry, locked: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
     registry.publish(IMAGE, "team/twin", "1")
@@ -71,7 +71,7 @@ def test_a_push_that_mounts_with_a_password(
 
 
 def assert_refused(refused: str, host: str) -> None:
-    """The message names the registry, what it said and what to do, and no secret."""
+    """Check that the message names the registry, its response and what to do, but no password."""
     assert host in refused
     assert "401" in refused
     assert "mirror login" in refused
@@ -116,7 +116,7 @@ def test_a_password_for_another_registry_is_not_sent(locked: DockerRegistry, mir
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> dict[str, str]:
-    """A certificate for 127.0.0.1 that nobody has signed but itself, as docker-registry is told of it."""
+    """A self-signed certificate for 127.0.0.1, in the form of docker-registry's settings."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -141,23 +141,23 @@ def certificate(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def encrypted(registry: DockerRegistry, certificate: dict[str, str], tmp_path: Path) -> Iterator[DockerRegistry]:
-    """What the open registry has, behind TLS; team/app:1 is there."""
+    """A registry with the storage of the open one, team/app:1, and TLS."""
     registry.publish(IMAGE, "team/app", "1")
     with docker_registry(tmp_path / "encrypted", registry.storage, http={"tls": certificate}) as running:
         yield running
 
 
 @pytest.mark.slow
-def test_insecure_pulls_from_a_registry_with_a_certificate_of_its_own(
+def test_insecure_pull_accepts_a_self_signed_certificate(
     encrypted: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
     mirror("pull", f"{encrypted.host}/team/app:1", "--all-platforms", "--insecure", "-o", "layout")
     assert stored(tmp_path / "layout") == everything(IMAGE)
-    assert {one.status for one in encrypted.requests() if "/referrers/" not in one.path} == {200}  # this one has no API
+    assert {one.status for one in encrypted.requests() if "/referrers/" not in one.path} == {200}  # no referrers API
 
 
 @pytest.mark.slow
-def test_insecure_pushes_to_a_registry_with_a_certificate_of_its_own(
+def test_insecure_push_accepts_a_self_signed_certificate(
     registry: DockerRegistry, encrypted: DockerRegistry, mirror: Program, skopeo: Skopeo
 ) -> None:
     mirror("pull", f"{registry.host}/team/app:1", "--all-platforms", "-o", "layout")
@@ -166,9 +166,7 @@ def test_insecure_pushes_to_a_registry_with_a_certificate_of_its_own(
 
 
 @pytest.mark.slow
-def test_a_certificate_that_nobody_vouches_for_is_refused(
-    encrypted: DockerRegistry, mirror: Program, tmp_path: Path
-) -> None:
+def test_pull_refuses_a_self_signed_certificate(encrypted: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     refused = mirror("pull", f"{encrypted.host}/team/app:1", "--all-platforms", "-o", "layout", code=1)
     assert refused.out == ""
     assert "certificate" in refused.err
@@ -178,7 +176,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
 
 
 @pytest.mark.slow
-def test_a_push_past_a_certificate_that_nobody_vouches_for_is_refused(
+def test_push_refuses_a_self_signed_certificate(
     registry: DockerRegistry, encrypted: DockerRegistry, mirror: Program
 ) -> None:
     mirror("pull", f"{registry.host}/team/app:1", "--all-platforms", "-o", "layout")
@@ -189,8 +187,6 @@ def test_a_push_past_a_certificate_that_nobody_vouches_for_is_refused(
 
 
 @pytest.mark.slow
-def test_plain_http_to_a_registry_that_speaks_tls_is_refused_in_words(
-    encrypted: DockerRegistry, mirror: Program
-) -> None:
+def test_plain_http_to_a_tls_registry_is_an_error_that_names_it(encrypted: DockerRegistry, mirror: Program) -> None:
     refused = mirror("pull", f"{encrypted.host}/team/app:1", "--plain-http", "-o", "layout", code=1)
     assert encrypted.host in refused.err

@@ -1,4 +1,4 @@
-"""Archives: skopeo and podman read what mirror exports, and mirror imports what they write."""
+"""Tests of archives that mirror exchanges with skopeo and podman."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ NAME = "quay.io/team/app:1"
 
 @pytest.fixture
 def layout(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> Path:
-    """The image, every platform of it, as team/app:1."""
+    """A layout with every platform of the image, as team/app:1."""
     mirror("pull", registry.publish(IMAGE, "team/app", "1"), "--all-platforms", "-o", "layout")
     return tmp_path / "layout"
 
@@ -31,12 +31,12 @@ def config_of(image_data: bytes) -> str:
 
 
 def images_of(podman: Program) -> dict[str, list[str]]:
-    """The names of the images that podman has, by the digests of their configs."""
+    """Return the names of the images that podman has, by the digests of their configs."""
     found = json.loads(podman("images", "--format", "json", "--no-trunc").out)
     return {each["Id"]: each.get("Names") for each in found}
 
 
-# What mirror writes
+# Archives of mirror
 
 
 @pytest.mark.slow
@@ -50,7 +50,7 @@ def test_skopeo_copies_every_platform_out_of_an_oci_archive(
 
 
 @pytest.mark.slow
-def test_skopeo_finds_one_image_of_an_oci_archive_without_a_name(
+def test_skopeo_reads_the_only_image_of_an_oci_archive_without_a_name(
     layout: Path, mirror: Program, skopeo: Skopeo, second: DockerRegistry
 ) -> None:
     mirror("export", layout, "images.tar")
@@ -73,7 +73,7 @@ def test_skopeo_reads_a_docker_archive(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
-def test_podman_loads_what_mirror_exports(layout: Path, mirror: Program, podman: Program, form: str) -> None:
+def test_podman_loads_archives_of_mirror(layout: Path, mirror: Program, podman: Program, form: str) -> None:
     mirror("export", layout, "images.tar", "--format", form, "--as", NAME)
     podman("load", "--input", "images.tar")
     found = images_of(podman)
@@ -82,7 +82,7 @@ def test_podman_loads_what_mirror_exports(layout: Path, mirror: Program, podman:
         assert list(found.values()) == [[NAME]]
 
 
-# What they write
+# Archives of skopeo and podman
 
 
 @pytest.mark.slow
@@ -109,14 +109,14 @@ def test_mirror_imports_a_docker_archive_of_skopeo(
 
 
 def layers_of(path: Path) -> set[str]:
-    """The digests of the layers in an archive of docker's form."""
+    """Return the digests of the layers in a docker-archive."""
     files = unpacked(path.read_bytes())
     return {digest_of(files[name]) for each in json.loads(files["manifest.json"]) for name in each["Layers"]}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
-def test_mirror_imports_what_podman_saves(
+def test_mirror_imports_archives_of_podman(
     layout: Path, mirror: Program, podman: Program, tmp_path: Path, form: str
 ) -> None:
     mirror("export", layout, "images.tar", "--format", "docker-archive", "--as", NAME)
@@ -130,7 +130,9 @@ def test_mirror_imports_what_podman_saves(
 
 
 @pytest.mark.slow
-def test_podman_loads_again_what_mirror_has_imported(podman: Program, mirror: Program, tmp_path: Path) -> None:
+def test_podman_loads_a_docker_archive_that_was_imported_and_exported(
+    podman: Program, mirror: Program, tmp_path: Path
+) -> None:
     saved = Saved(1, "quay.io/team/app:1")
     (tmp_path / "images.tar").write_bytes(docker_old(saved))
     mirror("import", "images.tar", "layout")
@@ -140,7 +142,7 @@ def test_podman_loads_again_what_mirror_has_imported(podman: Program, mirror: Pr
 
 
 @pytest.mark.parametrize("pack", [docker_old, docker_new])
-def test_the_samples_of_docker_save_are_what_skopeo_takes_for_such(
+def test_skopeo_reads_the_samples_of_docker_save(
     pack: Callable[[Saved], bytes], skopeo: Skopeo, tmp_path: Path
 ) -> None:
     saved = Saved(1, "team/app:1")
@@ -149,11 +151,11 @@ def test_the_samples_of_docker_save_are_what_skopeo_takes_for_such(
     assert saved.config.digest in copied(tmp_path / "copy")
 
 
-# All the way round
+# Round trip
 
 
 @pytest.mark.slow
-def test_every_digest_survives_registry_layout_archive_layout_registry(
+def test_every_digest_survives_a_copy_through_archives_and_registries(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
     amd64 = image("linux/amd64", layer(1, 3000))

@@ -1,4 +1,4 @@
-"""The disk of a docker-registry has rotted: nothing of that reaches a layout."""
+"""Tests that damage in the storage of docker-registry or in a layout is not copied."""
 
 import json
 from pathlib import Path
@@ -15,23 +15,23 @@ IMAGE = multi_arch(THREE)
 
 
 def layer_of(image: Image) -> str:
-    """The digest of a layer that only one platform has."""
+    """Return the digest of a layer that only one platform has."""
     child = next(data for data, media_type in image.manifests.values() if media_type == OCI_MANIFEST)
     digest: str = json.loads(child)["layers"][0]["digest"]
     return digest
 
 
 def flip(path: Path, position: int) -> bytes:
-    """Change one bit of a file; gives what was there."""
-    sound = path.read_bytes()
-    rotten = bytearray(sound)
-    rotten[position] ^= 1
-    path.write_bytes(rotten)
-    return sound
+    """Change one bit of a file, and return its previous content."""
+    original = path.read_bytes()
+    damaged = bytearray(original)
+    damaged[position] ^= 1
+    path.write_bytes(damaged)
+    return original
 
 
-def assert_nothing_wrong_is_kept(layout: Path, digest: str) -> None:
-    assert digest not in stored(layout)  # which hashes all that is there
+def assert_not_stored(layout: Path, digest: str) -> None:
+    assert digest not in stored(layout)  # `stored` hashes every blob
     assert entries(layout) == []
     assert not list(layout.glob(".mirror/tmp/*"))
 
@@ -47,18 +47,18 @@ def test_a_flipped_bit_in_a_layer_is_never_stored(
     refused = mirror("pull", name, "--all-platforms", "-o", "layout", code=3)
     assert refused.out == ""
     assert digest in refused.err
-    assert_nothing_wrong_is_kept(tmp_path / "layout", digest)
+    assert_not_stored(tmp_path / "layout", digest)
 
 
 @pytest.mark.slow
-def test_a_mended_registry_completes_what_was_refused(
+def test_pull_succeeds_after_the_registry_is_repaired(
     registry: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
     digest = layer_of(IMAGE)
     name = registry.publish(IMAGE, "app", "1")
-    sound = flip(registry.blob(digest), 100)
+    original = flip(registry.blob(digest), 100)
     mirror("pull", name, "--all-platforms", "-o", "layout", code=3)
-    registry.blob(digest).write_bytes(sound)
+    registry.blob(digest).write_bytes(original)
     mirror("pull", name, "--all-platforms", "-o", "layout")
     assert_clean(mirror, "layout")
     assert stored(tmp_path / "layout") == everything(IMAGE)
@@ -75,23 +75,23 @@ def test_a_layer_of_another_size_is_never_stored(
     path.write_bytes((path.read_bytes() + b"\0")[: len(path.read_bytes()) + extra])
     refused = mirror("pull", name, "--all-platforms", "--retries", "1", "-o", "layout", code=3)
     assert digest in refused.err
-    assert_nothing_wrong_is_kept(tmp_path / "layout", digest)
+    assert_not_stored(tmp_path / "layout", digest)
 
 
 @pytest.mark.slow
-def test_a_config_that_has_rotted_is_never_stored(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
+def test_damaged_config_is_never_stored(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     child = next(data for data, media_type in IMAGE.manifests.values() if media_type == OCI_MANIFEST)
     digest = json.loads(child)["config"]["digest"]
     name = registry.publish(IMAGE, "app", "1")
     flip(registry.blob(digest), 20)
     refused = mirror("pull", name, "--all-platforms", "-o", "layout", code=3)
     assert digest in refused.err
-    assert_nothing_wrong_is_kept(tmp_path / "layout", digest)
+    assert_not_stored(tmp_path / "layout", digest)
 
 
 @pytest.mark.slow
-def test_a_manifest_that_has_rotted_is_never_stored(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
-    """It is still a manifest, of another size for its first layer."""
+def test_damaged_manifest_is_never_stored(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
+    """The manifest stays valid, but has another size for its first layer."""
     digest, data = next((digest, data) for digest, (data, kind) in IMAGE.manifests.items() if kind == OCI_MANIFEST)
     name = registry.publish(IMAGE, "app", "1")
     flip(registry.blob(digest), data.index(b'"size":3000') + len('"size":'))
@@ -101,7 +101,7 @@ def test_a_manifest_that_has_rotted_is_never_stored(registry: DockerRegistry, mi
 
 
 @pytest.mark.slow
-def test_a_pull_by_digest_of_what_has_rotted_is_refused(
+def test_pull_of_a_damaged_index_by_digest_is_refused(
     registry: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
     registry.publish(IMAGE, "app", "1")
@@ -112,17 +112,17 @@ def test_a_pull_by_digest_of_what_has_rotted_is_refused(
 
 
 @pytest.mark.slow
-def test_a_layer_that_the_registry_has_lost_is_named(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
+def test_error_names_a_layer_that_the_registry_lacks(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     digest = layer_of(IMAGE)
     name = registry.publish(IMAGE, "app", "1")
     registry.blob(digest).unlink()
     refused = mirror("pull", name, "--all-platforms", "--retries", "0", "-o", "layout", code=1)
     assert digest in refused.err
-    assert_nothing_wrong_is_kept(tmp_path / "layout", digest)
+    assert_not_stored(tmp_path / "layout", digest)
 
 
 @pytest.mark.slow
-def test_the_other_image_is_kept_where_one_has_rotted(
+def test_keep_going_stores_the_image_that_is_not_damaged(
     registry: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
     other = multi_arch(["linux/s390x"], sizes=[5000])
@@ -136,9 +136,7 @@ def test_the_other_image_is_kept_where_one_has_rotted(
 
 
 @pytest.mark.slow
-def test_damage_in_a_layout_is_healed_from_docker_registry(
-    registry: DockerRegistry, mirror: Program, tmp_path: Path
-) -> None:
+def test_pull_repairs_damage_in_a_layout(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     name = registry.publish(IMAGE, "app", "1")
     mirror("pull", name, "--all-platforms", "-o", "layout")
     digest = layer_of(IMAGE)
@@ -150,7 +148,7 @@ def test_damage_in_a_layout_is_healed_from_docker_registry(
 
 
 @pytest.mark.slow
-def test_damage_in_a_layout_never_reaches_docker_registry(
+def test_push_does_not_send_a_damaged_layer(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
     mirror("pull", registry.publish(IMAGE, "app", "1"), "--all-platforms", "-o", "layout")

@@ -1,4 +1,4 @@
-"""What mirror pulled from docker-registry is a layout that skopeo and umoci read."""
+"""Tests that skopeo and umoci read the layouts that mirror pulls from docker-registry."""
 
 import json
 from pathlib import Path
@@ -17,20 +17,20 @@ AMD64 = part(IMAGE, "linux/amd64")
 
 @pytest.fixture
 def layout(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> Path:
-    """The image, every platform of it, as team/app:1."""
+    """A layout with every platform of the image, as team/app:1."""
     mirror("pull", registry.publish(IMAGE, "team/app", "1"), "--all-platforms", "-o", "layout")
     return tmp_path / "layout"
 
 
 @pytest.mark.slow
-def test_a_pull_stores_what_docker_registry_has(layout: Path, mirror: Program) -> None:
+def test_pull_stores_every_manifest_and_blob(layout: Path, mirror: Program) -> None:
     assert stored(layout) == everything(IMAGE)
     assert tagged(layout) == {"1": IMAGE.root}
     assert_clean(mirror, "layout")
 
 
 @pytest.mark.slow
-def test_skopeo_copies_every_platform_out_of_a_layout(layout: Path, skopeo: Skopeo, tmp_path: Path) -> None:
+def test_skopeo_copies_every_platform_from_a_layout(layout: Path, skopeo: Skopeo, tmp_path: Path) -> None:
     skopeo.copy(f"oci:{layout}:1", "dir:copy", "--all")
     assert copied(tmp_path / "copy") == everything(IMAGE)
     assert root(tmp_path / "copy") == IMAGE.root
@@ -44,7 +44,7 @@ def test_skopeo_copies_a_layout_to_a_registry(layout: Path, skopeo: Skopeo, seco
 
 @pytest.mark.slow
 @pytest.mark.parametrize("platform", THREE)
-def test_skopeo_picks_a_platform_out_of_a_layout(layout: Path, skopeo: Skopeo, tmp_path: Path, platform: str) -> None:
+def test_skopeo_copies_one_platform_from_a_layout(layout: Path, skopeo: Skopeo, tmp_path: Path, platform: str) -> None:
     skopeo.copy(f"oci:{layout}:1", "dir:copy", platform=platform)
     assert copied(tmp_path / "copy") == everything(part(IMAGE, platform))
 
@@ -82,7 +82,7 @@ def test_umoci_unpacks_one_platform(registry: DockerRegistry, mirror: Program, u
 
 
 @pytest.mark.slow
-def test_umoci_does_not_mind_what_mirror_keeps_in_a_layout(layout: Path, umoci: Program, mirror: Program) -> None:
+def test_umoci_gc_removes_nothing_from_a_layout(layout: Path, umoci: Program, mirror: Program) -> None:
     umoci("gc", "--layout", layout)
     assert stored(layout) == everything(IMAGE)
     assert_clean(mirror, "layout")

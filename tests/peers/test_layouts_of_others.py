@@ -1,4 +1,4 @@
-"""What skopeo and umoci wrote verifies, is listed, is added to and is pushed."""
+"""Tests of mirror with layouts that skopeo and umoci wrote."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ Copy = Callable[..., None]
 
 @pytest.fixture
 def copy(registry: DockerRegistry, skopeo: Skopeo) -> Copy:
-    """Publishes an image, and copies it into `layout` with skopeo."""
+    """A function that publishes an image, and copies it into `layout` with skopeo."""
 
     def publish_and_copy(image: Image, tag: str, *flags: str) -> None:
         name = registry.publish(image, "team/app", tag)
@@ -31,7 +31,7 @@ def copy(registry: DockerRegistry, skopeo: Skopeo) -> Copy:
 
 @pytest.fixture
 def written(mirror: Program, umoci: Program) -> str:
-    """The digest of an image that umoci made from nothing: layout:1, with one file in one layer."""
+    """The digest of an image that umoci wrote, layout:1, with one file in one layer."""
     (umoci.folder / "note").write_text("made by umoci\n")
     umoci("init", "--layout", "layout")
     umoci("new", "--image", "layout:1")
@@ -41,14 +41,14 @@ def written(mirror: Program, umoci: Program) -> str:
 
 
 @pytest.mark.slow
-def test_what_skopeo_copied_verifies(copy: Copy, mirror: Program) -> None:
+def test_layout_of_skopeo_verifies(copy: Copy, mirror: Program) -> None:
     copy(AMD64, "1")
     assert_clean(mirror, "layout")
     assert listed(mirror, "layout") == {"1": AMD64.root}
 
 
 @pytest.mark.slow
-def test_what_skopeo_copied_of_every_platform_verifies(copy: Copy, mirror: Program, tmp_path: Path) -> None:
+def test_layout_of_skopeo_with_every_platform_verifies(copy: Copy, mirror: Program, tmp_path: Path) -> None:
     copy(IMAGE, "1", "--all")
     result = assert_clean(mirror, "layout")
     assert result.json["images"][0]["platforms"] == list(THREE)
@@ -56,16 +56,16 @@ def test_what_skopeo_copied_of_every_platform_verifies(copy: Copy, mirror: Progr
 
 
 @pytest.mark.slow
-def test_two_tags_of_skopeo_verify(copy: Copy, mirror: Program) -> None:
+def test_layout_of_skopeo_with_two_tags_verifies(copy: Copy, mirror: Program) -> None:
     copy(IMAGE, "1", "--all")
     copy(OTHER, "2")
     assert_clean(mirror, "layout")
     assert listed(mirror, "layout") == {"1": IMAGE.root, "2": OTHER.root}
-    assert assert_clean_image(mirror, "2") == [OTHER.root]
+    assert verified_digests(mirror, "2") == [OTHER.root]
 
 
 @pytest.mark.slow
-def test_an_image_that_skopeo_wrote_without_a_name_is_called_by_its_digest(
+def test_image_without_a_name_is_listed_by_its_digest(
     registry: DockerRegistry, skopeo: Skopeo, mirror: Program
 ) -> None:
     skopeo.copy(f"docker://{registry.publish(OTHER, 'app', '1')}", "oci:layout")
@@ -74,7 +74,7 @@ def test_an_image_that_skopeo_wrote_without_a_name_is_called_by_its_digest(
 
 
 @pytest.mark.slow
-def test_a_docker_image_that_skopeo_turned_into_oci_verifies(
+def test_docker_image_that_skopeo_converted_to_oci_verifies(
     registry: DockerRegistry, skopeo: Skopeo, mirror: Program
 ) -> None:
     name = registry.publish(multi_arch(THREE, docker=True), "app", "1")
@@ -82,12 +82,12 @@ def test_a_docker_image_that_skopeo_turned_into_oci_verifies(
     assert_clean(mirror, "layout")
 
 
-def test_what_umoci_wrote_verifies(written: str, mirror: Program) -> None:
+def test_layout_of_umoci_verifies(written: str, mirror: Program) -> None:
     assert_clean(mirror, "layout")
     assert listed(mirror, "layout") == {"1": written}
 
 
-def test_what_umoci_left_behind_is_an_orphan_and_no_error(mirror: Program, umoci: Program) -> None:
+def test_blob_that_umoci_left_unused_is_only_an_orphan(mirror: Program, umoci: Program) -> None:
     umoci("init", "--layout", "layout")
     umoci("new", "--image", "layout:1")
     umoci("config", "--image", "layout:1", "--author", "somebody")
@@ -95,15 +95,13 @@ def test_what_umoci_left_behind_is_an_orphan_and_no_error(mirror: Program, umoci
     assert (report["verdict"], {one["kind"] for one in report["findings"]}) == ("ok", {"orphan"})
 
 
-def test_a_layout_that_umoci_has_just_made_is_no_pass(mirror: Program, umoci: Program) -> None:
+def test_empty_layout_of_umoci_fails_verification(mirror: Program, umoci: Program) -> None:
     umoci("init", "--layout", "layout")
     assert "no-images" in mirror("verify", "layout", code=3).out
 
 
 @pytest.mark.slow
-def test_mirror_pulls_into_a_layout_that_umoci_has_just_made(
-    registry: DockerRegistry, mirror: Program, umoci: Program
-) -> None:
+def test_mirror_pulls_into_an_empty_layout_of_umoci(registry: DockerRegistry, mirror: Program, umoci: Program) -> None:
     umoci("init", "--layout", "layout")
     name = registry.publish(IMAGE, "app", "1")
     mirror("pull", name, "--all-platforms", "-o", "layout")
@@ -112,22 +110,24 @@ def test_mirror_pulls_into_a_layout_that_umoci_has_just_made(
 
 
 @pytest.mark.slow
-def test_what_umoci_repacked_out_of_ours_verifies(
+def test_image_repacked_by_umoci_verifies(
     registry: DockerRegistry, mirror: Program, umoci: Program, tmp_path: Path
 ) -> None:
-    """umoci takes our annotations along, so that the old full name stands beside the new tag."""
+    """umoci copies the annotation with the full name, and changes only the tag."""
     name = registry.publish(AMD64, "app", "1")
     mirror("pull", name, "--platform", "linux/amd64", "-o", "layout")
     umoci("unpack", "--rootless", "--image", "layout:1", "bundle")
     (tmp_path / "bundle/rootfs/added").write_text("by hand\n")
     umoci("repack", "--image", "layout:2", "bundle")
-    assert_clean(mirror, "layout", but="history-count")  # ours has no history, and umoci begins one
+    assert_clean(mirror, "layout", except_for="history-count")  # umoci starts a history
     repacked = tagged(tmp_path / "layout")["2"]
     assert listed(mirror, "layout") == {name: AMD64.root, f"{registry.host}/app:2": repacked}
 
 
 @pytest.mark.slow
-def test_a_tag_that_umoci_added_is_a_name_of_its_own(registry: DockerRegistry, mirror: Program, umoci: Program) -> None:
+def test_tag_added_by_umoci_is_listed_as_a_separate_name(
+    registry: DockerRegistry, mirror: Program, umoci: Program
+) -> None:
     name = registry.publish(AMD64, "app", "1")
     mirror("pull", name, "--platform", "linux/amd64", "-o", "layout")
     umoci("tag", "--image", "layout:1", "2")
@@ -136,7 +136,7 @@ def test_a_tag_that_umoci_added_is_a_name_of_its_own(registry: DockerRegistry, m
 
 
 @pytest.mark.slow
-def test_mirror_adds_to_what_skopeo_wrote(
+def test_mirror_adds_to_a_layout_of_skopeo(
     copy: Copy, registry: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
     copy(IMAGE, "1", "--all")
@@ -150,7 +150,7 @@ def test_mirror_adds_to_what_skopeo_wrote(
 
 
 @pytest.mark.slow
-def test_mirror_adds_an_image_whose_tag_skopeo_has_taken(
+def test_mirror_adds_an_image_whose_tag_skopeo_already_used(
     copy: Copy, registry: DockerRegistry, mirror: Program, skopeo: Skopeo
 ) -> None:
     copy(IMAGE, "1", "--all")
@@ -170,7 +170,7 @@ def test_mirror_reuses_the_blobs_that_skopeo_wrote(copy: Copy, registry: DockerR
 
 
 @pytest.mark.slow
-def test_mirror_adds_to_what_umoci_wrote(
+def test_mirror_adds_to_a_layout_of_umoci(
     written: str, registry: DockerRegistry, mirror: Program, umoci: Program
 ) -> None:
     name = registry.publish(OTHER, "team/other", "2")
@@ -184,7 +184,7 @@ def test_mirror_adds_to_what_umoci_wrote(
 
 
 @pytest.mark.slow
-def test_skopeo_adds_to_what_mirror_wrote(
+def test_skopeo_adds_to_a_layout_of_mirror(
     copy: Copy, registry: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
     name = registry.publish(OTHER, "team/other", "2")
@@ -196,7 +196,7 @@ def test_skopeo_adds_to_what_mirror_wrote(
 
 
 @pytest.mark.slow
-def test_mirror_removes_what_skopeo_wrote(copy: Copy, mirror: Program, tmp_path: Path) -> None:
+def test_mirror_removes_an_image_that_skopeo_wrote(copy: Copy, mirror: Program, tmp_path: Path) -> None:
     copy(IMAGE, "1", "--all")
     copy(OTHER, "2")
     mirror("rm", "layout", "1")
@@ -205,7 +205,7 @@ def test_mirror_removes_what_skopeo_wrote(copy: Copy, mirror: Program, tmp_path:
 
 
 @pytest.mark.slow
-def test_what_skopeo_wrote_is_pushed(copy: Copy, mirror: Program, skopeo: Skopeo, second: DockerRegistry) -> None:
+def test_layout_of_skopeo_is_pushed(copy: Copy, mirror: Program, skopeo: Skopeo, second: DockerRegistry) -> None:
     copy(IMAGE, "1", "--all")
     pushed = mirror("push", "layout", f"{second.host}/team/app").out
     assert pushed == f"{second.host}/team/app:1@{IMAGE.root}\n"
@@ -213,10 +213,10 @@ def test_what_skopeo_wrote_is_pushed(copy: Copy, mirror: Program, skopeo: Skopeo
 
 
 @pytest.mark.slow
-def test_what_umoci_wrote_goes_round(
+def test_image_of_umoci_is_unchanged_after_push_and_pull(
     written: str, mirror: Program, second: DockerRegistry, umoci: Program, tmp_path: Path
 ) -> None:
-    """Its manifest has no media type inside."""
+    """Its manifest has no `mediaType` field."""
     mirror("push", "layout", f"{second.host}/app")
     pulled = mirror("pull", f"{second.host}/app:1", "-o", "again", "--all").out
     assert pulled == f"{second.host}/app:1@{written}\n"
@@ -224,8 +224,8 @@ def test_what_umoci_wrote_goes_round(
     assert_clean(mirror, "again")
 
 
-def assert_clean_image(mirror: Program, name: str) -> list[str]:
-    """The digests of the images that are verified where one is named."""
+def verified_digests(mirror: Program, name: str) -> list[str]:
+    """Verify an image by name without findings, and return the digests that were verified."""
     report = mirror("verify", "layout", name, "--json").json
     assert report["findings"] == []
     return [one["digest"] for one in report["images"]]

@@ -1,4 +1,4 @@
-"""Some of the platforms of an image, from docker-registry and to it."""
+"""Tests of pulls and pushes of some platforms of an image."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ BOTH = pytest.mark.parametrize("published", [OCI, DOCKER], ids=["oci", "docker"]
 
 @pytest.mark.slow
 @BOTH
-def test_one_platform_goes_both_ways(
+def test_one_platform_is_pulled_and_pushed(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, published: Image
 ) -> None:
     wanted = part(published, "linux/arm/v7")
@@ -33,7 +33,7 @@ def test_one_platform_goes_both_ways(
 
 
 @pytest.mark.slow
-def test_one_platform_remembers_the_index_that_it_came_from(
+def test_entry_of_one_platform_names_the_original_index(
     registry: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
     mirror("pull", registry.publish(OCI, "app", "1"), "--platform", "linux/arm/v7", "-o", "layout")
@@ -43,7 +43,7 @@ def test_one_platform_remembers_the_index_that_it_came_from(
 
 @pytest.mark.slow
 @BOTH
-def test_two_of_three_platforms_go_both_ways(
+def test_two_of_three_platforms_are_pulled_and_pushed(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, published: Image
 ) -> None:
     name = registry.publish(published, "app", "1")
@@ -59,10 +59,10 @@ def test_two_of_three_platforms_go_both_ways(
 
 @pytest.mark.slow
 @BOTH
-def test_our_own_index_says_what_it_was_made_of(
+def test_reduced_index_names_the_original_index(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, published: Image
 ) -> None:
-    """In its annotations where it has some, which Docker's lists have not, and in the layout."""
+    """The layout always names it; an OCI index names it in an annotation, which Docker's manifest lists lack."""
     name = registry.publish(published, "app", "1")
     mirror("pull", name, "--platform", "linux/arm64", "--platform", "linux/amd64", "-o", "layout")
     assert entries(tmp_path / "layout")[0]["annotations"]["dev.oci-mirror.index"] == published.root
@@ -76,7 +76,7 @@ def test_our_own_index_says_what_it_was_made_of(
 
 
 @pytest.mark.slow
-def test_two_platforms_are_read_out_of_the_layout_by_skopeo(
+def test_skopeo_reads_one_of_two_platforms_in_a_layout(
     registry: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
     mirror("pull", registry.publish(OCI, "app", "1"), "--platform", "linux/arm64,linux/arm/v7", "-o", "layout")
@@ -100,10 +100,10 @@ def test_a_sparse_image_keeps_the_published_index(
 
 @pytest.mark.slow
 @BOTH
-def test_a_sparse_image_is_refused_in_words_that_help(
+def test_refused_push_of_a_sparse_image_is_explained(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, published: Image
 ) -> None:
-    """docker-registry wants all children of an index."""
+    """docker-registry requires all children of an index."""
     name = registry.publish(published, "app", "1")
     mirror("pull", name, "--platform", "linux/arm64,linux/amd64", "--sparse", "-o", "layout")
     refused = mirror("push", "layout", second.host, code=1)
@@ -114,11 +114,11 @@ def test_a_sparse_image_is_refused_in_words_that_help(
 
 
 @pytest.mark.slow
-def test_a_platform_that_is_not_there_lists_those_that_are(registry: DockerRegistry, mirror: Program) -> None:
+def test_error_for_an_unknown_platform_lists_the_available_ones(registry: DockerRegistry, mirror: Program) -> None:
     refused = mirror("pull", registry.publish(OCI, "app", "1"), "--platform", "linux/s390x", "-o", "layout", code=2)
     assert all(platform in refused.err for platform in ("linux/s390x", *THREE))
 
 
-def test_an_image_that_is_not_there_is_called_by_its_name(registry: DockerRegistry, mirror: Program) -> None:
+def test_error_for_an_unknown_image_has_its_name(registry: DockerRegistry, mirror: Program) -> None:
     refused = mirror("pull", f"{registry.host}/no/such:1", "-o", "layout", code=2)
     assert f"{registry.host}/no/such:1" in refused.err

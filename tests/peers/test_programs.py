@@ -1,4 +1,4 @@
-"""What happens where a peer is not installed."""
+"""Tests of finding the programs of peers."""
 
 from pathlib import Path
 

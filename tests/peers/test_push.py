@@ -1,4 +1,4 @@
-"""What mirror pushed to docker-registry is what skopeo finds there."""
+"""Tests of pushes to docker-registry, read back with other programs."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ ONE_EACH = pytest.mark.parametrize(
 
 
 def blobs_sent(requests: list[Request]) -> list[Request]:
-    """The requests that put a blob into the registry, or began to."""
+    """Return the requests that upload a blob, or start an upload."""
     return [one for one in requests if one.method in ("POST", "PATCH", "PUT") and "/blobs/" in one.path]
 
 
@@ -57,7 +57,7 @@ def test_an_image_without_an_index_arrives_byte_for_byte(
 
 
 @pytest.mark.slow
-def test_several_images_arrive_below_a_prefix(
+def test_several_images_are_pushed_below_a_prefix(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo
 ) -> None:
     names = [registry.publish(OCI, "team/app", "1"), registry.publish(DOCKER, "team/app", "2")]
@@ -71,7 +71,9 @@ def test_several_images_arrive_below_a_prefix(
 
 
 @pytest.mark.slow
-def test_one_named_image_arrives_alone(registry: DockerRegistry, second: DockerRegistry, mirror: Program) -> None:
+def test_push_of_one_name_sends_only_that_image(
+    registry: DockerRegistry, second: DockerRegistry, mirror: Program
+) -> None:
     names = [registry.publish(OCI, "team/app", tag) for tag in ("1", "2")]
     mirror("pull", *names, "--all-platforms", "-o", "layout")
     mirror("push", "layout", second.host, names[1])
@@ -79,7 +81,7 @@ def test_one_named_image_arrives_alone(registry: DockerRegistry, second: DockerR
 
 
 @pytest.mark.slow
-def test_an_image_pulled_by_digest_is_found_by_its_digest(
+def test_image_pulled_by_digest_is_pushed_by_digest_without_a_tag(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo
 ) -> None:
     registry.publish(OCI, "team/app", "1")
@@ -90,7 +92,7 @@ def test_an_image_pulled_by_digest_is_found_by_its_digest(
 
 
 @pytest.mark.slow
-def test_attestations_and_nested_indexes_arrive(
+def test_attestations_and_nested_indexes_are_pushed_unchanged(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
     amd64 = part(OCI, "linux/amd64")
@@ -103,7 +105,7 @@ def test_attestations_and_nested_indexes_arrive(
 
 
 @pytest.mark.slow
-def test_an_artifact_arrives(
+def test_artifact_is_pushed_unchanged(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
     chart = artifact("application/vnd.example.chart", layer(5, 700), configuration=EMPTY)
@@ -170,9 +172,7 @@ def test_a_dry_run_puts_nothing_into_the_registry(
 
 
 @pytest.mark.slow
-def test_the_tag_is_the_last_that_docker_registry_gets(
-    registry: DockerRegistry, second: DockerRegistry, mirror: Program
-) -> None:
+def test_tag_is_written_last(registry: DockerRegistry, second: DockerRegistry, mirror: Program) -> None:
     mirror("pull", registry.publish(OCI, "app", "1"), "--all-platforms", "-o", "layout")
     mirror("push", "layout", second.host)
     written = [one.path for one in second.requests() if one.method == "PUT"]
@@ -183,7 +183,7 @@ def test_the_tag_is_the_last_that_docker_registry_gets(
 
 
 @pytest.mark.slow
-def test_what_was_pushed_is_pulled_back_the_same(
+def test_pushed_image_is_pulled_back_unchanged(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
     mirror("pull", registry.publish(DOCKER, "app", "1"), "--all-platforms", "-o", "layout")
@@ -194,10 +194,10 @@ def test_what_was_pushed_is_pulled_back_the_same(
 
 
 @pytest.mark.slow
-def test_what_was_pushed_is_unpacked_by_umoci(
+def test_umoci_unpacks_a_pushed_image(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, umoci: Program, tmp_path: Path
 ) -> None:
-    """A Docker image too: skopeo turns it into an OCI image on its way into a layout."""
+    """skopeo converts the Docker image to OCI when it copies it into a layout."""
     mirror("pull", registry.publish(DOCKER, "app", "1"), "--all-platforms", "-o", "layout")
     mirror("push", "layout", second.host)
     skopeo.copy(f"docker://{second.host}/app:1", "oci:out:1", platform="linux/arm64")
@@ -206,7 +206,7 @@ def test_what_was_pushed_is_unpacked_by_umoci(
 
 
 @pytest.mark.slow
-def test_a_layer_larger_than_a_batch_arrives(
+def test_layer_larger_than_a_batch_is_pushed_unchanged(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
     large = image("linux/amd64", layer(1, 9_000_000), layer(2, 4 * 1024 * 1024), layer(3, 4 * 1024 * 1024 + 1))
@@ -225,17 +225,17 @@ LARGE = image("linux/amd64", layer(1, 3_000_000), layer(2, 40_000))
 
 @pytest.fixture
 def layout(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> Path:
-    """A layout with an image, app:1, whose layers are larger than nginx lets through unless it is told."""
+    """A layout with an image, app:1, with layers above the default limit of nginx for bodies."""
     mirror("pull", registry.publish(LARGE, "app", "1"), "--all-platforms", "-o", "layout")
     return tmp_path / "layout"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", ["1m", "100k"])
-def test_nginx_that_lets_no_large_bodies_through(
+def test_push_succeeds_in_spite_of_a_body_limit_of_nginx(
     second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, layout: Path, limit: str
 ) -> None:
-    """1m is what it lets through where nobody has told it; with less than 256 KiB, the person has to say it too."""
+    """The default of nginx is 1m; if the limit is below 256 KiB, the user has to set --chunk-size."""
     with nginx(tmp_path / "nginx", second.host, f"client_max_body_size {limit};") as proxy:
         if limit == "100k":
             refused = mirror("push", layout, proxy.host, code=1)
@@ -251,7 +251,7 @@ def test_nginx_that_lets_no_large_bodies_through(
 
 
 @pytest.mark.slow
-def test_size_that_nginx_lets_through_is_found_out_once(
+def test_body_limit_of_nginx_is_detected_once(
     second: DockerRegistry, mirror: Program, tmp_path: Path, layout: Path
 ) -> None:
     with nginx(tmp_path / "nginx", second.host) as proxy:
@@ -262,7 +262,7 @@ def test_size_that_nginx_lets_through_is_found_out_once(
 
 
 @pytest.mark.slow
-def test_proxy_whose_registry_is_away_is_asked_again_and_named(mirror: Program, tmp_path: Path, layout: Path) -> None:
+def test_bad_gateway_is_retried_and_reported(mirror: Program, tmp_path: Path, layout: Path) -> None:
     with nginx(tmp_path / "nginx", "127.0.0.1:1") as proxy:
         refused = mirror("push", layout, proxy.host, "--retries", 1, code=1)
         tried = [one for one in proxy.requests() if one.method == "HEAD"]
@@ -272,7 +272,7 @@ def test_proxy_whose_registry_is_away_is_asked_again_and_named(mirror: Program, 
 
 
 @pytest.mark.slow
-def test_proxy_that_fails_for_a_while_is_asked_until_it_is_well(
+def test_push_is_retried_until_the_proxy_recovers(
     second: DockerRegistry, mirror: Program, tmp_path: Path, layout: Path
 ) -> None:
     away = tmp_path / "away"
@@ -288,7 +288,7 @@ def test_proxy_that_fails_for_a_while_is_asked_until_it_is_well(
         assert second.blob(digest).read_bytes() == LARGE.blobs[digest]
 
 
-# In chunks, and cut
+# Chunks and interrupted uploads
 
 
 @pytest.mark.slow
@@ -306,10 +306,10 @@ def test_chunks_arrive_byte_for_byte(
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--chunk-size", "500k")], ids=["whole", "chunked"])
 @pytest.mark.parametrize("after", every([400_000, 0, 1, 700_000, 2_999_999]))
-def test_upload_that_is_cut_is_right_in_the_end(
+def test_interrupted_upload_is_completed(
     second: DockerRegistry, mirror: Program, skopeo: Skopeo, layout: Path, flags: tuple[str, ...], after: int
 ) -> None:
-    with cutting(second.host, after) as host:
+    with interrupting_relay(second.host, after) as host:
         mirror("push", layout, host, "-j", 1, *flags)
     assert skopeo.raw(f"docker://{second.host}/app:1") == LARGE.data
     for digest in LARGE.blobs:
@@ -317,10 +317,10 @@ def test_upload_that_is_cut_is_right_in_the_end(
 
 
 @contextmanager
-def cutting(upstream: str, after: int) -> Iterator[str]:
-    """A relay on loopback that ends the connection on which so many bytes of uploads have come, once.
+def interrupting_relay(upstream: str, after: int) -> Iterator[str]:
+    """Run a relay on loopback that closes one connection after a number of bytes of uploads.
 
-    What came before the cut reaches the registry.
+    The bytes before that reach the registry.
     """
     relay = _Relay(upstream, after)
     ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = Future()
@@ -361,7 +361,7 @@ class _Relay:
         take: Callable[[bytes], int],
         both: tuple[asyncio.StreamWriter, ...],
     ) -> None:
-        """Pass on one direction, until it ends or is cut; then neither goes on."""
+        """Forward one direction until it ends or is cut, then close both."""
         try:
             with suppress(ConnectionError):
                 while data := await reader.read(65536):
@@ -375,7 +375,7 @@ class _Relay:
                 one.close()
 
     def _take(self, data: bytes) -> int:
-        """How many of these bytes pass: heads do, and as many of the bodies of PUT and PATCH as there are left."""
+        """Return how many of these bytes pass: all heads, and what is left of the limit of PUT and PATCH bodies."""
         head = data.index(b"\r\n\r\n") + 4 if re.match(rb"[A-Z]+ /v2/", data) else 0
         if self.has_cut or (head and not re.match(rb"P(UT|ATCH) \S+/uploads/", data)):
             return len(data)
@@ -385,16 +385,16 @@ class _Relay:
         return head + count
 
 
-# Read by others
+# podman and receipts
 
 
 @pytest.mark.slow
-def test_what_was_pushed_is_pulled_by_podman(
+def test_podman_pulls_a_pushed_image(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
     mirror("pull", registry.publish(OCI, "app", "1"), "--all-platforms", "-o", "layout")
     mirror("push", "layout", second.host)
-    with tempfile.TemporaryDirectory() as run:  # whose path may not be longer than 50 characters
+    with tempfile.TemporaryDirectory() as run:  # podman limits this path to 50 characters
         stores = ["--root", str(tmp_path / "root"), "--runroot", run, "--storage-driver", "vfs"]
         podman = Program((needed("podman"), *stores), tmp_path)
         podman("pull", "--tls-verify=false", "--platform", "linux/arm64", f"{second.host}/app:1")
@@ -403,7 +403,7 @@ def test_what_was_pushed_is_pulled_by_podman(
 
 
 @pytest.mark.slow
-def test_receipt_of_a_push_is_right_about_docker_registry(
+def test_receipt_of_a_push_verifies_and_reveals_damage(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program
 ) -> None:
     mirror("pull", registry.publish(DOCKER, "app", "1"), "--all-platforms", "-o", "layout")

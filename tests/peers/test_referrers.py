@@ -1,4 +1,4 @@
-"""Signatures through Debian's docker-registry, which has no referrers API, and beside images that skopeo reads."""
+"""Tests of referrers with skopeo and with Debian's docker-registry, which has no referrers API."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ OVER = signature(BILL)
 
 
 def cosigned(subject: Image) -> Image:
-    """What `cosign sign --key` puts beside an image: a payload that names its digest, and an ECDSA signature of it."""
+    """Make the artifact that `cosign sign --key` stores: a payload with the digest, and its ECDSA signature."""
     critical = {
         "identity": {"docker-reference": "registry.example/team/app"},
         "image": {"docker-manifest-digest": subject.root},
@@ -58,7 +58,7 @@ SIGNED = cosigned(APP)
 
 
 def publish(registry: DockerRegistry) -> str:
-    """An image that is signed by cosign, and has a bill of materials, which is signed too, listed under tags."""
+    """Publish an image with a cosign signature, and with a bill of materials, which is signed too."""
     remote = Remote(registry.host)
     try:
         APP.publish(remote, "team/app", "1")
@@ -73,7 +73,7 @@ def publish(registry: DockerRegistry) -> str:
 
 
 def check_signature(folder: Path, subject: Image) -> None:
-    """As cosign does, over the raw bytes of the layer, in a folder that skopeo has written (dir:)."""
+    """Check a signature as cosign does, over the raw bytes of a layer that skopeo copied to a directory."""
     document = json.loads((folder / "manifest.json").read_bytes())
     (node,) = document["layers"]
     payload = (folder / node["digest"].partition(":")[2]).read_bytes()
@@ -83,7 +83,7 @@ def check_signature(folder: Path, subject: Image) -> None:
 
 
 @pytest.mark.slow
-def test_everything_goes_around_through_two_registries(
+def test_image_and_referrers_survive_a_copy_through_two_registries(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
     pulled = mirror("pull", publish(registry), "--all-platforms", "-o", "layout")
@@ -93,17 +93,17 @@ def test_everything_goes_around_through_two_registries(
     tags = {"1", cosign_tag(APP), APP.root.replace(":", "-"), BILL.root.replace(":", "-")}
     assert set(second.tags("team/app")) == tags
     mirror("pull", f"{second.host}/team/app:1", "--all-platforms", "-o", "back")
-    assert everything_in(tmp_path / "back") == everything_in(tmp_path / "layout")
+    assert blob_names(tmp_path / "back") == blob_names(tmp_path / "layout")
     skopeo.copy(f"docker://{second.host}/team/app:{cosign_tag(APP)}", "dir:signature", "--preserve-digests")
     check_signature(tmp_path / "signature", APP)
 
 
-def everything_in(layout: Path) -> set[str]:
+def blob_names(layout: Path) -> set[str]:
     return {path.name for path in layout.glob("blobs/*/*")}
 
 
 @pytest.mark.slow
-def test_the_list_of_a_registry_without_the_api_is_what_the_specification_wants(
+def test_fallback_tag_lists_the_referrer_as_specified(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo
 ) -> None:
     mirror("pull", publish(registry), "--all-platforms", "-o", "layout")
@@ -119,13 +119,15 @@ def test_the_list_of_a_registry_without_the_api_is_what_the_specification_wants(
 
 
 @pytest.mark.slow
-def test_a_second_push_changes_nothing(registry: DockerRegistry, second: DockerRegistry, mirror: Program) -> None:
+def test_second_push_does_not_rewrite_the_lists_of_referrers(
+    registry: DockerRegistry, second: DockerRegistry, mirror: Program
+) -> None:
     mirror("pull", publish(registry), "--all-platforms", "-o", "layout")
     mirror("push", "layout", second.host)
     start = len(second.requests())
     assert "0 moved" in mirror("push", "layout", second.host).err
     puts = [one.path for one in second.requests(start) if one.method == "PUT" and "/manifests/sha256-" in one.path]
-    assert puts == [f"/v2/team/app/manifests/{cosign_tag(APP)}"]  # a tag is put again, a list that is whole is not
+    assert puts == [f"/v2/team/app/manifests/{cosign_tag(APP)}"]  # a tag is always written, an unchanged list is not
 
 
 @pytest.mark.slow
@@ -139,7 +141,7 @@ def test_skopeo_finds_the_image_and_its_signature_in_the_layout(
     check_signature(tmp_path / "signature", APP)
 
 
-def test_a_signature_of_another_image_is_none_of_this_one(tmp_path: Path) -> None:
+def test_signature_check_rejects_signatures_of_other_images(tmp_path: Path) -> None:
     other = cosigned(BILL)
     folder = tmp_path / "dir"
     folder.mkdir()
@@ -163,7 +165,7 @@ def test_tags_of_docker_registry_are_listed(registry: DockerRegistry, mirror: Pr
 
 
 @pytest.mark.slow
-def test_few_requests_tell_that_there_is_nothing(registry: DockerRegistry, mirror: Program) -> None:
+def test_two_requests_find_that_there_are_no_referrers(registry: DockerRegistry, mirror: Program) -> None:
     name = registry.publish(APP, "team/app", "1")
     start = len(registry.requests())
     mirror("pull", name, "--all-platforms", "-o", "layout")

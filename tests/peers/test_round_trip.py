@@ -1,4 +1,4 @@
-"""A real image goes all the way round: skopeo, docker-registry, mirror, another docker-registry, skopeo, umoci."""
+"""Test of a real image, copied with skopeo, mirror and umoci through two docker-registries."""
 
 import platform
 import subprocess
@@ -19,7 +19,7 @@ MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64/v8"}
 
 
 @pytest.mark.slow
-def test_a_real_image_goes_all_the_way_round(
+def test_real_image_survives_a_round_trip(
     busybox: Image,
     registry: DockerRegistry,
     second: DockerRegistry,
@@ -45,7 +45,7 @@ def test_a_real_image_goes_all_the_way_round(
 
 
 def pull_and_push(mirror: Program, image: Image, source: DockerRegistry, target: DockerRegistry) -> None:
-    """mirror's part, each step with the words that a person sees."""
+    """Pull and push with mirror, and check the output of each step."""
     name = f"{source.host}/{REPO}:1"
     assert mirror("pull", name, "--all-platforms", "-o", "layout").out == f"{name}@{image.root}\n"
     report = assert_clean(mirror, "layout").json
@@ -56,9 +56,9 @@ def pull_and_push(mirror: Program, image: Image, source: DockerRegistry, target:
 
 
 def check_files(rootfs: Path, image: Image, name: str) -> None:
-    """They are what Debian packed, and where this machine can run them, they run."""
+    """Check that the files are those of Debian's packages, and that busybox runs if this machine can run it."""
     assert tree(rootfs) == files(image)
     if MACHINES.get(platform.machine()) == name:
         busybox = next(rootfs.glob("**/bin/busybox"))
-        said = subprocess.run([busybox, "echo", "all the way round"], capture_output=True, text=True, check=True)
-        assert said.stdout == "all the way round\n"
+        done = subprocess.run([busybox, "echo", "all the way round"], capture_output=True, text=True, check=True)
+        assert done.stdout == "all the way round\n"

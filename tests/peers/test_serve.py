@@ -1,4 +1,4 @@
-"""What `mirror serve` serves is what skopeo, podman, buildah, docker-registry, curl and mirror itself pull from it."""
+"""Tests of pulls from `mirror serve` with other programs and with mirror itself."""
 
 import json
 import sysconfig
@@ -73,13 +73,13 @@ def test_skopeo_inspects_and_lists(host: str, skopeo: Skopeo) -> None:
 
 
 @pytest.mark.slow
-def test_skopeo_copies_from_a_whole_name(host: str, skopeo: Skopeo, tmp_path: Path) -> None:
+def test_skopeo_copies_by_full_name(host: str, skopeo: Skopeo, tmp_path: Path) -> None:
     skopeo.copy(f"docker://{host}/docker.io/team/app:oci", "dir:copy", "--all", "--preserve-digests")
     assert root(tmp_path / "copy") == OCI.root
 
 
 @pytest.mark.slow
-def test_skopeo_may_not_write(host: str, skopeo: Skopeo) -> None:
+def test_push_by_skopeo_is_refused(host: str, skopeo: Skopeo) -> None:
     command = ("copy", "--src-tls-verify=false", "--dest-tls-verify=false")
     source, target = f"docker://{host}/team/app:oci", f"docker://{host}/team/new:1"
     refused = skopeo("--insecure-policy", *command, source, target, code=1)
@@ -87,7 +87,7 @@ def test_skopeo_may_not_write(host: str, skopeo: Skopeo) -> None:
 
 
 @pytest.mark.slow
-def test_layout_of_skopeo_is_served_under_the_name_of_its_folder(
+def test_layout_of_skopeo_is_served_under_its_directory_name(
     registry: DockerRegistry, skopeo: Skopeo, tmp_path: Path
 ) -> None:
     registry.publish(OCI, "app", "1")
@@ -101,14 +101,14 @@ def test_layout_of_skopeo_is_served_under_the_name_of_its_folder(
 
 @pytest.fixture
 def runroot() -> Iterator[str]:
-    """A short path: podman allows fifty characters."""
+    """A short path, because podman allows at most 50 characters."""
     with tempfile.TemporaryDirectory(prefix="run-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         yield folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["podman", "buildah"])
-def test_engine_pulls(host: str, tmp_path: Path, runroot: str, name: str) -> None:
+def test_podman_and_buildah_pull(host: str, tmp_path: Path, runroot: str, name: str) -> None:
     flags = ("--root", tmp_path / "root", "--runroot", runroot, "--storage-driver", "vfs")
     engine = Program((needed(name),), tmp_path)
     policy = tmp_path / "policy.json"
@@ -138,7 +138,7 @@ def cache(host: str, tmp_path: Path) -> Iterator[DockerRegistry]:
 
 @pytest.mark.slow
 @BOTH
-def test_docker_registry_caches_what_is_served(
+def test_docker_registry_caches_served_images(
     cache: DockerRegistry, skopeo: Skopeo, tmp_path: Path, published: Image
 ) -> None:
     for folder in ("first", "second"):

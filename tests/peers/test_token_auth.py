@@ -1,4 +1,4 @@
-"""A docker-registry that trusts a token server: it checks each token's signature, audience, time and grants itself."""
+"""Tests of docker-registry with a token server; the registry itself checks each token."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ USERS = {"carrier": "pa:ss wörd", "reader": "looks"}
 
 @dataclass(frozen=True)
 class Guarded:
-    """The registry, its token server, and the same content without either."""
+    """A registry, its token server, and an open registry with the same content."""
 
     registry: DockerRegistry
     tokens: TokenServer
@@ -35,7 +35,7 @@ class Guarded:
 
 
 def may(user: str | None, repository: str, action: str) -> bool:
-    """The carrier may do everything, the reader read everything, and anybody what is public."""
+    """Grant everything to carrier, pulls to reader, and pulls of public images to all others."""
     return user == "carrier" or (action == "pull" and (user == "reader" or repository.startswith("public/")))
 
 
@@ -51,8 +51,8 @@ def guarded(registry: DockerRegistry, tmp_path: Path) -> Iterator[Guarded]:
         yield Guarded(running, tokens, registry)
 
 
-def write(folder: Path, host: str, **entry: str) -> dict[str, str]:
-    """What a login leaves behind, and the environment that leads there."""
+def write_login(folder: Path, host: str, **entry: str) -> dict[str, str]:
+    """Write the file that a login writes, and return the environment that selects it."""
     (folder / "config.json").write_text(json.dumps({"auths": {host: entry}}))
     return {"DOCKER_CONFIG": str(folder)}
 
@@ -62,8 +62,10 @@ def auth(user: str, password: str | None = None) -> str:
 
 
 @pytest.mark.slow
-def test_a_pull_and_a_push_with_tokens(guarded: Guarded, mirror: Program, skopeo: Skopeo, tmp_path: Path) -> None:
-    env = write(tmp_path, guarded.host, auth=auth("carrier"))
+def test_pull_and_push_each_request_one_token(
+    guarded: Guarded, mirror: Program, skopeo: Skopeo, tmp_path: Path
+) -> None:
+    env = write_login(tmp_path, guarded.host, auth=auth("carrier"))
     mirror("pull", f"{guarded.host}/team/app:1", "--all-platforms", "-o", "layout", env=env)
     assert stored(tmp_path / "layout") == everything(IMAGE)
     assert_clean(mirror, "layout")
@@ -83,8 +85,8 @@ def test_fifty_blobs_at_once_need_one_token(guarded: Guarded, mirror: Program, t
 
 
 @pytest.mark.slow
-def test_an_identity_token_is_good_for_pull_and_push(guarded: Guarded, mirror: Program, tmp_path: Path) -> None:
-    env = write(tmp_path, guarded.host, auth=auth("carrier", ""), identitytoken="identity")
+def test_identity_token_is_used_for_pull_and_push(guarded: Guarded, mirror: Program, tmp_path: Path) -> None:
+    env = write_login(tmp_path, guarded.host, auth=auth("carrier", ""), identitytoken="identity")
     mirror("pull", f"{guarded.host}/team/app:1", "--all-platforms", "-o", "layout", env=env)
     mirror("push", "layout", f"{guarded.host}/new", env=env)
     assert {(asked.method, asked.user) for asked in guarded.tokens.asked} == {("POST", "carrier")}
@@ -92,24 +94,20 @@ def test_an_identity_token_is_good_for_pull_and_push(guarded: Guarded, mirror: P
 
 
 @pytest.mark.slow
-def test_a_push_that_mounts_has_a_token_for_both_repositories(
-    guarded: Guarded, mirror: Program, tmp_path: Path
-) -> None:
-    env = write(tmp_path, guarded.host, auth=auth("carrier"))
+def test_push_that_mounts_gets_a_token_for_both_repositories(guarded: Guarded, mirror: Program, tmp_path: Path) -> None:
+    env = write_login(tmp_path, guarded.host, auth=auth("carrier"))
     names = [f"{guarded.host}/{name}:1" for name in ("team/app", "public/app")]
     mirror("pull", *names, "--all-platforms", "-o", "layout", env=env)
     mirror("push", "layout", f"{guarded.host}/new", env=env)
     mounted = [one.status for one in guarded.registry.requests() if "mount=" in one.path]
     assert mounted
-    assert set(mounted) <= {201, 401}, "a mount is asked for without a token first"
+    assert set(mounted) <= {201, 401}, "the first attempt to mount has no token for the source"
     assert mounted.count(201) == len(IMAGE.blobs)
 
 
 @pytest.mark.slow
-def test_what_is_not_granted_is_refused_by_the_registry_in_words(
-    guarded: Guarded, mirror: Program, tmp_path: Path
-) -> None:
-    env = write(tmp_path, guarded.host, auth=auth("reader"))
+def test_push_without_permission_is_an_error_with_advice(guarded: Guarded, mirror: Program, tmp_path: Path) -> None:
+    env = write_login(tmp_path, guarded.host, auth=auth("reader"))
     mirror("pull", f"{guarded.host}/team/app:1", "--all-platforms", "-o", "layout", env=env)
     refused = mirror("push", "layout", f"{guarded.host}/new", env=env, code=1).err
     assert "401" in refused
@@ -119,10 +117,8 @@ def test_what_is_not_granted_is_refused_by_the_registry_in_words(
 
 
 @pytest.mark.slow
-def test_a_wrong_password_is_refused_by_the_token_server_in_words(
-    guarded: Guarded, mirror: Program, tmp_path: Path
-) -> None:
-    env = write(tmp_path, guarded.host, auth=auth("reader", "guessed"))
+def test_error_for_a_wrong_password_names_its_file(guarded: Guarded, mirror: Program, tmp_path: Path) -> None:
+    env = write_login(tmp_path, guarded.host, auth=auth("reader", "guessed"))
     refused = mirror("pull", f"{guarded.host}/team/app:1", "-o", "layout", env=env, code=1).err
     assert "who is that?" in refused
     assert f"from {tmp_path}/config.json." in refused
@@ -130,7 +126,7 @@ def test_a_wrong_password_is_refused_by_the_token_server_in_words(
 
 
 @pytest.mark.slow
-def test_the_registry_checks_signatures_and_is_not_asked_for_ever(
+def test_token_that_the_registry_refuses_is_not_requested_again(
     guarded: Guarded, mirror: Program, tmp_path: Path
 ) -> None:
     guarded.tokens.change_key()
@@ -141,23 +137,25 @@ def test_the_registry_checks_signatures_and_is_not_asked_for_ever(
 
 
 @pytest.mark.slow
-def test_what_is_public_needs_no_credentials(guarded: Guarded, mirror: Program, tmp_path: Path) -> None:
+def test_public_image_is_pulled_without_credentials(guarded: Guarded, mirror: Program, tmp_path: Path) -> None:
     mirror("pull", f"{guarded.host}/public/app:1", "--all-platforms", "-o", "layout")
     assert mirror("pull", f"{guarded.host}/team/app:1", "-o", "other", code=1).out == ""
 
 
-# Logging in, for others and after others
+# Logins shared with skopeo
 
 
 def log_in(mirror: Program, host: str, *flags: str, user: str = "carrier", code: int = 0) -> str:
-    """`mirror login`, with the password on stdin."""
+    """Run `mirror login` with the password on stdin."""
     done = mirror("login", host, "-u", user, "--password-stdin", *flags, stdin=USERS[user], code=code)
     assert USERS[user] not in done.out + done.err
     return done.out
 
 
 @pytest.mark.slow
-def test_skopeo_uses_what_mirror_login_wrote(guarded: Guarded, mirror: Program, skopeo: Skopeo, tmp_path: Path) -> None:
+def test_skopeo_uses_an_auth_file_of_mirror_login(
+    guarded: Guarded, mirror: Program, skopeo: Skopeo, tmp_path: Path
+) -> None:
     image = f"docker://{guarded.host}/team/app:1"
     skopeo("inspect", "--tls-verify=false", "--raw", image, code=1)
     assert log_in(mirror, guarded.host, "--authfile", "auth.json") == f"{guarded.host}: logged in as carrier\n"
@@ -166,15 +164,13 @@ def test_skopeo_uses_what_mirror_login_wrote(guarded: Guarded, mirror: Program, 
 
 
 @pytest.mark.slow
-def test_skopeo_uses_what_mirror_login_wrote_without_a_named_file(
-    guarded: Guarded, mirror: Program, skopeo: Skopeo
-) -> None:
+def test_skopeo_uses_the_default_auth_file_of_mirror_login(guarded: Guarded, mirror: Program, skopeo: Skopeo) -> None:
     log_in(mirror, guarded.host)
     assert skopeo.raw(f"docker://{guarded.host}/team/app:1") == IMAGE.data
 
 
 @pytest.mark.slow
-def test_skopeo_uses_a_path_that_mirror_logged_in_to(
+def test_skopeo_uses_a_login_of_mirror_for_a_path(
     guarded: Guarded, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
     log_in(mirror, f"{guarded.host}/team", "--authfile", "auth.json")
@@ -186,7 +182,7 @@ def test_skopeo_uses_a_path_that_mirror_logged_in_to(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--authfile", "auth.json"], []], ids=["named", "default"])
-def test_mirror_uses_what_skopeo_login_wrote_and_removes_it(
+def test_mirror_uses_replaces_and_removes_a_login_of_skopeo(
     guarded: Guarded, mirror: Program, skopeo: Skopeo, flags: list[str]
 ) -> None:
     password = ["--username", "carrier", "--password", USERS["carrier"]]
@@ -201,16 +197,14 @@ def test_mirror_uses_what_skopeo_login_wrote_and_removes_it(
 
 
 @pytest.mark.slow
-def test_skopeo_logs_out_where_mirror_logged_in(guarded: Guarded, mirror: Program, skopeo: Skopeo) -> None:
+def test_skopeo_logout_removes_a_login_of_mirror(guarded: Guarded, mirror: Program, skopeo: Skopeo) -> None:
     log_in(mirror, guarded.host, "--authfile", "auth.json")
     skopeo("logout", "--authfile", "auth.json", guarded.host)
     mirror("pull", f"{guarded.host}/team/app:1", "-o", "layout", "--authfile", "auth.json", code=1)
 
 
 @pytest.mark.slow
-def test_a_password_that_the_registry_does_not_take_is_not_written(
-    guarded: Guarded, mirror: Program, tmp_path: Path
-) -> None:
+def test_refused_password_is_not_stored(guarded: Guarded, mirror: Program, tmp_path: Path) -> None:
     refused = mirror("login", guarded.host, "-u", "carrier", "--password-stdin", stdin="guessed", code=1)
     assert "401" in refused.err
     assert "guessed" not in refused.err

@@ -1,4 +1,4 @@
-"""docker-registry behind nginx and squid: TLS with client certificates, caches, proxies, and what they say for it."""
+"""Tests of docker-registry behind nginx and squid: client certificates, caches, proxies and errors."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,12 +37,12 @@ server {
 
 @pytest.fixture
 def published(registry: DockerRegistry) -> DockerRegistry:
-    """team/app:1 is there."""
+    """A registry with team/app:1."""
     registry.publish(IMAGE, "team/app", "1")
     return registry
 
 
-# nginx terminates TLS, and wants to know who comes
+# nginx terminates TLS and requires client certificates
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def terminated(published: DockerRegistry, tmp_path: Path) -> Iterator[str]:
 
 
 def certs_d(folder: Path, host: str, *, ours: bool = True) -> None:
-    """What podman reads too."""
+    """Write the certificates for a host to `certs.d`, which podman reads too."""
     place = folder / ".config/containers/certs.d" / host
     place.mkdir(parents=True)
     nginx = folder / "nginx"
@@ -68,7 +68,7 @@ def certs_d(folder: Path, host: str, *, ours: bool = True) -> None:
 
 
 @pytest.mark.slow
-def test_a_client_certificate_of_certs_d(
+def test_client_certificate_in_certs_d_is_used(
     terminated: str, published: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
     certs_d(tmp_path, terminated)
@@ -80,7 +80,7 @@ def test_a_client_certificate_of_certs_d(
 
 
 @pytest.mark.slow
-def test_a_client_certificate_of_mirror_toml(terminated: str, mirror: Program, tmp_path: Path) -> None:
+def test_client_certificate_in_the_configuration_is_used(terminated: str, mirror: Program, tmp_path: Path) -> None:
     settings = tmp_path / "nginx/own.toml"
     settings.write_text(
         f'[host."{terminated}"]\nca_file = "authority.pem"\nclient_cert = "client.cert"\nclient_key = "client.key"'
@@ -90,7 +90,7 @@ def test_a_client_certificate_of_mirror_toml(terminated: str, mirror: Program, t
 
 
 @pytest.mark.slow
-def test_without_a_client_certificate_nginx_says_what_it_wants(
+def test_request_without_a_client_certificate_is_refused(
     terminated: str, published: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
     certs_d(tmp_path, terminated, ours=False)
@@ -101,7 +101,7 @@ def test_without_a_client_certificate_nginx_says_what_it_wants(
 
 
 @pytest.mark.slow
-def test_ca_file_is_enough_where_nobody_asks_who_we_are(
+def test_ca_file_is_enough_without_client_certificates(
     published: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
     folder = tmp_path / "nginx"
@@ -124,10 +124,10 @@ def conf(folder: Path, text: str) -> None:
 
 
 @pytest.mark.slow
-def test_nginx_as_a_caching_mirror(
+def test_caching_mirror_fetches_a_layer_once(
     published: DockerRegistry, second: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
-    """The registry is asked once, however often its mirror is."""
+    """The second pull gets the layer from the cache."""
     cache = "proxy_cache_path FOLDER/cache keys_zone=z:1m; " + PLAIN.replace(
         "location /", "proxy_cache z; proxy_cache_valid 200 1h; proxy_cache_methods GET HEAD; location /"
     )
@@ -144,10 +144,10 @@ def test_nginx_as_a_caching_mirror(
 
 
 @pytest.mark.slow
-def test_podman_and_mirror_read_the_same_file(
+def test_skopeo_and_mirror_read_the_same_registries_conf(
     published: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path
 ) -> None:
-    """A name that leads elsewhere, past a mirror that is not there; what is kept has the name that was asked for."""
+    """A prefix refers to another location, with a missing mirror; the layout keeps the requested name."""
     conf(
         tmp_path,
         f'[[registry]]\nprefix = "docker.io/made"\nlocation = "{published.host}/team"\ninsecure = true\n'
@@ -161,7 +161,7 @@ def test_podman_and_mirror_read_the_same_file(
 
 
 @pytest.mark.slow
-def test_a_mirror_that_is_nothing_but_a_bad_gateway(published: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
+def test_mirror_that_answers_bad_gateway_is_skipped(published: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     with nginx(tmp_path / "nginx", PLAIN.replace("UPSTREAM", "127.0.0.1:1")) as host:
         conf(tmp_path, f'[[registry]]\nlocation = "{published.host}"\n[[registry.mirror]]\nlocation = "{host}"')
         pulled = mirror("pull", f"{published.host}/team/app:1", "--all-platforms", "-o", "layout")
@@ -170,11 +170,11 @@ def test_a_mirror_that_is_nothing_but_a_bad_gateway(published: DockerRegistry, m
         assert_clean(mirror, "layout")
 
 
-# nginx says no
+# Errors of nginx
 
 
 @pytest.mark.slow
-def test_a_bad_gateway_is_tried_again_and_named(mirror: Program, tmp_path: Path) -> None:
+def test_bad_gateway_is_retried_and_reported(mirror: Program, tmp_path: Path) -> None:
     with nginx(tmp_path / "nginx", PLAIN.replace("UPSTREAM", "127.0.0.1:1")) as host:
         failed = mirror("pull", f"{host}/team/app:1", "-o", "layout", "--retries", 1, code=1)
         assert f"{host} answered 502 Bad Gateway" in failed.err
@@ -183,7 +183,7 @@ def test_a_bad_gateway_is_tried_again_and_named(mirror: Program, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_an_upload_that_is_too_large_for_nginx_is_an_error_that_names_it(
+def test_error_for_a_too_large_upload_names_the_host(
     published: DockerRegistry, mirror: Program, tmp_path: Path
 ) -> None:
     mirror("pull", f"{published.host}/team/app:1", "--all-platforms", "-o", "layout")
@@ -204,8 +204,8 @@ def port(host: str) -> str:
 
 
 @pytest.mark.slow
-def test_squid_takes_us_to_a_plain_registry(published: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
-    """Nobody but squid knows the name."""
+def test_plain_registry_is_reached_through_squid(published: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
+    """Only squid can resolve the name."""
     with squid({"registry.test": "127.0.0.1"}) as proxy:
         env = {"HTTP_PROXY": f"http://{proxy}"}
         name = f"registry.test:{port(published.host)}"
@@ -216,8 +216,8 @@ def test_squid_takes_us_to_a_plain_registry(published: DockerRegistry, mirror: P
 
 
 @pytest.mark.slow
-def test_squid_takes_us_to_a_registry_with_tls(published: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
-    """CONNECT; the handshake, client certificate and all, is with the registry."""
+def test_tls_registry_is_reached_through_squid(published: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
+    """The TLS handshake through CONNECT, with the client certificate, is with nginx."""
     folder = tmp_path / "nginx"
     folder.mkdir()
     authority = Authority.at(folder / "authority.pem")
@@ -231,7 +231,9 @@ def test_squid_takes_us_to_a_registry_with_tls(published: DockerRegistry, mirror
 
 
 @pytest.mark.slow
-def test_squid_wants_credentials(published: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
+def test_squid_with_a_password_requires_proxy_credentials(
+    published: DockerRegistry, mirror: Program, tmp_path: Path
+) -> None:
     htpasswd = Program((needed("htpasswd"),), tmp_path)
     secrets = Path(f"/tmp/{tmp_path.name}-{tmp_path.parent.name}.htpasswd")
     try:
@@ -257,7 +259,7 @@ def test_squid_wants_credentials(published: DockerRegistry, mirror: Program, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_squid_forbids_it(mirror: Program, scheme: str) -> None:
+def test_request_that_squid_forbids_is_an_error(mirror: Program, scheme: str) -> None:
     with squid({"registry.test": "127.0.0.1"}, "http_access deny all") as proxy:
         env = {f"{scheme.upper()}_PROXY": f"http://{proxy}"}
         flags = ["--plain-http"] if scheme == "http" else []
@@ -267,7 +269,7 @@ def test_squid_forbids_it(mirror: Program, scheme: str) -> None:
 
 
 @pytest.mark.slow
-def test_no_proxy_goes_past_squid(published: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
+def test_no_proxy_bypasses_squid(published: DockerRegistry, mirror: Program, tmp_path: Path) -> None:
     with squid({}, "http_access deny all") as proxy:
         env = {"HTTP_PROXY": f"http://{proxy}", "NO_PROXY": f"0.0.0.0/8,10.0.0.0/8:{port(published.host)}"}
         name = f"0.0.0.0:{port(published.host)}/team/app:1"

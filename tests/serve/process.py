@@ -1,4 +1,4 @@
-"""The command itself, as a process that serves until it is told to end."""
+"""Run `mirror serve` as a process."""
 
 import signal
 import subprocess
@@ -12,7 +12,7 @@ _LIMIT = 30  # seconds
 
 @dataclass(frozen=True)
 class Process:
-    """`host` is HOST:PORT, as the command has printed it."""
+    """A running server; `host` is HOST:PORT, as the command printed it."""
 
     host: str
     popen: "subprocess.Popen[bytes]"
@@ -20,7 +20,7 @@ class Process:
 
     @property
     def lines(self) -> list[str]:
-        """What it has said on stderr so far."""
+        """The lines on stderr so far."""
         return self.log.read_text().splitlines()
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -30,7 +30,7 @@ class Process:
 
 @contextmanager
 def serving(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> Iterator[Process]:
-    """Run `mirror serve …`, and be there when it listens. Its stderr goes to a file, or nobody would read the pipe."""
+    """Run `mirror serve …`, and yield when it listens; stderr goes to a file, because an unread pipe would fill up."""
     log = folder / "serve.log"
     with (
         log.open("wb") as err,

@@ -1,4 +1,4 @@
-"""A server in a thread of this process, layouts for it, and a client that sends just what it is told to."""
+"""A server in a thread of this process, layouts for it, and a client that sends requests unchanged."""
 
 import asyncio
 import hashlib
@@ -29,9 +29,10 @@ ANY = ServeOptions(listen="127.0.0.1:0", idle_timeout=30.0, send_timeout=30.0, s
 
 
 def make_layout(folder: Path, images: Mapping[str, Image]) -> Path:
-    """A layout with images under their full names, written without any code under test, and long ago.
+    """Write a layout with images under their full names, without using any code under test.
 
-    A name without a slash and a colon is a bare tag, as skopeo writes it; `@` in front of one is no name at all.
+    A name without a slash is a bare tag, as skopeo writes it. A name that begins with `@` stands for an entry of
+    `index.json` without a name.
     """
     blobs = folder / "blobs/sha256"
     blobs.mkdir(parents=True, exist_ok=True)
@@ -45,11 +46,11 @@ def make_layout(folder: Path, images: Mapping[str, Image]) -> Path:
 
 
 def write_index(folder: Path, images: Mapping[str, Image]) -> None:
-    entries = [{**image.descriptor(), "annotations": _called(name)} for name, image in images.items()]
+    entries = [{**image.descriptor(), "annotations": _annotations(name)} for name, image in images.items()]
     replace_file(folder / "index.json", json.dumps({"schemaVersion": 2, "manifests": entries}).encode())
 
 
-def _called(name: str) -> dict[str, str]:
+def _annotations(name: str) -> dict[str, str]:
     if name.startswith("@"):
         return {}
     if "/" not in name:
@@ -66,14 +67,14 @@ def put(folder: Path, digest: str, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """As tools that care do it: a new file takes the name."""
+    """Replace a file atomically: write a new one, then rename it."""
     fresh = path.with_name(path.name + ".new")
     fresh.write_bytes(data)
     fresh.replace(path)
 
 
-def age() -> None:
-    """Wait until the state of files that were just written says something about their content."""
+def wait_for_file_times() -> None:
+    """Wait until the server trusts the times of the files that were just written."""
     time.sleep(3.2)
 
 
@@ -82,29 +83,29 @@ def age() -> None:
 
 @dataclass
 class Server:
-    """What is served, and what it has said so far."""
+    """A running server, with the messages and the access log that it has written so far."""
 
     serving: ServerInfo
-    said: list[str] = field(default_factory=list)
-    logged: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    access_log: list[str] = field(default_factory=list)
 
     @property
     def host(self) -> str:
         return self.serving.address
 
     def get(self, path: str, method: str = "GET", **headers: str) -> "Reply":
-        """Ask on a connection of its own; the path goes out as it is."""
+        """Send a request on a new connection; the path is sent unchanged."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         with closing(http.client.HTTPConnection(self.host, timeout=60)) as connection:
             connection.putrequest(method, path, skip_accept_encoding=True)
             for name, value in named.items():
                 connection.putheader(name, value)
             connection.endheaders()
-            answer = connection.getresponse()
-            return Reply(answer.status, dict(answer.getheaders()), answer.read())
+            response = connection.getresponse()
+            return Reply(response.status, dict(response.getheaders()), response.read())
 
     def raw(self, data: bytes, timeout: float = 30) -> bytes:
-        """Send bytes, and read until the server closes."""
+        """Send bytes, and read until the server closes the connection."""
         with self.connect(timeout) as connection:
             connection.sendall(data)
             return b"".join(iter(lambda: connection.recv(65536), b""))
@@ -126,7 +127,7 @@ class Reply:
 
     @property
     def code(self) -> str:
-        """The error that the specification asks for."""
+        """The error code in the JSON body that the specification requires."""
         errors: list[Json] = self.json["errors"]
         assert self.headers["Content-Type"] == "application/json"
         return str(errors[0]["code"])
@@ -138,16 +139,16 @@ class Reply:
 
 @contextmanager
 def running(*layouts: Path, **options: Any) -> Iterator[Server]:
-    """Serve layouts from a thread of its own; `options` are fields of `ServeOptions`."""
+    """Serve layouts from a separate thread; `options` are fields of `ServeOptions`."""
     ready: Future[tuple[Server, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def run() -> None:
         done = asyncio.Event()
-        said: list[str] = []
-        logged: list[str] = []
-        with collected("mirror.serve", said), collected("mirror.serve.access", logged):
+        messages: list[str] = []
+        access_log: list[str] = []
+        with collected("mirror.serve", messages), collected("mirror.serve.access", access_log):
             async with serve_layouts(layouts, replace(ANY, **options)) as serving:
-                ready.set_result((Server(serving, said, logged), asyncio.get_running_loop(), done))
+                ready.set_result((Server(serving, messages, access_log), asyncio.get_running_loop(), done))
                 await done.wait()
 
     def main() -> None:
@@ -166,12 +167,12 @@ def running(*layouts: Path, **options: Any) -> Iterator[Server]:
     finally:
         loop.call_soon_threadsafe(done.set)
         thread.join(30)
-        assert not thread.is_alive(), "the server does not end"
+        assert not thread.is_alive(), "the server does not stop"
 
 
 @contextmanager
 def collected(name: str, lines: list[str]) -> Iterator[None]:
-    """Collect what a logger and those below it log, but for the access log, which is for its own list alone."""
+    """Collect the messages of a logger and its children; the access log does not propagate to `mirror.serve`."""
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -1,4 +1,4 @@
-"""Who may ask, and whether anybody can listen in."""
+"""Tests of access to the server: passwords, TLS and listen addresses."""
 
 import base64
 import socket
@@ -47,7 +47,7 @@ def secrets(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("path", ["/v2/", "/v2/a/b/manifests/1", f"/v2/a/b/blobs/{LARGE.digest}", "/", "/v2/_catalog"])
-def test_nothing_is_told_without_a_password(layout: Path, secrets: Path, path: str) -> None:
+def test_every_path_requires_a_password(layout: Path, secrets: Path, path: str) -> None:
     with running(layout, htpasswd=secrets) as server:
         reply = server.get(path)
         assert (reply.status, reply.code) == (401, "UNAUTHORIZED")
@@ -56,14 +56,14 @@ def test_nothing_is_told_without_a_password(layout: Path, secrets: Path, path: s
         assert server.get(path, "POST").status == 401
 
 
-def test_right_password_opens(layout: Path, secrets: Path) -> None:
+def test_correct_password_is_accepted_and_not_logged(layout: Path, secrets: Path) -> None:
     with running(layout, htpasswd=secrets) as server:
         for scheme in ("Basic", "basic", "BASIC"):
             reply = server.get("/v2/a/b/manifests/1", Authorization=basic("ann", PASSWORD, scheme))
             assert reply.body == APP.data
         assert server.get("/v2/", Authorization=basic("bob", "x" * 100)).status == 200
-        assert any(' "ann" "GET ' in line for line in server.logged)
-        assert not any(PASSWORD in line or "Basic" in line for line in server.logged + server.said)
+        assert any(' "ann" "GET ' in line for line in server.access_log)
+        assert not any(PASSWORD in line or "Basic" in line for line in server.access_log + server.messages)
 
 
 @pytest.mark.slow
@@ -84,23 +84,23 @@ def test_right_password_opens(layout: Path, secrets: Path) -> None:
         "Basic " + "QQ" * 3000,
     ],
 )
-def test_wrong_password_does_not_open(layout: Path, secrets: Path, header: str) -> None:
+def test_wrong_or_malformed_credentials_are_refused(layout: Path, secrets: Path, header: str) -> None:
     with running(layout, htpasswd=secrets) as server:
         for _ in range(2):
             assert server.get("/v2/", Authorization=header).status == 401
 
 
-def test_user_and_password_are_told_apart(layout: Path, tmp_path: Path) -> None:
-    """`a` with `b:c` is not `a:b` with `c`, and a right one does not open the door for what looks like it."""
+def test_user_name_ends_at_the_first_colon(layout: Path, tmp_path: Path) -> None:
+    """A user `a` with the password `b:c` sends the same header as a user `a:b` with the password `c`."""
     with running(layout, htpasswd=users(tmp_path, f"a:{hashed('b:c')}")) as server:
         assert server.get("/v2/", Authorization=basic("a", "b:c")).status == 200
-        assert server.get("/v2/", Authorization=basic("a:b", "c")).status == 200  # the same header
+        assert server.get("/v2/", Authorization=basic("a:b", "c")).status == 200
         assert server.get("/v2/", Authorization=basic("a", "b:cc")).status == 401
 
 
 @pytest.mark.slow
-def test_those_who_are_known_do_not_wait_for_those_who_guess(layout: Path, tmp_path: Path) -> None:
-    """Each guess costs a second or so of bcrypt; a known password costs none."""
+def test_accepted_password_does_not_wait_for_wrong_guesses(layout: Path, tmp_path: Path) -> None:
+    """Each wrong guess takes about a second of bcrypt; a password that was accepted before takes none."""
     known = basic("ann", PASSWORD)
     with running(layout, htpasswd=users(tmp_path, f"ann:{hashed(PASSWORD, 13)}")) as server:
         assert server.get("/v2/", Authorization=known).status == 200
@@ -127,18 +127,20 @@ def test_those_who_are_known_do_not_wait_for_those_who_guess(layout: Path, tmp_p
         ("# only a comment", "no users"),
     ],
 )
-def test_file_with_weak_or_broken_passwords_is_refused(layout: Path, tmp_path: Path, line: str, word: str) -> None:
+def test_password_file_with_weak_or_invalid_content_is_refused(
+    layout: Path, tmp_path: Path, line: str, word: str
+) -> None:
     with pytest.raises(UsageError, match=word) as refused, running(layout, htpasswd=users(tmp_path, line)):
         pass
     assert "W6ph5" not in str(refused.value)
 
 
-def test_file_that_is_not_there_is_named(layout: Path, tmp_path: Path) -> None:
+def test_missing_password_file_is_an_error(layout: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none.*No such file"), running(layout, htpasswd=tmp_path / "none"):
         pass
 
 
-def test_file_of_apaches_htpasswd_is_read(layout: Path, tmp_path: Path) -> None:
+def test_file_from_apache_htpasswd_is_read(layout: Path, tmp_path: Path) -> None:
     try:
         made = subprocess.run(["htpasswd", "-Bbn", "ann", PASSWORD], capture_output=True, text=True, check=True)
     except FileNotFoundError:
@@ -157,7 +159,7 @@ def over_tls(server: Server, trusted: Path, request: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-def test_blob_over_tls_is_right(layout: Path, tmp_path: Path) -> None:
+def test_blob_is_served_over_tls(layout: Path, tmp_path: Path) -> None:
     self_signed(tmp_path / "server.pem", "localhost")
     with running(layout, certificate=tmp_path / "server.pem") as server:
         assert server.serving.url == f"https://{server.host}"
@@ -167,7 +169,7 @@ def test_blob_over_tls_is_right(layout: Path, tmp_path: Path) -> None:
     assert sha256(body) == LARGE.digest
 
 
-def test_plain_http_to_a_server_with_tls_is_closed(layout: Path, tmp_path: Path) -> None:
+def test_plain_http_to_a_tls_server_is_closed(layout: Path, tmp_path: Path) -> None:
     self_signed(tmp_path / "server.pem", "localhost")
     with running(layout, certificate=tmp_path / "server.pem") as server:
         assert b"200" not in server.raw(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -176,7 +178,7 @@ def test_plain_http_to_a_server_with_tls_is_closed(layout: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no PEM", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
-def test_certificate_that_is_none_is_refused(layout: Path, tmp_path: Path, content: bytes | None) -> None:
+def test_invalid_certificate_file_is_refused(layout: Path, tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "server.pem"
     if content is not None:
         file.write_bytes(content)
@@ -184,7 +186,7 @@ def test_certificate_that_is_none_is_refused(layout: Path, tmp_path: Path, conte
         pass
 
 
-def test_key_of_another_certificate_is_refused(layout: Path, tmp_path: Path) -> None:
+def test_key_without_its_certificate_is_refused(layout: Path, tmp_path: Path) -> None:
     for name in ("one.pem", "two.pem"):
         self_signed(tmp_path / name, "localhost")
     with (
@@ -200,12 +202,12 @@ def test_key_of_another_certificate_is_refused(layout: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("text", ["", "5000", ":5000", "127.0.0.1", "127.0.0.1:65536", "[::1", "a b:1", "::1:5000"])
-def test_text_that_is_no_address_is_refused(layout: Path, text: str) -> None:
+def test_invalid_listen_address_is_refused(layout: Path, text: str) -> None:
     with pytest.raises(UsageError, match="Not a valid address"), running(layout, listen=text):
         pass
 
 
-def test_address_that_is_taken_is_said(layout: Path) -> None:
+def test_address_in_use_is_an_error(layout: Path) -> None:
     with running(layout) as server, pytest.raises(ListenError, match="in use"), running(layout, listen=server.host):
         pass
 
@@ -217,7 +219,7 @@ def test_address_of_another_machine_is_refused(layout: Path, text: str) -> None:
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
-def test_ipv6_is_listened_on(layout: Path) -> None:
+def test_server_listens_on_ipv6(layout: Path) -> None:
     with running(layout, listen="[::1]:0") as server:
         assert server.host.startswith("[::1]:")
         with socket.create_connection(("::1", int(server.host.rpartition(":")[2]))) as connection:
@@ -225,10 +227,10 @@ def test_ipv6_is_listened_on(layout: Path) -> None:
             assert connection.recv(12) == b"HTTP/1.1 200"
 
 
-def test_server_that_everybody_can_reach_is_warned_of(layout: Path, secrets: Path) -> None:
+def test_listening_on_all_addresses_without_password_or_tls_warns(layout: Path, secrets: Path) -> None:
     with running(layout) as server:
-        assert server.said == []
+        assert server.messages == []
     with running(layout, listen="0.0.0.0:0") as server:
-        assert "--htpasswd" in server.said[0]
+        assert "--htpasswd" in server.messages[0]
     with running(layout, listen="0.0.0.0:0", htpasswd=secrets) as server:
-        assert "without TLS" in server.said[0]
+        assert "without TLS" in server.messages[0]

@@ -1,4 +1,4 @@
-"""What is served hashes to its digest, whatever happens to the files meanwhile."""
+"""Tests that damaged or changed files are never served under their old digest."""
 
 import json
 import os
@@ -14,7 +14,6 @@ import pytest
 from mirror.fs.filestate import FileState
 from tests.serve.running import (
     Server,
-    age,
     blob_path,
     make_layout,
     open_files,
@@ -22,6 +21,7 @@ from tests.serve.running import (
     replace_file,
     running,
     sha256,
+    wait_for_file_times,
     write_index,
 )
 from tests.support.images import OCI_LAYER, Blob, Image, image, index
@@ -59,7 +59,7 @@ def flipped(data: bytes, place: int = -1) -> bytes:
 
 
 def keep_times(path: Path, change: Callable[[Path], object]) -> None:
-    """Change a file as somebody would who does not want it to show."""
+    """Change a file and restore its times, as an attacker would to hide the change."""
     status = path.stat()
     change(path)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -73,7 +73,7 @@ def in_place(data: bytes) -> Callable[[Path], object]:
     return change
 
 
-def test_the_blobs_of_a_sparse_image_are_served_and_what_it_lacks_is_not(tmp_path: Path) -> None:
+def test_sparse_image_is_served_except_for_its_absent_platform(tmp_path: Path) -> None:
     other = image("linux/arm64", SMALL)
     both = index([APP, other])
     layout = make_layout(tmp_path / "layout", {"docker.io/a/b:1": both})
@@ -86,10 +86,10 @@ def test_the_blobs_of_a_sparse_image_are_served_and_what_it_lacks_is_not(tmp_pat
         assert server.get(f"/v2/a/b/manifests/{other.root}").status == 404
 
 
-# Every way to be wrong
+# Damaged content
 
 
-def no_file(path: Path) -> None:
+def directory_instead(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
@@ -110,7 +110,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "truncate": lambda path: os.truncate(path, path.stat().st_size - 1),
     "append": lambda path: replace_file(path, path.read_bytes() + b"x"),
     "empty": lambda path: os.truncate(path, 0),
-    "directory": no_file,
+    "directory": directory_instead,
     "link": link,
     "fifo": fifo,
 }
@@ -120,7 +120,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("digest", [LARGE.digest, SMALL.digest, APP.root], ids=["large", "small", "manifest"])
 @pytest.mark.parametrize("how", every(DAMAGE))
-def test_content_that_is_wrong_is_500_and_never_bytes(
+def test_damaged_content_is_500_and_is_not_sent(
     server: Server, layout: Path, how: str, digest: str, method: str
 ) -> None:
     assert server.get(path_of(digest)).digest == digest
@@ -131,19 +131,19 @@ def test_content_that_is_wrong_is_500_and_never_bytes(
         assert reply.code == "UNKNOWN"
         assert reply.json["errors"][0]["detail"]["digest"] == digest
         assert str(layout) not in reply.body.decode()
-    assert any(digest in text and "mirror verify DIR --repair" in text for text in server.said)
+    assert any(digest in text and "mirror verify DIR --repair" in text for text in server.messages)
 
 
 @pytest.mark.slow
 @BOTH
-def test_range_of_what_is_wrong_is_500(server: Server, layout: Path, node: Blob) -> None:
+def test_range_of_damaged_content_is_500(server: Server, layout: Path, node: Blob) -> None:
     replace_file(blob_path(layout, node.digest), flipped(node.data))
     assert server.get(path_of(node.digest), Range="bytes=0-0").status == 500
 
 
 @pytest.mark.slow
 @BOTH
-def test_healed_content_is_served_again(server: Server, layout: Path, node: Blob) -> None:
+def test_repaired_content_is_served_again(server: Server, layout: Path, node: Blob) -> None:
     replace_file(blob_path(layout, node.digest), flipped(node.data))
     assert server.get(path_of(node.digest)).status == 500
     put(layout, node.digest, node.data)
@@ -151,29 +151,29 @@ def test_healed_content_is_served_again(server: Server, layout: Path, node: Blob
 
 
 @pytest.mark.slow
-def test_manifest_that_was_broken_at_first_leads_to_its_blobs_when_healed(layout: Path) -> None:
+def test_blobs_are_served_after_their_manifest_is_repaired(layout: Path) -> None:
     root = blob_path(layout, APP.root)
     replace_file(root, flipped(APP.data))
     with running(layout) as server:
         assert server.get("/v2/a/b/manifests/1").status == 500
         assert server.get(path_of(LARGE.digest)).status == 404
         put(layout, APP.root, APP.data)
-        age()
+        wait_for_file_times()
         assert server.get("/v2/a/b/manifests/1").status == 200
         assert server.get(path_of(LARGE.digest)).status == 200
 
 
 @pytest.mark.slow
 @BOTH
-def test_missing_content_is_404_and_said(server: Server, layout: Path, node: Blob) -> None:
+def test_missing_blob_is_404_and_reported(server: Server, layout: Path, node: Blob) -> None:
     blob_path(layout, node.digest).unlink()
     reply = server.get(path_of(node.digest))
     assert (reply.status, reply.code) == (404, "BLOB_UNKNOWN")
-    assert any(node.digest in text and "missing" in text for text in server.said)
+    assert any(node.digest in text and "missing" in text for text in server.messages)
 
 
 @pytest.mark.slow
-def test_missing_folder_of_blobs_is_404(layout: Path) -> None:
+def test_manifest_is_404_after_the_blob_directory_is_emptied(layout: Path) -> None:
     with running(layout) as server:
         assert server.get("/v2/a/b/tags/list").status == 200
         shutil.rmtree(layout / "blobs/sha256")
@@ -181,16 +181,16 @@ def test_missing_folder_of_blobs_is_404(layout: Path) -> None:
         assert server.get("/v2/a/b/manifests/1").code == "MANIFEST_UNKNOWN"
 
 
-# Changes that do not want to show
+# Hidden changes
 
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
-    """A layout whose files have been at rest for a while, all of them served once."""
+    """A layout whose files have not changed for a while, each of them served once."""
     folder = tmp_path_factory.mktemp("old") / "layout"
     images = {f"docker.io/a/b{number}:1": image("linux/amd64", blob) for number, blob in enumerate(AGED)}
     make_layout(folder, images)
-    age()
+    wait_for_file_times()
     with running(folder) as server:
         for number, blob in enumerate(AGED):
             assert server.get(path_of(blob.digest, f"a/b{number}")).body == blob.data
@@ -201,7 +201,7 @@ AGED = [Blob.of(bytes([number]) * 100_000, OCI_LAYER) for number in range(3)]
 
 
 @pytest.mark.slow
-def test_change_in_place_with_the_old_times_shows(old: tuple[Server, Path]) -> None:
+def test_change_in_place_with_old_times_is_detected(old: tuple[Server, Path]) -> None:
     server, layout = old
     path = blob_path(layout, AGED[0].digest)
     keep_times(path, in_place(flipped(AGED[0].data, 0)))
@@ -211,7 +211,7 @@ def test_change_in_place_with_the_old_times_shows(old: tuple[Server, Path]) -> N
     assert server.get(path_of(AGED[0].digest, "a/b0")).body == AGED[0].data
 
 
-def test_another_file_with_the_old_times_shows(old: tuple[Server, Path]) -> None:
+def test_replaced_file_with_old_times_is_detected(old: tuple[Server, Path]) -> None:
     server, layout = old
     path = blob_path(layout, AGED[1].digest)
     keep_times(path, lambda path: replace_file(path, flipped(AGED[1].data)))
@@ -220,7 +220,7 @@ def test_another_file_with_the_old_times_shows(old: tuple[Server, Path]) -> None
 
 @pytest.fixture
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """FAT keeps times to two seconds: a file that has just been written may change again and look the same."""
+    """Round times to two seconds, as FAT does: a file may change twice and keep its times."""
 
     def of(status: os.stat_result) -> FileState:
         modified, changed = (at // 2_000_000_000 * 2_000_000_000 for at in (status.st_mtime_ns, status.st_ctime_ns))
@@ -231,7 +231,7 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("coarse")
-def test_change_in_the_tick_of_a_coarse_clock_shows(layout: Path) -> None:
+def test_change_within_a_tick_of_a_coarse_clock_is_detected(layout: Path) -> None:
     path = blob_path(layout, LARGE.digest)
     with running(layout) as server:
         for _ in range(20):
@@ -242,36 +242,36 @@ def test_change_in_the_tick_of_a_coarse_clock_shows(layout: Path) -> None:
 
 
 @pytest.mark.slow
-def test_change_while_a_blob_is_sent_cuts_the_connection(server: Server, layout: Path) -> None:
-    with asking(server, HUGE, "a/big") as connection:
+def test_change_while_a_blob_is_sent_closes_the_connection(server: Server, layout: Path) -> None:
+    with requesting(server, HUGE, "a/big") as connection:
         head = connection.recv(1000)
         assert head.startswith(b"HTTP/1.1 200 ")
         in_place(b"x")(blob_path(layout, HUGE.digest))
         rest = received(connection)
     assert len(head) + rest < HUGE.size
-    assert any("has changed" in text for text in server.said)
+    assert any("has changed" in text for text in server.messages)
     assert server.get(path_of(HUGE.digest, "a/big")).status == 500
 
 
 @pytest.mark.slow
-def test_truncation_while_a_blob_is_sent_cuts_the_connection(server: Server, layout: Path) -> None:
-    with asking(server, HUGE, "a/big") as connection:
+def test_truncation_while_a_blob_is_sent_closes_the_connection(server: Server, layout: Path) -> None:
+    with requesting(server, HUGE, "a/big") as connection:
         connection.recv(1000)
         os.truncate(blob_path(layout, HUGE.digest), 10)
         assert received(connection) < HUGE.size
 
 
 @pytest.mark.slow
-def test_replacement_while_a_blob_is_sent_does_not_matter(server: Server, layout: Path) -> None:
-    """What is sent is read from the file that was hashed, not from whatever has its name now."""
-    with asking(server, HUGE, "a/big") as connection:
+def test_blob_is_sent_completely_if_its_file_is_replaced_meanwhile(server: Server, layout: Path) -> None:
+    """Content is read from the open file that was hashed, not from the file that has its name now."""
+    with requesting(server, HUGE, "a/big") as connection:
         connection.recv(10)
         replace_file(blob_path(layout, HUGE.digest), b"another file")
         assert received(connection) > HUGE.size
 
 
 @contextmanager
-def asking(server: Server, node: Blob, repository: str) -> Iterator[socket.socket]:
+def requesting(server: Server, node: Blob, repository: str) -> Iterator[socket.socket]:
     with server.connect() as connection:
         request = f"GET {path_of(node.digest, repository)} HTTP/1.1\r\nHost: {server.host}\r\nConnection: close\r\n\r\n"
         connection.sendall(request.encode())
@@ -288,12 +288,12 @@ def received(connection: socket.socket) -> int:
     return count
 
 
-# Systems that have less
+# Systems without some calls
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lacks", ["sendfile", "preadv2"])
-def test_blob_is_right_where_the_system_has_less(layout: Path, monkeypatch: pytest.MonkeyPatch, lacks: str) -> None:
+def test_blob_is_served_without_sendfile_or_preadv2(layout: Path, monkeypatch: pytest.MonkeyPatch, lacks: str) -> None:
     if lacks == "sendfile":
         monkeypatch.delattr(os, "sendfile")
     else:
@@ -303,11 +303,11 @@ def test_blob_is_right_where_the_system_has_less(layout: Path, monkeypatch: pyte
         assert server.get(path_of(HUGE.digest, "a/big"), Range="bytes=1000000-1999999").body == HUGE.data[:1_000_000]
 
 
-# Many at once
+# Concurrency and side effects
 
 
 @pytest.mark.slow
-def test_many_who_ask_at_once_for_a_blob_that_was_not_hashed_all_get_it(server: Server) -> None:
+def test_concurrent_requests_for_an_unhashed_blob_all_get_it(server: Server) -> None:
     found: list[str] = []
     threads = [
         threading.Thread(target=lambda: found.append(sha256(server.get(path_of(HUGE.digest, "a/big")).body)))
@@ -321,7 +321,7 @@ def test_many_who_ask_at_once_for_a_blob_that_was_not_hashed_all_get_it(server: 
 
 
 @pytest.mark.slow
-def test_no_file_stays_open(server: Server, layout: Path) -> None:
+def test_all_files_are_closed(server: Server, layout: Path) -> None:
     server.get(path_of(LARGE.digest))
     before = open_files()
     for _ in range(20):
@@ -329,18 +329,18 @@ def test_no_file_stays_open(server: Server, layout: Path) -> None:
         server.get(path_of(LARGE.digest), "HEAD")
         server.get(path_of(LARGE.digest), Range="bytes=9999999-")
         server.get(path_of(LARGE.digest), If_None_Match="*")
-        with asking(server, HUGE, "a/big"):
-            pass  # and goes away
+        with requesting(server, HUGE, "a/big"):
+            pass  # the client disconnects
     replace_file(blob_path(layout, LARGE.digest), flipped(LARGE.data))
     for _ in range(20):
         server.get(path_of(LARGE.digest))
-    assert settles(lambda: open_files() <= before)
+    assert becomes_true(lambda: open_files() <= before)
 
 
-def settles(true: Callable[[], bool]) -> bool:
-    """Whether something comes true within some seconds."""
+def becomes_true(condition: Callable[[], bool]) -> bool:
+    """Return whether a condition becomes true within ten seconds."""
     for _ in range(100):
-        if true():
+        if condition():
             return True
         threading.Event().wait(0.1)
     return False
@@ -376,7 +376,7 @@ def test_new_image_is_served_at_once(server: Server, layout: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("coarse")
-def test_changes_of_index_json_in_one_tick_are_all_seen(server: Server, layout: Path) -> None:
+def test_changes_of_index_json_within_one_tick_are_all_detected(server: Server, layout: Path) -> None:
     for number in range(50):
         write_index(layout, {f"docker.io/a/b:{number}": APP})
         assert server.get("/v2/a/b/tags/list").json["tags"] == [str(number)]
@@ -384,7 +384,9 @@ def test_changes_of_index_json_in_one_tick_are_all_seen(server: Server, layout: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schemaVersion": 2, "manifests": [{}]}', None])
-def test_broken_index_json_keeps_the_images_and_is_said_once(server: Server, layout: Path, text: str | None) -> None:
+def test_invalid_index_json_keeps_the_images_and_is_reported_once(
+    server: Server, layout: Path, text: str | None
+) -> None:
     index = layout / "index.json"
     whole = index.read_bytes()
     if text is None:
@@ -393,6 +395,6 @@ def test_broken_index_json_keeps_the_images_and_is_said_once(server: Server, lay
         index.write_text(text)
     for _ in range(5):
         assert server.get("/v2/a/b/manifests/1").body == APP.data
-    assert len([said for said in server.said if "still served" in said]) == 1
+    assert len([text for text in server.messages if "still served" in text]) == 1
     index.write_bytes(whole.replace(b"a/b:1", b"a/b:2"))
     assert server.get("/v2/a/b/tags/list").json["tags"] == ["2"]

@@ -1,4 +1,4 @@
-"""The pull side of the distribution specification, endpoint by endpoint."""
+"""Tests of each endpoint for pulls in the OCI distribution specification."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.serve.running import Reply, Server, make_layout, running
 from tests.support.images import OCI_INDEX, OCI_LAYER, Blob, Image, artifact, config, image, index, manifest, multi_arch
 
 DATA = bytes(range(256)) * 1024
-LARGE = Blob.of(DATA, OCI_LAYER)  # goes out by sendfile
+LARGE = Blob.of(DATA, OCI_LAYER)  # sent with sendfile
 SMALL = Blob.of(b"small enough to be kept in memory", OCI_LAYER)
 EMPTY_FILE = Blob.of(b"", OCI_LAYER)
 APP = image("linux/amd64", LARGE, SMALL, EMPTY_FILE)
@@ -21,14 +21,14 @@ OTHER = image("linux/arm64", Blob.of(b"of another repository", OCI_LAYER))
 NOWHERE = "sha256:" + "0" * 64
 
 
-def about(subject: Image, kind: str, text: bytes, **fields: Any) -> Image:
+def referrer_of(subject: Image, kind: str, text: bytes, **fields: Any) -> Image:
     """An artifact that refers to an image."""
     return artifact(kind, Blob.of(text, "text/plain"), subject=subject.descriptor(), **fields)
 
 
-SBOM = about(MULTI, "application/spdx+json", b"sbom", annotations={"made": "today"})
-SIGNATURE = about(MULTI, "application/sig", b"signature")
-ABOUT_SBOM = about(SBOM, "application/sig", b"signature of the sbom")
+SBOM = referrer_of(MULTI, "application/spdx+json", b"sbom", annotations={"made": "today"})
+SIGNATURE = referrer_of(MULTI, "application/sig", b"signature")
+SBOM_SIGNATURE = referrer_of(SBOM, "application/sig", b"signature of the sbom")
 LISTED = index([SBOM, SIGNATURE])
 
 
@@ -40,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "docker.io/team/docker:v1": DOCKER,
         "docker.io/team/other:v1": OTHER,
         f"docker.io/team/multi:{MULTI.root.replace(':', '-')}": LISTED,
-        "docker.io/team/multi:sbom-signature": ABOUT_SBOM,
+        "docker.io/team/multi:sbom-signature": SBOM_SIGNATURE,
     }
     names |= {f"docker.io/team/tags:{tag}": OTHER for tag in ("b", "A", "a", "B", "1.0", "_x")}
     with running(make_layout(tmp_path_factory.mktemp("serve") / "layout", names)) as found:
@@ -55,14 +55,14 @@ def blob(server: Server, node: Blob = LARGE, method: str = "GET", **headers: str
 
 
 @pytest.mark.parametrize("path", ["/v2/", "/v2"])
-def test_api_is_there(server: Server, path: str) -> None:
+def test_base_endpoint_is_served(server: Server, path: str) -> None:
     reply = server.get(path)
     assert (reply.status, reply.json) == (200, {})
     assert reply.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
 
 
-def test_absolute_form_is_understood(server: Server) -> None:
-    """RFC 9112, 3.2.2: what a client sends that takes the server for a proxy."""
+def test_absolute_request_target_is_accepted(server: Server) -> None:
+    """RFC 9112, 3.2.2: clients send absolute targets to proxies."""
     assert server.get(f"http://{server.host}/v2/team/app/tags/list").json["tags"] == ["v1"]
 
 
@@ -91,7 +91,7 @@ def test_digest_may_be_percent_encoded(server: Server) -> None:
 
 
 @pytest.mark.parametrize("reference", ["v1", MULTI.root])
-def test_head_of_a_manifest_is_its_get_without_a_body(server: Server, reference: str) -> None:
+def test_head_of_a_manifest_has_the_headers_of_its_get(server: Server, reference: str) -> None:
     get, head = (server.get(f"/v2/team/multi/manifests/{reference}", method) for method in ("GET", "HEAD"))
     assert (head.status, head.body) == (200, b"")
     assert without_date(head) == without_date(get)
@@ -109,13 +109,13 @@ def test_unknown_manifest_is_404(server: Server, reference: str, method: str) ->
     assert method == "HEAD" or reply.code == "MANIFEST_UNKNOWN"
 
 
-def test_layer_is_no_manifest(server: Server) -> None:
+def test_layer_is_not_served_as_a_manifest(server: Server) -> None:
     assert server.get(f"/v2/team/app/manifests/{LARGE.digest}").code == "MANIFEST_UNKNOWN"
 
 
 @pytest.mark.parametrize("kind", ["manifests", "blobs", "referrers"])
 @pytest.mark.parametrize("digest", ["sha256:baddigeststring", "sha256:" + "A" * 64, "sha256:", ":x"])
-def test_text_that_is_no_digest_is_400(server: Server, kind: str, digest: str) -> None:
+def test_malformed_digest_is_400(server: Server, kind: str, digest: str) -> None:
     reply = server.get(f"/v2/team/multi/{kind}/{digest}")
     assert (reply.status, reply.code) == (400, "DIGEST_INVALID")
 
@@ -140,7 +140,7 @@ def test_blob_is_served_byte_for_byte(server: Server, node: Blob) -> None:
 
 
 @pytest.mark.parametrize("node", [LARGE, SMALL, EMPTY_FILE], ids=["large", "small", "empty"])
-def test_head_of_a_blob_is_its_get_without_a_body(server: Server, node: Blob) -> None:
+def test_head_of_a_blob_has_the_headers_of_its_get(server: Server, node: Blob) -> None:
     head = blob(server, node, "HEAD")
     assert head.body == b""
     assert without_date(head) == without_date(blob(server, node))
@@ -153,7 +153,7 @@ def test_unknown_blob_is_404(server: Server, method: str) -> None:
     assert method == "HEAD" or reply.code == "BLOB_UNKNOWN"
 
 
-def test_blob_is_served_in_the_repositories_that_have_it(server: Server) -> None:
+def test_blob_of_another_repository_is_404(server: Server) -> None:
     digest = next(digest for digest, data in OTHER.blobs.items() if data == b"of another repository")
     assert server.get(f"/v2/team/other/blobs/{digest}").status == 200
     assert server.get(f"/v2/team/app/blobs/{digest}").status == 404
@@ -188,13 +188,13 @@ def test_range_of_small_content_is_served(server: Server) -> None:
 
 
 @pytest.mark.parametrize("header", ["bytes=500-0", f"bytes={len(DATA)}-", "bytes=99999999999999999999-", "bytes=-0"])
-def test_range_outside_is_416(server: Server, header: str) -> None:
+def test_range_outside_of_the_blob_is_416(server: Server, header: str) -> None:
     reply = blob(server, Range=header)
     assert reply.status == 416
     assert reply.headers["Content-Range"] == f"bytes */{len(DATA)}"
 
 
-def test_range_of_nothing_is_416(server: Server) -> None:
+def test_range_of_an_empty_blob_is_416(server: Server) -> None:
     assert blob(server, EMPTY_FILE, Range="bytes=0-").status == 416
 
 
@@ -202,24 +202,24 @@ def test_range_of_nothing_is_416(server: Server) -> None:
     "header",
     ["bytes=0-1,5-6", "lines=1-2", "bytes=a-b", "bytes=--5", "bytes=-", "bytes", "bytes=1_0-2_0", "bytes=\u00b2-"],
 )
-def test_range_that_is_none_gives_the_whole(server: Server, header: str) -> None:
+def test_invalid_or_multiple_range_is_ignored(server: Server, header: str) -> None:
     reply = blob(server, Range=header)
     assert (reply.status, reply.body) == (200, DATA)
 
 
-def test_range_means_nothing_for_a_head(server: Server) -> None:
+def test_range_of_a_head_request_is_ignored(server: Server) -> None:
     reply = blob(server, LARGE, "HEAD", Range="bytes=0-0")
     assert (reply.status, reply.headers["Content-Length"]) == (200, str(len(DATA)))
 
 
-def test_if_range_decides_whether_the_range_counts(server: Server) -> None:
+def test_range_is_ignored_unless_if_range_matches(server: Server) -> None:
     tag = f'"{LARGE.digest}"'
     assert blob(server, Range="bytes=0-0", If_Range=tag).status == 206
     for other in ('"sha256:other"', f"W/{tag}", "Wed, 25 Nov 2026 18:57:00 GMT"):
         assert blob(server, Range="bytes=0-0", If_Range=other).status == 200
 
 
-def test_what_the_client_has_is_not_sent_again(server: Server) -> None:
+def test_matching_if_none_match_is_304(server: Server) -> None:
     for header in (f'"{LARGE.digest}"', f'W/"{LARGE.digest}"', f'"x", "{LARGE.digest}"', "*"):
         reply = blob(server, If_None_Match=header)
         assert (reply.status, reply.body) == (304, b"")
@@ -239,13 +239,13 @@ def listing(server: Server, query: str, path: str = "team/tags/tags/list", key: 
     return found
 
 
-def test_tags_are_sorted_as_ascii(server: Server) -> None:
+def test_tags_are_in_ascii_order(server: Server) -> None:
     assert server.get("/v2/team/tags/tags/list").json == {"name": "team/tags", "tags": TAGS}
 
 
 @pytest.mark.parametrize("path", ["team/tags/tags/list", "_catalog"])
 @pytest.mark.parametrize("size", [1, 2, 3, 6, 7])
-def test_pages_lead_from_one_to_the_next(server: Server, path: str, size: int) -> None:
+def test_link_headers_lead_through_all_pages(server: Server, path: str, size: int) -> None:
     key, whole = ("repositories", NAMES) if path == "_catalog" else ("tags", TAGS)
     found: list[str] = []
     target: str | None = f"/v2/{path}?n={size}"
@@ -259,28 +259,28 @@ def test_pages_lead_from_one_to_the_next(server: Server, path: str, size: int) -
     assert found == whole
 
 
-def test_last_needs_no_n_and_need_not_be_there(server: Server) -> None:
+def test_last_works_without_n_and_may_be_an_unknown_name(server: Server) -> None:
     assert listing(server, "?last=B") == ["_x", "a", "b"]
     assert listing(server, "?last=AA") == ["B", "_x", "a", "b"]
     assert listing(server, "?last=zzz") == []
     assert listing(server, "?n=1&last=zzz") == []
 
 
-def test_no_names_are_wanted_and_none_come(server: Server) -> None:
+def test_page_of_size_zero_is_empty_and_has_no_link(server: Server) -> None:
     reply = server.get("/v2/team/tags/tags/list?n=0")
     assert reply.json["tags"] == []
     assert "Link" not in reply.headers
 
 
 @pytest.mark.parametrize("path", ["/v2/team/tags/tags/list", "/v2/_catalog"])
-def test_number_of_names_is_bounded_and_strict(server: Server, path: str) -> None:
+def test_large_page_size_is_accepted_and_invalid_one_is_400(server: Server, path: str) -> None:
     assert server.get(f"{path}?n=1000000000000").status == 200
     for text in ("-1", "abc", "", "1_0", "%D9%A3", "1.5", "9" * 5000):
         reply = server.get(f"{path}?n={text}")
         assert (reply.status, reply.code) == (400, "UNSUPPORTED")
 
 
-def test_link_survives_any_query(server: Server) -> None:
+def test_link_header_escapes_the_query(server: Server) -> None:
     reply = server.get("/v2/_catalog?n=1&x=%3E%0D%0AInjected:%20yes%22&y=%ff")
     assert "Injected" not in reply.headers
     assert reply.headers["Link"].count(">") == 1
@@ -306,22 +306,22 @@ def test_referrers_are_found_below_the_fallback_tag(server: Server) -> None:
 
 
 def test_referrers_of_referrers_are_found(server: Server) -> None:
-    assert [node["digest"] for node in referrers(server, SBOM.root).json["manifests"]] == [ABOUT_SBOM.root]
+    assert [node["digest"] for node in referrers(server, SBOM.root).json["manifests"]] == [SBOM_SIGNATURE.root]
 
 
-def test_referrers_are_filtered(server: Server) -> None:
+def test_referrers_are_filtered_by_artifact_type(server: Server) -> None:
     reply = referrers(server, MULTI.root, "?artifactType=application/sig")
     assert [node["digest"] for node in reply.json["manifests"]] == [SIGNATURE.root]
     assert reply.headers["OCI-Filters-Applied"] == "artifactType"
     assert referrers(server, MULTI.root, "?artifactType=none").json["manifests"] == []
 
 
-def test_nothing_refers_to_what_is_not_there(server: Server) -> None:
+def test_unknown_subject_has_no_referrers(server: Server) -> None:
     reply = referrers(server, NOWHERE)
     assert (reply.status, reply.json["manifests"]) == (200, [])
 
 
-def test_artifact_type_of_an_image_is_that_of_its_config(tmp_path: Path) -> None:
+def test_artifact_type_of_an_image_is_its_config_media_type(tmp_path: Path) -> None:
     bare = manifest(config("linux", "amd64"), [], subject=APP.descriptor())
     of_index = index([OTHER], subject=APP.descriptor())
     names = {"docker.io/a/b:1": APP, "docker.io/a/b:2": bare, "docker.io/a/b:3": of_index}
@@ -332,9 +332,9 @@ def test_artifact_type_of_an_image_is_that_of_its_config(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_many_referrers_come_in_pages(tmp_path: Path) -> None:
+def test_large_list_of_referrers_is_paginated(tmp_path: Path) -> None:
     text = "x" * 1_500_000
-    some = [about(APP, "a/b", bytes([number]), annotations={"text": text}) for number in range(5)]
+    some = [referrer_of(APP, "a/b", bytes([number]), annotations={"text": text}) for number in range(5)]
     names = {"docker.io/a/b:1": APP} | {f"docker.io/a/b:r{number}": one for number, one in enumerate(some)}
     found: list[str] = []
     with running(make_layout(tmp_path / "layout", names)) as server:
@@ -363,13 +363,13 @@ def test_many_referrers_come_in_pages(tmp_path: Path) -> None:
         ("TRACE", "team/app/tags/list"),
     ],
 )
-def test_writing_is_405(server: Server, method: str, path: str) -> None:
+def test_methods_other_than_get_and_head_are_405(server: Server, method: str, path: str) -> None:
     reply = server.get(f"/v2/{path}", method)
     assert (reply.status, reply.code) == (405, "UNSUPPORTED")
     assert reply.headers["Allow"] == "GET, HEAD"
 
 
-def test_upload_that_is_refused_learns_why(server: Server) -> None:
+def test_upload_with_a_body_receives_405(server: Server) -> None:
     head = f"PUT /v2/team/app/manifests/v1 HTTP/1.1\r\nHost: {server.host}\r\nContent-Length: 300000\r\n"
     answer = server.raw(head.encode() + b"Connection: close\r\n\r\n" + bytes(300_000))
     assert answer.startswith(b"HTTP/1.1 405 ")

@@ -1,4 +1,4 @@
-"""Clients that mean no good, or are just slow: nobody else is hurt, and nothing but images is told."""
+"""Tests of malicious and slow clients: the server stays available, and exposes nothing but images."""
 
 import re
 import socket
@@ -81,7 +81,7 @@ PATHS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
-def test_path_that_is_none_is_refused_as_json(server: Server, path: str) -> None:
+def test_invalid_path_is_refused_with_a_json_error(server: Server, path: str) -> None:
     reply = server.get(path)
     assert reply.status in (400, 404)
     assert reply.code
@@ -89,25 +89,25 @@ def test_path_that_is_none_is_refused_as_json(server: Server, path: str) -> None
     assert re.search(r"HTTP/1.1|Traceback|/layout", reply.body.decode()) is None
 
 
-def test_nothing_of_the_layout_is_listed(server: Server) -> None:
+def test_catalog_lists_only_the_repository(server: Server) -> None:
     assert server.get("/v2/_catalog").json == {"repositories": ["a/b"]}
 
 
 @pytest.mark.parametrize("query", ["ns=", "ns=..", "ns=a%0d%0aX:1", "ns=docker.io%00", "ns=" + "a" * 1000])
-def test_namespace_that_is_none_is_refused(server: Server, query: str) -> None:
+def test_invalid_namespace_is_refused(server: Server, query: str) -> None:
     reply = server.get(f"/v2/a/b/manifests/1?{query}")
     assert reply.status in (400, 404)
     assert "X" not in reply.headers
 
 
-def test_query_of_many_fields_is_refused(server: Server) -> None:
+def test_query_with_many_fields_is_refused(server: Server) -> None:
     assert server.get("/v2/_catalog?" + "&".join(f"a{number}=1" for number in range(500))).status == 400
 
 
-# Requests that are none
+# Malformed requests
 
 BROKEN = {
-    "no http": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "not http": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "binary": bytes(range(256)),
     "version": b"GET /v2/ HTTP/9.9\r\n\r\n",
     "header": b"GET /v2/ HTTP/1.1\r\nHost: x\r\nbroken header\r\n\r\n",
@@ -119,7 +119,7 @@ BROKEN = {
     "many headers": b"GET /v2/ HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 10_000 + b"\r\n",
     "relative": b"GET v2/ HTTP/1.1\r\nHost: x\r\n\r\n",
     "asterisk": b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-    "half an address": b"GET http://[/v2/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    "malformed address": b"GET http://[/v2/ HTTP/1.1\r\nHost: x\r\n\r\n",
     "connect": b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: x\r\n\r\n",
     "method": b"G\x1bT /v2/ HTTP/1.1\r\nHost: x\r\n\r\n",
 }
@@ -127,7 +127,7 @@ BROKEN = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", BROKEN)
-def test_request_that_is_none_is_answered_in_words_and_closed(layout: Path, how: str) -> None:
+def test_malformed_request_ends_the_connection_without_a_traceback(layout: Path, how: str) -> None:
     with running(layout, idle_timeout=2.0) as server:
         try:
             answer = server.raw(BROKEN[how])
@@ -136,20 +136,20 @@ def test_request_that_is_none_is_answered_in_words_and_closed(layout: Path, how:
         assert not answer or answer.startswith(b"HTTP/1.")
         assert b"Traceback" not in answer
         assert server.get("/v2/").status == 200
-        assert not any("Traceback" in text for text in server.said + server.logged)
+        assert not any("Traceback" in text for text in server.messages + server.access_log)
 
 
-# The log
+# The access log
 
 
-def test_log_has_one_line_for_each_request_with_nothing_in_it_that_breaks_out(layout: Path) -> None:
+def test_access_log_has_one_escaped_line_for_each_request(layout: Path) -> None:
     with running(layout) as server:
-        before = len(server.logged)
+        before = len(server.access_log)
         request = b'GET /v2/a"b\x1b[31m\xff HTTP/1.1\r\nHost: x\r\nUser-Agent: "a" 200 0\r\nConnection: close\r\n\r\n'
         server.raw(request)
         server.get("/v2/", User_Agent="x" * 5000)
-        wait_for(lambda: len(server.logged) >= before + 2)
-        lines = server.logged[before:]
+        wait_for(lambda: len(server.access_log) >= before + 2)
+        lines = server.access_log[before:]
     assert len(lines) == 2
     assert not any(char in line for line in lines for char in "\r\n")
     assert r"\"a\" 200 0" in lines[0] or "invalid HTTP" in lines[0]
@@ -157,19 +157,19 @@ def test_log_has_one_line_for_each_request_with_nothing_in_it_that_breaks_out(la
     assert re.fullmatch(r'\S+Z 127\.0\.0\.1 - "GET /v2/" 200 2 \d+\.\d{3} "x+"', lines[1])
 
 
-def wait_for(true: Callable[[], bool], seconds: float = 20) -> None:
-    """Until something comes true."""
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until a condition becomes true."""
     end = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
 
 
-# Slowness
+# Slow clients
 
 
-def ask(server: Server, path: str, receive: int = 4096) -> socket.socket:
-    """Ask, and read nothing; the system holds little for this connection."""
+def send_request(server: Server, path: str, receive: int = 4096) -> socket.socket:
+    """Send a request without reading the response; the receive buffer is small, so that the server has to wait."""
     name, port = server.host.rsplit(":", 1)
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
@@ -180,25 +180,25 @@ def ask(server: Server, path: str, receive: int = 4096) -> socket.socket:
 
 
 @pytest.mark.slow
-def test_client_that_takes_nothing_is_let_go(layout: Path) -> None:
+def test_client_that_does_not_read_is_disconnected(layout: Path) -> None:
     with running(layout, send_timeout=1.0) as server:
         server.get(BLOB)
         files = open_files()
-        stalled = [ask(server, BLOB) for _ in range(20)]
-        wait_for(lambda: sum("stopped reading" in line for line in server.logged) == 20)
+        stalled = [send_request(server, BLOB) for _ in range(20)]
+        wait_for(lambda: sum("stopped reading" in line for line in server.access_log) == 20)
         for connection in stalled:
             connection.close()
         wait_for(lambda: open_files() <= files)
 
 
 @pytest.mark.slow
-def test_client_that_asks_again_and_again_and_reads_nothing_is_let_go(layout: Path) -> None:
+def test_client_that_pipelines_without_reading_is_disconnected(layout: Path) -> None:
     with running(layout, send_timeout=1.0) as server:
         connection = server.connect()
         connection.setblocking(False)
         request = b"GET /v2/a/b/manifests/1 HTTP/1.1\r\nHost: x\r\n\r\n"
         end = time.monotonic() + 20
-        while not any("stopped reading" in line for line in server.logged):
+        while not any("stopped reading" in line for line in server.access_log):
             assert time.monotonic() < end
             try:
                 connection.send(request * 50)
@@ -210,9 +210,9 @@ def test_client_that_asks_again_and_again_and_reads_nothing_is_let_go(layout: Pa
 
 
 @pytest.mark.slow
-def test_client_that_is_slow_but_takes_something_gets_all(layout: Path) -> None:
-    """Its pauses are shorter than the patience that it gets, and all of them together are longer."""
-    with running(layout, send_timeout=4.0) as server, ask(server, BLOB, receive=200_000) as connection:
+def test_slow_client_that_keeps_reading_gets_the_whole_blob(layout: Path) -> None:
+    """Each pause is shorter than the timeout, but the whole transfer takes longer."""
+    with running(layout, send_timeout=4.0) as server, send_request(server, BLOB, receive=200_000) as connection:
         count, started = 0, time.monotonic()
         while time.monotonic() - started < 9:
             count += len(connection.recv(100_000))
@@ -222,8 +222,8 @@ def test_client_that_is_slow_but_takes_something_gets_all(layout: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [b"", b"GET /v2/ HTTP/1.1\r\n", b"GET /v2/ HTTP/1.1\r\nX: "])
-def test_request_that_never_ends_is_closed(layout: Path, start: bytes) -> None:
-    """One byte now and then does not help (slowloris)."""
+def test_incomplete_request_is_closed(layout: Path, start: bytes) -> None:
+    """Sending single bytes does not extend the timeout (slowloris)."""
     with running(layout, idle_timeout=1.0) as server, server.connect() as connection:
         connection.sendall(start)
         connection.settimeout(0.2)
@@ -242,7 +242,7 @@ def test_request_that_never_ends_is_closed(layout: Path, start: bytes) -> None:
 
 
 @pytest.mark.slow
-def test_upload_that_never_ends_is_closed(layout: Path) -> None:
+def test_incomplete_upload_is_closed(layout: Path) -> None:
     with running(layout, idle_timeout=2.0) as server, server.connect() as connection:
         connection.sendall(b"PUT /v2/a/b/manifests/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
         assert b"405" in connection.recv(65536)
@@ -251,23 +251,23 @@ def test_upload_that_never_ends_is_closed(layout: Path) -> None:
 
 
 @pytest.mark.slow
-def test_others_are_served_while_many_sleep(layout: Path) -> None:
+def test_requests_are_served_while_many_connections_are_idle(layout: Path) -> None:
     with running(layout) as server:
-        sleeping = [ask(server, BLOB) for _ in range(150)] + [server.connect() for _ in range(150)]
+        idle = [send_request(server, BLOB) for _ in range(150)] + [server.connect() for _ in range(150)]
         for _ in range(100):
             assert server.get("/v2/a/b/manifests/1").body == APP.data
-        for connection in sleeping:
+        for connection in idle:
             connection.close()
 
 
-# The end
+# Shutdown
 
 
 @pytest.mark.slow
-def test_transfer_that_runs_is_finished_before_the_end(layout: Path) -> None:
+def test_shutdown_waits_for_a_running_transfer(layout: Path) -> None:
     with ThreadPoolExecutor() as pool:
         with running(layout) as server:
-            connection = ask(server, BLOB, receive=100_000)
+            connection = send_request(server, BLOB, receive=100_000)
             assert connection.recv(1)
             rest = pool.submit(drain, connection)
         with connection:
@@ -275,12 +275,12 @@ def test_transfer_that_runs_is_finished_before_the_end(layout: Path) -> None:
 
 
 @pytest.mark.slow
-def test_transfer_that_sleeps_does_not_hold_up_the_end(layout: Path) -> None:
+def test_shutdown_does_not_wait_for_stalled_transfers(layout: Path) -> None:
     with running(layout, shutdown_timeout=0.5) as server:
-        sleeping = [ask(server, BLOB) for _ in range(10)] + [server.connect() for _ in range(10)]
+        idle = [send_request(server, BLOB) for _ in range(10)] + [server.connect() for _ in range(10)]
         started = time.monotonic()
     assert time.monotonic() - started < 10
-    for connection in sleeping:
+    for connection in idle:
         with connection:
             assert drain(connection) < HUGE.size
 

@@ -1,4 +1,4 @@
-"""Every digest has a number of its own, however it was made up."""
+"""Tests of the table that gives each digest a number."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ TWINS = [Digest("sha256:" + "ab" * 31 + last) for last in ("00", "01", "ff")]
 OTHERS = [Digest("sha256:" + "ab" * 30 + "cd00"), Digest("sha512:" + "ab" * 64), Digest("sha256:" + "00" * 32)]
 
 
-def test_digests_that_differ_in_their_last_byte_only_are_told_apart() -> None:
+def test_digests_that_differ_in_one_byte_have_different_numbers() -> None:
     table = BlobTable()
     numbers = [table.number(digest) for digest in TWINS]
     assert numbers == [0, 1, 2]
@@ -23,7 +23,7 @@ def test_digests_that_differ_in_their_last_byte_only_are_told_apart() -> None:
 @pytest.mark.slow
 @THOROUGH
 @given(st.lists(st.sampled_from(TWINS + OTHERS)))
-def test_a_number_is_of_the_digest_that_got_it(digests: list[Digest]) -> None:
+def test_numbers_are_consecutive_and_map_back_to_their_digests(digests: list[Digest]) -> None:
     table = BlobTable()
     numbers = {digest: table.number(digest) for digest in digests}
     assert sorted(numbers.values()) == list(range(len(table))) == list(range(len(set(digests))))

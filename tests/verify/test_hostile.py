@@ -1,4 +1,4 @@
-"""Layouts that are made to hurt: bounded time and memory, and a finding."""
+"""Tests of malicious layouts: verification needs bounded time and memory, and reports findings."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ MOST_MEMORY = 300 << 20  # bytes of a whole run
 
 
 def put(layout: Path, document: Json, media_type: str = images.OCI_INDEX) -> Json:
-    """Store a manifest or an index, and describe it."""
+    """Store a manifest or an index, and return its descriptor."""
     data = images.encode({"schemaVersion": 2, "mediaType": media_type, **document})
     layouts.add(layout, images.digest_of(data), data)
     return {"mediaType": media_type, "digest": images.digest_of(data), "size": len(data)}
@@ -45,7 +45,7 @@ def kinds(report: VerifyReport) -> set[Kind]:
 
 
 def measured(layout: Path, *flags: str) -> tuple[int, int]:
-    """The exit code and the peak memory, in bytes, of a command that verifies a layout."""
+    """Run `mirror verify`, and return the exit code and the peak memory in bytes."""
     code = (
         "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode; "
     )
@@ -57,7 +57,7 @@ def measured(layout: Path, *flags: str) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-def test_an_index_of_a_hundred_thousand_entries_is_read_in_bounded_memory(tmp_path: Path) -> None:
+def test_index_json_of_100000_entries_is_read_in_bounded_memory(tmp_path: Path) -> None:
     entries = [named(missing(number), f"registry.example/team/image-{number}:v1") for number in range(scaled(100_000))]
     layouts.write_index(tmp_path, entries)
     code, memory = measured(tmp_path, "--level", "structure")
@@ -66,7 +66,7 @@ def test_an_index_of_a_hundred_thousand_entries_is_read_in_bounded_memory(tmp_pa
 
 
 @pytest.mark.slow
-def test_an_index_beyond_its_own_cap_is_broken(tmp_path: Path) -> None:
+def test_index_json_above_its_size_limit_is_broken(tmp_path: Path) -> None:
     layouts.write_index(tmp_path, [])
     (tmp_path / "index.json").write_bytes(b'{"schemaVersion":2,"manifests":[]' + b" " * (64 << 20) + b"}")
     assert kinds(verified(tmp_path)) == {Kind.BROKEN_INDEX}
@@ -74,7 +74,7 @@ def test_an_index_beyond_its_own_cap_is_broken(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("value", [b"[]", b"{}"])
-def test_an_index_that_would_fill_memory_is_broken(tmp_path: Path, value: bytes) -> None:
+def test_index_json_of_many_tiny_entries_fails_in_bounded_memory(tmp_path: Path, value: bytes) -> None:
     layouts.write_index(tmp_path, [])
     (tmp_path / "index.json").write_bytes(
         b'{"schemaVersion":2,"manifests":[' + (value + b",") * (20 << 20) + value + b"]}"
@@ -85,7 +85,7 @@ def test_an_index_that_would_fill_memory_is_broken(tmp_path: Path, value: bytes)
 
 
 @pytest.mark.slow
-def test_indexes_at_their_cap_are_read(tmp_path: Path) -> None:
+def test_nested_index_just_below_the_size_limit_is_read(tmp_path: Path) -> None:
     children = [{"mediaType": "a", "digest": images.digest_of(b"%d" % number), "size": 5} for number in range(38_000)]
     node = put(tmp_path, {"manifests": children})
     assert (4 << 20) - 100_000 < node["size"] < 4 << 20
@@ -95,7 +95,7 @@ def test_indexes_at_their_cap_are_read(tmp_path: Path) -> None:
     assert len(report.findings) == len(children)
 
 
-def test_an_index_beyond_its_cap_is_not_read(tmp_path: Path) -> None:
+def test_nested_index_above_the_size_limit_is_not_read(tmp_path: Path) -> None:
     node = put(tmp_path, {"manifests": [], "x": "x" * (4 << 20)})
     layouts.write_index(tmp_path, [node])
     assert kinds(verified(tmp_path)) == {Kind.BROKEN_MANIFEST}
@@ -105,7 +105,9 @@ def test_an_index_beyond_its_cap_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("levels", "errors"), [(31, {Kind.MISSING}), (32, {Kind.MISSING, Kind.TOO_MANY}), (1000, {Kind.TOO_MANY})]
 )
-def test_nesting_is_followed_as_deep_as_a_copy_follows_it(tmp_path: Path, levels: int, errors: set[Kind]) -> None:
+def test_nested_indexes_are_followed_to_the_same_depth_as_by_copies(
+    tmp_path: Path, levels: int, errors: set[Kind]
+) -> None:
     node = missing(1)
     for _ in range(levels):
         node = put(tmp_path, {"manifests": [node, node]})
@@ -113,8 +115,8 @@ def test_nesting_is_followed_as_deep_as_a_copy_follows_it(tmp_path: Path, levels
     assert {finding.kind for finding in verified(tmp_path).findings if finding.severity is Severity.ERROR} == errors
 
 
-def test_an_index_that_says_it_contains_itself_is_corrupt(tmp_path: Path) -> None:
-    """Nobody can make one that hashes right."""
+def test_index_that_contains_itself_is_corrupt(tmp_path: Path) -> None:
+    """Such an index cannot match its digest."""
     digest = images.digest_of(b"loop")
     data = images.index([]).data.replace(
         b"[]", b'[{"mediaType":"%s","digest":"%s","size":%%d}]' % (images.OCI_INDEX.encode(), digest.encode())
@@ -126,9 +128,7 @@ def test_an_index_that_says_it_contains_itself_is_corrupt(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_indexes_that_share_their_children_without_end_are_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_links_to_shared_children_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(structure, "FREE_LINKS", 1000)
     shared = put(tmp_path, {"manifests": [missing(number) for number in range(200)]})
     tops = [put(tmp_path, {"manifests": [shared], "annotations": {"n": str(number)}}) for number in range(200)]
@@ -139,7 +139,7 @@ def test_indexes_that_share_their_children_without_end_are_found(
 
 
 @pytest.mark.slow
-def test_one_image_of_many_names_is_walked_once(tmp_path: Path) -> None:
+def test_image_with_many_names_is_walked_once(tmp_path: Path) -> None:
     count = scaled(20_000)
     shared = put(tmp_path, {"manifests": [missing(number) for number in range(3000)]})
     layouts.write_index(tmp_path, [named(shared, f"a.example/b-{number}:v1") for number in range(count)])
@@ -152,7 +152,7 @@ def test_one_image_of_many_names_is_walked_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [2**62, 2**63 - 1])
 @pytest.mark.parametrize("media_type", [images.OCI_MANIFEST, images.OCI_LAYER])
-def test_an_absurd_size_is_no_reason_to_take_memory(tmp_path: Path, size: int, media_type: str) -> None:
+def test_absurd_descriptor_size_is_a_finding(tmp_path: Path, size: int, media_type: str) -> None:
     there = missing(1, size=size, mediaType=media_type)
     layouts.add(tmp_path, there["digest"], b"1")
     layouts.write_index(tmp_path, [put(tmp_path, {"manifests": [there, missing(2, size=size)]})])
@@ -162,9 +162,7 @@ def test_an_absurd_size_is_no_reason_to_take_memory(tmp_path: Path, size: int, m
 
 
 @pytest.mark.parametrize("name", ["a\x1b]0;owned\x07", "\x9b2J", "a\nok b", "\u202eb", "a\udcff", "<&\"'>\0]]>"])
-def test_a_name_that_a_terminal_or_a_parser_would_obey_is_shown_and_not_obeyed(
-    mirror: Mirror, tmp_path: Path, name: str
-) -> None:
+def test_control_characters_and_markup_in_names_are_escaped(mirror: Mirror, tmp_path: Path, name: str) -> None:
     from xml.etree import ElementTree
 
     entry = {**missing(1), "annotations": {"org.opencontainers.image.ref.name": name}}
@@ -175,8 +173,8 @@ def test_a_name_that_a_terminal_or_a_parser_would_obey_is_shown_and_not_obeyed(
     assert mirror("verify", "layout", "--json", code=3).json["images"][0]["name"] == name
 
 
-def test_one_digest_that_is_two_things_is_found(tmp_path: Path) -> None:
-    """What one tool takes for an index, another one takes for a manifest (CVE-2021-41190)."""
+def test_digest_with_two_media_types_is_an_error(tmp_path: Path) -> None:
+    """Tools could disagree on whether it is an index or a manifest (CVE-2021-41190)."""
     node = put(tmp_path, {"manifests": []})
     layouts.write_index(tmp_path, [node, {**node, "mediaType": images.OCI_MANIFEST}])
     found = {(finding.kind, finding.severity) for finding in verified(tmp_path).findings}

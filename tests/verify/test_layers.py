@@ -1,4 +1,4 @@
-"""Level `layers`: every config agrees with its manifest, its index and its layers, or there is a finding."""
+"""Tests of level `layers`: each config has to agree with its manifest, its index and its layers."""
 
 import asyncio
 import gzip
@@ -32,7 +32,7 @@ def kinds(findings: list[Finding]) -> list[tuple[Kind, Severity]]:
 
 
 def image(platform: Json | None = AMD64, layers: list[Blob] = LAYERS, **fields: Any) -> Image:
-    """An image whose config has some fields of its own."""
+    """Make an image whose config has different fields; `...` removes a field."""
     rootfs = {"type": "layers", "diff_ids": [layer.diff_id for layer in LAYERS]}
     document = {**AMD64, "rootfs": rootfs, **fields}
     config = Blob.of(
@@ -41,7 +41,7 @@ def image(platform: Json | None = AMD64, layers: list[Blob] = LAYERS, **fields: 
     return images.manifest(config, layers, platform)
 
 
-def test_images_that_are_right_are_ok(tmp_path: Path) -> None:
+def test_valid_images_are_ok(tmp_path: Path) -> None:
     docker = images.multi_arch(docker=True)
     of_two = images.index([image(), images.attestation(image()), images.image("linux/arm/v7", LAYERS[0])])
     report = verified(layouts.write(tmp_path / "layout", docker, of_two, images.artifact("a/b", images.layer(5, 200))))
@@ -49,7 +49,7 @@ def test_images_that_are_right_are_ok(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_published_image_of_2017_has_configs_without_a_variant_and_nothing_worse(tmp_path: Path) -> None:
+def test_published_image_of_2017_has_only_a_warning_about_its_variant(tmp_path: Path) -> None:
     findings = found(tmp_path, images.seed_image())
     assert kinds(findings) == [(Kind.VARIANT, Severity.WARNING)]
     assert findings[0].platforms == ("linux/arm/v7",)
@@ -72,7 +72,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], Kind, Severity]] = {
         Kind.WRONG_DIFF_ID,
         Severity.ERROR,
     ),
-    "a diff_id too few": (
+    "too few diff_ids": (
         {"rootfs": {"type": "layers", "diff_ids": [LAYERS[0].diff_id]}},
         Kind.LAYER_COUNT,
         Severity.ERROR,
@@ -81,23 +81,23 @@ CONFIGS: dict[str, tuple[dict[str, Any], Kind, Severity]] = {
     "another type of rootfs": ({"rootfs": {"type": "other", "diff_ids": []}}, Kind.BROKEN_CONFIG, Severity.ERROR),
     "no rootfs": ({"rootfs": ...}, Kind.BROKEN_CONFIG, Severity.ERROR),
     "a rootfs in another case": ({"RootFS": {}}, Kind.BROKEN_CONFIG, Severity.ERROR),
-    "diff_ids that are none": (
+    "invalid diff_ids": (
         {"rootfs": {"type": "layers", "diff_ids": ["x", "y"]}},
         Kind.BROKEN_CONFIG,
         Severity.ERROR,
     ),
-    "diff_ids that are no list": ({"rootfs": {"type": "layers", "diff_ids": "x"}}, Kind.BROKEN_CONFIG, Severity.ERROR),
+    "diff_ids that are a string": ({"rootfs": {"type": "layers", "diff_ids": "x"}}, Kind.BROKEN_CONFIG, Severity.ERROR),
     "a history too short": ({"history": [{"created_by": "x"}]}, Kind.HISTORY_COUNT, Severity.WARNING),
-    "a history that is none": ({"history": "x"}, Kind.BROKEN_CONFIG, Severity.ERROR),
+    "an invalid history": ({"history": "x"}, Kind.BROKEN_CONFIG, Severity.ERROR),
     "another architecture": ({"architecture": "arm64"}, Kind.WRONG_PLATFORM, Severity.ERROR),
     "another os": ({"os": "windows"}, Kind.WRONG_PLATFORM, Severity.ERROR),
     "an os that is a number": ({"os": 1}, Kind.BROKEN_CONFIG, Severity.ERROR),
-    "a variant of its own": ({"variant": "v2"}, Kind.VARIANT, Severity.WARNING),
+    "a variant only in the config": ({"variant": "v2"}, Kind.VARIANT, Severity.WARNING),
 }
 
 
 @pytest.mark.parametrize("what", CONFIGS)
-def test_a_config_that_disagrees_is_found_at_level_layers_alone(tmp_path: Path, what: str) -> None:
+def test_config_that_contradicts_its_image_is_found_only_at_level_layers(tmp_path: Path, what: str) -> None:
     fields, kind, severity = CONFIGS[what]
     index = images.index([image(**fields)])
     findings = found(tmp_path, index)
@@ -119,37 +119,37 @@ def test_a_config_that_disagrees_is_found_at_level_layers_alone(tmp_path: Path, 
         {"unknown": [1]},
     ],
 )
-def test_a_config_that_says_less_or_more_is_fine(tmp_path: Path, fields: dict[str, Any]) -> None:
+def test_missing_and_unknown_config_fields_are_accepted(tmp_path: Path, fields: dict[str, Any]) -> None:
     assert found(tmp_path, images.index([image(**fields)])) == []
 
 
-def test_two_variants_are_two_platforms(tmp_path: Path) -> None:
+def test_different_variants_are_different_platforms(tmp_path: Path) -> None:
     arm = {"architecture": "arm", "os": "linux", "variant": "v7"}
     index = images.index([image(arm, architecture="arm", variant="v6")])
     assert kinds(found(tmp_path, index)) == [(Kind.WRONG_PLATFORM, Severity.ERROR)]
 
 
-def test_two_indexes_that_contradict_each_other_are_found(tmp_path: Path) -> None:
+def test_two_indexes_with_different_platforms_for_an_image_are_found(tmp_path: Path) -> None:
     one = image()
     other = replace(one, platform={"architecture": "s390x", "os": "linux"})
     findings = found(tmp_path, images.index([one]), images.index([other]))
     assert kinds(findings) == [(Kind.WRONG_PLATFORM, Severity.ERROR)]
 
 
-def test_two_configs_that_contradict_each_other_about_a_layer_are_found(tmp_path: Path) -> None:
+def test_two_configs_with_different_diff_ids_for_a_layer_are_found(tmp_path: Path) -> None:
     rootfs = {"type": "layers", "diff_ids": [LAYERS[0].diff_id, WRONG]}
     findings = found(tmp_path, image(), image(rootfs=rootfs))
     assert kinds(findings) == [(Kind.WRONG_DIFF_ID, Severity.ERROR)]
 
 
 @pytest.mark.parametrize("of", ["index", "config"])
-def test_what_runs_nowhere_has_no_config_to_agree_with(tmp_path: Path, of: str) -> None:
+def test_config_of_an_unknown_platform_is_not_checked(tmp_path: Path, of: str) -> None:
     unknown = images.platform_of("unknown/unknown")
     one = image(unknown, rootfs={}) if of == "index" else image(None, rootfs={}, os="unknown", architecture="unknown")
     assert found(tmp_path, images.index([one])) == []
 
 
-def test_a_config_that_is_no_images_may_be_anything(tmp_path: Path) -> None:
+def test_config_of_an_artifact_is_not_checked(tmp_path: Path) -> None:
     chart = Blob.of(b"no JSON", "application/vnd.cncf.helm.config.v1+json")
     assert found(tmp_path, images.artifact("a/b", images.layer(1, 100), configuration=chart)) == []
 
@@ -157,18 +157,18 @@ def test_a_config_that_is_no_images_may_be_anything(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"[]", b'{"a":1,"a":2}', b'{"a":NaN}', b"[" * 100_000, b" " * (5 << 20)], ids=len
 )
-def test_a_config_that_is_no_json_object_is_found(tmp_path: Path, data: bytes) -> None:
+def test_config_that_is_not_a_json_object_is_found(tmp_path: Path, data: bytes) -> None:
     broken = images.manifest(Blob.of(data, images.OCI_CONFIG), LAYERS)
     assert kinds(found(tmp_path, broken)) == [(Kind.BROKEN_CONFIG, Severity.ERROR)]
 
 
-def test_a_layer_that_is_corrupt_is_that_and_nothing_else(tmp_path: Path) -> None:
+def test_corrupt_layer_has_only_one_finding(tmp_path: Path) -> None:
     layout = layouts.write(tmp_path / "layout", image())
     layouts.add(layout, LAYERS[0].digest, b"\x1f\x8b" + LAYERS[0].data[2:-1] + b"x")
     assert [finding.kind for finding in verified(layout).findings] == [Kind.CORRUPT]
 
 
-def test_a_foreign_layer_that_is_not_here_is_not_unpacked(tmp_path: Path) -> None:
+def test_missing_foreign_layer_is_only_reported_as_absent(tmp_path: Path) -> None:
     foreign = replace(LAYERS[0], media_type="application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
     layout = layouts.write(tmp_path / "layout", image(layers=[foreign, LAYERS[1]]))
     layout.joinpath("blobs", *foreign.digest.split(":")).unlink()
@@ -176,7 +176,7 @@ def test_a_foreign_layer_that_is_not_here_is_not_unpacked(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_many_layers_are_unpacked_by_many_threads(tmp_path: Path) -> None:
+def test_wrong_diff_ids_are_found_by_several_threads(tmp_path: Path) -> None:
     layers = [images.layer(seed, 500 + seed) for seed in range(60)]
     right = images.image("linux/amd64", *layers)
     wrong = [replace(layer, diff_id=WRONG) for layer in layers[::2]]
@@ -186,6 +186,6 @@ def test_many_layers_are_unpacked_by_many_threads(tmp_path: Path) -> None:
     assert {finding.kind for finding in findings} == {Kind.WRONG_DIFF_ID}
 
 
-def test_an_image_that_is_no_archive_warns(tmp_path: Path) -> None:
+def test_layer_that_is_not_a_tar_archive_warns(tmp_path: Path) -> None:
     layer = Blob.of(gzip.compress(b"hello"), images.OCI_LAYER, images.digest_of(b"hello"))
     assert kinds(found(tmp_path, images.image("linux/amd64", layer))) == [(Kind.NOT_A_TAR, Severity.WARNING)]

@@ -1,4 +1,4 @@
-"""How closely is looked, and that nobody can take a quick look for a close one."""
+"""Tests of the levels, samples, reports and progress of `mirror verify`."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ def verified(layout: Path, progress: Progress | None = None, **options: Any) -> 
 # Levels
 
 
-def test_structure_reads_manifests_alone_and_does_not_say_ok(layout: Path) -> None:
+def test_structure_reads_only_manifests_and_reports_structure_ok(layout: Path) -> None:
     flip(layout, LAYERS[0].digest)
     report = verified(layout, level="structure")
     assert (report.verdict, report.exit_code, report.findings) == (Verdict.STRUCTURE_OK, 0, ())
@@ -51,7 +51,7 @@ def test_structure_reads_manifests_alone_and_does_not_say_ok(layout: Path) -> No
 
 
 @pytest.mark.parametrize("change", [b"", b"x", bytes(10_000)])
-def test_structure_finds_what_is_not_there_or_of_another_size(layout: Path, change: bytes) -> None:
+def test_structure_finds_missing_blobs_and_wrong_sizes(layout: Path, change: bytes) -> None:
     layouts.add(layout, LAYERS[0].digest, change)
     layout.joinpath("blobs", *LAYERS[1].digest.split(":")).unlink()
     report = verified(layout, level="structure")
@@ -69,14 +69,14 @@ def test_structure_finds_orphans(layout: Path) -> None:
 @pytest.mark.parametrize(
     ("level", "said"), [("structure", "Structure only"), ("content", "Content:"), ("layers", "layers")]
 )
-def test_the_level_is_said_in_text_and_json_and_junit(mirror: Mirror, layout: Path, level: str, said: str) -> None:
+def test_level_is_in_text_json_and_junit_output(mirror: Mirror, layout: Path, level: str, said: str) -> None:
     result = mirror("verify", layout, "--level", level, "--junit", "out.xml")
     assert said in result.err
     assert mirror("verify", layout, "--level", level, "--json").json["level"] == level
     assert level in ElementTree.parse(layout.parent / "out.xml").getroot().attrib["name"]
 
 
-def test_a_structure_that_is_right_is_never_plainly_ok(mirror: Mirror, layout: Path) -> None:
+def test_verdict_of_level_structure_is_structure_ok(mirror: Mirror, layout: Path) -> None:
     result = mirror("verify", layout, "--level", "structure")
     assert result.out.startswith("structure ok ")
     report = mirror("verify", layout, "--level", "structure", "--json").json
@@ -84,7 +84,7 @@ def test_a_structure_that_is_right_is_never_plainly_ok(mirror: Mirror, layout: P
 
 
 @pytest.mark.parametrize("options", [{"level": "all"}, {"fail_on": "x"}, {"sample": "8/7"}, {"sample": "0/7"}])
-def test_what_there_is_not_is_a_wrong_usage(layout: Path, options: dict[str, Any]) -> None:
+def test_invalid_options_are_a_usage_error(layout: Path, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         verified(layout, **options)
 
@@ -92,15 +92,15 @@ def test_what_there_is_not_is_a_wrong_usage(layout: Path, options: dict[str, Any
 @pytest.mark.parametrize(
     "text", ["", "1", "1/", "/7", "a/7", "-1/7", "1/0", "2/1", "1/2/3", "\u0663/\u0667", "1" * 20 + "/7"]
 )
-def test_a_sample_that_is_none_is_refused(mirror: Mirror, layout: Path, text: str) -> None:
+def test_invalid_sample_is_refused(mirror: Mirror, layout: Path, text: str) -> None:
     with pytest.raises(UsageError):
         Sample.parse(text)
     mirror("verify", layout, "--sample", text, code=2)
 
 
-def test_a_sample_of_nothing_is_refused(mirror: Mirror, layout: Path) -> None:
-    said = mirror("verify", layout, "--sample", "1/2", "--level", "structure", code=2).err
-    assert "which level 'structure' does not read" in said
+def test_sample_at_level_structure_is_refused(mirror: Mirror, layout: Path) -> None:
+    err = mirror("verify", layout, "--sample", "1/2", "--level", "structure", code=2).err
+    assert "which level 'structure' does not read" in err
 
 
 # Samples
@@ -108,14 +108,14 @@ def test_a_sample_of_nothing_is_refused(mirror: Mirror, layout: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 2, 7, 100])
-def test_over_all_samples_every_blob_is_hashed_once(layout: Path, parts: int) -> None:
+def test_all_samples_together_hash_every_blob_once(layout: Path, parts: int) -> None:
     sizes = [verified(layout, sample=f"{part + 1}/{parts}").size for part in range(parts)]
     manifests = len(IMAGE.data)
     assert sum(sizes) - (parts - 1) * manifests == sum(map(len, IMAGE.blobs.values())) + manifests
 
 
 @pytest.mark.slow
-def test_a_damaged_blob_is_found_in_one_of_the_samples_always_the_same(layout: Path) -> None:
+def test_damaged_blob_is_always_found_in_the_same_sample(layout: Path) -> None:
     flip(layout, LAYERS[0].digest)
     found = [[verified(layout, sample=Sample(part, 5)).verdict for part in range(1, 6)] for _ in range(2)]
     assert found[0] == found[1]
@@ -123,7 +123,7 @@ def test_a_damaged_blob_is_found_in_one_of_the_samples_always_the_same(layout: P
 
 
 @pytest.mark.slow
-def test_a_sample_says_that_it_is_one(mirror: Mirror, layout: Path) -> None:
+def test_sample_is_named_in_text_and_json_output(mirror: Mirror, layout: Path) -> None:
     result = mirror("verify", layout, "--sample", "2/7")
     assert "sample 2/7" in result.err
     assert result.out.startswith("sample ok ")
@@ -131,16 +131,16 @@ def test_a_sample_says_that_it_is_one(mirror: Mirror, layout: Path) -> None:
     assert (report["verdict"], report["sample"]) == ("sample ok", "2/7")
 
 
-def test_a_blob_outside_of_the_sample_has_to_be_there(layout: Path) -> None:
+def test_missing_blob_is_found_in_every_sample(layout: Path) -> None:
     layout.joinpath("blobs", *LAYERS[0].digest.split(":")).unlink()
     assert all(verified(layout, sample=Sample(part, 3)).verdict is Verdict.NOT_OK for part in (1, 2, 3))
 
 
-# Warnings that count
+# --fail-on warning
 
 
 @pytest.mark.slow
-def test_a_warning_fails_where_it_is_told_to(mirror: Mirror, layout: Path) -> None:
+def test_warning_fails_with_fail_on_warning(mirror: Mirror, layout: Path) -> None:
     mirror("verify", layout, "--fail-on", "warning")
     layouts.add(layout, images.digest_of(b"orphan"), b"orphan")
     mirror("verify", layout)
@@ -166,7 +166,7 @@ def test_junit_has_a_case_for_each_image_and_one_for_the_layout(mirror: Mirror, 
 
 
 @pytest.mark.slow
-def test_junit_tells_failures_errors_and_warnings_apart(mirror: Mirror, layout: Path) -> None:
+def test_junit_distinguishes_failures_errors_and_warnings(mirror: Mirror, layout: Path) -> None:
     other = images.image("linux/arm64", images.layer(99, 300))
     layouts.write(layout, IMAGE, other, contents={images.digest_of(b"orphan"): b"orphan"})
     flip(layout, LAYERS[0].digest)
@@ -181,7 +181,7 @@ def test_junit_tells_failures_errors_and_warnings_apart(mirror: Mirror, layout: 
     assert LAYERS[0].digest in (failure.text or "")
 
 
-def test_a_junit_file_that_cannot_be_written_is_an_error_in_words(mirror: Mirror, layout: Path) -> None:
+def test_unwritable_junit_file_is_an_error(mirror: Mirror, layout: Path) -> None:
     assert "nowhere" in mirror("verify", layout, "--junit", "nowhere/out.xml", code=1).err
 
 
@@ -189,7 +189,7 @@ def test_a_junit_file_that_cannot_be_written_is_an_error_in_words(mirror: Mirror
 
 
 @pytest.mark.slow
-def test_a_healthy_layout_of_many_images_fits_on_a_screen(mirror: Mirror, tmp_path: Path) -> None:
+def test_output_for_many_intact_images_fits_on_a_screen(mirror: Mirror, tmp_path: Path) -> None:
     many = [images.image("linux/amd64", images.layer(seed, 100)) for seed in range(100)]
     layouts.write(tmp_path / "layout", *many)
     result = mirror("verify", "layout")
@@ -198,7 +198,7 @@ def test_a_healthy_layout_of_many_images_fits_on_a_screen(mirror: Mirror, tmp_pa
 
 
 @pytest.mark.slow
-def test_an_image_that_is_not_ok_is_always_shown_and_first(mirror: Mirror, tmp_path: Path) -> None:
+def test_images_that_are_not_ok_are_always_shown_and_come_first(mirror: Mirror, tmp_path: Path) -> None:
     many = [images.image("linux/amd64", images.layer(seed, 100)) for seed in range(100)]
     layout = layouts.write(tmp_path / "layout", *many)
     for image in many[50:80]:
@@ -207,10 +207,10 @@ def test_an_image_that_is_not_ok_is_always_shown_and_first(mirror: Mirror, tmp_p
     assert [line.split("  ")[0].strip() for line in lines] == 30 * ["not ok"] + 20 * ["ok"]
 
 
-# Findings as they come, and interruptions
+# Streaming and interruption
 
 
-def test_findings_come_one_by_one_and_then_the_report_is_complete(layout: Path) -> None:
+def test_findings_are_yielded_singly_and_then_the_report_is_complete(layout: Path) -> None:
     flip(layout, LAYERS[0].digest)
     layout.joinpath("blobs", *LAYERS[1].digest.split(":")).unlink()
 
@@ -229,7 +229,7 @@ def test_findings_come_one_by_one_and_then_the_report_is_complete(layout: Path) 
     asyncio.run(main())
 
 
-def test_whoever_has_seen_enough_may_stop(layout: Path) -> None:
+def test_closing_the_iterator_stops_verification_and_closes_files(layout: Path) -> None:
     for layer in LAYERS:
         flip(layout, layer.digest)
 
@@ -246,18 +246,18 @@ def test_whoever_has_seen_enough_may_stop(layout: Path) -> None:
     assert len(os.listdir("/dev/fd")) == open_before
 
 
-def test_an_unfinished_report_is_never_ok(layout: Path) -> None:
+def test_report_before_verification_is_incomplete(layout: Path) -> None:
     report = Verification(layout).report
     assert (report.verdict, report.exit_code) == (Verdict.INCOMPLETE, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_verification_shows_what_it_has_found(mirror: Mirror, layout: Path, number: int) -> None:
+def test_interrupted_verification_shows_its_findings(mirror: Mirror, layout: Path, number: int) -> None:
     layout.joinpath("blobs", *LAYERS[0].digest.split(":")).unlink()
     huge = images.digest_of(b"huge")
     with layouts.add(layout, huge, b"").open("r+b") as file:
-        file.truncate(1 << 40)  # a hole, which takes minutes to read
+        file.truncate(1 << 40)  # a sparse file that takes minutes to read
     running = mirror.start("verify", "layout", "--junit", "out.xml")
     time.sleep(2)
     running.send_signal(number)
@@ -269,7 +269,7 @@ def test_an_interrupted_verification_shows_what_it_has_found(mirror: Mirror, lay
     assert ElementTree.parse(layout.parent / "out.xml").getroot().attrib["failures"] == "1"
 
 
-def test_severities_come_the_worst_first(layout: Path) -> None:
+def test_findings_are_sorted_by_severity(layout: Path) -> None:
     layouts.add(layout, images.digest_of(b"orphan"), b"orphan")
     flip(layout, LAYERS[0].digest)
     severities = [finding.severity for finding in verified(layout).findings]
@@ -280,17 +280,15 @@ def test_severities_come_the_worst_first(layout: Path) -> None:
 
 
 @pytest.mark.parametrize("level", VerifyLevel)
-def test_every_step_is_told_to_its_end(layout: Path, level: VerifyLevel) -> None:
+def test_progress_of_every_phase_reaches_its_total(layout: Path, level: VerifyLevel) -> None:
     counter = Counter()
     layouts.add(layout, images.digest_of(b"orphan"), b"orphan")
     assert verified(layout, level=level, progress=counter).exit_code == 0
     root, blobs = len(IMAGE.data), {**IMAGE.blobs, IMAGE.root: IMAGE.data}
     size = sum(map(len, blobs.values()))
     assert counter.planned["surveying"] == (1, root)
-    assert counter.planned["checking"] == (len(blobs) + 1, size)  # nobody says how large an orphan should be
-    config = (
-        0 if level == VerifyLevel.CONTENT else json.loads(IMAGE.data)["config"]["size"]
-    )  # which has been read before
+    assert counter.planned["checking"] == (len(blobs) + 1, size)  # the expected size of an orphan is unknown
+    config = 0 if level == VerifyLevel.CONTENT else json.loads(IMAGE.data)["config"]["size"]  # read in an earlier phase
     read = (len(blobs) - bool(config), size - root + len(b"orphan") - config)
     assert counter.planned["verifying"] == ((0, 0) if level == VerifyLevel.STRUCTURE else read)
     assert counter.done == {phase: size for phase, (_, size) in counter.planned.items()}

@@ -1,4 +1,4 @@
-"""Every walk keeps to the same limits: no way to read an image accepts what another one refuses."""
+"""Tests that copies, verification and the server apply the same limits to images."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ def index_over(nodes: list[Json], *below: Image) -> Image:
 
 
 def absent(count: int, size: int) -> list[Json]:
-    """Manifests that are nowhere: they are counted all the same, before they are read."""
+    """Return descriptors of missing manifests: they count towards the limits before they are read."""
     return [
         {"mediaType": images.OCI_MANIFEST, "digest": f"sha256:{number:064x}", "size": size} for number in range(count)
     ]
@@ -51,13 +51,13 @@ def nested(levels: int) -> Image:
 
 
 def of_bytes(size: int) -> Image:
-    """An index over manifests of the largest size; together with it they have `size` bytes."""
+    """Make an index over manifests of the largest size; all together have `size` bytes."""
     nodes = absent(size // MANIFEST_CAP, MANIFEST_CAP)
     rest = size - len(index_over(nodes).data) - (len(nodes) - 1) * MANIFEST_CAP
     return index_over([*nodes[:-1], {**nodes[-1], "size": rest}])
 
 
-# Shapes just inside and just beyond each limit.
+# Images at each limit, or above it by `more`.
 SHAPES: dict[str, Callable[[int], Image]] = {
     "manifests": lambda more: index_over(absent(MOST_MANIFESTS - 1 + more, 10)),
     "bytes": lambda more: of_bytes(MOST_BYTES + more),
@@ -66,7 +66,7 @@ SHAPES: dict[str, Callable[[int], Image]] = {
 
 
 def copied(image: Image, layout: Path) -> bool:
-    """Whether a copy finds the image too large; that manifests are missing is another fault."""
+    """Return whether a copy exceeds a limit; missing manifests are other faults."""
     faults: list[MirrorError] = []
     root = descriptor_of(image)
     asyncio.run(walk(MemorySource(image), root, on_fault=lambda _, error: faults.append(error)))
@@ -87,7 +87,7 @@ def served(image: Image, layout: Path) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", every(SHAPES))
 @pytest.mark.parametrize("refuses", [copied, verified, served])
-def test_each_walk_accepts_what_is_inside_the_limits_and_refuses_what_is_beyond(
+def test_image_at_a_limit_is_accepted_and_above_it_is_refused(
     tmp_path: Path, refuses: Callable[[Image, Path], bool], shape: str
 ) -> None:
     for more in (0, 1):
@@ -96,11 +96,11 @@ def test_each_walk_accepts_what_is_inside_the_limits_and_refuses_what_is_beyond(
         assert refuses(image, layout) == bool(more)
 
 
-# The walk over numbers finds what the walk over descriptors finds
+# `Structure`, which walks over numbers, and `walk`, which walks over descriptors, agree
 
 
-class Held:
-    """A store in memory, as far as a structure reads it."""
+class MemoryStore:
+    """An in-memory store with the methods that `Structure` uses."""
 
     name = "held"
 
@@ -130,11 +130,11 @@ class Bytes:
 @pytest.mark.slow
 @given(graphs())
 @QUICK
-def test_a_structure_has_the_blobs_that_a_graph_has(image: Image) -> None:
+def test_structure_and_graph_have_the_same_blobs(image: Image) -> None:
     root = descriptor_of(image)
     graph = asyncio.run(walk(MemorySource(image), root))
     structure = Structure(
-        Held(contents_of([image])),  # type: ignore[arg-type]
+        MemoryStore(contents_of([image])),  # type: ignore[arg-type]
         deep=False,
         report=lambda finding: pytest.fail(str(finding)),
         checkpoint=lambda: None,
@@ -146,7 +146,7 @@ def test_a_structure_has_the_blobs_that_a_graph_has(image: Image) -> None:
     assert json.dumps(sorted(map(str, structure.pending_findings()))) == "[]"
 
 
-def test_a_descriptor_of_the_first_of_two_types_is_the_one_that_is_followed() -> None:
+def test_first_media_type_of_a_repeated_digest_is_followed() -> None:
     node: Json = {"mediaType": images.OCI_MANIFEST, "digest": AMD64.root, "size": len(AMD64.data)}
     image = index_over([node, {**node, "mediaType": images.OCI_INDEX}], AMD64)
     faults: list[Descriptor] = []

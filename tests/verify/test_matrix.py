@@ -1,6 +1,6 @@
-"""The fault matrix: every damage to every kind of file in every form of a layout, and the finding that it gives.
+"""Tests of each kind of damage to each kind of file in each form of a layout.
 
-A new damage, a new kind of file or a new form is one line.
+A new kind of damage, kind of file or form takes one line.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ KINDS = {
 Files = dict[str, bytes]
 
 
-def whole() -> Files:
-    """A layout with an image and what refers to it: the content of each file by its path."""
+def intact_files() -> Files:
+    """Return the files of a layout with an image and a referrer: their contents by path."""
     contents = {digest: data for root in (IMAGE, SIGNATURE) for digest, (data, _) in root.manifests.items()}
     contents |= {**IMAGE.blobs, **SIGNATURE.blobs}
     entries: list[Json] = [IMAGE.descriptor(), SIGNATURE.descriptor()]
@@ -77,7 +77,7 @@ def empty(files: Files, path: str) -> None:
 
 
 def swap(files: Files, path: str) -> None:
-    """With another blob of another size."""
+    """Exchange the content with that of a blob of another size."""
     other = next(name for name in files if name.startswith("blobs/") and len(files[name]) != len(files[path]))
     files[path], files[other] = files[other], files[path]
 
@@ -90,11 +90,11 @@ DAMAGES: dict[str, tuple[Callable[[Files, str], None], set[str]]] = {
     "first bit": (flip(0), {"corrupt"}),
     "middle bit": (flip(0.5), {"corrupt"}),
     "last bit": (flip(1), {"corrupt"}),
-    "swap": (swap, {"too-short", "too-long", "corrupt"}),  # where what names it went too, it is an orphan
+    "swap": (swap, {"too-short", "too-long", "corrupt"}),  # corrupt if it became an orphan by the swap
 }
 
 
-def folder(files: Files, where: Path) -> Path:
+def directory(files: Files, where: Path) -> Path:
     (where / "layout/blobs/sha256").mkdir(parents=True)
     for name, data in files.items():
         (where / "layout" / name).write_bytes(data)
@@ -110,13 +110,13 @@ def archive(files: Files, where: Path) -> Path:
     return where / "layout.tar"
 
 
-FORMS = {"folder": folder, "archive": archive}
+FORMS = {"directory": directory, "archive": archive}
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("level", ["structure", "content", "layers"])
-def test_what_is_whole_is_whole_in_every_form(tmp_path: Path, form: str, level: str) -> None:
-    report = asyncio.run(verify_layout(FORMS[form](whole(), tmp_path), options=VerifyOptions(level=level)))
+def test_intact_layout_has_no_errors_in_any_form(tmp_path: Path, form: str, level: str) -> None:
+    report = asyncio.run(verify_layout(FORMS[form](intact_files(), tmp_path), options=VerifyOptions(level=level)))
     assert [finding.severity for finding in report.findings if finding.severity != "warning"] == []
 
 
@@ -124,12 +124,12 @@ def test_what_is_whole_is_whole_in_every_form(tmp_path: Path, form: str, level: 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_damage_to_every_file_is_found_in_every_form(tmp_path: Path, form: str, kind: str, damage: str) -> None:
-    files, path = whole(), path_of(KINDS[kind])
+    files, path = intact_files(), path_of(KINDS[kind])
     how, expected = DAMAGES[damage]
     how(files, path)
     target = FORMS[form](files, tmp_path)
     if form == "archive" and (kind, damage) == ("oci-layout", "delete"):
-        with pytest.raises(BrokenArchive):  # then it is no archive of images at all
+        with pytest.raises(BrokenArchive):  # without `oci-layout`, the format of the archive is unknown
             asyncio.run(verify_layout(target))
         return
     report = asyncio.run(verify_layout(target, options=VerifyOptions(level="layers")))

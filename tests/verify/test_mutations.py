@@ -1,4 +1,4 @@
-"""Any single change to any file of any layout is found, and none breaks anything."""
+"""Tests of random changes of a single byte in a layout."""
 
 import asyncio
 import tempfile
@@ -29,7 +29,7 @@ def verdict_of(layout: Path, level: str) -> Verdict:
 
 
 def changed(draw: st.DataObject, data: bytes) -> bytes:
-    """The bytes with one of them flipped, added or taken away."""
+    """Return the bytes with one of them changed, added or removed."""
     at = draw.draw(st.integers(0, max(len(data) - 1, 0)), label="at")
     how = draw.draw(st.sampled_from(["flip", "add", "cut"] if data else ["add"]), label="how")
     if how == "flip":
@@ -40,7 +40,7 @@ def changed(draw: st.DataObject, data: bytes) -> bytes:
 @pytest.mark.slow
 @FEW
 @given(root=graphs(), draw=st.data())
-def test_any_changed_byte_of_a_blob_is_found_at_every_level_that_reads_it(root: Image, draw: st.DataObject) -> None:
+def test_changed_byte_of_a_blob_is_found_at_every_level_that_reads_it(root: Image, draw: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         layout = layouts.write(Path(folder), root)
         assert verdict_of(layout, "content") is Verdict.OK
@@ -56,7 +56,7 @@ def test_any_changed_byte_of_a_blob_is_found_at_every_level_that_reads_it(root: 
 @pytest.mark.slow
 @FEW
 @given(draw=st.data())
-def test_any_changed_byte_of_a_real_image_is_found_at_level_layers(draw: st.DataObject) -> None:
+def test_changed_byte_of_an_image_with_layers_is_found_at_level_layers(draw: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         layout = layouts.write(Path(folder), LAYERED)
         path = draw.draw(st.sampled_from(sorted(layout.glob("blobs/sha256/*"))), label="file")
@@ -68,8 +68,8 @@ def test_any_changed_byte_of_a_real_image_is_found_at_level_layers(draw: st.Data
 @FEW
 @given(draw=st.data())
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
-def test_no_change_to_the_files_at_the_top_breaks_anything(name: str, draw: st.DataObject) -> None:
-    """Some change nothing that counts, a space for one; the others are findings."""
+def test_changed_byte_of_index_json_or_oci_layout_gives_a_verdict(name: str, draw: st.DataObject) -> None:
+    """Some changes do not matter, for example to white space; the others are findings."""
     with tempfile.TemporaryDirectory() as folder:
         layout = layouts.write(Path(folder), LAYERED)
         (layout / name).write_bytes(changed(draw, (layout / name).read_bytes()))

@@ -1,4 +1,4 @@
-"""What is an error, a warning, or neither: one line each."""
+"""Tests of the severity of defects in a layout."""
 
 import asyncio
 import base64
@@ -37,19 +37,19 @@ def rename(layout: Path, old: str, new: str) -> None:
     (layout / old).rename(layout / new)
 
 
-# Names whose case is wrong: what a stick made of them, or a file system that ignores it
+# Names in the wrong case, as some file systems on USB drives store them
 
 
 @pytest.mark.parametrize(
     ("own", "other"), [("index.json", "INDEX.JSON"), ("oci-layout", "OCI-LAYOUT"), ("blobs", "Blobs")]
 )
-def test_a_file_of_the_layout_in_another_case_is_an_error_that_says_so(layout: Path, own: str, other: str) -> None:
+def test_layout_file_with_a_name_in_another_case_is_an_error(layout: Path, own: str, other: str) -> None:
     rename(layout, own, other)
     assert (Kind.BAD_NAME, ERROR, other) in found(layout)
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_two_names_that_differ_in_their_case_alone_are_an_error(layout: Path, there: bool) -> None:
+def test_blob_names_that_differ_only_in_case_are_an_error(layout: Path, there: bool) -> None:
     own = layout.joinpath("blobs", *LAYER.digest.split(":"))
     (own.parent / own.name.upper()).write_bytes(LAYER.data)
     if not there:
@@ -59,17 +59,17 @@ def test_two_names_that_differ_in_their_case_alone_are_an_error(layout: Path, th
 
 
 @pytest.mark.parametrize("algorithm", ["SHA256", "Sha512"])
-def test_an_algorithm_in_upper_case_is_an_error(layout: Path, algorithm: str) -> None:
+def test_algorithm_directory_in_upper_case_is_an_error(layout: Path, algorithm: str) -> None:
     layouts.add(layout, f"{algorithm}:{'0' * (64 if algorithm == 'SHA256' else 128)}", b"")
     assert [(kind, severity) for kind, severity, _ in found(layout)] == [(Kind.BAD_NAME, ERROR)]
 
 
-# Folders that are none
+# Directories
 
 
 @pytest.mark.parametrize("target", ["blobs", "blobs/sha256"])
 @pytest.mark.parametrize("how", ["link", "file"])
-def test_a_folder_of_blobs_that_is_a_link_or_a_file_is_an_error(layout: Path, target: str, how: str) -> None:
+def test_blob_directory_that_is_a_link_or_a_file_is_an_error(layout: Path, target: str, how: str) -> None:
     rename(layout, target, "elsewhere")
     (layout / target).symlink_to(layout / "elsewhere") if how == "link" else (layout / target).touch()
     assert (Kind.BROKEN_LAYOUT, ERROR, target) in found(layout)
@@ -80,32 +80,30 @@ def test_a_layout_without_blobs_is_broken(layout: Path) -> None:
     assert (Kind.BROKEN_LAYOUT, ERROR, "blobs") in found(layout)
 
 
-# Files that change meanwhile
+# Files that change while they are read
 
 
-def test_a_file_that_is_written_to_while_it_is_read_is_neither_right_nor_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blob_that_changes_while_it_is_read_is_unverified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     big = Blob.of(bytes(3 << 20), images.OCI_LAYER, images.digest_of(bytes(3 << 20)))
     layout = layouts.write(tmp_path / "layout", images.image("linux/amd64", big))
     readv, times = os.readv, iter(range(1, 1000))
 
-    def read_what_is_touched(descriptor: int, buffers: list[memoryview]) -> int:
+    def touch_and_read(descriptor: int, buffers: list[memoryview]) -> int:
         if os.fstat(descriptor).st_size == big.size:
             os.utime(descriptor, (when := next(times), when))
         return readv(descriptor, buffers)
 
-    monkeypatch.setattr("mirror.layout.blobs.os.readv", read_what_is_touched)
+    monkeypatch.setattr("mirror.layout.blobs.os.readv", touch_and_read)
     report = asyncio.run(verify_layout(layout))
     assert [(finding.kind, finding.severity) for finding in report.findings] == [(Kind.CHANGED, UNVERIFIED)]
     assert report.verdict is Verdict.COULD_NOT_CHECK
 
 
-# What documents say
+# Manifests
 
 
-def rooted(text: Callable[[bytes], bytes]) -> Image:
-    """The image, with the bytes of its manifest changed and its digest put right."""
+def with_changed_manifest(text: Callable[[bytes], bytes]) -> Image:
+    """Return the image with a changed manifest under the digest that matches it."""
     data = text(IMAGE.data)
     root = images.digest_of(data)
     return Image(root, images.OCI_MANIFEST, {root: (data, images.OCI_MANIFEST)}, IMAGE.blobs)
@@ -143,41 +141,39 @@ def embedded(data: bytes) -> Callable[[bytes], bytes]:
         "more behind it",
     ],
 )
-def test_a_manifest_of_the_right_digest_that_is_none_is_an_error(
-    tmp_path: Path, change: Callable[[bytes], bytes]
-) -> None:
-    broken = rooted(change)
+def test_invalid_manifest_with_a_correct_digest_is_an_error(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    broken = with_changed_manifest(change)
     layouts.write(tmp_path / "layout", broken)
     assert (Kind.BROKEN_MANIFEST, ERROR, broken.root) in found(tmp_path / "layout")
 
 
-def test_embedded_data_that_is_right_is_fine(tmp_path: Path) -> None:
-    layouts.write(tmp_path / "layout", rooted(embedded(LAYER.data)))
+def test_correct_embedded_data_is_accepted(tmp_path: Path) -> None:
+    layouts.write(tmp_path / "layout", with_changed_manifest(embedded(LAYER.data)))
     assert found(tmp_path / "layout") == []
 
 
 # Names
 
 
-def test_one_full_name_of_two_images_is_an_error(tmp_path: Path) -> None:
+def test_full_name_of_two_images_is_an_error(tmp_path: Path) -> None:
     layouts.write(tmp_path / "layout", IMAGE, images.image("linux/arm64", LAYER), name=NAME)
     assert found(tmp_path / "layout") == [(Kind.NAME_CONFLICT, ERROR, NAME)]
 
 
-def test_one_full_name_of_one_image_twice_is_fine(tmp_path: Path) -> None:
+def test_repeated_entry_of_one_image_is_accepted(tmp_path: Path) -> None:
     layouts.write(tmp_path / "layout", IMAGE, IMAGE, name=NAME)
     assert found(tmp_path / "layout") == []
 
 
-def test_one_bare_name_of_two_images_is_a_warning(tmp_path: Path) -> None:
+def test_bare_tag_of_two_images_is_a_warning(tmp_path: Path) -> None:
     layouts.write(tmp_path / "layout", IMAGE, images.image("linux/arm64", LAYER), ref="v1")
     assert found(tmp_path / "layout") == [(Kind.AMBIGUOUS_NAME, WARNING, "v1")]
 
 
-# Whom it hurts
+# Findings
 
 
-def test_a_finding_names_the_images_and_the_platforms_that_it_hurts(tmp_path: Path) -> None:
+def test_finding_names_the_affected_images_and_platforms(tmp_path: Path) -> None:
     own, shared = images.layer(2, 500), images.layer(3, 600)
     platforms = ("linux/amd64", "linux/arm/v7", "linux/s390x")
     of_three = images.index(
@@ -186,14 +182,14 @@ def test_a_finding_names_the_images_and_the_platforms_that_it_hurts(tmp_path: Pa
     layouts.write(tmp_path / "layout", of_three, images.image("linux/riscv64", shared))
     for layer in (own, shared):
         tmp_path.joinpath("layout/blobs", *layer.digest.split(":")).unlink()
-    hurt = {finding.subject: finding for finding in findings(tmp_path / "layout")}
-    assert hurt[own.digest].platforms == ("linux/arm/v7",)
-    assert hurt[own.digest].images == (of_three.root,)
-    assert hurt[shared.digest].platforms == platforms
-    assert len(hurt[shared.digest].images) == 2
+    by_subject = {finding.subject: finding for finding in findings(tmp_path / "layout")}
+    assert by_subject[own.digest].platforms == ("linux/arm/v7",)
+    assert by_subject[own.digest].images == (of_three.root,)
+    assert by_subject[shared.digest].platforms == platforms
+    assert len(by_subject[shared.digest].images) == 2
 
 
-def test_a_finding_says_what_to_do(layout: Path) -> None:
+def test_finding_has_a_hint(layout: Path) -> None:
     layouts.add(layout, LAYER.digest, b"")
     (finding,) = findings(layout)
     assert "pull the image again" in finding.hint

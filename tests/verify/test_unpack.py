@@ -1,4 +1,4 @@
-"""Layers on their way: unpacked to the last byte, or a finding that says why not; never without end."""
+"""Tests of unpacking layers: wrong content, broken streams and decompression bombs."""
 
 import gzip
 import hashlib
@@ -58,7 +58,7 @@ PACKED: dict[str, bytes] = {
 
 
 def findings(packed: bytes, content: bytes = TAR, wanted: str | None = None, *, is_tar: bool = True) -> list[Finding]:
-    """What is found in a layer that should unpack to `content`."""
+    """Return the findings in a layer that should unpack to `content`."""
     digest = Digest.of(packed)
     layer = Layer(digest, len(packed), [Digest.parse(wanted or Digest.of(content))], tar=is_tar)
     assert hash_blob(MemoryReader(packed), digest, len(packed), through=layer).ok
@@ -70,12 +70,12 @@ def kinds(found: list[Finding]) -> list[Kind]:
 
 
 @pytest.mark.parametrize("form", PACKED)
-def test_a_layer_that_is_right_is_right_in_every_form(form: str) -> None:
+def test_correct_layer_has_no_findings_in_any_compression(form: str) -> None:
     assert findings(PACKED[form]) == []
 
 
 @pytest.mark.parametrize("form", PACKED)
-def test_a_layer_of_other_content_is_wrong_in_every_form(form: str) -> None:
+def test_wrong_content_is_found_in_any_compression(form: str) -> None:
     (found,) = findings(PACKED[form], TAR + b"\0")
     assert (found.kind, found.severity) == (Kind.WRONG_DIFF_ID, Severity.ERROR)
     assert found.found == Digest.of(TAR)
@@ -83,29 +83,29 @@ def test_a_layer_of_other_content_is_wrong_in_every_form(form: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
-def test_a_diff_id_may_be_of_any_algorithm_that_can_be_computed(algorithm: str) -> None:
+def test_diff_id_may_use_any_supported_algorithm(algorithm: str) -> None:
     assert findings(PACKED["gzip"], wanted=f"{algorithm}:{hashlib.new(algorithm, TAR).hexdigest()}") == []
     wrong = f"{algorithm}:{hashlib.new(algorithm, b'').hexdigest()}"
     assert kinds(findings(PACKED["gzip"], wanted=wrong)) == [Kind.WRONG_DIFF_ID]
 
 
-def test_a_diff_id_that_cannot_be_computed_is_never_right() -> None:
+def test_diff_id_with_an_unsupported_algorithm_is_unverified() -> None:
     (found,) = findings(PACKED["gzip"], wanted="blake3:abc")
     assert (found.kind, found.severity) == (Kind.UNHASHABLE, Severity.UNVERIFIED)
 
 
 @pytest.mark.parametrize("content", [b"", b"x"])
-def test_the_smallest_layers_are_layers(content: bytes) -> None:
+def test_tiny_layers_are_accepted(content: bytes) -> None:
     for packed in (content, gzip.compress(content), zstd.compress(content)):
         assert findings(packed, content, is_tar=False) == []
 
 
-# Streams that are broken
+# Broken streams
 
 
 @pytest.mark.parametrize("form", [form for form in PACKED if form != "nothing"])
 @pytest.mark.parametrize("cut", [3, 9, 0.3, 0.999, -1])
-def test_a_stream_that_ends_too_early_is_found(form: str, cut: float) -> None:
+def test_truncated_stream_is_found(form: str, cut: float) -> None:
     packed = PACKED[form]
     short = packed[: int(cut * len(packed)) if 0 < cut < 1 else int(cut)]
     assert kinds(findings(short)) in ([Kind.BROKEN_LAYER], [Kind.WRONG_DIFF_ID])
@@ -114,7 +114,7 @@ def test_a_stream_that_ends_too_early_is_found(form: str, cut: float) -> None:
 
 @pytest.mark.parametrize("form", ["gzip", "zstd", "gzip, two members", "zstd, two frames"])
 @pytest.mark.parametrize("garbage", [b"x", bytes(512), b"\x1f\x8b", b"garbage" * 50_000])
-def test_garbage_behind_a_stream_is_found(form: str, garbage: bytes) -> None:
+def test_garbage_after_a_stream_is_found(form: str, garbage: bytes) -> None:
     (found,) = findings(PACKED[form] + garbage)
     assert (found.kind, found.severity) == (Kind.BROKEN_LAYER, Severity.ERROR)
 
@@ -122,7 +122,7 @@ def test_garbage_behind_a_stream_is_found(form: str, garbage: bytes) -> None:
 @pytest.mark.parametrize("form", ["gzip", "zstd"])
 @QUICK
 @given(data=st.data())
-def test_a_damaged_stream_never_passes_and_never_breaks_anything(form: str, data: st.DataObject) -> None:
+def test_damaged_stream_does_not_raise(form: str, data: st.DataObject) -> None:
     packed = bytearray(PACKED[form])
     at = data.draw(st.integers(12, len(packed) - 1))
     packed[at] ^= data.draw(st.integers(1, 255))
@@ -131,7 +131,7 @@ def test_a_damaged_stream_never_passes_and_never_breaks_anything(form: str, data
 
 
 @pytest.mark.parametrize("at", [-1, -5])
-def test_a_wrong_checksum_or_length_at_the_end_of_gzip_is_found(at: int) -> None:
+def test_wrong_gzip_checksum_or_length_is_found(at: int) -> None:
     packed = bytearray(PACKED["gzip"])
     packed[at] ^= 1
     assert kinds(findings(bytes(packed))) == [Kind.BROKEN_LAYER]
@@ -140,12 +140,12 @@ def test_a_wrong_checksum_or_length_at_the_end_of_gzip_is_found(at: int) -> None
 @pytest.mark.parametrize(
     "packed", [lzma.compress(TAR), b"BZh91AY&SY" + NOISE, b"\x04\x22\x4d\x18" + NOISE], ids=["xz", "bzip2", "lz4"]
 )
-def test_other_compressions_are_neither_right_nor_wrong(packed: bytes) -> None:
+def test_unknown_compressions_are_unverified(packed: bytes) -> None:
     (found,) = findings(packed)
     assert (found.kind, found.severity) == (Kind.UNKNOWN_COMPRESSION, Severity.UNVERIFIED)
 
 
-def test_a_window_that_would_fill_memory_is_refused() -> None:
+def test_huge_zstd_window_is_unverified() -> None:
     options: dict[int, int] = {zstd.CompressionParameter.window_log: 30, zstd.CompressionParameter.checksum_flag: 1}
     compressor = zstd.ZstdCompressor(options=options)
     packed = compressor.compress(TAR) + compressor.flush()
@@ -156,13 +156,13 @@ def test_a_window_that_would_fill_memory_is_refused() -> None:
 # Archives
 
 
-def test_what_is_no_archive_is_a_warning_where_one_is_said_to_be() -> None:
+def test_content_that_is_not_a_tar_archive_warns_if_one_is_expected() -> None:
     (found,) = findings(gzip.compress(b"{}"), b"{}")
     assert (found.kind, found.severity) == (Kind.NOT_A_TAR, Severity.WARNING)
     assert findings(gzip.compress(b"{}"), b"{}", is_tar=False) == []
 
 
-def test_dangerous_and_double_paths_are_warnings() -> None:
+def test_dangerous_and_duplicate_paths_are_warnings() -> None:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name in ("../x", "a", "a"):
@@ -178,7 +178,7 @@ def test_dangerous_and_double_paths_are_warnings() -> None:
 
 
 def zeros(size: int) -> bytes:
-    """So many zeros in gzip: a thousandth of them."""
+    """Return zeros compressed with gzip to about a thousandth of `size`."""
     compressor = zlib.compressobj(9, wbits=31)
     block = bytes(1 << 20)
     return b"".join(compressor.compress(block) for _ in range(size >> 20)) + compressor.flush()
@@ -192,7 +192,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_limits")
 @pytest.mark.parametrize("packed", [zeros(64 << 20), zstd.compress(bytes(64 << 20))], ids=["gzip", "zstd"])
-def test_a_bomb_is_found_and_not_unpacked_to_its_end(packed: bytes) -> None:
+def test_bomb_is_found_before_it_is_fully_unpacked(packed: bytes) -> None:
     tracemalloc.start()
     (found,) = findings(packed, b"")
     most = tracemalloc.get_traced_memory()[1]
@@ -202,12 +202,12 @@ def test_a_bomb_is_found_and_not_unpacked_to_its_end(packed: bytes) -> None:
 
 
 @pytest.mark.usefixtures("small_limits")
-def test_zeros_up_to_the_limit_are_no_bomb() -> None:
+def test_zeros_up_to_the_limit_are_not_a_bomb() -> None:
     assert findings(zeros(8 << 20), bytes(8 << 20), is_tar=False) == []
 
 
 @pytest.mark.usefixtures("small_limits")
-def test_much_content_that_does_not_shrink_much_is_no_bomb() -> None:
+def test_large_content_with_a_low_ratio_is_not_a_bomb() -> None:
     content = NOISE * 40
     packed = b"".join(gzip.compress(NOISE, 0) for _ in range(40))
     assert findings(packed, content, is_tar=False) == []
@@ -216,7 +216,7 @@ def test_much_content_that_does_not_shrink_much_is_no_bomb() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_ten_gigabytes_of_zeros_are_a_bomb() -> None:
-    """Ten megabytes of members that are a megabyte of zeros each."""
+    """Unpack 10,000 gzip members of a megabyte of zeros each."""
     member = gzip.compress(bytes(1 << 20), 9)
     (found,) = findings(member * 10_000, b"")
     assert found.kind is Kind.BOMB
