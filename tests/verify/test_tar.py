@@ -167,12 +167,12 @@ def field(start: int, text: bytes) -> Callable[[bytes], bytes]:
 
 @pytest.mark.parametrize(
     "size",
-    [b"-0000000001\0", b"zzzzzzzzzzz\0", b"\xff" * 12, b"0000_000001\0", b"0x000000001\0"],
+    [b"-0000000001\0", b"zzzzzzzzzzz\0", b"\xff" * 12, b"0x000000001\0"],
 )
 def test_invalid_member_size_is_a_problem(size: bytes) -> None:
     block = field(124, size)(archive(member("a"))[:512])
     scanner = scanned(block + bytes(1024))
-    assert scanner.problem or size == b"0000_000001\0"
+    assert scanner.problem
 
 
 def test_binary_member_size_is_read() -> None:
