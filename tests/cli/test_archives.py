@@ -198,7 +198,7 @@ def test_import_refuses_one_full_name_for_two_images(mirror: Mirror, tmp_path: P
     ids=["oci-archive", "sorted", "containerd", "docker 25", "docker 24", "podman", "crane"],
 )
 @pytest.mark.parametrize("way", ["file", "redirected", "pipe"])
-def test_archives_of_every_tool_are_imported_and_verify(
+def test_archives_of_other_tools_are_imported_and_verify(
     mirror: Mirror, tmp_path: Path, data: bytes, wanted: set[str], way: str
 ) -> None:
     saved(tmp_path, data)
@@ -326,7 +326,7 @@ def test_layers_and_diff_ids_that_do_not_match_are_refused(mirror: Mirror, tmp_p
 # Output
 
 
-def test_json_output(mirror: Mirror, stock: Stock) -> None:
+def test_export_and_import_print_json(mirror: Mirror, stock: Stock) -> None:
     out = mirror("export", stock.folder, "x.tar", "multi:v1", "--json").json
     assert (out["schema"], out["images"][0]["digest"]) == ("mirror.export/1", MULTI.root)
     assert out["images"][0]["platforms"] == ["linux/amd64", "linux/arm64"]

@@ -323,9 +323,7 @@ def test_on_premises_registry_with_its_token_server_on_another_port(mirror: Mirr
 
 @pytest.mark.slow
 @isolated("10.0.0.1/32", "10.9.0.1/32", "192.168.7.1/32", names=NAMES)
-def test_on_premises_registry_with_token_server_and_storage_on_other_private_hosts(
-    mirror: Mirror, tmp_path: Path
-) -> None:
+def test_on_premises_registry_with_token_server_and_storage_on_other_hosts(mirror: Mirror, tmp_path: Path) -> None:
     """Over-blocking: only the flag for HTTP is needed"""
     tokens = Bearer(USERS)
     with (

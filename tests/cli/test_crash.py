@@ -90,7 +90,7 @@ def assert_consistent(layout: Path) -> None:
 # Kill -9
 
 
-def kill_plans(calls: list[str]) -> list[str]:
+def moments(calls: list[str]) -> list[str]:
     """Return a kill before each call and after each except fsync: the next call follows an fsync directly."""
     numbered = list(enumerate(calls))
     after = [f"after:{number}" for number, call in numbered if not call.startswith("fsync")]
@@ -101,7 +101,7 @@ def kill_plans(calls: list[str]) -> list[str]:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_pull_resumes_after_a_kill_at_any_call(mirror: Mirror, scene: Scene, layout: Path, part: int) -> None:
     assert len(scene.calls) > 20
-    for moment in every(kill_plans(scene.calls)[part::PARTS]):
+    for moment in every(moments(scene.calls)[part::PARTS]):
         mirror(*pull(scene.first), plan=moment, code=-signal.SIGKILL)
         assert_consistent(layout)
         mirror(*pull(scene.first))

@@ -92,7 +92,7 @@ def pull(registry: EmbeddedRegistry, folder: str, *more: object) -> list[object]
 
 
 def cut_positions(size: int) -> list[int]:
-    """Return the cut_positions before and after the first byte, and before and after the last."""
+    """Return the positions before and after the first byte, and before and after the last."""
     return sorted({0, min(1, size), max(size - 1, 0), size})
 
 

@@ -98,7 +98,7 @@ def test_refused_credentials_are_not_written(mirror: Mirror, guarded: EmbeddedRe
 
 
 @pytest.mark.parametrize("status", [404, 500])
-def test_login_fails_if_the_host_is_not_a_registry(
+def test_login_fails_after_an_unexpected_status(
     mirror: Mirror, basic: EmbeddedRegistry, docker: Path, status: int
 ) -> None:
     basic.fault(Fault(times=None, action=Status(status)))

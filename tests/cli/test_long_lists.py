@@ -43,7 +43,7 @@ def requested_tags(seen: list[Seen]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_transfer_starts_before_100_manifests_are_fetched(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_transfer_starts_before_100_tags_are_requested(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     registry.fault(
         Fault(action=Status(404), method="GET", path="/v2/a/blobs/", times=None)
     )  # ends the pull at its first blob

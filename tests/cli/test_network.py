@@ -140,7 +140,7 @@ def challenge(registry: EmbeddedRegistry) -> str:
         'Basic realm="a, b", Bearer realm="{}/token",scope="repository:a:pull"',
     ],
 )
-def test_challenge_formats(mirror: Mirror, header: str) -> None:
+def test_every_challenge_format_is_accepted(mirror: Mirror, header: str) -> None:
     with serving(EmbeddedRegistry(auth=Bearer(anonymous_pull=True))) as registry:
         IMAGE.publish(registry, "a", "v1")
         shape = Header("WWW-Authenticate", header.format(registry.url))
@@ -319,13 +319,7 @@ FAULTY = {
     fault: images.index([images.image("linux/amd64", images.layer(seed, 1500))])
     for seed, fault in enumerate(PASSING, 1000)
 }
-SIZELESS = [
-    "429",
-    "502",
-    "cut-at-once",
-    "reset-at-once",
-    "cut-before-the-body",
-]  # detected even if the size is not known, as for a tag
+SIZELESS = ["429", "502", "cut-at-once", "reset-at-once", "cut-before-the-body"]  # detected without a known size
 
 
 def repo_of(fault: str) -> str:
