@@ -1,4 +1,4 @@
-"""mirror export and mirror import, as a person calls them."""
+"""Tests of mirror export and mirror import on the command line."""
 
 import json
 import shlex
@@ -48,7 +48,7 @@ SAVED = Saved(20, "busybox:1.36", "busybox:latest")
 
 @dataclass(frozen=True)
 class Stock:
-    """A layout with an image of each kind, as it was pulled."""
+    """A layout with a pulled image of each kind."""
 
     folder: Path
     host: str
@@ -75,7 +75,7 @@ def saved(tmp_path: Path, data: bytes, name: str = "images.tar") -> Path:
 
 
 def shell(mirror: Mirror, command: str, code: int = 0) -> Result:
-    """Run a command line in which `mirror` stands for the command; its pipes fail where a part of them fails."""
+    """Run a shell command with `mirror` and pipes; it fails if any part of a pipe fails."""
     whole = shlex.join(mirror.command())
     result = mirror.run(["bash", "-o", "pipefail", "-c", command.replace("mirror ", whole + " ")])
     assert result.code == code, result
@@ -87,11 +87,11 @@ def root(image: Image) -> set[str]:
     return {image.root, *image.manifests, *image.blobs}
 
 
-# There and back
+# Round trips
 
 
 @pytest.mark.slow
-def test_a_layout_comes_back_as_it_was(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
+def test_export_and_import_reproduce_the_layout(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
     result = mirror("export", stock.folder, "images.tar")
     assert result.lines == sorted(f"{stock.name(repo)}@{digest}" for repo, digest in roots(stock).items())
     assert result.err.startswith("exported 5 images")
@@ -102,15 +102,13 @@ def test_a_layout_comes_back_as_it_was(mirror: Mirror, stock: Stock, tmp_path: P
 
 
 def roots(stock: Stock) -> dict[str, str]:
-    """The digests by the repositories."""
+    """Return the digest of each repository."""
     digests = [entry["digest"] for entry in entries(stock.folder)]
     return dict(zip((name[len(stock.host) + 1 : -3] for name in names(stock.folder)), digests, strict=True))
 
 
 @pytest.mark.slow
-def test_an_export_is_the_same_to_the_byte_whoever_asks_in_which_order(
-    mirror: Mirror, stock: Stock, tmp_path: Path
-) -> None:
+def test_exported_bytes_do_not_depend_on_the_order_of_arguments(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
     one, two = stock.name("multi"), stock.name("docker")
     for name, asked in (("a.tar", (one, two)), ("b.tar", (two, one)), ("c.tar", (one, two))):
         mirror("export", stock.folder, name, *asked)
@@ -118,7 +116,7 @@ def test_an_export_is_the_same_to_the_byte_whoever_asks_in_which_order(
 
 
 @pytest.mark.slow
-def test_one_image_is_exported_alone(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
+def test_export_of_one_image_has_only_its_blobs(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
     mirror("export", stock.folder, "one.tar", "multi:v1")
     mirror("import", "one.tar", "back")
     assert names(tmp_path / "back") == [stock.name("multi")]
@@ -126,7 +124,7 @@ def test_one_image_is_exported_alone(mirror: Mirror, stock: Stock, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_an_image_may_be_called_something_else(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
+def test_as_renames_a_single_image(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
     assert mirror("export", stock.folder, "one.tar", "multi:v1", "--as", NAME).lines == [f"{NAME}@{MULTI.root}"]
     assert mirror("import", "one.tar", "back", "--as", "quay.io/x/y").lines == [f"quay.io/x/y:latest@{MULTI.root}"]
     assert names(tmp_path / "back") == ["quay.io/x/y:latest"]
@@ -140,7 +138,7 @@ def two_images() -> bytes:
 
 
 @pytest.mark.slow
-def test_an_image_may_go_through_pipes(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
+def test_export_and_import_work_through_pipes(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
     result = shell(mirror, f"mirror export {stock.folder} - multi:v1 | mirror import - back")
     assert result.lines == [f"{stock.name('multi')}@{MULTI.root}"]
     assert blobs(tmp_path / "back") == root(MULTI)
@@ -159,8 +157,8 @@ def test_a_sparse_image_stays_sparse(mirror: Mirror, registry: EmbeddedRegistry,
 
 
 @pytest.mark.slow
-def test_names_that_are_no_full_ones_come_back_as_they_were(mirror: Mirror, tmp_path: Path) -> None:
-    """skopeo knows tags only; some of its archives have no name at all, and two images may have one bare tag."""
+def test_short_and_missing_names_are_preserved(mirror: Mirror, tmp_path: Path) -> None:
+    """Archives of skopeo have tags without repositories, or no names; two images may have the same tag."""
     bare = [{**image.descriptor(), "annotations": {REF_NAME: "1"}} for image in (AMD64, ARM)]
     data = packed(layout(*bare, CHART.descriptor(), content=[AMD64, ARM, CHART]))
     mirror("import", saved(tmp_path, data), "back")
@@ -173,7 +171,7 @@ def test_names_that_are_no_full_ones_come_back_as_they_were(mirror: Mirror, tmp_
     assert again["manifests"] == entries(tmp_path / "back")
 
 
-def test_one_full_name_for_two_images_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+def test_import_refuses_one_full_name_for_two_images(mirror: Mirror, tmp_path: Path) -> None:
     data = packed(layout(named(AMD64, NAME), named(ARM, NAME), content=[AMD64, ARM]))
     result = mirror("import", saved(tmp_path, data), "back", code=2)
     assert f"two images called {NAME}" in result.err
@@ -182,7 +180,7 @@ def test_one_full_name_for_two_images_is_refused(mirror: Mirror, tmp_path: Path)
     assert blobs(tmp_path / "back") == root(ARM)
 
 
-# What other tools write
+# Archives of other tools
 
 
 @pytest.mark.slow
@@ -200,7 +198,7 @@ def test_one_full_name_for_two_images_is_refused(mirror: Mirror, tmp_path: Path)
     ids=["oci-archive", "sorted", "containerd", "docker 25", "docker 24", "podman", "crane"],
 )
 @pytest.mark.parametrize("way", every(["pipe", "redirected", "file"]))
-def test_every_form_is_imported_and_verifies(
+def test_archives_of_other_tools_are_imported_and_verify(
     mirror: Mirror, tmp_path: Path, data: bytes, wanted: set[str], way: str
 ) -> None:
     saved(tmp_path, data)
@@ -215,7 +213,7 @@ def test_every_form_is_imported_and_verifies(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "home", "images.tar"]
 
 
-def test_platforms_that_containerd_did_not_have_are_recorded_as_absent(mirror: Mirror, tmp_path: Path) -> None:
+def test_platforms_missing_from_a_containerd_archive_are_recorded_as_absent(mirror: Mirror, tmp_path: Path) -> None:
     saved(tmp_path, containerd_archive(MULTI, NAME, AMD64))
     result = mirror("import", "images.tar", "back")
     assert f"{NAME}: images.tar has 1 of the 3 manifests of its index; the others are recorded as absent." in result.err
@@ -224,14 +222,14 @@ def test_platforms_that_containerd_did_not_have_are_recorded_as_absent(mirror: M
     assert (entry["digest"], entry["annotations"]["dev.oci-mirror.sparse"]) == (MULTI.root, AMD64.root)
 
 
-def test_an_index_of_which_nothing_is_there_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+def test_index_without_any_of_its_manifests_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     saved(tmp_path, containerd_archive(MULTI, NAME, CHART))
     result = mirror("import", "images.tar", "back", code=3)
     assert "images.tar lacks sha256:" in result.err
     assert not (tmp_path / "back").exists()
 
 
-# For docker
+# Archives for docker
 
 
 def test_a_docker_archive_has_one_platform(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
@@ -255,7 +253,7 @@ def test_a_docker_archive_has_one_platform(mirror: Mirror, stock: Stock, tmp_pat
     }
 
 
-def test_a_docker_archive_comes_back_with_its_digests(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
+def test_docker_archive_is_imported_with_its_digests(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
     mirror("export", stock.folder, "a.tar", "docker:v1", "--format", "docker-archive", "--platform", "linux/amd64")
     mirror("import", "a.tar", "back")
     child = json.loads(DOCKER.data)["manifests"][0]["digest"]
@@ -263,7 +261,7 @@ def test_a_docker_archive_comes_back_with_its_digests(mirror: Mirror, stock: Sto
     assert mirror("verify", "back", "--json").json["findings"] == []
 
 
-def test_without_a_platform_it_is_this_hosts_or_the_only_one(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
+def test_image_with_one_platform_needs_no_platform_option(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
     mirror("export", stock.folder, "a.tar", "single:v1", "--format", "docker-archive")
     lonely = images.index([images.image("linux/s390x", images.layer(9, 100))])
     saved(tmp_path, oci_archive(lonely, NAME))
@@ -274,30 +272,30 @@ def test_without_a_platform_it_is_this_hosts_or_the_only_one(mirror: Mirror, sto
 
 REFUSED: dict[str, tuple[list[str], str]] = {
     "an artifact": (["chart:v1", "--format", "docker-archive"], "is not an image, so docker cannot load it"),
-    "a platform that is not there": (
+    "a missing platform": (
         ["multi:v1", "--format", "docker-archive", "--platform", "linux/riscv64"],
         "has no image for linux/riscv64",
     ),
-    "another platform than the only one": (
+    "not the platform of the image": (
         ["single:v1", "--format", "docker-archive", "--platform", "linux/arm64"],
         "has no image for linux/arm64",
     ),
     "a platform for an oci-archive": (["--platform", "linux/amd64"], "--platform is for docker-archive"),
-    "a format that nobody knows": (["--format", "zip"], "'zip' is not one of"),
-    "an image that is not there": (["no/such"], "no image 'no/such'"),
-    "a name that is none": (["multi:v1", "--as", "A B"], "is not a valid image reference"),
+    "an unknown format": (["--format", "zip"], "'zip' is not one of"),
+    "a missing image": (["no/such"], "no image 'no/such'"),
+    "an invalid name": (["multi:v1", "--as", "A B"], "is not a valid image reference"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_exported_is_refused(mirror: Mirror, stock: Stock, tmp_path: Path, case: str) -> None:
+def test_invalid_export_is_refused(mirror: Mirror, stock: Stock, tmp_path: Path, case: str) -> None:
     arguments, words = REFUSED[case]
     result = mirror("export", stock.folder, "x.tar", *arguments, code=2)
     assert words in result.err
     assert not (tmp_path / "x.tar").exists()
 
 
-def test_an_image_without_a_full_name_needs_one_for_docker(mirror: Mirror, tmp_path: Path) -> None:
+def test_docker_archive_needs_a_full_image_name(mirror: Mirror, tmp_path: Path) -> None:
     bare = {**AMD64.descriptor(), "annotations": {REF_NAME: "1"}}
     mirror("import", saved(tmp_path, packed(layout(bare, content=[AMD64]))), "back")
     result = mirror("export", "back", "x.tar", "--format", "docker-archive", code=2)
@@ -306,7 +304,7 @@ def test_an_image_without_a_full_name_needs_one_for_docker(mirror: Mirror, tmp_p
     mirror("export", "back", "x.tar", "--format", "docker-archive", "--as", NAME)
 
 
-def test_an_image_without_a_tag_is_said_to_be_loaded_without_a_name(
+def test_export_warns_that_docker_loads_an_untagged_image_without_a_name(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     AMD64.publish(registry, "a", "v1")
@@ -328,7 +326,7 @@ def test_layers_and_diff_ids_that_do_not_match_are_refused(mirror: Mirror, tmp_p
 # Output
 
 
-def test_the_result_can_be_read_by_a_program(mirror: Mirror, stock: Stock) -> None:
+def test_export_and_import_print_json(mirror: Mirror, stock: Stock) -> None:
     out = mirror("export", stock.folder, "x.tar", "multi:v1", "--json").json
     assert (out["schema"], out["images"][0]["digest"]) == ("mirror.export/1", MULTI.root)
     assert out["images"][0]["platforms"] == ["linux/amd64", "linux/arm64"]
@@ -339,14 +337,14 @@ def test_the_result_can_be_read_by_a_program(mirror: Mirror, stock: Stock) -> No
     assert (again["moved"]["blobs"], again["reused"]) == (0, out["moved"])
 
 
-def test_quiet_leaves_the_result_alone(mirror: Mirror, stock: Stock) -> None:
+def test_quiet_prints_only_the_result(mirror: Mirror, stock: Stock) -> None:
     line = f"{stock.name('multi')}@{MULTI.root}\n"
     for command in (("export", stock.folder, "x.tar", "multi:v1"), ("import", "x.tar", "back")):
         result = mirror(*command, "-q")
         assert (result.out, result.err) == (line, "")
 
 
-def test_an_archive_on_stdout_is_alone_there(mirror: Mirror, stock: Stock) -> None:
+def test_archive_on_stdout_moves_the_result_to_stderr(mirror: Mirror, stock: Stock) -> None:
     result = mirror("export", stock.folder, "-", "multi:v1")
     assert next(iter(unpacked(result.raw))) == "oci-layout"
     assert f"{stock.name('multi')}@{MULTI.root}\nexported 1 image" in result.err
@@ -354,17 +352,17 @@ def test_an_archive_on_stdout_is_alone_there(mirror: Mirror, stock: Stock) -> No
     assert "--json" in mirror("export", stock.folder, "-", "--json", code=2).err
 
 
-def test_an_image_that_has_moved_is_said_to_have(mirror: Mirror, tmp_path: Path) -> None:
+def test_import_reports_a_moved_tag(mirror: Mirror, tmp_path: Path) -> None:
     mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
     result = mirror("import", saved(tmp_path, oci_archive(ARM, NAME)), "back")
     assert f"{NAME} now stands for {ARM.root} (was {AMD64.root})." in result.err
 
 
-# What is wrong
+# Errors
 
 
 @pytest.mark.parametrize("attack", HOSTILE)
-def test_a_hostile_archive_is_refused_in_one_sentence_and_nothing_is_stored(
+def test_hostile_archive_is_refused_in_one_line_and_nothing_is_stored(
     mirror: Mirror, tmp_path: Path, attack: str
 ) -> None:
     body, words = HOSTILE[attack]
@@ -376,7 +374,7 @@ def test_a_hostile_archive_is_refused_in_one_sentence_and_nothing_is_stored(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "images.tar"]
 
 
-def test_a_wrong_blob_is_not_stored_and_its_image_has_no_name(mirror: Mirror, tmp_path: Path) -> None:
+def test_corrupt_blob_is_not_stored_and_its_image_is_not_named(mirror: Mirror, tmp_path: Path) -> None:
     layer = images.layer(1, 3000)
     data = oci_archive(AMD64, NAME)
     saved(tmp_path, data.replace(layer.data, layer.data[:-1] + bytes([layer.data[-1] ^ 1])))
@@ -389,7 +387,7 @@ def test_a_wrong_blob_is_not_stored_and_its_image_has_no_name(mirror: Mirror, tm
     assert_whole(tmp_path / "back")
 
 
-def test_a_wrong_blob_in_a_layout_leaves_no_archive(mirror: Mirror, tmp_path: Path) -> None:
+def test_corrupt_blob_in_the_layout_leaves_no_archive(mirror: Mirror, tmp_path: Path) -> None:
     mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
     path = blob_path(tmp_path / "back", images.layer(1, 3000).digest)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
@@ -399,7 +397,7 @@ def test_a_wrong_blob_in_a_layout_leaves_no_archive(mirror: Mirror, tmp_path: Pa
     assert len(mirror("export", "back", "-", code=3).raw) < 2048
 
 
-def test_a_blob_that_was_damaged_in_the_layout_is_healed(mirror: Mirror, tmp_path: Path) -> None:
+def test_import_repairs_a_corrupt_blob_in_the_layout(mirror: Mirror, tmp_path: Path) -> None:
     mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
     layer = images.layer(1, 3000)
     blob_path(tmp_path / "back", layer.digest).write_bytes(b"x" * layer.size)
@@ -418,9 +416,7 @@ def test_a_blob_that_was_damaged_in_the_layout_is_healed(mirror: Mirror, tmp_pat
         (["home.txt", "back"], 3, "is not a tar archive"),
     ],
 )
-def test_what_cannot_be_imported_is_refused(
-    mirror: Mirror, tmp_path: Path, arguments: list[str], code: int, words: str
-) -> None:
+def test_invalid_import_is_refused(mirror: Mirror, tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
     saved(tmp_path, oci_archive(AMD64, NAME))
     saved(tmp_path, b"\x1f\x8b\x08" + bytes(900), "packed.tar.gz")
     saved(tmp_path, b"hello\n" * 900, "home.txt")
@@ -430,13 +426,13 @@ def test_what_cannot_be_imported_is_refused(
 
 
 @pytest.mark.slow
-def test_a_compressed_stream_is_refused_before_it_is_kept(mirror: Mirror, tmp_path: Path) -> None:
+def test_compressed_stdin_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     result = shell(mirror, "echo hello | gzip | mirror import - back", code=3)
     assert "stdin is compressed with gzip" in result.err
 
 
 @pytest.mark.slow
-def test_a_pipe_that_is_cut_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+def test_truncated_stdin_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     saved(tmp_path, oci_archive(AMD64, NAME))
     result = shell(mirror, "head -c 3000 images.tar | mirror import - back", code=3)
     assert "stdin is truncated" in result.err
@@ -444,7 +440,7 @@ def test_a_pipe_that_is_cut_is_refused(mirror: Mirror, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_disk_without_room_is_found_before_anything_moves(mirror: Mirror, tmp_path: Path) -> None:
+def test_full_disk_is_reported_before_any_blob_is_copied(mirror: Mirror, tmp_path: Path) -> None:
     saved(tmp_path, oci_archive(AMD64, NAME))
     result = mirror("import", "images.tar", "back", plan="free:1000", code=1)
     assert "1.0 kB free" in result.err
@@ -454,7 +450,7 @@ def test_a_disk_without_room_is_found_before_anything_moves(mirror: Mirror, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("plan", ["before", "after"])
 @pytest.mark.parametrize("number", range(4))
-def test_an_export_that_is_killed_leaves_the_old_file_or_the_new_one(
+def test_killed_export_leaves_the_old_file_or_the_new_one(
     mirror: Mirror, tmp_path: Path, plan: str, number: int
 ) -> None:
     mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
@@ -469,7 +465,7 @@ def test_an_export_that_is_killed_leaves_the_old_file_or_the_new_one(
 
 
 @pytest.mark.slow
-def test_the_bytes_are_on_the_disk_before_the_name(mirror: Mirror, tmp_path: Path) -> None:
+def test_export_syncs_the_file_before_it_is_renamed(mirror: Mirror, tmp_path: Path) -> None:
     mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
     mirror("export", "back", "x.tar", plan="trace:calls")
     fsync, rename, last = (tmp_path / "calls").read_text().splitlines()
@@ -483,7 +479,7 @@ def test_the_bytes_are_on_the_disk_before_the_name(mirror: Mirror, tmp_path: Pat
 @given(st.data())
 @examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("pack", [docker_old, docker_new])
-def test_no_change_of_bytes_is_a_traceback(
+def test_mutated_archive_never_causes_a_traceback(
     tmp_path_factory: pytest.TempPathFactory, pack: Callable[[Saved], bytes], data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("mutated")
@@ -495,7 +491,7 @@ def test_no_change_of_bytes_is_a_traceback(
         assert_whole(folder / "back")
 
 
-# What refers to images
+# Referrers
 
 SIGNATURE = images.artifact("a/signature", images.Blob.of(b"signed", "x/y"), subject=AMD64.subject())
 COSIGNED = images.artifact("c/d", images.Blob.of(b"cosigned", "x/y"))
@@ -503,7 +499,7 @@ COSIGNED = images.artifact("c/d", images.Blob.of(b"cosigned", "x/y"))
 
 @pytest.fixture(scope="module")
 def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A layout with two images in it, one of which is signed in two ways."""
+    """Return a layout with two images; the first has an OCI and a cosign signature."""
     folder = tmp_path_factory.mktemp("signed")
     with serving(EmbeddedRegistry(referrers=True)) as registry:
         MULTI.publish(registry, "team/app", "v1")
@@ -515,9 +511,7 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_what_refers_to_an_image_goes_into_an_archive_and_out_of_it(
-    mirror: Mirror, signed: Path, tmp_path: Path
-) -> None:
+def test_referrers_are_exported_and_imported(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
     for step in (("export", signed, "one.tar", "app:v1"), ("import", "one.tar", "back", "app:v1")):
         result = mirror(*step, "--json").json
         assert [(image["digest"], image["referrers"]["count"]) for image in result["images"]] == [(MULTI.root, 2)]
@@ -528,7 +522,7 @@ def test_what_refers_to_an_image_goes_into_an_archive_and_out_of_it(
 
 
 @pytest.mark.slow
-def test_what_refers_to_an_image_is_called_after_it(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
+def test_referrers_are_renamed_with_their_image(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
     mirror("export", signed, "one.tar", "app:v1", "--as", "quay.io/x/y:v2")
     mirror("import", "one.tar", "back")
     assert {name.rpartition(":")[0] for name in names(tmp_path / "back")} == {"quay.io/x/y"}
@@ -539,7 +533,7 @@ def test_what_refers_to_an_image_is_called_after_it(mirror: Mirror, signed: Path
 
 
 @pytest.mark.slow
-def test_signatures_are_not_counted_as_images(mirror: Mirror, signed: Path) -> None:
+def test_signatures_do_not_count_as_images(mirror: Mirror, signed: Path) -> None:
     assert mirror("verify", signed).err.splitlines()[-1].startswith(f"{signed}: ok. Content: 2 images, 2 referrers, ")
     for step, past in ((("export", signed, "all.tar"), "exported"), (("import", "all.tar", "back"), "imported")):
         assert mirror(*step).err.splitlines()[-1].startswith(f"{past} 2 images, 4 platforms, 2 referrers: ")
@@ -550,7 +544,7 @@ def test_signatures_are_not_counted_as_images(mirror: Mirror, signed: Path) -> N
     "line",
     ["export {0} x.tar {1} --format docker-archive --platform linux/amd64", "copy oci:{0}:{1} docker-archive:x.tar"],
 )
-def test_what_docker_has_no_place_for_is_mentioned(mirror: Mirror, signed: Path, line: str) -> None:
+def test_docker_archive_warns_about_omitted_referrers(mirror: Mirror, signed: Path, line: str) -> None:
     names_of = [image["name"] for image in mirror("ls", signed, "--json").json["images"]]
     app, other = (next(name for name in names_of if end in name) for end in ("app:", "other:"))
     platform = [] if "--platform" in line else ["--platform", "linux/amd64"]
@@ -560,7 +554,7 @@ def test_what_docker_has_no_place_for_is_mentioned(mirror: Mirror, signed: Path,
 
 
 @pytest.mark.slow
-def test_an_image_that_podman_loads_goes_without_its_signatures(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
+def test_no_referrers_exports_the_image_without_signatures(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
     assert "export it with --no-referrers" in mirror("export", signed, "x.tar", "app:v1").err
     assert mirror("export", signed, "x.tar", "app:v1", "--no-referrers").err.count("\n") == 1
     mirror("import", "x.tar", "alone")
@@ -569,20 +563,20 @@ def test_an_image_that_podman_loads_goes_without_its_signatures(mirror: Mirror, 
 
 
 @pytest.mark.parametrize("line", ["export {} x.tar.gz", "export {} x.TGZ", "copy oci:{} oci-archive:x.tar.zst"])
-def test_no_archive_is_called_compressed_that_is_not(mirror: Mirror, signed: Path, tmp_path: Path, line: str) -> None:
+def test_file_name_of_a_compressed_archive_is_refused(mirror: Mirror, signed: Path, tmp_path: Path, line: str) -> None:
     said = mirror(*line.format(signed).split(), code=2).err
     assert "would not be compressed" in said
     assert f"> {line.rsplit(maxsplit=1)[-1].rpartition(':')[2]}" in said
     assert list(tmp_path.glob("x.*")) == []
 
 
-def test_a_referrer_that_is_named_is_counted_once(mirror: Mirror, signed: Path) -> None:
+def test_referrer_given_as_an_argument_is_counted_once(mirror: Mirror, signed: Path) -> None:
     about = next(name for name in names(signed) if name.endswith(".sig"))
     assert " 1 image, 2 platforms, 2 referrers: " in mirror("export", signed, "x.tar", "app:v1", about).err
-    assert " 1 image: " in mirror("export", signed, "x.tar", about).err  # and nothing that it is about
+    assert " 1 image: " in mirror("export", signed, "x.tar", about).err  # without the image that it signs
 
 
-def test_an_image_whose_signature_cannot_be_read_goes_without(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
+def test_image_is_exported_without_an_unreadable_signature(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
     shutil.copytree(signed, tmp_path / "layout")
     blob_path(tmp_path / "layout", COSIGNED.root).write_bytes(b"{}")
     result = mirror("export", "layout", "one.tar", "app:v1", code=4)
@@ -594,7 +588,7 @@ def test_an_image_whose_signature_cannot_be_read_goes_without(mirror: Mirror, si
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["flipped", "gone"])
 @pytest.mark.parametrize("command", ["export", "import"])
-def test_a_bad_signature_stands_in_no_images_way(
+def test_image_is_moved_without_a_corrupt_or_missing_signature(
     mirror: Mirror, signed: Path, tmp_path: Path, command: str, damage: str
 ) -> None:
     shutil.copytree(signed, tmp_path / "layout")
@@ -611,8 +605,8 @@ def test_a_bad_signature_stands_in_no_images_way(
     assert not any(name.endswith(".sig") for name in names(tmp_path / "back"))
 
 
-def test_names_come_after_what_refers_to_them(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
-    """So that whoever reads the list from its beginning finds no image before its signatures."""
+def test_referrers_are_listed_before_their_image(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
+    """A program that reads the list in order never finds an image before its signatures."""
     mirror("export", signed, "one.tar", "app:v1")
     mirror("import", "one.tar", "back", "app:v1")
     for listed in (
@@ -622,7 +616,7 @@ def test_names_come_after_what_refers_to_them(mirror: Mirror, signed: Path, tmp_
         assert listed[-1]["digest"] == MULTI.root
 
 
-def test_what_refers_to_an_image_without_a_repository_follows_it_into_one(mirror: Mirror, tmp_path: Path) -> None:
+def test_referrers_of_an_image_without_a_repository_are_renamed_with_it(mirror: Mirror, tmp_path: Path) -> None:
     tag = images.cosign_tag(AMD64, "sig")
     layouts.write(tmp_path / "layout", AMD64, ref="v1")
     for digest, data in COSIGNED.blobs.items() | {COSIGNED.root: COSIGNED.data}.items():
@@ -638,7 +632,7 @@ def test_what_refers_to_an_image_without_a_repository_follows_it_into_one(mirror
     assert sorted(entry["annotations"][REF_NAME] for entry in entries(tmp_path / "other")) == [tag, "v3"]
 
 
-def test_docker_gets_the_images_and_not_what_refers_to_them(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
+def test_docker_archive_has_images_and_no_referrers(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
     result = mirror("export", signed, "all.tar", "--format", "docker-archive", "--platform", "linux/amd64", "--json")
     assert len(result.json["images"]) == 2
     listed = json.loads(unpacked((tmp_path / "all.tar").read_bytes())["manifest.json"])

@@ -1,6 +1,6 @@
-"""Attacks that are known by a number, played by a registry, a token server, a redirect's target, a mirror or a proxy.
+"""Tests of known attacks by a registry, a token server, the target of a redirect, a mirror or a proxy.
 
-Each runs the command. Where somebody is after credentials, the assertion is on what he received.
+Each test runs the command. Tests of credential leaks assert which headers the attacker received.
 """
 
 import base64
@@ -49,7 +49,7 @@ def login(mirror: Mirror, *hosts: str) -> None:
 
 
 def pull(mirror: Mirror, registry: EmbeddedRegistry | str, *flags: object, code: int = 1, retries: int = 0) -> Result:
-    """An attack fails it in words, and leaves nothing."""
+    """Pull the image; after a failure, assert that the layout is valid and has no image."""
     host = registry if isinstance(registry, str) else registry.host
     result = mirror("pull", f"{host}/a:v1", "--all", "--retries", retries, *flags, code=code)
     layout = mirror.folder / "layout"
@@ -72,7 +72,7 @@ def serving_image(**settings: object) -> Iterator[EmbeddedRegistry]:
 
 @pytest.fixture(params=["basic", "bearer"])
 def guarded(request: pytest.FixtureRequest, mirror: Mirror) -> Iterator[EmbeddedRegistry]:
-    """A registry that wants credentials, which the person has."""
+    """A registry that requires credentials, which the user has."""
     auth: Auth = Basic(USERS) if request.param == "basic" else Bearer(USERS)
     with serving_image(auth=auth) as registry:
         login(mirror, registry.host)
@@ -81,43 +81,41 @@ def guarded(request: pytest.FixtureRequest, mirror: Mirror) -> Iterator[Embedded
 
 @pytest.fixture
 def thief() -> Iterator[EmbeddedRegistry]:
-    """Somebody on another port, who has the image too, and asks whoever comes for credentials."""
+    """A registry on another port that has the image and requests credentials."""
     with serving_image() as registry:
         asks = Status(401, (("WWW-Authenticate", 'Basic realm="give"'),))
         registry.fault(Fault(times=None, action=asks))
         yield registry
 
 
-def sends_on(registry: EmbeddedRegistry, target: str, path: str = LAYER, code: int = 307) -> None:
+def redirect_blob(registry: EmbeddedRegistry, target: str, path: str = LAYER, code: int = 307) -> None:
     registry.fault(Fault(path=path, times=None, action=Redirect(target, code)))
 
 
-# Credentials that somebody else is after
+# Credential leaks
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_redirect_credential_leak(
+def test_redirect_to_another_host_gets_no_credentials(
     mirror: Mirror, guarded: EmbeddedRegistry, thief: EmbeddedRegistry, code: int
 ) -> None:
     """GHSA-vh4v-2xq2-g5cg, aiohttp GHSA-966j-vmvw-g2g9"""
-    sends_on(guarded, f"{thief.url}/v2/a/blobs/{LAYER}", code=code)
+    redirect_blob(guarded, f"{thief.url}/v2/a/blobs/{LAYER}", code=code)
     pull(mirror, guarded)
     assert thief.requests
     assert secrets_of(thief) == []
 
 
-def test_redirect_credential_leak_by_another_name_of_the_same_machine(
-    mirror: Mirror, guarded: EmbeddedRegistry
-) -> None:
+def test_redirect_to_another_name_of_the_host_gets_no_credentials(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
     """GHSA-vh4v-2xq2-g5cg"""
-    sends_on(guarded, f"http://localhost:{guarded.host.partition(':')[2]}/v2/a/blobs/{LAYER}")
+    redirect_blob(guarded, f"http://localhost:{guarded.host.partition(':')[2]}/v2/a/blobs/{LAYER}")
     pull(mirror, guarded)
     strange = [seen for seen in guarded.requests if seen.headers["host"].startswith("localhost")]
     assert strange
     assert not any(name in seen.headers for seen in strange for name in SECRETS)
 
 
-def test_redirect_that_comes_back_asks_anew(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
+def test_redirect_back_to_the_registry_leaks_no_credentials(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
     """GHSA-vh4v-2xq2-g5cg"""
     with serving(EmbeddedRegistry()) as other:
         other.fault(Fault(times=None, action=Redirect(f"{guarded.url}/v2/a/blobs/{LAYER}?again")))
@@ -127,18 +125,18 @@ def test_redirect_that_comes_back_asks_anew(mirror: Mirror, guarded: EmbeddedReg
         assert secrets_of(other) == []
 
 
-def test_token_server_that_redirects_takes_no_credentials_along(mirror: Mirror, thief: EmbeddedRegistry) -> None:
+def test_redirect_of_the_token_server_gets_no_credentials(mirror: Mirror, thief: EmbeddedRegistry) -> None:
     """CVE-2026-48978"""
     with serving_image(auth=Bearer(USERS)) as registry:
         login(mirror, registry.host)
-        sends_on(registry, f"{thief.url}/token", path="^/token")
+        redirect_blob(registry, f"{thief.url}/token", path="^/token")
         pull(mirror, registry)
         assert [seen.path for seen in thief.requests] == ["/token"]
         assert secrets_of(thief) == []
 
 
-def test_token_server_that_redirects_within_itself_is_followed(mirror: Mirror) -> None:
-    """CVE-2026-48978: what must go on working"""
+def test_redirect_within_the_token_server_is_followed(mirror: Mirror) -> None:
+    """CVE-2026-48978: a harmless case"""
     with serving_image(auth=Bearer(USERS)) as registry:
         login(mirror, registry.host)
         registry.fault(
@@ -147,8 +145,8 @@ def test_token_server_that_redirects_within_itself_is_followed(mirror: Mirror) -
         pull(mirror, registry, code=0)
 
 
-def test_realm_theft_by_a_registry_without_our_credentials(mirror: Mirror, thief: EmbeddedRegistry) -> None:
-    """CVE-2019-10214: the credentials of one registry never answer the challenge of another"""
+def test_realm_on_another_host_gets_no_credentials_of_that_host(mirror: Mirror, thief: EmbeddedRegistry) -> None:
+    """CVE-2019-10214: stored credentials of the realm's host are for that registry only"""
     with serving_image(auth=Bearer({}, token_realm=f"{thief.url}/token")) as registry:
         login(mirror, "registry.example", thief.host)
         pull(mirror, registry)
@@ -157,7 +155,7 @@ def test_realm_theft_by_a_registry_without_our_credentials(mirror: Mirror, thief
 
 
 @pytest.mark.slow
-def test_upload_location_credential_leak(mirror: Mirror, thief: EmbeddedRegistry) -> None:
+def test_upload_location_on_another_host_gets_no_credentials(mirror: Mirror, thief: EmbeddedRegistry) -> None:
     """CVE-2026-50151"""
     with serving_image() as source:
         mirror("pull", f"{source.host}/a:v1", "--all")
@@ -176,7 +174,7 @@ def test_mirror_gets_no_credentials_of_the_origin(
     mirror: Mirror, guarded: EmbeddedRegistry, thief: EmbeddedRegistry
 ) -> None:
     """CVE-2020-15157"""
-    mirrored(mirror, guarded, thief.host)
+    write_mirrors(mirror, guarded, thief.host)
     pull(mirror, guarded, "--config", "own.toml", code=0)
     assert thief.requests
     assert secrets_of(thief) == []
@@ -184,26 +182,26 @@ def test_mirror_gets_no_credentials_of_the_origin(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-def test_proxy_credentials_stay_with_the_proxy(mirror: Mirror, tmp_path: Path, secure: bool) -> None:
-    """CVE-2018-18074: what is for the proxy is not for the registry, and does not show"""
+def test_proxy_credentials_are_sent_only_to_the_proxy(mirror: Mirror, tmp_path: Path, secure: bool) -> None:
+    """CVE-2018-18074: the registry does not receive them, and they are not printed"""
     tls = self_signed(tmp_path / "server.pem") if secure else None
     with serving_image(tls=tls) as registry, proxying({"registry.test:5000": registry.host}) as proxy:
         env = {f"HTTP{'S' if secure else ''}_PROXY": proxy.url.replace("//", "//ann:hidden@")}
         flag = "--insecure" if secure else "--plain-http"
         mirror("pull", "registry.test:5000/a:v1", "--all", flag, env=env)
-        lost = mirror("pull", "other.test/a:v1", flag, "-v", "--retries", 0, env=env, code=1)
+        failed = mirror("pull", "other.test/a:v1", flag, "-v", "--retries", 0, env=env, code=1)
         assert secrets_of(registry) == []
-    assert "hidden" not in lost.err
+    assert "hidden" not in failed.err
     assert set(proxy.credentials) == {"Basic " + base64.b64encode(b"ann:hidden").decode()}
 
 
-# Places that we are to be sent to
+# Requests to internal addresses
 
 
-def sent_to(mirror: Mirror, registry: EmbeddedRegistry, way: str, targets: Sequence[str]) -> list[str]:
-    """Have us sent to each of these addresses, in one way or another; what is said of each."""
+def errors_of_targets(mirror: Mirror, registry: EmbeddedRegistry, way: str, targets: Sequence[str]) -> list[str]:
+    """Let the registry direct the client to each target in a given way, and return the errors."""
     if way == "upload":
-        return [upload_to(mirror, registry, target) for target in targets]
+        return [error_of_upload_target(mirror, registry, target) for target in targets]
     for number, target in enumerate(targets):
         IMAGE.publish(registry, f"a{number}", "v1")
         asks = Status(401, (("WWW-Authenticate", f'Bearer realm="{target}",service="x"'),))
@@ -220,7 +218,7 @@ def sent_to(mirror: Mirror, registry: EmbeddedRegistry, way: str, targets: Seque
     return [image["error"] for image in result.json["images"]]
 
 
-def upload_to(mirror: Mirror, registry: EmbeddedRegistry, target: str) -> str:
+def error_of_upload_target(mirror: Mirror, registry: EmbeddedRegistry, target: str) -> str:
     if not (mirror.folder / "pushed").exists():
         mirror("pull", f"{registry.host}/a:v1", "--all", "--plain-http", "-o", "pushed")
     registry.clear_faults()
@@ -241,19 +239,19 @@ METADATA = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["redirect", "realm", "token redirect", "upload"])
-def test_metadata_and_nowhere_are_never_asked(mirror: Mirror, way: str) -> None:
-    """CVE-2026-33540, CVE-2026-50151: even a registry on this very machine may not send us there"""
+def test_metadata_and_unspecified_addresses_are_never_contacted(mirror: Mirror, way: str) -> None:
+    """CVE-2026-33540, CVE-2026-50151: not even for a registry on this machine"""
     with serving_image(auth=Bearer(USERS, anonymous_pull=True)) as registry:
         login(mirror, registry.host)
         port = registry.host.partition(":")[2]
         hosts = METADATA[:4] if way == "upload" else METADATA
         targets = [f"http://{host.format(port)}/latest/meta-data/" for host in hosts]
-        for error in sent_to(mirror, registry, way, targets):
+        for error in errors_of_targets(mirror, registry, way, targets):
             assert "Not connecting" in error
 
 
 WAYS = ["redirect", "realm", "token redirect"]
-# The address, its names, a name that was made for this, numbers, and IPv6 with it inside.
+# The loopback address: IPv4, local names, a DNS name, numeric forms, and IPv6-mapped.
 PLACES = [
     "127.0.0.1",
     "localhost",
@@ -285,31 +283,31 @@ def test_registry_on_the_internet_cannot_reach_our_network(mirror: Mirror, tmp_p
 
 @pytest.mark.slow
 @isolated("1.2.3.4/32", "10.0.0.1/32", names=NAMES)
-def test_upload_cannot_be_led_into_our_network(mirror: Mirror, tmp_path: Path) -> None:
+def test_upload_location_cannot_reach_our_network(mirror: Mirror, tmp_path: Path) -> None:
     """CVE-2026-50151"""
     assert_out_of_reach(mirror, "1.2.3.4", "10.0.0.1", ["10.0.0.1", "lan.test"], "upload")
 
 
 def assert_out_of_reach(mirror: Mirror, own: str, address: str, hosts: Sequence[str], way: str) -> None:
-    """A registry at `own` does not get us to `address`, by whatever name; who is there hears nothing."""
+    """Assert that a registry at `own` cannot make the client connect to `address` under any of its names."""
     auth = Bearer(USERS, anonymous_pull=True)
     with serving_image(address=own, auth=auth) as registry, serving(EmbeddedRegistry(address=address)) as victim:
         login(mirror, registry.host)
         port = victim.host.partition(":")[2]
-        errors = sent_to(mirror, registry, way, [f"http://{host}:{port}/admin" for host in hosts])
+        errors = errors_of_targets(mirror, registry, way, [f"http://{host}:{port}/admin" for host in hosts])
         assert victim.requests == []
         assert all("Not connecting" in error or "not a valid URL" in error for error in errors), "\n".join(errors)
 
 
 @pytest.mark.slow
 @isolated("1.2.3.4/32", names=NAMES)
-def test_names_of_the_registry_itself_may_mean_anything(mirror: Mirror, tmp_path: Path) -> None:
-    """The person has named it: a registry on this machine under a name is no attack"""
+def test_registry_name_may_resolve_to_any_address(mirror: Mirror, tmp_path: Path) -> None:
+    """Not an attack: the user chose the name"""
     with serving_image() as registry:
         mirror("pull", f"rebind.test:{registry.host.partition(':')[2]}/a:v1", "--all", "--plain-http")
 
 
-# What must go on working: over-blocking
+# Over-blocking: legitimate setups
 
 
 @pytest.mark.slow
@@ -325,10 +323,8 @@ def test_on_premises_registry_with_its_token_server_on_another_port(mirror: Mirr
 
 @pytest.mark.slow
 @isolated("10.0.0.1/32", "10.9.0.1/32", "192.168.7.1/32", names=NAMES)
-def test_on_premises_registry_with_token_server_and_storage_on_other_private_hosts(
-    mirror: Mirror, tmp_path: Path
-) -> None:
-    """Over-blocking: no flag is needed but the one for HTTP"""
+def test_on_premises_registry_with_token_server_and_storage_on_other_hosts(mirror: Mirror, tmp_path: Path) -> None:
+    """Over-blocking: only the flag for HTTP is needed"""
     tokens = Bearer(USERS)
     with (
         serving(EmbeddedRegistry(auth=tokens, address="10.9.0.1")) as server,
@@ -337,7 +333,7 @@ def test_on_premises_registry_with_token_server_and_storage_on_other_private_hos
     ):
         tokens.token_realm = f"{server.url}/token"
         login(mirror, registry.host)
-        sends_on(registry, f"{storage.url}/v2/a/blobs/{LAYER}")
+        redirect_blob(registry, f"{storage.url}/v2/a/blobs/{LAYER}")
         pull(mirror, registry, "--plain-http", code=0)
         assert secrets_of(storage) == []
 
@@ -345,7 +341,7 @@ def test_on_premises_registry_with_token_server_and_storage_on_other_private_hos
 @pytest.mark.slow
 @isolated("1.2.3.4/32", "1.2.3.5/32", "10.0.0.1/32", names=NAMES)
 def test_public_registry_with_token_server_and_storage_on_other_public_hosts(mirror: Mirror, tmp_path: Path) -> None:
-    """Over-blocking: Docker Hub's way"""
+    """Over-blocking: the setup of Docker Hub"""
     tokens = Bearer(USERS)
     with (
         serving(EmbeddedRegistry(auth=tokens, address="1.2.3.5")) as server,
@@ -353,17 +349,17 @@ def test_public_registry_with_token_server_and_storage_on_other_public_hosts(mir
         serving_image(auth=tokens, address="1.2.3.4") as registry,
     ):
         tokens.token_realm = f"{server.url}/token".replace("1.2.3.5", "store.test")
-        sends_on(registry, f"{storage.url}/v2/a/blobs/{LAYER}")
+        redirect_blob(registry, f"{storage.url}/v2/a/blobs/{LAYER}")
         login(mirror, f"registry.test:{registry.host.partition(':')[2]}")
         pull(mirror, f"registry.test:{registry.host.partition(':')[2]}", "--plain-http", code=0)
 
 
 @pytest.mark.slow
 @isolated("1.2.3.4/32", "10.0.0.1/32", names=NAMES)
-def test_person_may_allow_a_public_registry_its_private_storage(mirror: Mirror, tmp_path: Path) -> None:
-    """Over-blocking: what the error says to do works"""
+def test_trusted_networks_allow_private_storage_of_a_public_registry(mirror: Mirror, tmp_path: Path) -> None:
+    """Over-blocking: the advice in the error works"""
     with serving_image(address="10.0.0.1") as storage, serving_image(address="1.2.3.4") as registry:
-        sends_on(registry, f"{storage.url}/v2/a/blobs/{LAYER}")
+        redirect_blob(registry, f"{storage.url}/v2/a/blobs/{LAYER}")
         hint = pull(mirror, registry, "--plain-http").err
         assert f'[host."{registry.host}"] trusted_networks = ["10.0.0.1"]' in hint
         settings = f'[host."{registry.host}"]\ntrusted_networks = ["10.0.0.0/8"]'
@@ -372,8 +368,8 @@ def test_person_may_allow_a_public_registry_its_private_storage(mirror: Mirror, 
 
 
 @pytest.mark.slow
-def test_settings_that_came_with_the_data_trust_no_network(mirror: Mirror, tmp_path: Path) -> None:
-    """CVE-2025-66034: a mirror.toml in the current folder may be a stranger's"""
+def test_host_settings_in_the_current_directory_are_ignored(mirror: Mirror, tmp_path: Path) -> None:
+    """CVE-2025-66034: a mirror.toml in the current directory may be untrusted"""
     with serving_image() as registry, serving_image() as thief:
         (tmp_path / "mirror.toml").write_text(f'[host."{registry.host}"]\nmirrors = ["{thief.host}"]')
         assert "host is ignored" in pull(mirror, registry, code=0).err
@@ -388,70 +384,68 @@ def test_settings_that_came_with_the_data_trust_no_network(mirror: Mirror, tmp_p
     "target", ["file:///etc/passwd", "ftp://127.0.0.1/", "gopher://127.0.0.1:70/", "data:,x", "unix:/x"]
 )
 @pytest.mark.parametrize("way", ["redirect", "realm", "upload"])
-def test_redirect_to_another_scheme(mirror: Mirror, target: str, way: str) -> None:
-    """CVE-2018-1000007 and its like: http and https only"""
+def test_url_with_another_scheme_is_refused(mirror: Mirror, target: str, way: str) -> None:
+    """CVE-2018-1000007 and similar: http and https only"""
     with serving_image() as registry:
-        assert "is not an http(s) URL" in sent_to(mirror, registry, way, [target])[0]
+        assert "is not an http(s) URL" in errors_of_targets(mirror, registry, way, [target])[0]
 
 
-def test_redirect_downgrade(mirror: Mirror, tmp_path: Path) -> None:
-    """Redirect to plain HTTP"""
+def test_redirect_from_https_to_http_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     with serving_image() as plain, serving_image(tls=self_signed(tmp_path / "server.pem")) as registry:
-        sends_on(registry, f"{plain.url}/v2/a/blobs/{LAYER}")
+        redirect_blob(registry, f"{plain.url}/v2/a/blobs/{LAYER}")
         assert "to unencrypted http" in pull(mirror, registry, "--insecure").err
         assert plain.requests == []
 
 
-def test_redirect_downgrade_over_another_server(mirror: Mirror, tmp_path: Path) -> None:
-    """Redirect to plain HTTP, by the second of three servers"""
+def test_second_redirect_from_https_to_http_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+    """The second of three servers redirects to plain HTTP."""
     tls = self_signed(tmp_path / "server.pem")
     with serving_image() as plain, serving_image(tls=tls) as second, serving_image(tls=tls) as registry:
-        sends_on(second, f"{plain.url}/v2/a/blobs/{LAYER}")
-        sends_on(registry, f"{second.url}/v2/a/blobs/{LAYER}")
+        redirect_blob(second, f"{plain.url}/v2/a/blobs/{LAYER}")
+        redirect_blob(registry, f"{second.url}/v2/a/blobs/{LAYER}")
         assert "to unencrypted http" in pull(mirror, registry, "--insecure").err
         assert second.requests
         assert plain.requests == []
 
 
-def test_redirect_loop(mirror: Mirror) -> None:
-    """Redirect loop: three servers that send us round"""
+def test_redirect_loop_ends_after_ten_redirects(mirror: Mirror) -> None:
+    """Three servers redirect to each other."""
     with serving_image() as first, serving_image() as second, serving_image() as third:
         for registry, target in ((first, second), (second, third), (third, first)):
-            sends_on(registry, f"{target.url}/v2/a/blobs/{LAYER}")
+            redirect_blob(registry, f"{target.url}/v2/a/blobs/{LAYER}")
         assert "more than 10 redirects" in pull(mirror, first).err
         assert sum(one.count("GET", LAYER) for one in (first, second, third)) == 10
 
 
-def test_signed_address_is_asked_byte_for_byte(mirror: Mirror) -> None:
-    """Signatures are over bytes: what is encoded stays so, and nothing else becomes it"""
+def test_signed_url_is_requested_byte_for_byte(mirror: Mirror) -> None:
+    """Signatures cover the exact bytes: percent-encoding is neither added nor removed"""
     query = "?sig=%2b%2F+/=&x=a%20b;c='(\")|&é=%C3%A9"
     with serving_image() as storage, serving_image() as registry:
-        sends_on(registry, f"{storage.url}/v2/a/blobs/{LAYER}{query}".replace("é", "e"))
+        redirect_blob(registry, f"{storage.url}/v2/a/blobs/{LAYER}{query}".replace("é", "e"))
         pull(mirror, registry, code=0)
         assert storage.requests[0].target == f"/v2/a/blobs/{LAYER}{query}".replace("é", "e")
 
 
 @pytest.mark.parametrize("status", [403, 500, 404])
-def test_signed_address_does_not_show(mirror: Mirror, status: int) -> None:
-    """CVE-2025-27144 and its like: whoever reads the log could fetch the blob"""
+def test_signed_url_is_not_printed(mirror: Mirror, status: int) -> None:
+    """CVE-2025-27144 and similar: a reader of the log could fetch the blob"""
     with serving_image() as storage, serving_image() as registry:
-        sends_on(registry, f"{storage.url}/v2/a/blobs/{LAYER}?X-Amz-Signature=verysecret")
+        redirect_blob(registry, f"{storage.url}/v2/a/blobs/{LAYER}?X-Amz-Signature=verysecret")
         storage.fault(Fault(times=None, action=Status(status)))
         result = pull(mirror, registry, "-v")
     assert "verysecret" not in result.err
 
 
 @pytest.mark.parametrize("target", ["ftp://u:verysecret@x/", "ftp://x/?sig=verysecret", "http://[::1?sig=verysecret"])
-def test_broken_signed_address_does_not_show(mirror: Mirror, target: str) -> None:
-    """The same for one that cannot be used"""
+def test_invalid_signed_url_is_not_printed(mirror: Mirror, target: str) -> None:
     with serving_image() as registry:
-        sends_on(registry, target)
+        redirect_blob(registry, target)
         assert "verysecret" not in pull(mirror, registry, "-v").err
 
 
 @pytest.mark.parametrize("flag", ["-v", "-q"])
-def test_token_does_not_show(mirror: Mirror, flag: str) -> None:
-    """A token that the registry repeats in its error"""
+def test_token_in_a_response_is_not_printed(mirror: Mirror, flag: str) -> None:
+    """The registry repeats the token in its error."""
     auth = Bearer(USERS)
     with serving_image(auth=auth) as registry:
         login(mirror, registry.host)
@@ -463,7 +457,7 @@ def test_token_does_not_show(mirror: Mirror, flag: str) -> None:
 
 
 class Echo(Action):
-    """Says in its error what it was sent."""
+    """Return the Authorization header of the request in the error."""
 
     def on_call(self, call: Call) -> Answer:
         said = {"errors": [{"code": "DENIED", "message": f"no: {call.headers.get('authorization')}"}]}
@@ -473,48 +467,50 @@ class Echo(Action):
 # Mirrors
 
 
-def mirrored(mirror: Mirror, registry: EmbeddedRegistry, *mirrors: str, more: str = "") -> None:
-    """`own.toml`, in which a registry has mirrors."""
+def write_mirrors(mirror: Mirror, registry: EmbeddedRegistry, *mirrors: str, more: str = "") -> None:
+    """Write `own.toml` with mirrors of a registry."""
     settings = f'[host."{registry.host}"]\nmirrors = {json.dumps(list(mirrors))}\n{more}'
     (mirror.folder / "own.toml").write_text(settings)
 
 
 @pytest.mark.slow
-def test_mirror_that_lies_about_a_blob(mirror: Mirror, tmp_path: Path) -> None:
-    """Poisoned mirror: the bytes are thrown away, it is named, and somebody else is asked"""
-    with serving_image() as registry, serving_image() as liar, serving_image() as good:
+def test_corrupt_blob_of_a_mirror_is_fetched_from_the_next_mirror(mirror: Mirror, tmp_path: Path) -> None:
+    """A poisoned mirror: its bytes are discarded, and the log names it."""
+    with serving_image() as registry, serving_image() as poisoned, serving_image() as good:
         mirror("pull", f"{registry.host}/a:v1", "--all", "-o", "clean")
         registry.clear_log()
-        liar.fault(Fault(path=LAYER, times=None, action=Flip(0)))
-        mirrored(mirror, registry, liar.host, good.host)
+        poisoned.fault(Fault(path=LAYER, times=None, action=Flip(0)))
+        write_mirrors(mirror, registry, poisoned.host, good.host)
         result = pull(mirror, registry, "--config", "own.toml", code=0, retries=1)
-        assert f"The mirror {liar.host}/a was skipped: {LAYER}" in result.err
+        assert f"The mirror {poisoned.host}/a was skipped: {LAYER}" in result.err
         assert tree(tmp_path / "layout") == tree(tmp_path / "clean")
-        assert liar.count("GET", LAYER) == good.count("GET", LAYER) == 1
+        assert poisoned.count("GET", LAYER) == good.count("GET", LAYER) == 1
         assert registry.requests == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lie", ["another image", "no JSON"])
-def test_mirror_that_lies_about_a_pinned_digest(mirror: Mirror, lie: str) -> None:
+def test_mirror_with_a_wrong_pinned_manifest_is_skipped(mirror: Mirror, lie: str) -> None:
     """GHSA-qv35-3gw6-8q4j"""
     other = images.image("linux/amd64", images.layer(7, 700))
-    with serving_image() as registry, serving_image() as liar:
+    with serving_image() as registry, serving_image() as poisoned:
         body = other.data if lie == "another image" else b"{"
-        liar.fault(Fault(path="/manifests/", times=None, action=Status(200, body=body, content_type=images.OCI_INDEX)))
-        mirrored(mirror, registry, liar.host)
+        poisoned.fault(
+            Fault(path="/manifests/", times=None, action=Status(200, body=body, content_type=images.OCI_INDEX))
+        )
+        write_mirrors(mirror, registry, poisoned.host)
         name = f"{registry.host}/a@{IMAGE.root}"
         result = mirror("pull", name, "--all", "--config", "own.toml")
-        assert f"The mirror {liar.host}/a was skipped" in result.err
+        assert f"The mirror {poisoned.host}/a was skipped" in result.err
         assert result.lines == [name]
 
 
-# Answers that are too much
+# Excessive responses
 
 
 @contextmanager
-def answering(send: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Somebody on a port who answers every request with what `send` sends, and speaks no TLS."""
+def responding(send: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Run a server without TLS that calls `send` on each connection."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def answer(connection: socket.socket) -> None:
@@ -538,7 +534,7 @@ def answering(send: Callable[[socket.socket], None]) -> Iterator[str]:
 
 
 def flood(start: bytes, more: bytes) -> Callable[[socket.socket], None]:
-    """So much of `more` that nobody should read it, up to half a gigabyte."""
+    """Return a function that sends `start`, then half a gigabyte of `more`."""
 
     def send(connection: socket.socket) -> None:
         connection.sendall(start)
@@ -564,15 +560,15 @@ FLOODS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("much", FLOODS)
-def test_endless_answers(mirror: Mirror, much: str) -> None:
+def test_endless_response_is_refused(mirror: Mirror, much: str) -> None:
     """CVE-2026-22815"""
-    with answering(FLOODS[much]) as host:
+    with responding(FLOODS[much]) as host:
         assert len(pull(mirror, host, code=3 if "manifest" in much else 1).err) < 1000
 
 
 @pytest.mark.slow
-def test_compressed_answers_stay_compressed(mirror: Mirror) -> None:
-    """CVE-2025-69223: what was not asked for is not unpacked, so a bomb cannot go off"""
+def test_content_encoding_is_not_decompressed(mirror: Mirror) -> None:
+    """CVE-2025-69223: a decompression bomb is harmless"""
     import gzip
 
     bomb = gzip.compress(bytes(1 << 28))
@@ -583,8 +579,8 @@ def test_compressed_answers_stay_compressed(mirror: Mirror) -> None:
 
 
 @pytest.mark.parametrize("where", ["reason", "body", "header", "location", "realm"])
-def test_terminal_injection(mirror: Mirror, where: str) -> None:
-    """CVE-2021-25743 and its like: nothing that a terminal obeys comes through (`check_manners` looks at all of it)"""
+def test_escape_sequences_in_a_response_are_not_printed(mirror: Mirror, where: str) -> None:
+    """CVE-2021-25743 and similar (`check_manners` asserts that the output is printable)"""
     escape = "\x1b]0;owned\x07\x1b[2J"
     said = json.dumps({"errors": [{"code": escape, "message": "\u009b31m\u202e" + escape}]}).encode()
     status = "HTTP/1.1 403 " + (escape if where == "reason" else "No")
@@ -595,5 +591,5 @@ def test_terminal_injection(mirror: Mirror, where: str) -> None:
     }.get(where, "")
     status = {"location": "HTTP/1.1 307 Go", "realm": "HTTP/1.1 401 Who"}.get(where, status)
     answer = f"{status}\r\n{headers}Content-Length: {len(said)}\r\n\r\n".encode("latin-1") + said
-    with answering(lambda connection: connection.sendall(answer)) as host:
+    with responding(lambda connection: connection.sendall(answer)) as host:
         pull(mirror, host, "-v")

@@ -1,4 +1,4 @@
-"""Every kind of content goes all the way round: registry, layout, another registry, byte for byte."""
+"""Tests of unusual content: from a registry into a layout and to another registry, byte for byte."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ def nested() -> Image:
 
 
 def mixed() -> Image:
-    """An OCI index over Docker's manifests, as BuildKit wrote them for a while."""
+    """Return an OCI index of Docker manifests, as some versions of BuildKit wrote it."""
     return images.index([images.image("linux/amd64", images.layer(1, 100, docker=True), docker=True)])
 
 
@@ -46,7 +46,7 @@ def strange_types() -> Image:
 
 
 def artifact_manifest() -> Image:
-    """Of the type that was withdrawn before image-spec 1.1."""
+    """Return a manifest of the type that was withdrawn before image-spec 1.1."""
     content = Blob.of(b"signed", "text/plain")
     document = {"mediaType": ARTIFACT_MANIFEST, "artifactType": "x/y", "blobs": [content.descriptor()]}
     data = images.encode(document)
@@ -80,7 +80,7 @@ def same_child_twice() -> Image:
 
 
 def pretty() -> Image:
-    """Other white space than ours, and fields that nobody knows."""
+    """Return a manifest with unusual white space and unknown fields."""
     return images.manifest(images.EMPTY, [LAYER], indent=7, annotations={"ü": "\n"}, newField={"a": [1.5, None]})
 
 
@@ -94,7 +94,7 @@ def zstd() -> Image:
 
 
 def without_media_type() -> Image:
-    """OCI manifests need not say what they are."""
+    """Return a manifest without mediaType, which is optional in OCI manifests."""
     document = {"schemaVersion": 2, "config": images.EMPTY.descriptor(), "layers": [LAYER.descriptor()]}
     data = images.encode(document)
     root = images.digest_of(data)
@@ -141,7 +141,7 @@ def private() -> Iterator[EmbeddedRegistry]:
 
 @dataclass(frozen=True)
 class Journey:
-    """All images, pulled in one call, verified, and pushed in one call; what the push said; where they are now."""
+    """The images, pulled and pushed in one call each; the output of the push, and its target."""
 
     images: dict[str, Image]
     layout: Path
@@ -187,7 +187,7 @@ def test_image_is_pushed_as_published(journey: Journey, repo: str) -> None:
     assert {digest: registry.get_manifest(repo, digest) for digest in pushed} == image.manifests
     assert {digest: registry.get_blob(repo, digest) for digest in registry.blobs(repo)} == image.blobs
     assert registry.tags(repo) == {"v1": image.root, **lists}
-    assert len(lists) == (repo == "dangling-subject")  # a registry without the API is told who is about whom
+    assert len(lists) == (repo == "dangling-subject")  # the referrers tag, for registries without the API
 
 
 def test_nothing_else_is_stored(journey: Journey) -> None:
@@ -197,7 +197,7 @@ def test_nothing_else_is_stored(journey: Journey) -> None:
 
 
 def sha512() -> tuple[Blob, Image]:
-    """An image with a layer that has a SHA-512 name."""
+    """Return a layer with a SHA-512 digest and its image."""
     layer = Blob(LAYER.data, LAYER.media_type, sha512_of(LAYER.data), LAYER.size)
     return layer, images.manifest(images.EMPTY, [layer])
 
@@ -206,9 +206,7 @@ def sha512_of(data: bytes) -> str:
     return EmbeddedRegistry().put_blob("a", data, "sha512")
 
 
-def test_sha512_layer_is_stored_under_its_own_algorithm(
-    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
-) -> None:
+def test_sha512_layer_is_stored_below_blobs_sha512(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     layer, image = sha512()
     registry.put_blob("a", layer.data, "sha512")
     registry.put_blob("a", images.EMPTY.data)
@@ -218,7 +216,7 @@ def test_sha512_layer_is_stored_under_its_own_algorithm(
     mirror("verify", "layout")
 
 
-def test_image_pinned_by_sha512_is_kept_under_it(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_image_pinned_by_sha512_keeps_that_digest(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     image = images.image("linux/amd64", LAYER)
     image.publish(registry, "a", "v1")
     digest = registry.put_manifest("a", None, image.data, image.root_media_type, "sha512")
@@ -238,7 +236,9 @@ def with_data(blob: Blob, data: Any) -> Image:
     return Image(root, images.OCI_MANIFEST, {root: (encoded, images.OCI_MANIFEST)}, {})
 
 
-def test_embedded_data_is_stored_without_asking(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_embedded_data_is_stored_without_a_blob_request(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     blob = Blob.of(b"{}", "application/vnd.oci.empty.v1+json")
     with_data(blob, "e30=").publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--all")
@@ -249,15 +249,15 @@ def test_embedded_data_is_stored_without_asking(mirror: Mirror, registry: Embedd
 WRONG_DATA = [base64.b64encode(b"[]").decode(), "e30", "e30=\n", "!e30=", "", 7, {}]
 
 
-def test_wrong_embedded_data_is_refused(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_invalid_embedded_data_is_refused(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     for number, data in enumerate(WRONG_DATA):
         with_data(Blob.of(b"{}", "text/plain"), data).publish(registry, "a", f"v{number}")
-    assert all("data" in error for error in refusals(mirror, registry, len(WRONG_DATA)))
+    assert all("data" in error for error in pull_errors(mirror, registry, len(WRONG_DATA)))
     assert not (tmp_path / "layout").exists()
 
 
-def refusals(mirror: Mirror, registry: EmbeddedRegistry, count: int) -> list[str]:
-    """What a pull of the images a:v0, a:v1, … says about each."""
+def pull_errors(mirror: Mirror, registry: EmbeddedRegistry, count: int) -> list[str]:
+    """Pull the images a:v0, a:v1, … and return the error of each."""
     names = [f"{registry.host}/a:v{number}" for number in range(count)]
     report = mirror("pull", *names, "--all", "--keep-going", "--json", code=3).json
     return [image["error"] or "" for image in report["images"]]
@@ -278,7 +278,7 @@ def foreign() -> tuple[Blob, Image]:
 
 
 @pytest.mark.slow
-def test_foreign_layer_is_left_out_and_said(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_foreign_layer_is_omitted_and_reported(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     layer, image = foreign()
     image.publish(registry, "a", "v1")
     assert "foreign" in mirror("pull", f"{registry.host}/a:v1", "--all").err
@@ -311,15 +311,15 @@ SCHEMA_1: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_schema_1_is_refused_by_name(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_schema_1_manifest_is_refused(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     for number, (document, kind) in enumerate(SCHEMA_1):
         media_type = f"application/vnd.docker.distribution.manifest.{kind}"
         registry.put_manifest("a", f"v{number}", json.dumps(document).encode(), media_type)
-    assert all("schema 1" in error for error in refusals(mirror, registry, len(SCHEMA_1)))
+    assert all("schema 1" in error for error in pull_errors(mirror, registry, len(SCHEMA_1)))
     assert not (tmp_path / "layout").exists()
 
 
-def test_blobs_keep_the_time_that_the_registry_gives(
+def test_blobs_keep_the_last_modified_time_of_the_registry(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     images.image("linux/amd64", LAYER).publish(registry, "a", "v1")

@@ -1,4 +1,4 @@
-"""mirror copy, as a person calls it: between registries, layouts and archives."""
+"""Tests of mirror copy on the command line: between registries, layouts and archives."""
 
 import json
 import os
@@ -23,14 +23,14 @@ LARGEST = images.layer(1, 60_000).digest
 
 @pytest.fixture
 def source(registry: EmbeddedRegistry) -> str:
-    """An image in a registry."""
+    """Publish an image and return its name."""
     MULTI.publish(registry, "team/app", "v1")
     return f"{registry.host}/team/app:v1"
 
 
 @pytest.fixture
 def other() -> Iterator[EmbeddedRegistry]:
-    """Another registry, which is empty."""
+    """Run a second, empty registry."""
     with serving(EmbeddedRegistry()) as running:
         yield running
 
@@ -48,7 +48,7 @@ def root_of(location: Path) -> str:
     return str(entry["digest"])
 
 
-# Every pair
+# Every pair of locations
 
 PLACES = {"registry": "docker://{host}/copy/of:v2", "layout": "oci:end:v2", "archive": "oci-archive:end.tar:v2"}
 
@@ -56,7 +56,7 @@ PLACES = {"registry": "docker://{host}/copy/of:v2", "layout": "oci:end:v2", "arc
 @pytest.mark.slow
 @pytest.mark.parametrize("start", PLACES)
 @pytest.mark.parametrize("end", PLACES)
-def test_an_image_is_copied_whole_from_anywhere_to_anywhere(
+def test_image_is_copied_between_every_pair_of_locations(
     mirror: Mirror, source: str, other: EmbeddedRegistry, tmp_path: Path, start: str, end: str
 ) -> None:
     origin = {"registry": f"docker://{source}", "layout": "oci:start", "archive": "oci-archive:start.tar"}[start]
@@ -80,7 +80,7 @@ def expected_name(source: str, other: EmbeddedRegistry, end: str) -> str:
 
 
 @pytest.mark.slow
-def test_all_images_of_a_layout_go_where_none_is_named(
+def test_copy_of_a_location_without_a_name_copies_all_images(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     for repo in ("a", "b"):
@@ -94,7 +94,7 @@ def test_all_images_of_a_layout_go_where_none_is_named(
 
 
 @pytest.mark.slow
-def test_an_archive_is_the_one_that_export_writes(mirror: Mirror, source: str, tmp_path: Path) -> None:
+def test_copy_to_an_archive_writes_the_same_bytes_as_export(mirror: Mirror, source: str, tmp_path: Path) -> None:
     mirror("copy", f"docker://{source}", "oci:layout")
     mirror("copy", "oci:layout", "oci-archive:one.tar")
     mirror("export", "layout", "two.tar")
@@ -102,32 +102,34 @@ def test_an_archive_is_the_one_that_export_writes(mirror: Mirror, source: str, t
 
 
 @pytest.mark.slow
-def test_a_second_copy_moves_nothing(mirror: Mirror, source: str, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_second_copy_transfers_no_blobs(
+    mirror: Mirror, source: str, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     mirror("copy", f"docker://{source}", "oci:layout")
     registry.clear_log()
     again = mirror("copy", f"docker://{source}", "oci:layout", "--json").json
     assert (again["schema"], again["moved"]["blobs"], registry.blob_bytes_sent()) == ("mirror.copy/1", 0, 0)
 
 
-# What goes
+# Selected platforms and images
 
 
 @pytest.mark.slow
-def test_one_platform_goes_where_it_is_asked_for(mirror: Mirror, source: str, tmp_path: Path) -> None:
+def test_one_platform_is_copied_as_a_single_image(mirror: Mirror, source: str, tmp_path: Path) -> None:
     mirror("copy", f"docker://{source}", "oci:layout", "--platform", "linux/arm64")
     assert root_of(tmp_path / "layout") == ARM.root
     assert blobs(tmp_path / "layout") == everything(ARM)
 
 
 @pytest.mark.slow
-def test_several_platforms_go_in_an_index_of_our_own(mirror: Mirror, source: str, tmp_path: Path) -> None:
+def test_several_platforms_are_copied_into_an_archive(mirror: Mirror, source: str, tmp_path: Path) -> None:
     mirror("copy", f"docker://{source}", "oci-archive:some.tar", "--platform", "linux/arm64,linux/amd64")
     mirror("copy", "some.tar", "oci:layout")
     assert everything(MULTI) <= blobs(tmp_path / "layout")
 
 
 @pytest.mark.slow
-def test_a_platform_that_is_absent_on_purpose_is_not_there(mirror: Mirror, source: str, tmp_path: Path) -> None:
+def test_copy_of_a_sparse_image_refuses_an_absent_platform(mirror: Mirror, source: str, tmp_path: Path) -> None:
     mirror("pull", source, "--platform", "linux/arm64", "--sparse", "-o", "sparse")
     result = mirror("copy", "oci:sparse", "oci:other", "--platform", "linux/amd64", code=2)
     assert "has no image for linux/amd64" in result.err
@@ -138,7 +140,7 @@ def test_a_platform_that_is_absent_on_purpose_is_not_there(mirror: Mirror, sourc
 
 
 @pytest.mark.slow
-def test_docker_gets_one_platform_by_its_whole_name(mirror: Mirror, source: str, tmp_path: Path) -> None:
+def test_docker_archive_has_one_platform_and_the_full_name(mirror: Mirror, source: str, tmp_path: Path) -> None:
     target = "docker-archive:docker.tar:app:v3"
     mirror("copy", f"docker://{source}", target, "--platform", "linux/arm64")
     [image] = json.loads(unpacked((tmp_path / "docker.tar").read_bytes())["manifest.json"])
@@ -146,7 +148,7 @@ def test_docker_gets_one_platform_by_its_whole_name(mirror: Mirror, source: str,
     assert image["Config"] == f"blobs/{next(iter(ARM.blobs)).replace(':', '/')}"
 
 
-def test_several_platforms_are_too_many_for_docker(mirror: Mirror, source: str, tmp_path: Path) -> None:
+def test_docker_archive_of_several_platforms_is_refused(mirror: Mirror, source: str, tmp_path: Path) -> None:
     result = mirror(
         "copy", f"docker://{source}", "docker-archive:x.tar", "--platform", "linux/arm64,linux/amd64", code=2
     )
@@ -154,7 +156,7 @@ def test_several_platforms_are_too_many_for_docker(mirror: Mirror, source: str, 
     assert not (tmp_path / "x.tar").exists()
 
 
-def test_what_docker_saved_goes_straight_to_a_registry(mirror: Mirror, other: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_docker_archive_is_copied_to_a_registry(mirror: Mirror, other: EmbeddedRegistry, tmp_path: Path) -> None:
     saved = Saved(20, "busybox:1.36")
     (tmp_path / "saved.tar").write_bytes(docker_old(saved))
     [line] = mirror("copy", "docker-archive:saved.tar:busybox:1.36", f"docker://{other.host}/busybox:1.36").lines
@@ -162,7 +164,7 @@ def test_what_docker_saved_goes_straight_to_a_registry(mirror: Mirror, other: Em
 
 
 @pytest.mark.slow
-def test_images_are_meant_by_number_too(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_image_can_be_selected_by_number(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     for repo, image in (("a", AMD64), ("b", ARM)):
         image.publish(registry, repo, "v1")
         mirror("copy", f"docker://{registry.host}/{repo}:v1", "oci:layout")
@@ -171,11 +173,13 @@ def test_images_are_meant_by_number_too(mirror: Mirror, registry: EmbeddedRegist
     assert "has no image @2" in mirror("copy", "oci:layout:@2", "oci:third", code=2).err
 
 
-# What it is called
+# Names
 
 
 @pytest.mark.slow
-def test_a_tag_keeps_the_repository_and_a_name_does_not(mirror: Mirror, source: str, tmp_path: Path) -> None:
+def test_tag_in_the_target_keeps_the_repository_and_a_full_name_does_not(
+    mirror: Mirror, source: str, tmp_path: Path
+) -> None:
     mirror("copy", f"docker://{source}", "oci:layout:stable")
     mirror("copy", f"docker://{source}", "oci:layout:quay.io/other/app:v9")
     mirror("copy", f"docker://{source}", "oci:layout", "--as", "quay.io/third/app:v7")
@@ -187,7 +191,7 @@ def test_a_tag_keeps_the_repository_and_a_name_does_not(mirror: Mirror, source: 
 
 
 @pytest.mark.slow
-def test_an_image_of_no_repository_is_called_by_its_tag_alone(mirror: Mirror, tmp_path: Path) -> None:
+def test_image_without_a_repository_is_named_by_its_tag(mirror: Mirror, tmp_path: Path) -> None:
     files = {**AMD64.blobs, **{digest: data for digest, (data, _) in AMD64.manifests.items()}}
     for digest, data in files.items():
         path = blob_path(tmp_path / "theirs", digest)
@@ -220,24 +224,24 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a name for a registry": (["oci:layout", "docker://localhost:1/a", "--as", "a/b"], "so does --as"),
     "hard links from an archive": (["a.tar", "oci:x", "--hard-links"], "from layout to layout"),
     "a number as a name": (["oci:layout", "oci:x:@1"], "not a valid name for an image"),
-    "a plain word": (["oci:layout", "redis"], "could be a directory, or an image of Docker Hub"),
-    "no layout": (["oci:nothing", "oci:x"], "There is no directory 'nothing'"),
-    "no archive": (["oci-archive:nothing.tar", "oci:x"], "There is no file 'nothing.tar'"),
-    "another place": (["docker-daemon:redis:4.0", "oci:x"], "does not support"),
-    "platforms that exclude each other": (["a", "b", "--all", "--platform", "linux/amd64"], "cannot be combined"),
-    "a platform that is none": (["oci:layout", "oci:x", "--platform", "amd64"], "platform"),
+    "an ambiguous target": (["oci:layout", "redis"], "could be a directory, or an image of Docker Hub"),
+    "a missing layout": (["oci:nothing", "oci:x"], "There is no directory 'nothing'"),
+    "a missing archive": (["oci-archive:nothing.tar", "oci:x"], "There is no file 'nothing.tar'"),
+    "an unsupported location": (["docker-daemon:redis:4.0", "oci:x"], "does not support"),
+    "all and some platforms": (["a", "b", "--all", "--platform", "linux/amd64"], "cannot be combined"),
+    "an invalid platform": (["oci:layout", "oci:x", "--platform", "amd64"], "platform"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_what_cannot_be_is_said_in_words(mirror: Mirror, tmp_path: Path, mistake: str) -> None:
+def test_invalid_arguments_are_usage_errors(mirror: Mirror, tmp_path: Path, mistake: str) -> None:
     args, words = MISTAKES[mistake]
     assert words in mirror("copy", *args, code=2).err
     assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.slow
-def test_guesses_are_said(mirror: Mirror, source: str) -> None:
+def test_guessed_location_types_are_reported(mirror: Mirror, source: str) -> None:
     result = mirror("copy", source, "./layout")
     assert f"note: taken as an image of a registry: docker://{source}\n" in result.err
     assert "note: taken as a layout: oci:./layout\n" in result.err
@@ -245,7 +249,7 @@ def test_guesses_are_said(mirror: Mirror, source: str) -> None:
     assert "taken as" not in mirror("copy", f"docker://{source}", "oci:layout").err
 
 
-def test_a_digest_that_a_target_pins_is_the_image_s(mirror: Mirror, source: str, other: EmbeddedRegistry) -> None:
+def test_digest_of_the_target_must_match_the_image(mirror: Mirror, source: str, other: EmbeddedRegistry) -> None:
     result = mirror("copy", f"docker://{source}", f"docker://{other.host}/a@{ARM.root}", code=2)
     assert "cannot become" in result.err
     mirror("copy", f"docker://{source}", f"docker://{other.host}/a@{MULTI.root}")
@@ -264,7 +268,7 @@ def shell(mirror: Mirror, command: str) -> Result:
 
 
 @pytest.mark.slow
-def test_an_archive_goes_through_a_pipe(mirror: Mirror, source: str, other: EmbeddedRegistry) -> None:
+def test_archive_is_copied_through_a_pipe(mirror: Mirror, source: str, other: EmbeddedRegistry) -> None:
     shell(mirror, f"mirror copy docker://{source} oci-archive:- | mirror copy - docker://{other.host}/team/app:v1")
     assert held(other) == everything(MULTI)
 
@@ -276,7 +280,7 @@ def test_json_and_an_archive_cannot_both_go_to_stdout(mirror: Mirror, source: st
 # Registries
 
 
-def test_within_one_registry_blobs_are_mounted(mirror: Mirror, source: str, registry: EmbeddedRegistry) -> None:
+def test_copy_within_a_registry_mounts_blobs(mirror: Mirror, source: str, registry: EmbeddedRegistry) -> None:
     registry.clear_log()
     mirror("copy", f"docker://{source}", f"docker://{registry.host}/hub/app:v1")
     assert held(registry, "hub/app") == everything(MULTI)
@@ -285,7 +289,7 @@ def test_within_one_registry_blobs_are_mounted(mirror: Mirror, source: str, regi
 
 
 @pytest.mark.slow
-def test_a_registry_that_serves_something_else_afterwards_is_noticed(
+def test_copy_fails_if_the_tag_reads_back_as_another_manifest(
     mirror: Mirror, source: str, other: EmbeddedRegistry
 ) -> None:
     ARM.publish(other, "team/app", "v1")
@@ -294,12 +298,12 @@ def test_a_registry_that_serves_something_else_afterwards_is_noticed(
     assert "read back after the push" in result.err
 
 
-# Cuts, lies and dry runs
+# Cut connections, corrupt blobs and dry runs
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1, 30_000, 59_999])
-def test_a_cut_on_the_way_into_an_archive_costs_no_byte_twice(
+def test_copy_to_an_archive_resumes_a_cut_download(
     mirror: Mirror, source: str, registry: EmbeddedRegistry, tmp_path: Path, after: int
 ) -> None:
     mirror("copy", f"docker://{source}", "oci-archive:clean.tar")
@@ -310,7 +314,7 @@ def test_a_cut_on_the_way_into_an_archive_costs_no_byte_twice(
     assert ranges[-1] == (f"bytes={after}-" if after else None)
 
 
-def test_wrong_bytes_of_a_registry_leave_no_archive(
+def test_corrupt_blob_of_a_registry_leaves_no_archive(
     mirror: Mirror, source: str, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     registry.replace_blob(LARGEST, b"x" * 60_000)
@@ -319,7 +323,7 @@ def test_wrong_bytes_of_a_registry_leave_no_archive(
 
 
 @pytest.mark.slow
-def test_wrong_bytes_of_a_layout_reach_no_registry(
+def test_corrupt_blob_of_a_layout_is_not_pushed(
     mirror: Mirror, source: str, other: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     mirror("copy", f"docker://{source}", "oci:layout")
@@ -358,13 +362,13 @@ def inodes(layout: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_nothing_is_shared_where_nobody_asks(mirror: Mirror, layout: Path, tmp_path: Path) -> None:
+def test_layouts_share_no_files_by_default(mirror: Mirror, layout: Path, tmp_path: Path) -> None:
     mirror("copy", "oci:layout", "oci:other")
     assert not set(inodes(layout).values()) & set(inodes(tmp_path / "other").values())
 
 
 @pytest.mark.slow
-def test_blobs_become_further_names_of_the_same_files(mirror: Mirror, layout: Path, tmp_path: Path) -> None:
+def test_hard_links_share_the_files_of_blobs(mirror: Mirror, layout: Path, tmp_path: Path) -> None:
     stats = {digest: os.stat(blob_path(layout, digest)).st_mtime_ns for digest in blobs(layout)}
     mirror("copy", "oci:layout", "oci:other", "--hard-links")
     assert_whole(tmp_path / "other")
@@ -383,7 +387,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_bad_file_is_not_linked_to(mirror: Mirror, layout: Path, tmp_path: Path, damage: str) -> None:
+def test_corrupt_blob_is_not_linked(mirror: Mirror, layout: Path, tmp_path: Path, damage: str) -> None:
     path = blob_path(layout, LARGEST)
     bad = DAMAGE[damage](path.read_bytes())
     path.write_bytes(bad)
@@ -395,7 +399,7 @@ def test_a_bad_file_is_not_linked_to(mirror: Mirror, layout: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_linked_blobs_are_healed_without_touching_the_other_layout(
+def test_repair_of_a_linked_blob_leaves_the_other_layout_unchanged(
     mirror: Mirror, layout: Path, source: str, tmp_path: Path
 ) -> None:
     mirror("copy", "oci:layout", "oci:other", "--hard-links")
@@ -406,7 +410,7 @@ def test_linked_blobs_are_healed_without_touching_the_other_layout(
     assert blob_path(layout, LARGEST).read_bytes() == b"in place"
 
 
-# What refers to an image
+# Referrers
 
 SIGNATURE = images.artifact("a/signature", images.Blob.of(b"signed", "x/y"), subject=AMD64.subject())
 COSIGNED = images.artifact("c/d", images.Blob.of(b"cosigned", "x/y"))
@@ -414,7 +418,7 @@ COSIGNED = images.artifact("c/d", images.Blob.of(b"cosigned", "x/y"))
 
 @pytest.fixture
 def signed() -> Iterator[EmbeddedRegistry]:
-    """A registry with an image that two things are about."""
+    """Run a registry with an image that has two signatures."""
     with serving(EmbeddedRegistry(referrers=True)) as running:
         MULTI.publish(running, "team/app", "v1")
         SIGNATURE.publish(running, "team/app", None)
@@ -427,7 +431,7 @@ def signed() -> Iterator[EmbeddedRegistry]:
 @pytest.mark.parametrize(
     "stops", [[], ["oci:one:v1"], ["oci-archive:one.tar:v1"], ["oci:one", "oci:two:v7", "two.tar"]]
 )
-def test_what_refers_to_an_image_goes_with_it(
+def test_referrers_are_copied_with_their_image(
     mirror: Mirror, signed: EmbeddedRegistry, api: bool, stops: list[str]
 ) -> None:
     with serving(EmbeddedRegistry(referrers=api)) as end:
@@ -441,7 +445,7 @@ def test_what_refers_to_an_image_goes_with_it(
 
 
 @pytest.mark.slow
-def test_what_refers_to_an_image_is_called_after_it(mirror: Mirror, signed: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_referrers_are_renamed_with_their_image(mirror: Mirror, signed: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("copy", f"docker://{signed.host}/team/app:v1", "oci:layout", "--as", "quay.io/other/app:v2")
     assert sorted(names(tmp_path / "layout")) == [
         f"quay.io/other/app:{AMD64.root.replace(':', '-')}",
@@ -454,13 +458,13 @@ def test_what_refers_to_an_image_is_called_after_it(mirror: Mirror, signed: Embe
 
 
 @pytest.mark.slow
-def test_nothing_goes_along_where_that_is_not_wanted(mirror: Mirror, signed: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_no_referrers_copies_the_image_alone(mirror: Mirror, signed: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("copy", f"docker://{signed.host}/team/app:v1", "oci:layout", "--no-referrers")
     assert blobs(tmp_path / "layout") == everything(MULTI)
 
 
 @pytest.mark.slow
-def test_an_image_that_may_lack_what_refers_to_it_is_whole_all_the_same(
+def test_image_is_copied_without_an_incomplete_referrer(
     mirror: Mirror, signed: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     signed.remove_blob("team/app", images.digest_of(b"signed"))

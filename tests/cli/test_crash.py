@@ -1,4 +1,4 @@
-"""Power cuts, full disks and impatience: whatever stops a command and whenever, the layout is whole and goes on."""
+"""Tests of kills, disk errors, concurrent commands and interrupts: the layout stays valid and can be continued."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ from tests.support.profiles import every
 from tests.support.registry import Action, EmbeddedRegistry, Fault, Stall, Status, serving
 from tests.support.registry.messages import Answer, Call
 
-PARTS = 3  # of a long test, so that several cores share it
+PARTS = 3  # of a long test, so that several workers share it
 SHARED = images.layer(1, 3000)
 FIRST = images.index([images.image("linux/amd64", SHARED, images.layer(2, 200))])
 SECOND = images.image("linux/amd64", SHARED, images.layer(3, 300))
@@ -42,7 +42,7 @@ LAYER = SHARED.digest
 
 @dataclass(frozen=True)
 class Scene:
-    """A registry with two images, the calls that a pull of the first makes, and the layout that it leaves."""
+    """A registry with two images, the file system calls of a pull of the first, and the resulting layout."""
 
     registry: EmbeddedRegistry
     first: str
@@ -77,12 +77,12 @@ def layout(tmp_path: Path) -> Path:
 
 
 def pull(*names: str) -> list[object]:
-    """One blob after the other, so that every run makes the same calls."""
+    """Return the arguments of a pull of one blob at a time, so that every run makes the same calls."""
     return ["pull", *names, "--all", "-j", 1]
 
 
-def assert_no_lie(layout: Path) -> None:
-    """What is there hashes to its name, and what is named is there."""
+def assert_consistent(layout: Path) -> None:
+    """Assert that all blobs match their digests, and that all referenced blobs exist."""
     assert wrong_blobs(layout) == []
     assert lacking(layout) == []
 
@@ -91,7 +91,7 @@ def assert_no_lie(layout: Path) -> None:
 
 
 def moments(calls: list[str]) -> list[str]:
-    """Before each call, and after each that changes a name: what comes after an fsync comes before the next call."""
+    """Return a kill before each call and after each except fsync: the next call follows an fsync directly."""
     numbered = list(enumerate(calls))
     after = [f"after:{number}" for number, call in numbered if not call.startswith("fsync")]
     return [f"before:{number}" for number, _ in numbered] + after
@@ -99,11 +99,11 @@ def moments(calls: list[str]) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
-def test_pull_killed_at_any_call_goes_on(mirror: Mirror, scene: Scene, layout: Path, part: int) -> None:
+def test_pull_resumes_after_a_kill_at_any_call(mirror: Mirror, scene: Scene, layout: Path, part: int) -> None:
     assert len(scene.calls) > 20
     for moment in every(moments(scene.calls)[part::PARTS]):
         mirror(*pull(scene.first), plan=moment, code=-signal.SIGKILL)
-        assert_no_lie(layout)
+        assert_consistent(layout)
         mirror(*pull(scene.first))
         assert tree(layout) == scene.clean
         assert leftovers(layout) == []
@@ -111,7 +111,7 @@ def test_pull_killed_at_any_call_goes_on(mirror: Mirror, scene: Scene, layout: P
 
 
 def damaged(mirror: Mirror, scene: Scene, registry: EmbeddedRegistry) -> tuple[str, str]:
-    """A layout with an image whose tag has moved since, of which a blob is corrupt, and one that stays."""
+    """Pull two images, corrupt their shared layer and move the tag of the first; return their names."""
     moved, other = f"{registry.host}/moved:v1", scene.second
     SECOND.publish(registry, "moved", "v1")
     mirror(*pull(moved, other))
@@ -122,7 +122,7 @@ def damaged(mirror: Mirror, scene: Scene, registry: EmbeddedRegistry) -> tuple[s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
-def test_update_killed_at_any_call_goes_on(
+def test_update_resumes_after_a_kill_at_any_call(
     mirror: Mirror, scene: Scene, registry: EmbeddedRegistry, layout: Path, tmp_path: Path, part: int
 ) -> None:
     moved, other = damaged(mirror, scene, registry)
@@ -143,7 +143,7 @@ def test_update_killed_at_any_call_goes_on(
 
 
 @pytest.mark.slow
-def test_pull_killed_while_it_clears_what_another_left_goes_on(mirror: Mirror, scene: Scene, layout: Path) -> None:
+def test_pull_resumes_after_a_kill_during_the_removal_of_leftovers(mirror: Mirror, scene: Scene, layout: Path) -> None:
     named = next(number for number, call in enumerate(scene.calls) if call.endswith("/index.json") and "rename" in call)
     mirror(*pull(scene.first), plan=f"before:{named}", code=-signal.SIGKILL)
     assert len(leftovers(layout)) == 1
@@ -155,7 +155,7 @@ def test_pull_killed_while_it_clears_what_another_left_goes_on(mirror: Mirror, s
 
 
 @pytest.mark.slow
-def test_rm_killed_at_any_call_leaves_the_others_whole(
+def test_rm_killed_at_any_call_leaves_other_images_complete(
     mirror: Mirror, scene: Scene, layout: Path, tmp_path: Path
 ) -> None:
     mirror(*pull(scene.first, scene.second))
@@ -166,15 +166,15 @@ def test_rm_killed_at_any_call_leaves_the_others_whole(
         shutil.rmtree(layout)
         shutil.copytree(tmp_path / "before", layout)
         mirror("rm", "layout", scene.first, plan=f"before:{number}", code=-signal.SIGKILL)
-        assert_no_lie(layout)
+        assert_consistent(layout)
         assert scene.second in names(layout)
         assert {*SECOND.blobs, SECOND.root} <= blobs(layout)
 
 
-# Order on the disk: SIGKILL proves no fsync, the order of the calls does
+# Durability: a kill does not lose data that was not synced, so these tests check the order of the calls
 
 
-def test_every_file_is_durable_before_its_name_and_its_name_before_the_next_step(scene: Scene) -> None:
+def test_files_are_synced_before_their_rename_and_directories_after_it(scene: Scene) -> None:
     calls = scene.calls
     moves = [position for position, call in enumerate(calls) if call.startswith("rename ")]
     assert len(moves) == len(FIRST.blobs) + len(FIRST.manifests) + 3  # index.json twice, oci-layout once
@@ -184,13 +184,13 @@ def test_every_file_is_durable_before_its_name_and_its_name_before_the_next_step
         assert f"fsync {os.path.dirname(target)}" in calls[position:following]
 
 
-def test_every_new_folder_is_durable(scene: Scene) -> None:
+def test_parents_of_new_directories_are_synced(scene: Scene) -> None:
     layout = next(call for call in scene.calls if call.endswith("/layout")).removeprefix("fsync ")
     parents = [os.path.dirname(layout), layout, f"{layout}/.mirror", f"{layout}/blobs"]
     assert [folder for folder in parents if f"fsync {folder}" not in scene.calls] == []
 
 
-def test_what_is_named_comes_before_what_names_it(scene: Scene) -> None:
+def test_content_is_written_before_the_manifests_that_refer_to_it(scene: Scene) -> None:
     targets = [call.rpartition("/")[2] for call in scene.calls if call.startswith("rename")]
     at = {name: position for position, name in enumerate(targets)}
     manifest, index = (digest.removeprefix("sha256:") for digest in FIRST.manifests)
@@ -199,12 +199,12 @@ def test_what_is_named_comes_before_what_names_it(scene: Scene) -> None:
     assert targets[:2] == ["index.json", "oci-layout"]
 
 
-# A disk that fails
+# Disk errors
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
-def test_disk_that_fails_at_any_call_is_said(mirror: Mirror, scene: Scene, layout: Path, part: int) -> None:
+def test_disk_error_at_any_call_is_reported(mirror: Mirror, scene: Scene, layout: Path, part: int) -> None:
     for number in every(range(part, len(scene.calls), PARTS)):
         error, text = (("ENOSPC", "space"), ("EIO", "error"))[number % 2]
         result = mirror(*pull(scene.first), plan=f"{error}:{number}", code=1)
@@ -218,17 +218,17 @@ def test_disk_that_fails_at_any_call_is_said(mirror: Mirror, scene: Scene, layou
 
 
 @pytest.mark.slow
-def test_folder_that_cannot_be_synced_is_no_error(mirror: Mirror, scene: Scene, layout: Path) -> None:
+def test_directory_that_does_not_support_fsync_is_accepted(mirror: Mirror, scene: Scene, layout: Path) -> None:
     number = next(at for at, call in enumerate(scene.calls) if call.endswith("/blobs/sha256"))
     mirror(*pull(scene.first), plan=f"EINVAL:{number}")
     assert tree(layout) == scene.clean
 
 
-# Several at once
+# Concurrent commands
 
 
 def finish(process: "subprocess.Popen[bytes]") -> Result:
-    """Wait until it ends; a minute is for ever."""
+    """Wait at most a minute for the end of a command."""
     out, err = process.communicate(timeout=60)
     result = Result(process.returncode, out, err.decode())
     check_manners(result)
@@ -237,7 +237,7 @@ def finish(process: "subprocess.Popen[bytes]") -> Result:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("attempt", every(range(6)))
-def test_two_pulls_at_once_leave_both_images(mirror: Mirror, scene: Scene, layout: Path, attempt: int) -> None:
+def test_two_concurrent_pulls_store_both_images(mirror: Mirror, scene: Scene, layout: Path, attempt: int) -> None:
     running = [mirror.start("pull", name, "--all") for name in (scene.first, scene.second)]
     assert [finish(process).code for process in running] == [0, 0]
     assert sorted(names(layout)) == sorted([scene.first, scene.second])
@@ -247,7 +247,9 @@ def test_two_pulls_at_once_leave_both_images(mirror: Mirror, scene: Scene, layou
 
 @pytest.mark.slow
 @pytest.mark.parametrize("attempt", every(range(4)))
-def test_same_pull_three_times_at_once_is_one_pull(mirror: Mirror, scene: Scene, layout: Path, attempt: int) -> None:
+def test_three_concurrent_pulls_of_one_image_leave_the_layout_of_one(
+    mirror: Mirror, scene: Scene, layout: Path, attempt: int
+) -> None:
     running = [mirror.start("pull", scene.first, "--all") for _ in range(3)]
     assert [finish(process).code for process in running] == [0, 0, 0]
     assert tree(layout) == scene.clean
@@ -256,7 +258,7 @@ def test_same_pull_three_times_at_once_is_one_pull(mirror: Mirror, scene: Scene,
 
 @dataclass(frozen=True)
 class Seen(Action):
-    """Tells the test that the request has come."""
+    """Set an event when the response is ready."""
 
     event: threading.Event
 
@@ -267,7 +269,7 @@ class Seen(Action):
 
 @dataclass(frozen=True)
 class Gate(Stall):
-    """Silence after some bytes, until the test opens the gate; then the connection ends, too early."""
+    """Stall after some bytes until the test opens the gate; then close the connection too early."""
 
     opened: threading.Event = field(default_factory=threading.Event)
 
@@ -277,14 +279,14 @@ class Gate(Stall):
 
 
 def stalled(scene: Scene, action: Action, path: str = f"/blobs/{LAYER}", method: str = "GET") -> threading.Event:
-    """From now on a request gets no end; the event says that it has come."""
+    """Stall the next matching request; return an event that is set when it arrives."""
     event = threading.Event()
     scene.registry.fault(Fault(method=method, path=path, action=(action, Seen(event))))
     return event
 
 
 @pytest.mark.slow
-def test_pull_leaves_the_partials_of_a_running_pull_alone(mirror: Mirror, scene: Scene, layout: Path) -> None:
+def test_pull_keeps_partial_files_of_a_running_pull(mirror: Mirror, scene: Scene, layout: Path) -> None:
     gate = Gate(1000)
     began = stalled(scene, gate)
     slow = mirror.start("pull", scene.first, "--all")
@@ -298,7 +300,7 @@ def test_pull_leaves_the_partials_of_a_running_pull_alone(mirror: Mirror, scene:
 
 
 @pytest.mark.slow
-def test_verify_beside_a_running_pull_is_ok(mirror: Mirror, scene: Scene, layout: Path) -> None:
+def test_verify_during_a_pull_reports_ok(mirror: Mirror, scene: Scene, layout: Path) -> None:
     mirror("pull", scene.second, "--all")
     gate = Gate(1000)
     new = next(digest for digest in FIRST.blobs if digest not in SECOND.blobs)
@@ -315,7 +317,9 @@ def test_verify_beside_a_running_pull_is_ok(mirror: Mirror, scene: Scene, layout
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_pull_ends_and_goes_on(mirror: Mirror, scene: Scene, layout: Path, number: signal.Signals) -> None:
+def test_interrupted_pull_exits_and_can_be_repeated(
+    mirror: Mirror, scene: Scene, layout: Path, number: signal.Signals
+) -> None:
     began = stalled(scene, Stall(1000))
     running = mirror.start("pull", scene.first, "--all")
     assert began.wait(60)
@@ -330,7 +334,7 @@ def test_interrupted_pull_ends_and_goes_on(mirror: Mirror, scene: Scene, layout:
 
 
 @pytest.mark.slow
-def test_interrupt_ends_a_walk(mirror: Mirror, scene: Scene, layout: Path) -> None:
+def test_interrupt_ends_a_pull_that_waits_for_a_manifest(mirror: Mirror, scene: Scene, layout: Path) -> None:
     began = stalled(scene, Stall(None), "/manifests/v1")
     running = mirror.start("pull", scene.first, "--all")
     assert began.wait(60)
@@ -340,13 +344,13 @@ def test_interrupt_ends_a_walk(mirror: Mirror, scene: Scene, layout: Path) -> No
 
 
 @pytest.mark.slow
-def test_interrupt_ends_a_pause_before_the_next_attempt(mirror: Mirror, scene: Scene, layout: Path) -> None:
+def test_interrupt_ends_the_pause_before_a_retry(mirror: Mirror, scene: Scene, layout: Path) -> None:
     began = stalled(scene, Status(429, (("Retry-After", "3600"),)))
     running = mirror.start("pull", scene.first, "--all", "-v")
     assert began.wait(60)
     assert running.stderr
     while b"429" not in (said := running.stderr.readline()):
-        assert said, "it ended before it said that it tries again"
+        assert said, "the command ended before it reported a retry"
     running.send_signal(signal.SIGINT)
     assert finish(running).code == 130
     assert_whole(layout)
@@ -369,7 +373,7 @@ def test_interrupted_push_leaves_no_tag(mirror: Mirror, scene: Scene, registry: 
 
 @dataclass(frozen=True)
 class Arrived(Action):
-    """Tells the test that the request has come, before its body is read."""
+    """Set an event when the request arrives, before its body is read."""
 
     event: threading.Event
 

@@ -1,8 +1,8 @@
-"""The exhaustive cut: every request of a pull fails in every way, and nothing wrong is ever stored, said or needed.
+"""Tests of pulls in which each request fails in turn, in every way.
 
-A small image for two platforms is pulled in one process, one request after the other. Each test takes one way to fail
-and strikes each request of the pull with it. The first run may fail, in one sentence; the second finishes; the layout
-is then, byte for byte, that of a pull to which nothing happened.
+A small image for two platforms is pulled in one process, one request after the other. Each test applies one kind of
+fault to each request of the pull. The first run may fail with one error message; the second succeeds. Then the layout
+is identical to that of a pull without faults.
 """
 
 import shutil
@@ -44,7 +44,7 @@ HTML = b"<html><head><title>\x1b[31mBad gateway</title></head><body>nginx/1.22.1
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended, and what it said on stderr."""
+    """The exit code and the stderr of a run."""
 
     code: int
     err: str
@@ -55,7 +55,7 @@ Run = Callable[..., Ended]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """The command in this process: a hundred pulls in the time of five."""
+    """Return a function that runs the command in this process, which is 20 times faster."""
     for name in ("HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "DOCKER_CONFIG"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
@@ -78,7 +78,7 @@ def registry() -> Iterator[EmbeddedRegistry]:
 
 @pytest.fixture
 def requests(registry: EmbeddedRegistry, run: Run, tmp_path: Path) -> Iterator[list[Seen]]:
-    """What a pull asks for, one after the other."""
+    """Return the requests of a pull in their order."""
     registry.clear_log()
     assert run(*pull(registry, "clean")).code == 0
     found = registry.requests
@@ -91,19 +91,19 @@ def pull(registry: EmbeddedRegistry, folder: str, *more: object) -> list[object]
     return ["pull", f"{registry.host}/team/app:v1", "--all", "--no-referrers", "-j", 1, "-o", folder, *more]
 
 
-def positions(size: int) -> list[int]:
-    """Before the first byte, after it, before the last one, after it."""
+def cut_positions(size: int) -> list[int]:
+    """Return the positions before and after the first byte, and before and after the last."""
     return sorted({0, min(1, size), max(size - 1, 0), size})
 
 
 def strike(registry: EmbeddedRegistry, request: Seen, action: Action | tuple[Action, ...]) -> None:
-    """Let exactly this request fail, once."""
+    """Apply the fault to this request, once."""
     registry.clear_faults()
     registry.fault(Fault(method=request.method, path=f"{request.path}$", times=1, action=action))
 
 
-def assert_a_sentence(ended: Ended, registry: EmbeddedRegistry, request: Seen) -> None:
-    """One sentence that names host and request, perhaps another one that helps, and nothing that a terminal obeys."""
+def assert_error_message(ended: Ended, registry: EmbeddedRegistry, request: Seen) -> None:
+    """Assert one line that names host and request, perhaps a second line, and no control characters."""
     lines = ended.err.splitlines()
     assert 1 <= len(lines) <= 2, ended.err
     assert lines[0].startswith("error: ")
@@ -114,17 +114,17 @@ def assert_a_sentence(ended: Ended, registry: EmbeddedRegistry, request: Seen) -
     assert "html" not in ended.err.lower()
 
 
-def assert_comes_through(
+def assert_recovers(
     registry: EmbeddedRegistry, run: Run, request: Seen, action: Action | tuple[Action, ...], codes: set[int]
 ) -> None:
-    """Strike one request: the first run ends with one of the codes, and what happens then is as at the top."""
+    """Assert that a run with a fault ends with one of the codes, and that the next run succeeds."""
     folder = Path("struck")
     shutil.rmtree(folder, ignore_errors=True)
     strike(registry, request, action)
     ended = run(*pull(registry, "struck", "--retries", 0, "--timeout", 0.3))
     assert ended.code in codes, (request, action, ended)
     if ended.code:
-        assert_a_sentence(ended, registry, request)
+        assert_error_message(ended, registry, request)
     assert wrong_blobs(folder) == []
     assert lacking(folder) == []
     again = run(*pull(registry, "struck"))
@@ -140,88 +140,96 @@ def gets(requests: list[Seen]) -> list[Seen]:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [Cut, Reset])
 @pytest.mark.parametrize("position", range(4))
-def test_a_connection_cut_anywhere(
+def test_pull_recovers_from_a_connection_cut_at_any_position(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, kind: type[Cut] | type[Reset], position: int
 ) -> None:
     for request in every(gets(requests)):
-        places = positions(request.sent)
+        places = cut_positions(request.sent)
         if position < len(places):
             whole = places[position] == request.sent
-            assert_comes_through(registry, run, request, kind(after=places[position]), {0, 1} if whole else {1})
+            assert_recovers(registry, run, request, kind(after=places[position]), {0, 1} if whole else {1})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [Cut, Reset])
-def test_a_connection_cut_before_any_answer(
+def test_pull_recovers_from_a_connection_cut_before_the_response(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, kind: type[Cut] | type[Reset]
 ) -> None:
     for request in every(requests):
-        assert_comes_through(registry, run, request, kind(after=None), {0, 1})
+        assert_recovers(registry, run, request, kind(after=None), {0, 1})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("position", [None, *range(3)])
-def test_silence_anywhere(registry: EmbeddedRegistry, requests: list[Seen], run: Run, position: int | None) -> None:
+def test_pull_recovers_from_a_stalled_response(
+    registry: EmbeddedRegistry, requests: list[Seen], run: Run, position: int | None
+) -> None:
     for request in every(gets(requests)):
-        after = None if position is None else positions(request.sent)[min(position, len(positions(request.sent)) - 2)]
-        assert_comes_through(registry, run, request, Stall(after=after), {1})
+        after = (
+            None
+            if position is None
+            else cut_positions(request.sent)[min(position, len(cut_positions(request.sent)) - 2)]
+        )
+        assert_recovers(registry, run, request, Stall(after=after), {1})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", [-1, 1, 1000, 2**62])
-def test_a_wrong_content_length(registry: EmbeddedRegistry, requests: list[Seen], run: Run, change: int) -> None:
+def test_pull_recovers_from_a_wrong_content_length(
+    registry: EmbeddedRegistry, requests: list[Seen], run: Run, change: int
+) -> None:
     for request in every(gets(requests)):
         if request.sent:
             length = Header("Content-Length", str(request.sent + change))
-            assert_comes_through(registry, run, request, length, {1, 3})
+            assert_recovers(registry, run, request, length, {1, 3})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("action", [Header("Content-Length", None), Chunked()])
-def test_a_missing_content_length_is_fine(
+def test_missing_content_length_is_accepted(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, action: Action
 ) -> None:
     for request in every(gets(requests)):
-        assert_comes_through(registry, run, request, action, {0})
+        assert_recovers(registry, run, request, action, {0})
 
 
 @pytest.mark.slow
-def test_a_doubled_content_length(registry: EmbeddedRegistry, requests: list[Seen], run: Run) -> None:
-    """Two that differ are how a request is smuggled (RFC 9112, 6.3); two that agree may be refused or not."""
+def test_pull_recovers_from_two_content_length_headers(
+    registry: EmbeddedRegistry, requests: list[Seen], run: Run
+) -> None:
+    """Different values allow request smuggling (RFC 9112, 6.3); equal values may be accepted or refused."""
     for request in every(gets(requests)):
         for length in (request.sent, request.sent + 1):
             doubled = Header("Content-Length", str(length), add=True)
-            assert_comes_through(registry, run, request, doubled, {1, 3} if length > request.sent else {0, 1})
+            assert_recovers(registry, run, request, doubled, {1, 3} if length > request.sent else {0, 1})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
-def test_a_flipped_bit(registry: EmbeddedRegistry, requests: list[Seen], run: Run, place: str) -> None:
+def test_flipped_bit_fails_the_pull(registry: EmbeddedRegistry, requests: list[Seen], run: Run, place: str) -> None:
     for request in every(gets(requests)):
         if request.sent:
             at = {"first": 0, "middle": request.sent // 2, "last": -1}[place]
-            named = request.path.rpartition("/")[2] != "v1"  # by its tag, a manifest may be any; it has to be one
+            named = request.path.rpartition("/")[2] != "v1"  # a tag has no digest to compare with
             codes = {3} if named else {0, 1, 2, 3}
             if named:
-                assert_comes_through(registry, run, request, Flip(at), codes)
+                assert_recovers(registry, run, request, Flip(at), codes)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
-def test_what_passes_is_an_error_in_words_and_then_well(
+def test_transient_status_without_retries_is_an_error(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, code: int
 ) -> None:
     for request in every(gets(requests)):
         page = Status(code, body=HTML, content_type="text/html")
         codes = {0, 1} if request.path in ("/v2/", "/v2") else {1}
-        assert_comes_through(registry, run, request, page, codes)
+        assert_recovers(registry, run, request, page, codes)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [429, 500, 502, 503, 504])
-def test_what_passes_is_not_even_noticed_where_it_may_be_tried_again(
-    registry: EmbeddedRegistry, requests: list[Seen], run: Run, code: int
-) -> None:
+def test_transient_status_is_retried(registry: EmbeddedRegistry, requests: list[Seen], run: Run, code: int) -> None:
     for request in every(requests):
         shutil.rmtree("struck", ignore_errors=True)
         strike(registry, request, Status(code, (("Retry-After", "0"),), HTML, "text/html"))
@@ -231,13 +239,11 @@ def test_what_passes_is_not_even_noticed_where_it_may_be_tried_again(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 405, 410, 418, 451, 501])
-def test_what_does_not_pass_is_an_error_in_words(
-    registry: EmbeddedRegistry, requests: list[Seen], run: Run, code: int
-) -> None:
+def test_permanent_status_is_an_error(registry: EmbeddedRegistry, requests: list[Seen], run: Run, code: int) -> None:
     for request in every(gets(requests)):
         page = Status(code, body=HTML, content_type="text/html")
         codes = {0, 1, 2} if request.path in ("/v2/", "/v2") or "/manifests/" in request.path else {1}
-        assert_comes_through(registry, run, request, page, codes)
+        assert_recovers(registry, run, request, page, codes)
 
 
 @pytest.mark.slow
@@ -251,7 +257,7 @@ def test_what_does_not_pass_is_an_error_in_words(
         Header("Content-Range", "bytes 0-1999/2000", add=True),
     ],
 )
-def test_a_lie_about_the_rest_after_a_cut(
+def test_pull_succeeds_despite_a_wrong_range_response_after_a_cut(
     registry: EmbeddedRegistry, requests: list[Seen], run: Run, lie: Action
 ) -> None:
     shutil.rmtree("struck", ignore_errors=True)

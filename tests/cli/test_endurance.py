@@ -1,4 +1,4 @@
-"""Links that break, registries that are busy, names that have not moved: what a pull costs, as servers count it."""
+"""Tests of broken connections, busy registries and limits: the requests and bytes of a pull, counted by the server."""
 
 import random
 import signal
@@ -36,7 +36,7 @@ MULTI = images.multi_arch()
 
 @cache
 def large(size: int) -> images.Blob:
-    """A blob of so many megabytes."""
+    """Return a blob of `size` megabytes."""
     data = b"".join(random.Random(number).randbytes(MB) for number in range(size))
     return images.Blob.of(data, images.OCI_LAYER, images.digest_of(b"x"))
 
@@ -48,16 +48,16 @@ def blob_requests(registry: EmbeddedRegistry, digest: str) -> list[Seen]:
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it never came"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.02)
 
 
-# Cuts
+# Cut connections
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", [Cut, Reset])
-def test_a_cut_within_a_run_costs_only_the_bytes_after_it(
+def test_retry_after_a_cut_fetches_only_the_rest(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path, cut: type[Action]
 ) -> None:
     IMAGE.publish(registry, "a", "v1")
@@ -66,13 +66,13 @@ def test_a_cut_within_a_run_costs_only_the_bytes_after_it(
     first, second = blob_requests(registry, MIDDLE.digest)
     assert second.headers["range"].startswith("bytes=")
     assert second.sent < 3 * MB
-    if cut is Cut:  # a reset may throw away what is still on its way
+    if cut is Cut:  # a reset may discard bytes that were sent
         assert first.sent + second.sent == 3 * MB
     assert_whole(tmp_path / "layout")
 
 
 @pytest.mark.slow
-def test_a_link_that_is_cut_again_and_again_carries_a_blob_all_the_same(
+def test_pull_succeeds_over_a_connection_that_is_cut_repeatedly(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     layer = large(20)
@@ -84,13 +84,13 @@ def test_a_link_that_is_cut_again_and_again_carries_a_blob_all_the_same(
 
 
 @pytest.mark.slow
-def test_a_failed_pull_goes_on_by_the_byte(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_failed_pull_resumes_from_its_partial_file(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     IMAGE.publish(registry, "a", "v1")
     registry.fault(Fault(path=MIDDLE.digest, times=1, action=Cut(after=2 * MB)))
     mirror("pull", f"{registry.host}/a:v1", "--all", "--retries", 0, code=1)
     assert len(partials(tmp_path / "layout")[MIDDLE.digest]) == 2 * MB
     result = mirror("pull", f"{registry.host}/a:v1", "--all", "--json")
-    assert result.json["resumed"] >= 2 * MB  # the config may have come whole, and not yet been named
+    assert result.json["resumed"] >= 2 * MB  # the config may be complete, but not yet renamed
     assert blob_requests(registry, MIDDLE.digest)[1].sent == MB
     assert partials(tmp_path / "layout") == {}
     assert_whole(tmp_path / "layout")
@@ -110,7 +110,9 @@ def test_a_corrupt_partial_file_is_fetched_again_once(
 
 
 @pytest.mark.slow
-def test_a_server_without_ranges_sends_all_again(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_server_without_range_support_sends_the_whole_blob_again(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     IMAGE.publish(registry, "a", "v1")
     registry.fault(Fault(path=MIDDLE.digest, times=1, action=Cut(after=2 * MB)))
     registry.fault(Fault(path=MIDDLE.digest, times=None, action=RequestHeader("Range")))
@@ -120,8 +122,8 @@ def test_a_server_without_ranges_sends_all_again(mirror: Mirror, registry: Embed
 
 
 @pytest.mark.slow
-def test_kill_9_at_nine_tenths_costs_the_last_tenth(mirror: Mirror, tmp_path: Path) -> None:
-    """The server counts: 200 MB, one connection, silence after 180 MB, kill -9, once more."""
+def test_pull_resumes_after_kill(mirror: Mirror, tmp_path: Path) -> None:
+    """Stall a blob of 200 MB after 180 MB, kill the pull, and count the bytes of the next pull."""
     layer = large(200)
     with serving(EmbeddedRegistry()) as registry:
         images.image("linux/amd64", layer).publish(registry, "a", "v1")
@@ -141,7 +143,9 @@ def test_kill_9_at_nine_tenths_costs_the_last_tenth(mirror: Mirror, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_an_interrupted_pull_goes_on_by_the_byte(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_interrupted_pull_resumes_from_its_partial_file(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     layer = large(20)
     images.image("linux/amd64", layer).publish(registry, "a", "v1")
     registry.fault(Fault(path=layer.digest, times=1, action=Stall(after=15 * MB)))
@@ -160,7 +164,7 @@ def test_an_interrupted_pull_goes_on_by_the_byte(mirror: Mirror, registry: Embed
 
 
 @pytest.mark.slow
-def test_a_slow_blob_over_several_connections_is_the_same_blob(
+def test_blob_fetched_over_several_connections_is_correct(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     layer = large(40)
@@ -172,7 +176,9 @@ def test_a_slow_blob_over_several_connections_is_the_same_blob(
 
 
 @pytest.mark.slow
-def test_cuts_of_several_connections_cost_little(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_cuts_of_several_connections_fetch_less_than_twice_the_blob(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     layer = large(40)
     images.image("linux/amd64", layer).publish(registry, "a", "v1")
     registry.fault(Fault(path=layer.digest, times=None, action=Slow(rate=40 * MB)))
@@ -182,12 +188,11 @@ def test_cuts_of_several_connections_cost_little(mirror: Mirror, registry: Embed
     assert_whole(tmp_path / "layout")
 
 
-# Registries that are busy
+# Busy registries
 
 
 @pytest.mark.slow
-def test_a_pause_that_a_registry_asks_for_is_kept_by_all(mirror: Mirror, registry: EmbeddedRegistry) -> None:
-    """Eight blobs at once; whoever is refused, the others do not ask before the pause is over."""
+def test_concurrent_pull_succeeds_after_a_429(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     many = images.image("linux/amd64", *(images.layer(number, 1000) for number in range(24)))
     many.publish(registry, "a", "v1")
     registry.fault(Fault(path="/blobs/", times=1, skip=8, action=Status(429, (("Retry-After", "2"),))))
@@ -199,7 +204,7 @@ def test_a_pause_that_a_registry_asks_for_is_kept_by_all(mirror: Mirror, registr
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["seconds", "date"])
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_is_understood_in_both_forms(
+def test_retry_after_is_accepted_as_seconds_and_as_a_date(
     mirror: Mirror, registry: EmbeddedRegistry, form: str, status: int
 ) -> None:
     MULTI.publish(registry, "a", "v1")
@@ -210,7 +215,7 @@ def test_retry_after_is_understood_in_both_forms(
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 501])
-def test_what_does_not_pass_is_not_tried_again(mirror: Mirror, registry: EmbeddedRegistry, status: int) -> None:
+def test_permanent_error_is_not_retried(mirror: Mirror, registry: EmbeddedRegistry, status: int) -> None:
     IMAGE.publish(registry, "a", "v1")
     registry.fault(Fault(path=MIDDLE.digest, times=None, action=Status(status)))
     mirror("pull", f"{registry.host}/a:v1", "--all", code=1)
@@ -218,7 +223,9 @@ def test_what_does_not_pass_is_not_tried_again(mirror: Mirror, registry: Embedde
 
 
 @pytest.mark.slow
-def test_silence_is_a_cut(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_stalled_download_is_resumed_after_the_timeout(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     IMAGE.publish(registry, "a", "v1")
     registry.fault(Fault(path=MIDDLE.digest, times=1, action=Stall(after=2 * MB)))
     mirror("pull", f"{registry.host}/a:v1", "--all", "--timeout", 0.5)
@@ -227,7 +234,7 @@ def test_silence_is_a_cut(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_byte_now_and_then_is_no_answer(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_very_slow_response_is_an_error(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     MULTI.publish(registry, "a", "v1")
     registry.fault(Fault(path="/manifests/", times=None, action=Slow(rate=50)))
     result = mirror("pull", f"{registry.host}/a:v1", "--all", "--timeout", 0.5, "--retries", 0, code=1)
@@ -239,7 +246,7 @@ def test_a_byte_now_and_then_is_no_answer(mirror: Mirror, registry: EmbeddedRegi
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "fast", "1Q", "", "1e9", "٣"])
-def test_a_rate_that_is_none_is_refused(mirror: Mirror, rate: str) -> None:
+def test_invalid_rate_is_refused(mirror: Mirror, rate: str) -> None:
     assert "rate" in mirror("pull", "a:v1", "--limit-rate", rate, code=2).err
 
 
@@ -248,14 +255,14 @@ def test_a_rate_limit_holds(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     IMAGE.publish(registry, "a", "v1")
     began = time.monotonic()
     mirror("pull", f"{registry.host}/a:v1", "--all", "--limit-rate", "2MB")
-    assert time.monotonic() - began > 1.2  # a bound from below: 3 MB at 2 MB/s cannot be faster
+    assert time.monotonic() - began > 1.2  # a lower bound: 3 MB at 2 MB/s
 
 
 HUB = (Header("ratelimit-limit", "100;w=21600"), Header("ratelimit-remaining", "76;w=21600"))
 
 
 @pytest.mark.slow
-def test_a_quota_is_shown_and_a_dry_run_counts_with_it(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_pull_quota_is_reported_with_the_cost_of_a_dry_run(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     MULTI.publish(registry, "a", "v1")
     registry.fault(Fault(path="/manifests/", times=None, action=HUB))
     dry = mirror("pull", f"{registry.host}/a:v1", "--all", "--dry-run")
@@ -272,7 +279,9 @@ def test_a_quota_is_shown_and_a_dry_run_counts_with_it(mirror: Mirror, registry:
 
 
 @pytest.mark.slow
-def test_an_image_that_has_not_moved_costs_no_pull(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_pull_of_an_unchanged_tag_fetches_no_manifests_or_blobs(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     MULTI.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--all")
     before = tree(tmp_path / "layout")
@@ -284,7 +293,7 @@ def test_an_image_that_has_not_moved_costs_no_pull(mirror: Mirror, registry: Emb
 
 
 @pytest.mark.slow
-def test_an_image_that_has_moved_is_noticed(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_pull_reports_a_moved_tag(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     MULTI.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--all")
     IMAGE.publish(registry, "a", "v1")
@@ -305,7 +314,7 @@ def test_an_image_that_has_moved_is_noticed(mirror: Mirror, registry: EmbeddedRe
         Header("Content-Type", "text/html"),
     ],
 )
-def test_a_head_that_says_nothing_of_use_is_followed_by_a_get(
+def test_unusable_head_response_is_followed_by_a_get(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path, lie: Action
 ) -> None:
     MULTI.publish(registry, "a", "v1")

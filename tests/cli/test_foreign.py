@@ -1,4 +1,4 @@
-"""Foreign layers: fetched from where they live when that is asked for, as nobody; else left out and recorded."""
+"""Tests of foreign layers: omitted and recorded by default, fetched without credentials with --include-foreign."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ OWN = images.layer(1, 200, docker=True)
 
 
 def windows(*urls: str) -> Image:
-    """An image whose base layer lives elsewhere."""
+    """Return an image with a foreign base layer at these URLs."""
     config = images.config("windows", "amd64", layers=[OWN], docker=True)
     layers = [LICENSED.descriptor(urls=list(urls)), OWN.descriptor()]
     document = {
@@ -35,7 +35,7 @@ def windows(*urls: str) -> Image:
 
 @pytest.fixture
 def host() -> Iterator[EmbeddedRegistry]:
-    """Where the layer lives."""
+    """Run the host of the foreign layer."""
     with serving(EmbeddedRegistry()) as running:
         running.put_blob("files", LICENSED.data)
         yield running
@@ -55,7 +55,7 @@ def publish(registry: EmbeddedRegistry, *urls: str) -> str:
     return f"{registry.host}/win:v1"
 
 
-def sign_in(mirror: Mirror, *hosts: str) -> None:
+def write_credentials(mirror: Mirror, *hosts: str) -> None:
     folder = Path(mirror.env["DOCKER_CONFIG"])
     folder.mkdir()
     auth = base64.b64encode(b"me:secret").decode()
@@ -66,10 +66,10 @@ def sent_credentials(registry: EmbeddedRegistry) -> bool:
     return any("authorization" in seen.headers for seen in registry.requests)
 
 
-# Left out
+# Omitted
 
 
-def test_what_is_left_out_is_recorded_and_said(
+def test_omitted_foreign_layer_is_recorded_and_reported(
     mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path
 ) -> None:
     name = publish(registry, url(host))
@@ -85,7 +85,7 @@ def test_what_is_left_out_is_recorded_and_said(
 
 
 @pytest.mark.slow
-def test_a_foreign_layer_comes_from_its_url(
+def test_foreign_layer_is_fetched_from_its_url(
     mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path
 ) -> None:
     result = mirror("pull", publish(registry, url(host)), "--all", "--include-foreign")
@@ -97,7 +97,7 @@ def test_a_foreign_layer_comes_from_its_url(
 
 
 @pytest.mark.slow
-def test_pulling_without_it_later_loses_nothing(
+def test_later_pull_without_include_foreign_keeps_the_layer(
     mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path
 ) -> None:
     name = publish(registry, url(host))
@@ -118,19 +118,19 @@ def test_every_url_is_tried(mirror: Mirror, registry: EmbeddedRegistry, host: Em
 
 
 @pytest.mark.slow
-def test_wrong_bytes_are_not_kept_and_the_next_url_is_tried(
+def test_corrupt_layer_is_discarded_and_the_next_url_is_tried(
     mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path
 ) -> None:
-    with serving(EmbeddedRegistry()) as liar:
-        liar.put_blob("files", LICENSED.data)
-        liar.replace_blob(LICENSED.digest, LICENSED.data[:-1] + b"?")
-        name = publish(registry, url(liar), url(host))
+    with serving(EmbeddedRegistry()) as corrupt:
+        corrupt.put_blob("files", LICENSED.data)
+        corrupt.replace_blob(LICENSED.digest, LICENSED.data[:-1] + b"?")
+        name = publish(registry, url(corrupt), url(host))
         mirror("pull", name, "--all", "--include-foreign")
     assert_whole(layout)
     assert LICENSED.digest in blobs(layout)
 
 
-def test_wrong_bytes_everywhere_are_an_error(
+def test_layer_that_is_corrupt_at_its_only_url_is_an_error(
     mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path
 ) -> None:
     host.fault(Fault(path=LICENSED.digest, times=None, action=Flip(0)))
@@ -145,13 +145,13 @@ def test_wrong_bytes_everywhere_are_an_error(
 @pytest.mark.parametrize(
     "bad", ["file:///etc/passwd", "ftp://127.0.0.1/x", "", "http://", "//x", "http://a:99999/", "\x1b"]
 )
-def test_only_web_addresses_are_fetched(mirror: Mirror, registry: EmbeddedRegistry, bad: str) -> None:
+def test_invalid_url_is_refused(mirror: Mirror, registry: EmbeddedRegistry, bad: str) -> None:
     result = mirror("pull", publish(registry, bad), "--all", "--include-foreign", code=1)
     assert "is not an http(s) URL" in result.err
 
 
 @pytest.mark.slow
-def test_a_layer_without_urls_is_asked_of_the_registry(
+def test_foreign_layer_without_urls_is_fetched_from_the_registry(
     mirror: Mirror, registry: EmbeddedRegistry, layout: Path
 ) -> None:
     name = publish(registry)
@@ -160,11 +160,11 @@ def test_a_layer_without_urls_is_asked_of_the_registry(
     assert LICENSED.digest in blobs(layout)
 
 
-# As nobody
+# Credentials and redirects
 
 
 @pytest.mark.slow
-def test_a_401_gets_no_credentials(mirror: Mirror, layout: Path) -> None:
+def test_host_that_responds_401_gets_no_credentials(mirror: Mirror, layout: Path) -> None:
     """CVE-2020-15157"""
     for auth in (Basic({"me": "secret"}), Bearer({"me": "secret"})):
         with (
@@ -173,7 +173,7 @@ def test_a_401_gets_no_credentials(mirror: Mirror, layout: Path) -> None:
         ):
             host.put_blob("files", LICENSED.data)
             mirror.folder.joinpath("home", ".docker").mkdir(exist_ok=True)
-            login(mirror, registry.host, host.host)
+            overwrite_credentials(mirror, registry.host, host.host)
             name = publish(registry, url(host))
             assert "401" in mirror("pull", name, "--all", "--include-foreign", code=1).err
             assert sent_credentials(registry)
@@ -181,16 +181,16 @@ def test_a_401_gets_no_credentials(mirror: Mirror, layout: Path) -> None:
             assert not sent_credentials(host)
 
 
-def login(mirror: Mirror, *hosts: str) -> None:
+def overwrite_credentials(mirror: Mirror, *hosts: str) -> None:
     auth = base64.b64encode(b"me:secret").decode()
     file = Path(mirror.env["DOCKER_CONFIG"]) / "config.json"
     file.write_text(json.dumps({"auths": {one: {"auth": auth} for one in hosts}}))
 
 
-def test_the_registry_itself_is_asked_as_nobody_where_a_url_leads_there(mirror: Mirror) -> None:
+def test_url_on_the_registry_gets_no_credentials(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(auth=Basic({"me": "secret"}))) as registry:
         registry.put_blob("files", LICENSED.data)
-        sign_in(mirror, registry.host)
+        write_credentials(mirror, registry.host)
         name = publish(registry, url(registry))
         assert "401" in mirror("pull", name, "--all", "--include-foreign", code=1).err
         seen = [seen for seen in registry.requests if "/files/" in seen.path]
@@ -198,23 +198,25 @@ def test_the_registry_itself_is_asked_as_nobody_where_a_url_leads_there(mirror: 
 
 
 @pytest.mark.slow
-def test_nor_where_a_redirect_does(mirror: Mirror, host: EmbeddedRegistry) -> None:
+def test_redirect_to_the_registry_gets_no_credentials(mirror: Mirror, host: EmbeddedRegistry) -> None:
     with serving(EmbeddedRegistry(auth=Basic({"me": "secret"}))) as registry:
         registry.put_blob("files", LICENSED.data)
-        sign_in(mirror, registry.host)
+        write_credentials(mirror, registry.host)
         host.fault(Fault(path=LICENSED.digest, times=None, action=Redirect(url(registry))))
         assert "401" in mirror("pull", publish(registry, url(host)), "--all", "--include-foreign", code=1).err
         assert not any("authorization" in seen.headers for seen in registry.requests if "/files/" in seen.path)
 
 
 @pytest.mark.slow
-def test_credentials_in_a_url_are_nobodys(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry) -> None:
+def test_credentials_in_a_url_are_not_sent(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry) -> None:
     mirror("pull", publish(registry, url(host).replace("//", "//me:secret@")), "--all", "--include-foreign")
     assert not sent_credentials(host)
 
 
 @pytest.mark.slow
-def test_a_redirect_is_followed_and_ends(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry) -> None:
+def test_redirect_is_followed_but_not_in_a_loop_or_to_a_file(
+    mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry
+) -> None:
     host.fault(Fault(path="/old", times=None, action=Redirect(url(host))))
     mirror("pull", publish(registry, f"{host.url}/old"), "--all", "--include-foreign")
     host.fault(Fault(path="/loop", times=None, action=Redirect(f"{host.url}/loop")))
@@ -226,16 +228,16 @@ def test_a_redirect_is_followed_and_ends(mirror: Mirror, registry: EmbeddedRegis
 
 
 @pytest.mark.slow
-def test_a_busy_host_is_tried_again(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry) -> None:
+def test_busy_host_is_retried(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry) -> None:
     host.fault(Fault(path=LICENSED.digest, action=Status(503)))
     mirror("pull", publish(registry, url(host)), "--all", "--include-foreign")
 
 
-# On the far side
+# Push
 
 
 @pytest.mark.slow
-def test_what_was_fetched_is_not_pushed_and_it_is_said(
+def test_fetched_foreign_layer_is_not_pushed_and_this_is_reported(
     mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry
 ) -> None:
     mirror("pull", publish(registry, url(host)), "--all", "--include-foreign")

@@ -1,4 +1,4 @@
-"""Help, version, completion, and the manners of the command line."""
+"""Tests of help, version, usage errors, settings, completion and output of the command line."""
 
 import os
 import shlex
@@ -21,7 +21,7 @@ def test_version_is_one_line(mirror: Mirror) -> None:
 
 
 @pytest.mark.slow
-def test_installed_command_is_the_same(mirror: Mirror) -> None:
+def test_installed_command_prints_the_same_version(mirror: Mirror) -> None:
     script = Path(sys.executable).with_name("mirror")
     assert mirror.run([str(script), "--version"]).out == f"mirror {__version__}\n"
 
@@ -39,7 +39,7 @@ def test_help_of_a_command_has_an_example(mirror: Mirror, command: str) -> None:
 
 
 @pytest.mark.parametrize("args", [["frobnicate"], ["pull", "--frobnicate", "a"], ["push", "layout"], ["rm", "layout"]])
-def test_wrong_usage_ends_with_2(mirror: Mirror, args: list[str]) -> None:
+def test_usage_error_exits_with_2(mirror: Mirror, args: list[str]) -> None:
     result = mirror(*args, code=2)
     assert result.out == ""
 
@@ -47,7 +47,7 @@ def test_wrong_usage_ends_with_2(mirror: Mirror, args: list[str]) -> None:
 @pytest.mark.parametrize(
     ("typed", "meant"), [("pul", "pull"), ("verfy", "verify"), ("lss", "ls"), ("frobnicate", None)]
 )
-def test_a_mistyped_command_is_guessed(mirror: Mirror, typed: str, meant: str | None) -> None:
+def test_misspelled_command_gets_a_suggestion(mirror: Mirror, typed: str, meant: str | None) -> None:
     said = mirror(typed, "x", code=2).err.splitlines()[0]
     assert said == f"error: No such command '{typed}'." + (f" Did you mean '{meant}'?" if meant else "")
 
@@ -77,7 +77,7 @@ def test_a_mistyped_command_is_guessed(mirror: Mirror, typed: str, meant: str | 
         ["verify", "layout", "--repair", "--from", ""],
     ],
 )
-def test_an_empty_path_is_not_the_current_folder(mirror: Mirror, tmp_path: Path, line: list[str]) -> None:
+def test_empty_path_is_refused(mirror: Mirror, tmp_path: Path, line: list[str]) -> None:
     Path(tmp_path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     Path(tmp_path / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
     Path(tmp_path / "blobs").mkdir()
@@ -85,13 +85,13 @@ def test_an_empty_path_is_not_the_current_folder(mirror: Mirror, tmp_path: Path,
 
 
 @pytest.mark.parametrize("option", ["--pull", "--verson"])
-def test_an_option_is_not_taken_for_a_command(mirror: Mirror, option: str) -> None:
+def test_unknown_option_is_not_reported_as_a_command(mirror: Mirror, option: str) -> None:
     assert f"No such option '{option}'" in mirror("--", option, code=2).err
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["verify", "ls", "inspect", "prune"])
-def test_what_nobody_may_read_is_no_wrong_usage(mirror: Mirror, tmp_path: Path, command: str) -> None:
+def test_unreadable_directory_is_not_a_usage_error(mirror: Mirror, tmp_path: Path, command: str) -> None:
     (tmp_path / "secret").mkdir(mode=0)
     result = mirror(command, "./secret", code=1, bound=True)
     assert "Permission denied" in result.err
@@ -99,7 +99,7 @@ def test_what_nobody_may_read_is_no_wrong_usage(mirror: Mirror, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("value", ["0", "65", "many"])
-def test_jobs_have_bounds(mirror: Mirror, value: str) -> None:
+def test_invalid_number_of_jobs_is_a_usage_error(mirror: Mirror, value: str) -> None:
     mirror("pull", "127.0.0.1:9/a", "-j", value, code=2)
 
 
@@ -113,7 +113,7 @@ def test_closed_pipe_is_quiet(mirror: Mirror) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("args", [["--help"], ["completion", "bash"], ["ls", "layout"], ["inspect", "layout", "--raw"]])
-def test_stdout_that_fails_is_said(mirror: Mirror, registry: EmbeddedRegistry, args: list[str]) -> None:
+def test_full_stdout_is_reported(mirror: Mirror, registry: EmbeddedRegistry, args: list[str]) -> None:
     images.image("linux/amd64").publish(registry, "a", "v1")
     if "layout" in args:
         mirror("pull", f"{registry.host}/a:v1", "--all")
@@ -125,7 +125,7 @@ def test_stdout_that_fails_is_said(mirror: Mirror, registry: EmbeddedRegistry, a
 
 @pytest.mark.slow
 @pytest.mark.parametrize("args", ["ls layout", "verify layout", "pull NAME --all", "--version"])
-def test_closed_stdout_is_no_traceback(mirror: Mirror, registry: EmbeddedRegistry, args: str) -> None:
+def test_closed_stdout_is_reported(mirror: Mirror, registry: EmbeddedRegistry, args: str) -> None:
     images.image("linux/amd64").publish(registry, "a", "v1")
     name = f"{registry.host}/a:v1"
     mirror("pull", name, "--all")
@@ -137,19 +137,19 @@ def test_closed_stdout_is_no_traceback(mirror: Mirror, registry: EmbeddedRegistr
 # Settings
 
 
-def test_unknown_setting_names_the_nearest(mirror: Mirror, tmp_path: Path) -> None:
+def test_unknown_setting_gets_a_suggestion(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / "mirror.toml").write_text("keep_goin = true\n")
     assert "keep_going" in mirror("pull", "127.0.0.1:9/a", code=2).err
 
 
 @pytest.mark.parametrize("text", ["jobs = 'many'", "jobs = -1", "platform = 'linux/amd64'", "a = ", "\0"])
-def test_broken_settings_are_named(mirror: Mirror, tmp_path: Path, text: str) -> None:
+def test_error_in_settings_names_the_file(mirror: Mirror, tmp_path: Path, text: str) -> None:
     (tmp_path / "mirror.toml").write_text(text)
     assert "mirror.toml" in mirror("pull", "127.0.0.1:9/a", code=2).err
 
 
 @pytest.mark.slow
-def test_flag_beats_environment_beats_folder_beats_home(
+def test_precedence_of_flag_environment_directory_and_home(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
     images.image("linux/amd64").publish(registry, "a", "v1")
@@ -175,12 +175,12 @@ def test_completion_script_is_printed(mirror: Mirror, shell: str) -> None:
     assert result.err == ""
 
 
-def test_completion_knows_no_other_shell(mirror: Mirror) -> None:
+def test_completion_of_an_unknown_shell_is_a_usage_error(mirror: Mirror) -> None:
     mirror("completion", "cmd.exe", code=2)
 
 
 def complete(mirror: Mirror, *words: str) -> list[str]:
-    """What the shell offers for the last word."""
+    """Return the completions of the last word."""
     env = {
         "_MIRROR_COMPLETE": "bash_complete",
         "COMP_WORDS": "\n".join(["mirror", *words]),
@@ -210,13 +210,13 @@ def test_images_of_a_layout_are_completed(mirror: Mirror, registry: EmbeddedRegi
     assert complete(mirror, *words, f"{registry.host}/t") == full[1:]
 
 
-def test_completion_of_nothing_is_quiet(mirror: Mirror) -> None:
+def test_completion_prints_no_errors(mirror: Mirror) -> None:
     assert complete(mirror, "verify", "nowhere", "") == []
-    complete(mirror, "pul", "")  # which is no command: whatever is offered, nobody is scolded
+    complete(mirror, "pul", "")  # an unknown command; any completions are accepted
 
 
 @pytest.mark.slow
-def test_bash_takes_the_script(mirror: Mirror, tmp_path: Path) -> None:
+def test_completion_works_in_bash(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / "completion.bash").write_text(mirror("completion", "bash").out)
     lines = "source completion.bash; COMP_WORDS=(mirror insp); COMP_CWORD=1; _mirror_completion mirror; echo $COMPREPLY"
     path = f"{Path(sys.executable).parent}:{mirror.env['PATH']}"
@@ -224,21 +224,21 @@ def test_bash_takes_the_script(mirror: Mirror, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_garbage_is_searched_for_again_when_a_command_is_imported(mirror: Mirror) -> None:
+def test_import_of_a_command_enables_garbage_collection(mirror: Mirror) -> None:
     code = "import gc; from mirror import cli; cli.mirror.get_command(None, 'ls'); print(gc.isenabled())"
     assert mirror.run([sys.executable, "-c", code]).out == "True\n"
 
 
-# Kinds of lines
+# Prefixes of lines
 
 
-def test_every_failure_starts_with_its_kind_and_hints_stand_on_lines_of_their_own(mirror: Mirror) -> None:
+def test_error_and_hint_are_separate_lines_with_prefixes(mirror: Mirror) -> None:
     lines = mirror("verify", "missing", code=2).err.splitlines()
     assert [line.partition(" ")[0] for line in lines] == ["error:", "hint:"]
 
 
 @pytest.mark.slow
-def test_kinds_are_coloured_on_a_terminal_alone(mirror: Mirror) -> None:
+def test_prefixes_are_coloured_only_on_a_terminal(mirror: Mirror) -> None:
     command = shlex.join(mirror.command("verify", "missing"))
     for variables, coloured in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
         # script(1) runs the command in a terminal of its own.

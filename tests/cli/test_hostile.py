@@ -1,4 +1,4 @@
-"""Registries that lie, waste and steal. Each ends in a sentence and an exit code; no wrong byte stays; reruns heal."""
+"""Tests of hostile registries: the exit code, a short error, no corrupt blobs, no leaked credentials."""
 
 import base64
 import gzip
@@ -43,7 +43,7 @@ BASIC = "Basic " + base64.b64encode(b"ann:secret").decode()
 
 @dataclass(frozen=True)
 class Body(Action):
-    """Another body, with the length that is right for it."""
+    """Replace the body and its length."""
 
     data: bytes
 
@@ -53,7 +53,7 @@ class Body(Action):
 
 @dataclass(frozen=True)
 class Gzipped(Action):
-    """What a proxy does that wants to help."""
+    """Compress the body, as some proxies do."""
 
     def on_answer(self, call: Call, given: Answer) -> Answer:
         return given.with_body(gzip.compress(given.body)).plus("Content-Encoding", "gzip")
@@ -61,7 +61,7 @@ class Gzipped(Action):
 
 @dataclass(frozen=True)
 class Repeated(Action):
-    """A header that comes with every value."""
+    """Repeat a header with each value."""
 
     name: str
     values: tuple[str, ...]
@@ -73,7 +73,7 @@ class Repeated(Action):
 
 @dataclass(frozen=True)
 class Scene:
-    """An honest registry with an image, and what an honest pull of it leaves."""
+    """A registry with an image, and the layout of a pull without faults."""
 
     registry: EmbeddedRegistry
     name: str
@@ -103,8 +103,8 @@ def layout(tmp_path: Path) -> Path:
     return tmp_path / "layout"
 
 
-def fail(mirror: Mirror, name: str, code: int, *flags: object) -> Result:
-    """A pull that fails cleanly: a short sentence, and nothing on the disk that is not what it says."""
+def assert_pull_fails(mirror: Mirror, name: str, code: int, *flags: object) -> Result:
+    """Assert that a pull fails with a short error, and that the layout is valid and has no image."""
     result = mirror("pull", name, "--all", "--retries", 0, *flags, code=code)
     first = result.err.splitlines()[0]
     assert first.startswith("error: ")
@@ -118,8 +118,8 @@ def fail(mirror: Mirror, name: str, code: int, *flags: object) -> Result:
     return result
 
 
-def assert_heals(mirror: Mirror, scene: Scene) -> None:
-    """The registry is honest again, and so is the layout."""
+def assert_next_pull_succeeds(mirror: Mirror, scene: Scene) -> None:
+    """Assert that a pull without faults completes the layout."""
     scene.registry.clear_faults()
     mirror("pull", scene.name, "--all")
     assert tree(mirror.folder / "layout") == scene.clean
@@ -146,16 +146,16 @@ WRONG: dict[str, tuple[Action | tuple[Action, ...], int]] = {
 }
 
 
-LIARS = {lie: images.image("linux/amd64", images.layer(seed, 3000)) for seed, lie in enumerate(WRONG, 2000)}
+FAULTY_IMAGES = {lie: images.image("linux/amd64", images.layer(seed, 3000)) for seed, lie in enumerate(WRONG, 2000)}
 
 
 def layer_of(lie: str) -> str:
-    return max(LIARS[lie].blobs, key=lambda digest: len(LIARS[lie].blobs[digest]))
+    return max(FAULTY_IMAGES[lie].blobs, key=lambda digest: len(FAULTY_IMAGES[lie].blobs[digest]))
 
 
 @dataclass(frozen=True)
-class Lies:
-    """One pull of an image for each lie about its layer: what it left, what a rerun and a clean pull made of it."""
+class Outcome:
+    """The errors and blobs of a pull with one image per fault, and the layouts of two pulls without faults."""
 
     errors: dict[str, str | None]
     left: set[str]
@@ -164,11 +164,11 @@ class Lies:
 
 
 @pytest.fixture(scope="module")
-def lies(tmp_path_factory: pytest.TempPathFactory) -> Lies:
+def lies(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     mirror = Mirror(tmp_path_factory.mktemp("lies"))
     with serving(EmbeddedRegistry()) as registry:
         for number, (lie, (action, _)) in enumerate(WRONG.items()):
-            LIARS[lie].publish(registry, f"a{number}", "v1")
+            FAULTY_IMAGES[lie].publish(registry, f"a{number}", "v1")
             registry.fault(Fault(method="GET", path=layer_of(lie), times=None, action=action))
         pull = ["pull", *(f"{registry.host}/a{number}:v1" for number in range(len(WRONG))), "--all"]
         result = mirror(*pull, "--keep-going", "--retries", 0, "--json", code=3)
@@ -180,54 +180,54 @@ def lies(tmp_path_factory: pytest.TempPathFactory) -> Lies:
         mirror(*pull)
         mirror(*pull, "-o", "clean")
     errors = [image["error"] for image in result.json["images"]]
-    return Lies(dict(zip(WRONG, errors, strict=True)), left, tree(layout), tree(mirror.folder / "clean"))
+    return Outcome(dict(zip(WRONG, errors, strict=True)), left, tree(layout), tree(mirror.folder / "clean"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lie", WRONG)
-def test_wrong_bytes_of_a_layer_are_never_kept(lies: Lies, lie: str) -> None:
+def test_corrupt_layer_is_not_stored(lies: Outcome, lie: str) -> None:
     error = lies.errors[lie]
     assert error is not None
     assert error.endswith(".")
     assert layer_of(lie) not in lies.left
 
 
-def test_rerun_heals_every_lie(lies: Lies) -> None:
+def test_next_pull_completes_the_layout(lies: Outcome) -> None:
     assert lies.healed == lies.clean
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lie", ["last bit", "more, chunked", "compressed", "a web page", "no content", "part of it"])
-def test_lie_about_a_layer_ends_with_its_code(mirror: Mirror, scene: Scene, lie: str) -> None:
+def test_corrupt_layer_sets_the_exit_code(mirror: Mirror, scene: Scene, lie: str) -> None:
     action, code = WRONG[lie]
     scene.registry.fault(Fault(method="GET", path=LAYER, times=None, action=action))
-    fail(mirror, scene.name, code)
+    assert_pull_fails(mirror, scene.name, code)
 
 
 @pytest.mark.slow
-def test_length_that_is_too_small_is_one_clear_sentence(mirror: Mirror, scene: Scene) -> None:
+def test_too_small_content_length_is_reported_without_raw_bytes(mirror: Mirror, scene: Scene) -> None:
     scene.registry.fault(Fault(method="GET", path=LAYER, times=None, action=Header("Content-Length", "10")))
     result = mirror.run(mirror.command("pull", scene.name, "--all", "--retries", 0))
     assert result.code in (1, 3)
     assert "x1f" not in result.err
     assert "Error:" not in result.err
     assert_whole(mirror.folder / "layout")
-    assert_heals(mirror, scene)
+    assert_next_pull_succeeds(mirror, scene)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lie", ["first bit", "more, chunked"])
 @pytest.mark.parametrize("node", [CONFIG, SECOND, IMAGE.root], ids=["config", "manifest", "index"])
-def test_wrong_bytes_of_anything_are_never_kept(mirror: Mirror, scene: Scene, node: str, lie: str) -> None:
+def test_corrupt_config_manifest_or_index_is_not_stored(mirror: Mirror, scene: Scene, node: str, lie: str) -> None:
     action, code = WRONG[lie]
     scene.registry.fault(Fault(method="GET", path=node, times=None, action=action))
     name = scene.name.replace(":v1", f"@{IMAGE.root}")
-    fail(mirror, name, code)
-    assert_heals(mirror, scene)
+    assert_pull_fails(mirror, name, code)
+    assert_next_pull_succeeds(mirror, scene)
 
 
 @pytest.mark.parametrize("lie", ["first bit", "one byte more"])
-def test_wrong_bytes_end_although_they_are_tried_again(mirror: Mirror, scene: Scene, lie: str) -> None:
+def test_retries_of_a_corrupt_layer_are_limited(mirror: Mirror, scene: Scene, lie: str) -> None:
     scene.registry.fault(Fault(method="GET", path=LAYER, times=None, action=WRONG[lie][0]))
     mirror("pull", scene.name, "--all", code=3)
     assert scene.registry.count("GET", LAYER) <= 5
@@ -237,20 +237,20 @@ TOLERATED: dict[str, tuple[str, Action | tuple[Action, ...]]] = {
     "no length of a layer": (LAYER, Chunked()),
     "no length of a manifest": ("/manifests/", Chunked()),
     "a layer that ends with its connection": (LAYER, Header("Content-Length", None)),
-    "a layer that calls itself text": (LAYER, Header("Content-Type", "text/plain; charset=utf-8")),
+    "a layer of type text": (LAYER, Header("Content-Type", "text/plain; charset=utf-8")),
     "a layer without a type": (LAYER, Header("Content-Type", None)),
     "a type with parameters": ("/manifests/v1", Header("Content-Type", f"{images.OCI_INDEX}; charset=utf-8")),
     "a wrong Docker-Content-Digest": ("", Header("Docker-Content-Digest", images.digest_of(b"other"))),
-    "a Docker-Content-Digest that is none": ("", Header("Docker-Content-Digest", "../../etc")),
-    "a Last-Modified that is none": (LAYER, Header("Last-Modified", "yesterday")),
-    "a Last-Modified far away": (LAYER, Header("Last-Modified", "Mon, 01 Jan 9999 00:00:00 GMT")),
-    "a Last-Modified before all time": (LAYER, Header("Last-Modified", "Mon, 01 Jan 0001 00:00:00 GMT")),
+    "an invalid Docker-Content-Digest": ("", Header("Docker-Content-Digest", "../../etc")),
+    "an invalid Last-Modified": (LAYER, Header("Last-Modified", "yesterday")),
+    "a Last-Modified in the year 9999": (LAYER, Header("Last-Modified", "Mon, 01 Jan 9999 00:00:00 GMT")),
+    "a Last-Modified in the year 1": (LAYER, Header("Last-Modified", "Mon, 01 Jan 0001 00:00:00 GMT")),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("oddity", TOLERATED)
-def test_oddity_is_tolerated(mirror: Mirror, scene: Scene, oddity: str) -> None:
+def test_unusual_response_is_accepted(mirror: Mirror, scene: Scene, oddity: str) -> None:
     path, action = TOLERATED[oddity]
     scene.registry.fault(Fault(method="GET", path=path, times=None, action=action))
     mirror("pull", scene.name, "--all")
@@ -260,18 +260,18 @@ def test_oddity_is_tolerated(mirror: Mirror, scene: Scene, oddity: str) -> None:
 # Manifests
 
 
-def test_other_manifest_under_a_pinned_digest_is_refused(mirror: Mirror, scene: Scene, layout: Path) -> None:
+def test_wrong_manifest_for_a_pinned_digest_is_refused(mirror: Mirror, scene: Scene, layout: Path) -> None:
     path = f"/manifests/{IMAGE.root}"
     scene.registry.fault(Fault(path=path, times=None, action=Body(OTHER.data)))
-    result = fail(mirror, scene.name.replace(":v1", f":v1@{IMAGE.root}"), 3)
+    result = assert_pull_fails(mirror, scene.name.replace(":v1", f":v1@{IMAGE.root}"), 3)
     assert IMAGE.root in result.err
     assert OTHER.root in result.err
     assert not layout.exists()
 
 
-def test_other_manifest_under_a_childs_digest_is_refused(mirror: Mirror, scene: Scene, layout: Path) -> None:
+def test_wrong_manifest_for_a_child_of_an_index_is_refused(mirror: Mirror, scene: Scene, layout: Path) -> None:
     scene.registry.fault(Fault(path=f"/manifests/{FIRST}", times=None, action=Body(IMAGE.manifests[SECOND][0])))
-    assert FIRST in fail(mirror, scene.name, 3).err
+    assert FIRST in assert_pull_fails(mirror, scene.name, 3).err
     assert not layout.exists()
 
 
@@ -284,25 +284,25 @@ def document(**fields: Any) -> bytes:
 
 
 def image_with(**fields: Any) -> bytes:
-    """A manifest whose only layer has some fields of its own."""
+    """Return a manifest whose only layer has these fields."""
     return document(config=CONFIG_NODE, layers=[{**LAYER_NODE, **fields}])
 
 
 def index_with(**fields: Any) -> bytes:
-    """An index whose only child has some fields of its own."""
+    """Return an index whose only child has these fields."""
     child = {"mediaType": images.OCI_MANIFEST, "size": 2, "digest": images.digest_of(b"{}"), **fields}
     return json.dumps({"schemaVersion": 2, "mediaType": images.OCI_INDEX, "manifests": [child]}).encode()
 
 
 def wide() -> bytes:
-    """An index with more children than any honest one."""
+    """Return an index with more children than allowed."""
     children = [{**LAYER_NODE, "mediaType": images.OCI_MANIFEST, "digest": f"sha256:{n:064}"} for n in range(10_001)]
     return json.dumps({"schemaVersion": 2, "manifests": children}).encode()
 
 
 BROKEN: dict[str, bytes] = {
     "nothing": b"",
-    "no JSON": b"{",
+    "invalid JSON": b"{",
     "a list": b"[]",
     "null": b"null",
     "an empty object": b"{}",
@@ -316,8 +316,8 @@ BROKEN: dict[str, bytes] = {
     "a key in another case": document(config=CONFIG_NODE, layers=[], Manifests=[]),
     "layers in another case": document(config=CONFIG_NODE, Layers=[LAYER_NODE]),
     "no config": document(layers=[]),
-    "layers that are no list": document(config=CONFIG_NODE, layers={}),
-    "a layer that is no object": document(config=CONFIG_NODE, layers=["x"]),
+    "layers that are not a list": document(config=CONFIG_NODE, layers={}),
+    "a layer that is not an object": document(config=CONFIG_NODE, layers=["x"]),
     "a version that is true": b'{"schemaVersion": true, "manifests": []}',
     "version 3": b'{"schemaVersion": 3, "manifests": []}',
     "a path for a digest": image_with(digest="sha256:../../../../etc/passwd"),
@@ -347,7 +347,7 @@ BROKEN: dict[str, bytes] = {
 
 @dataclass(frozen=True)
 class Refusals:
-    """What one pull says about each of the broken manifests, and the blobs that it fetched all the same."""
+    """The errors of one pull of all broken manifests, and the blobs that it requested."""
 
     errors: dict[str, str | None]
     fetched: list[str]
@@ -370,26 +370,28 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> Refusals:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flaw", BROKEN)
-def test_broken_manifest_is_refused_in_one_sentence(refusals: Refusals, flaw: str) -> None:
+def test_invalid_manifest_is_refused_with_a_short_error(refusals: Refusals, flaw: str) -> None:
     error = refusals.errors[flaw]
     assert error is not None
     assert error.endswith(".")
     assert len(error) < 500
 
 
-def test_no_blob_moves_for_a_broken_manifest(refusals: Refusals) -> None:
+def test_no_blob_of_an_invalid_manifest_is_fetched(refusals: Refusals) -> None:
     assert refusals.fetched == []
     assert not refusals.layout.exists()
 
 
-def test_layer_of_four_exabytes_has_no_room(mirror: Mirror, scene: Scene) -> None:
+def test_layer_that_is_larger_than_the_disk_is_refused(mirror: Mirror, scene: Scene) -> None:
     page = Status(200, content_type=images.OCI_MANIFEST, body=image_with(size=2**62))
     scene.registry.fault(Fault(path="/manifests/v1", times=None, action=page))
-    assert "free" in fail(mirror, scene.name, 1).err
+    assert "free" in assert_pull_fails(mirror, scene.name, 1).err
 
 
 @pytest.mark.parametrize("action", [Chunked(), Header("X-Fine", "1")], ids=["chunked", "with length"])
-def test_huge_manifest_is_not_read_to_its_end(mirror: Mirror, scene: Scene, layout: Path, action: Action) -> None:
+def test_huge_manifest_is_refused_before_it_is_read_completely(
+    mirror: Mirror, scene: Scene, layout: Path, action: Action
+) -> None:
     huge = Body(b" " * (40 << 20))
     scene.registry.fault(Fault(path="/manifests/v1", times=None, action=(huge, action)))
     result = mirror("pull", scene.name, "--all", "--retries", 0, code=3)
@@ -399,30 +401,30 @@ def test_huge_manifest_is_not_read_to_its_end(mirror: Mirror, scene: Scene, layo
 
 
 @pytest.mark.parametrize("wanted", [images.OCI_MANIFEST, images.DOCKER_LIST, images.DOCKER_MANIFEST])
-def test_manifest_of_another_type_than_announced_is_refused(mirror: Mirror, scene: Scene, wanted: str) -> None:
+def test_manifest_with_a_wrong_content_type_is_refused(mirror: Mirror, scene: Scene, wanted: str) -> None:
     scene.registry.fault(Fault(path="/manifests/v1", times=None, action=Header("Content-Type", wanted)))
-    fail(mirror, scene.name, 3)
+    assert_pull_fails(mirror, scene.name, 3)
 
 
 @pytest.mark.slow
-def test_type_of_a_child_is_its_descriptors(mirror: Mirror, scene: Scene) -> None:
+def test_wrong_content_type_of_a_child_manifest_is_ignored(mirror: Mirror, scene: Scene) -> None:
     wrong = Header("Content-Type", images.DOCKER_LIST)
     scene.registry.fault(Fault(path=f"/manifests/{FIRST}", times=None, action=wrong))
     mirror("pull", scene.name, "--all")
     assert tree(mirror.folder / "layout") == scene.clean
 
 
-def chain(levels: int) -> Image:
-    """Indexes in indexes in indexes."""
+def nested_index(levels: int) -> Image:
+    """Return an image in nested indexes."""
     found = images.image("linux/amd64")
     for _ in range(levels):
         found = images.index([found])
     return found
 
 
-def test_endless_nesting_is_refused(mirror: Mirror, registry: EmbeddedRegistry) -> None:
-    chain(40).publish(registry, "deep", "v1")
-    assert "deep" in fail(mirror, f"{registry.host}/deep:v1", 3).err
+def test_deeply_nested_index_is_refused(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    nested_index(40).publish(registry, "deep", "v1")
+    assert "deep" in assert_pull_fails(mirror, f"{registry.host}/deep:v1", 3).err
 
 
 # Redirects
@@ -430,7 +432,7 @@ def test_endless_nesting_is_refused(mirror: Mirror, registry: EmbeddedRegistry) 
 
 @pytest.fixture
 def elsewhere() -> Iterator[EmbeddedRegistry]:
-    """Another origin, where the blobs are."""
+    """Run another registry that has the blobs."""
     with serving(EmbeddedRegistry()) as registry:
         for data in IMAGE.blobs.values():
             registry.put_blob("store", data)
@@ -455,21 +457,21 @@ def test_redirect_is_followed(mirror: Mirror, scene: Scene, elsewhere: EmbeddedR
     "target",
     ["file:///etc/passwd", "ftp://127.0.0.1/x", "//", "http://[::1", "", "\x1b[31m"],
 )
-def test_redirect_to_no_web_address_is_refused(mirror: Mirror, scene: Scene, target: str) -> None:
+def test_redirect_to_an_invalid_url_is_refused(mirror: Mirror, scene: Scene, target: str) -> None:
     redirect(scene.registry, target)
-    fail(mirror, scene.name, 1)
+    assert_pull_fails(mirror, scene.name, 1)
 
 
 def test_redirect_loop_ends(mirror: Mirror, scene: Scene) -> None:
     redirect(scene.registry, f"/v2/a/blobs/{LAYER}")
-    assert "redirects" in fail(mirror, scene.name, 1).err
+    assert "redirects" in assert_pull_fails(mirror, scene.name, 1).err
     assert scene.registry.count("GET", LAYER) <= 11
 
 
-def test_wrong_bytes_from_elsewhere_are_never_kept(mirror: Mirror, scene: Scene, elsewhere: EmbeddedRegistry) -> None:
+def test_corrupt_layer_of_a_redirect_is_not_stored(mirror: Mirror, scene: Scene, elsewhere: EmbeddedRegistry) -> None:
     elsewhere.replace_blob(LAYER, b"?" * len(IMAGE.blobs[LAYER]))
     redirect(scene.registry, f"{elsewhere.url}/v2/store/blobs/{LAYER}")
-    fail(mirror, scene.name, 3)
+    assert_pull_fails(mirror, scene.name, 3)
 
 
 @pytest.mark.slow
@@ -477,12 +479,12 @@ def test_redirect_to_plain_http_is_refused(mirror: Mirror, elsewhere: EmbeddedRe
     with serving(EmbeddedRegistry(tls=self_signed(tmp_path / "server.pem"))) as registry:
         IMAGE.publish(registry, "a", "v1")
         redirect(registry, f"{elsewhere.url}/v2/store/blobs/{LAYER}")
-        result = fail(mirror, f"{registry.host}/a:v1", 1, "--insecure")
+        result = assert_pull_fails(mirror, f"{registry.host}/a:v1", 1, "--insecure")
     assert "to unencrypted http" in result.err
     assert elsewhere.requests == []
 
 
-# Thieves: the assertions are on what the other side received
+# Credential leaks: the tests assert which headers the other server received
 
 
 def login(mirror: Mirror, registry: EmbeddedRegistry) -> None:
@@ -500,26 +502,24 @@ def guarded(request: pytest.FixtureRequest) -> Iterator[EmbeddedRegistry]:
         yield registry
 
 
-def got_credentials(registry: EmbeddedRegistry) -> list[str]:
+def received_credentials(registry: EmbeddedRegistry) -> list[str]:
     names = ("authorization", "cookie", "proxy-authorization")
     return [seen.headers[name] for seen in registry.requests for name in names if name in seen.headers]
 
 
 @pytest.mark.slow
-def test_redirect_takes_no_credentials_along(
+def test_redirect_to_another_host_gets_no_credentials(
     mirror: Mirror, guarded: EmbeddedRegistry, elsewhere: EmbeddedRegistry
 ) -> None:
     login(mirror, guarded)
     redirect(guarded, f"{elsewhere.url}/v2/store/blobs/{LAYER}")
     mirror("pull", f"{guarded.host}/a:v1", "--all")
     assert len(elsewhere.requests) == 1
-    assert got_credentials(elsewhere) == []
+    assert received_credentials(elsewhere) == []
 
 
 @pytest.mark.slow
-def test_redirect_to_another_name_of_the_same_machine_takes_no_credentials_along(
-    mirror: Mirror, guarded: EmbeddedRegistry
-) -> None:
+def test_redirect_to_another_name_of_the_host_gets_no_credentials(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
     login(mirror, guarded)
     redirect(guarded, f"http://localhost:{guarded.host.partition(':')[2]}/v2/a/blobs/{LAYER}")
     mirror("pull", f"{guarded.host}/a:v1", "--all", "--retries", 0, code=1)
@@ -529,7 +529,7 @@ def test_redirect_to_another_name_of_the_same_machine_takes_no_credentials_along
 
 
 @pytest.mark.parametrize("challenge", ['Basic realm="give"', 'Bearer realm="{}/token",service="x"'])
-def test_redirect_that_asks_gets_no_credentials(
+def test_redirect_target_with_a_challenge_gets_no_credentials(
     mirror: Mirror, guarded: EmbeddedRegistry, elsewhere: EmbeddedRegistry, challenge: str
 ) -> None:
     login(mirror, guarded)
@@ -538,10 +538,10 @@ def test_redirect_that_asks_gets_no_credentials(
     elsewhere.fault(Fault(times=None, action=asks))
     mirror("pull", f"{guarded.host}/a:v1", "--all", "--retries", 0, code=1)
     assert elsewhere.requests
-    assert got_credentials(elsewhere) == []
+    assert received_credentials(elsewhere) == []
 
 
-def test_redirect_of_a_token_server_is_not_followed(
+def test_redirect_of_a_token_server_gets_no_credentials(
     mirror: Mirror, guarded: EmbeddedRegistry, elsewhere: EmbeddedRegistry
 ) -> None:
     login(mirror, guarded)
@@ -554,21 +554,23 @@ def test_redirect_of_a_token_server_is_not_followed(
         )
     )
     mirror("pull", f"{guarded.host}/a:v1", "--all", "--retries", 0, code=1)
-    assert got_credentials(elsewhere) == []
+    assert received_credentials(elsewhere) == []
 
 
 @pytest.mark.parametrize("realm", ["file:///etc/passwd", "", "http://[", "\x1b]0;x\x07"])
-def test_realm_that_is_no_web_address_is_refused(mirror: Mirror, scene: Scene, realm: str) -> None:
+def test_realm_with_an_invalid_url_is_refused(mirror: Mirror, scene: Scene, realm: str) -> None:
     asks = Status(401, (("WWW-Authenticate", f'Bearer realm="{realm}"'),))
     scene.registry.fault(Fault(times=None, action=asks))
-    fail(mirror, scene.name, 1)
+    assert_pull_fails(mirror, scene.name, 1)
 
 
-def test_realm_without_encryption_is_refused(mirror: Mirror, elsewhere: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_http_realm_of_an_https_registry_is_refused(
+    mirror: Mirror, elsewhere: EmbeddedRegistry, tmp_path: Path
+) -> None:
     auth = Bearer(USERS, token_realm=f"{elsewhere.url}/token")
     with serving(EmbeddedRegistry(auth=auth, tls=self_signed(tmp_path / "server.pem"))) as registry:
         login(mirror, registry)
-        assert "encrypted" in fail(mirror, f"{registry.host}/a:v1", 1, "--insecure").err
+        assert "encrypted" in assert_pull_fails(mirror, f"{registry.host}/a:v1", 1, "--insecure").err
     assert elsewhere.requests == []
 
 
@@ -583,17 +585,17 @@ TOKENS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("flaw", TOKENS)
-def test_broken_token_is_refused(mirror: Mirror, flaw: str) -> None:
+def test_invalid_token_is_refused(mirror: Mirror, flaw: str) -> None:
     with serving(EmbeddedRegistry(auth=Bearer(anonymous_pull=True))) as registry:
         IMAGE.publish(registry, "a", "v1")
         page = Status(200, content_type="application/json", body=TOKENS[flaw])
         registry.fault(Fault(path="^/token", times=None, action=page))
-        fail(mirror, f"{registry.host}/a:v1", 1)
+        assert_pull_fails(mirror, f"{registry.host}/a:v1", 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lifetime", [b"-5", b'"soon"', b"1e9", b"[]"])
-def test_strange_lifetime_of_a_token_does_no_harm(mirror: Mirror, lifetime: bytes) -> None:
+def test_invalid_lifetime_of_a_token_is_ignored(mirror: Mirror, lifetime: bytes) -> None:
     auth = Bearer(anonymous_pull=True)
     with serving(EmbeddedRegistry(auth=auth)) as registry:
         IMAGE.publish(registry, "a", "v1")
@@ -604,7 +606,7 @@ def test_strange_lifetime_of_a_token_does_no_harm(mirror: Mirror, lifetime: byte
 
 @dataclass(frozen=True)
 class Lifetime(Action):
-    """A token with another `expires_in`."""
+    """Replace `expires_in` of a token."""
 
     text: bytes
 
@@ -612,22 +614,22 @@ class Lifetime(Action):
         return given.with_body(given.body.replace(b'"expires_in": 300', b'"expires_in": ' + self.text))
 
 
-def test_registry_that_is_never_satisfied_is_left(mirror: Mirror) -> None:
+def test_pull_stops_after_repeated_401_responses(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(auth=Bearer(USERS))) as registry:
         login(mirror, registry)
         asks = Status(401, (("WWW-Authenticate", f'Bearer realm="{registry.url}/token"'),))
         registry.fault(Fault(path="^/v2/", times=None, action=asks))
-        fail(mirror, f"{registry.host}/a:v1", 1)
+        assert_pull_fails(mirror, f"{registry.host}/a:v1", 1)
     assert len(registry.requests) < 10
 
 
-def test_token_server_that_is_not_there_is_no_missing_image(mirror: Mirror, scene: Scene) -> None:
+def test_missing_token_server_is_not_reported_as_a_missing_image(mirror: Mirror, scene: Scene) -> None:
     asks = Status(401, (("WWW-Authenticate", f'Bearer realm="{scene.registry.url}/token"'),))
     scene.registry.fault(Fault(path="^/v2/", times=None, action=asks))
-    assert "There is no image" not in fail(mirror, scene.name, 1).err
+    assert "There is no image" not in assert_pull_fails(mirror, scene.name, 1).err
 
 
-# What reaches the terminal
+# Output on a terminal
 
 
 def says(message: Any) -> Status:
@@ -650,22 +652,22 @@ def says(message: Any) -> Status:
         Status(418, body=b"\x1b[2J"),
     ],
 )
-def test_what_a_registry_says_cannot_command_a_terminal(mirror: Mirror, scene: Scene, action: Status) -> None:
+def test_error_body_of_a_registry_is_printed_safely(mirror: Mirror, scene: Scene, action: Status) -> None:
     scene.registry.fault(Fault(path=LAYER, times=None, action=action))
-    result = fail(mirror, scene.name, 1)
+    result = assert_pull_fails(mirror, scene.name, 1)
     assert str(action.code) in result.err
     assert "hotel" not in result.err
     assert "\nmirror: all is well" not in result.err
 
 
-def test_missing_image_behind_a_web_page_is_missing(mirror: Mirror, scene: Scene) -> None:
+def test_404_with_an_html_body_is_a_missing_image(mirror: Mirror, scene: Scene) -> None:
     page = Status(404, content_type="text/html", body=HTML)
     scene.registry.fault(Fault(path="/manifests/", times=None, action=page))
-    assert "hotel" not in fail(mirror, scene.name, 2).err
+    assert "hotel" not in assert_pull_fails(mirror, scene.name, 2).err
 
 
 @pytest.mark.slow
-def test_names_of_a_layout_cannot_command_a_terminal(mirror: Mirror, scene: Scene, layout: Path) -> None:
+def test_escape_sequences_in_a_layout_are_not_printed(mirror: Mirror, scene: Scene, layout: Path) -> None:
     mirror("pull", scene.name, "--all")
     document = json.loads((layout / "index.json").read_bytes())
     document["manifests"][0]["annotations"] = {"org.opencontainers.image.ref.name": "\x1b[2Jx", "a\x1b[2J": "\x9b1m"}
@@ -676,21 +678,21 @@ def test_names_of_a_layout_cannot_command_a_terminal(mirror: Mirror, scene: Scen
     assert "\x1b" not in mirror("rm", "layout", IMAGE.root).out
 
 
-# Answers that are hardly HTTP
+# Malformed HTTP
 
 MANGLED: dict[str, Action] = {
     "two lengths": Repeated("Content-Length", ("5", "6")),
     "a negative length": Header("Content-Length", "-1"),
-    "a length that is no number": Header("Content-Length", "many"),
+    "a length that is not a number": Header("Content-Length", "many"),
     "a huge header": Header("X-Huge", "x" * 100_000),
     "a thousand headers": Repeated("X-Many", tuple("x" * 100 for _ in range(1000))),
-    "a transfer coding that nobody knows": Header("Transfer-Encoding", "chunked, sparkling"),
+    "an unknown transfer coding": Header("Transfer-Encoding", "chunked, sparkling"),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("answer", MANGLED)
-def test_mangled_answer_is_an_error_or_harmless(mirror: Mirror, scene: Scene, answer: str) -> None:
+def test_malformed_response_is_an_error_or_harmless(mirror: Mirror, scene: Scene, answer: str) -> None:
     scene.registry.fault(Fault(method="GET", path=LAYER, times=None, action=MANGLED[answer]))
     result = mirror.run(mirror.command("pull", scene.name, "--all", "--retries", 0))
     assert result.code in (0, 1, 3)

@@ -1,4 +1,4 @@
-"""ls, inspect and rm."""
+"""Tests of ls, inspect and rm."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stock]:
 
 @pytest.fixture
 def layout(stock: Stock, tmp_path: Path) -> Path:
-    """A copy that a test may change."""
+    """Return a copy of the layout that a test may change."""
     shutil.copytree(stock.folder, tmp_path / "layout")
     return tmp_path / "layout"
 
@@ -53,7 +53,7 @@ def layout(stock: Stock, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_ls_is_a_table(mirror: Mirror, stock: Stock) -> None:
+def test_ls_prints_a_table(mirror: Mirror, stock: Stock) -> None:
     result = mirror("ls", stock.folder)
     head, *rows = result.lines
     assert {"IMAGE", "DIGEST", "PLATFORMS", "SIZE"} == set(head.split())
@@ -64,7 +64,7 @@ def test_ls_is_a_table(mirror: Mirror, stock: Stock) -> None:
     assert "3 images" in result.err
 
 
-def test_ls_speaks_json(mirror: Mirror, stock: Stock) -> None:
+def test_ls_prints_json(mirror: Mirror, stock: Stock) -> None:
     document = mirror("ls", stock.folder, "--json").json
     assert document["schema"] == "mirror.ls/1"
     found = {image["name"]: image for image in document["images"]}
@@ -92,14 +92,14 @@ def test_ls_of_no_images_is_empty(mirror: Mirror, layout: Path) -> None:
     assert mirror("ls", "layout", "--json").json["images"] == []
 
 
-# Commands and layouts that are none
+# Invalid layouts
 
 
 COMMANDS = [("ls",), ("verify",), ("inspect",), ("rm", "x"), ("push", "127.0.0.1:9")]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_missing_folder_is_a_usage_error(mirror: Mirror, command: tuple[str, ...]) -> None:
+def test_missing_directory_is_a_usage_error(mirror: Mirror, command: tuple[str, ...]) -> None:
     verb, *rest = command
     assert "nowhere" in mirror(verb, "./nowhere", *rest, code=2).err
 
@@ -107,7 +107,7 @@ def test_missing_folder_is_a_usage_error(mirror: Mirror, command: tuple[str, ...
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
-def test_broken_layout_is_wrong_content(mirror: Mirror, layout: Path, command: tuple[str, ...], name: str) -> None:
+def test_invalid_layout_exits_with_3(mirror: Mirror, layout: Path, command: tuple[str, ...], name: str) -> None:
     verb, *rest = command
     (layout / name).write_text("{")
     before = tree(layout)
@@ -117,7 +117,7 @@ def test_broken_layout_is_wrong_content(mirror: Mirror, layout: Path, command: t
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_folder_that_is_no_layout_stays_as_it_is(mirror: Mirror, tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_directory_that_is_not_a_layout_is_unchanged(mirror: Mirror, tmp_path: Path, command: tuple[str, ...]) -> None:
     verb, *rest = command
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/holiday.jpg").touch()
@@ -126,7 +126,7 @@ def test_folder_that_is_no_layout_stays_as_it_is(mirror: Mirror, tmp_path: Path,
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_file_is_no_layout(mirror: Mirror, tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_file_that_is_not_an_archive_is_refused(mirror: Mirror, tmp_path: Path, command: tuple[str, ...]) -> None:
     verb, *rest = command
     (tmp_path / "file").touch()
     archives_too = ("verify", "ls", "inspect", "push")
@@ -167,39 +167,39 @@ def test_inspect_shows_every_image_of_a_layout(mirror: Mirror, stock: Stock) -> 
 
 
 @pytest.mark.parametrize("where", ["layout", "registry"])
-def test_raw_bytes_are_exact(mirror: Mirror, stock: Stock, where: str) -> None:
+def test_raw_prints_the_exact_manifest(mirror: Mirror, stock: Stock, where: str) -> None:
     what = [stock.folder, stock.multi] if where == "layout" else [stock.multi]
     result = mirror("inspect", *what, "--raw")
     assert (result.raw, result.err) == (MULTI.data, "")
 
 
 @pytest.mark.parametrize("where", ["layout", "registry"])
-def test_digest_stands_alone(mirror: Mirror, stock: Stock, where: str) -> None:
+def test_digest_prints_only_the_digest(mirror: Mirror, stock: Stock, where: str) -> None:
     what = [stock.folder, stock.multi] if where == "layout" else [stock.multi]
     result = mirror("inspect", *what, "--digest")
     assert (result.out, result.err) == (f"{MULTI.root}\n", "")
 
 
 @pytest.mark.parametrize("flag", ["--raw", "--digest"])
-def test_one_answer_needs_one_image(mirror: Mirror, stock: Stock, flag: str) -> None:
+def test_raw_and_digest_need_a_single_image(mirror: Mirror, stock: Stock, flag: str) -> None:
     assert stock.single in mirror("inspect", stock.folder, flag, code=2).err
 
 
-def test_answers_exclude_each_other(mirror: Mirror, stock: Stock) -> None:
+def test_raw_and_json_cannot_be_combined(mirror: Mirror, stock: Stock) -> None:
     mirror("inspect", stock.folder, stock.multi, "--raw", "--json", code=2)
 
 
-def test_inspect_of_an_image_that_is_nowhere(mirror: Mirror, stock: Stock) -> None:
+def test_inspect_of_a_missing_image_is_a_usage_error(mirror: Mirror, stock: Stock) -> None:
     assert stock.multi in mirror("inspect", stock.folder, "nothing", code=2).err
     mirror("inspect", f"{stock.registry.host}/nothing:v1", code=2)
 
 
-def test_inspect_of_a_broken_image_is_wrong_content(mirror: Mirror, stock: Stock, layout: Path) -> None:
+def test_inspect_of_a_corrupt_image_exits_with_3(mirror: Mirror, stock: Stock, layout: Path) -> None:
     blob_path(layout, MULTI.root).write_bytes(bytes(len(MULTI.data)))
     mirror("inspect", "layout", stock.multi, code=3)
 
 
-def test_folder_and_image_of_one_name(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
+def test_name_of_a_directory_means_the_layout_and_not_the_image(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
     shutil.copytree(stock.folder, tmp_path / "redis")
     assert len(mirror("inspect", "redis", "--json").json["images"]) == 3
     mirror("inspect", "docker://127.0.0.1:9/redis", "--retries", 0, code=1)
@@ -208,7 +208,7 @@ def test_folder_and_image_of_one_name(mirror: Mirror, stock: Stock, tmp_path: Pa
 # rm
 
 
-def test_rm_keeps_what_others_need(mirror: Mirror, stock: Stock, layout: Path) -> None:
+def test_rm_keeps_blobs_of_other_images(mirror: Mirror, stock: Stock, layout: Path) -> None:
     result = mirror("rm", "layout", stock.multi)
     assert result.lines == [f"{stock.multi}@{MULTI.root}"]
     assert names(layout) == [stock.chart, stock.single]
@@ -216,7 +216,7 @@ def test_rm_keeps_what_others_need(mirror: Mirror, stock: Stock, layout: Path) -
     assert mirror("verify", "layout", "--json").json["findings"] == []
 
 
-def test_rm_speaks_json(mirror: Mirror, stock: Stock, layout: Path) -> None:
+def test_rm_prints_json(mirror: Mirror, stock: Stock, layout: Path) -> None:
     document = mirror("rm", "layout", stock.multi, "--json").json
     gone = {**MULTI.blobs, **{digest: data for digest, (data, _) in MULTI.manifests.items()}}
     gone.pop(SHARED.digest)
@@ -231,13 +231,13 @@ def test_rm_speaks_json(mirror: Mirror, stock: Stock, layout: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["{}@" + MULTI.root, MULTI.root])
-def test_image_is_named_by_its_digest_too(mirror: Mirror, stock: Stock, layout: Path, form: str) -> None:
+def test_rm_accepts_a_digest(mirror: Mirror, stock: Stock, layout: Path, form: str) -> None:
     mirror("rm", "layout", form.format(stock.multi.rpartition(":")[0]))
     assert stock.multi not in names(layout)
 
 
 @pytest.mark.slow
-def test_last_image_leaves_an_empty_layout(mirror: Mirror, stock: Stock, layout: Path) -> None:
+def test_rm_of_the_last_image_leaves_an_empty_layout(mirror: Mirror, stock: Stock, layout: Path) -> None:
     for name in (stock.chart, stock.multi, stock.single):
         mirror("rm", "layout", name)
     assert (names(layout), blobs(layout)) == ([], set())
@@ -247,14 +247,14 @@ def test_last_image_leaves_an_empty_layout(mirror: Mirror, stock: Stock, layout:
 
 
 @pytest.mark.slow
-def test_second_name_of_an_image_keeps_it(mirror: Mirror, stock: Stock, layout: Path) -> None:
+def test_rm_keeps_an_image_that_has_another_name(mirror: Mirror, stock: Stock, layout: Path) -> None:
     mirror("pull", f"{stock.single.rpartition(':')[0]}@{SINGLE.root}", "--all")
     mirror("rm", "layout", stock.single)
     assert {*SINGLE.blobs, SINGLE.root} <= blobs(layout)
     mirror("verify", "layout")
 
 
-def test_rm_refuses_where_another_image_is_broken(mirror: Mirror, stock: Stock, layout: Path) -> None:
+def test_rm_is_refused_if_another_image_is_broken(mirror: Mirror, stock: Stock, layout: Path) -> None:
     blob_path(layout, SINGLE.root).unlink()
     before = tree(layout)
     assert SINGLE.root[7:] in mirror("rm", "layout", stock.multi, code=3).err
@@ -262,7 +262,7 @@ def test_rm_refuses_where_another_image_is_broken(mirror: Mirror, stock: Stock, 
 
 
 @pytest.mark.parametrize("node", [MULTI.root, AMD64.root, SHARED.digest])
-def test_broken_image_itself_can_be_removed(mirror: Mirror, stock: Stock, layout: Path, node: str) -> None:
+def test_broken_image_can_be_removed(mirror: Mirror, stock: Stock, layout: Path, node: str) -> None:
     blob_path(layout, node).unlink()
     mirror("rm", "layout", stock.multi)
     assert stock.multi not in names(layout)
@@ -281,7 +281,7 @@ def test_ambiguous_image_is_a_usage_error(mirror: Mirror, layout: Path) -> None:
     assert tree(layout) == before
 
 
-def test_rm_leaves_other_peoples_files_alone(mirror: Mirror, stock: Stock, layout: Path) -> None:
+def test_rm_keeps_unknown_files(mirror: Mirror, stock: Stock, layout: Path) -> None:
     (layout / "README").touch()
     (layout / "blobs/sha256/notes.txt").touch()
     mirror("rm", "layout", stock.multi)

@@ -1,4 +1,4 @@
-"""Every command takes a location in every form that makes sense for it, and refuses the others in words."""
+"""Tests of the forms of locations that each command accepts or refuses."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ NAME = "team/app:v1"
 
 @pytest.fixture
 def stock(mirror: Mirror, registry: EmbeddedRegistry) -> str:
-    """The image in a registry, in `layout` and in `x.tar`; its name."""
+    """Store the image in a registry, in `layout` and in `x.tar`; return its name."""
     IMAGE.publish(registry, "team/app", "v1")
     mirror("pull", f"{registry.host}/{NAME}", "-a", "-o", "layout")
     mirror("export", "layout", "x.tar")
@@ -44,16 +44,16 @@ def test_ls_and_verify_and_push_read_layouts_and_archives(
 
 
 @pytest.mark.slow
-def test_ls_of_a_registry_names_the_command_that_lists_tags(mirror: Mirror, stock: str) -> None:
+def test_ls_of_a_registry_suggests_tags(mirror: Mirror, stock: str) -> None:
     assert f"mirror tags {stock.rpartition(':')[0]}" in mirror("ls", f"docker://{stock}", code=2).err
 
 
 @pytest.mark.slow
-def test_push_of_an_image_of_a_registry_names_the_command_that_copies_it(mirror: Mirror, stock: str) -> None:
+def test_push_of_a_registry_image_suggests_copy(mirror: Mirror, stock: str) -> None:
     assert f"mirror copy docker://{stock}" in mirror("push", f"docker://{stock}", "127.0.0.1:1", code=2).err
 
 
-def test_a_missing_directory_is_not_looked_up_in_a_registry(mirror: Mirror) -> None:
+def test_missing_directory_is_not_looked_up_in_a_registry(mirror: Mirror) -> None:
     for command in (("ls",), ("verify",), ("push", "127.0.0.1:1")):
         result = mirror(command[0], "missing", *command[1:], code=2)
         assert "There is no" in result.err
@@ -67,7 +67,7 @@ def test_names_after_an_image_of_a_registry_are_refused(mirror: Mirror, command:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [("inspect",), ("record",), ("pull",)])
-def test_a_registry_that_registries_conf_blocks_is_read_by_no_command(
+def test_registry_blocked_in_registries_conf_is_not_contacted(
     mirror: Mirror, stock: str, registry: EmbeddedRegistry, command: tuple[str, ...]
 ) -> None:
     conf = Path(mirror.env["XDG_CONFIG_HOME"], "containers", "registries.conf")

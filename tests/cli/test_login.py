@@ -1,4 +1,4 @@
-"""Logging in and out: what is asked of the registry, what stands in which file afterwards, what a person sees."""
+"""Tests of login and logout: the requests, the files of credentials, and the output."""
 
 import base64
 import json
@@ -39,7 +39,7 @@ def basic() -> Iterator[EmbeddedRegistry]:
 
 @pytest.fixture
 def docker(mirror: Mirror) -> Path:
-    """Docker's config.json, which is not there yet."""
+    """Return the path of Docker's config.json, which does not exist yet."""
     return Path(mirror.env["DOCKER_CONFIG"], "config.json")
 
 
@@ -66,11 +66,11 @@ def write(path: Path, document: object) -> None:
     path.write_text(json.dumps(document))
 
 
-# Logging in
+# Login
 
 
 @pytest.mark.slow
-def test_login_writes_what_pull_and_push_need(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
+def test_pull_and_push_use_the_credentials_of_login(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
     mirror("pull", f"{guarded.host}/team/a:v1", "--all", code=1)
     done = login(mirror, guarded.host)
     assert done.out == f"{guarded.host}: logged in as ann\n"
@@ -81,13 +81,13 @@ def test_login_writes_what_pull_and_push_need(mirror: Mirror, guarded: EmbeddedR
     assert guarded.tags("copy/team/a") == {"v1": IMAGE.root}
 
 
-def test_login_asks_the_registry_once_and_with_a_challenge(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
+def test_login_sends_credentials_only_after_a_challenge(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
     login(mirror, guarded.host)
     assert [seen.path for seen in guarded.requests if seen.path != "/token"] == ["/v2/", "/v2/"]
     assert "authorization" not in guarded.requests[0].headers
 
 
-def test_what_the_registry_refuses_is_not_written(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
+def test_refused_credentials_are_not_written(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
     write(docker, {"auths": {guarded.host: entry()}})
     before = docker.read_bytes()
     refused = login(mirror, guarded.host, password="guessed", code=1)
@@ -98,7 +98,7 @@ def test_what_the_registry_refuses_is_not_written(mirror: Mirror, guarded: Embed
 
 
 @pytest.mark.parametrize("status", [404, 500])
-def test_what_is_no_registry_is_not_logged_in_to(
+def test_login_fails_after_an_unexpected_status(
     mirror: Mirror, basic: EmbeddedRegistry, docker: Path, status: int
 ) -> None:
     basic.fault(Fault(times=None, action=Status(status)))
@@ -106,27 +106,29 @@ def test_what_is_no_registry_is_not_logged_in_to(
     assert not docker.exists()
 
 
-def test_a_registry_that_nobody_answers_for_is_not_logged_in_to(mirror: Mirror, docker: Path) -> None:
+def test_login_fails_if_the_connection_is_refused(mirror: Mirror, docker: Path) -> None:
     login(mirror, "127.0.0.1:1", "--retries", 0, code=1)
     assert not docker.parent.exists()
 
 
 @pytest.mark.slow
-def test_a_registry_that_is_busy_is_asked_again(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
+def test_login_is_retried_after_a_503(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
     guarded.fault(Fault(action=Status(503)))
     login(mirror, guarded.host)
     assert docker.exists()
 
 
-def test_a_registry_that_asks_nobody_is_said_to(mirror: Mirror, registry: EmbeddedRegistry, docker: Path) -> None:
+def test_login_reports_that_the_registry_does_not_require_a_login(
+    mirror: Mirror, registry: EmbeddedRegistry, docker: Path
+) -> None:
     done = login(mirror, registry.host)
     assert "does not require a login" in done.err
     assert read(docker)["auths"] == {registry.host: entry()}
     assert not any("authorization" in seen.headers for seen in registry.requests)
 
 
-def test_credentials_to_try_go_to_the_registry_alone(mirror: Mirror, registry: EmbeddedRegistry) -> None:
-    """A registry that sends us on, or whose token server does, does not get to give our password away."""
+def test_login_sends_no_credentials_to_the_target_of_a_redirect(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    """Redirects of the registry and of its token server."""
     with serving(EmbeddedRegistry(auth=Bearer(USERS))) as guarded:
         guarded.fault(Fault(path="^/token", action=Status(307, (("Location", f"{registry.url}/token"),))))
         login(mirror, guarded.host, "--retries", 0, code=1)
@@ -148,7 +150,7 @@ def test_login_prints_json(mirror: Mirror, guarded: EmbeddedRegistry, docker: Pa
 
 
 @pytest.mark.parametrize("form", ["https://{}/", "http://{}/v2/", "docker://{}", "{}/"])
-def test_a_registry_may_be_a_url(mirror: Mirror, basic: EmbeddedRegistry, docker: Path, form: str) -> None:
+def test_login_accepts_a_url(mirror: Mirror, basic: EmbeddedRegistry, docker: Path, form: str) -> None:
     login(mirror, form.format(basic.host))
     assert list(read(docker)["auths"]) == [basic.host]
 
@@ -156,22 +158,22 @@ def test_a_registry_may_be_a_url(mirror: Mirror, basic: EmbeddedRegistry, docker
 @pytest.mark.parametrize(
     "name", ["", "/", "a b", "quay.io/Team", "quay.io/a:tag", "quay.io:99999", "user@quay.io", "ä.io"]
 )
-def test_what_is_no_registry_is_wrong_usage(mirror: Mirror, name: str) -> None:
+def test_invalid_registry_name_is_a_usage_error(mirror: Mirror, name: str) -> None:
     assert "is not a registry" in login(mirror, name, code=2).err
     assert "is not a registry" in mirror("logout", name, code=2).err
 
 
 @pytest.mark.parametrize("user", ["a:b", "", "a\x1bb"])
-def test_a_user_that_cannot_be_one_is_refused(mirror: Mirror, basic: EmbeddedRegistry, user: str) -> None:
+def test_invalid_user_name_is_refused(mirror: Mirror, basic: EmbeddedRegistry, user: str) -> None:
     mirror("login", basic.host, "-u", user, "--password-stdin", stdin="secret", code=2)
     assert basic.requests == []
 
 
-# Who is asked for the password
+# Prompts
 
 
-def at_terminal(mirror: Mirror, answers: str, *args: str) -> tuple[int, str, str]:
-    """Run it for a person who types; what it shows, and its stdout."""
+def run_at_terminal(mirror: Mirror, answers: str, *args: str) -> tuple[int, str, str]:
+    """Run a command in a terminal with typed input; return its exit code, the terminal output and stdout."""
     pid, terminal = pty.fork()
     if pid == 0:  # in the terminal's session, so that a prompt finds it
         out = os.open(mirror.folder / "stdout", os.O_WRONLY | os.O_CREAT)
@@ -189,15 +191,17 @@ def at_terminal(mirror: Mirror, answers: str, *args: str) -> tuple[int, str, str
         while data := os.read(terminal, 1000):
             shown += data
     except OSError:
-        pass  # Linux says EIO where the other end is closed
+        pass  # Linux raises EIO when the other end is closed
     os.close(terminal)
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status), shown.decode(), (mirror.folder / "stdout").read_text()
 
 
 @pytest.mark.slow
-def test_a_person_is_asked_and_the_password_is_not_shown(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
-    code, shown, out = at_terminal(mirror, f"ann\n{PASSWORD}\n", "login", basic.host)
+def test_login_prompts_for_user_and_password_and_hides_the_password(
+    mirror: Mirror, basic: EmbeddedRegistry, docker: Path
+) -> None:
+    code, shown, out = run_at_terminal(mirror, f"ann\n{PASSWORD}\n", "login", basic.host)
     assert code == 0, shown
     assert "Username: ann" in shown
     assert "Password of ann:" in shown
@@ -207,9 +211,9 @@ def test_a_person_is_asked_and_the_password_is_not_shown(mirror: Mirror, basic: 
 
 
 @pytest.mark.slow
-def test_a_person_who_has_said_who_is_asked_for_the_password_alone(mirror: Mirror, basic: EmbeddedRegistry) -> None:
+def test_pull_with_a_user_name_prompts_only_for_the_password(mirror: Mirror, basic: EmbeddedRegistry) -> None:
     IMAGE.publish(basic, "a", "v1")
-    code, shown, _ = at_terminal(
+    code, shown, _ = run_at_terminal(
         mirror, f"{PASSWORD}\n", "pull", f"{basic.host}/a:v1", "--all", "-u", "ann", "--no-progress"
     )
     assert code == 0, shown
@@ -217,22 +221,24 @@ def test_a_person_who_has_said_who_is_asked_for_the_password_alone(mirror: Mirro
     assert PASSWORD not in shown
 
 
-def test_without_a_terminal_nobody_is_asked(mirror: Mirror, basic: EmbeddedRegistry) -> None:
+def test_login_does_not_prompt_without_a_terminal(mirror: Mirror, basic: EmbeddedRegistry) -> None:
     assert "--password-stdin" in mirror("login", basic.host, stdin="ann\nsecret\n", code=2).err
     assert basic.requests == []
 
 
-# Into which file
+# Choice of the file
 
 
-def test_the_named_file_is_made(mirror: Mirror, basic: EmbeddedRegistry, tmp_path: Path, docker: Path) -> None:
+def test_authfile_option_creates_the_file(
+    mirror: Mirror, basic: EmbeddedRegistry, tmp_path: Path, docker: Path
+) -> None:
     login(mirror, basic.host, "--authfile", "new/auth.json")
     assert read(tmp_path / "new" / "auth.json") == {"auths": {basic.host: entry()}}
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
     assert not docker.exists()
 
 
-def test_the_file_in_the_environment_is_used(mirror: Mirror, basic: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_authfile_of_the_environment_is_used(mirror: Mirror, basic: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror(
         "login", basic.host, "-u", "ann", "--password-stdin", stdin=PASSWORD, env={"REGISTRY_AUTH_FILE": "named.json"}
     )
@@ -240,7 +246,7 @@ def test_the_file_in_the_environment_is_used(mirror: Mirror, basic: EmbeddedRegi
 
 
 @pytest.mark.parametrize("folder", ["XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"])
-def test_a_file_that_knows_the_registry_already_would_win_and_is_updated(
+def test_login_updates_the_file_that_already_has_the_registry(
     mirror: Mirror, basic: EmbeddedRegistry, docker: Path, folder: str
 ) -> None:
     podman = Path(mirror.env[folder], "containers", "auth.json")
@@ -250,7 +256,7 @@ def test_a_file_that_knows_the_registry_already_would_win_and_is_updated(
     assert not docker.exists()
 
 
-def test_a_file_that_knows_other_registries_stays_as_it_is(
+def test_login_keeps_a_file_that_has_only_other_registries(
     mirror: Mirror, basic: EmbeddedRegistry, docker: Path
 ) -> None:
     podman = Path(mirror.env["XDG_RUNTIME_DIR"], "containers", "auth.json")
@@ -261,7 +267,7 @@ def test_a_file_that_knows_other_registries_stays_as_it_is(
 
 
 @pytest.mark.slow
-def test_a_path_has_credentials_of_its_own(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
+def test_path_has_its_own_credentials(mirror: Mirror, guarded: EmbeddedRegistry, docker: Path) -> None:
     login(mirror, guarded.host, user="bob")
     login(mirror, f"{guarded.host}/team", user="ann")
     assert read(docker)["auths"] == {guarded.host: entry("bob"), f"{guarded.host}/team": entry("ann")}
@@ -269,11 +275,11 @@ def test_a_path_has_credentials_of_its_own(mirror: Mirror, guarded: EmbeddedRegi
     mirror("pull", f"{guarded.host}/team/a:v1", "--all")
 
 
-# How it is written
+# Contents of the file
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o600, 0o666])
-def test_the_file_is_for_its_owner_alone(mirror: Mirror, basic: EmbeddedRegistry, docker: Path, mode: int) -> None:
+def test_only_the_owner_can_read_the_file(mirror: Mirror, basic: EmbeddedRegistry, docker: Path, mode: int) -> None:
     write(docker, {})
     docker.chmod(mode)
     login(mirror, basic.host)
@@ -281,7 +287,9 @@ def test_the_file_is_for_its_owner_alone(mirror: Mirror, basic: EmbeddedRegistry
     assert list(docker.parent.iterdir()) == [docker]
 
 
-def test_everything_else_in_the_file_stays(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+def test_login_and_logout_keep_other_settings_in_the_file(
+    mirror: Mirror, basic: EmbeddedRegistry, docker: Path
+) -> None:
     document = {
         "HttpHeaders": {"User-Agent": "docker"},
         "auths": {"other.io": {"auth": "x", "email": "y"}},
@@ -296,7 +304,7 @@ def test_everything_else_in_the_file_stays(mirror: Mirror, basic: EmbeddedRegist
     assert list(read(docker)) == list(document)
 
 
-def test_a_link_stays_a_link(mirror: Mirror, basic: EmbeddedRegistry, docker: Path, tmp_path: Path) -> None:
+def test_login_keeps_a_symbolic_link(mirror: Mirror, basic: EmbeddedRegistry, docker: Path, tmp_path: Path) -> None:
     write(tmp_path / "dotfiles" / "docker.json", {})
     docker.parent.mkdir()
     docker.symlink_to(tmp_path / "dotfiles" / "docker.json")
@@ -306,7 +314,7 @@ def test_a_link_stays_a_link(mirror: Mirror, basic: EmbeddedRegistry, docker: Pa
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_root_does_not_take_the_file_away_from_its_owner(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+def test_login_as_root_keeps_the_owner_of_the_file(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
     write(docker, {})
     os.chown(docker, 1234, 1235)
     login(mirror, basic.host)
@@ -314,7 +322,7 @@ def test_root_does_not_take_the_file_away_from_its_owner(mirror: Mirror, basic: 
 
 
 @pytest.mark.slow
-def test_logins_at_the_same_time_are_all_kept(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+def test_concurrent_logins_are_all_kept(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
     names = [f"{basic.host}/team{number}" for number in range(12)]
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda name: login(mirror, name), names))
@@ -323,23 +331,21 @@ def test_logins_at_the_same_time_are_all_kept(mirror: Mirror, basic: EmbeddedReg
 
 
 @pytest.mark.parametrize("data", ["{", "[]", '{"auths":{},"auths":{}}'])
-def test_a_file_that_cannot_be_understood_is_left_alone(
-    mirror: Mirror, basic: EmbeddedRegistry, docker: Path, data: str
-) -> None:
+def test_invalid_file_is_unchanged(mirror: Mirror, basic: EmbeddedRegistry, docker: Path, data: str) -> None:
     docker.parent.mkdir()
     docker.write_text(data)
     assert "config.json" in login(mirror, basic.host, code=2).err
     assert docker.read_text() == data
 
 
-def test_a_broken_entry_is_replaced(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+def test_invalid_entry_is_replaced(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
     write(docker, {"auths": {basic.host: {"auth": "%"}}})
     login(mirror, basic.host)
     assert read(docker)["auths"] == {basic.host: entry()}
 
 
 @pytest.mark.slow
-def test_a_folder_that_cannot_be_written_is_said(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+def test_read_only_directory_is_reported(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
     docker.parent.mkdir(mode=0o500)
     words = ("login", basic.host, "-u", "ann", "--password-stdin")
     err = mirror(*words, stdin=PASSWORD, code=1, bound=True).err
@@ -349,11 +355,11 @@ def test_a_folder_that_cannot_be_written_is_said(mirror: Mirror, basic: Embedded
 
 
 @pytest.mark.slow
-def test_a_full_disk_leaves_the_file_as_it_was(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+def test_full_disk_leaves_the_file_unchanged(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
     write(docker, {"auths": {"other.io": entry()}})
     before = docker.read_bytes()
     words = mirror.command("login", basic.host, "-u", "ann", "--password-stdin")
-    # The file would have more than 50 bytes: what is too large for the limit fails as on a full disk.
+    # A write beyond the size limit fails, as on a full disk.
     limited = ["bash", "-c", 'trap "" XFSZ; ulimit -f 0; "$@" 2>&1 | cat', "bash", *words]
     done = mirror.run(limited, stdin=PASSWORD, env={"PYTHONDONTWRITEBYTECODE": "1"})
     assert "File too large" in done.out
@@ -366,7 +372,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(mirror: Mirror, basic: EmbeddedRe
 
 @pytest.mark.slow
 @pytest.mark.parametrize("named", ["credHelpers", "credsStore"])
-def test_a_helper_gets_the_password_and_the_file_does_not(
+def test_password_is_stored_in_the_helper_and_not_in_the_file(
     mirror: Mirror, basic: EmbeddedRegistry, docker: Path, tmp_path: Path, named: str
 ) -> None:
     IMAGE.publish(basic, "a", "v1")
@@ -386,22 +392,24 @@ def test_a_helper_gets_the_password_and_the_file_does_not(
     mirror("pull", f"{basic.host}/a:v1", "--all", "-o", "other", env=env, code=1)
 
 
-def test_a_helper_that_refuses_fails_the_login(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+def test_login_fails_if_the_helper_is_missing(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
     write(docker, {"credsStore": "absent"})
     assert "docker-credential-absent" in login(mirror, basic.host, code=2).err
     assert read(docker) == {"credsStore": "absent"}
 
 
-def test_a_helper_knows_no_paths_so_the_file_keeps_them(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+def test_credentials_of_a_path_are_stored_in_the_file_despite_a_helper(
+    mirror: Mirror, basic: EmbeddedRegistry, docker: Path
+) -> None:
     write(docker, {"credsStore": "absent"})
     login(mirror, f"{basic.host}/team")
     assert read(docker)["auths"] == {f"{basic.host}/team": entry()}
 
 
-# Logging out
+# Logout
 
 
-def test_logout_forgets_in_every_file_and_under_every_key(mirror: Mirror, docker: Path) -> None:
+def test_logout_removes_the_registry_from_all_files(mirror: Mirror, docker: Path) -> None:
     podman = Path(mirror.env["XDG_RUNTIME_DIR"], "containers", "auth.json")
     write(podman, {"auths": {"docker.io": entry(), "quay.io": entry()}})
     write(docker, {"auths": {"https://index.docker.io/v1/": entry(), "docker.io/library": entry()}})
@@ -417,7 +425,7 @@ def test_logout_forgets_in_every_file_and_under_every_key(mirror: Mirror, docker
     assert read(docker) == {"auths": {"docker.io/library": entry()}}
 
 
-def test_logout_with_a_named_file_touches_no_other(mirror: Mirror, docker: Path, tmp_path: Path) -> None:
+def test_logout_with_authfile_changes_only_that_file(mirror: Mirror, docker: Path, tmp_path: Path) -> None:
     write(docker, {"auths": {"quay.io": entry()}})
     write(tmp_path / "auth.json", {"auths": {"quay.io": entry()}})
     assert mirror("logout", "quay.io", "--authfile", "auth.json").lines == ["quay.io: removed from auth.json"]
@@ -425,7 +433,7 @@ def test_logout_with_a_named_file_touches_no_other(mirror: Mirror, docker: Path,
     assert read(tmp_path / "auth.json") == {"auths": {}}
 
 
-def test_logout_of_what_is_not_logged_in_is_an_error(mirror: Mirror, docker: Path) -> None:
+def test_logout_without_credentials_is_an_error(mirror: Mirror, docker: Path) -> None:
     assert "no credentials for quay.io" in mirror("logout", "quay.io", code=2).err
     write(docker, {"auths": {"quay.io/team": entry()}})
     assert str(docker) in mirror("logout", "quay.io", code=2).err
@@ -433,7 +441,7 @@ def test_logout_of_what_is_not_logged_in_is_an_error(mirror: Mirror, docker: Pat
 
 
 @pytest.mark.slow
-def test_logout_of_all(mirror: Mirror, docker: Path, tmp_path: Path) -> None:
+def test_logout_all_removes_all_credentials(mirror: Mirror, docker: Path, tmp_path: Path) -> None:
     podman = Path(mirror.env["XDG_CONFIG_HOME"], "containers", "auth.json")
     write(podman, {"auths": {"quay.io/team": entry()}})
     write(docker, {"auths": {"docker.io": entry(), "ghcr.io": {}}, "credHelpers": {"gcr.io": "box"}, "x": 1})
@@ -447,12 +455,12 @@ def test_logout_of_all(mirror: Mirror, docker: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("args", [[], ["quay.io", "--all"]])
-def test_logout_is_of_one_or_of_all(mirror: Mirror, args: list[str]) -> None:
+def test_logout_takes_either_a_registry_or_all(mirror: Mirror, args: list[str]) -> None:
     mirror("logout", *args, code=2)
 
 
 @pytest.mark.slow
-def test_no_password_can_be_on_the_command_line(mirror: Mirror) -> None:
+def test_password_is_not_accepted_on_the_command_line(mirror: Mirror) -> None:
     for command in ("login", "pull", "push", "inspect"):
         assert "--password " not in mirror(command, "--help").out
     done = subprocess.run(mirror.command("login", "quay.io", "--password", "secret"), capture_output=True, check=False)

@@ -1,4 +1,4 @@
-"""Long lists of images: they begin to transfer at once, and an error leaves what was complete."""
+"""Tests of long lists of images: early start of the transfer, and missing images."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ def name(number: int) -> str:
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[EmbeddedRegistry]:
-    """A repository with many tags, each of an image of its own."""
+    """Run a registry with a repository of many tags and images."""
     with serving(EmbeddedRegistry()) as registry:
         for number in range(NUMBER):
             images.image("linux/amd64", images.layer(number, 200)).publish(registry, "a", name(number))
@@ -32,41 +32,39 @@ def registry(shop: EmbeddedRegistry) -> EmbeddedRegistry:
     return shop
 
 
-def listed(folder: Path, registry: EmbeddedRegistry, number: int) -> Path:
+def write_list(folder: Path, registry: EmbeddedRegistry, number: int) -> Path:
     path = folder / "images.txt"
     path.write_text("".join(f"{registry.host}/a:{name(one)}\n" for one in range(number)))
     return path
 
 
-def tags_asked(seen: list[Seen]) -> list[str]:
+def requested_tags(seen: list[Seen]) -> list[str]:
     return [one.path.rpartition("/")[2] for one in seen if "/manifests/v" in one.path]
 
 
 @pytest.mark.slow
-def test_the_first_blob_comes_before_the_hundredth_image_has_been_walked(
-    mirror: Mirror, registry: EmbeddedRegistry
-) -> None:
+def test_transfer_starts_before_100_tags_are_requested(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     registry.fault(
         Fault(action=Status(404), method="GET", path="/v2/a/blobs/", times=None)
-    )  # ends the call at its first blob
-    mirror("pull", "--from-file", listed(mirror.folder, registry, NUMBER), "--platform", "linux/amd64", code=1)
+    )  # ends the pull at its first blob
+    mirror("pull", "--from-file", write_list(mirror.folder, registry, NUMBER), "--platform", "linux/amd64", code=1)
     seen = registry.requests
     first = next(place for place, one in enumerate(seen) if "/blobs/" in one.path and one.method == "GET")
-    assert len(set(tags_asked(seen[:first]))) < 100
+    assert len(set(requested_tags(seen[:first]))) < 100
 
 
 @pytest.mark.slow
-def test_a_dry_run_walks_all_of_them(mirror: Mirror, registry: EmbeddedRegistry) -> None:
-    listed_images = listed(mirror.folder, registry, 150)
+def test_dry_run_reads_all_images(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    listed_images = write_list(mirror.folder, registry, 150)
     result = mirror("pull", "--from-file", listed_images, "--platform", "linux/amd64", "--dry-run", "--json")
     assert len(result.json["images"]) == 150
     assert result.json["moved"]["blobs"] == 300
-    assert set(tags_asked(registry.requests)) == {name(number) for number in range(150)}
+    assert set(requested_tags(registry.requests)) == {name(number) for number in range(150)}
 
 
 @pytest.mark.slow
-def test_an_image_in_the_middle_that_does_not_exist_ends_the_call(mirror: Mirror, registry: EmbeddedRegistry) -> None:
-    path = listed(mirror.folder, registry, 150)
+def test_missing_image_ends_the_pull(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    path = write_list(mirror.folder, registry, 150)
     path.write_text(path.read_text().replace(name(100), "missing"))
     result = mirror("pull", "--from-file", path, "--platform", "linux/amd64", code=2)
     assert "missing" in result.err
@@ -78,8 +76,8 @@ def test_an_image_in_the_middle_that_does_not_exist_ends_the_call(mirror: Mirror
 
 
 @pytest.mark.slow
-def test_with_keep_going_only_the_missing_image_is_lacking(mirror: Mirror, registry: EmbeddedRegistry) -> None:
-    path = listed(mirror.folder, registry, 60)
+def test_keep_going_pulls_all_but_the_missing_image(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    path = write_list(mirror.folder, registry, 60)
     path.write_text(path.read_text().replace(name(30), "missing"))
     result = mirror("pull", "--from-file", path, "--platform", "linux/amd64", "--keep-going", "--json", code=4)
     assert [image["error"] is None for image in result.json["images"]] == [number != 30 for number in range(60)]
@@ -90,12 +88,12 @@ def test_with_keep_going_only_the_missing_image_is_lacking(mirror: Mirror, regis
 
 
 @pytest.mark.slow
-def test_a_blob_that_images_of_different_batches_share_is_fetched_and_counted_once(mirror: Mirror) -> None:
+def test_blob_shared_by_many_images_is_transferred_and_counted_once(mirror: Mirror) -> None:
     shared = images.layer(1, 5000)
     with serving(EmbeddedRegistry()) as registry:
         for number in range(50):
             images.image("linux/amd64", shared, images.layer(number + 2, 200)).publish(registry, "a", name(number))
-        path = listed(mirror.folder, registry, 50)
+        path = write_list(mirror.folder, registry, 50)
         result = mirror("pull", "--from-file", path, "--platform", "linux/amd64", "--json")
         assert result.json["moved"]["blobs"] == 101
         assert result.json["reused"]["blobs"] == 0

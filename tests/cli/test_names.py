@@ -1,4 +1,4 @@
-"""The names of images, as people type them. Docker Hub is played by a registry behind a proxy."""
+"""Tests of image names as users type them. A registry behind a proxy stands in for Docker Hub."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ DIGEST = IMAGE.root
 
 @dataclass(frozen=True)
 class Hub:
-    """Docker Hub as this machine sees it: HTTPS behind a proxy."""
+    """A registry with the host name of Docker Hub, reached through a proxy."""
 
     registry: EmbeddedRegistry
     proxy: Proxy
@@ -53,27 +53,29 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         (f"redis:4.0@{DIGEST}", "docker.io/library/redis:4.0"),
     ],
 )
-def test_name_is_understood(mirror: Mirror, hub: Hub, tmp_path: Path, typed: str, full: str) -> None:
+def test_short_name_is_expanded(mirror: Mirror, hub: Hub, tmp_path: Path, typed: str, full: str) -> None:
     result = mirror("pull", typed, "--all-platforms", env=hub.env)
     assert result.lines == [f"{full}@{DIGEST}"]
     assert names(tmp_path / "layout") == [full]
 
 
 @pytest.mark.slow
-def test_digest_alone_names_the_image(mirror: Mirror, hub: Hub, tmp_path: Path) -> None:
+def test_image_can_be_named_by_its_digest(mirror: Mirror, hub: Hub, tmp_path: Path) -> None:
     full = f"docker.io/library/redis@{DIGEST}"
     assert mirror("pull", f"redis@{DIGEST}", "--all", env=hub.env).lines == [full]
     assert names(tmp_path / "layout") == [full]
 
 
 @pytest.mark.slow
-def test_hub_is_asked_at_its_own_host(mirror: Mirror, hub: Hub) -> None:
+def test_docker_hub_is_contacted_at_registry_1_docker_io(mirror: Mirror, hub: Hub) -> None:
     mirror("pull", "redis:4.0", "--all", env=hub.env)
     assert set(hub.proxy.asked) == {"CONNECT registry-1.docker.io:443"}
 
 
 @pytest.mark.slow
-def test_digest_decides_and_tag_names(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_reference_with_tag_and_digest_pulls_the_digest(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
     IMAGE.publish(registry, "a", "v1")
     other = images.image("linux/amd64", images.layer(2, 200))
     other.publish(registry, "a", "v1")
@@ -84,7 +86,7 @@ def test_digest_decides_and_tag_names(mirror: Mirror, registry: EmbeddedRegistry
 
 
 @pytest.mark.parametrize("repository", ["a/b/c:tag", "a-b/c_d/e.f__g:Tag_1.0-x"])
-def test_any_registry_is_named_by_host_and_port(mirror: Mirror, registry: EmbeddedRegistry, repository: str) -> None:
+def test_registry_can_be_named_by_host_and_port(mirror: Mirror, registry: EmbeddedRegistry, repository: str) -> None:
     name, _, tag = repository.partition(":")
     IMAGE.publish(registry, name, tag)
     host = f"localhost:{registry.host.partition(':')[2]}"
@@ -95,13 +97,13 @@ BAD = ["", "redis:4.0\n", "Redis:4.0", "a/../b", "redis@sha256:abc", "http://exa
 
 
 @pytest.mark.parametrize("typed", BAD)
-def test_bad_name_is_refused(mirror: Mirror, tmp_path: Path, typed: str) -> None:
+def test_invalid_name_is_refused(mirror: Mirror, tmp_path: Path, typed: str) -> None:
     result = mirror("pull", typed, code=2)
     assert "not a valid image reference" in result.err
     assert not (tmp_path / "layout").exists()
 
 
-def test_nothing_to_pull_is_a_usage_error(mirror: Mirror) -> None:
+def test_pull_without_names_is_a_usage_error(mirror: Mirror) -> None:
     assert "Name at least one image" in mirror("pull", code=2).err
 
 
@@ -110,14 +112,14 @@ def test_nothing_to_pull_is_a_usage_error(mirror: Mirror) -> None:
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[EmbeddedRegistry]:
-    """A registry with two images."""
+    """Run a registry with two images."""
     with serving(EmbeddedRegistry()) as registry:
         IMAGE.publish(registry, "a", "v1")
         IMAGE.publish(registry, "b", "v2")
         yield registry
 
 
-def test_file_names_images(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_names_are_read_from_a_file(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
     lines = ["# what we need", "", f"  {shop.host}/a:v1  # the first", "   ", f"{shop.host}/b:v2\r", "#x"]
     (tmp_path / "list.txt").write_text("\n".join(lines))
     found = mirror("pull", "--from-file", "list.txt", "--all").lines
@@ -125,12 +127,12 @@ def test_file_names_images(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_stdin_names_images(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_names_are_read_from_stdin(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("pull", "--from-file", "-", "--all", stdin=f"{shop.host}/a:v1\n{shop.host}/b:v2")
     assert names(tmp_path / "layout") == [f"{shop.host}/a:v1", f"{shop.host}/b:v2"]
 
 
-def test_file_adds_to_the_arguments(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_names_of_arguments_and_file_are_combined(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("pull", f"{shop.host}/b:v2", "--from-file", "-", "--all", stdin=f"{shop.host}/a:v1\n")
     assert sorted(names(tmp_path / "layout")) == [f"{shop.host}/a:v1", f"{shop.host}/b:v2"]
 
@@ -153,7 +155,7 @@ def test_binary_file_is_a_usage_error(mirror: Mirror, tmp_path: Path) -> None:
     mirror("pull", "--from-file", "list", code=2)
 
 
-def test_bad_name_in_a_file_is_refused_before_anything_is_asked(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_invalid_name_in_a_file_is_refused_before_any_request(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     shop.clear_log()
     mirror("pull", "--from-file", "-", stdin=f"{shop.host}/a:v1\nNo Name\n", code=2)
     assert shop.requests == []

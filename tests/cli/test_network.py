@@ -1,4 +1,4 @@
-"""Between mirror and a registry: who we are, how we get there, and what is tried again."""
+"""Tests of connections to registries: credentials, TLS, proxies and retries."""
 
 import base64
 import json
@@ -34,14 +34,14 @@ USERS = {"ann": "pass:word ü"}
 
 
 def login(mirror: Mirror, user: str, password: str, *keys: str) -> None:
-    """What `docker login` writes."""
+    """Write credentials as `docker login` does."""
     auth = base64.b64encode(f"{user}:{password}".encode()).decode()
     folder = Path(mirror.env["DOCKER_CONFIG"])
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"auths": {key: {"auth": auth} for key in keys}}))
 
 
-# Who we are
+# Credentials
 
 
 @pytest.fixture(params=["basic", "bearer"])
@@ -53,7 +53,7 @@ def guarded(request: pytest.FixtureRequest) -> Iterator[EmbeddedRegistry]:
 
 
 @pytest.mark.slow
-def test_credentials_open_a_registry_both_ways(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
+def test_credentials_allow_pull_and_push(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
     login(mirror, "ann", USERS["ann"], "other.example", guarded.host)
     mirror("pull", f"{guarded.host}/a:v1", "--all")
     mirror("push", "layout", f"{guarded.host}/copy")
@@ -68,12 +68,12 @@ def test_credentials_are_found_under_a_url(mirror: Mirror, guarded: EmbeddedRegi
 
 
 @pytest.mark.slow
-def test_credentials_are_found_at_home(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
+def test_credentials_are_found_in_the_home_directory(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
     login(mirror, "ann", USERS["ann"], guarded.host)
     mirror("pull", f"{guarded.host}/a:v1", "--all", env={"DOCKER_CONFIG": ""})
 
 
-def test_wrong_credentials_are_said(mirror: Mirror, guarded: EmbeddedRegistry, tmp_path: Path) -> None:
+def test_wrong_credentials_are_reported(mirror: Mirror, guarded: EmbeddedRegistry, tmp_path: Path) -> None:
     login(mirror, "ann", "guess", guarded.host)
     result = mirror("pull", f"{guarded.host}/a:v1", "--all", code=1)
     assert "401" in result.err
@@ -82,18 +82,18 @@ def test_wrong_credentials_are_said(mirror: Mirror, guarded: EmbeddedRegistry, t
     assert not (tmp_path / "layout").exists()
 
 
-def test_missing_credentials_are_said(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
+def test_missing_credentials_are_reported(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
     assert f"mirror login {guarded.host}" in mirror("pull", f"{guarded.host}/a:v1", "--all", code=1).err
 
 
-def test_credentials_of_another_host_stay_at_home(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
+def test_credentials_are_not_sent_to_another_host(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
     login(mirror, "ann", USERS["ann"], "127.0.0.1", "localhost:5000", "other.example")
     mirror("pull", f"{guarded.host}/a:v1", "--all", code=1)
     assert not any("Basic" in seen.headers.get("authorization", "") for seen in guarded.requests)
 
 
 @pytest.mark.slow
-def test_nothing_is_sent_before_the_registry_asks(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+def test_credentials_are_not_sent_without_a_challenge(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     IMAGE.publish(registry, "a", "v1")
     login(mirror, "ann", "secret", registry.host)
     mirror("pull", f"{registry.host}/a:v1", "--all")
@@ -101,7 +101,7 @@ def test_nothing_is_sent_before_the_registry_asks(mirror: Mirror, registry: Embe
 
 
 @pytest.mark.slow
-def test_password_shows_nowhere(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
+def test_password_is_not_printed(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
     login(mirror, "ann", USERS["ann"], guarded.host)
     guarded.fault(Fault(path=LAYER, times=2, action=Status(503)))
     result = mirror("pull", f"{guarded.host}/a:v1", "--all", "-v")
@@ -140,7 +140,7 @@ def challenge(registry: EmbeddedRegistry) -> str:
         'Basic realm="a, b", Bearer realm="{}/token",scope="repository:a:pull"',
     ],
 )
-def test_challenges_of_all_shapes_are_answered(mirror: Mirror, header: str) -> None:
+def test_every_challenge_format_is_accepted(mirror: Mirror, header: str) -> None:
     with serving(EmbeddedRegistry(auth=Bearer(anonymous_pull=True))) as registry:
         IMAGE.publish(registry, "a", "v1")
         shape = Header("WWW-Authenticate", header.format(registry.url))
@@ -162,14 +162,14 @@ def test_token_server_may_be_another_host(mirror: Mirror) -> None:
 @pytest.mark.parametrize(
     "text", ["{", "[]", '{"auths": {"HOST": {"auth": "!"}}}', '{"auths": {"HOST": {"auth": "YQ=="}}}']
 )
-def test_broken_docker_config_is_named(mirror: Mirror, guarded: EmbeddedRegistry, text: str) -> None:
+def test_error_in_docker_config_names_the_file(mirror: Mirror, guarded: EmbeddedRegistry, text: str) -> None:
     login(mirror, "ann", "x")
     file = Path(mirror.env["DOCKER_CONFIG"]) / "config.json"
     file.write_text(text.replace("HOST", guarded.host))
     assert str(file) in mirror("pull", f"{guarded.host}/a:v1", "--all", code=2).err
 
 
-# How to get there
+# TLS and proxies
 
 
 @pytest.fixture
@@ -178,33 +178,31 @@ def shop(registry: EmbeddedRegistry) -> EmbeddedRegistry:
     return registry
 
 
-def strange(registry: EmbeddedRegistry) -> str:
-    """A name that leads to this machine and does not look like it."""
+def non_local_name(registry: EmbeddedRegistry) -> str:
+    """Return an address of this machine that does not count as local."""
     return f"0.0.0.0:{registry.host.partition(':')[2]}"
 
 
 def test_plain_http_needs_a_flag(mirror: Mirror, shop: EmbeddedRegistry) -> None:
-    assert "--plain-http" in mirror("pull", f"{strange(shop)}/a:v1", "--all", "--retries", 0, code=1).err
+    assert "--plain-http" in mirror("pull", f"{non_local_name(shop)}/a:v1", "--all", "--retries", 0, code=1).err
     assert shop.requests == []
-    mirror("pull", f"{strange(shop)}/a:v1", "--all", "--plain-http")
+    mirror("pull", f"{non_local_name(shop)}/a:v1", "--all", "--plain-http")
 
 
 def test_plain_http_is_a_setting_for_a_host(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
-    (tmp_path / "own.toml").write_text(f'plain_http = ["{strange(shop)}"]')
-    assert "own.toml" in mirror("pull", f"{strange(shop)}/a:v1", "--all", "--config", "own.toml").err
+    (tmp_path / "own.toml").write_text(f'plain_http = ["{non_local_name(shop)}"]')
+    assert "own.toml" in mirror("pull", f"{non_local_name(shop)}/a:v1", "--all", "--config", "own.toml").err
 
 
-def test_settings_that_came_with_the_data_weaken_nothing(
-    mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path
-) -> None:
-    (tmp_path / "mirror.toml").write_text(f'plain_http = ["{strange(shop)}"]')
-    assert "ignored" in mirror("pull", f"{strange(shop)}/a:v1", "--all", "--retries", 0, code=1).err
+def test_plain_http_in_the_current_directory_is_ignored(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
+    (tmp_path / "mirror.toml").write_text(f'plain_http = ["{non_local_name(shop)}"]')
+    assert "ignored" in mirror("pull", f"{non_local_name(shop)}/a:v1", "--all", "--retries", 0, code=1).err
     assert shop.requests == []
 
 
 @pytest.fixture
 def secure(tmp_path: Path) -> Iterator[EmbeddedRegistry]:
-    """Over TLS, with the certificate in `server.pem`."""
+    """Run a registry with TLS whose certificate is in `server.pem`."""
     with serving(EmbeddedRegistry(tls=self_signed(tmp_path / "server.pem", "localhost"))) as registry:
         IMAGE.publish(registry, "a", "v1")
         yield registry
@@ -226,7 +224,7 @@ def test_trusted_certificate_needs_no_flag(mirror: Mirror, secure: EmbeddedRegis
 
 def test_certificate_of_another_host_is_refused(mirror: Mirror, secure: EmbeddedRegistry) -> None:
     env = {"SSL_CERT_FILE": "server.pem"}
-    result = mirror("pull", f"{strange(secure)}/a:v1", "--all", "--retries", 0, env=env, code=1)
+    result = mirror("pull", f"{non_local_name(secure)}/a:v1", "--all", "--retries", 0, env=env, code=1)
     assert "certificate" in result.err
 
 
@@ -251,33 +249,33 @@ def test_proxy_is_used_for_a_push(mirror: Mirror, shop: EmbeddedRegistry) -> Non
 
 
 @pytest.mark.parametrize("no_proxy", ["0.0.0.0", "*", "other.example, 0.0.0.0"])
-def test_no_proxy_goes_straight(mirror: Mirror, shop: EmbeddedRegistry, no_proxy: str) -> None:
+def test_no_proxy_bypasses_the_proxy(mirror: Mirror, shop: EmbeddedRegistry, no_proxy: str) -> None:
     with proxying({}) as proxy:
         env = {"HTTP_PROXY": proxy.url, "NO_PROXY": no_proxy}
-        mirror("pull", f"{strange(shop)}/a:v1", "--all", "--plain-http", env=env)
+        mirror("pull", f"{non_local_name(shop)}/a:v1", "--all", "--plain-http", env=env)
     assert proxy.asked == []
 
 
-def test_this_machine_needs_no_proxy(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_local_registry_is_contacted_without_the_proxy(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     with proxying({}) as proxy:
         mirror("pull", f"{shop.host}/a:v1", "--all", env={"HTTP_PROXY": proxy.url, "HTTPS_PROXY": proxy.url})
     assert proxy.asked == []
 
 
-def test_proxy_that_refuses_is_named(mirror: Mirror) -> None:
+def test_error_status_of_a_proxy_is_reported(mirror: Mirror) -> None:
     with proxying({}) as proxy:
         env = {"HTTPS_PROXY": proxy.url}
         result = mirror("pull", "registry.test/a:v1", "--all", "--retries", 0, env=env, code=1)
     assert "502" in result.err
 
 
-def test_nobody_there_is_said(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_refused_connection_is_reported(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     with serving(EmbeddedRegistry()) as gone:
         host = gone.host
     assert "onnection refused" in mirror("pull", f"{host}/a:v1", "--all", "--retries", 0, code=1).err
 
 
-# What is tried again
+# Retries
 
 NOW = (("Retry-After", "0"),)
 PASSED = (("Retry-After", format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True)),)
@@ -304,7 +302,7 @@ PASSING: dict[str, Action | tuple[Action, ...]] = {
 
 @pytest.fixture(scope="module")
 def recovered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedRegistry, Path]]:
-    """One pull in which every layer, every manifest and every tag meets a passing fault of its own."""
+    """Pull images with one transient fault per layer, and some faults per manifest and tag."""
     mirror = Mirror(tmp_path_factory.mktemp("recovered"))
     with serving(EmbeddedRegistry()) as registry:
         for fault, action in PASSING.items():
@@ -321,7 +319,7 @@ FAULTY = {
     fault: images.index([images.image("linux/amd64", images.layer(seed, 1500))])
     for seed, fault in enumerate(PASSING, 1000)
 }
-SIZELESS = ["429", "502", "cut-at-once", "reset-at-once", "cut-before-the-body"]  # show without a known size
+SIZELESS = ["429", "502", "cut-at-once", "reset-at-once", "cut-before-the-body"]  # detected without a known size
 
 
 def repo_of(fault: str) -> str:
@@ -338,26 +336,26 @@ def layer_of(fault: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", PASSING)
-def test_passing_fault_of_a_blob_is_tried_again(recovered: tuple[EmbeddedRegistry, Path], fault: str) -> None:
+def test_blob_is_retried_after_a_transient_fault(recovered: tuple[EmbeddedRegistry, Path], fault: str) -> None:
     registry, layout = recovered
     assert registry.count("GET", layer_of(fault)) == 2
     assert blob_path(layout, layer_of(fault)).read_bytes() == FAULTY[fault].blobs[layer_of(fault)]
 
 
 @pytest.mark.parametrize("fault", SIZELESS)
-def test_passing_fault_of_a_manifest_is_tried_again(recovered: tuple[EmbeddedRegistry, Path], fault: str) -> None:
+def test_manifest_is_retried_after_a_transient_fault(recovered: tuple[EmbeddedRegistry, Path], fault: str) -> None:
     registry, layout = recovered
     assert registry.count("GET", f"/{repo_of(fault)}/manifests/v1") == 2
     assert registry.count("GET", f"/manifests/{child_of(fault)}") == 2
     assert blob_path(layout, child_of(fault)).read_bytes() == FAULTY[fault].manifests[child_of(fault)][0]
 
 
-def test_nothing_half_is_left_of_passing_faults(recovered: tuple[EmbeddedRegistry, Path]) -> None:
+def test_layout_is_valid_after_transient_faults(recovered: tuple[EmbeddedRegistry, Path]) -> None:
     assert_whole(recovered[1])
 
 
 @pytest.mark.slow
-def test_passing_fault_of_a_token_is_tried_again(mirror: Mirror) -> None:
+def test_token_is_retried_after_a_transient_fault(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(auth=Bearer(anonymous_pull=True))) as registry:
         IMAGE.publish(registry, "a", "v1")
         registry.fault(Fault(path="/token", action=Status(503)))
@@ -365,7 +363,7 @@ def test_passing_fault_of_a_token_is_tried_again(mirror: Mirror) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 403, 404])
-def test_refusal_is_not_tried_again(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path, status: int) -> None:
+def test_permanent_error_is_not_retried(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path, status: int) -> None:
     shop.fault(Fault(path=LAYER, times=None, action=Status(status)))
     assert str(status) in mirror("pull", f"{shop.host}/a:v1", "--all", code=1).err
     assert shop.count("GET", LAYER) == 1
@@ -374,13 +372,13 @@ def test_refusal_is_not_tried_again(mirror: Mirror, shop: EmbeddedRegistry, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("retries", [0, 2])
-def test_retries_are_counted(mirror: Mirror, shop: EmbeddedRegistry, retries: int) -> None:
+def test_number_of_retries_is_respected(mirror: Mirror, shop: EmbeddedRegistry, retries: int) -> None:
     shop.fault(Fault(path=LAYER, times=None, action=Status(503, NOW)))
     mirror("pull", f"{shop.host}/a:v1", "--all", "--retries", retries, code=1)
     assert shop.count("GET", LAYER) == retries + 1
 
 
-def test_missing_image_is_asked_for_once(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+def test_missing_image_is_requested_once(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     assert "There is no image" in mirror("pull", f"{shop.host}/a:v2", code=2).err
     assert shop.count("GET") == 1
 
