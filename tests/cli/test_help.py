@@ -158,11 +158,11 @@ def test_precedence_of_flag_environment_directory_and_home(
     (own / "mirror.toml").write_text('output = "own"\nall_platforms = true\n')
     pull = ["pull", f"{registry.host}/a:v1"]
     assert str(own) in mirror(*pull).err
-    (tmp_path / "mirror.toml").write_text('output = "folder"\n')
+    (tmp_path / "mirror.toml").write_text('output = "current"\n')
     mirror(*pull)
     mirror(*pull, env={"MIRROR_OUTPUT": "environment"})
     mirror(*pull, "-o", "flag", env={"MIRROR_OUTPUT": "environment"})
-    assert {"own", "folder", "environment", "flag"} <= set(os.listdir(tmp_path))
+    assert {"own", "current", "environment", "flag"} <= set(os.listdir(tmp_path))
 
 
 # Completion

@@ -245,11 +245,11 @@ def test_authfile_of_the_environment_is_used(mirror: Mirror, basic: EmbeddedRegi
     assert read(tmp_path / "named.json") == {"auths": {basic.host: entry()}}
 
 
-@pytest.mark.parametrize("folder", ["XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"])
+@pytest.mark.parametrize("variable", ["XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"])
 def test_login_updates_the_file_that_already_has_the_registry(
-    mirror: Mirror, basic: EmbeddedRegistry, docker: Path, folder: str
+    mirror: Mirror, basic: EmbeddedRegistry, docker: Path, variable: str
 ) -> None:
-    podman = Path(mirror.env[folder], "containers", "auth.json")
+    podman = Path(mirror.env[variable], "containers", "auth.json")
     write(podman, {"auths": {basic.host: entry("bob"), "other.io": {"auth": "x"}}})
     assert str(podman) in login(mirror, basic.host).err
     assert read(podman) == {"auths": {basic.host: entry(), "other.io": {"auth": "x"}}}

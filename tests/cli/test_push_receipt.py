@@ -144,7 +144,7 @@ def test_receipt_lists_images_that_failed(mirror: Mirror, registry: EmbeddedRegi
     assert second["content"]
 
 
-@pytest.mark.parametrize("name", ["no/such/folder/r.json", "home", "link", "fifo"])
+@pytest.mark.parametrize("name", ["no/such/directory/r.json", "home", "link", "fifo"])
 def test_receipt_that_cannot_be_written_stops_the_push_before_any_request(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Path, name: str
 ) -> None:

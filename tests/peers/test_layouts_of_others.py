@@ -90,7 +90,7 @@ def test_layout_of_umoci_verifies(written: str, mirror: Program) -> None:
 def test_blob_that_umoci_left_unused_is_only_an_orphan(mirror: Program, umoci: Program) -> None:
     umoci("init", "--layout", "layout")
     umoci("new", "--image", "layout:1")
-    umoci("config", "--image", "layout:1", "--author", "somebody")
+    umoci("config", "--image", "layout:1", "--author", "ann")
     report = mirror("verify", "layout", "--json").json
     assert (report["verdict"], {one["kind"] for one in report["findings"]}) == ("ok", {"orphan"})
 

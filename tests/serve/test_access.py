@@ -212,7 +212,7 @@ def test_address_in_use_is_an_error(layout: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("text", ["192.0.2.1:0", "nobody.invalid:0"])
+@pytest.mark.parametrize("text", ["192.0.2.1:0", "host.invalid:0"])
 def test_address_of_another_machine_is_refused(layout: Path, text: str) -> None:
     with pytest.raises(MirrorError, match="Cannot listen on"), running(layout, listen=text):
         pass

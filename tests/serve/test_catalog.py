@@ -111,9 +111,9 @@ def test_intact_copy_is_served_if_another_is_corrupt(tmp_path: Path) -> None:
         assert server.get(f"/v2/a/b/blobs/{digest}").body == ONE.blobs[digest]
 
 
-@pytest.mark.parametrize(("folder", "name"), [("redis", "redis"), ("My Stick (1)", "my-stick-1"), ("--", "layout")])
-def test_image_with_a_bare_tag_is_served_under_the_directory_name(tmp_path: Path, folder: str, name: str) -> None:
-    with running(make_layout(tmp_path / folder, {"4.0": ONE})) as server:
+@pytest.mark.parametrize(("directory", "name"), [("redis", "redis"), ("My Drive (1)", "my-drive-1"), ("--", "layout")])
+def test_image_with_a_bare_tag_is_served_under_the_directory_name(tmp_path: Path, directory: str, name: str) -> None:
+    with running(make_layout(tmp_path / directory, {"4.0": ONE})) as server:
         assert served(server, f"{name}:4.0") == ONE.root
         assert any(f"served as {name}:4.0" in text for text in server.messages)
 
