@@ -16,6 +16,7 @@ import pytest
 from tests.support import images
 from tests.support.command import Mirror, Result
 from tests.support.credential_helper import install
+from tests.support.profiles import scaled
 from tests.support.registry import Basic, Bearer, EmbeddedRegistry, Fault, Status, serving
 
 IMAGE = images.multi_arch()
@@ -323,10 +324,10 @@ def test_login_as_root_keeps_the_owner_of_the_file(mirror: Mirror, basic: Embedd
 
 @pytest.mark.slow
 def test_concurrent_logins_are_all_kept(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
-    names = [f"{basic.host}/team{number}" for number in range(12)]
+    names = [f"{basic.host}/team{number}" for number in range(max(4, scaled(12)))]
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda name: login(mirror, name), names))
-    assert read(docker)["auths"] == {name: entry() for name in names} | {}
+    assert read(docker)["auths"] == {name: entry() for name in names}
     assert list(docker.parent.iterdir()) == [docker]
 
 

@@ -383,7 +383,7 @@ def test_retry_after_of_another_host_does_not_delay_the_registry(mirror: Mirror,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("body", [b"<html>Sign in</html>", b"[]", b'{"schemaVersion": 2, "config": {}}', b""])
+@pytest.mark.parametrize("body", every([b"<html>Sign in</html>", b"[]", b'{"schemaVersion": 2, "config": {}}', b""]))
 def test_api_response_that_is_not_an_index_is_a_warning(
     mirror: Mirror, registry: EmbeddedRegistry, body: bytes
 ) -> None:
@@ -698,7 +698,7 @@ CUTS = [Cut(None), Cut(1), Flip(0), Status(500), Status(429, body=b"<html>")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("action", CUTS, ids=[str(number) for number in range(len(CUTS))])
+@pytest.mark.parametrize("action", every(CUTS), ids=lambda action: type(action).__name__)
 def test_image_is_complete_after_any_failure_and_the_next_pull_has_the_rest(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path, action: Action
 ) -> None:

@@ -70,7 +70,7 @@ def test_damaged_blob_is_repaired_from_a_registry(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", ["./good", "good.tar", "oci:good", "oci-archive:good.tar"])
+@pytest.mark.parametrize("source", every(["./good", "good.tar", "oci:good", "oci-archive:good.tar"]))
 @pytest.mark.parametrize("digest", [LAYER, IMAGE.root])
 def test_damaged_blob_is_repaired_from_a_layout_or_an_archive(
     mirror: Mirror, layout: Path, source: str, digest: str

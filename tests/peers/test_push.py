@@ -21,7 +21,7 @@ pytestmark = pytest.mark.peer
 
 OCI = multi_arch(THREE)
 DOCKER = multi_arch(THREE, docker=True)
-BOTH = pytest.mark.parametrize("published", [OCI, DOCKER], ids=["oci", "docker"])
+BOTH = pytest.mark.parametrize("published", every([pytest.param(OCI, id="oci"), pytest.param(DOCKER, id="docker")]))
 ONE_EACH = pytest.mark.parametrize(
     "published", [image("linux/amd64", layer(1, 900, docker), docker=docker) for docker in (False, True)]
 )
@@ -231,7 +231,7 @@ def layout(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limit", ["1m", "100k"])
+@pytest.mark.parametrize("limit", every(["1m", "100k"]))
 def test_push_succeeds_in_spite_of_a_body_limit_of_nginx(
     second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, layout: Path, limit: str
 ) -> None:

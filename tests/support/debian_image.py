@@ -72,6 +72,8 @@ def _options(folder: Path) -> list[str]:
         "Dir::State::Lists": folder / "state/lists",
         "Dir::State::Status": folder / "state/status",
         "Dir::Cache": folder / "cache",
+        "Dir::Cache::pkgcache": "pkgcache.bin",  # some images turn the caches off
+        "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
         "APT::Architecture": "amd64",
         "APT::Sandbox::User": "root",  # apt's own user could not write to the directory
         "Acquire::Languages": "none",
