@@ -32,6 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
     Mirror.in_process = not config.getoption("--processes")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if left_out := profiles.superfluous(items):
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Return three workers for two CPUs: some tests wait more than they compute."""
     return available_cpus() * 3 // 2

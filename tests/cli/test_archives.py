@@ -32,7 +32,7 @@ from tests.support.archives import (
 )
 from tests.support.command import Mirror, Result, assert_whole, blob_path, blobs, check_manners, entries, names, tree
 from tests.support.images import Image
-from tests.support.profiles import every, examples
+from tests.support.profiles import examples
 from tests.support.registry import EmbeddedRegistry, serving
 from tests.support.strategies import mutated
 
@@ -197,7 +197,7 @@ def test_import_refuses_one_full_name_for_two_images(mirror: Mirror, tmp_path: P
     ],
     ids=["oci-archive", "sorted", "containerd", "docker 25", "docker 24", "podman", "crane"],
 )
-@pytest.mark.parametrize("way", every(["pipe", "redirected", "file"]))
+@pytest.mark.parametrize("way", ["pipe", "redirected", "file"])
 def test_archives_of_other_tools_are_imported_and_verify(
     mirror: Mirror, tmp_path: Path, data: bytes, wanted: set[str], way: str
 ) -> None:

@@ -12,7 +12,6 @@ import pytest
 from tests.support import images
 from tests.support.command import Mirror, blob_path, blobs, entries
 from tests.support.images import Blob, Image
-from tests.support.profiles import every
 from tests.support.registry import EmbeddedRegistry, Fault, Header, serving
 
 ARTIFACT_MANIFEST = "application/vnd.oci.artifact.manifest.v1+json"
@@ -170,7 +169,7 @@ REPOS = [build.__name__.replace("_", "-") for build in BUILDERS]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("repo", every(REPOS))
+@pytest.mark.parametrize("repo", REPOS)
 def test_image_is_stored_as_published(journey: Journey, repo: str) -> None:
     image = journey.images[repo]
     stored = {digest: blob_path(journey.layout, digest).read_bytes() for digest in content_of(image)}

@@ -13,7 +13,6 @@ from tests.support import images
 from tests.support.archives import IMAGE_NAME, REF_NAME, Saved, docker_old, named, unpacked
 from tests.support.command import Mirror, Result, assert_whole, blob_path, blobs, check_manners, entries, names, tree
 from tests.support.images import Image
-from tests.support.profiles import every
 from tests.support.registry import Cut, EmbeddedRegistry, Fault, Status, serving
 
 AMD64 = images.image("linux/amd64", images.layer(1, 60_000), images.layer(2, 500))
@@ -430,7 +429,7 @@ def signed() -> Iterator[EmbeddedRegistry]:
 @pytest.mark.slow
 @pytest.mark.parametrize("api", [True, False])
 @pytest.mark.parametrize(
-    "stops", every([["oci:one", "oci:two:v7", "two.tar"], [], ["oci:one:v1"], ["oci-archive:one.tar:v1"]])
+    "stops", [["oci:one", "oci:two:v7", "two.tar"], [], ["oci:one:v1"], ["oci-archive:one.tar:v1"]]
 )
 def test_referrers_are_copied_with_their_image(
     mirror: Mirror, signed: EmbeddedRegistry, api: bool, stops: list[str]

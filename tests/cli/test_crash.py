@@ -236,7 +236,7 @@ def finish(process: "subprocess.Popen[bytes]") -> Result:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attempt", every(range(6)))
+@pytest.mark.parametrize("attempt", range(6))
 def test_two_concurrent_pulls_store_both_images(mirror: Mirror, scene: Scene, layout: Path, attempt: int) -> None:
     running = [mirror.start("pull", name, "--all") for name in (scene.first, scene.second)]
     assert [finish(process).code for process in running] == [0, 0]
@@ -246,7 +246,7 @@ def test_two_concurrent_pulls_store_both_images(mirror: Mirror, scene: Scene, la
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attempt", every(range(4)))
+@pytest.mark.parametrize("attempt", range(4))
 def test_three_concurrent_pulls_of_one_image_leave_the_layout_of_one(
     mirror: Mirror, scene: Scene, layout: Path, attempt: int
 ) -> None:

@@ -14,7 +14,6 @@ from tests.support import images
 from tests.support.certificate import self_signed
 from tests.support.command import Mirror, Result, assert_whole, blobs, entries, leftovers, names, tree
 from tests.support.images import Image
-from tests.support.profiles import every
 from tests.support.registry import (
     Action,
     Basic,
@@ -185,7 +184,7 @@ def lies(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lie", every(WRONG))
+@pytest.mark.parametrize("lie", WRONG)
 def test_corrupt_layer_is_not_stored(lies: Outcome, lie: str) -> None:
     error = lies.errors[lie]
     assert error is not None
@@ -692,7 +691,7 @@ MANGLED: dict[str, Action] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("answer", every(MANGLED))
+@pytest.mark.parametrize("answer", MANGLED)
 def test_malformed_response_is_an_error_or_harmless(mirror: Mirror, scene: Scene, answer: str) -> None:
     scene.registry.fault(Fault(method="GET", path=LAYER, times=None, action=MANGLED[answer]))
     result = mirror.run(mirror.command("pull", scene.name, "--all", "--retries", 0))

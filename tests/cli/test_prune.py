@@ -9,7 +9,6 @@ import pytest
 
 from tests.support import images
 from tests.support.command import Mirror, assert_whole, blob_path, blobs, partials, tree
-from tests.support.profiles import every
 from tests.support.registry import EmbeddedRegistry
 
 FIRST = images.multi_arch()
@@ -119,7 +118,7 @@ def test_directory_without_a_layout_is_refused(mirror: Mirror, tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("quiet", [False, True])
-@pytest.mark.parametrize("command", every(["prune layout --delete", "rm layout {image}", "pull {image}"]))
+@pytest.mark.parametrize("command", ["prune layout --delete", "rm layout {image}", "pull {image}"])
 def test_command_that_waits_for_the_lock_warns_unless_quiet(
     mirror: Mirror, layout: Path, registry: EmbeddedRegistry, command: str, quiet: bool
 ) -> None:

@@ -11,7 +11,6 @@ import pytest
 from tests.support import images
 from tests.support.certificate import self_signed
 from tests.support.command import Mirror, blob_path, tree
-from tests.support.profiles import every
 from tests.support.registry import (
     Action,
     Basic,
@@ -449,15 +448,13 @@ PASSING = {
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("request_line", "fault"),
-    every(
-        [
-            *(("HEAD /blobs/", fault) for fault in ("500", "cut before")),
-            *(("POST /blobs/uploads/", fault) for fault in ("429", "answer lost")),
-            *((f"PUT digest={LAYER}", fault) for fault in PASSING),
-            *(("PUT /manifests/", fault) for fault in ("500", "cut before", "answer lost")),
-            *(("GET /manifests/v1", fault) for fault in ("500", "cut before")),
-        ]
-    ),
+    [
+        *(("HEAD /blobs/", fault) for fault in ("500", "cut before")),
+        *(("POST /blobs/uploads/", fault) for fault in ("429", "answer lost")),
+        *((f"PUT digest={LAYER}", fault) for fault in PASSING),
+        *(("PUT /manifests/", fault) for fault in ("500", "cut before", "answer lost")),
+        *(("GET /manifests/v1", fault) for fault in ("500", "cut before")),
+    ],
 )
 def test_request_is_retried_after_a_temporary_fault(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, request_line: str, fault: str
@@ -530,7 +527,7 @@ def test_upload_location_that_is_not_an_http_url_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("auth", [Basic({"ann": "secret"}), Bearer({"ann": "secret"})])
-@pytest.mark.parametrize("asks", every(['Bearer realm="{}/token",service="x"', 'Basic realm="give"', None]))
+@pytest.mark.parametrize("asks", ['Bearer realm="{}/token",service="x"', 'Basic realm="give"', None])
 def test_credentials_are_not_sent_to_an_upload_location_at_another_origin(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, auth: Basic | Bearer, asks: str | None
 ) -> None:

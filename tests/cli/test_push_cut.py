@@ -105,7 +105,7 @@ def test_next_push_completes_a_push_that_was_cut(layout: Path, chunk: int | None
 
 @pytest.mark.slow
 @WAYS
-@pytest.mark.parametrize("relative", every([True, False]))
+@pytest.mark.parametrize("relative", [True, False])
 def test_push_resumes_after_a_cut_connection(layout: Path, chunk: int | None, relative: bool) -> None:
     for number, after in every(cuts(requests_without_faults(layout, chunk))):
         with serving(EmbeddedRegistry(relative_locations=relative)) as registry:
@@ -166,7 +166,7 @@ def test_upload_with_a_lost_response_is_not_sent_again(layout: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", every([700, 1]))
+@pytest.mark.parametrize("after", [700, 1])
 @pytest.mark.parametrize(
     "quirks",
     [Quirks(appends=True), Quirks(no_status=True), Quirks(stuck_range=True), Quirks(appends=True, stuck_range=True)],

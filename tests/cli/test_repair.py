@@ -9,7 +9,6 @@ import pytest
 
 from tests.support import images, layouts
 from tests.support.command import Mirror, blob_path, blobs, entries, tree, wrong_blobs
-from tests.support.profiles import every
 from tests.support.registry import EmbeddedRegistry, Fault, Flip, Status
 
 IMAGE = images.multi_arch()
@@ -56,7 +55,7 @@ def content(folder: Path) -> dict[str, bytes | str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", every(DAMAGES))
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("digest", [LAYER, CHILD, IMAGE.root])
 def test_damaged_blob_is_repaired_from_a_registry(
     mirror: Mirror, registry: EmbeddedRegistry, layout: Path, damage: str, digest: str
@@ -70,7 +69,7 @@ def test_damaged_blob_is_repaired_from_a_registry(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", every(["./good", "good.tar", "oci:good", "oci-archive:good.tar"]))
+@pytest.mark.parametrize("source", ["./good", "good.tar", "oci:good", "oci-archive:good.tar"])
 @pytest.mark.parametrize("digest", [LAYER, IMAGE.root])
 def test_damaged_blob_is_repaired_from_a_layout_or_an_archive(
     mirror: Mirror, layout: Path, source: str, digest: str

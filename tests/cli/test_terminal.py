@@ -14,7 +14,6 @@ import pytest
 from tests.cli.test_crash import Gate
 from tests.support import images, layouts
 from tests.support.command import Mirror, blob_path, leftovers
-from tests.support.profiles import every
 from tests.support.registry import EmbeddedRegistry, Fault, serving
 
 LARGE = images.layer(1, 9_000_000)
@@ -87,7 +86,7 @@ def test_bars_show_the_total_and_each_large_blob(mirror: Mirror, shop: EmbeddedR
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("columns", every([47, 21, 40, 48, 60, 75, 76, 80]))
+@pytest.mark.parametrize("columns", [47, 21, 40, 48, 60, 75, 76, 80])
 def test_numbers_of_bars_are_not_cut_in_a_narrow_terminal(
     mirror: Mirror, shop: EmbeddedRegistry, gate: Gate, columns: int
 ) -> None:

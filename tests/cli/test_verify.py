@@ -14,7 +14,6 @@ import pytest
 from tests.support import images, layouts
 from tests.support.command import Json, Mirror, blob_path, tree
 from tests.support.images import Image
-from tests.support.profiles import every
 from tests.support.registry import EmbeddedRegistry, serving
 
 SHARED = images.layer(1, 900)
@@ -145,7 +144,7 @@ EXITS = {"error": 3, "unverified": 1}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("node", NODES)
-@pytest.mark.parametrize("damage", every(DAMAGES))
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_found(mirror: Mirror, stock: Stock, layout: Path, damage: str, node: str) -> None:
     how, kind, severity = DAMAGES[damage]
     how(blob_path(layout, NODES[node]))

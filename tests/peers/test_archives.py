@@ -10,7 +10,6 @@ from tests.peers.layouts import THREE, assert_clean, copied, everything, listed,
 from tests.peers.programs import DockerRegistry, Program, Skopeo
 from tests.support.archives import Saved, docker_new, docker_old, unpacked
 from tests.support.images import attestation, digest_of, image, index, layer, multi_arch
-from tests.support.profiles import every
 
 pytestmark = pytest.mark.peer
 
@@ -60,7 +59,7 @@ def test_skopeo_reads_the_only_image_of_an_oci_archive_without_a_name(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("platform", every(THREE))
+@pytest.mark.parametrize("platform", THREE)
 def test_skopeo_reads_a_docker_archive(
     layout: Path, mirror: Program, skopeo: Skopeo, tmp_path: Path, platform: str
 ) -> None:

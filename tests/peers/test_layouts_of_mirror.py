@@ -8,7 +8,6 @@ import pytest
 from tests.peers.layouts import THREE, assert_clean, copied, everything, files, part, root, stored, tagged, tree
 from tests.peers.programs import DockerRegistry, Program, Skopeo
 from tests.support.images import multi_arch
-from tests.support.profiles import every
 
 pytestmark = pytest.mark.peer
 
@@ -44,7 +43,7 @@ def test_skopeo_copies_a_layout_to_a_registry(layout: Path, skopeo: Skopeo, seco
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("platform", every(THREE))
+@pytest.mark.parametrize("platform", THREE)
 def test_skopeo_copies_one_platform_from_a_layout(layout: Path, skopeo: Skopeo, tmp_path: Path, platform: str) -> None:
     skopeo.copy(f"oci:{layout}:1", "dir:copy", platform=platform)
     assert copied(tmp_path / "copy") == everything(part(IMAGE, platform))

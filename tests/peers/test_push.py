@@ -15,13 +15,12 @@ import pytest
 from tests.peers.layouts import THREE, assert_clean, copied, everything, files, part, root, stored, tree
 from tests.peers.programs import DockerRegistry, Program, Request, Skopeo, needed, nginx
 from tests.support.images import EMPTY, Image, artifact, attestation, image, index, layer, multi_arch
-from tests.support.profiles import every
 
 pytestmark = pytest.mark.peer
 
 OCI = multi_arch(THREE)
 DOCKER = multi_arch(THREE, docker=True)
-BOTH = pytest.mark.parametrize("published", every([pytest.param(OCI, id="oci"), pytest.param(DOCKER, id="docker")]))
+BOTH = pytest.mark.parametrize("published", [pytest.param(OCI, id="oci"), pytest.param(DOCKER, id="docker")])
 ONE_EACH = pytest.mark.parametrize(
     "published", [image("linux/amd64", layer(1, 900, docker), docker=docker) for docker in (False, True)]
 )
@@ -231,7 +230,7 @@ def layout(registry: DockerRegistry, mirror: Program, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limit", every(["1m", "100k"]))
+@pytest.mark.parametrize("limit", ["1m", "100k"])
 def test_push_succeeds_in_spite_of_a_body_limit_of_nginx(
     second: DockerRegistry, mirror: Program, skopeo: Skopeo, tmp_path: Path, layout: Path, limit: str
 ) -> None:
@@ -305,7 +304,7 @@ def test_chunks_arrive_byte_for_byte(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--chunk-size", "500k")], ids=["whole", "chunked"])
-@pytest.mark.parametrize("after", every([400_000, 0, 1, 700_000, 2_999_999]))
+@pytest.mark.parametrize("after", [400_000, 0, 1, 700_000, 2_999_999])
 def test_interrupted_upload_is_completed(
     second: DockerRegistry, mirror: Program, skopeo: Skopeo, layout: Path, flags: tuple[str, ...], after: int
 ) -> None:

@@ -14,7 +14,6 @@ from tests.peers.programs import DockerRegistry, Program, Skopeo, docker_registr
 from tests.serve.process import Process, serving
 from tests.serve.running import make_layout
 from tests.support.images import OCI_LAYER, Blob, Image, artifact, image, layer, multi_arch
-from tests.support.profiles import every
 
 pytestmark = pytest.mark.peer
 
@@ -22,7 +21,7 @@ OCI = multi_arch(THREE)
 DOCKER = multi_arch(THREE, docker=True)
 DATA = bytes(range(256)) * 4096
 LARGE = Blob.of(DATA, OCI_LAYER)
-BOTH = pytest.mark.parametrize("published", every([pytest.param(DOCKER, id="docker"), pytest.param(OCI, id="oci")]))
+BOTH = pytest.mark.parametrize("published", [pytest.param(DOCKER, id="docker"), pytest.param(OCI, id="oci")])
 PATHS = {OCI.root: "team/app:oci", DOCKER.root: "team/app:docker"}
 
 

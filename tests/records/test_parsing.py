@@ -12,7 +12,6 @@ from mirror.records import CAP, Record, markdown, parse_records
 from tests.records import drawn
 from tests.support import strategies
 from tests.support.images import RECORD
-from tests.support.profiles import every
 
 SEED = (RECORD / "record.md").read_bytes()
 LINES = SEED.split(b"\n")
@@ -206,7 +205,7 @@ def _in_history(lines: bytes) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", every(HEAVY))
+@pytest.mark.parametrize("name", HEAVY)
 def test_a_large_page_is_read_or_refused_in_linear_time(name: str) -> None:
     page = HEAVY[name]()
     started = time.process_time()

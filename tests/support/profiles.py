@@ -1,16 +1,21 @@
-"""The amount of testing: everything in CI, a tenth of it elsewhere.
+"""The amount of testing: everything in CI, less elsewhere.
 
 `HYPOTHESIS_PROFILE=ci`, or `CI` in the environment, chooses the profile `ci`; the default is `dev`. `examples` sets how
-many examples Hypothesis draws; `every` and `scaled` are for tests that try all cases of a kind, or a large number.
+many examples Hypothesis draws; `every` and `scaled` are for tests that try all cases of a kind, or a large number;
+`superfluous` finds the variants of slow tests that only CI tries.
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import settings
 
 T = TypeVar("T")
+
+_VARIANTS = 2  # of a slow test, outside of CI
 
 settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True)
 settings.register_profile("dev", max_examples=10, deadline=None)
@@ -34,3 +39,12 @@ def every(cases: Iterable[T]) -> list[T]:
 def scaled(count: int) -> int:
     """Return a large number for CI, and a tenth of it elsewhere."""
     return count * settings().max_examples // 100
+
+
+def superfluous(items: Iterable[pytest.Item]) -> set[pytest.Item]:
+    """Return the variants of slow tests that are left out: none in CI; elsewhere, two of each test stay."""
+    variants: defaultdict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if settings().max_examples < 100 and item.get_closest_marker("slow"):
+            variants[item.nodeid.partition("[")[0]].append(item)
+    return {item for some in variants.values() for item in set(some) - set(some[:: -(-len(some) // _VARIANTS)])}

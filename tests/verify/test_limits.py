@@ -22,7 +22,6 @@ from mirror.verify.structure import Structure
 from tests.support import images, layouts
 from tests.support.images import Image, Json
 from tests.support.memory import MemorySource, contents_of, descriptor_of
-from tests.support.profiles import every
 from tests.support.strategies import QUICK, graphs
 
 AMD64 = images.image("linux/amd64", images.layer(1, 100))
@@ -85,7 +84,7 @@ def served(image: Image, layout: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", every(SHAPES))
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("refuses", [copied, verified, served])
 def test_image_at_a_limit_is_accepted_and_above_it_is_refused(
     tmp_path: Path, refuses: Callable[[Image, Path], bool], shape: str
