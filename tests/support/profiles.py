@@ -6,7 +6,6 @@ many examples Hypothesis draws; `every` and `scaled` are for tests that try all 
 """
 
 import os
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -14,8 +13,6 @@ import pytest
 from hypothesis import settings
 
 T = TypeVar("T")
-
-_VARIANTS = 2  # of a slow test, outside of CI
 
 settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True)
 settings.register_profile("dev", max_examples=10, deadline=None)
@@ -42,9 +39,9 @@ def scaled(count: int) -> int:
 
 
 def superfluous(items: Iterable[pytest.Item]) -> set[pytest.Item]:
-    """Return the variants of slow tests that are left out: none in CI; elsewhere, two of each test stay."""
-    variants: defaultdict[str, list[pytest.Item]] = defaultdict(list)
-    for item in items:
-        if settings().max_examples < 100 and item.get_closest_marker("slow"):
-            variants[item.nodeid.partition("[")[0]].append(item)
-    return {item for some in variants.values() for item in set(some) - set(some[:: -(-len(some) // _VARIANTS)])}
+    """Return the variants of slow tests that are left out: none in CI; elsewhere, all but the first."""
+    if settings().max_examples == 100:
+        return set()
+    kept: dict[str, pytest.Item] = {}
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    return {item for item in slow if kept.setdefault(item.nodeid.partition("[")[0], item) is not item}
