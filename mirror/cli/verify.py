@@ -19,7 +19,7 @@ from mirror.oci.reference import Reference
 from mirror.records import CAP, Record, parse_records
 from mirror.report.findings import VerifyLevel, VerifyReport
 from mirror.report.text import to_text
-from mirror.stores.location import LOCAL_PREFIXES, Location
+from mirror.stores.location import Location, Transport
 from mirror.verify import Verification, VerifyOptions
 
 _HELP = """Verify a layout offline: hash every byte, follow every link, and report all findings of one run.
@@ -121,10 +121,7 @@ def command(
     repair: bool,
     source: str | None,
 ) -> None:
-    if location and location.startswith(LOCAL_PREFIXES):
-        parsed = Location.parse(location)
-        location, images = parsed.where, (*([parsed.ref] if parsed.ref else []), *images)
-    in_registry = location is not None and location.startswith("docker://")
+    in_registry = bool(location) and Location.parse(location or "", registry=False).transport is Transport.REGISTRY
     for wrong, why in (
         ((location is None) == (receipt is None), "Name either a layout or archive, or a receipt with --receipt."),
         (repair != (source is not None), "--repair needs --from SOURCE (a good copy), and --from needs --repair."),

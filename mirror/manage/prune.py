@@ -16,6 +16,7 @@ from mirror.layout import Layout, LayoutWriter
 from mirror.manage.rm import needed_by
 from mirror.oci.digest import Digest
 from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport
+from mirror.stores.location import Location, Transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,11 @@ async def prune_layout(path: Path | str, options: PruneOptions | None = None) ->
         ContentError: an image is broken, so what it needs is not known. Nothing has been deleted.
         StorageError: the disk refused, or another mirror process has locked the layout.
     """
-    options = options or PruneOptions()
+    options, directory = options or PruneOptions(), Location.of_kind(path, Transport.LAYOUT).directory
     async with AsyncExitStack() as stack:
-        layout = stack.enter_context(Layout.open(Path(path)))  # fails if it is not a layout, before anything is created
+        layout = stack.enter_context(Layout.open(directory))  # fails if it is not a layout, before anything is created
         if options.delete:
-            layout = await stack.enter_async_context(LayoutWriter.writing(Path(path), exclusive=True))
+            layout = await stack.enter_async_context(LayoutWriter.writing(directory, exclusive=True))
         needed: set[Digest] = set()
         for entry in layout.entries():
             needed |= await needed_by(layout, entry)

@@ -10,7 +10,6 @@ The entries of `index.json` do not change.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -24,8 +23,7 @@ from mirror.content.store import Progress, Source
 from mirror.content.stream import BlobReader
 from mirror.content.walk import walk
 from mirror.content.wrappers import FallbackSource, RepairSink
-from mirror.errors import InvalidDigest, MirrorError, NotFound, UsageError
-from mirror.fs.directory import exists
+from mirror.errors import InvalidDigest, MirrorError
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -34,7 +32,7 @@ from mirror.registry import Client, RegistryOptions, open_source
 from mirror.report.findings import RepairReport, VerifyLevel, VerifyReport
 from mirror.retry import RetryPolicy
 from mirror.stores.local import open_local
-from mirror.stores.location import LOCAL_PREFIXES, Location
+from mirror.stores.location import Location, Transport
 from mirror.transfer.naming import PushTarget
 from mirror.verify import VerifyOptions, verify_layout
 
@@ -87,16 +85,17 @@ async def repair_layout(
         ContentError: `oci-layout` or `index.json` is broken, which no source can fix.
         StorageError: the disk refused.
     """
-    folder, options = Path(path), options or RepairOptions()
+    location, options = Location.of_kind(path, Transport.LAYOUT), options or RepairOptions()
+    folder, images = Path(location.where), [*([location.ref] if location.ref else []), *images]
     verifying, retry, jobs = VerifyOptions(level=options.level), options.retry, options.registries.jobs
-    report = await verify_layout(folder, images, verifying, progress)
-    if not _damaged(report):
-        return replace(report, repair=RepairReport(source))
-    Layout.open(folder).close()  # fails if it is not a layout, before it is written to
     tried, removed = set[Digest](), set[Digest]()
     failures: list[str] = []
     async with AsyncExitStack() as stack:
-        source_of = await _open_source(stack, source, options.registries)
+        source_of = await _open_source(stack, Location.parse_copy(source), options.registries)
+        report = await verify_layout(folder, images, verifying, progress)
+        if not _damaged(report):
+            return replace(report, repair=RepairReport(source))
+        Layout.open(folder).close()  # fails if it is not a layout, before it is written to
         layout = await stack.enter_async_context(LayoutWriter.writing(folder, jobs=jobs, keep_bad=True))
         while damaged := _damaged(report) - tried:  # a manifest that was fetched may reference more that is missing
             tried |= damaged
@@ -164,21 +163,11 @@ class _BlobSource:
         return self._source.open_blob(node, start)
 
 
-async def _open_source(stack: AsyncExitStack, text: str, options: RegistryOptions) -> SourceOf:
-    path = Path(os.path.expanduser(text))
-    explicit = text.startswith(LOCAL_PREFIXES)
-    if explicit or text.startswith((".", "/", "~")) or text.endswith(".tar") or exists(path):
-        if not explicit and not exists(path):
-            raise NotFound(f"There is no layout or archive {str(path)!r}.", hint="Choose another source with --from.")
-        local = await open_local(Location.parse(text, registry=False), stack)
+async def _open_source(stack: AsyncExitStack, location: Location, options: RegistryOptions) -> SourceOf:
+    if location.transport is not Transport.REGISTRY:
+        local = await open_local(location, stack)
         return lambda _: local.store
-    host = text.removeprefix("docker://").partition("/")[0]
-    if host == text.partition("/")[0] and host != "localhost" and not set(".:") & set(host):
-        raise UsageError(
-            f"There is no directory or file {text!r}, and it is not a registry host.",
-            hint="Use a source such as ./layout, images.tar, registry.internal:5000 or docker://host.",
-        )
-    target, client = PushTarget.parse(text), await stack.enter_async_context(Client(options))
+    target, client = PushTarget.parse(location.where), await stack.enter_async_context(Client(options))
 
     def source_of(entry: Entry) -> Source:
         # Parsed again, so that docker.io/redis becomes docker.io/library/redis.

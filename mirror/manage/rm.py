@@ -12,6 +12,7 @@ from mirror.layout.referrers import LayoutReferrers, is_attachable, walk_entry
 from mirror.oci.digest import Digest
 from mirror.report.layouts import RemovedImage
 from mirror.report.transfers import Amount
+from mirror.stores.location import Location, Transport
 
 
 async def remove_image(path: Path | str, image: str) -> RemovedImage:
@@ -22,8 +23,9 @@ async def remove_image(path: Path | str, image: str) -> RemovedImage:
         ContentError: another image is broken, so what it needs is not known. Nothing has been removed.
         StorageError: the disk refused, or another mirror process has locked the layout.
     """
-    Layout.open(Path(path)).close()  # fails if it is not a layout, before anything is created in it
-    async with LayoutWriter.writing(Path(path), exclusive=True) as layout:
+    directory = Location.of_kind(path, Transport.LAYOUT).directory
+    Layout.open(directory).close()  # fails if it is not a layout, before anything is created in it
+    async with LayoutWriter.writing(directory, exclusive=True) as layout:
         entry = layout.find([image])[0]
         removed = [*await _own_referrers(layout, entry), entry]
         needed: set[Digest] = set()

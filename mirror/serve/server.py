@@ -27,6 +27,7 @@ from mirror.serve.blobs import BlobStore
 from mirror.serve.cache import CatalogCache
 from mirror.serve.handler import Handler
 from mirror.serve.htpasswd import BasicAuth
+from mirror.stores.location import Location, Transport
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +79,12 @@ async def serve_layouts(
     options = options or ServeOptions()
     if not layouts:
         raise UsageError("Name at least one layout to serve.")
+    directories = [Location.of_kind(path, Transport.LAYOUT).directory for path in layouts]
     host, port = listen.parse_address(options.listen)
     tls = listen.tls_context(options.certificate, options.key)
     users = htpasswd.read_users(options.htpasswd) if options.htpasswd else None
     with ExitStack() as stack:
-        opened = [stack.enter_context(Layout.open(Path(path))) for path in layouts]
+        opened = [stack.enter_context(Layout.open(path)) for path in directories]
         store = stack.enter_context(BlobStore(opened))
         cache = CatalogCache(opened, store)
         catalog = await cache.catalog()

@@ -39,11 +39,7 @@ class LocalImages:
         number = self._location.index
         if number is None:
             return self.store.find([self._location.ref] if self._location.ref else names)
-        # skopeo's `@N` counts each digest once.
-        entries = list({entry.root.digest: entry for entry in reversed(self.store.entries())}.values())[::-1]
-        if number >= len(entries):
-            raise NotFound(f"{self.name} has no image @{number}.", hint=f"It has {len(entries)}, from @0 on.")
-        return [entries[number]]
+        return [entry_at(self.store.entries(), number, self.name)]
 
     def unattached(self, attached: Collection[str]) -> list[StoreImage]:
         """Return the entries that could refer to an image but do not; `attached` are the names of those that do."""
@@ -72,6 +68,14 @@ class LocalImages:
 
     def holds(self, digest: Digest) -> bool:
         return self.store.holds(digest)
+
+
+def entry_at(entries: Sequence[Entry], number: int, name: str) -> Entry:
+    """Return skopeo's `@N`, which counts each digest once. `name` is that of the store, for the NotFound."""
+    distinct = list({entry.root.digest: entry for entry in reversed(entries)}.values())[::-1]
+    if number >= len(distinct):
+        raise NotFound(f"{name} has no image @{number}.", hint=f"It has {len(distinct)}, from @0 on.")
+    return distinct[number]
 
 
 async def open_local(location: Location, stack: AsyncExitStack, near: Path | None = None) -> LocalImages:

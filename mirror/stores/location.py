@@ -14,6 +14,7 @@ import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from mirror.errors import InvalidReference, UsageError
 from mirror.oci.reference import Reference
@@ -39,6 +40,7 @@ _NOUNS = {
     Transport.REGISTRY: "an image of a registry",
     Transport.LAYOUT: "a layout",
     Transport.OCI_ARCHIVE: "an archive",
+    Transport.DOCKER_ARCHIVE: "a docker-archive",
 }
 
 
@@ -77,6 +79,39 @@ class Location:
             return cls(Transport.OCI_ARCHIVE if is_archive else Transport.LAYOUT, path, guessed=True)
         return _guess(text)
 
+    @classmethod
+    def of_kind(cls, argument: Path | str, *kinds: Transport) -> Location:
+        """Parse the argument of a command that takes only some kinds of locations; a plain path is the first of them.
+
+        Raise UsageError if it is a location of another kind.
+        """
+        location = cls.parse(str(argument), registry=False)
+        if location.guessed:
+            return cls(kinds[0], location.where, guessed=True)
+        if location.transport not in kinds:
+            raise UsageError(
+                f"{location} is {_NOUNS[location.transport]}, but {_NOUNS[kinds[0]]} is needed.",
+                hint=f"Use a path, or a location such as {kinds[0]}:PATH.",
+            )
+        return location
+
+    @classmethod
+    def parse_copy(cls, text: str) -> Location:
+        """Parse a good copy for a repair: a layout, an archive, or `REGISTRY[/PREFIX]`, which begins with a host.
+
+        Raise UsageError if it is none of them. `where` of a registry is the text itself.
+        """
+        if text.startswith(LOCAL_PREFIXES) or _looks_like_path(text) or os.path.lexists(text):
+            return cls.parse(text, registry=False)
+        where = text.removeprefix("docker://")
+        host = where.partition("/")[0]
+        if where == text and host != "localhost" and not set(".:") & set(host):
+            raise UsageError(
+                f"There is no directory or file {text!r}, and it is not a registry host.",
+                hint="Use a source such as ./layout, images.tar, registry.internal:5000 or docker://host.",
+            )
+        return cls(Transport.REGISTRY, where, guessed=where == text)
+
     def checked(self) -> Location:
         """Return the location itself, after checking the image name of a registry location."""
         Reference.parse(self.where)
@@ -89,6 +124,13 @@ class Location:
         return int(found[1]) if found else None
 
     @property
+    def directory(self) -> Path:
+        """The directory of a layout as a whole. Raise UsageError if the location names an image in it."""
+        if self.ref:
+            raise UsageError(f"{self} is an image, but a whole layout is needed.", hint=f"Use {self.where}.")
+        return Path(self.where)
+
+    @property
     def remark(self) -> str | None:
         """A note for the user about a guess; None if nothing was guessed."""
         return f"taken as {_NOUNS[self.transport]}: {self}" if self.guessed else None
@@ -96,6 +138,10 @@ class Location:
     def __str__(self) -> str:
         slashes = "//" if self.transport is Transport.REGISTRY else ""
         return f"{self.transport}:{slashes}{self.where}{':' + self.ref if self.ref else ''}"
+
+
+def _looks_like_path(text: str) -> bool:
+    return text.startswith((".", "/", "~")) or text.endswith(".tar")
 
 
 def _split(text: str, rest: str) -> tuple[str, str | None]:
@@ -115,8 +161,7 @@ def _guess(text: str) -> Location:
         return Location(Transport.OCI_ARCHIVE, path, guessed=True)
     if os.path.isfile(os.path.join(path, "index.json")):
         return Location(Transport.LAYOUT, path, guessed=True)
-    looks_like_path = text.startswith((".", "/", "~")) or text.endswith("/")
-    if text.endswith(".tar") or looks_like_path:
+    if _looks_like_path(text) or text.endswith("/"):
         if ":" in path:
             raise UsageError(
                 f"{text[:300]!r} does not exist, and a colon in a path is ambiguous.",

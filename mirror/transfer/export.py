@@ -65,13 +65,14 @@ async def export_layout(
     """
     options = options or ExportOptions()
     for_docker = options.format is ArchiveFormat.DOCKER
-    target = DockerArchiveTarget(archive, options.name) if for_docker else ArchiveTarget(archive, options.name)
+    file = Location.of_kind(archive, Transport(options.format)).where
+    target = DockerArchiveTarget(file, options.name) if for_docker else ArchiveTarget(file, options.name)
     target.check(options.platforms)
     transfer = TransferOptions(
         selection=options.platforms, referrers=options.referrers and bool(images or for_docker), jobs=FILES_AT_ONCE
     )
     async with AsyncExitStack() as stack:
-        store = await open_local(Location(Transport.LAYOUT, str(layout)), stack)
+        store = await open_local(Location.of_kind(layout, Transport.LAYOUT), stack)
         if not images and (for_docker or not options.referrers):
             chosen = store.images()  # without entries that refer to others
         else:

@@ -50,12 +50,13 @@ async def import_archive(
         ContentError: the archive is broken, or content does not match its digest; none of it was kept.
         StorageError: the disk is full or refused.
     """
-    options, path = options or ImportOptions(), Path(layout)
+    options, path = options or ImportOptions(), Location.of_kind(layout, Transport.LAYOUT).directory
+    location = Location.of_kind(archive, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
     target = LayoutTarget(path, options.name)
     transfer = TransferOptions(referrers=bool(images), jobs=FILES_AT_ONCE)
     target.check(transfer.selection)
     async with AsyncExitStack() as stack:
-        store = await open_local(Location(Transport.OCI_ARCHIVE, str(archive)), stack, near=path)
+        store = await open_local(location, stack, near=path)
         engine = Engine("import", store, target, transfer, progress)
         await engine.run(stack, target.place([StoreImage.of(entry) for entry in store.entries(images)], store.name))
     return engine.report()

@@ -16,6 +16,7 @@ from mirror.oci.reference import Reference
 from mirror.registry import Client, RegistryOptions
 from mirror.report.transfers import TransferReport
 from mirror.retry import RetryPolicy
+from mirror.stores.location import Location, Transport
 from mirror.stores.remote import RegistryImages
 from mirror.transfer.engine import Engine, TransferOptions
 from mirror.transfer.target import LayoutTarget
@@ -74,7 +75,7 @@ async def pull_images(
         TransferError: a registry could not be reached, or refused.
         StorageError: the disk is full or refused.
     """
-    options, path = options or PullOptions(), Path(output)
+    options, path = options or PullOptions(), Location.of_kind(output, Transport.LAYOUT).directory
     references = _references(images)
     target = LayoutTarget(path, jobs=options.registries.jobs)
     target.check(options.platforms)

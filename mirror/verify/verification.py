@@ -21,12 +21,15 @@ from mirror.fs.directory import exists, is_directory
 from mirror.layout import Entry, index
 from mirror.layout.verifiable import VerifiableLayout
 from mirror.report.findings import Agreement, Sample, VerifyLevel, VerifyReport
+from mirror.stores.local import entry_at
+from mirror.stores.location import Location, Transport
 from mirror.verify import consistency, metadata
 from mirror.verify.blobs import BlobVerification
 from mirror.verify.expectations import Expectations, compare_images, reading
 from mirror.verify.options import VerifyOptions, one_of
 from mirror.verify.structure import Structure
 
+_LOCAL = (Transport.LAYOUT, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
 _TICK = 0.1  # seconds between two updates of the progress
 
 
@@ -55,17 +58,21 @@ class Verification:
         """Prepare a verification; nothing is read yet.
 
         Args:
-            path: the directory of a layout, or the file of an archive in any format; it is only read.
+            path: the directory of a layout, the file of an archive in any format, or a location such as
+                `oci:./layout:v1`; it is only read.
             images: the images to verify; by default all of them, and everything else below `blobs/`.
             options: what to check, and how; the defaults hash every byte.
             progress: gets the progress.
 
         Raises:
-            UsageError: an unknown level, sample or severity.
+            UsageError: an unknown level, sample or severity, or a location in a registry.
             InvalidDigest: a text in `expect` is not a digest.
         """
         options = options or VerifyOptions()
-        self._path, self._images = Path(path), images
+        self._location = Location.of_kind(path, *_LOCAL)
+        named = [self._location.ref] if self._location.ref and self._location.index is None else []
+        self._path, self._images = Path(self._location.where), [*named, *images]
+        self._whole = not images and not self._location.ref
         self._level, self._fail_on = one_of(VerifyLevel, options.level), one_of(Severity, options.fail_on)
         self._sample = Sample.parse(options.sample) if isinstance(options.sample, str) else options.sample
         if self._sample and self._level is VerifyLevel.STRUCTURE:
@@ -86,7 +93,9 @@ class Verification:
     async def __aiter__(self) -> AsyncGenerator[Finding, None]:
         """Yield the findings as they come. The errors are those of `verify_layout`."""
         self._started = time.monotonic()
-        is_file = exists(self._path) and not is_directory(self._path)
+        location = self._location
+        guess = exists(self._path) and not is_directory(self._path)
+        is_file = guess if location.guessed else location.transport.is_archive
         self._place = Place.ARCHIVE if is_file else Place.LAYOUT
         open_store: Callable[[Path], VerifiableStore] = VerifiableArchive if is_file else VerifiableLayout
         try:
@@ -158,6 +167,8 @@ class Verification:
         metadata.check_layout_file(store, self._fresh.append)
         entries = self._entries = metadata.read_entries(store, self._fresh.append)
         metadata.check_names(entries, self._fresh.append)
+        if self._location.index is not None:
+            return [entry_at(entries, self._location.index, store.name)]
         finder = index.EntryFinder(entries, store.name)
         return [finder.find(text) for text in self._images] or entries
 
@@ -167,7 +178,7 @@ class Verification:
         structure = self._structure = Structure(store, deep=deep, report=report, checkpoint=self._checkpoint)
         structure.walk(selected, partial(self._advance, 0))
         self._fresh.extend(self._compare_lists(structure))
-        if not self._images:
+        if self._whole:
             structure.find_orphans()
             self._fresh.extend(store.leftovers())
         self._fresh.extend(structure.pending_findings())
@@ -182,7 +193,7 @@ class Verification:
             return [consistency.not_comparable(Severity.UNVERIFIED, reason(error))]
         if not listed:
             return ()
-        if self._images:  # all images are compared, whichever are selected
+        if not self._whole:  # all images are compared, whichever are selected
             structure = Structure(store, deep=False, report=lambda _: None, checkpoint=self._checkpoint)
             structure.walk(self._entries)
         return consistency.disagreements(listed, structure)

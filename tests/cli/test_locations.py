@@ -76,3 +76,54 @@ def test_registry_blocked_in_registries_conf_is_not_contacted(
     registry.clear_log()
     assert "blocked" in mirror(*command, stock, code=2).err
     assert registry.requests == []
+
+
+@pytest.mark.slow
+def test_commands_that_change_a_layout_accept_its_location(mirror: Mirror, stock: str, tmp_path: Path) -> None:
+    mirror("pull", stock, "-a", "-o", "oci:pulled")
+    mirror("export", "oci:pulled", "oci-archive:y.tar")
+    mirror("import", "oci-archive:y.tar", "oci:imported")
+    mirror("prune", "oci:imported", "--delete")
+    assert mirror("verify", "oci:imported:v1").lines == mirror("verify", "layout").lines
+    mirror("rm", "oci:imported", stock)
+    assert mirror("ls", "imported", "--json").json["images"] == []
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "layout", "x.tar", "pulled", "y.tar", "imported"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["oci:layout:@0", "oci-archive:x.tar:@0"])
+def test_verify_accepts_an_image_by_its_position(mirror: Mirror, stock: str, place: str) -> None:
+    assert mirror("verify", place).lines == mirror("verify", "layout").lines
+    assert "has no image @1" in mirror("verify", place.replace("@0", "@1"), code=2).err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        "prune oci-archive:x.tar",
+        "prune docker://{name}",
+        "rm x.tar {name}",
+        "pull {name} -o oci-archive:x.tar",
+        "export oci-archive:x.tar y.tar",
+        "export layout docker-archive:y.tar",
+        "import oci:layout back",
+        "import x.tar oci:back:v1",
+        "prune oci:layout:v1",
+        "serve oci-archive:x.tar",
+        "verify oci-archive:layout",
+        "verify oci:x.tar",
+        "verify layout --repair --from missing.tar",
+        "verify layout --repair --from missing",
+    ],
+)
+def test_location_of_another_kind_is_refused_before_anything_happens(
+    mirror: Mirror, stock: str, registry: EmbeddedRegistry, tmp_path: Path, command: str
+) -> None:
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    registry.clear_log()
+    result = mirror.run(mirror.command(*command.format(name=stock).split()))
+    assert result.code in (1, 2, 3), result.err
+    assert result.err.startswith("error: ")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert registry.requests == []
