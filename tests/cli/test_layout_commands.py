@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import images
+from tests.support import images, layouts
 from tests.support.command import Mirror, assert_whole, blob_path, blobs, names, tree
 from tests.support.registry import EmbeddedRegistry, serving
 
@@ -187,6 +187,14 @@ def test_raw_and_digest_need_a_single_image(mirror: Mirror, stock: Stock, flag: 
 
 def test_raw_and_json_cannot_be_combined(mirror: Mirror, stock: Stock) -> None:
     mirror("inspect", stock.folder, stock.multi, "--raw", "--json", code=2)
+
+
+def test_inspect_shows_no_command_that_other_tools_read_differently(mirror: Mirror, tmp_path: Path) -> None:
+    config = images.config("linux", "amd64", layers=[SHARED], config=RUNS, Config={"Cmd": ["other"]})
+    layouts.write(tmp_path / "layout", images.manifest(config, [SHARED]))
+    (manifest,) = mirror("inspect", "./layout", "--json").json["images"][0]["manifests"]
+    assert manifest["settings"] == {"problem": "the config: some readers take the key 'Config' for 'config'."}
+    assert manifest["platform"] == "linux/amd64"
 
 
 def test_inspect_of_a_missing_image_is_a_usage_error(mirror: Mirror, stock: Stock) -> None:
