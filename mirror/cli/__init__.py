@@ -109,7 +109,8 @@ def _run() -> int:
         return int(mirror.main(prog_name="mirror", standalone_mode=False) or 0)
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
-        console.error(error.format_message(), f"For usage: {context.command_path} --help" if context else None)
+        message = " ".join(line.strip() for line in error.format_message().splitlines())  # click lists choices in lines
+        console.error(message, f"For usage: {context.command_path} --help" if context else None)
         return 2
     except (click.Abort, KeyboardInterrupt):
         console.error("interrupted.", "Run the same command again to resume.")

@@ -175,6 +175,13 @@ def test_completion_script_is_printed(mirror: Mirror, shell: str) -> None:
     assert result.err == ""
 
 
+def test_usage_error_is_one_line(mirror: Mirror) -> None:
+    """Click puts each choice on a line of its own."""
+    error, hint = mirror("completion", code=2).err.splitlines()
+    assert error == "error: Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish"
+    assert hint == "hint: For usage: mirror completion --help"
+
+
 def test_completion_of_an_unknown_shell_is_a_usage_error(mirror: Mirror) -> None:
     mirror("completion", "cmd.exe", code=2)
 
