@@ -165,7 +165,7 @@ def command(
                 from mirror.manage.repair import RepairOptions, repair_layout
 
                 repair_options = RepairOptions(level, remote.retry_policy(), remote.registry_options())
-                report = run(repair_layout(location, source, images, repair_options, bars))
+                report = run(repair_layout(location, source, images, repair_options, bars), resumable=True)
                 report = replace(report, fail_on=Severity(fail_on))
             elif location and in_registry:
                 from mirror.verify.image import verify_image
