@@ -101,7 +101,7 @@ Exit codes: 0 ok, 3 not ok, 1 no fault was found but something could not be chec
     metavar="SOURCE",
     help="A good copy for --repair: a layout, an archive, or REGISTRY[/PREFIX].",
 )
-@remote.with_jobs
+@remote.jobs_option("Number of blobs to read from a registry, or to repair, at once.")
 @remote.with_registry
 @options.with_output
 @options.with_json

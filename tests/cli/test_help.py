@@ -38,6 +38,21 @@ def test_help_of_a_command_has_an_example(mirror: Mirror, command: str) -> None:
     assert max(map(len, lines)) <= 100
 
 
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("tags", "Usage: mirror tags [OPTIONS] REPOSITORY"),
+        ("pull", "--authfile FILE Credentials file to read before podman's"),
+        ("login", "--authfile FILE Credentials file to write to;"),
+        ("logout", "--authfile FILE Credentials file to remove them from;"),
+        ("pull", "--jobs N Number of blobs to transfer at once."),
+        ("verify", "--jobs N Number of blobs to read from a registry, or to repair, at once."),
+    ],
+)
+def test_help_says_what_an_option_does_in_this_command(mirror: Mirror, command: str, text: str) -> None:
+    assert text in " ".join(mirror(command, "--help").out.split())
+
+
 @pytest.mark.parametrize("args", [["frobnicate"], ["pull", "--frobnicate", "a"], ["push", "layout"], ["rm", "layout"]])
 def test_usage_error_exits_with_2(mirror: Mirror, args: list[str]) -> None:
     result = mirror(*args, code=2)
