@@ -163,6 +163,12 @@ def test_error_in_settings_names_the_file(mirror: Mirror, tmp_path: Path, text: 
     assert "mirror.toml" in mirror("pull", "127.0.0.1:9/a", code=2).err
 
 
+def test_settings_file_that_does_not_exist_gets_a_hint(mirror: Mirror) -> None:
+    error, hint = mirror("pull", "127.0.0.1:9/a", "--config", "none.toml", code=2).err.splitlines()
+    assert error == "error: none.toml cannot be read: No such file or directory."
+    assert hint == "hint: Check --config, or MIRROR_CONFIG."
+
+
 @pytest.mark.slow
 def test_precedence_of_flag_environment_directory_and_home(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path

@@ -125,6 +125,13 @@ def test_directory_that_is_not_a_layout_is_unchanged(mirror: Mirror, tmp_path: P
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["holiday.jpg"]
 
 
+def test_ls_of_a_directory_that_is_not_a_layout_asks_about_the_directory(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    error, hint = mirror("ls", "./photos", code=3).err.splitlines()
+    assert error.startswith("error: photos is not an OCI image layout: it has no ")
+    assert hint == "hint: Is this the right directory?"
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_file_that_is_not_an_archive_is_refused(mirror: Mirror, tmp_path: Path, command: tuple[str, ...]) -> None:
     verb, *rest = command
