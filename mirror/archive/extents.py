@@ -15,6 +15,7 @@ from mirror.archive.header import BLOCK, Header
 from mirror.errors import BrokenArchive
 
 MOST = 2_000_000  # headers; a layout may have a million blobs, and a member takes about 300 bytes of memory
+NOT_A_TAR = "is not a tar archive"  # the `fault` if not even the first header is valid
 _WINDOW = 16 * 1024  # bytes per read: enough for several small members
 _ZEROS = bytes(BLOCK)
 
@@ -49,7 +50,7 @@ class Members:
             self._read_headers()
             self._follow_links()
         except BrokenArchive as error:
-            self.fault = f"{error}, at byte {self._at}" if self._at else "is not a tar archive"
+            self.fault = f"{error}, at byte {self._at}" if self._at else NOT_A_TAR
 
     def _read_headers(self) -> None:
         count = 0

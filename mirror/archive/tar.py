@@ -9,13 +9,14 @@ import os
 import stat
 from pathlib import Path
 
-from mirror.archive.extents import Extent, Members
+from mirror.archive.extents import NOT_A_TAR, Extent, Members
 from mirror.content.decompress import compression
 from mirror.errors import BrokenArchive, NotFound, StorageError
 from mirror.fs.directory import kind_name, os_errors
 
 # Programs that decompress a file to stdout.
 _CATS = {"gzip": "zcat", "zstd": "zstdcat", "xz": "xzcat", "bzip2": "bzcat", "lz4": "lz4cat"}
+_WHICH_FILE = "Is this the right file? mirror reads archives of docker, podman, skopeo, containerd, nerdctl and mirror."
 HEAD = 8  # first bytes of a file that tell compression formats apart
 
 
@@ -32,7 +33,9 @@ class Tar:
             refuse_packed(self.pread(0, HEAD), path)
             with os_errors(path):
                 found = Members(self.pread, os.fstat(fd).st_size)
-            self.members, self.fault = found.by_name, found.fault and BrokenArchive(f"{path} {found.fault}.")
+            hint = _WHICH_FILE if found.fault == NOT_A_TAR else None
+            self.members = found.by_name
+            self.fault = BrokenArchive(f"{path} {found.fault}.", hint=hint) if found.fault else None
             if self.fault and not self.members:
                 raise self.fault
         except BaseException:
@@ -46,7 +49,7 @@ class Tar:
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # do not wait for the writer of a FIFO
             except FileNotFoundError:
-                raise NotFound(f"There is no file {str(path)!r}.") from None
+                raise NotFound(f"There is no file {str(path)!r}.", hint="Check the path.") from None
         kind = stat.S_IFMT(os.fstat(fd).st_mode)
         if kind == stat.S_IFREG:
             return cls(fd, path)

@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 
 from mirror import __version__
-from mirror.cli import console
+from mirror.cli import console, interrupt
 from mirror.errors import MirrorError
 
 _COMMANDS = {
@@ -109,10 +109,13 @@ def _run() -> int:
         return int(mirror.main(prog_name="mirror", standalone_mode=False) or 0)
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
-        console.error(error.format_message(), f"For usage: {context.command_path} --help" if context else None)
+        message = " ".join(line.strip() for line in error.format_message().splitlines())  # click lists choices in lines
+        console.error(message, f"For usage: {context.command_path} --help" if context else None)
         return 2
-    except (click.Abort, KeyboardInterrupt):
-        console.error("interrupted.", "Run the same command again to resume.")
+    except (click.Abort, KeyboardInterrupt) as error:
+        cause = error.__cause__  # click raises Abort from it
+        resumable = isinstance(cause, interrupt.Interrupted) and cause.resumable
+        console.error(interrupt.MESSAGE, interrupt.RESUME if resumable else None)
         with suppress(OSError):  # Ctrl-C has ended the reader of a pipe, too
             sys.stdout.flush()
         os._exit(130)  # without waiting for threads (see mirror.cli.run)

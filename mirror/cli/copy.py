@@ -94,7 +94,8 @@ def command(
         retry=remote.retry_policy(),
         registries=remote.registry_options(hosts),
     )
+    resumable = not (dry_run or from_stdin or ends[1].transport.is_archive)  # an archive is written from its start
     with progress() as bars:
-        report = run(copy_images(source, target, copying, bars))
+        report = run(copy_images(source, target, copying, bars), resumable=resumable)
     options.show_transfer(report, lines_to_stderr=to_stdout)
     report.raise_failures()

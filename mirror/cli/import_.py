@@ -41,6 +41,7 @@ def command(ctx: click.Context, archive: str, layout: Path, images: tuple[str, .
     if archive == "-":
         options.check_stdin(ctx)
     with progress() as bars:
-        report = run(import_archive(archive, layout, images, ImportOptions(name), bars))
+        importing = import_archive(archive, layout, images, ImportOptions(name), bars)
+        report = run(importing, resumable=archive != "-")
     options.show_transfer(report)
     report.raise_failures()

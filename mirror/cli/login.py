@@ -26,7 +26,7 @@ podman and skopeo read too.
 
 @click.command(help=_HELP)
 @click.argument("registry", metavar="REGISTRY[/PATH]")
-@remote.with_registry
+@remote.with_login
 @options.with_quiet
 @options.with_json
 @options.with_config

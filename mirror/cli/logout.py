@@ -24,7 +24,7 @@ credentials are read from. Credential helpers are told to erase them.
 @click.command(help=_HELP)
 @click.argument("registry", metavar="[REGISTRY[/PATH]]", required=False)
 @click.option("-a", "--all", "all_registries", is_flag=True, help="Remove the credentials of all registries.")
-@remote.with_authfile
+@remote.authfile_option("Credentials file to remove them from; no other is changed.")
 @options.with_quiet
 @options.with_json
 @options.with_config

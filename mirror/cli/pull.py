@@ -118,7 +118,7 @@ def command(
     if digestfile and not os.access(digestfile.parent, os.W_OK):  # fail before a long transfer, not after it
         raise StorageError(f"{digestfile} cannot be written.", hint="Name another file with --digestfile.")
     with progress() as bars:
-        report = run(pull_images(names, output, pulling, bars))
+        report = run(pull_images(names, output, pulling, bars), resumable=not dry_run)
     options.show_transfer(report)
     if digestfile and not dry_run:
         digests = "".join(f"{image.digest}\n" for image in report.images if not image.error)

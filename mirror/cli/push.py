@@ -91,6 +91,6 @@ def command(
         registries=remote.registry_options([PushTarget.parse(target).registry]),
     )
     with progress() as bars:
-        report = run(push_images(layout, target, images, pushing, bars))
+        report = run(push_images(layout, target, images, pushing, bars), resumable=not dry_run)
     options.show_transfer(report)
     report.raise_failures()

@@ -28,13 +28,27 @@ DEFAULT_TIMEOUT = 60.0
 
 _PASSWORD_CAP = 64 * 1024  # bytes; the tokens of some clouds have 4,000
 
-with_authfile = kept_option(
-    "--authfile",
-    type=Place(),
-    metavar="FILE",
-    envvar="MIRROR_AUTHFILE",
-    help="Credentials file to read before podman's auth.json and docker's config.json.",
-)
+
+def authfile_option(help_text: str) -> Callable[[F], F]:
+    """Return a decorator that adds --authfile."""
+    return kept_option("--authfile", type=Place(), metavar="FILE", envvar="MIRROR_AUTHFILE", help=help_text)
+
+
+def jobs_option(help_text: str) -> Callable[[F], F]:
+    """Return a decorator that adds --jobs."""
+    return kept_option(
+        "-j",
+        "--jobs",
+        type=click.IntRange(1, 64),
+        metavar="N",
+        default=DEFAULT_JOBS,
+        show_default=True,
+        envvar="MIRROR_JOBS",
+        help=help_text,
+    )
+
+
+with_jobs = jobs_option("Number of blobs to transfer at once.")
 with_connections = kept_option(
     "--connections-per-blob",
     type=click.IntRange(1, 16),
@@ -49,20 +63,19 @@ with_chunks = kept_option(
     envvar="MIRROR_CHUNK_SIZE",
     help="Maximum bytes of a blob in one request: 500k, 8M.  [default: all, or what proxies accept]",
 )
-with_jobs = kept_option(
-    "-j",
-    "--jobs",
-    type=click.IntRange(1, 64),
-    metavar="N",
-    default=DEFAULT_JOBS,
-    show_default=True,
-    envvar="MIRROR_JOBS",
-    help="Number of blobs to transfer at once.",
-)
 
 
 def with_registry(command: F) -> F:
     """Add the options for talking to a registry: credentials, TLS, speed, timeouts and retries."""
+    return _with_registry(command, "Credentials file to read before podman's auth.json and docker's config.json.")
+
+
+def with_login(command: F) -> F:
+    """As `with_registry`, for a command that writes credentials."""
+    return _with_registry(command, "Credentials file to write to; it is created if it does not exist.")
+
+
+def _with_registry(command: F, authfile_help: str) -> F:
     return with_each(
         command,
         kept_option("--password-stdin", is_flag=True, help="With --username: read the password from stdin."),
@@ -72,7 +85,7 @@ def with_registry(command: F) -> F:
             metavar="NAME",
             help="User name for the registry; the password is asked for. Overrides all credentials files.",
         ),
-        with_authfile,
+        authfile_option(authfile_help),
         kept_option("-v", "--verbose", is_flag=True, help="Show requests, retries and their reasons."),
         kept_option(
             "--insecure",

@@ -8,19 +8,21 @@ import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from mirror.cli import interrupt
+
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CLEANUP_TIME = 0.8  # seconds; an fsync on a slow disk may take minutes
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
+def run(main: Coroutine[Any, Any, T], *, resumable: bool = False) -> T:
     """Run `main`. SIGINT and SIGTERM cancel it, and it cleans up; a second one ends the process at once.
 
     If the cleanup takes too long, the process ends without it. That is safe: a thread that is killed during an fsync
     is writing a file that has no final name yet, or has been verified. The layout is consistent either way, and the
-    next pull deletes what is left. KeyboardInterrupt is raised without closing the event loop, which would wait for
-    threads; `mirror.cli.main` exits without.
+    next pull deletes what is left. Interrupted is raised without closing the event loop, which would wait for
+    threads; `mirror.cli.main` exits without. With `resumable`, the user is told to run the same command again.
     """
     interrupted = False
 
@@ -32,7 +34,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             if interrupted:
                 os._exit(130)
             interrupted = True
-            loop.call_later(_CLEANUP_TIME, _exit)
+            loop.call_later(_CLEANUP_TIME, _exit, resumable)
             if task:
                 task.cancel()
 
@@ -45,7 +47,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         result = runner.run(guarded())
     except asyncio.CancelledError:
         if interrupted:
-            raise KeyboardInterrupt from None
+            raise interrupt.Interrupted(resumable=resumable) from None
         raise
     except BaseException:
         runner.close()
@@ -54,6 +56,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     return result
 
 
-def _exit() -> None:
-    os.write(2, b"error: interrupted.\n")
+def _exit(resumable: bool) -> None:
+    hint = f"hint: {interrupt.RESUME}\n" if resumable else ""
+    os.write(2, f"error: {interrupt.MESSAGE}\n{hint}".encode())
     os._exit(130)

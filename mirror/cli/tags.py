@@ -19,7 +19,7 @@ _HELP = """List the tags of a repository in a registry, one per line, in the reg
 
 
 @click.command(help=_HELP)
-@click.argument("name", metavar="IMAGE")
+@click.argument("name", metavar="REPOSITORY")
 @options.with_quiet
 @remote.with_registry
 @options.with_json

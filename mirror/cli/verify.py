@@ -101,7 +101,7 @@ Exit codes: 0 ok, 3 not ok, 1 no fault was found but something could not be chec
     metavar="SOURCE",
     help="A good copy for --repair: a layout, an archive, or REGISTRY[/PREFIX].",
 )
-@remote.with_jobs
+@remote.jobs_option("Number of blobs to read from a registry, or to repair, at once.")
 @remote.with_registry
 @options.with_output
 @options.with_json
@@ -162,7 +162,7 @@ def command(
                 from mirror.manage.repair import RepairOptions, repair_layout
 
                 repair_options = RepairOptions(level, remote.retry_policy(), remote.registry_options())
-                report = run(repair_layout(location, source, images, repair_options, bars))
+                report = run(repair_layout(location, source, images, repair_options, bars), resumable=True)
                 report = replace(report, fail_on=Severity(fail_on))
             elif location and in_registry:
                 from mirror.verify.image import verify_image

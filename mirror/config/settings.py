@@ -109,7 +109,7 @@ _WEAKENING = ("authfile", "ca_file", "host", *_HOST_LISTS)  # authfile: the file
 def load(explicit: Path | None = None) -> Settings:
     """Read the settings files that exist; if `explicit` is given, only that one, which must exist."""
     if explicit:
-        return _merge([(explicit, read(explicit), True)])
+        return _merge([(explicit, read(explicit, "Check --config, or MIRROR_CONFIG."), True)])
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     candidates = [(Path(home, "mirror", FILE), True), (Path(FILE), False)]
     try:
@@ -119,9 +119,12 @@ def load(explicit: Path | None = None) -> Settings:
     return _merge([(path, read(path), trusted) for path, trusted in existing])
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Return the validated content of one settings file, with its `host` tables as `HostSettings`."""
-    values = read_toml(path)
+def read(path: Path, hint: str | None = None) -> dict[str, Any]:
+    """Return the validated content of one settings file, with its `host` tables as `HostSettings`.
+
+    `hint` says what to do if it cannot be read.
+    """
+    values = read_toml(path, hint)
     _check(str(path), values, _KEYS)
     if "ca_file" in values:
         values["ca_file"] = _relative_to(path, values["ca_file"])

@@ -9,7 +9,7 @@ from mirror.oci.descriptor import CONFIG_TYPES, Platform
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node
 from mirror.retry import ONCE, RetryPolicy
-from mirror.strictjson import Fields, JsonObject, load_object
+from mirror.strictjson import Fields, JsonObject
 
 
 def platform_of(config: bytes) -> Platform | None:
@@ -36,13 +36,9 @@ async def read_config(source: Source, image: Node, retry: RetryPolicy = ONCE) ->
 
 
 def summarize(config: bytes) -> JsonObject:
-    """Return the fields `created`, `entry` and `command` of an image config, if set; {} if it is broken."""
-    try:
-        document = load_object(config, "")
-    except ContentError:
-        return {}
-    runtime = document.get("config")
+    """Return the fields `created`, `entry` and `command` of an image config, if set; raise ContentError if broken."""
+    document = Fields.load(config, "the config")
     fields = {"created": document.get("created")}
-    if isinstance(runtime, dict):
+    if runtime := document.nested("config"):
         fields |= {"entry": runtime.get("Entrypoint"), "command": runtime.get("Cmd")}
     return {name: value for name, value in fields.items() if value}

@@ -188,7 +188,8 @@ class Layout:
         try:
             return self.root.read(name, cap)
         except FileNotFoundError:
-            raise BrokenLayout(f"{self.path} is not an OCI image layout: it has no {name} file.") from None
+            message = f"{self.path} is not an OCI image layout: it has no {name} file."
+            raise BrokenLayout(message, hint="Is this the right directory?") from None
 
     def close(self) -> None:
         self.blobs.close()

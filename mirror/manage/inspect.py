@@ -100,7 +100,8 @@ async def _manifest(source: Source, node: Node, listed: Descriptor | None, retry
     platform = listed.platform if listed.platform and listed.platform.known else None
     try:
         config = await read_config(source, node, retry) or b"{}"
-        settings, platform = summarize(config), platform or platform_of(config)
+        platform = platform or platform_of(config)
+        settings = summarize(config)
     except ContentError as error:
         settings = {"problem": str(error)}  # inspecting broken images is useful too
     return InspectedManifest(

@@ -20,6 +20,7 @@ from mirror.oci.reference import is_host, is_repository
 from mirror.registry import Client, Credentials, RegistryOptions
 from mirror.registry.auth import credential_store
 from mirror.registry.auth.authfile import AuthFile, normalize, prefixes, server_of
+from mirror.registry.mirrors.endpoints import find_unblocked
 from mirror.retry import RetryPolicy
 
 
@@ -80,7 +81,8 @@ async def log_in(registry: str, user: str, password: str, options: LoginOptions 
         options: how to check the credentials, and the file to store them in.
 
     Raises:
-        UsageError: `registry` is not a registry, or the user or password is invalid (RFC 7617).
+        UsageError: `registry` is not a registry, `registries.conf` blocks it, or the user or password is invalid
+            (RFC 7617).
         Unauthorized: the registry rejects them; nothing was stored.
         TransferError: the registry could not be reached.
         ConfigError: a credentials file is invalid, or a helper fails.
@@ -144,7 +146,7 @@ async def _check(name: str, credentials: Credentials, options: RegistryOptions) 
     """Return whether the registry requires credentials; raise if it rejects these (step 1)."""
     host = name.partition("/")[0]
     async with Client(replace(options, credentials={host: credentials})) as client:
-        table = client.registries_conf.find(name)
+        table = find_unblocked(name, client.registries_conf)
         registry = client.registry(host, insecure=table is not None and table.endpoint.insecure)
         async with registry.send("GET", "", scope="") as response:
             return "Authorization" in response.request_info.headers

@@ -15,6 +15,8 @@ from mirror.oci.manifest import Document
 from mirror.strictjson import Fields
 from mirror.text import count
 
+_RUNTIME_FIELDS = ("Entrypoint", "Cmd", "Env", "User")  # what a container runs, and as whom
+
 
 class Config:
     """The config of an image. `subject` is the digest of its manifest."""
@@ -46,8 +48,18 @@ class Config:
             if history and steps != len(document.layers):
                 found = f"{count(steps, 'step')} with a layer"
                 yield self._finding(Kind.HISTORY_COUNT, Severity.WARNING, layers, found)
+        try:
+            self._read_runtime()
+        except ContentError as error:
+            yield broken(self._subject, error)
         if listed:
             yield from self._compare_platforms(listed, self._platform)
+
+    def _read_runtime(self) -> None:
+        """Raise ContentError if two readers could run the image differently. The types of fields are not checked."""
+        if runtime := self._fields.nested("config"):
+            for name in _RUNTIME_FIELDS:
+                runtime.get(name)
 
     def _compare_platforms(self, listed: Platform, config: Platform) -> Iterator[Finding]:
         pairs = [(listed.os, config.os), (listed.architecture, config.architecture)]

@@ -81,6 +81,6 @@ def _read(path: Path) -> bytes:
         try:
             return folder.read(path.name, CAP)
         except FileNotFoundError:
-            raise NotFound(f"There is no file {str(path)!r}.") from None
+            raise NotFound(f"There is no file {str(path)!r}.", hint="Check the path.") from None
         except BrokenLayout as error:
             raise ContentError(str(error)) from None

@@ -154,8 +154,16 @@ def test_members_of_a_mutated_archive_stay_inside_the_file(data: st.DataObject) 
 
 def test_a_fault_before_the_first_member_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"hello" * 1000)
-    with pytest.raises(BrokenArchive, match=r"x is not a tar archive\.$"):
+    with pytest.raises(BrokenArchive, match=r"x is not a tar archive\.$") as caught:
         Tar.open(tmp_path / "x")
+    assert (caught.value.hint or "").startswith("Is this the right file?")
+
+
+def test_a_fault_after_the_first_header_has_no_hint_about_another_file(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(member("d/", kind=b"5") + b"hello" * 1000)
+    with pytest.raises(BrokenArchive, match="at byte 512") as caught:
+        Tar.open(tmp_path / "x")
+    assert caught.value.hint is None
 
 
 @pytest.mark.parametrize(

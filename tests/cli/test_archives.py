@@ -408,12 +408,12 @@ def test_import_repairs_a_corrupt_blob_in_the_layout(mirror: Mirror, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["no.tar", "back"], 2, "There is no file 'no.tar'"),
+        (["no.tar", "back"], 2, "There is no file 'no.tar'.\nhint: Check the path.\n"),
         ([".", "back"], 1, "To copy a layout: mirror copy . DST"),
         (["images.tar", "home"], 2, "not empty and not an OCI image layout"),
         (["images.tar", "back", "x:1"], 2, "no image 'x:1'"),
         (["packed.tar.gz", "back"], 3, "zcat packed.tar.gz | mirror import - LAYOUT"),
-        (["home.txt", "back"], 3, "is not a tar archive"),
+        (["home.txt", "back"], 3, "is not a tar archive.\nhint: Is this the right file? "),
     ],
 )
 def test_invalid_import_is_refused(mirror: Mirror, tmp_path: Path, arguments: list[str], code: int, words: str) -> None:

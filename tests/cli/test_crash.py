@@ -7,13 +7,17 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, NoReturn
 
+import click
 import pytest
 
+from mirror import cli
 from tests.support import images
 from tests.support.command import (
     Mirror,
@@ -326,7 +330,7 @@ def test_interrupted_pull_exits_and_can_be_repeated(
     running.send_signal(number)
     result = finish(running)
     assert (result.code, result.out) == (130, "")
-    assert "interrupted" in result.err
+    assert result.err.endswith("error: interrupted.\nhint: Run the same command again to resume.\n")
     assert_whole(layout)
     assert entries(layout) == []
     mirror("pull", scene.first, "--all")
@@ -341,6 +345,56 @@ def test_interrupt_ends_a_pull_that_waits_for_a_manifest(mirror: Mirror, scene: 
     running.send_signal(signal.SIGINT)
     assert finish(running).code == 130
     assert not layout.exists()
+
+
+@pytest.mark.slow
+def test_interrupted_listing_has_nothing_to_resume(mirror: Mirror, scene: Scene) -> None:
+    began = stalled(scene, Stall(None), "/tags/list")
+    running = mirror.start("tags", scene.first.removesuffix(":v1"))
+    assert began.wait(60)
+    running.send_signal(signal.SIGINT)
+    result = finish(running)
+    assert (result.code, result.err.strip()) == (130, "error: interrupted.")
+
+
+RESUMABLE = {
+    "pull redis": True,
+    "pull redis --dry-run": False,
+    "push ./layout 127.0.0.1:9": True,
+    "push ./layout 127.0.0.1:9 --dry-run": False,
+    "copy oci:layout docker://127.0.0.1:9/a": True,
+    "copy oci:layout oci:other": True,
+    "copy oci:layout oci:other --dry-run": False,
+    "copy oci:layout oci-archive:images.tar": False,
+    "copy oci-archive:- oci:layout": False,
+    "import images.tar layout": True,
+    "import - layout": False,
+    "export layout images.tar": False,
+    "verify layout --repair --from other": True,
+    "verify docker://127.0.0.1:9/a": False,
+    "inspect docker://127.0.0.1:9/a": False,
+    "ls layout": False,
+    "prune layout": False,
+}
+
+
+@pytest.mark.parametrize("line", RESUMABLE)
+def test_only_commands_that_resume_say_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str) -> None:
+    told = []
+
+    def interrupt(main: Coroutine[Any, Any, object], *, resumable: bool = False) -> NoReturn:
+        main.close()
+        told.append(resumable)
+        raise KeyboardInterrupt
+
+    words = line.split()
+    name = "import_" if words[0] == "import" else words[0]
+    monkeypatch.setattr(import_module(f"mirror.cli.{name}"), "run", interrupt)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with pytest.raises(click.Abort):
+        cli.mirror.main(words, "mirror", standalone_mode=False)
+    assert told == [RESUMABLE[line]]
 
 
 @pytest.mark.slow

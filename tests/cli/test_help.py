@@ -38,6 +38,21 @@ def test_help_of_a_command_has_an_example(mirror: Mirror, command: str) -> None:
     assert max(map(len, lines)) <= 100
 
 
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("tags", "Usage: mirror tags [OPTIONS] REPOSITORY"),
+        ("pull", "--authfile FILE Credentials file to read before podman's"),
+        ("login", "--authfile FILE Credentials file to write to;"),
+        ("logout", "--authfile FILE Credentials file to remove them from;"),
+        ("pull", "--jobs N Number of blobs to transfer at once."),
+        ("verify", "--jobs N Number of blobs to read from a registry, or to repair, at once."),
+    ],
+)
+def test_help_says_what_an_option_does_in_this_command(mirror: Mirror, command: str, text: str) -> None:
+    assert text in " ".join(mirror(command, "--help").out.split())
+
+
 @pytest.mark.parametrize("args", [["frobnicate"], ["pull", "--frobnicate", "a"], ["push", "layout"], ["rm", "layout"]])
 def test_usage_error_exits_with_2(mirror: Mirror, args: list[str]) -> None:
     result = mirror(*args, code=2)
@@ -148,6 +163,12 @@ def test_error_in_settings_names_the_file(mirror: Mirror, tmp_path: Path, text: 
     assert "mirror.toml" in mirror("pull", "127.0.0.1:9/a", code=2).err
 
 
+def test_settings_file_that_does_not_exist_gets_a_hint(mirror: Mirror) -> None:
+    error, hint = mirror("pull", "127.0.0.1:9/a", "--config", "none.toml", code=2).err.splitlines()
+    assert error == "error: none.toml cannot be read: No such file or directory."
+    assert hint == "hint: Check --config, or MIRROR_CONFIG."
+
+
 @pytest.mark.slow
 def test_precedence_of_flag_environment_directory_and_home(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
@@ -173,6 +194,13 @@ def test_completion_script_is_printed(mirror: Mirror, shell: str) -> None:
     result = mirror("completion", shell)
     assert f"_MIRROR_COMPLETE={shell}_complete" in result.out
     assert result.err == ""
+
+
+def test_usage_error_is_one_line(mirror: Mirror) -> None:
+    """Click puts each choice on a line of its own."""
+    error, hint = mirror("completion", code=2).err.splitlines()
+    assert error == "error: Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish"
+    assert hint == "hint: For usage: mirror completion --help"
 
 
 def test_completion_of_an_unknown_shell_is_a_usage_error(mirror: Mirror) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import images
+from tests.support import images, layouts
 from tests.support.command import Mirror, assert_whole, blob_path, blobs, names, tree
 from tests.support.registry import EmbeddedRegistry, serving
 
@@ -125,6 +125,13 @@ def test_directory_that_is_not_a_layout_is_unchanged(mirror: Mirror, tmp_path: P
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["holiday.jpg"]
 
 
+def test_ls_of_a_directory_that_is_not_a_layout_asks_about_the_directory(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    error, hint = mirror("ls", "./photos", code=3).err.splitlines()
+    assert error.startswith("error: photos is not an OCI image layout: it has no ")
+    assert hint == "hint: Is this the right directory?"
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_file_that_is_not_an_archive_is_refused(mirror: Mirror, tmp_path: Path, command: tuple[str, ...]) -> None:
     verb, *rest = command
@@ -187,6 +194,14 @@ def test_raw_and_digest_need_a_single_image(mirror: Mirror, stock: Stock, flag: 
 
 def test_raw_and_json_cannot_be_combined(mirror: Mirror, stock: Stock) -> None:
     mirror("inspect", stock.folder, stock.multi, "--raw", "--json", code=2)
+
+
+def test_inspect_shows_no_command_that_other_tools_read_differently(mirror: Mirror, tmp_path: Path) -> None:
+    config = images.config("linux", "amd64", layers=[SHARED], config=RUNS, Config={"Cmd": ["other"]})
+    layouts.write(tmp_path / "layout", images.manifest(config, [SHARED]))
+    (manifest,) = mirror("inspect", "./layout", "--json").json["images"][0]["manifests"]
+    assert manifest["settings"] == {"problem": "the config: some readers take the key 'Config' for 'config'."}
+    assert manifest["platform"] == "linux/amd64"
 
 
 def test_inspect_of_a_missing_image_is_a_usage_error(mirror: Mirror, stock: Stock) -> None:

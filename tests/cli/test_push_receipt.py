@@ -381,7 +381,8 @@ def test_layout_and_receipt_are_not_verified_together(mirror: Mirror, stock: Pat
 
 
 def test_missing_receipt_is_an_error(mirror: Mirror) -> None:
-    assert "There is no file" in mirror("verify", "--receipt", "x.json", code=2).err
+    said = mirror("verify", "--receipt", "x.json", code=2).err
+    assert said == "error: There is no file 'x.json'.\nhint: Check the path.\n"
 
 
 def changed(mirror: Mirror, change: Any) -> None:

@@ -63,6 +63,17 @@ def test_a_blocked_registry_is_refused_by_every_command(
     assert blocked.requests == []
 
 
+def test_login_to_a_blocked_registry_is_refused(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    file = registries_conf(mirror, f'[[registry]]\nlocation = "{registry.host}"\nblocked = true')
+    line = ["login", registry.host, "--username", "ann", "--password-stdin", "--authfile", "auth.json"]
+    assert mirror(*line, stdin=USERS["ann"], code=2).err == (
+        f"error: {registry.host} is blocked by {file}.\n"
+        f"hint: If that is wrong, remove blocked = true for {registry.host} from that file.\n"
+    )
+    assert registry.requests == []
+    assert not (mirror.folder / "auth.json").exists()
+
+
 @pytest.mark.slow
 def test_blocked_registry_is_not_used_for_repair(mirror: Mirror, blocked: EmbeddedRegistry, tmp_path: Path) -> None:
     blob_path(tmp_path / "layout", LAYER).unlink()

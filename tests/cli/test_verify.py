@@ -316,9 +316,17 @@ def test_damaged_orphan_is_found(mirror: Mirror, layout: Path, damage: str) -> N
     assert kinds(mirror("verify", "layout", "--json", code=EXITS[severity], bound=True).json) == [(kind, ORPHAN)]
 
 
-def test_leftover_is_a_warning(mirror: Mirror, layout: Path) -> None:
+@pytest.mark.parametrize("command", ["rm", "prune"])
+def test_leftover_is_a_warning_until_a_command_writes_to_the_layout(
+    mirror: Mirror, layout: Path, stock: Stock, command: str
+) -> None:
     (layout / ".mirror/tmp/half").write_text("half")
-    assert kinds(mirror("verify", "layout", "--json").json) == [("leftover", ".mirror/tmp/half")]
+    found = mirror("verify", "layout", "--json").json
+    assert kinds(found) == [("leftover", ".mirror/tmp/half")]
+    assert found["findings"][0]["message"] == "temporary file of a running or interrupted command"
+    assert found["findings"][0]["hint"] == "Harmless: the next command that writes to the layout removes it."
+    mirror(command, "layout", {"rm": stock.second, "prune": "--delete"}[command])
+    assert kinds(mirror("verify", "layout", "--json").json) == []
 
 
 def test_other_files_in_the_directory_of_the_layout_are_ignored(mirror: Mirror, layout: Path) -> None:

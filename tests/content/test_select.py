@@ -10,7 +10,7 @@ import pytest
 from mirror.content import select as selection
 from mirror.content.image_config import summarize
 from mirror.content.select import PlatformSelection, SelectedImage
-from mirror.errors import DigestMismatch, NotFound
+from mirror.errors import ContentError, DigestMismatch, NotFound
 from mirror.oci.descriptor import Descriptor, Platform
 from tests.support import images
 from tests.support.images import Blob, Image, Json, encode
@@ -281,13 +281,27 @@ def test_embedded_data_is_removed_from_the_root_descriptor() -> None:
     ("data", "told"),
     [
         (b"{}", {}),
-        (b"no json", {}),
-        (b"[]", {}),
         (b'{"created":"now","config":null}', {"created": "now"}),
         (b'{"config":{"Entrypoint":["a"],"Cmd":["b"],"Env":["SECRET=1"]}}', {"entry": ["a"], "command": ["b"]}),
         (b'{"config":{"Entrypoint":null,"Cmd":[]}}', {}),
-        (b'{"config":[]}', {}),
+        (b'{"config":{"User":"root","user":"ann"}}', {}),
     ],
 )
 def test_summary_of_a_config_has_the_date_and_the_command(data: bytes, told: Json) -> None:
     assert summarize(data) == told
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"no json",
+        b"[]",
+        b'{"config":[]}',
+        b'{"config":{"Cmd":["a"]},"Config":{"Cmd":["b"]}}',
+        b'{"config":{"Entrypoint":["a"],"ENTRYPOINT":["b"]}}',
+        b'{"config":{"cmd":["b"]}}',
+    ],
+)
+def test_config_that_is_broken_or_ambiguous_has_no_summary(data: bytes) -> None:
+    with pytest.raises(ContentError, match="the config: "):
+        summarize(data)

@@ -29,7 +29,7 @@ def source_endpoints(
     reference: Reference, options: RegistryOptions, conf: RegistriesConf
 ) -> tuple[list[Endpoint], Endpoint]:
     """Return the mirrors of a repository, and the repository itself."""
-    table = _unblocked(reference, conf)
+    table = find_unblocked(reference.name, conf)
     prefix = (table.matching_prefix(reference.name) if table else None) or ""
     origin = Endpoint(reference.registry, reference.repository, table is not None and table.endpoint.insecure)
     if table and table.endpoint.location:
@@ -43,14 +43,16 @@ def source_endpoints(
 
 def target_endpoint(reference: Reference, conf: RegistriesConf) -> Endpoint:
     """Return the endpoint to push to: the repository itself. As in podman, mirrors and locations are only for pulls."""
-    table = _unblocked(reference, conf)
+    table = find_unblocked(reference.name, conf)
     return Endpoint(reference.registry, reference.repository, table is not None and table.endpoint.insecure)
 
 
-def _unblocked(reference: Reference, conf: RegistriesConf) -> RegistryConfig | None:
-    table = conf.find(reference.name)
+def find_unblocked(name: str, conf: RegistriesConf) -> RegistryConfig | None:
+    """Return the table of `registries.conf` for `REGISTRY[/REPOSITORY]`, if any; raise UsageError if it is blocked."""
+    table = conf.find(name)
     if table and table.blocked:  # containers-registries.conf(5) only requires this for pulls
-        raise UsageError(f"{reference.name} is blocked by {table.file}.")
+        hint = f"If that is wrong, remove blocked = true for {table.prefix} from that file."
+        raise UsageError(f"{name} is blocked by {table.file}.", hint=hint)
     return table
 
 

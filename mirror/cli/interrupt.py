@@ -1,0 +1,14 @@
+"""How a command says that it was interrupted."""
+
+from __future__ import annotations
+
+MESSAGE = "interrupted."
+RESUME = "Run the same command again to resume."
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM ended a command; `resumable` if the same command, run again, continues where it stopped."""
+
+    def __init__(self, *, resumable: bool) -> None:
+        super().__init__()
+        self.resumable = resumable
