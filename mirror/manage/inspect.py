@@ -15,7 +15,7 @@ from mirror.layout.referrers import LayoutReferrers, is_attachable
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.manifest import Node
 from mirror.registry import RegistryOptions
-from mirror.report.images import Blob, InspectedImage, InspectedManifest, InspectedReferrer
+from mirror.report.images import InspectedBlob, InspectedImage, InspectedManifest, InspectedReferrer
 from mirror.retry import ONCE, RetryPolicy
 from mirror.stores.local import LocalImages
 from mirror.stores.open import opened_images
@@ -113,5 +113,5 @@ async def _manifest(source: Source, node: Node, listed: Descriptor | None, retry
     )
 
 
-def _blob(descriptor: Descriptor) -> Blob:
-    return Blob(descriptor.digest, descriptor.media_type, descriptor.size)
+def _blob(descriptor: Descriptor) -> InspectedBlob:
+    return InspectedBlob(descriptor.digest, descriptor.media_type, descriptor.size)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror.errors import MirrorError, PartialFailure, StorageError
-from mirror.quota import Usage
+from mirror.quota import QuotaUsage
 from mirror.text import count, size
 
 
@@ -75,7 +75,7 @@ class TransferReport:
     resumed: int = 0
     moved_aside: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    quotas: tuple[Usage, ...] = ()
+    quotas: tuple[QuotaUsage, ...] = ()
     seconds: float
 
     @property

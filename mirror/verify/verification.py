@@ -14,7 +14,7 @@ from threading import Event
 
 from mirror.archive.verifiable import VerifiableArchive
 from mirror.concurrency import available_cpus, map_concurrently, shielded, to_thread
-from mirror.content.finding import Finding, Kind, Place, Severity, reason
+from mirror.content.finding import Finding, Kind, Severity, StoreKind, reason
 from mirror.content.store import NoProgress, Progress, VerifiableStore
 from mirror.errors import BrokenArchive, ContentError, UsageError
 from mirror.fs.directory import exists, is_directory
@@ -75,7 +75,7 @@ class Verification:
         self._agreements: Sequence[Agreement] = ()
         self._findings: list[Finding] = []
         self._fresh: deque[Finding] = deque()
-        self._place = Place.LAYOUT
+        self._place = StoreKind.LAYOUT
         self._entries: Sequence[Entry] = ()
         self._structure: Structure | None = None
         self._stop = Event()
@@ -87,7 +87,7 @@ class Verification:
         """Yield the findings as they come. The errors are those of `verify_layout`."""
         self._started = time.monotonic()
         is_file = exists(self._path) and not is_directory(self._path)
-        self._place = Place.ARCHIVE if is_file else Place.LAYOUT
+        self._place = StoreKind.ARCHIVE if is_file else StoreKind.LAYOUT
         open_store: Callable[[Path], VerifiableStore] = VerifiableArchive if is_file else VerifiableLayout
         try:
             opened = await to_thread(partial(open_store, self._path), discard=VerifiableStore.close)
