@@ -158,6 +158,13 @@ def show(result: object, text: ResultText | None = None) -> None:
 def show_result(result: object, text: ResultText) -> None:
     """As `show`, without the summary."""
     console.result_json(to_json(result)) if kept("as_json") else console.result(text.lines)
+    _show_problems(text)
+
+
+def _show_problems(text: ResultText) -> None:
+    """Write the errors of a result to stderr, each with its hint, and its warnings."""
+    for error, hint in text.errors:
+        console.error(error, hint)
     for warning in text.warnings:
         console.warning(warning)
 
@@ -172,10 +179,7 @@ def show_transfer(report: TransferReport, *, lines_to_stderr: bool = False) -> N
         console.result_json(to_json(report))
     else:
         console.result(text.lines)
-    for error, hint in text.errors:
-        console.error(error, hint)
-    for warning in text.warnings:
-        console.warning(warning)
+    _show_problems(text)
     console.status(text.summary)
 
 

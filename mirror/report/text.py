@@ -214,10 +214,9 @@ def _verification(report: VerifyReport) -> ResultText:
     lines += [
         f"{'agrees' if one.whole else 'partly':<7} {one.image} with {one.by}: {one.agreed}" for one in report.anchored
     ]
-    repair, warnings = report.repair, list[str]()
-    if repair:
-        warnings = [*repair.failures, *(f"the damaged file was moved to {path}" for path in repair.moved_aside)]
-    return ResultText(lines, _verification_summary(report), warnings)
+    failures, moved = (report.repair.failures, report.repair.moved_aside) if report.repair else ((), ())
+    warnings = [f"the damaged file was moved to {path}" for path in moved]
+    return ResultText(lines, _verification_summary(report), warnings, [(failure, None) for failure in failures])
 
 
 def _finding_lines(report: VerifyReport) -> Iterator[str]:
