@@ -141,7 +141,7 @@ class Verification:
         """Run the steps in threads; see `mirror.verify`."""
         try:
             selected = await to_thread(partial(self._read_metadata, store))
-            self._plan("surveying", len(selected), sum(entry.root.size for entry in selected))
+            self._plan("walking", len(selected), sum(entry.root.size for entry in selected))
             structure = await to_thread(partial(self._walk, store, selected))
             self._plan("checking", len(structure.table), structure.table.total_size())
             blobs = await to_thread(partial(self._check_sizes, structure, selected))
