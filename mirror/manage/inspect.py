@@ -11,7 +11,7 @@ from mirror.content.image_config import platform_of, read_config, summarize
 from mirror.content.store import Source
 from mirror.content.walk import walk
 from mirror.errors import ContentError
-from mirror.layout.referrers import LayoutReferrers, is_attachable
+from mirror.layout.referrers import LayoutReferrers, can_refer
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.manifest import Node
 from mirror.registry import RegistryOptions
@@ -59,10 +59,10 @@ async def _inspect_local(store: LocalImages, images: Sequence[str]) -> list[Insp
     chosen, known = store.entries(images), LayoutReferrers(store.store, store.store.entries())
     found: dict[str, InspectedImage] = {}
     shown_as_referrers: set[str] = set()
-    for entry in sorted(chosen, key=is_attachable):  # images first, to know which entries refer to them
+    for entry in sorted(chosen, key=can_refer):  # images first, to know which entries refer to them
         if images or entry.name not in shown_as_referrers:
             graph = await walk(store.store, entry.root, keep=await store.present(entry), foreign=True)
-            referrers = [] if is_attachable(entry) else await known.of(entry, graph)
+            referrers = [] if can_refer(entry) else await known.of(entry, graph)
             shown_as_referrers |= {other.entry.name for other in referrers}
             image = await _inspect(store.store, graph, entry.name, dict(entry.root.annotations))
             inspected = [

@@ -11,7 +11,7 @@ from mirror.content.finding import Finding, Kind, Severity
 from mirror.report.findings import Group, Verdict, VerifiedImage, VerifyLevel, VerifyReport, grouped
 from mirror.report.images import ImageList, ImageSummary, InspectedImage, InspectedManifest, Inspection, TagList
 from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, ServerInfo
-from mirror.report.transfers import Amount, TransferReport
+from mirror.report.transfers import PAST, Amount, TransferReport
 from mirror.text import count, seconds, size, table
 
 _MAX_PLATFORMS = 3  # in one row of a table; the others are counted
@@ -190,8 +190,7 @@ def _transfer_summary(report: TransferReport) -> str:
     what = count(sum(not image.as_referrer for image in report.done), "image")
     what += f", {count(platforms, 'platform')}" if platforms else ""
     what += f", {count(referrers, 'referrer')}" if referrers else ""
-    past = "copied" if report.verb == "copy" else f"{report.verb}ed"
-    moved, reused = _amount(report.moved), _amount(report.reused)
+    past, moved, reused = PAST[report.verb], _amount(report.moved), _amount(report.reused)
     if report.dry_run:
         return f"would have {past} {what}: {moved} to move, {reused} there already."
     notes = [f"{len(report.healed)} healed"] if report.healed else []

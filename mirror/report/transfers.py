@@ -8,6 +8,9 @@ from mirror.errors import MirrorError, PartialFailure
 from mirror.quota import QuotaUsage
 from mirror.text import count
 
+# The past tense of each verb.
+PAST = {"pull": "pulled", "push": "pushed", "copy": "copied", "export": "exported", "import": "imported"}
+
 
 def pinned(name: str, digest: str) -> str:
     """Return NAME@DIGEST; `name` may end with a digest already, or be one."""
