@@ -50,9 +50,12 @@ from mirror.errors import (
 from mirror.version import VERSION
 
 if TYPE_CHECKING:
+    from mirror.config.hosts import HostSettings
     from mirror.content.finding import Finding
+    from mirror.content.kinds import FindingKind, Severity, StoreKind
     from mirror.content.select import PlatformSelection
     from mirror.content.store import Progress, Sink, Source
+    from mirror.content.stream import BlobReader
     from mirror.layout import Layout
     from mirror.manage.inspect import InspectOptions, inspect_images
     from mirror.manage.ls import list_images
@@ -63,15 +66,34 @@ if TYPE_CHECKING:
     from mirror.oci.descriptor import Descriptor, Platform
     from mirror.oci.digest import Digest
     from mirror.oci.reference import Reference
+    from mirror.quota import Quota, QuotaUsage
     from mirror.records import Record, parse_records
     from mirror.records.capture import RecordOptions, record_images
+    from mirror.records.document import HistoryEntry, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
     from mirror.registry import Credentials, RegistryOptions
-    from mirror.registry.login import LoginOptions, log_in, log_out
-    from mirror.report.findings import Sample, VerifyLevel, VerifyReport
+    from mirror.registry.login import LoginOptions, LoginResult, LogoutResult, StoredLogin, log_in, log_out
+    from mirror.report.findings import (
+        Agreement,
+        RepairReport,
+        Sample,
+        Verdict,
+        VerifiedImage,
+        VerifyLevel,
+        VerifyReport,
+    )
+    from mirror.report.images import (
+        ImageList,
+        ImageSummary,
+        InspectedBlob,
+        InspectedImage,
+        InspectedManifest,
+        InspectedReferrer,
+        TagList,
+    )
     from mirror.report.json import to_json
-    from mirror.report.layouts import ServerInfo
-    from mirror.report.text import to_text
-    from mirror.report.transfers import TransferReport
+    from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, ServerInfo
+    from mirror.report.text import ResultText, to_text
+    from mirror.report.transfers import Amount, ReferrerSummary, TransferredImage, TransferReport
     from mirror.retry import RetryPolicy
     from mirror.serve import ServeOptions, serve_layouts
     from mirror.transfer.copy import CopyOptions, copy_images
@@ -84,10 +106,14 @@ if TYPE_CHECKING:
     from mirror.verify.image import verify_image
     from mirror.verify.receipt import verify_receipt
 
+
 __version__ = VERSION
 
 __all__ = [
+    "Agreement",
+    "Amount",
     "ArchiveFormat",
+    "BlobReader",
     "BlobsUnknown",
     "BrokenArchive",
     "BrokenLayout",
@@ -102,8 +128,17 @@ __all__ = [
     "DigestMismatch",
     "ExportOptions",
     "Finding",
+    "FindingKind",
+    "HistoryEntry",
+    "HostSettings",
+    "ImageList",
+    "ImageSummary",
     "ImportOptions",
     "InspectOptions",
+    "InspectedBlob",
+    "InspectedImage",
+    "InspectedManifest",
+    "InspectedReferrer",
     "InvalidContent",
     "InvalidDigest",
     "InvalidRecord",
@@ -112,6 +147,8 @@ __all__ = [
     "LimitExceeded",
     "ListenError",
     "LoginOptions",
+    "LoginResult",
+    "LogoutResult",
     "MirrorError",
     "NameMapping",
     "NotFound",
@@ -120,31 +157,51 @@ __all__ = [
     "PlatformSelection",
     "Progress",
     "PruneOptions",
+    "PruneReport",
+    "PrunedBlob",
+    "PrunedFile",
     "PullOptions",
     "PushOptions",
+    "Quota",
+    "QuotaUsage",
     "Record",
     "RecordOptions",
+    "RecordedConfig",
+    "RecordedImage",
+    "RecordedLayer",
+    "RecordedManifest",
     "Reference",
+    "ReferrerSummary",
     "RegistryOptions",
+    "RemovedImage",
     "RepairOptions",
+    "RepairReport",
+    "ResultText",
     "RetryPolicy",
     "Sample",
     "ServeOptions",
     "ServerInfo",
+    "Severity",
     "Sink",
     "SizeConflict",
     "SizeMismatch",
     "Source",
     "StaleMirror",
     "StorageError",
+    "StoreKind",
+    "StoredLogin",
+    "TagList",
     "TagOptions",
     "TransferError",
     "TransferReport",
+    "TransferredImage",
     "TypeConflict",
     "Unauthorized",
     "UnsupportedCompression",
     "UsageError",
+    "Verdict",
     "Verification",
+    "VerifiedImage",
     "VerifyLevel",
     "VerifyOptions",
     "VerifyReport",
@@ -173,9 +230,12 @@ __all__ = [
 ]
 
 _MODULES = {  # the same as above, for the interpreter
+    "config.hosts": ["HostSettings"],
     "content.finding": ["Finding"],
+    "content.kinds": ["FindingKind", "Severity", "StoreKind"],
     "content.select": ["PlatformSelection"],
     "content.store": ["Progress", "Sink", "Source"],
+    "content.stream": ["BlobReader"],
     "layout": ["Layout"],
     "manage.inspect": ["InspectOptions", "inspect_images"],
     "manage.ls": ["list_images"],
@@ -186,15 +246,34 @@ _MODULES = {  # the same as above, for the interpreter
     "oci.descriptor": ["Descriptor", "Platform"],
     "oci.digest": ["Digest"],
     "oci.reference": ["Reference"],
+    "quota": ["Quota", "QuotaUsage"],
     "records": ["Record", "parse_records"],
     "records.capture": ["RecordOptions", "record_images"],
+    "records.document": ["HistoryEntry", "RecordedConfig", "RecordedImage", "RecordedLayer", "RecordedManifest"],
     "registry": ["Credentials", "RegistryOptions"],
-    "registry.login": ["LoginOptions", "log_in", "log_out"],
-    "report.findings": ["Sample", "VerifyLevel", "VerifyReport"],
+    "registry.login": ["LoginOptions", "LoginResult", "LogoutResult", "StoredLogin", "log_in", "log_out"],
+    "report.findings": [
+        "Agreement",
+        "RepairReport",
+        "Sample",
+        "Verdict",
+        "VerifiedImage",
+        "VerifyLevel",
+        "VerifyReport",
+    ],
+    "report.images": [
+        "ImageList",
+        "ImageSummary",
+        "InspectedBlob",
+        "InspectedImage",
+        "InspectedManifest",
+        "InspectedReferrer",
+        "TagList",
+    ],
     "report.json": ["to_json"],
-    "report.layouts": ["ServerInfo"],
-    "report.text": ["to_text"],
-    "report.transfers": ["TransferReport"],
+    "report.layouts": ["PrunedBlob", "PrunedFile", "PruneReport", "RemovedImage", "ServerInfo"],
+    "report.text": ["ResultText", "to_text"],
+    "report.transfers": ["Amount", "ReferrerSummary", "TransferredImage", "TransferReport"],
     "retry": ["RetryPolicy"],
     "serve": ["ServeOptions", "serve_layouts"],
     "transfer.copy": ["CopyOptions", "copy_images"],

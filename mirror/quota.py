@@ -35,7 +35,7 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class QuotaUsage:
     """A command's use of a registry's quota.
 
     `cost` is the number of manifests fetched, an upper bound: some registries do not count all of them.

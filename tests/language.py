@@ -1,6 +1,7 @@
 """Find habits that make texts hard to read: `python -m tests.language [PATH...]`.
 
-Texts are the strings, docstrings and comments of Python files, and the prose of Markdown files.
+Texts are the strings, docstrings and comments of Python files, the prose of Markdown files, and the comments of scripts
+and settings.
 """
 
 import ast
@@ -15,10 +16,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs"]
+SCRIPTS = ["scripts", ".ci", ".github", "pyproject.toml", "mirror.toml"]  # their comments begin with #
 
 _START = r"(?:^|(?<=[^\d\s][.!?]\s))"  # of a sentence
 _NOT_A_QUESTION = r"(?![^.!?]*\?)"
 _CODE = re.compile(r"`[^`\n]+`")
+_HASH = re.compile(r"^(|.*?\s)(#(?!!).*)")  # the code before a comment, and the comment; a shebang is not one
 _COMPARATIVE = r"(?:longer|more|less|fewer|larger|smaller|older|newer|earlier|later|better|worse)"
 
 
@@ -135,9 +138,11 @@ def _hit(text: Text, shown: str, match: re.Match[str], habit: Habit) -> Hit:
 
 
 def texts_of(path: Path) -> list[Text]:
-    """Return the texts of a Python or Markdown file."""
+    """Return the texts of a file."""
     source = path.read_text()
-    return [*strings(source), *comments(source)] if path.suffix == ".py" else list(prose(source))
+    if path.suffix == ".py":
+        return [*strings(source), *comments(source)]
+    return list(prose(source) if path.suffix == ".md" else hash_comments(source))
 
 
 def strings(source: str) -> Iterator[Text]:
@@ -162,13 +167,24 @@ def strings(source: str) -> Iterator[Text]:
 
 def comments(source: str) -> Iterator[Text]:
     """Yield the comments of a Python file; one over several lines is one text."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    found = (token for token in tokens if token.type == tokenize.COMMENT)
+    return _joined((token.start[0], token.line[: token.start[1]], token.string) for token in found)
+
+
+def hash_comments(source: str) -> Iterator[Text]:
+    """Yield the comments of a shell script, or of a TOML or YAML file."""
+    found = ((number, _HASH.search(line)) for number, line in enumerate(source.splitlines(), 1))
+    return _joined((number, match[1], match[2]) for number, match in found if match)
+
+
+def _joined(found: Iterable[tuple[int, str, str]]) -> Iterator[Text]:
+    """Yield comments, each found as its line number, the code before it and itself; join those without code before."""
     lines: list[str] = []
     first = last = 0
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type != tokenize.COMMENT:
-            continue
-        (number, column), text = token.start, token.string.lstrip("#").strip()
-        if number == last + 1 and not token.line[:column].strip():
+    for number, code, comment in found:
+        text = comment.lstrip("#").strip()
+        if number == last + 1 and not code.strip():
             lines.append(text)
         else:
             yield Text(first, "\n".join(lines))
@@ -203,9 +219,9 @@ def _plain(markdown: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the hits in some files or directories, by default in the package and the documentation."""
+    """Print the hits in some files or directories, by default in the package, the documentation and the scripts."""
     count = 0
-    for path in files(arguments or ["mirror", *PAGES]):
+    for path in files(arguments or ["mirror", *PAGES, *SCRIPTS]):
         for hit in hits(texts_of(path)):
             print(f"{path.relative_to(ROOT)}:{hit}")
             count += 1
@@ -214,10 +230,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def files(names: Iterable[str]) -> list[Path]:
-    """Return the Python and Markdown files below some paths, which are relative to the checkout."""
+    """Return the files with texts below some paths, which are relative to the checkout."""
     paths = [ROOT / name for name in names]
     found = [path for top in paths for path in ([top] if top.is_file() else sorted(top.rglob("*")))]
-    return [path for path in found if path.suffix in (".py", ".md")]
+    return [path for path in found if path.suffix in (".py", ".md") or _is_script(path)]
+
+
+def _is_script(path: Path) -> bool:
+    return path.relative_to(ROOT).parts[0] in SCRIPTS and path.suffix in ("", ".toml", ".yml") and path.is_file()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,24 @@
-"""Tests of `tests.language`, and that the package and the documentation have none of the habits that it finds."""
+"""Tests of `tests.language`, and that code, documentation and scripts have none of the habits that it finds."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.language import PAGES, ROOT, Hit, Text, comments, files, hits, prose, strings, texts_of
+from tests.language import (
+    PAGES,
+    ROOT,
+    SCRIPTS,
+    Hit,
+    Text,
+    comments,
+    files,
+    hash_comments,
+    hits,
+    prose,
+    strings,
+    texts_of,
+)
 
 CHECKER = ("language.py", "test_language.py")  # they quote bad English
 RIDDLE = re.compile(
@@ -28,6 +41,12 @@ def report(paths: list[Path]) -> str:
 @pytest.mark.parametrize("page", [str(path.relative_to(ROOT)) for path in files(PAGES)])
 def test_the_documentation_is_in_plain_english(page: str) -> None:
     if found := report([ROOT / page]):
+        pytest.fail(found, pytrace=False)
+
+
+@pytest.mark.parametrize("script", [str(path.relative_to(ROOT)) for path in files(SCRIPTS)])
+def test_comments_of_scripts_and_settings_are_in_plain_english(script: str) -> None:
+    if found := report([ROOT / script]):
         pytest.fail(found, pytrace=False)
 
 
@@ -152,6 +171,32 @@ def test_strings_docstrings_and_comments_are_texts() -> None:
         Text(3, "A comment that goes\non for two lines."),
         Text(5, "beside the code"),
     ]
+
+
+SCRIPT = """#!/usr/bin/env bash
+# A comment that goes
+# on for two lines.
+name=${path##*/} # beside the code
+    # indented
+port=${1#*:}
+
+# the last one: it is no # exception
+"""
+
+
+def test_comments_of_a_script_are_texts() -> None:
+    assert [text for text in hash_comments(SCRIPT) if text.text] == [
+        Text(2, "A comment that goes\non for two lines."),
+        Text(4, "beside the code\nindented"),
+        Text(8, "the last one: it is no # exception"),
+    ]
+    assert [hit.line for hit in hits(hash_comments(SCRIPT))] == [8]
+
+
+def test_comments_of_scripts_and_settings_are_read() -> None:
+    found = {str(path.relative_to(ROOT)) for path in files(SCRIPTS)}
+    assert {"pyproject.toml", "mirror.toml", "scripts/test", "scripts/docs_hooks.py", ".ci/run"} <= found
+    assert all(texts_of(ROOT / name) for name in found)
 
 
 PAGE = """# What is left out

@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import dataclasses
 import inspect
 import os
 import pydoc
@@ -9,7 +10,7 @@ import re
 import subprocess
 import sys
 import typing
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,47 @@ def test_a_public_function_takes_its_settings_as_one_options_object(name: str) -
         assert kind in PUBLIC
         assert kind.endswith("Options")
         assert kind != "RegistryOptions"
+
+
+def classes(hint: object) -> Iterator[type]:
+    """Yield the classes of the package in a type."""
+    if isinstance(hint, type) and hint.__module__.startswith("mirror."):
+        yield hint
+    for argument in typing.get_args(hint):
+        yield from classes(argument)
+
+
+def reachable(types: Iterable[type]) -> set[type]:
+    """Return these classes, and those of their fields and properties, and so on."""
+    found, todo = set[type](), list(types)
+    while todo:
+        kind = todo.pop()
+        if kind in found:
+            continue
+        found.add(kind)
+        if not dataclasses.is_dataclass(kind):
+            continue
+        public = {name: getattr(mirror, name) for name in PUBLIC}  # for names that a module imports for types only
+        hints = typing.get_type_hints(kind, localns=public)
+        fields = [hints[field.name] for field in dataclasses.fields(kind) if not field.name.startswith("_")]
+        getters = [value.fget for _, value in inspect.getmembers(kind, lambda value: isinstance(value, property))]
+        fields += [typing.get_type_hints(getter, localns=public).get("return") for getter in getters]
+        todo += [one for field in fields for one in classes(field)]
+    return found
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_everything_in_the_result_of_a_public_function_is_public(name: str) -> None:
+    returned = set(classes(typing.get_type_hints(getattr(mirror, name))["return"]))
+    assert {kind.__name__ for kind in reachable(returned)} - set(PUBLIC) == set()
+
+
+def test_everything_in_the_fields_of_public_values_is_public() -> None:
+    values = [getattr(mirror, name) for name in PUBLIC if dataclasses.is_dataclass(getattr(mirror, name))]
+    found = reachable(values)
+    assert len(found) > len(values)
+    assert {kind.__name__ for kind in found} - set(PUBLIC) == set()
+    assert all(getattr(mirror, kind.__name__) is kind for kind in found)
 
 
 def test_every_error_is_public() -> None:

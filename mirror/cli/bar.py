@@ -29,7 +29,7 @@ class Bars:
 
     def plan(self, phase: str, blobs: int, size: int) -> None:
         self.close()
-        what = count(blobs, "image" if phase == "surveying" else "blob")
+        what = count(blobs, "image" if phase == "walking" else "blob")
         self._total = _bar(f"{phase} {what}", size, delay=0 if phase == "copying" else _DELAY)
 
     def begin(self, node: Descriptor) -> None:

@@ -1,9 +1,14 @@
-"""Everything that commands write: results to stdout, everything else to stderr, each line with its kind.
+"""Everything that commands write: results to stdout, everything else to stderr.
+
+These lines on stderr start with their kind:
 
     error:      why the command failed, or a part of it
     warning:    what the user should know before relying on the result
     hint:       what to do about the line above
     note:       a decision that changes what happens, such as which settings are used
+    info:       with -v, a step or a retry
+
+The summary at the end and the access log of `mirror serve` have no kind.
 
 The kinds are coloured on a terminal, unless NO_COLOR is set (no-color.org). With --quiet, only results and errors are
 written. `mirror.cli.bar` draws progress bars.

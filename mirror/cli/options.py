@@ -18,7 +18,7 @@ from mirror.errors import MirrorError, StorageError
 from mirror.fs.atomic import write_output
 from mirror.oci.descriptor import Platform
 from mirror.report.json import to_json
-from mirror.report.text import Text, to_text
+from mirror.report.text import ResultText, to_text
 from mirror.report.transfers import TransferReport
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -147,7 +147,7 @@ def stronger(ctx: click.Context, first: str, second: str) -> str | None:
     return None
 
 
-def show(result: object, text: Text | None = None) -> None:
+def show(result: object, text: ResultText | None = None) -> None:
     """Write a result to stdout, as lines or as one JSON object, and the rest of its text to stderr."""
     text = text or to_text(result)
     show_result(result, text)
@@ -155,9 +155,16 @@ def show(result: object, text: Text | None = None) -> None:
         console.status(text.summary)
 
 
-def show_result(result: object, text: Text) -> None:
+def show_result(result: object, text: ResultText) -> None:
     """As `show`, without the summary."""
     console.result_json(to_json(result)) if kept("as_json") else console.result(text.lines)
+    _show_problems(text)
+
+
+def _show_problems(text: ResultText) -> None:
+    """Write the errors of a result to stderr, each with its hint, and its warnings."""
+    for error, hint in text.errors:
+        console.error(error, hint)
     for warning in text.warnings:
         console.warning(warning)
 
@@ -172,10 +179,7 @@ def show_transfer(report: TransferReport, *, lines_to_stderr: bool = False) -> N
         console.result_json(to_json(report))
     else:
         console.result(text.lines)
-    for error, hint in text.errors:
-        console.error(error, hint)
-    for warning in text.warnings:
-        console.warning(warning)
+    _show_problems(text)
     console.status(text.summary)
 
 

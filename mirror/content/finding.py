@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from mirror.content import finding_text
 from mirror.content.finding_text import Fact
-from mirror.content.kinds import Kind, Place, Severity
+from mirror.content.kinds import Kind, Severity, StoreKind
 
 NAMED = 50  # images and platforms per finding that JSON lists; a base layer can belong to thousands
 
-__all__ = ["Finding", "Kind", "Place", "Severity", "reason"]
+__all__ = ["Finding", "Kind", "Severity", "StoreKind", "reason"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Finding:
     images: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
     size: int | None = None
-    place: Place = Place.LAYOUT
+    place: StoreKind = StoreKind.LAYOUT
     advice: str | None = None
 
     @property

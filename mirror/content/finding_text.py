@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mirror.content.kinds import Kind, Place, Severity
+from mirror.content.kinds import Kind, Severity, StoreKind
 from mirror.oci.digest import Digest
 from mirror.text import size as in_units
 
@@ -26,9 +26,9 @@ def fact(value: Fact) -> str:
     return value if isinstance(value, str) else ", ".join(map(fact, value))
 
 
-def hint(kind: Kind, place: Place) -> str:
+def hint(kind: Kind, place: StoreKind) -> str:
     """Return what to do about a kind of finding; `LAYOUT` stands for the path of the layout."""
-    other = {Place.ARCHIVE: ARCHIVE_HINTS, Place.REGISTRY: REGISTRY_HINTS}.get(place, HINTS)
+    other = {StoreKind.ARCHIVE: ARCHIVE_HINTS, StoreKind.REGISTRY: REGISTRY_HINTS}.get(place, HINTS)
     return other.get(kind, HINTS[kind])
 
 
@@ -39,7 +39,7 @@ def message(finding: Finding) -> str:  # noqa: PLR0911, PLR0912 - a table of tex
         case Kind.MISSING, str(), None:
             return f"there is no such tag; it was pushed as {expected}"
         case Kind.MISSING, size, None:
-            what = "the registry does not have it" if finding.place is Place.REGISTRY else "the file is not there"
+            what = "the registry does not have it" if finding.place is StoreKind.REGISTRY else "the file is not there"
             return what if size is None else f"{what} ({expected})"
         case Kind.TOO_SHORT, int(size), int(stored):
             return f"{stored} of {size} bytes; {size - stored} are missing"

@@ -13,7 +13,7 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
-class Place(StrEnum):
+class StoreKind(StrEnum):
     """The kind of store that was verified. It decides which advice applies."""
 
     LAYOUT = "layout"
@@ -21,7 +21,7 @@ class Place(StrEnum):
     REGISTRY = "registry"
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """The kinds of findings."""
 
     MISSING = "missing"
@@ -69,3 +69,6 @@ class Kind(StrEnum):
     NOT_A_TAR = "not-a-tar"
     DUPLICATE_PATH = "duplicate-path"
     DANGEROUS_PATH = "dangerous-path"
+
+
+Kind = FindingKind  # its name inside the package

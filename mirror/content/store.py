@@ -126,7 +126,7 @@ class Progress(Protocol):
     """A receiver of progress reports. Sizes are bytes; all calls come from the event loop's thread."""
 
     def plan(self, phase: str, blobs: int, size: int) -> None:
-        """Begin a phase of so many blobs and bytes: `checking`, `copying`, `verifying`, `surveying` (images)."""
+        """Begin a phase of so many blobs and bytes: `checking`, `copying`, `verifying`, `walking` (images)."""
         ...
 
     def begin(self, node: Descriptor) -> None:

@@ -47,26 +47,26 @@ class BlobFile:
 
 
 class Blobs:
-    """The blobs of one layout. Directories are opened on first use, and created only if `folder` is asked to."""
+    """The blobs of one layout. Directories are opened on first use, and created only if `directory` is asked to."""
 
     def __init__(self, root: Directory) -> None:
         self._root = root
-        self._folders: dict[str, Directory] = {}
+        self._directories: dict[str, Directory] = {}
         self._opening = Lock()  # several threads hash at once
 
-    def folder(self, algorithm: str, *, create: bool = False) -> Directory:
+    def directory(self, algorithm: str, *, create: bool = False) -> Directory:
         """Return the directory `blobs/<algorithm>`, open until `close`; raise FileNotFoundError if there is none."""
         with self._opening:
-            if algorithm not in self._folders:
+            if algorithm not in self._directories:
                 with self._root.sub("blobs", create=create) as blobs:
-                    self._folders[algorithm] = blobs.sub(algorithm, create=create)
-            return self._folders[algorithm]
+                    self._directories[algorithm] = blobs.sub(algorithm, create=create)
+            return self._directories[algorithm]
 
     def look(self, digest: Digest) -> BlobFile | BlobCheck:
         """Open the regular file of a blob; if there is none, return the fault."""
         try:
-            folder = self.folder(digest.algorithm)
-            fd = folder.open_file(digest.encoded)
+            directory = self.directory(digest.algorithm)
+            fd = directory.open_file(digest.encoded)
         except FileNotFoundError:
             return MISSING
         except BrokenLayout:
@@ -75,7 +75,7 @@ class Blobs:
             return BlobCheck(BlobFault.UNREADABLE, "a readable file", str(error).rstrip("."))
         except OSError as error:
             is_special = error.errno in (errno.ELOOP, errno.ENXIO)  # a link; a socket
-            return not_a_file(kind_name(folder.kind(digest.encoded) or 0)) if is_special else unreadable(error)
+            return not_a_file(kind_name(directory.kind(digest.encoded) or 0)) if is_special else unreadable(error)
         status = os.fstat(fd)
         if stat.S_ISREG(status.st_mode):
             return BlobFile(fd, status)
@@ -112,14 +112,14 @@ class Blobs:
             return
         for algorithm in algorithms:
             try:
-                folder = self.folder(algorithm)
+                directory = self.directory(algorithm)
             except (BrokenLayout, FileNotFoundError):
                 yield algorithm, ""
                 continue
-            for name in folder.each_name():
+            for name in directory.each_name():
                 yield algorithm, name
 
     def close(self) -> None:
-        for folder in self._folders.values():
-            folder.close()
-        self._folders.clear()
+        for directory in self._directories.values():
+            directory.close()
+        self._directories.clear()

@@ -70,14 +70,14 @@ def is_list(entry: Entry) -> bool:
     return entry.root.is_index and is_referrers_tag(entry.tag)
 
 
-def is_attachable(entry: Entry) -> bool:
+def can_refer(entry: Entry) -> bool:
     """Return whether an entry can refer to another one, judging by its tag and type."""
     return is_list(entry) or (is_about(entry.tag) and not is_referrers_tag(entry.tag))
 
 
 def images_of(entries: list[Entry]) -> list[Entry]:
     """Return the entries that cannot refer to others; all entries if there are none."""
-    return [entry for entry in entries if not is_attachable(entry)] or entries
+    return [entry for entry in entries if not can_refer(entry)] or entries
 
 
 def subjects_of(entry: Entry, graph: Graph) -> list[Digest]:
@@ -107,7 +107,7 @@ class LayoutReferrers:
 
     def __init__(self, source: Source, entries: Iterable[Entry]) -> None:
         self._source = source
-        self._by_name = {(home(entry), entry.tag): entry for entry in entries if is_attachable(entry)}
+        self._by_name = {(home(entry), entry.tag): entry for entry in entries if can_refer(entry)}
 
     async def of(self, entry: Entry, graph: Graph) -> list[Referrer]:
         """Return what refers to one image, and what refers to that."""

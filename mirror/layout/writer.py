@@ -42,13 +42,13 @@ _LAYOUT_NAMES = {".mirror", "blobs", "index.json", "lost+found"}  # all that an 
 class LayoutWriter(Layout):
     """An OCI image layout, open for writing; see `LayoutWriter.writing`.
 
-    `aside` lists where things went that were not files and had the path of a blob; `resumed` counts the bytes of
-    earlier attempts that were reused.
+    `quarantined_files` lists where things went that had the path of a blob, but were not files or, with `keep_bad`,
+    were damaged; `resumed` counts the bytes of earlier attempts that were reused.
     """
 
     def __init__(self, root: Directory, stack: ExitStack, *, jobs: int, keep_bad: bool, hard_links: bool) -> None:
         super().__init__(root, remember=not keep_bad)
-        self.aside: list[Path] = []
+        self.quarantined_files: list[Path] = []
         self.resumed = 0
         self._keep_bad, self._hard_links, self._batch = keep_bad, hard_links, batch_size(jobs)
         self._metadata = stack.enter_context(root.sub(".mirror", create=True))
@@ -114,7 +114,7 @@ class LayoutWriter(Layout):
         """Create what a new layout lacks, `oci-layout` last: it says that the rest exists."""
         with self._index.locked():
             if self.root.kind("oci-layout") is None:
-                self.blobs.folder("sha256", create=True)
+                self.blobs.directory("sha256", create=True)
                 if self.root.kind("index.json") is None:
                     replace_file(self.root, "index.json", [index.EMPTY], temporary=self._temporary)
                 replace_file(self.root, "oci-layout", [index.OCI_LAYOUT], temporary=self._temporary)
@@ -169,13 +169,13 @@ class LayoutWriter(Layout):
 
         def delete() -> None:
             for digest in digests:
-                self.blobs.folder(digest.algorithm).remove(digest.encoded)
+                self.blobs.directory(digest.algorithm).remove(digest.encoded)
 
         await to_thread(delete)
 
     async def quarantine(self, digest: Digest) -> None:
         """Move what has a blob's path to quarantine, without a replacement."""
-        await to_thread(lambda: self._move_aside(self.blobs.folder(digest.algorithm), digest))
+        await to_thread(lambda: self._quarantine(self.blobs.directory(digest.algorithm), digest))
 
     async def clear(self) -> None:
         """Delete unfinished downloads and temporary files. The caller holds the exclusive lock."""
@@ -184,16 +184,16 @@ class LayoutWriter(Layout):
 
     def _commit(self, file: AtomicFile, digest: Digest, modified: float | None) -> None:
         try:
-            folder = self.blobs.folder(digest.algorithm, create=True)
+            folder = self.blobs.directory(digest.algorithm, create=True)
             kind = folder.kind(digest.encoded)
             if kind is not None and (kind != stat.S_IFREG or self._keep_bad):
-                self._move_aside(folder, digest)
+                self._quarantine(folder, digest)
         except BaseException:
             file.discard()
             raise
         file.commit(folder, digest.encoded, modified)
 
-    def _move_aside(self, folder: Directory, digest: Digest) -> None:
+    def _quarantine(self, folder: Directory, digest: Digest) -> None:
         """Move what has a blob's path to quarantine: it is not ours to delete."""
         with self._metadata.sub("quarantine", create=True) as quarantine:
             name = f"{digest.algorithm}-{digest.encoded}"
@@ -201,7 +201,7 @@ class LayoutWriter(Layout):
                 name += "+"
             folder.move(digest.encoded, quarantine, name)
             quarantine.sync()
-            self.aside.append(quarantine.path / name)
+            self.quarantined_files.append(quarantine.path / name)
 
 
 def refuse_foreign(path: Path) -> None:

@@ -11,11 +11,11 @@ from mirror.content.image_config import platform_of, read_config, summarize
 from mirror.content.store import Source
 from mirror.content.walk import walk
 from mirror.errors import ContentError
-from mirror.layout.referrers import LayoutReferrers, is_attachable
+from mirror.layout.referrers import LayoutReferrers, can_refer
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.manifest import Node
 from mirror.registry import RegistryOptions
-from mirror.report.images import Blob, InspectedImage, InspectedManifest, InspectedReferrer
+from mirror.report.images import InspectedBlob, InspectedImage, InspectedManifest, InspectedReferrer
 from mirror.retry import ONCE, RetryPolicy
 from mirror.stores.local import LocalImages
 from mirror.stores.open import opened_images
@@ -59,10 +59,10 @@ async def _inspect_local(store: LocalImages, images: Sequence[str]) -> list[Insp
     chosen, known = store.entries(images), LayoutReferrers(store.store, store.store.entries())
     found: dict[str, InspectedImage] = {}
     shown_as_referrers: set[str] = set()
-    for entry in sorted(chosen, key=is_attachable):  # images first, to know which entries refer to them
+    for entry in sorted(chosen, key=can_refer):  # images first, to know which entries refer to them
         if images or entry.name not in shown_as_referrers:
             graph = await walk(store.store, entry.root, keep=await store.present(entry), foreign=True)
-            referrers = [] if is_attachable(entry) else await known.of(entry, graph)
+            referrers = [] if can_refer(entry) else await known.of(entry, graph)
             shown_as_referrers |= {other.entry.name for other in referrers}
             image = await _inspect(store.store, graph, entry.name, dict(entry.root.annotations))
             inspected = [
@@ -114,5 +114,5 @@ async def _manifest(source: Source, node: Node, listed: Descriptor | None, retry
     )
 
 
-def _blob(descriptor: Descriptor) -> Blob:
-    return Blob(descriptor.digest, descriptor.media_type, descriptor.size)
+def _blob(descriptor: Descriptor) -> InspectedBlob:
+    return InspectedBlob(descriptor.digest, descriptor.media_type, descriptor.size)

@@ -9,7 +9,7 @@ from mirror.content.select import platforms_there
 from mirror.content.walk import walk
 from mirror.errors import MirrorError, UsageError
 from mirror.layout import Entry
-from mirror.layout.referrers import LayoutReferrers, Referrer, is_attachable
+from mirror.layout.referrers import LayoutReferrers, Referrer, can_refer
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.report.images import ImageList, ImageSummary
@@ -37,8 +37,8 @@ async def list_images(what: Path | str) -> ImageList:
         listing = _Listing(store, entries)
         rows: dict[int, ImageSummary] = {}
         # Images first, to know which of the other entries refer to them: those are not listed themselves.
-        for position, entry in sorted(enumerate(entries), key=lambda pair: is_attachable(pair[1])):
-            if not (is_attachable(entry) and entry.name in listing.attached):
+        for position, entry in sorted(enumerate(entries), key=lambda pair: can_refer(pair[1])):
+            if not (can_refer(entry) and entry.name in listing.referring):
                 rows[position] = await listing.summarize(entry)
     in_order = tuple(rows[position] for position in sorted(rows))
     return ImageList(str(what), in_order, sum(listing.blobs.values()), len(listing.members))
@@ -50,16 +50,16 @@ class _Listing:
     def __init__(self, store: LocalImages, entries: list[Entry]) -> None:
         self.blobs: dict[Digest, int] = {}
         self.members: set[Digest] = set()
-        self.attached: set[str] = set()
+        self.referring: set[str] = set()
         self._store, self._referrers = store, LayoutReferrers(store.store, entries)
 
     async def summarize(self, entry: Entry) -> ImageSummary:
         root, referrers = entry.root, list[Referrer]()
         try:
             graph = await walk(self._store.store, root, keep=await self._store.present(entry), foreign=True)
-            if not is_attachable(entry):
+            if not can_refer(entry):
                 referrers = await self._referrers.of(entry, graph)
-            self.attached.update(other.entry.name for other in referrers)
+            self.referring.update(other.entry.name for other in referrers)
             members = {digest for other in referrers for digest in other.members}
             self.members |= members
             platforms = await platforms_there(self._store.store, graph)

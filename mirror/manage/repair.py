@@ -110,7 +110,8 @@ async def repair_layout(
                 removed.add(digest)
             report = await verify_layout(folder, images, verifying, progress)
     healed = tuple(sorted(tried - removed - _damaged(report)))
-    return replace(report, repair=RepairReport(source, healed, tuple(map(str, layout.aside)), tuple(failures)))
+    moved = tuple(map(str, layout.quarantined_files))
+    return replace(report, repair=RepairReport(source, healed, moved, tuple(failures)))
 
 
 def _damaged(report: VerifyReport, *, orphans_only: bool = False) -> set[Digest]:

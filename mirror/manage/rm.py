@@ -8,7 +8,7 @@ from pathlib import Path
 from mirror.content.walk import walk
 from mirror.errors import MirrorError
 from mirror.layout import Entry, Layout, LayoutWriter
-from mirror.layout.referrers import LayoutReferrers, is_attachable, walk_entry
+from mirror.layout.referrers import LayoutReferrers, can_refer, walk_entry
 from mirror.oci.digest import Digest
 from mirror.report.layouts import RemovedImage
 from mirror.report.transfers import Amount
@@ -61,7 +61,7 @@ async def _own_referrers(layout: Layout, entry: Entry) -> list[Entry]:
     own: list[Entry] = []
     others: set[str] = set()
     for image in entries:
-        if not is_attachable(image):
+        if not can_refer(image):
             with suppress(MirrorError):  # a broken image has no known referrers
                 found = [one.entry for one in await finder.of(image, await walk_entry(layout, image))]
                 if image.name == entry.name:

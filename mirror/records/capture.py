@@ -22,7 +22,7 @@ from mirror.content.store import Source
 from mirror.content.walk import read_small, walk
 from mirror.errors import InvalidContent, UsageError
 from mirror.layout import Entry, Layout
-from mirror.layout.referrers import LayoutReferrers, is_attachable, walk_entry
+from mirror.layout.referrers import LayoutReferrers, can_refer, walk_entry
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.reference import Reference
 from mirror.records import CAP, Record, build_record, image_configs
@@ -87,9 +87,9 @@ async def _without_referrers(store: LocalImages) -> list[Entry]:
     entries = store.entries()
     referrers, found = LayoutReferrers(store.store, entries), set[str]()
     for entry in entries:
-        if not is_attachable(entry):
+        if not can_refer(entry):
             found.update(one.entry.name for one in await referrers.of(entry, await walk_entry(store.store, entry)))
-    return [entry for entry in entries if not is_attachable(entry) or entry.name not in found]
+    return [entry for entry in entries if not can_refer(entry) or entry.name not in found]
 
 
 async def _record_entry(store: Layout | Archive, entry: Entry, name: str | None) -> Record:

@@ -12,7 +12,7 @@ import aiohttp
 
 from mirror.config.registriesconf import RegistriesConf
 from mirror.content.stream import batch_size
-from mirror.quota import Usage
+from mirror.quota import QuotaUsage
 from mirror.registry.auth.credential_store import CredentialStore
 from mirror.registry.http import CONNECT_TIMEOUT, Registry, SharedLimits
 from mirror.registry.options import RegistryOptions
@@ -52,10 +52,10 @@ class Client:
         if self._stack:
             await self._stack.aclose()
 
-    def quota_usage(self) -> list[Usage]:
+    def quota_usage(self) -> list[QuotaUsage]:
         """Return the use of pull quotas, of the registries that have one."""
         found = self._registries.values()
-        return [Usage(registry.name, registry.pulls, registry.quota) for registry in found if registry.quota]
+        return [QuotaUsage(registry.name, registry.pulls, registry.quota) for registry in found if registry.quota]
 
     def registry(self, host: str, *, insecure: bool = False, explicit: bool = True) -> Registry:
         """Return the registry at a host, the same object for the same arguments; `registries.conf` is not consulted.

@@ -9,6 +9,7 @@
 `json`       any of these as JSON
 `junit`      a verification as JUnit XML
 
-Values contain no text for people. Their field names match the JSON (docs/reference/json.md), where they are in
-camelCase. Each JSON object has a `schema` such as `mirror.pull/1`; within one number, fields are only ever added.
+Values contain facts, and sentences only about errors and warnings; the forms word everything else. Field names match
+the JSON (docs/reference/json.md), where they are in camelCase. Each JSON object has a `schema` such as `mirror.pull/1`;
+within one number, fields are only ever added.
 """

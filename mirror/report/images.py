@@ -36,7 +36,7 @@ class ImageList:
 
 
 @dataclass(frozen=True, slots=True)
-class Blob:
+class InspectedBlob:
     """A blob of an image: a manifest, a config or a layer."""
 
     digest: str
@@ -49,9 +49,9 @@ class InspectedManifest:
     """One manifest of an image."""
 
     platform: str | None
-    manifest: Blob
-    config: Blob | None
-    layers: tuple[Blob, ...]
+    manifest: InspectedBlob
+    config: InspectedBlob | None
+    layers: tuple[InspectedBlob, ...]
     settings: JsonObject  # the fields of its config about how it was built and what it runs
     subject: str | None = None  # for an attestation, the digest of the manifest that it describes
 
@@ -65,7 +65,7 @@ class InspectedReferrer:
     """A manifest that refers to `subject`, either in its `subject` field or, as cosign does, by its `tag`."""
 
     subject: str
-    manifest: Blob
+    manifest: InspectedBlob
     artifact_type: str | None
     tag: str | None = None
 

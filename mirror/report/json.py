@@ -10,7 +10,7 @@ from typing import Any
 from mirror.content import finding_text
 from mirror.content.finding import NAMED, Finding
 from mirror.errors import MirrorError
-from mirror.quota import Usage
+from mirror.quota import QuotaUsage
 from mirror.report.findings import VerifyReport
 from mirror.strictjson import JsonObject
 
@@ -27,7 +27,7 @@ def to_json(result: object) -> JsonObject:
         return _verification(result)
     if isinstance(result, Finding):
         return _finding(result)
-    if isinstance(result, Usage):
+    if isinstance(result, QuotaUsage):
         quota = result.quota
         amounts = {"limit": quota.limit, "remaining": quota.remaining, "window": quota.window}
         return {"registry": result.registry, "cost": result.cost, **amounts}

@@ -23,6 +23,8 @@ class RemovedImage:
 
 @dataclass(frozen=True, slots=True)
 class PrunedBlob:
+    """A blob that no image references: its digest, and its size."""
+
     digest: str
     size: int
 

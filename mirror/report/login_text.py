@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from mirror.registry.login import LoginResult, LogoutResult, StoredLogin
-from mirror.report.text import Text
+from mirror.report.text import ResultText
 from mirror.text import count
 
 
-def login(result: LoginResult) -> Text:
+def login(result: LoginResult) -> ResultText:
     """Return a login: where the credentials are stored, and whether they could be checked."""
     unencrypted = "" if result.helper else ", readable only by you (mode 0600), but not encrypted"
     unchecked = f"{result.registry} does not require a login; the credentials were saved but could not be checked."
-    return Text(
+    return ResultText(
         [f"{result.registry}: logged in as {result.user}"],
         f"the credentials are in {_place(result)}{unencrypted}.",
         [] if result.checked else [unchecked],
     )
 
 
-def logout(result: LogoutResult) -> Text:
+def logout(result: LogoutResult) -> ResultText:
     """Return the logins that were removed, and where from."""
     lines = [f"{stored.registry}: removed from {_place(stored)}" for stored in result.removed]
-    return Text(lines, f"{count(len(lines), 'login')} removed.")
+    return ResultText(lines, f"{count(len(lines), 'login')} removed.")
 
 
 def _place(stored: StoredLogin) -> str:

@@ -11,7 +11,7 @@ from mirror.content.finding import Finding, Kind, Severity
 from mirror.report.findings import Group, Verdict, VerifiedImage, VerifyLevel, VerifyReport, grouped
 from mirror.report.images import ImageList, ImageSummary, InspectedImage, InspectedManifest, Inspection, TagList
 from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, ServerInfo
-from mirror.report.transfers import Amount, TransferReport
+from mirror.report.transfers import PAST, Amount, TransferReport
 from mirror.text import count, seconds, size, table
 
 _MAX_PLATFORMS = 3  # in one row of a table; the others are counted
@@ -26,7 +26,7 @@ _FINE = (Verdict.OK, Verdict.STRUCTURE_OK, Verdict.SAMPLE_OK)
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class ResultText:
     """A result as text.
 
     Attributes:
@@ -43,7 +43,7 @@ class Text:
 
 
 @singledispatch
-def to_text(result: object) -> Text:
+def to_text(result: object) -> ResultText:
     """Return a result as text.
 
     Raises:
@@ -56,10 +56,10 @@ def to_text(result: object) -> Text:
 
 
 @to_text.register
-def _image_list(images: ImageList) -> Text:
+def _image_list(images: ImageList) -> ResultText:
     lines = table(["IMAGE", "DIGEST", "SIZE", "PLATFORMS"], map(image_row, images.images), right=[2])
     referrers = f", {count(images.referrers, 'referrer')}" if images.referrers else ""
-    return Text(lines, f"{images.path}: {count(len(images.images), 'image')}{referrers}, {size(images.size)}.")
+    return ResultText(lines, f"{images.path}: {count(len(images.images), 'image')}{referrers}, {size(images.size)}.")
 
 
 def image_row(image: ImageSummary) -> list[str]:
@@ -78,8 +78,8 @@ def image_row(image: ImageSummary) -> list[str]:
 
 
 @to_text.register
-def _inspection(inspection: Inspection) -> Text:
-    return Text([line for image in inspection.images for line in (*_inspected_image(image), "")][:-1])
+def _inspection(inspection: Inspection) -> ResultText:
+    return ResultText([line for image in inspection.images for line in (*_inspected_image(image), "")][:-1])
 
 
 def _inspected_image(image: InspectedImage) -> Iterator[str]:
@@ -117,20 +117,20 @@ def _manifest(manifest: InspectedManifest) -> Iterator[str]:
 
 
 @to_text.register
-def _tag_list(tags: TagList) -> Text:
-    return Text(tags.tags, f"{tags.name}: {count(len(tags.tags), 'tag')}.")
+def _tag_list(tags: TagList) -> ResultText:
+    return ResultText(tags.tags, f"{tags.name}: {count(len(tags.tags), 'tag')}.")
 
 
 @to_text.register
-def _removed_image(removed: RemovedImage) -> Text:
+def _removed_image(removed: RemovedImage) -> ResultText:
     referrers = f" and {count(len(removed.referrers), 'referrer')}" if removed.referrers else ""
     deleted = f"{count(removed.deleted.blobs, 'blob')} deleted, {size(removed.deleted.size)} freed"
     kept = f"; {count(removed.kept, 'blob')} kept for other images" if removed.kept else ""
-    return Text([f"{removed.name}@{removed.digest}"], f"removed {removed.name}{referrers}: {deleted}{kept}.")
+    return ResultText([f"{removed.name}@{removed.digest}"], f"removed {removed.name}{referrers}: {deleted}{kept}.")
 
 
 @to_text.register
-def _pruned(report: PruneReport) -> Text:
+def _pruned(report: PruneReport) -> ResultText:
     lines = [f"{blob.digest}  {size(blob.size)}" for blob in report.orphans]
     lines += [f"{file.file}  {size(file.size)}" for file in report.unfinished]
     found = [_sum(report.orphans, "blob")] if report.orphans else []
@@ -139,7 +139,7 @@ def _pruned(report: PruneReport) -> Text:
     summary = f"{' and '.join(found)} {outcome}." if found else "nothing to prune."
     if report.quarantined:
         summary += f" {_sum(report.quarantined, 'file')} in quarantine: inspect and delete manually."
-    return Text(lines, f"{report.path}: {summary}")
+    return ResultText(lines, f"{report.path}: {summary}")
 
 
 def _sum(items: Sequence[PrunedBlob] | Sequence[PrunedFile], noun: str) -> str:
@@ -147,16 +147,16 @@ def _sum(items: Sequence[PrunedBlob] | Sequence[PrunedFile], noun: str) -> str:
 
 
 @to_text.register
-def _server_info(server: ServerInfo) -> Text:
+def _server_info(server: ServerInfo) -> ResultText:
     images = f"{count(server.images, 'image')} from {', '.join(server.layouts)}"
-    return Text([server.address], f"serving {images} at {server.url}, read-only; press Ctrl-C to stop.")
+    return ResultText([server.address], f"serving {images} at {server.url}, read-only; press Ctrl-C to stop.")
 
 
 # --- pull, push, export, import, copy ----------------------------------------------------------------------------
 
 
 @to_text.register
-def _transfer(report: TransferReport) -> Text:
+def _transfer(report: TransferReport) -> ResultText:
     """One line for each image that was transferred; for a dry run of a push, where it would go."""
     with_source = report.dry_run and report.verb == "push"
     lines = [f"{image.source} -> {image.image}" if with_source else image.image for image in report.done]
@@ -179,7 +179,7 @@ def _transfer(report: TransferReport) -> Text:
             if report.dry_run
         ),
     ]
-    return Text(lines, _transfer_summary(report), warnings, errors)
+    return ResultText(lines, _transfer_summary(report), warnings, errors)
 
 
 def _transfer_summary(report: TransferReport) -> str:
@@ -190,8 +190,7 @@ def _transfer_summary(report: TransferReport) -> str:
     what = count(sum(not image.as_referrer for image in report.done), "image")
     what += f", {count(platforms, 'platform')}" if platforms else ""
     what += f", {count(referrers, 'referrer')}" if referrers else ""
-    past = "copied" if report.verb == "copy" else f"{report.verb}ed"
-    moved, reused = _amount(report.moved), _amount(report.reused)
+    past, moved, reused = PAST[report.verb], _amount(report.moved), _amount(report.reused)
     if report.dry_run:
         return f"would have {past} {what}: {moved} to move, {reused} there already."
     notes = [f"{len(report.healed)} healed"] if report.healed else []
@@ -208,16 +207,15 @@ def _amount(amount: Amount) -> str:
 
 
 @to_text.register
-def _verification(report: VerifyReport) -> Text:
+def _verification(report: VerifyReport) -> ResultText:
     """The findings, the worst first and grouped by the affected images, then a line for each image."""
     lines = [*_finding_lines(report), *_image_lines(report)]
     lines += [
         f"{'agrees' if one.whole else 'partly':<7} {one.image} with {one.by}: {one.agreed}" for one in report.anchored
     ]
-    repair, warnings = report.repair, list[str]()
-    if repair:
-        warnings = [*repair.failures, *(f"the damaged file was moved to {path}" for path in repair.moved_aside)]
-    return Text(lines, _verification_summary(report), warnings)
+    failures, moved = (report.repair.failures, report.repair.moved_aside) if report.repair else ((), ())
+    warnings = [f"the damaged file was moved to {path}" for path in moved]
+    return ResultText(lines, _verification_summary(report), warnings, [(failure, None) for failure in failures])
 
 
 def _finding_lines(report: VerifyReport) -> Iterator[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from mirror.errors import MirrorError, PartialFailure, StorageError
-from mirror.quota import Usage
-from mirror.text import count, size
+from mirror.errors import MirrorError, PartialFailure
+from mirror.quota import QuotaUsage
+from mirror.text import count
+
+# The past tense of each verb.
+PAST = {"pull": "pulled", "push": "pushed", "copy": "copied", "export": "exported", "import": "imported"}
 
 
 def pinned(name: str, digest: str) -> str:
@@ -75,7 +77,7 @@ class TransferReport:
     resumed: int = 0
     moved_aside: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    quotas: tuple[Usage, ...] = ()
+    quotas: tuple[QuotaUsage, ...] = ()
     seconds: float
 
     @property
@@ -105,12 +107,3 @@ class TransferReport:
         lacking = [error for _, error in self.incomplete]
         if lacking:
             raise PartialFailure(f"{count(len(lacking), 'image')} may lack referrers.", lacking)
-
-
-def check_free_space(path: Path, free: int, needed: int) -> None:
-    """Check that a transfer fits on the disk, before it begins."""
-    if needed > free:
-        raise StorageError(
-            f"{path} has {size(free)} free, but {size(needed)} are needed.",
-            hint="Free some space, choose fewer platforms with --platform, or name another directory.",
-        )

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mirror.errors import InvalidReference
 from mirror.layout import Entry
-from mirror.layout.referrers import is_attachable
+from mirror.layout.referrers import can_refer
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.reference import DOCKER_HUB, Reference, is_repository
 
@@ -75,7 +75,7 @@ class Catalog:
     def images(self) -> int:
         """The number of images, without their signatures and other referrers."""
         entries = (entry for one in self.by_registry.values() for entry in one.entries)
-        return len({entry.name for entry in entries if not is_attachable(entry)})
+        return len({entry.name for entry in entries if not can_refer(entry)})
 
     def names(self, registry: str | None) -> list[str]:
         """Return each repository once, by its shortest name, in the order that the specification requires."""

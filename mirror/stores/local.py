@@ -13,7 +13,7 @@ from mirror.content.select import SelectedImage
 from mirror.content.store import Source
 from mirror.errors import NotFound
 from mirror.layout import Entry, Layout
-from mirror.layout.referrers import FoundReferrers, LayoutReferrers, images_of, is_attachable
+from mirror.layout.referrers import FoundReferrers, LayoutReferrers, can_refer, images_of
 from mirror.oci.digest import Digest
 from mirror.stores.images import StoreImage
 from mirror.stores.location import Location, Transport
@@ -41,12 +41,12 @@ class LocalImages:
             return self.store.find([self._location.ref] if self._location.ref else names)
         return [entry_at(self.store.entries(), number, self.name)]
 
-    def unattached(self, attached: Collection[str]) -> list[StoreImage]:
-        """Return the entries that could refer to an image but do not; `attached` are the names of those that do."""
+    def without_subject(self, referring: Collection[str]) -> list[StoreImage]:
+        """Return the entries that could refer to an image but do not; `referring` are the names of those that do."""
         entries = self.store.entries()
-        if self._location.ref or all(map(is_attachable, entries)):
+        if self._location.ref or all(map(can_refer, entries)):
             return []
-        return [StoreImage.of(entry) for entry in entries if is_attachable(entry) and entry.name not in attached]
+        return [StoreImage.of(entry) for entry in entries if can_refer(entry) and entry.name not in referring]
 
     async def resolve(self, image: StoreImage) -> Entry:
         assert image.entry is not None, "local images have entries"

@@ -85,7 +85,7 @@ async def copy_images(
         )
         engine = Engine("copy", store, destination, transfer, progress)
         await engine.run(stack, _placed(start, end, store, destination))
-        warnings = await _copy_unattached(engine, store, destination, options, stack)
+        warnings = await _copy_referrers_without_subject(engine, store, destination, options, stack)
     report = engine.report()
     notes, quotas = (client.warnings, client.quota_usage()) if client else ([], [])
     return replace(report, warnings=(*report.warnings, *warnings, *notes), quotas=tuple(quotas))
@@ -139,16 +139,16 @@ def _placed(start: Location, end: Location, store: ImageStore, target: ImageTarg
     return [ImageTransfer(image, name)]
 
 
-async def _copy_unattached(
+async def _copy_referrers_without_subject(
     engine: Engine, store: ImageStore, target: ImageTarget, options: CopyOptions, stack: AsyncExitStack
 ) -> Sequence[str]:
     """Copy entries that refer to other images than these; if images are renamed, return a warning instead."""
     if not (options.referrers and target.takes_referrers and isinstance(store, LocalImages)):
         return []
-    unattached = store.unattached(engine.attached)
-    if not unattached:
+    without_subject = store.without_subject(engine.referring)
+    if not without_subject:
         return []
     if target.renames:
-        return [f"{count(len(unattached), 'entry')} that refer to other images were not copied."]
-    await engine.run(stack, target.place(unattached, store.name))
+        return [f"{count(len(without_subject), 'entry')} that refer to other images were not copied."]
+    await engine.run(stack, target.place(without_subject, store.name))
     return []

@@ -42,13 +42,13 @@ _ReferrerKey = tuple[int, str]  # a sink's id, and a name in it
 class TransferOptions:
     """Options for a transfer, as in `PullOptions` and `CopyOptions`.
 
-    With `find_attached`, the referrers of local images are found even if they are not copied, so that they do not count
-    as images.
+    With `find_referrers`, the referrers of local images are found even if they are not copied, so that they do not
+    count as images.
     """
 
     selection: PlatformSelection = field(default_factory=lambda: PlatformSelection(all=True))
     referrers: bool = True
-    find_attached: bool = False
+    find_referrers: bool = False
     keep_going: bool = False
     dry_run: bool = False
     jobs: int = 1
@@ -58,7 +58,7 @@ class TransferOptions:
 class Engine:
     """One transfer from a store to a target.
 
-    `attached` are the names of the entries that refer to one of the images; `outcome` is what has been done so far.
+    `referring` are the names of the entries that refer to one of the images; `outcome` is what has been done so far.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Engine:
         options: TransferOptions,
         progress: Progress | None = None,
     ) -> None:
-        self.attached: set[str] = set()
+        self.referring: set[str] = set()
         self._store, self._target, self._options, self._progress = store, target, options, progress
         self._opened = False
         self._known: set[BlobKey] = set()  # blobs that the target is known to have
@@ -98,7 +98,7 @@ class Engine:
 
         await map_concurrently(batch, walk, _WALKS_AT_ONCE)
         wanted = self._options.referrers and (self._target.takes_referrers or self._store.is_local)
-        if wanted or self._options.find_attached:
+        if wanted or self._options.find_referrers:
             await self._find_referrers([image for image in batch if image.selected])
         return batch
 
@@ -107,13 +107,13 @@ class Engine:
         shared = {id(one): one for one in found}
         self.outcome.referrer_warnings += [text for one in shared.values() for text in one.warnings]
         for image, referrers in zip(images, found, strict=True):
-            self.attached |= {one.entry.name for one in referrers.referrers}
+            self.referring |= {one.entry.name for one in referrers.referrers}
             image.referrers = ReferrerCopies.of(image.copied, image.graph, referrers)
             for other in image.duplicates:
                 assert other.entry is not None, "only images with entries have duplicates"
                 entry = replace(other.entry, root=image.chosen.root)
                 more = (await self._store.referrers([(entry, image.chosen)]))[0]
-                self.attached |= {one.entry.name for one in more.referrers}
+                self.referring |= {one.entry.name for one in more.referrers}
                 image.referrers.add(ReferrerCopies.of(entry, image.graph, more))
 
     async def _copy(self, stack: AsyncExitStack, batch: Sequence[ImageTransfer]) -> None:

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mirror.content.copy import Plan
-from mirror.layout.referrers import home, is_attachable, members, subjects_of
+from mirror.layout.referrers import can_refer, home, members, subjects_of
 from mirror.oci.digest import Digest
 from mirror.oci.referrers import tags_about
-from mirror.report.transfers import Amount, TransferredImage, TransferReport
+from mirror.report.transfers import PAST, Amount, TransferredImage, TransferReport
 from mirror.text import count
 from mirror.transfer.image import ImageTransfer
 from mirror.transfer.target import ImageTarget, LayoutTarget
-
-_PAST = {"pull": "pulled", "push": "pushed", "copy": "copied", "export": "exported", "import": "imported"}
 
 
 class Outcome:
@@ -34,15 +32,15 @@ class Outcome:
         self._healed: set[Digest] = set()
         self._warnings: list[str] = []
         # Images that may refer to another of these images, by repository and tag.
-        self._attachable: dict[tuple[str | None, str | None], str] = {}
+        self._possible_referrers: dict[tuple[str | None, str | None], str] = {}
         self._members: dict[str, int] = {}  # the number of manifests in each that refer to others
         self._referring: set[str] = set()  # those that do refer to another image
 
     def expect(self, images: Sequence[ImageTransfer]) -> None:
         """Note which of these images could refer to others, judging by their names."""
         for image in images:
-            if image.image.entry and is_attachable(image.image.entry):
-                self._attachable[home(image.image.entry), image.image.entry.tag] = image.image.label
+            if image.image.entry and can_refer(image.image.entry):
+                self._possible_referrers[home(image.image.entry), image.image.entry.tag] = image.image.label
 
     def count(self, plan: Plan, target: ImageTarget) -> None:
         """Count the blobs of a plan that has been carried out, or that would be in a dry run."""
@@ -63,18 +61,18 @@ class Outcome:
             image.selected = image.referrers = image.task = None
 
     def _note_referring(self, image: ImageTransfer) -> None:
-        if not self._attachable:
+        if not self._possible_referrers:
             return
         entry = image.at_source
-        if is_attachable(entry):
+        if can_refer(entry):
             self._members[entry.name] = len(members(entry, image.graph))
         for subject in subjects_of(entry, image.graph):
             keys = ((home(entry), tag) for tag in tags_about(subject))
-            self._referring |= {self._attachable[key] for key in keys if key in self._attachable}
+            self._referring |= {self._possible_referrers[key] for key in keys if key in self._possible_referrers}
 
     def _foreign(self, images: Sequence[ImageTransfer]) -> list[str]:
         """Return warnings about foreign layers (OCI image-spec, layer.md, "Non-Distributable Layers")."""
-        text = f"not {_PAST[self._verb]}: such layers stay where they are stored."
+        text = f"not {PAST[self._verb]}: such layers stay where they are stored."
         if self._verb == "pull":
             text = "left out: registries do not store such layers. --include-foreign fetches them from their URLs."
         omitted = [(image.image.label, len(image.graph.foreign.keys() - image.graph.blobs.keys())) for image in images]
@@ -111,7 +109,7 @@ class Outcome:
             seconds=time.monotonic() - self._started,
             dry_run=dry_run,
             healed=tuple(sorted(self._healed | set(writer.damaged))) if writer else (),
-            moved_aside=tuple(map(str, writer.aside)) if writer else (),
+            moved_aside=tuple(map(str, writer.quarantined_files)) if writer else (),
             resumed=writer.resumed if writer else 0,
             warnings=(*self._warnings, *self.referrer_warnings),
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from mirror.content.store import Progress
 from mirror.errors import UsageError
 from mirror.fs.atomic import replacing
-from mirror.layout.referrers import is_attachable
+from mirror.layout.referrers import can_refer
 from mirror.registry import Client, RegistryOptions
 from mirror.report.transfers import TransferReport
 from mirror.retry import RetryPolicy
@@ -90,7 +90,7 @@ async def push_images(
         stack.push_async_callback(pushing.close)
         transfer = TransferOptions(
             referrers=options.referrers,
-            find_attached=True,
+            find_referrers=True,
             keep_going=options.keep_going,
             dry_run=options.dry_run,
             jobs=options.registries.jobs,
@@ -98,10 +98,11 @@ async def push_images(
         )
         entries = store.entries(images)
         engine = Engine("push", store, pushing, transfer, progress)
-        certain = [StoreImage.of(entry) for entry in entries if not is_attachable(entry)]
+        certain = [StoreImage.of(entry) for entry in entries if not can_refer(entry)]
         await engine.run(stack, pushing.place(certain, store.name))
-        attached = set() if images and not options.referrers else engine.attached  # referrers that are named are pushed
-        rest = [StoreImage.of(entry) for entry in entries if is_attachable(entry) and entry.name not in attached]
+        # Referrers that are named are pushed.
+        referring = set() if images and not options.referrers else engine.referring
+        rest = [StoreImage.of(entry) for entry in entries if can_refer(entry) and entry.name not in referring]
         await engine.run(stack, pushing.place(rest, store.name))
         if receipt and not options.dry_run:
             written = Receipt(Tool(VERSION), started, datetime.now(UTC), str(source), tuple(pushing.receipts))

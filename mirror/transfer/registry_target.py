@@ -147,16 +147,16 @@ class RegistryTarget(ImageTarget):
                 raise error
 
         await self._each(list_members, [image for image in images if is_list(image.copied)])
-        attached = [(image.graph, image.referrers) for image in images if image.referrers]
-        tasks = [task for _, copies in attached for task in copies.arrived()]
-        graphs = [*(graph for graph, _ in attached), *(task.graph for task in tasks)]
+        with_referrers = [(image.graph, image.referrers) for image in images if image.referrers]
+        tasks = [task for _, copies in with_referrers for task in copies.arrived()]
+        graphs = [*(graph for graph, _ in with_referrers), *(task.graph for task in tasks)]
         lists, failures = await self._list(repository, graphs)
         for task in (task for task in tasks if ":" not in task.name):  # cosign's tags
             try:
                 await self._read_back_name(repository, task.name, task.root.digest, f"{repository}:{task.name}")
             except MirrorError as error:
                 task.failure = error
-        for _, copies in attached:
+        for _, copies in with_referrers:
             copies.failures |= failures
             copies.lists |= lists
 

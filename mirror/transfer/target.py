@@ -15,16 +15,16 @@ from mirror.content.graph import Graph
 from mirror.content.select import PlatformSelection, SelectedImage, select
 from mirror.content.store import Sink
 from mirror.content.wrappers import ReadOnlySink
-from mirror.errors import UsageError
+from mirror.errors import StorageError, UsageError
 from mirror.fs.directory import exists
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.writer import refuse_foreign
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference, is_tag
-from mirror.report.transfers import check_free_space
 from mirror.retry import RetryPolicy
 from mirror.stores.images import ImageStore, StoreImage
+from mirror.text import size
 from mirror.transfer.docker_load import select_for_docker
 from mirror.transfer.image import ImageTransfer, name_images, record
 
@@ -127,7 +127,7 @@ class LayoutTarget(ImageTarget):
     def prepare(self, plan: Plan, jobs: int, *, optional: bool) -> int:
         if self.writer and not self._hard_links:
             missing = plan.size - sum(map(self.writer.partial_size, plan.missing))
-            check_free_space(self.path, self.writer.root.free(), missing)
+            _check_free_space(self.path, self.writer.root.free(), missing)
         return jobs
 
     def lacking(self, plan: Plan) -> set[Digest]:
@@ -192,6 +192,15 @@ class DockerArchiveTarget(ArchiveTarget):
     def warnings(self, images: Sequence[ImageTransfer]) -> list[str]:
         untagged = [image.name for image in images if not Reference.parse(image.name).tag]
         return [f"{name} has no tag, so docker loads it without a name." for name in untagged]
+
+
+def _check_free_space(path: Path, free: int, needed: int) -> None:
+    """Check that a transfer fits on the disk, before it begins."""
+    if needed > free:
+        raise StorageError(
+            f"{path} has {size(free)} free, but {size(needed)} are needed.",
+            hint="Free some space, choose fewer platforms with --platform, or name another directory.",
+        )
 
 
 _NOTHING = ReadOnlySink(None)

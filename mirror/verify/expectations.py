@@ -20,7 +20,7 @@ from mirror.content.limits import Budget, affordable
 from mirror.content.store import VerifiableStore
 from mirror.errors import ContentError, InvalidContent, UsageError
 from mirror.layout import Entry, index
-from mirror.layout.referrers import home, is_attachable, published
+from mirror.layout.referrers import can_refer, home, published
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document, parse
@@ -85,13 +85,13 @@ def compare_images(read: Read, entries: Sequence[Entry], expectations: Expectati
 
 def _not_recorded(read: Read, entries: Sequence[Entry], covered: Collection[int]) -> Iterator[Finding]:
     """Yield a finding for each image that was not compared, unless it is a referrer of one that was."""
-    attached = {(home(entry), entry.tag): number for number, entry in enumerate(entries) if is_attachable(entry)}
+    referrers = {(home(entry), entry.tag): number for number, entry in enumerate(entries) if can_refer(entry)}
     todo, seen = list(covered), set(covered)
-    while todo and attached:
+    while todo and referrers:
         entry = entries[todo.pop()]
         for subject in filter(None, (*_documents(read, entry.root), published(entry))):
             tags = ((home(entry), tag) for tag in tags_about(subject))
-            fresh = {number for name in tags if (number := attached.get(name)) is not None} - seen
+            fresh = {number for name in tags if (number := referrers.get(name)) is not None} - seen
             seen |= fresh
             todo += fresh
     for number, entry in enumerate(entries):

@@ -66,16 +66,16 @@ async def verify_image(
         client = await stack.enter_async_context(Client(registries))
         source = open_source(client, reference).origin
         root = await options.retry.run(lambda: source.resolve(reference.target))
-        survey = _Survey(source, root, reference.stored, options.retry)
-        await survey.walk()
-        compared = await survey.compare(reference, expectations) if expectations else Compared()
-        graph = survey.graph
+        image_walk = _ImageWalk(source, root, reference.stored, options.retry)
+        await image_walk.walk()
+        compared = await image_walk.compare(reference, expectations) if expectations else Compared()
+        graph = image_walk.graph
         content = Expected(reference.stored, source, None, root.digest, tuple(graph.blobs.values()))
         found = await read_back([content], jobs=registries.jobs, retry=options.retry, progress=progress)
     return VerifyReport(
         path=f"docker://{reference}",
         images=(VerifiedImage(reference.stored, root.digest, names(graph), len(graph.blobs), graph.size),),
-        findings=(*in_registry(*survey.findings, *compared.findings), *found.findings),
+        findings=(*in_registry(*image_walk.findings, *compared.findings), *found.findings),
         files=len(graph.nodes) + len(graph.blobs),
         size=sum(node.descriptor.size for node in graph.nodes.values()) + found.size,
         seconds=time.monotonic() - started,
@@ -84,7 +84,7 @@ async def verify_image(
     )
 
 
-class _Survey:
+class _ImageWalk:
     """All manifests below one root that can be fetched, and a finding for each that cannot."""
 
     def __init__(self, source: Source, root: Descriptor, name: str, retry: RetryPolicy) -> None:

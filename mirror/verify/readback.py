@@ -13,7 +13,7 @@ from itertools import chain
 
 from mirror.concurrency import map_concurrently
 from mirror.content import stream
-from mirror.content.finding import Finding, Kind, Place, Severity, reason
+from mirror.content.finding import Finding, Kind, Severity, StoreKind, reason
 from mirror.content.finding_text import Fact
 from mirror.content.store import NoProgress, Progress, Source
 from mirror.errors import (
@@ -203,4 +203,4 @@ def finding_of(
 
 def in_registry(*findings: Finding) -> tuple[Finding, ...]:
     """Mark findings as those of a registry, which get other hints than those of a layout."""
-    return tuple(replace(finding, place=Place.REGISTRY) for finding in findings)
+    return tuple(replace(finding, place=StoreKind.REGISTRY) for finding in findings)

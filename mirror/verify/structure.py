@@ -15,7 +15,7 @@ from mirror.content.limits import FREE_LINKS, SHARED, Budget
 from mirror.content.store import VerifiableStore
 from mirror.errors import BrokenLayout, InvalidDigest, LimitExceeded, StorageError
 from mirror.layout import Entry
-from mirror.layout.referrers import chosen_from, is_attachable
+from mirror.layout.referrers import can_refer, chosen_from
 from mirror.oci.descriptor import Platform
 from mirror.oci.digest import Digest
 from mirror.oci.referrers import subject_of
@@ -66,7 +66,7 @@ class Structure:
         published = {digest for root in self.roots for entry in root.entries for digest in chosen_from(entry)}
         for root in self.roots:
             for entry in root.entries:
-                subject = subject_of(entry.tag) if is_attachable(entry) else None
+                subject = subject_of(entry.tag) if can_refer(entry) else None
                 is_known = subject is not None and (subject in published or self.table.has_manifest(subject))
                 platforms = tuple(root.platforms)
                 yield VerifiedImage(entry.name, entry.root.digest, platforms, root.blobs, root.size, is_known)

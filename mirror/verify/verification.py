@@ -14,7 +14,7 @@ from threading import Event
 
 from mirror.archive.verifiable import VerifiableArchive
 from mirror.concurrency import available_cpus, map_concurrently, shielded, to_thread
-from mirror.content.finding import Finding, Kind, Place, Severity, reason
+from mirror.content.finding import Finding, Kind, Severity, StoreKind, reason
 from mirror.content.store import NoProgress, Progress, VerifiableStore
 from mirror.errors import BrokenArchive, ContentError, UsageError
 from mirror.fs.directory import exists, is_directory
@@ -82,7 +82,7 @@ class Verification:
         self._agreements: Sequence[Agreement] = ()
         self._findings: list[Finding] = []
         self._fresh: deque[Finding] = deque()
-        self._place = Place.LAYOUT
+        self._place = StoreKind.LAYOUT
         self._entries: Sequence[Entry] = ()
         self._structure: Structure | None = None
         self._stop = Event()
@@ -96,7 +96,7 @@ class Verification:
         location = self._location
         guess = exists(self._path) and not is_directory(self._path)
         is_file = guess if location.guessed else location.transport.is_archive
-        self._place = Place.ARCHIVE if is_file else Place.LAYOUT
+        self._place = StoreKind.ARCHIVE if is_file else StoreKind.LAYOUT
         open_store: Callable[[Path], VerifiableStore] = VerifiableArchive if is_file else VerifiableLayout
         try:
             opened = await to_thread(partial(open_store, self._path), discard=VerifiableStore.close)
@@ -150,7 +150,7 @@ class Verification:
         """Run the steps in threads; see `mirror.verify`."""
         try:
             selected = await to_thread(partial(self._read_metadata, store))
-            self._plan("surveying", len(selected), sum(entry.root.size for entry in selected))
+            self._plan("walking", len(selected), sum(entry.root.size for entry in selected))
             structure = await to_thread(partial(self._walk, store, selected))
             self._plan("checking", len(structure.table), structure.table.total_size())
             blobs = await to_thread(partial(self._check_sizes, structure, selected))

@@ -155,6 +155,18 @@ def test_source_with_a_corrupt_or_missing_blob_repairs_nothing(
 
 
 @pytest.mark.slow
+def test_quiet_repair_still_reports_why_an_image_could_not_be_repaired(
+    mirror: Mirror, registry: EmbeddedRegistry, layout: Path
+) -> None:
+    flip(blob_path(layout, LAYER))
+    registry.fault(Fault(path=LAYER, times=None, action=Status(404)))
+    result = mirror("verify", "layout", "--repair", "--from", registry.host, "-q", code=3)
+    (line,) = result.err.splitlines()
+    assert line.startswith(f"error: {registry.host}/")
+    assert LAYER in line
+
+
+@pytest.mark.slow
 def test_repair_of_one_image_does_not_repair_others(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     other = images.image("linux/amd64", images.layer(55, 400))
     other.publish(registry, "other", "v1")

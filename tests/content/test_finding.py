@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.content.finding import Finding, Kind, Place, Severity, reason
+from mirror.content.finding import Finding, Kind, Severity, StoreKind, reason
 from mirror.content.finding_text import ARCHIVE_HINTS, HINTS, REGISTRY_HINTS
 from mirror.content.hashing import BlobFault
 from mirror.errors import InvalidContent
@@ -119,7 +119,7 @@ def test_every_fault_of_a_blob_is_a_kind(fault: BlobFault) -> None:
     ("finding", "text"),
     [
         (
-            Finding(Kind.MISSING, Severity.ERROR, LAYER, 402, place=Place.REGISTRY),
+            Finding(Kind.MISSING, Severity.ERROR, LAYER, 402, place=StoreKind.REGISTRY),
             "the registry does not have it (402 bytes)",
         ),
         (Finding(Kind.MISSING, Severity.ERROR, "v1", MANIFEST), f"there is no such tag; it was pushed as {MANIFEST}"),

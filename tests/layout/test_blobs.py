@@ -79,7 +79,7 @@ def test_interrupted_check_closes_the_blob(root: Path, blobs: Blobs) -> None:
 
     open_before = len(os.listdir("/dev/fd"))
     store(root, DATA)
-    blobs.folder("sha256")
+    blobs.directory("sha256")
     with pytest.raises(KeyboardInterrupt):
         examine(blobs, DIGEST, len(DATA), advance=stop)
     assert len(os.listdir("/dev/fd")) == open_before + 1  # the directory of the algorithm
@@ -165,7 +165,7 @@ def test_blob_with_a_read_error_is_unreadable(
         raise OSError(number, "no")
 
     store(root, DATA)
-    blobs.folder("sha256")
+    blobs.directory("sha256")
     monkeypatch.setattr(f"mirror.layout.blobs.os.{call}", fail)
     verdict = examine(blobs, DIGEST, len(DATA))
     assert verdict.fault is BlobFault.UNREADABLE
@@ -177,7 +177,7 @@ def test_error_of_opening_a_blob_contains_the_reason(root: Path, blobs: Blobs, m
         raise OSError(errno.EACCES, "no")
 
     store(root, DATA)
-    blobs.folder("sha256")
+    blobs.directory("sha256")
     monkeypatch.setattr("mirror.fs.directory.os.open", fail)
     with pytest.raises(StorageError, match="permission denied"):
         blobs.open(DIGEST)
@@ -229,5 +229,5 @@ def test_checks_create_no_files(root: Path, blobs: Blobs) -> None:
 
 
 def test_directory_of_an_algorithm_is_created_on_request(root: Path, blobs: Blobs) -> None:
-    blobs.folder("sha512", create=True)
+    blobs.directory("sha512", create=True)
     assert stat.S_ISDIR((root / "blobs" / "sha512").stat().st_mode)

@@ -8,7 +8,7 @@ from mirror.content.select import INDEX
 from mirror.content.walk import walk
 from mirror.layout import Entry
 from mirror.layout.names import IMAGE_NAME, ORIGIN, REF_NAME
-from mirror.layout.referrers import LayoutReferrers, Referrer, is_attachable, is_list, subjects_of
+from mirror.layout.referrers import LayoutReferrers, Referrer, can_refer, is_list, subjects_of
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from tests.support import images
@@ -74,7 +74,7 @@ def test_tag_for_another_digest_is_not_a_referrer() -> None:
 def test_referrers_list_must_be_an_index() -> None:
     entry = entry_of(PLAIN, tag_of(IMAGE))
     assert not is_list(entry)
-    assert not is_attachable(entry)
+    assert not can_refer(entry)
     assert referrers_of(entry_of(IMAGE, "v1"), IMAGE, (entry, PLAIN)) == []
 
 

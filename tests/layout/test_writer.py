@@ -309,15 +309,15 @@ def test_wrong_blob_is_replaced(path: Path, data: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ODD)
 def test_path_that_is_not_a_regular_file_is_moved_to_quarantine(path: Path, kind: str) -> None:
-    async def put_and_list_aside(layout: LayoutWriter) -> list[Path]:
+    async def put_and_list_quarantine(layout: LayoutWriter) -> list[Path]:
         await put(layout)
-        return layout.aside
+        return layout.quarantined_files
 
     writing(path, nothing)
     make(path_of(path), kind)
-    aside = writing(path, put_and_list_aside)
+    quarantined = writing(path, put_and_list_quarantine)
     kept = path / ".mirror" / "quarantine" / f"sha256-{NODE.digest.encoded}"
-    assert aside == [kept]
+    assert quarantined == [kept]
     assert stat.S_IFMT(kept.lstat().st_mode) != stat.S_IFREG
     assert path_of(path).read_bytes() == DATA
     assert path_of(path).lstat().st_mode & stat.S_IFREG

@@ -15,15 +15,15 @@ from mirror.content.finding import Finding, Kind, Severity
 from mirror.errors import ContentError, MirrorError, PartialFailure, StorageError
 from mirror.oci.descriptor import Platform
 from mirror.oci.digest import Digest
-from mirror.quota import Quota, Usage
+from mirror.quota import Quota, QuotaUsage
 from mirror.records.document import HistoryEntry, Record, RecordedConfig, RecordedImage, RecordedLayer, RecordedManifest
 from mirror.records.json import to_json as records_json
 from mirror.registry.login import LoginResult, LogoutResult, StoredLogin
 from mirror.report.findings import Agreement, RepairReport, Verdict, VerifiedImage, VerifyReport
 from mirror.report.images import (
-    Blob,
     ImageList,
     ImageSummary,
+    InspectedBlob,
     InspectedImage,
     InspectedManifest,
     InspectedReferrer,
@@ -261,13 +261,13 @@ def test_a_report_without_images_has_a_count_of_0() -> None:
 
 
 def inspected() -> InspectedImage:
-    blob = Blob(DIGEST, "a/b", 5)
+    blob = InspectedBlob(DIGEST, "a/b", 5)
     manifest = InspectedManifest("linux/amd64", blob, blob, (blob,), {"created": "now"}, subject=OTHER)
     referrer = InspectedReferrer(DIGEST, blob, "a/b", "sha256-a.sig")
     return InspectedImage(NAME, DIGEST, "a/b", 5, (manifest,), 2, 10, {"a": "b"}, (referrer,), b"{}")
 
 
-USAGE = Usage("docker.io", 3, Quota(100, 74, 21600))
+USAGE = QuotaUsage("docker.io", 3, Quota(100, 74, 21600))
 LISTED = ImageSummary(NAME, DIGEST, "a/b", ("linux/amd64",), 2, 3000)
 LAYER = RecordedLayer(DIGEST, 5, "a/b", 0)
 CONFIG = RecordedConfig("17", ("a",), ("b",), ("c",), (HistoryEntry(0, "RUN a"),))
@@ -385,7 +385,7 @@ def test_a_row_marks_sparse_and_broken_images() -> None:
 
 
 def test_an_inspected_image_shows_all_of_its_parts() -> None:
-    blob, config = Blob(DIGEST, "a/b", 5), Blob(OTHER, "a/c", 7)
+    blob, config = InspectedBlob(DIGEST, "a/b", 5), InspectedBlob(OTHER, "a/c", 7)
     manifest = InspectedManifest("linux/amd64", blob, config, (blob, blob), {"entry": ["sh", "-c", "a b"]})
     image = InspectedImage(NAME, DIGEST, "a/b", 5, (manifest,), 3, 17, {"x": "y"})
     shown = "\n".join(to_text(Inspection((image,))).lines)
@@ -394,7 +394,7 @@ def test_an_inspected_image_shows_all_of_its_parts() -> None:
 
 
 def test_an_attestation_names_its_image() -> None:
-    manifest = InspectedManifest(None, Blob(DIGEST, "a/b", 5), None, (), {}, subject=OTHER)
+    manifest = InspectedManifest(None, InspectedBlob(DIGEST, "a/b", 5), None, (), {}, subject=OTHER)
     lines = to_text(Inspection((replace(inspected(), manifests=(manifest,)),))).lines
     assert any(f"attestation of {OTHER}" in line for line in lines)
 

@@ -286,7 +286,7 @@ def test_progress_of_every_phase_reaches_its_total(layout: Path, level: VerifyLe
     assert verified(layout, level=level, progress=counter).exit_code == 0
     root, blobs = len(IMAGE.data), {**IMAGE.blobs, IMAGE.root: IMAGE.data}
     size = sum(map(len, blobs.values()))
-    assert counter.planned["surveying"] == (1, root)
+    assert counter.planned["walking"] == (1, root)
     assert counter.planned["checking"] == (len(blobs) + 1, size)  # the expected size of an orphan is unknown
     config = 0 if level == VerifyLevel.CONTENT else json.loads(IMAGE.data)["config"]["size"]  # read in an earlier phase
     read = (len(blobs) - bool(config), size - root + len(b"orphan") - config)
