@@ -178,6 +178,7 @@ def test_the_version_has_three_numbers() -> None:
 # Logging
 
 
+@pytest.mark.slow
 def test_nothing_is_printed_if_the_program_configures_no_logging() -> None:
     code = "import logging, mirror; logging.getLogger('mirror.layout.writer').warning('hello')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -129,6 +129,7 @@ def test_longer_flag_does_not_count_as_a_mention() -> None:
     assert "mirror pull --all is mentioned nowhere" not in readme.unmentioned(["`--all`"])
 
 
+@pytest.mark.slow
 def test_reference_mentions_everything() -> None:
     assert readme.unmentioned([readme.reference()]) == []
 

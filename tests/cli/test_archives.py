@@ -213,6 +213,7 @@ def test_archives_of_other_tools_are_imported_and_verify(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "home", "images.tar"]
 
 
+@pytest.mark.slow
 def test_platforms_missing_from_a_containerd_archive_are_recorded_as_absent(mirror: Mirror, tmp_path: Path) -> None:
     saved(tmp_path, containerd_archive(MULTI, NAME, AMD64))
     result = mirror("import", "images.tar", "back")
@@ -253,6 +254,7 @@ def test_a_docker_archive_has_one_platform(mirror: Mirror, stock: Stock, tmp_pat
     }
 
 
+@pytest.mark.slow
 def test_docker_archive_is_imported_with_its_digests(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:
     mirror("export", stock.folder, "a.tar", "docker:v1", "--format", "docker-archive", "--platform", "linux/amd64")
     mirror("import", "a.tar", "back")
@@ -295,6 +297,7 @@ def test_invalid_export_is_refused(mirror: Mirror, stock: Stock, tmp_path: Path,
     assert not (tmp_path / "x.tar").exists()
 
 
+@pytest.mark.slow
 def test_docker_archive_needs_a_full_image_name(mirror: Mirror, tmp_path: Path) -> None:
     bare = {**AMD64.descriptor(), "annotations": {REF_NAME: "1"}}
     mirror("import", saved(tmp_path, packed(layout(bare, content=[AMD64]))), "back")
@@ -304,6 +307,7 @@ def test_docker_archive_needs_a_full_image_name(mirror: Mirror, tmp_path: Path) 
     mirror("export", "back", "x.tar", "--format", "docker-archive", "--as", NAME)
 
 
+@pytest.mark.slow
 def test_export_warns_that_docker_loads_an_untagged_image_without_a_name(
     mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
 ) -> None:
@@ -326,6 +330,7 @@ def test_layers_and_diff_ids_that_do_not_match_are_refused(mirror: Mirror, tmp_p
 # Output
 
 
+@pytest.mark.slow
 def test_export_and_import_print_json(mirror: Mirror, stock: Stock) -> None:
     out = mirror("export", stock.folder, "x.tar", "multi:v1", "--json").json
     assert (out["schema"], out["images"][0]["digest"]) == ("mirror.export/1", MULTI.root)
@@ -337,6 +342,7 @@ def test_export_and_import_print_json(mirror: Mirror, stock: Stock) -> None:
     assert (again["moved"]["blobs"], again["reused"]) == (0, out["moved"])
 
 
+@pytest.mark.slow
 def test_quiet_prints_only_the_result(mirror: Mirror, stock: Stock) -> None:
     line = f"{stock.name('multi')}@{MULTI.root}\n"
     for command in (("export", stock.folder, "x.tar", "multi:v1"), ("import", "x.tar", "back")):
@@ -352,6 +358,7 @@ def test_archive_on_stdout_moves_the_result_to_stderr(mirror: Mirror, stock: Sto
     assert "--json" in mirror("export", stock.folder, "-", "--json", code=2).err
 
 
+@pytest.mark.slow
 def test_import_reports_a_moved_tag(mirror: Mirror, tmp_path: Path) -> None:
     mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
     result = mirror("import", saved(tmp_path, oci_archive(ARM, NAME)), "back")
@@ -374,6 +381,7 @@ def test_hostile_archive_is_refused_in_one_line_and_nothing_is_stored(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "images.tar"]
 
 
+@pytest.mark.slow
 def test_corrupt_blob_is_not_stored_and_its_image_is_not_named(mirror: Mirror, tmp_path: Path) -> None:
     layer = images.layer(1, 3000)
     data = oci_archive(AMD64, NAME)
@@ -387,6 +395,7 @@ def test_corrupt_blob_is_not_stored_and_its_image_is_not_named(mirror: Mirror, t
     assert_whole(tmp_path / "back")
 
 
+@pytest.mark.slow
 def test_corrupt_blob_in_the_layout_leaves_no_archive(mirror: Mirror, tmp_path: Path) -> None:
     mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
     path = blob_path(tmp_path / "back", images.layer(1, 3000).digest)
@@ -397,6 +406,7 @@ def test_corrupt_blob_in_the_layout_leaves_no_archive(mirror: Mirror, tmp_path: 
     assert len(mirror("export", "back", "-", code=3).raw) < 2048
 
 
+@pytest.mark.slow
 def test_import_repairs_a_corrupt_blob_in_the_layout(mirror: Mirror, tmp_path: Path) -> None:
     mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
     layer = images.layer(1, 3000)
@@ -540,6 +550,7 @@ def test_signatures_do_not_count_as_images(mirror: Mirror, signed: Path) -> None
     assert "Content: 2 images, 2 referrers, " in mirror("verify", "all.tar").err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     ["export {0} x.tar {1} --format docker-archive --platform linux/amd64", "copy oci:{0}:{1} docker-archive:x.tar"],
@@ -570,12 +581,14 @@ def test_file_name_of_a_compressed_archive_is_refused(mirror: Mirror, signed: Pa
     assert list(tmp_path.glob("x.*")) == []
 
 
+@pytest.mark.slow
 def test_referrer_given_as_an_argument_is_counted_once(mirror: Mirror, signed: Path) -> None:
     about = next(name for name in names(signed) if name.endswith(".sig"))
     assert " 1 image, 2 platforms, 2 referrers: " in mirror("export", signed, "x.tar", "app:v1", about).err
     assert " 1 image: " in mirror("export", signed, "x.tar", about).err  # without the image that it signs
 
 
+@pytest.mark.slow
 def test_image_is_exported_without_an_unreadable_signature(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
     shutil.copytree(signed, tmp_path / "layout")
     blob_path(tmp_path / "layout", COSIGNED.root).write_bytes(b"{}")
@@ -605,6 +618,7 @@ def test_image_is_moved_without_a_corrupt_or_missing_signature(
     assert not any(name.endswith(".sig") for name in names(tmp_path / "back"))
 
 
+@pytest.mark.slow
 def test_referrers_are_listed_before_their_image(mirror: Mirror, signed: Path, tmp_path: Path) -> None:
     """A program that reads the list in order never finds an image before its signatures."""
     mirror("export", signed, "one.tar", "app:v1")
@@ -616,6 +630,7 @@ def test_referrers_are_listed_before_their_image(mirror: Mirror, signed: Path, t
         assert listed[-1]["digest"] == MULTI.root
 
 
+@pytest.mark.slow
 def test_referrers_of_an_image_without_a_repository_are_renamed_with_it(mirror: Mirror, tmp_path: Path) -> None:
     tag = images.cosign_tag(AMD64, "sig")
     layouts.write(tmp_path / "layout", AMD64, ref="v1")

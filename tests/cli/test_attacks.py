@@ -95,6 +95,7 @@ def redirect_blob(registry: EmbeddedRegistry, target: str, path: str = LAYER, co
 # Credential leaks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_redirect_to_another_host_gets_no_credentials(
     mirror: Mirror, guarded: EmbeddedRegistry, thief: EmbeddedRegistry, code: int
@@ -106,6 +107,7 @@ def test_redirect_to_another_host_gets_no_credentials(
     assert secrets_of(thief) == []
 
 
+@pytest.mark.slow
 def test_redirect_to_another_name_of_the_host_gets_no_credentials(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
     """GHSA-vh4v-2xq2-g5cg"""
     redirect_blob(guarded, f"http://localhost:{guarded.host.partition(':')[2]}/v2/a/blobs/{LAYER}")
@@ -115,6 +117,7 @@ def test_redirect_to_another_name_of_the_host_gets_no_credentials(mirror: Mirror
     assert not any(name in seen.headers for seen in strange for name in SECRETS)
 
 
+@pytest.mark.slow
 def test_redirect_back_to_the_registry_leaks_no_credentials(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
     """GHSA-vh4v-2xq2-g5cg"""
     with serving(EmbeddedRegistry()) as other:
@@ -397,6 +400,7 @@ def test_redirect_from_https_to_http_is_refused(mirror: Mirror, tmp_path: Path) 
         assert plain.requests == []
 
 
+@pytest.mark.slow
 def test_second_redirect_from_https_to_http_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     """The second of three servers redirects to plain HTTP."""
     tls = self_signed(tmp_path / "server.pem")
@@ -408,6 +412,7 @@ def test_second_redirect_from_https_to_http_is_refused(mirror: Mirror, tmp_path:
         assert plain.requests == []
 
 
+@pytest.mark.slow
 def test_redirect_loop_ends_after_ten_redirects(mirror: Mirror) -> None:
     """Three servers redirect to each other."""
     with serving_image() as first, serving_image() as second, serving_image() as third:
@@ -417,6 +422,7 @@ def test_redirect_loop_ends_after_ten_redirects(mirror: Mirror) -> None:
         assert sum(one.count("GET", LAYER) for one in (first, second, third)) == 10
 
 
+@pytest.mark.slow
 def test_signed_url_is_requested_byte_for_byte(mirror: Mirror) -> None:
     """Signatures cover the exact bytes: percent-encoding is neither added nor removed"""
     query = "?sig=%2b%2F+/=&x=a%20b;c='(\")|&é=%C3%A9"
@@ -426,6 +432,7 @@ def test_signed_url_is_requested_byte_for_byte(mirror: Mirror) -> None:
         assert storage.requests[0].target == f"/v2/a/blobs/{LAYER}{query}".replace("é", "e")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [403, 500, 404])
 def test_signed_url_is_not_printed(mirror: Mirror, status: int) -> None:
     """CVE-2025-27144 and similar: a reader of the log could fetch the blob"""

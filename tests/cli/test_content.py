@@ -206,6 +206,7 @@ def sha512_of(data: bytes) -> str:
     return EmbeddedRegistry().put_blob("a", data, "sha512")
 
 
+@pytest.mark.slow
 def test_sha512_layer_is_stored_below_blobs_sha512(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     layer, image = sha512()
     registry.put_blob("a", layer.data, "sha512")
@@ -216,6 +217,7 @@ def test_sha512_layer_is_stored_below_blobs_sha512(mirror: Mirror, registry: Emb
     mirror("verify", "layout")
 
 
+@pytest.mark.slow
 def test_image_pinned_by_sha512_keeps_that_digest(mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path) -> None:
     image = images.image("linux/amd64", LAYER)
     image.publish(registry, "a", "v1")

@@ -249,6 +249,7 @@ def test_guessed_location_types_are_reported(mirror: Mirror, source: str) -> Non
     assert "taken as" not in mirror("copy", f"docker://{source}", "oci:layout").err
 
 
+@pytest.mark.slow
 def test_digest_of_the_target_must_match_the_image(mirror: Mirror, source: str, other: EmbeddedRegistry) -> None:
     result = mirror("copy", f"docker://{source}", f"docker://{other.host}/a@{ARM.root}", code=2)
     assert "cannot become" in result.err

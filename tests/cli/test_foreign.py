@@ -69,6 +69,7 @@ def sent_credentials(registry: EmbeddedRegistry) -> bool:
 # Omitted
 
 
+@pytest.mark.slow
 def test_omitted_foreign_layer_is_recorded_and_reported(
     mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_corrupt_layer_is_discarded_and_the_next_url_is_tried(
     assert LICENSED.digest in blobs(layout)
 
 
+@pytest.mark.slow
 def test_layer_that_is_corrupt_at_its_only_url_is_an_error(
     mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path
 ) -> None:

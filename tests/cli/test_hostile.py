@@ -226,6 +226,7 @@ def test_corrupt_config_manifest_or_index_is_not_stored(mirror: Mirror, scene: S
     assert_next_pull_succeeds(mirror, scene)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", ["first bit", "one byte more"])
 def test_retries_of_a_corrupt_layer_are_limited(mirror: Mirror, scene: Scene, lie: str) -> None:
     scene.registry.fault(Fault(method="GET", path=LAYER, times=None, action=WRONG[lie][0]))
@@ -462,12 +463,14 @@ def test_redirect_to_an_invalid_url_is_refused(mirror: Mirror, scene: Scene, tar
     assert_pull_fails(mirror, scene.name, 1)
 
 
+@pytest.mark.slow
 def test_redirect_loop_ends(mirror: Mirror, scene: Scene) -> None:
     redirect(scene.registry, f"/v2/a/blobs/{LAYER}")
     assert "redirects" in assert_pull_fails(mirror, scene.name, 1).err
     assert scene.registry.count("GET", LAYER) <= 11
 
 
+@pytest.mark.slow
 def test_corrupt_layer_of_a_redirect_is_not_stored(mirror: Mirror, scene: Scene, elsewhere: EmbeddedRegistry) -> None:
     elsewhere.replace_blob(LAYER, b"?" * len(IMAGE.blobs[LAYER]))
     redirect(scene.registry, f"{elsewhere.url}/v2/store/blobs/{LAYER}")
@@ -637,6 +640,7 @@ def says(message: Any) -> Status:
     return Status(403, content_type="application/json", body=body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "action",
     [

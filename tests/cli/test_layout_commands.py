@@ -223,6 +223,7 @@ def test_name_of_a_directory_means_the_layout_and_not_the_image(mirror: Mirror, 
 # rm
 
 
+@pytest.mark.slow
 def test_rm_keeps_blobs_of_other_images(mirror: Mirror, stock: Stock, layout: Path) -> None:
     result = mirror("rm", "layout", stock.multi)
     assert result.lines == [f"{stock.multi}@{MULTI.root}"]
@@ -304,6 +305,7 @@ def test_rm_keeps_unknown_files(mirror: Mirror, stock: Stock, layout: Path) -> N
     assert (layout / "blobs/sha256/notes.txt").exists()
 
 
+@pytest.mark.slow
 def test_rm_of_a_sparse_image_keeps_the_others(mirror: Mirror, stock: Stock, layout: Path) -> None:
     mirror("pull", stock.multi, "--platform", "linux/arm/v7", "--sparse")
     mirror("rm", "layout", stock.multi)

@@ -85,6 +85,7 @@ def test_reference_with_tag_and_digest_pulls_the_digest(
     assert blobs(tmp_path / "layout") == {*IMAGE.manifests, *IMAGE.blobs}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repository", ["a/b/c:tag", "a-b/c_d/e.f__g:Tag_1.0-x"])
 def test_registry_can_be_named_by_host_and_port(mirror: Mirror, registry: EmbeddedRegistry, repository: str) -> None:
     name, _, tag = repository.partition(":")
@@ -119,6 +120,7 @@ def shop() -> Iterator[EmbeddedRegistry]:
         yield registry
 
 
+@pytest.mark.slow
 def test_names_are_read_from_a_file(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
     lines = ["# what we need", "", f"  {shop.host}/a:v1  # the first", "   ", f"{shop.host}/b:v2\r", "#x"]
     (tmp_path / "list.txt").write_text("\n".join(lines))
@@ -137,6 +139,7 @@ def test_names_of_arguments_and_file_are_combined(mirror: Mirror, shop: Embedded
     assert sorted(names(tmp_path / "layout")) == [f"{shop.host}/a:v1", f"{shop.host}/b:v2"]
 
 
+@pytest.mark.slow
 def test_name_given_twice_is_pulled_once(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     name = f"{shop.host}/a:v1"
     assert mirror("pull", name, f"docker://{name}", "--all").lines == [f"{name}@{DIGEST}"]

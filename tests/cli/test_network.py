@@ -183,12 +183,14 @@ def non_local_name(registry: EmbeddedRegistry) -> str:
     return f"0.0.0.0:{registry.host.partition(':')[2]}"
 
 
+@pytest.mark.slow
 def test_plain_http_needs_a_flag(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     assert "--plain-http" in mirror("pull", f"{non_local_name(shop)}/a:v1", "--all", "--retries", 0, code=1).err
     assert shop.requests == []
     mirror("pull", f"{non_local_name(shop)}/a:v1", "--all", "--plain-http")
 
 
+@pytest.mark.slow
 def test_plain_http_is_a_setting_for_a_host(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text(f'plain_http = ["{non_local_name(shop)}"]')
     assert "own.toml" in mirror("pull", f"{non_local_name(shop)}/a:v1", "--all", "--config", "own.toml").err
@@ -248,6 +250,7 @@ def test_proxy_is_used_for_a_push(mirror: Mirror, shop: EmbeddedRegistry) -> Non
     assert target.tags("a") == {"v1": IMAGE.root}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("no_proxy", ["0.0.0.0", "*", "other.example, 0.0.0.0"])
 def test_no_proxy_bypasses_the_proxy(mirror: Mirror, shop: EmbeddedRegistry, no_proxy: str) -> None:
     with proxying({}) as proxy:
@@ -256,6 +259,7 @@ def test_no_proxy_bypasses_the_proxy(mirror: Mirror, shop: EmbeddedRegistry, no_
     assert proxy.asked == []
 
 
+@pytest.mark.slow
 def test_local_registry_is_contacted_without_the_proxy(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     with proxying({}) as proxy:
         mirror("pull", f"{shop.host}/a:v1", "--all", env={"HTTP_PROXY": proxy.url, "HTTPS_PROXY": proxy.url})
@@ -362,6 +366,7 @@ def test_token_is_retried_after_a_transient_fault(mirror: Mirror) -> None:
         mirror("pull", f"{registry.host}/a:v1", "--all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [400, 403, 404])
 def test_permanent_error_is_not_retried(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path, status: int) -> None:
     shop.fault(Fault(path=LAYER, times=None, action=Status(status)))
@@ -383,6 +388,7 @@ def test_missing_image_is_requested_once(mirror: Mirror, shop: EmbeddedRegistry)
     assert shop.count("GET") == 1
 
 
+@pytest.mark.slow
 def test_registry_at_an_ipv6_address(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(address="::1", auth=Basic(USERS))) as registry:
         IMAGE.publish(registry, "a", "v1")
@@ -393,6 +399,7 @@ def test_registry_at_an_ipv6_address(mirror: Mirror) -> None:
         assert registry.tags("b/a") == {"v1": IMAGE.root}
 
 
+@pytest.mark.slow
 def test_mirror_at_an_ipv6_address(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(address="::1")) as registry:
         IMAGE.publish(registry, "hub/library/a", "v1")

@@ -84,6 +84,7 @@ def test_all_platforms_keep_the_index(mirror: Mirror, shop: EmbeddedRegistry, tm
     assert blobs(tmp_path / "layout") == {*WHOLE.manifests, *WHOLE.blobs}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "found"),
     [
@@ -105,6 +106,7 @@ def test_os_version_selects_the_platform(mirror: Mirror, shop: EmbeddedRegistry,
     assert root(tmp_path / "layout")["digest"] == WINDOWS[1].root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [["--platform", f"{OTHER},linux/arm/v7"], ["--platform", "linux/arm/v7", "--platform", f" {OTHER} "]],
@@ -130,6 +132,7 @@ def test_new_index_keeps_the_published_descriptors(mirror: Mirror, shop: Embedde
     assert ours["annotations"] == {"dev.oci-mirror.index": WHOLE.root}
 
 
+@pytest.mark.slow
 def test_subset_of_a_docker_manifest_list_is_a_docker_manifest_list(
     mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path
 ) -> None:
@@ -139,6 +142,7 @@ def test_subset_of_a_docker_manifest_list_is_a_docker_manifest_list(
     assert set(json.loads(data)) == {"schemaVersion", "mediaType", "manifests"}
 
 
+@pytest.mark.slow
 def test_choosing_every_platform_keeps_the_published_index(
     mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path
 ) -> None:
@@ -151,6 +155,7 @@ def test_platform_of_a_nested_index_is_found(mirror: Mirror, shop: EmbeddedRegis
     assert root(tmp_path / "layout")["digest"] == CHILDREN[OTHER].root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", ["whole", "nested"])
 def test_sparse_keeps_the_index_and_omits_the_other_platforms(
     mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path, image: str
@@ -165,6 +170,7 @@ def test_sparse_keeps_the_index_and_omits_the_other_platforms(
     assert "sparse" in mirror("ls", "layout").out
 
 
+@pytest.mark.slow
 def test_sparse_stores_only_the_attestation_of_the_selected_platform(
     mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path
 ) -> None:
@@ -224,6 +230,7 @@ def test_platform_and_all_platforms_exclude_each_other(mirror: Mirror) -> None:
     assert "cannot be combined" in mirror("pull", "127.0.0.1:9/a", "--platform", HOST, "--all", code=2).err
 
 
+@pytest.mark.slow
 def test_platform_option_overrides_the_environment(mirror: Mirror, shop: EmbeddedRegistry, tmp_path: Path) -> None:
     mirror("pull", f"{shop.host}/whole:v1", "--platform", OTHER, env={"MIRROR_ALL_PLATFORMS": "1"})
     assert root(tmp_path / "layout")["digest"] == CHILDREN[OTHER].root

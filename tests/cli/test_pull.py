@@ -63,6 +63,7 @@ def test_stdout_has_one_line_per_image(mirror: Mirror, first: str, second: str) 
     assert result.lines == [f"{second}@{SECOND.root}", f"{first}@{FIRST.root}"]
 
 
+@pytest.mark.slow
 def test_summary_counts_images_platforms_and_blobs(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     summary = mirror("pull", f"{shop.host}/multi:v1", "--all").err
     size = sum(map(len, MULTI.blobs.values())) / 1000
@@ -227,6 +228,7 @@ def test_dry_run_reports_the_blobs_to_fetch(mirror: Mirror, shop: EmbeddedRegist
     assert shop.count("GET", "/blobs/") == 0
 
 
+@pytest.mark.slow
 def test_dry_run_reports_stored_blobs_as_reused(mirror: Mirror, first: str, second: str, layout: Path) -> None:
     mirror("pull", first)
     before = tree(layout), os.stat(layout).st_mtime_ns
@@ -237,6 +239,7 @@ def test_dry_run_reports_stored_blobs_as_reused(mirror: Mirror, first: str, seco
     assert (tree(layout), os.stat(layout).st_mtime_ns) == before
 
 
+@pytest.mark.slow
 def test_dry_run_detects_a_corrupt_stored_blob(mirror: Mirror, first: str, layout: Path) -> None:
     mirror("pull", first)
     blob_path(layout, LAYER).write_bytes(bytes(SHARED.size))
@@ -268,6 +271,7 @@ def test_environment_variable_sets_the_output_directory(mirror: Mirror, first: s
     assert names(tmp_path / "elsewhere") == [first]
 
 
+@pytest.mark.slow
 def test_output_may_be_a_symlink_to_a_directory(mirror: Mirror, first: str, tmp_path: Path) -> None:
     (tmp_path / "drive").mkdir()
     (tmp_path / "layout").symlink_to("drive")

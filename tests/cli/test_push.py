@@ -265,6 +265,7 @@ def test_blob_that_the_registry_has_is_not_sent(mirror: Mirror, registry: Embedd
     assert registry.tags("first") == {"v1": FIRST.root}
 
 
+@pytest.mark.slow
 def test_shared_blob_is_sent_once_and_mounted(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     mirror("push", stock.folder, registry.host, stock.names[0], stock.names[2])
     assert writes(registry).count(LAYER) == 1
@@ -466,6 +467,7 @@ def test_request_is_retried_after_a_temporary_fault(
     assert {digest: registry.get_blob("first", digest) for digest in registry.blobs("first")} == FIRST.blobs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [f"digest={LAYER}", f"/manifests/{FIRST_MANIFEST}", f"/manifests/{FIRST.root}"])
 def test_tag_is_not_put_if_the_registry_refuses_content(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, path: str
@@ -513,6 +515,7 @@ def test_upload_response_without_location_is_an_error(mirror: Mirror, registry: 
     mirror("push", stock.folder, registry.host, code=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/", "http://[", "\x1b[2J"])
 def test_upload_location_that_is_not_an_http_url_is_refused(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, location: str
@@ -548,6 +551,7 @@ def login(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     (folder / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": "YW5uOnNlY3JldA=="}}}))
 
 
+@pytest.mark.slow
 def test_redirected_upload_is_refused(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     with serving(EmbeddedRegistry()) as other:
         registry.fault(Fault(method="PUT", times=None, action=Redirect(f"{other.url}/v2/x/blobs/uploads/1")))
@@ -555,6 +559,7 @@ def test_redirected_upload_is_refused(mirror: Mirror, registry: EmbeddedRegistry
     assert other.requests == []
 
 
+@pytest.mark.slow
 def test_upload_location_with_http_is_refused_if_the_registry_uses_https(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ def test_error_for_a_missing_repository_says_to_create_it(mirror: Mirror, large:
 # GitHub's registry
 
 
+@pytest.mark.slow
 def test_chunk_above_the_limit_of_ghcr_is_sent_in_smaller_chunks(mirror: Mirror, large: StoredImage) -> None:
     with registry_with(patch_limit=4 * MIB) as registry:
         mirror("push", large.layout, registry.host, "--chunk-size", "5.5M")
@@ -103,6 +104,7 @@ def test_chunk_above_the_limit_of_ghcr_is_sent_in_smaller_chunks(mirror: Mirror,
         assert max(accepted_sizes(registry)) == 4 * MIB
 
 
+@pytest.mark.slow
 def test_blob_above_the_chunk_limit_of_ghcr_is_sent_in_one_put(mirror: Mirror, large: StoredImage) -> None:
     with registry_with(patch_limit=4 * MIB) as registry:
         mirror("push", large.layout, registry.host)
@@ -113,6 +115,7 @@ def test_blob_above_the_chunk_limit_of_ghcr_is_sent_in_one_put(mirror: Mirror, l
 # Quay
 
 
+@pytest.mark.slow
 def test_quay_error_for_an_index_of_docker_images_has_a_hint(mirror: Mirror, tmp_path: Path) -> None:
     stored = StoredImage(tmp_path, MIXED)
     with registry_with(uniform_index=True) as registry:
@@ -123,6 +126,7 @@ def test_quay_error_for_an_index_of_docker_images_has_a_hint(mirror: Mirror, tmp
     assert "--platform" in result.err
 
 
+@pytest.mark.slow
 def test_quay_error_for_an_artifact_type_has_a_hint(mirror: Mirror, tmp_path: Path) -> None:
     stored = StoredImage(tmp_path, CHART)
     with registry_with(config_types=frozenset({images.OCI_CONFIG})) as registry:
@@ -133,6 +137,7 @@ def test_quay_error_for_an_artifact_type_has_a_hint(mirror: Mirror, tmp_path: Pa
     assert "ALLOWED_OCI_ARTIFACT_TYPES" in result.err
 
 
+@pytest.mark.slow
 def test_refused_manifest_is_never_changed(mirror: Mirror, tmp_path: Path) -> None:
     stored = StoredImage(tmp_path, MIXED)
     with registry_with(uniform_index=True) as registry:
@@ -180,6 +185,7 @@ def test_blob_is_uploaded_after_a_refused_mount(mirror: Mirror, large: StoredIma
 # Artifactory
 
 
+@pytest.mark.slow
 def test_blobs_are_uploaded_if_head_wrongly_finds_them(mirror: Mirror, large: StoredImage) -> None:
     with registry_with(lying_head=True) as registry:
         result = mirror("push", large.layout, registry.host, "--json")
@@ -210,6 +216,7 @@ def test_blobs_are_sent_at_most_twice_if_the_manifest_is_always_refused(mirror: 
 # distribution
 
 
+@pytest.mark.slow
 def test_each_chunk_goes_to_the_latest_relative_location(mirror: Mirror, large: StoredImage) -> None:
     with serving(EmbeddedRegistry(relative_locations=True)) as registry:
         mirror("push", large.layout, registry.host, "--chunk-size", "2M")
@@ -243,6 +250,7 @@ def test_one_platform_of_a_sparse_image_can_be_copied(mirror: Mirror, registry: 
 # Old registries, and registries with fewer features
 
 
+@pytest.mark.slow
 def test_status_204_is_accepted_instead_of_201(mirror: Mirror, large: StoredImage) -> None:
     with registry_with(old_created=True) as registry:
         mirror("push", large.layout, registry.host)
@@ -264,6 +272,7 @@ def test_status_201_before_any_content_was_sent_is_an_error(mirror: Mirror, larg
         assert registry.tags("a") == {}
 
 
+@pytest.mark.slow
 def test_chunks_have_the_minimum_length_of_the_registry(mirror: Mirror, large: StoredImage) -> None:
     with registry_with(least_chunk=2 * MIB) as registry:
         mirror("push", large.layout, registry.host, "--chunk-size", "64K")
@@ -296,6 +305,7 @@ def test_smaller_bodies_are_sent_if_the_registry_has_no_upload_status(mirror: Mi
         assert_whole(registry, IMAGE)
 
 
+@pytest.mark.slow
 def test_error_names_the_proxy_that_refuses_every_body(mirror: Mirror, large: StoredImage) -> None:
     with registry_with(body_limit=1000) as registry:
         result = mirror("push", large.layout, registry.host, code=1)
@@ -367,6 +377,7 @@ def test_refused_connection_has_a_hint_to_check_the_address(mirror: Mirror, larg
 # Missing permissions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "said"), [(401, "as a user who may push: mirror login"), (403, "may not push to")])
 @pytest.mark.parametrize(("method", "path"), [("HEAD|POST", "/blobs/"), ("PUT", "digest="), ("PUT", "/manifests/")])
 def test_error_for_missing_push_permission_has_no_hint_about_pulls(
@@ -379,6 +390,7 @@ def test_error_for_missing_push_permission_has_no_hint_about_pulls(
     assert "image does not exist" not in result.err
 
 
+@pytest.mark.slow
 def test_forbidden_chunk_is_reported_as_missing_push_permission(mirror: Mirror, large: StoredImage) -> None:
     with serving(EmbeddedRegistry()) as registry:
         registry.fault(Fault(method="PATCH", times=None, action=Status(403)))

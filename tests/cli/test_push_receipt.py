@@ -70,6 +70,7 @@ def test_receipt_has_the_kind_of_each_blob_and_manifest(mirror: Mirror, pushed: 
     assert sorted(kinds.values()).count("config") == sorted(kinds.values()).count("manifest") == 2
 
 
+@pytest.mark.slow
 def test_receipt_has_the_times_and_the_version_of_the_tool(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     receipt = read(mirror)
     assert receipt["schema"] == "mirror.receipt/1"
@@ -80,6 +81,7 @@ def test_receipt_has_the_times_and_the_version_of_the_tool(mirror: Mirror, pushe
     assert timedelta() <= finished - started < timedelta(minutes=2)
 
 
+@pytest.mark.slow
 def test_push_with_receipt_reads_all_content_back_once(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
     mirror("push", stock, registry.host, "--receipt", "receipt.json")
     gets = [seen.path for seen in registry.requests if seen.method == "GET"]
@@ -133,6 +135,7 @@ def test_failed_push_keeps_the_previous_receipt(mirror: Mirror, pushed: Embedded
     assert read(mirror) == before
 
 
+@pytest.mark.slow
 def test_receipt_lists_images_that_failed(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
     fault(registry, f"/first/blobs/{SHARED.digest}", Flip(5))
     result = mirror("push", stock, registry.host, "--receipt", "receipt.json", "--keep-going", code=4)
@@ -229,6 +232,7 @@ def test_error_response_for_a_blob_means_could_not_check(mirror: Mirror, pushed:
     assert findings(document) == {("unreadable", "unverified", SHARED.digest)}
 
 
+@pytest.mark.slow
 def test_unreachable_registry_means_could_not_check(mirror: Mirror, stock: Path) -> None:
     with serving(EmbeddedRegistry()) as gone:
         host = gone.host
@@ -248,6 +252,7 @@ def test_request_is_retried_after_a_temporary_fault(mirror: Mirror, pushed: Embe
     mirror("verify", "--receipt", "receipt.json")
 
 
+@pytest.mark.slow
 def test_images_that_were_not_pushed_are_not_requested_and_not_ok(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Path
 ) -> None:
@@ -264,6 +269,7 @@ def test_images_that_were_not_pushed_are_not_requested_and_not_ok(
     assert "Push it again" in found["hint"]
 
 
+@pytest.mark.slow
 def test_receipt_of_only_failed_images_is_checked_without_requests(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     changed(mirror, lambda receipt: [image.update(error="it did not", content=[]) for image in receipt["images"]])
     document = verify(mirror, 3)
@@ -316,12 +322,14 @@ def test_wrong_size_is_reported_in_bytes(mirror: Mirror, pushed: EmbeddedRegistr
     assert {found["found"] for found in verify(mirror, 3)["findings"]} == {"2999 bytes"}
 
 
+@pytest.mark.slow
 def test_tag_with_corrupt_content_is_reported_as_moved(mirror: Mirror, pushed: EmbeddedRegistry) -> None:
     fault(pushed, "/first/manifests/v1", Flip(0))
     (found,) = verify(mirror, 3)["findings"]
     assert (found["kind"], found["subject"], found["expected"]) == ("moved", "v1", FIRST.root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 403])
 def test_refusal_by_the_registry_is_one_finding_per_image(
     mirror: Mirror, pushed: EmbeddedRegistry, status: int
@@ -461,6 +469,7 @@ def test_damaged_image_does_not_stop_the_others(mirror: Mirror, registry: Embedd
     assert FIRST.root.partition(":")[2] in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("request_line", ["HEAD /first/", "POST /first/", "PUT /first/manifests/", "GET /first/"])
 def test_image_that_the_registry_refuses_does_not_stop_the_others(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Path, request_line: str
@@ -505,6 +514,7 @@ def test_dry_run_shows_the_target_of_each_image(mirror: Mirror, registry: Embedd
     assert registry.tags("p/other") == {}
 
 
+@pytest.mark.slow
 def test_images_are_pushed_under_the_names_given_by_options(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Path
 ) -> None:
@@ -521,6 +531,7 @@ def test_invalid_names_are_refused(mirror: Mirror, registry: EmbeddedRegistry, s
     assert registry.requests == []
 
 
+@pytest.mark.slow
 def test_images_with_the_same_target_are_refused(mirror: Mirror, registry: EmbeddedRegistry, stock: Path) -> None:
     with serving(EmbeddedRegistry()) as source:
         for repo, image in (("one/app", FIRST), ("two/app", SECOND)):

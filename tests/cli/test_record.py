@@ -355,6 +355,7 @@ def renamed(stock: Stock, mirror: Mirror, annotations: dict[str, str]) -> Path:
 FULL, REF = "io.containerd.image.name", "org.opencontainers.image.ref.name"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "annotations",
     [
@@ -375,6 +376,7 @@ def test_an_image_is_found_by_its_name_or_its_digest(
 OTHER = SEED.root[:-1] + ("0" if SEED.root[-1] != "0" else "1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
@@ -395,6 +397,7 @@ def test_changed_image_is_matched_only_by_its_name(
     assert (kind, "error") in kinds(result)
 
 
+@pytest.mark.slow
 def test_match_by_name_has_priority_over_match_by_digest(mirror: Mirror, stock: Stock, page: str) -> None:
     """Otherwise, an attacker could keep the old image under another name beside the new one."""
     layout = renamed(stock, mirror, {FULL: "docker.io/library/old:4.0"})

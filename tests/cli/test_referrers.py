@@ -275,6 +275,7 @@ def test_each_tag_is_requested_if_tags_cannot_be_listed(
     assert request_counts(registry) == (1, 1, 4 * (SUBJECTS + 1))
 
 
+@pytest.mark.slow
 def test_listing_stops_if_it_needs_more_requests_than_the_tags_themselves(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(page=1)) as registry:
         name = publish(registry, CHILD)
@@ -285,6 +286,7 @@ def test_listing_stops_if_it_needs_more_requests_than_the_tags_themselves(mirror
         assert request_counts(registry) == (1, 4, 4)
 
 
+@pytest.mark.slow
 def test_get_is_used_if_the_registry_does_not_support_head(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     name = publish(registry, CHILD)
     PLAIN.publish(registry, "a/b", cosign_tag(CHILD))
@@ -293,6 +295,7 @@ def test_get_is_used_if_the_registry_does_not_support_head(mirror: Mirror, regis
     assert count_referrers(mirror, name, "--platform", "linux/a0", "--referrers") == 1
 
 
+@pytest.mark.slow
 def test_all_pages_of_referrers_are_read(mirror: Mirror) -> None:
     with serving(EmbeddedRegistry(page=2, referrers=True)) as registry:
         name = publish(registry, CHILD, *(signature(CHILD, number) for number in range(5)))
@@ -373,6 +376,7 @@ def test_broken_api_causes_a_warning_for_each_repository(mirror: Mirror, registr
     assert registry.count("GET", API) == 1
 
 
+@pytest.mark.slow
 def test_retry_after_of_another_host_does_not_delay_the_registry(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     """Otherwise, every request to ghcr.io would wait a minute because of github.com."""
     name = publish(registry, SMALL)
@@ -441,6 +445,7 @@ class Listing(Action):
         return answer(200, images.encode(document), Content_Type=images.OCI_INDEX)
 
 
+@pytest.mark.slow
 def test_referrers_with_another_subject_are_omitted_with_a_warning(
     mirror: Mirror, modern: EmbeddedRegistry, layout: Path
 ) -> None:
@@ -454,6 +459,7 @@ def test_referrers_with_another_subject_are_omitted_with_a_warning(
     assert blobs(layout).isdisjoint({SIGNATURE.root, PLAIN.root})
 
 
+@pytest.mark.slow
 def test_listed_referrers_that_are_missing_are_omitted_with_a_warning(
     mirror: Mirror, registry: EmbeddedRegistry
 ) -> None:
@@ -465,6 +471,7 @@ def test_listed_referrers_that_are_missing_are_omitted_with_a_warning(
     assert "1 of the referrers listed" in document["warnings"][0]
 
 
+@pytest.mark.slow
 def test_image_is_complete_if_a_referrer_is_corrupt(mirror: Mirror, modern: EmbeddedRegistry, layout: Path) -> None:
     name = publish(modern, CHILD, signature(CHILD))
     modern.fault(Fault(path=f"/manifests/{signature(CHILD).root}", times=None, action=Flip(3)))
@@ -568,6 +575,7 @@ def test_endless_pages_of_referrers_are_refused(mirror: Mirror, modern: Embedded
     assert modern.count("GET", API) <= 6
 
 
+@pytest.mark.slow
 def test_referrers_of_many_megabytes_are_refused_before_any_is_fetched(
     mirror: Mirror, modern: EmbeddedRegistry
 ) -> None:

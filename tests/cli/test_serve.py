@@ -203,6 +203,7 @@ def test_serve_warns_once_and_recovers_when_files_run_out(mirror: Mirror, layout
     assert not any("Traceback" in line or "accept()" in line for line in process.lines)
 
 
+@pytest.mark.slow
 def test_serve_can_be_stopped_when_files_have_run_out(mirror: Mirror, layout: Path) -> None:
     with serving(with_few_files(mirror, layout), mirror.folder, mirror.env) as process:
         held = hold_connections(process.host)

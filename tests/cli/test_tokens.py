@@ -235,6 +235,7 @@ def test_registry_token_is_sent_only_to_the_registry(mirror: Mirror) -> None:
         assert elsewhere.requests == []
 
 
+@pytest.mark.slow
 def test_each_repository_has_its_own_credentials(mirror: Mirror) -> None:
     users = {"ann": "one", "bob": "two", "all": "three"}
     auth = Bearer(users)
@@ -253,6 +254,7 @@ def test_each_repository_has_its_own_credentials(mirror: Mirror) -> None:
     }
 
 
+@pytest.mark.slow
 def test_basic_authentication_uses_the_credentials_of_each_repository(mirror: Mirror) -> None:
     users = {"ann": "one", "bob": "two"}
     with serving(EmbeddedRegistry(auth=Basic(users))) as running:
@@ -265,6 +267,7 @@ def test_basic_authentication_uses_the_credentials_of_each_repository(mirror: Mi
     assert sent - {("a", None), ("b", None)} == wanted
 
 
+@pytest.mark.slow
 def test_credentials_are_sent_only_to_the_token_server(mirror: Mirror) -> None:
     auth = Bearer(ANN)
     with (
@@ -412,6 +415,7 @@ def test_missing_authfile_is_an_error(mirror: Mirror) -> None:
         assert "absent.json does not exist" in pull(mirror, running, "--authfile", "absent.json", code=2)
 
 
+@pytest.mark.slow
 def test_authfile_in_settings_of_the_working_directory_is_ignored(mirror: Mirror, tmp_path: Path) -> None:
     """An authfile can name credential helpers, which are programs to run."""
     log = install(tmp_path, "box")
@@ -434,6 +438,7 @@ def test_error_for_a_wrong_password_names_its_file(mirror: Mirror) -> None:
     assert "guessed" not in err
 
 
+@pytest.mark.slow
 def test_broken_credentials_file_is_an_error_if_credentials_are_needed(mirror: Mirror) -> None:
     folder = Path(mirror.env["DOCKER_CONFIG"])
     folder.mkdir()

@@ -447,6 +447,7 @@ def platforms(layout: str = "layout") -> list[str]:
 AMD64, ARM = ([child] for child in list(IMAGE.manifests)[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "variables", "flags", "pulled"),
     [
@@ -480,6 +481,7 @@ def test_flags_all_and_platform_cannot_be_combined(registry: EmbeddedRegistry, l
     assert "cannot be combined" in result.stderr
 
 
+@pytest.mark.slow
 def test_sparse_may_be_a_setting(registry: EmbeddedRegistry) -> None:
     local('sparse = true\nplatform = ["linux/arm/v7"]')
     run("pull", f"{registry.host}/a:v1", "-q")
@@ -487,6 +489,7 @@ def test_sparse_may_be_a_setting(registry: EmbeddedRegistry) -> None:
     assert entries(Path("layout"))[0]["annotations"]["dev.oci-mirror.sparse"] == ARM[0]
 
 
+@pytest.mark.slow
 def test_keep_going_may_be_a_setting(registry: EmbeddedRegistry) -> None:
     local("keep_going = true\nall_platforms = true")
     result = run("pull", f"{registry.host}/a:v2", f"{registry.host}/a:v1", "-q", code=1)
@@ -542,6 +545,7 @@ def test_used_files_and_ignored_keys_are_printed(registry: EmbeddedRegistry) -> 
     assert "insecure is ignored" in result.stderr
 
 
+@pytest.mark.slow
 def test_file_in_mirror_config_replaces_the_other_files(registry: EmbeddedRegistry, tmp_path: Path) -> None:
     local("jobs = 0")
     (tmp_path / "other.toml").write_text('output = "other"')

@@ -103,6 +103,7 @@ def test_the_hints_for_archives_and_registries_are_documented() -> None:
     assert rows(3) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_is_used_in_the_package(kind: Kind) -> None:
     modules = [path for path in (ROOT / "mirror").rglob("*.py") if path.name not in ("kinds.py", "finding_text.py")]

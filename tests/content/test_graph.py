@@ -258,6 +258,7 @@ def test_walk_is_limited_to_32_levels() -> None:
         walked(nested(33))
 
 
+@pytest.mark.slow
 def test_index_with_1000_levels_causes_at_most_33_requests() -> None:
     image = nested(1000)
     source = MemorySource(image)
@@ -325,6 +326,7 @@ def reachable(image: Image, digest: str, bad: set[str]) -> set[str]:
     return {digest}.union(*(reachable(image, child["digest"], bad) for child in below))
 
 
+@pytest.mark.slow
 @given(graphs(), st.data())
 @QUICK
 def test_walk_with_on_fault_reads_the_rest_and_reports_each_fault_once(image: Image, data: st.DataObject) -> None:

@@ -172,6 +172,7 @@ def thirds(data: bytes) -> tuple[bytes, ...]:
 # Correct content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunks", [(DATA,), thirds(DATA), (b"", DATA, b"")], ids=["one", "three", "empty ones"])
 def test_correct_content_is_stored(store: Store, chunks: tuple[bytes, ...]) -> None:
     put(store, NODE, *chunks)
@@ -301,6 +302,7 @@ def test_unsupported_digest_algorithm_is_refused(store: Store) -> None:
     store.assert_clean()
 
 
+@pytest.mark.slow
 def test_correct_content_is_stored_after_wrong_content(store: Store) -> None:
     with pytest.raises(ContentError):
         put(store, NODE, FLIPPED[0])
@@ -317,6 +319,7 @@ def test_absent_blob_is_not_found(store: Store) -> None:
         get(store, NODE)
 
 
+@pytest.mark.slow
 def test_stored_blob_is_found_and_read(store: Store) -> None:
     put(store, NODE, DATA)
     assert has(store, NODE)
@@ -371,6 +374,7 @@ def test_tag_resolves_to_its_manifest(store: Store) -> None:
     assert (found.digest, found.size, found.media_type) == (ROOT.digest, ROOT.size, OCI_MANIFEST)
 
 
+@pytest.mark.slow
 def test_unknown_tag_is_not_found(store: Store) -> None:
     put_image(store)
     with pytest.raises(MirrorError) as caught:
@@ -385,6 +389,7 @@ def test_tag_can_be_set_again(store: Store) -> None:
     assert store.named() == IMAGE.root
 
 
+@pytest.mark.slow
 def test_tag_can_be_moved(store: Store) -> None:
     index = images.index([IMAGE])
     root = descriptor_of(index)
@@ -405,6 +410,7 @@ def test_a_wrong_manifest_is_refused_and_not_stored(store: Store, data: bytes) -
     assert store.held(ROOT) is None
 
 
+@pytest.mark.slow
 def test_manifest_is_stored_byte_for_byte(store: Store) -> None:
     image = images.manifest(images.EMPTY, [], indent=7, annotations={"ü": "\n"}, newField=[1.5])
     put(store, node_of(images.EMPTY), b"{}")

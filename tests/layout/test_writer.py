@@ -219,6 +219,7 @@ def test_blob_is_stored_in_the_directory_of_its_algorithm(path: Path, algorithm:
     assert (path / "blobs" / algorithm / node.digest.encoded).read_bytes() == DATA
 
 
+@pytest.mark.slow
 def test_large_blob_in_many_chunks_is_stored(path: Path) -> None:
     chunks = [hashlib.sha256(bytes([number])).digest() * 4096 for number in range(100)]
     data = b"".join(chunks)
@@ -379,6 +380,7 @@ def test_only_a_repair_hashes_checked_blobs_again(path: Path, monkeypatch: pytes
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_blobs_can_be_put_concurrently(path: Path) -> None:
     some = [hashlib.sha256(bytes([number])).digest() * 1000 for number in range(20)]
     nodes = [Descriptor("a/b", Digest.of(data), len(data)) for data in some]
@@ -569,6 +571,7 @@ def test_waiting_is_logged_only_if_the_lock_is_held(
     assert logged == ([f"{path} is locked by another mirror process; waiting."] if held else [])
 
 
+@pytest.mark.slow
 def test_exclusive_writer_waits_for_the_current_writer(path: Path) -> None:
     async def second(_: LayoutWriter) -> "asyncio.Task[None]":
         async def enter() -> None:

@@ -33,6 +33,7 @@ def test_characters_that_are_illegal_in_tags_become_dashes() -> None:
     assert referrers_tag(long) == "multihash-base58_with.a-name.of.-abc-_-"
 
 
+@pytest.mark.slow
 @given(any_digest | st.from_regex(r"[a-z0-9]{1,9}([+._-][a-z0-9]{1,9}){0,5}:[a-zA-Z0-9=_-]{1,90}", fullmatch=True))
 @QUICK
 def test_tags_of_any_digest_are_valid(text: str) -> None:

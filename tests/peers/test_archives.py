@@ -141,6 +141,7 @@ def test_podman_loads_a_docker_archive_that_was_imported_and_exported(
     assert images_of(podman) == {saved.id: ["quay.io/team/app:1"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [docker_old, docker_new])
 def test_skopeo_reads_the_samples_of_docker_save(
     pack: Callable[[Saved], bytes], skopeo: Skopeo, tmp_path: Path

@@ -82,6 +82,7 @@ def test_docker_image_that_skopeo_converted_to_oci_verifies(
     assert_clean(mirror, "layout")
 
 
+@pytest.mark.slow
 def test_layout_of_umoci_verifies(written: str, mirror: Program) -> None:
     assert_clean(mirror, "layout")
     assert listed(mirror, "layout") == {"1": written}

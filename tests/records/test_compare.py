@@ -175,6 +175,7 @@ def test_a_difference_in_a_long_text_is_shown_with_its_context() -> None:
     assert difference.found == "…" + "a" * 40 + "y" + "b" * 79 + "…"
 
 
+@pytest.mark.slow
 def test_a_command_of_four_megabytes_is_compared() -> None:
     """An algorithm that backtracks takes days."""
     long = with_config(history=(HistoryEntry(0, "RUN " * 1_000_000),))

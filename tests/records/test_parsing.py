@@ -51,6 +51,7 @@ def test_a_written_page_is_printable(record: Record) -> None:
 # Invalid pages
 
 
+@pytest.mark.slow
 @strategies.THOROUGH
 @given(st.binary(max_size=300) | strategies.mutated(SEED))
 def test_any_bytes_give_records_or_an_error_that_names_the_file(page: bytes) -> None:

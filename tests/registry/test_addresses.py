@@ -332,6 +332,7 @@ def test_redirect_into_a_trusted_network_is_followed(world: dict[str, list[str]]
         assert asyncio.run(fetch(public.host, trusted_networks=(ip_network("127.0.0.3/32"),))) == DATA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "host", ["2130706433", "127.1", "0x7f.1", "0", "0.0.0.0", "169.254.169.254", "[::ffff:127.0.0.1]"]
 )

@@ -294,6 +294,7 @@ def test_an_image_is_pushed(peer: Peer) -> None:
     assert peer.tags() == ["v1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["v2", UNKNOWN])
 def test_missing_image_is_not_found(peer: Peer, name: str) -> None:
     peer.publish(IMAGE, "v1")
@@ -376,6 +377,7 @@ def test_referrers_are_listed_under_a_tag_without_the_referrers_api(peer: Peer, 
 # Access
 
 
+@pytest.mark.slow
 def test_access_without_the_password_is_refused(guarded: str) -> None:
     locked = Peer(guarded, "team/app")
     wrong = RegistryOptions(credentials={guarded: Credentials("ann", "guessed")})

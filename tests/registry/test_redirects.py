@@ -151,6 +151,7 @@ def redirect(registry: EmbeddedRegistry, target: str, times: int | None = None) 
     registry.fault(Fault(method="GET", path="/blobs/", skip=1, times=times, action=Redirect(target)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target",
     [

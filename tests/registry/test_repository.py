@@ -476,6 +476,7 @@ def test_loopback_registry_may_use_plain_http_without_a_flag(registry: EmbeddedR
     assert resolve(registry).digest == IMAGE.root
 
 
+@pytest.mark.slow
 def test_error_names_the_unreachable_registry() -> None:
     async def main() -> None:
         async with Client(RegistryOptions()) as client:

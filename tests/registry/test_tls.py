@@ -74,6 +74,7 @@ def refused(host: str, options: RegistryOptions | None = None) -> MirrorError:
 # Certificate authorities
 
 
+@pytest.mark.slow
 def test_certs_d_has_certificate_authorities_for_its_host(home: Path, authority: Authority) -> None:
     with secure(authority) as registry:
         assert "certificate" in str(refused(registry.host))
@@ -81,6 +82,7 @@ def test_certs_d_has_certificate_authorities_for_its_host(home: Path, authority:
         assert asyncio.run(fetch(registry.host)) == DATA
 
 
+@pytest.mark.slow
 def test_certificate_authority_of_one_host_is_not_used_for_another(home: Path, authority: Authority) -> None:
     with secure(authority) as registry:
         certs_d(home, registry.host, ca_crt=authority.file)
@@ -101,6 +103,7 @@ def test_redirect_target_has_its_own_directory_in_certs_d(home: Path, authority:
         assert asyncio.run(fetch(registry.host)) == DATA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["flag", "host", "SSL_CERT_FILE"])
 def test_ca_file_is_set_by_flag_host_or_environment(
     monkeypatch: pytest.MonkeyPatch, home: Path, authority: Authority, where: str
@@ -159,6 +162,7 @@ def clients(tmp_path: Path) -> Authority:
     return authority
 
 
+@pytest.mark.slow
 def test_client_certificate_is_read_from_certs_d(home: Path, authority: Authority, clients: Authority) -> None:
     with secure(authority, clients=clients) as registry:
         folder = certs_d(home, registry.host, ca_crt=authority.file)
@@ -168,6 +172,7 @@ def test_client_certificate_is_read_from_certs_d(home: Path, authority: Authorit
         assert asyncio.run(fetch(registry.host)) == DATA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("apart", [True, False])
 def test_client_certificate_is_read_from_the_settings(
     home: Path, authority: Authority, clients: Authority, apart: bool
@@ -270,6 +275,7 @@ def test_error_names_the_key_without_a_certificate(home: Path) -> None:
     assert "client.key is a key without its client certificate client.cert" in str(broken(home, client_key=b""))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [b"", b"no PEM", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 def test_error_names_the_invalid_ca_file(home: Path, data: bytes) -> None:
     error = broken(home, ca_crt=data)

@@ -131,6 +131,7 @@ def test_sample_is_named_in_text_and_json_output(mirror: Mirror, layout: Path) -
     assert (report["verdict"], report["sample"]) == ("sample ok", "2/7")
 
 
+@pytest.mark.slow
 def test_missing_blob_is_found_in_every_sample(layout: Path) -> None:
     layout.joinpath("blobs", *LAYERS[0].digest.split(":")).unlink()
     assert all(verified(layout, sample=Sample(part, 3)).verdict is Verdict.NOT_OK for part in (1, 2, 3))
@@ -181,6 +182,7 @@ def test_junit_distinguishes_failures_errors_and_warnings(mirror: Mirror, layout
     assert LAYERS[0].digest in (failure.text or "")
 
 
+@pytest.mark.slow
 def test_unwritable_junit_file_is_an_error(mirror: Mirror, layout: Path) -> None:
     assert "nowhere" in mirror("verify", layout, "--junit", "nowhere/out.xml", code=1).err
 

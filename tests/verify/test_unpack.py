@@ -201,11 +201,13 @@ def test_bomb_is_found_before_it_is_fully_unpacked(packed: bytes) -> None:
     assert most < 6 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_limits")
 def test_zeros_up_to_the_limit_are_not_a_bomb() -> None:
     assert findings(zeros(8 << 20), bytes(8 << 20), is_tar=False) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_limits")
 def test_large_content_with_a_low_ratio_is_not_a_bomb() -> None:
     content = NOISE * 40
