@@ -64,7 +64,6 @@ def test_every_file_in_the_documentation_exists(page: str) -> None:
     } == set()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PRESENT if page.startswith("docs/adr/")])
 def test_every_class_in_a_decision_exists(page: str) -> None:
     known = classes()

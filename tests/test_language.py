@@ -50,7 +50,6 @@ def test_comments_of_scripts_and_settings_are_in_plain_english(script: str) -> N
         pytest.fail(found, pytrace=False)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("part", [*parts_of("mirror"), *parts_of("tests")])
 def test_the_code_is_in_plain_english(part: str) -> None:
     if found := report(files([part])):

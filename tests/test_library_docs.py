@@ -26,7 +26,6 @@ def _exists(name: str) -> bool:
     return hasattr(import_module(module), rest) or find_spec(name) is not None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_an_example_runs(tmp_path: Path, example: str) -> None:
     layouts.write(tmp_path / "layout", images.multi_arch(), name="docker.io/library/redis:4.0")

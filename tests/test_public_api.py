@@ -212,7 +212,6 @@ def loaded(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "unwanted"),
     [

@@ -1,4 +1,4 @@
-"""How a command says that it was interrupted."""
+"""The texts for an interrupted command."""
 
 from __future__ import annotations
 

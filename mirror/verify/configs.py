@@ -15,7 +15,7 @@ from mirror.oci.manifest import Document
 from mirror.strictjson import Fields
 from mirror.text import count
 
-_RUNTIME_FIELDS = ("Entrypoint", "Cmd", "Env", "User")  # what a container runs, and as whom
+_RUNTIME_FIELDS = ("Entrypoint", "Cmd", "Env", "User")  # what a container runs, and as which user
 
 
 class Config:
