@@ -209,7 +209,14 @@ class BrokenLayout(ContentError):
 
 
 class BrokenArchive(ContentError):
-    """A file whose tar headers or list of images are invalid."""
+    """A file whose tar headers or list of images are invalid.
+
+    `unsupported`: it is not known to be damaged, but its form is not one that mirror reads.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, unsupported: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.unsupported = unsupported
 
 
 class InvalidRecord(ContentError):

@@ -40,6 +40,7 @@ class Files:
             raise tar.fault or BrokenArchive(
                 f"{tar.path} is not an image archive: it has no oci-layout and no {docker_manifest.FILE}.",
                 hint=_hint(tar),
+                unsupported=True,
             )
 
     def read(self, name: str, cap: int) -> bytes | None:

@@ -83,4 +83,5 @@ def refuse_packed(head: bytes, path: Path) -> None:
         raise BrokenArchive(
             f"{path} is compressed with {form}, but mirror reads archives in place.",
             hint=f"Decompress it: {_CATS[form]} {path} | mirror import - LAYOUT",
+            unsupported=True,
         )

@@ -121,7 +121,7 @@ def command(
     repair: bool,
     source: str | None,
 ) -> None:
-    in_registry = bool(location) and Location.parse(location or "", registry=False).transport is Transport.REGISTRY
+    in_registry = bool(location and Location.parse(location, registry=False).transport is Transport.REGISTRY)
     for wrong, why in (
         ((location is None) == (receipt is None), "Name either a layout or archive, or a receipt with --receipt."),
         (repair != (source is not None), "--repair needs --from SOURCE (a good copy), and --from needs --repair."),

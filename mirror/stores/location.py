@@ -33,7 +33,7 @@ class Transport(StrEnum):
         return self in (Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
 
 
-LOCAL_PREFIXES = tuple(f"{kind}:" for kind in Transport if kind is not Transport.REGISTRY)
+LOCAL = (Transport.LAYOUT, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
 # skopeo's other transports. They must not be taken for image names, which would be looked up on Docker Hub.
 _UNSUPPORTED = re.compile(r"(atomic|containers-storage|dir|docker-daemon|ostree|sif|tarball):")
 _NOUNS = {
@@ -66,7 +66,7 @@ class Location:
         if text.startswith("docker://"):
             return cls(Transport.REGISTRY, text.removeprefix("docker://")).checked()
         transport, colon, rest = text.partition(":")
-        if colon and transport in (Transport.LAYOUT, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE):
+        if colon and transport in LOCAL:
             return cls(Transport(transport), *_split(text, rest))
         if _UNSUPPORTED.match(text):
             raise UsageError(
@@ -101,7 +101,7 @@ class Location:
 
         Raise UsageError if it is none of them. `where` of a registry is the text itself.
         """
-        if text.startswith(LOCAL_PREFIXES) or _looks_like_path(text) or os.path.lexists(text):
+        if text.startswith(tuple(f"{kind}:" for kind in LOCAL)) or _looks_like_path(text) or os.path.lexists(text):
             return cls.parse(text, registry=False)
         where = text.removeprefix("docker://")
         host = where.partition("/")[0]

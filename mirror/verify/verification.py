@@ -22,14 +22,13 @@ from mirror.layout import Entry, index
 from mirror.layout.verifiable import VerifiableLayout
 from mirror.report.findings import Agreement, Sample, VerifyLevel, VerifyReport
 from mirror.stores.local import entry_at
-from mirror.stores.location import Location, Transport
+from mirror.stores.location import LOCAL, Location
 from mirror.verify import consistency, metadata
 from mirror.verify.blobs import BlobVerification
 from mirror.verify.expectations import Expectations, compare_images, reading
 from mirror.verify.options import VerifyOptions, one_of
 from mirror.verify.structure import Structure
 
-_LOCAL = (Transport.LAYOUT, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
 _TICK = 0.1  # seconds between two updates of the progress
 
 
@@ -69,7 +68,7 @@ class Verification:
             InvalidDigest: a text in `expect` is not a digest.
         """
         options = options or VerifyOptions()
-        self._location = Location.of_kind(path, *_LOCAL)
+        self._location = Location.of_kind(path, *LOCAL)
         named = [self._location.ref] if self._location.ref and self._location.index is None else []
         self._path, self._images = Path(self._location.where), [*named, *images]
         self._whole = not images and not self._location.ref
@@ -101,7 +100,7 @@ class Verification:
         try:
             opened = await to_thread(partial(open_store, self._path), discard=VerifiableStore.close)
         except BrokenArchive as error:
-            if error.hint:  # not an archive; the hint says what to do instead
+            if error.unsupported:  # not a fault of its content
                 raise
             path = str(self._path)
             found = Finding(Kind.BROKEN_ARCHIVE, Severity.ERROR, path, "an archive of images", reason(error, path))

@@ -652,3 +652,10 @@ def test_docker_archive_has_images_and_no_referrers(mirror: Mirror, signed: Path
     assert len(result.json["images"]) == 2
     listed = json.loads(unpacked((tmp_path / "all.tar").read_bytes())["manifest.json"])
     assert [item["RepoTags"][0].partition("/")[2] for item in listed] == ["team/app:v1", "team/other:v1"]
+
+
+def test_verify_reports_a_file_that_is_not_a_tar_archive(mirror: Mirror, tmp_path: Path) -> None:
+    saved(tmp_path, b"hello\n" * 900)
+    result = mirror("verify", "images.tar", "--json", "--junit", "junit.xml", code=3)
+    assert [finding["kind"] for finding in result.json["findings"]] == ["broken-archive"]
+    assert "broken-archive" in (tmp_path / "junit.xml").read_text()
