@@ -17,6 +17,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from mirror.errors import UsageError
@@ -67,7 +68,16 @@ class BasicAuth:
 
 
 def read_users(path: Path) -> dict[str, bytes]:
-    """Read the users of an htpasswd file, and their bcrypt hashes."""
+    """Read the users of an htpasswd file, and their bcrypt hashes.
+
+    Raises:
+        UsageError: the file cannot be read or is not an htpasswd file, or the package bcrypt is not installed.
+    """
+    if not find_spec("bcrypt"):  # an extra: no other command needs it
+        raise UsageError(
+            "--htpasswd needs the Python package bcrypt, which is not installed.",
+            hint="Install it next to mirror: pip install bcrypt",
+        )
     try:
         with path.open("rb") as file:
             data = file.read(_CAP + 1)

@@ -140,6 +140,15 @@ def test_missing_password_file_is_an_error(layout: Path, tmp_path: Path) -> None
         pass
 
 
+def test_missing_package_for_passwords_is_an_error_with_the_way_to_install_it(
+    layout: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror.serve.htpasswd.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"bcrypt.*not installed") as refused, running(layout, htpasswd=secrets):
+        pass
+    assert refused.value.hint == "Install it next to mirror: pip install bcrypt"
+
+
 def test_file_from_apache_htpasswd_is_read(layout: Path, tmp_path: Path) -> None:
     try:
         made = subprocess.run(["htpasswd", "-Bbn", "ann", PASSWORD], capture_output=True, text=True, check=True)
