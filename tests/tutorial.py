@@ -1,6 +1,6 @@
-"""Run the commands of docs/tutorial.md, and compare what they print with the page.
+"""Run the commands of docs/tutorial.md and of docs/reference/json-examples.md, and compare what they print.
 
-`python -m tests.tutorial --write` writes what they print to the page.
+`python -m tests.tutorial --write` writes what they print to the pages.
 """
 
 import hashlib
@@ -14,31 +14,45 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.support import images
 from tests.support.images import seed_image
 from tests.support.registry import EmbeddedRegistry, serving
 
-PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = (DOCS / "tutorial.md", DOCS / "reference" / "json-examples.md")
 NEAR, FAR = "localhost:50001", "localhost:50002"  # in the page; the registries that run here have other ports
 
 _STEP = re.compile(r"^```console\n(?P<block>.*?)^```$|^<!-- run: (?P<action>\w+) -->$", re.MULTILINE | re.DOTALL)
-_DURATION = re.compile(r"\d+\.\d+ s\b")
+_VARYING = (
+    (re.compile(r"\d+\.\d+ s\b"), "0.0 s"),
+    (re.compile(r'("seconds": )[\d.]+'), r"\g<1>0.0"),
+    (re.compile(r'("(?:started|finished)": ")[^"]+'), r"\g<1>2026-01-01T00:00:00Z"),
+    (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:5000"),
+)
 
 
 def main(arguments: list[str]) -> int:
-    """Compare or, with `--write`, rewrite the page. Return the exit code."""
-    page = PAGE.read_text()
-    found = replayed(page)
-    if without_durations(found) == without_durations(page):
-        return 0
-    if arguments == ["--write"]:
-        PAGE.write_text(found)
-        return 0
-    print("docs/tutorial.md is out of date; update it with: python -m tests.tutorial --write", file=sys.stderr)
-    return 1
+    """Compare or, with `--write`, rewrite the pages. Return the exit code."""
+    differing = []
+    for path in PAGES:
+        page = path.read_text()
+        found = replayed(page)
+        if without_varying(found) != without_varying(page):
+            differing.append(path)
+            if arguments == ["--write"]:
+                path.write_text(found)
+    if differing and arguments != ["--write"]:
+        names = ", ".join(path.name for path in differing)
+        print(f"out of date: {names}; update with: python -m tests.tutorial --write", file=sys.stderr)
+        return 1
+    return 0
 
 
-def without_durations(page: str) -> str:
-    return _DURATION.sub("0.0 s", page)
+def without_varying(page: str) -> str:
+    """Return a page without durations, times and ports."""
+    for pattern, text in _VARYING:
+        page = pattern.sub(text, page)
+    return page
 
 
 def replayed(page: str) -> str:
@@ -49,10 +63,12 @@ def replayed(page: str) -> str:
         serving(EmbeddedRegistry()) as far,
     ):
         seed_image().publish(near, "library/redis", "4.0")
+        images.multi_arch().publish(near, "team/app", "1.0")
         ports = {NEAR: near.host.replace("127.0.0.1", "localhost"), FAR: far.host.replace("127.0.0.1", "localhost")}
 
         def run(command: str) -> str:
-            return _renamed(_output(_renamed(command, ports), Path(directory)), {ports[name]: name for name in ports})
+            shown = {**{ports[name]: name for name in ports}, directory: "/home/ann"}
+            return _renamed(_output(_renamed(command, ports), Path(directory)), shown)
 
         return _STEP.sub(lambda step: _replay(step, run, Path(directory, "layout")), page)
 
