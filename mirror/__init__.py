@@ -45,6 +45,7 @@ from mirror.errors import (
     TypeConflict,
     Unauthorized,
     UnsupportedCompression,
+    UnsupportedManifest,
     UsageError,
 )
 from mirror.version import VERSION
@@ -198,6 +199,7 @@ __all__ = [
     "TypeConflict",
     "Unauthorized",
     "UnsupportedCompression",
+    "UnsupportedManifest",
     "UsageError",
     "Verdict",
     "Verification",

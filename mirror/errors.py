@@ -16,6 +16,7 @@
     │   │   ├── SizeConflict    3  … two descriptors with one digest and two sizes
     │   │   ├── TypeConflict    3  … two descriptors with one digest and two media types
     │   │   ├── LimitExceeded   3  … more manifests than a genuine image has
+    │   │   ├── UnsupportedManifest     3  … a manifest of a type that cannot be followed
     │   │   ├── CorruptCompression      3  … a compressed stream that is corrupt
     │   │   ├── UnsupportedCompression  3  … a compression that is not supported here
     │   │   └── DecompressionBomb       3  … content that decompresses to too much
@@ -148,6 +149,10 @@ class TypeConflict(InvalidContent):
 
 class LimitExceeded(InvalidContent):
     """An image with more manifests, or a deeper nesting of them, than any genuine image has."""
+
+
+class UnsupportedManifest(InvalidContent):
+    """A manifest of a type that is not supported here. It may be valid, but what it references is not known."""
 
 
 class CorruptCompression(InvalidContent):

@@ -33,6 +33,7 @@ CODES = {
     "SizeConflict": 3,
     "TypeConflict": 3,
     "LimitExceeded": 3,
+    "UnsupportedManifest": 3,
     "CorruptCompression": 3,
     "UnsupportedCompression": 3,
     "DecompressionBomb": 3,

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
 from mirror.content.limits import Budget
-from mirror.errors import LimitExceeded, MirrorError, SizeConflict, TypeConflict
+from mirror.errors import LimitExceeded, MirrorError, SizeConflict, TypeConflict, UnsupportedManifest
+from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_TYPES, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document, Node
@@ -30,6 +31,7 @@ class Graph:
         blobs: everything else.
         foreign: layers that are kept elsewhere and left out.
         absent: children of indexes that were not followed.
+        unsupported: those of them that cannot be followed, because of their type.
     """
 
     root: Descriptor
@@ -37,6 +39,7 @@ class Graph:
     blobs: dict[Digest, Descriptor] = field(default_factory=dict)
     foreign: dict[Digest, Descriptor] = field(default_factory=dict)
     absent: dict[Digest, Descriptor] = field(default_factory=dict)
+    unsupported: dict[Digest, Descriptor] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -85,6 +88,16 @@ def fail(node: Descriptor, error: MirrorError) -> None:
     raise error
 
 
+def fail_unless_unsupported(root: Descriptor) -> OnFault:
+    """Return a handler that leaves out children of unsupported types, and raises every other error below `root`."""
+
+    def on_fault(node: Descriptor, error: MirrorError) -> None:
+        if node.digest == root.digest or not isinstance(error, UnsupportedManifest):
+            raise error
+
+    return on_fault
+
+
 def ignore(node: Descriptor, error: MirrorError) -> None:
     """Leave out what is wrong; reading or verifying it reports the error."""
 
@@ -96,9 +109,10 @@ class Walk:
         while level:
             level = walk.descend(read(node) for node in level)
 
-    `seen` holds the first descriptor of every digest; `blobs`, `foreign` and `absent` are as in `Graph`. Several roots
-    may be entered in turn; manifests below an earlier root are not returned again. `on_fault` is called with every
-    error and the descriptor concerned: if it raises, the walk ends; if it returns, the descriptor is not followed.
+    `seen` holds the first descriptor of every digest; `blobs`, `foreign`, `absent` and `unsupported` are as in `Graph`.
+    Several roots may be entered in turn; manifests below an earlier root are not returned again. `on_fault` is called
+    with every error and the descriptor concerned: if it raises, the walk ends; if it returns, the descriptor is not
+    followed.
     """
 
     def __init__(self, budget: Budget, *, foreign: bool = False, on_fault: OnFault = fail) -> None:
@@ -106,6 +120,7 @@ class Walk:
         self.blobs: dict[Digest, Descriptor] = {}
         self.foreign: dict[Digest, Descriptor] = {}
         self.absent: dict[Digest, Descriptor] = {}
+        self.unsupported: dict[Digest, Descriptor] = {}
         self._budget, self._foreign, self._on_fault = budget, foreign, on_fault
         self._full = False
 
@@ -113,7 +128,7 @@ class Walk:
         """Start at a root, and return what to read first. `keep` selects the children of indexes to follow."""
         self._root, self._keep = root, keep
         self._budget.ascend()
-        return self._sort_in([root])
+        return self._sort_in(self._supported([root]))
 
     def descend(self, documents: Iterable[Document | None]) -> list[Descriptor]:
         """Process the manifests of a level, with None for those that could not be read; return what to read next."""
@@ -134,12 +149,23 @@ class Walk:
             level = self.descend(map(read, level))
 
     def _below(self, document: Document) -> list[Descriptor]:
-        if not (document.is_index and self._keep):
+        if not document.is_index:
             return self._sort_in(document.links)
         for child in document.manifests:
-            if not self._keep(child):
+            if self._keep and not self._keep(child):
                 self.absent.setdefault(child.digest, child)
-        return self._sort_in(filter(self._keep, document.manifests))
+        return self._sort_in(self._supported(filter(self._keep or (lambda _: True), document.manifests)))
+
+    def _supported(self, nodes: Iterable[Descriptor]) -> list[Descriptor]:
+        """Return a root, or the children of an index, without those that cannot be followed, which are a fault."""
+        supported = []
+        for node in nodes:
+            if not node.is_unsupported:
+                supported.append(node)
+            elif node.digest not in self.unsupported:
+                self.unsupported[node.digest] = self.absent[node.digest] = node
+                self._on_fault(node, manifest.unsupported(node))
+        return supported
 
     def _sort_in(self, links: Iterable[Descriptor]) -> list[Descriptor]:
         """Note blobs; return the manifests that are new and within the budget."""

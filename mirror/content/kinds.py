@@ -56,6 +56,7 @@ class FindingKind(StrEnum):
     CHANGED = "changed"
     UNHASHABLE = "unhashable"
     UNKNOWN_COMPRESSION = "unknown-compression"
+    UNSUPPORTED_TYPE = "unsupported-type"
     ABSENT = "absent"
     ORPHAN = "orphan"
     STRAY = "stray"

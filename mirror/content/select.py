@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from mirror.content.graph import Graph, Keep
+from mirror.content.graph import Graph, Keep, fail_unless_unsupported
 from mirror.content.image_config import platform_of, read_config
 from mirror.content.store import Source
 from mirror.content.walk import leaves, read_node, walk
-from mirror.oci import platforms
+from mirror.oci import manifest, platforms
 from mirror.oci.descriptor import Descriptor, Platform
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node, build_index, raw_children
@@ -76,14 +76,18 @@ async def select(
     """Walk the requested part of the image below the published `root`; errors call it `image`.
 
     `there` accepts the children of indexes that the source has; None: it has all of them. Raise NotFound if the image
-    does not have a requested platform.
+    does not have a requested platform, and UnsupportedManifest if its root, or the requested platform, has a type that
+    cannot be followed. Other children of such types are left out, and are in the graph's `unsupported`.
     """
+    if root.is_unsupported:
+        raise manifest.unsupported(root)
     node = await read_node(source, root, retry)
     if root.artifact_type is None:  # a HEAD response does not tell it, and the entry in index.json has it
         root = replace(root, artifact_type=node.document.artifact_type)
     if node.document.is_index:
         chosen, keep = await _choose(source, node, choice, image, retry, there)
-        graph = await walk(source, chosen, keep=keep, foreign=choice.foreign, retry=retry)
+        on_fault = fail_unless_unsupported(chosen)
+        graph = await walk(source, chosen, keep=keep, foreign=choice.foreign, retry=retry, on_fault=on_fault)
         present, warnings = names(graph), list[str]()
     else:
         chosen, graph = root, await walk(source, root, foreign=choice.foreign, retry=retry)

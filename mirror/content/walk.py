@@ -44,7 +44,7 @@ async def walk(
         on_fault: called with every error; by default, the first one ends the walk.
     """
     steps = Walk(Budget(root.digest), foreign=foreign, on_fault=on_fault)
-    graph = Graph(root, blobs=steps.blobs, foreign=steps.foreign, absent=steps.absent)
+    graph = Graph(root, blobs=steps.blobs, foreign=steps.foreign, absent=steps.absent, unsupported=steps.unsupported)
 
     async def read(node: Descriptor) -> Node | None:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mirror.content.graph import Graph
+from mirror.content.graph import Graph, fail_unless_unsupported
 from mirror.content.image_config import platform_of, read_config, summarize
 from mirror.content.store import Source
 from mirror.content.walk import walk
@@ -51,7 +51,7 @@ async def inspect_images(
             return await _inspect_local(store, images)
         image = store.images()[0]
         root, source = (await store.resolve(image)).root, store.source(image)
-        graph = await walk(source, root, retry=options.retry)
+        graph = await walk(source, root, retry=options.retry, on_fault=fail_unless_unsupported(root))
         return [await _inspect(source, graph, image.label, {}, options.retry)]
 
 
@@ -61,7 +61,8 @@ async def _inspect_local(store: LocalImages, images: Sequence[str]) -> list[Insp
     shown_as_referrers: set[str] = set()
     for entry in sorted(chosen, key=can_refer):  # images first, to know which entries refer to them
         if images or entry.name not in shown_as_referrers:
-            graph = await walk(store.store, entry.root, keep=await store.present(entry), foreign=True)
+            present, on_fault = await store.present(entry), fail_unless_unsupported(entry.root)
+            graph = await walk(store.store, entry.root, keep=present, foreign=True, on_fault=on_fault)
             referrers = [] if can_refer(entry) else await known.of(entry, graph)
             shown_as_referrers |= {other.entry.name for other in referrers}
             image = await _inspect(store.store, graph, entry.name, dict(entry.root.annotations))

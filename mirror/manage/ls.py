@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from mirror.content.graph import fail_unless_unsupported
 from mirror.content.select import platforms_there
 from mirror.content.walk import walk
 from mirror.errors import MirrorError, UsageError
@@ -56,7 +57,8 @@ class _Listing:
     async def summarize(self, entry: Entry) -> ImageSummary:
         root, referrers = entry.root, list[Referrer]()
         try:
-            graph = await walk(self._store.store, root, keep=await self._store.present(entry), foreign=True)
+            present, on_fault = await self._store.present(entry), fail_unless_unsupported(root)
+            graph = await walk(self._store.store, root, keep=present, foreign=True, on_fault=on_fault)
             if not can_refer(entry):
                 referrers = await self._referrers.of(entry, graph)
             self.referring.update(other.entry.name for other in referrers)
@@ -79,4 +81,5 @@ class _Listing:
             graph.size,
             sparse=entry.kept is not None,
             referrers=len(members),
+            unsupported=len(graph.unsupported),
         )

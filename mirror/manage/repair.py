@@ -19,6 +19,7 @@ from mirror.concurrency import map_concurrently
 from mirror.content import copy
 from mirror.content.copy import CopyTask
 from mirror.content.finding import Kind
+from mirror.content.graph import fail_unless_unsupported
 from mirror.content.store import Progress, Source
 from mirror.content.stream import BlobReader
 from mirror.content.walk import walk
@@ -139,7 +140,13 @@ async def _plan(
         try:
             source = source_of(entry)
             readable = FallbackSource(layout, _BlobSource(source))
-            graph = await walk(readable, entry.root, keep=lambda child: not entry.lacks(child), retry=retry)
+            graph = await walk(
+                readable,
+                entry.root,
+                keep=lambda child: not entry.lacks(child),
+                retry=retry,
+                on_fault=fail_unless_unsupported(entry.root),
+            )
         except MirrorError as error:
             failures.append(f"{entry.name}: {error}")
             return None

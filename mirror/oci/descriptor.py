@@ -18,17 +18,21 @@ from mirror.strictjson import Fields, JsonObject
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"  # withdrawn before version 1.1, but some exist
+ORAS_ARTIFACT = "application/vnd.cncf.oras.artifact.manifest.v1+json"  # its predecessor, with the same fields
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
-IMAGE_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT})
+ARTIFACT_TYPES = frozenset({OCI_ARTIFACT, ORAS_ARTIFACT})
+IMAGE_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST}) | ARTIFACT_TYPES
 MANIFEST_TYPES = INDEX_TYPES | IMAGE_TYPES
 CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1"
 SCHEMA1_TYPES = frozenset({f"{_SCHEMA1}+json", f"{_SCHEMA1}+prettyjws"})
+# Other types that a manifest may have: those of the future, of vendors, or known ones in upper case
+_LIKE_MANIFEST = re.compile(r"(?=.*(?:manifest|index)).*j(?:son|ws)\b.*", re.IGNORECASE)
 _FOREIGN = re.compile(r"application/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\b.*")
 
 MANIFEST_CAP = 4 * 1024 * 1024  # bytes that registries accept for a manifest; also the limit for a config
@@ -178,6 +182,19 @@ class Descriptor:
     def is_manifest(self) -> bool:
         """True for manifests and indexes, which registries keep under `/manifests/`."""
         return self.media_type in MANIFEST_TYPES
+
+    @property
+    def is_unsupported(self) -> bool:
+        """True for manifests of a type that cannot be followed, where a manifest belongs: a root, or in an index.
+
+        As a layer or a config, content of any type is a blob.
+        """
+        return not self.is_manifest and bool(_LIKE_MANIFEST.fullmatch(self.media_type))
+
+    @property
+    def is_schema1(self) -> bool:
+        """True for Docker's schema 1, whose digest does not cover its bytes."""
+        return self.media_type in SCHEMA1_TYPES
 
     @property
     def is_foreign(self) -> bool:

@@ -10,11 +10,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mirror.errors import UnsupportedManifest
 from mirror.oci.descriptor import (
+    ARTIFACT_TYPES,
     INDEX_TYPES,
     MANIFEST_CAP,
     MANIFEST_TYPES,
-    OCI_ARTIFACT,
     OCI_INDEX,
     OCI_MANIFEST,
     SCHEMA1_TYPES,
@@ -25,6 +26,10 @@ from mirror.strictjson import Fields, JsonObject, invalid, load_object
 _KEYS = frozenset(
     {"schemaVersion", "mediaType", "artifactType", "manifests", "config", "layers", "blobs", "subject", "annotations"}
 )
+
+
+_SCHEMA1 = "Docker schema 1 manifests are not supported: their digest does not cover their bytes"
+_SCHEMA1_HINT = "Registries and runtimes dropped schema 1 in 2019; rebuild or re-push the image with a current tool."
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +87,20 @@ def parse_object(document: JsonObject, media_type: str | None, what: str) -> Doc
     fields = Fields(document, what, _KEYS)
     found = _media_type(fields, media_type)
     version = fields.get("schemaVersion")
-    if fields.string("mediaType") != OCI_ARTIFACT and (type(version) is not int or version != 2):
+    if fields.string("mediaType") not in ARTIFACT_TYPES and (type(version) is not int or version != 2):
         raise fields.invalid(f"'schemaVersion' is {str(version)[:40]}, but should be 2")
     return _parse_index(fields, found) if found in INDEX_TYPES else _parse_image(fields, found)
+
+
+def unsupported(node: Descriptor) -> UnsupportedManifest:
+    """Return the error for a manifest that cannot be followed, so that what it references is not known."""
+    if node.is_schema1:
+        return UnsupportedManifest(f"{node.digest}: {_SCHEMA1}.", hint=_SCHEMA1_HINT)
+    return UnsupportedManifest(
+        f"{node.digest}: manifests of the type {node.media_type[:80]} are not supported, "
+        "so it is not known what this one references.",
+        hint="Convert it to an OCI image manifest, or use a tool that supports this type.",
+    )
 
 
 def build_index(media_type: str, manifests: Sequence[JsonObject], annotations: Mapping[str, str]) -> bytes:
@@ -117,10 +133,7 @@ def _media_type(fields: Fields, announced: str | None) -> str:
     own, version = fields.string("mediaType"), fields.get("schemaVersion")
     is_schema1 = (version == 1 and version is not True) or any(key.casefold() == "fslayers" for key in fields.document)
     if is_schema1 or announced in SCHEMA1_TYPES or own in SCHEMA1_TYPES:
-        raise fields.invalid(
-            "Docker schema 1 manifests are not supported: their digest does not cover their bytes",
-            hint="Registries and runtimes dropped schema 1 in 2019; rebuild or re-push the image with a current tool.",
-        )
+        raise fields.invalid(_SCHEMA1, hint=_SCHEMA1_HINT)
     known = announced if announced in MANIFEST_TYPES else None
     if own and known and own != known:
         raise fields.invalid(f"announced as {known}, but 'mediaType' is {own}")
@@ -153,7 +166,7 @@ def _parse_index(fields: Fields, media_type: str) -> Document:
 def _parse_image(fields: Fields, media_type: str) -> Document:
     if fields.get("manifests") is not None:
         raise fields.invalid("a manifest that also has 'manifests' is ambiguous")
-    is_artifact = media_type == OCI_ARTIFACT
+    is_artifact = media_type in ARTIFACT_TYPES
     config = None if is_artifact else _descriptor(fields, "config")
     if config is None and not is_artifact:
         fields.missing("config")

@@ -21,6 +21,7 @@ class ImageSummary:
     sparse: bool = False  # platforms were left out on purpose
     problem: str | None = None  # why it cannot be read; if set, only name, digest and media type are known
     referrers: int = 0  # manifests that refer to it, or to its referrers
+    unsupported: int = 0  # manifests in its index that cannot be followed, because of their type
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ def image_row(image: ImageSummary) -> list[str]:
         platforms += f" + {len(image.platforms) - _MAX_PLATFORMS} more"
     notes = ["sparse"] if image.sparse else []
     notes += [count(image.referrers, "referrer")] if image.referrers else []
+    notes += [f"{image.unsupported} of unsupported type"] if image.unsupported else []
     return [image.name, short, size(image.size), platforms + (f" ({', '.join(notes)})" if notes else "")]
 
 
@@ -160,10 +161,19 @@ def _transfer(report: TransferReport) -> ResultText:
     """One line for each image that was transferred; for a dry run of a push, where it would go."""
     with_source = report.dry_run and report.verb == "push"
     lines = [f"{image.source} -> {image.image}" if with_source else image.image for image in report.done]
-    errors = [(f"{image.source}: {image.error}", image.error.hint) for image in report.images if image.error]
+    errors = [
+        (f"{image.source}: {str(image.error).removeprefix(f'{image.source}: ')}", image.error.hint)
+        for image in report.images
+        if image.error
+    ]
     errors += [
         (f"{image.source} is complete, but may lack referrers: {error}", error.hint)
         for image, error in report.incomplete
+    ]
+    errors += [
+        (f"{image.source} is not complete: {image.left_behind}", image.left_behind.hint)
+        for image in report.done
+        if image.left_behind
     ]
     warnings = [
         *report.warnings,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mirror.errors import MirrorError, PartialFailure
+from mirror.errors import MirrorError, PartialFailure, UnsupportedManifest
 from mirror.quota import QuotaUsage
 from mirror.text import count
 
@@ -41,6 +41,7 @@ class TransferredImage:
     replaced: str | None = None  # the other digest that the name stood for before
     error: MirrorError | None = None  # why it was not transferred
     referrers: ReferrerSummary | None = None  # None if they were not requested
+    left_behind: MirrorError | None = None  # why manifests in its index, and what they need, were not transferred
     # The number of referrers that it consists of, if it refers to another of the images; else 0.
     as_referrer: int = field(default=0, metadata={"json": False})
 
@@ -98,12 +99,16 @@ class TransferReport:
         """Raise an error if anything failed; the report says what.
 
         Raises:
-            PartialFailure: some images, or some of their referrers, were not transferred.
+            PartialFailure: some images, or some of their manifests or referrers, were not transferred.
         """
         failed = [image.error for image in self.images if image.error]
         if failed:
             text = f"{len(failed)} of {count(len(self.images), 'image')} failed."
-            raise PartialFailure(text, failed, nothing_done=not self.done)
+            left_behind = all(isinstance(error, UnsupportedManifest) for error in failed)
+            raise PartialFailure(text, failed, nothing_done=not (self.done or left_behind))
+        left = [image.left_behind for image in self.done if image.left_behind]
+        if left:
+            raise PartialFailure(f"Parts of {count(len(left), 'image')} were left behind.", left)
         lacking = [error for _, error in self.incomplete]
         if lacking:
             raise PartialFailure(f"{count(len(lacking), 'image')} may lack referrers.", lacking)

@@ -22,7 +22,7 @@ from mirror.content import copy
 from mirror.content.copy import BlobKey, CopyTask
 from mirror.content.select import PlatformSelection
 from mirror.content.store import Progress
-from mirror.errors import MirrorError, UsageError
+from mirror.errors import MirrorError, UnsupportedManifest, UsageError
 from mirror.oci.digest import Digest
 from mirror.report.transfers import TransferReport
 from mirror.retry import ONCE, RetryPolicy
@@ -92,7 +92,8 @@ class Engine:
                 selection, retry = self._options.selection, self._options.retry
                 image.selected = await self._target.select(self._store, image, selection, retry)
             except MirrorError as error:
-                if not self._options.keep_going:
+                # An unsupported manifest is left behind and reported; other errors end the transfer.
+                if not (self._options.keep_going or isinstance(error, UnsupportedManifest)):
                     raise
                 image.error = error
 

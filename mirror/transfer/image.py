@@ -9,10 +9,11 @@ from mirror.content.copy import CopyTask
 from mirror.content.graph import Graph
 from mirror.content.select import INDEX, SelectedImage
 from mirror.content.store import Sink, Source
-from mirror.errors import MirrorError, UsageError
+from mirror.errors import MirrorError, UnsupportedManifest, UsageError
 from mirror.layout import Entry, names
 from mirror.layout.referrers import is_list
 from mirror.oci.digest import Digest
+from mirror.oci.manifest import unsupported
 from mirror.oci.reference import Reference
 from mirror.report.transfers import TransferredImage, pinned
 from mirror.stores.images import StoreImage
@@ -86,7 +87,19 @@ class ImageTransfer:
             replaced=self.task.replaced if self.task else None,
             error=self.failure,
             referrers=self.referrers.summary() if self.referrers else None,
+            left_behind=_left_behind(self.graph) if self.selected else None,
         )
+
+
+def _left_behind(graph: Graph) -> UnsupportedManifest | None:
+    """Return the error for the children of an image that could not be followed, and were therefore not copied."""
+    left = list(graph.unsupported.values())
+    if not left:
+        return None
+    shown = ", ".join(f"{node.digest} ({node.media_type[:80]})" for node in left)
+    what = "manifest of an unsupported type was" if len(left) == 1 else "manifests of unsupported types were"
+    text = f"{len(left)} {what} left behind, with everything that only such manifests reference: {shown}."
+    return UnsupportedManifest(text, hint=unsupported(left[0]).hint)
 
 
 def name_images(images: Sequence[StoreImage], given: str | None, where: str) -> list[ImageTransfer]:

@@ -82,7 +82,8 @@ class Outcome:
         """Return warnings about images that the store has only partly, without a record of that."""
         texts = []
         for image in images:
-            absent = [child for child in image.graph.absent.values() if not image.at_source.lacks(child)]
+            missing = image.graph.absent.keys() - image.graph.unsupported.keys()
+            absent = [digest for digest in missing if not image.at_source.lacks(image.graph.absent[digest])]
             if absent and image.image.entry and image.chosen.root.digest == image.chosen.published:
                 kept = len(image.graph.kept)
                 texts.append(

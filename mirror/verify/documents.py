@@ -15,7 +15,8 @@ from mirror.content.image_config import platform_of
 from mirror.content.store import VerifiableStore
 from mirror.errors import ContentError
 from mirror.oci import manifest
-from mirror.oci.descriptor import MANIFEST_CAP, Descriptor, Platform
+from mirror.oci.descriptor import MANIFEST_CAP, SCHEMA1_TYPES, Descriptor, Platform
+from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document
 from mirror.verify.blob_table import CONFIG, BlobTable
 from mirror.verify.configs import Config, applies, broken
@@ -24,10 +25,14 @@ ReportBlob = Callable[[int, Finding], None]  # takes the number of a blob, and a
 
 
 class Documents:
-    """The manifests and indexes of a store. `faults` has the checks of those that are missing or damaged."""
+    """The manifests and indexes of a store. `faults` has the checks of those that are missing or damaged.
+
+    `unsupported` has the types of those that cannot be followed, by number.
+    """
 
     def __init__(self, store: VerifiableStore, table: BlobTable, report: ReportBlob, *, deep: bool) -> None:
         self.faults: list[tuple[int, BlobCheck]] = []
+        self.unsupported: dict[int, str] = {}
         self._store, self._table, self._report, self._deep = store, table, report, deep
         self._begins = array("I")  # where the links of each blob begin; 0: none, or not read yet
         self._links = array("I", [0])  # for each manifest: the number of its links, then the links
@@ -76,6 +81,8 @@ class Documents:
         except ContentError as error:
             self._error(number, Kind.BROKEN_MANIFEST, "a valid manifest", reason(error))
             return ()
+        for child in document.manifests:
+            self.note_unsupported(self._table.add(child), child)
         subject = document.subject
         if subject and not check_size(self._store.open(subject.digest), None).ok:
             digest = self._table.digest(number)
@@ -83,6 +90,11 @@ class Documents:
         if self._deep and applies(document, self._table.platform(number)):
             self._check_config(number, document)
         return document.links
+
+    def note_unsupported(self, number: int, node: Descriptor) -> None:
+        """Note the type of a root, or of a child of an index, if it cannot be followed."""
+        if node.is_unsupported:
+            self.unsupported[number] = node.media_type
 
     def _read(self, number: int) -> bytes | None:
         """Return the bytes of a manifest or config; None if it is too large, missing or damaged."""
@@ -123,3 +135,11 @@ class Documents:
     def _error(self, number: int, kind: Kind, expected: str, found: Fact) -> None:
         digest, size = self._table.digest(number), self._table.size(number)
         self._report(number, Finding(kind, Severity.ERROR, digest, expected, found, size=size))
+
+
+def unsupported_type(digest: Digest, media_type: str) -> Finding:
+    """Return the finding for a manifest of a type that cannot be followed: for schema 1, an error."""
+    if media_type in SCHEMA1_TYPES:
+        found = reason(manifest.unsupported(Descriptor(media_type, digest, 0)), digest)
+        return Finding(Kind.BROKEN_MANIFEST, Severity.ERROR, digest, "a valid manifest", found)
+    return Finding(Kind.UNSUPPORTED_TYPE, Severity.UNVERIFIED, digest, "a manifest", media_type)

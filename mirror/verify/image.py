@@ -22,7 +22,15 @@ from mirror.content.limits import affordable
 from mirror.content.select import names
 from mirror.content.store import Progress, Source
 from mirror.content.walk import read_small, walk
-from mirror.errors import InvalidContent, InvalidDigest, LimitExceeded, MirrorError, SizeConflict, TypeConflict
+from mirror.errors import (
+    InvalidContent,
+    InvalidDigest,
+    LimitExceeded,
+    MirrorError,
+    SizeConflict,
+    TypeConflict,
+    UnsupportedManifest,
+)
 from mirror.layout import Entry
 from mirror.layout.names import ORIGIN
 from mirror.oci.descriptor import Descriptor
@@ -31,6 +39,7 @@ from mirror.records import image_configs
 from mirror.registry import Client, RegistryOptions, open_source
 from mirror.report.findings import VerifiedImage, VerifyReport
 from mirror.retry import RetryPolicy
+from mirror.verify.documents import unsupported_type
 from mirror.verify.expectations import Compared, Expectations, compare_images
 from mirror.verify.options import VerifyOptions, one_of
 from mirror.verify.readback import Expected, finding_of, in_registry, read_back
@@ -127,6 +136,8 @@ class _ImageWalk:
             self._report(Kind.TYPE_CONFLICT, node, "one type", error.types)
         elif isinstance(error, LimitExceeded):
             self._report(Kind.TOO_MANY, node, "fewer manifests", reason(error, node.digest))
+        elif isinstance(error, UnsupportedManifest):
+            self.findings.append(replace(unsupported_type(node.digest, node.media_type), images=(self._name,)))
         elif isinstance(error, InvalidContent | InvalidDigest) and node.digest.hashable:
             self._report(Kind.BROKEN_MANIFEST, node, "a valid manifest", reason(error, node.digest))
         else:

@@ -21,7 +21,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.referrers import subject_of
 from mirror.report.findings import VerifiedImage
 from mirror.verify.blob_table import INDEX, BlobTable
-from mirror.verify.documents import Documents
+from mirror.verify.documents import Documents, unsupported_type
 from mirror.verify.metadata import Report, unreadable
 
 _ALGORITHMS = {"sha256", "sha384", "sha512"}
@@ -110,6 +110,9 @@ class Structure:
         """Yield the findings about single blobs, and those about descriptors that contradict each other."""
         for number, finding in self.pending:
             yield self.with_affected(number, finding)
+        for number, media_type in self.documents.unsupported.items():
+            if not all(use.optional for use in self.table.uses(number)):  # not left out on purpose
+                yield self.with_affected(number, unsupported_type(self.table.digest(number), media_type))
         conflicts: Iterable[tuple[Kind, str, Mapping[int, Iterable[int | str]]]] = (
             (Kind.SIZE_CONFLICT, "one size", self.table.size_conflicts),
             (Kind.TYPE_CONFLICT, "one type", self.table.type_conflicts),
@@ -153,7 +156,9 @@ class _Descent:
         node = self._root.entries[0].root
         top = self._table.add(node)
         level = list(self._need([top], lambda _: self._whole))
-        if not node.is_manifest:
+        if node.is_unsupported:
+            self._structure.documents.note_unsupported(top, node)
+        elif not node.is_manifest:
             expected = "a manifest or an index"
             finding = Finding(Kind.UNKNOWN_TYPE, Severity.WARNING, node.digest, expected, node.media_type)
             self._structure.pending.append((top, finding))

@@ -62,6 +62,7 @@ EXAMPLES = [
     Finding(Kind.CHANGED, Severity.UNVERIFIED, LAYER, LAYER, "other bytes"),
     Finding(Kind.UNHASHABLE, Severity.UNVERIFIED, "blake3:aaaaaaaaaaaa…", None, "blake3"),
     Finding(Kind.UNKNOWN_COMPRESSION, Severity.UNVERIFIED, LAYER, "gzip, zstd or none", "it is compressed with xz"),
+    Finding(Kind.UNSUPPORTED_TYPE, Severity.UNVERIFIED, OTHER, "a manifest", "application/vnd.a.manifest.v1+json"),
     Finding(Kind.ABSENT, Severity.WARNING, LAYER, 402),
     Finding(Kind.ORPHAN, Severity.WARNING, LAYER, "an image", 151_000),
     Finding(Kind.STRAY, Severity.WARNING, "blobs/sha256/notes.txt", "a digest", "notes.txt"),

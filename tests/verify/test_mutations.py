@@ -69,8 +69,8 @@ def test_changed_byte_of_an_image_with_layers_is_found_at_level_layers(draw: st.
 @given(draw=st.data())
 @pytest.mark.parametrize("name", ["index.json", "oci-layout"])
 def test_changed_byte_of_index_json_or_oci_layout_gives_a_verdict(name: str, draw: st.DataObject) -> None:
-    """Some changes do not matter, for example to white space; the others are findings."""
+    """Some changes do not matter, for example to white space; the others are findings. The type may become unknown."""
     with tempfile.TemporaryDirectory() as folder:
         layout = layouts.write(Path(folder), LAYERED)
         (layout / name).write_bytes(changed(draw, (layout / name).read_bytes()))
-        assert verdict_of(layout, "layers") in (Verdict.OK, Verdict.NOT_OK)
+        assert verdict_of(layout, "layers") in (Verdict.OK, Verdict.NOT_OK, Verdict.COULD_NOT_CHECK)
