@@ -13,7 +13,6 @@ from mirror.errors import MirrorError, UnsupportedManifest, UsageError
 from mirror.layout import Entry, names
 from mirror.layout.referrers import is_list
 from mirror.oci.digest import Digest
-from mirror.oci.manifest import unsupported
 from mirror.oci.reference import Reference
 from mirror.report.transfers import TransferredImage, pinned
 from mirror.stores.images import StoreImage
@@ -87,19 +86,23 @@ class ImageTransfer:
             replaced=self.task.replaced if self.task else None,
             error=self.failure,
             referrers=self.referrers.summary() if self.referrers else None,
-            left_behind=_left_behind(self.graph) if self.selected else None,
+            left_behind=left_behind(self.graph) if self.selected else None,
         )
 
 
-def _left_behind(graph: Graph) -> UnsupportedManifest | None:
-    """Return the error for the children of an image that could not be followed, and were therefore not copied."""
+def left_behind(graph: Graph, where: str = "") -> UnsupportedManifest | None:
+    """Return the error for the children of an image that could not be followed, and were therefore not copied.
+
+    `where` says what requires them, so that the image is not copied either.
+    """
     left = list(graph.unsupported.values())
     if not left:
         return None
     shown = ", ".join(f"{node.digest} ({node.media_type[:80]})" for node in left)
     what = "manifest of an unsupported type was" if len(left) == 1 else "manifests of unsupported types were"
-    text = f"{len(left)} {what} left behind, with everything that only such manifests reference: {shown}."
-    return UnsupportedManifest(text, hint=unsupported(left[0]).hint)
+    text = where or "with everything that only such manifests reference"
+    hint = "Convert it, use a tool that supports this type, or copy the other platforms with mirror copy --platform."
+    return UnsupportedManifest(f"{len(left)} {what} left behind, {text}: {shown}.", hint=hint)
 
 
 def name_images(images: Sequence[StoreImage], given: str | None, where: str) -> list[ImageTransfer]:

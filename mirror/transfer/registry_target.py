@@ -21,7 +21,7 @@ from mirror.registry import Client, Repository, list_under_tag, open_target
 from mirror.retry import RetryPolicy
 from mirror.stores.images import ImageStore, StoreImage
 from mirror.stores.remote import RegistryImages
-from mirror.transfer.image import ImageTransfer, only
+from mirror.transfer.image import ImageTransfer, left_behind, only
 from mirror.transfer.naming import PushTarget
 from mirror.transfer.receipts import mismatch, pushed, unlisted
 from mirror.transfer.referrers import for_registry
@@ -72,6 +72,10 @@ class RegistryTarget(ImageTarget):
         self, store: ImageStore, image: ImageTransfer, selection: PlatformSelection, retry: RetryPolicy
     ) -> SelectedImage:
         selected = await super().select(store, image, selection, retry)
+        if error := left_behind(
+            selected.graph, "and so was the image, since registries require all that its index lists"
+        ):
+            raise error
         if image.at_target.digest not in (None, selected.root.digest):
             raise UsageError(f"{image.image.label} is {selected.root.digest}, and cannot become {image.place}.")
         registry = self.repository(image).registry

@@ -70,21 +70,39 @@ def test_prune_keeps_everything_while_a_manifest_cannot_be_followed(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["copy oci:layout oci:other", "export layout other.tar", "push layout {host}"])
+@pytest.mark.parametrize("command", ["copy oci:layout oci:other", "export layout other.tar"])
 @pytest.mark.parametrize("media_type", [UNKNOWN, SCHEMA1])
 def test_transfer_reports_a_child_that_it_leaves_behind(
-    mirror: Mirror, tmp_path: Path, registry: EmbeddedRegistry, command: str, media_type: str
+    mirror: Mirror, tmp_path: Path, command: str, media_type: str
 ) -> None:
     odd = artifact(media_type)
     as_child(tmp_path, odd)
-    result = mirror(*command.format(host=registry.host).split(), "--json", code=4)
+    result = mirror(*command.split(), "--json", code=4)
     assert f"{odd.root} ({media_type})" in result.json["images"][0]["leftBehind"]
     assert "quay.io/a/b:v1 is not complete" in result.err
     if "other.tar" in command:
         mirror("import", "other.tar", "other")
-    if "push" not in command:
-        assert blobs(tmp_path / "other") == {images.index([GOOD, odd]).root, GOOD.root, *GOOD.blobs}
-        assert "recorded as absent" not in result.err
+    assert blobs(tmp_path / "other") == {images.index([GOOD, odd]).root, GOOD.root, *GOOD.blobs}
+    assert "recorded as absent" not in result.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("media_type", [UNKNOWN, SCHEMA1])
+def test_push_leaves_an_image_behind_that_a_registry_would_refuse(
+    mirror: Mirror, tmp_path: Path, registry: EmbeddedRegistry, media_type: str
+) -> None:
+    odd, other = artifact(media_type), images.image("linux/arm64", images.layer(2, 300))
+    layouts.write(tmp_path / "layout", images.index([GOOD, odd]), other)
+    layouts.write_index(
+        tmp_path / "layout",
+        [
+            {**one.descriptor(), "annotations": {"org.opencontainers.image.ref.name": f"quay.io/team/app:{tag}"}}
+            for one, tag in ((images.index([GOOD, odd]), "v1"), (other, "v2"))
+        ],
+    )
+    result = mirror("push", "layout", registry.host, code=4)
+    assert f"{odd.root} ({media_type})" in result.err
+    assert registry.manifests("team/app") == {other.root}
 
 
 @pytest.mark.slow
