@@ -26,8 +26,8 @@
     │   ├── BrokenLayout        3  a directory that is not a valid OCI image layout
     │   ├── BrokenArchive       3  a file that is not a valid archive of images
     │   └── InvalidRecord       3  a digest record that cannot be parsed, or contradicts itself
-    └── PartialFailure          4  some images, or some of their referrers, failed; the code of the first failure if
-                                   nothing succeeded
+    └── PartialFailure          4  some images, or some of their manifests or referrers, failed; the code of the first
+                                   failure if nothing succeeded
 
 A message is one sentence: what happened, to what, and where. `hint` says what the user can do about it. Only
 `mirror.cli` turns errors into exit codes.

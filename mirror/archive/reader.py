@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from mirror.archive.files import Files
 from mirror.archive.tar import HEAD, Tar, refuse_packed
 from mirror.concurrency import to_thread, to_thread_cancellable
 from mirror.content.graph import Keep
-from mirror.content.hashing import READ
+from mirror.content.hashing import MISSING, READ, BlobCheck, Reader
 from mirror.content.stream import BlobReader
 from mirror.content.walk import leaves
 from mirror.errors import BrokenArchive
@@ -67,6 +67,14 @@ class Archive:
     def holds(self, digest: Digest) -> bool:
         """Return True if there is a file for this digest. Its content is not checked."""
         return self._files.open(digest) is not None
+
+    def stored(self) -> Iterator[tuple[str, str]]:
+        """Yield every name below `blobs/`, as (algorithm, encoded); they need not be digests."""
+        return self._files.stored()
+
+    def look(self, digest: Digest) -> Reader | BlobCheck:
+        """Open a blob, unverified, or return the fault."""
+        return self._files.open(digest) or MISSING
 
     async def there(self, entry: Entry) -> Keep:
         """Return which children of indexes are here. Docker and containerd save incomplete indexes."""

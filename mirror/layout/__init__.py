@@ -9,6 +9,7 @@
 `ingest`          a blob that is being written, and how an interrupted one resumes
 `writer`          a layout as a sink
 `referrers`       entries that refer to other entries
+`implied`         referrers and children wherever other tools store them, as entries
 `verifiable`      a layout as something to verify
 """
 

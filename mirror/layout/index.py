@@ -47,15 +47,25 @@ class Entry:
         """The full name of the image, else its tag or other name, else its digest."""
         if self.reference:
             return self.reference.stored
-        annotations = self.root.annotations
+        annotations = names.given(self.root.annotations)
         return annotations.get(names.REF_NAME) or annotations.get(names.IMAGE_NAME) or self.root.digest
 
     @property
     def texts(self) -> set[str]:
         """Everything in the entry that names the image: its digest, its annotations, its tag."""
-        annotations = self.root.annotations
+        annotations = names.given(self.root.annotations)
         found = (self.root.digest, annotations.get(names.IMAGE_NAME), annotations.get(names.REF_NAME), self.tag)
         return {text for text in found if text is not None}
+
+    @property
+    def is_nameless(self) -> bool:
+        """True for an image that only its digest names."""
+        return self.name == self.root.digest
+
+    @property
+    def attachment(self) -> str | None:
+        """`sig` or `att` for an entry of cosign that belongs to the image of the same layout."""
+        return names.attachment(self.root.annotations)
 
     @property
     def kept(self) -> frozenset[str] | None:

@@ -18,6 +18,11 @@ from mirror.oci.reference import Reference, is_tag
 IMAGE_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
 
+KIND = "kind"  # of an entry of cosign: an image, its signatures or its attestations (pkg/oci/layout in cosign)
+NAMING = (IMAGE_NAME, REF_NAME, KIND)
+_ATTACHED = {"dev.cosignproject.cosign/sigs": "sig", "dev.cosignproject.cosign/atts": "att"}
+_SIGNED = ("dev.cosignproject.cosign/image", "dev.cosignproject.cosign/imageIndex")
+
 # Facts that mirror records with an image: annotations are copied with it, while sidecar files get lost.
 ORIGIN = "dev.oci-mirror.origin"  # registry/repository[:tag]@digest as it was pulled
 SPARSE = "dev.oci-mirror.sparse"  # the children that were kept, comma-separated; the others are intentionally absent
@@ -31,8 +36,11 @@ _VALID_REF_NAME = re.compile(rf"{_PART}(?:/{_PART})*", re.ASCII)
 def full_name(annotations: Mapping[str, str]) -> Reference | None:
     """Return the full name of an image; None if the annotations contain at most a tag.
 
-    umoci changes the tag of an image by changing its ref.name only, so a tag in ref.name takes precedence.
+    umoci changes the tag of an image by changing its ref.name only, so a tag in ref.name takes precedence. cosign gives
+    signatures the name of their image, which is therefore not theirs.
     """
+    if attachment(annotations):
+        return None
     ref_name = annotations.get(REF_NAME, "")
     for text in (annotations.get(IMAGE_NAME), ref_name):
         if text and ("/" in text or ":" in text or "@" in text):
@@ -46,7 +54,7 @@ def full_name(annotations: Mapping[str, str]) -> Reference | None:
 
 def bare_tag(annotations: Mapping[str, str]) -> str | None:
     """Return the tag of an image whose layout does not record its repository (skopeo, umoci, oras), if any."""
-    text = annotations.get(REF_NAME)
+    text = None if attachment(annotations) else annotations.get(REF_NAME)
     return text if text and is_tag(text) and full_name(annotations) is None else None
 
 
@@ -62,4 +70,16 @@ def annotate(name: str, taken: Container[str]) -> dict[str, str]:
 
 def given(annotations: Mapping[str, str]) -> dict[str, str]:
     """Return the annotations that name an image."""
+    if attachment(annotations):
+        return {}
     return {key: text for key, text in annotations.items() if key in (IMAGE_NAME, REF_NAME)}
+
+
+def attachment(annotations: Mapping[str, str]) -> str | None:
+    """Return the kind of tag that an entry of cosign has in a registry, `sig` or `att`; None for other entries."""
+    return _ATTACHED.get(annotations.get(KIND, ""))
+
+
+def is_signed(annotations: Mapping[str, str]) -> bool:
+    """Return whether an entry of cosign is the image that the signatures in its layout belong to."""
+    return annotations.get(KIND) in _SIGNED

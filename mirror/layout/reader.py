@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Self
 
 from mirror.concurrency import shielded, to_thread_cancellable
 from mirror.content.graph import Keep
-from mirror.content.hashing import READ, BlobCheck, BlobFault, check_size, hash_blob
+from mirror.content.hashing import READ, BlobCheck, BlobFault, Reader, check_size, hash_blob
 from mirror.content.stream import BlobReader
 from mirror.errors import BrokenLayout, NotFound, StorageError
 from mirror.fs.directory import Directory, exists, is_directory, os_errors
@@ -103,6 +103,14 @@ class Layout:
     def holds(self, digest: Digest) -> bool:
         """Return whether there is a file for a blob, unverified."""
         return self.blobs.size(digest) is not None
+
+    def stored(self) -> Iterator[tuple[str, str]]:
+        """Yield every name below `blobs/`, as (algorithm, encoded); they need not be digests."""
+        return self.blobs.stored()
+
+    def look(self, digest: Digest) -> Reader | BlobCheck:
+        """Open a blob, unverified, or return the fault."""
+        return self.blobs.look(digest)
 
     async def there(self, entry: Entry) -> Keep:
         """Return which children of an image's indexes should be here: all except intentionally absent ones."""

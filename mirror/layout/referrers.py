@@ -71,8 +71,8 @@ def is_list(entry: Entry) -> bool:
 
 
 def can_refer(entry: Entry) -> bool:
-    """Return whether an entry can refer to another one, judging by its tag and type."""
-    return is_list(entry) or (is_about(entry.tag) and not is_referrers_tag(entry.tag))
+    """Return whether an entry can refer to another one, judging by its tag, type and kind."""
+    return entry.attachment is not None or is_list(entry) or (is_about(entry.tag) and not is_referrers_tag(entry.tag))
 
 
 def images_of(entries: list[Entry]) -> list[Entry]:

@@ -56,7 +56,7 @@ async def inspect_images(
 
 
 async def _inspect_local(store: LocalImages, images: Sequence[str]) -> list[InspectedImage]:
-    chosen, known = store.entries(images), LayoutReferrers(store.store, store.store.entries())
+    chosen, known = store.entries(images), LayoutReferrers(store.store, store.known())
     found: dict[str, InspectedImage] = {}
     shown_as_referrers: set[str] = set()
     for entry in sorted(chosen, key=can_refer):  # images first, to know which entries refer to them

@@ -52,7 +52,7 @@ class _Listing:
         self.blobs: dict[Digest, int] = {}
         self.members: set[Digest] = set()
         self.referring: set[str] = set()
-        self._store, self._referrers = store, LayoutReferrers(store.store, entries)
+        self._store, self._referrers = store, LayoutReferrers(store.store, store.known())
 
     async def summarize(self, entry: Entry) -> ImageSummary:
         root, referrers = entry.root, list[Referrer]()

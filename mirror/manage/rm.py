@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from mirror.content.walk import walk
 from mirror.errors import MirrorError
 from mirror.layout import Entry, Layout, LayoutWriter
+from mirror.layout.implied import Relations
 from mirror.layout.referrers import LayoutReferrers, can_refer, walk_entry
 from mirror.oci.digest import Digest
 from mirror.report.layouts import RemovedImage
@@ -26,37 +28,51 @@ async def remove_image(path: Path | str, image: str) -> RemovedImage:
     directory = Location.of_kind(path, Transport.LAYOUT).directory
     Layout.open(directory).close()  # fails if it is not a layout, before anything is created in it
     async with LayoutWriter.writing(directory, exclusive=True) as layout:
-        entry = layout.find([image])[0]
-        removed = [*await _own_referrers(layout, entry), entry]
+        entry, relations = layout.find([image])[0], Relations.read(layout)
+        own = await _own_referrers(layout, entry, relations.complete(layout.entries()))
+        removed, left = _divide(relations, layout.entries(), [*own, entry])
         needed: set[Digest] = set()
-        for other in layout.entries():
-            if other not in removed:
-                needed |= await needed_by(layout, other)
-        own = set[Digest]()
+        for other in left:
+            needed |= await _needed_by(layout, other)
+        content = set[Digest]()
         for one in removed:  # a broken manifest can be removed too; its blobs are not known, and become orphans
-            graph = await walk(layout, one.root, foreign=True, on_fault=lambda node, _: own.add(node.digest))
-            own.update(graph.nodes, graph.blobs)
-        sizes = {digest: size for digest in own - needed if (size := layout.blobs.size(digest)) is not None}
+            graph = await walk(layout, one.root, foreign=True, on_fault=lambda node, _: content.add(node.digest))
+            content.update(graph.nodes, graph.blobs)
+        sizes = {digest: size for digest in content - needed if (size := layout.blobs.size(digest)) is not None}
         await layout.remove(removed)
         await layout.delete(sorted(sizes))
     return RemovedImage(
         entry.name,
         entry.root.digest,
         Amount(len(sizes), sum(sizes.values())),
-        len(own & needed),
-        tuple(one.name for one in removed[:-1]),
+        len(content & needed),
+        tuple(one.name for one in own),
     )
 
 
-async def needed_by(layout: Layout, entry: Entry) -> set[Digest]:
+def _divide(relations: Relations, stored: Sequence[Entry], removed: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Return the entries to remove, and those that are left, with all referrers of theirs.
+
+    With an image go the entries that only repeat a part of it, and would now be taken for images.
+    """
+    repeating = set(stored) - set(relations.complete(stored))
+    gone, relations = list(removed), relations.without(removed[-1])
+    while True:
+        left = relations.complete([one for one in stored if one not in gone])
+        obsolete = [one for one in left if one in repeating]
+        if not obsolete:
+            return gone, left
+        gone += obsolete
+
+
+async def _needed_by(layout: Layout, entry: Entry) -> set[Digest]:
     """Return the digests of all manifests and blobs that an image needs; raise MirrorError if one is broken."""
     graph = await walk_entry(layout, entry)
     return {*graph.nodes, *graph.blobs}
 
 
-async def _own_referrers(layout: Layout, entry: Entry) -> list[Entry]:
+async def _own_referrers(layout: Layout, entry: Entry, entries: Sequence[Entry]) -> list[Entry]:
     """Return the entries that refer to one image, and to no other."""
-    entries = layout.entries()
     finder = LayoutReferrers(layout, entries)
     own: list[Entry] = []
     others: set[str] = set()

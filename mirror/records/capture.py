@@ -85,7 +85,7 @@ async def record_images(
 
 async def _without_referrers(store: LocalImages) -> list[Entry]:
     entries = store.entries()
-    referrers, found = LayoutReferrers(store.store, entries), set[str]()
+    referrers, found = LayoutReferrers(store.store, store.known()), set[str]()
     for entry in entries:
         if not can_refer(entry):
             found.update(one.entry.name for one in await referrers.of(entry, await walk_entry(store.store, entry)))

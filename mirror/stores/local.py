@@ -13,6 +13,7 @@ from mirror.content.select import SelectedImage
 from mirror.content.store import Source
 from mirror.errors import NotFound
 from mirror.layout import Entry, Layout
+from mirror.layout.implied import Relations
 from mirror.layout.referrers import FoundReferrers, LayoutReferrers, can_refer, images_of
 from mirror.oci.digest import Digest
 from mirror.stores.images import StoreImage
@@ -28,6 +29,13 @@ class LocalImages:
         self.store, self.name = store, str(store.path)
         self._location = location
         self._referrers: LayoutReferrers | None = None
+        self._known: list[Entry] | None = None
+
+    def known(self) -> list[Entry]:
+        """Return all entries, in the form in which mirror writes them (`mirror.layout.implied`)."""
+        if self._known is None:
+            self._known = Relations.read(self.store).complete(self.store.entries())
+        return self._known
 
     def images(self, names: Sequence[str] = ()) -> list[StoreImage]:
         """`ImageStore`: all images, without entries that could refer to others, such as signatures, unless named."""
@@ -38,12 +46,14 @@ class LocalImages:
         """As `images`, but including all entries that could refer to others."""
         number = self._location.index
         if number is None:
-            return self.store.find([self._location.ref] if self._location.ref else names)
+            named = [self._location.ref] if self._location.ref else names
+            found = self.store.find(named)  # an image that is named is found as it is stored
+            return found if named else list(self.known())
         return [entry_at(self.store.entries(), number, self.name)]
 
     def without_subject(self, referring: Collection[str]) -> list[StoreImage]:
         """Return the entries that could refer to an image but do not; `referring` are the names of those that do."""
-        entries = self.store.entries()
+        entries = self.known()
         if self._location.ref or all(map(can_refer, entries)):
             return []
         return [StoreImage.of(entry) for entry in entries if can_refer(entry) and entry.name not in referring]
@@ -63,7 +73,7 @@ class LocalImages:
 
     async def referrers(self, images: Sequence[tuple[Entry, SelectedImage]]) -> list[FoundReferrers]:
         if self._referrers is None:
-            self._referrers = LayoutReferrers(self.store, self.store.entries())
+            self._referrers = LayoutReferrers(self.store, self.known())
         return [FoundReferrers(await self._referrers.of(entry, selected.graph)) for entry, selected in images]
 
     def holds(self, digest: Digest) -> bool:

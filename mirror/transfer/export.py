@@ -78,7 +78,7 @@ async def export_layout(
         else:
             chosen = [StoreImage.of(entry) for entry in store.entries(images)]
         # In the order of the layout, so that the bytes of the archive do not depend on the order of the arguments.
-        positions = {entry: position for position, entry in enumerate(store.store.entries())}
+        positions = {entry: position for position, entry in enumerate(store.known())}
         chosen.sort(key=lambda image: positions[image.entry] if image.entry else 0)
         engine = Engine("export", store, target, transfer, progress)
         await engine.run(stack, target.place(chosen, store.name))

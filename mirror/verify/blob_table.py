@@ -79,11 +79,16 @@ class BlobTable:
             self._types.append(0)
         return number
 
-    def has_manifest(self, digest: Digest) -> bool:
-        """Return whether a descriptor names the digest as a manifest or an index."""
+    def find(self, digest: Digest) -> int | None:
+        """Return the number of a digest; None if it has not been added."""
         key, last = self._key(digest)
         number = self._numbers.get(key)
-        return number is not None and self._last[number] == last and self.media_type(number) is not None
+        return number if number is not None and self._last[number] == last else None
+
+    def has_manifest(self, digest: Digest) -> bool:
+        """Return whether a descriptor names the digest as a manifest or an index."""
+        number = self.find(digest)
+        return number is not None and self.media_type(number) is not None
 
     def _key(self, digest: Digest) -> tuple[bytes | str, int]:
         if not digest.startswith(_SHA256):

@@ -12,8 +12,10 @@ from mirror.content.finding import Finding, Kind, Severity, reason
 from mirror.content.finding_text import Fact
 from mirror.content.hashing import BlobCheck, check_size, hash_blob, keep
 from mirror.content.image_config import platform_of
+from mirror.content.limits import MOST_BYTES
 from mirror.content.store import VerifiableStore
 from mirror.errors import ContentError
+from mirror.layout.implied import read_document
 from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_CAP, SCHEMA1_TYPES, Descriptor, Platform
 from mirror.oci.digest import Digest
@@ -27,12 +29,16 @@ ReportBlob = Callable[[int, Finding], None]  # takes the number of a blob, and a
 class Documents:
     """The manifests and indexes of a store. `faults` has the checks of those that are missing or damaged.
 
-    `unsupported` has the types of those that cannot be followed, by number.
+    By number, `unsupported` has the types of those that cannot be followed, and `subjects` those that others refer to.
     """
 
     def __init__(self, store: VerifiableStore, table: BlobTable, report: ReportBlob, *, deep: bool) -> None:
         self.faults: list[tuple[int, BlobCheck]] = []
         self.unsupported: dict[int, str] = {}
+        self.subjects: dict[int, Descriptor] = {}
+        self._peeked_sizes: dict[int, int] = {}
+        self._peeked: dict[int, bytes] = {}  # contents, as far as they fit into memory
+        self._room = MOST_BYTES
         self._store, self._table, self._report, self._deep = store, table, report, deep
         self._begins = array("I")  # where the links of each blob begin; 0: none, or not read yet
         self._links = array("I", [0])  # for each manifest: the number of its links, then the links
@@ -55,6 +61,33 @@ class Documents:
         begin = self._begins[number]
         return self._links[begin + 1 : begin + 1 + self._links[begin]]
 
+    def peek(self, number: int) -> Descriptor | None:
+        """Read a blob that no descriptor names. If it is an intact manifest with a subject, return its descriptor."""
+        digest = self._table.digest(number)
+        data = read_document(self._store.open(digest), digest)
+        if data is None:
+            return None
+        self._table.finish(number, BlobCheck(None, size=len(data), hashed=len(data)))
+        self._peeked_sizes[number] = len(data)
+        try:
+            document = manifest.parse(data, None, "")
+        except ContentError:
+            return None
+        if not document.subject:
+            return None
+        if len(data) <= self._room:
+            self._peeked[number], self._room = data, self._room - len(data)
+        self.subjects[number] = document.subject
+        return Descriptor(document.media_type, digest, len(data))
+
+    def forget_peeked(self) -> None:
+        """Free what `peek` has kept, and note the sizes of the blobs that no descriptor names."""
+        for number, size in self._peeked_sizes.items():
+            if self._table.size(number) is None:
+                self._table.sizes[number] = size
+                self.subjects.pop(number, None)
+        self._peeked.clear()
+
     def config_platform(self, number: int) -> Platform | None:
         """Return the platform in the config of an image without an index."""
         for child in self.links(number)[:1]:
@@ -73,7 +106,7 @@ class Documents:
     def _open(self, number: int) -> Sequence[Descriptor]:
         """Read and check a manifest; return its links."""
         self._check_size(number, Kind.BROKEN_MANIFEST)
-        data = self._read(number)
+        data = self._peeked.get(number) or self._read(number)
         if data is None:
             return ()
         try:
@@ -83,6 +116,8 @@ class Documents:
             return ()
         for child in document.manifests:
             self.note_unsupported(self._table.add(child), child)
+        if document.subject:
+            self.subjects[number] = document.subject
         subject = document.subject
         if subject and not check_size(self._store.open(subject.digest), None).ok:
             digest = self._table.digest(number)

@@ -63,7 +63,7 @@ def check_names(entries: Iterable[Entry], report: Report) -> None:
             report(Finding(Kind.BAD_NAME, Severity.ERROR, entry.name, None, shown, (entry.name,), advice=advice))
         if entry.reference:
             full.setdefault(entry.name, {})[digest] = None
-        if names.REF_NAME in annotations:
+        if names.REF_NAME in names.given(annotations):
             bare.setdefault(annotations[names.REF_NAME], {})[digest] = entry.name if entry.reference else digest
     for name, digests in full.items():
         if len(digests) > 1:

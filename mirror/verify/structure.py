@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -16,11 +16,11 @@ from mirror.content.store import VerifiableStore
 from mirror.errors import BrokenLayout, InvalidDigest, LimitExceeded, StorageError
 from mirror.layout import Entry
 from mirror.layout.referrers import can_refer, chosen_from
-from mirror.oci.descriptor import Platform
+from mirror.oci.descriptor import Descriptor, Platform
 from mirror.oci.digest import Digest
 from mirror.oci.referrers import subject_of
 from mirror.report.findings import VerifiedImage
-from mirror.verify.blob_table import INDEX, BlobTable
+from mirror.verify.blob_table import DONE, INDEX, BlobTable
 from mirror.verify.documents import Documents, unsupported_type
 from mirror.verify.metadata import Report, unreadable
 
@@ -64,12 +64,29 @@ class Structure:
     def images(self) -> Iterator[VerifiedImage]:
         """Yield the images that were walked."""
         published = {digest for root in self.roots for entry in root.entries for digest in chosen_from(entry)}
-        for root in self.roots:
+        for position, root in enumerate(self.roots):
             for entry in root.entries:
-                subject = subject_of(entry.tag) if can_refer(entry) else None
+                if entry.is_nameless and self._is_part(entry.root.digest, position):
+                    continue
+                subject = self._subject(entry)
                 is_known = subject is not None and (subject in published or self.table.has_manifest(subject))
                 platforms = tuple(root.platforms)
-                yield VerifiedImage(entry.name, entry.root.digest, platforms, root.blobs, root.size, is_known)
+                yield VerifiedImage(
+                    entry.name, entry.root.digest, platforms, root.blobs, root.size, is_known or bool(entry.attachment)
+                )
+
+    def _is_part(self, digest: Digest, position: int) -> bool:
+        """Return whether the root at this position also belongs to another one."""
+        number = self.table.find(digest)
+        return number is not None and any(use.image != position for use in self.table.uses(number))
+
+    def _subject(self, entry: Entry) -> Digest | None:
+        """Return the digest that an entry refers to, by its tag or, if it has no name, by its manifest."""
+        if can_refer(entry):
+            return subject_of(entry.tag)
+        number = self.table.find(entry.root.digest) if entry.is_nameless else None
+        subject = self.documents.subjects.get(number) if number is not None else None
+        return subject.digest if subject else None
 
     def walk(self, entries: Sequence[Entry], advance: Callable[[int], None] = lambda _: None) -> None:
         """Walk all images. `advance` gets the size of each root manifest once everything below it is known."""
@@ -79,14 +96,17 @@ class Structure:
             same.setdefault((node.digest, node.media_type, node.size, entry.kept), Root()).entries.append(entry)
         self.roots = list(same.values())
         for position, root in enumerate(self.roots):
-            _Descent(self, position, root).walk()
-            self.table.seal_uses()
+            self._descend(position, root)
             advance(sum(entry.root.size for entry in root.entries))
             if not self.may_follow():
                 self.is_whole = False
                 found = f"its images share manifests so often that each is read more than {SHARED} times on average"
                 self.report(Finding(Kind.TOO_MANY, Severity.ERROR, "index.json", "fewer links", found))
                 return
+
+    def _descend(self, position: int, root: Root) -> None:
+        _Descent(self, position, root).walk()
+        self.table.seal_uses()
 
     def may_follow(self) -> bool:
         """Return whether the limit of followed links is not reached; it grows with the number of different links."""
@@ -105,6 +125,39 @@ class Structure:
             self.report(unreadable("blobs", error))
         except BrokenLayout:
             return  # one of the store's faults, which step 1 reports
+
+    def adopt(self) -> None:
+        """Walk what no entry leads to, but belongs to the images: referrers, and the images that artifacts refer to.
+
+        Call it after `find_orphans`; each of them becomes a root of its own.
+        """
+        referrers: dict[Digest, list[Descriptor]] = {}
+        for number in range(len(self.table)):
+            self.checkpoint()
+            if not (self.table.is_used(number) or self.table.flags[number] & DONE):
+                found = self.documents.peek(number)
+                if found:
+                    referrers.setdefault(self.documents.subjects[number].digest, []).append(found)
+        published = {digest for root in self.roots for entry in root.entries for digest in chosen_from(entry)}
+        while fresh := self._take(referrers, published):
+            for node in fresh:
+                self.roots.append(Root([Entry.of(node)]))
+                self._descend(len(self.roots) - 1, self.roots[-1])
+        self.documents.forget_peeked()
+
+    def _take(self, referrers: dict[Digest, list[Descriptor]], published: Container[Digest]) -> list[Descriptor]:
+        """Return what belongs to the images found so far, but is not used yet; take it from `referrers`."""
+        known = [subject for subject in referrers if subject in published or self._is_used(subject)]
+        found = [node for subject in known for node in referrers.pop(subject)]
+        for number, subject in self.documents.subjects.items():
+            stored = self.table.find(subject.digest)
+            if stored is not None and self.table.is_used(number) and not self.table.is_used(stored):
+                found.append(subject)
+        return list({node.digest: node for node in found}.values())
+
+    def _is_used(self, digest: Digest) -> bool:
+        number = self.table.find(digest)
+        return number is not None and self.table.is_used(number)
 
     def pending_findings(self) -> Iterator[Finding]:
         """Yield the findings about single blobs, and those about descriptors that contradict each other."""

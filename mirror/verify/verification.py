@@ -179,6 +179,7 @@ class Verification:
         self._fresh.extend(self._compare_lists(structure))
         if self._whole:
             structure.find_orphans()
+            structure.adopt()
             self._fresh.extend(store.leftovers())
         self._fresh.extend(structure.pending_findings())
         return structure
