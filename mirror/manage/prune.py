@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mirror.content.graph import Graph
 from mirror.content.walk import walk
-from mirror.errors import InvalidDigest, MirrorError
+from mirror.errors import InvalidDigest, MirrorError, UsageError
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.implied import Relations
 from mirror.layout.referrers import chosen_from, walk_entry
@@ -30,18 +30,22 @@ class PruneOptions:
 
     Attributes:
         delete: delete what is found; otherwise the layout is only read.
+        everything: delete even if the layout has no images, so that nothing in it is needed.
     """
 
     delete: bool = False
+    everything: bool = False
 
 
 async def prune_layout(path: Path | str, options: PruneOptions | None = None) -> PruneReport:
     """Find blobs that no image of a layout needs, and unfinished downloads; delete them if requested.
 
-    Below `blobs/`, only files named by a digest are ever deleted. Files in quarantine are reported, but kept.
+    Below `blobs/`, only files named by a SHA-256, SHA-384 or SHA-512 digest are ever deleted. Files in quarantine are
+    reported, but kept.
 
     Raises:
         NotFound: there is no such directory.
+        UsageError: the layout has blobs but no images, and `everything` was not requested. Nothing has been deleted.
         ContentError: an image is broken, so what it needs is not known. Nothing has been deleted.
         StorageError: the disk refused, or another mirror process has locked the layout.
     """
@@ -56,6 +60,11 @@ async def prune_layout(path: Path | str, options: PruneOptions | None = None) ->
         orphans = {digest: size for digest, size in _stored(layout) if digest not in needed.digests}
         unfinished = layout.unfinished()
         if isinstance(layout, LayoutWriter):
+            if orphans and not (layout.entries() or options.everything):
+                raise UsageError(
+                    f"{path} has no images, so all of its blobs would be deleted ({len(orphans)}).",
+                    hint=f"If index.json is right: mirror prune {path} --delete --yes",
+                )
             await layout.delete(orphans)
             await layout.clear()
         quarantined = layout.quarantined()
@@ -104,6 +113,6 @@ def _stored(layout: Layout) -> Iterator[tuple[Digest, int]]:
             digest = Digest.parse(f"{algorithm}:{encoded}")
         except InvalidDigest:
             continue
-        size = layout.blobs.size(digest)
+        size = layout.blobs.size(digest) if digest.hashable else None
         if size is not None:
             yield digest, size

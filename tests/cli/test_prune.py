@@ -1,13 +1,15 @@
 """Tests of `mirror prune`: the files that it deletes and the files that it keeps."""
 
 import fcntl
+import os
+import pty
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support import images
+from tests.support import images, layouts
 from tests.support.command import Mirror, assert_whole, blob_path, blobs, partials, tree
 from tests.support.registry import EmbeddedRegistry
 
@@ -135,3 +137,59 @@ def test_command_that_waits_for_the_lock_warns_unless_quiet(
     assert waiting.returncode == 0
     assert warning == (b"" if quiet else b"warning: layout is locked by another mirror process; waiting.\n")
     assert b"in use" not in rest
+
+
+def strange(folder: Path) -> dict[str, Path]:
+    """Add files below `blobs/` whose names match the grammar of a digest, of algorithms that are not supported."""
+    names = ("notes/README", f"md5/{'a' * 32}", f"blake3/{'b' * 64}", f"sha256/{'c' * 63}", f"sha512/{'d' * 64}")
+    paths = {name: folder / "blobs" / name for name in names}
+    for path in paths.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    return paths
+
+
+def test_prune_deletes_only_digests_of_known_algorithms_and_lengths(mirror: Mirror, tmp_path: Path) -> None:
+    layout = layouts.write(tmp_path / "layout", FIRST, contents={SECOND.root: SECOND.data}, ref="v1")
+    paths = strange(layout)
+    assert mirror("prune", "layout", "--delete").lines == [f"{SECOND.root}  {len(SECOND.data)} B"]
+    assert all(path.read_text() == "mine" for path in paths.values())
+    assert blobs(layout) >= {*FIRST.manifests, *FIRST.blobs}
+
+
+@pytest.mark.parametrize("manifests", ["[]", "null"])
+def test_prune_asks_before_it_empties_a_layout_without_images(mirror: Mirror, tmp_path: Path, manifests: str) -> None:
+    layout = layouts.write(tmp_path / "layout", FIRST)
+    (layout / "index.json").write_text(f'{{"schemaVersion":2,"manifests":{manifests}}}')
+    before = blobs(layout)
+    refused = mirror("prune", "layout", "--delete", code=2)
+    assert f"layout has no images, so all of its blobs would be deleted ({len(before)})." in refused.err
+    assert "mirror prune layout --delete --yes" in refused.err
+    assert blobs(layout) == before
+    mirror("prune", "layout", "--delete", "--yes")
+    assert blobs(layout) == set()
+    mirror("prune", "layout", "--delete")
+
+
+def on_terminal(mirror: Mirror, answer: str, *args: str) -> tuple[str, int]:
+    """Run it with a terminal as stdin, type an answer, and return stderr and the exit code."""
+    keyboard, terminal = pty.openpty()
+    os.write(keyboard, f"{answer}\n".encode())
+    command = mirror.command(*args)
+    done = subprocess.run(
+        command, stdin=terminal, capture_output=True, cwd=mirror.folder, env=mirror.env, check=False, timeout=60
+    )
+    os.close(keyboard)
+    os.close(terminal)
+    return done.stderr.decode(), done.returncode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_prune_on_a_terminal_asks_for_an_answer(mirror: Mirror, tmp_path: Path, answer: str) -> None:
+    layout = layouts.write(tmp_path / "layout", FIRST)
+    layouts.write_index(layout, [])
+    before = blobs(layout)
+    shown, code = on_terminal(mirror, answer, "prune", "layout", "--delete")
+    assert f"layout has no images. Delete all of its blobs ({len(before)})?" in shown
+    assert (blobs(layout), code) == ((set(), 0) if answer == "y" else (before, 2))
