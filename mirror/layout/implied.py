@@ -68,18 +68,26 @@ class Relations:
     store: Stored
     parents: dict[Digest, list[Digest]] = field(default_factory=dict)
     referrers: dict[Digest, list[StoredReferrer]] = field(default_factory=dict)
+    _seen: set[tuple[str, str]] = field(default_factory=set)
 
     @classmethod
     def read(cls, store: Stored) -> Relations:
         """Read every blob that can be a manifest, once. Blocks."""
         found = cls(store)
-        for algorithm, encoded in store.stored():
+        found.update()
+        return found
+
+    def update(self) -> None:
+        """Read the blobs that have been added to the store. Blocks."""
+        for algorithm, encoded in self.store.stored():
+            if (algorithm, encoded) in self._seen:
+                continue
+            self._seen.add((algorithm, encoded))
             with suppress(ContentError):  # not named by a digest, or not a manifest
                 digest = Digest.parse(f"{algorithm}:{encoded}")
-                data = read_document(store.look(digest), digest)
+                data = read_document(self.store.look(digest), digest)
                 if data is not None:
-                    found._add(digest, data)
-        return found
+                    self._add(digest, data)
 
     def _add(self, digest: Digest, data: bytes) -> None:
         document = manifest.parse(data, None, digest)

@@ -16,6 +16,7 @@ from functools import partial
 from mirror.errors import MirrorError
 from mirror.fs.filestate import FileState
 from mirror.layout import Entry, Layout
+from mirror.layout.implied import Relations
 from mirror.layout.index import CAP, entries
 from mirror.serve.blobs import BlobStore
 from mirror.serve.catalog import Catalog, Repository
@@ -76,6 +77,7 @@ class _IndexFile:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.entries: list[Entry] = []
+        self._relations = Relations(layout)
         self._data = b""
         self._state: FileState | None = None
         self._error = ""
@@ -90,7 +92,10 @@ class _IndexFile:
         try:
             data = self.layout.read("index.json", CAP)
             changed = data != self._data
-            found = entries(data) if changed else self.entries
+            found = self.entries
+            if changed:
+                self._relations.update()
+                found = self._relations.complete(entries(data))
         except MirrorError as error:
             changed, message = False, str(error)
             if message != self._error:

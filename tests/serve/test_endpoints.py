@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.serve.running import Reply, Server, make_layout, running
+from tests.serve.running import Reply, Server, make_layout, put, running
 from tests.support.images import OCI_INDEX, OCI_LAYER, Blob, Image, artifact, config, image, index, manifest, multi_arch
 
 DATA = bytes(range(256)) * 1024
@@ -373,3 +373,17 @@ def test_upload_with_a_body_receives_405(server: Server) -> None:
     head = f"PUT /v2/team/app/manifests/v1 HTTP/1.1\r\nHost: {server.host}\r\nContent-Length: 300000\r\n"
     answer = server.raw(head.encode() + b"Connection: close\r\n\r\n" + bytes(300_000))
     assert answer.startswith(b"HTTP/1.1 405 ")
+
+
+def test_referrers_are_found_wherever_a_layout_has_them(tmp_path: Path) -> None:
+    layout = make_layout(tmp_path / "layout", {"quay.io/team/multi:v1": MULTI})
+    for one in (SIGNATURE, SBOM):
+        for digest, data in {**one.blobs, **{name: data for name, (data, _) in one.manifests.items()}}.items():
+            put(layout, digest, data)
+    with running(layout) as server:
+        listed = {node["digest"] for node in referrers(server, MULTI.root).json["manifests"]}
+        assert listed == {SIGNATURE.root, SBOM.root}
+        assert server.get(f"/v2/team/multi/manifests/{SBOM.root}").body == SBOM.data
+        tag = MULTI.root.replace(":", "-")
+        listed = {node["digest"] for node in server.get(f"/v2/team/multi/manifests/{tag}").json["manifests"]}
+        assert listed == {SIGNATURE.root, SBOM.root}
