@@ -55,6 +55,7 @@ Two layouts on the same file system share the disk space of blobs if it supports
     is_flag=True,
     help="Between layouts: make blobs hard links to the same files. Changing one in place changes both.",
 )
+@options.with_no_overwrite
 @options.with_dry_run
 @remote.with_jobs
 @remote.with_connections
@@ -72,6 +73,7 @@ def command(
     name: str | None,
     referrers: bool,
     hard_links: bool,
+    no_overwrite: bool,
     dry_run: bool,
 ) -> None:
     options.stronger(ctx, "platforms", "all_")
@@ -89,6 +91,7 @@ def command(
         platforms=PlatformSelection(options.parse_platforms(platforms), all=not platforms),
         name=name,
         referrers=referrers,
+        overwrite=not no_overwrite,
         dry_run=dry_run,
         hard_links=hard_links,
         retry=remote.retry_policy(),

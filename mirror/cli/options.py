@@ -106,6 +106,9 @@ with_keep_going = click.option(
     envvar="MIRROR_KEEP_GOING",
     help="If an image fails, continue with the others; exit code 4.",
 )
+with_no_overwrite = click.option(
+    "--no-overwrite", is_flag=True, help="Leave tags of the registry alone that point to other images: they are errors."
+)
 with_images = click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=image_names)
 with_dry_run = click.option("--dry-run", is_flag=True, help="Show what would be transferred; write nothing.")
 with_json = kept_option("--json", "as_json", is_flag=True, help="Print one JSON object instead of result lines.")

@@ -27,7 +27,9 @@ match an image, the longest FROM is used; if none matches, --strip-prefix is use
 always put in front.
 
 Blobs are pushed first, then manifests, then indexes, the tag last. Content that the registry has is skipped,
-interrupted uploads are resumed if the registry has kept them, and every tag is read back and compared.
+interrupted uploads are resumed if the registry has kept them, and every tag is read back and compared. Before an image
+is pushed, its tag is read: if it points to another image, a warning says which one (--no-overwrite: an error); if it
+points to this image already, only what is missing is pushed.
 
 If an IMAGE is not in the layout, nothing is pushed, and the exit code is 2. If an image in the middle cannot be pushed,
 the command ends with the exit code of that failure. Images that were complete by then have their tags in the registry,
@@ -55,6 +57,7 @@ stdout gets one line for each image, NAME:TAG@DIGEST.
 )
 @options.with_referrers("Push", default=True, envvar="MIRROR_REFERRERS")
 @options.with_keep_going
+@options.with_no_overwrite
 @click.option("--dry-run", is_flag=True, help="Show what would be pushed where; push nothing.")
 @click.option(
     "--receipt",
@@ -78,12 +81,14 @@ def command(
     maps: tuple[str, ...],
     referrers: bool,
     keep_going: bool,
+    no_overwrite: bool,
     dry_run: bool,
     receipt: Path | None,
 ) -> None:
     pushing = PushOptions(
         mapping=NameMapping.parse(name, prefix, strip_prefix, maps),
         referrers=referrers,
+        overwrite=not no_overwrite,
         dry_run=dry_run,
         keep_going=keep_going,
         receipt=receipt,

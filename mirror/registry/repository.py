@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -18,10 +18,12 @@ from mirror.errors import (
     NotFound,
     SizeMismatch,
     TransferError,
+    UsageError,
 )
 from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_CAP, MANIFEST_TYPES, Descriptor
 from mirror.oci.digest import Digest
+from mirror.oci.referrers import is_referrers_tag
 from mirror.registry import push_errors
 from mirror.registry.blobs.download import download, last_modified
 from mirror.registry.blobs.upload import BlobUploader
@@ -39,13 +41,21 @@ _ANY_STATUS = frozenset(range(200, 500)) - {429}  # if a HEAD fails, the GET wil
 class Repository:
     """A repository of a registry; created by `open_source` and `open_target`."""
 
-    def __init__(self, registry: Registry, name: str, *, jobs: int = 1, push: bool = False) -> None:
-        """Create a repository; `jobs` is the number of blobs transferred at once, which limits the memory for each."""
+    def __init__(
+        self, registry: Registry, name: str, *, jobs: int = 1, push: bool = False, overwrite: bool = True
+    ) -> None:
+        """Create a repository; `jobs` is the number of blobs transferred at once, which limits the memory for each.
+
+        Without `overwrite`, a tag that points to something else is left alone, and UsageError is raised.
+        """
         self.registry, self.name = registry, name
         self.unlisted_referrers: set[str] = set()  # pushed manifests without `OCI-Subject` in the response
         self._scope = f"repository:{name}:{'pull,push' if push else 'pull'}"
         self._uploader = BlobUploader(registry, name, self._scope, batch_size(jobs))
         self._pushed_manifests: set[Digest] = set()
+        self._overwrite = overwrite
+        self._tags: dict[str, Digest | None] = {}  # what `look_up` found
+        self._of_same_tags: set[Digest] = set()  # manifests of images whose tag needs no change
 
     @property
     def origin(self) -> Repository:
@@ -91,14 +101,11 @@ class Repository:
         """
         path = f"{self.name}/manifests/{name}"
         async with self.registry.send("HEAD", path, scope=self._scope, headers=_ACCEPT, expect=_ANY_STATUS) as response:
-            digest, size = response.headers.get("Docker-Content-Digest"), response.content_length
+            digest, size = _claimed_digest(response), response.content_length
             media_type = _content_type(response)
-        if response.status != 200 or media_type not in MANIFEST_TYPES or size is None:
+        if response.status != 200 or media_type not in MANIFEST_TYPES or size is None or digest is None:
             return None
-        try:
-            return Descriptor(media_type, Digest.parse(digest), size)
-        except InvalidDigest:
-            return None
+        return Descriptor(media_type, digest, size)
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
@@ -125,6 +132,38 @@ class Repository:
 
     # --- sink ----------------------------------------------------------------------------------------------------
 
+    async def look_up(self, tag: str, root: Digest, manifests: Iterable[Digest] = ()) -> Digest | None:
+        """Return the other digest that a tag points to before the push; None if there is none, or no such tag.
+
+        If it points to `root` already, `put` and `tag` send no manifest that the registry says it has: where tags are
+        immutable, even the same one is refused a second time. `manifests` are those of the image.
+        """
+        path = f"{self.name}/manifests/{tag}"
+        async with self.registry.send("HEAD", path, scope=self._scope, headers=_ACCEPT, expect=_ANY_STATUS) as response:
+            status, found = response.status, _claimed_digest(response) if response.status == 200 else None
+        if status != 404 and not found:  # a HEAD that is refused, or has no digest, says nothing
+            found = await self._digest_of(tag)
+        self._tags[tag] = found
+        if found == root:
+            self._of_same_tags.update(manifests)
+        return self._refuse_to_overwrite(tag, found) if found != root else None
+
+    async def _digest_of(self, tag: str) -> Digest | None:
+        """Return what a tag points to, whatever its type, by the bytes that the registry serves."""
+        path, expect = f"{self.name}/manifests/{tag}", frozenset({200, 404})
+        async with self.registry.send("GET", path, scope=self._scope, headers=_ACCEPT, expect=expect) as response:
+            if response.status == 404:
+                return None
+            return Digest.of(await self.registry.read(response, MANIFEST_CAP, f"The manifest of {self}:{tag}"))
+
+    def _refuse_to_overwrite(self, tag: str, found: Digest | None) -> Digest | None:
+        if found and not self._overwrite:
+            raise UsageError(
+                f"{self}:{tag} is another image there, {found}, and is not overwritten.",
+                hint="To replace it, push without --no-overwrite. To keep both, push under another name.",
+            )
+        return found
+
     async def has(self, node: Descriptor) -> bool:
         """`Sink`: return whether the registry says that it has the blob."""
         exists = bool(await self._uploader.exists(node))
@@ -137,7 +176,8 @@ class Repository:
         if node.is_manifest:
             async with fetch(0) as body:
                 data = await stream.read(body, node)
-            await self._put_manifest(node.digest, node.media_type, data)
+            if node.digest not in self._of_same_tags or not await self._has_manifest(node, data):
+                await self._put_manifest(node.digest, node.media_type, data)
             self._pushed_manifests.add(node.digest)
             return
         await self._uploader.put(node, fetch)
@@ -147,9 +187,24 @@ class Repository:
         """`Sink`: point a tag at `root`. A digest as `name` is ignored: its manifest has been pushed already."""
         if not root.is_manifest:
             raise ContentError(f"{root.digest} is not a manifest, so a registry cannot tag it.")
-        if ":" not in name:
-            await self._put_manifest(name, root.media_type, data)
-        return None
+        if ":" in name:
+            return None
+        before = self._tags.get(name)
+        is_list = root.is_index and is_referrers_tag(name)  # which has been merged with the one that is there
+        if before == root.digest or not (self._overwrite or is_list):  # a HEAD is only a claim, and may be hours old
+            found = await self._digest_of(name)
+            if found == root.digest:
+                return None
+            self._refuse_to_overwrite(name, found)
+        await self._put_manifest(name, root.media_type, data)
+        return before if before != root.digest else None
+
+    async def _has_manifest(self, node: Descriptor, data: bytes) -> bool:
+        """Return whether the registry says that it has a manifest; False if only a PUT shows whether it is listed."""
+        if manifest.parse(data, node.media_type, node.digest).subject:
+            return False
+        seen = await self.peek(node.digest)
+        return seen is not None and (seen.digest, seen.size) == (node.digest, node.size)
 
     async def _put_manifest(self, name: str, media_type: str, data: bytes) -> None:
         path = f"{self.name}/manifests/{name}"
@@ -174,3 +229,10 @@ class Repository:
 
 def _content_type(response: aiohttp.ClientResponse) -> str | None:
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
+
+
+def _claimed_digest(response: aiohttp.ClientResponse) -> Digest | None:
+    try:
+        return Digest.parse(response.headers.get("Docker-Content-Digest"))
+    except InvalidDigest:
+        return None

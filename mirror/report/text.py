@@ -11,7 +11,7 @@ from mirror.content.finding import Finding, Kind, Severity
 from mirror.report.findings import Group, Verdict, VerifiedImage, VerifyLevel, VerifyReport, grouped
 from mirror.report.images import ImageList, ImageSummary, InspectedImage, InspectedManifest, Inspection, TagList
 from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, ServerInfo
-from mirror.report.transfers import PAST, Amount, TransferReport
+from mirror.report.transfers import PAST, Amount, TransferredImage, TransferReport
 from mirror.text import count, seconds, size, table
 
 _MAX_PLATFORMS = 3  # in one row of a table; the others are counted
@@ -175,12 +175,13 @@ def _transfer(report: TransferReport) -> ResultText:
         for image in report.done
         if image.left_behind
     ]
+    stands = "would stand" if report.dry_run else "now stands"
     warnings = [
         *report.warnings,
         *(
-            f"{image.source} now stands for {image.digest} (was {image.replaced})."
+            f"{_target_name(report, image)} {stands} for {image.digest} (was {image.replaced})."
             for image in report.images
-            if image.replaced and image.replaced != image.digest
+            if image.replaced and image.replaced != image.digest and not image.error
         ),
         *(f"{path}: moved here from the place of a blob, because it was not a file." for path in report.moved_aside),
         *(
@@ -190,6 +191,11 @@ def _transfer(report: TransferReport) -> ResultText:
         ),
     ]
     return ResultText(lines, _transfer_summary(report), warnings, errors)
+
+
+def _target_name(report: TransferReport, image: TransferredImage) -> str:
+    """Return the name that an image has got; for a pull, the requested one."""
+    return image.source if report.verb == "pull" else image.image.partition("@")[0]
 
 
 def _transfer_summary(report: TransferReport) -> str:

@@ -34,6 +34,7 @@ class CopyOptions:
         platforms: which platforms; all by default.
         name: the new name of the one image that is copied, in a layout or an archive.
         referrers: copy the referrers of the images too.
+        overwrite: replace a registry's tag that points to another image; False: that is an error.
         dry_run: only report what would be copied.
         hard_links: let blobs be hard links to the files of the other layout.
         retry: how often to try each request.
@@ -43,6 +44,7 @@ class CopyOptions:
     platforms: PlatformSelection = field(default_factory=lambda: PlatformSelection(all=True))
     name: str | None = None
     referrers: bool = True
+    overwrite: bool = True
     dry_run: bool = False
     hard_links: bool = False
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -101,6 +103,8 @@ def _target(
         raise UsageError(f"{end.ref} is not a valid name for an image.", hint="Only a source can have a number.")
     if options.hard_links and (start.transport, end.transport) != (Transport.LAYOUT, Transport.LAYOUT):
         raise UsageError("--hard-links is for copies from layout to layout.")
+    if not options.overwrite and end.transport is not Transport.REGISTRY:
+        raise UsageError("--no-overwrite is for copies to a registry.")
     name = options.name or (end.ref if end.ref and not is_tag(end.ref) else None)
     if end.transport is Transport.LAYOUT:
         return LayoutTarget(Path(end.where), name, jobs=options.registries.jobs, hard_links=options.hard_links)
@@ -115,7 +119,7 @@ def _target(
             hint=f"Choose one: ./{end.where} or docker://{end.where}",
         )
     assert client is not None, "opened for registries"
-    target = RegistryTarget(client, place, options.retry)
+    target = RegistryTarget(client, place, options.retry, overwrite=options.overwrite)
     stack.push_async_callback(target.close)
     return target
 

@@ -1,7 +1,7 @@
 """One engine for pull, push, copy, export and import: images of any store are copied to any target.
 
     1. name      name every image at the target, and refuse names that collide
-    2. walk      find everything below each image, and its referrers
+    2. walk      find everything below each image, its referrers, and what its name stands for at the target
     3. plan      ask the target for every blob, and check the free space on its disk
     4. copy      blobs, manifests, indexes, names; referrers before their image
     5. finish    read tags back
@@ -12,9 +12,10 @@ to transfer at once and takes bounded memory. An error ends the call; images tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 
 from mirror.concurrency import map_concurrently, overlapped
@@ -87,21 +88,29 @@ class Engine:
         """Carry out step 2. With `keep_going`, the error of an image is kept in it."""
 
         async def walk(image: ImageTransfer) -> None:
+            image.entry = await self._store.resolve(image.image)
+            selection, retry = self._options.selection, self._options.retry
+            image.selected = await self._target.select(self._store, image, selection, retry)
+
+        await self._each(walk, batch)
+        walked = [image for image in batch if image.selected]
+        wanted = self._options.referrers and (self._target.takes_referrers or self._store.is_local)
+        if wanted or self._options.find_referrers:
+            await self._find_referrers(walked)
+        await self._each(partial(self._target.look_up, referrers=self._options.referrers), walked)
+        return batch
+
+    async def _each(self, step: Callable[[ImageTransfer], Awaitable[None]], images: Sequence[ImageTransfer]) -> None:
+        async def attempt(image: ImageTransfer) -> None:
             try:
-                image.entry = await self._store.resolve(image.image)
-                selection, retry = self._options.selection, self._options.retry
-                image.selected = await self._target.select(self._store, image, selection, retry)
+                await step(image)
             except MirrorError as error:
                 # An unsupported manifest is left behind and reported; other errors end the transfer.
                 if not (self._options.keep_going or isinstance(error, UnsupportedManifest)):
                     raise
                 image.error = error
 
-        await map_concurrently(batch, walk, _WALKS_AT_ONCE)
-        wanted = self._options.referrers and (self._target.takes_referrers or self._store.is_local)
-        if wanted or self._options.find_referrers:
-            await self._find_referrers([image for image in batch if image.selected])
-        return batch
+        await map_concurrently(images, attempt, _WALKS_AT_ONCE)
 
     async def _find_referrers(self, images: Sequence[ImageTransfer]) -> None:
         found = await self._store.referrers([(image.copied, image.chosen) for image in images])
@@ -121,7 +130,7 @@ class Engine:
         """Carry out steps 3 to 5."""
         options, target, known, progress = self._options, self._target, self._known, self._progress
         retry, keep_going = options.retry, options.keep_going
-        walked = [image for image in batch if image.selected]
+        walked = [image for image in batch if image.selected and not image.error]
         if walked:
             if not self._opened:
                 await target.open(stack, dry_run=options.dry_run)

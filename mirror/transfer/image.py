@@ -25,7 +25,8 @@ class ImageTransfer:
 
     `name` is its full name or tag at the target, `place` its reference there if that is a registry. `duplicates` are
     other images of the source with the same content and place; only their referrers are copied. `entry` is set when
-    the image is resolved, `selected` when it has been walked, `task` when it is being copied.
+    the image is resolved, `selected` when it has been walked, `task` when it is being copied. `before` is the other
+    digest that its name stands for at the target, if that is known before the copy.
     """
 
     image: StoreImage
@@ -36,6 +37,7 @@ class ImageTransfer:
     selected: SelectedImage | None = None
     referrers: ReferrerCopies | None = None
     task: CopyTask | None = None
+    before: Digest | None = None
     error: MirrorError | None = None
 
     @property
@@ -83,7 +85,7 @@ class ImageTransfer:
             image=self.place.pinned(Digest(digest)) if self.place else pinned(self.name, digest),
             digest=digest,
             platforms=self.selected.platforms if self.selected else (),
-            replaced=self.task.replaced if self.task else None,
+            replaced=None if self.failure else self.before or (self.task.replaced if self.task else None),
             error=self.failure,
             referrers=self.referrers.summary() if self.referrers else None,
             left_behind=left_behind(self.graph) if self.selected else None,

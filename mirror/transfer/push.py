@@ -33,6 +33,7 @@ class PushOptions:
         mapping: the names of the images in the registry.
         referrers: push the referrers of the images too.
         keep_going: go on if an image fails.
+        overwrite: replace tags that point to other images; False: such an image is an error.
         dry_run: only report what would be pushed.
         receipt: a file to write: a record of what was pushed where, after reading every byte back.
         retry: how often to try each request.
@@ -42,6 +43,7 @@ class PushOptions:
     mapping: NameMapping = field(default_factory=NameMapping)
     referrers: bool = True
     keep_going: bool = False
+    overwrite: bool = True
     dry_run: bool = False
     receipt: Path | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -68,7 +70,8 @@ async def push_images(
         What was pushed. With `keep_going`, images that failed have an `error`.
 
     Raises:
-        UsageError: the source or an image does not exist, or two images would have the same name.
+        UsageError: the source or an image does not exist, two images would have the same name, or a tag would be
+            overwritten although it must not.
         ContentError: the source is broken, or the registry does not serve what was pushed.
         TransferError: the registry could not be reached, or refused.
         StorageError: the source could not be read, or the receipt could not be written.
@@ -85,7 +88,13 @@ async def push_images(
         receipt = stack.enter_context(replacing(options.receipt)) if options.receipt else None
         client = await stack.enter_async_context(Client(options.registries))
         pushing = RegistryTarget(
-            client, where, options.retry, keep_going=options.keep_going, receipt=bool(receipt), progress=progress
+            client,
+            where,
+            options.retry,
+            keep_going=options.keep_going,
+            overwrite=options.overwrite,
+            receipt=bool(receipt),
+            progress=progress,
         )
         stack.push_async_callback(pushing.close)
         transfer = TransferOptions(

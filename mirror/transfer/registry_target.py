@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 from mirror.concurrency import map_concurrently
@@ -11,7 +13,7 @@ from mirror.content.graph import Graph
 from mirror.content.select import PlatformSelection, SelectedImage
 from mirror.content.store import Progress, Sink
 from mirror.content.wrappers import ReadOnlySink
-from mirror.errors import DigestMismatch, MirrorError, UsageError
+from mirror.errors import MirrorError, NotFound, TransferError, UsageError
 from mirror.layout import Entry
 from mirror.layout.referrers import is_list
 from mirror.oci.descriptor import Descriptor
@@ -29,6 +31,8 @@ from mirror.transfer.target import ImageTarget
 from mirror.verify.readback import read_back
 from mirror.verify.receipt_document import ReceiptImage
 
+log = logging.getLogger(__name__)
+_READ_BACK_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds
 _AT_ONCE = 4  # images that are read back concurrently
 
 
@@ -36,7 +40,7 @@ class RegistryTarget(ImageTarget):
     """Repositories of one registry. `where` names each image, or is the name of the one image.
 
     With `receipt`, every byte is read back, and `receipts` describe the pushed images. With `keep_going`, the error of
-    an image is kept in it.
+    an image is kept in it. Without `overwrite`, tags that point to other images are left alone.
     """
 
     takes_foreign = False
@@ -49,12 +53,14 @@ class RegistryTarget(ImageTarget):
         retry: RetryPolicy,
         *,
         keep_going: bool = False,
+        overwrite: bool = True,
         receipt: bool = False,
         progress: Progress | None = None,
     ) -> None:
         self.receipts: list[ReceiptImage] = []
         self._client, self._where, self._retry = client, where, retry
-        self._keep_going, self._receipt, self._progress = keep_going, receipt, progress
+        self._keep_going, self._overwrite = keep_going, overwrite
+        self._receipt, self._progress = receipt, progress
         self._repositories: dict[str, Repository] = {}
         self._dry: dict[str, ReadOnlySink] | None = None
 
@@ -89,6 +95,31 @@ class RegistryTarget(ImageTarget):
     def place_referrer(self, image: ImageTransfer, referrer: Entry, graph: Graph) -> tuple[Graph, str, Descriptor]:
         return for_registry(referrer, graph)
 
+    async def look_up(self, image: ImageTransfer, *, referrers: bool) -> None:
+        if image.at_target.tag and not is_list(image.copied):
+            root, nodes = image.chosen.root.digest, image.graph.nodes
+            image.before = await self._look_up(self.repository(image), image.at_target.tag, root, nodes)
+        found = image.referrers.referrers if referrers and image.referrers else []
+        placed = [for_registry(referrer.entry, referrer.graph) for referrer in found]
+
+        async def look_up_cosign_tag(placed: tuple[Graph, str, Descriptor]) -> None:
+            graph, name, root = placed
+            with suppress(UsageError):  # it must not be overwritten: raised again when it is tagged
+                await self._look_up(self.repository(image), name, root.digest, graph.nodes)
+
+        await map_concurrently([one for one in placed if ":" not in one[1]], look_up_cosign_tag, _AT_ONCE)
+
+    async def _look_up(
+        self, repository: Repository, tag: str, root: Digest, manifests: Iterable[Digest]
+    ) -> Digest | None:
+        try:
+            return await self._retry.run(partial(repository.look_up, tag, root, manifests))
+        except TransferError as error:
+            if error.transient or not self._overwrite:
+                raise
+            log.info("%s:%s: what it stands for is not known: %s", repository, tag, error)  # the user may only push
+            return None
+
     async def open(self, stack: AsyncExitStack, *, dry_run: bool) -> None:
         self._dry = {} if dry_run else None
 
@@ -96,7 +127,7 @@ class RegistryTarget(ImageTarget):
         """Return the repository that an image is pushed to. Images of the same repository share it."""
         place = image.at_target
         if place.name not in self._repositories:
-            self._repositories[place.name] = open_target(self._client, place)
+            self._repositories[place.name] = open_target(self._client, place, overwrite=self._overwrite)
         return self._repositories[place.name]
 
     def sink(self, image: ImageTransfer) -> Sink:
@@ -138,9 +169,21 @@ class RegistryTarget(ImageTarget):
         await map_concurrently([image for image in images if not image.failure], attempt, _AT_ONCE)
 
     async def _read_back_name(self, repository: Repository, name: str, digest: Digest, what: str) -> None:
-        found = await self._retry.run(partial(repository.resolve, name))
-        if found.digest != digest:
-            raise DigestMismatch(f"{what}, read back after the push,", want=digest, got=found.digest)
+        """Read back what a name points to, for some seconds: with a cache in front, registries show new tags late."""
+        for delay in (*_READ_BACK_DELAYS, None):
+            try:
+                found = (await self._retry.run(partial(repository.resolve, name))).digest
+            except NotFound:
+                found = None
+            if found == digest:
+                return
+            if delay is not None:
+                await asyncio.sleep(delay)
+        raise TransferError(
+            f"{what} was pushed as {digest}, but could not be confirmed: the registry {_shows(found)}.",
+            hint=f"It may show new tags late, or others may be pushing there. Check it again in a minute: "
+            f"mirror inspect docker://{what}",
+        )
 
     async def _list_referrers(self, images: Sequence[ImageTransfer]) -> None:
         """List, under referrers tags, what the registry of these images does not list; read cosign's tags back."""
@@ -190,7 +233,20 @@ class RegistryTarget(ImageTarget):
 
         await self._each(check, done)
 
+    def warnings(self, images: Sequence[ImageTransfer]) -> list[str]:
+        texts = []
+        for image in images:
+            for task in image.referrers.tasks.values() if image.referrers else ():
+                if task.replaced:
+                    name = f"{self.repository(image)}:{task.name}"
+                    texts.append(f"{name} now stands for {task.root.digest} (was {task.replaced}).")
+        return texts
+
     async def close(self) -> None:
         """Close the connections to the repositories."""
         for repository in self._repositories.values():
             await repository.close()
+
+
+def _shows(found: Digest | None) -> str:
+    return f"shows {found}" if found else "does not show it"

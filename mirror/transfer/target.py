@@ -70,6 +70,13 @@ class ImageTarget(ABC):
             name = f"{Reference.parse(image.name).name}:{referrer.tag}"
         return graph, name, referrer.root
 
+    async def look_up(self, image: ImageTransfer, *, referrers: bool) -> None:
+        """Find out what the names of an image, and of its `referrers`, stand for at the target before the copy.
+
+        Raise UsageError if they must not be overwritten.
+        """
+        return
+
     @abstractmethod
     async def open(self, stack: AsyncExitStack, *, dry_run: bool) -> None:
         """Open the target when the first image is about to be copied; `stack` closes it."""

@@ -350,7 +350,7 @@ def test_two_different_signatures_for_one_tag_are_refused(
         signature(IMAGE, 3).publish(other, "a/b", cosign_tag(IMAGE))
         mirror("pull", f"{other.host}/a/b:v2", "--all")
     assert "Two different referrers" in mirror("push", layout, modern.host, code=2).err
-    assert modern.requests == []
+    assert modern.count("POST|PUT|PATCH") == 0
 
 
 @pytest.mark.slow

@@ -152,11 +152,11 @@ def open_source(client: Client, reference: Reference) -> Repository | MirroredRe
     return MirroredRepository(candidates, Candidate(itself, origin, is_origin=True), client.warnings)
 
 
-def open_target(client: Client, reference: Reference, *, push: bool = True) -> Repository:
+def open_target(client: Client, reference: Reference, *, push: bool = True, overwrite: bool = True) -> Repository:
     """Return the repository of an image for pushing or, without `push`, for reading back what was pushed."""
     endpoint = target_endpoint(reference, client.registries_conf)
     registry = client.registry(endpoint.registry, insecure=endpoint.insecure)
-    return Repository(registry, endpoint.repository, jobs=client.options.jobs, push=push)
+    return Repository(registry, endpoint.repository, jobs=client.options.jobs, push=push, overwrite=overwrite)
 
 
 def _repository(client: Client, endpoint: Endpoint, *, explicit: bool) -> Repository:
