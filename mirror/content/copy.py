@@ -36,8 +36,9 @@ BlobKey = tuple[int, Digest, int]  # a sink's id, and a blob with its size: an i
 class CopyTask:
     """One image to copy: what, from where, to where, under which name.
 
-    After the copy, `replaced` is what the name pointed to before, and `failure` the reason if the image did not
-    arrive. The failure of an `optional` task never stops the others.
+    Its manifests are put after those of at least one of the tasks in `after`, which refer to nothing in it; if all of
+    them fail, it fails too. After the copy, `replaced` is what the name pointed to before, and `failure` the reason if
+    the image did not arrive. The failure of an `optional` task never stops the others.
     """
 
     source: Source
@@ -46,6 +47,7 @@ class CopyTask:
     name: str
     root: Descriptor
     optional: bool = False
+    after: list[CopyTask] = field(default_factory=list)
     replaced: Digest | None = None
     failure: MirrorError | None = None
 
@@ -196,7 +198,11 @@ class _Executor:
     ) -> None:
         self._retry, self._keep_going, self._known, self._progress = retry, keep_going, known, progress
         self._lacking, self._unnamed = plan.lacking(), deque(plan.tasks)
-        self._complete: set[int] = set()  # ids of tasks
+        self._started, self._complete = set[int](), set[int]()  # ids of tasks
+        self._later: dict[int, list[CopyTask]] = {}  # by the id of a task, those that come after it
+        for task in plan.tasks:
+            for other in task.after:
+                self._later.setdefault(id(other), []).append(task)
         self._naming, self._repeating = Lock(), Lock()
         self._repeated: set[tuple[int, Digest]] = set()
         progress.plan("copying", len(plan.moves), plan.size)
@@ -238,14 +244,27 @@ class _Executor:
 
     async def finish_if_complete(self, task: CopyTask) -> None:
         """Once all blobs of an image are there, put its manifests, then its indexes, then its name."""
-        if not self._lacking[id(task)] and not task.failure:
+        if task.after and all(other.failure for other in task.after):
+            task.failure = task.failure or task.after[0].failure
+        if self._is_due(task):
+            self._started.add(id(task))
             try:
                 for rank in task.graph.ranks():
                     await map_concurrently(rank, partial(self._put_manifest, task), _MANIFESTS_AT_ONCE)
                 self._complete.add(id(task))
             except MirrorError as error:
                 self._fail([task], error)
+        if self._is_settled(task):
+            for later in self._later.pop(id(task), ()):
+                await self.finish_if_complete(later)
         await self._name_in_order()
+
+    def _is_due(self, task: CopyTask) -> bool:
+        waits = self._lacking[id(task)] or not all(map(self._is_settled, task.after))
+        return not (waits or task.failure or id(task) in self._started)
+
+    def _is_settled(self, task: CopyTask) -> bool:
+        return task.failure is not None or id(task) in self._complete
 
     async def _put_manifest(self, task: CopyTask, node: Node) -> None:
         put = partial(task.sink.put, node.descriptor, stream.from_memory(node.data, task.name))
@@ -264,7 +283,7 @@ class _Executor:
     async def _name_in_order(self) -> None:
         """Name images in the order of the tasks, not of their completion: the same call gives the same result."""
         async with self._naming:
-            while self._unnamed and (self._unnamed[0].failure or id(self._unnamed[0]) in self._complete):
+            while self._unnamed and self._is_settled(self._unnamed[0]):
                 task = self._unnamed.popleft()
                 if task.failure:
                     continue

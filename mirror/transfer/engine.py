@@ -3,7 +3,7 @@
     1. name      name every image at the target, and refuse names that collide
     2. walk      find everything below each image, its referrers, and what its name stands for at the target
     3. plan      ask the target for every blob, and check the free space on its disk
-    4. copy      blobs, manifests, indexes, names; referrers before their image
+    4. copy      blobs, manifests, indexes, names; the names of referrers before that of their image
     5. finish    read tags back
 
 Steps 2 to 5 take a batch of images at a time. The next batch is walked while this one is copied, so a long list starts
@@ -150,21 +150,20 @@ class Engine:
     def _tasks(self, images: Sequence[ImageTransfer]) -> list[CopyTask]:
         """Return the tasks of a batch: referrers first, so that an image is signed before its tag moves."""
         shared: dict[_ReferrerKey, CopyTask] = {}  # images may have referrers in common
+        tasks = [image.to(self._store.source(image.image), self._target.sink(image)) for image in images]
         for image in images:
             if image.referrers and not (self._options.referrers and self._target.takes_referrers):
                 self.outcome.left_out |= {digest for one in image.referrers.referrers for digest in one.members}
                 image.referrers = None
             if image.referrers:
                 self._add_referrers(image, image.referrers, shared)
-        return [
-            *shared.values(),
-            *(image.to(self._store.source(image.image), self._target.sink(image)) for image in images),
-        ]
+        return [*shared.values(), *tasks]
 
     def _add_referrers(
         self, image: ImageTransfer, copies: ReferrerCopies, shared: dict[_ReferrerKey, CopyTask]
     ) -> None:
         source, sink = self._store.source(image.image), self._target.sink(image)
+        subjects: dict[Digest, CopyTask] = {}  # those that are referrers themselves
         for referrer in copies.referrers:
             graph, name, root = self._target.place_referrer(image, referrer.entry, referrer.graph)
             if name in self._names:
@@ -172,6 +171,9 @@ class Engine:
             key = (id(sink), name)
             task = shared.setdefault(key, CopyTask(source, sink, graph, name, root, optional=True))
             copies.tasks[referrer.entry.name] = task
+            if self._target.subjects_first and (subject := subjects.get(referrer.subject, image.task)):
+                task.after.append(subject)
+            subjects |= dict.fromkeys(referrer.members, task)
             if self._named.setdefault(key, root.digest) != root.digest:
                 raise UsageError(
                     f"Two different referrers would both become {sink}:{name}.",

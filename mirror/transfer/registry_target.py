@@ -44,6 +44,7 @@ class RegistryTarget(ImageTarget):
     """
 
     takes_foreign = False
+    subjects_first = True  # Harbor answers 404 to a signature of an image that it does not have
     renames = True
 
     def __init__(

@@ -34,13 +34,15 @@ FILES_AT_ONCE = min(available_cpus() + 1, 4)  # blobs copied from file to file: 
 class ImageTarget(ABC):
     """A store that images are copied to.
 
-    `takes_referrers`, `takes_foreign`: it can hold referrers, and foreign layers. `renames`: images may get new names.
-    `name` is the new name of the one image, if any.
+    `takes_referrers`, `takes_foreign`: it can hold referrers, and foreign layers. `subjects_first`: it may refuse a
+    referrer before its subject is there. `renames`: images may get new names. `name` is the new name of the one image,
+    if any.
     """
 
     name: str | None = None
     takes_referrers = True
     takes_foreign = True
+    subjects_first = False
     renames = False
 
     def check(self, selection: PlatformSelection) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.support import images
 from tests.support.command import Json, Mirror, blob_path, blobs, entries
 from tests.support.images import Image, cosign_tag, signature
-from tests.support.registry import EmbeddedRegistry, Fault, Flip, Status, serving
+from tests.support.registry import EmbeddedRegistry, Fault, Flip, Quirks, Status, serving
 from tests.support.registry.faults import Action
 from tests.support.registry.messages import Answer, Call
 
@@ -100,6 +100,56 @@ def test_tag_of_the_image_is_put_last(mirror: Mirror, modern: EmbeddedRegistry, 
     mirror("push", layout, modern.host)
     assert writes(modern)[-1] == "v1"
     assert writes(modern).index(cosign_tag(IMAGE)) < len(writes(modern)) - 1
+
+
+@pytest.fixture
+def harbor() -> Iterator[EmbeddedRegistry]:
+    """A registry that refuses referrers before their subjects."""
+    with serving(EmbeddedRegistry(referrers=True, quirks=Quirks(subjects_first=True))) as running:
+        yield running
+
+
+def assert_has_all_referrers(registry: EmbeddedRegistry) -> None:
+    for one in (*ALL, PLAIN):
+        assert {digest: registry.get_manifest("a/b", digest) for digest in one.manifests} == one.manifests
+    assert registry.tags("a/b") == {"v1": IMAGE.root, cosign_tag(IMAGE): PLAIN.root}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 8])
+def test_manifests_of_the_image_come_before_its_referrers_and_its_tag_after_them(
+    mirror: Mirror, harbor: EmbeddedRegistry, layout: Path, jobs: int
+) -> None:
+    mirror("push", layout, harbor.host, "-j", jobs)
+    assert_has_all_referrers(harbor)
+    assert {seen.status for seen in harbor.requests if seen.method == "PUT"} == {201}
+    order = writes(harbor)
+    referrers = {one.root for one in ALL} | {PLAIN.root, cosign_tag(IMAGE)}
+    assert order[-1] == "v1"
+    assert set(order[:-1][: len(IMAGE.manifests)]) == set(IMAGE.manifests)
+    assert set(order[len(IMAGE.manifests) : -1]) == referrers
+    assert order.index(BILL.root) < order.index(OVER.root)
+
+
+@pytest.mark.slow
+def test_copy_between_registries_puts_subjects_first(
+    mirror: Mirror, harbor: EmbeddedRegistry, source: EmbeddedRegistry
+) -> None:
+    mirror("copy", f"docker://{source.host}/a/b:v1", f"docker://{harbor.host}/a/b:v1")
+    assert_has_all_referrers(harbor)
+
+
+@pytest.mark.slow
+def test_referrers_of_an_image_that_is_refused_are_not_pushed(
+    mirror: Mirror, modern: EmbeddedRegistry, source: EmbeddedRegistry, layout: Path
+) -> None:
+    CHILD.publish(source, "c/d", "v1")
+    mirror("pull", f"{source.host}/c/d:v1", "--all")
+    modern.fault(Fault(method="PUT", path=f"/a/b/manifests/{IMAGE.root}", times=None, action=Status(403)))
+    result = mirror("push", layout, modern.host, "--keep-going", code=4)
+    assert result.lines == [f"{modern.host}/c/d:v1@{CHILD.root}"]
+    assert modern.tags("a/b") == {}
+    assert modern.manifests("a/b").isdisjoint(one.root for one in (*ALL, PLAIN))
 
 
 @pytest.mark.slow

@@ -132,6 +132,7 @@ class Distribution:
             refuse(400, "TAG_INVALID", "neither a tag nor a digest")
         media_type = call.headers.get("content-type", "application/octet-stream")
         self._check(route.repo, data, media_type)
+        self._check_subject(route, data)
         self._store.contents[digest] = data
         self._store.link_manifest(route.repo, digest, media_type, None if by_digest else route.reference)
         where = f"/v2/{route.repo}/manifests/{digest}"
@@ -167,6 +168,16 @@ class Distribution:
             refuse(400, "MANIFEST_INVALID", "the manifest has another shape than a manifest")
         if missing:
             refuse(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", {"digest": missing[0]})
+
+    def _check_subject(self, route: Route, data: bytes) -> None:
+        if not self._options.quirks.subjects_first:
+            return
+        subject = json.loads(data).get("subject", {}).get("digest")
+        if not subject and route.reference.startswith("sha256-"):
+            subject = route.reference.partition(".")[0].replace("-", ":")
+        repository = self._store.repository(route.repo) or Repository()
+        if subject and subject not in repository.manifests:
+            refuse(404, "NOT_FOUND", f"artifact {route.repo}@{subject} not found")
 
     def _check_kind(self, document: dict[str, Any], media_type: str) -> None:
         """Refuse types that only some registries refuse, see `Quirks`."""

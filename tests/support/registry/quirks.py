@@ -31,6 +31,9 @@ class Quirks:
     mount_refusal: int | None = None
     """The status of the response to a mount: 401 in Harbor, 404 or 405 in others; 202 starts an upload."""
 
+    subjects_first: bool = False
+    """Harbor: a signature under cosign's tag, or any referrer, is refused with a 404 before its subject is there."""
+
     lying_head: bool = False
     """Artifactory: HEAD and mount succeed for every blob; only the PUT of a manifest shows which are missing."""
 
