@@ -294,12 +294,28 @@ class WithoutMount(Action):
         return Call(call.method, call.path, {}, call.headers, call.origin, call.body)
 
 
-@pytest.mark.parametrize("status", [401, 405])
+@pytest.mark.slow
+@pytest.mark.parametrize("status", [400, 401, 403, 405, 501])
 def test_blob_is_uploaded_if_the_registry_does_not_support_head(
     mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, status: int
 ) -> None:
     registry.fault(Fault(method="HEAD", path="/blobs/", times=None, action=Status(status)))
     mirror("push", stock.folder, registry.host, stock.names[1])
+    assert registry.tags("team/second") == {"v2": SECOND.root}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [(), ("--chunk-size", 1000)])
+def test_blob_is_uploaded_if_the_storage_refuses_head(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, flags: tuple[object, ...]
+) -> None:
+    """The registry redirects to a URL that is signed for GET: S3 answers 403 to HEAD."""
+    with serving(EmbeddedRegistry()) as storage:
+        registry.fault(Fault(method="HEAD", path="/blobs/", times=None, action=Redirect(f"{storage.url}/signed?x")))
+        storage.fault(Fault(times=None, action=Status(403)))
+        mirror("push", stock.folder, registry.host, stock.names[1], *flags)
+        assert storage.count("HEAD") > 0
+    assert registry.contents("team/second") == SECOND.blobs
     assert registry.tags("team/second") == {"v2": SECOND.root}
 
 

@@ -424,7 +424,7 @@ def test_error_says_that_the_registry_takes_no_pushes(
     stored = StoredImage(tmp_path, image)
     with serving(EmbeddedRegistry(read_only=True)) as registry:
         if there:
-            image.publish(registry, "a", "v1")
+            image.publish(registry, "a", "v0")
         result = mirror("push", stored.layout, registry.host, code=1)
         assert f"{registry.host} takes no pushes: it is read-only, or a cache" in result.err
     assert "ALLOWED_OCI_ARTIFACT_TYPES" not in result.err

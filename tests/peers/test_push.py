@@ -261,6 +261,19 @@ def test_body_limit_of_nginx_is_detected_once(
 
 
 @pytest.mark.slow
+def test_blobs_are_sent_if_nginx_refuses_head(
+    second: DockerRegistry, mirror: Program, tmp_path: Path, layout: Path
+) -> None:
+    refuse = "client_max_body_size 0; if ($request_method = HEAD) { return 403; }"
+    with nginx(tmp_path / "nginx", second.host, refuse) as proxy:
+        mirror("push", layout, proxy.host)
+        assert {one.status for one in proxy.requests() if one.method == "HEAD"} == {403}
+    assert second.tags("app") == ["1"]
+    for digest in LARGE.blobs:
+        assert second.blob(digest).read_bytes() == LARGE.blobs[digest]
+
+
+@pytest.mark.slow
 def test_bad_gateway_is_retried_and_reported(mirror: Program, tmp_path: Path, layout: Path) -> None:
     with nginx(tmp_path / "nginx", "127.0.0.1:1") as proxy:
         refused = mirror("push", layout, proxy.host, "--retries", 1, code=1)

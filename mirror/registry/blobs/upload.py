@@ -16,8 +16,11 @@ from mirror.oci.digest import Digest
 from mirror.registry import push_errors
 from mirror.registry.blobs.upload_session import UploadSession
 from mirror.registry.http import Registry
+from mirror.registry.transport.errors import TRANSIENT
 from mirror.registry.transport.request_text import Request
 
+# Responses to a HEAD after which the blob is there, is not there, or is uploaded anyway: others ask to try again.
+_SAID = frozenset({200, *range(400, 500), 501}) - TRANSIENT - {407}
 _OPENED = frozenset({202})
 _MOUNTED = frozenset({201, 202})
 _MAX_SESSIONS = 3  # for one blob in one attempt
@@ -43,11 +46,13 @@ class BlobUploader:
             sessions_left -= 1
 
     async def exists(self, blob: Descriptor) -> bool | None:
-        """Return whether the registry says that it has the blob; None if it does not support HEAD."""
-        expect = frozenset({200, 401, 404, 405})
+        """Return whether the registry says that it has the blob; None if it refuses to say.
+
+        Some do not support HEAD, and others redirect to storage whose URLs are signed for GET alone.
+        """
         path = f"{self._repository}/blobs/{blob.digest}"
-        async with self._registry.send("HEAD", path, scope=self._scope, expect=expect) as response:
-            if response.status in (401, 405):
+        async with self._registry.send("HEAD", path, scope=self._scope, expect=_SAID) as response:
+            if response.status not in (200, 404):
                 return None
             exists = response.status == 200
             if exists and response.content_type == "text/html" and response.content_length != blob.size:
