@@ -37,7 +37,8 @@ from mirror.registry.transport.urls import location_of
 log = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 30.0  # seconds
 _API_HOSTS = {DOCKER_HUB: "registry-1.docker.io"}
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+SAME_METHOD = frozenset({307, 308})
+_REDIRECTS = SAME_METHOD | {301, 302, 303}
 _MAX_REDIRECTS = 10
 _TOKEN_CAP = 1024 * 1024  # bytes of a token server's response
 
@@ -59,11 +60,16 @@ class _Exchange:
     headers: Mapping[str, str]
     data: Any = None
     buffer_size: int | None = None
+    read_timeout: float | None = None
 
     @property
     def is_repeatable(self) -> bool:
         """False if the body is a stream, which is used up when sent."""
         return isinstance(self.data, bytes | None)
+
+    def follows(self, status: int) -> bool:
+        """Return whether a redirect is followed, with the same method and body (RFC 9110, 15.4)."""
+        return status in (_REDIRECTS if self.method in ("GET", "HEAD") else SAME_METHOD) and self.is_repeatable
 
 
 class Registry:
@@ -83,6 +89,7 @@ class Registry:
         self.supports_ranges = True  # until a range request fails
         self.blob_repositories: dict[str, str] = {}  # by digest, a repository from which the blob can be mounted
         self.max_body_size = options.chunk_size or sys.maxsize  # bytes of an upload request, as set or as found out
+        self.takes_whole_blobs = options.chunk_size is None  # in one PUT, until one is refused
         self.quota: Quota | None = None  # in the latest response that had one
         self.pulls = 0  # the number of manifests fetched, which pull quotas count
         self._host = _API_HOSTS.get(name, name)
@@ -104,8 +111,12 @@ class Registry:
         headers: Mapping[str, str] | None = None,
         data: Any = None,
         buffer_size: int | None = None,
+        read_timeout: float | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request with authentication, follow redirects of a GET or HEAD, and yield the response.
+        """Send a request with authentication, follow redirects, and yield the response.
+
+        Redirects of other methods than GET and HEAD are followed if they keep the method and the body (307, 308), and
+        the body is not a stream.
 
         Args:
             method: the HTTP method.
@@ -115,16 +126,18 @@ class Registry:
             headers: additional headers.
             data: bytes, or an asynchronous iterator, which can be sent only once.
             buffer_size: bytes of the response to read ahead, at most; None: the client's default.
+            read_timeout: seconds without data after which the request fails; None: the options' timeout.
         """
         with translate_errors(Request(method, f"https://{self._host}", self._host)):
             base = await self._open()
         url = path if isinstance(path, URL) else URL(f"{base}/v2/{path}", encoded=True)
-        exchange = _Exchange(method, url, headers or {}, data, buffer_size)
+        exchange = _Exchange(method, url, headers or {}, data, buffer_size, read_timeout)
         request = Request.to(method, url)
         with translate_errors(request):
             async with AsyncExitStack() as stack:
                 # Limits the time until the response begins. An upload may take as long as it needs.
-                timeout = CONNECT_TIMEOUT + 2 * self.options.timeout if exchange.is_repeatable else None
+                silence = read_timeout or self.options.timeout
+                timeout = CONNECT_TIMEOUT + 2 * silence if exchange.is_repeatable else None
                 async with self._throttle.slot(), asyncio.timeout(timeout):
                     response = await self._send_authenticated(stack, exchange, scope)
                     self._observe(response)
@@ -206,10 +219,15 @@ class Registry:
                 headers["Authorization"] = authorization
             response = await stack.enter_async_context(
                 self._route.request(
-                    exchange.method, url, headers=headers, data=exchange.data, buffer_size=exchange.buffer_size
+                    exchange.method,
+                    url,
+                    headers=headers,
+                    data=exchange.data,
+                    buffer_size=exchange.buffer_size,
+                    read_timeout=exchange.read_timeout,
                 )
             )
-            if response.status not in _REDIRECTS or exchange.method not in ("GET", "HEAD"):
+            if not exchange.follows(response.status):
                 return response
             url = location_of(response)
         raise TransferError(f"{url.authority}: more than {_MAX_REDIRECTS} redirects.")

@@ -30,12 +30,22 @@ def explain_status(error: TransferError, method: str, registry: str, scope: str 
     push = _PUSH_SCOPE.match(scope or "")
     if not push or method == "GET":  # a GET during a push fails for the same reasons as during a pull
         return error
-    if (method, error.status) == ("PATCH", 405):
-        error.hint = f"{registry} does not accept uploads in chunks: remove --chunk-size."
-    elif isinstance(error, Unauthorized) or not error.hint:  # the hint of `Unauthorized` is about pulls
+    if isinstance(error, Unauthorized) or not error.hint:  # the hint of `Unauthorized` is about pulls
         hint = _HINTS.get(error.status or 0, "").format(registry=registry, repository=push[1])
         error.hint = hint or error.hint
     return error
+
+
+@contextmanager
+def explain_chunk(registry: str, *, chosen: bool) -> Iterator[None]:
+    """Replace the hint if a registry refuses chunks; `chosen`: the user asked for them."""
+    try:
+        yield
+    except TransferError as error:
+        if error.status == 405:
+            flag = ": remove --chunk-size" if chosen else ""
+            error.hint = f"{registry} does not accept uploads in chunks{flag}."
+        raise
 
 
 @contextmanager

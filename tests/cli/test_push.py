@@ -548,11 +548,14 @@ def login(mirror: Mirror, registry: EmbeddedRegistry) -> None:
 
 
 @pytest.mark.slow
-def test_redirected_upload_is_refused(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
-    with serving(EmbeddedRegistry()) as other:
-        registry.fault(Fault(method="PUT", times=None, action=Redirect(f"{other.url}/v2/x/blobs/uploads/1")))
-        mirror("push", stock.folder, registry.host, "--retries", 0, code=1)
-    assert other.requests == []
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_upload_is_not_redirected_from_https_to_http(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock, tmp_path: Path, method: str
+) -> None:
+    with serving(EmbeddedRegistry(tls=self_signed(tmp_path / "server.pem"))) as secure:
+        secure.fault(Fault(method=method, times=None, action=Redirect(f"{registry.url}/v2/first/blobs/uploads/1")))
+        mirror("push", stock.folder, secure.host, "--insecure", "--retries", 0, code=1)
+    assert registry.requests == []
 
 
 @pytest.mark.slow

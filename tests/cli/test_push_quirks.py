@@ -18,6 +18,7 @@ from tests.support.registry import (
     Header,
     Quirks,
     Seen,
+    Stall,
     Status,
     serving,
 )
@@ -100,7 +101,8 @@ def test_chunk_above_the_limit_of_ghcr_is_sent_in_smaller_chunks(mirror: Mirror,
     with registry_with(patch_limit=4 * MIB) as registry:
         mirror("push", large.layout, registry.host, "--chunk-size", "5.5M")
         assert_whole(registry, IMAGE)
-        assert [seen.status for seen in patches(registry)] == [416, 202, 202]
+        large_ones = [seen for seen in patches(registry) if int(seen.headers["content-length"]) > MIB]
+        assert [seen.status for seen in large_ones] == [416, 202, 202]
         assert max(accepted_sizes(registry)) == 4 * MIB
 
 
@@ -277,7 +279,7 @@ def test_chunks_have_the_minimum_length_of_the_registry(mirror: Mirror, large: S
     with registry_with(least_chunk=2 * MIB) as registry:
         mirror("push", large.layout, registry.host, "--chunk-size", "64K")
         assert_whole(registry, IMAGE)
-        assert [seen.received for seen in patches(registry)] == [2 * MIB] * 3
+        assert [seen.received for seen in patches(registry) if seen.received > 1000] == [2 * MIB] * 3
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "8X", "x", "0.1", "٣"])
@@ -359,6 +361,18 @@ def test_hint_to_the_log_is_given_only_for_an_empty_error_response(
         registry.fault(Fault(method="POST", times=None, action=Status(500, body=body)))
         result = mirror("push", large.layout, registry.host, "--retries", 0, code=1)
     assert ("log" in result.err) is said
+
+
+@pytest.mark.slow
+def test_registry_that_stops_reading_is_an_error(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror.registry.blobs.upload_session.MIN_RATE", MIB * 100)
+    stored = StoredImage(tmp_path, images.image("linux/amd64", images.layer(1, 24 * MIB)))  # more than sockets buffer
+    with serving(EmbeddedRegistry()) as registry:
+        registry.fault(Fault(method="PUT", path="/uploads/", times=None, action=Stall(1000)))
+        result = mirror("push", stored.layout, registry.host, "--timeout", 0.3, "--retries", 0, "-j", 1, code=1)
+        assert f"{registry.host} stopped answering" in result.err
 
 
 def test_error_for_refused_chunks_says_to_remove_chunk_size(mirror: Mirror, large: StoredImage) -> None:

@@ -274,6 +274,36 @@ def test_blobs_are_sent_if_nginx_refuses_head(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("flags", [(), ("--chunk-size", "1M")])
+def test_uploads_that_nginx_redirects_arrive(
+    second: DockerRegistry, mirror: Program, tmp_path: Path, layout: Path, flags: tuple[str, ...]
+) -> None:
+    redirect = f"if ($request_method ~ ^(POST|PUT|PATCH)$) {{ return 307 http://{second.host}$request_uri; }}"
+    with nginx(tmp_path / "nginx", second.host, f"client_max_body_size 0; {redirect}") as proxy:
+        mirror("push", layout, proxy.host, *flags)
+        assert {one.status for one in proxy.requests() if one.method in ("POST", "PUT", "PATCH")} == {307}
+    assert second.tags("app") == ["1"]
+    for digest in LARGE.blobs:
+        assert second.blob(digest).read_bytes() == LARGE.blobs[digest]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [(), ("--chunk-size", "10M")])
+def test_blobs_are_sent_with_patch_if_nginx_refuses_a_put_with_a_blob(
+    second: DockerRegistry, mirror: Program, tmp_path: Path, layout: Path, flags: tuple[str, ...]
+) -> None:
+    request = '"$request_method $content_length $uri"'
+    refuse = f'set $sent {request}; if ($sent ~ "^PUT [1-9].*/blobs/") {{ return 405; }}'
+    with nginx(tmp_path / "nginx", second.host, f"client_max_body_size 0; {refuse}") as proxy:
+        mirror("push", layout, proxy.host, "-j", 1, *flags)
+        refused = [one for one in proxy.requests() if one.status == 405]
+        assert len(refused) == (0 if flags else 1)
+    assert second.tags("app") == ["1"]
+    for digest in LARGE.blobs:
+        assert second.blob(digest).read_bytes() == LARGE.blobs[digest]
+
+
+@pytest.mark.slow
 def test_bad_gateway_is_retried_and_reported(mirror: Program, tmp_path: Path, layout: Path) -> None:
     with nginx(tmp_path / "nginx", "127.0.0.1:1") as proxy:
         refused = mirror("push", layout, proxy.host, "--retries", 1, code=1)

@@ -21,7 +21,6 @@ from mirror.oci.digest import Digest
 from mirror.registry import Client, RegistryOptions, Repository, http
 from mirror.registry.transport.addresses import is_loopback
 from mirror.registry.transport.urls import location_of
-from mirror.retry import RetryPolicy
 from tests.support.registry import Basic, EmbeddedRegistry, Fault, Redirect, serving
 
 DATA = b"content"
@@ -223,22 +222,6 @@ def test_ten_redirects_are_followed_and_no_more(registry: EmbeddedRegistry) -> N
     with pytest.raises(TransferError, match="more than 10 redirects"):
         asyncio.run(fetch(registry.host))
     assert registry.count("GET", "/blobs/") == 11
-
-
-@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_upload_does_not_follow_redirects(registry: EmbeddedRegistry, code: int) -> None:
-    """A stream cannot be sent twice, and only the registry should get it."""
-
-    async def push() -> None:
-        async with Client(RegistryOptions()) as client:
-            repository = Repository(client.registry(registry.host), "a", push=True)
-            await RetryPolicy(0).run(lambda: repository.put(NODE, stream.from_memory(DATA, "a test")))
-
-    with serving(EmbeddedRegistry()) as other:
-        registry.fault(Fault(method="PUT", times=None, action=Redirect(f"{other.url}/v2/a/blobs/uploads/1", code)))
-        with pytest.raises(TransferError, match=str(code)):
-            asyncio.run(push())
-        assert other.requests == []
 
 
 @pytest.mark.slow

@@ -9,12 +9,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from time import monotonic
+
 from mirror.content.stream import Fetch
 from mirror.errors import MirrorError, TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.registry import push_errors
-from mirror.registry.blobs.upload_session import UploadSession
+from mirror.registry.blobs.upload_session import WHOLE_REFUSED, UploadSession
 from mirror.registry.http import Registry
 from mirror.registry.transport.errors import TRANSIENT
 from mirror.registry.transport.request_text import Request
@@ -23,6 +26,7 @@ from mirror.registry.transport.request_text import Request
 _SAID = frozenset({200, *range(400, 500), 501}) - TRANSIENT - {407}
 _OPENED = frozenset({202})
 _MOUNTED = frozenset({201, 202})
+_MAX_WAIT = 60.0  # seconds for a blob that was sent to appear, before it is sent again
 _MAX_SESSIONS = 3  # for one blob in one attempt
 _SESSION_GONE = frozenset({400, 404, 405, 410, 416})  # responses of a session that can no longer be used
 
@@ -92,6 +96,8 @@ class BlobUploader:
     async def _complete(self, session: UploadSession, blob: Descriptor, fetch: Fetch, *, is_last: bool) -> bool:
         """Complete a session; keep it after a transient error. Return False if it is gone, and another may succeed."""
         try:
+            if session.waited is not None and await self._is_committed(blob, session.waited):
+                return True
             if session.is_uncertain:
                 await session.query_offset()
             # distribution does not refuse a chunk that is out of order, but appends it: check that it has the blob.
@@ -104,8 +110,20 @@ class BlobUploader:
                 self._interrupted[blob.digest] = session
                 raise
             await session.delete()
-            is_gone = isinstance(error, TransferError) and error.status in _SESSION_GONE
+            is_gone = isinstance(error, TransferError) and error.status in _SESSION_GONE | WHOLE_REFUSED
             if is_gone and session.is_uncertain and not is_last:
                 return False
             raise
         return True
+
+    async def _is_committed(self, blob: Descriptor, waited: float) -> bool:
+        """Return whether a blob that was sent `waited` seconds ago is there by now.
+
+        A registry, or a proxy in front of it, may give up waiting while the blob is still being finalised: wait as long
+        again before it is sent again.
+        """
+        deadline, delay = monotonic() + min(waited, _MAX_WAIT), 0.5
+        while (exists := await self.exists(blob)) is False and monotonic() + delay < deadline:
+            await asyncio.sleep(delay)
+            delay *= 2
+        return bool(exists)

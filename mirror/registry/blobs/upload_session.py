@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
+from time import monotonic
 
 import aiohttp
 from yarl import URL
@@ -18,7 +19,11 @@ from mirror.content import stream
 from mirror.content.stream import Fetch
 from mirror.errors import MirrorError, TransferError
 from mirror.oci.descriptor import Descriptor
-from mirror.registry.http import Registry
+from mirror.registry import push_errors
+from mirror.registry.http import SAME_METHOD, Registry
+from mirror.registry.transport.errors import translate_errors
+from mirror.registry.transport.rate_limit import MIN_RATE
+from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.urls import location_of
 
 _CREATED = frozenset({201, 204})  # old registries answer 204
@@ -29,8 +34,12 @@ _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,19})", re.ASCII)
 # Maximum request sizes to try in turn: 64 MiB to 256 KiB
 _BODY_SIZES = tuple(size * 1024 * 1024 // 4 for size in (256, 64, 16, 4, 1))
 _MAX_AFTER_416 = 4 * 1024 * 1024  # bytes; ghcr.io answers 416 to larger PATCHes
+# Statuses with which registries refuse a PUT with a whole blob, although they may accept PATCHes
+WHOLE_REFUSED = frozenset({400, 404, 405, 411, 415, 422, 501})
 _MAX_RECOVERIES = 10  # of one session after refusals: one for each size, and some more
+_MAX_PIECE = 256 * 1024  # bytes of a body that are handed to the connection at a time
 _DELETE_TIMEOUT = 3  # seconds
+COMMIT_TIMEOUT = 600.0  # seconds without a response after the last byte: registries hash and move large blobs
 
 
 class UploadSession:
@@ -47,8 +56,15 @@ class UploadSession:
         self._offset = 0  # bytes that have arrived
         self._attempted_size = 0  # bytes of the latest request body
         self._token_renewed = False
+        self._redirected: URL | None = None  # where the next request goes, after a redirect of the last one
+        self._sent_at: float | None = None  # the monotonic time when the last byte of a request was sent
         # True if the registry must be asked how much has arrived, or the session may be complete already.
         self.is_uncertain = False
+
+    @property
+    def waited(self) -> float | None:
+        """The seconds since the last byte was sent; None if it was not."""
+        return None if self._sent_at is None else monotonic() - self._sent_at
 
     async def query_offset(self) -> None:
         """Ask how much has arrived, but never assume less than was accepted: Amazon ECR's Range lags behind.
@@ -67,16 +83,18 @@ class UploadSession:
         self._offset = max(self._offset, arrived)
 
     async def send(self, fetch: Fetch) -> bool:
-        """Send the rest of the blob, and adapt to refusals because of a request's size, offset or token.
+        """Send the rest of the blob. Follow redirects, and adapt to refusals because of form, size, offset or token.
 
         Return True if one request had the whole blob; if not, check that the registry has it.
         """
+        refusal: TransferError | None = None  # of a whole blob, which tells more than that of a PATCH
         for _ in range(_MAX_RECOVERIES):
             try:
                 return await self._send_rest(fetch)
             except TransferError as error:
                 if not await self._recover(error):
-                    raise
+                    raise (error if error.transient else refusal or error) from None
+                refusal = error if error.status in WHOLE_REFUSED else refusal
         raise TransferError(
             f"{self._registry.name} refused the upload of {self._blob.digest} {_MAX_RECOVERIES} times, although the "
             "requests were adapted."
@@ -95,6 +113,10 @@ class UploadSession:
 
     async def _recover(self, error: TransferError) -> bool:
         """Adapt to a refusal; return whether another request may be accepted."""
+        if self._redirected:
+            return True
+        if self._sends_whole and error.status in WHOLE_REFUSED:
+            return await self._send_in_chunks()
         if error.status not in (401, 413, 416):
             return False
         offset, renewed = self._offset, self._token_renewed
@@ -110,6 +132,18 @@ class UploadSession:
             return is_known and not renewed
         return self._offset > offset or self._reduce_body_size(error.status or 0)
 
+    async def _send_in_chunks(self) -> bool:
+        """Send further blobs with PATCH; return whether this session can go on."""
+        self._registry.takes_whole_blobs = False
+        try:
+            await self.query_offset()
+        except TransferError as error:
+            if error.transient:
+                raise
+            return False
+        self.is_uncertain = False  # the session goes on
+        return True
+
     def _reduce_body_size(self, status: int) -> bool:
         """Reduce the size of further requests, for all blobs; return whether they are below the refused size."""
         most = _MAX_AFTER_416 if status == 416 else self._attempted_size - 1
@@ -119,6 +153,12 @@ class UploadSession:
         if self._registry.max_body_size > most and smaller:  # otherwise another upload has reduced it
             self._registry.max_body_size = smaller[0]
         return self._registry.max_body_size <= most
+
+    @property
+    def _sends_whole(self) -> bool:
+        """Return whether the next request has the whole blob."""
+        size = self._blob.size
+        return self._registry.takes_whole_blobs and not self._offset and 0 < size <= self._max_body_size
 
     @property
     def _max_body_size(self) -> int:
@@ -131,8 +171,8 @@ class UploadSession:
         async with fetch(0) as reader:
             chunks = stream.verified(reader, self._blob, self._batch)
             content = _Content(chunks)
-            if not self._offset and 0 < size <= self._max_body_size:
-                await self._put(self._rate_limited(content.read(size)), size)
+            if self._sends_whole:
+                await self._put(content.read(size), size)
                 return True
             async for _ in content.read(self._offset):
                 pass
@@ -149,11 +189,9 @@ class UploadSession:
         """Send one chunk. The Range in the response is ignored: at Amazon ECR, it stays at the first chunk."""
         self._attempted_size = count
         headers = _headers(count) | {"Content-Range": f"{self._offset}-{self._offset + count - 1}"}
-        data = self._rate_limited(content.read(count))
-        async with self._registry.send(
-            "PATCH", self._url, scope=self._scope, headers=headers, data=data, expect=_ACCEPTED
-        ) as response:
-            self._update_location(response)
+        with push_errors.explain_chunk(self._registry.name, chosen=self._registry.options.chunk_size is not None):
+            async with self._sending("PATCH", self._url, headers, content.read(count), _ACCEPTED) as response:
+                self._update_location(response)
         self._offset += count
 
     async def _put(self, data: bytes | AsyncIterator[memoryview], size: int) -> None:
@@ -161,15 +199,51 @@ class UploadSession:
         self._attempted_size = size
         separator = "&" if self._url.raw_query_string else "?"
         url = URL(f"{self._url}{separator}digest={self._blob.digest}", encoded=True)
-        async with self._registry.send(
-            "PUT", url, scope=self._scope, headers=_headers(size), data=data, expect=_CREATED
-        ):
+        async with self._sending("PUT", url, _headers(size), data, _CREATED):
             pass
 
-    async def _rate_limited(self, pieces: AsyncIterator[memoryview]) -> AsyncIterator[memoryview]:
+    @asynccontextmanager
+    async def _sending(
+        self,
+        method: str,
+        url: URL,
+        headers: dict[str, str],
+        data: bytes | AsyncIterator[memoryview],
+        expect: frozenset[int],
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request with content. A registry may stop reading for a short time only; the response may take longer.
+
+        A redirect, for which a stream has to be opened again, is an error that `_recover` knows.
+        """
+        url, self._redirected = self._redirected or url, None
+        self._sent_at = None if data else monotonic()
+        commit = max(COMMIT_TIMEOUT, self._registry.options.timeout)
+        with translate_errors(Request.to(method, url)):
+            async with asyncio.timeout(None) as limit:
+                body = data if isinstance(data, bytes) else self._paced(data, limit)
+                async with self._registry.send(
+                    method,
+                    url,
+                    scope=self._scope,
+                    headers=headers,
+                    data=body,
+                    expect=expect | SAME_METHOD,
+                    read_timeout=commit,
+                ) as response:
+                    if response.status in SAME_METHOD:
+                        self._redirected = location_of(response)
+                        raise TransferError(f"{url.authority} redirects the upload.", status=response.status)
+                    yield response
+
+    async def _paced(self, pieces: AsyncIterator[memoryview], limit: asyncio.Timeout) -> AsyncIterator[memoryview]:
+        """Limit the rate, and with `limit` the time in which the registry reads each piece."""
+        clock, timeout = asyncio.get_running_loop().time, self._registry.options.timeout
         async for piece in pieces:
             await self._registry.limits.rate.take(len(piece))
+            limit.reschedule(clock() + timeout + len(piece) / MIN_RATE)
             yield piece
+            limit.reschedule(None)
+        self._sent_at = monotonic()
 
     def _update_location(self, response: aiohttp.ClientResponse) -> None:
         if "Location" in response.headers:
@@ -188,7 +262,8 @@ class _Content:
         while count:
             if not self._rest:
                 self._rest = memoryview(await anext(self._chunks))
-            piece, self._rest = self._rest[:count], self._rest[count:]
+            size = min(count, _MAX_PIECE)
+            piece, self._rest = self._rest[:size], self._rest[size:]
             count -= len(piece)
             yield piece
 

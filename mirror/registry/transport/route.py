@@ -44,11 +44,25 @@ class Route:
         return self.base is not None and url.origin() == self.base.origin()
 
     def request(
-        self, method: str, url: URL, *, headers: dict[str, str], data: Any = None, buffer_size: int | None = None
+        self,
+        method: str,
+        url: URL,
+        *,
+        headers: dict[str, str],
+        data: Any = None,
+        buffer_size: int | None = None,
+        read_timeout: float | None = None,
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Send one request, without following redirects, if the address rules allow it."""
+        """Send one request, without following redirects, if the address rules allow it.
+
+        `read_timeout` is the time without data after which it fails, in seconds; None: the session's.
+        """
         proxy = proxy_for(url)
-        return self._session(url, proxy).request(
+        session = self._session(url, proxy)
+        timeout = session.timeout
+        if read_timeout:
+            timeout = aiohttp.ClientTimeout(None, sock_connect=timeout.sock_connect, sock_read=read_timeout)
+        return session.request(
             method,
             url,
             headers=headers,
@@ -57,6 +71,7 @@ class Route:
             allow_redirects=False,
             ssl=self._ssl(url, proxy),
             proxy=proxy,
+            timeout=timeout,
         )
 
     def _session(self, url: URL, proxy: URL | None) -> aiohttp.ClientSession:
