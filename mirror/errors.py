@@ -37,15 +37,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mirror.text.redaction import redact
+
 
 class MirrorError(Exception):
-    """The base class of all errors that `mirror` raises on purpose."""
+    """The base class of all errors that `mirror` raises on purpose. Secrets in a message are redacted."""
 
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(redact(message))
+        self.hint = redact(hint) if hint else hint
 
     @property
     def transient(self) -> bool:
@@ -93,7 +95,7 @@ class TransferError(MirrorError):
         super().__init__(message, hint=hint)
         self.status = status
         self.retry_after = retry_after
-        self.said = said
+        self.said = redact(said)
         self._transient = transient
 
     @property

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from mirror.errors import InvalidContent
+from mirror.text.redaction import excerpt
 
 JsonObject = dict[str, Any]
 
@@ -99,7 +100,7 @@ class Fields:
         """Return the value of a field, of any type; None if it is absent."""
         for key in self._others:  # Go folds single characters, so only keys of the same length can match
             if len(key) == len(name) and key != name and key.casefold() == name.casefold():
-                raise self.invalid(f"some readers take the key {key[:80]!r} for {name!r}")
+                raise self.invalid(f"some readers take the key {excerpt(key, 80)!r} for {name!r}")
         return self.document.get(name)
 
     def string(self, name: str) -> str:
@@ -194,7 +195,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> JsonObject:
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:80]!r} occurs twice in one object")
+        raise ValueError(f"the key {excerpt(twice, 80)!r} occurs twice in one object")
     return found
 
 

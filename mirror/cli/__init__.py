@@ -94,9 +94,9 @@ def mirror() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    if sys.stdout is None or sys.stderr is None:  # closed by the parent process
-        if sys.stderr:
-            console.error("stdout is closed.")
+    console.prepare()
+    if sys.stdout is None:  # closed by the parent process
+        console.error("stdout is closed.")
         os._exit(1)
     code = _run()
     if not sys.warnoptions:  # with warnings enabled, the last garbage collection reports what was left open
@@ -106,7 +106,7 @@ def main() -> NoReturn:
 
 def _run() -> int:
     try:
-        return int(mirror.main(prog_name="mirror", standalone_mode=False) or 0)
+        return console.exit_code(int(mirror.main(prog_name="mirror", standalone_mode=False) or 0))
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
         message = " ".join(line.strip() for line in error.format_message().splitlines())  # click lists choices in lines
@@ -123,8 +123,5 @@ def _run() -> int:
         console.error(str(error), error.hint)
         return error.exit_code
     except OSError as error:  # from writing the result: the library raises its own errors
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter's last flush does not fail
-        if isinstance(error, BrokenPipeError):
-            return 1
-        console.error(f"the result could not be written: {os.strerror(error.errno or 0)}.")
+        console.unwritten(error)
         return 1

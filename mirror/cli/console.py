@@ -12,27 +12,58 @@ The summary at the end and the access log of `mirror serve` have no kind.
 
 The kinds are coloured on a terminal, unless NO_COLOR is set (no-color.org). With --quiet, only results and errors are
 written. `mirror.cli.bar` draws progress bars.
+
+Secrets are redacted in all of it. A stream that cannot be written does not change the verdict of a command: see `write`
+and `unwritten`.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterable, Sequence
+from types import TracebackType
 
 from mirror.cli.context import kept
 from mirror.strictjson import JsonObject
 from mirror.text import printable
+from mirror.text.redaction import redact
 
 _COLOURS = {"error": "1;31", "warning": "1;33", "hint": "1;36", "note": "1", "info": "2"}  # ECMA-48, SGR
 
 
+_unwritten: list[OSError] = []  # why results could not be written to stdout
+
+
+def prepare() -> None:
+    """Prepare the streams at the start: write escapes for characters that their encoding lacks."""
+    _unwritten.clear()
+    if sys.stderr is None:  # closed by the parent process
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.excepthook = _crashed
+
+
+def exit_code(verdict: int) -> int:
+    """Return the exit code of a command with this verdict: 1 if only its result could not be written."""
+    return verdict or int(bool(_unwritten))
+
+
 def labelled(kind: str, text: str) -> str:
-    """Return a line that starts with its kind. `text` may be hostile and is made printable."""
+    """Return a line that starts with its kind. `text` may be hostile and is made safe."""
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
     label = f"{kind}:" if plain else f"\033[{_COLOURS[kind]}m{kind}:\033[0m"
-    return f"{label} {printable(text)}"
+    return f"{label} {safe(text)}"
+
+
+def safe(text: str) -> str:
+    """Return text that may be hostile without secrets and control characters."""
+    return printable(redact(text))
 
 
 def error(text: str, hint: str | None = None) -> None:
@@ -55,24 +86,52 @@ def note(text: str) -> None:
 def status(text: str) -> None:
     """Write the line that sums up what was done, to stderr."""
     if not kept("quiet"):
-        write(printable(text))
+        write(safe(text))
 
 
 def write(line: str) -> None:
-    """Write a line to stderr as it is."""
-    print(line, file=sys.stderr, flush=True)
+    """Write a line to stderr as it is. If that fails, as on a full disk, this and later lines are lost."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        _discard(2)
 
 
 def result(lines: Sequence[str]) -> None:
     """Write result lines to stdout. They contain names and other text that may be hostile."""
-    for line in lines:
-        sys.stdout.write(printable(line) + "\n")
-    sys.stdout.flush()
+    _write_result(printable(redact(line)) + "\n" for line in lines)
 
 
 def result_json(document: JsonObject) -> None:
     """Write one JSON object to stdout, piece by piece, since it may be long. JSON escapes control characters."""
-    for chunk in json.JSONEncoder(indent=2).iterencode(document):
-        sys.stdout.write(chunk)
-    sys.stdout.write("\n")
-    sys.stdout.flush()
+    _write_result(redact(chunk) for chunk in json.JSONEncoder(indent=2).iterencode(document))
+    _write_result("\n")
+
+
+def unwritten(error: OSError) -> None:
+    """Report that a result could not be written, unless its reader just wanted no more. The verdict stays."""
+    _unwritten.append(error)
+    _discard(1)
+    if not isinstance(error, BrokenPipeError):
+        write(labelled("error", f"the result could not be written: {os.strerror(error.errno or 0)}."))
+
+
+def _write_result(texts: Iterable[str]) -> None:
+    try:
+        for text in texts:
+            sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        unwritten(error)
+
+
+def _discard(fd: int) -> None:
+    """Discard what is written to a stream from now on, and what is still in its buffer."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, fd)
+    os.close(null)
+
+
+def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an uncaught exception, which is a fault of `mirror`."""
+    write(redact("".join(traceback.format_exception(kind, error, trace)).rstrip()))

@@ -10,7 +10,6 @@ from contextlib import closing, contextmanager
 from mirror.cli import console
 from mirror.cli.context import kept
 from mirror.content.store import NoProgress, Progress
-from mirror.text import printable
 
 ACCESS_LOG = "mirror.serve.access"  # its lines have a format of their own
 
@@ -49,7 +48,7 @@ class _LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == ACCESS_LOG:
-            self._write(printable(record.getMessage()))
+            self._write(console.safe(record.getMessage()))
         else:
             kind = "warning" if record.levelno >= logging.WARNING else "info"
             self._write(console.labelled(kind, record.getMessage()))

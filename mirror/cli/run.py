@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from mirror.cli import interrupt
@@ -58,5 +59,6 @@ def run(main: Coroutine[Any, Any, T], *, resumable: bool = False) -> T:
 
 def _exit(resumable: bool) -> None:
     hint = f"hint: {interrupt.RESUME}\n" if resumable else ""
-    os.write(2, f"error: {interrupt.MESSAGE}\n{hint}".encode())
+    with suppress(OSError):
+        os.write(2, f"error: {interrupt.MESSAGE}\n{hint}".encode())
     os._exit(130)

@@ -10,6 +10,7 @@ import re
 from typing import Protocol
 
 from mirror.errors import InvalidDigest
+from mirror.text.redaction import excerpt
 
 # For fullmatch, since `$` accepts a trailing newline. The encoded part has no dot or slash: no path traversal.
 _GRAMMAR = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+", re.ASCII)
@@ -96,4 +97,4 @@ class Digest(str):
 
 
 def _shown(text: object) -> str:
-    return repr(text if not isinstance(text, str) or len(text) <= _LONGEST else text[:_LONGEST] + "…")
+    return repr(text if not isinstance(text, str) or len(text) <= _LONGEST else excerpt(text, _LONGEST) + "…")

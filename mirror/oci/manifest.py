@@ -22,6 +22,7 @@ from mirror.oci.descriptor import (
     Descriptor,
 )
 from mirror.strictjson import Fields, JsonObject, invalid, load_object
+from mirror.text.redaction import excerpt
 
 _KEYS = frozenset(
     {"schemaVersion", "mediaType", "artifactType", "manifests", "config", "layers", "blobs", "subject", "annotations"}
@@ -88,7 +89,7 @@ def parse_object(document: JsonObject, media_type: str | None, what: str) -> Doc
     found = _media_type(fields, media_type)
     version = fields.get("schemaVersion")
     if fields.string("mediaType") not in ARTIFACT_TYPES and (type(version) is not int or version != 2):
-        raise fields.invalid(f"'schemaVersion' is {str(version)[:40]}, but should be 2")
+        raise fields.invalid(f"'schemaVersion' is {excerpt(str(version), 40)}, but should be 2")
     return _parse_index(fields, found) if found in INDEX_TYPES else _parse_image(fields, found)
 
 
@@ -143,7 +144,7 @@ def _media_type(fields: Fields, announced: str | None) -> str:
     if not found and fields.get("config") is not None:
         return OCI_MANIFEST
     if found not in MANIFEST_TYPES:
-        why = f"'mediaType' is {found[:80]}" if found else "it has neither 'manifests' nor 'config'"
+        why = f"'mediaType' is {excerpt(found, 80)}" if found else "it has neither 'manifests' nor 'config'"
         raise fields.invalid(f"neither a manifest nor an index: {why}")
     return found
 

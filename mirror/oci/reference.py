@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from mirror.errors import InvalidDigest, InvalidReference
 from mirror.oci.digest import Digest
+from mirror.text.redaction import excerpt
 
 DOCKER_HUB = "docker.io"
 HUB_ALIASES = frozenset({"index.docker.io", "registry-1.docker.io"})
@@ -59,12 +60,12 @@ class Reference:
         if self.repository in ("", "library/"):
             raise _invalid(text, "it has no repository")
         if not is_host(self.registry):
-            raise _invalid(text, f"{self.registry[:80]!r} is not a registry host")
+            raise _invalid(text, f"{excerpt(self.registry, 80)!r} is not a registry host")
         if not _REPOSITORY.fullmatch(self.repository):
             why = "must be lower case" if self.repository != self.repository.lower() else "is not valid"
-            raise _invalid(text, f"the repository {self.repository[:80]!r} {why}")
+            raise _invalid(text, f"the repository {excerpt(self.repository, 80)!r} {why}")
         if self.tag is not None and not _TAG.fullmatch(self.tag):
-            raise _invalid(text, f"{self.tag[:140]!r} is not a valid tag")
+            raise _invalid(text, f"{excerpt(self.tag, 140)!r} is not a valid tag")
         if len(self.name) > LONGEST_NAME:
             raise _invalid(text, f"registry and repository have more than {LONGEST_NAME} characters")
 
@@ -133,6 +134,6 @@ def _split_registry(rest: str) -> tuple[str, str]:
 
 def _invalid(text: str, why: str) -> InvalidReference:
     return InvalidReference(
-        f"{text[:300]!r} is not a valid image reference: {why}.",
+        f"{excerpt(text, 300)!r} is not a valid image reference: {why}.",
         hint="Image references look like redis:4.0, registry.internal:5000/team/app:v1 or name@sha256:….",
     )

@@ -14,6 +14,7 @@ from mirror.records.document import HistoryEntry, Record, RecordedConfig, Record
 from mirror.records.formatting import format_platform, parse_platform, parse_rfc3339, whole_seconds
 from mirror.records.history import escape, instruction
 from mirror.strictjson import Fields
+from mirror.text.redaction import excerpt
 
 ModificationTimes = Mapping[Digest, float | None]  # seconds since the epoch
 
@@ -71,7 +72,7 @@ def _manifest(child: Descriptor, found: tuple[RecordedImage, Platform] | None) -
     image, config_platform = found or (None, _UNKNOWN)
     platform = child.platform or config_platform
     if parse_platform(format_platform(platform)) != platform:
-        raise InvalidContent(f"{child.digest}: platform {str(platform)[:80]!r} cannot be written in a record.")
+        raise InvalidContent(f"{child.digest}: platform {excerpt(str(platform), 80)!r} cannot be written in a record.")
     return RecordedManifest(platform, child.digest, image)
 
 
@@ -104,7 +105,7 @@ def _image(
 
 def _media_type(text: str, digest: Digest) -> str:
     if not MEDIA_TYPE.fullmatch(text):
-        raise InvalidContent(f"{digest}: media type {text[:80]!r} cannot be written in a record.")
+        raise InvalidContent(f"{digest}: media type {excerpt(text, 80)!r} cannot be written in a record.")
     return text
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, field
 
+from mirror.text.redaction import hide
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user and a password, or a token. The repr hides them, so that tracebacks and logs do too.
+    """A user and a password, or a token. The repr and all messages hide them.
 
     Attributes:
         user: the user name.
@@ -24,11 +26,17 @@ class Credentials:
     registry_token: str = field(default="", repr=False)
     source: str = field(default="", compare=False)
 
+    def __post_init__(self) -> None:
+        hide(self._pair, self.password, self.identity_token, self.registry_token)
+
     @property
     def basic(self) -> str:
         """The Basic `Authorization` header (RFC 7617); without a password, with the identity token."""
-        pair = f"{self.user}:{self.password or self.identity_token}"
-        return "Basic " + base64.b64encode(pair.encode()).decode()
+        return "Basic " + base64.b64encode(self._pair.encode()).decode()
+
+    @property
+    def _pair(self) -> str:
+        return f"{self.user}:{self.password or self.identity_token}"
 
     def __bool__(self) -> bool:
         """Return whether any part of them is set."""

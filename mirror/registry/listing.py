@@ -21,6 +21,7 @@ from mirror.registry.transport.responses import HTML_HINT, is_html
 from mirror.registry.transport.urls import parse_http_url
 from mirror.retry import ONCE, RetryPolicy
 from mirror.strictjson import Fields, invalid
+from mirror.text.redaction import excerpt
 
 MAX_PAGES = 2000
 MAX_TAGS = 500_000
@@ -98,7 +99,9 @@ def next_page(response: aiohttp.ClientResponse) -> str | None:
         url = parse_http_url(target, base=response.url)
         if url is None or not url.raw_path.startswith("/v2/"):
             request = Request.of(response)
-            raise TransferError(f"{request.host}: {target[:200]!r} is not a valid link to a next page{request.about}.")
+            raise TransferError(
+                f"{request.host}: {excerpt(target, 200)!r} is not a valid link to a next page{request.about}."
+            )
         return url.raw_path_qs.removeprefix("/v2/")
     return None
 
@@ -135,7 +138,7 @@ async def list_tags(
         found = Fields.load(page.data, what).strings("tags")
         for tag in found:
             if not is_tag(tag):
-                raise invalid(what, f"{tag[:140]!r} is not a valid tag")
+                raise invalid(what, f"{excerpt(tag, 140)!r} is not a valid tag")
         tags.update(dict.fromkeys(found))
         if len(tags) > MAX_TAGS:
             raise InvalidContent(f"{what} has more than {MAX_TAGS} tags.")

@@ -8,6 +8,7 @@ from itertools import chain, islice
 from xml.sax.saxutils import escape, quoteattr
 
 from mirror.report.findings import Group, Verdict, VerifyReport, grouped
+from mirror.text.redaction import redact
 
 _MAX_FINDINGS = 1000  # of one case; --json lists all
 # Characters that XML 1.0 forbids even if escaped (section 2.2), and those that control terminals.
@@ -52,4 +53,4 @@ def _attribute(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    return _FORBIDDEN.sub("", text)
+    return _FORBIDDEN.sub("", redact(text))

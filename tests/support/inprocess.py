@@ -2,8 +2,8 @@
 
 A call costs a tenth of an interpreter start. The state of a new process is swapped in for the call, and the old state
 restored after it: file descriptors 0 to 2, environment, working directory, `sys.argv`, warning filters, logging, signal
-handlers, the limit of open files and the objects that the garbage collector sees. `os._exit` ends the call, not the
-test process.
+handlers, secrets, the limit of open files and the objects that the garbage collector sees. `os._exit` ends the call,
+not the test process.
 """
 
 import contextvars
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from mirror.cli import main
+from mirror.text import redaction
 
 # Every warning is an error, except for open connections at exit: the command does not wait for the end of TLS.
 WARNINGS = "error,ignore:unclosed <s:ResourceWarning,ignore:unclosed transport:ResourceWarning"
@@ -133,14 +134,15 @@ def _process_state() -> Iterator[None]:
     """Swap signal handlers, the limit of open files, `os._exit`, and the hooks by which pytest catches stray errors."""
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    hooks = os._exit, sys.unraisablehook, threading.excepthook
+    hooks = os._exit, sys.unraisablehook, threading.excepthook, sys.excepthook
     os._exit = _exit
     sys.unraisablehook = sys.__unraisablehook__
     threading.excepthook = threading.__excepthook__
     try:
         yield
     finally:
-        os._exit, sys.unraisablehook, threading.excepthook = hooks
+        os._exit, sys.unraisablehook, threading.excepthook, sys.excepthook = hooks
+        redaction.forget()
         if resource.getrlimit(resource.RLIMIT_NOFILE) != limit:
             resource.setrlimit(resource.RLIMIT_NOFILE, limit)
         for number, handler in handlers.items():

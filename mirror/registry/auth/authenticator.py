@@ -19,6 +19,7 @@ from mirror.registry.auth.challenges import Challenge, parse_challenges
 from mirror.registry.auth.tokens import Scopes, Token, bearer, parse_token
 from mirror.registry.credentials import Credentials
 from mirror.registry.transport.urls import parse_http_url
+from mirror.text.redaction import excerpt
 
 # Returns the credentials for a repository of the registry; "" is the registry as a whole.
 FindCredentials = Callable[[str], Awaitable[Credentials | None]]
@@ -140,7 +141,7 @@ class Authenticator:
         # The token server must be as secure as the registry, since it gets the credentials.
         if realm is None or (self._base.scheme == "https" and realm.scheme == "http"):
             fault = "not encrypted" if realm else "not an http(s) URL"
-            raise TransferError(f"{self._base.host} requires a token from {text[:200]!r}, which is {fault}.")
+            raise TransferError(f"{self._base.host} requires a token from {excerpt(text, 200)!r}, which is {fault}.")
         service = {name: text for name, text in challenge.parameters.items() if name == "service"}
         try:
             body = await self._request_token_body(realm, service, wanted, found)

@@ -10,6 +10,7 @@ from datetime import datetime
 from mirror.errors import ContentError, TransferError
 from mirror.registry.auth.challenges import Challenge
 from mirror.strictjson import load_object
+from mirror.text.redaction import hide
 
 _MIN_LIFETIME = 60.0  # seconds; also what the specification tells clients to assume
 _MAX_LIFETIME = 24 * 3600  # seconds
@@ -81,7 +82,9 @@ def parse_token(body: bytes, what: str, requested: Scopes, challenge: Challenge)
         answer = load_object(body, what)
     except ContentError as error:
         raise TransferError(str(error)) from None
-    header = bearer(answer.get("token") or answer.get("access_token"), what)
+    secrets = [answer.get(name) for name in ("token", "access_token", "refresh_token")]
+    hide(*(secret for secret in secrets if isinstance(secret, str)), is_token=True)
+    header = bearer(secrets[0] or secrets[1], what)
     expires_in = answer.get("expires_in")
     lifetime = float(min(expires_in, _MAX_LIFETIME)) if isinstance(expires_in, int | float) else 0.0
     # `issued_at` in the past shortens the lifetime, for responses from caches. Clocks may differ, so the lifetime is at

@@ -15,6 +15,7 @@ from yarl import URL
 from mirror.errors import ConfigError
 from mirror.registry.transport.addresses import Address, is_loopback
 from mirror.registry.transport.urls import INVALID_URL
+from mirror.text.redaction import hide
 
 
 def proxy_for(url: URL) -> URL | None:
@@ -50,6 +51,8 @@ def _parse(text: str, variable: str) -> URL:
         raise ConfigError(f"{variable} {what}.", hint=hint)
     if not usable or proxy.scheme not in ("http", "https"):
         raise ConfigError(f"{variable} is not a valid proxy URL.", hint=hint)
+    if proxy.password:
+        hide(proxy.password, f"{proxy.user}:{proxy.password}")
     return proxy
 
 

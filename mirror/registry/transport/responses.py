@@ -12,6 +12,7 @@ import aiohttp
 from mirror.errors import InvalidContent, TransferError, Unauthorized
 from mirror.registry.transport.errors import PROXY_AUTH_HINT, TRANSIENT
 from mirror.registry.transport.request_text import Request
+from mirror.text.redaction import REDACTED, excerpt, hide
 
 HTML_HINT = "It may be a login page, or a proxy's error page. Open the URL in a browser, or check NO_PROXY."
 
@@ -42,18 +43,17 @@ async def response_error(request: Request, response: aiohttp.ClientResponse, reg
     The message quotes the error document (OCI distribution-spec, "Error Codes"), without credentials and signed
     queries of URLs. HTML pages are not quoted.
     """
+    scheme, _, sent = response.request_info.headers.get("Authorization", "").rpartition(" ")
+    hide(sent, is_token=True)  # a server may repeat it, as it may repeat the signed queries of URLs
     body = await response.content.read(_BODY_CAP)
     said = _error_document(body)
     is_page = is_html(body) or (not body and response.headers.get("Content-Type", "").startswith("text/html"))  # HEAD
-    status = f"{response.status} {response.reason or ''}".strip(" .")
+    status = f"{response.status} {excerpt(response.reason or '', 200)}".strip(" .")
     if is_page and response.status in _SUCCESS:
         status += " with a web page"
     who = "the proxy" if response.status == 407 else _responder(response, is_page=is_page)
     text = f"{who} answered {status}{request.about}{': ' + said if said else ''}."
-    scheme, _, secret = response.request_info.headers.get("Authorization", "").rpartition(" ")
-    if secret:  # a server may repeat it, as it may repeat the signed queries of URLs
-        text = text.replace(secret, "[redacted]")
-    text = _QUERY.sub(r"\1?[redacted]", text)
+    text = _QUERY.sub(rf"\1?{REDACTED}", text)
     if response.status in (401, 403):
         logged_in = scheme.lower() == "basic"  # a Bearer token may be anonymous
         hint = (_WRONG_CREDENTIALS if logged_in else _NOT_LOGGED_IN).format(registry=registry)
@@ -85,7 +85,7 @@ def _error_document(body: bytes) -> str:
         text = "; ".join(f"{error['code']} {error.get('message') or ''}".strip(" .") for error in errors)
     except (ValueError, TypeError, KeyError, RecursionError, AttributeError):
         return ""
-    return text[:_MESSAGE_CAP]
+    return excerpt(text, _MESSAGE_CAP)
 
 
 def _responder(response: aiohttp.ClientResponse, *, is_page: bool) -> str:

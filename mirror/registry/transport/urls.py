@@ -8,6 +8,7 @@ import aiohttp
 from yarl import URL
 
 from mirror.errors import TransferError
+from mirror.text import redaction
 
 _NO_BASE = URL()
 INVALID_URL = (ValueError, IndexError)  # raised by yarl; the latter for `//[]::@`
@@ -33,8 +34,12 @@ def location_of(response: aiohttp.ClientResponse) -> URL:
     target = parse_http_url(text, base=response.url) if text else None
     who = response.url.authority
     if target is None:
-        shown = re.sub(r"//[^/@]*@", "//", text.partition("?")[0])[:200]  # without parts that may be secret
+        bare = re.sub(r"//[^/@]*@", "//", text.partition("?")[0])  # without parts that may be secret
+        shown = redaction.excerpt(bare, 200)
         raise TransferError(f"{who} redirected to {shown!r}, which is not an http(s) URL.")
+    host = (target.host or "").lower()
+    if host in text.lower() and host not in redaction.redact(text).lower():
+        redaction.hide(host)  # messages will name it, and it is a part of a secret
     if response.url.scheme == "https" and target.scheme == "http":
         raise TransferError(f"{who} redirected from https to unencrypted http, to {target.host}.")
     return target
