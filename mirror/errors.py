@@ -79,7 +79,7 @@ class TransferError(MirrorError):
     Attributes:
         status: the HTTP status; None if there was no response.
         retry_after: the pause in seconds that the server asked for.
-        said: the codes and messages of its error document (OCI distribution-spec, "Error Codes").
+        said: the codes and messages in the response (OCI distribution-spec, "Error Codes").
     """
 
     def __init__(

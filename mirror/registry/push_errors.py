@@ -10,6 +10,7 @@ from mirror.errors import BlobsUnknown, TransferError, Unauthorized
 from mirror.oci.descriptor import CONFIG_TYPES, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document
+from mirror.registry.transport.responses import rule_hint
 
 _MANIFEST_REJECTED = frozenset({400, 404, 415, 422})  # statuses with which registries reject a manifest
 _BLOB_UNKNOWN = re.compile(
@@ -29,6 +30,8 @@ def explain_status(error: TransferError, method: str, registry: str, scope: str 
     """Add a hint to the error for a request of a push; other requests have other scopes."""
     push = _PUSH_SCOPE.match(scope or "")
     if not push or method == "GET":  # a GET during a push fails for the same reasons as during a pull
+        return error
+    if rule_hint(error.said):  # not the user's permissions
         return error
     if isinstance(error, Unauthorized) or not error.hint:  # the hint of `Unauthorized` is about pulls
         hint = _HINTS.get(error.status or 0, "").format(registry=registry, repository=push[1])
@@ -63,11 +66,17 @@ def explain_no_session(registry: str, repository: str) -> Iterator[None]:
         raise
 
 
-def explain_manifest(error: TransferError, document: Document, pushed: Container[Digest]) -> TransferError:
+def explain_manifest(
+    error: TransferError, document: Document, pushed: Container[Digest], *, accepted: bool = False
+) -> TransferError:
     """Return the error for a manifest that was rejected: BlobsUnknown if blobs are missing, or one with a hint.
 
-    `pushed` are the manifests pushed to the repository so far.
+    `pushed` are the manifests pushed to the repository so far; `accepted`: the registry has accepted some of them.
     """
+    if error.status == 405 and accepted:  # so it is not read-only
+        error.hint = "The registry accepts other manifests, but not this one."
+        if document.subject:
+            error.hint = "The registry accepts images, but not referrers. To push without them: --no-referrers"
     if error.status not in _MANIFEST_REJECTED:
         return error
     if not document.is_index and _BLOB_UNKNOWN.search(error.said):

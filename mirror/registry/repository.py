@@ -53,6 +53,7 @@ class Repository:
         self._scope = f"repository:{name}:{'pull,push' if push else 'pull'}"
         self._uploader = BlobUploader(registry, name, self._scope, batch_size(jobs))
         self._pushed_manifests: set[Digest] = set()
+        self._has_accepted = False  # a manifest
         self._overwrite = overwrite
         self._tags: dict[str, Digest | None] = {}  # what `look_up` found
         self._of_same_tags: set[Digest] = set()  # manifests of images whose tag needs no change
@@ -213,11 +214,14 @@ class Repository:
         put = self.registry.send("PUT", path, scope=self._scope, headers=headers, data=data, expect=expect)
         try:
             async with put as response:
+                self._has_accepted = True
                 if "OCI-Subject" not in response.headers:
                     self.unlisted_referrers.add(name)
         except TransferError as error:
             document = manifest.parse(data, media_type, name)
-            explained = push_errors.explain_manifest(error, document, self._pushed_manifests)
+            explained = push_errors.explain_manifest(
+                error, document, self._pushed_manifests, accepted=self._has_accepted
+            )
             if isinstance(explained, BlobsUnknown):  # from now on, nothing is mounted
                 self._uploader.mounting = False
             raise explained from None

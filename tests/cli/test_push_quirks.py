@@ -445,6 +445,40 @@ def test_error_says_that_the_registry_takes_no_pushes(
     assert ".." not in result.err
 
 
+@pytest.mark.slow
+def test_405_for_a_referrer_does_not_mean_that_the_registry_is_read_only(mirror: Mirror, tmp_path: Path) -> None:
+    stored, referrer = StoredImage(tmp_path, DOCKER), images.signature(DOCKER)
+    with serving(EmbeddedRegistry(referrers=True)) as source:
+        DOCKER.publish(source, "a", "v2")
+        referrer.publish(source, "a", None)
+        stored.mirror("pull", f"{source.host}/a:v2", "--all")
+    with serving(EmbeddedRegistry()) as registry:
+        registry.fault(Fault(method="PUT", path=f"/manifests/{referrer.root}", times=None, action=Status(405)))
+        result = mirror("push", stored.layout, registry.host, code=4)
+    assert "accepts images, but not referrers. To push without them: --no-referrers" in result.err
+    assert "read-only" not in result.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("status", "body", "said", "hint"),
+    [
+        (403, b'{"message": "quota \x1b[2J exceeded"}', r": quota \x1b[2J exceeded.", "storage quota is used up"),
+        (403, b"denied by policy 7", ": denied by policy 7.", "policy of the registry"),
+        (400, b'{"details": "no such project"}', ": no such project.", ""),
+    ],
+)
+def test_text_of_a_refused_push_is_quoted(
+    mirror: Mirror, large: StoredImage, status: int, body: bytes, said: str, hint: str
+) -> None:
+    with serving(EmbeddedRegistry()) as registry:
+        registry.fault(Fault(method="POST", times=None, action=Status(status, body=body)))
+        result = mirror("push", large.layout, registry.host, code=1)
+    assert said in result.err
+    assert hint in result.err
+    assert "mirror login" not in result.err
+
+
 # Tokens
 
 

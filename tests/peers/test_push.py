@@ -216,6 +216,17 @@ def test_layer_larger_than_a_batch_is_pushed_unchanged(
     assert json.loads((tmp_path / "copy/manifest.json").read_bytes())["layers"][0]["size"] == 9_000_000
 
 
+@pytest.mark.slow
+def test_detail_of_an_error_of_docker_registry_is_shown(
+    registry: DockerRegistry, second: DockerRegistry, mirror: Program
+) -> None:
+    mirror("pull", registry.publish(OCI, "app", "1"), "--platform", THREE[0], "--sparse", "-o", "layout")
+    refused = mirror("push", "layout", second.host, code=1).err
+    absent = [part(OCI, platform).root for platform in THREE[1:]]
+    assert "MANIFEST_BLOB_UNKNOWN" in refused
+    assert any(f"({digest}" in refused for digest in absent)
+
+
 # Through a proxy
 
 

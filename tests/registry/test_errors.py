@@ -166,8 +166,13 @@ def test_own_errors_and_bugs_are_not_translated() -> None:
 
 
 def answer(status: int, body: bytes = b"", reason: str = "Reason", **headers: str) -> aiohttp.ClientResponse:
+    rest = bytearray(body)
+
     async def read(count: int) -> bytes:
-        return body[:count]
+        """Return a part at a time, as a connection does."""
+        part = bytes(rest[: min(count, 1000)])
+        del rest[: len(part)]
+        return part
 
     fields = CIMultiDict({name.replace("_", "-"): text for name, text in headers.items()})
     url = URL("https://registry.example:5000/v2/a?token=secret")  # aiohttp strips users and passwords
@@ -213,22 +218,86 @@ def errors_of(*some: object) -> bytes:
         (errors_of({"code": "A", "message": "No."}, {"code": "B", "message": "GET. "}), ": A No; B GET."),
         (errors_of({"code": "DENIED", "message": None}), ": DENIED."),
         (errors_of({"code": "A"}, {"code": "B", "message": "b"}), ": A; B b."),
+        (errors_of({"code": "DENIED", "detail": "no more than 5 tags"}), ": DENIED (no more than 5 tags)."),
+        (errors_of({"code": "UNKNOWN", "detail": {"Err": 28}}), ': UNKNOWN ({"Err": 28}).'),
+        (errors_of({"code": "UNKNOWN", "detail": {}}), ": UNKNOWN."),
+        (errors_of({"code": "A", "message": "b c", "detail": "b"}), ": A b c."),
+        (errors_of({"status": 403, "message": "blocked by Xray"}), ": blocked by Xray."),  # Artifactory
+        (errors_of("A", "A", "B"), ": A; B."),
+        (b'{"errors":{"code":"A"}}', ": A."),
+        (b'{"errors":"A"}', ": A."),
+        (b'{"message": "The quota is used up.\\n"}', ": The quota is used up."),
+        (b'{"details": "incorrect username or password"}', ": incorrect username or password."),
+        (b'{"error": {"message": "no space"}}', ": no space."),
+        (b'{"error": "invalid_scope", "error_description": "not yours"}', ": invalid_scope; not yours."),
+        (b'{"title": "Forbidden", "detail": "not today"}', ": Forbidden (not today)."),  # RFC 9457
+        (b'{"why": "not today"}', ': {"why": "not today"}.'),
+        (b'"not today"', ": not today."),
+        (b"404 page not found\n", ": 404 page not found."),
+        (b"one\r\n\ttwo\x1b[2J", ": one two\\x1b[2J."),
+        (b"<?xml?><Error><Code>AccessDenied</Code>\n<Message>Expired</Message></Error>", ": AccessDenied: Expired."),
+        (b"<Error><Code>AccessDenied</Code></Error>", ": AccessDenied."),
         (errors_of(), "Reason."),
         (b"", "Reason."),
         (b"<html><h1>413</h1></html>", "Reason."),
         (b"{}", "Reason."),
         (b"[]", "Reason."),
-        (b'"errors"', "Reason."),
+        (b"null", "Reason."),
         (b'{"errors":null}', "Reason."),
-        (b'{"errors":{"code":"A"}}', "Reason."),
-        (b'{"errors":["A"]}', "Reason."),
         (b'{"errors":[null]}', "Reason."),
+        (b'{"errors":[{"code":', "Reason."),
         (b"[" * 60_000, "Reason."),
         (b"\xff\xfe", "Reason."),
     ],
 )
-def test_only_well_formed_errors_of_a_registry_are_quoted(body: bytes, said: str) -> None:
+def test_text_of_an_error_response_is_quoted(body: bytes, said: str) -> None:
     assert str(refused(400, body)).endswith(said)
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_detail_that_repeats_the_request_is_not_quoted(status: int) -> None:
+    body = errors_of({"code": "A", "message": "b", "detail": [{"Type": "repository", "Name": "a"}]})
+    assert str(refused(status, body)).endswith(": A b.")
+
+
+def test_secret_is_redacted_before_the_text_is_shortened() -> None:
+    text = "x" * 495 + " abc.def"
+    assert "abc" not in str(refused(400, text.encode()))
+
+
+def test_error_whose_body_is_cut_keeps_its_status() -> None:
+    given = answer(403)
+
+    async def read(count: int) -> bytes:
+        raise aiohttp.ClientPayloadError("cut")
+
+    given.content.read = read  # type: ignore[assignment,method-assign]
+    assert asyncio.run(response_error(IT, given, "r.example")).status == 403
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "hint"),
+    [
+        (403, "adding 3 MiB will exceed the quota", "storage quota is used up"),
+        (412, "quota exceeded", "storage quota is used up"),
+        (413, "the project has no quota left", "storage quota is used up"),
+        (403, "blocked by policy", "policy of the registry"),
+        (409, "the tag is immutable", "policy of the registry"),
+        (413, "too large", "client_max_body_size"),
+        (403, "no", "mirror login"),
+    ],
+)
+def test_hint_fits_the_text(status: int, text: str, hint: str) -> None:
+    assert hint in (refused(status, errors_of({"code": "DENIED", "message": text})).hint or "")
+
+
+@pytest.mark.parametrize("body", [b"", b"Bad Request", b"<html>Bad Request</html>"])
+def test_hint_of_400_without_a_document_for_plain_http_mentions_tls(body: bytes) -> None:
+    plain = answer(400, body)
+    plain.url = URL("http://registry.example:5000/v2/")
+    error = asyncio.run(response_error(Request.of(plain), plain, "registry.example:5000"))
+    assert error.hint == "registry.example:5000 may use TLS: try without --plain-http."
+    assert refused(400, body).hint != error.hint
 
 
 def test_long_message_is_truncated() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import re
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import aiohttp
 
 from mirror.errors import InvalidContent, TransferError, Unauthorized
+from mirror.registry.transport.addresses import is_loopback
+from mirror.registry.transport.error_text import error_text
 from mirror.registry.transport.errors import PROXY_AUTH_HINT, TRANSIENT
 from mirror.registry.transport.request_text import Request
 from mirror.text.redaction import REDACTED, excerpt, hide
@@ -19,7 +23,10 @@ HTML_HINT = "It may be a login page, or a proxy's error page. Open the URL in a 
 _SUCCESS = range(200, 300)
 _QUERY = re.compile(r"(https?://[^\s?]*)\?[^\s\"'<>]*")
 _BODY_CAP = 64 * 1024  # bytes of an error's body that are read
-_MESSAGE_CAP = 500  # characters of an error document that are quoted
+_BODY_TIMEOUT = 10.0  # seconds for it to arrive
+_MESSAGE_CAP = 500  # characters of an error's text that are quoted
+_QUOTA = re.compile(r"\bquota|storage limit|insufficient storage", re.IGNORECASE)
+_POLICY = re.compile(r"\bpolic(?:y|ies)\b|\bblocked by\b|\bimmutable\b|\bvulnerabilit", re.IGNORECASE)
 # Reverse proxies in front of registries, by the names in their Server headers.
 _PROXIES = re.compile(r"nginx|openresty|cloudflare|haproxy|envoy|istio-envoy|traefik|caddy|apache|varnish|squid|awselb")
 # In responses to HTTP on an HTTPS port: Go's net/http, nginx, Apache.
@@ -40,26 +47,29 @@ _USES_TLS = "{host} uses TLS: remove --plain-http, or plain_http from mirror.tom
 async def response_error(request: Request, response: aiohttp.ClientResponse, registry: str) -> TransferError:
     """Return the error for a response with an unexpected status; `request` is from before any redirects.
 
-    The message quotes the error document (OCI distribution-spec, "Error Codes"), without credentials and signed
-    queries of URLs. HTML pages are not quoted.
+    The message quotes the text of the response, whatever its form, without credentials and signed queries of URLs.
+    HTML pages are not quoted.
     """
     scheme, _, sent = response.request_info.headers.get("Authorization", "").rpartition(" ")
     hide(sent, is_token=True)  # a server may repeat it, as it may repeat the signed queries of URLs
-    body = await response.content.read(_BODY_CAP)
-    said = _error_document(body)
+    body = await _read(response)
+    text = error_text(body)
+    if response.status == 401 or (response.status == 404 and request.method in ("GET", "HEAD")):
+        text = replace(text, details="")  # just what was requested
+    said, quoted = excerpt(text.said, _MESSAGE_CAP), excerpt(str(text), _MESSAGE_CAP)
     is_page = is_html(body) or (not body and response.headers.get("Content-Type", "").startswith("text/html"))  # HEAD
     status = f"{response.status} {excerpt(response.reason or '', 200)}".strip(" .")
     if is_page and response.status in _SUCCESS:
         status += " with a web page"
     who = "the proxy" if response.status == 407 else _responder(response, is_page=is_page)
-    text = f"{who} answered {status}{request.about}{': ' + said if said else ''}."
-    text = _QUERY.sub(rf"\1?{REDACTED}", text)
+    message = f"{who} answered {status}{request.about}{': ' + quoted if quoted else ''}."
+    message = _QUERY.sub(rf"\1?{REDACTED}", message)
     if response.status in (401, 403):
         logged_in = scheme.lower() == "basic"  # a Bearer token may be anonymous
-        hint = (_WRONG_CREDENTIALS if logged_in else _NOT_LOGGED_IN).format(registry=registry)
-        return Unauthorized(text, hint=hint, status=response.status, said=said)
+        hint = rule_hint(said) or (_WRONG_CREDENTIALS if logged_in else _NOT_LOGGED_IN).format(registry=registry)
+        return Unauthorized(message, hint=hint, status=response.status, said=said)
     return TransferError(
-        text,
+        message,
         hint=_hint(response, body, said, registry, is_page=is_page),
         said=said,
         status=response.status,
@@ -71,21 +81,36 @@ async def response_error(request: Request, response: aiohttp.ClientResponse, reg
 def _hint(response: aiohttp.ClientResponse, body: bytes, said: str, registry: str, *, is_page: bool) -> str | None:
     if response.status == 400 and response.url.scheme == "http" and _WANTS_TLS.search(body):
         return _USES_TLS.format(host=response.url.authority)
+    if hint := rule_hint(said):
+        return hint
     if response.status in _HINTS:
         return _HINTS[response.status].format(registry=registry)
+    # On loopback, TLS is tried first.
+    is_plain = response.url.scheme == "http" and not is_loopback(response.url.host or "")
+    if response.status == 400 and is_plain and not body.lstrip().startswith(b"{"):
+        return f"{response.url.authority} may use TLS: try without --plain-http."
     if is_page:
         return HTML_HINT
     return _DISK_FULL if response.status == 500 and not said else None
 
 
-def _error_document(body: bytes) -> str:
-    """Return the codes and messages in an error document; empty if it is not one."""
-    try:
-        errors = json.loads(body)["errors"]
-        text = "; ".join(f"{error['code']} {error.get('message') or ''}".strip(" .") for error in errors)
-    except (ValueError, TypeError, KeyError, RecursionError, AttributeError):
-        return ""
-    return excerpt(text, _MESSAGE_CAP)
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body of an error response, or what arrives of it: a broken connection must not hide the error."""
+    body = bytearray()
+    with suppress(aiohttp.ClientError, OSError, TimeoutError):
+        async with asyncio.timeout(_BODY_TIMEOUT):
+            while len(body) < _BODY_CAP and (chunk := await response.content.read(_BODY_CAP - len(body))):
+                body += chunk
+    return bytes(body)
+
+
+def rule_hint(said: str) -> str | None:
+    """Return a hint if a rule of the registry is the reason, and not the request or its credentials."""
+    if _QUOTA.search(said):
+        return "The registry's storage quota is used up. Delete images there, or ask its administrator to raise it."
+    if _POLICY.search(said):
+        return "A policy of the registry forbids this: its message says which. Ask its administrator."
+    return None
 
 
 def _responder(response: aiohttp.ClientResponse, *, is_page: bool) -> str:
@@ -105,8 +130,8 @@ def refuse_html(request: Request, response: aiohttp.ClientResponse, body: bytes)
 
 
 def is_html(body: bytes) -> bool:
-    """Return whether a body is HTML or XML, not JSON."""
-    return body.lstrip().startswith(b"<")
+    """Return whether a body is HTML or XML, not JSON; errors of storage services, which are XML, do not count."""
+    return body.lstrip().startswith(b"<") and not error_text(body).said
 
 
 def retry_after(text: str | None) -> float | None:
