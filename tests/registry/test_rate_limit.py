@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from heapq import heappop, heappush
 
 import pytest
 
@@ -94,3 +95,63 @@ def test_limit_is_shared_by_concurrent_downloads(clock: Clock) -> None:
 
     asyncio.run(main())
     assert clock.now >= 4.0
+
+
+class Timetable:
+    """A clock and timers for several tasks: time passes only when all of them sleep."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        monkeypatch.setattr("mirror.registry.transport.rate_limit.monotonic", lambda: self.now)
+        monkeypatch.setattr("mirror.registry.transport.rate_limit.asyncio.sleep", self.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heappush(self._sleepers, (self.now + max(0.0, seconds), len(self._sleepers), woken))
+        asyncio.get_running_loop().call_soon(self._advance)
+        await woken
+
+    def _advance(self) -> None:
+        at, _, woken = heappop(self._sleepers)
+        self.now = max(self.now, at)
+        woken.set_result(None)
+
+
+@pytest.mark.parametrize("connections", [1, 4, 64])
+@pytest.mark.parametrize("rate", [100, 10_000, 1_000_000])
+def test_no_connection_is_silent_for_more_than_a_few_seconds(
+    monkeypatch: pytest.MonkeyPatch, connections: int, rate: int
+) -> None:
+    timetable, limit = Timetable(monkeypatch), RateLimit(rate)
+    silences = []
+
+    async def upload() -> None:
+        last = timetable.now
+        for _ in range(5):
+            await limit.take(limit.piece(connections))
+            silences.append(timetable.now - last)
+            last = timetable.now
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(connections):
+                group.create_task(upload())
+
+    asyncio.run(main())
+    assert max(silences) < 3.0
+
+
+def test_large_chunk_of_a_download_does_not_hold_up_an_upload(monkeypatch: pytest.MonkeyPatch) -> None:
+    timetable, limit = Timetable(monkeypatch), RateLimit(10_000)
+
+    async def main() -> float:
+        download = asyncio.ensure_future(limit.take(1_000_000))
+        await asyncio.tasks.sleep(0)
+        await limit.take(1000)
+        sent = timetable.now
+        await download
+        return sent
+
+    assert asyncio.run(main()) < 3.0
+    assert timetable.now == pytest.approx(100.1)

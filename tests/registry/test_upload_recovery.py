@@ -16,6 +16,7 @@ from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.registry import Client, RegistryOptions, Repository
 from mirror.registry.blobs import upload_session
+from mirror.registry.transport.rate_limit import RateLimit
 from mirror.retry import RetryPolicy
 from tests.support import images
 from tests.support.memory import descriptor_of
@@ -243,3 +244,19 @@ def test_blob_that_did_not_arrive_is_sent_again(registry: EmbeddedRegistry, monk
     registry.fault(Fault(method="PUT", action=Status(504)))
     push(registry.host, SILENT, retries=1)
     assert registry.get_blob("a", NODE.digest) == DATA
+
+
+# Rate limits
+
+
+@pytest.mark.slow
+def test_limited_upload_is_sent_in_small_pieces(registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    async def take(_: RateLimit, count: int) -> None:
+        taken.append(count)
+
+    monkeypatch.setattr(RateLimit, "take", take)
+    push(registry.host, RegistryOptions(limit_rate=1000, jobs=4))
+    assert registry.get_blob("a", NODE.digest) == DATA
+    assert (sum(taken), max(taken)) == (len(DATA), 500)

@@ -37,7 +37,6 @@ _MAX_AFTER_416 = 4 * 1024 * 1024  # bytes; ghcr.io answers 416 to larger PATCHes
 # Statuses with which registries refuse a PUT with a whole blob, although they may accept PATCHes
 WHOLE_REFUSED = frozenset({400, 404, 405, 411, 415, 422, 501})
 _MAX_RECOVERIES = 10  # of one session after refusals: one for each size, and some more
-_MAX_PIECE = 256 * 1024  # bytes of a body that are handed to the connection at a time
 _DELETE_TIMEOUT = 3  # seconds
 COMMIT_TIMEOUT = 600.0  # seconds without a response after the last byte: registries hash and move large blobs
 
@@ -170,7 +169,7 @@ class UploadSession:
         size = self._blob.size
         async with fetch(0) as reader:
             chunks = stream.verified(reader, self._blob, self._batch)
-            content = _Content(chunks)
+            content = _Content(chunks, self._registry.limits.rate.piece(self._registry.options.jobs))
             if self._sends_whole:
                 await self._put(content.read(size), size)
                 return True
@@ -251,10 +250,10 @@ class UploadSession:
 
 
 class _Content:
-    """A blob's content, split over several requests."""
+    """A blob's content, split over several requests, in pieces of at most `piece` bytes."""
 
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
-        self._chunks = chunks
+    def __init__(self, chunks: AsyncIterator[bytes], piece: int) -> None:
+        self._chunks, self._piece = chunks, piece
         self._rest = memoryview(b"")
 
     async def read(self, count: int) -> AsyncIterator[memoryview]:
@@ -262,7 +261,7 @@ class _Content:
         while count:
             if not self._rest:
                 self._rest = memoryview(await anext(self._chunks))
-            size = min(count, _MAX_PIECE)
+            size = min(count, self._piece)
             piece, self._rest = self._rest[:size], self._rest[size:]
             count -= len(piece)
             yield piece

@@ -12,8 +12,13 @@ from mirror.registry.transport.request_text import Request
 MIN_RATE = 1024  # bytes per second, below which a server is stalling
 
 
+_MAX_SILENCE = 2.0  # seconds in which each connection transfers something: proxies close silent ones
+_TURN = 0.1  # seconds of the whole rate that one transfer may use before others have a turn
+_MAX_PIECE = 256 * 1024  # bytes
+
+
 class RateLimit:
-    """The maximum rate of all transfers together in bytes per second; None: unlimited."""
+    """The maximum rate of all transfers together in bytes per second; None: unlimited. Transfers take turns."""
 
     def __init__(self, rate: int | None) -> None:
         self._rate = rate
@@ -21,11 +26,18 @@ class RateLimit:
 
     async def take(self, count: int) -> None:
         """Wait until `count` more bytes may be transferred."""
+        while self._rate and count > 0:
+            turn = min(count, max(1, int(self._rate * _TURN)))
+            now = monotonic()
+            self._due = max(self._due, now) + turn / self._rate
+            await asyncio.sleep(self._due - now)
+            count -= turn
+
+    def piece(self, connections: int) -> int:
+        """Return the bytes that one of so many connections may send at a time, so that none is silent for long."""
         if self._rate is None:
-            return
-        now = monotonic()
-        self._due = max(self._due, now) + count / self._rate
-        await asyncio.sleep(self._due - now)
+            return _MAX_PIECE
+        return max(1, min(_MAX_PIECE, int(self._rate * _MAX_SILENCE / connections)))
 
 
 async def rate_limited(
