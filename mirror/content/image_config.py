@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from mirror.content.store import Source
 from mirror.content.walk import read_small
 from mirror.errors import ContentError
@@ -25,6 +27,13 @@ def diff_ids_of(config: bytes, what: str) -> list[Digest]:
     """Return the diff_ids of an image config, the digests of the unpacked layers; raise ContentError if broken."""
     rootfs = Fields.load(config, what).nested("rootfs")
     return [Digest.parse(text) for text in rootfs.array("diff_ids")] if rootfs else []
+
+
+def has_rootfs(config: bytes) -> bool:
+    """Return False for the config of an artifact that has the media type of an image's, such as `{}`."""
+    with suppress(ContentError):
+        return Fields.load(config, "").get("rootfs") is not None
+    return False
 
 
 async def read_config(source: Source, image: Node, retry: RetryPolicy = ONCE) -> bytes | None:

@@ -33,6 +33,8 @@ _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1"
 SCHEMA1_TYPES = frozenset({f"{_SCHEMA1}+json", f"{_SCHEMA1}+prettyjws"})
 # Other types that a manifest may have: those of the future, of vendors, or known ones in upper case
 _LIKE_MANIFEST = re.compile(r"(?=.*(?:manifest|index)).*j(?:son|ws)\b.*", re.IGNORECASE)
+# Layers that a runtime unpacks, of any vendor; others are encrypted (ocicrypt), or not file systems
+_TAR = re.compile(r"[^;]*[./+-]tar(?:[.+](?:gzip|gz|zstd))?(?:;.*)?", re.ASCII)
 _FOREIGN = re.compile(r"application/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\b.*")
 
 MANIFEST_CAP = 4 * 1024 * 1024  # bytes that registries accept for a manifest; also the limit for a config
@@ -200,6 +202,16 @@ class Descriptor:
     def is_foreign(self) -> bool:
         """True for layers whose licence keeps them out of registries: fetched from `urls`, not pushed."""
         return bool(_FOREIGN.fullmatch(self.media_type))
+
+    @property
+    def is_tar(self) -> bool:
+        """True for layers that are tar archives: plain, gzip or zstd, of any vendor."""
+        return bool(_TAR.fullmatch(self.media_type))
+
+    @property
+    def is_encrypted(self) -> bool:
+        """True for encrypted layers, which only the owner of a key can unpack."""
+        return self.media_type.endswith("+encrypted")
 
     @property
     def attests(self) -> str | None:

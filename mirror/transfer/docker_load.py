@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mirror.content.graph import Keep
-from mirror.content.image_config import diff_ids_of, platform_of, read_config
+from mirror.content.image_config import diff_ids_of, has_rootfs, platform_of, read_config
 from mirror.content.select import SelectedImage
 from mirror.content.store import Source
 from mirror.content.walk import leaves, walk
@@ -26,11 +28,12 @@ async def select_for_docker(
     graph = await walk(source, chosen, retry=retry)
     image = graph.nodes[chosen.digest]
     config = await read_config(source, image, retry)
-    if config is None or graph.foreign:
-        what = "has layers that are stored elsewhere" if config else "is not an image"
+    if config is None or not has_rootfs(config) or graph.foreign:
+        what = "has layers that are stored elsewhere" if graph.foreign else "is not an image"
         raise UsageError(
             f"{name} {what}, so docker cannot load it.", hint="List the images that it can load, or use an oci-archive."
         )
+    _check_layers(name, image.document.layers)
     layers, diff_ids = image.document.layers, diff_ids_of(config, f"the config of {name}")
     if len(layers) != len(diff_ids):
         raise InvalidContent(f"{name} has {len(layers)} layers, but its config has {len(diff_ids)} diff_ids.")
@@ -38,6 +41,21 @@ async def select_for_docker(
     if platform and not platforms.fits(platform, offered):
         raise platforms.absent(platform, [offered], name)
     return SelectedImage(chosen, entry.root.digest, graph, (str(offered),) if offered else ())
+
+
+def _check_layers(name: str, layers: Sequence[Descriptor]) -> None:
+    """Raise UsageError if docker cannot unpack a layer."""
+    for layer in layers:
+        if layer.is_encrypted:
+            raise UsageError(
+                f"{name} has encrypted layers, so docker cannot load it.",
+                hint="Decrypt it first, as with skopeo copy --decryption-key KEY, or use an oci-archive.",
+            )
+        if not layer.is_tar:
+            raise UsageError(
+                f"{name} has a layer of type {layer.media_type[:200]}, which docker cannot load.",
+                hint="Use an oci-archive.",
+            )
 
 
 async def _choose(
