@@ -124,6 +124,8 @@ _MESSAGES: Mapping[Kind, str] = {
     Kind.UNHASHABLE: "digest algorithm {found} is not supported",
     Kind.UNKNOWN_COMPRESSION: "cannot be unpacked: {found}",
     Kind.UNSUPPORTED_TYPE: "manifests of the type {found} are not supported",
+    Kind.NOT_UNPACKED: "content not checked: {found}",
+    Kind.NOT_AN_IMAGE: "its config is not that of an image ({found}), so its layers were not checked",
     Kind.ABSENT: "a foreign layer, which is not kept here ({expected})",
     Kind.ORPHAN: "no image uses it",
     Kind.STRAY: "not a blob: file name is not a digest",
@@ -133,6 +135,7 @@ _MESSAGES: Mapping[Kind, str] = {
     Kind.UNKNOWN_TYPE: "neither a manifest nor an index but {found}",
     Kind.NOT_RECORDED: "no record or --expect for this image",
     Kind.VARIANT: "the index says {expected}, the config {found}",
+    Kind.UNUSUAL_CONFIG: "unusual image config: {found}",
     Kind.HISTORY_COUNT: "the manifest has {expected}, the history of the config {found}",
     Kind.NOT_A_TAR: "not a tar archive: {found}",
     Kind.DUPLICATE_PATH: "has paths more than once: {found}",
@@ -142,6 +145,7 @@ _MESSAGES: Mapping[Kind, str] = {
 _REPAIR = "Run mirror verify LAYOUT --repair --from SOURCE, or pull the image again if there is a network."
 _PUBLISHED = "This is how it was published; report it to the publisher."
 _HARMLESS = "Harmless."
+_OPAQUE = "The bytes are right; what is in them was not checked."
 _WHICH = "Do not use the image before you know which of the two is right."
 _AGAIN = "Fetch or export the archive again."
 _DELETE = (
@@ -150,7 +154,8 @@ _DELETE = (
 )
 _DAMAGE = (Kind.TOO_SHORT, Kind.TOO_LONG, Kind.CORRUPT)
 _MISTAKES = (Kind.BROKEN_MANIFEST, Kind.SIZE_CONFLICT, Kind.TYPE_CONFLICT, Kind.BROKEN_CONFIG, Kind.WRONG_PLATFORM)
-_TRIFLES = (Kind.ABSENT, Kind.STRAY, Kind.DANGLING_SUBJECT, Kind.UNKNOWN_TYPE, Kind.VARIANT, Kind.HISTORY_COUNT)
+_PEDANTRY = (Kind.VARIANT, Kind.HISTORY_COUNT, Kind.UNUSUAL_CONFIG)
+_TRIFLES = (Kind.ABSENT, Kind.STRAY, Kind.DANGLING_SUBJECT, Kind.UNKNOWN_TYPE, *_PEDANTRY)
 
 HINTS: Mapping[Kind, str] = {
     **dict.fromkeys((Kind.MISSING, *_DAMAGE), _REPAIR),
@@ -174,7 +179,8 @@ HINTS: Mapping[Kind, str] = {
     Kind.UNREADABLE: "Verify again as a user who may read it, or on another machine.",
     Kind.CHANGED: "Wait until the other program has finished, and verify again.",
     Kind.UNHASHABLE: "Only sha256, sha384 and sha512 can be verified.",
-    Kind.UNKNOWN_COMPRESSION: "The bytes are right; what is in them was not checked.",
+    **dict.fromkeys((Kind.UNKNOWN_COMPRESSION, Kind.NOT_UNPACKED), _OPAQUE),
+    Kind.NOT_AN_IMAGE: "Artifacts look like this. The bytes are right; a runtime cannot run them.",
     Kind.UNSUPPORTED_TYPE: "Its references were not checked: use a tool that supports this type.",
     Kind.ORPHAN: "Harmless; mirror prune LAYOUT --delete removes it.",
     Kind.LEFTOVER: "Harmless: the next command that writes to the layout removes it.",

@@ -6,7 +6,6 @@ of a digest. The uses of a blob form a linked chain; blobs that are used by the 
 
 from __future__ import annotations
 
-import re
 import zlib
 from array import array
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ INDEX, FOREIGN, CONFIG, TAR, DONE = (1 << bit for bit in range(5))
 
 _TYPES = [None, *sorted(MANIFEST_TYPES)]  # None: not a manifest; other types are only labels (`graph.same_kind`)
 _TYPE_NUMBERS = {media_type: number for number, media_type in enumerate(_TYPES)}
-_TAR = re.compile(r"\btar\b")  # in the media type of a layer that is a tar archive
 _SHA256 = "sha256:"
 _UNKNOWN = -1  # the size of a blob that no descriptor names
 _SHORT = 31  # bytes of a digest in its key: a bytes object of length 31 takes 64 bytes, of length 32 it takes 80
@@ -219,4 +217,4 @@ def _flags(node: Descriptor) -> int:
         return INDEX if node.is_index else 0
     if node.media_type in CONFIG_TYPES:
         return CONFIG
-    return (FOREIGN if node.is_foreign else 0) | (TAR if _TAR.search(node.media_type) else 0)
+    return (FOREIGN if node.is_foreign else 0) | (TAR if node.is_tar else 0)

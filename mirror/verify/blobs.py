@@ -72,7 +72,7 @@ class BlobVerification:
             digest, size = self._table.digest(number), self._table.size(number)
             layer = self._layer(number) if deep else None
             check = hash_blob(self._store.open(digest), digest, size, buffer=buffer, advance=advance, through=layer)
-            findings = list(layer.findings()) if layer and check.ok else []
+            findings = list(layer.findings() if layer else self._opaque(number)) if check.ok else []
             with self._lock:
                 self._finish(number, check)
                 for finding in findings:
@@ -84,6 +84,11 @@ class BlobVerification:
         diff_ids = list(self._table.diff_ids(number))
         is_tar = bool(self._table.flags[number] & TAR)
         return Layer(self._table.digest(number), self._table.sizes[number], diff_ids, tar=is_tar) if diff_ids else None
+
+    def _opaque(self, number: int) -> Iterator[Finding]:
+        if why := self._structure.documents.opaque.get(number):
+            digest, expected = self._table.digest(number), "a layer that can be unpacked"
+            yield Finding(Kind.NOT_UNPACKED, Severity.UNVERIFIED, digest, expected, why)
 
     def _finish(self, number: int, check: BlobCheck) -> None:
         self._table.finish(number, check)

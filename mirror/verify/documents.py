@@ -29,7 +29,8 @@ ReportBlob = Callable[[int, Finding], None]  # takes the number of a blob, and a
 class Documents:
     """The manifests and indexes of a store. `faults` has the checks of those that are missing or damaged.
 
-    By number, `unsupported` has the types of those that cannot be followed, and `subjects` those that others refer to.
+    By number, `unsupported` has the types of those that cannot be followed, `subjects` those that others refer to, and
+    `opaque` why a layer of an image cannot be unpacked: encrypted, or not a tar archive.
     """
 
     def __init__(self, store: VerifiableStore, table: BlobTable, report: ReportBlob, *, deep: bool) -> None:
@@ -39,6 +40,7 @@ class Documents:
         self._peeked_sizes: dict[int, int] = {}
         self._peeked: dict[int, bytes] = {}  # contents, as far as they fit into memory
         self._room = MOST_BYTES
+        self.opaque: dict[int, str] = {}
         self._store, self._table, self._report, self._deep = store, table, report, deep
         self._begins = array("I")  # where the links of each blob begin; 0: none, or not read yet
         self._links = array("I", [0])  # for each manifest: the number of its links, then the links
@@ -157,7 +159,7 @@ class Documents:
         if data is None:
             return
         try:
-            config = Config(data, self._table.digest(number))
+            config = Config(data, document.config.digest, self._table.digest(number))
         except ContentError as error:
             self._report(number, broken(document.config.digest, error))
             return
@@ -165,7 +167,15 @@ class Documents:
             self._report(number, finding)
         if len(config.diff_ids) == len(document.layers):
             for layer, diff_id in zip(document.layers, config.diff_ids, strict=True):
-                self._table.add_diff_id(self._table.add(layer), diff_id)
+                self._note_layer(layer, diff_id)
+
+    def _note_layer(self, layer: Descriptor, diff_id: Digest | None) -> None:
+        """Note what a layer has to unpack to. A layer that is its own diff_id is proven by its digest."""
+        number = self._table.add(layer)
+        if diff_id and layer.is_tar:
+            self._table.add_diff_id(number, diff_id)
+        elif diff_id and diff_id != layer.digest:
+            self.opaque[number] = "it is encrypted" if layer.is_encrypted else f"its type is {layer.media_type[:80]}"
 
     def _error(self, number: int, kind: Kind, expected: str, found: Fact) -> None:
         digest, size = self._table.digest(number), self._table.size(number)

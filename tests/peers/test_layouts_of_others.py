@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.layouts import THREE, assert_clean, everything, files, listed, part, stored, tagged, tree
-from tests.peers.programs import DockerRegistry, Program, Skopeo
+from tests.peers.programs import DockerRegistry, Program, Skopeo, needed
 from tests.support.images import Image, image, layer, multi_arch
 
 pytestmark = pytest.mark.peer
@@ -80,6 +80,22 @@ def test_docker_image_that_skopeo_converted_to_oci_verifies(
     name = registry.publish(multi_arch(THREE, docker=True), "app", "1")
     skopeo.copy(f"docker://{name}", "oci:layout:1", "--all")
     assert_clean(mirror, "layout")
+
+
+@pytest.mark.slow
+def test_layers_that_skopeo_encrypted_are_not_checked_and_not_exported_for_docker(
+    registry: DockerRegistry, mirror: Program, skopeo: Skopeo
+) -> None:
+    openssl = Program((needed("openssl"),), skopeo.folder)
+    openssl("genrsa", "-out", "key", "2048")
+    openssl("rsa", "-in", "key", "-pubout", "-out", "public")
+    name = registry.publish(AMD64, "team/app", "1")
+    skopeo.copy(f"docker://{name}", "oci:layout:quay.io/team/app:1", "--encryption-key", "jwe:public")
+    assert mirror("verify", "layout").code == 0
+    found = mirror("verify", "layout", "--level", "layers", "--json", code=1).json["findings"]
+    assert [finding["kind"] for finding in found] == 3 * ["not-unpacked"]
+    refused = mirror("export", "layout", "a.tar", "--format", "docker-archive", "--platform", "linux/amd64", code=2)
+    assert "has encrypted layers, so docker cannot load it" in refused.err
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from mirror import VerifyOptions, verify_layout
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.report.findings import VerifyReport
-from tests.support import images, layouts
+from tests.support import images, layouts, tools
 from tests.support.images import Blob, Image, Json
 
 LAYERS = [images.layer(1, 3000), images.layer(2, 100)]
@@ -78,8 +78,17 @@ CONFIGS: dict[str, tuple[dict[str, Any], Kind, Severity]] = {
         Severity.ERROR,
     ),
     "no diff_ids": ({"rootfs": {"type": "layers", "diff_ids": None}}, Kind.LAYER_COUNT, Severity.ERROR),
-    "another type of rootfs": ({"rootfs": {"type": "other", "diff_ids": []}}, Kind.BROKEN_CONFIG, Severity.ERROR),
-    "no rootfs": ({"rootfs": ...}, Kind.BROKEN_CONFIG, Severity.ERROR),
+    "another type of rootfs": (
+        {"rootfs": {"type": "other", "diff_ids": [layer.diff_id for layer in LAYERS]}},
+        Kind.BROKEN_CONFIG,
+        Severity.ERROR,
+    ),
+    "no rootfs": ({"rootfs": ...}, Kind.NOT_AN_IMAGE, Severity.UNVERIFIED),
+    "a rootfs without a type": (
+        {"rootfs": {"diff_ids": [layer.diff_id for layer in LAYERS]}},
+        Kind.UNUSUAL_CONFIG,
+        Severity.WARNING,
+    ),
     "a rootfs in another case": ({"RootFS": {}}, Kind.BROKEN_CONFIG, Severity.ERROR),
     "invalid diff_ids": (
         {"rootfs": {"type": "layers", "diff_ids": ["x", "y"]}},
@@ -165,10 +174,8 @@ def test_config_of_an_artifact_is_not_checked(tmp_path: Path) -> None:
     assert found(tmp_path, images.artifact("a/b", images.layer(1, 100), configuration=chart)) == []
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"[]", b'{"a":1,"a":2}', b'{"a":NaN}', b"[" * 100_000, b" " * (5 << 20)], ids=len
-)
-def test_config_that_is_not_a_json_object_is_found(tmp_path: Path, data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"no", b'{"a":1,"a":2}', b'{"a":NaN}', b"[" * 100_000, b" " * (5 << 20)], ids=len)
+def test_config_that_is_not_json_is_found(tmp_path: Path, data: bytes) -> None:
     broken = images.manifest(Blob.of(data, images.OCI_CONFIG), LAYERS)
     assert kinds(found(tmp_path, broken)) == [(Kind.BROKEN_CONFIG, Severity.ERROR)]
 
@@ -200,3 +207,72 @@ def test_wrong_diff_ids_are_found_by_several_threads(tmp_path: Path) -> None:
 def test_layer_that_is_not_a_tar_archive_warns(tmp_path: Path) -> None:
     layer = Blob.of(gzip.compress(b"hello"), images.OCI_LAYER, images.digest_of(b"hello"))
     assert kinds(found(tmp_path, images.image("linux/amd64", layer))) == [(Kind.NOT_A_TAR, Severity.WARNING)]
+
+
+@pytest.mark.parametrize("body", [b"{}", b"", b"[]", b"null", b'{"config":{}}'], ids=repr)
+def test_artifact_with_the_config_type_of_images_is_ok(tmp_path: Path, body: bytes) -> None:
+    findings = found(tmp_path, tools.opa_1_0_bundle(body))
+    assert kinds(findings) == [(Kind.NOT_AN_IMAGE, Severity.WARNING)]
+
+
+@pytest.mark.parametrize("by", ["index", "config"])
+def test_image_for_a_platform_needs_a_config_with_a_rootfs(tmp_path: Path, by: str) -> None:
+    """Otherwise a publisher could disable the check of the layers."""
+    one = image(rootfs=..., os=..., architecture=...) if by == "index" else image(None, rootfs=...)
+    assert kinds(found(tmp_path, images.index([one]))) == [(Kind.NOT_AN_IMAGE, Severity.UNVERIFIED)]
+
+
+def test_encrypted_layers_could_not_be_checked(tmp_path: Path) -> None:
+    layout = layouts.write(tmp_path / "layout", tools.skopeo_1_9_encrypted())
+    report = verified(layout)
+    assert kinds(list(report.findings)) == 2 * [(Kind.NOT_UNPACKED, Severity.UNVERIFIED)]
+    assert {finding.found for finding in report.findings} == {"it is encrypted"}
+    assert report.verdict == "could not check"
+    assert verified(layout, "content").verdict == "ok"
+
+
+def test_layer_of_another_type_is_proven_only_by_a_diff_id_that_is_its_digest(tmp_path: Path) -> None:
+    own = Blob.of(b"{}", "application/vnd.dev.cosign.simplesigning.v1+json", images.digest_of(b"{}"))
+    assert found(tmp_path / "own", images.image("linux/amd64", own)) == []
+    other = Blob.of(b"{} ", "application/wasm", images.digest_of(b"{}"))
+    findings = found(tmp_path, images.image("linux/amd64", other))
+    assert kinds(findings) == [(Kind.NOT_UNPACKED, Severity.UNVERIFIED)]
+    assert findings[0].found == "its type is application/wasm"
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/vnd.oci.image.layer.v1.tar",
+        "application/vnd.oci.image.layer.v1.tar+zstd",
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/x-tar",
+        "application/vnd.example.rootfs.tar+gzip; level=9",
+    ],
+)
+def test_layers_are_checked_if_their_type_is_a_tar_of_any_vendor(tmp_path: Path, media_type: str) -> None:
+    layer = replace(LAYERS[0], media_type=media_type, diff_id=WRONG)
+    assert kinds(found(tmp_path, images.image("linux/amd64", layer))) == [(Kind.WRONG_DIFF_ID, Severity.ERROR)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"os": 1}, Kind.BROKEN_CONFIG),
+        ({"history": 1}, Kind.BROKEN_CONFIG),
+        ({"config": []}, Kind.BROKEN_CONFIG),
+        ({"OS": "linux"}, Kind.BROKEN_CONFIG),
+        ({"rootfs": {"type": "other", "diff_ids": [WRONG, LAYERS[1].diff_id]}}, Kind.BROKEN_CONFIG),
+        ({"rootfs": {"diff_ids": [WRONG, LAYERS[1].diff_id]}}, Kind.UNUSUAL_CONFIG),
+        ({"rootfs": {"type": "layers", "diff_ids": [WRONG, "x"]}}, Kind.BROKEN_CONFIG),
+    ],
+    ids=repr,
+)
+def test_one_unusual_field_does_not_stop_the_check_of_the_others(
+    tmp_path: Path, fields: dict[str, Any], kind: Kind
+) -> None:
+    wrong = {"rootfs": {"type": "layers", "diff_ids": [WRONG, LAYERS[1].diff_id]}, "variant": "v2"}
+    findings = found(tmp_path, images.index([image(**{**wrong, **fields})]))
+    expected = {kind, Kind.WRONG_DIFF_ID} | (set() if {"os", "OS"} & fields.keys() else {Kind.VARIANT})
+    assert {finding.kind for finding in findings} == expected
