@@ -22,11 +22,10 @@ from mirror.concurrency import to_thread, to_thread_cancellable
 from mirror.content.graph import Keep
 from mirror.content.hashing import MISSING, READ, BlobCheck, Reader
 from mirror.content.stream import BlobReader
-from mirror.content.walk import leaves
 from mirror.errors import BrokenArchive
 from mirror.fs.atomic import write_all
 from mirror.fs.directory import exists, is_directory, os_errors
-from mirror.layout import Entry, index
+from mirror.layout import Entry, index, presence
 from mirror.layout.index import EntryFinder
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -78,11 +77,7 @@ class Archive:
 
     async def there(self, entry: Entry) -> Keep:
         """Return which children of indexes are here. Docker and containerd save incomplete indexes."""
-        indexes = await leaves(self, entry.root)
-        children = [child for child in indexes.children if not child.is_index]
-        lacking = {child.digest for child in children if not self.holds(child.digest)}
-        some = any(child.digest not in lacking and not child.attests for child in children)
-        return lambda child: not entry.lacks(child) and not (some and child.digest in lacking)
+        return await presence.present(self, entry, is_archive=True)
 
     async def resolve(self, name: str) -> Descriptor:
         """Return the root of an image (`Source`)."""

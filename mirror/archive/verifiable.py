@@ -17,6 +17,8 @@ from mirror.oci.digest import Digest
 class VerifiableArchive:
     """An image archive, open for verification; close it."""
 
+    is_archive = True
+
     def __init__(self, path: Path) -> None:
         """Open a file."""
         self._tar = Tar.open(path)

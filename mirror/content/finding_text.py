@@ -74,6 +74,8 @@ def message(finding: Finding) -> str:  # noqa: PLR0911, PLR0912 - a table of tex
             return f"image name contains control characters ({found})"
         case Kind.WRONG_PLATFORM, _, tuple(platforms):
             return f"two indexes disagree about its platform: {' and '.join(map(str, platforms))}"
+        case Kind.ABSENT, str(), None:
+            return f"{expected} is not here, except for its manifest"
         case Kind.ABSENT, _, None:
             return f"left out on purpose ({expected})"
         case Kind.UNHASHABLE, diff_id, _ if diff_id is not None:

@@ -89,6 +89,11 @@ class VerifiableStore(Protocol):
         """The name of the store, for messages."""
         ...
 
+    @property
+    def is_archive(self) -> bool:
+        """Whether it is one file, as other tools write it to carry images, and not a directory."""
+        ...
+
     def read(self, name: str, cap: int) -> bytes:
         """Return the content of a small file at the top: `oci-layout`, `index.json`.
 

@@ -18,7 +18,7 @@ from mirror.content.stream import BlobReader
 from mirror.errors import BrokenLayout, NotFound, StorageError
 from mirror.fs.directory import Directory, exists, is_directory, os_errors
 from mirror.fs.filestate import FileState
-from mirror.layout import index
+from mirror.layout import index, presence
 from mirror.layout.blobs import Blobs
 from mirror.layout.index import Entry, EntryFinder
 from mirror.oci.descriptor import Descriptor
@@ -113,8 +113,8 @@ class Layout:
         return self.blobs.look(digest)
 
     async def there(self, entry: Entry) -> Keep:
-        """Return which children of an image's indexes should be here: all except intentionally absent ones."""
-        return lambda child: not entry.lacks(child)
+        """Return which children of an image's indexes should be here: all except those that were left out."""
+        return await presence.present(self, entry, is_archive=False)
 
     async def resolve(self, name: str) -> Descriptor:
         """`Source`: return the root of the image called `name`."""

@@ -19,6 +19,8 @@ _LAYOUT_NAMES = {"oci-layout", "index.json", "blobs"}
 class VerifiableLayout:
     """The content of a layout's directory, broken or not. Close it."""
 
+    is_archive = False
+
     def __init__(self, path: Path) -> None:
         """Open a directory; the path may contain links. Raise NotFound if there is no such directory."""
         if not is_directory(path):

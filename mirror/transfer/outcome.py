@@ -88,7 +88,7 @@ class Outcome:
                 kept = len(image.graph.kept)
                 texts.append(
                     f"{image.name}: {self._where} has {kept} of the {kept + len(absent)} manifests of its index; "
-                    "the others are recorded as absent."
+                    f"the others are {'not pushed' if self._verb == 'push' else 'recorded as absent'}."
                 )
         return texts
 

@@ -43,7 +43,8 @@ class BlobVerification:
         `advance` gets the expected size of each blob.
         """
         for number, check in self._structure.documents.faults:
-            self._report(self._finding(number, check))
+            if check.fault is not BlobFault.MISSING or self._table.is_used(number):
+                self._report(self._finding(number, check))
         for number in range(len(self._table)):
             self._checkpoint()
             size = self._table.size(number)
@@ -92,6 +93,8 @@ class BlobVerification:
 
     def _finish(self, number: int, check: BlobCheck) -> None:
         self._table.finish(number, check)
+        if check.fault is BlobFault.MISSING and not self._table.is_used(number):
+            return  # part of a platform that is absent as a whole
         if check.fault:
             self._report(self._finding(number, check))
         else:
@@ -115,7 +118,16 @@ class BlobVerification:
             expected, found = size, check.size
         elif check.fault is BlobFault.MISSING:
             expected, found = size, None
-            # Foreign layers, and blobs of platforms that a sparse image lacks, were left out on purpose.
-            if self._table.flags[number] & FOREIGN or all(use.optional for use in self._table.uses(number)):
+            if self._may_lack(number):
                 kind, severity = Kind.ABSENT, Severity.WARNING
         return self._structure.with_affected(number, Finding(kind, severity, digest, expected, found, size=size))
+
+    def _may_lack(self, number: int) -> bool:
+        """Return whether a missing blob was left out on purpose: a foreign layer, or of a platform of a sparse image.
+
+        A manifest that no record says was left out, while blobs that no image uses are here, is more likely lost.
+        """
+        structure = self._structure
+        is_optional = all(use.optional for use in self._table.uses(number))
+        is_lost = structure.has_orphans and number in structure.gone
+        return bool(self._table.flags[number] & FOREIGN) or (is_optional and not is_lost)

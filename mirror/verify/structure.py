@@ -9,12 +9,15 @@ from array import array
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import accumulate
 
 from mirror.content.finding import Finding, Kind, Severity, reason
-from mirror.content.limits import FREE_LINKS, SHARED, Budget
+from mirror.content.hashing import BlobFault, check_size
+from mirror.content.limits import FREE_LINKS, MOST_BYTES, SHARED, Budget
 from mirror.content.store import VerifiableStore
 from mirror.errors import BrokenLayout, InvalidDigest, LimitExceeded, StorageError
 from mirror.layout import Entry
+from mirror.layout.presence import absent, is_recorded
 from mirror.layout.referrers import can_refer, chosen_from
 from mirror.oci.descriptor import Descriptor, Platform
 from mirror.oci.digest import Digest
@@ -59,6 +62,8 @@ class Structure:
         self.report, self.checkpoint = report, checkpoint
         self.reached = array("I")  # the last root from which each blob was reached, counted from 1
         self.followed = 0
+        self.gone: set[int] = set()  # children of indexes that are absent as a whole, without a record of that
+        self.has_orphans = False
         self._names: dict[tuple[int, ...], tuple[str, ...]] = {}
 
     def images(self) -> Iterator[VerifiedImage]:
@@ -108,6 +113,10 @@ class Structure:
         _Descent(self, position, root).walk()
         self.table.seal_uses()
 
+    def holds(self, number: int) -> bool:
+        """Return whether there is anything in the place of a blob."""
+        return check_size(self.store.open(self.table.digest(number)), None).fault is not BlobFault.MISSING
+
     def may_follow(self) -> bool:
         """Return whether the limit of followed links is not reached; it grows with the number of different links."""
         return self.followed <= FREE_LINKS + SHARED * self.documents.count
@@ -118,7 +127,8 @@ class Structure:
             for algorithm, name in self.store.stored():
                 self.checkpoint()
                 try:
-                    self.table.number(Digest.parse(f"{algorithm}:{name}"))
+                    number = self.table.number(Digest.parse(f"{algorithm}:{name}"))
+                    self.has_orphans |= not self.table.is_used(number)
                 except InvalidDigest:
                     self.report(_misplaced(algorithm, name))
         except StorageError as error:
@@ -201,6 +211,7 @@ class _Descent:
         self._uses: dict[tuple[Platform | None, bool], int] = {}  # by platform, and whether it was left out on purpose
         self._budget = Budget(root.entries[0].root.digest)
         self._affordable: dict[int, bool] = {}  # manifests by number
+        self._recorded = any(is_recorded(entry, is_archive=structure.store.is_archive) for entry in root.entries)
         self._seen: set[tuple[int, int]] = set()
         self._full = False
 
@@ -224,10 +235,12 @@ class _Descent:
 
     def _below(self, number: int, use: int) -> Iterator[tuple[int, int]]:
         """Yield the manifests below a manifest that are to be walked next, each with its use."""
-        if self._structure.may_follow():
+        if self._structure.may_follow() and not self._is_gone(number):
             self._structure.checkpoint()
             links = self._structure.documents.links(number)
             inside_index = self._table.flags[number] & INDEX
+            if inside_index and not self._recorded:
+                self._note_gone(links)
             yield from self._need(links, self._use_of if inside_index else lambda _: use)
 
     def _need(self, links: Sequence[int], use_of: Callable[[int], int]) -> Iterator[tuple[int, int]]:
@@ -257,13 +270,30 @@ class _Descent:
         if table.flags[child] & INDEX:
             return self._whole
         platform = table.platform(child)
-        key = platform, self._kept is not None and table.digest(child) not in self._kept
+        is_left_out = self._kept is not None and table.digest(child) not in self._kept
+        key = platform, is_left_out or self._is_gone(child)
         if key not in self._uses:
             name = str(platform) if platform and platform.known else None
             if name and not key[1]:
                 self._root.platforms[name] = None
             self._uses[key] = table.new_use(self._position, name, key[1]) if name or key[1] else self._whole
         return self._uses[key]
+
+    def _note_gone(self, children: Sequence[int]) -> None:
+        """Note the children of an index that are absent as a whole, and report those whose manifests are here."""
+        structure, table = self._structure, self._table
+        listed = {child: table.platform(child) for child in children if not table.flags[child] & INDEX}
+        sizes = accumulate(table.sizes[child] for child in listed)
+        read = {child for child, size in zip(listed, sizes, strict=True) if size <= MOST_BYTES}
+        links = {child: structure.documents.links(child) if child in read else () for child in listed}
+        gone = absent({child: (not one or one.known, links[child]) for child, one in listed.items()}, structure.holds)
+        for child in (child for child in gone - structure.gone if structure.holds(child)):
+            platform = str(listed[child] or "a platform")
+            structure.pending.append((child, Finding(Kind.ABSENT, Severity.WARNING, table.digest(child), platform)))
+        structure.gone |= gone
+
+    def _is_gone(self, child: int) -> bool:
+        return not self._recorded and child in self._structure.gone
 
     def _affords(self, spend: Callable[[], None]) -> bool:
         """Return whether the limits of a walk allow more; report it the first time that they do not."""

@@ -1,12 +1,15 @@
 """Tests of the commands on layouts and archives that other tools wrote."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.support import images, layouts, tools
-from tests.support.command import Mirror
+from tests.support.archives import packed, place
+from tests.support.command import Json, Mirror, blobs, entries
 from tests.support.images import Blob, Image
+from tests.support.registry import EmbeddedRegistry, serving
 
 NAME = "quay.io/team/app:v1"
 
@@ -43,3 +46,94 @@ def test_artifact_with_the_config_type_of_images_is_not_exported_for_docker(
     result = mirror("export", "layout", "a.tar", "--format", "docker-archive", code=2)
     assert words in result.err
     assert not (tmp_path / "a.tar").exists()
+
+
+# Archives and layouts with some of the platforms of an index
+
+AMD64 = images.image("linux/amd64", images.layer(1, 3000), images.layer(2, 500))
+ARM = images.image("linux/arm64", images.layer(3, 900), images.layer(2, 500))
+S390X = images.image("linux/s390x", images.layer(4, 700), images.layer(2, 500))
+WHOLE = images.index([AMD64, images.attestation(AMD64), ARM, images.attestation(ARM), S390X])
+FORMS = ["archive", "directory"]
+
+
+def place_saved(folder: Path, form: str, files: dict[str, bytes]) -> str:
+    """Write the files as an archive, or as the layout into which somebody has unpacked it; return its name."""
+    if form == "directory":
+        return tools.unpack(folder / "saved", files).name
+    (folder / "saved.tar").write_bytes(packed(files))
+    return "saved.tar"
+
+
+def findings(mirror: Mirror, where: str, code: int = 0) -> list[Json]:
+    found: list[Json] = mirror("verify", where, "--json", code=code).json["findings"]
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("manifests", [False, True], ids=["docker", "nerdctl"])
+def test_platforms_that_were_not_saved_are_absent_once_each(
+    mirror: Mirror, tmp_path: Path, form: str, manifests: bool
+) -> None:
+    files = tools.docker_28_containerd_save(WHOLE, NAME, AMD64, manifests=manifests)
+    where = place_saved(tmp_path, form, files)
+    found = findings(mirror, where)
+    others = {digest for digest in WHOLE.manifests if digest not in (WHOLE.root, AMD64.root)}
+    assert sorted(one["subject"] for one in found) == sorted(others)
+    assert {(one["kind"], one["severity"]) for one in found} == {("absent", "warning")}
+    assert mirror("verify", where, "--level", "layers").code == 0
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("manifests", [False, True], ids=["docker", "nerdctl"])
+def test_platforms_that_were_saved_are_copied_whatever_the_command(
+    mirror: Mirror, tmp_path: Path, form: str, manifests: bool
+) -> None:
+    files = tools.docker_28_containerd_save(WHOLE, NAME, AMD64, manifests=manifests)
+    where = place_saved(tmp_path, form, files)
+    if form == "archive":
+        assert "1 of the 5 manifests of its index; the others are recorded" in mirror("import", where, "copied").err
+    else:
+        mirror("copy", where, "oci:copied")
+        mirror("export", where, "a.tar")
+        assert {one["kind"] for one in findings(mirror, "a.tar")} == {"absent"}
+        mirror("export", where, "b.tar", "--format", "docker-archive")
+        assert findings(mirror, "b.tar") == []
+    assert entries(tmp_path / "copied")[0]["annotations"]["dev.oci-mirror.sparse"] == AMD64.root
+    assert blobs(tmp_path / "copied") == {WHOLE.root, AMD64.root, *AMD64.blobs}
+    assert {one["kind"] for one in findings(mirror, "copied")} == {"absent"}
+    with serving(EmbeddedRegistry(strict=False)) as lenient:
+        pushed = mirror("push", where, lenient.host)
+        assert "1 of the 5 manifests of its index; the others are not pushed" in pushed.err
+        assert lenient.tags("team/app") == {"v1": WHOLE.root}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("what", ["config", "layer"])
+def test_platform_of_which_a_part_is_missing_is_damaged(mirror: Mirror, tmp_path: Path, form: str, what: str) -> None:
+    files = tools.docker_28_containerd_save(WHOLE, NAME, AMD64, ARM)
+    document = json.loads(ARM.data)
+    missing = document["config"]["digest"] if what == "config" else document["layers"][0]["digest"]
+    del files[place(missing)]
+    where = place_saved(tmp_path, form, files)
+    errors = [one for one in findings(mirror, where, code=3) if one["severity"] == "error"]
+    assert [(one["kind"], one["subject"]) for one in errors] == [("missing", missing)]
+    command = ("import", where, "copied") if form == "archive" else ("copy", where, "oci:copied")
+    assert missing[7:] in mirror(*command, code=3).err
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_index_without_any_of_its_platforms_is_damaged(mirror: Mirror, tmp_path: Path, form: str) -> None:
+    where = place_saved(tmp_path, form, tools.docker_28_containerd_save(WHOLE, NAME))
+    assert {one["kind"] for one in findings(mirror, where, code=3) if one["severity"] == "error"} == {"missing"}
+    assert "lacks" in (result := mirror("push", where, "127.0.0.1:9", code=3)).err or "is missing" in result.err
+
+
+def test_platform_that_disappears_from_a_pulled_image_is_damage(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    """What mirror leaves out, it records."""
+    WHOLE.publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    for digest in (S390X.root, *(S390X.blobs.keys() - AMD64.blobs.keys())):
+        (mirror.folder / "layout" / place(digest)).unlink()
+    assert [one["subject"] for one in findings(mirror, "layout", code=3)] == [S390X.root]
+    assert S390X.root[7:] in mirror("copy", "layout", "oci:copied", code=3).err

@@ -102,6 +102,7 @@ class MemoryStore:
     """An in-memory store with the methods that `Structure` uses."""
 
     name = "held"
+    is_archive = False
 
     def __init__(self, contents: dict[str, bytes]) -> None:
         self._contents = contents

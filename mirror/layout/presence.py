@@ -1,0 +1,71 @@
+"""Which platforms of an image a store has, if nothing records what was left out.
+
+`docker save` and `ctr export` write an index as it was published, with the content of some of its platforms. Of the
+others there is nothing, or (containerd's `WithSkipMissing`) only the manifest. A platform of which anything else is
+missing is damaged, and so is one of an image that mirror pulled into a layout: what it leaves out, it records.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from mirror.content.graph import Keep
+from mirror.content.store import Source
+from mirror.content.walk import leaves, read_node
+from mirror.errors import MirrorError
+from mirror.layout import names
+from mirror.layout.index import Entry
+from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
+
+K = TypeVar("K", bound=Hashable)
+
+
+class _Store(Source, Protocol):
+    def holds(self, digest: Digest) -> bool: ...
+
+
+def is_recorded(entry: Entry, *, is_archive: bool) -> bool:
+    """Return whether the entry records which platforms are there. Other tools copy mirror's origin into archives."""
+    return entry.kept is not None or (names.ORIGIN in entry.root.annotations and not is_archive)
+
+
+def absent(children: Mapping[K, tuple[bool, Sequence[K]]], held: Callable[[K], bool]) -> frozenset[K]:
+    """Return the children of an index that are absent as a whole; none if no readable image would be left.
+
+    `children` says of each whether it is an image, not an attestation, and what its manifest links to, if it is there.
+    """
+    uses = Counter(link for _, links in children.values() for link in set(links))
+    gone = set()
+    for child, (_, links) in children.items():
+        own = [link for link in links if uses[link] == 1]
+        is_hollow = links and (len(own) > 1 or own == list(links)) and not any(map(held, own))
+        if is_hollow or not held(child):
+            gone.add(child)
+    is_partial = any(is_image and links and child not in gone for child, (is_image, links) in children.items())
+    return frozenset(gone) if is_partial else frozenset()
+
+
+async def present(store: _Store, entry: Entry, *, is_archive: bool) -> Keep:
+    """Return which children of an image's indexes should be in a store."""
+    if not entry.root.is_index or is_recorded(entry, is_archive=is_archive):
+        return lambda child: not entry.lacks(child)
+    gone: set[Digest] = set()
+    for index in (await leaves(store, entry.root)).nodes.values():
+        children = [child for child in index.document.manifests if not child.is_index]
+        links = {child.digest: (not child.attests, await _links(store, child)) for child in children}
+        gone |= absent(links, store.holds)
+    return lambda child: child.digest not in gone
+
+
+async def _links(store: _Store, child: Descriptor) -> list[Digest]:
+    """Return what a manifest links to; nothing if it is missing or damaged, which the walk reports."""
+    if not (child.is_manifest and store.holds(child.digest)):
+        return []
+    try:
+        node = await read_node(store, child)
+    except MirrorError:
+        return []
+    return [link.digest for link in node.document.links]
