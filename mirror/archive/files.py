@@ -3,7 +3,8 @@
     OCI image layout    skopeo and podman (oci-archive), docker since version 25, containerd, nerdctl, mirror
     docker archive      docker before version 25, skopeo and podman (docker-archive), crane
 
-As in containerd, an archive with an `oci-layout` file has the first format.
+As in containerd, an archive with an `oci-layout` file has the first format. Docker 25.0 saves an image by its ID with
+an `index.json` that names nothing, so this is read in the second format, as skopeo and podman do.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from mirror.archive.docker import Content
 from mirror.archive.tar import Tar
 from mirror.concurrency import to_thread
 from mirror.content.stream import ReadInto
-from mirror.errors import BrokenArchive
+from mirror.errors import BrokenArchive, ContentError
 from mirror.fs.directory import os_errors
+from mirror.layout import index
 from mirror.layout.blobs import place
 from mirror.oci.digest import Digest
 
@@ -32,7 +34,7 @@ class Files:
         """Detect the format."""
         self.tar = tar
         self._contents: Mapping[str, Content]
-        if "oci-layout" in tar.members:
+        if "oci-layout" in tar.members and not _is_by_id(tar):
             self._contents = tar.members
         elif docker_manifest.FILE in tar.members:
             self._contents = docker.as_layout(tar)
@@ -104,6 +106,16 @@ class Piece:
         if isinstance(self._content, bytes):
             return self._content[start : start + count]
         return self._tar.pread(self._content.offset + start, count)
+
+
+def _is_by_id(tar: Tar) -> bool:
+    """Return whether only `manifest.json` lists the images of an archive."""
+    members = [tar.members.get(name) for name in ("index.json", docker_manifest.FILE)]
+    try:
+        listed, images = (tar.read(member, index.CAP) if member else b"" for member in members)
+        return bool(images) and not index.entries(listed) and any(docker_manifest.images_of(images))
+    except ContentError:
+        return False
 
 
 def _hint(tar: Tar) -> str:

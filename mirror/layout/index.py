@@ -1,6 +1,7 @@
 """`index.json`, parsed: the images of a layout and their names. Pure: bytes in, entries out.
 
-It is an image index (OCI image-spec, image-layout.md), so `mirror.oci.manifest` parses it.
+It is an image index (OCI image-spec, image-layout.md), so `mirror.oci.manifest` parses it. go-containerregistry and
+oc-mirror also write a Docker manifest list in its place.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TypeVar
 from mirror.errors import BrokenLayout, ContentError, NotFound, UsageError
 from mirror.layout import names
 from mirror.oci import manifest
-from mirror.oci.descriptor import OCI_INDEX, Descriptor
+from mirror.oci.descriptor import DOCKER_LIST, OCI_INDEX, Descriptor
 from mirror.oci.reference import Reference
 from mirror.strictjson import JsonObject, load_object
 
@@ -99,7 +100,8 @@ def parse(data: bytes) -> tuple[JsonObject, list[Entry]]:
         raise BrokenLayout(f"index.json has {len(data)} bytes; the limit is {CAP}.")
     try:
         raw = load_object(data, "index.json")
-        document = manifest.parse_object(raw, OCI_INDEX, "index.json")
+        is_list = raw.get("mediaType") == DOCKER_LIST
+        document = manifest.parse_object(raw, DOCKER_LIST if is_list else OCI_INDEX, "index.json")
     except ContentError as error:
         raise BrokenLayout(str(error), hint=error.hint) from None
     return raw, [Entry.of(root) for root in document.manifests]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from mirror.layout import names
 from mirror.layout.index import Entry, parse
-from mirror.oci.descriptor import Descriptor
+from mirror.oci.descriptor import OCI_INDEX, Descriptor
 from mirror.oci.reference import Reference
 from mirror.strictjson import JsonObject
 
@@ -50,6 +50,8 @@ class IndexEditor:
         self._document, found = parse(data)
         raws = self._document["manifests"] or []
         self._document["manifests"] = []  # stays in its position among the other fields
+        if "mediaType" in self._document:  # a Docker manifest list has no annotations, so it becomes an index
+            self._document["mediaType"] = OCI_INDEX
         self._slots = [_Slot(entry, raw) for entry, raw in zip(found, raws, strict=True)]
         self._new: list[_Slot] = []  # not inserted yet
         self._entries: list[Entry] | None = found

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import images, layouts, tools
-from tests.support.archives import packed, place
-from tests.support.command import Json, Mirror, blobs, entries
+from tests.support.archives import Saved, packed, place
+from tests.support.command import Json, Mirror, blobs, entries, names
 from tests.support.images import Blob, Image
 from tests.support.registry import EmbeddedRegistry, serving
 
@@ -137,3 +137,63 @@ def test_platform_that_disappears_from_a_pulled_image_is_damage(mirror: Mirror, 
         (mirror.folder / "layout" / place(digest)).unlink()
     assert [one["subject"] for one in findings(mirror, "layout", code=3)] == [S390X.root]
     assert S390X.root[7:] in mirror("copy", "layout", "oci:copied", code=3).err
+
+
+# docker save by ID
+
+
+def test_image_that_docker_saved_by_its_id_is_imported(mirror: Mirror, tmp_path: Path) -> None:
+    saved = Saved(30)
+    (tmp_path / "id.tar").write_bytes(packed(tools.docker_25_0_save_by_id(saved)))
+    assert findings(mirror, "id.tar") == []
+    mirror("import", "id.tar", "nameless")
+    assert set(saved.layers) | {saved.config.digest} < blobs(tmp_path / "nameless")
+    mirror("import", "id.tar", "named", "--as", NAME)
+    assert names(tmp_path / "named") == [NAME]
+    assert {one["digest"] for one in entries(tmp_path / "named")} == blobs(tmp_path / "named") - {
+        *saved.layers,
+        saved.config.digest,
+    }
+    assert findings(mirror, "named") == []
+
+
+def test_several_images_that_docker_saved_by_their_ids_are_imported(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / "ids.tar").write_bytes(packed(tools.docker_25_0_save_by_id(Saved(30), Saved(40))))
+    assert len(mirror("import", "ids.tar", "both").lines) == 2
+
+
+def test_archive_without_any_image_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / "none.tar").write_bytes(packed(tools.docker_25_0_save_by_id()))
+    assert [one["kind"] for one in findings(mirror, "none.tar", code=3)] == ["no-images"]
+    assert "has no images" in mirror("import", "none.tar", "x", code=2).err
+
+
+# An index.json that is a Docker manifest list
+
+LIST = images.multi_arch(docker=True)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_manifest_list_as_index_json_is_read_by_every_command(
+    mirror: Mirror, tmp_path: Path, registry: EmbeddedRegistry, form: str
+) -> None:
+    where = place_saved(tmp_path, form, tools.ggcr_0_20_layout(LIST))
+    children = {one["digest"] for one in json.loads(LIST.data)["manifests"]}
+    assert findings(mirror, where) == []
+    assert {one["digest"] for one in mirror("ls", where, "--json").json["images"]} == children
+    mirror("copy", where, "oci:copied")
+    assert {one["digest"] for one in entries(tmp_path / "copied")} == children
+    mirror("push", where, f"{registry.host}/team/app")
+    assert children <= {request.path.rpartition("/")[2] for request in registry.requests}
+
+
+def test_pull_into_a_layout_whose_index_json_is_a_manifest_list_makes_it_an_index(
+    mirror: Mirror, tmp_path: Path, registry: EmbeddedRegistry
+) -> None:
+    tools.unpack(tmp_path / "layout", tools.ggcr_0_20_layout(LIST))
+    AMD64.publish(registry, "a", "v1")
+    mirror("pull", f"{registry.host}/a:v1", "--all")
+    index = json.loads((tmp_path / "layout/index.json").read_bytes())
+    assert index["mediaType"] == images.OCI_INDEX
+    children = json.loads(LIST.data)["manifests"]
+    assert [one for one in index["manifests"] if one["digest"] != AMD64.root] == children

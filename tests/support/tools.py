@@ -5,7 +5,20 @@ import json
 from pathlib import Path
 
 from tests.support import archives
-from tests.support.images import OCI_CONFIG, OCI_LAYER, Blob, Image, config, layer, manifest, platform_of
+from tests.support.images import (
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Blob,
+    Image,
+    config,
+    digest_of,
+    encode,
+    layer,
+    manifest,
+    platform_of,
+)
 
 
 def skopeo_1_9_encrypted(platform: str = "linux/amd64", *, seed: int = 1) -> Image:
@@ -40,6 +53,32 @@ def docker_28_containerd_save(whole: Image, name: str, *platforms: Image, manife
         for document in listed
     ]
     return archives.with_folders({**files, "manifest.json": archives.encode_list(items)})
+
+
+def docker_25_0_save_by_id(*saved: archives.Saved) -> dict[str, bytes]:
+    """Return the files of `docker save ID` of 25.0.0 to 25.0.1: manifests that nothing names, and `manifest.json`."""
+    files = {"oci-layout": archives.OCI_LAYOUT, "repositories": b"{}"}
+    for one in saved:
+        document = encode({"schemaVersion": 2, "mediaType": OCI_MANIFEST, **one.manifest()})
+        blobs = {one.config.digest: one.config.data, digest_of(document): document, **one.layers}
+        files |= {archives.place(digest): data for digest, data in blobs.items()}
+    listed = [
+        {
+            "Config": archives.place(one.config.digest),
+            "RepoTags": one.tags or None,
+            "Layers": [archives.place(diff_id) for diff_id in one.layers],
+        }
+        for one in saved
+    ]
+    names = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": None}
+    return archives.with_folders({**files, "index.json": encode(names), "manifest.json": archives.encode_list(listed)})
+
+
+def ggcr_0_20_layout(whole: Image) -> dict[str, bytes]:
+    """Return the files of `layout.Write` of go-containerregistry: the manifest list itself is `index.json`."""
+    files = {digest: data for digest, (data, _) in whole.manifests.items() if digest != whole.root} | whole.blobs
+    named = {archives.place(digest): data for digest, data in files.items()}
+    return {**named, "oci-layout": archives.OCI_LAYOUT, "index.json": whole.data}
 
 
 def unpack(folder: Path, files: dict[str, bytes]) -> Path:
