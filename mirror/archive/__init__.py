@@ -2,6 +2,7 @@
 
 `header`            tar headers: one block of 512 bytes, parsed and built
 `extents`           one pass over the headers, and everything that is refused
+`sparse`            files with holes
 `tar`               the open file
 `docker_manifest`   `manifest.json`, docker's list of images
 `docker`            docker archives, presented as a layout

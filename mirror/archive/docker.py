@@ -9,6 +9,7 @@ against the config. A compressed layer is unpacked once to verify its diff_id.
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 
 from mirror.archive import docker_manifest
 from mirror.archive.docker_manifest import Image
@@ -16,7 +17,14 @@ from mirror.archive.extents import Extent
 from mirror.archive.tar import HEAD, Tar
 from mirror.content.decompress import READ, compression, unpacked
 from mirror.content.image_config import diff_ids_of
-from mirror.errors import BrokenArchive, CorruptCompression, DecompressionBomb, InvalidContent, InvalidDigest
+from mirror.errors import (
+    BrokenArchive,
+    CorruptCompression,
+    DecompressionBomb,
+    InvalidContent,
+    InvalidDigest,
+    InvalidReference,
+)
 from mirror.layout import index, names
 from mirror.layout.blobs import place
 from mirror.oci.descriptor import MANIFEST_CAP, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
@@ -40,6 +48,14 @@ def as_layout(tar: Tar) -> dict[str, Content]:
         raise BrokenArchive(f"{tar.path}: {error}") from None
 
 
+def _named(name: str, taken: Container[str]) -> dict[str, str]:
+    """Return the annotations that name an image. A name that is not valid is kept if annotations may have it."""
+    try:
+        return names.annotate(name, taken)
+    except InvalidReference:
+        return names.described(name)
+
+
 class _Maker:
     """Builds the manifests of one archive. Configs and compressed layers are read once, even if images share them."""
 
@@ -55,7 +71,7 @@ class _Maker:
         taken: set[str] = set()
         for image, found in docker_manifest.images_of(self._read(docker_manifest.FILE, docker_manifest.CAP)):
             root = self._image(image)
-            for extra in [names.annotate(name, taken) for name in found] or [{}]:
+            for extra in [_named(name, taken) for name in found] or [{}]:
                 taken.add(extra.get(names.REF_NAME, ""))
                 entries.append({**root.to_json(), **({"annotations": extra} if extra else {})})
         self._files["index.json"] = build_index(OCI_INDEX, entries, {})
@@ -86,7 +102,7 @@ class _Maker:
     def _layer(self, name: str, diff_id: Digest) -> Descriptor:
         """Describe a layer. Only what is slow to compute is kept in memory: an archive may have 100,000 layers."""
         member = self._member(name)
-        form = compression(self._tar.pread(member.offset, min(HEAD, member.size)))
+        form = compression(self._tar.at(member, 0, min(HEAD, member.size)))
         media_type, digest = _LAYER, diff_id
         if form == "gzip":
             if (name, diff_id) not in self._packed:
@@ -101,7 +117,7 @@ class _Maker:
         """Return the digest of a compressed layer, after checking its content against its diff_id."""
         packed, content = Digest.of(b"").hasher(), diff_id.hasher()
         starts = range(0, member.size, READ)
-        chunks = (self._tar.pread(member.offset + start, min(READ, member.size - start)) for start in starts)
+        chunks = (self._tar.at(member, start, min(READ, member.size - start)) for start in starts)
 
         def read() -> bytes:
             chunk = next(chunks, b"")

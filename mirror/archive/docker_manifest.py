@@ -15,24 +15,29 @@ from mirror.strictjson import Fields, JsonObject, invalid, loads
 
 FILE = "manifest.json"
 CAP = 64 * 1024 * 1024  # bytes: about as many images as an index.json can have
+_UNTAGGED = "<none>:<none>"  # what docker and buildah write for an image without a name
 _KEYS = frozenset({"Config", "RepoTags", "Layers"})
 
 Image = tuple[str, tuple[str, ...]]  # the paths of a config and of its layers, in order
 
 
 def images_of(data: bytes) -> Iterator[tuple[Image, list[str]]]:
-    """Yield the images in a `manifest.json`, with their full names."""
+    """Yield the images in a `manifest.json`, with their names: full names, or what is there in their place."""
     items = loads(data, FILE)
     if not isinstance(items, list):
         raise invalid(FILE, "not a list of images")
     for number, item in enumerate(items):
         fields = Fields(item, f"{FILE}: [{number}]", _KEYS)
         image = fields.required("Config"), fields.strings("Layers")
-        try:
-            names = [Reference.parse(text).stored for text in fields.strings("RepoTags")]
-        except InvalidReference as error:
-            raise invalid(FILE, str(error).rstrip(".")) from None
-        yield image, names
+        yield image, [_name(text) for text in fields.strings("RepoTags") if text != _UNTAGGED]
+
+
+def _name(text: str) -> str:
+    """Return a full name; a text that is not one stays as it is, since a bad name is no fault of the content."""
+    try:
+        return Reference.parse(text).stored
+    except InvalidReference:
+        return text
 
 
 def paths_of(document: Document) -> Image:

@@ -1,17 +1,19 @@
 """The extents of a tar archive's members: where their bytes are, found in one pass over the headers.
 
 It refuses whatever two programs could interpret differently, and whatever an image archive does not need: links,
-devices, sparse files, duplicate names, and names that lead outside (docs/adr/0014).
+devices, duplicate names, and names that lead outside (docs/adr/0014).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from mirror.archive import header
+from mirror.archive import header, sparse
 from mirror.archive.header import BLOCK, Header
+from mirror.archive.sparse import Region
+from mirror.content.decompress import most_unpacked
 from mirror.errors import BrokenArchive
 
 MOST = 2_000_000  # headers; a layout may have a million blobs, and a member takes about 300 bytes of memory
@@ -26,10 +28,11 @@ _TARGET = re.compile(r"\.\./([0-9a-f]{64}(?:/layer)?\.tar)", re.ASCII)
 
 
 class Extent(NamedTuple):
-    """The offset and size of a member's content, in bytes."""
+    """The offset and size of a member's content, in bytes; `regions` are the parts between holes, if it is sparse."""
 
     offset: int
     size: int
+    regions: tuple[Region, ...] | None = None
 
 
 class Members:
@@ -45,6 +48,7 @@ class Members:
         self._pread, self._size, self._most = pread, size, most
         self._window, self._window_at, self._at = b"", 0, 0
         self._links: dict[str, str] = {}
+        self._regions = self._expanded = 0  # of sparse members
         self._fields: dict[str, str] = {}  # of extended headers, for the next member
         try:
             self._read_headers()
@@ -58,11 +62,11 @@ class Members:
             count += 1
             if count > self._most:
                 raise BrokenArchive(f"has more than {self._most} headers")
-            self._at = self._take(header.parse(block))
+            self._at = self._take(header.parse(block), block)
         if self._fields or self._block(self._at + BLOCK, last=True) != _ZEROS:
             raise BrokenArchive("ends unexpectedly")
 
-    def _take(self, found: Header) -> int:
+    def _take(self, found: Header, block: bytes) -> int:
         """Process one header, a member's or an extended one; return the offset of the next."""
         start = self._at + BLOCK
         if found.type in header.EXTENDED:
@@ -71,10 +75,13 @@ class Members:
                 raise BrokenArchive("has two extended headers with the same field for one member")
             self._fields |= fields
         else:
-            found, self._fields = header.extended(found, self._fields), {}
+            fields, self._fields = self._fields, {}
+            found = header.extended(found, fields)
             if start + found.size > self._size:
                 raise BrokenArchive(f"is truncated in the middle of {found.name!r}")
-            self._add(found, start)
+            if sparse.is_sparse(found, fields):
+                return self._add_sparse(found, fields, block, start)
+            self._add(found, Extent(start, found.size))
         return start + found.size + len(header.padding(found.size))
 
     def _extended_data(self, start: int, size: int) -> bytes:
@@ -85,7 +92,23 @@ class Members:
             raise BrokenArchive("is truncated in the middle of a header")
         return data
 
-    def _add(self, found: Header, start: int) -> None:
+    def _add_sparse(self, found: Header, fields: Mapping[str, str], block: bytes, start: int) -> int:
+        """Add a file with holes; return the offset of the next header."""
+        if found.type == header.SPARSE:
+            member = sparse.of_gnu(block, start, found.size, self._pread)
+        else:
+            member = sparse.of_pax(fields, start, found.size, self._pread)
+        if member.end > self._size:
+            raise BrokenArchive(f"is truncated in the middle of {found.name!r}")
+        self._regions += len(member.regions)
+        self._expanded += member.size
+        if self._regions > sparse.MOST_REGIONS or self._expanded > most_unpacked(self._size):
+            raise BrokenArchive(f"has a sparse file {found.name!r} that is larger than any genuine one")
+        plain = Header(found.name, header.FILE if found.type == header.SPARSE else found.type, member.size, found.link)
+        self._add(plain, Extent(start, member.size, member.regions))
+        return member.end + len(header.padding(member.end - start))
+
+    def _add(self, found: Header, extent: Extent) -> None:
         if found.type == header.DIRECTORY:
             if found.name.rstrip("/") not in ("", "."):
                 _plain(found.name.rstrip("/"))
@@ -96,7 +119,7 @@ class Members:
         if name in self.by_name or name in self._links:
             raise BrokenArchive(f"has two members {name!r}")
         if found.type == header.FILE:
-            self.by_name[name] = Extent(start, found.size)
+            self.by_name[name] = extent
         elif found.type == header.SYMLINK and _LINK.fullmatch(name) and not found.size:
             self._links[name] = found.link
         else:

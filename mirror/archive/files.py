@@ -77,7 +77,7 @@ class Piece:
         if isinstance(self._content, bytes):
             buffer[:count] = self._content[self._done : self._done + count]
         elif count:
-            count = os.preadv(self._tar.fd, [buffer[:count]], self._content.offset + self._done)
+            count = self._tar.readinto(self._content, self._done, buffer[:count])
         self._done += count
         return count
 
@@ -105,7 +105,7 @@ class Piece:
     def _at(self, start: int, count: int) -> bytes:
         if isinstance(self._content, bytes):
             return self._content[start : start + count]
-        return self._tar.pread(self._content.offset + start, count)
+        return self._tar.at(self._content, start, count)
 
 
 def _is_by_id(tar: Tar) -> bool:

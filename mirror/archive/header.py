@@ -97,8 +97,6 @@ def extension(header: Header, data: bytes, *, strict: bool = True) -> dict[str, 
 
 def extended(header: Header, fields: Mapping[str, str], *, strict: bool = True) -> Header:
     """Return a header with the fields that the extended headers before it set."""
-    if strict and any(key.startswith("GNU.sparse.") for key in fields):
-        raise BrokenArchive(f"has a sparse file {header.name!r}")
     size = header.size
     if "size" in fields:
         if not re.fullmatch(r"[0-9]{1,20}", fields["size"], re.ASCII):
@@ -114,6 +112,11 @@ def extended(header: Header, fields: Mapping[str, str], *, strict: bool = True) 
 def more_sparse_blocks(block: bytes, *, first: bool) -> bool:
     """Return True if the map of a GNU sparse file continues in another block, after its header or after a map block."""
     return block[482 if first else 504] != 0
+
+
+def number(field: bytes) -> int | None:
+    """Return the number in a field of a header; None if it is not valid."""
+    return _number(field, strict=True)
 
 
 def type_name(flag: bytes) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from bisect import bisect_right
 from pathlib import Path
 
 from mirror.archive.extents import NOT_A_TAR, Extent, Members
@@ -63,10 +64,37 @@ class Tar:
         """Return the content of a member of up to `cap` bytes."""
         if member.size > cap:
             raise BrokenArchive(f"{self.path} has a member of {member.size} bytes; {cap} are the limit.")
-        data = self.pread(member.offset, member.size)
+        data = self.at(member, 0, member.size)
         if len(data) < member.size:
             raise BrokenArchive(f"{self.path} was truncated while it was read.")
         return data
+
+    def at(self, member: Extent, start: int, size: int) -> bytes:
+        """Return a part of the content of a member, less if the file has been truncated."""
+        if member.regions is None:
+            return self.pread(member.offset + start, size)
+        data = memoryview(bytearray(size))
+        done = 0
+        while done < size and (count := self.readinto(member, start + done, data[done:])):
+            done += count
+        return bytes(data[:done])
+
+    def readinto(self, member: Extent, start: int, buffer: memoryview) -> int:
+        """Read content of a member from `start` on, and return how many bytes; of a sparse member, up to the next hole.
+
+        The buffer must end within the member.
+        """
+        if member.regions is None:
+            return os.preadv(self.fd, [buffer], member.offset + start)
+        position = bisect_right(member.regions, start, key=lambda region: region.start)
+        region = member.regions[position - 1] if position else None
+        if region and start < region.start + region.size:
+            inside = start - region.start
+            return os.preadv(self.fd, [buffer[: region.size - inside]], region.offset + inside)
+        end = member.regions[position].start if position < len(member.regions) else member.size
+        count = min(len(buffer), end - start)
+        buffer[:count] = bytes(count)
+        return count
 
     def pread(self, offset: int, size: int) -> bytes:
         """Return bytes at an offset, fewer at the end of the file."""

@@ -52,6 +52,11 @@ def compression(head: bytes) -> str | None:
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
+def most_unpacked(size: int) -> int:
+    """Return how many bytes `size` stored bytes may become."""
+    return min(max(FREE, RATIO * size), MOST)
+
+
 def unpacked(read: Callable[[], bytes], size: int) -> Iterator[bytes]:
     """Yield unpacked content piece by piece. The input is read to its end, unless it is broken.
 
@@ -59,7 +64,7 @@ def unpacked(read: Callable[[], bytes], size: int) -> Iterator[bytes]:
     determines how many it may unpack to: raise DecompressionBomb if there are more. Other errors are CorruptCompression
     and UnsupportedCompression.
     """
-    left = limit = min(max(FREE, RATIO * size), MOST)
+    left = limit = most_unpacked(size)
     for piece in _pieces(read):
         left -= len(piece)
         if left < 0:

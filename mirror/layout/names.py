@@ -68,6 +68,11 @@ def annotate(name: str, taken: Container[str]) -> dict[str, str]:
     return {IMAGE_NAME: name} | ({REF_NAME: ref_name} if _VALID_REF_NAME.fullmatch(ref_name) else {})
 
 
+def described(text: str) -> dict[str, str]:
+    """Return the annotations for a text that is not a name of an image; none if an annotation may not have it."""
+    return {REF_NAME: text} if _VALID_REF_NAME.fullmatch(text) else {}
+
+
 def given(annotations: Mapping[str, str]) -> dict[str, str]:
     """Return the annotations that name an image."""
     if attachment(annotations):

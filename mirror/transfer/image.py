@@ -126,8 +126,11 @@ def name_images(images: Sequence[StoreImage], given: str | None, where: str) -> 
 
 
 def only(images: Sequence[StoreImage], name: str, where: str) -> StoreImage:
-    """Return the only image of the store `where`, to be called `name`; raise UsageError if there are several."""
-    if len(images) > 1:
+    """Return the only image of the store `where`, to be called `name`; raise UsageError if there are several.
+
+    It may have several names.
+    """
+    if len({image.entry.root.digest if image.entry else image.label for image in images}) > 1:
         shown = ", ".join(image.label for image in images[:3]) + (", …" if images[3:] else "")
         raise UsageError(
             f"{where} contains {len(images)} images, but {name} names one.", hint=f"Choose one of them: {shown}"

@@ -12,7 +12,7 @@ from mirror.archive.extents import Extent, Members
 from mirror.archive.tar import Tar
 from mirror.errors import BrokenArchive, NotFound, StorageError
 from tests.fs.test_directory import make
-from tests.support.archives import BLOCK, END, HOSTILE, archive, member, packed, pax
+from tests.support.archives import BLOCK, END, HOSTILE, archive, member, packed, pax, sparse_member
 from tests.support.strategies import THOROUGH, mutated
 
 FORMS = {"ustar": tarfile.USTAR_FORMAT, "GNU": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
@@ -27,7 +27,7 @@ def contents(data: bytes) -> dict[str, bytes]:
     """Return the files of an archive, read from the offsets that were found; there must be no fault."""
     found = look(data)
     assert found.fault is None
-    return {name: data[at : at + size] for name, (at, size) in found.by_name.items()}
+    return {name: data[at : at + size] for name, (at, size, _) in found.by_name.items()}
 
 
 # Valid archives
@@ -142,11 +142,27 @@ def test_other_data_is_reported_as_not_a_tar_archive(data: bytes) -> None:
 @given(st.data())
 @THOROUGH
 def test_members_of_a_mutated_archive_stay_inside_the_file(data: st.DataObject) -> None:
-    original = archive(pax(("path", "y" * 200)), member("x", b"1"), member("d/", kind=b"5"), member("z", b"2"))
+    holes = sparse_member("holes", 900, [(0, b"abc"), (600, b"d" * 100)])
+    original = archive(pax(("path", "y" * 200)), member("x", b"1"), member("d/", kind=b"5"), *holes, member("z", b"2"))
     changed = data.draw(mutated(original))
-    for name, (at, size) in look(changed).by_name.items():
+    for name, (at, size, regions) in look(changed).by_name.items():
         assert name.isprintable()
-        assert 0 <= at <= at + size <= len(changed)
+        if regions is None:
+            assert 0 <= at <= at + size <= len(changed)
+            continue
+        end = 0
+        for region in regions:
+            assert end <= region.start < region.start + region.size <= size
+            assert 0 <= region.offset <= region.offset + region.size <= len(changed)
+            end = region.start + region.size
+
+
+def test_holes_of_all_sparse_files_share_a_limit() -> None:
+    first = sparse_member("x", 2**29, [])
+    assert look(archive(*first, *sparse_member("y", 2**29, []))).fault is None
+    fault = look(archive(*first, *sparse_member("y", 2**29 + 1, []))).fault
+    assert fault
+    assert "a sparse file 'y' that is larger than any genuine one" in fault
 
 
 # Opening files

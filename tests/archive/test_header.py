@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.archive import header
-from mirror.archive.extents import Members
+from mirror.archive.extents import Extent, Members
 from tests.support.archives import END
 from tests.support.strategies import THOROUGH
 
@@ -55,7 +55,8 @@ def test_mirror_reads_its_own_headers(size: int) -> None:
         return data[offset : offset + count] if offset < len(data) else last[offset - end : offset - end + count]
 
     found = Members(pread, end + len(last))
-    assert (found.fault, found.by_name) == (None, {name: (len(data), size), "last": (end + header.BLOCK, 0)})
+    assert found.fault is None
+    assert found.by_name == {name: Extent(len(data), size), "last": Extent(end + header.BLOCK, 0)}
 
 
 @pytest.mark.parametrize(("size", "zeros"), [(0, 0), (1, 511), (511, 1), (512, 0), (513, 511)])

@@ -199,7 +199,7 @@ def test_swapped_names_in_manifest_json_are_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"{", b"{}", b'[{"Config":"x","Config":"y"}]', b'[{"Config":"x","RepoTags":["A B"]}]']
+    "data", [b"{", b"{}", b'[{"Config":"x","Config":"y"}]', b'[{"Config":"x","RepoTags":["a:1"]}]']
 )
 def test_broken_manifest_json_is_found(tmp_path: Path, data: bytes) -> None:
     report = verify(tmp_path, packed({**NEWER, "manifest.json": data}))

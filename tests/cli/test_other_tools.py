@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import images, layouts, tools
-from tests.support.archives import Saved, packed, place
+from tests.support.archives import Saved, archive, docker_archive, member, packed, place, sparse_member
 from tests.support.command import Json, Mirror, blobs, entries, names
 from tests.support.images import Blob, Image
 from tests.support.registry import EmbeddedRegistry, serving
@@ -197,3 +197,46 @@ def test_pull_into_a_layout_whose_index_json_is_a_manifest_list_makes_it_an_inde
     assert index["mediaType"] == images.OCI_INDEX
     children = json.loads(LIST.data)["manifests"]
     assert [one for one in index["manifests"] if one["digest"] != AMD64.root] == children
+
+
+# Sparse members
+
+HOLES = [(0, b"a" * 5000), (1 << 20, b"b" * 100), (3 << 20, b"end")]
+
+
+@pytest.mark.parametrize("region", [HOLES, [], [(0, b"x"), (1, b"y" * 99)]], ids=["holes", "only holes", "no gap"])
+def test_sparse_member_of_bsdtar_is_read_with_its_holes(
+    mirror: Mirror, tmp_path: Path, region: list[tuple[int, bytes]]
+) -> None:
+    layer = bytearray(4 << 20)
+    for start, data in region:
+        layer[start : start + len(data)] = data
+    image = images.image("linux/amd64", Blob.of(bytes(layer), images.OCI_LAYER, images.digest_of(layer)))
+    files = layouts.files(image, NAME)
+    (large,) = (name for name, content in files.items() if content == layer)
+    members = [member(name, content) for name, content in files.items() if name != large]
+    (tmp_path / "sparse.tar").write_bytes(archive(*sparse_member(large, len(layer), region), *members))
+    assert findings(mirror, "sparse.tar") == []
+    mirror("import", "sparse.tar", "copied")
+    assert (tmp_path / "copied" / large).read_bytes() == layer
+
+
+# Bad names
+
+
+@pytest.mark.parametrize("bad", ["<none>:<none>", "MyApp:latest", "a b", "x\x1b[31m:1"])
+def test_bad_name_does_not_prevent_an_import(mirror: Mirror, tmp_path: Path, bad: str) -> None:
+    (tmp_path / "a.tar").write_bytes(docker_archive(Saved(50, bad)))
+    assert findings(mirror, "a.tar") == []
+    mirror("import", "a.tar", "back", "--as", NAME)
+    assert names(tmp_path / "back") == [NAME]
+    (line,) = mirror("import", "a.tar", "other").lines
+    assert line.startswith("MyApp:latest@" if bad == "MyApp:latest" else "sha256:")
+    assert findings(mirror, "other") == []
+
+
+def test_bad_name_next_to_a_good_one_does_not_prevent_an_import(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(docker_archive(Saved(50, "<none>:<none>", "MyApp:1", "good:1")))
+    assert len(mirror("import", "a.tar", "all").lines) == 2
+    mirror("import", "a.tar", "back", "--as", NAME)
+    assert names(tmp_path / "back") == [NAME]

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.peers.layouts import THREE, assert_clean, copied, everything, listed, part, root, stored
-from tests.peers.programs import DockerRegistry, Program, Skopeo
+from tests.peers.programs import DockerRegistry, Program, Skopeo, needed
 from tests.support.archives import Saved, docker_new, docker_old, unpacked
-from tests.support.images import attestation, digest_of, image, index, layer, multi_arch
+from tests.support.images import OCI_LAYER, Blob, attestation, digest_of, image, index, layer, multi_arch
+from tests.support.layouts import write
 
 pytestmark = pytest.mark.peer
 
@@ -173,3 +174,29 @@ def test_every_digest_survives_a_copy_through_archives_and_registries(
     mirror("push", "back", second.host)
     for repo, one in images.items():
         assert skopeo.raw(f"docker://{second.host}/team/{repo}:1") == one.data
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    ["bsdtar", "tar -S", "tar -S --format=posix", "tar -S --format=posix --sparse-version=0.1"],
+)
+def test_mirror_reads_the_sparse_files_of_tar(mirror: Program, tmp_path: Path, flags: str) -> None:
+    program, *options = flags.split()
+    holes = bytearray(4 << 20)
+    for number in range(30):
+        holes[number * 100_000 : number * 100_000 + 777] = b"x" * 777
+    holes[-1001:-1] = b"y" * 1000
+    made = image("linux/amd64", Blob.of(bytes(holes), OCI_LAYER, digest_of(holes)))
+    write(tmp_path / "layout", made, name=NAME)
+    with (tmp_path / "layout/blobs/sha256" / digest_of(holes)[7:]).open("wb") as file:
+        for start in range(0, len(holes), 4096):
+            part = holes[start : start + 4096]
+            if any(part):
+                file.seek(start)
+                file.write(part)
+        file.truncate(len(holes))
+    Program((needed(program),), tmp_path)(*options, "-cf", "a.tar", "-C", "layout", ".")
+    assert (tmp_path / "a.tar").stat().st_size < len(holes) // 2
+    mirror("import", "a.tar", "back")
+    assert stored(tmp_path / "back") == everything(made)

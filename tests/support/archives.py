@@ -77,6 +77,16 @@ def _bytes(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode()
 
 
+def sparse_member(name: str, size: int, regions: Iterable[tuple[int, bytes]]) -> tuple[bytes, bytes]:
+    """Return the two members of a file with holes, as bsdtar 3.6 and GNU tar with --format=posix write them."""
+    regions = list(regions)
+    numbers = [len(regions), *(number for start, data in regions for number in (start, len(data)))]
+    content = padded(b"".join(b"%d\n" % number for number in numbers)) + b"".join(data for _, data in regions)
+    version = ("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0")
+    fields = ("GNU.sparse.name", name), ("GNU.sparse.realsize", str(size))
+    return pax(*version, *fields), member("GNUSparseFile.0/x", content)
+
+
 # Built with tarfile
 
 
@@ -267,11 +277,27 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a character device": (archive(_GOOD, member("x", kind=b"3")), "a device 'x'"),
     "a block device": (archive(_GOOD, member("x", kind=b"4")), "a device 'x'"),
     "a FIFO": (archive(_GOOD, member("x", kind=b"6")), "a FIFO 'x'"),
-    "a sparse file": (archive(_GOOD, member("x", b"x", kind=b"S", magic=b"ustar  \0")), "a sparse file 'x'"),
-    "a sparse file by pax": (
-        archive(_GOOD, pax(("GNU.sparse.major", "1"), ("GNU.sparse.realsize", "9")), member("x", b"x")),
-        "a sparse file 'x'",
+    "a sparse file without a map": (
+        archive(_GOOD, member("x", b"x", kind=b"S", magic=b"ustar  \0")),
+        "a sparse file with an invalid map",
     ),
+    "a sparse file of an unknown format": (
+        archive(_GOOD, pax(("GNU.sparse.major", "1"), ("GNU.sparse.realsize", "9")), member("x", b"x")),
+        "a sparse file in an unknown format",
+    ),
+    "a sparse file of which a region overlaps another": (
+        archive(_GOOD, *sparse_member("x", 9, [(0, b"abc"), (2, b"d")])),
+        "a sparse file with an invalid map",
+    ),
+    "a sparse file of which a region is beyond its end": (
+        archive(_GOOD, *sparse_member("x", 9, [(8, b"abc")])),
+        "a sparse file with an invalid map",
+    ),
+    "a sparse file that expands too far": (
+        archive(_GOOD, *sparse_member("x", 2**40, [(0, b"abc")])),
+        "a sparse file 'x' that is larger than any genuine one",
+    ),
+    "a sparse file that leads outside": (archive(_GOOD, *sparse_member("../x", 9, [])), "unsafe name"),
     "an unknown type": (archive(_GOOD, member("x", kind=b"Z")), "of type b'Z'"),
     "the same member twice": (archive(_GOOD, member("a", b"other")), "two members 'a'"),
     "the same member twice in two spellings": (archive(_GOOD, member("./a", b"other")), "two members 'a'"),

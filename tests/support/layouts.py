@@ -28,6 +28,15 @@ def write(layout: Path, *roots: Image, contents: Mapping[str, bytes] | None = No
     return layout
 
 
+def files(image: Image, name: str) -> dict[str, bytes]:
+    """Return the files of a layout with one image."""
+    contents = {**image.blobs, **{digest: data for digest, (data, _) in image.manifests.items()}}
+    entry = {**image.descriptor(), "annotations": _named({"name": name})}
+    index = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
+    named = {f"blobs/{digest.replace(':', '/')}": data for digest, data in contents.items()}
+    return {"oci-layout": VERSION.encode(), "index.json": index, **named}
+
+
 def write_index(layout: Path, entries: list[Json]) -> None:
     (layout / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
     (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
