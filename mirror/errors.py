@@ -166,9 +166,9 @@ class UnsupportedCompression(InvalidContent):
 
 
 class DecompressionBomb(InvalidContent):
-    """Content that decompresses to more than `limit` bytes."""
+    """Content that decompresses to more than `limit` bytes; None: to more than is left for a whole store."""
 
-    def __init__(self, text: str, *, limit: int) -> None:
+    def __init__(self, text: str, *, limit: int | None) -> None:
         super().__init__(text)
         self.limit = limit
 

@@ -15,7 +15,7 @@ from mirror.archive import docker_manifest
 from mirror.archive.docker_manifest import Image
 from mirror.archive.extents import Extent
 from mirror.archive.tar import HEAD, Tar
-from mirror.content.decompress import READ, compression, unpacked
+from mirror.content.decompress import READ, Allowance, compression, unpacked
 from mirror.content.image_config import diff_ids_of
 from mirror.errors import (
     BrokenArchive,
@@ -63,7 +63,8 @@ class _Maker:
         self._tar = tar
         self._files: dict[str, Content] = {"oci-layout": index.OCI_LAYOUT}
         self._configs: dict[str, tuple[Descriptor, list[Digest]]] = {}
-        self._packed: dict[tuple[str, Digest], Digest] = {}
+        self._packed: dict[tuple[Extent, Digest], Digest] = {}  # several links may lead to one member
+        self._allowance = Allowance(tar.size)
         self._made = 0
 
     def layout(self) -> dict[str, Content]:
@@ -105,9 +106,9 @@ class _Maker:
         form = compression(self._tar.at(member, 0, min(HEAD, member.size)))
         media_type, digest = _LAYER, diff_id
         if form == "gzip":
-            if (name, diff_id) not in self._packed:
-                self._packed[name, diff_id] = self._unpacked(name, member, diff_id)
-            media_type, digest = f"{_LAYER}+gzip", self._packed[name, diff_id]
+            if (member, diff_id) not in self._packed:
+                self._packed[member, diff_id] = self._unpacked(name, member, diff_id)
+            media_type, digest = f"{_LAYER}+gzip", self._packed[member, diff_id]
         elif form:
             raise InvalidContent(f"{name} is compressed with {form}; docker archives contain only gzip.")
         self._files[place(digest)] = member
@@ -125,7 +126,7 @@ class _Maker:
             return chunk
 
         try:
-            for piece in unpacked(read, member.size):
+            for piece in unpacked(read, member.size, self._allowance):
                 content.update(piece)
         except CorruptCompression as error:
             raise InvalidContent(f"{name} is not valid gzip: {error}.") from None

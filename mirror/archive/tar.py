@@ -33,7 +33,8 @@ class Tar:
         try:
             refuse_packed(self.pread(0, HEAD), path)
             with os_errors(path):
-                found = Members(self.pread, os.fstat(fd).st_size)
+                self.size = os.fstat(fd).st_size
+                found = Members(self.pread, self.size)
             hint = _WHICH_FILE if found.fault == NOT_A_TAR else None
             self.members = found.by_name
             self.fault = BrokenArchive(f"{path} {found.fault}.", hint=hint) if found.fault else None

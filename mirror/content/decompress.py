@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from threading import Lock
 from typing import Protocol, cast
 
 from mirror.errors import CorruptCompression, DecompressionBomb, UnsupportedCompression
@@ -57,18 +58,37 @@ def most_unpacked(size: int) -> int:
     return min(max(FREE, RATIO * size), MOST)
 
 
-def unpacked(read: Callable[[], bytes], size: int) -> Iterator[bytes]:
+class Allowance:
+    """The bytes that all layers of a store of `size` bytes may unpack to together. Threads share it.
+
+    Without it, many layers that each stay below their own limit would take hours.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._limit = self._left = most_unpacked(size)
+        self._lock = Lock()
+
+    def take(self, count: int) -> None:
+        """Count unpacked bytes; raise DecompressionBomb if there are too many."""
+        with self._lock:
+            self._left -= count
+        if self._left < 0:
+            raise DecompressionBomb(f"and the layers before it unpack to more than {in_words(self._limit)}", limit=None)
+
+
+def unpacked(read: Callable[[], bytes], size: int, allowance: Allowance) -> Iterator[bytes]:
     """Yield unpacked content piece by piece. The input is read to its end, unless it is broken.
 
     `read` returns the next bytes, at most a few megabytes; `b""` at the end. The `size` of the input in bytes
-    determines how many it may unpack to: raise DecompressionBomb if there are more. Other errors are CorruptCompression
-    and UnsupportedCompression.
+    determines how many it may unpack to, and so does the `allowance` of its store: raise DecompressionBomb if there are
+    more. Other errors are CorruptCompression and UnsupportedCompression.
     """
     left = limit = most_unpacked(size)
     for piece in _pieces(read):
         left -= len(piece)
         if left < 0:
             raise DecompressionBomb(f"unpacks to more than {in_words(limit)}", limit=limit)
+        allowance.take(len(piece))
         yield piece
 
 

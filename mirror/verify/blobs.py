@@ -11,6 +11,7 @@ from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from mirror.content.decompress import Allowance
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.content.finding_text import Fact
 from mirror.content.hashing import READ, BlobCheck, BlobFault, check_size, hash_blob
@@ -36,6 +37,7 @@ class BlobVerification:
         self._by_size = [array("I") for _ in range(_SIZE_CLASSES)]
         self._queue: Iterator[int] = iter(())
         self._lock = Lock()
+        self._allowance = Allowance(0)
 
     def check_sizes(self, level: VerifyLevel, sample: Sample | None, advance: Callable[[int], None]) -> None:
         """Check that each blob is a file of the right size (step 3), and queue those to be hashed.
@@ -60,6 +62,7 @@ class BlobVerification:
                 self.size += check.size
             else:
                 self._finish(number, check)
+        self._allowance = Allowance(self.size)
         self._queue = chain.from_iterable(reversed(self._by_size))
 
     def hash(self, advance: Callable[[int], None], *, deep: bool) -> None:
@@ -83,8 +86,10 @@ class BlobVerification:
         from mirror.verify.unpack import Layer  # loads decompression libraries, which only this level needs
 
         diff_ids = list(self._table.diff_ids(number))
-        is_tar = bool(self._table.flags[number] & TAR)
-        return Layer(self._table.digest(number), self._table.sizes[number], diff_ids, tar=is_tar) if diff_ids else None
+        if not diff_ids:
+            return None
+        digest, is_tar = self._table.digest(number), bool(self._table.flags[number] & TAR)
+        return Layer(digest, self._table.sizes[number], diff_ids, tar=is_tar, allowance=self._allowance)
 
     def _opaque(self, number: int) -> Iterator[Finding]:
         if why := self._structure.documents.opaque.get(number):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mirror.content.decompress import READ, unpacked
+from mirror.content.decompress import READ, Allowance, unpacked
 from mirror.content.finding import Finding, Kind, Severity, reason
 from mirror.content.hashing import HashingReader
 from mirror.errors import CorruptCompression, DecompressionBomb, InvalidContent, UnsupportedCompression
@@ -15,8 +15,10 @@ from mirror.verify.tar import TarScanner
 class Layer:
     """A layer to unpack: pass it to `hash_blob` as `through`, then get its findings if the blob is intact."""
 
-    def __init__(self, digest: Digest, size: int, diff_ids: Sequence[Digest], *, tar: bool) -> None:
-        self._digest, self._size, self._diff_ids = digest, size, diff_ids
+    def __init__(
+        self, digest: Digest, size: int, diff_ids: Sequence[Digest], *, tar: bool, allowance: Allowance
+    ) -> None:
+        self._digest, self._size, self._diff_ids, self._allowance = digest, size, diff_ids, allowance
         self._hashers = {diff_id.algorithm: diff_id.hasher() if diff_id.hashable else None for diff_id in diff_ids}
         self._scanner = TarScanner() if tar else None
         self._error: InvalidContent | None = None
@@ -26,7 +28,7 @@ class Layer:
         view = memoryview(bytearray(READ))
         hashers = list(filter(None, self._hashers.values()))
         try:
-            for piece in unpacked(lambda: bytes(view[: passing.readinto(view)]), self._size):
+            for piece in unpacked(lambda: bytes(view[: passing.readinto(view)]), self._size, self._allowance):
                 for hasher in hashers:
                     hasher.update(piece)
                 if self._scanner:

@@ -15,7 +15,7 @@ from mirror.content.walk import walk
 from mirror.errors import BrokenArchive, ContentError, DigestMismatch, NotFound, UsageError
 from mirror.oci.descriptor import OCI_MANIFEST, Descriptor
 from mirror.oci.digest import Digest
-from tests.support import images
+from tests.support import images, tools
 from tests.support.archives import (
     Saved,
     containerd_archive,
@@ -265,6 +265,29 @@ def test_layer_that_is_a_gzip_bomb_is_refused(tmp_path: Path, monkeypatch: pytes
     bomb = gzip.compress(bytes(200_000_000), 9)
     with pytest.raises(BrokenArchive, match=r"l0 unpacks to more than 67\.1 MB, which no genuine layer does"):
         opened(tmp_path, classic(l0=bomb))
+
+
+@pytest.mark.slow
+def test_layer_that_many_links_lead_to_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it would unpack to more than the limit of all layers together."""
+    monkeypatch.setattr(decompress, "FREE", 8 << 20)
+    content = bytes(4 << 20)
+    files, links = tools.docker_24_linked(content, 80)
+    data = packed(files, links=links)
+    assert len(data) < 200_000
+    with opened(tmp_path, data) as archive:
+        assert len(archive.entries()) == 1
+
+
+@pytest.mark.slow
+def test_layers_that_unpack_to_too_much_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decompress, "FREE", 8 << 20)
+    contents = [bytes([number]) * (3 << 20) for number in range(3)]
+    layers = {f"l{number}": gzip.compress(content) for number, content in enumerate(contents)}
+    config = images.encode({"rootfs": {"diff_ids": [images.digest_of(content) for content in contents]}})
+    listing = encode_list([{"Config": "c.json", "RepoTags": None, "Layers": list(layers)}])
+    with pytest.raises(BrokenArchive, match=r"l2 and the layers before it unpack to more than 8\.4 MB"):
+        opened(tmp_path, packed({"c.json": config, "manifest.json": listing, **layers}))
 
 
 @pytest.mark.slow

@@ -55,6 +55,16 @@ def docker_28_containerd_save(whole: Image, name: str, *platforms: Image, manife
     return archives.with_folders({**files, "manifest.json": archives.encode_list(items)})
 
 
+def docker_24_linked(content: bytes, layers: int) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Return the files and links of a docker archive with one compressed layer, which an image has several times."""
+    folders = [digest_of(b"%d" % number).partition(":")[2] for number in range(layers)]
+    first, *others = (f"{folder}/layer.tar" for folder in folders)
+    document = encode({"rootfs": {"type": "layers", "diff_ids": [digest_of(content)] * layers}})
+    listed = archives.encode_list([{"Config": "c.json", "RepoTags": None, "Layers": [first, *others]}])
+    files = {first: gzip.compress(content, mtime=0), "c.json": document, "manifest.json": listed}
+    return files, dict.fromkeys(others, f"../{first}")
+
+
 def docker_25_0_save_by_id(*saved: archives.Saved) -> dict[str, bytes]:
     """Return the files of `docker save ID` of 25.0.0 to 25.0.1: manifests that nothing names, and `manifest.json`."""
     files = {"oci-layout": archives.OCI_LAYOUT, "repositories": b"{}"}

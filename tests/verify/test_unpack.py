@@ -1,5 +1,6 @@
 """Tests of unpacking layers: wrong content, broken streams and decompression bombs."""
 
+import asyncio
 import gzip
 import hashlib
 import io
@@ -9,17 +10,22 @@ import sys
 import tarfile
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirror import VerifyOptions, verify_layout
 from mirror.content import decompress
+from mirror.content.decompress import Allowance
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.content.hashing import hash_blob
 from mirror.oci.digest import Digest
 from mirror.verify.unpack import Layer
 from tests.content.test_hashing import MemoryReader
+from tests.support import layouts
+from tests.support.images import OCI_LAYER, Blob, digest_of, image
 from tests.support.strategies import QUICK
 
 if sys.version_info >= (3, 14):
@@ -60,7 +66,8 @@ PACKED: dict[str, bytes] = {
 def findings(packed: bytes, content: bytes = TAR, wanted: str | None = None, *, is_tar: bool = True) -> list[Finding]:
     """Return the findings in a layer that should unpack to `content`."""
     digest = Digest.of(packed)
-    layer = Layer(digest, len(packed), [Digest.parse(wanted or Digest.of(content))], tar=is_tar)
+    diff_ids, allowance = [Digest.parse(wanted or Digest.of(content))], Allowance(len(packed))
+    layer = Layer(digest, len(packed), diff_ids, tar=is_tar, allowance=allowance)
     assert hash_blob(MemoryReader(packed), digest, len(packed), through=layer).ok
     return list(layer.findings())
 
@@ -222,3 +229,14 @@ def test_ten_gigabytes_of_zeros_are_a_bomb() -> None:
     member = gzip.compress(bytes(1 << 20), 9)
     (found,) = findings(member * 10_000, b"")
     assert found.kind is Kind.BOMB
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_layers_that_unpack_to_too_much_together_are_a_bomb(tmp_path: Path) -> None:
+    contents = [bytes([number]) * (3 << 20) for number in range(3)]
+    layers = [Blob.of(gzip.compress(one), OCI_LAYER, digest_of(one)) for one in contents]
+    layout = layouts.write(tmp_path / "layout", image("linux/amd64", *layers))
+    report = asyncio.run(verify_layout(layout, options=VerifyOptions("layers", threads=1)))
+    bombs = [finding for finding in report.findings if finding.kind is Kind.BOMB]
+    assert [one.message for one in bombs] == ["unpacks to more than is allowed"]
+    assert report.verdict == "not ok"
