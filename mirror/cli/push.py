@@ -53,7 +53,8 @@ stdout gets one line for each image, NAME:TAG@DIGEST.
     "maps",
     metavar="FROM=TO",
     multiple=True,
-    help="Replace the beginning of names: docker.io/library=hub. Can be repeated.",
+    help="Replace the beginning of names: docker.io/library=hub. NAME=TO:TAG is for a NAME in the layout that is not "
+    "the name of an image. Can be repeated.",
 )
 @options.with_referrers("Push", default=True, envvar="MIRROR_REFERRERS")
 @options.with_keep_going

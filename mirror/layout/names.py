@@ -36,12 +36,15 @@ _VALID_REF_NAME = re.compile(rf"{_PART}(?:/{_PART})*", re.ASCII)
 def full_name(annotations: Mapping[str, str]) -> Reference | None:
     """Return the full name of an image; None if the annotations contain at most a tag.
 
-    umoci changes the tag of an image by changing its ref.name only, so a tag in ref.name takes precedence. cosign gives
-    signatures the name of their image, which is therefore not theirs.
+    umoci changes the tag of an image by changing its ref.name only, so a tag in ref.name takes precedence, and so does
+    another name with a slash, such as `v1.2/stable`. cosign gives signatures the name of their image, which is
+    therefore not theirs.
     """
     if attachment(annotations):
         return None
     ref_name = annotations.get(REF_NAME, "")
+    if "/" in ref_name and not _is_image_name(ref_name):
+        return None
     for text in (annotations.get(IMAGE_NAME), ref_name):
         if text and ("/" in text or ":" in text or "@" in text):
             try:
@@ -50,6 +53,20 @@ def full_name(annotations: Mapping[str, str]) -> Reference | None:
                 continue
             return replace(found, tag=ref_name, digest=None) if is_tag(ref_name) else found
     return None
+
+
+def _is_image_name(ref_name: str) -> bool:
+    """Return whether a ref.name with a slash is the name of an image: it has a registry, a tag or a digest.
+
+    `v1.2` is not a registry: the last part of a host name is a word, unless it is an IP address.
+    """
+    first, _, rest = ref_name.partition("/")
+    host, port, _ = first.partition(":")
+    labels = host.split(".")
+    is_address = len(labels) == 4 and all(label.isdigit() for label in labels)
+    if len(labels) > 1 and labels[-1].isdigit() and not is_address:
+        return False
+    return bool(port) or host == "localhost" or len(labels) > 1 or ":" in rest or "@" in rest
 
 
 def bare_tag(annotations: Mapping[str, str]) -> str | None:

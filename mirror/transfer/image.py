@@ -110,9 +110,12 @@ def left_behind(graph: Graph, where: str = "") -> UnsupportedManifest | None:
 def name_images(images: Sequence[StoreImage], given: str | None, where: str) -> list[ImageTransfer]:
     """Name images of the store `where` in a layout or an archive: as in their store, or `given` if there is only one.
 
+    The one image may have several names in its store.
+
     Raise UsageError if two images would have the same full name, and one of them would be lost.
     """
     if given is not None:
+        images = list({image.entry.root.digest if image.entry else image.label: image for image in images}.values())
         return [ImageTransfer(only(images, given, where), Reference.parse(given).stored)]
     named: dict[str, StoreImage] = {}
     for image in images:
@@ -126,11 +129,8 @@ def name_images(images: Sequence[StoreImage], given: str | None, where: str) -> 
 
 
 def only(images: Sequence[StoreImage], name: str, where: str) -> StoreImage:
-    """Return the only image of the store `where`, to be called `name`; raise UsageError if there are several.
-
-    It may have several names.
-    """
-    if len({image.entry.root.digest if image.entry else image.label for image in images}) > 1:
+    """Return the only image of the store `where`, to be called `name`; raise UsageError if there are several."""
+    if len(images) > 1:
         shown = ", ".join(image.label for image in images[:3]) + (", …" if images[3:] else "")
         raise UsageError(
             f"{where} contains {len(images)} images, but {name} names one.", hint=f"Choose one of them: {shown}"

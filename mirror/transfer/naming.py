@@ -9,6 +9,9 @@ The first of these rules that applies determines the path of an image; `prefix` 
 
 Names are compared component by component: `library/redis` does not start with `lib`. A FROM or a `strip` may include
 the registry, as in `quay.io/team`, or be a path only.
+
+An image whose name in the layout is not the name of an image, such as `v1.2/stable`, needs rule 1, or a FROM that is
+its whole name with a TO that has a tag.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ class NameMapping:
             name: NAME[:TAG] for the one image.
             prefix: a path that is put in front.
             strip: a path, with or without its registry, that is removed from the start.
-            maps: texts such as FROM=TO.
+            maps: texts such as FROM=TO, or NAME=TO:TAG.
 
         Raises:
             UsageError: one of them is not valid, or a FROM has two different TOs.
@@ -47,7 +50,9 @@ class NameMapping:
         for text in maps:
             source, equals, target = text.partition("=")
             source, target = source.strip("/"), target.strip("/")
-            if not equals or not _can_start(source) or (target and not is_repository(target)):
+            path, tagged, tag = target.partition(":")
+            fits = is_tag(tag) and is_repository(path) if tagged else _can_start(source)
+            if not (equals and source and fits) or (target and not is_repository(path)):
                 raise UsageError(
                     f"not a mapping: {text!r}.", hint="Mappings look like docker.io/library=hub or team=a/b."
                 )
@@ -66,21 +71,27 @@ class NameMapping:
     def path(self, reference: Reference) -> str:
         """Return the path of an image in the registry by rules 2 to 4."""
         for source, target in sorted(self.maps, key=lambda pair: _length(pair[0], reference), reverse=True):
-            rest = _rest(source, reference)
+            rest = None if ":" in target else _rest(source, reference)
             if rest is not None:
                 return _joined(target, rest)
         stripped = _rest(self.strip, reference) if self.strip else None
         return reference.repository if stripped is None else stripped
 
-    def unused(self, references: Sequence[Reference]) -> list[str]:
+    def exact(self, entry: Entry) -> tuple[str, str] | None:
+        """Return the path and the tag for an image that has no image name; None if no rule gives it both."""
+        path, _, tag = dict(self.maps).get(entry.name, "").partition(":")
+        return (path, tag) if tag and entry.reference is None else None
+
+    def unused(self, entries: Sequence[Entry]) -> list[str]:
         """Return a warning for each option that matches none of these images: it is probably mistyped."""
+        references = [entry.reference for entry in entries if entry.reference]
         options = {source: f"--map {source}={target}" for source, target in self.maps}
         options |= {self.strip: f"--strip-prefix {self.strip}"} if self.strip else {}
-        return [
-            f"{option} matched no image."
-            for start, option in options.items()
-            if self.name is None and all(_rest(start, reference) is None for reference in references)
-        ]
+        whole = {source for source, target in self.maps if ":" in target}
+        used = {entry.name for entry in entries if self.exact(entry)}
+        used |= {start for start in options.keys() - whole if any(_rest(start, one) is not None for one in references)}
+        idle = [option for start, option in options.items() if self.name is None and start not in used]
+        return [f"{option} matched no image." for option in idle]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +146,13 @@ class PushTarget:
         if self.mapping.name is not None:
             path, _, given = self.mapping.name.partition(":")
             tag = given or tag
+        elif exact := self.mapping.exact(entry):
+            path, tag = exact
+        elif entry.name not in (entry.tag, entry.root.digest) and not entry.reference:
+            raise UsageError(
+                f"{entry.name!r} is not the name of an image, so it cannot be one in {self.registry}.",
+                hint=f"Choose a name: --as some/repository:tag, or --map {entry.name}=some/repository:tag",
+            )
         repository = _joined(self.prefix, path)
         if not repository:
             raise UsageError(

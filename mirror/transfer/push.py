@@ -117,5 +117,5 @@ async def push_images(
             written = Receipt(Tool(VERSION), started, datetime.now(UTC), str(source), tuple(pushing.receipts))
             receipt.write(written.to_bytes())
     report = engine.report()
-    unused = where.mapping.unused([entry.reference for entry in entries if entry.reference])
+    unused = where.mapping.unused(entries)
     return replace(report, warnings=(*unused, *report.warnings))

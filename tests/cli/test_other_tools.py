@@ -240,3 +240,34 @@ def test_bad_name_next_to_a_good_one_does_not_prevent_an_import(mirror: Mirror, 
     assert len(mirror("import", "a.tar", "all").lines) == 2
     mirror("import", "a.tar", "back", "--as", NAME)
     assert names(tmp_path / "back") == [NAME]
+
+
+# Names with slashes
+
+
+def test_name_with_a_slash_is_shown_as_it_is_and_not_pushed_under_an_invented_one(
+    mirror: Mirror, tmp_path: Path, registry: EmbeddedRegistry
+) -> None:
+    layouts.write(tmp_path / "layout", AMD64, ref="v1.2/stable")
+    assert mirror("ls", "layout", "--json").json["images"][0]["name"] == "v1.2/stable"
+    for target in (registry.host, f"{registry.host}/team/app"):
+        result = mirror("push", "layout", target, code=2)
+        assert "'v1.2/stable' is not the name of an image" in result.err
+        assert "--as some/repository:tag, or --map v1.2/stable=some/repository:tag" in result.err
+    assert registry.requests == []
+    (line,) = mirror("push", "layout", registry.host, "--map", "v1.2/stable=team/app:1.2").lines
+    assert line == f"{registry.host}/team/app:1.2@{AMD64.root}"
+    mirror("push", "layout", registry.host, "v1.2/stable", "--as", "team/other:1")
+    assert registry.tags("team/other") == {"1": AMD64.root}
+
+
+def test_name_with_a_slash_survives_copies(mirror: Mirror, tmp_path: Path) -> None:
+    layouts.write(tmp_path / "layout", AMD64, ref="v1.2/stable")
+    mirror("copy", "layout", "oci:copied")
+    mirror("export", "copied", "a.tar")
+    mirror("import", "a.tar", "back")
+    (entry,) = entries(tmp_path / "back")
+    assert entry["annotations"] == {"org.opencontainers.image.ref.name": "v1.2/stable"}
+    assert (
+        "does not record the repository" in mirror("export", "back", "b.tar", "--format", "docker-archive", code=2).err
+    )

@@ -27,6 +27,14 @@ LEGAL = re.compile(f"{_COMPONENT}(/{_COMPONENT})*", re.ASCII)
         (None, "index.docker.io/library/redis:4.0", REDIS),  # crane
         (None, "redis:4.0", REDIS),
         (None, "quay.io/a/b", "quay.io/a/b:latest"),
+        (None, "localhost/a", "localhost/a:latest"),
+        (None, "team/app:v1", "docker.io/team/app:v1"),
+        (None, "10.0.0.1/a", "10.0.0.1/a:latest"),
+        (None, "v1.2/stable", None),  # umoci, flatpak
+        (None, "v1.2/stable:x", None),
+        (None, "stable/v1.2", None),
+        (None, "runtime/org.freedesktop.platform/x86_64/21.08", None),
+        ("quay.io/a/b:1", "v1.2/stable", None),  # umoci, which copies the rest
         ("quay.io/a/b:__x", None, "quay.io/a/b:__x"),
         (f"quay.io/a/b@{DIGEST}", f"quay.io/a/b@{DIGEST}", f"quay.io/a/b@{DIGEST}"),
         ("quay.io/a/b:1", "2", "quay.io/a/b:2"),  # umoci, which copies the rest

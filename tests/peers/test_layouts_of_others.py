@@ -246,3 +246,13 @@ def verified_digests(mirror: Program, name: str) -> list[str]:
     report = mirror("verify", "layout", name, "--json").json
     assert report["findings"] == []
     return [one["digest"] for one in report["images"]]
+
+
+@pytest.mark.slow
+def test_name_with_a_slash_that_umoci_wrote_is_not_taken_for_a_repository(
+    written: str, mirror: Program, umoci: Program
+) -> None:
+    umoci("tag", "--image", "layout:1", "v1.2/stable")
+    assert listed(mirror, "layout") == {"1": written, "v1.2/stable": written}
+    refused = mirror("push", "layout", "127.0.0.1:9", "v1.2/stable", code=2)
+    assert "--map v1.2/stable=some/repository:tag" in refused.err

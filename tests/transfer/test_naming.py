@@ -98,13 +98,14 @@ def test_an_image_without_a_tag_is_pushed_by_digest_unless_a_tag_is_given() -> N
         ),  # the longer mapping applies
         (None, ["lib=hub", "quay.io=q"], "", ["lib", "quay.io"]),
         (None, ["quay.io/library=hub"], "redis", ["quay.io/library", "redis"]),
+        (None, ["v1.2/stable=a:1", "library/redis=a:1"], "", ["library/redis"]),
         ("kv", ["lib=hub"], "quay.io", []),  # they have no effect if a name is given
     ],
 )
 def test_options_that_match_no_image_are_reported(
     given: str | None, maps: list[str], strip: str, idle: list[str]
 ) -> None:
-    images = [Reference.parse(REDIS), Reference.parse("registry.internal/team/other:1")]
+    images = [entry(REDIS), entry("registry.internal/team/other:1"), bare("v1.2/stable")]
     said = NameMapping.parse(given, "", strip, maps).unused(images)
     options = ["--map " + one for one in maps] + [f"--strip-prefix {strip}"]
     assert [sentence.removesuffix(" matched no image.") for sentence in said] == [
@@ -120,6 +121,19 @@ def test_an_image_of_an_unknown_repository_needs_a_name_or_a_prefix() -> None:
         place(bare("v7"))
 
 
+@pytest.mark.parametrize("name", ["v1.2/stable", "app/org.gnome.Maps/x86_64/stable", "MyApp:latest", "a+b"])
+def test_an_image_without_an_image_name_needs_one(name: str) -> None:
+    assert bare(name).name == name
+    for target in (HOST, f"{HOST}/app"):
+        with pytest.raises(UsageError, match="is not the name of an image") as caught:
+            place(bare(name), target)
+        assert caught.value.hint == (f"Choose a name: --as some/repository:tag, or --map {name}=some/repository:tag")
+    assert place(bare(name), given="app:1", target=f"{HOST}/top") == f"{HOST}/top/app:1"
+    assert place(bare(name), maps=["other=x", f"{name}=team/app:1.2"], prefix="top") == f"{HOST}/top/team/app:1.2"
+    with pytest.raises(UsageError, match="is not the name of an image"):
+        place(bare(name), maps=["v1.2=team/app", "app=team/app"])
+
+
 def test_an_empty_path_is_refused_unless_there_is_a_prefix() -> None:
     with pytest.raises(UsageError, match="the repository of"):
         destination_of(REDIS, strip="library/redis")
@@ -131,7 +145,9 @@ def test_a_name_that_becomes_too_long_is_refused() -> None:
         destination_of(REDIS, prefix="/".join(["a" * 30] * 8))
 
 
-@pytest.mark.parametrize("text", ["", "=", "a", "=b", "A/B=b", "a=B", "a b=c", "a=c:1", "a:b=c", "../x=y", "a=../y"])
+@pytest.mark.parametrize(
+    "text", ["", "=", "a", "=b", "A/B=b", "a=B", "a b=c", "a=c:", "=c:1", "a=:1", "a:b=c", "../x=y", "a=../y"]
+)
 def test_an_invalid_mapping_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not a mapping"):
         NameMapping.parse(None, "", "", [text])
