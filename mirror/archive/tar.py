@@ -10,6 +10,7 @@ import stat
 from bisect import bisect_right
 from pathlib import Path
 
+from mirror.archive import header
 from mirror.archive.extents import NOT_A_TAR, Extent, Members
 from mirror.content.decompress import compression
 from mirror.errors import BrokenArchive, NotFound, StorageError
@@ -36,6 +37,8 @@ class Tar:
                 self.size = os.fstat(fd).st_size
                 found = Members(self.pread, self.size)
             hint = _WHICH_FILE if found.fault == NOT_A_TAR else None
+            if found.fault and header.type_name(header.SYMLINK) in found.fault:
+                hint = "Pack the files that the links lead to: tar -chf ARCHIVE -C DIR ."
             self.members = found.by_name
             self.fault = BrokenArchive(f"{path} {found.fault}.", hint=hint) if found.fault else None
             if self.fault and not self.members:

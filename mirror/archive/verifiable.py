@@ -50,7 +50,8 @@ class VerifiableArchive:
     def faults(self) -> Iterator[Finding]:
         if self._tar.fault:
             found = reason(self._tar.fault, self.name)
-            yield Finding(Kind.BROKEN_ARCHIVE, Severity.ERROR, self.name, "a whole tar archive", found)
+            hint = self._tar.fault.hint
+            yield Finding(Kind.BROKEN_ARCHIVE, Severity.ERROR, self.name, "a whole tar archive", found, advice=hint)
 
     def docker_manifest(self) -> bytes | None:
         return self._files.read(docker_manifest.FILE, docker_manifest.CAP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,11 @@ def hint(kind: Kind, place: StoreKind) -> str:
     """Return what to do about a kind of finding; `LAYOUT` stands for the path of the layout."""
     other = {StoreKind.ARCHIVE: ARCHIVE_HINTS, StoreKind.REGISTRY: REGISTRY_HINTS}.get(place, HINTS)
     return other.get(kind, HINTS[kind])
+
+
+def link_hint(found: str, path: str = "LAYOUT") -> str | None:
+    """Return what to do about links, which are never followed, if `found` says that one was found; else None."""
+    return _LINKS.replace("LAYOUT", shlex.quote(path)) if "a symbolic link" in found else None
 
 
 def message(finding: Finding) -> str:  # noqa: PLR0911, PLR0912 - a table of texts that depend on more than the kind
@@ -147,6 +153,7 @@ _MESSAGES: Mapping[Kind, str] = {
 _REPAIR = "Run mirror verify LAYOUT --repair --from SOURCE, or pull the image again if there is a network."
 _PUBLISHED = "This is how it was published; report it to the publisher."
 _HARMLESS = "Harmless."
+_LINKS = "If the links are meant, as in another tool's cache, copy the files: tar -chC LAYOUT . | mirror import - COPY"
 _OPAQUE = "The bytes are right; what is in them was not checked."
 _WHICH = "Do not use the image before you know which of the two is right."
 _AGAIN = "Fetch or export the archive again."

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator
 from threading import Lock
 
+from mirror.content.finding_text import link_hint
 from mirror.content.hashing import MISSING, BlobCheck, BlobFault, not_a_file, unreadable
 from mirror.errors import BrokenLayout, StorageError
 from mirror.fs.directory import Directory, kind_name
@@ -70,7 +71,7 @@ class Blobs:
         except FileNotFoundError:
             return MISSING
         except BrokenLayout:
-            return not_a_file(f"nothing: blobs/{digest.algorithm} is not a directory")
+            return not_a_file(f"nothing: {self._what(digest.algorithm)}")
         except StorageError as error:
             return BlobCheck(BlobFault.UNREADABLE, "a readable file", str(error).rstrip("."))
         except OSError as error:
@@ -81,6 +82,14 @@ class Blobs:
             return BlobFile(fd, status)
         os.close(fd)
         return not_a_file(kind_name(stat.S_IFMT(status.st_mode)))
+
+    def _what(self, algorithm: str) -> str:
+        """Say what is in the place of a directory of blobs."""
+        kind, name = self._root.kind("blobs"), "blobs"
+        if kind == stat.S_IFDIR:
+            with self._root.sub("blobs") as blobs:
+                kind, name = blobs.kind(algorithm), f"blobs/{algorithm}"
+        return f"{name} is {kind_name(kind or 0)}, not a directory"
 
     def size(self, digest: Digest) -> int | None:
         """Return the size of the blob's file in bytes, unverified; None if there is no regular file."""
@@ -99,9 +108,9 @@ class Blobs:
         if opened.fault is BlobFault.UNREADABLE:
             raise StorageError(f"{path}: {opened.found}.")
         what = "is missing" if opened.fault is BlobFault.MISSING else f"is {opened.found}, and should be a file"
-        raise BrokenLayout(
-            f"{path} {what}.", hint=f"See everything that is wrong with the layout: mirror verify {self._root.path}"
-        )
+        where = self._root.path
+        hint = link_hint(what, str(where)) or f"See everything that is wrong with the layout: mirror verify {where}"
+        raise BrokenLayout(f"{path} {what}.", hint=hint)
 
     def stored(self) -> Iterator[tuple[str, str]]:
         """Yield every name below `blobs/`, whatever has it, as (algorithm, encoded)."""

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Self
 
 from mirror.concurrency import shielded, to_thread_cancellable
+from mirror.content.finding_text import link_hint
 from mirror.content.graph import Keep
 from mirror.content.hashing import READ, BlobCheck, BlobFault, Reader, check_size, hash_blob
 from mirror.content.stream import BlobReader
 from mirror.errors import BrokenLayout, NotFound, StorageError
-from mirror.fs.directory import Directory, exists, is_directory, os_errors
+from mirror.fs.directory import Directory, exists, is_directory, kind_name, os_errors
 from mirror.fs.filestate import FileState
 from mirror.layout import index, presence
 from mirror.layout.blobs import Blobs
@@ -68,8 +69,10 @@ class Layout:
         """Raise BrokenLayout if `oci-layout` or `index.json` is not valid, or `blobs` is not a directory."""
         index.check_layout_file(self.read("oci-layout", index.LAYOUT_CAP))
         self.entries()
-        if self.root.kind("blobs") != stat.S_IFDIR:
-            raise BrokenLayout(f"{self.path} has no directory 'blobs'.")
+        kind = self.root.kind("blobs")
+        if kind != stat.S_IFDIR:
+            what = f": it is {kind_name(kind)}" if kind else ""
+            raise BrokenLayout(f"{self.path} has no directory 'blobs'{what}.", hint=link_hint(what, str(self.path)))
 
     def entries(self) -> list[Entry]:
         """Return the images that `index.json` names, in its order.
@@ -198,6 +201,9 @@ class Layout:
         except FileNotFoundError:
             message = f"{self.path} is not an OCI image layout: it has no {name} file."
             raise BrokenLayout(message, hint="Is this the right directory?") from None
+        except BrokenLayout as error:
+            error.hint = link_hint(str(error), str(self.path)) or error.hint
+            raise
 
     def close(self) -> None:
         self.blobs.close()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mirror.content.finding import Finding, Kind, Severity
+from mirror.content.finding_text import link_hint
 from mirror.content.hashing import BlobCheck, Reader
 from mirror.errors import MirrorError, NotFound
 from mirror.fs.directory import Directory, is_directory, kind_name
@@ -49,7 +50,8 @@ class VerifiableLayout:
         kind = self._root.kind("blobs")
         if kind != stat.S_IFDIR:
             found = None if kind is None else kind_name(kind)
-            yield Finding(Kind.BROKEN_LAYOUT, Severity.ERROR, "blobs", "directory", found)
+            hint = link_hint(found or "")
+            yield Finding(Kind.BROKEN_LAYOUT, Severity.ERROR, "blobs", "directory", found, advice=hint)
 
     def docker_manifest(self) -> bytes | None:
         return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mirror.content.decompress import Allowance
 from mirror.content.finding import Finding, Kind, Severity
-from mirror.content.finding_text import Fact
+from mirror.content.finding_text import Fact, link_hint
 from mirror.content.hashing import READ, BlobCheck, BlobFault, check_size, hash_blob
 from mirror.report.findings import Sample, VerifyLevel
 from mirror.verify.blob_table import DONE, FOREIGN, TAR
@@ -125,7 +125,9 @@ class BlobVerification:
             expected, found = size, None
             if self._may_lack(number):
                 kind, severity = Kind.ABSENT, Severity.WARNING
-        return self._structure.with_affected(number, Finding(kind, severity, digest, expected, found, size=size))
+        hint = link_hint(check.found)
+        finding = Finding(kind, severity, digest, expected, found, size=size, advice=hint)
+        return self._structure.with_affected(number, finding)
 
     def _may_lack(self, number: int) -> bool:
         """Return whether a missing blob was left out on purpose: a foreign layer, or of a platform of a sparse image.

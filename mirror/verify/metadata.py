@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from mirror.content.finding import Finding, Kind, Severity, reason
+from mirror.content.finding_text import link_hint
 from mirror.content.store import VerifiableStore
 from mirror.errors import BrokenLayout, StorageError
 from mirror.layout import Entry, index, names
@@ -23,7 +24,8 @@ def check_layout_file(store: VerifiableStore, report: Report) -> None:
     except StorageError as error:
         report(unreadable(name, error))
     except BrokenLayout as error:
-        report(Finding(Kind.BROKEN_LAYOUT, Severity.ERROR, name, found=reason(error, name)))
+        found = reason(error, name)
+        report(Finding(Kind.BROKEN_LAYOUT, Severity.ERROR, name, found=found, advice=link_hint(found)))
     for finding in store.faults():
         report(finding)
 
@@ -38,7 +40,8 @@ def read_entries(store: VerifiableStore, report: Report) -> list[Entry]:
     except StorageError as error:
         report(unreadable(name, error))
     except BrokenLayout as error:
-        report(Finding(Kind.BROKEN_INDEX, Severity.ERROR, name, "a valid index", reason(error, name)))
+        found = reason(error, name)
+        report(Finding(Kind.BROKEN_INDEX, Severity.ERROR, name, "a valid index", found, advice=link_hint(found)))
     else:
         if not entries:
             report(Finding(Kind.NO_IMAGES, Severity.ERROR, name, "at least one image"))

@@ -1,6 +1,7 @@
 """Tests of the commands on layouts and archives that other tools wrote."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -271,3 +272,45 @@ def test_name_with_a_slash_survives_copies(mirror: Mirror, tmp_path: Path) -> No
     assert (
         "does not record the repository" in mirror("export", "back", "b.tar", "--format", "docker-archive", code=2).err
     )
+
+
+# Links
+
+
+def link(path: Path) -> None:
+    """Move a file or directory out of the layout, and put a link in its place."""
+    store = path.parents[len(path.parts) - 2 - path.parts.index("layout")].parent / "store"
+    store.mkdir(exist_ok=True)
+    path.rename(store / path.name)
+    path.symlink_to(store / path.name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["blobs/sha256/*", "blobs/sha256", "blobs", "index.json", "oci-layout"])
+def test_the_hint_for_links_has_the_command_that_copies_the_files(mirror: Mirror, tmp_path: Path, what: str) -> None:
+    layouts.write(tmp_path / "layout", AMD64, name=NAME)
+    for path in list((tmp_path / "layout").glob(what)):
+        link(path)
+    command = "tar -chC layout . | mirror import - COPY"
+    assert command in mirror("verify", "layout", code=3).out
+    assert f"hint: If the links are meant, as in another tool's cache, copy the files: {command}" in (
+        mirror("copy", "layout", "oci:other", code=3).err
+    )
+    shell = f"{command.replace('mirror', shlex.join(mirror.command())).replace('COPY', 'copy')}"
+    assert mirror.run(["sh", "-c", shell]).code == 0
+    assert blobs(tmp_path / "copy") == {AMD64.root, *AMD64.blobs}
+    assert findings(mirror, "copy") == []
+
+
+@pytest.mark.slow
+def test_the_hint_for_a_link_in_an_archive_has_the_command_that_packs_the_files(mirror: Mirror, tmp_path: Path) -> None:
+    layouts.write(tmp_path / "layout", AMD64, name=NAME)
+    for path in list((tmp_path / "layout").glob("blobs/sha256/*")):
+        link(path)
+    assert mirror.run(["tar", "-cf", "a.tar", "-C", "layout", "."]).code == 0
+    command = "tar -chf ARCHIVE -C DIR ."
+    assert command in mirror("import", "a.tar", "back", code=3).err
+    assert command in mirror("verify", "a.tar", code=3).out
+    assert mirror.run(command.replace("ARCHIVE", "b.tar").replace("DIR", "layout").split()).code == 0
+    mirror("import", "b.tar", "back")
+    assert findings(mirror, "back") == []
