@@ -49,6 +49,12 @@ Two layouts on the same file system share the disk space of blobs if it supports
 @click.option(
     "--as", "name", metavar="NAME", help="Name of the image in a layout or archive, if there is only one image."
 )
+@click.option(
+    "--include-foreign",
+    "foreign",  # not `include_foreign`, which mirror.toml sets for pull
+    is_flag=True,
+    help="From a registry, fetch foreign layers from their URLs too; to a registry, push them.",
+)
 @options.with_referrers("Copy", default=True)
 @click.option(
     "--hard-links",
@@ -71,6 +77,7 @@ def command(
     platforms: tuple[str, ...],
     all_: bool,
     name: str | None,
+    foreign: bool,
     referrers: bool,
     hard_links: bool,
     no_overwrite: bool,
@@ -88,7 +95,7 @@ def command(
             console.note(end.remark)
     hosts = [Reference.parse(end.where).registry for end in ends if end.transport is Transport.REGISTRY]
     copying = CopyOptions(
-        platforms=PlatformSelection(options.parse_platforms(platforms), all=not platforms),
+        platforms=PlatformSelection(options.parse_platforms(platforms), all=not platforms, foreign=foreign),
         name=name,
         referrers=referrers,
         overwrite=not no_overwrite,

@@ -56,6 +56,12 @@ stdout gets one line for each image, NAME:TAG@DIGEST.
     help="Replace the beginning of names: docker.io/library=hub. NAME=TO:TAG is for a NAME in the layout that is not "
     "the name of an image. Can be repeated.",
 )
+@click.option(
+    "--include-foreign",
+    "foreign",  # not `include_foreign`, which mirror.toml sets for pull
+    is_flag=True,
+    help="Push the foreign layers that are there too, such as the base of Windows images.",
+)
 @options.with_referrers("Push", default=True, envvar="MIRROR_REFERRERS")
 @options.with_keep_going
 @options.with_no_overwrite
@@ -80,6 +86,7 @@ def command(
     prefix: str,
     strip_prefix: str,
     maps: tuple[str, ...],
+    foreign: bool,
     referrers: bool,
     keep_going: bool,
     no_overwrite: bool,
@@ -88,6 +95,7 @@ def command(
 ) -> None:
     pushing = PushOptions(
         mapping=NameMapping.parse(name, prefix, strip_prefix, maps),
+        foreign=foreign,
         referrers=referrers,
         overwrite=not no_overwrite,
         dry_run=dry_run,

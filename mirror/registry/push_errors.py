@@ -13,6 +13,10 @@ from mirror.oci.manifest import Document
 from mirror.registry.transport.responses import rule_hint
 
 _MANIFEST_REJECTED = frozenset({400, 404, 415, 422})  # statuses with which registries reject a manifest
+_FOREIGN = (
+    "The image has foreign layers, as Windows images do. docker-registry answers 500 to their URLs, unless its "
+    "configuration allows them: validation.manifests.urls.allow lists regular expressions such as ^https://"
+)
 _BLOB_UNKNOWN = re.compile(
     r"\bBLOB_UNKNOWN|_BLOB_UNKNOWN\b|MANIFEST_INVALID [^;]*\b(?:blobs?|layers?)\b", re.IGNORECASE
 )
@@ -77,6 +81,8 @@ def explain_manifest(
         error.hint = "The registry accepts other manifests, but not this one."
         if document.subject:
             error.hint = "The registry accepts images, but not referrers. To push without them: --no-referrers"
+    if error.status == 500 and any(layer.is_foreign and layer.urls for layer in document.layers):
+        error.hint = _FOREIGN
     if error.status not in _MANIFEST_REJECTED:
         return error
     if not document.is_index and _BLOB_UNKNOWN.search(error.said):

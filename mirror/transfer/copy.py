@@ -31,7 +31,7 @@ class CopyOptions:
     """Options for copying.
 
     Attributes:
-        platforms: which platforms; all by default.
+        platforms: which platforms; all by default. With `foreign`, foreign layers are pushed to a registry too.
         name: the new name of the one image that is copied, in a layout or an archive.
         referrers: copy the referrers of the images too.
         overwrite: replace a registry's tag that points to another image; False: that is an error.
@@ -79,7 +79,8 @@ async def copy_images(
         near = Path(end.where) if end.transport is Transport.LAYOUT else None
         store = await open_images(start, stack, client, options.retry, near)
         transfer = TransferOptions(
-            selection=options.platforms,
+            # Of foreign layers, a layout or an archive has some, and all of these are copied.
+            selection=replace(options.platforms, foreign=options.platforms.foreign and not store.is_local),
             referrers=options.referrers,
             dry_run=options.dry_run,
             jobs=options.registries.jobs,
@@ -119,7 +120,9 @@ def _target(
             hint=f"Choose one: ./{end.where} or docker://{end.where}",
         )
     assert client is not None, "opened for registries"
-    target = RegistryTarget(client, place, options.retry, overwrite=options.overwrite)
+    target = RegistryTarget(
+        client, place, options.retry, foreign=options.platforms.foreign, overwrite=options.overwrite
+    )
     stack.push_async_callback(target.close)
     return target
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mirror.content.graph import Keep
 from mirror.content.image_config import diff_ids_of, has_rootfs, platform_of, read_config
@@ -13,25 +13,37 @@ from mirror.errors import InvalidContent, UsageError
 from mirror.layout import Entry
 from mirror.oci import platforms
 from mirror.oci.descriptor import Descriptor, Platform
+from mirror.oci.digest import Digest
 from mirror.retry import RetryPolicy
 
 
 async def select_for_docker(
-    source: Source, entry: Entry, name: str, present: Keep, platform: Platform | None, retry: RetryPolicy
+    source: Source,
+    entry: Entry,
+    name: str,
+    present: Keep,
+    holds: Callable[[Digest], bool],
+    platform: Platform | None,
+    retry: RetryPolicy,
 ) -> SelectedImage:
     """Select and walk the one manifest of an image that docker is going to load as `name`.
 
-    `present` accepts the children of its indexes that the store has. Without `platform`, and if there are several, the
-    one for this host is selected. Raise UsageError if docker cannot load it.
+    `present` accepts the children of its indexes that the store has, `holds` the foreign layers. Without `platform`,
+    and if there are several, the one for this host is selected. Raise UsageError if docker cannot load it.
     """
     chosen = await _choose(source, entry, present, platform, retry)
     graph = await walk(source, chosen, retry=retry)
     image = graph.nodes[chosen.digest]
     config = await read_config(source, image, retry)
-    if config is None or not has_rootfs(config) or graph.foreign:
-        what = "has layers that are stored elsewhere" if graph.foreign else "is not an image"
+    if config is None or not has_rootfs(config):
         raise UsageError(
-            f"{name} {what}, so docker cannot load it.", hint="List the images that it can load, or use an oci-archive."
+            f"{name} is not an image, so docker cannot load it.",
+            hint="List the images that it can load, or use an oci-archive.",
+        )
+    if not all(map(holds, graph.foreign)):
+        raise UsageError(
+            f"{name} has layers that are stored elsewhere, so docker cannot load it.",
+            hint="Pull it again with --include-foreign, which fetches them from their URLs, or use an oci-archive.",
         )
     _check_layers(name, image.document.layers)
     layers, diff_ids = image.document.layers, diff_ids_of(config, f"the config of {name}")

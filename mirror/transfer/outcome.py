@@ -55,7 +55,7 @@ class Outcome:
         for image in walked:
             self._warnings += image.chosen.warnings
             self._note_referring(image)
-        self._warnings += [*target.warnings(walked), *self._foreign(walked), *self._parts(walked)]
+        self._warnings += [*target.warnings(walked), *self._foreign(walked, target), *self._parts(walked)]
         for image in images:
             self._rows.append(image.result())
             image.selected = image.referrers = image.task = None
@@ -70,10 +70,14 @@ class Outcome:
             keys = ((home(entry), tag) for tag in tags_about(subject))
             self._referring |= {self._possible_referrers[key] for key in keys if key in self._possible_referrers}
 
-    def _foreign(self, images: Sequence[ImageTransfer]) -> list[str]:
+    def _foreign(self, images: Sequence[ImageTransfer], target: ImageTarget) -> list[str]:
         """Return warnings about foreign layers (OCI image-spec, layer.md, "Non-Distributable Layers")."""
         text = f"not {PAST[self._verb]}: such layers stay where they are stored."
-        if self._verb == "pull":
+        if self._verb in ("push", "copy") and not target.takes_foreign:
+            text += f" --include-foreign pushes those that {self._where} has."
+        elif self._verb == "push":
+            text = f"not pushed: {self._where} does not have them. Pull the image again with --include-foreign."
+        elif self._verb == "pull":
             text = "left out: registries do not store such layers. --include-foreign fetches them from their URLs."
         omitted = [(image.image.label, len(image.graph.foreign.keys() - image.graph.blobs.keys())) for image in images]
         return [f"{name}: {count(number, 'foreign layer')} {text}" for name, number in omitted if number]

@@ -31,6 +31,7 @@ class PushOptions:
 
     Attributes:
         mapping: the names of the images in the registry.
+        foreign: push foreign layers that the source has too.
         referrers: push the referrers of the images too.
         keep_going: go on if an image fails.
         overwrite: replace tags that point to other images; False: such an image is an error.
@@ -41,6 +42,7 @@ class PushOptions:
     """
 
     mapping: NameMapping = field(default_factory=NameMapping)
+    foreign: bool = False
     referrers: bool = True
     keep_going: bool = False
     overwrite: bool = True
@@ -91,6 +93,7 @@ async def push_images(
             client,
             where,
             options.retry,
+            foreign=options.foreign,
             keep_going=options.keep_going,
             overwrite=options.overwrite,
             receipt=bool(receipt),

@@ -39,11 +39,11 @@ _AT_ONCE = 4  # images that are read back concurrently
 class RegistryTarget(ImageTarget):
     """Repositories of one registry. `where` names each image, or is the name of the one image.
 
-    With `receipt`, every byte is read back, and `receipts` describe the pushed images. With `keep_going`, the error of
-    an image is kept in it. Without `overwrite`, tags that point to other images are left alone.
+    With `foreign`, foreign layers that the source has are pushed too. With `receipt`, every byte is read back, and
+    `receipts` describe the pushed images. With `keep_going`, the error of an image is kept in it. Without `overwrite`,
+    tags that point to other images are left alone.
     """
 
-    takes_foreign = False
     subjects_first = True  # Harbor answers 404 to a signature of an image that it does not have
     renames = True
 
@@ -53,12 +53,14 @@ class RegistryTarget(ImageTarget):
         where: PushTarget | Reference,
         retry: RetryPolicy,
         *,
+        foreign: bool = False,
         keep_going: bool = False,
         overwrite: bool = True,
         receipt: bool = False,
         progress: Progress | None = None,
     ) -> None:
         self.receipts: list[ReceiptImage] = []
+        self.takes_foreign = foreign
         self._client, self._where, self._retry = client, where, retry
         self._keep_going, self._overwrite = keep_going, overwrite
         self._receipt, self._progress = receipt, progress

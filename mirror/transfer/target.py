@@ -195,8 +195,8 @@ class DockerArchiveTarget(ArchiveTarget):
     ) -> SelectedImage:
         entry, manifests = image.at_source, store.manifests(image.image)
         present, platform = await store.present(entry), next(iter(selection.platforms), None)
-        selected = await select_for_docker(manifests, entry, image.name, present, platform, retry)
-        return record(entry, selected, lambda _: False)
+        selected = await select_for_docker(manifests, entry, image.name, present, store.holds, platform, retry)
+        return record(entry, selected, store.holds)
 
     def warnings(self, images: Sequence[ImageTransfer]) -> list[str]:
         untagged = [image.name for image in images if not Reference.parse(image.name).tag]

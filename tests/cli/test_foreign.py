@@ -3,11 +3,12 @@
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.support import images
+from tests.support import images, layouts
 from tests.support.command import Mirror, assert_whole, blob_path, blobs, entries, names, tree
 from tests.support.images import Blob, Image
 from tests.support.registry import Basic, Bearer, EmbeddedRegistry, Fault, Flip, Redirect, Status, serving
@@ -248,3 +249,85 @@ def test_fetched_foreign_layer_is_not_pushed_and_this_is_reported(
         assert "1 foreign layer not pushed: such layers stay where they are stored." in result.err
         assert LICENSED.digest not in private.blobs("win")
         assert private.tags("win") == {"v1": windows(url(host)).root}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["push", "copy"])
+def test_foreign_layer_is_pushed_on_request(
+    mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, command: str
+) -> None:
+    name = publish(registry, url(host))
+    mirror("pull", name, "--all", "--include-foreign")
+    with serving(EmbeddedRegistry()) as private:
+        target = private.host if command == "push" else f"docker://{private.host}/win:v1"
+        without = mirror(command, "layout", target)
+        assert "--include-foreign pushes those that layout has." in without.err
+        assert LICENSED.digest not in private.blobs("win")
+        result = mirror(command, "layout", target, "--include-foreign")
+        assert "foreign" not in result.err
+        assert LICENSED.digest in private.blobs("win")
+        assert private.tags("win") == {"v1": windows(url(host)).root}
+
+
+@pytest.mark.slow
+def test_foreign_layer_is_copied_from_its_url_to_a_registry_on_request(
+    mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry
+) -> None:
+    name = publish(registry, url(host))
+    with serving(EmbeddedRegistry()) as private:
+        mirror("copy", f"docker://{name}", f"docker://{private.host}/win:v1", "--include-foreign")
+        assert LICENSED.digest in private.blobs("win")
+
+
+@pytest.mark.slow
+def test_foreign_layer_that_the_layout_lacks_is_reported(
+    mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry
+) -> None:
+    mirror("pull", publish(registry, url(host)), "--all")
+    with serving(EmbeddedRegistry()) as private:
+        result = mirror("push", "layout", private.host, "--include-foreign")
+        assert "1 foreign layer not pushed: layout does not have them. Pull the image again" in result.err
+        mirror("copy", "layout", f"docker://{private.host}/win:v1", "--include-foreign")
+
+
+@pytest.mark.slow
+def test_image_with_foreign_layers_is_exported_for_docker_if_all_are_there(
+    mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    layered = windows_with_diff_ids(url(host))
+    layered.publish(registry, "win", "v1")
+    name = f"{registry.host}/win:v1"
+    mirror("pull", name, "--all")
+    refused = mirror("export", "layout", "a.tar", "--format", "docker-archive", code=2)
+    assert "has layers that are stored elsewhere" in refused.err
+    assert "Pull it again with --include-foreign" in refused.err
+    mirror("pull", name, "--all", "--include-foreign")
+    mirror("export", "layout", "a.tar", "--format", "docker-archive")
+    assert mirror("verify", "a.tar", "--json").json["findings"] == []
+    mirror("import", "a.tar", "back")
+    assert LICENSED.digest in blobs(tmp_path / "back")
+
+
+def windows_with_diff_ids(*urls: str) -> Image:
+    """Return an image as `windows`, with a diff_id for each layer."""
+    plain = windows(*urls)
+    document = json.loads(plain.data)
+    config = images.config("windows", "amd64", layers=[replace(LICENSED, diff_id=OWN.diff_id), OWN], docker=True)
+    data = images.encode({**document, "config": config.descriptor()})
+    root = images.digest_of(data)
+    manifests = {root: (data, images.DOCKER_MANIFEST)}
+    return Image(root, images.DOCKER_MANIFEST, manifests, {config.digest: config.data, OWN.digest: OWN.data})
+
+
+@pytest.mark.slow
+def test_refusal_of_foreign_urls_is_explained(mirror: Mirror, host: EmbeddedRegistry, tmp_path: Path) -> None:
+    """docker-registry 2.8: UNKNOWN unknown error"""
+    layouts.write(tmp_path / "layout", windows(url(host)), name="quay.io/win:v1")
+    with serving(EmbeddedRegistry()) as private:
+        private.fault(Fault(method="PUT", path="/manifests/", times=None, action=Status(500)))
+        result = mirror("push", "layout", private.host, "--retries", 0, code=1)
+        assert "validation.manifests.urls.allow" in result.err
+    layouts.write(tmp_path / "other", images.image("linux/amd64", OWN), name="quay.io/win:v1")
+    with serving(EmbeddedRegistry()) as private:
+        private.fault(Fault(method="PUT", path="/manifests/", times=None, action=Status(500)))
+        assert "urls.allow" not in mirror("push", "other", private.host, "--retries", 0, code=1).err

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_foreign import windows
 from tests.peers.layouts import THREE, assert_clean, copied, everything, files, part, root, stored, tree
 from tests.peers.programs import DockerRegistry, Program, Request, Skopeo, needed, nginx
 from tests.support.images import EMPTY, Image, artifact, attestation, image, index, layer, multi_arch
+from tests.support.layouts import write
 
 pytestmark = pytest.mark.peer
 
@@ -466,3 +468,13 @@ def test_receipt_of_a_push_verifies_and_reveals_damage(
     second.blob(changed).write_bytes(bytes(len(DOCKER.blobs[changed])))
     found = mirror("verify", "--receipt", "receipt.json", "--json", code=3).json["findings"]
     assert {(finding["kind"], finding["subject"]) for finding in found} == {("corrupt", changed)}
+
+
+@pytest.mark.slow
+def test_refusal_of_the_urls_of_foreign_layers_is_explained(
+    registry: DockerRegistry, mirror: Program, tmp_path: Path
+) -> None:
+    write(tmp_path / "layout", windows("https://mcr.example/x"), name="quay.io/win/app:1")
+    refused = mirror("push", "layout", registry.host, "--retries", 0, code=1)
+    assert "500" in refused.err
+    assert "validation.manifests.urls.allow" in refused.err
