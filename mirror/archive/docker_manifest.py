@@ -22,7 +22,7 @@ Image = tuple[str, tuple[str, ...]]  # the paths of a config and of its layers, 
 
 
 def images_of(data: bytes) -> Iterator[tuple[Image, list[str]]]:
-    """Yield the images in a `manifest.json`, with their names: full names, or what is there in their place."""
+    """Yield the images in a `manifest.json`, with their names: full names, or texts that are not valid names."""
     items = loads(data, FILE)
     if not isinstance(items, list):
         raise invalid(FILE, "not a list of images")
@@ -33,7 +33,7 @@ def images_of(data: bytes) -> Iterator[tuple[Image, list[str]]]:
 
 
 def _name(text: str) -> str:
-    """Return a full name; a text that is not one stays as it is, since a bad name is no fault of the content."""
+    """Return a full name; a text that is not one stays as it is: its content may be right."""
     try:
         return Reference.parse(text).stored
     except InvalidReference:

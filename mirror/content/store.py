@@ -91,7 +91,7 @@ class VerifiableStore(Protocol):
 
     @property
     def is_archive(self) -> bool:
-        """Whether it is one file, as other tools write it to carry images, and not a directory."""
+        """Return True for an archive, which other tools may have written, and False for a directory."""
         ...
 
     def read(self, name: str, cap: int) -> bytes:

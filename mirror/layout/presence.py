@@ -1,8 +1,9 @@
-"""Which platforms of an image a store has, if nothing records what was left out.
+"""The platforms of an image that are in a store, if nothing records what was left out.
 
 `docker save` and `ctr export` write an index as it was published, with the content of some of its platforms. Of the
-others there is nothing, or (containerd's `WithSkipMissing`) only the manifest. A platform of which anything else is
-missing is damaged, and so is one of an image that mirror pulled into a layout: what it leaves out, it records.
+others there is nothing, or (containerd's `WithSkipMissing`) only the manifest. If only a part of a platform is missing,
+it is damaged. So is a platform that is missing from an image that mirror pulled into a layout, because mirror records
+what it leaves out.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ FORMS = ["archive", "directory"]
 
 
 def place_saved(folder: Path, form: str, files: dict[str, bytes]) -> str:
-    """Write the files as an archive, or as the layout into which somebody has unpacked it; return its name."""
+    """Write the files as an archive, or unpacked to a directory; return its name."""
     if form == "directory":
         return tools.unpack(folder / "saved", files).name
     (folder / "saved.tar").write_bytes(packed(files))
@@ -131,7 +131,7 @@ def test_index_without_any_of_its_platforms_is_damaged(mirror: Mirror, tmp_path:
 
 
 def test_platform_that_disappears_from_a_pulled_image_is_damage(mirror: Mirror, registry: EmbeddedRegistry) -> None:
-    """What mirror leaves out, it records."""
+    """mirror records what it leaves out."""
     WHOLE.publish(registry, "a", "v1")
     mirror("pull", f"{registry.host}/a:v1", "--all")
     for digest in (S390X.root, *(S390X.blobs.keys() - AMD64.blobs.keys())):

@@ -285,11 +285,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         archive(_GOOD, pax(("GNU.sparse.major", "1"), ("GNU.sparse.realsize", "9")), member("x", b"x")),
         "a sparse file in an unknown format",
     ),
-    "a sparse file of which a region overlaps another": (
+    "a sparse file with a region that overlaps another": (
         archive(_GOOD, *sparse_member("x", 9, [(0, b"abc"), (2, b"d")])),
         "a sparse file with an invalid map",
     ),
-    "a sparse file of which a region is beyond its end": (
+    "a sparse file with a region beyond its end": (
         archive(_GOOD, *sparse_member("x", 9, [(8, b"abc")])),
         "a sparse file with an invalid map",
     ),
