@@ -42,7 +42,7 @@ def absent(children: Mapping[K, tuple[bool, Sequence[K]]], held: Callable[[K], b
     gone = set()
     for child, (_, links) in children.items():
         own = [link for link in links if uses[link] == 1]
-        is_hollow = links and (len(own) > 1 or own == list(links)) and not any(map(held, own))
+        is_hollow = len(own) > 1 and not any(map(held, own))  # a single blob may as well be lost
         if is_hollow or not held(child):
             gone.add(child)
     is_partial = any(is_image and links and child not in gone for child, (is_image, links) in children.items())
