@@ -32,7 +32,7 @@ from mirror.registry.transport.responses import response_error, retry_after
 from mirror.registry.transport.route import OpenSession, Route
 from mirror.registry.transport.throttle import Throttle
 from mirror.registry.transport.tls import speaks_plain_http
-from mirror.registry.transport.urls import location_of
+from mirror.registry.transport.urls import Origin, location_of
 
 log = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 30.0  # seconds
@@ -212,10 +212,10 @@ class Registry:
         self, stack: AsyncExitStack, exchange: _Exchange, authorization: str | None, origin: URL | None = None
     ) -> aiohttp.ClientResponse:
         """Send a request and follow redirects. Only `origin`, by default the registry's, gets `authorization`."""
-        home, url = (origin or self._route.base or URL()).origin(), exchange.url
+        home, url = Origin.of(origin or self._route.base or URL()), exchange.url
         for _ in range(_MAX_REDIRECTS):
             headers = dict(exchange.headers)
-            if authorization and url.origin() == home:
+            if authorization and Origin.of(url) == home:
                 headers["Authorization"] = authorization
             response = await stack.enter_async_context(
                 self._route.request(
@@ -230,7 +230,7 @@ class Registry:
             if not exchange.follows(response.status):
                 return response
             url = location_of(response)
-        raise TransferError(f"{url.authority}: more than {_MAX_REDIRECTS} redirects.")
+        raise TransferError(f"{home.authority}: more than {_MAX_REDIRECTS} redirects.")
 
     def _observe(self, response: aiohttp.ClientResponse) -> None:
         """Record what a response says about throttling and the pull quota."""

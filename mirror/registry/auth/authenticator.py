@@ -18,7 +18,7 @@ from mirror.errors import TransferError, Unauthorized
 from mirror.registry.auth.challenges import Challenge, parse_challenges
 from mirror.registry.auth.tokens import Scopes, Token, bearer, parse_token
 from mirror.registry.credentials import Credentials
-from mirror.registry.transport.urls import parse_http_url
+from mirror.registry.transport.urls import Origin, parse_http_url
 from mirror.text.redaction import excerpt
 
 # Returns the credentials for a repository of the registry; "" is the registry as a whole.
@@ -149,7 +149,7 @@ class Authenticator:
             if found is None:
                 raise
             source = f" from {found.source}" if found.source else ""
-            hint = f"The token server rejected the credentials for {self._base.authority}{source}."
+            hint = f"The token server rejected the credentials for {Origin.of(self._base).authority}{source}."
             raise Unauthorized(str(error), hint=hint, status=error.status) from None
         return parse_token(body, f"The token from {realm.host}", wanted, challenge)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
-from mirror.registry.transport.urls import redact
+from mirror.registry.transport.urls import Origin, redact
 
 _ENDPOINT = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers|tags)/(?P<target>[^/]+)(?:/.*)?")
 
@@ -36,7 +36,7 @@ class Request:
                 subject = f"upload to {name}"
             else:
                 subject = f"{'blob' if kind == 'blobs' else 'referrers of'} {target} in {name}"
-        return cls(method, redact(url), url.authority, subject)
+        return cls(method, redact(url), Origin.of(url).authority, subject)
 
     @classmethod
     def of(cls, response: aiohttp.ClientResponse) -> Request:

@@ -17,6 +17,7 @@ from mirror.registry.options import RegistryOptions
 from mirror.registry.transport.addresses import AddressInfo, AddressPolicy, parse_address
 from mirror.registry.transport.proxy import proxy_for
 from mirror.registry.transport.tls import TlsConfig, tls_config
+from mirror.registry.transport.urls import Origin
 
 SocketFactory = Callable[[AddressInfo], Any]
 OpenSession = Callable[[SocketFactory | None], aiohttp.ClientSession]  # a session with sockets from that factory
@@ -36,12 +37,12 @@ class Route:
         self._addresses = AddressPolicy(registry, options.host(registry).trusted_networks)
         self._default_tls = tls_config("", HostSettings(), is_registry=False, verify=True, ca_file=options.ca_file)
         self._sessions: dict[SocketFactory | None, aiohttp.ClientSession] = {}  # None: through a proxy
-        self._tls_configs: dict[URL, TlsConfig] = {}  # by origin
+        self._tls_configs: dict[Origin, TlsConfig] = {}
         self._contexts: dict[TlsConfig, ssl.SSLContext] = {}
 
     def is_registry(self, url: URL) -> bool:
         """Return whether a URL has the registry's own origin: scheme, host and port."""
-        return self.base is not None and url.origin() == self.base.origin()
+        return self.base is not None and Origin.of(url) == Origin.of(self.base)
 
     def request(
         self,
@@ -93,13 +94,13 @@ class Route:
         """Return aiohttp's `ssl` argument; True stands for its default context."""
         if url.scheme == "http":
             return True
-        origin = url.origin()
+        origin = Origin.of(url)
         if origin not in self._tls_configs:
             self._tls_configs[origin] = self._tls_config(url)
         config = self._tls_configs[origin]
         if proxy and proxy.scheme == "https" and config != self._default_tls:  # aiohttp uses one context for both
             raise ConfigError(
-                f"The TLS settings of {url.authority} would also apply to the proxy {proxy.host}.",
+                f"The TLS settings of {origin.authority} would also apply to the proxy {proxy.host}.",
                 hint="Use an http:// URL for the proxy, or exempt the registry with NO_PROXY.",
             )
         if config == TlsConfig() and "SSL_CERT_FILE" not in os.environ:
@@ -110,7 +111,7 @@ class Route:
 
     def _tls_config(self, url: URL) -> TlsConfig:
         is_registry = self.is_registry(url)
-        host = self._registry if is_registry else url.authority
+        host = self._registry if is_registry else Origin.of(url).authority
         settings = self._options.host(host)
         # --insecure covers the registry's host, on any port, but not the hosts that it redirects to.
         flag = self._insecure or "*" in self._options.insecure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import aiohttp
 from yarl import URL
@@ -11,7 +12,29 @@ from mirror.errors import TransferError
 from mirror.text import redaction
 
 _NO_BASE = URL()
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 INVALID_URL = (ValueError, IndexError)  # raised by yarl; the latter for `//[]::@`
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The scheme, host and port of a URL (RFC 6454, 4), with the port of its scheme if it names none.
+
+    Compare origins with this type alone: yarl's URLs differ if only one of them spells out the default port.
+    """
+
+    scheme: str
+    host: str
+    port: int | None
+
+    @classmethod
+    def of(cls, url: URL) -> Origin:
+        return cls(url.scheme, url.host_subcomponent or "", url.port)
+
+    @property
+    def authority(self) -> str:
+        """`HOST[:PORT]`, with the port unless it is the scheme's default."""
+        return self.host if self.port == _DEFAULT_PORTS.get(self.scheme) else f"{self.host}:{self.port}"
 
 
 def parse_http_url(text: str, *, base: URL = _NO_BASE, encoded: bool = True) -> URL | None:
@@ -32,7 +55,7 @@ def location_of(response: aiohttp.ClientResponse) -> URL:
     """Return the URL in the `Location` of a redirect or an upload session, byte for byte, since it may be signed."""
     text = response.headers.get("Location", "")
     target = parse_http_url(text, base=response.url) if text else None
-    who = response.url.authority
+    who = Origin.of(response.url).authority
     if target is None:
         bare = re.sub(r"//[^/@]*@", "//", text.partition("?")[0])  # without parts that may be secret
         shown = redaction.excerpt(bare, 200)
