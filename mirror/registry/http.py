@@ -25,7 +25,7 @@ from mirror.registry import push_errors
 from mirror.registry.auth.authenticator import Authenticator, FindCredentials, Rejection
 from mirror.registry.options import RegistryOptions
 from mirror.registry.transport.addresses import is_loopback
-from mirror.registry.transport.errors import iter_body, translate_errors
+from mirror.registry.transport.errors import TRANSIENT, iter_body, translate_errors
 from mirror.registry.transport.rate_limit import RateLimit, rate_limited
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.responses import response_error, retry_after
@@ -182,7 +182,7 @@ class Registry:
                 tls_is_optional = self._insecure or is_loopback(base.host or "")
                 if plain or (tls_is_optional and await speaks_plain_http(base)):
                     base = URL(f"http://{self._host}")
-                self._auth = Authenticator(base, self._find_credentials, self._fetch_token)
+                self._auth = Authenticator(base, self._find_credentials, self._fetch_token, self._fetch_challenges)
                 self._route.base = base
         return self._route.base
 
@@ -194,9 +194,11 @@ class Registry:
             return await self._follow_redirects(stack, exchange, None)
         auth = self._auth
         assert auth is not None, "opened before"
-        authorization = auth.authorization(scope)
+        is_new = auth.authorization(scope) is None
+        authorization = await auth.authorization_before(scope)
+        is_new = is_new and authorization is not None
         response = await self._follow_redirects(stack, exchange, authorization)
-        for renewed in (False, True):
+        for renewed in (is_new, True):
             # The registry's credentials must not answer the challenge of another host, after a redirect.
             if not exchange.is_repeatable or not self._route.is_registry(response.url):
                 break
@@ -246,6 +248,19 @@ class Registry:
         if quota and quota != self.quota:
             log.info("%s: %s.", self.name, quota)
             self.quota = quota
+
+    async def _fetch_challenges(self) -> list[str]:
+        """Return the `WWW-Authenticate` headers of `/v2/`: see `FetchChallenges`."""
+        exchange = _Exchange("GET", URL(f"{self._route.base}/v2/", encoded=True), {})
+        request = Request.to(exchange.method, exchange.url)
+        with translate_errors(request):
+            async with AsyncExitStack() as stack:
+                response = await self._follow_redirects(stack, exchange, None)
+                if response.status in TRANSIENT:
+                    self._observe(response)
+                    raise await self.error(request, response)
+                is_challenge = response.status == 401 and self._route.is_registry(response.url)
+                return response.headers.getall("WWW-Authenticate", []) if is_challenge else []
 
     async def _fetch_token(self, url: URL, authorization: str | None, form: Mapping[str, str] | None = None) -> bytes:
         """Request a token: see `FetchToken`."""

@@ -117,12 +117,12 @@ def test_wrong_time_of_issue_does_not_cause_more_token_requests(mirror: Mirror, 
     assert len(auth.asked) == 1
 
 
-def test_registry_that_rejects_each_token_gets_two_requests(mirror: Mirror) -> None:
+def test_registry_that_rejects_each_token_gets_one_request_with_a_token(mirror: Mirror) -> None:
     auth = Bearer(ANN, never=frozenset({"repository:a:pull"}))
     with registry(auth) as running:
         write(mirror, {running.host: entry("ann", ANN["ann"])})
         assert "401" in pull(mirror, running, code=1)
-        assert running.count("GET", "/v2/a/") == 2
+        assert [seen.path for seen in running.requests] == ["/v2/", "/token", "/v2/a/manifests/v1"]
     assert len(auth.asked) == 1
 
 
@@ -134,6 +134,7 @@ def test_scope_of_a_challenge_is_added_to_the_token_request(mirror: Mirror) -> N
         running.fault(Fault(path="^/v2/a/", action=Status(401, (("WWW-Authenticate", first),))))
         pull(mirror, running)
     assert [asked.scopes for asked in auth.asked] == [
+        ("repository:a:pull",),
         ("registry:catalog:*", "repository:a:pull"),
         ("repository:a:pull", "registry:catalog:*"),
     ]
@@ -264,7 +265,7 @@ def test_basic_authentication_uses_the_credentials_of_each_repository(mirror: Mi
         mirror("pull", f"{running.host}/a:v1", f"{running.host}/b:v1", "--all")
         sent = {(seen.path.split("/")[2], seen.headers.get("authorization")) for seen in running.requests}
     wanted = {("a", "Basic " + entry("ann", "one")["auth"]), ("b", "Basic " + entry("bob", "two")["auth"])}
-    assert sent - {("a", None), ("b", None)} == wanted
+    assert sent == {("", None), *wanted}
 
 
 @pytest.mark.slow
@@ -439,7 +440,7 @@ def test_error_for_a_wrong_password_names_its_file(mirror: Mirror) -> None:
 
 
 @pytest.mark.slow
-def test_broken_credentials_file_is_an_error_if_credentials_are_needed(mirror: Mirror) -> None:
+def test_broken_credentials_file_is_an_error_whether_or_not_credentials_are_needed(mirror: Mirror) -> None:
     folder = Path(mirror.env["DOCKER_CONFIG"])
     folder.mkdir()
     (folder / "config.json").write_text("{")
@@ -447,7 +448,7 @@ def test_broken_credentials_file_is_an_error_if_credentials_are_needed(mirror: M
         assert "config.json: not valid JSON" in pull(mirror, running, code=2)
     with serving(EmbeddedRegistry()) as unguarded:
         IMAGE.publish(unguarded, "a", "v1")
-        pull(mirror, unguarded)
+        assert "config.json: not valid JSON" in pull(mirror, unguarded, code=2)
 
 
 def test_missing_credential_helper_is_an_error(mirror: Mirror) -> None:

@@ -43,11 +43,18 @@ class Dialogue:
         self.forms: list[Mapping[str, str]] = []
         self._answers = list(answers)
         self._credentials = credentials
-        self.auth = Authenticator(URL(base), self._find, self._fetch)
+        self.auth = Authenticator(URL(base), self._find, self._fetch, self._fetch_challenges)
+        self.at_root: list[str] = []  # the challenges of /v2/
+        self.root_requests = 0
 
     async def _find(self, repository: str) -> Credentials | None:
         await asyncio.sleep(0)
         return self._credentials.get(repository) if isinstance(self._credentials, Mapping) else self._credentials
+
+    async def _fetch_challenges(self) -> list[str]:
+        self.root_requests += 1
+        await asyncio.sleep(0)
+        return self.at_root
 
     async def _fetch(self, url: URL, authorization: str | None, form: Mapping[str, str] | None = None) -> bytes:
         self.asked.append((url, authorization))
@@ -372,7 +379,7 @@ def test_unreadable_credentials_fail_the_request() -> None:
         raise ConfigError("broken")
 
     dialogue = Dialogue({"token": "t"})
-    auth = Authenticator(URL("https://r.example"), broken, dialogue._fetch)
+    auth = Authenticator(URL("https://r.example"), broken, dialogue._fetch, dialogue._fetch_challenges)
     with pytest.raises(ConfigError):
         asyncio.run(auth.answer(challenge(), PULL, None))
     assert dialogue.asked == []
@@ -553,8 +560,11 @@ def test_token_requests_of_two_repositories_run_concurrently() -> None:
     async def no_credentials(_: str) -> Credentials | None:
         return None
 
+    async def no_challenges() -> list[str]:
+        return []
+
     async def main() -> None:
-        auth = Authenticator(URL("https://r.example"), no_credentials, fetch)
+        auth = Authenticator(URL("https://r.example"), no_credentials, fetch, no_challenges)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             for scope in (PULL, PUSH):
                 group.create_task(auth.answer(challenge(), scope, None))

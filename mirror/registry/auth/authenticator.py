@@ -1,7 +1,9 @@
 """Authentication to one registry: Basic, and Bearer tokens (distribution, `docs/spec/auth/token.md` and `oauth.md`).
 
-No credentials are sent before the registry asks for them. From then on, Basic credentials are kept per repository, and
-tokens per scope until they expire. A token is fetched only once, even if many requests wait for it.
+No credentials are sent before the registry asks for them. If there are any, it is asked first, at `/v2/`: some
+registries send a challenge only there, and answer anonymous requests with 404, 403 or 429, or with less. From then on,
+Basic credentials are kept per repository, and tokens per scope until they expire. A token is fetched only once, even if
+many requests wait for it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from mirror.text.redaction import excerpt
 
 # Returns the credentials for a repository of the registry; "" is the registry as a whole.
 FindCredentials = Callable[[str], Awaitable[Credentials | None]]
+# Returns the `WWW-Authenticate` headers of the registry's response at `/v2/`; none if it does not require credentials.
+FetchChallenges = Callable[[], Awaitable[Sequence[str]]]
 
 _CLIENT_ID = "oci-mirror"
 # Not all token servers support POST: Google answers 404, Docker Hub 405, Artifactory 401 (containerd, authorizer.go).
@@ -48,8 +52,18 @@ class Rejection:
 class Authenticator:
     """Answers the challenges of one registry, whose URL is `base`."""
 
-    def __init__(self, base: URL, find_credentials: FindCredentials, fetch_token: FetchToken) -> None:
-        self._base, self._find_credentials, self._fetch_token = base, find_credentials, fetch_token
+    def __init__(
+        self,
+        base: URL,
+        find_credentials: FindCredentials,
+        fetch_token: FetchToken,
+        fetch_challenges: FetchChallenges,
+    ) -> None:
+        self._base, self._find_credentials = base, find_credentials
+        self._fetch_token, self._fetch_challenges = fetch_token, fetch_challenges
+        self._challenges: list[Challenge] | None = None  # of `/v2/`; None until they were fetched
+        self._fetching = asyncio.Lock()
+        self._has_credentials: dict[str, bool] = {}  # by repository
         self._tokens: dict[Scopes, Token] = {}  # by the scopes for which they are used
         self._permanent: dict[str, str] = {}  # headers that do not expire, by repository
         self._no_head: set[str] = set()  # scopes for which HEAD requests are rejected with any token
@@ -66,6 +80,23 @@ class Authenticator:
         }
         return usable.get(scopes) or next(iter(usable.values()), self._permanent.get(scopes.repository))
 
+    async def authorization_before(self, scope: str) -> str | None:
+        """Return the `Authorization` header for the first attempt of a request with `scope`.
+
+        If there are credentials for its repository, the challenge of `/v2/` is fetched first, once, and answered.
+        """
+        header, repository = self.authorization(scope), Scopes.parse(scope).repository
+        if header or self._challenges == []:
+            return header
+        if repository not in self._has_credentials:
+            self._has_credentials[repository] = bool(await self._find_credentials(repository))
+        if not self._has_credentials[repository]:
+            return None
+        async with self._fetching:
+            if self._challenges is None:
+                self._challenges = _parsed(await self._fetch_challenges())
+        return await self.answer(self._challenges, scope, None)
+
     async def authorization_after(self, rejection: Rejection, scope: str, *, renewed: bool) -> str | None:
         """Return another header to try after a response; None if that would not help.
 
@@ -77,7 +108,7 @@ class Authenticator:
             return await self.answer([token.challenge], scope, rejection.authorization) if token else None
         if rejection.status != 401 or (rejection.method == "HEAD" and scope in self._no_head):
             return None
-        challenges = [challenge for header in rejection.challenges for challenge in parse_challenges(header)]
+        challenges = _parsed(rejection.challenges)
         authorization = await self.answer(challenges, scope, rejection.authorization, renewed=renewed)
         if authorization is None and rejection.method == "HEAD":
             self._no_head.add(scope)
@@ -168,3 +199,7 @@ class Authenticator:
 
     def _issued(self, header: str | None) -> Token | None:
         return next((token for token in self._tokens.values() if token.header == header), None)
+
+
+def _parsed(headers: Iterable[str]) -> list[Challenge]:
+    return [challenge for header in headers for challenge in parse_challenges(header)]

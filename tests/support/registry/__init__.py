@@ -7,7 +7,7 @@ with serving(EmbeddedRegistry()) as registry:
     assert registry.count("GET", "/blobs/") == 3
 """
 
-from tests.support.registry.auth import Asked, Basic, Bearer, EcrPublic
+from tests.support.registry.auth import Asked, Basic, Bearer, Discreet, EcrPublic
 from tests.support.registry.faults import (
     Action,
     Chunked,
@@ -35,6 +35,7 @@ __all__ = [
     "Bearer",
     "Chunked",
     "Cut",
+    "Discreet",
     "EcrPublic",
     "EmbeddedRegistry",
     "Extend",

@@ -65,6 +65,23 @@ class Basic:
         return None
 
 
+@dataclass
+class Discreet:
+    """Keppel, zot and others: a challenge at `/v2/` only. Elsewhere, an anonymous request gets `status`."""
+
+    auth: Auth
+    status: int = 404
+
+    def refuse(self, call: Call, needs: tuple[str, ...]) -> Answer | None:
+        refused = self.auth.refuse(call, needs)
+        if refused is None or call.path == "/v2/" or "authorization" in call.headers:
+            return refused
+        return refusal(self.status, "DENIED", "not for you")
+
+    async def serve(self, call: Call) -> Answer | None:
+        return await self.auth.serve(call)
+
+
 @dataclass(frozen=True)
 class _Token:
     grants: frozenset[str]
