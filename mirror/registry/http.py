@@ -11,7 +11,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,6 +98,7 @@ class Registry:
         self._throttle = Throttle(name)
         self._route = Route(name, options, open_session, insecure=insecure)
         self._auth: Authenticator | None = None
+        self._is_open = False  # the scheme is known
         self._opening = asyncio.Lock()
 
     @asynccontextmanager
@@ -128,12 +129,12 @@ class Registry:
             buffer_size: bytes of the response to read ahead, at most; None: the client's default.
             read_timeout: seconds without data after which the request fails; None: the options' timeout.
         """
-        with translate_errors(Request(method, f"https://{self._host}", self._host)):
+        with self._translated(Request(method, f"https://{self._host}", self._host)):
             base = await self._open()
         url = path if isinstance(path, URL) else URL(f"{base}/v2/{path}", encoded=True)
         exchange = _Exchange(method, url, headers or {}, data, buffer_size, read_timeout)
         request = Request.to(method, url)
-        with translate_errors(request):
+        with self._translated(request):
             async with AsyncExitStack() as stack:
                 # Limits the time until the response begins. An upload may take as long as it needs.
                 silence = read_timeout or self.options.timeout
@@ -171,20 +172,26 @@ class Registry:
         return b"".join(chunks)
 
     async def _open(self) -> URL:
-        """Return the registry's base URL, and choose its scheme the first time.
+        """Return the registry's base URL; its scheme is chosen once, when the registry can be reached."""
+        async with self._opening:
+            if not self._is_open:
+                base, self._is_open = await self._choose_base()
+                self._auth = Authenticator(base, self._find_credentials, self._fetch_token, self._fetch_challenges)
+                self._route.base = base
+        return self._route.base or URL()
+
+    async def _choose_base(self) -> tuple[URL, bool]:
+        """Return the registry's base URL, and whether that is certain.
 
         It is http if the settings say so, or if TLS is optional (loopback or insecure) and the server does not use it.
         """
-        async with self._opening:
-            if self._route.base is None:
-                base = URL(f"https://{self._host}")
-                plain = {"*", self.name} & self.options.plain_http or self.options.host(self.name).plain_http
-                tls_is_optional = self._insecure or is_loopback(base.host or "")
-                if plain or (tls_is_optional and await speaks_plain_http(base)):
-                    base = URL(f"http://{self._host}")
-                self._auth = Authenticator(base, self._find_credentials, self._fetch_token, self._fetch_challenges)
-                self._route.base = base
-        return self._route.base
+        secure, plain = (URL(f"{scheme}://{self._host}") for scheme in ("https", "http"))
+        if {"*", self.name} & self.options.plain_http or self.options.host(self.name).plain_http:
+            return plain, True
+        if not (self._insecure or is_loopback(secure.host or "")):
+            return secure, True
+        is_plain = await speaks_plain_http(secure)
+        return plain if is_plain else secure, is_plain is not None
 
     async def _send_authenticated(
         self, stack: AsyncExitStack, exchange: _Exchange, scope: str | None
@@ -229,10 +236,14 @@ class Registry:
                     read_timeout=exchange.read_timeout,
                 )
             )
+            self._route.has_answered(url)
             if not exchange.follows(response.status):
                 return response
             url = location_of(response)
         raise TransferError(f"{home.authority}: more than {_MAX_REDIRECTS} redirects.")
+
+    def _translated(self, request: Request) -> AbstractContextManager[None]:
+        return translate_errors(request, self._route.answered, is_tls_certain=self._is_open)
 
     def _observe(self, response: aiohttp.ClientResponse) -> None:
         """Record what a response says about throttling and the pull quota."""
@@ -253,7 +264,7 @@ class Registry:
         """Return the `WWW-Authenticate` headers of `/v2/`: see `FetchChallenges`."""
         exchange = _Exchange("GET", URL(f"{self._route.base}/v2/", encoded=True), {})
         request = Request.to(exchange.method, exchange.url)
-        with translate_errors(request):
+        with self._translated(request):
             async with AsyncExitStack() as stack:
                 response = await self._follow_redirects(stack, exchange, None)
                 if response.status in TRANSIENT:
@@ -266,7 +277,7 @@ class Registry:
         """Request a token: see `FetchToken`."""
         exchange = _Exchange("POST" if form else "GET", url, {}, form)
         request = replace(Request.to(exchange.method, url), subject="token request")
-        with translate_errors(request):
+        with self._translated(request):
             async with AsyncExitStack() as stack:
                 response = await self._follow_redirects(stack, exchange, authorization, origin=url)
                 if response.status != 200:

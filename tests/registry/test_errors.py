@@ -20,7 +20,7 @@ from yarl import URL
 
 from mirror.errors import DigestMismatch, MirrorError, StorageError, TransferError, Unauthorized
 from mirror.registry.transport.addresses import ForbiddenAddress
-from mirror.registry.transport.errors import translate_errors
+from mirror.registry.transport.errors import Endpoint, translate_errors
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.responses import response_error
 from mirror.registry.transport.urls import redact
@@ -29,6 +29,7 @@ from tests.support.strategies import THOROUGH, json_values, nasty_text
 KEY: Any = SimpleNamespace(host="registry.example", port=5000, is_ssl=True, ssl=True)
 SECURE: Any = SimpleNamespace(host="registry.example", port=443, is_ssl=True, ssl=True)
 INFO: Any = SimpleNamespace(real_url=URL("https://registry.example:5000/v2/"), method="GET", headers={})
+KEY_POINT: Endpoint = ("registry.example", 5000)
 REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
 UNKNOWN = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 CERTIFICATE = ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed certificate")
@@ -98,6 +99,28 @@ def test_every_network_error_has_a_message(error: Exception, transient: bool, sa
     assert says in str(caught.value)
     assert caught.value.transient is transient
     assert (caught.value.exit_code, caught.value.__cause__) == (1, error)
+
+
+@pytest.mark.parametrize(
+    ("error", "before", "after"),
+    [
+        (aiohttp.ClientConnectorError(KEY, REFUSED), False, True),
+        (aiohttp.ClientConnectorError(KEY, OSError(errno.EHOSTUNREACH, "no route")), False, True),
+        (aiohttp.ClientConnectorDNSError(KEY, UNKNOWN), False, True),
+        (aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(socket.EAI_FAIL, "failure")), False, True),
+        (aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(socket.EAI_AGAIN, "busy")), True, True),
+        (aiohttp.ClientConnectorSSLError(KEY, TLS), False, True),
+        (aiohttp.ClientConnectorCertificateError(KEY, CERTIFICATE), False, False),
+        (aiohttp.ClientConnectorError(KEY, ForbiddenAddress("it is private")), False, False),
+    ],
+)
+def test_failure_to_connect_is_transient_once_the_host_has_answered(
+    error: Exception, before: bool, after: bool
+) -> None:
+    for answered, transient in (set[Endpoint](), before), ({("registry.example", 443)}, before), ({KEY_POINT}, after):
+        with pytest.raises(TransferError) as caught, translate_errors(IT, answered):
+            raise error
+        assert caught.value.transient is transient
 
 
 def descendants(of: type[Exception]) -> Iterator[type[Exception]]:

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager
 
 import aiohttp
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})  # statuses after which the same request may succeed
 PROXY_AUTH_HINT = "Put the proxy's credentials into its URL: HTTPS_PROXY=http://user:password@proxy.internal:3128."
 _HTTPS_PORT = 443  # the default, if the user gave no port
+Endpoint = tuple[str | None, int | None]  # a host and a port, to which a connection is made
 _NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 _UNKNOWN_CA = "is signed by a CA that is not trusted"
 # Faults of certificates, by OpenSSL's X509_V_ERR_ codes (x509_vfy.h)
@@ -41,8 +42,14 @@ _CERTIFICATE_FAULTS = {
 
 
 @contextmanager
-def translate_errors(request: Request) -> Iterator[None]:
-    """Translate errors during `request`; a MirrorError of the request's body, while it was sent, is raised as it is."""
+def translate_errors(
+    request: Request, answered: Collection[Endpoint] = (), *, is_tls_certain: bool = True
+) -> Iterator[None]:
+    """Translate errors during `request`; a MirrorError of the request's body, while it was sent, is raised as it is.
+
+    A failure to connect is transient if the endpoint has `answered` before: it exists, and is restarting or cut off.
+    So is a failed handshake if it is not certain that the server uses TLS.
+    """
     try:
         yield
     except (aiohttp.ClientError, TimeoutError, OSError, EOFError) as error:
@@ -52,7 +59,9 @@ def translate_errors(request: Request) -> Iterator[None]:
             if isinstance(cause, MirrorError):
                 raise cause from None
             cause = cause.__cause__
-        failure = _network_error(request, error)
+        failure = _network_error(request, error, answered)
+        if isinstance(error, aiohttp.ClientSSLError) and not is_tls_certain:
+            failure = TransferError(str(failure), hint=failure.hint, transient=True)
         log.info("%s: %s", request, failure)
         raise failure from error
     except ValueError as error:  # from yarl, idna or aiohttp, for URLs from a registry or the user
@@ -66,10 +75,10 @@ async def iter_body(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             yield chunk
 
 
-def _network_error(request: Request, error: BaseException) -> TransferError:
+def _network_error(request: Request, error: BaseException, answered: Collection[Endpoint]) -> TransferError:
     host, about = request.host, request.about
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError | ForbiddenAddress):
-        return _connection_error(request, error)
+        return _connection_error(error, answered)
     if isinstance(error, TimeoutError):
         return TransferError(f"{host} stopped answering{about}.", transient=True)
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | OSError | EOFError):
@@ -92,17 +101,20 @@ def _network_error(request: Request, error: BaseException) -> TransferError:
 
 
 def _connection_error(
-    request: Request, error: aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError | ForbiddenAddress
+    error: aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError | ForbiddenAddress,
+    answered: Collection[Endpoint],
 ) -> TransferError:
     if isinstance(error, ForbiddenAddress):
         return TransferError(f"Not connecting: {error}.", hint=error.hint)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _certificate_error(error)
     where = f"{error.host}:{error.port}"
+    transient = (error.host, error.port) in answered
     if isinstance(error, aiohttp.ClientSSLError):
         return TransferError(
             f"{where}: the TLS handshake failed: {error.os_error}.",
             hint=f"If {error.host} does not use TLS, add --plain-http.",
+            transient=transient,
         )
     if isinstance(error.os_error, ForbiddenAddress):
         forbidden = error.os_error
@@ -113,11 +125,12 @@ def _connection_error(
         known = error.os_error.errno not in _NO_SUCH_HOST
         why = (error.os_error.strerror or "the name cannot be resolved") if known else "name not known"
         hint = "There is no such host, or no network."
+        transient = transient or error.os_error.errno == socket.EAI_AGAIN  # a name server that is busy or unreachable
     else:
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error.os_error)
     if isinstance(error.os_error, ConnectionRefusedError) and error.port == _HTTPS_PORT and not who:
         hint += " A registry without TLS needs --plain-http."
-    return TransferError(f"Cannot connect to {who}{where}: {why[:1].lower()}{why[1:]}.", hint=hint)
+    return TransferError(f"Cannot connect to {who}{where}: {why[:1].lower()}{why[1:]}.", hint=hint, transient=transient)
 
 
 def _certificate_error(error: aiohttp.ClientConnectorCertificateError) -> TransferError:

@@ -15,6 +15,7 @@ from mirror.config.hosts import HostSettings
 from mirror.errors import ConfigError
 from mirror.registry.options import RegistryOptions
 from mirror.registry.transport.addresses import AddressInfo, AddressPolicy, parse_address
+from mirror.registry.transport.errors import Endpoint
 from mirror.registry.transport.proxy import proxy_for
 from mirror.registry.transport.tls import TlsConfig, tls_config
 from mirror.registry.transport.urls import Origin
@@ -38,6 +39,7 @@ class Route:
         self._default_tls = tls_config("", HostSettings(), is_registry=False, verify=True, ca_file=options.ca_file)
         self._sessions: dict[SocketFactory | None, aiohttp.ClientSession] = {}  # None: through a proxy
         self._tls_configs: dict[Origin, TlsConfig] = {}
+        self.answered: set[Endpoint] = set()  # hosts that have sent a response, and proxies that have passed one on
         self._contexts: dict[TlsConfig, ssl.SSLContext] = {}
 
     def is_registry(self, url: URL) -> bool:
@@ -74,6 +76,11 @@ class Route:
             proxy=proxy,
             timeout=timeout,
         )
+
+    def has_answered(self, url: URL) -> None:
+        """Record that there was a response from a URL: from now on, a failure to connect to its host is transient."""
+        endpoint = proxy_for(url) or url
+        self.answered.add((endpoint.raw_host, endpoint.port))
 
     def _session(self, url: URL, proxy: URL | None) -> aiohttp.ClientSession:
         is_registry = self.is_registry(url)

@@ -129,8 +129,8 @@ def _unverified_context() -> ssl.SSLContext:
     return context
 
 
-async def speaks_plain_http(url: URL) -> bool:
-    """Return whether the server at an https URL does not use TLS, by attempting a handshake."""
+async def speaks_plain_http(url: URL) -> bool | None:
+    """Return whether the server at an https URL does not use TLS, by attempting a handshake; None if it is down."""
     try:
         async with asyncio.timeout(_PROBE_TIMEOUT):
             _, writer = await asyncio.open_connection(url.host, url.port, ssl=_unverified_context())
@@ -139,7 +139,7 @@ async def speaks_plain_http(url: URL) -> bool:
     except ConnectionResetError:
         return True
     except OSError:
-        return False  # the request will fail, too
+        return None  # the request will fail, too
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()
