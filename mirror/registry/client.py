@@ -18,6 +18,7 @@ from mirror.registry.http import CONNECT_TIMEOUT, Registry, SharedLimits
 from mirror.registry.options import RegistryOptions
 from mirror.registry.transport.rate_limit import RateLimit
 from mirror.registry.transport.route import SocketFactory
+from mirror.registry.transport.tls import TlsContexts
 
 _READ_BUFFER = 1024 * 1024  # bytes that aiohttp reads ahead on one connection, at most
 _MAX_SEGMENTS = 10  # of all blobs that are fetched over several connections; each is buffered in memory
@@ -34,6 +35,7 @@ class Client:
         self.warnings: list[str] = []  # sentences, such as about a mirror that was skipped
         self._registries: dict[tuple[str, bool, bool], Registry] = {}
         self._limits = SharedLimits(asyncio.Semaphore(_MAX_SEGMENTS), RateLimit(options.limit_rate))
+        self._tls = TlsContexts()
         self._credentials = CredentialStore(options.authfile, options.credentials)
         self._stack: AsyncExitStack | None = None
 
@@ -69,7 +71,9 @@ class Client:
         if key not in self._registries:
             options = self.options if explicit else self.options.without_wildcards()
             find = partial(self._credentials.find, host)
-            self._registries[key] = Registry(host, options, self._open_session, find, self._limits, insecure=insecure)
+            self._registries[key] = Registry(
+                host, options, self._open_session, find, self._limits, self._tls, insecure=insecure
+            )
         return self._registries[key]
 
     def _open_session(self, sockets: SocketFactory | None) -> aiohttp.ClientSession:

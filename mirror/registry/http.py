@@ -31,7 +31,7 @@ from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.responses import response_error, retry_after
 from mirror.registry.transport.route import OpenSession, Route
 from mirror.registry.transport.throttle import Throttle
-from mirror.registry.transport.tls import speaks_plain_http
+from mirror.registry.transport.tls import TlsContexts, speaks_plain_http
 from mirror.registry.transport.urls import Origin, location_of
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ class Registry:
         open_session: OpenSession,
         find_credentials: FindCredentials,
         limits: SharedLimits,
+        contexts: TlsContexts,
         *,
         insecure: bool = False,
     ) -> None:
@@ -96,7 +97,7 @@ class Registry:
         self._insecure = insecure
         self._find_credentials = find_credentials
         self._throttle = Throttle(name)
-        self._route = Route(name, options, open_session, insecure=insecure)
+        self._route = Route(name, options, open_session, contexts, insecure=insecure)
         self._auth: Authenticator | None = None
         self._is_open = False  # the scheme is known
         self._opening = asyncio.Lock()

@@ -161,6 +161,27 @@ def test_network_errors_have_a_hint(error: Exception, hint: str) -> None:
     assert hint in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        ("WRONG_VERSION_NUMBER", "it does not use TLS."),
+        ("RECORD_LAYER_FAILURE", "it does not use TLS."),
+        ("UNSUPPORTED_PROTOCOL", "it uses a version of TLS that is too old."),
+        ("UNEXPECTED_EOF_WHILE_READING", "it closed the connection."),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "it requires a client certificate."),
+        ("TLSV1_ALERT_UNKNOWN_CA", "it rejected the client certificate."),
+        ("NO_SHARED_CIPHER", "no shared cipher."),
+    ],
+)
+def test_reason_of_a_failed_handshake_is_in_words(reason: str, says: str) -> None:
+    error = ssl.SSLError(1, f"[SSL: {reason}] something (_ssl.c:1006)")
+    error.reason = reason
+    with pytest.raises(TransferError) as caught, translate_errors(IT):
+        raise aiohttp.ClientConnectorSSLError(KEY, error)
+    assert str(caught.value) == f"registry.example:5000: the TLS handshake failed: {says}"
+    assert ("--plain-http" in (caught.value.hint or "")) is ("TLS." in says or "closed" in says or "cipher" in says)
+
+
 @pytest.mark.parametrize("wrapper", [aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionResetError])
 def test_own_error_in_a_request_body_is_unwrapped(wrapper: type[Exception]) -> None:
     own = DigestMismatch("It", want="a", got="b")
@@ -449,7 +470,7 @@ def test_message_explains_the_certificate_error(code: int, said: str) -> None:
         raise aiohttp.ClientConnectorCertificateError(KEY, cause)
     assert str(caught.value) == f"The certificate of registry.example:5000 {said}."
     hint = caught.value.hint or ""
-    assert "--ca-file" in hint
+    assert ("--ca-file" in hint) is (code not in (9, 10, 62, 64))
     assert ("clock" in hint) is (code in (9, 10))
 
 

@@ -45,11 +45,20 @@ class Authority:
         file.write_bytes(_certificate(key, key, (), ca=True, name=file.stem))
         return cls(file, key)
 
-    def sign(self, file: Path, *hosts: str, passphrase: bytes | None = None) -> Path:
-        """Write a key and its certificate for these hosts to `file`, and separately to `.key` and `.cert` beside it."""
+    def intermediate(self, file: Path) -> "Authority":
+        """Return an authority that this one has signed."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        file.write_bytes(_certificate(key, self.key, (), ca=True, name=file.stem, issuer=self.file.stem))
+        return Authority(file, key)
+
+    def sign(self, file: Path, *hosts: str, passphrase: bytes | None = None, days: tuple[int, int] = (-1, 1)) -> Path:
+        """Write a key and its certificate for these hosts to `file`, and separately to `.key` and `.cert` beside it.
+
+        The certificate is valid from the first to the second of `days`, counted from now.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         private = _private(key, passphrase)
-        certificate = _certificate(key, self.key, hosts, issuer=self.file.stem)
+        certificate = _certificate(key, self.key, hosts, issuer=self.file.stem, days=days)
         file.write_bytes(private + certificate)
         file.with_suffix(".key").write_bytes(private)
         file.with_suffix(".cert").write_bytes(certificate)
@@ -69,12 +78,13 @@ def _certificate(
     ca: bool = False,
     name: str = "embedded registry",
     issuer: str = "",
+    days: tuple[int, int] = (-1, 1),
 ) -> bytes:
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder(
         _named(issuer or name), _named(name), key.public_key(), x509.random_serial_number()
-    ).not_valid_before(now - timedelta(days=1))
-    builder = builder.not_valid_after(now + timedelta(days=1)).add_extension(
+    ).not_valid_before(now + timedelta(days=days[0]))
+    builder = builder.not_valid_after(now + timedelta(days=days[1])).add_extension(
         x509.BasicConstraints(ca=ca, path_length=None), critical=True
     )
     if hosts:

@@ -26,18 +26,36 @@ PROXY_AUTH_HINT = "Put the proxy's credentials into its URL: HTTPS_PROXY=http://
 _HTTPS_PORT = 443  # the default, if the user gave no port
 Endpoint = tuple[str | None, int | None]  # a host and a port, to which a connection is made
 _NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
-_UNKNOWN_CA = "is signed by a CA that is not trusted"
-# Faults of certificates, by OpenSSL's X509_V_ERR_ codes (x509_vfy.h)
+_ADD_CA = "Add its CA certificate with --ca-file FILE."
+_RENEW = "Check this machine's clock, or ask the registry's administrator for a new certificate."
+_UNKNOWN_CA = "is signed by a CA that is not trusted", _ADD_CA
+_WEAK = "Ask the registry's administrator for a stronger certificate."
+# Faults of certificates and what to do, by OpenSSL's X509_V_ERR_ codes (x509_vfy.h)
 _CERTIFICATE_FAULTS = {
-    9: "is not valid yet",
-    10: "has expired",
-    18: "is self-signed",
-    19: _UNKNOWN_CA,
-    20: _UNKNOWN_CA,
-    21: _UNKNOWN_CA,
-    23: "has been revoked",
-    62: "is for another host name",
-    64: "is for another IP address",
+    **dict.fromkeys((2, 19, 20, 21), _UNKNOWN_CA),
+    9: ("is not valid yet", _RENEW),
+    10: ("has expired", _RENEW),
+    18: ("is self-signed", "Trust it with --ca-file FILE, a copy of the certificate."),
+    23: ("has been revoked", _RENEW),
+    26: ("is not for servers", _RENEW),
+    62: ("is for another host name", "Use the name in the certificate."),
+    64: ("is for another IP address", "Use the name or address in the certificate."),
+    66: ("has a key that is too short", _WEAK),
+    67: ("is signed by a CA whose key is too short", _WEAK),
+    68: ("is signed with an outdated hash", _WEAK),
+}
+_NOT_TLS = "it does not use TLS"
+_OLD_TLS = "it uses a version of TLS that is too old"
+_REJECTED = "it rejected the client certificate"
+# Faults of handshakes, by the names of OpenSSL's reasons
+_HANDSHAKE_FAULTS = {
+    **dict.fromkeys(("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"), _NOT_TLS),
+    **dict.fromkeys(("UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "DH_KEY_TOO_SMALL"), _OLD_TLS),
+    "UNEXPECTED_EOF_WHILE_READING": "it closed the connection",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it requires a client certificate",
+    **dict.fromkeys(
+        ("SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_EXPIRED", "TLSV1_ALERT_UNKNOWN_CA"), _REJECTED
+    ),
 }
 
 
@@ -111,11 +129,7 @@ def _connection_error(
     where = f"{error.host}:{error.port}"
     transient = (error.host, error.port) in answered
     if isinstance(error, aiohttp.ClientSSLError):
-        return TransferError(
-            f"{where}: the TLS handshake failed: {error.os_error}.",
-            hint=f"If {error.host} does not use TLS, add --plain-http.",
-            transient=transient,
-        )
+        return _handshake_error(error, transient=transient)
     if isinstance(error.os_error, ForbiddenAddress):
         forbidden = error.os_error
         return TransferError(f"Not connecting to {where}: {forbidden}.", hint=forbidden.hint)
@@ -133,18 +147,26 @@ def _connection_error(
     return TransferError(f"Cannot connect to {who}{where}: {why[:1].lower()}{why[1:]}.", hint=hint, transient=transient)
 
 
+def _handshake_error(error: aiohttp.ClientSSLError, *, transient: bool) -> TransferError:
+    reason = getattr(error.os_error, "reason", None) or error.os_error.strerror or str(error.os_error)
+    fault = _HANDSHAKE_FAULTS.get(reason, reason.replace("_", " ").rstrip(".").lower())
+    hint = None if fault in (_OLD_TLS, _REJECTED) else f"If {error.host} does not use TLS, add --plain-http."
+    if "client certificate" in fault:
+        hint = f"Put the right client certificate in the certs.d directory of {error.host}."
+    text = f"{error.host}:{error.port}: the TLS handshake failed: {fault}."
+    return TransferError(text, hint=hint, transient=transient)
+
+
 def _certificate_error(error: aiohttp.ClientConnectorCertificateError) -> TransferError:
     host = error.host if error.port == _HTTPS_PORT else f"{error.host}:{error.port}"
     cause = error.certificate_error
     code = getattr(cause, "verify_code", None)
-    what = _CERTIFICATE_FAULTS.get(code or 0)
-    if what is None:
-        said = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) and code else str(cause)
-        what = f"cannot be verified: {said.rstrip('.')}"
-    clock = "Check this machine's clock. " if code in (9, 10) else ""  # not valid yet, or expired
+    said = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) and code else str(cause)
+    unknown = f"cannot be verified: {said.rstrip('.')}", _ADD_CA
+    what, advice = _CERTIFICATE_FAULTS.get(code or 0, unknown)
     return TransferError(
         f"The certificate of {host} {what}.",
-        hint=f"{clock}Add its CA certificate with --ca-file FILE. To connect without verification: --insecure for the "
-        f'registry itself; insecure = ["{host}"] in ~/.config/mirror/mirror.toml for a mirror, or a host that the '
-        "registry redirects to.",
+        hint=f"{advice} To connect without verification: --insecure for the registry itself; "
+        f'insecure = ["{host}"] in ~/.config/mirror/mirror.toml for a mirror, or a host that the registry redirects '
+        "to.",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -17,7 +16,7 @@ from mirror.registry.options import RegistryOptions
 from mirror.registry.transport.addresses import AddressInfo, AddressPolicy, parse_address
 from mirror.registry.transport.errors import Endpoint
 from mirror.registry.transport.proxy import proxy_for
-from mirror.registry.transport.tls import TlsConfig, tls_config
+from mirror.registry.transport.tls import TlsConfig, TlsContexts, tls_config
 from mirror.registry.transport.urls import Origin
 
 SocketFactory = Callable[[AddressInfo], Any]
@@ -31,7 +30,15 @@ class Route:
     connection pools, which no other registry shares: an address allowed for one registry may be forbidden for another.
     """
 
-    def __init__(self, registry: str, options: RegistryOptions, open_session: OpenSession, *, insecure: bool) -> None:
+    def __init__(
+        self,
+        registry: str,
+        options: RegistryOptions,
+        open_session: OpenSession,
+        contexts: TlsContexts,
+        *,
+        insecure: bool,
+    ) -> None:
         self.base: URL | None = None
         self._registry, self._options, self._open_session = registry, options, open_session
         self._insecure = insecure
@@ -40,7 +47,7 @@ class Route:
         self._sessions: dict[SocketFactory | None, aiohttp.ClientSession] = {}  # None: through a proxy
         self._tls_configs: dict[Origin, TlsConfig] = {}
         self.answered: set[Endpoint] = set()  # hosts that have sent a response, and proxies that have passed one on
-        self._contexts: dict[TlsConfig, ssl.SSLContext] = {}
+        self._contexts = contexts
 
     def is_registry(self, url: URL) -> bool:
         """Return whether a URL has the registry's own origin: scheme, host and port."""
@@ -98,23 +105,20 @@ class Route:
         return self._sessions[sockets]
 
     def _ssl(self, url: URL, proxy: URL | None) -> ssl.SSLContext | bool:
-        """Return aiohttp's `ssl` argument; True stands for its default context."""
+        """Return aiohttp's `ssl` argument; never its own context for TLS, which differs between versions of Python."""
+        is_https_proxy = proxy is not None and proxy.scheme == "https"
         if url.scheme == "http":
-            return True
+            return self._contexts.get(self._default_tls) if is_https_proxy else True
         origin = Origin.of(url)
         if origin not in self._tls_configs:
             self._tls_configs[origin] = self._tls_config(url)
         config = self._tls_configs[origin]
-        if proxy and proxy.scheme == "https" and config != self._default_tls:  # aiohttp uses one context for both
+        if proxy and is_https_proxy and config != self._default_tls:  # aiohttp uses one context for both
             raise ConfigError(
                 f"The TLS settings of {origin.authority} would also apply to the proxy {proxy.host}.",
                 hint="Use an http:// URL for the proxy, or exempt the registry with NO_PROXY.",
             )
-        if config == TlsConfig() and "SSL_CERT_FILE" not in os.environ:
-            return True
-        if config not in self._contexts:
-            self._contexts[config] = config.context()
-        return self._contexts[config]
+        return self._contexts.get(config)
 
     def _tls_config(self, url: URL) -> TlsConfig:
         is_registry = self.is_registry(url)

@@ -49,6 +49,19 @@ class TlsConfig:
         return context
 
 
+class TlsContexts:
+    """The TLS contexts of one command: each takes 20 ms, for the CAs of the system."""
+
+    def __init__(self) -> None:
+        self._contexts: dict[TlsConfig, ssl.SSLContext] = {}
+
+    def get(self, config: TlsConfig) -> ssl.SSLContext:
+        """Return the context for a configuration, always the same one."""
+        if config not in self._contexts:
+            self._contexts[config] = config.context()
+        return self._contexts[config]
+
+
 def tls_config(
     host: str, settings: HostSettings, *, is_registry: bool, verify: bool, ca_file: str | None = None
 ) -> TlsConfig:
