@@ -16,6 +16,7 @@ from mirror.quota import QuotaUsage
 from mirror.registry.auth.credential_store import CredentialStore
 from mirror.registry.http import CONNECT_TIMEOUT, Registry, SharedLimits
 from mirror.registry.options import RegistryOptions
+from mirror.registry.transport.errors import MAX_HEADER
 from mirror.registry.transport.rate_limit import RateLimit
 from mirror.registry.transport.route import SocketFactory
 from mirror.registry.transport.tls import TlsContexts
@@ -82,6 +83,8 @@ class Client:
             connector=aiohttp.TCPConnector(limit=0, socket_factory=sockets),  # concurrency is limited by the callers
             auto_decompress=False,  # digests cover the bytes as transferred
             cookie_jar=aiohttp.DummyCookieJar(),
+            max_line_size=MAX_HEADER,
+            max_field_size=MAX_HEADER,
             headers={"User-Agent": self.options.user_agent, "Accept-Encoding": "identity"},
             read_bufsize=min(_READ_BUFFER, batch_size(self.options.jobs)),
             requote_redirect_url=False,

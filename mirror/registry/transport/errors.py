@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager
 
 import aiohttp
+from aiohttp.http_exceptions import LineTooLong
 
 from mirror.errors import MirrorError, TransferError
 from mirror.registry.transport.addresses import ForbiddenAddress
@@ -21,6 +22,7 @@ from mirror.registry.transport.request_text import Request
 
 log = logging.getLogger(__name__)
 
+MAX_HEADER = 64 * 1024  # bytes of one header of a response: signed redirects and upload Locations are long
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})  # statuses after which the same request may succeed
 PROXY_AUTH_HINT = "Put the proxy's credentials into its URL: HTTPS_PROXY=http://user:password@proxy.internal:3128."
 _HTTPS_PORT = 443  # the default, if the user gave no port
@@ -71,12 +73,9 @@ def translate_errors(
     try:
         yield
     except (aiohttp.ClientError, TimeoutError, OSError, EOFError) as error:
-        # aiohttp wraps exceptions of the request's body in a connection error.
-        cause: BaseException | None = error
-        while cause is not None:
+        for cause in _causes(error):  # aiohttp wraps exceptions of the request's body in a connection error
             if isinstance(cause, MirrorError):
                 raise cause from None
-            cause = cause.__cause__
         failure = _network_error(request, error, answered)
         if isinstance(error, aiohttp.ClientSSLError) and not is_tls_certain:
             failure = TransferError(str(failure), hint=failure.hint, transient=True)
@@ -84,6 +83,12 @@ def translate_errors(
         raise failure from error
     except ValueError as error:  # from yarl, idna or aiohttp, for URLs from a registry or the user
         raise TransferError(f"{request.host}: not a valid URL: {error}.") from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 async def iter_body(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -110,12 +115,19 @@ def _network_error(request: Request, error: BaseException, answered: Collection[
         hint = PROXY_AUTH_HINT if error.status == 407 else None
         return TransferError(text, hint=hint, status=error.status, transient=error.status in TRANSIENT)
     if isinstance(error, aiohttp.ClientResponseError):
-        hint = f"{host} may use TLS: try without --plain-http." if request.url.startswith("http://") else None
-        return TransferError(f"{host}: the response is not valid HTTP{about}.", hint=hint, transient=True)
+        return _invalid_response(request, error)
     what = f"{type(error).__name__}: {error}"
     if isinstance(error, aiohttp.InvalidURL):  # its text contains the whole URL, which may be signed
         what = f"not a valid URL{f': {error.description}' if error.description else ''}"
     return TransferError(f"{host}: {what}.")
+
+
+def _invalid_response(request: Request, error: aiohttp.ClientResponseError) -> TransferError:
+    if any(isinstance(cause, LineTooLong) for cause in _causes(error)):
+        text = f"{request.host}: a header of the response has more than {MAX_HEADER // 1024} KiB{request.about}."
+        return TransferError(text)
+    hint = f"{request.host} may use TLS: try without --plain-http." if request.url.startswith("http://") else None
+    return TransferError(f"{request.host}: the response is not valid HTTP{request.about}.", hint=hint, transient=True)
 
 
 def _connection_error(
