@@ -12,6 +12,7 @@ import aiohttp
 
 from mirror.config.registriesconf import RegistriesConf
 from mirror.content.stream import batch_size
+from mirror.oci.reference import Reference
 from mirror.quota import QuotaUsage
 from mirror.registry.auth.credential_store import CredentialStore
 from mirror.registry.http import CONNECT_TIMEOUT, Registry, SharedLimits
@@ -34,6 +35,7 @@ class Client:
     def __init__(self, options: RegistryOptions) -> None:
         self.options = options
         self.warnings: list[str] = []  # sentences, such as about a mirror that was skipped
+        self.target: Reference | None = None  # the repository that is filled: as a mirror, it is not read from
         self._registries: dict[tuple[str, bool, bool], Registry] = {}
         self._limits = SharedLimits(asyncio.Semaphore(_MAX_SEGMENTS), RateLimit(options.limit_rate))
         self._tls = TlsContexts()

@@ -120,6 +120,7 @@ def _target(
             hint=f"Choose one: ./{end.where} or docker://{end.where}",
         )
     assert client is not None, "opened for registries"
+    client.target = place
     target = RegistryTarget(
         client, place, options.retry, foreign=options.platforms.foreign, overwrite=options.overwrite
     )

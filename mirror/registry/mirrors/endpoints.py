@@ -6,6 +6,7 @@ allow it to be insecure. Images are always stored under the requested name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mirror.config.registriesconf import EndpointConfig, RegistriesConf, RegistryConfig
@@ -24,6 +25,11 @@ class Endpoint:
     tags: bool = True  # it is used to resolve tags
     digests: bool = True  # it is used for content by digest
 
+    def is_at(self, reference: Reference) -> bool:
+        """Return whether this is the repository of `reference`."""
+        same_host = _host(self.registry) == _host(reference.registry)
+        return same_host and self.repository == reference.repository
+
 
 def source_endpoints(
     reference: Reference, options: RegistryOptions, conf: RegistriesConf
@@ -41,6 +47,19 @@ def source_endpoints(
     return [_rewrite(reference, mirror, prefix, table.file) for mirror in table.mirrors] if table else [], origin
 
 
+def is_mirrored_at(target: Reference, reference: Reference, mirrors: Sequence[Endpoint], origin: Endpoint) -> bool:
+    """Return whether `target` is one of the `mirrors` of `reference`.
+
+    Raise UsageError if `reference` is rewritten to `target`: nothing else can be read under its name.
+    """
+    if origin.is_at(target) and origin.registry != reference.registry:
+        raise UsageError(
+            f"registries.conf rewrites {reference.name} to {target.name}, the target.",
+            hint="To fill the target, make it a mirror in that file instead of a location.",
+        )
+    return any(mirror.is_at(target) for mirror in mirrors)
+
+
 def target_endpoint(reference: Reference, conf: RegistriesConf) -> Endpoint:
     """Return the endpoint to push to: the repository itself. As in podman, mirrors and locations are only for pulls."""
     table = find_unblocked(reference.name, conf)
@@ -54,6 +73,10 @@ def find_unblocked(name: str, conf: RegistriesConf) -> RegistryConfig | None:
         hint = f"If that is wrong, remove blocked = true for {table.prefix} from that file."
         raise UsageError(f"{name} is blocked by {table.file}.", hint=hint)
     return table
+
+
+def _host(registry: str) -> str:
+    return registry.lower().removesuffix(":443")
 
 
 def _rewrite(reference: Reference, config: EndpointConfig, prefix: str, file: str) -> Endpoint:

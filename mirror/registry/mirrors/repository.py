@@ -19,7 +19,7 @@ from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.registry.client import Client
-from mirror.registry.mirrors.endpoints import Endpoint, source_endpoints, target_endpoint
+from mirror.registry.mirrors.endpoints import Endpoint, is_mirrored_at, source_endpoints, target_endpoint
 from mirror.registry.repository import Repository
 
 T = TypeVar("T")
@@ -142,10 +142,18 @@ def _combined_error(failures: list[tuple[Candidate, MirrorError]]) -> MirrorErro
 
 
 def open_source(client: Client, reference: Reference) -> Repository | MirroredRepository:
-    """Return the repository of an image for reading, from its mirrors or the registry itself (`origin`)."""
+    """Return the repository of an image for reading, from its mirrors or the registry itself (`origin`).
+
+    If the client's target is one of the mirrors, the image would be copied onto itself: then no mirror is used.
+    """
     mirrors, origin = source_endpoints(reference, client.options, client.registries_conf)
     is_rewritten = origin.registry != reference.registry
     itself = _repository(client, origin, explicit=not is_rewritten)
+    target = client.target
+    if target and is_mirrored_at(target, reference, mirrors, origin):
+        text = f"{target.name} is a mirror of {reference.name}, so the image is read from {origin.registry} itself."
+        client.warnings.append(text)
+        return itself
     if not mirrors:
         return itself
     candidates = [Candidate(_repository(client, endpoint, explicit=False), endpoint) for endpoint in mirrors]
