@@ -198,12 +198,14 @@ def _credentials_by_registry(registries: Iterable[str]) -> Mapping[str, Credenti
 
 
 def _read_password(ctx: click.Context) -> str:
-    """Read one line from stdin."""
+    """Read a password from stdin, without one newline at its end. A key file (`_json_key`) has several lines."""
+    data = sys.stdin.buffer.read(_PASSWORD_CAP + 1)
+    if len(data) > _PASSWORD_CAP:
+        raise click.UsageError(f"The password on stdin has more than {_PASSWORD_CAP // 1024} KiB.", ctx)
     try:
-        text = sys.stdin.buffer.read(_PASSWORD_CAP + 1).decode()
+        password = data.removesuffix(b"\r\n" if data.endswith(b"\r\n") else b"\n").decode()
     except UnicodeDecodeError:
         raise click.UsageError("The password on stdin is not UTF-8.", ctx) from None
-    password = text.removesuffix("\n").removesuffix("\r")
-    if not password or len(text) > _PASSWORD_CAP or not password.isprintable():
-        raise click.UsageError("The password on stdin must be one line, and nothing else.", ctx)
+    if not password:
+        raise click.UsageError("There is no password on stdin.", ctx)
     return password

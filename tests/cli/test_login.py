@@ -170,6 +170,38 @@ def test_invalid_user_name_is_refused(mirror: Mirror, basic: EmbeddedRegistry, u
     assert basic.requests == []
 
 
+# Passwords of several lines
+
+KEY_FILE = '{\n  "type": "service_account",\n  "private_key": "-----BEGIN PRIVATE KEY-----\\nMIIE\\n"\n}'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (KEY_FILE, KEY_FILE),
+        (f"{KEY_FILE}\n", KEY_FILE),
+        (f"{KEY_FILE}\n\n", f"{KEY_FILE}\n"),
+        ("one\r\ntwo\r\n", "one\r\ntwo"),
+        ("one\r", "one\r"),
+        ("\n one\t ", "\n one\t "),
+        ("пароль\n密码\x07", "пароль\n密码\x07"),
+        ("long" * 9_000, "long" * 9_000),
+    ],
+)
+@pytest.mark.parametrize("kind", [Basic, Bearer])
+def test_password_may_have_several_lines(
+    mirror: Mirror, tmp_path: Path, given: str, meant: str, kind: type[Basic | Bearer]
+) -> None:
+    """A key file of Google's is the password of `_json_key`; one newline at the end is the shell's."""
+    with serving(EmbeddedRegistry(auth=kind({"_json_key": meant}))) as registry:
+        IMAGE.publish(registry, "a", "v1")
+        flags = ("-u", "_json_key", "--password-stdin")
+        mirror("pull", f"{registry.host}/a:v1", *flags, stdin=given)
+        mirror("login", registry.host, *flags, stdin=given)
+        mirror("pull", f"{registry.host}/a:v1", "-o", "again")
+
+
 # Prompts
 
 

@@ -161,7 +161,12 @@ class EmbeddedRegistry:
     async def started(self) -> AsyncIterator["EmbeddedRegistry"]:
         """Run in this event loop."""
         server = web.Server(
-            self._handle, access_log=None, auto_decompress=False, read_bufsize=1 << 18, max_line_size=1 << 17
+            self._handle,
+            access_log=None,
+            auto_decompress=False,
+            read_bufsize=1 << 18,
+            max_line_size=1 << 17,
+            max_field_size=1 << 17,
         )
         runner = web.ServerRunner(server, shutdown_timeout=1)
         await runner.setup()
