@@ -25,6 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_JOBS = 4
 DEFAULT_RETRIES = 4
 DEFAULT_TIMEOUT = 60.0
+DEFAULT_MAX_WAIT = 300.0
 
 _PASSWORD_CAP = 64 * 1024  # bytes; the tokens of some clouds have 4,000
 
@@ -122,6 +123,15 @@ def _with_registry(command: F, authfile_help: str) -> F:
             help="Time that a registry may be silent before the request is retried.",
         ),
         kept_option(
+            "--max-wait",
+            type=click.FloatRange(0, 7 * 24 * 3600),
+            metavar="SECONDS",
+            default=DEFAULT_MAX_WAIT,
+            show_default=True,
+            envvar="MIRROR_MAX_WAIT",
+            help="Longest pause that a registry may ask for (Retry-After); a longer one is an error at once.",
+        ),
+        kept_option(
             "--retries",
             type=click.IntRange(0, 100),
             metavar="N",
@@ -147,6 +157,7 @@ def registry_options(registries: Iterable[str] = ()) -> RegistryOptions:
         jobs=kept("jobs") or DEFAULT_JOBS,
         connections_per_blob=kept("connections_per_blob"),
         timeout=kept("timeout"),
+        max_wait=kept("max_wait"),
         chunk_size=kept("chunk_size"),
         limit_rate=kept("limit_rate"),
         authfile=authfile(),

@@ -67,6 +67,7 @@ _KEYS: Mapping[str, _Rule] = {
     "jobs": _NUMBER,
     "retries": _NUMBER,
     "timeout": _SECONDS,
+    "max_wait": _SECONDS,
     "limit_rate": (_is_string, 'a rate, such as "10M"'),
     "connections_per_blob": _NUMBER,
     "platform": (_is_list, 'a list of platforms, such as ["linux/amd64"]'),

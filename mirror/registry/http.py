@@ -30,7 +30,7 @@ from mirror.registry.transport.rate_limit import RateLimit, rate_limited
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.responses import response_error, retry_after
 from mirror.registry.transport.route import OpenSession, Route
-from mirror.registry.transport.throttle import Throttle
+from mirror.registry.transport.throttle import Throttle, too_long
 from mirror.registry.transport.tls import TlsContexts, speaks_plain_http
 from mirror.registry.transport.urls import Origin, location_of
 
@@ -96,7 +96,7 @@ class Registry:
         self._host = _API_HOSTS.get(name, name)
         self._insecure = insecure
         self._find_credentials = find_credentials
-        self._throttle = Throttle(name)
+        self._throttle = Throttle(name, options.max_wait)
         self._route = Route(name, options, open_session, contexts, insecure=insecure)
         self._auth: Authenticator | None = None
         self._is_open = False  # the scheme is known
@@ -148,9 +148,16 @@ class Registry:
                     raise push_errors.explain_status(error, method, self.name, scope)
                 yield response
 
+    @property
+    def is_paused(self) -> bool:
+        """True if a request would have to wait, because the registry asked to slow down."""
+        return self._throttle.is_paused
+
     async def error(self, request: Request, response: aiohttp.ClientResponse) -> TransferError:
         """Return the error for a response with an unexpected status, and log it with its URL."""
         error = await response_error(request, response, self.name)
+        if error.retry_after is not None and error.retry_after > self.options.max_wait:
+            error = too_long(error, error.retry_after)
         log.info("%s: %s", request, error)
         return error
 

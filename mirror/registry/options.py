@@ -24,6 +24,7 @@ class RegistryOptions:
         user_agent: the User-Agent header.
         connections_per_blob: the number of connections for one large blob; None: as many as make it faster.
         timeout: seconds without data after which a connection fails.
+        max_wait: the longest pause in seconds that a registry may ask for (Retry-After); a longer one is an error.
         limit_rate: the maximum rate of all transfers together in bytes per second; None: unlimited.
         chunk_size: the maximum size of an upload request in bytes; None: unlimited, unless a request is refused.
         authfile: the credentials file that takes precedence over all others.
@@ -38,6 +39,7 @@ class RegistryOptions:
     user_agent: str = "oci-mirror"
     connections_per_blob: int | None = None
     timeout: float = 60.0
+    max_wait: float = 300.0
     limit_rate: int | None = None
     chunk_size: int | None = None
     authfile: Path | None = None

@@ -1,11 +1,13 @@
 """Tests of the pause that all requests to an overloaded registry share."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 
+from mirror.errors import TransferError
 from mirror.registry.transport.throttle import Throttle
 
 
@@ -45,26 +47,45 @@ async def ask(backoff: Throttle, clock: Clock, asked: list[float], refusals: lis
 
 def test_request_without_a_pause_does_not_wait(clock: Clock) -> None:
     asked: list[float] = []
-    asyncio.run(ask(Throttle("host"), clock, asked, []))
+    asyncio.run(ask(Throttle("host", 300.0), clock, asked, []))
     assert asked == [1000.0]
 
 
 def test_requested_pause_is_kept(clock: Clock) -> None:
     asked: list[float] = []
-    asyncio.run(ask(Throttle("host"), clock, asked, [20.0]))
+    asyncio.run(ask(Throttle("host", 300.0), clock, asked, [20.0]))
     assert asked[1] - asked[0] >= 20
 
 
-@pytest.mark.parametrize("asked_for", [61.0, 1e9])
-def test_pause_is_limited_to_a_minute(clock: Clock, asked_for: float) -> None:
+@pytest.mark.parametrize("asked_for", [301.0, 3600.0, 1e9])
+def test_requests_fail_while_a_pause_beyond_the_limit_lasts(clock: Clock, asked_for: float) -> None:
+    throttle = Throttle("host", 300.0)
+    with pytest.raises(TransferError, match=r"^host asked to slow down\.$") as caught:
+        asyncio.run(ask(throttle, clock, [], [asked_for]))
+    assert not caught.value.transient
+    assert "--max-wait" in (caught.value.hint or "")
+    clock.now += asked_for - 10
     asked: list[float] = []
-    asyncio.run(ask(Throttle("host"), clock, asked, [asked_for]))
-    assert 60 <= asked[1] - asked[0] < 61
+    asyncio.run(ask(throttle, clock, asked, []))
+    assert asked[0] >= 1000 + asked_for
+
+
+def test_pause_at_the_limit_is_kept(clock: Clock) -> None:
+    asked: list[float] = []
+    asyncio.run(ask(Throttle("host", 300.0), clock, asked, [300.0]))
+    assert asked[1] - asked[0] >= 300
+
+
+@pytest.mark.parametrize(("pause", "level"), [(1.0, "INFO"), (30.0, "WARNING"), (900.0, "INFO")])
+def test_long_pause_is_reported_when_it_starts(caplog: pytest.LogCaptureFixture, pause: float, level: str) -> None:
+    with caplog.at_level(logging.INFO):
+        Throttle("host", 300.0).throttled(pause)
+    assert [record.levelname for record in caplog.records] == [level]
 
 
 def test_pauses_without_a_requested_length_grow(clock: Clock) -> None:
     asked: list[float] = []
-    asyncio.run(ask(Throttle("host"), clock, asked, [None] * 8))
+    asyncio.run(ask(Throttle("host", 300.0), clock, asked, [None] * 8))
     pauses = [after - before for before, after in pairwise(asked)]
     assert pauses[0] < 1.1
     assert pauses[4] > pauses[0]
@@ -75,7 +96,7 @@ def test_only_one_of_forty_requests_is_tried_after_a_pause(clock: Clock) -> None
     asked: list[float] = []
 
     async def main() -> None:
-        backoff = Throttle("host")
+        backoff = Throttle("host", 300.0)
         async with backoff.slot():
             backoff.throttled(30.0)
         async with asyncio.TaskGroup() as group:
@@ -93,7 +114,7 @@ def test_only_one_of_forty_requests_is_tried_after_a_pause(clock: Clock) -> None
 
 def test_next_request_is_tried_if_the_first_one_is_cut(clock: Clock) -> None:
     async def main() -> list[float]:
-        backoff, asked = Throttle("host"), list[float]()
+        backoff, asked = Throttle("host", 300.0), list[float]()
         async with backoff.slot():
             backoff.throttled(5.0)
         with pytest.raises(ConnectionError):
@@ -106,7 +127,7 @@ def test_next_request_is_tried_if_the_first_one_is_cut(clock: Clock) -> None:
 
 
 def test_concurrent_refusals_count_once(clock: Clock) -> None:
-    backoff = Throttle("host")
+    backoff = Throttle("host", 300.0)
     for _ in range(50):
         backoff.throttled(None)
     asked: list[float] = []
@@ -115,7 +136,7 @@ def test_concurrent_refusals_count_once(clock: Clock) -> None:
 
 
 def test_response_to_an_earlier_request_does_not_end_a_pause(clock: Clock) -> None:
-    backoff, asked = Throttle("host"), list[float]()
+    backoff, asked = Throttle("host", 300.0), list[float]()
     backoff.throttled(10.0)
     backoff.succeeded()
     asyncio.run(ask(backoff, clock, asked, []))

@@ -25,7 +25,7 @@ from mirror.registry.repository import Repository
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-_COOLDOWN = 60.0  # seconds for which an endpoint that did not answer is tried last
+_COOLDOWN = 60.0  # seconds for which an endpoint that did not answer, or answered 429, is tried last
 
 
 @dataclass(eq=False, slots=True)
@@ -39,6 +39,11 @@ class Candidate:
     wrong: set[Digest] = field(default_factory=set)  # it sent wrong content for these, and is not tried again for them
     failed: set[Digest] = field(default_factory=set)  # it failed to deliver these, and is tried last for them
     cooldown_until: float = 0.0  # the monotonic time until which it is tried last
+
+    @property
+    def is_busy(self) -> bool:
+        """True if it did not answer lately, or asked to slow down: then others are tried first."""
+        return self.cooldown_until > time.monotonic() or self.repository.registry.is_paused
 
     def may_have(self, name: str | None) -> bool:
         """Return whether to try it for a tag or digest; or (None) for content, also if it resolved the tag."""
@@ -100,10 +105,9 @@ class MirroredRepository:
         self, action: Callable[[Repository], Awaitable[T]], name: str | None, digest: Digest | None
     ) -> tuple[Candidate, T]:
         """Try an action at each candidate until one succeeds; those that have just failed are tried last."""
-        now = time.monotonic()
         able = [one for one in self._candidates if one.may_have(name) and digest not in one.wrong]
         failures: list[tuple[Candidate, MirrorError]] = []
-        for candidate in sorted(able, key=lambda one: one.cooldown_until > now or digest in one.failed):
+        for candidate in sorted(able, key=lambda one: one.is_busy or digest in one.failed):
             try:
                 return candidate, await action(candidate.repository)
             except (ContentError, NotFound, TransferError) as error:
@@ -120,8 +124,8 @@ class MirroredRepository:
                 candidate.wrong.add(digest)
         elif digest:
             candidate.failed.add(digest)
-        if isinstance(error, TransferError) and error.status is None:
-            candidate.cooldown_until = time.monotonic() + _COOLDOWN
+        if isinstance(error, TransferError) and error.status in (None, 429):
+            candidate.cooldown_until = time.monotonic() + max(_COOLDOWN, error.retry_after or 0.0)
         log.info("%s: %s", candidate.repository, error)
         warning = candidate, digest if digest in candidate.wrong else None
         if not candidate.is_origin and warning not in self._warned:

@@ -1,6 +1,7 @@
 """Throttling: when a registry asks to slow down, all requests to it pause.
 
-1. a 429, or a 503 with Retry-After, starts a pause, as long as the registry asks, by default longer each time
+1. a 429, or a 503 with Retry-After, starts a pause, as long as the registry asks, by default longer each time; if the
+   registry asks for a longer one than the limit, requests fail until it is over
 2. after the pause, one request is sent as a probe; the others wait for its result
 3. if it succeeds, all continue; if it is throttled, the next pause starts
 """
@@ -12,17 +13,22 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import ceil
 from time import monotonic
 
-_FIRST_PAUSE, _MAX_PAUSE = 1.0, 60.0  # seconds; the maximum is the same in containers/image
+from mirror.errors import TransferError
+
+_FIRST_PAUSE, _MAX_PAUSE = 1.0, 60.0  # seconds, if the registry does not say how long; containers/image has the same
+_WORTH_REPORTING = 5.0  # seconds of a pause
 log = logging.getLogger(__name__)
 
 
 class Throttle:
     """The throttle of one registry."""
 
-    def __init__(self, registry: str) -> None:
-        self._registry = registry
+    def __init__(self, registry: str, max_wait: float) -> None:
+        """Create the throttle; `max_wait` is the longest pause in seconds that the registry may ask for."""
+        self._registry, self._max_wait = registry, max_wait
         self._paused_until = 0.0  # monotonic time
         self._pauses = 0  # in a row, without a success
         self._probing = False  # a probe has no response yet
@@ -30,10 +36,15 @@ class Throttle:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Wait until a request may be sent; inside, call `throttled` or `succeeded` when it has a response."""
+        """Wait until a request may be sent; inside, call `throttled` or `succeeded` when it has a response.
+
+        Raise TransferError if the registry asked for a pause beyond the limit, and it is not over.
+        """
         is_probe = False
         while self._pauses and not is_probe:
             remaining = self._paused_until - monotonic()
+            if remaining > self._max_wait:
+                raise too_long(TransferError(f"{self._registry} asked to slow down.", status=429), remaining)
             if remaining > 0:
                 await asyncio.sleep(remaining)
             elif self._probing:
@@ -52,14 +63,28 @@ class Throttle:
         """Start a pause, of `pause` seconds if the registry said so."""
         now = monotonic()
         backoff = _FIRST_PAUSE * 2 ** min(self._pauses, 10) * random.uniform(0.5, 1.0)
-        seconds = min(_MAX_PAUSE, backoff if pause is None else pause)
+        seconds = min(_MAX_PAUSE, backoff) if pause is None else pause
         if now >= self._paused_until:  # requests that were sent together count once
             self._pauses += 1
-            log.info("%s asked to slow down; pausing all requests to it for %.1f s.", self._registry, seconds)
+            report = log.warning if _WORTH_REPORTING <= seconds <= self._max_wait else log.info
+            report("%s asked to slow down; pausing all requests to it for %.1f s.", self._registry, seconds)
         self._paused_until = max(self._paused_until, now + seconds)
+
+    @property
+    def is_paused(self) -> bool:
+        """True if a request would have to wait."""
+        return self._paused_until > monotonic()
 
     def succeeded(self) -> None:
         """End the pauses, after any other response."""
         if monotonic() >= self._paused_until:  # not for a request from before the pause
             self._pauses = 0
             self._changed.set()
+
+
+def too_long(error: TransferError, pause: float) -> TransferError:
+    """Return an error like this one for a pause beyond the limit, which is reported at once."""
+    seconds = ceil(pause)
+    shown = f"{seconds / 3600:.1f} hours" if seconds >= 7200 else f"{ceil(seconds / 60)} minutes"
+    hint = f"It asks to wait {shown}. Run the command again then, or let it wait: --max-wait {seconds}."
+    return TransferError(str(error), hint=hint, status=error.status, said=error.said, retry_after=pause)
