@@ -86,6 +86,7 @@ def cases() -> Iterator[Case]:
     yield ssl.SSLError(1, "bad record"), True, "the connection was cut"
     yield asyncio.IncompleteReadError(b"a", 2), True, "the connection was cut"
     yield ValueError("Port out of range 0-65535"), False, "out of range"
+    yield UnicodeEncodeError("latin-1", "a€", 1, 2, "out of range"), False, "not a valid URL: out of range"
     yield UnicodeError("label empty or too long"), False, "label"
 
 

@@ -82,7 +82,9 @@ def translate_errors(
         log.info("%s: %s", request, failure)
         raise failure from error
     except ValueError as error:  # from yarl, idna or aiohttp, for URLs from a registry or the user
-        raise TransferError(f"{request.host}: not a valid URL: {error}.") from error
+        # What cannot be encoded is not shown: it may be part of a password.
+        what = error.reason if isinstance(error, UnicodeEncodeError | UnicodeDecodeError) else error
+        raise TransferError(f"{request.host}: not a valid URL: {what}.") from error
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

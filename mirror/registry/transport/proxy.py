@@ -6,9 +6,11 @@ case; NO_PROXY lists networks, addresses, and names including their subdomains, 
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 from contextlib import suppress
+from urllib.parse import unquote_to_bytes
 
 from yarl import URL
 
@@ -34,6 +36,19 @@ def proxy_for(url: URL) -> URL | None:
     return _parse(text, variable)
 
 
+def proxy_headers(proxy: URL | None) -> dict[str, str]:
+    """Return the headers for a proxy: the credentials in its URL, byte for byte, as in curl.
+
+    aiohttp itself would encode them as latin-1, and so refuse most passwords.
+    """
+    if proxy is None or proxy.raw_user is None:
+        return {}
+    user, password = (unquote_to_bytes(text or "") for text in (proxy.raw_user, proxy.raw_password))
+    if b":" in user:  # RFC 7617
+        raise ConfigError(f"The user name for the proxy {proxy.host} contains a colon.")
+    return {"Proxy-Authorization": "Basic " + base64.b64encode(user + b":" + password).decode()}
+
+
 def _environment(variable: str) -> str:
     return os.environ.get(variable) or os.environ.get(variable.lower()) or ""
 
@@ -46,6 +61,8 @@ def _parse(text: str, variable: str) -> URL:
     except INVALID_URL:
         usable = False
     hint = "Set it to an HTTP proxy, such as http://proxy.internal:3128."
+    if usable and "@" in f"{proxy.raw_path_qs}{proxy.raw_fragment}":  # the password ended the host, and would be shown
+        usable, hint = False, "Encode the password: / is %2F, ? is %3F, # is %23, @ is %40 and % is %25."
     if usable and proxy.scheme.startswith("socks"):
         what = f"is a SOCKS proxy ({proxy.scheme}); SOCKS proxies are not supported"
         raise ConfigError(f"{variable} {what}.", hint=hint)

@@ -15,7 +15,7 @@ from mirror.errors import ConfigError
 from mirror.registry.options import RegistryOptions
 from mirror.registry.transport.addresses import AddressInfo, AddressPolicy, parse_address
 from mirror.registry.transport.errors import Endpoint
-from mirror.registry.transport.proxy import proxy_for
+from mirror.registry.transport.proxy import proxy_for, proxy_headers
 from mirror.registry.transport.tls import TlsConfig, TlsContexts, tls_config
 from mirror.registry.transport.urls import Origin
 
@@ -68,6 +68,7 @@ class Route:
         `read_timeout` is the time without data after which it fails, in seconds; None: the session's.
         """
         proxy = proxy_for(url)
+        for_proxy = proxy_headers(proxy)
         session = self._session(url, proxy)
         timeout = session.timeout
         if read_timeout:
@@ -75,12 +76,13 @@ class Route:
         return session.request(
             method,
             url,
-            headers=headers,
+            headers=headers if url.scheme == "https" else {**headers, **for_proxy},  # only TLS gets a tunnel
             data=data,
             read_bufsize=buffer_size,
             allow_redirects=False,
             ssl=self._ssl(url, proxy),
-            proxy=proxy,
+            proxy=proxy.with_user(None) if proxy else None,
+            proxy_headers=for_proxy,
             timeout=timeout,
         )
 
