@@ -1,14 +1,15 @@
 """`registries.conf`, where podman, buildah, skopeo and CRI-O configure mirrors (containers-registries.conf(5)).
 
 The `[[registry]]` tables of version 2 are read from the same files as in those tools; the longest matching prefix wins.
-Short-name aliases and search registries are ignored: short names are resolved as by docker.
+`credential-helpers` lists where credentials are looked up. Short-name aliases and search registries are ignored: short
+names are resolved as by docker.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mirror.config.hosts import is_location
 from mirror.config.toml import read_toml
 from mirror.errors import ConfigError
 
+AUTH_FILES = "containers-auth.json"  # among the credential helpers, this stands for the credentials files
 _SYSTEM = Path("/etc/containers")
 _WILDCARD = re.compile(r"\*(?:\.[a-zA-Z0-9-]+)+", re.ASCII)
 # By pull-from-mirror: whether a mirror is used for tags, and for digests
@@ -55,19 +57,25 @@ class RegistryConfig:
 class RegistriesConf:
     """The `[[registry]]` tables of this machine and this user, by prefix."""
 
-    def __init__(self, tables: Mapping[str, RegistryConfig]) -> None:
-        self._tables = tables
+    def __init__(
+        self, tables: Mapping[str, RegistryConfig], credential_helpers: Sequence[tuple[str, Path]] = ()
+    ) -> None:
+        """Create it from its tables, and the names of credential helpers in order, each with the file that names it."""
+        self._tables, self.credential_helpers = tables, credential_helpers
 
     @classmethod
     def load(cls) -> RegistriesConf:
         """Read the existing files; a table in a later file replaces an earlier one with the same prefix."""
         tables: dict[str, RegistryConfig] = {}
+        helpers: list[tuple[str, Path]] = []
         for path in _files():
             in_file: dict[str, RegistryConfig] = {}
-            for table in _tables(path):
+            document = read_toml(path)
+            for table in _tables(document, path):
                 in_file.setdefault(table.prefix, table)  # within one file, the first wins
             tables |= in_file
-        return cls(tables)
+            helpers = _helpers(document, path) or helpers
+        return cls(tables, helpers)
 
     def find(self, name: str) -> RegistryConfig | None:
         """Return the table with the longest prefix that matches `name`, `REGISTRY/REPOSITORY`, if there is one."""
@@ -89,8 +97,14 @@ def _files() -> Iterator[Path]:
         yield from sorted(path for path in (directory / "registries.conf.d").glob("*.conf") if path.is_file())
 
 
-def _tables(path: Path) -> Iterator[RegistryConfig]:
-    document = read_toml(path)
+def _helpers(document: dict[str, Any], path: Path) -> list[tuple[str, Path]]:
+    names = document.get("credential-helpers", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{path}: credential-helpers should be a list of strings.")
+    return [(name, path) for name in names]
+
+
+def _tables(document: dict[str, Any], path: Path) -> Iterator[RegistryConfig]:
     # Version 1 is rejected only if it restricts registries; a mere list of search registries is harmless.
     old = document.get("registries")
     lists = [old.get(key) for key in ("insecure", "block")] if isinstance(old, dict) else []

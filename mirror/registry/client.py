@@ -39,7 +39,9 @@ class Client:
         self._registries: dict[tuple[str, bool, bool], Registry] = {}
         self._limits = SharedLimits(asyncio.Semaphore(_MAX_SEGMENTS), RateLimit(options.limit_rate))
         self._tls = TlsContexts()
-        self._credentials = CredentialStore(options.authfile, options.credentials)
+        self._credentials = CredentialStore(
+            options.authfile, options.credentials, lambda: self.registries_conf.credential_helpers
+        )
         self._stack: AsyncExitStack | None = None
 
     @cached_property

@@ -1,22 +1,25 @@
 """Finding credentials: those given to the command, else those in files, in the order of containers-auth.json(5).
 
 1. the file given with `--authfile`, else `REGISTRY_AUTH_FILE`
-2. `$XDG_RUNTIME_DIR/containers/auth.json`, written by podman and skopeo
-3. `$XDG_CONFIG_HOME/containers/auth.json`
-4. `$DOCKER_CONFIG/config.json`, written by docker
+2. `DOCKER_AUTH_CONFIG`, the content of such a file, as in docker and GitLab's runners
+3. `$XDG_RUNTIME_DIR/containers/auth.json`, written by podman and skopeo
+4. `$XDG_CONFIG_HOME/containers/auth.json`
+5. `$DOCKER_CONFIG/config.json`, written by docker
 
-The first file with credentials for the repository, or for its registry, wins.
+The first file with credentials for the repository, or for its registry, wins. `credential-helpers` in `registries.conf`
+are asked before or after 3 to 5, which the list calls `containers-auth.json`.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from mirror.config.registriesconf import AUTH_FILES
 from mirror.errors import ConfigError
-from mirror.registry.auth.authfile import AuthFile
+from mirror.registry.auth.authfile import AuthFile, normalize, server_of
 from mirror.registry.auth.credential_helpers import CredentialHelper
 from mirror.registry.credentials import Credentials
 
@@ -24,21 +27,46 @@ _CACHE_TIME = 60.0  # seconds for which a helper's answer is reused for other re
 
 
 class CredentialStore:
-    """Finds credentials: those `given` by registry, else those in files, first in `authfile` (`--authfile`)."""
+    """Finds credentials: those `given` by registry, else those in files, first in `authfile` (`--authfile`).
 
-    def __init__(self, authfile: Path | None = None, given: Mapping[str, Credentials] | None = None) -> None:
-        self._authfile = authfile
-        self._given = given or {}
+    `helpers` returns the `credential-helpers` of `registries.conf`, each with the file that names it.
+    """
+
+    def __init__(
+        self,
+        authfile: Path | None = None,
+        given: Mapping[str, Credentials] | None = None,
+        helpers: Callable[[], Sequence[tuple[str, Path]]] = tuple,
+    ) -> None:
+        self._authfile, self._given, self._helpers = authfile, given or {}, helpers
         self._cache: dict[tuple[CredentialHelper, str], tuple[float, Credentials | None]] = {}
 
     async def find(self, registry: str, repository: str = "") -> Credentials | None:
         """Return the credentials for a repository, or for a registry as a whole; None if there are none."""
         if registry in self._given:
             return self._given[registry]
-        for file in auth_files(self._authfile):
-            if found := await file.find(f"{registry.lower()}/{repository}".rstrip("/"), self._ask_helper):
+        name = f"{registry.lower()}/{repository}".rstrip("/")
+        for source in self._sources():
+            if isinstance(source, CredentialHelper):
+                found = await self._ask_helper(source, server_of(normalize(registry)))
+            else:
+                found = await source.find(name, self._ask_helper)
+            if found:
                 return found
         return None
+
+    def _sources(self) -> Iterator[AuthFile | CredentialHelper]:
+        files = auth_files(self._authfile)
+        if explicit_path(self._authfile):
+            yield next(files)
+        if text := os.environ.get("DOCKER_AUTH_CONFIG"):
+            yield AuthFile.parse(text.encode(errors="surrogateescape"), Path("DOCKER_AUTH_CONFIG"))
+        for name, path in self._helpers():
+            if name != AUTH_FILES:
+                yield CredentialHelper(name, path)
+            else:
+                yield from files
+        yield from files  # if they are not in the list: `mirror login` writes to them
 
     async def _ask_helper(self, helper: CredentialHelper, server: str) -> Credentials | None:
         until, found = self._cache.get((helper, server), (0.0, None))
