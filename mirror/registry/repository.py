@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import aiohttp
 
@@ -57,6 +58,7 @@ class Repository:
         self._overwrite = overwrite
         self._tags: dict[str, Digest | None] = {}  # what `look_up` found
         self._of_same_tags: set[Digest] = set()  # manifests of images whose tag needs no change
+        self._tags: dict[str, str] = {}  # of digests that were requested together with a tag
 
     @property
     def origin(self) -> Repository:
@@ -73,11 +75,27 @@ class Repository:
 
     # --- source --------------------------------------------------------------------------------------------------
 
+    def pin(self, tag: str, digest: Digest) -> None:
+        """Record the tag of a digest: a pull-through cache may know the digest only once the tag was requested."""
+        self._tags[digest] = tag
+
     async def resolve(self, name: str) -> Descriptor:
         """`Source`: return the root descriptor of a tag or digest, with its bytes.
 
-        The digest is computed from the bytes: in many registries, `Docker-Content-Digest` is wrong.
+        A digest that is not found is looked for under the tag that it was pinned with.
         """
+        try:
+            return await self._resolve(name)
+        except NotFound:
+            if name not in self._tags:
+                raise
+            found = await self._resolve(self._tags[name])
+            if Digest.parse(name).compute(found.data or b"") != name:
+                raise
+            return replace(found, digest=Digest.parse(name))
+
+    async def _resolve(self, name: str) -> Descriptor:
+        """Return what `resolve` does. The digest is computed: in many registries, `Docker-Content-Digest` is wrong."""
         what = f"{self}{'@' if ':' in name else ':'}{name}"
         path, expect = f"{self.name}/manifests/{name}", frozenset({200, 404})
         async with self.registry.send("GET", path, scope=self._scope, headers=_ACCEPT, expect=expect) as response:

@@ -46,6 +46,8 @@ class RegistryImages:
     async def resolve(self, image: StoreImage) -> Entry:
         reference = _reference(image)
         repository = self.repository(reference)
+        if reference.tag and reference.digest:
+            repository.pin(reference.tag, reference.digest)
         # A HEAD before the GET is worthwhile only if the layout may already have the manifest.
         source = FallbackSource(self.near, repository) if reference.stored in self._known else repository
         root = await self.retry.run(lambda: source.resolve(reference.target))

@@ -71,6 +71,12 @@ class MirroredRepository:
         """The first candidate that resolved a name; the origin if none did."""
         return next((one.repository for one in self._candidates if one.has_resolved), self.origin)
 
+    def pin(self, tag: str, digest: Digest) -> None:
+        """Record the tag of a digest, for the candidates that resolve tags: see `Repository.pin`."""
+        for candidate in self._candidates:
+            if candidate.endpoint.tags:
+                candidate.repository.pin(tag, digest)
+
     async def resolve(self, name: str) -> Descriptor:
         """`Source`: resolve a name at the first candidate that has it. A mirror's tags may be out of date."""
         candidate, root = await self._try_all(lambda repository: repository.resolve(name), name, None)
@@ -153,6 +159,8 @@ def open_source(client: Client, reference: Reference) -> Repository | MirroredRe
     mirrors, origin = source_endpoints(reference, client.options, client.registries_conf)
     is_rewritten = origin.registry != reference.registry
     itself = _repository(client, origin, explicit=not is_rewritten)
+    if reference.tag and reference.digest:
+        itself.pin(reference.tag, reference.digest)
     target = client.target
     if target and is_mirrored_at(target, reference, mirrors, origin):
         text = f"{target.name} is a mirror of {reference.name}, so the image is read from {origin.registry} itself."
