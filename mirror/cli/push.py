@@ -20,11 +20,12 @@ _HELP = """Push images of a layout or an archive to a registry; digests are pres
   mirror push ./layout registry.internal:5000 redis:4.0   one image
   mirror push ./layout registry.internal:5000 redis:4.0 --as cache/redis:v4
   mirror push ./layout registry.internal:5000 --map docker.io=hub
+  mirror push ./layout docker.io/team --flatten   if its names have few levels
   mirror push ./layout registry.internal:5000 --dry-run   show the names
 
 With the prefix hub, docker.io/library/redis:4.0 becomes registry.internal:5000/hub/library/redis:4.0. If several --map
-match an image, the longest FROM is used; if none matches, --strip-prefix is used. --as replaces both. The prefix is
-always put in front.
+match an image, the longest FROM is used; if none matches, --strip-prefix is used. --flatten then replaces the slashes
+in the name. --as replaces all of them. The prefix is always put in front.
 
 Blobs are pushed first, then manifests, then indexes, the tag last. Content that the registry has is skipped,
 interrupted uploads are resumed if the registry has kept them, and every tag is read back and compared. Before an image
@@ -62,6 +63,7 @@ stdout gets one line for each image, NAME:TAG@DIGEST.
     is_flag=True,
     help="Push the foreign layers that are there too, such as the base of Windows images.",
 )
+@click.option("--flatten", is_flag=True, help="Replace slashes in names: library/redis becomes library-redis.")
 @options.with_referrers("Push", default=True, envvar="MIRROR_REFERRERS")
 @options.with_keep_going
 @options.with_no_overwrite
@@ -87,6 +89,7 @@ def command(
     strip_prefix: str,
     maps: tuple[str, ...],
     foreign: bool,
+    flatten: bool,
     referrers: bool,
     keep_going: bool,
     no_overwrite: bool,
@@ -94,7 +97,7 @@ def command(
     receipt: Path | None,
 ) -> None:
     pushing = PushOptions(
-        mapping=NameMapping.parse(name, prefix, strip_prefix, maps),
+        mapping=NameMapping.parse(name, prefix, strip_prefix, maps, flat=flatten),
         foreign=foreign,
         referrers=referrers,
         overwrite=not no_overwrite,

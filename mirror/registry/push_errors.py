@@ -22,6 +22,9 @@ _BLOB_UNKNOWN = re.compile(
 )
 _ECR = re.compile(r"[0-9]+\.dkr\.ecr[.-].*")
 _PUSH_SCOPE = re.compile(r"repository:([^ ]+):pull,push\b")
+_NAME_REJECTED = frozenset({400, 401, 403, 404})  # statuses with which registries reject a name
+_FEW_LEVELS = 2  # slashes: Docker Hub and older versions of Quay have NAMESPACE/NAME
+_FLATTEN = "If {registry} allows only few slashes in a name: mirror push --flatten"
 _HINTS = {
     401: "Log in there as a user who may push: mirror login {registry}",
     403: "The user may not push to {registry}/{repository}, or the repository or its project does not exist: ask the "
@@ -40,6 +43,8 @@ def explain_status(error: TransferError, method: str, registry: str, scope: str 
     if isinstance(error, Unauthorized) or not error.hint:  # the hint of `Unauthorized` is about pulls
         hint = _HINTS.get(error.status or 0, "").format(registry=registry, repository=push[1])
         error.hint = hint or error.hint
+    if error.status in _NAME_REJECTED and push[1].count("/") >= _FEW_LEVELS:
+        error.hint = f"{error.hint or ''} {_FLATTEN.format(registry=registry)}".lstrip()
     return error
 
 

@@ -7,6 +7,8 @@ The first of these rules that applies determines the path of an image; `prefix` 
 3. `strip` is removed from the start of the path
 4. the path stays as it is, without the registry
 
+With `flat`, the slashes of the result become hyphens, unless the user gave the name.
+
 Names are compared component by component: `library/redis` does not start with `lib`. A FROM or a `strip` may include
 the registry, as in `quay.io/team`, or be a path only.
 
@@ -32,9 +34,12 @@ class NameMapping:
     prefix: str = ""
     strip: str = ""
     maps: tuple[tuple[str, str], ...] = ()
+    flat: bool = False
 
     @classmethod
-    def parse(cls, name: str | None, prefix: str, strip: str, maps: Sequence[str]) -> NameMapping:
+    def parse(
+        cls, name: str | None, prefix: str, strip: str, maps: Sequence[str], *, flat: bool = False
+    ) -> NameMapping:
         """Parse options as a user types them.
 
         Args:
@@ -42,6 +47,7 @@ class NameMapping:
             prefix: a path that is put in front.
             strip: a path, with or without its registry, that is removed from the start.
             maps: texts such as FROM=TO, or NAME=TO:TAG.
+            flat: make each path one component, for registries with few levels.
 
         Raises:
             UsageError: one of them is not valid, or a FROM has two different TOs.
@@ -66,10 +72,14 @@ class NameMapping:
             path, colon, tag = name.partition(":")
             if not is_repository(path) or (colon and not is_tag(tag)):
                 raise UsageError(f"not a valid name: {name!r}.", hint="Names look like team/app or team/app:v1.")
-        return cls(name, prefix.strip("/"), strip.strip("/"), tuple(pairs.items()))
+        return cls(name, prefix.strip("/"), strip.strip("/"), tuple(pairs.items()), flat)
 
     def path(self, reference: Reference) -> str:
-        """Return the path of an image in the registry by rules 2 to 4."""
+        """Return the path of an image in the registry by rules 2 to 4, flat if that is wanted."""
+        path = self._path(reference)
+        return path.replace("/", "-") if self.flat else path
+
+    def _path(self, reference: Reference) -> str:
         for source, target in sorted(self.maps, key=lambda pair: _length(pair[0], reference), reverse=True):
             rest = None if ":" in target else _rest(source, reference)
             if rest is not None:
