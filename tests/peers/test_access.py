@@ -11,6 +11,7 @@ import pytest
 
 from tests.peers.layouts import assert_clean, everything, stored
 from tests.peers.programs import DockerRegistry, Program, Skopeo, docker_registry, needed
+from tests.peers.servers import nginx
 from tests.support.images import multi_arch
 
 pytestmark = pytest.mark.peer
@@ -56,6 +57,35 @@ def test_push_with_a_password_succeeds(
     pushed = mirror("push", "layout", f"{locked.host}/new", env=login(tmp_path, locked.host)).out
     assert pushed == f"{locked.host}/new/team/app:1@{IMAGE.root}\n"
     assert skopeo.raw(f"docker://{registry.host}/new/team/app:1") == IMAGE.data
+
+
+HIDING = """
+server {
+    listen 127.0.0.1:PORT;
+    proxy_set_header Host $http_host;
+    client_max_body_size 0;
+    set $x LONG;
+    add_header Content-Security-Policy $x$x$x$x$x$x$x$x$x$x always;
+    location = /v2/ { proxy_pass http://UPSTREAM; }
+    location = /hidden { internal; return 404; }
+    location / { proxy_pass http://UPSTREAM; proxy_intercept_errors on; error_page 401 =404 /hidden; }
+}
+"""
+
+
+@pytest.mark.slow
+def test_registry_that_hides_images_behind_404_is_used_with_the_password(
+    locked: DockerRegistry, mirror: Program, tmp_path: Path
+) -> None:
+    """Its challenge is at /v2/ only, as in Keppel; and a header of each response has 20,000 bytes."""
+    block = HIDING.replace("UPSTREAM", locked.host).replace("LONG", "x" * 2000)
+    with nginx(tmp_path / "nginx", block) as host:
+        assert "There is no image" in mirror("pull", f"{host}/team/app:1", "-o", "layout", code=2).err
+        env = login(tmp_path, host)
+        mirror("pull", f"{host}/team/app:1", "--all-platforms", "-o", "layout", env=env)
+        assert stored(tmp_path / "layout") == everything(IMAGE)
+        mirror("push", "layout", f"{host}/new", env=env)
+        assert mirror("tags", f"{host}/new/team/app", env=env).out == "1\n"
 
 
 @pytest.mark.slow
