@@ -18,8 +18,11 @@ from mirror.config.hosts import HostSettings, is_location
 from mirror.config.toml import read_toml
 from mirror.errors import ConfigError
 from mirror.oci.reference import is_host
+from mirror.text.redaction import excerpt
 
 FILE = "mirror.toml"
+
+_SHOWN = 80  # characters of an unknown key
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +142,9 @@ def _check(where: str, values: Mapping[str, Any], rules: Mapping[str, _Rule]) ->
         if key not in rules:
             import difflib  # only for this message: the import takes 5 ms
 
-            nearest = difflib.get_close_matches(key, rules, n=1, cutoff=0)[0]
-            raise ConfigError(f"{where} has the unknown key {key!r}.", hint=f"Did you mean {nearest!r}?")
+            shown = excerpt(key, _SHOWN)
+            nearest = difflib.get_close_matches(shown, rules, n=1, cutoff=0)[0]
+            raise ConfigError(f"{where} has the unknown key {shown!r}.", hint=f"Did you mean {nearest!r}?")
         is_valid, expected = rules[key]
         if not is_valid(value):
             raise ConfigError(f"{where}: {key} should be {expected}.")
@@ -165,18 +169,22 @@ def _relative_to(path: Path, file: str) -> str:
     return str(path.parent / Path(file).expanduser())
 
 
+def _weakening(values: Mapping[str, Any]) -> list[str]:
+    """Return the keys that weaken security. Without referrers, signatures are left out."""
+    return [key for key in values if key in _WEAKENING or (key == "referrers" and not values[key])]
+
+
 def _merge(files: list[tuple[Path, dict[str, Any], bool]]) -> Settings:
     """Merge files in order of precedence, lowest first; each is a path, its content, and whether it is trusted."""
     merged: dict[str, Any] = {}
     used, ignored = [], []
     for path, values, trusted in files:
-        for key in _WEAKENING:
-            if key in values and not trusted:
-                del values[key]
-                ignored.append(
-                    f"{path}: {key} is ignored, because it weakens security. Set it in your own settings, "
-                    "~/.config/mirror/mirror.toml, or in a file given with --config."
-                )
+        for key in () if trusted else _weakening(values):
+            del values[key]
+            ignored.append(
+                f"{path}: {key} is ignored, because it weakens security. Set it in your own settings, "
+                "~/.config/mirror/mirror.toml, or in a file given with --config."
+            )
         if values:
             used.append(str(path))
         if {"platform", "all_platforms"} & values.keys():  # they exclude each other

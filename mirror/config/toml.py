@@ -8,13 +8,25 @@ from typing import Any
 
 from mirror.errors import ConfigError
 
+_CAP = 256 * 1024  # bytes; the parser takes a second for the worst file of this size
+_MAX_DOTS = 500  # in one line; the cost of a dotted key grows with the square of its parts
+
 
 def read_toml(path: Path, hint: str | None = None) -> dict[str, Any]:
-    """Return the content of a TOML file; `hint` says what to do if it cannot be read."""
+    """Return the content of a TOML file, which may come from an attacker.
+
+    `hint` says what to do if it cannot be read. ConfigError: it cannot be read or parsed, or would take long to parse.
+    """
     import tomllib  # only if there is a file to read: the import takes 5 ms
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(_CAP + 1)
+        if len(data) > _CAP:
+            raise ConfigError(f"{path} has more than {_CAP // 1024} KiB, so it is not read.")
+        if any(line.count(b".") > _MAX_DOTS for line in data.split(b"\n")):
+            raise ConfigError(f"{path} has a line with more than {_MAX_DOTS} dots, so it is not read.")
+        return tomllib.loads(data.decode())
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.", hint=hint) from None
     except (ValueError, RecursionError) as error:  # including invalid UTF-8, numbers of 5000 digits, deep nesting

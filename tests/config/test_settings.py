@@ -174,6 +174,21 @@ def test_ca_file_and_mirrors_of_the_local_file_are_ignored(line: str) -> None:
     assert "it weakens security" in found.ignored[0]
 
 
+def test_local_file_cannot_leave_out_referrers() -> None:
+    own("all_platforms = true")
+    local("referrers = false\njobs = 3")
+    found = config.load()
+    assert found.values == {"all_platforms": True, "jobs": 3}
+    assert ["referrers is ignored" in text for text in found.ignored] == [True]
+
+
+def test_local_file_may_ask_for_referrers_and_the_users_file_may_leave_them_out() -> None:
+    own("referrers = false")
+    assert config.load().values == {"referrers": False}
+    local("referrers = true")
+    assert (config.load().values, config.load().ignored) == ({"referrers": True}, ())
+
+
 # Single hosts
 
 
@@ -329,6 +344,39 @@ def test_deep_nesting_or_huge_number_is_a_config_error(text: str) -> None:
     """A file in the current directory may come from an attacker."""
     with pytest.raises(ConfigError):
         config.load(local(f"platform = {text}"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ".".join("a" * 50_000) + " = 1",
+        "\n".join(f"k{number}." + ".".join("a" * 2000) + " = 1" for number in range(20)),
+        "[" + ".".join("a" * 50_000) + "]",
+        "platform = {" + ".".join("a" * 50_000) + " = 1}",
+        'x = {y = """\n\'""", ' + ".".join("a" * 50_000) + " = '1'}",
+    ],
+    ids=["key", "keys", "table", "inline", "after a string of several lines"],
+)
+def test_long_dotted_keys_are_refused_before_they_are_parsed(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"mirror\.toml has a line with more than 500 dots"):
+        config.load(local(text))
+
+
+def test_large_file_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tomllib.loads", lambda _: pytest.fail("parsed"))
+    with pytest.raises(ConfigError, match=r"mirror\.toml has more than 256 KiB"):
+        config.load(local("#" * 256 * 1024 + "\n"))
+
+
+def test_unknown_long_key_is_shortened() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'a{80}'\.$"):
+        config.load(local("a" * 100_000 + " = 1"))
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_long_lists_of_hosts_are_read(count: int) -> None:
+    hosts = ", ".join(f'"host-{number}.registry.internal:5000"' for number in range(count))
+    assert len(config.load(own(f"insecure = [{hosts}]")).insecure) == count
 
 
 def test_given_file_must_exist(tmp_path: Path) -> None:
