@@ -26,8 +26,8 @@ _HELP = """Serve layouts in place as a read-only registry: for docker, podman, c
   mirror serve ./layout --listen 0.0.0.0:5000 --cert tls.crt --key tls.key
 
 docker.io/library/redis:4.0 is served as library/redis:4.0 and under its full name; containerd's ?ns= selects the
-registry. Nothing is written, so read-only media work. A blob is hashed before its first byte is served, and again if
-its file changes; a corrupt blob is never served. index.json is read again when it changes.
+registry. Nothing is written, so read-only media work. A blob is hashed before its first byte is served, again if its
+file changes, and again as it is sent; a corrupt blob is never served. index.json is read again when it changes.
 
 As soon as the server listens, stdout gets one line, HOST:PORT; stderr gets a line for each request. SIGTERM or Ctrl-C
 stops the server with exit code 0 when transfers in progress are done, after at most 5 seconds; a second signal stops it

@@ -96,6 +96,10 @@ class HashingReader:
         self._advance(count)
         return count
 
+    def state(self) -> Hasher:
+        """Return a copy of the hasher, which has all bytes that have been read so far."""
+        return self._hasher.copy()
+
     @property
     def complete(self) -> bool:
         """True if exactly `size` bytes have been read."""

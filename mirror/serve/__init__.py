@@ -3,10 +3,11 @@
 `catalog`    which repository an image is served in; pure
 `content`    what a repository contains, and its referrers
 `blobs`      blobs that are hashed before their first byte is served
+`checkpoints`  what verifies a part of a blob when it is sent
 `cache`      the catalog, reloaded when `index.json` changes
 `responses`  a response before it is sent: status, headers, error codes, pagination, ranges
 `api`        a request → a response, without a socket
-`writer`     a response → the client: sendfile, slow disks, slow clients
+`writer`     a response → the client: verified units, slow disks, slow clients
 `htpasswd`   Basic authentication
 `handler`    one request: authenticate, respond, log
 `access`     the access log

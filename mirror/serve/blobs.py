@@ -1,17 +1,19 @@
 """The blobs of several layouts, each hashed before its first byte is served.
 
 The result of hashing is cached with the state of the file: device, inode, size and times. A file whose state changes is
-hashed again. A blob is sent from the file descriptor that was hashed, so the file cannot be replaced in between. Blobs
-of up to 64 KiB are hashed on every request and sent from memory.
+hashed again. A blob is sent from the file descriptor that was hashed, so the file cannot be replaced in between, and
+each part is verified again when it is sent (see `mirror.serve.checkpoints`). Blobs of up to 64 KiB are hashed on every
+request and sent from memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Event
 from typing import Self, TypeVar
@@ -22,22 +24,26 @@ from mirror.fs.filestate import FileState
 from mirror.layout import Layout
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
+from mirror.serve.checkpoints import UNIT, ChangedError, Checkpoints
 
 R = TypeVar("R")
 
 _SMALL = 64 * 1024  # bytes; hashing is cheaper than caching, and slow clients do not take much memory
 _THREADS = 32  # for reading; at most one per CPU hashes
+_UNITS = 16  # in memory at once, for all clients
+_MAX_STATES = 256 * 1024  # 64 MiB, for 128 GiB of blobs; those that were hashed first are forgotten
 _TRANSIENT = frozenset({BlobFault.UNREADABLE, BlobFault.CHANGED})  # not cached: the next read may succeed
 _STOPPED = BlobCheck(BlobFault.UNREADABLE, "a readable file", "a server that is shutting down")
 
 
 @dataclass(frozen=True, slots=True)
 class OpenBlob:
-    """A blob that is open for reading; the owner closes it."""
+    """A blob that is open for reading; the owner closes it. `checkpoints` are there when it has been hashed."""
 
     fd: int
     state: FileState
     links: int
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
 
     @classmethod
     def of(cls, fd: int) -> OpenBlob:
@@ -75,7 +81,10 @@ class BlobStore:
         self._blobs = [layout.blobs for layout in layouts]
         self._threads = ThreadPoolExecutor(_THREADS, "serve")
         self._hashing = asyncio.Semaphore(available_cpus())
-        self._checks: dict[tuple[int, Digest], tuple[FileState, BlobCheck]] = {}
+        self._checks: dict[tuple[int, Digest], tuple[FileState, BlobCheck, Checkpoints]] = {}
+        self._buffers = asyncio.LifoQueue[bytearray]()  # for units; those used last first, since most are never used
+        for _ in range(_UNITS):
+            self._buffers.put_nowait(bytearray(UNIT))
         self._locks: dict[tuple[int, Digest], asyncio.Lock] = {}
         self._stopping = Event()
 
@@ -99,6 +108,20 @@ class BlobStore:
         if failed.fault is BlobFault.MISSING and descriptor.data is not None:  # a list of referrers that was built
             return descriptor.data
         return failed
+
+    @asynccontextmanager
+    async def unit(self, blob: OpenBlob, number: int) -> AsyncIterator[memoryview]:
+        """Read a unit of a blob and verify it. Its memory is used again afterwards, and others may wait for it.
+
+        Raise ChangedError if it is not what was hashed, or if the file has been changed at all.
+        """
+        buffer = await self._buffers.get()
+        try:
+            if not blob.unchanged:
+                raise ChangedError
+            yield await self.run_in_thread(partial(blob.checkpoints.read, blob.fd, number, buffer))
+        finally:
+            self._buffers.put_nowait(buffer)
 
     def read(self, descriptor: Descriptor) -> bytes | None:
         """Return the verified bytes of a manifest; None if no layout has them. Blocks; the caller limits the size."""
@@ -134,27 +157,30 @@ class BlobStore:
         if not isinstance(content, OpenBlob):
             return content
         try:
-            check = await self._check((layout, descriptor.digest), descriptor, content)
+            check, checkpoints = await self._check((layout, descriptor.digest), descriptor, content)
         except BaseException:
             content.close()
             raise
         if check.ok:
-            return content
+            return replace(content, checkpoints=checkpoints)
         content.close()
         return check
 
-    async def _check(self, key: tuple[int, Digest], descriptor: Descriptor, blob: OpenBlob) -> BlobCheck:
+    async def _check(
+        self, key: tuple[int, Digest], descriptor: Descriptor, blob: OpenBlob
+    ) -> tuple[BlobCheck, Checkpoints]:
         """Return the cached result for this file in this state, or hash it.
 
         Concurrent requests for a blob wait for one hash. It continues if its client disconnects, so that a client that
         retries after a timeout is served at once.
         """
         async with self._locks.setdefault(key, asyncio.Lock()):
-            state, check = self._checks.get(key, (None, None))
-            if check and state == blob.state:
-                return check
+            state, check, checkpoints = self._checks.get(key, (None, None, blob.checkpoints))
+            if check and state == blob.state and checkpoints.is_valid:
+                return check, checkpoints
             async with self._hashing:
-                return await self.run_in_thread(partial(self._hash, key, descriptor, blob))
+                check = await self.run_in_thread(partial(self._hash, key, descriptor, blob))
+                return check, blob.checkpoints
 
     def _hash(self, key: tuple[int, Digest], descriptor: Descriptor, blob: OpenBlob) -> BlobCheck:
         def advance(_: int) -> None:
@@ -163,12 +189,27 @@ class BlobStore:
 
         cacheable = blob.state.is_settled
         try:
-            check = hash_blob(_BorrowedReader(blob), descriptor.digest, descriptor.size, advance=advance)
+            check = hash_blob(
+                _BorrowedReader(blob),
+                descriptor.digest,
+                descriptor.size,
+                advance=advance,
+                through=blob.checkpoints.through,
+            )
         except _StoppedError:
             return _STOPPED
         if cacheable and check.fault not in _TRANSIENT:
-            self._checks[key] = (blob.state, check)
+            self._remember(key, blob, check)
         return check
+
+    def _remember(self, key: tuple[int, Digest], blob: OpenBlob, check: BlobCheck) -> None:
+        self._checks.pop(key, None)
+        self._checks[key] = (blob.state, check, blob.checkpoints if check.ok else Checkpoints())
+        kept = sum(len(checkpoints) for _, _, checkpoints in self._checks.values())
+        for old in list(self._checks)[:-1]:
+            if kept <= _MAX_STATES:
+                break
+            kept -= len(self._checks.pop(old)[2])
 
 
 class _StoppedError(Exception):

@@ -12,9 +12,10 @@ from aiohttp import web
 from mirror.errors import MirrorError
 from mirror.serve.access import AccessEntry
 from mirror.serve.api import Api, Request
+from mirror.serve.checkpoints import ChangedError
 from mirror.serve.htpasswd import BasicAuth
 from mirror.serve.responses import ErrorResponse, Response
-from mirror.serve.writer import ChangedError, ResponseWriter
+from mirror.serve.writer import ResponseWriter
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Handler:
     async def _send(self, request: web.BaseRequest, response: Response, entry: AccessEntry) -> web.StreamResponse:
         """Send a response, or abort the connection, so that the client does not take a part for the whole."""
         entry.status = response.status
-        writer = ResponseWriter(request, response, _HEADERS, self._send_timeout, self._api.store.run_in_thread)
+        writer = ResponseWriter(request, response, _HEADERS, self._send_timeout, self._api.store)
         try:
             return await writer.send()
         except TimeoutError:

@@ -136,7 +136,7 @@ async def _running(
         server.pre_shutdown()
         await handler.finish(options.shutdown_timeout)
         store.stop()
-        await handler.cancel()  # before the connections: asyncio cannot abort one during a sendfile
+        await handler.cancel()  # before the connections, which they use
         for connection in server.connections:
             if connection.transport:
                 connection.transport.abort()

@@ -1,53 +1,39 @@
-"""Responses to clients: sent with sendfile if there is no TLS, and without blocking other clients.
+"""Responses to clients: only bytes that have just been verified, and without blocking other clients.
 
-A blob is sent in chunks. Before each chunk, the file must still be in the state in which it was hashed. A chunk that is
-not in the page cache is first read by a thread, since sendfile would block the event loop. The client must accept each
-chunk in time; `listen.bind` sets a shorter limit for clients that accept nothing at all.
+A blob is sent in units. A thread reads each unit into memory and verifies it, and these very bytes are sent, so that it
+does not matter what happens to the file, or to its pages in the cache, at the same time. If the client is slower, the
+rest of the unit is dropped, and verified again when the client has taken what there was: many slow clients must not
+take much memory. `listen.bind` sets a shorter limit for clients that accept nothing at all.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
 
 from aiohttp import web
 
-from mirror.serve.blobs import OpenBlob
+from mirror.serve.blobs import BlobStore, OpenBlob
+from mirror.serve.checkpoints import UNIT
 from mirror.serve.responses import Response
 
-_MIN_CHUNK, _MAX_CHUNK = 128 * 1024, 4 * 1024 * 1024  # bytes; larger chunks need fewer event loop iterations
-_FAST, _SLOW = 0.5, 2.0  # seconds for a chunk: after a faster one the size doubles, after a slower one it halves
-_READ = 256 * 1024  # bytes read at a time without sendfile
-_NOWAIT = getattr(os, "RWF_NOWAIT", None)
-
-RunInThread = Callable[[Callable[[], Any]], Awaitable[Any]]
-
-
-class ChangedError(Exception):
-    """The file has changed since it was hashed, so the client must not receive all of it."""
+_PIECE = 32 * 1024  # bytes; at most so many wait in memory for a slow client
+_PACE = 128 * 1024  # bytes that a client must accept in `timeout` seconds
 
 
 class ResponseWriter:
-    """A writer of one response, with additional `headers`. `sent` counts the bytes of the body.
+    """A writer of one response from `store`, with additional `headers`. `sent` counts the bytes of the body.
 
-    The client must accept 128 KiB within `timeout` seconds. `run_in_thread` runs work that may block on a disk.
+    The client must accept 128 KiB within `timeout` seconds.
     """
 
     def __init__(
-        self,
-        request: web.BaseRequest,
-        response: Response,
-        headers: Mapping[str, str],
-        timeout: float,
-        run_in_thread: RunInThread,
+        self, request: web.BaseRequest, response: Response, headers: Mapping[str, str], timeout: float, store: BlobStore
     ) -> None:
         self.sent = 0
         self._request, self._response, self._headers = request, response, {**headers, **response.headers}
-        self._timeout, self._run_in_thread = timeout, run_in_thread
+        self._timeout, self._store = timeout, store
+        self._patience = timeout  # seconds that are left for the next 128 KiB
 
     async def send(self) -> web.StreamResponse:
         """Send the whole response. TimeoutError, ConnectionError or `ChangedError`: the client got only a part."""
@@ -73,61 +59,32 @@ class ResponseWriter:
         async with asyncio.timeout(self._timeout):
             await response.prepare(self._request)
         transport = self._request.transport
-        encrypted = transport is None or transport.get_extra_info("sslcontext") is not None
-        send, size = self._copy if encrypted else self._sendfile, _MIN_CHUNK
+        if transport is None:
+            raise ConnectionResetError
+        transport.set_write_buffer_limits(1)  # so that `drain` waits until all is sent; 0 would stop TLS for ever
         while self.sent < self._response.count:
-            offset = self._response.start + self.sent
-            count = min(size, self._response.count - self.sent)
-            if not blob.unchanged:
-                raise ChangedError
-            if not _is_cached(blob.fd, offset, count):
-                await self._run_in_thread(partial(_read_ahead, blob.fd, offset, count))
-            started = time.monotonic()
-            async with asyncio.timeout(self._timeout * max(1, count / _MIN_CHUNK)):
-                try:
-                    await send(response, blob, offset, count)
-                except (NotImplementedError, asyncio.SendfileNotAvailableError):
-                    send = self._copy  # not supported by the file system or the event loop; nothing has been sent
-                    continue
-            self.sent += count
-            duration = time.monotonic() - started
-            if duration < _FAST:
-                size = min(_MAX_CHUNK, 2 * size)
-            elif duration > _SLOW:
-                size = max(_MIN_CHUNK, size // 2)
+            number, offset = divmod(self._response.start + self.sent, UNIT)
+            async with self._store.unit(blob, number) as unit:
+                self._write(transport, unit[offset : offset + self._response.count - self.sent])
+            await self._drain()
         await response.write_eof()
         return response
 
-    async def _sendfile(self, _: web.StreamResponse, blob: OpenBlob, offset: int, count: int) -> None:
-        transport = self._request.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError
-        loop = asyncio.get_running_loop()
-        if await loop.sendfile(transport, blob, offset, count, fallback=False) < count:  # type: ignore[arg-type]
-            raise ChangedError
+    def _write(self, transport: asyncio.WriteTransport, data: memoryview) -> None:
+        """Write data until some of it has to wait for the client."""
+        for start in range(0, len(data), _PIECE):
+            if transport.is_closing():
+                raise ConnectionResetError
+            piece = bytes(data[start : start + _PIECE])  # a copy, since the transport may keep it
+            transport.write(piece)
+            if self.sent // _PACE < (self.sent + len(piece)) // _PACE:
+                self._patience = self._timeout
+            self.sent += len(piece)
+            if transport.get_write_buffer_size():
+                return
 
-    async def _copy(self, response: web.StreamResponse, blob: OpenBlob, offset: int, count: int) -> None:
-        end = offset + count
-        while offset < end:
-            data = await self._run_in_thread(partial(os.pread, blob.fd, min(_READ, end - offset), offset))
-            if not data:
-                raise ChangedError
-            await response.write(data)
-            offset += len(data)
-
-
-def _is_cached(fd: int, offset: int, count: int) -> bool:
-    """Return True if both ends of a chunk are in the page cache; False if the system cannot tell."""
-    if _NOWAIT is None:
-        return False
-    try:
-        return all(os.preadv(fd, [bytearray(1)], end, _NOWAIT) == 1 for end in (offset, offset + count - 1))
-    except OSError:
-        return False
-
-
-def _read_ahead(fd: int, offset: int, count: int) -> None:
-    """Read a chunk into the page cache."""
-    buffer = bytearray(min(_READ, count))
-    for position in range(offset, offset + count, _READ):
-        os.preadv(fd, [buffer], position)
+    async def _drain(self) -> None:
+        started = asyncio.get_running_loop().time()
+        async with asyncio.timeout(self._patience):
+            await self._request.writer.drain()
+        self._patience -= asyncio.get_running_loop().time() - started

@@ -1,12 +1,13 @@
 """Tests that damaged or changed files are never served under their old digest."""
 
 import json
+import mmap
 import os
 import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,99 @@ def test_change_within_a_tick_of_a_coarse_clock_is_detected(layout: Path) -> Non
             in_place(LARGE.data)(path)
 
 
+@pytest.fixture
+def unnoticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide changes of files from stat, as a bad medium and writes through a shared mapping do."""
+
+    def of(status: os.stat_result) -> FileState:
+        return FileState(status.st_dev, 1, status.st_size, 0, 0)
+
+    monkeypatch.setattr(FileState, "of", of)
+
+
+VARIED = Blob.of(bytes(range(251)) * 12_000, OCI_LAYER)  # 3 MB
+LAST = VARIED.size - 1
+
+
+def received_of(server: Server, headers: str = "") -> tuple[int, bytes]:
+    """Request `VARIED` and return the status and what arrived of the body."""
+    with server.connect() as connection:
+        request = f"GET {path_of(VARIED.digest)} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n"
+        connection.sendall(request.encode())
+        data = b""
+        with suppress(ConnectionError):
+            while chunk := connection.recv(1 << 20):
+                data += chunk
+    head, _, body = data.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+@pytest.fixture
+def varied(tmp_path: Path, unnoticed: None) -> Iterator[tuple[Server, Path]]:
+    """A server that has served `VARIED` once, and its file."""
+    layout = make_layout(tmp_path / "layout", {"docker.io/a/b:1": image("linux/amd64", VARIED)})
+    with running(layout) as server:
+        assert received_of(server) == (200, VARIED.data)
+        yield server, blob_path(layout, VARIED.digest)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [0, 524_287, 524_288, 1_500_000, LAST])
+def test_unnoticed_change_never_reaches_a_client(varied: tuple[Server, Path], place: int) -> None:
+    server, path = varied
+    in_place(flipped(VARIED.data, place))(path)
+    status, body = received_of(server)
+    assert status == 200
+    assert VARIED.data.startswith(body)
+    assert len(body) <= place
+    assert any("has changed" in text for text in server.messages)
+    assert received_of(server)[0] == 500
+    in_place(VARIED.data)(path)
+    path.touch()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "last"), [(0, 10), (1_000_000, 2_000_000), (1_500_000, 1_500_000), (2_000_000, LAST)]
+)
+def test_unnoticed_change_never_reaches_a_client_that_asks_for_a_range(
+    varied: tuple[Server, Path], first: int, last: int
+) -> None:
+    server, path = varied
+    in_place(flipped(VARIED.data, 1_500_000))(path)
+    status, body = received_of(server, f"Range: bytes={first}-{last}\r\n")
+    wanted = VARIED.data[first : last + 1]
+    assert status == 206
+    assert wanted.startswith(body)
+    assert (body == wanted) == (not first <= 1_500_000 <= last)
+
+
+@pytest.mark.slow
+def test_writes_through_a_shared_mapping_never_reach_a_client(layout: Path, unnoticed: None) -> None:
+    path = blob_path(layout, HUGE.digest)
+    with running(layout) as server, path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
+        assert server.get(path_of(HUGE.digest, "a/big")).digest == HUGE.digest
+        with requesting(server, HUGE, "a/big") as connection:
+            body = connection.recv(1000)
+            mapping[30_000_000:] = b"x" * 30_000_000
+            with suppress(ConnectionError):
+                while chunk := connection.recv(1 << 20):
+                    body += chunk
+        assert b"x" not in body.partition(b"\r\n\r\n")[2]
+        assert len(body) < HUGE.size
+
+
+@pytest.mark.slow
+def test_blobs_are_served_if_not_all_states_fit_into_memory(
+    layout: Path, unnoticed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror.serve.blobs._MAX_STATES", 3)
+    with running(layout) as server:
+        for _ in range(2):
+            assert server.get(path_of(HUGE.digest, "a/big")).digest == HUGE.digest
+            assert server.get(path_of(LARGE.digest)).body == LARGE.data
+
+
 @pytest.mark.slow
 def test_change_while_a_blob_is_sent_closes_the_connection(server: Server, layout: Path) -> None:
     with requesting(server, HUGE, "a/big") as connection:
@@ -285,21 +379,6 @@ def received(connection: socket.socket) -> int:
     except ConnectionError:
         pass
     return count
-
-
-# Systems without some calls
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("lacks", ["sendfile", "preadv2"])
-def test_blob_is_served_without_sendfile_or_preadv2(layout: Path, monkeypatch: pytest.MonkeyPatch, lacks: str) -> None:
-    if lacks == "sendfile":
-        monkeypatch.delattr(os, "sendfile")
-    else:
-        monkeypatch.setattr("mirror.serve.writer._NOWAIT", None)
-    with running(layout) as server:
-        assert server.get(path_of(HUGE.digest, "a/big")).digest == HUGE.digest
-        assert server.get(path_of(HUGE.digest, "a/big"), Range="bytes=1000000-1999999").body == HUGE.data[:1_000_000]
 
 
 # Concurrency and side effects

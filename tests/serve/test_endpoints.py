@@ -11,7 +11,7 @@ from tests.serve.running import Reply, Server, make_layout, put, running
 from tests.support.images import OCI_INDEX, OCI_LAYER, Blob, Image, artifact, config, image, index, manifest, multi_arch
 
 DATA = bytes(range(256)) * 1024
-LARGE = Blob.of(DATA, OCI_LAYER)  # sent with sendfile
+LARGE = Blob.of(DATA, OCI_LAYER)  # sent in units
 SMALL = Blob.of(b"small enough to be kept in memory", OCI_LAYER)
 EMPTY_FILE = Blob.of(b"", OCI_LAYER)
 APP = image("linux/amd64", LARGE, SMALL, EMPTY_FILE)
