@@ -1,22 +1,36 @@
-"""Progress on a terminal: one bar for the whole transfer, and one line for each large blob in progress."""
+"""Progress on a terminal: one bar for the whole transfer, and one line for each large blob in progress.
+
+The total never goes backwards: what has to be transferred again counts when it gets further than before. A rate is
+shown when there is one. When nothing has arrived for a moment, the bar says what it waits for instead.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
-from typing import NoReturn
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tqdm import tqdm
 
 from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 from mirror.text import count
+
+if TYPE_CHECKING:
+    _Tqdm = tqdm[NoReturn]
+else:  # tqdm is generic only in its stubs
+    _Tqdm = tqdm
 
 _LARGE = 8 * 1024 * 1024  # bytes from which a blob gets its own line
 _DELAY = 0.2  # seconds before the bar of local work appears, which is often over at once; transfers show one at once
-_FORMAT = "{desc:<18} {percentage:3.0f}% |{bar}| {n_fmt}B of {total_fmt}B  {rate_fmt}  {remaining} left"
-_NARROW = "{desc:<18} {percentage:3.0f}%  {remaining} left"
-_TINY = "{percentage:3.0f}%  {remaining} left"
-_FORMAT_WIDTH, _NARROW_WIDTH = 72, 44  # columns
+_STALLED, _TICK = 1.5, 0.25  # seconds without a byte after which the bar says so, and between two looks
+_FORMATS = {  # by the columns that they need; the rate and the time left follow, if they are known
+    72: ("{desc:<18} {percentage:3.0f}% |{bar}| {n_fmt}B of {total_fmt}B", "  {rate_fmt}  {remaining} left"),
+    44: ("{desc:<18} {percentage:3.0f}%", "  {remaining} left"),
+    0: ("{percentage:3.0f}%", "  {remaining} left"),
+}
 _MARGIN = 4  # columns that stay free, so that a ^C echoed by the terminal does not break the line
 
 
@@ -24,24 +38,38 @@ class Bars:
     """`Progress` drawn by tqdm on stderr."""
 
     def __init__(self) -> None:
-        self._total: tqdm[NoReturn] | None = None
-        self._blobs: dict[str, tqdm[NoReturn]] = {}
+        self._total: _Bar | None = None
+        self._blobs: dict[Digest, _Bar] = {}
+        self._started: dict[Digest, None] = {}  # the blobs in progress, in order
+        self._done, self._moved_at = 0, monotonic()  # bytes of this phase, and when the last one came
+        self._ticking: asyncio.TimerHandle | None = None
 
     def plan(self, phase: str, blobs: int, size: int) -> None:
         self.close()
         what = count(blobs, "image" if phase == "walking" else "blob")
-        self._total = _bar(f"{phase} {what}", size, delay=0 if phase == "copying" else _DELAY)
+        self._total = _Bar.of(f"{phase} {what}", size, delay=0 if phase == "copying" else _DELAY)
+        self._done, self._moved_at = 0, monotonic()
+        self._tick()
 
     def begin(self, node: Descriptor) -> None:
+        self._started[node.digest] = None
         if node.size >= _LARGE:
-            self._blobs[node.digest] = _bar(f"  {node.digest.short}", node.size)
+            self._blobs[node.digest] = _Bar.of(f"  {node.digest.short}", node.size)
 
     def advance(self, node: Descriptor | None, count: int) -> None:
-        for bar in (self._total, self._blobs.get(node.digest) if node else None):
-            if bar is not None:
-                bar.update(count)
+        self._done += count
+        if count > 0:
+            self._moved_at = monotonic()
+        if self._total is not None:
+            self._total.waiting = ("", 0)
+            self._total.update(max(0, self._done - self._total.n))
+        blob = self._blobs.get(node.digest) if node else None
+        if blob is not None:
+            blob.waiting = ("", 0)
+            blob.update(count)
 
     def end(self, node: Descriptor) -> None:
+        self._started.pop(node.digest, None)
         bar = self._blobs.pop(node.digest, None)
         if bar is not None:
             bar.close()
@@ -51,25 +79,53 @@ class Bars:
         tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
+        if self._ticking:
+            self._ticking.cancel()
         for bar in (*self._blobs.values(), self._total):
             if bar is not None:
                 bar.close()
         self._blobs.clear()
+        self._started.clear()
         self._total = None
 
+    def _tick(self) -> None:
+        """Look again and again whether the transfer stands still."""
+        self._ticking = asyncio.get_running_loop().call_later(_TICK, self._tick)
+        still = monotonic() - self._moved_at
+        if self._total is not None and still >= _STALLED and self._started:
+            for digest, bar in ((next(iter(self._started)), self._total), *self._blobs.items()):
+                bar.waiting = digest.short, int(still)
+                bar.refresh()
 
-def _bar(title: str, size: int, *, delay: float = 0) -> tqdm[NoReturn]:
-    screen = shutil.get_terminal_size()  # has defaults for terminals that do not know their size
-    columns = screen.columns - _MARGIN
-    return tqdm(
-        desc=title,
-        total=size,
-        unit="B",
-        unit_scale=True,
-        bar_format=_FORMAT if columns >= _FORMAT_WIDTH else _NARROW if columns >= _NARROW_WIDTH else _TINY,
-        leave=False,
-        delay=delay,
-        ncols=max(1, columns),
-        nrows=screen.lines,
-        file=sys.stderr,
-    )
+
+class _Bar(_Tqdm):
+    """A bar that shows a rate only if there is one. `waiting` is for which blob it has waited how many seconds."""
+
+    waiting = ("", 0)
+
+    @classmethod
+    def of(cls, title: str, size: int, *, delay: float = 0) -> _Bar:
+        screen = shutil.get_terminal_size()  # has defaults for terminals that do not know their size
+        columns = max(1, screen.columns - _MARGIN)
+        return cls(
+            desc=title,
+            total=size,
+            unit="B",
+            unit_scale=True,
+            leave=False,
+            delay=delay,
+            ncols=columns,
+            nrows=screen.lines,
+            file=sys.stderr,
+        )
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        values = dict(super().format_dict)
+        shown, rate = next(both for width, both in _FORMATS.items() if values["ncols"] >= width)
+        blob, seconds = self.waiting
+        if blob:
+            return values | {"prefix": f"waiting for {blob}", "bar_format": f"{shown}  for {seconds} s"}
+        if not values["n"] or not values["elapsed"]:
+            rate = f"  {self.format_sizeof(values['total'] or 0)}B left"
+        return values | {"bar_format": shown + rate}

@@ -14,7 +14,7 @@ import pytest
 from tests.cli.test_crash import Gate
 from tests.support import images, layouts
 from tests.support.command import Mirror, blob_path, leftovers
-from tests.support.registry import EmbeddedRegistry, Fault, serving
+from tests.support.registry import EmbeddedRegistry, Fault, Flip, serving
 
 LARGE = images.layer(1, 9_000_000)
 IMAGE = images.image("linux/amd64", LARGE)
@@ -144,3 +144,26 @@ def test_verdict_of_an_interrupted_verify_is_on_its_own_line(mirror: Mirror, tmp
     code, out = terminal.finish()
     assert (code, out.splitlines()[-1].partition(" ")[0]) == (130, "incomplete")
     assert [line for line in terminal.shown.splitlines() if line.startswith("layout: incomplete")] != []
+
+
+@pytest.mark.slow
+def test_bar_of_a_stalled_transfer_says_what_it_waits_for(mirror: Mirror, shop: EmbeddedRegistry, gate: Gate) -> None:
+    terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all")
+    terminal.read_until(f"waiting for {LARGE.digest[7:19]}")
+    terminal.read_until("  for 2 s")
+    gate.opened.set()
+    assert terminal.finish()[0] == 0
+    assert "?" not in terminal.shown
+
+
+@pytest.mark.slow
+def test_total_never_goes_backwards(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    shop.fault(Fault(method="GET", path=LARGE.digest, times=2, action=Flip(at=8_000_000)))
+    try:
+        terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all")
+        assert terminal.finish()[0] in (0, 3)
+    finally:
+        shop.clear_faults()
+    shown = [int(found) for found in re.findall(r"copying [^\r\n]*? ([0-9]+)% \|", terminal.shown)]
+    assert shown == sorted(shown)
+    assert len(set(shown)) > 1
