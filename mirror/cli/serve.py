@@ -29,6 +29,9 @@ docker.io/library/redis:4.0 is served as library/redis:4.0 and under its full na
 registry. Nothing is written, so read-only media work. A blob is hashed before its first byte is served, again if its
 file changes, and again as it is sent; a corrupt blob is never served. index.json is read again when it changes.
 
+/healthz says whether the layouts can be read, and /metrics counts requests, bytes, hashed blobs and refusals, for
+Prometheus.
+
 As soon as the server listens, stdout gets one line, HOST:PORT; stderr gets a line for each request. SIGTERM or Ctrl-C
 stops the server with exit code 0 when transfers in progress are done, after at most 5 seconds; a second signal stops it
 at once with exit code 130.

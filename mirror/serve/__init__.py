@@ -11,6 +11,7 @@
 `htpasswd`   Basic authentication
 `handler`    one request: authenticate, respond, log
 `access`     the access log
+`metrics`    counters for Prometheus
 `listen`     listening sockets and TLS
 `server`     connections, limits and shutdown
 

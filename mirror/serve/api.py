@@ -22,7 +22,7 @@ from mirror.serve.catalog import Repository
 from mirror.serve.responses import ErrorResponse, Response, link_header, matches_etag, paginate, parse_range
 from mirror.strictjson import JsonObject
 
-_METHODS = ("GET", "HEAD")
+METHODS = ("GET", "HEAD")
 _BLOB_TYPE = "application/octet-stream"
 
 
@@ -46,9 +46,9 @@ class Api:
     async def respond(self, request: Request) -> Response:
         """Respond to one request; `ErrorResponse` is raised for errors."""
         parts = _split(request.path)
-        if request.method not in _METHODS:
-            message = f"This registry is read-only; it supports {' and '.join(_METHODS)}."
-            raise ErrorResponse(405, "UNSUPPORTED", message, headers={"Allow": ", ".join(_METHODS)})
+        if request.method not in METHODS:
+            message = f"This registry is read-only; it supports {' and '.join(METHODS)}."
+            raise ErrorResponse(405, "UNSUPPORTED", message, headers={"Allow": ", ".join(METHODS)})
         match parts:
             case []:
                 return Response.json({})

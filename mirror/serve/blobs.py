@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -79,6 +80,7 @@ class BlobStore:
 
     def __init__(self, layouts: Sequence[Layout]) -> None:
         self._blobs = [layout.blobs for layout in layouts]
+        self.hashed: Counter[str] = Counter()  # blobs that were hashed, by result
         self._threads = ThreadPoolExecutor(_THREADS, "serve")
         self._hashing = asyncio.Semaphore(available_cpus())
         self._checks: dict[tuple[int, Digest], tuple[FileState, BlobCheck, Checkpoints]] = {}
@@ -155,6 +157,7 @@ class BlobStore:
 
         content = await self.run_in_thread(open_or_read, discard=close)
         if not isinstance(content, OpenBlob):
+            self._count(content)
             return content
         try:
             check, checkpoints = await self._check((layout, descriptor.digest), descriptor, content)
@@ -180,6 +183,7 @@ class BlobStore:
                 return check, checkpoints
             async with self._hashing:
                 check = await self.run_in_thread(partial(self._hash, key, descriptor, blob))
+                self._count(check)
                 return check, blob.checkpoints
 
     def _hash(self, key: tuple[int, Digest], descriptor: Descriptor, blob: OpenBlob) -> BlobCheck:
@@ -201,6 +205,11 @@ class BlobStore:
         if cacheable and check.fault not in _TRANSIENT:
             self._remember(key, blob, check)
         return check
+
+    def _count(self, content: bytes | BlobCheck) -> None:
+        fault = content.fault if isinstance(content, BlobCheck) else None
+        if fault is not BlobFault.MISSING:
+            self.hashed[str(fault or "ok")] += 1
 
     def _remember(self, key: tuple[int, Digest], blob: OpenBlob, check: BlobCheck) -> None:
         self._checks.pop(key, None)

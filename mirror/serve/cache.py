@@ -50,6 +50,11 @@ class CatalogCache:
                         log.warning("%s", warning)
         return self._catalog
 
+    @property
+    def is_readable(self) -> bool:
+        """False while an `index.json` is broken, and the previous images are served."""
+        return not any(index.error for index in self._indexes)
+
     async def content(self, repository: Repository) -> RepositoryContent:
         """Return what a repository contains. It is read on first use, and again later if it was incomplete."""
         content = self._cached(repository)
@@ -80,7 +85,7 @@ class _IndexFile:
         self._relations = Relations(layout)
         self._data = b""
         self._state: FileState | None = None
-        self._error = ""
+        self.error = ""
 
     @property
     def is_stale(self) -> bool:
@@ -98,11 +103,11 @@ class _IndexFile:
                 found = self._relations.complete(entries(data))
         except MirrorError as error:
             changed, message = False, str(error)
-            if message != self._error:
+            if message != self.error:
                 log.warning("%s: %s The previous images are still served.", self.layout.path, message)
-            self._error = message
+            self.error = message
         else:
-            self._error, self._data, self.entries = "", data, found
+            self.error, self._data, self.entries = "", data, found
         # A second change within one tick of a coarse clock would go unnoticed, so a new file is read every time.
         self._state = state if state and state.is_settled else None
         return changed

@@ -10,10 +10,12 @@ from urllib.parse import parse_qsl, urlsplit
 from aiohttp import web
 
 from mirror.errors import MirrorError
+from mirror.serve import metrics
 from mirror.serve.access import AccessEntry
-from mirror.serve.api import Api, Request
+from mirror.serve.api import METHODS, Api, Request
 from mirror.serve.checkpoints import ChangedError
 from mirror.serve.htpasswd import BasicAuth
+from mirror.serve.metrics import Metrics
 from mirror.serve.responses import ErrorResponse, Response
 from mirror.serve.writer import ResponseWriter
 
@@ -33,6 +35,7 @@ class Handler:
 
     def __init__(self, api: Api, auth: BasicAuth | None, send_timeout: float) -> None:
         self._api, self._auth, self._send_timeout = api, auth, send_timeout
+        self._metrics = Metrics(api.store.hashed)
         self._tasks: set[asyncio.Task[object]] = set()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -49,6 +52,7 @@ class Handler:
                 response.close()
         finally:
             entry.write()
+            self._metrics.count(request.method, entry.status, entry.sent, aborted=bool(entry.outcome))
             self._tasks.discard(task)
 
     async def finish(self, seconds: float) -> None:
@@ -63,12 +67,13 @@ class Handler:
         await self.finish(1)
 
     async def _respond(self, request: web.BaseRequest, entry: AccessEntry) -> Response:
+        path = request.raw_path.partition("?")[0]
         try:
-            if self._auth:
+            if self._auth and path != "/healthz":
                 entry.user = await self._auth.authenticate(request.headers.get("Authorization"))
                 if entry.user is None:
                     raise ErrorResponse(401, "UNAUTHORIZED", "Authentication required.", headers=_CHALLENGE)
-            response = await self._api.respond(_request(request))
+            response = await self._status_page(request.method, path) or await self._api.respond(_request(request))
         except ErrorResponse as error:
             response = error.response
         except MirrorError as error:
@@ -76,6 +81,16 @@ class Handler:
         if response.warning:
             log.warning("%s", response.warning)
         return response
+
+    async def _status_page(self, method: str, path: str) -> Response | None:
+        """Respond to the two requests outside of the registry's namespace, `/v2/`; return None to all others."""
+        if method not in METHODS or path not in ("/healthz", "/metrics"):
+            return None
+        if path == "/metrics":
+            return Response.text(200, self._metrics.text(), metrics.CONTENT_TYPE)
+        await self._api.cache.catalog()
+        readable = self._api.cache.is_readable
+        return Response.text(200, "ok\n") if readable else Response.text(503, "an index.json cannot be read\n")
 
     async def _send(self, request: web.BaseRequest, response: Response, entry: AccessEntry) -> web.StreamResponse:
         """Send a response, or abort the connection, so that the client does not take a part for the whole."""

@@ -36,6 +36,11 @@ class Response:
         data = json.dumps(document).encode()
         return cls(200, {**_JSON, **(headers or {})}, data, count=len(data))
 
+    @classmethod
+    def text(cls, status: int, text: str, content_type: str = "text/plain; charset=utf-8") -> Response:
+        data = text.encode()
+        return cls(status, {"Content-Type": content_type}, data, count=len(data))
+
     def close(self) -> None:
         close(self.body)
 
