@@ -58,7 +58,7 @@ class Repository:
         self._overwrite = overwrite
         self._tags: dict[str, Digest | None] = {}  # what `look_up` found
         self._of_same_tags: set[Digest] = set()  # manifests of images whose tag needs no change
-        self._tags: dict[str, str] = {}  # of digests that were requested together with a tag
+        self._pinned: dict[str, str] = {}  # the tags of digests that were requested together with a tag
 
     @property
     def origin(self) -> Repository:
@@ -77,7 +77,7 @@ class Repository:
 
     def pin(self, tag: str, digest: Digest) -> None:
         """Record the tag of a digest: a pull-through cache may know the digest only once the tag was requested."""
-        self._tags[digest] = tag
+        self._pinned[digest] = tag
 
     async def resolve(self, name: str) -> Descriptor:
         """`Source`: return the root descriptor of a tag or digest, with its bytes.
@@ -87,9 +87,9 @@ class Repository:
         try:
             return await self._resolve(name)
         except NotFound:
-            if name not in self._tags:
+            if name not in self._pinned:
                 raise
-            found = await self._resolve(self._tags[name])
+            found = await self._resolve(self._pinned[name])
             if Digest.parse(name).compute(found.data or b"") != name:
                 raise
             return replace(found, digest=Digest.parse(name))
