@@ -76,17 +76,23 @@ class ReadOnlySink:
 
 
 class RepairSink:
-    """A sink that accepts only content that is known to be damaged, and keeps all names as they are."""
+    """A sink that accepts only content that is still damaged, and keeps all names as they are.
+
+    `bad` are the digests that were reported as damaged; since then, others may have repaired them. `stored` are those
+    that this sink has received.
+    """
 
     def __init__(self, sink: Sink, bad: Container[Digest]) -> None:
         self._sink, self._bad = sink, bad
+        self.stored: set[Digest] = set()
 
     async def has(self, node: Descriptor) -> bool:
-        return node.digest not in self._bad
+        return node.digest not in self._bad or await self._sink.has(node)
 
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
-        if node.digest in self._bad:
+        if not await self.has(node):
             await self._sink.put(node, fetch)
+            self.stored.add(node.digest)
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
         return None

@@ -124,8 +124,10 @@ class AtomicFile:
         self.close()
 
     def close(self) -> None:
-        """Close and unlock the file; it keeps its content."""
-        os.close(self._fd)
+        """Close and unlock the file, if it is open; it keeps its content."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def replace_file(

@@ -177,6 +177,14 @@ class Directory(_Opened):
         """Give an open file another name, in this directory. OSError is not translated."""
         os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=self._fd, follow_symlinks=True)
 
+    def link_name(self, name: str, target: Directory, new: str) -> bool:
+        """Give a file a second name in `target`; links are not followed. Return False if that is not possible."""
+        try:
+            os.link(name, new, src_dir_fd=self._fd, dst_dir_fd=target._fd, follow_symlinks=False)
+        except OSError:  # a directory, another user's file, or a file system without hard links
+            return False
+        return True
+
     def move(self, name: str, target: Directory, new: str) -> None:
         with os_errors(target.path / new):
             os.rename(name, new, src_dir_fd=self._fd, dst_dir_fd=target._fd)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import stat
 from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack, asynccontextmanager
@@ -19,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from mirror.concurrency import to_thread
+from mirror.content.hashing import BlobCheck, BlobFault, hash_blob
 from mirror.content.stream import Fetch, batch_size
 from mirror.errors import BrokenLayout, StorageError, UsageError
 from mirror.fs.atomic import AtomicFile, replace_file
@@ -68,8 +70,8 @@ class LayoutWriter(Layout):
             path: the directory.
             jobs: how many blobs will be written at once; they share one memory budget.
             exclusive: keep out every other writer.
-            keep_bad: move every file that a blob replaces to quarantine, and hash blobs whenever they are asked for,
-                because a failing disk loses bits without changing a file's times.
+            keep_bad: keep every bad file that a blob replaces in quarantine, and never replace a good one. Blobs are
+                hashed whenever they are asked for, because a failing disk loses bits without changing a file's times.
             hard_links: allow blobs to be hard links to files of the same file system. A program that changes such a
                 file in place, which mirror never does, changes both.
 
@@ -173,9 +175,19 @@ class LayoutWriter(Layout):
 
         await to_thread(delete)
 
-    async def quarantine(self, digest: Digest) -> None:
-        """Move what has a blob's path to quarantine, without a replacement."""
-        await to_thread(lambda: self._quarantine(self.blobs.directory(digest.algorithm), digest))
+    async def quarantine(self, digest: Digest) -> bool:
+        """Move what has a blob's path to quarantine if it is corrupt now, or not a file; return whether it was.
+
+        It has no replacement. The caller holds the exclusive lock.
+        """
+
+        def quarantine() -> bool:
+            if self._hash(digest).fault not in (BlobFault.CORRUPT, BlobFault.NOT_A_FILE):
+                return False
+            self._quarantine(self.blobs.directory(digest.algorithm), digest)
+            return True
+
+        return await to_thread(quarantine)
 
     async def clear(self) -> None:
         """Delete unfinished downloads and temporary files. The caller holds the exclusive lock."""
@@ -185,21 +197,43 @@ class LayoutWriter(Layout):
     def _commit(self, file: AtomicFile, digest: Digest, modified: float | None) -> None:
         try:
             folder = self.blobs.directory(digest.algorithm, create=True)
-            kind = folder.kind(digest.encoded)
-            if kind is not None and (kind != stat.S_IFREG or self._keep_bad):
-                self._quarantine(folder, digest)
+            if not self._is_in_the_way(folder, digest):
+                file.commit(folder, digest.encoded, modified)
+                return
+            with self._index.locked():  # only one process at a time decides what to set aside
+                if self._keep_bad and self._hash(digest).ok:
+                    file.discard()
+                    return
+                if self._is_in_the_way(folder, digest):
+                    self._quarantine(folder, digest, replaced=True)
+                file.commit(folder, digest.encoded, modified)
         except BaseException:
             file.discard()
             raise
-        file.commit(folder, digest.encoded, modified)
 
-    def _quarantine(self, folder: Directory, digest: Digest) -> None:
-        """Move what has a blob's path to quarantine: it is not ours to delete."""
+    def _is_in_the_way(self, folder: Directory, digest: Digest) -> bool:
+        """Return whether a blob's path has something that is kept when the blob is written."""
+        kind = folder.kind(digest.encoded)
+        return kind is not None and (kind != stat.S_IFREG or self._keep_bad)
+
+    def _hash(self, digest: Digest) -> BlobCheck:
+        return hash_blob(self.blobs.look(digest), digest, None)
+
+    def _quarantine(self, folder: Directory, digest: Digest, *, replaced: bool = False) -> None:
+        """Move what has a blob's path to quarantine: it is not ours to delete.
+
+        If it is about to be replaced, it only gets a second name there, so that a blob's path always has a file. A
+        directory, and any file of a file system without hard links, has to be moved.
+        """
         with self._metadata.sub("quarantine", create=True) as quarantine:
-            name = f"{digest.algorithm}-{digest.encoded}"
-            while quarantine.kind(name) is not None:
+            found, name = folder.status(digest.encoded), f"{digest.algorithm}-{digest.encoded}"
+            while (other := quarantine.status(name)) and not (found and os.path.samestat(found, other)):
                 name += "+"
-            folder.move(digest.encoded, quarantine, name)
+            is_kept = other is not None or (replaced and folder.link_name(digest.encoded, quarantine, name))
+            if not is_kept:
+                folder.move(digest.encoded, quarantine, name)
+            elif not replaced:  # a repair that was killed has kept it
+                folder.remove(digest.encoded)
             quarantine.sync()
             self.quarantined_files.append(quarantine.path / name)
 

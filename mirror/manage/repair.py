@@ -1,16 +1,18 @@
 """Repair a layout: fetch what is damaged or missing from a good copy; nothing else changes.
 
 1. Verify.
-2. Walk every affected image, reading its manifests from the layout if they are intact, else from the source.
-3. Copy what is damaged. The damaged files are moved to quarantine, and never deleted.
-4. Verify again, to report the state of the repaired layout.
+2. Lock the layout exclusively. The report is only a hint from here on: another process may have written meanwhile.
+3. Walk every affected image, reading its manifests from the layout if they are intact, else from the source.
+4. Copy what is damaged, each blob once for all images. A file is hashed again immediately before it is replaced, and
+   only a bad one is kept in quarantine. Nothing is deleted.
+5. Verify again, to report the state of the repaired layout.
 
 The entries of `index.json` do not change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -84,12 +86,12 @@ async def repair_layout(
         NotFound: there is no such directory or image.
         UsageError: `source` is not a layout, an archive or a registry, or the level is unknown.
         ContentError: `oci-layout` or `index.json` is broken, which no source can fix.
-        StorageError: the disk refused.
+        StorageError: the disk refused, or another mirror process has locked the layout.
     """
     location, options = Location.of_kind(path, Transport.LAYOUT), options or RepairOptions()
     folder, images = Path(location.where), [*([location.ref] if location.ref else []), *images]
     verifying, retry, jobs = VerifyOptions(level=options.level), options.retry, options.registries.jobs
-    tried, removed = set[Digest](), set[Digest]()
+    tried, stored = set[Digest](), set[Digest]()
     failures: list[str] = []
     async with AsyncExitStack() as stack:
         source_of = await _open_source(stack, Location.parse_copy(source), options.registries)
@@ -97,20 +99,22 @@ async def repair_layout(
         if not _damaged(report):
             return replace(report, repair=RepairReport(source))
         Layout.open(folder).close()  # fails if it is not a layout, before it is written to
-        layout = await stack.enter_async_context(LayoutWriter.writing(folder, jobs=jobs, keep_bad=True))
+        writing = LayoutWriter.writing(folder, jobs=jobs, exclusive=True, keep_bad=True)
+        layout = await stack.enter_async_context(writing)
         while damaged := _damaged(report) - tried:  # a manifest that was fetched may reference more that is missing
             tried |= damaged
             affected = {name for finding in report.findings if finding.kind in _REPAIRABLE for name in finding.images}
             entries = [entry for entry in layout.find(images) if entry.name in affected]
-            tasks = await _plan(layout, source_of, entries, damaged, retry, failures)
+            sink = RepairSink(layout, damaged)
+            tasks = await _plan(layout, sink, source_of, entries, retry, failures)
             plan = await copy.plan(tasks, jobs=jobs, retry=retry)
             await copy.execute(plan, jobs=jobs, retry=retry, keep_going=True, progress=progress)
             failures += [f"{task.name}: {task.failure}" for task in tasks if task.failure]
             for digest in () if images else sorted(_damaged(report, orphans_only=True)):
                 await layout.quarantine(digest)
-                removed.add(digest)
+            stored |= sink.stored
             report = await verify_layout(folder, images, verifying, progress)
-    healed = tuple(sorted(tried - removed - _damaged(report)))
+    healed = tuple(sorted(stored - _damaged(report)))
     moved = tuple(map(str, layout.quarantined_files))
     return replace(report, repair=RepairReport(source, healed, moved, tuple(failures)))
 
@@ -128,9 +132,9 @@ def _damaged(report: VerifyReport, *, orphans_only: bool = False) -> set[Digest]
 
 async def _plan(
     layout: LayoutWriter,
+    sink: RepairSink,
     source_of: SourceOf,
     entries: Sequence[Entry],
-    damaged: Collection[Digest],
     retry: RetryPolicy,
     failures: list[str],
 ) -> list[CopyTask]:
@@ -150,7 +154,7 @@ async def _plan(
         except MirrorError as error:
             failures.append(f"{entry.name}: {error}")
             return None
-        return CopyTask(source, RepairSink(layout, damaged), graph, entry.name, replace(entry.root, data=None))
+        return CopyTask(source, sink, graph, entry.name, replace(entry.root, data=None))
 
     return [found for found in await map_concurrently(entries, task, _CONCURRENCY) if found]
 

@@ -1,6 +1,6 @@
 """Run the `mirror` command with simulated failures: `python -m tests.support.crash PLAN ARGUMENT...`
 
-The calls that make things durable, visible or gone (fsync, rename, unlink) are counted from 0. Plans:
+The calls that make things durable, visible or gone (fsync, link, rename, unlink) are counted from 0. Plans:
 
     trace:FILE      nothing fails; FILE gets a line for each call
     before:N        SIGKILL instead of the call
@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 _CAPABILITY_VERSION_3 = 0x20080522
 _DAC_OVERRIDE, _DAC_READ_SEARCH = 1 << 1, 1 << 2
-_CALLS = ("fsync", "rename", "unlink")
+_CALLS = ("fsync", "link", "rename", "unlink")
 
 Call = Callable[..., Any]
 Wrapper = Callable[[str, Call], Call]
@@ -91,12 +91,12 @@ def _traced(log: Path) -> Wrapper:
     return wrapper
 
 
-def _named(source: int | str, target: str = "", **folders: int) -> str:
+def _named(source: int | str, target: str = "", *, follow_symlinks: bool = True, **folders: int) -> str:
     """Return the full paths of a call, also for file descriptors."""
     if isinstance(source, int):
         return os.readlink(f"/proc/self/fd/{source}")
-    inside = [*folders.values(), None, None]
-    return " ".join(_whole(folder, name) for folder, name in zip(inside, (source, target), strict=False) if name)
+    inside = [folders.get("src_dir_fd", folders.get("dir_fd")), folders.get("dst_dir_fd")]
+    return " ".join(_whole(folder, name) for folder, name in zip(inside, (source, target), strict=True) if name)
 
 
 def _whole(folder: int | None, name: str) -> str:
