@@ -101,6 +101,11 @@ class AtomicFile:
             os.lseek(self._fd, size, os.SEEK_SET)
         self.size = self._written = size
 
+    def give_to(self, owner: os.stat_result) -> None:
+        """Give the file the owner and the group of another one. Only root may do so."""
+        with os_errors(self._directory.path):
+            os.fchown(self._fd, owner.st_uid, owner.st_gid)
+
     def commit(self, target: Directory, name: str, modified: float | None = None) -> None:
         """Make the content durable, then its name in `target` (same file system). After an error, no file is left.
 
@@ -131,14 +136,23 @@ class AtomicFile:
 
 
 def replace_file(
-    directory: Directory, name: str, pieces: Iterable[bytes], *, temporary: Directory | None = None, mode: int = 0o644
+    directory: Directory,
+    name: str,
+    pieces: Iterable[bytes],
+    *,
+    temporary: Directory | None = None,
+    mode: int = 0o644,
+    owner: os.stat_result | None = None,
 ) -> None:
     """Replace a file as a whole, durably. After an error, the old file is still there.
 
-    It is first written in `temporary`, in the same file system; by default, in `directory`.
+    It is first written in `temporary`, in the same file system; by default, in `directory`. The new file belongs to
+    `owner` before it has its name.
     """
     file = AtomicFile.create(temporary or directory, mode=mode, beside="" if temporary else name)
     try:
+        if owner:
+            file.give_to(owner)
         rest = iter(pieces)
         while some := [*islice(rest, _IOV_MAX)]:
             file.write(some)
@@ -152,10 +166,21 @@ def write_output(path: Path, data: bytes) -> None:
     """Replace a file as a whole, durably; links are followed. Pipes and devices are written directly."""
     with os_errors(path):
         if path.exists() and not path.is_file() and not path.is_dir():  # such as /dev/stdout
-            path.write_bytes(data)
+            _write_directly(path, data)
             return
     with replacing(Path(os.path.realpath(path))) as file:
         file.write(data)
+
+
+def _write_directly(path: Path, data: bytes) -> None:
+    """Write to a pipe or a device. OSError is not translated."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)  # no O_TRUNC: it may be a link to a file by now
+    try:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            raise StorageError(f"{path} has changed.", hint="Run the same command again.")
+        write_all(fd, [data])
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -70,6 +70,16 @@ def exists(path: Path) -> bool:
         return path.exists() or path.is_symlink()
 
 
+def make_directories(path: Path, mode: int = 0o777) -> None:
+    """Create a directory and its parents, durably; `mode` is that of the directory itself."""
+    missing = [folder for folder in (path, *path.parents) if not exists(folder)]
+    with os_errors(path):
+        path.mkdir(mode, parents=True, exist_ok=True)
+    for folder in missing:
+        with Directory.open(folder.parent) as parent:
+            parent.sync()
+
+
 class _Opened:
     """An open file or directory; close it, or use it in `with`. `path` is for messages only."""
 
@@ -142,7 +152,7 @@ class Directory(_Opened):
 
     def read(self, name: str, cap: int) -> bytes:
         """Return the content of a small regular file; FileNotFoundError if it is not there."""
-        with self._open_regular(name) as file:
+        with self.open_regular(name) as file:
             data = file.read(min(cap, os.fstat(file.fileno()).st_size) + 1)
         if len(data) > cap:
             raise BrokenLayout(f"{self.path / name} has more than {cap} bytes.")
@@ -150,22 +160,26 @@ class Directory(_Opened):
 
     def hash(self, name: str) -> bytes:
         """Return the SHA-256 of a regular file's content; FileNotFoundError if it is not there."""
-        with self._open_regular(name) as file:
+        with self.open_regular(name) as file:
             return hashlib.file_digest(file, "sha256").digest()
 
     @contextmanager
-    def _open_regular(self, name: str) -> Iterator[BufferedReader]:
+    def open_regular(self, name: str) -> Iterator[BufferedReader]:
+        """Open a regular file for reading; FileNotFoundError if it is not there."""
         path = self.path / name
-        kind = self.kind(name)
-        if kind not in (None, stat.S_IFREG):
-            raise BrokenLayout(f"{path} is {kind_name(kind or 0)}, not a file.")
         try:
             fd = self.open_file(name)
         except FileNotFoundError:
             raise
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+                raise BrokenLayout(f"{path} is {kind_name(self.kind(name) or 0)}, not a file.") from None
             with os_errors(path):
                 raise
+        kind = stat.S_IFMT(os.fstat(fd).st_mode)  # of what is open: the name may have something else by now
+        if kind != stat.S_IFREG:
+            os.close(fd)
+            raise BrokenLayout(f"{path} is {kind_name(kind)}, not a file.")
         with os_errors(path), os.fdopen(fd, "rb") as file:
             yield file
 

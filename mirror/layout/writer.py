@@ -15,7 +15,7 @@ import logging
 import os
 import stat
 from collections.abc import AsyncIterator, Iterable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from mirror.content.hashing import BlobCheck, BlobFault, hash_blob
 from mirror.content.stream import Fetch, batch_size
 from mirror.errors import BrokenLayout, StorageError, UsageError
 from mirror.fs.atomic import AtomicFile, replace_file
-from mirror.fs.directory import Directory, Lock, exists, is_directory, os_errors
+from mirror.fs.directory import Directory, Lock, exists, is_directory, make_directories
 from mirror.layout import index
 from mirror.layout.index import Entry, EntryFinder
 from mirror.layout.index_editor import IndexEditor
@@ -80,15 +80,11 @@ class LayoutWriter(Layout):
             BrokenLayout: its `oci-layout` or `index.json` is broken.
             StorageError: it cannot be written to, or another mirror process has locked it.
         """
-        refuse_foreign(path)
-        missing = [folder for folder in (path, *path.parents) if not exists(folder)]
-        with os_errors(path):
-            path.mkdir(parents=True, exist_ok=True)
-        for folder in missing:
-            with Directory.open(folder.parent) as parent:
-                parent.sync()
+        _refuse_file(path)
+        make_directories(path)
         with ExitStack() as stack:
             root = stack.enter_context(Directory.open(path))
+            _refuse_foreign(root)
             layout = cls(root, stack, jobs=jobs, keep_bad=keep_bad, hard_links=hard_links)
             await layout._acquire(stack.enter_context(layout._metadata.lock("lock")), exclusive)
             await to_thread(layout._complete)
@@ -243,26 +239,34 @@ def refuse_foreign(path: Path) -> None:
 
     If it was a layout once, raise BrokenLayout: writing to it would lose the names of its images.
     """
-    if not exists(path):
-        return
-    if not is_directory(path):
+    _refuse_file(path)
+    if exists(path):
+        with Directory.open(path) as root:
+            _refuse_foreign(root)
+
+
+def _refuse_file(path: Path) -> None:
+    if exists(path) and not is_directory(path):
         raise UsageError(f"{path} is not a directory.", hint="Choose a new or empty directory, or a layout.")
-    with Layout(Directory.open(path)) as found:
-        existing = set(found.root.names())
+
+
+def _refuse_foreign(root: Directory) -> None:
+    found, existing = Layout(root), set(root.names())
+    with closing(found.blobs):
         if "oci-layout" in existing:
             found.check()
             return
         if existing - _LAYOUT_NAMES:
             raise UsageError(
-                f"{path} is not empty and not an OCI image layout.",
+                f"{root.path} is not empty and not an OCI image layout.",
                 hint="Choose a new or empty directory, or a layout.",
             )
         used = any(name for _, name in found.blobs.stored()) or ("index.json" in existing and found.entries())
         # Checked again: another process that creates the layout may have written oci-layout, and then blobs, meanwhile.
-        if used and found.root.kind("oci-layout") is None:
+        if used and root.kind("oci-layout") is None:
             raise BrokenLayout(
-                f"{path} is not an OCI image layout: it has no oci-layout file.",
-                hint=f'If it was one: printf \'{{"imageLayoutVersion":"1.0.0"}}\' > {path}/oci-layout',
+                f"{root.path} is not an OCI image layout: it has no oci-layout file.",
+                hint=f'If it was one: printf \'{{"imageLayoutVersion":"1.0.0"}}\' > {root.path}/oci-layout',
             )
 
 

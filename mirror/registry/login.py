@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from mirror.errors import NotFound, StorageError, Unauthorized, UsageError
+from mirror.errors import BrokenLayout, ConfigError, NotFound, StorageError, Unauthorized, UsageError
 from mirror.fs.atomic import replace_file
-from mirror.fs.directory import Directory, Lock, os_errors
+from mirror.fs.directory import Directory, Lock, make_directories
 from mirror.oci.reference import is_host, is_repository
 from mirror.registry import Client, Credentials, RegistryOptions
 from mirror.registry.auth import credential_store
@@ -178,17 +179,22 @@ async def _remove(file: AuthFile, name: str) -> list[StoredLogin]:
 
 
 def _rewrite(path: Path, change: Callable[[AuthFile], AuthFile]) -> None:
-    """Change a file as it is now, atomically, readable only by its owner."""
+    """Change a file as it is now, atomically, readable only by its owner.
+
+    Its directory may belong to another user, who can replace the file at any moment. So it is opened once, and its
+    owner is that of the open file.
+    """
     target = Path(os.path.realpath(path))  # it may be a symbolic link, which stays one
     try:
-        with os_errors(target):
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            before = target.stat() if target.exists() else None
+        make_directories(target.parent, 0o700)
         with Directory.open(target.parent) as folder, Lock(folder.open_with(".", os.O_RDONLY), target.parent) as lock:
             lock.take()  # otherwise a login at the same moment could overwrite this change
-            file = change(AuthFile.read(target) or AuthFile(target))
-            replace_file(folder, target.name, [file.to_bytes()], mode=0o600)
-        if before and os.geteuid() == 0:  # under sudo, keep the owner
-            os.chown(target, before.st_uid, before.st_gid)
+            file, owner = AuthFile(target), None
+            with suppress(FileNotFoundError), folder.open_regular(target.name) as before:
+                file, owner = AuthFile.parse(target, before.read()), os.fstat(before.fileno())
+            owner = owner if os.geteuid() == 0 else None  # under sudo, keep the owner
+            replace_file(folder, target.name, [change(file).to_bytes()], mode=0o600, owner=owner)
+    except BrokenLayout as error:
+        raise ConfigError(str(error), hint="Use another file with --authfile.") from None
     except StorageError as error:
         raise StorageError(str(error), hint="Use another file with --authfile.") from None

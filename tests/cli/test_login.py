@@ -354,6 +354,33 @@ def test_login_as_root_keeps_the_owner_of_the_file(mirror: Mirror, basic: Embedd
     assert (docker.stat().st_uid, docker.stat().st_gid) == (1234, 1235)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("call", ["rename", "fchown", "fsync", "writev"])
+def test_owner_of_the_directory_cannot_get_a_file_of_root(
+    mirror: Mirror, basic: EmbeddedRegistry, docker: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The owner puts a link there after a system call, again and again; the login may fail or succeed."""
+    victim, real = docker.parent.parent / "victim", getattr(os, call)
+    victim.write_text("{}")
+    victim.chmod(0o640)
+    write(docker, {})
+    os.chown(docker, 1234, 1235)
+
+    def attacked(*args: Any, **fields: Any) -> Any:
+        done = real(*args, **fields)
+        docker.unlink(missing_ok=True)
+        docker.symlink_to(victim)
+        return done
+
+    before = victim.stat()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, attacked)
+        mirror.attempt("login", basic.host, "-u", "ann", "--password-stdin", stdin=USERS["ann"])
+    after = victim.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+    assert victim.read_text() == "{}"
+
+
 @pytest.mark.slow
 def test_concurrent_logins_are_all_kept(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
     names = [f"{basic.host}/team{number}" for number in range(max(4, scaled(12)))]

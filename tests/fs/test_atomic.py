@@ -6,6 +6,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,25 @@ def test_output_can_be_written_to_a_fifo(tmp_path: Path) -> None:
     write_output(tmp_path / "fifo", b"new")
     thread.join()
     assert read == [b"new"]
+
+
+def test_file_that_takes_the_place_of_a_fifo_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner of the directory can swap it between any two system calls."""
+    path, secret, real = tmp_path / "fifo", tmp_path / "secret", os.open
+    secret.write_bytes(b"secret")
+    os.mkfifo(path)
+
+    def swap(*args: Any, **fields: Any) -> int:
+        path.unlink(missing_ok=True)
+        path.symlink_to(secret)
+        return real(*args, **fields)
+
+    monkeypatch.setattr("mirror.fs.atomic.os.open", swap)
+    with pytest.raises(StorageError, match="changed"):
+        write_output(path, b"new")
+    assert secret.read_bytes() == b"secret"
 
 
 @pytest.mark.parametrize("name", [".", "no/such/directory/out", "x" * 300])

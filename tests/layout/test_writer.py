@@ -195,6 +195,16 @@ def test_link_to_a_directory_of_blobs_is_not_followed(path: Path, tmp_path: Path
     assert leftovers(path) == []
 
 
+def test_directory_that_is_swapped_for_another_is_checked_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = path.with_name("other")
+    other.mkdir()
+    (other / "thesis.txt").write_bytes(b"mine")
+    monkeypatch.setattr("mirror.layout.writer.make_directories", lambda path: path.symlink_to("other"))
+    with pytest.raises(UsageError, match="is not empty"):
+        writing(path, nothing)
+    assert os.listdir(other) == ["thesis.txt"]
+
+
 def test_refuse_foreign_creates_no_files(path: Path) -> None:
     refuse_foreign(path)
     assert not path.exists()

@@ -102,6 +102,10 @@ class Mirror:
             check_manners(result)
         return result
 
+    def attempt(self, *args: object, stdin: str = "") -> Result:
+        """Run it in this process, without a check of its exit code."""
+        return self._call(args, stdin, self.env)
+
     def _call(self, args: Iterable[object], stdin: str, env: Mapping[str, str]) -> Result:
         code, out, err = inprocess.run([str(arg) for arg in args], cwd=self.folder, env=env, stdin=stdin.encode())
         return Result(code, out, err.decode())

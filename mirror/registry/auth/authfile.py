@@ -71,6 +71,11 @@ class AuthFile:
     @classmethod
     def parse(cls, data: bytes, path: Path) -> AuthFile:
         """Parse the content of a file; `path` names it in errors."""
+        return cls.parse(path, data)
+
+    @classmethod
+    def parse(cls, path: Path, data: bytes) -> AuthFile:
+        """Parse the content of the file at `path`."""
         try:
             return cls(path, load_object(data, str(path)) if data.strip() else {})
         except ContentError as error:
