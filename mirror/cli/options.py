@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from mirror.cli import console
 from mirror.cli.context import kept, kept_option
-from mirror.errors import MirrorError, StorageError
+from mirror.errors import MirrorError, StorageError, UsageError
 from mirror.fs.atomic import write_output
 from mirror.oci.descriptor import Platform
 from mirror.report.json import to_json
@@ -184,6 +184,33 @@ def show_transfer(report: TransferReport, *, lines_to_stderr: bool = False) -> N
         console.result(text.lines)
     _show_problems(text)
     console.status(text.summary)
+
+
+def check_output(ctx: click.Context, output: Path | None) -> None:
+    """Refuse an output file in a layout, or onto a file that the command reads: any other path that it was given."""
+    if output is None:
+        return
+    from mirror.stores.outputs import refuse_overwrite
+
+    read = [Path(file) for file in getattr(ctx.obj, "files", ())]
+    for option in ctx.command.params:
+        given = ctx.params.get(option.name or "") or kept(option.name or "")
+        for value in given if isinstance(given, tuple) else (given,):
+            if isinstance(option.type, Place | click.File) and value and value is not output:
+                read.append(_path_of(value))
+    refuse_overwrite(output, read)
+
+
+def _path_of(value: object) -> Path:
+    """Return the path in the value of an option: a path, an open file, or the text of a location."""
+    if not isinstance(value, str):
+        return Path(str(getattr(value, "name", ""))) if not isinstance(value, Path) else value
+    from mirror.stores.location import Location
+
+    try:
+        return Path(Location.parse(value, registry=False).where)
+    except UsageError:
+        return Path(value)
 
 
 def write_file(path: Path, text: str, option: str) -> None:

@@ -115,6 +115,7 @@ def command(
         retry=remote.retry_policy(),
         registries=remote.registry_options(Reference.parse(name).registry for name in names),
     )
+    options.check_output(ctx, digestfile)
     if digestfile and not os.access(digestfile.parent, os.W_OK):  # fail before a long transfer, not after it
         raise StorageError(f"{digestfile} cannot be written.", hint="Name another file with --digestfile.")
     with progress() as bars:

@@ -80,7 +80,9 @@ stdout gets one line for each image, NAME:TAG@DIGEST.
 @options.with_output
 @options.with_json
 @options.with_config
+@click.pass_context
 def command(
+    ctx: click.Context,
     layout: str,
     target: str,
     images: tuple[str, ...],
@@ -96,6 +98,7 @@ def command(
     dry_run: bool,
     receipt: Path | None,
 ) -> None:
+    options.check_output(ctx, receipt)
     pushing = PushOptions(
         mapping=NameMapping.parse(name, prefix, strip_prefix, maps, flat=flatten),
         foreign=foreign,

@@ -46,7 +46,9 @@ before they are recorded. The Last Modified of a layer comes from the registry; 
 @remote.with_registry
 @options.with_json
 @options.with_config
-def command(location: str, images: tuple[str, ...], file: Path | None, name: str | None) -> None:
+@click.pass_context
+def command(ctx: click.Context, location: str, images: tuple[str, ...], file: Path | None, name: str | None) -> None:
+    options.check_output(ctx, file)
     recording = RecordOptions(name, remote.retry_policy(), remote.location_options(location))
     with log_to_stderr():
         found = run(record_images(location, images, recording))

@@ -141,6 +141,7 @@ def command(
     ):
         if wrong:
             raise click.UsageError(why, ctx)
+    options.check_output(ctx, junit)
     checks = VerifyOptions(
         level=level,
         sample=sample,

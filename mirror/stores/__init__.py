@@ -5,6 +5,7 @@
 `local`            the images of a layout or an archive
 `remote`           images of registries, with their referrers from `find_referrers`; loads an HTTP client
 `open`             open the store at a location; loads an HTTP client if it is a registry
+`outputs`          refuse output files that would destroy an input
 """
 
 from mirror.stores.images import ImageStore, StoreImage

@@ -19,6 +19,7 @@ from mirror.stores.images import ImageStore
 from mirror.stores.local import LocalImages
 from mirror.stores.location import Location, Transport
 from mirror.stores.open import open_images
+from mirror.stores.outputs import refuse_overwrite
 from mirror.text import count
 from mirror.transfer.engine import Engine, TransferOptions
 from mirror.transfer.image import ImageTransfer, only
@@ -70,6 +71,8 @@ async def copy_images(
     """
     options = options or CopyOptions()
     start, end = Location.parse(source), Location.parse(target)
+    if end.transport is not Transport.REGISTRY:
+        refuse_overwrite(end.where, [start.where] if start.transport is not Transport.REGISTRY else [])
     async with AsyncExitStack() as stack:
         client = None
         if Transport.REGISTRY in (start.transport, end.transport):

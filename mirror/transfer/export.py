@@ -14,6 +14,7 @@ from mirror.report.transfers import TransferReport
 from mirror.stores.images import StoreImage
 from mirror.stores.local import open_local
 from mirror.stores.location import Location, Transport
+from mirror.stores.outputs import refuse_overwrite
 from mirror.transfer.engine import Engine, TransferOptions
 from mirror.transfer.target import FILES_AT_ONCE, ArchiveTarget, DockerArchiveTarget
 
@@ -66,13 +67,15 @@ async def export_layout(
     options = options or ExportOptions()
     for_docker = options.format is ArchiveFormat.DOCKER
     file = Location.of_kind(archive, Transport(options.format)).where
+    source = Location.of_kind(layout, Transport.LAYOUT)
+    refuse_overwrite(file, [source.where])
     target = DockerArchiveTarget(file, options.name) if for_docker else ArchiveTarget(file, options.name)
     target.check(options.platforms)
     transfer = TransferOptions(
         selection=options.platforms, referrers=options.referrers and bool(images or for_docker), jobs=FILES_AT_ONCE
     )
     async with AsyncExitStack() as stack:
-        store = await open_local(Location.of_kind(layout, Transport.LAYOUT), stack)
+        store = await open_local(source, stack)
         if not images and (for_docker or not options.referrers):
             chosen = store.images()  # without entries that refer to others
         else:

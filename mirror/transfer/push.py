@@ -18,6 +18,7 @@ from mirror.retry import RetryPolicy
 from mirror.stores.images import StoreImage
 from mirror.stores.local import open_local
 from mirror.stores.location import Location, Transport
+from mirror.stores.outputs import refuse_overwrite
 from mirror.transfer.engine import Engine, TransferOptions
 from mirror.transfer.naming import NameMapping, PushTarget
 from mirror.transfer.registry_target import RegistryTarget
@@ -85,6 +86,8 @@ async def push_images(
             f"push reads a layout or an archive, but {source} is an image of a registry.",
             hint=f"From registry to registry: mirror copy {location} docker://{target}/NAME:TAG",
         )
+    if options.receipt:
+        refuse_overwrite(options.receipt, [location.where])
     async with AsyncExitStack() as stack:
         store = await open_local(location, stack)
         receipt = stack.enter_context(replacing(options.receipt)) if options.receipt else None
