@@ -120,7 +120,7 @@ async def _choose(
     """Return the root for the requested platforms of an index, and which children to follow (None: all)."""
     if choice.all:
         return root.descriptor, there
-    whole = _children(await leaves(source, root.descriptor, retry))
+    whole = children_of(await leaves(source, root.descriptor, retry))
     offered = [(child, raw) for child, raw in whole if there is None or there(child)]
     children = [child for child, _ in offered]  # one manifest may be listed for several platforms
     picked = platforms.select(children, choice.wanted, image)
@@ -137,7 +137,7 @@ async def _choose(
     return Descriptor(media_type, Digest.of(data), len(data), data=data), None
 
 
-def _children(indexes: Graph) -> list[tuple[Descriptor, JsonObject]]:
+def children_of(indexes: Graph) -> list[tuple[Descriptor, JsonObject]]:
     """Return the descriptors in the indexes of an image, in order: parsed, and as they were published."""
     return [
         (child, raw)

@@ -2,7 +2,8 @@
 
 1. Verify.
 2. Lock the layout exclusively. The report is only a hint from here on: another process may have written meanwhile.
-3. Walk every affected image, reading its manifests from the layout if they are intact, else from the source.
+3. Walk every affected image, reading its manifests from the layout if they are intact, else from the source. A
+   root that mirror has built, and no source has, is built again (`mirror.manage.rebuild`).
 4. Copy what is damaged, each blob once for all images. A file is hashed again immediately before it is replaced, and
    only a bad one is kept in quarantine. Nothing is deleted.
 5. Verify again, to report the state of the repaired layout.
@@ -28,6 +29,7 @@ from mirror.content.walk import walk
 from mirror.content.wrappers import FallbackSource, RepairSink
 from mirror.errors import InvalidDigest, MirrorError
 from mirror.layout import Entry, Layout, LayoutWriter
+from mirror.manage.rebuild import with_built
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
@@ -143,6 +145,8 @@ async def _plan(
     async def task(entry: Entry) -> CopyTask | None:
         try:
             source = source_of(entry)
+            if not await sink.has(entry.root):
+                source = await with_built(layout, entry, source, retry)
             readable = FallbackSource(layout, _BlobSource(source))
             graph = await walk(
                 readable,
