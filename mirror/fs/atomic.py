@@ -1,6 +1,6 @@
 """Durable writes: a file appears under its name complete, or not at all.
 
-1. write a file with a temporary name, or resume a partial one
+1. write a file without a name or with a temporary one, or resume a partial one
 2. fsync it
 3. rename it, which replaces any older file
 4. fsync its directory
@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from mirror.errors import StorageError
+from mirror.fs import temporary
 from mirror.fs.directory import Directory, is_directory, os_errors
 
 _IOV_MAX = 1024  # buffers per call
@@ -28,15 +29,20 @@ _FICLONE = 0x40049409  # Linux, ioctl_ficlone(2): btrfs, XFS, bcachefs, ZFS, NFS
 class AtomicFile:
     """A file that is being written, until `commit` gives it its name. `size` is its bytes when it was opened."""
 
-    def __init__(self, directory: Directory, name: str, fd: int) -> None:
+    def __init__(self, directory: Directory, name: str | None, fd: int) -> None:
         self._directory, self._name, self._fd = directory, name, fd
         self.size = self._written = os.fstat(fd).st_size
 
     @classmethod
     def create(cls, directory: Directory, *, mode: int = 0o644, beside: str = "") -> AtomicFile:
-        """Create an empty file with a random temporary name, a hidden one like `beside` if that is given."""
-        name = (f".{beside[:200]}." if beside else "") + secrets.token_hex(8)
+        """Create an empty file with a random name; with `beside`, the name of an output, see `mirror.fs.temporary`."""
         with os_errors(directory.path):
+            if beside:
+                temporary.delete_leftovers(directory)
+                fd = temporary.open_nameless(directory, mode)
+                named = temporary.create_named(directory, beside, mode) if fd is None else (None, fd)
+                return cls(directory, *named)
+            name = secrets.token_hex(8)
             return cls(directory, name, directory.open_with(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
 
     @classmethod
@@ -65,6 +71,10 @@ class AtomicFile:
         with os_errors(directory.path / name):
             return cls(directory, name, directory.open_with(name, os.O_RDONLY))
 
+    @property
+    def _path(self) -> Path:
+        return self._directory.path / (self._name or "")
+
     def clone(self, fd: int) -> bool:
         """Share the blocks of an open file until either is written to; False if the file system cannot do that.
 
@@ -79,7 +89,7 @@ class AtomicFile:
 
     def read(self, view: memoryview) -> int:
         """Read the next bytes into `view`, and return how many; 0 at the end."""
-        with os_errors(self._directory.path / self._name):
+        with os_errors(self._path):
             return os.readv(self._fd, [view])
 
     def write(self, chunks: Sequence[bytes | memoryview]) -> None:
@@ -96,7 +106,7 @@ class AtomicFile:
 
     def truncate(self, size: int = 0) -> None:
         """Truncate the file to `size` bytes, and continue to write there."""
-        with os_errors(self._directory.path / self._name):
+        with os_errors(self._path):
             os.ftruncate(self._fd, size)
             os.lseek(self._fd, size, os.SEEK_SET)
         self.size = self._written = size
@@ -117,6 +127,7 @@ class AtomicFile:
                     os.utime(self._fd, (modified, modified))
                 os.fsync(self._fd)
                 _drop_from_cache(self._fd)
+                self._name = self._name or temporary.give_name(self._directory, self._fd, name)
             self._directory.move(self._name, target, name)
         except BaseException:
             self.discard()
@@ -125,7 +136,8 @@ class AtomicFile:
         target.sync()
 
     def discard(self) -> None:
-        self._directory.remove(self._name)  # while it is locked, so that another process creates its own file
+        if self._name:
+            self._directory.remove(self._name)  # while it is locked, so that another process creates its own file
         self.close()
 
     def close(self) -> None:
@@ -140,16 +152,16 @@ def replace_file(
     name: str,
     pieces: Iterable[bytes],
     *,
-    temporary: Directory | None = None,
+    staging: Directory | None = None,
     mode: int = 0o644,
     owner: os.stat_result | None = None,
 ) -> None:
     """Replace a file as a whole, durably. After an error, the old file is still there.
 
-    It is first written in `temporary`, in the same file system; by default, in `directory`. The new file belongs to
+    It is first written in `staging`, in the same file system; by default, in `directory`. The new file belongs to
     `owner` before it has its name.
     """
-    file = AtomicFile.create(temporary or directory, mode=mode, beside="" if temporary else name)
+    file = AtomicFile.create(staging or directory, mode=mode, beside="" if staging else name)
     try:
         if owner:
             file.give_to(owner)

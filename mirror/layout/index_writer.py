@@ -159,4 +159,4 @@ class IndexWriter:
         if sum(map(len, pieces)) > CAP:
             path = self._root.path / "index.json"
             raise StorageError(f"{path} would have more than {CAP} bytes.", hint="Split the images between layouts.")
-        replace_file(self._root, "index.json", pieces, temporary=self._temporary)
+        replace_file(self._root, "index.json", pieces, staging=self._temporary)

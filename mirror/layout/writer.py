@@ -114,8 +114,8 @@ class LayoutWriter(Layout):
             if self.root.kind("oci-layout") is None:
                 self.blobs.directory("sha256", create=True)
                 if self.root.kind("index.json") is None:
-                    replace_file(self.root, "index.json", [index.EMPTY], temporary=self._temporary)
-                replace_file(self.root, "oci-layout", [index.OCI_LAYOUT], temporary=self._temporary)
+                    replace_file(self.root, "index.json", [index.EMPTY], staging=self._temporary)
+                replace_file(self.root, "oci-layout", [index.OCI_LAYOUT], staging=self._temporary)
         self._index.load()
         self.check()
 

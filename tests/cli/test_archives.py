@@ -477,7 +477,10 @@ def test_killed_export_leaves_the_old_file_or_the_new_one(
 
 
 @pytest.mark.slow
-def test_export_syncs_the_file_before_it_is_renamed(mirror: Mirror, tmp_path: Path) -> None:
+def test_export_syncs_the_file_before_it_is_renamed(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror.fs.temporary.open_nameless", lambda *_: None)  # its file has a name from the start
     mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
     mirror("export", "back", "x.tar", plan="trace:calls")
     fsync, rename, last = (tmp_path / "calls").read_text().splitlines()
