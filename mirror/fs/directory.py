@@ -58,6 +58,11 @@ class os_errors:  # noqa: N801 - used like a function; a generator would take th
             raise StorageError(f"{self._what}: {os.strerror(number)}.", hint=_HINTS.get(number)) from error
 
 
+def is_full(error: StorageError) -> bool:
+    """Return whether an error means that the disk is full, or the user's quota is used up."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def is_directory(path: Path) -> bool:
     """Return True if a path is a directory; links are followed."""
     with os_errors(path):

@@ -15,14 +15,14 @@ import logging
 import os
 import stat
 from collections.abc import AsyncIterator, Iterable
-from contextlib import ExitStack, asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
 
 from mirror.concurrency import to_thread
 from mirror.content.hashing import BlobCheck, BlobFault, hash_blob
 from mirror.content.stream import Fetch, batch_size
-from mirror.errors import BrokenLayout, StorageError, UsageError
+from mirror.errors import BrokenLayout, ContentError, StorageError, UsageError
 from mirror.fs.atomic import AtomicFile, replace_file
 from mirror.fs.directory import Directory, Lock, exists, is_directory, make_directories
 from mirror.layout import index
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 _LOCK_TIMEOUT = 30.0  # seconds
 _WARN_AFTER = 0.5  # seconds of waiting for the lock
+_DELETION = "deleting"  # a file in `.mirror`
 _LAYOUT_NAMES = {".mirror", "blobs", "index.json", "lost+found"}  # all that an interrupted creation can leave
 
 
@@ -161,6 +162,19 @@ class LayoutWriter(Layout):
         for entry in entries:
             self._index.stage(partial(IndexEditor.remove, entry=entry))
         await self._index.flush()
+
+    def plan_deletion(self, digests: Iterable[Digest]) -> None:
+        """Note which blobs are about to be deleted, durably, so that `planned_deletion` knows them after a kill."""
+        replace_file(self._metadata, _DELETION, ["\n".join(digests).encode()], staging=self._temporary)
+
+    def planned_deletion(self) -> list[Digest]:
+        """Return the blobs that a process which was killed was about to delete, unless it had not removed the names."""
+        with suppress(FileNotFoundError, ContentError, UnicodeDecodeError):
+            return [Digest.parse(line) for line in self._metadata.read(_DELETION, index.CAP).decode().split()]
+        return []
+
+    def end_deletion(self) -> None:
+        self._metadata.remove(_DELETION)
 
     async def delete(self, digests: Iterable[Digest]) -> None:
         """Delete blobs. The caller holds the exclusive lock, and knows that no image references them."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from mirror.content.walk import walk
-from mirror.errors import MirrorError
+from mirror.errors import MirrorError, StorageError
+from mirror.fs.directory import is_full
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.implied import Relations
 from mirror.layout.referrers import LayoutReferrers, can_refer, walk_entry
@@ -20,6 +21,8 @@ from mirror.stores.location import Location, Transport
 async def remove_image(path: Path | str, image: str) -> RemovedImage:
     """Remove one image: its entry, the entries that refer to it alone, and the blobs that no other image needs.
 
+    If an earlier call was killed, delete the blobs that it was about to delete.
+
     Raises:
         NotFound: there is no such directory or image.
         ContentError: another image is broken, so what it needs is not known. Nothing has been removed.
@@ -28,6 +31,7 @@ async def remove_image(path: Path | str, image: str) -> RemovedImage:
     directory = Location.of_kind(path, Transport.LAYOUT).directory
     Layout.open(directory).close()  # fails if it is not a layout, before anything is created in it
     async with LayoutWriter.writing(directory, exclusive=True) as layout:
+        await _finish_deletion(layout)
         entry, relations = layout.find([image])[0], Relations.read(layout)
         own = await _own_referrers(layout, entry, relations.complete(layout.entries()))
         removed, left = _divide(relations, layout.entries(), [*own, entry])
@@ -39,8 +43,7 @@ async def remove_image(path: Path | str, image: str) -> RemovedImage:
             graph = await walk(layout, one.root, foreign=True, on_fault=lambda node, _: content.add(node.digest))
             content.update(graph.nodes, graph.blobs)
         sizes = {digest: size for digest in content - needed if (size := layout.blobs.size(digest)) is not None}
-        await layout.remove(removed)
-        await layout.delete(sorted(sizes))
+        await _remove(layout, removed, sizes)
     return RemovedImage(
         entry.name,
         entry.root.digest,
@@ -48,6 +51,49 @@ async def remove_image(path: Path | str, image: str) -> RemovedImage:
         len(content & needed),
         tuple(one.name for one in own),
     )
+
+
+async def _finish_deletion(layout: LayoutWriter) -> None:
+    """Delete the blobs that an earlier call was about to delete, except those that an image needs."""
+    planned = layout.planned_deletion()
+    if not planned:
+        return
+    with suppress(MirrorError):  # a broken image may need any of them: try again next time
+        entries = Relations.read(layout).complete(layout.entries())
+        needed = {digest for entry in entries for digest in await _needed_by(layout, entry)}
+        await layout.delete(digest for digest in planned if digest not in needed)
+        layout.end_deletion()
+
+
+async def _remove(layout: LayoutWriter, entries: Sequence[Entry], sizes: Mapping[Digest, int]) -> None:
+    """Remove entries, and then delete their blobs.
+
+    On a full disk, the shorter `index.json` may not fit beside the old one. Then the largest blobs are deleted before,
+    one by one, until it does: a kill at that moment leaves the image incomplete, and it can be removed again.
+    """
+    largest_first = sorted(sizes, key=lambda digest: (-sizes[digest], digest))
+    with suppress(StorageError):  # on a full disk, a kill may leave blobs that no image needs
+        layout.plan_deletion(largest_first)
+    try:
+        await layout.remove(entries)
+    except StorageError as error:
+        if not is_full(error):
+            raise
+        await _remove_on_full_disk(layout, largest_first, error)
+    await layout.delete(largest_first)
+    layout.end_deletion()
+
+
+async def _remove_on_full_disk(layout: LayoutWriter, digests: Sequence[Digest], error: StorageError) -> None:
+    for digest in digests:
+        await layout.delete([digest])
+        try:
+            await layout.flush()
+        except StorageError as again:
+            error = again
+        else:
+            return
+    raise error
 
 
 def _divide(relations: Relations, stored: Sequence[Entry], removed: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:

@@ -1,6 +1,7 @@
 """Tests of kills, disk errors, concurrent commands and interrupts: the layout stays valid and can be continued."""
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -166,13 +167,75 @@ def test_rm_killed_at_any_call_leaves_other_images_complete(
     layout.rename(tmp_path / "before")
     shutil.copytree(tmp_path / "before", layout)
     mirror("rm", "layout", scene.first, plan="trace:calls")
-    for number in range(len((tmp_path / "calls").read_text().splitlines())):
+    numbers = range(len((tmp_path / "calls").read_text().splitlines()))
+    for plan in [f"{how}:{number}" for number in numbers for how in ("before", "after")]:
         shutil.rmtree(layout)
         shutil.copytree(tmp_path / "before", layout)
-        mirror("rm", "layout", scene.first, plan=f"before:{number}", code=-signal.SIGKILL)
+        mirror("rm", "layout", scene.first, plan=plan, code=-signal.SIGKILL)
         assert_consistent(layout)
         assert scene.second in names(layout)
         assert {*SECOND.blobs, SECOND.root} <= blobs(layout)
+        is_named = scene.first in names(layout)
+        mirror("rm", "layout", scene.first, code=0 if is_named else 2)  # deletes what the killed one left
+        assert blobs(layout) == {*SECOND.blobs, SECOND.root}
+        assert not (layout / ".mirror/deleting").exists()
+
+
+@pytest.mark.slow
+def test_rm_does_not_delete_what_was_pulled_again_after_a_kill(mirror: Mirror, scene: Scene, layout: Path) -> None:
+    mirror(*pull(scene.first, scene.second))
+    (layout / ".mirror/deleting").write_text("\n".join([*FIRST.blobs, "sha256:0", "../../index.json"]))
+    mirror("rm", "layout", scene.second)
+    assert_consistent(layout)
+    assert names(layout) == [scene.first]
+    (layout / ".mirror/deleting").write_text("\n".join(FIRST.blobs))
+    mirror("rm", "layout", "no-such-image", code=2)
+    assert_consistent(layout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_rm_frees_the_space_that_it_needs_on_a_full_disk(
+    mirror: Mirror, scene: Scene, layout: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The shorter index.json is written beside the old one."""
+    mirror(*pull(scene.first, scene.second))
+    writev, unlink, deleted = os.writev, os.unlink, list[str]()
+
+    def full(fd: int, data: Any) -> int:
+        if not deleted:
+            raise OSError(number, os.strerror(number))
+        return writev(fd, data)
+
+    def unlinked(name: str, **fields: Any) -> None:
+        unlink(name, **fields)
+        deleted.extend([name] if len(name) == 64 else [])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", full)
+        patch.setattr(os, "unlink", unlinked)
+        mirror("rm", "layout", scene.first)
+    assert names(layout) == [scene.second]
+    assert blobs(layout) == {*SECOND.blobs, SECOND.root}
+    assert_whole(layout)
+
+
+@pytest.mark.slow
+def test_disk_that_is_full_while_the_index_is_written_keeps_no_temporary_file(
+    mirror: Mirror, scene: Scene, layout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror(*pull(scene.first, scene.second))
+    before = tree(layout)
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", full)
+        name = f"{scene.first.rpartition(':')[0]}:v2"
+        assert "is full" in mirror("copy", f"oci:layout:{scene.first}", "oci:layout", "--as", name, code=1).err
+    assert tree(layout) == before
+    assert leftovers(layout) == []
 
 
 # Durability: a kill does not lose data that was not synced, so these tests check the order of the calls

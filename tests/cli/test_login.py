@@ -337,6 +337,15 @@ def test_login_and_logout_keep_other_settings_in_the_file(
     assert list(read(docker)) == list(document)
 
 
+def test_new_directories_of_login_are_durable(mirror: Mirror, basic: EmbeddedRegistry, docker: Path) -> None:
+    config = docker.parent / "a/b/auth.json"
+    args = ("login", basic.host, "-u", "ann", "--password-stdin", "--authfile", config)
+    mirror(*args, stdin=USERS["ann"], plan="trace:calls")
+    calls = (mirror.folder / "calls").read_text().splitlines()
+    new = [config.parent, config.parent.parent, docker.parent]
+    assert [folder for folder in new if f"fsync {folder.parent}" not in calls] == []
+
+
 def test_login_keeps_a_symbolic_link(mirror: Mirror, basic: EmbeddedRegistry, docker: Path, tmp_path: Path) -> None:
     write(tmp_path / "dotfiles" / "docker.json", {})
     docker.parent.mkdir()
