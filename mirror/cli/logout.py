@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mirror.cli import options, remote
+from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
 from mirror.registry import RegistryOptions
 from mirror.registry.login import LoginOptions, log_out
@@ -32,5 +33,6 @@ credentials are read from. Credential helpers are told to erase them.
 def command(ctx: click.Context, registry: str | None, all_registries: bool) -> None:
     if (registry is None) is not all_registries:
         raise click.UsageError("Name a registry, or all of them with --all.", ctx)
-    logout = run(log_out(registry, LoginOptions(registries=RegistryOptions(authfile=remote.authfile()))))
+    with log_to_stderr():
+        logout = run(log_out(registry, LoginOptions(registries=RegistryOptions(authfile=remote.authfile()))))
     options.show(logout, login_text.logout(logout))

@@ -215,8 +215,11 @@ def _path_of(value: object) -> Path:
 
 def write_file(path: Path, text: str, option: str) -> None:
     """Write the file that the user named with `option`."""
+    from mirror.cli.progress import log_to_stderr
+
     try:
-        write_output(path, text.encode())
+        with log_to_stderr():
+            write_output(path, text.encode())
     except StorageError as error:
         raise StorageError(str(error), hint=error.hint or f"Name another file with {option}.") from None
 

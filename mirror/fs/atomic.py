@@ -20,6 +20,7 @@ from pathlib import Path
 from mirror.errors import StorageError
 from mirror.fs import temporary
 from mirror.fs.directory import Directory, is_directory, os_errors
+from mirror.fs.features import Feature, report_missing
 
 _IOV_MAX = 1024  # buffers per call
 _RECENT = 16 * 1024 * 1024  # bytes that may not be on the disk yet; going through all of a large file is slow
@@ -119,12 +120,13 @@ class AtomicFile:
     def commit(self, target: Directory, name: str, modified: float | None = None) -> None:
         """Make the content durable, then its name in `target` (same file system). After an error, no file is left.
 
-        `modified` is its modification time, in seconds since the epoch; by default, that of the last write.
+        `modified` is its modification time, in seconds since the epoch; by default, that of the last write. If it
+        cannot be set, a warning says so.
         """
         try:
             with os_errors(target.path / name):
                 if modified is not None:
-                    os.utime(self._fd, (modified, modified))
+                    self._set_time(target.path, modified)
                 os.fsync(self._fd)
                 _drop_from_cache(self._fd)
                 self._name = self._name or temporary.give_name(self._directory, self._fd, name)
@@ -134,6 +136,12 @@ class AtomicFile:
             raise
         self.close()
         target.sync()
+
+    def _set_time(self, path: Path, modified: float) -> None:
+        try:
+            os.utime(self._fd, (modified, modified))
+        except OSError as error:  # such as exFAT that is mounted for another user
+            report_missing(Feature.TIMES, self._fd, path, error)
 
     def discard(self) -> None:
         if self._name:

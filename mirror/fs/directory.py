@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Self
 
 from mirror.errors import BrokenLayout, StorageError
+from mirror.fs.features import NO_LOCKS, NO_SYNC, Feature, report_missing
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # O_NONBLOCK: do not wait for the writer of a FIFO
@@ -214,13 +215,14 @@ class Directory(_Opened):
             os.unlink(name, dir_fd=self._fd)
 
     def sync(self) -> None:
-        """Make the names durable."""
+        """Make the names durable; if the file system does not support that, a warning says so."""
         with os_errors(self.path):
             try:
                 os.fsync(self._fd)
             except OSError as error:
-                if error.errno != errno.EINVAL:  # the file system does not support it for directories
+                if error.errno not in NO_SYNC:
                     raise
+                report_missing(Feature.SYNC, self._fd, self.path, error)
 
     def free(self) -> int:
         """Return the bytes that an unprivileged user may still write to this file system."""
@@ -237,13 +239,20 @@ class Lock(_Opened):
     """An advisory lock on a file (flock), which is released when it is closed or its process dies."""
 
     def take(self, *, shared: bool = False, wait: bool = True) -> bool:
-        """Take the lock; return False if another process has it and `wait` is false."""
+        """Take the lock; return False if another process has it and `wait` is false.
+
+        If the file system has no locks, a warning says so, and nothing is locked.
+        """
         mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
         with os_errors(self.path):
             try:
                 fcntl.flock(self._fd, mode)
             except BlockingIOError:
                 return False
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                report_missing(Feature.LOCKS, self._fd, self.path, error)
             return True
 
 
