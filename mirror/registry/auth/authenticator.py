@@ -22,7 +22,6 @@ from mirror.registry.auth.tokens import Scopes, Token, bearer, parse_token
 from mirror.registry.credentials import Credentials
 from mirror.registry.transport.urls import Origin, parse_http_url
 from mirror.text.redaction import excerpt
-from mirror.text.redaction import excerpt
 
 # Returns the credentials for a repository of the registry; "" is the registry as a whole.
 FindCredentials = Callable[[str], Awaitable[Credentials | None]]

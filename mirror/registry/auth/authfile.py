@@ -66,16 +66,11 @@ class AuthFile:
             return None
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
-        return cls.parse(data, path)
-
-    @classmethod
-    def parse(cls, data: bytes, path: Path) -> AuthFile:
-        """Parse the content of a file; `path` names it in errors."""
         return cls.parse(path, data)
 
     @classmethod
     def parse(cls, path: Path, data: bytes) -> AuthFile:
-        """Parse the content of the file at `path`."""
+        """Parse the content of a file; `path` names it in errors."""
         try:
             return cls(path, load_object(data, str(path)) if data.strip() else {})
         except ContentError as error:

@@ -60,7 +60,7 @@ class CredentialStore:
         if explicit_path(self._authfile):
             yield next(files)
         if text := os.environ.get("DOCKER_AUTH_CONFIG"):
-            yield AuthFile.parse(text.encode(errors="surrogateescape"), Path("DOCKER_AUTH_CONFIG"))
+            yield AuthFile.parse(Path("DOCKER_AUTH_CONFIG"), text.encode(errors="surrogateescape"))
         for name, path in self._helpers():
             if name != AUTH_FILES:
                 yield CredentialHelper(name, path)
