@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, ServerInfo
     from mirror.report.text import ResultText, to_text
     from mirror.report.transfers import Amount, ReferrerSummary, TransferredImage, TransferReport
+    from mirror.report.view import View
     from mirror.retry import RetryPolicy
     from mirror.serve import ServeOptions, serve_layouts
     from mirror.transfer.copy import CopyOptions, copy_images
@@ -207,6 +208,7 @@ __all__ = [
     "VerifyLevel",
     "VerifyOptions",
     "VerifyReport",
+    "View",
     "copy_images",
     "export_layout",
     "import_archive",
@@ -276,6 +278,7 @@ _MODULES = {  # the same as above, for the interpreter
     "report.layouts": ["PrunedBlob", "PrunedFile", "PruneReport", "RemovedImage", "ServerInfo"],
     "report.text": ["ResultText", "to_text"],
     "report.transfers": ["Amount", "ReferrerSummary", "TransferredImage", "TransferReport"],
+    "report.view": ["View"],
     "retry": ["RetryPolicy"],
     "serve": ["ServeOptions", "serve_layouts"],
     "transfer.copy": ["CopyOptions", "copy_images"],

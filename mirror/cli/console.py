@@ -10,8 +10,8 @@ These lines on stderr start with their kind:
 
 The summary at the end and the access log of `mirror serve` have no kind.
 
-The kinds are coloured on a terminal, unless NO_COLOR is set (no-color.org). With --quiet, only results and errors are
-written. `mirror.cli.bar` draws progress bars.
+The kinds are coloured on a terminal, unless NO_COLOR is set and not empty (no-color.org). With --quiet, only results
+and errors are written. `mirror.cli.bar` draws progress bars.
 
 Secrets are redacted in all of it. A stream that cannot be written does not change the verdict of a command: see `write`
 and `unwritten`.
@@ -27,6 +27,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 
+from mirror.cli.colour import painted
 from mirror.cli.context import kept
 from mirror.strictjson import JsonObject
 from mirror.text import printable
@@ -56,7 +57,7 @@ def exit_code(verdict: int) -> int:
 
 def labelled(kind: str, text: str) -> str:
     """Return a line that starts with its kind. `text` may be hostile and is made safe."""
-    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
     label = f"{kind}:" if plain else f"\033[{_COLOURS[kind]}m{kind}:\033[0m"
     return f"{label} {safe(text)}"
 
@@ -99,7 +100,7 @@ def write(line: str) -> None:
 
 def result(lines: Sequence[str]) -> None:
     """Write result lines to stdout. They contain names and other text that may be hostile."""
-    _write_result(printable(redact(line)) + "\n" for line in lines)
+    _write_result(painted(line) + "\n" for line in lines)
 
 
 def result_json(document: JsonObject) -> None:

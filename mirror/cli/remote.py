@@ -66,17 +66,19 @@ with_chunks = kept_option(
 )
 
 
-def with_registry(command: F) -> F:
+def with_registry(command: F, verbose: str = "Show requests, retries and their reasons.") -> F:
     """Add the options for talking to a registry: credentials, TLS, speed, timeouts and retries."""
-    return _with_registry(command, "Credentials file to read before podman's auth.json and docker's config.json.")
+    authfile_help = "Credentials file to read before podman's auth.json and docker's config.json."
+    return _with_registry(command, authfile_help, verbose)
 
 
 def with_login(command: F) -> F:
     """As `with_registry`, for a command that writes credentials."""
-    return _with_registry(command, "Credentials file to write to; it is created if it does not exist.")
+    authfile_help = "Credentials file to write to; it is created if it does not exist."
+    return _with_registry(command, authfile_help, "Show requests, retries and their reasons.")
 
 
-def _with_registry(command: F, authfile_help: str) -> F:
+def _with_registry(command: F, authfile_help: str, verbose_help: str) -> F:
     return with_each(
         command,
         kept_option("--password-stdin", is_flag=True, help="With --username: read the password from stdin."),
@@ -87,7 +89,7 @@ def _with_registry(command: F, authfile_help: str) -> F:
             help="User name for the registry; the password is asked for. Overrides all credentials files.",
         ),
         authfile_option(authfile_help),
-        kept_option("-v", "--verbose", is_flag=True, help="Show requests, retries and their reasons."),
+        kept_option("-v", "--verbose", is_flag=True, help=verbose_help),
         kept_option(
             "--insecure",
             is_flag=True,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
 from mirror.cli import console, options, remote
+from mirror.cli.colour import view
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.content.finding import Severity
@@ -38,6 +40,8 @@ _HELP = """Verify a layout offline: hash every byte, follow every link, and repo
   mirror verify docker://registry.internal:5000/redis:4.0 --record redis.md
   mirror verify --receipt FILE               a registry, against a receipt
   mirror verify ./layout --repair --from registry.internal:5000
+
+The output begins with the findings that affect the most images, and fits on one screen; -v shows all of it.
 
 The layout is only read. A layout can prove only that it agrees with itself; it cannot tell you whether it is the image
 you wanted. For that, pass a digest or a record that you received separately (see mirror record), or compare the printed
@@ -102,7 +106,7 @@ Exit codes: 0 ok, 3 not ok, 1 no fault was found but something could not be chec
     help="A good copy for --repair: a layout, an archive, or REGISTRY[/PREFIX].",
 )
 @remote.jobs_option("Number of blobs to read from a registry, or to repair, at once.")
-@remote.with_registry
+@partial(remote.with_registry, verbose="Show all findings and images; of a registry, also requests and retries.")
 @options.with_output
 @options.with_json
 @options.with_config
@@ -217,7 +221,7 @@ def _show(report: VerifyReport, junit: Path | None) -> int:
         from mirror.report.junit import to_junit  # loads the XML library
 
         options.write_file(junit, to_junit(report), "--junit")
-    text = to_text(report)
+    text = to_text(report, view())
     options.show_result(report, text)
     console.status(text.summary)
     return report.exit_code

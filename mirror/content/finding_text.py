@@ -150,7 +150,7 @@ _MESSAGES: Mapping[Kind, str] = {
     Kind.DANGEROUS_PATH: "has paths that lead outside the image: {found}",
 }
 
-_REPAIR = "Run mirror verify LAYOUT --repair --from SOURCE, or pull the image again if there is a network."
+_REPAIR = "Repair it from a good copy: mirror verify LAYOUT --repair --from SOURCE"
 _PUBLISHED = "This is how it was published; report it to the publisher."
 _HARMLESS = "Harmless."
 _LINKS = "If the links are meant, as in another tool's cache, copy the files: tar -chC LAYOUT . | mirror import - COPY"

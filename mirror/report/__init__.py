@@ -5,7 +5,8 @@
 `transfers`  what was transferred: `pull`, `push`, `export`, `import`, `copy`
 `findings`   what a verification found, and what a repair fixed
 
-`text`       any of these as text; `login_text` those of `login` and `logout`
+`text`       any of these as text; `verify_text` has the part for verifications, `login_text` the results of `login`
+`view`       the width of the output, and whether long lists are complete
 `json`       any of these as JSON
 `junit`      a verification as JUnit XML
 

@@ -7,22 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 
-from mirror.content.finding import Finding, Kind, Severity
-from mirror.report.findings import Group, Verdict, VerifiedImage, VerifyLevel, VerifyReport, grouped
+from mirror.report.findings import VerifyReport
 from mirror.report.images import ImageList, ImageSummary, InspectedImage, InspectedManifest, Inspection, TagList
 from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, ServerInfo
 from mirror.report.transfers import PAST, Amount, TransferredImage, TransferReport
+from mirror.report.verify_text import verification_lines, verification_summary
+from mirror.report.view import View
 from mirror.text import count, seconds, size, table
 
 _MAX_PLATFORMS = 3  # in one row of a table; the others are counted
-
-# Of a verification:
-_KIND_WIDTH, _VERDICT_WIDTH = 12, 7
-_MAX_LINE = 120  # characters; a longer message gets a line of its own
-_MAX_FINE = 20  # lines for images that are fine: a healthy layout fits on one screen
-_MAX_NAMES = 3  # images, or platforms, that a line names
-_MAX_WARNINGS = 10  # of one kind in one group; errors are all shown
-_FINE = (Verdict.OK, Verdict.STRUCTURE_OK, Verdict.SAMPLE_OK)
+_WHOLE = View()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +24,7 @@ class ResultText:
     """A result as text.
 
     Attributes:
-        lines: for stdout.
+        lines: for stdout; those that are `Labelled` begin with a label.
         summary: one line for stderr; may be empty.
         warnings: for stderr.
         errors: what failed, each with a hint if there is one; for stderr, even with --quiet.
@@ -43,8 +37,8 @@ class ResultText:
 
 
 @singledispatch
-def to_text(result: object) -> ResultText:
-    """Return a result as text.
+def to_text(result: object, view: View = _WHOLE) -> ResultText:
+    """Return a result as text. A verification obeys `view`; other results do not take one.
 
     Raises:
         TypeError: it is not a result.
@@ -223,91 +217,8 @@ def _amount(amount: Amount) -> str:
 
 
 @to_text.register
-def _verification(report: VerifyReport) -> ResultText:
-    """The findings, the worst first and grouped by the affected images, then a line for each image."""
-    lines = [*_finding_lines(report), *_image_lines(report)]
-    lines += [
-        f"{'agrees' if one.whole else 'partly':<7} {one.image} with {one.by}: {one.agreed}" for one in report.anchored
-    ]
+def _verification(report: VerifyReport, view: View = _WHOLE) -> ResultText:
     failures, moved = (report.repair.failures, report.repair.moved_aside) if report.repair else ((), ())
     warnings = [f"the damaged file was moved to {path}" for path in moved]
-    return ResultText(lines, _verification_summary(report), warnings, [(failure, None) for failure in failures])
-
-
-def _finding_lines(report: VerifyReport) -> Iterator[str]:
-    for severity in Severity:
-        groups = grouped(finding for finding in report.findings if finding.severity is severity)
-        for group in sorted(groups, key=lambda group: -len(group.findings)):
-            more = f" and {len(group.images) - _MAX_NAMES} more" if len(group.images) > _MAX_NAMES else ""
-            yield f"{severity}: {', '.join(group.images[:_MAX_NAMES]) or report.path}{more}"
-            yield from _group_lines(report, group)
-
-
-def _group_lines(report: VerifyReport, group: Group) -> Iterator[str]:
-    """Yield the findings of one group by kind and by what to do about them, which comes last."""
-    kinds: dict[tuple[Kind, str], list[Finding]] = {}
-    for finding in group.findings:
-        kinds.setdefault((finding.kind, report.hint(finding)), []).append(finding)
-    for (kind, hint), found in kinds.items():
-        shown = found[:_MAX_WARNINGS] if found[0].severity is Severity.WARNING else found
-        yield from (line for finding in shown for line in _lines(finding))
-        if len(found) > len(shown):
-            yield f"  {kind:<{_KIND_WIDTH}} … and {len(found) - len(shown)} more; --json lists all"
-        yield f"  {'':<{_KIND_WIDTH}} {hint}"
-
-
-def _lines(finding: Finding) -> Iterator[str]:
-    where = f" ({', '.join(finding.platforms[:_MAX_NAMES])})" if finding.platforms else ""
-    head, message = f"  {finding.kind:<{_KIND_WIDTH}} {finding.subject}{where}", finding.message
-    if len(head) + len(message) < _MAX_LINE:
-        yield f"{head}: {message}"
-    else:
-        yield head
-        yield f"  {'':<{_KIND_WIDTH}} {message}"
-
-
-def _image_lines(report: VerifyReport) -> Iterator[str]:
-    fine = 0
-    for image, verdict, groups in sorted(report.by_image(), key=lambda found: found[1] in _FINE):
-        fine += verdict in _FINE
-        if fine <= _MAX_FINE or verdict not in _FINE:
-            yield _image_line(image, verdict, sum(group.missing for group in groups))
-    if fine > _MAX_FINE:
-        yield f"… and {fine - _MAX_FINE} more images like these"
-
-
-def _image_line(image: VerifiedImage, verdict: Verdict, missing: int) -> str:
-    details = [count(len(image.platforms), "platform")] if image.platforms else []
-    details += [count(image.blobs, "blob"), size(image.size)]
-    exactly = f" ({missing} bytes)" if missing >= 1000 else ""  # exact: rounded sizes do not add up
-    details += [f"{size(missing)}{exactly} missing"] if missing else []
-    pinned = image.name if image.name.endswith(f"@{image.digest}") else f"{image.name}@{image.digest}"
-    return f"{verdict:<{_VERDICT_WIDTH}} {pinned} ({', '.join(details)})"
-
-
-def _verification_summary(report: VerifyReport) -> str:
-    tally = [sum(finding.severity is severity for finding in report.findings) for severity in Severity]
-    nouns = ("error", "unverified finding", "warning")
-    found = [count(number, noun) for number, noun in zip(tally, nouns, strict=True) if number]
-    referrers = sum(image.is_referrer for image in report.images)
-    images = count(len(report.images) - referrers, "image")
-    images += f", {count(referrers, 'referrer')}" if referrers else ""
-    repair = report.repair
-    repaired = f" {count(len(repair.healed), 'blob')} repaired from {repair.source}." if repair else ""
-    speed = f" ({size(int(report.size / report.seconds))}/s)" if report.seconds >= 1 else ""
-    return (
-        f"{report.path}: {report.verdict}{': ' if found else ''}{', '.join(found)}. {_scope(report)}: "
-        f"{images}, {count(report.files, 'file')}, "
-        f"{size(report.size)} hashed in {seconds(report.seconds)}{speed}.{repaired}"
-    )
-
-
-def _scope(report: VerifyReport) -> str:
-    """Return how thoroughly everything was checked, in words that do not promise more."""
-    what = {
-        VerifyLevel.STRUCTURE: "Structure only, blobs not read",
-        VerifyLevel.CONTENT: "Content",
-        VerifyLevel.LAYERS: "Content and layers",
-    }[report.level]
-    part = f" of sample {report.sample}" if report.sample else ""
-    return f"{what}{part}{'' if report.complete else ', interrupted'}"
+    errors = [(failure, None) for failure in failures]
+    return ResultText(verification_lines(report, view), verification_summary(report), warnings, errors)

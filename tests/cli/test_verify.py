@@ -546,7 +546,7 @@ def test_all_missing_blobs_of_the_seed_are_reported(mirror: Mirror, tmp_path: Pa
     assert {(item["kind"], item["severity"], *item["images"]) for item in report["findings"]} == {
         ("missing", "error", name)
     }
-    result = mirror("verify", "layout", code=3)
+    result = mirror("verify", "layout", "-v", code=3)
     assert all(any(digest in line for line in result.lines) for digest in wanted)
     assert "74540576 bytes" in result.out
     assert "14 errors" in result.err

@@ -34,6 +34,7 @@ from mirror.report.json import to_json
 from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, ServerInfo
 from mirror.report.text import image_row, to_text
 from mirror.report.transfers import Amount, ReferrerSummary, TransferredImage, TransferReport
+from mirror.report.view import View, cells, clip
 from mirror.text import count, printable, seconds, size, table
 from tests.support.strategies import QUICK, nasty_text
 
@@ -213,20 +214,102 @@ def test_the_worst_finding_determines_verdict_and_exit_code(
     assert str(verdict) in to_text(found).summary
 
 
-def test_findings_are_listed_by_severity_and_by_affected_images() -> None:
+def test_findings_are_listed_by_severity_and_by_the_number_of_affected_images() -> None:
     found = verified(
         finding(Severity.WARNING, "orphan", images=()),
         finding(Severity.UNVERIFIED, "unreadable"),
         finding(Severity.ERROR, "missing"),
         finding(Severity.ERROR, "too-short", images=("a", "b")),
     )
-    heads = [line for line in to_text(found).lines if not line.startswith(" ")]
-    assert heads[:4] == [f"error: {NAME}", "error: a, b", f"unverified: {NAME}", "warning: layout"]
+    lines = [line for line in to_text(found).lines if line.startswith(("error", "unverified", "warning", "  affects"))]
+    assert [line.partition(f" {DIGEST}")[0] for line in lines] == [
+        "error: too-short",
+        "  affects 2 images: a, b",
+        "error: missing",
+        f"  affects {NAME}",
+        "unverified: unreadable",
+        f"  affects {NAME}",
+        "warning: orphan",
+    ]
 
 
 def test_a_finding_has_its_kind_digest_and_reason() -> None:
     line = next(line for line in to_text(verified(finding())).lines if "missing" in line)
-    assert line == f"  missing      {DIGEST}: the file is not there (402 bytes)"
+    assert line == f"error: missing {DIGEST}: the file is not there (402 bytes)"
+
+
+def test_a_finding_has_the_platforms_that_it_affects() -> None:
+    found = verified(finding(platforms=("linux/amd64",)), finding(platforms=("linux/arm64",)))
+    affected = [line for line in to_text(found).lines if "affects" in line]
+    assert affected == [f"  affects {NAME} (linux/amd64)", f"  affects {NAME} (linux/arm64)"]
+
+
+def test_each_hint_is_shown_once_and_the_most_frequent_first() -> None:
+    found = verified(
+        finding(kind="not-expected"), finding(), finding(kind="corrupt"), finding(Severity.WARNING, "orphan")
+    )
+    hints = [line for line in to_text(found).lines if line.startswith("hint")]
+    assert hints == [
+        "hint: Repair it from a good copy: mirror verify layout --repair --from SOURCE",
+        "hint: not-expected: Do not use the image before you know which of the two is right.",
+    ]
+
+
+def test_hints_about_warnings_are_shown_if_there_is_nothing_worse() -> None:
+    assert (
+        "hint: Harmless; mirror prune layout --delete removes it."
+        in to_text(verified(finding(Severity.WARNING, "orphan"))).lines
+    )
+
+
+def test_a_long_list_of_findings_ends_with_totals_by_kind() -> None:
+    found = verified(*3 * [finding()], *4 * [finding(kind="corrupt")], *2 * [finding(Severity.WARNING, "stray")])
+    lines = to_text(found).lines
+    assert sum(line.startswith("error:") for line in lines) == 5
+    assert "7 errors: 4 corrupt, 3 missing" in lines
+    assert "2 warnings: 2 stray (-v lists all)" in lines
+    complete = to_text(found, View(verbose=True)).lines
+    assert sum(line.startswith(("error:", "warning:")) for line in complete) == 9
+    assert "2 warnings: 2 stray" in complete
+
+
+def test_a_short_list_of_findings_has_no_totals() -> None:
+    assert not any("-v" in line for line in to_text(verified(finding(), finding())).lines)
+
+
+@given(st.integers(20, 120), st.lists(nasty_text.filter(bool), min_size=1, max_size=3), nasty_text.filter(bool))
+@QUICK
+def test_lines_about_faults_fit_the_terminal(width: int, names: list[str], subject: str) -> None:
+    found = verified(
+        finding(kind="corrupt", subject=subject, found=OTHER, images=tuple(names)), finding(images=(NAME,))
+    )
+    lines = to_text(found, View(width)).lines
+    assert [line for line in lines if cells(line) > width and not line.startswith("hint")] == []
+
+
+def test_digests_are_shortened_on_a_terminal_only_if_the_line_would_not_fit() -> None:
+    found = verified(finding(kind="corrupt", found=OTHER))
+    assert f"error: corrupt {DIGEST[:19]}…: content hashes to {OTHER[:19]}…" in to_text(found, View(80)).lines
+    assert any(f"{DIGEST}: content hashes to {OTHER}" in line for line in to_text(found, View(200)).lines)
+    assert any(OTHER in line for line in to_text(found, View(80, verbose=True)).lines)
+
+
+def test_digests_of_intact_images_are_complete_on_every_terminal() -> None:
+    """They are compared with published ones."""
+    assert f"{NAME}@{OTHER}" in to_text(verified(), View(80)).lines[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "shown"),
+    [
+        ("abc", 3, "abc"),
+        ("abcd", 3, "ab…"),
+        ("\u65e5\u672c\u8a9e", 5, "\u65e5\u672c…"),
+        ("e\u0301e\u0301", 2, "e\u0301e\u0301"),
+    ],
+)
+def test_a_cut_text_takes_no_more_columns_than_allowed(text: str, columns: int, shown: str) -> None:
+    assert clip(text, columns) == shown
 
 
 def test_the_command_in_a_hint_has_the_quoted_path_of_the_layout() -> None:
@@ -238,7 +321,7 @@ def test_the_command_in_a_hint_has_the_quoted_path_of_the_layout() -> None:
 def test_a_finding_of_a_corrupt_blob_has_both_digests() -> None:
     lines = to_text(verified(finding(kind="corrupt", expected=DIGEST, found=OTHER))).lines
     assert "".join(lines).count(DIGEST) == 1
-    assert f"               content hashes to {OTHER}" in lines
+    assert f"  content hashes to {OTHER}" in lines
 
 
 def test_the_line_of_an_image_has_verdict_digest_and_missing_bytes() -> None:

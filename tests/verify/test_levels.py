@@ -200,13 +200,18 @@ def test_output_for_many_intact_images_fits_on_a_screen(mirror: Mirror, tmp_path
 
 
 @pytest.mark.slow
-def test_images_that_are_not_ok_are_always_shown_and_come_first(mirror: Mirror, tmp_path: Path) -> None:
+def test_images_that_are_not_ok_come_first_and_verbose_lists_all(mirror: Mirror, tmp_path: Path) -> None:
     many = [images.image("linux/amd64", images.layer(seed, 100)) for seed in range(100)]
     layout = layouts.write(tmp_path / "layout", *many)
     for image in many[50:80]:
         layout.joinpath("blobs", *image.root.split(":")).unlink()
-    lines = [line for line in mirror("verify", "layout", code=3).lines if "blob" in line]
-    assert [line.split("  ")[0].strip() for line in lines] == 30 * ["not ok"] + 20 * ["ok"]
+
+    def verdicts(*flags: str) -> list[str]:
+        lines = mirror("verify", "layout", *flags, code=3).lines
+        return [line[:8].strip() for line in lines if line.startswith(("ok ", "not ok ", "…"))]
+
+    assert verdicts() == 3 * ["not ok"] + 3 * ["ok"] + ["… and 27"]
+    assert verdicts("-v") == 30 * ["not ok"] + 70 * ["ok"]
 
 
 # Streaming and interruption

@@ -192,4 +192,4 @@ def test_finding_names_the_affected_images_and_platforms(tmp_path: Path) -> None
 def test_finding_has_a_hint(layout: Path) -> None:
     layouts.add(layout, LAYER.digest, b"")
     (finding,) = findings(layout)
-    assert "pull the image again" in finding.hint
+    assert "mirror verify LAYOUT --repair --from SOURCE" in finding.hint

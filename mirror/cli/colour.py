@@ -1,0 +1,43 @@
+"""Colours of results: only on a terminal, and not if NO_COLOR is set (no-color.org)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+from mirror.cli.context import kept
+from mirror.report.view import Labelled, View
+from mirror.text import printable
+
+_RED, _GREEN, _YELLOW, _CYAN = "1;31", "32", "1;33", "1;36"  # ECMA-48, SGR
+_COLOURS = {
+    "error": _RED,
+    "not ok": _RED,
+    "unverified": _YELLOW,
+    "could not check": _YELLOW,
+    "incomplete": _YELLOW,
+    "warning": _YELLOW,
+    "partly": _YELLOW,
+    "hint": _CYAN,
+    "ok": _GREEN,
+    "structure ok": _GREEN,
+    "sample ok": _GREEN,
+    "agrees": _GREEN,
+}
+
+
+def view() -> View:
+    """Return how results are shown: fitted to the terminal if there is one, and complete with --verbose."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return View(width, bool(kept("verbose")))
+
+
+def painted(line: str) -> str:
+    """Return a result line, which may be hostile, for stdout: printable, with its label in colour."""
+    text, label = printable(line), line.label if isinstance(line, Labelled) else ""
+    if label not in _COLOURS or not sys.stdout.isatty():
+        return text
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\033[{_COLOURS[label]}m{label}\033[0m{text.removeprefix(label)}"
