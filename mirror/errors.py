@@ -29,12 +29,14 @@
     └── PartialFailure          4  some images, or some of their manifests or referrers, failed; the code of the first
                                    failure if nothing succeeded
 
-A message is one sentence: what happened, to what, and where. `hint` says what the user can do about it. Only
-`mirror.cli` turns errors into exit codes.
+A message is one sentence: what happened, to what, and where. `hint` says what the user can do about it. `code` is the
+name of the class in kebab-case: programs rely on it (docs/reference/exit-codes.md). Only `mirror.cli` turns errors into
+exit codes.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from mirror.text.redaction import redact
@@ -43,7 +45,13 @@ from mirror.text.redaction import redact
 class MirrorError(Exception):
     """The base class of all errors that `mirror` raises on purpose. Secrets in a message are redacted."""
 
+    code = "mirror-error"
     exit_code = 1
+
+    def __init_subclass__(cls) -> None:
+        """Set the code of a class: `not-found` for NotFound."""
+        super().__init_subclass__()
+        cls.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(redact(message))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,18 @@ def test_every_error_has_its_exit_code() -> None:
 def test_docstring_lists_every_error_and_its_exit_code() -> None:
     drawn = re.findall(r"^[ │├└─]*(\w+) +(\d) ", errors.__doc__ or "", re.MULTILINE)
     assert {name: int(code) for name, code in drawn} == CODES
+
+
+def test_codes_are_documented() -> None:
+    text = (Path(__file__).parent.parent / "docs/reference/exit-codes.md").read_text()
+    documented = dict(re.findall(r"^\| `([a-z-]+)` \| (\d+) \| \S", text, re.MULTILINE))
+    codes = {error.code: str(error.exit_code) for error in tree()}
+    assert documented == codes | {"interrupted": "130"}
+
+
+def test_code_is_the_name_of_the_class_in_kebab_case() -> None:
+    assert (MirrorError.code, errors.NotFound.code) == ("mirror-error", "not-found")
+    assert errors.DecompressionBomb("It grows.", limit=1).code == "decompression-bomb"
 
 
 def test_docstring_shows_the_base_of_every_error() -> None:

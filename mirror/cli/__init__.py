@@ -17,7 +17,7 @@ import click
 
 from mirror import __version__
 from mirror.cli import console, interrupt
-from mirror.errors import MirrorError
+from mirror.errors import MirrorError, UsageError
 
 _COMMANDS = {
     "pull": "Pull images from registries into a layout, and verify every byte.",
@@ -110,18 +110,33 @@ def _run() -> int:
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
         message = " ".join(line.strip() for line in error.format_message().splitlines())  # click lists choices in lines
-        console.error(message, f"For usage: {context.command_path} --help" if context else None)
-        return 2
+        hint = f"For usage: {context.command_path} --help" if context else None
+        return _fail(UsageError.code, message, hint, UsageError.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
         cause = error.__cause__  # click raises Abort from it
         resumable = isinstance(cause, interrupt.Interrupted) and cause.resumable
-        console.error(interrupt.MESSAGE, interrupt.RESUME if resumable else None)
+        _fail("interrupted", interrupt.MESSAGE, interrupt.RESUME if resumable else None, 130)
         with suppress(OSError):  # Ctrl-C has ended the reader of a pipe, too
             sys.stdout.flush()
         os._exit(130)  # without waiting for threads (see mirror.cli.run)
     except MirrorError as error:
-        console.error(str(error), error.hint)
-        return error.exit_code
+        return _fail(error.code, str(error), error.hint, error.exit_code)
     except OSError as error:  # from writing the result: the library raises its own errors
         console.unwritten(error)
         return 1
+
+
+def _fail(code: str, message: str, hint: str | None, exit_code: int) -> int:
+    """Report why the command failed, with --json on stdout too, unless the result is there. Return the exit code."""
+    console.error(message, hint)
+    arguments = sys.argv[1:]
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "--json" in options and not console.has_json.get():  # click may have failed before it came to the flag
+        from mirror.report.json import failure
+
+        command = next((word for word in arguments if not word.startswith("-")), None)
+        try:
+            console.result_json(failure(command if command in _COMMANDS else None, code, message, hint, exit_code))
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return exit_code

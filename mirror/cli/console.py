@@ -26,6 +26,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from types import TracebackType
+from contextvars import ContextVar
 
 from mirror.cli.colour import painted
 from mirror.cli.context import kept
@@ -34,6 +35,8 @@ from mirror.text import printable
 from mirror.text.redaction import redact
 
 _COLOURS = {"error": "1;31", "warning": "1;33", "hint": "1;36", "note": "1", "info": "2"}  # ECMA-48, SGR
+
+has_json: ContextVar[bool] = ContextVar("has_json", default=False)  # whether stdout has got its JSON object
 
 
 _unwritten: list[OSError] = []  # why results could not be written to stdout
@@ -105,6 +108,7 @@ def result(lines: Sequence[str]) -> None:
 
 def result_json(document: JsonObject) -> None:
     """Write one JSON object to stdout, piece by piece, since it may be long. JSON escapes control characters."""
+    has_json.set(True)
     _write_result(redact(chunk) for chunk in json.JSONEncoder(indent=2).iterencode(document))
     _write_result("\n")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mirror.cli import console, options, remote
+from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.content.select import PlatformSelection
@@ -35,7 +36,7 @@ Two layouts on the same file system share the disk space of blobs if it supports
 """
 
 
-@click.command(help=_HELP)
+@click.command(cls=GroupedCommand, help=_HELP)
 @click.argument("source", metavar="SRC", type=options.Place(path_type=str))
 @click.argument("target", metavar="DST", type=options.Place(path_type=str))
 @click.option(

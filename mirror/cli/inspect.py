@@ -8,6 +8,7 @@ import click
 
 from mirror.cli import console, options, remote
 from mirror.cli.context import kept
+from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
 from mirror.errors import UsageError
@@ -29,7 +30,7 @@ or file, write docker://IMAGE.
 """
 
 
-@click.command(help=_HELP)
+@click.command(cls=GroupedCommand, help=_HELP)
 @click.argument("location", metavar="IMAGE|DIR|FILE", type=options.Place(path_type=str))
 @options.with_images
 @click.option("--raw", is_flag=True, help="Print the exact bytes of the image's manifest or index.")

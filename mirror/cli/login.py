@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mirror.cli import options, remote
+from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
 from mirror.registry.login import LoginOptions, log_in
@@ -24,7 +25,7 @@ podman and skopeo read too.
 """
 
 
-@click.command(help=_HELP)
+@click.command(cls=GroupedCommand, help=_HELP)
 @click.argument("registry", metavar="REGISTRY[/PATH]")
 @remote.with_login
 @options.with_quiet

@@ -9,6 +9,7 @@ from typing import TextIO
 import click
 
 from mirror.cli import options, remote
+from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.content.select import PlatformSelection
@@ -35,7 +36,7 @@ stdout gets one line for each image, NAME@DIGEST.
 """
 
 
-@click.command(help=_HELP)
+@click.command(cls=GroupedCommand, help=_HELP)
 @click.argument("images", metavar="IMAGE...", nargs=-1)
 @click.option(
     "--from-file",

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mirror.cli import options, remote
+from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.transfer.naming import NameMapping, PushTarget
@@ -40,7 +41,7 @@ stdout gets one line for each image, NAME:TAG@DIGEST.
 """
 
 
-@click.command(help=_HELP)
+@click.command(cls=GroupedCommand, help=_HELP)
 @click.argument("layout", metavar="DIR|FILE", type=options.Place(path_type=str))
 @click.argument("target", metavar="REGISTRY[/PREFIX]")
 @options.with_images

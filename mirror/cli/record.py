@@ -10,6 +10,7 @@ import click
 
 from mirror.cli import options, remote
 from mirror.cli.context import kept
+from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
 from mirror.records import markdown
@@ -31,7 +32,7 @@ before they are recorded. The Last Modified of a layer comes from the registry; 
 """
 
 
-@click.command(help=_HELP)
+@click.command(cls=GroupedCommand, help=_HELP)
 @click.argument("location", metavar="IMAGE|DIR|FILE", type=options.Place(path_type=str))
 @options.with_images
 @click.option(

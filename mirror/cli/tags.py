@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mirror.cli import options, remote
+from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
 from mirror.manage.tags import TagOptions, list_tags
@@ -18,7 +19,7 @@ _HELP = """List the tags of a repository in a registry, one per line, in the reg
 """
 
 
-@click.command(help=_HELP)
+@click.command(cls=GroupedCommand, help=_HELP)
 @click.argument("name", metavar="REPOSITORY")
 @options.with_quiet
 @remote.with_registry

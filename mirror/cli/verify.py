@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from mirror.cli import console, options, remote
 from mirror.cli.colour import view
+from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.content.finding import Severity
@@ -51,7 +52,7 @@ Exit codes: 0 ok, 3 not ok, 1 no fault was found but something could not be chec
 """
 
 
-@click.command(help=_HELP)
+@click.command(cls=GroupedCommand, help=_HELP)
 @click.argument("location", metavar="DIR|FILE|docker://IMAGE", required=False, type=options.Place(path_type=str))
 @options.with_images
 @click.option(

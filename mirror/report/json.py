@@ -38,8 +38,18 @@ def to_json(result: object) -> JsonObject:
     for field in fields(result):
         if field.metadata.get("json", True):
             first, *rest = field.name.split("_")
-            document[first + "".join(map(str.capitalize, rest))] = _value(getattr(result, field.name))
+            name, value = first + "".join(map(str.capitalize, rest)), getattr(result, field.name)
+            document[name] = _value(value)
+            if name == "error":
+                document["errorCode"] = value.code if isinstance(value, MirrorError) else None
     return document
+
+
+def failure(command: str | None, code: str, message: str, hint: str | None, exit_code: int) -> JsonObject:
+    """Return the JSON object of a command that failed altogether; `command` is None if it is not known."""
+    number = 2 if command in ("inspect", "rm") else 1  # as in the schemas of their results
+    error = {"code": code, "message": message, "hint": hint, "exitCode": exit_code}
+    return {"schema": f"mirror.{command or 'error'}/{number}", "error": error}
 
 
 def _value(value: object) -> Any:

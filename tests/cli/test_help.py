@@ -1,6 +1,7 @@
 """Tests of help, version, usage errors, settings, completion and output of the command line."""
 
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -51,6 +52,23 @@ def test_help_of_a_command_has_an_example(mirror: Mirror, command: str) -> None:
 )
 def test_help_says_what_an_option_does_in_this_command(mirror: Mirror, command: str, text: str) -> None:
     assert text in " ".join(mirror(command, "--help").out.split())
+
+
+@pytest.mark.parametrize("command", ["pull", "push", "copy", "verify", "inspect", "record", "login", "tags"])
+def test_many_options_are_under_headings(mirror: Mirror, command: str) -> None:
+    text = mirror(command, "--help").out
+    headings = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings[-4:] == ["Registry:", "Transfer:", "Output:", "General:"]
+    assert "--username" in text.partition("Registry:")[2].partition("Transfer:")[0]
+    options = re.findall(
+        r"^  (-\S+).*$", text[text.index("\nOptions:") :] if "\nOptions:" in text else text, re.MULTILINE
+    )
+    assert len(options) == len(set(options))
+
+
+def test_few_options_have_one_heading(mirror: Mirror) -> None:
+    headings = [line for line in mirror("ls", "--help").lines if line.endswith(":")]
+    assert headings == ["Options:"]
 
 
 @pytest.mark.parametrize("args", [["frobnicate"], ["pull", "--frobnicate", "a"], ["push", "layout"], ["rm", "layout"]])

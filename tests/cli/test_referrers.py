@@ -328,7 +328,7 @@ def test_redirect_of_ghcr_to_github_that_answers_429_is_a_warning(mirror: Mirror
         result = mirror("pull", name, "--all", "--json")
         assert len(github.requests) == 1
     assert "answered 429" in result.json["warnings"][0]
-    assert result.json["images"][0]["referrers"] == {"count": 1, "size": 82, "error": None}
+    assert result.json["images"][0]["referrers"] == {"count": 1, "size": 82, "error": None, "errorCode": None}
 
 
 @pytest.mark.slow

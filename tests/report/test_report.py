@@ -518,7 +518,10 @@ def test_a_failed_image_is_not_reported_as_complete() -> None:
 
 def test_json_has_null_for_referrers_that_were_not_requested() -> None:
     first, second = to_json(with_referrers(ReferrerSummary(1, 10), None))["images"]
-    assert (first["referrers"], second["referrers"]) == ({"count": 1, "size": 10, "error": None}, None)
+    assert (first["referrers"], second["referrers"]) == (
+        {"count": 1, "size": 10, "error": None, "errorCode": None},
+        None,
+    )
 
 
 def test_a_row_has_referrers_beside_other_notes() -> None:

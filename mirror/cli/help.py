@@ -1,0 +1,36 @@
+"""The options of a command with many of them, under headings in `--help`."""
+
+from __future__ import annotations
+
+import click
+
+_OWN = "Options"  # the heading of options that are not in the table
+_MANY = 10  # from so many options on, headings help
+_HEADINGS = {
+    "Platforms and referrers": "--platform --all-platforms --sparse --referrers --include-foreign",
+    "Names": "--as --prefix --strip-prefix --map --flatten",
+    "Comparison": "--record --expect",
+    "Repair": "--repair --from",
+    "Registry": "--username --password-stdin --authfile --ca-file --insecure --plain-http",
+    "Transfer": "--jobs --connections-per-blob --chunk-size --limit-rate --timeout --retries",
+    "Output": "--verbose --quiet --no-progress --json --junit --log-format",
+    "General": "--config --help",
+}
+_HEADING_OF = {flag: heading for heading, flags in _HEADINGS.items() for flag in flags.split()}
+
+
+class GroupedCommand(click.Command):
+    """A command whose `--help` has its options under headings if there are many."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {heading: [] for heading in (_OWN, *_HEADINGS)}
+        for option in self.get_params(ctx):
+            heading = next((_HEADING_OF[flag] for flag in option.opts if flag in _HEADING_OF), _OWN)
+            if isinstance(option, click.Option) and (record := option.get_help_record(ctx)):
+                groups[heading].append(record)
+        if sum(map(len, groups.values())) < _MANY:
+            groups = {_OWN: [record for records in groups.values() for record in records]}
+        for heading, records in groups.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
