@@ -31,7 +31,7 @@ _COMMANDS = {
     "serve": "Serve layouts in place as a read-only registry.",
     "ls": "List the images of a layout or an archive.",
     "inspect": "Show what an image consists of: platforms, config, layers.",
-    "record": "Record what an image consists of, to be carried separately and compared by verify.",
+    "record": "Record what images consist of, to be carried separately and compared by verify.",
     "prune": "Find blobs that no image of a layout needs; with --delete, delete them.",
     "tags": "List the tags of a repository in a registry.",
     "rm": "Remove an image from a layout, and the blobs that no other image needs.",

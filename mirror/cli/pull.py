@@ -10,6 +10,7 @@ import click
 
 from mirror.cli import options, remote
 from mirror.cli.help import GroupedCommand
+from mirror.cli.names import read_names, with_names
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.content.select import PlatformSelection
@@ -38,12 +39,7 @@ stdout gets one line for each image, NAME@DIGEST.
 
 @click.command(cls=GroupedCommand, help=_HELP)
 @click.argument("images", metavar="IMAGE...", nargs=-1)
-@click.option(
-    "--from-file",
-    type=click.File("r"),
-    metavar="FILE",
-    help="Read image names from FILE (- for stdin), one per line; # starts a comment.",
-)
+@with_names
 @click.option(
     "-o",
     "--output",
@@ -100,7 +96,7 @@ def command(
     dry_run: bool,
     digestfile: Path | None,
 ) -> None:
-    names = [*images, *(_read_names(from_file) if from_file else ())]
+    names = [*images, *read_names(from_file)]
     if not names:
         raise click.UsageError("Name at least one image, such as redis:4.0.", ctx)
     if options.stronger(ctx, "platform", "all_platforms") == "all_platforms":
@@ -126,10 +122,3 @@ def command(
         digests = "".join(f"{image.digest}\n" for image in report.images if not image.error)
         options.write_file(digestfile, digests, "--digestfile")
     report.raise_failures()
-
-
-def _read_names(file: TextIO) -> list[str]:
-    try:
-        return [name for line in file if (name := line.partition("#")[0].strip())]
-    except UnicodeDecodeError:
-        raise click.UsageError(f"{file.name} is not a text file.") from None

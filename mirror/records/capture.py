@@ -1,4 +1,4 @@
-"""Record an image of a registry, a layout or an archive.
+"""Record images of registries, a layout or an archive.
 
     1. walk the graph, verifying every manifest
     2. read and verify the configs
@@ -26,14 +26,18 @@ from mirror.layout.referrers import LayoutReferrers, can_refer, walk_entry
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.reference import Reference
 from mirror.records import CAP, Record, build_record, image_configs
-from mirror.registry import RegistryOptions
+from mirror.registry import Client, RegistryOptions
 from mirror.retry import ONCE, RetryPolicy
+from mirror.stores.images import StoreImage
 from mirror.stores.local import LocalImages
+from mirror.stores.location import Location, Transport
 from mirror.stores.open import opened_images
+from mirror.stores.remote import RegistryImages
 
 DateOf = Callable[[Descriptor], Awaitable[float | None]]  # returns the Last-Modified of a layer
 
-_CONCURRENCY = 8  # small requests
+_CONCURRENCY = 8  # small requests about one image
+_IMAGES = 4  # images of registries at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,12 @@ class RecordOptions:
 async def record_images(
     what: Path | str, images: Sequence[str] = (), options: RecordOptions | None = None
 ) -> list[Record]:
-    """Record an image of a registry, or images of a layout or an archive.
+    """Record images of registries, or of a layout or an archive.
 
     Args:
         what: an image name, a directory or an archive, or a location with a prefix such as `oci:`.
-        images: the images of a layout or archive; by default all except referrers of other images.
+        images: the images of a layout or archive, by default all except referrers of other images; after an image
+            name, more images of registries.
         options: see `RecordOptions`.
 
     Raises:
@@ -67,20 +72,32 @@ async def record_images(
         TransferError: the registry could not be reached, or refused the request.
         ContentError: the layout, a manifest or a config is broken.
     """
-    options = options or RecordOptions()
-    async with opened_images(str(what), images, options.registries, options.retry) as store:
-        if isinstance(store, LocalImages):
-            entries = store.entries(images) if images else await _without_referrers(store)
-            if options.name and len(entries) > 1:
-                text = f"{store.name}: {len(entries)} images cannot all be named {options.name!r}."
-                raise UsageError(text, hint="Choose one image.")
-            return [await _record_entry(store.store, entry, options.name) for entry in entries]
-        image = store.images()[0]
-        entry, source = await store.resolve(image), store.source(image)
-        assert image.reference is not None, "registry images have references"
-        graph = await walk(source, entry.root, retry=options.retry)
-        name = Reference.parse(options.name) if options.name else image.reference
-        return [await _record(source, partial(store.modified, image.reference), graph, name, options.retry)]
+    options, location = options or RecordOptions(), Location.parse(str(what))
+    if location.transport is Transport.REGISTRY:
+        names = dict.fromkeys(Reference.parse(name) for name in (location.where, *images))
+        _check_name(options.name, list(map(str, names)), "The registries")
+        async with Client(options.registries) as client:
+            store = RegistryImages(client, list(names), options.retry)
+            record = partial(_record_from_registry, store, options)
+            return await map_concurrently(store.images(), record, _IMAGES)
+    async with opened_images(str(what), images, options.registries, options.retry) as local:
+        assert isinstance(local, LocalImages), "the location is not in a registry"
+        entries = local.entries(images) if images else await _without_referrers(local)
+        _check_name(options.name, [entry.name for entry in entries], local.name)
+        return [await _record_entry(local.store, entry, options.name) for entry in entries]
+
+
+def _check_name(name: str | None, images: Sequence[str], where: str) -> None:
+    if name and len(images) > 1:
+        raise UsageError(f"{where}: {len(images)} images cannot all be named {name!r}.", hint="Choose one image.")
+
+
+async def _record_from_registry(store: RegistryImages, options: RecordOptions, image: StoreImage) -> Record:
+    entry, source = await store.resolve(image), store.source(image)
+    assert image.reference is not None, "registry images have references"
+    graph = await walk(source, entry.root, retry=options.retry)
+    name = Reference.parse(options.name) if options.name else image.reference
+    return await _record(source, partial(store.modified, image.reference), graph, name, options.retry)
 
 
 async def _without_referrers(store: LocalImages) -> list[Entry]:

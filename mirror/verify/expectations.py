@@ -70,17 +70,46 @@ class Compared:
     covered: set[int] = field(default_factory=set)
 
 
-def compare_images(read: Read, entries: Sequence[Entry], expectations: Expectations, where: str) -> Compared:
-    """Compare images with the expectations of the user. `read` may block; `where` is the store, for messages."""
+def compare_images(
+    read: Read,
+    entries: Sequence[Entry],
+    expectations: Expectations,
+    where: str,
+    stored: Sequence[Entry] | None = None,
+) -> Compared:
+    """Compare images with the expectations of the user.
+
+    `read` may block; `where` is the store, for messages. `stored` are all images of the store, if the user has chosen
+    `entries` from them; a record may be about the others.
+    """
     result = Compared()
     finder = index.EntryFinder(entries, where)
     for text, digest in expectations.digests.items():
         _compare_digest(result, finder, text, digest)
-    for record in expectations.records:
-        _compare_record(result, read, entries, record)
+    absent = [record for record in expectations.records if not _compare_record(result, read, entries, record)]
     if expectations:
-        result.findings += _not_recorded(read, entries, result.covered)
+        unrecorded = list(_not_recorded(read, entries, result.covered))
+        result.findings += unrecorded
+        if len(absent) == len(expectations.records):  # not one record was about any of the images
+            result.findings += [_no_image(record, Severity.ERROR) for record in absent]
+        else:
+            result.findings += _missing(absent, stored, Severity.ERROR if unrecorded else Severity.WARNING)
     return result
+
+
+def _missing(records: Sequence[Record], stored: Sequence[Entry] | None, severity: Severity) -> Iterator[Finding]:
+    """Yield a finding for each record without an image, while other records have one.
+
+    It is an error if an image has no record: it could be the recorded one under another name. Otherwise, the recorded
+    image is just not here, which is not worth a word if the user has chosen the images to verify.
+    """
+    for record in records:
+        if stored is None or (severity is Severity.ERROR and not _matching(record, stored)):
+            yield _no_image(record, severity)
+
+
+def _no_image(record: Record, severity: Severity) -> Finding:
+    return Finding(Kind.RECORD_MISSING, severity, record.name, record.digest)
 
 
 def _not_recorded(read: Read, entries: Sequence[Entry], covered: Collection[int]) -> Iterator[Finding]:
@@ -114,10 +143,9 @@ def _compare_digest(result: Compared, finder: index.EntryFinder, text: str, dige
     result.findings.append(Finding(Kind.NOT_EXPECTED, Severity.ERROR, entry.name, digest, found, (entry.name,)))
 
 
-def _compare_record(result: Compared, read: Read, entries: Sequence[Entry], record: Record) -> None:
+def _compare_record(result: Compared, read: Read, entries: Sequence[Entry], record: Record) -> bool:
+    """Compare the images that a record is about; return whether there are any."""
     numbers = _matching(record, entries)
-    if not numbers:
-        result.findings.append(Finding(Kind.RECORD_MISSING, Severity.ERROR, record.name, record.digest))
     for number in numbers:
         result.covered.add(number)
         entry = entries[number]
@@ -134,6 +162,7 @@ def _compare_record(result: Compared, read: Read, entries: Sequence[Entry], reco
             agreed += [count(comparison.agreed[kind], kind) for kind in kinds]
             by, whole = f"the record of {record.name}", not comparison.differences
             result.agreements.append(Agreement(by, entry.name, ", ".join(agreed), whole))
+    return bool(numbers)
 
 
 def _compare(record: Record, entry: Entry, found: Record | None) -> Comparison:

@@ -118,7 +118,7 @@ class _ImageWalk:
         root = replace(self.graph.root, annotations={ORIGIN: reference.pinned(self.graph.root.digest)})
         entry = Entry(root, reference, reference.tag)
         where = f"docker://{reference}"
-        work = partial(compare_images, lambda node: contents.get(node.digest), [entry], expectations, where)
+        work = partial(compare_images, lambda node: contents.get(node.digest), [entry], expectations, where, ())
         return await to_thread(work)
 
     async def _config(self, config: Descriptor) -> bytes | None:

@@ -202,7 +202,8 @@ class Verification:
         """Run step 3, and compare the images with expected digests and records."""
         blobs = BlobVerification(structure, self._fresh.append, self._checkpoint)
         blobs.check_sizes(self._level, self._sample, partial(self._advance, 0))
-        compared = compare_images(reading(structure.store), selected, self._expectations, structure.store.name)
+        stored, where = None if self._whole else self._entries, structure.store.name
+        compared = compare_images(reading(structure.store), selected, self._expectations, where, stored)
         self._fresh.extend(compared.findings)
         self._agreements = compared.agreements
         return blobs
