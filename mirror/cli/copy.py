@@ -106,7 +106,7 @@ def command(
         registries=remote.registry_options(hosts),
     )
     resumable = not (dry_run or from_stdin or ends[1].transport.is_archive)  # an archive is written from its start
-    with progress() as bars:
+    with progress() as bars, ends[0].explained():
         report = run(copy_images(source, target, copying, bars), resumable=resumable)
     options.show_transfer(report, lines_to_stderr=to_stdout)
     report.raise_failures()

@@ -32,7 +32,8 @@ podman and skopeo read too.
 @options.with_json
 @options.with_config
 def command(registry: str) -> None:
-    login_options, credentials = LoginOptions(remote.retry_policy(), remote.registry_options()), remote.credentials()
+    registries = remote.registry_options(writes_authfile=True)
+    login_options, credentials = LoginOptions(remote.retry_policy(), registries), remote.credentials()
     with log_to_stderr():
         login = run(log_in(registry, credentials.user, credentials.password, login_options))
     options.show(login, login_text.login(login))

@@ -27,7 +27,7 @@ def read_names(file: TextIO | None, *, registry: bool = True) -> list[str]:
     """
     if file is None:
         return []
-    where = "stdin" if file.name == "<stdin>" else file.name
+    where = "stdin" if file.fileno() == 0 else file.name
     try:
         lines = list(_names(file))
     except UnicodeDecodeError:

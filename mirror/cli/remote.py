@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mirror.cli import files
 from mirror.cli.context import kept, kept_option
 from mirror.cli.options import Place, amount, with_each
 from mirror.config.settings import Settings
@@ -145,8 +146,18 @@ def _with_registry(command: F, authfile_help: str, verbose_help: str) -> F:
     )
 
 
-def registry_options(registries: Iterable[str] = ()) -> RegistryOptions:
-    """Return the options for registries, from the command line and settings. --username needs a single registry."""
+def registry_options(registries: Iterable[str] = (), *, writes_authfile: bool = False) -> RegistryOptions:
+    """Return the options for registries, from the command line and settings. --username needs a single registry.
+
+    The files that they name are checked now, since a transfer may not come to need them. With `writes_authfile`, the
+    credentials file need not exist.
+
+    Raises:
+        ConfigError: the CA certificates or the credentials file cannot be used.
+    """
+    files.check_ca(kept("ca_file"))
+    if not writes_authfile:
+        files.check_credentials(authfile())
     from mirror.registry import RegistryOptions  # loads the HTTP client, which `verify` rarely needs
 
     settings = click.get_current_context().find_object(Settings) or Settings()

@@ -8,7 +8,7 @@ or in the one given with `--config`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
@@ -108,6 +108,29 @@ _HOST_KEYS: Mapping[str, _Rule] = {
 }
 _HOST_LISTS = ("plain_http", "insecure")
 _WEAKENING = ("authfile", "ca_file", "host", *_HOST_LISTS)  # authfile: the file names programs to run
+
+
+# Flags and commands read these; a name with the same prefix that is not among them is more likely a mistake.
+VARIABLES = frozenset(
+    {f"MIRROR_{key.upper()}" for key in _KEYS if key != "host"} | {"MIRROR_CONFIG", "MIRROR_INCLUDE_FOREIGN"}
+)
+
+
+def check_variables(names: Iterable[str], known: Iterable[str] = ()) -> None:
+    """Raise ConfigError for the first name that begins with `MIRROR_` but is not a variable, nor among `known`."""
+    variables = VARIABLES.union(known)
+    for name in sorted(names):
+        if name.startswith("MIRROR_") and name not in variables:
+            import difflib  # only for this message: the import takes 5 ms
+
+            suffixes = [known.removeprefix("MIRROR_") for known in sorted(variables)]
+            near = difflib.get_close_matches(name.removeprefix("MIRROR_"), suffixes, n=1)
+            hint = (
+                f"Did you mean MIRROR_{near[0]}?"
+                if near
+                else "Unset it; names with this prefix are settings of mirror."
+            )
+            raise ConfigError(f"There is no setting {name} (an environment variable).", hint=hint)
 
 
 def load(explicit: Path | None = None) -> Settings:

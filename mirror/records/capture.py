@@ -79,7 +79,8 @@ async def record_images(
         async with Client(options.registries) as client:
             store = RegistryImages(client, list(names), options.retry)
             record = partial(_record_from_registry, store, options)
-            return await map_concurrently(store.images(), record, _IMAGES)
+            with location.explained():
+                return await map_concurrently(store.images(), record, _IMAGES)
     async with opened_images(str(what), images, options.registries, options.retry) as local:
         assert isinstance(local, LocalImages), "the location is not in a registry"
         entries = local.entries(images) if images else await _without_referrers(local)

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from mirror.errors import InvalidReference, UsageError
-from mirror.oci.reference import Reference
+from mirror.errors import InvalidReference, NotFound, TransferError, UsageError
+from mirror.oci.reference import DOCKER_HUB, Reference
 
 
 class Transport(StrEnum):
@@ -135,9 +137,31 @@ class Location:
         """A note for the user about a guess; None if nothing was guessed."""
         return f"taken as {_NOUNS[self.transport]}: {self}" if self.guessed else None
 
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Add to the hint of an error that a plain name was taken as an image of Docker Hub; it may be a directory."""
+        try:
+            yield
+        except (TransferError, NotFound) as error:
+            if self.guessed and self.transport is Transport.REGISTRY and not set(":@") & set(self.where):
+                error.hint = " ".join(filter(None, (_misread(self.where), error.hint)))
+            raise
+
     def __str__(self) -> str:
         slashes = "//" if self.transport is Transport.REGISTRY else ""
         return f"{self.transport}:{slashes}{self.where}{':' + self.ref if self.ref else ''}"
+
+
+def _misread(text: str) -> str | None:
+    """Return what a name without a registry was read as, and how to write a directory."""
+    reference = Reference.parse(text)
+    if reference.registry != DOCKER_HUB or text.startswith("docker.io/"):
+        return None
+    from difflib import get_close_matches  # only for this message: the import takes 5 ms
+
+    near = get_close_matches(text, (entry.name for entry in os.scandir() if entry.is_dir()), 1)
+    meant = f"did you mean the directory ./{near[0]}?" if near else f"for a directory, write ./{text}."
+    return f"{text!r} was read as {reference.name}; {meant}"
 
 
 def _looks_like_path(text: str) -> bool:

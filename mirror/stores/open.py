@@ -31,6 +31,7 @@ async def opened_images(
             hint=f"If it is a directory or an archive: ./{what}",
         )
     async with AsyncExitStack() as stack:
+        stack.enter_context(location.explained())
         client = await stack.enter_async_context(Client(registries)) if remote else None
         yield await open_images(location, stack, client, retry)
 

@@ -33,7 +33,7 @@ def needed(program: str) -> str:
 
 def lacking(why: str) -> NoReturn:
     """Skip the test because something outside of this repository is missing, or fail if peers are required."""
-    if os.environ.get("MIRROR_PEERS") == "required":
+    if os.environ.get("TEST_PEERS") == "required":
         pytest.fail(why, pytrace=False)
     pytest.skip(why)
 

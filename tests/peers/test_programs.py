@@ -14,7 +14,7 @@ def test_an_absent_peer_skips_unless_peers_are_required(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, outcome: type[BaseException]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("MIRROR_PEERS", said)
+    monkeypatch.setenv("TEST_PEERS", said)
     with pytest.raises(outcome, match="skopeo is not installed"):
         needed("skopeo")
 
