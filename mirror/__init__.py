@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from mirror.manage.ls import list_images
     from mirror.manage.prune import PruneOptions, prune_layout
     from mirror.manage.repair import RepairOptions, repair_layout
-    from mirror.manage.rm import remove_image
+    from mirror.manage.rm import remove_images
     from mirror.manage.tags import TagOptions, list_tags
     from mirror.oci.descriptor import Descriptor, Platform
     from mirror.oci.digest import Digest
@@ -92,7 +92,7 @@ if TYPE_CHECKING:
         TagList,
     )
     from mirror.report.json import to_json
-    from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, ServerInfo
+    from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, RemoveReport, ServerInfo
     from mirror.report.text import ResultText, to_text
     from mirror.report.transfers import Amount, ReferrerSummary, TransferredImage, TransferReport
     from mirror.report.view import View
@@ -175,6 +175,7 @@ __all__ = [
     "Reference",
     "ReferrerSummary",
     "RegistryOptions",
+    "RemoveReport",
     "RemovedImage",
     "RepairOptions",
     "RepairReport",
@@ -223,7 +224,7 @@ __all__ = [
     "pull_images",
     "push_images",
     "record_images",
-    "remove_image",
+    "remove_images",
     "repair_layout",
     "serve_layouts",
     "to_json",
@@ -245,7 +246,7 @@ _MODULES = {  # the same as above, for the interpreter
     "manage.ls": ["list_images"],
     "manage.prune": ["PruneOptions", "prune_layout"],
     "manage.repair": ["RepairOptions", "repair_layout"],
-    "manage.rm": ["remove_image"],
+    "manage.rm": ["remove_images"],
     "manage.tags": ["TagOptions", "list_tags"],
     "oci.descriptor": ["Descriptor", "Platform"],
     "oci.digest": ["Digest"],
@@ -275,7 +276,7 @@ _MODULES = {  # the same as above, for the interpreter
         "TagList",
     ],
     "report.json": ["to_json"],
-    "report.layouts": ["PrunedBlob", "PrunedFile", "PruneReport", "RemovedImage", "ServerInfo"],
+    "report.layouts": ["PrunedBlob", "PrunedFile", "PruneReport", "RemovedImage", "RemoveReport", "ServerInfo"],
     "report.text": ["ResultText", "to_text"],
     "report.transfers": ["Amount", "ReferrerSummary", "TransferredImage", "TransferReport"],
     "report.view": ["View"],

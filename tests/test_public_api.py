@@ -29,7 +29,7 @@ from mirror import (
     pull_image,
     pull_images,
     push_images,
-    remove_image,
+    remove_images,
     to_text,
     verify_layout,
 )
@@ -216,7 +216,7 @@ def loaded(statement: str) -> set[str]:
     ("statement", "unwanted"),
     [
         ("import mirror", HTTP | SCREEN | {"asyncio", "mirror.layout"}),
-        ("from mirror import verify_layout, list_images, remove_image", HTTP | SCREEN),
+        ("from mirror import verify_layout, list_images, remove_images", HTTP | SCREEN),
         ("from mirror import Reference, Digest, Platform, MirrorError", HTTP | SCREEN | {"mirror.layout"}),
         ("from mirror import pull_image, push_images, verify_layout", SCREEN),
         ("import mirror.cli", HTTP | {"asyncio", "tqdm", "mirror.layout"}),
@@ -257,8 +257,8 @@ def test_a_layout_is_listed_inspected_and_emptied(tmp_path: Path) -> None:
         ]
         assert [one.digest for one in await inspect_images(tmp_path / "layout")] == [IMAGE.root] * 2
         assert (await inspect_images(f"{source}/a:v1"))[0].raw == IMAGE.data
-        assert (await remove_image(tmp_path / "layout", f"{source}/a:v1")).deleted.blobs == 0
-        assert (await remove_image(tmp_path / "layout", f"{source}/b:v1")).deleted.blobs == len(
+        assert (await remove_images(tmp_path / "layout", [f"{source}/a:v1"])).deleted.blobs == 0
+        assert (await remove_images(tmp_path / "layout", [f"{source}/b:v1"])).deleted.blobs == len(
             IMAGE.blobs | IMAGE.manifests
         )
 
@@ -278,7 +278,7 @@ def test_every_failure_is_a_mirror_error(tmp_path: Path) -> None:
         lambda: push_images(tmp_path / "missing", "127.0.0.1:1"),
         lambda: push_images(tmp_path, "no registry!"),
         lambda: list_images(tmp_path / "missing"),
-        lambda: remove_image(tmp_path / "missing", "redis"),
+        lambda: remove_images(tmp_path / "missing", ["redis"]),
     ]
     for attempt in attempts:
         with pytest.raises(MirrorError):

@@ -34,7 +34,7 @@ _COMMANDS = {
     "record": "Record what images consist of, to be carried separately and compared by verify.",
     "prune": "Find blobs that no image of a layout needs; with --delete, delete them.",
     "tags": "List the tags of a repository in a registry.",
-    "rm": "Remove an image from a layout, and the blobs that no other image needs.",
+    "rm": "Remove images from a layout, and the blobs that no other image needs.",
     "completion": "Print the shell completion for bash, zsh or fish.",
 }
 

@@ -14,7 +14,7 @@ from mirror.transfer.import_ import ImportOptions, import_archive
 _HELP = """Read images from an archive into a layout, every byte verified.
 
 \b
-  mirror import images.tar ./layout                 all images
+  mirror import images.tar                          all images, into ./layout
   mirror import images.tar ./layout redis:4.0       one image
   mirror import app.tar ./layout --as registry.internal/team/app:v1
   docker save redis:4.0 | mirror import - ./layout
@@ -31,7 +31,7 @@ stdout gets one line for each image, NAME@DIGEST.
 
 @click.command(help=_HELP)
 @click.argument("archive", metavar="FILE|-", type=options.Place(allow_dash=True, path_type=str))
-@click.argument("layout", metavar="DIR", type=options.Place())
+@click.argument("layout", metavar="[DIR]", default=options.DEFAULT_LAYOUT, type=options.Place())
 @click.argument("images", metavar="[IMAGE]...", nargs=-1)
 @click.option("--as", "name", metavar="NAME", help="Name of the image in the layout, if there is only one image.")
 @options.with_output

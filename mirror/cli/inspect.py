@@ -19,7 +19,7 @@ _HELP = """Show what an image consists of: platforms, config and layers; in a re
 
 \b
   mirror inspect redis:4.0            from its registry; no layer is fetched
-  mirror inspect ./layout             every image of a layout
+  mirror inspect                      every image of ./layout
   mirror inspect ./layout redis:4.0
   mirror inspect images.tar           an archive, read in place
   mirror inspect redis:4.0 --digest   only the digest
@@ -31,7 +31,9 @@ or file, write docker://IMAGE.
 
 
 @click.command(cls=GroupedCommand, help=_HELP)
-@click.argument("location", metavar="IMAGE|DIR|FILE", type=options.Place(path_type=str))
+@click.argument(
+    "location", metavar="[IMAGE|DIR|FILE]", default=f"./{options.DEFAULT_LAYOUT}", type=options.Place(path_type=str)
+)
 @options.with_images
 @click.option("--raw", is_flag=True, help="Print the exact bytes of the image's manifest or index.")
 @click.option("--digest", is_flag=True, help="Print only the digest of the image's manifest or index.")

@@ -24,6 +24,9 @@ from mirror.report.transfers import TransferReport
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+DEFAULT_LAYOUT = Path("layout")  # of every command that works on one layout
+
+
 class Place(click.Path):
     """A path. An empty one is refused: it is more likely an unset variable than the current directory.
 
@@ -84,12 +87,22 @@ def image_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list
 
     from mirror.manage.ls import list_images
 
-    layout = ctx.params.get("layout") or ctx.params.get("location")
+    layout = (
+        ctx.params.get("layout") or ctx.params.get("location") or layout_and_images(ctx.params.get("words") or ())[0]
+    )
     try:
-        images = asyncio.run(list_images(layout)).images if layout else ()
+        images = asyncio.run(list_images(layout)).images
     except MirrorError:
         return []  # a completion cannot show errors
     return [image.name for image in images if image.name.startswith(incomplete)]
+
+
+def layout_and_images(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Split the arguments of `[DIR] IMAGE...`: the first one is the layout if it is a directory, or written as one."""
+    first = words[0] if words else ""
+    if first.startswith((".", "/", "~", "oci:")) or os.path.lexists(os.path.expanduser(first)):
+        return first, words[1:]
+    return str(DEFAULT_LAYOUT), words
 
 
 with_config = click.option(

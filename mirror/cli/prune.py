@@ -16,8 +16,9 @@ from mirror.manage.prune import PruneOptions, prune_layout
 _HELP = """Find the blobs of a layout that no image needs, and unfinished downloads; with --delete, delete them.
 
 \b
-  mirror prune ./layout            show what would be deleted
-  mirror prune ./layout --delete
+  mirror prune                     show what would be deleted from ./layout
+  mirror prune --delete
+  mirror prune /media/usb/layout
 
 Referrers of an image, such as signatures, are needed like the image, wherever they are stored. Nothing is deleted if an
 image is broken, since it is not known which blobs it needs. If the layout has no images, the command asks first.
@@ -25,7 +26,7 @@ image is broken, since it is not known which blobs it needs. If the layout has n
 
 
 @click.command(help=_HELP)
-@click.argument("layout", metavar="DIR", type=options.Place())
+@click.argument("layout", metavar="[DIR]", default=options.DEFAULT_LAYOUT, type=options.Place())
 @click.option("--delete", is_flag=True, help="Delete the blobs and unfinished downloads.")
 @click.option("--yes", is_flag=True, help="Delete without asking, even if the layout has no images.")
 @options.with_quiet

@@ -28,7 +28,7 @@ _HELP = """Record what images consist of: a digest record, to be carried separat
 \b
   mirror record redis:4.0 -o redis.md   from its registry; no layer is fetched
   mirror record redis:4.0 nginx:1 --from-file images.txt -o images.md
-  mirror record ./layout                every image of a layout
+  mirror record                         every image of ./layout
   mirror record ./layout redis:4.0
   mirror record images.tar              every image of an archive
   mirror verify ./layout --record redis.md
@@ -90,6 +90,8 @@ def _images(
     names = [*images, *read_names(from_file, registry=not is_local)]
     if location is not None:
         return location, names
+    if from_file is None:
+        return f"./{options.DEFAULT_LAYOUT}", []
     if not names:
-        raise click.UsageError("Name an image, a layout or an archive, such as redis:4.0 or ./layout.", ctx)
+        raise click.UsageError("There is no image name in the file.", ctx)
     return f"docker://{names[0]}", names[1:]

@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from mirror.cli import options
 from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
-from mirror.manage.rm import remove_image
+from mirror.errors import NotFound
+from mirror.manage.rm import remove_images
 
-_HELP = """Remove an image from a layout: its entry, and the referrers and blobs that no other image needs.
+_HELP = """Remove images from a layout: their entries, and the referrers and blobs that no other image needs.
 
 \b
-  mirror rm ./layout redis:4.0
+  mirror rm redis:4.0 nginx:1                from ./layout
+  mirror rm /media/usb/layout redis:4.0
+  mirror rm ./layout dbc6a7ed5f21            the digest as ls shows it
 
-Nothing is removed if another image is broken, since it is not known which blobs that image needs.
+The first argument is the layout if there is such a directory, or if it begins with a dot or a slash. Either all of the
+images are removed or none. Nothing is removed if another image is broken, since it is not known which blobs it needs.
 """
 
 
 @click.command(help=_HELP)
-@click.argument("layout", metavar="DIR", type=options.Place())
-@click.argument("image", metavar="IMAGE", shell_complete=options.image_names)
+@click.argument("words", metavar="[DIR] IMAGE...", nargs=-1, shell_complete=options.image_names)
 @options.with_quiet
 @options.with_json
-def command(layout: Path, image: str) -> None:
-    with log_to_stderr():
-        removed = run(remove_image(layout, image))
+@click.pass_context
+def command(ctx: click.Context, words: tuple[str, ...]) -> None:
+    if words and not words[0]:
+        raise click.UsageError("the path is empty; is a variable not set?", ctx)
+    layout, images = options.layout_and_images(words)
+    if not images:
+        raise click.UsageError("Name at least one image, such as redis:4.0.", ctx)
+    with log_to_stderr(), _explained(words[0], is_image=images == words):
+        removed = run(remove_images(layout, images))
     options.show(removed)
+
+
+@contextmanager
+def _explained(first: str, *, is_image: bool) -> Iterator[None]:
+    """Say how the first argument was read, if something does not exist: it may be a mistyped directory."""
+    try:
+        yield
+    except NotFound as error:
+        if is_image:
+            read_as = f"{first!r} was read as an image of ./{options.DEFAULT_LAYOUT}; for a directory, write ./{first}."
+            error.hint = " ".join(filter(None, (read_as, error.hint)))
+        raise

@@ -20,7 +20,7 @@ from mirror.serve import ServeOptions, serve_layouts
 _HELP = """Serve layouts in place as a read-only registry: for docker, podman, containerd and skopeo.
 
 \b
-  mirror serve ./layout                        at 127.0.0.1:5000
+  mirror serve                                 ./layout, at 127.0.0.1:5000
   mirror serve /media/a /media/b               two layouts as one
   mirror serve ./layout --listen 127.0.0.1:0   any free port, on stdout
   mirror serve ./layout --listen 0.0.0.0:5000 --cert tls.crt --key tls.key
@@ -41,7 +41,7 @@ _DISK_TIMEOUT = 5.0  # seconds for threads that are blocked on a disk, after tho
 
 
 @click.command(help=_HELP)
-@click.argument("layouts", metavar="DIR...", nargs=-1, required=True, type=options.Place())
+@click.argument("layouts", metavar="[DIR]...", nargs=-1, type=options.Place())
 @click.option(
     "--listen",
     metavar="HOST:PORT",
@@ -69,7 +69,7 @@ def command(
     if not quiet:
         logging.getLogger(ACCESS_LOG).setLevel(logging.INFO)
     with log_to_stderr():
-        asyncio.run(_serve(layouts, serving, quiet))
+        asyncio.run(_serve(layouts or (options.DEFAULT_LAYOUT,), serving, quiet))
 
 
 async def _serve(layouts: tuple[Path, ...], serving: ServeOptions, quiet: bool) -> None:

@@ -28,7 +28,7 @@ from mirror.verify import Verification, VerifyOptions
 _HELP = """Verify a layout offline: hash every byte, follow every link, and report all findings of one run.
 
 \b
-  mirror verify ./layout                     everything that is stored
+  mirror verify                              everything in ./layout
   mirror verify ./layout redis:4.0           one image
   mirror verify ./layout --level structure   quick: names and sizes only
   mirror verify ./layout --level layers      unpacked, compared with configs
@@ -53,7 +53,7 @@ Exit codes: 0 ok, 3 not ok, 1 no fault was found but something could not be chec
 
 
 @click.command(cls=GroupedCommand, help=_HELP)
-@click.argument("location", metavar="DIR|FILE|docker://IMAGE", required=False, type=options.Place(path_type=str))
+@click.argument("location", metavar="[DIR|FILE|docker://IMAGE]", required=False, type=options.Place(path_type=str))
 @options.with_images
 @click.option(
     "--receipt",
@@ -126,9 +126,11 @@ def command(
     repair: bool,
     source: str | None,
 ) -> None:
+    if not receipt:
+        location = location or str(options.DEFAULT_LAYOUT)
     in_registry = bool(location and Location.parse(location, registry=False).transport is Transport.REGISTRY)
     for wrong, why in (
-        ((location is None) == (receipt is None), "Name either a layout or archive, or a receipt with --receipt."),
+        (location is not None and receipt is not None, "Name either a layout or archive, or a receipt with --receipt."),
         (repair != (source is not None), "--repair needs --from SOURCE (a good copy), and --from needs --repair."),
         (repair and (receipt or sample), "--repair cannot be combined with --receipt or --sample."),
         (

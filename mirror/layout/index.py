@@ -7,6 +7,7 @@ oc-mirror also write a Docker manifest list in its place.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from mirror.strictjson import JsonObject, load_object
 
 K = TypeVar("K", bound=Hashable)
 
+_SHORT_DIGEST = re.compile(r"(?:sha(?:256|384|512):)?([0-9a-f]{12,128})", re.ASCII)
 CAP = 64 * 1024 * 1024  # bytes of an index.json: about 100,000 images
 LAYOUT_CAP = 4096  # bytes of an oci-layout file
 VERSION = "1.0.0"
@@ -124,7 +126,9 @@ class EntryFinder:
         return list(dict.fromkeys(map(self.find, texts))) or list(self.entries)
 
     def find(self, text: str) -> Entry:
-        """Return the one image that `text` names: a digest, a name as it is stored, or a reference in any short form.
+        """Return the one image that `text` names: a name as it is stored, a reference in any short form, or a digest.
+
+        Of a digest, the 12 characters that `ls` shows are enough.
 
         Raise NotFound if there is none, and UsageError if there are several with different content.
         """
@@ -132,6 +136,8 @@ class EntryFinder:
         if not matches:  # a short name is the end of a full one, as `app:v1` of `host/team/app:v1`
             alike = (self.entries[position] for position in self._by_last_part.get(text.rpartition("/")[2], ()))
             matches = [entry for entry in alike if entry.name.endswith(f"/{text}")]
+        if not matches and (short := _SHORT_DIGEST.fullmatch(text)):
+            matches = [entry for entry in self.entries if entry.root.digest.partition(":")[2].startswith(short[1])]
         if not matches:
             existing = ", ".join(entry.name for entry in self.entries[:10]) or "no images at all"
             more = f" and {len(self.entries) - 10} more" if len(self.entries) > 10 else ""

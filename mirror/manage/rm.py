@@ -1,40 +1,46 @@
-"""Remove an image from a layout."""
+"""Remove images from a layout."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from mirror.content.walk import walk
-from mirror.errors import MirrorError, StorageError
+from mirror.errors import MirrorError, StorageError, UsageError
 from mirror.fs.directory import is_full
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.implied import Relations
 from mirror.layout.referrers import LayoutReferrers, can_refer, walk_entry
 from mirror.oci.digest import Digest
-from mirror.report.layouts import RemovedImage
+from mirror.report.layouts import RemovedImage, RemoveReport
 from mirror.report.transfers import Amount
 from mirror.stores.location import Location, Transport
 
 
-async def remove_image(path: Path | str, image: str) -> RemovedImage:
-    """Remove one image: its entry, the entries that refer to it alone, and the blobs that no other image needs.
+async def remove_images(path: Path | str, images: Sequence[str]) -> RemoveReport:
+    """Remove images: their entries, the entries that refer to no other image, and the blobs that no other image needs.
+
+    Either all images are removed or none.
 
     If an earlier call was killed, delete the blobs that it was about to delete.
 
     Raises:
+        UsageError: no image is named, or a name stands for several images.
         NotFound: there is no such directory or image.
         ContentError: another image is broken, so what it needs is not known. Nothing has been removed.
         StorageError: the disk refused, or another mirror process has locked the layout.
     """
+    if not images:
+        raise UsageError("Name at least one image.", hint="All images of a layout: delete its directory.")
     directory = Location.of_kind(path, Transport.LAYOUT).directory
     Layout.open(directory).close()  # fails if it is not a layout, before anything is created in it
     async with LayoutWriter.writing(directory, exclusive=True) as layout:
         await _finish_deletion(layout)
-        entry, relations = layout.find([image])[0], Relations.read(layout)
-        own = await _own_referrers(layout, entry, relations.complete(layout.entries()))
-        removed, left = _divide(relations, layout.entries(), [*own, entry])
+        entries, relations = layout.find(images), Relations.read(layout)
+        own = await _own_referrers(layout, entries, relations.complete(layout.entries()))
+        removed, left = _divide(relations, layout.entries(), entries, list(chain(*own.values())))
         needed: set[Digest] = set()
         for other in left:
             needed |= await _needed_by(layout, other)
@@ -44,13 +50,11 @@ async def remove_image(path: Path | str, image: str) -> RemovedImage:
             content.update(graph.nodes, graph.blobs)
         sizes = {digest: size for digest in content - needed if (size := layout.blobs.size(digest)) is not None}
         await _remove(layout, removed, sizes)
-    return RemovedImage(
-        entry.name,
-        entry.root.digest,
-        Amount(len(sizes), sum(sizes.values())),
-        len(content & needed),
-        tuple(one.name for one in own),
+    gone = (
+        RemovedImage(entry.name, entry.root.digest, tuple(one.name for one in own.get(_key(entry), ())))
+        for entry in entries
     )
+    return RemoveReport(str(directory), tuple(gone), Amount(len(sizes), sum(sizes.values())), len(content & needed))
 
 
 async def _finish_deletion(layout: LayoutWriter) -> None:
@@ -96,13 +100,17 @@ async def _remove_on_full_disk(layout: LayoutWriter, digests: Sequence[Digest], 
     raise error
 
 
-def _divide(relations: Relations, stored: Sequence[Entry], removed: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+def _divide(
+    relations: Relations, stored: Sequence[Entry], images: Sequence[Entry], referrers: Sequence[Entry]
+) -> tuple[list[Entry], list[Entry]]:
     """Return the entries to remove, and those that are left, with all referrers of theirs.
 
-    With an image go the entries that only repeat a part of it, and would now be taken for images.
+    With images and their referrers go the entries that only repeat a part of it, and would now be taken for images.
     """
     repeating = set(stored) - set(relations.complete(stored))
-    gone, relations = list(removed), relations.without(removed[-1])
+    gone = list(dict.fromkeys([*referrers, *images]))
+    for image in images:
+        relations = relations.without(image)
     while True:
         left = relations.complete([one for one in stored if one not in gone])
         obsolete = [one for one in left if one in repeating]
@@ -111,23 +119,30 @@ def _divide(relations: Relations, stored: Sequence[Entry], removed: Sequence[Ent
         gone += obsolete
 
 
+def _key(entry: Entry) -> tuple[str, Digest]:
+    return entry.name, entry.root.digest
+
+
 async def _needed_by(layout: Layout, entry: Entry) -> set[Digest]:
     """Return the digests of all manifests and blobs that an image needs; raise MirrorError if one is broken."""
     graph = await walk_entry(layout, entry)
     return {*graph.nodes, *graph.blobs}
 
 
-async def _own_referrers(layout: Layout, entry: Entry, entries: Sequence[Entry]) -> list[Entry]:
-    """Return the entries that refer to one image, and to no other."""
+async def _own_referrers(
+    layout: Layout, removed: Sequence[Entry], entries: Sequence[Entry]
+) -> dict[tuple[str, Digest], list[Entry]]:
+    """Return the entries that refer to images that are removed, and to no other, by image."""
+    chosen = set(map(_key, removed))
     finder = LayoutReferrers(layout, entries)
-    own: list[Entry] = []
+    own: dict[tuple[str, Digest], list[Entry]] = {}
     others: set[str] = set()
     for image in entries:
         if not can_refer(image):
             with suppress(MirrorError):  # a broken image has no known referrers
                 found = [one.entry for one in await finder.of(image, await walk_entry(layout, image))]
-                if image.name == entry.name:
-                    own = found
+                if _key(image) in chosen:
+                    own[_key(image)] = found
                 else:
                     others.update(one.name for one in found)
-    return [one for one in own if one.name not in others]
+    return {image: [one for one in found if one.name not in others] for image, found in own.items()}

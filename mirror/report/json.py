@@ -47,7 +47,7 @@ def to_json(result: object) -> JsonObject:
 
 def failure(command: str | None, code: str, message: str, hint: str | None, exit_code: int) -> JsonObject:
     """Return the JSON object of a command that failed altogether; `command` is None if it is not known."""
-    number = 2 if command in ("inspect", "rm") else 1  # as in the schemas of their results
+    number = {"inspect": 2, "rm": 3}.get(command or "", 1)  # as in the schemas of their results
     error = {"code": code, "message": message, "hint": hint, "exitCode": exit_code}
     return {"schema": f"mirror.{command or 'error'}/{number}", "error": error}
 

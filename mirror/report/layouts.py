@@ -12,13 +12,21 @@ from mirror.report.transfers import Amount
 class RemovedImage:
     """An image that was removed."""
 
-    schema: ClassVar[str] = "mirror.rm/2"
-
     name: str
     digest: str
-    deleted: Amount  # its blobs that no other image needs, manifests included
-    kept: int  # its blobs that other images still need
     referrers: tuple[str, ...] = ()  # the names of its referrers, which were removed too
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveReport:
+    """The images that were removed from a layout."""
+
+    schema: ClassVar[str] = "mirror.rm/3"
+
+    path: str
+    images: tuple[RemovedImage, ...]
+    deleted: Amount  # their blobs that no other image needs, manifests included
+    kept: int  # their blobs that other images still need
 
 
 @dataclass(frozen=True, slots=True)

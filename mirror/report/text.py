@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,13 +10,15 @@ from functools import singledispatch
 
 from mirror.report.findings import VerifyReport
 from mirror.report.images import ImageList, ImageSummary, InspectedImage, InspectedManifest, Inspection, TagList
-from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, ServerInfo
-from mirror.report.transfers import PAST, Amount, TransferredImage, TransferReport
+from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemoveReport, ServerInfo
+from mirror.report.transfers import PAST, Amount, TransferredImage, TransferReport, pinned
 from mirror.report.verify_text import verification_lines, verification_summary
-from mirror.report.view import View
-from mirror.text import count, seconds, size, table
+from mirror.report.view import View, clip_start
+from mirror.text import columns, count, printable, seconds, size, table
 
+_COLUMNS = ("IMAGE", "DIGEST", "SIZE", "PLATFORMS")
 _MAX_PLATFORMS = 3  # in one row of a table; the others are counted
+_MIN_NAME = 12  # columns of a name on a narrow terminal
 _WHOLE = View()
 
 
@@ -38,7 +41,7 @@ class ResultText:
 
 @singledispatch
 def to_text(result: object, view: View = _WHOLE) -> ResultText:
-    """Return a result as text. A verification obeys `view`; other results do not take one.
+    """Return a result as text. A verification and a list of images obey `view`; other results do not take one.
 
     Raises:
         TypeError: it is not a result.
@@ -50,19 +53,37 @@ def to_text(result: object, view: View = _WHOLE) -> ResultText:
 
 
 @to_text.register
-def _image_list(images: ImageList) -> ResultText:
-    lines = table(["IMAGE", "DIGEST", "SIZE", "PLATFORMS"], map(image_row, images.images), right=[2])
+def _image_list(images: ImageList, view: View = _WHOLE) -> ResultText:
     referrers = f", {count(images.referrers, 'referrer')}" if images.referrers else ""
-    return ResultText(lines, f"{images.path}: {count(len(images.images), 'image')}{referrers}, {size(images.size)}.")
+    summary = f"{images.path}: {count(len(images.images), 'image')}{referrers}, {size(images.size)}."
+    return ResultText(_image_table(images.images, view), summary)
 
 
-def image_row(image: ImageSummary) -> list[str]:
-    short = image.digest.partition(":")[2][:12]
+def _image_table(images: Sequence[ImageSummary], view: View) -> list[str]:
+    """Return a table that fits the terminal: with fewer platforms, then with shorter names, if it has to."""
+    if view.verbose:
+        return table(_COLUMNS, [image_row(image, None) for image in images], right=[2])
+    for most in (_MAX_PLATFORMS, 1):
+        rows = [image_row(image, most) for image in images]
+        lines = table(_COLUMNS, rows, right=[2])
+        over = max(map(columns, lines)) - (view.columns or math.inf)
+        if over <= 0:
+            return lines
+    longest = max(columns(printable(name)) for name, *_ in rows)
+    room = max(int(longest - over), _MIN_NAME)
+    lines = table(_COLUMNS, [[clip_start(printable(name), room), *rest] for name, *rest in rows], right=[2])
+    return [view.fit(line) for line in lines]
+
+
+def image_row(image: ImageSummary, most: int | None = _MAX_PLATFORMS) -> list[str]:
+    """Return the row of an image, with at most so many platforms; None: all, and the complete digest."""
+    short = image.digest if most is None else image.digest.partition(":")[2][:12]
     if image.problem:
         return [image.name, short, "-", "broken: see mirror verify"]
-    platforms = ", ".join(image.platforms[:_MAX_PLATFORMS]) or "-"
-    if len(image.platforms) > _MAX_PLATFORMS:
-        platforms += f" + {len(image.platforms) - _MAX_PLATFORMS} more"
+    most = len(image.platforms) if most is None else most
+    platforms = ", ".join(image.platforms[:most]) or "-"
+    if len(image.platforms) > most:
+        platforms += f" + {len(image.platforms) - most} more"
     notes = ["sparse"] if image.sparse else []
     notes += [count(image.referrers, "referrer")] if image.referrers else []
     notes += [f"{image.unsupported} of unsupported type"] if image.unsupported else []
@@ -117,11 +138,14 @@ def _tag_list(tags: TagList) -> ResultText:
 
 
 @to_text.register
-def _removed_image(removed: RemovedImage) -> ResultText:
-    referrers = f" and {count(len(removed.referrers), 'referrer')}" if removed.referrers else ""
+def _remove_report(removed: RemoveReport) -> ResultText:
+    gone = len({name for image in removed.images for name in image.referrers})
+    images = removed.images[0].name if len(removed.images) == 1 else count(len(removed.images), "image")
+    referrers = f" and {count(gone, 'referrer')}" if gone else ""
     deleted = f"{count(removed.deleted.blobs, 'blob')} deleted, {size(removed.deleted.size)} freed"
     kept = f"; {count(removed.kept, 'blob')} kept for other images" if removed.kept else ""
-    return ResultText([f"{removed.name}@{removed.digest}"], f"removed {removed.name}{referrers}: {deleted}{kept}.")
+    lines = [pinned(image.name, image.digest) for image in removed.images]
+    return ResultText(lines, f"removed {images}{referrers}: {deleted}{kept}.")
 
 
 @to_text.register

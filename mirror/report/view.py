@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
-from mirror.text import printable
+from mirror.text import columns, columns_of, printable
 
 _DIGEST = re.compile(r"\b(sha(?:256|384|512):[0-9a-f]{12})[0-9a-f]{20,}")
 _MAX_LINE = 140  # characters of a line in a file
@@ -32,12 +31,12 @@ class View:
     def fits(self, line: str) -> bool:
         """Return whether a line fits, perhaps with shortened digests; in a file, up to 140 characters fit."""
         line = printable(line)
-        return cells(line if self.columns is None else _short(line)) <= (self.columns or _MAX_LINE)
+        return columns(line if self.columns is None else _short(line)) <= (self.columns or _MAX_LINE)
 
     def fit(self, line: str) -> str:
         """Return a line for the terminal: its digests are shortened first, then it is cut."""
         line = printable(line)
-        if self.columns is None or cells(line) <= self.columns:
+        if self.columns is None or columns(line) <= self.columns:
             return line
         return clip(_short(line), self.columns)
 
@@ -55,31 +54,26 @@ class Labelled(str):
         return line
 
 
-def cells(text: str) -> int:
-    """Return the number of columns that a text takes on a terminal (Unicode Standard Annex 11)."""
-    if text.isascii():
-        return len(text)
-    return sum(_cells(char) for char in text)
-
-
-def clip(text: str, columns: int) -> str:
+def clip(text: str, width: int) -> str:
     """Return a text that takes at most so many columns; `…` stands for what was cut from its end."""
-    if cells(text) <= columns:
+    if columns(text) <= width:
         return text
-    kept, free = "", columns - 1
+    kept, free = "", width - 1
     for char in text:
-        free -= _cells(char)
+        free -= columns_of(char)
         if free < 0:
             break
         kept += char
     return f"{kept}…"
 
 
+def clip_start(text: str, width: int) -> str:
+    """Return a text that takes at most so many columns; `…` stands for what was cut from its start.
+
+    The end of an image name, its repository and tag, says more than the start, its registry.
+    """
+    return clip(text[::-1], width)[::-1]
+
+
 def _short(line: str) -> str:
     return _DIGEST.sub(r"\1…", line)
-
-
-def _cells(char: str) -> int:
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 _UNITS = ("kB", "MB", "GB", "TB", "PB")
@@ -34,14 +35,33 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def columns(text: str) -> int:
+    """Return the number of columns that a text takes on a terminal (Unicode Standard Annex 11)."""
+    if text.isascii():
+        return len(text)
+    return sum(map(columns_of, text))
+
+
+def columns_of(char: str) -> int:
+    """Return the number of columns that a character takes: 0, 1 or 2."""
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _padded(cell: str, width: int, *, flush: bool) -> str:
+    space = " " * (width - columns(cell))
+    return space + cell if flush else cell + space
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
     """Return the lines of a table; `right` are the numbers of the right-aligned columns."""
     cells = [list(head), *([printable(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    widths = [max(columns(row[column]) for row in cells) for column in range(len(head))]
     flush = set(right)
     return [
         "  ".join(
-            cell.rjust(width) if column in flush else cell.ljust(width)
+            _padded(cell, width, flush=column in flush)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in cells

@@ -71,7 +71,9 @@ def test_few_options_have_one_heading(mirror: Mirror) -> None:
     assert headings == ["Options:"]
 
 
-@pytest.mark.parametrize("args", [["frobnicate"], ["pull", "--frobnicate", "a"], ["push", "layout"], ["rm", "layout"]])
+@pytest.mark.parametrize(
+    "args", [["frobnicate"], ["pull", "--frobnicate", "a"], ["push", "layout"], ["rm"], ["rm", "./layout"]]
+)
 def test_usage_error_exits_with_2(mirror: Mirror, args: list[str]) -> None:
     result = mirror(*args, code=2)
     assert result.out == ""

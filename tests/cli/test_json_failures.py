@@ -19,7 +19,7 @@ from tests.support.registry import EmbeddedRegistry, Fault, Stall
         ("pull 127.0.0.1:9/a --retries 0", "mirror.pull/1", "transfer-error", 1),
         ("pull UPPER", "mirror.pull/1", "invalid-reference", 2),
         ("ls broken", "mirror.ls/1", "broken-layout", 3),
-        ("rm layout nothing", "mirror.rm/2", "not-found", 2),
+        ("rm layout nothing", "mirror.rm/3", "not-found", 2),
         ("inspect layout nothing", "mirror.inspect/2", "not-found", 2),
         ("record layout nothing", "mirror.record/1", "not-found", 2),
         ("pull a --config none.toml", "mirror.pull/1", "config-error", 2),
@@ -46,7 +46,7 @@ def test_failure_is_one_json_object(
     [
         ("pull --json", "mirror.pull/1"),
         ("pull --frob --json a", "mirror.pull/1"),
-        ("rm --json", "mirror.rm/2"),
+        ("rm --json", "mirror.rm/3"),
         ("pul a --json", "mirror.error/1"),
         ("pul push --json", "mirror.error/1"),
         ("inspect layout --raw --json", "mirror.inspect/2"),

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +85,25 @@ def test_ls_shows_a_broken_image_among_the_others(mirror: Mirror, stock: Stock, 
     assert any(stock.single in row and "linux/amd64" in row for row in result.lines)
     document = mirror("ls", "layout", "--json").json
     assert [bool(image["problem"]) for image in document["images"]].count(True) == 1
+
+
+def test_quiet_ls_prints_only_names(mirror: Mirror, stock: Stock) -> None:
+    result = mirror("ls", stock.folder, "-q")
+    assert (result.lines, result.err) == ([stock.chart, stock.multi, stock.single], "")
+    assert mirror("ls", stock.folder, "-q", "--json").json == mirror("ls", stock.folder, "--json").json
+
+
+def test_verbose_ls_prints_complete_digests(mirror: Mirror, stock: Stock) -> None:
+    assert mirror("ls", stock.folder, "-v").out.count("sha256:") == 3
+    assert MULTI.root in mirror("ls", stock.folder, "-v").out
+
+
+@pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
+def test_ls_of_an_archive(mirror: Mirror, stock: Stock, form: str) -> None:
+    mirror("export", stock.folder, "images.tar", stock.single, "--format", form)
+    result = mirror("ls", "images.tar")
+    assert result.lines[1].split()[0] == stock.single
+    assert result.err.startswith("images.tar: 1 image, ")
 
 
 def test_ls_of_no_images_is_empty(mirror: Mirror, layout: Path) -> None:
@@ -223,6 +242,64 @@ def test_name_of_a_directory_means_the_layout_and_not_the_image(mirror: Mirror, 
 # rm
 
 
+@pytest.mark.parametrize("form", [lambda digest: digest[7:19], lambda digest: digest[:19]])
+def test_rm_accepts_several_images_and_the_short_digests_of_ls(
+    mirror: Mirror, stock: Stock, layout: Path, form: Callable[[str], str]
+) -> None:
+    assert MULTI.root[7:19] in mirror("ls", "layout").out
+    result = mirror("rm", "layout", form(MULTI.root), stock.single, stock.single)
+    assert result.lines == [f"{stock.multi}@{MULTI.root}", f"{stock.single}@{SINGLE.root}"]
+    assert result.err.startswith("removed 2 images: ")
+    assert names(layout) == [stock.chart]
+    assert blobs(layout) == {*CHART.blobs, CHART.root}
+
+
+def test_digest_that_is_shorter_than_in_ls_is_refused(mirror: Mirror, stock: Stock, layout: Path) -> None:
+    assert "has no image" in mirror("rm", "layout", MULTI.root[7:18], code=2).err
+
+
+def test_rm_removes_all_images_or_none(mirror: Mirror, stock: Stock, layout: Path) -> None:
+    before = tree(layout)
+    assert "has no image 'nothing'" in mirror("rm", "layout", stock.multi, "nothing", code=2).err
+    assert tree(layout) == before
+
+
+def test_rm_of_a_mistyped_directory_says_how_it_was_read(mirror: Mirror, stock: Stock, layout: Path) -> None:
+    before = tree(layout)
+    _, hint = mirror("rm", "layuot", stock.multi, code=2).err.splitlines()
+    assert hint.startswith("hint: 'layuot' was read as an image of ./layout; for a directory, write ./layuot. It has: ")
+    assert tree(layout) == before
+
+
+# The default layout
+
+
+def test_commands_use_the_default_layout(mirror: Mirror, stock: Stock, layout: Path) -> None:
+    """All but rm, which changes the layout and comes last."""
+    assert mirror("ls").lines == mirror("ls", "layout").lines
+    assert mirror("verify").lines == mirror("verify", "layout").lines
+    assert mirror("inspect").lines == mirror("inspect", "layout").lines
+    assert mirror("prune").err.startswith("layout: nothing to prune.")
+    mirror("prune", "--delete")
+    mirror("rm", stock.chart)
+    assert names(layout) == [stock.multi, stock.single]
+    assert mirror("record").out == mirror("record", "layout").out
+    mirror("export", "layout", "images.tar")
+    shutil.rmtree(layout)
+    mirror("import", "images.tar")
+    assert names(layout) == [stock.multi, stock.single]
+
+
+@pytest.mark.parametrize("command", ["ls", "verify", "inspect", "record", "prune", "serve"])
+def test_missing_default_layout_is_a_usage_error(mirror: Mirror, command: str) -> None:
+    err = mirror(command, code=2).err
+    assert "There is no " in err
+    assert "layout" in err
+
+
+# rm of one image
+
+
 @pytest.mark.slow
 def test_rm_keeps_blobs_of_other_images(mirror: Mirror, stock: Stock, layout: Path) -> None:
     result = mirror("rm", "layout", stock.multi)
@@ -237,12 +314,11 @@ def test_rm_prints_json(mirror: Mirror, stock: Stock, layout: Path) -> None:
     gone = {**MULTI.blobs, **{digest: data for digest, (data, _) in MULTI.manifests.items()}}
     gone.pop(SHARED.digest)
     assert document == {
-        "schema": "mirror.rm/2",
-        "name": stock.multi,
-        "digest": MULTI.root,
+        "schema": "mirror.rm/3",
+        "path": "layout",
+        "images": [{"name": stock.multi, "digest": MULTI.root, "referrers": []}],
         "deleted": {"blobs": len(gone), "size": sum(map(len, gone.values()))},
         "kept": 1,
-        "referrers": [],
     }
 
 

@@ -186,7 +186,7 @@ def test_file_of_names_selects_images_of_a_layout(mirror: Mirror, shop: list[str
 
 
 def test_record_needs_an_image(mirror: Mirror) -> None:
-    assert "Name an image" in mirror("record", "--from-file", "-", stdin="# nothing\n", code=2).err
+    assert "There is no image name in the file" in mirror("record", "--from-file", "-", stdin="# nothing\n", code=2).err
     assert "2 images cannot all be named" in mirror("record", "a", "b", "--as", "c", code=2).err
 
 

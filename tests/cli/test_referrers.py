@@ -646,7 +646,7 @@ def test_rm_removes_referrers(mirror: Mirror, modern: EmbeddedRegistry, layout: 
     before = tree(layout)
     mirror("pull", name, "--all")
     removed = mirror("rm", "layout", name, "--json").json
-    assert len(removed["referrers"]) == 3
+    assert len(removed["images"][0]["referrers"]) == 3
     assert tree(layout) == before
 
 
@@ -660,6 +660,17 @@ def test_rm_keeps_referrers_of_another_image(mirror: Mirror, modern: EmbeddedReg
     assert SIGNATURE.root not in blobs(layout)
     assert mirror("ls", "layout", "--json").json["images"][0]["referrers"] == 1
     mirror("verify", "layout")
+
+
+@pytest.mark.slow
+def test_rm_removes_referrers_that_only_removed_images_share(
+    mirror: Mirror, modern: EmbeddedRegistry, layout: Path
+) -> None:
+    both = publish(modern, IMAGE, SIGNATURE, signature(CHILD))
+    one = publish(modern, CHILD, tag="one")
+    mirror("pull", both, one, "--all")
+    assert "removed 2 images and 2 referrers" in mirror("rm", "layout", both, one).err
+    assert blobs(layout) == set()
 
 
 @pytest.mark.slow

@@ -276,7 +276,6 @@ def test_read_only_layout_is_served_and_not_changed(mirror: Mirror, layout: Path
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
-        ((), 2, "DIR"),
         (("nowhere",), 2, "no directory"),
         (("empty",), 3, "oci-layout"),
         (("layout", "--listen", "x"), 2, "Not a valid address"),

@@ -31,11 +31,11 @@ from mirror.report.images import (
     TagList,
 )
 from mirror.report.json import to_json
-from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, ServerInfo
+from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, RemoveReport, ServerInfo
 from mirror.report.text import image_row, to_text
 from mirror.report.transfers import Amount, ReferrerSummary, TransferredImage, TransferReport
-from mirror.report.view import View, cells, clip
-from mirror.text import count, printable, seconds, size, table
+from mirror.report.view import View, clip
+from mirror.text import columns, count, printable, seconds, size, table
 from tests.support.strategies import QUICK, nasty_text
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -284,7 +284,7 @@ def test_lines_about_faults_fit_the_terminal(width: int, names: list[str], subje
         finding(kind="corrupt", subject=subject, found=OTHER, images=tuple(names)), finding(images=(NAME,))
     )
     lines = to_text(found, View(width)).lines
-    assert [line for line in lines if cells(line) > width and not line.startswith("hint")] == []
+    assert [line for line in lines if columns(line) > width and not line.startswith("hint")] == []
 
 
 def test_digests_are_shortened_on_a_terminal_only_if_the_line_would_not_fit() -> None:
@@ -340,6 +340,39 @@ def test_a_report_without_images_has_a_count_of_0() -> None:
     assert "0 images" in to_text(verified(images=())).summary
 
 
+# The list of images
+
+
+def listed(**fields: Any) -> ImageList:
+    given = {"name": NAME, "digest": DIGEST, "media_type": "a/b", "platforms": ("linux/amd64",), **fields}
+    return ImageList("layout", (ImageSummary(**given),), 0)
+
+
+def test_a_list_that_does_not_fit_has_fewer_platforms_then_shorter_names() -> None:
+    images = listed(platforms=tuple(f"linux/arm/v{number}" for number in range(9)), size=74_540_576)
+    assert "linux/arm/v0, linux/arm/v1, linux/arm/v2 + 6 more" in to_text(images).lines[1]
+    assert to_text(images, View(80)).lines[1] == f"{NAME}  {DIGEST[7:19]}  74.5 MB  linux/arm/v0 + 8 more"
+    assert (
+        to_text(images, View(70)).lines[1] == f"…er.io/library/redis:4.0  {DIGEST[7:19]}  74.5 MB  linux/arm/v0 + 8 more"
+    )
+    complete = to_text(images, View(70, verbose=True)).lines[1]
+    assert DIGEST in complete
+    assert "linux/arm/v8" in complete
+    assert NAME in complete
+
+
+@given(st.integers(20, 120), nasty_text.filter(bool), st.lists(nasty_text, max_size=4))
+@QUICK
+def test_a_list_never_wraps(width: int, name: str, platforms: list[str]) -> None:
+    lines = to_text(listed(name=name, platforms=tuple(platforms), size=10**9), View(width)).lines
+    assert [line for line in lines if columns(line) > width or not line.isprintable()] == []
+
+
+def test_wide_characters_keep_a_table_aligned() -> None:
+    lines = table(["A", "B"], [["\u65e5\u672c", "x"], ["e\u0301", "y"]])
+    assert lines == ["A     B", "\u65e5\u672c  x", "e\u0301     y"]
+
+
 # JSON, as documented
 
 
@@ -375,7 +408,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
     "mirror.logout/1": to_json(LogoutResult((StoredLogin("quay.io", "auth.json", "pass"),))),
     "mirror.serve/1": to_json(ServerInfo("127.0.0.1:5000", "http://127.0.0.1:5000", ("layout",), ("a/b",), 1)),
     "mirror.ls/1": to_json(ImageList("layout", (LISTED,), 3000)),
-    "mirror.rm/2": to_json(RemovedImage(NAME, DIGEST, Amount(2, 3000), 1)),
+    "mirror.rm/3": to_json(RemoveReport("layout", (RemovedImage(NAME, DIGEST),), Amount(2, 3000), 1)),
     "mirror.prune/1": to_json(PRUNED),
     "mirror.tags/1": to_json(TagList(NAME, ("v1",))),
     "mirror.inspect/2": to_json(Inspection((inspected(),))),
@@ -484,7 +517,7 @@ def test_an_attestation_names_its_image() -> None:
 
 @pytest.mark.parametrize(("kept", "said"), [(0, False), (3, True)])
 def test_the_result_of_a_removal_counts_deleted_and_kept_blobs(kept: int, said: bool) -> None:
-    removed = to_text(RemovedImage(NAME, DIGEST, Amount(2, 3000), kept))
+    removed = to_text(RemoveReport("layout", (RemovedImage(NAME, DIGEST),), Amount(2, 3000), kept))
     assert removed.lines == [f"{NAME}@{DIGEST}"]
     assert "2 blobs deleted, 3.0 kB freed" in removed.summary
     assert ("3 blobs kept for other images" in removed.summary) is said
