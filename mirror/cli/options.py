@@ -198,7 +198,8 @@ def show_transfer(report: TransferReport, *, lines_to_stderr: bool = False) -> N
     else:
         console.result(text.lines)
     _show_problems(text)
-    console.status(text.summary)
+    if text.summary:
+        console.status(text.summary)
 
 
 def check_output(ctx: click.Context, output: Path | None) -> None:

@@ -217,6 +217,9 @@ def _target_name(report: TransferReport, image: TransferredImage) -> str:
 
 
 def _transfer_summary(report: TransferReport) -> str:
+    """Return what was transferred; nothing if the error says everything: that no image was."""
+    if report.images and not (report.done or report.moved.blobs):
+        return ""
     platforms = sum(len(image.platforms) for image in report.done)
     # Referrers that were requested by name may also have been transferred with their images: count them once.
     referrers = sum(image.referrers.count for image in report.done if image.referrers)

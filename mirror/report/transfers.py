@@ -103,7 +103,8 @@ class TransferReport:
         """
         failed = [image.error for image in self.images if image.error]
         if failed:
-            text = f"{len(failed)} of {count(len(self.images), 'image')} failed."
+            nothing = f"Nothing was {PAST[self.verb]}; {count(len(failed), 'image')} failed."
+            text = f"{len(failed)} of {count(len(self.images), 'image')} failed." if self.done else nothing
             left_behind = all(isinstance(error, UnsupportedManifest) for error in failed)
             raise PartialFailure(text, failed, nothing_done=not (self.done or left_behind))
         left = [image.left_behind for image in self.done if image.left_behind]

@@ -65,7 +65,7 @@ def _finding_lines(report: VerifyReport, view: View) -> Iterator[str]:
         for finding in shown:
             yield from _lines(finding, view)
         if shown and shown[0].images:
-            yield view.fit(_affected(shown[0], view))
+            yield from map(view.fit, _affected(shown[0], view))
     if len(report.findings) > _MAX_FINDINGS:
         yield from _totals(report.findings, "" if view.verbose else f" ({_LISTS_ALL})")
 
@@ -93,16 +93,16 @@ def _lines(finding: Finding, view: View) -> Iterator[str]:
         yield view.fit(f"  {message}")
 
 
-def _affected(finding: Finding, view: View) -> str:
+def _affected(finding: Finding, view: View) -> Sequence[str]:
     """Return which images a finding affects, and which of their platforms: as many names as fit, but at least one."""
     number = len(finding.images)
     head = f"  affects {count(number, 'image')}: " if number > 1 else "  affects "
     most = len(finding.platforms) if view.verbose else _MAX_NAMES
     tail = f" ({_list(finding.platforms, most)})" if finding.platforms else ""
-    if view.verbose:
-        return head + _list(finding.images, number) + tail
+    if view.verbose and number > _MAX_NAMES:
+        return [head.rstrip() + tail, *(f"    {name}" for name in finding.images)]
     texts = [head + _list(finding.images, most) + tail for most in range(min(_MAX_NAMES, number), 0, -1)]
-    return next((text for text in texts if not view.columns or view.fits(text)), texts[-1])
+    return [next((text for text in texts if not view.columns or view.fits(text)), texts[-1])]
 
 
 def _list(names: Sequence[str], most: int) -> str:

@@ -148,6 +148,13 @@ def test_the_summary_counts_images_platforms_and_blobs() -> None:
         assert part in to_text(found).summary
 
 
+def test_a_transfer_of_nothing_has_no_summary() -> None:
+    nothing: dict[str, Any] = {"moved": Amount(), "verb": "push"}
+    assert to_text(report(transferred(error=FAILURE), **nothing)).summary == ""
+    kept = to_text(report(transferred(error=FAILURE), moved=Amount(2, 3000))).summary
+    assert "2 blobs (3.0 kB) moved" in kept  # the next run need not fetch them again
+
+
 def test_the_summary_does_not_count_failed_images() -> None:
     assert "pushed 1 image" in to_text(report(transferred("a"), transferred("b", error=FAILURE), verb="push")).summary
 
@@ -174,7 +181,7 @@ def test_files_in_quarantine_are_a_warning() -> None:
 
 def test_exit_code_depends_on_whether_all_images_failed() -> None:
     report(transferred("a")).raise_failures()
-    with pytest.raises(PartialFailure, match="2 of 2 images failed") as caught:
+    with pytest.raises(PartialFailure, match="Nothing was pulled; 2 images failed") as caught:
         report(transferred("a", error=CORRUPT), transferred("b", error=FAILURE)).raise_failures()
     assert (caught.value.failures, caught.value.exit_code) == ((CORRUPT, FAILURE), 3)
     with pytest.raises(PartialFailure, match="1 of 2 images failed") as caught:
@@ -353,7 +360,8 @@ def test_a_list_that_does_not_fit_has_fewer_platforms_then_shorter_names() -> No
     assert "linux/arm/v0, linux/arm/v1, linux/arm/v2 + 6 more" in to_text(images).lines[1]
     assert to_text(images, View(80)).lines[1] == f"{NAME}  {DIGEST[7:19]}  74.5 MB  linux/arm/v0 + 8 more"
     assert (
-        to_text(images, View(70)).lines[1] == f"…er.io/library/redis:4.0  {DIGEST[7:19]}  74.5 MB  linux/arm/v0 + 8 more"
+        to_text(images, View(70)).lines[1]
+        == f"…er.io/library/redis:4.0  {DIGEST[7:19]}  74.5 MB  linux/arm/v0 + 8 more"
     )
     complete = to_text(images, View(70, verbose=True)).lines[1]
     assert DIGEST in complete
