@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 
 from mirror.cli.context import kept
@@ -29,8 +28,12 @@ _COLOURS = {
 
 def view() -> View:
     """Return how results are shown: fitted to the terminal if there is one, and complete with --verbose."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    return View(width, bool(kept("verbose")))
+    verbose = bool(kept("verbose"))
+    if not sys.stdout.isatty():
+        return View(verbose=verbose)
+    import shutil  # only for a terminal: the import takes 4 ms
+
+    return View(shutil.get_terminal_size().columns, verbose)
 
 
 def painted(line: str) -> str:
