@@ -8,6 +8,7 @@ import sys
 from mirror.cli.context import kept
 from mirror.report.view import Labelled, View
 from mirror.text import printable
+from mirror.text.redaction import redact
 
 _RED, _GREEN, _YELLOW, _CYAN = "1;31", "32", "1;33", "1;36"  # ECMA-48, SGR
 _COLOURS = {
@@ -37,8 +38,8 @@ def view() -> View:
 
 
 def painted(line: str) -> str:
-    """Return a result line, which may be hostile, for stdout: printable, with its label in colour."""
-    text, label = printable(line), line.label if isinstance(line, Labelled) else ""
+    """Return a result line, which may be hostile, for stdout: printable, without secrets, its label in colour."""
+    text, label = printable(redact(line)), line.label if isinstance(line, Labelled) else ""
     if label not in _COLOURS or not sys.stdout.isatty():
         return text
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":

@@ -25,8 +25,8 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 from contextvars import ContextVar
+from types import TracebackType
 
 from mirror.cli.colour import painted
 from mirror.cli.context import kept
