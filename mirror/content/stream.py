@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from mirror.concurrency import to_thread
+from mirror.concurrency import BackgroundTasks, to_thread
 from mirror.errors import DigestMismatch, SizeMismatch, TransferError
 from mirror.oci.descriptor import Descriptor
 
@@ -25,6 +25,7 @@ ReadInto = Callable[[memoryview], int]  # reads the next bytes into a buffer, an
 
 MEMORY = 32 * 1024 * 1024  # bytes that all blobs in flight share
 _LARGEST, _SMALLEST = 4 * 1024 * 1024, 128 * 1024  # bytes of one batch
+_LONGEST = 0.4  # seconds that bytes wait for their batch to fill, so that on a slow link too, they are soon on the disk
 
 
 def batch_size(jobs: int) -> int:
@@ -79,39 +80,41 @@ class Verifier:
             raise DigestMismatch(what, want=self._node.digest, got=got)
 
 
-async def batches(body: BlobReader, node: Descriptor, size: int) -> AsyncIterator[Batch]:
+async def batches(body: BlobReader, node: Descriptor, size: int, waiting: Batch | None = None) -> AsyncIterator[Batch]:
     """Collect chunks into batches of about `size` bytes; raise SizeMismatch at the first excess byte, or at the end.
 
     What arrives before a connection is cut is yielded before the error is raised, so that it need not be sent again.
+    Chunks are collected in `waiting`; what the caller takes from there is not yielded.
     """
     got, held = body.start, 0
-    batch: Batch = []
+    waiting = [] if waiting is None else waiting
     cut: TransferError | None = None
     try:
         async for chunk in body.chunks:
             got += len(chunk)
             if got > node.size:
                 raise SizeMismatch(body.called(node), want=node.size, got=None)
-            batch.append(chunk)
-            held += len(chunk)
+            held = len(chunk) + (held if waiting else 0)
+            waiting.append(chunk)
             if held >= size:
-                yield batch
-                batch, held = [], 0
+                yield _take(waiting)
     except TransferError as error:
         cut = error
-    if batch:
-        yield batch
+    if waiting:
+        yield _take(waiting)
     if cut:
         raise cut
     if got < node.size:
         raise SizeMismatch(body.called(node), want=node.size, got=got)
 
 
-async def pipeline(source: AsyncIterator[Batch], *works: Callable[[Batch], None]) -> None:
+async def pipeline(source: AsyncIterator[Batch], *works: Callable[[Batch], None], waiting: Batch | None = None) -> None:
     """Run all `works` on each batch, each in its own worker thread, while the next batch is read.
 
     They start on a batch when all have finished the previous one. However this call ends, no thread is still at work
     afterwards: the caller may close the files that they write to.
+
+    `waiting` is what `source` has read, but not yielded yet. It becomes a batch after `_LONGEST` seconds at the latest.
     """
     running: list[Future[None]] = []
 
@@ -119,10 +122,21 @@ async def pipeline(source: AsyncIterator[Batch], *works: Callable[[Batch], None]
         for work in running:
             await asyncio.wrap_future(work)
 
+    async def start_early() -> None:
+        nonlocal running
+        while True:
+            await asyncio.sleep(_LONGEST)
+            if waiting and all(work.done() and not work.exception() for work in running):
+                batch = _take(waiting)
+                running = [_submit(work, batch) for work in works]
+
     try:
-        async for batch in source:
-            await finish()
-            running = [_submit(work, batch) for work in works]
+        async with BackgroundTasks() as timer:
+            if waiting is not None:
+                timer.start(start_early())
+            async for batch in source:  # while it yields, nothing is waiting
+                await finish()
+                running = [_submit(work, batch) for work in works]
         await finish()
     finally:
         wait(running)  # blocks for at most one batch
@@ -185,6 +199,13 @@ def from_memory(data: bytes, origin: str) -> Fetch:
         yield BlobReader(single_chunk(data[start:]), origin, start=start)
 
     return fetch
+
+
+def _take(batch: Batch) -> Batch:
+    """Empty a list, and return what was in it."""
+    taken = batch[:]
+    batch.clear()
+    return taken
 
 
 def _submit(work: Callable[[Batch], None], batch: Batch) -> Future[None]:

@@ -76,7 +76,8 @@ class Ingest:
             elif body.fill:
                 await to_thread_cancellable(partial(self._copy, body, body.fill))
             else:
-                await pipeline(batches(body, node, self._batch), self._write)
+                waiting: Batch = []
+                await pipeline(batches(body, node, self._batch, waiting), self._write, waiting=waiting)
             self._verifier.finish(body.called(node))
             return None if self._linked else body.modified
 

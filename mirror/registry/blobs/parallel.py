@@ -1,7 +1,7 @@
 """Downloading one large blob over several connections, if a single one is the bottleneck (docs/adr/0017).
 
 The bytes are delivered in order, so the reader sees one stream. Segments that arrive early are buffered in memory; all
-blobs share one budget of segments.
+blobs share one budget of segments. A kill loses the buffered bytes, so segments are small on a slow link.
 
     1. read the first response, which has the whole blob, and measure its speed
     2. if it is slow, and much is left: request segments, starting a little ahead of it
@@ -34,7 +34,7 @@ _FAST = 32 * 1024 * 1024  # bytes per second above which a connection is not the
 _MIN_SPEEDUP = 1.2  # the factor by which more connections must be faster
 _MAX_CONNECTIONS = 8  # for one blob, unless the user sets a number
 _BUFFER = 256 * 1024  # bytes read ahead on a segment's connection
-_EXPIRED = frozenset({400, 401, 403, 404, 410})  # responses of storage to a URL whose signature has expired
+_AHEAD, _AHEAD_SECONDS = 768 * 1024, 0.5  # what segments may buffer: bytes for each connection, and seconds of traffic
 
 
 @asynccontextmanager
@@ -112,7 +112,7 @@ class _ParallelDownload:
             self._delivered = end
             yield chunk
             if not self._segments:
-                self._requested = end + SEGMENT
+                self._requested = end + self._segment_size
             await self._scale(other_connections=1)
         self._delivered = self._size  # if it was too short, the reader notices
         self.close()
@@ -123,19 +123,29 @@ class _ParallelDownload:
             return
         self._scaler.measure(self._received, self._size - self._requested)
         wanted = self._scaler.connections
-        max_segments = wanted + wanted // 2  # complete segments may have to wait for one that is not
         while (
             self._requested < self._size
-            and len(self._segments) < max_segments
+            and len(self._segments) < self._max_segments
             and other_connections + sum(not segment.done for segment in self._segments) < wanted
             and not self._budget.locked()
         ):
             await self._request_segment()
 
+    @property
+    def _max_segments(self) -> int:
+        """The number of segments in flight: complete ones may have to wait for one that is not."""
+        return self._scaler.connections + self._scaler.connections // 2
+
+    @property
+    def _segment_size(self) -> int:
+        """The bytes of the next segment: on a slow link, all segments together hold no more than the limit above."""
+        limit = self._scaler.connections * _AHEAD + self._scaler.rate * _AHEAD_SECONDS
+        return min(SEGMENT, int(limit / self._max_segments))
+
     async def _request_segment(self) -> None:
         """Start to fetch the next segment, within the budget; if there is to be one connection, all that is left."""
         await self._budget.acquire()
-        end = self._size if self._scaler.is_single else min(self._requested + SEGMENT, self._size)
+        end = self._size if self._scaler.is_single else min(self._requested + self._segment_size, self._size)
         segment = Segment(self._requested, end - 1)
         self._requested = end
         self._segments.append(segment)
@@ -158,7 +168,7 @@ class _ParallelDownload:
                     raise TransferError(f"{response.url.host} does not support range requests.", transient=True)
                 yield response
         except TransferError as error:
-            if error.status in _EXPIRED:  # the next attempt starts at the registry's own URL
+            if error.status:  # the next attempt starts at the registry's own URL, and if need be without a range
                 raise TransferError(str(error), status=error.status, transient=True) from None
             raise
 
@@ -167,12 +177,16 @@ class _ParallelDownload:
 
 
 class ConnectionScaler:
-    """Decides how many connections a blob gets: more, as long as that makes it faster."""
+    """Decides how many connections a blob gets: more, as long as that makes it faster.
+
+    `rate` is the bytes per second of all its connections, in the last second or so.
+    """
 
     def __init__(self, fixed: int | None) -> None:
         self.connections = fixed or 1
         self._settled = fixed is not None
         self._since, self._received = monotonic(), 0
+        self.rate, self._rated = 0.0, (monotonic(), 0)
         self._previous, self._rate = 1, 0.0  # the number of connections before the latest increase, and their rate
 
     @property
@@ -186,6 +200,8 @@ class ConnectionScaler:
 
     def measure(self, received: int, remaining: int) -> None:
         """Decide again, once enough bytes were `received` in enough time; `remaining` bytes are not requested yet."""
+        if (elapsed := monotonic() - self._rated[0]) >= 1:
+            self.rate, self._rated = (received - self._rated[1]) / elapsed, (monotonic(), received)
         seconds, count = monotonic() - self._since, received - self._received
         if self._settled or seconds < _MIN_INTERVAL or count < (self.connections - 1) * SEGMENT:
             return

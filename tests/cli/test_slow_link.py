@@ -1,0 +1,75 @@
+"""Tests of pulls over a slow link: what has been received is on the disk soon, and is not requested again."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.support import images
+from tests.support.command import Mirror, assert_whole, partials
+from tests.support.registry import EmbeddedRegistry
+from tests.support.slow_link import SlowLink, slow_link
+
+MIB = 1024 * 1024
+RATE = 500_000  # bytes per second
+SPEEDUP = 1 if settings().max_examples == 100 else 4  # outside of CI, the link is faster, and the kill comes sooner
+LAYERS = [images.layer(seed, size) for seed, size in enumerate([22 * MIB, 3 * MIB, MIB, 100_000])]
+IMAGE = images.image("linux/amd64", *LAYERS)
+
+
+@pytest.fixture
+def published(registry: EmbeddedRegistry) -> EmbeddedRegistry:
+    IMAGE.publish(registry, "a", "v1")
+    return registry
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.communicate()
+
+
+def pull_and_kill(mirror: Mirror, link: SlowLink, received: float) -> int:
+    """Pull until so many bytes have been received, then kill the process; return how many it received."""
+    before = link.received
+    process = mirror.start("pull", f"{link.host}/a:v1", "--platform", "linux/amd64")
+    wait_until(lambda: link.received >= before + received or process.poll() is not None)
+    kill(process)
+    wait_until(lambda: not link.open)
+    return link.received - before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [20, 10, 30])
+def test_pull_after_a_kill_repeats_one_second_of_traffic(
+    mirror: Mirror, published: EmbeddedRegistry, tmp_path: Path, seconds: int
+) -> None:
+    rate = RATE * SPEEDUP
+    with slow_link(published.host) as link:
+        mirror("pull", f"{link.host}/a:v1", "--platform", "linux/amd64", "-o", "clean")
+        needed, link.received, link.most, link.rate = link.received, 0, 0, rate
+        first = pull_and_kill(mirror, link, RATE * seconds)
+        connections, link.received, link.rate = link.most, 0, None
+        mirror("pull", f"{link.host}/a:v1", "--platform", "linux/amd64")
+        repeated = link.received - (needed - first)
+    assert repeated <= connections * MIB + rate
+    assert_whole(tmp_path / "layout")
+
+
+@pytest.mark.slow
+def test_received_bytes_are_written_while_the_link_is_silent(
+    mirror: Mirror, published: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    with slow_link(published.host, stall_after=300_000) as link:
+        process = mirror.start("pull", f"{link.host}/a:v1", "--platform", "linux/amd64")
+        wait_until(lambda: sum(map(len, partials(tmp_path / "layout").values())) > 290_000)
+        kill(process)
