@@ -19,7 +19,7 @@ from functools import partial
 from mirror.concurrency import to_thread, to_thread_cancellable
 from mirror.content.filecopy import copy_file
 from mirror.content.stream import Batch, BlobReader, Fetch, ReadInto, Verifier, batches, pipeline
-from mirror.errors import DigestMismatch, MirrorError, SizeMismatch, StorageError
+from mirror.errors import DigestMismatch, MirrorError, SizeMismatch, StorageError, TransferError
 from mirror.fs.atomic import AtomicFile
 from mirror.fs.directory import Directory
 from mirror.oci.descriptor import Descriptor
@@ -46,29 +46,35 @@ class Ingest:
         self.file: AtomicFile = AtomicFile.resume(partials, partial_name(node)) or AtomicFile.create(temporary)
         self.reused = self._size = 0  # bytes
         self._node, self._temporary, self._batch, self._hard_link = node, temporary, batch, hard_link
+        self._answered = False  # whether the source has begun to send anything
         self._linked = False  # whether `file` is another layout's file too
 
     async def receive(self, fetch: Fetch) -> float | None:
         """Complete the blob, verify it, and return when the source says that it was last modified.
 
-        If an earlier attempt left wrong bytes, fetch it again from the start.
+        If the source is asked for the rest of a blob, and the result is wrong or the source sends nothing that is new,
+        the blob is fetched from the start.
         """
         await to_thread_cancellable(self._load)
-        self.reused = self._size
+        self.reused = start = self._size
         try:
-            return await self._fetch(fetch)
-        except DigestMismatch:
-            if not self.reused:
+            return await self._fetch(fetch, start)
+        except (DigestMismatch, SizeMismatch):
+            if not start:
                 raise
             self._restart()
-            return await self._fetch(fetch)
+        except TransferError:
+            if not (start and self._answered and self._size <= start):
+                raise
+        return await self._fetch(fetch, 0)
 
-    async def _fetch(self, fetch: Fetch) -> float | None:
+    async def _fetch(self, fetch: Fetch, start: int) -> float | None:
         node = self._node
-        if self._size == node.size and self.reused:  # complete, but for its name: nothing to fetch
+        if start and start == node.size:  # complete, but for its name: nothing to fetch
             self._verifier.finish(f"{node.digest} from an earlier attempt")
             return None
-        async with fetch(self._size) as body:
+        async with fetch(start) as body:
+            self._answered = True
             if body.start != self._size:
                 self._restart()
             if body.file is not None and not self._size and await to_thread(partial(self._share, body.file)):

@@ -119,6 +119,11 @@ LIARS: dict[str, Action] = {
     "another unit": content_range(f"lines 5000-{SIZE - 1}/{SIZE}"),
     "a number with an underscore": content_range(f"bytes 5_000-{SIZE - 1}/{SIZE}"),
     "a Content-Length that does not match": OnRangeRequests((Header("Content-Length", str(SIZE - 4999)),)),
+    "400": OnRangeRequests((Status(400),)),
+    "403": OnRangeRequests((Status(403),)),
+    "404": OnRangeRequests((Status(404),)),
+    "405": OnRangeRequests((Status(405),)),
+    "501": OnRangeRequests((Status(501),)),
     "416": OnRangeRequests((Status(416),)),
     "416 with a size": OnRangeRequests((Status(416, (("Content-Range", f"bytes */{SIZE}"),)),)),
 }
@@ -129,6 +134,19 @@ def test_wrong_range_response_is_followed_by_requests_without_range(registry: Em
     registry.fault(Fault(path="/blobs/", times=None, action=LIARS[lie]))
     assert download(registry, 5000, 5000) == [(0, DATA), (0, DATA)]
     assert requested_ranges(registry) == ["bytes=5000-", None, None]
+
+
+def test_busy_server_is_asked_for_a_range_again_later(registry: EmbeddedRegistry) -> None:
+    registry.fault(Fault(path="/blobs/", times=1, action=Status(500)))
+    assert download(registry, 5000, 5000) == [(0, DATA), (5000, DATA[5000:])]
+    assert requested_ranges(registry) == ["bytes=5000-", None, "bytes=5000-"]
+
+
+def test_error_of_the_request_without_range_decides(registry: EmbeddedRegistry) -> None:
+    registry.fault(Fault(path="/blobs/", times=None, action=Status(404)))
+    with pytest.raises(TransferError, match="404"):
+        download(registry, 5000)
+    assert requested_ranges(registry) == ["bytes=5000-", None]
 
 
 def test_server_without_ranges_gets_no_second_range_request(registry: EmbeddedRegistry) -> None:

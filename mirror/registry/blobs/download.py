@@ -12,10 +12,13 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 
 from mirror.content.stream import BlobReader
-from mirror.errors import SizeMismatch
+from mirror.errors import SizeMismatch, TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.registry.blobs import parallel, ranges
 from mirror.registry.http import Registry
+from mirror.registry.transport.errors import TRANSIENT
+
+_ANY_STATUS = frozenset(range(100, 1000))
 
 
 @asynccontextmanager
@@ -38,18 +41,38 @@ async def download(
 async def _request(
     stack: AsyncExitStack, registry: Registry, path: str, scope: str, blob: Descriptor, start: int
 ) -> tuple[aiohttp.ClientResponse, int]:
-    """Return the response, and the offset at which its body starts."""
+    """Return the response, and the offset at which its body starts.
+
+    A registry may answer a range request with any status, whether it supports ranges or not. So if the response is not
+    the range, the request is sent again without one, and the response to that decides.
+    """
+    refused = False
     if 0 < start < blob.size and registry.supports_ranges:
-        request = registry.send("GET", path, scope=scope, headers=ranges.header(start), expect=ranges.STATUSES)
         attempt = await stack.enter_async_context(AsyncExitStack())
-        response = await attempt.enter_async_context(request)
-        if ranges.matches(response, start, blob.size - 1, blob.size):
+        response = await _request_range(attempt, registry, path, scope, start)
+        if response and ranges.matches(response, start, blob.size - 1, blob.size):
             return response, start
-        registry.supports_ranges = False
-        if response.status == 200:
+        if response and response.status == 200:
+            registry.supports_ranges = False
             return response, 0
-        await attempt.aclose()  # a 416, or a 206 with another range
-    return await stack.enter_async_context(registry.send("GET", path, scope=scope)), 0
+        refused = response is None or response.status not in TRANSIENT
+        await attempt.aclose()
+    response = await stack.enter_async_context(registry.send("GET", path, scope=scope))
+    registry.supports_ranges &= not refused
+    return response, 0
+
+
+async def _request_range(
+    stack: AsyncExitStack, registry: Registry, path: str, scope: str, start: int
+) -> aiohttp.ClientResponse | None:
+    """Return the response to a range request, whatever its status; None if it is not valid."""
+    request = registry.send("GET", path, scope=scope, headers=ranges.header(start), expect=_ANY_STATUS)
+    try:
+        return await stack.enter_async_context(request)
+    except TransferError as error:
+        if error.transient and not isinstance(error.__cause__, aiohttp.ClientResponseError):
+            raise  # there was no response
+        return None
 
 
 def last_modified(response: aiohttp.ClientResponse) -> float | None:

@@ -1,7 +1,7 @@
 """Range requests (RFC 9110, 14), with strict checks of their responses.
 
-A 206 is accepted only with a single `Content-Range` that equals the requested range. Other responses are not errors,
-since servers need not support ranges: the whole blob is requested, and the registry gets no further range requests.
+A 206 is accepted only with a single `Content-Range` that equals the requested range. After any other response, the
+whole blob is requested: servers need not support ranges.
 """
 
 from __future__ import annotations
