@@ -57,6 +57,7 @@ Two layouts on the same file system share the disk space of blobs if it supports
     help="From a registry, fetch foreign layers from their URLs too; to a registry, push them.",
 )
 @options.with_referrers("Copy", default=True)
+@options.with_replace
 @click.option(
     "--hard-links",
     is_flag=True,
@@ -80,6 +81,7 @@ def command(
     name: str | None,
     foreign: bool,
     referrers: bool,
+    replace: bool,
     hard_links: bool,
     no_overwrite: bool,
     dry_run: bool,
@@ -101,6 +103,7 @@ def command(
         referrers=referrers,
         overwrite=not no_overwrite,
         dry_run=dry_run,
+        replace=replace,
         hard_links=hard_links,
         retry=remote.retry_policy(),
         registries=remote.registry_options(hosts),

@@ -34,14 +34,17 @@ stdout gets one line for each image, NAME@DIGEST.
 @click.argument("layout", metavar="[DIR]", default=options.DEFAULT_LAYOUT, type=options.Place())
 @click.argument("images", metavar="[IMAGE]...", nargs=-1)
 @click.option("--as", "name", metavar="NAME", help="Name of the image in the layout, if there is only one image.")
+@options.with_replace
 @options.with_output
 @options.with_json
 @click.pass_context
-def command(ctx: click.Context, archive: str, layout: Path, images: tuple[str, ...], name: str | None) -> None:
+def command(
+    ctx: click.Context, archive: str, layout: Path, images: tuple[str, ...], name: str | None, replace: bool
+) -> None:
     if archive == "-":
         options.check_stdin(ctx)
     with progress() as bars:
-        importing = import_archive(archive, layout, images, ImportOptions(name), bars)
+        importing = import_archive(archive, layout, images, ImportOptions(name, replace), bars)
         report = run(importing, resumable=archive != "-")
     options.show_transfer(report)
     report.raise_failures()

@@ -28,6 +28,10 @@ _HELP = """Pull images from registries into an OCI image layout, and verify ever
   mirror pull --from-file images.txt --keep-going
   mirror pull redis:4.0 --all --dry-run   show what would be transferred
 
+An image in the layout keeps its platforms: those that you do not request are updated too, if the image has changed, and
+two pulls of one index are merged. --replace drops them. An index that is named by its digest is kept, with the
+requested platforms.
+
 Run it again after an interruption, to repair damaged blobs, or to update: only missing and damaged blobs are fetched.
 
 If an image in the middle of a list does not exist, the command ends with exit code 2. Images that were complete by then
@@ -72,6 +76,7 @@ stdout gets one line for each image, NAME@DIGEST.
     envvar="MIRROR_INCLUDE_FOREIGN",
     help="Fetch foreign layers from the URLs in the manifest too, without credentials.",
 )
+@options.with_replace
 @options.with_keep_going
 @options.with_dry_run
 @click.option("--digestfile", type=options.Place(), metavar="FILE", help="Write the digests to FILE too.")
@@ -92,6 +97,7 @@ def command(
     sparse: bool,
     referrers: bool | None,
     include_foreign: bool,
+    replace: bool,
     keep_going: bool,
     dry_run: bool,
     digestfile: Path | None,
@@ -109,6 +115,7 @@ def command(
         referrers=referrers,
         keep_going=keep_going,
         dry_run=dry_run,
+        replace=replace,
         retry=remote.retry_policy(),
         registries=remote.registry_options(Reference.parse(name).registry for name in names),
     )

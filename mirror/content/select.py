@@ -8,6 +8,7 @@ sparse               the published index; the other children are absent on purpo
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mirror.content.graph import Graph, Keep, fail_unless_unsupported
@@ -20,6 +21,8 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node, build_index, raw_children
 from mirror.retry import ONCE, RetryPolicy
 from mirror.strictjson import JsonObject
+
+Held = Callable[[Descriptor, Sequence[Descriptor]], Keep]  # gets a published index, and its children without indexes
 
 INDEX = "dev.oci-mirror.index"  # annotation: the published index that the platforms were selected from
 
@@ -72,12 +75,14 @@ async def select(
     image: str,
     retry: RetryPolicy = ONCE,
     there: Keep | None = None,
+    held: Held | None = None,
 ) -> SelectedImage:
     """Walk the requested part of the image below the published `root`; errors call it `image`.
 
-    `there` accepts the children of indexes that the source has; None: it has all of them. Raise NotFound if the image
-    does not have a requested platform, and UnsupportedManifest if its root, or the requested platform, has a type that
-    cannot be followed. Other children of such types are left out, and are in the graph's `unsupported`.
+    `there` accepts the children of indexes that the source has; None: it has all of them. `held` returns which children
+    of the published index are selected in any case. Raise NotFound if the image does not have a requested platform, and
+    UnsupportedManifest if its root, or the requested platform, has a type that cannot be followed. Other children of
+    such types are left out, and are in the graph's `unsupported`.
     """
     if root.is_unsupported:
         raise manifest.unsupported(root)
@@ -85,7 +90,7 @@ async def select(
     if root.artifact_type is None:  # a HEAD response does not tell it, and the entry in index.json has it
         root = replace(root, artifact_type=node.document.artifact_type)
     if node.document.is_index:
-        chosen, keep = await _choose(source, node, choice, image, retry, there)
+        chosen, keep = await _choose(source, node, choice, image, retry, there, held)
         on_fault = fail_unless_unsupported(chosen)
         graph = await walk(source, chosen, keep=keep, foreign=choice.foreign, retry=retry, on_fault=on_fault)
         present, warnings = names(graph), list[str]()
@@ -115,7 +120,13 @@ async def platforms_there(source: Source, graph: Graph) -> tuple[str, ...]:
 
 
 async def _choose(
-    source: Source, root: Node, choice: PlatformSelection, image: str, retry: RetryPolicy, there: Keep | None
+    source: Source,
+    root: Node,
+    choice: PlatformSelection,
+    image: str,
+    retry: RetryPolicy,
+    there: Keep | None,
+    held: Held | None,
 ) -> tuple[Descriptor, Keep | None]:
     """Return the root for the requested platforms of an index, and which children to follow (None: all)."""
     if choice.all:
@@ -124,14 +135,18 @@ async def _choose(
     offered = [(child, raw) for child, raw in whole if there is None or there(child)]
     children = [child for child, _ in offered]  # one manifest may be listed for several platforms
     picked = platforms.select(children, choice.wanted, image)
+    if held:
+        also = held(root.descriptor, [child for child, _ in whole])
+        picked = [child for child in children if child in picked or also(child)]
     kept = platforms.with_attestations(children, picked)
     if len(kept) == len(whole):
         return root.descriptor, None
     if choice.sparse:
         digests = {child.digest for child in kept}
         return root.descriptor, lambda child: child.is_index or child.digest in digests
-    if len(picked) == 1:
-        return picked[0], None
+    images = [child for child in picked if child.attests is None]
+    if len(images) == 1:
+        return images[0], None
     media_type = root.document.media_type
     data = build_index(media_type, [raw for child, raw in offered if child in kept], {INDEX: root.descriptor.digest})
     return Descriptor(media_type, Digest.of(data), len(data), data=data), None

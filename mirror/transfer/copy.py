@@ -37,6 +37,7 @@ class CopyOptions:
         referrers: copy the referrers of the images too.
         overwrite: replace a registry's tag that points to another image; False: that is an error.
         dry_run: only report what would be copied.
+        replace: drop the platforms that a layout has of an image, and that are not copied.
         hard_links: let blobs be hard links to the files of the other layout.
         retry: how often to try each request.
         registries: how to connect to registries; `jobs` is how many blobs to copy at once.
@@ -47,6 +48,7 @@ class CopyOptions:
     referrers: bool = True
     overwrite: bool = True
     dry_run: bool = False
+    replace: bool = False
     hard_links: bool = False
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     registries: RegistryOptions = field(default_factory=RegistryOptions)
@@ -109,9 +111,17 @@ def _target(
         raise UsageError("--hard-links is for copies from layout to layout.")
     if not options.overwrite and end.transport is not Transport.REGISTRY:
         raise UsageError("--no-overwrite is for copies to a registry.")
+    if options.replace and end.transport is not Transport.LAYOUT:
+        raise UsageError("--replace is for copies to a layout.")
     name = options.name or (end.ref if end.ref and not is_tag(end.ref) else None)
     if end.transport is Transport.LAYOUT:
-        return LayoutTarget(Path(end.where), name, jobs=options.registries.jobs, hard_links=options.hard_links)
+        return LayoutTarget(
+            Path(end.where),
+            name,
+            jobs=options.registries.jobs,
+            hard_links=options.hard_links,
+            replace_images=options.replace,
+        )
     if end.transport is not Transport.REGISTRY:
         kind = DockerArchiveTarget if end.transport is Transport.DOCKER_ARCHIVE else ArchiveTarget
         return kind(end.where, name)

@@ -26,7 +26,8 @@ class ImageTransfer:
     `name` is its full name or tag at the target, `place` its reference there if that is a registry. `duplicates` are
     other images of the source with the same content and place; only their referrers are copied. `entry` is set when
     the image is resolved, `selected` when it has been walked, `task` when it is being copied. `before` is the other
-    digest that its name stands for at the target, if that is known before the copy.
+    digest that its name stands for at the target, if that is known before the copy. `notes` are warnings about what
+    the target has of it.
     """
 
     image: StoreImage
@@ -38,6 +39,7 @@ class ImageTransfer:
     referrers: ReferrerCopies | None = None
     task: CopyTask | None = None
     before: Digest | None = None
+    notes: list[str] = field(default_factory=list)
     error: MirrorError | None = None
 
     @property

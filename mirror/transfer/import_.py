@@ -22,9 +22,11 @@ class ImportOptions:
 
     Attributes:
         name: the new name of the one image that is imported.
+        replace: drop the platforms that the layout has of an image, and that the archive lacks.
     """
 
     name: str | None = None
+    replace: bool = False
 
 
 async def import_archive(
@@ -52,7 +54,7 @@ async def import_archive(
     """
     options, path = options or ImportOptions(), Location.of_kind(layout, Transport.LAYOUT).directory
     location = Location.of_kind(archive, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
-    target = LayoutTarget(path, options.name)
+    target = LayoutTarget(path, options.name, replace_images=options.replace)
     transfer = TransferOptions(referrers=bool(images), jobs=FILES_AT_ONCE)
     target.check(transfer.selection)
     async with AsyncExitStack() as stack:

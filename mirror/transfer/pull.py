@@ -31,6 +31,7 @@ class PullOptions:
         referrers: pull the referrers of the images too; None: only with all platforms.
         keep_going: go on if an image fails.
         dry_run: only report what would be pulled.
+        replace: drop the platforms that the layout has of an image, and that are not requested.
         retry: how often to try each request.
         registries: how to connect to registries; `jobs` is how many blobs to fetch at once.
     """
@@ -39,6 +40,7 @@ class PullOptions:
     referrers: bool | None = None
     keep_going: bool = False
     dry_run: bool = False
+    replace: bool = False
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     registries: RegistryOptions = field(default_factory=RegistryOptions)
 
@@ -77,7 +79,7 @@ async def pull_images(
     """
     options, path = options or PullOptions(), Location.of_kind(output, Transport.LAYOUT).directory
     references = _references(images)
-    target = LayoutTarget(path, jobs=options.registries.jobs)
+    target = LayoutTarget(path, jobs=options.registries.jobs, replace_images=options.replace)
     target.check(options.platforms)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(options.registries))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from mirror.archive.writer import ArchiveWriter, writing
@@ -12,7 +14,7 @@ from mirror.concurrency import available_cpus
 from mirror.content import copy
 from mirror.content.copy import Plan
 from mirror.content.graph import Graph
-from mirror.content.select import PlatformSelection, SelectedImage, select
+from mirror.content.select import INDEX, Held, PlatformSelection, SelectedImage, select
 from mirror.content.store import Sink
 from mirror.content.wrappers import ReadOnlySink
 from mirror.errors import StorageError, UsageError
@@ -26,6 +28,7 @@ from mirror.retry import RetryPolicy
 from mirror.stores.images import ImageStore, StoreImage
 from mirror.text import size
 from mirror.transfer.docker_load import select_for_docker
+from mirror.transfer.held import HeldImage, merged
 from mirror.transfer.image import ImageTransfer, name_images, record
 
 FILES_AT_ONCE = min(available_cpus() + 1, 4)  # blobs copied from file to file: one per core, and one that waits for I/O
@@ -57,9 +60,28 @@ class ImageTarget(ABC):
         self, store: ImageStore, image: ImageTransfer, selection: PlatformSelection, retry: RetryPolicy
     ) -> SelectedImage:
         """Walk the part of an image that is to be copied."""
-        entry, manifests = image.at_source, store.manifests(image.image)
+        return await self._select(store, image, selection, retry)
+
+    async def _select(
+        self,
+        store: ImageStore,
+        image: ImageTransfer,
+        selection: PlatformSelection,
+        retry: RetryPolicy,
+        held: Held | None = None,
+    ) -> SelectedImage:
+        """Walk an image. An index whose digest is part of the image's name in a layout or an archive is kept."""
+        entry, manifests, reference = image.at_source, store.manifests(image.image), image.image.reference
         present = await store.present(entry)
-        selected = await select(manifests, entry.root, selection, image.image.label, retry, present)
+        pinned = image.place is None and reference is not None and reference.digest == entry.root.digest
+        choice = replace(selection, sparse=True) if pinned else selection
+        selected = await select(manifests, entry.root, choice, image.image.label, retry, present, held)
+        if pinned and selected.graph.absent and not (selection.sparse or selection.all):
+            image.notes.append(
+                f"{image.image.label}: the digest is that of an index, so the index is kept, with "
+                f"{', '.join(selected.platforms)} only. To push it to a registry that requires all platforms, "
+                "transfer it with --all-platforms."
+            )
         return record(entry, selected, store.holds if self.takes_foreign else lambda _: False)
 
     def place_referrer(self, image: ImageTransfer, referrer: Entry, graph: Graph) -> tuple[Graph, str, Descriptor]:
@@ -100,7 +122,7 @@ class ImageTarget(ABC):
 
     def warnings(self, images: Sequence[ImageTransfer]) -> list[str]:
         """Return warnings about images that have been copied."""
-        return []
+        return [note for image in images for note in image.notes]
 
 
 class LayoutTarget(ImageTarget):
@@ -109,11 +131,17 @@ class LayoutTarget(ImageTarget):
     writer: LayoutWriter | None = None
 
     def __init__(
-        self, path: Path, name: str | None = None, *, jobs: int = FILES_AT_ONCE, hard_links: bool = False
+        self,
+        path: Path,
+        name: str | None = None,
+        *,
+        jobs: int = FILES_AT_ONCE,
+        hard_links: bool = False,
+        replace_images: bool = False,
     ) -> None:
         self.path, self.name, self._jobs, self._hard_links = path, name, jobs, hard_links
+        self._replace_images = replace_images
         self.renames = name is not None
-        self._before: dict[str, Digest] = {}  # the digests that names pointed to before the transfer
         self._dry: ReadOnlySink | None = None
 
     def check(self, selection: PlatformSelection) -> None:
@@ -126,7 +154,66 @@ class LayoutTarget(ImageTarget):
             return
         writing = LayoutWriter.writing(self.path, jobs=self._jobs, hard_links=self._hard_links)
         self.writer = await stack.enter_async_context(writing)
-        self._before = {entry.name: entry.root.digest for entry in self.writer.entries()}
+
+    async def select(
+        self, store: ImageStore, image: ImageTransfer, selection: PlatformSelection, retry: RetryPolicy
+    ) -> SelectedImage:
+        """Walk the requested part of an image, and what the layout has of it, which is kept (docs/adr/0019)."""
+        entry, before = image.at_source, self._existing.get(image.name)
+        if (
+            before is None
+            or not before.reference
+            or (before.root.digest == entry.root.digest and not entry.root.is_index)
+        ):
+            return await self._select(store, image, selection, retry)
+        with Layout.open(self.path) as layout:
+            held = await HeldImage.read(layout, before)
+            choice = selection
+            if before.root.digest == entry.root.digest and not self._replace_images:
+                choice = replace(selection, sparse=True)
+            keeps = None if self._replace_images else held.keeps
+            selected = await self._select(store, image, choice, retry, keeps)
+            if store.is_local and not self._replace_images:
+                selected = await self._merge(layout, held, store, image, selected, retry)
+        published = entry.root.annotations.get(INDEX, selected.published)
+        children = [*selected.graph.children, selected.root]
+        if held.has_moved(published, children):
+            image.before = before.root.digest
+        requested = () if selection.all else selection.wanted
+        image.notes += held.notes(image.name, selected, requested, moved=image.before is not None)
+        return selected
+
+    async def _merge(
+        self,
+        layout: Layout,
+        held: HeldImage,
+        store: ImageStore,
+        image: ImageTransfer,
+        selected: SelectedImage,
+        retry: RetryPolicy,
+    ) -> SelectedImage:
+        found = await merged(held, layout, store.manifests(image.image), image.at_source, selected, retry)
+        if found is None:
+            raise UsageError(
+                f"{image.name} in {self.path} is for {', '.join(held.platforms)}, and in {store.name} only for "
+                f"{', '.join(selected.platforms)}; the other platforms would be lost.",
+                hint="Replace the image with --replace, or keep both, with another name for the new one: --as NAME.",
+            )
+        entry, chosen = found
+        return selected if chosen is selected else record(entry, chosen, store.holds)
+
+    @cached_property
+    def _existing(self) -> dict[str, Entry]:
+        """The images that the layout had before the transfer, by name."""
+        if not exists(self.path / "oci-layout"):
+            return {}
+        with Layout.open(self.path) as layout:
+            return {entry.name: entry for entry in layout.entries()}
+
+    async def finish(self, images: Sequence[ImageTransfer]) -> None:
+        for image in images:
+            if image.task:  # another part of the same published image does not replace it
+                image.task.replaced = image.before
 
     def sink(self, image: ImageTransfer) -> Sink:
         sink = self.writer or self._dry
@@ -141,9 +228,13 @@ class LayoutTarget(ImageTarget):
 
     def lacking(self, plan: Plan) -> set[Digest]:
         """Return the copied blobs of images that the layout already had, but not completely."""
-        known = [task for task in plan.tasks if self._before.get(task.name) == task.root.digest and not task.failure]
-        copied = {node.digest for node in plan.missing}
-        return {digest for task in known for digest in task.graph.blobs if digest in copied}
+        copied, lacking = {node.digest for node in plan.missing}, set()
+        for task in plan.tasks:
+            before = self._existing.get(task.name)
+            if before and before.root.digest == task.root.digest and not task.failure:
+                nodes = (node for node in task.graph.nodes.values() if not before.lacks(node.descriptor))
+                lacking |= copied & {link.digest for node in nodes for link in node.document.links}
+        return lacking
 
 
 class ArchiveTarget(ImageTarget):

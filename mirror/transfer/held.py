@@ -1,0 +1,141 @@
+"""The part of an image that a layout already has: a transfer adds to it, and drops nothing of it (docs/adr/0019)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+
+from mirror.content.graph import Keep
+from mirror.content.image_config import platform_of, read_config
+from mirror.content.select import INDEX, PlatformSelection, SelectedImage, select
+from mirror.content.store import Source
+from mirror.content.stream import BlobReader
+from mirror.content.walk import leaves, read_node
+from mirror.errors import MirrorError
+from mirror.layout import Entry, Layout
+from mirror.oci.descriptor import Descriptor, Platform
+from mirror.oci.platforms import fits
+from mirror.retry import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class HeldImage:
+    """An image in a layout, when another version or part of it is about to get its name.
+
+    Attributes:
+        entry: its entry.
+        published: the digest of the index that it was selected from, or of its root.
+        children: its manifests, without indexes.
+        complete: the layout has everything that was published.
+    """
+
+    entry: Entry
+    published: str
+    children: tuple[Descriptor, ...]
+    complete: bool
+
+    @classmethod
+    async def read(cls, layout: Layout, entry: Entry) -> HeldImage:
+        """Read the indexes of an image, or the platform of an image without an index. Damaged content is left out."""
+        root, published = entry.root, entry.root.annotations.get(INDEX, entry.root.digest)
+        children = [root]
+        with suppress(MirrorError):
+            if root.is_index:
+                children = []
+                children = [child for child in (await leaves(layout, root)).children if not child.is_index]
+            elif root.platform is None:
+                config = await read_config(layout, await read_node(layout, root))
+                children = [replace(root, platform=platform_of(config) if config else None)]
+        there = await layout.there(entry)
+        held = tuple(filter(there, children))
+        return cls(entry, published, held, published == root.digest and len(held) == len(children))
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        known = [str(child.platform) for child in self.children if child.platform and child.platform.known]
+        return tuple(dict.fromkeys(known))
+
+    def has_moved(self, published: str, children: Sequence[Descriptor]) -> bool:
+        """Return whether the name now stands for another published image, with these `children` if it is an index.
+
+        An image that another tool has stored alone may be one of them.
+        """
+        return published != self.published and all(child.digest != self.entry.root.digest for child in children)
+
+    def keeps(self, root: Descriptor, children: Sequence[Descriptor]) -> Keep:
+        """Return which children of the published index `root` the layout has, or had of the earlier index."""
+        if self.complete and self.entry.root.is_index:
+            return lambda _: True
+        if self.has_moved(root.digest, children):
+            platforms = {_key(child.platform) for child in self.children}
+            return lambda child: _key(child.platform) is not None and _key(child.platform) in platforms
+        digests = {child.digest for child in self.children}
+        return lambda child: child.digest in digests
+
+    def lost(self, selected: SelectedImage) -> tuple[str, ...]:
+        """Return the platforms that the layout has, and that are not selected."""
+        offered = [Platform.parse(text) for text in selected.platforms]
+        known = [replace(child.platform, os_version=None) for child in self.children if child.platform]
+        lost = [str(platform) for platform in known if platform.known and not any(fits(platform, o) for o in offered)]
+        return tuple(dict.fromkeys(lost))
+
+    def notes(self, name: str, selected: SelectedImage, requested: Sequence[Platform], *, moved: bool) -> list[str]:
+        """Return warnings about platforms that are kept although they were not `requested`, or dropped."""
+        texts = []
+        kept = [text for text in selected.platforms if requested and not _fits_any(requested, Platform.parse(text))]
+        if kept:
+            what = "fetched too, because the layout had it" if moved else "kept"
+            texts.append(f"{name}: {', '.join(kept)}: {what}. --replace drops the platforms that are not requested.")
+        if lost := self.lost(selected):
+            texts.append(f"{name}: {', '.join(lost)}: no longer part of the image in the layout.")
+        return texts
+
+
+async def merged(
+    held: HeldImage, layout: Layout, source: Source, entry: Entry, selected: SelectedImage, retry: RetryPolicy
+) -> tuple[Entry, SelectedImage] | None:
+    """Add to the `selected` part of a local image what the layout has of the same published index.
+
+    Return the entry and the parts together; None if an image for some platform would be lost.
+    """
+    old = {child.digest for child in held.children}
+    new = set(selected.graph.kept) if selected.root.is_index else {selected.root.digest}
+    same = held.published == entry.root.annotations.get(INDEX, selected.published)
+    if new <= old and held.entry.root.is_index:
+        entry = held.entry
+    elif old <= new or (not same and not held.lost(selected)):
+        return entry, selected
+    elif same and held.published == held.entry.root.digest:
+        entry = held.entry
+    elif not same or held.published != selected.root.digest:
+        return None
+    both = NearSource(layout, source)
+    whole = PlatformSelection(all=True)
+    there: Keep = lambda child: child.is_index or child.digest in old | new  # noqa: E731
+    return entry, await select(both, entry.root, whole, entry.name, retry, there)
+
+
+class NearSource:
+    """A source that reads what a layout has from there, intact or not at all, and the rest from another store."""
+
+    def __init__(self, near: Layout, far: Source) -> None:
+        self._near, self._far = near, far
+
+    async def resolve(self, name: str) -> Descriptor:
+        return await self._far.resolve(name)
+
+    @asynccontextmanager
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
+        source = self._near if await self._near.has(node) else self._far
+        async with source.open_blob(node, start) as body:
+            yield body
+
+
+def _fits_any(wanted: Sequence[Platform], offered: Platform) -> bool:
+    return any(fits(platform, offered) for platform in wanted)
+
+
+def _key(platform: Platform | None) -> tuple[str, str, str | None] | None:
+    """Return what identifies a platform from one version of an image to the next: not the version of Windows."""
+    return (platform.os, platform.architecture, platform.variant) if platform and platform.known else None
