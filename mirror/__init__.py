@@ -94,7 +94,7 @@ if TYPE_CHECKING:
     from mirror.report.json import to_json
     from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, RemoveReport, ServerInfo
     from mirror.report.text import ResultText, to_text
-    from mirror.report.transfers import Amount, ReferrerSummary, TransferredImage, TransferReport
+    from mirror.report.transfers import Amount, DiskSpace, ReferrerSummary, TransferredImage, TransferReport
     from mirror.report.view import View
     from mirror.retry import RetryPolicy
     from mirror.serve import ServeOptions, serve_layouts
@@ -128,6 +128,7 @@ __all__ = [
     "Descriptor",
     "Digest",
     "DigestMismatch",
+    "DiskSpace",
     "ExportOptions",
     "Finding",
     "FindingKind",
@@ -278,7 +279,7 @@ _MODULES = {  # the same as above, for the interpreter
     "report.json": ["to_json"],
     "report.layouts": ["PrunedBlob", "PrunedFile", "PruneReport", "RemovedImage", "RemoveReport", "ServerInfo"],
     "report.text": ["ResultText", "to_text"],
-    "report.transfers": ["Amount", "ReferrerSummary", "TransferredImage", "TransferReport"],
+    "report.transfers": ["Amount", "DiskSpace", "ReferrerSummary", "TransferredImage", "TransferReport"],
     "report.view": ["View"],
     "retry": ["RetryPolicy"],
     "serve": ["ServeOptions", "serve_layouts"],

@@ -229,7 +229,9 @@ def _transfer_summary(report: TransferReport) -> str:
     what += f", {count(referrers, 'referrer')}" if referrers else ""
     past, moved, reused = PAST[report.verb], _amount(report.moved), _amount(report.reused)
     if report.dry_run:
-        return f"would have {past} {what}: {moved} to move, {reused} there already."
+        disk = report.disk
+        space = f"; {size(disk.needed)} needed, {size(disk.free)} free in {disk.path}" if disk else ""
+        return f"would have {past} {what}: {moved} to move, {reused} there already{space}."
     notes = [f"{len(report.healed)} healed"] if report.healed else []
     notes += [f"{size(report.resumed)} of it from an earlier attempt"] if report.resumed else []
     noted = f" ({', '.join(notes)})" if notes else ""

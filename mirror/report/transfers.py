@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mirror.errors import MirrorError, PartialFailure, UnsupportedManifest
+from mirror.errors import MirrorError, PartialFailure, StorageError, UnsupportedManifest
 from mirror.quota import QuotaUsage
-from mirror.text import count
+from mirror.text import count, size
 
 # The past tense of each verb.
 PAST = {"pull": "pulled", "push": "pushed", "copy": "copied", "export": "exported", "import": "imported"}
@@ -54,6 +54,23 @@ class Amount:
     size: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class DiskSpace:
+    """The space that a transfer needs on the disk of `path`, and that is free there, in bytes."""
+
+    path: str
+    needed: int
+    free: int
+
+    def check(self) -> None:
+        """Raise StorageError if there is not enough space."""
+        if self.needed > self.free:
+            raise StorageError(
+                f"{self.path} has {size(self.free)} free, but {size(self.needed)} are needed.",
+                hint="Free some space, choose fewer platforms with --platform, or choose another place.",
+            )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferReport:
     """The result of a transfer, or with `dry_run` what it would be.
@@ -65,6 +82,7 @@ class TransferReport:
         healed: digests of stored blobs that were damaged or missing, and have been fetched again.
         resumed: the bytes of `moved` that an earlier attempt had transferred.
         moved_aside: where things were moved to that were in the place of a blob, but were not files.
+        disk: of a dry run, the space that the transfer needs; None if it does not write to a disk.
         warnings: sentences.
         quotas: the usage of registries that limit pulls.
     """
@@ -77,6 +95,7 @@ class TransferReport:
     healed: tuple[str, ...] = ()
     resumed: int = 0
     moved_aside: tuple[str, ...] = ()
+    disk: DiskSpace | None = None
     warnings: tuple[str, ...] = ()
     quotas: tuple[QuotaUsage, ...] = ()
     seconds: float
@@ -100,6 +119,7 @@ class TransferReport:
 
         Raises:
             PartialFailure: some images, or some of their manifests or referrers, were not transferred.
+            StorageError: after a dry run, there is not enough disk space for the transfer.
         """
         failed = [image.error for image in self.images if image.error]
         if failed:
@@ -113,3 +133,5 @@ class TransferReport:
         lacking = [error for _, error in self.incomplete]
         if lacking:
             raise PartialFailure(f"{count(len(lacking), 'image')} may lack referrers.", lacking)
+        if self.disk:
+            self.disk.check()

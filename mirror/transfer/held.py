@@ -12,7 +12,7 @@ from mirror.content.select import INDEX, PlatformSelection, SelectedImage, selec
 from mirror.content.store import Source
 from mirror.content.stream import BlobReader
 from mirror.content.walk import leaves, read_node
-from mirror.errors import MirrorError
+from mirror.errors import MirrorError, UsageError
 from mirror.layout import Entry, Layout
 from mirror.oci.descriptor import Descriptor, Platform
 from mirror.oci.platforms import fits
@@ -93,11 +93,18 @@ class HeldImage:
 
 
 async def merged(
-    held: HeldImage, layout: Layout, source: Source, entry: Entry, selected: SelectedImage, retry: RetryPolicy
-) -> tuple[Entry, SelectedImage] | None:
+    held: HeldImage,
+    layout: Layout,
+    source: Source,
+    where: str,
+    entry: Entry,
+    selected: SelectedImage,
+    retry: RetryPolicy,
+) -> tuple[Entry, SelectedImage]:
     """Add to the `selected` part of a local image what the layout has of the same published index.
 
-    Return the entry and the parts together; None if an image for some platform would be lost.
+    Return the entry and the parts together. Raise UsageError if the layout would lose a platform that the store `where`
+    does not have.
     """
     old = {child.digest for child in held.children}
     new = set(selected.graph.kept) if selected.root.is_index else {selected.root.digest}
@@ -109,11 +116,17 @@ async def merged(
     elif same and held.published == held.entry.root.digest:
         entry = held.entry
     elif not same or held.published != selected.root.digest:
-        return None
+        raise UsageError(
+            f"{held.entry.name} in {layout.path} is for {', '.join(held.platforms)}, but in {where} only for "
+            f"{', '.join(selected.platforms)}. The other platforms would be lost.",
+            hint="To replace the image: --replace. To keep both, give the new one another name: --as NAME.",
+        )
     both = NearSource(layout, source)
     whole = PlatformSelection(all=True)
-    there: Keep = lambda child: child.is_index or child.digest in old | new  # noqa: E731
-    return entry, await select(both, entry.root, whole, entry.name, retry, there)
+    wanted = old | new
+    return entry, await select(
+        both, entry.root, whole, entry.name, retry, lambda child: child.is_index or child.digest in wanted
+    )
 
 
 class NearSource:

@@ -116,5 +116,6 @@ class Outcome:
             healed=tuple(sorted(self._healed | set(writer.damaged))) if writer else (),
             moved_aside=tuple(map(str, writer.quarantined_files)) if writer else (),
             resumed=writer.resumed if writer else 0,
+            disk=target.disk if dry_run else None,
             warnings=(*self._warnings, *self.referrer_warnings),
         )

@@ -17,19 +17,21 @@ from mirror.content.graph import Graph
 from mirror.content.select import INDEX, Held, PlatformSelection, SelectedImage, select
 from mirror.content.store import Sink
 from mirror.content.wrappers import ReadOnlySink
-from mirror.errors import StorageError, UsageError
+from mirror.errors import UsageError
 from mirror.fs.directory import exists
 from mirror.layout import Entry, Layout, LayoutWriter
+from mirror.layout.ingest import partial_name
 from mirror.layout.writer import refuse_foreign
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference, is_tag
+from mirror.report.transfers import DiskSpace
 from mirror.retry import RetryPolicy
 from mirror.stores.images import ImageStore, StoreImage
-from mirror.text import size
 from mirror.transfer.docker_load import select_for_docker
 from mirror.transfer.held import HeldImage, merged
 from mirror.transfer.image import ImageTransfer, name_images, record
+from mirror.transfer.space import size_in_archive, space_for
 
 FILES_AT_ONCE = min(available_cpus() + 1, 4)  # blobs copied from file to file: one per core, and one that waits for I/O
 
@@ -39,10 +41,11 @@ class ImageTarget(ABC):
 
     `takes_referrers`, `takes_foreign`: it can hold referrers, and foreign layers. `subjects_first`: it may refuse a
     referrer before its subject is there. `renames`: images may get new names. `name` is the new name of the one image,
-    if any.
+    if any. `disk` is the space that all plans so far need, of a dry run.
     """
 
     name: str | None = None
+    disk: DiskSpace | None = None
     takes_referrers = True
     takes_foreign = True
     subjects_first = False
@@ -116,6 +119,13 @@ class ImageTarget(ABC):
         """
         return jobs
 
+    def _require(self, path: Path, needed: int, *, dry_run: bool) -> None:
+        """Raise StorageError if there is not enough space for a plan. A dry run adds it to what is needed in total."""
+        if dry_run:
+            self.disk = space_for(path, needed + (self.disk.needed if self.disk else 0))
+        else:
+            space_for(path, needed).check()
+
     async def finish(self, images: Sequence[ImageTransfer]) -> None:
         """Complete the transfer of images that have been copied."""
         return
@@ -143,6 +153,7 @@ class LayoutTarget(ImageTarget):
         self._replace_images = replace_images
         self.renames = name is not None
         self._dry: ReadOnlySink | None = None
+        self._unfinished: dict[str, int] = {}
 
     def check(self, selection: PlatformSelection) -> None:
         refuse_foreign(self.path)
@@ -150,7 +161,7 @@ class LayoutTarget(ImageTarget):
     async def open(self, stack: AsyncExitStack, *, dry_run: bool) -> None:
         if dry_run:
             layout = stack.enter_context(Layout.open(self.path)) if exists(self.path / "oci-layout") else None
-            self._dry = ReadOnlySink(layout)
+            self._dry, self._unfinished = ReadOnlySink(layout), layout.unfinished() if layout else {}
             return
         writing = LayoutWriter.writing(self.path, jobs=self._jobs, hard_links=self._hard_links)
         self.writer = await stack.enter_async_context(writing)
@@ -174,7 +185,9 @@ class LayoutTarget(ImageTarget):
             keeps = None if self._replace_images else held.keeps
             selected = await self._select(store, image, choice, retry, keeps)
             if store.is_local and not self._replace_images:
-                selected = await self._merge(layout, held, store, image, selected, retry)
+                manifests = store.manifests(image.image)
+                root, selected = await merged(held, layout, manifests, store.name, entry, selected, retry)
+                selected = record(root, selected, store.holds)
         published = entry.root.annotations.get(INDEX, selected.published)
         children = [*selected.graph.children, selected.root]
         if held.has_moved(published, children):
@@ -182,25 +195,6 @@ class LayoutTarget(ImageTarget):
         requested = () if selection.all else selection.wanted
         image.notes += held.notes(image.name, selected, requested, moved=image.before is not None)
         return selected
-
-    async def _merge(
-        self,
-        layout: Layout,
-        held: HeldImage,
-        store: ImageStore,
-        image: ImageTransfer,
-        selected: SelectedImage,
-        retry: RetryPolicy,
-    ) -> SelectedImage:
-        found = await merged(held, layout, store.manifests(image.image), image.at_source, selected, retry)
-        if found is None:
-            raise UsageError(
-                f"{image.name} in {self.path} is for {', '.join(held.platforms)}, and in {store.name} only for "
-                f"{', '.join(selected.platforms)}; the other platforms would be lost.",
-                hint="Replace the image with --replace, or keep both, with another name for the new one: --as NAME.",
-            )
-        entry, chosen = found
-        return selected if chosen is selected else record(entry, chosen, store.holds)
 
     @cached_property
     def _existing(self) -> dict[str, Entry]:
@@ -221,10 +215,13 @@ class LayoutTarget(ImageTarget):
         return sink
 
     def prepare(self, plan: Plan, jobs: int, *, optional: bool) -> int:
-        if self.writer and not self._hard_links:
-            missing = plan.size - sum(map(self.writer.partial_size, plan.missing))
-            _check_free_space(self.path, self.writer.root.free(), missing)
+        if not self._hard_links:
+            size = self.writer.partial_size if self.writer else self._partial_size
+            self._require(self.path, plan.size - sum(map(size, plan.missing)), dry_run=self.writer is None)
         return jobs
+
+    def _partial_size(self, node: Descriptor) -> int:
+        return min(self._unfinished.get(f".mirror/partial/{partial_name(node)}", 0), node.size)
 
     def lacking(self, plan: Plan) -> set[Digest]:
         """Return the copied blobs of images that the layout already had, but not completely."""
@@ -255,6 +252,8 @@ class ArchiveTarget(ImageTarget):
         return self._writer or _NOTHING
 
     def prepare(self, plan: Plan, jobs: int, *, optional: bool) -> int:
+        if self.archive != "-":
+            self._require(Path(self.archive), size_in_archive(copy.in_order(plan)), dry_run=self._writer is None)
         if not self._writer or optional:  # a blob that may fail must not get a position in the file in advance
             return 1
         return self._writer.arrange(copy.in_order(plan), jobs)
@@ -292,15 +291,6 @@ class DockerArchiveTarget(ArchiveTarget):
     def warnings(self, images: Sequence[ImageTransfer]) -> list[str]:
         untagged = [image.name for image in images if not Reference.parse(image.name).tag]
         return [f"{name} has no tag, so docker loads it without a name." for name in untagged]
-
-
-def _check_free_space(path: Path, free: int, needed: int) -> None:
-    """Check that a transfer fits on the disk, before it begins."""
-    if needed > free:
-        raise StorageError(
-            f"{path} has {size(free)} free, but {size(needed)} are needed.",
-            hint="Free some space, choose fewer platforms with --platform, or name another directory.",
-        )
 
 
 _NOTHING = ReadOnlySink(None)

@@ -453,6 +453,17 @@ def test_truncated_stdin_is_refused(mirror: Mirror, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
+def test_full_disk_is_reported_before_an_archive_is_written(mirror: Mirror, tmp_path: Path, form: str) -> None:
+    mirror("import", saved(tmp_path, oci_archive(AMD64, NAME)), "back")
+    flags = ["--platform", "linux/amd64"] if form == "docker-archive" else []
+    result = mirror("export", "back", "out.tar", "--format", form, *flags, plan="free:4000", code=1)
+    assert "out.tar has 4.0 kB free, but" in result.err
+    assert not list(tmp_path.glob("*out.tar*"))
+    mirror("export", "back", "-", "--format", form, *flags, plan="free:4000")
+
+
+@pytest.mark.slow
 def test_full_disk_is_reported_before_any_blob_is_copied(mirror: Mirror, tmp_path: Path) -> None:
     saved(tmp_path, oci_archive(AMD64, NAME))
     result = mirror("import", "images.tar", "back", plan="free:1000", code=1)

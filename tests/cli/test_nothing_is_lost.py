@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from tests.support import images, inprocess
-from tests.support.command import Json, Mirror, blob_path, blobs, entries, wrong_blobs
+from tests.support.command import Json, Mirror, blob_path, entries, wrong_blobs
 from tests.support.profiles import examples
 from tests.support.registry import EmbeddedRegistry, serving
 
@@ -154,10 +154,12 @@ class Commands(RuleBasedStateMachine):
 
     @rule(layout=layouts, which=st.integers(0, 99))
     def repair(self, layout: str, which: int) -> None:
-        if read(self.folder / layout).platforms:
-            damaged = sorted(blobs(self.folder / layout))[which % len(blobs(self.folder / layout))]
-            blob_path(self.folder / layout, damaged).write_bytes(b"damaged")
-            self.run("verify", layout, "--repair", "--from", f"docker://{self.registry.host}", codes=(0, 1, 3))
+        folder = self.folder / layout
+        if read(folder).platforms:
+            nodes = [node for entry in entries(folder) for node in manifests(folder, entry)]
+            layers = sorted({blob["digest"] for _, document in nodes for blob in document.get("layers", ())})
+            blob_path(folder, layers[which % len(layers)]).write_bytes(b"damaged")
+            self.run("verify", layout, "--repair", "--from", self.registry.host)
 
     @rule(layout=layouts, repository=repositories)
     def remove(self, layout: str, repository: str) -> None:

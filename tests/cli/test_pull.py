@@ -19,7 +19,7 @@ from tests.support.command import (
     names,
     tree,
 )
-from tests.support.registry import EmbeddedRegistry, Fault, Status, serving
+from tests.support.registry import Cut, EmbeddedRegistry, Fault, Status, serving
 
 SHARED = images.layer(1, 5000)
 FIRST = images.image("linux/amd64", SHARED, images.layer(2, 300))
@@ -249,6 +249,48 @@ def test_dry_run_detects_a_corrupt_stored_blob(mirror: Mirror, first: str, layou
 def test_dry_run_writes_no_digestfile(mirror: Mirror, first: str, tmp_path: Path) -> None:
     mirror("pull", first, "--dry-run", "--digestfile", "digests")
     assert not (tmp_path / "digests").exists()
+
+
+@pytest.mark.slow
+def test_dry_run_reports_the_needed_and_the_free_disk_space(mirror: Mirror, first: str, second: str) -> None:
+    document = mirror("pull", first, "--dry-run", "--json", plan="free:123456").json
+    assert document["disk"] == {"path": "layout", "needed": document["moved"]["size"], "free": 123456}
+    needed = SHARED.size + sum(images.layer(seed, size).size for seed, size in ((2, 200), (3, 300)))
+    result = mirror("pull", first, second, "--dry-run", plan="free:2000", code=1)
+    assert "needed, 2.0 kB free in layout." in result.err
+    assert "error: layout has 2.0 kB free, but" in result.err
+    assert mirror("pull", first, second, "--dry-run", "--json").json["disk"]["needed"] > needed
+    assert mirror("pull", first, "--json").json["disk"] is None
+
+
+@pytest.mark.slow
+def test_dry_run_counts_only_bytes_that_are_missing(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    FIRST.publish(registry, "a", "v1")
+    first = f"{registry.host}/a:v1"
+    whole = mirror("pull", first, "--dry-run", "--json").json["disk"]["needed"]
+    registry.fault(Fault(path=f"/blobs/{LAYER}", times=None, action=Cut(after=1000)))
+    mirror("pull", first, "--retries", "0", "-j", "1", code=1)
+    assert mirror("pull", first, "--dry-run", "--json").json["disk"]["needed"] == whole - 1000
+
+
+@pytest.mark.slow
+def test_dry_run_over_many_images_names_the_changed_one(mirror: Mirror, registry: EmbeddedRegistry) -> None:
+    names = [f"{registry.host}/a:v{number}" for number in range(12)]
+    for number in range(len(names)):
+        FIRST.publish(registry, "a", f"v{number}")
+    mirror("pull", *names)
+    assert "stands for" not in mirror("pull", *names, "--dry-run").err
+    SECOND.publish(registry, "a", "v10")
+    result = mirror("pull", *names, "--dry-run", "--json")
+    replaced = {image["source"]: image["replaced"] for image in result.json["images"]}
+    assert replaced == dict.fromkeys(names, None) | {names[10]: FIRST.root}
+    warnings = [line for line in result.err.splitlines() if "for sha256:" in line]
+    assert len(warnings) == 1
+    assert names[10] in warnings[0]
+    assert SECOND.root in warnings[0]
+    assert [image["replaced"] for image in mirror("pull", *names, "--json").json["images"] if image["replaced"]] == [
+        FIRST.root
+    ]
 
 
 def test_dry_run_fails_as_the_pull_would(mirror: Mirror, first: str, layout: Path) -> None:

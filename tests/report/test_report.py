@@ -33,7 +33,7 @@ from mirror.report.images import (
 from mirror.report.json import to_json
 from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, RemoveReport, ServerInfo
 from mirror.report.text import image_row, to_text
-from mirror.report.transfers import Amount, ReferrerSummary, TransferredImage, TransferReport
+from mirror.report.transfers import Amount, DiskSpace, ReferrerSummary, TransferredImage, TransferReport
 from mirror.report.view import View, clip
 from mirror.text import columns, count, printable, seconds, size, table
 from tests.support.strategies import QUICK, nasty_text
@@ -392,6 +392,7 @@ def inspected() -> InspectedImage:
 
 
 USAGE = QuotaUsage("docker.io", 3, Quota(100, 74, 21600))
+DISK = DiskSpace("layout", 3000, 2000)
 LISTED = ImageSummary(NAME, DIGEST, "a/b", ("linux/amd64",), 2, 3000)
 LAYER = RecordedLayer(DIGEST, 5, "a/b", 0)
 CONFIG = RecordedConfig("17", ("a",), ("b",), ("c",), (HistoryEntry(0, "RUN a"),))
@@ -405,8 +406,12 @@ PRUNED = PruneReport(
 )
 DOCUMENTED: dict[str, dict[str, Any]] = {
     "mirror.record/1": records_json([Record("redis:4.0", DIGEST, "a/b", (MANIFEST,))]),
-    "mirror.pull/1": to_json(report(transferred(referrers=ReferrerSummary(1, 10)), healed=(DIGEST,), quotas=(USAGE,))),
-    "mirror.push/1": to_json(report(transferred(referrers=ReferrerSummary(1, 10)), verb="push", quotas=(USAGE,))),
+    "mirror.pull/1": to_json(
+        report(transferred(referrers=ReferrerSummary(1, 10)), healed=(DIGEST,), disk=DISK, quotas=(USAGE,))
+    ),
+    "mirror.push/1": to_json(
+        report(transferred(referrers=ReferrerSummary(1, 10)), verb="push", disk=DISK, quotas=(USAGE,))
+    ),
     "mirror.verify/1": to_json(
         replace(
             verified(), repair=RepairReport("./good", (DIGEST,)), anchored=(Agreement("--expect", NAME, "the digest"),)
@@ -456,8 +461,8 @@ def test_results_can_be_serialized_as_json(schema: str) -> None:
 
 def test_a_dry_run_reports_the_rate_limit_and_a_pull_does_not() -> None:
     warning = "docker.io limits pulls: this pull uses at most 3, as did the dry run; 74 of 100 pulls in 6 h are left."
-    assert to_text(report(dry_run=True, quotas=(USAGE,))).warnings == [warning]
-    assert to_text(report(quotas=(USAGE,))).warnings == []
+    assert to_text(report(dry_run=True, disk=DISK, quotas=(USAGE,))).warnings == [warning]
+    assert to_text(report(disk=DISK, quotas=(USAGE,))).warnings == []
 
 
 def test_the_summary_has_the_bytes_of_an_earlier_attempt() -> None:
