@@ -49,7 +49,8 @@ class HeldImage:
                 children = [replace(root, platform=platform_of(config) if config else None)]
         there = await layout.there(entry)
         held = tuple(filter(there, children))
-        return cls(entry, published, held, published == root.digest and len(held) == len(children))
+        sparse = len(held) < len(children) or (entry.kept is not None and not children)
+        return cls(entry, published, held, published == root.digest and not sparse)
 
     @property
     def platforms(self) -> tuple[str, ...]:
@@ -68,22 +69,25 @@ class HeldImage:
         if self.complete and self.entry.root.is_index:
             return lambda _: True
         if self.has_moved(root.digest, children):
-            platforms = {_key(child.platform) for child in self.children}
-            return lambda child: _key(child.platform) is not None and _key(child.platform) in platforms
-        digests = {child.digest for child in self.children}
+            return lambda child: _fits_any(self._any_version, child.platform)
+        digests = {child.digest for child in self.children} | (self.entry.kept or set())
         return lambda child: child.digest in digests
+
+    @property
+    def _any_version(self) -> list[Platform]:
+        """The platforms without their versions, which change from one version of a Windows image to the next."""
+        return [replace(child.platform, os_version=None) for child in self.children if child.platform]
 
     def lost(self, selected: SelectedImage) -> tuple[str, ...]:
         """Return the platforms that the layout has, and that are not selected."""
-        offered = [Platform.parse(text) for text in selected.platforms]
-        known = [replace(child.platform, os_version=None) for child in self.children if child.platform]
-        lost = [str(platform) for platform in known if platform.known and not any(fits(platform, o) for o in offered)]
-        return tuple(dict.fromkeys(lost))
+        offered = _parsed(selected)
+        lost = [one for one in self._any_version if one.known and not any(fits(one, other) for other in offered)]
+        return tuple(dict.fromkeys(map(str, lost)))
 
     def notes(self, name: str, selected: SelectedImage, requested: Sequence[Platform], *, moved: bool) -> list[str]:
         """Return warnings about platforms that are kept although they were not `requested`, or dropped."""
         texts = []
-        kept = [text for text in selected.platforms if requested and not _fits_any(requested, Platform.parse(text))]
+        kept = [str(platform) for platform in _parsed(selected) if requested and not _fits_any(requested, platform)]
         if kept:
             what = "fetched too, because the layout had it" if moved else "kept"
             texts.append(f"{name}: {', '.join(kept)}: {what}. --replace drops the platforms that are not requested.")
@@ -145,10 +149,14 @@ class NearSource:
             yield body
 
 
-def _fits_any(wanted: Sequence[Platform], offered: Platform) -> bool:
+def _parsed(selected: SelectedImage) -> list[Platform]:
+    """Return the platforms of an image; an index may contain names that no user could type."""
+    found = []
+    for text in selected.platforms:
+        with suppress(MirrorError):
+            found.append(Platform.parse(text))
+    return found
+
+
+def _fits_any(wanted: Sequence[Platform], offered: Platform | None) -> bool:
     return any(fits(platform, offered) for platform in wanted)
-
-
-def _key(platform: Platform | None) -> tuple[str, str, str | None] | None:
-    """Return what identifies a platform from one version of an image to the next: not the version of Windows."""
-    return (platform.os, platform.architecture, platform.variant) if platform and platform.known else None

@@ -18,7 +18,7 @@ from mirror.content.select import INDEX, Held, PlatformSelection, SelectedImage,
 from mirror.content.store import Sink
 from mirror.content.wrappers import ReadOnlySink
 from mirror.errors import UsageError
-from mirror.fs.directory import exists
+from mirror.fs.directory import Directory, exists
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.ingest import partial_name
 from mirror.layout.writer import refuse_foreign
@@ -171,28 +171,25 @@ class LayoutTarget(ImageTarget):
     ) -> SelectedImage:
         """Walk the requested part of an image, and what the layout has of it, which is kept (docs/adr/0019)."""
         entry, before = image.at_source, self._existing.get(image.name)
-        if (
-            before is None
-            or not before.reference
-            or (before.root.digest == entry.root.digest and not entry.root.is_index)
-        ):
+        same = before is not None and before.root.digest == entry.root.digest
+        whole = not entry.root.is_index or (selection.all and not store.is_local)
+        if before is None or not before.reference or (same and whole):
             return await self._select(store, image, selection, retry)
-        with Layout.open(self.path) as layout:
+        with Layout(Directory.open(self.path)) as layout:  # without parsing its index.json for each image
             held = await HeldImage.read(layout, before)
-            choice = selection
-            if before.root.digest == entry.root.digest and not self._replace_images:
-                choice = replace(selection, sparse=True)
-            keeps = None if self._replace_images else held.keeps
-            selected = await self._select(store, image, choice, retry, keeps)
-            if store.is_local and not self._replace_images:
-                manifests = store.manifests(image.image)
-                root, selected = await merged(held, layout, manifests, store.name, entry, selected, retry)
-                selected = record(root, selected, store.holds)
+            if self._replace_images:
+                selected = await self._select(store, image, selection, retry)
+            else:
+                choice = replace(selection, sparse=selection.sparse or same)
+                selected = await self._select(store, image, choice, retry, held.keeps)
+                if store.is_local:
+                    manifests = store.manifests(image.image)
+                    root, selected = await merged(held, layout, manifests, store.name, entry, selected, retry)
+                    selected = record(root, selected, store.holds)
         published = entry.root.annotations.get(INDEX, selected.published)
-        children = [*selected.graph.children, selected.root]
-        if held.has_moved(published, children):
+        if held.has_moved(published, [*selected.graph.children, selected.root]):
             image.before = before.root.digest
-        requested = () if selection.all else selection.wanted
+        requested = selection.wanted if entry.root.is_index and not selection.all else ()
         image.notes += held.notes(image.name, selected, requested, moved=image.before is not None)
         return selected
 

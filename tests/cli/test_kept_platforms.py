@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import images
-from tests.support.command import Mirror, assert_whole, blobs, entries, tree
+from tests.support.command import Mirror, assert_whole, blob_path, blobs, entries, tree
 from tests.support.images import Image
 from tests.support.registry import EmbeddedRegistry
 
@@ -150,6 +150,14 @@ def test_image_that_another_tool_stored_alone_is_merged(mirror: Mirror, name: st
     (layout / "index.json").write_text(json.dumps(document))
     pull(mirror, name, "linux/arm64")
     assert only_entry(layout)[1][ORIGIN] == INDEX.root
+    whole(layout, AMD64, ARM64)
+
+
+def test_damaged_sparse_index_is_fetched_again(mirror: Mirror, name: str, layout: Path) -> None:
+    mirror("pull", name, "--sparse", "--platform", "linux/amd64")
+    blob_path(layout, INDEX.root).write_bytes(b"damaged")
+    mirror("pull", name, "--sparse", "--platform", "linux/arm64")
+    assert only_entry(layout)[1][SPARSE] == f"{AMD64.root},{ARM64.root}"
     whole(layout, AMD64, ARM64)
 
 
