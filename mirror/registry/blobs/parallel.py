@@ -200,7 +200,7 @@ class ConnectionScaler:
 
     def measure(self, received: int, remaining: int) -> None:
         """Decide again, once enough bytes were `received` in enough time; `remaining` bytes are not requested yet."""
-        if (elapsed := monotonic() - self._rated[0]) >= 1:
+        if (elapsed := monotonic() - self._rated[0]) > _MIN_INTERVAL:
             self.rate, self._rated = (received - self._rated[1]) / elapsed, (monotonic(), received)
         seconds, count = monotonic() - self._since, received - self._received
         if self._settled or seconds < _MIN_INTERVAL or count < (self.connections - 1) * SEGMENT:
