@@ -12,7 +12,7 @@ _HEADINGS = {
     "Comparison": "--record --expect",
     "Repair": "--repair --from",
     "Registry": "--username --password-stdin --authfile --ca-file --insecure --plain-http",
-    "Transfer": "--jobs --connections-per-blob --chunk-size --limit-rate --timeout --retries",
+    "Transfer": "--jobs --connections-per-blob --chunk-size --limit-rate --timeout --retries --max-wait",
     "Output": "--verbose --quiet --no-progress --json --junit --log-format",
     "General": "--config --help",
 }

@@ -85,11 +85,12 @@ def _selections(items: Sequence[T], likely: Callable[[T], bool]) -> Iterator[Seq
 
 def _how(layout: Layout, entry: Entry) -> str:
     """Return why the root of an entry cannot be fetched, and the command that restores it."""
-    repository = entry.reference.name if entry.reference else "IMAGE"
+    name = entry.reference.name if entry.reference else "IMAGE"
     what, of, flags = "a list of referrers", str(subject_of(entry.tag)), "--all --referrers"
     if not is_list(entry):
         what, of, flags = "an index for some platforms", entry.root.annotations[INDEX], "--platform OS/ARCH,…"
+        name += f":{entry.tag}" if entry.tag else ""  # the published index takes the place of the built one
     return (
         f"{entry.root.digest} is {what} of {of}, built by mirror, and the source does not have what it was built from. "
-        f"Name a source that does, or pull it again: mirror pull {repository}@{of} {flags} -o {layout.path}"
+        f"Name a source that does, or pull it again: mirror pull {name}@{of} {flags} -o {layout.path}"
     )

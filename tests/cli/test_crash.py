@@ -463,7 +463,7 @@ def test_only_commands_that_resume_say_so(monkeypatch: pytest.MonkeyPatch, tmp_p
 @pytest.mark.slow
 def test_interrupt_ends_the_pause_before_a_retry(mirror: Mirror, scene: Scene, layout: Path) -> None:
     began = stalled(scene, Status(429, (("Retry-After", "3600"),)))
-    running = mirror.start("pull", scene.first, "--all", "-v")
+    running = mirror.start("pull", scene.first, "--all", "-v", "--max-wait", "7200")
     assert began.wait(60)
     assert running.stderr
     while b"429" not in (said := running.stderr.readline()):

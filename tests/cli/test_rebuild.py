@@ -102,7 +102,12 @@ def test_failure_names_the_command_that_restores_what_mirror_built(
     assert digest in line
     words = line[line.index("mirror pull ") :].split()
     subject = IMAGE.root if built == "index" else CHILDREN[3].root
-    assert words[2] == f"{registry.host}/team/app@{subject}"
+    name = f"{registry.host}/team/app{':v1' if built == 'index' else ''}"
+    assert words[2] == f"{name}@{subject}"
     assert words[-2:] == ["-o", "layout"]
     mirror("pull", words[2], *flags, "--referrers", *words[-2:])
-    assert blob_path(layout, digest).exists()
+    mirror("verify", "layout")
+    if built == "index":  # the published index, which is better, takes its place
+        assert roots(layout)["index"] == subject
+    else:
+        assert blob_path(layout, digest).exists()

@@ -202,8 +202,8 @@ def test_referrers_are_pulled_by_default_only_with_all_platforms(
 @pytest.mark.slow
 def test_settings_file_can_disable_referrers(mirror: Mirror, modern: EmbeddedRegistry) -> None:
     name = publish(modern, IMAGE, SIGNATURE)
-    (mirror.folder / "mirror.toml").write_text("referrers = false\n")
-    assert mirror("pull", name, "--all", "--json").json["images"][0]["referrers"] is None
+    (mirror.folder / "own.toml").write_text("referrers = false\n")
+    assert mirror("pull", name, "--all", "--json", "--config", "own.toml").json["images"][0]["referrers"] is None
 
 
 @pytest.mark.slow

@@ -512,7 +512,10 @@ def test_missing_content_of_a_sparse_image_is_an_error(mirror: Mirror, sparse: P
 
 @pytest.mark.slow
 def test_missing_child_without_the_sparse_annotation_is_an_error(mirror: Mirror, sparse: Path) -> None:
-    set_names(sparse, 0, ref="v1")
+    entries = json.loads((sparse / "index.json").read_text())
+    annotations = entries["manifests"][0]["annotations"]
+    del annotations[next(name for name in annotations if name.startswith("dev.oci-mirror.") and "origin" not in name)]
+    (sparse / "index.json").write_text(json.dumps(entries))
     missing = [child for child in FIRST.manifests if child not in (CHILD, FIRST.root)]
     assert kinds(mirror("verify", sparse, "--json", code=3).json) == [("missing", missing[0])]
 
