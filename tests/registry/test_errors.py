@@ -22,7 +22,7 @@ from mirror.errors import DigestMismatch, MirrorError, StorageError, TransferErr
 from mirror.registry.transport.addresses import ForbiddenAddress
 from mirror.registry.transport.errors import Endpoint, translate_errors
 from mirror.registry.transport.request_text import Request
-from mirror.registry.transport.responses import response_error
+from mirror.registry.transport.responses import is_html, response_error
 from mirror.registry.transport.urls import redact
 from tests.support.strategies import THOROUGH, json_values, nasty_text
 
@@ -297,6 +297,11 @@ def errors_of(*some: object) -> bytes:
 )
 def test_text_of_an_error_response_is_quoted(body: bytes, said: str) -> None:
     assert str(refused(400, body)).endswith(said)
+
+
+@pytest.mark.parametrize("start", [b"<Error>", b"<Error><Code>", b"<Error><Code>A</Code><Message>"])
+def test_repeated_elements_of_a_body_are_searched_once(start: bytes) -> None:
+    assert is_html(start * (4 * 1024 * 1024 // len(start))) == (b"</Code>" not in start)  # else it takes hours
 
 
 @pytest.mark.parametrize("status", [401, 404])

@@ -21,7 +21,8 @@ from mirror.text import printable
 _KEYS = ("code", "error", "errors", "title", "message", "msg", "error_description", "description", "reason")
 _DETAILS = ("detail", "details")
 _MAX_DEPTH = 4
-_XML = re.compile(r"<Error>.*?<Code>([^<]*)</Code>(?:.*?<Message>([^<]*)</Message>)?", re.DOTALL)
+# Each is searched for once, from the one before on: the cost is linear, even for four megabytes of `<Error>`.
+_XML_CODE, _XML_MESSAGE = (re.compile(rf"<{name}>([^<]*+)</{name}>") for name in ("Code", "Message"))
 _CAP = 4096  # characters of one text; messages quote fewer, after secrets have been removed
 
 
@@ -43,8 +44,7 @@ def error_text(body: bytes) -> ErrorText:
     except UnicodeDecodeError:
         return ErrorText()
     if text.lstrip().startswith("<"):
-        found = _XML.search(text)
-        return ErrorText(_line(": ".join(filter(None, found.groups())))) if found else ErrorText()
+        return ErrorText(_line(": ".join(filter(None, _xml(text)))))
     try:
         document = json.loads(text, strict=False)  # some put line breaks into strings
     except (ValueError, RecursionError):
@@ -58,6 +58,15 @@ def error_text(body: bytes) -> ErrorText:
 
 
 _KNOWN = frozenset((*_KEYS, *_DETAILS))
+
+
+def _xml(text: str) -> Iterator[str]:
+    """Yield the code and the message of a storage service's error document; nothing for other documents."""
+    start = text.find("<Error>")
+    code = _XML_CODE.search(text, start) if start >= 0 else None
+    if code:
+        message = _XML_MESSAGE.search(text, code.end())
+        yield from (code[1], message[1] if message else "")
 
 
 def _texts(value: object, depth: int = 0) -> Iterator[str]:
