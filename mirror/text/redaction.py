@@ -27,7 +27,7 @@ _MAX_WINDOWS = 32  # of one form; a longer one is found by longer fragments
 _SHORTEST = 4  # bytes; a shorter secret would be found everywhere
 _MAX_TOKENS = 256  # a registry repeats what it has just received
 _EXCERPT = 64 * 1024  # characters of a text that are searched for an excerpt
-_USER_IN_URL = re.compile(r"(?<=://)(?!user:password@)[^\s/@\"'<>]*:[^\s/@\"'<>]*@")
+_USER_IN_URL = re.compile(r"(?<=://)(?!user:password@)[^\s/@:\"'<>]*+:[^\s/@\"'<>]*+@")  # in linear time
 _ESCAPE = re.compile(
     r"%(?:25)*(?P<byte>[0-9A-F]{2})|\\+u(?P<unit>[0-9A-F]{4})|\\+x(?P<code>[0-9A-F]{2})|\\+(?P<char>.)"
     r"|&#(?P<decimal>[0-9]{1,6});|&#x(?P<hex>[0-9A-F]{1,5});|&(?P<name>amp|lt|gt|quot|apos);",
