@@ -27,6 +27,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from types import TracebackType
+from typing import Any
 
 from mirror.cli.colour import painted
 from mirror.cli.context import kept
@@ -107,10 +108,21 @@ def result(lines: Sequence[str]) -> None:
 
 
 def result_json(document: JsonObject) -> None:
-    """Write one JSON object to stdout, piece by piece, since it may be long. JSON escapes control characters."""
+    """Write one JSON object to stdout, piece by piece, since it may be long. JSON escapes control characters.
+
+    Only texts are redacted, before they are encoded: a secret that is a number or has quotes must not break the JSON.
+    """
     has_json.set(True)
-    _write_result(redact(chunk) for chunk in json.JSONEncoder(indent=2).iterencode(document))
+    _write_result(json.JSONEncoder(indent=2).iterencode(_redacted(document)))
     _write_result("\n")
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {redact(key): _redacted(item) for key, item in value.items()}
+    return [_redacted(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def unwritten(error: OSError) -> None:

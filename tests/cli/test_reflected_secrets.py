@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -10,6 +11,8 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from mirror.cli import console
+from mirror.text import redaction
 from tests.support import images, inprocess
 from tests.support.command import Mirror, Result
 from tests.support.registry import Action, Basic, Bearer, EmbeddedRegistry, serving
@@ -183,6 +186,25 @@ def test_reflected_password_of_a_proxy_does_not_reach_the_output(mirror: Mirror)
         result = mirror("pull", "registry.example/a:v1", "--plain-http", "--retries", "0", "-v", code=1, env=env)
     assert gained(result, "pr0xy-s3cret/word") == set()
     assert "refresh_token=[redacted]" in result.err
+
+
+def test_password_with_quotes_leaves_json_valid(mirror: Mirror) -> None:
+    with serving(EmbeddedRegistry(auth=Basic({USER: 'long-name:v1"'}))) as registry:
+        IMAGE.publish(registry, "long-name", "v1")
+        log_in(mirror, registry.host, username=USER, password='long-name:v1"')
+        result = mirror("pull", f"{registry.host}/long-name:v1", "--all", "--json")
+        assert f"{registry.host}/long-name:v1" in result.json["images"][0].values()
+
+
+def test_only_texts_of_json_are_redacted(capsys: pytest.CaptureFixture[str]) -> None:
+    redaction.hide("12345678")
+    copy_context().run(console.result_json, {"size": 12345678, "text": "12345678", "12345678": [None, 12345678.5]})
+    redaction.forget()
+    assert json.loads(capsys.readouterr().out) == {
+        "size": 12345678,
+        "text": "[redacted]",
+        "[redacted]": [None, 12345678.5],
+    }
 
 
 def test_password_typed_in_a_name_is_not_printed(mirror: Mirror) -> None:
