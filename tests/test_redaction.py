@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.errors import DigestMismatch, TransferError
+from mirror.registry import Credentials
 from mirror.text import redaction
 from mirror.text.redaction import REDACTED, excerpt, hide, redact
 
@@ -110,6 +111,21 @@ def test_colons_in_a_url_are_searched_once() -> None:
     text = "//" + "x:" * 500_000  # else it takes hours
     assert redact(f"http:{text}") == f"http:{text}"
     assert redact(f"http:{text}@host") == f"http://{REDACTED}@host"
+
+
+@pytest.mark.parametrize("secret", ["\ud83d-half-a-pair", "byte-\udcff-of-PEP-383"])
+def test_secret_that_is_not_valid_text_is_found(secret: str) -> None:
+    hide(secret)
+    assert redact(f"said {secret}.") == f"said {REDACTED}."
+
+
+@pytest.mark.parametrize("name", ["registry.platform.example.com/a", "docker.io/library/postgres-backup:1"])
+def test_user_name_is_not_a_secret(name: str) -> None:
+    Credentials("ci@platform.example.com", "s3cr3t")
+    Credentials("robot$library+postgres-backup", "s3cr3t-pass", identity_token="t0k3n-of-the-robot")
+    assert redact(name) == name
+    for pair in (b"ci@platform.example.com:s3cr3t", b"robot$library+postgres-backup:s3cr3t-pass"):
+        assert redact(f"Basic {b64encode(pair).decode()}") == f"Basic {REDACTED}"
 
 
 def test_only_the_latest_tokens_are_kept() -> None:

@@ -27,12 +27,14 @@ class Credentials:
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        hide(self._pair, self.password, self.identity_token, self.registry_token)
+        hide(self.password, self.identity_token, self.registry_token)
+        if self.password or self.identity_token:
+            hide(self.basic.removeprefix("Basic "))  # not the user, who may have the name of a registry or an image
 
     @property
     def basic(self) -> str:
         """The Basic `Authorization` header (RFC 7617); without a password, with the identity token."""
-        return "Basic " + base64.b64encode(self._pair.encode()).decode()
+        return "Basic " + base64.b64encode(self._pair.encode(errors="surrogatepass")).decode()
 
     @property
     def _pair(self) -> str:

@@ -161,7 +161,7 @@ def forget() -> None:
 
 def _forms(secret: str) -> Iterator[_Form]:
     """Yield a secret as a server may repeat it, folded."""
-    data = secret.encode("utf-8", "surrogateescape")
+    data = b"".join(map(_utf8, secret))
     misread = data.decode("latin-1")
     literal = "".join(f"%{byte:02x}" for byte in data)  # what looks like an escape is none
     plain = {_fold(text).data for text in (secret, misread, literal, quote(data, safe=""))}

@@ -69,7 +69,7 @@ def _parse(text: str, variable: str) -> URL:
     if not usable or proxy.scheme not in ("http", "https"):
         raise ConfigError(f"{variable} is not a valid proxy URL.", hint=hint)
     if proxy.password:
-        hide(proxy.password, f"{proxy.user}:{proxy.password}")
+        hide(proxy.password, proxy_headers(proxy)["Proxy-Authorization"].removeprefix("Basic "))
     return proxy
 
 
