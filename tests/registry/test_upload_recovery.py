@@ -88,6 +88,12 @@ def test_redirected_upload_arrives(registry: EmbeddedRegistry, method: str, code
     assert registry.get_blob("a", NODE.digest) == DATA
 
 
+def test_upload_of_which_every_chunk_is_redirected_arrives(registry: EmbeddedRegistry) -> None:
+    registry.fault(Fault(method="PATCH|PUT", times=None, action=Hop()))
+    push(registry.host, RegistryOptions(chunk_size=len(DATA) // 20))
+    assert registry.get_blob("a", NODE.digest) == DATA
+
+
 def test_redirected_manifest_arrives(registry: EmbeddedRegistry) -> None:
     registry.fault(Fault(method="PUT", times=None, action=Hop()))
 

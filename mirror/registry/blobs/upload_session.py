@@ -36,7 +36,7 @@ _BODY_SIZES = tuple(size * 1024 * 1024 // 4 for size in (256, 64, 16, 4, 1))
 _MAX_AFTER_416 = 4 * 1024 * 1024  # bytes; ghcr.io answers 416 to larger PATCHes
 # Statuses with which registries refuse a PUT with a whole blob, although they may accept PATCHes
 WHOLE_REFUSED = frozenset({400, 404, 405, 411, 415, 422, 501})
-_MAX_RECOVERIES = 10  # of one session after refusals: one for each size, and some more
+_MAX_RECOVERIES = 10  # after refusals, without progress: one for each size, and some more
 _DELETE_TIMEOUT = 3  # seconds
 COMMIT_TIMEOUT = 600.0  # seconds without a response after the last byte: registries hash and move large blobs
 
@@ -87,13 +87,16 @@ class UploadSession:
         Return True if one request had the whole blob; if not, check that the registry has it.
         """
         refusal: TransferError | None = None  # of a whole blob, which tells more than that of a PATCH
-        for _ in range(_MAX_RECOVERIES):
+        recoveries, furthest = 0, self._offset
+        while recoveries < _MAX_RECOVERIES:
             try:
                 return await self._send_rest(fetch)
             except TransferError as error:
+                recoveries = 1 if self._offset > furthest else recoveries + 1  # every chunk may be redirected
                 if not await self._recover(error):
                     raise (error if error.transient else refusal or error) from None
                 refusal = error if error.status in WHOLE_REFUSED else refusal
+                furthest = max(furthest, self._offset)  # what the registry only claims is not progress
         raise TransferError(
             f"{self._registry.name} refused the upload of {self._blob.digest} {_MAX_RECOVERIES} times, although the "
             "requests were adapted."
