@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from mirror.errors import TransferError
-from mirror.registry.transport.throttle import Throttle
+from mirror.registry.transport.throttle import Throttle, too_long
 
 
 class Clock:
@@ -49,6 +49,12 @@ def test_request_without_a_pause_does_not_wait(clock: Clock) -> None:
     asked: list[float] = []
     asyncio.run(ask(Throttle("host", 300.0), clock, asked, []))
     assert asked == [1000.0]
+
+
+def test_pause_beyond_the_limit_is_in_words() -> None:
+    for seconds, words in ((60.0, "1 minute."), (61.0, "2 minutes."), (9000.0, "2.5 hours.")):
+        hint = too_long(TransferError("throttled"), seconds).hint or ""
+        assert hint.startswith(f"It asks to wait {words}")
 
 
 def test_requested_pause_is_kept(clock: Clock) -> None:

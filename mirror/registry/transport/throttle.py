@@ -17,6 +17,7 @@ from math import ceil
 from time import monotonic
 
 from mirror.errors import TransferError
+from mirror.text import count
 
 _FIRST_PAUSE, _MAX_PAUSE = 1.0, 60.0  # seconds, if the registry does not say how long; containers/image has the same
 _WORTH_REPORTING = 5.0  # seconds of a pause
@@ -85,6 +86,6 @@ class Throttle:
 def too_long(error: TransferError, pause: float) -> TransferError:
     """Return an error like this one for a pause beyond the limit, which is reported at once."""
     seconds = ceil(pause)
-    shown = f"{seconds / 3600:.1f} hours" if seconds >= 7200 else f"{ceil(seconds / 60)} minutes"
+    shown = f"{seconds / 3600:.1f} hours" if seconds >= 7200 else count(ceil(seconds / 60), "minute")
     hint = f"It asks to wait {shown}. Run the command again then, or let it wait: --max-wait {seconds}."
     return TransferError(str(error), hint=hint, status=error.status, said=error.said, retry_after=pause)
