@@ -91,6 +91,19 @@ def test_short_password_is_found_only_as_a_word_in_foreign_text() -> None:
     assert redact("docker.io/library/redis:4.0") == "docker.io/library/redis:4.0"
 
 
+@pytest.mark.parametrize("password", ["postgres", "Registry"])
+def test_password_of_letters_is_found_only_as_a_word_in_foreign_text(password: str) -> None:
+    hide(password)
+    assert excerpt(f"user ann, password {password}: wrong", 100) == f"user ann, password {REDACTED}: wrong"
+    assert redact("docker.io/library/postgres:registry") == "docker.io/library/postgres:registry"
+    assert redact(f"said {b64encode(password.encode()).decode().rstrip('=')}") == f"said {REDACTED}"
+
+
+def test_short_tokens_are_forgotten() -> None:
+    hide("t0k-n", *(f"longer-token-{number}" for number in range(300)), is_token=True)
+    assert excerpt("t0k-n", 100) == "t0k-n"
+
+
 def test_adjacent_and_overlapping_secrets_become_one() -> None:
     hide("first-secret", "secret-second")
     assert redact("(first-secret-second)") == f"({REDACTED})"

@@ -25,6 +25,7 @@ _WINDOW = 8  # bytes by which forms are found
 _FRAGMENT = 15  # bytes of a longer form that are redacted alone: these always contain one of its windows
 _MAX_WINDOWS = 32  # of one form; a longer one is found by longer fragments
 _SHORTEST = 4  # bytes; a shorter secret would be found everywhere
+_LONGEST_WORD = 15  # letters of a word, which may be a part of a name: docker.io/library/postgres
 _MAX_TOKENS = 256  # a registry repeats what it has just received
 _EXCERPT = 64 * 1024  # characters of a text that are searched for an excerpt
 _USER_IN_URL = re.compile(r"(?<=://)(?!user:password@)[^\s/@:\"'<>]*+:[^\s/@\"'<>]*+@")  # in linear time
@@ -75,7 +76,7 @@ class _Secrets:
             return
         self._known[secret] = list(_forms(secret))
         for form in self._known[secret]:
-            if len(form.data) < _WINDOW:
+            if form.is_word or len(form.data) < _WINDOW:
                 self._short.append(form)
             for offset in _offsets(form):
                 self._windows.setdefault(form.data[offset : offset + _WINDOW], []).append((form, offset))
@@ -86,6 +87,8 @@ class _Secrets:
 
     def _remove(self, secret: str) -> None:
         for form in self._known.pop(secret):
+            if form in self._short:
+                self._short.remove(form)
             for offset in _offsets(form):
                 window = form.data[offset : offset + _WINDOW]
                 self._windows[window].remove((form, offset))
@@ -141,8 +144,8 @@ def hide(*secrets: str, is_token: bool = False) -> None:
 def redact(text: str, *, foreign: bool = False) -> str:
     """Return a text without the secrets of this process, and without passwords in URLs.
 
-    A plain password of less than 8 bytes is found only if the text is `foreign`, and only as a whole word: our own
-    texts and the names of images have words such as "secret" and "redis".
+    A plain password of less than 8 bytes, or of less than 16 letters and nothing else, is found only if the text is
+    `foreign`, and only as a whole word: our own texts and names of images have words such as "secret" and "postgres".
     """
     if "://" in text:
         text = _USER_IN_URL.sub(f"{REDACTED}@", text)
@@ -170,7 +173,8 @@ def _forms(secret: str) -> Iterator[_Form]:
         plain.add(_fold(secret.encode("unicode_escape").decode()).data)
         plain.add(_fold(_json_escaped(secret)).data)
     for form in plain:
-        yield _Form(form, 0, 0, is_word=len(form) < _WINDOW)
+        is_word = len(form) < _WINDOW or (len(form) <= _LONGEST_WORD and form.isalpha())
+        yield _Form(form, 0, 0, is_word=is_word)
     yield _Form(data.hex().encode(), 0, 0, is_word=False)
     encoded = {json.dumps(secret)[1:-1], quote(data, safe=""), quote_plus(data)}  # in a document, which is in base64
     for raw in {data, secret.encode("latin-1", "replace"), *map(str.encode, encoded)}:
@@ -229,7 +233,7 @@ def _utf8(char: str) -> bytes:
 def _offsets(form: _Form) -> Iterator[int]:
     """Yield where the windows of a form begin: every fragment of 15 bytes has one; of a long form, longer ones."""
     last = len(form.data) - _WINDOW
-    if last >= 0:
+    if last >= 0 and not form.is_word:
         step = max(_WINDOW, len(form.data) // _MAX_WINDOWS)
         yield from {*range(0, last + 1, step), last}
 
