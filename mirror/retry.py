@@ -13,6 +13,7 @@ from mirror.errors import MirrorError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+READ_BACK_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds
 _PROGRESS = 1024 * 1024  # bytes that count as progress: a server that sends single bytes does not get more attempts
 
 
@@ -56,6 +57,18 @@ class RetryPolicy:
                 log.info("%s Trying again in %.1f s.", error, delay)
             attempt += 1
             await asyncio.sleep(delay)
+
+
+async def read_until(read: Callable[[], Awaitable[T]], accept: Callable[[T], bool]) -> T:
+    """Read back what was written until it is accepted, for some seconds, and return it, or what was read last.
+
+    With a cache in front, registries show new tags late.
+    """
+    for delay in READ_BACK_DELAYS:
+        if accept(found := await read()):
+            return found
+        await asyncio.sleep(delay)
+    return await read()
 
 
 ONCE = RetryPolicy(retries=0)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from asyncio import Lock
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -37,8 +37,9 @@ class CopyTask:
     """One image to copy: what, from where, to where, under which name.
 
     Its manifests are put after those of at least one of the tasks in `after`, which refer to nothing in it; if all of
-    them fail, it fails too. After the copy, `replaced` is what the name pointed to before, and `failure` the reason if
-    the image did not arrive. The failure of an `optional` task never stops the others.
+    them fail, it fails too. `before_name` is called once its manifests are there and earlier tasks have names. After
+    the copy, `replaced` is what the name pointed to before, and `failure` the reason if the image did not arrive. The
+    failure of an `optional` task never stops the others.
     """
 
     source: Source
@@ -48,6 +49,7 @@ class CopyTask:
     root: Descriptor
     optional: bool = False
     after: list[CopyTask] = field(default_factory=list)
+    before_name: Callable[[], Awaitable[None]] | None = None
     replaced: Digest | None = None
     failure: MirrorError | None = None
 
@@ -257,7 +259,8 @@ class _Executor:
         if self._is_settled(task):
             for later in self._later.pop(id(task), ()):
                 await self.finish_if_complete(later)
-        await self._name_in_order()
+        if not self._naming.locked():  # another call is, and goes on with those that are complete by then
+            await self._name_in_order()
 
     def _is_due(self, task: CopyTask) -> bool:
         waits = self._lacking[id(task)] or not all(map(self._is_settled, task.after))
@@ -290,6 +293,8 @@ class _Executor:
                 root = task.graph.nodes.get(task.root.digest)
                 tag = partial(task.sink.tag, task.name, task.root, root.data if root else b"")
                 try:
+                    if task.before_name:
+                        await task.before_name()
                     task.replaced = await self._retry.run(tag)
                 except MirrorError as error:
                     self._fail([task], error)

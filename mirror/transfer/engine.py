@@ -157,6 +157,8 @@ class Engine:
                 image.referrers = None
             if image.referrers:
                 self._add_referrers(image, image.referrers, shared)
+        for image, task in zip(images, tasks, strict=True):
+            task.before_name = partial(self._target.before_name, image)
         return [*shared.values(), *tasks]
 
     def _add_referrers(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
+from operator import eq
 
 from mirror.concurrency import map_concurrently
 from mirror.content.graph import Graph
@@ -20,7 +20,7 @@ from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
 from mirror.registry import Client, Repository, list_under_tag, open_target
-from mirror.retry import RetryPolicy
+from mirror.retry import RetryPolicy, read_until
 from mirror.stores.images import ImageStore, StoreImage
 from mirror.stores.remote import RegistryImages
 from mirror.transfer.image import ImageTransfer, left_behind, only
@@ -32,7 +32,6 @@ from mirror.verify.readback import read_back
 from mirror.verify.receipt_document import ReceiptImage
 
 log = logging.getLogger(__name__)
-_READ_BACK_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds
 _AT_ONCE = 4  # images that are read back concurrently
 
 
@@ -139,8 +138,22 @@ class RegistryTarget(ImageTarget):
             return repository
         return self._dry.setdefault(repository.name, ReadOnlySink(repository))
 
+    async def before_name(self, image: ImageTransfer) -> None:
+        """List, under referrers tags, what the registry does not list: the tag of the image comes last."""
+        repository, copies = self.repository(image), image.referrers
+        tasks = copies.arrived() if copies else ()
+        if not (copies or is_list(image.copied)):
+            return
+        lists, failures = await self._list(repository, [image.graph, *(task.graph for task in tasks)])
+        if copies:
+            copies.lists |= lists
+            copies.failures |= failures
+        if is_list(image.copied):  # its members are all that there is of it
+            for subject in failures.keys() & unlisted(repository, [image.graph]).keys():
+                raise failures[subject]
+
     async def finish(self, images: Sequence[ImageTransfer]) -> None:
-        """Read every tag back, and list referrers that the registry does not list; for a receipt, read every byte."""
+        """Read every tag back; for a receipt, read every byte."""
 
         async def read_back_name(image: ImageTransfer) -> None:
             if not is_list(image.copied):  # a list has become part of the registry's own list
@@ -148,12 +161,8 @@ class RegistryTarget(ImageTarget):
                 await self._read_back_name(self.repository(image), place.target, root.digest, str(place))
 
         await self._each(read_back_name, images)
-        by_repository: dict[str, list[ImageTransfer]] = {}
         for image in images:
-            if not image.failure:
-                by_repository.setdefault(image.at_target.name, []).append(image)
-        for neighbours in by_repository.values():
-            await self._list_referrers(neighbours)
+            await self._read_back_cosign_tags(image)
         if self._receipt:
             await self._read_back_content(images)
             self.receipts += [pushed(image, self.repository(image)) for image in images if not is_list(image.copied)]
@@ -172,43 +181,34 @@ class RegistryTarget(ImageTarget):
         await map_concurrently([image for image in images if not image.failure], attempt, _AT_ONCE)
 
     async def _read_back_name(self, repository: Repository, name: str, digest: Digest, what: str) -> None:
-        """Read back what a name points to, for some seconds: with a cache in front, registries show new tags late."""
-        for delay in (*_READ_BACK_DELAYS, None):
+        """Read back what a name points to."""
+
+        async def read() -> Digest | None:
             try:
-                found = (await self._retry.run(partial(repository.resolve, name))).digest
+                return (await self._retry.run(partial(repository.resolve, name))).digest
             except NotFound:
-                found = None
-            if found == digest:
-                return
-            if delay is not None:
-                await asyncio.sleep(delay)
+                return None
+
+        found = await read_until(read, partial(eq, digest))
+        if found == digest:
+            return
         raise TransferError(
             f"{what} was pushed as {digest}, but could not be confirmed: the registry {_shows(found)}.",
             hint=f"It may show new tags late, or others may be pushing there. Check it again in a minute: "
             f"mirror inspect docker://{what}",
         )
 
-    async def _list_referrers(self, images: Sequence[ImageTransfer]) -> None:
-        """List, under referrers tags, what the registry of these images does not list; read cosign's tags back."""
-        repository = self.repository(images[0])
-
-        async def list_members(image: ImageTransfer) -> None:
-            for error in (await self._list(repository, [image.graph]))[1].values():
-                raise error
-
-        await self._each(list_members, [image for image in images if is_list(image.copied)])
-        with_referrers = [(image.graph, image.referrers) for image in images if image.referrers]
-        tasks = [task for _, copies in with_referrers for task in copies.arrived()]
-        graphs = [*(graph for graph, _ in with_referrers), *(task.graph for task in tasks)]
-        lists, failures = await self._list(repository, graphs)
-        for task in (task for task in tasks if ":" not in task.name):  # cosign's tags
-            try:
-                await self._read_back_name(repository, task.name, task.root.digest, f"{repository}:{task.name}")
-            except MirrorError as error:
-                task.failure = error
-        for _, copies in with_referrers:
-            copies.failures |= failures
-            copies.lists |= lists
+    async def _read_back_cosign_tags(self, image: ImageTransfer) -> None:
+        """Read cosign's tags of an image back; an error becomes the failure of the tag's task."""
+        if image.failure or not image.referrers:
+            return
+        repository = self.repository(image)
+        for task in image.referrers.arrived():
+            if ":" not in task.name:
+                try:
+                    await self._read_back_name(repository, task.name, task.root.digest, f"{repository}:{task.name}")
+                except MirrorError as error:
+                    task.failure = error
 
     async def _list(
         self, repository: Repository, graphs: Sequence[Graph]

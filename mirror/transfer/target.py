@@ -126,6 +126,10 @@ class ImageTarget(ABC):
         else:
             space_for(path, needed).check()
 
+    async def before_name(self, image: ImageTransfer) -> None:
+        """Write what must be there before the name of an image, and needs its manifests and its referrers."""
+        return
+
     async def finish(self, images: Sequence[ImageTransfer]) -> None:
         """Complete the transfer of images that have been copied."""
         return

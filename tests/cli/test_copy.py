@@ -293,7 +293,7 @@ def test_copy_within_a_registry_mounts_blobs(mirror: Mirror, source: str, regist
 def test_copy_fails_if_the_tag_reads_back_as_another_manifest(
     mirror: Mirror, source: str, other: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirror.transfer.registry_target._READ_BACK_DELAYS", ())
+    monkeypatch.setattr("mirror.retry.READ_BACK_DELAYS", ())
     ARM.publish(other, "team/app", "v1")
     other.fault(Fault(method="PUT", path="/manifests/v1$", times=None, action=Status(201)))
     result = mirror("copy", f"docker://{source}", f"docker://{other.host}/team/app:v1", code=1)

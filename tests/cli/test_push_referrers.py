@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror import retry
 from tests.support import images
 from tests.support.command import Json, Mirror, blob_path, blobs, entries
 from tests.support.images import Image, cosign_tag, signature
@@ -19,6 +20,7 @@ SIGNATURE, BILL = signature(IMAGE), signature(CHILD, 1)
 OVER = signature(BILL)
 PLAIN = images.artifact("application/vnd.dev.cosign", images.Blob.of(b"simple", "a/b"))
 ALL = (SIGNATURE, BILL, OVER)
+THEIR_LIST = images.index([signature(IMAGE, 7)])
 
 
 def tag_of(subject: Image) -> str:
@@ -217,6 +219,42 @@ def private() -> Iterator[EmbeddedRegistry]:
         yield running
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 8])
+def test_lists_of_referrers_come_before_the_tag_of_the_image(
+    mirror: Mirror, private: EmbeddedRegistry, layout: Path, jobs: int
+) -> None:
+    CHILD.publish(private, "a/b", "v1")
+    private.clear_log()
+    mirror("push", layout, private.host, "-j", jobs)
+    order = writes(private)
+    lists = {tag_of(one) for one in (IMAGE, CHILD, BILL)}
+    assert order[-1] == "v1"
+    assert lists == set(order[-4:-1])
+    assert cosign_tag(IMAGE) in order
+
+
+@pytest.mark.slow
+def test_push_that_ends_before_the_tag_leaves_a_signed_image(
+    mirror: Mirror, private: EmbeddedRegistry, layout: Path
+) -> None:
+    private.fault(Fault(method="PUT", path="/manifests/v1$", times=None, action=Status(403)))
+    mirror("push", layout, private.host, code=1)
+    assert set(private.tags("a/b")) == {cosign_tag(IMAGE), *(tag_of(one) for one in (IMAGE, CHILD, BILL))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stale", [Status(404), Status(200, content_type=images.OCI_INDEX, body=THEIR_LIST.data)])
+def test_list_that_appears_late_is_confirmed(
+    mirror: Mirror, private: EmbeddedRegistry, layout: Path, monkeypatch: pytest.MonkeyPatch, stale: Status
+) -> None:
+    monkeypatch.setattr(retry, "READ_BACK_DELAYS", (0.0,) * 4)
+    private.fault(Fault(method="GET", path=f"/manifests/{tag_of(IMAGE)}$", times=4, action=stale))
+    mirror("push", layout, private.host)
+    assert writes(private).count(tag_of(IMAGE)) == 1
+    assert SIGNATURE.root in listed(private, IMAGE)
+
+
 def publish_list(registry: EmbeddedRegistry, subject: Image, *some: Image, **fields: object) -> None:
     """Publish referrers and a list of them, as another program does."""
     nodes = [{**one.descriptor(), "unknown": 1} for one in some]
@@ -294,7 +332,10 @@ def test_list_overwritten_by_another_process_is_merged_again(
 
 
 @pytest.mark.slow
-def test_list_that_is_always_overwritten_is_reported(mirror: Mirror, private: EmbeddedRegistry, layout: Path) -> None:
+def test_list_that_is_always_overwritten_is_reported(
+    mirror: Mirror, private: EmbeddedRegistry, layout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "READ_BACK_DELAYS", ())
     private.fault(
         Fault(
             method="PUT",

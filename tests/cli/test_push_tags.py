@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror.transfer import registry_target
+from mirror import retry
 from tests.support import images
 from tests.support.command import Mirror
 from tests.support.images import cosign_tag
@@ -213,7 +213,7 @@ def test_tag_is_put_if_only_a_head_says_that_it_is_right(mirror: Mirror, other: 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_target, "_READ_BACK_DELAYS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(retry, "READ_BACK_DELAYS", (0.0, 0.0, 0.0))
 
 
 def late(times: int | None, action: Action) -> Fault:

@@ -119,6 +119,17 @@ def test_fallback_tag_lists_the_referrer_as_specified(
 
 
 @pytest.mark.slow
+def test_tag_of_the_image_is_put_after_everything_that_refers_to_it(
+    registry: DockerRegistry, second: DockerRegistry, mirror: Program
+) -> None:
+    mirror("pull", publish(registry), "--all-platforms", "-o", "layout")
+    mirror("push", "layout", second.host)
+    puts = [one.path.rpartition("/")[2] for one in second.requests() if one.method == "PUT"]
+    assert puts[-1] == "1"
+    assert {cosign_tag(APP), *(one.root.replace(":", "-") for one in (APP, BILL))} < set(puts)
+
+
+@pytest.mark.slow
 def test_second_push_does_not_rewrite_the_lists_of_referrers(
     registry: DockerRegistry, second: DockerRegistry, mirror: Program
 ) -> None:

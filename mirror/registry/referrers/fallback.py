@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import partial
+from operator import ne
 
 from mirror.errors import InvalidContent, NotFound, TransferError
 from mirror.oci.descriptor import MANIFEST_CAP, OCI_INDEX, Descriptor
@@ -16,7 +17,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node, build_index
 from mirror.oci.referrers import described, referrers_tag
 from mirror.registry.repository import Repository
-from mirror.retry import ONCE, RetryPolicy
+from mirror.retry import ONCE, RetryPolicy, read_until
 from mirror.strictjson import load_object
 
 _ATTEMPTS = 2
@@ -30,25 +31,37 @@ async def list_under_tag(
     Its other entries are unchanged.
     """
     tag = referrers_tag(subject)
-    for attempt in range(_ATTEMPTS + 1):
-        data = await _read_list(repository, subject, tag, retry)
-        document = load_object(data, "the list of referrers")
-        children = document["manifests"] or []
-        listed = {child["digest"] for child in children}
-        missing = [node for node in nodes if node.descriptor.digest not in listed]
-        if not missing:
+    read = partial(_read_list, repository, subject, tag, retry)
+    data = await read()
+    for _ in range(_ATTEMPTS):
+        changed = _with(data, nodes, f"{repository}:{tag}")
+        if changed == data:
             return Digest.of(data)
-        if attempt < _ATTEMPTS:
-            document["manifests"] = [*children, *map(described, missing)]
-            changed = json.dumps(document, indent=2).encode()
-            if len(changed) > MANIFEST_CAP:
-                raise InvalidContent(f"{repository}:{tag} would have more than {MANIFEST_CAP} bytes.")
-            root = Descriptor(OCI_INDEX, Digest.of(changed), len(changed))
-            await retry.run(partial(repository.tag, tag, root, changed))
+        root = Descriptor(OCI_INDEX, Digest.of(changed), len(changed))
+        await retry.run(partial(repository.tag, tag, root, changed))
+        data = await read_until(read, partial(ne, data))
+    if _with(data, nodes, f"{repository}:{tag}") == data:
+        return Digest.of(data)
     raise TransferError(
         f"{repository}:{tag} does not list all referrers that were added.",
-        hint="Another client is pushing referrers of the same image. Push again when it has finished.",
+        hint="The registry may show them late, or another client may be pushing referrers of the same image. Push "
+        "again in a minute.",
     )
+
+
+def _with(data: bytes, nodes: Sequence[Node], what: str) -> bytes:
+    """Return a list with the nodes that it lacks; the same bytes if it lacks none."""
+    document = load_object(data, "the list of referrers")
+    children = document["manifests"] or []
+    listed = {child["digest"] for child in children}
+    missing = [node for node in nodes if node.descriptor.digest not in listed]
+    if not missing:
+        return data
+    document["manifests"] = [*children, *map(described, missing)]
+    changed = json.dumps(document, indent=2).encode()
+    if len(changed) > MANIFEST_CAP:
+        raise InvalidContent(f"{what} would have more than {MANIFEST_CAP} bytes.")
+    return changed
 
 
 async def _read_list(repository: Repository, subject: Digest, tag: str, retry: RetryPolicy) -> bytes:
