@@ -24,7 +24,8 @@ class RetryPolicy:
     Attributes:
         retries: attempts after the first without progress.
         delay: the longest delay before the first retry in seconds; it doubles with every retry.
-        max_delay: the longest delay in seconds, even if a server asks for a longer one (Retry-After).
+        max_delay: the longest delay in seconds, unless a server asks for a longer one (Retry-After). How long a server
+            may ask for is a matter of its client: a longer delay makes the error one that is not transient.
     """
 
     retries: int = 4
@@ -52,8 +53,8 @@ class RetryPolicy:
                 if not error.transient or attempt >= self.retries:
                     raise
                 # Jitter: forty blobs that failed together must not come back together.
-                backoff = self.delay * 2**attempt * random.uniform(0.5, 1.0)
-                delay = min(self.max_delay, max(backoff, getattr(error, "retry_after", None) or 0.0))
+                backoff = min(self.max_delay, self.delay * 2**attempt * random.uniform(0.5, 1.0))
+                delay = max(backoff, getattr(error, "retry_after", None) or 0.0)
                 log.info("%s Trying again in %.1f s.", error, delay)
             attempt += 1
             await asyncio.sleep(delay)

@@ -113,14 +113,10 @@ def test_pauses_after_the_same_error_differ(pauses: list[float]) -> None:
         (None, lambda pause: pause <= 0.001),
         (0.0, lambda pause: pause <= 0.001),
         (7.0, lambda pause: pause == 7.0),
-        (60.0, lambda pause: pause == 60.0),
-        (1e9, lambda pause: pause == 60.0),
-        (float("inf"), lambda pause: pause == 60.0),
+        (300.0, lambda pause: pause == 300.0),
     ],
 )
-def test_retry_after_is_respected_up_to_a_minute(
-    pauses: list[float], asked: float | None, given: Callable[[float], bool]
-) -> None:
+def test_retry_after_is_respected(pauses: list[float], asked: float | None, given: Callable[[float], bool]) -> None:
     error = TransferError("busy", status=429, transient=True, retry_after=asked)
     asyncio.run(RetryPolicy(delay=0.001).run(Action(error)))
     assert len(pauses) == 1

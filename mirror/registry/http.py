@@ -30,7 +30,7 @@ from mirror.registry.transport.rate_limit import RateLimit, rate_limited
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.responses import response_error, retry_after
 from mirror.registry.transport.route import OpenSession, Route
-from mirror.registry.transport.throttle import Throttle, too_long
+from mirror.registry.transport.throttle import Throttle, report, too_long
 from mirror.registry.transport.tls import TlsContexts, speaks_plain_http
 from mirror.registry.transport.urls import Origin, location_of
 
@@ -259,6 +259,8 @@ class Registry:
         if response.status == 429 or (response.status == 503 and pause is not None):
             if self._route.is_registry(response.url):  # not if another host answered, after a redirect
                 self._throttle.throttled(pause)
+            elif pause is not None:
+                report(Origin.of(response.url).authority, pause, self.options.max_wait)
         else:
             self._throttle.succeeded()
         if response.status == 200 and response.method == "GET" and "/manifests/" in response.url.path:

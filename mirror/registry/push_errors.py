@@ -10,6 +10,7 @@ from mirror.errors import BlobsUnknown, TransferError, Unauthorized
 from mirror.oci.descriptor import CONFIG_TYPES, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document
+from mirror.oci.reference import DOCKER_HUB
 from mirror.registry.transport.responses import rule_hint
 
 _MANIFEST_REJECTED = frozenset({400, 404, 415, 422})  # statuses with which registries reject a manifest
@@ -22,7 +23,12 @@ _BLOB_UNKNOWN = re.compile(
 )
 _ECR = re.compile(r"[0-9]+\.dkr\.ecr[.-].*")
 _PUSH_SCOPE = re.compile(r"repository:([^ ]+):pull,push\b")
-_NAME_REJECTED = frozenset({400, 401, 403, 404})  # statuses with which registries reject a name
+_NAME_REJECTED = frozenset({400, 404})  # statuses with which registries reject a name
+_ABOUT_NAME = re.compile(  # in the text of other refusals
+    r"\bNAME_(?:INVALID|UNKNOWN)\b|\binvalid (?:\w+ )?name\b|\bnested\b|\bslash|\blevels\b|path (?:segm|comp)",
+    re.IGNORECASE,
+)
+_REFUSED = frozenset({400, 401, 403, 404})
 _FEW_LEVELS = 2  # slashes: Docker Hub and older versions of Quay have NAMESPACE/NAME
 _FLATTEN = "If {registry} allows only few slashes in a name: mirror push --flatten"
 _HINTS = {
@@ -43,7 +49,9 @@ def explain_status(error: TransferError, method: str, registry: str, scope: str 
     if isinstance(error, Unauthorized) or not error.hint:  # the hint of `Unauthorized` is about pulls
         hint = _HINTS.get(error.status or 0, "").format(registry=registry, repository=push[1])
         error.hint = hint or error.hint
-    if error.status in _NAME_REJECTED and push[1].count("/") >= _FEW_LEVELS:
+    # Docker Hub only says that access is denied.
+    about_name = error.status in _NAME_REJECTED or registry == DOCKER_HUB or _ABOUT_NAME.search(error.said)
+    if about_name and error.status in _REFUSED and push[1].count("/") >= _FEW_LEVELS:
         error.hint = f"{error.hint or ''} {_FLATTEN.format(registry=registry)}".lstrip()
     return error
 

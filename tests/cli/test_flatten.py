@@ -70,6 +70,20 @@ def test_refusal_of_a_long_name_mentions_the_option(mirror: Mirror, registry: Em
     mirror("push", layout, f"{registry.host}/me", "--flatten")
 
 
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    ("text", "mentions"),
+    [("DENIED", False), ("NAME_INVALID", True), ("nested repositories are not allowed", True)],
+)
+def test_refusal_because_of_permissions_mentions_it_only_if_it_is_about_the_name(
+    mirror: Mirror, registry: EmbeddedRegistry, layout: Path, status: int, text: str, mentions: bool
+) -> None:
+    refused = Status(status, body=json.dumps({"errors": [{"code": text}]}).encode())
+    registry.fault(Fault(method="POST|PUT|HEAD", path="^/v2/team/group/one/", times=None, action=refused))
+    failed = mirror("push", layout, registry.host, f"{registry.host}/team/group/one:v1", code=1)
+    assert ("--flatten" in failed.err) is mentions
+
+
 @pytest.mark.parametrize("status", [400, 403])
 def test_refusal_of_a_short_name_does_not_mention_it(
     mirror: Mirror, registry: EmbeddedRegistry, layout: Path, status: int

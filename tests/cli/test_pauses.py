@@ -1,5 +1,6 @@
 """Tests of registries and mirrors that ask to slow down for longer than a moment."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,20 @@ def test_limit_can_be_raised_and_lowered(mirror: Mirror, registry: EmbeddedRegis
     registry.clear_faults()
     registry.fault(Fault(path="/manifests/", action=Status(503, (("Retry-After", "1"),))))
     mirror("pull", f"{registry.host}/a:v1", env={"MIRROR_MAX_WAIT": "1"})
+    assert_whole(mirror.folder / "layout")
+
+
+def test_pause_of_storage_behind_a_redirect_is_reported_and_kept(
+    mirror: Mirror, registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep = asyncio.sleep
+    monkeypatch.setattr("mirror.retry.asyncio.sleep", lambda seconds: sleep(min(seconds, 0.01)))
+    IMAGES[0].publish(registry, "a", "v1")
+    with serving(EmbeddedRegistry()) as storage:
+        storage.fault(Fault(times=None, action=Status(503, (("Retry-After", "250"),))))
+        registry.fault(Fault(path="/blobs/", action=Redirect(f"{storage.url}/blob")))
+        done = mirror("pull", f"{registry.host}/a:v1", "-j", 1)
+        assert f"{storage.host} asked to slow down; pausing requests to it for 250.0 s." in done.err
     assert_whole(mirror.folder / "layout")
 
 

@@ -233,6 +233,13 @@ def refused(status: int, body: bytes = b"", **headers: str) -> TransferError:
     return asyncio.run(response_error(IT, answer(status, body, **headers), "r.example"))
 
 
+def test_default_port_is_not_shown() -> None:
+    response = answer(500)
+    vars(response)["url"] = URL("https://registry.example:443/v2/a", encoded=True)
+    error = asyncio.run(response_error(IT, response, "r.example"))
+    assert str(error).startswith("registry.example answered 500 ")
+
+
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_temporary_statuses_are_transient(status: int) -> None:
     assert refused(status).transient

@@ -24,7 +24,7 @@ from mirror.registry.http import SAME_METHOD, Registry
 from mirror.registry.transport.errors import translate_errors
 from mirror.registry.transport.rate_limit import MIN_RATE
 from mirror.registry.transport.request_text import Request
-from mirror.registry.transport.urls import location_of
+from mirror.registry.transport.urls import Origin, location_of
 
 _CREATED = frozenset({201, 204})  # old registries answer 204
 _ACCEPTED = frozenset({201, 202, 204})  # Amazon ECR answers a chunk with 201
@@ -234,7 +234,7 @@ class UploadSession:
                 ) as response:
                     if response.status in SAME_METHOD:
                         self._redirected = location_of(response)
-                        raise TransferError(f"{url.authority} redirects the upload.", status=response.status)
+                        raise TransferError(f"{Origin.of(url).authority} redirects the upload.", status=response.status)
                     yield response
 
     async def _paced(self, pieces: AsyncIterator[memoryview], limit: asyncio.Timeout) -> AsyncIterator[memoryview]:

@@ -19,6 +19,7 @@ from aiohttp.http_exceptions import LineTooLong
 from mirror.errors import MirrorError, TransferError
 from mirror.registry.transport.addresses import ForbiddenAddress
 from mirror.registry.transport.request_text import Request
+from mirror.registry.transport.urls import Origin
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ def _handshake_error(error: aiohttp.ClientSSLError, *, transient: bool) -> Trans
 
 
 def _certificate_error(error: aiohttp.ClientConnectorCertificateError) -> TransferError:
-    host = error.host if error.port == _HTTPS_PORT else f"{error.host}:{error.port}"
+    host = Origin("https", error.host, error.port).authority
     cause = error.certificate_error
     code = getattr(cause, "verify_code", None)
     said = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) and code else str(cause)

@@ -16,6 +16,7 @@ from mirror.registry.transport.addresses import is_loopback
 from mirror.registry.transport.error_text import error_text
 from mirror.registry.transport.errors import PROXY_AUTH_HINT, TRANSIENT
 from mirror.registry.transport.request_text import Request
+from mirror.registry.transport.urls import Origin
 from mirror.text.redaction import REDACTED, excerpt, hide
 
 HTML_HINT = "It may be a login page, or a proxy's error page. Open the URL in a browser, or check NO_PROXY."
@@ -80,7 +81,7 @@ async def response_error(request: Request, response: aiohttp.ClientResponse, reg
 
 def _hint(response: aiohttp.ClientResponse, body: bytes, said: str, registry: str, *, is_page: bool) -> str | None:
     if response.status == 400 and response.url.scheme == "http" and _WANTS_TLS.search(body):
-        return _USES_TLS.format(host=response.url.authority)
+        return _USES_TLS.format(host=Origin.of(response.url).authority)
     if hint := rule_hint(said):
         return hint
     if response.status in _HINTS:
@@ -88,7 +89,7 @@ def _hint(response: aiohttp.ClientResponse, body: bytes, said: str, registry: st
     # On loopback, TLS is tried first.
     is_plain = response.url.scheme == "http" and not is_loopback(response.url.host or "")
     if response.status == 400 and is_plain and not body.lstrip().startswith(b"{"):
-        return f"{response.url.authority} may use TLS: try without --plain-http."
+        return f"{Origin.of(response.url).authority} may use TLS: try without --plain-http."
     if is_page:
         return HTML_HINT
     return _DISK_FULL if response.status == 500 and not said else None
@@ -115,7 +116,7 @@ def rule_hint(said: str) -> str | None:
 
 def _responder(response: aiohttp.ClientResponse, *, is_page: bool) -> str:
     """Return who answered: HTML is from a proxy in front of the registry, which the Server header may name."""
-    host = response.url.authority
+    host = Origin.of(response.url).authority
     if not is_page:
         return host
     proxy = _PROXIES.match(response.headers.get("Server", "").lower())

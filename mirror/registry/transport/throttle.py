@@ -67,8 +67,7 @@ class Throttle:
         seconds = min(_MAX_PAUSE, backoff) if pause is None else pause
         if now >= self._paused_until:  # requests that were sent together count once
             self._pauses += 1
-            report = log.warning if _WORTH_REPORTING <= seconds <= self._max_wait else log.info
-            report("%s asked to slow down; pausing all requests to it for %.1f s.", self._registry, seconds)
+            report(self._registry, seconds, self._max_wait)
         self._paused_until = max(self._paused_until, now + seconds)
 
     @property
@@ -81,6 +80,12 @@ class Throttle:
         if monotonic() >= self._paused_until:  # not for a request from before the pause
             self._pauses = 0
             self._changed.set()
+
+
+def report(host: str, seconds: float, max_wait: float) -> None:
+    """Report a pause when it starts, if it is long enough to be noticed; one beyond the limit is an error instead."""
+    write = log.warning if _WORTH_REPORTING <= seconds <= max_wait else log.info
+    write("%s asked to slow down; pausing requests to it for %.1f s.", host, seconds)
 
 
 def too_long(error: TransferError, pause: float) -> TransferError:
