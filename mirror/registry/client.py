@@ -81,6 +81,12 @@ class Client:
             )
         return self._registries[key]
 
+    @property
+    def _read_buffer(self) -> int:
+        """The bytes to read ahead on one connection; few with a limited rate, so that none is silent for long."""
+        jobs, limit = self.options.jobs, self._limits.rate
+        return min(_READ_BUFFER, batch_size(jobs), limit.piece(jobs) if self.options.limit_rate else _READ_BUFFER)
+
     def _open_session(self, sockets: SocketFactory | None) -> aiohttp.ClientSession:
         assert self._stack is not None, "checked by `registry`"
         session = aiohttp.ClientSession(
@@ -90,7 +96,7 @@ class Client:
             max_line_size=MAX_HEADER,
             max_field_size=MAX_HEADER,
             headers={"User-Agent": self.options.user_agent, "Accept-Encoding": "identity"},
-            read_bufsize=min(_READ_BUFFER, batch_size(self.options.jobs)),
+            read_bufsize=self._read_buffer,
             requote_redirect_url=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=self.options.timeout),
             trust_env=False,  # True would send credentials from ~/.netrc to redirect targets

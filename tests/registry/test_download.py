@@ -17,6 +17,7 @@ from mirror.oci.digest import Digest
 from mirror.registry import Client, RegistryOptions, Repository
 from mirror.registry.blobs import ranges
 from mirror.registry.blobs.parallel import ConnectionScaler
+from mirror.registry.transport.rate_limit import RateLimit
 from tests.registry.test_errors import answer
 from tests.support.registry import (
     Action,
@@ -184,6 +185,29 @@ def test_redirect_target_is_not_reused_for_the_next_download(registry: EmbeddedR
     registry.fault(Fault(path="signature=1", times=None, skip=1, action=Status(403)))
     assert download(registry, 0, 5000) == [(0, DATA), (5000, DATA[5000:])]
     assert [seen.target for seen in registry.requests][2] == f"/v2/a/blobs/{NODE.digest}"
+
+
+@pytest.mark.slow
+def test_limited_download_reads_little_ahead(registry: EmbeddedRegistry) -> None:
+    """A connection on which nothing is read until much has been used up would be silent for long."""
+    data = bytes(3_000_000)
+    registry.put_blob("a", data)
+    node = Descriptor("a/b", Digest.of(data), len(data))
+
+    async def largest(limit: int | None) -> int:
+        sizes: list[int] = []
+        options = RegistryOptions(limit_rate=limit, jobs=40, connections_per_blob=1)
+        async with Client(options) as client, Repository(client.registry(registry.host), "a").open_blob(node) as body:
+            async for chunk in body.chunks:
+                sizes.append(len(chunk))
+                await asyncio.sleep(0.05)  # in which the next bytes arrive
+                if len(sizes) == 3:
+                    break
+        return max(sizes)
+
+    received = 256 * 1024  # bytes that asyncio receives at once
+    assert asyncio.run(largest(2_000_000)) <= received + 2 * RateLimit(2_000_000).piece(40)
+    assert asyncio.run(largest(None)) > 2 * received
 
 
 # Several connections

@@ -33,7 +33,6 @@ _MIN_REMAINING = 16 * 1024 * 1024  # bytes that must be left for more connection
 _FAST = 32 * 1024 * 1024  # bytes per second above which a connection is not the bottleneck
 _MIN_SPEEDUP = 1.2  # the factor by which more connections must be faster
 _MAX_CONNECTIONS = 8  # for one blob, unless the user sets a number
-_BUFFER = 256 * 1024  # bytes read ahead on a segment's connection
 _AHEAD, _AHEAD_SECONDS = 768 * 1024, 0.5  # what segments may buffer: bytes for each connection, and seconds of traffic
 
 
@@ -159,7 +158,7 @@ class _ParallelDownload:
             scope=self._scope,
             headers=ranges.header(first, last),
             expect=ranges.STATUSES,
-            buffer_size=_BUFFER,
+            buffer_size=self._registry.limits.rate.piece(self._registry.options.jobs),
         )
         try:
             async with request as response:

@@ -34,7 +34,7 @@ class RateLimit:
             count -= turn
 
     def piece(self, connections: int) -> int:
-        """Return the bytes that one of so many connections may send at a time, so that none is silent for long."""
+        """Return the bytes that one of so many connections may send or read ahead, so that none is silent for long."""
         if self._rate is None:
             return _MAX_PIECE
         return max(1, min(_MAX_PIECE, int(self._rate * _MAX_SILENCE / connections)))
