@@ -227,7 +227,9 @@ def test_tls_registry_is_reached_through_squid(published: DockerRegistry, mirror
         name = f"registry.test:{port(host)}"
         certs_d(tmp_path, name)
         mirror("pull", f"{name}/team/app:1", "--all-platforms", "-o", "layout", env={"https_proxy": proxy})
+        mirror("push", "layout", f"{name}/new", env={"https_proxy": proxy})
     assert stored(tmp_path / "layout") == everything(IMAGE)
+    assert published.tags("new/team/app") == ["1"]
 
 
 @pytest.mark.slow
