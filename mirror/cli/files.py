@@ -20,10 +20,10 @@ def check_ca(file: str | None) -> None:
     import ssl  # slow to import, and rarely needed here
 
     path = Path(file).expanduser()
-    _read(path, _CA_HINT)
+    text = _read(path, _CA_HINT).decode("ascii", "ignore")  # comments may be in any encoding
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
-    except ssl.SSLError:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError):  # the latter if it is empty
         raise ConfigError(f"{path} does not contain a CA certificate in PEM form.", hint=_CA_HINT) from None
 
 

@@ -129,7 +129,9 @@ def test_certificate_outside_its_time_is_called_so(
 
 
 def test_certificate_for_another_host_is_called_so(tmp_path: Path, root: Authority) -> None:
-    with registry_with(server_tls(root.sign(tmp_path / "server.pem", "other.test"))) as registry:
+    file = root.sign(tmp_path / "server.pem", "other.test", "*.example.test", "10.0.0.1")
+    with registry_with(server_tls(file)) as registry:
         error = reason(registry, root.file)
-        assert str(error) == f"The certificate of {registry.host} is for another IP address."
+        names = "other.test, *.example.test, 10.0.0.1"
+        assert str(error) == f"The certificate of {registry.host} is for another IP address: {names}."
         assert "Use the name" in (error.hint or "")

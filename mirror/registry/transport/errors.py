@@ -20,6 +20,7 @@ from mirror.errors import MirrorError, TransferError
 from mirror.registry.transport.addresses import ForbiddenAddress
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.urls import Origin
+from mirror.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ _NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", sock
 _ADD_CA = "Add its CA certificate with --ca-file FILE."
 _RENEW = "Check this machine's clock, or ask the registry's administrator for a new certificate."
 _UNKNOWN_CA = "is signed by a CA that is not trusted", _ADD_CA
+_OTHER_NAME = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH
+_NAMES_CAP = 300  # characters of the names in a certificate that are shown
 _WEAK = "Ask the registry's administrator for a stronger certificate."
 # Faults of certificates and what to do, by OpenSSL's X509_V_ERR_ codes (x509_vfy.h)
 _CERTIFICATE_FAULTS = {
@@ -179,6 +182,9 @@ def _certificate_error(error: aiohttp.ClientConnectorCertificateError) -> Transf
     said = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) and code else str(cause)
     unknown = f"cannot be verified: {said.rstrip('.')}", _ADD_CA
     what, advice = _CERTIFICATE_FAULTS.get(code or 0, unknown)
+    names = printable(next(iter(getattr(cause, "__notes__", ())), "")[:_NAMES_CAP])
+    if code in _OTHER_NAME and names:
+        what += f": {names}"
     return TransferError(
         f"The certificate of {host} {what}.",
         hint=f"{advice} To connect without verification: --insecure for the registry itself; "

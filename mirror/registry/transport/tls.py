@@ -22,6 +22,7 @@ from mirror.oci.reference import is_host
 
 _SYSTEM = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 _NOT_A_CA = "does not contain a CA certificate in PEM form"
+_HOST_KINDS = ("DNS", "IP Address")  # of names in certificates
 _PROBE_TIMEOUT = 5  # seconds for detecting whether a registry uses TLS
 
 
@@ -40,12 +41,8 @@ class TlsConfig:
         for file in self.ca_files:
             with _naming(file, _NOT_A_CA):
                 context.load_verify_locations(cafile=file)
-        for certificate, key in self.client_certificates:
-            for file in (certificate, key):
-                with _naming(file, "is unreadable"), file.open("rb"):
-                    pass
-            with _naming(certificate, f"does not contain a certificate that matches the key {key}"):
-                context.load_cert_chain(certificate, key, password=lambda: "")  # never prompt for a passphrase
+        for pair in self.client_certificates:
+            _load_client_certificate(context, *pair)
         return context
 
 
@@ -111,6 +108,18 @@ def _client_certificates(directory: Path, names: list[str]) -> Iterator[tuple[Pa
             yield directory / name, directory / f"{stem}.key"
 
 
+def _load_client_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: "")  # never prompt for a passphrase
+    except ssl.SSLError:
+        raise ConfigError(f"{certificate} does not contain a certificate that matches the key {key}.") from None
+    except OSError:
+        for file in (certificate, key):  # the error does not say which of them
+            with _naming(file, "is unreadable"), file.open("rb"):
+                pass
+        raise
+
+
 @contextmanager
 def _naming(file: Path, fault: str) -> Iterator[None]:
     """Raise ConfigErrors that name the file, as OpenSSL's errors do not; `fault` is for a file that is not valid."""
@@ -122,6 +131,20 @@ def _naming(file: Path, fault: str) -> Iterator[None]:
         raise ConfigError(f"{file} cannot be read: {os.strerror(error.errno or 0)}.") from None
 
 
+class _Connection(ssl.SSLObject):
+    """A connection whose certificate error has a note with the names in the certificate."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            # Python has no public way to read the certificate after a failed handshake. Without it, there is no note.
+            with suppress(AttributeError, IndexError, KeyError, TypeError, ValueError):
+                certificate = getattr(self, "_sslobj").get_unverified_chain()[0].get_info()  # noqa: B009
+                error.add_note(", ".join(name for kind, name in certificate["subjectAltName"] if kind in _HOST_KINDS))
+            raise
+
+
 def _verifying_context() -> ssl.SSLContext:
     """Return a context with the system's CAs, or those in SSL_CERT_FILE; OpenSSL would silently ignore a bad file."""
     context = ssl.create_default_context()
@@ -129,6 +152,7 @@ def _verifying_context() -> ssl.SSLContext:
     # versions would not accept an intermediate CA, or the server's own certificate, as a trust anchor.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.sslobject_class = _Connection
     if file := os.environ.get("SSL_CERT_FILE"):
         with _naming(Path(file), _NOT_A_CA):
             context.load_verify_locations(cafile=file)
