@@ -85,11 +85,19 @@ class _Commands(click.Group):
 
 
 @click.group(
-    cls=_Commands, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=_Commands,
+    help=_HELP,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="mirror", message="%(prog)s %(version)s")
-def mirror() -> None:
-    """Do nothing: the subcommands do."""
+@click.pass_context
+def mirror(ctx: click.Context) -> None:
+    """Print the help if there is no command; the commands do the rest."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(UsageError.exit_code)
 
 
 def main() -> NoReturn:

@@ -79,6 +79,11 @@ def test_usage_error_exits_with_2(mirror: Mirror, args: list[str]) -> None:
     assert result.out == ""
 
 
+def test_help_is_shown_if_there_is_no_command(mirror: Mirror) -> None:
+    result = mirror(code=2)
+    assert (result.out, result.err) == ("", mirror("--help").out)
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"), [("pul", "pull"), ("verfy", "verify"), ("lss", "ls"), ("frobnicate", None)]
 )
