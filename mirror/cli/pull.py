@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TextIO
 
@@ -14,7 +15,7 @@ from mirror.cli.names import read_names, with_names
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.content.select import PlatformSelection
-from mirror.errors import StorageError
+from mirror.errors import StorageError, UsageError
 from mirror.oci.reference import Reference
 from mirror.transfer.pull import PullOptions, pull_images
 
@@ -105,6 +106,10 @@ def command(
     names = [*images, *read_names(from_file)]
     if not names:
         raise click.UsageError("Name at least one image, such as redis:4.0.", ctx)
+    for name in names:
+        if name.startswith((".", "/", "~", "oci:", "oci-archive:", "docker-archive:")):
+            hint = f"To copy it: mirror copy {shlex.quote(name)} DST"
+            raise UsageError(f"pull takes names of images, not {name}.", hint=hint)
     if options.stronger(ctx, "platform", "all_platforms") == "all_platforms":
         selection = PlatformSelection(all=True, foreign=include_foreign)
     else:

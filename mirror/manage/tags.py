@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mirror.errors import UsageError
-from mirror.oci.reference import Reference
+from mirror.oci.reference import Reference, is_only_a_registry
 from mirror.registry import Client, RegistryOptions, listing, open_source
 from mirror.report.images import TagList
 from mirror.retry import RetryPolicy
@@ -36,8 +36,7 @@ async def list_tags(name: str, options: TagOptions | None = None) -> TagList:
         TransferError: the registry could not be reached, or refused.
     """
     reference = Reference.parse(name)
-    host, _, port = name.partition(":")
-    if port.isdigit() and ("." in host or host == "localhost"):
+    if is_only_a_registry(name):
         raise UsageError(f"{name} is a registry, not a repository.", hint=f"Add one: mirror tags {name}/team/app")
     if reference.digest or name.endswith(f":{reference.tag}"):
         raise UsageError(f"{name!r} is an image, not a repository.", hint=f"Omit the tag: mirror tags {reference.name}")

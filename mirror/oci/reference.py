@@ -120,6 +120,12 @@ def is_repository(text: str) -> bool:
     return bool(_REPOSITORY.fullmatch(text))
 
 
+def is_only_a_registry(text: str) -> bool:
+    """Return whether a name is a host and a port, such as `localhost:5000`; to docker, it is an image of Docker Hub."""
+    host, _, port = text.partition(":")
+    return port.isdigit() and ("." in host or host == "localhost")
+
+
 def _split_registry(rest: str) -> tuple[str, str]:
     """Split off the registry: the first part if it has a dot, a port or upper case, or is `localhost`, as in Docker."""
     first, slash, tail = rest.partition("/")

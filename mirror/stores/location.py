@@ -19,7 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from mirror.errors import InvalidReference, NotFound, TransferError, UsageError
-from mirror.oci.reference import DOCKER_HUB, Reference
+from mirror.oci.reference import DOCKER_HUB, Reference, is_only_a_registry
 
 
 class Transport(StrEnum):
@@ -115,8 +115,16 @@ class Location:
         return cls(Transport.REGISTRY, where, guessed=where == text)
 
     def checked(self) -> Location:
-        """Return the location itself, after checking the image name of a registry location."""
+        """Return the location itself, after checking the image name of a registry location.
+
+        Raises:
+            InvalidReference: the name is not valid.
+            UsageError: it is only a registry.
+        """
         Reference.parse(self.where)
+        if is_only_a_registry(self.where):
+            hint = f"Name one of its images: {self.where}/team/app:1.0"
+            raise UsageError(f"{self.where} is a registry, not an image.", hint=hint)
         return self
 
     @property

@@ -82,6 +82,8 @@ async def pull_images(
     target = LayoutTarget(path, jobs=options.registries.jobs, replace_images=options.replace)
     target.check(options.platforms)
     async with AsyncExitStack() as stack:
+        if len(images) == 1:
+            stack.enter_context(Location(Transport.REGISTRY, images[0], guessed=True).explained())
         client = await stack.enter_async_context(Client(options.registries))
         layout = stack.enter_context(Layout.open(path)) if exists(path / "oci-layout") else None
         store = RegistryImages(client, references, options.retry, layout)
@@ -102,7 +104,8 @@ async def pull_images(
 def _references(images: Sequence[str]) -> list[Reference]:
     """Parse names, and drop duplicates."""
     references: dict[str, Reference] = {}
-    for reference in map(Reference.parse, images):
+    for image in images:
+        reference = Reference.parse(Location(Transport.REGISTRY, image.removeprefix("docker://")).checked().where)
         other = references.setdefault(reference.stored, reference)
         if other != reference:
             raise UsageError(

@@ -37,6 +37,25 @@ def test_name_that_can_only_be_an_image_gets_no_such_hint(mirror: Mirror, name: 
     assert "was read as" not in mirror("inspect", name, "--retries", "0", code=1, env=OFFLINE).err
 
 
+@pytest.mark.parametrize("line", [*GUESSING, ["pull", "NAME"]], ids=lambda line: line[0])
+def test_registry_without_an_image_is_not_looked_for_in_docker_hub(mirror: Mirror, line: list[str]) -> None:
+    for name in ("localhost:9", "registry.internal:5000"):
+        err = mirror(*(name if word == "NAME" else word for word in line), code=2, env=OFFLINE).err
+        assert f"error: {name} is a registry, not an image.\nhint: Name one of its images: {name}/team/app:1.0" in err
+
+
+def test_pull_of_a_name_that_could_be_a_directory_gets_a_hint(mirror: Mirror, tmp_path: Path) -> None:
+    layouts.write(tmp_path / "layout", images.image("linux/amd64"), name="docker.io/library/a:v1")
+    err = mirror("pull", "layuot", "-o", "other", "--retries", "0", code=1, env=OFFLINE).err
+    assert "'layuot' was read as docker.io/library/layuot; did you mean the directory ./layout?" in err
+
+
+@pytest.mark.parametrize("name", ["./layout", "/srv/layout", "oci:layout:a", "docker-archive:images.tar"])
+def test_pull_of_a_directory_or_an_archive_names_the_command_for_it(mirror: Mirror, name: str) -> None:
+    err = mirror("pull", name, code=2).err
+    assert err == f"error: pull takes names of images, not {name}.\nhint: To copy it: mirror copy {name} DST\n"
+
+
 # Lists of names
 
 
