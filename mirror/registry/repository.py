@@ -101,7 +101,10 @@ class Repository:
         async with self.registry.send("GET", path, scope=self._scope, headers=_ACCEPT, expect=expect) as response:
             request = Request.of(response)
             if response.status == 404:
-                raise NotFound(f"There is no image {what}.", hint=str(await self.registry.error(request, response)))
+                said = str(await self.registry.error(request, response))
+                has_tags = ":" not in name and "NAME_UNKNOWN" not in said
+                advice = f"List the tags: mirror tags {self}" if has_tags else "Check the name."
+                raise NotFound(f"There is no image {what}.", hint=f"{said} {advice}")
             data = await self.registry.read(response, MANIFEST_CAP, f"The manifest of {what}")
             refuse_html(request, response, data)
         wanted = Digest.parse(name) if ":" in name else None
@@ -178,8 +181,8 @@ class Repository:
     def _refuse_to_overwrite(self, tag: str, found: Digest | None) -> Digest | None:
         if found and not self._overwrite:
             raise UsageError(
-                f"{self}:{tag} is another image there, {found}, and is not overwritten.",
-                hint="To replace it, push without --no-overwrite. To keep both, push under another name.",
+                f"{self}:{tag} already stands for another image, {found}.",
+                hint="To replace it, push without --no-overwrite. To keep both, push under another name with --as.",
             )
         return found
 

@@ -108,7 +108,7 @@ def test_no_overwrite_refuses_before_anything_is_sent(
 ) -> None:
     ends = (layout, other.host) if command == "push" else (f"oci:{layout}:v1", f"docker://{other.host}/a:v1")
     result = mirror(command, *ends, "--no-overwrite", *flags, code=2)
-    assert f"{other.host}/a:v1 is another image there, {OTHER.root}, and is not overwritten." in result.err
+    assert f"{other.host}/a:v1 already stands for another image, {OTHER.root}." in result.err
     assert other.tags("a") == {"v1": OTHER.root}
     assert other.count("POST|PUT|PATCH") == 0
 
@@ -137,7 +137,7 @@ def test_no_overwrite_notices_a_tag_that_appears_during_the_push(
     mirror: Mirror, other: EmbeddedRegistry, layout: Path
 ) -> None:
     other.fault(Fault(method="HEAD", path="/manifests/v1", action=Status(404)))
-    assert "is not overwritten" in mirror("push", layout, other.host, "--no-overwrite", code=2).err
+    assert "already stands for another image" in mirror("push", layout, other.host, "--no-overwrite", code=2).err
     assert other.tags("a")["v1"] == OTHER.root
 
 

@@ -137,6 +137,8 @@ def test_missing_image_is_not_found(registry: EmbeddedRegistry, name: str) -> No
         resolve(registry, name)
     assert caught.value.exit_code == 2
     assert "MANIFEST_UNKNOWN" in (caught.value.hint or "")
+    advice = "Check the name." if ":" in name else f"List the tags: mirror tags {registry.host}/a"
+    assert (caught.value.hint or "").endswith(advice)
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,6 @@ def _certificate_error(error: aiohttp.ClientConnectorCertificateError) -> Transf
         what += f": {names}"
     return TransferError(
         f"The certificate of {host} {what}.",
-        hint=f"{advice} To connect without verification: --insecure for the registry itself; "
-        f'insecure = ["{host}"] in ~/.config/mirror/mirror.toml for a mirror, or a host that the registry redirects '
-        "to.",
+        hint=f"{advice} To connect without verification: --insecure; for a mirror or a redirect, "
+        f'insecure = ["{host}"] in ~/.config/mirror/mirror.toml.',
     )
