@@ -153,7 +153,9 @@ _MESSAGES: Mapping[Kind, str] = {
 _REPAIR = "Repair it from a good copy: mirror verify LAYOUT --repair --from SOURCE"
 _PUBLISHED = "This is how it was published; report it to the publisher."
 _HARMLESS = "Harmless."
-_LINKS = "If the links are meant, as in another tool's cache, copy the files: tar -chC LAYOUT . | mirror import - COPY"
+_LINKS = (
+    "If the links are intentional, as in another tool's cache, copy the files: tar -chC LAYOUT . | mirror import - COPY"
+)
 _OPAQUE = "The bytes are right; what is in them was not checked."
 _WHICH = "Do not use the image before you know which of the two is right."
 _AGAIN = "Fetch or export the archive again."
@@ -164,7 +166,7 @@ _DELETE = (
 _DAMAGE = (Kind.TOO_SHORT, Kind.TOO_LONG, Kind.CORRUPT)
 _MISTAKES = (Kind.BROKEN_MANIFEST, Kind.SIZE_CONFLICT, Kind.TYPE_CONFLICT, Kind.BROKEN_CONFIG, Kind.WRONG_PLATFORM)
 _PEDANTRY = (Kind.VARIANT, Kind.HISTORY_COUNT, Kind.UNUSUAL_CONFIG)
-_TRIFLES = (Kind.ABSENT, Kind.STRAY, Kind.DANGLING_SUBJECT, Kind.UNKNOWN_TYPE, *_PEDANTRY)
+_TRIFLES = (Kind.ABSENT, Kind.DANGLING_SUBJECT, Kind.UNKNOWN_TYPE, *_PEDANTRY)
 
 HINTS: Mapping[Kind, str] = {
     **dict.fromkeys((Kind.MISSING, *_DAMAGE), _REPAIR),
@@ -181,10 +183,10 @@ HINTS: Mapping[Kind, str] = {
     Kind.MOVED: "Find out who has pushed to this tag since. Then push again, or make a new receipt.",
     Kind.NOT_PUSHED: "Push it again, and make a new receipt.",
     Kind.RECORD_MISSING: "Is this the right layout, and the right record?",
-    Kind.BAD_NAME: "Rename it.",
+    Kind.BAD_NAME: "Rename the file; for an image: mirror rm LAYOUT DIGEST.",
     Kind.TOO_MANY: "No genuine image looks like this: do not trust where it came from.",
     Kind.BOMB: "Do not run the image: unpacking it would fill the disk.",
-    Kind.NOT_COMPARED: "Fix the other findings first; platforms left out on purpose are fine.",
+    Kind.NOT_COMPARED: "Fine for platforms left out on purpose; otherwise fix the other findings, and verify again.",
     Kind.UNREADABLE: "Verify again as a user who may read it, or on another machine.",
     Kind.CHANGED: "Wait until the other program has finished, and verify again.",
     Kind.UNHASHABLE: "Only sha256, sha384 and sha512 can be verified.",
@@ -192,6 +194,7 @@ HINTS: Mapping[Kind, str] = {
     Kind.NOT_AN_IMAGE: "Artifacts look like this. The bytes are right; a runtime cannot run them.",
     Kind.UNSUPPORTED_TYPE: "Its references were not checked: use a tool that supports this type.",
     Kind.ORPHAN: "Harmless; mirror prune LAYOUT --delete removes it.",
+    Kind.STRAY: "Harmless; delete the file if you do not need it.",
     Kind.LEFTOVER: "Harmless: the next command that writes to the layout removes it.",
     Kind.AMBIGUOUS_NAME: "Other tools find these images only by this tag, and cannot tell them apart.",
     Kind.NOT_RECORDED: "Pass a record for it as well, or name the images to verify.",

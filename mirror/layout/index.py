@@ -140,7 +140,8 @@ class EntryFinder:
             matches = [entry for entry in self.entries if entry.root.digest.partition(":")[2].startswith(short[1])]
         if not matches:
             existing = ", ".join(entry.name for entry in self.entries[:10]) or "no images at all"
-            more = f" and {len(self.entries) - 10} more; mirror ls lists all" if len(self.entries) > 10 else ""
+            rest = len(self.entries) - 10
+            more = f" and {rest} more; mirror ls {self._where} lists all" if rest > 0 else ""
             raise NotFound(f"{self._where} has no image {text!r}.", hint=f"It has: {existing}{more}.")
         if len({entry.root.digest for entry in matches}) > 1:
             choices = ", ".join(f"{entry.name} ({entry.root.digest.short})" for entry in matches)

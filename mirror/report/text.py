@@ -157,7 +157,8 @@ def _pruned(report: PruneReport) -> ResultText:
     outcome = "deleted" if report.deleted else "would be deleted with --delete"
     summary = f"{' and '.join(found)} {outcome}." if found else "nothing to prune."
     if report.quarantined:
-        summary += f" {_sum(report.quarantined, 'file')} in quarantine: inspect and delete manually."
+        files, place = _sum(report.quarantined, "file"), f"{report.path}/.mirror/quarantine"
+        summary += f" {files} in {place}: inspect and delete manually."
     return ResultText(lines, f"{report.path}: {summary}")
 
 
@@ -180,7 +181,7 @@ def _transfer(report: TransferReport) -> ResultText:
     with_source = report.dry_run and report.verb == "push"
     lines = [f"{image.source} -> {image.image}" if with_source else image.image for image in report.done]
     errors = [
-        (f"{image.source}: {str(image.error).removeprefix(f'{image.source}: ')}", image.error.hint)
+        (str(image.error) if image.source in str(image.error) else f"{image.source}: {image.error}", image.error.hint)
         for image in report.images
         if image.error
     ]
@@ -248,6 +249,8 @@ def _amount(amount: Amount) -> str:
 @to_text.register
 def _verification(report: VerifyReport, view: View = _WHOLE) -> ResultText:
     failures, moved = (report.repair.failures, report.repair.moved_aside) if report.repair else ((), ())
-    warnings = [f"the damaged file was moved to {path}" for path in moved]
+    warnings = [f"the damaged file was moved to {path}" for path in moved[:1]]
+    if len(moved) > 1:
+        warnings = [f"{len(moved)} damaged files were moved to {moved[0].rpartition('/')[0]}"]
     errors = [(failure, None) for failure in failures]
     return ResultText(verification_lines(report, view), verification_summary(report), warnings, errors)

@@ -293,7 +293,7 @@ def test_the_hint_for_links_has_the_command_that_copies_the_files(mirror: Mirror
         link(path)
     command = "tar -chC layout . | mirror import - COPY"
     assert command in mirror("verify", "layout", code=3).out
-    assert f"hint: If the links are meant, as in another tool's cache, copy the files: {command}" in (
+    assert f"hint: If the links are intentional, as in another tool's cache, copy the files: {command}" in (
         mirror("copy", "layout", "oci:other", code=3).err
     )
     shell = f"{command.replace('mirror', shlex.join(mirror.command())).replace('COPY', 'copy')}"

@@ -75,8 +75,8 @@ def test_prune_keeps_files_that_are_not_blobs(mirror: Mirror, layout: Path) -> N
     (layout / "notes.txt").write_text("mine")
     (layout / ".mirror/quarantine").mkdir()
     (layout / ".mirror/quarantine/x").write_text("their file")
-    assert "1 file (10 B) in quarantine: inspect" in mirror("prune", "layout", "--delete").err
-    assert "nothing to prune. 1 file (10 B) in quarantine" in mirror("prune", "layout").err
+    assert "1 file (10 B) in layout/.mirror/quarantine: inspect" in mirror("prune", "layout", "--delete").err
+    assert "nothing to prune. 1 file (10 B) in layout/.mirror/quarantine" in mirror("prune", "layout").err
     document = mirror("prune", "layout", "--json").json
     assert document["quarantined"] == [{"file": ".mirror/quarantine/x", "size": 10}]
     assert (layout / "blobs/sha256/README").read_text() == "mine"

@@ -106,6 +106,15 @@ def test_damaged_blob_is_moved_to_quarantine(mirror: Mirror, layout: Path) -> No
 
 
 @pytest.mark.slow
+def test_several_damaged_files_are_reported_in_one_line(mirror: Mirror, layout: Path) -> None:
+    for digest in (LAYER, CHILD):
+        flip(blob_path(layout, digest))
+    result = mirror("verify", "layout", "--repair", "--from", "./good")
+    assert "warning: 2 damaged files were moved to layout/.mirror/quarantine\n" in result.err
+    assert len(list((layout / ".mirror/quarantine").iterdir())) == 2
+
+
+@pytest.mark.slow
 def test_corrupt_orphan_is_moved_to_quarantine(mirror: Mirror, layout: Path) -> None:
     orphan = "sha256:" + "0" * 64
     blob_path(layout, orphan).write_bytes(b"something else")

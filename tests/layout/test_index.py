@@ -263,7 +263,7 @@ def test_error_for_an_unknown_image_names_ten_images_and_the_command_that_lists_
     found = [Entry(root(), Reference.parse(f"a:{number}"), None) for number in range(12)]
     with pytest.raises(NotFound) as caught:
         index.EntryFinder(found, "layout").find("nothing")
-    assert (caught.value.hint or "").endswith("docker.io/library/a:9 and 2 more; mirror ls lists all.")
+    assert (caught.value.hint or "").endswith("docker.io/library/a:9 and 2 more; mirror ls layout lists all.")
 
 
 def test_error_for_an_empty_layout_says_that_there_are_no_images() -> None:
