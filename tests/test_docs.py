@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.language import strings
+
 ROOT = Path(__file__).parents[1]
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]}
 PRESENT = [page for page in PAGES if page != "CHANGELOG.md"]  # the changelog also names what was removed
 
 _SPAN = re.compile(r"`([^`\n]+)`")
+# The parts of a message that vary: names, numbers, and the words of registries and of the system
+_NAME, _STATUS = r"\b(?:REGISTRY|HOST|IMAGE|NAME|DIR|DIGEST|PLATFORM)\b", r"\b\d{3} [A-Z]\w+(?: [A-Z]\w+)*"
+_VALUE = re.compile(rf"{_NAME}|{_STATUS}|…|: |\d+\.\d MB|connection refused")
 _FILE = re.compile(r"(?<![\w./-])(?:mirror|tests|scripts|requirements|docs)/[\w./-]*\w")
 _CLASS = re.compile(r"[A-Z][A-Za-z]*[a-z][A-Za-z]*(?:\.[a-z_]+)?")
 
@@ -76,6 +81,15 @@ def test_the_decisions_are_listed_with_their_titles() -> None:
     titles = {page: text.partition("\n")[0] for page, text in PAGES.items() if re.match(r"docs/adr/\d", page)}
     rows = re.findall(r"^\| \[(\d{4})\]\((\S+)\) \| (.*) \|$", PAGES["docs/adr/README.md"], re.MULTILINE)
     assert {f"docs/adr/{file}": f"# {number} {title}" for number, file, title in rows} == titles
+
+
+def test_every_message_in_the_troubleshooting_guide_exists() -> None:
+    texts = [text.text for path in (ROOT / "mirror").rglob("*.py") for text in strings(path.read_text())]
+    page = PAGES["docs/how-to/troubleshooting.md"].partition("## Other questions")[0]
+    bold = re.findall(r"\*\*(.+?)\*\*", page, re.DOTALL)
+    parts = {part.strip(" .,:()") for message in bold for part in _VALUE.split(message)}
+    assert len(parts) > 20
+    assert {part for part in parts if not any(part in text for text in texts)} == set()
 
 
 def test_missing_names_are_found() -> None:
