@@ -42,7 +42,7 @@ _HELP = """Verify a layout offline: hash every byte, follow every link, and repo
   mirror verify --receipt FILE               a registry, against a receipt
   mirror verify ./layout --repair --from registry.internal:5000
 
-The output begins with the findings that affect the most images, and fits on one screen; -v shows all of it.
+The output begins with the findings that affect the most images. Long lists are cut; -v shows all of them.
 
 The layout is only read. A layout can prove only that it agrees with itself; it cannot tell you whether it is the image
 you wanted. For that, pass a digest or a record that you received separately (see mirror record), or compare the printed
