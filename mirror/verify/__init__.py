@@ -3,8 +3,8 @@
 Nothing is repaired. One run reports all findings, instead of stopping at the first.
 
     `metadata`      1. check `oci-layout`, `index.json` and the names of the images
-    `structure`     2. walk the manifests of every image (`documents`), and list the files that no image needs. With
-                       --level layers, compare each config with its manifest and its index (`configs`)
+    `structure`     2. walk the manifests of every image (`descent`, `documents`), and list the files that no image
+                       needs. With --level layers, compare each config with its manifest and its index (`configs`)
     `blobs`         3. check that every blob is there, is a file, and has the right size; --level structure ends here
     `expectations`     compare the images with expected digests and records
     `blobs`         4. hash every blob in several threads, the largest first; with --level layers, unpack it (`unpack`)

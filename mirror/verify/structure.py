@@ -7,42 +7,26 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import accumulate
+from dataclasses import replace
 
-from mirror.content.finding import Finding, Kind, Severity, reason
+from mirror.content.finding import Finding, Kind, Severity
 from mirror.content.hashing import BlobFault, check_size
-from mirror.content.limits import FREE_LINKS, MOST_BYTES, SHARED, Budget
+from mirror.content.limits import FREE_LINKS, SHARED
 from mirror.content.store import VerifiableStore
-from mirror.errors import BrokenLayout, InvalidDigest, LimitExceeded, StorageError
+from mirror.errors import BrokenLayout, InvalidDigest, StorageError
 from mirror.layout import Entry
-from mirror.layout.presence import absent, is_recorded
 from mirror.layout.referrers import can_refer, chosen_from
-from mirror.oci.descriptor import Descriptor, Platform
+from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.referrers import subject_of
 from mirror.report.findings import VerifiedImage
-from mirror.verify.blob_table import DONE, INDEX, BlobTable
+from mirror.verify.blob_table import DONE, BlobTable
+from mirror.verify.descent import Descent, Root
 from mirror.verify.documents import Documents, unsupported_type
 from mirror.verify.metadata import Report, unreadable
 
 _ALGORITHMS = {"sha256", "sha384", "sha512"}
 _MAX_CONFLICTS = 10  # sizes or types of one digest that a finding lists
-
-
-@dataclass(slots=True)
-class Root:
-    """Entries of `index.json` with the same root, which is walked once. `blobs` and `size` are totals of its blobs."""
-
-    entries: list[Entry] = field(default_factory=list)
-    platforms: dict[str, None] = field(default_factory=dict)
-    blobs: int = 0
-    size: int = 0
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(entry.name for entry in self.entries))
 
 
 class Structure:
@@ -62,7 +46,7 @@ class Structure:
         self.report, self.checkpoint = report, checkpoint
         self.reached = array("I")  # the last root from which each blob was reached, counted from 1
         self.followed = 0
-        self.gone: set[int] = set()  # children of indexes that are absent as a whole, without a record of that
+        self.gone: set[int] = set()  # children of some index that are absent as a whole, without a record of that
         self.has_orphans = False
         self._names: dict[tuple[int, ...], tuple[str, ...]] = {}
 
@@ -110,7 +94,7 @@ class Structure:
                 return
 
     def _descend(self, position: int, root: Root) -> None:
-        _Descent(self, position, root).walk()
+        Descent(self, position, root).walk()
         self.table.seal_uses()
 
     def holds(self, number: int) -> bool:
@@ -195,118 +179,6 @@ class Structure:
         if images not in self._names:  # findings about the same images share one tuple of names
             self._names[images] = tuple(dict.fromkeys(name for image in images for name in self.roots[image].names))
         return replace(finding, images=self._names[images], platforms=tuple(platforms))
-
-
-class _Descent:
-    """The walk below one root, by the rules and limits of `mirror.content.graph`, but over numbers of blobs.
-
-    Descriptors would take several times the memory, and a manifest that many images share would be parsed once per
-    image.
-    """
-
-    def __init__(self, structure: Structure, position: int, root: Root) -> None:
-        self._structure, self._position, self._root = structure, position, root
-        self._table, self._kept = structure.table, root.entries[0].kept
-        self._whole = self._table.new_use(position, None)
-        self._uses: dict[tuple[Platform | None, bool], int] = {}  # by platform, and whether it was left out on purpose
-        self._budget = Budget(root.entries[0].root.digest)
-        self._affordable: dict[int, bool] = {}  # manifests by number
-        self._recorded = any(is_recorded(entry, is_archive=structure.store.is_archive) for entry in root.entries)
-        self._seen: set[tuple[int, int]] = set()
-        self._full = False
-
-    def walk(self) -> None:
-        """Walk everything below the root. This ends, because content with a correct digest cannot contain itself."""
-        node = self._root.entries[0].root
-        top = self._table.add(node)
-        level = list(self._need([top], lambda _: self._whole))
-        if node.is_unsupported:
-            self._structure.documents.note_unsupported(top, node)
-        elif not node.is_manifest:
-            expected = "a manifest or an index"
-            finding = Finding(Kind.UNKNOWN_TYPE, Severity.WARNING, node.digest, expected, node.media_type)
-            self._structure.pending.append((top, finding))
-        elif not node.is_index and (platform := node.platform or self._structure.documents.config_platform(top)):
-            self._root.platforms[str(platform)] = None
-        while level:
-            level = [below for number, use in level for below in self._below(number, use)]
-            if level and not self._affords(self._budget.descend):
-                return
-
-    def _below(self, number: int, use: int) -> Iterator[tuple[int, int]]:
-        """Yield the manifests below a manifest that are to be walked next, each with its use."""
-        if self._structure.may_follow() and not self._is_gone(number):
-            self._structure.checkpoint()
-            links = self._structure.documents.links(number)
-            inside_index = self._table.flags[number] & INDEX
-            if inside_index and not self._recorded:
-                self._note_gone(links)
-            yield from self._need(links, self._use_of if inside_index else lambda _: use)
-
-    def _need(self, links: Sequence[int], use_of: Callable[[int], int]) -> Iterator[tuple[int, int]]:
-        """Note that the root needs some blobs, and yield the manifests among them that are new, each with its use."""
-        table, structure, root = self._table, self._structure, self._root
-        structure.reached.extend([0] * (len(table) - len(structure.reached)))
-        for number in links:
-            use, is_manifest = use_of(number), table.media_type(number)
-            if is_manifest and (number, use) in self._seen:
-                continue
-            structure.followed += 1
-            table.add_use(number, use)
-            if is_manifest:
-                self._seen.add((number, use))
-                if number not in self._affordable:
-                    self._affordable[number] = self._affords(partial(self._budget.take, table.sizes[number]))
-                if self._affordable[number]:
-                    yield number, use
-            elif structure.reached[number] != self._position + 1:
-                structure.reached[number] = self._position + 1
-                root.blobs += 1
-                root.size += table.sizes[number]
-
-    def _use_of(self, child: int) -> int:
-        """Return the use of a child of an index, one for each platform."""
-        table = self._table
-        if table.flags[child] & INDEX:
-            return self._whole
-        platform = table.platform(child)
-        is_left_out = self._kept is not None and table.digest(child) not in self._kept
-        key = platform, is_left_out or self._is_gone(child)
-        if key not in self._uses:
-            name = str(platform) if platform and platform.known else None
-            if name and not key[1]:
-                self._root.platforms[name] = None
-            self._uses[key] = table.new_use(self._position, name, key[1]) if name or key[1] else self._whole
-        return self._uses[key]
-
-    def _note_gone(self, children: Sequence[int]) -> None:
-        """Note the children of an index that are absent as a whole, and report those whose manifests are here."""
-        structure, table = self._structure, self._table
-        listed = {child: table.platform(child) for child in children if not table.flags[child] & INDEX}
-        sizes = accumulate(table.sizes[child] for child in listed)
-        read = {child for child, size in zip(listed, sizes, strict=True) if size <= MOST_BYTES}
-        links = {child: structure.documents.links(child) if child in read else () for child in listed}
-        gone = absent({child: (not one or one.known, links[child]) for child, one in listed.items()}, structure.holds)
-        for child in (child for child in gone - structure.gone if structure.holds(child)):
-            platform = str(listed[child] or "a platform")
-            structure.pending.append((child, Finding(Kind.ABSENT, Severity.WARNING, table.digest(child), platform)))
-        structure.gone |= gone
-
-    def _is_gone(self, child: int) -> bool:
-        return not self._recorded and child in self._structure.gone
-
-    def _affords(self, spend: Callable[[], None]) -> bool:
-        """Return whether the limits of a walk allow more; report it the first time that they do not."""
-        try:
-            spend()
-        except LimitExceeded as error:
-            if not self._full:
-                digest = self._root.entries[0].root.digest
-                found, images = reason(error, digest), self._root.names
-                self._structure.report(Finding(Kind.TOO_MANY, Severity.ERROR, digest, "fewer manifests", found, images))
-            self._full, self._structure.is_whole = True, False
-            return False
-        return True
 
 
 def _misplaced(algorithm: str, name: str) -> Finding:

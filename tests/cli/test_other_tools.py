@@ -130,6 +130,21 @@ def test_index_without_any_of_its_platforms_is_damaged(mirror: Mirror, tmp_path:
     assert "lacks" in (result := mirror("push", where, "127.0.0.1:9", code=3)).err or "is missing" in result.err
 
 
+@pytest.mark.parametrize("manifests", [False, True], ids=["docker", "nerdctl"])
+@pytest.mark.parametrize("first", [False, True])
+def test_platform_that_one_image_may_lack_is_missing_from_another(
+    mirror: Mirror, tmp_path: Path, first: bool, manifests: bool
+) -> None:
+    """Whatever the order of the entries, the other image is damaged."""
+    where = place_saved(tmp_path, "directory", tools.docker_28_containerd_save(WHOLE, NAME, AMD64, manifests=manifests))
+    alone, name = (ARM if manifests else images.index([ARM])), "quay.io/team/arm:v1"
+    layouts.add(tmp_path / where, alone.root, alone.data)
+    both = [*entries(tmp_path / where), {**alone.descriptor(), "annotations": {"io.containerd.image.name": name}}]
+    layouts.write_index(tmp_path / where, both[::-1] if first else both)
+    errors = [one for one in findings(mirror, where, code=3) if one["severity"] == "error"]
+    assert {(one["kind"], *one["images"]) for one in errors} == {("missing", name)}
+
+
 def test_platform_that_disappears_from_a_pulled_image_is_damage(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     """mirror records what it leaves out."""
     WHOLE.publish(registry, "a", "v1")
