@@ -43,7 +43,7 @@ def full_name(annotations: Mapping[str, str]) -> Reference | None:
     if attachment(annotations):
         return None
     ref_name = annotations.get(REF_NAME, "")
-    if "/" in ref_name and not _is_image_name(ref_name):
+    if "/" in ref_name and ref_name != annotations.get(IMAGE_NAME) and not _is_image_name(ref_name):
         return None
     for text in (annotations.get(IMAGE_NAME), ref_name):
         if text and ("/" in text or ":" in text or "@" in text):

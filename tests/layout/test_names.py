@@ -37,6 +37,7 @@ LEGAL = re.compile(f"{_COMPONENT}(/{_COMPONENT})*", re.ASCII)
         ("quay.io/a/b:1", "v1.2/stable", None),  # umoci, which copies the rest
         ("quay.io/a/b:__x", None, "quay.io/a/b:__x"),
         (f"quay.io/a/b@{DIGEST}", f"quay.io/a/b@{DIGEST}", f"quay.io/a/b@{DIGEST}"),
+        ("10.0:80/a:1", "10.0:80/a:1", "10.0:80/a:1"),
         ("quay.io/a/b:1", "2", "quay.io/a/b:2"),  # umoci, which copies the rest
         ("no name at all", REDIS, REDIS),
         ("UPPER/case:x", "4.0", "UPPER/case:4.0"),
