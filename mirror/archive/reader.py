@@ -77,7 +77,7 @@ class Archive:
 
     async def there(self, entry: Entry) -> Keep:
         """Return which children of indexes are here. Docker and containerd save incomplete indexes."""
-        return await presence.present(self, entry, is_archive=True)
+        return await presence.present(self, entry, self.holds, is_archive=True)
 
     async def resolve(self, name: str) -> Descriptor:
         """Return the root of an image (`Source`)."""

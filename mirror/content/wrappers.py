@@ -83,11 +83,11 @@ class RepairSink:
     """
 
     def __init__(self, sink: Sink, bad: Container[Digest]) -> None:
-        self._sink, self._bad = sink, bad
+        self._sink, self.bad = sink, bad
         self.stored: set[Digest] = set()
 
     async def has(self, node: Descriptor) -> bool:
-        return node.digest not in self._bad or await self._sink.has(node)
+        return node.digest not in self.bad or await self._sink.has(node)
 
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
         if not await self.has(node):

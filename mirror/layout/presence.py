@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from mirror.content.graph import Keep
 from mirror.content.store import Source
@@ -20,12 +20,9 @@ from mirror.layout import names
 from mirror.layout.index import Entry
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
+from mirror.retry import ONCE, RetryPolicy
 
 K = TypeVar("K", bound=Hashable)
-
-
-class _Store(Source, Protocol):
-    def holds(self, digest: Digest) -> bool: ...
 
 
 def is_recorded(entry: Entry, *, is_archive: bool) -> bool:
@@ -49,24 +46,26 @@ def absent(children: Mapping[K, tuple[bool, Sequence[K]]], held: Callable[[K], b
     return frozenset(gone) if is_partial else frozenset()
 
 
-async def present(store: _Store, entry: Entry, *, is_archive: bool) -> Keep:
-    """Return which children of an image's indexes should be in a store."""
+async def present(
+    source: Source, entry: Entry, holds: Callable[[Digest], bool], *, is_archive: bool, retry: RetryPolicy = ONCE
+) -> Keep:
+    """Return which children of an image's indexes should be in a store, which `holds` some; `source` reads them."""
     if not entry.root.is_index or is_recorded(entry, is_archive=is_archive):
         return lambda child: not entry.lacks(child)
     gone: set[Digest] = set()
-    for index in (await leaves(store, entry.root)).nodes.values():
+    for index in (await leaves(source, entry.root, retry)).nodes.values():
         children = [child for child in index.document.manifests if not child.is_index]
-        links = {child.digest: (not child.attests, await _links(store, child)) for child in children}
-        gone |= absent(links, store.holds)
+        links = {child.digest: (not child.attests, await _links(source, child, holds)) for child in children}
+        gone |= absent(links, holds)
     return lambda child: child.digest not in gone
 
 
-async def _links(store: _Store, child: Descriptor) -> list[Digest]:
+async def _links(source: Source, child: Descriptor, holds: Callable[[Digest], bool]) -> list[Digest]:
     """Return what a manifest links to; nothing if it is missing or damaged, which the walk reports."""
-    if not (child.is_manifest and store.holds(child.digest)):
+    if not (child.is_manifest and holds(child.digest)):
         return []
     try:
-        node = await read_node(store, child)
+        node = await read_node(source, child)
     except MirrorError:
         return []
     return [link.digest for link in node.document.links]

@@ -117,7 +117,7 @@ class Layout:
 
     async def there(self, entry: Entry) -> Keep:
         """Return which children of an image's indexes should be here: all except those that were left out."""
-        return await presence.present(self, entry, is_archive=False)
+        return await presence.present(self, entry, self.holds, is_archive=False)
 
     async def resolve(self, name: str) -> Descriptor:
         """`Source`: return the root of the image called `name`."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from mirror.content.graph import Graph
+from mirror.content.graph import Graph, Keep
 from mirror.content.select import INDEX
 from mirror.content.store import Source
 from mirror.content.walk import walk
@@ -60,9 +61,15 @@ def members(entry: Entry, graph: Graph) -> tuple[Digest, ...]:
     return tuple(dict.fromkeys(child.digest for child in root.document.manifests)) if root else ()
 
 
-async def walk_entry(source: Source, entry: Entry, *, foreign: bool = True) -> Graph:
-    """Walk everything below an entry, except children that are intentionally absent."""
-    return await walk(source, entry.root, keep=lambda child: not entry.lacks(child), foreign=foreign)
+class Local(Source, Protocol):
+    """A layout or an archive. `there` returns which children of an image's indexes should be in it."""
+
+    async def there(self, entry: Entry) -> Keep: ...
+
+
+async def walk_entry(store: Local, entry: Entry, *, foreign: bool = True) -> Graph:
+    """Walk everything below an entry, except children that are intentionally absent, or absent as a whole."""
+    return await walk(store, entry.root, keep=await store.there(entry), foreign=foreign)
 
 
 def is_list(entry: Entry) -> bool:

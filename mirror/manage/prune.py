@@ -12,13 +12,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirror.content.graph import Graph
-from mirror.content.walk import walk
-from mirror.errors import InvalidDigest, MirrorError, UsageError
-from mirror.layout import Entry, Layout, LayoutWriter
+from mirror.errors import InvalidDigest, UsageError
+from mirror.layout import Layout, LayoutWriter
 from mirror.layout.implied import Relations
-from mirror.layout.referrers import chosen_from, walk_entry
-from mirror.oci.descriptor import Descriptor
+from mirror.manage.needed import Needed
 from mirror.oci.digest import Digest
 from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport
 from mirror.stores.location import Location, Transport
@@ -54,10 +51,11 @@ async def prune_layout(path: Path | str, options: PruneOptions | None = None) ->
         layout = stack.enter_context(Layout.open(directory))  # fails if it is not a layout, before anything is created
         if options.delete:
             layout = await stack.enter_async_context(LayoutWriter.writing(directory, exclusive=True))
-        needed = _Needed(layout)
-        for entry in layout.entries():
-            await needed.add(entry)
+        needed = Needed(layout, Relations.read(layout))
+        await needed.add(layout.entries())
         orphans = {digest: size for digest, size in _stored(layout) if digest not in needed.digests}
+        if orphans and needed.lacking:  # they may be what is left of that platform: verify calls its manifest lost
+            layout.blobs.open(needed.lacking[0])
         unfinished = layout.unfinished()
         if isinstance(layout, LayoutWriter):
             if orphans and not (layout.entries() or options.everything):
@@ -75,36 +73,6 @@ async def prune_layout(path: Path | str, options: PruneOptions | None = None) ->
         unfinished=tuple(PrunedFile(name, size) for name, size in sorted(unfinished.items())),
         quarantined=tuple(PrunedFile(name, size) for name, size in sorted(quarantined.items())),
     )
-
-
-class _Needed:
-    """The digests that the images of a layout need, with their referrers and the images that artifacts refer to."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.digests: set[Digest] = set()
-        self._layout, self._referrers = layout, Relations.read(layout).referrers
-
-    async def add(self, entry: Entry) -> None:
-        """Add what an entry needs; raise MirrorError if any of that is broken."""
-        todo = self._include(await walk_entry(self._layout, entry))
-        todo += [one for digest in chosen_from(entry) for one in self._referring(digest)]
-        for root in todo:  # grows below
-            if root.digest not in self.digests:
-                todo += self._include(await walk(self._layout, root, foreign=True, on_fault=self._fail_unless_missing))
-
-    def _include(self, graph: Graph) -> list[Descriptor]:
-        """Add a graph, and return the referrers of its manifests and the images that they refer to."""
-        self.digests.update(graph.nodes, graph.blobs)
-        found = [one for digest in graph.nodes for one in self._referring(digest)]
-        subjects = [node.document.subject for node in graph.nodes.values() if node.document.subject]
-        return found + [subject for subject in subjects if self._layout.holds(subject.digest)]
-
-    def _referring(self, subject: Digest) -> list[Descriptor]:
-        return [one.descriptor for one in self._referrers.get(subject, ())]
-
-    def _fail_unless_missing(self, node: Descriptor, error: MirrorError) -> None:
-        if self._layout.holds(node.digest):
-            raise error
 
 
 def _stored(layout: Layout) -> Iterator[tuple[Digest, int]]:

@@ -29,6 +29,7 @@ from mirror.content.walk import walk
 from mirror.content.wrappers import FallbackSource, RepairSink
 from mirror.errors import InvalidDigest, MirrorError
 from mirror.layout import Entry, Layout, LayoutWriter
+from mirror.layout.presence import present
 from mirror.manage.rebuild import with_built
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -148,10 +149,11 @@ async def _plan(
             if not await sink.has(entry.root):
                 source = await with_built(layout, entry, source, retry)
             readable = FallbackSource(layout, _BlobSource(source))
+            there = await present(readable, entry, layout.holds, is_archive=False, retry=retry)
             graph = await walk(
                 readable,
                 entry.root,
-                keep=lambda child: not entry.lacks(child),
+                keep=lambda child: there(child) or child.digest in sink.bad,
                 retry=retry,
                 on_fault=fail_unless_unsupported(entry.root),
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -13,6 +13,7 @@ from mirror.fs.directory import is_full
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.implied import Relations
 from mirror.layout.referrers import LayoutReferrers, can_refer, walk_entry
+from mirror.manage.needed import Needed
 from mirror.oci.digest import Digest
 from mirror.report.layouts import RemovedImage, RemoveReport
 from mirror.report.transfers import Amount
@@ -41,13 +42,11 @@ async def remove_images(path: Path | str, images: Sequence[str]) -> RemoveReport
         entries, relations = layout.find(images), Relations.read(layout)
         own = await _own_referrers(layout, entries, relations.complete(layout.entries()))
         removed, left = _divide(relations, layout.entries(), entries, list(chain(*own.values())))
-        needed: set[Digest] = set()
-        for other in left:
-            needed |= await _needed_by(layout, other)
         content = set[Digest]()
         for one in removed:  # a broken manifest can be removed too; its blobs are not known, and become orphans
             graph = await walk(layout, one.root, foreign=True, on_fault=lambda node, _: content.add(node.digest))
             content.update(graph.nodes, graph.blobs)
+        needed = await _needed(layout, relations, left, content)
         sizes = {digest: size for digest in content - needed if (size := layout.blobs.size(digest)) is not None}
         await _remove(layout, removed, sizes)
     gone = (
@@ -63,8 +62,8 @@ async def _finish_deletion(layout: LayoutWriter) -> None:
     if not planned:
         return
     with suppress(MirrorError):  # a broken image may need any of them: try again next time
-        entries = Relations.read(layout).complete(layout.entries())
-        needed = {digest for entry in entries for digest in await _needed_by(layout, entry)}
+        relations = Relations.read(layout)
+        needed = await _needed(layout, relations, relations.complete(layout.entries()), planned)
         await layout.delete(digest for digest in planned if digest not in needed)
         layout.end_deletion()
 
@@ -123,10 +122,13 @@ def _key(entry: Entry) -> tuple[str, Digest]:
     return entry.name, entry.root.digest
 
 
-async def _needed_by(layout: Layout, entry: Entry) -> set[Digest]:
-    """Return the digests of all manifests and blobs that an image needs; raise MirrorError if one is broken."""
-    graph = await walk_entry(layout, entry)
-    return {*graph.nodes, *graph.blobs}
+async def _needed(
+    layout: Layout, relations: Relations, entries: Iterable[Entry], removed: Iterable[Digest]
+) -> set[Digest]:
+    """Return the digests that entries need if `removed` is removed; raise MirrorError if one of them is broken."""
+    needed = Needed(layout, relations, set(removed))
+    await needed.add(entries)
+    return needed.digests
 
 
 async def _own_referrers(

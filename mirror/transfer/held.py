@@ -47,8 +47,7 @@ class HeldImage:
             elif root.platform is None:
                 config = await read_config(layout, await read_node(layout, root))
                 children = [replace(root, platform=platform_of(config) if config else None)]
-        there = await layout.there(entry)
-        held = tuple(filter(there, children))
+        held = tuple(filter(await layout.there(entry), children)) if children else ()
         sparse = len(held) < len(children) or (entry.kept is not None and not children)
         return cls(entry, published, held, published == root.digest and not sparse)
 

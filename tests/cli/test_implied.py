@@ -213,3 +213,16 @@ def test_subject_of_an_artifact_is_kept(mirror: Mirror, tmp_path: Path) -> None:
     assert mirror("verify", "layout", "--json").json["findings"] == []
     mirror("prune", "layout", "--delete")
     assert blobs(layout) == everything(IMAGE, SIGNATURE, BILL)
+
+
+def test_rm_keeps_what_the_subject_of_an_artifact_shares(mirror: Mirror, tmp_path: Path) -> None:
+    """No entry leads to the subject, an image with a layer that the removed image has, too."""
+    layout, shared = tmp_path / "layout", images.layer(3, 400)
+    subject = images.image("linux/amd64", shared, images.layer(4, 100))
+    other = images.image("linux/arm64", shared, images.layer(5, 100))
+    bill = signature(subject)
+    add(layout, subject, other, bill)
+    layouts.write_index(layout, [annotated(bill, **{REF_NAME: "bill"}), annotated(other, **{REF_NAME: "other"})])
+    mirror("rm", "layout", "other")
+    assert blobs(layout) == everything(subject, bill)
+    assert mirror("verify", "layout", "--json").json["findings"] == []

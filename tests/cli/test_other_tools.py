@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,7 @@ def test_index_without_any_of_its_platforms_is_damaged(mirror: Mirror, tmp_path:
 def test_platform_that_one_image_may_lack_is_missing_from_another(
     mirror: Mirror, tmp_path: Path, first: bool, manifests: bool
 ) -> None:
-    """Whatever the order of the entries, the other image is damaged."""
+    """The other image is damaged, in any order of the entries."""
     where = place_saved(tmp_path, "directory", tools.docker_28_containerd_save(WHOLE, NAME, AMD64, manifests=manifests))
     alone, name = (ARM if manifests else images.index([ARM])), "quay.io/team/arm:v1"
     layouts.add(tmp_path / where, alone.root, alone.data)
@@ -143,6 +144,58 @@ def test_platform_that_one_image_may_lack_is_missing_from_another(
     layouts.write_index(tmp_path / where, both[::-1] if first else both)
     errors = [one for one in findings(mirror, where, code=3) if one["severity"] == "error"]
     assert {(one["kind"], *one["images"]) for one in errors} == {("missing", name)}
+
+
+OTHER = images.image("linux/amd64", images.layer(5, 600))
+
+
+def place_beside_other(folder: Path, manifests: bool) -> Path:
+    """Write a layout with one platform of an index, and another image; return its path."""
+    files = tools.docker_28_containerd_save(WHOLE, NAME, AMD64, manifests=manifests)
+    layout = folder / place_saved(folder, "directory", files)
+    before = entries(layout)
+    layouts.write(layout, OTHER)
+    layouts.write_index(
+        layout, [*before, {**OTHER.descriptor(), "annotations": {"io.containerd.image.name": "a.b/c:1"}}]
+    )
+    return layout
+
+
+@pytest.mark.parametrize("manifests", [False, True], ids=["docker", "nerdctl"])
+def test_image_beside_one_with_absent_platforms_is_removed(mirror: Mirror, tmp_path: Path, manifests: bool) -> None:
+    layout = place_beside_other(tmp_path, manifests)
+    before = blobs(layout)
+    mirror("rm", layout, "a.b/c:1")
+    assert blobs(layout) == before - {OTHER.root, *OTHER.blobs}
+    assert "nothing to prune" in mirror("prune", layout, "--delete").err
+    assert {one["kind"] for one in findings(mirror, layout.name)} == {"absent"}
+
+
+def test_prune_keeps_what_may_be_left_of_a_platform_without_a_manifest(mirror: Mirror, tmp_path: Path) -> None:
+    layout = place_beside_other(tmp_path, manifests=False)
+    layouts.add(layout, orphan := next(iter(ARM.blobs)), ARM.blobs[orphan])
+    for arguments in ((), ("--delete",)):
+        assert "is missing" in mirror("prune", layout, *arguments, code=3).err
+    assert orphan in blobs(layout)
+
+
+@pytest.mark.parametrize("what", ["layer", "index"])
+def test_image_with_absent_platforms_is_repaired_from_an_equal_one(mirror: Mirror, tmp_path: Path, what: str) -> None:
+    layout = place_beside_other(tmp_path, manifests=False)
+    shutil.copytree(layout, tmp_path / "good")
+    digest = {"layer": next(iter(AMD64.blobs)), "index": WHOLE.root}[what]
+    layouts.add(layout, digest, b"x")
+    mirror("verify", layout, "--repair", "--from", "good")
+    assert blobs(layout) == blobs(tmp_path / "good")
+    assert {one["kind"] for one in findings(mirror, layout.name)} == {"absent"}
+
+
+def test_copy_replaces_a_damaged_index_of_another_tool(mirror: Mirror, tmp_path: Path) -> None:
+    layout = layouts.write(tmp_path / "layout", WHOLE, name=NAME)
+    shutil.copytree(layout, tmp_path / "good")
+    layouts.add(layout, WHOLE.root, b"x")
+    mirror("copy", "good", "oci:layout")
+    assert findings(mirror, "layout") == []
 
 
 def test_platform_that_disappears_from_a_pulled_image_is_damage(mirror: Mirror, registry: EmbeddedRegistry) -> None:
