@@ -63,11 +63,13 @@ class Relations:
     Attributes:
         parents: for each child of an index, those indexes.
         referrers: for each subject, the manifests that refer to it.
+        roots: the descriptors of those manifests and of their subjects.
     """
 
     store: Stored
     parents: dict[Digest, list[Digest]] = field(default_factory=dict)
     referrers: dict[Digest, list[StoredReferrer]] = field(default_factory=dict)
+    roots: dict[Digest, Descriptor] = field(default_factory=dict)
     _seen: set[tuple[str, str]] = field(default_factory=set)
 
     @classmethod
@@ -97,6 +99,7 @@ class Relations:
             root = Descriptor(document.media_type, digest, len(data), artifact_type=document.artifact_type)
             referrer = StoredReferrer(root, document.subject.digest, described(Node(root, data, document)))
             self.referrers.setdefault(referrer.subject, []).append(referrer)
+            self.roots |= {root.digest: root, referrer.subject: document.subject}
 
     def without(self, entry: Entry) -> Relations:
         """Return the relations without the referrers that an entry is or lists, as if they were not stored."""

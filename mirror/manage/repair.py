@@ -29,6 +29,7 @@ from mirror.content.walk import walk
 from mirror.content.wrappers import FallbackSource, RepairSink
 from mirror.errors import InvalidDigest, MirrorError
 from mirror.layout import Entry, Layout, LayoutWriter
+from mirror.layout.implied import Relations
 from mirror.layout.presence import present
 from mirror.manage.rebuild import with_built
 from mirror.oci.descriptor import Descriptor
@@ -108,6 +109,7 @@ async def repair_layout(
             tried |= damaged
             affected = {name for finding in report.findings if finding.kind in _REPAIRABLE for name in finding.images}
             entries = [entry for entry in layout.find(images) if entry.name in affected]
+            entries += _without_entry(layout, affected - {entry.name for entry in entries})
             sink = RepairSink(layout, damaged)
             tasks = await _plan(layout, sink, source_of, entries, retry, failures)
             plan = await copy.plan(tasks, jobs=jobs, retry=retry)
@@ -131,6 +133,12 @@ def _damaged(report: VerifyReport, *, orphans_only: bool = False) -> set[Digest]
             with suppress(InvalidDigest):  # a file such as index.json
                 found.add(Digest.parse(finding.subject))
     return found
+
+
+def _without_entry(layout: Layout, names: set[str]) -> list[Entry]:
+    """Return the images that no entry leads to, referrers and subjects of artifacts: their names are digests."""
+    roots = Relations.read(layout).roots if names else {}
+    return [Entry.of(root) for digest, root in sorted(roots.items()) if digest in names]
 
 
 async def _plan(

@@ -16,6 +16,7 @@ CHILD = images.image("linux/amd64", images.layer(1, 300))
 IMAGE = images.index([CHILD, images.image("linux/arm64", images.layer(2, 200))])
 SIGNATURE, BILL = signature(IMAGE), signature(CHILD, 1)
 OVER = signature(BILL)
+OTHER = images.image("linux/arm64", images.layer(6, 250))
 REFERRERS = (SIGNATURE, BILL, OVER)
 LOOSE = signature(images.image("linux/amd64", images.layer(9, 100)), 5)  # its subject is nowhere
 PLAIN = images.artifact("a/b", Blob.of(b"simple", "application/vnd.dev.cosign.simplesigning.v1+json"))
@@ -226,3 +227,28 @@ def test_rm_keeps_what_the_subject_of_an_artifact_shares(mirror: Mirror, tmp_pat
     mirror("rm", "layout", "other")
     assert blobs(layout) == everything(subject, bill)
     assert mirror("verify", "layout", "--json").json["findings"] == []
+
+
+@pytest.mark.slow
+def test_repair_fetches_what_no_entry_leads_to(mirror: Mirror, tmp_path: Path) -> None:
+    """Blobs of a referrer, and everything of an image that is only the subject of an artifact."""
+    layout, artifact = tmp_path / "layout", signature(CHILD)
+    add(layout, CHILD, artifact, OTHER, signed := signature(OTHER))
+    layouts.write_index(layout, [annotated(OTHER, **{REF_NAME: "other"}), annotated(artifact, **{REF_NAME: "bill"})])
+    shutil.copytree(layout, tmp_path / "good")
+    for digest in (*signed.blobs, *CHILD.blobs, CHILD.root):
+        good = blob_path(layout, digest).read_bytes()
+        blob_path(layout, digest).write_bytes(b"bad")
+        mirror("verify", "layout", "--repair", "--from", "good")
+        assert blob_path(layout, digest).read_bytes() == good
+
+
+def test_repair_from_a_registry_says_what_it_cannot_name(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    layout, bill = tmp_path / "layout", signature(CHILD)
+    add(layout, CHILD, bill)
+    layouts.write_index(layout, [annotated(bill, **{REF_NAME: "bill"})])
+    blob_path(layout, CHILD.root).write_bytes(b"bad")
+    result = mirror("verify", "layout", "--repair", "--from", f"{registry.host}/x", "--plain-http", code=3)
+    assert f"error: {CHILD.root}: " in result.err
