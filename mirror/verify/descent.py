@@ -90,6 +90,8 @@ class Descent:
             if is_manifest and (number, use) in self._seen:
                 continue
             structure.followed += 1
+            if not table.is_used(number):
+                structure.fresh.append(number)
             table.add_use(number, use)
             if is_manifest:
                 self._seen.add((number, use))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from mirror.content.finding import Finding, Kind, Severity
@@ -45,6 +45,7 @@ class Structure:
         self.documents = Documents(store, self.table, lambda *pair: self.pending.append(pair), deep=deep)
         self.report, self.checkpoint = report, checkpoint
         self.reached = array("I")  # the last root from which each blob was reached, counted from 1
+        self.fresh = array("I")  # blobs whose first use was found, until `adopt` looks at them
         self.followed = 0
         self.gone: set[int] = set()  # children of some index that are absent as a whole, without a record of that
         self.has_orphans = False
@@ -133,25 +134,27 @@ class Structure:
                 if found:
                     referrers.setdefault(self.documents.subjects[number].digest, []).append(found)
         published = {digest for root in self.roots for entry in root.entries for digest in chosen_from(entry)}
-        while fresh := self._take(referrers, published):
-            for node in fresh:
+        fresh = [node for digest in sorted(published) for node in referrers.pop(digest, ())]
+        while fresh or self.fresh:
+            for node in {node.digest: node for node in fresh}.values():
                 self.roots.append(Root([Entry.of(node)]))
                 self._descend(len(self.roots) - 1, self.roots[-1])
+            fresh = self._take(referrers)
         self.documents.forget_peeked()
 
-    def _take(self, referrers: dict[Digest, list[Descriptor]], published: Container[Digest]) -> list[Descriptor]:
-        """Return what belongs to the images found so far, but is not used yet; take it from `referrers`."""
-        known = [subject for subject in referrers if subject in published or self._is_used(subject)]
-        found = [node for subject in known for node in referrers.pop(subject)]
-        for number, subject in self.documents.subjects.items():
-            stored = self.table.find(subject.digest)
-            if stored is not None and self.table.is_used(number) and not self.table.is_used(stored):
-                found.append(subject)
-        return list({node.digest: node for node in found}.values())
+    def _take(self, referrers: dict[Digest, list[Descriptor]]) -> list[Descriptor]:
+        """Return what belongs to `fresh`, which is then empty, but is not used yet; take it from `referrers`.
 
-    def _is_used(self, digest: Digest) -> bool:
-        number = self.table.find(digest)
-        return number is not None and self.table.is_used(number)
+        Each blob is looked at once, so that a long chain of referrers takes linear time.
+        """
+        numbers, self.fresh = self.fresh, array("I")
+        found = [node for number in numbers for node in referrers.pop(self.table.digest(number), ())]
+        for number in numbers:
+            subject = self.documents.subjects.get(number)
+            stored = self.table.find(subject.digest) if subject else None
+            if subject and stored is not None and not self.table.is_used(stored):
+                found.append(subject)
+        return found
 
     def pending_findings(self) -> Iterator[Finding]:
         """Yield the findings about single blobs, and those about descriptors that contradict each other."""

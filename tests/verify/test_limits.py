@@ -18,6 +18,7 @@ from mirror.layout import Entry, index
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.digest import Digest
 from mirror.serve.content import read_content
+from mirror.verify.blob_table import BlobTable
 from mirror.verify.structure import Structure
 from tests.support import images, layouts
 from tests.support.images import Image, Json
@@ -152,3 +153,23 @@ def test_first_media_type_of_a_repeated_digest_is_followed() -> None:
     faults: list[Descriptor] = []
     graph = asyncio.run(walk(MemorySource(image), descriptor_of(image), on_fault=lambda node, _: faults.append(node)))
     assert (len(faults), set(graph.blobs)) == (1, set(AMD64.blobs))
+
+
+@pytest.mark.slow
+def test_chain_of_referrers_takes_linear_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    is_used = BlobTable.is_used
+
+    def counted(table: BlobTable, number: int) -> bool:
+        looked.append(number)
+        return is_used(table, number)
+
+    monkeypatch.setattr(BlobTable, "is_used", counted)
+    end = images.image("linux/amd64", images.layer(1, 100))
+    layout = layouts.write(tmp_path / "layout", end, name="a.b/c:1")
+    for number in range(40):
+        end = images.signature(end, number)
+        for digest, data in {**end.blobs, end.root: end.data}.items():
+            layouts.add(layout, digest, data)
+    assert asyncio.run(verify_layout(layout)).findings == ()
+    assert len(looked) < 20 * 40
