@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from mirror.content.finding import Finding
     from mirror.content.kinds import FindingKind, Severity, StoreKind
     from mirror.content.select import PlatformSelection
-    from mirror.content.store import Progress, Sink, Source
+    from mirror.content.store import ImageProgress, Progress, Sink, Source
     from mirror.content.stream import BlobReader
     from mirror.layout import Layout
     from mirror.manage.inspect import InspectOptions, inspect_images
@@ -135,6 +135,7 @@ __all__ = [
     "HistoryEntry",
     "HostSettings",
     "ImageList",
+    "ImageProgress",
     "ImageSummary",
     "ImportOptions",
     "InspectOptions",
@@ -240,7 +241,7 @@ _MODULES = {  # the same as above, for the interpreter
     "content.finding": ["Finding"],
     "content.kinds": ["FindingKind", "Severity", "StoreKind"],
     "content.select": ["PlatformSelection"],
-    "content.store": ["Progress", "Sink", "Source"],
+    "content.store": ["ImageProgress", "Progress", "Sink", "Source"],
     "content.stream": ["BlobReader"],
     "layout": ["Layout"],
     "manage.inspect": ["InspectOptions", "inspect_images"],

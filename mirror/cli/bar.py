@@ -1,4 +1,4 @@
-"""Progress on a terminal: one bar for the whole transfer, and one line for each large blob in progress.
+"""Progress on a terminal: one bar for the whole transfer, one line for the images, and one for each large blob.
 
 The total never goes backwards: what has to be transferred again counts when it gets further than before. A rate is
 shown when there is one. When nothing has arrived for a moment, the bar says what it waits for instead.
@@ -10,13 +10,15 @@ import asyncio
 import shutil
 import sys
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from tqdm import tqdm
 
+from mirror.cli import console
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.text import count
+from mirror.report.view import clip, clip_start
+from mirror.text import columns, count, printable
 
 if TYPE_CHECKING:
     _Tqdm = tqdm[NoReturn]
@@ -31,6 +33,7 @@ _FORMATS = {  # by the columns that they need; the rate and the time left follow
     44: ("{desc:<18} {percentage:3.0f}%", "  {remaining} left"),
     0: ("{percentage:3.0f}%", "  {remaining} left"),
 }
+_MIN_NAME = 12  # columns of the name of an image
 _MARGIN = 4  # columns that stay free, so that a ^C echoed by the terminal does not break the line
 
 
@@ -43,11 +46,17 @@ class Bars:
         self._started: dict[Digest, None] = {}  # the blobs in progress, in order
         self._done, self._moved_at = 0, monotonic()  # bytes of this phase, and when the last one came
         self._ticking: asyncio.TimerHandle | None = None
+        self._images, self._images_done = 0, 0
+        self._places: dict[Digest, tuple[str, str]] = {}  # of the blobs in progress: the image, and the registry
+        self._names: _Line | None = None
 
     def plan(self, phase: str, blobs: int, size: int) -> None:
         self.close()
         what = count(blobs, "image" if phase == "walking" else "blob")
         self._total = _Bar.of(f"{phase} {what}", size, delay=0 if phase == "copying" else _DELAY)
+        if phase == "copying" and self._images:
+            self._names = _Line.of("", 0)
+            self._show_images()
         self._done, self._moved_at = 0, monotonic()
         self._tick()
 
@@ -70,9 +79,26 @@ class Bars:
 
     def end(self, node: Descriptor) -> None:
         self._started.pop(node.digest, None)
+        self._places.pop(node.digest, None)
+        self._show_images()
         bar = self._blobs.pop(node.digest, None)
         if bar is not None:
             bar.close()
+
+    def expect_images(self, count: int) -> None:
+        self._images += count
+
+    def locate(self, node: Descriptor, image: str, host: str) -> None:
+        self._places[node.digest] = image, host
+        self._show_images()
+
+    def end_image(self) -> None:
+        self._images_done += 1
+        self._show_images()
+
+    def result(self, line: str) -> None:
+        with tqdm.external_write_mode(file=sys.stdout):
+            console.early_result(line)
 
     def write(self, line: str) -> None:
         """Write a line above the bars."""
@@ -81,12 +107,13 @@ class Bars:
     def close(self) -> None:
         if self._ticking:
             self._ticking.cancel()
-        for bar in (*self._blobs.values(), self._total):
+        for bar in (*self._blobs.values(), self._names, self._total):
             if bar is not None:
                 bar.close()
         self._blobs.clear()
         self._started.clear()
-        self._total = None
+        self._places.clear()
+        self._names = self._total = None
 
     def _tick(self) -> None:
         """Look again and again whether the transfer stands still."""
@@ -96,6 +123,15 @@ class Bars:
             for digest, bar in ((next(iter(self._started)), self._total), *self._blobs.items()):
                 bar.waiting = digest.short, int(still)
                 bar.refresh()
+            self._show_images(stalled=True)
+
+    def _show_images(self, *, stalled: bool = False) -> None:
+        """Show how many images are done, the image of the oldest blob, and when that stalls, the registry too."""
+        image, host = next(iter(self._places.values()), ("", ""))
+        if self._names is not None:
+            done = f"  {self._images_done} of {count(self._images, 'image')}"
+            done += f", waiting for {host}" if stalled and host else ""
+            self._names.show(f"{done}: " if image else done, image)
 
 
 class _Bar(_Tqdm):
@@ -104,7 +140,7 @@ class _Bar(_Tqdm):
     waiting = ("", 0)
 
     @classmethod
-    def of(cls, title: str, size: int, *, delay: float = 0) -> _Bar:
+    def of(cls, title: str, size: int, *, delay: float = 0) -> Self:
         screen = shutil.get_terminal_size()  # has defaults for terminals that do not know their size
         columns = max(1, screen.columns - _MARGIN)
         return cls(
@@ -129,3 +165,21 @@ class _Bar(_Tqdm):
         if not values["n"] or not values["elapsed"]:
             rate = f"  {self.format_sizeof(values['total'] or 0)}B left"
         return values | {"bar_format": shown + rate}
+
+
+class _Line(_Bar):
+    """A line of text among the bars."""
+
+    text = ""
+
+    def show(self, text: str, name: str) -> None:
+        """Show a text and a name. If both do not fit, the start of the name is cut."""
+        room = self.ncols or 0
+        shown = clip(text + clip_start(printable(name), max(_MIN_NAME, room - columns(text))), room)
+        if shown != self.text:
+            self.text = shown
+            self.refresh()
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        return {**super().format_dict, "bar_format": "{desc}", "prefix": self.text}

@@ -24,6 +24,7 @@ import json
 import os
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from types import TracebackType
@@ -41,11 +42,13 @@ has_json: ContextVar[bool] = ContextVar("has_json", default=False)  # whether st
 
 
 _unwritten: list[OSError] = []  # why results could not be written to stdout
+_early: Counter[str] = Counter()  # result lines that have been written before the end
 
 
 def prepare() -> None:
     """Prepare the streams at the start: write escapes for characters that their encoding lacks."""
     _unwritten.clear()
+    _early.clear()
     if sys.stderr is None:  # closed by the parent process
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -105,6 +108,24 @@ def write(line: str) -> None:
 def result(lines: Sequence[str]) -> None:
     """Write result lines to stdout. They contain names and other text that may be hostile."""
     _write_result(painted(line) + "\n" for line in lines)
+
+
+def early_result(line: str) -> None:
+    """Write one result line before the others; with --json, there is only the object at the end."""
+    if not kept("as_json"):
+        _early[line] += 1
+        result([line])
+
+
+def later_results(lines: Sequence[str]) -> None:
+    """Write the result lines that have not been written early."""
+    early = Counter(_early)
+    result([line for line in lines if not _take(early, line)])
+
+
+def _take(early: Counter[str], line: str) -> bool:
+    early[line] -= 1
+    return early[line] >= 0
 
 
 def result_json(document: JsonObject) -> None:

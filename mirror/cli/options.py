@@ -199,7 +199,7 @@ def show_transfer(report: TransferReport, *, lines_to_stderr: bool = False) -> N
     elif kept("as_json"):
         console.result_json(to_json(report))
     else:
-        console.result(text.lines)
+        console.later_results(text.lines)
     _show_problems(text)
     if text.summary:
         console.status(text.summary)

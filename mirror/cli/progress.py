@@ -19,12 +19,19 @@ def progress() -> Iterator[Progress]:
     """Show the log of a command and, on a terminal, progress bars; follow --quiet, --verbose and --no-progress."""
     if not sys.stderr.isatty() or kept("quiet") or kept("no_progress"):
         with log_to_stderr():
-            yield NoProgress()
+            yield Results()
         return
     from mirror.cli.bar import Bars  # tqdm takes 30 ms to import
 
     with closing(Bars()) as bars, log_to_stderr(bars.write):
         yield bars
+
+
+class Results(NoProgress):
+    """Progress that shows nothing but the result lines."""
+
+    def result(self, line: str) -> None:
+        console.early_result(line)
 
 
 @contextmanager

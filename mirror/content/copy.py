@@ -20,7 +20,7 @@ from mirror.concurrency import map_concurrently
 from mirror.content import stream
 from mirror.content.blob_transfer import BlobTransfer
 from mirror.content.graph import Graph
-from mirror.content.store import NoProgress, Progress, Sink, Source
+from mirror.content.store import NoProgress, Progress, Sink, Source, image_progress
 from mirror.errors import BlobsUnknown, MirrorError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -39,7 +39,8 @@ class CopyTask:
     Its manifests are put after those of at least one of the tasks in `after`, which refer to nothing in it; if all of
     them fail, it fails too. `before_name` is called once its manifests are there and earlier tasks have names. After
     the copy, `replaced` is what the name pointed to before, and `failure` the reason if the image did not arrive. The
-    failure of an `optional` task never stops the others.
+    failure of an `optional` task never stops the others. `label` and `host` are for the progress: the name of the
+    image, and the registry, if there is one.
     """
 
     source: Source
@@ -52,6 +53,11 @@ class CopyTask:
     before_name: Callable[[], Awaitable[None]] | None = None
     replaced: Digest | None = None
     failure: MirrorError | None = None
+    label: str = ""
+    host: str = ""
+
+
+Confirm = Callable[[CopyTask], Awaitable[None]]  # is called for a task that has just been named
 
 
 @dataclass(slots=True)
@@ -175,13 +181,15 @@ async def execute(
     keep_going: bool = False,
     known: set[BlobKey] | None = None,
     progress: Progress | None = None,
+    confirm: Confirm | None = None,
 ) -> None:
     """Carry out a plan, `jobs` blobs at once. Nothing is named before everything that it references is there.
 
-    The blobs that arrive are added to `known`. The first error of a task that is not optional is raised; with
-    `keep_going`, it only becomes the task's `failure`.
+    The blobs that arrive are added to `known`. `confirm` is awaited for each task that has been named. The first error
+    of a task that is not optional is raised; with `keep_going`, it only becomes the task's `failure`.
     """
-    executor = _Executor(plan, retry, keep_going, set() if known is None else known, progress or NoProgress())
+    known = set() if known is None else known
+    executor = _Executor(plan, retry, keep_going, known, progress or NoProgress(), confirm)
     for task in plan.tasks:
         await executor.finish_if_complete(task)
     await map_concurrently(plan.moves, executor.move, jobs)
@@ -196,9 +204,16 @@ class _Executor:
     """Copies blobs, and counts how many each image still lacks."""
 
     def __init__(
-        self, plan: Plan, retry: RetryPolicy, keep_going: bool, known: set[BlobKey], progress: Progress
+        self,
+        plan: Plan,
+        retry: RetryPolicy,
+        keep_going: bool,
+        known: set[BlobKey],
+        progress: Progress,
+        confirm: Confirm | None,
     ) -> None:
         self._retry, self._keep_going, self._known, self._progress = retry, keep_going, known, progress
+        self._confirm = confirm
         self._lacking, self._unnamed = plan.lacking(), deque(plan.tasks)
         self._started, self._complete = set[int](), set[int]()  # ids of tasks
         self._later: dict[int, list[CopyTask]] = {}  # by the id of a task, those that come after it
@@ -213,6 +228,8 @@ class _Executor:
         """Copy one blob to every sink that lacks it, then finish the images that lacked nothing else."""
         alive = [task for task in move.tasks if not task.failure]
         self._progress.begin(move.node)
+        if alive:
+            image_progress(self._progress).locate(move.node, alive[0].label, alive[0].host)
         for sink in {id(task.sink): task.sink for task in alive}.values():
             move.arrived |= await self._to_sink(move.node, sink, [task for task in alive if task.sink is sink])
         self._progress.end(move.node)
@@ -285,6 +302,7 @@ class _Executor:
 
     async def _name_in_order(self) -> None:
         """Name images in the order of the tasks, not of their completion: the same call gives the same result."""
+        named = []
         async with self._naming:
             while self._unnamed and self._is_settled(self._unnamed[0]):
                 task = self._unnamed.popleft()
@@ -296,5 +314,12 @@ class _Executor:
                     if task.before_name:
                         await task.before_name()
                     task.replaced = await self._retry.run(tag)
+                    named.append(task)
+                except MirrorError as error:
+                    self._fail([task], error)
+        if self._confirm:
+            for task in named:
+                try:
+                    await self._confirm(task)
                 except MirrorError as error:
                     self._fail([task], error)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from mirror.content.finding import Finding
@@ -147,6 +147,32 @@ class Progress(Protocol):
         ...
 
 
+@runtime_checkable
+class ImageProgress(Progress, Protocol):
+    """`Progress` that is told about images too. A receiver without these calls is only told about blobs."""
+
+    def expect_images(self, count: int) -> None:
+        """Expect so many more images."""
+        ...
+
+    def locate(self, node: Descriptor, image: str, host: str) -> None:
+        """Say for which image a blob that has begun is copied, and from or to which registry; empty if none."""
+        ...
+
+    def end_image(self) -> None:
+        """End an image, which has got its name or has failed."""
+        ...
+
+    def result(self, line: str) -> None:
+        """Take the result line of an image that is complete, named and durable; lines have the order of the images."""
+        ...
+
+
+def image_progress(progress: Progress | None) -> ImageProgress:
+    """Return a receiver of all calls about images; if `progress` is none, one that does nothing."""
+    return progress if isinstance(progress, ImageProgress) else NoProgress()
+
+
 class NoProgress:
     """Progress that is not shown."""
 
@@ -154,3 +180,7 @@ class NoProgress:
     def begin(self, node: Descriptor) -> None: ...
     def advance(self, node: Descriptor | None, count: int) -> None: ...
     def end(self, node: Descriptor) -> None: ...
+    def expect_images(self, count: int) -> None: ...
+    def locate(self, node: Descriptor, image: str, host: str) -> None: ...
+    def end_image(self) -> None: ...
+    def result(self, line: str) -> None: ...

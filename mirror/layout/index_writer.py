@@ -57,6 +57,7 @@ class IndexWriter:
         self._flushing, self._more = asyncio.Lock(), asyncio.Event()
         self._took = 0.0  # seconds that the last batch took
         self._failure: MirrorError | None = None
+        self._waiting: list[Callable[[], None]] = []  # called when what is staged now has been written
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -87,13 +88,20 @@ class IndexWriter:
         self._more.set()
         return result
 
+    def when_written(self, call: Callable[[], None]) -> None:
+        """Call `call` on the event loop once everything that is staged now has been written, durably."""
+        self._waiting.append(call)
+
     async def flush(self) -> None:
         """Write all staged changes now, durably; raise the error of this batch or an earlier one."""
         async with self._flushing:
-            if self._staged:
-                started = time.monotonic()
+            if self._staged or self._waiting:
+                waiting, started = len(self._waiting), time.monotonic()
                 await to_thread(self._write)
                 self._took = time.monotonic() - started
+                written, self._waiting = self._waiting[:waiting], self._waiting[waiting:]
+                for call in written:
+                    call()
         self._raise_failure()
 
     @asynccontextmanager

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import os
 import stat
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -152,6 +152,10 @@ class LayoutWriter(Layout):
         """
         before = self._index.stage(lambda index: index.add(name, root))
         return before.root.digest if before else None
+
+    def when_written(self, call: Callable[[], None]) -> None:
+        """Call `call` once all names so far are in `index.json`, durably."""
+        self._index.when_written(call)
 
     async def flush(self) -> None:
         """Write all names so far to `index.json`, durably."""

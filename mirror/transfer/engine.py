@@ -28,6 +28,7 @@ from mirror.oci.digest import Digest
 from mirror.report.transfers import TransferReport
 from mirror.retry import ONCE, RetryPolicy
 from mirror.stores.images import ImageStore
+from mirror.transfer.arrivals import Arrivals
 from mirror.transfer.image import ImageTransfer
 from mirror.transfer.outcome import Outcome
 from mirror.transfer.referrers import ReferrerCopies
@@ -76,12 +77,15 @@ class Engine:
         self._known: set[BlobKey] = set()  # blobs that the target is known to have
         self._names: set[str] = set()  # of images; a referrer with such a name is copied as an image
         self._named: dict[_ReferrerKey, Digest] = {}
+        self._arrivals = Arrivals(progress)
+        self._images: dict[int, ImageTransfer] = {}  # by the id of the task that names each
         self.outcome = Outcome(verb, store.name)
 
     async def run(self, stack: AsyncExitStack, images: Sequence[ImageTransfer]) -> None:
         """Transfer images. `stack` closes the target, which makes what was copied durable."""
         self._names.update(image.name for image in images)
         self.outcome.expect(images)
+        self._arrivals.expect(images)
         await overlapped(_batches(images), self._walk, lambda batch: self._copy(stack, batch))
 
     async def _walk(self, batch: Sequence[ImageTransfer]) -> Sequence[ImageTransfer]:
@@ -142,15 +146,33 @@ class Engine:
             if options.dry_run:
                 known |= plan.keys
             else:
-                await copy.execute(plan, jobs=jobs, retry=retry, keep_going=keep_going, known=known, progress=progress)
+                await copy.execute(
+                    plan,
+                    jobs=jobs,
+                    retry=retry,
+                    keep_going=keep_going,
+                    known=known,
+                    progress=progress,
+                    confirm=self._confirm,
+                )
                 await target.finish(walked)
             self.outcome.count(plan, target)
+        for image in batch:
+            self._arrivals.end(image)
         self.outcome.add(batch, target)
+
+    async def _confirm(self, task: CopyTask) -> None:
+        """Have an image confirmed that has just been named; referrers are confirmed with their image."""
+        image = self._images.pop(id(task), None)
+        if image:
+            self._arrivals.end(image)
+            await self._target.confirm(image, partial(self._arrivals.settle, image, image.result().image))
 
     def _tasks(self, images: Sequence[ImageTransfer]) -> list[CopyTask]:
         """Return the tasks of a batch: referrers first, so that an image is signed before its tag moves."""
         shared: dict[_ReferrerKey, CopyTask] = {}  # images may have referrers in common
         tasks = [image.to(self._store.source(image.image), self._target.sink(image)) for image in images]
+        self._images = {id(task): image for task, image in zip(tasks, images, strict=True)}
         for image in images:
             if image.referrers and not (self._options.referrers and self._target.takes_referrers):
                 self.outcome.left_out |= {digest for one in image.referrers.referrers for digest in one.members}
@@ -172,6 +194,7 @@ class Engine:
                 continue
             key = (id(sink), name)
             task = shared.setdefault(key, CopyTask(source, sink, graph, name, root, optional=True))
+            task.label, task.host = image.image.label, image.host
             copies.tasks[referrer.entry.name] = task
             if self._target.subjects_first and (subject := subjects.get(referrer.subject, image.task)):
                 task.after.append(subject)

@@ -57,6 +57,12 @@ class ImageTransfer:
         return self.place
 
     @property
+    def host(self) -> str:
+        """The registry that the image is copied to, or from; empty if there is none."""
+        place = self.place or (None if self.image.entry else self.image.reference)
+        return place.registry if place else ""
+
+    @property
     def chosen(self) -> SelectedImage:
         assert self.selected is not None, "walked before"
         return self.selected
@@ -77,6 +83,7 @@ class ImageTransfer:
         else:
             name = self.place.target if self.place else self.name
             self.task = CopyTask(source, sink, self.graph, name, self.chosen.root)
+        self.task.label, self.task.host = self.image.label, self.host
         return self.task
 
     def result(self) -> TransferredImage:

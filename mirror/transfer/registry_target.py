@@ -65,6 +65,7 @@ class RegistryTarget(ImageTarget):
         self._receipt, self._progress = receipt, progress
         self._repositories: dict[str, Repository] = {}
         self._dry: dict[str, ReadOnlySink] | None = None
+        self._unconfirmed: list[tuple[ImageTransfer, Callable[[], None]]] = []
 
     def place(self, images: Sequence[StoreImage], where: str) -> list[ImageTransfer]:
         if isinstance(self._where, Reference):
@@ -152,20 +153,27 @@ class RegistryTarget(ImageTarget):
             for subject in failures.keys() & unlisted(repository, [image.graph]).keys():
                 raise failures[subject]
 
+    async def confirm(self, image: ImageTransfer, done: Callable[[], None]) -> None:
+        """Read the tag back. With a receipt, `finish` reads everything back."""
+        if not is_list(image.copied):  # a list has become part of the registry's own list, and was read back there
+            place, root = image.at_target, image.chosen.root
+            await self._read_back_name(self.repository(image), place.target, root.digest, str(place))
+        if self._receipt:
+            self._unconfirmed.append((image, done))
+        else:
+            done()
+
     async def finish(self, images: Sequence[ImageTransfer]) -> None:
-        """Read every tag back; for a receipt, read every byte."""
-
-        async def read_back_name(image: ImageTransfer) -> None:
-            if not is_list(image.copied):  # a list has become part of the registry's own list
-                place, root = image.at_target, image.chosen.root
-                await self._read_back_name(self.repository(image), place.target, root.digest, str(place))
-
-        await self._each(read_back_name, images)
+        """Read cosign's tags back; for a receipt, read every byte."""
         for image in images:
             await self._read_back_cosign_tags(image)
         if self._receipt:
             await self._read_back_content(images)
             self.receipts += [pushed(image, self.repository(image)) for image in images if not is_list(image.copied)]
+        for image, done in self._unconfirmed:
+            if not image.failure:
+                done()
+        self._unconfirmed.clear()
 
     async def _each(self, step: Callable[[ImageTransfer], Awaitable[None]], images: Sequence[ImageTransfer]) -> None:
         """Apply a step to every image that has not failed. With `keep_going`, an error is kept in its image."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -130,6 +130,13 @@ class ImageTarget(ABC):
         """Write what must be there before the name of an image, and needs its manifests and its referrers."""
         return
 
+    async def confirm(self, image: ImageTransfer, done: Callable[[], None]) -> None:
+        """Call `done` once an image that has just been named is durable, before `finish` or after it.
+
+        Nothing in an archive is durable before the end of the transfer.
+        """
+        return
+
     async def finish(self, images: Sequence[ImageTransfer]) -> None:
         """Complete the transfer of images that have been copied."""
         return
@@ -204,6 +211,10 @@ class LayoutTarget(ImageTarget):
             return {}
         with Layout.open(self.path) as layout:
             return {entry.name: entry for entry in layout.entries()}
+
+    async def confirm(self, image: ImageTransfer, done: Callable[[], None]) -> None:
+        if self.writer:
+            self.writer.when_written(done)
 
     async def finish(self, images: Sequence[ImageTransfer]) -> None:
         for image in images:

@@ -158,12 +158,43 @@ def test_bar_of_a_stalled_transfer_says_what_it_waits_for(mirror: Mirror, shop: 
 
 @pytest.mark.slow
 def test_total_never_goes_backwards(mirror: Mirror, shop: EmbeddedRegistry) -> None:
-    shop.fault(Fault(method="GET", path=LARGE.digest, times=2, action=Flip(at=8_000_000)))
+    wrong, again = Gate(8_900_000), Gate(1_000_000)
+    shop.fault(Fault(method="GET", path=LARGE.digest, times=1, action=(Flip(at=8_000_000), wrong)))
+    shop.fault(Fault(method="GET", path=LARGE.digest, skip=2, times=1, action=again))
     try:
         terminal = Terminal(mirror, "pull", f"{shop.host}/a:v1", "--all")
-        assert terminal.finish()[0] in (0, 3)
+        terminal.read_until("waiting for")
+        wrong.opened.set()  # the rest arrives; the digest is wrong, so that all of it is fetched again
+        terminal.read_until(" 11% |")
+        terminal.read_until("  for 2 s")
+        again.opened.set()
+        assert terminal.finish()[0] == 0
     finally:
+        wrong.opened.set()
+        again.opened.set()
         shop.clear_faults()
-    shown = [int(found) for found in re.findall(r"copying [^\r\n]*? ([0-9]+)% \|", terminal.shown)]
+    total = r"(?<!\n)\r(?:copying|waiting for) [^\r\n]*? ([0-9]+)% \|"  # bars of blobs are drawn after line feeds
+    shown = [int(found) for found in re.findall(total, terminal.shown)]
     assert shown == sorted(shown)
     assert len(set(shown)) > 1
+
+
+@pytest.mark.slow
+def test_images_done_their_names_and_the_registry_are_shown(
+    mirror: Mirror, shop: EmbeddedRegistry, gate: Gate, tmp_path: Path
+) -> None:
+    names = [f"{shop.host}/{name}:v1" for name in ("first", "a", "last")]
+    small = images.image("linux/amd64", images.layer(7, 300))
+    small.publish(shop, "first", "v1")
+    small.publish(shop, "last", "v1")
+    terminal = Terminal(mirror, "pull", *names, "--all", "-j", "1", columns=80)
+    terminal.read_until(f"  1 of 3 images: {names[1]}")
+    terminal.read_until(f"  1 of 3 images, waiting for {shop.host}: ")
+    assert terminal.process.stdout
+    assert terminal.process.stdout.readline().decode() == f"{names[0]}@{small.root}\n"
+    assert names[0] in (tmp_path / "layout/index.json").read_text()
+    gate.opened.set()
+    code, out = terminal.finish()
+    assert (code, out) == (0, f"{names[1]}@{IMAGE.root}\n{names[2]}@{small.root}\n")
+    bars = terminal.shown.rpartition("pulled 3 images")[0]
+    assert [line for line in re.split(r"[\r\n]|\x1b\[A", bars) if len(line) > 80] == []
