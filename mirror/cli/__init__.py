@@ -136,7 +136,7 @@ def _run() -> int:
 
 def _fail(code: str, message: str, hint: str | None, exit_code: int) -> int:
     """Report why the command failed, with --json on stdout too, unless the result is there. Return the exit code."""
-    console.error(message, hint)
+    console.error(message, hint, code=code, exitCode=exit_code)
     arguments = sys.argv[1:]
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--json" in options and not console.has_json.get():  # click may have failed before it came to the flag

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from mirror.cli import options
+
 _HELP = """Print a completion script for a shell: for commands, flags, directories, and the images of a layout.
 
 \b
@@ -15,6 +17,7 @@ _HELP = """Print a completion script for a shell: for commands, flags, directori
 
 
 @click.command(help=_HELP)
+@options.with_log_format
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:

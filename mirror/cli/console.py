@@ -8,7 +8,8 @@ These lines on stderr start with their kind:
     note:       a decision that changes what happens, such as which settings are used
     info:       with -v, a step or a retry
 
-The summary at the end and the access log of `mirror serve` have no kind.
+The summary at the end and the access log of `mirror serve` have no kind. With --log-format json, each line is one JSON
+object instead; docs/reference/json.md lists its fields.
 
 The kinds are coloured on a terminal, unless NO_COLOR is set and not empty (no-color.org). With --quiet, only results
 and errors are written. `mirror.cli.bar` draws progress bars.
@@ -27,6 +28,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
@@ -38,6 +40,8 @@ from mirror.text.redaction import redact
 
 _COLOURS = {"error": "1;31", "warning": "1;33", "hint": "1;36", "note": "1", "info": "2"}  # ECMA-48, SGR
 
+# How the lines on stderr are written: `text` (or None) or `json`.
+log_format: ContextVar[str | None] = ContextVar("log_format", default=None)
 has_json: ContextVar[bool] = ContextVar("has_json", default=False)  # whether stdout has got its JSON object
 
 
@@ -49,6 +53,7 @@ def prepare() -> None:
     """Prepare the streams at the start: write escapes for characters that their encoding lacks."""
     _unwritten.clear()
     _early.clear()
+    log_format.set(_format_of(sys.argv[1:]))
     if sys.stderr is None:  # closed by the parent process
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -62,8 +67,34 @@ def exit_code(verdict: int) -> int:
     return verdict or int(bool(_unwritten))
 
 
+def is_json_log() -> bool:
+    """Return whether the lines on stderr are JSON objects."""
+    return log_format.get() == "json"
+
+
+def _format_of(arguments: Sequence[str]) -> str | None:
+    """Return the format of the log, from flag or variable, for messages before the command has read its options."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    found = os.environ.get("MIRROR_LOG_FORMAT")
+    for number, word in enumerate(options):
+        if word == "--log-format":
+            found = "".join(options[number + 1 : number + 2])
+        elif word.startswith("--log-format="):
+            found = word.partition("=")[2]
+    return found
+
+
+def json_line(level: str, message: str, **fields: object) -> str:
+    """Return a line of the JSON log. All texts in it may be hostile; JSON in ASCII escapes control characters."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    document = {"time": now, "level": level, "message": message, **fields}
+    return json.dumps({key: redact(value) if isinstance(value, str) else value for key, value in document.items()})
+
+
 def labelled(kind: str, text: str) -> str:
     """Return a line that starts with its kind. `text` may be hostile and is made safe."""
+    if is_json_log():
+        return json_line(kind, text)
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
     label = f"{kind}:" if plain else f"\033[{_COLOURS[kind]}m{kind}:\033[0m"
     return f"{label} {safe(text)}"
@@ -74,11 +105,16 @@ def safe(text: str) -> str:
     return printable(redact(text))
 
 
-def error(text: str, hint: str | None = None) -> None:
-    """Write an error to stderr, even with --quiet."""
-    write(labelled("error", text))
-    if hint:
-        write(labelled("hint", hint))
+def error(text: str, hint: str | None = None, **fields: object) -> None:
+    """Write an error to stderr, even with --quiet. A JSON log has the hint and more `fields` in the same object."""
+    write(error_text(text, hint, **fields))
+
+
+def error_text(text: str, hint: str | None = None, **fields: object) -> str:
+    """Return the lines of an error."""
+    if is_json_log():
+        return json_line("error", text, hint=hint, **fields)
+    return "\n".join(labelled(kind, line) for kind, line in (("error", text), ("hint", hint)) if line)
 
 
 def warning(text: str) -> None:
@@ -91,10 +127,10 @@ def note(text: str) -> None:
         write(labelled("note", text))
 
 
-def status(text: str) -> None:
-    """Write the line that sums up what was done, to stderr."""
+def status(text: str, level: str = "summary") -> None:
+    """Write the line that sums up what was done, to stderr; `level` is for a JSON log."""
     if not kept("quiet"):
-        write(safe(text))
+        write(json_line(level, text) if is_json_log() else safe(text))
 
 
 def write(line: str) -> None:
@@ -172,4 +208,5 @@ def _discard(fd: int) -> None:
 
 def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Show an uncaught exception, which is a fault of `mirror`."""
-    write(redact("".join(traceback.format_exception(kind, error, trace)).rstrip()))
+    text = "".join(traceback.format_exception(kind, error, trace)).rstrip()
+    write(json_line("error", text) if is_json_log() else redact(text))

@@ -75,6 +75,8 @@ def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     settings = config.load(path)
     ctx.obj = settings
     ctx.default_map = dict(settings.values)
+    if console.log_format.get() is None:  # before the notes and warnings below
+        console.log_format.set(settings.values.get("log_format"))
     for text in settings.ignored:
         console.warning(text)
     if settings.files:
@@ -129,7 +131,30 @@ with_dry_run = click.option("--dry-run", is_flag=True, help="Show what would be 
 with_replace = click.option(
     "--replace", is_flag=True, help="Drop the platforms that the layout has of an image, and that are not transferred."
 )
-with_json = kept_option("--json", "as_json", is_flag=True, help="Print one JSON object instead of result lines.")
+
+
+def _set_log_format(_: click.Context, __: click.Parameter, value: str) -> None:
+    console.log_format.set(value)
+
+
+with_log_format = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    envvar="MIRROR_LOG_FORMAT",
+    expose_value=False,
+    callback=_set_log_format,
+    help="Format of the messages on stderr: lines of text, or JSON objects, one per line.",
+)
+
+
+def with_json(command: F) -> F:
+    """Add the options for machine-readable output."""
+    as_json = kept_option("--json", "as_json", is_flag=True, help="Print one JSON object instead of result lines.")
+    return with_each(command, with_log_format, as_json)
+
+
 with_quiet = kept_option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
 
 
@@ -195,7 +220,7 @@ def show_transfer(report: TransferReport, *, lines_to_stderr: bool = False) -> N
     text = to_text(report)
     if lines_to_stderr:
         for line in text.lines:
-            console.status(line)
+            console.status(line, "result")
     elif kept("as_json"):
         console.result_json(to_json(report))
     else:

@@ -16,8 +16,11 @@ ACCESS_LOG = "mirror.serve.access"  # its lines have a format of their own
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Show the log of a command and, on a terminal, progress bars; follow --quiet, --verbose and --no-progress."""
-    if not sys.stderr.isatty() or kept("quiet") or kept("no_progress"):
+    """Show the log of a command and, on a terminal, progress bars; follow --quiet, --verbose and --no-progress.
+
+    A JSON log has no bars.
+    """
+    if not sys.stderr.isatty() or kept("quiet") or kept("no_progress") or console.is_json_log():
         with log_to_stderr():
             yield Results()
         return
@@ -54,7 +57,9 @@ class _LogHandler(logging.Handler):
         self._write = write
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name == ACCESS_LOG:
+        if record.name == ACCESS_LOG and console.is_json_log():
+            self._write(console.json_line("request", **getattr(record, "request", {})))
+        elif record.name == ACCESS_LOG:
             self._write(console.safe(record.getMessage()))
         else:
             kind = "warning" if record.levelno >= logging.WARNING else "info"

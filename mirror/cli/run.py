@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from mirror.cli import interrupt
+from mirror.cli import console, interrupt
 
 T = TypeVar("T")
 
@@ -58,7 +58,9 @@ def run(main: Coroutine[Any, Any, T], *, resumable: bool = False) -> T:
 
 
 def _exit(resumable: bool) -> None:
-    hint = f"hint: {interrupt.RESUME}\n" if resumable else ""
+    text = console.error_text(
+        interrupt.MESSAGE, interrupt.RESUME if resumable else None, code="interrupted", exitCode=130
+    )
     with suppress(OSError):
-        os.write(2, f"error: {interrupt.MESSAGE}\n{hint}".encode())
+        os.write(2, f"{text}\n".encode())
     os._exit(130)

@@ -79,6 +79,7 @@ _KEYS: Mapping[str, _Rule] = {
     "referrers": _BOOLEAN,
     "keep_going": _BOOLEAN,
     "no_progress": _BOOLEAN,
+    "log_format": (lambda value: value in ("text", "json"), '"text" or "json"'),
     "authfile": _FILE,
     "plain_http": _HOSTS,
     "insecure": _HOSTS,

@@ -28,8 +28,23 @@ class AccessEntry:
     outcome: str = ""
 
     def write(self) -> None:
-        """Log the line."""
-        log.info("%s", self)
+        """Log the line; the attribute `request` of the log record has its fields."""
+        log.info("%s", self, extra={"request": self.fields()})
+
+    def fields(self) -> dict[str, object]:
+        """Return the line as fields, for a log in JSON."""
+        request = self.request
+        return {
+            "message": self.outcome,
+            "client": request.remote,
+            "user": self.user,
+            "method": request.method[:_SHOWN],
+            "path": request.raw_path[:_SHOWN],
+            "status": self.status or None,
+            "bytes": self.sent,
+            "seconds": round(time.monotonic() - self.started, 3),
+            "agent": request.headers.get("User-Agent", "")[:_SHOWN],
+        }
 
     def __str__(self) -> str:
         request, duration = self.request, time.monotonic() - self.started
@@ -42,7 +57,8 @@ class AccessEntry:
 
 def log_invalid(error: HttpProcessingError) -> None:
     """Log a request that cannot be parsed."""
-    log.info("%s invalid HTTP request: %s", _now(), _quote(error.message))
+    message = f"invalid HTTP request: {error.message[:_SHOWN]}"
+    log.info("%s invalid HTTP request: %s", _now(), _quote(error.message), extra={"request": {"message": message}})
 
 
 def _quote(text: str) -> str:
