@@ -47,6 +47,7 @@ class Bars:
         self._done, self._moved_at = 0, monotonic()  # bytes of this phase, and when the last one came
         self._ticking: asyncio.TimerHandle | None = None
         self._images, self._images_done = 0, 0
+        self._planned_at = self._moved_at  # when this phase began
         self._places: dict[Digest, tuple[str, str]] = {}  # of the blobs in progress: the image, and the registry
         self._names: _Line | None = None
 
@@ -58,6 +59,7 @@ class Bars:
             self._names = _Line.of("", 0)
             self._show_images()
         self._done, self._moved_at = 0, monotonic()
+        self._planned_at = self._moved_at
         self._tick()
 
     def begin(self, node: Descriptor) -> None:
@@ -89,6 +91,8 @@ class Bars:
         self._images += count
 
     def locate(self, node: Descriptor, image: str, host: str) -> None:
+        if node.digest not in self._started:  # a verification: only one blob at a time is shown
+            self._places.clear()
         self._places[node.digest] = image, host
         self._show_images()
 
@@ -123,12 +127,18 @@ class Bars:
             for digest, bar in ((next(iter(self._started)), self._total), *self._blobs.items()):
                 bar.waiting = digest.short, int(still)
                 bar.refresh()
-            self._show_images(stalled=True)
+        self._show_images(stalled=still >= _STALLED)
 
     def _show_images(self, *, stalled: bool = False) -> None:
         """Show how many images are done, the image of the oldest blob, and when that stalls, the registry too."""
         image, host = next(iter(self._places.values()), ("", ""))
-        if self._names is not None:
+        if self._names is None and image and monotonic() - self._planned_at >= _DELAY:
+            self._names = _Line.of("", 0)
+        if self._names is None:
+            return
+        if not self._images:
+            self._names.show(f"  {next(iter(self._places)).short}, of " if image else "", image)
+        else:
             done = f"  {self._images_done} of {count(self._images, 'image')}"
             done += f", waiting for {host}" if stalled and host else ""
             self._names.show(f"{done}: " if image else done, image)

@@ -156,7 +156,7 @@ class ImageProgress(Progress, Protocol):
         ...
 
     def locate(self, node: Descriptor, image: str, host: str) -> None:
-        """Say for which image a blob that has begun is copied, and from or to which registry; empty if none."""
+        """Say for which image a blob is copied or hashed, and from or to which registry; empty if none."""
         ...
 
     def end_image(self) -> None:

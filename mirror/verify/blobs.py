@@ -15,6 +15,7 @@ from mirror.content.decompress import Allowance
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.content.finding_text import Fact, link_hint
 from mirror.content.hashing import READ, BlobCheck, BlobFault, check_size, hash_blob
+from mirror.oci.descriptor import Descriptor
 from mirror.report.findings import Sample, VerifyLevel
 from mirror.verify.blob_table import DONE, FOREIGN, TAR
 from mirror.verify.metadata import Report
@@ -38,6 +39,7 @@ class BlobVerification:
         self._queue: Iterator[int] = iter(())
         self._lock = Lock()
         self._allowance = Allowance(0)
+        self._hashing: dict[int, None] = {}  # numbers of blobs, the oldest first
 
     def check_sizes(self, level: VerifyLevel, sample: Sample | None, advance: Callable[[int], None]) -> None:
         """Check that each blob is a file of the right size (step 3), and queue those to be hashed.
@@ -71,16 +73,28 @@ class BlobVerification:
         while True:
             with self._lock:
                 number = next(self._queue, None)
-            if number is None:
-                return
+                if number is None:
+                    return
+                self._hashing[number] = None
             digest, size = self._table.digest(number), self._table.size(number)
             layer = self._layer(number) if deep else None
             check = hash_blob(self._store.open(digest), digest, size, buffer=buffer, advance=advance, through=layer)
             findings = list(layer.findings() if layer else self._opaque(number)) if check.ok else []
             with self._lock:
+                del self._hashing[number]
                 self._finish(number, check)
                 for finding in findings:
                     self._report(self._structure.with_affected(number, finding))
+
+    def hashing(self) -> tuple[Descriptor, str] | None:
+        """Return the blob that has been hashed for longest now, and the name of an image that uses it; or None."""
+        with self._lock:
+            number = next(iter(self._hashing), None)
+            if number is None:
+                return None
+            node = Descriptor("application/octet-stream", self._table.digest(number), self._table.size(number) or 0)
+            use = next(self._table.uses(number), None)
+            return node, self._structure.roots[use.image].names[0] if use else "no image"
 
     def _layer(self, number: int) -> Layer | None:
         from mirror.verify.unpack import Layer  # loads decompression libraries, which only this level needs

@@ -15,11 +15,12 @@ from threading import Event
 from mirror.archive.verifiable import VerifiableArchive
 from mirror.concurrency import available_cpus, map_concurrently, shielded, to_thread
 from mirror.content.finding import Finding, Kind, Severity, StoreKind, reason
-from mirror.content.store import NoProgress, Progress, VerifiableStore
+from mirror.content.store import NoProgress, Progress, VerifiableStore, image_progress
 from mirror.errors import BrokenArchive, ContentError, UsageError
 from mirror.fs.directory import exists, is_directory
 from mirror.layout import Entry, index
 from mirror.layout.verifiable import VerifiableLayout
+from mirror.oci.descriptor import Descriptor
 from mirror.report.findings import Agreement, Sample, VerifyLevel, VerifyReport
 from mirror.stores.local import entry_at
 from mirror.stores.location import LOCAL, Location
@@ -76,6 +77,8 @@ class Verification:
         self._sample = Sample.parse(options.sample) if isinstance(options.sample, str) else options.sample
         if self._sample and self._level is VerifyLevel.STRUCTURE:
             raise UsageError("A sample is a part of the content, which level 'structure' does not read.")
+        self._blobs: BlobVerification | None = None
+        self._shown: tuple[Descriptor, str] | None = None  # the blob that the progress shows, and its image
         self._progress, self._threads = progress or NoProgress(), options.threads or available_cpus()
         self._expectations = Expectations.of(options.expect, options.records)
         self._agreements: Sequence[Agreement] = ()
@@ -152,7 +155,7 @@ class Verification:
             self._plan("walking", len(selected), sum(entry.root.size for entry in selected))
             structure = await to_thread(partial(self._walk, store, selected))
             self._plan("checking", len(structure.table), structure.table.total_size())
-            blobs = await to_thread(partial(self._check_sizes, structure, selected))
+            blobs = self._blobs = await to_thread(partial(self._check_sizes, structure, selected))
             self._plan("verifying", blobs.count, blobs.size)
             slots = range(min(self._threads, blobs.count))
             deep = self._level is VerifyLevel.LAYERS
@@ -224,6 +227,10 @@ class Verification:
         if now != self._told:
             self._progress.advance(None, now - self._told)
         self._told = now
+        hashing = self._blobs.hashing() if self._blobs else None
+        if hashing and self._shown != hashing:
+            image_progress(self._progress).locate(*hashing, "")
+        self._shown = hashing
 
     def _checkpoint(self) -> None:
         if self._stop.is_set():

@@ -140,6 +140,7 @@ def test_verdict_of_an_interrupted_verify_is_on_its_own_line(mirror: Mirror, tmp
     layouts.write_index(folder, [{"mediaType": images.OCI_MANIFEST, "digest": digest, "size": len(data)}])
     terminal = Terminal(mirror, "verify", "layout")
     terminal.read_until(" left")
+    terminal.read_until(f"  {layer.digest[7:19]}, of ")
     terminal.process.send_signal(signal.SIGINT)
     code, out = terminal.finish()
     assert (code, out.splitlines()[-1].partition(" ")[0]) == (130, "incomplete")
