@@ -70,6 +70,11 @@ class IndexEditor:
             self._entries = [slot.entry for slot in self._sorted() if not slot.gone]
         return self._entries
 
+    def current(self, name: str) -> Entry | None:
+        """Return the entry with this full name, which `add` would replace."""
+        slots = self._by_key.get((name, None))
+        return slots[0].entry if slots else None
+
     def add(self, name: str, root: Descriptor) -> Entry | None:
         """Make `name` point to `root`, and return the entry that is replaced, if any.
 

@@ -8,8 +8,9 @@ minute, and always for ten times as long as the last write took. The rest is wri
     2. hash the file; if it has changed since it was last read or written here, parse it and repeat the staged changes
     3. replace the file, durably
 
-So no change is lost that another mirror process makes, or that another tool makes between two batches. A batch that
-fails stays staged, and the next call raises its error.
+So no change is lost that another mirror process makes, or that another tool makes between two batches. Two processes
+may write the same image: a name that does not stand for what was expected keeps its entry, and is in `conflicts`. A
+batch that fails stays staged, and the next call raises its error.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from mirror.fs.atomic import replace_file
 from mirror.fs.directory import Directory
 from mirror.layout.index import CAP, EMPTY, Entry
 from mirror.layout.index_editor import IndexEditor
+from mirror.oci.descriptor import Descriptor
 
 R = TypeVar("R")
 Change = Callable[[IndexEditor], R]
@@ -58,6 +60,8 @@ class IndexWriter:
         self._took = 0.0  # seconds that the last batch took
         self._failure: MirrorError | None = None
         self._waiting: list[Callable[[], None]] = []  # called when what is staged now has been written
+        self.expected: dict[str, Entry | None] = {}  # by full name, what it should stand for when it is changed
+        self._conflicts: dict[str, Entry | None] = {}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -87,6 +91,27 @@ class IndexWriter:
             self._staged.append(change)
         self._more.set()
         return result
+
+    def name(self, name: str, root: Descriptor) -> Entry | None:
+        """Stage a name, and return what it stands for. If that is not as expected, now or when it is written, it stays.
+
+        A change is made again if another process has written the file, so no change of that process is overlooked.
+        """
+
+        def change(editor: IndexEditor) -> Entry | None:
+            before = editor.current(name)
+            if before == self.expected.get(name, before) or _is_same(before, root):
+                return editor.add(name, root)
+            self._conflicts[name] = before
+            return before
+
+        return self.stage(change)
+
+    async def conflicts(self) -> dict[str, Entry | None]:
+        """Write all staged changes; return the names that were not as expected, and what they stand for."""
+        await self.flush()
+        found, self._conflicts = self._conflicts, {}
+        return found
 
     def when_written(self, call: Callable[[], None]) -> None:
         """Call `call` on the event loop once everything that is staged now has been written, durably."""
@@ -168,3 +193,7 @@ class IndexWriter:
             path = self._root.path / "index.json"
             raise StorageError(f"{path} would have more than {CAP} bytes.", hint="Split the images between layouts.")
         replace_file(self._root, "index.json", pieces, staging=self._temporary)
+
+
+def _is_same(before: Entry | None, root: Descriptor) -> bool:
+    return before is not None and (before.root.digest, before.kept) == (root.digest, Entry.of(root).kept)

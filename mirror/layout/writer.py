@@ -150,8 +150,16 @@ class LayoutWriter(Layout):
 
         The name is written to `index.json` with the next batch; see `mirror.layout.index_writer` and `flush`.
         """
-        before = self._index.stage(lambda index: index.add(name, root))
+        before = self._index.name(name, root)
         return before.root.digest if before else None
+
+    def expect(self, name: str, before: Entry | None) -> None:
+        """Let `tag` change a full name only if it stands for `before`; otherwise it is one of the `conflicts`."""
+        self._index.expected[name] = before
+
+    async def conflicts(self) -> dict[str, Entry | None]:
+        """Write all names so far; return those that another process has changed, with what they stand for now."""
+        return await self._index.conflicts()
 
     def when_written(self, call: Callable[[], None]) -> None:
         """Call `call` once all names so far are in `index.json`, durably."""

@@ -5,6 +5,7 @@
     3. plan      ask the target for every blob, and check the free space on its disk
     4. copy      blobs, manifests, indexes, names; the names of referrers before that of their image
     5. finish    read tags back
+    6. repeat    for images that another process has written meanwhile, so that its parts of them are kept
 
 Steps 2 to 5 take a batch of images at a time. The next batch is walked while this one is copied, so a long list starts
 to transfer at once and takes bounded memory. An error ends the call; images that are complete by then are named.
@@ -86,7 +87,12 @@ class Engine:
         self._names.update(image.name for image in images)
         self.outcome.expect(images)
         self._arrivals.expect(images)
-        await overlapped(_batches(images), self._walk, lambda batch: self._copy(stack, batch))
+        todo = images
+        while todo:
+            await overlapped(_batches(todo), self._walk, lambda batch: self._copy(stack, batch))
+            todo = await self._target.conflicts(todo)
+            for image in todo:
+                image.forget()
 
     async def _walk(self, batch: Sequence[ImageTransfer]) -> Sequence[ImageTransfer]:
         """Carry out step 2. With `keep_going`, the error of an image is kept in it."""

@@ -86,6 +86,10 @@ class ImageTransfer:
         self.task.label, self.task.host = self.image.label, self.host
         return self.task
 
+    def forget(self) -> None:
+        """Prepare to transfer the image again, because the target has changed."""
+        self.before, self.notes = None, []
+
     def result(self) -> TransferredImage:
         root = self.selected.root if self.selected else self.image.entry.root if self.image.entry else None
         digest = root.digest if root else ""

@@ -26,7 +26,7 @@ class Outcome:
         self.referrer_warnings: list[str] = []
         self.left_out: set[Digest] = set()
         self._verb, self._where, self._started = verb, where, time.monotonic()
-        self._rows: list[TransferredImage] = []
+        self._rows: dict[ImageTransfer, TransferredImage] = {}  # an image that is transferred again has one row
         self._moved: dict[tuple[Digest, int], None] = {}
         self._reused: dict[Digest, int] = {}
         self._healed: set[Digest] = set()
@@ -57,7 +57,7 @@ class Outcome:
             self._note_referring(image)
         self._warnings += [*target.warnings(walked), *self._foreign(walked, target), *self._parts(walked)]
         for image in images:
-            self._rows.append(image.result())
+            self._rows[image] = image.result()
             image.selected = image.referrers = image.task = None
 
     def _note_referring(self, image: ImageTransfer) -> None:
@@ -98,7 +98,7 @@ class Outcome:
 
     def report(self, target: ImageTarget, *, dry_run: bool) -> TransferReport:
         writer = target.writer if isinstance(target, LayoutTarget) else None
-        left_out = self.left_out - {row.digest for row in self._rows}
+        left_out = self.left_out - {row.digest for row in self._rows.values()}
         if left_out:
             stay = "stays" if len(left_out) == 1 else "stay"
             text = f"{count(len(left_out), 'referrer')} of these images {stay} out: docker has no place for them."
@@ -107,7 +107,7 @@ class Outcome:
             verb=self._verb,
             images=tuple(
                 replace(row, as_referrer=self._members.get(row.source, 0) if row.source in self._referring else 0)
-                for row in self._rows
+                for row in self._rows.values()
             ),
             moved=Amount(len(self._moved), sum(size for _, size in self._moved)),
             reused=Amount(len(self._reused), sum(self._reused.values())),
@@ -117,5 +117,5 @@ class Outcome:
             moved_aside=tuple(map(str, writer.quarantined_files)) if writer else (),
             resumed=writer.resumed if writer else 0,
             disk=target.disk if dry_run else None,
-            warnings=(*self._warnings, *self.referrer_warnings),
+            warnings=tuple(dict.fromkeys((*self._warnings, *self.referrer_warnings))),
         )

@@ -141,6 +141,10 @@ class ImageTarget(ABC):
         """Complete the transfer of images that have been copied."""
         return
 
+    async def conflicts(self, images: Sequence[ImageTransfer]) -> list[ImageTransfer]:
+        """Return the images whose names another process has given to something else since they were looked up."""
+        return []
+
     def warnings(self, images: Sequence[ImageTransfer]) -> list[str]:
         """Return warnings about images that have been copied."""
         return [note for image in images for note in image.notes]
@@ -205,7 +209,7 @@ class LayoutTarget(ImageTarget):
         return selected
 
     @cached_property
-    def _existing(self) -> dict[str, Entry]:
+    def _existing(self) -> dict[str, Entry | None]:
         """The images that the layout had before the transfer, by name."""
         if not exists(self.path / "oci-layout"):
             return {}
@@ -221,7 +225,15 @@ class LayoutTarget(ImageTarget):
             if image.task:  # another part of the same published image does not replace it
                 image.task.replaced = image.before
 
+    async def conflicts(self, images: Sequence[ImageTransfer]) -> list[ImageTransfer]:
+        found = await self.writer.conflicts() if self.writer else {}
+        self._existing.update(found)
+        return [image for image in images if image.name in found]
+
     def sink(self, image: ImageTransfer) -> Sink:
+        if self.writer and not self._replace_images:
+            before = self._existing.get(image.name)
+            self.writer.expect(image.name, before if before and before.reference else None)
         sink = self.writer or self._dry
         assert sink is not None, "opened before"
         return sink
