@@ -129,7 +129,9 @@ with_no_overwrite = click.option(
 with_images = click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=image_names)
 with_dry_run = click.option("--dry-run", is_flag=True, help="Show what would be transferred; write nothing.")
 with_replace = click.option(
-    "--replace", is_flag=True, help="Drop the platforms that the layout has of an image, and that are not transferred."
+    "--replace",
+    is_flag=True,
+    help="Drop the platforms and signatures that the layout has of an image, and that are not transferred.",
 )
 
 

@@ -91,6 +91,7 @@ class Engine:
         while todo:
             await overlapped(_batches(todo), self._walk, lambda batch: self._copy(stack, batch))
             todo = await self._target.conflicts(todo)
+            self._named.clear()
             for image in todo:
                 image.forget()
 

@@ -21,6 +21,7 @@ from mirror.errors import UsageError
 from mirror.fs.directory import Directory, exists
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.ingest import partial_name
+from mirror.layout.referrers import Referrer
 from mirror.layout.writer import refuse_foreign
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -30,6 +31,7 @@ from mirror.retry import RetryPolicy
 from mirror.stores.images import ImageStore, StoreImage
 from mirror.transfer.docker_load import select_for_docker
 from mirror.transfer.held import HeldImage, merged
+from mirror.transfer.held_referrers import HeldReferrers
 from mirror.transfer.image import ImageTransfer, name_images, record
 from mirror.transfer.space import size_in_archive, space_for
 
@@ -169,6 +171,8 @@ class LayoutTarget(ImageTarget):
         self.renames = name is not None
         self._dry: ReadOnlySink | None = None
         self._unfinished: dict[str, int] = {}
+        self._held = HeldReferrers(path, replace_tags=replace_images)
+        self._owners: dict[str, ImageTransfer] = {}  # one image of each referrer, by the referrer's name
 
     def check(self, selection: PlatformSelection) -> None:
         refuse_foreign(self.path)
@@ -225,10 +229,31 @@ class LayoutTarget(ImageTarget):
             if image.task:  # another part of the same published image does not replace it
                 image.task.replaced = image.before
 
+    async def look_up(self, image: ImageTransfer, *, referrers: bool) -> None:
+        """Keep the referrers that the layout has (docs/adr/0019)."""
+        if not (referrers and image.referrers):
+            return
+        kept = [await self._kept(image, referrer) for referrer in image.referrers.referrers]
+        image.referrers.referrers = [referrer for referrer in kept if referrer]
+
+    async def _kept(self, image: ImageTransfer, referrer: Referrer) -> Referrer | None:
+        """Return what is written of a referrer; None if what the layout has under its name stays."""
+        name = super().place_referrer(image, referrer.entry, referrer.graph)[1]
+        return await self._held.keep(name, self._existing.get(name), referrer, image.notes)
+
+    def place_referrer(self, image: ImageTransfer, referrer: Entry, graph: Graph) -> tuple[Graph, str, Descriptor]:
+        placed = super().place_referrer(image, referrer, graph)
+        self._owners[placed[1]] = image
+        if self.writer:
+            self.writer.expect(placed[1], self._existing.get(placed[1]))
+        return placed
+
     async def conflicts(self, images: Sequence[ImageTransfer]) -> list[ImageTransfer]:
         found = await self.writer.conflicts() if self.writer else {}
         self._existing.update(found)
-        return [image for image in images if image.name in found]
+        self._held.forget()
+        owners = {self._owners[name].name for name in found if name in self._owners}
+        return [image for image in images if image.name in found or image.name in owners]
 
     def sink(self, image: ImageTransfer) -> Sink:
         if self.writer and not self._replace_images:

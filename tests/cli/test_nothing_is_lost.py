@@ -38,7 +38,10 @@ selections = st.lists(st.sampled_from(PLATFORMS), min_size=1, max_size=3, unique
 
 @dataclass(frozen=True)
 class Content:
-    """The images of a layout with their complete platforms, and the subjects of its referrers by their digests."""
+    """The images of a layout with their complete platforms, and its referrers by their digests, with what they sign.
+
+    Of cosign's tags, it has the layers, since a manifest with more layers may replace another.
+    """
 
     platforms: dict[str, frozenset[str]]
     referrers: dict[str, str]
@@ -50,7 +53,9 @@ def read(layout: Path) -> Content:
     for entry in entries(layout) if (layout / "index.json").exists() else ():
         name = entry["annotations"]["io.containerd.image.name"]
         for digest, document in manifests(layout, entry):
-            if subject := document.get("subject"):
+            if name.endswith(".sig"):
+                referrers |= {layer["digest"]: name for layer in document["layers"]}
+            elif subject := document.get("subject"):
                 referrers[digest] = subject["digest"]
             elif is_complete(layout, document):
                 config = json.loads(blob_path(layout, document["config"]["digest"]).read_bytes())
@@ -114,10 +119,26 @@ class Commands(RuleBasedStateMachine):
     def publish(self, repository: str, version: images.Image) -> None:
         version.publish(self.registry, repository, "v1")
 
-    @rule(repository=repositories, version=st.sampled_from(VERSIONS), as_tag=st.booleans())
-    def sign(self, repository: str, version: images.Image, as_tag: bool) -> None:
-        signature = images.signature(version)
-        signature.publish(self.registry, repository, images.cosign_tag(version) if as_tag else None)
+    @rule(repository=repositories, version=st.sampled_from(VERSIONS), number=st.integers(0, 2))
+    def sign(self, repository: str, version: images.Image, number: int) -> None:
+        images.signature(version, number).publish(self.registry, repository, None)
+
+    @rule(repository=repositories, version=st.sampled_from(VERSIONS), numbers=st.sets(st.integers(0, 2)))
+    def cosign(self, repository: str, version: images.Image, numbers: set[int]) -> None:
+        """Let the tag of cosign have these signatures only, or none; those that it had are dropped."""
+        signed = [images.Blob.of(f"{version.root} {number}".encode(), "a/b") for number in sorted(numbers)]
+        tag = images.cosign_tag(version)
+        if signed:
+            images.artifact("a/b", *signed).publish(self.registry, repository, tag)
+        elif tag in self.registry.tags(repository):
+            self.registry.remove_tag(repository, tag)
+
+    @rule(repository=repositories, version=st.sampled_from(VERSIONS), number=st.integers(0, 2))
+    def drop(self, repository: str, version: images.Image, number: int) -> None:
+        """Let upstream drop a signature."""
+        root = images.signature(version, number).root
+        if root in self.registry.manifests(repository):
+            self.registry.remove_manifest(repository, root)
 
     @rule(layout=layouts, repository=repositories, platforms=selections, sparse=st.booleans(), pinned=st.booleans())
     def pull(self, layout: str, repository: str, platforms: list[str], sparse: bool, pinned: bool) -> None:
