@@ -4,12 +4,15 @@
 layers and names. The manifest is built here, always the same one for the same config and layers, with an annotation
 that says so. An uncompressed layer has the digest that is its diff_id in the config, so every reader verifies it
 against the config. A compressed layer is unpacked once to verify its diff_id.
+
+`docker save ID NAME` of version 25.0 writes an `index.json`, but only with the images that have names.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from mirror.archive import docker_manifest
 from mirror.archive.docker_manifest import Image
@@ -19,6 +22,7 @@ from mirror.content.decompress import READ, Allowance, compression, unpacked
 from mirror.content.image_config import diff_ids_of
 from mirror.errors import (
     BrokenArchive,
+    ContentError,
     CorruptCompression,
     DecompressionBomb,
     InvalidContent,
@@ -27,10 +31,11 @@ from mirror.errors import (
 )
 from mirror.layout import index, names
 from mirror.layout.blobs import place
+from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_CAP, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import build_image, build_index
-from mirror.strictjson import JsonObject
+from mirror.strictjson import JsonObject, load_object
 
 MADE_FROM = "dev.oci-mirror.made-from"  # annotation: the format of the archive that the manifest was built from
 Content = Extent | bytes
@@ -46,6 +51,42 @@ def as_layout(tar: Tar) -> dict[str, Content]:
         return _Maker(tar).layout()
     except (InvalidContent, InvalidDigest) as error:
         raise BrokenArchive(f"{tar.path}: {error}") from None
+
+
+def completed(tar: Tar) -> Mapping[str, Content]:
+    """Return the files of a layout. Images without a name that only `manifest.json` lists are added to `index.json`."""
+    try:
+        lacking = _lacking(tar)
+        return _Maker(tar).added(lacking) if lacking else tar.members
+    except ContentError:
+        return tar.members  # verify compares both lists, and reports what is wrong
+
+
+def _lacking(tar: Tar) -> list[Image]:
+    """Return the images without a name in `manifest.json` that `index.json` does not lead to."""
+    member = tar.members.get(docker_manifest.FILE)
+    listed = docker_manifest.images_of(tar.read(member, docker_manifest.CAP)) if member else ()
+    nameless = [image for image, found in listed if not found]
+    if not nameless:
+        return []
+    configs = set(
+        _configs(tar, [entry.root for entry in index.entries(tar.read(tar.members["index.json"], index.CAP))])
+    )
+    return [image for image in nameless if image[0] not in configs]
+
+
+def _configs(tar: Tar, todo: list[Descriptor]) -> Iterator[str]:
+    """Yield the paths of the configs below some manifests, as far as these are there."""
+    seen = set()
+    while todo:
+        node = todo.pop()
+        member = tar.members.get(place(node.digest))
+        if member and node.is_manifest and node.digest not in seen:
+            seen.add(node.digest)
+            document = manifest.parse(tar.read(member, MANIFEST_CAP), node.media_type, node.digest)
+            todo += document.manifests
+            if document.config:
+                yield place(document.config.digest)
 
 
 def _named(name: str, taken: Container[str]) -> dict[str, str]:
@@ -77,6 +118,13 @@ class _Maker:
                 entries.append({**root.to_json(), **({"annotations": extra} if extra else {})})
         self._files["index.json"] = build_index(OCI_INDEX, entries, {})
         return self._files
+
+    def added(self, images: Sequence[Image]) -> dict[str, Content]:
+        """Return the files of the archive, with these images in its `index.json`."""
+        document = load_object(self._read("index.json", index.CAP), "index.json")
+        document["manifests"] = [*document["manifests"], *(self._image(image).to_json() for image in images)]
+        self._files["index.json"] = json.dumps(document, indent=2).encode()
+        return {**self._tar.members, **self._files}
 
     def _image(self, image: Image) -> Descriptor:
         config_name, layers = image

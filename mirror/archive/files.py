@@ -35,7 +35,7 @@ class Files:
         self.tar = tar
         self._contents: Mapping[str, Content]
         if "oci-layout" in tar.members and not _is_by_id(tar):
-            self._contents = tar.members
+            self._contents = docker.completed(tar)
         elif docker_manifest.FILE in tar.members:
             self._contents = docker.as_layout(tar)
         else:

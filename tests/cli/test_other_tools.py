@@ -231,6 +231,17 @@ def test_several_images_that_docker_saved_by_their_ids_are_imported(mirror: Mirr
     assert len(mirror("import", "ids.tar", "both").lines) == 2
 
 
+def test_images_that_docker_saved_by_id_and_by_name_are_imported(mirror: Mirror, tmp_path: Path) -> None:
+    by_id, by_name = Saved(30), Saved(40, "docker.io/library/app:v1")
+    (tmp_path / "both.tar").write_bytes(packed(tools.docker_25_0_save_by_id(by_id, by_name)))
+    assert [one["kind"] for one in findings(mirror, "both.tar")] == ["orphan"]  # docker's manifest of the image by ID
+    assert len(mirror("import", "both.tar", "both").lines) == 2
+    for saved in (by_id, by_name):
+        assert set(saved.layers) | {saved.config.digest} < blobs(tmp_path / "both")
+    assert [image["name"] for image in mirror("ls", "both", "--json").json["images"]].count(by_name.tags[0]) == 1
+    assert "contains 2 images" in mirror("import", "both.tar", "x", "--as", NAME, code=2).err
+
+
 def test_archive_without_any_image_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / "none.tar").write_bytes(packed(tools.docker_25_0_save_by_id()))
     assert [one["kind"] for one in findings(mirror, "none.tar", code=3)] == ["no-images"]

@@ -3,6 +3,7 @@
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.support import archives
 from tests.support.images import (
@@ -66,12 +67,18 @@ def docker_24_linked(content: bytes, layers: int) -> tuple[dict[str, bytes], dic
 
 
 def docker_25_0_save_by_id(*saved: archives.Saved) -> dict[str, bytes]:
-    """Return the files of `docker save ID` of 25.0.0 to 25.0.1: manifests that nothing names, and `manifest.json`."""
+    """Return the files of `docker save ID` of 25.0.0 to 25.0.1: `manifest.json`, and manifests that nothing names.
+
+    Images with tags are in `index.json`, too.
+    """
     files = {"oci-layout": archives.OCI_LAYOUT, "repositories": b"{}"}
+    named: list[dict[str, Any]] = []
     for one in saved:
         document = encode({"schemaVersion": 2, "mediaType": OCI_MANIFEST, **one.manifest()})
         blobs = {one.config.digest: one.config.data, digest_of(document): document, **one.layers}
         files |= {archives.place(digest): data for digest, data in blobs.items()}
+        node = {"mediaType": OCI_MANIFEST, "digest": digest_of(document), "size": len(document)}
+        named += [{**node, "annotations": {"io.containerd.image.name": tag}} for tag in one.tags]
     listed = [
         {
             "Config": archives.place(one.config.digest),
@@ -80,7 +87,7 @@ def docker_25_0_save_by_id(*saved: archives.Saved) -> dict[str, bytes]:
         }
         for one in saved
     ]
-    names = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": None}
+    names = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": named or None}
     return archives.with_folders({**files, "index.json": encode(names), "manifest.json": archives.encode_list(listed)})
 
 
