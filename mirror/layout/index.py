@@ -132,6 +132,10 @@ class EntryFinder:
 
         Raise NotFound if there is none, and UsageError if there are several with different content.
         """
+        return self.find_names(text)[0]
+
+    def find_names(self, text: str) -> list[Entry]:
+        """Return all entries of the image that `find` returns: those that `text` is the name of, else all it fits."""
         matches = self._named(text)
         if not matches:  # a short name is the end of a full one, as `app:v1` of `host/team/app:v1`
             alike = (self.entries[position] for position in self._by_last_part.get(text.rpartition("/")[2], ()))
@@ -146,7 +150,10 @@ class EntryFinder:
         if len({entry.root.digest for entry in matches}) > 1:
             choices = ", ".join(f"{entry.name} ({entry.root.digest.short})" for entry in matches)
             raise UsageError(f"{self._where} has several images called {text!r}.", hint=f"Choose one: {choices}.")
-        return matches[0]
+        full = {text}
+        with suppress(UsageError):
+            full.add(Reference.parse(text).stored)
+        return [entry for entry in matches if entry.name in full] or matches
 
     def _named(self, text: str) -> list[Entry]:
         """Return the entries with this digest, annotation, tag or full name, in their order."""

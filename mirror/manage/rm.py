@@ -12,6 +12,7 @@ from mirror.errors import MirrorError, StorageError, UsageError
 from mirror.fs.directory import is_full
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.implied import Relations
+from mirror.layout.index import EntryFinder
 from mirror.layout.referrers import LayoutReferrers, can_refer, walk_entry
 from mirror.manage.needed import Needed
 from mirror.oci.digest import Digest
@@ -28,7 +29,7 @@ async def remove_images(path: Path | str, images: Sequence[str]) -> RemoveReport
     If an earlier call was killed, delete the blobs that it was about to delete.
 
     Raises:
-        UsageError: no image is named, or a name stands for several images.
+        UsageError: no image is named, or a text stands for several images, or for several names of one.
         NotFound: there is no such directory or image.
         ContentError: another image is broken, so what it needs is not known. Nothing has been removed.
         StorageError: the disk refused, or another mirror process has locked the layout.
@@ -39,7 +40,7 @@ async def remove_images(path: Path | str, images: Sequence[str]) -> RemoveReport
     Layout.open(directory).close()  # fails if it is not a layout, before anything is created in it
     async with LayoutWriter.writing(directory, exclusive=True) as layout:
         await _finish_deletion(layout)
-        entries, relations = layout.find(images), Relations.read(layout)
+        entries, relations = _named(layout, images), Relations.read(layout)
         own = await _own_referrers(layout, entries, relations.complete(layout.entries()))
         removed, left = _divide(relations, layout.entries(), entries, list(chain(*own.values())))
         content = set[Digest]()
@@ -51,9 +52,24 @@ async def remove_images(path: Path | str, images: Sequence[str]) -> RemoveReport
         await _remove(layout, removed, sizes)
     gone = (
         RemovedImage(entry.name, entry.root.digest, tuple(one.name for one in own.get(_key(entry), ())))
-        for entry in entries
+        for entry in {_key(entry): entry for entry in entries}.values()
     )
     return RemoveReport(str(directory), tuple(gone), Amount(len(sizes), sum(sizes.values())), len(content & needed))
+
+
+def _named(layout: Layout, texts: Sequence[str]) -> list[Entry]:
+    """Return the entries to remove; raise UsageError if a digest, or a tag, has several names and so means none."""
+    layout.find(texts)  # fails if an image does not exist
+    finder, found = EntryFinder(layout.entries(), str(layout.path)), list[Entry]()
+    for text in texts:
+        found += finder.find_names(text)
+        names = list(dict.fromkeys(entry.name for entry in finder.find_names(text)))
+        if len(names) > 1:
+            raise UsageError(
+                f"{layout.path} has {text!r} under {len(names)} names.",
+                hint=f"Name those to remove: mirror rm {layout.path} {' '.join(names)}",
+            )
+    return list(dict.fromkeys(found))
 
 
 async def _finish_deletion(layout: LayoutWriter) -> None:

@@ -329,6 +329,22 @@ def test_rm_accepts_a_digest(mirror: Mirror, stock: Stock, layout: Path, form: s
 
 
 @pytest.mark.slow
+def test_rm_of_a_digest_with_several_names_names_them(mirror: Mirror, stock: Stock, layout: Path) -> None:
+    pinned = f"{stock.single.rpartition(':')[0]}@{SINGLE.root}"
+    mirror("pull", pinned, "--all")
+    before = tree(layout)
+    for text in (SINGLE.root, SINGLE.root[7:19]):
+        result = mirror("rm", "layout", text, code=2)
+        assert "under 2 names" in result.err
+        assert f"mirror rm layout {stock.single} {pinned}" in result.err.replace(f"{layout}", "layout")
+    assert tree(layout) == before
+    mirror("rm", "layout", pinned)
+    assert stock.single in names(layout)
+    mirror("rm", "layout", SINGLE.root)
+    assert stock.single not in names(layout)
+
+
+@pytest.mark.slow
 def test_rm_of_the_last_image_leaves_an_empty_layout(mirror: Mirror, stock: Stock, layout: Path) -> None:
     for name in (stock.chart, stock.multi, stock.single):
         mirror("rm", "layout", name)
