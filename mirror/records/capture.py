@@ -121,7 +121,12 @@ async def _record_entry(store: Layout | Archive, entry: Entry, name: str | None)
             f"{entry.name}: platforms were left out of this layout on purpose, so it cannot be recorded from here.",
             hint=f"Record it from its registry: mirror record {entry.name}",
         )
-    graph = await walk(store, entry.root)
+    graph = await walk_entry(store, entry)
+    if graph.absent:
+        raise UsageError(
+            f"{entry.name}: {store.path} has only some of its platforms, so it cannot be recorded from here.",
+            hint=f"Record it from its registry: mirror record {entry.name}",
+        )
     return await _record(store, store.modified, graph, Reference.parse(name or entry.name), ONCE)
 
 

@@ -110,6 +110,27 @@ def test_platforms_that_were_saved_are_copied_whatever_the_command(
         assert lenient.tags("team/app") == {"v1": WHOLE.root}
 
 
+@pytest.mark.parametrize("manifests", [False, True], ids=["docker", "nerdctl"])
+def test_platforms_that_were_not_saved_do_not_stop_the_care_of_a_layout(
+    mirror: Mirror, tmp_path: Path, manifests: bool
+) -> None:
+    files = tools.docker_28_containerd_save(WHOLE, NAME, AMD64, manifests=manifests)
+    folder = tools.unpack(tmp_path / "saved", files)
+    before = blobs(folder)
+    (folder / place(S390X.root)).parent.joinpath("0" * 64).write_bytes(b"orphan")
+    mirror("prune", folder, "--delete")
+    assert blobs(folder) == before
+    assert "has only some of its platforms" in mirror("record", folder, code=2).err
+    with serving(EmbeddedRegistry()) as registry:
+        WHOLE.publish(registry, "team/app", "v1")
+        layer = max(AMD64.blobs, key=lambda digest: len(AMD64.blobs[digest]))
+        (folder / place(layer)).write_bytes(b"damaged")
+        mirror("verify", folder, "--repair", "--from", registry.host)
+        assert blobs(folder) == before
+        assert not any(S390X.root in seen.path for seen in registry.requests)
+    mirror("rm", folder, NAME)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("what", ["config", "layer"])
 def test_platform_of_which_a_part_is_missing_is_damaged(mirror: Mirror, tmp_path: Path, form: str, what: str) -> None:
