@@ -20,6 +20,8 @@ Break = Callable[[pytest.MonkeyPatch, int], None]
 
 
 def no_times(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Refuse to set times, as exFAT and NTFS do if they are mounted for another user."""
+
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -27,6 +29,7 @@ def no_times(patch: pytest.MonkeyPatch, number: int) -> None:
 
 
 def no_sync(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Refuse to sync directories, as CIFS (EACCES), 9p (EBADF) and FUSE (EOPNOTSUPP) may do."""
     fsync = os.fsync
 
     def refuse(fd: int) -> None:
@@ -38,6 +41,8 @@ def no_sync(patch: pytest.MonkeyPatch, number: int) -> None:
 
 
 def no_locks(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Refuse to lock, as NFS without a lock daemon (ENOLCK) and some FUSE file systems (ENOSYS) do."""
+
     def refuse(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 

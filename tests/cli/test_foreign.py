@@ -8,30 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import images, layouts
+from tests.support import images, layouts, tools
 from tests.support.command import Mirror, assert_whole, blob_path, blobs, entries, names, tree
 from tests.support.images import Blob, Image
 from tests.support.registry import Basic, Bearer, EmbeddedRegistry, Fault, Flip, Redirect, Status, serving
 
-TYPE = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
-LICENSED = Blob.of(b"licensed " * 50, TYPE)
+LICENSED = Blob.of(b"licensed " * 50, tools.FOREIGN_LAYER)
 OWN = images.layer(1, 200, docker=True)
 
 
 def windows(*urls: str) -> Image:
     """Return an image with a foreign base layer at these URLs."""
-    config = images.config("windows", "amd64", layers=[OWN], docker=True)
-    layers = [LICENSED.descriptor(urls=list(urls)), OWN.descriptor()]
-    document = {
-        "schemaVersion": 2,
-        "mediaType": images.DOCKER_MANIFEST,
-        "config": config.descriptor(),
-        "layers": layers,
-    }
-    data = images.encode(document)
-    root = images.digest_of(data)
-    held = {config.digest: config.data, OWN.digest: OWN.data}
-    return Image(root, images.DOCKER_MANIFEST, {root: (data, images.DOCKER_MANIFEST)}, held)
+    return tools.docker_20_windows(OWN, LICENSED, *urls)
 
 
 @pytest.fixture

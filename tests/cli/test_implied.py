@@ -1,13 +1,12 @@
 """Tests of layouts of other tools: referrers and children of indexes, wherever those tools store them."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import images, layouts
+from tests.support import images, layouts, tools
 from tests.support.command import Mirror, blob_path, blobs, entries
 from tests.support.images import Blob, Image, cosign_tag, signature
 from tests.support.registry import EmbeddedRegistry, serving
@@ -55,12 +54,7 @@ def cosign2(folder: Path) -> Path:
 
 
 def oras(folder: Path) -> Path:
-    """Return a layout as `oras cp -r --to-oci-layout` writes it: every manifest has an entry, one has a name."""
-    layout = folder / "layout"
-    add(layout, IMAGE, *REFERRERS)
-    children = [image.descriptor() for image in (CHILD, *REFERRERS)] + json.loads(IMAGE.data)["manifests"]
-    layouts.write_index(layout, [*children, annotated(IMAGE, **{REF_NAME: "v1"})])
-    return layout
+    return tools.oras_1_3_layout(folder / "layout", IMAGE, "v1", *REFERRERS)
 
 
 def everything(*some: Image) -> set[str]:

@@ -349,7 +349,7 @@ def test_bad_name_next_to_a_good_one_does_not_prevent_an_import(mirror: Mirror, 
 def test_name_with_a_slash_is_shown_as_it_is_and_not_pushed_under_an_invented_one(
     mirror: Mirror, tmp_path: Path, registry: EmbeddedRegistry
 ) -> None:
-    layouts.write(tmp_path / "layout", AMD64, ref="v1.2/stable")
+    tools.umoci_0_4_layout(tmp_path / "layout", AMD64, "v1.2/stable")
     assert mirror("ls", "layout", "--json").json["images"][0]["name"] == "v1.2/stable"
     for target in (registry.host, f"{registry.host}/team/app"):
         result = mirror("push", "layout", target, code=2)
@@ -363,7 +363,7 @@ def test_name_with_a_slash_is_shown_as_it_is_and_not_pushed_under_an_invented_on
 
 
 def test_name_with_a_slash_survives_copies(mirror: Mirror, tmp_path: Path) -> None:
-    layouts.write(tmp_path / "layout", AMD64, ref="v1.2/stable")
+    tools.umoci_0_4_layout(tmp_path / "layout", AMD64, "v1.2/stable")
     mirror("copy", "layout", "oci:copied")
     mirror("export", "copied", "a.tar")
     mirror("import", "a.tar", "back")
@@ -404,9 +404,7 @@ def test_the_hint_for_links_has_the_command_that_copies_the_files(mirror: Mirror
 
 @pytest.mark.slow
 def test_the_hint_for_a_link_in_an_archive_has_the_command_that_packs_the_files(mirror: Mirror, tmp_path: Path) -> None:
-    layouts.write(tmp_path / "layout", AMD64, name=NAME)
-    for path in list((tmp_path / "layout").glob("blobs/sha256/*")):
-        link(path)
+    tools.rules_oci_2_layout(tmp_path / "layout", AMD64)
     assert mirror.run(["tar", "-cf", "a.tar", "-C", "layout", "."]).code == 0
     command = "tar -chf ARCHIVE -C DIR ."
     assert command in mirror("import", "a.tar", "back", code=3).err

@@ -191,7 +191,7 @@ def docker_old(*images: Saved) -> bytes:
 
 
 def docker_archive(image: Saved) -> bytes:
-    """Return an archive of `podman save` or `skopeo`: layers named by diff_ids, and links for older docker versions."""
+    """Return an archive of `podman save` 4 or `skopeo` 1.9: layers named by diff_ids, and links for older dockers."""
     files = {f"{name}.tar": data for name, data in zip(image.hexes, image.layers.values(), strict=True)}
     links = {f"{digest_of(name.encode())[7:]}/layer.tar": f"../{name}.tar" for name in image.hexes}
     files[f"{image.id}.json"] = image.config.data
