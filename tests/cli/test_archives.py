@@ -1,5 +1,6 @@
 """Tests of mirror export and mirror import on the command line."""
 
+import gzip
 import json
 import shlex
 import shutil
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from tests.support import images, layouts
+from mirror.content import decompress
+from tests.support import images, layouts, tools
 from tests.support.archives import (
     HOSTILE,
     IMAGE_NAME,
@@ -23,6 +25,7 @@ from tests.support.archives import (
     docker_archive,
     docker_new,
     docker_old,
+    encode_list,
     layout,
     named,
     oci_archive,
@@ -676,3 +679,31 @@ def test_verify_reports_a_file_that_is_not_a_tar_archive(mirror: Mirror, tmp_pat
     result = mirror("verify", "images.tar", "--json", "--junit", "junit.xml", code=3)
     assert [finding["kind"] for finding in result.json["findings"]] == ["broken-archive"]
     assert "broken-archive" in (tmp_path / "junit.xml").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", ["verify a.tar --level layers", "import a.tar layout", "ls a.tar", "copy a.tar oci:layout"]
+)
+def test_small_archive_with_many_links_is_unpacked_once(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """A layer that is unpacked three times exceeds the limit."""
+    monkeypatch.setattr(decompress, "FREE", 8 << 20)
+    files, links = tools.docker_24_linked(bytes(3 << 20), 80)
+    (tmp_path / "a.tar").write_bytes(packed(files, links=links))
+    mirror(*command.split())
+
+
+@pytest.mark.slow
+def test_layers_of_an_archive_share_the_limit_of_what_is_unpacked(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decompress, "FREE", 8 << 20)
+    contents = [bytes([number]) * (3 << 20) for number in range(3)]
+    layers = {f"{number}.tar": gzip.compress(content) for number, content in enumerate(contents)}
+    config = images.encode({"rootfs": {"type": "layers", "diff_ids": [images.digest_of(one) for one in contents]}})
+    listed = encode_list([{"Config": "c.json", "RepoTags": ["a:1"], "Layers": list(layers)}])
+    (tmp_path / "a.tar").write_bytes(packed({**layers, "c.json": config, "manifest.json": listed}))
+    assert "2.tar and the layers before it unpack to more than" in mirror("import", "a.tar", "layout", code=3).err
+    assert not (tmp_path / "layout/index.json").exists()

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import images
 from tests.support.certificate import self_signed
-from tests.support.command import Mirror, Result, assert_whole, entries, tree
+from tests.support.command import Mirror, Result, assert_whole, blob_path, entries, tree
 from tests.support.namespace import isolated
 from tests.support.proxy import proxying
 from tests.support.registry import (
@@ -377,6 +377,29 @@ def test_host_settings_in_the_current_directory_are_ignored(mirror: Mirror, tmp_
         (tmp_path / "mirror.toml").write_text(f'[host."{registry.host}"]\nmirrors = ["{thief.host}"]')
         assert "host is ignored" in pull(mirror, registry, code=0).err
         assert thief.requests == []
+
+
+@pytest.mark.slow
+def test_settings_in_the_current_directory_cannot_leave_signatures_behind(mirror: Mirror, tmp_path: Path) -> None:
+    """An attacker who replaces an image wants its signature to stay behind"""
+    with serving_image() as registry:
+        signed = images.artifact("application/vnd.dev.cosign", images.Blob.of(b"signed", "a/b"))
+        signed.publish(registry, "a", images.cosign_tag(IMAGE))
+        (tmp_path / "mirror.toml").write_text("referrers = false")
+        assert "referrers is ignored" in pull(mirror, registry, code=0).err
+        assert blob_path(tmp_path / "layout", signed.root).read_bytes() == signed.data
+
+
+@pytest.mark.parametrize("text", [f"{'a.' * 50_000}a = 1", "#" * 300_000], ids=["dots", "size"])
+def test_settings_that_take_long_to_parse_are_refused(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """Otherwise a file of 100 kB takes half a minute"""
+    monkeypatch.setattr("tomllib.loads", lambda _: pytest.fail("parsed"))
+    (tmp_path / "mirror.toml").write_text(text)
+    with serving_image() as registry:
+        assert "so it is not read" in pull(mirror, registry, code=2).err
+        assert registry.requests == []
 
 
 # Redirects

@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from tests.cli.test_crash import Gate, Seen
 from tests.support import images, layouts
 from tests.support.command import Mirror, blob_path, blobs, lacking, tree, wrong_blobs
 from tests.support.profiles import every, examples
-from tests.support.registry import EmbeddedRegistry, Fault
+from tests.support.registry import Action, EmbeddedRegistry, Fault
+from tests.support.registry.messages import Answer, Call
 
 BASE = images.layer(1, 4000)
 APPS = [images.image("linux/amd64", BASE, images.layer(2 + number, 200)) for number in range(5)]
@@ -138,6 +140,39 @@ def test_no_other_command_writes_to_a_layout_that_is_being_repaired(
         assert process.returncode == 0
     assert wrong_blobs(layout) == []
     assert quarantined(layout) == [bad]
+
+
+@dataclass(frozen=True)
+class Held(Action):
+    """Hold a response back until the test lets it go."""
+
+    began: threading.Event = field(default_factory=threading.Event)
+    free: threading.Event = field(default_factory=threading.Event)
+
+    def on_answer(self, call: Call, given: Answer) -> Answer:
+        self.began.set()
+        self.free.wait(60)
+        return given
+
+
+@pytest.mark.slow
+def test_blob_that_another_tool_replaces_while_it_is_fetched_is_left_alone(
+    mirror: Mirror, registry: EmbeddedRegistry, layout: Path
+) -> None:
+    """Other tools do not heed the lock."""
+    mirror("push", "good", registry.host)
+    registry.fault(Fault(method="GET", path=f"/blobs/{BASE.digest}", action=(held := Held())))
+    flip(blob_path(layout, BASE.digest))
+    repairing = mirror.start("verify", "layout", "--repair", "--from", registry.host)
+    try:
+        assert held.began.wait(60)
+        inode = layouts.add(layout, BASE.digest, BASE.data).stat().st_ino
+    finally:
+        held.free.set()
+    out, _ = repairing.communicate(timeout=60)
+    assert repairing.returncode == 0, out
+    assert quarantined(layout) == []
+    assert blob_path(layout, BASE.digest).stat().st_ino == inode
 
 
 # Kills

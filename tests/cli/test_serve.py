@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import mmap
 import resource
 import signal
 import socket
@@ -301,3 +302,29 @@ def test_address_in_use_is_an_error(mirror: Mirror, layout: Path) -> None:
         assert "in use" in result.err
         assert "--listen" in result.err
         process.end()
+
+
+def received(host: str, path: str) -> tuple[int, bytes]:
+    """Return the status, and what arrived of the body."""
+    try:
+        return get(host, path)
+    except http.client.IncompleteRead as cut:
+        return 200, cut.partial
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [30_000_000, len(LARGE.data) - 1])
+def test_write_that_leaves_the_times_of_a_file_alone_never_reaches_a_client(
+    mirror: Mirror, layout: Path, place: int
+) -> None:
+    """The kernel sets the times when a page becomes dirty, not when a dirty one is written to through a mapping."""
+    blob = f"/v2/a/large/blobs/{LARGE.digest}"
+    with blob_path(layout, LARGE.digest).open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
+        mapping[:] = LARGE.data
+        time.sleep(3.1)  # then the server trusts the times of the file
+        with served(mirror, "layout", *FREE) as process:
+            assert get(process.host, blob) == (200, LARGE.data)
+            mapping[place] = 1
+            status, body = received(process.host, blob)
+            assert status == 500 or LARGE.data.startswith(body)
+            assert len(body) <= place

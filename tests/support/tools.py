@@ -28,7 +28,7 @@ FOREIGN_LAYER = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
 
 def oras_1_3_layout(layout: Path, image: Image, tag: str, *referrers: Image) -> Path:
-    """Write a layout of `oras cp -r --to-oci-layout` 1.3: an entry for every manifest, of which one has a name."""
+    """Write a layout of `oras cp -r --to-oci-layout` 1.3: every manifest has an entry, and one entry has a name."""
     layouts.write(layout, image, *referrers)
     named = {**image.descriptor(), "annotations": {REF_NAME: tag}}
     children = json.loads(image.data)["manifests"]
