@@ -182,6 +182,17 @@ def test_moved_image_keeps_its_platforms(mirror: Mirror, registry: EmbeddedRegis
     assert_whole(layout)
 
 
+def test_whole_image_that_has_moved_stays_whole(
+    mirror: Mirror, registry: EmbeddedRegistry, name: str, layout: Path
+) -> None:
+    pull(mirror, name)
+    more = images.index([AMD64, ARM64, S390X, images.image("linux/riscv64", images.layer(30, 500))])
+    more.publish(registry, "a", "v1")
+    pull(mirror, name, "linux/amd64")
+    assert only_entry(layout)[0] == more.root
+    whole(layout, more)
+
+
 def test_unpublished_platform_is_reported(mirror: Mirror, registry: EmbeddedRegistry, name: str, layout: Path) -> None:
     pull(mirror, name)
     images.index([ARM64]).publish(registry, "a", "v1")

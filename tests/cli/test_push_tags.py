@@ -257,10 +257,10 @@ def test_signature_that_appears_late_is_confirmed(mirror: Mirror, registry: Embe
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("impatient")
 def test_receipt_is_written_for_a_tag_that_appears_late(
     mirror: Mirror, registry: EmbeddedRegistry, layout: Path
 ) -> None:
+    """With the delays that users have."""
     registry.fault(late(2, Status(404)))
     mirror("push", layout, registry.host, "--receipt", "r.json")
     assert (mirror.folder / "r.json").exists()
