@@ -38,10 +38,10 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
     process.communicate()
 
 
-def pull_and_kill(mirror: Mirror, link: SlowLink, received: float) -> int:
+def pull_and_kill(mirror: Mirror, link: SlowLink, received: float, *flags: str) -> int:
     """Pull until so many bytes have been received, then kill the process; return how many it received."""
     before = link.received
-    process = mirror.start("pull", f"{link.host}/a:v1", "--platform", "linux/amd64")
+    process = mirror.start("pull", f"{link.host}/a:v1", "--platform", "linux/amd64", *flags)
     wait_until(lambda: link.received >= before + received or process.poll() is not None)
     kill(process)
     wait_until(lambda: not link.open)
@@ -53,16 +53,30 @@ def pull_and_kill(mirror: Mirror, link: SlowLink, received: float) -> int:
 def test_pull_after_a_kill_repeats_one_second_of_traffic(
     mirror: Mirror, published: EmbeddedRegistry, tmp_path: Path, seconds: int
 ) -> None:
+    check_repeated(mirror, published, RATE * seconds)
+    assert_whole(tmp_path / "layout")
+
+
+@pytest.mark.slow
+def test_pull_over_several_connections_repeats_one_second_of_traffic_too(
+    mirror: Mirror, published: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    """Bytes that arrive before those in front of them wait in memory."""
+    check_repeated(mirror, published, 12 * MIB, "--connections-per-blob", "4", "-j", "1")
+    assert_whole(tmp_path / "layout")
+
+
+def check_repeated(mirror: Mirror, published: EmbeddedRegistry, received: float, *flags: str) -> None:
+    """Kill a pull after so many bytes, and check how many the next one receives again."""
     rate = RATE * SPEEDUP
     with slow_link(published.host) as link:
         mirror("pull", f"{link.host}/a:v1", "--platform", "linux/amd64", "-o", "clean")
         needed, link.received, link.most, link.rate = link.received, 0, 0, rate
-        first = pull_and_kill(mirror, link, RATE * seconds)
+        first = pull_and_kill(mirror, link, received, *flags)
         connections, link.received, link.rate = link.most, 0, None
         mirror("pull", f"{link.host}/a:v1", "--platform", "linux/amd64")
         repeated = link.received - (needed - first)
     assert repeated <= connections * MIB + rate
-    assert_whole(tmp_path / "layout")
 
 
 @pytest.mark.slow
