@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirror.cli import console
 from mirror.errors import DigestMismatch, TransferError
 from mirror.registry import Credentials
 from mirror.text import redaction
@@ -153,3 +154,15 @@ def test_errors_of_the_library_are_redacted() -> None:
     error = TransferError("said s3cr3t-pass", hint="not s3cr3t-pass", said="DENIED s3cr3t-pass")
     assert (str(error), error.hint, error.said) == (f"said {REDACTED}", f"not {REDACTED}", f"DENIED {REDACTED}")
     assert "s3cr3t" not in str(DigestMismatch("s3cr3t-pass", want="sha256:s3cr3t-pass", got=""))
+
+
+def test_commands_redact_whatever_they_write(capsys: pytest.CaptureFixture[str]) -> None:
+    """The output layer does not rely on those that made the text."""
+    secret = "correct horse battery staple"
+    redaction.hide(secret)
+    console.error(f"it said {secret}", hint=f"log in with {secret}")
+    console.result_json({"error": f"it said {secret}"})
+    written = "".join(capsys.readouterr())
+    redaction.forget()
+    assert written.count("it said ") == 2
+    assert "horse" not in written
