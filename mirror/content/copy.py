@@ -1,6 +1,6 @@
 """The one copy of content, between any two stores.
 
-    plan       find the blobs that the sinks lack
+    make_plan  find the blobs that the sinks lack (`mirror.content.plan`)
     execute    copy blobs, each read once; when an image has all of its blobs: its manifests, indexes and name
 
 Several images can be copied at once, and each may have its own source and sink: a pull has many sources and one sink,
@@ -11,15 +11,14 @@ of them, so that a registry can mount in the second repository what the first ha
 from __future__ import annotations
 
 from asyncio import Lock
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 from mirror.concurrency import map_concurrently
 from mirror.content import stream
 from mirror.content.blob_transfer import BlobTransfer
-from mirror.content.graph import Graph
+from mirror.content.plan import BlobKey, BlobMove, CopyTask, Plan
 from mirror.content.store import NoProgress, Progress, Sink, Source, image_progress
 from mirror.errors import BlobsUnknown, MirrorError
 from mirror.oci.descriptor import Descriptor
@@ -29,148 +28,7 @@ from mirror.retry import RetryPolicy
 
 _MANIFESTS_AT_ONCE = 8
 
-BlobKey = tuple[int, Digest, int]  # a sink's id, and a blob with its size: an image with a wrong size fails alone
-
-
-@dataclass(eq=False, slots=True)
-class CopyTask:
-    """One image to copy: what, from where, to where, under which name.
-
-    Its manifests are put after those of at least one of the tasks in `after`, which refer to nothing in it; if all of
-    them fail, it fails too. `before_name` is called once its manifests are there and earlier tasks have names. After
-    the copy, `replaced` is what the name pointed to before, and `failure` the reason if the image did not arrive. The
-    failure of an `optional` task never stops the others. `label` and `host` are for the progress: the name of the
-    image, and the registry, if there is one.
-    """
-
-    source: Source
-    sink: Sink
-    graph: Graph
-    name: str
-    root: Descriptor
-    optional: bool = False
-    after: list[CopyTask] = field(default_factory=list)
-    before_name: Callable[[], Awaitable[None]] | None = None
-    replaced: Digest | None = None
-    failure: MirrorError | None = None
-    label: str = ""
-    host: str = ""
-
-
 Confirm = Callable[[CopyTask], Awaitable[None]]  # is called for a task that has just been named
-
-
-@dataclass(slots=True)
-class BlobMove:
-    """One blob and the tasks that need it, those with the same sink side by side.
-
-    `arrived` is True once at least one sink has received it.
-    """
-
-    node: Descriptor
-    tasks: list[CopyTask] = field(default_factory=list)
-    arrived: bool = False
-
-
-@dataclass(slots=True)
-class Plan:
-    """The blobs to copy, in order, and those that are there already.
-
-    After `execute`, `moves` holds only those that arrived.
-    """
-
-    tasks: Sequence[CopyTask]
-    moves: list[BlobMove]
-    reused: list[Descriptor]
-
-    @property
-    def missing(self) -> list[Descriptor]:
-        return [move.node for move in self.moves]
-
-    @property
-    def size(self) -> int:
-        """Bytes to copy. A blob for two sinks counts once, since the second registry may mount it."""
-        return sum(move.node.size for move in self.moves)
-
-    @property
-    def keys(self) -> set[BlobKey]:
-        """The blobs to copy, with each of their sinks."""
-        return {_key(task, move.node) for move in self.moves for task in move.tasks}
-
-    def lacking(self) -> Counter[int]:
-        """Count the blobs that each task still lacks, by the task's id."""
-        return Counter(id(task) for move in self.moves for task in move.tasks)
-
-
-async def plan(
-    tasks: Sequence[CopyTask],
-    *,
-    jobs: int,
-    retry: RetryPolicy,
-    keep_going: bool = False,
-    known: set[BlobKey] | None = None,
-    progress: Progress | None = None,
-) -> Plan:
-    """Ask every sink for every blob. Blobs are planned image by image, each image's largest blob first.
-
-    Args:
-        tasks: the images.
-        jobs: how many blobs to check at once; a layout hashes each.
-        retry: how often to ask again after a transient failure.
-        keep_going: if a sink cannot be asked, note the error as its tasks' `failure` and go on; blobs that only those
-            tasks need are not planned.
-        known: blobs that earlier plans found in their sinks; those that this plan finds are added.
-        progress: notified of each blob.
-    """
-    progress = progress or NoProgress()
-    known = set() if known is None else known
-    unknown: dict[BlobKey, BlobMove] = {}
-    for task in tasks:
-        for node in task.graph.largest_first():
-            if (key := _key(task, node)) not in known:
-                unknown.setdefault(key, BlobMove(node)).tasks.append(task)
-    progress.plan("checking", len(unknown), sum(move.node.size for move in unknown.values()))
-
-    async def is_there(move: BlobMove) -> bool:
-        progress.begin(move.node)
-        try:
-            found = await retry.run(partial(move.tasks[0].sink.has, move.node))
-        except MirrorError as error:
-            if not keep_going:
-                raise
-            found = False
-            for task in move.tasks:
-                task.failure = task.failure or error
-        progress.advance(move.node, move.node.size)
-        progress.end(move.node)
-        return found
-
-    answers = await map_concurrently(unknown.values(), is_there, jobs)
-    moves: dict[tuple[Digest, int], BlobMove] = {}
-    reused: dict[Digest, Descriptor] = {}
-    for (key, asked), found in zip(unknown.items(), answers, strict=True):
-        node = asked.node
-        if found:
-            known.add(key)
-            reused[node.digest] = node
-        else:
-            moves.setdefault((node.digest, node.size), BlobMove(node)).tasks.extend(asked.tasks)
-    wanted = [move for move in moves.values() if not all(task.failure for task in move.tasks)]
-    return Plan(tasks, wanted, list(reused.values()))
-
-
-def in_order(plan: Plan) -> Iterator[Descriptor]:
-    """Yield everything that `execute` puts if it puts one thing at a time; what it puts twice is yielded twice."""
-    lacking = plan.lacking()
-    for task in plan.tasks:
-        if not lacking[id(task)]:
-            yield from task.graph.manifests()
-    for move in plan.moves:
-        yield move.node
-        for task in move.tasks:
-            lacking[id(task)] -= 1
-            if not lacking[id(task)]:
-                yield from task.graph.manifests()
 
 
 async def execute(
@@ -194,10 +52,6 @@ async def execute(
         await executor.finish_if_complete(task)
     await map_concurrently(plan.moves, executor.move, jobs)
     plan.moves = [move for move in plan.moves if move.arrived]
-
-
-def _key(task: CopyTask, node: Descriptor) -> BlobKey:
-    return id(task.sink), node.digest, node.size
 
 
 class _Executor:

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mirror.concurrency import map_concurrently
-from mirror.content import copy
-from mirror.content.copy import CopyTask
+from mirror.content.copy import execute
 from mirror.content.finding import Kind
 from mirror.content.graph import fail_unless_unsupported
+from mirror.content.plan import CopyTask, make_plan
 from mirror.content.store import Progress, Source
 from mirror.content.stream import BlobReader
 from mirror.content.walk import walk
@@ -112,8 +112,8 @@ async def repair_layout(
             entries += _without_entry(layout, affected - {entry.name for entry in entries})
             sink = RepairSink(layout, damaged)
             tasks = await _plan(layout, sink, source_of, entries, retry, failures)
-            plan = await copy.plan(tasks, jobs=jobs, retry=retry)
-            await copy.execute(plan, jobs=jobs, retry=retry, keep_going=True, progress=progress)
+            plan = await make_plan(tasks, jobs=jobs, retry=retry)
+            await execute(plan, jobs=jobs, retry=retry, keep_going=True, progress=progress)
             failures += [f"{task.name}: {task.failure}" for task in tasks if task.failure]
             for digest in () if images else sorted(_damaged(report, orphans_only=True)):
                 await layout.quarantine(digest)

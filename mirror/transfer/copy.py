@@ -21,10 +21,12 @@ from mirror.stores.location import Location, Transport
 from mirror.stores.open import open_images
 from mirror.stores.outputs import refuse_overwrite
 from mirror.text import count
+from mirror.transfer.archive_target import ArchiveTarget, DockerArchiveTarget
 from mirror.transfer.engine import Engine, TransferOptions
 from mirror.transfer.image import ImageTransfer, only
+from mirror.transfer.layout_target import LayoutTarget
 from mirror.transfer.registry_target import RegistryTarget
-from mirror.transfer.target import ArchiveTarget, DockerArchiveTarget, ImageTarget, LayoutTarget
+from mirror.transfer.target import ImageTarget
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from functools import partial
 from itertools import islice
 
 from mirror.concurrency import map_concurrently, overlapped
-from mirror.content import copy
-from mirror.content.copy import BlobKey, CopyTask
+from mirror.content.copy import execute
+from mirror.content.plan import BlobKey, CopyTask, make_plan
 from mirror.content.select import PlatformSelection
 from mirror.content.store import Progress
 from mirror.errors import MirrorError, UnsupportedManifest, UsageError
@@ -148,12 +148,12 @@ class Engine:
                 self._opened = True
             tasks = self._tasks(walked)
             jobs = options.jobs
-            plan = await copy.plan(tasks, jobs=jobs, retry=retry, keep_going=keep_going, known=known, progress=progress)
+            plan = await make_plan(tasks, jobs=jobs, retry=retry, keep_going=keep_going, known=known, progress=progress)
             jobs = target.prepare(plan, jobs, optional=len(tasks) > len(walked))
             if options.dry_run:
                 known |= plan.keys
             else:
-                await copy.execute(
+                await execute(
                     plan,
                     jobs=jobs,
                     retry=retry,

@@ -15,8 +15,9 @@ from mirror.stores.images import StoreImage
 from mirror.stores.local import open_local
 from mirror.stores.location import Location, Transport
 from mirror.stores.outputs import refuse_overwrite
+from mirror.transfer.archive_target import ArchiveTarget, DockerArchiveTarget
 from mirror.transfer.engine import Engine, TransferOptions
-from mirror.transfer.target import FILES_AT_ONCE, ArchiveTarget, DockerArchiveTarget
+from mirror.transfer.target import FILES_AT_ONCE
 
 
 class ArchiveFormat(StrEnum):

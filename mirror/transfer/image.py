@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from mirror.content.copy import CopyTask
 from mirror.content.graph import Graph
+from mirror.content.plan import CopyTask
 from mirror.content.select import INDEX, SelectedImage
 from mirror.content.store import Sink, Source
 from mirror.errors import MirrorError, UnsupportedManifest, UsageError

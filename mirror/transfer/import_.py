@@ -13,7 +13,8 @@ from mirror.stores.images import StoreImage
 from mirror.stores.local import open_local
 from mirror.stores.location import Location, Transport
 from mirror.transfer.engine import Engine, TransferOptions
-from mirror.transfer.target import FILES_AT_ONCE, LayoutTarget
+from mirror.transfer.layout_target import LayoutTarget
+from mirror.transfer.target import FILES_AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mirror.content.copy import Plan
+from mirror.content.plan import Plan
 from mirror.layout.referrers import can_refer, home, members, subjects_of
 from mirror.oci.digest import Digest
 from mirror.oci.referrers import tags_about
 from mirror.report.transfers import PAST, Amount, TransferredImage, TransferReport
 from mirror.text import count
 from mirror.transfer.image import ImageTransfer
-from mirror.transfer.target import ImageTarget, LayoutTarget
+from mirror.transfer.layout_target import LayoutTarget
+from mirror.transfer.target import ImageTarget
 
 
 class Outcome:

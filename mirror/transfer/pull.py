@@ -19,7 +19,7 @@ from mirror.retry import RetryPolicy
 from mirror.stores.location import Location, Transport
 from mirror.stores.remote import RegistryImages
 from mirror.transfer.engine import Engine, TransferOptions
-from mirror.transfer.target import LayoutTarget
+from mirror.transfer.layout_target import LayoutTarget
 
 
 @dataclass(frozen=True, slots=True)

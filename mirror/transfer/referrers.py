@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from mirror.content.copy import CopyTask
 from mirror.content.graph import Graph
+from mirror.content.plan import CopyTask
 from mirror.errors import MirrorError
 from mirror.layout import Entry
 from mirror.layout.referrers import FoundReferrers, Referrer, is_list, subjects_of

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror.content import blob_transfer, copy, stream
-from mirror.content.copy import CopyTask, Plan
 from mirror.content.filecopy import copy_file
+from mirror.content.plan import CopyTask, Plan, in_order, make_plan
 from mirror.content.store import Source
 from mirror.content.stream import BlobReader, Fetch
 from mirror.content.walk import walk
@@ -55,7 +55,7 @@ class Call:
         self.copies.append(CopyTask(source, sink or self.sink, graph, name, descriptor_of(image)))
 
     async def run(self, progress: Counter | None = None) -> None:
-        self.plan = await copy.plan(self.copies, jobs=self._jobs, retry=self._retry, progress=progress)
+        self.plan = await make_plan(self.copies, jobs=self._jobs, retry=self._retry, progress=progress)
         await copy.execute(
             self.plan, jobs=self._jobs, retry=self._retry, keep_going=self._keep_going, progress=progress
         )
@@ -134,9 +134,7 @@ def test_in_order_predicts_the_order_of_writes_with_one_job(some: list[Image], d
     some += data.draw(st.lists(st.sampled_from(some), max_size=2))
     held = data.draw(st.sets(st.sampled_from(["", *(digest for image in some for digest in image.blobs)])))
     call = copied(*((image, f"name{n}") for n, image in enumerate(some)), sink=MemorySink(held=held), jobs=1)
-    assert [node.digest for node in copy.in_order(call.plan)] == [
-        what for kind, what in call.sink.events if kind == "put"
-    ]
+    assert [node.digest for node in in_order(call.plan)] == [what for kind, what in call.sink.events if kind == "put"]
 
 
 @pytest.mark.slow
