@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mirror.cli import options
+from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.content.select import PlatformSelection
@@ -30,7 +31,7 @@ FILE appears when it is complete. stdout gets one line for each image, NAME@DIGE
 """
 
 
-@click.command(help=_HELP)
+@click.command(cls=GroupedCommand, help=_HELP)
 @click.argument("layout", metavar="DIR", type=options.Place())
 @click.argument("archive", metavar="FILE|-", type=options.Place(allow_dash=True, path_type=str))
 @options.with_images

@@ -1,6 +1,9 @@
-"""The options of a command with many of them, under headings in `--help`."""
+"""The class of all commands: options under headings in `--help`, and a check of environment variables."""
 
 from __future__ import annotations
+
+import os
+from typing import Any
 
 import click
 
@@ -20,7 +23,15 @@ _HEADING_OF = {flag: heading for heading, flags in _HEADINGS.items() for flag in
 
 
 class GroupedCommand(click.Command):
-    """A command whose `--help` has its options under headings if there are many."""
+    """A command that refuses unknown `MIRROR_…` variables, and has many options under headings in `--help`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if any(name.startswith("MIRROR_") for name in os.environ):
+            from mirror.config.settings import check_variables  # not needed by most runs
+
+            read_here = (option.envvar for option in self.params)
+            check_variables(os.environ, (name for name in read_here if isinstance(name, str)))
+        return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {heading: [] for heading in (_OWN, *_HEADINGS)}

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mirror.cli import options
+from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.transfer.import_ import ImportOptions, import_archive
@@ -29,7 +30,7 @@ stdout gets one line for each image, NAME@DIGEST.
 """
 
 
-@click.command(help=_HELP)
+@click.command(cls=GroupedCommand, help=_HELP)
 @click.argument("archive", metavar="FILE|-", type=options.Place(allow_dash=True, path_type=str))
 @click.argument("layout", metavar="[DIR]", default=options.DEFAULT_LAYOUT, type=options.Place())
 @click.argument("images", metavar="[IMAGE]...", nargs=-1)

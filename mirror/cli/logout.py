@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mirror.cli import options, remote
+from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
 from mirror.registry import RegistryOptions
@@ -22,7 +23,7 @@ credentials are read from. Credential helpers are told to erase them.
 """
 
 
-@click.command(help=_HELP)
+@click.command(cls=GroupedCommand, help=_HELP)
 @click.argument("registry", metavar="[REGISTRY[/PATH]]", required=False)
 @click.option("-a", "--all", "all_registries", is_flag=True, help="Remove the credentials of all registries.")
 @remote.authfile_option("Credentials file to remove them from; no other is changed.")

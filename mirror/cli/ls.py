@@ -7,6 +7,7 @@ import click
 from mirror.cli import console, options
 from mirror.cli.colour import view
 from mirror.cli.context import kept, kept_option
+from mirror.cli.help import GroupedCommand
 from mirror.cli.run import run
 from mirror.manage.ls import list_images
 from mirror.report.text import to_text
@@ -25,7 +26,7 @@ On a terminal, the table fits its width: long names lose their beginning.
 """
 
 
-@click.command(help=_HELP)
+@click.command(cls=GroupedCommand, help=_HELP)
 @click.argument(
     "location", metavar="[DIR|FILE]", default=str(options.DEFAULT_LAYOUT), type=options.Place(path_type=str)
 )

@@ -70,8 +70,6 @@ def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
         return  # completion needs no settings
     from mirror.config import settings as config  # only for commands that have settings
 
-    read_here = (option.envvar for option in ctx.command.params)
-    config.check_variables(os.environ, (name for name in read_here if isinstance(name, str)))
     settings = config.load(path)
     ctx.obj = settings
     ctx.default_map = dict(settings.values)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mirror.cli import options
+from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
 from mirror.manage.ls import list_images
@@ -25,7 +26,7 @@ image is broken, since it is not known which blobs it needs. If the layout has n
 """
 
 
-@click.command(help=_HELP)
+@click.command(cls=GroupedCommand, help=_HELP)
 @click.argument("layout", metavar="[DIR]", default=options.DEFAULT_LAYOUT, type=options.Place())
 @click.option("--delete", is_flag=True, help="Delete the blobs and unfinished downloads.")
 @click.option("--yes", is_flag=True, help="Delete without asking, even if the layout has no images.")

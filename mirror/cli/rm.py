@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import click
 
 from mirror.cli import options
+from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
 from mirror.errors import NotFound
@@ -25,7 +26,7 @@ images are removed or none. Nothing is removed if another image is broken, since
 """
 
 
-@click.command(help=_HELP)
+@click.command(cls=GroupedCommand, help=_HELP)
 @click.argument("words", metavar="[DIR] IMAGE...", nargs=-1, shell_complete=options.image_names)
 @options.with_quiet
 @options.with_json

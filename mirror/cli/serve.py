@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from mirror.cli import console, options
+from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import ACCESS_LOG, log_to_stderr
 from mirror.report.text import to_text
 from mirror.serve import ServeOptions, serve_layouts
@@ -40,7 +41,7 @@ at once with exit code 130.
 _DISK_TIMEOUT = 5.0  # seconds for threads that are blocked on a disk, after those for the requests in progress
 
 
-@click.command(help=_HELP)
+@click.command(cls=GroupedCommand, help=_HELP)
 @click.argument("layouts", metavar="[DIR]...", nargs=-1, type=options.Place())
 @click.option(
     "--listen",

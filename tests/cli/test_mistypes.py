@@ -130,6 +130,13 @@ def test_unknown_variable_is_an_error(mirror: Mirror, name: str, hint: str) -> N
     assert said == f"hint: {hint}"
 
 
+@pytest.mark.parametrize("command", ["ls", "rm a", "prune", "export l a.tar", "import a.tar", "logout a.test", "serve"])
+def test_every_command_reports_an_unknown_variable(mirror: Mirror, command: str) -> None:
+    said = mirror(*command.split(), code=2, env={"MIRROR_JOB": "4"}).err
+    assert said.startswith("error: There is no setting MIRROR_JOB")
+    assert mirror(*command.split(), "--help", env={"MIRROR_JOB": "4"}).out.startswith("Usage: ")
+
+
 def test_variables_of_other_commands_are_known(mirror: Mirror) -> None:
     env = {"MIRROR_SPARSE": "1", "MIRROR_PLATFORM": "linux/amd64"}
     assert "Cannot connect" in mirror("tags", "127.0.0.1:9/a", "--retries", "0", code=1, env=env).err
