@@ -119,7 +119,8 @@ class Authenticator:
     ) -> str | None:
         """Return another header than `rejected` to try; None if there is none.
 
-        If `renewed`, the rejected header was fetched for this request: another is fetched only if it lacks a scope.
+        If `renewed`, the rejected header was fetched for this request: another is fetched only if it lacks a scope, or
+        if another token server is named now.
         """
         failure_before = self._failures.get(scope)
         async with self._locks[scope]:
@@ -154,7 +155,7 @@ class Authenticator:
         old = self._issued(rejected)
         if renewed and old:
             wanted |= old.requested
-        if renewed and (old is None or old.requested == wanted):
+        if renewed and (old is None or (old.requested == wanted and _is_alike(old.challenge, challenge))):
             return None
         found = await self._find_credentials(scopes.repository)
         if found and found.registry_token:
@@ -203,3 +204,8 @@ class Authenticator:
 
 def _parsed(headers: Iterable[str]) -> list[Challenge]:
     return [challenge for header in headers for challenge in parse_challenges(header)]
+
+
+def _is_alike(one: Challenge, other: Challenge) -> bool:
+    """Return whether two challenges ask for tokens of the same server, for the same service."""
+    return all(one.parameters.get(name) == other.parameters.get(name) for name in ("realm", "service"))
