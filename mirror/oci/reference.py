@@ -123,7 +123,7 @@ def is_repository(text: str) -> bool:
 def is_only_a_registry(text: str) -> bool:
     """Return whether a name is a host and a port, such as `localhost:5000`; to docker, it is an image of Docker Hub."""
     host, _, port = text.partition(":")
-    return port.isdigit() and ("." in host or host == "localhost")
+    return port.isdigit() and "/" not in host and ("." in host or host == "localhost")
 
 
 def _split_registry(rest: str) -> tuple[str, str]:

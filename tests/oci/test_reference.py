@@ -5,7 +5,7 @@ from hypothesis import example, given
 
 from mirror.errors import InvalidReference
 from mirror.oci.digest import Digest
-from mirror.oci.reference import Reference, is_host, is_repository, is_tag
+from mirror.oci.reference import Reference, is_host, is_only_a_registry, is_repository, is_tag
 from tests.support.strategies import HEX, THOROUGH, names, nasty_text, outcome
 
 DIGEST = "sha256:" + HEX * 4
@@ -241,3 +241,18 @@ def test_grammars_match_the_whole_text(text: str) -> None:
 def test_url_is_refused_with_a_hint() -> None:
     with pytest.raises(InvalidReference, match="leave out the https:// in front"):
         Reference.parse("https://quay.io/a/b:v1")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_registry"),
+    [
+        ("localhost:5000", True),
+        ("registry.test:443", True),
+        ("docker.io/made/app:1", False),
+        ("localhost:5000/a:1", False),
+        ("redis:4", False),
+        ("a.test", False),
+    ],
+)
+def test_host_and_port_alone_are_a_registry(text: str, is_registry: bool) -> None:
+    assert is_only_a_registry(text) is is_registry
