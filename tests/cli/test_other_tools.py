@@ -118,6 +118,9 @@ def test_platforms_that_were_not_saved_do_not_stop_the_care_of_a_layout(
     folder = tools.unpack(tmp_path / "saved", files)
     before = blobs(folder)
     (folder / place(S390X.root)).parent.joinpath("0" * 64).write_bytes(b"orphan")
+    if not manifests:  # the orphan may belong to a platform whose manifest was lost
+        assert "is missing" in mirror("prune", folder, "--delete", code=3).err
+        (folder / place(S390X.root)).parent.joinpath("0" * 64).unlink()
     mirror("prune", folder, "--delete")
     assert blobs(folder) == before
     assert "has only some of its platforms" in mirror("record", folder, code=2).err

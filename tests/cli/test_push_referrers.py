@@ -20,7 +20,8 @@ SIGNATURE, BILL = signature(IMAGE), signature(CHILD, 1)
 OVER = signature(BILL)
 PLAIN = images.artifact("application/vnd.dev.cosign", images.Blob.of(b"simple", "a/b"))
 ALL = (SIGNATURE, BILL, OVER)
-THEIR_LIST = images.index([signature(IMAGE, 7)])
+THEIRS = signature(IMAGE, 7)
+THEIR_LIST = images.index([THEIRS])
 
 
 def tag_of(subject: Image) -> str:
@@ -249,6 +250,7 @@ def test_list_that_appears_late_is_confirmed(
     mirror: Mirror, private: EmbeddedRegistry, layout: Path, monkeypatch: pytest.MonkeyPatch, stale: Status
 ) -> None:
     monkeypatch.setattr(retry, "READ_BACK_DELAYS", (0.0,) * 4)
+    THEIRS.publish(private, "a/b", None)
     private.fault(Fault(method="GET", path=f"/manifests/{tag_of(IMAGE)}$", times=4, action=stale))
     mirror("push", layout, private.host)
     assert writes(private).count(tag_of(IMAGE)) == 1

@@ -16,9 +16,10 @@ from hypothesis import Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from mirror.layout.names import IMAGE_NAME
 from tests.cli.test_crash import Gate, Seen
 from tests.support import images, layouts
-from tests.support.command import Mirror, blob_path, blobs, lacking, tree, wrong_blobs
+from tests.support.command import Mirror, blob_path, blobs, entries, lacking, tree, wrong_blobs
 from tests.support.profiles import every, examples
 from tests.support.registry import Action, EmbeddedRegistry, Fault
 from tests.support.registry.messages import Answer, Call
@@ -215,8 +216,10 @@ def test_corrupt_orphan_that_a_killed_repair_has_kept_is_removed(mirror: Mirror,
 
 
 def content(folder: Path) -> dict[str, bytes | str]:
-    """The files of a layout, without those in `.mirror`."""
-    return {name: data for name, data in tree(folder).items() if not name.startswith(".mirror")}
+    """The files of a layout, without those in `.mirror`, and of `index.json` the names and digests of the images."""
+    files = {name: data for name, data in tree(folder).items() if not name.startswith(".mirror")}
+    images_there = sorted((entry["annotations"][IMAGE_NAME], entry["digest"]) for entry in entries(folder))
+    return files | {"index.json": repr(images_there)}
 
 
 class Repairs(RuleBasedStateMachine):

@@ -30,7 +30,7 @@ def test_push_over_another_tag_names_it_and_a_second_one_puts_nothing(
     second: DockerRegistry, mirror: Program, layout: Path
 ) -> None:
     name = second.publish(OTHER, "team/app", "1")
-    assert "is not overwritten" in mirror("push", layout, second.host, "--no-overwrite", code=2).err
+    assert "already stands for another image" in mirror("push", layout, second.host, "--no-overwrite", code=2).err
     assert f"(was {OTHER.root})" in mirror("push", layout, second.host, "--dry-run").err
     assert mirror("push", layout, second.host, "--json").json["images"][0]["replaced"] == OTHER.root
     start = len(second.requests())
