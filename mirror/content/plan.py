@@ -1,4 +1,4 @@
-"""What a copy of images has to do: the blobs that the sinks lack, in order. `mirror.content.copy` carries it out."""
+"""The plan of a copy of images: the blobs that the sinks lack, in order. `mirror.content.copy` carries it out."""
 
 from __future__ import annotations
 

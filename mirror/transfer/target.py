@@ -1,4 +1,4 @@
-"""What a transfer needs of the store that images are copied to."""
+"""The store that images are copied to, as a transfer uses it."""
 
 from __future__ import annotations
 

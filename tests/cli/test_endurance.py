@@ -131,13 +131,13 @@ def test_pull_resumes_after_kill(mirror: Mirror, tmp_path: Path) -> None:
         process = mirror.start("pull", f"{registry.host}/a:v1", "--all", "--connections-per-blob", 1)
         wait_for(lambda: [seen.sent for seen in blob_requests(registry, layer.digest)] == [180 * MB])
         partial = tmp_path / "layout/.mirror/partial" / layer.digest.replace(":", "-")
-        wait_for(lambda: partial.stat().st_size > 170 * MB)
+        wait_for(lambda: partial.stat().st_size >= 180 * MB - 2**20)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
         result = mirror("pull", f"{registry.host}/a:v1", "--all", "--json")
         again = sum(seen.sent for seen in blob_requests(registry, layer.digest)[1:])
-    assert again <= 20 * MB + 8 * 2**20
+    assert again <= 20 * MB + 2**20
     assert result.json["resumed"] == 200 * MB - again
     assert_whole(tmp_path / "layout")
 
