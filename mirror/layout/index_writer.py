@@ -19,7 +19,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from threading import Lock
 from typing import TypeVar
@@ -59,7 +59,7 @@ class IndexWriter:
         self._flushing, self._more = asyncio.Lock(), asyncio.Event()
         self._took = 0.0  # seconds that the last batch took
         self._failure: MirrorError | None = None
-        self._waiting: list[Callable[[], None]] = []  # called when what is staged now has been written
+        self._waiting: list[tuple[Collection[str], Callable[[], None]]] = []  # as in `when_written`
         self.expected: dict[str, Entry | None] = {}  # by full name, what it should stand for when it is changed
         self._conflicts: dict[str, Entry | None] = {}
 
@@ -113,9 +113,9 @@ class IndexWriter:
         found, self._conflicts = self._conflicts, {}
         return found
 
-    def when_written(self, call: Callable[[], None]) -> None:
-        """Call `call` on the event loop once everything that is staged now has been written, durably."""
-        self._waiting.append(call)
+    def when_written(self, names: Collection[str], call: Callable[[], None]) -> None:
+        """Call `call` on the event loop once these staged names have been written, durably; never if one conflicts."""
+        self._waiting.append((names, call))
 
     async def flush(self) -> None:
         """Write all staged changes now, durably; raise the error of this batch or an earlier one."""
@@ -125,8 +125,9 @@ class IndexWriter:
                 await to_thread(self._write)
                 self._took = time.monotonic() - started
                 written, self._waiting = self._waiting[:waiting], self._waiting[waiting:]
-                for call in written:
-                    call()
+                for names, call in written:
+                    if self._conflicts.keys().isdisjoint(names):
+                        call()
         self._raise_failure()
 
     @asynccontextmanager

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -161,9 +161,9 @@ class LayoutWriter(Layout):
         """Write all names so far; return those that another process has changed, with what they stand for now."""
         return await self._index.conflicts()
 
-    def when_written(self, call: Callable[[], None]) -> None:
-        """Call `call` once all names so far are in `index.json`, durably."""
-        self._index.when_written(call)
+    def when_written(self, names: Collection[str], call: Callable[[], None]) -> None:
+        """Call `call` once these names are in `index.json`, durably; never if one of them is in `conflicts`."""
+        self._index.when_written(names, call)
 
     async def flush(self) -> None:
         """Write all names so far to `index.json`, durably."""

@@ -98,7 +98,8 @@ class LayoutTarget(ImageTarget):
 
     async def confirm(self, image: ImageTransfer, done: Callable[[], None]) -> None:
         if self.writer:
-            self.writer.when_written(done)
+            referrers = image.referrers.arrived() if image.referrers else ()
+            self.writer.when_written({image.name, *(task.name for task in referrers)}, done)
 
     async def finish(self, images: Sequence[ImageTransfer]) -> None:
         for image in images:

@@ -122,7 +122,8 @@ class ImageTarget(ABC):
     async def confirm(self, image: ImageTransfer, done: Callable[[], None]) -> None:
         """Call `done` once an image that has just been named is durable, before `finish` or after it.
 
-        Nothing in an archive is durable before the end of the transfer.
+        It is not called for an image that is in `conflicts`: its name stands for something else. Nothing in an archive
+        is durable before the end of the transfer.
         """
         return
 

@@ -107,3 +107,14 @@ def test_three_processes_that_start_together_lose_nothing(mirror: Mirror, name: 
         assert process.returncode == 0, err
     assert only_entry(layout)[0] == INDEX.root
     whole(layout, INDEX)
+
+
+def test_only_line_of_a_repeated_image_is_of_what_was_merged(
+    mirror: Mirror, registry: EmbeddedRegistry, name: str, layout: Path
+) -> None:
+    gate, process = held_up(mirror, registry, ARM64, name, "--platform=linux/arm64")
+    mirror("pull", name, "--platform=linux/amd64")
+    gate.opened.set()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert out.decode().splitlines() == [f"{name}@{only_entry(layout)[0]}"]
