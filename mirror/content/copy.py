@@ -116,7 +116,19 @@ class _Executor:
             task.failure = task.failure or error
 
     async def finish_if_complete(self, task: CopyTask) -> None:
-        """Once all blobs of an image are there, put its manifests, then its indexes, then its name."""
+        """Once all blobs of an image are there, put its manifests, then its indexes, then its name.
+
+        The same for the tasks that come after it, which may be a long chain.
+        """
+        todo = [task]
+        for one in todo:  # grows below
+            await self._put_manifests_if_due(one)
+            if self._is_settled(one):
+                todo += self._later.pop(id(one), ())
+        if not self._naming.locked():  # another call is, and goes on with those that are complete by then
+            await self._name_in_order()
+
+    async def _put_manifests_if_due(self, task: CopyTask) -> None:
         if task.after and all(other.failure for other in task.after):
             task.failure = task.failure or task.after[0].failure
         if self._is_due(task):
@@ -127,11 +139,6 @@ class _Executor:
                 self._complete.add(id(task))
             except MirrorError as error:
                 self._fail([task], error)
-        if self._is_settled(task):
-            for later in self._later.pop(id(task), ()):
-                await self.finish_if_complete(later)
-        if not self._naming.locked():  # another call is, and goes on with those that are complete by then
-            await self._name_in_order()
 
     def _is_due(self, task: CopyTask) -> bool:
         waits = self._lacking[id(task)] or not all(map(self._is_settled, task.after))

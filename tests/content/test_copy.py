@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -149,6 +150,23 @@ def test_failed_images_are_not_tagged_and_the_others_arrive(some: list[Image], d
     assert_complete(sink)
     assert [copy.name for copy in call.copies if copy.failure] == affected
     assert set(sink.names) == {copy.name for copy in call.copies} - set(affected)
+
+
+@pytest.mark.slow
+def test_tasks_that_come_one_after_the_other_may_be_any_number() -> None:
+    async def main() -> MemorySink:
+        call = Call(jobs=1)
+        await call.add(THIRD, "0")
+        first = call.copies[0]
+        call.copies += [replace(first, name=str(number), optional=True, after=[]) for number in range(1, 1200)]
+        for before, later in pairwise(call.copies):
+            later.after.append(before)
+        await call.run()
+        return call.sink
+
+    sink = asyncio.run(main())
+    assert len(sink.names) == 1200
+    assert_complete(sink)
 
 
 class PausedSource(MemorySource):
