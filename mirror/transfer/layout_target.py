@@ -90,11 +90,11 @@ class LayoutTarget(ImageTarget):
 
     @cached_property
     def _existing(self) -> dict[str, Entry | None]:
-        """The images that the layout had before the transfer, by name."""
+        """The images that the layout had before the transfer, by name; the first of several, as `add` replaces it."""
         if not exists(self.path / "oci-layout"):
             return {}
         with Layout.open(self.path) as layout:
-            return {entry.name: entry for entry in layout.entries()}
+            return {entry.name: entry for entry in reversed(layout.entries())}
 
     async def confirm(self, image: ImageTransfer, done: Callable[[], None]) -> None:
         if self.writer:
@@ -122,8 +122,13 @@ class LayoutTarget(ImageTarget):
         placed = super().place_referrer(image, referrer, graph)
         self._owners[placed[1]] = image
         if self.writer:
-            self.writer.expect(placed[1], self._existing.get(placed[1]))
+            self._expect(self.writer, placed[1])
         return placed
+
+    def _expect(self, writer: LayoutWriter, name: str) -> None:
+        """Have a name changed only if it stands for what it stood for. Other names than full ones are never changed."""
+        before = self._existing.get(name)
+        writer.expect(name, before if before and before.reference else None)
 
     async def conflicts(self, images: Sequence[ImageTransfer]) -> list[ImageTransfer]:
         found = await self.writer.conflicts() if self.writer else {}
@@ -134,8 +139,7 @@ class LayoutTarget(ImageTarget):
 
     def sink(self, image: ImageTransfer) -> Sink:
         if self.writer and not self._replace_images:
-            before = self._existing.get(image.name)
-            self.writer.expect(image.name, before if before and before.reference else None)
+            self._expect(self.writer, image.name)
         sink = self.writer or self._dry
         assert sink is not None, "opened before"
         return sink
