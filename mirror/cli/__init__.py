@@ -143,8 +143,5 @@ def _fail(code: str, message: str, hint: str | None, exit_code: int) -> int:
         from mirror.report.json import failure
 
         command = next((word for word in arguments if not word.startswith("-")), None)
-        try:
-            console.result_json(failure(command if command in _COMMANDS else None, code, message, hint, exit_code))
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        console.result_json(failure(command if command in _COMMANDS else None, code, message, hint, exit_code))
     return exit_code

@@ -67,9 +67,9 @@ class Local(Source, Protocol):
     async def there(self, entry: Entry) -> Keep: ...
 
 
-async def walk_entry(store: Local, entry: Entry, *, foreign: bool = True) -> Graph:
+async def walk_entry(store: Local, entry: Entry) -> Graph:
     """Walk everything below an entry, except children that are intentionally absent, or absent as a whole."""
-    return await walk(store, entry.root, keep=await store.there(entry), foreign=foreign)
+    return await walk(store, entry.root, keep=await store.there(entry), foreign=True)
 
 
 def is_list(entry: Entry) -> bool:

@@ -1,7 +1,7 @@
 """Build again what mirror itself has built, which no registry has: an index for some platforms, a list of referrers.
 
-The published index is read again, or the referrers are listed again. The selection is not
-recorded: it is found by trying, and the digest decides.
+The published index is read again, or the referrers are listed again. The selection is not recorded: it is found by
+trying, and the digest decides.
 """
 
 from __future__ import annotations

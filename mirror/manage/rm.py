@@ -62,8 +62,9 @@ def _named(layout: Layout, texts: Sequence[str]) -> list[Entry]:
     layout.find(texts)  # fails if an image does not exist
     finder, found = EntryFinder(layout.entries(), str(layout.path)), list[Entry]()
     for text in texts:
-        found += finder.find_names(text)
-        names = list(dict.fromkeys(entry.name for entry in finder.find_names(text)))
+        matches = finder.find_names(text)
+        found += matches
+        names = list(dict.fromkeys(entry.name for entry in matches))
         if len(names) > 1:
             raise UsageError(
                 f"{layout.path} has {text!r} under {len(names)} names.",

@@ -37,10 +37,10 @@ class Documents:
         self.faults: list[tuple[int, BlobCheck]] = []
         self.unsupported: dict[int, str] = {}
         self.subjects: dict[int, Descriptor] = {}
+        self.opaque: dict[int, str] = {}
         self._peeked_sizes: dict[int, int] = {}
         self._peeked: dict[int, bytes] = {}  # contents, as far as they fit into memory
         self._room = MOST_BYTES
-        self.opaque: dict[int, str] = {}
         self._store, self._table, self._report, self._deep = store, table, report, deep
         self._begins = array("I")  # where the links of each blob begin; 0: none, or not read yet
         self._links = array("I", [0])  # for each manifest: the number of its links, then the links
@@ -118,12 +118,11 @@ class Documents:
             return ()
         for child in document.manifests:
             self.note_unsupported(self._table.add(child), child)
-        if document.subject:
-            self.subjects[number] = document.subject
-        subject = document.subject
-        if subject and not check_size(self._store.open(subject.digest), None).ok:
-            digest = self._table.digest(number)
-            self._report(number, Finding(Kind.DANGLING_SUBJECT, Severity.WARNING, digest, subject.digest))
+        if subject := document.subject:
+            self.subjects[number] = subject
+            if not check_size(self._store.open(subject.digest), None).ok:
+                digest = self._table.digest(number)
+                self._report(number, Finding(Kind.DANGLING_SUBJECT, Severity.WARNING, digest, subject.digest))
         if self._deep and applies(document, self._table.platform(number)):
             self._check_config(number, document)
         return document.links

@@ -53,7 +53,7 @@ class Structure:
 
     def images(self) -> Iterator[VerifiedImage]:
         """Yield the images that were walked."""
-        published = {digest for root in self.roots for entry in root.entries for digest in chosen_from(entry)}
+        published = self._published()
         for position, root in enumerate(self.roots):
             for entry in root.entries:
                 if entry.is_nameless and self._is_part(entry.root.digest, position):
@@ -64,6 +64,10 @@ class Structure:
                 yield VerifiedImage(
                     entry.name, entry.root.digest, platforms, root.blobs, root.size, is_known or bool(entry.attachment)
                 )
+
+    def _published(self) -> set[Digest]:
+        """Return the digests of the images that platforms were selected from."""
+        return {digest for root in self.roots for entry in root.entries for digest in chosen_from(entry)}
 
     def _is_part(self, digest: Digest, position: int) -> bool:
         """Return whether the root at this position also belongs to another one."""
@@ -133,7 +137,7 @@ class Structure:
                 found = self.documents.peek(number)
                 if found:
                     referrers.setdefault(self.documents.subjects[number].digest, []).append(found)
-        published = {digest for root in self.roots for entry in root.entries for digest in chosen_from(entry)}
+        published = self._published()
         fresh = [node for digest in sorted(published) for node in referrers.pop(digest, ())]
         while fresh or self.fresh:
             for node in {node.digest: node for node in fresh}.values():
