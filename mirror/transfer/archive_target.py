@@ -77,6 +77,6 @@ class DockerArchiveTarget(ArchiveTarget):
         selected = await select_for_docker(manifests, entry, image.name, present, store.holds, platform, retry)
         return record(entry, selected, store.holds)
 
-    def warnings(self, images: Sequence[ImageTransfer]) -> list[str]:
-        untagged = [image.name for image in images if not Reference.parse(image.name).tag]
-        return [f"{name} has no tag, so docker loads it without a name." for name in untagged]
+    def warnings(self, image: ImageTransfer) -> list[str]:
+        is_tagged = Reference.parse(image.name).tag
+        return [] if is_tagged else [f"{image.name} has no tag, so docker loads it without a name."]

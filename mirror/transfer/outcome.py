@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 from mirror.content.plan import Plan
 from mirror.layout.referrers import can_refer, home, members, subjects_of
@@ -31,7 +32,7 @@ class Outcome:
         self._moved: dict[tuple[Digest, int], None] = {}
         self._reused: dict[Digest, int] = {}
         self._healed: set[Digest] = set()
-        self._warnings: list[str] = []
+        self._warnings: dict[ImageTransfer, list[str]] = {}  # replaced, too
         # Images that may refer to another of these images, by repository and tag.
         self._possible_referrers: dict[tuple[str | None, str | None], str] = {}
         self._members: dict[str, int] = {}  # the number of manifests in each that refer to others
@@ -52,11 +53,10 @@ class Outcome:
 
     def add(self, images: Sequence[ImageTransfer], target: ImageTarget) -> None:
         """Add the results of images, and free everything else that they hold."""
-        walked = [image for image in images if image.selected]
-        for image in walked:
-            self._warnings += image.chosen.warnings
+        for image in (image for image in images if image.selected):
+            texts = [*image.chosen.warnings, *target.warnings(image)]
+            self._warnings[image] = [*texts, *self._foreign(image, target), *self._parts(image)]
             self._note_referring(image)
-        self._warnings += [*target.warnings(walked), *self._foreign(walked, target), *self._parts(walked)]
         for image in images:
             self._rows[image] = image.result()
             image.selected = image.referrers = image.task = None
@@ -71,8 +71,8 @@ class Outcome:
             keys = ((home(entry), tag) for tag in tags_about(subject))
             self._referring |= {self._possible_referrers[key] for key in keys if key in self._possible_referrers}
 
-    def _foreign(self, images: Sequence[ImageTransfer], target: ImageTarget) -> list[str]:
-        """Return warnings about foreign layers (OCI image-spec, layer.md, "Non-Distributable Layers")."""
+    def _foreign(self, image: ImageTransfer, target: ImageTarget) -> list[str]:
+        """Return a warning about foreign layers (OCI image-spec, layer.md, "Non-Distributable Layers")."""
         text = f"not {PAST[self._verb]}: such layers stay where they are stored."
         if self._verb in ("push", "copy") and not target.takes_foreign:
             text += f" --include-foreign pushes those that {self._where} has."
@@ -80,22 +80,20 @@ class Outcome:
             text = f"not pushed: {self._where} does not have them. Pull the image again with --include-foreign."
         elif self._verb == "pull":
             text = "left out: registries do not store such layers. --include-foreign fetches them from their URLs."
-        omitted = [(image.image.label, len(image.graph.foreign.keys() - image.graph.blobs.keys())) for image in images]
-        return [f"{name}: {count(number, 'foreign layer')} {text}" for name, number in omitted if number]
+        number = len(image.graph.foreign.keys() - image.graph.blobs.keys())
+        return [f"{image.image.label}: {count(number, 'foreign layer')} {text}"] if number else []
 
-    def _parts(self, images: Sequence[ImageTransfer]) -> list[str]:
-        """Return warnings about images that the store has only partly, without a record of that."""
-        texts = []
-        for image in images:
-            missing = image.graph.absent.keys() - image.graph.unsupported.keys()
-            absent = [digest for digest in missing if not image.at_source.lacks(image.graph.absent[digest])]
-            if absent and image.image.entry and image.chosen.root.digest == image.chosen.published:
-                kept = len(image.graph.kept)
-                texts.append(
-                    f"{image.name}: {self._where} has {kept} of the {kept + len(absent)} manifests of its index; "
-                    f"the others are {'not pushed' if self._verb == 'push' else 'recorded as absent'}."
-                )
-        return texts
+    def _parts(self, image: ImageTransfer) -> list[str]:
+        """Return a warning about an image that the store has only partly, without a record of that."""
+        missing = image.graph.absent.keys() - image.graph.unsupported.keys()
+        absent = [digest for digest in missing if not image.at_source.lacks(image.graph.absent[digest])]
+        if not (absent and image.image.entry and image.chosen.root.digest == image.chosen.published):
+            return []
+        kept = len(image.graph.kept)
+        return [
+            f"{image.name}: {self._where} has {kept} of the {kept + len(absent)} manifests of its index; "
+            f"the others are {'not pushed' if self._verb == 'push' else 'recorded as absent'}."
+        ]
 
     def report(self, target: ImageTarget, *, dry_run: bool) -> TransferReport:
         writer = target.writer if isinstance(target, LayoutTarget) else None
@@ -118,5 +116,5 @@ class Outcome:
             moved_aside=tuple(map(str, writer.quarantined_files)) if writer else (),
             resumed=writer.resumed if writer else 0,
             disk=target.disk if dry_run else None,
-            warnings=tuple(dict.fromkeys((*self._warnings, *self.referrer_warnings))),
+            warnings=tuple(dict.fromkeys((*chain(*self._warnings.values()), *self.referrer_warnings))),
         )

@@ -244,14 +244,12 @@ class RegistryTarget(ImageTarget):
 
         await self._each(check, done)
 
-    def warnings(self, images: Sequence[ImageTransfer]) -> list[str]:
-        texts = []
-        for image in images:
-            for task in image.referrers.tasks.values() if image.referrers else ():
-                if task.replaced:
-                    name = f"{self.repository(image)}:{task.name}"
-                    texts.append(f"{name} now stands for {task.root.digest} (was {task.replaced}).")
-        return texts
+    def warnings(self, image: ImageTransfer) -> list[str]:
+        return [
+            f"{self.repository(image)}:{task.name} now stands for {task.root.digest} (was {task.replaced})."
+            for task in (image.referrers.tasks.values() if image.referrers else ())
+            if task.replaced
+        ]
 
     async def close(self) -> None:
         """Close the connections to the repositories."""

@@ -135,6 +135,6 @@ class ImageTarget(ABC):
         """Return the images whose names another process has given to something else since they were looked up."""
         return []
 
-    def warnings(self, images: Sequence[ImageTransfer]) -> list[str]:
-        """Return warnings about images that have been copied."""
-        return [note for image in images for note in image.notes]
+    def warnings(self, image: ImageTransfer) -> list[str]:
+        """Return warnings about an image that has been copied."""
+        return image.notes

@@ -118,3 +118,14 @@ def test_only_line_of_a_repeated_image_is_of_what_was_merged(
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert out.decode().splitlines() == [f"{name}@{only_entry(layout)[0]}"]
+
+
+def test_warnings_about_a_repeated_image_are_those_of_the_last_attempt(
+    mirror: Mirror, registry: EmbeddedRegistry, name: str
+) -> None:
+    mirror("pull", name, "--platform=linux/s390x")
+    gate, process = held_up(mirror, registry, ARM64, name, "--platform=linux/arm64", "--json")
+    mirror("pull", name, "--platform=linux/amd64")
+    result, _ = end(gate, process)
+    (warning,) = result["warnings"]
+    assert "linux/amd64" in warning
