@@ -111,9 +111,11 @@ class Bars:
     def close(self) -> None:
         if self._ticking:
             self._ticking.cancel()
-        for bar in (*self._blobs.values(), self._names, self._total):
-            if bar is not None:
-                bar.close()
+        bars = [bar for bar in (*self._blobs.values(), self._names, self._total) if bar is not None]
+        for bar in bars:
+            bar.close()
+        if bars:
+            sys.stderr.write("\033[K")  # remove a ^C that the terminal has echoed behind them
         self._blobs.clear()
         self._started.clear()
         self._places.clear()
@@ -164,6 +166,13 @@ class _Bar(_Tqdm):
             nrows=screen.lines,
             file=sys.stderr,
         )
+
+    def close(self) -> None:
+        """Clear the bar, and return to the start of the line: tqdm returns only from the bar at the top."""
+        was_open = not self.disable
+        super().close()
+        if was_open:
+            self.fp.write("\r")
 
     @property
     def format_dict(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,10 +41,12 @@ def gate(shop: EmbeddedRegistry) -> Iterator[Gate]:
 class Terminal:
     """A terminal as stderr of a running command."""
 
-    def __init__(self, mirror: Mirror, *args: object, columns: int = 120) -> None:
+    def __init__(self, mirror: Mirror, *args: object, columns: int = 120, plan: str = "") -> None:
+        """Start the command; `plan` are the failures to simulate, see `tests.support.crash`."""
         self._end, other = pty.openpty()
+        failing = [sys.executable, "-m", "tests.support.crash", plan, *map(str, args)]
         self.process = subprocess.Popen(
-            mirror.command(*args),
+            failing if plan else mirror.command(*args),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=other,
@@ -82,7 +85,7 @@ def test_bars_show_the_total_and_each_large_blob(mirror: Mirror, shop: EmbeddedR
     terminal.read_until(LARGE.digest[7:19])
     gate.opened.set()
     assert terminal.finish() == (0, f"{shop.host}/a:v1@{IMAGE.root}\n")
-    assert terminal.shown.rstrip().splitlines()[-1].rpartition("\r")[2].startswith("pulled 1 image")
+    assert terminal.shown.rstrip().splitlines()[-1].rpartition("\r")[2].startswith("\x1b[Kpulled 1 image")
 
 
 @pytest.mark.slow
@@ -144,7 +147,7 @@ def test_verdict_of_an_interrupted_verify_is_on_its_own_line(mirror: Mirror, tmp
     terminal.process.send_signal(signal.SIGINT)
     code, out = terminal.finish()
     assert (code, out.splitlines()[-1].partition(" ")[0]) == (130, "incomplete")
-    assert [line for line in terminal.shown.splitlines() if line.startswith("layout: incomplete")] != []
+    assert [line for line in terminal.shown.splitlines() if line.startswith("\x1b[Klayout: incomplete")] != []
 
 
 @pytest.mark.slow
@@ -199,3 +202,13 @@ def test_images_done_their_names_and_the_registry_are_shown(
     assert (code, out) == (0, f"{names[1]}@{IMAGE.root}\n{names[2]}@{small.root}\n")
     bars = terminal.shown.rpartition("pulled 3 images")[0]
     assert [line for line in re.split(r"[\r\n]|\x1b\[A", bars) if len(line) > 80] == []
+
+
+@pytest.mark.slow
+def test_error_after_bars_starts_its_line(mirror: Mirror, tmp_path: Path) -> None:
+    """The bar of a large blob appears at once, that of the total only later, so that it may not be there."""
+    folder = layouts.write(tmp_path / "layout", IMAGE, name="registry.example/a:v1")
+    terminal = Terminal(mirror, "export", folder, "image.tar", columns=80, plan="free:100")
+    assert terminal.finish() == (1, "")
+    assert f"  {LARGE.digest[7:19]} " in terminal.shown
+    assert re.search(r"\r\x1b\[K(\x1b\[[0-9;]+m)?error:(\x1b\[0m)? image.tar has 100 B free", terminal.shown)
