@@ -67,7 +67,7 @@ class DiskSpace:
         if self.needed > self.free:
             raise StorageError(
                 f"{self.path} has {size(self.free)} free, but {size(self.needed)} are needed.",
-                hint="Free some space, choose fewer platforms with --platform, or choose another place.",
+                hint="Free some space, choose fewer images or platforms, or choose another place.",
             )
 
 

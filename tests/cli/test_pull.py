@@ -605,6 +605,7 @@ def test_temporary_files_of_a_killed_pull_are_removed(mirror: Mirror, first: str
 def test_full_disk_is_detected_before_layers_are_fetched(mirror: Mirror, shop: EmbeddedRegistry, first: str) -> None:
     result = mirror("pull", first, plan="free:100", code=1)
     assert "100 B free" in result.err
+    assert "hint: Free some space, choose fewer images or platforms, or choose another place." in result.err
     assert shop.count("GET", f"/blobs/{LAYER}") == 0
 
 

@@ -460,6 +460,16 @@ def test_hint_of_a_closed_tls_connection_mentions_client_certificates(error: Exc
         assert ("client certificate" in (caught.value.hint or "")) is hinted
 
 
+@pytest.mark.parametrize("answered", [False, True])
+def test_hint_of_a_plain_connection_that_is_closed_at_once_mentions_tls(answered: bool) -> None:
+    """Some servers close a connection on which they expected TLS; one that has answered speaks plain HTTP."""
+    points: set[Endpoint] = {("registry.example", 5000)} if answered else set()
+    request = Request.to("GET", URL("http://registry.example:5000/v2/"))
+    with pytest.raises(TransferError) as caught, translate_errors(request, points):
+        raise aiohttp.ServerDisconnectedError
+    assert caught.value.hint == (None if answered else "registry.example:5000 may use TLS: try without --plain-http.")
+
+
 # Certificates, host names and subjects of requests
 
 

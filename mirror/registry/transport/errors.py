@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import aiohttp
 from aiohttp.http_exceptions import LineTooLong
+from yarl import URL
 
 from mirror.errors import MirrorError, TransferError
 from mirror.registry.transport.addresses import ForbiddenAddress
@@ -29,6 +30,7 @@ TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})  # statuses after which th
 PROXY_AUTH_HINT = "Put the proxy's credentials into its URL: HTTPS_PROXY=http://user:password@proxy.internal:3128."
 _HTTPS_PORT = 443  # the default, if the user gave no port
 Endpoint = tuple[str | None, int | None]  # a host and a port, to which a connection is made
+_MAY_USE_TLS = "{} may use TLS: try without --plain-http."
 _NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 _ADD_CA = "Add its CA certificate with --ca-file FILE."
 _RENEW = "Check this machine's clock, or ask the registry's administrator for a new certificate."
@@ -111,10 +113,7 @@ def _network_error(request: Request, error: BaseException, answered: Collection[
     if isinstance(error, TimeoutError):
         return TransferError(f"{host} stopped answering{about}.", transient=True)
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | OSError | EOFError):
-        hint = None
-        reset = isinstance(error, ConnectionResetError) or getattr(error, "errno", None) == errno.ECONNRESET
-        if request.url.startswith("https://") and (reset or isinstance(error, aiohttp.ServerDisconnectedError)):
-            hint = f"If {host} requires a client certificate, put it in the host's certs.d directory."
+        hint = _cut_hint(request, error, answered)
         return TransferError(f"{host}: the connection was cut{about}.", hint=hint, transient=True)
     if isinstance(error, aiohttp.ClientHttpProxyError):
         text = f"{host}: the proxy answered {error.status} {error.message.rstrip(' .')}."
@@ -128,11 +127,22 @@ def _network_error(request: Request, error: BaseException, answered: Collection[
     return TransferError(f"{host}: {what}.")
 
 
+def _cut_hint(request: Request, error: BaseException, answered: Collection[Endpoint]) -> str | None:
+    """Return what may be wrong if a server closes a connection without a response."""
+    reset = isinstance(error, ConnectionResetError) or getattr(error, "errno", None) == errno.ECONNRESET
+    if not reset and not isinstance(error, aiohttp.ServerDisconnectedError):
+        return None
+    url = URL(request.url)
+    if url.scheme == "https":
+        return f"If {request.host} requires a client certificate, put it in the host's certs.d directory."
+    return None if (url.raw_host, url.port) in answered else _MAY_USE_TLS.format(request.host)
+
+
 def _invalid_response(request: Request, error: aiohttp.ClientResponseError) -> TransferError:
     if any(isinstance(cause, LineTooLong) for cause in _causes(error)):
         text = f"{request.host}: a header of the response has more than {MAX_HEADER // 1024} KiB{request.about}."
         return TransferError(text)
-    hint = f"{request.host} may use TLS: try without --plain-http." if request.url.startswith("http://") else None
+    hint = _MAY_USE_TLS.format(request.host) if request.url.startswith("http://") else None
     return TransferError(f"{request.host}: the response is not valid HTTP{request.about}.", hint=hint, transient=True)
 
 
