@@ -1,9 +1,10 @@
-"""Colours of results: only on a terminal, and not if NO_COLOR is set (no-color.org)."""
+"""Colours: only on a terminal, and not if NO_COLOR is set (no-color.org)."""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import TextIO
 
 from mirror.cli.context import kept
 from mirror.report.view import Labelled, View
@@ -37,11 +38,14 @@ def view() -> View:
     return View(shutil.get_terminal_size().columns, verbose)
 
 
+def has_colours(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal, and the user has nothing against colours."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def painted(line: str) -> str:
     """Return a result line, which may be hostile, for stdout: printable, without secrets, its label in colour."""
     text, label = printable(redact(line)), line.label if isinstance(line, Labelled) else ""
-    if label not in _COLOURS or not sys.stdout.isatty():
-        return text
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if label not in _COLOURS or not has_colours(sys.stdout):
         return text
     return f"\033[{_COLOURS[label]}m{label}\033[0m{text.removeprefix(label)}"

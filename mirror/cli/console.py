@@ -32,7 +32,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-from mirror.cli.colour import painted
+from mirror.cli.colour import has_colours, painted
 from mirror.cli.context import kept
 from mirror.strictjson import JsonObject
 from mirror.text import printable
@@ -95,8 +95,7 @@ def labelled(kind: str, text: str) -> str:
     """Return a line that starts with its kind. `text` may be hostile and is made safe."""
     if is_json_log():
         return json_line(kind, text)
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
-    label = f"{kind}:" if plain else f"\033[{_COLOURS[kind]}m{kind}:\033[0m"
+    label = f"\033[{_COLOURS[kind]}m{kind}:\033[0m" if has_colours(sys.stderr) else f"{kind}:"
     return f"{label} {safe(text)}"
 
 
