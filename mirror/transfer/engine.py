@@ -173,7 +173,7 @@ class Engine:
         image = self._images.pop(id(task), None)
         if image:
             self._arrivals.end(image)
-            await self._target.confirm(image, partial(self._arrivals.settle, image, image.result().image))
+            await self._target.confirm(image, partial(self._arrivals.settle, image, image.line))
 
     def _tasks(self, images: Sequence[ImageTransfer]) -> list[CopyTask]:
         """Return the tasks of a batch: referrers first, so that an image is signed before its tag moves."""

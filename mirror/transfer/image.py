@@ -90,13 +90,22 @@ class ImageTransfer:
         """Prepare to transfer the image again, because the target has changed."""
         self.before, self.notes = None, []
 
-    def result(self) -> TransferredImage:
+    @property
+    def digest(self) -> str:
+        """The digest of what is copied, or would be; empty if the image could not be resolved."""
         root = self.selected.root if self.selected else self.image.entry.root if self.image.entry else None
-        digest = root.digest if root else ""
+        return root.digest if root else ""
+
+    @property
+    def line(self) -> str:
+        """The result line: the name at the target, with the digest."""
+        return self.place.pinned(Digest(self.digest)) if self.place else pinned(self.name, self.digest)
+
+    def result(self) -> TransferredImage:
         return TransferredImage(
             source=self.image.label,
-            image=self.place.pinned(Digest(digest)) if self.place else pinned(self.name, digest),
-            digest=digest,
+            image=self.line,
+            digest=self.digest,
             platforms=self.selected.platforms if self.selected else (),
             replaced=None if self.failure else self.before or (self.task.replaced if self.task else None),
             error=self.failure,
