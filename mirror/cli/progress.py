@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -18,9 +19,10 @@ ACCESS_LOG = "mirror.serve.access"  # its lines have a format of their own
 def progress() -> Iterator[Progress]:
     """Show the log of a command and, on a terminal, progress bars; follow --quiet, --verbose and --no-progress.
 
-    A JSON log has no bars.
+    A JSON log has no bars, and a terminal that cannot move its cursor has none either.
     """
-    if not sys.stderr.isatty() or kept("quiet") or kept("no_progress") or console.is_json_log():
+    can_draw = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if not can_draw or kept("quiet") or kept("no_progress") or console.is_json_log():
         with log_to_stderr():
             yield Results()
         return

@@ -1,5 +1,6 @@
 """Tests of what `mirror verify` shows about a layout with many faults."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_labels_are_coloured_on_a_terminal(
     shown = "\n".join(on_terminal(mirror, "verify", damaged.folder, **variables))
     assert ("\033[1;31merror\033[0m: corrupt" in shown) is coloured
     assert ("\033[1;31mnot ok\033[0m  registry" in shown) is coloured
-    assert ("\033" in shown) is coloured
+    assert bool(re.search(r"\033\[[\d;]*m", shown)) is coloured  # a slow machine also shows, and erases, progress
 
 
 def test_output_to_a_file_has_no_colour(mirror: Mirror, damaged: Damaged) -> None:
