@@ -111,8 +111,8 @@ class Handler:
             raise
         finally:
             entry.sent = writer.sent
-        if request.transport:
-            request.transport.abort()
+            if entry.outcome and request.transport:  # aiohttp's close() would wait until the client reads the rest
+                request.transport.abort()
         return web.Response(status=response.status)
 
 
