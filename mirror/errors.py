@@ -3,7 +3,7 @@
     MirrorError                 1  the base class
     ├── UsageError              2  a request that cannot be fulfilled
     │   ├── InvalidReference    2  an image name outside the grammar
-    │   ├── ConfigError         2  a settings file that cannot be used
+    │   ├── ConfigError         2  a file of the user that cannot be used
     │   └── NotFound            2  an image, platform or directory that does not exist
     ├── TransferError           1  a registry that could not be reached, or refused
     │   ├── Unauthorized        1  … for lack of valid credentials
@@ -74,7 +74,7 @@ class InvalidReference(UsageError):
 
 
 class ConfigError(UsageError):
-    """A settings file with an unknown key, a wrong type or broken TOML."""
+    """A file of the user that cannot be read or used: settings, credentials, certificates, records, names."""
 
 
 class NotFound(UsageError):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from mirror.config.files import read_file
 from mirror.errors import ConfigError, ContentError
 from mirror.strictjson import load_object
 
@@ -20,7 +20,7 @@ def check_ca(file: str | None) -> None:
     import ssl  # slow to import, and rarely needed here
 
     path = Path(file).expanduser()
-    text = _read(path, _CA_HINT).decode("ascii", "ignore")  # comments may be in any encoding
+    text = read_file(path, _CAP, _CA_HINT, is_text=False).decode("ascii", "ignore")  # comments may be in any encoding
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError):  # the latter if it is empty
@@ -31,7 +31,7 @@ def check_credentials(path: Path | None) -> None:
     """Check that a credentials file (containers-auth.json(5)) is a JSON object; raise ConfigError if not."""
     if path is None:
         return
-    data = _read(path, _AUTHFILE_HINT)
+    data = read_file(path, _CAP, _AUTHFILE_HINT)
     try:
         document = load_object(data, str(path)) if data.strip() else {}
     except ContentError as error:
@@ -39,16 +39,3 @@ def check_credentials(path: Path | None) -> None:
     for section in ("auths", "credHelpers"):
         if not isinstance(document.get(section, {}), dict):
             raise ConfigError(f"{path}: {section!r} is not a JSON object.", hint=_AUTHFILE_HINT)
-
-
-def _read(path: Path, hint: str) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_CAP + 1)
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist.", hint=hint) from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.", hint=hint) from None
-    if len(data) > _CAP:
-        raise ConfigError(f"{path} has more than {_CAP} bytes, the maximum.", hint=hint)
-    return data

@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from typing import TextIO
+from pathlib import Path
 
 import click
 
+from mirror.cli.options import Place
+from mirror.config.files import check_content, read_file
 from mirror.errors import InvalidReference
 from mirror.oci.reference import Reference
 
+_CAP = 16 * 1024 * 1024  # bytes: more than 100,000 names
+_HINT = "--from-file takes a file with one image name per line."
+
 with_names = click.option(
     "--from-file",
-    type=click.File("r"),
+    type=Place(allow_dash=True),
     metavar="FILE",
     help="Read image names from FILE (- for stdin), one per line; # starts a comment.",
 )
 
 
-def read_names(file: TextIO | None, *, registry: bool = True) -> list[str]:
+def read_names(file: Path | None, *, registry: bool = True) -> list[str]:
     """Return the image names in a file; none if there is no file. With `registry`, they are checked.
 
     Raises:
         InvalidReference: a name is not valid; the message has its line.
-        click.UsageError: it is not a text file.
+        ConfigError: the file cannot be read, or is not a text file.
     """
     if file is None:
         return []
-    where = "stdin" if file.fileno() == 0 else file.name
-    try:
-        lines = list(_names(file))
-    except UnicodeDecodeError:
-        raise click.UsageError(f"{where} is not a text file.") from None
-    for number, name in lines if registry else ():
+    if file == Path("-"):
+        where, data = "stdin", sys.stdin.buffer.read(_CAP + 1) if sys.stdin else b""  # None if it is closed
+        check_content(data, where, _CAP, _HINT)
+    else:
+        where, data = str(file), read_file(file, _CAP, _HINT)
+    names = list(_names(data))
+    for number, name in names if registry else ():
         try:
             Reference.parse(name)
         except InvalidReference as error:
             raise InvalidReference(f"{where}, line {number}: {error}", hint=error.hint) from None
-    return [name for _, name in lines]
+    return [name for _, name in names]
 
 
-def _names(file: TextIO) -> Iterator[tuple[int, str]]:
+def _names(data: bytes) -> Iterator[tuple[int, str]]:
     """Yield the names with the numbers of their lines. Windows' editors put a byte order mark in front of the first."""
-    for number, line in enumerate(file, 1):
-        if name := line.removeprefix("\ufeff").partition("#")[0].strip():
+    for number, line in enumerate(data.splitlines(), 1):
+        if name := line.decode().removeprefix("\ufeff").partition("#")[0].strip():
             yield number, name

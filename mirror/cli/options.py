@@ -107,7 +107,7 @@ def layout_and_images(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
 
 with_config = click.option(
     "--config",
-    type=Place(dir_okay=False),
+    type=Place(),
     envvar="MIRROR_CONFIG",
     is_eager=True,
     expose_value=False,
@@ -240,15 +240,15 @@ def check_output(ctx: click.Context, output: Path | None) -> None:
     for option in ctx.command.params:
         given = ctx.params.get(option.name or "") or kept(option.name or "")
         for value in given if isinstance(given, tuple) else (given,):
-            if isinstance(option.type, Place | click.File) and value and value is not output:
+            if isinstance(option.type, Place) and value and value is not output:
                 read.append(_path_of(value))
     refuse_overwrite(output, read)
 
 
-def _path_of(value: object) -> Path:
-    """Return the path in the value of an option: a path, an open file, or the text of a location."""
-    if not isinstance(value, str):
-        return Path(str(getattr(value, "name", ""))) if not isinstance(value, Path) else value
+def _path_of(value: Path | str) -> Path:
+    """Return the path in the value of an option: a path, or the text of a location."""
+    if isinstance(value, Path):
+        return value
     from mirror.stores.location import Location
 
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -91,7 +90,7 @@ stdout gets one line for each image, NAME@DIGEST.
 def command(
     ctx: click.Context,
     images: tuple[str, ...],
-    from_file: TextIO | None,
+    from_file: Path | None,
     output: Path,
     platform: tuple[str, ...],
     all_platforms: bool,

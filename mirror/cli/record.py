@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -61,7 +60,7 @@ def command(
     ctx: click.Context,
     location: str | None,
     images: tuple[str, ...],
-    from_file: TextIO | None,
+    from_file: Path | None,
     file: Path | None,
     name: str | None,
 ) -> None:
@@ -83,7 +82,7 @@ def command(
 
 
 def _images(
-    ctx: click.Context, location: str | None, images: tuple[str, ...], from_file: TextIO | None
+    ctx: click.Context, location: str | None, images: tuple[str, ...], from_file: Path | None
 ) -> tuple[str, list[str]]:
     """Return the location to record from, and names of images there, or of more images in registries."""
     is_local = location is not None and Location.parse(location).transport is not Transport.REGISTRY

@@ -15,11 +15,12 @@ from mirror.cli.colour import view
 from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import progress
 from mirror.cli.run import run
+from mirror.config.files import read_file
 from mirror.content.finding import Severity
-from mirror.errors import InvalidDigest, NotFound, StorageError
+from mirror.errors import InvalidDigest
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.records import CAP, Record, parse_records
+from mirror.records import CAP, parse_records
 from mirror.report.findings import VerifyLevel, VerifyReport
 from mirror.report.text import to_text
 from mirror.stores.location import Location, Transport
@@ -50,6 +51,8 @@ digests with the published ones.
 
 Exit codes: 0 ok, 3 not ok, 1 no fault was found but something could not be checked.
 """
+
+_RECORD_HINT = "--record takes the file of a digest record."
 
 
 @click.command(cls=GroupedCommand, help=_HELP)
@@ -82,7 +85,7 @@ Exit codes: 0 ok, 3 not ok, 1 no fault was found but something could not be chec
 @click.option(
     "--record",
     "files",
-    type=options.Place(dir_okay=False),
+    type=options.Place(),
     multiple=True,
     metavar="FILE",
     help="Compare images with the digest records in FILE; repeat the option for several files.",
@@ -154,7 +157,7 @@ def command(
         sample=sample,
         fail_on=fail_on,
         expect=_parse_expected(ctx, expected),
-        records=[record for file in files for record in _read_records(file)],
+        records=[record for file in files for record in parse_records(read_file(file, CAP, _RECORD_HINT), str(file))],
     )
     if receipt or in_registry:
         hosts = [Reference.parse(location).registry] if location else []
@@ -198,18 +201,6 @@ def _parse_expected(ctx: click.Context, texts: tuple[str, ...]) -> dict[str, str
         if expected.setdefault(name, digest) != digest:
             raise click.UsageError(f"--expect names two digests for {name}.", ctx)
     return expected
-
-
-def _read_records(path: Path) -> list[Record]:
-    hint = "--record takes the file of a digest record."
-    try:
-        with path.open("rb") as file:
-            data = file.read(CAP + 1)
-    except FileNotFoundError:
-        raise NotFound(f"{path} does not exist.", hint=hint) from None
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}.", hint=hint) from None
-    return parse_records(data, str(path))
 
 
 async def _finish(verification: Verification) -> VerifyReport:

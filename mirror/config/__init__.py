@@ -1,1 +1,1 @@
-"""Settings of the user and of the machine: `mirror.toml` and `registries.conf`."""
+"""Files of the user and of the machine: `mirror.toml` and `registries.conf`, and how any of them is read."""

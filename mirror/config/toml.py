@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
+from mirror.config.files import read_file
 from mirror.errors import ConfigError
 
 _CAP = 256 * 1024  # bytes; the parser takes a second for the worst file of this size
@@ -19,15 +19,10 @@ def read_toml(path: Path, hint: str | None = None) -> dict[str, Any]:
     """
     import tomllib  # only if there is a file to read: the import takes 5 ms
 
+    data = read_file(path, _CAP, hint)
+    if any(line.count(b".") > _MAX_DOTS for line in data.split(b"\n")):
+        raise ConfigError(f"{path} has a line with more than {_MAX_DOTS} dots, so it is not read.")
     try:
-        with path.open("rb") as file:
-            data = file.read(_CAP + 1)
-        if len(data) > _CAP:
-            raise ConfigError(f"{path} has more than {_CAP // 1024} KiB, so it is not read.")
-        if any(line.count(b".") > _MAX_DOTS for line in data.split(b"\n")):
-            raise ConfigError(f"{path} has a line with more than {_MAX_DOTS} dots, so it is not read.")
         return tomllib.loads(data.decode())
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.", hint=hint) from None
-    except (ValueError, RecursionError) as error:  # including invalid UTF-8, numbers of 5000 digits, deep nesting
+    except (ValueError, RecursionError) as error:  # including numbers of 5000 digits, and deep nesting
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None

@@ -12,7 +12,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,11 +19,13 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from mirror.config.files import read_file
 from mirror.errors import UsageError
 
 _BCRYPT = re.compile(rb"\$2[aby]\$(?:0[4-9]|1[0-9])\$[./A-Za-z0-9]{53}")
 _OTHERS = {b"{SHA}": "SHA-1", b"$apr1$": "MD5 (apr1)", b"$1$": "MD5", b"$5$": "SHA-256", b"$6$": "SHA-512"}
 _CAP = 1024 * 1024  # bytes of an htpasswd file
+_HINT = "--htpasswd takes a file as written by htpasswd -B."
 _MAX_CACHED = 1024  # correct passwords
 _BCRYPT_BYTES = 72  # of a password; htpasswd ignores the rest too
 _DUMMY_HASH = b"$2b$10$" + b"." * 53  # checked for unknown users
@@ -78,15 +79,8 @@ def read_users(path: Path) -> dict[str, bytes]:
             "--htpasswd needs the Python package bcrypt, which is not installed.",
             hint="Install it next to mirror: pip install bcrypt",
         )
-    try:
-        with path.open("rb") as file:
-            data = file.read(_CAP + 1)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {os.strerror(error.errno or 0)}.") from None
-    if len(data) > _CAP:
-        raise UsageError(f"{path} is not an htpasswd file: it has more than {_CAP} bytes.")
     users: dict[str, bytes] = {}
-    for number, line in enumerate(data.splitlines(), 1):
+    for number, line in enumerate(read_file(path, _CAP, _HINT).splitlines(), 1):
         text = line.strip()
         if text and not text.startswith(b"#"):
             user, hashed = _parse_line(text, path, number)
@@ -99,10 +93,7 @@ def read_users(path: Path) -> dict[str, bytes]:
 def _parse_line(line: bytes, path: Path, number: int) -> tuple[str, bytes]:
     where = f"{path}, line {number}"
     name, colon, hashed = line.partition(b":")
-    try:
-        user = name.decode()
-    except UnicodeDecodeError:
-        raise UsageError(f"{where}: the user name is not UTF-8.") from None
+    user = name.decode()
     if not colon or not user:
         raise UsageError(f"{where}: expected NAME:HASH.")
     if not _BCRYPT.fullmatch(hashed):

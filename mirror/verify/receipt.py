@@ -7,15 +7,17 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from mirror.config.files import read_file
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.content.store import Progress
-from mirror.errors import BrokenLayout, ContentError, NotFound
-from mirror.fs.directory import Directory
+from mirror.errors import ContentError
 from mirror.registry import Client, RegistryOptions, open_target
 from mirror.report.findings import VerifiedImage, VerifyReport
 from mirror.verify.options import VerifyOptions, one_of
 from mirror.verify.readback import in_registry, read_back
 from mirror.verify.receipt_document import CAP, ReceiptImage, parse_receipt
+
+_HINT = "--receipt takes the file that mirror push --receipt has written."
 
 
 async def verify_receipt(
@@ -33,13 +35,12 @@ async def verify_receipt(
 
     Raises:
         UsageError: an unknown severity.
-        NotFound: there is no such file.
+        ConfigError: the file does not exist, or cannot be read.
         ContentError: the file is not a receipt, or lists no images.
-        StorageError: the file cannot be read.
     """
     path, options, started = Path(path), options or VerifyOptions(), time.monotonic()
     fail_on, registries = one_of(Severity, options.fail_on), options.registries or RegistryOptions()
-    images = parse_receipt(_read(path), str(path))
+    images = parse_receipt(read_file(path, CAP, _HINT), str(path))
     if not images:
         raise ContentError(f"{path} lists no images.")
     pushed = [image for image in images if image.error is None]
@@ -74,13 +75,3 @@ def _failed_pushes(images: Sequence[ReceiptImage]) -> Iterator[Finding]:
         elif image.referrers.error is not None:
             found = image.referrers.error.rstrip(".")
             yield finding(severity=Severity.WARNING, expected="all of its referrers", found=found)
-
-
-def _read(path: Path) -> bytes:
-    with Directory.open(path.parent) as folder:
-        try:
-            return folder.read(path.name, CAP)
-        except FileNotFoundError:
-            raise NotFound(f"There is no file {str(path)!r}.", hint="Check the path.") from None
-        except BrokenLayout as error:
-            raise ContentError(str(error)) from None

@@ -149,15 +149,6 @@ def test_file_without_names_is_a_usage_error(mirror: Mirror) -> None:
     assert "Name at least one image" in mirror("pull", "--from-file", "-", stdin="# nothing\n", code=2).err
 
 
-def test_missing_file_is_a_usage_error(mirror: Mirror) -> None:
-    assert "nowhere.txt" in mirror("pull", "--from-file", "nowhere.txt", code=2).err
-
-
-def test_binary_file_is_a_usage_error(mirror: Mirror, tmp_path: Path) -> None:
-    (tmp_path / "list").write_bytes(b"\xff\xfe\0")
-    mirror("pull", "--from-file", "list", code=2)
-
-
 def test_invalid_name_in_a_file_is_refused_before_any_request(mirror: Mirror, shop: EmbeddedRegistry) -> None:
     shop.clear_log()
     mirror("pull", "--from-file", "-", stdin=f"{shop.host}/a:v1\nNo Name\n", code=2)

@@ -387,11 +387,6 @@ def test_layout_and_receipt_are_not_verified_together(mirror: Mirror, stock: Pat
     assert "--receipt" in mirror("verify", stock, "--receipt", "x", code=2).err
 
 
-def test_missing_receipt_is_an_error(mirror: Mirror) -> None:
-    said = mirror("verify", "--receipt", "x.json", code=2).err
-    assert said == "error: There is no file 'x.json'.\nhint: Check the path.\n"
-
-
 def changed(mirror: Mirror, change: Any) -> None:
     receipt = read(mirror)
     change(receipt)
@@ -435,7 +430,7 @@ def test_receipt_with_an_invalid_field_is_refused(mirror: Mirror, pushed: Embedd
     assert pushed.requests == []
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b'{"schema": NaN}', b"[" * 100_000])
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"schema": NaN}', b"[" * 100_000])
 def test_file_that_is_not_a_receipt_is_refused(mirror: Mirror, data: bytes) -> None:
     (mirror.folder / "receipt.json").write_bytes(data)
     mirror("verify", "--receipt", "receipt.json", code=3)

@@ -328,7 +328,7 @@ def test_invalid_value_is_an_error_with_the_file_and_the_key(write: Callable[[st
 
 
 @pytest.mark.parametrize(
-    "data", [b"jobs", b"jobs = ", b"jobs = 1\njobs = 2", b"\xff", b"\0", b"= 1", b"[", b"jobs = 1\x01", b"a" * 100]
+    "data", [b"jobs", b"jobs = ", b"jobs = 1\njobs = 2", b"\0", b"= 1", b"[", b"jobs = 1\x01", b"a" * 100]
 )
 @pytest.mark.parametrize("write", [own, local])
 def test_broken_toml_is_an_error_that_names_the_file(write: Callable[[bytes], Path], data: bytes) -> None:
