@@ -129,28 +129,9 @@ def command(
     repair: bool,
     source: str | None,
 ) -> None:
-    if not receipt:
-        location = location or str(options.DEFAULT_LAYOUT)
-    in_registry = bool(location and Location.parse(location, registry=False).transport is Transport.REGISTRY)
-    for wrong, why in (
-        (location is not None and receipt is not None, "Name either a layout or archive, or a receipt with --receipt."),
-        (repair != (source is not None), "--repair needs --from SOURCE (a good copy), and --from needs --repair."),
-        (repair and (receipt or sample), "--repair cannot be combined with --receipt or --sample."),
-        (
-            receipt and (sample is not None or ctx.get_parameter_source("level") is not ParameterSource.DEFAULT),
-            "--level and --sample cannot be combined with --receipt, which hashes every byte.",
-        ),
-        (
-            in_registry and (images or sample or repair or level != VerifyLevel.CONTENT),
-            "docker://IMAGE is verified as a whole: no other names, --sample, --level or --repair.",
-        ),
-        (
-            (files or expected) and (receipt or repair),
-            "--record and --expect cannot be combined with --receipt or --repair; verify again after a repair.",
-        ),
-    ):
-        if wrong:
-            raise click.UsageError(why, ctx)
+    location = location or ("" if receipt else str(options.DEFAULT_LAYOUT))
+    in_registry = not receipt and Location.parse(location, registry=False).transport is Transport.REGISTRY
+    _check_usage(ctx, in_registry=in_registry)
     options.check_output(ctx, junit)
     checks = VerifyOptions(
         level=level,
@@ -159,35 +140,38 @@ def command(
         expect=_parse_expected(ctx, expected),
         records=[record for file in files for record in parse_records(read_file(file, CAP, _RECORD_HINT), str(file))],
     )
-    if receipt or in_registry:
-        hosts = [Reference.parse(location).registry] if location else []
-        checks = replace(checks, retry=remote.retry_policy(), registries=remote.registry_options(hosts))
-    local: Verification | None = None
-    try:
-        with progress() as bars:
-            if receipt:
-                from mirror.verify.receipt import verify_receipt  # this and the next two load the HTTP client
-
-                report = run(verify_receipt(receipt, checks, bars))
-            elif location and source:
-                from mirror.manage.repair import RepairOptions, repair_layout
-
-                repair_options = RepairOptions(level, remote.retry_policy(), remote.registry_options())
-                report = run(repair_layout(location, source, images, repair_options, bars), resumable=True)
-                report = replace(report, fail_on=Severity(fail_on))
-            elif location and in_registry:
-                from mirror.verify.image import verify_image
-
-                report = run(verify_image(location, checks, bars))
-            else:
-                local = Verification(location or "", images, checks, bars)
-                report = run(_finish(local))
-    except KeyboardInterrupt:
-        with suppress(BrokenPipeError):  # Ctrl-C has ended the reader of the pipe, too
-            if local:
-                _show(local.report, junit)
-        raise
+    if source:
+        report = _repair(location, source, images, checks)
+    elif receipt or in_registry:
+        report = _verify_in_registry(location, receipt, checks)
+    else:
+        report = _verify_local(location, images, checks, junit)
     ctx.exit(_show(report, junit))
+
+
+def _check_usage(ctx: click.Context, *, in_registry: bool) -> None:
+    """Raise UsageError for options that contradict each other."""
+    given = ctx.params
+    receipt, repair, sample = given["receipt"], given["repair"], given["sample"] is not None
+    for wrong, why in (
+        (given["location"] and receipt, "Name either a layout or archive, or a receipt with --receipt."),
+        (repair != bool(given["source"]), "--repair needs --from SOURCE (a good copy), and --from needs --repair."),
+        (repair and (receipt or sample), "--repair cannot be combined with --receipt or --sample."),
+        (
+            receipt and (sample or ctx.get_parameter_source("level") is not ParameterSource.DEFAULT),
+            "--level and --sample cannot be combined with --receipt, which hashes every byte.",
+        ),
+        (
+            in_registry and (given["images"] or sample or repair or given["level"] != VerifyLevel.CONTENT),
+            "docker://IMAGE is verified as a whole: no other names, --sample, --level or --repair.",
+        ),
+        (
+            (given["files"] or given["expected"]) and (receipt or repair),
+            "--record and --expect cannot be combined with --receipt or --repair; verify again after a repair.",
+        ),
+    ):
+        if wrong:
+            raise click.UsageError(why, ctx)
 
 
 def _parse_expected(ctx: click.Context, texts: tuple[str, ...]) -> dict[str, str]:
@@ -201,6 +185,40 @@ def _parse_expected(ctx: click.Context, texts: tuple[str, ...]) -> dict[str, str
         if expected.setdefault(name, digest) != digest:
             raise click.UsageError(f"--expect names two digests for {name}.", ctx)
     return expected
+
+
+def _repair(location: str, source: str, images: tuple[str, ...], checks: VerifyOptions) -> VerifyReport:
+    from mirror.manage.repair import RepairOptions, repair_layout  # loads the HTTP client
+
+    repairing = RepairOptions(checks.level, remote.retry_policy(), remote.registry_options())
+    with progress() as bars:
+        report = run(repair_layout(location, source, images, repairing, bars), resumable=True)
+    return replace(report, fail_on=Severity(checks.fail_on))
+
+
+def _verify_in_registry(location: str, receipt: Path | None, checks: VerifyOptions) -> VerifyReport:
+    """Verify the images of a receipt, or the one at a location."""
+    from mirror.verify.image import verify_image  # this and the next load the HTTP client
+    from mirror.verify.receipt import verify_receipt
+
+    hosts = [] if receipt else [Reference.parse(location).registry]
+    checks = replace(checks, retry=remote.retry_policy(), registries=remote.registry_options(hosts))
+    with progress() as bars:
+        return run(verify_receipt(receipt, checks, bars) if receipt else verify_image(location, checks, bars))
+
+
+def _verify_local(location: str, images: tuple[str, ...], checks: VerifyOptions, junit: Path | None) -> VerifyReport:
+    """Verify a layout or an archive. If that is interrupted, show what has been found."""
+    local: Verification | None = None
+    try:
+        with progress() as bars:
+            local = Verification(location, images, checks, bars)
+            return run(_finish(local))
+    except KeyboardInterrupt:
+        with suppress(BrokenPipeError):  # Ctrl-C has ended the reader of the pipe, too
+            if local:
+                _show(local.report, junit)
+        raise
 
 
 async def _finish(verification: Verification) -> VerifyReport:
