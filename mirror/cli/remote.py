@@ -65,6 +65,69 @@ with_chunks = kept_option(
     envvar="MIRROR_CHUNK_SIZE",
     help="Maximum bytes of a blob in one request: 500k, 8M.  [default: all, or what proxies accept]",
 )
+_WITH_USER = (
+    kept_option("--password-stdin", is_flag=True, help="With --username: read the password from stdin."),
+    kept_option(
+        "-u",
+        "--username",
+        metavar="NAME",
+        help="User name for the registry; the password is asked for. Overrides all credentials files.",
+    ),
+)
+_WITH_CONNECTIONS = (
+    kept_option(
+        "--insecure",
+        is_flag=True,
+        envvar="MIRROR_INSECURE",
+        help="Do not verify the registry's TLS certificate. Digests are still verified.",
+    ),
+    kept_option(
+        "--ca-file",
+        metavar="FILE",
+        envvar="MIRROR_CA_FILE",
+        help="Additional CA certificates for all registries, in PEM format.",
+    ),
+    kept_option(
+        "--plain-http",
+        is_flag=True,
+        envvar="MIRROR_PLAIN_HTTP",
+        help="Use HTTP without TLS. Not needed for registries on loopback.",
+    ),
+    kept_option(
+        "--limit-rate",
+        type=amount("rate", "500k or 10M, in bytes per second"),
+        metavar="RATE",
+        envvar="MIRROR_LIMIT_RATE",
+        help="Maximum bytes per second, for all blobs together: 500k, 10M.",
+    ),
+    kept_option(
+        "--timeout",
+        type=click.FloatRange(0.1, 3600),
+        metavar="SECONDS",
+        default=DEFAULT_TIMEOUT,
+        show_default=True,
+        envvar="MIRROR_TIMEOUT",
+        help="Time that a registry may be silent before the request is retried.",
+    ),
+    kept_option(
+        "--max-wait",
+        type=click.FloatRange(0, 7 * 24 * 3600),
+        metavar="SECONDS",
+        default=DEFAULT_MAX_WAIT,
+        show_default=True,
+        envvar="MIRROR_MAX_WAIT",
+        help="Longest pause that a registry may ask for (Retry-After); a longer one is an error at once.",
+    ),
+    kept_option(
+        "--retries",
+        type=click.IntRange(0, 100),
+        metavar="N",
+        default=DEFAULT_RETRIES,
+        show_default=True,
+        envvar="MIRROR_RETRIES",
+        help="Maximum number of retries of a request after transient failures.",
+    ),
+)
 
 
 def with_registry(command: F, verbose: str = "Show requests, retries and their reasons.") -> F:
@@ -80,70 +143,8 @@ def with_login(command: F) -> F:
 
 
 def _with_registry(command: F, authfile_help: str, verbose_help: str) -> F:
-    return with_each(
-        command,
-        kept_option("--password-stdin", is_flag=True, help="With --username: read the password from stdin."),
-        kept_option(
-            "-u",
-            "--username",
-            metavar="NAME",
-            help="User name for the registry; the password is asked for. Overrides all credentials files.",
-        ),
-        authfile_option(authfile_help),
-        kept_option("-v", "--verbose", is_flag=True, help=verbose_help),
-        kept_option(
-            "--insecure",
-            is_flag=True,
-            envvar="MIRROR_INSECURE",
-            help="Do not verify the registry's TLS certificate. Digests are still verified.",
-        ),
-        kept_option(
-            "--ca-file",
-            metavar="FILE",
-            envvar="MIRROR_CA_FILE",
-            help="Additional CA certificates for all registries, in PEM format.",
-        ),
-        kept_option(
-            "--plain-http",
-            is_flag=True,
-            envvar="MIRROR_PLAIN_HTTP",
-            help="Use HTTP without TLS. Not needed for registries on loopback.",
-        ),
-        kept_option(
-            "--limit-rate",
-            type=amount("rate", "500k or 10M, in bytes per second"),
-            metavar="RATE",
-            envvar="MIRROR_LIMIT_RATE",
-            help="Maximum bytes per second, for all blobs together: 500k, 10M.",
-        ),
-        kept_option(
-            "--timeout",
-            type=click.FloatRange(0.1, 3600),
-            metavar="SECONDS",
-            default=DEFAULT_TIMEOUT,
-            show_default=True,
-            envvar="MIRROR_TIMEOUT",
-            help="Time that a registry may be silent before the request is retried.",
-        ),
-        kept_option(
-            "--max-wait",
-            type=click.FloatRange(0, 7 * 24 * 3600),
-            metavar="SECONDS",
-            default=DEFAULT_MAX_WAIT,
-            show_default=True,
-            envvar="MIRROR_MAX_WAIT",
-            help="Longest pause that a registry may ask for (Retry-After); a longer one is an error at once.",
-        ),
-        kept_option(
-            "--retries",
-            type=click.IntRange(0, 100),
-            metavar="N",
-            default=DEFAULT_RETRIES,
-            show_default=True,
-            envvar="MIRROR_RETRIES",
-            help="Maximum number of retries of a request after transient failures.",
-        ),
-    )
+    verbose = kept_option("-v", "--verbose", is_flag=True, help=verbose_help)
+    return with_each(command, *_WITH_USER, authfile_option(authfile_help), verbose, *_WITH_CONNECTIONS)
 
 
 def registry_options(registries: Iterable[str] = (), *, writes_authfile: bool = False) -> RegistryOptions:
