@@ -91,18 +91,8 @@ async def push_images(
     async with AsyncExitStack() as stack:
         store = await open_local(location, stack)
         receipt = stack.enter_context(replacing(options.receipt)) if options.receipt else None
-        client = await stack.enter_async_context(Client(options.registries))
-        pushing = RegistryTarget(
-            client,
-            where,
-            options.retry,
-            foreign=options.foreign,
-            keep_going=options.keep_going,
-            overwrite=options.overwrite,
-            receipt=bool(receipt),
-            progress=progress,
-        )
-        stack.push_async_callback(pushing.close)
+        pushing = await _target(where, options, stack, progress)
+        entries = store.entries(images)
         transfer = TransferOptions(
             referrers=options.referrers,
             find_referrers=True,
@@ -111,7 +101,6 @@ async def push_images(
             jobs=options.registries.jobs,
             retry=options.retry,
         )
-        entries = store.entries(images)
         engine = Engine("push", store, pushing, transfer, progress)
         certain = [StoreImage.of(entry) for entry in entries if not can_refer(entry)]
         await engine.run(stack, pushing.place(certain, store.name))
@@ -125,3 +114,22 @@ async def push_images(
     report = engine.report()
     unused = where.mapping.unused(entries)
     return replace(report, warnings=(*unused, *report.warnings))
+
+
+async def _target(
+    where: PushTarget, options: PushOptions, stack: AsyncExitStack, progress: Progress | None
+) -> RegistryTarget:
+    """Open the target; `stack` closes it."""
+    client = await stack.enter_async_context(Client(options.registries))
+    target = RegistryTarget(
+        client,
+        where,
+        options.retry,
+        foreign=options.foreign,
+        keep_going=options.keep_going,
+        overwrite=options.overwrite,
+        receipt=options.receipt is not None,
+        progress=progress,
+    )
+    stack.push_async_callback(target.close)
+    return target
