@@ -15,22 +15,23 @@ import logging
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from contextlib import ExitStack, asynccontextmanager, closing, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from mirror.concurrency import to_thread
 from mirror.content.hashing import BlobCheck, BlobFault, hash_blob
 from mirror.content.stream import Fetch, batch_size
-from mirror.errors import BrokenLayout, ContentError, StorageError, UsageError
+from mirror.errors import ContentError, StorageError
 from mirror.fs.atomic import AtomicFile, replace_file
-from mirror.fs.directory import Directory, Lock, exists, is_directory, make_directories
+from mirror.fs.directory import Directory, Lock, make_directories
 from mirror.layout import index
 from mirror.layout.index import Entry, EntryFinder
 from mirror.layout.index_editor import IndexEditor
 from mirror.layout.index_writer import IndexWriter
 from mirror.layout.ingest import Ingest, partial_name
 from mirror.layout.reader import Layout
+from mirror.layout.refuse import refuse_file, refuse_other_content
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 
@@ -39,7 +40,6 @@ log = logging.getLogger(__name__)
 _LOCK_TIMEOUT = 30.0  # seconds
 _WARN_AFTER = 0.5  # seconds of waiting for the lock
 _DELETION = "deleting"  # a file in `.mirror`
-_LAYOUT_NAMES = {".mirror", "blobs", "index.json", "lost+found"}  # all that an interrupted creation can leave
 
 
 class LayoutWriter(Layout):
@@ -81,11 +81,11 @@ class LayoutWriter(Layout):
             BrokenLayout: its `oci-layout` or `index.json` is broken.
             StorageError: it cannot be written to, or another mirror process has locked it.
         """
-        _refuse_file(path)
+        refuse_file(path)
         make_directories(path)
         with ExitStack() as stack:
             root = stack.enter_context(Directory.open(path))
-            _refuse_foreign(root)
+            refuse_other_content(root)
             layout = cls(root, stack, jobs=jobs, keep_bad=keep_bad, hard_links=hard_links)
             await layout._acquire(stack.enter_context(layout._metadata.lock("lock")), exclusive)
             await to_thread(layout._complete)
@@ -258,42 +258,6 @@ class LayoutWriter(Layout):
                 folder.remove(digest.encoded)
             quarantine.sync()
             self.quarantined_files.append(quarantine.path / name)
-
-
-def refuse_foreign(path: Path) -> None:
-    """Raise UsageError if a directory contains other things than a layout, or is a file; it need not exist.
-
-    If it was a layout once, raise BrokenLayout: writing to it would lose the names of its images.
-    """
-    _refuse_file(path)
-    if exists(path):
-        with Directory.open(path) as root:
-            _refuse_foreign(root)
-
-
-def _refuse_file(path: Path) -> None:
-    if exists(path) and not is_directory(path):
-        raise UsageError(f"{path} is not a directory.", hint="Choose a new or empty directory, or a layout.")
-
-
-def _refuse_foreign(root: Directory) -> None:
-    found, existing = Layout(root), set(root.names())
-    with closing(found.blobs):
-        if "oci-layout" in existing:
-            found.check()
-            return
-        if existing - _LAYOUT_NAMES:
-            raise UsageError(
-                f"{root.path} is not empty and not an OCI image layout.",
-                hint="Choose a new or empty directory, or a layout.",
-            )
-        used = any(name for _, name in found.blobs.stored()) or ("index.json" in existing and found.entries())
-        # Checked again: another process that creates the layout may have written oci-layout, and then blobs, meanwhile.
-        if used and root.kind("oci-layout") is None:
-            raise BrokenLayout(
-                f"{root.path} is not an OCI image layout: it has no oci-layout file.",
-                hint=f'If it was one: printf \'{{"imageLayoutVersion":"1.0.0"}}\' > {root.path}/oci-layout',
-            )
 
 
 def _clear(folder: Directory) -> None:

@@ -17,7 +17,7 @@ from mirror.fs.directory import Directory, exists
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.ingest import partial_name
 from mirror.layout.referrers import Referrer
-from mirror.layout.writer import refuse_foreign
+from mirror.layout.refuse import refuse_foreign
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.retry import RetryPolicy

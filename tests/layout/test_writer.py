@@ -20,7 +20,7 @@ from mirror.content.stream import BlobReader, Fetch
 from mirror.errors import BrokenLayout, DigestMismatch, MirrorError, StorageError, UsageError
 from mirror.fs.directory import Directory
 from mirror.layout import Layout, LayoutWriter
-from mirror.layout.writer import refuse_foreign
+from mirror.layout.refuse import refuse_foreign
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from tests.fs.test_directory import ODD, make
