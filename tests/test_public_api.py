@@ -151,7 +151,7 @@ def test_type_checker_and_interpreter_import_the_same_names() -> None:
     ours = {module: [name.name for name in node.names] for module, node in of_the_package.items()}
     assert ours.pop("mirror.version") == ["VERSION"]
     imported = ours.pop("mirror.errors")
-    assert ours == {f"mirror.{module}": names for module, names in mirror._MODULES.items()}
+    assert ours == {f"mirror.{module}": names.split() for module, names in mirror._MODULES.items()}
     assert sorted([*imported, *mirror._MODULE_OF]) == PUBLIC
 
 
