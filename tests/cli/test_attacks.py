@@ -49,13 +49,14 @@ def login(mirror: Mirror, *hosts: str) -> None:
 
 
 def pull(mirror: Mirror, registry: EmbeddedRegistry | str, *flags: object, code: int = 1, retries: int = 0) -> Result:
-    """Pull the image; after a failure, assert that the layout is valid and has no image."""
+    """Pull the image; assert that the layout is valid and has the image, or none after a failure."""
     host = registry if isinstance(registry, str) else registry.host
     result = mirror("pull", f"{host}/a:v1", "--all", "--retries", retries, *flags, code=code)
     layout = mirror.folder / "layout"
-    if code and layout.exists():
+    if not code or layout.exists():
         assert_whole(layout)
-        assert entries(layout) == []
+        roots = [entry["digest"] for entry in entries(layout)]
+        assert roots == [] if code else IMAGE.root in roots
     return result
 
 
@@ -146,6 +147,9 @@ def test_redirect_within_the_token_server_is_followed(mirror: Mirror) -> None:
             Fault(path="^/token$", action=Redirect("/token?again=1&service=embedded&scope=repository:a:pull"))
         )
         pull(mirror, registry, code=0)
+        asked = [seen for seen in registry.requests if seen.path == "/token"]
+        assert ["again" in seen.query for seen in asked] == [False, True]
+        assert [seen.headers["authorization"] for seen in asked] == [BASIC, BASIC]
 
 
 def test_realm_on_another_host_gets_no_credentials_of_that_host(mirror: Mirror, thief: EmbeddedRegistry) -> None:
@@ -307,7 +311,9 @@ def assert_out_of_reach(mirror: Mirror, own: str, address: str, hosts: Sequence[
 def test_registry_name_may_resolve_to_any_address(mirror: Mirror, tmp_path: Path) -> None:
     """Not an attack: the user chose the name"""
     with serving_image() as registry:
-        mirror("pull", f"rebind.test:{registry.host.partition(':')[2]}/a:v1", "--all", "--plain-http")
+        name = f"rebind.test:{registry.host.partition(':')[2]}"
+        pull(mirror, name, "--plain-http", code=0)
+        assert {seen.headers["host"] for seen in registry.requests} == {name}
 
 
 # Over-blocking: legitimate setups
@@ -355,6 +361,9 @@ def test_public_registry_with_token_server_and_storage_on_other_public_hosts(mir
         redirect_blob(registry, f"{storage.url}/v2/a/blobs/{LAYER}")
         login(mirror, f"registry.test:{registry.host.partition(':')[2]}")
         pull(mirror, f"registry.test:{registry.host.partition(':')[2]}", "--plain-http", code=0)
+        assert server.count("GET", "^/token$") > 0
+        assert storage.count("GET", LAYER) == 1
+        assert secrets_of(storage) == []
 
 
 @pytest.mark.slow
@@ -605,7 +614,8 @@ def test_content_encoding_is_not_decompressed(mirror: Mirror) -> None:
     with serving_image() as registry:
         headers = (("Content-Encoding", "gzip"),)
         registry.fault(Fault(path=LAYER, times=None, action=Status(200, headers, bomb)))
-        pull(mirror, registry, code=3)
+        err = pull(mirror, registry, code=3).err
+    assert f"should have {len(IMAGE.blobs[LAYER])} bytes and has {len(bomb)} bytes" in err
 
 
 @pytest.mark.parametrize("where", ["reason", "body", "header", "location", "realm"])

@@ -219,9 +219,11 @@ def test_redirect_is_followed_but_not_in_a_loop_or_to_a_file(
 
 
 @pytest.mark.slow
-def test_busy_host_is_retried(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry) -> None:
+def test_busy_host_is_retried(mirror: Mirror, registry: EmbeddedRegistry, host: EmbeddedRegistry, layout: Path) -> None:
     host.fault(Fault(path=LICENSED.digest, action=Status(503)))
     mirror("pull", publish(registry, url(host)), "--all", "--include-foreign")
+    assert [seen.status for seen in host.requests] == [503, 200]
+    assert blob_path(layout, LICENSED.digest).read_bytes() == LICENSED.data
 
 
 # Push

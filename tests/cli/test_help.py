@@ -140,7 +140,9 @@ def test_unreadable_directory_is_not_a_usage_error(mirror: Mirror, tmp_path: Pat
 
 @pytest.mark.parametrize("value", ["0", "65", "many"])
 def test_invalid_number_of_jobs_is_a_usage_error(mirror: Mirror, value: str) -> None:
-    mirror("pull", "127.0.0.1:9/a", "-j", value, code=2)
+    err = mirror("pull", "127.0.0.1:9/a", "-j", value, code=2).err
+    assert err.startswith("error: Invalid value for '-j' / '--jobs': ")
+    assert value in err
 
 
 @pytest.mark.slow
@@ -229,7 +231,8 @@ def test_usage_error_is_one_line(mirror: Mirror) -> None:
 
 
 def test_completion_of_an_unknown_shell_is_a_usage_error(mirror: Mirror) -> None:
-    mirror("completion", "cmd.exe", code=2)
+    err = mirror("completion", "cmd.exe", code=2).err
+    assert "'cmd.exe' is not one of 'bash', 'zsh', 'fish'" in err
 
 
 def complete(mirror: Mirror, *words: str) -> list[str]:

@@ -156,7 +156,10 @@ def test_file_that_is_not_an_archive_is_refused(mirror: Mirror, tmp_path: Path, 
     verb, *rest = command
     (tmp_path / "file").touch()
     archives_too = ("verify", "ls", "inspect", "push")
-    mirror(verb, "./file", *rest, code=3 if verb in archives_too else 2)
+    result = mirror(verb, "./file", *rest, code=3 if verb in archives_too else 2)
+    said = "is not a tar archive" if verb in archives_too else "There is no directory 'file'."
+    assert said in result.out + result.err
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 # inspect
@@ -212,7 +215,8 @@ def test_raw_and_digest_need_a_single_image(mirror: Mirror, stock: Stock, flag: 
 
 
 def test_raw_and_json_cannot_be_combined(mirror: Mirror, stock: Stock) -> None:
-    mirror("inspect", stock.folder, stock.multi, "--raw", "--json", code=2)
+    error = mirror("inspect", stock.folder, stock.multi, "--raw", "--json", code=2).json["error"]
+    assert error["message"] == "--raw, --digest and --json cannot be combined."
 
 
 def test_inspect_shows_no_command_that_other_tools_read_differently(mirror: Mirror, tmp_path: Path) -> None:
@@ -230,7 +234,9 @@ def test_inspect_of_a_missing_image_is_a_usage_error(mirror: Mirror, stock: Stoc
 
 def test_inspect_of_a_corrupt_image_exits_with_3(mirror: Mirror, stock: Stock, layout: Path) -> None:
     blob_path(layout, MULTI.root).write_bytes(bytes(len(MULTI.data)))
-    mirror("inspect", "layout", stock.multi, code=3)
+    result = mirror("inspect", "layout", stock.multi, code=3)
+    assert result.err.startswith(f"error: {MULTI.root} from layout does not match its digest: ")
+    assert result.out == ""
 
 
 def test_name_of_a_directory_means_the_layout_and_not_the_image(mirror: Mirror, stock: Stock, tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ KEY_FILE = '{\n  "type": "service_account",\n  "private_key": "-----BEGIN PRIVAT
 )
 @pytest.mark.parametrize("kind", [Basic, Bearer])
 def test_password_may_have_several_lines(
-    mirror: Mirror, tmp_path: Path, given: str, meant: str, kind: type[Basic | Bearer]
+    mirror: Mirror, docker: Path, given: str, meant: str, kind: type[Basic | Bearer]
 ) -> None:
     """A key file of Google's is the password of `_json_key`; one newline at the end is the shell's."""
     with serving(EmbeddedRegistry(auth=kind({"_json_key": meant}))) as registry:
@@ -199,7 +199,11 @@ def test_password_may_have_several_lines(
         flags = ("-u", "_json_key", "--password-stdin")
         mirror("pull", f"{registry.host}/a:v1", *flags, stdin=given)
         mirror("login", registry.host, *flags, stdin=given)
+        stored = read(docker)["auths"][registry.host]["auth"]
+        assert base64.b64decode(stored).decode() == f"_json_key:{meant}"
+        registry.clear_log()
         mirror("pull", f"{registry.host}/a:v1", "-o", "again")
+        assert f"Basic {stored}" in {seen.headers.get("authorization") for seen in registry.requests}
 
 
 # Prompts
@@ -525,7 +529,7 @@ def test_logout_all_removes_all_credentials(mirror: Mirror, docker: Path, tmp_pa
 
 @pytest.mark.parametrize("args", [[], ["quay.io", "--all"]])
 def test_logout_takes_either_a_registry_or_all(mirror: Mirror, args: list[str]) -> None:
-    mirror("logout", *args, code=2)
+    assert "Name a registry, or all of them with --all." in mirror("logout", *args, code=2).err
 
 
 @pytest.mark.slow

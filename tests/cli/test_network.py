@@ -31,6 +31,7 @@ from tests.support.registry import (
 IMAGE = images.multi_arch()
 LAYER = max(IMAGE.blobs, key=lambda digest: len(IMAGE.blobs[digest]))
 USERS = {"ann": "pass:word ü"}
+BASIC = "Basic " + base64.b64encode("ann:pass:word ü".encode()).decode()
 
 
 def login(mirror: Mirror, user: str, password: str, *keys: str) -> None:
@@ -64,13 +65,16 @@ def test_credentials_allow_pull_and_push(mirror: Mirror, guarded: EmbeddedRegist
 @pytest.mark.parametrize("form", ["http://{}", "https://{}/v2/"])
 def test_credentials_are_found_under_a_url(mirror: Mirror, guarded: EmbeddedRegistry, form: str) -> None:
     login(mirror, "ann", USERS["ann"], form.format(guarded.host))
-    mirror("pull", f"{guarded.host}/a:v1", "--all")
+    assert mirror("pull", f"{guarded.host}/a:v1", "--all").lines == [f"{guarded.host}/a:v1@{IMAGE.root}"]
+    assert BASIC in {seen.headers.get("authorization") for seen in guarded.requests}
 
 
 @pytest.mark.slow
 def test_credentials_are_found_in_the_home_directory(mirror: Mirror, guarded: EmbeddedRegistry) -> None:
     login(mirror, "ann", USERS["ann"], guarded.host)
-    mirror("pull", f"{guarded.host}/a:v1", "--all", env={"DOCKER_CONFIG": ""})
+    result = mirror("pull", f"{guarded.host}/a:v1", "--all", env={"DOCKER_CONFIG": ""})
+    assert result.lines == [f"{guarded.host}/a:v1@{IMAGE.root}"]
+    assert BASIC in {seen.headers.get("authorization") for seen in guarded.requests}
 
 
 def test_wrong_credentials_are_reported(mirror: Mirror, guarded: EmbeddedRegistry, tmp_path: Path) -> None:
@@ -140,12 +144,15 @@ def challenge(registry: EmbeddedRegistry) -> str:
         'Basic realm="a, b", Bearer realm="{}/token",scope="repository:a:pull"',
     ],
 )
-def test_every_challenge_format_is_accepted(mirror: Mirror, header: str) -> None:
-    with serving(EmbeddedRegistry(auth=Bearer(anonymous_pull=True))) as registry:
+def test_every_challenge_format_is_accepted(mirror: Mirror, tmp_path: Path, header: str) -> None:
+    auth = Bearer(anonymous_pull=True)
+    with serving(EmbeddedRegistry(auth=auth)) as registry:
         IMAGE.publish(registry, "a", "v1")
         shape = Header("WWW-Authenticate", header.format(registry.url))
         registry.fault(Fault(path="^/v2/", action=shape))
         mirror("pull", f"{registry.host}/a:v1", "--all")
+    assert [asked.scopes for asked in auth.asked] == [("repository:a:pull",)]
+    assert_whole(tmp_path / "layout")
 
 
 @pytest.mark.slow
@@ -221,7 +228,9 @@ def test_self_signed_certificate_needs_a_flag(mirror: Mirror, secure: EmbeddedRe
 
 @pytest.mark.slow
 def test_trusted_certificate_needs_no_flag(mirror: Mirror, secure: EmbeddedRegistry) -> None:
-    mirror("pull", f"{secure.host}/a:v1", "--all", env={"SSL_CERT_FILE": "server.pem"})
+    result = mirror("pull", f"{secure.host}/a:v1", "--all", env={"SSL_CERT_FILE": "server.pem"})
+    assert result.lines == [f"{secure.host}/a:v1@{IMAGE.root}"]
+    assert "warning" not in result.err
 
 
 def test_certificate_of_another_host_is_refused(mirror: Mirror, secure: EmbeddedRegistry) -> None:
@@ -364,6 +373,7 @@ def test_token_is_retried_after_a_transient_fault(mirror: Mirror) -> None:
         IMAGE.publish(registry, "a", "v1")
         registry.fault(Fault(path="/token", action=Status(503)))
         mirror("pull", f"{registry.host}/a:v1", "--all")
+        assert [seen.status for seen in registry.requests if seen.path == "/token"] == [503, 200]
 
 
 @pytest.mark.slow

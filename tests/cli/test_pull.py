@@ -296,7 +296,9 @@ def test_dry_run_over_many_images_names_the_changed_one(mirror: Mirror, registry
 def test_dry_run_fails_as_the_pull_would(mirror: Mirror, first: str, layout: Path) -> None:
     layout.mkdir()
     (layout / "precious").touch()
-    mirror("pull", first, "--dry-run", code=2)
+    dry = mirror("pull", first, "--dry-run", code=2).err
+    assert dry == mirror("pull", first, code=2).err
+    assert [path.name for path in layout.iterdir()] == ["precious"]
 
 
 # The output directory
@@ -610,9 +612,15 @@ def test_full_disk_is_detected_before_layers_are_fetched(mirror: Mirror, shop: E
 
 
 @pytest.mark.slow
-def test_full_disk_does_not_matter_if_no_blob_is_missing(mirror: Mirror, first: str) -> None:
+def test_full_disk_does_not_matter_if_no_blob_is_missing(
+    mirror: Mirror, shop: EmbeddedRegistry, first: str, layout: Path
+) -> None:
     mirror("pull", first)
-    mirror("pull", first, plan="free:0")
+    before = tree(layout)
+    shop.clear_log()
+    assert mirror("pull", first, plan="free:0").lines == [f"{first}@{FIRST.root}"]
+    assert shop.count("GET", "/blobs/") == 0
+    assert tree(layout) == before
 
 
 @pytest.mark.slow

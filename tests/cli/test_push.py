@@ -391,12 +391,14 @@ def test_error_for_an_unknown_image_lists_the_images_of_the_layout(
 
 
 def test_missing_layout_is_refused(mirror: Mirror, registry: EmbeddedRegistry) -> None:
-    mirror("push", "nowhere", registry.host, code=2)
+    assert "There is no directory 'nowhere'." in mirror("push", "nowhere", registry.host, code=2).err
+    assert registry.requests == []
 
 
 def test_layout_without_images_is_refused(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
     (layout / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
-    mirror("push", "layout", registry.host, code=2)
+    assert "layout has no images." in mirror("push", "layout", registry.host, code=2).err
+    assert registry.requests == []
 
 
 # Damaged layouts
@@ -510,7 +512,8 @@ def test_push_to_a_read_only_registry_reports_status_405(mirror: Mirror, stock: 
 
 def test_upload_response_without_location_is_an_error(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     registry.fault(Fault(method="POST", times=None, action=Header("Location", None)))
-    mirror("push", stock.folder, registry.host, code=1)
+    assert "redirected to ''" in mirror("push", stock.folder, registry.host, code=1).err
+    assert registry.count("PUT|PATCH") == 0
 
 
 @pytest.mark.slow

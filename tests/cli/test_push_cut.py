@@ -123,7 +123,7 @@ class CutUpload:
 
 
 def cut_layer(layout: Path, after: int, chunk: int | None = None, quirks: Quirks | None = None) -> CutUpload:
-    """Push, and cut the first request body of the layer after some bytes."""
+    """Push, cut the first request body of the layer after some bytes, and check that the registry has the image."""
     with serving(EmbeddedRegistry(quirks=quirks)) as registry:
         first = requests_without_faults(layout, chunk)
         number = next(i for i, seen in enumerate(first) if seen.received)  # the largest blob comes first
@@ -176,7 +176,9 @@ def test_upload_with_a_lost_response_is_not_sent_again(layout: Path) -> None:
 def test_cut_upload_is_completed_at_registries_with_quirks(
     layout: Path, quirks: Quirks, after: int, chunk: int | None
 ) -> None:
-    cut_layer(layout, after, chunk, quirks)
+    upload = cut_layer(layout, after, chunk, quirks)
+    assert upload.bodies[0] == (("PUT", None, SIZE) if chunk is None else ("PATCH", f"0-{chunk - 1}", chunk))
+    assert upload.registry.get_blob("a", LAYER) == IMAGE.blobs[LAYER]
 
 
 @pytest.mark.parametrize("retries", [0, 1])

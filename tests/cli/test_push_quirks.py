@@ -161,7 +161,7 @@ def test_mount_request_names_the_source_repository(mirror: Mirror, large: Stored
 
 
 def push_twice(mirror: Mirror, stored: StoredImage, registry: EmbeddedRegistry) -> None:
-    """Push to two repositories in one run, so that the second can mount blobs of the first."""
+    """Push to two repositories in one run, so that the second can mount blobs of the first. Check both."""
     both = stored.mirror.folder / "both"
     if not both.exists():
         with serving(EmbeddedRegistry()) as source:
@@ -202,6 +202,7 @@ def test_blobs_are_uploaded_if_head_wrongly_finds_them(mirror: Mirror, large: St
 def test_blobs_are_uploaded_if_head_and_mount_wrongly_find_them(mirror: Mirror, large: StoredImage) -> None:
     with registry_with(lying_head=True) as registry:
         push_twice(mirror, large, registry)
+        assert sum(accepted_sizes(registry)) == 2 * sum(map(len, IMAGE.blobs.values()))
 
 
 @pytest.mark.slow

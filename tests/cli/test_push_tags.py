@@ -252,8 +252,11 @@ def test_missing_tag_after_a_push_is_an_error(
 @pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_signature_that_appears_late_is_confirmed(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
-    registry.fault(Fault(method="GET", path=f"/manifests/{cosign_tag(IMAGE)}", times=3, action=Status(404)))
+    path = f"/manifests/{cosign_tag(IMAGE)}"
+    registry.fault(Fault(method="GET", path=path, times=3, action=Status(404)))
     mirror("push", layout, registry.host)
+    assert registry.count("GET", path) == 4
+    assert registry.tags("a")[cosign_tag(IMAGE)] == NEWER.root
 
 
 @pytest.mark.slow

@@ -87,3 +87,5 @@ def test_received_bytes_are_written_while_the_link_is_silent(
         process = mirror.start("pull", f"{link.host}/a:v1", "--platform", "linux/amd64")
         wait_until(lambda: sum(map(len, partials(tmp_path / "layout").values())) > 290_000)
         kill(process)
+    sent = {layer.digest: layer.data for layer in LAYERS}
+    assert all(sent[digest].startswith(data) for digest, data in partials(tmp_path / "layout").items())

@@ -177,6 +177,8 @@ def test_token_for_a_mount_has_the_scopes_of_both_repositories(mirror: Mirror) -
 def test_token_is_read_from_either_field(mirror: Mirror, fields: dict[str, object]) -> None:
     with registry(Bearer(anonymous_pull=True, fields=fields)) as running:
         pull(mirror, running)
+        assert running.count("GET", "^/token$") == 1
+        assert {seen.status for seen in running.requests if "/blobs/" in seen.path} == {200}
 
 
 @pytest.mark.slow
@@ -399,7 +401,7 @@ def test_authfile_overrides_the_docker_config(mirror: Mirror, tmp_path: Path) ->
     with registry(Bearer(ANN)) as running:
         write(mirror, {running.host: entry("ann", "wrong")})
         (tmp_path / "auth.json").write_text(json.dumps({"auths": {running.host: entry("ann", ANN["ann"])}}))
-        pull(mirror, running, code=1)
+        assert "401" in pull(mirror, running, code=1)
         for number, (flags, env) in enumerate(
             [
                 (["--authfile", "auth.json"], {}),
@@ -407,7 +409,8 @@ def test_authfile_overrides_the_docker_config(mirror: Mirror, tmp_path: Path) ->
                 ([], {"REGISTRY_AUTH_FILE": "auth.json"}),
             ]
         ):
-            mirror("pull", f"{running.host}/a:v1", "--all", "-o", number, *flags, env=env)
+            done = mirror("pull", f"{running.host}/a:v1", "--all", "-o", number, *flags, env=env)
+            assert done.lines == [f"{running.host}/a:v1@{IMAGE.root}"]
 
 
 def test_missing_authfile_is_an_error(mirror: Mirror) -> None:

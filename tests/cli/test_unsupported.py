@@ -119,9 +119,13 @@ def test_transfer_of_an_entry_that_cannot_be_followed_copies_the_others(
 
 
 def test_transfer_of_nothing_but_an_unsupported_manifest_fails(mirror: Mirror, tmp_path: Path) -> None:
-    layouts.write(tmp_path / "layout", artifact(UNKNOWN))
-    mirror("copy", "oci:layout", "oci:other", code=4)
-    mirror("export", "layout", "other.tar", code=4)
+    odd = artifact(UNKNOWN)
+    layouts.write(tmp_path / "layout", odd)
+    for command in ("copy oci:layout oci:other", "export layout other.tar"):
+        err = mirror(*command.split(), code=4).err
+        assert f"error: {odd.root}: manifests of the type {UNKNOWN} are not supported" in err
+    assert not (tmp_path / "other").exists()
+    assert not (tmp_path / "other.tar").exists()
 
 
 @pytest.mark.slow

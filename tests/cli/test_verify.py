@@ -242,7 +242,8 @@ def test_swapped_blobs_are_both_corrupt(mirror: Mirror, layout: Path) -> None:
 def test_error_has_priority_over_content_that_could_not_be_checked(mirror: Mirror, layout: Path) -> None:
     forbid(blob_path(layout, TWIN.digest))
     flip(0)(blob_path(layout, CONFIG))
-    mirror("verify", "layout", code=3, bound=True)
+    found = mirror("verify", "layout", "--json", code=3, bound=True).json["findings"]
+    assert {(one["severity"], one["subject"]) for one in found} == {("unverified", TWIN.digest), ("error", CONFIG)}
 
 
 def test_content_of_a_missing_index_is_reported_as_orphans(mirror: Mirror, layout: Path) -> None:

@@ -200,7 +200,9 @@ def test_mirror_uses_replaces_and_removes_a_login_of_skopeo(
 def test_skopeo_logout_removes_a_login_of_mirror(guarded: Guarded, mirror: Program, skopeo: Skopeo) -> None:
     log_in(mirror, guarded.host, "--authfile", "auth.json")
     skopeo("logout", "--authfile", "auth.json", guarded.host)
-    mirror("pull", f"{guarded.host}/team/app:1", "-o", "layout", "--authfile", "auth.json", code=1)
+    failed = mirror("pull", f"{guarded.host}/team/app:1", "-o", "layout", "--authfile", "auth.json", code=1)
+    assert f"mirror login {guarded.host}" in failed.err
+    assert guarded.tokens.asked[-1].user is None
 
 
 @pytest.mark.slow

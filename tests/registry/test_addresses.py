@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,8 @@ def test_any_address_can_be_classified(address: Any) -> None:
 @given(st.text(max_size=40))
 @QUICK
 def test_parse_address_never_raises(host: str) -> None:
-    parse_address(host)
+    found = parse_address(host)
+    assert found is None or isinstance(found, IPv4Address | IPv6Address)
 
 
 # Redirects and DNS rebinding
@@ -186,7 +187,9 @@ def test_registry_that_moves_to_a_private_address_is_refused() -> None:
 
 
 def test_registry_may_have_a_public_and_a_private_address() -> None:
-    at("2606:4700::1", "10.0.0.1", "2606:4700::1")
+    policy = at("2606:4700::1", "10.0.0.1", "2606:4700::1")
+    with pytest.raises(ForbiddenAddress, match="is at a public address"):
+        policy.redirect_socket(info("10.0.0.2"))
 
 
 def test_registry_behind_a_proxy_counts_as_public() -> None:

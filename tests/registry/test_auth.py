@@ -563,10 +563,9 @@ def test_token_requests_of_two_repositories_run_concurrently() -> None:
     async def no_challenges() -> list[str]:
         return []
 
-    async def main() -> None:
+    async def main() -> list[str | None]:
         auth = Authenticator(URL("https://r.example"), no_credentials, fetch, no_challenges)
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            for scope in (PULL, PUSH):
-                group.create_task(auth.answer(challenge(), scope, None))
+        async with asyncio.timeout(10):
+            return await asyncio.gather(*(auth.answer(challenge(), scope, None) for scope in (PULL, PUSH)))
 
-    asyncio.run(main())
+    assert asyncio.run(main()) == ["Bearer t", "Bearer t"]

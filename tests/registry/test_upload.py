@@ -155,7 +155,10 @@ def test_credentials_are_not_sent_to_another_origin(
 
 
 def cut_at(registry: EmbeddedRegistry, after: int, *answer: Header) -> list[tuple[str, str | None]]:
-    """Cut the first body, change the response about the progress, and return the requests with a body."""
+    """Cut the first body, change the response about the progress, and return the requests with a body.
+
+    Check that the registry has the right content in the end.
+    """
     registry.fault(Fault(method="PUT", path="digest", action=Cut(after)))
     if answer:
         registry.fault(Fault(method="GET", path="/uploads/", action=answer))
@@ -188,9 +191,10 @@ def test_range_beyond_the_blob_starts_another_session(registry: EmbeddedRegistry
     assert registry.count("POST") == 2
 
 
-@pytest.mark.parametrize("text", ["0-99", "0-8000"])
-def test_wrong_range_is_detected_by_the_digest(registry: EmbeddedRegistry, text: str) -> None:
-    cut_at(registry, 4000, Header("Range", text))
+@pytest.mark.parametrize(("text", "place"), [("0-99", 100), ("0-8000", 8001)])
+def test_wrong_range_is_detected_by_the_digest(registry: EmbeddedRegistry, text: str, place: int) -> None:
+    first, second, *_, last = cut_at(registry, 4000, Header("Range", text))
+    assert [first, second, last] == [("PUT", None), ("PATCH", f"{place}-{SIZE - 1}"), ("PUT", None)]
 
 
 @pytest.mark.slow
@@ -372,4 +376,5 @@ def test_other_statuses_are_not_explained(status: int | None) -> None:
 
 @given(said=st.text())
 def test_any_error_text_can_be_explained(said: str) -> None:
-    push_errors.explain_manifest(TransferError("no", status=400, said=said), DOCUMENT, set())
+    found = push_errors.explain_manifest(TransferError("no", status=400, said=said), DOCUMENT, set())
+    assert (str(found), found.status, found.said) == ("no", 400, said)
