@@ -5,7 +5,7 @@ import os
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from yarl import URL
 
 from mirror.errors import ConfigError, NotFound, TransferError
@@ -142,6 +142,7 @@ def test_no_proxy_has_the_same_meaning_as_in_go(
 
 
 @given(nasty_text, nasty_text)
+@example("http://:3128", "")
 @QUICK
 def test_any_environment_is_used_or_refused(proxy: str, no_proxy: str) -> None:
     clean = [text.encode("utf-8", "replace").decode().replace("\0", "") for text in (proxy, no_proxy)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mirror.content import stream
@@ -375,6 +375,7 @@ def test_other_statuses_are_not_explained(status: int | None) -> None:
 
 
 @given(said=st.text())
+@example(said="BLOB_UNKNOWN")
 def test_any_error_text_can_be_explained(said: str) -> None:
     found = push_errors.explain_manifest(TransferError("no", status=400, said=said), DOCUMENT, set())
     assert (str(found), found.status, found.said) == ("no", 400, said)
