@@ -42,6 +42,8 @@ DOCKER = images.multi_arch(docker=True)
 UNKNOWN = "sha256:" + "0" * 64
 ANN = Credentials("ann", "secret")
 
+pytestmark = pytest.mark.usefixtures("home")
+
 _numbers = itertools.count()
 
 
@@ -144,12 +146,6 @@ def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def peer(host: str) -> Peer:
     """An empty repository."""
     return Peer(host, f"team/number-{next(_numbers)}")
-
-
-@pytest.fixture(autouse=True)
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run without credentials."""
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
 
 
 # Blobs

@@ -2,10 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -31,7 +30,6 @@ from tests.support.registry import (
     Slow,
     Status,
     Truncate,
-    serving,
 )
 from tests.support.registry.messages import Answer, Call
 from tests.support.strategies import QUICK, nasty_text
@@ -39,19 +37,14 @@ from tests.support.strategies import QUICK, nasty_text
 DATA = random.Random(3).randbytes(10_000)
 NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
 
-
-@pytest.fixture(autouse=True)
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run without credentials."""
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture
-def registry() -> Iterator[EmbeddedRegistry]:
+def registry(registry: EmbeddedRegistry) -> EmbeddedRegistry:
     """A registry that holds one blob."""
-    with serving(EmbeddedRegistry()) as running:
-        running.put_blob("a", DATA)
-        yield running
+    registry.put_blob("a", DATA)
+    return registry
 
 
 def download(registry: EmbeddedRegistry, *starts: int, connections: int | None = None) -> list[tuple[int, bytes]]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -11,16 +10,10 @@ from hypothesis import strategies as st
 from mirror.errors import InvalidContent
 from mirror.registry import Client, RegistryOptions, listing
 from mirror.registry.listing import list_tags, parse_links
-from tests.support.registry import EmbeddedRegistry, Fault, Status, serving
+from tests.support.registry import EmbeddedRegistry, Fault, Status
 from tests.support.registry.faults import Action
 from tests.support.registry.messages import Answer, Call, answer_json
 from tests.support.strategies import THOROUGH, nasty_text
-
-
-@pytest.fixture
-def registry() -> Iterator[EmbeddedRegistry]:
-    with serving(EmbeddedRegistry()) as running:
-        yield running
 
 
 class Endless(Action):

@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import json
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -52,21 +51,15 @@ NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
 IMAGE = images.image("linux/amd64", images.layer(1, 100))
 ROOT = descriptor_of(IMAGE)
 
-
-@pytest.fixture(autouse=True)
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run without credentials."""
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture
-def registry() -> Iterator[EmbeddedRegistry]:
+def registry(registry: EmbeddedRegistry) -> EmbeddedRegistry:
     """A registry that holds one image and one more blob."""
-    with serving(EmbeddedRegistry()) as running:
-        IMAGE.publish(running, "a", "v1")
-        running.put_blob("a", DATA)
-        running.clear_log()
-        yield running
+    IMAGE.publish(registry, "a", "v1")
+    registry.put_blob("a", DATA)
+    return registry
 
 
 def using(registry: EmbeddedRegistry, action: Callable[[Repository], Awaitable[T]], repo: str = "a") -> T:

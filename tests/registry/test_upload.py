@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -31,17 +31,7 @@ WRONG = bytes(SIZE)
 EMPTY = Descriptor("a/b", Digest.of(b""), 0)
 WAYS = pytest.mark.parametrize("chunk", [None, 3000], ids=["whole", "chunked"])
 
-
-@pytest.fixture(autouse=True)
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run without credentials."""
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-
-
-@pytest.fixture
-def registry() -> Iterator[EmbeddedRegistry]:
-    with serving(EmbeddedRegistry()) as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def using(registry: EmbeddedRegistry, action: Callable[[Repository], Awaitable[T]], chunk: int | None = None) -> T:

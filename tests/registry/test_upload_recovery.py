@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,17 +28,7 @@ OTHER = Descriptor("a/b", Digest.of(b"other"), 5)
 IMAGE = images.image("linux/amd64")
 WAYS = pytest.mark.parametrize("chunk", [None, 3000], ids=["whole", "chunked"])
 
-
-@pytest.fixture(autouse=True)
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run without credentials."""
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-
-
-@pytest.fixture
-def registry() -> Iterator[EmbeddedRegistry]:
-    with serving(EmbeddedRegistry()) as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def push(host: str, options: RegistryOptions | None = None, *nodes: tuple[Descriptor, bytes], retries: int = 0) -> None:

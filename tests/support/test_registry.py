@@ -67,12 +67,6 @@ def ask(registry: EmbeddedRegistry, method: str, target: str, body: bytes | None
 
 
 @pytest.fixture
-def registry() -> Iterator[EmbeddedRegistry]:
-    with serving(EmbeddedRegistry()) as running:
-        yield running
-
-
-@pytest.fixture
 def stored() -> Iterator[EmbeddedRegistry]:
     """A registry that holds DATA in a/b."""
     with serving(EmbeddedRegistry()) as running:
