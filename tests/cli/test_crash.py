@@ -76,11 +76,6 @@ def scene(honest: Scene) -> Iterator[Scene]:
     honest.registry.clear_faults()
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Path:
-    return tmp_path / "layout"
-
-
 def pull(*names: str) -> list[object]:
     """Return the arguments of a pull of one blob at a time, so that every run makes the same calls."""
     return ["pull", *names, "--all", "-j", 1]

@@ -30,11 +30,6 @@ def host() -> Iterator[EmbeddedRegistry]:
         yield running
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Path:
-    return tmp_path / "layout"
-
-
 def url(host: EmbeddedRegistry) -> str:
     return f"{host.url}/v2/files/blobs/{LICENSED.digest}"
 

@@ -98,11 +98,6 @@ def scene(honest: Scene) -> Iterator[Scene]:
     honest.registry.clear_faults()
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Path:
-    return tmp_path / "layout"
-
-
 def assert_pull_fails(mirror: Mirror, name: str, code: int, *flags: object) -> Result:
     """Assert that a pull fails with a short error, and that the layout is valid and has no image."""
     result = mirror("pull", name, "--all", "--retries", 0, *flags, code=code)

@@ -27,11 +27,6 @@ def name(registry: EmbeddedRegistry) -> str:
     return f"{registry.host}/a:v1"
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Path:
-    return tmp_path / "layout"
-
-
 def pull(mirror: Mirror, name: str, *platforms: str) -> str:
     """Pull platforms, or all if none are given; return stderr."""
     flags = [f"--platform={platform}" for platform in platforms] or ["--all"]

@@ -24,11 +24,6 @@ def name(registry: EmbeddedRegistry) -> str:
     return f"{registry.host}/a:v1"
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Path:
-    return tmp_path / "layout"
-
-
 def cosigned(*numbers: int) -> Image:
     """A manifest as cosign writes it: one payload, signed several times."""
     payload = images.Blob.of(b"signed", "application/vnd.dev.cosign.simplesigning.v1+json")

@@ -65,11 +65,6 @@ def modern() -> Iterator[EmbeddedRegistry]:
         yield registry
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Path:
-    return tmp_path / "layout"
-
-
 def count_referrers(mirror: Mirror, *args: object, code: int = 0) -> int:
     """The number of referrers that a pull reports for its only image."""
     (image,) = mirror("pull", *args, "--json", code=code).json["images"]

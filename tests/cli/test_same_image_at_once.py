@@ -22,11 +22,6 @@ def name(registry: EmbeddedRegistry) -> str:
     return f"{registry.host}/a:v1"
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Path:
-    return tmp_path / "layout"
-
-
 def held_up(
     mirror: Mirror, registry: EmbeddedRegistry, image: Image, *args: str
 ) -> tuple[Gate, subprocess.Popen[bytes]]:
