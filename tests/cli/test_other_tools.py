@@ -56,7 +56,8 @@ AMD64 = images.image("linux/amd64", images.layer(1, 3000), images.layer(2, 500))
 ARM = images.image("linux/arm64", images.layer(3, 900), images.layer(2, 500))
 S390X = images.image("linux/s390x", images.layer(4, 700), images.layer(2, 500))
 WHOLE = images.index([AMD64, images.attestation(AMD64), ARM, images.attestation(ARM), S390X])
-FORMS = ["archive", "directory"]
+FORMS = pytest.mark.parametrize("form", ["archive", "directory"])
+WRITERS = pytest.mark.parametrize("manifests", [False, True], ids=["docker", "nerdctl"])
 
 
 def place_saved(folder: Path, form: str, files: dict[str, bytes]) -> str:
@@ -67,18 +68,22 @@ def place_saved(folder: Path, form: str, files: dict[str, bytes]) -> str:
     return "saved.tar"
 
 
+def place_one_platform(folder: Path, form: str, manifests: bool) -> str:
+    """Write what docker or nerdctl saves of one platform; nerdctl has the manifests of the others, too."""
+    return place_saved(folder, form, tools.docker_28_containerd_save(WHOLE, NAME, AMD64, manifests=manifests))
+
+
 def findings(mirror: Mirror, where: str, code: int = 0) -> list[Json]:
     found: list[Json] = mirror("verify", where, "--json", code=code).json["findings"]
     return found
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("manifests", [False, True], ids=["docker", "nerdctl"])
+@FORMS
+@WRITERS
 def test_platforms_that_were_not_saved_are_absent_once_each(
     mirror: Mirror, tmp_path: Path, form: str, manifests: bool
 ) -> None:
-    files = tools.docker_28_containerd_save(WHOLE, NAME, AMD64, manifests=manifests)
-    where = place_saved(tmp_path, form, files)
+    where = place_one_platform(tmp_path, form, manifests)
     found = findings(mirror, where)
     others = {digest for digest in WHOLE.manifests if digest not in (WHOLE.root, AMD64.root)}
     assert sorted(one["subject"] for one in found) == sorted(others)
@@ -86,13 +91,12 @@ def test_platforms_that_were_not_saved_are_absent_once_each(
     assert mirror("verify", where, "--level", "layers").code == 0
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("manifests", [False, True], ids=["docker", "nerdctl"])
+@FORMS
+@WRITERS
 def test_platforms_that_were_saved_are_copied_whatever_the_command(
     mirror: Mirror, tmp_path: Path, form: str, manifests: bool
 ) -> None:
-    files = tools.docker_28_containerd_save(WHOLE, NAME, AMD64, manifests=manifests)
-    where = place_saved(tmp_path, form, files)
+    where = place_one_platform(tmp_path, form, manifests)
     if form == "archive":
         assert "1 of the 5 manifests of its index; the others are recorded" in mirror("import", where, "copied").err
     else:
@@ -110,12 +114,11 @@ def test_platforms_that_were_saved_are_copied_whatever_the_command(
         assert lenient.tags("team/app") == {"v1": WHOLE.root}
 
 
-@pytest.mark.parametrize("manifests", [False, True], ids=["docker", "nerdctl"])
+@WRITERS
 def test_platforms_that_were_not_saved_do_not_stop_the_care_of_a_layout(
     mirror: Mirror, tmp_path: Path, manifests: bool
 ) -> None:
-    files = tools.docker_28_containerd_save(WHOLE, NAME, AMD64, manifests=manifests)
-    folder = tools.unpack(tmp_path / "saved", files)
+    folder = tmp_path / place_one_platform(tmp_path, "directory", manifests)
     before = blobs(folder)
     (folder / place(S390X.root)).parent.joinpath("0" * 64).write_bytes(b"orphan")
     if not manifests:  # the orphan may belong to a platform whose manifest was lost
@@ -134,7 +137,7 @@ def test_platforms_that_were_not_saved_do_not_stop_the_care_of_a_layout(
     mirror("rm", folder, NAME)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@FORMS
 @pytest.mark.parametrize("what", ["config", "layer"])
 def test_platform_of_which_a_part_is_missing_is_damaged(mirror: Mirror, tmp_path: Path, form: str, what: str) -> None:
     files = tools.docker_28_containerd_save(WHOLE, NAME, AMD64, ARM)
@@ -148,20 +151,20 @@ def test_platform_of_which_a_part_is_missing_is_damaged(mirror: Mirror, tmp_path
     assert missing[7:] in mirror(*command, code=3).err
 
 
-@pytest.mark.parametrize("form", FORMS)
+@FORMS
 def test_index_without_any_of_its_platforms_is_damaged(mirror: Mirror, tmp_path: Path, form: str) -> None:
     where = place_saved(tmp_path, form, tools.docker_28_containerd_save(WHOLE, NAME))
     assert {one["kind"] for one in findings(mirror, where, code=3) if one["severity"] == "error"} == {"missing"}
     assert "lacks" in (result := mirror("push", where, "127.0.0.1:9", code=3)).err or "is missing" in result.err
 
 
-@pytest.mark.parametrize("manifests", [False, True], ids=["docker", "nerdctl"])
+@WRITERS
 @pytest.mark.parametrize("first", [False, True])
 def test_platform_that_one_image_may_lack_is_missing_from_another(
     mirror: Mirror, tmp_path: Path, first: bool, manifests: bool
 ) -> None:
     """The other image is damaged, in any order of the entries."""
-    where = place_saved(tmp_path, "directory", tools.docker_28_containerd_save(WHOLE, NAME, AMD64, manifests=manifests))
+    where = place_one_platform(tmp_path, "directory", manifests)
     alone, name = (ARM if manifests else images.index([ARM])), "quay.io/team/arm:v1"
     layouts.add(tmp_path / where, alone.root, alone.data)
     both = [*entries(tmp_path / where), {**alone.descriptor(), "annotations": {"io.containerd.image.name": name}}]
@@ -175,8 +178,7 @@ OTHER = images.image("linux/amd64", images.layer(5, 600))
 
 def place_beside_other(folder: Path, manifests: bool) -> Path:
     """Write a layout with one platform of an index, and another image; return its path."""
-    files = tools.docker_28_containerd_save(WHOLE, NAME, AMD64, manifests=manifests)
-    layout = folder / place_saved(folder, "directory", files)
+    layout = folder / place_one_platform(folder, "directory", manifests)
     before = entries(layout)
     layouts.write(layout, OTHER)
     layouts.write_index(
@@ -185,7 +187,7 @@ def place_beside_other(folder: Path, manifests: bool) -> Path:
     return layout
 
 
-@pytest.mark.parametrize("manifests", [False, True], ids=["docker", "nerdctl"])
+@WRITERS
 def test_image_beside_one_with_absent_platforms_is_removed(mirror: Mirror, tmp_path: Path, manifests: bool) -> None:
     layout = place_beside_other(tmp_path, manifests)
     before = blobs(layout)
@@ -277,7 +279,7 @@ def test_archive_without_any_image_is_refused(mirror: Mirror, tmp_path: Path) ->
 LIST = images.multi_arch(docker=True)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@FORMS
 def test_manifest_list_as_index_json_is_read_by_every_command(
     mirror: Mirror, tmp_path: Path, registry: EmbeddedRegistry, form: str
 ) -> None:

@@ -39,11 +39,6 @@ def shop() -> Iterator[EmbeddedRegistry]:
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Path:
-    return tmp_path / "layout"
-
-
-@pytest.fixture
 def first(shop: EmbeddedRegistry) -> str:
     shop.clear_log()
     return f"{shop.host}/first:v1"
@@ -385,19 +380,12 @@ def make_layout(layout: Path) -> None:
     (layout / "oci-layout").write_text('{ "imageLayoutVersion": "1.0.0" }\n')
 
 
-def test_layout_without_oci_layout_file_is_refused(mirror: Mirror, first: str, layout: Path) -> None:
+@pytest.mark.parametrize("file", ["oci-layout", "index.json"])
+def test_layout_that_lacks_a_file_is_refused(mirror: Mirror, first: str, layout: Path, file: str) -> None:
     make_layout(layout)
-    (layout / "oci-layout").unlink()
+    (layout / file).unlink()
     before = tree(layout)
-    assert "oci-layout" in mirror("pull", first, code=3).err
-    assert tree(layout) == before
-
-
-def test_layout_without_index_is_refused(mirror: Mirror, first: str, layout: Path) -> None:
-    make_layout(layout)
-    (layout / "index.json").unlink()
-    before = tree(layout)
-    assert "index.json" in mirror("pull", first, code=3).err
+    assert file in mirror("pull", first, code=3).err
     assert tree(layout) == before
 
 

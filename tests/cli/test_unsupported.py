@@ -34,6 +34,7 @@ def as_child(folder: Path, odd: Image) -> str:
     return "quay.io/a/b:v1"
 
 
+TYPES = pytest.mark.parametrize("media_type", [UNKNOWN, SCHEMA1])
 PLACES = pytest.mark.parametrize("place", [as_entry, as_child])
 Place = Callable[[Path, Image], str]
 
@@ -58,7 +59,7 @@ def test_manifest_that_cannot_be_followed_is_never_ok(
 
 
 @PLACES
-@pytest.mark.parametrize("media_type", [UNKNOWN, SCHEMA1])
+@TYPES
 def test_prune_keeps_everything_while_a_manifest_cannot_be_followed(
     mirror: Mirror, tmp_path: Path, place: Place, media_type: str
 ) -> None:
@@ -71,7 +72,7 @@ def test_prune_keeps_everything_while_a_manifest_cannot_be_followed(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["copy oci:layout oci:other", "export layout other.tar"])
-@pytest.mark.parametrize("media_type", [UNKNOWN, SCHEMA1])
+@TYPES
 def test_transfer_reports_a_child_that_it_leaves_behind(
     mirror: Mirror, tmp_path: Path, command: str, media_type: str
 ) -> None:
@@ -87,7 +88,7 @@ def test_transfer_reports_a_child_that_it_leaves_behind(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("media_type", [UNKNOWN, SCHEMA1])
+@TYPES
 def test_push_leaves_an_image_behind_that_a_registry_would_refuse(
     mirror: Mirror, tmp_path: Path, registry: EmbeddedRegistry, media_type: str
 ) -> None:
@@ -106,7 +107,7 @@ def test_push_leaves_an_image_behind_that_a_registry_would_refuse(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("media_type", [UNKNOWN, SCHEMA1])
+@TYPES
 def test_transfer_of_an_entry_that_cannot_be_followed_copies_the_others(
     mirror: Mirror, tmp_path: Path, media_type: str
 ) -> None:

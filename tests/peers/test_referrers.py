@@ -72,6 +72,14 @@ def publish(registry: DockerRegistry) -> str:
     return f"{registry.host}/team/app:1"
 
 
+@pytest.fixture
+def pushed(registry: DockerRegistry, second: DockerRegistry, mirror: Program) -> DockerRegistry:
+    """A registry that got the image and its referrers from another one, through a layout."""
+    mirror("pull", publish(registry), "--all-platforms", "-o", "layout")
+    mirror("push", "layout", second.host)
+    return second
+
+
 def check_signature(folder: Path, subject: Image) -> None:
     """Check a signature as cosign does, over the raw bytes of a layer that skopeo copied to a directory."""
     document = json.loads((folder / "manifest.json").read_bytes())
@@ -103,12 +111,8 @@ def blob_names(layout: Path) -> set[str]:
 
 
 @pytest.mark.slow
-def test_fallback_tag_lists_the_referrer_as_specified(
-    registry: DockerRegistry, second: DockerRegistry, mirror: Program, skopeo: Skopeo
-) -> None:
-    mirror("pull", publish(registry), "--all-platforms", "-o", "layout")
-    mirror("push", "layout", second.host)
-    (child,) = json.loads(skopeo.raw(f"docker://{second.host}/team/app:{APP.root.replace(':', '-')}"))["manifests"]
+def test_fallback_tag_lists_the_referrer_as_specified(pushed: DockerRegistry, skopeo: Skopeo) -> None:
+    (child,) = json.loads(skopeo.raw(f"docker://{pushed.host}/team/app:{APP.root.replace(':', '-')}"))["manifests"]
     assert child == {
         "mediaType": OCI_MANIFEST,
         "digest": BILL.root,
@@ -119,25 +123,17 @@ def test_fallback_tag_lists_the_referrer_as_specified(
 
 
 @pytest.mark.slow
-def test_tag_of_the_image_is_put_after_everything_that_refers_to_it(
-    registry: DockerRegistry, second: DockerRegistry, mirror: Program
-) -> None:
-    mirror("pull", publish(registry), "--all-platforms", "-o", "layout")
-    mirror("push", "layout", second.host)
-    puts = [one.path.rpartition("/")[2] for one in second.requests() if one.method == "PUT"]
+def test_tag_of_the_image_is_put_after_everything_that_refers_to_it(pushed: DockerRegistry) -> None:
+    puts = [one.path.rpartition("/")[2] for one in pushed.requests() if one.method == "PUT"]
     assert puts[-1] == "1"
     assert {cosign_tag(APP), *(one.root.replace(":", "-") for one in (APP, BILL))} < set(puts)
 
 
 @pytest.mark.slow
-def test_second_push_does_not_rewrite_the_lists_of_referrers(
-    registry: DockerRegistry, second: DockerRegistry, mirror: Program
-) -> None:
-    mirror("pull", publish(registry), "--all-platforms", "-o", "layout")
-    mirror("push", "layout", second.host)
-    start = len(second.requests())
-    assert "0 moved" in mirror("push", "layout", second.host).err
-    puts = [one.path for one in second.requests(start) if one.method == "PUT" and "/manifests/sha256-" in one.path]
+def test_second_push_does_not_rewrite_the_lists_of_referrers(pushed: DockerRegistry, mirror: Program) -> None:
+    start = len(pushed.requests())
+    assert "0 moved" in mirror("push", "layout", pushed.host).err
+    puts = [one.path for one in pushed.requests(start) if one.method == "PUT" and "/manifests/sha256-" in one.path]
     assert puts == []  # neither lists nor tags that are right already
 
 
