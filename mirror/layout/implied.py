@@ -7,11 +7,13 @@ mirror lists the referrers of a manifest in an index, under the referrers tag (d
     oras        entries without a name: referrers, and the children of an index that has an entry itself
 
 One pass over the blobs that can be manifests finds them all. `Relations.complete` returns entries as if mirror had
-written the layout, so that everything else knows only one form.
+written the layout, so that everything else knows only one form. A damaged manifest that still shows its subject is a
+referrer too: otherwise nothing would say that a signature is lost.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -23,7 +25,7 @@ from mirror.layout import names
 from mirror.layout.index import Entry
 from mirror.layout.referrers import can_refer, chosen_from, home, is_list
 from mirror.oci import manifest
-from mirror.oci.descriptor import MANIFEST_CAP, OCI_INDEX, Descriptor
+from mirror.oci.descriptor import MANIFEST_CAP, OCI_INDEX, OCI_MANIFEST, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node, build_index, raw_children
 from mirror.oci.referrers import described, referrers_tag, subject_of
@@ -31,6 +33,8 @@ from mirror.strictjson import JsonObject
 
 _HEAD = 64 * 1024  # bytes: most manifests are smaller, so one read is enough
 _MENTIONS = (b'"subject"', b'"manifests"')  # a manifest that relates to others has one of these keys
+
+_SUBJECT = re.compile(rb'"subject"\s*:\s*\{[^{}]*?"digest"\s*:\s*"([a-z0-9]+:[0-9a-f]+)"')
 
 _Place = tuple[str | None, Digest]  # a repository, if its name is known, and a subject in it
 
@@ -49,7 +53,7 @@ class Stored(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredReferrer:
-    """An intact manifest with a `subject`, and its descriptor in a list of referrers, `listed`."""
+    """A manifest with a `subject`, intact or damaged, and its descriptor in a list of referrers, `listed`."""
 
     descriptor: Descriptor
     subject: Digest
@@ -58,12 +62,12 @@ class StoredReferrer:
 
 @dataclass(slots=True)
 class Relations:
-    """The relations between the intact manifests of a store, whether or not an entry leads to them.
+    """The relations between the manifests of a store, whether or not an entry leads to them.
 
     Attributes:
         parents: for each child of an index, those indexes.
         referrers: for each subject, the manifests that refer to it.
-        roots: the descriptors of those manifests and of their subjects.
+        roots: the descriptors of those manifests, and of the subjects of intact ones.
     """
 
     store: Stored
@@ -87,9 +91,13 @@ class Relations:
             self._seen.add((algorithm, encoded))
             with suppress(ContentError):  # not named by a digest, or not a manifest
                 digest = Digest.parse(f"{algorithm}:{encoded}")
-                data = read_document(self.store.look(digest), digest)
-                if data is not None:
+                data = read_related(self.store.look(digest))
+                if data is None:
+                    continue
+                if digest.compute(data) == digest:
                     self._add(digest, data)
+                elif subject := shown_subject(data):
+                    self._refer(Descriptor(OCI_MANIFEST, digest, len(data)), subject)
 
     def _add(self, digest: Digest, data: bytes) -> None:
         document = manifest.parse(data, None, digest)
@@ -97,9 +105,12 @@ class Relations:
             self.parents.setdefault(child.digest, []).append(digest)
         if document.subject:
             root = Descriptor(document.media_type, digest, len(data), artifact_type=document.artifact_type)
-            referrer = StoredReferrer(root, document.subject.digest, described(Node(root, data, document)))
-            self.referrers.setdefault(referrer.subject, []).append(referrer)
-            self.roots |= {root.digest: root, referrer.subject: document.subject}
+            self._refer(root, document.subject.digest, described(Node(root, data, document)))
+            self.roots[document.subject.digest] = document.subject
+
+    def _refer(self, root: Descriptor, subject: Digest, listed: JsonObject | None = None) -> None:
+        self.roots.setdefault(root.digest, root)
+        self.referrers.setdefault(subject, []).append(StoredReferrer(root, subject, listed or root.to_json()))
 
     def without(self, entry: Entry) -> Relations:
         """Return the relations without the referrers that an entry is or lists, as if they were not stored."""
@@ -119,16 +130,35 @@ class Relations:
 
 def read_document(opened: Reader | BlobCheck, digest: Digest) -> bytes | None:
     """Read and close a blob; return its verified content if it may be a manifest that relates to others, else None."""
+    data = read_related(opened)
+    with suppress(InvalidDigest):
+        return data if data is not None and digest.compute(data) == digest else None
+    return None
+
+
+def read_related(opened: Reader | BlobCheck) -> bytes | None:
+    """As `read_document`, but without a check of the content."""
     if isinstance(opened, BlobCheck):
         return None
-    with closing(opened), suppress(OSError, InvalidDigest):
+    with closing(opened), suppress(OSError):
         data = _read(opened, min(opened.size, _HEAD)) if opened.size <= MANIFEST_CAP else b""
         if not data.lstrip().startswith(b"{"):
             return None
         data += _read(opened, opened.size - len(data))
-        if any(key in data for key in _MENTIONS) and digest.compute(data) == digest:
-            return data
+        return data if any(key in data for key in _MENTIONS) else None
     return None
+
+
+def shown_subject(data: bytes) -> Digest | None:
+    """Return the digest in the `subject` of a damaged manifest, which need not be JSON any more; None if there is none.
+
+    If it has become another one, the manifest refers to nothing that is known.
+    """
+    found = _SUBJECT.search(data)
+    try:
+        return Digest.parse(found[1].decode()) if found else None
+    except InvalidDigest:
+        return None
 
 
 def _read(reader: Reader, size: int) -> bytes:

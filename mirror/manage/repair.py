@@ -18,6 +18,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mirror.archive.reader import Archive
 from mirror.concurrency import map_concurrently
 from mirror.content.copy import execute
 from mirror.content.finding import Kind
@@ -98,7 +99,7 @@ async def repair_layout(
     tried, stored = set[Digest](), set[Digest]()
     failures: list[str] = []
     async with AsyncExitStack() as stack:
-        source_of = await _open_source(stack, Location.parse_copy(source), options.registries)
+        source_of, good = await _open_source(stack, Location.parse_copy(source), options.registries)
         report = await verify_layout(folder, images, verifying, progress)
         if not _damaged(report):
             return replace(report, repair=RepairReport(source))
@@ -110,12 +111,14 @@ async def repair_layout(
             affected = {name for finding in report.findings if finding.kind in _REPAIRABLE for name in finding.images}
             entries = [entry for entry in layout.find(images) if entry.name in affected]
             entries += _without_entry(layout, affected - {entry.name for entry in entries})
+            orphans = set() if images else _damaged(report, orphans_only=True)
+            entries += _without_entry(good, set(map(str, orphans)))
             sink = RepairSink(layout, damaged)
             tasks = await _plan(layout, sink, source_of, entries, retry, failures)
             plan = await make_plan(tasks, jobs=jobs, retry=retry)
             await execute(plan, jobs=jobs, retry=retry, keep_going=True, progress=progress)
             failures += [f"{task.name}: {task.failure}" for task in tasks if task.failure]
-            for digest in () if images else sorted(_damaged(report, orphans_only=True)):
+            for digest in sorted(orphans - sink.stored):
                 await layout.quarantine(digest)
             stored |= sink.stored
             report = await verify_layout(folder, images, verifying, progress)
@@ -125,7 +128,7 @@ async def repair_layout(
 
 
 def _damaged(report: VerifyReport, *, orphans_only: bool = False) -> set[Digest]:
-    """Return the digests of damaged blobs; of orphans, which no source has, only those with wrong content."""
+    """Return the digests of damaged blobs; of orphans, which most sources lack, only those with wrong content."""
     kinds = _REPAIRABLE - {Kind.UNREADABLE, Kind.MISSING} if orphans_only else _REPAIRABLE
     found = set()
     for finding in report.findings:
@@ -135,9 +138,9 @@ def _damaged(report: VerifyReport, *, orphans_only: bool = False) -> set[Digest]
     return found
 
 
-def _without_entry(layout: Layout, names: set[str]) -> list[Entry]:
+def _without_entry(store: Layout | Archive | None, names: set[str]) -> list[Entry]:
     """Return the images that no entry leads to, referrers and subjects of artifacts: their names are digests."""
-    roots = Relations.read(layout).roots if names else {}
+    roots = Relations.read(store).roots if store and names else {}
     return [Entry.of(root) for digest, root in sorted(roots.items()) if digest in names]
 
 
@@ -189,14 +192,17 @@ class _BlobSource:
         return self._source.open_blob(node, start)
 
 
-async def _open_source(stack: AsyncExitStack, location: Location, options: RegistryOptions) -> SourceOf:
+async def _open_source(
+    stack: AsyncExitStack, location: Location, options: RegistryOptions
+) -> tuple[SourceOf, Layout | Archive | None]:
+    """Open the good copy; return the source of each image, and the store if it is a layout or an archive."""
     if location.transport is not Transport.REGISTRY:
-        local = await open_local(location, stack)
-        return lambda _: local.store
+        store = (await open_local(location, stack)).store
+        return lambda _: store, store
     target, client = PushTarget.parse(location.where), await stack.enter_async_context(Client(options))
 
     def source_of(entry: Entry) -> Source:
         # Parsed again, so that docker.io/redis becomes docker.io/library/redis.
         return open_source(client, Reference.parse(str(target.place(entry))))
 
-    return source_of
+    return source_of, None

@@ -15,9 +15,9 @@ from mirror.content.image_config import platform_of
 from mirror.content.limits import MOST_BYTES
 from mirror.content.store import VerifiableStore
 from mirror.errors import ContentError
-from mirror.layout.implied import read_document
+from mirror.layout.implied import read_related, shown_subject
 from mirror.oci import manifest
-from mirror.oci.descriptor import MANIFEST_CAP, SCHEMA1_TYPES, Descriptor, Platform
+from mirror.oci.descriptor import MANIFEST_CAP, OCI_MANIFEST, SCHEMA1_TYPES, Descriptor, Platform
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document
 from mirror.verify.blob_table import CONFIG, BlobTable
@@ -29,14 +29,16 @@ ReportBlob = Callable[[int, Finding], None]  # takes the number of a blob, and a
 class Documents:
     """The manifests and indexes of a store. `faults` has the checks of those that are missing or damaged.
 
-    By number, `unsupported` has the types of those that cannot be followed, `subjects` those that others refer to, and
-    `opaque` why a layer of an image cannot be unpacked: encrypted, or not a tar archive.
+    By number, `unsupported` has the types of those that cannot be followed, `subjects` those that others refer to,
+    `damaged_referrers` the subjects of damaged ones, and `opaque` why a layer of an image cannot be unpacked: it is
+    encrypted, or not a tar archive.
     """
 
     def __init__(self, store: VerifiableStore, table: BlobTable, report: ReportBlob, *, deep: bool) -> None:
         self.faults: list[tuple[int, BlobCheck]] = []
         self.unsupported: dict[int, str] = {}
         self.subjects: dict[int, Descriptor] = {}
+        self.damaged_referrers: dict[int, Digest] = {}
         self.opaque: dict[int, str] = {}
         self._peeked_sizes: dict[int, int] = {}
         self._peeked: dict[int, bytes] = {}  # contents, as far as they fit into memory
@@ -63,12 +65,19 @@ class Documents:
         begin = self._begins[number]
         return self._links[begin + 1 : begin + 1 + self._links[begin]]
 
-    def peek(self, number: int) -> Descriptor | None:
-        """Read a blob that no descriptor names. If it is an intact manifest with a subject, return its descriptor."""
+    def peek(self, number: int) -> tuple[Descriptor, Digest] | None:
+        """Read a blob that no descriptor names. Return the descriptor and the subject of a manifest that has one.
+
+        A damaged one is read again below a root of its own, and reported there.
+        """
         digest = self._table.digest(number)
-        data = read_document(self._store.open(digest), digest)
+        data = read_related(self._store.open(digest)) if digest.hashable else None
         if data is None:
             return None
+        if digest.compute(data) != digest:
+            if subject := shown_subject(data):
+                self.damaged_referrers[number] = subject
+            return (Descriptor(OCI_MANIFEST, digest, len(data)), subject) if subject else None
         self._table.finish(number, BlobCheck(None, size=len(data), hashed=len(data)))
         self._peeked_sizes[number] = len(data)
         try:
@@ -80,7 +89,12 @@ class Documents:
         if len(data) <= self._room:
             self._peeked[number], self._room = data, self._room - len(data)
         self.subjects[number] = document.subject
-        return Descriptor(document.media_type, digest, len(data))
+        return Descriptor(document.media_type, digest, len(data)), document.subject.digest
+
+    def subject(self, number: int) -> Digest | None:
+        """Return what a manifest refers to, also if it is damaged."""
+        found = self.subjects.get(number)
+        return found.digest if found else self.damaged_referrers.get(number)
 
     def forget_peeked(self) -> None:
         """Free what `peek` has kept, and note the sizes of the blobs that no descriptor names."""

@@ -79,8 +79,7 @@ class Structure:
         if can_refer(entry):
             return subject_of(entry.tag)
         number = self.table.find(entry.root.digest) if entry.is_nameless else None
-        subject = self.documents.subjects.get(number) if number is not None else None
-        return subject.digest if subject else None
+        return self.documents.subject(number) if number is not None else None
 
     def walk(self, entries: Sequence[Entry], advance: Callable[[int], None] = lambda _: None) -> None:
         """Walk all images. `advance` gets the size of each root manifest once everything below it is known."""
@@ -136,7 +135,7 @@ class Structure:
             if not (self.table.is_used(number) or self.table.flags[number] & DONE):
                 found = self.documents.peek(number)
                 if found:
-                    referrers.setdefault(self.documents.subjects[number].digest, []).append(found)
+                    referrers.setdefault(found[1], []).append(found[0])
         published = self._published()
         fresh = [node for digest in sorted(published) for node in referrers.pop(digest, ())]
         while fresh or self.fresh:

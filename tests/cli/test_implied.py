@@ -161,14 +161,14 @@ def test_content_of_a_referrer_must_be_there(mirror: Mirror, tmp_path: Path) -> 
     assert (found["kind"], found["subject"], found["images"]) == ("missing", missing, [SIGNATURE.root])
 
 
-def test_corrupt_manifest_does_not_count_as_a_referrer(mirror: Mirror, tmp_path: Path) -> None:
+def test_corrupt_referrer_is_a_problem_of_its_image(mirror: Mirror, tmp_path: Path) -> None:
     layout = cosign3(tmp_path)
     path = blob_path(layout, SIGNATURE.root)
     path.write_bytes(path.read_bytes().replace(b'"n":"0"', b'"n":"1"'))
     found = mirror("verify", "layout", "--json", code=3).json["findings"]
     assert ("corrupt", SIGNATURE.root) in [(one["kind"], one["subject"]) for one in found]
     (image,) = mirror("ls", "layout", "--json").json["images"]
-    assert image["referrers"] == 2
+    assert SIGNATURE.root in image["problem"]
 
 
 @pytest.mark.slow
@@ -246,3 +246,55 @@ def test_repair_from_a_registry_says_what_it_cannot_name(
     blob_path(layout, CHILD.root).write_bytes(b"bad")
     result = mirror("verify", "layout", "--repair", "--from", f"{registry.host}/x", "--plain-http", code=3)
     assert f"error: {CHILD.root}: " in result.err
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A layout whose signature, which no entry leads to, is damaged; `good` is a copy from before."""
+    layout = cosign3(tmp_path)
+    shutil.copytree(layout, tmp_path / "good")
+    path = blob_path(layout, SIGNATURE.root)
+    path.write_bytes(path.read_bytes().replace(b"}}", b"|}"))
+    return layout
+
+
+@pytest.mark.slow
+def test_damaged_referrer_is_not_lost_without_a_word(mirror: Mirror, damaged: Path, modern: EmbeddedRegistry) -> None:
+    before = blobs(damaged)
+    assert SIGNATURE.root in mirror("prune", "layout", "--delete", code=3).err
+    assert blobs(damaged) == before
+    assert SIGNATURE.root in mirror("export", "layout", "images.tar", code=3).err
+    for command in ("copy oci:layout oci:other", f"push layout {modern.host}"):
+        result = mirror(*command.split(), code=4)
+        assert f"{NAME} is complete, but may lack referrers: {SIGNATURE.root}" in result.err
+    (found,) = (one for one in mirror("verify", "layout", "--json", code=3).json["findings"] if one["kind"] != "orphan")
+    assert (found["kind"], found["subject"], found["images"]) == ("corrupt", SIGNATURE.root, [SIGNATURE.root])
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\0" * 300])
+def test_damaged_referrer_is_repaired_from_a_good_copy(mirror: Mirror, damaged: Path, content: bytes | None) -> None:
+    path = blob_path(damaged, SIGNATURE.root)
+    if content is not None:
+        path.write_bytes(content)
+    mirror("verify", "layout", "--repair", "--from", "good")
+    assert path.read_bytes() == SIGNATURE.data
+    assert mirror("verify", "layout", "--json").json["findings"] == []
+
+
+def test_damaged_referrer_is_an_error_if_the_good_copy_lacks_it(mirror: Mirror, damaged: Path) -> None:
+    blob_path(damaged.parent / "good", SIGNATURE.root).unlink()
+    before = blobs(damaged)
+    mirror("verify", "layout", "--repair", "--from", "good", code=3)
+    assert blobs(damaged) == before
+
+
+def test_copy_replaces_a_damaged_referrer(mirror: Mirror, damaged: Path) -> None:
+    mirror("copy", "oci:good", "oci:layout")
+    assert blob_path(damaged, SIGNATURE.root).read_bytes() == SIGNATURE.data
+    assert mirror("verify", "layout", "--json").json["findings"] == []
+
+
+def test_image_with_a_damaged_referrer_is_removed_with_it(mirror: Mirror, damaged: Path) -> None:
+    mirror("rm", "layout", NAME)
+    assert entries(damaged) == []
+    assert SIGNATURE.root not in blobs(damaged)

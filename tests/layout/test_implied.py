@@ -104,10 +104,17 @@ def test_blob_that_only_looks_like_a_referrer_is_ignored(data: bytes) -> None:
     assert found(store_of(IMAGE, more=[data])) == {}
 
 
-def test_manifest_with_a_wrong_digest_is_ignored() -> None:
+@pytest.mark.parametrize("data", [signature(IMAGE, 1).data, SIGNATURE.data.replace(b"}}", b"|}"), SIGNATURE.data[:-9]])
+def test_damaged_manifest_is_a_referrer_as_long_as_it_shows_its_subject(data: bytes) -> None:
     store = store_of(IMAGE, SIGNATURE)
-    store.contents[SIGNATURE.root] = signature(IMAGE, 1).data
-    assert found(store) == {}
+    store.contents[SIGNATURE.root] = data
+    assert found(store) == {IMAGE.root: [SIGNATURE.root]}
+
+
+def test_damaged_index_has_no_children() -> None:
+    store = store_of(IMAGE)
+    store.contents[IMAGE.root] += b" "
+    assert Relations.read(store).parents == {}
 
 
 def test_layout_of_mirror_implies_nothing() -> None:
