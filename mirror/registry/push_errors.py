@@ -109,7 +109,7 @@ def _manifest_hint(document: Document, pushed: Container[Digest]) -> str | None:
     if any(child.digest not in pushed for child in document.manifests):
         return (
             "The image is sparse: platforms are absent on purpose, and this registry requires all of them. "
-            "Pull it without --sparse, or with --all-platforms. If that is not possible, push single platforms: "
+            "Pull it with --all-platforms, or by its tag without --sparse. Otherwise, push single platforms: "
             "mirror copy oci:LAYOUT:NAME docker://TARGET --platform linux/amd64"
         )
     if document.media_type == OCI_INDEX and child_types & {DOCKER_LIST, DOCKER_MANIFEST}:

@@ -182,7 +182,7 @@ class Repository:
         if found and not self._overwrite:
             raise UsageError(
                 f"{self}:{tag} already stands for another image, {found}.",
-                hint="To replace it, push without --no-overwrite. To keep both, push under another name with --as.",
+                hint="To replace it, leave out --no-overwrite. To keep both, choose another name.",
             )
         return found
 
