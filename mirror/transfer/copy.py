@@ -20,11 +20,11 @@ from mirror.stores.local import LocalImages
 from mirror.stores.location import Location, Transport
 from mirror.stores.open import open_images
 from mirror.stores.outputs import refuse_overwrite
-from mirror.text import count
 from mirror.transfer.archive_target import ArchiveTarget, DockerArchiveTarget
 from mirror.transfer.engine import Engine, TransferOptions
 from mirror.transfer.image import ImageTransfer, only
 from mirror.transfer.layout_target import LayoutTarget
+from mirror.transfer.referrers import left_out
 from mirror.transfer.registry_target import RegistryTarget
 from mirror.transfer.target import ImageTarget
 
@@ -172,6 +172,6 @@ async def _copy_referrers_without_subject(
     if not without_subject:
         return []
     if target.renames:
-        return [f"{count(len(without_subject), 'entry')} that refer to other images were not copied."]
+        return left_out(store, engine.referring)
     await engine.run(stack, target.place(without_subject, store.name))
     return []

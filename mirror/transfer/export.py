@@ -17,6 +17,7 @@ from mirror.stores.location import Location, Transport
 from mirror.stores.outputs import refuse_overwrite
 from mirror.transfer.archive_target import ArchiveTarget, DockerArchiveTarget
 from mirror.transfer.engine import Engine, TransferOptions
+from mirror.transfer.referrers import left_out
 from mirror.transfer.target import FILES_AT_ONCE
 
 
@@ -72,12 +73,11 @@ async def export_layout(
     refuse_overwrite(file, [source.where])
     target = DockerArchiveTarget(file, options.name) if for_docker else ArchiveTarget(file, options.name)
     target.check(options.platforms)
-    transfer = TransferOptions(
-        selection=options.platforms, referrers=options.referrers and bool(images or for_docker), jobs=FILES_AT_ONCE
-    )
+    with_referrers = options.referrers and bool(images or for_docker or options.name)
+    transfer = TransferOptions(selection=options.platforms, referrers=with_referrers, jobs=FILES_AT_ONCE)
     async with AsyncExitStack() as stack:
         store = await open_local(source, stack)
-        if not images and (for_docker or not options.referrers):
+        if not images and (for_docker or options.name or not options.referrers):
             chosen = store.images()  # without entries that refer to others
         else:
             chosen = [StoreImage.of(entry) for entry in store.entries(images)]
@@ -86,7 +86,9 @@ async def export_layout(
         chosen.sort(key=lambda image: positions[image.entry] if image.entry else 0)
         engine = Engine("export", store, target, transfer, progress)
         await engine.run(stack, target.place(chosen, store.name))
+        warnings = left_out(store, engine.referring) if with_referrers and not (images or for_docker) else []
     report = engine.report()
+    report = replace(report, warnings=(*report.warnings, *warnings))
     if len(report.images) != 1 or not (report.images[0].referrers and report.images[0].referrers.count):
         return report
     warning = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mirror.content.store import Progress
@@ -14,6 +14,7 @@ from mirror.stores.local import open_local
 from mirror.stores.location import Location, Transport
 from mirror.transfer.engine import Engine, TransferOptions
 from mirror.transfer.layout_target import LayoutTarget
+from mirror.transfer.referrers import left_out
 from mirror.transfer.target import FILES_AT_ONCE
 
 
@@ -56,10 +57,14 @@ async def import_archive(
     options, path = options or ImportOptions(), Location.of_kind(layout, Transport.LAYOUT).directory
     location = Location.of_kind(archive, Transport.OCI_ARCHIVE, Transport.DOCKER_ARCHIVE)
     target = LayoutTarget(path, options.name, replace_images=options.replace)
-    transfer = TransferOptions(referrers=bool(images), jobs=FILES_AT_ONCE)
+    transfer = TransferOptions(referrers=bool(images or options.name), jobs=FILES_AT_ONCE)
     target.check(transfer.selection)
     async with AsyncExitStack() as stack:
         store = await open_local(location, stack, near=path)
         engine = Engine("import", store, target, transfer, progress)
-        await engine.run(stack, target.place([StoreImage.of(entry) for entry in store.entries(images)], store.name))
-    return engine.report()
+        everything = [StoreImage.of(entry) for entry in store.entries(images)]
+        chosen = store.images() if options.name and not images else everything
+        await engine.run(stack, target.place(chosen, store.name))
+        warnings = left_out(store, engine.referring) if options.name and not images else []
+    report = engine.report()
+    return replace(report, warnings=(*report.warnings, *warnings))

@@ -6,7 +6,7 @@ digests, and cosign's tags as tags. In a layout or an archive, both stay as they
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 
 from mirror.content.graph import Graph
@@ -17,6 +17,7 @@ from mirror.layout.referrers import FoundReferrers, Referrer, is_list, subjects_
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.report.transfers import ReferrerSummary
+from mirror.stores.local import LocalImages
 
 
 @dataclass(slots=True)
@@ -79,3 +80,12 @@ def for_registry(entry: Entry, graph: Graph) -> tuple[Graph, str, Descriptor]:
         return graph, entry.tag or entry.root.digest, entry.root
     listed = {digest: node for digest, node in graph.nodes.items() if digest != entry.root.digest}
     return replace(graph, nodes=listed), entry.root.digest, entry.root
+
+
+def left_out(store: LocalImages, referring: Collection[str]) -> list[str]:
+    """Return a warning if a store has entries that refer to other images than those of a transfer that renames one.
+
+    `referring` are the names of the entries that refer to the images of the transfer.
+    """
+    others = store.without_subject(referring)
+    return [f"Entries that refer to other images were left out: {len(others)}."] if others else []

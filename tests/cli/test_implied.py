@@ -108,6 +108,39 @@ def test_referrers_are_copied_exported_and_imported(
 
 
 @pytest.mark.slow
+@BUILDS
+def test_the_only_image_gets_another_name_with_its_referrers(
+    mirror: Mirror, tmp_path: Path, build: Build, referrers: tuple[Image, ...]
+) -> None:
+    shutil.make_archive(str(tmp_path / "of-the-tool"), "tar", build(tmp_path))
+    name = "registry.internal/c/d:v2"
+    commands = (
+        "copy oci:layout oci:first",
+        "export layout images.tar",
+        "import images.tar second",
+        "import of-the-tool.tar third",
+    )
+    for command in commands:
+        assert mirror(*command.split(), "--as", name).out.split() == [f"{name}@{IMAGE.root}"]
+    for target in ("first", "second", "third"):
+        (listed,) = mirror("ls", target, "--json").json["images"]
+        assert (listed["name"], listed["referrers"]) == (name, len(referrers))
+        assert everything(IMAGE, *referrers) <= blobs(tmp_path / target)
+        assert "nothing to prune" in mirror("prune", target).err
+
+
+def test_new_name_for_an_image_says_what_is_left_out(mirror: Mirror, tmp_path: Path) -> None:
+    tag = cosign_tag(OTHER)
+    add(tmp_path / "layout", IMAGE, PLAIN)
+    named = [annotated(IMAGE, **{REF_NAME: NAME}), annotated(PLAIN, **{REF_NAME: f"quay.io/a/b:{tag}"})]
+    layouts.write_index(tmp_path / "layout", named)
+    mirror("export", "layout", "all.tar")
+    for command in ("export layout one.tar", "import all.tar other", "copy oci:layout oci:third"):
+        err = mirror(*command.split(), "--as", "c/d:v2").err
+        assert "warning: Entries that refer to other images were left out: 1." in err
+
+
+@pytest.mark.slow
 def test_archive_of_another_tool_has_referrers_too(mirror: Mirror, tmp_path: Path) -> None:
     layout = cosign3(tmp_path)
     shutil.make_archive(str(tmp_path / "images"), "tar", layout)
