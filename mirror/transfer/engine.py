@@ -5,7 +5,7 @@
     3. plan      ask the target for every blob, and check the free space on its disk
     4. copy      blobs, manifests, indexes, names; the names of referrers before that of their image
     5. finish    read tags back
-    6. repeat    for images that another process has written meanwhile, so that its parts of them are kept
+    6. repeat    for images that another process has written meanwhile, so that its parts of them are kept; some times
 
 Steps 2 to 5 take a batch of images at a time. The next batch is walked while this one is copied, so a long list starts
 to transfer at once and takes bounded memory. An error ends the call; images that are complete by then are named.
@@ -24,7 +24,7 @@ from mirror.content.copy import execute
 from mirror.content.plan import BlobKey, CopyTask, make_plan
 from mirror.content.select import PlatformSelection
 from mirror.content.store import Progress
-from mirror.errors import MirrorError, UnsupportedManifest, UsageError
+from mirror.errors import MirrorError, StorageError, UnsupportedManifest, UsageError
 from mirror.oci.digest import Digest
 from mirror.report.transfers import TransferReport
 from mirror.retry import ONCE, RetryPolicy
@@ -37,6 +37,7 @@ from mirror.transfer.target import ImageTarget
 
 _FIRST_BATCH, _BATCH = 8, 32  # images; the first batch is small, so that the first blob does not wait for many walks
 _WALKS_AT_ONCE = 4
+_MAX_ATTEMPTS = 20  # for an image that other processes keep writing, so that as many can write it at the same time
 
 _ReferrerKey = tuple[int, str]  # a sink's id, and a name in it
 
@@ -88,12 +89,28 @@ class Engine:
         self.outcome.expect(images)
         self._arrivals.expect(images)
         todo = images
-        while todo:
+        for _ in range(_MAX_ATTEMPTS):
             await overlapped(_batches(todo), self._walk, lambda batch: self._copy(stack, batch))
             todo = await self._target.conflicts(todo)
+            if not todo:
+                return
             self._named.clear()
             for image in todo:
                 image.forget()
+        await self._give_up(todo)
+
+    async def _give_up(self, images: Sequence[ImageTransfer]) -> None:
+        """Fail for images whose names were given to something else in every attempt."""
+
+        async def fail(image: ImageTransfer) -> None:
+            raise StorageError(
+                f"{image.name} has not been named: in each of {_MAX_ATTEMPTS} attempts, another process changed what "
+                "the target has of it.",
+                hint="Run the command again when no other process writes this image.",
+            )
+
+        await self._each(fail, images)
+        self._end(images)
 
     async def _walk(self, batch: Sequence[ImageTransfer]) -> Sequence[ImageTransfer]:
         """Carry out step 2. With `keep_going`, the error of an image is kept in it."""
@@ -164,9 +181,12 @@ class Engine:
                 )
                 await target.finish(walked)
             self.outcome.count(plan, target)
-        for image in batch:
+        self._end(batch)
+
+    def _end(self, images: Sequence[ImageTransfer]) -> None:
+        for image in images:
             self._arrivals.end(image)
-        self.outcome.add(batch, target)
+        self.outcome.add(images, self._target)
 
     async def _confirm(self, task: CopyTask) -> None:
         """Have an image confirmed that has just been named; referrers are confirmed with their image."""

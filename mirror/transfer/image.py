@@ -88,7 +88,7 @@ class ImageTransfer:
 
     def forget(self) -> None:
         """Prepare to transfer the image again, because the target has changed."""
-        self.before, self.notes = None, []
+        self.before, self.notes, self.error = None, [], None
 
     @property
     def digest(self) -> str:

@@ -53,11 +53,12 @@ class Outcome:
 
     def add(self, images: Sequence[ImageTransfer], target: ImageTarget) -> None:
         """Add the results of images, and free everything else that they hold."""
-        for image in (image for image in images if image.selected):
-            texts = [*image.chosen.warnings, *target.warnings(image)]
-            self._warnings[image] = [*texts, *self._foreign(image, target), *self._parts(image)]
-            self._note_referring(image)
         for image in images:
+            self._warnings.pop(image, None)  # of an attempt before
+            if image.selected:
+                texts = [*image.chosen.warnings, *target.warnings(image)]
+                self._warnings[image] = [*texts, *self._foreign(image, target), *self._parts(image)]
+                self._note_referring(image)
             self._rows[image] = image.result()
             image.selected = image.referrers = image.task = None
 

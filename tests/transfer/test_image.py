@@ -8,7 +8,7 @@ from mirror.layout.names import IMAGE_NAME, REF_NAME
 from mirror.oci.descriptor import OCI_INDEX, Descriptor
 from mirror.oci.digest import Digest
 from mirror.stores.images import StoreImage
-from mirror.transfer.image import name_images
+from mirror.transfer.image import ImageTransfer, name_images
 
 REDIS = "docker.io/library/redis:4.0"
 
@@ -38,3 +38,10 @@ def test_a_duplicate_full_name_is_refused_but_a_duplicate_tag_is_not() -> None:
         named(image("a", name=REDIS), image("b", name=REDIS))
     assert named(image("a", name=REDIS), image("a", name=REDIS)) == [REDIS, REDIS]
     assert named(image("a", ref="1"), image("b", ref="1")) == ["1", "1"]
+
+
+def test_image_that_is_transferred_again_has_nothing_of_the_attempt_before() -> None:
+    transfer = ImageTransfer(image("a", name=REDIS), REDIS, before=Digest.of(b"b"), notes=["a note"])
+    transfer.error = UsageError("failed")
+    transfer.forget()
+    assert (transfer.before, transfer.notes, transfer.failure) == (None, [], None)
