@@ -1,10 +1,11 @@
-"""Retries: how often, and after how long. Errors say themselves whether they are `transient`."""
+"""Retries: how often and after how long, alone or together. Errors say themselves whether they are `transient`."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,6 +15,7 @@ from mirror.errors import MirrorError
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 READ_BACK_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds
+_PACE = 0.75  # seconds, somewhat more than the longest delay before a first retry
 _PROGRESS = 1024 * 1024  # bytes that count as progress: a server that sends single bytes does not get more attempts
 
 
@@ -58,6 +60,39 @@ class RetryPolicy:
                 log.info("%s Trying again in %.1f s.", error, delay)
             attempt += 1
             await asyncio.sleep(delay)
+
+
+class SharedAttempts:
+    """Attempts at what many callers need at the same time: one of them tries, the others get its result or its error.
+
+    Each of them may try again after a transient error. They come back at different times, so the next attempt waits a
+    moment: those that have come back by then share it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._failure: MirrorError | None = None
+        self._due = 0.0  # the monotonic time of the next attempt
+
+    async def run(self, known: Callable[[], T | None], attempt: Callable[[], Awaitable[T]]) -> T:
+        """Return what is `known`; if that is None, the result of `attempt`, which makes it known.
+
+        Raises:
+            MirrorError: the error of `attempt`, called here or, in the meantime, by another caller.
+        """
+        before = self._failure
+        async with self._lock:
+            if (found := known()) is not None:
+                return found
+            if self._failure is not None and self._failure is not before:
+                raise self._failure
+            await asyncio.sleep(self._due - time.monotonic())
+            try:
+                return await attempt()
+            except MirrorError as error:
+                self._failure = error
+                self._due = time.monotonic() + _PACE if error.transient else 0.0
+                raise
 
 
 async def read_until(read: Callable[[], Awaitable[T]], accept: Callable[[T], bool]) -> T:

@@ -181,8 +181,9 @@ class Registry:
 
     async def _open(self) -> URL:
         """Return the registry's base URL; its scheme is chosen once, when the registry can be reached."""
+        before = self._auth
         async with self._opening:
-            if not self._is_open:
+            if not self._is_open and self._auth is before:  # otherwise another request has just tried
                 base, self._is_open = await self._choose_base()
                 self._auth = Authenticator(base, self._find_credentials, self._fetch_token, self._fetch_challenges)
                 self._route.base = base
@@ -209,11 +210,9 @@ class Registry:
             return await self._follow_redirects(stack, exchange, None)
         auth = self._auth
         assert auth is not None, "opened before"
-        is_new = auth.authorization(scope) is None
-        authorization = await auth.authorization_before(scope)
-        is_new = is_new and authorization is not None
+        before, authorization = auth.authorization(scope), await auth.authorization_before(scope)
         response = await self._follow_redirects(stack, exchange, authorization)
-        for renewed in (is_new, True):
+        for renewed in (authorization != before, True):
             # The registry's credentials must not answer the challenge of another host, after a redirect.
             if not exchange.is_repeatable or not self._route.is_registry(response.url):
                 break

@@ -125,3 +125,12 @@ def test_challenge_of_another_host_does_not_get_the_credentials(mirror: Mirror) 
         running.fault(Fault(path="^/v2/$", action=Status(307, (("Location", f"{other.url}/v2/"),))))
         mirror("pull", f"{running.host}/a:v1")
         assert not any("authorization" in seen.headers for seen in (*running.requests, *other.requests))
+
+
+def test_failed_request_for_the_challenge_is_shared_by_all_images(mirror: Mirror) -> None:
+    with serving(EmbeddedRegistry(auth=Basic(USERS))) as running:
+        save_login(mirror, running.host)
+        running.fault(Fault(path="^/v2/$", times=None, action=Status(503)))
+        names = [f"{running.host}/a{number}:v1" for number in range(4)]
+        mirror("pull", *names, "-j", 16, "--retries", 1, code=1)
+        assert len(running.requests) == running.count("GET", "^/v2/$") == 2

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from mirror.registry.auth.authenticator import Authenticator, Rejection
 from mirror.registry.auth.challenges import Challenge
 from mirror.registry.auth.tokens import Scopes
 from mirror.registry.credentials import Credentials
+from mirror.retry import RetryPolicy
 
 PULL = "repository:library/redis:pull"
 PUSH = "repository:a/b:pull,push"
@@ -45,6 +47,7 @@ class Dialogue:
         self._credentials = credentials
         self.auth = Authenticator(URL(base), self._find, self._fetch, self._fetch_challenges)
         self.at_root: list[str] = []  # the challenges of /v2/
+        self.root_failures: list[TransferError] = []  # before them
         self.root_requests = 0
 
     async def _find(self, repository: str) -> Credentials | None:
@@ -54,6 +57,8 @@ class Dialogue:
     async def _fetch_challenges(self) -> list[str]:
         self.root_requests += 1
         await asyncio.sleep(0)
+        if self.root_failures:
+            raise self.root_failures.pop(0)
         return self.at_root
 
     async def _fetch(self, url: URL, authorization: str | None, form: Mapping[str, str] | None = None) -> bytes:
@@ -162,6 +167,52 @@ def test_failed_token_request_is_shared_and_can_be_repeated() -> None:
     assert {str(error) for error in asyncio.run(main())} == {"busy"}
     assert len(dialogue.asked) == 1
     assert dialogue.answer(challenge()) == "Bearer t"
+
+
+def test_failed_request_for_the_challenge_is_shared_and_can_be_repeated() -> None:
+    dialogue = Dialogue({"token": "t"}, credentials=ANN)
+    dialogue.at_root = [f'Bearer realm="{REALM}"']
+    dialogue.root_failures = [TransferError("down")]
+
+    async def ask_for_fifty() -> list[str | BaseException | None]:
+        scopes = (f"repository:a{number}:pull" for number in range(50))
+        waiting = (dialogue.auth.authorization_before(scope) for scope in scopes)
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def main() -> None:
+        assert {str(error) for error in await ask_for_fifty()} == {"down"}
+        assert dialogue.root_requests == 1
+        assert await ask_for_fifty() == ["Bearer t"] * 50
+        assert dialogue.root_requests == 2
+
+    asyncio.run(main())
+
+
+def test_request_for_the_challenge_that_was_cancelled_is_made_by_another_caller() -> None:
+    dialogue = Dialogue({"token": "t"}, credentials=ANN)
+    dialogue.at_root = [f'Bearer realm="{REALM}"']
+
+    async def main() -> list[str | BaseException | None]:
+        first, *others = [asyncio.create_task(dialogue.auth.authorization_before(PULL)) for _ in range(3)]
+        while not dialogue.root_requests:
+            await asyncio.sleep(0)
+        first.cancel()
+        return await asyncio.gather(*others, return_exceptions=True)
+
+    assert asyncio.run(main()) == ["Bearer t"] * 2
+
+
+@pytest.mark.slow
+def test_retries_of_many_requests_are_few_requests_for_the_challenge() -> None:
+    dialogue = Dialogue({"token": "t"}, credentials=ANN)
+    dialogue.root_failures = [TransferError("busy", transient=True) for _ in range(1000)]
+
+    async def main() -> list[str | BaseException | None]:
+        once = partial(dialogue.auth.authorization_before, PULL)
+        return await asyncio.gather(*(RetryPolicy(2).run(once) for _ in range(50)), return_exceptions=True)
+
+    assert {str(error) for error in asyncio.run(main())} == {"busy"}
+    assert 3 <= dialogue.root_requests <= 5
 
 
 def test_refused_token_is_replaced() -> None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 from mirror.content import stream
 from mirror.content.stream import Fetch
@@ -483,3 +484,29 @@ def test_error_names_the_unreachable_registry() -> None:
 def test_client_that_is_not_open_is_a_programming_error() -> None:
     with pytest.raises(RuntimeError):
         Client(RegistryOptions()).registry("quay.io")
+
+
+def test_use_of_tls_is_probed_once_for_all_waiting_requests(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    probed: list[URL] = []
+
+    async def nobody_answers(url: URL) -> None:
+        probed.append(url)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr("mirror.registry.http.speaks_plain_http", nobody_answers)
+
+    async def main() -> None:
+        async with Client(RegistryOptions()) as client:
+            registry = client.registry("127.0.0.1:1")
+
+            async def ask() -> None:
+                with pytest.raises(TransferError, match="Cannot connect to 127"):
+                    async with registry.send("GET", "", scope=None):
+                        pass
+
+            await asyncio.gather(*(ask() for _ in range(16)))
+            assert len(probed) == 1
+            await ask()
+            assert len(probed) == 2
+
+    asyncio.run(main())

@@ -2,13 +2,12 @@
 
 No credentials are sent before the registry asks for them. If there are any, it is asked first, at `/v2/`: some
 registries send a challenge only there, and answer anonymous requests with 404, 403 or 429, or with less. From then on,
-Basic credentials are kept per repository, and tokens per scope until they expire. A token is fetched only once, even if
-many requests wait for it.
+Basic credentials are kept per repository, and tokens per scope until they expire. A challenge and a token are fetched
+only once, even if many requests wait for them, and so is their failure.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from mirror.registry.auth.challenges import Challenge, parse_challenges
 from mirror.registry.auth.tokens import Scopes, Token, bearer, parse_token
 from mirror.registry.credentials import Credentials
 from mirror.registry.transport.urls import Origin, parse_http_url
+from mirror.retry import SharedAttempts
 from mirror.text.redaction import excerpt
 
 # Returns the credentials for a repository of the registry; "" is the registry as a whole.
@@ -62,13 +62,12 @@ class Authenticator:
         self._base, self._find_credentials = base, find_credentials
         self._fetch_token, self._fetch_challenges = fetch_token, fetch_challenges
         self._challenges: list[Challenge] | None = None  # of `/v2/`; None until they were fetched
-        self._fetching = asyncio.Lock()
+        self._fetching = SharedAttempts()
         self._has_credentials: dict[str, bool] = {}  # by repository
         self._tokens: dict[Scopes, Token] = {}  # by the scopes for which they are used
         self._permanent: dict[str, str] = {}  # headers that do not expire, by repository
         self._no_head: set[str] = set()  # scopes for which HEAD requests are rejected with any token
-        self._failures: dict[str, TransferError] = {}  # the last failure to get a token, by scope
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by scope
+        self._answering: defaultdict[str, SharedAttempts] = defaultdict(SharedAttempts)  # by scope
 
     def authorization(self, scope: str) -> str | None:
         """Return the `Authorization` header for a request with `scope`; None if none has been required."""
@@ -92,10 +91,12 @@ class Authenticator:
             self._has_credentials[repository] = bool(await self._find_credentials(repository))
         if not self._has_credentials[repository]:
             return None
-        async with self._fetching:
-            if self._challenges is None:
-                self._challenges = _parsed(await self._fetch_challenges())
-        return await self.answer(self._challenges, scope, None)
+        challenges = await self._fetching.run(lambda: self._challenges, self._fetch)
+        return await self.answer(challenges, scope, None)
+
+    async def _fetch(self) -> list[Challenge]:
+        self._challenges = _parsed(await self._fetch_challenges())
+        return self._challenges
 
     async def authorization_after(self, rejection: Rejection, scope: str, *, renewed: bool) -> str | None:
         """Return another header to try after a response; None if that would not help.
@@ -122,22 +123,20 @@ class Authenticator:
         If `renewed`, the rejected header was fetched for this request: another is fetched only if it lacks a scope, or
         if another token server is named now.
         """
-        failure_before = self._failures.get(scope)
-        async with self._locks[scope]:
-            current, failure = self.authorization(scope), self._failures.get(scope)
-            if current not in (None, rejected):  # fetched by another request in the meantime
-                return current
-            if failure is not None and failure is not failure_before:
-                raise failure  # of another request in the meantime; fifty would get the same
-            try:
-                for challenge in challenges:
-                    header = await self._answer(challenge, Scopes.parse(scope), rejected, renewed)
-                    if header not in (None, rejected):
-                        return header
-            except TransferError as error:
-                self._failures[scope] = error
-                raise
-        return None
+
+        def known() -> str | None:
+            """Return what another request has fetched in the meantime."""
+            current = self.authorization(scope)
+            return None if current == rejected else current
+
+        async def attempt() -> str | None:
+            for challenge in challenges:
+                header = await self._answer(challenge, Scopes.parse(scope), rejected, renewed)
+                if header not in (None, rejected):
+                    return header
+            return None
+
+        return await self._answering[scope].run(known, attempt)
 
     async def _answer(self, challenge: Challenge, scopes: Scopes, rejected: str | None, renewed: bool) -> str | None:
         if challenge.scheme == "bearer" and "realm" in challenge.parameters:
