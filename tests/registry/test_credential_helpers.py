@@ -230,3 +230,31 @@ def test_helper_is_called_once_for_all_repositories_of_a_registry(path: Path, tm
 
     asyncio.run(main())
     assert [json.loads(line)["stdin"] for line in log.read_text().splitlines()] == ["quay.io", "other.io"]
+
+
+@pytest.mark.slow
+def test_helper_is_called_once_by_concurrent_requests(path: Path, tmp_path: Path) -> None:
+    log = install(path, "box")
+    configure(tmp_path, credsStore="box")
+
+    async def main() -> None:
+        keyring = CredentialStore()
+        await asyncio.gather(*(keyring.find("quay.io", f"team/app{number}") for number in range(16)))
+
+    asyncio.run(main())
+    assert len(log.read_text().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_failed_helper_is_not_called_again_by_waiting_requests(path: Path, tmp_path: Path) -> None:
+    log = tmp_path / "calls"
+    script(path, "box", f"open({str(log)!r}, 'a').write('call\\n'); sys.exit(1)")
+    configure(tmp_path, credsStore="box")
+
+    async def main() -> list[Credentials | BaseException | None]:
+        keyring = CredentialStore()
+        finding = (keyring.find("quay.io", f"team/app{number}") for number in range(16))
+        return await asyncio.gather(*finding, return_exceptions=True)
+
+    assert {type(found) for found in asyncio.run(main())} == {ConfigError}
+    assert log.read_text().splitlines() == ["call"]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -22,8 +23,11 @@ from mirror.errors import ConfigError
 from mirror.registry.auth.authfile import AuthFile, normalize, server_of
 from mirror.registry.auth.credential_helpers import CredentialHelper
 from mirror.registry.credentials import Credentials
+from mirror.retry import SharedAttempts
 
 _CACHE_TIME = 60.0  # seconds for which a helper's answer is reused for other repositories: some take a second
+_Question = tuple[str, str]  # the name of a helper, and a server
+_Answer = tuple[float, Credentials | None]  # with the monotonic time until which it is used
 
 
 class CredentialStore:
@@ -39,7 +43,8 @@ class CredentialStore:
         helpers: Callable[[], Sequence[tuple[str, Path]]] = tuple,
     ) -> None:
         self._authfile, self._given, self._helpers = authfile, given or {}, helpers
-        self._cache: dict[tuple[CredentialHelper, str], tuple[float, Credentials | None]] = {}
+        self._cache: dict[_Question, _Answer] = {}
+        self._asking: defaultdict[_Question, SharedAttempts] = defaultdict(SharedAttempts)
 
     async def find(self, registry: str, repository: str = "") -> Credentials | None:
         """Return the credentials for a repository, or for a registry as a whole; None if there are none."""
@@ -69,11 +74,19 @@ class CredentialStore:
         yield from files  # if they are not in the list: `mirror login` writes to them
 
     async def _ask_helper(self, helper: CredentialHelper, server: str) -> Credentials | None:
-        until, found = self._cache.get((helper, server), (0.0, None))
-        if until <= time.monotonic():
+        """Run a helper, once even for many concurrent calls: it may ask the user to unlock a keychain."""
+        key = (helper.name, server)
+
+        def known() -> _Answer | None:
+            until, found = self._cache.get(key, (0.0, None))
+            return (until, found) if until > time.monotonic() else None
+
+        async def ask() -> _Answer:
             found = await helper.get(server)
-            self._cache[helper, server] = time.monotonic() + _CACHE_TIME, found
-        return found
+            self._cache[key] = time.monotonic() + _CACHE_TIME, found
+            return self._cache[key]
+
+        return (await self._asking[key].run(known, ask))[1]
 
 
 def auth_files(authfile: Path | None = None) -> Iterator[AuthFile]:
