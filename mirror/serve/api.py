@@ -75,7 +75,10 @@ class Api:
         if kind == "manifest" and ":" not in reference:
             descriptor = repository.tags.get(reference) if is_tag(reference) else None
         else:
-            descriptor = (await self.cache.content(repository)).descriptors.get(_digest(reference))
+            held, digest = await self.cache.content(repository), _digest(reference)
+            descriptor = held.descriptors.get(digest)
+            if descriptor is None and kind == "manifest" and digest in held.absent:
+                raise _absent(name, held.absent[digest])
         unknown = f"{kind.upper()}_UNKNOWN"  # OCI distribution-spec, "Error Codes"
         if descriptor is None or (kind == "manifest" and not descriptor.is_manifest):
             raise ErrorResponse(404, unknown, f"{name} has no {kind} {reference[:256]!r}.")
@@ -170,6 +173,12 @@ def _content_response(request: Request, descriptor: Descriptor, media_type: str,
     start, count = requested
     headers["Content-Range"] = f"bytes {start}-{start + count - 1}/{descriptor.size}"
     return Response(206, headers, content, start, count)
+
+
+def _absent(name: str, child: Descriptor) -> ErrorResponse:
+    what = f"{child.platform} ({child.digest})" if child.platform else child.digest
+    message = f"{name}: the layout has only some of the platforms of this image, and not {what}."
+    return ErrorResponse(404, "MANIFEST_UNKNOWN", message)
 
 
 def _content_error(name: str, descriptor: Descriptor, check: BlobCheck, unknown: str) -> ErrorResponse:

@@ -133,6 +133,10 @@ class BlobStore:
                 return bytes(data)
         return descriptor.data
 
+    def holds(self, digest: Digest) -> bool:
+        """Return whether a layout has a file for a blob, unverified."""
+        return any(blobs.size(digest) is not None for blobs in self._blobs)
+
     def stop(self) -> None:
         """Abort hashing that is in progress."""
         self._stopping.set()

@@ -18,6 +18,7 @@ from mirror.fs.filestate import FileState
 from mirror.layout import Entry, Layout
 from mirror.layout.implied import Relations
 from mirror.layout.index import CAP, entries
+from mirror.serve import parts
 from mirror.serve.blobs import BlobStore
 from mirror.serve.catalog import Catalog, Repository
 from mirror.serve.content import RepositoryContent, read_content
@@ -46,9 +47,14 @@ class CatalogCache:
                 if any(changed):
                     self._catalog = Catalog.of([(index.layout.path, index.entries) for index in self._indexes])
                     self._content = {}
-                    for warning in self._catalog.warnings:
+                    for warning in (*self._catalog.warnings, *await self._store.run_in_thread(self._parts)):
                         log.warning("%s", warning)
         return self._catalog
+
+    def _parts(self) -> list[str]:
+        """Return warnings about images that have only some of their platforms. Blocks."""
+        read, holds = self._store.read, self._store.holds
+        return [text for one in self._indexes for text in parts.warnings(one.layout.path, one.entries, read, holds)]
 
     @property
     def is_readable(self) -> bool:
@@ -64,7 +70,9 @@ class CatalogCache:
             content = self._cached(repository)
             if content is None:
                 cache = self._content  # belongs to the catalog with `repository`; a reload meanwhile starts a new one
-                reading = partial(read_content, repository.name, repository.entries, self._store.read)
+                reading = partial(
+                    read_content, repository.name, repository.entries, self._store.read, self._store.holds
+                )
                 content = await self._store.run_in_thread(reading)
                 cache[repository.name] = (content, time.monotonic())
                 if content.excess:

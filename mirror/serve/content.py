@@ -10,7 +10,7 @@ A broken image must not hide the others, so faults are not raised here; a reques
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -22,22 +22,27 @@ from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document
-
-ReadManifest = Callable[[Descriptor], bytes | None]
+from mirror.serve.parts import ReadManifest, absent_parts
 
 
 @dataclass(slots=True)
 class RepositoryContent:
-    """The content of one repository: everything that its images reference, and the manifests with a `subject`."""
+    """The content of one repository: everything that its images reference, and the manifests with a `subject`.
+
+    `absent` are the platforms that its images do not have here, whether or not they record it.
+    """
 
     descriptors: dict[Digest, Descriptor] = field(default_factory=dict)
     referrers: dict[Digest, list[Descriptor]] = field(default_factory=dict)  # by subject, sorted by their own digest
+    absent: dict[Digest, Descriptor] = field(default_factory=dict)
     complete: bool = True  # False if a manifest could not be read, so that another attempt may find more
     excess: str | None = None  # a sentence about the limit that was exceeded; content beyond it is not served
 
 
-def read_content(name: str, entries: Sequence[Entry], read: ReadManifest) -> RepositoryContent:
-    """Read the manifests of a repository; `read` returns verified bytes, None if they cannot be read. Blocks."""
+def read_content(
+    name: str, entries: Sequence[Entry], read: ReadManifest, holds: Callable[[Digest], bool]
+) -> RepositoryContent:
+    """Read the manifests of a repository; `holds` says of a digest whether a layout has it. Blocks."""
     content = RepositoryContent()
 
     def note_excess(_: Descriptor, error: MirrorError) -> None:
@@ -48,14 +53,17 @@ def read_content(name: str, entries: Sequence[Entry], read: ReadManifest) -> Rep
     walk = Walk(Budget(name, Limits(manifests=MOST_MANIFESTS * len(entries))), on_fault=note_excess)
     content.descriptors = walk.seen
     for entry in entries:
-        walk.follow(entry.root, partial(_read_manifest, content, read), partial(_has, entry))
+        gone = absent_parts(entry, read, holds)
+        content.complete &= not gone  # they are served once they are there
+        walk.follow(entry.root, partial(_read_manifest, content, read), partial(_has, entry, gone))
+    content.absent = {digest: child for digest, child in walk.absent.items() if digest not in walk.unsupported}
     for referrers in content.referrers.values():
         referrers.sort(key=lambda descriptor: descriptor.digest)
     return content
 
 
-def _has(entry: Entry, child: Descriptor) -> bool:
-    return not entry.lacks(child)
+def _has(entry: Entry, gone: Container[Digest], child: Descriptor) -> bool:
+    return not entry.lacks(child) and child.digest not in gone
 
 
 def _read_manifest(content: RepositoryContent, read: ReadManifest, descriptor: Descriptor) -> Document | None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -83,7 +84,72 @@ def test_sparse_image_is_served_except_for_its_absent_platform(tmp_path: Path) -
     with running(layout) as server:
         assert server.get("/v2/a/b/manifests/1").body == both.data
         assert server.get(path_of(LARGE.digest)).body == LARGE.data
-        assert server.get(f"/v2/a/b/manifests/{other.root}").status == 404
+        reply = server.get(f"/v2/a/b/manifests/{other.root}")
+        assert (reply.status, reply.code) == (404, "MANIFEST_UNKNOWN")
+        assert f"not linux/arm64 ({other.root})" in reply.body.decode()
+        assert server.messages == []
+
+
+OTHER = image("linux/arm64", Blob.of(b"other", OCI_LAYER), SMALL)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A layout as `docker save` writes it: the whole index, and one of its platforms."""
+    layout = make_layout(tmp_path / "saved", {"docker.io/a/b:1": index([APP, OTHER]), "docker.io/c/d:1": APP})
+    for digest in {OTHER.root, *OTHER.blobs} - APP.blobs.keys():
+        blob_path(layout, digest).unlink()
+    return layout
+
+
+@pytest.mark.parametrize("has_manifest", [False, True], ids=["nothing of it", "its manifest"])
+def test_platform_that_is_absent_without_a_record_is_named_at_the_start(saved: Path, has_manifest: bool) -> None:
+    if has_manifest:  # as containerd leaves it there
+        put(saved, OTHER.root, OTHER.data)
+    with running(saved) as server:
+        assert server.messages == [
+            f"{saved}: docker.io/a/b:1 is served without linux/arm64, which is not in the layout."
+        ]
+        assert server.get("/v2/_catalog").json["repositories"] == ["a/b", "c/d"]
+        assert server.get("/v2/a/b/tags/list").json["tags"] == ["1"]
+        assert server.get("/v2/a/b/manifests/1").body == index([APP, OTHER]).data
+        assert server.get(path_of(LARGE.digest)).body == LARGE.data
+        reply, path = server.get(f"/v2/a/b/manifests/{OTHER.root}"), f"/v2/a/b/manifests/{OTHER.root}"
+        assert (reply.status, reply.code) == (404, "MANIFEST_UNKNOWN")
+        assert f"not linux/arm64 ({OTHER.root})" in reply.body.decode()
+        assert str(saved) not in reply.body.decode()
+        assert server.get(path, "HEAD").status == 404
+        assert len(server.messages) == 1
+
+
+@pytest.mark.slow
+def test_absent_platform_is_served_once_it_is_there(saved: Path) -> None:
+    with running(saved) as server:
+        assert server.get(f"/v2/a/b/manifests/{OTHER.root}").status == 404
+        for digest, data in {**OTHER.blobs, OTHER.root: OTHER.data}.items():
+            put(saved, digest, data)
+        time.sleep(1.1)  # it is looked for again once a second
+        assert server.get(f"/v2/a/b/manifests/{OTHER.root}").body == OTHER.data
+        assert all(server.get(f"/v2/a/b/blobs/{digest}").status == 200 for digest in OTHER.blobs)
+
+
+def test_absent_platform_may_be_in_another_layout(saved: Path, tmp_path: Path) -> None:
+    other = make_layout(tmp_path / "other", {"docker.io/e/f:1": OTHER})
+    with running(saved, other) as server:
+        assert server.messages == []
+        assert server.get(f"/v2/a/b/manifests/{OTHER.root}").body == OTHER.data
+
+
+def test_platform_that_lacks_a_part_is_damaged_and_not_absent(saved: Path) -> None:
+    for digest, data in {**OTHER.blobs, OTHER.root: OTHER.data}.items():
+        put(saved, digest, data)
+    missing = Blob.of(b"other", OCI_LAYER).digest
+    blob_path(saved, missing).unlink()
+    with running(saved) as server:
+        assert server.messages == []
+        assert server.get(f"/v2/a/b/manifests/{OTHER.root}").status == 200
+        assert server.get(f"/v2/a/b/blobs/{missing}").status == 404
+        assert "mirror verify DIR --repair" in server.messages[0]
 
 
 # Damaged content
