@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from mirror.content import stream
+from mirror.content.stream import BlobReader
 from mirror.errors import TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -19,7 +21,7 @@ from mirror.registry.transport.rate_limit import RateLimit
 from mirror.retry import RetryPolicy
 from tests.support import images
 from tests.support.memory import descriptor_of
-from tests.support.registry import Action, Basic, Cut, EmbeddedRegistry, Fault, Redirect, Slow, Status, serving
+from tests.support.registry import Action, Basic, Cut, EmbeddedRegistry, Fault, Header, Redirect, Slow, Status, serving
 from tests.support.registry.messages import Answer, Call, answer
 
 DATA = bytes(range(256)) * 40
@@ -77,10 +79,38 @@ def test_redirected_upload_arrives(registry: EmbeddedRegistry, method: str, code
     assert registry.get_blob("a", NODE.digest) == DATA
 
 
-def test_upload_of_which_every_chunk_is_redirected_arrives(registry: EmbeddedRegistry) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("chunks", [5, 20])
+def test_upload_of_which_every_chunk_is_redirected_reads_the_blob_twice(
+    registry: EmbeddedRegistry, chunks: int
+) -> None:
     registry.fault(Fault(method="PATCH|PUT", times=None, action=Hop()))
-    push(registry.host, RegistryOptions(chunk_size=len(DATA) // 20))
+    reads: list[int] = []
+
+    def fetch(start: int) -> AbstractAsyncContextManager[BlobReader]:
+        reads.append(start)
+        return stream.from_memory(DATA, "a test")(start)
+
+    async def main() -> None:
+        async with Client(RegistryOptions(chunk_size=len(DATA) // chunks)) as client:
+            repository = Repository(client.registry(registry.host), "a", push=True)
+            await repository.put(NODE, fetch)
+
+    asyncio.run(main())
     assert registry.get_blob("a", NODE.digest) == DATA
+    assert reads == [0, 0]
+    assert len(sent(registry, "PATCH")) == 2 * chunks
+
+
+@pytest.mark.slow
+def test_redirected_chunks_are_not_smaller_than_the_registry_wants(registry: EmbeddedRegistry) -> None:
+    least = 17 * 1024 * 1024
+    registry.fault(Fault(method="POST", action=Header("OCI-Chunk-Min-Length", str(least))))
+    registry.fault(Fault(method="PATCH", times=None, action=Hop()))
+    data = bytes(2 * least)
+    push(registry.host, RegistryOptions(chunk_size=1000), (Descriptor("a/b", Digest.of(data), len(data)), data))
+    assert registry.get_blob("a", Digest.of(data)) == data
+    assert [received for method, received, status in sent(registry, "PATCH") if status == 202] == [least, least]
 
 
 def test_redirected_manifest_arrives(registry: EmbeddedRegistry) -> None:

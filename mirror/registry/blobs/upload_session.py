@@ -33,6 +33,7 @@ _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,19})", re.ASCII)
 
 # Maximum request sizes to try in turn: 64 MiB to 256 KiB
 _BODY_SIZES = tuple(size * 1024 * 1024 // 4 for size in (256, 64, 16, 4, 1))
+_MAX_HELD = 16 * 1024 * 1024  # bytes of a chunk that is kept in memory; Amazon S3 wants at least 5 MiB
 _MAX_AFTER_416 = 4 * 1024 * 1024  # bytes; ghcr.io answers 416 to larger PATCHes
 # Statuses with which registries refuse a PUT with a whole blob, although they may accept PATCHes
 WHOLE_REFUSED = frozenset({400, 404, 405, 411, 415, 422, 501})
@@ -56,6 +57,7 @@ class UploadSession:
         self._attempted_size = 0  # bytes of the latest request body
         self._token_renewed = False
         self._redirected: URL | None = None  # where the next request goes, after a redirect of the last one
+        self._holds_chunks = False  # in memory, so that they can be sent again without reading the blob again
         self._sent_at: float | None = None  # the monotonic time when the last byte of a request was sent
         # True if the registry must be asked how much has arrived, or the session may be complete already.
         self.is_uncertain = False
@@ -116,6 +118,7 @@ class UploadSession:
     async def _recover(self, error: TransferError) -> bool:
         """Adapt to a refusal; return whether another request may be accepted."""
         if self._redirected:
+            self._holds_chunks = self._min_body_size <= _MAX_HELD  # the next chunks may be redirected, too
             return True
         if self._sends_whole and error.status in WHOLE_REFUSED:
             return await self._send_in_chunks()
@@ -166,6 +169,11 @@ class UploadSession:
     def _max_body_size(self) -> int:
         return max(self._registry.max_body_size, self._min_body_size)
 
+    @property
+    def _chunk_size(self) -> int:
+        most = self._max_body_size
+        return min(most, max(self._batch, self._min_body_size)) if self._holds_chunks else most
+
     # --- requests ------------------------------------------------------------------------------------------------
 
     async def _send_rest(self, fetch: Fetch) -> bool:
@@ -179,7 +187,7 @@ class UploadSession:
             async for _ in content.read(self._offset):
                 pass
             while self._offset < size:
-                await self._patch(content, min(self._max_body_size, size - self._offset))
+                await self._patch(content, min(self._chunk_size, size - self._offset))
             async for _ in chunks:  # to the end, where the content is verified
                 pass
         # aiohttp repeats a short PUT after a cut connection, and the first one may have completed the session.
@@ -191,8 +199,12 @@ class UploadSession:
         """Send one chunk. The Range in the response is ignored: at Amazon ECR, it stays at the first chunk."""
         self._attempted_size = count
         headers = _headers(count) | {"Content-Range": f"{self._offset}-{self._offset + count - 1}"}
+        data: bytes | AsyncIterator[memoryview] = content.read(count)
+        if self._holds_chunks:
+            data = b"".join([piece async for piece in content.read(count)])
+            await self._registry.limits.rate.take(count)
         with push_errors.explain_chunk(self._registry.name, chosen=self._registry.options.chunk_size is not None):
-            async with self._sending("PATCH", self._url, headers, content.read(count), _ACCEPTED) as response:
+            async with self._sending("PATCH", self._url, headers, data, _ACCEPTED) as response:
                 self._update_location(response)
         self._offset += count
 
