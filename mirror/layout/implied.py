@@ -112,11 +112,11 @@ class Relations:
         self.roots.setdefault(root.digest, root)
         self.referrers.setdefault(subject, []).append(StoredReferrer(root, subject, listed or root.to_json()))
 
-    def without(self, entry: Entry) -> Relations:
-        """Return the relations without the referrers that an entry is or lists, as if they were not stored."""
-        gone = {entry.root.digest}
-        if is_list(entry):
-            gone.update(digest for digest, parents in self.parents.items() if entry.root.digest in parents)
+    def without(self, entries: Sequence[Entry]) -> Relations:
+        """Return the relations without the referrers that entries are or list, as if they were not stored."""
+        gone = {entry.root.digest for entry in entries}
+        lists = {entry.root.digest for entry in entries if is_list(entry)}
+        gone.update(digest for digest, parents in self.parents.items() if not lists.isdisjoint(parents))
         left = {
             subject: [one for one in some if one.descriptor.digest not in gone]
             for subject, some in self.referrers.items()

@@ -124,15 +124,13 @@ def _divide(
     With images and their referrers go the entries that only repeat a part of it, and would now be taken for images.
     """
     repeating = set(stored) - set(relations.complete(stored))
-    gone = list(dict.fromkeys([*referrers, *images]))
-    for image in images:
-        relations = relations.without(image)
+    gone, relations = dict.fromkeys([*referrers, *images]), relations.without(images)
     while True:
         left = relations.complete([one for one in stored if one not in gone])
         obsolete = [one for one in left if one in repeating]
         if not obsolete:
-            return gone, left
-        gone += obsolete
+            return list(gone), left
+        gone |= dict.fromkeys(obsolete)
 
 
 def _key(entry: Entry) -> tuple[str, Digest]:
