@@ -180,19 +180,23 @@ class _Completion:
             self._by_root.setdefault(entry.root.digest, []).append(entry)
             for digest in chosen_from(entry):
                 self._by_published.setdefault(digest, []).append(entry)
-        self._lists = {entry.name: entry for entry in entries if is_list(entry)}
+        self._lists: dict[str, list[Entry]] = {}  # a bare tag need not be unique
+        for entry in filter(is_list, entries):
+            self._lists.setdefault(entry.name, []).append(entry)
         self._signed = [entry for entry in entries if names.is_signed(entry.root.annotations)]
 
     def run(self) -> list[Entry]:
         listed = self._unlisted()
         lists = {entry.name: entry for entry in map(self._list, listed, listed.values())}
         referring = {one.descriptor.digest for some in listed.values() for one in some}
-        kept = []
+        extended, kept = set(lists), list[Entry]()
         for entry in self._entries:
             if entry.is_nameless and (entry.root.digest in referring or self._is_repeated(entry)):
                 continue
-            extended = is_list(entry) and entry.name in lists
-            kept.append(lists.pop(entry.name) if extended else self._attached(entry))
+            if is_list(entry) and entry.name in extended:
+                kept += [lists.pop(entry.name)] if entry.name in lists else []  # one list for all of this name
+            else:
+                kept.append(self._attached(entry))
         return [*kept, *(lists[name] for name in sorted(lists))]
 
     def _above(self, digest: Digest) -> list[Entry]:
@@ -253,10 +257,9 @@ class _Completion:
         children = {one.descriptor.digest: one.listed for one in referrers}
         naming = _naming(where, referrers_tag(subject))
         name = Entry.of(Descriptor(OCI_INDEX, subject, 0, annotations=naming)).name
-        old = self._lists.get(name)
-        data = read_document(self._relations.store.look(old.root.digest), old.root.digest) if old else None
-        if data:
-            children |= {Digest(str(child["digest"])): child for child in raw_children(data, name)}
+        for digest in (old.root.digest for old in self._lists.get(name, ())):
+            if data := read_document(self._relations.store.look(digest), digest):
+                children |= {Digest(str(child["digest"])): child for child in raw_children(data, name)}
         data = build_index(OCI_INDEX, [children[digest] for digest in sorted(children)], {})
         return Entry.of(Descriptor(OCI_INDEX, Digest.of(data), len(data), annotations=naming, data=data))
 

@@ -76,6 +76,10 @@ class Entry:
         text = self.root.annotations.get(names.SPARSE)
         return None if text is None else frozenset(text.split(","))
 
+    def shares(self, name: str) -> bool:
+        """Return whether `name` is the name of the image, but not a full one: other images may have it, too."""
+        return self.reference is None and self.name == name
+
     def lacks(self, child: Descriptor) -> bool:
         """Return whether a child of one of this image's indexes is intentionally absent."""
         return self.kept is not None and not child.is_index and child.digest not in self.kept

@@ -82,7 +82,7 @@ class IndexEditor:
         are kept, except a ref.name that another entry already has.
         """
         new, given = Entry.of(root), names.given(root.annotations)
-        bare = new.reference is None and new.name == name  # not unique: other images with this name stay
+        bare = new.shares(name)  # other images with this name stay
         name = name if bare else Reference.parse(name).stored
         replaced = self._by_key.pop((name, root.digest if bare else None), [])
         before = replaced[0].entry if replaced else None

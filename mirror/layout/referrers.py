@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 from mirror.content.graph import Graph, Keep
@@ -114,21 +115,23 @@ class LayoutReferrers:
 
     def __init__(self, source: Source, entries: Iterable[Entry]) -> None:
         self._source = source
-        self._by_name = {(home(entry), entry.tag): entry for entry in entries if can_refer(entry)}
+        self._by_name: dict[tuple[str | None, str | None], dict[Digest, Entry]] = {}  # a bare tag need not be unique
+        for entry in filter(can_refer, entries):
+            self._by_name.setdefault((home(entry), entry.tag), {}).setdefault(entry.root.digest, entry)
 
     async def of(self, entry: Entry, graph: Graph) -> list[Referrer]:
         """Return what refers to one image, and what refers to that."""
         if not self._by_name:
             return []
-        found: dict[str, Referrer] = {}
+        found: dict[tuple[str, Digest], Referrer] = {}
         subjects = subjects_of(entry, graph)
         seen = set(subjects)
         for subject in subjects:  # grows below
-            for tag in tags_about(subject):
-                other = self._by_name.get((home(entry), tag))
-                if other is None or other.name in found or other == entry:
+            named = (self._by_name.get((home(entry), tag), {}) for tag in tags_about(subject))
+            for digest, other in chain.from_iterable(alike.items() for alike in named):
+                if (other.name, digest) in found or other == entry:
                     continue
-                found[other.name] = referrer = await self._read(subject, other)
+                found[other.name, digest] = referrer = await self._read(subject, other)
                 fresh = [digest for digest in referrer.members if digest not in seen]
                 seen.update(fresh)
                 subjects += fresh

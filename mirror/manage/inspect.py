@@ -13,6 +13,7 @@ from mirror.content.walk import walk
 from mirror.errors import ContentError
 from mirror.layout.referrers import LayoutReferrers, can_refer
 from mirror.oci.descriptor import Descriptor
+from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node
 from mirror.registry import RegistryOptions
 from mirror.report.images import InspectedBlob, InspectedImage, InspectedManifest, InspectedReferrer
@@ -57,7 +58,7 @@ async def inspect_images(
 
 async def _inspect_local(store: LocalImages, images: Sequence[str]) -> list[InspectedImage]:
     chosen, known = store.entries(images), LayoutReferrers(store.store, store.known())
-    found: dict[str, InspectedImage] = {}
+    found: dict[tuple[str, Digest], InspectedImage] = {}
     shown_as_referrers: set[str] = set()
     for entry in sorted(chosen, key=can_refer):  # images first, to know which entries refer to them
         if images or entry.name not in shown_as_referrers:
@@ -73,8 +74,9 @@ async def _inspect_local(store: LocalImages, images: Sequence[str]) -> list[Insp
                 for one in referrers
                 for node in filter(None, map(one.graph.nodes.get, one.members))
             ]
-            found[entry.name] = replace(image, referrers=tuple(inspected))
-    return [found[entry.name] for entry in chosen if entry.name in found]
+            found[entry.name, entry.root.digest] = replace(image, referrers=tuple(inspected))
+    keys = [(entry.name, entry.root.digest) for entry in chosen]
+    return [found[key] for key in keys if key in found]
 
 
 async def _inspect(

@@ -39,7 +39,7 @@ _FIRST_BATCH, _BATCH = 8, 32  # images; the first batch is small, so that the fi
 _WALKS_AT_ONCE = 4
 _MAX_ATTEMPTS = 20  # for an image that other processes keep writing, so that as many can write it at the same time
 
-_ReferrerKey = tuple[int, str]  # a sink's id, and a name in it
+_ReferrerKey = tuple[int, str, str]  # a sink's id, a name in it, and the digest unless the name is unique
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,17 +219,19 @@ class Engine:
             graph, name, root = self._target.place_referrer(image, referrer.entry, referrer.graph)
             if name in self._names:
                 continue
-            key = (id(sink), name)
+            key = (id(sink), name, "" if self._target.is_unique(name, root) else root.digest)
             task = shared.setdefault(key, CopyTask(source, sink, graph, name, root, optional=True))
             task.label, task.host = image.image.label, image.host
-            copies.tasks[referrer.entry.name] = task
+            copies.tasks[referrer.entry.name, referrer.entry.root.digest] = task
             if self._target.subjects_first and (subject := subjects.get(referrer.subject, image.task)):
                 task.after.append(subject)
             subjects |= dict.fromkeys(referrer.members, task)
-            if self._named.setdefault(key, root.digest) != root.digest:
+            if (other := self._named.setdefault(key, root.digest)) != root.digest:
+                where = f"{image.place.name}:{name}" if image.place else name
                 raise UsageError(
-                    f"Two different referrers would both become {sink}:{name}.",
-                    hint="Push the images one at a time, each to its own prefix.",
+                    f"Two different referrers would both become {where}: {other} and {root.digest}.",
+                    hint=f"Remove one of them: mirror rm {self._store.name} {root.digest}. To keep both, transfer "
+                    "their images one at a time, each to its own repository.",
                 )
 
     def report(self) -> TransferReport:

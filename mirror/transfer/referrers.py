@@ -24,15 +24,15 @@ from mirror.stores.local import LocalImages
 class ReferrerCopies:
     """The referrers of one image, and the tasks that copy them.
 
-    `failures` say, by subject, why some may be missing. `tasks` are by the name of the referrer's entry; a referrer
-    that is copied as an image of its own has none here. `lists` are, by subject, the digests that the referrers tags of
-    a registry without the referrers API point to afterwards.
+    `failures` say, by subject, why some may be missing. `tasks` are by the name and digest of the referrer's entry; a
+    referrer that is copied as an image of its own has none here. `lists` are, by subject, the digests that the
+    referrers tags of a registry without the referrers API point to afterwards.
     """
 
     subjects: list[Digest]
     referrers: list[Referrer]
     failures: dict[Digest, MirrorError]
-    tasks: dict[str, CopyTask] = field(default_factory=dict)
+    tasks: dict[tuple[str, Digest], CopyTask] = field(default_factory=dict)
     lists: dict[Digest, Digest] = field(default_factory=dict)
 
     @classmethod
@@ -63,7 +63,7 @@ class ReferrerCopies:
         for subject in todo:  # grows below
             failures += [self.failures[subject]] if subject in self.failures else []
             for referrer in by_subject.get(subject, ()):
-                task = self.tasks.get(referrer.entry.name)
+                task = self.tasks.get((referrer.entry.name, referrer.entry.root.digest))
                 if task and task.failure:
                     failures.append(task.failure)
                     continue

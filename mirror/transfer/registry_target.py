@@ -98,6 +98,9 @@ class RegistryTarget(ImageTarget):
     def place_referrer(self, image: ImageTransfer, referrer: Entry, graph: Graph) -> tuple[Graph, str, Descriptor]:
         return for_registry(referrer, graph)
 
+    def is_unique(self, name: str, root: Descriptor) -> bool:
+        return True
+
     async def look_up(self, image: ImageTransfer, *, referrers: bool) -> None:
         if image.at_target.tag and not is_list(image.copied):
             root, nodes = image.chosen.root.digest, image.graph.nodes

@@ -86,6 +86,10 @@ class ImageTarget(ABC):
             name = f"{Reference.parse(image.name).name}:{referrer.tag}"
         return graph, name, referrer.root
 
+    def is_unique(self, name: str, root: Descriptor) -> bool:
+        """Return whether `name`, the name of a referrer at the target, can stand for one referrer only."""
+        return not Entry.of(root).shares(name)
+
     async def look_up(self, image: ImageTransfer, *, referrers: bool) -> None:
         """Find out what the names of an image, and of its `referrers`, stand for at the target before the copy.
 

@@ -114,13 +114,16 @@ def _no_image(record: Record, severity: Severity) -> Finding:
 
 def _not_recorded(read: Read, entries: Sequence[Entry], covered: Collection[int]) -> Iterator[Finding]:
     """Yield a finding for each image that was not compared, unless it is a referrer of one that was."""
-    referrers = {(home(entry), entry.tag): number for number, entry in enumerate(entries) if can_refer(entry)}
+    referrers: dict[tuple[str | None, str | None], set[int]] = {}  # a bare tag need not be unique
+    for number, entry in enumerate(entries):
+        if can_refer(entry):
+            referrers.setdefault((home(entry), entry.tag), set()).add(number)
     todo, seen = list(covered), set(covered)
     while todo and referrers:
         entry = entries[todo.pop()]
         for subject in filter(None, (*_documents(read, entry.root), published(entry))):
             tags = ((home(entry), tag) for tag in tags_about(subject))
-            fresh = {number for name in tags if (number := referrers.get(name)) is not None} - seen
+            fresh = {number for name in tags for number in referrers.get(name, ())} - seen
             seen |= fresh
             todo += fresh
     for number, entry in enumerate(entries):

@@ -1,0 +1,94 @@
+"""Tests of referrers that are ambiguous, damaged, refused or only partly supported: none may be lost silently."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import images, layouts
+from tests.support.command import Mirror, entries
+from tests.support.images import Image, cosign_tag, signature
+from tests.support.registry import EmbeddedRegistry, serving
+
+IMAGE = images.image("linux/amd64", images.layer(1, 300))
+LIST = IMAGE.root.replace(":", "-")
+FIRST, SECOND = (images.artifact("a/b", images.Blob.of(text, "a/b")) for text in (b"first", b"second"))
+REF_NAME = "org.opencontainers.image.ref.name"
+
+
+@pytest.fixture
+def modern() -> Iterator[EmbeddedRegistry]:
+    with serving(EmbeddedRegistry(referrers=True)) as running:
+        yield running
+
+
+def stored(folder: Path, *named: tuple[Image, str], more: tuple[Image, ...] = ()) -> Path:
+    """Write a layout with images under bare tags, as skopeo and umoci do, and `more` that no entry leads to."""
+    layout = folder / "layout"
+    layouts.write(layout, *(image for image, _ in named), *more)
+    layouts.write_index(layout, [{**image.descriptor(), "annotations": {REF_NAME: tag}} for image, tag in named])
+    return layout
+
+
+def tagged(layout: Path) -> list[tuple[str, str]]:
+    """The entries of a layout: tags and digests."""
+    return sorted((entry["annotations"].get(REF_NAME, ""), entry["digest"]) for entry in entries(layout))
+
+
+# Two entries under one tag
+
+
+@pytest.fixture
+def twice(tmp_path: Path) -> Path:
+    """A layout with two signatures of one image under the same tag, from two repositories."""
+    tag = cosign_tag(IMAGE)
+    return stored(tmp_path, (IMAGE, "v1"), (FIRST, tag), (SECOND, tag))
+
+
+def test_both_entries_with_one_tag_are_copied(mirror: Mirror, twice: Path, tmp_path: Path) -> None:
+    mirror("copy", f"oci:{twice}", "oci:other")
+    mirror("export", twice, "images.tar")
+    mirror("import", "images.tar", "third")
+    assert tagged(tmp_path / "other") == tagged(tmp_path / "third") == tagged(twice)
+    (image,) = mirror("ls", "other", "--json").json["images"]
+    assert image["referrers"] == 2
+
+
+def test_two_signatures_for_one_tag_of_a_registry_are_refused(
+    mirror: Mirror, modern: EmbeddedRegistry, twice: Path
+) -> None:
+    err = mirror("push", twice, modern.host, "--as", "a/b", code=2).err
+    assert FIRST.root in err
+    assert SECOND.root in err
+    assert modern.count("POST|PUT|PATCH") == 0
+    mirror("rm", twice, FIRST.root)
+    mirror("push", twice, modern.host, "--as", "a/b")
+    assert modern.tags("a/b") == {"v1": IMAGE.root, cosign_tag(IMAGE): SECOND.root}
+
+
+def test_same_entry_twice_is_pushed_once(mirror: Mirror, modern: EmbeddedRegistry, tmp_path: Path) -> None:
+    layout = stored(tmp_path, (IMAGE, "v1"), (FIRST, cosign_tag(IMAGE)), (FIRST, cosign_tag(IMAGE)))
+    assert "1 referrer" in mirror("push", layout, modern.host, "--as", "a/b").err
+    assert modern.tags("a/b") == {"v1": IMAGE.root, cosign_tag(IMAGE): FIRST.root}
+
+
+def test_members_of_both_lists_with_one_tag_are_pushed(
+    mirror: Mirror, modern: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    some = [signature(IMAGE, number) for number in range(3)]
+    lists = [(images.index([one]), LIST) for one in some[:2]]
+    layout = stored(tmp_path, (IMAGE, "v1"), *lists, more=(some[2],))
+    assert "3 referrers" in mirror("push", layout, modern.host, "--as", "a/b").err
+    assert modern.manifests("a/b") == {IMAGE.root, *(one.root for one in some)}
+
+
+def test_both_entries_with_one_tag_belong_to_a_recorded_image(mirror: Mirror, twice: Path) -> None:
+    findings = mirror("verify", twice, "--expect", f"v1={IMAGE.root}", "--json").json["findings"]
+    assert [finding["kind"] for finding in findings] == ["ambiguous-name"]
+
+
+def test_each_image_of_a_shared_tag_is_inspected(mirror: Mirror, tmp_path: Path) -> None:
+    other = images.image("linux/arm64", images.layer(2, 300))
+    layout = stored(tmp_path, (IMAGE, "v1"), (other, "v1"))
+    inspected = mirror("inspect", layout, "--json").json["images"]
+    assert [image["digest"] for image in inspected] == [IMAGE.root, other.root]
