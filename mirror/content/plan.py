@@ -100,8 +100,8 @@ async def make_plan(
         tasks: the images.
         jobs: how many blobs to check at once; a layout hashes each.
         retry: how often to ask again after a transient failure.
-        keep_going: if a sink cannot be asked, note the error as its tasks' `failure` and go on; blobs that only those
-            tasks need are not planned.
+        keep_going: if a sink cannot be asked, note the error as its tasks' `failure` and go on, as if all tasks were
+            optional; blobs that only those tasks need are not planned.
         known: blobs that earlier plans found in their sinks; those that this plan finds are added.
         progress: notified of each blob.
     """
@@ -119,7 +119,7 @@ async def make_plan(
         try:
             found = await retry.run(partial(move.tasks[0].sink.has, move.node))
         except MirrorError as error:
-            if not keep_going:
+            if not all(keep_going or task.optional for task in move.tasks):
                 raise
             found = False
             for task in move.tasks:

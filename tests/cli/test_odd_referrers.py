@@ -8,7 +8,7 @@ import pytest
 from tests.support import images, layouts
 from tests.support.command import Mirror, entries
 from tests.support.images import Image, cosign_tag, signature
-from tests.support.registry import EmbeddedRegistry, serving
+from tests.support.registry import EmbeddedRegistry, Fault, Status, serving
 
 IMAGE = images.image("linux/amd64", images.layer(1, 300))
 LIST = IMAGE.root.replace(":", "-")
@@ -92,3 +92,32 @@ def test_each_image_of_a_shared_tag_is_inspected(mirror: Mirror, tmp_path: Path)
     layout = stored(tmp_path, (IMAGE, "v1"), (other, "v1"))
     inspected = mirror("inspect", layout, "--json").json["images"]
     assert [image["digest"] for image in inspected] == [IMAGE.root, other.root]
+
+
+# A referrer that cannot be checked or fetched
+
+
+SIGNATURE = signature(IMAGE)
+
+
+@pytest.mark.parametrize("flags", [(), ("--keep-going",), ("--dry-run",)])
+def test_referrer_that_the_target_cannot_be_asked_for_does_not_fail_its_image(
+    mirror: Mirror, modern: EmbeddedRegistry, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    layout = stored(tmp_path, (IMAGE, "v1"), more=(SIGNATURE,))
+    (blob,) = SIGNATURE.blobs.keys() - {images.EMPTY.digest}
+    modern.fault(Fault(method="HEAD", path=f"/blobs/{blob}", times=None, action=Status(505)))
+    result = mirror("push", layout, modern.host, "--as", "a/b", *flags, code=4)
+    assert "may lack referrers" in result.err
+    assert modern.tags("a/b") == ({} if "--dry-run" in flags else {"v1": IMAGE.root})
+
+
+def test_blob_of_an_image_and_its_referrer_must_be_checked(
+    mirror: Mirror, modern: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    shared = images.layer(1, 300)
+    both = images.artifact("a/b", shared, subject=IMAGE.subject())
+    layout = stored(tmp_path, (IMAGE, "v1"), more=(both,))
+    modern.fault(Fault(method="HEAD", path=f"/blobs/{shared.digest}", times=None, action=Status(505)))
+    mirror("push", layout, modern.host, "--as", "a/b", code=1)
+    assert modern.tags("a/b") == {}
