@@ -49,6 +49,12 @@ class ReferrerCopies:
         self.referrers += other.referrers
         self.failures |= other.failures
 
+    def leave_out(self, referrer: Referrer, error: MirrorError) -> None:
+        """Do not copy a referrer, for this reason; what refers to it is copied."""
+        self.referrers.remove(referrer)
+        self.subjects += referrer.members
+        self.failures.setdefault(referrer.subject, error)
+
     def arrived(self) -> Iterator[CopyTask]:
         """Yield the tasks that have not failed."""
         return (task for task in self.tasks.values() if not task.failure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from operator import eq
 
@@ -15,7 +15,7 @@ from mirror.content.store import Progress, Sink
 from mirror.content.wrappers import ReadOnlySink
 from mirror.errors import MirrorError, NotFound, TransferError, UsageError
 from mirror.layout import Entry
-from mirror.layout.referrers import is_list
+from mirror.layout.referrers import Referrer, is_list
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
@@ -105,15 +105,19 @@ class RegistryTarget(ImageTarget):
         if image.at_target.tag and not is_list(image.copied):
             root, nodes = image.chosen.root.digest, image.graph.nodes
             image.before = await self._look_up(self.repository(image), image.at_target.tag, root, nodes)
-        found = image.referrers.referrers if referrers and image.referrers else []
-        placed = [for_registry(referrer.entry, referrer.graph) for referrer in found]
+        copies = image.referrers
+        if not (referrers and copies):
+            return
 
-        async def look_up_cosign_tag(placed: tuple[Graph, str, Descriptor]) -> None:
-            graph, name, root = placed
-            with suppress(UsageError):  # it must not be overwritten: raised again when it is tagged
-                await self._look_up(self.repository(image), name, root.digest, graph.nodes)
+        async def look_up_cosign_tag(referrer: Referrer) -> None:
+            graph, name, root = for_registry(referrer.entry, referrer.graph)
+            try:
+                if ":" not in name:
+                    await self._look_up(self.repository(image), name, root.digest, graph.nodes)
+            except MirrorError as error:  # the tag must not be overwritten, or that is not known
+                copies.leave_out(referrer, error)
 
-        await map_concurrently([one for one in placed if ":" not in one[1]], look_up_cosign_tag, _AT_ONCE)
+        await map_concurrently(list(copies.referrers), look_up_cosign_tag, _AT_ONCE)
 
     async def _look_up(
         self, repository: Repository, tag: str, root: Digest, manifests: Iterable[Digest]

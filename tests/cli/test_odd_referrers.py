@@ -121,3 +121,37 @@ def test_blob_of_an_image_and_its_referrer_must_be_checked(
     modern.fault(Fault(method="HEAD", path=f"/blobs/{shared.digest}", times=None, action=Status(505)))
     mirror("push", layout, modern.host, "--as", "a/b", code=1)
     assert modern.tags("a/b") == {}
+
+
+# A tag that may not be read
+
+
+@pytest.mark.parametrize("code", [401, 403, 405, 505])
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_signature_is_left_out_if_its_tag_cannot_be_checked(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path, code: int, flags: tuple[str, ...]
+) -> None:
+    tag = cosign_tag(IMAGE)
+    layout = stored(tmp_path, (IMAGE, "v1"), (FIRST, tag))
+    SECOND.publish(registry, "a", tag)
+    registry.clear_log()
+    registry.fault(Fault(method="HEAD|GET", path=f"/manifests/{tag}", times=None, action=Status(code)))
+    result = mirror("push", layout, registry.host, "--as", "a", "--no-overwrite", *flags, code=4)
+    assert f"v1 is complete, but may lack referrers: {registry.host} " in result.err
+    assert registry.tags("a") == {tag: SECOND.root} | ({} if flags else {"v1": IMAGE.root})
+    assert FIRST.root not in registry.manifests("a")
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_signature_whose_tag_is_taken_is_not_sent(
+    mirror: Mirror, registry: EmbeddedRegistry, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    tag = cosign_tag(IMAGE)
+    over = signature(FIRST)
+    layout = stored(tmp_path, (IMAGE, "v1"), (FIRST, tag), more=(over,))
+    SECOND.publish(registry, "a", tag)
+    result = mirror("push", layout, registry.host, "--as", "a", "--no-overwrite", "--json", *flags, code=4)
+    assert "already stands for another image" in result.json["images"][0]["referrers"]["error"]
+    assert registry.tags("a")[tag] == SECOND.root
+    assert FIRST.root not in registry.manifests("a")
+    assert (over.root in registry.manifests("a")) == (not flags)
