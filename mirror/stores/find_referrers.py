@@ -1,7 +1,7 @@
 """Find the referrers of images in registries, and make them into entries of a layout (docs/adr/0012).
 
 Each subject with referrers gets one entry, an index of them under the referrers tag; each of cosign's tags becomes an
-entry of its own. Referrers that the layout already lists are kept, even if the registry no longer has them.
+entry of its own.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mirror.content.walk import read_node, walk
+from mirror.content.walk import walk
 from mirror.content.wrappers import FallbackSource, MemorySource
 from mirror.errors import MirrorError
 from mirror.layout import Entry, Layout, names
 from mirror.layout.referrers import FoundReferrers, Referrer
 from mirror.oci.descriptor import OCI_INDEX, Descriptor
 from mirror.oci.digest import Digest
-from mirror.oci.manifest import Node
 from mirror.oci.reference import Reference
 from mirror.oci.referrers import list_of, referrers_tag
 from mirror.registry import MirroredRepository, Referrers, Repository
@@ -26,7 +25,7 @@ from mirror.retry import RetryPolicy
 class Discovery:
     """A search of one repository for all referrers of some images, and the referrers of those.
 
-    `layout` is where the images are pulled into, if it exists, and `known` are its entries by name.
+    `layout` is where the images are pulled into, if it exists.
     """
 
     def __init__(
@@ -34,11 +33,9 @@ class Discovery:
         name: str,
         repository: Repository | MirroredRepository,
         layout: Layout | None,
-        known: Mapping[str, Entry],
         retry: RetryPolicy,
     ) -> None:
-        self._name, self._repository, self._layout = name, repository, layout
-        self._known, self._retry = known, retry
+        self._name, self._repository, self._retry = name, repository, retry
         self._source = FallbackSource(layout, repository)
         self._found = FoundReferrers()
 
@@ -49,8 +46,6 @@ class Discovery:
         for subject in sorted(listed.referrers):
             name = f"{self._name}:{referrers_tag(subject)}"
             nodes = {node.descriptor.digest: node for node in listed.referrers[subject]}
-            for old in await self._listed_before(name):
-                nodes.setdefault(old.descriptor.digest, old)
             data = list_of(nodes.values())
             root = Descriptor(OCI_INDEX, Digest.of(data), len(data), data=data)
             await self._add(subject, name, root, {digest: node.data for digest, node in nodes.items()})
@@ -69,21 +64,3 @@ class Discovery:
         reference = Reference.parse(name)
         root = replace(root, data=None, artifact_type=graph.nodes[root.digest].document.artifact_type)
         self._found.referrers.append(Referrer(subject, Entry(root, reference, reference.tag), graph))
-
-    async def _listed_before(self, name: str) -> list[Node]:
-        """Return the referrers that the layout lists under `name`, fetching those that are damaged there."""
-        entry = self._known.get(name)
-        if entry is None or self._layout is None or not entry.root.is_index:
-            return []
-        try:
-            listed = await read_node(self._layout, entry.root)
-        except MirrorError:
-            return []  # damaged, and about to be replaced
-        nodes = []
-        for child in (child for child in listed.document.manifests if child.is_manifest):
-            try:
-                nodes.append(await read_node(self._source, child, self._retry))
-            except MirrorError as error:
-                text = f"{name}: its referrer {child.digest} is damaged and cannot be fetched again: {error}"
-                self._found.warnings.append(text)
-        return nodes

@@ -83,7 +83,7 @@ class RegistryImages:
 
         async def find(reference: Reference) -> FoundReferrers:
             repository = self.repository(reference)
-            discovery = Discovery(reference.name, repository, self.near, self._known, self.retry)
+            discovery = Discovery(reference.name, repository, self.near, self.retry)
             return await discovery.run(self._finder, subjects[reference.name])
 
         found = await map_concurrently(repositories.values(), find, _AT_ONCE)

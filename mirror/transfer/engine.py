@@ -125,7 +125,11 @@ class Engine:
         wanted = self._options.referrers and (self._target.takes_referrers or self._store.is_local)
         if wanted or self._options.find_referrers:
             await self._find_referrers(walked)
-        await self._each(partial(self._target.look_up, referrers=self._options.referrers), walked)
+
+        async def look_up(image: ImageTransfer) -> None:
+            await self._target.look_up(self._store, image, self._options.retry, referrers=self._options.referrers)
+
+        await self._each(look_up, walked)
         return batch
 
     async def _each(self, step: Callable[[ImageTransfer], Awaitable[None]], images: Sequence[ImageTransfer]) -> None:

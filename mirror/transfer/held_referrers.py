@@ -6,19 +6,23 @@ merged without a new digest: the new manifest replaces the old one only if it ha
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mirror.content.graph import Graph
-from mirror.content.walk import read_node
+from mirror.content.store import Source
+from mirror.content.walk import read_node, walk
 from mirror.errors import MirrorError
 from mirror.fs.directory import Directory
 from mirror.layout import Entry, Layout
 from mirror.layout.referrers import Referrer, walk_entry
-from mirror.oci.descriptor import OCI_INDEX
+from mirror.oci.descriptor import OCI_INDEX, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node, parse
 from mirror.oci.referrers import list_of
+from mirror.retry import RetryPolicy
+from mirror.transfer.held import NearSource
 
 _Content = set[tuple[Digest, tuple[tuple[str, str], ...]]]
 
@@ -33,58 +37,102 @@ class HeldReferrers:
         self._path, self._replace_tags = path, replace_tags
         self._decided: dict[tuple[str, Digest], Referrer | None] = {}
 
-    async def keep(self, name: str, before: Entry | None, referrer: Referrer, notes: list[str]) -> Referrer | None:
-        """Return what is written of a referrer as `name`; None if what the layout has, `before`, stays. Add a note."""
+    async def keep(
+        self,
+        name: str,
+        before: Entry | None,
+        referrer: Referrer,
+        notes: list[str],
+        source: Source,
+        retry: RetryPolicy,
+    ) -> Referrer | None:
+        """Return what is written of a referrer as `name`; None if what the layout has, `before`, stays. Add notes.
+
+        Referrers that are damaged in the layout are read from `source`.
+        """
         digest = referrer.entry.root.digest
         if before is None or not before.reference or before.root.digest == digest:
             return referrer
         if (name, digest) not in self._decided:
-            self._decided[name, digest] = kept = await self._decide(before, referrer)
-            if kept is None:
-                notes.append(
-                    f"{name}: kept at {before.root.digest.short}, because {digest.short} lacks signatures that it has. "
-                    "--replace takes the new one."
-                )
+            with Layout(Directory.open(self._path)) as layout:
+                if referrer.is_list:
+                    lists = _OldLists(layout, source, retry)
+                    self._decided[name, digest] = await lists.unite(before, referrer, notes)
+                else:
+                    self._decided[name, digest] = await self._newer(layout, before, referrer, notes)
         return self._decided[name, digest]
 
-    async def _decide(self, before: Entry, referrer: Referrer) -> Referrer | None:
-        with Layout(Directory.open(self._path)) as layout:
-            if referrer.is_list:
-                return await _united(layout, before, referrer)
-            return referrer if self._replace_tags or not await _has_more(layout, before, referrer) else None
+    async def _newer(self, layout: Layout, before: Entry, referrer: Referrer, notes: list[str]) -> Referrer | None:
+        if self._replace_tags or not await _has_more(layout, before, referrer):
+            return referrer
+        notes.append(
+            f"{before.name}: kept at {before.root.digest.short}, because {referrer.entry.root.digest.short} lacks "
+            "signatures that it has. --replace takes the new one."
+        )
+        return None
 
     def forget(self) -> None:
         """Decide anew, because the layout has changed."""
         self._decided.clear()
 
 
-async def _united(layout: Layout, before: Entry, referrer: Referrer) -> Referrer:
-    """Return a list of referrers with those that the layout lists in the entry `before`, as far as they are intact."""
-    old = await _listed(layout, before)
-    new = {digest: referrer.graph.nodes[digest] for digest in referrer.members if digest in referrer.graph.nodes}
-    if old.keys() <= new.keys():
-        return referrer
-    listed = {**old, **new}
-    data = list_of(listed.values())
-    root = replace(referrer.entry.root, media_type=OCI_INDEX, digest=Digest.of(data), size=len(data), data=None)
-    nodes = {digest: node for digest, node in referrer.graph.nodes.items() if digest != referrer.entry.root.digest}
-    nodes |= {**listed, root.digest: Node(root, data, parse(data, OCI_INDEX, str(root.digest)))}
-    graph = replace(referrer.graph, root=root, nodes=nodes)
-    return replace(referrer, entry=replace(referrer.entry, root=root), graph=graph)
+@dataclass(frozen=True, slots=True)
+class _OldLists:
+    """The lists of referrers in a layout. Content that is damaged there is read from `source`, if that has it."""
 
+    layout: Layout
+    source: Source
+    retry: RetryPolicy
 
-async def _listed(layout: Layout, entry: Entry) -> dict[Digest, Node]:
-    nodes: dict[Digest, Node] = {}
-    try:
-        children = (await read_node(layout, entry.root)).document.manifests
-    except MirrorError:
-        return nodes  # damaged, and about to be replaced
-    for child in (child for child in children if child.is_manifest):
+    async def unite(self, before: Entry, referrer: Referrer, notes: list[str]) -> Referrer:
+        """Return a list of referrers with those that the layout lists in the entry `before`; note what is damaged."""
+        graph = replace(referrer.graph, nodes=dict(referrer.graph.nodes), blobs=dict(referrer.graph.blobs))
+        listed = {digest: graph.nodes[digest] for digest in referrer.members if digest in graph.nodes}
+        del graph.nodes[referrer.entry.root.digest]
+        for child in await self._children(before):
+            if child.digest in listed:
+                continue
+            old, fault = await self._read(child)
+            graph.nodes |= old.nodes
+            graph.blobs |= old.blobs
+            listed |= {child.digest: old.nodes[child.digest]} if child.digest in old.nodes else {}
+            if fault:
+                text = f"{before.name}: its referrer {child.digest} is damaged and cannot be fetched again: {fault}"
+                notes.append(text)
+        if listed.keys() <= set(referrer.members):
+            return referrer
+        data = list_of(listed.values())
+        root = replace(referrer.entry.root, media_type=OCI_INDEX, digest=Digest.of(data), size=len(data), data=None)
+        graph.root, graph.nodes[root.digest] = root, Node(root, data, parse(data, OCI_INDEX, str(root.digest)))
+        return replace(referrer, entry=replace(referrer.entry, root=root), graph=graph)
+
+    async def _children(self, entry: Entry) -> list[Descriptor]:
         try:
-            nodes[child.digest] = await read_node(layout, child)
+            children = (await read_node(self.layout, entry.root)).document.manifests
         except MirrorError:
-            continue
-    return nodes
+            return []  # damaged, and about to be replaced
+        return [child for child in children if child.is_manifest]
+
+    async def _read(self, child: Descriptor) -> tuple[Graph, MirrorError | None]:
+        """Return a referrer, with those of its blobs that have to be copied, and the first fault of it."""
+        faults: list[MirrorError] = []
+        near = NearSource(self.layout, self.source)
+        graph = await walk(near, child, on_fault=lambda _, error: faults.append(error), retry=self.retry)
+        lacking = [blob for blob in graph.blobs.values() if not await self.layout.has(blob)]
+        graph.blobs.clear()
+        for blob in lacking:
+            try:
+                await self.retry.run(partial(_check, self.source, blob))
+                graph.blobs[blob.digest] = blob
+            except MirrorError as error:
+                faults.append(error)
+        return graph, next(iter(faults), None)
+
+
+async def _check(source: Source, blob: Descriptor) -> None:
+    """Raise an error if the source does not have the blob."""
+    async with source.open_blob(blob):
+        pass
 
 
 async def _has_more(layout: Layout, before: Entry, referrer: Referrer) -> bool:

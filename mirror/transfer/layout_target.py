@@ -16,7 +16,6 @@ from mirror.content.wrappers import ReadOnlySink
 from mirror.fs.directory import Directory, exists
 from mirror.layout import Entry, Layout, LayoutWriter
 from mirror.layout.ingest import partial_name
-from mirror.layout.referrers import Referrer
 from mirror.layout.refuse import refuse_foreign
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -106,17 +105,16 @@ class LayoutTarget(ImageTarget):
             if image.task:  # another part of the same published image does not replace it
                 image.task.replaced = image.before
 
-    async def look_up(self, image: ImageTransfer, *, referrers: bool) -> None:
+    async def look_up(self, store: ImageStore, image: ImageTransfer, retry: RetryPolicy, *, referrers: bool) -> None:
         """Keep the referrers that the layout has (docs/adr/0019)."""
         if not (referrers and image.referrers):
             return
-        kept = [await self._kept(image, referrer) for referrer in image.referrers.referrers]
-        image.referrers.referrers = [referrer for referrer in kept if referrer]
-
-    async def _kept(self, image: ImageTransfer, referrer: Referrer) -> Referrer | None:
-        """Return what is written of a referrer; None if what the layout has under its name stays."""
-        name = super().place_referrer(image, referrer.entry, referrer.graph)[1]
-        return await self._held.keep(name, self._existing.get(name), referrer, image.notes)
+        found, source = image.referrers.referrers, store.source(image.image)
+        image.referrers.referrers = []
+        for referrer in found:
+            name = super().place_referrer(image, referrer.entry, referrer.graph)[1]
+            kept = await self._held.keep(name, self._existing.get(name), referrer, image.notes, source, retry)
+            image.referrers.referrers += [kept] if kept else []
 
     def place_referrer(self, image: ImageTransfer, referrer: Entry, graph: Graph) -> tuple[Graph, str, Descriptor]:
         placed = super().place_referrer(image, referrer, graph)

@@ -101,7 +101,7 @@ class RegistryTarget(ImageTarget):
     def is_unique(self, name: str, root: Descriptor) -> bool:
         return True
 
-    async def look_up(self, image: ImageTransfer, *, referrers: bool) -> None:
+    async def look_up(self, store: ImageStore, image: ImageTransfer, retry: RetryPolicy, *, referrers: bool) -> None:
         if image.at_target.tag and not is_list(image.copied):
             root, nodes = image.chosen.root.digest, image.graph.nodes
             image.before = await self._look_up(self.repository(image), image.at_target.tag, root, nodes)

@@ -90,7 +90,7 @@ class ImageTarget(ABC):
         """Return whether `name`, the name of a referrer at the target, can stand for one referrer only."""
         return not Entry.of(root).shares(name)
 
-    async def look_up(self, image: ImageTransfer, *, referrers: bool) -> None:
+    async def look_up(self, store: ImageStore, image: ImageTransfer, retry: RetryPolicy, *, referrers: bool) -> None:
         """Find out what the names of an image, and of its `referrers`, stand for at the target before the copy.
 
         Raise UsageError if they must not be overwritten.

@@ -1,12 +1,14 @@
 """Tests of referrers that are ambiguous, damaged, refused or only partly supported: none may be lost silently."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cli.test_referrers import Listing
 from tests.support import images, layouts
-from tests.support.command import Mirror, entries
+from tests.support.command import Mirror, blob_path, entries
 from tests.support.images import Image, cosign_tag, signature
 from tests.support.registry import EmbeddedRegistry, Fault, Status, serving
 
@@ -97,7 +99,7 @@ def test_each_image_of_a_shared_tag_is_inspected(mirror: Mirror, tmp_path: Path)
 # A referrer that cannot be checked or fetched
 
 
-SIGNATURE = signature(IMAGE)
+SIGNATURE, FORMER = signature(IMAGE), signature(IMAGE, 8)
 
 
 @pytest.mark.parametrize("flags", [(), ("--keep-going",), ("--dry-run",)])
@@ -155,3 +157,54 @@ def test_signature_whose_tag_is_taken_is_not_sent(
     assert registry.tags("a")[tag] == SECOND.root
     assert FIRST.root not in registry.manifests("a")
     assert (over.root in registry.manifests("a")) == (not flags)
+
+
+# A referrer that the layout lists, and that is damaged there
+
+
+@pytest.fixture
+def name(mirror: Mirror, modern: EmbeddedRegistry) -> str:
+    """An image in the layout, with FORMER, which the registry no longer lists; it lists SIGNATURE now."""
+    IMAGE.publish(modern, "a", "v1")
+    FORMER.publish(modern, "a", None)
+    mirror("pull", f"{modern.host}/a:v1", "--all")
+    SIGNATURE.publish(modern, "a", None)
+    modern.fault(Fault(path=f"/referrers/{IMAGE.root}", times=None, action=Listing(SIGNATURE.descriptor())))
+    return f"{modern.host}/a:v1"
+
+
+def newer(mirror: Mirror, name: str, command: str) -> str:
+    """Transfer the image with its new referrer into the layout, and return what was printed on stderr."""
+    if command == "pull":
+        return mirror("pull", name, "--all").err
+    mirror("pull", name, "--all", "-o", "other")
+    return mirror("copy", "oci:other", "oci:layout").err
+
+
+def listed(layout: Path) -> set[str]:
+    (entry,) = [one for one in entries(layout) if one["annotations"].get(REF_NAME) == LIST]
+    return {child["digest"] for child in json.loads(blob_path(layout, entry["digest"]).read_bytes())["manifests"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["pull", "copy"])
+@pytest.mark.parametrize("part", ["manifest", "blob"])
+def test_damaged_referrer_that_is_nowhere_else_is_named(
+    mirror: Mirror, modern: EmbeddedRegistry, name: str, tmp_path: Path, command: str, part: str
+) -> None:
+    (blob,) = FORMER.blobs.keys() - {images.EMPTY.digest}
+    blob_path(tmp_path / "layout", FORMER.root if part == "manifest" else blob).write_bytes(b"damaged")
+    modern.remove_manifest("a", FORMER.root)
+    modern.remove_blob("a", blob)
+    err = newer(mirror, name, command)
+    assert f"warning: {modern.host}/a:{LIST}: its referrer {FORMER.root} is damaged" in err
+    assert listed(tmp_path / "layout") == {SIGNATURE.root} | ({FORMER.root} if part == "blob" else set())
+
+
+@pytest.mark.slow
+def test_damaged_referrer_is_fetched_again(mirror: Mirror, name: str, tmp_path: Path) -> None:
+    for digest in (FORMER.root, *FORMER.blobs):
+        blob_path(tmp_path / "layout", digest).write_bytes(b"damaged")
+    assert "is damaged" not in newer(mirror, name, "pull")
+    assert listed(tmp_path / "layout") == {SIGNATURE.root, FORMER.root}
+    mirror("verify", "layout")
