@@ -109,7 +109,7 @@ async def repair_layout(
         while damaged := _damaged(report) - tried:  # a manifest that was fetched may reference more that is missing
             tried |= damaged
             affected = {name for finding in report.findings if finding.kind in _REPAIRABLE for name in finding.images}
-            entries = [entry for entry in layout.find(images) if entry.name in affected]
+            entries = [entry for entry in layout.find(()) if entry.name in affected]
             entries += _without_entry(layout, affected - {entry.name for entry in entries})
             orphans = set() if images else _damaged(report, orphans_only=True)
             entries += _without_entry(good, set(map(str, orphans)))

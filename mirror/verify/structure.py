@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from mirror.content.finding import Finding, Kind, Severity
 from mirror.content.hashing import BlobFault, check_size
@@ -144,6 +145,22 @@ class Structure:
                 self._descend(len(self.roots) - 1, self.roots[-1])
             fresh = self._take(referrers)
         self.documents.forget_peeked()
+
+    def adopt_referrers(self, referrers_of: Callable[[Digest], Iterable[Entry]]) -> None:
+        """Walk what refers to the images, and to that; the part of `adopt` for images that were selected."""
+        subjects = [*sorted(self._published()), *self._take_manifests()]
+        while subjects:
+            for entry in chain.from_iterable(map(referrers_of, subjects)):
+                number = self.table.find(entry.root.digest)
+                if number is None or not self.table.is_used(number):
+                    self.roots.append(Root([entry]))
+                    self._descend(len(self.roots) - 1, self.roots[-1])
+            subjects = self._take_manifests()
+
+    def _take_manifests(self) -> list[Digest]:
+        """Return the manifests among `fresh`, which is then empty."""
+        numbers, self.fresh = self.fresh, array("I")
+        return [self.table.digest(number) for number in numbers if self.table.media_type(number)]
 
     def _take(self, referrers: dict[Digest, list[Descriptor]]) -> list[Descriptor]:
         """Return what belongs to `fresh`, which is then empty, but is not used yet; take it from `referrers`.

@@ -28,6 +28,7 @@ from mirror.verify import consistency, metadata
 from mirror.verify.blobs import BlobVerification
 from mirror.verify.expectations import Expectations, compare_images, reading
 from mirror.verify.options import VerifyOptions, one_of
+from mirror.verify.referrers import ReferrersOf
 from mirror.verify.structure import Structure
 
 _TICK = 0.1  # seconds between two updates of the progress
@@ -60,7 +61,7 @@ class Verification:
         Args:
             path: the directory of a layout, the file of an archive in any format, or a location such as
                 `oci:./layout:v1`; it is only read.
-            images: the images to verify; by default all of them, and everything else below `blobs/`.
+            images: the images to verify, with their referrers; by default all, and everything else below `blobs/`.
             options: what to check, and how; the defaults hash every byte.
             progress: gets the progress.
 
@@ -184,6 +185,8 @@ class Verification:
             structure.find_orphans()
             structure.adopt()
             self._fresh.extend(store.leftovers())
+        else:
+            structure.adopt_referrers(ReferrersOf(store, self._entries, selected, self._checkpoint))
         self._fresh.extend(structure.pending_findings())
         return structure
 

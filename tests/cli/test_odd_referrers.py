@@ -1,6 +1,7 @@
 """Tests of referrers that are ambiguous, damaged, refused or only partly supported: none may be lost silently."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -208,3 +209,40 @@ def test_damaged_referrer_is_fetched_again(mirror: Mirror, name: str, tmp_path: 
     assert "is damaged" not in newer(mirror, name, "pull")
     assert listed(tmp_path / "layout") == {SIGNATURE.root, FORMER.root}
     mirror("verify", "layout")
+
+
+# Verification of one image with its referrers
+
+PLAIN = images.artifact("a/b", images.Blob.of(b"simple", "a/b"))
+OVER = signature(SIGNATURE)
+BARE_LIST = images.index([SIGNATURE])
+SEVERAL = {
+    "in blobs only": ([(IMAGE, "v1")], (SIGNATURE, OVER), [*SIGNATURE.blobs, *OVER.blobs]),
+    "in a list": ([(IMAGE, "v1"), (BARE_LIST, LIST)], (SIGNATURE, OVER), [BARE_LIST.root, SIGNATURE.root, *OVER.blobs]),
+    "tagged": ([(IMAGE, "v1"), (PLAIN, cosign_tag(IMAGE))], (signature(PLAIN),), [PLAIN.root, *signature(PLAIN).blobs]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("named", "more", "needed"), SEVERAL.values(), ids=SEVERAL)
+def test_referrers_of_one_image_are_verified_and_repaired_with_it(
+    mirror: Mirror,
+    tmp_path: Path,
+    named: list[tuple[Image, str]],
+    more: tuple[Image, ...],
+    needed: list[str],
+    packed: bool,
+) -> None:
+    other = images.image("linux/arm64", images.layer(2, 300))
+    layout = stored(tmp_path, *named, (other, "v2"), more=(*more, signature(other)))
+    shutil.copytree(layout, tmp_path / "good")
+    assert "1 image, 2 referrers" in mirror("verify", layout, "v1").err
+    for digest in needed:
+        blob_path(layout, digest).write_bytes(b"damaged")
+        where = shutil.make_archive(str(tmp_path / "images"), "tar", layout) if packed else layout
+        found = mirror("verify", where, "v1", "--json", code=3).json["findings"]
+        assert {finding["subject"] for finding in found} == {digest}
+        mirror("verify", layout, "v2", code=3 if digest == images.EMPTY.digest else 0)
+        mirror("verify", layout, "v1", "--repair", "--from", "good")
+    mirror("verify", layout)
