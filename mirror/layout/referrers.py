@@ -7,8 +7,8 @@ image is listed like an image, so nothing can hide.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Protocol
 
@@ -16,24 +16,29 @@ from mirror.content.graph import Graph, Keep
 from mirror.content.select import INDEX
 from mirror.content.store import Source
 from mirror.content.walk import walk
-from mirror.errors import InvalidDigest, MirrorError
+from mirror.errors import InvalidDigest, MirrorError, UnsupportedManifest
 from mirror.layout import names
 from mirror.layout.index import Entry
+from mirror.oci.descriptor import OCI_INDEX
 from mirror.oci.digest import Digest
-from mirror.oci.referrers import is_about, is_referrers_tag, tags_about
+from mirror.oci.manifest import Node, parse
+from mirror.oci.referrers import is_about, is_referrers_tag, list_of, tags_about
+
+_SHOWN = 10  # manifests of unsupported types that an error names
 
 
 @dataclass(frozen=True, slots=True)
 class Referrer:
     """An entry that refers to `subject`: a list of referrers, or one of cosign's tags, with everything below it.
 
-    `failure` is the error if that could not be read completely.
+    `failure` is the error if that could not be read completely, and `faulty` are the digests with faults.
     """
 
     subject: Digest
     entry: Entry
     graph: Graph
     failure: MirrorError | None = None
+    faulty: frozenset[Digest] = frozenset()
 
     @property
     def is_list(self) -> bool:
@@ -43,6 +48,38 @@ class Referrer:
     def members(self) -> tuple[Digest, ...]:
         """The manifests that refer to the subject."""
         return members(self.entry, self.graph)
+
+    def intact(self) -> Referrer | None:
+        """Return a list of the members with nothing faulty below them; None if that is not a list, or has none."""
+        bad = set(self.faulty)
+        for node in chain.from_iterable(self.graph.ranks()):
+            if (
+                any(link.digest in bad for link in node.document.links)
+                and node.descriptor.digest != self.graph.root.digest
+            ):
+                bad.add(node.descriptor.digest)
+        if not self.is_list or self.graph.root.digest in bad:
+            return None
+        listed = {
+            digest: self.graph.nodes[digest] for digest in self.members if digest in self.graph.nodes.keys() - bad
+        }
+        needed = replace(self.graph, nodes={}, blobs={}, absent={}, unsupported={})
+        todo = list(listed.values())
+        for node in todo:  # grows below
+            needed.nodes[node.descriptor.digest] = node
+            for link in node.document.links:
+                if link.digest in self.graph.blobs:
+                    needed.blobs[link.digest] = self.graph.blobs[link.digest]
+                elif link.digest in self.graph.nodes and link.digest not in needed.nodes:
+                    todo.append(self.graph.nodes[link.digest])
+        return replace(self.listing(listed, needed), failure=None, faulty=frozenset()) if listed else None
+
+    def listing(self, listed: Mapping[Digest, Node], graph: Graph) -> Referrer:
+        """Return a list of other referrers of the subject; `graph`, which gets its root, has everything below it."""
+        data = list_of(listed.values())
+        root = replace(self.entry.root, media_type=OCI_INDEX, digest=Digest.of(data), size=len(data), data=None)
+        graph.root, graph.nodes[root.digest] = root, Node(root, data, parse(data, OCI_INDEX, str(root.digest)))
+        return replace(self, entry=replace(self.entry, root=root), graph=graph)
 
 
 @dataclass(slots=True)
@@ -139,9 +176,17 @@ class LayoutReferrers:
 
     async def _read(self, subject: Digest, entry: Entry) -> Referrer:
         """Walk everything below an entry, even if parts are damaged: the rest may have referrers too."""
-        faults: list[MirrorError] = []
-        graph = await walk(self._source, entry.root, on_fault=lambda _, error: faults.append(error))
-        return Referrer(subject, entry, graph, next(iter(faults), None))
+        faults: dict[Digest, MirrorError] = {}
+        graph = await walk(self._source, entry.root, on_fault=lambda node, error: faults.update({node.digest: error}))
+        return Referrer(subject, entry, graph, _summary(list(faults.values())), frozenset(faults))
+
+
+def _summary(faults: Sequence[MirrorError]) -> MirrorError | None:
+    """Return the first error, if any; one that names all manifests if they are only of unsupported types."""
+    if len(faults) > 1 and all(isinstance(error, UnsupportedManifest) for error in faults):
+        more = f" And {len(faults) - _SHOWN} more." if len(faults) > _SHOWN else ""
+        return UnsupportedManifest(" ".join(map(str, faults[:_SHOWN])) + more, hint=faults[0].hint)
+    return next(iter(faults), None)
 
 
 def home(entry: Entry) -> str | None:

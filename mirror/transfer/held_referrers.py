@@ -17,10 +17,8 @@ from mirror.errors import MirrorError
 from mirror.fs.directory import Directory
 from mirror.layout import Entry, Layout
 from mirror.layout.referrers import Referrer, walk_entry
-from mirror.oci.descriptor import OCI_INDEX, Descriptor
+from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.oci.manifest import Node, parse
-from mirror.oci.referrers import list_of
 from mirror.retry import RetryPolicy
 from mirror.transfer.held import NearSource
 
@@ -97,21 +95,18 @@ class _OldLists:
             graph.blobs |= old.blobs
             listed |= {child.digest: old.nodes[child.digest]} if child.digest in old.nodes else {}
             if fault:
-                text = f"{before.name}: its referrer {child.digest} is damaged and cannot be fetched again: {fault}"
-                notes.append(text)
+                what = "no longer listed" if child.is_unsupported else "damaged and cannot be fetched again"
+                notes.append(f"{before.name}: its referrer {child.digest} is {what}: {fault}")
         if listed.keys() <= set(referrer.members):
             return referrer
-        data = list_of(listed.values())
-        root = replace(referrer.entry.root, media_type=OCI_INDEX, digest=Digest.of(data), size=len(data), data=None)
-        graph.root, graph.nodes[root.digest] = root, Node(root, data, parse(data, OCI_INDEX, str(root.digest)))
-        return replace(referrer, entry=replace(referrer.entry, root=root), graph=graph)
+        return referrer.listing(listed, graph)
 
     async def _children(self, entry: Entry) -> list[Descriptor]:
         try:
             children = (await read_node(self.layout, entry.root)).document.manifests
         except MirrorError:
             return []  # damaged, and about to be replaced
-        return [child for child in children if child.is_manifest]
+        return [child for child in children if child.is_manifest or child.is_unsupported]
 
     async def _read(self, child: Descriptor) -> tuple[Graph, MirrorError | None]:
         """Return a referrer, with those of its blobs that have to be copied, and the first fault of it."""

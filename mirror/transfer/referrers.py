@@ -37,10 +37,13 @@ class ReferrerCopies:
 
     @classmethod
     def of(cls, entry: Entry, graph: Graph, found: FoundReferrers) -> ReferrerCopies:
-        """Prepare to copy what was found for an image; referrers that could not be read become failures."""
+        """Prepare to copy what was found for an image; referrers that could not be read become failures.
+
+        The other members of their list are copied.
+        """
         failed = {one.subject: one.failure for one in found.referrers if one.failure}
         unread = [digest for one in found.referrers if one.failure for digest in one.members]
-        whole = [one for one in found.referrers if not one.failure]
+        whole = [part for one in found.referrers if (part := one.intact() if one.failure else one)]
         return cls([*subjects_of(entry, graph), *unread], whole, {**failed, **found.failures})
 
     def add(self, other: ReferrerCopies) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_referrers import Listing
+from tests.cli.test_unsupported import UNKNOWN, artifact
 from tests.support import images, layouts
 from tests.support.command import Mirror, blob_path, entries
 from tests.support.images import Image, cosign_tag, signature
@@ -246,3 +247,28 @@ def test_referrers_of_one_image_are_verified_and_repaired_with_it(
         mirror("verify", layout, "v2", code=3 if digest == images.EMPTY.digest else 0)
         mirror("verify", layout, "v1", "--repair", "--from", "good")
     mirror("verify", layout)
+
+
+# A list with members that are not supported, or damaged
+
+ODD, ODDER = artifact(UNKNOWN), artifact(UNKNOWN, "layers")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bad", ["unsupported", "damaged"])
+def test_other_members_of_a_list_are_transferred(
+    mirror: Mirror, modern: EmbeddedRegistry, tmp_path: Path, bad: str
+) -> None:
+    some = images.index([SIGNATURE, ODD, FORMER, ODDER] if bad == "unsupported" else [SIGNATURE, FORMER])
+    layout = stored(tmp_path, (IMAGE, "v1"), (some, LIST))
+    if bad == "damaged":
+        blob_path(layout, FORMER.root).write_bytes(b"damaged")
+    left = {ODD.root, ODDER.root} if bad == "unsupported" else {FORMER.root}
+    kept = {SIGNATURE.root} | ({FORMER.root} if bad == "unsupported" else set())
+    result = mirror("push", layout, modern.host, "--as", "a", code=4)
+    assert "v1 is complete, but may lack referrers" in result.err
+    assert all(digest in result.err for digest in left)
+    assert modern.manifests("a") == {IMAGE.root, *kept}
+    mirror("copy", f"oci:{layout}", "oci:other", code=4)
+    assert listed(tmp_path / "other") == kept
+    mirror("verify", "other")
