@@ -112,8 +112,7 @@ async def push_images(
             written = Receipt(Tool(VERSION), started, datetime.now(UTC), str(source), tuple(pushing.receipts))
             receipt.write(written.to_bytes())
     report = engine.report()
-    unused = where.mapping.unused(entries)
-    return replace(report, warnings=(*unused, *report.warnings))
+    return replace(report, warnings=(*where.mapping.unused(entries), *report.warnings))
 
 
 async def _target(

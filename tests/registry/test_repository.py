@@ -486,7 +486,7 @@ def test_client_that_is_not_open_is_a_programming_error() -> None:
         Client(RegistryOptions()).registry("quay.io")
 
 
-def test_use_of_tls_is_probed_once_for_all_waiting_requests(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+def test_use_of_tls_is_probed_once_for_all_waiting_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     probed: list[URL] = []
 
     async def nobody_answers(url: URL) -> None:
