@@ -156,9 +156,7 @@ def registry_options(registries: Iterable[str] = (), *, writes_authfile: bool = 
     Raises:
         ConfigError: the CA certificates or the credentials file cannot be used.
     """
-    files.check_ca(kept("ca_file"))
-    if not writes_authfile:
-        files.check_credentials(authfile())
+    check_files(writes_authfile=writes_authfile)
     from mirror.registry import RegistryOptions  # loads the HTTP client, which `verify` rarely needs
 
     settings = click.get_current_context().find_object(Settings) or Settings()
@@ -178,6 +176,13 @@ def registry_options(registries: Iterable[str] = (), *, writes_authfile: bool = 
         credentials=_credentials_by_registry(registries),
         user_agent=f"oci-mirror/{VERSION}",
     )
+
+
+def check_files(*, writes_authfile: bool = False) -> None:
+    """Check the files that options for registries name, as in `registry_options`, which does it too."""
+    files.check_ca(kept("ca_file"))
+    if not writes_authfile:
+        files.check_credentials(authfile())
 
 
 def location_options(text: str) -> RegistryOptions:

@@ -133,6 +133,7 @@ def command(
     in_registry = not receipt and Location.parse(location, registry=False).transport is Transport.REGISTRY
     _check_usage(ctx, in_registry=in_registry)
     options.check_output(ctx, junit)
+    remote.check_files()
     checks = VerifyOptions(
         level=level,
         sample=sample,

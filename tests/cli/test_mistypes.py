@@ -80,7 +80,8 @@ def test_byte_order_mark_is_not_part_of_a_name(mirror: Mirror, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "command", [["pull", "127.0.0.1:9/a"], ["push", "layout", "127.0.0.1:9"], ["tags", "127.0.0.1:9/a"]]
+    "command",
+    [["pull", "127.0.0.1:9/a"], ["push", "layout", "127.0.0.1:9"], ["tags", "127.0.0.1:9/a"], ["verify", "layout"]],
 )
 @pytest.mark.parametrize(
     ("option", "data", "said"),
