@@ -134,7 +134,7 @@ _MESSAGES: Mapping[Kind, str] = {
     Kind.UNSUPPORTED_TYPE: "manifests of the type {found} are not supported",
     Kind.NOT_UNPACKED: "content not checked: {found}",
     Kind.NOT_AN_IMAGE: "its config is not that of an image ({found}), so its layers were not checked",
-    Kind.ABSENT: "a foreign layer, which is not kept here ({expected})",
+    Kind.ABSENT: "{found} ({expected})",
     Kind.ORPHAN: "no image uses it",
     Kind.STRAY: "not a blob: file name is not a digest",
     Kind.LEFTOVER: "temporary file of a running or interrupted command",

@@ -159,7 +159,7 @@ def _image_line(image: VerifiedImage, verdict: Verdict, missing: int) -> str:
     details += [count(image.blobs, "blob"), size(image.size)]
     exactly = f" ({missing} bytes)" if missing >= 1000 else ""  # exact: rounded sizes do not add up
     details += [f"{size(missing)}{exactly} missing"] if missing else []
-    pinned = image.name if image.name.endswith(f"@{image.digest}") else f"{image.name}@{image.digest}"
+    pinned = image.name if image.name.endswith(image.digest) else f"{image.name}@{image.digest}"
     return f"{verdict:<7} {pinned} ({', '.join(details)})"
 
 

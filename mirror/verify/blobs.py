@@ -124,7 +124,7 @@ class BlobVerification:
             self._report(Finding(Kind.ORPHAN, Severity.WARNING, self._table.digest(number), "an image", size))
 
     def _finding(self, number: int, check: BlobCheck) -> Finding:
-        """Return the finding for a fault: an error, unless it was left out on purpose or could not be checked."""
+        """Return the finding for a fault: an error, unless it may be missing or could not be checked."""
         kind, severity = Kind(str(check.fault)), Severity.ERROR
         digest, size = self._table.digest(number), self._table.size(number)
         expected: Fact = check.expected
@@ -138,13 +138,19 @@ class BlobVerification:
         elif check.fault is BlobFault.MISSING:
             expected, found = size, None
             if self._may_lack(number):
-                kind, severity = Kind.ABSENT, Severity.WARNING
+                kind, severity, found = Kind.ABSENT, Severity.WARNING, self._why_absent(number)
         hint = link_hint(check.found)
         finding = Finding(kind, severity, digest, expected, found, size=size, advice=hint)
         return self._structure.with_affected(number, finding)
 
+    def _why_absent(self, number: int) -> str | None:
+        """Return what a blob is that may be missing; None if the layout records that it was left out on purpose."""
+        if self._table.flags[number] & FOREIGN:
+            return "a foreign layer, which is not kept here"
+        return "a manifest that was not saved" if number in self._structure.gone else None
+
     def _may_lack(self, number: int) -> bool:
-        """Return whether a missing blob was left out on purpose: a foreign layer, or of a platform of a sparse image.
+        """Return whether a blob may be missing: a foreign layer, or of a platform that was left out or not saved.
 
         A manifest that no record says was left out, while blobs that no image uses are here, is more likely lost.
         """

@@ -106,7 +106,7 @@ class _ImageWalk:
             self._source, self.graph.root, embedded=False, retry=self._retry, on_fault=self._report_fault
         )
         for layer in self.graph.foreign.values():
-            self._report(Kind.ABSENT, layer, layer.size, "a foreign layer", Severity.WARNING)
+            self._report(Kind.ABSENT, layer, layer.size, "a foreign layer, which is not kept here", Severity.WARNING)
 
     async def compare(self, reference: Reference, expectations: Expectations) -> Compared:
         """Compare the image with expected digests and records."""

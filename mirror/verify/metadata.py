@@ -20,7 +20,8 @@ def check_layout_file(store: VerifiableStore, report: Report) -> None:
     try:
         index.check_layout_file(store.read(name, index.LAYOUT_CAP))
     except FileNotFoundError:
-        report(Finding(Kind.BROKEN_LAYOUT, Severity.ERROR, name, "file"))
+        if not _is_cut(store):
+            report(Finding(Kind.BROKEN_LAYOUT, Severity.ERROR, name, "file"))
     except StorageError as error:
         report(unreadable(name, error))
     except BrokenLayout as error:
@@ -36,7 +37,8 @@ def read_entries(store: VerifiableStore, report: Report) -> list[Entry]:
     try:
         entries = index.entries(store.read(name, index.CAP))
     except FileNotFoundError:
-        report(Finding(Kind.BROKEN_INDEX, Severity.ERROR, name, "a valid index"))
+        if not _is_cut(store):
+            report(Finding(Kind.BROKEN_INDEX, Severity.ERROR, name, "a valid index"))
     except StorageError as error:
         report(unreadable(name, error))
     except BrokenLayout as error:
@@ -74,6 +76,11 @@ def check_names(entries: Iterable[Entry], report: Report) -> None:
     for name, images in bare.items():
         if len(images) > 1 and name not in full:
             report(Finding(Kind.AMBIGUOUS_NAME, Severity.WARNING, name, "one image", tuple(images.values())))
+
+
+def _is_cut(store: VerifiableStore) -> bool:
+    """Return whether an archive cannot be read to its end, so that it may have more than was found."""
+    return any(fault.kind is Kind.BROKEN_ARCHIVE for fault in store.faults())
 
 
 def unreadable(subject: str, error: StorageError) -> Finding:

@@ -229,6 +229,14 @@ def test_truncated_archive_is_reported_as_truncated(tmp_path: Path) -> None:
     assert "is truncated" in finding.message
 
 
+def test_only_the_cut_is_reported_of_an_archive_whose_index_may_be_behind_it(tmp_path: Path) -> None:
+    """`tar -c .` writes files in the order of the directory, so that index.json may be the last one."""
+    last = dict(sorted(with_folders(FILES).items(), key=lambda pair: not pair[0].startswith("blobs")))
+    data = packed(last)
+    report = verify(tmp_path, data[: data.index(b"oci-layout") + 100])
+    assert [finding.kind for finding in report.findings if finding.severity == "error"] == ["broken-archive"]
+
+
 def test_tar_that_is_not_an_image_archive_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BrokenArchive, match="not an image archive"):
         verify(tmp_path, member("x", b"1") + bytes(1024))

@@ -376,7 +376,9 @@ def test_missing_foreign_layer_is_a_warning(mirror: Mirror, tmp_path: Path) -> N
     layer = {**images.layer(1, 100).descriptor(), "urls": ["http://127.0.0.1:9/"]}
     layer["mediaType"] = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
     make(tmp_path / "layout", rooted({"config": images.EMPTY.descriptor(), "layers": [layer]}))
-    assert kinds(mirror("verify", "layout", "--json").json) == [("absent", layer["digest"])]
+    report = mirror("verify", "layout", "--json").json
+    assert kinds(report) == [("absent", layer["digest"])]
+    assert report["findings"][0]["message"] == "a foreign layer, which is not kept here (100 bytes)"
 
 
 def test_stored_foreign_layer_is_hashed(mirror: Mirror, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mirror.text import size
+from tests.support import images, layouts
 from tests.support.command import Mirror
 from tests.support.damage import Damaged, damaged_layout
 
@@ -55,6 +57,14 @@ def test_json_has_every_finding(mirror: Mirror, damaged: Damaged) -> None:
     found = mirror("verify", damaged.folder, "--json", code=3).json["findings"]
     assert len(found) == 14
     assert {one["subject"] for one in found if one["severity"] == "error"} == set(damaged.faults.values())
+
+
+def test_digest_of_an_image_without_a_name_is_shown_once(mirror: Mirror) -> None:
+    image = images.image("linux/amd64", images.layer(1, 300))
+    layouts.write(mirror.folder / "layout", image)
+    layouts.write_index(mirror.folder / "layout", [image.descriptor()])
+    (line,) = mirror("verify", "layout").lines
+    assert line == f"ok      {image.root} (1 platform, 2 blobs, {size(sum(map(len, image.blobs.values())))})"
 
 
 @pytest.mark.slow

@@ -165,7 +165,7 @@ def test_every_fault_of_a_blob_is_a_kind(fault: BlobFault) -> None:
             "two indexes disagree about its platform: linux/a and linux/b",
         ),
         (
-            Finding(Kind.ABSENT, Severity.WARNING, LAYER, 402, "a foreign layer"),
+            Finding(Kind.ABSENT, Severity.WARNING, LAYER, 402, "a foreign layer, which is not kept here"),
             "a foreign layer, which is not kept here (402 bytes)",
         ),
         (
