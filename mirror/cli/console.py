@@ -34,6 +34,7 @@ from typing import Any
 
 from mirror.cli.colour import has_colours, painted
 from mirror.cli.context import kept
+from mirror.errors import MirrorError
 from mirror.strictjson import JsonObject
 from mirror.text import printable
 from mirror.text.redaction import redact
@@ -45,7 +46,7 @@ log_format: ContextVar[str | None] = ContextVar("log_format", default=None)
 has_json: ContextVar[bool] = ContextVar("has_json", default=False)  # whether stdout has got its JSON object
 
 
-_unwritten: list[OSError] = []  # why results could not be written to stdout
+_unwritten: list[Exception] = []  # why results could not be written to stdout, or to files beside it
 _early: Counter[str] = Counter()  # result lines that have been written before the end
 
 
@@ -187,6 +188,12 @@ def unwritten(error: OSError) -> None:
     _discard(1)
     if not isinstance(error, BrokenPipeError):
         write(labelled("error", f"the result could not be written: {os.strerror(error.errno or 0)}."))
+
+
+def unwritten_file(reason: MirrorError) -> None:
+    """Report that a file beside the result could not be written. The verdict stays."""
+    _unwritten.append(reason)
+    error(str(reason), reason.hint)
 
 
 def _write_result(texts: Iterable[str]) -> None:

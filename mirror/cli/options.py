@@ -245,6 +245,13 @@ def check_output(ctx: click.Context, output: Path | None) -> None:
     refuse_overwrite(output, read)
 
 
+def check_file(ctx: click.Context, path: Path | None, option: str) -> None:
+    """As `check_output`, for a file beside the result, which is written after what may be hours of work."""
+    check_output(ctx, path)
+    if path and not os.access(path.parent, os.W_OK):
+        raise StorageError(f"{path} cannot be written.", hint=f"Name another file with {option}.")
+
+
 def _path_of(value: Path | str) -> Path:
     """Return the path in the value of an option: a path, or the text of a location."""
     if isinstance(value, Path):
@@ -266,6 +273,14 @@ def write_file(path: Path, text: str, option: str) -> None:
             write_output(path, text.encode())
     except StorageError as error:
         raise StorageError(str(error), hint=error.hint or f"Name another file with {option}.") from None
+
+
+def write_beside(path: Path, text: str, option: str) -> None:
+    """Write a file beside a result that has been shown; if that fails, the verdict stays (`console.exit_code`)."""
+    try:
+        write_file(path, text, option)
+    except StorageError as error:
+        console.unwritten_file(error)
 
 
 def check_stdin(ctx: click.Context) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from mirror.cli.names import read_names, with_names
 from mirror.cli.progress import progress
 from mirror.cli.run import run
 from mirror.content.select import PlatformSelection
-from mirror.errors import StorageError, UsageError
+from mirror.errors import UsageError
 from mirror.oci.reference import Reference
 from mirror.transfer.pull import PullOptions, pull_images
 
@@ -123,13 +122,11 @@ def command(
         retry=remote.retry_policy(),
         registries=remote.registry_options(Reference.parse(name).registry for name in names),
     )
-    options.check_output(ctx, digestfile)
-    if digestfile and not os.access(digestfile.parent, os.W_OK):  # fail before a long transfer, not after it
-        raise StorageError(f"{digestfile} cannot be written.", hint="Name another file with --digestfile.")
+    options.check_file(ctx, digestfile, "--digestfile")
     with progress() as bars:
         report = run(pull_images(names, output, pulling, bars), resumable=not dry_run)
     options.show_transfer(report)
     if digestfile and not dry_run:
         digests = "".join(f"{image.digest}\n" for image in report.images if not image.error)
-        options.write_file(digestfile, digests, "--digestfile")
+        options.write_beside(digestfile, digests, "--digestfile")
     report.raise_failures()

@@ -132,7 +132,7 @@ def command(
     location = location or ("" if receipt else str(options.DEFAULT_LAYOUT))
     in_registry = not receipt and Location.parse(location, registry=False).transport is Transport.REGISTRY
     _check_usage(ctx, in_registry=in_registry)
-    options.check_output(ctx, junit)
+    options.check_file(ctx, junit, "--junit")
     remote.check_files()
     checks = VerifyOptions(
         level=level,
@@ -230,11 +230,11 @@ async def _finish(verification: Verification) -> VerifyReport:
 
 def _show(report: VerifyReport, junit: Path | None) -> int:
     """Show a report, and return the exit code."""
-    if junit:
-        from mirror.report.junit import to_junit  # loads the XML library
-
-        options.write_file(junit, to_junit(report), "--junit")
     text = to_text(report, view())
     options.show_result(report, text)
     console.status(text.summary)
+    if junit:
+        from mirror.report.junit import to_junit  # loads the XML library
+
+        options.write_beside(junit, to_junit(report), "--junit")
     return report.exit_code

@@ -95,3 +95,37 @@ def test_failures_of_a_transfer_are_kept_if_its_result_cannot_be_written(
     result = shell(mirror, "> /dev/full", "pull", *names, "--all", "--keep-going")
     assert result.code == 4
     assert "the result could not be written" in result.err
+
+
+# Files beside the result
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_verdict_is_shown_and_kept_if_the_junit_report_cannot_be_written(
+    mirror: Mirror, layout: Path, flags: tuple[str, ...]
+) -> None:
+    command = ["verify", "layout", "--junit", "verify.xml", *flags]
+    intact = mirror(*command, code=1, plan="ENOSPC:0")
+    assert intact.out == mirror(*command).out or flags  # the JSON has a time
+    damage(layout)
+    result = mirror(*command, code=3, plan="ENOSPC:0")
+    for one in (intact, result):
+        assert "No space left on device.\nhint: The disk is full." in one.err
+    assert result.json["verdict"] == "not ok" if flags else result.lines[0].startswith("error: corrupt")
+
+
+def test_directory_of_a_junit_report_is_checked_before_anything_is_hashed(mirror: Mirror, layout: Path) -> None:
+    result = mirror("verify", "layout", "--junit", "nowhere/verify.xml", code=1)
+    assert result.err == "error: nowhere/verify.xml cannot be written.\nhint: Name another file with --junit.\n"
+    assert result.out == ""
+
+
+def test_failures_of_a_pull_are_kept_if_the_digests_cannot_be_written(
+    mirror: Mirror, registry: EmbeddedRegistry
+) -> None:
+    IMAGE.publish(registry, "a", "v1")
+    (mirror.folder / "taken").mkdir()
+    names = [f"{registry.host}/{name}:v1" for name in "ab"]
+    result = mirror("pull", *names, "--all", "--keep-going", "--digestfile", "taken", code=4)
+    assert "taken is a directory.\nhint: Name a file in it.\n" in result.err
+    assert "1 of 2 images failed" in result.err
