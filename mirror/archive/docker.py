@@ -113,7 +113,7 @@ class _Maker:
         taken: set[str] = set()
         for image, found in docker_manifest.images_of(self._read(docker_manifest.FILE, docker_manifest.CAP)):
             root = self._image(image)
-            for extra in [_named(name, taken) for name in found] or [{}]:
+            for extra in [annotations for name in found if (annotations := _named(name, taken))] or [{}]:
                 taken.add(extra.get(names.REF_NAME, ""))
                 entries.append({**root.to_json(), **({"annotations": extra} if extra else {})})
         self._files["index.json"] = build_index(OCI_INDEX, entries, {})

@@ -350,6 +350,13 @@ def test_bad_name_next_to_a_good_one_does_not_prevent_an_import(mirror: Mirror, 
     assert names(tmp_path / "back") == [NAME]
 
 
+def test_image_with_names_that_cannot_be_kept_is_one_image(mirror: Mirror, tmp_path: Path) -> None:
+    for tags, expected in ((["a b", "good:1", "../x:1"], "docker.io/library/good:1"), (["a b", "../x:1"], None)):
+        (tmp_path / "a.tar").write_bytes(docker_archive(Saved(51, *tags)))
+        (image,) = mirror("verify", "a.tar", "--json").json["images"]
+        assert image["name"] == expected or image["digest"]
+
+
 # Names with slashes
 
 
