@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from mirror.cli import options, remote
 from mirror.cli.help import GroupedCommand
 from mirror.cli.progress import log_to_stderr
 from mirror.cli.run import run
+from mirror.errors import NotFound, TransferError
 from mirror.manage.tags import TagOptions, list_tags
 from mirror.oci.reference import Reference
 
@@ -27,6 +30,13 @@ _HELP = """List the tags of a repository in a registry, one per line, in the reg
 @options.with_config
 def command(name: str) -> None:
     tag_options = TagOptions(remote.retry_policy(), remote.registry_options([Reference.parse(name).registry]))
-    with log_to_stderr():
-        tags = run(list_tags(name, tag_options))
+    try:
+        with log_to_stderr():
+            tags = run(list_tags(name, tag_options))
+    except (TransferError, NotFound) as error:
+        if Path(name).is_dir():
+            read_as = f"{name!r} was read as {Reference.parse(name).name}"
+            listed = f"{read_as}; for the images of the directory: mirror ls ./{name}."
+            error.hint = " ".join(filter(None, (listed, error.hint)))
+        raise
     options.show(tags)

@@ -135,8 +135,10 @@ class PushTarget:
         Raise UsageError if two different images would have the same reference.
         """
         if self.mapping.name is not None and len(entries) > 1:
+            shown = ", ".join(entry.name for entry in entries[:3]) + (", …" if entries[3:] else "")
             raise UsageError(
-                f"{len(entries)} images cannot all become {self.mapping.name}.", hint="Choose one of them."
+                f"{len(entries)} images cannot all become {self.mapping.name}.",
+                hint=f"Name one of them after the registry: {shown}",
             )
         places: dict[Reference, list[Entry]] = {}
         for entry in entries:

@@ -50,6 +50,14 @@ def test_pull_of_a_name_that_could_be_a_directory_gets_a_hint(mirror: Mirror, tm
     assert "'layuot' was read as docker.io/library/layuot; did you mean the directory ./layout?" in err
 
 
+def test_tags_of_a_directory_names_the_command_for_it(mirror: Mirror, tmp_path: Path) -> None:
+    layouts.write(tmp_path / "layout", images.image("linux/amd64"), name="docker.io/library/a:v1")
+    err = mirror("tags", "layout", "--retries", "0", code=1, env=OFFLINE).err
+    listed = "'layout' was read as docker.io/library/layout; for the images of the directory: mirror ls ./layout. "
+    assert f"hint: {listed}" in err
+    assert "was read as" not in mirror("tags", "other", "--retries", "0", code=1, env=OFFLINE).err
+
+
 @pytest.mark.parametrize("name", ["./layout", "/srv/layout", "oci:layout:a", "docker-archive:images.tar"])
 def test_pull_of_a_directory_or_an_archive_names_the_command_for_it(mirror: Mirror, name: str) -> None:
     err = mirror("pull", name, code=2).err

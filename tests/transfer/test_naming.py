@@ -175,8 +175,9 @@ def test_an_invalid_name_is_refused(text: str) -> None:
 
 def test_one_name_for_two_images_is_refused() -> None:
     destination = PushTarget.parse(HOST, NameMapping.parse("a", "", "", []))
-    with pytest.raises(UsageError, match="2 images"):
+    with pytest.raises(UsageError, match="2 images") as raised:
         destination.places([entry(REDIS), entry("docker.io/library/redis:5.0")])
+    assert raised.value.hint == f"Name one of them after the registry: {REDIS}, docker.io/library/redis:5.0"
 
 
 def test_two_images_with_the_same_destination_are_refused() -> None:
