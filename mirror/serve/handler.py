@@ -27,6 +27,7 @@ _HEADERS = {
     "Server": "oci-mirror",
     "X-Content-Type-Options": "nosniff",
 }
+_STOPPED, _DISCONNECTED = "aborted: the client stopped reading", "aborted: the client disconnected"
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="mirror", charset="UTF-8"'}
 
 
@@ -37,13 +38,14 @@ class Handler:
         self._api, self._auth, self._send_timeout = api, auth, send_timeout
         self._metrics = Metrics(api.store.hashed)
         self._tasks: set[asyncio.Task[object]] = set()
+        self._entries: dict[web.RequestHandler, AccessEntry] = {}  # of the requests in progress, by connection
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Respond to one request. If the response cannot be sent completely, the connection is aborted."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        entry = AccessEntry(request)
+        entry = self._entries[request.protocol] = AccessEntry(request)
         try:
             response = await self._respond(request, entry)
             try:
@@ -54,6 +56,13 @@ class Handler:
             entry.write()
             self._metrics.count(request.method, entry.status, entry.sent, aborted=bool(entry.outcome))
             self._tasks.discard(task)
+            del self._entries[request.protocol]
+
+    def lose(self, connection: web.RequestHandler, reason: BaseException | None) -> None:
+        """Note why the system has closed a connection; aiohttp cancels the request without saying so."""
+        entry = self._entries.get(connection)
+        if entry and isinstance(reason, TimeoutError):
+            entry.outcome = _STOPPED
 
     async def finish(self, seconds: float) -> None:
         """Wait for the requests in progress, for at most `seconds`."""
@@ -99,15 +108,15 @@ class Handler:
         try:
             return await writer.send()
         except TimeoutError:
-            entry.outcome = "aborted: the client stopped reading"
+            entry.outcome = _STOPPED
         except ConnectionError:
-            entry.outcome = "aborted: the client disconnected"
+            entry.outcome = entry.outcome or _DISCONNECTED
         except (ChangedError, OSError) as error:
             reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "the file has changed"
             entry.outcome = f"aborted: {reason}"
             log.warning("%s: transfer aborted: %s.", response.headers.get("Docker-Content-Digest"), reason)
         except asyncio.CancelledError:
-            entry.outcome = "aborted: the client disconnected, or the server is shutting down"
+            entry.outcome = entry.outcome or f"{_DISCONNECTED}, or the server is shutting down"
             raise
         finally:
             entry.sent = writer.sent

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -118,8 +119,8 @@ async def _running(
 ) -> AsyncIterator[None]:
     server_log = logging.Logger("mirror.serve.aiohttp", logging.WARNING)  # not registered, so without other handlers
     server_log.addHandler(_ServerLogHandler())
-    server = web.Server(
-        handler.handle,
+    server = _Server(
+        handler,
         access_log=None,
         auto_decompress=False,
         handler_cancellation=True,
@@ -143,6 +144,18 @@ async def _running(
         await server.shutdown(1)
         for _ in range(10):  # let the event loop close the connections that were aborted
             await asyncio.sleep(0)
+
+
+class _Server(web.Server):
+    """aiohttp's server, which also tells `handler` why a connection was lost."""
+
+    def __init__(self, handler: Handler, **options: Any) -> None:
+        super().__init__(handler.handle, **options)
+        self._lose = handler.lose
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        self._lose(handler, exc)
+        super().connection_lost(handler, exc)
 
 
 class _ServerLogHandler(logging.Handler):
