@@ -109,7 +109,7 @@ def test_transfer_is_finished_after_the_first_signal(mirror: Mirror, layout: Pat
     with served(mirror, "layout", *FREE) as process, open_download(process.host) as connection:
         head = connection.recv(1000)
         process.popen.terminate()
-        time.sleep(0.3)
+        assert until_refused(process.host)
         body = head.partition(b"\r\n\r\n")[2] + b"".join(iter(lambda: connection.recv(1 << 20), b""))
         assert sha256(body) == LARGE.digest
         assert process.popen.wait(30) == 0
@@ -120,9 +120,21 @@ def test_second_signal_stops_the_server_immediately(mirror: Mirror, layout: Path
     with served(mirror, "layout", *FREE) as process, open_download(process.host) as connection:
         assert connection.recv(1000)
         process.popen.terminate()
-        time.sleep(0.3)
+        assert until_refused(process.host)  # two signals that are pending at once would be one
         assert process.popen.poll() is None
         assert process.end() == 130
+
+
+def until_refused(host: str) -> bool:
+    """Wait until the server, which has begun to stop, accepts no more connections."""
+    name, _, port = host.rpartition(":")
+    for _ in range(300):
+        try:
+            socket.create_connection((name, int(port)), timeout=30).close()
+        except ConnectionRefusedError:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 @contextmanager
