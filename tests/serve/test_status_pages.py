@@ -1,5 +1,6 @@
 """Tests of /healthz and /metrics."""
 
+import math
 import re
 from base64 import b64encode
 from pathlib import Path
@@ -26,7 +27,8 @@ def metrics(server: Server) -> dict[str, int]:
     return {name: int(number) for name, _, number in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
 
-def test_metrics_count_requests_bytes_hashed_blobs_and_refusals(layout: Path) -> None:
+def test_metrics_count_requests_bytes_hashed_blobs_and_refusals(layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mirror.fs.filestate._COARSEST", math.inf)  # each request hashes the blob
     with running(layout) as server:
         assert metrics(server) == {"mirror_serve_sent_bytes_total": 0}
         first = len(server.get("/metrics").body)
@@ -50,12 +52,15 @@ def test_metrics_count_requests_bytes_hashed_blobs_and_refusals(layout: Path) ->
     assert found["mirror_serve_sent_bytes_total"] >= first + 2 * SMALL.size
 
 
-def test_a_blob_that_is_served_twice_is_hashed_once(layout: Path) -> None:
+@pytest.mark.parametrize(("coarsest", "hashed"), [(0.0, 1), (math.inf, 3)])
+def test_a_blob_that_is_served_again_is_hashed_again_only_if_its_file_is_recent(
+    layout: Path, monkeypatch: pytest.MonkeyPatch, coarsest: float, hashed: int
+) -> None:
+    monkeypatch.setattr("mirror.fs.filestate._COARSEST", coarsest)
     with running(layout) as server:
         for _ in range(3):
             assert server.get(f"/v2/a/b/blobs/{LARGE.digest}").body == LARGE.data
-        hashed = metrics(server)['mirror_serve_blobs_hashed_total{result="ok"}']
-    assert hashed in (1, 3)  # a file younger than three seconds is hashed each time
+        assert metrics(server)['mirror_serve_blobs_hashed_total{result="ok"}'] == hashed
 
 
 def test_every_metric_is_described(layout: Path) -> None:
