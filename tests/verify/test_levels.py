@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -258,6 +259,15 @@ def test_report_before_verification_is_incomplete(layout: Path) -> None:
     assert (report.verdict, report.exit_code) == (Verdict.INCOMPLETE, 1)
 
 
+def has_open(pid: int, path: Path) -> bool:
+    """Return whether a process has a file open."""
+    for found in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            if found.readlink() == path:
+                return True
+    return False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_verification_shows_its_findings(mirror: Mirror, layout: Path, number: int) -> None:
@@ -266,9 +276,11 @@ def test_interrupted_verification_shows_its_findings(mirror: Mirror, layout: Pat
     with layouts.add(layout, huge, b"").open("r+b") as file:
         file.truncate(1 << 40)  # a sparse file that takes minutes to read
     running = mirror.start("verify", "layout", "--junit", "out.xml")
-    time.sleep(2)
+    while not has_open(running.pid, Path(file.name)):
+        assert running.poll() is None
+        time.sleep(0.01)
     running.send_signal(number)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=60)
     assert running.returncode == 130
     assert LAYERS[0].digest in out.decode()
     assert "interrupted" in err.decode()
