@@ -5,6 +5,7 @@ import json
 import re
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -333,7 +334,13 @@ def test_push_is_retried_until_the_proxy_recovers(
     away = tmp_path / "away"
     away.touch()
     with nginx(tmp_path / "nginx", second.host, f"if (-f {away}) {{ return 502; }} client_max_body_size 0;") as proxy:
-        back = threading.Timer(1.5, away.unlink)
+
+        def recover() -> None:
+            while 502 not in {one.status for one in proxy.requests()}:
+                time.sleep(0.01)
+            away.unlink()
+
+        back = threading.Thread(target=recover, daemon=True)
         back.start()
         mirror("push", layout, proxy.host, "--retries", 10)
         back.join()
