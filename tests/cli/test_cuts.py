@@ -115,13 +115,18 @@ def assert_error_message(ended: Ended, registry: EmbeddedRegistry, request: Seen
 
 
 def assert_recovers(
-    registry: EmbeddedRegistry, run: Run, request: Seen, action: Action | tuple[Action, ...], codes: set[int]
+    registry: EmbeddedRegistry,
+    run: Run,
+    request: Seen,
+    action: Action | tuple[Action, ...],
+    codes: set[int],
+    *more: object,
 ) -> None:
-    """Assert that a run with a fault ends with one of the codes, and that the next run succeeds."""
+    """Assert that a run with a fault and `more` options ends with one of the codes, and that the next run succeeds."""
     folder = Path("struck")
     shutil.rmtree(folder, ignore_errors=True)
     strike(registry, request, action)
-    ended = run(*pull(registry, "struck", "--retries", 0, "--timeout", 0.3))
+    ended = run(*pull(registry, "struck", "--retries", 0, *more))
     assert ended.code in codes, (request, action, ended)
     if ended.code:
         assert_error_message(ended, registry, request)
@@ -170,7 +175,7 @@ def test_pull_recovers_from_a_stalled_response(
             if position is None
             else cut_positions(request.sent)[min(position, len(cut_positions(request.sent)) - 2)]
         )
-        assert_recovers(registry, run, request, Stall(after=after), {1})
+        assert_recovers(registry, run, request, Stall(after=after), {1}, "--timeout", 0.5)
 
 
 @pytest.mark.slow

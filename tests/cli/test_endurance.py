@@ -237,7 +237,7 @@ def test_stalled_download_is_resumed_after_the_timeout(
 def test_very_slow_response_is_an_error(mirror: Mirror, registry: EmbeddedRegistry) -> None:
     MULTI.publish(registry, "a", "v1")
     registry.fault(Fault(path="/manifests/", times=None, action=Slow(rate=50)))
-    result = mirror("pull", f"{registry.host}/a:v1", "--all", "--timeout", 0.5, "--retries", 0, code=1)
+    result = mirror("pull", f"{registry.host}/a:v1", "--all", "--timeout", 2, "--retries", 0, code=1)
     assert "bytes per second" in result.err
     assert registry.host in result.err
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
@@ -220,14 +220,14 @@ def test_first_refusal_is_reported_if_patch_is_refused_too(registry: EmbeddedReg
 # Slow commits
 
 
-SILENT = RegistryOptions(timeout=0.1)
+SILENT = RegistryOptions(timeout=1.0)  # enough for any other request on a slow machine
 
 
 @pytest.mark.slow
 @WAYS
 def test_slow_commit_is_awaited(registry: EmbeddedRegistry, chunk: int | None) -> None:
-    registry.fault(Fault(method="PUT", action=Slow(delay=0.5)))
-    push(registry.host, RegistryOptions(timeout=0.1, chunk_size=chunk))
+    registry.fault(Fault(method="PUT", action=Slow(delay=1.5)))
+    push(registry.host, replace(SILENT, chunk_size=chunk))
     assert registry.count("PUT") == 1
 
 
