@@ -7,6 +7,7 @@ one, which stays in the core's cache. They are kept for the next blob: an alloca
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -51,8 +52,8 @@ class CpuSlots:
 
 
 _CORES = CpuSlots(available_cpus())
-_SPARE: list[memoryview] = []  # buffers of finished copies
 _MOST_SPARE = 4
+_SPARE: deque[memoryview] = deque(maxlen=_MOST_SPARE)  # buffers of finished copies
 
 
 def copy_file(
@@ -119,7 +120,7 @@ class _Buffers:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         for buffer in (self.current, self._other):
             # After an error, its traceback may still refer to a buffer.
-            if error is None and len(buffer) == _SIZE and len(_SPARE) < _MOST_SPARE:
+            if error is None and len(buffer) == _SIZE:
                 _SPARE.append(buffer)
 
 
