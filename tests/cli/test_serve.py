@@ -128,7 +128,7 @@ def test_second_signal_stops_the_server_immediately(mirror: Mirror, layout: Path
 def until_refused(host: str) -> bool:
     """Wait until the server, which has begun to stop, accepts no more connections."""
     name, _, port = host.rpartition(":")
-    for _ in range(300):
+    for _ in range(600):
         try:
             socket.create_connection((name, int(port)), timeout=30).close()
         except ConnectionRefusedError:
@@ -238,7 +238,7 @@ def hold_connections(host: str) -> list[socket.socket]:
 
 
 def wait_until(true: Callable[[], bool]) -> bool:
-    for _ in range(100):
+    for _ in range(600):
         if true():
             return True
         time.sleep(0.1)
@@ -257,7 +257,7 @@ def held_open(host: str) -> tuple[socket.socket, bytes]:
 
 
 def until_answered(host: str) -> bool:
-    for _ in range(100):
+    for _ in range(600):
         with suppress(ConnectionError, http.client.HTTPException):
             return get(host, "/v2/")[0] == 200
         time.sleep(0.1)

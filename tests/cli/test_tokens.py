@@ -78,7 +78,7 @@ class Slow(Bearer):
         return given
 
     async def serve(self, call: Call) -> Answer | None:
-        for _ in range(1000):
+        for _ in range(6000):
             if call.path != "/token" or not self.asked or self.refused >= 40:
                 break
             await asyncio.sleep(0.01)

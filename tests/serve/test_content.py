@@ -482,8 +482,8 @@ def test_all_files_are_closed(server: Server, layout: Path) -> None:
 
 
 def becomes_true(condition: Callable[[], bool]) -> bool:
-    """Return whether a condition becomes true within ten seconds."""
-    for _ in range(100):
+    """Return whether a condition becomes true within a minute."""
+    for _ in range(600):
         if condition():
             return True
         threading.Event().wait(0.1)
