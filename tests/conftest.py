@@ -7,6 +7,7 @@ import pytest
 
 import mirror as package
 from mirror.concurrency import available_cpus
+from mirror.text import redaction
 from tests.support import profiles
 
 pytest.register_assert_rewrite("tests.support.command", "tests.peers.programs", "tests.peers.layouts")
@@ -41,6 +42,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_xdist_auto_num_workers() -> int:
     """Return three workers for two CPUs: some tests wait more than they compute."""
     return available_cpus() * 3 // 2
+
+
+@pytest.fixture(autouse=True)
+def secrets_of_other_tests() -> Iterator[None]:
+    """Forget the secrets of a test: Hypothesis draws passwords such as `username`, a word of later messages."""
+    yield
+    redaction.forget()
 
 
 @pytest.fixture
