@@ -190,5 +190,6 @@ class Commands(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # 1200 commands, with coverage on a slow machine
 def test_no_sequence_of_commands_loses_what_none_was_told_to_remove() -> None:
     run_state_machine_as_test(Commands, settings=examples(60, stateful_step_count=20))

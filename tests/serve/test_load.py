@@ -107,6 +107,7 @@ def memory(pid: int, field: str) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # gigabytes, with coverage on a slow machine
 def test_bodies_are_right_and_memory_is_bounded_under_load(mirror: Mirror, tmp_path: Path) -> None:
     make_layout(tmp_path / "layout", {"docker.io/a/b:1": APP, "docker.io/a/huge:1": HUGE})
     command = mirror.command("serve", "layout", "--listen", "127.0.0.1:0")
