@@ -217,6 +217,12 @@ def slow_down(registry: EmbeddedRegistry, *more: Action, times: int | None = Non
     registry.fault(Fault(path=path, times=times, action=(*more, Slow(rate=20_000))))
 
 
+def slow_down_first(registry: EmbeddedRegistry) -> None:
+    """Let the first response take seconds, so that segments are requested even if this process stands still."""
+    slow_down(registry)
+    registry.fault(Fault(path="/blobs/", times=1, action=Slow(rate=2_000)))
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("start", [0, 1, 4999, 9500])
@@ -231,7 +237,7 @@ def test_several_connections_download_the_same_bytes(
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_several_connections_make_several_requests(registry: EmbeddedRegistry) -> None:
-    slow_down(registry)
+    slow_down_first(registry)
     download(registry, 0, connections=4)
     assert len(requested_ranges(registry)) > 5
     assert sum(seen.sent for seen in registry.requests) < 1.5 * SIZE
@@ -267,7 +273,7 @@ def test_download_uses_one_connection_if_the_registry_refuses_more(registry: Emb
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("fault", [Cut(after=100), Status(503), Status(403), Truncate(1), RequestHeader("Range")])
 def test_failed_segment_is_a_transient_error(registry: EmbeddedRegistry, fault: Action) -> None:
-    slow_down(registry)
+    slow_down_first(registry)
     registry.fault(Fault(path="/blobs/", times=1, skip=6, action=fault))
     with pytest.raises(TransferError) as caught:
         download(registry, 0, connections=3)
