@@ -130,7 +130,8 @@ def until_refused(host: str) -> bool:
     name, _, port = host.rpartition(":")
     for _ in range(600):
         try:
-            socket.create_connection((name, int(port)), timeout=30).close()
+            with suppress(ConnectionResetError):  # closed in the moment between
+                socket.create_connection((name, int(port)), timeout=30).close()
         except ConnectionRefusedError:
             return True
         time.sleep(0.1)
