@@ -16,6 +16,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from tests.cli.test_kept_platforms import SPARSE
 from tests.support import images, inprocess
 from tests.support.command import Json, Mirror, blob_path, entries, wrong_blobs
 from tests.support.profiles import examples
@@ -40,6 +41,7 @@ selections = st.lists(st.sampled_from(PLATFORMS), min_size=1, max_size=3, unique
 class Content:
     """The images of a layout with their complete platforms, and its referrers by their digests, with what they sign.
 
+    A sparse image has the platforms that its entry names, although another image may bring the content of others.
     Of cosign's tags, it has the layers, since a manifest with more layers may replace another.
     """
 
@@ -57,7 +59,7 @@ def read(layout: Path) -> Content:
                 referrers |= {layer["digest"]: name for layer in document["layers"]}
             elif subject := document.get("subject"):
                 referrers[digest] = subject["digest"]
-            elif is_complete(layout, document):
+            elif is_complete(layout, document) and digest in entry["annotations"].get(SPARSE, digest):
                 config = json.loads(blob_path(layout, document["config"]["digest"]).read_bytes())
                 platforms.setdefault(name, set()).add(f"{config['os']}/{config['architecture']}")
     return Content({name: frozenset(found) for name, found in platforms.items()}, referrers)
