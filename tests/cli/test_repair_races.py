@@ -282,5 +282,5 @@ class Repairs(RuleBasedStateMachine):
         assert content(self._layout) == self._whole
 
 
-TestRepairs = pytest.mark.slow(Repairs.TestCase)
+TestRepairs = pytest.mark.slow(pytest.mark.timeout(1800)(Repairs.TestCase))
 TestRepairs.settings = examples(20, stateful_step_count=12, phases=(Phase.explicit, Phase.reuse, Phase.generate))
