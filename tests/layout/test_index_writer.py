@@ -102,7 +102,11 @@ def add_theirs(path: Path, **fields: object) -> None:
 
 
 @pytest.mark.slow
-def test_names_are_written_when_the_layout_is_closed(path: Path, written: list[list[str]]) -> None:
+def test_names_are_written_when_the_layout_is_closed(
+    path: Path, written: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_writer, "_PAUSE", 60.0)
+
     async def name(layout: LayoutWriter) -> None:
         await tag(layout, *NAMES)
         assert names(path) == []
