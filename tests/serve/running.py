@@ -96,7 +96,7 @@ class Server:
     def get(self, path: str, method: str = "GET", **headers: str) -> "Reply":
         """Send a request on a new connection; the path is sent unchanged."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        with closing(http.client.HTTPConnection(self.host, timeout=60)) as connection:
+        with closing(http.client.HTTPConnection(self.host, timeout=240)) as connection:
             connection.putrequest(method, path, skip_accept_encoding=True)
             for name, value in named.items():
                 connection.putheader(name, value)
