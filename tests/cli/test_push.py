@@ -512,7 +512,7 @@ def test_push_to_a_read_only_registry_reports_status_405(mirror: Mirror, stock: 
 
 def test_upload_response_without_location_is_an_error(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     registry.fault(Fault(method="POST", times=None, action=Header("Location", None)))
-    assert "redirected to ''" in mirror("push", stock.folder, registry.host, code=1).err
+    assert "answered without the URL of the next request" in mirror("push", stock.folder, registry.host, code=1).err
     assert registry.count("PUT|PATCH") == 0
 
 

@@ -415,7 +415,8 @@ def test_authfile_overrides_the_docker_config(mirror: Mirror, tmp_path: Path) ->
 
 def test_missing_authfile_is_an_error(mirror: Mirror) -> None:
     with registry(Bearer(ANN)) as running:
-        assert "absent.json cannot be read: No such file or directory." in pull(mirror, running, "--authfile", "absent.json", code=2)
+        message = pull(mirror, running, "--authfile", "absent.json", code=2)
+        assert "absent.json cannot be read: No such file or directory." in message
 
 
 @pytest.mark.slow
