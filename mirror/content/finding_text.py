@@ -166,7 +166,7 @@ _DELETE = (
 _DAMAGE = (Kind.TOO_SHORT, Kind.TOO_LONG, Kind.CORRUPT)
 _MISTAKES = (Kind.BROKEN_MANIFEST, Kind.SIZE_CONFLICT, Kind.TYPE_CONFLICT, Kind.BROKEN_CONFIG, Kind.WRONG_PLATFORM)
 _PEDANTRY = (Kind.VARIANT, Kind.HISTORY_COUNT, Kind.UNUSUAL_CONFIG)
-_TRIFLES = (Kind.ABSENT, Kind.DANGLING_SUBJECT, Kind.UNKNOWN_TYPE, *_PEDANTRY)
+_TRIFLES = (Kind.DANGLING_SUBJECT, Kind.UNKNOWN_TYPE, *_PEDANTRY)
 
 HINTS: Mapping[Kind, str] = {
     **dict.fromkeys((Kind.MISSING, *_DAMAGE), _REPAIR),
@@ -193,6 +193,7 @@ HINTS: Mapping[Kind, str] = {
     **dict.fromkeys((Kind.UNKNOWN_COMPRESSION, Kind.NOT_UNPACKED), _OPAQUE),
     Kind.NOT_AN_IMAGE: "Artifacts look like this. The bytes are right; a runtime cannot run them.",
     Kind.UNSUPPORTED_TYPE: "Its references were not checked: use a tool that supports this type.",
+    Kind.ABSENT: "Harmless, unless it is needed here.",
     Kind.ORPHAN: "Harmless; mirror prune LAYOUT --delete removes it.",
     Kind.STRAY: "Harmless; delete the file if you do not need it.",
     Kind.LEFTOVER: "Harmless: the next command that writes to the layout removes it.",

@@ -31,7 +31,7 @@ class Graph:
         blobs: everything else.
         foreign: layers that are kept elsewhere and left out.
         absent: children of indexes that were not followed.
-        unsupported: those of them that cannot be followed, because of their type.
+        unsupported: those of them that are manifests, but cannot be followed because of their type.
     """
 
     root: Descriptor
@@ -110,6 +110,8 @@ class Walk:
             level = walk.descend(read(node) for node in level)
 
     `seen` holds the first descriptor of every digest; `blobs`, `foreign`, `absent` and `unsupported` are as in `Graph`.
+    `unclear` are roots, and children of indexes, whose type is not that of a manifest: a caller that needs to know what
+    is below them reads each, and calls `settle`.
     Several roots may be entered in turn; manifests below an earlier root are not returned again. `on_fault` is called
     with every error and the descriptor concerned: if it raises, the walk ends; if it returns, the descriptor is not
     followed.
@@ -121,6 +123,8 @@ class Walk:
         self.foreign: dict[Digest, Descriptor] = {}
         self.absent: dict[Digest, Descriptor] = {}
         self.unsupported: dict[Digest, Descriptor] = {}
+        self.unclear: dict[Digest, Descriptor] = {}
+        self._settled: set[Digest] = set()
         self._budget, self._foreign, self._on_fault = budget, foreign, on_fault
         self._full = False
 
@@ -128,7 +132,7 @@ class Walk:
         """Start at a root, and return what to read first. `keep` selects the children of indexes to follow."""
         self._root, self._keep = root, keep
         self._budget.ascend()
-        return self._sort_in(self._supported([root]))
+        return self._sort_in(self._supported([root]), self.unclear)
 
     def descend(self, documents: Iterable[Document | None]) -> list[Descriptor]:
         """Process the manifests of a level, with None for those that could not be read; return what to read next."""
@@ -148,13 +152,34 @@ class Walk:
         while level:
             level = self.descend(map(read, level))
 
+    def settle(self, node: Descriptor, is_manifest: bool | None) -> None:
+        """Note whether an `unclear` node is a manifest, which cannot be followed, or a blob; None: it is unreadable."""
+        del self.unclear[node.digest]
+        self._settled.add(node.digest)
+        if is_manifest:
+            self._leave_out(node)
+        elif is_manifest is not None:
+            self._note_blob(node)
+
+    def affords(self, node: Descriptor) -> bool:
+        """Return whether the limits allow to read one more manifest, or `unclear` node; report it the first time."""
+        try:
+            self._budget.take(node.size)
+        except LimitExceeded as error:
+            if not self._full:
+                self._full = True
+                self._on_fault(self._root, error)
+            return False
+        return True
+
     def _below(self, document: Document) -> list[Descriptor]:
         if not document.is_index:
             return self._sort_in(document.links)
         for child in document.manifests:
             if self._keep and not self._keep(child):
                 self.absent.setdefault(child.digest, child)
-        return self._sort_in(self._supported(filter(self._keep or (lambda _: True), document.manifests)))
+        children = filter(self._keep or (lambda _: True), document.manifests)
+        return self._sort_in(self._supported(children), self.unclear)
 
     def _supported(self, nodes: Iterable[Descriptor]) -> list[Descriptor]:
         """Return a root, or the children of an index, without those that cannot be followed, which are a fault."""
@@ -163,20 +188,34 @@ class Walk:
             if not node.is_unsupported:
                 supported.append(node)
             elif node.digest not in self.unsupported:
-                self.unsupported[node.digest] = self.absent[node.digest] = node
-                self._on_fault(node, manifest.unsupported(node))
+                self._leave_out(node)
         return supported
 
-    def _sort_in(self, links: Iterable[Descriptor]) -> list[Descriptor]:
-        """Note blobs; return the manifests that are new and within the budget."""
+    def _leave_out(self, node: Descriptor) -> None:
+        self.unsupported[node.digest] = self.absent[node.digest] = node
+        self._on_fault(node, manifest.unsupported(node))
+
+    def _note_blob(self, link: Descriptor) -> None:
+        (self.foreign if link.is_foreign and not self._foreign else self.blobs).setdefault(link.digest, link)
+
+    def _sort_in(
+        self, links: Iterable[Descriptor], unclear: dict[Digest, Descriptor] | None = None
+    ) -> list[Descriptor]:
+        """Note blobs; return the manifests that are new and within the budget.
+
+        Where a manifest belongs, other content goes to `unclear`, once.
+        """
         fresh = []
         for link in links:
             is_new = link.digest not in self.seen
             if not self._agrees(self.seen.setdefault(link.digest, link), link):
                 continue
-            if not link.is_manifest:
-                (self.foreign if link.is_foreign and not self._foreign else self.blobs).setdefault(link.digest, link)
-            elif is_new and self._affords(link):
+            if unclear is not None and not link.is_manifest:
+                if link.digest not in self._settled:
+                    unclear.setdefault(link.digest, link)
+            elif not link.is_manifest:
+                self._note_blob(link)
+            elif is_new and self.affords(link):
                 fresh.append(link)
         return fresh
 
@@ -189,16 +228,6 @@ class Walk:
         else:
             return True
         return False
-
-    def _affords(self, link: Descriptor) -> bool:
-        try:
-            self._budget.take(link.size)
-        except LimitExceeded as error:
-            if not self._full:  # reported once
-                self._full = True
-                self._on_fault(self._root, error)
-            return False
-        return True
 
 
 def same_kind(one: str, other: str) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from mirror.content.graph import Graph, Keep, fail_unless_unsupported
 from mirror.content.image_config import platform_of, read_config
 from mirror.content.store import Source
-from mirror.content.walk import leaves, read_node, walk
+from mirror.content.walk import is_disguised, leaves, read_node, walk
 from mirror.oci import manifest, platforms
 from mirror.oci.descriptor import Descriptor, Platform
 from mirror.oci.digest import Digest
@@ -84,7 +84,7 @@ async def select(
     UnsupportedManifest if its root, or the requested platform, has a type that cannot be followed. Other children of
     such types are left out, and are in the graph's `unsupported`.
     """
-    if root.is_unsupported:
+    if root.is_unsupported or (not root.is_manifest and await is_disguised(source, root, retry)):
         raise manifest.unsupported(root)
     node = await read_node(source, root, retry)
     if root.artifact_type is None:  # a HEAD response does not tell it, and the entry in index.json has it

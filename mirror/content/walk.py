@@ -13,7 +13,7 @@ from mirror.content import stream
 from mirror.content.graph import Graph, Keep, OnFault, Walk, fail
 from mirror.content.limits import Budget
 from mirror.content.store import Source
-from mirror.errors import InvalidContent, MirrorError
+from mirror.errors import InvalidContent, LimitExceeded, MirrorError
 from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.manifest import Node
@@ -53,11 +53,23 @@ async def walk(
             on_fault(node, error)
             return None
 
+    async def settle(node: Descriptor) -> None:
+        try:
+            is_manifest: bool | None = await is_disguised(source, node, retry, steps.affords)
+        except MirrorError as error:
+            may_be_absent = node.is_foreign and not isinstance(error, LimitExceeded)
+            is_manifest = False if may_be_absent else None
+            if not may_be_absent:
+                on_fault(node, error)
+        steps.settle(node, is_manifest)
+
     level = steps.enter(root, keep)
+    await map_concurrently(list(steps.unclear.values()), settle, _AT_ONCE)
     while level:
         nodes = [node for node in await map_concurrently(level, read, _AT_ONCE) if node]
         graph.nodes.update((node.descriptor.digest, node) for node in nodes)
         level = steps.descend(node.document for node in nodes)
+        await map_concurrently(list(steps.unclear.values()), settle, _AT_ONCE)
     return graph
 
 
@@ -70,6 +82,31 @@ async def read_node(source: Source, node: Descriptor, retry: RetryPolicy = ONCE)
     """Fetch, check and parse one manifest."""
     data = await read_small(source, node, retry)
     return Node(node, data, manifest.parse(data, node.media_type, str(node.digest)))
+
+
+async def is_disguised(
+    source: Source, node: Descriptor, retry: RetryPolicy = ONCE, affords: Keep = lambda _: True
+) -> bool:
+    """Return whether a root, or a child of an index, is a manifest although its media type is that of a blob.
+
+    Of other content only the beginning is read, and nothing if it is larger than a manifest may be. It is not verified:
+    damaged, it may be a manifest as well. `affords` is asked before the whole content is read.
+    """
+    if node.size > MANIFEST_CAP:
+        return False
+
+    async def read() -> bytes:
+        data = bytearray()
+        async with source.open_blob(node) as body:
+            async for chunk in body.chunks:
+                if not data and not (manifest.may_be_manifest(chunk) and affords(node)):
+                    break
+                data += chunk
+                if len(data) >= node.size:
+                    break
+        return bytes(data)
+
+    return manifest.is_disguised(await retry.run(read) if node.data is None else node.data)
 
 
 async def read_small(source: Source, node: Descriptor, retry: RetryPolicy = ONCE) -> bytes:

@@ -138,14 +138,20 @@ def read_document(opened: Reader | BlobCheck, digest: Digest) -> bytes | None:
 
 def read_related(opened: Reader | BlobCheck) -> bytes | None:
     """As `read_document`, but without a check of the content."""
+    data = read_object(opened)
+    return data if data is not None and any(key in data for key in _MENTIONS) else None
+
+
+def read_object(opened: Reader | BlobCheck) -> bytes | None:
+    """Read and close a blob; return its content, unverified, if it is no larger than a manifest, and begins like one.
+
+    Otherwise only its beginning is read.
+    """
     if isinstance(opened, BlobCheck):
         return None
     with closing(opened), suppress(OSError):
-        data = _read(opened, min(opened.size, _HEAD)) if opened.size <= MANIFEST_CAP else b""
-        if not data.lstrip().startswith(b"{"):
-            return None
-        data += _read(opened, opened.size - len(data))
-        return data if any(key in data for key in _MENTIONS) else None
+        if opened.size <= MANIFEST_CAP and manifest.may_be_manifest(data := _read(opened, min(opened.size, _HEAD))):
+            return data + _read(opened, opened.size - len(data))
     return None
 
 

@@ -7,10 +7,12 @@ digest does not cover its bytes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from mirror.errors import UnsupportedManifest
+from mirror.errors import ContentError, UnsupportedManifest
 from mirror.oci.descriptor import (
     ARTIFACT_TYPES,
     INDEX_TYPES,
@@ -28,6 +30,9 @@ _KEYS = frozenset(
     {"schemaVersion", "mediaType", "artifactType", "manifests", "config", "layers", "blobs", "subject", "annotations"}
 )
 
+
+_NO_OBJECT = re.compile(rb"[ \t\r\n]*[^ \t\r\n{]")
+_LINK_KEYS = (b'"digest"', b'"blobsum"')
 
 _SCHEMA1 = "Docker schema 1 manifests are not supported: their digest does not cover their bytes"
 _SCHEMA1_HINT = "Registries and runtimes dropped schema 1 in 2019; rebuild or re-push the image with a current tool."
@@ -102,6 +107,41 @@ def unsupported(node: Descriptor) -> UnsupportedManifest:
         "so it is not known what this one references.",
         hint="Convert it to an OCI image manifest, or use a tool that supports this type.",
     )
+
+
+def may_be_manifest(beginning: bytes | bytearray) -> bool:
+    """Return whether content that begins like this can be a manifest, of any type: a JSON object."""
+    return _NO_OBJECT.match(beginning) is None
+
+
+def is_disguised(data: bytes) -> bool:
+    """Return whether content that has another media type, such as `application/json`, is a manifest nevertheless.
+
+    It is if mirror could follow it, if its fields are descriptors, or if readers may disagree about what they are.
+    """
+    if not may_be_manifest(data):
+        return False
+    try:
+        document = load_object(data, "")
+    except ContentError:
+        return any(key in data.lower() for key in _LINK_KEYS)
+    if any(map(_has_link, document.values())):
+        return True
+    try:
+        parse_object(document, None, "")
+    except ContentError:
+        return False
+    return True
+
+
+def _has_link(value: object) -> bool:
+    return any(map(_is_link, value)) if isinstance(value, list) else _is_link(value)
+
+
+def _is_link(value: Any) -> bool:
+    """Return whether a value is a descriptor, or a layer of schema 1. Go ignores the case of keys."""
+    keys = {key.casefold() for key in value} if isinstance(value, dict) else set()
+    return "blobsum" in keys or ("digest" in keys and not keys.isdisjoint(("mediatype", "size")))
 
 
 def build_index(media_type: str, manifests: Sequence[JsonObject], annotations: Mapping[str, str]) -> bytes:

@@ -96,7 +96,7 @@ def _repositories(layouts: Iterable[tuple[Path, Sequence[Entry]]], warnings: lis
         unnamed = []
         for entry in images:
             if not entry.root.is_manifest:
-                warnings.append(f"{path}: {entry.name} is not served: it is neither a manifest nor an index.")
+                warnings.append(f"{path}: {entry.name} is not served: its type is not a manifest's or an index's.")
             elif entry.reference:
                 entries.setdefault((entry.reference.registry, entry.reference.repository), []).append(entry)
             else:

@@ -147,6 +147,8 @@ class BlobVerification:
         """Return what a blob is that may be missing; None if the layout records that it was left out on purpose."""
         if self._table.flags[number] & FOREIGN:
             return "a foreign layer, which is not kept here"
+        if media_type := self._structure.documents.unsupported.get(number):
+            return f"left behind: manifests of the type {media_type} are not supported"
         return "a manifest that was not saved" if number in self._structure.gone else None
 
     def _may_lack(self, number: int) -> bool:

@@ -13,7 +13,7 @@ from mirror.content.limits import MOST_BYTES, Budget
 from mirror.errors import LimitExceeded
 from mirror.layout import Entry
 from mirror.layout.presence import absent, is_recorded
-from mirror.oci.descriptor import Platform
+from mirror.oci.descriptor import Descriptor, Platform
 from mirror.verify.blob_table import INDEX
 
 if TYPE_CHECKING:
@@ -58,18 +58,23 @@ class Descent:
         node = self._root.entries[0].root
         top = self._table.add(node)
         level = list(self._need([top], lambda _: self._whole))
-        if node.is_unsupported:
-            self._structure.documents.note_unsupported(top, node)
-        elif not node.is_manifest:
-            expected = "a manifest or an index"
-            finding = Finding(Kind.UNKNOWN_TYPE, Severity.WARNING, node.digest, expected, node.media_type)
-            self._structure.pending.append((top, finding))
+        if not node.is_manifest:
+            self._note_type(top, node)
         elif not node.is_index and (platform := node.platform or self._structure.documents.config_platform(top)):
             self._root.platforms[str(platform)] = None
         while level:
             level = [below for number, use in level for below in self._below(number, use)]
             if level and not self._affords(self._budget.descend):
                 return
+
+    def _note_type(self, top: int, node: Descriptor) -> None:
+        """Report a root that cannot be followed, or is not a manifest of any type."""
+        documents = self._structure.documents
+        documents.note_unsupported(top, node)
+        if top not in documents.unsupported:
+            expected = "a manifest or an index"
+            finding = Finding(Kind.UNKNOWN_TYPE, Severity.WARNING, node.digest, expected, node.media_type)
+            self._structure.pending.append((top, finding))
 
     def _below(self, number: int, use: int) -> Iterator[tuple[int, int]]:
         """Yield the manifests below a manifest that are to be walked next, each with its use."""

@@ -15,7 +15,7 @@ from mirror.content.image_config import platform_of
 from mirror.content.limits import MOST_BYTES
 from mirror.content.store import VerifiableStore
 from mirror.errors import ContentError
-from mirror.layout.implied import read_related, shown_subject
+from mirror.layout.implied import read_object, read_related, shown_subject
 from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_CAP, OCI_MANIFEST, SCHEMA1_TYPES, Descriptor, Platform
 from mirror.oci.digest import Digest
@@ -34,12 +34,22 @@ class Documents:
     encrypted, or not a tar archive.
     """
 
-    def __init__(self, store: VerifiableStore, table: BlobTable, report: ReportBlob, *, deep: bool) -> None:
+    def __init__(
+        self,
+        store: VerifiableStore,
+        table: BlobTable,
+        report: ReportBlob,
+        *,
+        deep: bool,
+        checkpoint: Callable[[], None],
+    ) -> None:
         self.faults: list[tuple[int, BlobCheck]] = []
         self.unsupported: dict[int, str] = {}
         self.subjects: dict[int, Descriptor] = {}
         self.damaged_referrers: dict[int, Digest] = {}
         self.opaque: dict[int, str] = {}
+        self._disguised: dict[int, bool] = {}
+        self._checkpoint = checkpoint
         self._peeked_sizes: dict[int, int] = {}
         self._peeked: dict[int, bytes] = {}  # contents, as far as they fit into memory
         self._room = MOST_BYTES
@@ -142,9 +152,17 @@ class Documents:
         return document.links
 
     def note_unsupported(self, number: int, node: Descriptor) -> None:
-        """Note the type of a root, or of a child of an index, if it cannot be followed."""
-        if node.is_unsupported:
+        """Note the type of a root, or of a child of an index, if it is a manifest that cannot be followed."""
+        if node.is_unsupported or (not node.is_manifest and self._is_disguised(number)):
             self.unsupported[number] = node.media_type
+
+    def _is_disguised(self, number: int) -> bool:
+        """Return whether a blob is a manifest, by its content. Each is looked at once."""
+        if number not in self._disguised:
+            self._checkpoint()
+            data = read_object(self._store.open(self._table.digest(number)))
+            self._disguised[number] = data is not None and manifest.is_disguised(data)
+        return self._disguised[number]
 
     def _read(self, number: int) -> bytes | None:
         """Return the bytes of a manifest or config; None if it is too large, missing or damaged."""

@@ -43,8 +43,10 @@ class Structure:
         self.roots: list[Root] = []
         self.is_whole = True  # False: a limit was reached, so there may be more below the images
         self.pending: list[tuple[int, Finding]] = []
-        self.documents = Documents(store, self.table, lambda *pair: self.pending.append(pair), deep=deep)
         self.report, self.checkpoint = report, checkpoint
+        self.documents = Documents(
+            store, self.table, lambda *pair: self.pending.append(pair), deep=deep, checkpoint=checkpoint
+        )
         self.reached = array("I")  # the last root from which each blob was reached, counted from 1
         self.fresh = array("I")  # blobs whose first use was found, until `adopt` looks at them
         self.followed = 0

@@ -85,6 +85,10 @@ def test_transfer_reports_a_child_that_it_leaves_behind(
         mirror("import", "other.tar", "other")
     assert blobs(tmp_path / "other") == {images.index([GOOD, odd]).root, GOOD.root, *GOOD.blobs}
     assert "recorded as absent" not in result.err
+    (found,) = mirror("verify", "other", "--json").json["findings"]
+    size = len(odd.data)
+    assert found["kind"] == "absent"
+    assert found["message"] == f"left behind: manifests of the type {media_type} are not supported ({size} bytes)"
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -115,9 +116,64 @@ def test_an_empty_index_is_a_graph() -> None:
 
 
 def test_root_with_an_unknown_media_type_is_a_blob() -> None:
-    root = Descriptor("something/else", Digest.of(b"data"), 4)
+    root = Descriptor("something/else", Digest.of(b"data"), 4, data=b"data")
     found = asyncio.run(walk(MemorySource(), root))
     assert ([*found.nodes], [*found.blobs]) == ([], [root.digest])
+
+
+class ChunkedSource(MemorySource):
+    """Serves chunks of 1000 bytes; `taken` counts them by digest."""
+
+    def __init__(self, *images: Image) -> None:
+        super().__init__(*images)
+        self.taken: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
+        async def chunks() -> AsyncIterator[bytes]:
+            data = self.contents[node.digest]
+            for begin in range(0, len(data), 1000):
+                self.taken[node.digest] += 1
+                yield data[begin : begin + 1000]
+
+        yield BlobReader(chunks(), "memory")
+
+
+def strange(data: bytes) -> Image:
+    """Return content of an unknown type, to be listed as if it were a manifest."""
+    digest = images.digest_of(data)
+    return Image(digest, "something/else", {digest: (data, "something/else")}, {})
+
+
+def test_children_of_unknown_types_are_read_once_and_only_if_they_may_be_manifests() -> None:
+    tar, huge, config = strange(bytes(9000)), strange(b"{" + bytes(MANIFEST_CAP)), strange(b"{}" + b" " * 9000)
+    root = images.index([tar, images.index([tar, config]), images.index([huge, config])])
+    source = ChunkedSource(root)
+    found = asyncio.run(walk(source, descriptor_of(root)))
+    assert found.blobs.keys() == {tar.root, huge.root, config.root}
+    assert [source.taken[one.root] for one in (tar, huge, config)] == [1, 0, 10]
+
+
+def test_children_of_unknown_types_are_read_within_the_limits_of_a_walk() -> None:
+    most = limits.MOST_BYTES // MANIFEST_CAP
+    children = [strange(b'{"%d"' % number) for number in range(most + 1)]
+    declared = [{**child.descriptor(), "size": MANIFEST_CAP} for child in children]
+    image, source = root_of(*declared), MemorySource(*children)
+    source.contents |= {image.root: image.data}
+    with pytest.raises(LimitExceeded):
+        walked(image, source)
+    assert len(source.opened) <= most + 1 + 8
+
+
+def test_child_of_an_unknown_type_may_be_a_layer_as_well() -> None:
+    layer = strange(AMD64.data)
+    image = images.manifest(images.EMPTY, [Blob.of(AMD64.data, images.OCI_LAYER)])
+    faults = list[MirrorError]()
+    for children in ([layer, image], [images.index([layer]), image], [image, images.index([images.index([layer])])]):
+        found = walked(images.index(children), on_fault=lambda _, error: faults.append(error))
+        assert layer.root in found.blobs
+        assert [*found.unsupported] == [layer.root]
+    assert len(faults) == 3
 
 
 def test_content_with_unknown_media_types_is_a_blob() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.serve.running import Server, make_layout, running
-from tests.support.images import Blob, Image, image, layer
+from tests.support.images import Blob, Image, image, index, layer
 
 ONE, TWO, THREE = (image("linux/amd64", layer(seed, 200)) for seed in (1, 2, 3))
 
@@ -131,11 +131,15 @@ def test_image_pulled_by_digest_has_no_tag(tmp_path: Path) -> None:
 
 
 def test_entry_that_is_not_a_manifest_is_reported_and_not_served(tmp_path: Path) -> None:
-    blob = Blob.of(b"{}", "application/json")
-    strange = Image(blob.digest, blob.media_type, {blob.digest: (blob.data, blob.media_type)}, {})
-    with running(make_layout(tmp_path / "layout", {"docker.io/a/b:1": strange, "docker.io/a/b:2": ONE})) as server:
-        assert server.get("/v2/a/b/tags/list").json["tags"] == ["2"]
-        assert any("docker.io/a/b:1" in text and "neither a manifest nor an index" in text for text in server.messages)
+    for data in (b"{}", ONE.data):
+        blob = Blob.of(data, "application/json")
+        strange = Image(blob.digest, blob.media_type, {blob.digest: (blob.data, blob.media_type)}, {})
+        child = index([TWO, strange])
+        names = {"docker.io/a/b:1": strange, "docker.io/a/b:2": TWO, "docker.io/a/b:3": child}
+        with running(make_layout(tmp_path / blob.digest[7:], names)) as server:
+            assert server.get("/v2/a/b/tags/list").json["tags"] == ["2", "3"]
+            assert server.get(f"/v2/a/b/manifests/{strange.root}").status == 404
+            assert any("docker.io/a/b:1" in text and "its type is not a manifest's" in text for text in server.messages)
 
 
 def test_layout_without_images_is_served(tmp_path: Path) -> None:
