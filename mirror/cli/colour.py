@@ -40,7 +40,12 @@ def view() -> View:
 
 def has_colours(stream: TextIO) -> bool:
     """Return whether a stream is a terminal, and the user has nothing against colours."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return can_draw(stream) and not os.environ.get("NO_COLOR")
+
+
+def can_draw(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that knows escape codes, such as those that move the cursor."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def painted(line: str) -> str:

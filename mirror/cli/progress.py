@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from mirror.cli import console
+from mirror.cli.colour import can_draw
 from mirror.cli.context import kept
 from mirror.content.store import NoProgress, Progress
 
@@ -21,8 +21,7 @@ def progress() -> Iterator[Progress]:
 
     A JSON log has no bars, and a terminal that cannot move its cursor has none either.
     """
-    can_draw = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    if not can_draw or kept("quiet") or kept("no_progress") or console.is_json_log():
+    if not can_draw(sys.stderr) or kept("quiet") or kept("no_progress") or console.is_json_log():
         with log_to_stderr():
             yield Results()
         return

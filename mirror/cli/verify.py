@@ -133,7 +133,6 @@ def command(
     in_registry = not receipt and Location.parse(location, registry=False).transport is Transport.REGISTRY
     _check_usage(ctx, in_registry=in_registry)
     options.check_file(ctx, junit, "--junit")
-    remote.check_files()
     checks = VerifyOptions(
         level=level,
         sample=sample,
@@ -210,6 +209,7 @@ def _verify_in_registry(location: str, receipt: Path | None, checks: VerifyOptio
 
 def _verify_local(location: str, images: tuple[str, ...], checks: VerifyOptions, junit: Path | None) -> VerifyReport:
     """Verify a layout or an archive. If that is interrupted, show what has been found."""
+    remote.check_files()  # the others do so for their registries
     local: Verification | None = None
     try:
         with progress() as bars:

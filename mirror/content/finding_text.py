@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mirror.content.kinds import Kind, Severity, StoreKind
 from mirror.oci.digest import Digest
+from mirror.text import brief
 from mirror.text import size as in_units
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ def message(finding: Finding) -> str:  # noqa: PLR0911, PLR0912 - a table of tex
 
 
 def _images(names: tuple[int | str, ...]) -> str:
-    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
-    return f"{len(names)} images: {', '.join(map(str, names[:_MOST_LISTED]))}{more}"
+    return f"{len(names)} images: {brief(list(map(str, names)), _MOST_LISTED)}"
 
 
 _MESSAGES: Mapping[Kind, str] = {

@@ -51,18 +51,14 @@ class Referrer:
 
     def intact(self) -> Referrer | None:
         """Return a list of the members with nothing faulty below them; None if that is not a list, or has none."""
-        bad = set(self.faulty)
-        for node in chain.from_iterable(self.graph.ranks()):
-            if (
-                any(link.digest in bad for link in node.document.links)
-                and node.descriptor.digest != self.graph.root.digest
-            ):
-                bad.add(node.descriptor.digest)
-        if not self.is_list or self.graph.root.digest in bad:
+        root, bad = self.graph.root.digest, set(self.faulty)
+        if not self.is_list or root in bad:
             return None
-        listed = {
-            digest: self.graph.nodes[digest] for digest in self.members if digest in self.graph.nodes.keys() - bad
-        }
+        for digest in (node.digest for node in self.graph.manifests() if node.digest != root):
+            if any(link.digest in bad for link in self.graph.nodes[digest].document.links):
+                bad.add(digest)
+        intact = self.graph.nodes.keys() - bad
+        listed = {digest: self.graph.nodes[digest] for digest in self.members if digest in intact}
         needed = replace(self.graph, nodes={}, blobs={}, absent={}, unsupported={})
         todo = list(listed.values())
         for node in todo:  # grows below

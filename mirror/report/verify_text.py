@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from mirror.content.finding import Finding, Severity
 from mirror.report.findings import Agreement, Verdict, VerifiedImage, VerifyLevel, VerifyReport, grouped
 from mirror.report.view import Labelled, View
-from mirror.text import count, seconds, size
+from mirror.text import brief, count, seconds, size
 
 _MAX_FINDINGS = 5  # with what they affect, they take half of a small screen
 _MAX_IMAGES = 20  # lines for images if all of them are fine: a healthy layout fits on one screen
@@ -98,16 +98,11 @@ def _affected(finding: Finding, view: View) -> Sequence[str]:
     number = len(finding.images)
     head = f"  affects {count(number, 'image')}: " if number > 1 else "  affects "
     most = len(finding.platforms) if view.verbose else _MAX_NAMES
-    tail = f" ({_list(finding.platforms, most)})" if finding.platforms else ""
+    tail = f" ({brief(finding.platforms, most)})" if finding.platforms else ""
     if view.verbose and number > _MAX_NAMES:
         return [head.rstrip() + tail, *(f"    {name}" for name in finding.images)]
-    texts = [head + _list(finding.images, most) + tail for most in range(min(_MAX_NAMES, number), 0, -1)]
+    texts = [head + brief(finding.images, most) + tail for most in range(min(_MAX_NAMES, number), 0, -1)]
     return [next((text for text in texts if not view.columns or view.fits(text)), texts[-1])]
-
-
-def _list(names: Sequence[str], most: int) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
 
 
 def _totals(findings: Sequence[Finding], remark: str) -> Iterator[str]:

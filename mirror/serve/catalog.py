@@ -22,6 +22,7 @@ from mirror.layout import Entry
 from mirror.layout.referrers import can_refer
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.reference import DOCKER_HUB, Reference, is_repository
+from mirror.text import brief
 
 _SHOWN = 10  # names in one warning
 _MAX_LENGTH = 255  # characters of a repository name (OCI distribution-spec, "Pulling manifests")
@@ -103,8 +104,7 @@ def _repositories(layouts: Iterable[tuple[Path, Sequence[Entry]]], warnings: lis
                 unnamed.append(f"{default}:{entry.tag}" if entry.tag else f"{default}@{entry.root.digest}")
                 entries.setdefault(("", default), []).append(entry)
         if unnamed:
-            more = f" and {len(unnamed) - _SHOWN} more" if len(unnamed) > _SHOWN else ""
-            names = ", ".join(unnamed[:_SHOWN]) + more
+            names = brief(unnamed, _SHOWN)
             warnings.append(f"{path}: images without a repository name are served as {names}.")
     return [
         Repository(registry, name, tuple(images), _tags(f"{registry}/{name}".lstrip("/"), images, warnings))

@@ -17,6 +17,7 @@ from mirror.oci import manifest
 from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Document
+from mirror.text import brief
 
 ReadManifest = Callable[[Descriptor], bytes | None]  # returns verified bytes, None if they cannot be read; blocks
 _SHOWN = 10  # platforms in one warning
@@ -61,8 +62,7 @@ def warnings(
         gone = [child for child in absent_parts(entry, read, holds).values() if not child.attests]
         if gone:
             labels = list(dict.fromkeys(str(child.platform or child.digest.short) for child in gone))
-            more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
             yield (
-                f"{path}: {entry.name} is served without {', '.join(labels[:_SHOWN])}{more}, "
+                f"{path}: {entry.name} is served without {brief(labels, _SHOWN)}, "
                 f"which {'is' if len(labels) == 1 else 'are'} not in the layout."
             )

@@ -23,6 +23,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def brief(items: Sequence[str], most: int) -> str:
+    """Return a list of at most so many items, and the number of the others: `a, b and 3 more`."""
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
 def seconds(duration: float) -> str:
     """Return a duration with its unit: 0.03 s, 2.4 s."""
     return f"{duration:.2f} s" if duration < 1 else f"{duration:.1f} s"

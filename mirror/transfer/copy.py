@@ -168,10 +168,9 @@ async def _copy_referrers_without_subject(
     """Copy entries that refer to other images than these; if images are renamed, return a warning instead."""
     if not (options.referrers and target.takes_referrers and isinstance(store, LocalImages)):
         return []
-    without_subject = store.without_subject(engine.referring)
-    if not without_subject:
-        return []
     if target.renames:
         return left_out(store, engine.referring)
-    await engine.run(stack, target.place(without_subject, store.name))
+    without_subject = store.without_subject(engine.referring)
+    if without_subject:
+        await engine.run(stack, target.place(without_subject, store.name))
     return []

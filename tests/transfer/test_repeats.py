@@ -91,6 +91,15 @@ class Rival(Phases):
         self.lines.append(line)
 
 
+def publish_against_a_rival(registry: EmbeddedRegistry, layout: Path) -> tuple[list[str], Rival]:
+    """Publish two images; the rival always takes the name of the first one, which the layout has."""
+    names = [f"{registry.host}/{tag}" for tag in ("a:1", "b:1")]
+    for image, name in zip((FIRST, SIGNATURE), ("a", "b"), strict=True):
+        image.publish(registry, name, "1")
+    write(layout, (SECOND, {NAME: names[0]}))
+    return names, Rival(layout, names[0], MOST)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [1, MOST - 1])
 def test_image_that_changes_meanwhile_is_copied_again(tmp_path: Path, times: int) -> None:
@@ -104,11 +113,7 @@ def test_image_that_changes_meanwhile_is_copied_again(tmp_path: Path, times: int
 
 @pytest.mark.slow
 def test_image_that_always_changes_is_an_error_in_the_end(registry: EmbeddedRegistry, tmp_path: Path) -> None:
-    names = [f"{registry.host}/{tag}" for tag in ("a:1", "b:1")]
-    for image, name in zip((FIRST, SIGNATURE), ("a", "b"), strict=True):
-        image.publish(registry, name, "1")
-    rival = Rival(tmp_path / "b", names[0], MOST)
-    write(tmp_path / "b", (SECOND, {NAME: names[0]}))
+    names, rival = publish_against_a_rival(registry, tmp_path / "b")
     with pytest.raises(StorageError, match=r"/a:1 has not been named: in each of 20 attempts, another process"):
         asyncio.run(pull_images(names, tmp_path / "b", progress=rival))
     assert (rival.copies, rival.lines) == (MOST, [])
@@ -116,11 +121,7 @@ def test_image_that_always_changes_is_an_error_in_the_end(registry: EmbeddedRegi
 
 @pytest.mark.slow
 def test_other_images_are_complete_with_keep_going(registry: EmbeddedRegistry, tmp_path: Path) -> None:
-    names = [f"{registry.host}/{tag}" for tag in ("a:1", "b:1")]
-    for image, name in zip((FIRST, SIGNATURE), ("a", "b"), strict=True):
-        image.publish(registry, name, "1")
-    rival = Rival(tmp_path / "b", names[0], MOST)
-    write(tmp_path / "b", (SECOND, {NAME: names[0]}))
+    names, rival = publish_against_a_rival(registry, tmp_path / "b")
     report = asyncio.run(pull_images(names, tmp_path / "b", PullOptions(keep_going=True), progress=rival))
     assert [type(image.error) for image in report.images] == [StorageError, type(None)]
     assert rival.lines == [f"{names[1]}@{SIGNATURE.root}"]

@@ -54,10 +54,10 @@ def parse_http_url(text: str, *, base: URL = _NO_BASE, encoded: bool = True) -> 
 def location_of(response: aiohttp.ClientResponse) -> URL:
     """Return the URL in the `Location` of a redirect or an upload session, byte for byte, since it may be signed."""
     text = response.headers.get("Location", "")
-    target = parse_http_url(text, base=response.url)
     who = Origin.of(response.url).authority
     if not text:
         raise TransferError(f"{who} answered without the URL of the next request: there is no Location header.")
+    target = parse_http_url(text, base=response.url)
     if target is None:
         bare = re.sub(r"//[^/@]*@", "//", text.partition("?")[0])  # without parts that may be secret
         shown = redaction.excerpt(bare, 200)
