@@ -18,8 +18,11 @@ from mirror.registry.auth.credential_store import CredentialStore
 from mirror.registry.http import CONNECT_TIMEOUT, Registry, SharedLimits
 from mirror.registry.options import RegistryOptions
 from mirror.registry.transport.errors import MAX_HEADER
+from mirror.registry.transport.exchange import SocketFactory
+from mirror.registry.transport.loop_exchange import LoopExchange
 from mirror.registry.transport.rate_limit import RateLimit
-from mirror.registry.transport.route import SocketFactory
+from mirror.registry.transport.route import Exchanges
+from mirror.registry.transport.socket_exchange import SocketExchange
 from mirror.registry.transport.tls import TlsContexts
 
 _READ_BUFFER = 1024 * 1024  # bytes that aiohttp reads ahead on one connection, at most
@@ -76,9 +79,9 @@ class Client:
         if key not in self._registries:
             options = self.options if explicit else self.options.without_wildcards()
             find = partial(self._credentials.find, host)
-            self._registries[key] = Registry(
-                host, options, self._open_session, find, self._limits, self._tls, insecure=insecure
-            )
+            exchanges = Exchanges(LoopExchange(self._open_session, CONNECT_TIMEOUT), SocketExchange(CONNECT_TIMEOUT))
+            self._stack.push_async_callback(exchanges.close)
+            self._registries[key] = Registry(host, options, exchanges, find, self._limits, self._tls, insecure=insecure)
         return self._registries[key]
 
     @property
@@ -88,18 +91,13 @@ class Client:
         return min(_READ_BUFFER, batch_size(jobs), limit.piece(jobs) if self.options.limit_rate else _READ_BUFFER)
 
     def _open_session(self, sockets: SocketFactory | None) -> aiohttp.ClientSession:
-        assert self._stack is not None, "checked by `registry`"
-        session = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, socket_factory=sockets),  # concurrency is limited by the callers
             auto_decompress=False,  # digests cover the bytes as transferred
             cookie_jar=aiohttp.DummyCookieJar(),
             max_line_size=MAX_HEADER,
             max_field_size=MAX_HEADER,
-            headers={"User-Agent": self.options.user_agent, "Accept-Encoding": "identity"},
             read_bufsize=self._read_buffer,
             requote_redirect_url=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=self.options.timeout),
             trust_env=False,  # True would send credentials from ~/.netrc to redirect targets
         )
-        self._stack.push_async_callback(session.close)
-        return session

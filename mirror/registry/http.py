@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 from dataclasses import dataclass, replace
 from typing import Any
 
-import aiohttp
 from yarl import URL
 
 from mirror.errors import InvalidContent, TransferError
@@ -26,10 +25,11 @@ from mirror.registry.auth.authenticator import Authenticator, FindCredentials, R
 from mirror.registry.options import RegistryOptions
 from mirror.registry.transport.addresses import is_loopback
 from mirror.registry.transport.errors import TRANSIENT, iter_body, translate_errors
-from mirror.registry.transport.rate_limit import RateLimit, rate_limited
+from mirror.registry.transport.exchange import FillBuffer, Response
+from mirror.registry.transport.rate_limit import RateLimit, rate_limited, rate_limited_fill
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.responses import response_error, retry_after
-from mirror.registry.transport.route import OpenSession, Route
+from mirror.registry.transport.route import Exchanges, Route
 from mirror.registry.transport.throttle import Throttle, report, too_long
 from mirror.registry.transport.tls import TlsContexts, speaks_plain_http
 from mirror.registry.transport.urls import Origin, location_of
@@ -59,7 +59,7 @@ class _Exchange:
     url: URL
     headers: Mapping[str, str]
     data: Any = None
-    buffer_size: int | None = None
+    expected: int = 0
     read_timeout: float | None = None
 
     @property
@@ -79,7 +79,7 @@ class Registry:
         self,
         name: str,
         options: RegistryOptions,
-        open_session: OpenSession,
+        exchanges: Exchanges,
         find_credentials: FindCredentials,
         limits: SharedLimits,
         contexts: TlsContexts,
@@ -97,7 +97,7 @@ class Registry:
         self._insecure = insecure
         self._find_credentials = find_credentials
         self._throttle = Throttle(name, options.max_wait)
-        self._route = Route(name, options, open_session, contexts, insecure=insecure)
+        self._route = Route(name, options, exchanges, contexts, insecure=insecure)
         self._auth: Authenticator | None = None
         self._is_open = False  # the scheme is known
         self._opening = asyncio.Lock()
@@ -112,9 +112,9 @@ class Registry:
         expect: frozenset[int] = frozenset({200}),
         headers: Mapping[str, str] | None = None,
         data: Any = None,
-        buffer_size: int | None = None,
+        size: int = 0,
         read_timeout: float | None = None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[Response]:
         """Send a request with authentication, follow redirects, and yield the response.
 
         Redirects of other methods than GET and HEAD are followed if they keep the method and the body (307, 308), and
@@ -126,14 +126,14 @@ class Registry:
             scope: the token scope that the request needs; None: send no credentials.
             expect: the statuses to return; all others are errors.
             headers: additional headers.
-            data: bytes, or an asynchronous iterator, which can be sent only once.
-            buffer_size: bytes of the response to read ahead, at most; None: the client's default.
+            data: bytes, or a `Body`, which can be sent only once.
+            size: the size of the response's body in bytes, if it is known: threads receive a large one.
             read_timeout: seconds without data after which the request fails; None: the options' timeout.
         """
         with self._translated(Request(method, f"https://{self._host}", self._host)):
             base = await self._open()
         url = path if isinstance(path, URL) else URL(f"{base}/v2/{path}", encoded=True)
-        exchange = _Exchange(method, url, headers or {}, data, buffer_size, read_timeout)
+        exchange = _Exchange(method, url, headers or {}, data, size, read_timeout)
         request = Request.to(method, url)
         with self._translated(request):
             async with AsyncExitStack() as stack:
@@ -153,7 +153,7 @@ class Registry:
         """True if a request would have to wait, because the registry asked to slow down."""
         return self._throttle.is_paused
 
-    async def error(self, request: Request, response: aiohttp.ClientResponse) -> TransferError:
+    async def error(self, request: Request, response: Response) -> TransferError:
         """Return the error for a response with an unexpected status, and log it with its URL."""
         error = await response_error(request, response, self.name)
         if error.retry_after is not None and error.retry_after > self.options.max_wait:
@@ -161,15 +161,23 @@ class Registry:
         log.info("%s: %s", request, error)
         return error
 
-    def iter_body(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    def iter_body(self, response: Response) -> AsyncIterator[bytes]:
         """Return the body of a response, rate-limited; it fails below the minimum rate."""
         return self.rate_limited(iter_body(response), response)
 
-    def rate_limited(self, chunks: AsyncIterator[bytes], response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    def rate_limited(self, chunks: AsyncIterator[bytes], response: Response) -> AsyncIterator[bytes]:
         """Return the chunks of a response's body, rate-limited, as `iter_body` does."""
         return rate_limited(chunks, self.limits.rate, self.options.timeout, Request.of(response))
 
-    async def read(self, response: aiohttp.ClientResponse, cap: int, what: str) -> bytes:
+    def fill(self, response: Response) -> FillBuffer | None:
+        """Return what reads the body of a response in a thread, as `iter_body` does; None if only that can be used."""
+        if response.fill is None:
+            return None
+        limits, options = self.limits, self.options
+        about = Request.of(response)
+        return rate_limited_fill(response.fill, response.pause, limits.rate, options.timeout, about, options.jobs)
+
+    async def read(self, response: Response, cap: int, what: str) -> bytes:
         """Return the whole body of a small response, of at most `cap` bytes; `what` is the subject of errors."""
         chunks, size = [], 0
         async for chunk in self.iter_body(response):
@@ -202,9 +210,7 @@ class Registry:
         is_plain = await speaks_plain_http(secure)
         return plain if is_plain else secure, is_plain is not None
 
-    async def _send_authenticated(
-        self, stack: AsyncExitStack, exchange: _Exchange, scope: str | None
-    ) -> aiohttp.ClientResponse:
+    async def _send_authenticated(self, stack: AsyncExitStack, exchange: _Exchange, scope: str | None) -> Response:
         """Send a request; answer a challenge, and send it again."""
         if scope is None:
             return await self._follow_redirects(stack, exchange, None)
@@ -226,7 +232,7 @@ class Registry:
 
     async def _follow_redirects(
         self, stack: AsyncExitStack, exchange: _Exchange, authorization: str | None, origin: URL | None = None
-    ) -> aiohttp.ClientResponse:
+    ) -> Response:
         """Send a request and follow redirects. Only `origin`, by default the registry's, gets `authorization`."""
         home, url = Origin.of(origin or self._route.base or URL()), exchange.url
         for _ in range(_MAX_REDIRECTS):
@@ -239,7 +245,7 @@ class Registry:
                     url,
                     headers=headers,
                     data=exchange.data,
-                    buffer_size=exchange.buffer_size,
+                    expected=exchange.expected,
                     read_timeout=exchange.read_timeout,
                 )
             )
@@ -252,7 +258,7 @@ class Registry:
     def _translated(self, request: Request) -> AbstractContextManager[None]:
         return translate_errors(request, self._route.answered, is_tls_certain=self._is_open)
 
-    def _observe(self, response: aiohttp.ClientResponse) -> None:
+    def _observe(self, response: Response) -> None:
         """Record what a response says about throttling and the pull quota."""
         pause = retry_after(response.headers.get("Retry-After"))
         if response.status == 429 or (response.status == 503 and pause is not None):

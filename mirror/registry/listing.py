@@ -11,11 +11,10 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-import aiohttp
-
 from mirror.errors import InvalidContent, NotFound, TransferError
 from mirror.oci.reference import is_tag
 from mirror.registry.http import Registry
+from mirror.registry.transport.exchange import Response
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.responses import HTML_HINT, is_html
 from mirror.registry.transport.urls import parse_http_url
@@ -87,7 +86,7 @@ async def _page(registry: Registry, path: str, scope: str, expect: frozenset[int
         return Page(200, data, next_page(response), redirected)
 
 
-def next_page(response: aiohttp.ClientResponse) -> str | None:
+def next_page(response: Response) -> str | None:
     """Return the path of the next page below `/v2/`; None if this is the last.
 
     Only the path and query of the link are used, for a request to the same registry: behind a proxy, registries name

@@ -150,7 +150,7 @@ async def _check(name: str, credentials: Credentials, options: RegistryOptions) 
         table = find_unblocked(name, client.registries_conf)
         registry = client.registry(host, insecure=table is not None and table.endpoint.insecure)
         async with registry.send("GET", "", scope="") as response:
-            return "Authorization" in response.request_info.headers
+            return "Authorization" in response.sent
 
 
 def _choose_file(name: str, authfile: Path | None) -> AuthFile:

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-import aiohttp
-
 from mirror.content import stream
 from mirror.content.stream import BlobReader, Fetch, batch_size
 from mirror.errors import (
@@ -29,6 +27,7 @@ from mirror.registry import push_errors
 from mirror.registry.blobs.download import download, last_modified
 from mirror.registry.blobs.upload import BlobUploader
 from mirror.registry.http import Registry
+from mirror.registry.transport.exchange import Response
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.responses import refuse_html
 
@@ -252,11 +251,11 @@ class Repository:
         await self._uploader.close()
 
 
-def _content_type(response: aiohttp.ClientResponse) -> str | None:
+def _content_type(response: Response) -> str | None:
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
 
 
-def _claimed_digest(response: aiohttp.ClientResponse) -> Digest | None:
+def _claimed_digest(response: Response) -> Digest | None:
     try:
         return Digest.parse(response.headers.get("Docker-Content-Digest"))
     except InvalidDigest:

@@ -181,8 +181,9 @@ def test_redirect_target_is_not_reused_for_the_next_download(registry: EmbeddedR
 
 
 @pytest.mark.slow
-def test_limited_download_reads_little_ahead(registry: EmbeddedRegistry) -> None:
+def test_limited_download_reads_little_ahead(registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection on which nothing is read until much has been used up would be silent for long."""
+    monkeypatch.setattr("mirror.registry.transport.route.SMALLEST", 2**63)
     data = bytes(3_000_000)
     registry.put_blob("a", data)
     node = Descriptor("a/b", Digest.of(data), len(data))

@@ -6,7 +6,7 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from yarl import URL
 from mirror.errors import DigestMismatch, MirrorError, StorageError, TransferError, Unauthorized
 from mirror.registry.transport.addresses import ForbiddenAddress
 from mirror.registry.transport.errors import Endpoint, translate_errors
+from mirror.registry.transport.exchange import Response
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.responses import is_html, response_error
 from mirror.registry.transport.urls import redact
@@ -210,23 +211,20 @@ def test_own_errors_and_bugs_are_not_translated() -> None:
 # Error responses
 
 
-def answer(status: int, body: bytes = b"", reason: str = "Reason", **headers: str) -> aiohttp.ClientResponse:
-    rest = bytearray(body)
+def answer(status: int, body: bytes = b"", reason: str = "Reason", **headers: str) -> Response:
 
-    async def read(count: int) -> bytes:
-        """Return a part at a time, as a connection does."""
-        part = bytes(rest[: min(count, 1000)])
-        del rest[: len(part)]
-        return part
+    async def chunks() -> AsyncIterator[bytes]:
+        """Yield a part at a time, as a connection does."""
+        for start in range(0, len(body), 1000):
+            yield body[start : start + 1000]
 
     fields = CIMultiDict({name.replace("_", "-"): text for name, text in headers.items()})
     url = URL("https://registry.example:5000/v2/a?token=secret")  # aiohttp strips users and passwords
-    content = SimpleNamespace(read=read)
     given = SimpleNamespace(
-        method="GET", status=status, reason=reason, headers=fields, url=url, content=content, content_length=None
+        method="GET", status=status, reason=reason, headers=fields, url=url, chunks=chunks, content_length=None
     )
-    given.request_info = SimpleNamespace(headers={"Authorization": "Bearer abc.def"})
-    return cast(aiohttp.ClientResponse, given)
+    given.sent = {"Authorization": "Bearer abc.def"}
+    return cast(Response, given)
 
 
 def refused(status: int, body: bytes = b"", **headers: str) -> TransferError:
@@ -325,10 +323,11 @@ def test_secret_is_redacted_before_the_text_is_shortened() -> None:
 def test_error_whose_body_is_cut_keeps_its_status() -> None:
     given = answer(403)
 
-    async def read(count: int) -> bytes:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"<html>"
         raise aiohttp.ClientPayloadError("cut")
 
-    given.content.read = read  # type: ignore[assignment,method-assign]
+    given.chunks = chunks  # type: ignore[method-assign]
     assert asyncio.run(response_error(IT, given, "r.example")).status == 403
 
 
@@ -351,7 +350,7 @@ def test_hint_fits_the_text(status: int, text: str, hint: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"Bad Request", b"<html>Bad Request</html>"])
 def test_hint_of_400_without_a_document_for_plain_http_mentions_tls(body: bytes) -> None:
     plain = answer(400, body)
-    plain.url = URL("http://registry.example:5000/v2/")
+    plain.url = URL("http://registry.example:5000/v2/")  # type: ignore[misc]
     error = asyncio.run(response_error(Request.of(plain), plain, "registry.example:5000"))
     assert error.hint == "registry.example:5000 may use TLS: try without --plain-http."
     assert refused(400, body).hint != error.hint
@@ -559,7 +558,7 @@ def test_hint_of_429_is_to_wait_or_log_in() -> None:
 )
 def test_400_for_plain_http_at_a_tls_port_has_its_own_hint(body: bytes) -> None:
     plain = answer(400, body)
-    plain.url = URL("http://registry.example:5000/v2/")
+    plain.url = URL("http://registry.example:5000/v2/")  # type: ignore[misc]
     error = asyncio.run(response_error(Request.of(plain), plain, "registry.example:5000"))
     assert error.hint == "registry.example:5000 uses TLS: remove --plain-http, or plain_http from mirror.toml."
     assert "uses TLS" not in (refused(400, body).hint or "")
@@ -568,7 +567,7 @@ def test_400_for_plain_http_at_a_tls_port_has_its_own_hint(body: bytes) -> None:
 @pytest.mark.parametrize(("scheme", "said"), [("Basic", "Wrong user name or password"), ("Bearer", "not logged in")])
 def test_hint_of_401_depends_on_the_authorization_that_was_sent(scheme: str, said: str) -> None:
     given = answer(401)
-    given.request_info.headers["Authorization"] = f"{scheme} abc"  # type: ignore[index]
+    given.sent["Authorization"] = f"{scheme} abc"  # type: ignore[index]
     error = asyncio.run(response_error(IT, given, "r.example"))
     assert said in (error.hint or "")
     assert (error.hint or "").endswith("mirror login r.example")

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-import aiohttp
 import pytest
 from multidict import CIMultiDict
 from yarl import URL
@@ -20,6 +19,7 @@ from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.registry import Client, RegistryOptions, Repository, http
 from mirror.registry.transport.addresses import is_loopback
+from mirror.registry.transport.exchange import Response
 from mirror.registry.transport.urls import location_of
 from tests.support.registry import Basic, EmbeddedRegistry, Fault, Redirect, serving
 
@@ -29,9 +29,9 @@ PATH = f"/v2/a/blobs/{NODE.digest}"
 FROM = "https://registry.example/v2/a/blobs/uploads/1?state=x"
 
 
-def answer(text: str, url: str = FROM) -> aiohttp.ClientResponse:
+def answer(text: str, url: str = FROM) -> Response:
     given = SimpleNamespace(url=URL(url, encoded=True), headers=CIMultiDict({"Location": text}))
-    return cast(aiohttp.ClientResponse, given)
+    return cast(Response, given)
 
 
 # Locations

@@ -17,6 +17,7 @@ from mirror.oci.descriptor import Descriptor
 from mirror.registry.blobs import parallel, ranges
 from mirror.registry.http import Registry
 from mirror.registry.transport.errors import TRANSIENT
+from mirror.registry.transport.exchange import Response
 
 _ANY_STATUS = frozenset(range(100, 1000))
 
@@ -40,7 +41,7 @@ async def download(
 
 async def _request(
     stack: AsyncExitStack, registry: Registry, path: str, scope: str, blob: Descriptor, start: int
-) -> tuple[aiohttp.ClientResponse, int]:
+) -> tuple[Response, int]:
     """Return the response, and the offset at which its body starts.
 
     A registry may answer a range request with any status, whether it supports ranges or not. So if the response is not
@@ -49,7 +50,7 @@ async def _request(
     refused = False
     if 0 < start < blob.size and registry.supports_ranges:
         attempt = await stack.enter_async_context(AsyncExitStack())
-        response = await _request_range(attempt, registry, path, scope, start)
+        response = await _request_range(attempt, registry, path, scope, start, blob.size - start)
         if response and ranges.matches(response, start, blob.size - 1, blob.size):
             return response, start
         if response and response.status == 200:
@@ -57,16 +58,16 @@ async def _request(
             return response, 0
         refused = response is None or response.status not in TRANSIENT
         await attempt.aclose()
-    response = await stack.enter_async_context(registry.send("GET", path, scope=scope))
+    response = await stack.enter_async_context(registry.send("GET", path, scope=scope, size=blob.size))
     registry.supports_ranges &= not refused
     return response, 0
 
 
 async def _request_range(
-    stack: AsyncExitStack, registry: Registry, path: str, scope: str, start: int
-) -> aiohttp.ClientResponse | None:
+    stack: AsyncExitStack, registry: Registry, path: str, scope: str, start: int, size: int
+) -> Response | None:
     """Return the response to a range request, whatever its status; None if it is not valid."""
-    request = registry.send("GET", path, scope=scope, headers=ranges.header(start), expect=_ANY_STATUS)
+    request = registry.send("GET", path, scope=scope, headers=ranges.header(start), expect=_ANY_STATUS, size=size)
     try:
         return await stack.enter_async_context(request)
     except TransferError as error:
@@ -75,7 +76,7 @@ async def _request_range(
         return None
 
 
-def last_modified(response: aiohttp.ClientResponse) -> float | None:
+def last_modified(response: Response) -> float | None:
     """Return the `Last-Modified` header in seconds since the epoch; None if it is absent or malformed."""
     try:
         return max(0.0, parsedate_to_datetime(response.headers["Last-Modified"]).timestamp())

@@ -19,14 +19,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
 
-import aiohttp
-
 from mirror.concurrency import BackgroundTasks
 from mirror.errors import TransferError
 from mirror.registry.blobs import ranges
 from mirror.registry.blobs.segment import SEGMENT, Segment
 from mirror.registry.http import Registry
 from mirror.registry.transport.errors import iter_body
+from mirror.registry.transport.exchange import Response
 
 _MIN_INTERVAL = 0.7  # seconds between two measurements, at least
 _MIN_REMAINING = 16 * 1024 * 1024  # bytes that must be left for more connections to pay off
@@ -38,7 +37,7 @@ _AHEAD, _AHEAD_SECONDS = 768 * 1024, 0.5  # what segments may buffer: bytes for 
 
 @asynccontextmanager
 async def chunks(
-    registry: Registry, scope: str, first: aiohttp.ClientResponse, start: int, size: int
+    registry: Registry, scope: str, first: Response, start: int, size: int
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """Yield an iterator over the bytes of a blob of `size` bytes, from `start` on; `first` is the response, unread."""
     if size - start < _MIN_REMAINING or registry.options.connections_per_blob == 1:
@@ -59,7 +58,7 @@ class _ParallelDownload:
         self,
         registry: Registry,
         scope: str,
-        first: aiohttp.ClientResponse,
+        first: Response,
         start: int,
         size: int,
         tasks: BackgroundTasks,
@@ -151,14 +150,13 @@ class _ParallelDownload:
         self._tasks.start(segment.fetch(self._open_range, self._count))
 
     @asynccontextmanager
-    async def _open_range(self, first: int, last: int) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _open_range(self, first: int, last: int) -> AsyncIterator[Response]:
         request = self._registry.send(
             "GET",
             self._url,
             scope=self._scope,
             headers=ranges.header(first, last),
             expect=ranges.STATUSES,
-            buffer_size=self._registry.limits.rate.piece(self._registry.options.jobs),
         )
         try:
             async with request as response:

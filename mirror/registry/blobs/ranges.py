@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-import aiohttp
+from mirror.registry.transport.exchange import Response
 
 # ASCII digits only: int() also accepts "1_000", " 5 " and Arabic digits. A size has at most 19 of them.
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.ASCII)
@@ -20,7 +20,7 @@ def header(first: int, last: int | None = None) -> dict[str, str]:
     return {"Range": f"bytes={first}-{'' if last is None else last}"}
 
 
-def matches(response: aiohttp.ClientResponse, first: int, last: int, size: int) -> bool:
+def matches(response: Response, first: int, last: int, size: int) -> bool:
     """Return whether a response has exactly the bytes from `first` to `last` (inclusive) of a blob of `size` bytes."""
     found = response.headers.getall("Content-Range", [])
     if response.status != 206 or len(found) != 1:

@@ -7,15 +7,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
-import aiohttp
-
 from mirror.errors import MirrorError, TransferError
+from mirror.registry.transport.exchange import Response
 from mirror.registry.transport.request_text import Request
 
 SEGMENT = 4 * 1024 * 1024  # bytes of one segment, and of its buffer
 
 # Opens the response to a range request; fails if the response is not this range
-OpenRange = Callable[[int, int], AbstractAsyncContextManager[aiohttp.ClientResponse]]
+OpenRange = Callable[[int, int], AbstractAsyncContextManager[Response]]
 
 
 class Segment:
@@ -42,10 +41,10 @@ class Segment:
             self.done = True
             self._changed.set()
 
-    async def _receive(self, response: aiohttp.ClientResponse, on_bytes: Callable[[int], None]) -> None:
+    async def _receive(self, response: Response, on_bytes: Callable[[int], None]) -> None:
         missing = self.last - self.first + 1
         self._changed.set()
-        async for chunk in response.content.iter_any():
+        async for chunk in response.chunks():
             missing -= len(chunk)
             if missing < 0:
                 break

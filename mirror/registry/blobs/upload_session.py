@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 
-import aiohttp
 from yarl import URL
 
 from mirror.content import stream
@@ -22,6 +21,7 @@ from mirror.oci.descriptor import Descriptor
 from mirror.registry import push_errors
 from mirror.registry.http import SAME_METHOD, Registry
 from mirror.registry.transport.errors import translate_errors
+from mirror.registry.transport.exchange import Response
 from mirror.registry.transport.rate_limit import MIN_RATE
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.urls import Origin, location_of
@@ -45,9 +45,7 @@ COMMIT_TIMEOUT = 600.0  # seconds without a response after the last byte: regist
 class UploadSession:
     """The upload of one blob."""
 
-    def __init__(
-        self, registry: Registry, scope: str, blob: Descriptor, opened: aiohttp.ClientResponse, batch: int
-    ) -> None:
+    def __init__(self, registry: Registry, scope: str, blob: Descriptor, opened: Response, batch: int) -> None:
         """Create a session from the response to the POST that opened it; `batch` bytes are verified at a time."""
         self._registry, self._scope, self._blob, self._batch = registry, scope, blob, batch
         self._url = location_of(opened)
@@ -224,7 +222,7 @@ class UploadSession:
         headers: dict[str, str],
         data: bytes | AsyncIterator[memoryview],
         expect: frozenset[int],
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[Response]:
         """Send a request with content. A registry may stop reading for a short time only; the response may take longer.
 
         A redirect, for which a stream has to be opened again, is an error that `_recover` knows.
@@ -259,7 +257,7 @@ class UploadSession:
             limit.reschedule(None)
         self._sent_at = monotonic()
 
-    def _update_location(self, response: aiohttp.ClientResponse) -> None:
+    def _update_location(self, response: Response) -> None:
         if "Location" in response.headers:
             self._url = location_of(response)
 

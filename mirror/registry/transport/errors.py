@@ -19,6 +19,7 @@ from yarl import URL
 
 from mirror.errors import MirrorError, TransferError
 from mirror.registry.transport.addresses import ForbiddenAddress
+from mirror.registry.transport.exchange import Response
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.urls import Origin
 from mirror.text import printable
@@ -99,10 +100,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-async def iter_body(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def iter_body(response: Response) -> AsyncIterator[bytes]:
     """Yield a body in chunks as they arrive; those before an error are valid."""
     with translate_errors(Request.of(response)):
-        async for chunk in response.content.iter_any():
+        async for chunk in response.chunks():
             yield chunk
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import aiohttp
 from yarl import URL
 
+from mirror.registry.transport.exchange import Response
 from mirror.registry.transport.urls import Origin, redact
 
 _ENDPOINT = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|referrers|tags)/(?P<target>[^/]+)(?:/.*)?")
@@ -39,7 +39,7 @@ class Request:
         return cls(method, redact(url), Origin.of(url).authority, subject)
 
     @classmethod
-    def of(cls, response: aiohttp.ClientResponse) -> Request:
+    def of(cls, response: Response) -> Request:
         """Return the description of the request that `response` is for, after any redirects."""
         return cls.to(response.method, response.url)
 

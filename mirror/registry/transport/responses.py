@@ -15,6 +15,7 @@ from mirror.errors import InvalidContent, TransferError, Unauthorized
 from mirror.registry.transport.addresses import is_loopback
 from mirror.registry.transport.error_text import error_text
 from mirror.registry.transport.errors import PROXY_AUTH_HINT, TRANSIENT
+from mirror.registry.transport.exchange import Response
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.urls import Origin
 from mirror.text.redaction import REDACTED, excerpt, hide
@@ -45,13 +46,13 @@ _WRONG_CREDENTIALS = "Wrong user name or password, or no permission. Try: mirror
 _USES_TLS = "{host} uses TLS: remove --plain-http, or plain_http from mirror.toml."
 
 
-async def response_error(request: Request, response: aiohttp.ClientResponse, registry: str) -> TransferError:
+async def response_error(request: Request, response: Response, registry: str) -> TransferError:
     """Return the error for a response with an unexpected status; `request` is from before any redirects.
 
     The message quotes the text of the response, whatever its form, without credentials and signed queries of URLs.
     HTML pages are not quoted.
     """
-    scheme, _, sent = response.request_info.headers.get("Authorization", "").rpartition(" ")
+    scheme, _, sent = response.sent.get("Authorization", "").rpartition(" ")
     hide(sent, is_token=True)  # a server may repeat it, as it may repeat the signed queries of URLs
     body = await _read(response)
     text = error_text(body)
@@ -79,7 +80,7 @@ async def response_error(request: Request, response: aiohttp.ClientResponse, reg
     )
 
 
-def _hint(response: aiohttp.ClientResponse, body: bytes, said: str, registry: str, *, is_page: bool) -> str | None:
+def _hint(response: Response, body: bytes, said: str, registry: str, *, is_page: bool) -> str | None:
     if response.status == 400 and response.url.scheme == "http" and _WANTS_TLS.search(body):
         return _USES_TLS.format(host=Origin.of(response.url).authority)
     if hint := rule_hint(said):
@@ -95,14 +96,16 @@ def _hint(response: aiohttp.ClientResponse, body: bytes, said: str, registry: st
     return _DISK_FULL if response.status == 500 and not said else None
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(response: Response) -> bytes:
     """Return the body of an error response, or what arrives of it: a broken connection must not hide the error."""
     body = bytearray()
     with suppress(aiohttp.ClientError, OSError, TimeoutError):
         async with asyncio.timeout(_BODY_TIMEOUT):
-            while len(body) < _BODY_CAP and (chunk := await response.content.read(_BODY_CAP - len(body))):
+            async for chunk in response.chunks():
                 body += chunk
-    return bytes(body)
+                if len(body) >= _BODY_CAP:
+                    break
+    return bytes(body[:_BODY_CAP])
 
 
 def rule_hint(said: str) -> str | None:
@@ -114,7 +117,7 @@ def rule_hint(said: str) -> str | None:
     return None
 
 
-def _responder(response: aiohttp.ClientResponse, *, is_page: bool) -> str:
+def _responder(response: Response, *, is_page: bool) -> str:
     """Return who answered: HTML is from a proxy in front of the registry, which the Server header may name."""
     host = Origin.of(response.url).authority
     if not is_page:
@@ -123,7 +126,7 @@ def _responder(response: aiohttp.ClientResponse, *, is_page: bool) -> str:
     return f"a proxy{f' ({proxy[0]})' if proxy else ''} in front of {host}"
 
 
-def refuse_html(request: Request, response: aiohttp.ClientResponse, body: bytes) -> None:
+def refuse_html(request: Request, response: Response, body: bytes) -> None:
     """Raise InvalidContent if a successful response is an HTML page."""
     if is_html(body):
         who = _responder(response, is_page=True)

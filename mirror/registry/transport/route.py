@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 from yarl import URL
 
 from mirror.config.hosts import HostSettings
 from mirror.errors import ConfigError
 from mirror.registry.options import RegistryOptions
-from mirror.registry.transport.addresses import AddressInfo, AddressPolicy, parse_address
+from mirror.registry.transport.addresses import AddressPolicy, parse_address
 from mirror.registry.transport.errors import Endpoint
+from mirror.registry.transport.exchange import Body, Call, Exchange, Response, SocketFactory
 from mirror.registry.transport.proxy import proxy_for, proxy_headers
+from mirror.registry.transport.socket_exchange import SocketExchange
 from mirror.registry.transport.tls import TlsConfig, TlsContexts, tls_config
 from mirror.registry.transport.urls import Origin
 
-SocketFactory = Callable[[AddressInfo], Any]
-OpenSession = Callable[[SocketFactory | None], aiohttp.ClientSession]  # a session with sockets from that factory
+SMALLEST = 1024 * 1024  # bytes of a body that threads move; a smaller one costs less in the event loop
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanges:
+    """The two ways to carry out requests to one registry, each with connections of its own."""
+
+    loop: Exchange
+    threads: Exchange
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.loop.close()
+        await self.threads.close()
 
 
 class Route:
@@ -34,17 +47,16 @@ class Route:
         self,
         registry: str,
         options: RegistryOptions,
-        open_session: OpenSession,
+        exchanges: Exchanges,
         contexts: TlsContexts,
         *,
         insecure: bool,
     ) -> None:
         self.base: URL | None = None
-        self._registry, self._options, self._open_session = registry, options, open_session
+        self._registry, self._options, self._exchanges = registry, options, exchanges
         self._insecure = insecure
         self._addresses = AddressPolicy(registry, options.host(registry).trusted_networks)
         self._default_tls = tls_config("", HostSettings(), is_registry=False, verify=True, ca_file=options.ca_file)
-        self._sessions: dict[SocketFactory | None, aiohttp.ClientSession] = {}  # None: through a proxy
         self._tls_configs: dict[Origin, TlsConfig] = {}
         self.answered: set[Endpoint] = set()  # hosts that have sent a response, and proxies that have passed one on
         self._contexts = contexts
@@ -60,57 +72,55 @@ class Route:
         *,
         headers: dict[str, str],
         data: Any = None,
-        buffer_size: int | None = None,
+        expected: int = 0,
         read_timeout: float | None = None,
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    ) -> AbstractAsyncContextManager[Response]:
         """Send one request, without following redirects, if the address rules allow it.
 
-        `read_timeout` is the time without data after which it fails, in seconds; None: the session's.
+        `expected` is the size of the response's body in bytes, as far as it is known. `read_timeout` is the time
+        without data after which it fails, in seconds; None: the options' timeout.
         """
         proxy = proxy_for(url)
         for_proxy = proxy_headers(proxy)
-        session = self._session(url, proxy)
-        timeout = session.timeout
-        if read_timeout:
-            timeout = aiohttp.ClientTimeout(None, sock_connect=timeout.sock_connect, sock_read=read_timeout)
-        return session.request(
+        constant = {"User-Agent": self._options.user_agent, "Accept-Encoding": "identity", "Accept": "*/*"}
+        call = Call(
             method,
             url,
-            headers=headers if url.scheme == "https" else {**headers, **for_proxy},  # only TLS gets a tunnel
+            headers={**constant, **headers, **({} if url.scheme == "https" else for_proxy)},  # only TLS gets a tunnel
             data=data,
-            read_bufsize=buffer_size,
-            allow_redirects=False,
-            ssl=self._ssl(url, proxy),
+            tls=self._tls(url, proxy),
             proxy=proxy.with_user(None) if proxy else None,
             proxy_headers=for_proxy,
-            timeout=timeout,
+            sockets=self._sockets(url, proxy),
+            read_timeout=read_timeout or self._options.timeout,
         )
+        size = max(expected, data.size if isinstance(data, Body) else 0)
+        exchange = self._exchanges.threads if size >= SMALLEST and SocketExchange.takes(call) else self._exchanges.loop
+        return exchange.open(call)
 
     def has_answered(self, url: URL) -> None:
         """Record that there was a response from a URL: from now on, a failure to connect to its host is transient."""
         endpoint = proxy_for(url) or url
         self.answered.add((endpoint.raw_host, endpoint.port))
 
-    def _session(self, url: URL, proxy: URL | None) -> aiohttp.ClientSession:
+    def _sockets(self, url: URL, proxy: URL | None) -> SocketFactory | None:
+        """Return what creates the sockets for a URL, by the address rules; None to connect to a proxy."""
         is_registry = self.is_registry(url)
-        sockets: SocketFactory | None = None
         if proxy is None:
-            sockets = self._addresses.registry_socket if is_registry else self._addresses.redirect_socket
+            return self._addresses.registry_socket if is_registry else self._addresses.redirect_socket
         # The user chose the proxy, which may be anywhere. It resolves names, so only literal IP addresses are checked.
-        elif address := parse_address(url.host or ""):
+        if address := parse_address(url.host or ""):
             if is_registry:
                 self._addresses.registry_is_at(address)
             else:
                 self._addresses.check_redirect(address)
-        if sockets not in self._sessions:
-            self._sessions[sockets] = self._open_session(sockets)
-        return self._sessions[sockets]
+        return None
 
-    def _ssl(self, url: URL, proxy: URL | None) -> ssl.SSLContext | bool:
-        """Return aiohttp's `ssl` argument; never its own context for TLS, which differs between versions of Python."""
+    def _tls(self, url: URL, proxy: URL | None) -> ssl.SSLContext | None:
+        """Return the context for TLS, to the host or to its proxy; None if neither uses it."""
         is_https_proxy = proxy is not None and proxy.scheme == "https"
         if url.scheme == "http":
-            return self._contexts.get(self._default_tls) if is_https_proxy else True
+            return self._contexts.get(self._default_tls) if is_https_proxy else None
         origin = Origin.of(url)
         if origin not in self._tls_configs:
             self._tls_configs[origin] = self._tls_config(url)

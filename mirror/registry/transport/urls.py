@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import aiohttp
 from yarl import URL
 
 from mirror.errors import TransferError
+from mirror.registry.transport.exchange import Response
 from mirror.text import redaction
 
 _NO_BASE = URL()
@@ -51,7 +51,7 @@ def parse_http_url(text: str, *, base: URL = _NO_BASE, encoded: bool = True) -> 
     return url if usable else None
 
 
-def location_of(response: aiohttp.ClientResponse) -> URL:
+def location_of(response: Response) -> URL:
     """Return the URL in the `Location` of a redirect or an upload session, byte for byte, since it may be signed."""
     text = response.headers.get("Location", "")
     who = Origin.of(response.url).authority
