@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ThreadedResolver
-from aiohttp.abc import ResolveResult
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -224,19 +222,13 @@ ROLES = {"127.0.0.2": PUBLIC, "127.0.0.3": PRIVATE, "127.0.0.4": PUBLIC, "127.0.
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, list[str]]:
     """Names and the addresses that they resolve to."""
     names: dict[str, list[str]] = {}
-    real = ThreadedResolver.resolve
+    real = socket.getaddrinfo
 
-    async def resolve(
-        self: ThreadedResolver, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        if host not in names:
-            return await real(self, host, port, family)
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=6, flags=0)
-            for address in names[host]
-        ]
+    def resolve(host: str, port: int, *args: Any, **options: Any) -> list[Any]:
+        found = [real(address, port, *args, **options) for address in names.get(host, [host])]
+        return [info for infos in found for info in infos]
 
-    monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     monkeypatch.setattr(addresses, "scope_of", lambda address: ROLES.get(str(address), scope_of(address)))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     return names

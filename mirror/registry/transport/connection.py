@@ -33,7 +33,7 @@ _NO_ANSWER = "the server closed the connection before it answered"
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a connection goes, as aiohttp's errors describe it (its own type differs between versions)."""
+    """The end of a connection, as aiohttp's errors describe it (its own type differs between versions)."""
 
     host: str
     port: int

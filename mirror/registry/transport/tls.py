@@ -131,18 +131,33 @@ def _naming(file: Path, fault: str) -> Iterator[None]:
         raise ConfigError(f"{file} cannot be read: {os.strerror(error.errno or 0)}.") from None
 
 
-class _Connection(ssl.SSLObject):
-    """A connection whose certificate error has a note with the names in the certificate."""
+@contextmanager
+def _noting_names(connection: ssl.SSLObject | ssl.SSLSocket) -> Iterator[None]:
+    """Add a note with the names in the certificate to a certificate error of a handshake."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        # Python has no public way to read the certificate after a failed handshake. Without it, there is no note.
+        with suppress(AttributeError, IndexError, KeyError, TypeError, ValueError):
+            certificate = getattr(connection, "_sslobj").get_unverified_chain()[0].get_info()  # noqa: B009
+            error.add_note(", ".join(name for kind, name in certificate["subjectAltName"] if kind in _HOST_KINDS))
+        raise
+
+
+class _Object(ssl.SSLObject):
+    """TLS in the event loop."""
 
     def do_handshake(self) -> None:
-        try:
+        with _noting_names(self):
             super().do_handshake()
-        except ssl.SSLCertVerificationError as error:
-            # Python has no public way to read the certificate after a failed handshake. Without it, there is no note.
-            with suppress(AttributeError, IndexError, KeyError, TypeError, ValueError):
-                certificate = getattr(self, "_sslobj").get_unverified_chain()[0].get_info()  # noqa: B009
-                error.add_note(", ".join(name for kind, name in certificate["subjectAltName"] if kind in _HOST_KINDS))
-            raise
+
+
+class _Socket(ssl.SSLSocket):
+    """TLS in a thread."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        with _noting_names(self):
+            super().do_handshake(block)
 
 
 def _verifying_context() -> ssl.SSLContext:
@@ -152,7 +167,7 @@ def _verifying_context() -> ssl.SSLContext:
     # versions would not accept an intermediate CA, or the server's own certificate, as a trust anchor.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.sslobject_class = _Connection
+    context.sslobject_class, context.sslsocket_class = _Object, _Socket
     if file := os.environ.get("SSL_CERT_FILE"):
         with _naming(Path(file), _NOT_A_CA):
             context.load_verify_locations(cafile=file)
