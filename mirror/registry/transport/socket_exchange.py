@@ -21,7 +21,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from mirror.concurrency import to_thread
-from mirror.registry.transport.addresses import parse_address
+from mirror.registry.transport.addresses import AddressInfo, parse_address
 from mirror.registry.transport.connection import Connection, connection_key
 from mirror.registry.transport.exchange import Body, Call, Response, SocketFactory
 from mirror.registry.transport.http1 import ResponseParser, request_head
@@ -208,21 +208,26 @@ class SocketExchange:
         url, loop = call.proxy or call.url, asyncio.get_running_loop()
         key = connection_key(url)
         flags = 0 if parse_address(url.raw_host or "") else socket.AI_ADDRCONFIG
+        infos: list[AddressInfo]
         try:
             infos = await loop.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM, flags=flags)
         except OSError as error:
             raise aiohttp.ClientConnectorDNSError(key, error) from error
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                connected = await aiohappyeyeballs.start_connection(
-                    infos, happy_eyeballs_delay=_STAGGER, interleave=1, loop=loop, socket_factory=call.sockets
-                )
-        except TimeoutError:
-            raise
-        except OSError as error:
-            kind = aiohttp.ClientProxyConnectionError if call.proxy else aiohttp.ClientConnectorError
-            raise kind(key, error) from error
-        return Connection(connected, partial(ResponseParser, loop=loop))
+        while True:
+            try:
+                async with asyncio.timeout(self._connect_timeout):
+                    connected = await aiohappyeyeballs.start_connection(
+                        infos, happy_eyeballs_delay=_STAGGER, interleave=1, loop=loop, socket_factory=call.sockets
+                    )
+                return Connection(connected, partial(ResponseParser, loop=loop))
+            except TimeoutError:
+                raise
+            except OSError as error:
+                # As aiohttp does: the error of several addresses does not say what is wrong with one of them.
+                aiohappyeyeballs.pop_addr_infos_interleave(infos, 1)
+                if not infos:
+                    kind = aiohttp.ClientProxyConnectionError if call.proxy else aiohttp.ClientConnectorError
+                    raise kind(key, error) from error
 
 
 def _key(call: Call) -> _Key:
