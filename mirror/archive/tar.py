@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import stat
 from bisect import bisect_right
+from functools import partial
 from pathlib import Path
 
 from mirror.archive import header
 from mirror.archive.extents import NOT_A_TAR, Extent, Members
+from mirror.concurrency import once_unused
 from mirror.content.decompress import compression
 from mirror.errors import BrokenArchive, NotFound, StorageError
 from mirror.fs.directory import kind_name, os_errors
@@ -106,7 +108,7 @@ class Tar:
             return os.pread(self.fd, size, offset)
 
     def close(self) -> None:
-        os.close(self.fd)
+        once_unused(partial(os.close, self.fd))
 
 
 def refuse_packed(head: bytes, path: Path) -> None:

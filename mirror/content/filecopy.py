@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from threading import Lock
 
-from mirror.concurrency import available_cpus
+from mirror.concurrency import ThreadPool, available_cpus
 from mirror.content.stream import BlobReader, ReadInto, Verifier
 from mirror.errors import SizeMismatch
 from mirror.oci.descriptor import Descriptor
@@ -52,6 +53,7 @@ class CpuSlots:
 
 
 _CORES = CpuSlots(available_cpus())
+_HASHING = ThreadPool("hash")  # its threads wait for nothing, so those that wait for them go on
 _MOST_SPARE = 4
 _SPARE: deque[memoryview] = deque(maxlen=_MOST_SPARE)  # buffers of finished copies
 
@@ -129,7 +131,6 @@ class _Hashing:
 
     def __init__(self, check: Verifier) -> None:
         self._check = check
-        self._thread: ThreadPoolExecutor | None = None
         self._running: Future[None] | None = None
 
     def update(self, chunk: memoryview, *, last: bool) -> bool:
@@ -144,11 +145,9 @@ class _Hashing:
             self._check.update([chunk])
             return False
         try:
-            self._thread = self._thread or ThreadPoolExecutor(1)
-            self._running = self._thread.submit(self._hash_and_release, chunk)
-        except RuntimeError:  # no more threads are available
+            self._running = _HASHING.submit(partial(self._hash_and_release, chunk))
+        except RuntimeError:  # no threads are available
             _CORES.release()
-            self._thread = None
             self._check.update([chunk])
         return self._running is not None
 
@@ -162,5 +161,5 @@ class _Hashing:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._thread:
-            self._thread.shutdown()
+        if self._running:
+            wait([self._running])

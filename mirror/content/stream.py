@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from mirror.concurrency import BackgroundTasks, to_thread
+from mirror.concurrency import BackgroundTasks, settled, submit, to_thread
 from mirror.errors import DigestMismatch, SizeMismatch, TransferError
 from mirror.oci.descriptor import Descriptor
 
@@ -112,7 +112,7 @@ async def pipeline(source: AsyncIterator[Batch], *works: Callable[[Batch], None]
     """Run all `works` on each batch, each in its own worker thread, while the next batch is read.
 
     They start on a batch when all have finished the previous one. However this call ends, no thread is still at work
-    afterwards: the caller may close the files that they write to.
+    afterwards, unless it hangs: the caller may close the files that they write to (`mirror.concurrency.once_unused`).
 
     `waiting` is what `source` has read, but not yielded yet. It becomes a batch after `_LONGEST` seconds at the latest.
     """
@@ -128,7 +128,7 @@ async def pipeline(source: AsyncIterator[Batch], *works: Callable[[Batch], None]
             await asyncio.sleep(_LONGEST)
             if waiting and all(work.done() and not work.exception() for work in running):
                 batch = _take(waiting)
-                running = [_submit(work, batch) for work in works]
+                running = [submit(partial(work, batch)) for work in works]
 
     try:
         async with BackgroundTasks() as timer:
@@ -136,10 +136,10 @@ async def pipeline(source: AsyncIterator[Batch], *works: Callable[[Batch], None]
                 timer.start(start_early())
             async for batch in source:  # while it yields, nothing is waiting
                 await finish()
-                running = [_submit(work, batch) for work in works]
+                running = [submit(partial(work, batch)) for work in works]
         await finish()
     finally:
-        wait(running)  # blocks for at most one batch
+        await settled(running)
 
 
 async def verified(body: BlobReader, node: Descriptor, size: int) -> AsyncIterator[bytes]:
@@ -151,7 +151,7 @@ async def verified(body: BlobReader, node: Descriptor, size: int) -> AsyncIterat
     check = Verifier(node)
     ready: Batch = []
     async for batch in batches(body, node, size):
-        hashing = _submit(check.update, batch)
+        hashing = submit(partial(check.update, batch))
         try:
             for chunk in ready:
                 yield chunk
@@ -206,20 +206,3 @@ def _take(batch: Batch) -> Batch:
     taken = batch[:]
     batch.clear()
     return taken
-
-
-def _submit(work: Callable[[Batch], None], batch: Batch) -> Future[None]:
-    """Run `work` in a worker thread; the result can be awaited without the event loop, unlike `run_in_executor`'s."""
-    done: Future[None] = Future()
-    done.set_running_or_notify_cancel()  # a cancelled task must not cancel it: then it could not be waited for
-
-    def run() -> None:
-        try:
-            work(batch)
-        except BaseException as error:  # raised again where the result is awaited
-            done.set_exception(error)
-        else:
-            done.set_result(None)
-
-    asyncio.get_running_loop().run_in_executor(None, run)
-    return done

@@ -14,9 +14,11 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from mirror.concurrency import once_unused
 from mirror.errors import StorageError
 from mirror.fs import temporary
 from mirror.fs.directory import Directory, is_directory, os_errors
@@ -144,6 +146,9 @@ class AtomicFile:
             report_missing(Feature.TIMES, self._fd, path, error)
 
     def discard(self) -> None:
+        once_unused(self._discard)
+
+    def _discard(self) -> None:
         if self._name:
             self._directory.remove(self._name)  # while it is locked, so that another process creates its own file
         self.close()
@@ -152,7 +157,7 @@ class AtomicFile:
         """Close and unlock the file, if it is open; it keeps its content."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            once_unused(partial(os.close, fd))
 
 
 def replace_file(

@@ -16,10 +16,12 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Self
 
+from mirror.concurrency import once_unused
 from mirror.errors import BrokenLayout, StorageError
 from mirror.fs.features import NO_LOCKS, NO_SYNC, Feature, report_missing
 
@@ -93,7 +95,7 @@ class _Opened:
         self._fd, self.path = fd, path
 
     def close(self) -> None:
-        os.close(self._fd)
+        once_unused(partial(os.close, self._fd))
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from mirror.concurrency import shielded, to_thread_cancellable
+from mirror.concurrency import settled, shielded, to_thread_cancellable
 from mirror.content.finding_text import link_hint
 from mirror.content.graph import Keep
 from mirror.content.hashing import READ, BlobCheck, BlobFault, Reader, check_size, hash_blob
@@ -162,7 +162,8 @@ class Layout:
             yield BlobReader(chunks, str(self.path), os.fstat(fd).st_mtime, start, file=fd, fill=fill)
         finally:
             try:
-                await shielded(reading.acquire())  # an upload that was cancelled may still be reading in its own task
+                # An upload that was cancelled may still be reading in its own task.
+                await settled([asyncio.ensure_future(reading.acquire())])
             finally:
                 os.close(fd)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event
 
 from mirror.archive.verifiable import VerifiableArchive
-from mirror.concurrency import available_cpus, map_concurrently, shielded, to_thread
+from mirror.concurrency import available_cpus, end_tasks, map_concurrently, to_thread
 from mirror.content.finding import Finding, Kind, Severity, StoreKind, reason
 from mirror.content.store import NoProgress, Progress, VerifiableStore, image_progress
 from mirror.errors import BrokenArchive, ContentError, UsageError
@@ -112,7 +112,7 @@ class Verification:
             self._seconds = time.monotonic() - self._started
             return
         with closing(opened) as store:
-            work = asyncio.ensure_future(self._run(store))
+            work = asyncio.create_task(self._run(store))
             try:
                 while not work.done():
                     await asyncio.wait([work], timeout=_TICK)
@@ -122,7 +122,7 @@ class Verification:
                 work.result()
             finally:
                 self._stop.set()  # threads cannot be cancelled: they check this after every read,
-                await shielded(work)  # and use the store until then
+                await end_tasks([work])  # and use the store until then
         self._seconds = time.monotonic() - self._started
 
     @property

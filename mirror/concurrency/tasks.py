@@ -1,4 +1,4 @@
-"""Concurrency with asyncio and threads: what a call starts has ended when the call returns or raises."""
+"""Concurrent tasks: what a call starts has ended when the call returns or raises."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
-from threading import Event
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -88,55 +87,17 @@ class BackgroundTasks:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        while self._tasks:
-            with suppress(asyncio.CancelledError):  # a second cancellation must not leave them running
-                await asyncio.wait(self._tasks)
+        await end_tasks(self._tasks)
 
 
-async def to_thread(
-    work: Callable[[], R], on_cancel: Callable[[], None] = lambda: None, discard: Callable[[R], None] = lambda _: None
-) -> R:
-    """Run `work` in a worker thread, and wait for the thread even when cancelled; see `shielded`."""
-    return await shielded(asyncio.to_thread(work), on_cancel, discard)
-
-
-async def to_thread_cancellable(work: Callable[[Callable[[int], None]], R]) -> R:
-    """Run `work` in a worker thread. Its argument is a function that raises CancelledError once this is cancelled."""
-    stop = Event()
-
-    def advance(_: int) -> None:
-        if stop.is_set():
-            raise asyncio.CancelledError
-
-    return await to_thread(lambda: work(advance), on_cancel=stop.set)
-
-
-async def shielded(
-    work: Awaitable[R], on_cancel: Callable[[], None] = lambda: None, discard: Callable[[R], None] = lambda _: None
-) -> R:
-    """Await the work of a thread to its end, even when cancelled.
-
-    Cancelling a task does not stop its thread, which goes on using files and locks that the caller is about to close.
-    Therefore a cancellation waits for the thread before it is raised again.
-
-    Args:
-        work: awaits the thread.
-        on_cancel: called on cancellation, to make the thread end sooner.
-        discard: called with the result after a cancellation, to close what the thread has opened.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        on_cancel()
-        while not task.done():
-            with suppress(asyncio.CancelledError):  # cancelled again: still wait
-                await asyncio.wait([task])
-        if not task.cancelled() and task.exception() is None:  # also marks the exception as retrieved
-            discard(task.result())
-        raise
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and wait until they have ended, even when cancelled."""
+    left = set(tasks)
+    for task in left:
+        task.cancel()
+    while left:
+        with suppress(asyncio.CancelledError):  # a second cancellation must not leave them running
+            _, left = await asyncio.wait(left)
 
 
 def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:

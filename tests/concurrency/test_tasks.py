@@ -1,14 +1,13 @@
-"""Tests of concurrent tasks and threads, their failures and their cancellation, and of the number of CPUs."""
+"""Tests of concurrent tasks, their failures and their cancellation, and of the number of CPUs."""
 
 import asyncio
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
 
-from mirror.concurrency import map_concurrently, to_thread
+from mirror.concurrency import map_concurrently
 from mirror.errors import MirrorError, StorageError
 
 
@@ -100,43 +99,6 @@ def test_cancellation_ends_all_items() -> None:
 
     asyncio.run(main())
     assert running == 0
-
-
-# Threads
-
-
-def test_function_runs_in_another_thread_and_its_result_is_returned() -> None:
-    assert asyncio.run(to_thread(lambda: threading.current_thread() is threading.main_thread())) is False
-
-
-def test_failure_in_a_thread_is_raised() -> None:
-    def work() -> None:
-        raise StorageError("The disk is full.")
-
-    with pytest.raises(StorageError):
-        asyncio.run(to_thread(work))
-
-
-@pytest.mark.parametrize("failing", [False, True])
-def test_cancellation_waits_until_the_thread_has_ended(failing: bool) -> None:
-    begun, stop, ended = threading.Event(), threading.Event(), threading.Event()
-
-    def work() -> None:
-        begun.set()
-        stop.wait(10)
-        ended.set()
-        if failing:
-            raise StorageError("The disk is full.")
-
-    async def main() -> bool:
-        task = asyncio.create_task(to_thread(work, on_cancel=stop.set))
-        await asyncio.to_thread(begun.wait, 10)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        return ended.is_set()
-
-    assert asyncio.run(main())
 
 
 @pytest.mark.slow
