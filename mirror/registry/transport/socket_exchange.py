@@ -20,7 +20,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from mirror.concurrency import to_thread
+from mirror.concurrency import once_unused, to_thread
 from mirror.registry.transport.addresses import AddressInfo, parse_address
 from mirror.registry.transport.connection import Connection, connection_key
 from mirror.registry.transport.exchange import Body, Call, Response, SocketFactory
@@ -134,13 +134,13 @@ class SocketExchange:
                 connection.idle_since = monotonic()
                 self._idle.setdefault(_key(call), []).append(connection)
             else:
-                connection.close()
+                once_unused(connection.close)
 
     async def close(self) -> None:
         """`Exchange`: close all idle connections."""
         while self._idle:
             for connection in self._idle.popitem()[1]:
-                connection.close()
+                once_unused(connection.close)
 
     async def _respond(self, call: Call) -> tuple[Connection, Response]:
         """Send a request on an idle connection or, if there is none, or the server has just closed it, a new one."""
@@ -164,7 +164,7 @@ class SocketExchange:
         try:
             return await to_thread(partial(self._converse, call, connection), on_cancel=interrupt)
         except BaseException:
-            connection.close()
+            once_unused(connection.close)
             raise
 
     def _converse(self, call: Call, connection: Connection) -> Response:
@@ -208,11 +208,11 @@ class SocketExchange:
         url, loop = call.proxy or call.url, asyncio.get_running_loop()
         key = connection_key(url)
         flags = 0 if parse_address(url.raw_host or "") else socket.AI_ADDRCONFIG
-        infos: list[AddressInfo]
         try:
-            infos = await loop.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM, flags=flags)
+            found = await loop.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM, flags=flags)
         except OSError as error:
             raise aiohttp.ClientConnectorDNSError(key, error) from error
+        infos: list[AddressInfo] = list(found)
         while True:
             try:
                 async with asyncio.timeout(self._connect_timeout):
