@@ -1,5 +1,6 @@
 """Fixtures that tests share: the `mirror` command, and a registry for it."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,12 @@ def secrets_of_other_tests() -> Iterator[None]:
 def mirror(tmp_path: Path) -> Mirror:
     """The command, run in `tmp_path`."""
     return Mirror(tmp_path)
+
+
+@pytest.fixture(params=["threads", "loop"])
+def each_exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test twice: with aiohttp for all requests, and with blocking sockets for all that they can carry out."""
+    monkeypatch.setattr("mirror.registry.transport.route.SMALLEST", 0 if request.param == "threads" else sys.maxsize)
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ from mirror.registry.transport.addresses import (
 from tests.support.registry import EmbeddedRegistry, Fault, Redirect, serving
 from tests.support.strategies import QUICK
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 PUBLIC, PRIVATE, LOOPBACK = AddressScope.PUBLIC, AddressScope.PRIVATE, AddressScope.LOOPBACK
 
 

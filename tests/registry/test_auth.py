@@ -18,6 +18,8 @@ from mirror.registry.auth.tokens import Scopes
 from mirror.registry.credentials import Credentials
 from mirror.retry import RetryPolicy
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 PULL = "repository:library/redis:pull"
 PUSH = "repository:a/b:pull,push"
 ANN = Credentials("ann", "se:cret")

@@ -23,7 +23,7 @@ DATA = b"content"
 NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
 
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = pytest.mark.usefixtures("home", "each_exchange")
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from mirror.registry.auth.challenges import parse_challenges
 from tests.support.strategies import THOROUGH, nasty_text
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 
 @pytest.mark.parametrize(
     ("header", "challenges"),

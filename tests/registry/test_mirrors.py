@@ -25,6 +25,8 @@ from tests.support import images
 from tests.support.registry import Cut, EmbeddedRegistry, Extend, Fault, Flip, Status, Truncate, serving
 from tests.support.strategies import QUICK, nasty_text
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 IMAGE = images.image("linux/amd64", images.layer(1, 1000))
 OTHER = images.image("linux/amd64", images.layer(2, 1000))
 DATA = b"content" * 1000

@@ -13,6 +13,8 @@ from tests.support.command import Mirror, assert_whole
 from tests.support.proxy import proxying
 from tests.support.registry import Basic, Bearer, EmbeddedRegistry, Fault, Redirect, serving
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 IMAGE = images.image("linux/amd64", images.layer(1, 1000))
 USERS = {"ann": "secret"}
 

@@ -15,6 +15,8 @@ from tests.support.proxy import proxying
 from tests.support.registry import EmbeddedRegistry, Fault, Redirect, serving
 from tests.support.strategies import QUICK, nasty_text
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 PROXY = "http://proxy.example:3128"
 PLAIN, SECURE = "http://registry.example:5000/v2/", "https://registry.example/v2/"
 

@@ -10,6 +10,8 @@ from mirror.errors import TransferError
 from mirror.registry.transport.rate_limit import MIN_RATE, RateLimit, rate_limited
 from mirror.registry.transport.request_text import Request
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 REQUEST = Request("GET", "https://registry.example/x", "registry.example")
 
 

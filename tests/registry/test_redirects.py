@@ -23,6 +23,8 @@ from mirror.registry.transport.exchange import Response
 from mirror.registry.transport.urls import location_of
 from tests.support.registry import Basic, EmbeddedRegistry, Fault, Redirect, serving
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 DATA = b"content"
 NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
 PATH = f"/v2/a/blobs/{NODE.digest}"

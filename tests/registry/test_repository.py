@@ -52,7 +52,7 @@ NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
 IMAGE = images.image("linux/amd64", images.layer(1, 100))
 ROOT = descriptor_of(IMAGE)
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = pytest.mark.usefixtures("home", "each_exchange")
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ import pytest
 from mirror.errors import TransferError
 from mirror.registry.transport.throttle import Throttle, too_long
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 
 class Clock:
     """A clock that advances only while a task sleeps."""

@@ -24,7 +24,7 @@ NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
 PATH = f"/v2/a/blobs/{NODE.digest}"
 
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = pytest.mark.usefixtures("home", "each_exchange")
 
 
 @pytest.fixture

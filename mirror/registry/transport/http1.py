@@ -67,11 +67,12 @@ class ResponseParser:
             self._parser.feed_data(data)
             return True
         messages, _, _ = self._parser.feed_data(data)
-        for message, payload in messages:
+        for position, (message, payload) in enumerate(messages, 1):
             if not 100 <= message.code < 200:
                 self._payload = payload
                 length = self._length(message.code, message.headers, is_chunked=message.chunked)
-                self.head = Head(message.code, message.reason, message.headers, length, not message.should_close)
+                keeps_open = not message.should_close and position == len(messages)  # the rest is for no request
+                self.head = Head(message.code, message.reason, message.headers, length, keeps_open)
                 return True
         return False
 
