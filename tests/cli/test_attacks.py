@@ -35,6 +35,8 @@ from tests.support.registry import (
 from tests.support.registry.auth import Auth
 from tests.support.registry.messages import Answer, Call
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 IMAGE = images.multi_arch(["linux/amd64", "linux/arm64"])
 LAYER = max(IMAGE.blobs, key=lambda digest: len(IMAGE.blobs[digest]))
 USERS = {"ann": "secret"}

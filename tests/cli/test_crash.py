@@ -38,6 +38,8 @@ from tests.support.profiles import every
 from tests.support.registry import Action, EmbeddedRegistry, Fault, Stall, Status, serving
 from tests.support.registry.messages import Answer, Call
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 PARTS = 3  # of a long test, so that several workers share it
 SHARED = images.layer(1, 3000)
 FIRST = images.index([images.image("linux/amd64", SHARED, images.layer(2, 200))])

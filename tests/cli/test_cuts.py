@@ -32,6 +32,8 @@ from tests.support.registry import (
     serving,
 )
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 SHARED = images.layer(1, 2000)
 IMAGE = images.index(
     [

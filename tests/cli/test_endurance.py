@@ -28,6 +28,8 @@ from tests.support.registry import (
     serving,
 )
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 MB = 1_000_000
 MIDDLE = images.Blob.of(random.Random(5).randbytes(3 * MB), images.OCI_LAYER, images.digest_of(b"y"))
 IMAGE = images.image("linux/amd64", MIDDLE)

@@ -10,7 +10,7 @@ from tests.support.command import Mirror, assert_whole
 from tests.support.registry import Action, EmbeddedRegistry, Fault, Header, Redirect, serving
 from tests.support.registry.messages import Answer, Call
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_exchange")]
 
 IMAGE = images.image("linux/amd64", images.layer(1, 1000))
 LONG = "x" * 60_000

@@ -28,6 +28,8 @@ from tests.support.registry import (
     serving,
 )
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 IMAGE = images.multi_arch()
 LAYER = max(IMAGE.blobs, key=lambda digest: len(IMAGE.blobs[digest]))
 USERS = {"ann": "pass:word ü"}

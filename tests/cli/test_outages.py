@@ -13,7 +13,7 @@ from tests.support.gateway import gateway
 from tests.support.registry import Action, EmbeddedRegistry, Fault, Redirect, serving
 from tests.support.registry.messages import Answer, Call
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_exchange")]
 
 IMAGE = images.image("linux/amd64", images.layer(1, 100_000))
 LAYER = max(IMAGE.blobs, key=lambda digest: len(IMAGE.blobs[digest]))

@@ -10,7 +10,7 @@ from tests.support import images
 from tests.support.command import Mirror, assert_whole
 from tests.support.registry import Action, EmbeddedRegistry, Fault, Redirect, Status, serving
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_exchange")]
 
 IMAGES = [images.image("linux/amd64", images.layer(number, 1000)) for number in range(6)]
 HOUR = (("Retry-After", "3600"),)

@@ -11,7 +11,7 @@ from tests.support.command import Mirror, assert_whole
 from tests.support.proxy import proxying
 from tests.support.registry import EmbeddedRegistry, serving
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_exchange")]
 
 IMAGE = images.image("linux/amd64", images.layer(1, 1000))
 PASSWORDS = ["пароль", "密码", "naïve", "p:a s", "50€%20#/?@&+", "\U0001f600", ""]

@@ -11,7 +11,7 @@ from tests.support.command import Mirror, assert_whole, names
 from tests.support.registry import Action, EmbeddedRegistry, Fault, serving
 from tests.support.registry.messages import Answer, Call, refusal
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_exchange")]
 
 IMAGE, OTHER = (images.image("linux/amd64", images.layer(number, 1000)) for number in (1, 2))
 

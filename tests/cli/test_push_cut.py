@@ -13,6 +13,8 @@ from tests.support.command import Mirror
 from tests.support.profiles import every
 from tests.support.registry import Cut, EmbeddedRegistry, Fault, Quirks, Reset, Seen, Status, serving
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 IMAGE = images.multi_arch(["linux/amd64", "linux/arm64"])
 LAYER = max(IMAGE.blobs, key=lambda digest: len(IMAGE.blobs[digest]))
 SIZE = len(IMAGE.blobs[LAYER])

@@ -23,6 +23,8 @@ from tests.support.registry import (
     serving,
 )
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 MIB = 1024 * 1024
 LARGE = images.layer(1, 6 * MIB)
 IMAGE = images.index([images.image("linux/amd64", LARGE), images.image("linux/arm64", images.layer(2, 300), LARGE)])

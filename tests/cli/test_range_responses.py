@@ -20,6 +20,8 @@ from tests.support.profiles import examples
 from tests.support.registry import Action, Cut, EmbeddedRegistry, Fault
 from tests.support.registry.messages import Answer, Call, answer
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 LAYER = images.layer(1, 1000)
 IMAGE = images.image("linux/amd64", LAYER)
 RECEIVED = 500  # bytes of the layer that the first run received

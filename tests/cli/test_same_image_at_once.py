@@ -13,7 +13,7 @@ from tests.support.command import Json, Mirror
 from tests.support.images import Image
 from tests.support.registry import EmbeddedRegistry, Fault
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_exchange")]
 
 
 @pytest.fixture

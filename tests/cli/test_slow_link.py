@@ -14,6 +14,8 @@ from tests.support.command import Mirror, assert_whole, partials
 from tests.support.registry import EmbeddedRegistry
 from tests.support.slow_link import SlowLink, slow_link
 
+pytestmark = pytest.mark.usefixtures("each_exchange")
+
 MIB = 1024 * 1024
 RATE = 500_000  # bytes per second
 SPEEDUP = 1 if settings().max_examples == 100 else 4  # outside of CI, the link is faster, and the kill comes sooner
