@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from time import monotonic
 
+from mirror.content.place import Place
 from mirror.content.store import Progress, Sink, Source
 from mirror.content.stream import BlobReader, ReadInto, from_memory
 from mirror.oci.descriptor import Descriptor
@@ -16,10 +17,16 @@ _REPORT_INTERVAL = 0.1  # seconds between two progress reports of a thread: each
 
 
 class BlobTransfer:
-    """A transfer of one blob. `furthest` is the number of bytes that the most successful attempt has read."""
+    """A transfer of one blob. `furthest` is the number of bytes that the most successful attempt has read.
 
-    def __init__(self, node: Descriptor, source: Source, sink: Sink, progress: Progress) -> None:
+    The blob takes a `place` to receive while the sink reads it, and then one to commit.
+    """
+
+    def __init__(
+        self, node: Descriptor, source: Source, sink: Sink, progress: Progress, place: Place | None = None
+    ) -> None:
         self._node, self._source, self._sink, self._progress = node, source, sink, progress
+        self._place = place
         self._done = self.furthest = 0
 
     async def attempt(self) -> None:
@@ -32,11 +39,15 @@ class BlobTransfer:
 
     @asynccontextmanager
     async def _fetch(self, start: int) -> AsyncIterator[BlobReader]:
+        if self._place:
+            await self._place.receive()
         data = self._node.data
         embedded = None if data is None else from_memory(data, "its own descriptor")
         async with embedded(start) if embedded else self._source.open_blob(self._node, start) as body:
             self._advance(body.start - self._done)
             yield replace(body, chunks=self._counted_chunks(body), fill=body.fill and self._counted_fill(body.fill))
+        if self._place:
+            await self._place.commit()
 
     async def _counted_chunks(self, body: BlobReader) -> AsyncIterator[bytes]:
         async for chunk in body.chunks:

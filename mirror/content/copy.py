@@ -18,6 +18,7 @@ from functools import partial
 from mirror.concurrency import map_concurrently
 from mirror.content import stream
 from mirror.content.blob_transfer import BlobTransfer
+from mirror.content.place import IN_FLIGHT, Place, Places
 from mirror.content.plan import BlobKey, BlobMove, CopyTask, Plan
 from mirror.content.store import NoProgress, Progress, Sink, Source, image_progress
 from mirror.errors import BlobsUnknown, MirrorError
@@ -47,10 +48,10 @@ async def execute(
     of a task that is not optional is raised; with `keep_going`, it only becomes the task's `failure`.
     """
     known = set() if known is None else known
-    executor = _Executor(plan, retry, keep_going, known, progress or NoProgress(), confirm)
+    executor = _Executor(plan, jobs, retry, keep_going, known, progress or NoProgress(), confirm)
     for task in plan.tasks:
         await executor.finish_if_complete(task)
-    await map_concurrently(plan.moves, executor.move, jobs)
+    await map_concurrently(plan.moves, executor.move, IN_FLIGHT * jobs)
     plan.moves = [move for move in plan.moves if move.arrived]
 
 
@@ -60,6 +61,7 @@ class _Executor:
     def __init__(
         self,
         plan: Plan,
+        jobs: int,
         retry: RetryPolicy,
         keep_going: bool,
         known: set[BlobKey],
@@ -74,29 +76,34 @@ class _Executor:
         for task in plan.tasks:
             for other in task.after:
                 self._later.setdefault(id(other), []).append(task)
+        self._places = Places(jobs)
         self._naming, self._repeating = Lock(), Lock()
         self._repeated: set[tuple[int, Digest]] = set()
         progress.plan("copying", len(plan.moves), plan.size)
 
     async def move(self, move: BlobMove) -> None:
         """Copy one blob to every sink that lacks it, then finish the images that lacked nothing else."""
+        async with self._places.free() as place:
+            await self._copy(move, place)
+            for task in move.tasks:
+                self._lacking[id(task)] -= 1
+                await self.finish_if_complete(task)
+
+    async def _copy(self, move: BlobMove, place: Place) -> None:
         alive = [task for task in move.tasks if not task.failure]
         self._progress.begin(move.node)
         if alive:
             image_progress(self._progress).locate(move.node, alive[0].label, alive[0].host)
         for sink in {id(task.sink): task.sink for task in alive}.values():
-            move.arrived |= await self._to_sink(move.node, sink, [task for task in alive if task.sink is sink])
+            move.arrived |= await self._to_sink(move.node, sink, [task for task in alive if task.sink is sink], place)
         self._progress.end(move.node)
-        for task in move.tasks:
-            self._lacking[id(task)] -= 1
-            await self.finish_if_complete(task)
 
-    async def _to_sink(self, node: Descriptor, sink: Sink, tasks: Sequence[CopyTask]) -> bool:
+    async def _to_sink(self, node: Descriptor, sink: Sink, tasks: Sequence[CopyTask], place: Place) -> bool:
         """Try the tasks' sources in turn until one delivers the blob; return False if none does."""
         errors = []
         for source in {id(task.source): task.source for task in tasks}.values():
             try:
-                await self._transfer(node, source, sink)
+                await self._transfer(node, source, sink, place)
             except MirrorError as error:
                 errors.append(error)
             else:
@@ -105,8 +112,8 @@ class _Executor:
         self._fail(tasks, errors[0])
         return False
 
-    async def _transfer(self, node: Descriptor, source: Source, sink: Sink) -> None:
-        transfer = BlobTransfer(node, source, sink, self._progress)
+    async def _transfer(self, node: Descriptor, source: Source, sink: Sink, place: Place | None = None) -> None:
+        transfer = BlobTransfer(node, source, sink, self._progress, place)
         await self._retry.run(transfer.attempt, lambda: transfer.furthest)
 
     def _fail(self, tasks: Iterable[CopyTask], error: MirrorError) -> None:
