@@ -6,51 +6,67 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench.cases import CASES, Bench
+from tests.bench import page, table
+from tests.bench.cases import CASES
 from tests.bench.machine import describe, require_tools
 from tests.bench.measure import say
-from tests.bench.registry import docker_registry
-from tests.bench.table import render, verdict
+from tests.bench.results import Results
+from tests.bench.rig import Rig
+from tests.bench.workload import FULL, QUICK
 
-_ABOUT = (
-    "1.2 GB in 24 blobs over four platforms, docker-registry on loopback. Seconds are medians of {pairs} pairs, run in"
-    " turn; a ratio is the median of the ratios of the pairs; memory is the largest peak. Files are in the page cache"
-    " before they are read; everything written is on the disk before the next run starts."
-)
+SAVED = Path(__file__).parents[2] / "build/bench.json"
 
 
 def main() -> None:
     options = _options()
     require_tools()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unlike a kill, this ends the registries
-    with _folder(options.keep) as folder, docker_registry(folder / "registry") as host:
-        bench = Bench(folder, options.pairs, host)
-        rows = [row for name in options.only for row in CASES[name].measure(bench)]
-        where = describe(folder)
-    commands = dict.fromkeys(command for name in options.only for command in CASES[name].commands)
-    shown = "\n".join(("```sh", *commands, "```"))
-    targets = [verdict(rows)] if options.targets else []
-    table = render(rows, targets=options.targets)
-    print("\n\n".join((table, *targets, _ABOUT.format(pairs=options.pairs), f"{where}.", shown)))
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    workload = QUICK if options.quick else FULL
+    with _folder(options.keep) as folder, ExitStack() as stack:
+        rig = Rig(folder, replace(workload, pairs=options.pairs or workload.pairs), stack)
+        machine = describe(folder)
+        results = Results(SAVED.with_stem("bench-quick") if options.quick else SAVED, day, machine)
+        for name in options.only:
+            if not (options.resume and name in results.rows):
+                results.save(name, CASES[name].measure(rig))
+    shown = [name for name in CASES if name in (results.rows if options.write else options.only)]
+    rows = [row for name in shown for row in results.rows[name]]
+    commands = dict.fromkeys(command for name in shown for command in CASES[name].commands)
+    about = f"Measured on {day}. {machine}."
+    text = "\n\n".join((table.render(rows), about, "\n".join(("```sh", *commands, "```"))))
+    if options.write:
+        page.write(page.PAGE, text)
+    print(text.replace(table.render(rows), table.render(rows, targets=True)) if options.targets else text)
+    if options.targets:
+        print(f"\n{table.verdict(rows)}")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("scripts/bench", description="Measure mirror against other tools.")
-    parser.add_argument("--pairs", type=_positive, default=5, help="how many pairs of runs (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="measure a small workload once, in three minutes")
+    parser.add_argument("--pairs", type=_positive, help="how many runs of each command (default: 5; with --quick: 1)")
     parser.add_argument(
         "--only", type=_names, default=list(CASES), metavar="NAME,…", help=f"some of: {', '.join(CASES)}"
     )
+    parser.add_argument("--resume", action="store_true", help="measure only what was not measured today")
     parser.add_argument("--targets", action="store_true", help="compare the results with the project's targets")
-    parser.add_argument("--keep", action="store_true", help="keep the directory with the registry and the layout")
-    return parser.parse_args()
+    parser.add_argument("--write", action="store_true", help="write all results of today to the documentation")
+    parser.add_argument("--keep", action="store_true", help="keep the directory with the registry and the layouts")
+    options = parser.parse_args()
+    if options.quick and options.write:
+        parser.error("the documentation gets full measurements only: use --write without --quick")
+    return options
 
 
 def _positive(text: str) -> int:
     if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("at least one pair")
+        raise argparse.ArgumentTypeError("at least one run")
     return number
 
 

@@ -1,4 +1,7 @@
-"""Write a layout whose layers are as compressible as real ones: `python -m tests.bench.layers DIR`."""
+"""Write a layout whose layers are as compressible as real ones: `python -m tests.bench.layers DIR MEGABYTES...`.
+
+MEGABYTES are the sizes of the layers when they are unpacked.
+"""
 
 import random
 import sys
@@ -10,7 +13,6 @@ from pathlib import Path
 from tests.support.images import OCI_LAYER, Blob, digest_of, image
 from tests.support.layouts import write
 
-SIZES = (300, 250, 200, 200, 150, 120, 90, 60, 40, 20, 10, 10)  # MB of each layer when it is unpacked
 _WORDS = 4000
 _LETTERS = b"etaoinshrdlucmfwypvbgkjqxz_-. 0123456789ETAOIN"
 
@@ -33,4 +35,7 @@ def layer(seed: int, megabytes: int) -> Blob:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), image("linux/amd64", *(layer(seed, size) for seed, size in enumerate(SIZES))))
+    write(
+        Path(sys.argv[1]),
+        image("linux/amd64", *(layer(seed, size) for seed, size in enumerate(map(int, sys.argv[2:])))),
+    )

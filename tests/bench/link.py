@@ -1,7 +1,7 @@
-"""Simulate a slow link to a distant server: `python -m tests.bench.link HOST:PORT RATE DELAY`.
+"""Simulate a slow link to a distant server: `python -m tests.bench.link HOST:PORT RATE DELAY each|all`.
 
-Each connection delivers at most RATE bytes per second. Data that leaves on one side arrives DELAY seconds later on the
-other, so a round trip takes twice as long.
+Each connection delivers at most RATE bytes per second, or all of them together. Data that leaves on one side arrives
+DELAY seconds later on the other, so a round trip takes twice as long.
 """
 
 import asyncio
@@ -10,15 +10,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
 
 _PIECE = 16 * 1024  # bytes
 _ON_THE_WAY = 8 * 1024 * 1024  # bytes that a link holds, at most
 
 
 @contextmanager
-def slow_link(host: str, rate: int, delay: float) -> Iterator[str]:
-    """Run a link in a separate process, and yield HOST:PORT of its near end."""
-    command = [sys.executable, "-m", "tests.bench.link", host, str(rate), str(delay)]
+def slow_link(host: str, rate: int, delay: float, *, together: bool = False) -> Iterator[str]:
+    """Run a link in a separate process, and yield HOST:PORT of its near end.
+
+    The rate is in bytes per second, for each connection or for all `together`; the delay is in seconds.
+    """
+    limited = "all" if together else "each"
+    command = [sys.executable, "-m", "tests.bench.link", host, str(rate), str(delay), limited]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
@@ -27,15 +33,29 @@ def slow_link(host: str, rate: int, delay: float) -> Iterator[str]:
             process.terminate()
 
 
-async def _main(host: str, rate: int, delay: float) -> None:
+@dataclass
+class Line:
+    """What data leaves on, one piece after another, at `rate` bytes per second; `free` is when the next one can."""
+
+    rate: float
+    free: float = 0.0
+
+    def occupy(self, now: float, size: int) -> float:
+        """Return the time at which `size` more bytes have left."""
+        self.free = max(self.free, now) + size / self.rate
+        return self.free
+
+
+async def _main(host: str, rate: float, delay: float, limited: str) -> None:
     name, _, port = host.rpartition(":")
+    shared = Line(rate) if limited == "all" else None
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(2 * delay)  # the handshake
         far_reader, far_writer = await asyncio.open_connection(name, int(port), limit=_PIECE)
         async with asyncio.TaskGroup() as group:
-            group.create_task(_carry(reader, far_writer, None, delay))
-            group.create_task(_carry(far_reader, writer, rate, delay))
+            group.create_task(_carry(reader, far_writer, Line(inf), delay))
+            group.create_task(_carry(far_reader, writer, shared or Line(rate), delay))
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -45,15 +65,14 @@ async def _main(host: str, rate: int, delay: float) -> None:
     await stop.wait()
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rate: int | None, delay: float) -> None:
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: Line, delay: float) -> None:
     """Forward one direction: data leaves at the rate, and arrives after the delay."""
     loop = asyncio.get_running_loop()
     way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_ON_THE_WAY // _PIECE)
 
     async def leave() -> None:
-        free = loop.time()
         while data := await _read(reader):
-            free = max(free, loop.time()) + (len(data) / rate if rate else 0)
+            free = line.occupy(loop.time(), len(data))
             await way.put((free + delay, data))
             await asyncio.sleep(free - loop.time() - 0.01)
         await way.put((loop.time() + delay, b""))
@@ -85,4 +104,4 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
+    asyncio.run(_main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), sys.argv[4]))

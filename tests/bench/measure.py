@@ -39,7 +39,7 @@ class Shell:
         this process stays small, and images are built in separate processes.
         """
         environment = {"HOME": str(self.folder), "PATH": f"{SCRIPTS}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
-        environment |= {name: str(value) for name, value in names.items()}
+        environment |= {"BENCH": str(Path(__file__).parent)} | {name: str(value) for name, value in names.items()}
         os.sync()
         with tempfile.TemporaryFile() as said:
             started = time.perf_counter()
@@ -59,17 +59,20 @@ class Shell:
         return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
-def paired(what: str, pairs: int, ours: Run, other: Run) -> Pairs:
-    """Run two commands in turn, alternating which one is first, so that drift and order affect both."""
+def rounds(what: str, number: int, *runs: Run) -> Sequence[tuple[Cost, ...]]:
+    """Run several commands in turn, each round beginning with another one, so that drift and order affect all."""
     found = []
-    for number in range(pairs):
-        say(f"{what}, pair {number + 1} of {pairs}")
-        if number % 2:
-            second = other()
-            found.append((ours(), second))
-        else:
-            found.append((ours(), other()))
+    for one in range(number):
+        say(f"{what}, {one + 1} of {number}")
+        order = [(first + one) % len(runs) for first in range(len(runs))]
+        costs = {position: runs[position]() for position in order}
+        found.append(tuple(costs[position] for position in range(len(runs))))
     return found
+
+
+def pairs_of(found: Sequence[tuple[Cost, ...]], other: int = 1) -> Pairs:
+    """Return the first command of each round with another one."""
+    return [(costs[0], costs[other]) for costs in found]
 
 
 def warm(folder: Path) -> None:

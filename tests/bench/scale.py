@@ -1,17 +1,16 @@
-"""Measure whether the cost per image depends on their number: 10², 10³ and 10⁴ names of one small image."""
+"""Measure whether the cost per image depends on their number: lists of three lengths of one small image."""
 
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.bench.measure import Cost, Shell, say
 from tests.bench.registry import docker_registry, free_port
 from tests.bench.servers import mirror_serve
-from tests.bench.table import MIB, Row
+from tests.bench.table import MIB, Row, memory
 
-SIZES = (100, 1_000, 10_000)
 STEPS = {
     "pull": "mirror pull --from-file $NAMES --all-platforms -o $FRESH",
     "pull again": "mirror pull --from-file $NAMES --all-platforms -o $FRESH",
@@ -26,10 +25,10 @@ _MOST_MEMORY = 128 * MIB
 _MOST_RATIO = 1.3
 
 
-def measure(folder: Path) -> list[Row]:
+def measure(folder: Path, sizes: Sequence[int]) -> list[Row]:
     """Run every step once at every size."""
-    costs = [_costs(folder / f"scale-{size}", size) for size in SIZES]
-    return [*_ratios(costs), *_memory(costs[-1])]
+    costs = {size: _costs(folder / f"scale-{size}", size) for size in sizes}
+    return [*_ratios(costs), *_memory(costs)]
 
 
 def _costs(folder: Path, size: int) -> dict[str, Cost]:
@@ -48,22 +47,21 @@ def _costs(folder: Path, size: int) -> dict[str, Cost]:
     return found
 
 
-def _ratios(costs: Sequence[dict[str, Cost]]) -> list[Row]:
-    rows = []
+def _ratios(costs: Mapping[int, Mapping[str, Cost]]) -> list[Row]:
+    """Compare the time per image of the two longest lists."""
+    rows, (few, many, more) = list[Row](), costs
     for step in STEPS:
-        each = [cost[step].wall / size * 1000 for cost, size in zip(costs, SIZES, strict=True)]
-        ratio = each[-1] / each[-2]
-        small, middle, large = (f"{value:.2f} ms" for value in each)
-        what = f"{step}, an image of {SIZES[-1]:,} / one of {SIZES[-2]:,} (of {SIZES[0]}: {small})"
-        rows.append(Row(what, large, middle, f"{ratio:.2f}", f"≤ {_MOST_RATIO:g}", ratio <= _MOST_RATIO))
+        each = {size: cost[step].wall / size * 1000 for size, cost in costs.items()}
+        ratio = each[more] / each[many]
+        small, middle, large = (f"{value:.2f} ms" for value in each.values())
+        what = f"{step}, an image of {more:,} / one of {many:,} (of {few:,}: {small})"
+        rows.append(Row(what, large, middle, f"{ratio:.2f}", 1, f"≤ {_MOST_RATIO:g}", ratio <= _MOST_RATIO))
     return rows
 
 
-def _memory(costs: dict[str, Cost]) -> list[Row]:
-    rows = []
-    for step in _BOUNDED:
-        memory = costs[step].memory
-        what = f"{step} of {SIZES[-1]:,} images, peak memory"
-        target = f"≤ {_MOST_MEMORY / MIB:.0f} MiB"
-        rows.append(Row(what, f"{memory / MIB:.0f} MiB", "", "", target, memory <= _MOST_MEMORY))
-    return rows
+def _memory(costs: Mapping[int, Mapping[str, Cost]]) -> list[Row]:
+    longest = max(costs)
+    return [
+        memory(f"{step} of {longest:,} images, peak memory", [costs[longest][step]], most=_MOST_MEMORY)
+        for step in _BOUNDED
+    ]

@@ -44,7 +44,7 @@ def nginx(root: Path, folder: Path) -> Iterator[str]:
         subprocess.Popen(["nginx", "-e", folder / "errors", "-c", settings], stdout=log, stderr=log) as process,
     ):
         try:
-            wait_for(host, process, folder)
+            wait_for(host, process, folder / "log")
             yield host
         finally:
             process.terminate()

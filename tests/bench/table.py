@@ -7,57 +7,49 @@ from statistics import median
 from tests.bench.measure import Cost, Pairs
 
 MIB = 1024 * 1024
-HEAD = ("what", "mirror", "other", "ratio", "target", "met")
+HEAD = ("what", "mirror", "other", "ratio", "runs", "target", "met")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table; `met` is None if there is no target."""
+    """One row of the table, from so many runs of each command; `met` is None if there is no target."""
 
     what: str
     mirror: str
     other: str
     ratio: str
-    target: str
-    met: bool | None
+    runs: int
+    target: str = ""
+    met: bool | None = None
 
     def cells(self) -> Sequence[str]:
         met = "" if self.met is None else "yes" if self.met else "**no**"
-        return self.what, self.mirror, self.other, self.ratio, self.target, met
+        return self.what, self.mirror, self.other, self.ratio, str(self.runs), self.target, met
 
 
-def wall(what: str, pairs: Pairs, most: float | None = None, plus: float = 0.0, stretch: float | None = None) -> Row:
-    """Compare wall time. The target is for the ratio or, with `plus`, for mirror's seconds beyond the other's."""
-    ours, other = _medians(pairs, lambda cost: cost.wall)
-    ratio = _ratio(pairs, lambda cost: cost.wall)
-    met = ours <= most * other + plus if most and plus else ratio <= most if most else None
-    target = f"≤ {most:g}" if most else ""
-    target += f" of other + {plus:g} s" if plus else ""
-    target += f" (stretch {stretch:g}: {'yes' if ratio <= stretch else 'no'})" if stretch else ""
-    return Row(what, _seconds(ours), _seconds(other), f"{ratio:.2f}", target, met)
+def wall(what: str, pairs: Pairs, most: float | None = None) -> Row:
+    """Compare wall time; the target is for the ratio."""
+    return _compare(what, pairs, lambda cost: cost.wall, most)
 
 
 def cpu(what: str, pairs: Pairs, most: float | None = None) -> Row:
-    """Compare CPU time; the target is for mirror's seconds."""
-    ours, other = _medians(pairs, lambda cost: cost.cpu)
-    ratio = _ratio(pairs, lambda cost: cost.cpu)
-    target, met = (f"≤ {most:g} s", ours <= most) if most else ("", None)
-    return Row(what, _seconds(ours), _seconds(other), f"{ratio:.2f}", target, met)
+    """Compare CPU time; the target is for the ratio."""
+    return _compare(what, pairs, lambda cost: cost.cpu, most)
 
 
-def seconds(what: str, ours: Iterable[Cost], most: float) -> Row:
+def seconds(what: str, ours: Sequence[Cost], most: float) -> Row:
     """Report mirror's wall time against a target in seconds."""
     mine = median(cost.wall for cost in ours)
-    return Row(what, _seconds(mine), "", "", f"≤ {most:g} s", mine <= most)
+    return Row(what, _seconds(mine), "", "", len(ours), f"≤ {most:g} s", mine <= most)
 
 
-def memory(what: str, ours: Iterable[Cost], other: Iterable[Cost] = (), most: int | None = None) -> Row:
+def memory(what: str, ours: Sequence[Cost], other: Sequence[Cost] = (), most: int | None = None) -> Row:
     """Compare the largest peak of all runs; the target is for mirror's."""
     mine = max(cost.memory for cost in ours)
     its = max((cost.memory for cost in other), default=None)
     target, met = (f"≤ {most / MIB:.0f} MiB", mine <= most) if most else ("", None)
     ratio = f"{mine / its:.2f}" if its else ""
-    return Row(what, _mib(mine), _mib(its) if its else "", ratio, target, met)
+    return Row(what, _mib(mine), _mib(its) if its else "", ratio, len(ours), target, met)
 
 
 def render(rows: Iterable[Row], *, targets: bool = False) -> str:
@@ -77,13 +69,12 @@ def verdict(rows: Iterable[Row]) -> str:
     return f"{len(missed)} of {len(aimed)} targets are MISSED: {names}."
 
 
-def _medians(pairs: Pairs, of: Callable[[Cost], float]) -> tuple[float, float]:
-    return median(of(ours) for ours, _ in pairs), median(of(other) for _, other in pairs)
-
-
-def _ratio(pairs: Pairs, of: Callable[[Cost], float]) -> float:
-    """Return the median of the ratios of the pairs, which does not depend on drift between the pairs."""
-    return median(of(ours) / of(other) for ours, other in pairs)
+def _compare(what: str, pairs: Pairs, of: Callable[[Cost], float], most: float | None) -> Row:
+    """Compare medians. The ratio is the median of the pairs' ratios, which drift between pairs does not affect."""
+    ours, other = median(of(ours) for ours, _ in pairs), median(of(other) for _, other in pairs)
+    ratio = median(of(ours) / of(other) for ours, other in pairs)
+    target, met = (f"≤ {most:g}", round(ratio, 3) <= most) if most else ("", None)
+    return Row(what, _seconds(ours), _seconds(other), f"{ratio:.2f}", len(pairs), target, met)
 
 
 def _seconds(value: float) -> str:

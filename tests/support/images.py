@@ -322,13 +322,16 @@ BENCH_PLATFORMS = ("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/s390x")
 BENCH_SIZES = (150_000_000, 80_000_000, 40_000_000, 20_000_000, 9_000_000, 1_000_000)
 
 
-def publish_bench(target: Target, repo: str, tag: str) -> str:
-    """Build and publish 1.2 GB in 24 layers over four platforms, with one layer in memory at a time."""
+def publish_bench(target: Target, repo: str, tag: str, divisor: int = 1) -> str:
+    """Build and publish 1.2 GB in 24 layers over four platforms, with one layer in memory at a time.
+
+    Each layer is smaller by `divisor`.
+    """
     children = []
     for number, platform in enumerate(BENCH_PLATFORMS):
         layers = []
         for position, size in enumerate(BENCH_SIZES):
-            one = layer(1000 * number + position, size + 1009 * number)
+            one = layer(1000 * number + position, (size + 1009 * number) // divisor)
             target.put_blob(repo, one.data)
             layers.append(replace(one, data=b""))  # uploaded, so the data can be released
         children.append(image(platform, *layers))
@@ -380,12 +383,13 @@ class Remote:
 def main() -> None:
     parser = argparse.ArgumentParser("python -m tests.support.images", description="Publish a sample image.")
     parser.add_argument("--bench", action="store_true", help="1.2 GB in 24 layers, for measurements")
+    parser.add_argument("--divisor", type=int, default=1, help="with --bench: the layers are smaller by this factor")
     for name in ("host", "repo", "tag"):
         parser.add_argument(name, metavar=name.upper())
     options = parser.parse_args()
     remote = Remote(options.host)
     if options.bench:
-        print(publish_bench(remote, options.repo, options.tag))
+        print(publish_bench(remote, options.repo, options.tag, options.divisor))
     else:
         print(seed_image().publish(remote, options.repo, options.tag))
     remote.close()
