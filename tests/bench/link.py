@@ -35,7 +35,7 @@ def slow_link(host: str, rate: int, delay: float, *, together: bool = False) -> 
 
 @dataclass
 class Line:
-    """What data leaves on, one piece after another, at `rate` bytes per second; `free` is when the next one can."""
+    """A line that carries one piece after another, at `rate` bytes per second; it is `free` at a time of the loop."""
 
     rate: float
     free: float = 0.0

@@ -1,4 +1,4 @@
-"""What the benchmarks share: registries with images, layouts, and a shell. Everything is in one directory."""
+"""The registries, images and layouts of the benchmarks, and a shell. Everything is in one directory."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""How much is measured: everything, or a small part of it."""
+"""The sizes and numbers of everything that is measured, in full and for a quick run."""
 
 from dataclasses import dataclass
 
@@ -59,7 +59,7 @@ QUICK = Workload(
     large=100_000_000,
     distant=40_000_000,
     trickle=3_000_000,
-    blobs=10,
+    blobs=5,
     images=30,
     hashed=200_000_000,
     unpacked=(10, 5, 1),
