@@ -1,6 +1,8 @@
 """Tests of the table of `scripts/bench`, with invented numbers."""
 
-from tests.bench.measure import Cost
+from functools import partial
+
+from tests.bench.measure import Cost, pairs_of, rounds
 from tests.bench.table import MIB, cpu, memory, render, verdict, wall
 
 PAIRS = [(Cost(1, 2, 60 * MIB), Cost(4, 5, 20 * MIB)), (Cost(2, 3, 90 * MIB), Cost(4, 8, 30 * MIB))] * 3
@@ -10,6 +12,18 @@ SLOW = wall("push", PAIRS, 0.3)
 
 def test_a_ratio_is_the_median_of_the_ratios_of_the_pairs() -> None:
     assert FAST.cells() == ("pull", "1.50 s", "4.00 s", "0.38", "6", "≤ 0.45", "yes")
+
+
+def test_each_round_begins_with_another_command() -> None:
+    order = list[str]()
+
+    def run(name: str) -> Cost:
+        order.append(name)
+        return Cost("abc".index(name), 1, 0)
+
+    found = rounds("letters", 3, *(partial(run, name) for name in "abc"))
+    assert order == [*"abc", *"bca", *"cab"]
+    assert pairs_of(found, 2) == [(Cost(0, 1, 0), Cost(2, 1, 0))] * 3
 
 
 def test_a_missed_target_is_reported() -> None:
