@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -17,9 +17,10 @@ from mirror.cli.context import kept, kept_option
 from mirror.errors import MirrorError, StorageError, UsageError
 from mirror.fs.atomic import write_output
 from mirror.oci.descriptor import Platform
-from mirror.report.json import to_json
 from mirror.report.text import ResultText, to_text
-from mirror.report.transfers import TransferReport
+
+if TYPE_CHECKING:
+    from mirror.report.transfers import TransferReport
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -203,8 +204,17 @@ def show(result: object, text: ResultText | None = None) -> None:
 
 def show_result(result: object, text: ResultText) -> None:
     """As `show`, without the summary."""
-    console.result_json(to_json(result)) if kept("as_json") else console.result(text.lines)
+    if kept("as_json"):
+        _show_json(result)
+    else:
+        console.result(text.lines)
     _show_problems(text)
+
+
+def _show_json(result: object) -> None:
+    from mirror.report.json import to_json  # not needed by most runs
+
+    console.result_json(to_json(result))
 
 
 def _show_problems(text: ResultText) -> None:
@@ -222,7 +232,7 @@ def show_transfer(report: TransferReport, *, lines_to_stderr: bool = False) -> N
         for line in text.lines:
             console.status(line, "result")
     elif kept("as_json"):
-        console.result_json(to_json(report))
+        _show_json(report)
     else:
         console.later_results(text.lines)
     _show_problems(text)

@@ -5,7 +5,7 @@
 `transfers`  what was transferred: `pull`, `push`, `export`, `import`, `copy`
 `findings`   what a verification found, and what a repair fixed
 
-`text`       any of these as text; `verify_text` has the part for verifications, `login_text` the results of `login`
+`text`       any of these as text: `image_text`, `layout_text`, `transfer_text`, `verify_text`; and `login_text`
 `view`       the width of the output, and whether long lists are complete
 `json`       any of these as JSON
 `junit`      a verification as JUnit XML

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from mirror.content.finding import Finding, Severity
 from mirror.report.findings import Agreement, Verdict, VerifiedImage, VerifyLevel, VerifyReport, grouped
+from mirror.report.text import ResultText
 from mirror.report.view import Labelled, View
 from mirror.text import brief, count, seconds, size
 
@@ -20,13 +21,23 @@ _FINE = (Verdict.OK, Verdict.STRUCTURE_OK, Verdict.SAMPLE_OK)
 _NOUNS = {Severity.ERROR: "error", Severity.UNVERIFIED: "unverified finding", Severity.WARNING: "warning"}
 
 
-def verification_lines(report: VerifyReport, view: View) -> list[str]:
+def verify_report(report: VerifyReport, view: View) -> ResultText:
+    """Return a verification, with what a repair moved and could not fix."""
+    failures, moved = (report.repair.failures, report.repair.moved_aside) if report.repair else ((), ())
+    warnings = [f"the damaged file was moved to {path}" for path in moved[:1]]
+    if len(moved) > 1:
+        warnings = [f"{len(moved)} damaged files were moved to {moved[0].rpartition('/')[0]}"]
+    errors = [(failure, None) for failure in failures]
+    return ResultText(_all_lines(report, view), _summary(report), warnings, errors)
+
+
+def _all_lines(report: VerifyReport, view: View) -> list[str]:
     """Return the findings, the worst first, what to do about them, the images, and what agrees."""
     lines = [*_finding_lines(report, view), *_hint_lines(report, view)]
     return [*lines, *_image_lines(report, view), *_agreement_lines(report.anchored, view)]
 
 
-def verification_summary(report: VerifyReport) -> str:
+def _summary(report: VerifyReport) -> str:
     """Return the verdict, the number of findings of each kind, and how much was checked."""
     referrers = sum(image.is_referrer for image in report.images)
     images = count(len(report.images) - referrers, "image")

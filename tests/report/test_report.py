@@ -32,7 +32,8 @@ from mirror.report.images import (
 )
 from mirror.report.json import to_json
 from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, RemoveReport, ServerInfo
-from mirror.report.text import image_row, to_text
+from mirror.report.image_text import image_row
+from mirror.report.text import to_text
 from mirror.report.transfers import Amount, DiskSpace, ReferrerSummary, TransferredImage, TransferReport
 from mirror.report.view import View, clip
 from mirror.text import columns, count, printable, seconds, size, table
