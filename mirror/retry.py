@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -54,8 +53,10 @@ class RetryPolicy:
                     attempt, furthest = 0, progress()
                 if not error.transient or attempt >= self.retries:
                     raise
+                from random import uniform  # only for retries
+
                 # Jitter: forty blobs that failed together must not come back together.
-                backoff = min(self.max_delay, self.delay * 2**attempt * random.uniform(0.5, 1.0))
+                backoff = min(self.max_delay, self.delay * 2**attempt * uniform(0.5, 1.0))
                 delay = max(backoff, getattr(error, "retry_after", None) or 0.0)
                 log.info("%s Trying again in %.1f s.", error, delay)
             attempt += 1

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -13,18 +14,20 @@ from click.core import ParameterSource
 from mirror.cli import console, options, remote
 from mirror.cli.colour import view
 from mirror.cli.help import GroupedCommand
+from mirror.cli.imports import cheap_imports
 from mirror.cli.progress import progress
 from mirror.cli.run import run
-from mirror.config.files import read_file
 from mirror.content.finding import Severity
 from mirror.errors import InvalidDigest
 from mirror.oci.digest import Digest
 from mirror.oci.reference import Reference
-from mirror.records import CAP, parse_records
 from mirror.report.findings import VerifyLevel, VerifyReport
 from mirror.report.text import to_text
 from mirror.stores.location import Location, Transport
 from mirror.verify import Verification, VerifyOptions
+
+if TYPE_CHECKING:
+    from mirror.records import Record
 
 _HELP = """Verify a layout offline: hash every byte, follow every link, and report all findings of one run.
 
@@ -138,7 +141,7 @@ def command(
         sample=sample,
         fail_on=fail_on,
         expect=_parse_expected(ctx, expected),
-        records=[record for file in files for record in parse_records(read_file(file, CAP, _RECORD_HINT), str(file))],
+        records=_parse_records(files) if files else (),
     )
     if source:
         report = _repair(location, source, images, checks)
@@ -187,8 +190,16 @@ def _parse_expected(ctx: click.Context, texts: tuple[str, ...]) -> dict[str, str
     return expected
 
 
+def _parse_records(files: tuple[Path, ...]) -> list[Record]:
+    from mirror.config.files import read_file
+    from mirror.records import CAP, parse_records  # most verifications have no records
+
+    return [record for file in files for record in parse_records(read_file(file, CAP, _RECORD_HINT), str(file))]
+
+
 def _repair(location: str, source: str, images: tuple[str, ...], checks: VerifyOptions) -> VerifyReport:
-    from mirror.manage.repair import RepairOptions, repair_layout  # loads the HTTP client
+    with cheap_imports():
+        from mirror.manage.repair import RepairOptions, repair_layout  # loads the HTTP client
 
     repairing = RepairOptions(checks.level, remote.retry_policy(), remote.registry_options())
     with progress() as bars:
@@ -198,8 +209,9 @@ def _repair(location: str, source: str, images: tuple[str, ...], checks: VerifyO
 
 def _verify_in_registry(location: str, receipt: Path | None, checks: VerifyOptions) -> VerifyReport:
     """Verify the images of a receipt, or the one at a location."""
-    from mirror.verify.image import verify_image  # this and the next load the HTTP client
-    from mirror.verify.receipt import verify_receipt
+    with cheap_imports():  # they load the HTTP client
+        from mirror.verify.image import verify_image
+        from mirror.verify.receipt import verify_receipt
 
     hosts = [] if receipt else [Reference.parse(location).registry]
     checks = replace(checks, retry=remote.retry_policy(), registries=remote.registry_options(hosts))

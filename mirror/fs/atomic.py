@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,7 +44,7 @@ class AtomicFile:
                 fd = temporary.open_nameless(directory, mode)
                 named = temporary.create_named(directory, beside, mode) if fd is None else (None, fd)
                 return cls(directory, *named)
-            name = secrets.token_hex(8)
+            name = os.urandom(8).hex()
             return cls(directory, name, directory.open_with(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
 
     @classmethod
@@ -66,7 +65,7 @@ class AtomicFile:
     @classmethod
     def link(cls, directory: Directory, fd: int) -> AtomicFile | None:
         """Give an open file another name, to be read and committed; None if that is not possible."""
-        name = secrets.token_hex(8)
+        name = os.urandom(8).hex()
         try:
             directory.link(fd, name)
         except OSError:  # another file system, another user's file, or too many names

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 from contextlib import suppress
 
@@ -77,7 +76,7 @@ def _delete_unlocked(directory: Directory, name: str) -> None:
 
 def _temporary_name(beside: str) -> str:
     shortened = os.fsdecode(os.fsencode(beside)[:_LENGTH])
-    return f".{shortened}.mirror-{secrets.token_hex(8)}"
+    return f".{shortened}.mirror-{os.urandom(8).hex()}"
 
 
 def _lock(fd: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -92,5 +91,9 @@ async def open_local(location: Location, stack: AsyncExitStack, near: Path | Non
     """Open a layout or an archive. If it is read from a pipe, its content is kept on the file system of `near`."""
     if location.transport is Transport.LAYOUT:
         return LocalImages(stack.enter_context(Layout.open(Path(location.where))), location)
-    archive = await opened(location.where, near or Path(tempfile.gettempdir()))
+    if near is None:
+        from tempfile import gettempdir  # only for archives
+
+        near = Path(gettempdir())
+    archive = await opened(location.where, near)
     return LocalImages(stack.enter_context(archive), location)

@@ -9,7 +9,7 @@ image with the name that a mirror would give it, such as `registry.internal:5000
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -29,6 +29,7 @@ from mirror.oci.referrers import tags_about
 from mirror.records import Comparison, Difference, NotCompared, Reason, Record, build_record, compare, image_configs
 from mirror.report.findings import Agreement
 from mirror.text import count
+from mirror.verify.options import Expectations
 
 Read = Callable[[Descriptor], bytes | None]  # returns verified content; None if it is missing, damaged or large
 
@@ -44,21 +45,6 @@ def reading(store: VerifiableStore) -> Read:
         return bytes(data) if check.ok else None
 
     return read
-
-
-@dataclass(frozen=True, slots=True)
-class Expectations:
-    """The expected digests of images, by name, and the records that they must agree with."""
-
-    digests: Mapping[str, Digest] = field(default_factory=dict)
-    records: Sequence[Record] = ()
-
-    @classmethod
-    def of(cls, expect: Mapping[str, str], records: Sequence[Record]) -> Expectations:
-        return cls({name: Digest.parse(text) for name, text in expect.items()}, records)
-
-    def __bool__(self) -> bool:
-        return bool(self.digests or self.records)
 
 
 @dataclass(slots=True)

@@ -40,8 +40,8 @@ from mirror.registry import Client, RegistryOptions, open_source
 from mirror.report.findings import VerifiedImage, VerifyReport
 from mirror.retry import RetryPolicy
 from mirror.verify.documents import unsupported_type
-from mirror.verify.expectations import Compared, Expectations, compare_images
-from mirror.verify.options import VerifyOptions, one_of
+from mirror.verify.expectations import Compared, compare_images
+from mirror.verify.options import Expectations, VerifyOptions, one_of
 from mirror.verify.readback import Expected, finding_of, in_registry, read_back
 
 _CONCURRENCY = 8  # configs fetched at once

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mirror.content.finding import Severity
 from mirror.errors import UsageError
-from mirror.records import Record
+from mirror.oci.digest import Digest
 from mirror.report.findings import Sample, VerifyLevel
 from mirror.retry import RetryPolicy
 
 if TYPE_CHECKING:
+    from mirror.records import Record
     from mirror.registry.options import RegistryOptions  # its package loads the HTTP client
 
 T = TypeVar("T", bound=StrEnum)
@@ -46,6 +47,21 @@ class VerifyOptions:
     threads: int | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     registries: RegistryOptions | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expectations:
+    """The expected digests of images, by name, and the records that they must agree with."""
+
+    digests: Mapping[str, Digest] = field(default_factory=dict)
+    records: Sequence[Record] = ()
+
+    @classmethod
+    def of(cls, expect: Mapping[str, str], records: Sequence[Record]) -> Expectations:
+        return cls({name: Digest.parse(text) for name, text in expect.items()}, records)
+
+    def __bool__(self) -> bool:
+        return bool(self.digests or self.records)
 
 
 def one_of(kind: type[T], text: str) -> T:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event
 
-from mirror.archive.verifiable import VerifiableArchive
 from mirror.concurrency import available_cpus, end_tasks, map_concurrently, to_thread
 from mirror.content.finding import Finding, Kind, Severity, StoreKind, reason
 from mirror.content.store import NoProgress, Progress, VerifiableStore, image_progress
@@ -22,12 +21,10 @@ from mirror.layout import Entry, index
 from mirror.layout.verifiable import VerifiableLayout
 from mirror.oci.descriptor import Descriptor
 from mirror.report.findings import Agreement, Sample, VerifyLevel, VerifyReport
-from mirror.stores.local import entry_at
 from mirror.stores.location import LOCAL, Location
 from mirror.verify import consistency, metadata
 from mirror.verify.blobs import BlobVerification
-from mirror.verify.expectations import Expectations, compare_images, reading
-from mirror.verify.options import VerifyOptions, one_of
+from mirror.verify.options import Expectations, VerifyOptions, one_of
 from mirror.verify.referrers import ReferrersOf
 from mirror.verify.structure import Structure
 
@@ -36,6 +33,12 @@ _TICK = 0.1  # seconds between two updates of the progress
 
 class _Stopped(Exception):
     """The caller no longer reads findings."""
+
+
+def _archive(path: Path) -> VerifiableStore:
+    from mirror.archive.verifiable import VerifiableArchive  # not needed for layouts
+
+    return VerifiableArchive(path)
 
 
 class Verification:
@@ -100,7 +103,7 @@ class Verification:
         guess = exists(self._path) and not is_directory(self._path)
         is_file = guess if location.guessed else location.transport.is_archive
         self._place = StoreKind.ARCHIVE if is_file else StoreKind.LAYOUT
-        open_store: Callable[[Path], VerifiableStore] = VerifiableArchive if is_file else VerifiableLayout
+        open_store = _archive if is_file else VerifiableLayout
         try:
             opened = await to_thread(partial(open_store, self._path), discard=VerifiableStore.close)
         except BrokenArchive as error:
@@ -171,6 +174,8 @@ class Verification:
         entries = self._entries = metadata.read_entries(store, self._fresh.append)
         metadata.check_names(entries, self._fresh.append)
         if self._location.index is not None:
+            from mirror.stores.local import entry_at  # it loads both kinds of stores
+
             return [entry_at(entries, self._location.index, store.name)]
         finder = index.EntryFinder(entries, store.name)
         return [finder.find(text) for text in self._images] or entries
@@ -208,11 +213,17 @@ class Verification:
         """Run step 3, and compare the images with expected digests and records."""
         blobs = BlobVerification(structure, self._fresh.append, self._checkpoint)
         blobs.check_sizes(self._level, self._sample, partial(self._advance, 0))
-        stored, where = None if self._whole else self._entries, structure.store.name
-        compared = compare_images(reading(structure.store), selected, self._expectations, where, stored)
+        if self._expectations:
+            self._compare_images(structure.store, selected)
+        return blobs
+
+    def _compare_images(self, store: VerifiableStore, selected: Sequence[Entry]) -> None:
+        from mirror.verify.expectations import compare_images, reading  # most verifications have no expectations
+
+        stored = None if self._whole else self._entries
+        compared = compare_images(reading(store), selected, self._expectations, store.name, stored)
         self._fresh.extend(compared.findings)
         self._agreements = compared.agreements
-        return blobs
 
     def _advance(self, slot: int, count: int) -> None:
         """Count progress. Each thread has a slot of its own."""
