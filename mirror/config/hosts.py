@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-from mirror.oci.reference import is_host, is_repository
-
 Network = IPv4Network | IPv6Network
 
 
@@ -33,9 +31,3 @@ class HostSettings:
     trusted_networks: tuple[Network, ...] = ()
     mirrors: tuple[str, ...] = ()
     mirror_tags: bool = True
-
-
-def is_location(text: str) -> bool:
-    """Return whether `text` is `HOST[:PORT][/PATH]`: a registry, a namespace or a repository."""
-    host, slash, path = text.rstrip("/").partition("/")
-    return is_host(host) and (not slash or is_repository(path))

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mirror.config.hosts import is_location
 from mirror.config.toml import read_toml
 from mirror.errors import ConfigError
+from mirror.oci.reference import is_location
 
 AUTH_FILES = "containers-auth.json"  # among the credential helpers, this stands for the credentials files
 _SYSTEM = Path("/etc/containers")

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mirror.config.hosts import HostSettings, is_location
 from mirror.config.toml import read_toml
 from mirror.errors import ConfigError
-from mirror.oci.reference import is_host
+from mirror.oci.reference import is_host, is_location
 from mirror.text.redaction import excerpt
+
+if TYPE_CHECKING:
+    from mirror.config.hosts import HostSettings
 
 FILE = "mirror.toml"
 
@@ -179,6 +181,8 @@ def _host(path: Path, name: str, table: dict[str, Any]) -> HostSettings:
     _check(where, table, _HOST_KEYS)
     if "client_key" in table and "client_cert" not in table:
         raise ConfigError(f"{where} has a client_key but no client_cert.")
+    from mirror.config.hosts import HostSettings  # few files have such tables
+
     settings = dict(table)
     for key in ("ca_file", "client_cert", "client_key"):
         if key in table:

@@ -120,6 +120,12 @@ def is_repository(text: str) -> bool:
     return bool(_REPOSITORY.fullmatch(text))
 
 
+def is_location(text: str) -> bool:
+    """Return whether `text` is `HOST[:PORT][/PATH]`: a registry, a namespace or a repository."""
+    host, slash, path = text.rstrip("/").partition("/")
+    return is_host(host) and (not slash or is_repository(path))
+
+
 def is_only_a_registry(text: str) -> bool:
     """Return whether a name is a host and a port, such as `localhost:5000`; to docker, it is an image of Docker Hub."""
     host, _, port = text.partition(":")

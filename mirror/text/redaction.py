@@ -28,11 +28,10 @@ _SHORTEST = 4  # bytes; a shorter secret would be found everywhere
 _LONGEST_WORD = 15  # letters of a word, which may be a part of a name: docker.io/library/postgres
 _MAX_TOKENS = 256  # a registry repeats what it has just received
 _EXCERPT = 64 * 1024  # characters of a text that are searched for an excerpt
-_USER_IN_URL = re.compile(r"(?<=://)(?!user:password@)[^\s/@:\"'<>]*+:[^\s/@\"'<>]*+@")  # in linear time
-_ESCAPE = re.compile(
-    r"%(?:25)*(?P<byte>[0-9A-F]{2})|\\+u(?P<unit>[0-9A-F]{4})|\\+x(?P<code>[0-9A-F]{2})|\\+(?P<char>.)"
-    r"|&#(?P<decimal>[0-9]{1,6});|&#x(?P<hex>[0-9A-F]{1,5});|&(?P<name>amp|lt|gt|quot|apos);",
-    re.IGNORECASE | re.DOTALL,
+_USER_IN_URL = r"(?<=://)(?!user:password@)[^\s/@:\"'<>]*+:[^\s/@\"'<>]*+@"  # in linear time
+_ESCAPE = (  # compiled on first use, as `_USER_IN_URL`: most runs need neither
+    r"(?is)%(?:25)*(?P<byte>[0-9A-F]{2})|\\+u(?P<unit>[0-9A-F]{4})|\\+x(?P<code>[0-9A-F]{2})|\\+(?P<char>.)"
+    r"|&#(?P<decimal>[0-9]{1,6});|&#x(?P<hex>[0-9A-F]{1,5});|&(?P<name>amp|lt|gt|quot|apos);"
 )
 _NAMES = {"amp": b"&", "lt": b"<", "gt": b">", "quot": b'"', "apos": b"'"}
 _CONTROLS = dict.fromkeys("nrtbf", b"")  # JSON's escapes of control characters
@@ -148,7 +147,7 @@ def redact(text: str, *, foreign: bool = False) -> str:
     `foreign`, and only as a whole word: our own texts and names of images have words such as "secret" and "postgres".
     """
     if "://" in text:
-        text = _USER_IN_URL.sub(f"{REDACTED}@", text)
+        text = re.sub(_USER_IN_URL, f"{REDACTED}@", text)
     return _all.redact(text, foreign=foreign)
 
 
@@ -194,7 +193,7 @@ def _fold(text: str) -> _Folded:
     if not _SPECIAL.search(text):
         return _Folded(text.lower().encode().translate(_ALIKE), None)
     data, ranges, end = bytearray(), list[tuple[int, int]](), 0
-    for found in _ESCAPE.finditer(text):
+    for found in re.finditer(_ESCAPE, text):
         _append(data, ranges, text, end, found.start())
         decoded = _unescape(found)
         data += decoded
