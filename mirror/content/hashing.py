@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mirror.errors import InvalidDigest
 from mirror.oci.digest import Digest, Hasher
@@ -32,8 +31,7 @@ class BlobFault(StrEnum):
     CHANGED = "changed"
 
 
-@dataclass(frozen=True, slots=True)
-class BlobCheck:
+class BlobCheck(NamedTuple):
     """The result of checking one blob.
 
     Attributes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 
 from mirror.content.store import Source
-from mirror.content.walk import read_small
 from mirror.errors import ContentError
 from mirror.oci.descriptor import CONFIG_TYPES, Platform
 from mirror.oci.digest import Digest
@@ -41,6 +40,8 @@ async def read_config(source: Source, image: Node, retry: RetryPolicy = ONCE) ->
     config = image.document.config
     if config is None or config.media_type not in CONFIG_TYPES:
         return None
+    from mirror.content.walk import read_small  # a verification does not need it
+
     return await read_small(source, config, retry)
 
 

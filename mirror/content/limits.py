@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mirror.errors import LimitExceeded
 from mirror.oci.descriptor import Descriptor
@@ -19,8 +19,7 @@ FREE_LINKS = 1_000_000  # links that may be followed in any case
 SHARED = 20  # and how often each link may be followed, on average
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """The limits of one walk; `size` is the total bytes of manifests, as their descriptors declare them."""
 
     manifests: int = MOST_MANIFESTS

@@ -24,8 +24,6 @@ from mirror.strictjson import JsonObject
 
 Held = Callable[[Descriptor, Sequence[Descriptor]], Keep]  # gets a published index, and its children without indexes
 
-INDEX = "dev.oci-mirror.index"  # annotation: the published index that the platforms were selected from
-
 
 @dataclass(frozen=True, slots=True)
 class PlatformSelection:
@@ -148,7 +146,9 @@ async def _choose(
     if len(images) == 1:
         return images[0], None
     media_type = root.document.media_type
-    data = build_index(media_type, [raw for child, raw in offered if child in kept], {INDEX: root.descriptor.digest})
+    data = build_index(
+        media_type, [raw for child, raw in offered if child in kept], {platforms.INDEX: root.descriptor.digest}
+    )
     return Descriptor(media_type, Digest.of(data), len(data), data=data), None
 
 

@@ -13,8 +13,21 @@
 `verifiable`      a layout as something to verify
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from mirror.layout.index import Entry
-from mirror.layout.reader import Layout
-from mirror.layout.writer import LayoutWriter
+
+if TYPE_CHECKING:
+    from mirror.layout.reader import Layout
+    from mirror.layout.writer import LayoutWriter
+else:  # imported on first use: a verification needs neither
+
+    def __getattr__(name: str) -> Any:
+        module = {"Layout": "reader", "LayoutWriter": "writer"}.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{module}"), name)
+
 
 __all__ = ["Entry", "Layout", "LayoutWriter"]

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from mirror.content.graph import Keep
 from mirror.content.store import Source
-from mirror.content.walk import leaves, read_node
 from mirror.errors import MirrorError
 from mirror.layout import names
 from mirror.layout.index import Entry
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.retry import ONCE, RetryPolicy
+
+if TYPE_CHECKING:
+    from mirror.content.graph import Keep
 
 K = TypeVar("K", bound=Hashable)
 
@@ -52,6 +53,8 @@ async def present(
     """Return which children of an image's indexes should be in a store, which `holds` some; `source` reads them."""
     if not entry.root.is_index or is_recorded(entry, is_archive=is_archive):
         return lambda child: not entry.lacks(child)
+    from mirror.content.walk import leaves  # a verification does not need it
+
     gone: set[Digest] = set()
     for index in (await leaves(source, entry.root, retry)).nodes.values():
         children = [child for child in index.document.manifests if not child.is_index]
@@ -64,6 +67,8 @@ async def _links(source: Source, child: Descriptor, holds: Callable[[Digest], bo
     """Return what a manifest links to; nothing if it is missing or damaged, which the walk reports."""
     if not (child.is_manifest and holds(child.digest)):
         return []
+    from mirror.content.walk import read_node  # as above
+
     try:
         node = await read_node(source, child)
     except MirrorError:

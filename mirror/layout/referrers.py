@@ -10,19 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mirror.content.graph import Graph, Keep
-from mirror.content.select import INDEX
 from mirror.content.store import Source
-from mirror.content.walk import walk
 from mirror.errors import InvalidDigest, MirrorError, UnsupportedManifest
 from mirror.layout import names
 from mirror.layout.index import Entry
 from mirror.oci.descriptor import OCI_INDEX
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node, parse
+from mirror.oci.platforms import INDEX
 from mirror.oci.referrers import is_about, is_referrers_tag, list_of, tags_about
+
+if TYPE_CHECKING:
+    from mirror.content.graph import Graph, Keep
 
 _SHOWN = 10  # manifests of unsupported types that an error names
 
@@ -103,6 +104,8 @@ class Local(Source, Protocol):
 
 async def walk_entry(store: Local, entry: Entry) -> Graph:
     """Walk everything below an entry, except children that are intentionally absent, or absent as a whole."""
+    from mirror.content.walk import walk  # a verification does not need it
+
     return await walk(store, entry.root, keep=await store.there(entry), foreign=True)
 
 
@@ -172,6 +175,8 @@ class LayoutReferrers:
 
     async def _read(self, subject: Digest, entry: Entry) -> Referrer:
         """Walk everything below an entry, even if parts are damaged: the rest may have referrers too."""
+        from mirror.content.walk import walk  # as above
+
         faults: dict[Digest, MirrorError] = {}
         graph = await walk(self._source, entry.root, on_fault=lambda node, error: faults.update({node.digest: error}))
         return Referrer(subject, entry, graph, _summary(list(faults.values())), frozenset(faults))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import chain, combinations, islice
 from typing import TypeVar
 
-from mirror.content.select import INDEX, children_of
+from mirror.content.select import children_of
 from mirror.content.store import Source
 from mirror.content.walk import leaves, read_node
 from mirror.content.wrappers import MemorySource
@@ -20,7 +20,7 @@ from mirror.layout import Entry, Layout
 from mirror.layout.referrers import is_list
 from mirror.oci.digest import Digest
 from mirror.oci.manifest import build_index
-from mirror.oci.platforms import with_attestations
+from mirror.oci.platforms import INDEX, with_attestations
 from mirror.oci.referrers import list_of, subject_of
 from mirror.registry import MirroredRepository, Referrers, Repository
 from mirror.retry import RetryPolicy

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from mirror.errors import NotFound
 from mirror.oci.descriptor import Descriptor, Platform
 
+INDEX = "dev.oci-mirror.index"  # annotation: the published index that the platforms were selected from
+
 _ARM_VARIANTS = ("v7", "v6", "v5", None)  # of 32-bit ARM, by default preference, as in containerd and Docker
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mirror.errors import InvalidDigest
 from mirror.oci.descriptor import OCI_INDEX
@@ -24,8 +24,7 @@ _LISTS = re.compile(r"sha(?:256|384|512)-[0-9a-f]{64}")
 _ABOUT = re.compile(r"sha(?:256|384|512)-[0-9a-f]{64,128}(?:\.(?:sig|att|sbom))?")
 
 
-@dataclass(frozen=True, slots=True)
-class Tagged:
+class Tagged(NamedTuple):
     """A tag and its digest."""
 
     tag: str

@@ -7,8 +7,3 @@
 `open`             open the store at a location; loads an HTTP client if it is a registry
 `outputs`          refuse output files that would destroy an input
 """
-
-from mirror.stores.images import ImageStore, StoreImage
-from mirror.stores.location import Location, Transport
-
-__all__ = ["ImageStore", "Location", "StoreImage", "Transport"]

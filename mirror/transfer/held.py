@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 from mirror.content.graph import Keep
 from mirror.content.image_config import platform_of, read_config
-from mirror.content.select import INDEX, PlatformSelection, SelectedImage, select
+from mirror.content.select import PlatformSelection, SelectedImage, select
 from mirror.content.store import Source
 from mirror.content.stream import BlobReader
 from mirror.content.walk import leaves, read_node
 from mirror.errors import MirrorError, UsageError
 from mirror.layout import Entry, Layout
 from mirror.oci.descriptor import Descriptor, Platform
-from mirror.oci.platforms import fits
+from mirror.oci.platforms import INDEX, fits
 from mirror.retry import RetryPolicy
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from mirror.content.graph import Graph
 from mirror.content.plan import CopyTask
-from mirror.content.select import INDEX, SelectedImage
+from mirror.content.select import SelectedImage
 from mirror.content.store import Sink, Source
 from mirror.errors import MirrorError, UnsupportedManifest, UsageError
 from mirror.layout import Entry, names
 from mirror.layout.referrers import is_list
 from mirror.oci.digest import Digest
+from mirror.oci.platforms import INDEX
 from mirror.oci.reference import Reference
 from mirror.report.transfers import TransferredImage, pinned
 from mirror.stores.images import StoreImage

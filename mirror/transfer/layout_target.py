@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mirror.content.graph import Graph
 from mirror.content.plan import Plan
-from mirror.content.select import INDEX, PlatformSelection, SelectedImage
+from mirror.content.select import PlatformSelection, SelectedImage
 from mirror.content.store import Sink
 from mirror.content.wrappers import ReadOnlySink
 from mirror.fs.directory import Directory, exists
@@ -19,6 +19,7 @@ from mirror.layout.ingest import partial_name
 from mirror.layout.refuse import refuse_foreign
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
+from mirror.oci.platforms import INDEX
 from mirror.retry import RetryPolicy
 from mirror.stores.images import ImageStore
 from mirror.transfer.held import HeldImage, merged

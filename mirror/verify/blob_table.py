@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mirror.content.hashing import BlobCheck, BlobFault
 from mirror.oci.descriptor import CONFIG_TYPES, MANIFEST_TYPES, Descriptor, Platform
@@ -25,8 +25,7 @@ _UNKNOWN = -1  # the size of a blob that no descriptor names
 _SHORT = 31  # bytes of a digest in its key: a bytes object of length 31 takes 64 bytes, of length 32 it takes 80
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """A use of a blob by an image, for one platform or all. `optional`: the image is complete without it."""
 
     image: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mirror.content.hashing import BlobCheck, Reader
 from mirror.content.store import VerifiableStore
@@ -17,8 +17,7 @@ from mirror.oci.digest import Digest
 from mirror.oci.referrers import tags_about
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
+class _Stored(NamedTuple):
     """A store whose blobs can be listed; `checkpoint` is called for each of them."""
 
     store: VerifiableStore

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from mirror.content.select import INDEX
 from mirror.content.walk import walk
 from mirror.layout import Entry
 from mirror.layout.names import IMAGE_NAME, ORIGIN, REF_NAME
 from mirror.layout.referrers import LayoutReferrers, Referrer, can_refer, is_list, subjects_of
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
+from mirror.oci.platforms import INDEX
 from tests.support import images
 from tests.support.images import Image, cosign_tag, signature
 from tests.support.memory import MemorySource, descriptor_of
