@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sized
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -29,6 +29,9 @@ async def map_concurrently(items: Iterable[T], work: Callable[[T], Awaitable[R]]
     Raises:
         Exception: the first exception of `work`; all other calls have been cancelled and have ended.
     """
+    limit = min(limit, len(items)) if isinstance(items, Sized) else limit
+    if limit <= 1:
+        return [await work(item) for item in items]
     queue = enumerate(items)
     results: dict[int, R] = {}
 

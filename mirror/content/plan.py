@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 from mirror.concurrency import map_concurrently
 from mirror.content.graph import Graph
-from mirror.content.store import NoProgress, Progress, Sink, Source
+from mirror.content.store import BatchChecker, NoProgress, Progress, Sink, Source
 from mirror.errors import MirrorError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
 from mirror.retry import RetryPolicy
 
+_MOST_ASKED, _LARGEST_BATCH = 64, 1024 * 1024  # blobs, and bytes, that a sink is asked for at once
 BlobKey = tuple[int, Digest, int]  # a sink's id, and a blob with its size: an image with a wrong size fails alone
 
 
@@ -114,21 +116,24 @@ async def make_plan(
                 unknown.setdefault(key, BlobMove(node)).tasks.append(task)
     progress.plan("checking", len(unknown), sum(move.node.size for move in unknown.values()))
 
-    async def is_there(move: BlobMove) -> bool:
-        progress.begin(move.node)
+    async def are_there(moves: Sequence[BlobMove]) -> Sequence[bool]:
+        for move in moves:
+            progress.begin(move.node)
         try:
-            found = await retry.run(partial(move.tasks[0].sink.has, move.node))
+            found = await retry.run(partial(_ask, moves[0].tasks[0].sink, [move.node for move in moves]))
         except MirrorError as error:
-            if not all(keep_going or task.optional for task in move.tasks):
-                raise
-            found = False
-            for task in move.tasks:
+            found = [False] * len(moves)
+            for task in (task for move in moves for task in move.tasks):
+                if not (keep_going or task.optional):
+                    raise
                 task.failure = task.failure or error
-        progress.advance(move.node, move.node.size)
-        progress.end(move.node)
+        for move in moves:
+            progress.advance(move.node, move.node.size)
+            progress.end(move.node)
         return found
 
-    answers = await map_concurrently(unknown.values(), is_there, jobs)
+    batches = await map_concurrently(list(_batches(unknown.values())), are_there, jobs)
+    answers = chain.from_iterable(batches)
     moves: dict[tuple[Digest, int], BlobMove] = {}
     reused: dict[Digest, Descriptor] = {}
     for (key, asked), found in zip(unknown.items(), answers, strict=True):
@@ -140,6 +145,26 @@ async def make_plan(
             moves.setdefault((node.digest, node.size), BlobMove(node)).tasks.extend(asked.tasks)
     wanted = [move for move in moves.values() if not all(task.failure for task in move.tasks)]
     return Plan(tasks, wanted, list(reused.values()))
+
+
+def _batches(moves: Iterable[BlobMove]) -> Iterator[list[BlobMove]]:
+    """Group small blobs of one sink that are asked for at once, in order; all other blobs are alone."""
+    batch: list[BlobMove] = []
+    size = 0
+    for move in moves:
+        sink = move.tasks[0].sink
+        fits = len(batch) < _MOST_ASKED and size + move.node.size <= _LARGEST_BATCH
+        if batch and not (fits and sink is batch[0].tasks[0].sink and isinstance(sink, BatchChecker)):
+            yield batch
+            batch, size = [], 0
+        batch.append(move)
+        size += move.node.size
+    if batch:
+        yield batch
+
+
+async def _ask(sink: Sink, nodes: Sequence[Descriptor]) -> list[bool]:
+    return await sink.has_all(nodes) if isinstance(sink, BatchChecker) else [await sink.has(nodes[0])]
 
 
 def in_order(plan: Plan) -> Iterator[Descriptor]:

@@ -90,10 +90,12 @@ async def select(
     if node.document.is_index:
         chosen, keep = await _choose(source, node, choice, image, retry, there, held)
         on_fault = fail_unless_unsupported(chosen)
-        graph = await walk(source, chosen, keep=keep, foreign=choice.foreign, retry=retry, on_fault=on_fault)
+        graph = await walk(
+            source, chosen, keep=keep, foreign=choice.foreign, retry=retry, on_fault=on_fault, known=node
+        )
         present, warnings = names(graph), list[str]()
     else:
-        chosen, graph = root, await walk(source, root, foreign=choice.foreign, retry=retry)
+        chosen, graph = root, await walk(source, root, foreign=choice.foreign, retry=retry, known=node)
         offered = await _platform(source, node, graph, retry)
         present, warnings = ((str(offered),) if offered else ()), _check(offered, choice, image)
     graph.check_hashable()
@@ -129,7 +131,7 @@ async def _choose(
     """Return the root for the requested platforms of an index, and which children to follow (None: all)."""
     if choice.all:
         return root.descriptor, there
-    whole = children_of(await leaves(source, root.descriptor, retry))
+    whole = children_of(await leaves(source, root.descriptor, retry, known=root))
     offered = [(child, raw) for child, raw in whole if there is None or there(child)]
     children = [child for child, _ in offered]  # one manifest may be listed for several platforms
     picked = platforms.select(children, choice.wanted, image)

@@ -5,7 +5,7 @@ A copy knows only these protocols, and a store does not know the other side of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -50,6 +50,15 @@ class BlobChecker(Protocol):
 
     async def has(self, node: Descriptor) -> bool:
         """Return True if `node` need not be put: a layout has hashed it, a registry claims to have it."""
+        ...
+
+
+@runtime_checkable
+class BatchChecker(BlobChecker, Protocol):
+    """A store that can be asked for several small blobs at once, in less time than one by one."""
+
+    async def has_all(self, nodes: Sequence[Descriptor]) -> list[bool]:
+        """Return, for each of `nodes`, what `has` returns."""
         ...
 
 

@@ -31,6 +31,7 @@ async def walk(
     embedded: bool = True,
     retry: RetryPolicy = ONCE,
     on_fault: OnFault = fail,
+    known: Node | None = None,
 ) -> Graph:
     """Fetch every manifest below `root` and note every blob.
 
@@ -42,11 +43,14 @@ async def walk(
         embedded: use manifests that are embedded in descriptors instead of fetching them. The root's are always used.
         retry: how often to try again, for each manifest.
         on_fault: called with every error; by default, the first one ends the walk.
+        known: a manifest that has been read already.
     """
     steps = Walk(Budget(root.digest), foreign=foreign, on_fault=on_fault)
     graph = Graph(root, blobs=steps.blobs, foreign=steps.foreign, absent=steps.absent, unsupported=steps.unsupported)
 
     async def read(node: Descriptor) -> Node | None:
+        if known and node.digest == known.descriptor.digest:
+            return replace(known, descriptor=node)
         try:
             return await read_node(source, node if embedded or node is root else replace(node, data=None), retry)
         except MirrorError as error:
@@ -73,9 +77,9 @@ async def walk(
     return graph
 
 
-async def leaves(source: Source, root: Descriptor, retry: RetryPolicy = ONCE) -> Graph:
-    """Fetch only the indexes below `root`; their other children are `absent`."""
-    return await walk(source, root, keep=lambda child: child.is_index, retry=retry)
+async def leaves(source: Source, root: Descriptor, retry: RetryPolicy = ONCE, *, known: Node | None = None) -> Graph:
+    """Fetch only the indexes below `root`, except a `known` one; their other children are `absent`."""
+    return await walk(source, root, keep=lambda child: child.is_index, retry=retry, known=known)
 
 
 async def read_node(source: Source, node: Descriptor, retry: RetryPolicy = ONCE) -> Node:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Container, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from mirror.content.store import BlobChecker, Sink, Source
 from mirror.content.stream import BlobReader, Fetch, from_memory
 from mirror.errors import UsageError
-from mirror.oci.descriptor import Descriptor
+from mirror.oci.descriptor import MANIFEST_CAP, Descriptor
 from mirror.oci.digest import Digest
 
 
-class _Near(Source, BlobChecker, Protocol):
-    """A source that can verify what it has."""
+class _Near(Protocol):
+    """A store that can verify what it has."""
+
+    @property
+    def path(self) -> Path: ...
+
+    async def intact(self, node: Descriptor) -> bytes | None:
+        """Return small content if it is here and correct."""
+        ...
 
 
 class _Far(Source, Protocol):
@@ -24,7 +33,10 @@ class _Far(Source, Protocol):
 
 
 class FallbackSource:
-    """A source that reads intact content from a near store, and everything else from a far one."""
+    """A source of manifests and configs that reads those that a near store has, intact, from there.
+
+    All others, and larger content, are read from a far store.
+    """
 
     def __init__(self, near: _Near | None, far: _Far) -> None:
         self._near, self._far = near, far
@@ -32,15 +44,18 @@ class FallbackSource:
     async def resolve(self, name: str) -> Descriptor:
         """Resolve a name on the far side, which need not send a manifest that is near."""
         seen = await self._far.peek(name) if self._near else None
-        if seen and self._near and await self._near.has(seen):
-            return seen
-        return await self._far.resolve(name)
+        data = await self._read_near(seen) if seen else None
+        return await self._far.resolve(name) if seen is None or data is None else replace(seen, data=data)
 
     @asynccontextmanager
     async def open_blob(self, node: Descriptor, start: int = 0) -> AsyncIterator[BlobReader]:
-        near = self._near if self._near and await self._near.has(node) else None
-        async with (near or self._far).open_blob(node, start) as body:
+        data = await self._read_near(node)
+        near = from_memory(data, str(self._near.path))(start) if self._near and data is not None else None
+        async with near or self._far.open_blob(node, start) as body:
             yield body
+
+    async def _read_near(self, node: Descriptor) -> bytes | None:
+        return await self._near.intact(node) if self._near and node.size <= MANIFEST_CAP else None
 
 
 class MemorySource:

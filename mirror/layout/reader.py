@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,13 @@ from typing import Self
 from mirror.concurrency import settled, shielded, to_thread_cancellable
 from mirror.content.finding_text import link_hint
 from mirror.content.graph import Keep
-from mirror.content.hashing import READ, BlobCheck, BlobFault, Reader, check_size, hash_blob
+from mirror.content.hashing import READ, BlobCheck, BlobFault, Reader, Through, check_size, hash_blob, keep
 from mirror.content.stream import BlobReader
 from mirror.errors import BrokenLayout, NotFound, StorageError
 from mirror.fs.directory import Directory, exists, is_directory, kind_name, os_errors
 from mirror.fs.filestate import FileState
 from mirror.layout import index, presence
-from mirror.layout.blobs import Blobs
+from mirror.layout.blobs import BlobFile, Blobs
 from mirror.layout.index import Entry, EntryFinder
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -128,20 +128,46 @@ class Layout:
 
         A correct blob is hashed again only if its file has changed.
         """
-        check = await to_thread_cancellable(partial(self._check_blob, node))
+        return (await self.has_all([node]))[0]
+
+    async def has_all(self, nodes: Sequence[Descriptor]) -> list[bool]:
+        """`BatchChecker`: as `has` for each of some small blobs, in one thread."""
+        if all(map(self._is_verified, nodes)):
+            return [True] * len(nodes)
+        checks = await to_thread_cancellable(lambda advance: [self._check_blob(node, advance) for node in nodes])
+        return [self._note(node, check) for node, check in zip(nodes, checks, strict=True)]
+
+    async def intact(self, node: Descriptor) -> bytes | None:
+        """Return a small blob if it is here and correct; None if it is not, which is noted as in `has`."""
+        data = bytearray()
+        check = await to_thread_cancellable(partial(self._hash_blob, node, through=keep(data)))
+        return bytes(data) if self._note(node, check) else None
+
+    def _note(self, node: Descriptor, check: BlobCheck) -> bool:
         if check.fault not in (None, BlobFault.MISSING):
             self.damaged[node.digest] = check
         return check.ok
 
+    def _is_verified(self, node: Descriptor) -> bool:
+        """Return whether a blob has been found correct, and its file is still the same."""
+        if node.digest not in self._verified:
+            return False
+        opened = self.blobs.look(node.digest)
+        is_same = isinstance(opened, BlobFile) and self._verified[node.digest] == opened.state
+        return check_size(opened, node.size).ok and is_same
+
     def _check_blob(self, node: Descriptor, advance: Callable[[int], None]) -> BlobCheck:
+        if self._is_verified(node):
+            return BlobCheck(None, size=node.size)
+        return self._hash_blob(node, advance)
+
+    def _hash_blob(self, node: Descriptor, advance: Callable[[int], None], through: Through | None = None) -> BlobCheck:
         opened = self.blobs.look(node.digest)
         if isinstance(opened, BlobCheck):
             return opened
         state = opened.state
-        if self._verified.get(node.digest) == state:
-            return check_size(opened, node.size)
         settled = state.is_settled  # asked before hashing: the file could change while it is read
-        check = hash_blob(opened, node.digest, node.size, advance=advance)
+        check = hash_blob(opened, node.digest, node.size, advance=advance, through=through)
         if check.ok and settled and self._remember:
             self._verified[node.digest] = state
         return check

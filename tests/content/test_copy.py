@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -585,8 +586,11 @@ def test_read_only_sink_checks_but_never_writes() -> None:
 class Near(MemorySource):
     """A source that checks the digest of its content."""
 
-    async def has(self, node: Descriptor) -> bool:
-        return node.digest in self.contents and Digest.of(self.contents[node.digest]) == node.digest
+    path = Path("near")
+
+    async def intact(self, node: Descriptor) -> bytes | None:
+        data = self.contents.get(node.digest)
+        return data if data is not None and Digest.of(data) == node.digest else None
 
 
 @pytest.mark.parametrize("broken", [False, True])
