@@ -36,9 +36,7 @@ def loads(data: bytes, what: str) -> Any:
     if _nests_deeper(data, MOST_DEPTH):
         raise invalid(what, "nested too deep")
     try:
-        return json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite
-        )
+        return _DECODER.decode(data.decode("utf-8"))
     except RecursionError:
         raise invalid(what, "nested too deep") from None
     except UnicodeDecodeError as error:
@@ -208,3 +206,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text[:40]} is too large for a number")
     return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from asyncio import Lock
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from mirror.concurrency import map_concurrently
@@ -27,7 +27,8 @@ from mirror.oci.digest import Digest
 from mirror.oci.manifest import Node
 from mirror.retry import RetryPolicy
 
-_MANIFESTS_AT_ONCE = 8
+_IMAGES_AT_ONCE = 8  # that need no more blobs
+_MANIFESTS_AT_ONCE = 8  # of one image
 
 Confirm = Callable[[CopyTask], Awaitable[None]]  # is called for a task that has just been named
 
@@ -48,9 +49,9 @@ async def execute(
     of a task that is not optional is raised; with `keep_going`, it only becomes the task's `failure`.
     """
     known = set() if known is None else known
-    executor = _Executor(plan, jobs, retry, keep_going, known, progress or NoProgress(), confirm)
-    for task in plan.tasks:
-        await executor.finish_if_complete(task)
+    at_once = _IMAGES_AT_ONCE if jobs > 1 else 1
+    executor = _Executor(plan, jobs, at_once, retry, keep_going, known, progress or NoProgress(), confirm)
+    await map_concurrently(plan.tasks, executor.finish_if_complete, at_once)
     await map_concurrently(plan.moves, executor.move, IN_FLIGHT * jobs)
     plan.moves = [move for move in plan.moves if move.arrived]
 
@@ -62,6 +63,7 @@ class _Executor:
         self,
         plan: Plan,
         jobs: int,
+        at_once: int,
         retry: RetryPolicy,
         keep_going: bool,
         known: set[BlobKey],
@@ -69,7 +71,8 @@ class _Executor:
         confirm: Confirm | None,
     ) -> None:
         self._retry, self._keep_going, self._known, self._progress = retry, keep_going, known, progress
-        self._confirm = confirm
+        self._at_once, self._confirm = at_once, confirm
+        self._image_progress = image_progress(progress)
         self._lacking, self._unnamed = plan.lacking(), deque(plan.tasks)
         self._started, self._complete = set[int](), set[int]()  # ids of tasks
         self._later: dict[int, list[CopyTask]] = {}  # by the id of a task, those that come after it
@@ -77,7 +80,8 @@ class _Executor:
             for other in task.after:
                 self._later.setdefault(id(other), []).append(task)
         self._places = Places(jobs)
-        self._naming, self._repeating = Lock(), Lock()
+        self._naming: dict[tuple[int, str], CopyTask] = {}  # by sink and name, those that are being named
+        self._repeating = Lock()
         self._repeated: set[tuple[int, Digest]] = set()
         progress.plan("copying", len(plan.moves), plan.size)
 
@@ -93,7 +97,7 @@ class _Executor:
         alive = [task for task in move.tasks if not task.failure]
         self._progress.begin(move.node)
         if alive:
-            image_progress(self._progress).locate(move.node, alive[0].label, alive[0].host)
+            self._image_progress.locate(move.node, alive[0].label, alive[0].host)
         for sink in {id(task.sink): task.sink for task in alive}.values():
             move.arrived |= await self._to_sink(move.node, sink, [task for task in alive if task.sink is sink], place)
         self._progress.end(move.node)
@@ -132,8 +136,7 @@ class _Executor:
             await self._put_manifests_if_due(one)
             if self._is_settled(one):
                 todo += self._later.pop(id(one), ())
-        if not self._naming.locked():  # another call is, and goes on with those that are complete by then
-            await self._name_in_order()
+        await self._name_in_order()
 
     async def _put_manifests_if_due(self, task: CopyTask) -> None:
         if task.after and all(other.failure for other in task.after):
@@ -169,25 +172,35 @@ class _Executor:
             await self._retry.run(put)
 
     async def _name_in_order(self) -> None:
-        """Name images in the order of the tasks, not of their completion: the same call gives the same result."""
-        named = []
-        async with self._naming:
-            while self._unnamed and self._is_settled(self._unnamed[0]):
-                task = self._unnamed.popleft()
-                if task.failure:
-                    continue
-                root = task.graph.nodes.get(task.root.digest)
-                tag = partial(task.sink.tag, task.name, task.root, root.data if root else b"")
-                try:
-                    if task.before_name:
-                        await task.before_name()
-                    task.replaced = await self._retry.run(tag)
-                    named.append(task)
-                except MirrorError as error:
-                    self._fail([task], error)
-        if self._confirm:
-            for task in named:
-                try:
-                    await self._confirm(task)
-                except MirrorError as error:
-                    self._fail([task], error)
+        """Name images in the order of the tasks, not of their completion: the same call gives the same result.
+
+        Several get theirs at the same time, but referrers before images, and the last task of a name prevails.
+        """
+        while due := list(self._due()):
+            await map_concurrently(due, self._name, self._at_once)
+
+    def _due(self) -> Iterator[CopyTask]:
+        while self._unnamed and self._may_name(task := self._unnamed[0]):
+            self._naming[id(task.sink), task.name] = task
+            yield self._unnamed.popleft()
+
+    def _may_name(self, task: CopyTask) -> bool:
+        if not self._is_settled(task) or (id(task.sink), task.name) in self._naming:
+            return False
+        return all(other.optional == task.optional for other in self._naming.values())
+
+    async def _name(self, task: CopyTask) -> None:
+        root = task.graph.nodes.get(task.root.digest)
+        tag = partial(task.sink.tag, task.name, task.root, root.data if root else b"")
+        try:
+            if task.failure:
+                return
+            if task.before_name:
+                await task.before_name()
+            task.replaced = await self._retry.run(tag)
+            if self._confirm:
+                await self._confirm(task)
+        except MirrorError as error:
+            self._fail([task], error)
+        finally:
+            del self._naming[id(task.sink), task.name]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 
 from mirror.concurrency import map_concurrently
 from mirror.content.graph import Graph
@@ -149,17 +149,16 @@ async def make_plan(
 
 def _batches(moves: Iterable[BlobMove]) -> Iterator[list[BlobMove]]:
     """Group small blobs of one sink that are asked for at once, in order; all other blobs are alone."""
-    batch: list[BlobMove] = []
-    size = 0
-    for move in moves:
-        sink = move.tasks[0].sink
-        fits = len(batch) < _MOST_ASKED and size + move.node.size <= _LARGEST_BATCH
-        if batch and not (fits and sink is batch[0].tasks[0].sink and isinstance(sink, BatchChecker)):
-            yield batch
-            batch, size = [], 0
-        batch.append(move)
-        size += move.node.size
-    if batch:
+    for _, group in groupby(moves, lambda move: id(move.tasks[0].sink)):
+        batch: list[BlobMove] = []
+        size = 0
+        for move in group:
+            most = _MOST_ASKED if batch and isinstance(batch[0].tasks[0].sink, BatchChecker) else 1
+            if batch and (len(batch) >= most or size + move.node.size > _LARGEST_BATCH):
+                yield batch
+                batch, size = [], 0
+            batch.append(move)
+            size += move.node.size
         yield batch
 
 

@@ -43,10 +43,11 @@ class _Slot:
 
 
 class IndexEditor:
-    """A parsed `index.json` that can be changed and written again."""
+    """A parsed `index.json` that can be changed and written again. `is_changed`: its entries are not those parsed."""
 
     def __init__(self, data: bytes) -> None:
         """Parse the file; raise BrokenLayout if it is not valid."""
+        self.is_changed = False
         self._document, found = parse(data)
         raws = self._document["manifests"] or []
         self._document["manifests"] = []  # stays in its position among the other fields
@@ -91,7 +92,13 @@ class IndexEditor:
         naming = given if bare or fits else names.annotate(name, self._ref_names)
         others = {key: text for key, text in root.annotations.items() if key not in given}
         root = replace(root, annotations={**naming, **others}, urls=(), data=None)
-        slot = _Slot(Entry.of(root), _dumped(root.to_json(), 4))
+        entry = Entry.of(root)
+        if len(replaced) == 1 and replaced[0].entry == entry:
+            self._by_key[_key(entry)] = replaced
+            self._count(replaced, 1)
+            return before
+        self.is_changed = True
+        slot = _Slot(entry, _dumped(root.to_json(), 4))
         if replaced and replaced[0].sort_key == slot.sort_key:
             replaced[0].entry, replaced[0].raw = slot.entry, slot.raw
             slot = replaced.pop(0)
@@ -108,6 +115,7 @@ class IndexEditor:
         """Remove every entry that is equal to `entry`."""
         slots = self._by_key.get(_key(entry), [])
         gone = [slot for slot in slots if slot.entry == entry]
+        self.is_changed = self.is_changed or bool(gone)
         self._count(gone, -1)
         self._drop(gone)
         self._by_key[_key(entry)] = [slot for slot in slots if not slot.gone]

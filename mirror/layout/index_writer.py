@@ -177,7 +177,8 @@ class IndexWriter:
                     for change in self._staged:
                         change(changed)
                     self._editor = changed
-                count, pieces = len(self._staged), self._editor.dump()
+                count = len(self._staged)
+                pieces = self._editor.dump() if self._editor.is_changed else [self._read()]
             hasher = hashlib.sha256()
             for piece in pieces:
                 hasher.update(piece)

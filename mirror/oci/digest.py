@@ -19,6 +19,7 @@ _REGISTERED = {
     "sha384": re.compile(r"[a-f0-9]{96}"),
     "sha512": re.compile(r"[a-f0-9]{128}"),
 }
+_HASHERS = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
 _LONGEST = 256  # characters; a file name may have 255
 
 
@@ -91,7 +92,7 @@ class Digest(str):
                 f"{self}: digest algorithm {self.algorithm} is not supported.",
                 hint="Supported are sha256, sha384 and sha512. Content that cannot be verified is never stored.",
             )
-        return hashlib.new(self.algorithm, usedforsecurity=True)
+        return _HASHERS[self.algorithm]()
 
     def matches(self, hasher: Hasher) -> bool:
         """Return whether this is the digest of the data that `hasher`, of this algorithm, was updated with."""

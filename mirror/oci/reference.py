@@ -55,7 +55,7 @@ class Reference:
     def _check(self, text: str) -> None:
         if self.registry in ("http:", "https:"):
             raise _invalid(text, f"leave out the {self.registry}// in front")
-        if any(char.isspace() for char in text):
+        if "".join(text.split()) != text:
             raise _invalid(text, "it contains a space")
         if self.repository in ("", "library/"):
             raise _invalid(text, "it has no repository")

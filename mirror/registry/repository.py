@@ -57,6 +57,8 @@ class Repository:
         self._overwrite = overwrite
         self._tags: dict[str, Digest | None] = {}  # what `look_up` found
         self._of_same_tags: set[Digest] = set()  # manifests of images whose tag needs no change
+        self._same_roots: set[Digest] = set()  # those that such a tag points to
+        self._read_back: dict[str, Digest] = {}  # tags that needed no change, by the bytes that the registry serves
         self._pinned: dict[str, str] = {}  # the tags of digests that were requested together with a tag
 
     @property
@@ -167,6 +169,7 @@ class Repository:
         self._tags[tag] = found
         if found == root:
             self._of_same_tags.update(manifests)
+            self._same_roots.add(root)
         return self._refuse_to_overwrite(tag, found) if found != root else None
 
     async def _digest_of(self, tag: str) -> Digest | None:
@@ -195,11 +198,12 @@ class Repository:
     async def put(self, node: Descriptor, fetch: Fetch) -> None:
         """`Sink`: push a manifest by digest, or a blob by mounting or uploading it."""
         if node.is_manifest:
-            async with fetch(0) as body:
-                data = await stream.read(body, node)
-            if node.digest not in self._of_same_tags or not await self._has_manifest(node, data):
-                await self._put_manifest(node.digest, node.media_type, data)
-            self._pushed_manifests.add(node.digest)
+            if node.digest not in self._pushed_manifests:  # several images may contain it
+                async with fetch(0) as body:
+                    data = await stream.read(body, node)
+                if node.digest not in self._of_same_tags or not await self._has_manifest(node, data):
+                    await self._put_manifest(node.digest, node.media_type, data)
+                self._pushed_manifests.add(node.digest)
             return
         await self._uploader.put(node, fetch)
         self.registry.blob_repositories.setdefault(node.digest, self.name)
@@ -215,15 +219,26 @@ class Repository:
         if before == root.digest or not (self._overwrite or is_list):  # a HEAD is only a claim, and may be hours old
             found = await self._digest_of(name)
             if found == root.digest:
+                self._read_back[name] = found
                 return None
             self._refuse_to_overwrite(name, found)
+        self._read_back.pop(name, None)
         await self._put_manifest(name, root.media_type, data)
         return before if before != root.digest else None
 
+    def has_read_back(self, tag: str, digest: Digest) -> bool:
+        """Return whether `tag` has just read the bytes that the tag points to, and they have this digest."""
+        return self._read_back.get(tag) == digest
+
     async def _has_manifest(self, node: Descriptor, data: bytes) -> bool:
-        """Return whether the registry says that it has a manifest; False if only a PUT shows whether it is listed."""
+        """Return whether the registry says that it has a manifest; False if only a PUT shows whether it is listed.
+
+        What a tag points to already is not asked for again: `tag` reads it.
+        """
         if manifest.parse(data, node.media_type, node.digest).subject:
             return False
+        if node.digest in self._same_roots:
+            return True
         seen = await self.peek(node.digest)
         return seen is not None and (seen.digest, seen.size) == (node.digest, node.size)
 

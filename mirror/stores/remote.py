@@ -20,7 +20,7 @@ from mirror.retry import RetryPolicy
 from mirror.stores.find_referrers import Discovery
 from mirror.stores.images import StoreImage
 
-_AT_ONCE = 4  # repositories that are searched for referrers concurrently
+_AT_ONCE = 8  # repositories that are searched for referrers concurrently
 
 
 class RegistryImages:

@@ -36,7 +36,7 @@ from mirror.transfer.referrers import ReferrerCopies
 from mirror.transfer.target import ImageTarget
 
 _FIRST_BATCH, _BATCH = 8, 32  # images; the first batch is small, so that the first blob does not wait for many walks
-_WALKS_AT_ONCE = 4
+_WALKS_AT_ONCE = 8
 _MAX_ATTEMPTS = 20  # for an image that other processes keep writing, so that as many can write it at the same time
 
 _ReferrerKey = tuple[int, str, str]  # a sink's id, a name in it, and the digest unless the name is unique

@@ -45,6 +45,7 @@ class LayoutTarget(ImageTarget):
         self.path, self.name, self._jobs, self._hard_links = path, name, jobs, hard_links
         self._replace_images = replace_images
         self.renames = name is not None
+        self.near: Layout | None = None  # the same layout, if it exists and is open already
         self._dry: ReadOnlySink | None = None
         self._unfinished: dict[str, int] = {}
         self._held = HeldReferrers(path, replace_tags=replace_images)
@@ -60,6 +61,8 @@ class LayoutTarget(ImageTarget):
             return
         writing = LayoutWriter.writing(self.path, jobs=self._jobs, hard_links=self._hard_links)
         self.writer = await stack.enter_async_context(writing)
+        if self.near:
+            self.writer.share(self.near)
 
     async def select(
         self, store: ImageStore, image: ImageTransfer, selection: PlatformSelection, retry: RetryPolicy
@@ -93,6 +96,8 @@ class LayoutTarget(ImageTarget):
         """The images that the layout had before the transfer, by name; the first of several, as `add` replaces it."""
         if not exists(self.path / "oci-layout"):
             return {}
+        if self.near:
+            return {entry.name: entry for entry in reversed(self.near.entries())}
         with Layout.open(self.path) as layout:
             return {entry.name: entry for entry in reversed(layout.entries())}
 

@@ -87,6 +87,7 @@ async def pull_images(
         client = await stack.enter_async_context(Client(options.registries))
         layout = stack.enter_context(Layout.open(path)) if exists(path / "oci-layout") else None
         store = RegistryImages(client, references, options.retry, layout)
+        target.near = layout
         transfer = TransferOptions(
             selection=options.platforms,
             referrers=options.with_referrers,

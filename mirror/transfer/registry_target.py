@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from asyncio import Lock
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -66,6 +68,7 @@ class RegistryTarget(ImageTarget):
         self._repositories: dict[str, Repository] = {}
         self._dry: dict[str, ReadOnlySink] | None = None
         self._unconfirmed: list[tuple[ImageTransfer, Callable[[], None]]] = []
+        self._listing: defaultdict[str, Lock] = defaultdict(Lock)  # by the repository's name
 
     def place(self, images: Sequence[StoreImage], where: str) -> list[ImageTransfer]:
         if isinstance(self._where, Reference):
@@ -164,7 +167,9 @@ class RegistryTarget(ImageTarget):
         """Read the tag back. With a receipt, `finish` reads everything back."""
         if not is_list(image.copied):  # a list has become part of the registry's own list, and was read back there
             place, root = image.at_target, image.chosen.root
-            await self._read_back_name(self.repository(image), place.target, root.digest, str(place))
+            repository = self.repository(image)
+            if not repository.has_read_back(place.target, root.digest):
+                await self._read_back_name(repository, place.target, root.digest, str(place))
         if self._receipt:
             self._unconfirmed.append((image, done))
         else:
@@ -230,11 +235,12 @@ class RegistryTarget(ImageTarget):
     ) -> tuple[dict[Digest, Digest], dict[Digest, MirrorError]]:
         """Return the digests that referrers tags point to now, by subject, and the errors of those that failed."""
         lists, failures = dict[Digest, Digest](), dict[Digest, MirrorError]()
-        for subject, nodes in sorted(unlisted(repository, graphs).items()):
-            try:
-                lists[subject] = await list_under_tag(repository, subject, list(nodes.values()), self._retry)
-            except MirrorError as error:
-                failures[subject] = error
+        async with self._listing[repository.name]:  # images may share a list, which is read, changed and written
+            for subject, nodes in sorted(unlisted(repository, graphs).items()):
+                try:
+                    lists[subject] = await list_under_tag(repository, subject, list(nodes.values()), self._retry)
+                except MirrorError as error:
+                    failures[subject] = error
         return lists, failures
 
     async def _read_back_content(self, images: Sequence[ImageTransfer]) -> None:

@@ -565,6 +565,88 @@ def test_progress_has_nothing_to_copy_if_the_sink_has_all_blobs() -> None:
     assert counter.planned["copying"] == (0, 0)
 
 
+# Many images at once
+
+
+class BatchSink(MemorySink):
+    """A sink that is asked for several blobs at once. `batches` records the sizes asked for in each call."""
+
+    def __init__(self, held: Sequence[str] = ()) -> None:
+        super().__init__(held)
+        self.batches: list[list[int]] = []
+
+    async def has_all(self, nodes: Sequence[Descriptor]) -> list[bool]:
+        self.batches.append([node.size for node in nodes])
+        return [await self.has(node) for node in nodes]
+
+
+def test_small_blobs_are_asked_for_together_and_large_ones_alone() -> None:
+    large = [images.layer(number, 1024 * 1024) for number in (1, 2)]
+    small = [images.layer(number, 1000 - number) for number in range(100)]
+    image = images.image("linux/amd64", *large, *small)
+    sink = BatchSink([large[0].digest, small[0].digest])
+    call = copied((image, "name"), sink=sink)
+    assert [len(batch) for batch in sink.batches] == [1, 1, 64, 37]
+    assert {node.digest for node in call.plan.reused} == {large[0].digest, small[0].digest}
+    assert_complete_of(call, image)
+
+
+def assert_complete_of(call: Call, image: Image) -> None:
+    wanted = image.blobs.keys() - {node.digest for node in call.plan.reused}
+    assert {node.digest for node in call.plan.missing} == wanted
+    assert sorted(call.sink.asked) == sorted(image.blobs)
+
+
+class MeetingSink(MemorySink):
+    """A sink in which no manifest and no name arrives until `number` of them are under way."""
+
+    def __init__(self, number: int, held: Sequence[str]) -> None:
+        super().__init__(held)
+        self.meeting = asyncio.Barrier(number)
+
+    async def put(self, node: Descriptor, fetch: Fetch) -> None:
+        await asyncio.wait_for(self.meeting.wait(), 10)
+        await super().put(node, fetch)
+
+    async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
+        await asyncio.wait_for(self.meeting.wait(), 10)
+        return await super().tag(name, root, data)
+
+
+def test_manifests_and_names_of_complete_images_are_put_at_the_same_time() -> None:
+    pairs = [(images.image("linux/amd64", images.layer(number, 300)), f"name{number}") for number in range(4)]
+    sink = MeetingSink(4, [digest for image, _ in pairs for digest in image.blobs])
+    copied(*pairs, sink=sink)
+    assert sink.names == {name: image.root for image, name in pairs}
+
+
+def test_the_last_task_of_a_name_prevails() -> None:
+    held = [*FIRST.blobs, *SECOND.blobs, *THIRD.blobs]
+    sink = copied((FIRST, "name"), (SECOND, "name"), (THIRD, "name"), sink=MemorySink(held)).sink
+    assert sink.names == {"name": THIRD.root}
+
+
+def test_names_of_optional_tasks_come_before_those_of_images() -> None:
+    started: list[str] = []
+
+    class SlowSink(MemorySink):
+        async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
+            started.append(name)
+            await asyncio.sleep(0.01)
+            assert not (name == "image" and "referrer" not in self.names)
+            return await super().tag(name, root, data)
+
+    async def main() -> None:
+        call = Call(SlowSink([*FIRST.blobs, *THIRD.blobs]))
+        await call.add(THIRD, "referrer")
+        await call.add(FIRST, "image")
+        call.copies[0].optional = True
+        await call.run()
+
+    asyncio.run(main())
+    assert started == ["referrer", "image"]
+
+
 # Wrappers of stores
 
 

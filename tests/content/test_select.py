@@ -249,6 +249,15 @@ def test_the_config_is_fetched_once() -> None:
     assert source.opened.count(config.digest) == 1
 
 
+@pytest.mark.parametrize(
+    ("image", "platforms"), [(AMD64, ()), (ATTESTED, ()), (ATTESTED, ("linux/amd64",)), (PLAIN, NAMES[:2])]
+)
+def test_each_manifest_is_fetched_once(image: Image, platforms: tuple[str, ...]) -> None:
+    source = MemorySource(image)
+    choose(image, *platforms, source=source, all=not platforms)
+    assert len(source.opened) == len(set(source.opened))
+
+
 def test_config_with_wrong_bytes_is_an_error() -> None:
     source = MemorySource(AMD64)
     config = json.loads(AMD64.data)["config"]["digest"]

@@ -85,6 +85,16 @@ async def tag(layout: LayoutWriter, *some: str, root: Descriptor = ROOT) -> list
     return [await layout.tag(name, root, b"") for name in some]
 
 
+def test_the_same_names_leave_the_file_as_it_is(path: Path) -> None:
+    writing(path, lambda layout: tag(layout, *NAMES))
+    compact = json.dumps(json.loads((path / "index.json").read_bytes()) | {"unknown": 1.5})
+    (path / "index.json").write_text(compact)
+    before = (path / "index.json").stat()
+    writing(path, lambda layout: tag(layout, *NAMES))
+    assert (path / "index.json").read_text() == compact
+    assert (path / "index.json").stat() == before
+
+
 async def until(holds: Callable[[], bool]) -> None:
     """Wait until the condition holds."""
     while not holds():

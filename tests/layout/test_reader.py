@@ -310,6 +310,32 @@ def test_newly_opened_layout_hashes_again(path: Path, hashed: list[str]) -> None
     assert hashed == [LAYER, LAYER]
 
 
+def test_layouts_that_share_hash_a_blob_once(path: Path, layout: Layout, hashed: list[str]) -> None:
+    with Layout.open(path) as other:
+        other.share(layout)
+        assert all(asyncio.run(one.has(NODE)) for one in (other, layout, other))
+    assert hashed == [LAYER]
+
+
+def test_several_blobs_are_checked_at_once(path: Path, layout: Layout, hashed: list[str]) -> None:
+    path.joinpath("blobs", *ROOT.digest.split(":")).write_bytes(b"x" * ROOT.size)
+    missing = replace(NODE, digest=Digest.of(b"missing"))
+    assert asyncio.run(layout.has_all([NODE, ROOT, missing])) == [True, False, False]
+    assert asyncio.run(layout.has_all([NODE, NODE])) == [True, True]
+    assert hashed == [LAYER, ROOT.digest]
+    assert layout.damaged.keys() == {ROOT.digest}
+
+
+def test_only_intact_content_is_returned(path: Path, layout: Layout) -> None:
+    blob = path.joinpath("blobs", *LAYER.split(":"))
+    assert asyncio.run(layout.intact(NODE)) == IMAGE.blobs[LAYER]
+    blob.write_bytes(b"x" * 3000)
+    assert asyncio.run(layout.intact(NODE)) is None
+    assert layout.damaged.keys() == {LAYER}
+    blob.unlink()
+    assert asyncio.run(layout.intact(NODE)) is None
+
+
 def test_remembered_hash_does_not_apply_to_another_size(layout: Layout, hashed: list[str]) -> None:
     assert asyncio.run(layout.has(NODE))
     assert not asyncio.run(layout.has(replace(NODE, size=2999)))

@@ -26,6 +26,7 @@ from mirror.registry.credentials import Credentials
 from mirror.retry import SharedAttempts
 
 _CACHE_TIME = 60.0  # seconds for which a helper's answer is reused for other repositories: some take a second
+_FILE_TIME = 1.0  # seconds for which the content of a file is reused
 _Question = tuple[str, str]  # the name of a helper, and a server
 _Answer = tuple[float, Credentials | None]  # with the monotonic time until which it is used
 
@@ -43,6 +44,7 @@ class CredentialStore:
         helpers: Callable[[], Sequence[tuple[str, Path]]] = tuple,
     ) -> None:
         self._authfile, self._given, self._helpers = authfile, given or {}, helpers
+        self._files: dict[Path, tuple[float, AuthFile | None]] = {}  # with the monotonic time until which they are used
         self._cache: dict[_Question, _Answer] = {}
         self._asking: defaultdict[_Question, SharedAttempts] = defaultdict(SharedAttempts)
 
@@ -61,7 +63,7 @@ class CredentialStore:
         return None
 
     def _sources(self) -> Iterator[AuthFile | CredentialHelper]:
-        files = auth_files(self._authfile)
+        files = auth_files(self._authfile, self._read)
         if explicit_path(self._authfile):
             yield next(files)
         if text := os.environ.get("DOCKER_AUTH_CONFIG"):
@@ -72,6 +74,14 @@ class CredentialStore:
             else:
                 yield from files
         yield from files  # if they are not in the list: `mirror login` writes to them
+
+    def _read(self, path: Path) -> AuthFile | None:
+        """Read a file, at most once a second: a list of images may have hundreds of repositories."""
+        until, file = self._files.get(path, (0.0, None))
+        if until <= time.monotonic():
+            file = AuthFile.read(path)
+            self._files[path] = time.monotonic() + _FILE_TIME, file
+        return file
 
     async def _ask_helper(self, helper: CredentialHelper, server: str) -> Credentials | None:
         """Run a helper, once even for many concurrent calls: it may ask the user to unlock a keychain."""
@@ -89,10 +99,12 @@ class CredentialStore:
         return (await self._asking[key].run(known, ask))[1]
 
 
-def auth_files(authfile: Path | None = None) -> Iterator[AuthFile]:
+def auth_files(
+    authfile: Path | None = None, read: Callable[[Path], AuthFile | None] = AuthFile.read
+) -> Iterator[AuthFile]:
     """Yield the credentials files that exist, in the order in which they are searched; the explicit one must exist."""
     if path := explicit_path(authfile):
-        file = AuthFile.read(path)
+        file = read(path)
         if file is None:
             raise ConfigError(f"The credentials file {path} does not exist.", hint="mirror login creates it.")
         yield file
@@ -104,7 +116,7 @@ def auth_files(authfile: Path | None = None) -> Iterator[AuthFile]:
         fallback = Path(f"/run/containers/{os.getuid()}/auth.json")
         paths[:0] = [fallback] if os.access(fallback, os.R_OK) else []
     for path in paths:
-        if file := AuthFile.read(path):
+        if file := read(path):
             yield file
 
 
