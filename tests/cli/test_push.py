@@ -596,6 +596,29 @@ def test_push_makes_no_unnecessary_requests(mirror: Mirror, registry: EmbeddedRe
     }
 
 
+def test_push_of_what_is_there_asks_for_each_digest_once_and_reads_the_tag_once(
+    mirror: Mirror, registry: EmbeddedRegistry, stock: Stock
+) -> None:
+    mirror("push", stock.folder, registry.host, stock.names[0])
+    before = len(registry.requests)
+    mirror("push", stock.folder, registry.host, stock.names[0])
+    seen = [(seen.method, seen.path.rpartition("/")[2]) for seen in registry.requests[before:]]
+    asked = [what for method, what in seen if method == "HEAD"]
+    assert sorted(asked) == sorted([*FIRST.blobs, *(FIRST.manifests.keys() - {FIRST.root}), "v1"])
+    assert [call for call in seen if call[0] != "HEAD"] == [("GET", "v1")]
+
+
+def test_manifest_of_several_tags_is_pushed_once(mirror: Mirror, registry: EmbeddedRegistry, layout: Path) -> None:
+    index = json.loads((layout / "index.json").read_bytes())
+    entry = next(one for one in index["manifests"] if one["digest"] == THIRD.root)
+    called = "io.containerd.image.name"
+    more = [{**entry, "annotations": {called: f"127.0.0.1:1/third:v{number}"}} for number in range(9)]
+    (layout / "index.json").write_text(json.dumps({**index, "manifests": more}))
+    mirror("push", layout, registry.host, "--jobs", 1)
+    assert writes(registry).count(THIRD.root) == 1
+    assert registry.tags("third") == {f"v{number}": THIRD.root for number in range(9)}
+
+
 def test_content_is_sent_with_its_type_and_length(mirror: Mirror, registry: EmbeddedRegistry, stock: Stock) -> None:
     mirror("push", stock.folder, registry.host, stock.names[1])
     for seen in registry.requests:
