@@ -294,6 +294,26 @@ def test_earlier_file_wins_over_a_longer_path_in_a_later_file(places: dict[str, 
     assert found.user == "variable"
 
 
+def test_many_repositories_share_what_is_read_of_the_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("mirror.registry.auth.credential_store.time.monotonic", lambda: now)
+    store, file = CredentialStore(), write(folder, {"a.b": auth()})
+    assert asyncio.run(store.find("a.b", "c")) == ANN
+    write(folder, {"a.b": auth("bob")})
+    assert asyncio.run(store.find("a.b", "d")) == ANN
+    now += 1.0
+    found = asyncio.run(store.find("a.b", "d"))
+    assert found is not None
+    assert found.user == "bob"
+    file.write_text("no JSON")
+    now += 1.0
+    for _ in range(2):
+        with pytest.raises(ConfigError):
+            asyncio.run(store.find("a.b", "d"))
+    write(folder, {"a.b": auth()})
+    assert asyncio.run(store.find("a.b", "d")) == ANN
+
+
 def test_missing_given_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"absent\.json does not exist"):
         find("quay.io", named=tmp_path / "absent.json")

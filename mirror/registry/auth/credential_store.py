@@ -44,7 +44,9 @@ class CredentialStore:
         helpers: Callable[[], Sequence[tuple[str, Path]]] = tuple,
     ) -> None:
         self._authfile, self._given, self._helpers = authfile, given or {}, helpers
-        self._files: dict[Path, tuple[float, AuthFile | None]] = {}  # with the monotonic time until which they are used
+        self._read: list[AuthFile] = []  # and those that are not read yet, used until a monotonic time
+        self._unread: Iterator[AuthFile] = iter(())
+        self._until = 0.0
         self._cache: dict[_Question, _Answer] = {}
         self._asking: defaultdict[_Question, SharedAttempts] = defaultdict(SharedAttempts)
 
@@ -63,7 +65,7 @@ class CredentialStore:
         return None
 
     def _sources(self) -> Iterator[AuthFile | CredentialHelper]:
-        files = auth_files(self._authfile, self._read)
+        files = self._files()
         if explicit_path(self._authfile):
             yield next(files)
         if text := os.environ.get("DOCKER_AUTH_CONFIG"):
@@ -75,13 +77,26 @@ class CredentialStore:
                 yield from files
         yield from files  # if they are not in the list: `mirror login` writes to them
 
-    def _read(self, path: Path) -> AuthFile | None:
-        """Read a file, at most once a second: a list of images may have hundreds of repositories."""
-        until, file = self._files.get(path, (0.0, None))
-        if until <= time.monotonic():
-            file = AuthFile.read(path)
-            self._files[path] = time.monotonic() + _FILE_TIME, file
-        return file
+    def _files(self) -> Iterator[AuthFile]:
+        """Yield what `auth_files` does; each file is read when it is needed, and at most once a second."""
+        if time.monotonic() >= self._until:
+            self._until = time.monotonic() + _FILE_TIME
+            self._read, self._unread = [], auth_files(self._authfile)
+        read, unread, position = self._read, self._unread, 0
+        while True:
+            if position == len(read):
+                if (file := self._next(unread)) is None:
+                    return
+                read.append(file)
+            yield read[position]
+            position += 1
+
+    def _next(self, unread: Iterator[AuthFile]) -> AuthFile | None:
+        try:
+            return next(unread, None)
+        except ConfigError:
+            self._until = 0.0  # the next call reads the file again
+            raise
 
     async def _ask_helper(self, helper: CredentialHelper, server: str) -> Credentials | None:
         """Run a helper, once even for many concurrent calls: it may ask the user to unlock a keychain."""
@@ -99,12 +114,10 @@ class CredentialStore:
         return (await self._asking[key].run(known, ask))[1]
 
 
-def auth_files(
-    authfile: Path | None = None, read: Callable[[Path], AuthFile | None] = AuthFile.read
-) -> Iterator[AuthFile]:
+def auth_files(authfile: Path | None = None) -> Iterator[AuthFile]:
     """Yield the credentials files that exist, in the order in which they are searched; the explicit one must exist."""
     if path := explicit_path(authfile):
-        file = read(path)
+        file = AuthFile.read(path)
         if file is None:
             raise ConfigError(f"The credentials file {path} does not exist.", hint="mirror login creates it.")
         yield file
@@ -116,7 +129,7 @@ def auth_files(
         fallback = Path(f"/run/containers/{os.getuid()}/auth.json")
         paths[:0] = [fallback] if os.access(fallback, os.R_OK) else []
     for path in paths:
-        if file := read(path):
+        if file := AuthFile.read(path):
             yield file
 
 
