@@ -20,6 +20,7 @@ from mirror.records.document import HistoryEntry, Record, RecordedConfig, Record
 from mirror.records.json import to_json as records_json
 from mirror.registry.login import LoginResult, LogoutResult, StoredLogin
 from mirror.report.findings import Agreement, RepairReport, Verdict, VerifiedImage, VerifyReport
+from mirror.report.image_text import image_row
 from mirror.report.images import (
     ImageList,
     ImageSummary,
@@ -32,7 +33,6 @@ from mirror.report.images import (
 )
 from mirror.report.json import to_json
 from mirror.report.layouts import PrunedBlob, PrunedFile, PruneReport, RemovedImage, RemoveReport, ServerInfo
-from mirror.report.image_text import image_row
 from mirror.report.text import to_text
 from mirror.report.transfers import Amount, DiskSpace, ReferrerSummary, TransferredImage, TransferReport
 from mirror.report.view import View, clip
