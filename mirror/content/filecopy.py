@@ -79,7 +79,7 @@ def copy_file(
         at: the offset in the target file of the first byte to write; writes end at page boundaries.
     """
     got, last = body.start, memoryview(b"")
-    with _CORES.occupied(), _Buffers(node.size) as buffers, _Hashing(check) as hashing:
+    with _CORES.occupied(), Buffers(node.size) as buffers, _Hashing(check) as hashing:
         while count := fill(buffers.current[: _SIZE - at % _SIZE] if got < node.size else buffers.excess):
             got, at = got + count, at + count
             if got > node.size:
@@ -98,7 +98,7 @@ def copy_file(
         write(last)
 
 
-class _Buffers:
+class Buffers:
     """Two buffers, used in turn. The next bytes go to `current`, a byte too many to `excess`."""
 
     def __init__(self, size: int) -> None:
@@ -116,7 +116,7 @@ class _Buffers:
                 return _SPARE.pop()
         return memoryview(bytearray(self._size))
 
-    def __enter__(self) -> _Buffers:
+    def __enter__(self) -> Buffers:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:

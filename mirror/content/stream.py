@@ -45,6 +45,7 @@ class BlobReader:
         file: a descriptor of a regular file with exactly this content. Instead of reading `chunks`, a receiver of the
             whole content may share the blocks of that file, and must hash the result.
         fill: reads the same bytes as `chunks` in a thread; only one of the two is used.
+        interrupt: ends a blocked `fill`, from any thread.
     """
 
     chunks: AsyncIterable[bytes]
@@ -53,6 +54,7 @@ class BlobReader:
     start: int = 0
     file: int | None = None
     fill: ReadInto | None = None
+    interrupt: Callable[[], None] = lambda: None
 
     def called(self, node: Descriptor) -> str:
         return f"{node.digest} from {self.origin}"

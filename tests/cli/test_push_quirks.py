@@ -367,6 +367,7 @@ def test_hint_to_the_log_is_given_only_for_an_empty_error_response(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("each_exchange")
 def test_registry_that_stops_reading_is_an_error(
     mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import aiohttp
@@ -419,10 +420,25 @@ def test_server_that_stops_reading_is_given_up_after_the_timeout() -> None:
         done.wait(20)
 
     done = threading.Event()
-    with Server(stop) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirror.registry.transport.connection.MIN_RATE", 1e9)
+    with Server(stop) as server:
         with pytest.raises(TimeoutError):
             several(server, call(server.url, "PUT", body(zeros(size), size), timeout=0.3))
+        done.set()
+
+
+def test_server_that_stops_reading_is_given_up_after_the_timeout_of_a_piece() -> None:
+    """It has more time for its response, after the last piece."""
+    size = 64 * 1024 * 1024
+
+    def stop(server: Server, connection: socket.socket) -> None:
+        server.head(connection)
+        done.wait(20)
+
+    done = threading.Event()
+    impatient = (replace(piece, timeout=0.3) for piece in zeros(size))
+    with Server(stop) as server:
+        with pytest.raises(TimeoutError):
+            several(server, call(server.url, "PUT", body(impatient, size), timeout=3600))
         done.set()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mirror.concurrency import to_thread
 from mirror.content import stream
-from mirror.content.stream import BlobReader, Fetch
+from mirror.content.stream import BlobReader
 from mirror.errors import BlobsUnknown, ContentError, DigestMismatch, TransferError
 from mirror.oci import manifest
 from mirror.oci.descriptor import Descriptor
@@ -21,6 +23,7 @@ from mirror.registry import Client, RegistryOptions, Repository, push_errors
 from tests.support import images
 from tests.support.registry import Basic, Cut, EmbeddedRegistry, Fault, Header, Seen, Stall, Status, serving
 from tests.support.registry.quirks import Quirks
+from tests.support.sources import in_pieces
 from tests.support.strategies import QUICK, nasty_text
 
 T = TypeVar("T")
@@ -31,7 +34,7 @@ WRONG = bytes(SIZE)
 EMPTY = Descriptor("a/b", Digest.of(b""), 0)
 WAYS = pytest.mark.parametrize("chunk", [None, 3000], ids=["whole", "chunked"])
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = pytest.mark.usefixtures("home", "form")
 
 
 def using(registry: EmbeddedRegistry, action: Callable[[Repository], Awaitable[T]], chunk: int | None = None) -> T:
@@ -51,26 +54,12 @@ def put(
         try:
             for _ in range(times - 1):
                 with suppress(TransferError):
-                    return await repository.put(node, body(data))
-            await repository.put(node, body(data))
+                    return await repository.put(node, in_pieces(data))
+            await repository.put(node, in_pieces(data))
         finally:
             await repository.close()
 
     using(registry, attempts, chunk)
-
-
-def body(data: bytes = DATA) -> Fetch:
-    """Return content that is read in several pieces, as from a disk."""
-
-    @asynccontextmanager
-    async def fetch(start: int) -> AsyncIterator[BlobReader]:
-        async def pieces() -> AsyncIterator[bytes]:
-            for place in range(start, len(data), 1024):
-                yield data[place : place + 1024]
-
-        yield BlobReader(pieces(), "a test", start=start)
-
-    return fetch
 
 
 def seen(registry: EmbeddedRegistry, methods: str = "PUT PATCH") -> list[Seen]:
@@ -218,10 +207,10 @@ def test_resumed_upload_of_changed_content_is_not_completed(
 
     async def attempts(repository: Repository) -> None:
         with pytest.raises(TransferError):
-            await repository.put(NODE, body())
+            await repository.put(NODE, in_pieces(DATA))
         registry.clear_log()
         with pytest.raises(DigestMismatch):
-            await repository.put(NODE, body(DATA[:-1] + b"x"))
+            await repository.put(NODE, in_pieces(DATA[:-1] + b"x"))
 
     using(registry, attempts, chunk)
     assert [one for one in seen(registry, "PUT") if one.status == 201] == []
@@ -258,7 +247,7 @@ def test_a_cancelled_upload_is_deleted(registry: EmbeddedRegistry) -> None:
     registry.fault(Fault(method="PUT", action=Stall(100)))
 
     async def cancel(repository: Repository) -> None:
-        task = asyncio.ensure_future(repository.put(NODE, body()))
+        task = asyncio.ensure_future(repository.put(NODE, in_pieces(DATA)))
         while not registry.count("PUT"):
             await asyncio.sleep(0.01)
         task.cancel()
@@ -269,12 +258,37 @@ def test_a_cancelled_upload_is_deleted(registry: EmbeddedRegistry) -> None:
     assert [one.status for one in seen(registry, "DELETE")] == [204]
 
 
+def test_cancellation_ends_a_source_that_is_blocked(registry: EmbeddedRegistry) -> None:
+    """A source may be another registry, from which a thread reads."""
+    entered, ended = threading.Event(), threading.Event()
+
+    def fill(_: memoryview) -> int:
+        entered.set()
+        assert ended.wait(30)
+        raise TransferError("interrupted")
+
+    @asynccontextmanager
+    async def fetch(start: int) -> AsyncIterator[BlobReader]:
+        yield BlobReader(stream.single_chunk(b""), "a test", start=start, fill=fill, interrupt=ended.set)
+
+    async def cancel(repository: Repository) -> None:
+        task = asyncio.ensure_future(repository.put(NODE, fetch))
+        await to_thread(entered.wait)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended.is_set()
+
+    using(registry, cancel)
+    assert registry.count("DELETE") == 1
+
+
 def test_abandoned_upload_is_deleted_when_the_repository_is_closed(registry: EmbeddedRegistry) -> None:
     registry.fault(Fault(method="PUT", times=None, action=Cut(100)))
 
     async def give_up(repository: Repository) -> None:
         with pytest.raises(TransferError):
-            await repository.put(NODE, body())
+            await repository.put(NODE, in_pieces(DATA))
         assert registry.count("DELETE") == 0
         await repository.close()
         await repository.close()
@@ -301,7 +315,7 @@ def test_concurrent_uploads_find_the_same_chunk_size() -> None:
     async def all_at_once(repository: Repository) -> None:
         async with asyncio.TaskGroup() as group:
             for node, data in zip(nodes, large, strict=True):
-                group.create_task(repository.put(node, stream.from_memory(data, "a test")))
+                group.create_task(repository.put(node, in_pieces(data)))
 
     with serving(EmbeddedRegistry(quirks=Quirks(body_limit=1_100_000))) as registry:
         using(registry, all_at_once)

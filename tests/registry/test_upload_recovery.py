@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +11,6 @@ from urllib.parse import urlencode
 
 import pytest
 
-from mirror.content import stream
 from mirror.content.stream import BlobReader
 from mirror.errors import TransferError
 from mirror.oci.descriptor import Descriptor
@@ -23,6 +23,7 @@ from tests.support import images
 from tests.support.memory import descriptor_of
 from tests.support.registry import Action, Basic, Cut, EmbeddedRegistry, Fault, Header, Redirect, Slow, Status, serving
 from tests.support.registry.messages import Answer, Call, answer
+from tests.support.sources import in_pieces
 
 DATA = bytes(range(256)) * 40
 NODE = Descriptor("a/b", Digest.of(DATA), len(DATA))
@@ -30,7 +31,7 @@ OTHER = Descriptor("a/b", Digest.of(b"other"), 5)
 IMAGE = images.image("linux/amd64")
 WAYS = pytest.mark.parametrize("chunk", [None, 3000], ids=["whole", "chunked"])
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = pytest.mark.usefixtures("home", "form")
 
 
 def push(host: str, options: RegistryOptions | None = None, *nodes: tuple[Descriptor, bytes], retries: int = 0) -> None:
@@ -40,7 +41,7 @@ def push(host: str, options: RegistryOptions | None = None, *nodes: tuple[Descri
         async with Client(options or RegistryOptions()) as client:
             repository = Repository(client.registry(host), "a", push=True)
             for node, data in nodes or [(NODE, DATA)]:
-                put = partial(repository.put, node, stream.from_memory(data, "a test"))
+                put = partial(repository.put, node, in_pieces(data))
                 await RetryPolicy(retries, delay=0).run(put)
             await repository.close()
 
@@ -89,7 +90,7 @@ def test_upload_of_which_every_chunk_is_redirected_reads_the_blob_twice(
 
     def fetch(start: int) -> AbstractAsyncContextManager[BlobReader]:
         reads.append(start)
-        return stream.from_memory(DATA, "a test")(start)
+        return in_pieces(DATA)(start)
 
     async def main() -> None:
         async with Client(RegistryOptions(chunk_size=len(DATA) // chunks)) as client:
@@ -278,10 +279,11 @@ def test_blob_that_did_not_arrive_is_sent_again(registry: EmbeddedRegistry, monk
 def test_limited_upload_is_sent_in_small_pieces(registry: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
 
-    async def take(_: RateLimit, count: int) -> None:
+    def turns(_: RateLimit, count: int) -> Iterator[float]:
         taken.append(count)
+        return iter([0.0])
 
-    monkeypatch.setattr(RateLimit, "take", take)
+    monkeypatch.setattr(RateLimit, "turns", turns)
     push(registry.host, RegistryOptions(limit_rate=1000, jobs=4))
     assert registry.get_blob("a", NODE.digest) == DATA
     assert (sum(taken), max(taken)) == (len(DATA), 500)

@@ -1,6 +1,6 @@
 """Upload sessions (OCI distribution-spec, "Pushing blobs").
 
-The blob is always read and hashed from its first byte, even if only the rest is sent, and the last batch is withheld
+The blob is always read and hashed from its first byte, even if only the rest is sent, and its last bytes are withheld
 until the hash matches. So even a resumed upload never completes with wrong content.
 """
 
@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
+from types import MappingProxyType
 
 from yarl import URL
 
-from mirror.content import stream
+from mirror.content.pieces import Pieces
 from mirror.content.stream import Fetch
 from mirror.errors import MirrorError, TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.registry import push_errors
 from mirror.registry.http import SAME_METHOD, Registry
 from mirror.registry.transport.errors import translate_errors
-from mirror.registry.transport.exchange import Response
+from mirror.registry.transport.exchange import Body, Piece, Response
 from mirror.registry.transport.rate_limit import MIN_RATE
 from mirror.registry.transport.request_text import Request
 from mirror.registry.transport.urls import Origin, location_of
@@ -175,43 +176,39 @@ class UploadSession:
     # --- requests ------------------------------------------------------------------------------------------------
 
     async def _send_rest(self, fetch: Fetch) -> bool:
-        size = self._blob.size
-        async with fetch(0) as reader:
-            chunks = stream.verified(reader, self._blob, self._batch)
-            content = _Content(chunks, self._registry.limits.rate.piece(self._registry.options.jobs))
+        size, most = self._blob.size, self._registry.limits.rate.piece(self._registry.options.jobs)
+        async with fetch(0) as reader, Pieces(reader, self._blob, most=most, batch=self._batch) as pieces:
             if self._sends_whole:
-                await self._put(content.read(size), size)
+                await self._put(pieces, size)
                 return True
-            async for _ in content.read(self._offset):
-                pass
+            await pieces.skip(self._offset)
             while self._offset < size:
-                await self._patch(content, min(self._chunk_size, size - self._offset))
-            async for _ in chunks:  # to the end, where the content is verified
-                pass
+                await self._patch(pieces, min(self._chunk_size, size - self._offset))
+            await pieces.finish()
         # aiohttp repeats a short PUT after a cut connection, and the first one may have completed the session.
         self.is_uncertain = True
-        await self._put(b"", 0)
+        await self._put(None, 0)
         return False
 
-    async def _patch(self, content: _Content, count: int) -> None:
+    async def _patch(self, pieces: Pieces, count: int) -> None:
         """Send one chunk. The Range in the response is ignored: at Amazon ECR, it stays at the first chunk."""
         self._attempted_size = count
-        headers = _headers(count) | {"Content-Range": f"{self._offset}-{self._offset + count - 1}"}
-        data: bytes | AsyncIterator[memoryview] = content.read(count)
+        headers = {"Content-Range": f"{self._offset}-{self._offset + count - 1}"}
+        data: bytes | Pieces = pieces
         if self._holds_chunks:
-            data = b"".join([piece async for piece in content.read(count)])
+            data = await pieces.collect(count)
             await self._registry.limits.rate.take(count)
         with push_errors.explain_chunk(self._registry.name, chosen=self._registry.options.chunk_size is not None):
-            async with self._sending("PATCH", self._url, headers, data, _ACCEPTED) as response:
+            async with self._sending("PATCH", self._url, data, count, _ACCEPTED, headers) as response:
                 self._update_location(response)
         self._offset += count
 
-    async def _put(self, data: bytes | AsyncIterator[memoryview], size: int) -> None:
+    async def _put(self, pieces: Pieces | None, size: int) -> None:
         """Send the last request, which completes the session."""
         self._attempted_size = size
         separator = "&" if self._url.raw_query_string else "?"
         url = URL(f"{self._url}{separator}digest={self._blob.digest}", encoded=True)
-        async with self._sending("PUT", url, _headers(size), data, _CREATED):
+        async with self._sending("PUT", url, pieces or b"", size, _CREATED):
             pass
 
     @asynccontextmanager
@@ -219,11 +216,12 @@ class UploadSession:
         self,
         method: str,
         url: URL,
-        headers: dict[str, str],
-        data: bytes | AsyncIterator[memoryview],
+        data: bytes | Pieces,
+        size: int,
         expect: frozenset[int],
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> AsyncIterator[Response]:
-        """Send a request with content. A registry may stop reading for a short time only; the response may take longer.
+        """Send a request with `size` bytes of content. The response may take long.
 
         A redirect, for which a stream has to be opened again, is an error that `_recover` knows.
         """
@@ -231,54 +229,50 @@ class UploadSession:
         self._sent_at = None if data else monotonic()
         commit = max(COMMIT_TIMEOUT, self._registry.options.timeout)
         with translate_errors(Request.to(method, url)):
-            async with asyncio.timeout(None) as limit:
-                body = data if isinstance(data, bytes) else self._paced(data, limit)
-                async with self._registry.send(
+            async with (
+                asyncio.timeout(None) as limit,
+                self._registry.send(
                     method,
                     url,
                     scope=self._scope,
-                    headers=headers,
-                    data=body,
+                    headers={"Content-Type": "application/octet-stream", "Content-Length": str(size), **headers},
+                    data=data if isinstance(data, bytes) else self._body(data, size, limit),
                     expect=expect | SAME_METHOD,
                     read_timeout=commit,
-                ) as response:
-                    if response.status in SAME_METHOD:
-                        self._redirected = location_of(response)
-                        raise TransferError(f"{Origin.of(url).authority} redirects the upload.", status=response.status)
-                    yield response
+                ) as response,
+            ):
+                if response.status in SAME_METHOD:
+                    self._redirected = location_of(response)
+                    raise TransferError(f"{Origin.of(url).authority} redirects the upload.", status=response.status)
+                yield response
 
-    async def _paced(self, pieces: AsyncIterator[memoryview], limit: asyncio.Timeout) -> AsyncIterator[memoryview]:
-        """Limit the rate, and with `limit` the time in which the registry reads each piece."""
-        clock, timeout = asyncio.get_running_loop().time, self._registry.options.timeout
-        async for piece in pieces:
-            await self._registry.limits.rate.take(len(piece))
-            limit.reschedule(clock() + timeout + len(piece) / MIN_RATE)
-            yield piece
-            limit.reschedule(None)
-        self._sent_at = monotonic()
+    def _body(self, pieces: Pieces, size: int, limit: asyncio.Timeout) -> Body:
+        """Return the next `size` bytes as a body, rate-limited. A registry may stop reading it for a short time only.
+
+        In the event loop, `limit` ends the request if that takes longer.
+        """
+        rate, clock = self._registry.limits.rate, asyncio.get_running_loop().time
+
+        def timeout(piece: memoryview) -> float:
+            return self._registry.options.timeout + len(piece) / MIN_RATE
+
+        async def chunks() -> AsyncIterator[memoryview]:
+            async for chunk in pieces.chunks(size):
+                await rate.take(len(chunk))
+                limit.reschedule(clock() + timeout(chunk))
+                yield chunk
+                limit.reschedule(None)
+            self._sent_at = monotonic()
+
+        def in_thread() -> Iterator[Piece]:
+            for part in pieces.read(size):
+                for seconds in rate.turns(len(part.view)):
+                    pieces.pause(seconds)
+                yield Piece(*part, timeout(part.view))
+            self._sent_at = monotonic()
+
+        return Body(size, chunks(), in_thread() if pieces.fills else None, pieces.interrupt)
 
     def _update_location(self, response: Response) -> None:
         if "Location" in response.headers:
             self._url = location_of(response)
-
-
-class _Content:
-    """A blob's content, split over several requests, in pieces of at most `piece` bytes."""
-
-    def __init__(self, chunks: AsyncIterator[bytes], piece: int) -> None:
-        self._chunks, self._piece = chunks, piece
-        self._rest = memoryview(b"")
-
-    async def read(self, count: int) -> AsyncIterator[memoryview]:
-        """Yield the next `count` bytes."""
-        while count:
-            if not self._rest:
-                self._rest = memoryview(await anext(self._chunks))
-            size = min(count, self._piece)
-            piece, self._rest = self._rest[:size], self._rest[size:]
-            count -= len(piece)
-            yield piece
-
-
-def _headers(size: int) -> dict[str, str]:
-    return {"Content-Type": "application/octet-stream", "Content-Length": str(size)}

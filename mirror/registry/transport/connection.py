@@ -23,7 +23,6 @@ from yarl import URL
 
 from mirror.registry.transport.exchange import Body
 from mirror.registry.transport.http1 import ResponseParser, request_head
-from mirror.registry.transport.rate_limit import MIN_RATE
 
 T = TypeVar("T")
 _HEAD = 64 * 1024  # bytes that are read at once until a head is complete
@@ -156,7 +155,7 @@ class Connection:
         assert body.pieces is not None, "chosen for it"
         try:
             for piece in body.pieces:
-                limit = timeout + len(piece.view) / MIN_RATE
+                limit = timeout if piece.timeout is None else piece.timeout
                 if piece.file is None or isinstance(self._socket, ssl.SSLSocket):
                     is_sent = self._send(piece.view, limit)
                 else:

@@ -23,11 +23,15 @@ SocketFactory = Callable[[AddressInfo], Any]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes of a request's body. If they are at `offset` of the open `file`, a sender may send them from there."""
+    """Bytes of a request's body. If they are at `offset` of the open `file`, a sender may send them from there.
+
+    The receiver must take them in `timeout` seconds; None: in the time that it has for its response.
+    """
 
     view: memoryview
     file: int | None = None
     offset: int = 0
+    timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
