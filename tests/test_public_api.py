@@ -202,6 +202,8 @@ def test_a_module_logs_through_its_own_logger(path: Path) -> None:
 
 HTTP = {"aiohttp", "yarl", "mirror.registry"}
 SCREEN = {"click", "tqdm"}
+RESULTS = {"mirror.report.images", "mirror.report.layouts", "mirror.report.transfers", "mirror.report.json"}
+ARCHIVES = {"mirror.archive.reader", "mirror.archive.verifiable", "tempfile"}
 
 
 def loaded(statement: str) -> set[str]:
@@ -221,6 +223,13 @@ def loaded(statement: str) -> set[str]:
         ("from mirror import pull_image, push_images, verify_layout", SCREEN),
         ("import mirror.cli", HTTP | {"asyncio", "tqdm", "mirror.layout"}),
         ("import mirror.cli.verify, mirror.cli.ls, mirror.cli.rm", HTTP | {"http.client", "xml"}),
+        ("import mirror.cli.completion", HTTP | {"asyncio", "ssl", "mirror.layout", "mirror.fs.atomic"}),
+        (
+            "import mirror.cli.verify",
+            RESULTS | ARCHIVES | {"mirror.records", "mirror.layout.writer", "mirror.content.walk", "mirror.quota"},
+        ),
+        ("import mirror.cli.ls", RESULTS - {"mirror.report.images"} | ARCHIVES | {"mirror.layout.writer"}),
+        ("import mirror.cli.pull", {"aiohttp.web", "mirror.records", "mirror.report.images", "mirror.report.findings"}),
     ],
 )
 def test_an_import_loads_no_unneeded_modules(statement: str, unwanted: set[str]) -> None:

@@ -15,11 +15,10 @@ from click.core import ParameterSource
 from mirror.cli import console
 from mirror.cli.context import kept, kept_option
 from mirror.errors import MirrorError, StorageError, UsageError
-from mirror.fs.atomic import write_output
-from mirror.oci.descriptor import Platform
 from mirror.report.text import ResultText, to_text
 
 if TYPE_CHECKING:
+    from mirror.oci.descriptor import Platform
     from mirror.report.transfers import TransferReport
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -175,6 +174,8 @@ def with_output(command: F) -> F:
 
 def parse_platforms(texts: tuple[str, ...]) -> tuple[Platform, ...]:
     """Parse the values of --platform; each may be a list with commas."""
+    from mirror.oci.descriptor import Platform  # only for commands that select platforms
+
     return tuple(Platform.parse(name.strip()) for text in texts for name in text.split(","))
 
 
@@ -276,7 +277,8 @@ def _path_of(value: Path | str) -> Path:
 
 def write_file(path: Path, text: str, option: str) -> None:
     """Write the file that the user named with `option`."""
-    from mirror.cli.progress import log_to_stderr
+    from mirror.cli.progress import log_to_stderr  # most runs write no such file
+    from mirror.fs.atomic import write_output
 
     try:
         with log_to_stderr():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mirror.archive.reader import Archive, opened
 from mirror.content.graph import Keep
 from mirror.content.select import SelectedImage
 from mirror.content.store import Source
@@ -17,6 +17,9 @@ from mirror.layout.referrers import FoundReferrers, LayoutReferrers, can_refer, 
 from mirror.oci.digest import Digest
 from mirror.stores.images import StoreImage
 from mirror.stores.location import Location, Transport
+
+if TYPE_CHECKING:
+    from mirror.archive.reader import Archive
 
 
 class LocalImages:
@@ -91,9 +94,9 @@ async def open_local(location: Location, stack: AsyncExitStack, near: Path | Non
     """Open a layout or an archive. If it is read from a pipe, its content is kept on the file system of `near`."""
     if location.transport is Transport.LAYOUT:
         return LocalImages(stack.enter_context(Layout.open(Path(location.where))), location)
-    if near is None:
-        from tempfile import gettempdir  # only for archives
+    from tempfile import gettempdir  # this and the next are not needed for layouts
 
-        near = Path(gettempdir())
-    archive = await opened(location.where, near)
+    from mirror.archive.reader import opened
+
+    archive = await opened(location.where, near or Path(gettempdir()))
     return LocalImages(stack.enter_context(archive), location)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -233,6 +234,14 @@ def test_trusted_certificate_needs_no_flag(mirror: Mirror, secure: EmbeddedRegis
     result = mirror("pull", f"{secure.host}/a:v1", "--all", env={"SSL_CERT_FILE": "server.pem"})
     assert result.lines == [f"{secure.host}/a:v1@{IMAGE.root}"]
     assert "warning" not in result.err
+
+
+@pytest.mark.slow
+def test_plain_http_reads_no_cas(mirror: Mirror, shop: EmbeddedRegistry) -> None:
+    os.mkfifo(mirror.folder / "never.pem")  # whoever opens it waits for ever
+    command = mirror.command("pull", f"{shop.host}/a:v1", "--all")  # in a new process, which imports everything
+    assert mirror.run(command, env={"SSL_CERT_FILE": "never.pem"}).code == 0
+    assert_whole(mirror.folder / "layout")
 
 
 def test_certificate_of_another_host_is_refused(mirror: Mirror, secure: EmbeddedRegistry) -> None:
