@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mirror.content.hashing import BlobCheck, Reader
 from mirror.errors import ContentError, InvalidDigest
@@ -51,8 +51,7 @@ class Stored(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class StoredReferrer:
+class StoredReferrer(NamedTuple):
     """A manifest with a `subject`, intact or damaged, and its descriptor in a list of referrers, `listed`."""
 
     descriptor: Descriptor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mirror.content.finding import Severity
 from mirror.errors import UsageError
@@ -49,12 +49,11 @@ class VerifyOptions:
     registries: RegistryOptions | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Expectations:
+class Expectations(NamedTuple):
     """The expected digests of images, by name, and the records that they must agree with."""
 
-    digests: Mapping[str, Digest] = field(default_factory=dict)
-    records: Sequence[Record] = ()
+    digests: Mapping[str, Digest]
+    records: Sequence[Record]
 
     @classmethod
     def of(cls, expect: Mapping[str, str], records: Sequence[Record]) -> Expectations:

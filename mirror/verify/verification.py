@@ -22,10 +22,9 @@ from mirror.layout.verifiable import VerifiableLayout
 from mirror.oci.descriptor import Descriptor
 from mirror.report.findings import Agreement, Sample, VerifyLevel, VerifyReport
 from mirror.stores.location import LOCAL, Location
-from mirror.verify import consistency, metadata
+from mirror.verify import metadata
 from mirror.verify.blobs import BlobVerification
 from mirror.verify.options import Expectations, VerifyOptions, one_of
-from mirror.verify.referrers import ReferrersOf
 from mirror.verify.structure import Structure
 
 _TICK = 0.1  # seconds between two updates of the progress
@@ -191,6 +190,8 @@ class Verification:
             structure.adopt()
             self._fresh.extend(store.leftovers())
         else:
+            from mirror.verify.referrers import ReferrersOf  # not needed for a whole layout
+
             structure.adopt_referrers(ReferrersOf(store, self._entries, selected, self._checkpoint))
         self._fresh.extend(structure.pending_findings())
         return structure
@@ -201,9 +202,13 @@ class Verification:
         try:
             listed = store.docker_manifest()
         except ContentError as error:
+            from mirror.verify import consistency  # not needed for layouts
+
             return [consistency.not_comparable(Severity.UNVERIFIED, reason(error))]
         if not listed:
             return ()
+        from mirror.verify import consistency  # as above
+
         if not self._whole:  # all images are compared, whichever are selected
             structure = Structure(store, deep=False, report=lambda _: None, checkpoint=self._checkpoint)
             structure.walk(self._entries)
