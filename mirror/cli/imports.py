@@ -1,4 +1,4 @@
-"""What the imports of a command do not need to pay for."""
+"""Imports that cost no more than the command needs."""
 
 from __future__ import annotations
 
