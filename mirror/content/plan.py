@@ -10,7 +10,7 @@ from itertools import chain, groupby
 
 from mirror.concurrency import map_concurrently
 from mirror.content.graph import Graph
-from mirror.content.store import BatchChecker, NoProgress, Progress, Sink, Source
+from mirror.content.store import NoProgress, Progress, Sink, Source, checks_batches
 from mirror.errors import MirrorError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -153,7 +153,7 @@ def _batches(moves: Iterable[BlobMove]) -> Iterator[list[BlobMove]]:
         batch: list[BlobMove] = []
         size = 0
         for move in group:
-            most = _MOST_ASKED if batch and isinstance(batch[0].tasks[0].sink, BatchChecker) else 1
+            most = _MOST_ASKED if batch and checks_batches(batch[0].tasks[0].sink) else 1
             if batch and (len(batch) >= most or size + move.node.size > _LARGEST_BATCH):
                 yield batch
                 batch, size = [], 0
@@ -163,7 +163,7 @@ def _batches(moves: Iterable[BlobMove]) -> Iterator[list[BlobMove]]:
 
 
 async def _ask(sink: Sink, nodes: Sequence[Descriptor]) -> list[bool]:
-    return await sink.has_all(nodes) if isinstance(sink, BatchChecker) else [await sink.has(nodes[0])]
+    return await sink.has_all(nodes) if checks_batches(sink) else [await sink.has(nodes[0])]
 
 
 def in_order(plan: Plan) -> Iterator[Descriptor]:

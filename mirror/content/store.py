@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
 
 if TYPE_CHECKING:
     from mirror.content.finding import Finding
@@ -53,13 +53,17 @@ class BlobChecker(Protocol):
         ...
 
 
-@runtime_checkable
 class BatchChecker(BlobChecker, Protocol):
     """A store that can be asked for several small blobs at once, in less time than one by one."""
 
     async def has_all(self, nodes: Sequence[Descriptor]) -> list[bool]:
         """Return, for each of `nodes`, what `has` returns."""
         ...
+
+
+def checks_batches(store: BlobChecker) -> TypeGuard[BatchChecker]:
+    """Return whether a store is a `BatchChecker`; `isinstance` of a protocol would take longer than the question."""
+    return hasattr(store, "has_all")
 
 
 class Sink(BlobChecker, Protocol):

@@ -64,7 +64,7 @@ class Authenticator:
         self._challenges: list[Challenge] | None = None  # of `/v2/`; None until they were fetched
         self._fetching = SharedAttempts()
         self._has_credentials: dict[str, bool] = {}  # by repository
-        self._tokens: dict[Scopes, Token] = {}  # by the scopes for which they are used
+        self._tokens: defaultdict[str, dict[Scopes, Token]] = defaultdict(dict)  # by repository, and by scopes
         self._permanent: dict[str, str] = {}  # headers that do not expire, by repository
         self._no_head: set[str] = set()  # scopes for which HEAD requests are rejected with any token
         self._answering: defaultdict[str, SharedAttempts] = defaultdict(SharedAttempts)  # by scope
@@ -74,8 +74,8 @@ class Authenticator:
         scopes = Scopes.parse(scope)
         usable = {  # for the same repository: others may have other credentials
             key: token.header
-            for key, token in self._tokens.items()
-            if token.is_valid and key.repository == scopes.repository and key >= scopes
+            for key, token in self._tokens[scopes.repository].items()
+            if token.is_valid and key >= scopes
         }
         return usable.get(scopes) or next(iter(usable.values()), self._permanent.get(scopes.repository))
 
@@ -162,8 +162,10 @@ class Authenticator:
             self._permanent[scopes.repository] = header
             return header
         token = await self._request_token(challenge, wanted, found)
-        self._tokens = {key: kept for key, kept in self._tokens.items() if kept is not old}
-        self._tokens[scopes] = token
+        for tokens in self._tokens.values() if old else ():
+            for key in [key for key, kept in tokens.items() if kept is old]:
+                del tokens[key]
+        self._tokens[scopes.repository][scopes] = token
         return token.header
 
     async def _request_token(self, challenge: Challenge, wanted: Scopes, found: Credentials | None) -> Token:
@@ -198,7 +200,10 @@ class Authenticator:
         return await self._fetch_token(url, found.basic if found else None)
 
     def _issued(self, header: str | None) -> Token | None:
-        return next((token for token in self._tokens.values() if token.header == header), None)
+        if header is None:
+            return None
+        issued = (token for tokens in self._tokens.values() for token in tokens.values())
+        return next((token for token in issued if token.header == header), None)
 
 
 def _parsed(headers: Iterable[str]) -> list[Challenge]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
 from mirror.errors import ContentError, TransferError
 from mirror.registry.auth.challenges import Challenge
@@ -27,6 +28,7 @@ class Scopes:
     parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @classmethod
+    @lru_cache(maxsize=1024)  # each request needs those of its repository
     def parse(cls, text: str) -> Scopes:
         """Parse scopes separated by spaces; actions on the same resource are merged."""
         scopes = cls()
