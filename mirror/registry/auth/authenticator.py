@@ -71,10 +71,12 @@ class Authenticator:
 
     def authorization(self, scope: str) -> str | None:
         """Return the `Authorization` header for a request with `scope`; None if none has been required."""
+        if not (self._tokens or self._permanent):
+            return None
         scopes = Scopes.parse(scope)
         usable = {  # for the same repository: others may have other credentials
             key: token.header
-            for key, token in self._tokens[scopes.repository].items()
+            for key, token in self._tokens.get(scopes.repository, {}).items()
             if token.is_valid and key >= scopes
         }
         return usable.get(scopes) or next(iter(usable.values()), self._permanent.get(scopes.repository))
