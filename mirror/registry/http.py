@@ -130,8 +130,10 @@ class Registry:
             size: the size of the response's body in bytes, if it is known: threads receive a large one.
             read_timeout: seconds without data after which the request fails; None: the options' timeout.
         """
-        with self._translated(Request(method, f"https://{self._host}", self._host)):
-            base = await self._open()
+        base = self._route.base if self._is_open else None
+        if base is None:
+            with self._translated(Request(method, f"https://{self._host}", self._host)):
+                base = await self._open()
         url = path if isinstance(path, URL) else URL(f"{base}/v2/{path}", encoded=True)
         exchange = _Exchange(method, url, headers or {}, data, size, read_timeout)
         request = Request.to(method, url)

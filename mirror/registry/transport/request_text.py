@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from yarl import URL
 
@@ -23,6 +24,7 @@ class Request:
     subject: str = ""  # the requested resource, in the terms of the distribution specification; empty for other URLs
 
     @classmethod
+    @lru_cache(maxsize=128)  # each request is described several times
     def to(cls, method: str, url: URL) -> Request:
         """Return the description of a request to `url`."""
         subject = ""
