@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
+from threading import Lock as ThreadLock
 from typing import Self
 
 from mirror.concurrency import once_unused
@@ -106,6 +107,11 @@ class _Opened:
 
 class Directory(_Opened):
     """An open directory."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        super().__init__(fd, path)
+        self._syncing = ThreadLock()
+        self._syncs_begun = self._synced = 0  # how many calls of fsync have begun; the last one that succeeded
 
     @classmethod
     def open(cls, path: Path) -> Directory:
@@ -217,7 +223,18 @@ class Directory(_Opened):
             os.unlink(name, dir_fd=self._fd)
 
     def sync(self) -> None:
-        """Make the names durable; if the file system does not support that, a warning says so."""
+        """Make the names durable; if the file system does not support that, a warning says so.
+
+        Of several threads that wait for each other here, one calls fsync for all.
+        """
+        needed = self._syncs_begun + 1
+        with self._syncing:
+            if self._synced < needed:
+                self._syncs_begun = begun = self._syncs_begun + 1
+                self._fsync()
+                self._synced = begun
+
+    def _fsync(self) -> None:
         with os_errors(self.path):
             try:
                 os.fsync(self._fd)

@@ -24,7 +24,7 @@ from contextlib import asynccontextmanager, contextmanager
 from threading import Lock
 from typing import TypeVar
 
-from mirror.concurrency import BackgroundTasks, to_thread
+from mirror.concurrency import BackgroundTasks, gives_up, to_thread
 from mirror.errors import MirrorError, StorageError
 from mirror.fs.atomic import replace_file
 from mirror.fs.directory import Directory
@@ -138,12 +138,17 @@ class IndexWriter:
                 tasks.start(self._write_batches())
                 yield
         except BaseException:
-            try:
-                await self.flush()
-            except MirrorError as error:
-                log.warning("%s The last images have not been named.", error)
+            if not gives_up():
+                await self._flush_after_failure()
             raise
         await self.flush()
+
+    async def _flush_after_failure(self) -> None:
+        try:
+            async with asyncio.timeout(_LONGEST):  # the disk may be why it failed
+                await self.flush()
+        except (MirrorError, TimeoutError) as error:
+            log.warning("%s The last images have not been named.", error or f"{self._root.path} takes too long.")
 
     async def _write_batches(self) -> None:
         while await self._more.wait():
