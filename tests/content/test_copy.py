@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from mirror.content import blob_transfer, copy, stream
 from mirror.content.filecopy import copy_file
+from mirror.content.place import IN_FLIGHT
 from mirror.content.plan import CopyTask, Plan, in_order, make_plan
 from mirror.content.store import Source
 from mirror.content.stream import BlobReader, Fetch
@@ -689,3 +691,73 @@ def test_fallback_source_without_a_near_source_reads_the_far_source() -> None:
     far = MemorySource(FIRST)
     asyncio.run(walk(FallbackSource(None, far), descriptor_of(FIRST)))
     assert set(far.opened) == set(FIRST.manifests)
+
+
+# Commits
+
+
+class SlowDisk(MemorySink):
+    """A sink that commits for as long as the test says, and notes how many blobs it receives and commits at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = asyncio.Event()
+        self.receiving = self.committing = self.received = self.most_receiving = self.most_committing = 0
+
+    async def put(self, node: Descriptor, fetch: Fetch) -> None:
+        if not node.is_manifest:
+            await super().put(node, partial(self._fetched, fetch))
+            self.committing += 1
+            self.most_committing = max(self.most_committing, self.committing)
+            await self.free.wait()
+            self.committing -= 1
+        else:
+            await super().put(node, fetch)
+
+    @asynccontextmanager
+    async def _fetched(self, fetch: Fetch, start: int) -> AsyncIterator[BlobReader]:
+        async with fetch(start) as body:
+            self.receiving += 1
+            self.most_receiving = max(self.most_receiving, self.receiving)
+            await asyncio.sleep(0)
+            yield body
+            self.receiving -= 1
+            self.received += 1
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 5])
+def test_other_blobs_are_received_while_a_blob_is_committed(jobs: int) -> None:
+    image = images.image("linux/amd64", *(images.layer(number, 200) for number in range(30)))
+
+    async def main() -> SlowDisk:
+        sink = SlowDisk()
+        call = Call(sink=sink, jobs=jobs)
+        await call.add(image, "name")
+        task = asyncio.create_task(call.run())
+        while sink.received < IN_FLIGHT * jobs:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        assert (sink.received, sink.committing, sink.receiving) == (IN_FLIGHT * jobs, jobs, 0)
+        assert sink.names == {}
+        sink.free.set()
+        await task
+        return sink
+
+    sink = asyncio.run(main())
+    assert (sink.most_receiving, sink.most_committing) == (jobs, jobs)
+    assert sink.early == []
+    assert sink.names == {"name": image.root}
+
+
+def test_failed_commit_fails_the_image() -> None:
+    class Full(MemorySink):
+        async def put(self, node: Descriptor, fetch: Fetch) -> None:
+            await super().put(node, fetch)
+            if node.digest == SHARED.digest:
+                await asyncio.sleep(0)
+                raise StorageError("The disk is full.")
+
+    sink = Full()
+    with pytest.raises(StorageError, match="full"):
+        copied((FIRST, "one"), sink=sink)
+    assert sink.names == {}

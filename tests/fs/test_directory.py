@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import stat
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -374,3 +375,50 @@ def test_a_lock_that_is_a_link_is_refused(folder: Directory) -> None:
     with pytest.raises(StorageError):
         folder.lock("lock")
     assert (folder.path / "elsewhere").read_bytes() == b"secret"
+
+
+def test_threads_that_wait_for_the_same_directory_share_one_fsync(
+    folder: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, may_end, calls = threading.Event(), threading.Event(), 0
+    there, done = list[int](), list[int]()
+
+    def fsync(_: int) -> None:
+        nonlocal calls
+        calls += 1
+        began.set()
+        may_end.wait(10)
+
+    def sync(number: int) -> None:
+        there.append(number)
+        folder.sync()
+        done.append(number)
+
+    monkeypatch.setattr("mirror.fs.directory.os.fsync", fsync)
+    threads = [threading.Thread(target=sync, args=(number,)) for number in range(8)]
+    threads[0].start()
+    assert began.wait(10)
+    for thread in threads[1:]:  # what they have renamed may be too late for the fsync that has begun
+        thread.start()
+    while len(there) < 8:
+        threading.Event().wait(0.01)
+    threading.Event().wait(0.05)  # until they wait
+    assert done == []
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    assert 2 <= calls < 5
+    folder.sync()
+    assert calls > 2
+
+
+def test_each_thread_gets_an_error_of_fsync(folder: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = iter([OSError(errno.EIO, "broken"), OSError(errno.EIO, "broken")])
+
+    def fsync(_: int) -> None:
+        raise next(failures)
+
+    monkeypatch.setattr("mirror.fs.directory.os.fsync", fsync)
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            folder.sync()
