@@ -131,6 +131,6 @@ def _copy(source: int, target: int, advance: Callable[[int], None]) -> None:
     chunk = os.read(source, READ)
     refuse_packed(chunk[:HEAD], _STDIN)
     while chunk:
+        advance(len(chunk))  # first: after a cancellation, the target may be closed
         write_all(target, [chunk])
-        advance(len(chunk))
         chunk = os.read(source, READ)

@@ -1,4 +1,4 @@
-"""The places of blobs that are in flight: so many are received, and as many others are made durable.
+"""The places of blobs that are in flight: so many are received, and twice as many others are made durable.
 
 A commit may take seconds on a slow disk. Meanwhile the network goes on with other blobs.
 """
@@ -13,10 +13,14 @@ IN_FLIGHT = 4  # blobs for each job; those that wait for their commit take no me
 
 
 class Places:
-    """Places for `jobs` blobs that are received, and for as many that are committed."""
+    """Places for `jobs` blobs that are received, and for twice as many that are committed: they wait for two fsyncs.
+
+    With one job, everything happens in order: what comes before a failure is complete.
+    """
 
     def __init__(self, jobs: int) -> None:
-        self.receiving, self.committing = Semaphore(jobs), Semaphore(jobs)
+        self.receiving = Semaphore(jobs)
+        self.committing = self.receiving if jobs == 1 else Semaphore(2 * jobs)
 
     @asynccontextmanager
     async def free(self) -> AsyncIterator[Place]:
