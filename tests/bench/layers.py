@@ -7,6 +7,7 @@ import random
 import sys
 import tarfile
 import zlib
+from concurrent.futures import ProcessPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.support.images import OCI_LAYER, Blob, digest_of, image
 from tests.support.layouts import write
 
 _WORDS = 4000
+_TEXTS = 16  # different texts in a layer; gzip looks back by 32 KiB only, and does not notice when one appears again
 _LETTERS = b"etaoinshrdlucmfwypvbgkjqxz_-. 0123456789ETAOIN"
 
 
@@ -22,10 +24,11 @@ def layer(seed: int, megabytes: int) -> Blob:
     draw = random.Random(seed)
     words = [bytes(draw.choices(_LETTERS, k=draw.randint(2, 11))) + b" " for _ in range(_WORDS)]
     weights = [1 / rank for rank in range(1, _WORDS + 1)]
+    texts = [b"".join(draw.choices(words, weights, k=120_000)) for _ in range(min(_TEXTS, megabytes))]
     packed = BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for number in range(megabytes):
-            data = b"".join(draw.choices(words, weights, k=120_000)) + draw.randbytes(100_000)
+            data = texts[number % _TEXTS] + draw.randbytes(100_000)
             info = tarfile.TarInfo(f"usr/share/{seed}/{number}.bin")
             info.size = len(data)
             archive.addfile(info, BytesIO(data))
@@ -35,7 +38,6 @@ def layer(seed: int, megabytes: int) -> Blob:
 
 
 if __name__ == "__main__":
-    write(
-        Path(sys.argv[1]),
-        image("linux/amd64", *(layer(seed, size) for seed, size in enumerate(map(int, sys.argv[2:])))),
-    )
+    sizes = [int(text) for text in sys.argv[2:]]
+    with ProcessPoolExecutor() as pool:
+        write(Path(sys.argv[1]), image("linux/amd64", *pool.map(layer, range(len(sizes)), sizes)))
