@@ -25,6 +25,7 @@ from mirror.fs.features import Feature, report_missing
 
 _IOV_MAX = 1024  # buffers per call
 _RECENT = 16 * 1024 * 1024  # bytes that may not be on the disk yet; going through all of a large file is slow
+_sync_data = getattr(os, "fdatasync", os.fsync)  # not on macOS
 _FICLONE = 0x40049409  # Linux, ioctl_ficlone(2): btrfs, XFS, bcachefs, ZFS, NFS 4.2
 
 
@@ -45,7 +46,7 @@ class AtomicFile:
                 named = temporary.create_named(directory, beside, mode) if fd is None else (None, fd)
                 return cls(directory, *named)
             name = os.urandom(8).hex()
-            return cls(directory, name, directory.open_with(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+            return cls(directory, name, directory.open_with(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode))
 
     @classmethod
     def resume(cls, directory: Directory, name: str) -> AtomicFile | None:
@@ -100,11 +101,25 @@ class AtomicFile:
             self._written += sum(map(len, chunks))
             _start_writeback(self._fd, self._written)
 
-    def write_at(self, chunks: Sequence[bytes | memoryview], offset: int) -> None:
-        """Write at an offset. Several threads may write at once, at different offsets."""
+    def write_at(self, chunks: Sequence[bytes | memoryview], offset: int, *, keep: bool = False) -> None:
+        """Write at an offset. Several threads may write at once, at different offsets.
+
+        With `keep`, the bytes stay in the page cache, since they will be read.
+        """
         with os_errors(self._directory.path):
             write_all(self._fd, chunks, offset)
-            _start_writeback(self._fd, offset + sum(map(len, chunks)))
+            if not keep:
+                _start_writeback(self._fd, offset + sum(map(len, chunks)))
+
+    def read_at(self, view: memoryview, offset: int) -> int:
+        """Read bytes at an offset into `view`, and return how many; 0 at the end."""
+        with os_errors(self._path):
+            return os.preadv(self._fd, [view], offset)
+
+    def sync(self) -> None:
+        """Make the content durable, without a name."""
+        with os_errors(self._path):
+            _sync_data(self._fd)
 
     def truncate(self, size: int = 0) -> None:
         """Truncate the file to `size` bytes, and continue to write there."""
