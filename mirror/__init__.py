@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from mirror.content.kinds import FindingKind, Severity, StoreKind
     from mirror.content.select import PlatformSelection
     from mirror.content.store import ImageProgress, Progress, Sink, Source
-    from mirror.content.stream import BlobReader
+    from mirror.content.stream import BlobReader, Ranges
     from mirror.layout import Layout
     from mirror.manage.inspect import InspectOptions, inspect_images
     from mirror.manage.ls import list_images
@@ -168,6 +168,7 @@ __all__ = [
     "PushOptions",
     "Quota",
     "QuotaUsage",
+    "Ranges",
     "Record",
     "RecordOptions",
     "RecordedConfig",
@@ -242,7 +243,7 @@ _MODULES = {  # the same as above, for the interpreter
     "content.kinds": "FindingKind Severity StoreKind",
     "content.select": "PlatformSelection",
     "content.store": "ImageProgress Progress Sink Source",
-    "content.stream": "BlobReader",
+    "content.stream": "BlobReader Ranges",
     "layout": "Layout",
     "manage.inspect": "InspectOptions inspect_images",
     "manage.ls": "list_images",

@@ -66,6 +66,9 @@ def copy_file(
     write: Callable[[memoryview], None],
     advance: Callable[[int], None] = lambda _: None,
     at: int = 0,
+    *,
+    size: int | None = None,
+    ends_at: Callable[[int], bool] = lambda _: False,
 ) -> None:
     """Read, hash and write content. The last bytes are written only after the digest has been verified.
 
@@ -77,10 +80,12 @@ def copy_file(
         write: writes bytes, and keeps no reference to them.
         advance: called with the number of bytes of each read; what it raises ends the copy.
         at: the offset in the target file of the first byte to write; writes end at page boundaries.
+        size: the bytes of a buffer, at most.
+        ends_at: returns whether `fill` ends before the content does, and has just reached that end.
     """
-    got, last = body.start, memoryview(b"")
-    with _CORES.occupied(), Buffers(node.size) as buffers, _Hashing(check) as hashing:
-        while count := fill(buffers.current[: _SIZE - at % _SIZE] if got < node.size else buffers.excess):
+    got, last, size = body.start, memoryview(b""), min(size or _SIZE, _SIZE)
+    with _CORES.occupied(), Buffers(min(node.size, size)) as buffers, _Hashing(check) as hashing:
+        while count := fill(buffers.current[: size - at % size] if got < node.size else buffers.excess):
             got, at = got + count, at + count
             if got > node.size:
                 raise SizeMismatch(body.called(node), want=node.size, got=None)
@@ -92,6 +97,8 @@ def copy_file(
                 write(chunk)
             else:
                 last = chunk
+        if got < node.size and ends_at(got):
+            return
         if got < node.size:
             raise SizeMismatch(body.called(node), want=node.size, got=got)
         check.finish(body.called(node))

@@ -15,6 +15,7 @@ from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from mirror.concurrency import BackgroundTasks, settled, submit, to_thread
 from mirror.errors import DigestMismatch, SizeMismatch, TransferError
@@ -45,7 +46,8 @@ class BlobReader:
         file: a descriptor of a regular file with exactly this content. Instead of reading `chunks`, a receiver of the
             whole content may share the blocks of that file, and must hash the result.
         fill: reads the same bytes as `chunks` in a thread; only one of the two is used.
-        interrupt: ends a blocked `fill`, from any thread.
+        interrupt: ends a blocked `fill`, from any thread. Nothing more can be read afterwards.
+        ranges: further connections to the content, for a receiver that can write at any offset.
     """
 
     chunks: AsyncIterable[bytes]
@@ -55,9 +57,39 @@ class BlobReader:
     file: int | None = None
     fill: ReadInto | None = None
     interrupt: Callable[[], None] = lambda: None
+    ranges: Ranges | None = None
 
     def called(self, node: Descriptor) -> str:
         return f"{node.digest} from {self.origin}"
+
+
+class Ranges(Protocol):
+    """Further connections to the content of a `BlobReader`."""
+
+    @property
+    def supported(self) -> bool:
+        """False once the origin has refused ranges for good."""
+        ...
+
+    async def connections(self, received: int, remaining: int) -> int:
+        """Return how many connections to use; all together have `received` so many bytes, and `remaining` are left."""
+        ...
+
+    def limit(self, connections: int) -> None:
+        """Use at most so many connections from now on."""
+        ...
+
+    def skip(self, count: int) -> None:
+        """Note that the receiver has so many bytes after the reader's `start`, and does not request them."""
+        ...
+
+    def open(self, first: int, last: int) -> AbstractAsyncContextManager[BlobReader]:
+        """Open the bytes from `first` to `last`, both inclusive.
+
+        Raises:
+            TransferError: transient; the origin may answer the next time.
+        """
+        ...
 
 
 # Opens content at an offset, or at 0 if the origin cannot seek; see `BlobReader.start`.
@@ -65,15 +97,16 @@ Fetch = Callable[[int], AbstractAsyncContextManager[BlobReader]]
 
 
 class Verifier:
-    """The hash of content that is being read, and the verdict at its end."""
+    """The hash of content that is being read, `size` bytes so far, and the verdict at its end."""
 
     def __init__(self, node: Descriptor) -> None:
-        self._node = node
+        self._node, self.size = node, 0
         self._hasher = node.digest.hasher()
 
     def update(self, batch: Sequence[bytes | memoryview]) -> None:
         for chunk in batch:
             self._hasher.update(chunk)
+            self.size += len(chunk)
 
     def finish(self, what: str) -> None:
         """Raise DigestMismatch if the content does not match the digest; the error calls it `what`."""

@@ -3,7 +3,8 @@
     1. open and lock that file; if another mirror process has locked it, or it is not a plain file of ours, write a
        nameless file in `.mirror/tmp` instead, which cannot be resumed
     2. hash what the file already has: the existence of a partial file proves nothing
-    3. fetch the rest, hashing what is written
+    3. fetch the rest, hashing what is written; over several connections, the file has holes, which `layout.journal`
+       keeps account of
     4. if it is complete and correct, the writer moves it into `blobs/`; if it is wrong, delete it; if the transfer was
        interrupted, keep it for the next attempt
 
@@ -17,11 +18,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from mirror.concurrency import to_thread, to_thread_cancellable
+from mirror.content.extents import Extents
 from mirror.content.filecopy import copy_file
-from mirror.content.stream import Batch, BlobReader, Fetch, ReadInto, Verifier, batches, pipeline
+from mirror.content.ranged import RangedCopy
+from mirror.content.stream import Batch, BlobReader, Fetch, Ranges, ReadInto, Verifier, batches, pipeline
 from mirror.errors import DigestMismatch, MirrorError, SizeMismatch, StorageError, TransferError
 from mirror.fs.atomic import AtomicFile
 from mirror.fs.directory import Directory
+from mirror.layout.journal import Journal
 from mirror.oci.descriptor import Descriptor
 
 _READ = 1024 * 1024  # bytes at a time
@@ -43,59 +47,124 @@ class Ingest:
         self, node: Descriptor, partials: Directory, temporary: Directory, *, batch: int, hard_link: bool
     ) -> None:
         self._verifier = Verifier(node)
-        self.file: AtomicFile = AtomicFile.resume(partials, partial_name(node)) or AtomicFile.create(temporary)
-        self.reused = self._size = 0  # bytes
+        name = partial_name(node)
+        journal = Journal(partials, name)
+        file = AtomicFile.resume(partials, name) if journal.is_usable else None
+        self.file: AtomicFile = file or AtomicFile.create(temporary)
+        self._journal = journal if file else None  # only a file that can be resumed has one
+        self._held = Extents()  # what the file has
+        self.reused = 0  # bytes
         self._node, self._temporary, self._batch, self._hard_link = node, temporary, batch, hard_link
         self._answered = False  # whether the source has begun to send anything
         self._linked = False  # whether `file` is another layout's file too
+        self._ranged = False  # whether several connections have been used
 
     async def receive(self, fetch: Fetch) -> float | None:
         """Complete the blob, verify it, and return when the source says that it was last modified.
 
-        If the source is asked for the rest of a blob, and the result is wrong or the source sends nothing that is new,
-        the blob is fetched from the start.
+        If the source is asked for parts of a blob, and the result is wrong or the source sends nothing that is new, the
+        blob is fetched from the start, over one connection.
         """
         await to_thread_cancellable(self._load)
-        self.reused = start = self._size
+        self.reused = found = self._held.total
+        start = self._verifier.size
         try:
             return await self._fetch(fetch, start)
         except (DigestMismatch, SizeMismatch):
-            if not start:
+            if not (found or self._ranged):
                 raise
             self._restart()
         except TransferError:
-            if not (start and self._answered and self._size <= start):
+            is_new = self._verifier.size > start or self._held.total > found
+            if is_new or not (start and self._answered):
                 raise
-        return await self._fetch(fetch, 0)
+        return await self._fetch(fetch, 0, whole=True)
 
-    async def _fetch(self, fetch: Fetch, start: int) -> float | None:
+    async def _fetch(self, fetch: Fetch, start: int, *, whole: bool = False) -> float | None:
         node = self._node
         if start and start == node.size:  # complete, but for its name: nothing to fetch
             self._verifier.finish(f"{node.digest} from an earlier attempt")
             return None
         async with fetch(start) as body:
             self._answered = True
-            if body.start != self._size:
+            if body.start != self._verifier.size:
                 self._restart()
-            if body.file is not None and not self._size and await to_thread(partial(self._share, body.file)):
-                await to_thread_cancellable(self._load)
-            elif body.fill:
-                await to_thread_cancellable(partial(self._copy, body, body.fill))
+            if body.ranges and not whole:
+                await self._receive_ranges(body, body.ranges)
             else:
-                waiting: Batch = []
-                await pipeline(batches(body, node, self._batch, waiting), self._write, waiting=waiting)
+                await self._receive_in_order(body)
             self._verifier.finish(body.called(node))
             return None if self._linked else body.modified
 
+    async def _receive_ranges(self, body: BlobReader, ranges: Ranges) -> None:
+        """Receive a blob from a registry, over as many connections as make it faster."""
+        journal = self._journal
+        copy = RangedCopy(
+            body,
+            ranges,
+            self._node,
+            self.file,
+            self._verifier,
+            self._held,
+            journal.write if journal else None,
+            recorded=self._has_journal,
+            size=self._batch,
+        )
+        try:
+            await copy.run()
+        finally:
+            self._ranged = copy.parallel
+        if copy.recorded:
+            await to_thread(self._forget_holes)
+
+    def _forget_holes(self) -> None:
+        """Remove the journal of a complete file, which is durable before: without a journal, it counts as complete."""
+        self.file.sync()
+        if self._journal:
+            self._journal.remove()
+
+    async def _receive_in_order(self, body: BlobReader) -> None:
+        if self._has_journal:
+            await to_thread(self._drop_holes)
+        if body.file is not None and not self._verifier.size and await to_thread(partial(self._share, body.file)):
+            await to_thread_cancellable(self._hash)
+        elif body.fill:
+            await to_thread_cancellable(partial(self._copy, body, body.fill), on_cancel=body.interrupt)
+        else:
+            waiting: Batch = []
+            await pipeline(batches(body, self._node, self._batch, waiting), self._write, waiting=waiting)
+
+    @property
+    def _has_journal(self) -> bool:
+        return self._journal is not None and self._journal.exists
+
     def _load(self, advance: Callable[[int], None]) -> None:
-        """Hash what the file has. A file that is larger than the blob is emptied."""
+        """Find out what the file has, and hash it up to the first hole. A file larger than the blob is emptied."""
+        recorded = self._journal.read() if self._journal else None
         if self.file.size > self._node.size:
-            self.file.truncate()
-        view = memoryview(bytearray(min(_READ, self.file.size)))
-        while view and (count := self.file.read(view)):
+            self._restart()
+            return
+        self._held = Extents([(0, self.file.size)])
+        if recorded is not None:
+            self._held = Extents((first, min(end, self.file.size)) for first, end in recorded)
+        self._hash(advance)
+        if self._held.total == self._verifier.size:
+            self._drop_holes()
+
+    def _hash(self, advance: Callable[[int], None]) -> None:
+        end = self._held.end_of(0)
+        view = memoryview(bytearray(min(_READ, end)))
+        while count := self.file.read(view[: end - self._verifier.size]):
             self._verifier.update([view[:count]])
-            self._size += count
             advance(count)
+
+    def _drop_holes(self) -> None:
+        """Keep only what comes before the first hole; then no journal is needed."""
+        if self._journal and self._has_journal:
+            end = self._held.end_of(0)
+            self.file.truncate(end)
+            self._held = Extents([(0, end)])
+            self._journal.remove()
 
     def _share(self, fd: int) -> bool:
         """Share the blocks of an open file of another layout, or link to it; return False if that is not possible."""
@@ -108,10 +177,15 @@ class Ingest:
         if self.file.size != self._node.size:
             what = f"{self._node.digest}, shared with another layout,"
             raise SizeMismatch(what, want=self._node.size, got=self.file.size)
+        self._held = Extents([(0, self.file.size)])
         return True
 
     def _copy(self, body: BlobReader, fill: ReadInto, advance: Callable[[int], None]) -> None:
-        copy_file(body, self._node, fill, self._verifier, lambda view: self._store([view]), advance, at=self._size)
+        def write(view: memoryview) -> None:
+            self._store([view])
+
+        check, at = self._verifier, self._verifier.size
+        copy_file(body, self._node, fill, check, write, advance, at, size=self._batch)
 
     def _write(self, batch: Batch) -> None:
         self._verifier.update(batch)
@@ -119,17 +193,23 @@ class Ingest:
 
     def _store(self, batch: Sequence[bytes | memoryview]) -> None:
         self.file.write(batch)
-        self._size += sum(map(len, batch))
+        end = self._held.end_of(0)
+        self._held.add(end, end + sum(map(len, batch)))
 
     def _restart(self) -> None:
         self.file.truncate()
-        self._verifier = Verifier(self._node)
-        self._size = self.reused = 0
+        self._verifier, self._held, self.reused = Verifier(self._node), Extents(), 0
+        if self._journal and self._has_journal:
+            self._journal.remove()
 
     def abandon(self, error: BaseException) -> None:
         """Keep an incomplete blob for the next attempt, unless its bytes are wrong or could not be written."""
         interrupted = not isinstance(error, MirrorError) or error.transient or error.exit_code != 3
-        if self._size and interrupted and not isinstance(error, StorageError):
+        if self._held.total and interrupted and not isinstance(error, StorageError):
             self.file.close()
+            if self._journal:
+                self._journal.close()
         else:
             self.file.discard()
+            if self._journal and self._has_journal:
+                self._journal.remove()

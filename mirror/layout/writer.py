@@ -30,6 +30,7 @@ from mirror.layout.index import Entry, EntryFinder
 from mirror.layout.index_editor import IndexEditor
 from mirror.layout.index_writer import IndexWriter
 from mirror.layout.ingest import Ingest, partial_name
+from mirror.layout.journal import held_bytes
 from mirror.layout.reader import Layout
 from mirror.layout.refuse import refuse_file, refuse_other_content
 from mirror.oci.descriptor import Descriptor
@@ -142,8 +143,7 @@ class LayoutWriter(Layout):
 
     def partial_size(self, node: Descriptor) -> int:
         """Return how many bytes of a blob an earlier attempt has left, unverified."""
-        status = self._partials.status(partial_name(node))
-        return min(status.st_size, node.size) if status and stat.S_ISREG(status.st_mode) else 0
+        return min(held_bytes(self._partials, partial_name(node)), node.size)
 
     async def tag(self, name: str, root: Descriptor, data: bytes) -> Digest | None:
         """`Sink`: make `name` point to `root`, store the annotations of `root` with it, and return the previous digest.

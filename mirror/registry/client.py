@@ -26,7 +26,7 @@ from mirror.registry.transport.socket_exchange import SocketExchange
 from mirror.registry.transport.tls import TlsContexts
 
 _READ_BUFFER = 1024 * 1024  # bytes that aiohttp reads ahead on one connection, at most
-_MAX_SEGMENTS = 10  # of all blobs that are fetched over several connections; each is buffered in memory
+_MORE_CONNECTIONS = 10  # of all blobs together, beside one for each blob; each has a buffer
 
 
 class Client:
@@ -40,7 +40,7 @@ class Client:
         self.warnings: list[str] = []  # sentences, such as about a mirror that was skipped
         self.target: Reference | None = None  # the repository that is filled: as a mirror, it is not read from
         self._registries: dict[tuple[str, bool, bool], Registry] = {}
-        self._limits = SharedLimits(asyncio.Semaphore(_MAX_SEGMENTS), RateLimit(options.limit_rate))
+        self._limits = SharedLimits(asyncio.Semaphore(_MORE_CONNECTIONS), RateLimit(options.limit_rate))
         self._tls = TlsContexts()
         self._credentials = CredentialStore(
             options.authfile, options.credentials, lambda: self.registries_conf.credential_helpers

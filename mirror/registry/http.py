@@ -45,9 +45,9 @@ _TOKEN_CAP = 1024 * 1024  # bytes of a token server's response
 
 @dataclass(frozen=True, slots=True)
 class SharedLimits:
-    """Limits that all registries of one command share: the number of segments in flight, and the rate."""
+    """Limits that all registries of one command share: the number of further connections to blobs, and the rate."""
 
-    segments: asyncio.Semaphore
+    connections: asyncio.Semaphore
     rate: RateLimit
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import settings
 
 from tests.support import images
-from tests.support.command import Mirror, assert_whole, partials
-from tests.support.registry import EmbeddedRegistry
+from tests.support.command import Mirror, assert_whole, leftovers, partials
+from tests.support.registry import EmbeddedRegistry, Fault, Flip
 from tests.support.slow_link import SlowLink, slow_link
 
 pytestmark = pytest.mark.usefixtures("each_exchange")
@@ -61,12 +61,44 @@ def test_pull_after_a_kill_repeats_one_second_of_traffic(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("received", [12, 1, 3, 6, 9, 15, 18, 21])
 def test_pull_over_several_connections_repeats_one_second_of_traffic_too(
+    mirror: Mirror, published: EmbeddedRegistry, tmp_path: Path, received: int
+) -> None:
+    """Bytes that arrive before those in front of them leave a hole in the file."""
+    check_repeated(mirror, published, received * MIB, "--connections-per-blob", "4", "-j", "1")
+    assert_whole(tmp_path / "layout")
+    assert leftovers(tmp_path / "layout") == []
+    assert partials(tmp_path / "layout") == {}
+
+
+@pytest.mark.slow
+def test_two_pulls_of_a_blob_over_several_connections_store_it_once(
     mirror: Mirror, published: EmbeddedRegistry, tmp_path: Path
 ) -> None:
-    """Bytes that arrive before those in front of them wait in memory."""
-    check_repeated(mirror, published, 12 * MIB, "--connections-per-blob", "4", "-j", "1")
+    with slow_link(published.host, 20 * MIB) as link:
+        command = ["pull", f"{link.host}/a:v1", "--platform", "linux/amd64", "--connections-per-blob", "3"]
+        running = [mirror.start(*command) for _ in range(2)]
+        assert [process.wait(120) for process in running] == [0, 0]
+        for process in running:
+            process.communicate()
     assert_whole(tmp_path / "layout")
+    assert leftovers(tmp_path / "layout") == []
+    assert partials(tmp_path / "layout") == {}
+
+
+@pytest.mark.slow
+def test_wrong_range_of_a_registry_costs_one_more_transfer(
+    mirror: Mirror, published: EmbeddedRegistry, tmp_path: Path
+) -> None:
+    published.fault(Fault(path=LAYERS[0].digest, times=1, skip=1, action=Flip(1000)))
+    with slow_link(published.host, 20 * MIB) as link:
+        mirror("pull", f"{link.host}/a:v1", "--platform", "linux/amd64", "--connections-per-blob", "3", "-j", "1")
+    requests = [seen for seen in published.requests if LAYERS[0].digest in seen.path]
+    assert requests[-1].headers.get("range") is None
+    assert_whole(tmp_path / "layout")
+    assert leftovers(tmp_path / "layout") == []
+    assert partials(tmp_path / "layout") == {}
 
 
 def check_repeated(mirror: Mirror, published: EmbeddedRegistry, received: float, *flags: str) -> None:
@@ -95,7 +127,7 @@ def bytes_on_disk(layout: Path) -> int:
 def test_received_bytes_are_written_while_the_link_is_silent(
     mirror: Mirror, published: EmbeddedRegistry, tmp_path: Path
 ) -> None:
-    """With one connection per blob, since bytes of others, which a slow machine may open, may wait in memory."""
+    """With one connection per blob, since others, which a slow machine may open, leave holes."""
     flags = ("--platform", "linux/amd64", "--connections-per-blob", 1)
     with slow_link(published.host, stall_after=300_000) as link:
         process = mirror.start("pull", f"{link.host}/a:v1", *flags)

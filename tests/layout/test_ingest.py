@@ -5,18 +5,23 @@ import fcntl
 import os
 import random
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mirror.content.extents import Extents
 from mirror.content.stream import BlobReader
 from mirror.errors import DigestMismatch, MirrorError, SizeMismatch, StorageError, TransferError, Unauthorized
+from mirror.fs.directory import Directory
 from mirror.layout import LayoutWriter
 from mirror.layout.ingest import partial_name
+from mirror.layout.journal import Journal
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
+from tests.content.test_ranged import tiny_regions
 from tests.support.command import assert_whole, blob_path, partials
 
 DATA = random.Random(7).randbytes(100_000)
@@ -205,3 +210,197 @@ def test_partial_size_is_that_of_the_file_up_to_the_blob_size(path: Path) -> Non
             return [before, between, layout.partial_size(NODE)]
 
     assert asyncio.run(main()) == [0, 10, len(DATA)]
+
+
+# Several connections
+
+
+@pytest.fixture
+def holed(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A layout with a partial file that has holes, after a process that was killed."""
+    tiny_regions(monkeypatch)
+    plant(path, punched())
+    record(path, HELD)
+    return path
+
+
+HELD = [(0, 20_000), (40_000, 50_000), (90_000, 95_000)]
+
+
+def punched() -> bytes:
+    data = bytearray(95_000)
+    for start, end in HELD:
+        data[start:end] = DATA[start:end]
+    return bytes(data)
+
+
+def record(path: Path, parts: list[tuple[int, int]]) -> None:
+    journal = Journal(Directory.open(path / ".mirror" / "partial"), partial_name(NODE))
+    journal.write(Extents(parts))
+    journal.close()
+
+
+class Ranged(Origin):
+    """An origin with further connections, which records what each sends."""
+
+    def __init__(self, data: bytes = DATA, *, after: int | None = None, wrong_ranges: bool = False) -> None:
+        super().__init__(data, after=after)
+        self.sent, self.ranges = 0, list[int]()
+        self._wrong_ranges = wrong_ranges
+        self.supported = True
+
+    async def connections(self, received: int, remaining: int) -> int:
+        return 3
+
+    def limit(self, connections: int) -> None: ...
+    def skip(self, count: int) -> None: ...
+
+    @asynccontextmanager
+    async def __call__(self, start: int) -> AsyncIterator[BlobReader]:
+        async with super().__call__(start) as body:
+            yield replace(body, chunks=self._slowly(body.chunks), ranges=self)
+
+    @asynccontextmanager
+    async def open(self, first: int, last: int) -> AsyncIterator[BlobReader]:
+        self.ranges.append(first)
+        data = bytes(len(self._data)) if self._wrong_ranges else self._data
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for position in range(first, last + 1, 100):
+                yield data[position : min(position + 100, last + 1)]
+
+        yield BlobReader(self._slowly(chunks()), "a test", start=first)
+
+    async def _slowly(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            self.sent += len(chunk)
+            yield chunk
+            await asyncio.sleep(0)
+
+
+def test_only_the_holes_of_a_partial_file_are_fetched(holed: Path) -> None:
+    origin = Ranged()
+    assert put(holed, origin) == 35_000
+    assert origin.asked == [20_000]
+    assert origin.ranges
+    assert origin.sent < len(DATA) - 35_000 + 3000
+    assert_stored(holed)
+
+
+def test_partial_size_of_a_file_with_holes_does_not_count_them(holed: Path) -> None:
+    found = holed / ".mirror" / "partial" / partial_name(NODE)
+    with found.open("wb") as file:
+        file.truncate(90_000)
+
+    async def main() -> int:
+        async with LayoutWriter.writing(holed) as layout:
+            return layout.partial_size(NODE)
+
+    assert asyncio.run(main()) == 0
+
+
+def test_source_without_further_connections_continues_at_the_first_hole(holed: Path) -> None:
+    origin = Origin()
+    put(holed, origin)
+    assert origin.asked == [20_000]
+    assert_stored(holed)
+
+
+def test_interrupted_source_without_further_connections_leaves_a_file_without_holes(holed: Path) -> None:
+    with pytest.raises(TransferError):
+        put(holed, Origin(after=30_000))
+    assert partials(holed) == {NODE.digest: DATA[:30_000]}
+
+
+@pytest.mark.parametrize("damage", [b"", b"mirror-ranges 1", bytes(8192)])
+def test_blob_with_a_damaged_journal_is_fetched_from_the_start(holed: Path, damage: bytes) -> None:
+    (holed / ".mirror" / "partial" / f"{partial_name(NODE)}.ranges").write_bytes(damage)
+    origin = Ranged()
+    assert put(holed, origin) == 0
+    assert origin.asked == [0]
+    assert_stored(holed)
+
+
+@pytest.mark.parametrize("parts", [[(0, 95_000)], [(0, 10), (30_000, 60_000)], [(0, 2**62)], [(5, 7)]])
+def test_journal_that_lies_costs_one_more_transfer_at_most(holed: Path, parts: list[tuple[int, int]]) -> None:
+    record(holed, parts)
+    record(holed, parts)
+    record(holed, parts)
+    origin = Ranged()
+    put(holed, origin)
+    assert len(origin.asked) <= 2
+    assert_stored(holed)
+
+
+def test_journal_without_its_file_is_removed(holed: Path) -> None:
+    (holed / ".mirror" / "partial" / partial_name(NODE)).unlink()
+    assert put(holed, Origin()) == 0
+    assert_stored(holed)
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_wrong_bytes_of_a_further_connection_cost_one_more_transfer(
+    path: Path, monkeypatch: pytest.MonkeyPatch, wrong: bool
+) -> None:
+    tiny_regions(monkeypatch)
+    origin = Ranged(wrong_ranges=wrong)
+    put(path, origin)
+    assert origin.asked == ([0, 0] if wrong else [0])
+    assert_stored(path)
+
+
+def test_wrong_source_with_further_connections_leaves_nothing(holed: Path) -> None:
+    origin = Ranged(bytes(len(DATA)))
+    with pytest.raises(DigestMismatch):
+        put(holed, origin)
+    assert origin.asked == [20_000, 0]
+    assert partials(holed) == {}
+
+
+def test_planted_journal_keeps_the_partial_file_from_being_used(holed: Path, tmp_path: Path) -> None:
+    name = holed / ".mirror" / "partial" / f"{partial_name(NODE)}.ranges"
+    name.unlink()
+    name.symlink_to(tmp_path / "nowhere")
+    origin = Ranged()
+    put(holed, origin)
+    assert origin.asked == [0]
+    assert blob_path(holed, NODE.digest).read_bytes() == DATA
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_partial_file_locked_by_another_process_is_received_over_several_connections_too(holed: Path) -> None:
+    before = partials(holed)
+    with (holed / ".mirror" / "partial" / partial_name(NODE)).open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        origin = Ranged()
+        put(holed, origin)
+    assert origin.asked == [0]
+    assert origin.ranges
+    assert partials(holed) == before
+    assert blob_path(holed, NODE.digest).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("data", [DATA, bytes(len(DATA))])
+def test_interrupted_file_with_holes_is_continued(path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    tiny_regions(monkeypatch)
+    plant(path, DATA[:500])
+
+    class Cut(Ranged):
+        @asynccontextmanager
+        async def open(self, first: int, last: int) -> AsyncIterator[BlobReader]:
+            async with super().open(first, last) as body:
+                yield replace(body, chunks=self._cut(body.chunks))
+
+        async def _cut(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+            async for chunk in chunks:
+                yield chunk
+                if self.sent > 20_000:
+                    raise CUT
+
+    with pytest.raises(TransferError):
+        put(path, Cut(data))
+    origin = Ranged()
+    reused = put(path, origin)
+    assert reused > 10_000 or data != DATA
+    assert origin.sent < len(DATA) - reused + 3000 or data != DATA
+    assert_stored(path)

@@ -10,6 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mirror.content.extents import Extents
+from mirror.content.ranged import RangedCopy
+from mirror.content.stream import Verifier
 from mirror.errors import SizeMismatch, TransferError
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
@@ -17,6 +20,7 @@ from mirror.registry import Client, RegistryOptions, Repository
 from mirror.registry.blobs import ranges
 from mirror.registry.blobs.parallel import ConnectionScaler
 from mirror.registry.transport.rate_limit import RateLimit
+from tests.content.test_ranged import MemoryFile, tiny_regions
 from tests.registry.test_errors import answer
 from tests.support.registry import (
     Action,
@@ -205,13 +209,35 @@ def test_limited_download_reads_little_ahead(registry: EmbeddedRegistry, monkeyp
 # Several connections
 
 
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use small segments, and add connections at the first measurement."""
-    monkeypatch.setattr("mirror.registry.blobs.parallel.SEGMENT", 500)
-    monkeypatch.setattr("mirror.registry.blobs.segment.SEGMENT", 500)
-    monkeypatch.setattr("mirror.registry.blobs.parallel._MIN_REMAINING", 1000)
+@pytest.fixture(params=["loop", "threads"])
+def tiny(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Use small regions, and add connections at the first measurement; over both kinds of connections."""
+    monkeypatch.setattr("mirror.registry.transport.route.SMALLEST", 1 if request.param == "threads" else 1_000_000)
+    monkeypatch.setattr("mirror.registry.blobs.download.MIN_REMAINING", 1000)
+    monkeypatch.setattr("mirror.registry.blobs.parallel.MIN_REMAINING", 1000)
     monkeypatch.setattr("mirror.registry.blobs.parallel._MIN_INTERVAL", 0.0)
+    monkeypatch.setattr("mirror.registry.blobs.parallel._MEASURED", 500)
+    tiny_regions(monkeypatch)
+
+
+def receive(registry: EmbeddedRegistry, start: int = 0, connections: int | None = None) -> bytes:
+    """Receive the blob from an offset on, over several connections."""
+
+    async def main() -> bytes:
+        async with Client(RegistryOptions(connections_per_blob=connections)) as client:
+            return await receive_with(client)
+
+    async def receive_with(client: Client) -> bytes:
+        file, check = MemoryFile(DATA[:start]), Verifier(NODE)
+        check.update([DATA[:start]])
+        async with Repository(client.registry(registry.host), "a").open_blob(NODE, start) as body:
+            assert body.ranges
+            held = Extents([(0, start)])
+            await RangedCopy(body, body.ranges, NODE, file, check, held, None, recorded=False).run()
+        assert client.registry(registry.host).limits.connections._value == 10
+        return bytes(file.data)
+
+    return asyncio.run(main())
 
 
 def slow_down(registry: EmbeddedRegistry, *more: Action, times: int | None = None, path: str = "/blobs/") -> None:
@@ -219,7 +245,7 @@ def slow_down(registry: EmbeddedRegistry, *more: Action, times: int | None = Non
 
 
 def slow_down_first(registry: EmbeddedRegistry) -> None:
-    """Let the first response take seconds, so that segments are requested even if this process stands still."""
+    """Let the first response take seconds, so that ranges are requested even if this process stands still."""
     slow_down(registry)
     registry.fault(Fault(path="/blobs/", times=1, action=Slow(rate=2_000)))
 
@@ -228,18 +254,18 @@ def slow_down_first(registry: EmbeddedRegistry) -> None:
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("start", [0, 1, 4999, 9500])
 @pytest.mark.parametrize("connections", [5, None, 1, 2, 20])
-def test_several_connections_download_the_same_bytes(
+def test_several_connections_receive_the_same_bytes(
     registry: EmbeddedRegistry, start: int, connections: int | None
 ) -> None:
     slow_down(registry)
-    assert download(registry, start, connections=connections) == [(start, DATA[start:])]
+    assert receive(registry, start, connections) == DATA
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_several_connections_make_several_requests(registry: EmbeddedRegistry) -> None:
     slow_down_first(registry)
-    download(registry, 0, connections=4)
+    receive(registry, connections=4)
     assert len(requested_ranges(registry)) > 5
     assert sum(seen.sent for seen in registry.requests) < 1.5 * SIZE
 
@@ -248,7 +274,7 @@ def test_several_connections_make_several_requests(registry: EmbeddedRegistry) -
 @pytest.mark.usefixtures("tiny")
 def test_one_connection_makes_one_request(registry: EmbeddedRegistry) -> None:
     slow_down(registry)
-    download(registry, 0, connections=1)
+    receive(registry, connections=1)
     assert requested_ranges(registry) == [None]
 
 
@@ -258,7 +284,19 @@ def test_one_connection_makes_one_request(registry: EmbeddedRegistry) -> None:
 def test_first_response_is_read_to_its_end_if_ranges_do_not_work(registry: EmbeddedRegistry, lie: Action) -> None:
     registry.fault(Fault(path="/blobs/", times=1, action=Slow(rate=20_000)))
     registry.fault(Fault(path="/blobs/", times=None, skip=1, action=lie))
-    assert download(registry, 0, 5000, connections=4) == [(0, DATA), (0, DATA)]
+    assert receive(registry, connections=4) == DATA
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("lie", [RequestHeader("Range"), LIARS["416"], LIARS["a part that begins too late"]])
+def test_registry_that_refuses_the_first_range_gets_no_more_range_requests(
+    registry: EmbeddedRegistry, lie: Action
+) -> None:
+    registry.fault(Fault(path="/blobs/", times=1, action=Slow(rate=20_000)))
+    registry.fault(Fault(path="/blobs/", times=None, skip=1, action=lie))
+    assert receive(registry, connections=2) == DATA
+    assert len(requested_ranges(registry)) == 2
 
 
 @pytest.mark.slow
@@ -267,43 +305,69 @@ def test_first_response_is_read_to_its_end_if_ranges_do_not_work(registry: Embed
 def test_download_uses_one_connection_if_the_registry_refuses_more(registry: EmbeddedRegistry, refusal: Action) -> None:
     registry.fault(Fault(path="/blobs/", times=1, action=Slow(rate=20_000)))
     registry.fault(Fault(path="/blobs/", times=None, skip=1, action=refusal))
-    assert download(registry, 0, connections=4) == [(0, DATA)]
+    assert receive(registry, connections=4) == DATA
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
-@pytest.mark.parametrize("fault", [Cut(after=100), Status(503), Status(403), Truncate(1), RequestHeader("Range")])
-def test_failed_segment_is_a_transient_error(registry: EmbeddedRegistry, fault: Action) -> None:
+@pytest.mark.parametrize(
+    "fault", [Cut(after=100), Cut(after=None), Status(503), Status(403), Truncate(1), RequestHeader("Range")]
+)
+def test_region_of_a_connection_that_fails_is_received_by_another(registry: EmbeddedRegistry, fault: Action) -> None:
     slow_down_first(registry)
-    registry.fault(Fault(path="/blobs/", times=1, skip=6, action=fault))
+    registry.fault(Fault(path="/blobs/", times=1, skip=3, action=fault))
+    assert receive(registry, connections=3) == DATA
+    assert registry.count("GET", "/blobs/") > 4
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("fault", [Cut(after=100), Status(503), Status(403), RequestHeader("Range")])
+def test_download_without_any_connection_left_is_a_transient_error(registry: EmbeddedRegistry, fault: Action) -> None:
+    slow_down(registry)
+    registry.fault(Fault(path="/blobs/", times=None, skip=3, action=fault))
     with pytest.raises(TransferError) as caught:
-        download(registry, 0, connections=3)
+        receive(registry, connections=3)
     assert caught.value.transient
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
-def test_segments_are_requested_from_the_redirect_target(registry: EmbeddedRegistry) -> None:
+def test_ranges_are_requested_from_the_redirect_target(registry: EmbeddedRegistry) -> None:
     registry.fault(Fault(path=f"{NODE.digest}$", action=Redirect(f"/v2/a/blobs/{NODE.digest}?signature=1")))
     slow_down(registry)
-    download(registry, 0, connections=4)
+    receive(registry, connections=4)
     targets = [seen.target for seen in registry.requests if "/blobs/" in seen.path]
     assert [target for target in targets if "signature" not in target] == [f"/v2/a/blobs/{NODE.digest}"]
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
-def test_all_connections_stop_when_the_reader_stops(registry: EmbeddedRegistry) -> None:
+def test_ranges_are_requested_from_the_registry_when_a_signature_has_expired(registry: EmbeddedRegistry) -> None:
+    registry.fault(Fault(path=f"{NODE.digest}$", times=1, action=Redirect(f"/v2/a/blobs/{NODE.digest}?signature=1")))
+    slow_down_first(registry)
+    registry.fault(Fault(path="signature=1", times=None, skip=3, action=Status(403)))
+    assert receive(registry, connections=3) == DATA
+    assert registry.requests[-1].target == f"/v2/a/blobs/{NODE.digest}"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+def test_all_connections_stop_when_the_receiver_is_cancelled(registry: EmbeddedRegistry) -> None:
     async def main() -> int:
         async with Client(RegistryOptions(connections_per_blob=4)) as client:
             known = client.registry(registry.host)
             for _ in range(5):  # a budget of connections that is not returned would be used up
                 async with Repository(known, "a").open_blob(NODE) as body:
-                    taken = 0
-                    async for chunk in body.chunks:
-                        taken += len(chunk)
-                        if taken > 2000:
-                            break
+                    assert body.ranges
+                    file = MemoryFile()
+                    copy = RangedCopy(body, body.ranges, NODE, file, Verifier(NODE), Extents(), None, recorded=False)
+                    running = asyncio.create_task(copy.run())
+                    while len(file.data) < 2000:
+                        await asyncio.sleep(0.01)
+                    running.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await running
             return len(asyncio.all_tasks())
 
     slow_down(registry)

@@ -6,7 +6,7 @@ Every attempt starts at the registry's own URL: signed URLs from earlier redirec
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from email.utils import parsedate_to_datetime
 
 import aiohttp
@@ -14,7 +14,8 @@ import aiohttp
 from mirror.content.stream import BlobReader
 from mirror.errors import SizeMismatch, TransferError
 from mirror.oci.descriptor import Descriptor
-from mirror.registry.blobs import parallel, ranges
+from mirror.registry.blobs import ranges
+from mirror.registry.blobs.parallel import MIN_REMAINING, BlobRanges
 from mirror.registry.http import Registry
 from mirror.registry.transport.errors import TRANSIENT
 from mirror.registry.transport.exchange import Response
@@ -35,8 +36,12 @@ async def download(
         origin = f"{registry.name}/{path.partition('/blobs/')[0]}"
         if response.status == 200 and response.content_length not in (None, blob.size):
             raise SizeMismatch(f"{blob.digest} from {origin}", want=blob.size, got=response.content_length)
-        chunks = await stack.enter_async_context(parallel.chunks(registry, scope, response, start, blob.size))
-        yield BlobReader(registry.rate_limited(chunks, response), origin, last_modified(response), start)
+        more: BlobRanges | None = None
+        if registry.supports_ranges and (start or blob.size >= MIN_REMAINING):  # what a resumed blob has may have holes
+            more = stack.enter_context(closing(BlobRanges(registry, path, scope, response.url, blob, origin)))
+        chunks, fill = registry.iter_body(response), registry.fill(response)
+        modified = last_modified(response)
+        yield BlobReader(chunks, origin, modified, start, fill=fill, interrupt=response.close, ranges=more)
 
 
 async def _request(
