@@ -7,7 +7,9 @@
 `cache`      the catalog, reloaded when `index.json` changes
 `responses`  a response before it is sent: status, headers, error codes, pagination, ranges
 `api`        a request → a response, without a socket
-`writer`     a response → the client: verified units, slow disks, slow clients
+`writer`     a response → the client; slow clients
+`transfer`   verified units of a blob → the client, in a thread
+`connection` the transport of a client, whose socket can be lent to a thread
 `htpasswd`   Basic authentication
 `handler`    one request: authenticate, respond, log
 `access`     the access log

@@ -13,12 +13,18 @@ import os
 import resource
 import socket
 import ssl
+from collections.abc import Callable
+from contextlib import suppress
 
 from aiohttp import web
+
+from mirror.concurrency import ThreadPool, available_cpus, shielded
+from mirror.serve.connection import Connection
 
 log = logging.getLogger(__name__)
 
 _HANDSHAKE_TIMEOUT = 10.0  # seconds for TLS
+_UNREAD = 64 * 1024  # bytes
 _MAX_CONNECTIONS = 16_384  # if the limit of open files allows it
 _RETRY_DELAY = 1.0  # seconds until the next attempt, if the system can accept no connection
 _QUIET_TIME = 10.0  # seconds before the same warning is logged again
@@ -36,6 +42,7 @@ class Acceptor:
     def __init__(self, listening: socket.socket, server: web.Server, tls: ssl.SSLContext | None) -> None:
         self._listening, self._server, self._tls = listening, server, tls
         self._loop, self._maximum = asyncio.get_running_loop(), _max_connections()
+        self._threads = ThreadPool("tls", available_cpus())
         self._starting: dict[asyncio.Task[None], socket.socket] = {}
         self._retry: asyncio.TimerHandle | None = None
         self._full, self._warned_at = False, -_QUIET_TIME
@@ -86,14 +93,47 @@ class Acceptor:
             self._warned_at, advice = self._loop.time(), " (ulimit -n)" if error.errno == errno.EMFILE else ""
             log.warning("New connections must wait: %s%s.", os.strerror(error.errno or 0), advice)
 
-    async def _open(self, connection: socket.socket) -> None:
-        timeout = _HANDSHAKE_TIMEOUT if self._tls else None
+    async def _open(self, accepted: socket.socket) -> None:
+        connection = accepted
         try:
-            await self._loop.connect_accepted_socket(
-                self._server, connection, ssl=self._tls, ssl_handshake_timeout=timeout
-            )
-        except OSError:  # the client is gone, or its handshake failed: only the client needs to know
+            if self._tls:
+                connection = self._tls.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
+                await self._shake_hands(connection)
+            Connection(connection, self._server())
+        except OSError as error:  # the client is gone, or its handshake failed: only the client needs to know
+            if isinstance(error, ssl.SSLError):
+                with suppress(OSError):  # unread data would turn the alert into a reset
+                    os.read(connection.fileno(), _UNREAD)
             connection.close()
+        except BaseException:
+            connection.close()
+            raise
+
+    async def _shake_hands(self, connection: ssl.SSLSocket) -> None:
+        """Do the handshake of TLS: threads compute, and do not wait for the client; only what it takes counts."""
+        left = _HANDSHAKE_TIMEOUT
+        while True:
+            try:
+                return await shielded(self._threads.submit(connection.do_handshake))
+            except ssl.SSLWantReadError:
+                add, remove = self._loop.add_reader, self._loop.remove_reader
+            except ssl.SSLWantWriteError:
+                add, remove = self._loop.add_writer, self._loop.remove_writer
+            started = self._loop.time()
+            async with asyncio.timeout(left):
+                await _until_called(add, remove, connection)
+            left -= self._loop.time() - started
+
+
+async def _until_called(
+    add: Callable[..., None], remove: Callable[[socket.socket], bool], connection: socket.socket
+) -> None:
+    ready = asyncio.Event()
+    add(connection, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        remove(connection)
 
 
 def _max_connections() -> int:

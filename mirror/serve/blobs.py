@@ -12,20 +12,19 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Event
-from typing import Self, TypeVar
+from typing import TypeVar
 
-from mirror.concurrency import available_cpus, shielded
+from mirror.concurrency import ThreadPool, available_cpus, once_unused, shielded
 from mirror.content.hashing import MISSING, BlobCheck, BlobFault, hash_blob, keep
 from mirror.fs.filestate import FileState
 from mirror.layout import Layout
 from mirror.oci.descriptor import Descriptor
 from mirror.oci.digest import Digest
-from mirror.serve.checkpoints import UNIT, ChangedError, Checkpoints
+from mirror.serve.checkpoints import UNIT, Checkpoints
 
 R = TypeVar("R")
 
@@ -72,22 +71,28 @@ Content = bytes | OpenBlob  # what a response sends
 
 def close(content: Content | BlobCheck) -> None:
     if isinstance(content, OpenBlob):
-        content.close()
+        once_unused(content.close)
+
+
+def _close_result(task: asyncio.Task[OpenBlob | BlobCheck]) -> None:
+    if not task.cancelled() and not task.exception():
+        close(task.result())
 
 
 class BlobStore:
-    """The blobs of several layouts, each from the first layout with a good copy. A context manager."""
+    """The blobs of several layouts, each from the first layout with a good copy."""
 
     def __init__(self, layouts: Sequence[Layout]) -> None:
         self._blobs = [layout.blobs for layout in layouts]
         self.hashed: Counter[str] = Counter()  # blobs that were hashed, by result
-        self._threads = ThreadPoolExecutor(_THREADS, "serve")
+        self._threads = ThreadPool("serve", _THREADS)
         self._hashing = asyncio.Semaphore(available_cpus())
         self._checks: dict[tuple[int, Digest], tuple[FileState, BlobCheck, Checkpoints]] = {}
         self._buffers = asyncio.LifoQueue[bytearray]()  # for units; those used last first, since most are never used
         for _ in range(_UNITS):
             self._buffers.put_nowait(bytearray(UNIT))
         self._locks: dict[tuple[int, Digest], asyncio.Lock] = {}
+        self._checking = set[asyncio.Task[OpenBlob | BlobCheck]]()
         self._stopping = Event()
 
     async def run_in_thread(self, work: Callable[[], R], discard: Callable[[R], None] = lambda _: None) -> R:
@@ -95,8 +100,7 @@ class BlobStore:
 
         A cancellation waits for the thread, and passes the unused result to `discard`.
         """
-        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        return await shielded(running, discard=discard)
+        return await shielded(self._threads.submit(work), discard=discard)
 
     async def open(self, descriptor: Descriptor) -> Content | BlobCheck:
         """Return the verified content: bytes, or a blob that the caller closes; the failed check if there is none."""
@@ -112,18 +116,19 @@ class BlobStore:
         return failed
 
     @asynccontextmanager
-    async def unit(self, blob: OpenBlob, number: int) -> AsyncIterator[memoryview]:
-        """Read a unit of a blob and verify it. Its memory is used again afterwards, and others may wait for it.
-
-        Raise ChangedError if it is not what was hashed, or if the file has been changed at all.
-        """
-        buffer = await self._buffers.get()
+    async def buffers(self) -> AsyncIterator[list[bytearray]]:
+        """Wait for memory for a unit; others wait for it, in order. While a CPU is idle, there are two buffers."""
+        buffers = [await self._buffers.get()]
+        if _UNITS - self._buffers.qsize() < available_cpus():
+            buffers.append(self._buffers.get_nowait())
         try:
-            if not blob.unchanged:
-                raise ChangedError
-            yield await self.run_in_thread(partial(blob.checkpoints.read, blob.fd, number, buffer))
+            yield buffers
+        except asyncio.CancelledError:
+            buffers = [bytearray(UNIT) for _ in buffers]  # a thread that hangs may still write to the others
+            raise
         finally:
-            self._buffers.put_nowait(buffer)
+            for buffer in buffers:
+                self._buffers.put_nowait(buffer)
 
     def read(self, descriptor: Descriptor) -> bytes | None:
         """Return the verified bytes of a manifest; None if no layout has them. Blocks; the caller limits the size."""
@@ -137,16 +142,12 @@ class BlobStore:
         """Return whether a layout has a file for a blob, unverified."""
         return any(blobs.size(digest) is not None for blobs in self._blobs)
 
-    def stop(self) -> None:
-        """Abort hashing that is in progress."""
+    async def stop(self) -> None:
+        """Abort hashing that is in progress, and wait for it, unless the disk hangs."""
         self._stopping.set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-        self._threads.shutdown()
+        for task in self._checking:
+            task.cancel()
+        await asyncio.gather(*self._checking, return_exceptions=True)
 
     async def _open_in(self, layout: int, descriptor: Descriptor) -> Content | BlobCheck:
         def open_or_read() -> Content | BlobCheck:
@@ -163,14 +164,25 @@ class BlobStore:
         if not isinstance(content, OpenBlob):
             self._count(content)
             return content
+        checking = asyncio.create_task(self._checked((layout, descriptor.digest), descriptor, content))
+        self._checking.add(checking)
+        checking.add_done_callback(self._checking.discard)
         try:
-            check, checkpoints = await self._check((layout, descriptor.digest), descriptor, content)
+            return await asyncio.shield(checking)
+        except asyncio.CancelledError:
+            checking.add_done_callback(_close_result)
+            raise
+
+    async def _checked(self, key: tuple[int, Digest], descriptor: Descriptor, blob: OpenBlob) -> OpenBlob | BlobCheck:
+        """Return the blob if it is good, otherwise close it."""
+        try:
+            check, checkpoints = await self._check(key, descriptor, blob)
         except BaseException:
-            content.close()
+            close(blob)
             raise
         if check.ok:
-            return replace(content, checkpoints=checkpoints)
-        content.close()
+            return replace(blob, checkpoints=checkpoints)
+        blob.close()
         return check
 
     async def _check(

@@ -86,7 +86,7 @@ async def serve_layouts(
     users = htpasswd.read_users(options.htpasswd) if options.htpasswd else None
     with ExitStack() as stack:
         opened = [stack.enter_context(Layout.open(path)) for path in directories]
-        store = stack.enter_context(BlobStore(opened))
+        store = BlobStore(opened)
         cache = CatalogCache(opened, store)
         catalog = await cache.catalog()
         auth = BasicAuth(users, store.run_in_thread) if users else None
@@ -136,8 +136,7 @@ async def _running(
         await acceptor.stop()
         server.pre_shutdown()
         await handler.finish(options.shutdown_timeout)
-        store.stop()
-        await handler.cancel()  # before the connections, which they use
+        await asyncio.gather(store.stop(), handler.cancel())  # before the connections, which they use
         for connection in server.connections:
             if connection.transport:
                 connection.transport.abort()

@@ -1,23 +1,22 @@
 """Responses to clients: only bytes that have just been verified, and without blocking other clients.
 
-A blob is sent in units. A thread reads each unit into memory and verifies it, and these very bytes are sent, so that it
-does not matter what happens to the file, or to its pages in the cache, at the same time. If the client is slower, the
-rest of the unit is dropped, and verified again when the client has taken what there was: many slow clients must not
-take much memory. `listen.bind` sets a shorter limit for clients that accept nothing at all.
+Threads send blobs (see `mirror.serve.transfer`), the event loop sends all else. `listen.bind` sets a shorter limit for
+clients that accept nothing at all.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 from aiohttp import web
 
 from mirror.serve.blobs import BlobStore, OpenBlob
-from mirror.serve.checkpoints import UNIT
+from mirror.serve.connection import Connection
 from mirror.serve.responses import Response
+from mirror.serve.transfer import Transfer
 
-_PIECE = 32 * 1024  # bytes; at most so many wait in memory for a slow client
 _PACE = 128 * 1024  # bytes that a client must accept in `timeout` seconds
 
 
@@ -33,7 +32,8 @@ class ResponseWriter:
         self.sent = 0
         self._request, self._response, self._headers = request, response, {**headers, **response.headers}
         self._timeout, self._store = timeout, store
-        self._patience = timeout  # seconds that are left for the next 128 KiB
+        self._accepted = 0  # bytes of the body, when the client was last seen to have accepted 128 KiB more
+        self._patience = timeout  # seconds that are left for the next
 
     async def send(self) -> web.StreamResponse:
         """Send the whole response. TimeoutError, ConnectionError or `ChangedError`: the client got only a part."""
@@ -56,35 +56,38 @@ class ResponseWriter:
         return response
 
     async def _send_blob(self, response: web.StreamResponse, blob: OpenBlob) -> web.StreamResponse:
+        connection = self._request.transport
+        if not isinstance(connection, Connection):
+            raise ConnectionResetError
         async with asyncio.timeout(self._timeout):
             await response.prepare(self._request)
-        transport = self._request.transport
-        if transport is None:
-            raise ConnectionResetError
-        transport.set_write_buffer_limits(1)  # so that `drain` waits until all is sent; 0 would stop TLS for ever
-        while self.sent < self._response.count:
-            number, offset = divmod(self._response.start + self.sent, UNIT)
-            async with self._store.unit(blob, number) as unit:
-                self._write(transport, unit[offset : offset + self._response.count - self.sent])
-            await self._drain()
+            await connection.flushed()
+        start, count = self._response.start, self._response.count
+        transfer = Transfer(blob, start, start + count)
+        with connection.lent() as lent:
+            while self.sent < count:
+                try:
+                    async with self._store.buffers() as buffers:
+                        await self._store.run_in_thread(partial(transfer.send, lent, buffers))
+                finally:
+                    self.sent = transfer.position - start
+                if self.sent < count:
+                    await self._wait(connection)
         await response.write_eof()
         return response
 
-    def _write(self, transport: asyncio.WriteTransport, data: memoryview) -> None:
-        """Write data until some of it has to wait for the client."""
-        for start in range(0, len(data), _PIECE):
-            if transport.is_closing():
-                raise ConnectionResetError
-            piece = bytes(data[start : start + _PIECE])  # a copy, since the transport may keep it
-            transport.write(piece)
-            if self.sent // _PACE < (self.sent + len(piece)) // _PACE:
-                self._patience = self._timeout
-            self.sent += len(piece)
-            if transport.get_write_buffer_size():
-                return
-
-    async def _drain(self) -> None:
+    async def _wait(self, connection: Connection) -> None:
+        """Wait until the client accepts more. Only acknowledged bytes count: the system holds megabytes."""
         started = asyncio.get_running_loop().time()
-        async with asyncio.timeout(self._patience):
-            await self._request.writer.drain()
-        self._patience -= asyncio.get_running_loop().time() - started
+        try:
+            async with asyncio.timeout(self._patience):
+                await connection.writable()
+        except TimeoutError:
+            self._patience = 0.0
+        else:
+            self._patience -= asyncio.get_running_loop().time() - started
+        accepted = self.sent - connection.unacknowledged
+        if accepted - self._accepted >= _PACE:
+            self._accepted, self._patience = accepted, self._timeout
+        if self._patience <= 0:
+            raise TimeoutError
