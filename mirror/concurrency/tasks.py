@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sized
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -95,12 +94,16 @@ class BackgroundTasks:
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel tasks, and wait until they have ended, even when cancelled."""
-    left = set(tasks)
+    left, cancelled = set(tasks), False
     for task in left:
         task.cancel()
     while left:
-        with suppress(asyncio.CancelledError):  # a second cancellation must not leave them running
+        try:
             _, left = await asyncio.wait(left)
+        except asyncio.CancelledError:  # a second cancellation must not leave them running
+            cancelled = True
+    if cancelled:  # the caller must not go on as if nothing had happened
+        raise asyncio.CancelledError
 
 
 def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:

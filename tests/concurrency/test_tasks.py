@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mirror.concurrency import map_concurrently
+from mirror.concurrency import BackgroundTasks, map_concurrently
 from mirror.errors import MirrorError, StorageError
 
 
@@ -99,6 +99,34 @@ def test_cancellation_ends_all_items() -> None:
 
     asyncio.run(main())
     assert running == 0
+
+
+def test_cancellation_during_the_end_of_background_tasks_is_not_lost() -> None:
+    ended: list[str] = []
+
+    async def background() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.01)
+            ended.append("background")
+
+    async def main() -> None:
+        async with BackgroundTasks() as tasks:
+            tasks.start(background())
+            await asyncio.sleep(0)
+        ended.append("main")
+
+    async def run() -> None:
+        task = asyncio.create_task(main())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert ended == ["background"]
 
 
 @pytest.mark.slow
