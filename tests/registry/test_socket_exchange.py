@@ -1,12 +1,14 @@
 """Exchanges by blocking sockets: what only they can get wrong. All else is tested over both exchanges."""
 
 import asyncio
+import errno
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -16,6 +18,8 @@ from mirror.concurrency import to_thread
 from mirror.errors import DigestMismatch, MirrorError
 from mirror.registry.transport.exchange import Body, Call, Piece, Response
 from mirror.registry.transport.socket_exchange import SocketExchange
+from mirror.registry.transport.tls import TlsConfig
+from tests.support.certificate import self_signed
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -468,4 +472,111 @@ def test_body_is_not_sent_twice_if_the_connection_was_closed() -> None:
         put = call(server.url, "PUT", body(zeros(10), 10))
         with pytest.raises((aiohttp.ServerDisconnectedError, ConnectionResetError)):
             several(server, call(server.url), put)
+        assert len(server.requests) == 2
+
+
+def test_interim_response_does_not_end_a_request() -> None:
+    """Servers may send them without being asked, and at any time before the answer (RFC 9110, 15.2)."""
+    size = 16 * 1024 * 1024  # more than any socket buffers
+
+    def interim(server: Server, connection: socket.socket) -> None:
+        got = len(server.head(connection))
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Process")
+        while got < size and (received := connection.recv(1 << 20)):
+            got += len(received)
+        connection.sendall(b"ing\r\n\r\n" + CREATED)
+        sizes.append(got)
+
+    sizes: list[int] = []
+    with Server(interim) as server:
+        assert several(server, call(server.url, "PUT", body(zeros(size), size))) == [(201, b"")]
+    assert sizes == [size]
+
+
+def test_body_is_sent_from_memory_if_its_file_system_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    def collect(server: Server, connection: socket.socket) -> None:
+        got.append(drain(server, connection, 100_000))
+        connection.sendall(CREATED)
+
+    got: list[int] = []
+    monkeypatch.setattr("os.sendfile", unsupported)
+    with Server(collect) as server:
+        pieces = iter([Piece(memoryview(bytes(100_000)), 0, 0)])
+        assert several(server, call(server.url, "PUT", body(pieces, 100_000))) == [(201, b"")]
+    assert got == [100_000]
+
+
+def test_request_that_may_have_been_carried_out_is_not_sent_again() -> None:
+    def vanish(server: Server, connection: socket.socket) -> None:
+        closing(OK)(server, connection)
+        server.head(connection)
+
+    with Server(vanish, answering(OK)) as server:
+        with pytest.raises((aiohttp.ServerDisconnectedError, ConnectionResetError)):
+            several(server, call(server.url), call(server.url, "POST", b""))
+        assert len(server.requests) == 2
+
+
+def test_decrypted_bytes_after_a_response_are_never_part_of_the_next_one(tmp_path: Path) -> None:
+    """They are not in the socket any more, but in TLS."""
+    bad = OK.replace(b"hello", b"wrong")
+    tls = self_signed(tmp_path / "server.pem", "localhost")
+
+    def smuggle(server: Server, plain: socket.socket) -> None:
+        with tls.wrap_socket(plain, server_side=True) as connection:
+            server.head(connection)
+            connection.sendall(OK[:-3])
+            may_go_on.wait(10)
+            connection.sendall(OK[-3:] + bad)  # one record
+            while connection.recv(4096):
+                pass
+
+    def answer(server: Server, plain: socket.socket) -> None:
+        with tls.wrap_socket(plain, server_side=True) as connection:
+            answering(OK)(server, connection)
+
+    async def run() -> list[bytes]:
+        exchange, found = SocketExchange(20.0), []
+        request = replace(call(server.url.with_scheme("https")), tls=TlsConfig(verify=False).context())
+        for _ in range(2):
+            async with exchange.open(request) as response:
+                may_go_on.set()
+                found.append(await text(response))
+        await exchange.close()
+        return found
+
+    may_go_on = threading.Event()
+    with Server(smuggle, answer) as server:
+        assert asyncio.run(run()) == [b"hello", b"hello"]
+        assert server.connections == 2
+
+
+def test_end_of_a_body_by_close_notify_ends_its_connection(tmp_path: Path) -> None:
+    tls = self_signed(tmp_path / "server.pem", "localhost")
+
+    def half_close(server: Server, plain: socket.socket) -> None:
+        with tls.wrap_socket(plain, server_side=True) as connection:
+            server.head(connection)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\nhello")
+            connection.settimeout(5)
+            connection.unwrap()  # waits for the client's
+
+    def answer(server: Server, plain: socket.socket) -> None:
+        with tls.wrap_socket(plain, server_side=True) as connection:
+            answering(OK)(server, connection)
+
+    async def run() -> list[bytes]:
+        exchange, found = SocketExchange(20.0), []
+        request = replace(call(server.url.with_scheme("https")), tls=TlsConfig(verify=False).context())
+        for _ in range(2):
+            async with exchange.open(request) as response:
+                found.append(await text(response))
+        await exchange.close()
+        return found
+
+    with Server(half_close, answer) as server:
+        assert asyncio.run(run()) == [b"hello", b"hello"]
         assert len(server.requests) == 2

@@ -6,6 +6,7 @@ is sent. Errors are aiohttp's, so that both exchanges have the same; heads and c
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -21,12 +22,13 @@ from typing import Any, TypeVar, cast
 import aiohttp
 from yarl import URL
 
-from mirror.registry.transport.exchange import Body
+from mirror.registry.transport.exchange import Body, Piece
 from mirror.registry.transport.http1 import ResponseParser, request_head
 
 T = TypeVar("T")
 _HEAD = 64 * 1024  # bytes that are read at once until a head is complete
 _GATHER = 0.25  # seconds that bytes wait for more to arrive, so that they are hashed and written together
+_NO_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})  # some file systems
 _NO_ANSWER = "the server closed the connection before it answered"
 
 
@@ -62,15 +64,16 @@ class Connection:
         self.was_answered_early = False  # the last request was not sent as a whole
         self._socket, self._make_parser = connected, make_parser
         self._poll = select.poll()
-        self._received = b""  # what the server sent while a body was being sent to it
+        self._parser: ResponseParser | None = None  # of the response to the last request
+        self._failure: OSError | None = None  # the next wait raises it
 
     # --- opening -------------------------------------------------------------------------------------------------
 
     def tunnel(self, url: URL, headers: Mapping[str, str], timeout: float) -> None:
         """Ask a proxy for a tunnel to the host of a URL (RFC 9110, 9.3.6)."""
         authority = f"{url.host_subcomponent}:{url.port}"
-        self._send(memoryview(request_head("CONNECT", authority, {"Host": authority, **headers})), timeout)
-        head = self.receive_head("CONNECT", timeout).head
+        self.send("CONNECT", request_head("CONNECT", authority, {"Host": authority, **headers}), None, timeout)
+        head = self.receive_head(timeout).head
         if head.status != 200:
             info = aiohttp.RequestInfo(url, "CONNECT", cast(Any, headers), url)
             raise aiohttp.ClientHttpProxyError(info, (), status=head.status, message=head.reason, headers=head.headers)
@@ -79,6 +82,9 @@ class Connection:
         """Make the TLS handshake."""
         name = (url.raw_host or "").rstrip(".")
         try:
+            # Python would lose the socket if its connection has been reset.
+            if code := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(code, os.strerror(code))
             self._socket = context.wrap_socket(self._socket, server_hostname=name, do_handshake_on_connect=False)
             self._attempt(self._socket.do_handshake, select.POLLIN, timeout)
         except ssl.CertificateError as error:
@@ -92,29 +98,29 @@ class Connection:
 
     # --- one exchange --------------------------------------------------------------------------------------------
 
-    def send(self, head: bytes, data: bytes | Body | None, timeout: float) -> None:
+    def send(self, method: str, head: bytes, data: bytes | Body | None, timeout: float) -> None:
         """Send a request; stop early if the server answers before it has the whole body."""
         self.is_reusable = self.was_answered_early = False
-        self._received = b""
+        self._parser = self._make_parser(method)
         start = head + data if isinstance(data, bytes) else head
         self.was_answered_early = not self._send(memoryview(start), timeout)
         if isinstance(data, Body) and not self.was_answered_early:
             self.was_answered_early = not self._send_body(data, timeout)
 
-    def receive_head(self, method: str, timeout: float) -> ResponseParser:
+    def receive_head(self, timeout: float) -> ResponseParser:
         """Receive the head of a response, and what has arrived of its body.
 
         Raises:
             HttpProcessingError: it is not valid HTTP.
         """
-        parser, buffer = self._make_parser(method), memoryview(bytearray(_HEAD))
-        data, self._received = self._received, b""
-        while not (data and parser.feed(data)):
+        assert self._parser is not None, "a request was sent"
+        buffer = memoryview(bytearray(_HEAD))
+        while not self._parser.has_head:
             count = self._receive(buffer, timeout)
             if not count:
                 raise aiohttp.ServerDisconnectedError(_NO_ANSWER)
-            data = bytes(buffer[:count])
-        return parser
+            self._parser.feed(bytes(buffer[:count]))
+        return self._parser
 
     def receive(self, view: memoryview, timeout: float) -> int:
         """Fill a buffer, or return what has arrived in a quarter of a second; 0 at the end of the connection."""
@@ -127,7 +133,8 @@ class Connection:
                 if not self._wait(select.POLLIN, until - monotonic()):
                     break
                 continue
-            except OSError:  # the next call will raise it, or find the end of the connection
+            except OSError as error:  # for the next call: the system reports it once, and then the end
+                self._failure = error
                 break
             if not count:
                 break
@@ -147,7 +154,7 @@ class Connection:
     @property
     def is_stale(self) -> bool:
         """True if the server has closed this idle connection, or sent something without a request."""
-        return self._wait(select.POLLIN, 0)
+        return self._wait(select.POLLIN, 0) or (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0)
 
     # --- sending -------------------------------------------------------------------------------------------------
 
@@ -159,13 +166,11 @@ class Connection:
                 if piece.file is None or isinstance(self._socket, ssl.SSLSocket):
                     is_sent = self._send(piece.view, limit)
                 else:
-                    is_sent = self._send_file(piece.file, piece.offset, len(piece.view), limit)
+                    is_sent = self._send_file(piece, piece.file, limit)
                 if not is_sent:
                     return False
         except (BrokenPipeError, ConnectionResetError):
-            if not self._has_answered():
-                raise
-            return False
+            return False  # `receive_head` finds out whether the server answered before it closed the connection
         return True
 
     def _send(self, view: memoryview, timeout: float) -> bool:
@@ -178,17 +183,21 @@ class Connection:
             view = view[count:]
         return True
 
-    def _send_file(self, file: int, offset: int, size: int, timeout: float) -> bool:
-        deadline = monotonic() + timeout
-        end = offset + size
-        while offset < end:
-            send = partial(os.sendfile, self._socket.fileno(), file, offset, end - offset)
-            count = self._attempt_to_send(send, deadline)
+    def _send_file(self, piece: Piece, file: int, timeout: float) -> bool:
+        deadline, sent, size = monotonic() + timeout, 0, len(piece.view)
+        while sent < size:
+            send = partial(os.sendfile, self._socket.fileno(), file, piece.offset + sent, size - sent)
+            try:
+                count = self._attempt_to_send(send, deadline)
+            except OSError as error:
+                if error.errno not in _NO_SENDFILE:
+                    raise
+                return self._send(piece.view[sent:], timeout)
             if count is None:
                 return False
             if not count:
                 raise OSError("the file has become shorter while it was sent")
-            offset += count
+            sent += count
         return True
 
     def _attempt_to_send(self, send: Callable[[], int], deadline: float) -> int | None:
@@ -208,14 +217,15 @@ class Connection:
                 return None
 
     def _has_answered(self) -> bool:
-        """Return whether the server has sent the beginning of a response, or the end of the connection."""
+        """Return whether the server has sent the head of its response, or the end of the connection."""
+        assert self._parser is not None, "a request is being sent"
         try:
-            self._received = self._socket.recv(_HEAD)
+            data = self._socket.recv(_HEAD)
         except (BlockingIOError, ssl.SSLWantReadError):
             return False  # such as a new session ticket of TLS
         except OSError:
             return False  # sending will fail, too
-        return True
+        return not data or self._parser.feed(data)
 
     # --- waiting -------------------------------------------------------------------------------------------------
 
@@ -248,3 +258,5 @@ class Connection:
     def _check(self) -> None:
         if self.interrupted.is_set():
             raise ConnectionAbortedError("interrupted")
+        if self._failure:
+            raise self._failure

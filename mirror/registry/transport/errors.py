@@ -84,7 +84,7 @@ def translate_errors(
             if isinstance(cause, MirrorError):
                 raise cause from None
         failure = _network_error(request, error, answered)
-        if isinstance(error, aiohttp.ClientSSLError) and not is_tls_certain:
+        if _is_handshake(error) and not is_tls_certain:
             failure = TransferError(str(failure), hint=failure.hint, transient=True)
         log.info("%s: %s", request, failure)
         raise failure from error
@@ -157,7 +157,7 @@ def _connection_error(
         return _certificate_error(error)
     where = f"{error.host}:{error.port}"
     transient = (error.host, error.port) in answered
-    if isinstance(error, aiohttp.ClientSSLError):
+    if _is_handshake(error):
         return _handshake_error(error, transient=transient)
     if isinstance(error.os_error, ForbiddenAddress):
         forbidden = error.os_error
@@ -176,8 +176,17 @@ def _connection_error(
     return TransferError(f"Cannot connect to {who}{where}: {why[:1].lower()}{why[1:]}.", hint=hint, transient=transient)
 
 
-def _handshake_error(error: aiohttp.ClientSSLError, *, transient: bool) -> TransferError:
+def _is_handshake(error: BaseException) -> bool:
+    """Return whether a TLS handshake failed; a connection is reset after it was made, so during the handshake."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return isinstance(error, aiohttp.ClientSSLError) or isinstance(error.os_error, ConnectionResetError)
+    return isinstance(error, aiohttp.ClientSSLError)
+
+
+def _handshake_error(error: aiohttp.ClientConnectorError, *, transient: bool) -> TransferError:
     reason = getattr(error.os_error, "reason", None) or error.os_error.strerror or str(error.os_error)
+    if isinstance(error.os_error, ConnectionResetError):
+        reason = "UNEXPECTED_EOF_WHILE_READING"
     fault = _HANDSHAKE_FAULTS.get(reason, reason.replace("_", " ").rstrip(".").lower())
     hint = None if fault in (_OLD_TLS, _REJECTED) else f"If {error.host} does not use TLS, add --plain-http."
     if "client certificate" in fault:

@@ -15,7 +15,8 @@ from multidict import CIMultiDictProxy
 from mirror.registry.transport.errors import MAX_HEADER
 
 _FORBIDDEN = re.compile(r"[\r\n\0]")  # would end a header, and begin one of an attacker's choice
-_NO_BODY = frozenset({204, 304})
+_SWITCHING = 101  # to another protocol: a final answer, which nobody asked for
+_NO_BODY = frozenset({_SWITCHING, 204, 304})
 _BUFFER = 4 * 1024 * 1024  # bytes of a body in the parser before it asks to pause; more than is ever fed at once
 
 
@@ -24,7 +25,7 @@ def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     if any(map(_FORBIDDEN.search, lines)):
         raise ValueError("a header of the request has a line break")
-    return "\r\n".join([*lines, "", ""]).encode()
+    return "\r\n".join([*lines, "", ""]).encode(errors="surrogateescape")  # byte for byte, as received
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +67,17 @@ class ResponseParser:
         if self._payload is not None:
             self._parser.feed_data(data)
             return True
+        # What follows the head of a response to CONNECT is a tunnel, or the body of an error, which is not read.
+        return any(map(self._feed_head, data.splitlines(keepends=True) if self._method == "CONNECT" else [data]))
+
+    def _feed_head(self, data: bytes) -> bool:
         messages, _, _ = self._parser.feed_data(data)
         for position, (message, payload) in enumerate(messages, 1):
-            if not 100 <= message.code < 200:
+            if not 100 <= message.code < 200 or message.code == _SWITCHING:
                 self._payload = payload
                 length = self._length(message.code, message.headers, is_chunked=message.chunked)
-                keeps_open = not message.should_close and position == len(messages)  # the rest is for no request
+                is_last = position == len(messages) and message.code != _SWITCHING  # the rest is for no request
+                keeps_open = not message.should_close and is_last
                 self.head = Head(message.code, message.reason, message.headers, length, keeps_open)
                 return True
         return False
@@ -81,6 +87,11 @@ class ResponseParser:
             return 0
         text = headers.get("Content-Length")
         return None if is_chunked or text is None else int(text)
+
+    @property
+    def has_head(self) -> bool:
+        """True if `head` is complete."""
+        return self._payload is not None
 
     def end(self) -> None:
         """Take the end of the connection."""

@@ -32,8 +32,8 @@ class Exchanges:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.threads.close()  # first: it does not wait, so a cancellation does not leave its connections open
         await self.loop.close()
-        await self.threads.close()
 
 
 class Route:

@@ -29,6 +29,7 @@ from mirror.registry.transport.http1 import ResponseParser, request_head
 _KEEP_IDLE = 15.0  # seconds; servers close idle connections after a minute or so, and proxies sooner
 _STAGGER = 0.25  # seconds until the next address is tried at the same time (RFC 8305)
 _CHUNK = 256 * 1024  # bytes
+_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _CUT = "the connection ended in the middle of a response"
 
 _Key = tuple[str, str | None, int | None, ssl.SSLContext | None, URL | None, SocketFactory | None]
@@ -42,10 +43,11 @@ class SocketResponse:
         self.method, self.url, self.sent = call.method, call.url, headers
         self.status, self.reason, self.headers = head.status, head.reason, head.headers
         self.content_length = _announced(head.headers)
-        self.content_type = head.headers.get("Content-Type", "application/octet-stream").partition(";")[0].strip()
+        self.content_type = _media_type(head.headers.get("Content-Type", ""))
         self._connection, self._parser, self._timeout = connection, parser, call.read_timeout
         self._ready = parser.take()  # what has arrived of the body, and has not been read
         self._left = None if head.length is None else head.length - len(self._ready)
+        self._has_ended = False  # the server will not answer on this connection again
         self._settle()
 
     def fill(self, view: memoryview) -> int:
@@ -79,7 +81,7 @@ class SocketResponse:
 
     def _fill_directly(self, view: memoryview) -> int:
         assert self._left is not None, "the length is known"
-        count = self._connection.receive(view[: self._left], self._timeout)
+        count = self._receive(view[: self._left])
         if not count:
             raise aiohttp.ClientPayloadError(_CUT)
         self._left -= count
@@ -89,24 +91,39 @@ class SocketResponse:
     def _parse_more(self) -> None:
         """Receive a part of a body that is chunked, or ends with the connection."""
         view = memoryview(bytearray(_CHUNK))
-        count = self._connection.receive(view, self._timeout)
+        count = self._receive(view)
         try:
             if count:
                 self._parser.feed(bytes(view[:count]))
             else:
+                self._has_ended = True
                 self._parser.end()
         except (HttpProcessingError, aiohttp.ClientPayloadError) as error:
             raise aiohttp.ClientPayloadError(str(error)) from error
         self._ready = self._parser.take()
 
+    def _receive(self, view: memoryview) -> int:
+        try:
+            return self._connection.receive(view, self._timeout)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise aiohttp.ClientPayloadError(_CUT) from error
+
     def _settle(self) -> None:
-        is_open = self._parser.head.keeps_open and not self._connection.was_answered_early
+        is_open = self._parser.head.keeps_open and not (self._connection.was_answered_early or self._has_ended)
         self._connection.is_reusable = is_open and self._is_complete
 
 
 def _announced(headers: CIMultiDictProxy[str]) -> int | None:
     text = headers.get("Content-Length")
     return None if text is None else int(text)
+
+
+def _media_type(text: str) -> str:
+    """Return the type in a `Content-Type`, as aiohttp does: a default replaces one that is not valid."""
+    name = text.partition(";")[0].strip().lower()
+    return name if name.count("/") == 1 else "application/octet-stream"
 
 
 class SocketExchange:
@@ -148,7 +165,8 @@ class SocketExchange:
             try:
                 return connection, await self._attempt(call, connection)
             except (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError):
-                if isinstance(call.data, Body):  # it may have been used up
+                # A body may have been used up, and the server may have carried out the request (RFC 9110, 9.2.2).
+                if isinstance(call.data, Body) or call.method not in _IDEMPOTENT:
                     raise
         connection = await self._connect(call)
         return connection, await self._attempt(call, connection)
@@ -175,8 +193,8 @@ class SocketExchange:
         try:
             if not connection.is_ready:
                 self._prepare(call, connection)
-            connection.send(request_head(call.method, target, headers), call.data, call.read_timeout)
-            parser = connection.receive_head(call.method, call.read_timeout)
+            connection.send(call.method, request_head(call.method, target, headers), call.data, call.read_timeout)
+            parser = connection.receive_head(call.read_timeout)
         except HttpProcessingError as error:
             info = aiohttp.RequestInfo(call.url, call.method, headers, call.url)  # type: ignore[arg-type]
             raise aiohttp.ClientResponseError(
@@ -206,10 +224,12 @@ class SocketExchange:
     async def _connect(self, call: Call) -> Connection:
         """Connect to the host of a call, or to its proxy, at the first of its addresses that answers."""
         url, loop = call.proxy or call.url, asyncio.get_running_loop()
-        key = connection_key(url)
-        flags = 0 if parse_address(url.raw_host or "") else socket.AI_ADDRCONFIG
+        key, host = connection_key(url), url.raw_host or ""
+        if host.replace(".", "").isdigit() and str(parse_address(host)) != host:
+            raise aiohttp.InvalidUrlClientError(host, "is not a canonical IPv4 address")
+        flags = 0 if parse_address(host) else socket.AI_ADDRCONFIG
         try:
-            found = await loop.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM, flags=flags)
+            found = await loop.getaddrinfo(host, url.port, type=socket.SOCK_STREAM, flags=flags)
         except OSError as error:
             raise aiohttp.ClientConnectorDNSError(key, error) from error
         infos: list[AddressInfo] = list(found)
@@ -220,9 +240,9 @@ class SocketExchange:
                         infos, happy_eyeballs_delay=_STAGGER, interleave=1, loop=loop, socket_factory=call.sockets
                     )
                 return Connection(connected, partial(ResponseParser, loop=loop))
-            except TimeoutError:
-                raise
             except OSError as error:
+                if isinstance(error, TimeoutError) and error.errno is None:
+                    raise  # it is not from the system
                 # As aiohttp does: the error of several addresses does not say what is wrong with one of them.
                 aiohappyeyeballs.pop_addr_infos_interleave(infos, 1)
                 if not infos:
