@@ -295,3 +295,14 @@ def test_path(path: str, proxied: bool) -> None:
     assert loop == sockets
     assert len(seen) == 2
     assert len(set(seen)) == 1
+
+
+def test_address_without_tls_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tls = self_signed(tmp_path / "server.pem", "localhost")
+    with serving(plain) as wrong, serving(answer(OK), tls) as right:
+        ports = (wrong, right)
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
+        monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: found)
+        loop, sockets = both(call("https://registry.example/v2/", tls=client_tls()))
+    assert loop == sockets
+    assert sockets["body"] == b"hello"

@@ -552,31 +552,3 @@ def test_decrypted_bytes_after_a_response_are_never_part_of_the_next_one(tmp_pat
     with Server(smuggle, answer) as server:
         assert asyncio.run(run()) == [b"hello", b"hello"]
         assert server.connections == 2
-
-
-def test_end_of_a_body_by_close_notify_ends_its_connection(tmp_path: Path) -> None:
-    tls = self_signed(tmp_path / "server.pem", "localhost")
-
-    def half_close(server: Server, plain: socket.socket) -> None:
-        with tls.wrap_socket(plain, server_side=True) as connection:
-            server.head(connection)
-            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\nhello")
-            connection.settimeout(5)
-            connection.unwrap()  # waits for the client's
-
-    def answer(server: Server, plain: socket.socket) -> None:
-        with tls.wrap_socket(plain, server_side=True) as connection:
-            answering(OK)(server, connection)
-
-    async def run() -> list[bytes]:
-        exchange, found = SocketExchange(20.0), []
-        request = replace(call(server.url.with_scheme("https")), tls=TlsConfig(verify=False).context())
-        for _ in range(2):
-            async with exchange.open(request) as response:
-                found.append(await text(response))
-        await exchange.close()
-        return found
-
-    with Server(half_close, answer) as server:
-        assert asyncio.run(run()) == [b"hello", b"hello"]
-        assert len(server.requests) == 2

@@ -168,8 +168,15 @@ class SocketExchange:
                 # A body may have been used up, and the server may have carried out the request (RFC 9110, 9.2.2).
                 if isinstance(call.data, Body) or call.method not in _IDEMPOTENT:
                     raise
-        connection = await self._connect(call)
-        return connection, await self._attempt(call, connection)
+        infos = await self._resolve(call)
+        while True:
+            connection = await self._connect(call, infos)
+            try:
+                return connection, await self._attempt(call, connection)
+            except aiohttp.ClientConnectorError:  # the TLS handshake failed: another address may have another server
+                aiohappyeyeballs.pop_addr_infos_interleave(infos, 1)
+                if call.proxy or not infos:
+                    raise
 
     async def _attempt(self, call: Call, connection: Connection) -> Response:
         """Send a request and receive the head of its response, in a thread."""
@@ -221,18 +228,22 @@ class SocketExchange:
             connection.close()
         return None
 
-    async def _connect(self, call: Call) -> Connection:
-        """Connect to the host of a call, or to its proxy, at the first of its addresses that answers."""
-        url, loop = call.proxy or call.url, asyncio.get_running_loop()
-        key, host = connection_key(url), url.raw_host or ""
+    async def _resolve(self, call: Call) -> list[AddressInfo]:
+        """Return the addresses of the host of a call, or of its proxy."""
+        url = call.proxy or call.url
+        host = url.raw_host or ""
         if host.replace(".", "").isdigit() and str(parse_address(host)) != host:
             raise aiohttp.InvalidUrlClientError(host, "is not a canonical IPv4 address")
         flags = 0 if parse_address(host) else socket.AI_ADDRCONFIG
         try:
-            found = await loop.getaddrinfo(host, url.port, type=socket.SOCK_STREAM, flags=flags)
+            loop = asyncio.get_running_loop()
+            return list(await loop.getaddrinfo(host, url.port, type=socket.SOCK_STREAM, flags=flags))
         except OSError as error:
-            raise aiohttp.ClientConnectorDNSError(key, error) from error
-        infos: list[AddressInfo] = list(found)
+            raise aiohttp.ClientConnectorDNSError(connection_key(url), error) from error
+
+    async def _connect(self, call: Call, infos: list[AddressInfo]) -> Connection:
+        """Connect to the first of these addresses that answers, and remove those that do not."""
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 async with asyncio.timeout(self._connect_timeout):
@@ -247,7 +258,7 @@ class SocketExchange:
                 aiohappyeyeballs.pop_addr_infos_interleave(infos, 1)
                 if not infos:
                     kind = aiohttp.ClientProxyConnectionError if call.proxy else aiohttp.ClientConnectorError
-                    raise kind(key, error) from error
+                    raise kind(connection_key(call.proxy or call.url), error) from error
 
 
 def _key(call: Call) -> _Key:
