@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import sleep
 
 import aiohttp
 import pytest
@@ -552,3 +553,26 @@ def test_decrypted_bytes_after_a_response_are_never_part_of_the_next_one(tmp_pat
     with Server(smuggle, answer) as server:
         assert asyncio.run(run()) == [b"hello", b"hello"]
         assert server.connections == 2
+
+
+def test_refusal_is_found_after_tls_has_failed_to_send(tmp_path: Path) -> None:
+    """OpenSSL reports a reset as a violation of the protocol; the refusal that came before it is in the socket."""
+    tls = self_signed(tmp_path / "server.pem", "localhost")
+    closed = threading.Event()
+
+    def refuse(server: Server, plain: socket.socket) -> None:
+        with tls.wrap_socket(plain, server_side=True) as connection:
+            server.head(connection)
+            connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+        closed.set()
+
+    def pieces() -> Iterator[Piece]:
+        closed.wait(20)
+        for _ in range(3):  # the first makes the server's system send a reset
+            yield Piece(memoryview(bytes(1000)))
+            sleep(0.02)
+
+    with Server(refuse) as server:
+        put = call(server.url.with_scheme("https"), "PUT", body(pieces(), 3000))
+        found = several(server, replace(put, tls=TlsConfig(verify=False).context()))
+    assert found == [(413, b"big")]

@@ -169,7 +169,7 @@ class Connection:
                     is_sent = self._send_file(piece, piece.file, limit)
                 if not is_sent:
                     return False
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
             return False  # `receive_head` finds out whether the server answered before it closed the connection
         return True
 
