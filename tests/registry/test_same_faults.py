@@ -162,7 +162,7 @@ ANSWERS = {
     "NUL": HEAD + b"X: a\0b\r\nContent-Length: 5\r\n\r\nhello",
     "latin-1": HEAD + b"X: \xe4\r\nContent-Type: \xff\r\nContent-Length: 5\r\n\r\nhello",
     "type in capitals": HEAD + b"Content-Type: Text/HTML; a=b\r\nContent-Length: 5\r\n\r\nhello",
-    "type is no type": HEAD + b"Content-Type: html\r\nContent-Length: 5\r\n\r\nhello",
+    "type without a slash": HEAD + b"Content-Type: html\r\nContent-Length: 5\r\n\r\nhello",
     "type is empty": HEAD + b"Content-Type: \r\nContent-Length: 5\r\n\r\nhello",
     "HTTP/2": b"HTTP/2.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
     "status 99": b"HTTP/1.1 99 X\r\nContent-Length: 5\r\n\r\nhello",

@@ -15,7 +15,7 @@ from multidict import CIMultiDictProxy
 from mirror.registry.transport.errors import MAX_HEADER
 
 _FORBIDDEN = re.compile(r"[\r\n\0]")  # would end a header, and begin one of an attacker's choice
-_SWITCHING = 101  # to another protocol: a final answer, which nobody asked for
+_SWITCHING = 101  # to another protocol: the last response, although in the range of interim ones
 _NO_BODY = frozenset({_SWITCHING, 204, 304})
 _BUFFER = 4 * 1024 * 1024  # bytes of a body in the parser before it asks to pause; more than is ever fed at once
 
@@ -67,7 +67,7 @@ class ResponseParser:
         if self._payload is not None:
             self._parser.feed_data(data)
             return True
-        # What follows the head of a response to CONNECT is a tunnel, or the body of an error, which is not read.
+        # After the head of a response to CONNECT, there is a tunnel, or the body of an error, which is not read.
         return any(map(self._feed_head, data.splitlines(keepends=True) if self._method == "CONNECT" else [data]))
 
     def _feed_head(self, data: bytes) -> bool:
