@@ -238,7 +238,7 @@ def test_trusted_certificate_needs_no_flag(mirror: Mirror, secure: EmbeddedRegis
 
 @pytest.mark.slow
 def test_plain_http_reads_no_cas(mirror: Mirror, shop: EmbeddedRegistry) -> None:
-    os.mkfifo(mirror.folder / "never.pem")  # whoever opens it waits for ever
+    os.mkfifo(mirror.folder / "never.pem")  # opening it never ends
     command = mirror.command("pull", f"{shop.host}/a:v1", "--all")  # in a new process, which imports everything
     assert mirror.run(command, env={"SSL_CERT_FILE": "never.pem"}).code == 0
     assert_whole(mirror.folder / "layout")
