@@ -1,4 +1,4 @@
-"""What was done with a layout as text: `rm`, `prune`, `serve`."""
+"""Changes of a layout, and a layout that is served, as text: `rm`, `prune`, `serve`."""
 
 from __future__ import annotations
 

@@ -42,6 +42,8 @@ def main() -> None:
     text = "\n\n".join((table.render(rows), about, "\n".join(("```sh", *commands, "```"))))
     if options.write:
         page.write(page.PAGE, text)
+        if missing := [name for name in CASES if name not in shown]:
+            say(f"not measured today, and now missing on the page: {', '.join(missing)} (--resume measures them)")
     print(text.replace(table.render(rows), table.render(rows, targets=True)) if options.targets else text)
     if options.targets:
         print(f"\n{table.verdict(rows)}")

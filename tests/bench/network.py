@@ -65,7 +65,9 @@ def memory(rig: Rig) -> list[Row]:
             say(f"pull {pulls[-1].memory >> 20} MiB, push {pushes[-1].memory >> 20} MiB")
         rows.append(table.memory(f"pull, {what}, largest peak memory of -j 1, 4, 16", pulls, most=MEMORY))
         rows.append(table.memory(f"push, {what}, largest peak memory of -j 1, 4, 16", pushes, most=MEMORY))
-    return rows
+    say("memory, TLS, -j 16")
+    tls = [rig.pull(f"{TLS_PULLS[0]} -j 16"), rig.push(f"{TLS_PUSHES[0]} -j 16", rig.layout, tls=True)]
+    return [*rows, table.memory("pull and push, TLS, -j 16, largest peak memory", tls, most=MEMORY)]
 
 
 def _pull(rig: Rig, what: str, commands: Sequence[str], most: float) -> list[Row]:
@@ -97,5 +99,14 @@ CASES = {
     "pull-tls": Case(TLS_PULLS, pull_tls),
     "push": Case(PUSHES, push),
     "push-tls": Case(TLS_PUSHES, push_tls),
-    "memory": Case((f"{PULL} -j 16", f"{LARGE_PULL} -j 16", f"{PUSHES[0]} -j 16"), memory),
+    "memory": Case(
+        (
+            f"{PULL} -j 16",
+            f"{LARGE_PULL} -j 16",
+            f"{PUSHES[0]} -j 16",
+            f"{TLS_PULLS[0]} -j 16",
+            f"{TLS_PUSHES[0]} -j 16",
+        ),
+        memory,
+    ),
 }

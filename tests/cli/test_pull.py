@@ -49,6 +49,20 @@ def second(shop: EmbeddedRegistry) -> str:
     return f"{shop.host}/second:v1"
 
 
+@pytest.mark.parametrize("flags", [("--all",), ("--platform", "linux/amd64")])
+def test_pull_of_what_is_there_sends_one_head_request_for_each_image(
+    mirror: Mirror, shop: EmbeddedRegistry, first: str, second: str, flags: tuple[str, ...]
+) -> None:
+    pull = ("pull", first, second, "--no-referrers", *flags)
+    mirror(*pull)
+    shop.clear_log()
+    mirror(*pull)
+    assert [(seen.method, seen.path) for seen in shop.requests] == [
+        ("HEAD", "/v2/first/manifests/v1"),
+        ("HEAD", "/v2/second/manifests/v1"),
+    ]
+
+
 # Output
 
 
