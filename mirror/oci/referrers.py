@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from mirror.errors import InvalidDigest
 from mirror.oci.descriptor import OCI_INDEX
@@ -24,8 +24,9 @@ _LISTS = re.compile(r"sha(?:256|384|512)-[0-9a-f]{64}")
 _ABOUT = re.compile(r"sha(?:256|384|512)-[0-9a-f]{64,128}(?:\.(?:sig|att|sbom))?")
 
 
-class Tagged(NamedTuple):
-    """A tag and its digest."""
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A tag and its digest. Receipts have it in JSON, so it is not a named tuple, which would become a list."""
 
     tag: str
     digest: Digest

@@ -173,7 +173,7 @@ def test_blob_fetched_over_several_connections_is_correct(
     images.image("linux/amd64", layer).publish(registry, "a", "v1")
     registry.fault(Fault(path=layer.digest, times=None, action=Slow(delay=0.01, rate=20 * MB)))
     mirror("pull", f"{registry.host}/a:v1", "--all", "--connections-per-blob", 4)
-    assert len(blob_requests(registry, layer.digest)) > 5
+    assert len(blob_requests(registry, layer.digest)) > 2
     assert blob_path(tmp_path / "layout", layer.digest).read_bytes() == layer.data
 
 

@@ -12,7 +12,7 @@ from tests.support.registry import Action, EmbeddedRegistry, Fault, Redirect, St
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("each_exchange")]
 
-IMAGES = [images.image("linux/amd64", images.layer(number, 1000)) for number in range(6)]
+IMAGES = [images.image("linux/amd64", images.layer(number, 1000)) for number in range(12)]
 HOUR = (("Retry-After", "3600"),)
 TOO_MANY = (Status(429), Status(429, (("Retry-After", "30"),)), Status(429, HOUR))
 
@@ -57,7 +57,7 @@ def test_other_images_do_not_wait_either(mirror: Mirror, registry: EmbeddedRegis
     for number, image in enumerate(IMAGES):
         image.publish(registry, f"a{number}", "v1")
     registry.fault(Fault(path="/manifests/", times=None, action=Status(429, HOUR)))
-    names = [f"{registry.host}/a{number}:v1" for number in range(6)]
+    names = [f"{registry.host}/a{number}:v1" for number in range(12)]
     failed = mirror("pull", *names, "--keep-going", "-j", 1, code=1)
     assert failed.err.count("It asks to wait 60 minutes.") == len(IMAGES)
     assert len(registry.requests) < len(IMAGES)
