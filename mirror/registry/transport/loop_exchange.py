@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from time import sleep
 
 import aiohttp
 from multidict import CIMultiDictProxy
@@ -44,7 +45,8 @@ class LoopResponse:
         """Do nothing: no thread reads this response."""
 
     def pause(self, seconds: float) -> None:
-        raise NotImplementedError("no thread reads this response")
+        """Sleep."""
+        sleep(seconds)
 
     def close(self) -> None:
         self._response.close()
