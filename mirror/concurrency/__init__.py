@@ -2,6 +2,7 @@
 
 from mirror.concurrency.tasks import BackgroundTasks, available_cpus, end_tasks, map_concurrently, overlapped
 from mirror.concurrency.threads import (
+    PATIENCE,
     ThreadPool,
     gives_up,
     once_unused,
@@ -13,6 +14,7 @@ from mirror.concurrency.threads import (
 )
 
 __all__ = [
+    "PATIENCE",
     "BackgroundTasks",
     "ThreadPool",
     "available_cpus",

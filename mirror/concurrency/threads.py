@@ -130,7 +130,8 @@ async def shielded(
     """Await the work of a thread to its end, even when cancelled.
 
     Cancelling a task does not stop its thread, which goes on using files and locks that the caller is about to close.
-    Therefore a cancellation waits for the thread before it is raised again, but not for longer than `PATIENCE`.
+    Therefore a cancellation waits for the thread before it is raised again, but not for longer than `PATIENCE`. The
+    same holds for work that a cancelled task starts, to clean up: nobody cancels the task a second time.
 
     Args:
         work: the future of the thread, from `ThreadPool.submit`, or what awaits the thread of another library.
@@ -139,7 +140,7 @@ async def shielded(
     """
     running = work if isinstance(work, Future) else asyncio.ensure_future(work)
     try:
-        await _ended(running)
+        await _ended_in_time(running)
     except asyncio.CancelledError:
         if not (running.done() or (isinstance(running, Future) and running.cancel())):  # it has begun
             on_cancel()
@@ -154,6 +155,15 @@ async def shielded(
         del work, running  # as in `_run`
 
 
+async def _ended_in_time(work: Running[Any]) -> None:
+    """Wait for the end of work; in a task that has been cancelled, raise CancelledError after `PATIENCE`."""
+    task = asyncio.current_task()
+    if not (task and task.cancelling()):
+        await _ended(work)
+    elif not (await asyncio.wait([_ended(work)], timeout=PATIENCE))[0]:
+        raise asyncio.CancelledError
+
+
 async def settled(works: Iterable[Running[Any]]) -> None:
     """Wait until threads have ended, even when cancelled. Those that take longer than `PATIENCE` are given up."""
     end, cancelled = monotonic() + PATIENCE, False
@@ -164,7 +174,7 @@ async def settled(works: Iterable[Running[Any]]) -> None:
                 await asyncio.wait([ended], timeout=left)
             except asyncio.CancelledError:
                 cancelled = True
-        if isinstance(work, Future) and not work.done():
+        if not work.done():
             _LOST.add(work)
     if cancelled:
         raise asyncio.CancelledError
@@ -188,13 +198,13 @@ class _Lost:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._works = set[Future[Any]]()
+        self._works = set[Running[Any]]()
         self._calls: list[Callable[[], object]] = []
 
     def __bool__(self) -> bool:
         return bool(self._works)
 
-    def add(self, work: Future[Any]) -> None:
+    def add(self, work: Running[Any]) -> None:
         with self._lock:
             self._works.add(work)
         work.add_done_callback(self._remove)
@@ -206,7 +216,9 @@ class _Lost:
                 return
         call()
 
-    def _remove(self, work: Future[Any]) -> None:
+    def _remove(self, work: Running[Any]) -> None:
+        if work.cancelled():  # by the end of its event loop, while its thread may go on
+            return
         with self._lock:
             self._works.discard(work)
             calls, self._calls = ([], self._calls) if self._works else (self._calls, [])

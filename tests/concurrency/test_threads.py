@@ -196,6 +196,44 @@ def test_files_stay_open_until_the_last_thread_has_ended(hanging: threading.Even
         threading.Event().wait(0.001)
 
 
+def test_cancelled_task_that_cleans_up_gives_up_a_thread_that_hangs(hanging: threading.Event) -> None:
+    async def main() -> None:
+        async def clean_up() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await to_thread(lambda: hanging.wait(60))
+
+        task = asyncio.create_task(clean_up())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert gives_up()
+
+    asyncio.run(main())
+
+
+def test_cancelled_task_can_clean_up_in_a_thread() -> None:
+    done: list[str] = []
+
+    async def main() -> None:
+        async def clean_up() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                done.append(await to_thread(lambda: "cleaned up"))
+
+        task = asyncio.create_task(clean_up())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert done == ["cleaned up"]
+
+
 def test_file_is_closed_at_once_if_no_thread_hangs() -> None:
     closed: list[str] = []
     once_unused(lambda: closed.append("file"))
