@@ -19,7 +19,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
-from mirror.concurrency import end_tasks, to_thread, to_thread_cancellable
+from mirror.concurrency import PATIENCE, end_tasks, gives_up, to_thread, to_thread_cancellable
 from mirror.content.extents import Extents
 from mirror.content.filecopy import copy_file
 from mirror.content.region import Region, filling
@@ -248,9 +248,10 @@ class RangedCopy:
         await end_tasks(tasks)
         for region in self._regions.values():
             self._held.add(region.first, region.at)
-        if self.recorded and self._record and not self._is_complete:
-            with suppress(StorageError):  # there is another error already
-                await to_thread(partial(self._save, self._record, Extents(self._held)))
+        if self.recorded and self._record and not (self._is_complete or gives_up()):
+            with suppress(StorageError, TimeoutError):  # there is another error already
+                async with asyncio.timeout(PATIENCE):  # the disk may hang
+                    await to_thread(partial(self._save, self._record, Extents(self._held)))
 
     # --- hash and record -----------------------------------------------------------------------------------------
 
