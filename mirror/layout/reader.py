@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from mirror.concurrency import settled, shielded, to_thread_cancellable
+from mirror.concurrency import once_unused, settled, shielded, to_thread_cancellable
 from mirror.content.finding_text import link_hint
 from mirror.content.graph import Keep
 from mirror.content.hashing import READ, BlobCheck, BlobFault, Reader, Through, check_size, hash_blob, keep
@@ -192,11 +192,10 @@ class Layout:
             chunks, fill = _chunks(fd, reading, self.path), partial(_fill, fd, self.path)
             yield BlobReader(chunks, str(self.path), os.fstat(fd).st_mtime, start, file=fd, fill=fill)
         finally:
-            try:
-                # An upload that was cancelled may still be reading in its own task.
-                await settled([asyncio.ensure_future(reading.acquire())])
-            finally:
-                os.close(fd)
+            # An upload that was cancelled may still be reading in its own task.
+            unused = asyncio.ensure_future(reading.acquire())
+            unused.add_done_callback(partial(_close_unless_cancelled, fd))
+            await settled([unused])
 
     def unfinished(self) -> dict[str, int]:
         """Return the size in bytes of each unfinished download and temporary file, by its path in the layout."""
@@ -251,6 +250,12 @@ class Layout:
 def _fill(fd: int, path: Path, buffer: memoryview) -> int:
     with os_errors(path):
         return os.readv(fd, [buffer])
+
+
+def _close_unless_cancelled(fd: int, unused: asyncio.Future[bool]) -> None:
+    """Close a descriptor that no task uses, once no thread uses it either."""
+    if not unused.cancelled():  # by the end of the event loop, while another task still waits for its thread
+        once_unused(partial(os.close, fd))
 
 
 async def _chunks(fd: int, reading: asyncio.Lock, path: Path) -> AsyncIterator[bytes]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mirror.concurrency import gives_up, submit, threads
 from mirror.content import stream
 from mirror.content.hashing import BlobCheck, BlobFault, Reader, hash_blob
 from mirror.content.walk import walk
@@ -247,6 +249,45 @@ def test_reading_a_part_of_a_blob_leaves_no_open_files(layout: Layout) -> None:
     before = len(os.listdir("/dev/fd"))
     asyncio.run(part())
     assert len(os.listdir("/dev/fd")) == before
+
+
+def test_descriptor_stays_open_while_a_thread_that_hangs_may_use_it(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    descriptors, begun, over = list[int](), threading.Event(), threading.Event()
+
+    class Hanging:
+        async def read(self, _: int) -> bytes:
+            begun.set()
+            await asyncio.wrap_future(submit(lambda: over.wait(60)))
+            return b""
+
+    async def opened(fd: int, *_: object, **__: object) -> Hanging:
+        descriptors.append(fd)
+        return Hanging()
+
+    async def read() -> None:
+        async with layout.open_blob(NODE) as body:
+            async for _ in body.chunks:
+                pass
+
+    async def main() -> None:
+        task = asyncio.create_task(read())
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        os.fstat(descriptors[0])
+        over.set()
+        while gives_up():
+            await asyncio.sleep(0.001)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptors[0])
+
+    monkeypatch.setattr(threads, "PATIENCE", 0.01)
+    monkeypatch.setattr("aiofiles.open", opened)
+    asyncio.run(main())
 
 
 # Checks of blobs
