@@ -9,7 +9,7 @@ import re
 import socket
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -192,6 +192,16 @@ class Slow(Action):
 
     def on_answer(self, call: Call, given: Answer) -> Answer:
         return replace(given, delay=self.delay, rate=self.rate)
+
+
+@dataclass(frozen=True)
+class Later(Action):
+    """Sends the response once a condition is true."""
+
+    is_due: Callable[[], bool]
+
+    def on_answer(self, call: Call, given: Answer) -> Answer:
+        return replace(given, is_due=self.is_due)
 
 
 # Wrong responses

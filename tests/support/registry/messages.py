@@ -44,7 +44,7 @@ class HangUp(Exception):
 class Answer:
     """A whole response, so that a fault can change any part of it before the first byte is sent.
 
-    It is sent after `delay` seconds, and its body at no more than `rate` bytes per second.
+    It is sent after `delay` seconds, once `is_due` is true, and its body at no more than `rate` bytes per second.
     """
 
     status: int
@@ -53,6 +53,7 @@ class Answer:
     chunked: bool = False
     ending: Ending | None = None
     delay: float = 0
+    is_due: Callable[[], bool] = lambda: True
     rate: int | None = None
 
     def header(self, name: str) -> str | None:

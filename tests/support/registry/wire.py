@@ -82,6 +82,8 @@ async def _send(request: web.BaseRequest, given: Answer, record: Record) -> web.
     if transport is None or transport.is_closing():
         raise ConnectionResetError
     await asyncio.sleep(given.delay)
+    while not given.is_due():
+        await asyncio.sleep(0.01)
     ending = given.ending
     if ending and ending.after is None:
         await ending.leave(transport)
