@@ -119,14 +119,18 @@ class Directory(_Opened):
         with os_errors(path):
             return cls(os.open(path, _DIRECTORY), path)
 
-    def sub(self, name: str, *, create: bool = False) -> Directory:
-        """Open the directory `name` inside this one; FileNotFoundError if it is not there and not to be created."""
+    def sub(self, name: str, *, create: bool = False, durable: bool = True) -> Directory:
+        """Open the directory `name` inside this one; FileNotFoundError if it is not there and not to be created.
+
+        Its name is durable if it is created here, unless the caller sees to that, or needs no durable name.
+        """
         path = self.path / name
         try:
             if create:
                 with suppress(FileExistsError):
                     os.mkdir(name, 0o755, dir_fd=self._fd)
-                    self.sync()
+                    if durable:
+                        self.sync()
             return Directory(os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fd), path)
         except FileNotFoundError:
             raise

@@ -19,7 +19,7 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from mirror.concurrency import to_thread
+from mirror.concurrency import BackgroundTasks, to_thread
 from mirror.content.hashing import BlobCheck, BlobFault, hash_blob
 from mirror.content.stream import Fetch, batch_size
 from mirror.errors import ContentError, StorageError
@@ -55,9 +55,9 @@ class LayoutWriter(Layout):
         self.quarantined_files: list[Path] = []
         self.resumed = 0
         self._keep_bad, self._hard_links, self._batch = keep_bad, hard_links, batch_size(jobs)
-        self._metadata = stack.enter_context(root.sub(".mirror", create=True))
-        self._temporary = stack.enter_context(self._metadata.sub("tmp", create=True))
-        self._partials = stack.enter_context(self._metadata.sub("partial", create=True))
+        self._metadata = stack.enter_context(root.sub(".mirror", create=True, durable=False))
+        self._temporary = stack.enter_context(self._metadata.sub("tmp", create=True, durable=False))
+        self._partials = stack.enter_context(self._metadata.sub("partial", create=True, durable=False))
         self._index = IndexWriter(root, self._metadata, self._temporary, partial(self.read, "index.json", index.CAP))
         stack.callback(self.blobs.close)
 
@@ -87,10 +87,14 @@ class LayoutWriter(Layout):
         with ExitStack() as stack:
             root = stack.enter_context(Directory.open(path))
             refuse_other_content(root)
+            is_new, has_metadata = root.kind("oci-layout") is None, root.kind(".mirror") is not None
             layout = cls(root, stack, jobs=jobs, keep_bad=keep_bad, hard_links=hard_links)
             await layout._acquire(stack.enter_context(layout._metadata.lock("lock")), exclusive)
             await to_thread(layout._complete)
-            async with layout._index.batches():
+            async with BackgroundTasks() as tasks, layout._index.batches():
+                if not has_metadata:
+                    keeping = layout._keep_metadata(is_new)
+                    tasks.start(keeping) if is_new and jobs > 1 else await keeping
                 yield layout
 
     async def _acquire(self, lock: Lock, exclusive: bool) -> None:
@@ -114,12 +118,20 @@ class LayoutWriter(Layout):
         """Create what a new layout lacks, `oci-layout` last: it says that the rest exists."""
         with self._index.locked():
             if self.root.kind("oci-layout") is None:
+                is_empty = self.root.kind("index.json") is None
+                self.root.sub("blobs", create=True, durable=not is_empty).close()  # otherwise durable with index.json
                 self.blobs.directory("sha256", create=True)
-                if self.root.kind("index.json") is None:
+                if is_empty:
                     replace_file(self.root, "index.json", [index.EMPTY], staging=self._temporary)
                 replace_file(self.root, "oci-layout", [index.OCI_LAYOUT], staging=self._temporary)
         self._index.load()
         self.check()
+
+    async def _keep_metadata(self, is_new: bool) -> None:
+        """Make the names of mirror's own directories durable. In a new layout, nothing depends on them but resuming."""
+        await to_thread(self._metadata.sync)
+        if not is_new:  # otherwise, oci-layout has made it durable
+            await to_thread(self.root.sync)
 
     def _finder(self) -> EntryFinder:
         """Return the parsed `index.json`, including names that are not written yet."""
