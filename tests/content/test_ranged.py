@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from mirror.concurrency import gives_up
 from mirror.content.extents import Extents
 from mirror.content.ranged import RangedCopy
 from mirror.content.stream import BlobReader, Verifier
@@ -252,6 +253,29 @@ def test_failed_record_ends_the_reception() -> None:
 
     with pytest.raises(StorageError):
         receive(Connections(4), record=record)
+
+
+def test_error_is_raised_if_the_disk_hangs_when_the_rest_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, hangs, over = MirrorError("Broken."), threading.Event(), threading.Event()
+
+    class Hanging(MemoryFile):
+        def sync(self) -> None:
+            if not source.cut:  # it has failed
+                hangs.set()
+                over.wait(60)
+
+    source, file = Connections(4, cut={1000: broken}), Hanging(bytes(1500) + DATA[1500:1501])
+    file.written = [0] * 1500 + [1]
+    monkeypatch.setattr("mirror.content.ranged._SAVE", 1000.0)
+    for module in ("content.ranged", "concurrency.threads"):
+        monkeypatch.setattr(f"mirror.{module}.PATIENCE", 0.01)
+    with pytest.raises(MirrorError, match="Broken"):
+        receive(source, file, Extents([(1500, 1501)]), record=lambda _: None)
+    assert hangs.is_set()
+    assert gives_up()
+    over.set()
+    while gives_up():
+        threading.Event().wait(0.001)
 
 
 def test_received_bytes_are_recorded_when_the_last_connection_is_cut() -> None:
